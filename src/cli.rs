@@ -1,0 +1,221 @@
+//! The command line: the only place that knows clap. Raw arguments become checked options once.
+
+use std::{io::Write, os::unix::net::UnixStream, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    broadcast::{self, Change},
+    check::{self, CheckError},
+    config::Listen,
+    event::Verdict,
+    fleet::{self, Count, Fleet, FleetError},
+    report::Output,
+    serve,
+};
+
+/// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
+#[derive(Debug, Parser)]
+#[command(version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer HTTP with the message of a config file; SIGHUP swaps it without dropping a request.
+    Serve(ServeArgs),
+    /// Judge a config file of `hello serve`: exit 0 valid, 4 invalid, 1 unreadable.
+    Check {
+        /// The config file.
+        file: PathBuf,
+    },
+    /// Find every instance, validate, install, SIGHUP, and prove; otherwise put everything back and prove that.
+    Broadcast(BroadcastArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ServeArgs {
+    /// The config file (TOML: message, listen, log).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// HOST:PORT or unix:PATH; wins over `listen` in the file. Port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// How long SIGTERM lets open requests finish.
+    #[arg(long, default_value = "10s", value_parser = fleet::parse_duration)]
+    drain: Duration,
+    /// Who sees the proof headers and /-/*.
+    #[arg(long, value_enum, default_value_t = Proof::Loopback)]
+    proof: Proof,
+    /// Log as JSON lines.
+    #[arg(long)]
+    log_json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Proof {
+    Loopback,
+    Any,
+}
+
+#[derive(Debug, clap::Args)]
+struct BroadcastArgs {
+    /// Groups of the fleet; the only one needs no name. Without a fleet.toml: a kind (hello).
+    groups: Vec<String>,
+    /// Every group.
+    #[arg(long, conflicts_with = "groups")]
+    all: bool,
+    /// The fleet; else ./fleet.toml, else /etc/hello/fleet.toml.
+    #[arg(long, value_name = "FILE", env = "HELLO_FLEET")]
+    fleet: Option<PathBuf>,
+    /// These bytes become the config. Without this and --set, what is on disk is adopted.
+    #[arg(long, value_name = "PATH", conflicts_with = "set")]
+    config: Option<PathBuf>,
+    /// Edit a key of each target's own bytes; comments stay. KEY=@FILE keeps a value out of `ps`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Every instance must have a validator and pass it.
+    #[arg(long)]
+    validate: bool,
+    /// Prepare, show, and touch nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Expected number of instances: 3, 3.., ..5 or 3..5.
+    #[arg(long, value_parser = fleet::parse_count)]
+    count: Option<Count>,
+    /// Per instance, from its signal to its proof.
+    #[arg(long, value_parser = fleet::parse_duration)]
+    timeout: Option<Duration>,
+    /// Why; kept in the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// How long another run's lock is waited for.
+    #[arg(long, default_value = "0s", value_parser = fleet::parse_duration)]
+    lock_timeout: Duration,
+    /// Where runs are kept.
+    #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
+    state: Option<PathBuf>,
+    /// What stdout carries.
+    #[arg(short, long, value_enum, default_value_t = Output::Screen)]
+    output: Output,
+    /// No progress lines.
+    #[arg(short, long)]
+    quiet: bool,
+    /// A line for every instance.
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+/// Parses the arguments and runs the command; `hangups` is readable after every SIGHUP.
+#[must_use]
+pub fn main(hangups: UnixStream) -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve(args, hangups),
+        Command::Check { file } => check(&file),
+        Command::Broadcast(args) => match options(args) {
+            Ok(options) => broadcast(options),
+            Err(why) => fail(Verdict::Usage.exit(), &why),
+        },
+    }
+}
+
+fn fail(code: u8, why: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {why}");
+    ExitCode::from(code)
+}
+
+fn serve(args: ServeArgs, hangups: UnixStream) -> ExitCode {
+    let listen: Option<Listen> = match args.listen.map(|l| l.parse()).transpose() {
+        Ok(listen) => listen,
+        Err(e) => return fail(2, &format!("--listen: {e}")),
+    };
+    let proof = match args.proof {
+        Proof::Loopback => serve::Proof::Loopback,
+        Proof::Any => serve::Proof::Any,
+    };
+    match serve::main(serve::Options { config: args.config, listen, drain: args.drain, proof, log_json: args.log_json }, hangups) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(1, &e.to_string()),
+    }
+}
+
+fn check(file: &std::path::Path) -> ExitCode {
+    match check::check(file) {
+        Ok(sha256) => {
+            let _ = writeln!(std::io::stdout(), "{}: valid sha256:{sha256}", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(CheckError::Unreadable(why)) => fail(1, &why),
+        Err(CheckError::Invalid { rendered, .. }) => fail(4, &rendered),
+    }
+}
+
+fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
+    let path = args.fleet.clone().or_else(|| ["fleet.toml", "/etc/hello/fleet.toml"].into_iter().map(PathBuf::from).find(|p| p.exists()));
+    let fleet = match (path, args.groups.as_slice()) {
+        (Some(path), _) => Fleet::load(&path).and_then(|f| f.select(&args.groups, args.all)),
+        (None, [kind]) => Fleet::of_kind(kind),
+        (None, _) => Err(FleetError::Nowhere),
+    };
+    let pair = |s: &String| s.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| format!("--set {s:?} is not KEY=VALUE"));
+    let change = match args.config {
+        Some(path) => Change::File(path),
+        None if args.set.is_empty() => Change::Adopt,
+        None => Change::Set(args.set.iter().map(pair).collect::<Result<_, _>>()?),
+    };
+    let fleet = fleet.map_err(|e| e.to_string())?;
+    if fleet.groups.len() > 1 && matches!(change, Change::File(_)) {
+        return Err("--config is for one group: name it".into());
+    }
+    Ok(broadcast::Options {
+        fleet,
+        change,
+        strict: args.validate,
+        dry_run: args.dry_run,
+        count: args.count,
+        timeout: args.timeout,
+        lock_timeout: args.lock_timeout,
+        reason: args.reason,
+        state: args.state.or_else(default_state).ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?,
+        output: args.output,
+        quiet: args.quiet,
+        verbose: args.verbose,
+    })
+}
+
+fn default_state() -> Option<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return Some("/var/lib/hello".into());
+    }
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state"));
+    std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).map(|d| d.join("hello"))
+}
+
+fn broadcast(options: broadcast::Options) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(1, &format!("cannot start: {e}")),
+    };
+    runtime.block_on(async {
+        let (tell, halts) = watch::channel(0u8);
+        let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+            return fail(1, "cannot catch SIGINT and SIGTERM");
+        };
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = int.recv() => {}
+                    _ = term.recv() => {}
+                }
+                tell.send_modify(|n| *n = n.saturating_add(1));
+            }
+        });
+        ExitCode::from(broadcast::run(options, halts).await.exit())
+    })
+}

@@ -1,0 +1,220 @@
+//! The config of `hello serve`: read once and limited, parsed, digested.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    ops::Range,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+/// Largest config that `hello serve` takes, in bytes.
+pub const MAX_CONFIG: u64 = 1 << 20;
+/// Where it listens when neither the file nor the command line says.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+
+/// A config.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Answered to `GET /`, byte for byte.
+    pub message: String,
+    /// HOST:PORT or unix:PATH; a change needs a restart.
+    pub listen: Option<String>,
+    /// What is logged.
+    #[serde(default)]
+    pub log: Level,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Off,
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// HOST:PORT.
+    Tcp(String),
+    /// A socket file.
+    Unix(PathBuf),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err("unix: needs a path".into()) } else { Ok(Self::Unix(path.into())) };
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(text.into())),
+            _ => Err(format!("{text:?} is neither HOST:PORT nor unix:PATH")),
+        }
+    }
+}
+
+/// Why bytes are no config.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Invalid {
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Counted from 1.
+    pub line: Option<usize>,
+    /// Counted from 1, in bytes.
+    pub column: Option<usize>,
+    /// What would be right.
+    pub hint: Option<String>,
+    span: Option<Range<usize>>,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, "line {line}, column {column}: ")?;
+        }
+        f.write_str(&self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
+}
+
+impl Invalid {
+    fn new(bytes: &[u8], message: String, hint: Option<String>, span: Option<Range<usize>>) -> Self {
+        let before = span.as_ref().and_then(|s| bytes.get(..s.start));
+        let line = before.map(|b| b.iter().filter(|c| **c == b'\n').count() + 1);
+        let column = before.map(|b| b.iter().rev().take_while(|c| **c != b'\n').count() + 1);
+        Self { message, line, column, hint, span }
+    }
+
+    /// For people: the file, the place, the line itself, and what would be right.
+    #[must_use]
+    pub fn render(&self, path: &Path, bytes: &[u8]) -> String {
+        use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+        let name = path.to_string_lossy();
+        let (Ok(source), Some(span)) = (std::str::from_utf8(bytes), self.span.clone()) else {
+            return format!("{name}: {self}");
+        };
+        let note = self.hint.clone().unwrap_or_default();
+        let snippet = Snippet::source(source).path(&*name).annotation(AnnotationKind::Primary.span(span).label(&*note));
+        let group = Level::ERROR.primary_title(&*self.message).element(snippet);
+        Renderer::plain().render(&[group])
+    }
+}
+
+/// Parses and checks a whole config.
+///
+/// # Errors
+/// What is wrong, where, and what would be right.
+pub fn parse(bytes: &[u8]) -> Result<Config, Invalid> {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let at = e.valid_up_to();
+        Invalid::new(bytes, "not UTF-8 text".into(), None, Some(at..at))
+    })?;
+    let config: Config = toml::from_str(text).map_err(|e| {
+        let message = e.message().lines().next().unwrap_or_default();
+        let message = message.split(", expected one of").next().unwrap_or(message);
+        let hint = match message.split('`').collect::<Vec<_>>().as_slice() {
+            ["unknown field ", key, ..] => likely(key),
+            ["missing field ", "message", ..] => Some("add `message = \"..\"`".into()),
+            _ => None,
+        };
+        Invalid::new(bytes, message.to_owned(), hint, e.span())
+    })?;
+    if let Some(Err(why)) = config.listen.as_deref().map(Listen::from_str) {
+        let at = text.find("listen").unwrap_or(0);
+        return Err(Invalid::new(bytes, format!("listen: {why}"), None, Some(at..at + 6)));
+    }
+    Ok(config)
+}
+
+fn likely(key: &str) -> Option<String> {
+    let near = |k: &&str| strsim::jaro_winkler(k, key);
+    let best = ["message", "listen", "log"].into_iter().max_by(|a, b| near(a).total_cmp(&near(b)))?;
+    (near(&best) > 0.7).then(|| format!("did you mean `{best}`?"))
+}
+
+/// Why a file's bytes are not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system's reason.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is no config file, whatever is in it.
+    #[error("{0}")]
+    Unacceptable(String),
+}
+
+/// Reads a regular file of at most `limit` bytes; a FIFO, device or directory is refused unread.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
+    let stat = rustix::fs::fstat(&fd).map_err(io::Error::from)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind != FileType::RegularFile {
+        return Err(ReadError::Unacceptable(format!("it is no regular file ({kind:?})")));
+    }
+    let mut bytes = Vec::new();
+    let too_large = || ReadError::Unacceptable(format!("it is larger than {limit} bytes"));
+    if u64::try_from(stat.st_size).unwrap_or(0) > limit {
+        return Err(too_large());
+    }
+    File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// Lower-case hex SHA-256.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn faults_are_named_with_their_place() {
+        for (text, want) in [
+            ("message = \"a\"\nlisten = \"x:1\"\nlisne = 1\n", "line 3, column 1: unknown field `lisne`; did you mean `listen`?"),
+            ("message = 1\n", "line 1, column 11: invalid type"),
+            ("message = \"a\"\nmessage = \"b\"\n", "line 2, column 1: duplicate key"),
+            ("", "missing field `message`; add `message"),
+            ("message = \"a\"\nlisten = \"nowhere\"\n", "neither HOST:PORT nor unix:PATH"),
+        ] {
+            let said = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(said.contains(want), "{text:?}: {said}");
+        }
+        assert!(parse(b"\xff\xfe").unwrap_err().to_string().contains("not UTF-8"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_unread() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(read(&fifo, MAX_CONFIG), Err(ReadError::Unacceptable(_))));
+        assert!(matches!(read(dir.path(), MAX_CONFIG), Err(ReadError::Unacceptable(_))));
+        let big = dir.path().join("big");
+        File::create(&big).unwrap().set_len(MAX_CONFIG + 1).unwrap();
+        assert!(matches!(read(&big, MAX_CONFIG), Err(ReadError::Unacceptable(_))));
+        assert!(matches!(read(&dir.path().join("none"), MAX_CONFIG), Err(ReadError::Io(_))));
+    }
+}

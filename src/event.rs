@@ -1,0 +1,167 @@
+//! What happens in a run, as data: the engine tells it, the journal keeps it, the reports show it.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// How a run ended; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every instance is on the new config.
+    Converged,
+    /// The command could not work; nothing touched.
+    Failed,
+    /// Bad arguments or fleet.
+    Usage,
+    /// A group found none, or not its count; nothing touched.
+    NoMatch,
+    /// The change was read and is not acceptable; nothing touched.
+    Invalid,
+    /// A guard said no; nothing touched.
+    Refused,
+    /// Every touched instance is proven on the old config again.
+    Reverted,
+    /// Something touched is not proven.
+    Mixed,
+    /// Another run holds the lock; nothing touched.
+    Busy,
+    /// Valid, but needs a restart; nothing touched.
+    RestartRequired,
+}
+
+impl Verdict {
+    /// The exit code that stands for it in every pipeline.
+    #[must_use]
+    pub fn exit(self) -> u8 {
+        match self {
+            Self::Converged => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NoMatch => 3,
+            Self::Invalid => 4,
+            Self::Refused => 5,
+            Self::Reverted => 6,
+            Self::Mixed => 7,
+            Self::Busy => 9,
+            Self::RestartRequired => 10,
+        }
+    }
+
+    /// The verdict of a run that got as far as its signals: a pure function of where its instances are.
+    #[must_use]
+    pub fn of(states: impl IntoIterator<Item = State>) -> Self {
+        let (mut converged, mut settled) = (true, true);
+        for state in states {
+            converged &= matches!(state, State::Confirmed | State::Unchanged);
+            settled &= matches!(state, State::Reverted | State::Untouched | State::Unchanged | State::Refused);
+        }
+        match (converged, settled) {
+            (true, _) => Self::Converged,
+            (false, true) => Self::Reverted,
+            (false, false) => Self::Mixed,
+        }
+    }
+}
+
+/// Where an instance is at the end; exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Never signalled.
+    Untouched,
+    /// Ran the new config already, so it got no signal.
+    Unchanged,
+    /// Proven on the new config.
+    Confirmed,
+    /// Untouched, and a reason why the run ended.
+    Refused,
+    /// Signalled, and says itself that it kept the old config.
+    Rejected,
+    /// Signalled, and proves nothing.
+    TimedOut,
+    /// Gone.
+    Died,
+    /// Proven on the old config after the undo.
+    Reverted,
+    /// Undone, not proven.
+    RevertFailed,
+}
+
+/// Why one step on one instance went wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct Trouble {
+    /// The state it led to first.
+    pub kind: State,
+    /// For people; one line.
+    pub text: String,
+}
+
+/// One process to reload. Its identity is `pid` and `started`, never the pid alone.
+#[derive(Debug, Clone, Serialize)]
+pub struct Instance {
+    /// The machine.
+    pub host: &'static str,
+    /// The group of the fleet.
+    pub group: String,
+    /// Process number.
+    pub pid: i32,
+    /// Start time in clock ticks since boot, from `/proc/PID/stat`.
+    pub started: u64,
+    /// What it executes, as `/proc/PID/exe` says.
+    pub exe: PathBuf,
+    /// Its URL.
+    pub endpoint: String,
+    /// The config file it reads, resolved.
+    pub target: PathBuf,
+    /// Where it is.
+    pub state: State,
+    /// What went wrong first.
+    pub trouble: Option<Trouble>,
+    /// Whether its validator passed the candidate.
+    pub validated: bool,
+    /// Digest it ran at the survey.
+    pub before: String,
+    /// Digest it was last seen to run.
+    pub after: String,
+    /// From its last signal to its proof, in microseconds.
+    pub took_us: Option<u64>,
+}
+
+/// A file that is replaced.
+#[derive(Debug, Clone, Serialize)]
+pub struct TargetReport {
+    /// The machine.
+    pub host: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// Digest before.
+    pub from: Option<String>,
+    /// Digest wanted.
+    pub to: String,
+    /// Digest on disk at the end.
+    pub disk: Option<String>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields carry the names of the report")]
+pub enum Event {
+    /// The survey ended.
+    Survey { instances: usize, fleet: Option<PathBuf> },
+    /// A process that is not in the run, and why.
+    LeftOut { pid: i32, why: String },
+    /// A validator passed the candidate.
+    Valid { path: PathBuf, sha256: String, by: String },
+    /// What will be signalled, synced before it is.
+    Intent { undo: bool, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
+    /// The target has its new bytes.
+    Installed { path: PathBuf, sha256: String },
+    /// The run goes back; the old bytes are about to be installed.
+    UndoBegan { why: String },
+    /// An instance's state is known.
+    Instance { pid: i32, started: u64, endpoint: String, state: State, trouble: Option<Trouble>, took_us: Option<u64> },
+    /// The end.
+    Finished { verdict: Verdict },
+}

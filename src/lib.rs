@@ -1,0 +1,27 @@
+//! `hello` reloads the configuration of a whole fleet by `SIGHUP`, and proves that it took effect.
+//!
+//! ```text
+//! doors    main -> cli -+-> broadcast -+-> plan
+//!                       |              +-> engine -> host -> discover · validate · install · hangup · confirm
+//!                       |              +-> report  (screen, json)
+//!                       +-> serve
+//!                       +-> check
+//! -----------------------------------------------------------------------------
+//! words    event   fleet   runs (journal, stored bytes)   config · told
+//! ```
+//!
+//! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
+
+pub mod broadcast;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod event;
+pub mod fleet;
+pub mod host;
+pub mod plan;
+pub mod report;
+pub mod runs;
+pub mod serve;
+pub mod told;

@@ -1,0 +1,150 @@
+//! Shows a run: plain lines for people on stderr, JSON on stdout. A reader that went away changes nothing.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    time::Instant,
+};
+
+use serde::Serialize;
+
+use crate::{
+    event::{Event, Instance, State, TargetReport, Verdict},
+    plan::short,
+};
+
+/// Above this many instances, successes are counted instead of listed.
+const LISTED: usize = 20;
+
+/// What stdout carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// Nothing; people read stderr.
+    Screen,
+    /// One object at the end.
+    Json,
+    /// The events as they happen, then the same object.
+    Jsonl,
+}
+
+/// The end of a run, as `-o json` prints it.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Version of this shape.
+    pub v: u32,
+    /// The run's id; empty when it ended before one began.
+    pub run: String,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Its exit code.
+    pub exit: u8,
+    /// Why, in one line.
+    pub reason: String,
+    /// Every target.
+    pub targets: Vec<TargetReport>,
+    /// Every instance.
+    pub instances: Vec<Instance>,
+    /// Instances by state.
+    pub counts: BTreeMap<State, usize>,
+}
+
+/// Prints events and the end of a run.
+#[derive(Debug)]
+pub struct Reporter {
+    output: Output,
+    quiet: bool,
+    verbose: bool,
+    began: Instant,
+    shown: usize,
+}
+
+impl Reporter {
+    /// A reporter for one run.
+    #[must_use]
+    pub fn new(output: Output, quiet: bool, verbose: bool) -> Self {
+        Self { output, quiet, verbose, began: Instant::now(), shown: 0 }
+    }
+
+    /// Shows what happened.
+    pub fn event(&mut self, event: &Event) {
+        if self.output == Output::Jsonl {
+            data(event);
+        }
+        match event {
+            Event::Survey { instances, fleet } => {
+                let place = fleet.as_ref().map_or("no fleet.toml".into(), |p| p.display().to_string());
+                self.line("Survey", &format!("{instances} instances on 1 host ({place})"));
+            }
+            Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
+            Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),
+            Event::Installed { path, sha256 } => self.line("Installed", &format!("{} sha256:{}", path.display(), short(sha256))),
+            Event::UndoBegan { why } => self.line("Undo", why),
+            Event::Instance { pid, endpoint, state, trouble, .. } => {
+                let good = matches!(state, State::Confirmed | State::Reverted);
+                if good {
+                    self.shown += 1;
+                }
+                if good && self.shown > LISTED && !self.verbose {
+                    return;
+                }
+                let word = match state {
+                    State::Confirmed => "Confirmed",
+                    State::Reverted => "Reverted",
+                    _ => "FAILED",
+                };
+                let why = trouble.as_ref().map_or(String::new(), |t| format!(": {}", t.text));
+                self.line(word, &format!("[{:8.3}s] pid {pid} {endpoint}{why}", self.began.elapsed().as_secs_f64()));
+            }
+            Event::Intent { .. } | Event::Finished { .. } => {}
+        }
+    }
+
+    /// Shows the end; `hint` is what to do next.
+    pub fn finish(&mut self, summary: &Summary, hint: Option<&str>) {
+        if self.output != Output::Screen {
+            data(summary);
+        }
+        let counts: Vec<String> = summary.counts.iter().map(|(state, n)| format!("{n} {}", name(*state))).collect();
+        self.line(
+            "Summary",
+            &format!(
+                "[{:8.3}s] {} instances: {} ({})",
+                self.began.elapsed().as_secs_f64(),
+                summary.instances.len(),
+                verdict(summary.verdict),
+                counts.join(", ")
+            ),
+        );
+        if summary.exit != 0 {
+            let mut err = io::stderr().lock();
+            // Whoever closed stderr does not want to know.
+            let _ = writeln!(err, "\nerror: {}", summary.reason);
+            if let Some(hint) = hint {
+                let _ = writeln!(err, "\nhint: {hint}");
+            }
+        }
+    }
+
+    fn line(&self, word: &str, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(io::stderr().lock(), "{word:>12} {text}");
+        }
+    }
+}
+
+/// One JSON object on stdout; a closed pipe is no error.
+fn data(value: &impl Serialize) {
+    if let Ok(mut line) = serde_json::to_string(value) {
+        line.push('\n');
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+fn name(state: State) -> String {
+    serde_json::to_value(state).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn verdict(verdict: Verdict) -> String {
+    serde_json::to_value(verdict).ok().and_then(|v| v.as_str().map(|s| s.replace('_', " "))).unwrap_or_default()
+}

@@ -1,0 +1,153 @@
+//! `hello broadcast`: every end of a run that one wave can reach here.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    process::Stdio,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Fleet, get, until};
+
+const NEW: &str = "message = \"two\"\nlisten = \"127.0.0.1:0\"\n";
+
+#[test]
+fn a_good_change_converges_and_a_second_run_signals_nobody() {
+    let fleet = Fleet::start(3);
+    let new = fleet.write("new.toml", NEW);
+    std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let said = fleet.broadcast(&["--validate", "--config", new.to_str().unwrap()]).expect(0);
+    assert_eq!(said.states(), ["confirmed"; 3]);
+    assert_eq!(fleet.bodies(), ["two"; 3]);
+    assert_eq!(fleet.path("web.toml").metadata().unwrap().permissions().mode() & 0o777, 0o640);
+    let said = fleet.broadcast(&["--config", new.to_str().unwrap()]).expect(0);
+    assert_eq!(said.states(), ["unchanged"; 3]);
+    assert_eq!(fleet.attempts(), [2; 3], "the second run signalled nobody");
+    let (head, _) = get(fleet.url(0), "/");
+    assert!(head.contains("x-config-generation: 2") && head.contains(&format!("x-instance: {}:", fleet.pid(0))), "{head}");
+}
+
+#[test]
+fn a_set_keeps_comments_and_order() {
+    let fleet = Fleet::start(1);
+    fleet.broadcast(&["--set", "message=5"]).expect(0);
+    assert_eq!(fleet.text(), "# the shared one\nmessage = \"5\" # said\nlisten = \"127.0.0.1:0\"\n");
+    assert_eq!(fleet.bodies(), ["5"]);
+}
+
+#[test]
+fn nothing_is_touched_by_a_change_that_cannot_be_taken() {
+    let fleet = Fleet::start(2);
+    let before = fleet.text();
+    let broken = fleet.write("broken.toml", "message = \"x\"\nlisne = \"127.0.0.1:0\"\n");
+    let moved = fleet.write("moved.toml", "message = \"x\"\nlisten = \"127.0.0.1:1\"\n");
+    let fifo = fleet.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let arg = |p: &std::path::Path| p.to_str().unwrap().to_owned();
+    for (path, code, says) in [
+        (arg(&broken), 4, "did you mean `listen`?"),
+        (arg(&moved), 10, "needs a restart"),
+        (arg(&fifo), 4, "no regular file"),
+        (arg(fleet.dir.path()), 4, "no regular file"),
+        (arg(&fleet.path("none.toml")), 1, "cannot read"),
+    ] {
+        let said = fleet.broadcast(&["--validate", "--config", &path]).expect(code);
+        assert!(said.stderr.contains(says), "{}", said.stderr);
+    }
+    fleet.broadcast(&["--count", "3"]).expect(3);
+    let state = fleet.write("state-is-a-file", "");
+    fleet.broadcast(&["--set", "message=x", "--state", state.to_str().unwrap()]).code.eq(&2).then_some(()).expect("--state is given once");
+    std::fs::hard_link(fleet.path("web.toml"), fleet.path("second-name")).unwrap();
+    fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert_eq!((fleet.text(), fleet.bodies(), fleet.attempts()), (before, vec!["one".into(); 2], vec![1; 2]));
+}
+
+#[test]
+fn a_bad_fleet_is_usage_and_a_held_lock_is_busy() {
+    let fleet = Fleet::start(1);
+    let dir = std::fs::File::open(fleet.dir.path()).unwrap();
+    rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(9);
+    assert!(said.stderr.contains(&format!("pid {}", std::process::id())), "{}", said.stderr);
+    fleet.write("fleet.toml", "version = 1\n[[group]]\nnmae = \"x\"\n");
+    let said = fleet.broadcast(&[]).expect(2);
+    assert!(said.stderr.contains("line 3"), "{}", said.stderr);
+}
+
+#[test]
+fn a_stopped_instance_is_refused_before_anything_is_touched() {
+    let fleet = Fleet::start(2);
+    let before = fleet.text();
+    fleet.stop(1);
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert!(said.stderr.contains("is stopped"), "{}", said.stderr);
+    fleet.signal(1, Signal::SIGCONT);
+    assert_eq!((fleet.text(), fleet.bodies()), (before, vec!["one".into(); 2]));
+}
+
+#[test]
+fn a_pid_of_the_list_that_is_something_else_is_no_match() {
+    let fleet = Fleet::start(1);
+    let mut sleep = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let list = |pid: i64| std::fs::read_to_string(fleet.path("fleet.toml")).unwrap() + &format!("instances = [ {{ pid = {pid} }} ]\n");
+    let (listed, other) = (list(fleet.pid(0).into()), list(sleep.id().into()));
+    fleet.write("fleet.toml", &other);
+    fleet.broadcast(&["--set", "message=x"]).expect(3);
+    assert!(sleep.try_wait().unwrap().is_none(), "it was not signalled");
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    fleet.write("fleet.toml", &listed);
+    fleet.broadcast(&["--set", "message=x"]).expect(0);
+}
+
+/// The validator stops the first server between its validation and its reload.
+fn with_a_victim(fleet: &Fleet) {
+    let script = fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && kill -STOP {}\n", fleet.pid(0)));
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{exe}}\", \"{{candidate}}\"]\n", script.display()));
+}
+
+#[test]
+fn one_that_hangs_is_undone_and_all_are_proven_on_the_old_config() {
+    let fleet = Fleet::start(3);
+    with_a_victim(&fleet);
+    let before = fleet.text();
+    let mut child = fleet.command(&["--validate", "-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut last = String::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        last = line.unwrap();
+        if last.contains("\"undo_began\"") {
+            fleet.signal(0, Signal::SIGCONT);
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(6), "{last}");
+    assert!(last.contains("\"counts\":{\"reverted\":3}"), "{last}");
+    assert_eq!((fleet.text(), fleet.bodies()), (before, vec!["one".into(); 3]));
+}
+
+#[test]
+fn one_that_stays_stopped_is_named_and_the_file_is_put_back() {
+    let fleet = Fleet::start(3);
+    with_a_victim(&fleet);
+    let before = fleet.text();
+    let said = fleet.broadcast(&["--validate", "--set", "message=x"]).expect(7);
+    assert_eq!(said.states(), ["revert_failed", "reverted", "reverted"]);
+    assert_eq!(fleet.text(), before);
+    fleet.signal(0, Signal::SIGCONT);
+    until("it answers", || fleet.bodies() == ["one"; 3]);
+}
+
+#[test]
+fn a_rejected_file_is_told_and_the_old_one_is_served_on() {
+    let fleet = Fleet::start(1);
+    fleet.write("web.toml", "message = 1\n");
+    fleet.signal(0, Signal::SIGHUP);
+    until("it looked", || fleet.attempts() == [2]);
+    let (_, told) = get(fleet.url(0), "/-/config");
+    assert!(told.contains("\"rejected\"") && told.contains("line 1"), "{told}");
+    assert_eq!(fleet.bodies(), ["one"]);
+    // What is on disk is adopted only when it is valid.
+    fleet.broadcast(&[]).expect(4);
+}

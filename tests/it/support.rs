@@ -1,0 +1,157 @@
+//! A fleet of real servers, killed by pid when the test ends.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) struct Fleet {
+    pub(crate) dir: tempfile::TempDir,
+    exe: PathBuf,
+    servers: Vec<(Child, String)>,
+}
+
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) json: Value,
+    pub(crate) stderr: String,
+}
+
+impl Fleet {
+    /// `n` servers of one shared config, under an executable name that no other test uses.
+    pub(crate) fn start(n: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let name = format!("hello-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let exe = dir.path().join(&name);
+        // The copy is made by another process: a descriptor that is open for writing here could be
+        // inherited by a child of a parallel test, and the copy could then not be executed.
+        assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_hello")).arg(&exe).status().unwrap().success());
+        let mut fleet = Self { dir, exe, servers: Vec::new() };
+        fleet.write("web.toml", "# the shared one\nmessage = \"one\" # said\nlisten = \"127.0.0.1:0\"\n");
+        fleet.write(
+            "fleet.toml",
+            &format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"3s\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n"),
+        );
+        for _ in 0..n {
+            fleet.serve();
+        }
+        fleet
+    }
+
+    fn serve(&mut self) {
+        let mut child =
+            Command::new(&self.exe).args(["serve", "--config"]).arg(self.path("web.toml")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        assert!(url.starts_with("http://127.0.0.1:"), "{url:?}");
+        self.servers.push((child, url.trim().to_owned()));
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        // The umask of whoever runs the tests must not decide whether a fleet.toml is trusted.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        path
+    }
+
+    pub(crate) fn text(&self) -> String {
+        std::fs::read_to_string(self.path("web.toml")).unwrap()
+    }
+
+    pub(crate) fn pid(&self, at: usize) -> i32 {
+        i32::try_from(self.servers[at].0.id()).unwrap()
+    }
+
+    pub(crate) fn url(&self, at: usize) -> &str {
+        &self.servers[at].1
+    }
+
+    pub(crate) fn signal(&self, at: usize, signal: Signal) {
+        kill(Pid::from_raw(self.pid(at)), signal).unwrap();
+    }
+
+    pub(crate) fn stop(&self, at: usize) {
+        self.signal(at, Signal::SIGSTOP);
+        let stopped = || std::fs::read_to_string(format!("/proc/{}/status", self.pid(at))).unwrap().contains("State:\tT");
+        until("it is stopped", stopped);
+    }
+
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.servers.iter().map(|(_, url)| get(url, "/").1).collect()
+    }
+
+    pub(crate) fn attempts(&self) -> Vec<u64> {
+        self.servers.iter().map(|(_, url)| serde_json::from_str::<Value>(&get(url, "/-/config").1).unwrap()["last_attempt"]["seq"].as_u64().unwrap()).collect()
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.exe);
+        command.arg("broadcast").arg("--fleet").arg(self.path("fleet.toml")).arg("--state").arg(self.path("state")).args(args);
+        command
+    }
+
+    pub(crate) fn broadcast(&self, args: &[&str]) -> Said {
+        let output = self.command(&["-o", "json"]).args(args).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Said { code: output.status.code().unwrap(), json: serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr }
+    }
+}
+
+impl Said {
+    pub(crate) fn states(&self) -> Vec<&str> {
+        let mut states: Vec<&str> = self.json["instances"].as_array().unwrap().iter().map(|i| i["state"].as_str().unwrap()).collect();
+        states.sort_unstable();
+        states
+    }
+
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\n{:#}", self.stderr, self.json);
+        self
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for (child, _) in &mut self.servers {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub(crate) fn get(url: &str, path: &str) -> (String, String) {
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.to_lowercase(), body.to_owned())
+}
+
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
