@@ -440,7 +440,7 @@ fn prepare(options: &Options, ready: &mut [Ready], id: &str, on_event: &mut impl
             if judged.insert(inode, ()).is_some() {
                 continue;
             }
-            let by = validate(group, &exe, inode, &staged).map_err(|why| Stop::new(Verdict::Invalid, why))?;
+            let by = validate(group, &exe, inode, &staged, r.target.is_public()).map_err(|why| Stop::new(Verdict::Invalid, why))?;
             on_event(&Event::Valid { path: r.step.path.clone(), sha256: r.step.to.sha256.clone(), by });
         }
     }
@@ -448,14 +448,14 @@ fn prepare(options: &Options, ready: &mut [Ready], id: &str, on_event: &mut impl
 }
 
 /// Runs a group's validator on a staged file; answers who judged it.
-fn validate(group: &Group, exe: &Path, inode: (u64, u64), staged: &Path) -> Result<String, String> {
+fn validate(group: &Group, exe: &Path, inode: (u64, u64), staged: &Path, public: bool) -> Result<String, String> {
     let own = Path::new("/proc/self/exe").metadata().map(|m| (m.dev(), m.ino())).ok();
     if own == Some(inode) && group.validate == ["{exe}", "check", "{candidate}"] {
         return check::check(staged).map(|_| "hello check".into()).map_err(|e| e.to_string());
     }
     let argv: Vec<String> =
         group.validate.iter().map(|a| a.replace("{exe}", &exe.to_string_lossy()).replace("{candidate}", &staged.to_string_lossy())).collect();
-    crate::host::validate::run(&argv).map(|()| group.validate.join(" "))
+    crate::host::validate::run(&argv, public).map(|()| group.validate.join(" "))
 }
 
 fn begin(options: &Options, id: &str, ready: &[Ready]) -> Result<Run, Stop> {

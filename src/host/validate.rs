@@ -10,11 +10,11 @@ use std::{
 const LIMIT: Duration = Duration::from_secs(30);
 const MAX_OUTPUT: u64 = 64 << 10;
 
-/// Runs `argv` to its end.
+/// Runs `argv` to its end. What it says of a config that is not `public` is not repeated.
 ///
 /// # Errors
 /// What it said, when it refused; or why it could not be run.
-pub fn run(argv: &[String]) -> Result<(), String> {
+pub fn run(argv: &[String], public: bool) -> Result<(), String> {
     let (program, args) = argv.split_first().ok_or("`validate` is empty")?;
     let (mut output, input) = std::io::pipe().map_err(|e| e.to_string())?;
     let mut child = Command::new(program)
@@ -50,6 +50,9 @@ pub fn run(argv: &[String]) -> Result<(), String> {
     };
     if status.success() {
         return Ok(());
+    }
+    if !public {
+        return Err(format!("the validator `{program}` says no ({status}); its output is not shown, since the config is not world-readable"));
     }
     // Something it left behind may hold the pipe open: what was said by then is enough.
     let said = told.recv_timeout(Duration::from_secs(1)).unwrap_or_default();

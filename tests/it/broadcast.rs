@@ -56,8 +56,9 @@ fn nothing_is_touched_by_a_change_that_cannot_be_taken() {
         assert!(said.stderr.contains(says), "{}", said.stderr);
     }
     fleet.broadcast(&["--count", "3"]).expect(3);
-    let state = fleet.write("state-is-a-file", "");
-    fleet.broadcast(&["--set", "message=x", "--state", state.to_str().unwrap()]).code.eq(&2).then_some(()).expect("--state is given once");
+    fleet.write("state", "a file where the state directory should be");
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(1);
+    assert!(said.stderr.contains("state directory"), "{}", said.stderr);
     std::fs::hard_link(fleet.path("web.toml"), fleet.path("second-name")).unwrap();
     fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert_eq!((fleet.text(), fleet.bodies(), fleet.attempts()), (before, vec!["one".into(); 2], vec![1; 2]));
@@ -99,6 +100,19 @@ fn a_pid_of_the_list_that_is_something_else_is_no_match() {
     sleep.wait().unwrap();
     fleet.write("fleet.toml", &listed);
     fleet.broadcast(&["--set", "message=x"]).expect(0);
+}
+
+#[test]
+fn what_a_validator_says_of_a_secret_config_is_not_shown() {
+    let fleet = Fleet::start(1);
+    let script = fleet.write("validator", "#!/bin/sh\ncat \"$1\"; exit 1\n");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{candidate}}\"]\n", script.display()));
+    assert!(fleet.broadcast(&["--set", "message=hunter2"]).expect(4).stderr.contains("hunter2"));
+    std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let said = fleet.broadcast(&["--set", "message=hunter2"]).expect(4);
+    assert!(!said.stderr.contains("hunter2") && !said.json.to_string().contains("hunter2"), "{}", said.stderr);
 }
 
 /// The validator stops the first server between its validation and its reload.
