@@ -378,8 +378,8 @@ fn plan(options: &Options, surveyed: BTreeMap<PathBuf, Surveyed<'_>>, candidate:
 /// Whether the candidate is a config at all, and one that no instance must be restarted for.
 fn judge(named: &Path, to: &Blob, s: &Surveyed<'_>) -> Result<(), Stop> {
     let parsed = config::parse(&to.bytes).map_err(|e| {
-        // The text of a secret config is not shown, only where the fault is.
-        let text = if s.target.is_public() { e.render(named, &to.bytes) } else { e.to_string() };
+        let place = || format!("line {}, column {} (not shown: the config is not world-readable)", e.line.unwrap_or(1), e.column.unwrap_or(1));
+        let text = if s.target.is_public() { e.render(named, &to.bytes) } else { place() };
         Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`\n{text}", named.display()))
     })?;
     let listen = parsed.listen.as_deref().unwrap_or(config::DEFAULT_LISTEN);

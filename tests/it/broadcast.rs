@@ -111,6 +111,8 @@ fn what_a_validator_says_of_a_secret_config_is_not_shown() {
     fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{candidate}}\"]\n", script.display()));
     assert!(fleet.broadcast(&["--set", "message=hunter2"]).expect(4).stderr.contains("hunter2"));
     std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let said = fleet.broadcast(&["--set", "log=hunter2"]).expect(4);
+    assert!(said.stderr.contains("line 4") && !said.stderr.contains("hunter2"), "{}", said.stderr);
     let said = fleet.broadcast(&["--set", "message=hunter2"]).expect(4);
     assert!(!said.stderr.contains("hunter2") && !said.json.to_string().contains("hunter2"), "{}", said.stderr);
 }
