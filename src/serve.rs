@@ -28,8 +28,10 @@ use tokio::{
     sync::watch,
 };
 
+use tracing_subscriber::{Registry, filter::LevelFilter, layer::SubscriberExt, reload};
+
 use crate::{
-    config::{self, Config, DEFAULT_LISTEN, Invalid, Listen, MAX_CONFIG, ReadError},
+    config::{self, Config, DEFAULT_LISTEN, Invalid, Level, Listen, MAX_CONFIG, ReadError},
     told::{Attempt, AttemptResult, Effective, InstanceId, Told, X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE},
 };
 
@@ -120,22 +122,42 @@ struct Server {
 /// # Errors
 /// See [`Failure`].
 pub fn main(options: Options, hangups: UnixStream) -> Result<(), Failure> {
-    log_to_stderr(options.log_json);
+    let levels = log_to_stderr(options.log_json);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(options, hangups))
+    runtime.block_on(run(options, hangups, levels))
 }
 
-fn log_to_stderr(json: bool) {
-    let base = tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).with_ansi(false);
+/// Changes what is logged while it runs.
+type LevelHandle = reload::Handle<LevelFilter, Registry>;
+
+fn log_to_stderr(json: bool) -> LevelHandle {
+    let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(false);
     // A second logger in one process (a test) leaves the first in place.
-    let _ = if json { tracing::subscriber::set_global_default(base.json().finish()) } else { tracing::subscriber::set_global_default(base.finish()) };
+    let _ =
+        if json { tracing::subscriber::set_global_default(registry.with(lines.json())) } else { tracing::subscriber::set_global_default(registry.with(lines)) };
+    handle
 }
 
-async fn run(options: Options, hangups: UnixStream) -> Result<(), Failure> {
+fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Off => LevelFilter::OFF,
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}
+
+async fn run(options: Options, hangups: UnixStream, levels: LevelHandle) -> Result<(), Failure> {
     let began = Instant::now();
     let source = ConfigSource(std::path::absolute(&options.config)?);
     let bytes = config::read(&source.0, MAX_CONFIG).map_err(|e| Failure::Unreadable(source.0.clone(), e))?;
     let first = config::parse(&bytes).map_err(|e| Failure::Invalid(e.render(&source.0, &bytes)))?;
+    // A logger that is not ours (a test's) keeps its own level.
+    let _ = levels.reload(filter(first.log));
     let (tell, draining) = watch::channel(false);
     let bound = options.listen.is_none().then(|| listen_of(&first).to_owned());
     let listen = match options.listen {
@@ -178,7 +200,7 @@ async fn run(options: Options, hangups: UnixStream) -> Result<(), Failure> {
             read = hangups.read(&mut buffer) => {
                 read?;
                 while hangups.try_read(&mut buffer).is_ok_and(|n| n > 0) {}
-                server.reload();
+                server.reload(&levels);
             }
             _ = term.recv() => break,
             _ = int.recv() => break,
@@ -236,7 +258,7 @@ impl Server {
     }
 
     /// Reads and checks aside, then swaps one pointer; whatever is wrong, the old config is served on.
-    fn reload(&self) {
+    fn reload(&self, levels: &LevelHandle) {
         let began = Instant::now();
         if let Ok(reloading) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, reloading]);
@@ -253,6 +275,7 @@ impl Server {
             }
             Ok(_) if sha256.as_deref() == Some(&next.told.effective.sha256) => (AttemptResult::Unchanged, None),
             Ok(config) => {
+                let _ = levels.reload(filter(config.log));
                 next.message = config.message.into();
                 next.sha256 = value(sha256.as_deref().unwrap_or_default());
                 next.told.effective.sha256 = sha256.clone().unwrap_or_default();
