@@ -15,7 +15,7 @@ use crate::{
     event::Verdict,
     fleet::{self, Count, Fleet, FleetError},
     report::Output,
-    serve,
+    serve, status,
 };
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
@@ -37,6 +37,23 @@ enum Command {
     },
     /// Find every instance, validate, install, SIGHUP, and prove; otherwise put everything back and prove that.
     Broadcast(BroadcastArgs),
+    /// Which processes do not run the config on their disk or would not survive a reload: exit 0 when all agree, 7 when not. Reads only.
+    Status(StatusArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct StatusArgs {
+    /// Groups of the fleet, else all of them. Without a fleet.toml: a kind (hello).
+    groups: Vec<String>,
+    /// The fleet; else ./fleet.toml, else /etc/hello/fleet.toml.
+    #[arg(long, value_name = "FILE", env = "HELLO_FLEET")]
+    fleet: Option<PathBuf>,
+    /// What stdout carries.
+    #[arg(short, long, value_enum, default_value_t = Output::Screen)]
+    output: Output,
+    /// Only what does not agree.
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -122,6 +139,26 @@ pub fn main(hangups: UnixStream) -> ExitCode {
             Ok(options) => broadcast(options),
             Err(why) => fail(Verdict::Usage.exit(), &why),
         },
+        Command::Status(args) => match find_fleet(args.fleet, &args.groups, args.groups.is_empty()) {
+            Ok(fleet) => status(status::Options { fleet, output: args.output, quiet: args.quiet }),
+            Err(why) => fail(Verdict::Usage.exit(), &why.to_string()),
+        },
+    }
+}
+
+fn find_fleet(named: Option<PathBuf>, groups: &[String], all: bool) -> Result<Fleet, FleetError> {
+    let path = named.or_else(|| ["fleet.toml", "/etc/hello/fleet.toml"].into_iter().map(PathBuf::from).find(|p| p.exists()));
+    match (path, groups) {
+        (Some(path), _) => Fleet::load(&path)?.select(groups, all),
+        (None, [kind]) => Fleet::of_kind(kind),
+        (None, _) => Err(FleetError::Nowhere),
+    }
+}
+
+fn status(options: status::Options) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(status::run(options))),
+        Err(e) => fail(1, &format!("cannot start: {e}")),
     }
 }
 
@@ -157,12 +194,7 @@ fn check(file: &std::path::Path) -> ExitCode {
 }
 
 fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
-    let path = args.fleet.clone().or_else(|| ["fleet.toml", "/etc/hello/fleet.toml"].into_iter().map(PathBuf::from).find(|p| p.exists()));
-    let fleet = match (path, args.groups.as_slice()) {
-        (Some(path), _) => Fleet::load(&path).and_then(|f| f.select(&args.groups, args.all)),
-        (None, [kind]) => Fleet::of_kind(kind),
-        (None, _) => Err(FleetError::Nowhere),
-    };
+    let fleet = find_fleet(args.fleet, &args.groups, args.all);
     let pair = |s: &String| s.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| format!("--set {s:?} is not KEY=VALUE"));
     let change = match args.config {
         Some(path) => Change::File(path),

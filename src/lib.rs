@@ -4,6 +4,7 @@
 //! doors    main -> cli -+-> broadcast -+-> plan
 //!                       |              +-> engine -> host -> discover · validate · install · hangup · confirm
 //!                       |              +-> report  (screen, json)
+//!                       +-> status --------------> host
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
@@ -24,4 +25,5 @@ pub mod plan;
 pub mod report;
 pub mod runs;
 pub mod serve;
+pub mod status;
 pub mod told;

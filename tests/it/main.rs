@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod broadcast;
+mod status;
 mod support;

@@ -109,13 +109,21 @@ impl Fleet {
     }
 
     pub(crate) fn broadcast(&self, args: &[&str]) -> Said {
-        let output = self.command(&["-o", "json"]).args(args).output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Said { code: output.status.code().unwrap(), json: serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr }
+        Said::of(self.command(&["-o", "json"]).args(args))
+    }
+
+    pub(crate) fn status(&self) -> Said {
+        Said::of(Command::new(&self.exe).args(["status", "-o", "json", "--fleet"]).arg(self.path("fleet.toml")))
     }
 }
 
 impl Said {
+    fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Self { code: output.status.code().unwrap(), json: serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr }
+    }
+
     pub(crate) fn states(&self) -> Vec<&str> {
         let mut states: Vec<&str> = self.json["instances"].as_array().unwrap().iter().map(|i| i["state"].as_str().unwrap()).collect();
         states.sort_unstable();

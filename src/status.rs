@@ -1,0 +1,130 @@
+//! `hello status`: which processes do not run the config on their disk, and which would not survive their next reload. Reads only.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use crate::{
+    check, config,
+    fleet::{Fleet, Group},
+    host::{
+        confirm::{Lanes, told},
+        discover::{self, Found, Listeners},
+        install::MAX_TARGET,
+    },
+    plan::short,
+    report::Output,
+};
+
+/// Checked options.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The fleet, read and selected.
+    pub fleet: Fleet,
+    /// What stdout carries; `Screen` is a line for each instance.
+    pub output: Output,
+    /// Nothing on stdout but what does not agree.
+    pub quiet: bool,
+}
+
+/// One instance, as it is now.
+#[derive(Debug, Serialize)]
+struct Row {
+    group: String,
+    pid: i32,
+    started: u64,
+    endpoint: Option<String>,
+    path: Option<std::path::PathBuf>,
+    runs: Option<String>,
+    generation: Option<u64>,
+    age_s: Option<i64>,
+    disk: Option<String>,
+    /// Everything that a person should look at; empty when all agrees.
+    faults: Vec<String>,
+}
+
+/// Looks at every instance; answers the exit code: 0 all agree, 7 not, 3 nothing was found.
+pub async fn run(options: Options) -> u8 {
+    let (listeners, lanes) = (Listeners::read(), Lanes::default());
+    let mut rows = Vec::new();
+    for group in &options.fleet.groups {
+        let seen = discover::find(group);
+        rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look(group, f, &listeners, &lanes))).await);
+        for out in seen.not_there {
+            let mut row = Row::new(group, out.pid, 0);
+            row.faults.push(out.why);
+            rows.push(row);
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    if options.output == Output::Screen {
+        for row in rows.iter().filter(|r| !options.quiet || !r.faults.is_empty()) {
+            let runs = row.runs.as_deref().map_or("-", short);
+            let said = if row.faults.is_empty() { "ok".to_owned() } else { row.faults.join("; ") };
+            // A reader that went away changes nothing.
+            let _ = writeln!(
+                out,
+                "{} pid {} {} sha256:{runs} generation {} {said}",
+                row.group,
+                row.pid,
+                row.endpoint.as_deref().unwrap_or("-"),
+                row.generation.unwrap_or(0)
+            );
+        }
+    } else {
+        let _ = writeln!(out, "{}", serde_json::json!({ "v": 1, "instances": rows }));
+    }
+    match rows.as_slice() {
+        [] => 3,
+        rows if rows.iter().all(|r| r.faults.is_empty()) => 0,
+        _ => 7,
+    }
+}
+
+impl Row {
+    fn new(group: &Group, pid: i32, started: u64) -> Self {
+        let group = group.name.clone();
+        Self { group, pid, started, endpoint: None, path: None, runs: None, generation: None, age_s: None, disk: None, faults: Vec::new() }
+    }
+}
+
+async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes) -> Row {
+    let mut row = Row::new(group, found.pid, found.started);
+    if let Some(why) = discover::not_taking_the_signal(found.pid) {
+        row.faults.push(format!("would not take SIGHUP: {why}"));
+    }
+    if discover::is_stopped(found.pid) {
+        row.faults.push("is stopped".into());
+    }
+    match discover::config_of(found, &group.config) {
+        Ok(path) => {
+            row.disk = config::read(&path, MAX_TARGET).ok().map(|b| config::digest(&b));
+            if let Err(e) = check::check(&path) {
+                row.faults.push(format!("waiting to fail: {e}"));
+            }
+            row.path = Some(path);
+        }
+        Err(why) => row.faults.push(why),
+    }
+    match found.endpoint.clone().map_or_else(|| listeners.of(found.pid), Ok) {
+        Err(why) => row.faults.push(why),
+        Ok(endpoint) => {
+            match told(&endpoint, lanes).await {
+                Err(why) => row.faults.push(why),
+                Ok(told) if (told.instance.pid, told.instance.started) != (found.pid, found.started) => {
+                    row.faults.push(format!("its endpoint is answered by pid {}", told.instance.pid));
+                }
+                Ok(told) => {
+                    if row.disk.as_ref().is_some_and(|d| *d != told.effective.sha256) {
+                        row.faults.push("does not run the config on its disk".into());
+                    }
+                    row.age_s = Some(jiff::Timestamp::now().as_second() - told.effective.loaded_at.as_second());
+                    row.generation = Some(told.effective.generation);
+                    row.runs = Some(told.effective.sha256);
+                }
+            }
+            row.endpoint = Some(endpoint);
+        }
+    }
+    row
+}
