@@ -20,6 +20,7 @@ use crate::{
         discover::{self, Found, Listeners},
         hangup,
         install::{InstallError, MAX_TARGET, Target},
+        validate::{self, NotPassed},
     },
     plan::{Blob, Member, Step},
     report::{Output, Reporter, Summary},
@@ -423,7 +424,7 @@ fn prepare(options: &Options, ready: &mut [Ready], id: &str, on_event: &mut impl
     for r in ready {
         let same = r.step.disk.sha256 == r.step.to.sha256;
         let staged = if same { r.step.path.clone() } else { r.target.stage(&r.step.to.bytes, id).map_err(from_install)? };
-        let mut judged: BTreeMap<(u64, u64), ()> = BTreeMap::new();
+        let mut judged: BTreeMap<(u64, u64), bool> = BTreeMap::new();
         for member in &mut r.step.members {
             let Some(group) = options.fleet.groups.iter().find(|g| g.name == member.instance.group) else { continue };
             if group.validate.is_empty() {
@@ -435,12 +436,23 @@ fn prepare(options: &Options, ready: &mut [Ready], id: &str, on_event: &mut impl
             }
             let exe = PathBuf::from(format!("/proc/{}/exe", member.instance.pid));
             let inode = exe.metadata().map(|m| (m.dev(), m.ino())).unwrap_or_default();
-            member.instance.validated = true;
             // Once per executable and candidate, not once per instance.
-            if judged.insert(inode, ()).is_some() {
+            if let Some(passed) = judged.get(&inode) {
+                member.instance.validated = *passed;
                 continue;
             }
-            let by = validate(group, &exe, inode, &staged, r.target.is_public()).map_err(|why| Stop::new(Verdict::Invalid, why))?;
+            let said = validate(group, &exe, inode, &staged, r.target.is_public());
+            judged.insert(inode, said.is_ok());
+            member.instance.validated = said.is_ok();
+            let by = match said {
+                Ok(by) => by,
+                Err(NotPassed::Refused(why)) => return Err(Stop::new(Verdict::Invalid, why)),
+                Err(NotPassed::NotRun(why)) if options.strict => return Err(Stop::new(Verdict::Refused, why)),
+                Err(NotPassed::NotRun(why)) => {
+                    on_event(&Event::Unvalidated { pid: member.instance.pid, why });
+                    continue;
+                }
+            };
             on_event(&Event::Valid { path: r.step.path.clone(), sha256: r.step.to.sha256.clone(), by });
         }
     }
@@ -448,14 +460,14 @@ fn prepare(options: &Options, ready: &mut [Ready], id: &str, on_event: &mut impl
 }
 
 /// Runs a group's validator on a staged file; answers who judged it.
-fn validate(group: &Group, exe: &Path, inode: (u64, u64), staged: &Path, public: bool) -> Result<String, String> {
+fn validate(group: &Group, exe: &Path, inode: (u64, u64), staged: &Path, public: bool) -> Result<String, NotPassed> {
     let own = Path::new("/proc/self/exe").metadata().map(|m| (m.dev(), m.ino())).ok();
     if own == Some(inode) && group.validate == ["{exe}", "check", "{candidate}"] {
-        return check::check(staged).map(|_| "hello check".into()).map_err(|e| e.to_string());
+        return check::check(staged).map(|_| "hello check".into()).map_err(|e| NotPassed::Refused(e.to_string()));
     }
     let argv: Vec<String> =
         group.validate.iter().map(|a| a.replace("{exe}", &exe.to_string_lossy()).replace("{candidate}", &staged.to_string_lossy())).collect();
-    crate::host::validate::run(&argv, public).map(|()| group.validate.join(" "))
+    validate::run(&argv, public).map(|()| group.validate.join(" "))
 }
 
 fn begin(options: &Options, id: &str, ready: &[Ready]) -> Result<Run, Stop> {

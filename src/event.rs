@@ -154,6 +154,8 @@ pub enum Event {
     LeftOut { pid: i32, why: String },
     /// A validator passed the candidate.
     Valid { path: PathBuf, sha256: String, by: String },
+    /// An instance's validator could not be run, which refuses nothing and proves nothing.
+    Unvalidated { pid: i32, why: String },
     /// What will be signalled, synced before it is.
     Intent { undo: bool, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
     /// The target has its new bytes.

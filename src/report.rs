@@ -77,6 +77,7 @@ impl Reporter {
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
             Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),
+            Event::Unvalidated { pid, why } => self.line("Unvalidated", &format!("pid {pid}: {why}")),
             Event::Installed { path, sha256 } => self.line("Installed", &format!("{} sha256:{}", path.display(), short(sha256))),
             Event::UndoBegan { why } => self.line("Undo", why),
             Event::Instance { pid, endpoint, state, trouble, .. } => {

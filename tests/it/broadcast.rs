@@ -117,6 +117,18 @@ fn what_a_validator_says_of_a_secret_config_is_not_shown() {
     assert!(!said.stderr.contains("hunter2") && !said.json.to_string().contains("hunter2"), "{}", said.stderr);
 }
 
+#[test]
+fn a_validator_that_cannot_be_run_has_not_refused() {
+    let fleet = Fleet::start(1);
+    let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{group}validate = [\"/nowhere/validator\", \"{{candidate}}\"]\n"));
+    fleet.broadcast(&["--validate", "--set", "message=x"]).expect(5);
+    assert_eq!(fleet.attempts(), [1]);
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    assert_eq!(said.json["instances"][0]["validated"], false);
+    assert!(said.stderr.contains("Unvalidated"), "{}", said.stderr);
+}
+
 /// The validator stops the first server between its validation and its reload.
 fn with_a_victim(fleet: &Fleet) {
     let script = fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && kill -STOP {}\n", fleet.pid(0)));
