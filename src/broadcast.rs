@@ -85,6 +85,8 @@ struct Ended {
     run: String,
     verdict: Verdict,
     reason: String,
+    /// Text that the command answers, of a dry run.
+    answer: Option<String>,
     ready: Vec<Ready>,
 }
 
@@ -94,6 +96,9 @@ pub async fn run(options: Options, halts: Halts) -> Verdict {
     let ended = attempt(&options, halts, &mut |event| reporter.event(event)).await;
     let (summary, hint) = match ended {
         Ok(ended) => {
+            if let Some(answer) = &ended.answer {
+                reporter.answer(answer);
+            }
             let targets = ended.ready.iter().map(target_report).collect();
             let instances = ended.ready.into_iter().flat_map(|r| r.step.members).map(|m| m.instance).collect();
             let hint = match ended.verdict {
@@ -148,11 +153,9 @@ async fn attempt(options: &Options, halts: Halts, on_event: &mut impl FnMut(&Eve
     prepare(options, &mut ready, &id, on_event)?;
     let work = ready.iter().any(|r| r.step.is_work() || r.step.disk.sha256 != r.step.to.sha256);
     if options.dry_run || !work {
-        if options.dry_run {
-            show(options, &ready);
-        }
         let reason = if options.dry_run { "dry run: nothing was touched" } else { "every instance runs it already" };
-        return Ok(Ended { run: String::new(), verdict: Verdict::Converged, reason: reason.into(), ready });
+        let answer = options.dry_run.then(|| rehearsal(&ready));
+        return Ok(Ended { run: String::new(), verdict: Verdict::Converged, reason: reason.into(), answer, ready });
     }
     if *halts.borrow() > 0 {
         return Err(Stop::new(Verdict::Failed, "halted before anything was touched"));
@@ -174,7 +177,7 @@ async fn attempt(options: &Options, halts: Halts, on_event: &mut impl FnMut(&Eve
         _ if last.is_empty() => "the run did not converge".to_owned(),
         _ => last,
     };
-    Ok(Ended { run: id, verdict, reason, ready })
+    Ok(Ended { run: id, verdict, reason, answer: None, ready })
 }
 
 /// The bytes of `--config`; what was read and is no config is judged later, in the order of the exit codes.
@@ -499,20 +502,17 @@ fn secretless(args: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// What `--dry-run` answers on stdout when people read it.
-fn show(options: &Options, ready: &[Ready]) {
-    use std::io::Write;
-    if options.output != Output::Screen {
-        return;
-    }
-    let mut out = std::io::stdout().lock();
+fn rehearsal(ready: &[Ready]) -> String {
+    let mut text = String::new();
     for r in ready {
         let back = if r.step.from.is_some() { "put back on a failure" } else { "no way back" };
-        let _ = writeln!(out, "{}: {} instances, {back}", r.step.path.display(), r.step.members.len());
+        text += &format!("{}: {} instances, {back}\n", r.step.path.display(), r.step.members.len());
         for m in &r.step.members {
-            let _ = writeln!(out, "  pid {} {} {}", m.instance.pid, m.instance.endpoint, if m.instance.validated { "validated" } else { "not validated" });
+            text += &format!("  pid {} {} {}\n", m.instance.pid, m.instance.endpoint, if m.instance.validated { "validated" } else { "not validated" });
         }
         if let (true, Ok(old), Ok(new)) = (r.target.is_public(), std::str::from_utf8(&r.step.disk.bytes), std::str::from_utf8(&r.step.to.bytes)) {
-            let _ = write!(out, "{}", similar::TextDiff::from_lines(old, new).unified_diff().header("now", "new"));
+            text += &similar::TextDiff::from_lines(old, new).unified_diff().header("now", "new").to_string();
         }
     }
+    text
 }

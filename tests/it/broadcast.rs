@@ -129,6 +129,42 @@ fn a_validator_that_cannot_be_run_has_not_refused() {
     assert!(said.stderr.contains("Unvalidated"), "{}", said.stderr);
 }
 
+#[test]
+fn a_reader_that_does_not_read_or_went_away_holds_up_nothing() {
+    let fleet = Fleet::start(8);
+    let tiny_pipe = || {
+        let (read, write) = std::io::pipe().unwrap();
+        nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        (read, write)
+    };
+    let (unread, write) = tiny_pipe();
+    let mut child = fleet.command(&["-o", "jsonl", "--set", "message=x"]).stdout(write.try_clone().unwrap()).stderr(write).spawn().unwrap();
+    until("it converges though nobody reads", || fleet.bodies() == ["x"; 8]);
+    until("it ends though nobody reads", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    drop(unread);
+    let (closed, write) = tiny_pipe();
+    drop(closed);
+    let status = fleet.command(&["-o", "jsonl", "--set", "message=y"]).stdout(write.try_clone().unwrap()).stderr(write).status().unwrap();
+    assert_eq!((status.code(), fleet.bodies()), (Some(0), vec!["y".into(); 8]));
+}
+
+#[test]
+fn a_dry_run_shows_the_difference_and_touches_nothing() {
+    let fleet = Fleet::start(2);
+    let before = fleet.text();
+    let output = fleet.command(&["--dry-run", "--set", "message=x"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text.contains("-message = \"one\"") && text.contains("+message = \"x\"") && text.contains(fleet.url(1)), "{text}");
+    assert_eq!((fleet.text(), fleet.attempts()), (before, vec![1; 2]));
+    let left: Vec<_> = std::fs::read_dir(fleet.dir.path()).unwrap().map(|e| e.unwrap().file_name()).filter(|n| n.to_string_lossy().starts_with('.')).collect();
+    assert!(left.is_empty() && !fleet.path("state").exists(), "{left:?}");
+    std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let output = fleet.command(&["--dry-run", "--set", "message=x"]).output().unwrap();
+    assert!(!String::from_utf8(output.stdout).unwrap().contains("message"), "a secret config has no diff");
+}
+
 /// The validator stops the first server between its validation and its reload.
 fn with_a_victim(fleet: &Fleet) {
     let script = fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && kill -STOP {}\n", fleet.pid(0)));

@@ -1,17 +1,16 @@
 //! Shows a run: plain lines for people on stderr, JSON on stdout. A reader that went away changes nothing.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use serde::Serialize;
+use sink::Sink;
 
 use crate::{
     event::{Event, Instance, State, TargetReport, Verdict},
     plan::short,
 };
+
+mod sink;
 
 /// Above this many instances, successes are counted instead of listed.
 const LISTED: usize = 20;
@@ -56,19 +55,21 @@ pub struct Reporter {
     verbose: bool,
     began: Instant,
     shown: usize,
+    data: Sink,
+    people: Sink,
 }
 
 impl Reporter {
     /// A reporter for one run.
     #[must_use]
     pub fn new(output: Output, quiet: bool, verbose: bool) -> Self {
-        Self { output, quiet, verbose, began: Instant::now(), shown: 0 }
+        Self { output, quiet, verbose, began: Instant::now(), shown: 0, data: Sink::stdout(), people: Sink::stderr() }
     }
 
     /// Shows what happened.
     pub fn event(&mut self, event: &Event) {
         if self.output == Output::Jsonl {
-            data(event);
+            self.data(event);
         }
         match event {
             Event::Survey { instances, fleet } => {
@@ -103,7 +104,7 @@ impl Reporter {
     /// Shows the end; `hint` is what to do next.
     pub fn finish(&mut self, summary: &Summary, hint: Option<&str>) {
         if self.output != Output::Screen {
-            data(summary);
+            self.data(summary);
         }
         let counts: Vec<String> = summary.counts.iter().map(|(state, n)| format!("{n} {}", name(*state))).collect();
         self.line(
@@ -117,28 +118,33 @@ impl Reporter {
             ),
         );
         if summary.exit != 0 {
-            let mut err = io::stderr().lock();
-            // Whoever closed stderr does not want to know.
-            let _ = writeln!(err, "\nerror: {}", summary.reason);
+            self.people.line(format!("\nerror: {}", summary.reason));
             if let Some(hint) = hint {
-                let _ = writeln!(err, "\nhint: {hint}");
+                self.people.line(format!("\nhint: {hint}"));
             }
+        }
+        self.data.close();
+        self.people.close();
+    }
+
+    /// Text for stdout where it is what the command answers.
+    pub fn answer(&self, text: &str) {
+        if self.output == Output::Screen {
+            self.data.line(text.trim_end().to_owned());
+        }
+    }
+
+    /// One JSON object on stdout.
+    fn data(&self, value: &impl Serialize) {
+        if let Ok(line) = serde_json::to_string(value) {
+            self.data.line(line);
         }
     }
 
     fn line(&self, word: &str, text: &str) {
         if !self.quiet {
-            let _ = writeln!(io::stderr().lock(), "{word:>12} {text}");
+            self.people.line(format!("{word:>12} {text}"));
         }
-    }
-}
-
-/// One JSON object on stdout; a closed pipe is no error.
-fn data(value: &impl Serialize) {
-    if let Ok(mut line) = serde_json::to_string(value) {
-        line.push('\n');
-        let mut out = io::stdout().lock();
-        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }
 }
 
