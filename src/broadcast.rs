@@ -10,16 +10,18 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    check, config,
-    config::ReadError,
+    change::{Change, edit},
+    check,
+    config::{self, MAX_TARGET, ReadError},
     engine::{self, Halts, Ready},
     event::{Event, Instance, State, TargetReport, Trouble, Verdict},
-    fleet::{Count, Fleet, Group},
+    fact::Fact,
+    fleet::{Count, Fleet, Group, Speaks},
     host::{
-        confirm::{Lanes, told},
+        confirm::{Lanes, readings, told},
         discover::{self, Found, Listeners},
         hangup,
-        install::{InstallError, MAX_TARGET, Target},
+        install::{InstallError, Target},
         validate::{self, NotPassed},
     },
     plan::{Blob, Member, Step},
@@ -27,17 +29,6 @@ use crate::{
     runs::{self, Run},
     told::Told,
 };
-
-/// What the operator wants changed.
-#[derive(Debug, Clone)]
-pub enum Change {
-    /// The bytes of this file become the config.
-    File(PathBuf),
-    /// These keys of each target's own bytes are edited.
-    Set(Vec<(String, String)>),
-    /// What is on disk already is taken over.
-    Adopt,
-}
 
 /// Checked options of the command.
 #[derive(Debug, Clone)]
@@ -221,7 +212,7 @@ type Match<'a> = (&'a Group, Found);
 struct Surveyed<'a> {
     target: Target,
     disk: Vec<u8>,
-    members: Vec<(&'a Group, Member, Told)>,
+    members: Vec<(&'a Group, Member, Option<Told>)>,
 }
 
 /// Locks each target, then reads it; asks each instance what it runs; the guards.
@@ -231,7 +222,7 @@ async fn survey<'a>(options: &Options, found: Vec<(&'a Group, Found)>) -> Result
     let refuse = |group: &Group, f: &Found, endpoint: &str, text: String| Instance {
         state: State::Refused,
         trouble: Some(Trouble { kind: State::Refused, text }),
-        ..instance(group, f, endpoint, Path::new(""), "")
+        ..instance(group, f, endpoint, Path::new(""), None)
     };
     for (group, f) in found {
         let path = match discover::config_of(&f, &group.config) {
@@ -260,15 +251,23 @@ async fn survey<'a>(options: &Options, found: Vec<(&'a Group, Found)>) -> Result
             async move {
                 let endpoint = f.endpoint.clone().map_or_else(|| listeners.of(f.pid), Ok);
                 let said = match &endpoint {
-                    Ok(endpoint) => look(&f, endpoint, lanes, group.timeout).await,
+                    Ok(endpoint) => look(group, &f, endpoint, lanes).await,
                     Err(why) => Err(why.clone()),
                 };
                 let endpoint = endpoint.unwrap_or_default();
                 match said {
-                    Ok(told) => {
-                        let timeout = options.timeout.unwrap_or(group.timeout);
-                        let instance = instance(group, &f, &endpoint, path, &told.effective.sha256);
-                        Ok((group, Member { instance, seq: told.last_attempt.seq, timeout }, told))
+                    Ok((told, baseline)) => {
+                        let before = told.as_ref().map(|t| t.effective.sha256.clone());
+                        let member = Member {
+                            instance: instance(group, &f, &endpoint, path, before),
+                            seq: told.as_ref().map_or(0, |t| t.last_attempt.seq),
+                            timeout: options.timeout.unwrap_or(group.timeout),
+                            speaks: group.speaks,
+                            facts: group.confirm.clone(),
+                            baseline,
+                            samples: group.samples,
+                        };
+                        Ok((group, member, told))
                     }
                     Err(why) => Err(refuse(group, &f, &endpoint, why)),
                 }
@@ -284,7 +283,15 @@ async fn survey<'a>(options: &Options, found: Vec<(&'a Group, Found)>) -> Result
         let disk = target.read().map_err(from_install)?;
         surveyed.insert(path, Surveyed { target, disk, members });
     }
-    if refused.is_empty() { Ok(surveyed) } else { Err(refusal(refused)) }
+    if !refused.is_empty() {
+        return Err(refusal(refused));
+    }
+    // Nobody knows what a program without a kind does on the signal: the first of its group goes alone.
+    for group in options.fleet.groups.iter().filter(|g| g.kind.is_none()) {
+        let mine = surveyed.values_mut().flat_map(|s| &mut s.members).filter(|(g, ..)| g.name == group.name);
+        mine.skip(1).for_each(|(_, m, _)| m.instance.wave = 2);
+    }
+    Ok(surveyed)
 }
 
 fn refusal(instances: Vec<Instance>) -> Stop {
@@ -302,8 +309,14 @@ fn from_install(e: InstallError) -> Stop {
     Stop::new(verdict, e.to_string())
 }
 
-/// The guards of one instance, then what it says it runs.
-async fn look(f: &Found, endpoint: &str, lanes: &Lanes, settle: Duration) -> Result<Told, String> {
+/// The guards of one instance, then what it says it runs and what its facts read now.
+async fn look(group: &Group, f: &Found, endpoint: &str, lanes: &Lanes) -> Result<(Option<Told>, Vec<Option<String>>), String> {
+    if !group.reloads {
+        return Err(format!(
+            "has nobody who says that it reloads on SIGHUP (many programs die of it); if it does, say `reloads = true` in group `{}`",
+            group.name
+        ));
+    }
     if !hangup::permitted(f.pid) {
         return Err("may not be signalled by this user".into());
     }
@@ -311,21 +324,28 @@ async fn look(f: &Found, endpoint: &str, lanes: &Lanes, settle: Duration) -> Res
         return Err("is stopped; continue it with `kill -CONT`".into());
     }
     // A process that has just started may not have its handler yet: it is waited for, never signalled blindly.
-    let deadline = tokio::time::Instant::now() + settle;
+    let deadline = tokio::time::Instant::now() + group.timeout;
     while let Some(why) = discover::not_taking_the_signal(f.pid) {
         if tokio::time::Instant::now() >= deadline || why.starts_with("ignores") {
             return Err(why);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let told = told(endpoint, lanes).await?;
-    if (told.instance.pid, told.instance.started) != (f.pid, f.started) {
+    let told = match group.speaks {
+        Speaks::None => None,
+        Speaks::Hello => Some(told(endpoint, lanes).await?),
+    };
+    if let Some(told) = told.as_ref().filter(|t| (t.instance.pid, t.instance.started) != (f.pid, f.started)) {
         return Err(format!("{endpoint} is answered by pid {}, not by it", told.instance.pid));
     }
-    Ok(told)
+    // One that told what it runs has answered already; its facts are read only where they compare.
+    if told.is_some() && !group.confirm.iter().any(Fact::compares) {
+        return Ok((told, Vec::new()));
+    }
+    Ok((told, readings(endpoint, &group.confirm, lanes).await?))
 }
 
-fn instance(group: &Group, f: &Found, endpoint: &str, target: &Path, before: &str) -> Instance {
+fn instance(group: &Group, f: &Found, endpoint: &str, target: &Path, before: Option<String>) -> Instance {
     Instance {
         host: "local",
         group: group.name.clone(),
@@ -334,11 +354,12 @@ fn instance(group: &Group, f: &Found, endpoint: &str, target: &Path, before: &st
         exe: f.exe.clone(),
         endpoint: endpoint.into(),
         target: target.into(),
+        wave: 1,
         state: State::Untouched,
         trouble: None,
         validated: false,
-        before: before.into(),
-        after: before.into(),
+        after: before.clone(),
+        before,
         took_us: None,
     }
 }
@@ -379,47 +400,26 @@ fn plan(options: &Options, surveyed: BTreeMap<PathBuf, Surveyed<'_>>, candidate:
     if drifted.is_empty() { Ok(ready.into_iter().map(|(r, _)| r).collect()) } else { Err(refusal(drifted)) }
 }
 
-/// Whether the candidate is a config at all, and one that no instance must be restarted for.
+/// Whether the candidate can be proven at all; for `hello serve`, whether it is a config that needs no restart.
 fn judge(named: &Path, to: &Blob, s: &Surveyed<'_>) -> Result<(), Stop> {
-    let parsed = config::parse(&to.bytes).map_err(|e| {
-        let place = || format!("line {}, column {} (not shown: the config is not world-readable)", e.line.unwrap_or(1), e.column.unwrap_or(1));
-        let text = if s.target.is_public() { e.render(named, &to.bytes) } else { place() };
-        Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`\n{text}", named.display()))
-    })?;
-    let listen = parsed.listen.as_deref().unwrap_or(config::DEFAULT_LISTEN);
-    for (_, member, told) in &s.members {
-        if told.restart_only.get("listen").is_some_and(|now| now != listen) {
-            let why = format!("pid {}: `listen` is {} and becomes {listen}, which needs a restart", member.instance.pid, told.restart_only["listen"]);
-            return Err(Stop::new(Verdict::RestartRequired, why));
+    let invalid = |why: String| Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`\n{why}", named.display()));
+    for (group, member, told) in &s.members {
+        if group.kind.as_deref() == Some("hello") {
+            let parsed = config::parse(&to.bytes).map_err(|e| {
+                let place = || format!("line {}, column {} (not shown: the config is not world-readable)", e.line.unwrap_or(1), e.column.unwrap_or(1));
+                invalid(if s.target.is_public() { e.render(named, &to.bytes) } else { place() })
+            })?;
+            let listen = parsed.listen.as_deref().unwrap_or(config::DEFAULT_LISTEN);
+            if let Some(now) = told.as_ref().and_then(|t| t.restart_only.get("listen")).filter(|now| *now != listen) {
+                let why = format!("pid {}: `listen` is {now} and becomes {listen}, which needs a restart", member.instance.pid);
+                return Err(Stop::new(Verdict::RestartRequired, why));
+            }
+        }
+        for fact in &group.confirm {
+            fact.filled(&to.bytes).map_err(|why| invalid(format!("group `{}` confirms by {}: {why}", group.name, fact.http)))?;
         }
     }
     Ok(())
-}
-
-/// Edits keys of a TOML file; comments and order stay.
-fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
-    let mut doc: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| e.to_string())?;
-    for (key, value) in edits {
-        let value = match value.strip_prefix('@') {
-            Some(path) => {
-                String::from_utf8(config::read(Path::new(path), MAX_TARGET).map_err(|e| format!("{path}: {e}"))?).map_err(|e| format!("{path}: {e}"))?
-            }
-            None => value.clone(),
-        };
-        let old = doc.get(key).and_then(|i| i.as_value());
-        // A value of the old one's type is taken as TOML; anything else is the literal text.
-        let mut new = match value.parse::<toml_edit::Value>() {
-            Ok(v) if old.is_none_or(|o| o.type_name() == v.type_name()) => v,
-            _ => toml_edit::Value::from(value),
-        };
-        match old.map(|o| o.decor().clone()) {
-            Some(decor) => *new.decor_mut() = decor,
-            None => new.decor_mut().clear(),
-        }
-        doc[key] = toml_edit::Item::Value(new);
-    }
-    Ok(doc.to_string().into_bytes())
 }
 
 /// Stages and validates everything: proves that install can succeed, and touches nothing live.

@@ -9,7 +9,8 @@ use tokio::{
 };
 
 use crate::{
-    broadcast::{self, Change},
+    broadcast,
+    change::Change,
     check::{self, CheckError},
     config::Listen,
     event::Verdict,

@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 /// Largest config that `hello serve` takes, in bytes.
 pub const MAX_CONFIG: u64 = 1 << 20;
+/// Largest file that is taken for anybody's config, in bytes.
+pub const MAX_TARGET: u64 = 16 << 20;
 /// Where it listens when neither the file nor the command line says.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 

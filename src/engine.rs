@@ -6,10 +6,11 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
 
 use crate::{
-    config,
     event::{Event, State, TargetReport, Trouble, Verdict},
+    fact::Fact,
+    fleet::Speaks,
     host::{
-        confirm::{Lanes, Wanted, confirm},
+        confirm::{Lanes, Says, Wanted, confirm, readings},
         hangup::{NotHung, hang_up},
         install::{InstallError, Target},
     },
@@ -40,7 +41,17 @@ enum Way {
 /// `tell` reports an event and says whether the journal took it.
 pub async fn run(ready: &mut [Ready], run: &str, mut halts: Halts, tell: &mut impl FnMut(Event) -> bool) -> Verdict {
     let lanes = Lanes::default();
-    if let Err(why) = commit(ready, Way::Forth, &lanes, &mut halts, tell).await {
+    let mut waves: Vec<usize> = ready.iter().flat_map(|r| &r.step.members).map(|m| m.instance.wave).collect();
+    waves.sort_unstable();
+    waves.dedup();
+    let mut said = Ok(());
+    for wave in waves {
+        said = commit(ready, Way::Forth, Some(wave), &lanes, &mut halts, tell).await;
+        if said.is_err() {
+            break;
+        }
+    }
+    if let Err(why) = said {
         let signalled = |r: &Ready| r.step.members.iter().any(touched);
         if !ready.iter().any(|r| r.installed || signalled(r)) {
             return if *halts.borrow() > 0 { Verdict::Failed } else { Verdict::Refused };
@@ -51,7 +62,7 @@ pub async fn run(ready: &mut [Ready], run: &str, mut halts: Halts, tell: &mut im
         tell(Event::UndoBegan { why });
         let _ = restage(ready, run);
         // What could not be put back shows in the states and in the digests below.
-        let _ = commit(ready, Way::Back, &lanes, &mut halts, tell).await;
+        let _ = commit(ready, Way::Back, None, &lanes, &mut halts, tell).await;
     }
     let verdict = Verdict::of(ready.iter().flat_map(|r| &r.step.members).map(|m| m.instance.state));
     // Read back once more: a file that somebody changed meanwhile proves nothing.
@@ -76,9 +87,17 @@ fn restage(ready: &mut [Ready], run: &str) -> Result<(), InstallError> {
     Ok(())
 }
 
-async fn commit(ready: &mut [Ready], way: Way, lanes: &Lanes, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool) -> Result<(), String> {
+async fn commit(
+    ready: &mut [Ready],
+    way: Way,
+    wave: Option<usize>,
+    lanes: &Lanes,
+    halts: &mut Halts,
+    tell: &mut impl FnMut(Event) -> bool,
+) -> Result<(), String> {
     let back = way == Way::Back;
-    let hung_up = |m: &Member| if back { touched(m) } else { m.instance.state == State::Untouched };
+    let in_wave = |m: &Member| wave.is_none_or(|w| m.instance.wave == w);
+    let hung_up = |m: &Member| if back { touched(m) } else { m.instance.state == State::Untouched && in_wave(m) };
     let targets = ready.iter().map(|r| report(r, way)).collect();
     let pids = ready.iter().flat_map(|r| &r.step.members).filter(|m| hung_up(m)).map(|m| (m.instance.pid, m.instance.started)).collect();
     if !tell(Event::Intent { undo: back, targets, pids }) && !back {
@@ -87,7 +106,7 @@ async fn commit(ready: &mut [Ready], way: Way, lanes: &Lanes, halts: &mut Halts,
     if !back && *halts.borrow_and_update() > 0 {
         return Err("halted by the operator".into());
     }
-    for r in ready.iter_mut() {
+    for r in ready.iter_mut().filter(|r| back || r.step.members.iter().any(in_wave)) {
         install(r, way, tell)?;
     }
     let mut first: Option<String> = None;
@@ -130,7 +149,8 @@ async fn commit(ready: &mut [Ready], way: Way, lanes: &Lanes, halts: &mut Halts,
     }
     drop(waits);
     // A halt leaves waits unfinished: those were perhaps signalled, and count as such.
-    for member in ready.iter_mut().flat_map(|r| &mut r.step.members).filter(|m| first.is_some() && m.instance.state == State::Untouched) {
+    for member in ready.iter_mut().flat_map(|r| &mut r.step.members).filter(|m| !back && first.is_some() && in_wave(m) && m.instance.state == State::Untouched)
+    {
         let text = "not waited for to the end".to_owned();
         member.instance.trouble.get_or_insert(Trouble { kind: State::TimedOut, text });
         member.instance.state = State::TimedOut;
@@ -158,7 +178,7 @@ fn wish(step: &Step, way: Way) -> Option<Blob> {
 
 fn install(r: &mut Ready, way: Way, tell: &mut impl FnMut(Event) -> bool) -> Result<(), String> {
     let (from, to) = match way {
-        Way::Forth if r.step.disk.sha256 == r.step.to.sha256 => return Ok(()),
+        Way::Forth if r.installed || r.step.disk.sha256 == r.step.to.sha256 => return Ok(()),
         Way::Forth => (&r.step.disk, &r.step.to),
         Way::Back => match &r.step.from {
             Some(from) if r.installed => (&r.step.to, from),
@@ -177,23 +197,13 @@ fn install(r: &mut Ready, way: Way, tell: &mut impl FnMut(Event) -> bool) -> Res
 async fn signal_and_see(mut member: Member, wanted: Blob, way: Way, lanes: &Lanes, at: usize, place: usize) -> (usize, usize, Member) {
     let back = way == Way::Back;
     let limit: Duration = member.timeout;
+    let outcome = prove(&mut member, &wanted, back, limit, lanes).await;
     let i = &mut member.instance;
-    let outcome = match hang_up(i.pid, i.started, &i.exe, member.seq, limit).await {
-        Err(NotHung::Gone(text)) => Err(Trouble { kind: State::Died, text }),
-        Err(NotHung::Refused(text)) => Err(Trouble { kind: State::Refused, text }),
-        Ok(hung) => {
-            let message = config::parse(&wanted.bytes).ok().map(|c| c.message);
-            // On the way back, and where nothing visible changes, an answer from before the signal proves nothing.
-            let newer_than = (back || i.before == wanted.sha256).then_some(member.seq);
-            let wish = Wanted { sha256: wanted.sha256.clone(), message, refusable: !back, newer_than };
-            confirm(&hung, &i.endpoint, &wish, limit, lanes).await
-        }
-    };
     match outcome {
         Ok(took) => {
             i.state = if back { State::Reverted } else { State::Confirmed };
             i.took_us = u64::try_from(took.as_micros()).ok();
-            i.after = wanted.sha256;
+            i.after = Some(wanted.sha256);
         }
         Err(trouble) => {
             i.state = match (back, trouble.kind) {
@@ -205,4 +215,24 @@ async fn signal_and_see(mut member: Member, wanted: Blob, way: Way, lanes: &Lane
         }
     }
     (at, place, member)
+}
+
+/// Signals one instance and waits for its proof.
+async fn prove(member: &mut Member, wanted: &Blob, back: bool, limit: Duration, lanes: &Lanes) -> Result<Duration, Trouble> {
+    let trouble = |kind, text| Trouble { kind, text };
+    let facts: Result<Vec<Fact>, String> = member.facts.iter().map(|f| f.filled(&wanted.bytes)).collect();
+    let facts = facts.map_err(|why| trouble(State::Refused, why))?;
+    let i = &member.instance;
+    if back && facts.iter().any(Fact::compares) {
+        // What changed on the way forth must change once more: an answer from before this signal proves nothing.
+        member.baseline = readings(&i.endpoint, &facts, lanes).await.unwrap_or_default();
+    }
+    let hung = hang_up(i.pid, i.started, &i.exe, member.seq, limit).await.map_err(|e| match e {
+        NotHung::Gone(text) => trouble(State::Died, text),
+        NotHung::Refused(text) => trouble(State::Refused, text),
+    })?;
+    let anew = back || i.before.as_ref() == Some(&wanted.sha256);
+    let says = (member.speaks == Speaks::Hello).then(|| Says { sha256: wanted.sha256.clone(), refusable: !back, anew });
+    let wanted = Wanted { says, facts, baseline: member.baseline.clone(), samples: member.samples };
+    confirm(&hung, &i.endpoint, &wanted, limit, lanes).await
 }

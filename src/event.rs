@@ -114,16 +114,18 @@ pub struct Instance {
     pub endpoint: String,
     /// The config file it reads, resolved.
     pub target: PathBuf,
+    /// Signalled together with all of the same number, from 1; the next wave starts only when this one is proven.
+    pub wave: usize,
     /// Where it is.
     pub state: State,
     /// What went wrong first.
     pub trouble: Option<Trouble>,
     /// Whether its validator passed the candidate.
     pub validated: bool,
-    /// Digest it ran at the survey.
-    pub before: String,
-    /// Digest it was last seen to run.
-    pub after: String,
+    /// Digest it ran at the survey; none where it cannot tell.
+    pub before: Option<String>,
+    /// Digest it was last proven to run.
+    pub after: Option<String>,
     /// From its last signal to its proof, in microseconds.
     pub took_us: Option<u64>,
 }

@@ -8,7 +8,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::config::{self, ReadError};
+use crate::{
+    config::{self, ReadError},
+    fact::{Fact, RawFact},
+};
 
 /// The only kind this version knows; a group's defaults come from its embedded file.
 const KINDS: &[(&str, &str)] = &[("hello", include_str!("kinds/hello.toml"))];
@@ -79,6 +82,26 @@ pub struct Group {
     pub timeout: Duration,
     /// A list of processes instead of a scan.
     pub instances: Vec<Listed>,
+    /// Whether somebody who knows the program says that it reloads on SIGHUP; a handler alone proves nothing.
+    pub reloads: bool,
+    /// What the program tells of itself.
+    pub speaks: Speaks,
+    /// All must hold.
+    pub confirm: Vec<Fact>,
+    /// How often in a row, each time on a fresh connection.
+    pub samples: u32,
+    /// Without one, one instance is signalled and proven alone before the others: nobody knows what this program does.
+    pub kind: Option<String>,
+}
+
+/// What a program tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Speaks {
+    /// Nothing: only the facts of `confirm` count.
+    None,
+    /// Digest, instance and refusals, as `hello serve` does.
+    Hello,
 }
 
 /// Where a process's config file is.
@@ -119,6 +142,10 @@ struct RawGroup {
     validate: Option<Vec<String>>,
     timeout: Option<String>,
     instances: Option<Vec<Listed>>,
+    reloads: Option<bool>,
+    speaks: Option<Speaks>,
+    confirm: Option<Vec<RawFact>>,
+    samples: Option<u32>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -204,14 +231,28 @@ impl Fleet {
 }
 
 fn resolve(raw: RawGroup) -> Result<Group, String> {
-    let kind = raw.kind.as_deref().ok_or("`kind` is missing (the kinds are: hello)")?;
-    let (_, text) = KINDS.iter().find(|(name, _)| *name == kind).ok_or_else(|| format!("no kind `{kind}` (the kinds are: hello)"))?;
-    let base: RawGroup = toml::from_str(text).map_err(|e| format!("kind `{kind}`: {e}"))?;
-    let name = raw.name.unwrap_or_else(|| kind.to_owned());
+    let base = match raw.kind.as_deref() {
+        None => RawGroup::default(),
+        Some(kind) => {
+            let (_, text) = KINDS.iter().find(|(name, _)| *name == kind).ok_or_else(|| format!("no kind `{kind}` (the kinds are: hello)"))?;
+            toml::from_str(text).map_err(|e| format!("kind `{kind}`: {e}"))?
+        }
+    };
+    let name = raw.name.clone().or_else(|| raw.kind.clone()).ok_or("`name` is missing")?;
+    let confirm = raw.confirm.or(base.confirm).ok_or("nothing says how a reload is proven: add [[group.confirm]]")?;
+    let confirm = confirm.into_iter().map(Fact::try_from).collect::<Result<Vec<_>, _>>()?;
+    let speaks = raw.speaks.or(base.speaks).unwrap_or(Speaks::None);
+    if confirm.is_empty() && speaks == Speaks::None {
+        return Err("`confirm` is empty, so nothing could be proven: add [[group.confirm]]".into());
+    }
+    let samples = raw.samples.or(base.samples).unwrap_or(if speaks == Speaks::Hello { 1 } else { 3 });
+    if samples == 0 {
+        return Err("samples = 0 would prove nothing".into());
+    }
     let matching = raw.r#match.or(base.r#match).ok_or("`match` is missing")?;
     let config = raw.config.or(base.config).ok_or("`config` is missing")?;
     let validate = raw.validate.or(base.validate).unwrap_or_default();
-    let timeout = raw.timeout.or(base.timeout).ok_or("`timeout` is missing")?;
+    let timeout = raw.timeout.or(base.timeout).unwrap_or_else(|| "5s".into());
     let instances = raw.instances.unwrap_or_default();
     if instances.iter().any(|i| i.pid <= 0) {
         return Err("a pid of `instances` is not above 0".into());
@@ -234,6 +275,11 @@ fn resolve(raw: RawGroup) -> Result<Group, String> {
         validate,
         timeout: parse_duration(&timeout)?,
         instances,
+        reloads: raw.reloads.or(base.reloads).unwrap_or(false),
+        speaks,
+        confirm,
+        samples,
+        kind: raw.kind,
     })
 }
 

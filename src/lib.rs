@@ -8,17 +8,19 @@
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
-//! words    event   fleet   runs (journal, stored bytes)   config · told
+//! words    runs (journal, stored bytes)   event   fleet   fact   config · told
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
 
 pub mod broadcast;
+pub mod change;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod event;
+pub mod fact;
 pub mod fleet;
 pub mod host;
 pub mod plan;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use crate::{
     config,
     event::{Instance, State},
+    fact::Fact,
+    fleet::Speaks,
 };
 
 /// Bytes and their digest.
@@ -33,6 +35,14 @@ pub struct Member {
     pub seq: u64,
     /// From its signal to its proof.
     pub timeout: std::time::Duration,
+    /// What it tells of itself.
+    pub speaks: Speaks,
+    /// What must be seen, as its group says it.
+    pub facts: Vec<Fact>,
+    /// The facts' readings from before the signal, in the same order.
+    pub baseline: Vec<Option<String>>,
+    /// How often in a row the facts must hold.
+    pub samples: u32,
 }
 
 /// One target and the instances that read it.
@@ -62,7 +72,11 @@ impl Step {
         let mut drifted = Vec::new();
         let mut others: Vec<&str> = Vec::new();
         for member in &members {
-            let runs = member.instance.before.as_str();
+            // Who cannot tell what it runs has no way back where the disk is the candidate already.
+            let Some(runs) = member.instance.before.as_deref() else {
+                others.push("");
+                continue;
+            };
             if runs == to.sha256 || runs == disk.sha256 {
                 continue;
             }
@@ -86,7 +100,7 @@ impl Step {
             (true, [one]) => old(one).map(Blob::new).filter(|b| b.sha256 == *one),
             (true, _) => None,
         };
-        for member in members.iter_mut().filter(|m| adopted && m.instance.before == to.sha256) {
+        for member in members.iter_mut().filter(|m| adopted && m.instance.before.as_ref() == Some(&to.sha256)) {
             member.instance.state = State::Unchanged;
         }
         Ok(Self { path, disk, from, to, members })

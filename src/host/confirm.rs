@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     event::{State, Trouble},
+    fact::{Fact, Read},
     host::hangup::Hung,
     told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE},
 };
@@ -51,15 +52,26 @@ struct Answer {
 /// What an instance must prove.
 #[derive(Debug, Clone)]
 pub struct Wanted {
+    /// For one that speaks our protocol: what it must say of itself.
+    pub says: Option<Says>,
+    /// Must all hold; filled in already.
+    pub facts: Vec<Fact>,
+    /// The facts' readings from before the signal, in the same order.
+    pub baseline: Vec<Option<String>>,
+    /// How often in a row.
+    pub samples: u32,
+}
+
+/// What an instance that speaks our protocol must say.
+#[derive(Debug, Clone)]
+pub struct Says {
     /// Digest that must be told on the serving path.
     pub sha256: String,
-    /// The exact body of `GET /`.
-    pub message: Option<String>,
-    /// Digest whose refusal ends the wait.
+    /// Whether a refusal of `sha256` ends the wait.
     pub refusable: bool,
-    /// When set, the last attempt must have a higher `seq` than this and have read `sha256`:
+    /// The last attempt must be later than the one before the signal and have read `sha256`:
     /// an answer that could be from before the signal proves nothing.
-    pub newer_than: Option<u64>,
+    pub anew: bool,
 }
 
 /// What the instance at `endpoint` tells of itself.
@@ -90,7 +102,7 @@ pub async fn confirm(hung: &Hung, endpoint: &str, wanted: &Wanted, limit: Durati
         }
     };
     let polls = async {
-        let (mut pause, mut silent) = (Duration::from_millis(1), false);
+        let (mut pause, mut silent, mut held) = (Duration::from_millis(1), false, 0);
         loop {
             // An attempt that began before the deadline may end past it; only then is the wait over.
             let late = hung.at.elapsed() >= limit;
@@ -100,7 +112,13 @@ pub async fn confirm(hung: &Hung, endpoint: &str, wanted: &Wanted, limit: Durati
                 attempt(hung, endpoint, wanted).await
             };
             let why = match said {
-                Ok(()) => return Ok(hung.at.elapsed()),
+                Ok(()) => {
+                    held += 1;
+                    if held >= wanted.samples {
+                        return Ok(hung.at.elapsed());
+                    }
+                    continue;
+                }
                 Err(Said::Refused(why)) => return Err(trouble(State::Rejected, why)),
                 Err(Said::NotYet(why)) => why,
                 Err(Said::Silent(why)) => {
@@ -108,6 +126,7 @@ pub async fn confirm(hung: &Hung, endpoint: &str, wanted: &Wanted, limit: Durati
                     why
                 }
             };
+            held = 0;
             if late {
                 return Err(trouble(State::TimedOut, format!("{why} after {limit:?}")));
             }
@@ -129,14 +148,34 @@ enum Said {
 }
 
 async fn attempt(hung: &Hung, endpoint: &str, wanted: &Wanted) -> Result<(), Said> {
-    let answer = get(endpoint, "/").await.map_err(Said::Silent)?;
-    let header = |name: &str| answer.headers.get(name).and_then(|v| v.to_str().ok());
-    let me = format!("{}:{}", hung.pid, hung.started);
-    if header(X_INSTANCE) != Some(&me) {
-        return Err(Said::NotYet(format!("{endpoint} is answered by {}", header(X_INSTANCE).unwrap_or("somebody who does not say"))));
+    let mut not_yet = None;
+    let mut asked: Vec<(&str, Answer)> = Vec::new();
+    // Facts of one source are read from one answer.
+    let sources = wanted.facts.iter().map(|f| f.http.as_str()).chain(wanted.facts.is_empty().then_some("http://{listen}/"));
+    for source in sources {
+        if asked.iter().all(|(s, _)| *s != source) {
+            let (at, path) = address(source, endpoint);
+            asked.push((source, get(at, path).await.map_err(Said::Silent)?));
+        }
     }
-    let serves = header(X_CONFIG_SHA256) == Some(&wanted.sha256) && answer.status == 200 && wanted.message.as_ref().is_none_or(|m| m.as_bytes() == answer.body);
-    if serves && wanted.newer_than.is_none() {
+    for (at, fact) in wanted.facts.iter().enumerate() {
+        let reading = asked.iter().find(|(s, _)| *s == fact.http).and_then(|(_, answer)| answer.read(&fact.read));
+        let before = wanted.baseline.get(at).and_then(|b| b.as_deref());
+        if !reading.as_deref().is_some_and(|now| fact.holds(now, before)) {
+            not_yet.get_or_insert_with(|| format!("{} does not say what it should", fact.http.replace("{listen}", bare(endpoint))));
+        }
+    }
+    let Some(says) = &wanted.says else { return not_yet.map_or(Ok(()), |why| Err(Said::NotYet(why))) };
+    let me = format!("{}:{}", hung.pid, hung.started);
+    for (_, answer) in asked.iter().filter(|(source, _)| source.contains("{listen}")) {
+        if answer.header(X_INSTANCE) != Some(&me) {
+            return Err(Said::NotYet(format!("{endpoint} is answered by {}", answer.header(X_INSTANCE).unwrap_or("somebody who does not say"))));
+        }
+        if answer.header(X_CONFIG_SHA256) != Some(&says.sha256) {
+            not_yet.get_or_insert_with(|| "serves another config".into());
+        }
+    }
+    if not_yet.is_none() && !says.anew {
         return Ok(());
     }
     let answer = get(endpoint, STATUS).await.map_err(Said::Silent)?;
@@ -145,15 +184,59 @@ async fn attempt(hung: &Hung, endpoint: &str, wanted: &Wanted) -> Result<(), Sai
         return Err(Said::NotYet(format!("{endpoint} is answered by pid {}", told.instance.pid)));
     }
     let last = told.last_attempt;
-    let looked = last.seq > hung.seq && last.sha256.as_deref() == Some(&wanted.sha256);
-    if serves && looked {
+    let looked = last.seq > hung.seq && last.sha256.as_deref() == Some(&says.sha256);
+    if not_yet.is_none() && looked {
         return Ok(());
     }
     let kept = matches!(last.result, AttemptResult::Rejected | AttemptResult::RestartRequired | AttemptResult::IoError);
-    if wanted.refusable && last.seq > hung.seq && kept && (looked || last.sha256.is_none()) {
+    if says.refusable && last.seq > hung.seq && kept && (looked || last.sha256.is_none()) {
         return Err(Said::Refused(last.error.unwrap_or_else(|| "it says that it kept the old config".into())));
     }
     Err(Said::NotYet(format!("still at generation {}, attempt {}", told.effective.generation, last.seq)))
+}
+
+/// What each fact reads now; none where the answer has no such thing.
+///
+/// # Errors
+/// A sentence when the endpoint does not answer.
+pub async fn readings(endpoint: &str, facts: &[Fact], lanes: &Lanes) -> Result<Vec<Option<String>>, String> {
+    let _permit = lanes.fast.acquire().await;
+    let mut readings = Vec::new();
+    for fact in facts {
+        let (at, path) = address(&fact.http, endpoint);
+        readings.push(get(at, path).await?.read(&fact.read));
+    }
+    Ok(readings)
+}
+
+/// Endpoint and path of a source; `{listen}` is the instance's own endpoint.
+fn address<'a>(source: &'a str, endpoint: &'a str) -> (&'a str, &'a str) {
+    let rest = source.strip_prefix("http://").unwrap_or(source);
+    let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    if host == "{listen}" { (endpoint, path) } else { (host, path) }
+}
+
+fn bare(endpoint: &str) -> &str {
+    endpoint.trim_start_matches("http://").trim_end_matches('/')
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+
+    fn read(&self, what: &Read) -> Option<String> {
+        match what {
+            Read::Body => Some(String::from_utf8_lossy(&self.body).into_owned()),
+            Read::Status => Some(self.status.to_string()),
+            Read::Header(name) => self.header(name).map(str::to_owned),
+            Read::Json(pointer) => {
+                let value: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+                let value = value.pointer(pointer)?;
+                Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            }
+        }
+    }
 }
 
 /// Spreads the polls of many instances: between half the pause and all of it.
@@ -167,7 +250,7 @@ async fn get(endpoint: &str, path: &str) -> Result<Answer, String> {
         match endpoint.strip_prefix("unix:") {
             Some(socket) => ask(UnixStream::connect(PathBuf::from(socket)).await, "localhost", path).await,
             None => {
-                let address = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
+                let address = bare(endpoint);
                 ask(TcpStream::connect(address).await, address, path).await
             }
         }

@@ -11,10 +11,7 @@ use std::{
 
 use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, Uid, XattrFlags};
 
-use crate::config;
-
-/// Largest file that is taken for a config.
-pub const MAX_TARGET: u64 = 16 << 20;
+use crate::config::{self, MAX_TARGET};
 
 /// Why a target cannot be locked, staged or installed.
 #[derive(Debug, thiserror::Error)]
