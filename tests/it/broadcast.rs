@@ -100,6 +100,19 @@ fn a_pid_of_the_list_that_is_something_else_is_no_match() {
     sleep.wait().unwrap();
     fleet.write("fleet.toml", &listed);
     fleet.broadcast(&["--set", "message=x"]).expect(0);
+    let endpoint = format!("instances = [ {{ pid = {}, endpoint = \"{}\" }} ]\n", fleet.pid(0), fleet.url(0));
+    let (head, _) = listed.split_once("instances").unwrap();
+    fleet.write("fleet.toml", &(head.to_owned() + &endpoint));
+    fleet.broadcast(&["--set", "message=y"]).expect(0);
+    assert_eq!(fleet.bodies(), ["y"]);
+}
+
+#[test]
+fn no_process_at_all_is_no_match() {
+    let fleet = Fleet::start(0);
+    let before = fleet.text();
+    fleet.broadcast(&["--set", "message=x"]).expect(3);
+    assert_eq!(fleet.text(), before);
 }
 
 #[test]
@@ -163,6 +176,41 @@ fn a_dry_run_shows_the_difference_and_touches_nothing() {
     std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o600)).unwrap();
     let output = fleet.command(&["--dry-run", "--set", "message=x"]).output().unwrap();
     assert!(!String::from_utf8(output.stdout).unwrap().contains("message"), "a secret config has no diff");
+}
+
+/// A group that names no kind: its servers are taken for a program that nobody knows.
+fn without_a_kind(fleet: &Fleet, more: &str) {
+    let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap().replace("kind = \"hello\"\n", "");
+    let confirm = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"\n";
+    fleet.write("fleet.toml", &format!("{group}config = \"{{arg:--config}}\"\n{more}{confirm}"));
+}
+
+#[test]
+fn a_program_that_nobody_vouches_for_is_refused() {
+    let fleet = Fleet::start(1);
+    without_a_kind(&fleet, "");
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert!(said.stderr.contains("reloads = true"), "{}", said.stderr);
+    assert_eq!(fleet.attempts(), [1]);
+}
+
+#[test]
+fn a_program_without_a_kind_is_proven_by_facts_and_one_goes_first() {
+    let fleet = Fleet::start(3);
+    without_a_kind(&fleet, "reloads = true\n");
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    let mut waves: Vec<u64> = said.json["instances"].as_array().unwrap().iter().map(|i| i["wave"].as_u64().unwrap()).collect();
+    waves.sort_unstable();
+    assert_eq!((waves, fleet.bodies()), (vec![1, 2, 2], vec!["x".into(); 3]));
+    // It loads and serves, but the fact that must hold does not: the first goes back, the others are never signalled.
+    let before = (fleet.text(), fleet.attempts());
+    let said = fleet.broadcast(&["--set", "message=y", "--set", "listen=127.0.0.1:1", "--timeout", "500ms"]).expect(6);
+    assert_eq!(said.states(), ["reverted", "untouched", "untouched"]);
+    assert_eq!((fleet.text(), fleet.bodies()), (before.0, vec!["x".into(); 3]));
+    assert_eq!(fleet.attempts().iter().zip(&before.1).filter(|(now, was)| now != was).count(), 1);
+    // What a fact needs and the new config lacks cannot be proven.
+    let other = fleet.write("other.toml", "other = 1\n");
+    fleet.broadcast(&["--config", other.to_str().unwrap()]).expect(4);
 }
 
 /// The validator stops the first server between its validation and its reload.

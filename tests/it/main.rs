@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod broadcast;
+mod serve;
 mod status;
 mod support;

@@ -5,8 +5,12 @@ use std::{
     net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,6 +21,10 @@ use nix::{
 use serde_json::Value;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
+/// For a fact that a server is waited for.
+const LIMIT: Duration = Duration::from_secs(30);
+/// For a whole run of `hello`.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Fleet {
     pub(crate) dir: tempfile::TempDir,
@@ -54,10 +62,18 @@ impl Fleet {
     fn serve(&mut self) {
         let mut child =
             Command::new(&self.exe).args(["serve", "--config"]).arg(self.path("web.toml")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let stdout = child.stdout.take().unwrap();
+        // Kept first, so that it is killed whatever its first line is.
+        self.servers.push((child, String::new()));
+        let (tell, heard) = mpsc::channel();
+        thread::spawn(move || {
+            let mut url = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut url);
+            let _ = tell.send(url);
+        });
+        let url = heard.recv_timeout(LIMIT).unwrap_or_default();
         assert!(url.starts_with("http://127.0.0.1:"), "{url:?}");
-        self.servers.push((child, url.trim().to_owned()));
+        self.servers.last_mut().unwrap().1 = url.trim().to_owned();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -119,7 +135,7 @@ impl Fleet {
 
 impl Said {
     fn of(command: &mut Command) -> Self {
-        let output = command.output().unwrap();
+        let output = output(command);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         Self { code: output.status.code().unwrap(), json: serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr }
     }
@@ -147,7 +163,7 @@ impl Drop for Fleet {
 
 pub(crate) fn get(url: &str, path: &str) -> (String, String) {
     let address = url.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(20)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
@@ -157,9 +173,24 @@ pub(crate) fn get(url: &str, path: &str) -> (String, String) {
 }
 
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + LIMIT;
     while !holds() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs it to its end; one that does not end in time is killed by its pid.
+fn output(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (tell, heard) = mpsc::channel();
+    thread::spawn(move || tell.send(child.wait_with_output()));
+    match heard.recv_timeout(RUN_LIMIT) {
+        Ok(output) => output.unwrap(),
+        Err(_) => {
+            let _ = kill(pid, Signal::SIGKILL);
+            panic!("not within {RUN_LIMIT:?}: {command:?}")
+        }
     }
 }
