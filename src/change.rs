@@ -1,45 +1,154 @@
 //! What the operator wants changed: whole bytes, edits of keys, or what is on disk already.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use crate::config::{self, MAX_TARGET};
+use crate::{
+    config::{self, MAX_TARGET, ReadError},
+    event::{Stop, Verdict},
+    step::Blob,
+};
 
-/// What the operator wants changed.
+/// What one group's configs become.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// The bytes of this file become the config.
-    File(PathBuf),
+    /// These bytes, or why the file is none: judged later, in the order of the exit codes.
+    File {
+        /// As the operator named it.
+        named: PathBuf,
+        /// What was read, once.
+        bytes: Result<Blob, String>,
+    },
     /// These keys of each target's own bytes are edited.
     Set(Vec<(String, String)>),
     /// What is on disk already is taken over.
     Adopt,
 }
 
-/// Edits keys of a TOML file; comments and order stay.
+/// What was asked for on the command line, read once.
+#[derive(Debug, Clone)]
+pub struct Changes {
+    named: BTreeMap<String, Change>,
+    others: Change,
+}
+
+/// The arguments as they were given.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// `--config PATH`, for one group.
+    pub config: Option<PathBuf>,
+    /// `--config GROUP=PATH`, one for each group.
+    pub configs: BTreeMap<String, PathBuf>,
+    /// `--set KEY=VALUE`, with `@FILE` for a value that is read from a file.
+    pub set: Vec<(String, String)>,
+}
+
+impl Changes {
+    /// Reads every file that was named, once and size-limited.
+    ///
+    /// # Errors
+    /// When one cannot be read: nothing is known of it then.
+    pub fn read(asked: &Asked) -> Result<Self, Stop> {
+        let file = |path: &PathBuf| match config::read(path, MAX_TARGET) {
+            Ok(bytes) => Ok(Change::File { named: path.clone(), bytes: Ok(Blob::new(bytes)) }),
+            Err(ReadError::Unacceptable(why)) => Ok(Change::File { named: path.clone(), bytes: Err(why) }),
+            Err(ReadError::Io(e)) => Err(Stop::new(Verdict::Failed, format!("cannot read `{}`: {e}", path.display()))),
+        };
+        let mut set = Vec::new();
+        for (key, value) in &asked.set {
+            set.push((key.clone(), value_of(key, value)?));
+        }
+        let others = match &asked.config {
+            Some(path) => file(path)?,
+            None if set.is_empty() => Change::Adopt,
+            None => Change::Set(set),
+        };
+        let named = asked.configs.iter().map(|(group, path)| Ok((group.clone(), file(path)?))).collect::<Result<_, Stop>>()?;
+        Ok(Self { named, others })
+    }
+
+    /// What becomes of `group`'s configs.
+    #[must_use]
+    pub fn of(&self, group: &str) -> &Change {
+        self.named.get(group).unwrap_or(&self.others)
+    }
+}
+
+/// The value itself, or the text of its `@FILE` without the last line end.
+fn value_of(key: &str, value: &str) -> Result<String, Stop> {
+    let Some(path) = value.strip_prefix('@') else { return Ok(value.to_owned()) };
+    let failed = |why: String| Stop::new(Verdict::Failed, format!("cannot read `{path}` for --set {key}: {why}"));
+    let bytes = config::read(Path::new(path), MAX_TARGET).map_err(|e| failed(e.to_string()))?;
+    let mut text = String::from_utf8(bytes).map_err(|_| failed("not UTF-8 text".into()))?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// Edits keys (dotted for tables) of a TOML file; comments and order stay.
 ///
 /// # Errors
-/// When the bytes are no TOML, or the file of a `KEY=@FILE` cannot be read.
+/// When the bytes are no TOML, or a key stands for something that is no table.
 pub fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
-    let mut doc: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| e.to_string())?;
+    let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8 text, so no TOML that could be edited".to_owned())?;
+    let mut doc: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| format!("no TOML that could be edited: {}", e.message()))?;
     for (key, value) in edits {
-        let value = match value.strip_prefix('@') {
-            Some(path) => {
-                String::from_utf8(config::read(Path::new(path), MAX_TARGET).map_err(|e| format!("{path}: {e}"))?).map_err(|e| format!("{path}: {e}"))?
-            }
-            None => value.clone(),
-        };
-        let old = doc.get(key).and_then(|i| i.as_value());
+        let path = toml_edit::Key::parse(key).map_err(|_| format!("`{key}` is no key"))?;
+        let Some((last, tables)) = path.split_last() else { continue };
+        let mut table: &mut dyn toml_edit::TableLike = doc.as_table_mut();
+        for part in tables {
+            let item = table.entry(part.get()).or_insert_with(toml_edit::table);
+            table = item.as_table_like_mut().ok_or_else(|| format!("`{key}`: `{}` is no table", part.get()))?;
+        }
+        let old = table.get(last.get());
+        if old.is_some_and(|item| !item.is_value()) {
+            return Err(format!("`{key}` is a table, which --set does not replace"));
+        }
+        let old = old.and_then(toml_edit::Item::as_value);
         // A value of the old one's type is taken as TOML; anything else is the literal text.
         let mut new = match value.parse::<toml_edit::Value>() {
             Ok(v) if old.is_none_or(|o| o.type_name() == v.type_name()) => v,
-            _ => toml_edit::Value::from(value),
+            _ => toml_edit::Value::from(value.as_str()),
         };
         match old.map(|o| o.decor().clone()) {
             Some(decor) => *new.decor_mut() = decor,
             None => new.decor_mut().clear(),
         }
-        doc[key] = toml_edit::Item::Value(new);
+        // In place: a key that is inserted anew would lose the comments above it.
+        match table.get_mut(last.get()) {
+            Some(item) => *item = toml_edit::Item::Value(new),
+            None => drop(table.insert(last.get(), toml_edit::Item::Value(new))),
+        }
     }
     Ok(doc.to_string().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    fn edited(text: &str, key: &str, value: &str) -> String {
+        String::from_utf8(edit(text.as_bytes(), &[(key.into(), value.into())]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn comments_order_and_types_stay() {
+        let text = "# top\na = 1 # one\n\n[t.u]\nb = \"x\" # two\nc = 3\n";
+        assert_eq!(edited(text, "a", "5"), text.replace("a = 1", "a = 5"));
+        assert_eq!(edited(text, "t.u.b", "5"), text.replace("\"x\"", "\"5\""));
+        assert_eq!(edited(text, "t.u.b", "a \"quoted\" one"), text.replace("\"x\"", "'a \"quoted\" one'"));
+        assert!(edited(text, "n", "true").contains("\nn = true\n"));
+    }
+
+    #[test]
+    fn what_cannot_be_edited_is_told() {
+        for (text, key) in [("a = 1\n", "a.b"), ("[t]\n", "t"), ("a = ", "a"), ("a = 1\n", "")] {
+            assert!(edit(text.as_bytes(), &[(key.into(), "x".into())]).is_err(), "{text:?} {key:?}");
+        }
+        assert!(edit(b"\xff", &[("a".into(), "x".into())]).is_err());
+    }
 }

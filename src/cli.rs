@@ -10,11 +10,12 @@ use tokio::{
 
 use crate::{
     broadcast,
-    change::Change,
+    change::Asked,
     check::{self, CheckError},
     config::Listen,
     event::Verdict,
     fleet::{self, Count, Fleet, FleetError},
+    host::user::Person,
     report::Output,
     serve, status,
 };
@@ -38,6 +39,16 @@ enum Command {
     },
     /// Find every instance, validate, install, SIGHUP, and prove; otherwise put everything back and prove that.
     Broadcast(BroadcastArgs),
+    /// Gives up everything for a user and becomes a command: how validators are run as their instance's user.
+    #[command(hide = true)]
+    RunAs {
+        uid: u32,
+        gid: u32,
+        /// Supplementary groups, separated by commas.
+        groups: String,
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
     /// Which processes do not run the config on their disk or would not survive a reload: exit 0 when all agree, 7 when not. Reads only.
     Status(StatusArgs),
 }
@@ -77,6 +88,13 @@ struct ServeArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Validate {
+    Auto,
+    Strict,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Proof {
     Loopback,
     Any,
@@ -92,15 +110,18 @@ struct BroadcastArgs {
     /// The fleet; else ./fleet.toml, else /etc/hello/fleet.toml.
     #[arg(long, value_name = "FILE", env = "HELLO_FLEET")]
     fleet: Option<PathBuf>,
-    /// These bytes become the config. Without this and --set, what is on disk is adopted.
-    #[arg(long, value_name = "PATH", conflicts_with = "set")]
-    config: Option<PathBuf>,
+    /// These bytes become the config of the one group, or of GROUP; then it may be repeated. Without this and --set, what is on disk is adopted.
+    #[arg(long, value_name = "[GROUP=]PATH", conflicts_with = "set")]
+    config: Vec<String>,
+    /// One --config becomes the config of several files, though they differ now.
+    #[arg(long, requires = "config")]
+    overwrite: bool,
     /// Edit a key of each target's own bytes; comments stay. KEY=@FILE keeps a value out of `ps`.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Every instance must have a validator and pass it.
-    #[arg(long)]
-    validate: bool,
+    /// strict: every instance must have a validator and pass it; auto: where one is known; off: none is run. Alone it means strict.
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto", default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
+    validate: Validate,
     /// Prepare, show, and touch nothing.
     #[arg(long)]
     dry_run: bool,
@@ -136,6 +157,12 @@ pub fn main(hangups: UnixStream) -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
+        Command::RunAs { uid, gid, groups, argv } => {
+            let person = Person { uid, gid, groups: groups.split(',').filter_map(|g| g.parse().ok()).collect() };
+            let why = person.become_command(&argv);
+            // As a shell says it: 127 it is not there, 126 it may not be run.
+            fail(if why.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }, &format!("{}: {why}", argv.join(" ")))
+        }
         Command::Broadcast(args) => match options(args) {
             Ok(options) => broadcast(options),
             Err(why) => fail(Verdict::Usage.exit(), &why),
@@ -195,21 +222,39 @@ fn check(file: &std::path::Path) -> ExitCode {
 }
 
 fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
-    let fleet = find_fleet(args.fleet, &args.groups, args.all);
+    let mut fleet = find_fleet(args.fleet, &args.groups, args.all || args.config.iter().any(|c| c.contains('='))).map_err(|e| e.to_string())?;
+    let mut change = Asked::default();
+    for arg in &args.config {
+        // A path may have a `=` in it, so only the name of a group counts as one.
+        match arg.split_once('=').filter(|(name, _)| fleet.groups.iter().any(|g| g.name == *name)) {
+            Some((name, path)) if change.configs.insert(name.into(), path.into()).is_some() => return Err(format!("--config {name}= is given twice")),
+            Some(_) => {}
+            None if change.config.replace(arg.into()).is_some() => return Err("several --config: say which is whose, --config GROUP=PATH".into()),
+            None => {}
+        }
+    }
+    match (&change.config, change.configs.is_empty()) {
+        (Some(_), false) => return Err("--config PATH and --config GROUP=PATH do not go together".into()),
+        (Some(_), true) if fleet.groups.len() > 1 => return Err("--config PATH is for one group: name it, or say --config GROUP=PATH".into()),
+        // Groups without a change are not in the run.
+        (None, false) => fleet.groups.retain(|g| change.configs.contains_key(&g.name)),
+        _ => {}
+    }
     let pair = |s: &String| s.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| format!("--set {s:?} is not KEY=VALUE"));
-    let change = match args.config {
-        Some(path) => Change::File(path),
-        None if args.set.is_empty() => Change::Adopt,
-        None => Change::Set(args.set.iter().map(pair).collect::<Result<_, _>>()?),
-    };
-    let fleet = fleet.map_err(|e| e.to_string())?;
-    if fleet.groups.len() > 1 && matches!(change, Change::File(_)) {
-        return Err("--config is for one group: name it".into());
+    change.set = args.set.iter().map(pair).collect::<Result<_, _>>()?;
+    let changed = change.config.is_some() || !change.configs.is_empty() || !change.set.is_empty();
+    if let Some(group) = fleet.groups.iter().find(|g| changed && g.config.is_empty()) {
+        return Err(format!("group `{}` has no `config` that could be changed", group.name));
     }
     Ok(broadcast::Options {
         fleet,
         change,
-        strict: args.validate,
+        overwrite: args.overwrite,
+        validate: match args.validate {
+            Validate::Auto => broadcast::Validate::Auto,
+            Validate::Strict => broadcast::Validate::Strict,
+            Validate::Off => broadcast::Validate::Off,
+        },
         dry_run: args.dry_run,
         count: args.count,
         timeout: args.timeout,
@@ -230,7 +275,16 @@ fn default_state() -> Option<PathBuf> {
     std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).map(|d| d.join("hello"))
 }
 
+/// A pidfd and a connection for every instance: as many descriptors as are allowed.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is not allowed, fewer instances are waited for at once.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 fn broadcast(options: broadcast::Options) -> ExitCode {
+    raise_descriptors();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(1, &format!("cannot start: {e}")),

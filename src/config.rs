@@ -102,6 +102,12 @@ impl Invalid {
         Self { message, line, column, hint, span }
     }
 
+    /// Line and column alone, for a text that must not be shown.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("line {}, column {}", self.line.unwrap_or(1), self.column.unwrap_or(1))
+    }
+
     /// For people: the file, the place, the line itself, and what would be right.
     #[must_use]
     pub fn render(&self, path: &Path, bytes: &[u8]) -> String {

@@ -3,6 +3,43 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tokio::sync::watch;
+
+/// How often the operator asked to stop: 1 means no new signal and go back, 2 means leave now.
+pub type Halts = watch::Receiver<u8>;
+
+/// Why a run ended before it had touched anything, or how one of its steps failed.
+#[derive(Debug)]
+pub struct Stop {
+    /// Decides the exit code.
+    pub verdict: Verdict,
+    /// For people.
+    pub reason: String,
+    /// Those that are the reason, with their trouble.
+    pub instances: Vec<Instance>,
+}
+
+impl Stop {
+    /// An end that no single instance is the reason of.
+    #[must_use]
+    pub fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
+        Self { verdict, reason: reason.into(), instances: Vec::new() }
+    }
+
+    /// Instances that a guard refused, by name.
+    #[must_use]
+    pub fn refused(instances: Vec<Instance>) -> Self {
+        let text = |i: &Instance| format!("pid {} {}", i.pid, i.trouble.as_ref().map_or("", |t| &t.text));
+        let mut reason = instances.iter().take(NAMED).map(text).collect::<Vec<_>>().join("; ");
+        if instances.len() > NAMED {
+            reason += &format!("; and {} more", instances.len() - NAMED);
+        }
+        Self { verdict: Verdict::Refused, reason, instances }
+    }
+}
+
+/// So many are named in one sentence.
+const NAMED: usize = 10;
 
 /// How a run ended; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -53,7 +90,7 @@ impl Verdict {
     pub fn of(states: impl IntoIterator<Item = State>) -> Self {
         let (mut converged, mut settled) = (true, true);
         for state in states {
-            converged &= matches!(state, State::Confirmed | State::Unchanged);
+            converged &= matches!(state, State::Confirmed | State::Unchanged | State::Unconfirmed);
             settled &= matches!(state, State::Reverted | State::Untouched | State::Unchanged | State::Refused);
         }
         match (converged, settled) {
@@ -74,6 +111,8 @@ pub enum State {
     Unchanged,
     /// Proven on the new config.
     Confirmed,
+    /// Signalled; its group says that nothing can be seen of it.
+    Unconfirmed,
     /// Untouched, and a reason why the run ended.
     Refused,
     /// Signalled, and says itself that it kept the old config.
@@ -112,8 +151,8 @@ pub struct Instance {
     pub exe: PathBuf,
     /// Its URL.
     pub endpoint: String,
-    /// The config file it reads, resolved.
-    pub target: PathBuf,
+    /// The config file it reads, resolved; none where its group has none.
+    pub target: Option<PathBuf>,
     /// Signalled together with all of the same number, from 1; the next wave starts only when this one is proven.
     pub wave: usize,
     /// Where it is.
@@ -143,6 +182,9 @@ pub struct TargetReport {
     pub to: String,
     /// Digest on disk at the end.
     pub disk: Option<String>,
+    /// What would change, line by line; only of a dry run, and never of a secret config.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
 }
 
 /// Something that happened.
@@ -152,10 +194,16 @@ pub struct TargetReport {
 pub enum Event {
     /// The survey ended.
     Survey { instances: usize, fleet: Option<PathBuf> },
+    /// An earlier run that was left open, and whose place this one takes.
+    Superseded { run: String },
+    /// This run was left open, and a later one took its place.
+    SupersededBy { run: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
     /// A validator passed the candidate.
     Valid { path: PathBuf, sha256: String, by: String },
+    /// Nobody has the bytes of the config that is served now: a failure could not be undone.
+    NoWayBack { path: PathBuf },
     /// An instance's validator could not be run, which refuses nothing and proves nothing.
     Unvalidated { pid: i32, why: String },
     /// What will be signalled, synced before it is.
@@ -165,7 +213,7 @@ pub enum Event {
     /// The run goes back; the old bytes are about to be installed.
     UndoBegan { why: String },
     /// An instance's state is known.
-    Instance { pid: i32, started: u64, endpoint: String, state: State, trouble: Option<Trouble>, took_us: Option<u64> },
+    Instance { group: String, pid: i32, started: u64, endpoint: String, state: State, trouble: Option<Trouble>, took_us: Option<u64> },
     /// The end.
     Finished { verdict: Verdict },
 }

@@ -96,7 +96,7 @@ impl Fact {
 
     /// Whether `now` is what is wanted, `before` being the reading from before the signal.
     #[must_use]
-    pub fn holds(&self, now: &str, before: Option<&str>) -> bool {
+    pub fn holds(&self, now: &str, before: Option<&str>, _signalled: jiff::Timestamp) -> bool {
         let number = |text: &str| text.trim().parse::<f64>().ok();
         match &self.wants {
             Wants::Equals(text) => now == text,
@@ -150,14 +150,17 @@ mod tests {
     fn keys_of_the_candidate_are_filled_in() {
         let candidate = b"a = \"x\"\n[b]\nc = 5\n";
         let filled = fact(Wants::Equals("<{candidate.a}-{candidate.b.c}>".into())).filled(candidate).unwrap();
-        assert!(filled.holds("<x-5>", None) && !filled.holds("<x-6>", None));
+        assert!(filled.holds("<x-5>", None, jiff::Timestamp::UNIX_EPOCH) && !filled.holds("<x-6>", None, jiff::Timestamp::UNIX_EPOCH));
         assert!(fact(Wants::Equals("{candidate.none}".into())).filled(candidate).unwrap_err().contains("no `none`"));
         assert!(fact(Wants::Equals("{candidate.a}".into())).filled(b"\xff").is_err());
     }
 
     #[test]
     fn a_comparison_needs_a_reading_from_before() {
-        assert!(fact(Wants::Increased).holds("10", Some("9")) && !fact(Wants::Increased).holds("9", Some("9")));
-        assert!(!fact(Wants::Increased).holds("10", None) && !fact(Wants::Changed).holds("x", None));
+        assert!(
+            fact(Wants::Increased).holds("10", Some("9"), jiff::Timestamp::UNIX_EPOCH)
+                && !fact(Wants::Increased).holds("9", Some("9"), jiff::Timestamp::UNIX_EPOCH)
+        );
+        assert!(!fact(Wants::Increased).holds("10", None, jiff::Timestamp::UNIX_EPOCH) && !fact(Wants::Changed).holds("x", None, jiff::Timestamp::UNIX_EPOCH));
     }
 }

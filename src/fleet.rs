@@ -68,14 +68,20 @@ pub struct Count {
 pub struct Group {
     /// Unique in its file.
     pub name: String,
-    /// Glob over the executable's file name, or over its path where it holds a `/`.
-    pub exe: glob::Pattern,
-    /// Each must be one of the process's arguments.
-    pub args: Vec<String>,
+    /// Which processes.
+    pub matching: Match,
+    /// Which of these not.
+    pub exclude: Option<Match>,
+    /// Whose processes, by name or number; none for the caller's own.
+    pub user: Option<String>,
     /// Number of instances, checked before anything is touched.
     pub count: Count,
-    /// Where an instance's config is.
-    pub config: Place,
+    /// Where an instance's config is: the first that exists. Empty for a group that is only signalled and confirmed.
+    pub config: Vec<Place>,
+    /// Where the config of another user's process may lie, when its own command line names it.
+    pub config_under: Vec<PathBuf>,
+    /// Whether the config must not be shown; none when its mode decides.
+    pub secret: Option<bool>,
     /// The validator's argv, with `{exe}` and `{candidate}` to fill in.
     pub validate: Vec<String>,
     /// Per instance, from its signal to the proof.
@@ -83,15 +89,85 @@ pub struct Group {
     /// A list of processes instead of a scan.
     pub instances: Vec<Listed>,
     /// Whether somebody who knows the program says that it reloads on SIGHUP; a handler alone proves nothing.
-    pub reloads: bool,
+    pub reloads: Reloads,
     /// What the program tells of itself.
     pub speaks: Speaks,
+    /// Which of several listening sockets is asked.
+    pub listen: Option<ListenAt>,
+    /// What makes it reload.
+    pub signal: Signal,
     /// All must hold.
     pub confirm: Vec<Fact>,
+    /// One that holds after the signal and did not before says that the config was refused.
+    pub reject: Vec<Fact>,
     /// How often in a row, each time on a fresh connection.
     pub samples: u32,
     /// Without one, one instance is signalled and proven alone before the others: nobody knows what this program does.
     pub kind: Option<String>,
+}
+
+/// Which processes: everything that is given must hold.
+#[derive(Debug, Clone)]
+pub struct Match {
+    /// Glob over the executable's file name, or over its path where it holds a `/`.
+    pub exe: Option<glob::Pattern>,
+    /// Each must be one of the process's arguments.
+    pub args: Vec<String>,
+    /// Who runs it, by name or number.
+    pub user: Option<String>,
+}
+
+/// Whether a program reloads on the signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reloads {
+    /// Nobody says so.
+    No,
+    /// Somebody says so, and its handler must be there.
+    Yes,
+    /// Somebody says so, of a program that waits for it in `sigwait`, which shows no handler.
+    Unchecked,
+}
+
+/// What makes a program reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Signal {
+    Hup,
+    Usr1,
+    Usr2,
+}
+
+impl Signal {
+    /// As the kernel counts it.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Hup => 1,
+            Self::Usr1 => 10,
+            Self::Usr2 => 12,
+        }
+    }
+
+    /// As people write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hup => "SIGHUP",
+            Self::Usr1 => "SIGUSR1",
+            Self::Usr2 => "SIGUSR2",
+        }
+    }
+}
+
+/// A listening socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAt {
+    /// Any address with this port.
+    TcpPort(u16),
+    /// This address.
+    Tcp(std::net::SocketAddr),
+    /// This socket file.
+    Unix(PathBuf),
 }
 
 /// What a program tells of itself.
@@ -161,6 +237,16 @@ struct RawMatch {
 enum RawCount {
     Exactly(usize),
     Range(String),
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.min, self.max) {
+            (min, usize::MAX) => write!(f, "{min} or more"),
+            (min, max) if min == max => write!(f, "{min}"),
+            (min, max) => write!(f, "{min} to {max}"),
+        }
+    }
 }
 
 impl Fleet {
@@ -264,18 +350,24 @@ fn resolve(raw: RawGroup) -> Result<Group, String> {
     };
     Ok(Group {
         name,
-        exe: glob::Pattern::new(&matching.exe).map_err(|e| format!("match.exe: {e}"))?,
-        args: matching.args,
+        matching: Match { exe: Some(glob::Pattern::new(&matching.exe).map_err(|e| format!("match.exe: {e}"))?), args: matching.args, user: None },
+        exclude: None,
+        user: None,
         count: match raw.count {
             None => Count { min: 1, max: usize::MAX },
             Some(RawCount::Exactly(n)) => Count { min: n, max: n },
             Some(RawCount::Range(text)) => parse_count(&text)?,
         },
-        config,
+        config: vec![config],
+        config_under: Vec::new(),
+        secret: None,
+        listen: None,
+        signal: Signal::Hup,
+        reject: Vec::new(),
         validate,
         timeout: parse_duration(&timeout)?,
         instances,
-        reloads: raw.reloads.or(base.reloads).unwrap_or(false),
+        reloads: if raw.reloads.or(base.reloads).unwrap_or(false) { Reloads::Yes } else { Reloads::No },
         speaks,
         confirm,
         samples,
@@ -330,7 +422,7 @@ mod tests {
     fn a_kind_fills_what_a_group_leaves_out() {
         let fleet = parse("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ncount = \"3..\"\n").unwrap();
         let group = &fleet.groups[0];
-        assert_eq!(group.config, Place::Arg("--config".into()));
+        assert_eq!(group.config[0], Place::Arg("--config".into()));
         assert_eq!(group.count, Count { min: 3, max: usize::MAX });
         assert_eq!(group.timeout, Duration::from_secs(5));
     }

@@ -8,7 +8,7 @@
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   event   fleet   fact   config · told
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   config · told
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -28,4 +28,5 @@ pub mod report;
 pub mod runs;
 pub mod serve;
 pub mod status;
+pub mod step;
 pub mod told;

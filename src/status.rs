@@ -7,13 +7,15 @@ use serde::Serialize;
 use crate::{
     check,
     config::{self, MAX_TARGET},
-    fleet::{Fleet, Group, Speaks},
+    fleet::{Fleet, Group, Reloads, Speaks},
     host::{
-        confirm::{Lanes, told},
-        discover::{self, Found, Listeners},
+        discover::{self, Found, Scan},
+        guard,
+        http::{Lanes, told},
+        sockets::Listeners,
     },
-    plan::short,
     report::Output,
+    step::short,
 };
 
 /// Checked options.
@@ -45,14 +47,15 @@ struct Row {
 
 /// Looks at every instance; answers the exit code: 0 all agree, 7 not, 3 nothing was found.
 pub async fn run(options: Options) -> u8 {
-    let (listeners, lanes) = (Listeners::read(), Lanes::default());
+    // Without the kernel's tables each endpoint is told as missing.
+    let (scan, listeners, lanes) = (Scan::take(), Listeners::read().unwrap_or_default(), Lanes::default());
     let mut rows = Vec::new();
     for group in &options.fleet.groups {
-        let seen = discover::find(group);
+        let seen = scan.find(group);
         rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look(group, f, &listeners, &lanes))).await);
-        for out in seen.not_there {
-            let mut row = Row::new(group, out.pid, 0);
-            row.faults.push(out.why);
+        for (pid, why) in seen.missing.into_iter().chain(seen.left_out) {
+            let mut row = Row::new(group, pid, 0);
+            row.faults.push(why);
             rows.push(row);
         }
     }
@@ -90,14 +93,18 @@ impl Row {
 
 async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes) -> Row {
     let mut row = Row::new(group, found.pid, found.started);
-    if let Some(why) = discover::not_taking_the_signal(found.pid) {
-        row.faults.push(format!("would not take SIGHUP: {why}"));
+    if group.reloads == Reloads::No {
+        row.faults.push(format!("nobody says that it reloads on {}", group.signal.name()));
     }
-    if discover::is_stopped(found.pid) {
+    if let Some(why) = guard::not_taking(found.pid, group.signal, group.reloads) {
+        row.faults.push(format!("would not take the signal: it {why}"));
+    }
+    if guard::is_stopped(found.pid) {
         row.faults.push("is stopped".into());
     }
-    match discover::config_of(found, &group.config) {
-        Ok(path) => {
+    match discover::config_of(found, group) {
+        Ok(None) => {}
+        Ok(Some(path)) => {
             row.disk = config::read(&path, MAX_TARGET).ok().map(|b| config::digest(&b));
             if let Err(e) = check::check(&path)
                 && group.kind.as_deref() == Some("hello")
@@ -112,7 +119,7 @@ async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes
         // It cannot tell what it runs: only what the kernel knows of it is reported.
         return row;
     }
-    match found.endpoint.clone().map_or_else(|| listeners.of(found.pid), Ok) {
+    match found.endpoint.clone().map_or_else(|| listeners.of(found.pid, group.listen.as_ref()), Ok) {
         Err(why) => row.faults.push(why),
         Ok(endpoint) => {
             match told(&endpoint, lanes).await {

@@ -1,33 +1,36 @@
-//! Sends SIGHUP to exactly the process that was surveyed, and only while it takes the signal.
+//! Signals exactly the process that was surveyed, and only while it takes the signal and sees the file that was installed.
 
 use std::{
     os::fd::OwnedFd,
-    path::Path,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal, test_kill_process};
 
-use crate::host::discover::{is_same, not_taking_the_signal};
+use crate::{
+    fleet::Signal,
+    host::guard::{is_same, sees_the_same, takes},
+    step::Member,
+};
 
 /// A process held by its pidfd, from just before its signal.
 #[derive(Debug)]
-pub struct Hung {
+pub(super) struct Hung {
     /// Process number.
-    pub pid: i32,
+    pub(super) pid: i32,
     /// Start time in ticks.
-    pub started: u64,
+    pub(super) started: u64,
     /// Readable once the process has ended; can never name another process.
-    pub pidfd: OwnedFd,
+    pub(super) pidfd: OwnedFd,
     /// When the signal was sent.
-    pub at: Instant,
-    /// The instance's attempt number before the signal.
-    pub seq: u64,
+    pub(super) at: Instant,
+    /// The same by the clock on the wall, which other programs' stamps are from.
+    pub(super) when: jiff::Timestamp,
 }
 
 /// Why no signal was sent.
 #[derive(Debug)]
-pub enum NotHung {
+pub(super) enum NotHung {
     /// The process is gone, or the pid is another process now.
     Gone(String),
     /// It does not take the signal.
@@ -36,7 +39,7 @@ pub enum NotHung {
 
 /// Whether this user may signal `pid`.
 #[must_use]
-pub fn permitted(pid: i32) -> bool {
+pub(super) fn permitted(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|p| test_kill_process(p).is_ok())
 }
 
@@ -46,23 +49,31 @@ pub fn permitted(pid: i32) -> bool {
 ///
 /// # Errors
 /// When it is another process by now, or still does not take the signal at the end of `limit`.
-pub async fn hang_up(pid: i32, started: u64, exe: &Path, seq: u64, limit: Duration) -> Result<Hung, NotHung> {
-    let gone = |why: &str| NotHung::Gone(format!("pid {pid} {why}"));
-    let raw = Pid::from_raw(pid).ok_or_else(|| gone("is no process"))?;
-    let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|_| gone("ended"))?;
-    if !is_same(pid, started, exe) {
-        return Err(gone("is another process than the one surveyed"));
+pub(super) async fn hang_up(member: &Member, limit: Duration) -> Result<Hung, NotHung> {
+    let i = &member.instance;
+    let gone = |why: &str| NotHung::Gone(format!("pid {} {why}", i.pid));
+    let raw = Pid::from_raw(i.pid).ok_or_else(|| gone("is no process"))?;
+    let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Err(gone("ended")),
+        Err(e) => return Err(NotHung::Refused(format!("cannot be held while it is signalled: {e}"))),
+    };
+    if !is_same(i.pid, i.started, &i.exe) {
+        return Err(gone("ended, or is another process than the one surveyed"));
     }
-    let deadline = Instant::now() + limit;
-    while let Some(why) = not_taking_the_signal(pid) {
-        if !is_same(pid, started, exe) {
-            return Err(gone("ended"));
-        }
-        if Instant::now() >= deadline || why.starts_with("ignores") {
-            return Err(NotHung::Refused(why));
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    takes(i.pid, &member.group, limit).await.map_err(NotHung::Refused)?;
+    // Once more: what took the signal just now must be the one that is held.
+    if !is_same(i.pid, i.started, &i.exe) {
+        return Err(gone("ended, or is another process than the one surveyed"));
     }
-    pidfd_send_signal(&pidfd, Signal::HUP).map_err(|e| gone(&format!("took no signal: {e}")))?;
-    Ok(Hung { pid, started, pidfd, at: Instant::now(), seq })
+    if let Some(path) = i.target.as_ref().filter(|path| !sees_the_same(i.pid, path)) {
+        return Err(NotHung::Refused(format!("sees another file at `{}` than this host does", path.display())));
+    }
+    let signal = match member.group.signal {
+        Signal::Hup => rustix::process::Signal::HUP,
+        Signal::Usr1 => rustix::process::Signal::USR1,
+        Signal::Usr2 => rustix::process::Signal::USR2,
+    };
+    pidfd_send_signal(&pidfd, signal).map_err(|e| gone(&format!("took no signal: {e}")))?;
+    Ok(Hung { pid: i.pid, started: i.started, pidfd, at: Instant::now(), when: jiff::Timestamp::now() })
 }

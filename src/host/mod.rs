@@ -1,7 +1,117 @@
-//! What is done on one machine: find its instances, stage and install a file, hang up a process, see what it runs.
+//! One machine and its verbs, each over a batch: survey, prepare, commit, read back. What cannot travel (locks, staged files, pidfds) stays with its host.
 
-pub mod confirm;
-pub mod discover;
-pub mod hangup;
-pub mod install;
-pub mod validate;
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    event::{Event, Halts, Stop},
+    fleet::Group,
+    step::{Seen, Step},
+};
+
+mod commit;
+mod confirm;
+pub(crate) mod discover;
+pub(crate) mod guard;
+mod hangup;
+pub(crate) mod http;
+mod install;
+mod lock;
+mod prepare;
+pub(crate) mod sockets;
+mod survey;
+pub(crate) mod user;
+mod validate;
+
+/// How a survey looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Whether the lock of each target is taken before it is read, and how long another run's is waited for.
+    pub lock: Option<Duration>,
+    /// Instead of each group's own limit from a signal to its proof.
+    pub timeout: Option<Duration>,
+}
+
+/// A machine.
+#[derive(Debug)]
+pub enum Host {
+    /// This one.
+    Local(LocalHost),
+}
+
+/// This machine, with what a run holds of it.
+#[derive(Debug)]
+pub struct LocalHost {
+    run: String,
+    lanes: http::Lanes,
+    /// So many instances are signalled and waited for at once: as many as there are descriptors for.
+    at_once: usize,
+    dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
+    targets: BTreeMap<PathBuf, Held>,
+}
+
+/// A target that a run holds.
+#[derive(Debug)]
+struct Held {
+    target: install::Target,
+    installed: bool,
+}
+
+impl Host {
+    /// This machine, for the run named `run`.
+    #[must_use]
+    pub fn local(run: &str) -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+        // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
+        let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
+        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs: BTreeMap::new(), targets: BTreeMap::new() })
+    }
+
+    /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.
+    pub async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
+        match self {
+            Self::Local(host) => host.survey(groups, look).await,
+        }
+    }
+
+    /// Stages every target beside the live file and validates it, once per distinct executable; proves that install can succeed. Touches nothing live.
+    ///
+    /// # Errors
+    /// The first that is not ready: `Invalid`, `Refused`, or `Failed`.
+    pub async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+        match self {
+            Self::Local(host) => host.prepare(steps, strict, halts, tell).await,
+        }
+    }
+
+    /// Installs each target, then hangs up and confirms every instance. Where each is afterwards stands in its state. An undo is this, over flipped steps.
+    ///
+    /// # Errors
+    /// A target could not be installed; no signal was sent then.
+    pub async fn commit(&mut self, steps: &mut [Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+        match self {
+            Self::Local(host) => host.commit(steps, halts, tell).await,
+        }
+    }
+
+    /// Digest of what stands at a target now; none when it cannot be read.
+    #[must_use]
+    pub fn reads(&self, path: &Path) -> Option<String> {
+        match self {
+            Self::Local(host) => host.targets.get(path)?.target.digest(),
+        }
+    }
+
+    /// Whether this run has exchanged the target at `path`.
+    #[must_use]
+    pub fn is_installed(&self, path: &Path) -> bool {
+        match self {
+            Self::Local(host) => host.targets.get(path).is_some_and(|h| h.installed),
+        }
+    }
+}

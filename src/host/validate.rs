@@ -1,18 +1,21 @@
-//! Runs a validator: no shell, a process group of its own, a time limit, and a limited output.
+//! Runs a validator: no shell, as the instance's user, a process group of its own, a time limit, and a limited output.
 
-use std::{
-    io::Read,
-    os::unix::process::CommandExt,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
+use std::{process::Stdio, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
+    time::timeout,
 };
+
+use crate::host::user::Person;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const MAX_OUTPUT: u64 = 64 << 10;
 
 /// Why a candidate has not passed its validator.
 #[derive(Debug, thiserror::Error)]
-pub enum NotPassed {
+pub(super) enum NotPassed {
     /// The validator looked at it and says no.
     #[error("{0}")]
     Refused(String),
@@ -21,45 +24,56 @@ pub enum NotPassed {
     NotRun(String),
 }
 
-/// Runs `argv` to its end. What it says of a config that is not `public` is not repeated.
+/// One validation.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Filled in already.
+    pub(super) argv: Vec<String>,
+    /// The instance as whose user, and in whose working directory, it runs.
+    pub(super) pid: i32,
+    /// Whether what it says is not repeated.
+    pub(super) secret: bool,
+}
+
+/// Ends the whole process group when it is dropped before the validator has ended.
+struct Group(Option<nix::unistd::Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // One that has ended meanwhile needs no signal.
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+/// Runs it to its end, at most 30 s.
 ///
 /// # Errors
 /// What it said, when it refused; or why it could not be run.
-pub fn run(argv: &[String], public: bool) -> Result<(), NotPassed> {
-    let not_run = |why: String| NotPassed::NotRun(why);
-    let (program, args) = argv.split_first().ok_or_else(|| not_run("`validate` is empty".into()))?;
-    let (mut output, input) = std::io::pipe().map_err(|e| not_run(e.to_string()))?;
-    let mut child = Command::new(program)
-        .args(args)
+pub(super) async fn run(job: &Job) -> Result<(), NotPassed> {
+    let not_run = NotPassed::NotRun;
+    let program = job.argv.first().ok_or_else(|| not_run("`validate` is empty".into()))?;
+    let person = Person::of(job.pid).map_err(not_run)?;
+    let argv = if person.is_other() { person.wrap(&job.argv) } else { job.argv.clone() };
+    let mut command = Command::new(&argv[0]);
+    command
+        .args(&argv[1..])
+        .current_dir(format!("/proc/{}/cwd", job.pid))
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::null())
-        .stdout(input.try_clone().map_err(|e| not_run(e.to_string()))?)
-        .stderr(input)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .process_group(0)
-        .spawn()
-        .map_err(|e| not_run(format!("the validator `{program}` could not be run: {e}")))?;
-    // Read aside and to the end, so that a talkative validator never blocks; what is past the limit is dropped.
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut said = Vec::new();
-        let _ = output.by_ref().take(MAX_OUTPUT).read_to_end(&mut said);
-        let _ = tell.send(said);
-        let _ = std::io::copy(&mut output, &mut std::io::sink());
-    });
-    let deadline = Instant::now() + LIMIT;
-    let status = loop {
-        match child.try_wait().map_err(|e| not_run(e.to_string()))? {
-            Some(status) => break status,
-            None if Instant::now() >= deadline => {
-                let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
-                let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-                let _ = child.wait();
-                return Err(not_run(format!("the validator `{program}` did not end within {LIMIT:?}")));
-            }
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
+        .kill_on_drop(true);
+    let mut child = command.spawn().map_err(|e| not_run(format!("the validator `{program}` could not be run: {e}")))?;
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(nix::unistd::Pid::from_raw));
+    let Ok((status, said)) = timeout(LIMIT, end(&mut child)).await else {
+        return Err(not_run(format!("the validator `{program}` did not end within {LIMIT:?}")));
     };
+    let status = status.map_err(|e| not_run(format!("the validator `{program}`: {e}")))?;
+    group.0 = None;
     if status.success() {
         return Ok(());
     }
@@ -67,12 +81,36 @@ pub fn run(argv: &[String], public: bool) -> Result<(), NotPassed> {
     if matches!(status.code(), Some(126 | 127)) {
         return Err(not_run(format!("the validator `{program}` could not be run ({status})")));
     }
-    if !public {
-        return Err(NotPassed::Refused(format!(
-            "the validator `{program}` says no ({status}); its output is not shown, since the config is not world-readable"
-        )));
+    if job.secret {
+        return Err(NotPassed::Refused(format!("the validator `{program}` says no ({status}); its output is not shown, since the config is a secret")));
     }
-    // Something it left behind may hold the pipe open: what was said by then is enough.
-    let said = told.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
     Err(NotPassed::Refused(format!("the validator `{program}` says no ({status}): {}", String::from_utf8_lossy(&said).trim())))
+}
+
+/// Waits for its end while both its outputs are read, so that a talkative validator never blocks.
+async fn end(child: &mut Child) -> (std::io::Result<std::process::ExitStatus>, Vec<u8>) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let status = {
+        let reads = async { tokio::join!(read(stdout, &mut out), read(stderr, &mut err)) };
+        tokio::pin!(reads);
+        tokio::select! {
+            biased;
+            status = child.wait() => {
+                // Something it left behind may hold the pipes open: what is said by then is enough.
+                let _ = timeout(Duration::from_millis(200), &mut reads).await;
+                status
+            }
+            status = async { (&mut reads).await; std::future::pending().await } => status,
+        }
+    };
+    err.extend(out);
+    (status, err)
+}
+
+/// What is past the limit is read and dropped.
+async fn read(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
+    let Some(mut from) = from else { return };
+    let _ = (&mut from).take(MAX_OUTPUT).read_to_end(into).await;
+    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
 }

@@ -1,19 +1,27 @@
-//! Shows a run: plain lines for people on stderr, JSON on stdout. A reader that went away changes nothing.
+//! Shows a run: lines for people on stderr, JSON on stdout. A reader that went away changes nothing.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use sink::Sink;
 
+pub use self::summary::Summary;
+use self::summary::name;
 use crate::{
-    event::{Event, Instance, State, TargetReport, Verdict},
-    plan::short,
+    event::{Event, State},
+    step::short,
 };
 
 mod sink;
+mod summary;
 
-/// Above this many instances, successes are counted instead of listed.
+/// Above this many instances, successes are counted and failures grouped.
 const LISTED: usize = 20;
+/// So many of one group of failures are named.
+const NAMED: usize = 10;
 
 /// What stdout carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -26,27 +34,6 @@ pub enum Output {
     Jsonl,
 }
 
-/// The end of a run, as `-o json` prints it.
-#[derive(Debug, Serialize)]
-pub struct Summary {
-    /// Version of this shape.
-    pub v: u32,
-    /// The run's id; empty when it ended before one began.
-    pub run: String,
-    /// How it ended.
-    pub verdict: Verdict,
-    /// Its exit code.
-    pub exit: u8,
-    /// Why, in one line.
-    pub reason: String,
-    /// Every target.
-    pub targets: Vec<TargetReport>,
-    /// Every instance.
-    pub instances: Vec<Instance>,
-    /// Instances by state.
-    pub counts: BTreeMap<State, usize>,
-}
-
 /// Prints events and the end of a run.
 #[derive(Debug)]
 pub struct Reporter {
@@ -54,7 +41,11 @@ pub struct Reporter {
     quiet: bool,
     verbose: bool,
     began: Instant,
-    shown: usize,
+    /// Instances of the batch that runs now, and how many of them have ended.
+    batch: (usize, usize),
+    undo: bool,
+    /// Failures of a large fleet by their text, to be named together.
+    failures: BTreeMap<String, Vec<i32>>,
     data: Sink,
     people: Sink,
 }
@@ -63,7 +54,17 @@ impl Reporter {
     /// A reporter for one run.
     #[must_use]
     pub fn new(output: Output, quiet: bool, verbose: bool) -> Self {
-        Self { output, quiet, verbose, began: Instant::now(), shown: 0, data: Sink::stdout(), people: Sink::stderr() }
+        Self {
+            output,
+            quiet,
+            verbose,
+            began: Instant::now(),
+            batch: (0, 0),
+            undo: false,
+            failures: BTreeMap::new(),
+            data: Sink::stdout(),
+            people: Sink::stderr(!quiet),
+        }
     }
 
     /// Shows what happened.
@@ -77,61 +78,95 @@ impl Reporter {
                 self.line("Survey", &format!("{instances} instances on 1 host ({place})"));
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
+            Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
             Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),
             Event::Unvalidated { pid, why } => self.line("Unvalidated", &format!("pid {pid}: {why}")),
-            Event::Installed { path, sha256 } => self.line("Installed", &format!("{} sha256:{}", path.display(), short(sha256))),
-            Event::UndoBegan { why } => self.line("Undo", why),
-            Event::Instance { pid, endpoint, state, trouble, .. } => {
-                let good = matches!(state, State::Confirmed | State::Reverted);
-                if good {
-                    self.shown += 1;
-                }
-                if good && self.shown > LISTED && !self.verbose {
-                    return;
-                }
-                let word = match state {
-                    State::Confirmed => "Confirmed",
-                    State::Reverted => "Reverted",
-                    _ => "FAILED",
-                };
-                let why = trouble.as_ref().map_or(String::new(), |t| format!(": {}", t.text));
-                self.line(word, &format!("[{:8.3}s] pid {pid} {endpoint}{why}", self.began.elapsed().as_secs_f64()));
+            Event::NoWayBack { path } => {
+                let why = "nobody has the bytes that are served now, so a failure could not be undone";
+                self.line("No way back", &format!("{}: {why}", path.display()));
             }
-            Event::Intent { .. } | Event::Finished { .. } => {}
+            Event::Intent { undo, pids, .. } => {
+                self.flush();
+                (self.undo, self.batch) = (*undo, (pids.len(), 0));
+                self.bar();
+            }
+            Event::Installed { path, sha256 } => {
+                let word = if self.undo { "Put back" } else { "Installed" };
+                self.line(word, &format!("{} sha256:{}", path.display(), short(sha256)));
+            }
+            Event::UndoBegan { why } => {
+                self.flush();
+                self.line("Undo", why);
+            }
+            Event::Instance { group, pid, endpoint, state, trouble, .. } => {
+                self.instance(group, *pid, endpoint, *state, trouble.as_ref().map(|t| t.text.as_str()))
+            }
+            Event::SupersededBy { .. } | Event::Finished { .. } => {}
         }
     }
 
-    /// Shows the end; `hint` is what to do next.
-    pub fn finish(&mut self, summary: &Summary, hint: Option<&str>) {
+    fn instance(&mut self, group: &str, pid: i32, endpoint: &str, state: State, trouble: Option<&str>) {
+        self.batch.1 += 1;
+        self.bar();
+        let (all, done) = self.batch;
+        let at = seconds(self.began.elapsed());
+        let listed = all <= LISTED || self.verbose;
+        let (word, why) = match state {
+            State::Confirmed => ("Confirmed", String::new()),
+            State::Unconfirmed => ("Signalled", ": its group says that nothing can be seen of it".into()),
+            State::Reverted => ("Reverted", trouble.map_or(String::new(), |t| format!(" (first: {t})"))),
+            _ => ("FAILED", format!(": {}", trouble.unwrap_or("not proven"))),
+        };
+        if listed {
+            self.line(word, &format!("[{at}] ({done}/{all}) {group} pid {pid} {endpoint}{why}"));
+        } else if word == "FAILED" {
+            // The pid of the text is what makes equal reasons different.
+            self.failures.entry(trouble.unwrap_or("not proven").replace(&format!("pid {pid} "), "")).or_default().push(pid);
+        }
+        if !listed && done == all {
+            self.flush();
+        }
+    }
+
+    /// Names the failures of a large batch by their reason, and counts its successes.
+    fn flush(&mut self) {
+        let (all, done) = std::mem::take(&mut self.batch);
+        if all <= LISTED || self.verbose || done == 0 {
+            return;
+        }
+        let at = seconds(self.began.elapsed());
+        let failures = std::mem::take(&mut self.failures);
+        let failed: usize = failures.values().map(Vec::len).sum();
+        self.line(if self.undo { "Reverted" } else { "Confirmed" }, &format!("[{at}] ({done}/{all}) {} instances", done - failed));
+        for (why, pids) in failures {
+            let named: Vec<String> = pids.iter().take(NAMED).map(i32::to_string).collect();
+            let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
+            self.line("FAILED", &format!("[{at}] {} instances: {why}: pid {}{more}", pids.len(), named.join(", ")));
+        }
+    }
+
+    /// Shows the end.
+    pub fn finish(&mut self, summary: &Summary) {
+        self.flush();
+        self.batch = (0, 0);
+        self.bar();
         if self.output != Output::Screen {
             self.data(summary);
+        } else if summary.rehearsal {
+            self.data.line(summary.rehearsal().trim_end().to_owned());
         }
-        let counts: Vec<String> = summary.counts.iter().map(|(state, n)| format!("{n} {}", name(*state))).collect();
-        self.line(
-            "Summary",
-            &format!(
-                "[{:8.3}s] {} instances: {} ({})",
-                self.began.elapsed().as_secs_f64(),
-                summary.instances.len(),
-                verdict(summary.verdict),
-                counts.join(", ")
-            ),
-        );
+        let counts: Vec<String> = summary.counts.iter().map(|(state, n)| format!("{n} {}", name(state))).collect();
+        let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
+        let (n, verdict) = (summary.instances.len(), if summary.rehearsal { "dry run".into() } else { name(summary.verdict) });
+        self.line("Summary", &format!("[{}] {n} instances: {verdict}{counts}", seconds(self.began.elapsed())));
         if summary.exit != 0 {
             self.people.line(format!("\nerror: {}", summary.reason));
-            if let Some(hint) = hint {
+            if let Some(hint) = summary.hint() {
                 self.people.line(format!("\nhint: {hint}"));
             }
         }
         self.data.close();
         self.people.close();
-    }
-
-    /// Text for stdout where it is what the command answers.
-    pub fn answer(&self, text: &str) {
-        if self.output == Output::Screen {
-            self.data.line(text.trim_end().to_owned());
-        }
     }
 
     /// One JSON object on stdout.
@@ -141,6 +176,11 @@ impl Reporter {
         }
     }
 
+    fn bar(&self) {
+        let (all, done) = self.batch;
+        self.people.bar(if self.undo { "Reverting" } else { "Confirming" }, done, all);
+    }
+
     fn line(&self, word: &str, text: &str) {
         if !self.quiet {
             self.people.line(format!("{word:>12} {text}"));
@@ -148,10 +188,6 @@ impl Reporter {
     }
 }
 
-fn name(state: State) -> String {
-    serde_json::to_value(state).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-fn verdict(verdict: Verdict) -> String {
-    serde_json::to_value(verdict).ok().and_then(|v| v.as_str().map(|s| s.replace('_', " "))).unwrap_or_default()
+fn seconds(elapsed: Duration) -> String {
+    format!("{:8.3}s", elapsed.as_secs_f64())
 }

@@ -1,7 +1,7 @@
 //! Writes aside, so that a reader that does not read (a full pipe, Ctrl-S) or went away holds up nothing.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,13 +10,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 /// How long the end waits for a reader that has stopped reading; the run itself is over by then.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An output with a thread of its own. Lines are kept in memory until the reader takes them.
+/// What is to be shown next.
+#[derive(Debug)]
+enum Item {
+    Line(String),
+    Bar { word: &'static str, done: usize, all: usize },
+}
+
+/// An output with a thread of its own, the only one that ever writes to it. Lines are kept in memory until the reader takes them.
 #[derive(Debug)]
 pub(super) struct Sink {
-    lines: Option<Sender<String>>,
+    items: Option<Sender<Item>>,
     /// Rises with every piece that the reader took.
     taken: Arc<AtomicU64>,
     done: Receiver<()>,
@@ -24,46 +33,58 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn stdout() -> Self {
-        Self::new(io::stdout)
+        Self::new(io::stdout, false)
     }
 
-    pub(super) fn stderr() -> Self {
-        Self::new(io::stderr)
+    /// With a progress bar where people look at it on a terminal.
+    pub(super) fn stderr(bar: bool) -> Self {
+        Self::new(io::stderr, bar && io::stderr().is_terminal())
     }
 
-    fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static) -> Self {
-        let (lines, queue) = channel::<String>();
+    fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
+        let (items, queue) = channel::<Item>();
         let (tell, done) = channel();
         let taken = Arc::new(AtomicU64::new(0));
         let counter = taken.clone();
         std::thread::spawn(move || {
-            let mut out = open();
-            for line in queue {
-                // Small pieces, so that a slow reader is told from one that has stopped.
-                for piece in line.as_bytes().chunks(4096) {
-                    // Whoever closed it does not want to know.
-                    if out.write_all(piece).and_then(|()| out.flush()).is_err() {
-                        break;
+            let (mut out, bar) = (open(), progress(bar));
+            for item in queue {
+                match item {
+                    Item::Bar { word, done, all } => {
+                        bar.set_message(word);
+                        bar.set_length(all as u64);
+                        bar.set_position(done as u64);
                     }
-                    counter.fetch_add(1, Ordering::Relaxed);
+                    // A line breaks the bar, so that steps aside.
+                    Item::Line(line) => bar.suspend(|| write(&mut out, &line, &counter)),
                 }
             }
+            bar.finish_and_clear();
             let _ = tell.send(());
         });
-        Self { lines: Some(lines), taken, done }
+        Self { items: Some(items), taken, done }
     }
 
     /// Never waits.
     pub(super) fn line(&self, mut line: String) {
         line.push('\n');
-        if let Some(lines) = &self.lines {
-            let _ = lines.send(line);
+        self.send(Item::Line(line));
+    }
+
+    /// Never waits.
+    pub(super) fn bar(&self, word: &'static str, done: usize, all: usize) {
+        self.send(Item::Bar { word, done, all });
+    }
+
+    fn send(&self, item: Item) {
+        if let Some(items) = &self.items {
+            let _ = items.send(item);
         }
     }
 
     /// Waits until the reader has taken everything, or nothing for [`PATIENCE`].
     pub(super) fn close(&mut self) {
-        self.lines = None;
+        self.items = None;
         let (mut seen, mut since) = (self.taken.load(Ordering::Relaxed), Instant::now());
         while since.elapsed() < PATIENCE {
             // A thread that ended has dropped its sender, which ends the wait as well.
@@ -75,5 +96,27 @@ impl Sink {
                 (seen, since) = (now, Instant::now());
             }
         }
+    }
+}
+
+fn progress(shown: bool) -> ProgressBar {
+    if !shown {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template("{msg:>12} [{elapsed}] {wide_bar} {pos}/{len}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Small pieces, so that a slow reader is told from one that has stopped.
+fn write(out: &mut impl Write, line: &str, taken: &AtomicU64) {
+    for piece in line.as_bytes().chunks(4096) {
+        // Whoever closed it does not want to know.
+        if out.write_all(piece).and_then(|()| out.flush()).is_err() {
+            break;
+        }
+        taken.fetch_add(1, Ordering::Relaxed);
     }
 }

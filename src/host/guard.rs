@@ -1,0 +1,101 @@
+//! Whether a process takes the signal: many die of it, some never see it. Read from `/proc/PID/status` and `/proc/PID/fdinfo`.
+
+use std::{path::Path, time::Duration};
+
+use procfs::process::{Process, Status};
+use tokio::time::Instant;
+
+use crate::fleet::{Group, Reloads, Signal};
+
+/// A process that has run this long has installed its handlers.
+const YOUNG: Duration = Duration::from_secs(10);
+/// An old process may re-execute itself at this very moment, for some milliseconds.
+const REEXEC: Duration = Duration::from_millis(500);
+
+/// Why `pid` does not take `signal` now; none when it does.
+#[must_use]
+pub(crate) fn not_taking(pid: i32, signal: Signal, reloads: Reloads) -> Option<String> {
+    let (bit, name) = (1 << (signal.number() - 1), signal.name());
+    let status = match Process::new(pid).and_then(|p| p.status()) {
+        Ok(status) => status,
+        Err(e) => return Some(format!("cannot be looked at: {e}")),
+    };
+    if status.sigign & bit != 0 {
+        return Some(format!("ignores {name} (started under nohup?)"));
+    }
+    // Somebody says that it waits in sigwait, which shows no bit.
+    if reloads == Reloads::Unchecked || has_signalfd(pid, bit) {
+        return None;
+    }
+    if status.sigcgt & bit == 0 {
+        return Some(format!("has no handler for {name} and would die of it"));
+    }
+    // A signal to the process is taken by any thread that does not block it.
+    let open = |s: &Status| s.sigblk & bit == 0;
+    if open(&status) || Process::new(pid).and_then(|p| p.tasks()).is_ok_and(|mut tasks| tasks.any(|t| t.is_ok_and(|t| t.status().is_ok_and(|s| open(&s))))) {
+        return None;
+    }
+    Some(format!("blocks {name} in every thread"))
+}
+
+/// Whether a signalfd of the process waits for the signal.
+fn has_signalfd(pid: i32, bit: u64) -> bool {
+    let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    fds.flatten().filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == Path::new("anon_inode:[signalfd]"))).any(|fd| {
+        let info = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("fdinfo").join(fd.file_name())).unwrap_or_default();
+        let mask = info.lines().find_map(|l| l.strip_prefix("sigmask:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+        mask.is_some_and(|m| m & bit != 0)
+    })
+}
+
+/// Waits, at most `limit`, until the process takes the signal: one that has just started or re-executes itself has no handler for a moment.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) async fn takes(pid: i32, group: &Group, limit: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
+    while let Some(why) = not_taking(pid, group.signal, group.reloads) {
+        if Instant::now() >= deadline {
+            return Err(why);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// How long a process is given to have its handler.
+#[must_use]
+pub(crate) fn patience(pid: i32, limit: Duration) -> Duration {
+    let age = Process::new(pid).ok().and_then(|p| age(&p));
+    if age.is_none_or(|age| age < YOUNG) { limit } else { limit.min(REEXEC) }
+}
+
+/// How long a process has run.
+#[must_use]
+pub(crate) fn age(process: &Process) -> Option<Duration> {
+    let started = process.stat().ok()?.starttime;
+    let up: f64 = std::fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
+    Duration::try_from_secs_f64(up - started as f64 / procfs::ticks_per_second() as f64).ok()
+}
+
+/// Whether `pid` is stopped, by a signal or a tracer: it would take the signal only once it goes on.
+#[must_use]
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    Process::new(pid).and_then(|p| p.status()).is_ok_and(|s| s.state.starts_with(['T', 't']))
+}
+
+/// Whether `pid` is still the process that was found.
+#[must_use]
+pub(crate) fn is_same(pid: i32, started: u64, exe: &Path) -> bool {
+    let alive = |p: &Process| p.stat().is_ok_and(|s| s.starttime == started && s.state != 'Z');
+    Process::new(pid).is_ok_and(|p| alive(&p) && p.exe().is_ok_and(|e| e == exe))
+}
+
+/// Whether the file at `path`, as the process sees it, is the one that this host sees there.
+#[must_use]
+pub(crate) fn sees_the_same(pid: i32, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let inode = |p: &Path| p.metadata().map(|m| (m.dev(), m.ino())).ok();
+    let through = Path::new("/proc").join(pid.to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path));
+    inode(&through).is_some_and(|there| Some(there) == inode(path))
+}

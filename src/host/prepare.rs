@@ -1,0 +1,161 @@
+//! The second verb: everything that can be known before anything live is touched.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    check,
+    event::{Event, Halts, Stop, Verdict},
+    host::{
+        LocalHost, guard,
+        survey::from_install,
+        user::Person,
+        validate::{self, Job, NotPassed},
+    },
+    step::{Member, Shift, Step},
+};
+
+impl LocalHost {
+    pub(super) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+        let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+        let shifts: Vec<Shift> = steps.iter().filter_map(|s| s.shift.clone()).collect();
+        for shift in &shifts {
+            if !staged.contains_key(&shift.path) {
+                staged.insert(shift.path.clone(), self.stage(shift, tell)?);
+            }
+        }
+        let mut judged: BTreeMap<Judged, bool> = BTreeMap::new();
+        for step in steps {
+            let Some(shift) = step.shift.clone() else {
+                if let Some(member) = step.members.iter().find(|_| strict) {
+                    return Err(unjudged(member));
+                }
+                continue;
+            };
+            let candidate = staged.get(&shift.path).unwrap_or(&shift.path);
+            for member in &mut step.members {
+                if member.group.validate.is_empty() {
+                    if strict {
+                        return Err(unjudged(member));
+                    }
+                    continue;
+                }
+                let key = Judged::new(member, &shift);
+                if let Some(passed) = judged.get(&key) {
+                    member.instance.validated = *passed;
+                    continue;
+                }
+                let passed = judge(member, &shift, candidate, strict, halts, tell).await?;
+                judged.insert(key, passed);
+                member.instance.validated = passed;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages what becomes of a target, and takes the place on the disk for its way back.
+    fn stage(&mut self, shift: &Shift, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
+        let run = self.run.clone();
+        let Some(held) = self.targets.get_mut(&shift.path) else { return Ok(shift.path.clone()) };
+        let adopted = held.target.digest().as_ref() == Some(&shift.to.sha256);
+        let staged = if adopted { Ok(shift.path.clone()) } else { held.target.stage(&shift.to.bytes, &run) };
+        let staged = staged.map_err(from_install)?;
+        match &shift.from {
+            Some(from) => held.target.reserve(&from.bytes).map_err(from_install)?,
+            None => tell(Event::NoWayBack { path: shift.path.clone() }),
+        }
+        Ok(staged)
+    }
+}
+
+fn unjudged(member: &Member) -> Stop {
+    let i = &member.instance;
+    Stop::new(Verdict::Refused, format!("group `{}` (pid {} and others) has no validator, and --validate wants one for every instance", i.group, i.pid))
+}
+
+/// A candidate is judged once per distinct executable and user, not once per instance.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Judged {
+    exe: (u64, u64),
+    person: Option<Person>,
+    group: String,
+    path: PathBuf,
+    candidate: String,
+    cwd: BTreeSet<PathBuf>,
+}
+
+impl Judged {
+    fn new(member: &Member, shift: &Shift) -> Self {
+        let i = &member.instance;
+        let built_in = is_built_in(member);
+        Self {
+            exe: inode(&exe(i.pid)),
+            person: (!built_in).then(|| Person::of(i.pid).ok()).flatten(),
+            group: i.group.clone(),
+            // The parser of this binary looks at bytes alone: neither path nor directory matter to it.
+            path: if built_in { PathBuf::new() } else { shift.path.clone() },
+            candidate: shift.to.sha256.clone(),
+            cwd: (!built_in).then(|| cwd(i.pid)).into_iter().collect(),
+        }
+    }
+}
+
+/// The instance's own executable, whatever stands at its path by now.
+fn exe(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/exe"))
+}
+
+fn cwd(pid: i32) -> PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default()
+}
+
+fn inode(path: &Path) -> (u64, u64) {
+    path.metadata().map(|m| (m.dev(), m.ino())).unwrap_or_default()
+}
+
+/// Whether the validator is the `check` of this very binary.
+fn is_built_in(member: &Member) -> bool {
+    let own = inode(Path::new("/proc/self/exe"));
+    own != (0, 0) && inode(&exe(member.instance.pid)) == own && member.group.validate == ["{exe}", "check", "{candidate}"]
+}
+
+/// Whether the candidate passed; a validator that could not be run has refused nothing, which only `strict` refuses.
+async fn judge(member: &Member, shift: &Shift, candidate: &Path, strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<bool, Stop> {
+    let (i, group) = (&member.instance, &member.group);
+    let (said, by) = if is_built_in(member) {
+        let said =
+            check::check(candidate).map(drop).map_err(|e| NotPassed::Refused(if shift.secret { "its content is a secret".into() } else { e.to_string() }));
+        (said, "hello check".to_owned())
+    } else {
+        let exe = exe(i.pid);
+        let fill = |arg: &String| {
+            let arg = arg.replace("{exe}", &exe.to_string_lossy()).replace("{config}", &shift.path.to_string_lossy());
+            arg.replace("{candidate}", &candidate.to_string_lossy())
+        };
+        let job = Job { argv: group.validate.iter().map(fill).collect(), pid: i.pid, secret: shift.secret };
+        let said = tokio::select! {
+            said = validate::run(&job) => said,
+            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
+        };
+        // What ran was the executable of the instance only if the pid is still the instance.
+        if said.is_err() && !guard::is_same(i.pid, i.started, &i.exe) {
+            return Err(Stop::new(Verdict::Refused, format!("pid {} ended while its config was validated", i.pid)));
+        }
+        (said, group.validate.iter().map(|a| a.replace("{exe}", &i.exe.to_string_lossy())).collect::<Vec<_>>().join(" "))
+    };
+    match said {
+        Ok(()) => {
+            tell(Event::Valid { path: shift.path.clone(), sha256: shift.to.sha256.clone(), by });
+            Ok(true)
+        }
+        Err(NotPassed::Refused(why)) => Err(Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`\n{why}", shift.path.display()))),
+        Err(NotPassed::NotRun(why)) if strict => Err(Stop::new(Verdict::Refused, why)),
+        Err(NotPassed::NotRun(why)) => {
+            tell(Event::Unvalidated { pid: i.pid, why });
+            Ok(false)
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The first verb: who is there, what each runs, and whether each can be reloaded at all. Touches nothing but locks.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    event::{Instance, State, Stop, Trouble, Verdict},
+    fact::Fact,
+    fleet::{Group, Reloads, Speaks},
+    host::{
+        Held, LocalHost, Look, discover,
+        discover::{Found, Scan},
+        guard,
+        hangup::permitted,
+        http::{Lanes, readings, told},
+        install::{InstallError, Target},
+        lock::{self, LockError},
+        sockets::Listeners,
+    },
+    step::{Member, Seen, SeenTarget},
+    told::Told,
+};
+
+impl LocalHost {
+    pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
+        let mut seen = Seen::default();
+        let found = find(groups, &mut seen);
+        let mut found = self.open_targets(found, look, &mut seen).await;
+        if seen.stopped.is_some() {
+            // Whoever holds the lock is changing what would be looked at.
+            seen.refused.extend(found.drain(..).map(|(group, f)| f.instance(&group.name)));
+            return seen;
+        }
+        let listeners = match Listeners::read() {
+            Ok(listeners) => listeners,
+            Err(e) => {
+                seen.stopped = Some(Stop::new(Verdict::Failed, format!("the kernel does not tell who listens where: {e}")));
+                return seen;
+            }
+        };
+        let looks = found.into_iter().map(|(group, f)| member(group, f, look, &listeners, &self.lanes));
+        for said in futures_util::future::join_all(looks).await {
+            match said {
+                Ok(member) => seen.members.push(member),
+                Err(instance) => seen.refused.push(*instance),
+            }
+        }
+        for (path, held) in &self.targets {
+            match held.target.read() {
+                Ok(disk) => {
+                    let reader = seen.members.iter().find(|m| m.instance.target.as_ref() == Some(path));
+                    let secret = reader.and_then(|m| m.group.secret).unwrap_or(!held.target.is_public());
+                    seen.targets.insert(path.clone(), SeenTarget { disk, secret });
+                }
+                Err(e) => seen.stopped = seen.stopped.or_else(|| Some(from_install(e))),
+            }
+        }
+        seen
+    }
+
+    /// Opens, and with `look.lock` locks, the directory of every target.
+    async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
+        let mut kept = Vec::new();
+        for (group, mut f) in found {
+            match discover::config_of(&f, &group) {
+                Ok(path) => f.config = path,
+                Err(why) => {
+                    seen.refused.push(refused(f.instance(&group.name), why));
+                    continue;
+                }
+            }
+            kept.push((group, f));
+        }
+        for path in kept.iter().filter_map(|(_, f)| f.config.clone()) {
+            let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
+            if !self.dirs.contains_key(&dir) {
+                match lock::open(&dir, look.lock).await {
+                    Ok(fd) => drop(self.dirs.insert(dir.clone(), fd)),
+                    Err(e) => {
+                        let verdict = if matches!(e, LockError::Busy(..)) { Verdict::Busy } else { Verdict::Failed };
+                        seen.stopped.get_or_insert_with(|| Stop::new(verdict, e.to_string()));
+                        continue;
+                    }
+                }
+            }
+            if let Some(dir) = self.dirs.get(&dir) {
+                self.targets.entry(path.clone()).or_insert_with(|| Held { target: Target::new(&path, dir.clone()), installed: false });
+            }
+        }
+        kept
+    }
+}
+
+/// One scan for all groups; a process that two groups match belongs to the first.
+fn find(groups: &[Arc<Group>], seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
+    let scan = Scan::take();
+    let mut all: Vec<(Arc<Group>, Found)> = Vec::new();
+    for group in groups {
+        let said = scan.find(group);
+        seen.left_out.extend(said.left_out);
+        seen.missing.extend(said.missing);
+        for f in said.found {
+            if !all.iter().any(|(_, known)| known.pid == f.pid) {
+                all.push((group.clone(), f));
+            }
+        }
+    }
+    all
+}
+
+fn refused(instance: Instance, text: String) -> Instance {
+    Instance { state: State::Refused, trouble: Some(Trouble { kind: State::Refused, text }), ..instance }
+}
+
+pub(super) fn from_install(e: InstallError) -> Stop {
+    let verdict = if matches!(e, InstallError::Io(..)) { Verdict::Failed } else { Verdict::Refused };
+    Stop::new(verdict, e.to_string())
+}
+
+async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, lanes: &Lanes) -> Result<Member, Box<Instance>> {
+    let mut instance = f.instance(&group.name);
+    let timeout = look.timeout.unwrap_or(group.timeout);
+    let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
+    // Without anything to see, an endpoint is not needed.
+    let asked = group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty();
+    if asked {
+        let endpoint = f.endpoint.clone().map_or_else(|| listeners.of(f.pid, group.listen.as_ref()), Ok);
+        instance.endpoint = endpoint.map_err(|why| no(&instance, why))?;
+    }
+    guards(&group, f.pid, timeout).await.map_err(|why| no(&instance, why))?;
+    let mut member = Member { instance, group: group.clone(), timeout, seq: 0, restart_only: Default::default(), baseline: Vec::new(), rejected: Vec::new() };
+    if asked {
+        ask(&mut member, lanes).await.map_err(|why| no(&member.instance, why))?;
+    }
+    Ok(member)
+}
+
+/// Whether it can be reloaded at all.
+async fn guards(group: &Group, pid: i32, timeout: std::time::Duration) -> Result<(), String> {
+    if group.reloads == Reloads::No {
+        return Err(format!(
+            "has nobody who says that it reloads on {} (many programs die of it); if it does, say `reloads = true` in group `{}`",
+            group.signal.name(),
+            group.name
+        ));
+    }
+    if !permitted(pid) {
+        return Err("may not be signalled by this user".into());
+    }
+    if guard::is_stopped(pid) {
+        return Err(format!("is stopped; continue it with `kill -CONT {pid}`"));
+    }
+    guard::takes(pid, group, guard::patience(pid, timeout)).await
+}
+
+/// What it says it runs, and what its facts read now.
+async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
+    let (group, i) = (&member.group, &mut member.instance);
+    if group.speaks == Speaks::Hello {
+        let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await?;
+        if (instance.pid, instance.started) != (i.pid, i.started) {
+            return Err(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid));
+        }
+        i.after = Some(effective.sha256.clone());
+        i.before = Some(effective.sha256);
+        (member.seq, member.restart_only) = (last_attempt.seq, restart_only);
+        // It has answered: its facts are read only where they compare.
+        if !group.confirm.iter().any(Fact::compares) && group.reject.is_empty() {
+            return Ok(());
+        }
+    }
+    member.baseline = readings(&i.endpoint, &group.confirm, lanes).await?;
+    member.rejected = readings(&i.endpoint, &group.reject, lanes).await?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! What is done to one target and the instances that read it. An undo is a flipped step, not second code.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    config,
+    event::{Instance, State, Stop, TargetReport, Trouble},
+    fleet::Group,
+};
+
+/// Bytes and their digest; cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// The content of a config.
+    pub bytes: Arc<[u8]>,
+    /// Lower-case hex SHA-256 of `bytes`.
+    pub sha256: String,
+}
+
+impl Blob {
+    /// Digests `bytes`.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { sha256: config::digest(&bytes), bytes: bytes.into() }
+    }
+}
+
+/// An instance and what the survey learnt of it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// What is reported of it.
+    pub instance: Instance,
+    /// How it is signalled and proven.
+    pub group: Arc<Group>,
+    /// From its signal to its proof.
+    pub timeout: Duration,
+    /// Its attempt number at the survey, where it tells one.
+    pub seq: u64,
+    /// Keys that it cannot change without a restart, with their values in force.
+    pub restart_only: BTreeMap<String, String>,
+    /// Readings of the group's `confirm` facts from before the signal, in the same order.
+    pub baseline: Vec<Option<String>>,
+    /// The same of its `reject` facts.
+    pub rejected: Vec<Option<String>>,
+}
+
+impl Member {
+    /// Whether it was signalled, or perhaps was.
+    #[must_use]
+    pub fn is_touched(&self) -> bool {
+        !matches!(self.instance.state, State::Untouched | State::Unchanged | State::Refused)
+    }
+
+    /// Whether its state is one that a run may go on from.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        matches!(self.instance.state, State::Confirmed | State::Unconfirmed | State::Unchanged | State::Reverted)
+    }
+
+    /// Ends it in `trouble`; the first trouble is the one that stays.
+    pub fn fail(&mut self, state: State, trouble: Trouble) {
+        self.instance.state = state;
+        self.instance.trouble.get_or_insert(trouble);
+    }
+}
+
+/// What the survey of one host found; touches nothing, judges nothing.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Found, asked, and let through by every guard.
+    pub members: Vec<Member>,
+    /// Found and refused, each with its trouble.
+    pub refused: Vec<Instance>,
+    /// Matches that are not in the run: pid and why.
+    pub left_out: Vec<(i32, String)>,
+    /// Listed processes that are gone or something else: pid and why.
+    pub missing: Vec<(i32, String)>,
+    /// The first end that a lock or a directory gave: another run's lock, a directory that cannot be opened.
+    pub stopped: Option<Stop>,
+    /// What stands on disk, by path.
+    pub targets: BTreeMap<PathBuf, SeenTarget>,
+}
+
+/// A target at the survey.
+#[derive(Debug, Clone)]
+pub struct SeenTarget {
+    /// Its bytes.
+    pub disk: Blob,
+    /// Whether they must not be shown.
+    pub secret: bool,
+}
+
+/// What a target becomes. To install is to make it `to`: it is `from`: exchange; it is `to` already: nothing; anything else: hands off.
+#[derive(Debug, Clone)]
+pub struct Shift {
+    /// Resolved path.
+    pub path: PathBuf,
+    /// What it is, and the way back; none where nobody has the bytes that are served now.
+    pub from: Option<Blob>,
+    /// What it becomes.
+    pub to: Blob,
+    /// Whether its content must not be shown.
+    pub secret: bool,
+}
+
+/// The instances of one wave that read one target; without a target they are only signalled and confirmed.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// What is replaced.
+    pub shift: Option<Shift>,
+    /// Who reads it.
+    pub members: Vec<Member>,
+    /// Whether this is the way back.
+    pub undo: bool,
+}
+
+impl Step {
+    /// Whether anybody gets a signal.
+    #[must_use]
+    pub fn is_work(&self) -> bool {
+        self.members.iter().any(|m| m.instance.state != State::Unchanged)
+    }
+
+    /// The way back: `from` and `to` change places, and who was touched is signalled again. None where there is no way back.
+    #[must_use]
+    pub fn flip(&self) -> Option<Self> {
+        let shift = match &self.shift {
+            None => None,
+            Some(s) => Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret }),
+        };
+        let members = self.members.iter().filter(|m| m.is_touched()).cloned().collect();
+        Some(Self { shift, members, undo: !self.undo })
+    }
+
+    /// Where the target is now; `disk` is its digest.
+    #[must_use]
+    pub fn report(&self, disk: Option<String>) -> Option<TargetReport> {
+        let s = self.shift.as_ref()?;
+        Some(TargetReport { host: "local", path: s.path.clone(), from: s.from.as_ref().map(|b| b.sha256.clone()), to: s.to.sha256.clone(), disk, diff: None })
+    }
+}
+
+/// The first 12 digits, enough for people.
+#[must_use]
+pub fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
