@@ -1,10 +1,8 @@
 //! The config of `hello serve`: read once and limited, parsed, digested.
 
 use std::{
-    fmt,
     fs::File,
     io::{self, Read},
-    ops::Range,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -12,6 +10,8 @@ use std::{
 use rustix::fs::{FileType, Mode, OFlags};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+
+use crate::fault::{self, Fault};
 
 /// Largest config that `hello serve` takes, in bytes.
 pub const MAX_CONFIG: u64 = 1 << 20;
@@ -27,7 +27,7 @@ pub struct Config {
     /// Answered to `GET /`, byte for byte.
     pub message: String,
     /// HOST:PORT or unix:PATH; a change needs a restart.
-    pub listen: Option<String>,
+    listen: Option<toml::Spanned<String>>,
     /// What is logged.
     #[serde(default)]
     pub log: Level,
@@ -70,89 +70,24 @@ impl FromStr for Listen {
     }
 }
 
-/// Why bytes are no config.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct Invalid {
-    /// What is wrong, in one line.
-    pub message: String,
-    /// Counted from 1.
-    pub line: Option<usize>,
-    /// Counted from 1, in bytes.
-    pub column: Option<usize>,
-    /// What would be right.
-    pub hint: Option<String>,
-    span: Option<Range<usize>>,
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let (Some(line), Some(column)) = (self.line, self.column) {
-            write!(f, "line {line}, column {column}: ")?;
-        }
-        f.write_str(&self.message)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
-    }
-}
-
-impl Invalid {
-    fn new(bytes: &[u8], message: String, hint: Option<String>, span: Option<Range<usize>>) -> Self {
-        let before = span.as_ref().and_then(|s| bytes.get(..s.start));
-        let line = before.map(|b| b.iter().filter(|c| **c == b'\n').count() + 1);
-        let column = before.map(|b| b.iter().rev().take_while(|c| **c != b'\n').count() + 1);
-        Self { message, line, column, hint, span }
-    }
-
-    /// Line and column alone, for a text that must not be shown.
-    #[must_use]
-    pub fn place(&self) -> String {
-        format!("line {}, column {}", self.line.unwrap_or(1), self.column.unwrap_or(1))
-    }
-
-    /// For people: the file, the place, the line itself, and what would be right.
-    #[must_use]
-    pub fn render(&self, path: &Path, bytes: &[u8]) -> String {
-        use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-        let name = path.to_string_lossy();
-        let (Ok(source), Some(span)) = (std::str::from_utf8(bytes), self.span.clone()) else {
-            return format!("{name}: {self}");
-        };
-        let note = self.hint.clone().unwrap_or_default();
-        let snippet = Snippet::source(source).path(&*name).annotation(AnnotationKind::Primary.span(span).label(&*note));
-        let group = Level::ERROR.primary_title(&*self.message).element(snippet);
-        Renderer::plain().render(&[group])
-    }
-}
-
 /// Parses and checks a whole config.
 ///
 /// # Errors
 /// What is wrong, where, and what would be right.
-pub fn parse(bytes: &[u8]) -> Result<Config, Invalid> {
-    let text = std::str::from_utf8(bytes).map_err(|e| {
-        let at = e.valid_up_to();
-        Invalid::new(bytes, "not UTF-8 text".into(), None, Some(at..at))
-    })?;
-    let config: Config = toml::from_str(text).map_err(|e| {
-        let message = e.message().lines().next().unwrap_or_default();
-        let message = message.split(", expected one of").next().unwrap_or(message);
-        let hint = match message.split('`').collect::<Vec<_>>().as_slice() {
-            ["unknown field ", key, ..] => likely(key),
-            ["missing field ", "message", ..] => Some("add `message = \"..\"`".into()),
-            _ => None,
-        };
-        Invalid::new(bytes, message.to_owned(), hint, e.span())
-    })?;
-    if let Some(Err(why)) = config.listen.as_deref().map(Listen::from_str) {
-        let at = text.find("listen").unwrap_or(0);
-        return Err(Invalid::new(bytes, format!("listen: {why}"), None, Some(at..at + 6)));
+pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
+    let config: Config = fault::parse(bytes)?;
+    if let Some(Err(why)) = config.listen.as_ref().map(|l| Listen::from_str(l.get_ref())) {
+        return Err(Fault::new(bytes, format!("listen: {why}"), None, config.listen.as_ref().map(toml::Spanned::span)));
     }
     Ok(config)
 }
 
-fn likely(key: &str) -> Option<String> {
-    let near = |k: &&str| strsim::jaro_winkler(k, key);
-    let best = ["message", "listen", "log"].into_iter().max_by(|a, b| near(a).total_cmp(&near(b)))?;
-    (near(&best) > 0.7).then(|| format!("did you mean `{best}`?"))
+impl Config {
+    /// Where it listens, as the file says.
+    #[must_use]
+    pub fn listen(&self) -> &str {
+        self.listen.as_ref().map_or(DEFAULT_LISTEN, |l| l.get_ref())
+    }
 }
 
 /// Why a file's bytes are not to be had.

@@ -217,3 +217,43 @@ pub enum Event {
     /// The end.
     Finished { verdict: Verdict },
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STATES: [State; 10] = [
+        State::Untouched,
+        State::Unchanged,
+        State::Confirmed,
+        State::Unconfirmed,
+        State::Refused,
+        State::Rejected,
+        State::TimedOut,
+        State::Died,
+        State::Reverted,
+        State::RevertFailed,
+    ];
+
+    proptest! {
+        /// The table of exit codes, over every combination of states.
+        #[test]
+        fn a_verdict_is_what_the_states_say(picks in proptest::collection::vec(0..STATES.len(), 0..6)) {
+            let states: Vec<State> = picks.iter().map(|p| STATES[*p]).collect();
+            let all = |good: &[State]| states.iter().all(|s| good.contains(s));
+            let wanted = if all(&[State::Confirmed, State::Unchanged, State::Unconfirmed]) {
+                Verdict::Converged
+            } else if all(&[State::Reverted, State::Untouched, State::Unchanged, State::Refused]) {
+                Verdict::Reverted
+            } else {
+                Verdict::Mixed
+            };
+            prop_assert_eq!(Verdict::of(states.iter().copied()), wanted);
+            let mut turned = states.clone();
+            turned.reverse();
+            prop_assert_eq!(Verdict::of(turned), wanted);
+        }
+    }
+}

@@ -8,7 +8,7 @@
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   config · told
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   config -> fault · told
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -21,6 +21,7 @@ pub mod config;
 pub mod engine;
 pub mod event;
 pub mod fact;
+pub mod fault;
 pub mod fleet;
 pub mod host;
 pub mod plan;

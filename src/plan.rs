@@ -226,7 +226,7 @@ fn judge(steps: &[Step], changes: &Changes) -> Result<(), Stop> {
                 let parsed = config::parse(&to.bytes).map_err(|e| {
                     invalid(if secret { format!("{} (its lines are not shown: the config is a secret)", e.place()) } else { e.render(named, &to.bytes) })
                 })?;
-                let listen = parsed.listen.as_deref().unwrap_or(config::DEFAULT_LISTEN);
+                let listen = parsed.listen();
                 if let Some(now) = member.restart_only.get("listen").filter(|now| *now != listen) {
                     let why = format!("pid {}: `listen` is {now} and becomes {listen}, which needs a restart", member.instance.pid);
                     restart = restart.and(Err(Stop::new(Verdict::RestartRequired, why)));

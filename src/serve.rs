@@ -31,7 +31,8 @@ use tokio::{
 use tracing_subscriber::{Registry, filter::LevelFilter, layer::SubscriberExt, reload};
 
 use crate::{
-    config::{self, Config, DEFAULT_LISTEN, Invalid, Level, Listen, MAX_CONFIG, ReadError},
+    config::{self, Config, Level, Listen, MAX_CONFIG, ReadError},
+    fault::Fault,
     told::{Attempt, AttemptResult, Effective, InstanceId, Told, X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE},
 };
 
@@ -95,7 +96,7 @@ impl ConfigSource {
 
 enum LoadError {
     Io(String),
-    Invalid(Invalid),
+    Invalid(Fault),
 }
 
 /// What one request sees, whole.
@@ -229,7 +230,7 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 fn listen_of(config: &Config) -> &str {
-    config.listen.as_deref().unwrap_or(DEFAULT_LISTEN)
+    config.listen()
 }
 
 impl Server {

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    fact::{Fact, Read},
+    fact::{Fact, Read, metric},
     told::Told,
 };
 
@@ -96,6 +96,7 @@ impl Answer {
             Read::Body => Some(String::from_utf8_lossy(&self.body).into_owned()),
             Read::Status => Some(self.status.to_string()),
             Read::Header(name) => self.header(name).map(str::to_owned),
+            Read::Metric(name, labels) => metric(&String::from_utf8_lossy(&self.body), name, labels),
             Read::Json(pointer) => {
                 let value: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
                 let value = value.pointer(pointer)?;

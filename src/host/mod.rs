@@ -23,6 +23,8 @@ pub(crate) mod http;
 mod install;
 mod lock;
 mod prepare;
+#[cfg(test)]
+pub mod script;
 pub(crate) mod sockets;
 mod survey;
 pub(crate) mod user;
@@ -42,6 +44,9 @@ pub struct Look {
 pub enum Host {
     /// This one.
     Local(LocalHost),
+    /// One whose every answer a test has written down.
+    #[cfg(test)]
+    Script(script::ScriptHost),
 }
 
 /// This machine, with what a run holds of it.
@@ -76,6 +81,8 @@ impl Host {
     pub async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
         match self {
             Self::Local(host) => host.survey(groups, look).await,
+            #[cfg(test)]
+            Self::Script(_) => Seen::default(),
         }
     }
 
@@ -86,6 +93,8 @@ impl Host {
     pub async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         match self {
             Self::Local(host) => host.prepare(steps, strict, halts, tell).await,
+            #[cfg(test)]
+            Self::Script(_) => Ok(()),
         }
     }
 
@@ -96,6 +105,8 @@ impl Host {
     pub async fn commit(&mut self, steps: &mut [Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         match self {
             Self::Local(host) => host.commit(steps, halts, tell).await,
+            #[cfg(test)]
+            Self::Script(host) => host.commit(steps, tell),
         }
     }
 
@@ -104,6 +115,8 @@ impl Host {
     pub fn reads(&self, path: &Path) -> Option<String> {
         match self {
             Self::Local(host) => host.targets.get(path)?.target.digest(),
+            #[cfg(test)]
+            Self::Script(host) => host.files.get(path).cloned(),
         }
     }
 
@@ -112,6 +125,8 @@ impl Host {
     pub fn is_installed(&self, path: &Path) -> bool {
         match self {
             Self::Local(host) => host.targets.get(path).is_some_and(|h| h.installed),
+            #[cfg(test)]
+            Self::Script(host) => host.installed.contains(path),
         }
     }
 }

@@ -10,11 +10,11 @@ use serde::Deserialize;
 
 use crate::{
     config::{self, ReadError},
-    fact::{Fact, RawFact},
+    fact::Fact,
 };
 
-/// The only kind this version knows; a group's defaults come from its embedded file.
-const KINDS: &[(&str, &str)] = &[("hello", include_str!("kinds/hello.toml"))];
+mod raw;
+
 const MAX_FLEET: u64 = 1 << 20;
 
 /// Why a fleet cannot be used: exit 2.
@@ -199,46 +199,6 @@ pub struct Listed {
     pub endpoint: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFleet {
-    version: u32,
-    #[serde(default)]
-    group: Vec<RawGroup>,
-}
-
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawGroup {
-    name: Option<String>,
-    kind: Option<String>,
-    r#match: Option<RawMatch>,
-    count: Option<RawCount>,
-    config: Option<String>,
-    validate: Option<Vec<String>>,
-    timeout: Option<String>,
-    instances: Option<Vec<Listed>>,
-    reloads: Option<bool>,
-    speaks: Option<Speaks>,
-    confirm: Option<Vec<RawFact>>,
-    samples: Option<u32>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawMatch {
-    exe: String,
-    #[serde(default)]
-    args: Vec<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum RawCount {
-    Exactly(usize),
-    Range(String),
-}
-
 impl std::fmt::Display for Count {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.min, self.max) {
@@ -265,27 +225,11 @@ impl Fleet {
             ReadError::Io(e) => unreadable(e.to_string()),
             ReadError::Unacceptable(why) => unreadable(why),
         })?;
-        let text = String::from_utf8(bytes).map_err(|e| unreadable(e.to_string()))?;
-        Self::parse(&text, path)
+        Self::parse(&bytes, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, FleetError> {
-        let fault = |why: String| FleetError::Fault(format!("`{}`: {why}", path.display()));
-        let raw: RawFleet = toml::from_str(text).map_err(|e| fault(e.to_string()))?;
-        if raw.version != 1 {
-            return Err(fault(format!("version = {}, but this hello reads version 1", raw.version)));
-        }
-        let mut groups: Vec<Group> = Vec::new();
-        for (at, group) in raw.group.into_iter().enumerate() {
-            let group = resolve(group).map_err(|why| fault(format!("group {}: {why}", at + 1)))?;
-            if groups.iter().any(|g| g.name == group.name) {
-                return Err(fault(format!("two groups are named `{}`", group.name)));
-            }
-            groups.push(group);
-        }
-        if groups.is_empty() {
-            return Err(fault("no [[group]] in it".into()));
-        }
+    fn parse(bytes: &[u8], path: &Path) -> Result<Self, FleetError> {
+        let groups = raw::groups(bytes).map_err(|fault| FleetError::Fault(format!("in `{}`: {fault}\n{}", path.display(), fault.render(path, bytes))))?;
         Ok(Self { path: Some(path.into()), groups })
     }
 
@@ -294,9 +238,7 @@ impl Fleet {
     /// # Errors
     /// When there is no such kind.
     pub fn of_kind(kind: &str) -> Result<Self, FleetError> {
-        let raw = RawGroup { name: Some(kind.into()), kind: Some(kind.into()), ..RawGroup::default() };
-        let group = resolve(raw).map_err(FleetError::Fault)?;
-        Ok(Self { path: None, groups: vec![group] })
+        Ok(Self { path: None, groups: vec![raw::of_kind(kind).map_err(|e| FleetError::Fault(e.to_string()))?] })
     }
 
     /// Keeps the named groups; with no name and not `all`, the only one there is.
@@ -314,65 +256,6 @@ impl Fleet {
         self.groups.retain(|g| names.is_empty() || names.contains(&g.name));
         Ok(self)
     }
-}
-
-fn resolve(raw: RawGroup) -> Result<Group, String> {
-    let base = match raw.kind.as_deref() {
-        None => RawGroup::default(),
-        Some(kind) => {
-            let (_, text) = KINDS.iter().find(|(name, _)| *name == kind).ok_or_else(|| format!("no kind `{kind}` (the kinds are: hello)"))?;
-            toml::from_str(text).map_err(|e| format!("kind `{kind}`: {e}"))?
-        }
-    };
-    let name = raw.name.clone().or_else(|| raw.kind.clone()).ok_or("`name` is missing")?;
-    let confirm = raw.confirm.or(base.confirm).ok_or("nothing says how a reload is proven: add [[group.confirm]]")?;
-    let confirm = confirm.into_iter().map(Fact::try_from).collect::<Result<Vec<_>, _>>()?;
-    let speaks = raw.speaks.or(base.speaks).unwrap_or(Speaks::None);
-    if confirm.is_empty() && speaks == Speaks::None {
-        return Err("`confirm` is empty, so nothing could be proven: add [[group.confirm]]".into());
-    }
-    let samples = raw.samples.or(base.samples).unwrap_or(if speaks == Speaks::Hello { 1 } else { 3 });
-    if samples == 0 {
-        return Err("samples = 0 would prove nothing".into());
-    }
-    let matching = raw.r#match.or(base.r#match).ok_or("`match` is missing")?;
-    let config = raw.config.or(base.config).ok_or("`config` is missing")?;
-    let validate = raw.validate.or(base.validate).unwrap_or_default();
-    let timeout = raw.timeout.or(base.timeout).unwrap_or_else(|| "5s".into());
-    let instances = raw.instances.unwrap_or_default();
-    if instances.iter().any(|i| i.pid <= 0) {
-        return Err("a pid of `instances` is not above 0".into());
-    }
-    let config = match config.strip_prefix("{arg:").and_then(|c| c.strip_suffix('}')) {
-        Some(option) => Place::Arg(option.into()),
-        None if config.starts_with('/') => Place::Path(config.into()),
-        None => return Err(format!("config = {config:?} is neither `{{arg:--option}}` nor an absolute path")),
-    };
-    Ok(Group {
-        name,
-        matching: Match { exe: Some(glob::Pattern::new(&matching.exe).map_err(|e| format!("match.exe: {e}"))?), args: matching.args, user: None },
-        exclude: None,
-        user: None,
-        count: match raw.count {
-            None => Count { min: 1, max: usize::MAX },
-            Some(RawCount::Exactly(n)) => Count { min: n, max: n },
-            Some(RawCount::Range(text)) => parse_count(&text)?,
-        },
-        config: vec![config],
-        config_under: Vec::new(),
-        secret: None,
-        listen: None,
-        signal: Signal::Hup,
-        reject: Vec::new(),
-        validate,
-        timeout: parse_duration(&timeout)?,
-        instances,
-        reloads: if raw.reloads.or(base.reloads).unwrap_or(false) { Reloads::Yes } else { Reloads::No },
-        speaks,
-        confirm,
-        samples,
-        kind: raw.kind,
-    })
 }
 
 /// `3`, `3..`, `..5` or `3..5`.
@@ -415,24 +298,70 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Fleet, FleetError> {
-        Fleet::parse(text, Path::new("fleet.toml"))
+        Fleet::parse(text.as_bytes(), Path::new("fleet.toml"))
     }
 
     #[test]
     fn a_kind_fills_what_a_group_leaves_out() {
         let fleet = parse("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ncount = \"3..\"\n").unwrap();
         let group = &fleet.groups[0];
-        assert_eq!(group.config[0], Place::Arg("--config".into()));
+        assert_eq!(group.config, [Place::Arg("--config".into())]);
         assert_eq!(group.count, Count { min: 3, max: usize::MAX });
-        assert_eq!(group.timeout, Duration::from_secs(5));
+        assert_eq!((group.timeout, group.reloads, group.samples), (Duration::from_secs(5), Reloads::Yes, 1));
     }
 
     #[test]
-    fn faults_name_file_and_line() {
-        let text = parse("version = 1\n[[group]]\nnmae = \"web\"\n").unwrap_err().to_string();
-        assert!(text.contains("fleet.toml") && text.contains("line 3"), "{text}");
-        assert!(parse("version = 2\n").unwrap_err().to_string().contains("version"));
-        assert!(parse("version = 1\n").unwrap_err().to_string().contains("[[group]]"));
+    fn every_key_of_a_group_without_a_kind() {
+        let fleet = parse(
+            "version = 1\n[[group]]\nname = \"api\"\nmatch = { exe = \"/opt/*/api\", args = [\"run\"], user = \"app\" }\nexclude = { args = [\"--once\"] }\n\
+             user = \"app\"\ncount = 3\nconfig = [\"{arg:-c}\", \"/etc/api.conf\"]\nconfig_under = \"/etc\"\nsecret = true\nreloads = \"unchecked\"\n\
+             listen = \"tcp:8081\"\nsignal = \"SIGUSR1\"\ntimeout = \"500ms\"\nsamples = 2\n\
+             [[group.confirm]]\nhttp = \"http://{listen}/m\"\nread = 'metric:reloads{ok=\"1\"}'\nincreased = true\n\
+             [[group.reject]]\nhttp = \"http://{listen}/m\"\nread = \"metric:failed\"\nequals = \"1\"\n",
+        );
+        let group = &fleet.unwrap().groups[0];
+        assert_eq!(group.config, [Place::Arg("-c".into()), Place::Path("/etc/api.conf".into())]);
+        assert_eq!((group.reloads, group.signal, group.secret), (Reloads::Unchecked, Signal::Usr1, Some(true)));
+        assert_eq!((group.listen.clone(), group.config_under.clone()), (Some(ListenAt::TcpPort(8081)), vec![PathBuf::from("/etc")]));
+        assert_eq!((group.confirm.len(), group.reject.len(), group.samples, group.count), (1, 1, 2, Count { min: 3, max: 3 }));
+    }
+
+    #[test]
+    fn faults_name_the_place_and_what_is_likely() {
+        let group = "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\n";
+        for (text, wants) in [
+            ("version = 1\n[[group]]\nnmae = \"web\"\n".to_owned(), ["line 3, column 1", "did you mean `name`?"]),
+            ("version = 2\n".to_owned(), ["line 1, column 11", "version 1"]),
+            ("version = 1\n".to_owned(), ["[[group]]", ""]),
+            (String::new(), ["missing field `version`", "add `version"]),
+            (group.replace("\"hello\"", "\"helo\""), ["line 4, column 8", "did you mean `hello`?"]),
+            (format!("{group}{}", &group[12..]), ["line 6, column 8", "two groups are named `web`"]),
+            (format!("{group}count = \"5..3\"\n"), ["line 5, column 9", "wrong way round"]),
+            (format!("{group}count = true\n"), ["line 5, column 9", "3.."]),
+            (format!("{group}timeout = \"5 parsecs\"\n"), ["line 5, column 11", "no duration"]),
+            (format!("{group}match = {{ exe = \"[\" }}\n"), ["line 5, column 9", "exe"]),
+            (format!("{group}match = {{ ex = \"a\" }}\n"), ["line 5, column 11", "did you mean `exe`?"]),
+            (format!("{group}match = {{ }}\n"), ["line 5, column 9", "nothing"]),
+            (format!("{group}config = \"web.toml\"\n"), ["line 5, column 10", "absolute"]),
+            (format!("{group}listen = \"8081\"\n"), ["line 5, column 10", "tcp:PORT"]),
+            (format!("{group}signal = \"SIGKILL\"\n"), ["line 5, column 10", "SIGHUP"]),
+            (format!("{group}reloads = \"maybe\"\n"), ["line 5, column 11", "unchecked"]),
+            (format!("{group}name = \"other\"\n"), ["line 5, column 1", "duplicate key"]),
+            (format!("{group}timeout = 5\n"), ["line 5, column 11", "invalid type"]),
+            (format!("{group}instances = [{{ pid = 0 }}]\n"), ["line 5, column 13", "above 0"]),
+            (format!("{group}[[group.confirm]]\nhttp = \"http://x/\"\nequals = \"a\"\nchanged = true\n"), ["line 5", "exactly one"]),
+            ("version = 1\n[[group]]\nname = \"a\"\nmatch = { exe = \"a\" }\n".to_owned(), ["line 2", "how a reload is proven"]),
+        ] {
+            let said = parse(&text).unwrap_err().to_string();
+            assert!(said.contains("fleet.toml") && wants.iter().all(|w| said.contains(w)), "{text}\n{said}");
+        }
+    }
+
+    #[test]
+    fn a_group_of_which_nothing_can_be_seen_must_say_so() {
+        let group = &parse("version = 1\n[[group]]\nname = \"a\"\nmatch = { exe = \"a\" }\nconfirm = []\n").unwrap().groups[0];
+        assert!(group.confirm.is_empty() && group.config.is_empty() && group.reloads == Reloads::No);
+        assert!(Fleet::of_kind("helo").unwrap_err().to_string().contains("`hello`"));
     }
 
     #[test]

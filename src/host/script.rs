@@ -1,0 +1,59 @@
+//! A host that answers what a test has written down.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use crate::{
+    event::{Event, State, Stop, Trouble, Verdict},
+    step::Step,
+};
+
+/// Files by digest, and what becomes of an instance forth and back.
+#[derive(Debug, Default)]
+pub struct ScriptHost {
+    /// Digest of every file.
+    pub files: BTreeMap<PathBuf, String>,
+    /// Files that were exchanged.
+    pub installed: BTreeSet<PathBuf>,
+    /// Files that cannot be installed: forth, back.
+    pub stuck: BTreeMap<PathBuf, (bool, bool)>,
+    /// What becomes of a pid: forth, back. Those that are not here do what is wanted.
+    pub ends: BTreeMap<i32, (State, State)>,
+    /// Every signal, in order: pid, and whether it was on the way back.
+    pub signals: Vec<(i32, bool)>,
+}
+
+impl ScriptHost {
+    pub(super) fn commit(&mut self, steps: &mut [Step], tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+        for step in steps.iter() {
+            let Some((shift, from)) = step.shift.as_ref().and_then(|s| Some((s, s.from.as_ref()?))) else { continue };
+            let stuck = self.stuck.get(&shift.path).is_some_and(|(forth, back)| if step.undo { *back } else { *forth });
+            let now = self.files.get(&shift.path).cloned().unwrap_or_default();
+            if stuck || (now != from.sha256 && now != shift.to.sha256) {
+                return Err(Stop::new(Verdict::Failed, "stuck"));
+            }
+            if now == from.sha256 {
+                self.files.insert(shift.path.clone(), shift.to.sha256.clone());
+                self.installed.insert(shift.path.clone());
+                tell(Event::Installed { path: shift.path.clone(), sha256: shift.to.sha256.clone() });
+            }
+        }
+        for step in steps {
+            for member in step.members.iter_mut().filter(|m| m.instance.state != State::Unchanged) {
+                let pid = member.instance.pid;
+                let (forth, back) = self.ends.get(&pid).copied().unwrap_or((State::Confirmed, State::Reverted));
+                let state = if step.undo { back } else { forth };
+                if state != State::Refused {
+                    self.signals.push((pid, step.undo));
+                }
+                match state {
+                    State::Confirmed | State::Unconfirmed | State::Reverted => member.instance.state = state,
+                    bad => member.fail(bad, Trouble { kind: bad, text: format!("{bad:?}") }),
+                }
+            }
+        }
+        Ok(())
+    }
+}
