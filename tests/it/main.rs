@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod house;
+mod load;
 mod serve;
 mod status;
 mod support;

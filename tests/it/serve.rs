@@ -1,6 +1,9 @@
 //! `hello serve` and `hello check`: what is answered, and what a reload does.
 
-use std::process::{Command, Stdio};
+use std::{
+    io::{BufRead, Read, Write},
+    process::{Command, Stdio},
+};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -81,4 +84,165 @@ fn a_check_tells_valid_invalid_and_unreadable_apart() {
     assert!(stderr.contains("listen"), "{stderr}");
     assert_eq!(check(fleet.dir.path()).0, Some(4));
     assert_eq!(check(&fleet.path("none.toml")).0, Some(1));
+}
+
+#[test]
+fn metrics_say_what_is_served_and_how_reloads_ended() {
+    let fleet = Fleet::start(1);
+    fleet.broadcast(&["--set", "message=two"]).expect(0);
+    fleet.write("web.toml", "message = 1\n");
+    fleet.signal(0, Signal::SIGHUP);
+    until("it looked", || fleet.attempts() == [3]);
+    let (head, page) = get(fleet.url(0), "/-/metrics");
+    assert!(header(&head, "content-type").starts_with("application/openmetrics-text"), "{head}");
+    let sha256 = told(&fleet)["effective"]["sha256"].as_str().unwrap().to_owned();
+    for line in [
+        format!("hello_config_info{{sha256=\"{sha256}\"}} 1"),
+        "hello_config_last_reload_successful 0".into(),
+        "hello_config_reloads_total{result=\"applied\"} 1".into(),
+        "hello_config_reloads_total{result=\"rejected\"} 1".into(),
+        "hello_config_reload_duration_seconds_count 2".into(),
+    ] {
+        assert!(page.lines().any(|l| l == line), "no {line} in\n{page}");
+    }
+    assert!(page.contains("hello_config_last_reload_success_timestamp_seconds 1") && page.contains("hello_http_requests_total "), "{page}");
+    assert!(page.ends_with("# EOF\n"), "{page}");
+}
+
+#[test]
+fn what_a_proxy_forwards_is_not_told() {
+    let fleet = Fleet::start(1);
+    let address = fleet.url(0).trim_start_matches("http://").trim_end_matches('/').to_owned();
+    for (name, path, wanted) in
+        [("X-Forwarded-For", "/-/config", "403"), ("Forwarded", "/-/metrics", "403"), ("X-Other", "/-/config", "200"), ("Forwarded", "/", "200")]
+    {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{name}: 10.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {wanted}")), "{name} {path}: {text}");
+    }
+}
+
+#[test]
+fn a_burst_of_signals_ends_on_the_newest_file() {
+    let fleet = Fleet::start(1);
+    for n in 0..1000 {
+        if n % 100 == 0 {
+            fleet.write("web.toml", &format!("message = \"{n}\"\nlisten = \"127.0.0.1:0\"\n"));
+        }
+        fleet.signal(0, Signal::SIGHUP);
+    }
+    until("it serves what stood there at the last signal", || fleet.bodies() == ["900"]);
+    let told = told(&fleet);
+    assert!(told["last_attempt"]["seq"].as_u64().unwrap() <= 1001, "{told:#}");
+}
+
+#[test]
+fn two_reloads_of_one_second_and_a_way_back_to_the_same_bytes_are_told_apart() {
+    let fleet = Fleet::start(1);
+    let (one, two) = (fleet.text(), "message = \"two\"\nlisten = \"127.0.0.1:0\"\n");
+    for (seq, text, result) in [(2, two, "applied"), (3, &one, "applied"), (4, "broken", "rejected"), (5, &one, "unchanged"), (6, two, "applied")] {
+        fleet.write("web.toml", text);
+        fleet.signal(0, Signal::SIGHUP);
+        until("it looked", || fleet.attempts() == [seq]);
+        assert_eq!(told(&fleet)["last_attempt"]["result"], result);
+    }
+    assert_eq!(told(&fleet)["effective"]["generation"], 4);
+    assert_eq!(std::fs::read_dir(format!("/proc/{}/task", fleet.pid(0))).unwrap().count(), 1, "one thread");
+}
+
+/// A server that the test starts itself.
+struct Own(std::process::Child, String);
+
+impl Own {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut url = String::new();
+        let stdout = child.stdout.take().unwrap();
+        let mut own = Self(child, String::new());
+        std::io::BufReader::new(stdout).read_line(&mut url).unwrap();
+        own.1 = url.trim().to_owned();
+        assert!(!own.1.is_empty(), "it ended before it served");
+        own
+    }
+
+    fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_ignored_signal_that_was_inherited_is_taken_all_the_same() {
+    let fleet = Fleet::start(0);
+    let script = "trap '' HUP; exec \"$0\" serve --config \"$1\"";
+    let own = Own::start(Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_hello")]).arg(fleet.path("web.toml")));
+    fleet.write("web.toml", "message = \"two\"\nlisten = \"127.0.0.1:0\"\n");
+    own.signal(Signal::SIGHUP);
+    until("it serves the new message", || get(&own.1, "/").1 == "two");
+}
+
+#[test]
+fn a_drain_lets_open_requests_finish_and_idle_connections_go() {
+    let fleet = Fleet::start(0);
+    let mut own = Own::start(Command::new(env!("CARGO_BIN_EXE_hello")).args(["serve", "--drain", "20s", "--config"]).arg(fleet.path("web.toml")));
+    let connect = || std::net::TcpStream::connect(own.1.trim_start_matches("http://").trim_end_matches('/')).unwrap();
+    let mut idle = connect();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = [0; 512];
+    assert!(idle.read(&mut answer).unwrap() > 0, "a kept connection");
+    let mut open = connect();
+    open.write_all(b"GET / HTTP/1.1\r\nHo").unwrap();
+    own.signal(Signal::SIGTERM);
+    // Half a request is finished by its client while the server drains, or is closed: never is half an answer seen.
+    let _ = open.write_all(b"st: x\r\nConnection: close\r\n\r\n");
+    let mut text = String::new();
+    if open.read_to_string(&mut text).is_ok() && !text.is_empty() {
+        assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("one"), "{text}");
+    }
+    until("it ended long before the limit of the drain", || own.0.try_wait().unwrap().is_some());
+    assert_eq!(own.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_unix_socket_is_served_found_and_removed() {
+    let fleet = Fleet::start(0);
+    let socket = fleet.path("web.sock");
+    fleet.write("web.toml", &format!("message = \"one\"\nlisten = \"unix:{}\"\n", socket.display()));
+    let mut own = Own::start(Command::new(fleet.exe()).args(["serve", "--config"]).arg(fleet.path("web.toml")));
+    assert_eq!(own.1, format!("unix:{}", socket.display()));
+    fleet.broadcast(&["--validate", "--set", "message=two"]).expect(0);
+    own.signal(Signal::SIGTERM);
+    until("it ended", || own.0.try_wait().unwrap().is_some());
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_service_manager_hears_ready_after_every_reload() {
+    let fleet = Fleet::start(0);
+    let path = fleet.path("notify.sock");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    let heard = || {
+        let mut buffer = [0; 4096];
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let own = Own::start(Command::new(env!("CARGO_BIN_EXE_hello")).args(["serve", "--config"]).arg(fleet.path("web.toml")).env("NOTIFY_SOCKET", &path));
+    assert!(heard().contains("READY=1"));
+    for (text, status) in [("message = \"two\"\nlisten = \"127.0.0.1:0\"\n", "Applied"), ("message = 1\n", "Rejected")] {
+        fleet.write("web.toml", text);
+        own.signal(Signal::SIGHUP);
+        let said = heard();
+        assert!(said.contains("RELOADING=1") && said.contains("MONOTONIC_USEC="), "{said}");
+        let said = heard();
+        assert!(said.contains("READY=1") && said.contains("STATUS=") && said.contains(status), "{said}");
+    }
 }

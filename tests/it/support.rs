@@ -76,6 +76,10 @@ impl Fleet {
         self.servers.last_mut().unwrap().1 = url.trim().to_owned();
     }
 
+    pub(crate) fn exe(&self) -> &std::path::Path {
+        &self.exe
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
