@@ -62,7 +62,11 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
     if options.validate == Validate::Off {
         options.fleet.groups.iter_mut().for_each(|g| g.validate.clear());
     }
-    let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    let mut summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    summary.look = match &options.fleet.path {
+        Some(path) => format!("hello status --fleet {}", path.display()),
+        None => format!("hello status {}", options.fleet.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(" ")),
+    };
     reporter.finish(&summary);
     summary.verdict
 }

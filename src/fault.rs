@@ -87,7 +87,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
 #[must_use]
 pub fn likely<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.collect();
-    let near = |k: &&&str| strsim::jaro_winkler(k, word);
+    // A swap of two letters in a short word is near for one, a wrong ending of a long word for the other.
+    let near = |k: &&&str| strsim::jaro_winkler(k, word).max(strsim::normalized_damerau_levenshtein(k, word));
     let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)))?;
-    Some(if near(&best) > 0.7 { format!("did you mean `{best}`?") } else { format!("there are: {}", known.join(", ")) })
+    Some(if near(&best) > 0.66 { format!("did you mean `{best}`?") } else { format!("there are: {}", known.join(", ")) })
 }

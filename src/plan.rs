@@ -223,6 +223,9 @@ fn judge(steps: &[Step], changes: &Changes) -> Result<(), Stop> {
             };
             let invalid = |why: String| Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`\n{why}", named.display()));
             if group.speaks == Speaks::Hello && step.shift.is_some() {
+                if to.bytes.len() as u64 > config::MAX_CONFIG {
+                    return Err(invalid(format!("it is larger than {} bytes", config::MAX_CONFIG)));
+                }
                 let parsed = config::parse(&to.bytes).map_err(|e| {
                     invalid(if secret { format!("{} (its lines are not shown: the config is a secret)", e.place()) } else { e.render(named, &to.bytes) })
                 })?;

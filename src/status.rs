@@ -53,7 +53,11 @@ pub async fn run(options: Options) -> u8 {
     for group in &options.fleet.groups {
         let seen = scan.find(group);
         rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look(group, f, &listeners, &lanes))).await);
-        for (pid, why) in seen.missing.into_iter().chain(seen.left_out) {
+        // Who is not in the fleet cannot disagree with it; people are told, so that nobody thinks it was looked at.
+        for (pid, why) in seen.left_out.iter().filter(|_| !options.quiet) {
+            let _ = writeln!(std::io::stderr(), "    Left out pid {pid} {why}");
+        }
+        for (pid, why) in seen.missing {
             let mut row = Row::new(group, pid, 0);
             row.faults.push(why);
             rows.push(row);

@@ -51,7 +51,7 @@ pub(super) struct Answer {
 /// A sentence: silent, or not one that speaks this protocol.
 pub(crate) async fn told(endpoint: &str, lanes: &Lanes) -> Result<Told, String> {
     let _permit = lanes.fast.acquire().await;
-    let answer = get(endpoint, STATUS).await?;
+    let answer = get(endpoint, STATUS).await.map_err(|why| format!("{endpoint}: {why}"))?;
     if answer.status != 200 {
         return Err(format!("{endpoint} answers {} to GET {STATUS} (not on loopback? start it with `--proof any`)", answer.status));
     }
@@ -69,7 +69,7 @@ pub(super) async fn readings(endpoint: &str, facts: &[Fact], lanes: &Lanes) -> R
         // Facts of one source are read from one answer.
         if asked.iter().all(|(source, _)| *source != fact.http) {
             let (at, path) = address(&fact.http, endpoint);
-            asked.push((&fact.http, get(at, path).await?));
+            asked.push((&fact.http, get(at, path).await.map_err(|why| format!("{at}: {why}"))?));
         }
     }
     Ok(facts.iter().map(|f| asked.iter().find(|(s, _)| *s == f.http).and_then(|(_, answer)| answer.read(&f.read))).collect())
@@ -117,8 +117,8 @@ pub(super) async fn get(endpoint: &str, path: &str) -> Result<Answer, String> {
         }
     });
     match said.await {
-        Ok(answer) => answer.map_err(|why| format!("{endpoint}: {why}")),
-        Err(_) => Err(format!("{endpoint} does not answer within {ATTEMPT:?}")),
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {ATTEMPT:?}")),
     }
 }
 

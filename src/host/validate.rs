@@ -2,6 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
+use futures_util::{FutureExt, future::FusedFuture};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
@@ -92,16 +93,20 @@ async fn end(child: &mut Child) -> (std::io::Result<std::process::ExitStatus>, V
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let status = {
-        let reads = async { tokio::join!(read(stdout, &mut out), read(stderr, &mut err)) };
+        let reads = async { tokio::join!(read(stdout, &mut out), read(stderr, &mut err)) }.fuse();
         tokio::pin!(reads);
-        tokio::select! {
-            biased;
-            status = child.wait() => {
-                // Something it left behind may hold the pipes open: what is said by then is enough.
-                let _ = timeout(Duration::from_millis(200), &mut reads).await;
-                status
+        loop {
+            tokio::select! {
+                biased;
+                status = child.wait() => {
+                    if !reads.is_terminated() {
+                        // Something it left behind may hold the pipes open: what is said by then is enough.
+                        let _ = timeout(Duration::from_millis(200), &mut reads).await;
+                    }
+                    break status;
+                }
+                _ = &mut reads, if !reads.is_terminated() => {}
             }
-            status = async { (&mut reads).await; std::future::pending().await } => status,
         }
     };
     err.extend(out);

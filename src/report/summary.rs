@@ -28,6 +28,9 @@ pub struct Summary {
     pub instances: Vec<Instance>,
     /// Instances by state.
     pub counts: BTreeMap<State, usize>,
+    /// The command that shows what each instance runs now.
+    #[serde(skip)]
+    pub look: String,
     /// Whether it only shows what would be done.
     #[serde(skip)]
     pub rehearsal: bool,
@@ -41,7 +44,7 @@ impl Summary {
         for instance in &instances {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
-        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, rehearsal: false }
+        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, look: "hello status".into(), rehearsal: false }
     }
 
     /// An end before anything was touched.
@@ -53,13 +56,13 @@ impl Summary {
     /// What to do next: a sentence, and as its last line the command to type.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        let look = "hello status";
+        let look = &self.look;
         Some(match self.verdict {
             Verdict::Converged => return None,
             Verdict::Usage => "see the arguments:\n  hello broadcast --help".into(),
             Verdict::NoMatch => format!("nothing was touched; see who is there:\n  {look}"),
-            Verdict::Invalid => "nothing was touched; mend the config, and look at what would be done:\n  hello broadcast --dry-run".into(),
-            Verdict::Busy => "nothing was touched; wait for the other run:\n  hello broadcast --lock-timeout 60s".into(),
+            Verdict::Invalid => format!("nothing was touched; mend the config and run the same command again; what each runs now:\n  {look}"),
+            Verdict::Busy => format!("nothing was touched; wait for the other run with --lock-timeout 60s; what each runs now:\n  {look}"),
             Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => format!("nothing was touched; when it is mended, look again:\n  {look}"),
             Verdict::Reverted => format!("every touched instance is proven on the old config; when the cause is mended, look again:\n  {look}"),
             Verdict::Mixed => {

@@ -1,9 +1,14 @@
 //! Real `hello serve` processes, real signals, real files.
-#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test says so by failing, and why it is skipped")]
 
 mod broadcast;
 mod house;
+mod inputs;
 mod load;
+mod pids;
+mod points;
+mod rogue;
 mod serve;
 mod status;
 mod support;
+mod users;

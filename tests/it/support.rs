@@ -59,7 +59,14 @@ impl Fleet {
         fleet
     }
 
-    fn serve(&mut self) {
+    /// Kills one and takes in its end.
+    pub(crate) fn kill(&mut self, at: usize) {
+        let child = &mut self.servers[at].0;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub(crate) fn serve(&mut self) {
         let mut child =
             Command::new(&self.exe).args(["serve", "--config"]).arg(self.path("web.toml")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();

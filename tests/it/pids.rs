@@ -1,0 +1,71 @@
+//! A pid that was given to another program between survey and hang-up is never signalled.
+
+use std::{os::unix::fs::PermissionsExt, process::Command};
+
+use crate::support::Fleet;
+
+/// In a pid namespace of its own, where the next pid can be chosen: the validator, which runs after the survey, ends one server
+/// and starts `sleep` until that has exactly its pid. `sleep` dies of SIGHUP, so it tells by living that none came.
+const SCRIPT: &str = r#"
+set -eu
+D=$1; H=$2
+start() { "$H" serve --config "$D/web.toml" >"$D/url.$1" 2>/dev/null & }
+start 1; KEPT=$!
+(start 2; echo $! >"$D/victim")
+VICTIM=$(cat "$D/victim")
+for n in 1 2; do for _ in $(seq 600); do [ -s "$D/url.$n" ] && break; sleep 0.05; done; done
+cat >"$D/validator" <<SH
+#!/bin/sh
+kill -KILL $VICTIM
+for _ in \$(seq 600); do [ -e /proc/$VICTIM ] || break; sleep 0.01; done
+for _ in \$(seq 200); do
+  echo $((VICTIM - 1)) >/proc/sys/kernel/ns_last_pid
+  sleep 120 >/dev/null 2>&1 &
+  [ \$! = $VICTIM ] && break
+  kill -KILL \$!
+done
+"$H" check "\$1"
+SH
+chmod 755 "$D/validator"
+code=0
+"$H" broadcast --fleet "$D/fleet.toml" --state "$D/state" -o json --set message=x >"$D/said.json" 2>"$D/said" || code=$?
+echo "code $code"
+echo "comm $(cat /proc/$VICTIM/comm)"
+echo "victim $VICTIM"
+echo "body $(curl -s "$(cat "$D/url.1")")"
+kill -KILL $VICTIM $KEPT
+"#;
+
+#[test]
+fn a_pid_that_was_given_to_another_program_is_never_signalled() {
+    let fleet = Fleet::start(0);
+    let before = fleet.text();
+    let script = fleet.write("script", SCRIPT);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{candidate}}\"]\n", fleet.path("validator").display()));
+    // The first process of the namespace is a shell that waits: it takes in whoever lost its parent.
+    let wrapped = "sh \"$0\" \"$1\" \"$2\"; exit $?";
+    let output = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "sh", "-c", wrapped])
+        .arg(&script)
+        .arg(fleet.dir.path())
+        .arg(fleet.exe())
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if stderr.contains("unshare failed") {
+        eprintln!("skipped: no pid namespace is to be had");
+        return;
+    }
+    let said = std::fs::read_to_string(fleet.path("said.json")).unwrap_or_default();
+    let value = |key: &str| {
+        stdout.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')).map(str::to_owned).unwrap_or_else(|| panic!("{stdout}\n{stderr}\n{said}"))
+    };
+    assert_eq!(value("comm"), "sleep", "it has the pid and lives\n{stdout}\n{said}");
+    assert_eq!((value("code").as_str(), value("body").as_str()), ("7", "one"), "{said}");
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let of = |pid: &str| json["instances"].as_array().unwrap().iter().find(|i| i["pid"] == pid.parse::<i32>().unwrap()).unwrap()["state"].clone();
+    assert_eq!(of(&value("victim")), "died", "{json:#}");
+    assert_eq!((json["counts"]["reverted"].clone(), fleet.text()), (1.into(), before));
+}

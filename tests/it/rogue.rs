@@ -1,0 +1,277 @@
+//! Programs that do not reload as `hello serve` does: the test binary itself, copied under a name of its own and run again.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::SignalFd,
+};
+use sha2::{Digest, Sha256};
+
+use crate::support::{Fleet, get, until};
+
+/// What the rogue does is said by `ROGUE`, the file that it reads by `ROGUE_CONFIG`.
+#[test]
+#[ignore = "not a test: the rogue that the others start"]
+fn run() {
+    let (Ok(mode), Ok(config)) = (std::env::var("ROGUE"), std::env::var("ROGUE_CONFIG")) else { return };
+    let message = move || std::fs::read_to_string(&config).unwrap().split('"').nth(1).unwrap_or_default().to_owned();
+    let file = PathBuf::from(std::env::var("ROGUE_CONFIG").unwrap());
+    let old = message();
+    let (hung, signals) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let hup = signal_hook::consts::SIGHUP;
+    let blocked = SigSet::from(Signal::SIGHUP);
+    match mode.as_str() {
+        "default" => {}
+        "ignore" => {
+            // Inherited from the shell that started it.
+        }
+        "block" => {
+            // Blocked by whoever started it, in every thread.
+            signal_hook::flag::register(hup, hung.clone()).unwrap();
+        }
+        "exit" => drop(signal_hook::flag::register_conditional_shutdown(hup, 3, Arc::new(AtomicBool::new(true))).unwrap()),
+        "sigwait" | "signalfd" => {
+            let (hung, waits) = (hung.clone(), mode == "sigwait");
+            let fd = (!waits).then(|| SignalFd::new(&blocked).unwrap());
+            thread::spawn(move || {
+                loop {
+                    match &fd {
+                        Some(fd) => {
+                            let mut poll = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
+                            nix::poll::poll(&mut poll, nix::poll::PollTimeout::NONE).unwrap();
+                            fd.read_signal().unwrap();
+                        }
+                        None => drop(blocked.wait().unwrap()),
+                    }
+                    hung.store(true, Ordering::SeqCst);
+                }
+            });
+        }
+        _ => drop(signal_hook::flag::register(hup, hung.clone()).unwrap()),
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("\nhttp://{}/", listener.local_addr().unwrap());
+    let me = procfs::process::Process::myself().unwrap();
+    let started = me.stat().unwrap().starttime;
+    let mut body = old.clone();
+    for stream in listener.incoming() {
+        if hung.swap(false, Ordering::SeqCst) {
+            signals.fetch_add(1, Ordering::SeqCst);
+            body = if matches!(mode.as_str(), "old" | "liar") { old.clone() } else { message() };
+        }
+        let Ok(mut stream) = stream else { continue };
+        // Read to its end: what is left unread would reset the connection.
+        let (mut request, mut piece) = (String::new(), [0; 1024]);
+        while let Ok(length @ 1..) = stream.read(&mut piece) {
+            request += &String::from_utf8_lossy(&piece[..length]);
+            if request.ends_with("\r\n\r\n") {
+                break;
+            }
+        }
+        let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+        let count = signals.load(Ordering::SeqCst);
+        // A liar tells the digest of whatever stands on the disk, and goes on serving the old message.
+        let sha256: String = Sha256::digest(std::fs::read(&file).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
+        let answer = match path.as_str() {
+            "/signals" => count.to_string(),
+            "/-/config" if mode == "liar" => serde_json::json!({
+                "v": 1, "instance": { "pid": me.pid, "started": started, "exe": me.exe().unwrap(), "version": "0" },
+                "effective": { "sha256": sha256, "generation": 1 + count, "loaded_at": "2026-01-01T00:00:00Z", "path": file },
+                "last_attempt": { "seq": 1 + count, "sha256": sha256, "result": "applied", "error": null, "at": "2026-01-01T00:00:00Z", "took_us": 1 },
+                "restart_required": [], "restart_only": {}
+            })
+            .to_string(),
+            _ => body.clone(),
+        };
+        let proof = if mode == "liar" { format!("X-Config-Sha256: {sha256}\r\nX-Instance: {}:{started}\r\n", me.pid) } else { String::new() };
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{proof}Connection: close\r\n\r\n{answer}", answer.len());
+    }
+}
+
+/// A rogue that runs, killed by its pid.
+pub(crate) struct Rogue {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Rogue {
+    fn start(exe: &Path, mode: &str, config: &Path) -> Self {
+        // The shell hands on an ignored signal; exec keeps its pid.
+        let ignore = if mode == "ignore" { "trap '' HUP; " } else { "" };
+        let script = format!("{ignore}exec \"$0\" --exact rogue::run --ignored --nocapture --test-threads=1");
+        // A child inherits what its parent's thread blocks.
+        let blocked = SigSet::from(Signal::SIGHUP);
+        if matches!(mode, "block" | "sigwait" | "signalfd") {
+            blocked.thread_block().unwrap();
+        }
+        let mut child = Command::new("sh")
+            .args(["-c", &script])
+            .arg(exe)
+            .envs([("ROGUE", mode), ("ROGUE_CONFIG", config.to_str().unwrap())])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        blocked.thread_unblock().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let url = stdout.lines().map(Result::unwrap).find(|l| l.starts_with("http://")).expect("it says where it listens");
+        Self { child, url }
+    }
+
+    fn signals(&self) -> String {
+        get(&self.url, "/signals").1
+    }
+
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Rogue {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `n` rogues of one kind under `name`, and a group that finds them.
+fn rogues(fleet: &Fleet, name: &str, mode: &str, n: usize, group: &str) -> Vec<Rogue> {
+    let exe = fleet.path(name);
+    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap().success());
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "version = 1\n[[group]]\nname = \"rogue\"\nmatch = {{ exe = \"{}\" }}\nconfig = \"{}\"\ntimeout = \"800ms\"\n{group}\n",
+            exe.display(),
+            fleet.path("web.toml").display()
+        ),
+    );
+    (0..n).map(|_| Rogue::start(&exe, mode, &fleet.path("web.toml"))).collect()
+}
+
+const SEEN: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";
+
+#[test]
+fn who_does_not_take_the_signal_is_refused_by_name_and_runs_on() {
+    for (mode, says) in [("default", "no handler"), ("ignore", "ignores SIGHUP"), ("block", "blocks SIGHUP"), ("sigwait", "SIGHUP")] {
+        let fleet = Fleet::start(0);
+        let before = fleet.text();
+        let mut all = rogues(&fleet, mode, mode, 1, &format!("reloads = true\n{SEEN}"));
+        let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
+        assert!(said.stderr.contains(says) && said.stderr.contains(&format!("pid {}", all[0].child.id())), "{mode}: {}", said.stderr);
+        assert_eq!(said.states(), ["refused"]);
+        assert!(all[0].runs() && fleet.text() == before, "{mode}");
+        assert_eq!(all[0].signals(), "0", "{mode}");
+    }
+}
+
+#[test]
+fn a_handler_alone_is_no_proof_that_a_program_reloads() {
+    let fleet = Fleet::start(0);
+    let before = fleet.text();
+    let mut all = rogues(&fleet, "catches", "exit", 2, SEEN);
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert!(said.stderr.contains("reloads = true"), "{}", said.stderr);
+    // As `hello serve` it must speak as that does.
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &text.replace("name = \"rogue\"\n", "name = \"rogue\"\nkind = \"hello\"\n"));
+    fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert!(all.iter_mut().all(Rogue::runs) && fleet.text() == before);
+    // When somebody says that it reloads, one is tried alone, dies, and the others are never signalled.
+    fleet.write("fleet.toml", &text.replace("name = \"rogue\"\n", "name = \"rogue\"\nreloads = true\n"));
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(7);
+    assert_eq!(said.states(), ["died", "untouched"]);
+    assert_eq!((all.iter_mut().filter_map(|r| r.runs().then_some(())).count(), fleet.text()), (1, before));
+}
+
+#[test]
+fn one_that_goes_on_with_the_old_message_is_undone() {
+    let fleet = Fleet::start(0);
+    let before = fleet.text();
+    let mut all = rogues(&fleet, "old", "old", 3, &format!("reloads = true\n{SEEN}"));
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
+    assert_eq!(said.states(), ["reverted", "untouched", "untouched"]);
+    assert!(all.iter_mut().all(Rogue::runs) && fleet.text() == before);
+    assert_eq!(all.iter().filter(|r| r.signals() != "0").count(), 1, "one alone was tried");
+}
+
+#[test]
+fn one_that_lies_about_its_digest_is_not_believed() {
+    let fleet = Fleet::start(0);
+    let before = fleet.text();
+    let all = rogues(&fleet, "liar", "liar", 1, "kind = \"hello\"\nvalidate = []");
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
+    assert_eq!((said.states(), fleet.text(), all[0].signals()), (vec!["reverted"], before, "2".to_owned()));
+}
+
+#[test]
+fn a_signalfd_is_a_handler_and_sigwait_is_one_when_somebody_says_so() {
+    for (mode, reloads) in [("signalfd", "true"), ("sigwait", "\"unchecked\"")] {
+        let fleet = Fleet::start(0);
+        let all = rogues(&fleet, mode, mode, 2, &format!("reloads = {reloads}\n{SEEN}"));
+        fleet.broadcast(&["--set", "message=x"]).expect(0);
+        assert!(all.iter().all(|r| get(&r.url, "/").1 == "x"), "{mode}");
+    }
+}
+
+#[test]
+fn names_of_any_length_and_with_any_sign_are_found() {
+    for name in ["a-name-of-many-more-than-sixteen-signs", "a b) c (d"] {
+        let fleet = Fleet::start(0);
+        let all = rogues(&fleet, name, "good", 2, &format!("count = 2\nreloads = true\n{SEEN}"));
+        fleet.broadcast(&["--set", "message=x"]).expect(0);
+        assert!(all.iter().all(|r| get(&r.url, "/").1 == "x"));
+    }
+}
+
+#[test]
+fn of_whom_nothing_can_be_seen_is_unconfirmed_and_what_it_says_itself_ends_the_wait() {
+    let fleet = Fleet::start(0);
+    let all = rogues(&fleet, "unseen", "good", 1, "reloads = true\nconfirm = []");
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    assert_eq!(said.states(), ["unconfirmed"]);
+    until("it reloaded", || get(&all[0].url, "/").1 == "x");
+    drop(all);
+    let reject = "[[group.reject]]\nhttp = \"http://{listen}/signals\"\nincreased = true";
+    let all = rogues(&fleet, "rejects", "old", 1, &format!("reloads = true\n{SEEN}\n{reject}"));
+    let said = fleet.broadcast(&["--set", "message=y"]).expect(6);
+    assert_eq!(said.json["instances"][0]["trouble"]["kind"], "rejected", "{:#}", said.json);
+    drop(all);
+}
+
+#[test]
+fn a_go_program_without_notify_is_refused() {
+    if Command::new("go").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        eprintln!("skipped: Go is not installed");
+        return;
+    }
+    let fleet = Fleet::start(0);
+    let source = fleet.write(
+        "main.go",
+        "package main\nimport (\"fmt\"; \"net\"; \"net/http\")\nfunc main() { l, _ := net.Listen(\"tcp\", \"127.0.0.1:0\"); fmt.Printf(\"http://%s/\\n\", l.Addr()); http.Serve(l, nil) }\n",
+    );
+    let exe = fleet.path("go-server");
+    assert!(Command::new("go").args(["build", "-o"]).arg(&exe).arg(&source).env("HOME", fleet.dir.path()).status().unwrap().success());
+    let mut child = Command::new(&exe).stdout(Stdio::piped()).spawn().unwrap();
+    let mut url = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    let mut go = Rogue { child, url };
+    fleet.write(
+        "fleet.toml",
+        &format!("version = 1\n[[group]]\nname = \"go\"\nmatch = {{ exe = \"go-server\" }}\nconfig = \"{}\"\n{SEEN}\n", fleet.path("web.toml").display()),
+    );
+    fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert!(go.runs());
+}
