@@ -91,22 +91,7 @@ mod tests {
 
     fn member(pid: i32) -> Member {
         let group = Arc::new(Fleet::of_kind("hello").unwrap().groups.remove(0));
-        let instance = Instance {
-            host: "local",
-            group: "hello".into(),
-            pid,
-            started: 1,
-            exe: PathBuf::new(),
-            endpoint: String::new(),
-            target: Some("/c".into()),
-            wave: 1,
-            state: State::Untouched,
-            trouble: None,
-            validated: false,
-            before: None,
-            after: None,
-            took_us: None,
-        };
+        let instance = Instance { target: Some("/c".into()), ..Instance::new("hello", pid, 1) };
         let timeout = group.timeout;
         Member { instance, group, timeout, seq: 1, restart_only: Default::default(), baseline: Vec::new(), rejected: Vec::new() }
     }

@@ -169,6 +169,29 @@ pub struct Instance {
     pub took_us: Option<u64>,
 }
 
+impl Instance {
+    /// One of which nothing but its identity is known yet.
+    #[must_use]
+    pub fn new(group: &str, pid: i32, started: u64) -> Self {
+        Self {
+            host: "local",
+            group: group.into(),
+            pid,
+            started,
+            exe: PathBuf::new(),
+            endpoint: String::new(),
+            target: None,
+            wave: 1,
+            state: State::Untouched,
+            trouble: None,
+            validated: false,
+            before: None,
+            after: None,
+            took_us: None,
+        }
+    }
+}
+
 /// A file that is replaced.
 #[derive(Debug, Clone, Serialize)]
 pub struct TargetReport {

@@ -11,7 +11,7 @@ use procfs::process::{Process, Status};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use crate::{
-    event::{Instance, State},
+    event::Instance,
     fleet::{Group, Match, Place},
     host::{guard::sees_the_same, user::uid_of},
 };
@@ -38,22 +38,8 @@ pub(crate) struct Found {
 impl Found {
     /// As it is reported.
     pub(crate) fn instance(&self, group: &str) -> Instance {
-        Instance {
-            host: "local",
-            group: group.into(),
-            pid: self.pid,
-            started: self.started,
-            exe: self.exe.clone(),
-            endpoint: self.endpoint.clone().unwrap_or_default(),
-            target: self.config.clone(),
-            wave: 1,
-            state: State::Untouched,
-            trouble: None,
-            validated: false,
-            before: None,
-            after: None,
-            took_us: None,
-        }
+        let endpoint = self.endpoint.clone().unwrap_or_default();
+        Instance { exe: self.exe.clone(), endpoint, target: self.config.clone(), ..Instance::new(group, self.pid, self.started) }
     }
 }
 

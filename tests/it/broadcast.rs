@@ -263,3 +263,107 @@ fn a_rejected_file_is_told_and_the_old_one_is_served_on() {
     // What is on disk is adopted only when it is valid.
     fleet.broadcast(&[]).expect(4);
 }
+
+#[test]
+fn what_is_on_disk_is_adopted_and_goes_back_to_what_an_earlier_run_has_kept() {
+    let fleet = Fleet::start(2);
+    fleet.broadcast(&["--set", "message=x"]).expect(0);
+    let kept = fleet.text();
+    // Somebody writes the file by hand, and one instance hangs.
+    fleet.write("web.toml", "message = \"by hand\"\nlisten = \"127.0.0.1:0\"\n");
+    with_a_victim(&fleet);
+    let mut child = fleet.command(&["--validate", "-o", "jsonl"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut last = String::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        last = line.unwrap();
+        if last.contains("\"undo_began\"") {
+            fleet.signal(0, Signal::SIGCONT);
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(6), "{last}");
+    assert_eq!((fleet.text(), fleet.bodies()), (kept, vec!["x".into(); 2]));
+}
+
+#[test]
+fn without_the_old_bytes_there_is_no_way_back_and_that_is_told_before() {
+    let fleet = Fleet::start(2);
+    let by_hand = "message = \"by hand\"\nlisten = \"127.0.0.1:0\"\n";
+    fleet.write("web.toml", by_hand);
+    let output = fleet.command(&["--dry-run"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("no way back"));
+    with_a_victim(&fleet);
+    let said = fleet.broadcast(&["--validate", "--timeout", "500ms"]).expect(7);
+    assert!(said.stderr.contains("No way back") && said.stderr.contains("web.toml"), "{}", said.stderr);
+    assert_eq!((said.states(), fleet.text().as_str()), (vec!["confirmed", "timed_out"], by_hand));
+    fleet.signal(0, Signal::SIGCONT);
+    until("it reads the file in the end", || fleet.bodies() == ["by hand"; 2]);
+    // The run was left open: the next one on this file names it and closes it.
+    let run = said.json["run"].as_str().unwrap().to_owned();
+    let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", group.split("validate").next().unwrap());
+    let said = fleet.broadcast(&["--set", "message=z"]).expect(0);
+    assert!(said.stderr.contains(&format!("Superseded run {run}")), "{}", said.stderr);
+    let journal = std::fs::read_to_string(fleet.path("state").join("runs").join(&run).join("events.jsonl")).unwrap();
+    assert!(journal.lines().last().unwrap().contains("superseded_by"), "{journal}");
+    let said = fleet.broadcast(&["--set", "message=zz"]).expect(0);
+    assert!(!said.stderr.contains("Superseded"), "{}", said.stderr);
+}
+
+/// A second group, of the last server alone, which reads a file of its own.
+fn two_groups(fleet: &mut Fleet) -> (String, String) {
+    let text = fleet.text();
+    fleet.write("web.toml", &text);
+    fleet.write("other.toml", &text);
+    fleet.serve_from("other.toml");
+    let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
+    let args = |config: &str| format!("match = {{ exe = \"{name}\", args = [\"serve\", \"{}\"] }}", fleet.path(config).display());
+    let group = |group: &str, config: &str| format!("[[group]]\nname = \"{group}\"\nkind = \"hello\"\n{}\n", args(config));
+    fleet.write("fleet.toml", &format!("version = 1\n{}{}", group("a", "web.toml"), group("b", "other.toml")));
+    let (new, newer) = (fleet.write("new.toml", NEW), fleet.write("newer.toml", &NEW.replace("two", "three")));
+    (new.display().to_string(), newer.display().to_string())
+}
+
+#[test]
+fn each_group_has_a_change_of_its_own_and_who_has_none_is_not_in_the_run() {
+    let mut fleet = Fleet::start(1);
+    let (new, newer) = two_groups(&mut fleet);
+    fleet.broadcast(&["--set", "message=x"]).expect(2);
+    fleet.broadcast(&["--all", "--config", &new]).expect(2);
+    fleet.broadcast(&["--config", &format!("a={new}"), "--config", &format!("b={newer}")]).expect(0);
+    assert_eq!(fleet.bodies(), ["two", "three"]);
+    let said = fleet.broadcast(&["--config", &format!("b={new}")]).expect(0);
+    assert_eq!((said.states(), fleet.bodies()), (vec!["confirmed"], vec!["two".into(), "two".into()]));
+    fleet.broadcast(&["a", "--set", "message=only a"]).expect(0);
+    fleet.broadcast(&["--all", "--set", "message=both"]).expect(0);
+    assert_eq!(fleet.bodies(), ["both"; 2]);
+}
+
+#[test]
+fn one_config_for_several_files_is_taken_only_where_they_are_equal() {
+    let mut fleet = Fleet::start(1);
+    let (new, newer) = two_groups(&mut fleet);
+    let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
+    fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"all\"\nkind = \"hello\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n"));
+    fleet.broadcast(&["--config", &new]).expect(0);
+    assert_eq!(fleet.bodies(), ["two"; 2]);
+    fleet.write("other.toml", &NEW.replace("two", "else"));
+    fleet.signal(1, Signal::SIGHUP);
+    until("it reloaded", || fleet.bodies() == ["two", "else"]);
+    let said = fleet.broadcast(&["--config", &newer]).expect(5);
+    assert!(said.stderr.contains("web.toml") && said.stderr.contains("other.toml") && said.stderr.contains("--overwrite"), "{}", said.stderr);
+    fleet.broadcast(&["--overwrite", "--config", &newer]).expect(0);
+    assert_eq!(fleet.bodies(), ["three"; 2]);
+}
+
+#[test]
+fn a_group_without_a_config_is_only_signalled_and_seen() {
+    let fleet = Fleet::start(2);
+    let name = fleet.exe().file_name().unwrap().to_str().unwrap();
+    let confirm =
+        "[[group.confirm]]\nhttp = \"http://{listen}/-/metrics\"\nread = 'metric:hello_config_reloads_total{result=\"unchanged\"}'\nincreased = true\n";
+    fleet
+        .write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nreloads = true\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n{confirm}"));
+    fleet.broadcast(&["--set", "message=x"]).expect(2);
+    let said = fleet.broadcast(&[]).expect(0);
+    assert_eq!((said.states(), fleet.attempts()), (vec!["confirmed"; 2], vec![2; 2]));
+}

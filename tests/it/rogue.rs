@@ -66,6 +66,8 @@ fn run() {
     let me = procfs::process::Process::myself().unwrap();
     let started = me.stat().unwrap().starttime;
     let mut body = old.clone();
+    let digest = |path: &Path| -> String { Sha256::digest(std::fs::read(path).unwrap()).iter().map(|b| format!("{b:02x}")).collect() };
+    let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale"));
     for stream in listener.incoming() {
         if hung.swap(false, Ordering::SeqCst) {
             signals.fetch_add(1, Ordering::SeqCst);
@@ -82,20 +84,21 @@ fn run() {
         }
         let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
         let count = signals.load(Ordering::SeqCst);
-        // A liar tells the digest of whatever stands on the disk, and goes on serving the old message.
-        let sha256: String = Sha256::digest(std::fs::read(&file).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
+        // A liar tells the digest of whatever stands on the disk, and goes on serving the old message; a stale one does the opposite.
+        let sha256 = digest(&file);
+        let serves = if mode == "stale" { &first } else { &sha256 };
         let answer = match path.as_str() {
             "/signals" => count.to_string(),
-            "/-/config" if mode == "liar" => serde_json::json!({
+            "/-/config" if speaks => serde_json::json!({
                 "v": 1, "instance": { "pid": me.pid, "started": started, "exe": me.exe().unwrap(), "version": "0" },
-                "effective": { "sha256": sha256, "generation": 1 + count, "loaded_at": "2026-01-01T00:00:00Z", "path": file },
+                "effective": { "sha256": serves, "generation": 1 + count, "loaded_at": "2026-01-01T00:00:00Z", "path": file },
                 "last_attempt": { "seq": 1 + count, "sha256": sha256, "result": "applied", "error": null, "at": "2026-01-01T00:00:00Z", "took_us": 1 },
                 "restart_required": [], "restart_only": {}
             })
             .to_string(),
             _ => body.clone(),
         };
-        let proof = if mode == "liar" { format!("X-Config-Sha256: {sha256}\r\nX-Instance: {}:{started}\r\n", me.pid) } else { String::new() };
+        let proof = if speaks { format!("X-Config-Sha256: {serves}\r\nX-Instance: {}:{started}\r\n", me.pid) } else { String::new() };
         let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{proof}Connection: close\r\n\r\n{answer}", answer.len());
     }
 }
@@ -213,6 +216,16 @@ fn one_that_lies_about_its_digest_is_not_believed() {
     let before = fleet.text();
     let all = rogues(&fleet, "liar", "liar", 1, "kind = \"hello\"\nvalidate = []");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
+    assert_eq!((said.states(), fleet.text(), all[0].signals()), (vec!["reverted"], before, "2".to_owned()));
+}
+
+#[test]
+fn one_that_serves_the_message_of_another_config_is_not_believed() {
+    let fleet = Fleet::start(0);
+    let before = fleet.text();
+    let all = rogues(&fleet, "stale", "stale", 1, "kind = \"hello\"\nvalidate = []");
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
+    assert_eq!(said.json["instances"][0]["trouble"]["kind"], "timed_out", "{:#}", said.json);
     assert_eq!((said.states(), fleet.text(), all[0].signals()), (vec!["reverted"], before, "2".to_owned()));
 }
 

@@ -67,8 +67,12 @@ impl Fleet {
     }
 
     pub(crate) fn serve(&mut self) {
+        self.serve_from("web.toml");
+    }
+
+    pub(crate) fn serve_from(&mut self, config: &str) {
         let mut child =
-            Command::new(&self.exe).args(["serve", "--config"]).arg(self.path("web.toml")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            Command::new(&self.exe).args(["serve", "--config"]).arg(self.path(config)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         // Kept first, so that it is killed whatever its first line is.
         self.servers.push((child, String::new()));
