@@ -1,18 +1,25 @@
 //! `hello status`: which processes do not run the config on their disk, and which would not survive their next reload. Reads only.
 
-use std::io::Write;
+use std::{
+    collections::HashMap,
+    io::Write,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use crate::{
-    check,
     config::{self, MAX_TARGET},
     fleet::{Fleet, Group, Reloads, Speaks},
     host::{
         discover::{self, Found, Scan},
         guard,
         http::{Lanes, told},
+        prepare,
         sockets::Listeners,
+        validate::NotPassed,
     },
     report::Output,
     step::short,
@@ -36,7 +43,7 @@ struct Row {
     pid: i32,
     started: u64,
     endpoint: Option<String>,
-    path: Option<std::path::PathBuf>,
+    path: Option<PathBuf>,
     runs: Option<String>,
     generation: Option<u64>,
     age_s: Option<i64>,
@@ -49,10 +56,11 @@ struct Row {
 pub async fn run(options: Options) -> u8 {
     // Without the kernel's tables each endpoint is told as missing.
     let (scan, listeners, lanes) = (Scan::take(), Listeners::read().unwrap_or_default(), Lanes::default());
+    let judged = Judged::default();
     let mut rows = Vec::new();
     for group in &options.fleet.groups {
         let seen = scan.find(group);
-        rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look(group, f, &listeners, &lanes))).await);
+        rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look(group, f, &listeners, &lanes, &judged))).await);
         // Who is not in the fleet cannot disagree with it; people are told, so that nobody thinks it was looked at.
         for (pid, why) in seen.left_out.iter().filter(|_| !options.quiet) {
             let _ = writeln!(std::io::stderr(), "    Left out pid {pid} {why}");
@@ -95,7 +103,31 @@ impl Row {
     }
 }
 
-async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes) -> Row {
+/// What was said of a file already, by the executable that its validator belongs to: once for each, not once for each instance.
+type Judged = Mutex<HashMap<(PathBuf, (u64, u64)), Option<String>>>;
+
+/// Why the next reload or restart would not take the file that is on disk now.
+async fn waiting_to_fail(group: &Group, found: &Found, path: &Path, judged: &Judged) -> Option<String> {
+    if group.validate.is_empty() {
+        return None;
+    }
+    let key = (path.to_owned(), prepare::inode(&prepare::exe(found.pid)));
+    let mut judged = judged.lock().await;
+    if let Some(known) = judged.get(&key) {
+        return known.clone();
+    }
+    let public = path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
+    let secret = group.secret.unwrap_or(!public);
+    let said = match prepare::passes(&found.instance(&group.name), group, path, path, secret).await.0 {
+        Err(NotPassed::Refused(why)) => Some(why),
+        // One that could not be run has not refused.
+        Ok(()) | Err(NotPassed::NotRun(_)) => None,
+    };
+    judged.insert(key, said.clone());
+    said
+}
+
+async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes, judged: &Judged) -> Row {
     let mut row = Row::new(group, found.pid, found.started);
     if group.reloads == Reloads::No {
         row.faults.push(format!("nobody says that it reloads on {}", group.signal.name()));
@@ -110,10 +142,8 @@ async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes
         Ok(None) => {}
         Ok(Some(path)) => {
             row.disk = config::read(&path, MAX_TARGET).ok().map(|b| config::digest(&b));
-            if let Err(e) = check::check(&path)
-                && group.kind.as_deref() == Some("hello")
-            {
-                row.faults.push(format!("waiting to fail: {e}"));
+            if let Some(why) = waiting_to_fail(group, found, &path, judged).await {
+                row.faults.push(format!("waiting to fail: {why}"));
             }
             row.path = Some(path);
         }

@@ -22,13 +22,13 @@ mod hangup;
 pub(crate) mod http;
 mod install;
 mod lock;
-mod prepare;
+pub(crate) mod prepare;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;
 mod survey;
 pub(crate) mod user;
-mod validate;
+pub(crate) mod validate;
 
 /// How a survey looks.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,8 @@ use std::{
 
 use crate::{
     check,
-    event::{Event, Halts, Stop, Verdict},
+    event::{Event, Halts, Instance, Stop, Verdict},
+    fleet::Group,
     host::{
         LocalHost, guard,
         survey::from_install,
@@ -90,7 +91,7 @@ struct Judged {
 impl Judged {
     fn new(member: &Member, shift: &Shift) -> Self {
         let i = &member.instance;
-        let built_in = is_built_in(member);
+        let built_in = is_built_in(i.pid, &member.group);
         Self {
             exe: inode(&exe(i.pid)),
             person: (!built_in).then(|| Person::of(i.pid).ok()).flatten(),
@@ -104,7 +105,7 @@ impl Judged {
 }
 
 /// The instance's own executable, whatever stands at its path by now.
-fn exe(pid: i32) -> PathBuf {
+pub(crate) fn exe(pid: i32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/exe"))
 }
 
@@ -112,40 +113,43 @@ fn cwd(pid: i32) -> PathBuf {
     std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default()
 }
 
-fn inode(path: &Path) -> (u64, u64) {
+pub(crate) fn inode(path: &Path) -> (u64, u64) {
     path.metadata().map(|m| (m.dev(), m.ino())).unwrap_or_default()
 }
 
 /// Whether the validator is the `check` of this very binary.
-fn is_built_in(member: &Member) -> bool {
+fn is_built_in(pid: i32, group: &Group) -> bool {
     let own = inode(Path::new("/proc/self/exe"));
-    own != (0, 0) && inode(&exe(member.instance.pid)) == own && member.group.validate == ["{exe}", "check", "{candidate}"]
+    own != (0, 0) && inode(&exe(pid)) == own && group.validate == ["{exe}", "check", "{candidate}"]
+}
+
+/// Runs the validator of an instance on a candidate; answers what it said, and who it was.
+pub(crate) async fn passes(i: &Instance, group: &Group, path: &Path, candidate: &Path, secret: bool) -> (Result<(), NotPassed>, String) {
+    if is_built_in(i.pid, group) {
+        let said = check::check(candidate).map(drop).map_err(|e| NotPassed::Refused(if secret { "its content is a secret".into() } else { e.to_string() }));
+        return (said, "hello check".to_owned());
+    }
+    let exe = exe(i.pid);
+    let fill = |arg: &String| {
+        let arg = arg.replace("{exe}", &exe.to_string_lossy()).replace("{config}", &path.to_string_lossy());
+        arg.replace("{candidate}", &candidate.to_string_lossy())
+    };
+    let job = Job { argv: group.validate.iter().map(fill).collect(), pid: i.pid, secret };
+    let said = validate::run(&job).await;
+    (said, group.validate.iter().map(|a| a.replace("{exe}", &i.exe.to_string_lossy())).collect::<Vec<_>>().join(" "))
 }
 
 /// Whether the candidate passed; a validator that could not be run has refused nothing, which only `strict` refuses.
 async fn judge(member: &Member, shift: &Shift, candidate: &Path, strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<bool, Stop> {
-    let (i, group) = (&member.instance, &member.group);
-    let (said, by) = if is_built_in(member) {
-        let said =
-            check::check(candidate).map(drop).map_err(|e| NotPassed::Refused(if shift.secret { "its content is a secret".into() } else { e.to_string() }));
-        (said, "hello check".to_owned())
-    } else {
-        let exe = exe(i.pid);
-        let fill = |arg: &String| {
-            let arg = arg.replace("{exe}", &exe.to_string_lossy()).replace("{config}", &shift.path.to_string_lossy());
-            arg.replace("{candidate}", &candidate.to_string_lossy())
-        };
-        let job = Job { argv: group.validate.iter().map(fill).collect(), pid: i.pid, secret: shift.secret };
-        let said = tokio::select! {
-            said = validate::run(&job) => said,
-            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
-        };
-        // What ran was the executable of the instance only if the pid is still the instance.
-        if said.is_err() && !guard::is_same(i.pid, i.started, &i.exe) {
-            return Err(Stop::new(Verdict::Refused, format!("pid {} ended while its config was validated", i.pid)));
-        }
-        (said, group.validate.iter().map(|a| a.replace("{exe}", &i.exe.to_string_lossy())).collect::<Vec<_>>().join(" "))
+    let i = &member.instance;
+    let (said, by) = tokio::select! {
+        said = passes(i, &member.group, &shift.path, candidate, shift.secret) => said,
+        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
     };
+    // What ran was the executable of the instance only if the pid is still the instance.
+    if said.is_err() && !guard::is_same(i.pid, i.started, &i.exe) {
+        return Err(Stop::new(Verdict::Refused, format!("pid {} ended while its config was validated", i.pid)));
+    }
     match said {
         Ok(()) => {
             tell(Event::Valid { path: shift.path.clone(), sha256: shift.to.sha256.clone(), by });

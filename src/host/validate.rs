@@ -16,7 +16,7 @@ const MAX_OUTPUT: u64 = 64 << 10;
 
 /// Why a candidate has not passed its validator.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotPassed {
+pub(crate) enum NotPassed {
     /// The validator looked at it and says no.
     #[error("{0}")]
     Refused(String),
