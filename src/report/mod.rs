@@ -158,7 +158,9 @@ impl Reporter {
         let counts: Vec<String> = summary.counts.iter().map(|(state, n)| format!("{n} {}", name(state))).collect();
         let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
         let (n, verdict) = (summary.instances.len(), if summary.rehearsal { "dry run".into() } else { name(summary.verdict) });
-        self.line("Summary", &format!("[{}] {n} instances: {verdict}{counts}", seconds(self.began.elapsed())));
+        // Before anything was touched, nobody's state is more than what the error says.
+        let n = if n == 0 { String::new() } else { format!("{n} instances: ") };
+        self.line("Summary", &format!("[{}] {n}{verdict}{counts}", seconds(self.began.elapsed())));
         if summary.exit != 0 {
             self.people.line(format!("\nerror: {}", summary.reason));
             if let Some(hint) = summary.hint() {

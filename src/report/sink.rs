@@ -47,19 +47,25 @@ impl Sink {
         let taken = Arc::new(AtomicU64::new(0));
         let counter = taken.clone();
         std::thread::spawn(move || {
-            let (mut out, bar) = (open(), progress(bar));
+            let mut out = open();
+            // There is one only while something is waited for.
+            let mut shown: Option<ProgressBar> = None;
             for item in queue {
                 match item {
-                    Item::Bar { word, done, all } => {
+                    Item::Bar { word, done, all } if bar && done < all => {
+                        let bar = shown.get_or_insert_with(|| progress(all));
                         bar.set_message(word);
-                        bar.set_length(all as u64);
                         bar.set_position(done as u64);
                     }
+                    Item::Bar { .. } => shown.take().iter().for_each(ProgressBar::finish_and_clear),
                     // A line breaks the bar, so that steps aside.
-                    Item::Line(line) => bar.suspend(|| write(&mut out, &line, &counter)),
+                    Item::Line(line) => match &shown {
+                        Some(bar) => bar.suspend(|| write(&mut out, &line, &counter)),
+                        None => write(&mut out, &line, &counter),
+                    },
                 }
             }
-            bar.finish_and_clear();
+            shown.iter().for_each(ProgressBar::finish_and_clear);
             let _ = tell.send(());
         });
         Self { items: Some(items), taken, done }
@@ -99,11 +105,8 @@ impl Sink {
     }
 }
 
-fn progress(shown: bool) -> ProgressBar {
-    if !shown {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+fn progress(all: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(all as u64), ProgressDrawTarget::stderr());
     match ProgressStyle::with_template("{msg:>12} [{elapsed}] {wide_bar} {pos}/{len}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
