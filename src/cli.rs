@@ -285,6 +285,8 @@ fn raise_descriptors() {
 
 fn broadcast(options: broadcast::Options) -> ExitCode {
     raise_descriptors();
+    // What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.
+    close_fds::set_fds_cloexec(3, &[]);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(1, &format!("cannot start: {e}")),
