@@ -144,6 +144,7 @@ fn record<'a>(options: &'a Options, id: &'a str, plan: &'a Plan) -> Record<'a> {
         id,
         reason: options.reason.as_deref(),
         command: secretless(std::env::args()),
+        groups: &options.fleet.groups,
         targets: plan.targets().into_iter().filter_map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
         blobs: blobs.collect(),

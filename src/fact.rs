@@ -1,9 +1,9 @@
 //! Facts that prove a config: where an instance is asked, what is read of the answer, and what it must be.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// One entry of `[[group.confirm]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fact {
     /// URL with `{listen}` for the instance's own address.
     pub http: String,
@@ -14,7 +14,7 @@ pub struct Fact {
 }
 
 /// What is read of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Read {
     /// The whole body.
     Body,
@@ -29,7 +29,7 @@ pub enum Read {
 }
 
 /// What a reading must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Wants {
     /// Exactly this text; `{candidate.KEY}` stands for a key of the new config.
     Equals(String),

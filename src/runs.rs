@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{Event, Instance, TargetReport, Verdict},
+    fleet::Group,
     step::Blob,
 };
 
@@ -31,6 +32,8 @@ pub struct Record<'a> {
     pub reason: Option<&'a str>,
     /// The command line, less its secrets.
     pub command: Vec<String>,
+    /// The groups, with every default filled in.
+    pub groups: &'a [Group],
     /// Every target.
     pub targets: Vec<TargetReport>,
     /// Every instance, as it was surveyed.
@@ -50,6 +53,7 @@ struct Plan<'a> {
     ci_job: Option<String>,
     reason: Option<&'a str>,
     command: &'a [String],
+    groups: &'a [Group],
     targets: &'a [TargetReport],
     instances: &'a [&'a Instance],
 }
@@ -97,6 +101,7 @@ impl Run {
             ci_job: ["CI_JOB_URL", "GITHUB_RUN_ID", "BUILD_URL", "BUILD_TAG"].iter().find_map(|name| std::env::var(name).ok()),
             reason: record.reason,
             command: &record.command,
+            groups: record.groups,
             targets: &record.targets,
             instances: &record.instances,
         };

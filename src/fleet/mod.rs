@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     config::{self, ReadError},
@@ -55,7 +55,7 @@ pub struct Fleet {
 }
 
 /// How many instances a group must have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Count {
     /// At least.
     pub min: usize,
@@ -64,7 +64,7 @@ pub struct Count {
 }
 
 /// One group, resolved.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Group {
     /// Unique in its file.
     pub name: String,
@@ -107,9 +107,10 @@ pub struct Group {
 }
 
 /// Which processes: everything that is given must hold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Match {
     /// Glob over the executable's file name, or over its path where it holds a `/`.
+    #[serde(serialize_with = "as_written")]
     pub exe: Option<glob::Pattern>,
     /// Each must be one of the process's arguments.
     pub args: Vec<String>,
@@ -117,8 +118,12 @@ pub struct Match {
     pub user: Option<String>,
 }
 
+fn as_written<S: Serializer>(pattern: &Option<glob::Pattern>, to: S) -> Result<S::Ok, S::Error> {
+    pattern.as_ref().map(glob::Pattern::as_str).serialize(to)
+}
+
 /// Whether a program reloads on the signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Reloads {
     /// Nobody says so.
     No,
@@ -129,7 +134,7 @@ pub enum Reloads {
 }
 
 /// What makes a program reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Signal {
     Hup,
@@ -160,7 +165,7 @@ impl Signal {
 }
 
 /// A listening socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum ListenAt {
     /// Any address with this port.
     TcpPort(u16),
@@ -171,7 +176,7 @@ pub enum ListenAt {
 }
 
 /// What a program tells of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Speaks {
     /// Nothing: only the facts of `confirm` count.
@@ -181,7 +186,7 @@ pub enum Speaks {
 }
 
 /// Where a process's config file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Place {
     /// The value of this option on the process's own command line.
     Arg(String),
@@ -190,7 +195,7 @@ pub enum Place {
 }
 
 /// A process named by its number.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listed {
     /// The process.

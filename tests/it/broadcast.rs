@@ -303,6 +303,9 @@ fn without_the_old_bytes_there_is_no_way_back_and_that_is_told_before() {
     fleet.write("fleet.toml", group.split("validate").next().unwrap());
     let said = fleet.broadcast(&["--set", "message=z"]).expect(0);
     assert!(said.stderr.contains(&format!("Superseded run {run}")), "{}", said.stderr);
+    let plan: serde_json::Value = serde_json::from_slice(&std::fs::read(fleet.path("state").join("runs").join(&run).join("plan.json")).unwrap()).unwrap();
+    assert_eq!((&plan["groups"][0]["signal"], &plan["groups"][0]["timeout"]["secs"]), (&"Hup".into(), &3.into()), "the groups are resolved: {plan:#}");
+    assert_eq!(std::fs::metadata(fleet.path("state").join("runs").join(&run)).unwrap().permissions().mode() & 0o777, 0o700);
     let journal = std::fs::read_to_string(fleet.path("state").join("runs").join(&run).join("events.jsonl")).unwrap();
     assert!(journal.lines().last().unwrap().contains("superseded_by"), "{journal}");
     let said = fleet.broadcast(&["--set", "message=zz"]).expect(0);
