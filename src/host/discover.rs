@@ -148,7 +148,8 @@ fn look(pid: i32, group: &Group, uid: u32) -> Result<Option<(Found, Status)>, St
         Err(e) => return Err(format!("cannot be looked at: {e}")),
     };
     let args: Vec<Vec<u8>> = raw.split(|b| *b == 0).map(<[u8]>::to_vec).collect();
-    let dead = matches!(stat.state, 'Z' | 'X');
+    // A thread's number can be opened like a pid, and held by no pidfd.
+    let dead = matches!(stat.state, 'Z' | 'X') || status.tgid != pid;
     if dead || !holds(&group.matching, &exe, &args, status.euid) || group.exclude.as_ref().is_some_and(|e| holds(e, &exe, &args, status.euid)) {
         return Ok(None);
     }

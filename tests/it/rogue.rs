@@ -240,6 +240,20 @@ fn a_signalfd_is_a_handler_and_sigwait_is_one_when_somebody_says_so() {
 }
 
 #[test]
+fn a_listed_thread_is_no_process() {
+    let fleet = Fleet::start(0);
+    let before = fleet.text();
+    let all = rogues(&fleet, "threads", "sigwait", 1, "reloads = \"unchecked\"");
+    let pid = i32::try_from(all[0].child.id()).unwrap();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().file_name().to_str().unwrap().parse::<i32>().unwrap());
+    let thread = tasks.into_iter().find(|t| *t != pid).unwrap();
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{text}instances = [ {{ pid = {thread} }} ]\n{SEEN}\n"));
+    fleet.broadcast(&["--set", "message=x"]).expect(3);
+    assert_eq!((fleet.text(), all[0].signals()), (before, "0".to_owned()));
+}
+
+#[test]
 fn names_of_any_length_and_with_any_sign_are_found() {
     for name in ["a-name-of-many-more-than-sixteen-signs", "a b) c (d"] {
         let fleet = Fleet::start(0);
