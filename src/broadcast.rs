@@ -11,7 +11,6 @@ use crate::{
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
     runs::{self, Record, Run},
-    step::Step,
 };
 
 /// Whether a validator must pass.
@@ -119,15 +118,14 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
 }
 
 fn summary(run: String, verdict: Verdict, reason: String, plan: &Plan, host: &Host) -> Summary {
-    let disk = |step: &&Step| step.shift.as_ref().and_then(|s| host.reads(&s.path));
-    let targets = plan.targets().into_iter().filter_map(|s| s.report(disk(&s))).collect();
+    let targets = plan.targets().into_iter().map(|s| s.report(host.reads(&s.path))).collect();
     Summary::new(run, verdict, reason, targets, plan.instances().cloned().collect())
 }
 
 /// What would be done, with the difference of every config that is no secret.
 fn rehearsed(plan: &Plan, host: &Host) -> Summary {
     let mut summary = summary(String::new(), Verdict::Converged, "dry run: nothing was touched".into(), plan, host);
-    for (report, shift) in summary.targets.iter_mut().zip(plan.targets().into_iter().filter_map(|s| s.shift.as_ref())) {
+    for (report, shift) in summary.targets.iter_mut().zip(plan.targets()) {
         let text = |bytes| std::str::from_utf8(bytes).ok();
         if let (false, Some(from), Ok(new)) = (shift.secret, &shift.from, std::str::from_utf8(&shift.to.bytes)) {
             report.diff = text(&from.bytes).map(|old| similar::TextDiff::from_lines(old, new).unified_diff().header("now", "new").to_string());
@@ -139,13 +137,13 @@ fn rehearsed(plan: &Plan, host: &Host) -> Summary {
 
 /// What is kept of a plan in the journal.
 fn record<'a>(options: &'a Options, id: &'a str, plan: &'a Plan) -> Record<'a> {
-    let blobs = plan.steps().filter_map(|s| s.shift.as_ref()).flat_map(|s| [s.from.as_ref(), Some(&s.to)]).flatten();
+    let blobs = plan.steps().flat_map(|s| &s.shifts).flat_map(|s| [s.from.as_ref(), Some(&s.to)]).flatten();
     Record {
         id,
         reason: options.reason.as_deref(),
         command: secretless(std::env::args()),
         groups: &options.fleet.groups,
-        targets: plan.targets().into_iter().filter_map(|s| s.report(None)).collect(),
+        targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
         blobs: blobs.collect(),
     }

@@ -21,7 +21,7 @@ pub async fn run(plan: &mut Plan, host: &mut Host, halts: &mut Halts, tell: &mut
         }
     }
     let Some(stop) = why else { return Ok(seen(plan, host, false)) };
-    let installed = plan.targets().iter().filter_map(|s| s.shift.as_ref()).any(|s| host.is_installed(&s.path));
+    let installed = plan.targets().iter().any(|s| host.is_installed(&s.path));
     if !installed && !plan.steps().flat_map(|s| &s.members).any(Member::is_touched) {
         return Err(stop);
     }
@@ -41,7 +41,7 @@ pub async fn run(plan: &mut Plan, host: &mut Host, halts: &mut Halts, tell: &mut
 /// One batch: the intent is on the disk first.
 async fn commit(steps: &mut [Step], host: &mut Host, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool) -> Result<(), Stop> {
     let undo = steps.iter().any(|s| s.undo);
-    let targets = steps.iter().filter_map(|s| s.report(None)).collect();
+    let targets = steps.iter().flat_map(|s| &s.shifts).map(|s| s.report(None)).collect();
     let pids = steps.iter().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).map(|m| (m.instance.pid, m.instance.started)).collect();
     let kept = tell(Event::Intent { undo, targets, pids });
     if !undo && !kept {
@@ -65,7 +65,7 @@ async fn commit(steps: &mut [Step], host: &mut Host, halts: &mut Halts, tell: &m
 /// The verdict of what is there: the states, and every target read back once more, because a file that somebody changed meanwhile proves nothing.
 fn seen(plan: &Plan, host: &Host, undone: bool) -> Verdict {
     let verdict = Verdict::of(plan.instances().map(|i| i.state));
-    let stands = plan.targets().into_iter().filter(|s| s.is_work()).filter_map(|s| s.shift.as_ref()).all(|shift| {
+    let stands = plan.steps().filter(|s| s.is_work()).flat_map(|s| &s.shifts).all(|shift| {
         let wanted = if undone { shift.from.as_ref() } else { Some(&shift.to) };
         wanted.is_some_and(|w| host.reads(&shift.path).as_ref() == Some(&w.sha256))
     });
@@ -91,9 +91,9 @@ mod tests {
 
     fn member(pid: i32) -> Member {
         let group = Arc::new(Fleet::of_kind("hello").unwrap().groups.remove(0));
-        let instance = Instance { target: Some("/c".into()), ..Instance::new("hello", pid, 1) };
+        let instance = Instance { targets: vec!["/c".into()], ..Instance::new("hello", pid, 1) };
         let timeout = group.timeout;
-        Member { instance, group, timeout, seq: 1, restart_only: Default::default(), baseline: Vec::new(), rejected: Vec::new() }
+        Member { instance, group, args: Vec::new(), timeout, seq: 1, restart_only: Default::default(), baseline: Vec::new(), rejected: Vec::new() }
     }
 
     /// Waves that share one file; two instances in each.
@@ -102,7 +102,7 @@ mod tests {
         let mut host = ScriptHost::default();
         host.files.insert("/c".into(), from.sha256.clone());
         let shift = Shift { path: "/c".into(), from: back.then_some(from), to, secret: false };
-        let step = |wave| vec![Step { shift: Some(shift.clone()), members: vec![member(2 * wave), member(2 * wave + 1)], undo: false }];
+        let step = |wave| vec![Step { shifts: vec![shift.clone()], members: vec![member(2 * wave), member(2 * wave + 1)], undo: false }];
         (Plan { waves: (0..waves).map(step).collect() }, host)
     }
 

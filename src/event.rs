@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// How often the operator asked to stop: 1 means no new signal and go back, 2 means leave now.
@@ -151,8 +151,8 @@ pub struct Instance {
     pub exe: PathBuf,
     /// Its URL.
     pub endpoint: String,
-    /// The config file it reads, resolved; none where its group has none.
-    pub target: Option<PathBuf>,
+    /// What it reads of its config, resolved: files and directories.
+    pub targets: Vec<PathBuf>,
     /// Signalled together with all of the same number, from 1; the next wave starts only when this one is proven.
     pub wave: usize,
     /// Where it is.
@@ -167,6 +167,30 @@ pub struct Instance {
     pub after: Option<String>,
     /// From its last signal to its proof, in microseconds.
     pub took_us: Option<u64>,
+    /// What its state was proven by.
+    pub proof: Option<Proof>,
+    /// Its URL before the signal, where that changed.
+    pub moved_from: Option<String>,
+    /// The process whose place it took during the reload.
+    pub successor_of: Option<i32>,
+    /// Old workers that end once their last connection does; nobody new is answered by them.
+    pub draining: Vec<i32>,
+}
+
+/// What a state was proven by, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// The process told the digest of the very bytes.
+    Exact,
+    /// It answers what only the new config makes it answer.
+    Content,
+    /// It told that it loaded a config after the signal.
+    Reloaded,
+    /// Its workers, or its listening socket, are new.
+    Workers,
+    /// Nothing: its group says that nothing can be seen.
+    None,
 }
 
 impl Instance {
@@ -180,7 +204,7 @@ impl Instance {
             started,
             exe: PathBuf::new(),
             endpoint: String::new(),
-            target: None,
+            targets: Vec::new(),
             wave: 1,
             state: State::Untouched,
             trouble: None,
@@ -188,6 +212,10 @@ impl Instance {
             before: None,
             after: None,
             took_us: None,
+            proof: None,
+            moved_from: None,
+            successor_of: None,
+            draining: Vec::new(),
         }
     }
 }

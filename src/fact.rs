@@ -1,23 +1,68 @@
 //! Facts that prove a config: where an instance is asked, what is read of the answer, and what it must be.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// One entry of `[[group.confirm]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fact {
-    /// URL with `{listen}` for the instance's own address.
-    pub http: String,
+    /// Where the answer comes from.
+    pub source: Source,
     /// What is read of the answer.
     pub read: Read,
     /// What it must be.
     pub wants: Wants,
 }
 
+/// Where an answer comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Source {
+    /// The instance's endpoint, over HTTP or HTTPS.
+    Http(Ask),
+    /// A command, run as the instance's user; its argv has placeholders.
+    Exec(Vec<String>),
+    /// The kernel: the instance's children, and which of them hold a listening socket.
+    Workers,
+    /// The kernel: the listening sockets that the instance itself holds.
+    Listener,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ask {
+    /// `http://` or `https://`, with `{listen}` for the instance's own address.
+    pub url: String,
+    /// Sent as `Host`, and asked for as the certificate's name; else the URL's own.
+    pub host: Option<String>,
+    /// Certificates in PEM that are trusted instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Whether any certificate is taken.
+    pub insecure: bool,
+}
+
+impl Source {
+    /// As people read it; `endpoint` is the instance's own.
+    #[must_use]
+    pub fn describe(&self, endpoint: &str) -> String {
+        match self {
+            Self::Http(ask) => ask.url.replace("{listen}", endpoint.trim_start_matches("http://").trim_end_matches('/')),
+            Self::Exec(argv) => format!("`{}`", argv.join(" ")),
+            Self::Workers => "its workers".into(),
+            Self::Listener => "its listening socket".into(),
+        }
+    }
+}
+
 /// What is read of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Read {
-    /// The whole body.
+    /// All of it: the body, or what the kernel says.
     Body,
+    /// What a command printed, without the last line end.
+    Stdout,
+    /// A command's exit code.
+    Exit,
     /// The status code.
     Status,
     /// A header's value.
@@ -41,13 +86,24 @@ pub enum Wants {
     Increased,
     /// A moment (Unix seconds, or RFC 3339) not before the signal; one of whole seconds counts only if it is later than before.
     AfterSignal,
+    /// Nothing of what was there before the signal is left to serve, and something new is there.
+    Replaced,
 }
 
 /// A [`Fact`] as `fleet.toml` writes it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawFact {
-    http: String,
+    http: Option<String>,
+    host: Option<String>,
+    ca: Option<PathBuf>,
+    #[serde(default)]
+    insecure: bool,
+    exec: Option<Vec<String>>,
+    #[serde(default)]
+    workers: bool,
+    #[serde(default)]
+    listener: bool,
     read: Option<String>,
     equals: Option<String>,
     contains: Option<String>,
@@ -57,18 +113,42 @@ pub(crate) struct RawFact {
     increased: bool,
     #[serde(default)]
     after_signal: bool,
+    #[serde(default)]
+    replaced: bool,
+}
+
+impl RawFact {
+    fn source(&mut self) -> Result<Source, String> {
+        let tls = self.ca.is_some() || self.insecure;
+        let http = self.http.take().map(|url| Source::Http(Ask { url, host: self.host.take(), ca: self.ca.take(), insecure: self.insecure }));
+        let kernel = [(self.workers, Source::Workers), (self.listener, Source::Listener)].map(|(said, source)| said.then_some(source));
+        let mut all = http.into_iter().chain(self.exec.take().map(Source::Exec)).chain(kernel.into_iter().flatten());
+        let (Some(source), None) = (all.next(), all.next()) else {
+            return Err("say exactly one of http, exec, workers = true, listener = true".into());
+        };
+        match &source {
+            Source::Http(ask) if ask.url.starts_with("https://") || (ask.url.starts_with("http://") && !tls) => Ok(source),
+            Source::Http(ask) if ask.url.starts_with("http://") => Err("ca and insecure are for https".into()),
+            Source::Http(ask) => Err(format!("http = {:?} does not begin with http:// or https://", ask.url)),
+            Source::Exec(argv) if argv.is_empty() => Err("exec is empty".into()),
+            _ if tls || self.host.is_some() => Err("host, ca and insecure go with http".into()),
+            _ => Ok(source),
+        }
+    }
 }
 
 impl TryFrom<RawFact> for Fact {
     type Error = String;
 
-    fn try_from(raw: RawFact) -> Result<Self, String> {
-        if !raw.http.starts_with("http://") {
-            return Err(format!("http = {:?} does not begin with http://", raw.http));
-        }
-        let read = match raw.read.as_deref().unwrap_or("body") {
+    fn try_from(mut raw: RawFact) -> Result<Self, String> {
+        let source = raw.source()?;
+        let kernel = matches!(source, Source::Workers | Source::Listener);
+        let default = if matches!(source, Source::Exec(_)) { "stdout" } else { "body" };
+        let read = match raw.read.as_deref().unwrap_or(default) {
             "body" => Read::Body,
             "status" => Read::Status,
+            "stdout" => Read::Stdout,
+            "exit" => Read::Exit,
             other => match other.split_once(':') {
                 Some(("header", name)) => Read::Header(name.to_lowercase()),
                 Some(("json", pointer)) => Read::Json(pointer.to_owned()),
@@ -76,7 +156,7 @@ impl TryFrom<RawFact> for Fact {
                     let (name, labels) = sample_name(sample).ok_or_else(|| format!("read = {other:?} is no metric:NAME{{label=\"value\"}}"))?;
                     Read::Metric(name, labels)
                 }
-                _ => return Err(format!("read = {other:?} is none of body, status, header:NAME, json:/POINTER, metric:NAME{{label=\"value\"}}")),
+                _ => return Err(format!("read = {other:?} is none of body, status, header:NAME, json:/POINTER, metric:NAME{{label=\"value\"}}, stdout, exit")),
             },
         };
         let wants = [
@@ -85,12 +165,19 @@ impl TryFrom<RawFact> for Fact {
             raw.changed.then_some(Wants::Changed),
             raw.increased.then_some(Wants::Increased),
             raw.after_signal.then_some(Wants::AfterSignal),
+            raw.replaced.then_some(Wants::Replaced),
         ];
         let mut wants = wants.into_iter().flatten();
         let (Some(wants), None) = (wants.next(), wants.next()) else {
-            return Err("say exactly one of equals, contains, changed = true, increased = true, after_signal = true".into());
+            return Err("say exactly one of equals, contains, changed = true, increased = true, after_signal = true, replaced = true".into());
         };
-        Ok(Self { http: raw.http, read, wants })
+        let command = matches!(source, Source::Exec(_));
+        match (&read, &wants) {
+            (Read::Status | Read::Header(_), _) if command => Err("status and header are read over http".into()),
+            (Read::Stdout | Read::Exit, _) if !command => Err("stdout and exit are read of exec".into()),
+            (_, wants) if kernel != (*wants == Wants::Replaced) => Err("replaced goes with workers and listener, and these with nothing else".into()),
+            _ => Ok(Self { source, read, wants }),
+        }
     }
 }
 
@@ -120,6 +207,7 @@ impl Fact {
                 let (sent, whole) = (signalled.as_duration().as_secs_f64(), stamp.fract() == 0.0);
                 if whole { stamp >= sent.floor() && before.and_then(moment).is_none_or(|b| stamp > b) } else { stamp >= sent }
             }),
+            Wants::Replaced => before.is_some_and(|before| replaced(before, now)),
             Wants::Increased => before.and_then(number).zip(number(now)).is_some_and(|(b, n)| n > b),
         }
     }
@@ -127,8 +215,16 @@ impl Fact {
     /// Whether the fact compares with a reading from before the signal.
     #[must_use]
     pub fn compares(&self) -> bool {
-        matches!(self.wants, Wants::Changed | Wants::Increased | Wants::AfterSignal)
+        matches!(self.wants, Wants::Changed | Wants::Increased | Wants::AfterSignal | Wants::Replaced)
     }
+}
+
+/// Whether of two readings of the kernel (one name a line, ` listens` behind who may still be asked) the later has something new, and nothing old that listens.
+fn replaced(before: &str, now: &str) -> bool {
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let old: Vec<String> = before.lines().map(name).collect();
+    let is_old = |line: &str| old.contains(&name(line));
+    now.lines().any(|line| !is_old(line)) && !now.lines().any(|line| is_old(line) && line.ends_with(" listens"))
 }
 
 /// Seconds since 1970.
@@ -211,7 +307,8 @@ mod tests {
     use super::*;
 
     fn fact(wants: Wants) -> Fact {
-        Fact { http: "http://{listen}/".into(), read: Read::Body, wants }
+        let ask = Ask { url: "http://{listen}/".into(), host: None, ca: None, insecure: false };
+        Fact { source: Source::Http(ask), read: Read::Body, wants }
     }
 
     #[test]
@@ -244,7 +341,33 @@ mod tests {
     }
 
     fn raw(read: &str) -> RawFact {
-        RawFact { http: "http://{listen}/".into(), read: Some(read.into()), equals: None, contains: None, changed: true, increased: false, after_signal: false }
+        toml::from_str(&format!("http = \"http://{{listen}}/\"\nchanged = true\nread = '{read}'")).unwrap()
+    }
+
+    #[test]
+    fn workers_are_replaced_when_no_old_one_listens() {
+        let fact = fact(Wants::Replaced);
+        let holds = |now: &str| fact.holds(now, Some("1:5 listens\n2:6 listens"), jiff::Timestamp::UNIX_EPOCH);
+        assert!(holds("3:9 listens") && holds("1:5\n3:9 listens") && holds("1:7 listens"));
+        assert!(!holds("1:5\n2:6") && !holds("1:5 listens\n3:9 listens") && !holds(""));
+    }
+
+    #[test]
+    fn sources_and_readings_that_do_not_go_together_are_told() {
+        for (text, says) in [
+            ("changed = true", "exactly one of http"),
+            ("http = \"http://x/\"\nexec = [\"x\"]\nchanged = true", "exactly one of http"),
+            ("http = \"ftp://x/\"\nchanged = true", "does not begin"),
+            ("http = \"http://x/\"\ninsecure = true\nchanged = true", "for https"),
+            ("exec = [\"x\"]\nhost = \"x\"\nchanged = true", "go with http"),
+            ("exec = [\"x\"]\nread = \"status\"\nchanged = true", "over http"),
+            ("workers = true\nchanged = true", "replaced goes with"),
+            ("http = \"http://x/\"\nreplaced = true", "replaced goes with"),
+        ] {
+            let said = Fact::try_from(toml::from_str::<RawFact>(text).unwrap()).unwrap_err();
+            assert!(said.contains(says), "{text}: {said}");
+        }
+        assert!(Fact::try_from(toml::from_str::<RawFact>("workers = true\nreplaced = true").unwrap()).is_ok());
     }
 
     #[test]

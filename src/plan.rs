@@ -44,19 +44,16 @@ impl Plan {
             return Err(stop);
         }
         let mut refused = seen.refused;
-        let mut readers: BTreeMap<Option<PathBuf>, Vec<Member>> = BTreeMap::new();
+        let mut readers: BTreeMap<Vec<PathBuf>, Vec<Member>> = BTreeMap::new();
         for member in seen.members {
-            readers.entry(member.instance.target.clone()).or_default().push(member);
+            readers.entry(member.instance.targets.clone()).or_default().push(member);
         }
         let differing = if wish.overwrite { None } else { differing(&readers, &seen.targets, wish.changes) };
-        let (mut steps, mut invalid) = (Vec::new(), None);
-        for (path, mut members) in readers {
-            let Some((path, target)) = path.and_then(|p| seen.targets.get(&p).map(|t| (p.clone(), t))) else {
-                steps.push(Step { shift: None, members, undo: false });
-                continue;
-            };
+        let mut invalid = None;
+        let mut becomes: BTreeMap<&Path, Blob> = BTreeMap::new();
+        for (path, target) in &seen.targets {
             // What is drifted is refused, whatever the change is.
-            let to = match to_bytes(&path, target, &members, wish.changes) {
+            let to = match to_bytes(path, target, &readers, wish.changes) {
                 Ok(to) => to,
                 Err(stop) if stop.verdict == Verdict::Refused => return Err(stop),
                 Err(stop) => {
@@ -64,8 +61,24 @@ impl Plan {
                     target.disk.clone()
                 }
             };
-            let from = way_back(&path, target, &to, &mut members, &mut refused, &old);
-            steps.push(Step { shift: Some(Shift { path, from, to, secret: target.secret }), members, undo: false });
+            becomes.insert(path, to);
+        }
+        let mut steps = Vec::new();
+        for (paths, mut members) in readers {
+            let all: Vec<(&Path, &SeenTarget, &Blob)> = paths
+                .iter()
+                .filter_map(|path| {
+                    let (path, target) = seen.targets.get_key_value(path)?;
+                    Some((path.as_path(), target, becomes.get(path.as_path())?))
+                })
+                .collect();
+            let adopted = all.iter().all(|(_, target, to)| target.disk.sha256 == to.sha256);
+            let mut shifts = Vec::new();
+            for (path, target, to) in all {
+                let from = way_back(path, target, to, adopted, &mut members, &mut refused, &old);
+                shifts.push(Shift { path: path.into(), from, to: to.clone(), secret: target.secret });
+            }
+            steps.push(Step { shifts, members, undo: false });
         }
         if !refused.is_empty() {
             return Err(Stop::refused(refused));
@@ -87,11 +100,11 @@ impl Plan {
         self.steps().flat_map(|s| &s.members).map(|m| &m.instance)
     }
 
-    /// Each target once: the first step that has it.
+    /// Each target once.
     #[must_use]
-    pub fn targets(&self) -> Vec<&Step> {
+    pub fn targets(&self) -> Vec<&Shift> {
         let mut known = BTreeSet::new();
-        self.steps().filter(|s| s.shift.as_ref().is_some_and(|t| known.insert(t.path.as_path()))).collect()
+        self.steps().flat_map(|s| &s.shifts).filter(|s| known.insert(s.path.as_path())).collect()
     }
 
     /// Takes over what became of the instances of `steps`.
@@ -123,29 +136,33 @@ fn counted(seen: &Seen, wish: &Wish<'_>) -> Result<(), Stop> {
 }
 
 /// One file for several targets is taken only where they are equal now.
-fn differing(readers: &BTreeMap<Option<PathBuf>, Vec<Member>>, targets: &BTreeMap<PathBuf, SeenTarget>, changes: &Changes) -> Option<Stop> {
-    let mut first: BTreeMap<&Path, (&Path, &str)> = BTreeMap::new();
-    for (path, members) in readers {
-        let (Some(path), Some(group)) = (path, members.first().map(|m| &m.instance.group)) else { continue };
-        let (Change::File { named, .. }, Some(target)) = (changes.of(group), targets.get(path)) else { continue };
-        let (other, sha256) = first.entry(named).or_insert((path, &target.disk.sha256));
-        if *sha256 != target.disk.sha256 {
-            let why = format!(
-                "`{}` would become the config of several files, but `{}` and `{}` differ now; if they may become equal, say --overwrite",
-                named.display(),
-                other.display(),
-                path.display()
-            );
-            return Some(Stop::new(Verdict::Refused, why));
+fn differing(readers: &BTreeMap<Vec<PathBuf>, Vec<Member>>, targets: &BTreeMap<PathBuf, SeenTarget>, changes: &Changes) -> Option<Stop> {
+    let mut first: BTreeMap<(&Path, usize), (&Path, &str)> = BTreeMap::new();
+    for (paths, members) in readers {
+        let Some(group) = members.first().map(|m| &m.instance.group) else { continue };
+        let Change::File { named, .. } = changes.of(group) else { continue };
+        for (place, path) in paths.iter().enumerate() {
+            let Some(target) = targets.get(path) else { continue };
+            let (other, sha256) = first.entry((named, place)).or_insert((path, &target.disk.sha256));
+            if *sha256 != target.disk.sha256 {
+                let why = format!(
+                    "`{}` would become the config of several files, but `{}` and `{}` differ now; if they may become equal, say --overwrite",
+                    named.display(),
+                    other.display(),
+                    path.display()
+                );
+                return Some(Stop::new(Verdict::Refused, why));
+            }
         }
     }
     None
 }
 
-/// What one target becomes.
-fn to_bytes(path: &Path, target: &SeenTarget, members: &[Member], changes: &Changes) -> Result<Blob, Stop> {
+/// What one target becomes, for everybody who reads it.
+fn to_bytes(path: &Path, target: &SeenTarget, readers: &BTreeMap<Vec<PathBuf>, Vec<Member>>, changes: &Changes) -> Result<Blob, Stop> {
     let mut wanted: Option<(&str, Blob)> = None;
-    for name in members.iter().map(|m| m.instance.group.as_str()) {
+    let members = readers.iter().filter(|(paths, _)| paths.iter().any(|p| p == path)).flat_map(|(_, members)| members);
+    for name in members.map(|m| m.instance.group.as_str()) {
         if wanted.as_ref().is_some_and(|(known, _)| *known == name) {
             continue;
         }
@@ -173,12 +190,12 @@ fn way_back(
     path: &Path,
     target: &SeenTarget,
     to: &Blob,
+    adopted: bool,
     members: &mut [Member],
     refused: &mut Vec<Instance>,
     old: impl Fn(&str) -> Option<Vec<u8>>,
 ) -> Option<Blob> {
     let disk = &target.disk;
-    let adopted = disk.sha256 == to.sha256;
     let mut others: Vec<Option<String>> = Vec::new();
     for member in members {
         let runs = member.instance.before.clone();
@@ -213,7 +230,7 @@ fn judge(steps: &[Step], changes: &Changes) -> Result<(), Stop> {
     let mut restart = Ok(());
     for step in steps {
         let empty = Blob::new(Vec::new());
-        let (to, secret, path) = step.shift.as_ref().map_or((&empty, false, Path::new("")), |s| (&s.to, s.secret, s.path.as_path()));
+        let (to, secret, path) = step.shifts.first().map_or((&empty, false, Path::new("")), |s| (&s.to, s.secret, s.path.as_path()));
         let mut judged: Vec<&str> = Vec::new();
         for member in &step.members {
             let group = &member.group;
@@ -222,7 +239,7 @@ fn judge(steps: &[Step], changes: &Changes) -> Result<(), Stop> {
                 _ => path,
             };
             let invalid = |why: String| Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`\n{why}", named.display()));
-            if group.speaks == Speaks::Hello && step.shift.is_some() {
+            if group.speaks == Speaks::Hello && !step.shifts.is_empty() {
                 if to.bytes.len() as u64 > config::MAX_CONFIG {
                     return Err(invalid(format!("it is larger than {} bytes", config::MAX_CONFIG)));
                 }
@@ -238,7 +255,7 @@ fn judge(steps: &[Step], changes: &Changes) -> Result<(), Stop> {
             if !judged.contains(&group.name.as_str()) {
                 judged.push(&group.name);
                 for fact in group.confirm.iter().chain(&group.reject) {
-                    fact.filled(&to.bytes).map_err(|why| invalid(format!("group `{}` confirms by {}: {why}", group.name, fact.http)))?;
+                    fact.filled(&to.bytes).map_err(|why| invalid(format!("group `{}` confirms by {}: {why}", group.name, fact.source.describe("{listen}"))))?;
                 }
             }
         }
@@ -259,7 +276,7 @@ fn in_waves(steps: Vec<Step>) -> Vec<Vec<Step>> {
         }
         for (wave, members) in waves.iter_mut().zip([now, later]) {
             if !members.is_empty() {
-                wave.push(Step { shift: step.shift.clone(), members, undo: false });
+                wave.push(Step { shifts: step.shifts.clone(), members, undo: false });
             }
         }
     }

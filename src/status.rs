@@ -138,14 +138,15 @@ async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes
     if guard::is_stopped(found.pid) {
         row.faults.push("is stopped".into());
     }
-    match discover::config_of(found, group) {
-        Ok(None) => {}
-        Ok(Some(path)) => {
-            row.disk = config::read(&path, MAX_TARGET).ok().map(|b| config::digest(&b));
-            if let Some(why) = waiting_to_fail(group, found, &path, judged).await {
-                row.faults.push(format!("waiting to fail: {why}"));
+    match discover::configs_of(found, group) {
+        Ok(paths) => {
+            for path in paths {
+                row.disk = config::read(&path, MAX_TARGET).ok().map(|b| config::digest(&b));
+                if let Some(why) = waiting_to_fail(group, found, &path, judged).await {
+                    row.faults.push(format!("waiting to fail: {why}"));
+                }
+                row.path = Some(path);
             }
-            row.path = Some(path);
         }
         Err(why) => row.faults.push(why),
     }
@@ -153,7 +154,7 @@ async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes
         // It cannot tell what it runs: only what the kernel knows of it is reported.
         return row;
     }
-    match found.endpoint.clone().map_or_else(|| listeners.of(found.pid, group.listen.as_ref()), Ok) {
+    match found.endpoint.clone().map_or_else(|| listeners.of(found.pid, &group.listen), Ok) {
         Err(why) => row.faults.push(why),
         Ok(endpoint) => {
             match told(&endpoint, lanes).await {

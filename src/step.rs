@@ -32,6 +32,8 @@ pub struct Member {
     pub instance: Instance,
     /// How it is signalled and proven.
     pub group: Arc<Group>,
+    /// Its arguments without its own name; a command line that was rewritten into one string by its words.
+    pub args: Vec<String>,
     /// From its signal to its proof.
     pub timeout: Duration,
     /// Its attempt number at the survey, where it tells one.
@@ -103,11 +105,11 @@ pub struct Shift {
     pub secret: bool,
 }
 
-/// The instances of one wave that read one target; without a target they are only signalled and confirmed.
+/// The instances of one wave that read the same targets; without a target they are only signalled and confirmed.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// What is replaced.
-    pub shift: Option<Shift>,
+    /// What is replaced, all of it before anybody is signalled.
+    pub shifts: Vec<Shift>,
     /// Who reads it.
     pub members: Vec<Member>,
     /// Whether this is the way back.
@@ -124,19 +126,19 @@ impl Step {
     /// The way back: `from` and `to` change places, and who was touched is signalled again. None where there is no way back.
     #[must_use]
     pub fn flip(&self) -> Option<Self> {
-        let shift = match &self.shift {
-            None => None,
-            Some(s) => Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret }),
-        };
+        let back = |s: &Shift| Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret });
+        let shifts = self.shifts.iter().map(back).collect::<Option<_>>()?;
         let members = self.members.iter().filter(|m| m.is_touched()).cloned().collect();
-        Some(Self { shift, members, undo: !self.undo })
+        Some(Self { shifts, members, undo: !self.undo })
     }
+}
 
+impl Shift {
     /// Where the target is now; `disk` is its digest.
     #[must_use]
-    pub fn report(&self, disk: Option<String>) -> Option<TargetReport> {
-        let s = self.shift.as_ref()?;
-        Some(TargetReport { host: "local", path: s.path.clone(), from: s.from.as_ref().map(|b| b.sha256.clone()), to: s.to.sha256.clone(), disk, diff: None })
+    pub fn report(&self, disk: Option<String>) -> TargetReport {
+        let from = self.from.as_ref().map(|b| b.sha256.clone());
+        TargetReport { host: "local", path: self.path.clone(), from, to: self.to.sha256.clone(), disk, diff: None }
     }
 }
 

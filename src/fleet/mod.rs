@@ -6,14 +6,21 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, ReadError},
     fact::Fact,
 };
 
+mod kinds;
+mod matching;
 mod raw;
+
+pub use self::{
+    kinds::{KINDS, Kind},
+    matching::{ListenAt, Match, fits},
+};
 
 const MAX_FLEET: u64 = 1 << 20;
 
@@ -72,18 +79,34 @@ pub struct Group {
     pub matching: Match,
     /// Which of these not.
     pub exclude: Option<Match>,
-    /// Whose processes, by name or number; none for the caller's own.
-    pub user: Option<String>,
+    /// Which of the matches take the signal for all; without it, those whose parent is no match.
+    pub leader: Option<Match>,
+    /// What a match looks like that only works for a leader; one without a leader is refused.
+    pub worker: Option<Match>,
+    /// Where a leader writes its number: the first that exists decides who leads.
+    pub pid_file: Vec<Place>,
+    /// Whose processes, by name or number; `{self}` is the caller. Empty: the caller's own.
+    pub users: Vec<String>,
     /// Number of instances, checked before anything is touched.
     pub count: Count,
-    /// Where an instance's config is: the first that exists. Empty for a group that is only signalled and confirmed.
-    pub config: Vec<Place>,
+    /// What an instance reads, changed as one step: of each target the first place that exists. Empty for a group that is only signalled and confirmed.
+    pub config: Vec<Vec<Place>>,
     /// Where the config of another user's process may lie, when its own command line names it.
     pub config_under: Vec<PathBuf>,
+    /// Where each target's new content was put by somebody else; `{config}` stands for the target.
+    pub source: Option<String>,
+    /// Places that the signal does not make it read: a change of one needs a restart.
+    pub needs_restart: Vec<Place>,
+    /// A command that names, one a line, the keys of the config that need a restart.
+    pub restart_keys: Vec<String>,
     /// Whether the config must not be shown; none when its mode decides.
     pub secret: Option<bool>,
-    /// The validator's argv, with `{exe}` and `{candidate}` to fill in.
+    /// The validator's argv, with placeholders to fill in.
     pub validate: Vec<String>,
+    /// What the program does with a config that it cannot load.
+    pub on_bad_config: OnBad,
+    /// Starts it again, after it died and the old config is back.
+    pub revive: Vec<String>,
     /// Per instance, from its signal to the proof.
     pub timeout: Duration,
     /// A list of processes instead of a scan.
@@ -92,8 +115,8 @@ pub struct Group {
     pub reloads: Reloads,
     /// What the program tells of itself.
     pub speaks: Speaks,
-    /// Which of several listening sockets is asked.
-    pub listen: Option<ListenAt>,
+    /// Which of several listening sockets is asked: the first entry that one fits.
+    pub listen: Vec<ListenAt>,
     /// What makes it reload.
     pub signal: Signal,
     /// All must hold.
@@ -106,20 +129,14 @@ pub struct Group {
     pub kind: Option<String>,
 }
 
-/// Which processes: everything that is given must hold.
-#[derive(Debug, Clone, Serialize)]
-pub struct Match {
-    /// Glob over the executable's file name, or over its path where it holds a `/`.
-    #[serde(serialize_with = "as_written")]
-    pub exe: Option<glob::Pattern>,
-    /// Each must be one of the process's arguments.
-    pub args: Vec<String>,
-    /// Who runs it, by name or number.
-    pub user: Option<String>,
-}
-
-fn as_written<S: Serializer>(pattern: &Option<glob::Pattern>, to: S) -> Result<S::Ok, S::Error> {
-    pattern.as_ref().map(glob::Pattern::as_str).serialize(to)
+/// What a program does with a config that it cannot load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBad {
+    /// It goes on with the old one.
+    Keeps,
+    /// It ends: validation is strict, and one instance goes alone first.
+    Dies,
 }
 
 /// Whether a program reloads on the signal.
@@ -164,17 +181,6 @@ impl Signal {
     }
 }
 
-/// A listening socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum ListenAt {
-    /// Any address with this port.
-    TcpPort(u16),
-    /// This address.
-    Tcp(std::net::SocketAddr),
-    /// This socket file.
-    Unix(PathBuf),
-}
-
 /// What a program tells of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -185,11 +191,13 @@ pub enum Speaks {
     Hello,
 }
 
-/// Where a process's config file is.
+/// Where something of a process is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Place {
-    /// The value of this option on the process's own command line.
-    Arg(String),
+    /// Below (or, when the path is empty, at) the value of this option on the process's own command line.
+    Arg(String, PathBuf),
+    /// Below the process's working directory.
+    Cwd(PathBuf),
     /// This path.
     Path(PathBuf),
 }
@@ -310,7 +318,7 @@ mod tests {
     fn a_kind_fills_what_a_group_leaves_out() {
         let fleet = parse("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ncount = \"3..\"\n").unwrap();
         let group = &fleet.groups[0];
-        assert_eq!(group.config, [Place::Arg("--config".into())]);
+        assert_eq!(group.config, [[Place::Arg("--config".into(), PathBuf::new())]]);
         assert_eq!(group.count, Count { min: 3, max: usize::MAX });
         assert_eq!((group.timeout, group.reloads, group.samples), (Duration::from_secs(5), Reloads::Yes, 1));
     }
@@ -325,9 +333,9 @@ mod tests {
              [[group.reject]]\nhttp = \"http://{listen}/m\"\nread = \"metric:failed\"\nequals = \"1\"\n",
         );
         let group = &fleet.unwrap().groups[0];
-        assert_eq!(group.config, [Place::Arg("-c".into()), Place::Path("/etc/api.conf".into())]);
+        assert_eq!(group.config, [[Place::Arg("-c".into(), PathBuf::new()), Place::Path("/etc/api.conf".into())]]);
         assert_eq!((group.reloads, group.signal, group.secret), (Reloads::Unchecked, Signal::Usr1, Some(true)));
-        assert_eq!((group.listen.clone(), group.config_under.clone()), (Some(ListenAt::TcpPort(8081)), vec![PathBuf::from("/etc")]));
+        assert_eq!((group.listen.clone(), group.config_under.clone()), (vec![ListenAt::TcpPort(8081)], vec![PathBuf::from("/etc")]));
         assert_eq!((group.confirm.len(), group.reject.len(), group.samples, group.count), (1, 1, 2, Count { min: 3, max: 3 }));
     }
 

@@ -5,14 +5,11 @@ use std::{ops::Range, path::PathBuf};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::{Count, Group, Listed, ListenAt, Match, Place, Reloads, Signal, Speaks, parse_count, parse_duration};
+use super::{Count, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Signal, Speaks, parse_count, parse_duration};
 use crate::{
     fact::{Fact, RawFact},
     fault::{self, Fault, likely},
 };
-
-/// Embedded groups; a group of that kind takes from it what it does not say itself.
-const KINDS: &[(&str, &str)] = &[("hello", include_str!("../kinds/hello.toml"))];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,15 +26,23 @@ struct RawGroup {
     kind: Option<Spanned<String>>,
     r#match: Option<Spanned<RawMatch>>,
     exclude: Option<Spanned<RawMatch>>,
-    user: Option<String>,
+    leader: Option<Spanned<RawMatch>>,
+    worker: Option<Spanned<RawMatch>>,
+    pid_file: Option<Spanned<Value>>,
+    user: Option<Spanned<Value>>,
     count: Option<Spanned<Value>>,
     config: Option<Spanned<Value>>,
     config_under: Option<Spanned<Value>>,
+    source: Option<Spanned<String>>,
+    needs_restart: Option<Spanned<Value>>,
+    restart_keys: Option<Vec<String>>,
     secret: Option<bool>,
     validate: Option<Vec<String>>,
+    on_bad_config: Option<OnBad>,
+    revive: Option<Vec<String>>,
     reloads: Option<Spanned<Value>>,
     speaks: Option<Speaks>,
-    listen: Option<Spanned<String>>,
+    listen: Option<Spanned<Value>>,
     signal: Option<Spanned<String>>,
     timeout: Option<Spanned<String>>,
     instances: Option<Spanned<Vec<Listed>>>,
@@ -50,9 +55,15 @@ struct RawGroup {
 #[serde(deny_unknown_fields)]
 struct RawMatch {
     exe: Option<String>,
+    script: Option<String>,
     #[serde(default)]
-    args: Vec<String>,
+    args: Vec<Value>,
     user: Option<String>,
+    cgroup: Option<String>,
+    unit: Option<String>,
+    pid_file: Option<PathBuf>,
+    port: Option<u16>,
+    listens: Option<String>,
 }
 
 /// What is wrong with a value, and where.
@@ -105,9 +116,9 @@ pub(super) fn of_kind(kind: &str) -> Result<Group, Fault> {
 fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Wrong> {
     let Some(kind) = kind else { return Ok(RawGroup::default()) };
     let (name, at) = (kind.get_ref(), kind.span());
-    match KINDS.iter().find(|(known, _)| known == name) {
-        Some((_, text)) => fault::parse(text.as_bytes()).map_err(|e| wrong(at, format!("kind `{name}`: {e}"))),
-        None => Err(Wrong { hint: likely(name, KINDS.iter().map(|(known, _)| *known)), ..wrong(at, format!("no kind `{name}`")) }),
+    match KINDS.iter().find(|known| known.name == name) {
+        Some(known) => fault::parse(known.text.as_bytes()).map_err(|e| wrong(at, format!("kind `{name}`: {e}"))),
+        None => Err(Wrong { hint: likely(name, KINDS.iter().map(|known| known.name)), ..wrong(at, format!("no kind `{name}`")) }),
     }
 }
 
@@ -130,18 +141,29 @@ fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
         return Err(wrong(at.clone(), "a pid is not above 0"));
     }
     let config_under = raw.config_under.or(base.config_under).map(paths).transpose()?.unwrap_or_default();
+    let one = |raw: Option<Spanned<RawMatch>>| raw.map(matching).transpose();
+    let all = |raw: Option<Spanned<Value>>| raw.map(|raw| places(&raw)).transpose().map(Option::unwrap_or_default);
+    let revive = raw.revive.or(base.revive).unwrap_or_default();
     Ok(Group {
         name,
         matching: matching(raw.r#match.or(base.r#match).ok_or_else(|| wrong(at.clone(), "`match` is missing"))?)?,
-        exclude: raw.exclude.or(base.exclude).map(matching).transpose()?,
-        user: raw.user.or(base.user),
+        exclude: one(raw.exclude.or(base.exclude))?,
+        leader: one(raw.leader.or(base.leader))?,
+        worker: one(raw.worker.or(base.worker))?,
+        pid_file: all(raw.pid_file.or(base.pid_file))?,
+        users: raw.user.or(base.user).map_or(Ok(Vec::new()), |raw| Ok(strings(&raw)?.into_iter().map(str::to_owned).collect()))?,
         count: raw.count.or(base.count).map_or(Ok(Count { min: 1, max: usize::MAX }), count)?,
-        config: raw.config.or(base.config).map(places).transpose()?.unwrap_or_default(),
+        config: raw.config.or(base.config).map(targets).transpose()?.unwrap_or_default(),
         config_under,
+        source: raw.source.or(base.source).map(source).transpose()?,
+        needs_restart: all(raw.needs_restart.or(base.needs_restart))?,
+        restart_keys: raw.restart_keys.or(base.restart_keys).unwrap_or_default(),
+        on_bad_config: raw.on_bad_config.or(base.on_bad_config).unwrap_or(OnBad::Keeps),
+        revive,
         secret: raw.secret.or(base.secret),
         validate: raw.validate.or(base.validate).unwrap_or_default(),
         reloads: raw.reloads.or(base.reloads).map_or(Ok(Reloads::No), reloads)?,
-        listen: raw.listen.or(base.listen).map(listen).transpose()?,
+        listen: raw.listen.or(base.listen).map_or(Ok(Vec::new()), listen)?,
         signal: raw.signal.or(base.signal).map_or(Ok(Signal::Hup), signal)?,
         timeout: match raw.timeout.or(base.timeout) {
             Some(text) => parse_duration(text.get_ref()).map_err(|why| wrong(text.span(), why))?,
@@ -162,11 +184,33 @@ fn facts(raw: Vec<Spanned<RawFact>>) -> Result<Vec<Fact>, Wrong> {
 
 fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
     let (at, raw) = (raw.span(), raw.into_inner());
-    if raw.exe.is_none() && raw.args.is_empty() && raw.user.is_none() {
-        return Err(wrong(at, "nothing to match by: say `exe`, `args` or `user`"));
+    let pattern = |key: &str, text: &str| glob::Pattern::new(text).map_err(|e| wrong(at.clone(), format!("{key} = {text:?}: {e}")));
+    let one = |key: &str, text: Option<String>| text.map(|text| pattern(key, &text)).transpose();
+    let any = |value: &Value| -> Result<Vec<glob::Pattern>, Wrong> {
+        let texts = match value {
+            Value::String(one) => Some(vec![one.as_str()]),
+            Value::Array(all) if !all.is_empty() => all.iter().map(Value::as_str).collect(),
+            _ => None,
+        };
+        let texts = texts.ok_or_else(|| wrong(at.clone(), "args is a list of strings, or of lists of strings of which one must be there"))?;
+        texts.into_iter().map(|text| pattern("args", text)).collect()
+    };
+    let listens = raw.listens.map(|text| text.parse().map_err(|why: String| wrong(at.clone(), why))).transpose()?;
+    let matching = Match {
+        exe: one("exe", raw.exe)?,
+        script: one("script", raw.script)?,
+        args: raw.args.iter().map(any).collect::<Result<_, _>>()?,
+        user: raw.user,
+        cgroup: one("cgroup", raw.cgroup)?,
+        unit: raw.unit,
+        pid_file: raw.pid_file,
+        port: raw.port,
+        listens,
+    };
+    match matching.is_empty() {
+        true => Err(wrong(at, "nothing to match by: say `exe`, `script`, `args`, `user`, `cgroup`, `unit`, `pid_file`, `port` or `listens`")),
+        false => Ok(matching),
     }
-    let exe = raw.exe.map(|exe| glob::Pattern::new(&exe).map_err(|e| wrong(at, format!("exe = {exe:?}: {e}")))).transpose()?;
-    Ok(Match { exe, args: raw.args, user: raw.user })
 }
 
 fn count(raw: Spanned<Value>) -> Result<Count, Wrong> {
@@ -196,14 +240,41 @@ fn paths(raw: Spanned<Value>) -> Result<Vec<PathBuf>, Wrong> {
     }
 }
 
-fn places(raw: Spanned<Value>) -> Result<Vec<Place>, Wrong> {
-    let place = |text: &str| match text.strip_prefix("{arg:").and_then(|t| t.strip_suffix('}')) {
-        Some(option) if !option.is_empty() => Ok(Place::Arg(option.into())),
-        None if text.starts_with('/') => Ok(Place::Path(text.into())),
-        // It would depend on where `hello` is started.
-        _ => Err(wrong(raw.span(), format!("{text:?} is neither {{arg:--option}} nor an absolute path"))),
+fn places(raw: &Spanned<Value>) -> Result<Vec<Place>, Wrong> {
+    strings(raw)?.into_iter().map(|text| place(text).map_err(|why| wrong(raw.span(), why))).collect()
+}
+
+/// One place, a list of places of which the first that exists counts, or a list of such lists: several targets.
+fn targets(raw: Spanned<Value>) -> Result<Vec<Vec<Place>>, Wrong> {
+    match raw.get_ref() {
+        Value::Array(all) if all.iter().any(Value::is_array) => all.iter().map(|inner| places(&Spanned::new(raw.span(), inner.clone()))).collect(),
+        _ => Ok(vec![places(&raw)?]),
+    }
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    let below = |rest: &str| match rest.strip_prefix('/') {
+        Some(rest) => Some(PathBuf::from(rest)),
+        None => rest.is_empty().then(PathBuf::new),
     };
-    strings(&raw)?.into_iter().map(place).collect()
+    let found = match text.strip_prefix("{arg:").and_then(|t| t.split_once('}')) {
+        Some((option, rest)) if !option.is_empty() => below(rest).map(|rest| Place::Arg(option.into(), rest)),
+        Some(_) => None,
+        None => match text.strip_prefix("{cwd}") {
+            Some(rest) => below(rest).map(Place::Cwd),
+            None => text.starts_with('/').then(|| Place::Path(text.into())),
+        },
+    };
+    // Anything else would depend on where `hello` is started.
+    found.ok_or_else(|| format!("{text:?} is neither {{arg:--option}}, {{cwd}}/FILE nor an absolute path"))
+}
+
+fn source(raw: Spanned<String>) -> Result<String, Wrong> {
+    let text = raw.get_ref();
+    if text.contains("{config}") && (text.starts_with('/') || text.starts_with("{config}")) {
+        return Ok(raw.into_inner());
+    }
+    Err(wrong(raw.span(), format!("source = {text:?} does not say where each target's new content is, such as \"{{config}}.new\"")))
 }
 
 fn reloads(raw: Spanned<Value>) -> Result<Reloads, Wrong> {
@@ -215,13 +286,8 @@ fn reloads(raw: Spanned<Value>) -> Result<Reloads, Wrong> {
     }
 }
 
-fn listen(raw: Spanned<String>) -> Result<ListenAt, Wrong> {
-    let says = match raw.get_ref().split_once(':') {
-        Some(("tcp", rest)) => rest.parse().map(ListenAt::TcpPort).ok().or_else(|| rest.parse().map(ListenAt::Tcp).ok()),
-        Some(("unix", path)) if path.starts_with('/') => Some(ListenAt::Unix(path.into())),
-        _ => None,
-    };
-    says.ok_or_else(|| wrong(raw.span(), "listen is tcp:PORT, tcp:ADDRESS:PORT or unix:/PATH"))
+fn listen(raw: Spanned<Value>) -> Result<Vec<ListenAt>, Wrong> {
+    strings(&raw)?.into_iter().map(|text| text.parse().map_err(|why: String| wrong(raw.span(), why))).collect()
 }
 
 fn signal(raw: Spanned<String>) -> Result<Signal, Wrong> {

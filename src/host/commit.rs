@@ -10,12 +10,13 @@ use crate::{
     fleet::Speaks,
     host::{
         LocalHost,
+        answers::readings,
         confirm::{Says, Wanted, confirm},
         hangup::{NotHung, hang_up},
-        http::{Lanes, readings},
+        http::Lanes,
         survey::from_install,
     },
-    step::{Blob, Member, Step},
+    step::{Member, Shift, Step},
 };
 
 impl LocalHost {
@@ -25,10 +26,9 @@ impl LocalHost {
         let lanes = &self.lanes;
         let all = steps.iter().enumerate().flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
-        let mut waits = stream::iter(signalled.map(|(at, step, place, member)| async move {
-            let to = step.shift.as_ref().map(|s| &s.to);
-            (at, place, signal_and_see(member.clone(), to, undo, lanes).await)
-        }))
+        let mut waits = stream::iter(
+            signalled.map(|(at, step, place, member)| async move { (at, place, signal_and_see(member.clone(), &step.shifts, undo, lanes).await) }),
+        )
         // Each holds a pidfd.
         .buffer_unordered(self.at_once);
         let (mut ends, mut unfinished) = (Vec::new(), false);
@@ -68,8 +68,8 @@ impl LocalHost {
     fn install(&mut self, steps: &[Step], tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         let run = self.run.clone();
         let mut first = Ok(());
-        for step in steps {
-            let Some((shift, from)) = step.shift.as_ref().and_then(|s| Some((s, s.from.as_ref()?))) else { continue };
+        for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
+            let Some(from) = &shift.from else { continue };
             let Some(held) = self.targets.get_mut(&shift.path) else { continue };
             match held.target.install(&from.sha256, &shift.to, &run) {
                 Ok(exchanged) => {
@@ -97,14 +97,12 @@ async fn halted(halts: &mut Halts, patience: u8) {
     }
 }
 
-async fn signal_and_see(mut member: Member, to: Option<&Blob>, undo: bool, lanes: &Lanes) -> Member {
-    match prove(&mut member, to, undo, lanes).await {
+async fn signal_and_see(mut member: Member, shifts: &[Shift], undo: bool, lanes: &Lanes) -> Member {
+    match prove(&mut member, shifts, undo, lanes).await {
         Ok(Some(took)) => {
             member.instance.state = if undo { State::Reverted } else { State::Confirmed };
             member.instance.took_us = u64::try_from(took.as_micros()).ok();
-            if let Some(to) = to {
-                member.instance.after = Some(to.sha256.clone());
-            }
+            member.instance.after = shifts.first().map(|s| s.to.sha256.clone());
         }
         Ok(None) if !undo => member.instance.state = State::Unconfirmed,
         Ok(None) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed, text: "its group says that nothing can be seen of it".into() }),
@@ -121,8 +119,9 @@ async fn signal_and_see(mut member: Member, to: Option<&Blob>, undo: bool, lanes
 }
 
 /// Signals one instance and waits for its proof; answers none where its group says that there is nothing to see.
-async fn prove(member: &mut Member, to: Option<&Blob>, undo: bool, lanes: &Lanes) -> Result<Option<Duration>, Trouble> {
+async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes) -> Result<Option<Duration>, Trouble> {
     let trouble = |kind, text| Trouble { kind, text };
+    let to = shifts.first().map(|s| &s.to);
     let filled = |facts: &[Fact]| -> Result<Vec<Fact>, Trouble> {
         let bytes = to.map_or(&[] as &[u8], |b| &b.bytes);
         facts.iter().map(|f| f.filled(bytes)).collect::<Result<_, _>>().map_err(|why| trouble(State::Refused, why))
@@ -132,7 +131,7 @@ async fn prove(member: &mut Member, to: Option<&Blob>, undo: bool, lanes: &Lanes
     let i = &member.instance;
     if undo && facts.iter().any(Fact::compares) {
         // What changed on the way forth must change once more: an answer from before this signal proves nothing.
-        member.baseline = readings(&i.endpoint, &facts, lanes).await.unwrap_or_default();
+        member.baseline = readings(i, &facts, lanes).await.unwrap_or_default();
     }
     let hung = hang_up(member, member.timeout).await.map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
@@ -150,5 +149,5 @@ async fn prove(member: &mut Member, to: Option<&Blob>, undo: bool, lanes: &Lanes
     // A refusal of the way forth is no refusal of the way back.
     let reject = if undo { Vec::new() } else { reject };
     let wanted = Wanted { says, facts, baseline: member.baseline.clone(), reject, rejected: member.rejected.clone(), samples: group.samples };
-    confirm(&hung, &i.endpoint, &wanted, member.timeout, lanes).await.map(Some)
+    confirm(&hung, i, &wanted, member.timeout, lanes).await.map(Some)
 }

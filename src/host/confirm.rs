@@ -8,11 +8,12 @@ use std::{
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    event::{State, Trouble},
-    fact::Fact,
+    event::{Instance, State, Trouble},
+    fact::{Ask, Fact, Source},
     host::{
+        answers::Answers,
         hangup::Hung,
-        http::{Answer, Lanes, STATUS, address, bare, get},
+        http::{Lanes, STATUS, get},
     },
     told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE},
 };
@@ -62,7 +63,7 @@ async fn end_of(pidfd: &OwnedFd) {
 ///
 /// # Errors
 /// The trouble: it died, it refused, or an attempt that ended past the deadline proved nothing.
-pub(super) async fn confirm(hung: &Hung, endpoint: &str, wanted: &Wanted, limit: Duration, lanes: &Lanes) -> Result<Duration, Trouble> {
+pub(super) async fn confirm(hung: &Hung, i: &Instance, wanted: &Wanted, limit: Duration, lanes: &Lanes) -> Result<Duration, Trouble> {
     let trouble = |kind, text: String| Trouble { kind, text };
     let polls = async {
         let (mut pause, mut silent, mut held) = (Duration::from_millis(1), false, 0);
@@ -72,7 +73,7 @@ pub(super) async fn confirm(hung: &Hung, endpoint: &str, wanted: &Wanted, limit:
             let lane = if silent { &lanes.slow } else { &lanes.fast };
             let said = {
                 let _permit = lane.acquire().await;
-                attempt(hung, endpoint, wanted).await
+                attempt(hung, i, wanted).await
             };
             let why = match said {
                 Ok(()) => {
@@ -110,34 +111,30 @@ enum Said {
     Refused(String),
 }
 
-async fn attempt(hung: &Hung, endpoint: &str, wanted: &Wanted) -> Result<(), Said> {
+async fn attempt(hung: &Hung, i: &Instance, wanted: &Wanted) -> Result<(), Said> {
     let mut not_yet = None;
-    let mut asked: Vec<(&str, Answer)> = Vec::new();
-    // Facts of one source are read from one answer.
-    let own = wanted.says.as_ref().filter(|_| wanted.facts.is_empty()).map(|_| "http://{listen}/");
-    for source in wanted.facts.iter().chain(&wanted.reject).map(|f| f.http.as_str()).chain(own) {
-        if asked.iter().all(|(s, _)| *s != source) {
-            let (at, path) = address(source, endpoint);
-            asked.push((source, get(at, path).await.map_err(Said::Silent)?));
-        }
-    }
-    let reading = |fact: &Fact| asked.iter().find(|(s, _)| *s == fact.http).and_then(|(_, answer)| answer.read(&fact.read));
+    // Who speaks our protocol is asked on its serving path, whatever its facts are.
+    let own = Source::Http(Ask { url: "http://{listen}/".into(), host: None, ca: None, insecure: false });
+    let own = wanted.says.as_ref().filter(|_| wanted.facts.is_empty()).map(|_| &own);
+    let sources = wanted.facts.iter().chain(&wanted.reject).map(|f| &f.source).chain(own);
+    let answers = Answers::of(sources, i).await.map_err(Said::Silent)?;
+    let reading = |fact: &Fact| answers.read(fact);
     let before = |readings: &[Option<String>], at: usize| readings.get(at).cloned().flatten();
     for (at, fact) in wanted.reject.iter().enumerate() {
         let (now, was) = (reading(fact), before(&wanted.rejected, at));
         let holds = |now: &Option<String>| now.as_deref().is_some_and(|now| fact.holds(now, was.as_deref(), hung.when));
         if holds(&now) && (fact.compares() || !holds(&was)) {
-            return Err(Said::Refused(format!("{} says that it kept the old config", fact.http.replace("{listen}", bare(endpoint)))));
+            return Err(Said::Refused(format!("{} says that it kept the old config", fact.source.describe(&i.endpoint))));
         }
     }
     for (at, fact) in wanted.facts.iter().enumerate() {
         if !reading(fact).is_some_and(|now| fact.holds(&now, before(&wanted.baseline, at).as_deref(), hung.when)) {
-            not_yet.get_or_insert_with(|| format!("{} does not say what it should", fact.http.replace("{listen}", bare(endpoint))));
+            not_yet.get_or_insert_with(|| format!("{} does not say what it should", fact.source.describe(&i.endpoint)));
         }
     }
     let Some(says) = &wanted.says else { return not_yet.map_or(Ok(()), |why| Err(Said::NotYet(why))) };
     let me = format!("{}:{}", hung.pid, hung.started);
-    for (_, answer) in asked.iter().filter(|(source, _)| source.contains("{listen}")) {
+    for answer in answers.own() {
         if answer.header(X_INSTANCE) != Some(&me) {
             return Err(Said::NotYet(format!("it is answered by {}", answer.header(X_INSTANCE).unwrap_or("somebody who does not say who it is"))));
         }
@@ -148,7 +145,7 @@ async fn attempt(hung: &Hung, endpoint: &str, wanted: &Wanted) -> Result<(), Sai
     if not_yet.is_none() && !says.anew {
         return Ok(());
     }
-    let answer = get(endpoint, STATUS).await.map_err(Said::Silent)?;
+    let answer = get(&i.endpoint, STATUS).await.map_err(Said::Silent)?;
     let told: Told = serde_json::from_slice(&answer.body).map_err(|e| Said::NotYet(format!("{STATUS}: {e}")))?;
     if (told.instance.pid, told.instance.started) != (hung.pid, hung.started) {
         return Err(Said::NotYet(format!("it is answered by pid {}", told.instance.pid)));

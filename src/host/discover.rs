@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    os::unix::ffi::OsStrExt,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -27,19 +26,19 @@ pub(crate) struct Found {
     pub(crate) exe: PathBuf,
     /// Its effective user.
     pub(crate) uid: u32,
-    /// Its arguments.
-    pub(crate) args: Vec<Vec<u8>>,
+    /// Its arguments without its own name; a command line that was rewritten into one string by its words.
+    pub(crate) args: Vec<String>,
     /// The endpoint that the fleet gives, for a listed process.
     pub(crate) endpoint: Option<String>,
-    /// The config that it reads, once that was looked for.
-    pub(crate) config: Option<PathBuf>,
+    /// The targets that it reads, once they were looked for.
+    pub(crate) configs: Vec<PathBuf>,
 }
 
 impl Found {
     /// As it is reported.
     pub(crate) fn instance(&self, group: &str) -> Instance {
         let endpoint = self.endpoint.clone().unwrap_or_default();
-        Instance { exe: self.exe.clone(), endpoint, target: self.config.clone(), ..Instance::new(group, self.pid, self.started) }
+        Instance { exe: self.exe.clone(), endpoint, targets: self.configs.clone(), ..Instance::new(group, self.pid, self.started) }
     }
 }
 
@@ -72,9 +71,8 @@ impl Scan {
     /// Finds the processes of `group`: by its list, else among all.
     pub(crate) fn find(&self, group: &Group) -> Finds {
         let mut finds = Finds::default();
-        let user = group.user.as_deref().map(uid_of).transpose();
-        let uid = match user {
-            Ok(uid) => uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
+        let uids = match uids_of(group) {
+            Ok(uids) => uids,
             // Nobody can be a user that is not there.
             Err(why) => {
                 finds.missing.push((0, why));
@@ -82,7 +80,7 @@ impl Scan {
             }
         };
         for listed in &group.instances {
-            match look(listed.pid, group, uid) {
+            match look(listed.pid, group, &uids) {
                 Ok(Some((mut found, _))) => {
                     found.endpoint.clone_from(&listed.endpoint);
                     finds.found.push(found);
@@ -95,8 +93,8 @@ impl Scan {
             return finds;
         }
         let mut matched = HashMap::new();
-        for (pid, _) in self.0.iter().filter(|(_, exe)| exe_matches(&group.matching, exe)) {
-            match look(*pid, group, uid) {
+        for (pid, _) in self.0.iter().filter(|(_, exe)| group.matching.has_exe(exe)) {
+            match look(*pid, group, &uids) {
                 Ok(Some(one)) => drop(matched.insert(*pid, one)),
                 Ok(None) => {}
                 Err(why) => finds.left_out.push((*pid, why)),
@@ -111,26 +109,35 @@ impl Scan {
     }
 }
 
-fn exe_matches(wanted: &Match, exe: &Path) -> bool {
-    let Some(pattern) = &wanted.exe else { return true };
-    // The kernel marks a replaced executable; the process is the same program all the same.
-    let text = exe.to_string_lossy();
-    let path = Path::new(text.strip_suffix(" (deleted)").unwrap_or(&text));
-    if pattern.as_str().contains('/') {
-        return pattern.matches_path(path);
+/// Whose processes a group means; names that are not on this host are nobody's, unless none is left.
+fn uids_of(group: &Group) -> Result<Vec<u32>, String> {
+    let me = nix::unistd::geteuid().as_raw();
+    if group.users.is_empty() {
+        return Ok(vec![me]);
     }
-    path.file_name().is_some_and(|name| pattern.matches(&name.to_string_lossy()))
+    let uids: Vec<Result<u32, String>> = group.users.iter().map(|user| if user == "{self}" { Ok(me) } else { uid_of(user) }).collect();
+    if uids.iter().all(Result::is_err) { uids.into_iter().collect() } else { Ok(uids.into_iter().flatten().collect()) }
 }
 
 /// Whether everything that `wanted` says holds.
-fn holds(wanted: &Match, exe: &Path, args: &[Vec<u8>], uid: u32) -> bool {
-    let has = |arg: &String| args.iter().skip(1).any(|a| a == arg.as_bytes());
+fn holds(wanted: &Match, exe: &Path, args: &[String], uid: u32) -> bool {
     let user = wanted.user.as_deref().is_none_or(|user| uid_of(user) == Ok(uid));
-    user && exe_matches(wanted, exe) && wanted.args.iter().all(has)
+    user && wanted.has_exe(exe) && wanted.has_args(args)
+}
+
+/// Arguments of a process without its own name, from `/proc/PID/cmdline`.
+fn arguments(raw: &[u8]) -> Vec<String> {
+    let args: Vec<String> = raw.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+    match args.split_first() {
+        // A daemon that tells its state in its title has one string there: its words are all that is left of the arguments.
+        Some((title, rest)) if title.contains(' ') && rest.iter().all(String::is_empty) => title.split_whitespace().skip(1).map(str::to_owned).collect(),
+        Some((_, rest)) => rest.strip_suffix(&[String::new()]).unwrap_or(rest).to_vec(),
+        None => Vec::new(),
+    }
 }
 
 /// One process, read from `/proc` itself: none when it is not of the group.
-fn look(pid: i32, group: &Group, uid: u32) -> Result<Option<(Found, Status)>, String> {
+fn look(pid: i32, group: &Group, uids: &[u32]) -> Result<Option<(Found, Status)>, String> {
     let process = match Process::new(pid) {
         Ok(process) => process,
         // It ended while it was looked at.
@@ -147,35 +154,38 @@ fn look(pid: i32, group: &Group, uid: u32) -> Result<Option<(Found, Status)>, St
         Err(procfs::ProcError::NotFound(_)) if group.instances.is_empty() => return Ok(None),
         Err(e) => return Err(format!("cannot be looked at: {e}")),
     };
-    let args: Vec<Vec<u8>> = raw.split(|b| *b == 0).map(<[u8]>::to_vec).collect();
+    let args = arguments(&raw);
     // A thread's number can be opened like a pid, and held by no pidfd.
     let dead = matches!(stat.state, 'Z' | 'X') || status.tgid != pid;
     if dead || !holds(&group.matching, &exe, &args, status.euid) || group.exclude.as_ref().is_some_and(|e| holds(e, &exe, &args, status.euid)) {
         return Ok(None);
     }
-    if (status.euid, status.ruid) != (uid, uid) {
-        let whose = if group.user.is_some() { "its `user`'s processes" } else { "its caller's own processes, unless it names a `user`" };
+    if status.euid != status.ruid || !uids.contains(&status.euid) {
+        let whose = if !group.users.is_empty() { "its `user`'s processes" } else { "its caller's own processes, unless it names a `user`" };
         return Err(format!("belongs to uid {}, and group `{}` matches only {whose}", status.euid, group.name));
     }
-    let found = Found { pid, started: stat.starttime, exe, uid, args, endpoint: None, config: None };
+    let found = Found { pid, started: stat.starttime, exe, uid: status.euid, args, endpoint: None, configs: Vec::new() };
     Ok(Some((found, status)))
 }
 
-/// The config file of a process, resolved, and seen by it as the same file; none for a group without one.
+/// What a process reads of its config, resolved, and seen by it as the same files; nothing for a group without one.
 ///
 /// # Errors
 /// A sentence that says why it cannot be told or must not be replaced.
-pub(crate) fn config_of(found: &Found, group: &Group) -> Result<Option<PathBuf>, String> {
-    if group.config.is_empty() {
-        return Ok(None);
-    }
-    let cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).map_err(|e| format!("working directory: {e}"))?;
+pub(crate) fn configs_of(found: &Found, group: &Group) -> Result<Vec<PathBuf>, String> {
+    group.config.iter().map(|places| config_of(found, group, places)).collect()
+}
+
+/// The first of `places` that exists.
+fn config_of(found: &Found, group: &Group, places: &[Place]) -> Result<PathBuf, String> {
     let mut last = String::new();
-    for place in &group.config {
+    for place in places {
         let (named, chosen) = match place {
             Place::Path(path) => (path.clone(), true),
-            Place::Arg(option) => match option_value(&found.args, option) {
-                Some(value) => (cwd.join(value), false),
+            Place::Cwd(below) => (cwd(found.pid)?.join(below), false),
+            Place::Arg(option, below) => match option_value(&found.args, option) {
+                Some(value) if below.as_os_str().is_empty() => (cwd(found.pid)?.join(value), false),
+                Some(value) => (cwd(found.pid)?.join(value).join(below), false),
                 None => {
                     last = format!("has no {option} on its command line");
                     continue;
@@ -193,9 +203,13 @@ pub(crate) fn config_of(found: &Found, group: &Group) -> Result<Option<PathBuf>,
         if !sees_the_same(found.pid, &resolved) {
             return Err(format!("sees another file at `{}` than this host does (its own mount)", resolved.display()));
         }
-        return Ok(Some(resolved));
+        return Ok(resolved);
     }
     Err(last)
+}
+
+fn cwd(pid: i32) -> Result<PathBuf, String> {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).map_err(|e| format!("working directory: {e}"))
 }
 
 /// As root, nothing that another user can write decides what is overwritten.
@@ -219,13 +233,12 @@ fn trusted(found: &Found, group: &Group, path: &Path, chosen: bool) -> Result<()
     Ok(())
 }
 
-/// `--option VALUE` or `--option=VALUE`.
-fn option_value(args: &[Vec<u8>], option: &str) -> Option<PathBuf> {
-    let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
-    args.iter().enumerate().find_map(|(at, arg)| match arg.strip_prefix(option.as_bytes())? {
-        [] => args.get(at + 1).map(|v| path(v)),
-        [b'=', value @ ..] => Some(path(value)),
-        _ => None,
+/// `--option VALUE`, `--option=VALUE`, or `-o/VALUE` for a path behind a short option.
+pub(crate) fn option_value<'a>(args: &'a [String], option: &str) -> Option<&'a str> {
+    args.iter().enumerate().find_map(|(at, arg)| match arg.strip_prefix(option)? {
+        "" => args.get(at + 1).map(String::as_str),
+        rest if rest.starts_with('/') && option.len() == 2 => Some(rest),
+        rest => rest.strip_prefix('='),
     })
 }
 
@@ -234,10 +247,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_found_in_both_spellings() {
-        let args = |s: &str| s.split(' ').map(|a| a.as_bytes().to_vec()).collect::<Vec<_>>();
-        assert_eq!(option_value(&args("x serve --config a.toml"), "--config"), Some("a.toml".into()));
-        assert_eq!(option_value(&args("x serve --config=a.toml"), "--config"), Some("a.toml".into()));
-        assert_eq!(option_value(&args("x serve --configs=a.toml --config"), "--config"), None);
+    fn options_are_found_in_every_spelling() {
+        let value = |line: &str, option: &str| option_value(&arguments(line.replace(' ', "\0").as_bytes()), option).map(str::to_owned);
+        assert_eq!(value("x serve --config a.toml ", "--config").as_deref(), Some("a.toml"));
+        assert_eq!(value("x serve --config=a.toml", "--config").as_deref(), Some("a.toml"));
+        assert_eq!(value("x -f/etc/a", "-f").as_deref(), Some("/etc/a"));
+        assert_eq!(value("x -c config_file=/etc/a", "config_file").as_deref(), Some("/etc/a"));
+        assert_eq!(value("x -config a", "-c"), None);
+        assert_eq!(value("x serve --configs=a.toml --config", "--config"), None);
+    }
+
+    #[test]
+    fn a_rewritten_command_line_counts_by_its_words() {
+        assert_eq!(arguments(b"nginx: master process nginx -c /a\0\0\0\0"), ["master", "process", "nginx", "-c", "/a"]);
+        assert_eq!(arguments(b"/usr/bin/x\0a b\0"), ["a b"]);
+        assert_eq!(arguments(b"/a b/x\0-c\0"), ["-c"]);
+        assert!(arguments(b"").is_empty());
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn hang_up(member: &Member, limit: Duration) -> Result<Hung, No
     if !is_same(i.pid, i.started, &i.exe) {
         return Err(gone("ended, or is another process than the one surveyed"));
     }
-    if let Some(path) = i.target.as_ref().filter(|path| !sees_the_same(i.pid, path)) {
+    if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {
         return Err(NotHung::Refused(format!("sees another file at `{}` than this host does", path.display())));
     }
     let signal = match member.group.signal {

@@ -12,10 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    fact::{Fact, Read, metric},
-    told::Told,
-};
+use crate::told::Told;
 
 /// Longest that one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(1);
@@ -40,7 +37,7 @@ impl Default for Lanes {
 /// One answer.
 #[derive(Debug)]
 pub(super) struct Answer {
-    status: u16,
+    pub(super) status: u16,
     headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -58,23 +55,6 @@ pub(crate) async fn told(endpoint: &str, lanes: &Lanes) -> Result<Told, String> 
     serde_json::from_slice(&answer.body).map_err(|e| format!("{endpoint} does not speak hello: {e}"))
 }
 
-/// What each fact reads now; none where the answer has no such thing.
-///
-/// # Errors
-/// A sentence when the endpoint does not answer.
-pub(super) async fn readings(endpoint: &str, facts: &[Fact], lanes: &Lanes) -> Result<Vec<Option<String>>, String> {
-    let _permit = lanes.fast.acquire().await;
-    let mut asked: Vec<(&str, Answer)> = Vec::new();
-    for fact in facts {
-        // Facts of one source are read from one answer.
-        if asked.iter().all(|(source, _)| *source != fact.http) {
-            let (at, path) = address(&fact.http, endpoint);
-            asked.push((&fact.http, get(at, path).await.map_err(|why| format!("{at}: {why}"))?));
-        }
-    }
-    Ok(facts.iter().map(|f| asked.iter().find(|(s, _)| *s == f.http).and_then(|(_, answer)| answer.read(&f.read))).collect())
-}
-
 /// Endpoint and path of a source; `{listen}` is the instance's own endpoint.
 pub(super) fn address<'a>(source: &'a str, endpoint: &'a str) -> (&'a str, &'a str) {
     let rest = source.strip_prefix("http://").unwrap_or(source);
@@ -89,20 +69,6 @@ pub(super) fn bare(endpoint: &str) -> &str {
 impl Answer {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
-    }
-
-    pub(super) fn read(&self, what: &Read) -> Option<String> {
-        match what {
-            Read::Body => Some(String::from_utf8_lossy(&self.body).into_owned()),
-            Read::Status => Some(self.status.to_string()),
-            Read::Header(name) => self.header(name).map(str::to_owned),
-            Read::Metric(name, labels) => metric(&String::from_utf8_lossy(&self.body), name, labels),
-            Read::Json(pointer) => {
-                let value: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
-                let value = value.pointer(pointer)?;
-                Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-            }
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     step::{Seen, Step},
 };
 
+mod answers;
 mod commit;
 mod confirm;
 pub(crate) mod discover;

@@ -22,7 +22,7 @@ use crate::{
 impl LocalHost {
     pub(super) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
-        let shifts: Vec<Shift> = steps.iter().filter_map(|s| s.shift.clone()).collect();
+        let shifts: Vec<Shift> = steps.iter().flat_map(|s| s.shifts.clone()).collect();
         for shift in &shifts {
             if !staged.contains_key(&shift.path) {
                 staged.insert(shift.path.clone(), self.stage(shift, tell)?);
@@ -30,7 +30,7 @@ impl LocalHost {
         }
         let mut judged: BTreeMap<Judged, bool> = BTreeMap::new();
         for step in steps {
-            let Some(shift) = step.shift.clone() else {
+            let Some(shift) = step.shifts.first().cloned() else {
                 if let Some(member) = step.members.iter().find(|_| strict) {
                     return Err(unjudged(member));
                 }

@@ -27,8 +27,8 @@ pub struct ScriptHost {
 
 impl ScriptHost {
     pub(super) fn commit(&mut self, steps: &mut [Step], tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
-        for step in steps.iter() {
-            let Some((shift, from)) = step.shift.as_ref().and_then(|s| Some((s, s.from.as_ref()?))) else { continue };
+        for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
+            let Some(from) = &shift.from else { continue };
             let stuck = self.stuck.get(&shift.path).is_some_and(|(forth, back)| if step.undo { *back } else { *forth });
             let now = self.files.get(&shift.path).cloned().unwrap_or_default();
             if stuck || (now != from.sha256 && now != shift.to.sha256) {

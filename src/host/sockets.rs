@@ -72,7 +72,7 @@ impl Listeners {
     ///
     /// # Errors
     /// A sentence when it listens on none, or on several.
-    pub(crate) fn of(&self, pid: i32, wanted: Option<&ListenAt>) -> Result<String, String> {
+    pub(crate) fn of(&self, pid: i32, wanted: &[ListenAt]) -> Result<String, String> {
         let process = Process::new(pid).map_err(|e| format!("sockets: {e}"))?;
         let mut mine: Vec<String> = process
             .fd()
@@ -82,7 +82,7 @@ impl Listeners {
                 FDTarget::Socket(inode) => self.0.get(&inode),
                 _ => None,
             })
-            .filter(|place| wanted.is_none_or(|w| place.is(w)))
+            .filter(|place| wanted.is_empty() || wanted.iter().any(|w| place.is(w)))
             .map(Place::url)
             .collect();
         mine.sort();
@@ -90,7 +90,7 @@ impl Listeners {
         match mine.as_slice() {
             [one] => Ok(one.clone()),
             [] if elsewhere(pid) => Err("is in another network namespace, where this host cannot ask it".into()),
-            [] if wanted.is_some() => Err("does not listen on what its group's `listen` says".into()),
+            [] if !wanted.is_empty() => Err("does not listen on what its group's `listen` says".into()),
             [] => Err("listens on no socket".into()),
             many => Err(format!("listens on {}; say which with `listen = \"tcp:PORT\"` in its group", many.join(", "))),
         }
@@ -102,7 +102,7 @@ impl Place {
         match (self, wanted) {
             (Self::Tcp(addr), ListenAt::TcpPort(port)) => addr.port() == *port,
             (Self::Tcp(addr), ListenAt::Tcp(wanted)) => addr == wanted,
-            (Self::Unix(path), ListenAt::Unix(wanted)) => path == wanted,
+            (Self::Unix(path), ListenAt::Unix(wanted)) => wanted.matches_path(path),
             _ => false,
         }
     }
@@ -176,9 +176,9 @@ mod tests {
         let _unix = std::os::unix::net::UnixListener::bind(&unix).unwrap();
         let listeners = Listeners::read().unwrap();
         let port = tcp.local_addr().unwrap().port();
-        assert_eq!(listeners.of(pid, Some(&ListenAt::TcpPort(port))).unwrap(), format!("http://127.0.0.1:{port}/"));
-        assert_eq!(listeners.of(pid, Some(&ListenAt::Tcp(six.local_addr().unwrap()))).unwrap(), format!("http://{}/", six.local_addr().unwrap()));
-        assert_eq!(listeners.of(pid, Some(&ListenAt::Unix(unix.clone()))).unwrap(), format!("unix:{}", unix.display()));
-        assert!(listeners.of(pid, None).unwrap_err().contains("say which"));
+        assert_eq!(listeners.of(pid, &[ListenAt::TcpPort(port)]).unwrap(), format!("http://127.0.0.1:{port}/"));
+        assert_eq!(listeners.of(pid, &[ListenAt::Tcp(six.local_addr().unwrap())]).unwrap(), format!("http://{}/", six.local_addr().unwrap()));
+        assert_eq!(listeners.of(pid, &[format!("unix:{}", unix.display()).parse().unwrap()]).unwrap(), format!("unix:{}", unix.display()));
+        assert!(listeners.of(pid, &[]).unwrap_err().contains("say which"));
     }
 }

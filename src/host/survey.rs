@@ -7,11 +7,13 @@ use crate::{
     fact::Fact,
     fleet::{Group, Reloads, Speaks},
     host::{
-        Held, LocalHost, Look, discover,
+        Held, LocalHost, Look,
+        answers::readings,
+        discover,
         discover::{Found, Scan},
         guard,
         hangup::permitted,
-        http::{Lanes, readings, told},
+        http::{Lanes, told},
         install::{InstallError, Target},
         lock::{self, LockError},
         sockets::Listeners,
@@ -47,7 +49,7 @@ impl LocalHost {
         for (path, held) in &self.targets {
             match held.target.read() {
                 Ok(disk) => {
-                    let reader = seen.members.iter().find(|m| m.instance.target.as_ref() == Some(path));
+                    let reader = seen.members.iter().find(|m| m.instance.targets.contains(path));
                     let secret = reader.and_then(|m| m.group.secret).unwrap_or(!held.target.is_public());
                     seen.targets.insert(path.clone(), SeenTarget { disk, secret });
                 }
@@ -61,8 +63,8 @@ impl LocalHost {
     async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
         let mut kept = Vec::new();
         for (group, mut f) in found {
-            match discover::config_of(&f, &group) {
-                Ok(path) => f.config = path,
+            match discover::configs_of(&f, &group) {
+                Ok(paths) => f.configs = paths,
                 Err(why) => {
                     seen.refused.push(refused(f.instance(&group.name), why));
                     continue;
@@ -70,7 +72,7 @@ impl LocalHost {
             }
             kept.push((group, f));
         }
-        for path in kept.iter().filter_map(|(_, f)| f.config.clone()) {
+        for path in kept.iter().flat_map(|(_, f)| f.configs.clone()) {
             let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
             if !self.dirs.contains_key(&dir) {
                 match lock::open(&dir, look.lock).await {
@@ -123,11 +125,20 @@ async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, 
     // Without anything to see, an endpoint is not needed.
     let asked = group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty();
     if asked {
-        let endpoint = f.endpoint.clone().map_or_else(|| listeners.of(f.pid, group.listen.as_ref()), Ok);
+        let endpoint = f.endpoint.clone().map_or_else(|| listeners.of(f.pid, &group.listen), Ok);
         instance.endpoint = endpoint.map_err(|why| no(&instance, why))?;
     }
     guards(&group, f.pid, timeout).await.map_err(|why| no(&instance, why))?;
-    let mut member = Member { instance, group: group.clone(), timeout, seq: 0, restart_only: Default::default(), baseline: Vec::new(), rejected: Vec::new() };
+    let mut member = Member {
+        instance,
+        group: group.clone(),
+        args: f.args.clone(),
+        timeout,
+        seq: 0,
+        restart_only: Default::default(),
+        baseline: Vec::new(),
+        rejected: Vec::new(),
+    };
     if asked {
         ask(&mut member, lanes).await.map_err(|why| no(&member.instance, why))?;
     }
@@ -168,7 +179,7 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
             return Ok(());
         }
     }
-    member.baseline = readings(&i.endpoint, &group.confirm, lanes).await?;
-    member.rejected = readings(&i.endpoint, &group.reject, lanes).await?;
+    member.baseline = readings(i, &group.confirm, lanes).await.map_err(|why| format!("{}: {why}", i.endpoint))?;
+    member.rejected = readings(i, &group.reject, lanes).await.map_err(|why| format!("{}: {why}", i.endpoint))?;
     Ok(())
 }

@@ -93,7 +93,8 @@ impl Summary {
         for i in &self.instances {
             let validated = if i.validated { "validated" } else { "not validated" };
             let what = if i.state == State::Unchanged { "runs it already, no signal" } else { "would be signalled" };
-            let target = i.target.as_ref().map_or(String::new(), |t| format!(" reads {}", t.display()));
+            let targets: Vec<String> = i.targets.iter().map(|t| t.display().to_string()).collect();
+            let target = if targets.is_empty() { String::new() } else { format!(" reads {}", targets.join(", ")) };
             text += &format!("wave {}: {} pid {} {}{target}: {what}, {validated}\n", i.wave, i.group, i.pid, i.endpoint);
         }
         text
