@@ -14,7 +14,8 @@ use crate::{
     check::{self, CheckError},
     config::Listen,
     event::Verdict,
-    fleet::{self, Count, Fleet, FleetError},
+    fault,
+    fleet::{self, Count, Fleet, FleetError, KINDS},
     host::user::Person,
     report::Output,
     serve, status,
@@ -48,6 +49,11 @@ enum Command {
         groups: String,
         #[arg(last = true, required = true)]
         argv: Vec<String>,
+    },
+    /// The daemons that hello knows; with a name, what it knows as a group to be copied into fleet.toml and changed.
+    Kinds {
+        /// One of them.
+        name: Option<String>,
     },
     /// Which processes do not run the config on their disk or would not survive a reload: exit 0 when all agree, 7 when not. Reads only.
     Status(StatusArgs),
@@ -157,6 +163,7 @@ pub fn main(hangups: UnixStream) -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
+        Command::Kinds { name } => kinds(name.as_deref()),
         Command::RunAs { uid, gid, groups, argv } => {
             let person = Person { uid, gid, groups: groups.split(',').filter_map(|g| g.parse().ok()).collect() };
             let why = person.become_command(&argv);
@@ -208,6 +215,21 @@ fn serve(args: ServeArgs, hangups: UnixStream) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(1, &e.to_string()),
     }
+}
+
+fn kinds(name: Option<&str>) -> ExitCode {
+    let text = match name {
+        None => KINDS.iter().map(|kind| format!("{}\n", kind.about())).collect(),
+        Some(name) => match KINDS.iter().find(|kind| kind.name == name) {
+            Some(kind) => kind.as_group(),
+            None => {
+                let hint = fault::likely(name, KINDS.iter().map(|kind| kind.name)).unwrap_or_default();
+                return fail(Verdict::Usage.exit(), &format!("no kind `{name}`; {hint}"));
+            }
+        },
+    };
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 fn check(file: &std::path::Path) -> ExitCode {

@@ -7,12 +7,12 @@ use serde::{Serialize, Serializer};
 /// Which processes: everything that is given must hold.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Match {
-    /// Glob over the executable's file name, or over its path where it holds a `/`.
-    #[serde(serialize_with = "as_written")]
-    pub exe: Option<glob::Pattern>,
-    /// Glob over the script that an interpreter runs: its first argument that is no option (a `-m MODULE` counts), by file name or path as `exe`.
-    #[serde(serialize_with = "as_written")]
-    pub script: Option<glob::Pattern>,
+    /// Globs, of which one must fit the executable's file name, or its path where the glob holds a `/`.
+    #[serde(serialize_with = "any_as_written")]
+    pub exe: Vec<glob::Pattern>,
+    /// Globs over the script that an interpreter runs: its first argument that is no option (a `-m MODULE` counts), by file name or path as `exe`.
+    #[serde(serialize_with = "any_as_written")]
+    pub script: Vec<glob::Pattern>,
     /// Of each entry one glob must fit an argument; a command line that was rewritten into one string counts by its words.
     #[serde(serialize_with = "all_as_written")]
     pub args: Vec<Vec<glob::Pattern>>,
@@ -35,6 +35,10 @@ fn as_written<S: Serializer>(pattern: &Option<glob::Pattern>, to: S) -> Result<S
     pattern.as_ref().map(glob::Pattern::as_str).serialize(to)
 }
 
+fn any_as_written<S: Serializer>(patterns: &[glob::Pattern], to: S) -> Result<S::Ok, S::Error> {
+    patterns.iter().map(glob::Pattern::as_str).collect::<Vec<_>>().serialize(to)
+}
+
 fn all_as_written<S: Serializer>(patterns: &[Vec<glob::Pattern>], to: S) -> Result<S::Ok, S::Error> {
     patterns.iter().map(|any| any.iter().map(glob::Pattern::as_str).collect::<Vec<_>>()).collect::<Vec<_>>().serialize(to)
 }
@@ -44,18 +48,17 @@ impl Match {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self { exe, script, args, user, cgroup, unit, pid_file, port, listens } = self;
-        let patterns = exe.is_none() && script.is_none() && args.is_empty() && cgroup.is_none();
+        let patterns = exe.is_empty() && script.is_empty() && args.is_empty() && cgroup.is_none();
         patterns && user.is_none() && unit.is_none() && pid_file.is_none() && port.is_none() && listens.is_none()
     }
 
     /// Whether `exe`, as `/proc/PID/exe` says, is the wanted executable.
     #[must_use]
     pub fn has_exe(&self, exe: &Path) -> bool {
-        self.exe.as_ref().is_none_or(|pattern| {
-            // The kernel marks a replaced executable; the process is the same program all the same.
-            let text = exe.to_string_lossy();
-            fits(pattern, text.strip_suffix(" (deleted)").unwrap_or(&text))
-        })
+        // The kernel marks a replaced executable; the process is the same program all the same.
+        let text = exe.to_string_lossy();
+        let path = text.strip_suffix(" (deleted)").unwrap_or(&text);
+        self.exe.is_empty() || self.exe.iter().any(|pattern| fits(pattern, path))
     }
 
     /// Whether a process's arguments (without its own name) hold every wanted one.

@@ -99,6 +99,8 @@ pub struct Group {
     pub needs_restart: Vec<Place>,
     /// A command that names, one a line, the keys of the config that need a restart.
     pub restart_keys: Vec<String>,
+    /// A command that prints the value that `{candidate}` gives to `{key}`: the same value as now needs no restart.
+    pub restart_value: Vec<String>,
     /// Whether the config must not be shown; none when its mode decides.
     pub secret: Option<bool>,
     /// The validator's argv, with placeholders to fill in.
@@ -375,6 +377,19 @@ mod tests {
         let group = &parse("version = 1\n[[group]]\nname = \"a\"\nmatch = { exe = \"a\" }\nconfirm = []\n").unwrap().groups[0];
         assert!(group.confirm.is_empty() && group.config.is_empty() && group.reloads == Reloads::No);
         assert!(Fleet::of_kind("helo").unwrap_err().to_string().contains("`hello`"));
+    }
+
+    #[test]
+    fn every_kind_is_a_group_and_says_what_its_daemon_does() {
+        for kind in KINDS {
+            let group = Fleet::of_kind(kind.name).unwrap().groups.remove(0);
+            assert!(group.reloads == Reloads::Yes && !group.config.is_empty(), "{}", kind.name);
+            assert!(kind.about().len() > 20 && kind.about().starts_with(kind.name), "{}: {}", kind.name, kind.about());
+            // Copied into a fleet.toml, it is the same group.
+            let copied = Fleet::parse(format!("version = 1\n\n{}", kind.as_group()).as_bytes(), Path::new("fleet.toml")).unwrap().groups.remove(0);
+            let plain = |g: &Group| serde_json::to_value(Group { kind: None, ..g.clone() }).unwrap();
+            assert_eq!(plain(&copied), plain(&group), "{}", kind.name);
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ struct RawGroup {
     source: Option<Spanned<String>>,
     needs_restart: Option<Spanned<Value>>,
     restart_keys: Option<Vec<String>>,
+    restart_value: Option<Vec<String>>,
     secret: Option<bool>,
     validate: Option<Vec<String>>,
     on_bad_config: Option<OnBad>,
@@ -54,8 +55,8 @@ struct RawGroup {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawMatch {
-    exe: Option<String>,
-    script: Option<String>,
+    exe: Option<Value>,
+    script: Option<Value>,
     #[serde(default)]
     args: Vec<Value>,
     user: Option<String>,
@@ -158,6 +159,7 @@ fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
         source: raw.source.or(base.source).map(source).transpose()?,
         needs_restart: all(raw.needs_restart.or(base.needs_restart))?,
         restart_keys: raw.restart_keys.or(base.restart_keys).unwrap_or_default(),
+        restart_value: raw.restart_value.or(base.restart_value).unwrap_or_default(),
         on_bad_config: raw.on_bad_config.or(base.on_bad_config).unwrap_or(OnBad::Keeps),
         revive,
         secret: raw.secret.or(base.secret),
@@ -186,20 +188,20 @@ fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
     let (at, raw) = (raw.span(), raw.into_inner());
     let pattern = |key: &str, text: &str| glob::Pattern::new(text).map_err(|e| wrong(at.clone(), format!("{key} = {text:?}: {e}")));
     let one = |key: &str, text: Option<String>| text.map(|text| pattern(key, &text)).transpose();
-    let any = |value: &Value| -> Result<Vec<glob::Pattern>, Wrong> {
+    let any = |key: &str, value: &Value| -> Result<Vec<glob::Pattern>, Wrong> {
         let texts = match value {
             Value::String(one) => Some(vec![one.as_str()]),
             Value::Array(all) if !all.is_empty() => all.iter().map(Value::as_str).collect(),
             _ => None,
         };
-        let texts = texts.ok_or_else(|| wrong(at.clone(), "args is a list of strings, or of lists of strings of which one must be there"))?;
-        texts.into_iter().map(|text| pattern("args", text)).collect()
+        let texts = texts.ok_or_else(|| wrong(at.clone(), format!("{key}: neither a string nor a list of strings of which one must fit")))?;
+        texts.into_iter().map(|text| pattern(key, text)).collect()
     };
     let listens = raw.listens.map(|text| text.parse().map_err(|why: String| wrong(at.clone(), why))).transpose()?;
     let matching = Match {
-        exe: one("exe", raw.exe)?,
-        script: one("script", raw.script)?,
-        args: raw.args.iter().map(any).collect::<Result<_, _>>()?,
+        exe: raw.exe.map_or(Ok(Vec::new()), |v| any("exe", &v))?,
+        script: raw.script.map_or(Ok(Vec::new()), |v| any("script", &v))?,
+        args: raw.args.iter().map(|v| any("args", v)).collect::<Result<_, _>>()?,
         user: raw.user,
         cgroup: one("cgroup", raw.cgroup)?,
         unit: raw.unit,
