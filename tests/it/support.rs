@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
         atomic::{AtomicU32, Ordering},
@@ -87,7 +87,7 @@ impl Fleet {
         self.servers.last_mut().unwrap().1 = url.trim().to_owned();
     }
 
-    pub(crate) fn exe(&self) -> &std::path::Path {
+    pub(crate) fn exe(&self) -> &Path {
         &self.exe
     }
 
@@ -96,11 +96,7 @@ impl Fleet {
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        std::fs::write(&path, text).unwrap();
-        // The umask of whoever runs the tests must not decide whether a fleet.toml is trusted.
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        path
+        write(&self.path(name), text)
     }
 
     pub(crate) fn text(&self) -> String {
@@ -149,7 +145,7 @@ impl Fleet {
 }
 
 impl Said {
-    fn of(command: &mut Command) -> Self {
+    pub(crate) fn of(command: &mut Command) -> Self {
         let output = output(command);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         Self { code: output.status.code().unwrap(), json: serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr }
@@ -176,15 +172,28 @@ impl Drop for Fleet {
     }
 }
 
+pub(crate) fn write(path: &Path, text: &str) -> PathBuf {
+    std::fs::write(path, text).unwrap();
+    // The umask of whoever runs the tests must not decide whether a fleet.toml is trusted.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    path.to_owned()
+}
+
+/// The head in lower case, and the body.
 pub(crate) fn get(url: &str, path: &str) -> (String, String) {
+    try_get(url, path).unwrap()
+}
+
+/// As `get`, of a server that may not be there yet.
+pub(crate) fn try_get(url: &str, path: &str) -> std::io::Result<(String, String)> {
     let address = url.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(20)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(20))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.to_lowercase(), body.to_owned())
+    stream.read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok((head.to_lowercase(), body.to_owned()))
 }
 
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {

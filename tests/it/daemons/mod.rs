@@ -1,0 +1,216 @@
+//! Real daemons from Debian's packages, each in a folder of its own, killed by pid when its test ends.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use crate::support::{Said, write};
+
+mod services;
+mod web;
+
+/// Where programs are that the PATH of whoever runs the tests may not name.
+const MORE: &[&str] = &["/usr/local/sbin", "/usr/sbin", "/sbin"];
+/// For what was killed to be gone.
+const GONE: Duration = Duration::from_secs(10);
+
+/// One daemon in the foreground. Its command line names a file in `dir`: so a test's group matches it and no other test's.
+pub(crate) struct Daemon {
+    pub(crate) dir: TempDir,
+    child: Child,
+    /// Whatever was once below it, as pid and start time: it may have left the process group, or outlived its parent.
+    below: RefCell<BTreeSet<(i32, u64)>>,
+}
+
+impl Daemon {
+    /// Starts it in a process group of its own and in `dir`; what it says goes to `log` there.
+    pub(crate) fn spawn(dir: TempDir, command: &mut Command) -> Self {
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = command
+            .current_dir(dir.path())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        Self { dir, child, below: RefCell::default() }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// False also for one that ended and was not waited for: its pid stays its own until it is dropped.
+    pub(crate) fn runs(&self) -> bool {
+        started(self.pid()).is_some()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        write(&self.path(name), text)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.path("log")).unwrap()).into_owned()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// The pids of its own children, each a process that has not ended, in rising order.
+    pub(crate) fn children(&self) -> Vec<i32> {
+        self.remember();
+        children(self.pid())
+    }
+
+    /// `hello broadcast` with the folder's `fleet.toml`.
+    pub(crate) fn broadcast(&self, args: &[&str]) -> Said {
+        Said::of(self.hello("broadcast").arg("--state").arg(self.path("state")).args(args))
+    }
+
+    /// `hello status` with the folder's `fleet.toml`.
+    pub(crate) fn status(&self) -> Said {
+        Said::of(&mut self.hello("status"))
+    }
+
+    fn hello(&self, command: &str) -> Command {
+        let mut hello = Command::new(env!("CARGO_BIN_EXE_hello"));
+        hello.args([command, "-o", "json", "--fleet"]).arg(self.path("fleet.toml"));
+        hello
+    }
+
+    fn remember(&self) {
+        let mut next = vec![self.pid()];
+        while let Some(pid) = next.pop() {
+            let found = children(pid);
+            self.below.borrow_mut().extend(found.iter().filter_map(|pid| Some((*pid, started(*pid)?))));
+            next.extend(found);
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.remember();
+        // Not waited for yet, so neither the pid nor the group can be another's.
+        let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let deadline = Instant::now() + GONE;
+        for (pid, since) in self.below.take() {
+            while started(pid) == Some(since) && Instant::now() < deadline {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+}
+
+/// Whether the program is on this machine; under `CI=true` it must be.
+pub(crate) fn need(name: &str) -> bool {
+    if program(name).is_some() {
+        return true;
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "`{name}` is missing, and CI=true: tests/run installs it");
+    eprintln!("skipped: `{name}` is missing");
+    false
+}
+
+/// Where the program is, by its absolute path.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let postgres = glob::glob("/usr/lib/postgresql/*/bin").unwrap().filter_map(Result::ok);
+    let is_program = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    std::env::split_paths(&path).chain(MORE.iter().map(PathBuf::from)).chain(postgres).map(|dir| dir.join(name)).find(is_program)
+}
+
+/// A command of a program that `need` found.
+pub(crate) fn command(name: &str) -> Command {
+    Command::new(program(name).unwrap_or_else(|| panic!("no `{name}`")))
+}
+
+/// A folder that daemons of other users may read.
+pub(crate) fn folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+/// A port of loopback on which nothing listens, given once. It lies below the ports that the kernel gives to
+/// connections, so that no client of a parallel test sits on it when its daemon starts.
+pub(crate) fn free_port() -> u16 {
+    const RANGE: std::ops::Range<u16> = 12_000..32_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let many = u32::from(RANGE.end - RANGE.start);
+    // Two test processes at once start far apart.
+    let first = std::process::id() % many * 211;
+    for _ in RANGE {
+        let port = RANGE.start + u16::try_from((first + u32::from(NEXT.fetch_add(1, Ordering::Relaxed))) % many).unwrap();
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port in {RANGE:?}")
+}
+
+/// The pids of the children of a process, each one that has not ended, in rising order.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    let tasks = glob::glob(&format!("/proc/{pid}/task/*/children")).unwrap().filter_map(Result::ok);
+    let lists: Vec<String> = tasks.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+    let mut all: Vec<i32> =
+        lists.iter().flat_map(|list| list.split_whitespace()).map(|pid| pid.parse().unwrap()).filter(|pid| started(*pid).is_some()).collect();
+    all.sort_unstable();
+    all
+}
+
+/// When a process started, in clock ticks since boot; none for one that has ended, waited for or not.
+pub(crate) fn started(pid: i32) -> Option<u64> {
+    let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
+    (!matches!(stat.state, 'Z' | 'X')).then_some(stat.starttime)
+}
+
+/// The inodes of the TCP sockets (v4) on which this one process listens.
+pub(crate) fn listening(pid: i32) -> BTreeSet<u64> {
+    use procfs::{net::TcpState, process::FDTarget};
+    let Ok(fds) = procfs::process::Process::new(pid).and_then(|p| p.fd()) else { return BTreeSet::new() };
+    let held: BTreeSet<u64> = fds.flatten().filter_map(|fd| if let FDTarget::Socket(inode) = fd.target { Some(inode) } else { None }).collect();
+    // Read after the descriptors, which name also sockets that are closed meanwhile.
+    let all: BTreeSet<u64> = procfs::net::tcp().unwrap().into_iter().filter(|s| s.state == TcpState::Listen).map(|s| s.inode).collect();
+    held.intersection(&all).copied().collect()
+}
+
+/// The words of a process's command line or title.
+pub(crate) fn words(pid: i32) -> Vec<String> {
+    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&raw).split(['\0', ' ']).filter(|w| !w.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_dropped_daemon_leaves_nothing_behind() {
+    let script = "setsid sleep 600 & sleep 600 & exec sleep 600";
+    let daemon = Daemon::spawn(folder(), Command::new("sh").args(["-c", script]));
+    crate::support::until("all three run", || daemon.children().iter().filter(|pid| words(**pid) == ["sleep", "600"]).count() == 2);
+    let all: Vec<(i32, u64)> = daemon.children().into_iter().chain([daemon.pid()]).map(|pid| (pid, started(pid).unwrap())).collect();
+    let dir = daemon.dir.path().to_owned();
+    drop(daemon);
+    assert!(all.len() == 3 && all.iter().all(|(pid, since)| started(*pid) != Some(*since)), "{all:?}");
+    assert!(!dir.exists());
+}

@@ -1,0 +1,418 @@
+//! Services that tell over HTTP, SQL or DNS what they run, and programs that do not reload at all.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpStream, UdpSocket},
+    process::Command,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, User, geteuid},
+};
+use serde_json::Value;
+
+use super::{Daemon, command, folder, free_port, need};
+use crate::support::{until, write};
+
+/// For one answer.
+const ANSWER: Duration = Duration::from_secs(20);
+/// The longest answer that is read, in bytes.
+const LONGEST: u64 = 4 << 20;
+
+/// A daemon, and the port of loopback on which it tells its state.
+pub(crate) struct Service {
+    pub(crate) daemon: Daemon,
+    pub(crate) port: u16,
+}
+
+impl Service {
+    /// Waits until it answers; fails with its log when it ends before that.
+    fn start(daemon: Daemon, port: u16, mut answers: impl FnMut(&Self) -> bool) -> Self {
+        let service = Self { daemon, port };
+        until("it answers", || {
+            let runs = service.daemon.runs();
+            let there = answers(&service);
+            assert!(there || runs, "it ended: {}", service.daemon.log());
+            there
+        });
+        service
+    }
+
+    fn connect(&self) -> Option<TcpStream> {
+        let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], self.port).into(), ANSWER).ok()?;
+        stream.set_read_timeout(Some(ANSWER)).ok()?;
+        Some(stream)
+    }
+
+    /// The body of an answer of status 200; none also while nothing listens yet.
+    pub(crate) fn get(&self, path: &str) -> Option<String> {
+        let mut stream = self.connect()?;
+        // In HTTP/1.1 a Go server sends a long answer in chunks.
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.take(LONGEST).read_to_string(&mut text).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        (head.split(' ').nth(1)? == "200").then(|| body.to_owned())
+    }
+
+    /// A value of the JSON that a path answers.
+    pub(crate) fn json(&self, path: &str, pointer: &str) -> Option<Value> {
+        serde_json::from_str::<Value>(&self.get(path)?).ok()?.pointer(pointer).cloned()
+    }
+
+    /// A metric without labels.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        self.get("/metrics")?.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+}
+
+/// Prometheus; `prometheus.yml` scrapes nothing, every 15 s.
+pub(crate) fn prometheus() -> Option<Service> {
+    let there = need("prometheus") && need("promtool");
+    there.then(|| {
+        let (dir, port) = (folder(), free_port());
+        let config = write(&dir.path().join("prometheus.yml"), "global:\n  scrape_interval: 15s\n");
+        let mut command = command("prometheus");
+        command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        Service::start(Daemon::spawn(dir, &mut command), port, |s| s.get("/-/ready").is_some())
+    })
+}
+
+/// Alertmanager, in no cluster; `alertmanager.yml` has one receiver without a target, and a `group_wait` of 30 s.
+pub(crate) fn alertmanager() -> Option<Service> {
+    let there = need("prometheus-alertmanager") && need("amtool");
+    there.then(|| {
+        let (dir, port) = (folder(), free_port());
+        let text = "route:\n  receiver: nobody\n  group_wait: 30s\nreceivers:\n- name: nobody\n";
+        let config = write(&dir.path().join("alertmanager.yml"), text);
+        let mut command = command("prometheus-alertmanager");
+        command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.path={}", dir.path().join("data").display()));
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg("--cluster.listen-address=");
+        Service::start(Daemon::spawn(dir, &mut command), port, |s| s.get("/-/ready").is_some())
+    })
+}
+
+/// nats-server; `nats.conf` has a `max_payload` of 1 MiB. The port is that of its monitor: clients are served on another.
+pub(crate) fn nats() -> Option<Service> {
+    need("nats-server").then(|| {
+        let (dir, port) = (folder(), free_port());
+        let text = format!("listen: \"127.0.0.1:{}\"\nhttp: \"127.0.0.1:{port}\"\nmax_payload: 1048576\n", free_port());
+        let config = write(&dir.path().join("nats.conf"), &text);
+        Service::start(Daemon::spawn(dir, command("nats-server").arg("-c").arg(config)), port, |s| s.get("/varz").is_some())
+    })
+}
+
+/// dnsmasq; `hosts` has `a.test` at 192.0.2.1, and `dnsmasq.conf` has `conf.test` at 192.0.2.50. No other name is known.
+pub(crate) fn dnsmasq() -> Option<Service> {
+    let there = need("dnsmasq") && need("dig");
+    there.then(|| {
+        // It is asked over UDP.
+        let (dir, port) = (folder(), std::iter::repeat_with(free_port).find(|p| UdpSocket::bind(("127.0.0.1", *p)).is_ok()).unwrap());
+        let config = write(&dir.path().join("dnsmasq.conf"), "no-resolv\nno-hosts\naddress=/conf.test/192.0.2.50\n");
+        let hosts = write(&dir.path().join("hosts"), "192.0.2.1 a.test\n");
+        let mut command = command("dnsmasq");
+        command.arg("-C").arg(config).arg("-H").arg(hosts).arg(format!("--port={port}"));
+        command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--keep-in-foreground", "--log-facility=-", "--user=root", "--pid-file="]);
+        Service::start(Daemon::spawn(dir, &mut command), port, |s| address(s, "a.test") == "192.0.2.1")
+    })
+}
+
+/// What dnsmasq answers for a name: empty for one that it does not know.
+pub(crate) fn address(dnsmasq: &Service, name: &str) -> String {
+    let output = command("dig").args(["+short", "+tries=1", "+time=5", "@127.0.0.1", "-p"]).arg(dnsmasq.port.to_string()).arg(name).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// rsyslog; `rsyslog.conf` takes lines over TCP and writes their text to `out`.
+pub(crate) fn rsyslog() -> Option<Service> {
+    need("rsyslogd").then(|| {
+        let (dir, port) = (folder(), free_port());
+        let text = format!(
+            "module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")\n\
+             template(name=\"text\" type=\"string\" string=\"%msg%\\n\")\naction(type=\"omfile\" file=\"{}\" template=\"text\")\n",
+            dir.path().join("out").display()
+        );
+        let config = write(&dir.path().join("rsyslog.conf"), &text);
+        let pid_file = dir.path().join("pid");
+        let mut command = command("rsyslogd");
+        command.arg("-n").arg("-f").arg(config).arg("-i").arg(pid_file);
+        Service::start(Daemon::spawn(dir, &mut command), port, |s| s.connect().is_some())
+    })
+}
+
+/// Gives rsyslog one line.
+pub(crate) fn log_line(rsyslog: &Service, text: &str) {
+    writeln!(rsyslog.connect().unwrap(), "<13>test: {text}").unwrap();
+}
+
+/// redis-server, which ignores the signal.
+pub(crate) fn redis() -> Option<Service> {
+    need("redis-server").then(|| {
+        let (dir, port) = (folder(), free_port());
+        let mut command = command("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--port"]).arg(port.to_string());
+        Service::start(Daemon::spawn(dir, &mut command), port, pong)
+    })
+}
+
+/// Whether redis-server answers.
+pub(crate) fn pong(redis: &Service) -> bool {
+    let answer = || {
+        let mut stream = redis.connect()?;
+        stream.write_all(b"PING\r\n").ok()?;
+        let mut line = String::new();
+        BufReader::new(stream.take(LONGEST)).read_line(&mut line).ok()?;
+        Some(line)
+    };
+    answer().is_some_and(|line| line == "+PONG\r\n")
+}
+
+/// An HTTP server in Go that does nothing about the signal: the runtime of the language catches it and lets it kill.
+pub(crate) fn plain_go() -> Option<Service> {
+    need("prometheus-node-exporter").then(|| {
+        let (dir, port) = (folder(), free_port());
+        let mut command = unguarded("prometheus-node-exporter");
+        command.arg("--collector.disable-defaults").arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        Service::start(Daemon::spawn(dir, &mut command), port, |s| s.get("/").is_some())
+    })
+}
+
+/// `sleep`, which has no handler. Its argument is that of no other test.
+pub(crate) fn sleep() -> Daemon {
+    let sleep = Daemon::spawn(folder(), unguarded("sleep").arg(format!("600.{}", free_port())));
+    until("it sleeps", || std::fs::read_link(format!("/proc/{}/exe", sleep.pid())).is_ok_and(|exe| exe.ends_with("sleep")));
+    sleep
+}
+
+/// A program that dies of the signal also where the tests run under `nohup`.
+fn unguarded(name: &str) -> Command {
+    let mut wrapped = command("env");
+    wrapped.arg("--default-signal=HUP").arg(command(name).get_program());
+    wrapped
+}
+
+/// PostgreSQL on a new cluster, with `postgresql.conf` in the folder and not in the cluster: who runs the tests owns it, as `hello` asks.
+/// `work_mem` is 4 MB and `max_connections` 20. Everything of it that has a user is the user `postgres` where the tests are root.
+pub(crate) struct Postgres {
+    pub(crate) daemon: Daemon,
+    pub(crate) port: u16,
+}
+
+impl Postgres {
+    pub(crate) fn start() -> Option<Self> {
+        let there = ["postgres", "initdb", "psql", "setpriv"].into_iter().all(need);
+        there.then(|| {
+            let (dir, port) = (folder(), free_port());
+            let (data, run) = (dir.path().join("data"), dir.path().join("run"));
+            for path in [&data, &run] {
+                std::fs::create_dir(path).unwrap();
+                if let Some(user) = postgres_user() {
+                    std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+                }
+            }
+            let mut initdb = as_postgres("initdb");
+            initdb.args(["--auth=peer", "--no-sync", "--locale=C", "--encoding=UTF8", "--wal-segsize=1", "--pgdata"]).arg(&data);
+            let output = initdb.current_dir(dir.path()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let text = format!(
+                "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\nshared_buffers = 16MB\n\
+                 max_connections = 20\nwork_mem = 4MB\n",
+                run.display()
+            );
+            let config = write(&dir.path().join("postgresql.conf"), &text);
+            let mut postgres = as_postgres("postgres");
+            postgres.arg("-D").arg(data).arg("-c").arg(format!("config_file={}", config.display()));
+            let postgres = Self { daemon: Daemon::spawn(dir, &mut postgres), port };
+            until("it answers", || {
+                assert!(postgres.daemon.runs(), "it ended: {}", postgres.daemon.log());
+                postgres.sql("select 1").is_some()
+            });
+            postgres
+        })
+    }
+
+    /// What a query gives over a new connection: a line per row, `|` between columns; none when it failed.
+    pub(crate) fn sql(&self, query: &str) -> Option<String> {
+        let mut psql = as_postgres("psql");
+        psql.args(["-XAtq", "-d", "postgres", "-h"]).arg(self.daemon.path("run")).arg("-p").arg(self.port.to_string()).args(["-c", query]);
+        let output = psql.env("PGCONNECT_TIMEOUT", "20").current_dir(self.daemon.dir.path()).output().unwrap();
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// When it last read its config, in seconds since the epoch, to the microsecond.
+    pub(crate) fn loaded(&self) -> f64 {
+        self.sql("select extract(epoch from pg_conf_load_time())").unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Postgres {
+    /// It gives its shared memory back only when it is told to end, and one that is stopped does not hear it.
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.daemon.pid());
+        let _ = kill(pid, Signal::SIGQUIT);
+        let _ = kill(pid, Signal::SIGCONT);
+        let deadline = std::time::Instant::now() + ANSWER;
+        while self.daemon.runs() && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// As whom PostgreSQL runs, since it refuses root.
+fn postgres_user() -> Option<User> {
+    geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("its package makes the user"))
+}
+
+fn as_postgres(name: &str) -> Command {
+    let program = command(name);
+    let Some(user) = postgres_user() else { return program };
+    let mut wrapped = command("setpriv");
+    wrapped.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups", "--"]).arg(program.get_program());
+    wrapped
+}
+
+/// Whether a process catches SIGHUP, and whether it ignores it.
+fn masks(pid: i32) -> (bool, bool) {
+    let status = procfs::process::Process::new(pid).unwrap().status().unwrap();
+    (status.sigcgt & 1 == 1, status.sigign & 1 == 1)
+}
+
+#[test]
+fn prometheus_tells_every_reload_and_every_refusal() {
+    let Some(prometheus) = prometheus() else { return };
+    let runs =
+        |interval: &str| prometheus.json("/api/v1/status/config", "/data/yaml").unwrap().as_str().unwrap().contains(&format!("scrape_interval: {interval}\n"));
+    let loaded = || prometheus.metric("prometheus_config_last_reload_success_timestamp_seconds").unwrap();
+    let successful = || prometheus.metric("prometheus_config_last_reload_successful").unwrap() == 1.0;
+    let before = loaded();
+    assert!(successful() && runs("15s"));
+    prometheus.daemon.write("prometheus.yml", "global:\n  scrape_interval: 20s\n");
+    prometheus.daemon.signal(Signal::SIGHUP);
+    until("it has reloaded", || loaded() > before && successful());
+    assert!(runs("20s"));
+    // It passes promtool, which does not open the file, and cannot be applied.
+    prometheus.daemon.write("ca.pem", "no certificate\n");
+    let bad = "global:\n  scrape_interval: 25s\nalerting:\n  alertmanagers:\n  - scheme: https\n    tls_config: { ca_file: ca.pem }\n";
+    let before = loaded();
+    let path = prometheus.daemon.write("prometheus.yml", bad);
+    assert!(command("promtool").args(["check", "config"]).arg(path).output().unwrap().status.success());
+    prometheus.daemon.signal(Signal::SIGHUP);
+    until("it has refused", || !successful());
+    assert_eq!(loaded(), before);
+    prometheus.daemon.write("prometheus.yml", "global:\n  scrape_interval: 20s\n");
+    prometheus.daemon.signal(Signal::SIGHUP);
+    until("it runs the old config again", || loaded() > before && successful());
+    assert!(runs("20s"));
+}
+
+#[test]
+fn alertmanager_tells_every_reload_and_every_refusal() {
+    let Some(alertmanager) = alertmanager() else { return };
+    let metric = |name: &str| alertmanager.metric(&format!("alertmanager_config_{name}")).unwrap();
+    let loaded = || metric("last_reload_success_timestamp_seconds");
+    let successful = || metric("last_reload_successful") == 1.0;
+    let good = std::fs::read_to_string(alertmanager.daemon.path("alertmanager.yml")).unwrap();
+    let (before, hash) = (loaded(), metric("hash"));
+    // It passes amtool, which does not open the file, and cannot be applied.
+    alertmanager.daemon.write("ca.pem", "no certificate\n");
+    let bad = format!("{good}  webhook_configs:\n  - url: http://127.0.0.1:1/\n    http_config: {{ tls_config: {{ ca_file: ca.pem }} }}\n");
+    let path = alertmanager.daemon.write("alertmanager.yml", &bad);
+    assert!(command("amtool").arg("check-config").arg(path).output().unwrap().status.success());
+    alertmanager.daemon.signal(Signal::SIGHUP);
+    until("it has refused", || !successful());
+    assert_eq!((loaded(), metric("hash")), (before, hash));
+    alertmanager.daemon.write("alertmanager.yml", &good.replace("30s", "20s"));
+    alertmanager.daemon.signal(Signal::SIGHUP);
+    until("it has reloaded", || loaded() > before && successful());
+    let runs = alertmanager.json("/api/v2/status", "/config/original").unwrap();
+    assert!(runs.as_str().unwrap().contains("group_wait: 20s\n") && metric("hash") != hash, "{runs}");
+}
+
+#[test]
+fn nats_tells_when_it_reloaded_and_nothing_of_a_refusal() {
+    let Some(nats) = nats() else { return };
+    let varz = |key: &str| nats.json("/varz", &format!("/{key}")).unwrap();
+    let loaded = || varz("config_load_time");
+    let good = std::fs::read_to_string(nats.daemon.path("nats.conf")).unwrap();
+    let before = loaded();
+    // It passes `-t`, and is not for a running server.
+    let path = nats.daemon.write("nats.conf", &format!("{good}server_name: other\n"));
+    assert!(command("nats-server").arg("-t").arg("-c").arg(path).output().unwrap().status.success());
+    nats.daemon.signal(Signal::SIGHUP);
+    until("it has refused", || nats.daemon.log().contains("config reload not supported for ServerName"));
+    assert_eq!(loaded(), before);
+    nats.daemon.write("nats.conf", &good.replace("1048576", "2097152"));
+    nats.daemon.signal(Signal::SIGHUP);
+    until("it has reloaded", || loaded() != before);
+    assert_eq!(varz("max_payload"), 2_097_152);
+}
+
+#[test]
+fn postgres_applies_what_it_can_and_names_what_waits_for_a_restart() {
+    let Some(postgres) = Postgres::start() else { return };
+    let good = std::fs::read_to_string(postgres.daemon.path("postgresql.conf")).unwrap();
+    let reload = |text: &str| {
+        let before = postgres.loaded();
+        postgres.daemon.write("postgresql.conf", text);
+        postgres.daemon.signal(Signal::SIGHUP);
+        until("it has read its config", || postgres.loaded() > before);
+    };
+    let value = |name: &str| postgres.sql(&format!("select setting, pending_restart from pg_settings where name = '{name}'")).unwrap();
+    let faults = || postgres.sql("select name, error from pg_file_settings where error is not null").unwrap();
+    assert_eq!((value("work_mem").as_str(), faults().as_str()), ("4096|f", ""));
+    reload(&good.replace("4MB", "8MB"));
+    assert_eq!((value("work_mem").as_str(), faults().as_str()), ("8192|f", ""));
+    reload(&good.replace("max_connections = 20", "max_connections = 30"));
+    assert_eq!((value("work_mem").as_str(), value("max_connections").as_str()), ("4096|f", "20|t"));
+    assert_eq!(faults(), "max_connections|setting could not be applied");
+    reload(&good);
+    assert_eq!((value("max_connections").as_str(), faults().as_str()), ("20|f", ""));
+}
+
+#[test]
+fn dnsmasq_reads_its_hosts_again_and_never_its_config() {
+    let Some(dnsmasq) = dnsmasq() else { return };
+    assert_eq!(address(&dnsmasq, "conf.test"), "192.0.2.50");
+    dnsmasq.daemon.write("hosts", "192.0.2.2 a.test\n");
+    dnsmasq.daemon.write("dnsmasq.conf", "no-resolv\nno-hosts\naddress=/conf.test/192.0.2.51\n");
+    dnsmasq.daemon.signal(Signal::SIGHUP);
+    until("it has read its hosts", || address(&dnsmasq, "a.test") == "192.0.2.2");
+    assert_eq!(address(&dnsmasq, "conf.test"), "192.0.2.50");
+}
+
+#[test]
+fn rsyslog_opens_its_files_again_and_never_reads_its_config() {
+    let Some(rsyslog) = rsyslog() else { return };
+    let (out, old, other) = (rsyslog.daemon.path("out"), rsyslog.daemon.path("out.old"), rsyslog.daemon.path("other"));
+    let holds = |path: &std::path::Path, text: &str| std::fs::read_to_string(path).is_ok_and(|t| t.contains(text));
+    log_line(&rsyslog, "one");
+    until("the line is in the file", || holds(&out, "one"));
+    let config = std::fs::read_to_string(rsyslog.daemon.path("rsyslog.conf")).unwrap();
+    rsyslog.daemon.write("rsyslog.conf", &config.replace(out.to_str().unwrap(), other.to_str().unwrap()));
+    std::fs::rename(&out, old).unwrap();
+    rsyslog.daemon.signal(Signal::SIGHUP);
+    until("it has opened its file again", || {
+        log_line(&rsyslog, "two");
+        holds(&out, "two")
+    });
+    assert!(!other.exists());
+}
+
+#[test]
+fn redis_ignores_the_signal_sleep_has_no_handler_and_go_catches_it_and_dies() {
+    let sleep = sleep();
+    assert_eq!(masks(sleep.pid()), (false, false));
+    if let Some(redis) = redis() {
+        assert_eq!(masks(redis.daemon.pid()), (false, true));
+        redis.daemon.signal(Signal::SIGHUP);
+        assert!(pong(&redis));
+    }
+    if let Some(go) = plain_go() {
+        assert_eq!(masks(go.daemon.pid()), (true, false));
+        go.daemon.signal(Signal::SIGHUP);
+        until("it has died", || !go.daemon.runs());
+    }
+}
