@@ -1,6 +1,6 @@
 //! The command line: the only place that knows clap. Raw arguments become checked options once.
 
-use std::{io::Write, os::unix::net::UnixStream, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::Write, os::unix::net::UnixStream, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::{
@@ -16,7 +16,10 @@ use crate::{
     event::Verdict,
     fault,
     fleet::{self, Count, Fleet, FleetError, KINDS},
-    host::user::Person,
+    host::{
+        command::{Bind, SAYS},
+        user::{Become, Person},
+    },
     report::Output,
     serve, status,
 };
@@ -47,8 +50,14 @@ enum Command {
         gid: u32,
         /// Supplementary groups, separated by commas.
         groups: String,
+        /// A staged path and the live path at which the command, and nobody else, sees it.
+        #[arg(long, num_args = 2, value_names = ["STAGED", "LIVE"])]
+        in_place: Vec<PathBuf>,
+        /// The name that the program is given, instead of its path.
+        #[arg(long)]
+        name: Option<PathBuf>,
         #[arg(last = true, required = true)]
-        argv: Vec<String>,
+        argv: Vec<OsString>,
     },
     /// The daemons that hello knows; with a name, what it knows as a group to be copied into fleet.toml and changed.
     Kinds {
@@ -164,11 +173,12 @@ pub fn main(hangups: UnixStream) -> ExitCode {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
         Command::Kinds { name } => kinds(name.as_deref()),
-        Command::RunAs { uid, gid, groups, argv } => {
+        Command::RunAs { uid, gid, groups, in_place, name, argv } => {
             let person = Person { uid, gid, groups: groups.split(',').filter_map(|g| g.parse().ok()).collect() };
-            let why = person.become_command(&argv);
-            // As a shell says it: 127 it is not there, 126 it may not be run.
-            fail(if why.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }, &format!("{}: {why}", argv.join(" ")))
+            let binds = in_place.chunks_exact(2).map(|pair| Bind { from: pair[0].clone(), to: pair[1].clone() }).collect();
+            let (code, why) = Become { person, binds, name, argv }.run();
+            let _ = writeln!(std::io::stderr(), "{SAYS}{why}");
+            ExitCode::from(code)
         }
         Command::Broadcast(args) => match options(args) {
             Ok(options) => broadcast(options),

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod answers;
+pub(crate) mod command;
 mod commit;
 mod confirm;
 pub(crate) mod discover;
@@ -23,6 +24,7 @@ mod hangup;
 pub(crate) mod http;
 mod install;
 mod lock;
+pub(crate) mod placeholders;
 pub(crate) mod prepare;
 #[cfg(test)]
 pub mod script;

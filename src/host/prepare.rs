@@ -134,7 +134,7 @@ pub(crate) async fn passes(i: &Instance, group: &Group, path: &Path, candidate: 
         let arg = arg.replace("{exe}", &exe.to_string_lossy()).replace("{config}", &path.to_string_lossy());
         arg.replace("{candidate}", &candidate.to_string_lossy())
     };
-    let job = Job { argv: group.validate.iter().map(fill).collect(), pid: i.pid, secret };
+    let job = Job { argv: group.validate.iter().map(fill).collect(), pid: i.pid, binds: Vec::new(), secret };
     let said = validate::run(&job).await;
     (said, group.validate.iter().map(|a| a.replace("{exe}", &i.exe.to_string_lossy())).collect::<Vec<_>>().join(" "))
 }
