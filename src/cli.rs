@@ -15,7 +15,7 @@ use crate::{
     config::Listen,
     event::Verdict,
     fault,
-    fleet::{self, Count, Fleet, FleetError, KINDS},
+    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad},
     host::{
         command::{Bind, SAYS},
         user::{Become, Person},
@@ -201,6 +201,7 @@ fn find_fleet(named: Option<PathBuf>, groups: &[String], all: bool) -> Result<Fl
 }
 
 fn status(options: status::Options) -> ExitCode {
+    close_handed_down();
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => ExitCode::from(runtime.block_on(status::run(options))),
         Err(e) => fail(1, &format!("cannot start: {e}")),
@@ -278,6 +279,11 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
     if let Some(group) = fleet.groups.iter().find(|g| changed && g.config.is_empty()) {
         return Err(format!("group `{}` has no `config` that could be changed", group.name));
     }
+    let dies = |g: &&fleet::Group| g.on_bad_config == OnBad::Dies;
+    if let (Validate::Off, Some(group)) = (args.validate, fleet.groups.iter().find(dies)) {
+        let why = "a config that it cannot load ends its process, so it is signalled only with a config that its validator passes";
+        return Err(format!("--validate=off is not for group `{}`: {why}", group.name));
+    }
     Ok(broadcast::Options {
         fleet,
         change,
@@ -315,10 +321,14 @@ fn raise_descriptors() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
+/// What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.
+fn close_handed_down() {
+    close_fds::set_fds_cloexec(3, &[]);
+}
+
 fn broadcast(options: broadcast::Options) -> ExitCode {
     raise_descriptors();
-    // What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.
-    close_fds::set_fds_cloexec(3, &[]);
+    close_handed_down();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(1, &format!("cannot start: {e}")),

@@ -23,6 +23,13 @@ pub fn option_of(name: &str) -> Option<&str> {
     name.strip_prefix("opt:").filter(|option| option.len() > 1 && option.starts_with('-'))
 }
 
+/// Whether `name` stands for something anywhere in `argv`.
+#[must_use]
+pub fn uses(argv: &[String], name: &str) -> bool {
+    let found = |arg: &String| std::iter::successors(placeholder(arg), |(_, _, after)| placeholder(after)).any(|(_, known, _)| known == name);
+    argv.iter().any(found)
+}
+
 /// What is wrong with an argument, and what would be right; `more` are placeholders that its command alone has.
 pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
     let (before, name, after) = placeholder(arg)?;
@@ -49,6 +56,7 @@ mod tests {
             assert_eq!(placeholder(text), None, "{text}");
         }
         assert_eq!(placeholder("{x {exe}"), Some(("{x ", "exe", "")));
+        assert!(uses(&["a".into(), "{exe}={pid}".into()], "pid") && !uses(&["${pid}".into()], "pid"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod matching;
 mod raw;
 
 pub use self::{
-    argv::{option_of, placeholder},
+    argv::{option_of, placeholder, uses},
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits},
 };

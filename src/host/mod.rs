@@ -23,9 +23,10 @@ pub(crate) mod guard;
 mod hangup;
 pub(crate) mod http;
 mod install;
+pub(crate) mod judge;
 mod lock;
 pub(crate) mod placeholders;
-pub(crate) mod prepare;
+mod prepare;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;

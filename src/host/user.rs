@@ -24,7 +24,7 @@ use procfs::process::Process;
 use crate::host::command::Bind;
 
 /// Who a process runs as.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Person {
     /// Effective user.
     pub(crate) uid: u32,
@@ -118,8 +118,8 @@ impl Become {
         // All of them first: what is staged beside a live directory may be hidden by what is bound there.
         let staged = self.binds.iter().map(|b| hold(&b.from)).collect::<Result<Vec<_>, _>>()?;
         for (bind, staged) in self.binds.iter().zip(&staged) {
-            let (from, to) = (by_descriptor(staged), by_descriptor(&hold(&bind.to)?));
-            mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).map_err(none)?;
+            let live = hold(&bind.to)?;
+            mount(Some(&by_descriptor(staged)), &by_descriptor(&live), None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).map_err(none)?;
         }
         enter_again()
     }

@@ -19,33 +19,20 @@ pub(crate) enum NotPassed {
     NotRun(String),
 }
 
-/// One validation.
-#[derive(Debug)]
-pub(super) struct Job {
-    /// Filled in already.
-    pub(super) argv: Vec<String>,
-    /// The instance as whose user, and in whose working directory, it runs.
-    pub(super) pid: i32,
-    /// What stands at its live path for the validator alone.
-    pub(super) binds: Vec<Bind>,
-    /// Whether what it says is not repeated.
-    pub(super) secret: bool,
-}
-
-/// Runs it to its end, at most 30 s.
+/// Runs `argv` to its end, at most 30 s, as the instance `pid` and with each of `binds` at its live path. What it says of a `secret` is not repeated.
 ///
 /// # Errors
 /// What it said, when it refused; or why it could not be run.
-pub(super) async fn run(job: &Job) -> Result<(), NotPassed> {
-    let said = async { command::run_in_place(&job.argv, &RunAs::of(job.pid)?, &job.binds, LIMIT).await };
+pub(super) async fn run(argv: &[String], pid: i32, binds: &[Bind], secret: bool) -> Result<(), NotPassed> {
+    let said = async { command::run_in_place(argv, &RunAs::of(pid)?, binds, LIMIT).await };
     let not_run = |e: NotRun| NotPassed::NotRun(format!("the validator {e}"));
     let output = said.await.map_err(not_run)?;
     if output.code == 0 {
         return Ok(());
     }
-    let program = job.argv.first().map_or("", String::as_str);
+    let program = argv.first().map_or("", String::as_str);
     let says = format!("the validator `{program}` says no (exit status: {})", output.code);
-    Err(NotPassed::Refused(match job.secret {
+    Err(NotPassed::Refused(match secret {
         true => format!("{says}; its output is not shown, since the config is a secret"),
         false => format!("{says}: {}", words(&output)),
     }))
