@@ -144,7 +144,8 @@ async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes
             if let Some(why) = waiting_to_fail(group, found, &paths, judged).await {
                 row.faults.push(format!("waiting to fail: {why}"));
             }
-            if let Some((path, disk)) = paths.into_iter().next_back() {
+            // Of several, what a process tells is the digest of the first.
+            if let Some((path, disk)) = paths.into_iter().next() {
                 (row.path, row.disk) = (Some(path), disk);
             }
         }

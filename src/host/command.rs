@@ -106,15 +106,21 @@ impl Drop for Group {
 ///
 /// # Errors
 /// Why nothing is known of what it would have said.
+#[cfg_attr(not(test), expect(dead_code, reason = "facts that are commands are its first users"))]
 pub(crate) async fn run(argv: &[String], run_as: &RunAs, limit: Duration) -> Result<Output, NotRun> {
-    run_in_place(argv, run_as, &[], limit).await
+    run_with(argv, run_as, &[], &[], limit).await
 }
 
-/// The same; each of `binds` stands at its live path, for this command alone.
+/// The same for one that only looks: each of `binds` stands at its live path, for this command alone, and it leaves nothing beside what it reads.
 ///
 /// # Errors
 /// As [`run`]; with `binds`, also where a mount namespace cannot be had.
-pub(crate) async fn run_in_place(argv: &[String], run_as: &RunAs, binds: &[Bind], limit: Duration) -> Result<Output, NotRun> {
+pub(crate) async fn look(argv: &[String], run_as: &RunAs, binds: &[Bind], limit: Duration) -> Result<Output, NotRun> {
+    // Python would keep what it compiled, and take it for the next candidate of the same second and size.
+    run_with(argv, run_as, binds, &[("PYTHONDONTWRITEBYTECODE", "1")], limit).await
+}
+
+async fn run_with(argv: &[String], run_as: &RunAs, binds: &[Bind], env: &[(&str, &str)], limit: Duration) -> Result<Output, NotRun> {
     let program = argv.first().ok_or(NotRun::Empty)?.clone();
     let name = run_as.own.as_ref().filter(|(exe, _)| *exe == Path::new(&program)).map(|(_, name)| name);
     let mut command = if binds.is_empty() && !run_as.person.is_other() {
@@ -134,6 +140,7 @@ pub(crate) async fn run_in_place(argv: &[String], run_as: &RunAs, binds: &[Bind]
         .current_dir(&run_as.cwd)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -191,4 +198,61 @@ async fn read(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
     let _ = (&mut from).take(MAX_OUTPUT).read_to_end(into).await;
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn me() -> i32 {
+        i32::try_from(std::process::id()).unwrap()
+    }
+
+    async fn sh(script: &str, limit: Duration) -> Result<Output, NotRun> {
+        run(&["sh".into(), "-c".into(), script.into()], &RunAs::of(me()).unwrap(), limit).await
+    }
+
+    #[tokio::test]
+    async fn both_outputs_are_kept_apart_and_cut() {
+        let said = sh("head -c 200000 /dev/zero; echo no >&2; exit 3", LONG).await.unwrap();
+        assert_eq!((said.code, said.stdout.len(), said.stderr.as_slice()), (3, 64 << 10, &b"no\n"[..]));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_run_says_why() {
+        for (script, says) in [("exit 127", "could not be run (exit status: 127)"), ("kill -9 $$", "ended by signal 9")] {
+            assert!(sh(script, LONG).await.unwrap_err().to_string().contains(says), "{script}");
+        }
+        let run_as = RunAs::of(me()).unwrap();
+        assert!(run(&["/nowhere/x".into()], &run_as, LONG).await.unwrap_err().to_string().contains("`/nowhere/x` could not be run: No such file"));
+        assert!(matches!(run(&[], &run_as, LONG).await, Err(NotRun::Empty)));
+        assert!(matches!(RunAs::of(i32::MAX), Err(NotRun::NoInstance(_))));
+    }
+
+    #[tokio::test]
+    async fn past_its_limit_the_whole_group_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("pid");
+        let mut limit = Duration::from_millis(200);
+        // A busy machine may not have come to the child by then.
+        let pid: i32 = loop {
+            let ran = sh(&format!("sleep 600 & echo $! >'{}'; wait", there.display()), limit).await;
+            assert!(matches!(ran, Err(NotRun::Limit(..))), "{ran:?}");
+            match std::fs::read_to_string(&there).unwrap_or_default().trim().parse() {
+                Ok(pid) => break pid,
+                Err(_) => limit *= 2,
+            }
+            assert!(limit < LONG);
+        };
+        let deadline = std::time::Instant::now() + LONG;
+        // Whoever adopts it takes in its end.
+        let ended = || procfs::process::Process::new(pid).and_then(|p| p.stat()).map_or(true, |stat| stat.state == 'Z');
+        while !ended() {
+            assert!(std::time::Instant::now() < deadline, "pid {pid} lives on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }

@@ -80,11 +80,17 @@ impl Case<'_> {
             let said = said.map_err(|e| NotPassed::Refused(if secret { "its content is a secret".into() } else { e.to_string() }));
             return (said, "hello check".to_owned());
         }
+        let (held, exe) = (held(self.instance.pid).display().to_string(), self.instance.exe.display().to_string());
         let said = match self.asked() {
             Ok((argv, binds)) => validate::run(&argv, self.instance.pid, &binds, secret).await,
             Err(why) => Err(NotPassed::NotRun(format!("the validator could not be run: {why}"))),
         };
-        (said, self.group.validate.iter().map(|a| a.replace("{exe}", &self.instance.exe.to_string_lossy())).collect::<Vec<_>>().join(" "))
+        // People know the executable by its path.
+        let said = said.map_err(|e| match e {
+            NotPassed::Refused(why) => NotPassed::Refused(why.replace(&held, &exe)),
+            NotPassed::NotRun(why) => NotPassed::NotRun(why.replace(&held, &exe)),
+        });
+        (said, self.group.validate.iter().map(|a| a.replace("{exe}", &exe)).collect::<Vec<_>>().join(" "))
     }
 
     /// Whether the validator is the `check` of this very binary.

@@ -24,7 +24,7 @@ pub(crate) enum NotPassed {
 /// # Errors
 /// What it said, when it refused; or why it could not be run.
 pub(super) async fn run(argv: &[String], pid: i32, binds: &[Bind], secret: bool) -> Result<(), NotPassed> {
-    let said = async { command::run_in_place(argv, &RunAs::of(pid)?, binds, LIMIT).await };
+    let said = async { command::look(argv, &RunAs::of(pid)?, binds, LIMIT).await };
     let not_run = |e: NotRun| NotPassed::NotRun(format!("the validator {e}"));
     let output = said.await.map_err(not_run)?;
     if output.code == 0 {
@@ -41,7 +41,8 @@ pub(super) async fn run(argv: &[String], pid: i32, binds: &[Bind], secret: bool)
 /// What it said, errors first, in letters that no terminal obeys.
 fn words(output: &Output) -> String {
     let all = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).trim_end().to_owned()).join("\n");
-    let plain: String = all.trim().chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    let plain: String =
+        all.trim().chars().filter(|c| *c != '\r').map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c }).collect();
     match (0..=MAX_SAID).rev().find(|at| plain.is_char_boundary(*at)) {
         Some(at) if at < plain.len() => format!("{} ..", &plain[..at]),
         _ => plain,
@@ -55,7 +56,7 @@ mod tests {
     #[test]
     fn long_words_are_cut_between_letters_and_steer_no_terminal() {
         let said = |text: &str| words(&Output { code: 1, stdout: b"out\n".to_vec(), stderr: text.into() });
-        assert_eq!(said("a\x1b[31m\tb\n"), "a\u{fffd}[31m\tb\nout");
+        assert_eq!(said("a\x1b[31m\tb\r\n"), "a\u{fffd}[31m\tb\nout");
         let long = said(&"\u{e4}".repeat(MAX_SAID));
         assert!(long.len() <= MAX_SAID + 3 && long.ends_with("\u{e4} .."), "{}", long.len());
         assert_eq!(said(""), "out");

@@ -12,3 +12,4 @@ mod serve;
 mod status;
 mod support;
 mod users;
+mod validators;
