@@ -204,6 +204,7 @@ async fn read(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
+    use crate::host::placeholders::exe;
 
     const LONG: Duration = Duration::from_secs(30);
 
@@ -230,6 +231,45 @@ mod tests {
         assert!(run(&["/nowhere/x".into()], &run_as, LONG).await.unwrap_err().to_string().contains("`/nowhere/x` could not be run: No such file"));
         assert!(matches!(run(&[], &run_as, LONG).await, Err(NotRun::Empty)));
         assert!(matches!(RunAs::of(i32::MAX), Err(NotRun::NoInstance(_))));
+    }
+
+    #[tokio::test]
+    async fn who_only_looks_leaves_nothing_compiled() {
+        let argv = ["sh", "-c", "echo $PYTHONDONTWRITEBYTECODE"].map(String::from);
+        assert_eq!(look(&argv, &RunAs::of(me()).unwrap(), &[], LONG).await.unwrap().stdout, b"1\n");
+        assert_eq!(run(&argv, &RunAs::of(me()).unwrap(), LONG).await.unwrap().stdout, b"\n");
+    }
+
+    /// A process that was started by a path in a virtual environment, and waits.
+    struct Virtual(std::process::Child);
+
+    impl Drop for Virtual {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_executable_is_run_by_the_name_that_it_was_started_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("bin/python");
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        std::os::unix::fs::symlink("/bin/sh", &name).unwrap();
+        let child = std::process::Command::new(&name).args(["-c", "read wait"]).stdin(Stdio::piped()).spawn().unwrap();
+        let child = Virtual(child);
+        let pid = i32::try_from(child.0.id()).unwrap();
+        let held = PathBuf::from(format!("/proc/{pid}/exe"));
+        assert_eq!(exe(pid), held);
+        let argv = [held.to_string_lossy().as_ref(), "-c", "echo $0"].map(String::from);
+        let said = run(&argv, &RunAs::of(pid).unwrap(), LONG).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), name.to_string_lossy());
+        // Where it finds its modules by that name, the name is it.
+        std::fs::write(dir.path().join("pyvenv.cfg"), "").unwrap();
+        assert_eq!(exe(pid), name);
+        std::fs::remove_file(&name).unwrap();
+        std::os::unix::fs::symlink("/bin/true", &name).unwrap();
+        assert_eq!(exe(pid), held, "another file stands there by now");
     }
 
     #[tokio::test]
