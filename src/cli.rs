@@ -1,6 +1,6 @@
 //! The command line: the only place that knows clap. Raw arguments become checked options once.
 
-use std::{io::Write, os::unix::net::UnixStream, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::Write, os::unix::net::UnixStream, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::{
@@ -15,8 +15,11 @@ use crate::{
     config::Listen,
     event::Verdict,
     fault,
-    fleet::{self, Count, Fleet, FleetError, KINDS},
-    host::user::Person,
+    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad},
+    host::{
+        command::{Bind, SAYS},
+        user::{Become, Person},
+    },
     report::Output,
     serve, status,
 };
@@ -47,8 +50,14 @@ enum Command {
         gid: u32,
         /// Supplementary groups, separated by commas.
         groups: String,
+        /// A staged path and the live path at which the command, and nobody else, sees it.
+        #[arg(long, num_args = 2, value_names = ["STAGED", "LIVE"])]
+        in_place: Vec<PathBuf>,
+        /// The name that the program is given, instead of its path.
+        #[arg(long)]
+        name: Option<PathBuf>,
         #[arg(last = true, required = true)]
-        argv: Vec<String>,
+        argv: Vec<OsString>,
     },
     /// The daemons that hello knows; with a name, what it knows as a group to be copied into fleet.toml and changed.
     Kinds {
@@ -164,11 +173,12 @@ pub fn main(hangups: UnixStream) -> ExitCode {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
         Command::Kinds { name } => kinds(name.as_deref()),
-        Command::RunAs { uid, gid, groups, argv } => {
+        Command::RunAs { uid, gid, groups, in_place, name, argv } => {
             let person = Person { uid, gid, groups: groups.split(',').filter_map(|g| g.parse().ok()).collect() };
-            let why = person.become_command(&argv);
-            // As a shell says it: 127 it is not there, 126 it may not be run.
-            fail(if why.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }, &format!("{}: {why}", argv.join(" ")))
+            let binds = in_place.chunks_exact(2).map(|pair| Bind { from: pair[0].clone(), to: pair[1].clone() }).collect();
+            let (code, why) = Become { person, binds, name, argv }.run();
+            let _ = writeln!(std::io::stderr(), "{SAYS}{why}");
+            ExitCode::from(code)
         }
         Command::Broadcast(args) => match options(args) {
             Ok(options) => broadcast(options),
@@ -191,6 +201,7 @@ fn find_fleet(named: Option<PathBuf>, groups: &[String], all: bool) -> Result<Fl
 }
 
 fn status(options: status::Options) -> ExitCode {
+    close_handed_down();
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => ExitCode::from(runtime.block_on(status::run(options))),
         Err(e) => fail(1, &format!("cannot start: {e}")),
@@ -268,6 +279,11 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
     if let Some(group) = fleet.groups.iter().find(|g| changed && g.config.is_empty()) {
         return Err(format!("group `{}` has no `config` that could be changed", group.name));
     }
+    let dies = |g: &&fleet::Group| g.on_bad_config == OnBad::Dies;
+    if let (Validate::Off, Some(group)) = (args.validate, fleet.groups.iter().find(dies)) {
+        let why = "a config that it cannot load ends its process, so it is signalled only with a config that its validator passes";
+        return Err(format!("--validate=off is not for group `{}`: {why}", group.name));
+    }
     Ok(broadcast::Options {
         fleet,
         change,
@@ -305,10 +321,14 @@ fn raise_descriptors() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
+/// What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.
+fn close_handed_down() {
+    close_fds::set_fds_cloexec(3, &[]);
+}
+
 fn broadcast(options: broadcast::Options) -> ExitCode {
     raise_descriptors();
-    // What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.
-    close_fds::set_fds_cloexec(3, &[]);
+    close_handed_down();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(1, &format!("cannot start: {e}")),

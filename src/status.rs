@@ -1,11 +1,6 @@
 //! `hello status`: which processes do not run the config on their disk, and which would not survive their next reload. Reads only.
 
-use std::{
-    collections::HashMap,
-    io::Write,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, io::Write, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -17,7 +12,7 @@ use crate::{
         discover::{self, Found, Scan},
         guard,
         http::{Lanes, told},
-        prepare,
+        judge::{Candidate, Case, Key},
         sockets::Listeners,
         validate::NotPassed,
     },
@@ -103,22 +98,26 @@ impl Row {
     }
 }
 
-/// What was said of a file already, by the executable that its validator belongs to: once for each, not once for each instance.
-type Judged = Mutex<HashMap<(PathBuf, (u64, u64)), Option<String>>>;
+/// What was said already of what stands on the disk: once for all who would be asked the same, not once for each instance.
+type Judged = Mutex<HashMap<Key, Option<String>>>;
 
-/// Why the next reload or restart would not take the file that is on disk now.
-async fn waiting_to_fail(group: &Group, found: &Found, path: &Path, judged: &Judged) -> Option<String> {
+/// Why the next reload or restart would not take what is on disk now: paths, each with its digest.
+async fn waiting_to_fail(group: &Group, found: &Found, paths: &[(PathBuf, Option<String>)], judged: &Judged) -> Option<String> {
     if group.validate.is_empty() {
         return None;
     }
-    let key = (path.to_owned(), prepare::inode(&prepare::exe(found.pid)));
+    let live = |(path, sha256): &(PathBuf, Option<String>)| {
+        let public = path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
+        Candidate { live: path.clone(), staged: path.clone(), sha256: sha256.clone().unwrap_or_default(), secret: group.secret.unwrap_or(!public) }
+    };
+    let candidates: Vec<Candidate> = paths.iter().map(live).collect();
+    let case = Case { instance: &found.instance(&group.name), group, args: &found.args, candidates: &candidates };
+    let key = case.key();
     let mut judged = judged.lock().await;
     if let Some(known) = judged.get(&key) {
         return known.clone();
     }
-    let public = path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
-    let secret = group.secret.unwrap_or(!public);
-    let said = match prepare::passes(&found.instance(&group.name), group, path, path, secret).await.0 {
+    let said = match case.passes().await.0 {
         Err(NotPassed::Refused(why)) => Some(why),
         // One that could not be run has not refused.
         Ok(()) | Err(NotPassed::NotRun(_)) => None,
@@ -140,12 +139,14 @@ async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes
     }
     match discover::configs_of(found, group) {
         Ok(paths) => {
-            for path in paths {
-                row.disk = config::read(&path, MAX_TARGET).ok().map(|b| config::digest(&b));
-                if let Some(why) = waiting_to_fail(group, found, &path, judged).await {
-                    row.faults.push(format!("waiting to fail: {why}"));
-                }
-                row.path = Some(path);
+            let read = |path: PathBuf| (config::read(&path, MAX_TARGET).ok().map(|b| config::digest(&b)), path);
+            let paths: Vec<(PathBuf, Option<String>)> = paths.into_iter().map(read).map(|(disk, path)| (path, disk)).collect();
+            if let Some(why) = waiting_to_fail(group, found, &paths, judged).await {
+                row.faults.push(format!("waiting to fail: {why}"));
+            }
+            // Of several, what a process tells is the digest of the first.
+            if let Some((path, disk)) = paths.into_iter().next() {
+                (row.path, row.disk) = (Some(path), disk);
             }
         }
         Err(why) => row.faults.push(why),

@@ -13,11 +13,13 @@ use crate::{
     fact::Fact,
 };
 
+mod argv;
 mod kinds;
 mod matching;
 mod raw;
 
 pub use self::{
+    argv::{option_of, placeholder, uses},
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits},
 };
@@ -362,6 +364,8 @@ mod tests {
             (format!("{group}signal = \"SIGKILL\"\n"), ["line 5, column 10", "SIGHUP"]),
             (format!("{group}reloads = \"maybe\"\n"), ["line 5, column 11", "unchecked"]),
             (format!("{group}name = \"other\"\n"), ["line 5, column 1", "duplicate key"]),
+            (format!("{group}validate = [\"x\", \"{{candidat}}\"]\n"), ["line 5, column 18", "{candidate}"]),
+            (format!("{group}[[group.confirm]]\nexec = [\"x\", \"-{{args}}\"]\nequals = \"a\"\n"), ["line 5", "stands alone"]),
             (format!("{group}timeout = 5\n"), ["line 5, column 11", "invalid type"]),
             (format!("{group}instances = [{{ pid = 0 }}]\n"), ["line 5, column 13", "above 0"]),
             (format!("{group}[[group.confirm]]\nhttp = \"http://x/\"\nequals = \"a\"\nchanged = true\n"), ["line 5", "exactly one"]),

@@ -7,7 +7,7 @@ use toml::{Spanned, Value};
 
 use super::{Count, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Signal, Speaks, parse_count, parse_duration};
 use crate::{
-    fact::{Fact, RawFact},
+    fact::{Fact, RawFact, Source},
     fault::{self, Fault, likely},
 };
 
@@ -35,12 +35,12 @@ struct RawGroup {
     config_under: Option<Spanned<Value>>,
     source: Option<Spanned<String>>,
     needs_restart: Option<Spanned<Value>>,
-    restart_keys: Option<Vec<String>>,
-    restart_value: Option<Vec<String>>,
+    restart_keys: Option<Vec<Spanned<String>>>,
+    restart_value: Option<Vec<Spanned<String>>>,
     secret: Option<bool>,
-    validate: Option<Vec<String>>,
+    validate: Option<Vec<Spanned<String>>>,
     on_bad_config: Option<OnBad>,
-    revive: Option<Vec<String>>,
+    revive: Option<Vec<Spanned<String>>>,
     reloads: Option<Spanned<Value>>,
     speaks: Option<Speaks>,
     listen: Option<Spanned<Value>>,
@@ -144,7 +144,7 @@ fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
     let config_under = raw.config_under.or(base.config_under).map(paths).transpose()?.unwrap_or_default();
     let one = |raw: Option<Spanned<RawMatch>>| raw.map(matching).transpose();
     let all = |raw: Option<Spanned<Value>>| raw.map(|raw| places(&raw)).transpose().map(Option::unwrap_or_default);
-    let revive = raw.revive.or(base.revive).unwrap_or_default();
+    let revive = argv(raw.revive.or(base.revive), &[])?;
     Ok(Group {
         name,
         matching: matching(raw.r#match.or(base.r#match).ok_or_else(|| wrong(at.clone(), "`match` is missing"))?)?,
@@ -158,12 +158,12 @@ fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
         config_under,
         source: raw.source.or(base.source).map(source).transpose()?,
         needs_restart: all(raw.needs_restart.or(base.needs_restart))?,
-        restart_keys: raw.restart_keys.or(base.restart_keys).unwrap_or_default(),
-        restart_value: raw.restart_value.or(base.restart_value).unwrap_or_default(),
+        restart_keys: argv(raw.restart_keys.or(base.restart_keys), &[])?,
+        restart_value: argv(raw.restart_value.or(base.restart_value), &["key"])?,
         on_bad_config: raw.on_bad_config.or(base.on_bad_config).unwrap_or(OnBad::Keeps),
         revive,
         secret: raw.secret.or(base.secret),
-        validate: raw.validate.or(base.validate).unwrap_or_default(),
+        validate: argv(raw.validate.or(base.validate), &[])?,
         reloads: raw.reloads.or(base.reloads).map_or(Ok(Reloads::No), reloads)?,
         listen: raw.listen.or(base.listen).map_or(Ok(Vec::new()), listen)?,
         signal: raw.signal.or(base.signal).map_or(Ok(Signal::Hup), signal)?,
@@ -181,7 +181,23 @@ fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
 }
 
 fn facts(raw: Vec<Spanned<RawFact>>) -> Result<Vec<Fact>, Wrong> {
-    raw.into_iter().map(|fact| (fact.span(), fact.into_inner())).map(|(at, fact)| Fact::try_from(fact).map_err(|why| wrong(at, why))).collect()
+    let one = |(at, raw): (Range<usize>, RawFact)| {
+        let fact = Fact::try_from(raw).map_err(|why| wrong(at.clone(), why))?;
+        if let Source::Exec(argv) = &fact.source {
+            argv.iter().try_for_each(|arg| argument(arg, &[], &at))?;
+        }
+        Ok(fact)
+    };
+    raw.into_iter().map(|fact| (fact.span(), fact.into_inner())).map(one).collect()
+}
+
+/// `more` are placeholders that this command alone has.
+fn argv(raw: Option<Vec<Spanned<String>>>, more: &[&str]) -> Result<Vec<String>, Wrong> {
+    raw.unwrap_or_default().into_iter().map(|arg| argument(arg.get_ref(), more, &arg.span()).map(|()| arg.into_inner())).collect()
+}
+
+fn argument(arg: &str, more: &[&str], at: &Range<usize>) -> Result<(), Wrong> {
+    super::argv::fault(arg, more).map_or(Ok(()), |(message, hint)| Err(Wrong { message, hint: Some(hint), at: at.clone() }))
 }
 
 fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {

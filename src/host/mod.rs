@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod answers;
+pub(crate) mod command;
 mod commit;
 mod confirm;
 pub(crate) mod discover;
@@ -22,8 +23,10 @@ pub(crate) mod guard;
 mod hangup;
 pub(crate) mod http;
 mod install;
+pub(crate) mod judge;
 mod lock;
-pub(crate) mod prepare;
+pub(crate) mod placeholders;
+mod prepare;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;

@@ -13,3 +13,4 @@ mod serve;
 mod status;
 mod support;
 mod users;
+mod validators;

@@ -1,0 +1,80 @@
+//! Placeholders in the argv of a command, as `fleet.toml` writes them; the host fills them in.
+
+/// What there is, besides any number of `opt:OPTION`.
+const NAMES: [&str; 8] = ["exe", "config", "candidate", "pid", "listen", "listen.host", "listen.port", "args"];
+
+/// The text before the first placeholder, its name, and the text behind it. A shell's `${x}`, curl's `%{x}` and a brace that holds anything
+/// but a name are no placeholders.
+#[must_use]
+pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
+    text.match_indices('{').find_map(|(at, _)| {
+        let (before, name) = (&text[..at], &text[at + 1..]);
+        let (name, after) = name.split_once('}')?;
+        let (word, option) = name.split_once(':').unwrap_or((name, ""));
+        let is_word = word.starts_with(|c: char| c.is_ascii_lowercase()) && word.chars().all(|c| c.is_ascii_lowercase() || c == '.');
+        let is_name = is_word && !option.contains(|c: char| c.is_whitespace() || c == '{');
+        (is_name && !before.ends_with(['$', '%'])).then_some((before, name, after))
+    })
+}
+
+/// The option whose every occurrence `name` stands for.
+#[must_use]
+pub fn option_of(name: &str) -> Option<&str> {
+    name.strip_prefix("opt:").filter(|option| option.len() > 1 && option.starts_with('-'))
+}
+
+/// Whether `name` stands for something anywhere in `argv`.
+#[must_use]
+pub fn uses(argv: &[String], name: &str) -> bool {
+    let found = |arg: &String| std::iter::successors(placeholder(arg), |(_, _, after)| placeholder(after)).any(|(_, known, _)| known == name);
+    argv.iter().any(found)
+}
+
+/// What is wrong with an argument, and what would be right; `more` are placeholders that its command alone has.
+pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
+    let (before, name, after) = placeholder(arg)?;
+    if name == "args" || option_of(name).is_some() {
+        let alone = before.is_empty() && after.is_empty();
+        return (!alone).then(|| (format!("`{{{name}}}` in {arg:?}"), "it becomes several arguments, so it stands alone".into()));
+    }
+    if NAMES.iter().chain(more).any(|known| *known == name) {
+        return fault(after, more);
+    }
+    let there: Vec<String> = NAMES.iter().chain(more).map(|name| format!("{{{name}}}")).collect();
+    Some((format!("no placeholder `{{{name}}}`"), format!("there are: {}, {{opt:-o}}; a brace that is meant as such is followed by a space", there.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_told_from_other_braces() {
+        assert_eq!(placeholder("a{exe}b{pid}"), Some(("a", "exe", "b{pid}")));
+        assert_eq!(placeholder("{opt:--config.file}"), Some(("", "opt:--config.file", "")));
+        for text in ["", "{", "{}", "{exe", "${home}", "%{url}", "{ print }", "{1}", "{\"a\":1}", "{a,b}", "{Exe}", "awk {print $1}"] {
+            assert_eq!(placeholder(text), None, "{text}");
+        }
+        assert_eq!(placeholder("{x {exe}"), Some(("{x ", "exe", "")));
+        assert!(uses(&["a".into(), "{exe}={pid}".into()], "pid") && !uses(&["${pid}".into()], "pid"));
+    }
+
+    #[test]
+    fn what_stands_for_nothing_is_a_fault() {
+        for good in ["{exe}", "-c{candidate}", "{listen.host}:{listen.port}", "{args}", "{opt:-c}", "{opt:--x}", "plain"] {
+            assert_eq!(fault(good, &[]), None, "{good}");
+        }
+        for (bad, says) in [
+            ("{candidat}", "there are: {exe}"),
+            ("{exe}{x}", "there are"),
+            ("-{args}", "alone"),
+            ("{opt:-c}x", "alone"),
+            ("{opt:c}", "there are"),
+            ("{opt:-}", "there are"),
+            ("{key}", "there are"),
+        ] {
+            assert!(fault(bad, &[]).is_some_and(|(_, hint)| hint.contains(says)), "{bad}");
+        }
+        assert_eq!(fault("{key}", &["key"]), None);
+    }
+}

@@ -1,0 +1,348 @@
+//! How a candidate is judged: directly where the validator's argv names it, else in place, by the instance's own executable and as its user.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use crate::support::{Fleet, Said, until};
+
+const NOBODY: u32 = 65534;
+
+/// `fleet.toml` with `more` in its group.
+fn group(fleet: &Fleet, more: &str) {
+    let name = fleet.exe().file_name().unwrap().to_str().unwrap();
+    let group = format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"3s\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n");
+    fleet.write("fleet.toml", &format!("{group}{more}\n"));
+}
+
+/// The same with a shell script as validator, and `args` behind it.
+fn validator(fleet: &Fleet, script: &str, args: &str) {
+    let path = fleet.write("validator", script);
+    group(fleet, &format!("validate = [\"/bin/sh\", \"{}\"{args}]", path.display()));
+}
+
+/// What the validator said, when it said no.
+fn words(said: &Said) -> &str {
+    said.stderr.split("says no (exit status: 1): ").nth(1).unwrap_or_else(|| panic!("{}", said.stderr)).split("\n\nhint").next().unwrap()
+}
+
+fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: only root can run what other users run");
+    }
+    root
+}
+
+#[test]
+fn an_argument_of_the_process_that_names_the_live_file_names_the_candidate() {
+    let fleet = Fleet::start(1);
+    let live = fleet.path("web.toml").display().to_string();
+    let staged = fleet.path(".web.toml.hello-").display().to_string();
+    for args in ["\"{args}\"", "\"serve\", \"{opt:--config}\"", "\"serve\", \"--config\", \"{candidate}\"", "\"{config}\", \"x\", \"{candidate}\""] {
+        validator(&fleet, "echo \"$@\" \"$#\"; cat \"$3\"; exit 1", &format!(", {args}"));
+        let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
+        let words = words(&said);
+        let before = if args.contains("{config}") { format!("{live} x {staged}") } else { format!("serve --config {staged}") };
+        assert!(words.starts_with(&before) && words.contains(" 3\n") && words.contains("message = \"two\""), "{args}: {}", said.stderr);
+    }
+    // One that was not given at all is no argument.
+    validator(&fleet, "echo \"args: $# $*\"; exit 1", ", \"{opt:--listen}\", \"{candidate}\", \"{pid}\", \"{listen.host}\", \"{listen.port}\"");
+    let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
+    let url = fleet.url(0).trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
+    assert!(words(&said).starts_with("args: 4 ") && words(&said).ends_with(&format!(" {} 127.0.0.1 {url}", fleet.pid(0))), "{}", said.stderr);
+}
+
+#[test]
+fn a_validator_that_names_no_path_sees_the_candidate_at_the_live_path_and_nobody_else_does() {
+    let fleet = Fleet::start(1);
+    let (there, go, live, before) = (fleet.path("there"), fleet.path("go"), fleet.path("web.toml"), fleet.text());
+    let wait = format!("cat '{0}' >'{1}.new'; mv '{1}.new' '{1}'\nwhile [ ! -e '{2}' ]; do sleep 0.02; done\n", live.display(), there.display(), go.display());
+    validator(&fleet, &wait, "");
+    let mut run = fleet.command(&["-q", "--validate", "--set", "message=two"]).stderr(Stdio::null()).spawn().unwrap();
+    until("the validator has read the live path", || there.exists());
+    assert_eq!(std::fs::read_to_string(&there).unwrap(), before.replace("one\" # said", "two\" # said"));
+    assert_eq!(fleet.text(), before, "nobody else sees it");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(live.to_str().unwrap()), "{mounts}");
+    std::fs::write(&go, "").unwrap();
+    assert_eq!((run.wait().unwrap().code(), fleet.bodies()), (Some(0), vec!["two".to_owned()]));
+    // The live file by name, not as an argument of the process: the operator wants it there.
+    validator(&fleet, "echo \"$1\"; cat \"$1\"; exit 1", ", \"{config}\"");
+    let said = fleet.broadcast(&["--set", "message=three"]).expect(4);
+    assert!(words(&said).starts_with(live.to_str().unwrap()) && words(&said).contains("three"), "{}", said.stderr);
+}
+
+#[test]
+fn several_files_are_judged_together() {
+    let fleet = Fleet::start(1);
+    let more = fleet.write("more.toml", "message = \"more\"\n");
+    let script = fleet.write("validator", &format!("cat '{}' '{}' \"$1\"; exit 1", fleet.path("web.toml").display(), more.display()));
+    let config = format!("config = [[\"{{arg:--config}}\"], [\"{}\"]]", more.display());
+    group(&fleet, &format!("{config}\nspeaks = \"none\"\nconfirm = []\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", script.display()));
+    let said = fleet.broadcast(&["--set", "message=both"]).expect(4);
+    assert_eq!(words(&said).matches("message = \"both\"").count(), 3, "{}", said.stderr);
+    assert!(said.stderr.contains(&format!("web.toml`, `{}`", more.display())), "{}", said.stderr);
+}
+
+/// `hello run-as`, in the directory `cwd`.
+fn run_as(uid: u32, cwd: &Path, binds: &[(&Path, &Path)], script: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hello"));
+    command.args(["run-as", &uid.to_string(), &uid.to_string(), ""]).current_dir(cwd);
+    for (from, to) in binds {
+        command.arg("--in-place").arg(from).arg(to);
+    }
+    command.args(["--", "/bin/sh", "-c", script]).stdin(Stdio::null()).output().unwrap()
+}
+
+/// `conf.d` with `a`, and what it becomes beside it, for everybody to read.
+fn folders() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let (live, staged) = (root.join("conf.d"), root.join(".conf.d.hello-1"));
+    for (folder, text) in [(&live, "old"), (&staged, "new")] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join("a"), text).unwrap();
+    }
+    (dir, live, staged)
+}
+
+#[test]
+fn a_working_directory_inside_what_is_replaced_is_the_new_one() {
+    if !is_root() {
+        return;
+    }
+    let (_dir, live, staged) = folders();
+    let output = run_as(0, &live, &[(&staged, &live)], &format!("cat a; cat '{}'; pwd", live.join("a").display()));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("newnew{}\n", live.display()), "{output:?}");
+    let named =
+        Command::new(env!("CARGO_BIN_EXE_hello")).args(["run-as", "0", "0", "", "--name", "/a/name", "--", "/bin/sh", "-c", "echo $0"]).output().unwrap();
+    assert_eq!(named.stdout, b"/a/name\n");
+    // Two at once, the outer one first.
+    let other = live.with_file_name("one");
+    std::fs::write(&other, "1").unwrap();
+    let output = run_as(0, &live, &[(&staged, &live), (&other, &live.join("a"))], "cat a");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1", "{output:?}");
+    // What is mounted is seen by nobody else, even where the machine shares its mounts with every new namespace.
+    let share = "\"$0\" run-as 0 0 '' --in-place \"$1\" \"$2\" -- /bin/sh -c 'cat \"$0/a\"; cat /proc/$PPID/root/\"$0/a\"' \"$2\"; cat \"$2/a\"";
+    let mut shared = Command::new("unshare");
+    shared.args(["--mount", "--propagation", "shared", "/bin/sh", "-c", share, env!("CARGO_BIN_EXE_hello")]).args([&staged, &live]);
+    let output = shared.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "newoldold", "{output:?}");
+    // A link in the place of either is not followed.
+    let link = live.with_file_name("link");
+    std::os::unix::fs::symlink(&live, &link).unwrap();
+    for (from, to) in [(&link, &live), (&staged, &link)] {
+        let output = run_as(0, Path::new("/"), &[(from, to)], "cat '/dev/null'");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(126) && stderr.starts_with("hello run-as: "), "{output:?}");
+    }
+}
+
+#[test]
+fn in_place_nothing_of_root_is_left_to_another_user() {
+    if !is_root() {
+        return;
+    }
+    let (_dir, live, staged) = folders();
+    let script =
+        format!("cat '{}'; id -u; id -G; grep CapEff /proc/self/status; umount '{}' 2>/dev/null && echo gone; :", live.join("a").display(), live.display());
+    let output = run_as(NOBODY, Path::new("/"), &[(&staged, &live)], &script);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("new{NOBODY}\n{NOBODY}\nCapEff:\t0000000000000000\n"), "{output:?}");
+    // A server of another user, from the outside.
+    let fleet = Fleet::start(0);
+    std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let _other = Server::start(as_nobody(fleet.exe()).arg("serve").arg("--config").arg(fleet.path("web.toml")));
+    let script = fleet.write("validator", &format!("id -u; cat '{}'; exit 1", fleet.path("web.toml").display()));
+    let user = format!("user = \"{NOBODY}\"\nconfig_under = \"{}\"", fleet.dir.path().display());
+    group(&fleet, &format!("{user}\nvalidate = [\"/bin/sh\", \"{}\"]", script.display()));
+    let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
+    assert!(words(&said).starts_with(&format!("{NOBODY}\n")) && words(&said).contains("message = \"two\""), "{}", said.stderr);
+}
+
+/// A server that is no child of the fleet, killed by its pid.
+struct Server(Child);
+
+impl Server {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let server = Self(child);
+        let (tell, heard) = mpsc::channel();
+        thread::spawn(move || {
+            let mut url = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut url);
+            let _ = tell.send(url);
+        });
+        let url = heard.recv_timeout(Duration::from_secs(30)).unwrap_or_default();
+        assert!(url.starts_with("http://"), "{url:?}");
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups", "--"]).arg(program);
+    command
+}
+
+#[test]
+fn an_ordinary_user_has_a_user_namespace_of_its_own_for_it() {
+    if !is_root() {
+        return;
+    }
+    if !as_nobody("unshare").args(["--user", "--mount", "true"]).output().is_ok_and(|o| o.status.success()) {
+        eprintln!("skipped: an ordinary user may have no user namespace here");
+        return;
+    }
+    let fleet = Fleet::start(0);
+    for path in [fleet.dir.path().to_owned(), fleet.path("web.toml"), fleet.path("fleet.toml")] {
+        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let _server = Server::start(as_nobody(fleet.exe()).arg("serve").arg("--config").arg(fleet.path("web.toml")));
+    let script = fleet.write("validator", &format!("id -u; grep CapEff /proc/self/status; cat '{}'; exec \"$1\" --version", fleet.path("web.toml").display()));
+    let wrong = fleet.write("wrong", &format!("sh '{}' \"$1\"; exit 1", script.display()));
+    for (validate, code) in [
+        (format!("\"/bin/sh\", \"{}\", \"{{exe}}\"", wrong.display()), 4),
+        ("\"{exe}\", \"check\", \"{config}\"".to_owned(), 0),
+        (format!("\"/bin/sh\", \"{}\", \"{{exe}}\"", script.display()), 0),
+    ] {
+        group(&fleet, &format!("validate = [{validate}]"));
+        let run = fleet.command(&["--validate", "--set", &format!("message={code}")]);
+        let output = as_nobody(run.get_program()).args(run.get_args()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{validate}: {stderr}");
+        if code == 4 {
+            let wanted = format!("{NOBODY}\nCapEff:\t0000000000000000\n");
+            assert!(stderr.contains(&wanted) && stderr.contains("message = \"4\"") && stderr.contains("hello 0."), "{stderr}");
+        }
+    }
+    // The executable that it runs has no path any more; it was opened before the namespace was entered.
+    let new = fleet.path("new");
+    assert!(Command::new("cp").arg(fleet.exe()).arg(&new).status().unwrap().success());
+    std::fs::rename(&new, fleet.exe()).unwrap();
+    group(&fleet, "validate = [\"{exe}\", \"check\", \"{config}\"]");
+    let run = fleet.command(&["--validate", "--set", "message=replaced"]);
+    let output = as_nobody(run.get_program()).args(run.get_args()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(0) && stderr.contains("(deleted) check"), "{stderr}");
+}
+
+/// Without the right to mount and without user namespaces, as in many a container.
+const CONFINED: &str = r#"
+set -eu
+D=$1; H=$2
+echo 0 >/proc/sys/user/max_user_namespaces
+drop() { setpriv --bounding-set=-all --inh-caps=-all -- "$@"; }
+drop "$H" serve --config "$D/web.toml" >"$D/url" 2>/dev/null & SERVER=$!
+for _ in $(seq 600); do [ -s "$D/url" ] && break; sleep 0.05; done
+for how in auto strict; do
+  code=0
+  drop "$H" broadcast --fleet "$D/fleet.toml" --state "$D/state" -o json --validate=$how --set message=$how >"$D/$how.json" 2>"$D/$how" || code=$?
+  echo "$how $code"
+done
+kill -KILL $SERVER
+"#;
+
+#[test]
+fn where_no_namespace_is_to_be_had_nobody_counts_as_validated() {
+    let fleet = Fleet::start(0);
+    let script = fleet.write("script", CONFINED);
+    validator(&fleet, "exit 0", "");
+    let output = Command::new("unshare").args(["--user", "--map-root-user", "sh"]).arg(script).arg(fleet.dir.path()).arg(fleet.exe()).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if stderr.contains("unshare failed") || stderr.contains("max_user_namespaces") {
+        eprintln!("skipped: no user namespace is to be had: {stderr}");
+        return;
+    }
+    let said = |how: &str| std::fs::read_to_string(fleet.path(how)).unwrap();
+    assert_eq!(stdout, "auto 0\nstrict 5\n", "{stderr}\n{}\n{}", said("auto"), said("strict"));
+    let json: serde_json::Value = serde_json::from_str(&said("auto.json")).unwrap();
+    assert_eq!(json["instances"][0]["validated"], false, "{json:#}");
+    for how in ["auto", "strict"] {
+        assert!(said(how).contains("no mount namespace in which the new config could stand at its live path: "), "{}", said(how));
+    }
+    assert!(said("auto").contains("Unvalidated"), "{}", said("auto"));
+}
+
+#[test]
+fn a_config_that_ends_its_process_is_validated_whatever_is_said() {
+    let fleet = Fleet::start(1);
+    group(&fleet, "on_bad_config = \"dies\"\nvalidate = []");
+    let said = fleet.broadcast(&["--set", "message=two"]).expect(5);
+    assert!(said.stderr.contains("has no validator, and a bad config ends it"), "{}", said.stderr);
+    group(&fleet, "on_bad_config = \"dies\"\nvalidate = [\"/nowhere/x\", \"{candidate}\"]");
+    let said = fleet.broadcast(&["--validate=auto", "--set", "message=two"]).expect(5);
+    assert!(said.stderr.contains("`/nowhere/x` could not be run"), "{}", said.stderr);
+    group(&fleet, "on_bad_config = \"dies\"");
+    let said = fleet.broadcast(&["--validate=off", "--set", "message=two"]).expect(2);
+    assert!(said.stderr.contains("--validate=off is not for group `web`"), "{}", said.stderr);
+    assert_eq!(fleet.attempts(), [1]);
+    fleet.broadcast(&["--set", "message=two"]).expect(0);
+    assert_eq!(fleet.bodies(), ["two"]);
+}
+
+#[test]
+fn who_would_be_asked_the_same_is_asked_once() {
+    let fleet = Fleet::start(3);
+    let asked = fleet.path("asked");
+    for (args, wanted) in [(", \"{exe}\", \"{args}\"", 1), (", \"{pid}\", \"{candidate}\"", 3)] {
+        validator(&fleet, &format!("echo \"$@\" >>'{}'", asked.display()), args);
+        let said = fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
+        let lines = std::fs::read_to_string(&asked).unwrap();
+        assert_eq!(lines.lines().count(), wanted, "{lines}");
+        assert!(said.json["instances"].as_array().unwrap().iter().all(|i| i["validated"] == true), "{:#}", said.json);
+        std::fs::remove_file(&asked).unwrap();
+    }
+}
+
+#[test]
+fn an_executable_that_was_replaced_on_disk_still_judges() {
+    let fleet = Fleet::start(1);
+    let new = fleet.path("new");
+    assert!(Command::new("cp").arg(fleet.exe()).arg(&new).status().unwrap().success());
+    std::fs::rename(&new, fleet.exe()).unwrap();
+    let bad = fleet.write("bad.toml", "mesage = \"two\"\n");
+    group(&fleet, "speaks = \"none\"\nvalidate = [\"{exe}\", \"check\", \"{candidate}\"]\nconfirm = []");
+    let said = fleet.broadcast(&["--config", bad.to_str().unwrap()]).expect(4);
+    assert!(said.stderr.contains("(deleted)` says no (exit status: 4)") && said.stderr.contains("did you mean `message`?"), "{}", said.stderr);
+    let said = fleet.broadcast(&["--validate", "--set", "message=two"]).expect(0);
+    assert!(said.stderr.contains("Valid") && said.stderr.contains("(deleted) check"), "{}", said.stderr);
+}
+
+#[test]
+fn a_status_asks_about_the_live_file_as_a_broadcast_does() {
+    let fleet = Fleet::start(2);
+    let (live, asked) = (fleet.path("web.toml"), fleet.path("asked"));
+    for args in ["", ", \"{args}\"", ", \"{candidate}\""] {
+        validator(&fleet, &format!("echo \"$@\" >>'{1}'; cat '{0}'; exit 1", live.display(), asked.display()), args);
+        let said = fleet.status().expect(7).json.to_string();
+        assert!(said.contains("waiting to fail") && said.contains("# the shared one"), "{said}");
+        let lines = std::fs::read_to_string(&asked).unwrap();
+        assert!(lines.lines().count() == 1 && !lines.contains(".hello-"), "{lines}");
+        std::fs::remove_file(&asked).unwrap();
+    }
+}
+
+#[test]
+fn what_could_not_be_run_shows_nothing_of_a_secret() {
+    let fleet = Fleet::start(1);
+    std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    validator(&fleet, &format!("grep message '{}' >&2; exit 126", fleet.path("web.toml").display()), "");
+    let said = fleet.broadcast(&["--dry-run", "--set", "message=hunter2"]).expect(0);
+    assert!(said.stderr.contains("could not be run (exit status: 126)") && !said.stderr.contains("hunter2"), "{}", said.stderr);
+}
