@@ -11,7 +11,6 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::{
-    config::{self, MAX_TARGET},
     fleet::{Fleet, Group, Reloads, Speaks},
     host::{
         discover::{self, Found, Scan},
@@ -22,7 +21,7 @@ use crate::{
         validate::NotPassed,
     },
     report::Output,
-    step::short,
+    step::{Blob, short},
 };
 
 /// Checked options.
@@ -141,11 +140,14 @@ async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes
     match discover::configs_of(found, group) {
         Ok(paths) => {
             for path in paths {
-                row.disk = config::read(&path, MAX_TARGET).ok().map(|b| config::digest(&b));
+                // Of several, what a process tells is the digest of the first.
+                if row.path.is_none() {
+                    row.disk = Blob::read(&path).ok().map(|blob| blob.sha256);
+                }
                 if let Some(why) = waiting_to_fail(group, found, &path, judged).await {
                     row.faults.push(format!("waiting to fail: {why}"));
                 }
-                row.path = Some(path);
+                row.path.get_or_insert(path);
             }
         }
         Err(why) => row.faults.push(why),

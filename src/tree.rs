@@ -85,18 +85,18 @@ pub fn open(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     fs::openat(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Names in a directory, without itself and its parent.
+/// Names in a directory, without itself and its parent; of a larger one so many as `limit` and one more.
 ///
 /// # Errors
 /// The system's.
-pub fn names(dir: &OwnedFd) -> Result<BTreeSet<OsString>, Errno> {
+pub fn names(dir: &OwnedFd, limit: usize) -> Result<BTreeSet<OsString>, Errno> {
     let mut names = BTreeSet::new();
     for entry in fs::Dir::read_from(dir)? {
         let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
         if name != "." && name != ".." {
             names.insert(name);
         }
-        if names.len() > MAX_ENTRIES {
+        if names.len() > limit {
             break;
         }
     }
@@ -118,7 +118,7 @@ impl Reader<'_> {
             return Err(ReadError::Unacceptable(format!("`{}` lies more than {MAX_DEPTH} directories deep", shown(path))));
         }
         let mut entries = BTreeMap::new();
-        for name in names(dir).map_err(at)? {
+        for name in names(dir, MAX_ENTRIES).map_err(at)? {
             let path = path.join(&name);
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
@@ -218,9 +218,14 @@ impl Tree {
     /// live directory has stays, unless `prune`.
     ///
     /// # Errors
-    /// A directory with something in it that a file or link would take the place of, without `prune`.
+    /// What would become too large; a directory with something in it that a file or link would take the place of, without `prune`.
     pub fn overlaid(&self, new: &Self, prune: bool) -> Result<Self, String> {
-        self.overlaid_at(new, prune, Path::new(""))
+        let over = self.overlaid_at(new, prune, Path::new(""))?;
+        match over.size() {
+            (entries, _) if entries > MAX_ENTRIES => Err(format!("with what stays there it would have more than {MAX_ENTRIES} entries")),
+            (_, bytes) if bytes > MAX_TARGET => Err(format!("with what stays there it would be larger than {MAX_TARGET} bytes in all")),
+            _ => Ok(over),
+        }
     }
 
     fn overlaid_at(&self, new: &Self, prune: bool, path: &Path) -> Result<Self, String> {
@@ -277,15 +282,19 @@ impl Tree {
         self.mode & 0o005 == 0o005 && self.entries.values().all(public)
     }
 
-    /// Number of files in it, however deep.
+    /// Number of entries, and their bytes as the limits count them: names, link targets and content.
     #[must_use]
-    pub fn files(&self) -> usize {
-        let count = |node: &Node| match node {
-            Node::File(..) => 1,
-            Node::Link(_) => 0,
-            Node::Tree(tree) => tree.files(),
-        };
-        self.entries.values().map(count).sum()
+    pub fn size(&self) -> (usize, u64) {
+        let mut all = (0, 0);
+        for (name, node) in &self.entries {
+            let (entries, bytes) = match node {
+                Node::File(_, bytes) => (0, bytes.len() as u64),
+                Node::Link(target) => (0, target.as_bytes().len() as u64),
+                Node::Tree(tree) => tree.size(),
+            };
+            all = (all.0 + 1 + entries, all.1 + name.as_bytes().len() as u64 + bytes);
+        }
+        all
     }
 }
 
@@ -337,8 +346,11 @@ mod tests {
         Tree::read(&File::open(path).unwrap().into(), &mut |_, _| Ok(()))
     }
 
+    /// Path, mode, link target and bytes.
+    type Unpacked = (Vec<u8>, u32, Vec<u8>, Vec<u8>);
+
     /// Reads an archive as anybody would.
-    fn unpacked(archive: &[u8]) -> Vec<(Vec<u8>, u32, Vec<u8>, Vec<u8>)> {
+    fn unpacked(archive: &[u8]) -> Vec<Unpacked> {
         let mut archive = tar::Archive::new(archive);
         let entries = archive.entries().unwrap().map(|entry| {
             let mut entry = entry.unwrap();
@@ -384,7 +396,7 @@ mod tests {
         let sub = Tree { mode: 0o700, entries: [("a".into(), Node::File(0o640, b"1"[..].into()))].into() };
         let wanted = tree([("l", Node::Link("/etc/shadow".into())), ("d", Node::Link("sub".into())), ("sub", Node::Tree(sub))]);
         assert_eq!(read(dir.path()).unwrap(), wanted);
-        assert!(!wanted.is_public() && wanted.files() == 1);
+        assert_eq!((wanted.is_public(), wanted.size()), (false, (4, "l/etc/shadowdsubsuba1".len() as u64)));
     }
 
     #[test]
@@ -431,6 +443,8 @@ mod tests {
         let told: Vec<_> = live.differences(&pruned).into_iter().map(|d| (d.path.display().to_string(), d.old.is_some(), d.new.is_some())).collect();
         let wanted = [("a", true, true), ("gone", true, false), ("l", true, true), ("sub/x", true, false), ("sub/y", false, true)];
         assert_eq!(told, wanted.map(|(path, old, new)| (path.to_owned(), old, new)));
+        let half = |name: &str| tree([(name, Node::File(0o644, vec![0; usize::try_from(MAX_TARGET).unwrap() / 2].into()))]);
+        assert!(half("a").overlaid(&half("b"), false).unwrap_err().contains("larger than") && half("a").overlaid(&half("b"), true).is_ok());
         let over = tree([("sub", file("no directory"))]);
         assert!(live.overlaid(&over, false).unwrap_err().contains("`sub`") && live.overlaid(&over, true).is_ok());
     }
