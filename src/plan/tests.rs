@@ -240,3 +240,29 @@ fn a_new_secret_makes_a_directory_one() {
         assert_eq!(plan.waves[0][0].shifts[0].secret, wanted);
     }
 }
+
+#[test]
+fn what_an_instance_tells_is_the_digest_of_its_first_target() {
+    let (one, all) = (group("web", 2, true), paths(&["/e/a", "/e/b"]));
+    let go = |runs: &Blob, asked: &Asked| {
+        let mut member = member(&one, 1, &all);
+        member.instance.before = Some(runs.sha256.clone());
+        planned(seen(vec![member], all.iter().map(|p| (p.clone(), file(p.to_str().unwrap())))), std::slice::from_ref(&one), asked)
+    };
+    let dir = folder(&[("b", "new")]);
+    let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
+    assert!(go(&file("/e/a"), &asked).is_ok());
+    assert!(go(&file("/e/b"), &asked).unwrap_err().reason.contains("runs "), "that is drift");
+    let adopted = go(&file("/e/a"), &Asked::default()).unwrap();
+    assert_eq!(adopted.instances().map(|i| i.state).collect::<Vec<_>>(), [State::Untouched], "nobody knows what it has of the second");
+}
+
+#[test]
+fn a_directory_is_no_config_of_hello_serve() {
+    let mut hello = Fleet::of_kind("hello").unwrap().groups.remove(0);
+    hello.name = "web".into();
+    let (group, dir) = (Arc::new(hello), folder(&[("a", "new")]));
+    let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
+    let stop = planned(seen(vec![member(&group, 1, &paths(&["/e"]))], [("/e".into(), directory(&[("a", "1")]))]), &[group], &asked).unwrap_err();
+    assert!(stop.verdict == Verdict::Invalid && stop.reason.contains("it is a directory"), "{}", stop.reason);
+}

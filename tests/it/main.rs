@@ -11,4 +11,5 @@ mod rogue;
 mod serve;
 mod status;
 mod support;
+mod targets;
 mod users;

@@ -193,7 +193,8 @@ impl Spot {
         let exchange = || fs::renameat_with(&*self.dir, staged, &*self.dir, &*self.name, RenameFlags::EXCHANGE);
         match exchange() {
             Ok(()) => {}
-            Err(e @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) => return Ok(Err(e)),
+            // The last is what a layered filesystem says of a directory of a lower layer.
+            Err(e @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV)) => return Ok(Err(e)),
             Err(e) => return Err(self.io(e)),
         }
         if digest(&self.dir, staged).as_deref() == Some(from) {

@@ -109,7 +109,7 @@ impl TreeTarget {
         };
         match self.spot.exchange(&staged, from, digest_of)? {
             Ok(()) => Ok(true),
-            Err(e) => Err(self.spot.io(e)),
+            Err(e) => Err(self.spot.refused(format!("its filesystem cannot exchange it in one step: {e}"))),
         }
     }
 }
@@ -252,7 +252,7 @@ pub(super) fn remove(dir: &OwnedFd, name: &OsStr, depth: usize) -> Result<(), Er
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says so by failing, and why it is skipped")]
     use std::{
         os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
         sync::Arc,
