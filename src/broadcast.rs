@@ -5,13 +5,17 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     change::{Asked, Changes},
     engine,
-    event::{Event, Halts, Stop, Verdict},
+    event::{Becomes, EntryReport, Event, Halts, Stop, Verdict},
     fleet::{Count, Fleet},
     host::{Host, Look},
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
     runs::{self, Record, Run},
+    tree::{Difference, Node, shown},
 };
+
+/// A difference that is not found within this is shown less finely.
+const DIFF_LIMIT: Duration = Duration::from_secs(2);
 
 /// Whether a validator must pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,13 +130,46 @@ fn summary(run: String, verdict: Verdict, reason: String, plan: &Plan, host: &Ho
 fn rehearsed(plan: &Plan, host: &Host) -> Summary {
     let mut summary = summary(String::new(), Verdict::Converged, "dry run: nothing was touched".into(), plan, host);
     for (report, shift) in summary.targets.iter_mut().zip(plan.targets()) {
-        let text = |bytes| std::str::from_utf8(bytes).ok();
-        if let (false, Some(from), Ok(new)) = (shift.secret, &shift.from, std::str::from_utf8(&shift.to.bytes)) {
-            report.diff = text(&from.bytes).map(|old| similar::TextDiff::from_lines(old, new).unified_diff().header("now", "new").to_string());
-        }
+        let Some(from) = &shift.from else { continue };
+        let diff = match (&from.tree, &shift.to.tree) {
+            (Some(old), Some(new)) => {
+                let all = old.differences(new);
+                report.entries = all.iter().map(entry).collect();
+                Some(all.iter().filter_map(|d| unified(bytes(d.old)?, bytes(d.new)?, &shown(&d.path))).collect()).filter(|text: &String| !text.is_empty())
+            }
+            _ => unified(&from.bytes, &shift.to.bytes, ""),
+        };
+        report.diff = diff.filter(|_| !shift.secret);
     }
     summary.rehearsal = true;
     summary
+}
+
+fn entry(difference: &Difference<'_>) -> EntryReport {
+    let becomes = match (difference.old, difference.new) {
+        (None, _) => Becomes::Added,
+        (Some(_), None) => Becomes::Removed,
+        (Some(_), Some(_)) => Becomes::Changed,
+    };
+    let end = if matches!(difference.new.or(difference.old), Some(Node::Tree(_))) { "/" } else { "" };
+    EntryReport { path: shown(&difference.path) + end, becomes }
+}
+
+/// The bytes of a file, none of what is not there; `None` is what has none.
+fn bytes(node: Option<&Node>) -> Option<&[u8]> {
+    match node {
+        None => Some(b""),
+        Some(Node::File(_, bytes)) => Some(bytes),
+        Some(Node::Link(_) | Node::Tree(_)) => None,
+    }
+}
+
+/// The difference of two texts, line by line; `below` is their place in a directory.
+fn unified(old: &[u8], new: &[u8], below: &str) -> Option<String> {
+    let (old, new) = (std::str::from_utf8(old).ok()?, std::str::from_utf8(new).ok()?);
+    let name = |which: &str| if below.is_empty() { which.to_owned() } else { format!("{which}/{below}") };
+    let diff = similar::TextDiff::configure().timeout(DIFF_LIMIT).diff_lines(old, new);
+    Some(diff.unified_diff().header(&name("now"), &name("new")).to_string())
 }
 
 /// What is kept of a plan in the journal.

@@ -2,24 +2,28 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
 use crate::{
     config::{self, MAX_TARGET, ReadError},
-    event::{Stop, Verdict},
+    event::{Form, Stop, Verdict},
     step::Blob,
+    tree::{Node, Tree},
 };
 
 /// What one group's configs become.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// These bytes, or why the file is none: judged later, in the order of the exit codes.
-    File {
+    /// A file or directory that was named, or why it is none: judged later, in the order of the exit codes.
+    Put {
         /// As the operator named it.
         named: PathBuf,
+        /// What it is.
+        form: Form,
         /// What was read, once.
-        bytes: Result<Blob, String>,
+        content: Result<Blob, String>,
     },
     /// These keys of each target's own bytes are edited.
     Set(Vec<(String, String)>),
@@ -32,29 +36,36 @@ pub enum Change {
 pub struct Changes {
     named: BTreeMap<String, Change>,
     others: Change,
+    /// What only a live directory has goes.
+    pub prune: bool,
 }
 
 /// The arguments as they were given.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
-    /// `--config PATH`, for one group.
+    /// `--config PATH`, a file or directory, for one group.
     pub config: Option<PathBuf>,
     /// `--config GROUP=PATH`, one for each group.
     pub configs: BTreeMap<String, PathBuf>,
     /// `--set KEY=VALUE`, with `@FILE` for a value that is read from a file.
     pub set: Vec<(String, String)>,
+    /// `--prune`.
+    pub prune: bool,
 }
 
 impl Changes {
-    /// Reads every file that was named, once and size-limited.
+    /// Reads every file and directory that was named, once and size-limited.
     ///
     /// # Errors
     /// When one cannot be read: nothing is known of it then.
     pub fn read(asked: &Asked) -> Result<Self, Stop> {
-        let file = |path: &PathBuf| match config::read(path, MAX_TARGET) {
-            Ok(bytes) => Ok(Change::File { named: path.clone(), bytes: Ok(Blob::new(bytes)) }),
-            Err(ReadError::Unacceptable(why)) => Ok(Change::File { named: path.clone(), bytes: Err(why) }),
-            Err(ReadError::Io(e)) => Err(Stop::new(Verdict::Failed, format!("cannot read `{}`: {e}", path.display()))),
+        let file = |path: &PathBuf| {
+            let (named, form) = (path.clone(), if path.is_dir() { Form::Directory } else { Form::File });
+            match Blob::read(path) {
+                Ok(blob) => Ok(Change::Put { named, form: blob.form(), content: Ok(blob) }),
+                Err(ReadError::Unacceptable(why)) => Ok(Change::Put { named, form, content: Err(why) }),
+                Err(ReadError::Io(e)) => Err(Stop::new(Verdict::Failed, format!("cannot read `{}`: {e}", path.display()))),
+            }
         };
         let mut set = Vec::new();
         for (key, value) in &asked.set {
@@ -66,13 +77,51 @@ impl Changes {
             None => Change::Set(set),
         };
         let named = asked.configs.iter().map(|(group, path)| Ok((group.clone(), file(path)?))).collect::<Result<_, Stop>>()?;
-        Ok(Self { named, others })
+        Ok(Self { named, others, prune: asked.prune })
     }
 
     /// What becomes of `group`'s configs.
     #[must_use]
     pub fn of(&self, group: &str) -> &Change {
         self.named.get(group).unwrap_or(&self.others)
+    }
+}
+
+/// What a live file or directory becomes when `new` is put in its place.
+///
+/// # Errors
+/// A sentence: one is a file and the other a directory, nothing is in it, or see [`Tree::overlaid`].
+pub fn put(live: &Blob, new: &Blob, prune: bool) -> Result<Blob, String> {
+    match (&live.tree, &new.tree) {
+        // Whoever meant that the directory is to go does not say it so.
+        (Some(_), Some(new)) if new.entries.is_empty() => Err("nothing is in it".into()),
+        (Some(live), Some(new)) => Blob::of(live.overlaid(new, prune)?).map_err(|e| e.to_string()),
+        _ => fits(live.form(), new.form()).map(|()| new.clone()),
+    }
+}
+
+/// Whether the one can become the other.
+///
+/// # Errors
+/// A sentence when it cannot.
+pub fn fits(live: Form, new: Form) -> Result<(), String> {
+    match (live, new) {
+        (Form::Directory, Form::File) => Err("it is no directory, and what it would replace is one".into()),
+        (Form::File, Form::Directory) => Err("it is no regular file but a directory, and what it would replace is a file".into()),
+        _ => Ok(()),
+    }
+}
+
+/// The entry of a directory that is for the target of that name, where a group has several; none when the target stays as it is.
+///
+/// # Errors
+/// A sentence when it is a link: where that leads to is not looked at.
+pub fn entry(all: &Tree, name: &OsStr) -> Result<Option<Blob>, String> {
+    match all.entries.get(name) {
+        None => Ok(None),
+        Some(Node::File(_, bytes)) => Ok(Some(Blob::new(bytes.to_vec()))),
+        Some(Node::Tree(tree)) => Blob::of(tree.clone()).map(Some).map_err(|e| e.to_string()),
+        Some(Node::Link(_)) => Err("it is a link".into()),
     }
 }
 

@@ -125,12 +125,16 @@ struct BroadcastArgs {
     /// The fleet; else ./fleet.toml, else /etc/hello/fleet.toml.
     #[arg(long, value_name = "FILE", env = "HELLO_FLEET")]
     fleet: Option<PathBuf>,
-    /// These bytes become the config of the one group, or of GROUP; then it may be repeated. Without this and --set, what is on disk is adopted.
+    /// This file or directory becomes the config of the one group, or of GROUP; then it may be repeated. For a group with several
+    /// targets, a directory with an entry for each. Without this and --set, the group's `source`, else what is on disk already.
     #[arg(long, value_name = "[GROUP=]PATH", conflicts_with = "set")]
     config: Vec<String>,
     /// One --config becomes the config of several files, though they differ now.
     #[arg(long, requires = "config")]
     overwrite: bool,
+    /// What only a live directory has goes; without it, that stays. Needs --config or a `source`.
+    #[arg(long, conflicts_with = "set")]
+    prune: bool,
     /// Edit a key of each target's own bytes; comments stay. KEY=@FILE keeps a value out of `ps`.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -256,7 +260,7 @@ fn check(file: &std::path::Path) -> ExitCode {
 
 fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
     let mut fleet = find_fleet(args.fleet, &args.groups, args.all || args.config.iter().any(|c| c.contains('='))).map_err(|e| e.to_string())?;
-    let mut change = Asked::default();
+    let mut change = Asked { prune: args.prune, ..Asked::default() };
     for arg in &args.config {
         // A path may have a `=` in it, so only the name of a group counts as one.
         match arg.split_once('=').filter(|(name, _)| fleet.groups.iter().any(|g| g.name == *name)) {
@@ -275,6 +279,9 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
     }
     let pair = |s: &String| s.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| format!("--set {s:?} is not KEY=VALUE"));
     change.set = args.set.iter().map(pair).collect::<Result<_, _>>()?;
+    if args.prune && args.config.is_empty() && !fleet.groups.iter().any(|g| g.source.is_some()) {
+        return Err("--prune says what goes when a directory becomes another: it needs --config, or a group with a `source`".into());
+    }
     let changed = change.config.is_some() || !change.configs.is_empty() || !change.set.is_empty();
     if let Some(group) = fleet.groups.iter().find(|g| changed && g.config.is_empty()) {
         return Err(format!("group `{}` has no `config` that could be changed", group.name));

@@ -220,19 +220,52 @@ impl Instance {
     }
 }
 
-/// A file that is replaced.
+/// What a target is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Form {
+    File,
+    Directory,
+}
+
+/// What becomes of one entry of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Becomes {
+    Added,
+    Changed,
+    Removed,
+}
+
+/// One entry of a directory that does not stay as it is.
+#[derive(Debug, Clone, Serialize)]
+pub struct EntryReport {
+    /// Below the directory, on one line whatever signs are in it.
+    pub path: String,
+    /// What becomes of it.
+    pub becomes: Becomes,
+}
+
+/// A file or directory that is replaced.
 #[derive(Debug, Clone, Serialize)]
 pub struct TargetReport {
     /// The machine.
     pub host: &'static str,
-    /// The file.
+    /// Where it is.
     pub path: PathBuf,
+    /// What it is; the digests of a directory are those of its archive.
+    pub form: Form,
     /// Digest before.
     pub from: Option<String>,
     /// Digest wanted.
     pub to: String,
     /// Digest on disk at the end.
     pub disk: Option<String>,
+    /// What would become of a directory's entries; only of a dry run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<EntryReport>,
     /// What would change, line by line; only of a dry run, and never of a secret config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diff: Option<String>,

@@ -8,7 +8,7 @@
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   config -> fault · told
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · told
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -31,3 +31,4 @@ pub mod serve;
 pub mod status;
 pub mod step;
 pub mod told;
+pub mod tree;

@@ -5,13 +5,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use becomes::Becomes;
+
 use crate::{
-    change::{Change, Changes, edit},
+    change::{Change, Changes},
     config,
-    event::{Instance, State, Stop, Trouble, Verdict},
+    event::{Form, Instance, State, Stop, Trouble, Verdict},
     fleet::{Count, Fleet, Speaks},
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
 };
+
+mod becomes;
+#[cfg(test)]
+mod tests;
+
+/// Instances by what they read.
+type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
 
 /// Waves of steps, in the order in which they are committed.
 #[derive(Debug)]
@@ -44,39 +53,33 @@ impl Plan {
             return Err(stop);
         }
         let mut refused = seen.refused;
-        let mut readers: BTreeMap<Vec<PathBuf>, Vec<Member>> = BTreeMap::new();
+        let mut readers = Readers::new();
         for member in seen.members {
             readers.entry(member.instance.targets.clone()).or_default().push(member);
         }
         let differing = if wish.overwrite { None } else { differing(&readers, &seen.targets, wish.changes) };
-        let mut invalid = None;
-        let mut becomes: BTreeMap<&Path, Blob> = BTreeMap::new();
-        for (path, target) in &seen.targets {
-            // What is drifted is refused, whatever the change is.
-            let to = match to_bytes(path, target, &readers, wish.changes) {
-                Ok(to) => to,
-                Err(stop) if stop.verdict == Verdict::Refused => return Err(stop),
-                Err(stop) => {
-                    invalid.get_or_insert(stop);
-                    target.disk.clone()
-                }
-            };
-            becomes.insert(path, to);
-        }
+        let (becomes, invalid) = becomes::decide(&seen.targets, &readers, wish.changes)?;
         let mut steps = Vec::new();
         for (paths, mut members) in readers {
-            let all: Vec<(&Path, &SeenTarget, &Blob)> = paths
+            let all: Vec<(&Path, &SeenTarget, &Becomes)> = paths
                 .iter()
                 .filter_map(|path| {
                     let (path, target) = seen.targets.get_key_value(path)?;
                     Some((path.as_path(), target, becomes.get(path.as_path())?))
                 })
                 .collect();
-            let adopted = all.iter().all(|(_, target, to)| target.disk.sha256 == to.sha256);
+            let adopted = all.iter().all(|(_, target, becomes)| target.disk.sha256 == becomes.to.sha256);
             let mut shifts = Vec::new();
-            for (path, target, to) in all {
-                let from = way_back(path, target, to, adopted, &mut members, &mut refused, &old);
-                shifts.push(Shift { path: path.into(), from, to: to.clone(), secret: target.secret });
+            for (place, (path, target, becomes)) in all.iter().enumerate() {
+                let from = match (adopted, place) {
+                    (false, 0) => {
+                        drifted(path, &target.disk, &becomes.to, &mut members, &mut refused);
+                        Some(target.disk.clone())
+                    }
+                    (false, _) => Some(target.disk.clone()),
+                    (true, _) => served(&target.disk, all.len() == 1, &mut members, &old),
+                };
+                shifts.push(Shift { path: (*path).into(), from, to: becomes.to.clone(), secret: becomes.secret });
             }
             steps.push(Step { shifts, members, undo: false });
         }
@@ -86,7 +89,7 @@ impl Plan {
         if let Some(stop) = differing.or(invalid) {
             return Err(stop);
         }
-        judge(&steps, wish.changes)?;
+        judge(&steps, &becomes)?;
         Ok(Self { waves: in_waves(steps) })
     }
 
@@ -136,13 +139,16 @@ fn counted(seen: &Seen, wish: &Wish<'_>) -> Result<(), Stop> {
 }
 
 /// One file for several targets is taken only where they are equal now.
-fn differing(readers: &BTreeMap<Vec<PathBuf>, Vec<Member>>, targets: &BTreeMap<PathBuf, SeenTarget>, changes: &Changes) -> Option<Stop> {
+fn differing(readers: &Readers, targets: &BTreeMap<PathBuf, SeenTarget>, changes: &Changes) -> Option<Stop> {
     let mut first: BTreeMap<(&Path, usize), (&Path, &str)> = BTreeMap::new();
     for (paths, members) in readers {
         let Some(group) = members.first().map(|m| &m.instance.group) else { continue };
-        let Change::File { named, .. } = changes.of(group) else { continue };
+        let Change::Put { named, content, .. } = changes.of(group) else { continue };
+        let all = content.as_ref().ok().and_then(|blob| blob.tree.as_ref()).filter(|_| paths.len() > 1);
         for (place, path) in paths.iter().enumerate() {
-            let Some(target) = targets.get(path) else { continue };
+            // Of several targets, one that has no entry stays as it is.
+            let stays = all.is_some_and(|all| !path.file_name().is_some_and(|name| all.entries.contains_key(name)));
+            let Some(target) = targets.get(path).filter(|_| !stays) else { continue };
             let (other, sha256) = first.entry((named, place)).or_insert((path, &target.disk.sha256));
             if *sha256 != target.disk.sha256 {
                 let why = format!(
@@ -158,88 +164,55 @@ fn differing(readers: &BTreeMap<Vec<PathBuf>, Vec<Member>>, targets: &BTreeMap<P
     None
 }
 
-/// What one target becomes, for everybody who reads it.
-fn to_bytes(path: &Path, target: &SeenTarget, readers: &BTreeMap<Vec<PathBuf>, Vec<Member>>, changes: &Changes) -> Result<Blob, Stop> {
-    let mut wanted: Option<(&str, Blob)> = None;
-    let members = readers.iter().filter(|(paths, _)| paths.iter().any(|p| p == path)).flat_map(|(_, members)| members);
-    for name in members.map(|m| m.instance.group.as_str()) {
-        if wanted.as_ref().is_some_and(|(known, _)| *known == name) {
-            continue;
-        }
-        let to = match changes.of(name) {
-            Change::Adopt => target.disk.clone(),
-            Change::File { named, bytes } => match bytes {
-                Ok(blob) => blob.clone(),
-                Err(why) => return Err(Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`: {why}", named.display()))),
-            },
-            Change::Set(edits) => {
-                let edited = edit(&target.disk.bytes, edits);
-                Blob::new(edited.map_err(|why| Stop::new(Verdict::Invalid, format!("the new config is not valid: --set on `{}`: {why}", path.display())))?)
-            }
-        };
-        if let Some((other, _)) = wanted.as_ref().filter(|(_, known)| known.sha256 != to.sha256) {
-            return Err(Stop::new(Verdict::Refused, format!("groups `{other}` and `{name}` read `{}`, and it cannot become both", path.display())));
-        }
-        wanted = Some((name, to));
+/// Who runs neither the file on disk nor the candidate is refused (drift). What a process tells is the digest of its first target.
+fn drifted(path: &Path, disk: &Blob, to: &Blob, members: &mut [Member], refused: &mut Vec<Instance>) {
+    for member in members {
+        let Some(runs) = member.instance.before.clone().filter(|runs| *runs != to.sha256 && *runs != disk.sha256) else { continue };
+        let text = format!(
+            "runs {}, but `{}` on disk is {}: neither the old nor the new config; adopt or put back that file first",
+            short(&runs),
+            path.display(),
+            short(&disk.sha256)
+        );
+        member.fail(State::Refused, Trouble { kind: State::Refused, text });
+        refused.push(member.instance.clone());
     }
-    Ok(wanted.map_or_else(|| target.disk.clone(), |(_, to)| to))
 }
 
-/// The bytes to go back to, and who needs no signal; who runs neither the file on disk nor the candidate is refused (drift).
-fn way_back(
-    path: &Path,
-    target: &SeenTarget,
-    to: &Blob,
-    adopted: bool,
-    members: &mut [Member],
-    refused: &mut Vec<Instance>,
-    old: impl Fn(&str) -> Option<Vec<u8>>,
-) -> Option<Blob> {
-    let disk = &target.disk;
+/// What is served now, and who needs no signal, where the disk is the candidate already.
+/// Who cannot tell what it runs has no way back; of several targets nobody tells more than the first.
+fn served(disk: &Blob, alone: bool, members: &mut [Member], old: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Blob> {
     let mut others: Vec<Option<String>> = Vec::new();
     for member in members {
-        let runs = member.instance.before.clone();
-        match &runs {
-            Some(runs) if *runs == to.sha256 && adopted => member.instance.state = State::Unchanged,
-            Some(runs) if *runs == to.sha256 || *runs == disk.sha256 => {}
-            Some(runs) if !adopted => {
-                let text = format!(
-                    "runs {}, but `{}` on disk is {}: neither the old nor the new config; adopt or put back that file first",
-                    short(runs),
-                    path.display(),
-                    short(&disk.sha256)
-                );
-                member.fail(State::Refused, Trouble { kind: State::Refused, text });
-                refused.push(member.instance.clone());
-            }
-            // Who cannot tell what it runs has no way back where the disk is the candidate already.
-            _ => others.push(runs),
+        match member.instance.before.clone().filter(|_| alone) {
+            Some(runs) if runs == disk.sha256 => member.instance.state = State::Unchanged,
+            runs => others.push(runs),
         }
     }
     others.sort();
     others.dedup();
-    match (adopted, others.as_slice()) {
-        (false, _) => Some(disk.clone()),
-        (true, [Some(one)]) => old(one).map(Blob::new).filter(|b| b.sha256 == *one),
-        (true, _) => None,
+    match others.as_slice() {
+        [] => Some(disk.clone()),
+        [Some(one)] => old(one).map(Blob::new).filter(|b| b.sha256 == *one),
+        _ => None,
     }
 }
 
 /// Whether the candidates can be proven at all; for `hello serve`, whether each is a config that needs no restart.
-fn judge(steps: &[Step], changes: &Changes) -> Result<(), Stop> {
+fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<(), Stop> {
     let mut restart = Ok(());
     for step in steps {
         let empty = Blob::new(Vec::new());
         let (to, secret, path) = step.shifts.first().map_or((&empty, false, Path::new("")), |s| (&s.to, s.secret, s.path.as_path()));
+        let named = becomes.get(path).map_or(path, |b| b.named.as_path());
+        let invalid = |why: String| Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`\n{why}", named.display()));
         let mut judged: Vec<&str> = Vec::new();
         for member in &step.members {
             let group = &member.group;
-            let named = match changes.of(&group.name) {
-                Change::File { named, .. } => named.as_path(),
-                _ => path,
-            };
-            let invalid = |why: String| Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`\n{why}", named.display()));
             if group.speaks == Speaks::Hello && !step.shifts.is_empty() {
+                if to.form() == Form::Directory {
+                    return Err(invalid("it is a directory, and this kind of process reads one file".into()));
+                }
                 if to.bytes.len() as u64 > config::MAX_CONFIG {
                     return Err(invalid(format!("it is larger than {} bytes", config::MAX_CONFIG)));
                 }

@@ -1,6 +1,7 @@
 //! The journal of a run: what was planned, intended and seen, synced before it matters.
 
 use std::{
+    collections::BTreeMap,
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -15,7 +16,7 @@ use crate::{
     step::Blob,
 };
 
-/// One execution of a plan, with a folder of its own: `plan.json`, `events.jsonl`, and old and new bytes by SHA-256.
+/// One execution of a plan, with a folder of its own: `plan.json`, `events.jsonl`, and old and new bytes by SHA-256 (a directory's as an archive that `tar tvf` lists).
 /// As long as it is open (it runs, its owner died, or it ended mixed) a mark with its targets stands in `open/`.
 #[derive(Debug)]
 pub struct Run {
@@ -106,8 +107,10 @@ impl Run {
             instances: &record.instances,
         };
         write(&dir.join("plan.json"), &serde_json::to_vec_pretty(&plan)?)?;
-        for blob in &record.blobs {
-            write(&dir.join(&blob.sha256), &blob.bytes)?;
+        // Many steps share one.
+        let blobs: BTreeMap<&str, &Blob> = record.blobs.iter().map(|b| (b.sha256.as_str(), *b)).collect();
+        for (sha256, blob) in blobs {
+            write(&dir.join(sha256), &blob.bytes)?;
         }
         let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
         let left: Vec<String> = left_open(state, &targets);

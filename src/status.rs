@@ -6,7 +6,6 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::{
-    config::{self, MAX_TARGET},
     fleet::{Fleet, Group, Reloads, Speaks},
     host::{
         discover::{self, Found, Scan},
@@ -17,7 +16,7 @@ use crate::{
         validate::NotPassed,
     },
     report::Output,
-    step::short,
+    step::{Blob, short},
 };
 
 /// Checked options.
@@ -139,7 +138,7 @@ async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes
     }
     match discover::configs_of(found, group) {
         Ok(paths) => {
-            let read = |path: PathBuf| (config::read(&path, MAX_TARGET).ok().map(|b| config::digest(&b)), path);
+            let read = |path: PathBuf| (Blob::read(&path).ok().map(|blob| blob.sha256), path);
             let paths: Vec<(PathBuf, Option<String>)> = paths.into_iter().map(read).map(|(disk, path)| (path, disk)).collect();
             if let Some(why) = waiting_to_fail(group, found, &paths, judged).await {
                 row.faults.push(format!("waiting to fail: {why}"));

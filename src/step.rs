@@ -1,27 +1,66 @@
 //! What is done to one target and the instances that read it. An undo is a flipped step, not second code.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
-
-use crate::{
-    config,
-    event::{Instance, State, Stop, TargetReport, Trouble},
-    fleet::Group,
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
-/// Bytes and their digest; cheap to clone.
+use rustix::fs::{Mode, OFlags};
+
+use crate::{
+    config::{self, MAX_TARGET, ReadError},
+    event::{Form, Instance, State, Stop, TargetReport, Trouble, Verdict},
+    fleet::Group,
+    tree::Tree,
+};
+
+/// The content of a file or a directory, and its digest; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
-    /// The content of a config.
+    /// A file's bytes, or a directory as one archive.
     pub bytes: Arc<[u8]>,
     /// Lower-case hex SHA-256 of `bytes`.
     pub sha256: String,
+    /// What a directory has in it; none for a file.
+    pub tree: Option<Arc<Tree>>,
 }
 
 impl Blob {
-    /// Digests `bytes`.
+    /// A file.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self { sha256: config::digest(&bytes), bytes: bytes.into() }
+        Self { sha256: config::digest(&bytes), bytes: bytes.into(), tree: None }
+    }
+
+    /// A directory.
+    ///
+    /// # Errors
+    /// None that memory can give.
+    pub fn of(tree: Tree) -> io::Result<Self> {
+        let bytes = tree.archive()?;
+        Ok(Self { tree: Some(Arc::new(tree)), ..Self::new(bytes) })
+    }
+
+    /// Reads the file or directory at `path`, within the limits of a target.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(path: &Path) -> Result<Self, ReadError> {
+        // Anything but a directory, whatever else it may be, is looked at as a file.
+        if !path.is_dir() {
+            return config::read(path, MAX_TARGET).map(Self::new);
+        }
+        let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)?;
+        Ok(Self::of(Tree::read(&dir, &mut |_, _| Ok(()))?)?)
+    }
+
+    /// Whether it is a file or a directory.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        if self.tree.is_some() { Form::Directory } else { Form::File }
     }
 }
 
@@ -86,10 +125,21 @@ pub struct Seen {
 /// A target at the survey.
 #[derive(Debug, Clone)]
 pub struct SeenTarget {
-    /// Its bytes.
+    /// What it is.
     pub disk: Blob,
-    /// Whether they must not be shown.
+    /// Whether that must not be shown.
     pub secret: bool,
+    /// What somebody else put there to become it, by the group that says where.
+    pub offered: BTreeMap<String, Offered>,
+}
+
+/// What stands where a group's `source` looks.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    /// Where.
+    pub path: PathBuf,
+    /// What, or why it is not taken; none when nothing is there.
+    pub content: Option<Result<Blob, (Verdict, String)>>,
 }
 
 /// What a target becomes. To install is to make it `to`: it is `from`: exchange; it is `to` already: nothing; anything else: hands off.
@@ -138,7 +188,7 @@ impl Shift {
     #[must_use]
     pub fn report(&self, disk: Option<String>) -> TargetReport {
         let from = self.from.as_ref().map(|b| b.sha256.clone());
-        TargetReport { host: "local", path: self.path.clone(), from, to: self.to.sha256.clone(), disk, diff: None }
+        TargetReport { host: "local", path: self.path.clone(), form: self.to.form(), from, to: self.to.sha256.clone(), disk, entries: Vec::new(), diff: None }
     }
 }
 

@@ -70,11 +70,10 @@ impl LocalHost {
         let mut first = Ok(());
         for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
             let Some(from) = &shift.from else { continue };
-            let Some(held) = self.targets.get_mut(&shift.path) else { continue };
-            match held.target.install(&from.sha256, &shift.to, &run) {
+            let Some(target) = self.targets.get_mut(&shift.path) else { continue };
+            match target.install(&from.sha256, &shift.to, &run) {
                 Ok(exchanged) => {
-                    held.installed |= exchanged;
-                    if held.target.digest().as_ref() != Some(&shift.to.sha256) {
+                    if target.digest().as_ref() != Some(&shift.to.sha256) {
                         let why = format!("`{}` does not hold what was installed", shift.path.display());
                         first = first.and(Err(Stop::new(Verdict::Refused, why)));
                     } else if exchanged {

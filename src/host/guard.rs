@@ -1,8 +1,14 @@
 //! Whether a process takes the signal: many die of it, some never see it. Read from `/proc/PID/status` and `/proc/PID/fdinfo`.
 
-use std::{path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use procfs::process::{Process, Status};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use tokio::time::Instant;
 
 use crate::fleet::{Group, Reloads, Signal};
@@ -91,11 +97,62 @@ pub(crate) fn is_same(pid: i32, started: u64, exe: &Path) -> bool {
     Process::new(pid).is_ok_and(|p| alive(&p) && p.exe().is_ok_and(|e| e == exe))
 }
 
-/// Whether the file at `path`, as the process sees it, is the one that this host sees there.
+/// Whether what stands at `path`, as the process sees it, is what this host sees there; the same file bound onto itself would stay the old one.
 #[must_use]
 pub(crate) fn sees_the_same(pid: i32, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let inode = |p: &Path| p.metadata().map(|m| (m.dev(), m.ino())).ok();
+    let inode = |p: &Path| {
+        let stat = rustix::fs::statx(rustix::fs::CWD, p, AtFlags::empty(), StatxFlags::BASIC_STATS).ok()?;
+        Some((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino, stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
+    };
     let through = Path::new("/proc").join(pid.to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path));
     inode(&through).is_some_and(|there| Some(there) == inode(path))
+}
+
+/// Why the process would go on seeing the old directory, or a part of it, after `dir` was exchanged; none when it would not.
+#[must_use]
+pub(crate) fn clings_to(pid: i32, dir: &Path) -> Option<String> {
+    let proc = Path::new("/proc").join(pid.to_string());
+    for (link, what) in [("cwd", "working directory"), ("root", "root directory")] {
+        match std::fs::read_link(proc.join(link)) {
+            Ok(at) if at.starts_with(dir) => {
+                return Some(format!("has its {what} in `{}` and would go on seeing the old one; start it elsewhere, or change single files", dir.display()));
+            }
+            Ok(_) => {}
+            Err(e) => return Some(format!("cannot be looked at ({what}): {e}")),
+        }
+    }
+    // A mount stays on what it was mounted on.
+    match std::fs::read(proc.join("mountinfo")) {
+        Ok(mounts) => mounts
+            .split(|b| *b == b'\n')
+            .filter_map(mount_point)
+            .find(|at| at.starts_with(dir))
+            .map(|at| format!("has a mount of its own at `{}`", at.display())),
+        Err(e) => Some(format!("cannot be looked at (mounts): {e}")),
+    }
+}
+
+/// The fifth field of a line of `/proc/PID/mountinfo`, in which blanks and the like are written as `\040`.
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    let (mut path, mut rest) = (Vec::new(), line.split(|b| *b == b' ').nth(4)?);
+    while let [first, tail @ ..] = rest {
+        let escaped = tail.get(..3).filter(|_| *first == b'\\').and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        path.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &tail[3..] } else { tail };
+    }
+    Some(OsString::from_vec(path).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_whatever_signs_are_in_them() {
+        let point = |field: &str| mount_point(format!("36 35 98:0 /mnt1 {field} rw,noatime master:1 - ext3 /dev/root rw").as_bytes());
+        for (field, path) in [("/a", "/a"), ("/a\\040b\\134", "/a b\\"), ("/a\\", "/a\\"), ("/a\\04", "/a\\04")] {
+            assert_eq!(point(field), Some(path.into()));
+        }
+        assert_eq!(mount_point(b""), None);
+    }
 }

@@ -30,6 +30,7 @@ mod prepare;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;
+mod source;
 mod survey;
 pub(crate) mod user;
 pub(crate) mod validate;
@@ -61,14 +62,7 @@ pub struct LocalHost {
     /// So many instances are signalled and waited for at once: as many as there are descriptors for.
     at_once: usize,
     dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
-    targets: BTreeMap<PathBuf, Held>,
-}
-
-/// A target that a run holds.
-#[derive(Debug)]
-struct Held {
-    target: install::Target,
-    installed: bool,
+    targets: BTreeMap<PathBuf, install::Target>,
 }
 
 impl Host {
@@ -118,7 +112,7 @@ impl Host {
     #[must_use]
     pub fn reads(&self, path: &Path) -> Option<String> {
         match self {
-            Self::Local(host) => host.targets.get(path)?.target.digest(),
+            Self::Local(host) => host.targets.get(path)?.digest(),
             #[cfg(test)]
             Self::Script(host) => host.files.get(path).cloned(),
         }
@@ -128,7 +122,7 @@ impl Host {
     #[must_use]
     pub fn is_installed(&self, path: &Path) -> bool {
         match self {
-            Self::Local(host) => host.targets.get(path).is_some_and(|h| h.installed),
+            Self::Local(host) => host.targets.get(path).is_some_and(install::Target::is_exchanged),
             #[cfg(test)]
             Self::Script(host) => host.installed.contains(path),
         }

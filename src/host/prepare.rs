@@ -3,22 +3,24 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    event::{Event, Halts, Stop},
+    event::{Event, Halts, Instance, Stop},
     host::{
-        LocalHost,
+        LocalHost, guard,
         judge::{Candidate, Judge},
-        survey::from_install,
+        survey::{from_install, refused},
     },
-    step::{Shift, Step},
+    step::{Member, Shift, Step},
 };
 
 impl LocalHost {
     pub(super) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
-        let shifts: Vec<Shift> = steps.iter().flat_map(|s| s.shifts.clone()).collect();
-        for shift in &shifts {
-            if !staged.contains_key(&shift.path) {
-                staged.insert(shift.path.clone(), self.stage(shift, tell)?);
+        for step in steps.iter() {
+            for shift in &step.shifts {
+                self.clinging(step, shift)?;
+                if !staged.contains_key(&shift.path) {
+                    staged.insert(shift.path.clone(), self.stage(shift, tell)?);
+                }
             }
         }
         let mut judge = Judge::new(strict);
@@ -38,14 +40,24 @@ impl LocalHost {
     /// Stages what becomes of a target, and takes the place on the disk for its way back.
     fn stage(&mut self, shift: &Shift, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
         let run = self.run.clone();
-        let Some(held) = self.targets.get_mut(&shift.path) else { return Ok(shift.path.clone()) };
-        let adopted = held.target.digest().as_ref() == Some(&shift.to.sha256);
-        let staged = if adopted { Ok(shift.path.clone()) } else { held.target.stage(&shift.to.bytes, &run) };
+        let Some(target) = self.targets.get_mut(&shift.path) else { return Ok(shift.path.clone()) };
+        let adopted = target.digest().as_ref() == Some(&shift.to.sha256);
+        let staged = if adopted { Ok(shift.path.clone()) } else { target.stage(&shift.to, &run) };
         let staged = staged.map_err(from_install)?;
         match &shift.from {
-            Some(from) => held.target.reserve(&from.bytes).map_err(from_install)?,
+            // Nothing is to be put back where nothing changes.
+            Some(from) if from.sha256 == shift.to.sha256 => {}
+            Some(from) => target.reserve(from).map_err(from_install)?,
             None => tell(Event::NoWayBack { path: shift.path.clone() }),
         }
         Ok(staged)
+    }
+
+    /// Refuses the instances that would go on seeing the old directory after it was exchanged.
+    fn clinging(&self, step: &Step, shift: &Shift) -> Result<(), Stop> {
+        let changes = self.targets.get(&shift.path).is_some_and(|t| t.is_directory() && t.digest().as_ref() != Some(&shift.to.sha256));
+        let why = |m: &Member| guard::clings_to(m.instance.pid, &shift.path).map(|why| refused(m.instance.clone(), why));
+        let all: Vec<Instance> = if changes { step.members.iter().filter_map(why).collect() } else { Vec::new() };
+        if all.is_empty() { Ok(()) } else { Err(Stop::refused(all)) }
     }
 }

@@ -1,13 +1,13 @@
 //! The first verb: who is there, what each runs, and whether each can be reloaded at all. Touches nothing but locks.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
     event::{Instance, State, Stop, Trouble, Verdict},
     fact::Fact,
     fleet::{Group, Reloads, Speaks},
     host::{
-        Held, LocalHost, Look,
+        LocalHost, Look,
         answers::readings,
         discover,
         discover::{Found, Scan},
@@ -17,6 +17,7 @@ use crate::{
         install::{InstallError, Target},
         lock::{self, LockError},
         sockets::Listeners,
+        source,
     },
     step::{Member, Seen, SeenTarget},
     told::Told,
@@ -46,12 +47,14 @@ impl LocalHost {
                 Err(instance) => seen.refused.push(*instance),
             }
         }
-        for (path, held) in &self.targets {
-            match held.target.read() {
+        for (path, target) in &self.targets {
+            match target.read() {
                 Ok(disk) => {
-                    let reader = seen.members.iter().find(|m| m.instance.targets.contains(path));
-                    let secret = reader.and_then(|m| m.group.secret).unwrap_or(!held.target.is_public());
-                    seen.targets.insert(path.clone(), SeenTarget { disk, secret });
+                    let mut readers = seen.members.iter().filter(|m| m.instance.targets.contains(path));
+                    let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
+                    let offered: BTreeMap<_, _> = offered.collect::<BTreeMap<_, _>>().into_iter().map(|(g, s)| (g, source::look(s, path))).collect();
+                    let secret = readers.next().and_then(|m| m.group.secret).unwrap_or(!target.is_public(&disk));
+                    seen.targets.insert(path.clone(), SeenTarget { disk, secret, offered });
                 }
                 Err(e) => seen.stopped = seen.stopped.or_else(|| Some(from_install(e))),
             }
@@ -85,7 +88,7 @@ impl LocalHost {
                 }
             }
             if let Some(dir) = self.dirs.get(&dir) {
-                self.targets.entry(path.clone()).or_insert_with(|| Held { target: Target::new(&path, dir.clone()), installed: false });
+                self.targets.entry(path.clone()).or_insert_with(|| Target::new(&path, dir.clone()));
             }
         }
         kept
@@ -109,7 +112,7 @@ fn find(groups: &[Arc<Group>], seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
     all
 }
 
-fn refused(instance: Instance, text: String) -> Instance {
+pub(super) fn refused(instance: Instance, text: String) -> Instance {
     Instance { state: State::Refused, trouble: Some(Trouble { kind: State::Refused, text }), ..instance }
 }
 

@@ -88,6 +88,9 @@ impl Summary {
                 (Some(_), _) => "on a failure it is put back",
             };
             text += &format!("{}: sha256:{from} -> sha256:{}; {back}\n", target.path.display(), short(&target.to));
+            for entry in &target.entries {
+                text += &format!("  {:<7} {}\n", name(entry.becomes), entry.path);
+            }
             text += target.diff.as_deref().unwrap_or_default();
         }
         for i in &self.instances {

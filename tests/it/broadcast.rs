@@ -23,6 +23,7 @@ fn a_good_change_converges_and_a_second_run_signals_nobody() {
     assert_eq!(fleet.path("web.toml").metadata().unwrap().permissions().mode() & 0o777, 0o640);
     let said = fleet.broadcast(&["--config", new.to_str().unwrap()]).expect(0);
     assert_eq!(said.states(), ["unchanged"; 3]);
+    assert!(!said.stderr.contains("No way back"), "{}", said.stderr);
     assert_eq!(fleet.attempts(), [2; 3], "the second run signalled nobody");
     let (head, _) = get(fleet.url(0), "/");
     assert!(head.contains("x-config-generation: 2") && head.contains(&format!("x-instance: {}:", fleet.pid(0))), "{head}");

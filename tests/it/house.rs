@@ -16,6 +16,7 @@ const HOUSE: &[&[&str]] = &[
     &["event"],
     &["fleet"],
     &["fact"],
+    &["tree"],
     &["config"],
     &["fault", "told"],
 ];

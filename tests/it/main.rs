@@ -12,5 +12,6 @@ mod rogue;
 mod serve;
 mod status;
 mod support;
+mod targets;
 mod users;
 mod validators;

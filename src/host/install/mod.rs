@@ -1,0 +1,292 @@
+//! Replaces one file or directory so that no reader ever sees half of it and nothing of its attributes is lost.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{self, AtFlags, FileType, RenameFlags, Statx, StatxAttributes, XattrFlags},
+    io::Errno,
+};
+
+use self::{file::FileTarget, tree::TreeTarget};
+use crate::{step::Blob, tree::status};
+
+mod file;
+mod tree;
+
+/// Why a target cannot be staged or installed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InstallError {
+    /// A guard said no.
+    #[error("`{}` cannot be installed: {}", .0.display(), .1)]
+    Refused(PathBuf, String),
+    /// It is not what was surveyed; it was left alone.
+    #[error("`{}` was changed by somebody else meanwhile; left alone", .0.display())]
+    Drifted(PathBuf),
+    /// The system said no.
+    #[error("`{}`: {}", .0.display(), .1)]
+    Io(PathBuf, io::Error),
+}
+
+/// What is to be replaced, under a held descriptor of the directory that it stands in.
+#[derive(Debug)]
+pub(super) enum Target {
+    File(FileTarget),
+    Directory(TreeTarget),
+}
+
+impl Target {
+    /// What stands at `path` (resolved), in its directory `dir`; what is no directory is looked at as a file.
+    #[must_use]
+    pub(super) fn new(path: &Path, dir: Arc<OwnedFd>) -> Self {
+        let spot = Spot { path: path.into(), name: path.file_name().unwrap_or_default().into(), dir, staged: None, exchanged: false };
+        match spot.status() {
+            Ok(stat) if kind(&stat) == FileType::Directory => Self::Directory(TreeTarget::new(spot)),
+            _ => Self::File(FileTarget::new(spot)),
+        }
+    }
+
+    #[must_use]
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self, Self::Directory(_))
+    }
+
+    /// What stands there now.
+    ///
+    /// # Errors
+    /// When it is neither file nor directory, too large, or unreadable.
+    pub(super) fn read(&self) -> Result<Blob, InstallError> {
+        match self {
+            Self::File(file) => file.read(),
+            Self::Directory(tree) => tree.read(),
+        }
+    }
+
+    /// Whether everybody may read `now`, which was read there; when not, its content is a secret.
+    #[must_use]
+    pub(super) fn is_public(&self, now: &Blob) -> bool {
+        match (self, &now.tree) {
+            (_, Some(tree)) => tree.is_public(),
+            (Self::File(file), None) => file.is_public(),
+            (Self::Directory(_), None) => false,
+        }
+    }
+
+    /// Digest of what stands there now.
+    #[must_use]
+    pub(super) fn digest(&self) -> Option<String> {
+        match self {
+            Self::File(file) => file.digest(),
+            Self::Directory(tree) => tree.digest(),
+        }
+    }
+
+    /// Writes `to` beside what is live, with its owners, modes and xattrs, synced; refuses what install could not replace. Answers the path.
+    ///
+    /// # Errors
+    /// `Refused` by a guard; `Io` on a full or read-only filesystem.
+    pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {
+        match self {
+            Self::File(file) => file.stage(&to.bytes, run),
+            Self::Directory(tree) => tree.stage(to, run),
+        }
+    }
+
+    /// Takes the place on the disk that the way back needs.
+    ///
+    /// # Errors
+    /// As [`Target::stage`].
+    pub(super) fn reserve(&mut self, from: &Blob) -> Result<(), InstallError> {
+        match self {
+            Self::File(file) => file.reserve(&from.bytes),
+            // The old directory itself is the way back.
+            Self::Directory(_) => Ok(()),
+        }
+    }
+
+    /// Makes it `to`: it is `from`: exchange, and what came out must be `from`, else it goes straight back; it is `to` already: nothing.
+    /// Answers whether it was exchanged.
+    ///
+    /// # Errors
+    /// `Drifted` when it is neither; it is then as it was found.
+    pub(super) fn install(&mut self, from: &str, to: &Blob, run: &str) -> Result<bool, InstallError> {
+        match self {
+            Self::File(file) => file.install(from, to, run),
+            Self::Directory(tree) => tree.install(from, to, run),
+        }
+    }
+
+    /// Whether it was ever exchanged, also where what followed went wrong.
+    #[must_use]
+    pub(super) fn is_exchanged(&self) -> bool {
+        match self {
+            Self::File(file) => file.spot.exchanged,
+            Self::Directory(tree) => tree.spot.exchanged,
+        }
+    }
+}
+
+/// Where a target stands, and what stands beside it until the run ends: first what it becomes, and once that is installed what it was.
+#[derive(Debug)]
+struct Spot {
+    path: PathBuf,
+    dir: Arc<OwnedFd>,
+    name: OsString,
+    staged: Option<OsString>,
+    exchanged: bool,
+}
+
+impl Spot {
+    fn status(&self) -> Result<Statx, Errno> {
+        status(&self.dir, &self.name)
+    }
+
+    fn io(&self, e: impl Into<io::Error>) -> InstallError {
+        InstallError::Io(self.path.clone(), e.into())
+    }
+
+    fn refused(&self, why: impl Into<String>) -> InstallError {
+        InstallError::Refused(self.path.clone(), why.into())
+    }
+
+    fn drifted(&self) -> InstallError {
+        InstallError::Drifted(self.path.clone())
+    }
+
+    /// What went wrong while something was written beside it.
+    fn unstaged(&self, e: impl Into<io::Error>) -> InstallError {
+        let e = e.into();
+        let why = format!("staging beside it: {e}");
+        match e.kind() {
+            io::ErrorKind::PermissionDenied => self.refused(why),
+            _ => self.io(io::Error::new(e.kind(), why)),
+        }
+    }
+
+    /// A leading dot and a foreign ending hide it from `include *` and from `*.yml`.
+    fn beside(&self, run: &str) -> OsString {
+        let mut name = OsString::from(".");
+        name.push(&self.name);
+        name.push(format!(".hello-{run}"));
+        name
+    }
+
+    /// What nobody may replace, whatever it is.
+    fn guard(&self, stat: &Statx) -> Result<(), InstallError> {
+        fixed(stat).map_or(Ok(()), |why| Err(self.refused(format!("it {why}"))))?;
+        let dir = fs::fstat(&*self.dir).map_err(|e| self.io(e))?;
+        let me = rustix::process::geteuid();
+        if dir.st_mode & 0o1000 != 0 && !me.is_root() && ![dir.st_uid, stat.stx_uid].contains(&me.as_raw()) {
+            return Err(self.refused("its directory is sticky, and neither is yours"));
+        }
+        Ok(())
+    }
+
+    /// Exchanges the target with `staged`; what came out must be `from`, as `digest` reads it, else it goes straight back.
+    /// Answers the kernel's reason when there is no exchange on this filesystem.
+    fn exchange(&mut self, staged: &OsStr, from: &str, digest: impl Fn(&OwnedFd, &OsStr) -> Option<String>) -> Result<Result<(), Errno>, InstallError> {
+        let exchange = || fs::renameat_with(&*self.dir, staged, &*self.dir, &*self.name, RenameFlags::EXCHANGE);
+        match exchange() {
+            Ok(()) => {}
+            // The last is what a layered filesystem says of a directory of a lower layer.
+            Err(e @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV)) => return Ok(Err(e)),
+            Err(e) => return Err(self.io(e)),
+        }
+        if digest(&self.dir, staged).as_deref() == Some(from) {
+            self.exchanged = true;
+            return fs::fsync(&*self.dir).map(Ok).map_err(|e| self.io(e));
+        }
+        match exchange() {
+            Ok(()) => Err(self.drifted()),
+            Err(e) => {
+                // It is somebody else's, and must outlive this run.
+                (self.staged, self.exchanged) = (None, true);
+                Err(self.io(io::Error::other(format!("was changed by somebody else, and what they wrote stands at `{}` now: {e}", staged.display()))))
+            }
+        }
+    }
+
+    /// Removes what stands beside it, if anything does.
+    fn unstage(&mut self) {
+        if let Some(staged) = self.staged.take() {
+            self.remove(&staged);
+        }
+    }
+
+    /// Removes what a run that was killed left beside it: this run holds the lock, so nobody else's is in use.
+    fn sweep(&self) {
+        let prefix = self.beside("");
+        for name in crate::tree::names(&self.dir, usize::MAX).unwrap_or_default() {
+            if name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+                self.remove(&name);
+            }
+        }
+    }
+
+    /// What is gone already is as it was wanted; what is not ours to remove stays, and hurts nobody.
+    fn remove(&self, name: &OsStr) {
+        if fs::unlinkat(&*self.dir, name, AtFlags::empty()) == Err(Errno::ISDIR) {
+            let _ = tree::remove(&self.dir, name, 0);
+        }
+    }
+}
+
+impl Drop for Spot {
+    fn drop(&mut self) {
+        self.unstage();
+    }
+}
+
+fn kind(stat: &Statx) -> FileType {
+    FileType::from_raw_mode(stat.stx_mode.into())
+}
+
+/// Why nobody may replace it; none when one may.
+fn fixed(stat: &Statx) -> Option<&'static str> {
+    let is = |flag: StatxAttributes| stat.stx_attributes.contains(flag);
+    if is(StatxAttributes::MOUNT_ROOT) {
+        return Some("is a mount point; change the file it is bound from");
+    }
+    if is(StatxAttributes::IMMUTABLE) || is(StatxAttributes::APPEND) {
+        return Some("is immutable or append-only (chattr)");
+    }
+    if kind(stat) != FileType::Directory && stat.stx_nlink > 1 {
+        return Some("has more than one hard link, and the other names would keep the old bytes");
+    }
+    None
+}
+
+/// Access-control lists that a new entry has from its directory; they stay only where the live one has them too.
+const LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+
+/// Makes the xattrs of `to` those of `from`.
+fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    let names = xattrs(from)?;
+    for name in &names {
+        let mut value = vec![0u8; 64 << 10];
+        let size = fs::fgetxattr(from, &**name, &mut value[..])?;
+        match fs::fsetxattr(to, &**name, &value[..size], XattrFlags::empty()) {
+            // Labels that only the system may set are set by it.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    for name in xattrs(to)?.iter().filter(|name| LISTS.contains(&name.as_slice()) && !names.contains(name)) {
+        fs::fremovexattr(to, &**name)?;
+    }
+    Ok(())
+}
+
+fn xattrs(file: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = vec![0u8; 64 << 10];
+    match fs::flistxattr(file, &mut names[..]) {
+        Ok(length) => Ok(names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()),
+        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
+    }
+}

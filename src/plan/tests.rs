@@ -1,0 +1,268 @@
+#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    change::Asked,
+    fleet::{Group, Place},
+    step::Offered,
+    tree::{Node, Tree},
+};
+
+/// A group that cannot tell what it runs, with so many targets; without a kind one instance goes first.
+fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
+    let mut group = Fleet::of_kind("nginx").unwrap().groups.remove(0);
+    group.name = name.into();
+    group.config = vec![vec![Place::Path("/".into())]; targets];
+    group.kind = group.kind.filter(|_| kind);
+    Arc::new(group)
+}
+
+fn member(group: &Arc<Group>, pid: i32, targets: &[PathBuf]) -> Member {
+    let instance = Instance { targets: targets.to_vec(), ..Instance::new(&group.name, pid, 1) };
+    let group = group.clone();
+    Member {
+        instance,
+        group,
+        args: Vec::new(),
+        timeout: Default::default(),
+        seq: 0,
+        restart_only: Default::default(),
+        baseline: Vec::new(),
+        rejected: Vec::new(),
+    }
+}
+
+fn file(text: &str) -> Blob {
+    Blob::new(text.into())
+}
+
+fn directory(entries: &[(&str, &str)]) -> Blob {
+    let entries = entries.iter().map(|(name, text)| ((*name).into(), Node::File(0o644, text.as_bytes().into()))).collect();
+    Blob::of(Tree { mode: 0o755, entries }).unwrap()
+}
+
+fn seen(members: Vec<Member>, targets: impl IntoIterator<Item = (PathBuf, Blob)>) -> Seen {
+    let target = |disk| SeenTarget { disk, secret: false, offered: BTreeMap::new() };
+    Seen { members, targets: targets.into_iter().map(|(path, disk)| (path, target(disk))).collect(), ..Seen::default() }
+}
+
+fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Result<Plan, Stop> {
+    let fleet = Fleet { path: None, groups: groups.iter().map(|g| (**g).clone()).collect() };
+    let changes = Changes::read(asked).unwrap();
+    let count = Some(Count { min: 0, max: usize::MAX });
+    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count, overwrite: true }, |_| None)
+}
+
+/// What was put into a folder for `--config`, by entry.
+fn folder(entries: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    entries.iter().for_each(|(name, text)| std::fs::write(dir.path().join(name), text).unwrap());
+    dir
+}
+
+fn paths(all: &[&str]) -> Vec<PathBuf> {
+    all.iter().map(PathBuf::from).collect()
+}
+
+proptest! {
+    /// Groups with one to three of five targets each; every target has a content of its own, and every change as well.
+    #[test]
+    fn every_target_stands_once_for_its_readers_and_goes_from_what_it_was_to_what_was_asked(
+        lists in proptest::collection::vec((proptest::sample::subsequence(vec![0, 1, 2, 3, 4], 1..=3), 0..4i32, any::<bool>(), any::<bool>()), 1..4),
+    ) {
+        let path = |target: &i32| PathBuf::from(format!("/{target}/name{target}"));
+        let (mut groups, mut members, mut asked, mut dirs) = (Vec::new(), Vec::new(), Asked::default(), Vec::new());
+        let mut wanted: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
+        for (at, (targets, instances, kind, changes)) in lists.iter().enumerate() {
+            let name = format!("group{at}");
+            let group = group(&name, targets.len(), *kind);
+            let all: Vec<PathBuf> = targets.iter().map(path).collect();
+            members.extend((0..*instances).map(|n| member(&group, 10 * i32::try_from(at).unwrap() + n, &all)));
+            // Of several, the first stays as it is.
+            let changed = if targets.len() > 1 { &targets[1..] } else { &targets[..] };
+            let texts: Vec<(String, String)> = changed.iter().map(|t| (format!("name{t}"), format!("new {t}"))).collect();
+            let entries: Vec<(&str, &str)> = texts.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+            let dir = folder(&entries);
+            if *changes {
+                let one = dir.path().join(&texts[0].0);
+                asked.configs.insert(name, if targets.len() > 1 { dir.path().into() } else { one });
+            }
+            if *instances > 0 {
+                for target in targets {
+                    let becomes = if *changes && changed.contains(target) { "new" } else { "old" };
+                    wanted.entry(path(target)).or_default().insert(format!("{becomes} {target}"));
+                }
+            }
+            dirs.push(dir);
+            groups.push(group);
+        }
+        let on_disk = (0..5).map(|target| (path(&target), file(&format!("old {target}"))));
+        let all = members.clone();
+        let said = planned(seen(members, on_disk), &groups, &asked);
+        if wanted.values().any(|texts| texts.len() > 1) {
+            prop_assert_eq!(said.unwrap_err().verdict, Verdict::Refused);
+            return Ok(());
+        }
+        let plan = said.unwrap();
+        let mut pids: Vec<i32> = plan.instances().map(|i| i.pid).collect();
+        pids.sort_unstable();
+        prop_assert_eq!(pids, all.iter().map(|m| m.instance.pid).collect::<Vec<_>>(), "everybody once");
+        for wave in &plan.waves {
+            let lists: BTreeSet<Vec<&Path>> = wave.iter().map(|s| s.shifts.iter().map(|s| s.path.as_path()).collect()).collect();
+            prop_assert_eq!(lists.len(), wave.len(), "one step for all who read the same");
+        }
+        for step in plan.steps() {
+            let lists: Vec<Vec<PathBuf>> = step.members.iter().map(|m| m.instance.targets.clone()).collect();
+            let shifts: Vec<PathBuf> = step.shifts.iter().map(|s| s.path.clone()).collect();
+            prop_assert!(lists.iter().all(|list| *list == shifts), "{:?} {:?}", lists, shifts);
+            let changes = step.shifts.iter().any(|s| s.to.bytes.starts_with(b"new"));
+            for shift in &step.shifts {
+                let target = &shift.path.to_str().unwrap()[1..2];
+                prop_assert_eq!(&shift.to, &file(wanted[&shift.path].first().unwrap()));
+                prop_assert_eq!(shift.from.clone(), changes.then(|| file(&format!("old {target}"))));
+            }
+            let back = step.flip();
+            prop_assert_eq!(back.is_some(), changes, "who cannot tell has no way back from what is on the disk already");
+            for (forth, back) in step.shifts.iter().zip(back.iter().flat_map(|b| &b.shifts)) {
+                prop_assert_eq!((&forth.path, forth.from.as_ref(), &forth.to), (&back.path, Some(&back.to), back.from.as_ref().unwrap()));
+            }
+        }
+    }
+}
+
+#[test]
+fn of_several_targets_each_has_an_entry_of_its_name_or_stays() {
+    let (one, all) = (group("web", 2, true), paths(&["/e/main.conf", "/e/conf.d"]));
+    let now = || [("/e/main.conf".into(), file("old")), ("/e/conf.d".into(), directory(&[("a", "1"), ("b", "2")]))];
+    let go = |put: &Path, prune| {
+        let asked = Asked { config: Some(put.into()), prune, ..Asked::default() };
+        planned(seen(vec![member(&one, 1, &all)], now()), std::slice::from_ref(&one), &asked)
+    };
+    let new = folder(&[]);
+    std::fs::create_dir(new.path().join("conf.d")).unwrap();
+    std::fs::write(new.path().join("conf.d/a"), "new").unwrap();
+    let plan = go(new.path(), false).unwrap();
+    let shifts = &plan.waves[0][0].shifts;
+    assert_eq!((&shifts[0].from, &shifts[0].to), (&Some(file("old")), &file("old")), "the file stays");
+    assert_eq!((&shifts[1].from, &shifts[1].to), (&Some(directory(&[("a", "1"), ("b", "2")])), &directory(&[("a", "new"), ("b", "2")])));
+    assert_eq!(go(new.path(), true).unwrap().waves[0][0].shifts[1].to, directory(&[("a", "new")]));
+    let invalid = |said: Result<Plan, Stop>, says: &str| {
+        let stop = said.unwrap_err();
+        assert!(stop.verdict == Verdict::Invalid && stop.reason.contains(says), "{}", stop.reason);
+    };
+    let (hidden, main) = (new.path().join(".hidden"), new.path().join("main.conf"));
+    std::fs::write(&hidden, "").unwrap();
+    invalid(go(new.path(), false), ".hidden`: group `web` has no target of that name; it has `conf.d`, `main.conf`");
+    std::fs::remove_file(&hidden).unwrap();
+    std::fs::create_dir(&main).unwrap();
+    invalid(go(new.path(), false), "main.conf`: it is no regular file but a directory");
+    std::fs::remove_dir(&main).unwrap();
+    std::os::unix::fs::symlink("/etc/shadow", &main).unwrap();
+    invalid(go(new.path(), false), "main.conf`: it is a link");
+    invalid(go(folder(&[]).path(), false), "nothing is in it");
+    invalid(go(&new.path().join("conf.d/a"), false), "several targets");
+    let set = Asked { set: vec![("a".into(), "b".into())], ..Asked::default() };
+    invalid(planned(seen(vec![member(&one, 1, &all)], now()), std::slice::from_ref(&one), &set), "--set edits one file");
+    let (twice, dir) = (paths(&["/e/main.conf", "/f/main.conf"]), folder(&[("main.conf", "x")]));
+    let on_disk = twice.iter().map(|p| (p.clone(), file("old"))).collect::<Vec<_>>();
+    let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
+    invalid(planned(seen(vec![member(&one, 1, &twice)], on_disk), std::slice::from_ref(&one), &asked), "the same name");
+}
+
+#[test]
+fn a_directory_and_a_file_do_not_become_each_other_and_do_not_lie_in_each_other() {
+    let (one, dir) = (group("web", 1, true), folder(&[("a", "new")]));
+    let go = |disk: Blob, put: PathBuf, set: bool| {
+        let members = vec![member(&one, 1, &paths(&["/e/x"]))];
+        let set = if set { vec![("a".into(), "b".into())] } else { Vec::new() };
+        let asked = Asked { config: Some(put).filter(|_| set.is_empty()), set, ..Asked::default() };
+        planned(seen(members, [("/e/x".into(), disk)]), std::slice::from_ref(&one), &asked)
+    };
+    for (disk, put, set, says) in [
+        (file("old"), dir.path().to_owned(), false, "no regular file but a directory"),
+        (directory(&[]), dir.path().join("a"), false, "it is no directory"),
+        (directory(&[]), PathBuf::new(), true, "--set edits one file"),
+    ] {
+        let stop = go(disk, put, set).unwrap_err();
+        assert!(stop.verdict == Verdict::Invalid && stop.reason.contains(says), "{}", stop.reason);
+    }
+    let two = [group("outer", 1, true), group("inner", 1, true)];
+    let nested = |configs: BTreeMap<String, PathBuf>| {
+        let members = vec![member(&two[0], 1, &paths(&["/e"])), member(&two[1], 2, &paths(&["/e/a"]))];
+        planned(seen(members, [("/e".into(), directory(&[("a", "1")])), ("/e/a".into(), file("1"))]), &two, &Asked { configs, ..Asked::default() })
+    };
+    for (changes, put) in [("outer", dir.path().to_owned()), ("inner", dir.path().join("a"))] {
+        let stop = nested([(changes.into(), put)].into()).unwrap_err();
+        assert!(stop.verdict == Verdict::Refused && stop.reason.contains("`/e/a` lies in `/e`"), "{}", stop.reason);
+    }
+    assert!(nested(BTreeMap::new()).is_ok(), "nothing is exchanged");
+}
+
+#[test]
+fn a_source_counts_where_nothing_else_is_asked_for() {
+    let (one, all) = (Arc::new(Group { source: Some("{config}.new".into()), ..(*group("web", 2, true)).clone() }), paths(&["/e/a", "/e/b"]));
+    let go = |offered: [Option<Result<Blob, (Verdict, String)>>; 2], asked: &Asked| {
+        let mut seen = seen(vec![member(&one, 1, &all)], all.iter().map(|p| (p.clone(), file("old"))));
+        for ((path, target), content) in seen.targets.iter_mut().zip(offered) {
+            let path = PathBuf::from(format!("{}.new", path.display()));
+            target.offered.insert("web".into(), Offered { path, content });
+        }
+        planned(seen, std::slice::from_ref(&one), asked)
+    };
+    let to = |plan: Result<Plan, Stop>| plan.unwrap().waves[0][0].shifts.iter().map(|s| s.to.clone()).collect::<Vec<_>>();
+    let none = Asked::default();
+    assert_eq!(to(go([Some(Ok(file("new"))), None], &none)), [file("new"), file("old")], "what has none stays");
+    let stop = go([None, None], &none).unwrap_err();
+    assert!(stop.verdict == Verdict::Failed && stop.reason.contains("`/e/a.new`"), "{}", stop.reason);
+    for verdict in [Verdict::Failed, Verdict::Refused, Verdict::Invalid] {
+        assert_eq!(go([Some(Err((verdict, "why".into()))), None], &none).unwrap_err().verdict, verdict);
+    }
+    assert_eq!(go([None, Some(Ok(directory(&[("x", "1")])))], &none).unwrap_err().verdict, Verdict::Invalid);
+    let dir = folder(&[("b", "named")]);
+    let named = Asked { config: Some(dir.path().into()), ..Asked::default() };
+    assert_eq!(to(go([Some(Ok(file("new"))), None], &named)), [file("old"), file("named")]);
+    assert_eq!(to(go([None, None], &named)), [file("old"), file("named")], "nobody looks for it");
+}
+
+#[test]
+fn a_new_secret_makes_a_directory_one() {
+    let (mut one, dir) = ((*group("web", 1, true)).clone(), folder(&[("key", "new")]));
+    std::fs::set_permissions(dir.path().join("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    for (said, wanted) in [(None, true), (Some(false), false)] {
+        one.secret = said;
+        let group = Arc::new(one.clone());
+        let members = vec![member(&group, 1, &paths(&["/e"]))];
+        let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
+        let plan = planned(seen(members, [("/e".into(), directory(&[("a", "1")]))]), &[group], &asked).unwrap();
+        assert_eq!(plan.waves[0][0].shifts[0].secret, wanted);
+    }
+}
+
+#[test]
+fn what_an_instance_tells_is_the_digest_of_its_first_target() {
+    let (one, all) = (group("web", 2, true), paths(&["/e/a", "/e/b"]));
+    let go = |runs: &Blob, asked: &Asked| {
+        let mut member = member(&one, 1, &all);
+        member.instance.before = Some(runs.sha256.clone());
+        planned(seen(vec![member], all.iter().map(|p| (p.clone(), file(p.to_str().unwrap())))), std::slice::from_ref(&one), asked)
+    };
+    let dir = folder(&[("b", "new")]);
+    let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
+    assert!(go(&file("/e/a"), &asked).is_ok());
+    assert!(go(&file("/e/b"), &asked).unwrap_err().reason.contains("runs "), "that is drift");
+    let adopted = go(&file("/e/a"), &Asked::default()).unwrap();
+    assert_eq!(adopted.instances().map(|i| i.state).collect::<Vec<_>>(), [State::Untouched], "nobody knows what it has of the second");
+}
+
+#[test]
+fn a_directory_is_no_config_of_hello_serve() {
+    let mut hello = Fleet::of_kind("hello").unwrap().groups.remove(0);
+    hello.name = "web".into();
+    let (group, dir) = (Arc::new(hello), folder(&[("a", "new")]));
+    let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
+    let stop = planned(seen(vec![member(&group, 1, &paths(&["/e"]))], [("/e".into(), directory(&[("a", "1")]))]), &[group], &asked).unwrap_err();
+    assert!(stop.verdict == Verdict::Invalid && stop.reason.contains("it is a directory"), "{}", stop.reason);
+}
