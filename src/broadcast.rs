@@ -1,16 +1,17 @@
 //! `hello broadcast`: the recipe of a run.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     change::{Asked, Changes},
     engine,
-    event::{Becomes, EntryReport, Event, Halts, Stop, Verdict},
-    fleet::{Count, Fleet},
+    event::{Becomes, EntryReport, Event, Halts, State, Stop, Verdict},
+    fleet::{Count, Fleet, Speaks},
     host::{Host, Look},
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
-    runs::{self, Record, Run},
+    runs::{self, Proven, Record, Run, Stand},
+    step::Shift,
     tree::{Difference, Node, shown},
 };
 
@@ -84,10 +85,17 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         on_event(&Event::LeftOut { pid: *pid, why: why.clone() });
     }
     on_event(&Event::Survey { instances: seen.members.len() + seen.refused.len(), fleet: options.fleet.path.clone() });
-    let wish = Wish { fleet: &options.fleet, changes: &changes, count: options.count, overwrite: options.overwrite };
+    let proven = Proven::load(&options.state);
+    let wish = Wish { fleet: &options.fleet, changes: &changes, count: options.count, overwrite: options.overwrite, proven: &proven };
     let mut plan = Plan::new(seen, &wish, |sha256| runs::stored(&options.state, sha256))?;
     let mut steps: Vec<_> = plan.waves.iter_mut().flatten().collect();
-    host.prepare(&mut steps, options.validate == Validate::Strict, halts, &mut |event| on_event(&event)).await?;
+    let prepared = host.prepare(&mut steps, options.validate == Validate::Strict, halts, &mut |event| on_event(&event)).await;
+    match (prepared, plan.restart.take()) {
+        // Whether it is valid is said first, and that it needs a restart before anything else.
+        (Err(stop), restart) => return Err(restart.filter(|_| stop.verdict != Verdict::Invalid).unwrap_or(stop)),
+        (Ok(()), Some(restart)) => return Err(restart),
+        (Ok(()), None) => {}
+    }
     if options.dry_run {
         return Ok(rehearsed(&plan, &host));
     }
@@ -112,6 +120,8 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let verdict = ended.as_ref().map_or_else(|stop| stop.verdict, |verdict| *verdict);
     on_event(&Event::Finished { verdict });
     journal.finish(verdict);
+    // What cannot be kept costs the next run a signal.
+    let _ = Proven::keep(&options.state, proofs(&plan, &host));
     ended?;
     let reason = match verdict {
         Verdict::Converged => "every instance proved the new config".to_owned(),
@@ -119,6 +129,24 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         _ => why,
     };
     Ok(summary(id, verdict, reason, &plan, &host))
+}
+
+/// What was proven of every touched process that cannot tell it itself; nothing where nothing was.
+fn proofs(plan: &Plan, host: &Host) -> impl Iterator<Item = (i32, u64, BTreeMap<PathBuf, Stand>)> {
+    let touched = plan.steps().flat_map(|step| step.members.iter().map(move |m| (step, m))).filter(|(_, m)| m.group.speaks == Speaks::None && m.is_touched());
+    touched.map(|(step, member)| {
+        let stand = |shift: &Shift| {
+            let blob = match member.instance.state {
+                State::Confirmed => Some(&shift.to),
+                State::Reverted => shift.from.as_ref(),
+                _ => None,
+            }?;
+            let sha256 = host.reads(&shift.path).filter(|now| *now == blob.sha256)?;
+            Some((shift.path.clone(), Stand { sha256, ctime: host.ctime(&shift.path)? }))
+        };
+        let stands: Option<BTreeMap<_, _>> = step.shifts.iter().map(stand).collect();
+        (member.instance.pid, member.instance.started, stands.unwrap_or_default())
+    })
 }
 
 fn summary(run: String, verdict: Verdict, reason: String, plan: &Plan, host: &Host) -> Summary {

@@ -92,8 +92,7 @@ mod tests {
     fn member(pid: i32) -> Member {
         let group = Arc::new(Fleet::of_kind("hello").unwrap().groups.remove(0));
         let instance = Instance { targets: vec!["/c".into()], ..Instance::new("hello", pid, 1) };
-        let timeout = group.timeout;
-        Member { instance, group, args: Vec::new(), timeout, seq: 1, restart_only: Default::default(), baseline: Vec::new(), rejected: Vec::new() }
+        Member { seq: 1, ..Member::new(instance, group, Vec::new()) }
     }
 
     /// Waves that share one file; two instances in each.
@@ -103,7 +102,7 @@ mod tests {
         host.files.insert("/c".into(), from.sha256.clone());
         let shift = Shift { path: "/c".into(), from: back.then_some(from), to, secret: false };
         let step = |wave| vec![Step { shifts: vec![shift.clone()], members: vec![member(2 * wave), member(2 * wave + 1)], undo: false }];
-        (Plan { waves: (0..waves).map(step).collect() }, host)
+        (Plan { waves: (0..waves).map(step).collect(), restart: None }, host)
     }
 
     fn go(plan: &mut Plan, script: ScriptHost, halts: u8, journal: impl Fn(&Event) -> bool) -> (Result<Verdict, Verdict>, ScriptHost) {

@@ -11,7 +11,8 @@ use crate::{
     change::{Change, Changes},
     config,
     event::{Form, Instance, State, Stop, Trouble, Verdict},
-    fleet::{Count, Fleet, Speaks},
+    fleet::{Count, Fleet, OnBad, Speaks},
+    runs::Proven,
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
 };
 
@@ -27,6 +28,8 @@ type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
 pub struct Plan {
     /// The next wave starts only when this one is proven.
     pub waves: Vec<Vec<Step>>,
+    /// Why it may only be prepared: valid or not is said first.
+    pub restart: Option<Stop>,
 }
 
 /// What decides a plan besides what was seen.
@@ -40,6 +43,8 @@ pub struct Wish<'a> {
     pub count: Option<Count>,
     /// One `--config` is taken for targets that differ now.
     pub overwrite: bool,
+    /// What those who cannot tell what they run were last proven to run.
+    pub proven: &'a Proven,
 }
 
 impl Plan {
@@ -69,6 +74,10 @@ impl Plan {
                 })
                 .collect();
             let adopted = all.iter().all(|(_, target, becomes)| target.disk.sha256 == becomes.to.sha256);
+            let all_disk: Vec<(&Path, &SeenTarget)> = all.iter().map(|(path, target, _)| (*path, *target)).collect();
+            if adopted {
+                members.iter_mut().filter(|m| settled(m, &all_disk, wish.proven)).for_each(|m| m.instance.state = State::Unchanged);
+            }
             let mut shifts = Vec::new();
             for (place, (path, target, becomes)) in all.iter().enumerate() {
                 let from = match (adopted, place) {
@@ -77,7 +86,7 @@ impl Plan {
                         Some(target.disk.clone())
                     }
                     (false, _) => Some(target.disk.clone()),
-                    (true, _) => served(&target.disk, all.len() == 1, &mut members, &old),
+                    (true, _) => served(path, &target.disk, all.len() == 1, &mut members, wish.proven, &old),
                 };
                 shifts.push(Shift { path: (*path).into(), from, to: becomes.to.clone(), secret: becomes.secret });
             }
@@ -89,8 +98,8 @@ impl Plan {
         if let Some(stop) = differing.or(invalid) {
             return Err(stop);
         }
-        judge(&steps, &becomes)?;
-        Ok(Self { waves: in_waves(steps) })
+        let restart = judge(&steps, &becomes)?;
+        Ok(Self { waves: in_waves(steps), restart })
     }
 
     /// Every step, in order.
@@ -179,14 +188,31 @@ fn drifted(path: &Path, disk: &Blob, to: &Blob, members: &mut [Member], refused:
     }
 }
 
+/// Whether one that cannot tell what it runs needs no signal: it was proven on what stands there, and nobody has touched that since;
+/// or it reads that only at its start, and started later.
+fn settled(member: &Member, targets: &[(&Path, &SeenTarget)], proven: &Proven) -> bool {
+    let i = &member.instance;
+    let stands = |(path, target): &(&Path, &SeenTarget)| {
+        let proven = proven.of(i.pid, i.started, path);
+        let fixed = member.fixed.iter().any(|f| f == path) && target.ctime < member.born;
+        fixed || proven.is_some_and(|p| p.sha256 == target.disk.sha256 && p.ctime == target.ctime)
+    };
+    i.before.is_none() && !targets.is_empty() && targets.iter().all(stands)
+}
+
 /// What is served now, and who needs no signal, where the disk is the candidate already.
-/// Who cannot tell what it runs has no way back; of several targets nobody tells more than the first.
-fn served(disk: &Blob, alone: bool, members: &mut [Member], old: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Blob> {
+/// Who cannot tell what it runs is taken to run what it was last proven to run; of several targets nobody tells more than the first.
+fn served(path: &Path, disk: &Blob, alone: bool, members: &mut [Member], proven: &Proven, old: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Blob> {
     let mut others: Vec<Option<String>> = Vec::new();
-    for member in members {
+    for member in members.iter_mut().filter(|m| m.instance.state != State::Unchanged) {
         match member.instance.before.clone().filter(|_| alone) {
             Some(runs) if runs == disk.sha256 => member.instance.state = State::Unchanged,
-            runs => others.push(runs),
+            Some(runs) => others.push(Some(runs)),
+            None => match proven.of(member.instance.pid, member.instance.started, path) {
+                // The same bytes, written again.
+                Some(stand) if stand.sha256 == disk.sha256 => {}
+                stand => others.push(stand.map(|s| s.sha256.clone())),
+            },
         }
     }
     others.sort();
@@ -199,8 +225,8 @@ fn served(disk: &Blob, alone: bool, members: &mut [Member], old: impl Fn(&str) -
 }
 
 /// Whether the candidates can be proven at all; for `hello serve`, whether each is a config that needs no restart.
-fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<(), Stop> {
-    let mut restart = Ok(());
+fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<Option<Stop>, Stop> {
+    let mut restart: Option<Stop> = None;
     for step in steps {
         let empty = Blob::new(Vec::new());
         let (to, secret, path) = step.shifts.first().map_or((&empty, false, Path::new("")), |s| (&s.to, s.secret, s.path.as_path()));
@@ -222,8 +248,14 @@ fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<(), Stop>
                 let listen = parsed.listen();
                 if let Some(now) = member.restart_only.get("listen").filter(|now| *now != listen) {
                     let why = format!("pid {}: `listen` is {now} and becomes {listen}, which needs a restart", member.instance.pid);
-                    restart = restart.and(Err(Stop::new(Verdict::RestartRequired, why)));
+                    restart.get_or_insert(Stop::new(Verdict::RestartRequired, why));
                 }
+            }
+            let i = &member.instance;
+            let fixed = step.shifts.iter().find(|s| member.fixed.iter().any(|f| f.starts_with(&s.path))).filter(|_| i.state != State::Unchanged);
+            if let Some(shift) = fixed {
+                let why = format!("pid {} ({}) does not read `{}` on {}, only at its start", i.pid, i.group, shift.path.display(), group.signal.name());
+                restart.get_or_insert(Stop::new(Verdict::RestartRequired, why));
             }
             if !judged.contains(&group.name.as_str()) {
                 judged.push(&group.name);
@@ -233,17 +265,19 @@ fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<(), Stop>
             }
         }
     }
-    restart
+    Ok(restart)
 }
 
-/// Nobody knows what a program without a kind does on the signal: the first of its group goes alone, the others follow when it is proven.
+/// Nobody knows what a program without a kind does on the signal, and some end on a config that cannot be loaded: of these the first of a group
+/// goes alone, the others follow when it is proven.
 fn in_waves(steps: Vec<Step>) -> Vec<Vec<Step>> {
     let mut began: BTreeSet<String> = BTreeSet::new();
     let mut waves: [Vec<Step>; 2] = [Vec::new(), Vec::new()];
     for step in steps {
         let (mut now, mut later) = (Vec::new(), Vec::new());
         for mut member in step.members {
-            let waits = member.group.kind.is_none() && member.instance.state != State::Unchanged && !began.insert(member.instance.group.clone());
+            let canary = member.group.kind.is_none() || member.group.on_bad_config == OnBad::Dies;
+            let waits = canary && member.instance.state != State::Unchanged && !began.insert(member.instance.group.clone());
             member.instance.wave = if waits { 2 } else { 1 };
             if waits { later.push(member) } else { now.push(member) }
         }

@@ -16,6 +16,10 @@ use crate::{
     step::Blob,
 };
 
+mod proven;
+
+pub use self::proven::{Proven, Stand};
+
 /// One execution of a plan, with a folder of its own: `plan.json`, `events.jsonl`, and old and new bytes by SHA-256 (a directory's as an archive that `tar tvf` lists).
 /// As long as it is open (it runs, its owner died, or it ended mixed) a mark with its targets stands in `open/`.
 #[derive(Debug)]
@@ -71,6 +75,10 @@ pub fn new_id() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
+}
+
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content)?;
@@ -94,7 +102,7 @@ impl Run {
         }
         let plan = Plan {
             v: 1,
-            boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into(),
+            boot_id: boot_id(),
             uid: nix::unistd::getuid().as_raw(),
             // All ones stands for nobody who logged in.
             login_uid: std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|t| t.trim().parse().ok()).filter(|uid| *uid != u32::MAX),

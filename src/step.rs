@@ -73,6 +73,10 @@ pub struct Member {
     pub group: Arc<Group>,
     /// Its arguments without its own name; a command line that was rewritten into one string by its words.
     pub args: Vec<String>,
+    /// What the signal does not make it read: a change of one of these needs a restart.
+    pub fixed: Vec<PathBuf>,
+    /// When it started, in nanoseconds since 1970, at most as early as it may have been.
+    pub born: i128,
     /// From its signal to its proof.
     pub timeout: Duration,
     /// Its attempt number at the survey, where it tells one.
@@ -86,6 +90,14 @@ pub struct Member {
 }
 
 impl Member {
+    /// One of which nothing was asked yet.
+    #[must_use]
+    pub fn new(instance: Instance, group: Arc<Group>, args: Vec<String>) -> Self {
+        let timeout = group.timeout;
+        let (restart_only, baseline, rejected) = Default::default();
+        Self { instance, group, args, fixed: Vec::new(), born: i128::MIN, timeout, seq: 0, restart_only, baseline, rejected }
+    }
+
     /// Whether it was signalled, or perhaps was.
     #[must_use]
     pub fn is_touched(&self) -> bool {
@@ -127,7 +139,9 @@ pub struct Seen {
 pub struct SeenTarget {
     /// What it is.
     pub disk: Blob,
-    /// Whether that must not be shown.
+    /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest entry.
+    pub ctime: i128,
+    /// Whether what it is must not be shown.
     pub secret: bool,
     /// What somebody else put there to become it, by the group that says where.
     pub offered: BTreeMap<String, Offered>,

@@ -106,7 +106,6 @@ impl Drop for Group {
 ///
 /// # Errors
 /// Why nothing is known of what it would have said.
-#[cfg_attr(not(test), expect(dead_code, reason = "facts that are commands are its first users"))]
 pub(crate) async fn run(argv: &[String], run_as: &RunAs, limit: Duration) -> Result<Output, NotRun> {
     run_with(argv, run_as, &[], &[], limit).await
 }
@@ -260,6 +259,12 @@ mod tests {
         let child = Virtual(child);
         let pid = i32::try_from(child.0.id()).unwrap();
         let held = PathBuf::from(format!("/proc/{pid}/exe"));
+        // It may be seen between its exec and its arguments.
+        let deadline = std::time::Instant::now() + LONG;
+        while std::fs::read(format!("/proc/{pid}/cmdline")).unwrap().is_empty() {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
         assert_eq!(exe(pid), held);
         let argv = [held.to_string_lossy().as_ref(), "-c", "echo $0"].map(String::from);
         let said = run(&argv, &RunAs::of(pid).unwrap(), LONG).await.unwrap();

@@ -176,6 +176,11 @@ pub(crate) fn configs_of(found: &Found, group: &Group) -> Result<Vec<PathBuf>, S
     group.config.iter().map(|places| config_of(found, group, places)).collect()
 }
 
+/// What of its files the signal does not make it read.
+pub(crate) fn fixed_of(found: &Found, group: &Group) -> Vec<PathBuf> {
+    group.needs_restart.iter().filter_map(|place| config_of(found, group, std::slice::from_ref(place)).ok()).collect()
+}
+
 /// The first of `places` that exists.
 fn config_of(found: &Found, group: &Group, places: &[Place]) -> Result<PathBuf, String> {
     let mut last = String::new();

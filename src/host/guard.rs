@@ -84,6 +84,14 @@ pub(crate) fn age(process: &Process) -> Option<Duration> {
     Duration::try_from_secs_f64(up - started as f64 / procfs::ticks_per_second() as f64).ok()
 }
 
+/// When a process started, in nanoseconds since 1970; rather too early than too late, since the kernel counts in ticks.
+#[must_use]
+pub(crate) fn born(pid: i32) -> Option<i128> {
+    let age = age(&Process::new(pid).ok()?)?;
+    let ticks = Duration::from_secs(2).as_nanos() / u128::from(procfs::ticks_per_second());
+    Some(jiff::Timestamp::now().as_nanosecond() - i128::try_from(age.as_nanos() + ticks).ok()?)
+}
+
 /// Whether `pid` is stopped, by a signal or a tracer: it would take the signal only once it goes on.
 #[must_use]
 pub(crate) fn is_stopped(pid: i32) -> bool {

@@ -19,6 +19,7 @@ pub(crate) mod command;
 mod commit;
 mod confirm;
 pub(crate) mod discover;
+pub(crate) mod family;
 pub(crate) mod guard;
 mod hangup;
 pub(crate) mod http;
@@ -27,6 +28,7 @@ pub(crate) mod judge;
 mod lock;
 pub(crate) mod placeholders;
 mod prepare;
+mod restart;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;
@@ -115,6 +117,16 @@ impl Host {
             Self::Local(host) => host.targets.get(path)?.digest(),
             #[cfg(test)]
             Self::Script(host) => host.files.get(path).cloned(),
+        }
+    }
+
+    /// When what stands at a target was last changed in any way, in nanoseconds since 1970; none when it cannot be read.
+    #[must_use]
+    pub fn ctime(&self, path: &Path) -> Option<i128> {
+        match self {
+            Self::Local(host) => host.targets.get(path)?.ctime(),
+            #[cfg(test)]
+            Self::Script(_) => None,
         }
     }
 

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    event::{Event, Halts, Instance, Stop},
+    event::{Event, Halts, Instance, State, Stop},
     host::{
         LocalHost, guard,
         judge::{Candidate, Judge},
+        restart,
         survey::{from_install, refused},
     },
     step::{Member, Shift, Step},
@@ -24,7 +25,7 @@ impl LocalHost {
             }
         }
         let mut judge = Judge::new(strict);
-        for step in steps {
+        for step in steps.iter_mut() {
             let of = |s: &Shift| {
                 let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
                 Candidate { live: s.path.clone(), staged, sha256: s.to.sha256.clone(), secret: s.secret }
@@ -32,6 +33,13 @@ impl LocalHost {
             let candidates: Vec<Candidate> = step.shifts.iter().map(of).collect();
             for member in &mut step.members {
                 member.instance.validated = judge.passes(member, &candidates, halts, tell).await?;
+            }
+        }
+        for step in steps.iter() {
+            let Some(first) = step.shifts.first() else { continue };
+            let staged = staged.get(&first.path).unwrap_or(&first.path);
+            for member in step.members.iter().filter(|m| m.instance.state != State::Unchanged) {
+                restart::keys(member, &step.shifts, staged).await?;
             }
         }
         Ok(())

@@ -54,7 +54,7 @@ impl LocalHost {
                     let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
                     let offered: BTreeMap<_, _> = offered.collect::<BTreeMap<_, _>>().into_iter().map(|(g, s)| (g, source::look(s, path))).collect();
                     let secret = readers.next().and_then(|m| m.group.secret).unwrap_or(!target.is_public(&disk));
-                    seen.targets.insert(path.clone(), SeenTarget { disk, secret, offered });
+                    seen.targets.insert(path.clone(), SeenTarget { disk, ctime: target.ctime().unwrap_or(i128::MAX), secret, offered });
                 }
                 Err(e) => seen.stopped = seen.stopped.or_else(|| Some(from_install(e))),
             }
@@ -132,16 +132,10 @@ async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, 
         instance.endpoint = endpoint.map_err(|why| no(&instance, why))?;
     }
     guards(&group, f.pid, timeout).await.map_err(|why| no(&instance, why))?;
-    let mut member = Member {
-        instance,
-        group: group.clone(),
-        args: f.args.clone(),
-        timeout,
-        seq: 0,
-        restart_only: Default::default(),
-        baseline: Vec::new(),
-        rejected: Vec::new(),
-    };
+    let mut member = Member::new(instance, group.clone(), f.args.clone());
+    member.timeout = timeout;
+    member.fixed = discover::fixed_of(&f, &group);
+    member.born = guard::born(f.pid).unwrap_or(i128::MIN);
     if asked {
         ask(&mut member, lanes).await.map_err(|why| no(&member.instance, why))?;
     }

@@ -22,17 +22,7 @@ fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
 
 fn member(group: &Arc<Group>, pid: i32, targets: &[PathBuf]) -> Member {
     let instance = Instance { targets: targets.to_vec(), ..Instance::new(&group.name, pid, 1) };
-    let group = group.clone();
-    Member {
-        instance,
-        group,
-        args: Vec::new(),
-        timeout: Default::default(),
-        seq: 0,
-        restart_only: Default::default(),
-        baseline: Vec::new(),
-        rejected: Vec::new(),
-    }
+    Member::new(instance, group.clone(), Vec::new())
 }
 
 fn file(text: &str) -> Blob {
@@ -45,7 +35,7 @@ fn directory(entries: &[(&str, &str)]) -> Blob {
 }
 
 fn seen(members: Vec<Member>, targets: impl IntoIterator<Item = (PathBuf, Blob)>) -> Seen {
-    let target = |disk| SeenTarget { disk, secret: false, offered: BTreeMap::new() };
+    let target = |disk| SeenTarget { disk, ctime: 5, secret: false, offered: BTreeMap::new() };
     Seen { members, targets: targets.into_iter().map(|(path, disk)| (path, target(disk))).collect(), ..Seen::default() }
 }
 
@@ -53,7 +43,7 @@ fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Result<Plan, Sto
     let fleet = Fleet { path: None, groups: groups.iter().map(|g| (**g).clone()).collect() };
     let changes = Changes::read(asked).unwrap();
     let count = Some(Count { min: 0, max: usize::MAX });
-    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count, overwrite: true }, |_| None)
+    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count, overwrite: true, proven: &Proven::default() }, |_| None)
 }
 
 /// What was put into a folder for `--config`, by entry.

@@ -275,7 +275,8 @@ fn of_whom_nothing_can_be_seen_is_unconfirmed_and_what_it_says_itself_ends_the_w
     let all = rogues(&fleet, "rejects", "old", 1, &format!("reloads = true\n{SEEN}\n{reject}"));
     let said = fleet.broadcast(&["--set", "message=y"]).expect(6);
     assert_eq!(said.json["instances"][0]["trouble"]["kind"], "rejected", "{:#}", said.json);
-    // Adopted, there is no way back: it is told what it is, and the bad file is named.
+    // Adopted without a record of what was proven, there is no way back: it is told what it is, and the bad file is named.
+    std::fs::remove_dir_all(fleet.path("state")).unwrap();
     let said = fleet.broadcast(&[]).expect(7);
     assert_eq!(said.states(), ["rejected"]);
     assert!(said.stderr.contains("web.toml") && all[0].signals() == "3", "{}", said.stderr);

@@ -240,10 +240,16 @@ fn a_directory_is_added_to_and_what_only_it_has_goes_only_when_asked() {
     }
     place.run(&["--config", &new, "--prune"], 0);
     assert_eq!((daemon.says("/"), place.at("etc/conf.d/kept.conf").exists(), place.at("etc/conf.d/link").exists()), (place.disk(), false, false));
-    // Nothing changes: it is told that there is no way back, and it is signalled, because it cannot tell what it runs.
+    // Nothing changes, and nobody has touched it since it was proven: no signal. Once somebody has, it is signalled, because it cannot tell what it runs.
+    let said = place.run(&["--config", &new], 0);
+    assert_eq!((said.states(), daemon.says("/loads")), (vec!["unchanged"], "3".to_owned()));
+    std::fs::write(place.at("etc/conf.d/a.conf"), "new").unwrap();
+    let said = place.run(&["--config", &new], 0);
+    assert_eq!((said.states(), daemon.says("/loads")), (vec!["confirmed"], "4".to_owned()));
+    // Without the record of what was proven, nobody knows what is served.
+    std::fs::remove_dir_all(place.at("state")).unwrap();
     let said = place.run(&["--config", &new], 0);
     assert!(!said.stderr.contains("Installed") && said.stderr.contains("No way back"), "{}", said.stderr);
-    assert_eq!(daemon.says("/loads"), "4");
 }
 
 #[test]
@@ -319,7 +325,8 @@ fn when_the_second_cannot_be_installed_the_first_goes_back_and_nobody_is_signall
         let daemon = place.start();
         let (second, first) = if targets[1] == "conf.d" { ("conf.d/kept.conf", "main.conf") } else { ("main.conf", "conf.d/a.conf") };
         let before = place.text(&format!("etc/{first}"));
-        place.validator(&format!("printf 'somebody else' > '{}'", place.at("etc").join(second).display()));
+        // In place, it would change what stands at the live path for itself alone: it goes through its parent's root.
+        place.validator(&format!("printf 'somebody else' > /proc/$PPID/root'{}'", place.at("etc").join(second).display()));
         let new = place.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
         // The second has not its old bytes, which somebody must look at.
         let said = place.run(&["--config", &new], 7);
@@ -333,7 +340,7 @@ fn when_the_second_cannot_be_installed_the_first_goes_back_and_nobody_is_signall
 fn a_directory_that_somebody_changes_after_the_survey_is_left_alone() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
-    place.validator(&format!("ln -s x '{}'", place.at("etc/conf.d/sub/somebody").display()));
+    place.validator(&format!("ln -s x /proc/$PPID/root'{}'", place.at("etc/conf.d/sub/somebody").display()));
     let said = place.run(&["--config", &place.new_files(&[("a.conf", "new")])], 5);
     assert!(said.stderr.contains("changed by somebody else") && said.stderr.contains("nothing was touched"), "{}", said.stderr);
     assert_eq!((place.text("etc/conf.d/a.conf"), daemon.says("/loads")), ("old".into(), "1".into()));

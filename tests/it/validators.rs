@@ -86,7 +86,10 @@ fn several_files_are_judged_together() {
     let script = fleet.write("validator", &format!("cat '{}' '{}' \"$1\"; exit 1", fleet.path("web.toml").display(), more.display()));
     let config = format!("config = [[\"{{arg:--config}}\"], [\"{}\"]]", more.display());
     group(&fleet, &format!("{config}\nspeaks = \"none\"\nconfirm = []\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", script.display()));
-    let said = fleet.broadcast(&["--set", "message=both"]).expect(4);
+    let new = fleet.path("new");
+    std::fs::create_dir(&new).unwrap();
+    ["web.toml", "more.toml"].map(|name| std::fs::write(new.join(name), "message = \"both\"\n").unwrap());
+    let said = fleet.broadcast(&["--config", new.to_str().unwrap()]).expect(4);
     assert_eq!(words(&said).matches("message = \"both\"").count(), 3, "{}", said.stderr);
     assert!(said.stderr.contains(&format!("web.toml`, `{}`", more.display())), "{}", said.stderr);
 }

@@ -86,6 +86,15 @@ impl Target {
         }
     }
 
+    /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest entry.
+    #[must_use]
+    pub(super) fn ctime(&self) -> Option<i128> {
+        match self {
+            Self::File(file) => file.spot.status().ok().map(|stat| ctime(&stat)),
+            Self::Directory(tree) => tree.ctime(),
+        }
+    }
+
     /// Writes `to` beside what is live, with its owners, modes and xattrs, synced; refuses what install could not replace. Answers the path.
     ///
     /// # Errors
@@ -240,6 +249,10 @@ impl Drop for Spot {
     fn drop(&mut self) {
         self.unstage();
     }
+}
+
+fn ctime(stat: &Statx) -> i128 {
+    i128::from(stat.stx_ctime.tv_sec) * 1_000_000_000 + i128::from(stat.stx_ctime.tv_nsec)
 }
 
 fn kind(stat: &Statx) -> FileType {

@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{InstallError, LISTS, Spot, copy_xattrs, fixed, kind};
+use super::{InstallError, LISTS, Spot, copy_xattrs, ctime, fixed, kind};
 use crate::{
     config::ReadError,
     step::Blob,
@@ -43,6 +43,17 @@ impl TreeTarget {
 
     pub(super) fn digest(&self) -> Option<String> {
         digest_of(&self.spot.dir, &self.spot.name)
+    }
+
+    pub(super) fn ctime(&self) -> Option<i128> {
+        let dir = open(&self.spot.dir, &self.spot.name).ok()?;
+        let mut newest = status(&dir, OsStr::new("")).ok().map(|stat| ctime(&stat))?;
+        let newer = |_: &Path, stat: &Statx| {
+            newest = newest.max(ctime(stat));
+            Ok(())
+        };
+        Tree::read(&dir, &mut { newer }).ok()?;
+        Some(newest)
     }
 
     pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {

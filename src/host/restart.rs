@@ -1,0 +1,118 @@
+//! Keys of a new config that its program would only read at its start: they are named before anything is touched.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    event::{Stop, Verdict},
+    host::{
+        command::{self, RunAs},
+        placeholders::{self, Known},
+    },
+    step::{Member, Shift},
+    tree::Node,
+};
+
+/// Longest that a command about keys may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// So many changed keys are looked at one by one; a config in which more changed is written anew, and each of them counts as it stands.
+const LOOKED_AT: usize = 50;
+
+/// Holds what changes for `member` against the keys that its group's command names. `staged` is where the first target's new content stands.
+///
+/// # Errors
+/// `RestartRequired` with the keys; `Refused` when the command does not tell them.
+pub(super) async fn keys(member: &Member, shifts: &[Shift], staged: &Path) -> Result<(), Stop> {
+    let (group, i) = (&member.group, &member.instance);
+    let changed: BTreeSet<String> = shifts.iter().flat_map(changed).collect();
+    if group.restart_keys.is_empty() || changed.is_empty() {
+        return Ok(());
+    }
+    let refused = |why: String| Stop::new(Verdict::Refused, format!("pid {}: which keys need a restart is not told: {why}", i.pid));
+    let named = ask(&group.restart_keys, member, staged).await.map_err(refused)?;
+    let named: BTreeSet<String> = named.lines().map(|line| line.trim().to_lowercase()).collect();
+    let mut needed: Vec<String> = changed.intersection(&named).cloned().collect();
+    if !group.restart_value.is_empty() && needed.len() <= LOOKED_AT && staged.is_file() {
+        let mut still = Vec::new();
+        for key in needed {
+            let argv: Vec<String> = group.restart_value.iter().map(|arg| arg.replace("{key}", &key)).collect();
+            let live = i.targets.first().map_or(staged, PathBuf::as_path);
+            // Written otherwise, it may be the same value as before; what cannot be told counts as another.
+            let (now, new) = (ask(&argv, member, live).await, ask(&argv, member, staged).await);
+            if now.is_err() || now != new {
+                still.push(key);
+            }
+        }
+        needed = still;
+    }
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let needed: Vec<String> = needed.iter().map(|key| format!("`{key}`")).collect();
+    Err(Stop::new(Verdict::RestartRequired, format!("pid {} ({}): {} would change only with a restart", i.pid, i.group, needed.join(", "))))
+}
+
+/// What a command says, run as the instance's user.
+async fn ask(argv: &[String], member: &Member, candidate: &Path) -> Result<String, String> {
+    let i = &member.instance;
+    let config = i.targets.first().map(PathBuf::as_path);
+    let known = Known { pid: i.pid, exe: &placeholders::exe(i.pid), args: &member.args, endpoint: &i.endpoint, config, candidate: Some(candidate) };
+    let run_as = RunAs::of(i.pid).map_err(|e| e.to_string())?;
+    let said = command::run(&known.fill(argv)?, &run_as, LIMIT).await.map_err(|e| e.to_string())?;
+    if said.code != 0 {
+        return Err(format!("`{}` ended with {}: {}", argv.first().map_or("", String::as_str), said.code, String::from_utf8_lossy(&said.stderr).trim()));
+    }
+    Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+}
+
+/// Keys that change with one target.
+fn changed(shift: &Shift) -> BTreeSet<String> {
+    let Some(from) = &shift.from else { return BTreeSet::new() };
+    let (Some(old), Some(new)) = (&from.tree, &shift.to.tree) else { return changed_keys(&from.bytes, &shift.to.bytes) };
+    let bytes = |node: Option<&Node>| match node {
+        Some(Node::File(_, bytes)) => bytes.to_vec(),
+        _ => Vec::new(),
+    };
+    old.differences(new).iter().flat_map(|d| changed_keys(&bytes(d.old), &bytes(d.new))).collect()
+}
+
+/// Keys of a config in lines of `KEY = VALUE` or `KEY VALUE` with other values than before, or there only before or after; in lower case.
+fn changed_keys(from: &[u8], to: &[u8]) -> BTreeSet<String> {
+    let (from, to) = (settings(&String::from_utf8_lossy(from)), settings(&String::from_utf8_lossy(to)));
+    from.keys().chain(to.keys()).filter(|key| from.get(*key) != to.get(*key)).cloned().collect()
+}
+
+/// The last value of each key, as it is written.
+fn settings(text: &str) -> BTreeMap<String, String> {
+    text.lines().filter_map(setting).collect()
+}
+
+fn setting(line: &str) -> Option<(String, String)> {
+    let line = line.trim_start();
+    let end = line.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '-'))).unwrap_or(line.len());
+    let (key, rest) = line.split_at(end);
+    let value = rest.trim_start().strip_prefix('=').unwrap_or(rest.trim_start()).trim_start();
+    // A `#` inside quotes begins no comment.
+    let end = match value.strip_prefix('\'') {
+        Some(quoted) => quoted.find('\'').map_or(value.len(), |at| at + 2),
+        None => value.find('#').unwrap_or(value.len()),
+    };
+    (!key.is_empty()).then(|| (key.to_lowercase(), value[..end].trim_end().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_changed_are_named_whatever_their_spelling() {
+        let from = b"# max_connections = 1\nmax_connections = 100 # said\nShared_Buffers 128MB\nwork_mem = '4MB#'\nport = 1\nport = 2\n";
+        let named = |to: &str| changed_keys(from, to.as_bytes()).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(named(&String::from_utf8_lossy(from)), "");
+        assert_eq!(named("max_connections=100\nshared_buffers = 128MB\nwork_mem = '4MB#' # more\nport = 2\n"), "");
+        assert_eq!(named("max_connections = 50\nshared_buffers = 128MB\nwork_mem = '4MB'\nport = 2\nnew.key = on\n"), "max_connections new.key work_mem");
+    }
+}
