@@ -106,7 +106,6 @@ impl Drop for Group {
 ///
 /// # Errors
 /// Why nothing is known of what it would have said.
-#[cfg_attr(not(test), expect(dead_code, reason = "facts that are commands are its first users"))]
 pub(crate) async fn run(argv: &[String], run_as: &RunAs, limit: Duration) -> Result<Output, NotRun> {
     run_with(argv, run_as, &[], &[], limit).await
 }
