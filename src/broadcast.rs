@@ -1,6 +1,11 @@
 //! `hello broadcast`: the recipe of a run.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     change::{Asked, Changes},
@@ -85,6 +90,10 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         on_event(&Event::LeftOut { pid: *pid, why: why.clone() });
     }
     on_event(&Event::Survey { instances: seen.members.len() + seen.refused.len(), fleet: options.fleet.path.clone() });
+    for group in options.fleet.groups.iter().filter(|g| seen.members.iter().any(|m| m.instance.group == g.name)) {
+        let urls: BTreeSet<&str> = group.confirm.iter().chain(&group.reject).filter_map(|fact| fact.source.unchecked()).collect();
+        urls.into_iter().for_each(|url| on_event(&Event::Insecure { group: group.name.clone(), url: url.into() }));
+    }
     let proven = Proven::load(&options.state);
     let wish = Wish { fleet: &options.fleet, changes: &changes, count: options.count, overwrite: options.overwrite, proven: &proven };
     let mut plan = Plan::new(seen, &wish, |sha256| runs::stored(&options.state, sha256))?;

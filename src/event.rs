@@ -189,7 +189,7 @@ pub enum Proof {
     Reloaded,
     /// Its workers, or its listening socket, are new.
     Workers,
-    /// Nothing: its group says that nothing can be seen.
+    /// Nothing: its group says that nothing can be seen, or all that its facts say was so before the signal.
     None,
 }
 
@@ -284,6 +284,8 @@ pub enum Event {
     SupersededBy { run: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
+    /// A fact that is read from whoever answers: the certificate of this URL is not looked at.
+    Insecure { group: String, url: String },
     /// A validator passed the candidate.
     Valid { path: PathBuf, sha256: String, by: String },
     /// Nobody has the bytes of the config that is served now: a failure could not be undone.
@@ -297,7 +299,18 @@ pub enum Event {
     /// The run goes back; the old bytes are about to be installed.
     UndoBegan { why: String },
     /// An instance's state is known.
-    Instance { group: String, pid: i32, started: u64, endpoint: String, state: State, trouble: Option<Trouble>, took_us: Option<u64> },
+    Instance {
+        group: String,
+        pid: i32,
+        started: u64,
+        endpoint: String,
+        moved_from: Option<String>,
+        state: State,
+        proof: Option<Proof>,
+        draining: Vec<i32>,
+        trouble: Option<Trouble>,
+        took_us: Option<u64>,
+    },
     /// The end.
     Finished { verdict: Verdict },
 }

@@ -42,16 +42,47 @@ pub struct Ask {
 }
 
 impl Source {
+    /// Whether the instance's own endpoint must be known to ask it.
+    #[must_use]
+    pub fn uses_listen(&self) -> bool {
+        match self {
+            Self::Http(ask) => ask.url.contains("{listen"),
+            Self::Exec(argv) => argv.iter().any(|arg| arg.contains("{listen")),
+            Self::Workers | Self::Listener => false,
+        }
+    }
+
+    /// Its URL, where any certificate is taken.
+    #[must_use]
+    pub fn unchecked(&self) -> Option<&str> {
+        match self {
+            Self::Http(ask) if ask.insecure => Some(&ask.url),
+            _ => None,
+        }
+    }
+
+    /// Whether the kernel answers, which needs no connection.
+    #[must_use]
+    pub fn is_kernel(&self) -> bool {
+        matches!(self, Self::Workers | Self::Listener)
+    }
+
     /// As people read it; `endpoint` is the instance's own.
     #[must_use]
     pub fn describe(&self, endpoint: &str) -> String {
         match self {
-            Self::Http(ask) => ask.url.replace("{listen}", endpoint.trim_start_matches("http://").trim_end_matches('/')),
+            Self::Http(ask) => ask.url.replace("{listen}", bare(endpoint)),
             Self::Exec(argv) => format!("`{}`", argv.join(" ")),
             Self::Workers => "its workers".into(),
             Self::Listener => "its listening socket".into(),
         }
     }
+}
+
+/// An endpoint's address without its scheme: `HOST:PORT`, or `unix:PATH`.
+#[must_use]
+pub fn bare(endpoint: &str) -> &str {
+    endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest).trim_end_matches('/')
 }
 
 /// What is read of an answer.
@@ -84,7 +115,7 @@ pub enum Wants {
     Changed,
     /// A greater number than before the signal.
     Increased,
-    /// A moment (Unix seconds, or RFC 3339) not before the signal; one of whole seconds counts only if it is later than before.
+    /// A moment (Unix seconds, or RFC 3339) not before the signal, as finely as it is told; and later than before, so that one of whole seconds counts.
     AfterSignal,
     /// Nothing of what was there before the signal is left to serve, and something new is there.
     Replaced,
@@ -185,8 +216,8 @@ impl Fact {
     /// The fact with every `{candidate.KEY}` filled in from `candidate`.
     ///
     /// # Errors
-    /// When the candidate is no TOML or has no such key.
-    pub fn filled(&self, candidate: &[u8]) -> Result<Self, String> {
+    /// When the candidate is not one file (none), is no TOML, or has no such key.
+    pub fn filled(&self, candidate: Option<&[u8]>) -> Result<Self, String> {
         let wants = match &self.wants {
             Wants::Equals(text) => Wants::Equals(fill(text, candidate)?),
             Wants::Contains(text) => Wants::Contains(fill(text, candidate)?),
@@ -203,9 +234,12 @@ impl Fact {
             Wants::Equals(text) => now == text,
             Wants::Contains(text) => now.contains(text),
             Wants::Changed => before.is_some_and(|b| b != now),
-            Wants::AfterSignal => moment(now).is_some_and(|stamp| {
-                let (sent, whole) = (signalled.as_duration().as_secs_f64(), stamp.fract() == 0.0);
-                if whole { stamp >= sent.floor() && before.and_then(moment).is_none_or(|b| stamp > b) } else { stamp >= sent }
+            Wants::AfterSignal => moment(now).is_some_and(|(stamp, units)| {
+                // The kernel's coarse clock, which many programs read, is behind by up to a tick. Being later than before is the stronger proof.
+                let behind = if before.is_some() { 0.01 } else { 0.0 };
+                let sent = signalled.as_duration().as_secs_f64() - behind;
+                // Told in whole units, a moment is cut off: the signal's is cut off likewise.
+                stamp >= (sent * units).floor() / units && before.and_then(moment).is_none_or(|(before, _)| stamp > before)
             }),
             Wants::Replaced => before.is_some_and(|before| replaced(before, now)),
             Wants::Increased => before.and_then(number).zip(number(now)).is_some_and(|(b, n)| n > b),
@@ -219,18 +253,29 @@ impl Fact {
     }
 }
 
-/// Whether of two readings of the kernel (one name a line, ` listens` behind who may still be asked) the later has something new, and nothing old that listens.
+/// Whether of two readings of the kernel (one name a line, ` listens` behind who may still be asked) the later has something new, which listens
+/// if something old did, and nothing old that listens.
 fn replaced(before: &str, now: &str) -> bool {
     let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let listens = |line: &str| line.ends_with(" listens");
     let old: Vec<String> = before.lines().map(name).collect();
     let is_old = |line: &str| old.contains(&name(line));
-    now.lines().any(|line| !is_old(line)) && !now.lines().any(|line| is_old(line) && line.ends_with(" listens"))
+    let serves = |line: &str| !is_old(line) && (listens(line) || !before.lines().any(listens));
+    now.lines().any(serves) && !now.lines().any(|line| is_old(line) && listens(line))
 }
 
-/// Seconds since 1970.
-fn moment(text: &str) -> Option<f64> {
+/// Seconds since 1970, and in how many parts of one they are told: 1 where they are whole, 1000 with three digits behind the point.
+fn moment(text: &str) -> Option<(f64, f64)> {
     let text = text.trim();
-    text.parse().ok().or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.as_duration().as_secs_f64()))
+    let seconds = match text.parse::<f64>() {
+        Ok(seconds) => seconds,
+        Err(_) => text.parse::<jiff::Timestamp>().ok()?.as_duration().as_secs_f64(),
+    };
+    let behind = text.split_once('.').map_or(0, |(_, rest)| rest.chars().take_while(char::is_ascii_digit).count());
+    // `1.7e9` is a whole number for all its digits behind the point.
+    let exponent = text.split_once(['e', 'E']).and_then(|(_, rest)| rest.parse().ok()).unwrap_or(0);
+    let digits = i32::try_from(behind).unwrap_or(i32::MAX).saturating_sub(exponent).clamp(0, 6);
+    Some((seconds, 10_f64.powi(digits)))
 }
 
 /// `NAME` or `NAME{label="value",..}`, with what is left behind it dropped.
@@ -277,9 +322,10 @@ pub fn metric(body: &str, name: &str, labels: &[(String, String)]) -> Option<Str
     })
 }
 
-fn fill(text: &str, candidate: &[u8]) -> Result<String, String> {
+fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, String> {
     let Some((head, rest)) = text.split_once("{candidate.") else { return Ok(text.to_owned()) };
     let (key, tail) = rest.split_once('}').ok_or_else(|| format!("{text:?} has no `}}` after `{{candidate.`"))?;
+    let candidate = candidate.ok_or_else(|| format!("`{{candidate.{key}}}` needs a config that is one file in TOML"))?;
     let table: toml::Table = std::str::from_utf8(candidate)
         .ok()
         .and_then(|t| t.parse().ok())
@@ -298,7 +344,7 @@ fn fill(text: &str, candidate: &[u8]) -> Result<String, String> {
         Some(other) => other.to_string(),
         None => String::new(),
     };
-    Ok(format!("{head}{value}{}", fill(tail, candidate)?))
+    Ok(format!("{head}{value}{}", fill(tail, Some(candidate))?))
 }
 
 #[cfg(test)]
@@ -314,10 +360,12 @@ mod tests {
     #[test]
     fn keys_of_the_candidate_are_filled_in() {
         let candidate = b"a = \"x\"\n[b]\nc = 5\n";
-        let filled = fact(Wants::Equals("<{candidate.a}-{candidate.b.c}>".into())).filled(candidate).unwrap();
+        let filled = fact(Wants::Equals("<{candidate.a}-{candidate.b.c}>".into())).filled(Some(candidate)).unwrap();
         assert!(filled.holds("<x-5>", None, jiff::Timestamp::UNIX_EPOCH) && !filled.holds("<x-6>", None, jiff::Timestamp::UNIX_EPOCH));
-        assert!(fact(Wants::Equals("{candidate.none}".into())).filled(candidate).unwrap_err().contains("no `none`"));
-        assert!(fact(Wants::Equals("{candidate.a}".into())).filled(b"\xff").is_err());
+        assert!(fact(Wants::Equals("{candidate.none}".into())).filled(Some(candidate)).unwrap_err().contains("no `none`"));
+        assert!(fact(Wants::Equals("{candidate.a}".into())).filled(Some(b"\xff")).is_err());
+        assert!(fact(Wants::Contains("{candidate.a}".into())).filled(None).unwrap_err().contains("one file"));
+        assert!(fact(Wants::Contains("a".into())).filled(None).is_ok() && fact(Wants::Changed).filled(None).is_ok());
     }
 
     #[test]
@@ -349,7 +397,8 @@ mod tests {
         let fact = fact(Wants::Replaced);
         let holds = |now: &str| fact.holds(now, Some("1:5 listens\n2:6 listens"), jiff::Timestamp::UNIX_EPOCH);
         assert!(holds("3:9 listens") && holds("1:5\n3:9 listens") && holds("1:7 listens"));
-        assert!(!holds("1:5\n2:6") && !holds("1:5 listens\n3:9 listens") && !holds(""));
+        assert!(!holds("1:5\n2:6") && !holds("1:5 listens\n3:9 listens") && !holds("") && !holds("3:9"));
+        assert!(fact.holds("3:9", Some("1:5"), jiff::Timestamp::UNIX_EPOCH), "where none listened, none must");
     }
 
     #[test]
@@ -371,11 +420,18 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_of_whole_seconds_must_be_later_than_before() {
-        let (fact, sent) = (fact(Wants::AfterSignal), "2026-01-01T00:00:10.5Z".parse().unwrap());
+    fn a_stamp_counts_as_finely_as_it_is_told_and_only_if_it_is_later_than_before() {
+        let (fact, sent) = (fact(Wants::AfterSignal), "2026-01-01T00:00:10.5004Z".parse().unwrap());
         let at = |text: &str, before| fact.holds(text, before, sent);
         assert!(at("2026-01-01T00:00:10.6Z", None) && !at("2026-01-01T00:00:10.4Z", None));
         assert!(at("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:09Z")) && !at("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:10Z")));
         assert!(at("1767225611", None) && at("1.767225611e9", None) && !at("1767225609", None) && !at("soon", None));
+        // Prometheus and NATS: nanoseconds, whose zeros at the end are left out.
+        assert!(at("1.7672256105005e+09", Some("1.767225e+09")) && !at("1.7672256105003e+09", None) && !at("1.767225609e+09", None));
+        assert!(at("2026-01-01T00:00:10.500401001Z", None) && !at("2026-01-01T00:00:10.500398999Z", None));
+        // The clock of the daemon is a tick behind.
+        assert!(at("1767225610.4950", Some("1767225609.1")) && !at("1767225610.4850", Some("1767225609.1")));
+        // Milliseconds that were cut off, and the same ones from before.
+        assert!(at("1767225610.500\n", Some("1767225610.499")) && !at("1767225610.500", Some("1767225610.500")) && !at("1767225610.499", None));
     }
 }

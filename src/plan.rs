@@ -260,7 +260,7 @@ fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<Option<St
             if !judged.contains(&group.name.as_str()) {
                 judged.push(&group.name);
                 for fact in group.confirm.iter().chain(&group.reject) {
-                    fact.filled(&to.bytes).map_err(|why| invalid(format!("group `{}` confirms by {}: {why}", group.name, fact.source.describe("{listen}"))))?;
+                    fact.filled(to.file()).map_err(|why| invalid(format!("group `{}` confirms by {}: {why}", group.name, fact.source.describe("{listen}"))))?;
                 }
             }
         }

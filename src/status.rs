@@ -154,7 +154,7 @@ async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes
         // It cannot tell what it runs: only what the kernel knows of it is reported.
         return row;
     }
-    match found.endpoint.clone().map_or_else(|| listeners.of(found.pid, &group.listen), Ok) {
+    match found.endpoint.clone().map_or_else(|| listeners.endpoint(found.pid, &found.args, group), Ok) {
         Err(why) => row.faults.push(why),
         Ok(endpoint) => {
             match told(&endpoint, lanes).await {

@@ -57,6 +57,12 @@ impl Blob {
         Ok(Self::of(Tree::read(&dir, &mut |_, _| Ok(()))?)?)
     }
 
+    /// The bytes of a file; none of a directory.
+    #[must_use]
+    pub fn file(&self) -> Option<&[u8]> {
+        self.tree.is_none().then_some(&*self.bytes)
+    }
+
     /// Whether it is a file or a directory.
     #[must_use]
     pub fn form(&self) -> Form {

@@ -183,8 +183,10 @@ fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
 fn facts(raw: Vec<Spanned<RawFact>>) -> Result<Vec<Fact>, Wrong> {
     let one = |(at, raw): (Range<usize>, RawFact)| {
         let fact = Fact::try_from(raw).map_err(|why| wrong(at.clone(), why))?;
-        if let Source::Exec(argv) = &fact.source {
-            argv.iter().try_for_each(|arg| argument(arg, &[], &at))?;
+        match &fact.source {
+            Source::Exec(argv) => argv.iter().try_for_each(|arg| argument(arg, &[], &at))?,
+            Source::Http(ask) => argument(&ask.url, &[], &at)?,
+            Source::Workers | Source::Listener => {}
         }
         Ok(fact)
     };

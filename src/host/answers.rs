@@ -1,72 +1,137 @@
 //! Asks an instance's sources, each once in an attempt: facts of one source are read from one answer.
 
-use crate::{
-    event::Instance,
-    fact::{Fact, Read, Source, metric},
-    host::http::{Answer, Lanes, address, get},
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
 };
+
+use crate::{
+    fact::{Fact, Read, Source, metric},
+    host::{
+        command::{self, Output, RunAs},
+        http::{Answer, Lanes, get},
+        placeholders::{self, Known},
+        workers::{listener, workers},
+    },
+    step::Member,
+};
+
+/// Longest that a command may take in one attempt.
+const COMMAND: Duration = Duration::from_secs(5);
+
+/// What one source answered.
+#[derive(Debug)]
+enum Said {
+    Http(Answer),
+    Command(Output),
+    Kernel(String),
+}
 
 /// What the sources of one attempt answered.
 #[derive(Debug)]
-pub(super) struct Answers<'a>(Vec<(&'a Source, Answer)>);
+pub(super) struct Answers<'a>(Vec<(&'a Source, Result<Said, String>)>);
 
 impl<'a> Answers<'a> {
-    /// Asks `sources`, each distinct one once.
-    ///
-    /// # Errors
-    /// A sentence: the first that does not answer.
-    pub(super) async fn of(sources: impl Iterator<Item = &'a Source>, i: &Instance) -> Result<Self, String> {
-        let mut asked: Vec<(&Source, Answer)> = Vec::new();
+    /// Asks `sources`, each distinct one once, all at the same time.
+    pub(super) async fn of(sources: impl Iterator<Item = &'a Source>, member: &Member, lanes: &Lanes) -> Self {
+        let mut distinct: Vec<&Source> = Vec::new();
         for source in sources {
-            if asked.iter().any(|(known, _)| *known == source) {
-                continue;
+            if !distinct.contains(&source) {
+                distinct.push(source);
             }
-            let answer = match source {
-                Source::Http(ask) => {
-                    let (at, path) = address(&ask.url, &i.endpoint);
-                    get(at, path).await?
-                }
-                Source::Exec(_) | Source::Workers | Source::Listener => return Err("cannot be asked".into()),
-            };
-            asked.push((source, answer));
         }
-        Ok(Self(asked))
+        let asked = distinct.into_iter().map(|source| async move { (source, ask(source, member, lanes).await) });
+        Self(futures_util::future::join_all(asked).await)
+    }
+
+    /// The first source that did not answer, and why.
+    pub(super) fn silent(&self) -> Option<(&Source, &str)> {
+        self.0.iter().find_map(|(source, said)| Some((*source, said.as_ref().err()?.as_str())))
     }
 
     /// What `fact` reads; none where the answer has no such thing.
     pub(super) fn read(&self, fact: &Fact) -> Option<String> {
-        self.0.iter().find(|(source, _)| **source == fact.source).and_then(|(_, answer)| answer.read(&fact.read))
+        self.said(&fact.source)?.read(&fact.read)
+    }
+
+    /// What each of `facts` reads.
+    pub(super) fn readings(&self, facts: &[Fact]) -> Vec<Option<String>> {
+        facts.iter().map(|fact| self.read(fact)).collect()
+    }
+
+    /// Why `fact` does not hold, for people. What was read is not repeated: it may be a secret.
+    pub(super) fn why_not(&self, fact: &Fact, endpoint: &str) -> String {
+        let source = fact.source.describe(endpoint);
+        match self.said(&fact.source) {
+            Some(Said::Command(output)) if output.code != 0 && fact.read != Read::Exit => format!("{source} ended with exit status {}", output.code),
+            Some(Said::Kernel(_)) => format!("{source} {} not replaced", if fact.source == Source::Workers { "are" } else { "is" }),
+            _ => format!("{source} does not say what it should"),
+        }
     }
 
     /// The answers of the instance's own endpoint.
     pub(super) fn own(&self) -> impl Iterator<Item = &Answer> {
-        self.0.iter().filter(|(source, _)| matches!(source, Source::Http(ask) if ask.url.contains("{listen}"))).map(|(_, answer)| answer)
+        self.0.iter().filter_map(|(source, said)| match said {
+            Ok(Said::Http(answer)) if source.uses_listen() => Some(answer),
+            _ => None,
+        })
+    }
+
+    fn said(&self, source: &Source) -> Option<&Said> {
+        self.0.iter().find(|(asked, _)| *asked == source)?.1.as_ref().ok()
     }
 }
 
-/// What each fact reads now; none where the answer has no such thing.
-///
-/// # Errors
-/// A sentence when a source does not answer.
-pub(super) async fn readings(i: &Instance, facts: &[Fact], lanes: &Lanes) -> Result<Vec<Option<String>>, String> {
-    let _permit = lanes.fast.acquire().await;
-    let answers = Answers::of(facts.iter().map(|f| &f.source), i).await?;
-    Ok(facts.iter().map(|f| answers.read(f)).collect())
+async fn ask(source: &Source, member: &Member, lanes: &Lanes) -> Result<Said, String> {
+    let i = &member.instance;
+    let config = i.targets.first().map(PathBuf::as_path);
+    let known = |exe| Known { pid: i.pid, exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
+    match source {
+        Source::Http(ask) => get(ask, &known(Path::new("/proc/self/exe"))).await.map(Said::Http),
+        Source::Exec(argv) => {
+            let argv = known(&placeholders::exe(i.pid)).fill(argv)?;
+            let run_as = RunAs::of(i.pid).map_err(|e| e.to_string())?;
+            command::run(&argv, &run_as, COMMAND).await.map(Said::Command).map_err(|e| e.to_string())
+        }
+        // A look of a moment ago could miss a socket that was opened since.
+        Source::Workers => workers(i.pid, workers_before(member), || lanes.listeners(Duration::ZERO)).map(Said::Kernel),
+        Source::Listener => listener(i.pid, || lanes.listeners(Duration::ZERO)).map(Said::Kernel),
+    }
 }
 
-impl Answer {
+/// The reading of its workers from before the signal; none while that is taken.
+fn workers_before(member: &Member) -> Option<&str> {
+    let mut facts = member.group.confirm.iter().zip(&member.baseline);
+    facts.find(|(fact, _)| fact.source == Source::Workers).and_then(|(_, before)| before.as_deref())
+}
+
+impl Said {
     fn read(&self, what: &Read) -> Option<String> {
-        match what {
-            Read::Body => Some(String::from_utf8_lossy(&self.body).into_owned()),
-            Read::Status => Some(self.status.to_string()),
-            Read::Header(name) => self.header(name).map(str::to_owned),
-            Read::Metric(name, labels) => metric(&String::from_utf8_lossy(&self.body), name, labels),
-            Read::Json(pointer) => {
-                let value: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        let body: &[u8] = match self {
+            Self::Http(answer) => &answer.body,
+            Self::Kernel(text) => text.as_bytes(),
+            Self::Command(output) if *what == Read::Exit => return Some(output.code.to_string()),
+            // What a command prints when it fails is no answer.
+            Self::Command(output) if output.code != 0 => return None,
+            Self::Command(output) => &output.stdout,
+        };
+        let text = || String::from_utf8_lossy(body).into_owned();
+        match (what, self) {
+            (Read::Body, _) => Some(text()),
+            (Read::Stdout, _) => {
+                let text = text();
+                let line = text.strip_suffix('\n').unwrap_or(&text);
+                Some(line.strip_suffix('\r').unwrap_or(line).to_owned())
+            }
+            (Read::Metric(name, labels), _) => metric(&text(), name, labels),
+            (Read::Json(pointer), _) => {
+                let value: serde_json::Value = serde_json::from_slice(body).ok()?;
                 let value = value.pointer(pointer)?;
                 Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
             }
-            Read::Stdout | Read::Exit => None,
+            (Read::Status, Self::Http(answer)) => Some(answer.status.to_string()),
+            (Read::Header(name), Self::Http(answer)) => answer.header(name).map(str::to_owned),
+            (Read::Status | Read::Header(_) | Read::Exit, _) => None,
         }
     }
 }

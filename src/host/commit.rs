@@ -5,18 +5,18 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 
 use crate::{
-    event::{Event, Halts, State, Stop, Trouble, Verdict},
-    fact::Fact,
+    event::{Event, Halts, Proof, State, Stop, Trouble, Verdict},
+    fact::{Fact, Wants},
     fleet::Speaks,
     host::{
         LocalHost,
-        answers::readings,
-        confirm::{Says, Wanted, confirm},
+        answers::Answers,
+        confirm::{Says, Wanted, confirm, moved},
         hangup::{NotHung, hang_up},
         http::Lanes,
         survey::from_install,
     },
-    step::{Member, Shift, Step},
+    step::{Blob, Member, Shift, Step},
 };
 
 impl LocalHost {
@@ -44,8 +44,18 @@ impl LocalHost {
             };
             let Some((at, place, member)) = done else { break };
             let i = &member.instance;
-            let (group, endpoint, trouble) = (i.group.clone(), i.endpoint.clone(), i.trouble.clone());
-            tell(Event::Instance { group, pid: i.pid, started: i.started, endpoint, state: i.state, trouble, took_us: i.took_us });
+            tell(Event::Instance {
+                group: i.group.clone(),
+                pid: i.pid,
+                started: i.started,
+                endpoint: i.endpoint.clone(),
+                moved_from: i.moved_from.clone(),
+                state: i.state,
+                proof: i.proof,
+                draining: i.draining.clone(),
+                trouble: i.trouble.clone(),
+                took_us: i.took_us,
+            });
             ends.push((at, place, member));
         }
         drop(waits);
@@ -103,7 +113,7 @@ async fn signal_and_see(mut member: Member, shifts: &[Shift], undo: bool, lanes:
             member.instance.took_us = u64::try_from(took.as_micros()).ok();
             member.instance.after = shifts.first().map(|s| s.to.sha256.clone());
         }
-        Ok(None) if !undo => member.instance.state = State::Unconfirmed,
+        Ok(None) if !undo => (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None)),
         Ok(None) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed, text: "its group says that nothing can be seen of it".into() }),
         Err(trouble) => {
             let state = match (undo, trouble.kind) {
@@ -122,20 +132,19 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     let trouble = |kind, text| Trouble { kind, text };
     let to = shifts.first().map(|s| &s.to);
     let filled = |facts: &[Fact]| -> Result<Vec<Fact>, Trouble> {
-        let bytes = to.map_or(&[] as &[u8], |b| &b.bytes);
-        facts.iter().map(|f| f.filled(bytes)).collect::<Result<_, _>>().map_err(|why| trouble(State::Refused, why))
+        facts.iter().map(|f| f.filled(to.and_then(Blob::file))).collect::<Result<_, _>>().map_err(|why| trouble(State::Refused, why))
     };
     let group = member.group.clone();
     let (facts, reject) = (filled(&group.confirm)?, filled(&group.reject)?);
-    let i = &member.instance;
-    if undo && facts.iter().any(Fact::compares) {
-        // What changed on the way forth must change once more: an answer from before this signal proves nothing.
-        member.baseline = readings(i, &facts, lanes).await.unwrap_or_default();
+    member.instance.proof = None;
+    if facts.iter().any(Fact::compares) {
+        read_anew(member, &facts, undo, lanes).await;
     }
     let hung = hang_up(member, member.timeout).await.map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
         NotHung::Refused(text) => trouble(State::Refused, text),
     })?;
+    let i = &member.instance;
     let says = match (group.speaks, to) {
         (Speaks::Hello, Some(to)) => {
             Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew: undo || i.before.as_ref() == Some(&to.sha256), seq: member.seq })
@@ -147,6 +156,39 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     }
     // A refusal of the way forth is no refusal of the way back.
     let reject = if undo { Vec::new() } else { reject };
-    let wanted = Wanted { says, facts, baseline: member.baseline.clone(), reject, rejected: member.rejected.clone(), samples: group.samples };
-    confirm(&hung, i, &wanted, member.timeout, lanes).await.map(Some)
+    // The kernel is no connection that could have been answered by somebody else.
+    let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) { 1 } else { group.samples };
+    let proof = if says.is_some() { Proof::Exact } else { strongest(&group.confirm, &facts, &member.baseline) };
+    let took = confirm(&hung, member, &Wanted { says, facts, reject, samples }, lanes).await?;
+    member.instance.proof = Some(proof);
+    Ok(Some(took))
+}
+
+/// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was not changed by the signal.
+/// On the way back nothing from before the way forth counts.
+async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
+    let _permit = lanes.fast.acquire().await;
+    let before = std::mem::take(&mut member.baseline);
+    if undo {
+        // The way forth may have moved it to where nobody has looked yet.
+        moved(member, lanes);
+    }
+    let now = Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts);
+    let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo);
+    member.baseline = now.into_iter().enumerate().map(|(at, reading)| reading.or_else(|| older(at))).collect();
+}
+
+/// The strongest thing that facts prove when all of them hold.
+fn strongest(written: &[Fact], filled: &[Fact], baseline: &[Option<String>]) -> Proof {
+    let of = |(at, (written, filled)): (usize, (&Fact, &Fact))| match &filled.wants {
+        Wants::Equals(_) | Wants::Contains(_) => {
+            // What held before the signal already proves nothing, unless it is what the new config says.
+            let before = baseline.get(at).and_then(Option::as_deref);
+            (written.wants != filled.wants || before.is_some_and(|b| !filled.holds(b, None, jiff::Timestamp::UNIX_EPOCH))).then_some(Proof::Content)
+        }
+        Wants::Changed => Some(Proof::Content),
+        Wants::Increased | Wants::AfterSignal => Some(Proof::Reloaded),
+        Wants::Replaced => Some(Proof::Workers),
+    };
+    written.iter().zip(filled).enumerate().filter_map(of).min().unwrap_or(Proof::None)
 }

@@ -1,36 +1,41 @@
 //! Asks an instance what it serves until the wanted config is proven, it refused, it died, or the deadline passed.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    event::{Instance, State, Trouble},
-    fact::{Ask, Fact, Source},
+    event::{State, Trouble},
+    fact::{Fact, Source},
+    fleet::{Listed, Speaks},
     host::{
         answers::Answers,
         hangup::Hung,
-        http::{Lanes, STATUS, get},
+        http::{Lanes, STATUS, get, own},
+        placeholders::Known,
+        survey::needs_endpoint,
+        workers::draining,
     },
+    step::Member,
     told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE},
 };
 
-/// What an instance must prove.
+/// An endpoint that does not prove anything is looked for again, but not at every attempt.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What an instance must prove; the readings from before the signal are its member's.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     /// For one that speaks our protocol: what it must say of itself.
     pub(super) says: Option<Says>,
     /// Must all hold; filled in already.
     pub(super) facts: Vec<Fact>,
-    /// The facts' readings from before the signal, in the same order.
-    pub(super) baseline: Vec<Option<String>>,
     /// One that holds now and did not before ends the wait: it refused.
     pub(super) reject: Vec<Fact>,
-    /// Readings of `reject` from before the signal, in the same order.
-    pub(super) rejected: Vec<Option<String>>,
     /// How often in a row.
     pub(super) samples: u32,
 }
@@ -59,29 +64,44 @@ async fn end_of(pidfd: &OwnedFd) {
     }
 }
 
-/// Polls until `wanted` is proven: at once, then after 1, 2, 4 .. 100 ms. Answers the time since the signal.
+/// Whether the process behind `pidfd` has ended by now.
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
+}
+
+/// Polls until `wanted` is proven: at once, then after 1, 2, 4 .. 100 ms. Answers the time since the signal; where its endpoint is by then, and
+/// which old workers will end later, stands in `member`.
 ///
 /// # Errors
 /// The trouble: it died, it refused, or an attempt that ended past the deadline proved nothing.
-pub(super) async fn confirm(hung: &Hung, i: &Instance, wanted: &Wanted, limit: Duration, lanes: &Lanes) -> Result<Duration, Trouble> {
+pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, lanes: &Lanes) -> Result<Duration, Trouble> {
     let trouble = |kind, text: String| Trouble { kind, text };
+    let limit = member.timeout;
     let polls = async {
-        let (mut pause, mut silent, mut held) = (Duration::from_millis(1), false, 0);
+        let (mut pause, mut silent, mut held, mut looked) = (Duration::from_millis(1), false, 0, hung.at);
         loop {
             // An attempt that began before the deadline may end past it; only then is the wait over.
             let late = hung.at.elapsed() >= limit;
             let lane = if silent { &lanes.slow } else { &lanes.fast };
             let said = {
                 let _permit = lane.acquire().await;
-                attempt(hung, i, wanted).await
+                attempt(hung, member, wanted, lanes).await
             };
             let why = match said {
-                Ok(()) => {
+                Ok(draining) => {
                     held += 1;
-                    if held >= wanted.samples {
+                    if held < wanted.samples {
+                        continue;
+                    }
+                    // What was answered after its end was answered by somebody else.
+                    if has_ended(&hung.pidfd) {
+                        return Err(trouble(State::Died, "the process ended".into()));
+                    }
+                    if is_its_own(member, lanes) {
+                        member.instance.draining = draining;
                         return Ok(hung.at.elapsed());
                     }
-                    continue;
+                    "its endpoint is somebody else's by now".into()
                 }
                 Err(Said::Refused(why)) => return Err(trouble(State::Rejected, why)),
                 Err(Said::NotYet(why)) => why,
@@ -94,6 +114,12 @@ pub(super) async fn confirm(hung: &Hung, i: &Instance, wanted: &Wanted, limit: D
             if late {
                 return Err(trouble(State::TimedOut, format!("{why} after {limit:?}")));
             }
+            if looked.elapsed() >= LOOK_AGAIN {
+                looked = Instant::now();
+                if moved(member, lanes) {
+                    continue;
+                }
+            }
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         }
@@ -105,34 +131,72 @@ pub(super) async fn confirm(hung: &Hung, i: &Instance, wanted: &Wanted, limit: D
     }
 }
 
+/// Whether the endpoint that has answered is still the instance's. Who speaks our protocol has said so itself; what the fleet gives is taken as it is.
+fn is_its_own(member: &Member, lanes: &Lanes) -> bool {
+    let (i, group) = (&member.instance, &member.group);
+    // A socket that was opened a moment ago is in a new look only.
+    let holds = |old| lanes.listeners(old).is_ok_and(|listeners| listeners.holds(i.pid, &i.endpoint, group));
+    group.speaks == Speaks::Hello || !finds_endpoint(member) || holds(LOOK_AGAIN) || holds(Duration::ZERO)
+}
+
+/// Looks where the instance listens by now; answers whether that is another place, which is asked from then on.
+pub(super) fn moved(member: &mut Member, lanes: &Lanes) -> bool {
+    if !finds_endpoint(member) {
+        return false;
+    }
+    let found = lanes.listeners(LOOK_AGAIN).and_then(|listeners| listeners.endpoint(member.instance.pid, &member.args, &member.group));
+    // While it listens nowhere, or on the old and the new, nothing is known.
+    let Some(new) = found.ok().filter(|new| *new != member.instance.endpoint) else { return false };
+    let i = &mut member.instance;
+    let old = std::mem::replace(&mut i.endpoint, new);
+    let from = i.moved_from.take().unwrap_or(old);
+    // Back where it was at the survey, it has not moved.
+    i.moved_from = (from != i.endpoint).then_some(from);
+    true
+}
+
+/// Whether the instance's endpoint is looked for: it is asked there, and the fleet does not say where that is.
+fn finds_endpoint(member: &Member) -> bool {
+    let given = |listed: &Listed| listed.pid == member.instance.pid && listed.endpoint.is_some();
+    needs_endpoint(&member.group) && !member.group.instances.iter().any(given)
+}
+
 enum Said {
     NotYet(String),
     Silent(String),
     Refused(String),
 }
 
-async fn attempt(hung: &Hung, i: &Instance, wanted: &Wanted) -> Result<(), Said> {
-    let mut not_yet = None;
+/// Asks once; answers the old workers that will end later.
+async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -> Result<Vec<i32>, Said> {
+    let i = &member.instance;
     // Who speaks our protocol is asked on its serving path, whatever its facts are.
-    let own = Source::Http(Ask { url: "http://{listen}/".into(), host: None, ca: None, insecure: false });
-    let own = wanted.says.as_ref().filter(|_| wanted.facts.is_empty()).map(|_| &own);
-    let sources = wanted.facts.iter().chain(&wanted.reject).map(|f| &f.source).chain(own);
-    let answers = Answers::of(sources, i).await.map_err(Said::Silent)?;
-    let reading = |fact: &Fact| answers.read(fact);
+    let serving = Source::Http(own("/"));
+    let serving = wanted.says.as_ref().filter(|_| wanted.facts.is_empty()).map(|_| &serving);
+    let sources = wanted.facts.iter().chain(&wanted.reject).map(|f| &f.source).chain(serving);
+    let answers = Answers::of(sources, member, lanes).await;
     let before = |readings: &[Option<String>], at: usize| readings.get(at).cloned().flatten();
     for (at, fact) in wanted.reject.iter().enumerate() {
-        let (now, was) = (reading(fact), before(&wanted.rejected, at));
+        let (now, was) = (answers.read(fact), before(&member.rejected, at));
         let holds = |now: &Option<String>| now.as_deref().is_some_and(|now| fact.holds(now, was.as_deref(), hung.when));
         if holds(&now) && (fact.compares() || !holds(&was)) {
             return Err(Said::Refused(format!("{} says that it kept the old config", fact.source.describe(&i.endpoint))));
         }
     }
+    if let Some((_, why)) = answers.silent() {
+        return Err(Said::Silent(why.into()));
+    }
+    let (mut not_yet, mut drains) = (None, Vec::new());
     for (at, fact) in wanted.facts.iter().enumerate() {
-        if !reading(fact).is_some_and(|now| fact.holds(&now, before(&wanted.baseline, at).as_deref(), hung.when)) {
-            not_yet.get_or_insert_with(|| format!("{} does not say what it should", fact.source.describe(&i.endpoint)));
+        let (now, was) = (answers.read(fact), before(&member.baseline, at));
+        if !now.as_deref().is_some_and(|now| fact.holds(now, was.as_deref(), hung.when)) {
+            not_yet.get_or_insert_with(|| answers.why_not(fact, &i.endpoint));
+        }
+        if let (Source::Workers, Some(was), Some(now)) = (&fact.source, was, now) {
+            drains = draining(&was, &now);
         }
     }
-    let Some(says) = &wanted.says else { return not_yet.map_or(Ok(()), |why| Err(Said::NotYet(why))) };
+    let Some(says) = &wanted.says else { return not_yet.map_or(Ok(drains), |why| Err(Said::NotYet(why))) };
     let me = format!("{}:{}", hung.pid, hung.started);
     for answer in answers.own() {
         if answer.header(X_INSTANCE) != Some(&me) {
@@ -143,9 +207,9 @@ async fn attempt(hung: &Hung, i: &Instance, wanted: &Wanted) -> Result<(), Said>
         }
     }
     if not_yet.is_none() && !says.anew {
-        return Ok(());
+        return Ok(drains);
     }
-    let answer = get(&i.endpoint, STATUS).await.map_err(Said::Silent)?;
+    let answer = get(&own(STATUS), &Known::at(&i.endpoint)).await.map_err(Said::Silent)?;
     let told: Told = serde_json::from_slice(&answer.body).map_err(|e| Said::NotYet(format!("{STATUS}: {e}")))?;
     if (told.instance.pid, told.instance.started) != (hung.pid, hung.started) {
         return Err(Said::NotYet(format!("it is answered by pid {}", told.instance.pid)));
@@ -153,7 +217,7 @@ async fn attempt(hung: &Hung, i: &Instance, wanted: &Wanted) -> Result<(), Said>
     let last = told.last_attempt;
     let looked = last.seq > says.seq && last.sha256.as_deref() == Some(&says.sha256);
     if not_yet.is_none() && looked {
-        return Ok(());
+        return Ok(drains);
     }
     let kept = matches!(last.result, AttemptResult::Rejected | AttemptResult::RestartRequired | AttemptResult::IoError);
     if says.refusable && last.seq > says.seq && kept && (looked || last.sha256.is_none()) {

@@ -22,7 +22,7 @@ pub(super) struct Hung {
     pub(super) started: u64,
     /// Readable once the process has ended; can never name another process.
     pub(super) pidfd: OwnedFd,
-    /// When the signal was sent.
+    /// Just before the signal was sent.
     pub(super) at: Instant,
     /// The same by the clock on the wall, which other programs' stamps are from.
     pub(super) when: jiff::Timestamp,
@@ -74,6 +74,8 @@ pub(super) async fn hang_up(member: &Member, limit: Duration) -> Result<Hung, No
         Signal::Usr1 => rustix::process::Signal::USR1,
         Signal::Usr2 => rustix::process::Signal::USR2,
     };
+    // Taken before it is sent: a quick program has loaded its config before this one goes on.
+    let (at, when) = (Instant::now(), jiff::Timestamp::now());
     pidfd_send_signal(&pidfd, signal).map_err(|e| gone(&format!("took no signal: {e}")))?;
-    Ok(Hung { pid: i.pid, started: i.started, pidfd, at: Instant::now(), when: jiff::Timestamp::now() })
+    Ok(Hung { pid: i.pid, started: i.started, pidfd, at, when })
 }

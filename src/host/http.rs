@@ -1,9 +1,18 @@
 //! Asks an instance over a fresh connection, at most a second and a megabyte.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, body::Bytes, header::HeaderMap};
+use hyper::{
+    Request,
+    body::Bytes,
+    header::{CONNECTION, HOST, HeaderMap},
+    http::uri::Authority,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -12,7 +21,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::told::Told;
+use crate::{
+    fact::Ask,
+    host::{placeholders::Known, sockets::Listeners, tls},
+    told::Told,
+};
 
 /// Longest that one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(1);
@@ -20,17 +33,36 @@ const MAX_BODY: usize = 1 << 20;
 /// Where an instance that speaks our protocol tells of itself.
 pub(super) const STATUS: &str = "/-/config";
 
-/// Bounds the connections that are open at once. Whoever was silent once waits in the slow lane,
-/// so that stopped instances cannot starve healthy ones.
+/// What all those that wait for a proof share.
+/// Bounds the connections that are open at once: whoever was silent once waits in the slow lane, so that stopped instances cannot starve healthy ones.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     pub(super) fast: Semaphore,
     pub(super) slow: Semaphore,
+    /// The last look at who listens where, and when it began.
+    listeners: Mutex<Option<(Instant, Arc<Listeners>)>>,
 }
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { fast: Semaphore::new(64), slow: Semaphore::new(64) }
+        Self { fast: Semaphore::new(64), slow: Semaphore::new(64), listeners: Mutex::default() }
+    }
+}
+
+impl Lanes {
+    /// Who listens where: at most `old` ago.
+    ///
+    /// # Errors
+    /// A sentence when the kernel does not tell.
+    pub(super) fn listeners(&self, old: Duration) -> Result<Arc<Listeners>, String> {
+        let mut last = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = last.as_ref().filter(|(at, _)| at.elapsed() < old) {
+            return Ok(known.clone());
+        }
+        let at = Instant::now();
+        let new = Arc::new(Listeners::read().map_err(|e| format!("the kernel does not tell who listens where: {e}"))?);
+        *last = Some((at, new.clone()));
+        Ok(new)
     }
 }
 
@@ -48,22 +80,16 @@ pub(super) struct Answer {
 /// A sentence: silent, or not one that speaks this protocol.
 pub(crate) async fn told(endpoint: &str, lanes: &Lanes) -> Result<Told, String> {
     let _permit = lanes.fast.acquire().await;
-    let answer = get(endpoint, STATUS).await.map_err(|why| format!("{endpoint}: {why}"))?;
+    let answer = get(&own(STATUS), &Known::at(endpoint)).await.map_err(|why| format!("{endpoint}: {why}"))?;
     if answer.status != 200 {
         return Err(format!("{endpoint} answers {} to GET {STATUS} (not on loopback? start it with `--proof any`)", answer.status));
     }
     serde_json::from_slice(&answer.body).map_err(|e| format!("{endpoint} does not speak hello: {e}"))
 }
 
-/// Endpoint and path of a source; `{listen}` is the instance's own endpoint.
-pub(super) fn address<'a>(source: &'a str, endpoint: &'a str) -> (&'a str, &'a str) {
-    let rest = source.strip_prefix("http://").unwrap_or(source);
-    let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    if host == "{listen}" { (endpoint, path) } else { (host, path) }
-}
-
-pub(super) fn bare(endpoint: &str) -> &str {
-    endpoint.trim_start_matches("http://").trim_end_matches('/')
+/// A request to the instance's own endpoint.
+pub(super) fn own(path: &str) -> Ask {
+    Ask { url: format!("http://{{listen}}{path}"), host: None, ca: None, insecure: false }
 }
 
 impl Answer {
@@ -72,14 +98,54 @@ impl Answer {
     }
 }
 
-pub(super) async fn get(endpoint: &str, path: &str) -> Result<Answer, String> {
+/// Where a request goes.
+#[derive(Debug, PartialEq, Eq)]
+struct Way {
+    socket: Socket,
+    tls: bool,
+    /// As the URL says it; sent as `Host`, and asked for as the certificate's name, unless the fact names another.
+    authority: String,
+    path: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Socket {
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+impl Way {
+    fn of(ask: &Ask, known: &Known<'_>) -> Result<Self, String> {
+        let fill = |text: &str| known.fill(&[text.to_owned()]).map(|filled| filled.concat());
+        let (scheme, rest) = ask.url.split_once("://").unwrap_or(("http", &ask.url));
+        let tls = scheme == "https";
+        let (address, path) = rest.find(['/', '?']).map_or((rest, "/"), |at| rest.split_at(at));
+        let (address, path) = (fill(address)?, fill(path)?);
+        let path = if path.starts_with('?') { format!("/{path}") } else { path };
+        if let Some(socket) = address.strip_prefix("unix:") {
+            return Ok(Self { socket: Socket::Unix(socket.into()), tls, authority: "localhost".into(), path });
+        }
+        let parsed: Authority = address.parse().map_err(|e| format!("`{address}` is no address: {e}"))?;
+        let port = parsed.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        Ok(Self { socket: Socket::Tcp(without_brackets(parsed.host()).into(), port), tls, authority: address, path })
+    }
+}
+
+/// IPv6 addresses stand in brackets wherever a port could follow.
+fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
+}
+
+/// Asks once, over a connection of its own.
+///
+/// # Errors
+/// A sentence: no answer within the time of an attempt, or none that could be read.
+pub(super) async fn get(ask: &Ask, known: &Known<'_>) -> Result<Answer, String> {
+    let way = Way::of(ask, known)?;
     let said = timeout(ATTEMPT, async {
-        match endpoint.strip_prefix("unix:") {
-            Some(socket) => ask(UnixStream::connect(PathBuf::from(socket)).await, "localhost", path).await,
-            None => {
-                let address = bare(endpoint);
-                ask(TcpStream::connect(address).await, address, path).await
-            }
+        match &way.socket {
+            Socket::Unix(path) => over(UnixStream::connect(path).await, ask, &way).await,
+            Socket::Tcp(host, port) => over(TcpStream::connect((host.as_str(), *port)).await, ask, &way).await,
         }
     });
     match said.await {
@@ -88,17 +154,25 @@ pub(super) async fn get(endpoint: &str, path: &str) -> Result<Answer, String> {
     }
 }
 
-async fn ask<S>(stream: std::io::Result<S>, host: &str, path: &str) -> Result<Answer, String>
+async fn over<S>(stream: std::io::Result<S>, ask: &Ask, way: &Way) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let io = TokioIo::new(stream.map_err(|e| e.to_string())?);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|e| e.to_string())?;
-    let request = Request::get(path)
-        .header(hyper::header::HOST, host)
-        .header(hyper::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| e.to_string())?;
+    let stream = stream.map_err(|e| e.to_string())?;
+    let host = ask.host.as_deref().unwrap_or(&way.authority);
+    if !way.tls {
+        return exchange(stream, host, &way.path).await;
+    }
+    let named: Authority = host.parse().map_err(|e| format!("`{host}` is no name: {e}"))?;
+    exchange(tls::connect(stream, ask, without_brackets(named.host())).await?, host, &way.path).await
+}
+
+async fn exchange<S>(stream: S, host: &str, path: &str) -> Result<Answer, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let request = Request::get(path).header(HOST, host).header(CONNECTION, "close").body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
     let exchange = async {
         let (head, body) = sender.send_request(request).await.map_err(|e| e.to_string())?.into_parts();
         let body = Limited::new(body, MAX_BODY).collect().await.map_err(|e| e.to_string())?.to_bytes();
@@ -112,5 +186,29 @@ where
             ended.map_err(|e| e.to_string())?;
             exchange.await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_its_request_goes() {
+        let way = |url: &str, endpoint: &str| Way::of(&Ask { url: url.into(), ..own("") }, &Known::at(endpoint));
+        let tcp = |host: &str, port| Socket::Tcp(host.into(), port);
+        for (url, endpoint, socket, authority, path) in [
+            ("http://{listen}/a?b", "http://127.0.0.1:81/", tcp("127.0.0.1", 81), "127.0.0.1:81", "/a?b"),
+            ("https://{listen}", "https://[::1]:81/", tcp("::1", 81), "[::1]:81", "/"),
+            ("http://{listen.host}:82/{pid}", "http://127.0.0.1:81/", tcp("127.0.0.1", 82), "127.0.0.1:82", "/0"),
+            ("https://x.test?a", "", tcp("x.test", 443), "x.test", "/?a"),
+            ("http://x.test/", "", tcp("x.test", 80), "x.test", "/"),
+            ("http://{listen}/a", "unix:/run/x.sock", Socket::Unix("/run/x.sock".into()), "localhost", "/a"),
+        ] {
+            let wanted = Way { socket, tls: url.starts_with("https"), authority: authority.into(), path: path.into() };
+            assert_eq!(way(url, endpoint).unwrap(), wanted, "{url}");
+        }
+        assert!(way("http://{listen}/", "").unwrap_err().contains("no endpoint") && way("http://a b/", "").is_err());
     }
 }

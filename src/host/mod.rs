@@ -34,8 +34,10 @@ pub mod script;
 pub(crate) mod sockets;
 mod source;
 mod survey;
+mod tls;
 pub(crate) mod user;
 pub(crate) mod validate;
+pub(crate) mod workers;
 
 /// How a survey looks.
 #[derive(Debug, Clone, Copy)]

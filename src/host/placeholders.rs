@@ -23,7 +23,12 @@ pub(crate) struct Known<'a> {
     pub(crate) candidate: Option<&'a Path>,
 }
 
-impl Known<'_> {
+impl<'a> Known<'a> {
+    /// One of which nothing but its endpoint is known.
+    pub(crate) fn at(endpoint: &'a str) -> Self {
+        Self { pid: 0, exe: Path::new(""), args: &[], endpoint, config: None, candidate: None }
+    }
+
     /// `argv` with every placeholder filled in; `{args}` and `{opt:..}` become any number of arguments.
     ///
     /// # Errors

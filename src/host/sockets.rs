@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -20,20 +20,30 @@ use netlink_packet_sock_diag::{
 use netlink_sys::{Socket, protocols::NETLINK_SOCK_DIAG};
 use procfs::process::{FDTarget, Process};
 
-use crate::fleet::ListenAt;
+use crate::{
+    fact::Source,
+    fleet::{Group, ListenAt, Speaks},
+    host::{discover::option_value, workers::family},
+};
 
 /// The kernel answers in pieces of at most 32 KiB.
 const PIECE: usize = 64 << 10;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+/// Where a listening socket can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
 /// Listening sockets of this network namespace, by inode.
 #[derive(Debug, Default)]
-pub(crate) struct Listeners(HashMap<u64, Place>);
+pub(crate) struct Listeners {
+    /// Without an address where its name is abstract or relative: it listens, and cannot be asked from here.
+    sockets: HashMap<u64, Option<Address>>,
+    /// Whether this host has `::1`; a socket on all addresses is open to IPv6 also where loopback has none.
+    six: bool,
+}
 
 impl Listeners {
     /// Asks the kernel (`sock_diag(7)`).
@@ -41,7 +51,8 @@ impl Listeners {
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn read() -> io::Result<Self> {
-        let mut map = HashMap::new();
+        let mut sockets = HashMap::new();
+        // A socket on `::` that takes IPv4 as well is in the second table alone.
         for family in [AF_INET, AF_INET6] {
             let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
             let states = inet::StateFlags::LISTEN;
@@ -49,77 +60,152 @@ impl Listeners {
             dump(SockDiagMessage::InetRequest(request), |said| {
                 if let SockDiagMessage::InetResponse(r) = said {
                     let id = &r.header.socket_id;
-                    map.insert(r.header.inode.into(), Place::Tcp(SocketAddr::new(id.source_address, id.source_port)));
+                    let address = SocketAddr::new(id.source_address.to_canonical(), id.source_port);
+                    sockets.insert(r.header.inode.into(), Some(Address::Tcp(address)));
                 }
             })?;
         }
         let request = UnixRequest { state_flags: unix::StateFlags::LISTEN, inode: 0, show_flags: ShowFlags::NAME, cookie: [0xff; 8] };
         dump(SockDiagMessage::UnixRequest(request), |said| {
             let SockDiagMessage::UnixResponse(r) = said else { return };
-            for nla in &r.nlas {
-                // A relative or abstract name cannot be asked from here.
-                if let Nla::Name(UnixDiagName::Pathname(path)) = nla
-                    && Path::new(path).is_absolute()
-                {
-                    map.insert(r.header.inode.into(), Place::Unix(path.into()));
-                }
-            }
+            let path = r.nlas.iter().find_map(|nla| match nla {
+                Nla::Name(UnixDiagName::Pathname(path)) if Path::new(path).is_absolute() => Some(Address::Unix(path.into())),
+                _ => None,
+            });
+            sockets.insert(r.header.inode.into(), path);
         })?;
-        Ok(Self(map))
+        let loopback = format!("{:032x} ", 1);
+        let six = std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|all| all.lines().any(|line| line.starts_with(&loopback)));
+        Ok(Self { sockets, six })
     }
 
-    /// The one endpoint of a process: `http://ADDRESS/` or `unix:PATH`; `wanted` chooses among several.
+    /// Whether the socket of this inode is listened on.
+    pub(crate) fn listens(&self, inode: u64) -> bool {
+        self.sockets.contains_key(&inode)
+    }
+
+    /// Where a process or a descendant of it listens, each once, sorted.
     ///
     /// # Errors
-    /// A sentence when it listens on none, or on several.
-    pub(crate) fn of(&self, pid: i32, wanted: &[ListenAt]) -> Result<String, String> {
-        let process = Process::new(pid).map_err(|e| format!("sockets: {e}"))?;
-        let mut mine: Vec<String> = process
-            .fd()
-            .map_err(|e| format!("sockets: {e}"))?
-            .flatten()
-            .filter_map(|fd| match fd.target {
-                FDTarget::Socket(inode) => self.0.get(&inode),
-                _ => None,
-            })
-            .filter(|place| wanted.is_empty() || wanted.iter().any(|w| place.is(w)))
-            .map(Place::url)
-            .collect();
-        mine.sort();
-        mine.dedup();
-        match mine.as_slice() {
-            [one] => Ok(one.clone()),
-            [] if elsewhere(pid) => Err("is in another network namespace, where this host cannot ask it".into()),
-            [] if !wanted.is_empty() => Err("does not listen on what its group's `listen` says".into()),
-            [] => Err("listens on no socket".into()),
-            many => Err(format!("listens on {}; say which with `listen = \"tcp:PORT\"` in its group", many.join(", "))),
+    /// As [`sockets_of`], of the process itself.
+    pub(crate) fn addresses(&self, pid: i32) -> Result<Vec<Address>, String> {
+        let mut inodes = sockets_of(pid)?;
+        // A descendant that ended meanwhile, or went to another namespace, has nothing that could be asked.
+        inodes.extend(family(pid).into_iter().skip(1).flat_map(|child| sockets_of(child).unwrap_or_default()));
+        let mut all: Vec<Address> = inodes.iter().filter_map(|inode| self.sockets.get(inode)?.clone()).collect();
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// The endpoint of a process with these arguments: the first entry of the group's `listen` that fits exactly one of its addresses decides.
+    ///
+    /// # Errors
+    /// A sentence when it listens on none, or on several of which none is chosen.
+    pub(crate) fn endpoint(&self, pid: i32, args: &[String], group: &Group) -> Result<String, String> {
+        let all = without_twins(self.addresses(pid)?);
+        let chosen = group.listen.iter().find_map(|wanted| {
+            let mut fitting = all.iter().filter(|address| address.fits(wanted, args));
+            fitting.next().filter(|_| fitting.next().is_none())
+        });
+        match (chosen, all.as_slice()) {
+            (Some(one), _) | (None, [one]) => Ok(self.url(one, scheme(group))),
+            (None, []) => Err("listens on no socket".into()),
+            (None, many) => {
+                let many: Vec<String> = many.iter().map(|one| self.url(one, scheme(group))).collect();
+                let said = if group.listen.is_empty() { "" } else { "its group's `listen` fits none or several of them; " };
+                Err(format!("listens on {}; {said}say which with `listen = \"tcp:PORT\"` in its group", many.join(", ")))
+            }
+        }
+    }
+
+    /// Whether a process or a descendant of it listens where `endpoint` says.
+    pub(super) fn holds(&self, pid: i32, endpoint: &str, group: &Group) -> bool {
+        self.addresses(pid).is_ok_and(|all| all.iter().any(|one| self.url(one, scheme(group)) == endpoint))
+    }
+
+    /// A socket on all addresses is asked on loopback.
+    fn url(&self, address: &Address, scheme: &str) -> String {
+        match address {
+            Address::Unix(path) => format!("unix:{}", path.display()),
+            Address::Tcp(addr) => {
+                let mut addr = *addr;
+                if addr.ip().is_unspecified() {
+                    addr.set_ip(if addr.is_ipv4() || !self.six { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+                }
+                format!("{scheme}://{addr}/")
+            }
         }
     }
 }
 
-impl Place {
-    fn is(&self, wanted: &ListenAt) -> bool {
+/// What is spoken at the endpoint, as far as its group says.
+fn scheme(group: &Group) -> &'static str {
+    let mut asked = group.confirm.iter().chain(&group.reject).filter_map(|fact| match &fact.source {
+        Source::Http(ask) if fact.source.uses_listen() => Some(if ask.url.starts_with("https://") { "https" } else { "http" }),
+        _ => None,
+    });
+    if group.speaks == Speaks::Hello { "http" } else { asked.next().unwrap_or("tcp") }
+}
+
+/// Programs that listen on all addresses, or on loopback, often do so once for IPv4 and once for IPv6: the two are one endpoint.
+fn without_twins(all: Vec<Address>) -> Vec<Address> {
+    let four = |addr: &SocketAddr| match addr {
+        SocketAddr::V6(six) if six.ip().is_unspecified() => Some((Ipv4Addr::UNSPECIFIED, six.port())),
+        SocketAddr::V6(six) if six.ip().is_loopback() => Some((Ipv4Addr::LOCALHOST, six.port())),
+        _ => None,
+    };
+    let is_twin = |one: &Address| matches!(one, Address::Tcp(addr) if four(addr).is_some_and(|twin| all.contains(&Address::Tcp(twin.into()))));
+    all.iter().filter(|one| !is_twin(one)).cloned().collect()
+}
+
+impl Address {
+    /// Whether it is what `wanted` says, for a process with these arguments.
+    pub(crate) fn fits(&self, wanted: &ListenAt, args: &[String]) -> bool {
         match (self, wanted) {
             (Self::Tcp(addr), ListenAt::TcpPort(port)) => addr.port() == *port,
             (Self::Tcp(addr), ListenAt::Tcp(wanted)) => addr == wanted,
             (Self::Unix(path), ListenAt::Unix(wanted)) => wanted.matches_path(path),
+            (_, ListenAt::Arg(option)) => option_value(args, option).is_some_and(|value| self.is_said(value)),
             _ => false,
         }
     }
 
-    /// A wildcard listener is asked on loopback.
-    fn url(&self) -> String {
+    /// Whether it is what an option says: `PORT`, `:PORT`, `HOST:PORT`, or the path of a socket. A name is not looked up: its port decides.
+    fn is_said(&self, value: &str) -> bool {
         match self {
-            Self::Unix(path) => format!("unix:{}", path.display()),
+            Self::Unix(path) => path == Path::new(value.strip_prefix("unix:").unwrap_or(value)),
             Self::Tcp(addr) => {
-                let mut addr = *addr;
-                if addr.ip().is_unspecified() {
-                    addr.set_ip(if addr.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
-                }
-                format!("http://{addr}/")
+                let (host, port) = value.rsplit_once(':').unwrap_or(("", value));
+                let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+                // Go listens on `::` when it is told `0.0.0.0`.
+                let fits = ip.map_or(true, |ip| ip == addr.ip() || (ip.is_unspecified() && addr.ip().is_unspecified()));
+                fits && port.parse() == Ok(addr.port())
             }
         }
     }
+}
+
+/// Inodes of the sockets that a process itself holds.
+///
+/// # Errors
+/// A sentence when they cannot be read, or when it is where this host does not see who listens.
+pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, String> {
+    if elsewhere(pid) {
+        return Err("is in another network namespace, where this host cannot ask it".into());
+    }
+    let said = |e: procfs::ProcError| format!("sockets: {e}");
+    let mut inodes = Vec::new();
+    for fd in Process::new(pid).and_then(|p| p.fd()).map_err(said)? {
+        match fd {
+            Ok(fd) => inodes.extend(if let FDTarget::Socket(inode) = fd.target { Some(inode) } else { None }),
+            // It was closed while it was looked at.
+            Err(procfs::ProcError::NotFound(_)) => {}
+            // What cannot be read must not count as a socket that is not there.
+            Err(e) => return Err(said(e)),
+        }
+    }
+    Ok(inodes)
 }
 
 fn elsewhere(pid: i32) -> bool {
@@ -165,6 +251,16 @@ fn dump(request: SockDiagMessage, mut each: impl FnMut(&SockDiagMessage)) -> io:
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
+    use crate::fleet::Fleet;
+
+    fn group(listen: &[&str]) -> Group {
+        let group = Fleet::of_kind("hello").unwrap().groups.remove(0);
+        Group { listen: listen.iter().map(|l| l.parse().unwrap()).collect(), ..group }
+    }
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
 
     #[test]
     fn own_listeners_are_found_and_chosen() {
@@ -172,13 +268,57 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let tcp = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
         let six = std::net::TcpListener::bind("[::1]:0").unwrap();
+        let both = std::net::TcpListener::bind("[::]:0").unwrap();
         let unix = dir.path().join("s.sock");
         let _unix = std::os::unix::net::UnixListener::bind(&unix).unwrap();
         let listeners = Listeners::read().unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        assert_eq!(listeners.of(pid, &[ListenAt::TcpPort(port)]).unwrap(), format!("http://127.0.0.1:{port}/"));
-        assert_eq!(listeners.of(pid, &[ListenAt::Tcp(six.local_addr().unwrap())]).unwrap(), format!("http://{}/", six.local_addr().unwrap()));
-        assert_eq!(listeners.of(pid, &[format!("unix:{}", unix.display()).parse().unwrap()]).unwrap(), format!("unix:{}", unix.display()));
-        assert!(listeners.of(pid, &[]).unwrap_err().contains("say which"));
+        let port = |of: &std::net::TcpListener| of.local_addr().unwrap().port();
+        let asked = |listen: &[&str]| listeners.endpoint(pid, &words(&format!("--web :{}", port(&tcp))), &group(listen));
+        let (first, socket) = (format!("http://127.0.0.1:{}/", port(&tcp)), format!("unix:{}", unix.display()));
+        assert_eq!(asked(&[&format!("tcp:{}", port(&tcp))]).unwrap(), first);
+        assert_eq!(asked(&[&format!("tcp:{}", six.local_addr().unwrap())]).unwrap(), format!("http://[::1]:{}/", port(&six)));
+        assert_eq!(asked(&[&socket]).unwrap(), socket);
+        assert_eq!(asked(&["{arg:--web}"]).unwrap(), first);
+        // The first that fits exactly one decides; what fits none, or two, is passed over.
+        assert_eq!(asked(&["tcp:1", "{arg:--none}", "unix:/*", "{arg:--web}"]).unwrap(), socket);
+        for listen in [&[][..], &["tcp:1"][..]] {
+            let said = asked(listen).unwrap_err();
+            assert!(said.contains("say which") && said.contains(&first) && said.contains(&socket), "{said}");
+        }
+        // Both families are asked on loopback, whichever is there.
+        assert!(listeners.holds(pid, &format!("http://[::1]:{}/", port(&both)), &group(&[])));
+        let without = Listeners { six: false, ..listeners };
+        assert!(without.holds(pid, &format!("http://127.0.0.1:{}/", port(&both)), &group(&[])));
+    }
+
+    #[test]
+    fn one_port_on_both_families_is_one_endpoint() {
+        let all = |text: &str| -> Vec<Address> { words(text).iter().map(|one| Address::Tcp(one.parse().unwrap())).collect() };
+        assert_eq!(without_twins(all("0.0.0.0:80 [::]:80 127.0.0.1:81 [::1]:81")), all("0.0.0.0:80 127.0.0.1:81"));
+        let several = all("0.0.0.0:80 [::]:81 [::1]:80 127.0.0.1:82 [::]:82");
+        assert_eq!(without_twins(several.clone()), several);
+    }
+
+    #[test]
+    fn an_option_says_an_address_in_every_spelling() {
+        let fits = |addr: &str, value: &str| Address::Tcp(addr.parse().unwrap()).fits(&"{arg:-l}".parse().unwrap(), &words(&format!("-l {value}")));
+        for value in ["80", ":80", "0.0.0.0:80", "[::]:80", "localhost:80", "*:80"] {
+            assert!(fits("[::]:80", value) && !fits("[::]:81", value), "{value}");
+        }
+        assert!(fits("127.0.0.2:80", "127.0.0.2:80") && !fits("127.0.0.1:80", "127.0.0.2:80") && !fits("[::]:80", "x"));
+        let unix = Address::Unix("/run/x.sock".into());
+        assert!(unix.is_said("/run/x.sock") && unix.is_said("unix:/run/x.sock") && !unix.is_said("80"));
+    }
+
+    #[test]
+    fn the_scheme_is_what_the_facts_speak() {
+        let with = |confirm: &str| {
+            let mut group = Group { speaks: Speaks::None, reject: Vec::new(), ..group(&[]) };
+            group.confirm = vec![toml::from_str::<crate::fact::RawFact>(confirm).map(crate::fact::Fact::try_from).unwrap().unwrap()];
+            scheme(&group)
+        };
+        assert_eq!(with("http = \"https://{listen}/\"\nequals = \"x\""), "https");
+        assert_eq!(with("http = \"http://{listen}/\"\nequals = \"x\""), "http");
+        assert_eq!(with("exec = [\"psql\", \"{listen.host}\"]\nequals = \"x\""), "tcp");
     }
 }

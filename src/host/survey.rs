@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
     event::{Instance, State, Stop, Trouble, Verdict},
-    fact::Fact,
+    fact::{Fact, Wants},
     fleet::{Group, Reloads, Speaks},
     host::{
         LocalHost, Look,
-        answers::readings,
+        answers::Answers,
         discover,
         discover::{Found, Scan},
         guard,
@@ -125,21 +125,26 @@ async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, 
     let mut instance = f.instance(&group.name);
     let timeout = look.timeout.unwrap_or(group.timeout);
     let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
-    // Without anything to see, an endpoint is not needed.
-    let asked = group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty();
-    if asked {
-        let endpoint = f.endpoint.clone().map_or_else(|| listeners.of(f.pid, &group.listen), Ok);
-        instance.endpoint = endpoint.map_err(|why| no(&instance, why))?;
+    match f.endpoint.clone().map_or_else(|| listeners.endpoint(f.pid, &f.args, &group), Ok) {
+        Ok(endpoint) => instance.endpoint = endpoint,
+        Err(why) if needs_endpoint(&group) => return Err(no(&instance, why)),
+        // Nobody asks it there.
+        Err(_) => {}
     }
     guards(&group, f.pid, timeout).await.map_err(|why| no(&instance, why))?;
     let mut member = Member::new(instance, group.clone(), f.args.clone());
     member.timeout = timeout;
     member.fixed = discover::fixed_of(&f, &group);
     member.born = guard::born(f.pid).unwrap_or(i128::MIN);
-    if asked {
+    if group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty() {
         ask(&mut member, lanes).await.map_err(|why| no(&member.instance, why))?;
     }
     Ok(member)
+}
+
+/// Whether instances of a group are asked at an endpoint of their own.
+pub(super) fn needs_endpoint(group: &Group) -> bool {
+    group.speaks == Speaks::Hello || group.confirm.iter().chain(&group.reject).any(|fact| fact.source.uses_listen())
 }
 
 /// Whether it can be reloaded at all.
@@ -162,8 +167,9 @@ async fn guards(group: &Group, pid: i32, timeout: std::time::Duration) -> Result
 
 /// What it says it runs, and what its facts read now.
 async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
-    let (group, i) = (&member.group, &mut member.instance);
+    let group = member.group.clone();
     if group.speaks == Speaks::Hello {
+        let i = &mut member.instance;
         let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await?;
         if (instance.pid, instance.started) != (i.pid, i.started) {
             return Err(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid));
@@ -176,7 +182,16 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
             return Ok(());
         }
     }
-    member.baseline = readings(i, &group.confirm, lanes).await.map_err(|why| format!("{}: {why}", i.endpoint))?;
-    member.rejected = readings(i, &group.reject, lanes).await.map_err(|why| format!("{}: {why}", i.endpoint))?;
+    let _permit = lanes.fast.acquire().await;
+    let answers = Answers::of(group.confirm.iter().chain(&group.reject).map(|fact| &fact.source), member, lanes).await;
+    if let Some((source, why)) = answers.silent() {
+        return Err(format!("{}: {why}", source.describe(&member.instance.endpoint)));
+    }
+    let (baseline, rejected) = (answers.readings(&group.confirm), answers.readings(&group.reject));
+    let needed = |(fact, reading): &(&Fact, &Option<String>)| matches!(fact.wants, Wants::Changed | Wants::Increased) && reading.is_none();
+    if let Some((fact, _)) = group.confirm.iter().zip(&baseline).find(needed) {
+        return Err(format!("{}, so a change of it could not be seen", answers.why_not(fact, &member.instance.endpoint)));
+    }
+    (member.baseline, member.rejected) = (baseline, rejected);
     Ok(())
 }

@@ -11,7 +11,7 @@ use sink::Sink;
 pub use self::summary::Summary;
 use self::summary::name;
 use crate::{
-    event::{Event, State},
+    event::{Event, Proof, State},
     step::short,
 };
 
@@ -79,6 +79,7 @@ impl Reporter {
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
             Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
+            Event::Insecure { group, url } => self.line("Insecure", &format!("{group}: the certificate of {url} is not checked")),
             Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),
             Event::Unvalidated { pid, why } => self.line("Unvalidated", &format!("pid {pid}: {why}")),
             Event::NoWayBack { path } => {
@@ -98,27 +99,33 @@ impl Reporter {
                 self.flush();
                 self.line("Undo", why);
             }
-            Event::Instance { group, pid, endpoint, state, trouble, .. } => {
-                self.instance(group, *pid, endpoint, *state, trouble.as_ref().map(|t| t.text.as_str()))
+            Event::Instance { group, pid, endpoint, moved_from, state, proof, draining, trouble, .. } => {
+                let place = match moved_from {
+                    Some(from) => format!(" {from} moved to {endpoint}"),
+                    None if endpoint.is_empty() => String::new(),
+                    None => format!(" {endpoint}"),
+                };
+                let end = (*state, proven(*proof, draining), trouble.as_ref().map(|t| t.text.as_str()));
+                self.instance(*pid, &format!("{group} pid {pid}{place}"), end);
             }
             Event::SupersededBy { .. } | Event::Finished { .. } => {}
         }
     }
 
-    fn instance(&mut self, group: &str, pid: i32, endpoint: &str, state: State, trouble: Option<&str>) {
+    fn instance(&mut self, pid: i32, who: &str, (state, proven, trouble): (State, String, Option<&str>)) {
         self.batch.1 += 1;
         self.bar();
         let (all, done) = self.batch;
         let at = seconds(self.began.elapsed());
         let listed = all <= LISTED || self.verbose;
         let (word, why) = match state {
-            State::Confirmed => ("Confirmed", String::new()),
+            State::Confirmed => ("Confirmed", proven),
             State::Unconfirmed => ("Signalled", ": its group says that nothing can be seen of it".into()),
-            State::Reverted => ("Reverted", trouble.map_or(String::new(), |t| format!(" (first: {t})"))),
+            State::Reverted => ("Reverted", proven + &trouble.map_or(String::new(), |t| format!(" (first: {t})"))),
             _ => ("FAILED", format!(": {}", trouble.unwrap_or("not proven"))),
         };
         if listed {
-            self.line(word, &format!("[{at}] ({done}/{all}) {group} pid {pid} {endpoint}{why}"));
+            self.line(word, &format!("[{at}] ({done}/{all}) {who}{why}"));
         } else if word == "FAILED" {
             // The pid of the text is what makes equal reasons different.
             self.failures.entry(trouble.unwrap_or("not proven").replace(&format!("pid {pid} "), "")).or_default().push(pid);
@@ -188,6 +195,17 @@ impl Reporter {
             self.people.line(format!("{word:>12} {text}"));
         }
     }
+}
+
+/// What proved it, where that is less than its own word on the very bytes; and who will end later.
+fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
+    let by = match proof {
+        None | Some(Proof::Exact) => String::new(),
+        Some(Proof::None) => " by nothing new: its facts held before the signal".into(),
+        Some(proof) => format!(" by {}", name(proof)),
+    };
+    let drains = draining.iter().map(|pid| format!("pid {pid}")).collect::<Vec<_>>().join(", ");
+    if drains.is_empty() { by } else { format!("{by}; draining: {drains}") }
 }
 
 fn seconds(elapsed: Duration) -> String {

@@ -98,7 +98,8 @@ impl Summary {
             let what = if i.state == State::Unchanged { "runs it already, no signal" } else { "would be signalled" };
             let targets: Vec<String> = i.targets.iter().map(|t| t.display().to_string()).collect();
             let target = if targets.is_empty() { String::new() } else { format!(" reads {}", targets.join(", ")) };
-            text += &format!("wave {}: {} pid {} {}{target}: {what}, {validated}\n", i.wave, i.group, i.pid, i.endpoint);
+            let place = if i.endpoint.is_empty() { String::new() } else { format!(" {}", i.endpoint) };
+            text += &format!("wave {}: {} pid {}{place}{target}: {what}, {validated}\n", i.wave, i.group, i.pid);
         }
         text
     }

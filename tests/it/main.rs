@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod daemons;
+mod facts;
 mod house;
 mod inputs;
 mod load;

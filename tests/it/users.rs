@@ -142,3 +142,18 @@ fn of_two_broadcasts_at_once_one_does_its_job_and_the_other_names_its_owner() {
     assert_eq!(fleet.bodies(), ["first"]);
     fleet.broadcast(&["--set", "message=second"]).expect(0);
 }
+
+#[test]
+fn the_command_of_a_fact_runs_as_the_user_of_its_instance_and_inherits_nothing() {
+    if !is_root() {
+        return;
+    }
+    let fleet = Fleet::start(0);
+    let other = serve(&fleet, "web.toml");
+    let says = script(&fleet, "says", "#!/bin/sh\nprintf '%s %s %s' \"$(id -u)\" \"$(id -G)\" \"${HELLO_STATE-none}\"\n");
+    let under = format!("user = \"65534\"\nconfig_under = \"{}\"", fleet.dir.path().display());
+    group(&fleet, &format!("{under}\n[[group.confirm]]\nexec = [\"{says}\"]\nequals = \"{NOBODY} {NOBODY} none\""));
+    let output = fleet.command(&["--set", "message=x"]).env("HELLO_STATE", "/nonexistent").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(get(&other.1, "/").1, "x");
+}

@@ -88,7 +88,9 @@ fn several_files_are_judged_together() {
     group(&fleet, &format!("{config}\nspeaks = \"none\"\nconfirm = []\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", script.display()));
     let new = fleet.path("new");
     std::fs::create_dir(&new).unwrap();
-    ["web.toml", "more.toml"].map(|name| std::fs::write(new.join(name), "message = \"both\"\n").unwrap());
+    for name in ["web.toml", "more.toml"] {
+        std::fs::write(new.join(name), "message = \"both\"\n").unwrap();
+    }
     let said = fleet.broadcast(&["--config", new.to_str().unwrap()]).expect(4);
     assert_eq!(words(&said).matches("message = \"both\"").count(), 3, "{}", said.stderr);
     assert!(said.stderr.contains(&format!("web.toml`, `{}`", more.display())), "{}", said.stderr);

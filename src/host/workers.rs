@@ -1,0 +1,143 @@
+//! What the kernel knows of the processes that work for another one: who they are, and which of them hold a listening socket.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use procfs::process::{Process, Stat, all_processes};
+
+use crate::host::{
+    guard::age,
+    sockets::{Listeners, sockets_of},
+};
+
+/// A worker that has lived this long has not ended at its birth.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// A process and those that descend from it, itself first.
+pub(crate) fn family(pid: i32) -> Vec<i32> {
+    let mut all = vec![pid];
+    let mut at = 0;
+    while let Some(one) = all.get(at).copied() {
+        let new: Vec<i32> = children(one).into_iter().filter(|child| !all.contains(child)).collect();
+        all.extend(new);
+        at += 1;
+    }
+    all
+}
+
+/// The children of a process, ended ones among them; none of one that is gone.
+pub(crate) fn children(pid: i32) -> BTreeSet<i32> {
+    let mut all = listed(pid);
+    // While a child ends, its siblings can be missing from the kernel's list: two looks that say the same missed nobody.
+    for _ in 0..8 {
+        let again = listed(pid);
+        let same = again == all;
+        all.extend(again);
+        if same {
+            break;
+        }
+    }
+    all
+}
+
+fn listed(pid: i32) -> BTreeSet<i32> {
+    // A kernel without that list (CONFIG_PROC_CHILDREN) is asked for everybody's parent.
+    if !std::path::Path::new("/proc/thread-self/children").exists() {
+        let stats = all_processes().into_iter().flatten().filter_map(|p| p.ok()?.stat().ok());
+        return stats.filter(|stat| stat.ppid == pid).map(|stat| stat.pid).collect();
+    }
+    // Each thread has a list of those that it started.
+    let tasks = Process::new(pid).and_then(|p| p.tasks()).into_iter().flatten().flatten();
+    tasks.flat_map(|task| task.children().unwrap_or_default()).filter_map(|child| i32::try_from(child).ok()).collect()
+}
+
+/// The children of `pid`, one a line: `PID:STARTED`, and ` listens` behind who holds a listening socket. With a reading from `before`, whoever
+/// stands in that and still lives has a line, whoever its parent is by now, and a new child has one once it has lived for a moment.
+/// `look` asks the kernel who listens.
+///
+/// # Errors
+/// A sentence when this host does not see who listens.
+pub(super) fn workers(pid: i32, before: Option<&str>, look: impl FnOnce() -> Result<Arc<Listeners>, String>) -> Result<String, String> {
+    let old: Vec<(i32, u64)> = before.unwrap_or_default().lines().filter_map(named).collect();
+    let mut held = Vec::new();
+    for child in children(pid).into_iter().chain(old.iter().map(|(pid, _)| *pid)).collect::<BTreeSet<_>>() {
+        let Some(stat) = lives(child) else { continue };
+        let is_old = old.contains(&(child, stat.starttime));
+        // A new one that ends at once has proven nothing.
+        let is_new = stat.ppid == pid && (before.is_none() || Process::new(child).ok().and_then(|p| age(&p)).is_some_and(|age| age >= SETTLED));
+        if !is_old && !is_new {
+            continue;
+        }
+        match sockets_of(child) {
+            Ok(sockets) => held.push((format!("{child}:{}", stat.starttime), sockets)),
+            Err(_) if lives(child).is_none() => {}
+            Err(why) => return Err(format!("pid {child}: {why}")),
+        }
+    }
+    // Only now: a socket that was opened before its holder was looked at is in the tables.
+    let listeners = look()?;
+    let line = |(name, sockets): (String, Vec<u64>)| if sockets.iter().any(|s| listeners.listens(*s)) { format!("{name} listens") } else { name };
+    Ok(held.into_iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// The listening sockets that `pid` itself holds, by inode, one a line.
+///
+/// # Errors
+/// As [`workers`].
+pub(super) fn listener(pid: i32, look: impl FnOnce() -> Result<Arc<Listeners>, String>) -> Result<String, String> {
+    let held: BTreeSet<u64> = sockets_of(pid)?.into_iter().collect();
+    let listeners = look()?;
+    Ok(held.into_iter().filter(|socket| listeners.listens(*socket)).map(|socket| format!("{socket} listens")).collect::<Vec<_>>().join("\n"))
+}
+
+/// Those of `before` that listened and do so no more, though they live: they end once their last connection does.
+pub(super) fn draining(before: &str, now: &str) -> Vec<i32> {
+    let listened = |line: &&str| before.lines().any(|old| old.strip_suffix(" listens") == Some(line));
+    now.lines().filter(listened).filter_map(|line| Some(named(line)?.0)).collect()
+}
+
+fn named(line: &str) -> Option<(i32, u64)> {
+    let (pid, started) = line.split(' ').next()?.split_once(':')?;
+    Some((pid.parse().ok()?, started.parse().ok()?))
+}
+
+/// A process that has not ended.
+fn lives(pid: i32) -> Option<Stat> {
+    let stat = Process::new(pid).and_then(|p| p.stat()).ok()?;
+    (!matches!(stat.state, 'Z' | 'X')).then_some(stat)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn who_listened_and_does_no_more_is_draining() {
+        let before = "1:5 listens\n2:6 listens\n3:7";
+        assert_eq!(draining(before, "1:5\n3:7\n4:9 listens"), [1]);
+        assert!(draining(before, "1:8\n2:6 listens").is_empty(), "a pid that is another process by now is not the old worker");
+    }
+
+    #[test]
+    fn children_of_every_thread_and_theirs_are_found_and_ended_ones_have_no_line() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let spawn = |script: &str| std::process::Command::new("sh").args(["-c", script]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = std::thread::spawn(move || spawn("sleep 60 & read _; kill $!; wait")).join().unwrap();
+        let mut ended = spawn("exit 0");
+        let (pid, zombie) = (i32::try_from(child.id()).unwrap(), i32::try_from(ended.id()).unwrap());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while lives(zombie).is_some() || children(pid).len() != 1 {
+            assert!(std::time::Instant::now() < deadline, "its child is there, and the other has ended");
+            std::thread::yield_now();
+        }
+        let all = family(me);
+        assert!(children(me).is_superset(&[pid, zombie].into()) && children(pid).iter().all(|grandchild| all.contains(grandchild)), "{all:?}");
+        let look = || Listeners::read().map(Arc::new).map_err(|e| e.to_string());
+        let said = workers(me, None, look).unwrap();
+        let of = |pid: i32| said.lines().any(|line| line.starts_with(&format!("{pid}:")));
+        assert!(of(pid) && !of(zombie), "{said}");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        ended.wait().unwrap();
+    }
+}

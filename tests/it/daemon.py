@@ -1,0 +1,179 @@
+"""A daemon for the tests. Its config, read again at every SIGHUP, says what it does; its arguments are CONFIG and whatever is to stand on its command line.
+
+message   what it answers, unless `answers` says otherwise
+listen    "HOST:PORT" or "unix:PATH", or a list of these; opened anew where it has changed, or always with `rebind`
+tls       a PEM file with certificate and key
+workers   so many children accept, else it does itself; with `alone` they open the sockets, and it has none
+old, new  what becomes of the workers at a reload: "end" (default), "drain" or "stay"; and of the new ones: "live" (default) or "die"
+leaves    at a reload, a process that is no child of it goes on with its socket and answers this
+ends      the same, once it has ended itself
+"""
+
+import os
+import select
+import signal
+import socket
+import ssl
+import sys
+import time
+import tomllib
+
+CONFIG = sys.argv[1]
+reloads, hung, told = 0, False, None
+
+
+def read():
+    with open(CONFIG, "rb") as file:
+        return tomllib.load(file)
+
+
+def bind(where):
+    if where.startswith("unix:"):
+        if os.path.exists(where[5:]):
+            os.unlink(where[5:])
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(where[5:])
+    else:
+        host, port = where.rsplit(":", 1)
+        host = host.strip("[]")
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if where.endswith(" only"):
+            port = port.removesuffix(" only")
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, int(port)))
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
+def bind_all(config):
+    listen = config["listen"]
+    return [bind(where) for where in ([listen] if isinstance(listen, str) else listen)]
+
+
+def answer(connection, config, body):
+    connection.settimeout(5)
+    if "tls" in config:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(config["tls"])
+        connection = context.wrap_socket(connection, server_side=True)
+    request = b""
+    while not request.endswith(b"\r\n\r\n"):
+        piece = connection.recv(4096)
+        if not piece:
+            return
+        request += piece
+    path = request.split(b" ")[1].decode()
+    if path == "/json":
+        body = '{"loaded": %f, "reloads": %d}' % (loaded, reloads)
+    if path == "/metrics":
+        body = 'loaded{of="config"} %.16e\nreloads_total %d\n' % (loaded, reloads)
+    if path == "/host":
+        body = request.lower().split(b"host: ")[1].split(b"\r\n")[0].decode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nX-Message: {body.strip()[:20]}\r\nConnection: close\r\n\r\n"
+    connection.sendall((head + body).encode())
+    connection.close()
+
+
+def serve(listeners, config, body, goes_on):
+    while goes_on():
+        try:
+            for listener in select.select(listeners, [], [], 0.02)[0]:
+                answer(listener.accept()[0], config, body)
+        # Another worker took it, who asked went away, or it drains.
+        except OSError:
+            pass
+
+
+def fork(run):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            run()
+        finally:
+            os._exit(0)
+    return pid
+
+
+def worker(config, listeners):
+    master, listeners = os.getpid(), list(listeners)
+
+    def drain(*_):
+        while listeners:
+            listeners.pop().close()
+
+    def run():
+        if config.get("new") == "die" and reloads:
+            return
+        if config.get("alone"):
+            listeners.extend(bind_all(config))
+        signal.signal(signal.SIGUSR1, drain)
+        serve(listeners, config, config.get("answers", config["message"]), lambda: os.getppid() == master)
+
+    return fork(run)
+
+
+def leave(listeners, config, body):
+    """A grandchild whose parent has ended is nobody's worker; it ends by itself, should nobody end it."""
+    out, into = os.pipe()
+    until, master = time.monotonic() + 60, os.getpid()
+
+    def is_alone():
+        with open(f"/proc/{master}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] in "ZX"
+
+    def run():
+        while "ends" in config and not is_alone():
+            time.sleep(0.001)
+        serve(listeners, config, body, lambda: time.monotonic() < until)
+
+    os.waitpid(fork(lambda: os.write(into, b"%d" % fork(run))), 0)
+    pid = int(os.read(out, 20))
+    with open(CONFIG + ".left", "w") as file:
+        file.write(str(pid))
+    return pid
+
+
+def on_hangup(*_):
+    global hung
+    hung = True
+
+
+signal.signal(signal.SIGHUP, on_hangup)
+config, loaded, workers, left = read(), time.time(), [], None
+listeners = [] if config.get("alone") else bind_all(config)
+print(*[str(at.getsockname()) for at in listeners], flush=True)
+
+while True:
+    with open(CONFIG + ".runs", "w") as file:
+        file.write(config.get("answers", config["message"]) + "\n")
+    workers += [worker(config, listeners) for _ in range(config.get("workers", 0))]
+    serve([] if workers else listeners, config, config.get("answers", config["message"]), lambda: not hung)
+    hung, before, config, reloads = False, config, read(), reloads + 1
+    loaded = time.time()
+    if left:
+        os.kill(left, signal.SIGKILL)
+        left = None
+    if "leaves" in config or "ends" in config:
+        left = leave(listeners, config, config.get("leaves", config.get("ends")))
+    if "ends" in config:
+        sys.exit(0)
+    if not config.get("alone") and (before["listen"] != config["listen"] or config.get("rebind")):
+        for listener in listeners:
+            listener.close()
+        # Whoever was killed with its socket may not be gone yet.
+        for _ in range(500):
+            try:
+                listeners = bind_all(config)
+                break
+            except OSError:
+                time.sleep(0.01)
+    stay = workers[:1] if config.get("old") == "stay" else []
+    for pid in workers:
+        if pid not in stay:
+            os.kill(pid, signal.SIGUSR1 if config.get("old") == "drain" else signal.SIGKILL)
+            if config.get("old") != "drain":
+                os.waitpid(pid, 0)
+    workers = stay
