@@ -68,6 +68,22 @@ impl Listeners {
         Ok(Self(map))
     }
 
+    /// Whether anybody listens there.
+    pub(crate) fn any(&self, wanted: &ListenAt) -> bool {
+        self.0.values().any(|place| place.is(wanted))
+    }
+
+    /// Whether the process holds a socket that listens there; none where this user may not see its descriptors.
+    pub(crate) fn holds(&self, pid: i32, wanted: &ListenAt) -> Option<bool> {
+        let fds = match Process::new(pid).and_then(|p| p.fd()) {
+            Ok(fds) => fds,
+            Err(procfs::ProcError::NotFound(_)) => return Some(false),
+            Err(_) => return None,
+        };
+        let mut inodes = fds.flatten().filter_map(|fd| if let FDTarget::Socket(inode) = fd.target { Some(inode) } else { None });
+        Some(inodes.any(|inode| self.0.get(&inode).is_some_and(|place| place.is(wanted))))
+    }
+
     /// The one endpoint of a process: `http://ADDRESS/` or `unix:PATH`; `wanted` chooses among several.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod daemons;
+mod discover;
 mod house;
 mod inputs;
 mod load;
