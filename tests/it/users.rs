@@ -213,7 +213,7 @@ fn a_link_that_is_put_in_the_way_during_the_run_is_not_followed() {
         let kept = fleet.write("roots/web.toml", roots);
         let swap = swap.replace("ROOTS", &fleet.path("roots").display().to_string());
         let validator = script(&fleet, "validator", &format!("#!/bin/sh\ncd '{}' && {{ {swap}; }}\n", config.parent().unwrap().display()));
-        group(&fleet, &format!("user = \"65534\"\nconfig_under = \"{}\"\nvalidate = [\"{validator}\"]", fleet.path("data").display()));
+        group(&fleet, &format!("user = \"65534\"\nconfig_under = \"{}\"\nvalidate = [\"{validator}\", \"{{candidate}}\"]", fleet.path("data").display()));
         let said = fleet.broadcast(&["--set", "message=x"]);
         assert_eq!(said.code, code, "{swap}: {}", said.stderr);
         assert!(std::fs::symlink_metadata(fleet.path("data/main/web.toml")).is_ok(), "the validator did it");
