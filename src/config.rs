@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -107,7 +108,14 @@ pub enum ReadError {
 /// See [`ReadError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
+    read_fd(rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?, limit)
+}
+
+/// As [`read`], of a file that is open already.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
     let stat = rustix::fs::fstat(&fd).map_err(io::Error::from)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind != FileType::RegularFile {

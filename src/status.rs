@@ -53,14 +53,15 @@ pub async fn run(options: Options) -> u8 {
     let judged = Judged::default();
     let mut rows = Vec::new();
     for group in &options.fleet.groups {
-        let seen = scan.find(group);
+        let seen = scan.find(group).await;
         rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look(group, f, &listeners, &lanes, &judged))).await);
         // Who is not in the fleet cannot disagree with it; people are told, so that nobody thinks it was looked at.
         for (pid, why) in seen.left_out.iter().filter(|_| !options.quiet) {
             let _ = writeln!(std::io::stderr(), "    Left out pid {pid} {why}");
         }
-        for (pid, why) in seen.missing {
-            let mut row = Row::new(group, pid, 0);
+        let refused = seen.refused.into_iter().map(|(f, why)| (f.pid, f.started, why));
+        for (pid, started, why) in refused.chain(seen.missing.into_iter().map(|(pid, why)| (pid, 0, why))) {
+            let mut row = Row::new(group, pid, started);
             row.faults.push(why);
             rows.push(row);
         }

@@ -10,7 +10,8 @@ pub struct Match {
     /// Globs, of which one must fit the executable's file name, or its path where the glob holds a `/`.
     #[serde(serialize_with = "any_as_written")]
     pub exe: Vec<glob::Pattern>,
-    /// Globs over the script that an interpreter runs: its first argument that is no option (a `-m MODULE` counts), by file name or path as `exe`.
+    /// Globs over the script that an interpreter runs: its first argument that is no option (a `-m MODULE` counts), by file name or path as `exe`;
+    /// of one that calls itself `NAME: ..` it is NAME.
     #[serde(serialize_with = "any_as_written")]
     pub script: Vec<glob::Pattern>,
     /// Of each entry one glob must fit an argument; a command line that was rewritten into one string counts by its words.
@@ -18,16 +19,16 @@ pub struct Match {
     pub args: Vec<Vec<glob::Pattern>>,
     /// Who runs it, by name or number.
     pub user: Option<String>,
-    /// Glob over its path in the unified control group hierarchy.
+    /// Glob over its path in the unified control group hierarchy; `*` crosses `/`.
     #[serde(serialize_with = "as_written")]
     pub cgroup: Option<glob::Pattern>,
-    /// The systemd unit that it belongs to; its leader is the unit's MainPID.
+    /// The systemd unit that it belongs to, with its suffix (`.service` when none is given); its leader is the unit's MainPID.
     pub unit: Option<String>,
     /// It is the process whose number stands in this file.
     pub pid_file: Option<PathBuf>,
-    /// It or a child of it listens on this TCP port.
+    /// It listens on this TCP port, or a child of it does: one of the same executable, or of any where `exe` or `script` says who the parent is.
     pub port: Option<u16>,
-    /// It or a child of it listens here.
+    /// It, or a child of it as for `port`, listens here.
     pub listens: Option<ListenAt>,
 }
 
@@ -61,11 +62,44 @@ impl Match {
         self.exe.is_empty() || self.exe.iter().any(|pattern| fits(pattern, path))
     }
 
+    /// Whether a program that only its names tell of (`comm`, of 15 bytes at most, and its first argument) may be the wanted executable.
+    #[must_use]
+    pub fn may_have_exe(&self, comm: &str, name: &str) -> bool {
+        self.exe.is_empty() || self.exe.iter().any(|pattern| may_fit(pattern, comm, name))
+    }
+
     /// Whether a process's arguments (without its own name) hold every wanted one.
     #[must_use]
     pub fn has_args(&self, args: &[String]) -> bool {
         self.args.iter().all(|any| args.iter().any(|arg| any.iter().any(|pattern| pattern.matches(arg))))
     }
+}
+
+/// Names that systemd gives a unit's kind by.
+const SUFFIXES: [&str; 11] = [".service", ".scope", ".socket", ".slice", ".target", ".timer", ".path", ".mount", ".automount", ".swap", ".device"];
+
+/// The full name of a systemd unit.
+#[must_use]
+pub fn unit_name(unit: &str) -> String {
+    if SUFFIXES.iter().any(|s| unit.ends_with(s)) { unit.to_owned() } else { format!("{unit}.service") }
+}
+
+/// Whether a path in the control group hierarchy leads through `unit`.
+#[must_use]
+pub fn in_unit(cgroup: &str, unit: &str) -> bool {
+    // systemd writes a `_` before a name that would be taken for one of the kernel's own files.
+    cgroup.split('/').any(|part| part == unit || part.strip_prefix('_') == Some(unit))
+}
+
+/// As [`fits`], where only names are to be had.
+fn may_fit(pattern: &glob::Pattern, comm: &str, name: &str) -> bool {
+    let text = pattern.as_str();
+    let last = text.rsplit('/').next().unwrap_or(text);
+    let plain = last.split(['*', '?', '[']).next().unwrap_or(last);
+    // What the kernel cut off cannot be held against the pattern.
+    let cut = comm.len() >= 15 && (plain.starts_with(comm) || comm.starts_with(plain));
+    let by = |name: &str| glob::Pattern::new(last).is_ok_and(|p| p.matches(name));
+    cut || by(comm) || by(name.rsplit('/').next().unwrap_or(name))
 }
 
 /// By path where the pattern holds a `/`, else by file name.
@@ -108,5 +142,63 @@ impl std::str::FromStr for ListenAt {
             _ => None,
         };
         says.ok_or_else(|| format!("{text:?} is none of tcp:PORT, tcp:ADDRESS:PORT, unix:/PATH and {{arg:--option}}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    fn exe(pattern: &str) -> Match {
+        Match { exe: vec![glob::Pattern::new(pattern).unwrap()], ..Match::default() }
+    }
+
+    #[test]
+    fn an_executable_is_told_by_name_path_or_glob_whatever_its_length() {
+        for (pattern, path, holds) in [
+            ("nginx", "/usr/sbin/nginx", true),
+            ("nginx", "/usr/sbin/nginx (deleted)", true),
+            ("nginx", "/usr/sbin/nginx-debug", false),
+            ("a-name-of-many-more-than-sixteen-signs", "/x/a-name-of-many-more-than-sixteen-signs", true),
+            ("a-name-of-many-", "/x/a-name-of-many-more-than-sixteen-signs", false),
+            ("a b) c (d", "/x/a b) c (d", true),
+            ("/usr/*/nginx", "/usr/sbin/nginx", true),
+            ("/usr/sbin/nginx", "/opt/nginx", false),
+            ("python3*", "/usr/bin/python3.11", true),
+        ] {
+            assert_eq!(exe(pattern).has_exe(Path::new(path)), holds, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn where_only_names_are_to_be_had_they_may_be_cut() {
+        for (pattern, comm, name, may) in [
+            ("nginx", "nginx", "", true),
+            ("/usr/sbin/nginx", "nginx", "", true),
+            ("a-name-of-many-more-than-sixteen-signs", "a-name-of-many-", "", true),
+            ("a-name-*-signs", "a-name-of-many-", "", true),
+            ("another-name-of-many-signs", "a-name-of-many-", "", false),
+            ("api", "MainThread", "/opt/api", true),
+            ("api", "bash", "-bash", false),
+        ] {
+            assert_eq!(exe(pattern).may_have_exe(comm, name), may, "{pattern} {comm} {name}");
+        }
+    }
+
+    #[test]
+    fn a_unit_is_a_part_of_the_path() {
+        for (path, unit, holds) in [
+            ("/system.slice/web.service", "web", true),
+            ("/system.slice/web.service/inner", "web.service", true),
+            ("/system.slice/system-web.slice/web@1.service", "web@1", true),
+            ("/system.slice/_memory.service", "memory", true),
+            ("/system.slice/webs.service", "web", false),
+            ("/system.slice/a.b.service", "a.b", true),
+            ("/user.slice/run-1.scope", "run-1.scope", true),
+            ("/", "web", false),
+        ] {
+            assert_eq!(in_unit(path, &unit_name(unit)), holds, "{path} {unit}");
+        }
     }
 }

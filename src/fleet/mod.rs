@@ -21,7 +21,7 @@ mod raw;
 pub use self::{
     argv::{option_of, placeholder, uses},
     kinds::{KINDS, Kind},
-    matching::{ListenAt, Match, fits},
+    matching::{ListenAt, Match, fits, in_unit, unit_name},
 };
 
 const MAX_FLEET: u64 = 1 << 20;

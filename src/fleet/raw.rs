@@ -5,7 +5,7 @@ use std::{ops::Range, path::PathBuf};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::{Count, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Signal, Speaks, parse_count, parse_duration};
+use super::{Count, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Signal, Speaks, parse_count, parse_duration, unit_name};
 use crate::{
     fact::{Fact, RawFact, Source},
     fault::{self, Fault, likely},
@@ -215,6 +215,9 @@ fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
         let texts = texts.ok_or_else(|| wrong(at.clone(), format!("{key}: neither a string nor a list of strings of which one must fit")))?;
         texts.into_iter().map(|text| pattern(key, text)).collect()
     };
+    if let Some(path) = raw.pid_file.as_ref().filter(|path| !path.is_absolute()) {
+        return Err(wrong(at, format!("pid_file = {path:?} is no absolute path")));
+    }
     let listens = raw.listens.map(|text| text.parse().map_err(|why: String| wrong(at.clone(), why))).transpose()?;
     let matching = Match {
         exe: raw.exe.map_or(Ok(Vec::new()), |v| any("exe", &v))?,
@@ -222,7 +225,7 @@ fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
         args: raw.args.iter().map(|v| any("args", v)).collect::<Result<_, _>>()?,
         user: raw.user,
         cgroup: one("cgroup", raw.cgroup)?,
-        unit: raw.unit,
+        unit: raw.unit.as_deref().map(unit_name),
         pid_file: raw.pid_file,
         port: raw.port,
         listens,

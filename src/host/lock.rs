@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, FlockOperation, Mode, OFlags},
+    fs::{self, FlockOperation, Mode, OFlags, ResolveFlags},
     io::Errno,
 };
 use tokio::time::Instant;
@@ -20,18 +20,25 @@ pub(super) enum LockError {
     /// Another run holds it.
     #[error("another run holds the lock of `{}`{}", .0.display(), .1)]
     Busy(PathBuf, String),
+    /// It is reached by a symbolic link that was not there when the path was resolved.
+    #[error("`{}` leads elsewhere than when it was looked at: somebody put a symbolic link on the way", .0.display())]
+    Swapped(PathBuf),
     /// The system said no.
     #[error("`{}`: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
 }
 
-/// Opens a directory; with a `wait`, locks it.
+/// Opens a directory by its resolved path, along no symbolic link; with a `wait`, locks it.
 ///
 /// # Errors
-/// `Busy` when another run holds it past `wait`.
+/// `Busy` when another run holds it past `wait`; `Swapped` when the path is not the resolved one any more.
 pub(super) async fn open(path: &Path, wait: Option<Duration>) -> Result<Arc<OwnedFd>, LockError> {
     let io = |e: Errno| LockError::Io(path.into(), e.into());
-    let dir = fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(io)?;
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let dir = fs::openat2(fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(|e| match e {
+        Errno::LOOP => LockError::Swapped(path.into()),
+        e => io(e),
+    })?;
     let Some(wait) = wait else { return Ok(Arc::new(dir)) };
     let deadline = Instant::now() + wait;
     loop {
@@ -65,4 +72,22 @@ fn owner(dir: &OwnedFd) -> String {
     let user = process.as_ref().ok().and_then(|p| p.status().ok()).map_or(String::new(), |s| format!(" of uid {}", s.euid));
     let age = process.ok().and_then(|p| Some(super::guard::age(&p)?.as_secs())).map_or(String::new(), |s| format!(", running for {s} s"));
     format!(": pid {pid}{user}{age}: {}", command.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_on_the_way_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(dir.join("real/conf")).unwrap();
+        open(&dir.join("real/conf"), None).await.unwrap();
+        std::os::unix::fs::symlink(dir.join("real"), dir.join("link")).unwrap();
+        assert!(matches!(open(&dir.join("link/conf"), None).await, Err(LockError::Swapped(_))));
+        std::os::unix::fs::symlink(dir.join("real/conf"), dir.join("last")).unwrap();
+        assert!(matches!(open(&dir.join("last"), None).await, Err(LockError::Swapped(_) | LockError::Io(..))));
+    }
 }

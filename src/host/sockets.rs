@@ -84,6 +84,22 @@ impl Listeners {
         self.sockets.contains_key(&inode)
     }
 
+    /// Whether anybody listens where a process with these arguments would.
+    pub(crate) fn any(&self, wanted: &ListenAt, args: &[String]) -> bool {
+        self.sockets.values().flatten().any(|address| address.fits(wanted, args))
+    }
+
+    /// Whether the process `pid` itself holds a socket that listens there; none where this user may not see its descriptors.
+    pub(crate) fn holds_at(&self, pid: i32, wanted: &ListenAt, args: &[String]) -> Option<bool> {
+        let fds = match Process::new(pid).and_then(|p| p.fd()) {
+            Ok(fds) => fds,
+            Err(procfs::ProcError::NotFound(_)) => return Some(false),
+            Err(_) => return None,
+        };
+        let mut inodes = fds.flatten().filter_map(|fd| if let FDTarget::Socket(inode) = fd.target { Some(inode) } else { None });
+        Some(inodes.any(|inode| self.sockets.get(&inode).is_some_and(|at| at.as_ref().is_some_and(|address| address.fits(wanted, args)))))
+    }
+
     /// Where a process or a descendant of it listens, each once, sorted.
     ///
     /// # Errors

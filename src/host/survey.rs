@@ -1,6 +1,10 @@
 //! The first verb: who is there, what each runs, and whether each can be reloaded at all. Touches nothing but locks.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use crate::{
     event::{Instance, State, Stop, Trouble, Verdict},
@@ -26,7 +30,7 @@ use crate::{
 impl LocalHost {
     pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
         let mut seen = Seen::default();
-        let found = find(groups, &mut seen);
+        let found = find(groups, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
         if seen.stopped.is_some() {
             // Whoever holds the lock is changing what would be looked at.
@@ -81,7 +85,11 @@ impl LocalHost {
                 match lock::open(&dir, look.lock).await {
                     Ok(fd) => drop(self.dirs.insert(dir.clone(), fd)),
                     Err(e) => {
-                        let verdict = if matches!(e, LockError::Busy(..)) { Verdict::Busy } else { Verdict::Failed };
+                        let verdict = match e {
+                            LockError::Busy(..) => Verdict::Busy,
+                            LockError::Swapped(..) => Verdict::Refused,
+                            LockError::Io(..) => Verdict::Failed,
+                        };
                         seen.stopped.get_or_insert_with(|| Stop::new(verdict, e.to_string()));
                         continue;
                     }
@@ -96,18 +104,16 @@ impl LocalHost {
 }
 
 /// One scan for all groups; a process that two groups match belongs to the first.
-fn find(groups: &[Arc<Group>], seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
+async fn find(groups: &[Arc<Group>], seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
     let scan = Scan::take();
-    let mut all: Vec<(Arc<Group>, Found)> = Vec::new();
+    let (mut all, mut known) = (Vec::new(), BTreeSet::new());
     for group in groups {
-        let said = scan.find(group);
+        let said = scan.find(group).await;
         seen.left_out.extend(said.left_out);
         seen.missing.extend(said.missing);
-        for f in said.found {
-            if !all.iter().any(|(_, known)| known.pid == f.pid) {
-                all.push((group.clone(), f));
-            }
-        }
+        let refusals = said.refused.into_iter().filter(|(f, _)| known.insert(f.pid));
+        seen.refused.extend(refusals.map(|(f, why)| refused(f.instance(&group.name), why)));
+        all.extend(said.found.into_iter().filter(|f| known.insert(f.pid)).map(|f| (group.clone(), f)));
     }
     all
 }

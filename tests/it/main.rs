@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod daemons;
+mod discover;
 mod facts;
 mod house;
 mod inputs;

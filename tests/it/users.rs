@@ -111,6 +111,117 @@ fn a_group_of_another_user_must_say_where_its_configs_lie_and_is_validated_as_th
     assert_eq!(get(&other.1, "/").1, "x");
 }
 
+/// A directory or file that is given to another user.
+fn give(path: &std::path::Path, uid: u32, mode: u32) {
+    nix::unistd::chown(path, Some(uid.into()), Some(uid.into())).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A service as packages install it: everything of it is its own user's, and nobody else may even look.
+fn own_layout(fleet: &Fleet) -> std::path::PathBuf {
+    let dir = fleet.path("data/main");
+    std::fs::create_dir_all(&dir).unwrap();
+    let config = dir.join("web.toml");
+    std::fs::write(&config, "message = \"one\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    give(&config, 65534, 0o600);
+    give(&dir, 65534, 0o700);
+    give(dir.parent().unwrap(), 65534, 0o755);
+    config
+}
+
+#[test]
+fn a_service_that_owns_its_config_and_the_directories_of_it_is_served() {
+    if !is_root() {
+        return;
+    }
+    use std::os::unix::fs::MetadataExt;
+    let fleet = Fleet::start(0);
+    let config = own_layout(&fleet);
+    let other = serve(&fleet, "data/main/web.toml");
+    let validator = script(&fleet, "validator", "#!/bin/sh\n[ \"$(id -u)\" = 65534 ] && grep -q message \"$1\"\n");
+    for (which, message) in [(format!("config_under = \"{}\"", fleet.path("data").display()), "two"), (format!("config = \"{}\"", config.display()), "three")] {
+        group(&fleet, &format!("user = \"65534\"\n{which}\nvalidate = [\"{validator}\", \"{{candidate}}\"]"));
+        fleet.broadcast(&["--validate", "--set", &format!("message={message}")]).expect(0);
+        let meta = config.metadata().unwrap();
+        assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (65534, 65534, 0o600));
+        assert_eq!(get(&other.1, "/").1, message);
+    }
+    assert_eq!(std::fs::read_dir(config.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
+    if !is_root() {
+        return;
+    }
+    let fleet = Fleet::start(0);
+    let config = own_layout(&fleet);
+    let (main, data) = (fleet.path("data/main"), fleet.path("data"));
+    let _other = serve(&fleet, "data/main/web.toml");
+    let refused = |why: &str| {
+        let before = std::fs::read_to_string(&config).unwrap();
+        let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
+        assert!(said.stderr.contains(why), "{why}: {}", said.stderr);
+        assert_eq!(std::fs::read_to_string(&config).unwrap(), before);
+    };
+    let under = format!("user = \"65534\"\nconfig_under = \"{}\"", data.display());
+    for keys in [under.clone(), format!("user = \"65534\"\nconfig = \"{}\"", config.display())] {
+        group(&fleet, &keys);
+        // Others: by a mode, by another owner, above and below.
+        for (dir, uid, mode) in [(&main, 65534, 0o770), (&main, 65534, 0o702), (&data, 65534, 0o777), (&main, 1234, 0o711), (&data, 1234, 0o755)] {
+            give(dir, uid, mode);
+            refused("can write");
+            give(dir, 65534, if dir == &main { 0o700 } else { 0o755 });
+        }
+        // What is root's within theirs could be any other directory of root's tomorrow.
+        give(&main, 0, 0o755);
+        refused("can put another directory in the place");
+        give(&main, 65534, 0o700);
+    }
+    // A path of the group that they let lead to a file of root's.
+    let roots = fleet.write("roots.toml", "message = \"root's\"\n");
+    let link = data.join("link.toml");
+    std::os::unix::fs::symlink(&roots, &link).unwrap();
+    group(&fleet, &format!("user = \"65534\"\nconfig = \"{}\"", link.display()));
+    refused("by a link");
+    // Where a config may lie is not theirs to say either.
+    let elsewhere = data.join("elsewhere");
+    std::os::unix::fs::symlink(&main, &elsewhere).unwrap();
+    group(&fleet, &format!("user = \"65534\"\nconfig_under = \"{}\"", elsewhere.display()));
+    refused("by a link");
+    assert_eq!(std::fs::read_to_string(&roots).unwrap(), "message = \"root's\"\n");
+    // A link of root's is as good as the path itself.
+    let own = fleet.path("own");
+    std::os::unix::fs::symlink(&main, &own).unwrap();
+    group(&fleet, &format!("user = \"65534\"\nconfig = \"{}\"", own.join("web.toml").display()));
+    fleet.broadcast(&["--set", "message=x"]).expect(0);
+}
+
+#[test]
+fn a_link_that_is_put_in_the_way_during_the_run_is_not_followed() {
+    if !is_root() {
+        return;
+    }
+    let roots = "message = \"one\"\nlisten = \"127.0.0.1:0\"\n";
+    // The validator runs as the user of the service, after the survey and before the install.
+    // A file that is another one by now is left alone; a directory that was moved is still the one that is held, and nobody proves what is in it.
+    for (swap, code) in [("mv web.toml kept.toml; ln -s ROOTS/web.toml web.toml", 5), ("cd ..; mv main kept; ln -s ROOTS main", 6)] {
+        let fleet = Fleet::start(0);
+        let config = own_layout(&fleet);
+        let _other = serve(&fleet, "data/main/web.toml");
+        std::fs::create_dir(fleet.path("roots")).unwrap();
+        let kept = fleet.write("roots/web.toml", roots);
+        let swap = swap.replace("ROOTS", &fleet.path("roots").display().to_string());
+        let validator = script(&fleet, "validator", &format!("#!/bin/sh\ncd '{}' && {{ {swap}; }}\n", config.parent().unwrap().display()));
+        group(&fleet, &format!("user = \"65534\"\nconfig_under = \"{}\"\nvalidate = [\"{validator}\", \"{{candidate}}\"]", fleet.path("data").display()));
+        let said = fleet.broadcast(&["--set", "message=x"]);
+        assert_eq!(said.code, code, "{swap}: {}", said.stderr);
+        assert!(std::fs::symlink_metadata(fleet.path("data/main/web.toml")).is_ok(), "the validator did it");
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), roots, "{swap}: {}", said.stderr);
+        assert_eq!(std::fs::read_dir(fleet.path("roots")).unwrap().count(), 1, "{swap}");
+    }
+}
+
 #[test]
 fn of_two_broadcasts_at_once_one_does_its_job_and_the_other_names_its_owner() {
     let fleet = Fleet::start(1);

@@ -33,7 +33,13 @@ impl FileTarget {
     }
 
     pub(super) fn read(&self) -> Result<Blob, InstallError> {
-        config::read(&self.spot.path, MAX_TARGET).map(Blob::new).map_err(|e| self.spot.refused(e.to_string()))
+        // Through the held directory, and along no link: somebody may have put one there since the path was resolved.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = fs::openat(&*self.spot.dir, &*self.spot.name, flags, Mode::empty()).map_err(|e| match e {
+            Errno::LOOP => self.spot.refused("it is a symbolic link by now"),
+            e => self.spot.refused(e.to_string()),
+        })?;
+        config::read_fd(fd, MAX_TARGET).map(Blob::new).map_err(|e| self.spot.refused(e.to_string()))
     }
 
     pub(super) fn is_public(&self) -> bool {
@@ -213,6 +219,15 @@ mod tests {
         target.replace(&staged, &config::digest(b"old")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_is_not_read() {
+        let (dir, path, target) = target(b"old");
+        assert_eq!(*target.read().unwrap().bytes, *b"old");
+        std::fs::rename(&path, dir.path().join("other")).unwrap();
+        std::os::unix::fs::symlink("other", &path).unwrap();
+        assert!(target.read().unwrap_err().to_string().contains("link by now"));
     }
 
     #[test]

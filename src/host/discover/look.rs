@@ -1,0 +1,215 @@
+//! One process, looked at: read from `/proc` through one descriptor, so that all of it is of the same process.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use procfs::{ProcError, process::Process};
+
+use crate::{
+    fleet::{Match, fits, in_unit},
+    host::{discover::cmdline::CommandLine, user::uid_of},
+};
+
+/// A longer command line is cut.
+const MAX_COMMAND_LINE: u64 = 4 << 20;
+/// In the flags of `/proc/PID/stat` (`PF_KTHREAD`).
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
+/// A process that runs a program.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) pid: i32,
+    /// In clock ticks since boot.
+    pub(super) started: u64,
+    pub(super) parent: i32,
+    /// Its effective user.
+    pub(super) uid: u32,
+    /// Whether it acts as another user than it was started by.
+    pub(super) is_setuid: bool,
+    /// None where this user may not see it.
+    pub(super) exe: Option<PathBuf>,
+    /// What the kernel calls it, in 15 bytes at most.
+    comm: String,
+    pub(super) line: CommandLine,
+    process: Process,
+}
+
+/// Why a number is no process that runs a program; each a sentence without its subject.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unseen {
+    /// It ended, perhaps while it was looked at.
+    #[error("is gone")]
+    Gone,
+    /// A thread's number: it can be opened like a process, and held by no pidfd.
+    #[error("is a thread of pid {0}, and no process")]
+    Thread(i32),
+    /// A thread of the kernel, or a process that has ended and was not taken in yet.
+    #[error("runs no program: it has ended, or is the kernel's own")]
+    NoProgram,
+    /// The system's reason.
+    #[error("cannot be looked at: {0}")]
+    Failed(ProcError),
+}
+
+impl From<ProcError> for Unseen {
+    fn from(e: ProcError) -> Self {
+        match e {
+            ProcError::NotFound(_) => Self::Gone,
+            e => Self::Failed(e),
+        }
+    }
+}
+
+/// Looks at `pid`.
+///
+/// # Errors
+/// When it runs no program, or cannot be looked at; see [`Unseen`].
+pub(super) fn look(pid: i32) -> Result<Looked, Unseen> {
+    read(Process::new(pid)?)
+}
+
+fn read(process: Process) -> Result<Looked, Unseen> {
+    let pid = process.pid();
+    let (status, stat) = (process.status()?, process.stat()?);
+    if status.tgid != pid {
+        return Err(Unseen::Thread(status.tgid));
+    }
+    if stat.flags & KERNEL_THREAD != 0 || matches!(stat.state, 'Z' | 'X') {
+        return Err(Unseen::NoProgram);
+    }
+    let exe = match process.exe() {
+        Ok(exe) => Some(exe),
+        Err(ProcError::PermissionDenied(_)) => None,
+        Err(e) => return Err(e.into()),
+    };
+    let mut raw = Vec::new();
+    let cmdline = process.open_relative("cmdline")?;
+    cmdline.take(MAX_COMMAND_LINE).read_to_end(&mut raw).map_err(ProcError::from)?;
+    Ok(Looked {
+        pid,
+        started: stat.starttime,
+        parent: status.ppid,
+        uid: status.euid,
+        is_setuid: status.euid != status.ruid,
+        exe,
+        comm: stat.comm,
+        line: CommandLine::parse(&raw),
+        process,
+    })
+}
+
+/// A match with what is asked only once of the host.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) what: &'a Match,
+    /// Its `user`; nobody is one that is not on this host.
+    uid: Option<Option<u32>>,
+    /// Whom its `pid_file` names, if anybody.
+    pub(super) pid: Option<Option<i32>>,
+}
+
+impl<'a> Wanted<'a> {
+    /// `pid` is whom its `pid_file` names.
+    pub(super) fn new(what: &'a Match, pid: Option<i32>) -> Self {
+        let uid = what.user.as_deref().map(|user| uid_of(user).ok());
+        Self { what, uid, pid: what.pid_file.is_some().then_some(pid) }
+    }
+
+    /// Whether everything that the match says of the process itself holds; its sockets are not looked at. None where this user cannot tell.
+    pub(super) fn fits(&self, one: &Looked) -> Option<bool> {
+        let what = self.what;
+        let pid = self.pid.is_none_or(|pid| pid == Some(one.pid));
+        let user = self.uid.is_none_or(|uid| uid == Some(one.uid));
+        if !(pid && user && one.exe.as_ref().is_none_or(|exe| what.has_exe(exe)) && what.has_args(&one.line.args) && one.has_script(what)) {
+            return Some(false);
+        }
+        let hidden = (one.exe.is_none() && !what.exe.is_empty()).then_some(None);
+        if what.cgroup.is_none() && what.unit.is_none() {
+            return hidden.unwrap_or(Some(true));
+        }
+        let path = one.cgroup()?;
+        let cgroup = what.cgroup.as_ref().is_none_or(|pattern| pattern.matches(&path));
+        let unit = what.unit.as_ref().is_none_or(|unit| in_unit(&path, unit));
+        if cgroup && unit { hidden.unwrap_or(Some(true)) } else { Some(false) }
+    }
+
+    /// Whether one of which it cannot be told may be meant: its names or something rarer than arguments and a user must speak for it.
+    pub(super) fn may_be(&self, one: &Looked) -> bool {
+        let Match { script, cgroup, unit, pid_file, .. } = self.what;
+        let rare = !script.is_empty() || cgroup.is_some() || unit.is_some() || pid_file.is_some();
+        let name = if one.line.rewritten { one.line.name.split([':', ' ']).next().unwrap_or_default() } else { &one.line.name };
+        rare || !self.what.exe.is_empty() && self.what.may_have_exe(&one.comm, name)
+    }
+}
+
+impl Looked {
+    fn has_script(&self, what: &Match) -> bool {
+        if what.script.is_empty() {
+            return true;
+        }
+        // A title says as much of an executable that may not be seen.
+        let trusted = !what.exe.is_empty() || self.exe.is_none();
+        let Some(script) = self.line.script(self.exe.as_deref().unwrap_or(Path::new("")), trusted) else { return false };
+        let full = || self.process.cwd().map_or_else(|_| script.into(), |cwd| cwd.join(script).to_string_lossy().into_owned());
+        what.script.iter().any(|pattern| if pattern.as_str().contains('/') { fits(pattern, &full()) } else { fits(pattern, script) })
+    }
+
+    /// Its path in the unified hierarchy, from `/proc/PID/cgroup`; empty where there is no such hierarchy.
+    fn cgroup(&self) -> Option<String> {
+        let mut text = String::new();
+        self.process.open_relative("cgroup").ok()?.take(MAX_COMMAND_LINE).read_to_string(&mut text).ok()?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        Some(path.strip_suffix(" (deleted)").unwrap_or(path).to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says so by failing, and why it is skipped")]
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn one_that_ends_while_it_is_looked_at_is_gone() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let process = Process::new(pid).unwrap();
+        assert!(look(pid).unwrap().exe.unwrap().ends_with("sleep"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(read(process), Err(Unseen::Gone)));
+        assert!(matches!(look(pid), Err(Unseen::Gone)));
+    }
+
+    #[test]
+    fn zombies_and_threads_run_no_program() {
+        let mut child = Command::new("true").stdout(Stdio::null()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !matches!(look(pid), Err(Unseen::NoProgram)) {
+            assert!(std::time::Instant::now() < deadline, "it has ended and nobody took it in");
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || wait.recv());
+        let me = i32::try_from(std::process::id()).unwrap();
+        let tids = std::fs::read_dir("/proc/self/task").unwrap().map(|t| t.unwrap().file_name().to_str().unwrap().parse::<i32>().unwrap());
+        let tid = tids.into_iter().find(|t| *t != me).unwrap();
+        assert!(matches!(look(tid), Err(Unseen::Thread(of)) if of == me) || look(tid).is_err_and(|e| matches!(e, Unseen::Gone)));
+        drop(go);
+        let _ = thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_thread_of_the_kernel_runs_no_program() {
+        let kernel = procfs::process::all_processes().unwrap().flatten().find(|p| p.stat().is_ok_and(|s| s.flags & KERNEL_THREAD != 0));
+        match kernel {
+            Some(one) => assert!(matches!(look(one.pid()), Err(Unseen::NoProgram))),
+            None => eprintln!("skipped: no thread of the kernel is to be seen here"),
+        }
+    }
+}

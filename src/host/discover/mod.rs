@@ -1,0 +1,62 @@
+//! Finds the processes of a group and the files that each of them reads. Touches nothing.
+
+use std::path::PathBuf;
+
+use crate::event::Instance;
+
+mod cmdline;
+mod config;
+mod leaders;
+mod look;
+mod pidfile;
+mod scan;
+mod unit;
+mod way;
+
+pub(crate) use self::{
+    cmdline::option_value,
+    config::{configs_of, fixed_of},
+    scan::Scan,
+};
+
+/// A process of a group.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// Process number.
+    pub(crate) pid: i32,
+    /// Start time in clock ticks since boot.
+    pub(crate) started: u64,
+    /// `/proc/PID/exe`.
+    pub(crate) exe: PathBuf,
+    /// Its effective user.
+    pub(crate) uid: u32,
+    /// Its arguments without its own name; a command line that was rewritten into one string by its words.
+    pub(crate) args: Vec<String>,
+    /// The endpoint that the fleet gives, for a listed process.
+    pub(crate) endpoint: Option<String>,
+    /// The targets that it reads, once they were looked for.
+    pub(crate) configs: Vec<PathBuf>,
+}
+
+impl Found {
+    /// As it is reported.
+    pub(crate) fn instance(&self, group: &str) -> Instance {
+        let endpoint = self.endpoint.clone().unwrap_or_default();
+        Instance { exe: self.exe.clone(), endpoint, targets: self.configs.clone(), ..Instance::new(group, self.pid, self.started) }
+    }
+}
+
+/// What a look for one group's processes found; all by pid.
+#[derive(Debug, Default)]
+pub(crate) struct Finds {
+    /// Leaders of the group's users.
+    pub(crate) found: Vec<Found>,
+    /// Matches that stand in the way of a reload, and why: two masters of one service, workers without a master.
+    pub(crate) refused: Vec<(Found, String)>,
+    /// Matches that another takes the signal for: pid, and that of their leader.
+    pub(crate) workers: Vec<(i32, i32)>,
+    /// Matches that may not be touched: pid and why.
+    pub(crate) left_out: Vec<(i32, String)>,
+    /// Processes asked for by number that are gone or something else: pid and why; 0 where the reason is no process.
+    pub(crate) missing: Vec<(i32, String)>,
+}

@@ -1,0 +1,399 @@
+//! One look at all processes, and who of them are a group's.
+
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+};
+
+use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
+
+use crate::{
+    fleet::{Group, ListenAt, Match},
+    host::{
+        discover::{
+            Finds, Found,
+            config::place_of,
+            leaders::{Node, Role, Said, roles},
+            look::{Looked, Unseen, Wanted, look},
+            pidfile::{PidFile, PidFileError},
+            unit::main_pid,
+        },
+        sockets::Listeners,
+        user::uid_of,
+    },
+};
+
+/// A process of the scan.
+#[derive(Debug)]
+struct Entry {
+    pid: i32,
+    parent: i32,
+    /// Without the kernel's mark of a replaced one; none where this user may not see it.
+    exe: Option<PathBuf>,
+}
+
+/// Every process of this host with its executable; one look serves all groups.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    all: Vec<Entry>,
+    by_parent: OnceCell<HashMap<i32, Vec<usize>>>,
+    listeners: OnceCell<Result<Listeners, String>>,
+}
+
+/// A group with what is asked only once of the host.
+struct Asked<'a> {
+    group: &'a Group,
+    uids: Vec<u32>,
+    matching: Wanted<'a>,
+    exclude: Option<Wanted<'a>>,
+    leader: Option<Wanted<'a>>,
+    worker: Option<Wanted<'a>>,
+}
+
+/// A pid, or 0, and why it is not what was asked for.
+type Missing = (i32, String);
+
+/// What a look at everybody found for one group.
+#[derive(Default)]
+struct Matches {
+    /// Every match, of whatever user.
+    matched: BTreeMap<i32, Matched>,
+    /// Who could not be looked at as a process.
+    unseen: BTreeMap<i32, Unseen>,
+    /// Whether somebody of whom nothing is known but that he may listen where the group says was passed over.
+    may_listen: bool,
+}
+
+/// What a match is, in the end.
+enum End {
+    Found(Found),
+    Refused(Found, String),
+    Worker(i32),
+    LeftOut(String),
+}
+
+impl Scan {
+    /// Looks once; this process is never found.
+    pub(crate) fn take() -> Self {
+        let Ok(mut system) = System::new() else { return Self::default() };
+        let what = ProcessRefreshKind::nothing().without_tasks().with_exe(UpdateKind::Always);
+        system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
+        let me = std::process::id();
+        let entry = |(pid, process): (&sysinfo::Pid, &sysinfo::Process)| {
+            let parent = process.parent().and_then(|pid| i32::try_from(pid.as_u32()).ok()).unwrap_or(0);
+            let entry = Entry { pid: i32::try_from(pid.as_u32()).ok()?, parent, exe: process.exe().map(Path::to_owned) };
+            // A zombie and a thread of the kernel have no executable; one that may not be seen is another matter, and may be meant.
+            let seen = entry.exe.is_some() || (process.status() != ProcessStatus::Zombie && look(entry.pid).is_ok());
+            (seen && pid.as_u32() != me).then_some(entry)
+        };
+        let mut all: Vec<Entry> = system.processes().iter().filter_map(entry).collect();
+        all.sort_by_key(|e| e.pid);
+        Self { all, ..Self::default() }
+    }
+
+    /// Finds the processes of `group`: by its list, else among all.
+    pub(crate) async fn find(&self, group: &Group) -> Finds {
+        let mut finds = Finds::default();
+        let asked = match self.ask(group) {
+            Ok(asked) => asked,
+            Err(missing) => {
+                finds.missing.push(missing);
+                return finds;
+            }
+        };
+        let Matches { matched, unseen, may_listen } = self.matches(&asked);
+        let no_match = |pid: &i32| unseen.get(pid).map_or_else(|| format!("is no process of group `{}`", group.name), Unseen::to_string);
+        let said = Said { main: self.main(&matched, group).await, named: named(&matched, group), pattern: group.leader.is_some() };
+        let mut ends = asked.ends(matched, &said);
+        if !group.instances.is_empty() {
+            for listed in &group.instances {
+                match ends.remove(&listed.pid) {
+                    Some(End::Found(found)) => finds.found.push(Found { endpoint: listed.endpoint.clone(), ..found }),
+                    Some(End::Refused(found, why)) => finds.refused.push((found, why)),
+                    Some(End::LeftOut(why)) => finds.missing.push((listed.pid, why)),
+                    Some(End::Worker(leader)) => finds.missing.push((listed.pid, format!("is a worker of pid {leader}, which takes the signal for it"))),
+                    None => finds.missing.push((listed.pid, no_match(&listed.pid))),
+                }
+            }
+            return finds;
+        }
+        if let (Some(Some(pid)), Some(path)) = (asked.matching.pid, &group.matching.pid_file)
+            && !ends.contains_key(&pid)
+        {
+            finds.missing.push((pid, format!("stands in `{}` and {}", path.display(), no_match(&pid))));
+        }
+        for (pid, end) in ends {
+            match end {
+                End::Found(found) => finds.found.push(found),
+                End::Refused(found, why) => finds.refused.push((found, why)),
+                End::Worker(leader) => finds.workers.push((pid, leader)),
+                End::LeftOut(why) => finds.left_out.push((pid, why)),
+            }
+        }
+        finds.left_out.extend(unseen.into_iter().filter_map(|(pid, e)| matches!(e, Unseen::Failed(_)).then(|| (pid, e.to_string()))));
+        if may_listen && finds.found.is_empty() && finds.refused.is_empty() {
+            finds.missing.push((0, format!("who listens where group `{}` says cannot be looked at by this user", group.name)));
+        }
+        finds
+    }
+
+    /// Resolves what the group says of users and pid files.
+    fn ask<'a>(&self, group: &'a Group) -> Result<Asked<'a>, Missing> {
+        // Nobody can be a user that is not there.
+        let uids = uids_of(group).map_err(|why| (0, why))?;
+        let parts = [Some(&group.matching), group.exclude.as_ref(), group.leader.as_ref(), group.worker.as_ref()];
+        if parts.iter().flatten().any(|m| m.port.is_some() || m.listens.is_some())
+            && let Err(why) = self.listeners()
+        {
+            return Err((0, format!("the kernel does not tell who listens where: {why}")));
+        }
+        let matching = Wanted::new(&group.matching, who(&group.matching, true)?);
+        let exclude = group.exclude.as_ref().map(|m| Ok(Wanted::new(m, who(m, false)?))).transpose()?;
+        // A pattern whose pid file says nothing fits nobody.
+        let pattern = |m: &'a Option<Match>| m.as_ref().map(|m| Wanted::new(m, who(m, true).ok().flatten()));
+        Ok(Asked { group, uids, matching, exclude, leader: pattern(&group.leader), worker: pattern(&group.worker) })
+    }
+
+    /// Every match, with what it fits of `leader` and `worker`.
+    fn matches(&self, asked: &Asked<'_>) -> Matches {
+        let mut matches = Matches::default();
+        let what = asked.matching.what;
+        let mut pids: BTreeSet<i32> = match asked.matching.pid {
+            Some(pid) => pid.into_iter().collect(),
+            None => self.all.iter().filter(|e| e.exe.as_ref().is_none_or(|exe| what.has_exe(exe))).map(|e| e.pid).collect(),
+        };
+        pids.extend(asked.group.instances.iter().map(|l| l.pid));
+        for pid in pids {
+            let one = match look(pid) {
+                Ok(one) => one,
+                Err(e) => {
+                    matches.unseen.insert(pid, e);
+                    continue;
+                }
+            };
+            let fit = self.fits(&asked.matching, &one);
+            if fit == Some(false) {
+                continue;
+            }
+            if fit.is_none() && !asked.matching.may_be(&one) {
+                matches.may_listen |= what.port.is_some() || what.listens.is_some();
+                continue;
+            }
+            let excluded = asked.exclude.as_ref().is_some_and(|e| self.fits(e, &one) == Some(true));
+            let fits = |wanted: &Option<Wanted<'_>>| !excluded && wanted.as_ref().is_some_and(|w| self.fits(w, &one) != Some(false));
+            let (leads, works, sure) = (fits(&asked.leader), fits(&asked.worker), fit.is_some() && one.exe.is_some());
+            matches.matched.insert(pid, Matched { one, excluded, sure, leads, works });
+        }
+        matches
+    }
+
+    /// Whether all of a match holds; none where this user cannot tell.
+    fn fits(&self, wanted: &Wanted<'_>, one: &Looked) -> Option<bool> {
+        let itself = wanted.fits(one);
+        if itself == Some(false) {
+            return itself;
+        }
+        let port = wanted.what.port.map(ListenAt::TcpPort);
+        let mut sure = itself;
+        for place in port.iter().chain(&wanted.what.listens) {
+            match self.listens(wanted.what, one, place) {
+                Some(true) => {}
+                Some(false) => return Some(false),
+                None => sure = None,
+            }
+        }
+        sure
+    }
+
+    /// Whether the process or a child of it listens there.
+    fn listens(&self, what: &Match, one: &Looked, place: &ListenAt) -> Option<bool> {
+        let Ok(listeners) = self.listeners() else { return None };
+        let args = &one.line.args;
+        if !listeners.any(place, args) {
+            return Some(false);
+        }
+        let exe = one.exe.as_ref().map(|exe| exe.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
+        // Who starts any program, as init or a shell, does not listen where that program does.
+        let counts = |child: &&Entry| !what.exe.is_empty() || !what.script.is_empty() || child.exe.as_deref() == exe.as_deref().map(Path::new);
+        let children = self.children(one.pid).filter(counts).map(|child| child.pid);
+        let held: Vec<Option<bool>> = std::iter::once(one.pid).chain(children).map(|pid| listeners.holds_at(pid, place, args)).collect();
+        if held.contains(&Some(true)) {
+            return Some(true);
+        }
+        // Of one whose descriptors are hidden nothing is known.
+        (!held.contains(&None)).then_some(false)
+    }
+
+    fn children(&self, pid: i32) -> impl Iterator<Item = &Entry> {
+        let by_parent = self.by_parent.get_or_init(|| {
+            let mut map: HashMap<i32, Vec<usize>> = HashMap::new();
+            self.all.iter().enumerate().for_each(|(at, e)| map.entry(e.parent).or_default().push(at));
+            map
+        });
+        by_parent.get(&pid).into_iter().flatten().filter_map(|at| self.all.get(*at))
+    }
+
+    fn listeners(&self) -> Result<&Listeners, &String> {
+        self.listeners.get_or_init(|| Listeners::read().map_err(|e| e.to_string())).as_ref()
+    }
+
+    /// The main process of the group's unit, if it has one.
+    async fn main(&self, matched: &BTreeMap<i32, Matched>, group: &Group) -> Option<i32> {
+        match &group.matching.unit {
+            Some(unit) if !matched.is_empty() => main_pid(unit).await,
+            _ => None,
+        }
+    }
+}
+
+/// A match, and what it fits of its group's patterns.
+struct Matched {
+    one: Looked,
+    /// Not meant; what it started is no leader for that.
+    excluded: bool,
+    /// Whether nothing of it is hidden from this user.
+    sure: bool,
+    leads: bool,
+    works: bool,
+}
+
+impl Asked<'_> {
+    /// What becomes of each match.
+    fn ends(&self, matched: BTreeMap<i32, Matched>, said: &Said) -> BTreeMap<i32, End> {
+        let nodes: Vec<Node> = matched.values().map(|m| Node { pid: m.one.pid, parent: m.one.parent, leads: m.leads, works: m.works }).collect();
+        let roles = roles(&nodes, said);
+        let led = roles.iter().any(|(pid, role)| !matched[pid].excluded && !matches!(role, Role::Worker(_)));
+        let (pids, excluded): (BTreeSet<i32>, BTreeSet<i32>) =
+            (matched.keys().copied().collect(), matched.values().filter(|m| m.excluded).map(|m| m.one.pid).collect());
+        let end = |(pid, Matched { one, sure, .. }): (i32, Matched)| {
+            let name = &self.group.name;
+            let whose = self.is_not_meant(&one);
+            let role = roles.get(&pid).copied().filter(|_| !excluded.contains(&pid))?;
+            let end = match role {
+                Role::Worker(_) if !led && excluded.contains(&one.parent) => End::LeftOut(format!(
+                    "was started by pid {}, which group `{name}` excludes; if it takes the signal itself, say so with `leader` or `pid_file`",
+                    one.parent
+                )),
+                Role::Worker(_) if !led && !pids.contains(&one.parent) => End::LeftOut(format!("is not what the `leader` of group `{name}` looks like")),
+                Role::Worker(leader) => End::Worker(leader),
+                _ if !sure => End::LeftOut(format!("cannot be looked at by this user (it is uid {}'s), and may be one of group `{name}`", one.uid)),
+                Role::Leader => match whose {
+                    Some(why) => End::LeftOut(why),
+                    None => End::Found(found(one)),
+                },
+                Role::Upgraded(other) => {
+                    let why = format!("is being upgraded: pid {other} and pid {pid} are both masters; finish or abort the upgrade first");
+                    if whose.is_some() { End::LeftOut(why) } else { End::Refused(found(one), why) }
+                }
+                Role::Orphan => {
+                    // It may have ended together with its master, only later.
+                    look(pid).ok().filter(|now| now.started == one.started)?;
+                    let why = "is a worker whose master is gone, so that nothing makes it reload; end it, or leave it out with `exclude`".to_owned();
+                    // Workers often run as another user than their master did, and root answers for both.
+                    let ours = whose.is_none() || nix::unistd::geteuid().is_root();
+                    if ours { End::Refused(found(one), why) } else { End::LeftOut(why) }
+                }
+            };
+            Some((pid, end))
+        };
+        matched.into_iter().filter_map(end).collect()
+    }
+
+    /// Why a match is not one of the group's users' processes.
+    fn is_not_meant(&self, one: &Looked) -> Option<String> {
+        if !one.is_setuid && self.uids.contains(&one.uid) {
+            return None;
+        }
+        let whose = if self.group.users.is_empty() { "its caller's own processes, unless it names a `user`" } else { "its `user`'s processes" };
+        Some(format!("belongs to uid {}, and group `{}` matches only {whose}", one.uid, self.group.name))
+    }
+}
+
+fn found(one: Looked) -> Found {
+    let Looked { pid, started, uid, exe, line, .. } = one;
+    Found { pid, started, exe: exe.unwrap_or_default(), uid, args: line.args, endpoint: None, configs: Vec::new() }
+}
+
+/// Whose processes a group means; names that are not on this host are nobody's, unless none is left.
+fn uids_of(group: &Group) -> Result<Vec<u32>, String> {
+    let me = nix::unistd::geteuid().as_raw();
+    if group.users.is_empty() {
+        return Ok(vec![me]);
+    }
+    let uids: Vec<Result<u32, String>> = group.users.iter().map(|user| if user == "{self}" { Ok(me) } else { uid_of(user) }).collect();
+    if uids.iter().all(Result::is_err) { uids.into_iter().collect() } else { Ok(uids.into_iter().flatten().collect()) }
+}
+
+/// The process that a match's `pid_file` names; where it is `needed`, a file that is not there is a fault.
+fn who(what: &Match, needed: bool) -> Result<Option<i32>, Missing> {
+    let Some(path) = &what.pid_file else { return Ok(None) };
+    let file = match PidFile::read(path) {
+        Ok(file) => file,
+        Err(PidFileError::Missing) if !needed => return Ok(None),
+        Err(e) => return Err((0, format!("pid file `{}`: {e}", path.display()))),
+    };
+    // Whether it is there is told where the others are looked at.
+    if let Ok(one) = look(file.pid) {
+        file.is_trusted(one.uid).map_err(|why| (file.pid, format!("stands in `{}`, whose word does not count: {why}", path.display())))?;
+    }
+    Ok(Some(file.pid))
+}
+
+/// Whom the group's pid files name, as each match says where they are; the word of one that others can write does not count.
+fn named(matched: &BTreeMap<i32, Matched>, group: &Group) -> BTreeSet<i32> {
+    let mut read: BTreeMap<PathBuf, Option<PidFile>> = BTreeMap::new();
+    let mut named = BTreeSet::new();
+    for one in matched.values().map(|m| &m.one) {
+        let places = group.pid_file.iter().filter_map(|place| place_of(one.pid, &one.line.args, place).ok().flatten());
+        for path in places {
+            let Some(file) = read.entry(path).or_insert_with_key(|path| PidFile::read(path).ok()) else { continue };
+            if matched.get(&file.pid).is_some_and(|m| file.is_trusted(m.one.uid).is_ok()) {
+                named.insert(file.pid);
+            }
+            break;
+        }
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+    use crate::fleet::Fleet;
+
+    #[tokio::test]
+    async fn one_that_ended_after_the_scan_is_no_match_and_no_fault() {
+        let mut gone = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut there = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let scan = Scan::take();
+        gone.kill().unwrap();
+        gone.wait().unwrap();
+        let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
+        group.matching = Match { exe: vec![glob::Pattern::new("sleep").unwrap()], ..Match::default() };
+        let finds = scan.find(&group).await;
+        let (gone, alive) = (i32::try_from(gone.id()).unwrap(), i32::try_from(there.id()).unwrap());
+        there.kill().unwrap();
+        there.wait().unwrap();
+        assert!(finds.found.iter().any(|f| f.pid == alive) && finds.missing.is_empty(), "{finds:?}");
+        assert!(!finds.found.iter().any(|f| f.pid == gone) && !finds.left_out.iter().any(|(pid, _)| *pid == gone), "{finds:?}");
+    }
+
+    #[test]
+    fn nothing_without_a_program_is_scanned() {
+        let mut zombie = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(zombie.id()).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !matches!(look(pid), Err(Unseen::NoProgram)) {
+            assert!(std::time::Instant::now() < deadline, "it ends");
+            std::thread::yield_now();
+        }
+        let scan = Scan::take();
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(scan.all.len() > 1 && !scan.all.iter().any(|e| e.pid == pid || e.pid == me));
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|t| t.unwrap().file_name().to_str().unwrap().parse::<i32>().unwrap());
+        assert!(!tasks.into_iter().any(|tid| scan.all.iter().any(|e| e.pid == tid)));
+        zombie.wait().unwrap();
+    }
+}
