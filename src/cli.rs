@@ -43,6 +43,12 @@ enum Command {
     },
     /// Find every instance, validate, install, SIGHUP, and prove; otherwise put everything back and prove that.
     Broadcast(BroadcastArgs),
+    /// Leaves the session that started it, and becomes a command: how a program that died is started again.
+    #[command(hide = true)]
+    RunDetached {
+        #[arg(last = true, required = true)]
+        argv: Vec<std::ffi::OsString>,
+    },
     /// Gives up everything for a user and becomes a command: how validators are run as their instance's user.
     #[command(hide = true)]
     RunAs {
@@ -177,6 +183,12 @@ pub fn main(hangups: UnixStream) -> ExitCode {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
         Command::Kinds { name } => kinds(name.as_deref()),
+        Command::RunDetached { argv } => {
+            // A closed terminal must not end it; who leads a session already needs no other.
+            let _ = nix::unistd::setsid();
+            let why = argv.split_first().map(|(program, args)| std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(args)));
+            fail(127, &why.map_or_else(|| "no command".into(), |e| e.to_string()))
+        }
         Command::RunAs { uid, gid, groups, in_place, name, argv } => {
             let person = Person { uid, gid, groups: groups.split(',').filter_map(|g| g.parse().ok()).collect() };
             let binds = in_place.chunks_exact(2).map(|pair| Bind { from: pair[0].clone(), to: pair[1].clone() }).collect();

@@ -20,7 +20,7 @@ pub async fn run(plan: &mut Plan, host: &mut Host, halts: &mut Halts, tell: &mut
             break;
         }
     }
-    let Some(stop) = why else { return Ok(seen(plan, host, false)) };
+    let Some(stop) = why else { return Ok(seen(plan, host, halts, tell, false).await) };
     let installed = plan.targets().iter().any(|s| host.is_installed(&s.path));
     if !installed && !plan.steps().flat_map(|s| &s.members).any(Member::is_touched) {
         return Err(stop);
@@ -35,7 +35,7 @@ pub async fn run(plan: &mut Plan, host: &mut Host, halts: &mut Halts, tell: &mut
     // What could not be put back shows in the states, and in the digests that are read below.
     let _ = commit(&mut undo, host, halts, tell).await;
     plan.settle(&undo);
-    Ok(seen(plan, host, true))
+    Ok(seen(plan, host, halts, tell, true).await)
 }
 
 /// One batch: the intent is on the disk first.
@@ -62,8 +62,15 @@ async fn commit(steps: &mut [Step], host: &mut Host, halts: &mut Halts, tell: &m
     Ok(())
 }
 
-/// The verdict of what is there: the states, and every target read back once more, because a file that somebody changed meanwhile proves nothing.
-fn seen(plan: &Plan, host: &Host, undone: bool) -> Verdict {
+/// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed meanwhile proves nothing.
+async fn seen(plan: &mut Plan, host: &mut Host, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool, undone: bool) -> Verdict {
+    // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
+    plan.newcomers = host
+        .newcomers(plan.steps(), undone, halts, &mut |event| {
+            tell(event);
+        })
+        .await;
+    let plan = &*plan;
     let verdict = Verdict::of(plan.instances().map(|i| i.state));
     let stands = plan.steps().filter(|s| s.is_work()).flat_map(|s| &s.shifts).all(|shift| {
         let wanted = if undone { shift.from.as_ref() } else { Some(&shift.to) };
@@ -102,7 +109,7 @@ mod tests {
         host.files.insert("/c".into(), from.sha256.clone());
         let shift = Shift { path: "/c".into(), from: back.then_some(from), to, secret: false };
         let step = |wave| vec![Step { shifts: vec![shift.clone()], members: vec![member(2 * wave), member(2 * wave + 1)], undo: false }];
-        (Plan { waves: (0..waves).map(step).collect(), restart: None }, host)
+        (Plan { waves: (0..waves).map(step).collect(), newcomers: Vec::new(), restart: None }, host)
     }
 
     fn go(plan: &mut Plan, script: ScriptHost, halts: u8, journal: impl Fn(&Event) -> bool) -> (Result<Verdict, Verdict>, ScriptHost) {

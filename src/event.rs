@@ -127,11 +127,39 @@ pub enum State {
     RevertFailed,
 }
 
+/// What went wrong, finer than the state that it led to first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TroubleKind {
+    /// Somebody else, or an old worker, listens where the instance does: whom it answers is chance.
+    Stranger,
+    /// The state says it.
+    #[serde(untagged)]
+    Ended(State),
+}
+
+impl From<State> for TroubleKind {
+    fn from(state: State) -> Self {
+        Self::Ended(state)
+    }
+}
+
+impl TroubleKind {
+    /// The state that it leads to on the way forth.
+    #[must_use]
+    pub fn state(self) -> State {
+        match self {
+            Self::Stranger => State::TimedOut,
+            Self::Ended(state) => state,
+        }
+    }
+}
+
 /// Why one step on one instance went wrong.
 #[derive(Debug, Clone, Serialize)]
 pub struct Trouble {
-    /// The state it led to first.
-    pub kind: State,
+    /// What it was.
+    pub kind: TroubleKind,
     /// For people; one line.
     pub text: String,
 }
@@ -173,6 +201,8 @@ pub struct Instance {
     pub moved_from: Option<String>,
     /// The process whose place it took during the reload.
     pub successor_of: Option<i32>,
+    /// What to type to start it again; only of one that died.
+    pub start: Option<String>,
     /// Old workers that end once their last connection does; nobody new is answered by them.
     pub draining: Vec<i32>,
 }
@@ -215,6 +245,7 @@ impl Instance {
             proof: None,
             moved_from: None,
             successor_of: None,
+            start: None,
             draining: Vec::new(),
         }
     }
@@ -271,6 +302,9 @@ pub struct TargetReport {
     pub diff: Option<String>,
 }
 
+/// Why nobody waited for a proof to the end.
+pub const HALTED: &str = "not waited for to the end: halted by the operator";
+
 /// Something that happened.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -305,6 +339,7 @@ pub enum Event {
         started: u64,
         endpoint: String,
         moved_from: Option<String>,
+        successor_of: Option<i32>,
         state: State,
         proof: Option<Proof>,
         draining: Vec<i32>,
@@ -313,6 +348,26 @@ pub enum Event {
     },
     /// The end.
     Finished { verdict: Verdict },
+}
+
+impl Event {
+    /// That an instance's state is known.
+    #[must_use]
+    pub fn of(i: &Instance) -> Self {
+        Self::Instance {
+            group: i.group.clone(),
+            pid: i.pid,
+            started: i.started,
+            endpoint: i.endpoint.clone(),
+            moved_from: i.moved_from.clone(),
+            successor_of: i.successor_of,
+            state: i.state,
+            proof: i.proof,
+            draining: i.draining.clone(),
+            trouble: i.trouble.clone(),
+            took_us: i.took_us,
+        }
+    }
 }
 
 #[cfg(test)]

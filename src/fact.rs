@@ -254,14 +254,27 @@ impl Fact {
 }
 
 /// Whether of two readings of the kernel (one name a line, ` listens` behind who may still be asked) the later has something new, which listens
-/// if something old did, and nothing old that listens.
+/// if something old did, and nothing old that listens, but what is ` kept`.
 fn replaced(before: &str, now: &str) -> bool {
     let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
     let listens = |line: &str| line.ends_with(" listens");
-    let old: Vec<String> = before.lines().map(name).collect();
-    let is_old = |line: &str| old.contains(&name(line));
+    let is_old = |line: &str| before.lines().any(|old| name(old) == name(line));
+    let is_kept = |line: &str| before.lines().any(|old| name(old) == name(line) && old.contains(KEPT));
     let serves = |line: &str| !is_old(line) && (listens(line) || !before.lines().any(listens));
-    now.lines().any(serves) && !now.lines().any(|line| is_old(line) && listens(line))
+    now.lines().any(serves) && !now.lines().any(|line| listens(line) && is_old(line) && !is_kept(line))
+}
+
+/// Behind the name of who need not be replaced: it was there before the new config was, and runs the old one.
+pub const KEPT: &str = " kept";
+
+/// Of a reading of the kernel, those of `before` that still listen though something new does.
+#[must_use]
+pub fn lingering(before: &str, now: &str) -> Vec<String> {
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let listening = || now.lines().filter(|line| line.ends_with(" listens"));
+    let old = |line: &&str| before.lines().any(|old| name(old) == name(line) && !old.contains(KEPT));
+    let lingering: Vec<String> = listening().filter(old).map(name).collect();
+    if lingering.len() == listening().count() { Vec::new() } else { lingering }
 }
 
 /// Seconds since 1970, and in how many parts of one they are told: 1 where they are whole, 1000 with three digits behind the point.
@@ -397,6 +410,10 @@ mod tests {
         let fact = fact(Wants::Replaced);
         let holds = |now: &str| fact.holds(now, Some("1:5 listens\n2:6 listens"), jiff::Timestamp::UNIX_EPOCH);
         assert!(holds("3:9 listens") && holds("1:5\n3:9 listens") && holds("1:7 listens"));
+        assert!(fact.holds("1:5 listens\n3:9 listens", Some("1:5 kept listens\n2:6 listens"), jiff::Timestamp::UNIX_EPOCH));
+        assert!(!fact.holds("1:5 listens", Some("1:5 kept listens"), jiff::Timestamp::UNIX_EPOCH), "nothing is new");
+        assert_eq!(lingering("1:5 listens\n2:6 kept listens", "1:5 listens\n2:6 listens\n3:9 listens"), ["1:5"]);
+        assert!(lingering("1:5 listens", "1:5 listens").is_empty() && lingering("1:5 listens", "1:5\n3:9 listens").is_empty());
         assert!(!holds("1:5\n2:6") && !holds("1:5 listens\n3:9 listens") && !holds("") && !holds("3:9"));
         assert!(fact.holds("3:9", Some("1:5"), jiff::Timestamp::UNIX_EPOCH), "where none listened, none must");
     }

@@ -28,6 +28,8 @@ type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
 pub struct Plan {
     /// The next wave starts only when this one is proven.
     pub waves: Vec<Vec<Step>>,
+    /// Who was not there at the survey, reads a target of the run, and must prove it like everybody else.
+    pub newcomers: Vec<Member>,
     /// Why it may only be prepared: valid or not is said first.
     pub restart: Option<Stop>,
 }
@@ -99,7 +101,7 @@ impl Plan {
             return Err(stop);
         }
         let restart = judge(&steps, &becomes)?;
-        Ok(Self { waves: in_waves(steps), restart })
+        Ok(Self { waves: in_waves(steps), newcomers: Vec::new(), restart })
     }
 
     /// Every step, in order.
@@ -109,7 +111,7 @@ impl Plan {
 
     /// Every instance.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
-        self.steps().flat_map(|s| &s.members).map(|m| &m.instance)
+        self.steps().flat_map(|s| &s.members).chain(&self.newcomers).map(|m| &m.instance)
     }
 
     /// Each target once.
@@ -121,9 +123,9 @@ impl Plan {
 
     /// Takes over what became of the instances of `steps`.
     pub fn settle(&mut self, steps: &[Step]) {
-        let ends: BTreeMap<(i32, u64), &Member> = steps.iter().flat_map(|s| &s.members).map(|m| ((m.instance.pid, m.instance.started), m)).collect();
+        let ends: BTreeMap<(i32, u64), &Member> = steps.iter().flat_map(|s| &s.members).map(|m| (m.id, m)).collect();
         for member in self.waves.iter_mut().flatten().flat_map(|s| &mut s.members) {
-            if let Some(end) = ends.get(&(member.instance.pid, member.instance.started)) {
+            if let Some(end) = ends.get(&member.id) {
                 *member = (*end).clone();
             }
         }
@@ -186,7 +188,7 @@ fn drifted(path: &Path, disk: &Blob, to: &Blob, members: &mut [Member], refused:
             path.display(),
             short(&disk.sha256)
         );
-        member.fail(State::Refused, Trouble { kind: State::Refused, text });
+        member.fail(State::Refused, Trouble { kind: State::Refused.into(), text });
         refused.push(member.instance.clone());
     }
 }

@@ -73,12 +73,20 @@ impl Blob {
 /// An instance and what the survey learnt of it.
 #[derive(Debug, Clone)]
 pub struct Member {
+    /// Pid and start time at the survey, whoever has taken its place since.
+    pub id: (i32, u64),
     /// What is reported of it.
     pub instance: Instance,
     /// How it is signalled and proven.
     pub group: Arc<Group>,
     /// Its arguments without its own name; a command line that was rewritten into one string by its words.
     pub args: Vec<String>,
+    /// Its working directory at the survey.
+    pub cwd: PathBuf,
+    /// Inodes of the listening sockets that it held just before its signal: who holds one later has inherited it.
+    pub sockets: Vec<u64>,
+    /// Children that it had after the signal and not before.
+    pub heirs: Vec<(i32, u64)>,
     /// What the signal does not make it read: a change of one of these needs a restart.
     pub fixed: Vec<PathBuf>,
     /// When it started, in nanoseconds since 1970, at most as early as it may have been.
@@ -100,8 +108,24 @@ impl Member {
     #[must_use]
     pub fn new(instance: Instance, group: Arc<Group>, args: Vec<String>) -> Self {
         let timeout = group.timeout;
-        let (restart_only, baseline, rejected) = Default::default();
-        Self { instance, group, args, fixed: Vec::new(), born: i128::MIN, timeout, seq: 0, restart_only, baseline, rejected }
+        let (restart_only, baseline, rejected, sockets, heirs) = Default::default();
+        let id = (instance.pid, instance.started);
+        Self {
+            id,
+            instance,
+            group,
+            args,
+            cwd: PathBuf::new(),
+            sockets,
+            heirs,
+            fixed: Vec::new(),
+            born: i128::MIN,
+            timeout,
+            seq: 0,
+            restart_only,
+            baseline,
+            rejected,
+        }
     }
 
     /// Whether it was signalled, or perhaps was.

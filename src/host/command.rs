@@ -23,6 +23,9 @@ use crate::host::{placeholders::own_name, user::Person};
 
 const MAX_OUTPUT: u64 = 64 << 10;
 
+/// Where programs are looked for, whatever the operator's own environment says.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What a command said and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {
@@ -138,7 +141,7 @@ async fn run_with(argv: &[String], run_as: &RunAs, binds: &[Bind], env: &[(&str,
     command
         .current_dir(&run_as.cwd)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PATH", PATH)
         .envs(env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 
 use crate::{
-    event::{Event, Halts, Proof, State, Stop, Trouble, Verdict},
-    fact::{Fact, Wants},
+    event::{Event, HALTED, Halts, Instance, Proof, State, Stop, Trouble, Verdict},
+    fact::{Fact, Source, Wants},
     fleet::Speaks,
     host::{
         LocalHost,
@@ -14,7 +14,11 @@ use crate::{
         confirm::{Says, Wanted, confirm, moved},
         hangup::{NotHung, hang_up},
         http::Lanes,
+        revive::{self, revive},
+        sockets::sockets_of,
+        successor::{self, Fresh, Since},
         survey::from_install,
+        workers::{children, kept},
     },
     step::{Blob, Member, Shift, Step},
 };
@@ -23,12 +27,13 @@ impl LocalHost {
     pub(super) async fn commit(&mut self, steps: &mut [Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         self.install(steps, tell)?;
         let undo = steps.iter().any(|s| s.undo);
-        let lanes = &self.lanes;
+        let (lanes, since) = (&self.lanes, &self.since);
         let all = steps.iter().enumerate().flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
-        let mut waits = stream::iter(
-            signalled.map(|(at, step, place, member)| async move { (at, place, signal_and_see(member.clone(), &step.shifts, undo, lanes).await) }),
-        )
+        let mut waits = stream::iter(signalled.map(|(at, step, place, member)| async move {
+            let fresh = Fresh { shifts: &step.shifts, since, undo };
+            (at, place, signal_and_see(member.clone(), fresh, lanes).await)
+        }))
         // Each holds a pidfd.
         .buffer_unordered(self.at_once);
         let (mut ends, mut unfinished) = (Vec::new(), false);
@@ -43,19 +48,7 @@ impl LocalHost {
                 done = waits.next() => done,
             };
             let Some((at, place, member)) = done else { break };
-            let i = &member.instance;
-            tell(Event::Instance {
-                group: i.group.clone(),
-                pid: i.pid,
-                started: i.started,
-                endpoint: i.endpoint.clone(),
-                moved_from: i.moved_from.clone(),
-                state: i.state,
-                proof: i.proof,
-                draining: i.draining.clone(),
-                trouble: i.trouble.clone(),
-                took_us: i.took_us,
-            });
+            tell(Event::of(&member.instance));
             ends.push((at, place, member));
         }
         drop(waits);
@@ -63,7 +56,7 @@ impl LocalHost {
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             // Perhaps signalled, and nobody has waited for the proof: they count as touched.
             for member in steps.iter_mut().flat_map(|s| &mut s.members).filter(|m| m.instance.state != State::Unchanged) {
-                member.fail(state, Trouble { kind: state, text: "not waited for to the end: halted by the operator".into() });
+                member.fail(state, Trouble { kind: state.into(), text: HALTED.into() });
             }
         }
         for (at, place, member) in ends {
@@ -83,6 +76,9 @@ impl LocalHost {
             let Some(target) = self.targets.get_mut(&shift.path) else { continue };
             match target.install(&from.sha256, &shift.to, &run) {
                 Ok(exchanged) => {
+                    if exchanged {
+                        self.since.insert(shift.path.clone(), Since::now());
+                    }
                     if target.digest().as_ref() != Some(&shift.to.sha256) {
                         let why = format!("`{}` does not hold what was installed", shift.path.display());
                         first = first.and(Err(Stop::new(Verdict::Refused, why)));
@@ -106,30 +102,62 @@ async fn halted(halts: &mut Halts, patience: u8) {
     }
 }
 
-async fn signal_and_see(mut member: Member, shifts: &[Shift], undo: bool, lanes: &Lanes) -> Member {
-    match prove(&mut member, shifts, undo, lanes).await {
+async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
+    let Fresh { shifts, undo, .. } = fresh;
+    let said = match member.instance.state {
+        // Only the old config is there again.
+        State::Died if undo && !member.group.revive.is_empty() => match revive(&member, fresh, lanes).await {
+            Ok(new) => return new,
+            Err(trouble) => Err(trouble),
+        },
+        _ => prove(&mut member, shifts, undo, lanes).await,
+    };
+    match said {
         Ok(Some(took)) => {
             member.instance.state = if undo { State::Reverted } else { State::Confirmed };
             member.instance.took_us = u64::try_from(took.as_micros()).ok();
             member.instance.after = shifts.first().map(|s| s.to.sha256.clone());
         }
         Ok(None) if !undo => (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None)),
-        Ok(None) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed, text: "its group says that nothing can be seen of it".into() }),
+        Ok(None) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed.into(), text: "its group says that nothing can be seen of it".into() }),
         Err(trouble) => {
-            let state = match (undo, trouble.kind) {
+            let state = match (undo, trouble.kind.state()) {
                 (_, State::Died) => State::Died,
                 (true, _) => State::RevertFailed,
-                (false, kind) => kind,
+                (false, state) => state,
             };
+            if trouble.kind.state() == State::Died
+                && let Some(new) = succeeded(&member, fresh, lanes).await
+            {
+                return new;
+            }
+            if matches!((state, member.instance.state), (State::Died, _) | (_, State::Died)) {
+                member.instance.start = Some(revive::command(&member));
+            }
             member.fail(state, trouble);
         }
     }
     member
 }
 
+/// Who took its place, where somebody did: proven, or named with what it does not prove.
+async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<Member> {
+    let found = successor::heir(member, lanes).await?;
+    let mut new = match successor::prove(&found, member, fresh, member.timeout, lanes).await {
+        Ok(new) => new,
+        Err(trouble) => {
+            let mut new = Member { instance: Instance { wave: member.instance.wave, ..found.instance(&member.instance.group) }, ..member.clone() };
+            new.fail(if fresh.undo { State::RevertFailed } else { State::TimedOut }, trouble);
+            new
+        }
+    };
+    new.instance.successor_of = Some(member.instance.pid);
+    Some(new)
+}
+
 /// Signals one instance and waits for its proof; answers none where its group says that there is nothing to see.
 async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes) -> Result<Option<Duration>, Trouble> {
-    let trouble = |kind, text| Trouble { kind, text };
+    let trouble = |kind: State, text| Trouble { kind: kind.into(), text };
     let to = shifts.first().map(|s| &s.to);
     let filled = |facts: &[Fact]| -> Result<Vec<Fact>, Trouble> {
         facts.iter().map(|f| f.filled(to.and_then(Blob::file))).collect::<Result<_, _>>().map_err(|why| trouble(State::Refused, why))
@@ -139,6 +167,11 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     member.instance.proof = None;
     if facts.iter().any(Fact::compares) {
         read_anew(member, &facts, undo, lanes).await;
+    }
+    // Whoever is a child or holds a socket of it later may have taken its place. One that speaks our protocol never hands over.
+    let kids = (group.speaks == Speaks::None).then(|| children(member.instance.pid));
+    if kids.is_some() {
+        member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
     }
     let hung = hang_up(member, member.timeout).await.map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
@@ -159,7 +192,7 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     // The kernel is no connection that could have been answered by somebody else.
     let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) { 1 } else { group.samples };
     let proof = if says.is_some() { Proof::Exact } else { strongest(&group.confirm, &facts, &member.baseline) };
-    let took = confirm(&hung, member, &Wanted { says, facts, reject, samples }, lanes).await?;
+    let took = confirm(&hung, member, &Wanted { says, facts, reject, samples, kids }, lanes).await?;
     member.instance.proof = Some(proof);
     Ok(Some(took))
 }
@@ -175,7 +208,12 @@ async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lane
     }
     let now = Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts);
     let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo);
-    member.baseline = now.into_iter().enumerate().map(|(at, reading)| reading.or_else(|| older(at))).collect();
+    let now = now.into_iter().enumerate().map(|(at, reading)| match (before.get(at), facts.get(at)) {
+        // Who worked before the way forth runs the old config, and may stay.
+        (Some(Some(first)), Some(fact)) if undo && fact.source == Source::Workers => reading.map(|now| kept(first, &now)),
+        _ => reading,
+    });
+    member.baseline = now.enumerate().map(|(at, reading)| reading.or_else(|| older(at))).collect();
 }
 
 /// The strongest thing that facts prove when all of them hold.

@@ -1,24 +1,27 @@
 //! Asks an instance what it serves until the wanted config is proven, it refused, it died, or the deadline passed.
 
 use std::{
+    collections::BTreeSet,
     os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use procfs::process::Process;
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    event::{State, Trouble},
-    fact::{Fact, Source},
+    event::{State, Trouble, TroubleKind},
+    fact::{Fact, Source, lingering},
     fleet::{Listed, Speaks},
     host::{
         answers::Answers,
         hangup::Hung,
         http::{Lanes, STATUS, get, own},
         placeholders::Known,
+        strangers,
         survey::needs_endpoint,
-        workers::draining,
+        workers::{children, draining},
     },
     step::Member,
     told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE},
@@ -38,6 +41,8 @@ pub(super) struct Wanted {
     pub(super) reject: Vec<Fact>,
     /// How often in a row.
     pub(super) samples: u32,
+    /// Its children before the signal, where a new one may take its place.
+    pub(super) kids: Option<BTreeSet<i32>>,
 }
 
 /// What an instance that speaks our protocol must say.
@@ -65,7 +70,7 @@ async fn end_of(pidfd: &OwnedFd) {
 }
 
 /// Whether the process behind `pidfd` has ended by now.
-fn has_ended(pidfd: &OwnedFd) -> bool {
+pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
 }
 
@@ -75,7 +80,7 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
 /// # Errors
 /// The trouble: it died, it refused, or an attempt that ended past the deadline proved nothing.
 pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, lanes: &Lanes) -> Result<Duration, Trouble> {
-    let trouble = |kind, text: String| Trouble { kind, text };
+    let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
     let limit = member.timeout;
     let polls = async {
         let (mut pause, mut silent, mut held, mut looked) = (Duration::from_millis(1), false, 0, hung.at);
@@ -87,6 +92,12 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
                 let _permit = lane.acquire().await;
                 attempt(hung, member, wanted, lanes).await
             };
+            if let Some(kids) = &wanted.kids {
+                let id = |pid: &i32| Some((*pid, Process::new(*pid).and_then(|p| p.stat()).ok()?.starttime));
+                let new: Vec<(i32, u64)> = children(hung.pid).difference(kids).filter_map(id).collect();
+                member.heirs.extend(new);
+            }
+            let mut kind = TroubleKind::Ended(State::TimedOut);
             let why = match said {
                 Ok(draining) => {
                     held += 1;
@@ -97,14 +108,24 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
                     if has_ended(&hung.pidfd) {
                         return Err(trouble(State::Died, "the process ended".into()));
                     }
-                    if is_its_own(member, lanes) {
-                        member.instance.draining = draining;
-                        return Ok(hung.at.elapsed());
+                    match (is_its_own(member, lanes), strangers(member, lanes).as_slice()) {
+                        (true, []) => {
+                            member.instance.draining = draining;
+                            return Ok(hung.at.elapsed());
+                        }
+                        (true, all) => {
+                            kind = TroubleKind::Stranger;
+                            format!("{} listens there too, and belongs to nobody in the run", all.join(", "))
+                        }
+                        (false, _) => "its endpoint is somebody else's by now".into(),
                     }
-                    "its endpoint is somebody else's by now".into()
                 }
                 Err(Said::Refused(why)) => return Err(trouble(State::Rejected, why)),
                 Err(Said::NotYet(why)) => why,
+                Err(Said::Lingers(why)) => {
+                    kind = TroubleKind::Stranger;
+                    why
+                }
                 Err(Said::Silent(why)) => {
                     silent = true;
                     why
@@ -112,7 +133,7 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
             };
             held = 0;
             if late {
-                return Err(trouble(State::TimedOut, format!("{why} after {limit:?}")));
+                return Err(Trouble { kind, text: format!("{why} after {limit:?}") });
             }
             if looked.elapsed() >= LOOK_AGAIN {
                 looked = Instant::now();
@@ -139,6 +160,15 @@ fn is_its_own(member: &Member, lanes: &Lanes) -> bool {
     group.speaks == Speaks::Hello || !finds_endpoint(member) || holds(LOOK_AGAIN) || holds(Duration::ZERO)
 }
 
+/// Who else listens where the instance does. What the fleet gives as an endpoint may be anywhere.
+pub(super) fn strangers(member: &Member, lanes: &Lanes) -> Vec<String> {
+    let i = &member.instance;
+    if i.endpoint.starts_with("unix:") || (!i.endpoint.is_empty() && !finds_endpoint(member)) {
+        return Vec::new();
+    }
+    lanes.listeners(LOOK_AGAIN).map(|listeners| strangers::on(i.pid, &i.endpoint, &listeners, lanes)).unwrap_or_default()
+}
+
 /// Looks where the instance listens by now; answers whether that is another place, which is asked from then on.
 pub(super) fn moved(member: &mut Member, lanes: &Lanes) -> bool {
     if !finds_endpoint(member) {
@@ -163,6 +193,8 @@ fn finds_endpoint(member: &Member) -> bool {
 
 enum Said {
     NotYet(String),
+    /// An old worker still takes connections.
+    Lingers(String),
     Silent(String),
     Refused(String),
 }
@@ -186,7 +218,7 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -
     if let Some((_, why)) = answers.silent() {
         return Err(Said::Silent(why.into()));
     }
-    let (mut not_yet, mut drains) = (None, Vec::new());
+    let (mut not_yet, mut drains, mut lingers) = (None, Vec::new(), None);
     for (at, fact) in wanted.facts.iter().enumerate() {
         let (now, was) = (answers.read(fact), before(&member.baseline, at));
         if !now.as_deref().is_some_and(|now| fact.holds(now, was.as_deref(), hung.when)) {
@@ -194,7 +226,11 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -
         }
         if let (Source::Workers, Some(was), Some(now)) = (&fact.source, was, now) {
             drains = draining(&was, &now);
+            lingers = lingering(&was, &now).first().map(|id| format!("pid {}, an old worker, still listens", id.split(':').next().unwrap_or_default()));
         }
+    }
+    if let Some(why) = lingers {
+        return Err(Said::Lingers(why));
     }
     let Some(says) = &wanted.says else { return not_yet.map_or(Ok(drains), |why| Err(Said::NotYet(why))) };
     let me = format!("{}:{}", hung.pid, hung.started);

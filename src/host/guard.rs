@@ -84,6 +84,14 @@ pub(crate) fn age(process: &Process) -> Option<Duration> {
     Duration::try_from_secs_f64(up - started as f64 / procfs::ticks_per_second() as f64).ok()
 }
 
+/// Now, by the clock that start times are counted by, in its ticks.
+#[must_use]
+pub(crate) fn ticks() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let nanos = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+    u64::try_from(nanos * i128::from(procfs::ticks_per_second()) / 1_000_000_000).unwrap_or_default()
+}
+
 /// When a process started, in nanoseconds since 1970; rather too early than too late, since the kernel counts in ticks.
 #[must_use]
 pub(crate) fn born(pid: i32) -> Option<i128> {

@@ -1,8 +1,9 @@
 //! Asks an instance over a fresh connection, at most a second and a megabyte.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -41,15 +42,36 @@ pub(crate) struct Lanes {
     pub(super) slow: Semaphore,
     /// The last look at who listens where, and when it began.
     listeners: Mutex<Option<(Instant, Arc<Listeners>)>>,
+    /// Who is in the run, by pid and start time.
+    known: Mutex<BTreeSet<(i32, u64)>>,
 }
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { fast: Semaphore::new(64), slow: Semaphore::new(64), listeners: Mutex::default() }
+        Self { fast: Semaphore::new(64), slow: Semaphore::new(64), listeners: Mutex::default(), known: Mutex::default() }
     }
 }
 
 impl Lanes {
+    fn all(&self) -> MutexGuard<'_, BTreeSet<(i32, u64)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on these are in the run.
+    pub(super) fn know(&self, ids: impl IntoIterator<Item = (i32, u64)>) {
+        self.all().extend(ids);
+    }
+
+    /// Whether this process is in the run.
+    pub(super) fn is_known(&self, id: (i32, u64)) -> bool {
+        self.all().contains(&id)
+    }
+
+    /// The pids of all who are in the run.
+    pub(super) fn pids(&self) -> BTreeSet<i32> {
+        self.all().iter().map(|(pid, _)| *pid).collect()
+    }
+
     /// Who listens where: at most `old` ago.
     ///
     /// # Errors

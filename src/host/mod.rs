@@ -1,7 +1,7 @@
 //! One machine and its verbs, each over a batch: survey, prepare, commit, read back. What cannot travel (locks, staged files, pidfds) stays with its host.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,7 +11,7 @@ use std::{
 use crate::{
     event::{Event, Halts, Stop},
     fleet::Group,
-    step::{Seen, Step},
+    step::{Member, Seen, Step},
 };
 
 mod answers;
@@ -19,7 +19,6 @@ pub(crate) mod command;
 mod commit;
 mod confirm;
 pub(crate) mod discover;
-pub(crate) mod family;
 pub(crate) mod guard;
 mod hangup;
 pub(crate) mod http;
@@ -29,10 +28,13 @@ mod lock;
 pub(crate) mod placeholders;
 mod prepare;
 mod restart;
+mod revive;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;
 mod source;
+mod strangers;
+mod successor;
 mod survey;
 mod tls;
 pub(crate) mod user;
@@ -67,6 +69,11 @@ pub struct LocalHost {
     at_once: usize,
     dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
     targets: BTreeMap<PathBuf, install::Target>,
+    groups: Vec<Arc<Group>>,
+    /// Processes that were there at the survey.
+    pids: BTreeSet<i32>,
+    /// Since when each target is what it is.
+    since: BTreeMap<PathBuf, successor::Since>,
 }
 
 impl Host {
@@ -76,7 +83,8 @@ impl Host {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
-        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs: BTreeMap::new(), targets: BTreeMap::new() })
+        let (dirs, targets, groups, pids, since) = Default::default();
+        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, targets, groups, pids, since })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.
@@ -109,6 +117,15 @@ impl Host {
             Self::Local(host) => host.commit(steps, halts, tell).await,
             #[cfg(test)]
             Self::Script(host) => host.commit(steps, tell),
+        }
+    }
+
+    /// Matches that were not there at the survey and read a target of `steps`: each is proven on what that is now, or not. A halt ends the wait.
+    pub async fn newcomers<'a>(&self, steps: impl Iterator<Item = &'a Step>, undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
+        match self {
+            Self::Local(host) => host.newcomers(&steps.collect::<Vec<_>>(), undo, halts, tell).await,
+            #[cfg(test)]
+            Self::Script(_) => Vec::new(),
         }
     }
 

@@ -50,7 +50,7 @@ impl ScriptHost {
                 }
                 match state {
                     State::Confirmed | State::Unconfirmed | State::Reverted => member.instance.state = state,
-                    bad => member.fail(bad, Trouble { kind: bad, text: format!("{bad:?}") }),
+                    bad => member.fail(bad, Trouble { kind: bad.into(), text: format!("{bad:?}") }),
                 }
             }
         }

@@ -41,6 +41,10 @@ pub(crate) enum Address {
 pub(crate) struct Listeners {
     /// Without an address where its name is abstract or relative: it listens, and cannot be asked from here.
     sockets: HashMap<u64, Option<Address>>,
+    /// The same by address: several sockets may share one (`SO_REUSEPORT`).
+    tcp: HashMap<SocketAddr, Vec<u64>>,
+    /// So many sockets listen on each port, whatever the address.
+    ports: HashMap<u16, usize>,
     /// Whether this host has `::1`; a socket on all addresses is open to IPv6 also where loopback has none.
     six: bool,
 }
@@ -76,12 +80,37 @@ impl Listeners {
         })?;
         let loopback = format!("{:032x} ", 1);
         let six = std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|all| all.lines().any(|line| line.starts_with(&loopback)));
-        Ok(Self { sockets, six })
+        let (mut tcp, mut ports) = (HashMap::<SocketAddr, Vec<u64>>::new(), HashMap::new());
+        for (inode, address) in &sockets {
+            if let Some(Address::Tcp(address)) = address {
+                tcp.entry(*address).or_default().push(*inode);
+                *ports.entry(address.port()).or_default() += 1;
+            }
+        }
+        Ok(Self { sockets, tcp, ports, six })
     }
 
     /// Whether the socket of this inode is listened on.
     pub(crate) fn listens(&self, inode: u64) -> bool {
         self.sockets.contains_key(&inode)
+    }
+
+    /// The TCP address that the socket of this inode listens on.
+    pub(super) fn tcp(&self, inode: u64) -> Option<SocketAddr> {
+        match self.sockets.get(&inode)? {
+            Some(Address::Tcp(address)) => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// Whether several sockets listen on this port.
+    pub(super) fn is_crowded(&self, port: u16) -> bool {
+        self.ports.get(&port).is_some_and(|sockets| *sockets > 1)
+    }
+
+    /// Every socket that listens on this very address, by inode.
+    pub(super) fn on(&self, address: SocketAddr) -> impl Iterator<Item = u64> {
+        self.tcp.get(&address).into_iter().flatten().copied()
     }
 
     /// Whether anybody listens where a process with these arguments would.

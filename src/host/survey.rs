@@ -21,7 +21,8 @@ use crate::{
         install::{InstallError, Target},
         lock::{self, LockError},
         sockets::Listeners,
-        source,
+        source, strangers,
+        successor::{self, Since},
     },
     step::{Member, Seen, SeenTarget},
     told::Told,
@@ -30,6 +31,9 @@ use crate::{
 impl LocalHost {
     pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
         let mut seen = Seen::default();
+        self.groups = groups.to_vec();
+        self.pids = successor::pids();
+        let since = Since::now();
         let found = find(groups, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
         if seen.stopped.is_some() {
@@ -44,6 +48,7 @@ impl LocalHost {
                 return seen;
             }
         };
+        self.lanes.know(found.iter().map(|(_, f)| (f.pid, f.started)));
         let looks = found.into_iter().map(|(group, f)| member(group, f, look, &listeners, &self.lanes));
         for said in futures_util::future::join_all(looks).await {
             match said {
@@ -52,6 +57,7 @@ impl LocalHost {
             }
         }
         for (path, target) in &self.targets {
+            self.since.insert(path.clone(), since.clone());
             match target.read() {
                 Ok(disk) => {
                     let mut readers = seen.members.iter().filter(|m| m.instance.targets.contains(path));
@@ -119,7 +125,7 @@ async fn find(groups: &[Arc<Group>], seen: &mut Seen) -> Vec<(Arc<Group>, Found)
 }
 
 pub(super) fn refused(instance: Instance, text: String) -> Instance {
-    Instance { state: State::Refused, trouble: Some(Trouble { kind: State::Refused, text }), ..instance }
+    Instance { state: State::Refused, trouble: Some(Trouble { kind: State::Refused.into(), text }), ..instance }
 }
 
 pub(super) fn from_install(e: InstallError) -> Stop {
@@ -137,9 +143,17 @@ async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, 
         // Nobody asks it there.
         Err(_) => {}
     }
+    let others = match instance.endpoint.starts_with("unix:") || f.endpoint.is_some() {
+        true => Vec::new(),
+        false => strangers::on(f.pid, &instance.endpoint, listeners, lanes),
+    };
+    if !others.is_empty() {
+        return Err(no(&instance, format!("shares its address with {}, which is not in the run: whom it answers is chance", others.join(", "))));
+    }
     guards(&group, f.pid, timeout).await.map_err(|why| no(&instance, why))?;
     let mut member = Member::new(instance, group.clone(), f.args.clone());
     member.timeout = timeout;
+    member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
     member.fixed = discover::fixed_of(&f, &group);
     member.born = guard::born(f.pid).unwrap_or(i128::MIN);
     if group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty() {

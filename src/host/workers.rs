@@ -4,9 +4,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use procfs::process::{Process, Stat, all_processes};
 
-use crate::host::{
-    guard::age,
-    sockets::{Listeners, sockets_of},
+use crate::{
+    fact::KEPT,
+    host::{
+        guard::age,
+        sockets::{Listeners, sockets_of},
+    },
 };
 
 /// A worker that has lived this long has not ended at its birth.
@@ -95,6 +98,16 @@ pub(super) fn draining(before: &str, now: &str) -> Vec<i32> {
     now.lines().filter(listened).filter_map(|line| Some(named(line)?.0)).collect()
 }
 
+/// The reading `now`, with those marked that stood in the reading `first` already.
+pub(super) fn kept(first: &str, now: &str) -> String {
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let mark = |line: &str| {
+        let old = first.lines().any(|old| name(old) == name(line));
+        if old { line.replacen(&name(line), &format!("{}{KEPT}", name(line)), 1) } else { line.to_owned() }
+    };
+    now.lines().map(mark).collect::<Vec<_>>().join("\n")
+}
+
 fn named(line: &str) -> Option<(i32, u64)> {
     let (pid, started) = line.split(' ').next()?.split_once(':')?;
     Some((pid.parse().ok()?, started.parse().ok()?))
@@ -116,6 +129,11 @@ mod tests {
         let before = "1:5 listens\n2:6 listens\n3:7";
         assert_eq!(draining(before, "1:5\n3:7\n4:9 listens"), [1]);
         assert!(draining(before, "1:8\n2:6 listens").is_empty(), "a pid that is another process by now is not the old worker");
+    }
+
+    #[test]
+    fn who_was_there_from_the_first_is_marked() {
+        assert_eq!(kept("1:5 listens\n2:6", "1:5 listens\n2:6\n12:5 listens"), "1:5 kept listens\n2:6 kept\n12:5 listens");
     }
 
     #[test]

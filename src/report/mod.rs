@@ -99,14 +99,15 @@ impl Reporter {
                 self.flush();
                 self.line("Undo", why);
             }
-            Event::Instance { group, pid, endpoint, moved_from, state, proof, draining, trouble, .. } => {
+            Event::Instance { group, pid, endpoint, moved_from, successor_of, state, proof, draining, trouble, .. } => {
                 let place = match moved_from {
                     Some(from) => format!(" {from} moved to {endpoint}"),
                     None if endpoint.is_empty() => String::new(),
                     None => format!(" {endpoint}"),
                 };
                 let end = (*state, proven(*proof, draining), trouble.as_ref().map(|t| t.text.as_str()));
-                self.instance(*pid, &format!("{group} pid {pid}{place}"), end);
+                let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
+                self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
             Event::SupersededBy { .. } | Event::Finished { .. } => {}
         }
@@ -115,7 +116,8 @@ impl Reporter {
     fn instance(&mut self, pid: i32, who: &str, (state, proven, trouble): (State, String, Option<&str>)) {
         self.batch.1 += 1;
         self.bar();
-        let (all, done) = self.batch;
+        // Who came meanwhile was not counted beforehand.
+        let (all, done) = (self.batch.0.max(self.batch.1), self.batch.1);
         let at = seconds(self.began.elapsed());
         let listed = all <= LISTED || self.verbose;
         let (word, why) = match state {

@@ -13,6 +13,7 @@ mod points;
 mod rogue;
 mod serve;
 mod status;
+mod successor;
 mod support;
 mod targets;
 mod users;

@@ -1,0 +1,215 @@
+//! New processes: one that takes an instance's place during a reload, one that was started again, and any that came meanwhile.
+//! What each reads it has read after it was installed, so it must say what everybody must say, but nothing that compares with before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::{
+    event::{Event, HALTED, Halts, Proof, State, Trouble},
+    fact::{Fact, Wants},
+    fleet::{Group, Speaks},
+    host::{
+        LocalHost,
+        answers::Answers,
+        confirm::has_ended,
+        discover::{self, Found, Scan},
+        guard,
+        http::{Lanes, told},
+        sockets::sockets_of,
+        survey::needs_endpoint,
+    },
+    step::{Blob, Member, Shift, Step},
+};
+
+/// A successor is there before the one whose place it takes ends; what is told by a unit or a pid file may come later.
+const AT_ONCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// When a target became what it is: whoever was not there yet has read it.
+#[derive(Debug, Clone)]
+pub(super) struct Since {
+    pids: BTreeSet<i32>,
+    /// By the clock that start times are counted by, in its ticks.
+    ticks: u64,
+    when: jiff::Timestamp,
+}
+
+impl Since {
+    pub(super) fn now() -> Self {
+        Self { pids: pids(), ticks: guard::ticks(), when: jiff::Timestamp::now() }
+    }
+
+    /// Whether a process of this pid and start time came later.
+    fn is_before(&self, pid: i32, started: u64) -> bool {
+        !self.pids.contains(&pid) || started > self.ticks
+    }
+}
+
+/// Every process there is.
+pub(super) fn pids() -> BTreeSet<i32> {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+}
+
+/// What a new process must prove.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fresh<'a> {
+    pub(super) shifts: &'a [Shift],
+    /// Since when each target is what it is.
+    pub(super) since: &'a BTreeMap<PathBuf, Since>,
+    pub(super) undo: bool,
+}
+
+impl Fresh<'_> {
+    fn to(&self) -> Option<&Blob> {
+        self.shifts.first().map(|s| &s.to)
+    }
+
+    fn came_later(&self, pid: i32, started: u64) -> bool {
+        self.shifts.iter().all(|s| self.since.get(&s.path).is_some_and(|since| since.is_before(pid, started)))
+    }
+}
+
+/// The process that has taken the place of `member`, which ended: it descends from it, holds its listening socket, or is what the unit or the pid file
+/// of its group names by now. None when there is none in time.
+pub(super) async fn heir(member: &Member, lanes: &Lanes) -> Option<Found> {
+    let group = Group { instances: Vec::new(), ..(*member.group).clone() };
+    let named = group.matching.unit.is_some() || group.matching.pid_file.is_some() || !group.pid_file.is_empty();
+    let deadline = Instant::now() + if named { member.timeout.max(AT_ONCE) } else { AT_ONCE };
+    loop {
+        let late = Instant::now() >= deadline;
+        for found in Scan::take().find(&group).await.found {
+            let id = (found.pid, found.started);
+            let inherits = || sockets_of(found.pid).is_ok_and(|sockets| sockets.iter().any(|s| member.sockets.contains(s)));
+            let targets = discover::configs_of(&found, &group);
+            if targets.as_ref() == Ok(&member.instance.targets) && !lanes.is_known(id) && (named || member.heirs.contains(&id) || inherits()) {
+                lanes.know([id]);
+                return Some(Found { configs: targets.unwrap_or_default(), ..found });
+            }
+        }
+        if late {
+            return None;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// `found` in the place of `member`, proven, or why it is not.
+///
+/// # Errors
+/// The trouble of the new process, after `limit`.
+pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limit: Duration, lanes: &Lanes) -> Result<Member, Trouble> {
+    let i = &member.instance;
+    let mut new = member.clone();
+    new.args.clone_from(&found.args);
+    new.instance = crate::event::Instance { wave: i.wave, validated: i.validated, before: i.before.clone(), ..found.instance(&i.group) };
+    let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
+    let pid = Pid::from_raw(found.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let Some(pidfd) = pid else { return Err(trouble(State::Died, format!("pid {} ended too", found.pid))) };
+    let began = Instant::now();
+    loop {
+        let late = began.elapsed() >= limit;
+        let said = says(&mut new, fresh, lanes).await;
+        if has_ended(&pidfd) {
+            return Err(trouble(State::Died, format!("pid {} ended too", found.pid)));
+        }
+        match said {
+            Ok(proof) => {
+                (new.instance.proof, new.instance.state) = (Some(proof), if fresh.undo { State::Reverted } else { State::Confirmed });
+                new.instance.after = fresh.to().map(|to| to.sha256.clone());
+                new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
+                return Ok(new);
+            }
+            Err(why) if late => return Err(trouble(State::TimedOut, format!("pid {}: {why}", found.pid))),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// What a new process proves now.
+async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof, String> {
+    let group = new.group.clone();
+    if needs_endpoint(&group) {
+        new.instance.endpoint = lanes.listeners(PAUSE)?.endpoint(new.instance.pid, &new.args, &group)?;
+    }
+    let i = &new.instance;
+    let facts: Vec<Fact> = group.confirm.iter().map(|f| f.filled(fresh.to().and_then(Blob::file))).collect::<Result<_, _>>()?;
+    let answers = Answers::of(facts.iter().map(|f| &f.source), new, lanes).await;
+    if let Some((_, why)) = answers.silent() {
+        return Err(why.into());
+    }
+    let since = fresh.shifts.iter().filter_map(|s| fresh.since.get(&s.path)).map(|since| since.when).max().unwrap_or(jiff::Timestamp::MIN);
+    let holds = |fact: &Fact| match &fact.wants {
+        // There is no before: that it is new shows in its start.
+        Wants::Changed | Wants::Increased => true,
+        Wants::Replaced => answers.read(fact).is_some_and(|now| now.lines().any(|line| line.ends_with(" listens"))),
+        Wants::Equals(_) | Wants::Contains(_) | Wants::AfterSignal => answers.read(fact).is_some_and(|now| fact.holds(&now, None, since)),
+    };
+    if let Some(fact) = facts.iter().find(|f| !holds(f)) {
+        return Err(answers.why_not(fact, &i.endpoint));
+    }
+    if group.speaks == Speaks::Hello {
+        let told = told(&i.endpoint, lanes).await?;
+        if (told.instance.pid, told.instance.started) != (i.pid, i.started) {
+            return Err(format!("it is answered by pid {}", told.instance.pid));
+        }
+        return match fresh.to() {
+            Some(to) if told.effective.sha256 != to.sha256 => Err("serves another config".into()),
+            _ => Ok(Proof::Exact),
+        };
+    }
+    if !fresh.came_later(i.pid, i.started) {
+        return Err("was there before its config was, and nothing proves that it has read it".into());
+    }
+    guard::takes(i.pid, &group, Duration::ZERO).await?;
+    let content = group.confirm.iter().zip(&facts).any(|(written, filled)| written.wants != filled.wants);
+    Ok(if content { Proof::Content } else { Proof::Reloaded })
+}
+
+impl LocalHost {
+    /// Matches that were not there at the survey and read a target of `steps`, each proven or not.
+    pub(super) async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
+        if pids().is_subset(&self.pids) {
+            return Vec::new();
+        }
+        let scan = Scan::take();
+        let mut all = Vec::new();
+        for group in self.groups.iter().filter(|g| g.instances.is_empty()) {
+            for found in scan.find(group).await.found {
+                if self.lanes.is_known((found.pid, found.started)) {
+                    continue;
+                }
+                let targets = discover::configs_of(&found, group);
+                let reads = |step: &&&Step| targets.as_ref().is_ok_and(|t| t.is_empty() || step.shifts.iter().any(|s| t.contains(&s.path)));
+                let found = Found { configs: targets.clone().unwrap_or_default(), ..found };
+                let mut member = Member::new(found.instance(&group.name), group.clone(), found.args.clone());
+                let state = if undo { State::RevertFailed } else { State::TimedOut };
+                match steps.iter().find(reads) {
+                    Some(step) => {
+                        let fresh = Fresh { shifts: &step.shifts, since: &self.since, undo };
+                        let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
+                        let said = tokio::select! {
+                            said = proof => said,
+                            Ok(_) = halts.wait_for(|n| *n > u8::from(undo)) => Err(Trouble { kind: state.into(), text: HALTED.into() }),
+                        };
+                        match said {
+                            Ok(proven) => member = proven,
+                            Err(trouble) => member.fail(state, trouble),
+                        }
+                    }
+                    // Another config than that of the run is no business of it.
+                    None if targets.is_ok() => continue,
+                    None => member.fail(state, Trouble { kind: state.into(), text: targets.err().unwrap_or_default() }),
+                }
+                tell(Event::of(&member.instance));
+                all.push(member);
+            }
+        }
+        all
+    }
+}
