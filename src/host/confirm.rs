@@ -18,7 +18,7 @@ use crate::{
         http::{Lanes, STATUS, get, own},
         placeholders::Known,
         survey::needs_endpoint,
-        workers::draining,
+        workers::{Child, draining, lasting},
     },
     step::Member,
     told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE},
@@ -97,9 +97,10 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
                     if has_ended(&hung.pidfd) {
                         return Err(trouble(State::Died, "the process ended".into()));
                     }
+                    let took = hung.at.elapsed();
                     if is_its_own(member, lanes) {
-                        member.instance.draining = draining;
-                        return Ok(hung.at.elapsed());
+                        member.instance.draining = lasting(draining).await;
+                        return Ok(took);
                     }
                     "its endpoint is somebody else's by now".into()
                 }
@@ -168,7 +169,7 @@ enum Said {
 }
 
 /// Asks once; answers the old workers that will end later.
-async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -> Result<Vec<i32>, Said> {
+async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -> Result<Vec<Child>, Said> {
     let i = &member.instance;
     // Who speaks our protocol is asked on its serving path, whatever its facts are.
     let serving = Source::Http(own("/"));
