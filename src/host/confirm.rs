@@ -21,7 +21,7 @@ use crate::{
         placeholders::Known,
         strangers,
         survey::needs_endpoint,
-        workers::{children, draining},
+        workers::{Child, children, draining, lasting},
     },
     step::Member,
     told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE},
@@ -108,10 +108,11 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
                     if has_ended(&hung.pidfd) {
                         return Err(trouble(State::Died, "the process ended".into()));
                     }
+                    let took = hung.at.elapsed();
                     match (is_its_own(member, lanes), strangers(member, lanes).as_slice()) {
                         (true, []) => {
-                            member.instance.draining = draining;
-                            return Ok(hung.at.elapsed());
+                            member.instance.draining = lasting(draining).await;
+                            return Ok(took);
                         }
                         (true, all) => {
                             kind = TroubleKind::Stranger;
@@ -200,7 +201,7 @@ enum Said {
 }
 
 /// Asks once; answers the old workers that will end later.
-async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -> Result<Vec<i32>, Said> {
+async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -> Result<Vec<Child>, Said> {
     let i = &member.instance;
     // Who speaks our protocol is asked on its serving path, whatever its facts are.
     let serving = Source::Http(own("/"));

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A worker that has lived this long has not ended at its birth.
+/// A worker that has lived this long has not ended at its birth; one that still lives so long after its last listening is not just ending.
 const SETTLED: Duration = Duration::from_millis(100);
 
 /// A process and those that descend from it, itself first.
@@ -60,7 +60,7 @@ fn listed(pid: i32) -> BTreeSet<i32> {
 /// # Errors
 /// A sentence when this host does not see who listens.
 pub(super) fn workers(pid: i32, before: Option<&str>, look: impl FnOnce() -> Result<Arc<Listeners>, String>) -> Result<String, String> {
-    let old: Vec<(i32, u64)> = before.unwrap_or_default().lines().filter_map(named).collect();
+    let old: Vec<Child> = before.unwrap_or_default().lines().filter_map(named).collect();
     let mut held = Vec::new();
     for child in children(pid).into_iter().chain(old.iter().map(|(pid, _)| *pid)).collect::<BTreeSet<_>>() {
         let Some(stat) = lives(child) else { continue };
@@ -92,10 +92,13 @@ pub(super) fn listener(pid: i32, look: impl FnOnce() -> Result<Arc<Listeners>, S
     Ok(held.into_iter().filter(|socket| listeners.listens(*socket)).map(|socket| format!("{socket} listens")).collect::<Vec<_>>().join("\n"))
 }
 
+/// A process by its number and start time.
+pub(super) type Child = (i32, u64);
+
 /// Those of `before` that listened and do so no more, though they live: they end once their last connection does.
-pub(super) fn draining(before: &str, now: &str) -> Vec<i32> {
+pub(super) fn draining(before: &str, now: &str) -> Vec<Child> {
     let listened = |line: &&str| before.lines().any(|old| old.strip_suffix(" listens") == Some(line));
-    now.lines().filter(listened).filter_map(|line| Some(named(line)?.0)).collect()
+    now.lines().filter(listened).filter_map(named).collect()
 }
 
 /// The reading `now`, with those marked that stood in the reading `first` already.
@@ -108,7 +111,15 @@ pub(super) fn kept(first: &str, now: &str) -> String {
     now.lines().map(mark).collect::<Vec<_>>().join("\n")
 }
 
-fn named(line: &str) -> Option<(i32, u64)> {
+/// Those that still live a moment later: one that was just ending is worth no name.
+pub(super) async fn lasting(draining: Vec<Child>) -> Vec<i32> {
+    if !draining.is_empty() {
+        tokio::time::sleep(SETTLED).await;
+    }
+    draining.into_iter().filter(|(pid, started)| lives(*pid).is_some_and(|stat| stat.starttime == *started)).map(|(pid, _)| pid).collect()
+}
+
+fn named(line: &str) -> Option<Child> {
     let (pid, started) = line.split(' ').next()?.split_once(':')?;
     Some((pid.parse().ok()?, started.parse().ok()?))
 }
@@ -127,8 +138,15 @@ mod tests {
     #[test]
     fn who_listened_and_does_no_more_is_draining() {
         let before = "1:5 listens\n2:6 listens\n3:7";
-        assert_eq!(draining(before, "1:5\n3:7\n4:9 listens"), [1]);
+        assert_eq!(draining(before, "1:5\n3:7\n4:9 listens"), [(1, 5)]);
         assert!(draining(before, "1:8\n2:6 listens").is_empty(), "a pid that is another process by now is not the old worker");
+    }
+
+    #[tokio::test]
+    async fn only_who_lives_on_is_named() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let started = lives(me).unwrap().starttime;
+        assert_eq!(lasting(vec![(me, started), (me, started + 1)]).await, [me]);
     }
 
     #[test]

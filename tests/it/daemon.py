@@ -116,8 +116,9 @@ def worker(config, listeners):
 
 
 def leave(listeners, config, body):
-    """A grandchild whose parent has ended is nobody's worker; it ends by itself, should nobody end it."""
+    """A grandchild whose parent has ended is nobody's worker; it ends by itself, should nobody end it. It answers only once the socket is its alone."""
     out, into = os.pipe()
+    gate, opens = os.pipe()
     until, master = time.monotonic() + 60, os.getpid()
 
     def is_alone():
@@ -125,15 +126,19 @@ def leave(listeners, config, body):
             return file.read().rsplit(")", 1)[1].split()[0] in "ZX"
 
     def run():
+        os.close(opens)
+        os.read(gate, 1)
         while "ends" in config and not is_alone():
             time.sleep(0.001)
         serve(listeners, config, body, lambda: time.monotonic() < until)
 
     os.waitpid(fork(lambda: os.write(into, b"%d" % fork(run))), 0)
     pid = int(os.read(out, 20))
+    for end in (out, into, gate):
+        os.close(end)
     with open(CONFIG + ".left", "w") as file:
         file.write(str(pid))
-    return pid
+    return pid, opens
 
 
 def on_hangup(*_):
@@ -157,12 +162,14 @@ while True:
         os.kill(left, signal.SIGKILL)
         left = None
     if "leaves" in config or "ends" in config:
-        left = leave(listeners, config, config.get("leaves", config.get("ends")))
+        left, opens = leave(listeners, config, config.get("leaves", config.get("ends")))
     if "ends" in config:
         sys.exit(0)
     if not config.get("alone") and (before["listen"] != config["listen"] or config.get("rebind")):
         for listener in listeners:
             listener.close()
+        if left:
+            os.close(opens)
         # Whoever was killed with its socket may not be gone yet.
         for _ in range(500):
             try:
