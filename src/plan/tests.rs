@@ -40,10 +40,14 @@ fn seen(members: Vec<Member>, targets: impl IntoIterator<Item = (PathBuf, Blob)>
 }
 
 fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Result<Plan, Stop> {
+    planned_over(seen, groups, asked, true)
+}
+
+fn planned_over(seen: Seen, groups: &[Arc<Group>], asked: &Asked, overwrite: bool) -> Result<Plan, Stop> {
     let fleet = Fleet { path: None, groups: groups.iter().map(|g| (**g).clone()).collect() };
     let changes = Changes::read(asked).unwrap();
     let count = Some(Count { min: 0, max: usize::MAX });
-    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count, overwrite: true, proven: &Proven::default() }, |_| None)
+    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count, overwrite, proven: &Proven::default() }, |_| None)
 }
 
 /// What was put into a folder for `--config`, by entry.
@@ -255,4 +259,20 @@ fn a_directory_is_no_config_of_hello_serve() {
     let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
     let stop = planned(seen(vec![member(&group, 1, &paths(&["/e"]))], [("/e".into(), directory(&[("a", "1")]))]), &[group], &asked).unwrap_err();
     assert!(stop.verdict == Verdict::Invalid && stop.reason.contains("it is a directory"), "{}", stop.reason);
+}
+
+#[test]
+fn only_what_has_an_entry_must_be_equal_now() {
+    let (one, lists) = (group("web", 2, true), [paths(&["/1/main.conf", "/1/conf.d"]), paths(&["/2/main.conf", "/2/conf.d"])]);
+    let go = |entry: &str| {
+        let dir = folder(&[]);
+        std::fs::create_dir(dir.path().join("conf.d")).unwrap();
+        std::fs::write(dir.path().join(entry), "new").unwrap();
+        let members = vec![member(&one, 1, &lists[0]), member(&one, 2, &lists[1])];
+        let on_disk = lists.iter().flat_map(|list| [(list[0].clone(), file(list[0].to_str().unwrap())), (list[1].clone(), directory(&[("a", "1")]))]);
+        planned_over(seen(members, on_disk), std::slice::from_ref(&one), &Asked { config: Some(dir.path().into()), ..Asked::default() }, false)
+    };
+    assert!(go("conf.d/a").is_ok(), "the files differ, and stay");
+    let stop = go("main.conf").unwrap_err();
+    assert!(stop.verdict == Verdict::Refused && stop.reason.contains("`/1/main.conf` and `/2/main.conf` differ"), "{}", stop.reason);
 }

@@ -277,6 +277,8 @@ fn of_whom_nothing_can_be_seen_is_unconfirmed_and_what_it_says_itself_ends_the_w
     assert_eq!(said.json["instances"][0]["trouble"]["kind"], "rejected", "{:#}", said.json);
     // Adopted without a record of what was proven, there is no way back: it is told what it is, and the bad file is named.
     std::fs::remove_dir_all(fleet.path("state")).unwrap();
+    // What it serves already would be proven before it has taken the signal.
+    fleet.write("web.toml", &fleet.text().replace("\"x\"", "\"z\""));
     let said = fleet.broadcast(&[]).expect(7);
     assert_eq!(said.states(), ["rejected"]);
     assert!(said.stderr.contains("web.toml") && all[0].signals() == "3", "{}", said.stderr);
