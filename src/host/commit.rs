@@ -12,13 +12,14 @@ use crate::{
         LocalHost,
         answers::Answers,
         confirm::{Says, Wanted, confirm, moved},
+        guard,
         hangup::{NotHung, hang_up},
         http::Lanes,
         revive::{self, revive},
         sockets::sockets_of,
         successor::{self, Fresh, Since},
         survey::from_install,
-        workers::{children, kept},
+        workers::{SETTLED, children, kept},
     },
     step::{Blob, Member, Shift, Step},
 };
@@ -108,7 +109,13 @@ async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
         // Only the old config is there again.
         State::Died if undo && !member.group.revive.is_empty() => match revive(&member, fresh, lanes).await {
             Ok(new) => return new,
-            Err(trouble) => Err(trouble),
+            Err(trouble) => {
+                // Why it died stays first; why it is not there again is what the operator needs.
+                if let Some(first) = &mut member.instance.trouble {
+                    first.text = format!("{}; {}", first.text, trouble.text);
+                }
+                Err(trouble)
+            }
         },
         _ => prove(&mut member, shifts, undo, lanes).await,
     };
@@ -166,6 +173,10 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     let (facts, reject) = (filled(&group.confirm)?, filled(&group.reject)?);
     member.instance.proof = None;
     if facts.iter().any(Fact::compares) {
+        // A reload that still runs must not be taken for the one that is about to be asked for.
+        if undo {
+            quiet(member, &facts, lanes).await;
+        }
         read_anew(member, &facts, undo, lanes).await;
     }
     // Whoever is a child or holds a socket of it later may have taken its place. One that speaks our protocol never hands over.
@@ -195,6 +206,29 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     let took = confirm(&hung, member, &Wanted { says, facts, reject, samples, kids }, lanes).await?;
     member.instance.proof = Some(proof);
     Ok(Some(took))
+}
+
+/// Waits, at most half of what it has for its proof, until a reload of the way forth is over: it takes the signal again, none is pending,
+/// and what the kernel says of its workers is the same twice. Whatever is not so by then shows when it is signalled.
+async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) {
+    let (i, group) = (&member.instance, &member.group);
+    let kernel = || facts.iter().map(|f| &f.source).filter(|s| s.is_kernel());
+    let mut before = None;
+    let settle = async {
+        loop {
+            let now = Answers::of(kernel(), member, lanes).await.readings(facts);
+            let idle = guard::not_taking(i.pid, group.signal, group.reloads).is_none() && !guard::is_pending(i.pid, group.signal);
+            if idle && before.as_ref() == Some(&now) {
+                break;
+            }
+            before = idle.then_some(now);
+            tokio::time::sleep(SETTLED).await;
+        }
+    };
+    if kernel().next().is_some() && guard::is_same(i.pid, i.started, &i.exe) {
+        // One that stays stopped is signalled all the same.
+        let _ = tokio::time::timeout(member.timeout / 2, settle).await;
+    }
 }
 
 /// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was not changed by the signal.

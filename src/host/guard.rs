@@ -100,6 +100,13 @@ pub(crate) fn born(pid: i32) -> Option<i128> {
     Some(jiff::Timestamp::now().as_nanosecond() - i128::try_from(age.as_nanos() + ticks).ok()?)
 }
 
+/// Whether the signal was sent to `pid` and not taken yet.
+#[must_use]
+pub(crate) fn is_pending(pid: i32, signal: Signal) -> bool {
+    let bit = 1 << (signal.number() - 1);
+    Process::new(pid).and_then(|p| p.status()).is_ok_and(|s| (s.shdpnd | s.sigpnd) & bit != 0)
+}
+
 /// Whether `pid` is stopped, by a signal or a tracer: it would take the signal only once it goes on.
 #[must_use]
 pub(crate) fn is_stopped(pid: i32) -> bool {

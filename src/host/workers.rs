@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A worker that has lived this long has not ended at its birth; one that still lives so long after its last listening is not just ending.
-const SETTLED: Duration = Duration::from_millis(100);
+pub(super) const SETTLED: Duration = Duration::from_millis(100);
 
 /// A process and those that descend from it, itself first.
 pub(crate) fn family(pid: i32) -> Vec<i32> {

@@ -55,15 +55,16 @@ while True:
             if os.fork() == 0:
                 os.setsid()
                 time.sleep(0.3)
-                child = again("--port", str(port))
+                child = again("--port", str(port), stdout=subprocess.DEVNULL)
                 open(args["--pid-file"], "w").write("%d\n" % child.pid)
                 os._exit(0)
             os._exit(0)
         if mode == "leave" and os.fork() == 0:
             os.setsid()
             if os.fork(): os._exit(0)
-            other = "import os,socket,sys,time;s=socket.socket();s.setsockopt(1,15,1);s.bind(('127.0.0.1',%d));s.listen(8);open(sys.argv[1],'a').write('%%d\n'%%os.getpid());time.sleep(600)"
+            other = "import os,socket,sys,time;s=socket.socket();s.setsockopt(1,15,1);s.bind(('127.0.0.1',%d));s.listen(8);open(sys.argv[1],'a').write('%%d\\n'%%os.getpid());time.sleep(600)"
             os.execv(sys.executable, [sys.executable, "-c", other % s.getsockname()[1], pids])
+        while mode == "leave" and len(open(pids).readlines()) < 2: time.sleep(0.01)
         body = message()
     try: c, _ = s.accept()
     except OSError: continue
@@ -112,7 +113,7 @@ impl Place {
     }
 
     fn command(fleet: &Fleet, mode: &str) -> Command {
-        let mut command = Command::new("python3");
+        let mut command = Command::new("/usr/bin/python3");
         command.arg(fleet.path("daemon.py")).args(["--mode", mode, "--config"]).arg(fleet.path("web.toml"));
         command.arg("--pids").arg(fleet.path("pids")).arg("--pid-file").arg(fleet.path("pid")).stderr(Stdio::null());
         command
@@ -206,7 +207,7 @@ fn who_came_meanwhile_and_reads_the_file_is_confirmed_too_or_the_run_is_mixed() 
         let place = Place::new("reload", "");
         // A validator runs between the survey and the install: what it starts reads the old file, and is told to wait for the new one or not.
         let start = format!(
-            "#!/bin/sh\n(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; exec python3 '{script}' --mode reload --config '{config}' --pids '{pids}' {says}) >/dev/null 2>&1 &\n",
+            "#!/bin/sh\n(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; /usr/bin/python3 '{script}' --mode reload --config '{config}' --pids '{pids}' {says}) >/dev/null 2>&1 &\n",
             config = place.fleet.path("web.toml").display(),
             script = place.fleet.path("daemon.py").display(),
             pids = place.fleet.path("pids").display(),
@@ -214,7 +215,7 @@ fn who_came_meanwhile_and_reads_the_file_is_confirmed_too_or_the_run_is_mixed() 
         let script = place.fleet.write("validator", &start);
         let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
         // The gate holds the first instance's proof until the newcomer is there.
-        let group = group.replace("reloads = true\n", &format!("reloads = true\nvalidate = [\"/bin/sh\", \"{}\"]\n", script.display()));
+        let group = group.replace("reloads = true\n", &format!("reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]\n", script.display()));
         let there = format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n", place.fleet.path("pids").display());
         place.fleet.write("fleet.toml", &format!("{group}\n{there}"));
         let said = place.set("two", code);

@@ -103,6 +103,10 @@ impl Fleet {
         std::fs::read_to_string(self.path("web.toml")).unwrap()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.servers.len()
+    }
+
     pub(crate) fn pid(&self, at: usize) -> i32 {
         i32::try_from(self.servers[at].0.id()).unwrap()
     }
