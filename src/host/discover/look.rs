@@ -1,7 +1,9 @@
 //! One process, looked at: read from `/proc` through one descriptor, so that all of it is of the same process.
 
 use std::{
+    ffi::OsStr,
     io::Read,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -145,6 +147,12 @@ impl<'a> Wanted<'a> {
 }
 
 impl Looked {
+    /// Its executable without the kernel's mark of a replaced one.
+    pub(super) fn program(&self) -> Option<PathBuf> {
+        let bytes = self.exe.as_ref()?.as_os_str().as_bytes();
+        Some(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)).into())
+    }
+
     fn has_script(&self, what: &Match) -> bool {
         if what.script.is_empty() {
             return true;
@@ -182,6 +190,20 @@ mod tests {
         child.wait().unwrap();
         assert!(matches!(read(process), Err(Unseen::Gone)));
         assert!(matches!(look(pid), Err(Unseen::Gone)));
+    }
+
+    #[test]
+    fn a_replaced_executable_is_the_same_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let exe = dir.path().canonicalize().unwrap().join("program");
+        assert!(Command::new("cp").arg("/bin/sleep").arg(&exe).status().unwrap().success());
+        let mut child = Command::new(&exe).arg("60").spawn().unwrap();
+        std::fs::remove_file(&exe).unwrap();
+        let one = look(i32::try_from(child.id()).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let one = one.unwrap();
+        assert!(one.exe.as_ref() != Some(&exe) && one.program() == Some(exe), "{:?}", one.exe);
     }
 
     #[test]

@@ -213,9 +213,9 @@ impl Scan {
         if !listeners.any(place, args) {
             return Some(false);
         }
-        let exe = one.exe.as_ref().map(|exe| exe.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
+        let program = one.program();
         // Who starts any program, as init or a shell, does not listen where that program does.
-        let counts = |child: &&Entry| !what.exe.is_empty() || !what.script.is_empty() || child.exe.as_deref() == exe.as_deref().map(Path::new);
+        let counts = |child: &&Entry| !what.exe.is_empty() || !what.script.is_empty() || child.exe == program;
         let children = self.children(one.pid).filter(counts).map(|child| child.pid);
         let held: Vec<Option<bool>> = std::iter::once(one.pid).chain(children).map(|pid| listeners.holds_at(pid, place, args)).collect();
         if held.contains(&Some(true)) {

@@ -96,6 +96,10 @@ impl TreeTarget {
         let singly = wanted.size().0 <= SYNCED_SINGLY;
         let filled = || -> io::Result<()> {
             let staged = open(dir, name)?;
+            // Whose directory it stands in can put another one there: one of somebody else, or with something in it, is not the one just made.
+            if fs::fstat(&staged)?.st_uid != rustix::process::geteuid().as_raw() || !crate::tree::names(&staged, 0)?.is_empty() {
+                return Err(io::Error::other("another directory was put in its place"));
+            }
             fill(wanted, &staged, Some((live, now)), (Uid::ROOT, Gid::ROOT), singly)?;
             if singly { Ok(()) } else { Ok(fs::syncfs(&staged)?) }
         };
