@@ -65,11 +65,13 @@ async fn commit(steps: &mut [Step], host: &mut Host, halts: &mut Halts, tell: &m
 /// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed meanwhile proves nothing.
 async fn seen(plan: &mut Plan, host: &mut Host, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool, undone: bool) -> Verdict {
     // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
-    plan.newcomers = host
-        .newcomers(plan.steps(), undone, halts, &mut |event| {
-            tell(event);
-        })
-        .await;
+    let back: Vec<Step> = if undone { plan.steps().filter_map(Step::flip).collect() } else { Vec::new() };
+    let stands: Vec<&Step> = if undone { back.iter().collect() } else { plan.steps().collect() };
+    let mut told = |event| {
+        tell(event);
+    };
+    let newcomers = host.newcomers(&stands, undone, halts, &mut told).await;
+    plan.newcomers = newcomers;
     let plan = &*plan;
     let verdict = Verdict::of(plan.instances().map(|i| i.state));
     let stands = plan.steps().filter(|s| s.is_work()).flat_map(|s| &s.shifts).all(|shift| {

@@ -134,6 +134,11 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
             };
             held = 0;
             if late {
+                let others = if kind == TroubleKind::Stranger { Vec::new() } else { strangers(member, lanes) };
+                if !others.is_empty() {
+                    let text = format!("{why} after {limit:?}; {} listens there too, and belongs to nobody in the run", others.join(", "));
+                    return Err(Trouble { kind: TroubleKind::Stranger, text });
+                }
                 return Err(Trouble { kind, text: format!("{why} after {limit:?}") });
             }
             if looked.elapsed() >= LOOK_AGAIN {

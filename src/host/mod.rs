@@ -121,9 +121,9 @@ impl Host {
     }
 
     /// Matches that were not there at the survey and read a target of `steps`: each is proven on what that is now, or not. A halt ends the wait.
-    pub async fn newcomers<'a>(&self, steps: impl Iterator<Item = &'a Step>, undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
+    pub async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
         match self {
-            Self::Local(host) => host.newcomers(&steps.collect::<Vec<_>>(), undo, halts, tell).await,
+            Self::Local(host) => host.newcomers(steps, undo, halts, tell).await,
             #[cfg(test)]
             Self::Script(_) => Vec::new(),
         }

@@ -87,7 +87,12 @@ pub(super) async fn heir(member: &Member, lanes: &Lanes) -> Option<Found> {
             let id = (found.pid, found.started);
             let inherits = || sockets_of(found.pid).is_ok_and(|sockets| sockets.iter().any(|s| member.sockets.contains(s)));
             let targets = discover::configs_of(&found, &group);
-            if targets.as_ref() == Ok(&member.instance.targets) && !lanes.is_known(id) && (named || member.heirs.contains(&id) || inherits()) {
+            if targets.as_ref() != Ok(&member.instance.targets) || lanes.is_known(id) {
+                continue;
+            }
+            // Where somebody says who leads, a child that only helps with the start is nobody.
+            let takes_over = if named { discover::is_named(&found, &group).await } else { member.heirs.contains(&id) || inherits() };
+            if takes_over {
                 lanes.know([id]);
                 return Some(Found { configs: targets.unwrap_or_default(), ..found });
             }

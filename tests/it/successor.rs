@@ -70,7 +70,8 @@ while True:
     except OSError: continue
     try:
         c.settimeout(2)
-        c.recv(4096)
+        asked = b""
+        while b"\r\n\r\n" not in asked: asked += c.recv(4096) or b"\r\n\r\n"
         c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body.encode()))
         c.close()
     except OSError: pass
@@ -205,16 +206,16 @@ fn one_that_died_is_started_again_on_the_old_config() {
 fn who_came_meanwhile_and_reads_the_file_is_confirmed_too_or_the_run_is_mixed() {
     for (says, code) in [("", 0), ("--says old", 7)] {
         let place = Place::new("reload", "");
-        // A validator runs between the survey and the install: what it starts reads the old file, and is told to wait for the new one or not.
+        // A validator runs between the survey and the install: what it starts waits for the new file.
         let start = format!(
-            "#!/bin/sh\n(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; /usr/bin/python3 '{script}' --mode reload --config '{config}' --pids '{pids}' {says}) >/dev/null 2>&1 &\n",
+            "#!/bin/sh\n(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; /usr/bin/python3 '{script}' --mode reload --config '{config}' --pids '{pids}' {says}; true) >/dev/null 2>&1 &\n",
             config = place.fleet.path("web.toml").display(),
             script = place.fleet.path("daemon.py").display(),
             pids = place.fleet.path("pids").display(),
         );
         let script = place.fleet.write("validator", &start);
         let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
-        // The gate holds the first instance's proof until the newcomer is there.
+        // The first is not proven before the newcomer is there.
         let group = group.replace("reloads = true\n", &format!("reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]\n", script.display()));
         let there = format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n", place.fleet.path("pids").display());
         place.fleet.write("fleet.toml", &format!("{group}\n{there}"));

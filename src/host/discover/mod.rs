@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::event::Instance;
+use self::pidfile::PidFile;
+use crate::{event::Instance, fleet::Group};
 
 mod cmdline;
 mod config;
@@ -43,6 +44,19 @@ impl Found {
     pub(crate) fn instance(&self, group: &str) -> Instance {
         let endpoint = self.endpoint.clone().unwrap_or_default();
         Instance { exe: self.exe.clone(), endpoint, targets: self.configs.clone(), ..Instance::new(group, self.pid, self.started) }
+    }
+}
+
+/// Whether the unit or a pid file of its group names this very process.
+pub(crate) async fn is_named(found: &Found, group: &Group) -> bool {
+    let places = group.pid_file.iter().filter_map(|place| config::place_of(found.pid, &found.args, place).ok().flatten());
+    let mut files = group.matching.pid_file.iter().cloned().chain(places);
+    if files.any(|path| PidFile::read(&path).is_ok_and(|file| file.pid == found.pid)) {
+        return true;
+    }
+    match &group.matching.unit {
+        Some(unit) => unit::main_pid(unit).await == Some(found.pid),
+        None => false,
     }
 }
 
