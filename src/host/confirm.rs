@@ -21,7 +21,7 @@ use crate::{
         placeholders::Known,
         strangers,
         survey::needs_endpoint,
-        workers::{Child, children, draining, lasting},
+        workers::{Child, apart, children, draining, lasting},
     },
     step::Member,
     told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE},
@@ -232,7 +232,9 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -
         }
         if let (Source::Workers, Some(was), Some(now)) = (&fact.source, was, now) {
             drains = draining(&was, &now);
-            lingers = lingering(&was, &now).first().map(|id| format!("pid {}, an old worker, still listens", id.split(':').next().unwrap_or_default()));
+            let apart = || apart(&was, &now, &*lanes.listeners(Duration::ZERO).ok()?).map(|pid| pid.to_string());
+            let old = lingering(&was, &now).first().and_then(|id| id.split(':').next().map(str::to_owned)).or_else(apart);
+            lingers = old.map(|pid| format!("pid {pid}, an old worker, still listens"));
         }
     }
     if let Some(why) = lingers {

@@ -111,6 +111,20 @@ pub(super) fn kept(first: &str, now: &str) -> String {
     now.lines().map(mark).collect::<Vec<_>>().join("\n")
 }
 
+/// An old worker that may stay, but listens on a socket that nobody new holds: whoever is led to that is answered by it alone.
+pub(super) fn apart(before: &str, now: &str, listeners: &Listeners) -> Option<i32> {
+    let sockets = |line: &str| -> BTreeSet<u64> {
+        let held = named(line).and_then(|(pid, _)| sockets_of(pid).ok()).unwrap_or_default();
+        held.into_iter().filter(|inode| listeners.listens(*inode)).collect()
+    };
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let old = |line: &&str| before.lines().any(|old| name(old) == name(line) && old.contains(KEPT));
+    let mut may_stay = now.lines().filter(|line| line.ends_with(" listens")).filter(old).peekable();
+    may_stay.peek()?;
+    let shared: BTreeSet<u64> = now.lines().filter(|line| !old(line)).flat_map(sockets).collect();
+    may_stay.find(|line| !sockets(line).is_subset(&shared)).and_then(named).map(|(pid, _)| pid)
+}
+
 /// Those that still live a moment later: one that was just ending is worth no name.
 pub(super) async fn lasting(draining: Vec<Child>) -> Vec<i32> {
     if !draining.is_empty() {
