@@ -28,11 +28,11 @@ impl LocalHost {
     pub(super) async fn commit(&mut self, steps: &mut [Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         self.install(steps, tell)?;
         let undo = steps.iter().any(|s| s.undo);
-        let (lanes, since) = (&self.lanes, &self.since);
+        let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
         let all = steps.iter().enumerate().flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
         let mut waits = stream::iter(signalled.map(|(at, step, place, member)| async move {
-            let fresh = Fresh { shifts: &step.shifts, since, undo };
+            let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo };
             (at, place, signal_and_see(member.clone(), fresh, lanes).await)
         }))
         // Each holds a pidfd.
@@ -149,7 +149,7 @@ async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
 
 /// Who took its place, where somebody did: proven, or named with what it does not prove.
 async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<Member> {
-    let found = successor::heir(member, lanes).await?;
+    let found = successor::heir(member, fresh.surveyed, lanes).await?;
     let mut new = match successor::prove(&found, member, fresh, member.timeout, lanes).await {
         Ok(new) => new,
         Err(trouble) => {

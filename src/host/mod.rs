@@ -1,7 +1,7 @@
 //! One machine and its verbs, each over a batch: survey, prepare, commit, read back. What cannot travel (locks, staged files, pidfds) stays with its host.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -70,8 +70,8 @@ pub struct LocalHost {
     dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
     targets: BTreeMap<PathBuf, install::Target>,
     groups: Vec<Arc<Group>>,
-    /// Processes that were there at the survey.
-    pids: BTreeSet<i32>,
+    /// When the survey began, and who was there by then.
+    surveyed: successor::Since,
     /// Since when each target is what it is.
     since: BTreeMap<PathBuf, successor::Since>,
 }
@@ -83,8 +83,8 @@ impl Host {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
-        let (dirs, targets, groups, pids, since) = Default::default();
-        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, targets, groups, pids, since })
+        let (dirs, targets, groups, surveyed, since) = Default::default();
+        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, targets, groups, surveyed, since })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.

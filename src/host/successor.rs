@@ -31,7 +31,7 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// When a target became what it is: whoever was not there yet has read it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Since {
     pids: BTreeSet<i32>,
     /// By the clock that start times are counted by, in its ticks.
@@ -51,7 +51,7 @@ impl Since {
 }
 
 /// Every process there is.
-pub(super) fn pids() -> BTreeSet<i32> {
+fn pids() -> BTreeSet<i32> {
     let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
     names.filter_map(|name| name.to_str()?.parse().ok()).collect()
 }
@@ -62,6 +62,8 @@ pub(super) struct Fresh<'a> {
     pub(super) shifts: &'a [Shift],
     /// Since when each target is what it is.
     pub(super) since: &'a BTreeMap<PathBuf, Since>,
+    /// Who was there by then, as an orphaned worker, takes nobody's place.
+    pub(super) surveyed: &'a Since,
     pub(super) undo: bool,
 }
 
@@ -77,7 +79,7 @@ impl Fresh<'_> {
 
 /// The process that has taken the place of `member`, which ended: it descends from it, holds its listening socket, or is what the unit or the pid file
 /// of its group names by now. None when there is none in time.
-pub(super) async fn heir(member: &Member, lanes: &Lanes) -> Option<Found> {
+pub(super) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Option<Found> {
     let group = Group { instances: Vec::new(), ..(*member.group).clone() };
     let named = group.matching.unit.is_some() || group.matching.pid_file.is_some() || !group.pid_file.is_empty();
     let deadline = Instant::now() + if named { member.timeout.max(AT_ONCE) } else { AT_ONCE };
@@ -87,7 +89,8 @@ pub(super) async fn heir(member: &Member, lanes: &Lanes) -> Option<Found> {
             let id = (found.pid, found.started);
             let inherits = || sockets_of(found.pid).is_ok_and(|sockets| sockets.iter().any(|s| member.sockets.contains(s)));
             let targets = discover::configs_of(&found, &group);
-            if targets.as_ref() != Ok(&member.instance.targets) || lanes.is_known(id) {
+            let new = surveyed.is_before(found.pid, found.started) && !lanes.is_known(id);
+            if targets.as_ref() != Ok(&member.instance.targets) || !new {
                 continue;
             }
             // Where somebody says who leads, a child that only helps with the start is nobody.
@@ -179,14 +182,16 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
 impl LocalHost {
     /// Matches that were not there at the survey and read a target of `steps`, each proven or not.
     pub(super) async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
-        if pids().is_subset(&self.pids) {
+        let surveyed = &self.surveyed;
+        if pids().is_subset(&surveyed.pids) {
             return Vec::new();
         }
         let scan = Scan::take();
         let mut all = Vec::new();
         for group in self.groups.iter().filter(|g| g.instances.is_empty()) {
             for found in scan.find(group).await.found {
-                if self.lanes.is_known((found.pid, found.started)) {
+                // A worker that has lost its leader meanwhile looks like one, and was there.
+                if self.lanes.is_known((found.pid, found.started)) || !surveyed.is_before(found.pid, found.started) {
                     continue;
                 }
                 let targets = discover::configs_of(&found, group);
@@ -196,7 +201,7 @@ impl LocalHost {
                 let state = if undo { State::RevertFailed } else { State::TimedOut };
                 match steps.iter().find(reads) {
                     Some(step) => {
-                        let fresh = Fresh { shifts: &step.shifts, since: &self.since, undo };
+                        let fresh = Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo };
                         let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
                         let said = tokio::select! {
                             said = proof => said,

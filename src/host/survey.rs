@@ -22,7 +22,7 @@ use crate::{
         lock::{self, LockError},
         sockets::Listeners,
         source, strangers,
-        successor::{self, Since},
+        successor::Since,
     },
     step::{Member, Seen, SeenTarget},
     told::Told,
@@ -32,8 +32,7 @@ impl LocalHost {
     pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
         let mut seen = Seen::default();
         self.groups = groups.to_vec();
-        self.pids = successor::pids();
-        let since = Since::now();
+        self.surveyed = Since::now();
         let found = find(groups, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
         if seen.stopped.is_some() {
@@ -57,7 +56,7 @@ impl LocalHost {
             }
         }
         for (path, target) in &self.targets {
-            self.since.insert(path.clone(), since.clone());
+            self.since.insert(path.clone(), self.surveyed.clone());
             match target.read() {
                 Ok(disk) => {
                     let mut readers = seen.members.iter().filter(|m| m.instance.targets.contains(path));

@@ -269,7 +269,7 @@ fn what_is_answered_after_its_end_is_not_believed() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let said = daemon.broadcast(SEEN, &["message=two", "ends=two"]).expect(7);
     assert_eq!((one(&said)["state"].as_str().unwrap(), &one(&said)["proof"]), ("revert_failed", &serde_json::Value::Null));
-    // Who holds its socket has taken its place, was there before the new file was, and proves nothing.
+    // A child that it left behind with its socket has taken its place, and proves nothing.
     assert!(one(&said)["successor_of"].is_i64(), "{:#}", said.json);
 }
 

@@ -15,7 +15,7 @@ use crate::support::{Fleet, Said, get, until};
 /// A server of the message in its config. What it does on the signal is its mode:
 /// `reload` reads it again · `hand-over` starts its successor with its own socket and ends when that answers · `hand-over-old` the same, but that serves the old message ·
 /// `restart` ends, and something else starts it again a moment later and writes the pid file · `die` ends ·
-/// `leave` reads it again, and leaves an old worker of another program that listens on its port as well.
+/// `leave` reads it again, and leaves, once, an old worker of another program that listens on its port as well.
 const DAEMON: &str = r#"
 import os, signal, socket, subprocess, sys, time
 args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -59,7 +59,7 @@ while True:
                 open(args["--pid-file"], "w").write("%d\n" % child.pid)
                 os._exit(0)
             os._exit(0)
-        if mode == "leave" and os.fork() == 0:
+        if mode == "leave" and len(open(pids).readlines()) < 2 and os.fork() == 0:
             os.setsid()
             if os.fork(): os._exit(0)
             other = "import os,socket,sys,time;s=socket.socket();s.setsockopt(1,15,1);s.bind(('127.0.0.1',%d));s.listen(8);open(sys.argv[1],'a').write('%%d\\n'%%os.getpid());time.sleep(600)"
