@@ -224,7 +224,7 @@ fn served(path: &Path, disk: &Blob, alone: bool, members: &mut [Member], proven:
     others.dedup();
     match others.as_slice() {
         [] => Some(disk.clone()),
-        [Some(one)] => old(one).map(Blob::new).filter(|b| b.sha256 == *one),
+        [Some(one)] => old(one).and_then(|bytes| Blob::kept(bytes, disk.form())).filter(|b| b.sha256 == *one),
         _ => None,
     }
 }

@@ -44,6 +44,15 @@ impl Blob {
         Ok(Self { tree: Some(Arc::new(tree)), ..Self::new(bytes) })
     }
 
+    /// What an earlier run kept of a file, or of a directory as its archive; none where it is no such archive.
+    #[must_use]
+    pub fn kept(bytes: Vec<u8>, form: Form) -> Option<Self> {
+        match form {
+            Form::File => Some(Self::new(bytes)),
+            Form::Directory => Tree::unpack(&bytes).and_then(Self::of).ok(),
+        }
+    }
+
     /// Reads the file or directory at `path`, within the limits of a target.
     ///
     /// # Errors

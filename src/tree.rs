@@ -21,6 +21,8 @@ use tar::{Builder, EntryType, Header};
 
 use crate::config::{MAX_TARGET, ReadError};
 
+mod unpack;
+
 /// So many entries are taken for a config.
 pub const MAX_ENTRIES: usize = 10_000;
 /// So deep may directories lie in each other; each level holds a descriptor while it is read.
@@ -380,6 +382,8 @@ mod tests {
         let want: Vec<_> = want.into_iter().map(|(p, m, l, b)| (p.as_bytes().to_vec(), m, l.as_bytes().to_vec(), b.as_bytes().to_vec())).collect();
         assert_eq!(unpacked(&archive), want);
         assert_eq!(archive, all.clone().archive().unwrap());
+        assert_eq!(Tree::unpack(&archive).unwrap(), all);
+        assert!(Tree::unpack(b"").is_err() && Tree::unpack(&archive[512..]).is_err() && Tree::unpack(&archive[..700]).is_err());
     }
 
     #[test]
@@ -463,6 +467,7 @@ mod tests {
         #[test]
         fn the_archive_is_the_content(one in trees(), other in trees()) {
             prop_assert_eq!(one == other, one.archive().unwrap() == other.archive().unwrap());
+            prop_assert_eq!(Tree::unpack(&one.archive().unwrap()).unwrap(), one.clone());
             prop_assert_eq!(one == other, one.differences(&other).is_empty());
         }
 

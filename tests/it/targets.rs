@@ -566,3 +566,14 @@ fn without_an_exchange_a_directory_is_refused_and_one_that_fails_touches_nothing
     }
     assert_eq!(daemon.says("/loads"), "1");
 }
+
+#[test]
+fn a_directory_that_was_edited_in_place_goes_back_to_what_was_proven() {
+    let place = Place::new(&["conf.d"]);
+    let daemon = place.start();
+    place.run(&["--config", &place.new_files(&[("a.conf", "proven")])], 0);
+    let proven = place.disk();
+    std::fs::write(place.at("etc/conf.d/a.conf"), "broken").unwrap();
+    let said = place.run(&[], 6);
+    assert_eq!((said.states(), place.text("etc/conf.d/a.conf"), daemon.says("/")), (vec!["reverted"], "proven".to_owned(), proven), "{}", said.stderr);
+}
