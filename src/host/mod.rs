@@ -72,6 +72,8 @@ pub struct LocalHost {
     groups: Vec<Arc<Group>>,
     /// Processes that were there at the survey.
     pids: BTreeSet<i32>,
+    /// Those of them, with their start times, that only worked for another: when it dies, they are not new for that.
+    workers: BTreeSet<(i32, u64)>,
     /// Since when each target is what it is.
     since: BTreeMap<PathBuf, successor::Since>,
 }
@@ -83,8 +85,8 @@ impl Host {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
-        let (dirs, targets, groups, pids, since) = Default::default();
-        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, targets, groups, pids, since })
+        let (dirs, targets, groups, pids, workers, since) = Default::default();
+        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, targets, groups, pids, workers, since })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.

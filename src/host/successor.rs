@@ -186,7 +186,8 @@ impl LocalHost {
         let mut all = Vec::new();
         for group in self.groups.iter().filter(|g| g.instances.is_empty()) {
             for found in scan.find(group).await.found {
-                if self.lanes.is_known((found.pid, found.started)) {
+                let id = (found.pid, found.started);
+                if self.lanes.is_known(id) || self.workers.contains(&id) {
                     continue;
                 }
                 let targets = discover::configs_of(&found, group);

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use procfs::process::Process;
+
 use crate::{
     event::{Instance, State, Stop, Trouble, Verdict},
     fact::{Fact, Wants},
@@ -34,7 +36,7 @@ impl LocalHost {
         self.groups = groups.to_vec();
         self.pids = successor::pids();
         let since = Since::now();
-        let found = find(groups, &mut seen).await;
+        let found = find(groups, &mut seen, &mut self.workers).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
         if seen.stopped.is_some() {
             // Whoever holds the lock is changing what would be looked at.
@@ -110,13 +112,14 @@ impl LocalHost {
 }
 
 /// One scan for all groups; a process that two groups match belongs to the first.
-async fn find(groups: &[Arc<Group>], seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
+async fn find(groups: &[Arc<Group>], seen: &mut Seen, workers: &mut BTreeSet<(i32, u64)>) -> Vec<(Arc<Group>, Found)> {
     let scan = Scan::take();
     let (mut all, mut known) = (Vec::new(), BTreeSet::new());
     for group in groups {
         let said = scan.find(group).await;
         seen.left_out.extend(said.left_out);
         seen.missing.extend(said.missing);
+        workers.extend(said.workers.iter().filter_map(|(pid, _)| Some((*pid, Process::new(*pid).ok()?.stat().ok()?.starttime))));
         let refusals = said.refused.into_iter().filter(|(f, _)| known.insert(f.pid));
         seen.refused.extend(refusals.map(|(f, why)| refused(f.instance(&group.name), why)));
         all.extend(said.found.into_iter().filter(|f| known.insert(f.pid)).map(|f| (group.clone(), f)));
