@@ -71,7 +71,14 @@ impl Match {
     /// Whether a process's arguments (without its own name) hold every wanted one.
     #[must_use]
     pub fn has_args(&self, args: &[String]) -> bool {
-        self.args.iter().all(|any| args.iter().any(|arg| any.iter().any(|pattern| pattern.matches(arg))))
+        self.lacks(args).is_none()
+    }
+
+    /// The first wanted argument that is not there: the globs of which one should fit.
+    #[must_use]
+    pub fn lacks(&self, args: &[String]) -> Option<&[glob::Pattern]> {
+        let is_there = |any: &[glob::Pattern]| args.iter().any(|arg| any.iter().any(|pattern| pattern.matches(arg)));
+        self.args.iter().map(Vec::as_slice).find(|any| !is_there(any))
     }
 }
 

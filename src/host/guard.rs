@@ -17,6 +17,8 @@ use crate::fleet::{Group, Reloads, Signal};
 const YOUNG: Duration = Duration::from_secs(10);
 /// An old process may re-execute itself at this very moment, for some milliseconds.
 const REEXEC: Duration = Duration::from_millis(500);
+/// One that blocks the signal may be loading: for a port that is taken HAProxy tries for 2 s, nginx for 2.5 s.
+const LOADING: Duration = Duration::from_secs(4);
 
 /// Why `pid` does not take `signal` now; none when it does.
 #[must_use]
@@ -55,13 +57,15 @@ fn has_signalfd(pid: i32, bit: u64) -> bool {
 }
 
 /// Waits, at most `limit`, until the process takes the signal: one that has just started or re-executes itself has no handler for a moment.
+/// One that blocks it is given the time of a load: HAProxy forgets what comes before that is over.
 ///
 /// # Errors
 /// Why it does not.
 pub(crate) async fn takes(pid: i32, group: &Group, limit: Duration) -> Result<(), String> {
-    let deadline = Instant::now() + limit;
+    let began = Instant::now();
     while let Some(why) = not_taking(pid, group.signal, group.reloads) {
-        if Instant::now() >= deadline {
+        let limit = if blocks(pid, group.signal) { limit.max(LOADING) } else { limit };
+        if began.elapsed() >= limit || has_ended(pid) {
             return Err(why);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -69,11 +73,19 @@ pub(crate) async fn takes(pid: i32, group: &Group, limit: Duration) -> Result<()
     Ok(())
 }
 
-/// How long a process is given to have its handler.
+fn has_ended(pid: i32) -> bool {
+    !Process::new(pid).and_then(|p| p.stat()).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+}
+
+fn blocks(pid: i32, signal: Signal) -> bool {
+    Process::new(pid).and_then(|p| p.status()).is_ok_and(|status| status.sigblk & (1 << (signal.number() - 1)) != 0)
+}
+
+/// How long a process is given to have its handler: until it is young no more.
 #[must_use]
 pub(crate) fn patience(pid: i32, limit: Duration) -> Duration {
-    let age = Process::new(pid).ok().and_then(|p| age(&p));
-    if age.is_none_or(|age| age < YOUNG) { limit } else { limit.min(REEXEC) }
+    let age = Process::new(pid).ok().and_then(|p| age(&p)).unwrap_or_default();
+    limit.min(YOUNG.saturating_sub(age).max(REEXEC))
 }
 
 /// How long a process has run.
@@ -120,15 +132,20 @@ pub(crate) fn is_same(pid: i32, started: u64, exe: &Path) -> bool {
     Process::new(pid).is_ok_and(|p| alive(&p) && p.exe().is_ok_and(|e| e == exe))
 }
 
-/// Whether what stands at `path`, as the process sees it, is what this host sees there; the same file bound onto itself would stay the old one.
+/// Whether what stands at `path`, as the process sees it, is what this host sees there, and what is put there will be. The same file bound onto itself
+/// would stay the old one, and so would one that is bound alone into a directory of its own, as a container has it: what is exchanged is in another.
 #[must_use]
 pub(crate) fn sees_the_same(pid: i32, path: &Path) -> bool {
-    let inode = |p: &Path| {
+    let root = Path::new("/proc").join(pid.to_string()).join("root");
+    let look = |p: &Path| {
         let stat = rustix::fs::statx(rustix::fs::CWD, p, AtFlags::empty(), StatxFlags::BASIC_STATS).ok()?;
-        Some((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino, stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
+        Some(((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino), stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
     };
-    let through = Path::new("/proc").join(pid.to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path));
-    inode(&through).is_some_and(|there| Some(there) == inode(path))
+    let through = |p: &Path| look(&root.join(p.strip_prefix("/").unwrap_or(p)));
+    let dir = path.parent().unwrap_or(path);
+    // Through which mount it sees the directory makes no difference.
+    let inode = |(inode, _)| inode;
+    through(path).is_some_and(|there| Some(there) == look(path)) && through(dir).map(inode) == look(dir).map(inode)
 }
 
 /// Why the process would go on seeing the old directory, or a part of it, after `dir` was exchanged; none when it would not.
@@ -168,7 +185,33 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use nix::sys::signal::SigSet;
+
     use super::*;
+    use crate::fleet::Fleet;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_blocks_the_signal_is_given_the_time_of_a_load_and_a_young_one_that_of_a_start() {
+        let hup = SigSet::from(nix::sys::signal::Signal::SIGHUP);
+        let sleep = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        // A child inherits what its parent's thread blocks.
+        hup.thread_block().unwrap();
+        let loads = sleep();
+        hup.thread_unblock().unwrap();
+        let group = Fleet::of_kind("haproxy").unwrap().groups.remove(0);
+        for (mut child, least, most) in [(loads, LOADING, LOADING + REEXEC), (sleep(), Duration::ZERO, REEXEC)] {
+            let (pid, began) = (i32::try_from(child.id()).unwrap(), Instant::now());
+            let said = takes(pid, &group, Duration::ZERO).await;
+            let patience = patience(pid, group.timeout);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let (late, ended) = (began.elapsed(), takes(pid, &group, group.timeout).await);
+            assert!(ended.is_err() && began.elapsed() == late, "nobody waits for one that ended");
+            assert!(said.is_err() && late >= least && late <= most, "{said:?} after {late:?}");
+            assert!(patience > REEXEC && patience <= YOUNG, "{patience:?}");
+        }
+    }
 
     #[test]
     fn mount_points_are_read_whatever_signs_are_in_them() {

@@ -61,11 +61,12 @@ pub(super) async fn hang_up(member: &Member, limit: Duration) -> Result<Hung, No
     if !is_same(i.pid, i.started, &i.exe) {
         return Err(gone("ended, or is another process than the one surveyed"));
     }
-    takes(i.pid, &member.group, limit).await.map_err(NotHung::Refused)?;
-    // Once more: what took the signal just now must be the one that is held.
+    let taken = takes(i.pid, &member.group, limit).await;
+    // Once more: what took the signal just now must be the one that is held, and who ended meanwhile has refused nothing.
     if !is_same(i.pid, i.started, &i.exe) {
         return Err(gone("ended, or is another process than the one surveyed"));
     }
+    taken.map_err(NotHung::Refused)?;
     if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {
         return Err(NotHung::Refused(format!("sees another file at `{}` than this host does", path.display())));
     }

@@ -168,7 +168,7 @@ const SEEN: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{
 
 #[test]
 fn who_does_not_take_the_signal_is_refused_by_name_and_runs_on() {
-    for (mode, says) in [("default", "no handler"), ("ignore", "ignores SIGHUP"), ("block", "blocks SIGHUP"), ("sigwait", "SIGHUP")] {
+    let refused = |mode: &str, says: &str| {
         let fleet = Fleet::start(0);
         let before = fleet.text();
         let mut all = rogues(&fleet, mode, mode, 1, &format!("reloads = true\n{SEEN}"));
@@ -177,7 +177,13 @@ fn who_does_not_take_the_signal_is_refused_by_name_and_runs_on() {
         assert_eq!(said.states(), ["refused"]);
         assert!(all[0].runs() && fleet.text() == before, "{mode}");
         assert_eq!(all[0].signals(), "0", "{mode}");
-    }
+    };
+    // At the same time: whoever blocks it is waited for.
+    std::thread::scope(|scope| {
+        for (mode, says) in [("default", "no handler"), ("ignore", "ignores SIGHUP"), ("block", "blocks SIGHUP"), ("sigwait", "SIGHUP")] {
+            scope.spawn(move || refused(mode, says));
+        }
+    });
 }
 
 #[test]

@@ -24,7 +24,7 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 /// For a fact that a server is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
 /// For a whole run of `hello`.
-const RUN_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Fleet {
     pub(crate) dir: tempfile::TempDir,
@@ -193,7 +193,8 @@ pub(crate) fn try_get(url: &str, path: &str) -> std::io::Result<(String, String)
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(20))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    // In one piece: a second small one would wait for the first to be acknowledged.
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;

@@ -137,6 +137,16 @@ impl<'a> Wanted<'a> {
         if cgroup && unit { hidden.unwrap_or(Some(true)) } else { Some(false) }
     }
 
+    /// Of a process that is the program that is meant, which argument it lacks.
+    pub(super) fn lacks(&self, one: &Looked) -> Option<String> {
+        let what = self.what;
+        let named = !what.exe.is_empty() || !what.script.is_empty();
+        let is_it = one.exe.as_ref().is_some_and(|exe| what.has_exe(exe)) && one.has_script(what);
+        let globs = what.lacks(&one.line.args).filter(|_| named && is_it)?;
+        let globs: Vec<String> = globs.iter().map(|glob| format!("`{glob}`")).collect();
+        Some(format!("has no {} among its arguments", globs.join(" or ")))
+    }
+
     /// Whether one of which it cannot be told may be meant: its names or something rarer than arguments and a user must speak for it.
     pub(super) fn may_be(&self, one: &Looked) -> bool {
         let Match { script, cgroup, unit, pid_file, .. } = self.what;

@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// So many of the same program are named where nobody is found.
+const OTHERS: usize = 10;
+
 /// A process of the scan.
 #[derive(Debug)]
 struct Entry {
@@ -63,6 +66,8 @@ struct Matches {
     unseen: BTreeMap<i32, Unseen>,
     /// Whether somebody of whom nothing is known but that he may listen where the group says was passed over.
     may_listen: bool,
+    /// The same program with other arguments: pid, and which it lacks.
+    others: Vec<(i32, String)>,
 }
 
 /// What a match is, in the end.
@@ -102,7 +107,7 @@ impl Scan {
                 return finds;
             }
         };
-        let Matches { matched, unseen, may_listen } = self.matches(&asked);
+        let Matches { matched, unseen, may_listen, others } = self.matches(&asked);
         let no_match = |pid: &i32| unseen.get(pid).map_or_else(|| format!("is no process of group `{}`", group.name), Unseen::to_string);
         let said = Said { main: self.main(&matched, group).await, named: named(&matched, group), pattern: group.leader.is_some() };
         let mut ends = asked.ends(matched, &said);
@@ -132,6 +137,9 @@ impl Scan {
             }
         }
         finds.left_out.extend(unseen.into_iter().filter_map(|(pid, e)| matches!(e, Unseen::Failed(_)).then(|| (pid, e.to_string()))));
+        if finds.found.is_empty() && finds.refused.is_empty() {
+            finds.left_out.extend(others.into_iter().take(OTHERS));
+        }
         if may_listen && finds.found.is_empty() && finds.refused.is_empty() {
             finds.missing.push((0, format!("who listens where group `{}` says cannot be looked at by this user", group.name)));
         }
@@ -174,6 +182,7 @@ impl Scan {
             };
             let fit = self.fits(&asked.matching, &one);
             if fit == Some(false) {
+                matches.others.extend(asked.matching.lacks(&one).map(|why| (pid, why)));
                 continue;
             }
             if fit.is_none() && !asked.matching.may_be(&one) {

@@ -3,11 +3,15 @@
 use std::{
     cell::RefCell,
     collections::BTreeSet,
+    io::{BufRead, BufReader},
     net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -15,11 +19,17 @@ use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Said, write};
+use crate::support::{RUN_LIMIT, Said, write};
 
+mod acts;
+mod gunicorn;
+mod haproxy;
+mod nginx;
 mod services;
+mod sshd;
 mod web;
 
 /// Where programs are that the PATH of whoever runs the tests may not name.
@@ -75,6 +85,10 @@ impl Daemon {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
+    pub(crate) fn stop(&self) {
+        stop(self.pid());
+    }
+
     /// The pids of its own children, each a process that has not ended, in rising order.
     pub(crate) fn children(&self) -> Vec<i32> {
         self.remember();
@@ -83,17 +97,42 @@ impl Daemon {
 
     /// `hello broadcast` with the folder's `fleet.toml`.
     pub(crate) fn broadcast(&self, args: &[&str]) -> Said {
-        Said::of(self.hello("broadcast").arg("--state").arg(self.path("state")).args(args))
+        Said::of(self.hello("broadcast").args(["-o", "json", "--state"]).arg(self.path("state")).args(args))
     }
 
     /// `hello status` with the folder's `fleet.toml`.
     pub(crate) fn status(&self) -> Said {
-        Said::of(&mut self.hello("status"))
+        Said::of(self.hello("status").args(["-o", "json"]))
+    }
+
+    /// As [`Daemon::broadcast`], and hands on each event as it happens.
+    pub(crate) fn watch(&self, args: &[&str], mut on_event: impl FnMut(&Value)) -> Said {
+        let stderr = self.path("stderr");
+        let mut hello = self.hello("broadcast");
+        hello.args(["-o", "jsonl", "--state"]).arg(self.path("state")).args(args).stdout(Stdio::piped());
+        let mut child = hello.stdin(Stdio::null()).stderr(std::fs::File::create(&stderr).unwrap()).spawn().unwrap();
+        let (pid, stdout) = (Pid::from_raw(i32::try_from(child.id()).unwrap()), child.stdout.take().unwrap());
+        let (over, ended) = mpsc::channel::<()>();
+        // It is waited for only after its output has ended, so until then the pid is its own.
+        let watch = std::thread::spawn(move || {
+            let late = ended.recv_timeout(RUN_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
+            late.then(|| kill(pid, Signal::SIGKILL))
+        });
+        let mut json = Value::Null;
+        for line in BufReader::new(stdout).lines() {
+            json = serde_json::from_str(&line.unwrap()).unwrap();
+            if json.get("event").is_some() {
+                on_event(&json);
+            }
+        }
+        drop(over);
+        assert!(watch.join().unwrap().is_none(), "not within {RUN_LIMIT:?}");
+        Said { code: child.wait().unwrap().code().unwrap(), json, stderr: std::fs::read_to_string(stderr).unwrap() }
     }
 
     fn hello(&self, command: &str) -> Command {
         let mut hello = Command::new(env!("CARGO_BIN_EXE_hello"));
-        hello.args([command, "-o", "json", "--fleet"]).arg(self.path("fleet.toml"));
+        hello.arg(command).arg("--fleet").arg(self.path("fleet.toml"));
         hello
     }
 
@@ -110,6 +149,11 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.remember();
+        // Who was started anew by its group's `revive` descends from nobody, but names the folder.
+        let folder = self.dir.path().display().to_string();
+        let all = procfs::process::all_processes().into_iter().flatten().flatten().map(|p| p.pid);
+        let named = all.filter(|pid| words(*pid).iter().any(|word| word.contains(&folder)));
+        self.below.borrow_mut().extend(named.filter_map(|pid| Some((pid, started(pid)?))));
         // Not waited for yet, so neither the pid nor the group can be another's.
         let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
         let _ = self.child.kill();
@@ -179,6 +223,13 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
         lists.iter().flat_map(|list| list.split_whitespace()).map(|pid| pid.parse().unwrap()).filter(|pid| started(*pid).is_some()).collect();
     all.sort_unstable();
     all
+}
+
+/// Stops a process, and waits until it stands still.
+pub(crate) fn stop(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let state = || procfs::process::Process::new(pid).and_then(|p| p.stat()).unwrap().state;
+    crate::support::until("it is stopped", || state() == 'T');
 }
 
 /// When a process started, in clock ticks since boot; none for one that has ended, waited for or not.

@@ -20,19 +20,27 @@ const ANSWER: Duration = Duration::from_secs(20);
 pub(crate) struct Web {
     pub(crate) daemon: Daemon,
     pub(crate) port: u16,
-    sort: &'static Sort,
+    pub(super) sort: &'static Sort,
 }
 
 /// What is particular to one program.
-struct Sort {
+pub(super) struct Sort {
+    /// What `hello` knows it as.
+    pub(super) kind: &'static str,
+    /// A group's `match` of this one alone, from the folder and the port.
+    pub(super) matching: fn(&Path, u16) -> String,
+    /// Where it says in which words that it reloads.
+    pub(super) tells: (&'static str, &'static str),
+    /// The same of a worker that got the signal; nothing where one would just end.
+    pub(super) struck: Option<&'static str>,
     /// Its config, below the daemon's folder.
     file: &'static str,
     /// The text of that config, from the folder, the port and the word.
-    text: fn(&Path, u16, &str) -> String,
+    pub(super) text: fn(&Path, u16, &str) -> String,
     /// What it says on a fresh connection.
     ask: fn(u16) -> Option<String>,
     /// How many children it has while it serves, connections aside.
-    workers: usize,
+    pub(super) workers: usize,
     /// A request whose answer begins and does not end by itself.
     open: &'static str,
 }
@@ -92,7 +100,12 @@ fn body(port: u16) -> Option<String> {
     try_get(&format!("127.0.0.1:{port}"), "/").ok().map(|(_, body)| body)
 }
 
-static NGINX: Sort = Sort {
+pub(super) static NGINX: Sort = Sort {
+    kind: "nginx",
+    // Fits its workers too.
+    matching: |_, port| format!("{{ exe = \"nginx\", port = {port} }}"),
+    tells: ("error.log", ", reconfiguring"),
+    struck: Some(", ignoring"),
     workers: 2,
     file: "etc/nginx.conf",
     text: |dir, port, word| {
@@ -147,7 +160,11 @@ fn nginx_by(mut command: Command) -> Web {
     Web::start(&NGINX, port, Daemon::spawn(dir, &mut command))
 }
 
-static HAPROXY: Sort = Sort {
+pub(super) static HAPROXY: Sort = Sort {
+    kind: "haproxy",
+    matching: |dir, _| format!("{{ exe = \"haproxy\", args = [[\"-W\", \"-Ws\"], \"{}/haproxy.cfg\"] }}", dir.display()),
+    tells: ("log", "Reloading HAProxy"),
+    struck: Some("SIGHUP received, dumping"),
     workers: 1,
     file: "haproxy.cfg",
     text: |_, port, word| {
@@ -171,6 +188,10 @@ pub(crate) fn haproxy() -> Option<Web> {
 }
 
 static GUNICORN: Sort = Sort {
+    kind: "gunicorn",
+    matching: |dir, _| format!("{{ script = \"gunicorn\", args = [\"{}/gunicorn.conf.py\"] }}", dir.display()),
+    tells: ("log", "Handling signal: hup"),
+    struck: Some("terminated due to signal 1\n"),
     workers: 2,
     file: "gunicorn.conf.py",
     text: |dir, port, word| {
@@ -200,16 +221,27 @@ def slow():
 
 /// gunicorn, with two workers; the app is `app.py`.
 pub(crate) fn gunicorn() -> Option<Web> {
-    need("gunicorn").then(|| {
-        let (dir, port) = (folder(), free_port());
-        write(&dir.path().join("app.py"), APP);
-        let config = write(&dir.path().join(GUNICORN.file), &(GUNICORN.text)(dir.path(), port, "one"));
-        // Python takes a config of the same size and second for the one that it has compiled before.
-        Web::start(&GUNICORN, port, Daemon::spawn(dir, command("gunicorn").arg("-c").arg(config).env("PYTHONDONTWRITEBYTECODE", "1")))
-    })
+    // Python takes a config of the same size and second for the one that it has compiled before.
+    need("gunicorn").then(|| gunicorn_by(command("gunicorn").env("PYTHONDONTWRITEBYTECODE", "1")))
+}
+
+/// The same, and Python keeps what it has compiled.
+pub(super) fn gunicorn_that_caches() -> Option<Web> {
+    need("gunicorn").then(|| gunicorn_by(command("gunicorn").env_remove("PYTHONDONTWRITEBYTECODE")))
+}
+
+fn gunicorn_by(command: &mut Command) -> Web {
+    let (dir, port) = (folder(), free_port());
+    write(&dir.path().join("app.py"), APP);
+    let config = write(&dir.path().join(GUNICORN.file), &(GUNICORN.text)(dir.path(), port, "one"));
+    Web::start(&GUNICORN, port, Daemon::spawn(dir, command.arg("-c").arg(config)))
 }
 
 static SSHD: Sort = Sort {
+    kind: "sshd",
+    matching: |dir, _| format!("{{ exe = \"sshd\", args = [\"{}/sshd_config\"] }}", dir.display()),
+    tells: ("log", "Received SIGHUP; restarting."),
+    struck: None,
     workers: 0,
     file: "sshd_config",
     text: |dir, port, word| {

@@ -1,0 +1,125 @@
+//! gunicorn.
+
+use nix::sys::signal::Signal;
+
+use super::{
+    acts, started,
+    web::{gunicorn, gunicorn_that_caches},
+};
+use crate::support::until;
+
+#[test]
+fn good_changes_converge_without_a_dropped_request_and_once_only() {
+    let Some(web) = gunicorn() else { return };
+    acts::converges(&web, true);
+}
+
+#[test]
+fn the_printed_kind_is_a_group() {
+    let Some(web) = gunicorn() else { return };
+    acts::copied(&web);
+}
+
+#[test]
+fn what_its_validator_refuses_touches_nothing() {
+    let Some(web) = gunicorn() else { return };
+    web.fleet("");
+    acts::refuses(&web, &(web.config("two") + "workers = \"many\"\n"), "many");
+    acts::refuses(&web, &(web.config("two") + "workers =\n"), "SyntaxError");
+    // Its app, too, must be there.
+    acts::refuses(&web, &web.config("two").replace("app:app", "none:app"), "none");
+}
+
+#[test]
+fn a_config_of_the_same_size_and_second_is_not_taken_for_the_one_before() {
+    let Some(web) = gunicorn_that_caches() else { return };
+    web.fleet("");
+    for word in ["two", "six", "ten"] {
+        assert_eq!(web.put(&web.config(word)).expect(0).states(), ["confirmed"]);
+        assert_eq!(web.says().as_deref(), Some(word));
+    }
+    assert!(web.daemon.path("__pycache__").is_dir());
+}
+
+#[test]
+fn stopped_before_the_survey_or_after_it() {
+    let Some(web) = gunicorn() else { return };
+    acts::stopped_before(&web);
+    acts::stopped_after(&web);
+}
+
+#[test]
+fn stopped_until_the_undo_begins() {
+    let Some(web) = gunicorn() else { return };
+    acts::stopped_until_the_undo(&web);
+}
+
+#[test]
+fn killed_in_the_middle() {
+    let Some(web) = gunicorn() else { return };
+    acts::killed(&web);
+}
+
+#[test]
+fn workers_that_lost_their_master_are_refused_by_name() {
+    let Some(web) = gunicorn() else { return };
+    // A young process is given time to have its handler.
+    web.fleet("timeout = \"300ms\"");
+    let workers = web.daemon.children();
+    // A busy one does not look for its master.
+    let _open = [web.open(), web.open()];
+    web.daemon.signal(Signal::SIGKILL);
+    until("the master is gone", || !web.daemon.runs());
+    let new = web.daemon.write("new", &web.config("two"));
+    let said = web.daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(5);
+    for pid in &workers {
+        assert!(said.stderr.contains(&format!("pid {pid} has no handler for SIGHUP")), "{}", said.stderr);
+    }
+    assert!(workers.iter().all(|pid| started(*pid).is_some()));
+}
+
+/// A sync worker closes its socket only after its last answer.
+#[test]
+fn a_worker_with_an_open_request_still_listens_and_is_waited_for() {
+    let Some(web) = gunicorn() else { return };
+    web.fleet("timeout = \"1s\"");
+    web.is_settled();
+    let old = web.daemon.children();
+    let open = web.open();
+    let said = web.put(&web.config("three")).expect(6);
+    let busy = *old.iter().find(|pid| started(**pid).is_some()).unwrap();
+    let one = acts::only(&said);
+    assert_eq!((one["trouble"]["kind"].as_str(), web.says().as_deref()), (Some("stranger"), Some("one")));
+    assert!(one["trouble"]["text"].as_str().unwrap().contains(&format!("pid {busy}")), "{one:#}");
+    web.daemon.write("go", "");
+    until("it is gone", || started(busy).is_none());
+    drop(open);
+    std::fs::remove_file(web.daemon.path("go")).unwrap();
+    // It has the time that its kind gives it.
+    web.fleet("");
+    web.is_settled();
+    let open = web.open();
+    let said = web.watch(&web.config("three"), |event| {
+        if event["event"] == "installed" {
+            until("the new ones answer", || web.says().as_deref() == Some("three"));
+            web.daemon.write("go", "");
+        }
+    });
+    assert_eq!((said.expect(0).states(), web.says().as_deref()), (vec!["confirmed"], Some("three")));
+    drop(open);
+}
+
+/// A hook is not run when a config is checked.
+const RAISES: &str = "\ndef post_fork(server, worker):\n    raise RuntimeError(\"no\")\n";
+
+#[test]
+fn a_hook_that_raises_ends_it_and_what_starts_it_again_is_said() {
+    let Some(web) = gunicorn() else { return };
+    acts::dies(&web, &(web.config("three") + RAISES));
+}
+
+#[test]
+fn a_hook_that_raises_ends_it_and_it_is_revived() {
+    let Some(web) = gunicorn() else { return };
+    acts::is_revived(&web, &(web.config("three") + RAISES), &["{exe}", "{args}"]);
+}
