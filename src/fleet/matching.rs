@@ -132,6 +132,17 @@ pub enum ListenAt {
     Arg(String),
 }
 
+impl std::fmt::Display for ListenAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TcpPort(port) => write!(f, "tcp:{port}"),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+            Self::Arg(option) => write!(f, "{{arg:{option}}}"),
+        }
+    }
+}
+
 fn one_as_written<S: Serializer>(pattern: &glob::Pattern, to: S) -> Result<S::Ok, S::Error> {
     pattern.as_str().serialize(to)
 }

@@ -164,6 +164,13 @@ impl Listeners {
         }
     }
 
+    /// What the group's `listen` names, where it names something and the process listens nowhere that is it.
+    pub(crate) fn missing(&self, pid: i32, args: &[String], group: &Group) -> Option<String> {
+        let all = self.addresses(pid).unwrap_or_default();
+        let missing = !group.listen.is_empty() && !all.iter().any(|one| group.listen.iter().any(|wanted| one.fits(wanted, args)));
+        missing.then(|| group.listen.iter().map(|wanted| format!("`{wanted}`")).collect::<Vec<_>>().join(", "))
+    }
+
     /// Whether a process or a descendant of it listens where `endpoint` says.
     pub(super) fn holds(&self, pid: i32, endpoint: &str, group: &Group) -> bool {
         self.addresses(pid).is_ok_and(|all| all.iter().any(|one| self.url(one, scheme(group)) == endpoint))

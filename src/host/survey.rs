@@ -156,7 +156,13 @@ async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, 
     member.fixed = discover::fixed_of(&f, &group);
     member.born = guard::born(f.pid).unwrap_or(i128::MIN);
     if group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty() {
-        ask(&mut member, lanes).await.map_err(|why| no(&member.instance, why))?;
+        ask(&mut member, lanes).await.map_err(|why| {
+            // It was asked at its only socket, which may speak something else.
+            let missing = listeners.missing(f.pid, &f.args, &group).filter(|_| needs_endpoint(&group));
+            let see = group.kind.as_ref().map_or(String::new(), |kind| format!(" (what it needs: `hello kinds {kind}`)"));
+            let more = missing.map_or(String::new(), |all| format!("; it listens nowhere that its group's `listen` names: {all}{see}"));
+            no(&member.instance, format!("{why}{more}"))
+        })?;
     }
     Ok(member)
 }
