@@ -103,6 +103,8 @@ pub struct Group {
     pub restart_keys: Vec<String>,
     /// A command that prints the value that `{candidate}` gives to `{key}`: the same value as now needs no restart.
     pub restart_value: Vec<String>,
+    /// A command that names, one a line, the keys that wait for a restart by what stands on the disk already.
+    pub restart_pending: Vec<String>,
     /// Whether the config must not be shown; none when its mode decides.
     pub secret: Option<bool>,
     /// The validator's argv, with placeholders to fill in.

@@ -21,25 +21,30 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// So many changed keys are looked at one by one; a config in which more changed is written anew, and each of them counts as it stands.
 const LOOKED_AT: usize = 50;
 
-/// Holds what changes for `member` against the keys that its group's command names. `staged` is where the first target's new content stands.
+/// Holds what changes for `member` against the keys that its group's command names. `staged` is where the first target's new content stands:
+/// its live path, where it was put there by somebody else.
 ///
 /// # Errors
 /// `RestartRequired` with the keys; `Refused` when the command does not tell them.
 pub(super) async fn keys(member: &Member, shifts: &[Shift], staged: &Path) -> Result<(), Stop> {
     let (group, i) = (&member.group, &member.instance);
+    let live = i.targets.first().map_or(staged, PathBuf::as_path);
+    let (adopted, known) = (staged == live, shifts.iter().all(|shift| shift.from.is_some()));
     let changed: BTreeSet<String> = shifts.iter().flat_map(changed).collect();
-    if group.restart_keys.is_empty() || changed.is_empty() {
+    let command = if adopted && !group.restart_pending.is_empty() { &group.restart_pending } else { &group.restart_keys };
+    // Where nobody has the old bytes, only the program itself knows what changed.
+    let told = adopted && !known && !group.restart_pending.is_empty();
+    if command.is_empty() || (changed.is_empty() && !told) {
         return Ok(());
     }
     let refused = |why: String| Stop::new(Verdict::Refused, format!("pid {}: which keys need a restart is not told: {why}", i.pid));
-    let named = ask(&group.restart_keys, member, staged).await.map_err(refused)?;
-    let named: BTreeSet<String> = named.lines().map(|line| line.trim().to_lowercase()).collect();
-    let mut needed: Vec<String> = changed.intersection(&named).cloned().collect();
-    if !group.restart_value.is_empty() && needed.len() <= LOOKED_AT && staged.is_file() {
+    let named = ask(command, member, staged).await.map_err(refused)?;
+    let named: BTreeSet<String> = named.lines().map(|line| line.trim().to_lowercase()).filter(|key| !key.is_empty()).collect();
+    let mut needed: Vec<String> = if told { named.into_iter().collect() } else { changed.intersection(&named).cloned().collect() };
+    if !group.restart_value.is_empty() && needed.len() <= LOOKED_AT && staged.is_file() && !adopted {
         let mut still = Vec::new();
         for key in needed {
             let argv: Vec<String> = group.restart_value.iter().map(|arg| arg.replace("{key}", &key)).collect();
-            let live = i.targets.first().map_or(staged, PathBuf::as_path);
             // Written otherwise, it may be the same value as before; what cannot be told counts as another.
             let (now, new) = (ask(&argv, member, live).await, ask(&argv, member, staged).await);
             if now.is_err() || now != new {
