@@ -41,6 +41,9 @@ pub struct Ask {
     pub insecure: bool,
 }
 
+/// So many letters of a command are shown.
+const SHOWN: usize = 60;
+
 impl Source {
     /// Whether the instance's own endpoint must be known to ask it.
     #[must_use]
@@ -72,7 +75,12 @@ impl Source {
     pub fn describe(&self, endpoint: &str) -> String {
         match self {
             Self::Http(ask) => ask.url.replace("{listen}", bare(endpoint)),
-            Self::Exec(argv) => format!("`{}`", argv.join(" ")),
+            Self::Exec(argv) => {
+                let all = argv.join(" ");
+                // A query may be as long as a page.
+                let end = all.char_indices().nth(SHOWN).map(|(at, _)| at);
+                end.map_or_else(|| format!("`{all}`"), |end| format!("`{} ..`", all[..end].trim_end()))
+            }
             Self::Workers => "its workers".into(),
             Self::Listener => "its listening socket".into(),
         }
@@ -111,7 +119,7 @@ pub enum Wants {
     Equals(String),
     /// This text somewhere in it.
     Contains(String),
-    /// Another text than before the signal.
+    /// Another text than before the signal; on the way back, the text from before the way forth.
     Changed,
     /// A greater number than before the signal.
     Increased,

@@ -170,7 +170,8 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
         facts.iter().map(|f| f.filled(to.and_then(Blob::file))).collect::<Result<_, _>>().map_err(|why| trouble(State::Refused, why))
     };
     let group = member.group.clone();
-    let (facts, reject) = (filled(&group.confirm)?, filled(&group.reject)?);
+    let (mut facts, reject) = (filled(&group.confirm)?, filled(&group.reject)?);
+    let first = member.baseline.clone();
     member.instance.proof = None;
     if facts.iter().any(Fact::compares) {
         // A reload that still runs must not be taken for the one that is about to be asked for.
@@ -178,6 +179,16 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
             quiet(member, &facts, lanes).await;
         }
         read_anew(member, &facts, undo, lanes).await;
+    }
+    let same = !shifts.is_empty() && shifts.iter().all(|s| s.from.as_ref().is_some_and(|from| from.sha256 == s.to.sha256));
+    for (fact, first) in facts.iter_mut().zip(first).filter(|(fact, _)| fact.wants == Wants::Changed) {
+        match first {
+            // The same bytes once more change no answer: that there is one must do.
+            _ if same => fact.wants = Wants::Contains(String::new()),
+            // Whether the way forth changed it or not, on the way back it must be what it was.
+            Some(first) if undo => fact.wants = Wants::Equals(first),
+            _ => {}
+        }
     }
     // Whoever is a child or holds a socket of it later may have taken its place. One that speaks our protocol never hands over.
     let kids = (group.speaks == Speaks::None).then(|| children(member.instance.pid));
@@ -256,7 +267,8 @@ fn strongest(written: &[Fact], filled: &[Fact], baseline: &[Option<String>]) -> 
         Wants::Equals(_) | Wants::Contains(_) => {
             // What held before the signal already proves nothing, unless it is what the new config says.
             let before = baseline.get(at).and_then(Option::as_deref);
-            (written.wants != filled.wants || before.is_some_and(|b| !filled.holds(b, None, jiff::Timestamp::UNIX_EPOCH))).then_some(Proof::Content)
+            let new = written.wants != filled.wants && written.wants != Wants::Changed;
+            (new || before.is_some_and(|b| !filled.holds(b, None, jiff::Timestamp::UNIX_EPOCH))).then_some(Proof::Content)
         }
         Wants::Changed => Some(Proof::Content),
         Wants::Increased | Wants::AfterSignal => Some(Proof::Reloaded),
