@@ -25,9 +25,18 @@ use tempfile::TempDir;
 use crate::support::{RUN_LIMIT, Said, write};
 
 mod acts;
+mod alertmanager;
+mod all;
+mod case;
+mod dnsmasq;
 mod gunicorn;
 mod haproxy;
+mod nats;
 mod nginx;
+mod postgres;
+mod prometheus;
+mod refused;
+mod rsyslog;
 mod services;
 mod sshd;
 mod web;

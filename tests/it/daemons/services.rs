@@ -1,19 +1,19 @@
-//! Services that tell over HTTP, SQL or DNS what they run, and programs that do not reload at all.
+//! Services that tell over HTTP or DNS what they run, and programs that do not reload at all.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpStream, UdpSocket},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::{Pid, User, geteuid},
-};
+use nix::sys::signal::Signal;
 use serde_json::Value;
+use tempfile::TempDir;
 
-use super::{Daemon, command, folder, free_port, need};
+use super::{Daemon, command, folder, free_port, need, words};
 use crate::support::{until, write};
 
 /// For one answer.
@@ -68,12 +68,31 @@ impl Service {
     }
 }
 
+/// Waits until a file is older than what starts now, by more than the coarse clocks of both.
+fn aged(file: PathBuf) -> PathBuf {
+    let changed = || SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(ctime(&file)).unwrap());
+    until("the file is a little older", || changed().elapsed().is_ok_and(|age| age > Duration::from_millis(60)));
+    file
+}
+
+/// The last change of any kind of a file, in nanoseconds since 1970.
+pub(crate) fn ctime(file: &Path) -> i64 {
+    let meta = file.metadata().unwrap();
+    meta.ctime() * 1_000_000_000 + meta.ctime_nsec()
+}
+
 /// Prometheus; `prometheus.yml` scrapes nothing, every 15 s.
 pub(crate) fn prometheus() -> Option<Service> {
+    let dir = folder();
+    let config = write(&dir.path().join("prometheus.yml"), "global:\n  scrape_interval: 15s\n");
+    prometheus_of(dir, &config)
+}
+
+/// Prometheus in `dir`, with a config that may stand elsewhere.
+pub(crate) fn prometheus_of(dir: TempDir, config: &Path) -> Option<Service> {
     let there = need("prometheus") && need("promtool");
     there.then(|| {
-        let (dir, port) = (folder(), free_port());
-        let config = write(&dir.path().join("prometheus.yml"), "global:\n  scrape_interval: 15s\n");
+        let port = free_port();
         let mut command = command("prometheus");
         command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
@@ -83,6 +102,15 @@ pub(crate) fn prometheus() -> Option<Service> {
 
 /// Alertmanager, in no cluster; `alertmanager.yml` has one receiver without a target, and a `group_wait` of 30 s.
 pub(crate) fn alertmanager() -> Option<Service> {
+    alertmanager_at("")
+}
+
+/// The same, with a second socket for its peers, as it has one where nobody says otherwise.
+pub(crate) fn clustered_alertmanager() -> Option<Service> {
+    alertmanager_at(&format!("127.0.0.1:{}", free_port()))
+}
+
+fn alertmanager_at(cluster: &str) -> Option<Service> {
     let there = need("prometheus-alertmanager") && need("amtool");
     there.then(|| {
         let (dir, port) = (folder(), free_port());
@@ -90,32 +118,51 @@ pub(crate) fn alertmanager() -> Option<Service> {
         let config = write(&dir.path().join("alertmanager.yml"), text);
         let mut command = command("prometheus-alertmanager");
         command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.path={}", dir.path().join("data").display()));
-        command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg("--cluster.listen-address=");
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg(format!("--cluster.listen-address={cluster}"));
         Service::start(Daemon::spawn(dir, &mut command), port, |s| s.get("/-/ready").is_some())
     })
 }
 
+/// Where nats-server is told of its monitor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Monitor {
+    CommandLine,
+    Config,
+    /// Nowhere, so it has none; the port is that of its clients.
+    None,
+}
+
 /// nats-server; `nats.conf` has a `max_payload` of 1 MiB. The port is that of its monitor: clients are served on another.
-pub(crate) fn nats() -> Option<Service> {
+pub(crate) fn nats(monitor: Monitor) -> Option<Service> {
     need("nats-server").then(|| {
-        let (dir, port) = (folder(), free_port());
-        let text = format!("listen: \"127.0.0.1:{}\"\nhttp: \"127.0.0.1:{port}\"\nmax_payload: 1048576\n", free_port());
-        let config = write(&dir.path().join("nats.conf"), &text);
-        Service::start(Daemon::spawn(dir, command("nats-server").arg("-c").arg(config)), port, |s| s.get("/varz").is_some())
+        let (dir, port, clients) = (folder(), free_port(), free_port());
+        let http = if monitor == Monitor::Config { format!("http: \"127.0.0.1:{port}\"\n") } else { String::new() };
+        let config = write(&dir.path().join("nats.conf"), &format!("listen: \"127.0.0.1:{clients}\"\n{http}max_payload: 1048576\n"));
+        let mut command = command("nats-server");
+        command.arg("-c").arg(config);
+        if monitor == Monitor::CommandLine {
+            command.args(["-m", &port.to_string()]);
+        }
+        let daemon = Daemon::spawn(dir, &mut command);
+        match monitor {
+            Monitor::None => Service::start(daemon, clients, |s| s.connect().is_some()),
+            _ => Service::start(daemon, port, |s| s.get("/varz").is_some()),
+        }
     })
 }
 
-/// dnsmasq; `hosts` has `a.test` at 192.0.2.1, and `dnsmasq.conf` has `conf.test` at 192.0.2.50. No other name is known.
+/// dnsmasq, as the user of its package where the tests are root; `hosts` has `a.test` at 192.0.2.1, and `dnsmasq.conf` has `conf.test` at 192.0.2.50. No other name is known.
 pub(crate) fn dnsmasq() -> Option<Service> {
     let there = need("dnsmasq") && need("dig");
     there.then(|| {
         // It is asked over UDP.
         let (dir, port) = (folder(), std::iter::repeat_with(free_port).find(|p| UdpSocket::bind(("127.0.0.1", *p)).is_ok()).unwrap());
-        let config = write(&dir.path().join("dnsmasq.conf"), "no-resolv\nno-hosts\naddress=/conf.test/192.0.2.50\n");
+        let config = aged(write(&dir.path().join("dnsmasq.conf"), "no-resolv\nno-hosts\naddress=/conf.test/192.0.2.50\n"));
         let hosts = write(&dir.path().join("hosts"), "192.0.2.1 a.test\n");
         let mut command = command("dnsmasq");
         command.arg("-C").arg(config).arg("-H").arg(hosts).arg(format!("--port={port}"));
-        command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--keep-in-foreground", "--log-facility=-", "--user=root", "--pid-file="]);
+        command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--keep-in-foreground", "--log-facility=-", "--pid-file="]);
+        // Without a word it becomes the user of its package; of anybody but root it stays as it is.
         Service::start(Daemon::spawn(dir, &mut command), port, |s| address(s, "a.test") == "192.0.2.1")
     })
 }
@@ -135,7 +182,7 @@ pub(crate) fn rsyslog() -> Option<Service> {
              template(name=\"text\" type=\"string\" string=\"%msg%\\n\")\naction(type=\"omfile\" file=\"{}\" template=\"text\")\n",
             dir.path().join("out").display()
         );
-        let config = write(&dir.path().join("rsyslog.conf"), &text);
+        let config = aged(write(&dir.path().join("rsyslog.conf"), &text));
         let pid_file = dir.path().join("pid");
         let mut command = command("rsyslogd");
         command.arg("-n").arg("-f").arg(config).arg("-i").arg(pid_file);
@@ -183,7 +230,9 @@ pub(crate) fn plain_go() -> Option<Service> {
 /// `sleep`, which has no handler. Its argument is that of no other test.
 pub(crate) fn sleep() -> Daemon {
     let sleep = Daemon::spawn(folder(), unguarded("sleep").arg(format!("600.{}", free_port())));
-    until("it sleeps", || std::fs::read_link(format!("/proc/{}/exe", sleep.pid())).is_ok_and(|exe| exe.ends_with("sleep")));
+    let is_sleep = || std::fs::read_link(format!("/proc/{}/exe", sleep.pid())).is_ok_and(|exe| exe.ends_with("sleep"));
+    // Its command line is there a little later than its executable.
+    until("it sleeps", || is_sleep() && words(sleep.pid()).len() == 2);
     sleep
 }
 
@@ -191,86 +240,6 @@ pub(crate) fn sleep() -> Daemon {
 fn unguarded(name: &str) -> Command {
     let mut wrapped = command("env");
     wrapped.arg("--default-signal=HUP").arg(command(name).get_program());
-    wrapped
-}
-
-/// PostgreSQL on a new cluster, with `postgresql.conf` in the folder and not in the cluster: who runs the tests owns it, as `hello` asks.
-/// `work_mem` is 4 MB and `max_connections` 20. Everything of it that has a user is the user `postgres` where the tests are root.
-pub(crate) struct Postgres {
-    pub(crate) daemon: Daemon,
-    pub(crate) port: u16,
-}
-
-impl Postgres {
-    pub(crate) fn start() -> Option<Self> {
-        let there = ["postgres", "initdb", "psql", "setpriv"].into_iter().all(need);
-        there.then(|| {
-            let (dir, port) = (folder(), free_port());
-            let (data, run) = (dir.path().join("data"), dir.path().join("run"));
-            for path in [&data, &run] {
-                std::fs::create_dir(path).unwrap();
-                if let Some(user) = postgres_user() {
-                    std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
-                }
-            }
-            let mut initdb = as_postgres("initdb");
-            initdb.args(["--auth=peer", "--no-sync", "--locale=C", "--encoding=UTF8", "--wal-segsize=1", "--pgdata"]).arg(&data);
-            let output = initdb.current_dir(dir.path()).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            let text = format!(
-                "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\nshared_buffers = 16MB\n\
-                 max_connections = 20\nwork_mem = 4MB\n",
-                run.display()
-            );
-            let config = write(&dir.path().join("postgresql.conf"), &text);
-            let mut postgres = as_postgres("postgres");
-            postgres.arg("-D").arg(data).arg("-c").arg(format!("config_file={}", config.display()));
-            let postgres = Self { daemon: Daemon::spawn(dir, &mut postgres), port };
-            until("it answers", || {
-                assert!(postgres.daemon.runs(), "it ended: {}", postgres.daemon.log());
-                postgres.sql("select 1").is_some()
-            });
-            postgres
-        })
-    }
-
-    /// What a query gives over a new connection: a line per row, `|` between columns; none when it failed.
-    pub(crate) fn sql(&self, query: &str) -> Option<String> {
-        let mut psql = as_postgres("psql");
-        psql.args(["-XAtq", "-d", "postgres", "-h"]).arg(self.daemon.path("run")).arg("-p").arg(self.port.to_string()).args(["-c", query]);
-        let output = psql.env("PGCONNECT_TIMEOUT", "20").current_dir(self.daemon.dir.path()).output().unwrap();
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    }
-
-    /// When it last read its config, in seconds since the epoch, to the microsecond.
-    pub(crate) fn loaded(&self) -> f64 {
-        self.sql("select extract(epoch from pg_conf_load_time())").unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Postgres {
-    /// It gives its shared memory back only when it is told to end, and one that is stopped does not hear it.
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(self.daemon.pid());
-        let _ = kill(pid, Signal::SIGQUIT);
-        let _ = kill(pid, Signal::SIGCONT);
-        let deadline = std::time::Instant::now() + ANSWER;
-        while self.daemon.runs() && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-/// As whom PostgreSQL runs, since it refuses root.
-fn postgres_user() -> Option<User> {
-    geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("its package makes the user"))
-}
-
-fn as_postgres(name: &str) -> Command {
-    let program = command(name);
-    let Some(user) = postgres_user() else { return program };
-    let mut wrapped = command("setpriv");
-    wrapped.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups", "--"]).arg(program.get_program());
     wrapped
 }
 
@@ -333,7 +302,7 @@ fn alertmanager_tells_every_reload_and_every_refusal() {
 
 #[test]
 fn nats_tells_when_it_reloaded_and_nothing_of_a_refusal() {
-    let Some(nats) = nats() else { return };
+    let Some(nats) = nats(Monitor::Config) else { return };
     let varz = |key: &str| nats.json("/varz", &format!("/{key}")).unwrap();
     let loaded = || varz("config_load_time");
     let good = std::fs::read_to_string(nats.daemon.path("nats.conf")).unwrap();
@@ -348,28 +317,6 @@ fn nats_tells_when_it_reloaded_and_nothing_of_a_refusal() {
     nats.daemon.signal(Signal::SIGHUP);
     until("it has reloaded", || loaded() != before);
     assert_eq!(varz("max_payload"), 2_097_152);
-}
-
-#[test]
-fn postgres_applies_what_it_can_and_names_what_waits_for_a_restart() {
-    let Some(postgres) = Postgres::start() else { return };
-    let good = std::fs::read_to_string(postgres.daemon.path("postgresql.conf")).unwrap();
-    let reload = |text: &str| {
-        let before = postgres.loaded();
-        postgres.daemon.write("postgresql.conf", text);
-        postgres.daemon.signal(Signal::SIGHUP);
-        until("it has read its config", || postgres.loaded() > before);
-    };
-    let value = |name: &str| postgres.sql(&format!("select setting, pending_restart from pg_settings where name = '{name}'")).unwrap();
-    let faults = || postgres.sql("select name, error from pg_file_settings where error is not null").unwrap();
-    assert_eq!((value("work_mem").as_str(), faults().as_str()), ("4096|f", ""));
-    reload(&good.replace("4MB", "8MB"));
-    assert_eq!((value("work_mem").as_str(), faults().as_str()), ("8192|f", ""));
-    reload(&good.replace("max_connections = 20", "max_connections = 30"));
-    assert_eq!((value("work_mem").as_str(), value("max_connections").as_str()), ("4096|f", "20|t"));
-    assert_eq!(faults(), "max_connections|setting could not be applied");
-    reload(&good);
-    assert_eq!((value("max_connections").as_str(), faults().as_str()), ("20|f", ""));
 }
 
 #[test]

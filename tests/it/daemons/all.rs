@@ -1,0 +1,17 @@
+//! Daemons that are stopped or killed while they are reloaded. Most of it is waiting, so they are served at the same time.
+
+use super::{alertmanager, dnsmasq, nats, postgres, prometheus};
+
+#[test]
+fn who_is_stopped_or_killed_is_told_of_every_daemon() {
+    let all: [(&str, fn()); 5] = [
+        ("prometheus", prometheus::stopped_or_killed),
+        ("alertmanager", alertmanager::stopped_or_killed),
+        ("nats-server", nats::stopped_or_killed),
+        ("postgres", postgres::stopped_or_killed),
+        ("dnsmasq", dnsmasq::stopped_or_killed),
+    ];
+    let all = all.map(|(name, check)| (name, std::thread::spawn(check)));
+    let failed: Vec<&str> = all.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name)).collect();
+    assert_eq!(failed, [""; 0], "each has said why above");
+}

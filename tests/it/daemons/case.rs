@@ -1,0 +1,171 @@
+//! What `hello` does with a daemon of a shipped kind, whichever it is: the daemon says what tells one load of its config from another.
+
+use std::os::unix::fs::MetadataExt;
+
+use nix::sys::signal::Signal;
+
+use super::{
+    Daemon,
+    acts::{STOPS, only},
+    services::ctime,
+    started,
+};
+use crate::support::{Said, until};
+
+/// One daemon, and the group that means it alone.
+pub(crate) struct Case<'a> {
+    pub(crate) daemon: &'a Daemon,
+    /// A shipped kind.
+    pub(crate) kind: &'static str,
+    /// Its config, by its name in the daemon's folder.
+    pub(crate) file: &'static str,
+    /// What the group says besides its kind: `match`, and what only this daemon needs.
+    pub(crate) group: String,
+    /// The group's own facts; empty for those of the kind.
+    pub(crate) facts: String,
+    /// Another answer after every load, and only then.
+    pub(crate) loads: &'a dyn Fn() -> String,
+}
+
+impl Case<'_> {
+    /// Writes the group, with `more` keys in it.
+    pub(crate) fn fleet(&self, more: &str) {
+        let Self { kind, group, facts, .. } = self;
+        self.daemon.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"one\"\nkind = \"{kind}\"\n{group}\n{more}\n{facts}\n"));
+    }
+
+    pub(crate) fn text(&self) -> String {
+        std::fs::read_to_string(self.daemon.path(self.file)).unwrap()
+    }
+
+    /// Writes the live file in place, as an editor does: owner and mode stay.
+    pub(crate) fn edit(&self, text: &str) {
+        std::fs::write(self.daemon.path(self.file), text).unwrap();
+    }
+
+    pub(crate) fn change(&self, text: &str) -> Said {
+        let new = self.daemon.write("new", text);
+        self.daemon.broadcast(&["--config", new.to_str().unwrap()])
+    }
+
+    /// Everything of the live file that a write or an exchange would change.
+    fn stands(&self) -> (String, u64, i64, u32, u32) {
+        let meta = self.daemon.path(self.file).metadata().unwrap();
+        (self.text(), meta.ino(), ctime(&self.daemon.path(self.file)), meta.mode(), meta.uid())
+    }
+
+    /// A run that ends with `code`, says all of `says`, and neither touches the file nor makes the daemon load anything.
+    pub(crate) fn untouched(&self, code: i32, says: &[&str], run: impl FnOnce() -> Said) -> Said {
+        let (before, loads) = (self.stands(), (self.loads)());
+        let said = run().expect(code);
+        assert!(says.iter().all(|word| said.stderr.contains(word)), "{says:?}: {}", said.stderr);
+        assert_eq!((self.stands(), (self.loads)(), self.daemon.runs()), (before, loads, true));
+        said
+    }
+
+    /// A change that is taken, with this proof; owner and mode of the file stay.
+    pub(crate) fn takes(&self, text: &str, proof: &str) {
+        let (before, loads) = (self.stands(), (self.loads)());
+        let said = self.change(text).expect(0);
+        let one = only(&said);
+        assert_eq!((&one["state"], &one["proof"], &one["pid"]), (&"confirmed".into(), &proof.into(), &self.daemon.pid().into()), "{:#}", said.json);
+        let now = self.stands();
+        assert_eq!((now.0.as_str(), now.3, now.4), (text, before.3, before.4));
+        assert_ne!((self.loads)(), loads, "seen from outside");
+    }
+
+    /// A change that passes the validator and does not load: the old file is back, and proven to be loaded again.
+    pub(crate) fn goes_back(&self, text: &str, trouble: &str) -> Said {
+        let (before, loads) = (self.text(), (self.loads)());
+        let said = self.change(text).expect(6);
+        let one = only(&said);
+        assert_eq!((&one["state"], &one["trouble"]["kind"], &one["pid"]), (&"reverted".into(), &trouble.into(), &self.daemon.pid().into()), "{:#}", said.json);
+        assert_eq!(self.text(), before);
+        assert_ne!((self.loads)(), loads, "the old config was loaded again");
+        said
+    }
+
+    /// What was proven signals nobody once more, until somebody touches the file.
+    pub(crate) fn settles(&self) -> Said {
+        let text = self.text();
+        for said in [self.untouched(0, &[], || self.change(&text)), self.untouched(0, &[], || self.daemon.broadcast(&[]))] {
+            assert_eq!(said.states(), ["unchanged"]);
+        }
+        let loads = (self.loads)();
+        self.edit(&text);
+        let said = self.change(&text).expect(0);
+        assert_eq!(said.states(), ["confirmed"]);
+        assert_ne!((self.loads)(), loads, "seen from outside");
+        said
+    }
+
+    /// What its validator refuses is refused before anything is touched, and told of what stands on the disk already.
+    pub(crate) fn refuses(&self, broken: &str, says: &str) {
+        self.untouched(4, &["the new config is not valid", says], || self.change(broken));
+        let fine = self.daemon.status().expect(0);
+        assert_eq!(fine.json["instances"][0]["pid"], self.daemon.pid());
+        let (text, loads) = (self.text(), (self.loads)());
+        self.edit(broken);
+        let said = self.daemon.status().expect(7);
+        let faults = said.json["instances"][0]["faults"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect::<Vec<_>>().join("; ");
+        assert!(faults.contains("waiting to fail") && faults.contains(says), "{faults}");
+        self.edit(&text);
+        assert_eq!((self.loads)(), loads);
+    }
+
+    /// Stopped before the survey, stopped between survey and install, and killed while its proof is waited for.
+    pub(crate) fn stops_and_dies(&self, text: &str, more: &str) {
+        let (old, loads) = (self.text(), (self.loads)());
+        self.daemon.stop();
+        let said = self.change(text).expect(5);
+        assert!(said.stderr.contains(&format!("pid {} is stopped", self.daemon.pid())), "{}", said.stderr);
+        assert_eq!(self.text(), old);
+        self.daemon.signal(Signal::SIGCONT);
+        assert_eq!((self.loads)(), loads, "no signal waited for it");
+
+        // Whoever validates stops it.
+        self.fleet(&format!("timeout = \"200ms\"\n{STOPS}\n{more}"));
+        let said = self.change(text).expect(7);
+        assert_eq!((said.states(), &only(&said)["trouble"]["kind"]), (vec!["revert_failed"], &"timed_out".into()), "{:#}", said.json);
+        assert!(said.stderr.contains(&format!("pid {}", self.daemon.pid())), "{}", said.stderr);
+        assert_eq!(self.text(), old);
+        self.daemon.signal(Signal::SIGCONT);
+        until("the signal that waited for it loads the old file", || (self.loads)() != loads);
+
+        // It is stopped once more, so that it proves nothing before it is killed.
+        self.fleet(&format!("timeout = \"50s\"\n{STOPS}\n{more}"));
+        let mut installed = false;
+        let said = self.follow(text, |event| {
+            if event == "installed" && !installed {
+                installed = true;
+                self.daemon.signal(Signal::SIGKILL);
+            }
+        });
+        let said = said.expect(7);
+        assert_eq!((said.states(), &only(&said)["pid"]), (vec!["died"], &self.daemon.pid().into()), "{:#}", said.json);
+        assert!(said.stderr.contains(&format!("pid {}", self.daemon.pid())), "{}", said.stderr);
+        assert!(installed && started(self.daemon.pid()).is_none());
+        assert_eq!(self.text(), old);
+    }
+
+    /// Stopped between survey and install, and it goes on when the undo begins.
+    pub(crate) fn goes_on(&self, text: &str) {
+        let old = self.text();
+        self.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
+        let said = self.follow(text, |event| {
+            if event == "undo_began" {
+                self.daemon.signal(Signal::SIGCONT);
+            }
+        });
+        let said = said.expect(6);
+        assert_eq!((said.states(), &only(&said)["trouble"]["kind"]), (vec!["reverted"], &"timed_out".into()), "{:#}", said.json);
+        assert_eq!(self.text(), old);
+        self.fleet("");
+    }
+
+    /// A change, with the name of each event as it happens.
+    fn follow(&self, text: &str, mut each: impl FnMut(&str)) -> Said {
+        let new = self.daemon.write("new", text);
+        self.daemon.watch(&["--config", new.to_str().unwrap()], |event| each(event["event"].as_str().unwrap_or_default()))
+    }
+}
