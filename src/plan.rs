@@ -144,7 +144,7 @@ fn counted(seen: &Seen, wish: &Wish<'_>) -> Result<(), Stop> {
         let sure = seen.members.iter().filter(|m| mine(&m.instance.group)).count();
         let found = sure + seen.refused.iter().filter(|i| mine(&i.group)).count();
         let count = wish.count.unwrap_or(group.count);
-        if found < count.min || sure > count.max {
+        if !count.holds(found, sure) {
             let left: Vec<String> = seen.left_out.iter().take(10).map(|(pid, why)| format!("; left out: pid {pid} {why}")).collect();
             return Err(Stop::new(Verdict::NoMatch, format!("group `{}` has {found} instances, not {count}{}", group.name, left.concat())));
         }

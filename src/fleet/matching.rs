@@ -53,6 +53,44 @@ impl Match {
         patterns && user.is_none() && unit.is_none() && pid_file.is_none() && port.is_none() && listens.is_none()
     }
 
+    /// This match grown key by key, each with what is said of a process that it is the first not to fit.
+    #[must_use]
+    pub fn steps(&self) -> Vec<(Self, String)> {
+        let (mut now, mut steps) = (Self::default(), Vec::new());
+        let mut grow = |change: &dyn Fn(&mut Self), why: String| {
+            change(&mut now);
+            steps.push((now.clone(), why));
+        };
+        if !self.exe.is_empty() {
+            grow(&|m| m.exe.clone_from(&self.exe), format!("does not execute {}", any(&self.exe)));
+        }
+        if !self.script.is_empty() {
+            grow(&|m| m.script.clone_from(&self.script), format!("runs no script {}", any(&self.script)));
+        }
+        for patterns in &self.args {
+            grow(&|m| m.args.push(patterns.clone()), lacking(patterns));
+        }
+        if let Some(user) = &self.user {
+            grow(&|m| m.user = Some(user.clone()), format!("is not user `{user}`'s"));
+        }
+        if let Some(cgroup) = &self.cgroup {
+            grow(&|m| m.cgroup = Some(cgroup.clone()), format!("is in no control group `{}`", cgroup.as_str()));
+        }
+        if let Some(unit) = &self.unit {
+            grow(&|m| m.unit = Some(unit.clone()), format!("is not in the unit `{unit}`"));
+        }
+        if let Some(file) = &self.pid_file {
+            grow(&|m| m.pid_file = Some(file.clone()), format!("is not whom `{}` names", file.display()));
+        }
+        if let Some(port) = self.port {
+            grow(&|m| m.port = Some(port), format!("does not listen on port {port}"));
+        }
+        if let Some(place) = &self.listens {
+            grow(&|m| m.listens = Some(place.clone()), format!("does not listen at {place}"));
+        }
+        steps
+    }
+
     /// Whether `exe`, as `/proc/PID/exe` says, is the wanted executable.
     #[must_use]
     pub fn has_exe(&self, exe: &Path) -> bool {
@@ -80,6 +118,16 @@ impl Match {
         let is_there = |any: &[glob::Pattern]| args.iter().any(|arg| any.iter().any(|pattern| pattern.matches(arg)));
         self.args.iter().map(Vec::as_slice).find(|any| !is_there(any))
     }
+}
+
+fn any(patterns: &[glob::Pattern]) -> String {
+    patterns.iter().map(|pattern| format!("`{pattern}`")).collect::<Vec<_>>().join(" or ")
+}
+
+/// What is said of a process that has none of these among its arguments.
+#[must_use]
+pub fn lacking(patterns: &[glob::Pattern]) -> String {
+    format!("has no {} among its arguments", any(patterns))
 }
 
 /// Names that systemd gives a unit's kind by.
@@ -201,6 +249,32 @@ mod tests {
             ("api", "bash", "-bash", false),
         ] {
             assert_eq!(exe(pattern).may_have_exe(comm, name), may, "{pattern} {comm} {name}");
+        }
+    }
+
+    #[test]
+    fn a_match_grows_by_one_key_at_a_time_and_ends_as_it_is() {
+        let glob = |text: &str| glob::Pattern::new(text).unwrap();
+        let whole = Match {
+            exe: vec![glob("haproxy")],
+            args: vec![vec![glob("-W"), glob("-Ws")], vec![glob("-f")]],
+            port: Some(80),
+            listens: Some("{arg:-l}".parse().unwrap()),
+            ..Match::default()
+        };
+        let steps = whole.steps();
+        let said: Vec<&str> = steps.iter().map(|(_, why)| why.as_str()).collect();
+        let wanted = [
+            "does not execute `haproxy`",
+            "has no `-W` or `-Ws` among its arguments",
+            "has no `-f` among its arguments",
+            "does not listen on port 80",
+            "does not listen at {arg:-l}",
+        ];
+        assert_eq!(said, wanted);
+        assert_eq!(serde_json::to_value(&steps.last().unwrap().0).unwrap(), serde_json::to_value(&whole).unwrap());
+        for text in ["tcp:80", "tcp:[::1]:80", "unix:/run/*.sock", "{arg:-l}"] {
+            assert_eq!(text.parse::<ListenAt>().unwrap().to_string(), text);
         }
     }
 

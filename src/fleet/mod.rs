@@ -21,7 +21,7 @@ mod raw;
 pub use self::{
     argv::{option_of, placeholder, uses},
     kinds::{KINDS, Kind},
-    matching::{ListenAt, Match, fits, in_unit, unit_name},
+    matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
 };
 
 const MAX_FLEET: u64 = 1 << 20;
@@ -216,6 +216,14 @@ pub struct Listed {
     pub pid: i32,
     /// Its URL; found from its sockets when absent.
     pub endpoint: Option<String>,
+}
+
+impl Count {
+    /// Whether so many are neither too few nor, counting only `sure` ones, too many.
+    #[must_use]
+    pub fn holds(self, found: usize, sure: usize) -> bool {
+        found >= self.min && sure <= self.max
+    }
 }
 
 impl std::fmt::Display for Count {

@@ -262,7 +262,7 @@ async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lane
 }
 
 /// The strongest thing that facts prove when all of them hold.
-fn strongest(written: &[Fact], filled: &[Fact], baseline: &[Option<String>]) -> Proof {
+pub(super) fn strongest(written: &[Fact], filled: &[Fact], baseline: &[Option<String>]) -> Proof {
     let of = |(at, (written, filled)): (usize, (&Fact, &Fact))| match &filled.wants {
         Wants::Equals(_) | Wants::Contains(_) => {
             // What held before the signal already proves nothing, unless it is what the new config says.

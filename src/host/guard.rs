@@ -20,30 +20,63 @@ const REEXEC: Duration = Duration::from_millis(500);
 /// One that blocks the signal may be loading: for a port that is taken HAProxy tries for 2 s, nginx for 2.5 s.
 const LOADING: Duration = Duration::from_secs(4);
 
-/// Why `pid` does not take `signal` now; none when it does.
-#[must_use]
-pub(crate) fn not_taking(pid: i32, signal: Signal, reloads: Reloads) -> Option<String> {
-    let (bit, name) = (1 << (signal.number() - 1), signal.name());
-    let status = match Process::new(pid).and_then(|p| p.status()) {
-        Ok(status) => status,
-        Err(e) => return Some(format!("cannot be looked at: {e}")),
-    };
+/// What becomes of a signal to a process, as the kernel tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    /// A handler takes it.
+    Caught,
+    /// A signalfd waits for it.
+    Awaited,
+    /// It is dropped.
+    Ignored,
+    /// It has a handler, and every thread blocks it.
+    Blocked,
+    /// It ends the process, unless a thread waits for it in `sigwait`, which shows no bit.
+    Default,
+}
+
+/// What becomes of `signal` to `pid` now.
+///
+/// # Errors
+/// A sentence when the process cannot be looked at.
+pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, String> {
+    let bit = 1 << (signal.number() - 1);
+    let status = Process::new(pid).and_then(|p| p.status()).map_err(|e| format!("cannot be looked at: {e}"))?;
     if status.sigign & bit != 0 {
-        return Some(format!("ignores {name} (started under nohup?)"));
+        return Ok(Disposition::Ignored);
     }
-    // Somebody says that it waits in sigwait, which shows no bit.
-    if reloads == Reloads::Unchecked || has_signalfd(pid, bit) {
-        return None;
+    if has_signalfd(pid, bit) {
+        return Ok(Disposition::Awaited);
     }
     if status.sigcgt & bit == 0 {
-        return Some(format!("has no handler for {name} and would die of it"));
+        return Ok(Disposition::Default);
     }
     // A signal to the process is taken by any thread that does not block it.
     let open = |s: &Status| s.sigblk & bit == 0;
-    if open(&status) || Process::new(pid).and_then(|p| p.tasks()).is_ok_and(|mut tasks| tasks.any(|t| t.is_ok_and(|t| t.status().is_ok_and(|s| open(&s))))) {
-        return None;
+    let any = || Process::new(pid).and_then(|p| p.tasks()).is_ok_and(|mut tasks| tasks.any(|t| t.is_ok_and(|t| t.status().is_ok_and(|s| open(&s)))));
+    Ok(if open(&status) || any() { Disposition::Caught } else { Disposition::Blocked })
+}
+
+/// Why `pid` does not take `signal` now; none when it does.
+#[must_use]
+pub(crate) fn not_taking(pid: i32, signal: Signal, reloads: Reloads) -> Option<String> {
+    let name = signal.name();
+    match disposition(pid, signal) {
+        Err(why) => Some(why),
+        Ok(Disposition::Ignored) => Some(format!("ignores {name} (started under nohup?)")),
+        // Somebody says that it waits in sigwait, which shows no bit.
+        Ok(_) if reloads == Reloads::Unchecked => None,
+        Ok(Disposition::Caught | Disposition::Awaited) => None,
+        Ok(Disposition::Default) => Some(format!("has no handler for {name} and would die of it")),
+        Ok(Disposition::Blocked) => Some(format!("blocks {name} in every thread")),
     }
-    Some(format!("blocks {name} in every thread"))
+}
+
+/// Whether a process is in the same namespace of this sort (`mnt`, `net`) as this one; none where this user may not see that.
+#[must_use]
+pub(crate) fn shares(pid: i32, namespace: &str) -> Option<bool> {
+    let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{namespace}")).ok();
+    Some(of(&pid.to_string())? == of("self")?)
 }
 
 /// Whether a signalfd of the process waits for the signal.

@@ -58,7 +58,7 @@ impl Lanes {
     }
 
     /// From now on these are in the run.
-    pub(super) fn know(&self, ids: impl IntoIterator<Item = (i32, u64)>) {
+    pub(crate) fn know(&self, ids: impl IntoIterator<Item = (i32, u64)>) {
         self.all().extend(ids);
     }
 

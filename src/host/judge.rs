@@ -105,26 +105,48 @@ impl Case<'_> {
         Known { pid: self.instance.pid, exe, args: self.args, endpoint: &self.instance.endpoint, config, candidate }
     }
 
+    /// The argv with the staged path wherever it names the one file that changes; none where it does not, or where that is no file.
+    fn naming(&self, exe: &Path, one: &Candidate) -> Result<Option<Vec<String>>, String> {
+        if !one.staged.is_file() {
+            return Ok(None);
+        }
+        let cwd = cwd(self.instance.pid);
+        let mut named = uses(&self.group.validate, "candidate");
+        let argv = self.known(exe, Some(&one.staged)).fill_with(&self.group.validate, |own| match staged_for(own, &cwd, one) {
+            Some(staged) => {
+                named = true;
+                staged
+            }
+            None => own.to_owned(),
+        })?;
+        Ok(named.then_some(argv))
+    }
+
+    /// Whether a new content could stand at its live path while the validator runs, where the argv cannot name what is staged.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub(crate) async fn has_place(&self) -> Result<(), String> {
+        let named = match self.candidates {
+            [one] => self.naming(&placeholders::exe(self.instance.pid), one)?.is_some(),
+            _ => false,
+        };
+        if self.is_built_in() || named {
+            return Ok(());
+        }
+        let binds: Vec<Bind> = self.candidates.iter().map(|c| Bind { from: c.live.clone(), to: c.live.clone() }).collect();
+        validate::run(&["true".into()], self.instance.pid, &binds, false).await.map_err(|e| e.to_string())
+    }
+
     /// The validator's argv, and what must stand at its live path while it runs.
     fn asked(&self) -> Result<(Vec<String>, Vec<Bind>), String> {
         let exe = placeholders::exe(self.instance.pid);
         // One file that the argv names needs no place of its own.
         if let [one] = self.candidates
             && one.staged != one.live
-            && one.staged.is_file()
+            && let Some(argv) = self.naming(&exe, one)?
         {
-            let cwd = cwd(self.instance.pid);
-            let mut named = uses(&self.group.validate, "candidate");
-            let argv = self.known(&exe, Some(&one.staged)).fill_with(&self.group.validate, |own| match staged_for(own, &cwd, one) {
-                Some(staged) => {
-                    named = true;
-                    staged
-                }
-                None => own.to_owned(),
-            })?;
-            if named {
-                return Ok((argv, Vec::new()));
-            }
+            return Ok((argv, Vec::new()));
         }
         let moved = self.candidates.iter().filter(|c| c.staged != c.live);
         let binds: Vec<Bind> = moved.map(|c| Bind { from: c.staged.clone(), to: c.live.clone() }).collect();

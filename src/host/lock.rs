@@ -52,7 +52,7 @@ pub(super) async fn open(path: &Path, wait: Option<Duration>) -> Result<Arc<Owne
 }
 
 /// Who holds the lock, from `/proc/locks`: ": pid 17 of uid 0, since 3 s: hello broadcast".
-fn owner(dir: &OwnedFd) -> String {
+pub(super) fn owner(dir: &OwnedFd) -> String {
     let Ok(stat) = fs::fstat(dir) else { return String::new() };
     let (major, minor) = (fs::major(stat.st_dev), fs::minor(stat.st_dev));
     let id = format!("{major:02x}:{minor:02x}:{}", stat.st_ino);

@@ -23,7 +23,7 @@ use procfs::process::{FDTarget, Process};
 use crate::{
     fact::Source,
     fleet::{Group, ListenAt, Speaks},
-    host::{discover::option_value, workers::family},
+    host::{discover::option_value, guard::shares, workers::family},
 };
 
 /// The kernel answers in pieces of at most 32 KiB.
@@ -243,7 +243,7 @@ impl Address {
 /// # Errors
 /// A sentence when they cannot be read, or when it is where this host does not see who listens.
 pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, String> {
-    if elsewhere(pid) {
+    if shares(pid, "net") != Some(true) {
         return Err("is in another network namespace, where this host cannot ask it".into());
     }
     let said = |e: procfs::ProcError| format!("sockets: {e}");
@@ -258,11 +258,6 @@ pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, String> {
         }
     }
     Ok(inodes)
-}
-
-fn elsewhere(pid: i32) -> bool {
-    let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/net")).ok();
-    namespace(&pid.to_string()) != namespace("self")
 }
 
 fn dump(request: SockDiagMessage, mut each: impl FnMut(&SockDiagMessage)) -> io::Result<()> {

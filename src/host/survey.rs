@@ -1,10 +1,6 @@
 //! The first verb: who is there, what each runs, and whether each can be reloaded at all. Touches nothing but locks.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
     event::{Instance, State, Stop, Trouble, Verdict},
@@ -108,19 +104,17 @@ impl LocalHost {
     }
 }
 
-/// One scan for all groups; a process that two groups match belongs to the first.
+/// One scan for all groups.
 async fn find(groups: &[Arc<Group>], seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
-    let scan = Scan::take();
-    let (mut all, mut known) = (Vec::new(), BTreeSet::new());
-    for group in groups {
-        let said = scan.find(group).await;
+    let all = Scan::take().find_all(groups.iter().map(|group| &**group)).await;
+    let mut found = Vec::new();
+    for (group, said) in groups.iter().zip(all) {
         seen.left_out.extend(said.left_out);
         seen.missing.extend(said.missing);
-        let refusals = said.refused.into_iter().filter(|(f, _)| known.insert(f.pid));
-        seen.refused.extend(refusals.map(|(f, why)| refused(f.instance(&group.name), why)));
-        all.extend(said.found.into_iter().filter(|f| known.insert(f.pid)).map(|f| (group.clone(), f)));
+        seen.refused.extend(said.refused.into_iter().map(|(f, why)| refused(f.instance(&group.name), why)));
+        found.extend(said.found.into_iter().map(|f| (group.clone(), f)));
     }
-    all
+    found
 }
 
 pub(super) fn refused(instance: Instance, text: String) -> Instance {
@@ -142,13 +136,7 @@ async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, 
         // Nobody asks it there.
         Err(_) => {}
     }
-    let others = match instance.endpoint.starts_with("unix:") || f.endpoint.is_some() {
-        true => Vec::new(),
-        false => strangers::on(f.pid, &instance.endpoint, listeners, lanes),
-    };
-    if !others.is_empty() {
-        return Err(no(&instance, format!("shares its address with {}, which is not in the run: whom it answers is chance", others.join(", "))));
-    }
+    alone(&f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
     guards(&group, f.pid, timeout).await.map_err(|why| no(&instance, why))?;
     let mut member = Member::new(instance, group.clone(), f.args.clone());
     member.timeout = timeout;
@@ -167,31 +155,52 @@ async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, 
     Ok(member)
 }
 
+/// Whether nobody listens at its endpoint but who is in the run.
+pub(crate) fn alone(found: &Found, endpoint: &str, listeners: &Listeners, lanes: &Lanes) -> Result<(), String> {
+    let others = match endpoint.starts_with("unix:") || found.endpoint.is_some() {
+        true => Vec::new(),
+        false => strangers::on(found.pid, endpoint, listeners, lanes),
+    };
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(format!("shares its address with {}, which is not in the run: whom it answers is chance", others.join(", ")))
+}
+
 /// Whether instances of a group are asked at an endpoint of their own.
-pub(super) fn needs_endpoint(group: &Group) -> bool {
+pub(crate) fn needs_endpoint(group: &Group) -> bool {
     group.speaks == Speaks::Hello || group.confirm.iter().chain(&group.reject).any(|fact| fact.source.uses_listen())
 }
 
 /// Whether it can be reloaded at all.
 async fn guards(group: &Group, pid: i32, timeout: std::time::Duration) -> Result<(), String> {
-    if group.reloads == Reloads::No {
-        return Err(format!(
-            "has nobody who says that it reloads on {} (many programs die of it); if it does, say `reloads = true` in group `{}`",
-            group.signal.name(),
-            group.name
-        ));
-    }
-    if !permitted(pid) {
-        return Err("may not be signalled by this user".into());
-    }
-    if guard::is_stopped(pid) {
-        return Err(format!("is stopped; continue it with `kill -CONT {pid}`"));
-    }
+    vouched(group)?;
+    may_signal(pid)?;
+    runs(pid)?;
     guard::takes(pid, group, guard::patience(pid, timeout)).await
 }
 
+/// Whether somebody says what the program does on the signal.
+pub(super) fn vouched(group: &Group) -> Result<(), String> {
+    if group.reloads != Reloads::No {
+        return Ok(());
+    }
+    let (signal, name) = (group.signal.name(), &group.name);
+    Err(format!("has nobody who says that it reloads on {signal} (many programs die of it); if it does, say `reloads = true` in group `{name}`"))
+}
+
+/// Whether this user may signal it.
+pub(super) fn may_signal(pid: i32) -> Result<(), String> {
+    if permitted(pid) { Ok(()) } else { Err("may not be signalled by this user".into()) }
+}
+
+/// Whether it would take a signal before it goes on.
+pub(super) fn runs(pid: i32) -> Result<(), String> {
+    if guard::is_stopped(pid) { Err(format!("is stopped; continue it with `kill -CONT {pid}`")) } else { Ok(()) }
+}
+
 /// What it says it runs, and what its facts read now.
-async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
+pub(crate) async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
     let group = member.group.clone();
     if group.speaks == Speaks::Hello {
         let i = &mut member.instance;

@@ -9,7 +9,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const MAX_SAID: usize = 4 << 10;
 
 /// Why a candidate has not passed its validator.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum NotPassed {
     /// The validator looked at it and says no.
     #[error("{0}")]

@@ -45,7 +45,8 @@ fn config_of(found: &Found, group: &Group, places: &[Place]) -> Result<PathBuf, 
         };
         trusted(found, group, &way, matches!(place, Place::Path(_)))?;
         if !sees_the_same(found.pid, &way.end) {
-            return Err(format!("sees another file at `{}` than this host does (its own mount)", way.end.display()));
+            let mend = "change it where it runs, or mount its directory there and not the file alone";
+            return Err(format!("sees another file at `{}` than this host does (its own mount); {mend}", way.end.display()));
         }
         return Ok(way.end);
     }

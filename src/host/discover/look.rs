@@ -10,7 +10,7 @@ use std::{
 use procfs::{ProcError, process::Process};
 
 use crate::{
-    fleet::{Match, fits, in_unit},
+    fleet::{Match, fits, in_unit, lacking},
     host::{discover::cmdline::CommandLine, user::uid_of},
 };
 
@@ -142,9 +142,7 @@ impl<'a> Wanted<'a> {
         let what = self.what;
         let named = !what.exe.is_empty() || !what.script.is_empty();
         let is_it = one.exe.as_ref().is_some_and(|exe| what.has_exe(exe)) && one.has_script(what);
-        let globs = what.lacks(&one.line.args).filter(|_| named && is_it)?;
-        let globs: Vec<String> = globs.iter().map(|glob| format!("`{glob}`")).collect();
-        Some(format!("has no {} among its arguments", globs.join(" or ")))
+        what.lacks(&one.line.args).filter(|_| named && is_it).map(lacking)
     }
 
     /// Whether one of which it cannot be told may be meant: its names or something rarer than arguments and a user must speak for it.

@@ -45,17 +45,17 @@ pub(crate) struct Scan {
 }
 
 /// A group with what is asked only once of the host.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     group: &'a Group,
     uids: Vec<u32>,
     matching: Wanted<'a>,
-    exclude: Option<Wanted<'a>>,
+    pub(super) exclude: Option<Wanted<'a>>,
     leader: Option<Wanted<'a>>,
     worker: Option<Wanted<'a>>,
 }
 
 /// A pid, or 0, and why it is not what was asked for.
-type Missing = (i32, String);
+pub(super) type Missing = (i32, String);
 
 /// What a look at everybody found for one group.
 #[derive(Default)]
@@ -95,6 +95,18 @@ impl Scan {
         let mut all: Vec<Entry> = system.processes().iter().filter_map(entry).collect();
         all.sort_by_key(|e| e.pid);
         Self { all, ..Self::default() }
+    }
+
+    /// Finds the processes of each of `groups`; one that several match belongs to the first.
+    pub(crate) async fn find_all(&self, groups: impl Iterator<Item = &Group>) -> Vec<Finds> {
+        let (mut all, mut known) = (Vec::new(), BTreeSet::new());
+        for group in groups {
+            let mut finds = self.find(group).await;
+            finds.refused.retain(|(f, _)| known.insert(f.pid));
+            finds.found.retain(|f| known.insert(f.pid));
+            all.push(finds);
+        }
+        all
     }
 
     /// Finds the processes of `group`: by its list, else among all.
@@ -147,7 +159,7 @@ impl Scan {
     }
 
     /// Resolves what the group says of users and pid files.
-    fn ask<'a>(&self, group: &'a Group) -> Result<Asked<'a>, Missing> {
+    pub(super) fn ask<'a>(&self, group: &'a Group) -> Result<Asked<'a>, Missing> {
         // Nobody can be a user that is not there.
         let uids = uids_of(group).map_err(|why| (0, why))?;
         let parts = [Some(&group.matching), group.exclude.as_ref(), group.leader.as_ref(), group.worker.as_ref()];
@@ -198,7 +210,7 @@ impl Scan {
     }
 
     /// Whether all of a match holds; none where this user cannot tell.
-    fn fits(&self, wanted: &Wanted<'_>, one: &Looked) -> Option<bool> {
+    pub(super) fn fits(&self, wanted: &Wanted<'_>, one: &Looked) -> Option<bool> {
         let itself = wanted.fits(one);
         if itself == Some(false) {
             return itself;
@@ -319,7 +331,7 @@ impl Asked<'_> {
     }
 }
 
-fn found(one: Looked) -> Found {
+pub(super) fn found(one: Looked) -> Found {
     let Looked { pid, started, uid, exe, line, .. } = one;
     Found { pid, started, exe: exe.unwrap_or_default(), uid, args: line.args, endpoint: None, configs: Vec::new() }
 }
@@ -335,7 +347,7 @@ fn uids_of(group: &Group) -> Result<Vec<u32>, String> {
 }
 
 /// The process that a match's `pid_file` names; where it is `needed`, a file that is not there is a fault.
-fn who(what: &Match, needed: bool) -> Result<Option<i32>, Missing> {
+pub(super) fn who(what: &Match, needed: bool) -> Result<Option<i32>, Missing> {
     let Some(path) = &what.pid_file else { return Ok(None) };
     let file = match PidFile::read(path) {
         Ok(file) => file,

@@ -152,7 +152,7 @@ impl FileTarget {
         Ok(fd)
     }
 
-    fn guard(&self) -> Result<(), InstallError> {
+    pub(super) fn guard(&self) -> Result<(), InstallError> {
         let stat = self.spot.status().map_err(|e| self.spot.io(e))?;
         match kind(&stat) {
             FileType::RegularFile => self.spot.guard(&stat),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, FileType, RenameFlags, Statx, StatxAttributes, XattrFlags},
+    fs::{self, Access, AtFlags, FileType, RenameFlags, Statx, StatxAttributes, XattrFlags},
     io::Errno,
 };
 
@@ -92,6 +92,20 @@ impl Target {
         match self {
             Self::File(file) => file.spot.status().ok().map(|stat| ctime(&stat)),
             Self::Directory(tree) => tree.ctime(),
+        }
+    }
+
+    /// Whether a run could replace it, as far as can be told while nothing is written.
+    ///
+    /// # Errors
+    /// As [`Target::stage`].
+    pub(super) fn replaceable(&self) -> Result<(), InstallError> {
+        match self {
+            Self::File(file) => file.guard()?,
+            Self::Directory(tree) => drop(tree.guard()?),
+        }
+        match self {
+            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot }) => spot.writable(),
         }
     }
 
@@ -194,6 +208,19 @@ impl Spot {
             return Err(self.refused("its directory is sticky, and neither is yours"));
         }
         Ok(())
+    }
+
+    /// Whether this user could write beside it what has the same owner.
+    fn writable(&self) -> Result<(), InstallError> {
+        let (owner, me) = (self.status().map_err(|e| self.io(e))?.stx_uid, rustix::process::geteuid());
+        if !me.is_root() && owner != me.as_raw() {
+            return Err(self.refused(format!("it belongs to uid {owner}, and only root could put in its place what does so too")));
+        }
+        match fs::accessat(&*self.dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+            // An old kernel does not tell it of the effective user.
+            Ok(()) | Err(Errno::NOSYS) => Ok(()),
+            Err(e) => Err(self.unstaged(e)),
+        }
     }
 
     /// Exchanges the target with `staged`; what came out must be `from`, as `digest` reads it, else it goes straight back.

@@ -58,10 +58,7 @@ impl TreeTarget {
 
     pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {
         let Some(wanted) = &to.tree else { return Err(self.spot.refused("it is a directory, and would become a file")) };
-        let stat = self.spot.status().map_err(|e| self.spot.io(e))?;
-        self.spot.guard(&stat)?;
-        let live = open(&self.spot.dir, &self.spot.name).map_err(|e| self.spot.io(e))?;
-        let now = look(&live, fixed).map_err(|e| self.spot.refused(e.to_string()))?;
+        let (live, now) = self.guard()?;
         self.spot.sweep();
         let name = self.spot.beside(run);
         self.spot.staged = Some(name.clone());
@@ -76,6 +73,15 @@ impl TreeTarget {
                 Err(e)
             }
         }
+    }
+
+    /// The directory, and what is in it, where all of that may be replaced.
+    pub(super) fn guard(&self) -> Result<(OwnedFd, Tree), InstallError> {
+        let stat = self.spot.status().map_err(|e| self.spot.io(e))?;
+        self.spot.guard(&stat)?;
+        let live = open(&self.spot.dir, &self.spot.name).map_err(|e| self.spot.io(e))?;
+        let now = look(&live, fixed).map_err(|e| self.spot.refused(e.to_string()))?;
+        Ok((live, now))
     }
 
     fn write(&self, name: &OsStr, wanted: &Tree, live: &OwnedFd, now: &Tree) -> Result<(), InstallError> {
