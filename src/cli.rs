@@ -13,6 +13,7 @@ use crate::{
     change::Asked,
     check::{self, CheckError},
     config::Listen,
+    doctor,
     event::Verdict,
     fault,
     fleet::{self, Count, Fleet, FleetError, KINDS, OnBad},
@@ -72,6 +73,23 @@ enum Command {
     },
     /// Which processes do not run the config on their disk or would not survive a reload: exit 0 when all agree, 7 when not. Reads only.
     Status(StatusArgs),
+    /// Why a process can or cannot be reloaded, check by check, and what to do about it: exit 0 it can, 5 it cannot, 3 there is none. Reads only.
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "hello doctor [OPTIONS] [PID] [GROUP]...")]
+struct DoctorArgs {
+    /// Any process of this machine, in a group or not; without one, all that the groups match. Then groups of the fleet, else all of them.
+    /// Without a fleet.toml the kinds are the groups: all for a PID, else name one.
+    #[arg(value_name = "PID|GROUP")]
+    what: Vec<String>,
+    /// The fleet; else ./fleet.toml, else /etc/hello/fleet.toml.
+    #[arg(long, value_name = "FILE", env = "HELLO_FLEET")]
+    fleet: Option<PathBuf>,
+    /// What stdout carries.
+    #[arg(short, long, value_enum, default_value_t = Output::Screen)]
+    output: Output,
 }
 
 #[derive(Debug, clap::Args)]
@@ -84,6 +102,9 @@ struct StatusArgs {
     /// What stdout carries.
     #[arg(short, long, value_enum, default_value_t = Output::Screen)]
     output: Output,
+    /// Where runs are kept, and with them what was proven of those who cannot tell what they run.
+    #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
+    state: Option<PathBuf>,
     /// Only what does not agree.
     #[arg(short, long)]
     quiet: bool,
@@ -201,8 +222,12 @@ pub fn main(hangups: UnixStream) -> ExitCode {
             Err(why) => fail(Verdict::Usage.exit(), &why),
         },
         Command::Status(args) => match find_fleet(args.fleet, &args.groups, args.groups.is_empty()) {
-            Ok(fleet) => status(status::Options { fleet, output: args.output, quiet: args.quiet }),
+            Ok(fleet) => look(status::run(status::Options { fleet, state: args.state.or_else(default_state), output: args.output, quiet: args.quiet })),
             Err(why) => fail(Verdict::Usage.exit(), &why.to_string()),
+        },
+        Command::Doctor(args) => match doctor(args) {
+            Ok(options) => look(doctor::run(options)),
+            Err(why) => fail(Verdict::Usage.exit(), &why),
         },
     }
 }
@@ -216,10 +241,24 @@ fn find_fleet(named: Option<PathBuf>, groups: &[String], all: bool) -> Result<Fl
     }
 }
 
-fn status(options: status::Options) -> ExitCode {
+fn doctor(args: DoctorArgs) -> Result<doctor::Options, String> {
+    let is_number = |word: &&String| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+    let pid =
+        args.what.first().filter(is_number).map(|word| word.parse().ok().filter(|pid| *pid > 0).ok_or_else(|| format!("{word} is no pid"))).transpose()?;
+    let groups = &args.what[usize::from(pid.is_some())..];
+    let fleet = match find_fleet(args.fleet, groups, groups.is_empty()) {
+        // The kinds speak for a process that is named.
+        Err(FleetError::Nowhere) if pid.is_some() && groups.is_empty() => Fleet { path: None, groups: Vec::new() },
+        said => said.map_err(|e| e.to_string())?,
+    };
+    Ok(doctor::Options { pid, fleet, output: args.output })
+}
+
+/// Runs a command that touches nothing to its exit code.
+fn look(command: impl Future<Output = u8>) -> ExitCode {
     close_handed_down();
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => ExitCode::from(runtime.block_on(status::run(options))),
+        Ok(runtime) => ExitCode::from(runtime.block_on(command)),
         Err(e) => fail(1, &format!("cannot start: {e}")),
     }
 }

@@ -4,7 +4,7 @@
 //! doors    main -> cli -+-> broadcast -+-> plan
 //!                       |              +-> engine -> host -> discover · validate · install · hangup · confirm
 //!                       |              +-> report  (screen, json)
-//!                       +-> status --------------> host
+//!                       +-> status, doctor ------> host
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
@@ -18,6 +18,7 @@ pub mod change;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod event;
 pub mod fact;

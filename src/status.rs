@@ -1,9 +1,13 @@
 //! `hello status`: which processes do not run the config on their disk, and which would not survive their next reload. Reads only.
 
-use std::{collections::HashMap, io::Write, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    io::Write,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Serialize;
-use tokio::sync::Mutex;
 
 use crate::{
     fleet::{Fleet, Group, Reloads, Speaks},
@@ -11,19 +15,26 @@ use crate::{
         discover::{self, Found, Scan},
         guard,
         http::{Lanes, told},
-        judge::{Candidate, Case, Key},
+        live::{Judged, Live},
         sockets::Listeners,
+        survey::{alone, ask, needs_endpoint},
         validate::NotPassed,
     },
     report::Output,
-    step::{Blob, short},
+    runs::Proven,
+    step::{Member, short},
 };
+
+/// The kernel counts starts in ticks, and a process is told as born rather too early, in nanoseconds: what changed within this may have been read.
+const SURELY: i128 = 50_000_000;
 
 /// Checked options.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The fleet, read and selected.
     pub fleet: Fleet,
+    /// Where the record is kept of what was proven; without one, nothing is known of those who cannot tell what they run.
+    pub state: Option<PathBuf>,
     /// What stdout carries; `Screen` is a line for each instance.
     pub output: Output,
     /// Nothing on stdout but what does not agree.
@@ -37,24 +48,65 @@ struct Row {
     pid: i32,
     started: u64,
     endpoint: Option<String>,
+    /// The first target, and the digests of that.
     path: Option<PathBuf>,
     runs: Option<String>,
+    disk: Option<String>,
     generation: Option<u64>,
     age_s: Option<i64>,
-    disk: Option<String>,
+    /// All of them.
+    targets: Vec<Target>,
     /// Everything that a person should look at; empty when all agrees.
     faults: Vec<String>,
 }
 
+/// What an instance reads.
+#[derive(Debug, Serialize)]
+struct Target {
+    path: PathBuf,
+    disk: Option<String>,
+    /// What it runs of that, and how that is known.
+    runs: Option<String>,
+    known: Known,
+}
+
+/// How it is known what an instance runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Known {
+    /// It tells it.
+    Told,
+    /// A run proved it, and the process is the same.
+    Proven,
+    /// It reads that only at its start, and started after the last change.
+    Started,
+    /// It is not.
+    No,
+}
+
+/// What all instances are looked at with.
+struct Look {
+    listeners: Listeners,
+    lanes: Lanes,
+    judged: Judged,
+    proven: Proven,
+}
+
 /// Looks at every instance; answers the exit code: 0 all agree, 7 not, 3 nothing was found.
 pub async fn run(options: Options) -> u8 {
-    // Without the kernel's tables each endpoint is told as missing.
-    let (scan, listeners, lanes) = (Scan::take(), Listeners::read().unwrap_or_default(), Lanes::default());
-    let judged = Judged::default();
+    let look = Look {
+        // Without the kernel's tables each endpoint is told as missing.
+        listeners: Listeners::read().unwrap_or_default(),
+        lanes: Lanes::default(),
+        judged: Judged::default(),
+        proven: options.state.as_deref().map(Proven::load).unwrap_or_default(),
+    };
+    let groups = &options.fleet.groups;
     let mut rows = Vec::new();
-    for group in &options.fleet.groups {
-        let seen = scan.find(group).await;
-        rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look(group, f, &listeners, &lanes, &judged))).await);
+    let all = Scan::take().find_all(groups.iter()).await;
+    look.lanes.know(all.iter().flat_map(|seen| &seen.found).map(|f| (f.pid, f.started)));
+    for (group, seen) in groups.iter().zip(all) {
+        rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look.at(group, f))).await);
         // Who is not in the fleet cannot disagree with it; people are told, so that nobody thinks it was looked at.
         for (pid, why) in seen.left_out.iter().filter(|_| !options.quiet) {
             let _ = writeln!(std::io::stderr(), "    Left out pid {pid} {why}");
@@ -69,17 +121,8 @@ pub async fn run(options: Options) -> u8 {
     let mut out = std::io::stdout().lock();
     if options.output == Output::Screen {
         for row in rows.iter().filter(|r| !options.quiet || !r.faults.is_empty()) {
-            let runs = row.runs.as_deref().map_or("-", short);
-            let said = if row.faults.is_empty() { "ok".to_owned() } else { row.faults.join("; ") };
             // A reader that went away changes nothing.
-            let _ = writeln!(
-                out,
-                "{} pid {} {} sha256:{runs} generation {} {said}",
-                row.group,
-                row.pid,
-                row.endpoint.as_deref().unwrap_or("-"),
-                row.generation.unwrap_or(0)
-            );
+            let _ = writeln!(out, "{}", row.line());
         }
     } else {
         let _ = writeln!(out, "{}", serde_json::json!({ "v": 1, "instances": rows }));
@@ -93,87 +136,160 @@ pub async fn run(options: Options) -> u8 {
 
 impl Row {
     fn new(group: &Group, pid: i32, started: u64) -> Self {
-        let group = group.name.clone();
-        Self { group, pid, started, endpoint: None, path: None, runs: None, generation: None, age_s: None, disk: None, faults: Vec::new() }
+        Self {
+            group: group.name.clone(),
+            pid,
+            started,
+            endpoint: None,
+            path: None,
+            runs: None,
+            disk: None,
+            generation: None,
+            age_s: None,
+            targets: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// For people.
+    fn line(&self) -> String {
+        let what = |target: &Target| {
+            let runs = target.runs.as_deref().map_or("-", short);
+            let what = match target.known {
+                Known::Told => format!("sha256:{runs} generation {}", self.generation.unwrap_or(0)),
+                Known::Proven => format!("proven on sha256:{runs}"),
+                Known::Started => format!("started on sha256:{runs}"),
+                Known::No => "not known".to_owned(),
+            };
+            if self.targets.len() > 1 { format!("{} {what}", target.path.display()) } else { what }
+        };
+        let what = self.targets.iter().map(what).collect::<Vec<_>>().join(", ");
+        let who = [format!("{} pid {}", self.group, self.pid), self.endpoint.clone().unwrap_or_else(|| "-".into()), what];
+        let said = if self.faults.is_empty() { "ok".to_owned() } else { self.faults.join("; ") };
+        who.into_iter().filter(|part| !part.is_empty()).chain([said]).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// What was said already of what stands on the disk: once for all who would be asked the same, not once for each instance.
-type Judged = Mutex<HashMap<Key, Option<String>>>;
-
-/// Why the next reload or restart would not take what is on disk now: paths, each with its digest.
-async fn waiting_to_fail(group: &Group, found: &Found, paths: &[(PathBuf, Option<String>)], judged: &Judged) -> Option<String> {
-    if group.validate.is_empty() {
-        return None;
-    }
-    let live = |(path, sha256): &(PathBuf, Option<String>)| {
-        let public = path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
-        Candidate { live: path.clone(), staged: path.clone(), sha256: sha256.clone().unwrap_or_default(), secret: group.secret.unwrap_or(!public) }
-    };
-    let candidates: Vec<Candidate> = paths.iter().map(live).collect();
-    let case = Case { instance: &found.instance(&group.name), group, args: &found.args, candidates: &candidates };
-    let key = case.key();
-    let mut judged = judged.lock().await;
-    if let Some(known) = judged.get(&key) {
-        return known.clone();
-    }
-    let said = match case.passes().await.0 {
-        Err(NotPassed::Refused(why)) => Some(why),
-        // One that could not be run has not refused.
-        Ok(()) | Err(NotPassed::NotRun(_)) => None,
-    };
-    judged.insert(key, said.clone());
-    said
-}
-
-async fn look(group: &Group, found: &Found, listeners: &Listeners, lanes: &Lanes, judged: &Judged) -> Row {
-    let mut row = Row::new(group, found.pid, found.started);
-    if group.reloads == Reloads::No {
-        row.faults.push(format!("nobody says that it reloads on {}", group.signal.name()));
-    }
-    if let Some(why) = guard::not_taking(found.pid, group.signal, group.reloads) {
-        row.faults.push(format!("would not take the signal: it {why}"));
-    }
-    if guard::is_stopped(found.pid) {
-        row.faults.push("is stopped".into());
-    }
-    match discover::configs_of(found, group) {
-        Ok(paths) => {
-            let read = |path: PathBuf| (Blob::read(&path).ok().map(|blob| blob.sha256), path);
-            let paths: Vec<(PathBuf, Option<String>)> = paths.into_iter().map(read).map(|(disk, path)| (path, disk)).collect();
-            if let Some(why) = waiting_to_fail(group, found, &paths, judged).await {
+impl Look {
+    async fn at(&self, group: &Group, found: &Found) -> Row {
+        let mut row = Row::new(group, found.pid, found.started);
+        if group.reloads == Reloads::No {
+            row.faults.push(format!("nobody says that it reloads on {}", group.signal.name()));
+        }
+        if let Some(why) = guard::not_taking(found.pid, group.signal, group.reloads) {
+            row.faults.push(format!("would not take the signal: it {why}"));
+        }
+        if guard::is_stopped(found.pid) {
+            row.faults.push("is stopped".into());
+        }
+        match found.endpoint.clone().map_or_else(|| self.listeners.endpoint(found.pid, &found.args, group), Ok) {
+            Ok(endpoint) => {
+                row.faults.extend(alone(found, &endpoint, &self.listeners, &self.lanes).err());
+                row.endpoint = Some(endpoint);
+            }
+            Err(why) if needs_endpoint(group) => row.faults.push(why),
+            // Nobody asks it there.
+            Err(_) => {}
+        }
+        let mut instance = found.instance(&group.name);
+        instance.endpoint = row.endpoint.clone().unwrap_or_default();
+        let live = Live::of(found, group).await;
+        row.faults.extend(live.as_ref().err().cloned());
+        let (known, live) = (live.is_ok(), live.unwrap_or_default());
+        instance.targets = live.iter().map(|l| l.path.clone()).collect();
+        let mut member = Member::new(instance, Arc::new(group.clone()), found.args.clone());
+        if !group.validate.is_empty() && known {
+            // One that could not be run has not refused.
+            if let Err(NotPassed::Refused(why)) = self.judged.of(&member.instance, group, &found.args, &live).await.0 {
                 row.faults.push(format!("waiting to fail: {why}"));
             }
-            // Of several, what a process tells is the digest of the first.
-            if let Some((path, disk)) = paths.into_iter().next() {
-                (row.path, row.disk) = (Some(path), disk);
+        }
+        self.targets(&mut row, group, found, &live);
+        match group.speaks {
+            Speaks::Hello => self.tells(&mut row, found).await,
+            Speaks::None => self.shows(&mut row, &mut member).await,
+        }
+        if let Some(first) = row.targets.first() {
+            (row.path, row.disk) = (Some(first.path.clone()), first.disk.clone());
+            row.runs = row.runs.take().or_else(|| first.runs.clone());
+        }
+        row
+    }
+
+    /// What is known of each target without asking.
+    fn targets(&self, row: &mut Row, group: &Group, found: &Found, live: &[Live]) {
+        let (fixed, born) = (discover::fixed_of(found, group), guard::born(found.pid).unwrap_or(i128::MIN));
+        let newer = |path: &Path, at: Option<i128>, born: i128| at.or_else(|| changed_at(path)).is_some_and(|at| at >= born);
+        for path in &fixed {
+            let at = live.iter().find(|l| l.path == *path).and_then(|l| l.ctime);
+            if newer(path, at, born + SURELY) {
+                let path = path.display();
+                row.faults
+                    .push(format!("`{path}` was changed after it started, and it reads that only then: it runs an older config than its disk: restart it"));
             }
         }
-        Err(why) => row.faults.push(why),
+        for one in live {
+            if let Err(why) = &one.disk {
+                row.faults.push(why.clone());
+            }
+            let disk = one.sha256().map(str::to_owned);
+            let stand = self.proven.of(found.pid, found.started, &one.path);
+            let (runs, known) = match stand {
+                _ if fixed.contains(&one.path) && newer(&one.path, one.ctime, born) => (None, Known::No),
+                _ if fixed.contains(&one.path) => (disk.clone(), Known::Started),
+                Some(stand) => (Some(stand.sha256.clone()), Known::Proven),
+                None => (None, Known::No),
+            };
+            if known == Known::Proven && runs != disk {
+                row.faults.push(format!("`{}` on disk was changed after it was proven", one.path.display()));
+            }
+            row.targets.push(Target { path: one.path.clone(), disk, runs, known });
+        }
     }
-    if group.speaks == Speaks::None {
-        // It cannot tell what it runs: only what the kernel knows of it is reported.
-        return row;
-    }
-    match found.endpoint.clone().map_or_else(|| listeners.endpoint(found.pid, &found.args, group), Ok) {
-        Err(why) => row.faults.push(why),
-        Ok(endpoint) => {
-            match told(&endpoint, lanes).await {
-                Err(why) => row.faults.push(why),
-                Ok(told) if (told.instance.pid, told.instance.started) != (found.pid, found.started) => {
-                    row.faults.push(format!("its endpoint is answered by pid {}", told.instance.pid));
-                }
-                Ok(told) => {
-                    if row.disk.as_ref().is_some_and(|d| *d != told.effective.sha256) {
+
+    /// What one says itself that speaks our protocol; of several targets that is the first.
+    async fn tells(&self, row: &mut Row, found: &Found) {
+        let Some(endpoint) = &row.endpoint else { return };
+        match told(endpoint, &self.lanes).await {
+            Err(why) => row.faults.push(why),
+            Ok(told) if (told.instance.pid, told.instance.started) != (found.pid, found.started) => {
+                row.faults.push(format!("its endpoint is answered by pid {}", told.instance.pid));
+            }
+            Ok(told) => {
+                row.age_s = Some(jiff::Timestamp::now().as_second() - told.effective.loaded_at.as_second());
+                row.generation = Some(told.effective.generation);
+                row.runs = Some(told.effective.sha256.clone());
+                if let Some(first) = row.targets.first_mut() {
+                    if first.disk.as_ref().is_some_and(|d| *d != told.effective.sha256) {
                         row.faults.push("does not run the config on its disk".into());
                     }
-                    row.age_s = Some(jiff::Timestamp::now().as_second() - told.effective.loaded_at.as_second());
-                    row.generation = Some(told.effective.generation);
-                    row.runs = Some(told.effective.sha256);
+                    (first.runs, first.known) = (Some(told.effective.sha256), Known::Told);
                 }
             }
-            row.endpoint = Some(endpoint);
         }
     }
-    row
+
+    /// Whether the facts of its group can be read, and none says that its last reload was refused.
+    async fn shows(&self, row: &mut Row, member: &mut Member) {
+        let group = member.group.clone();
+        if (group.confirm.is_empty() && group.reject.is_empty()) || (needs_endpoint(&group) && row.endpoint.is_none()) {
+            return;
+        }
+        if let Err(why) = ask(member, &self.lanes).await {
+            row.faults.push(why);
+        }
+        let refused = group.reject.iter().zip(&member.rejected).find(|(fact, now)| {
+            let holds = |now: &String| fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH);
+            !fact.compares() && now.as_ref().is_some_and(holds)
+        });
+        if let Some((fact, _)) = refused {
+            row.faults.push(format!("{} says that its last reload was refused", fact.source.describe(&member.instance.endpoint)));
+        }
+    }
+}
+
+/// The last change of any kind, in nanoseconds since 1970.
+fn changed_at(path: &Path) -> Option<i128> {
+    let meta = path.symlink_metadata().ok()?;
+    Some(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
 }

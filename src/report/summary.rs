@@ -63,6 +63,10 @@ impl Summary {
             Verdict::NoMatch => format!("nothing was touched; see who is there:\n  {look}"),
             Verdict::Invalid => format!("nothing was touched; mend the config and run the same command again; what each runs now:\n  {look}"),
             Verdict::Busy => format!("nothing was touched; wait for the other run with --lock-timeout 60s; what each runs now:\n  {look}"),
+            // Somebody in particular was refused.
+            Verdict::Refused if !self.instances.is_empty() => {
+                format!("nothing was touched; why, and what to do about it:\n  {}", look.replacen("hello status", "hello doctor", 1))
+            }
             Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => format!("nothing was touched; when it is mended, look again:\n  {look}"),
             Verdict::Reverted => format!("every touched instance is proven on the old config; when the cause is mended, look again:\n  {look}"),
             Verdict::Mixed => {

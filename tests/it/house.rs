@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 const HOUSE: &[&[&str]] = &[
     &["main"],
     &["cli"],
-    &["broadcast", "status", "serve"],
+    &["broadcast", "status", "doctor", "serve"],
     &["plan", "engine", "report"],
     &["host"],
     &["check"],

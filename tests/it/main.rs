@@ -4,6 +4,7 @@
 mod broadcast;
 mod daemons;
 mod discover;
+mod doctor;
 mod facts;
 mod house;
 mod inputs;

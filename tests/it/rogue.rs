@@ -62,6 +62,8 @@ fn run() {
         _ => drop(signal_hook::flag::register(hup, hung.clone()).unwrap()),
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Nobody answers there.
+    let _second = (mode == "two").then(|| TcpListener::bind("127.0.0.1:0").unwrap());
     println!("\nhttp://{}/", listener.local_addr().unwrap());
     let me = procfs::process::Process::myself().unwrap();
     let started = me.stat().unwrap().starttime;
@@ -133,7 +135,11 @@ impl Rogue {
         Self { child, url }
     }
 
-    fn signals(&self) -> String {
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    pub(crate) fn signals(&self) -> String {
         get(&self.url, "/signals").1
     }
 
@@ -150,7 +156,7 @@ impl Drop for Rogue {
 }
 
 /// `n` rogues of one kind under `name`, and a group that finds them.
-fn rogues(fleet: &Fleet, name: &str, mode: &str, n: usize, group: &str) -> Vec<Rogue> {
+pub(crate) fn rogues(fleet: &Fleet, name: &str, mode: &str, n: usize, group: &str) -> Vec<Rogue> {
     let exe = fleet.path(name);
     assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap().success());
     fleet.write(
@@ -164,7 +170,7 @@ fn rogues(fleet: &Fleet, name: &str, mode: &str, n: usize, group: &str) -> Vec<R
     (0..n).map(|_| Rogue::start(&exe, mode, &fleet.path("web.toml"))).collect()
 }
 
-const SEEN: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";
+pub(crate) const SEEN: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";
 
 #[test]
 fn who_does_not_take_the_signal_is_refused_by_name_and_runs_on() {

@@ -144,7 +144,18 @@ impl Fleet {
     }
 
     pub(crate) fn status(&self) -> Said {
-        Said::of(Command::new(&self.exe).args(["status", "-o", "json", "--fleet"]).arg(self.path("fleet.toml")))
+        Said::of(self.look("status").args(["-o", "json", "--state"]).arg(self.path("state")))
+    }
+
+    pub(crate) fn doctor(&self, args: &[&str]) -> Said {
+        Said::of(self.look("doctor").args(["-o", "json"]).args(args))
+    }
+
+    /// A command that only looks.
+    pub(crate) fn look(&self, command: &str) -> Command {
+        let mut look = Command::new(&self.exe);
+        look.arg(command).arg("--fleet").arg(self.path("fleet.toml"));
+        look
     }
 }
 

@@ -11,6 +11,7 @@ mod leaders;
 mod look;
 mod pidfile;
 mod scan;
+mod standing;
 mod unit;
 mod way;
 
@@ -18,6 +19,7 @@ pub(crate) use self::{
     cmdline::option_value,
     config::{configs_of, fixed_of},
     scan::Scan,
+    standing::{Standing, process},
 };
 
 /// A process of a group.

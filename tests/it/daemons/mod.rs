@@ -39,7 +39,7 @@ mod refused;
 mod rsyslog;
 mod services;
 mod sshd;
-mod web;
+pub(crate) mod web;
 
 /// Where programs are that the PATH of whoever runs the tests may not name.
 const MORE: &[&str] = &["/usr/local/sbin", "/usr/sbin", "/sbin"];

@@ -1,0 +1,294 @@
+//! `hello doctor`: why a process, or every match of the fleet, can or cannot be reloaded. Reads only.
+
+use std::{io::Write, path::PathBuf};
+
+use serde::Serialize;
+
+use crate::{
+    fleet::{Fleet, Group, KINDS},
+    host::{
+        discover::{self, Finds, Found, Scan, Standing},
+        examine::{Check, Examiner, Topic},
+    },
+    report::Output,
+};
+
+/// So many reasons of one process are repeated in its last line.
+const REPEATED: usize = 3;
+
+/// Checked options.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The process; without one, every match of the fleet.
+    pub pid: Option<i32>,
+    /// The fleet, read and selected; without any group, the kinds speak for the process.
+    pub fleet: Fleet,
+    /// What stdout carries; `Screen` is a line for each check.
+    pub output: Output,
+}
+
+/// One process and what was found of it.
+#[derive(Debug, Serialize)]
+struct Patient {
+    pid: i32,
+    /// The group that means it; none where none does.
+    group: Option<String>,
+    exe: PathBuf,
+    checks: Vec<Check>,
+    reloadable: bool,
+}
+
+/// What was asked for and is not there.
+#[derive(Debug, Serialize)]
+struct Missing {
+    pid: Option<i32>,
+    group: Option<String>,
+    text: String,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Answer {
+    processes: Vec<Patient>,
+    missing: Vec<Missing>,
+}
+
+/// Looks; answers the exit code: 0 all can be reloaded, 5 one cannot, 3 what was asked for is not there, 1 the kernel does not tell.
+pub async fn run(options: Options) -> u8 {
+    let examiner = match Examiner::new() {
+        Ok(examiner) => examiner,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "error: {why}");
+            return 1;
+        }
+    };
+    let answer = match options.pid {
+        Some(pid) => one(pid, &options.fleet, &examiner).await,
+        None => all(&options.fleet, &examiner).await,
+    };
+    answer.show(options.output);
+    let missing = !answer.missing.is_empty() || answer.processes.is_empty();
+    match (missing, answer.processes.iter().all(|p| p.reloadable)) {
+        (true, _) => 3,
+        (false, true) => 0,
+        (false, false) => 5,
+    }
+}
+
+/// Every match of the fleet.
+async fn all(fleet: &Fleet, examiner: &Examiner) -> Answer {
+    let (mut answer, mut ask) = (Answer::default(), Vec::new());
+    for (group, finds) in fleet.groups.iter().zip(Scan::take().find_all(fleet.groups.iter()).await) {
+        let Finds { found, refused, workers, left_out, missing } = finds;
+        let (sure, matched) = (found.len(), found.len() + refused.len());
+        let missed = |pid: i32, text: String| Missing { pid: (pid > 0).then_some(pid), group: Some(group.name.clone()), text };
+        let counts = missing.is_empty();
+        answer.missing.extend(missing.into_iter().map(|(pid, text)| missed(pid, text)));
+        if counts && !group.count.holds(matched, sure) {
+            answer.missing.push(missed(0, format!("group `{}` has {matched} instances, not {}", group.name, group.count)));
+        }
+        for (pid, why) in left_out {
+            let _ = writeln!(std::io::stderr(), "{:>12} pid {pid} {why}", "Left out");
+        }
+        for found in found {
+            let workers = workers.iter().filter(|(_, leader)| *leader == found.pid).map(|(worker, _)| *worker).collect();
+            ask.push((group, found, Ok(workers)));
+        }
+        ask.extend(refused.into_iter().map(|(found, why)| (group, found, Err(why))));
+    }
+    examiner.know(ask.iter().map(|(_, found, _)| found));
+    let looks = ask.into_iter().map(|(group, found, role)| async move {
+        let checks = examined(&found, group, role, vec![matched(group, fleet)], examiner).await;
+        Patient::new(found, Some(group), checks)
+    });
+    answer.processes = futures_util::future::join_all(looks).await;
+    answer
+}
+
+/// One process, in a group or not.
+async fn one(pid: i32, fleet: &Fleet, examiner: &Examiner) -> Answer {
+    let mut answer = Answer::default();
+    let found = match discover::process(pid) {
+        Ok(found) => found,
+        Err(text) => {
+            answer.missing.push(Missing { pid: Some(pid), group: None, text });
+            return answer;
+        }
+    };
+    let scan = Scan::take();
+    examiner.know(scan.find_all(fleet.groups.iter()).await.iter().flat_map(|finds| &finds.found));
+    let mut standings = Vec::new();
+    for group in &fleet.groups {
+        standings.push((group, scan.standing(group, pid).await));
+    }
+    let rank = |standing: &Standing| match standing {
+        Standing::Leads(..) | Standing::Refused(_) => 0,
+        Standing::Works(_) => 1,
+        Standing::LeftOut(_) => 2,
+        Standing::NoMatch { .. } => 3,
+    };
+    // The first in file order of the best.
+    standings.sort_by_key(|(_, standing)| rank(standing));
+    let best = if standings.first().is_some_and(|(_, standing)| rank(standing) < 3) { Some(standings.remove(0)) } else { None };
+    let patient = match best {
+        Some((group, Standing::LeftOut(why))) => {
+            let check = Check::bad(Topic::Group, format!("group `{}`: {why}", group.name));
+            let check = if group.users.is_empty() { check.then("say whose processes it means: `user = ..`") } else { check };
+            let mut checks = vec![check];
+            checks.extend(examiner.examine(&found, Some(group)).await);
+            Patient::new(found, Some(group), checks)
+        }
+        Some((group, standing)) => {
+            let (found, role) = role(standing, found);
+            let checks = examined(&found, group, role, vec![matched(group, fleet)], examiner).await;
+            Patient::new(found, Some(group), checks)
+        }
+        None => by_kind(&scan, found, fleet, standings, examiner).await,
+    };
+    answer.processes.push(patient);
+    answer
+}
+
+/// A process that no group of the fleet means: whether a kind would, and else what keeps the nearest from it.
+async fn by_kind(scan: &Scan, found: Found, fleet: &Fleet, standings: Vec<(&Group, Standing)>, examiner: &Examiner) -> Patient {
+    let few = standings.len() <= REPEATED;
+    let mut reasons: Vec<String> = standings.iter().filter_map(|(group, standing)| kept_out(&format!("group `{}`", group.name), standing, few)).collect();
+    let (mut meant, mut lone) = (Vec::new(), None);
+    let mut groups = Vec::new();
+    for kind in KINDS {
+        groups.extend(Fleet::of_kind(kind.name).into_iter().flat_map(|fleet| fleet.groups));
+    }
+    for group in &groups {
+        match scan.standing(group, found.pid).await {
+            standing @ (Standing::Leads(..) | Standing::Refused(_) | Standing::Works(_)) => {
+                meant.push(format!("`{}`", group.name));
+                lone.get_or_insert((group, standing));
+            }
+            standing => reasons.extend(kept_out(&format!("kind `{}`", group.name), &standing, false)),
+        }
+    }
+    let none = fleet.path.as_ref().map_or_else(|| "no fleet.toml is in use".to_owned(), |path| format!("no group of {} means it", path.display()));
+    let Some((group, standing)) = lone else {
+        let exe = if found.exe.as_os_str().is_empty() { "what it executes cannot be seen".into() } else { format!("it executes {}", found.exe.display()) };
+        let (reasons, next) = match (reasons.is_empty(), found.exe.as_os_str().is_empty()) {
+            (true, false) => (exe, "if it reloads on a signal, write a group for it that says so, and how a reload is seen"),
+            (true, true) => (exe, "run hello as root"),
+            (false, true) => (reasons.join("; "), "run hello as root"),
+            (false, false) => (reasons.join("; "), "start it as that asks, or mend the group"),
+        };
+        let mut checks = vec![Check::bad(Topic::Group, format!("{none}, and no kind means it: {reasons}")).then(next)];
+        checks.extend(examiner.examine(&found, None).await);
+        return Patient::new(found, None, checks);
+    };
+    let (kinds, name) = (format!("kind {}", meant.join(" or ")), &group.name);
+    let (reasons, mend) = if reasons.is_empty() { (String::new(), "") } else { (format!(" ({})", reasons.join("; ")), "mend that group, or add one: ") };
+    let by_name = fleet.path.is_none() && fleet.groups.is_empty();
+    let mut check = if by_name {
+        Check::good(Topic::Group, format!("{kinds} means it (no fleet.toml is in use)"))
+    } else {
+        Check::bad(Topic::Group, format!("{none}{reasons}, but {kinds} would")).then(format!("{mend}`hello kinds {name}` prints a group for it"))
+    };
+    if by_name && meant.len() > 1 {
+        let others: Vec<String> = meant.iter().skip(1).map(|kind| format!("`hello doctor {} {}`", found.pid, kind.trim_matches('`'))).collect();
+        check = check.then(format!("as `{name}` it is looked at here; as another: {}", others.join(", ")));
+    }
+    let (found, role) = role(standing, found);
+    examiner.know(&scan.find(group).await.found);
+    let checks = examined(&found, group, role, vec![check], examiner).await;
+    Patient::new(found, by_name.then_some(group), checks)
+}
+
+/// What keeps a process out, where something of it fits, or where it is said of `all`.
+fn kept_out(whose: &str, standing: &Standing, all: bool) -> Option<String> {
+    match standing {
+        Standing::LeftOut(why) => Some(format!("{whose}: it {why}")),
+        Standing::NoMatch { why, near } if *near || all => Some(format!("{whose}: it {why}")),
+        _ => None,
+    }
+}
+
+/// Its workers, or why it takes no signal.
+fn role(standing: Standing, found: Found) -> (Found, Result<Vec<i32>, String>) {
+    let pid = |leader| format!("is a worker of pid {leader}, which takes the signal for it; look at that one: `hello doctor {leader}`");
+    match standing {
+        Standing::Leads(found, workers) => (found, Ok(workers)),
+        Standing::Works(leader) => (found, Err(pid(leader))),
+        Standing::Refused(why) | Standing::LeftOut(why) | Standing::NoMatch { why, .. } => (found, Err(why)),
+    }
+}
+
+fn matched(group: &Group, fleet: &Fleet) -> Check {
+    let kind = group.kind.as_ref().map_or(String::new(), |kind| format!(" (kind `{kind}`)"));
+    Check::good(
+        Topic::Group,
+        match &fleet.path {
+            Some(path) => format!("group `{}`{kind} of {} means it", group.name, path.display()),
+            None => format!("kind `{}` means it (no fleet.toml is in use)", group.name),
+        },
+    )
+}
+
+/// Its role, and what follows from it: of one that is never signalled, nothing else matters.
+async fn examined(found: &Found, group: &Group, role: Result<Vec<i32>, String>, mut checks: Vec<Check>, examiner: &Examiner) -> Vec<Check> {
+    match role {
+        Ok(workers) => {
+            let workers: Vec<String> = workers.iter().map(i32::to_string).collect();
+            let whom = if workers.is_empty() { String::new() } else { format!(", for its workers too: pid {}", workers.join(", ")) };
+            checks.push(Check::good(Topic::Role, format!("takes the signal{whom}")));
+            checks.extend(examiner.examine(found, Some(group)).await);
+        }
+        Err(why) => checks.push(Check::refused(Topic::Role, &why)),
+    }
+    checks
+}
+
+impl Patient {
+    fn new(found: Found, group: Option<&Group>, checks: Vec<Check>) -> Self {
+        let reloadable = !checks.iter().any(|c| c.ok == Some(false));
+        Self { pid: found.pid, group: group.map(|g| g.name.clone()), exe: found.exe, checks, reloadable }
+    }
+
+    /// A line for each check, and whether it can be reloaded.
+    fn lines(&self) -> Vec<String> {
+        let line = |word: &str, text: &str| format!("{word:>12} {}", text.replace('\n', &format!("\n{:13}", "")));
+        let mut lines = vec![line("Process", format!("pid {} {}", self.pid, self.exe.display()).trim_end())];
+        for check in &self.checks {
+            let mark = match check.ok {
+                Some(true) => "ok",
+                Some(false) => "NO",
+                None => "--",
+            };
+            let next = check.next.as_ref().map_or(String::new(), |next| format!("; {next}"));
+            lines.push(line(check.topic.word(), &format!("{mark} {}{next}", check.text)));
+        }
+        let bad: Vec<&str> = self.checks.iter().filter(|c| c.ok == Some(false)).map(|c| c.text.lines().next().unwrap_or_default()).collect();
+        let more = if bad.len() > REPEATED { format!("; and {} more", bad.len() - REPEATED) } else { String::new() };
+        let said = match self.reloadable {
+            true => "can be reloaded".to_owned(),
+            false => format!("cannot be reloaded: {}{more}", bad.iter().take(REPEATED).copied().collect::<Vec<_>>().join("; ")),
+        };
+        lines.push(line("Result", &format!("pid {} {said}", self.pid)));
+        lines
+    }
+}
+
+impl Answer {
+    fn show(&self, output: Output) {
+        let mut out = std::io::stdout().lock();
+        // A reader that went away changes nothing.
+        if output == Output::Screen {
+            for line in self.processes.iter().flat_map(Patient::lines) {
+                let _ = writeln!(out, "{line}");
+            }
+            let (all, can) = (self.processes.len(), self.processes.iter().filter(|p| p.reloadable).count());
+            if all > 1 {
+                let _ = writeln!(out, "{:>12} {all} processes: {can} can be reloaded, {} cannot", "Summary", all - can);
+            }
+        } else {
+            let _ = writeln!(out, "{}", serde_json::json!({ "v": 1, "processes": self.processes, "missing": self.missing }));
+        }
+        for missing in &self.missing {
+            let who = missing.pid.map_or(String::new(), |pid| format!("pid {pid} "));
+            let _ = writeln!(std::io::stderr(), "error: {who}{}", missing.text);
+        }
+    }
+}

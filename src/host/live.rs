@@ -1,0 +1,121 @@
+//! What stands on the disk of a process's targets now, and what its own validator says of it.
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::Mutex;
+
+use crate::{
+    event::Instance,
+    fleet::Group,
+    host::{
+        discover::{self, Found},
+        guard,
+        install::Target,
+        judge::{Candidate, Case, Key},
+        lock::{self, LockError},
+        validate::NotPassed,
+    },
+    step::Blob,
+};
+
+/// A target as it stands.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// Resolved.
+    pub(crate) path: PathBuf,
+    /// What it is; a sentence where it cannot be read.
+    pub(crate) disk: Result<Blob, String>,
+    /// Its last change of any kind, in nanoseconds since 1970.
+    pub(crate) ctime: Option<i128>,
+    /// Whether its content must not be shown.
+    pub(crate) secret: bool,
+    target: Target,
+    dir: Arc<OwnedFd>,
+}
+
+impl Live {
+    /// Everything that a process reads of its config, in the order of its group's `config`. No lock is taken.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be told, or must not be replaced.
+    pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, String> {
+        let mut all = Vec::new();
+        for path in discover::configs_of(found, group)? {
+            let dir = lock::open(path.parent().unwrap_or(Path::new("/")), None).await.map_err(|e| e.to_string())?;
+            let target = Target::new(&path, dir.clone());
+            let disk = target.read().map_err(|e| e.to_string());
+            let secret = group.secret.unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
+            all.push(Self { ctime: target.ctime(), path, disk, secret, target, dir });
+        }
+        Ok(all)
+    }
+
+    /// Its digest.
+    pub(crate) fn sha256(&self) -> Option<&str> {
+        self.disk.as_ref().ok().map(|blob| blob.sha256.as_str())
+    }
+
+    /// Why a run could not replace it, or the process `pid` would not see what replaced it; nothing is written to find that out.
+    pub(crate) fn stays(&self, pid: i32) -> Option<String> {
+        let clings = || guard::clings_to(pid, &self.path).filter(|_| self.target.is_directory());
+        self.target.replaceable().err().map(|e| e.to_string()).or_else(clings)
+    }
+
+    /// Another run that holds its lock: "another run holds the lock of `DIR`: pid 17 of uid 0: hello broadcast".
+    pub(crate) fn held_by(&self) -> Option<String> {
+        let owner = lock::owner(&self.dir);
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        (!owner.is_empty()).then(|| LockError::Busy(dir.into(), owner).to_string())
+    }
+
+    /// As it is judged, as if it were its own candidate.
+    pub(crate) fn candidate(&self) -> Candidate {
+        let sha256 = self.sha256().unwrap_or_default().to_owned();
+        Candidate { live: self.path.clone(), staged: self.path.clone(), sha256, secret: self.secret }
+    }
+}
+
+/// What a validator said, and who it was.
+type Said = (Result<(), NotPassed>, String);
+
+/// What was said already of what stands on the disk: once for all who would be asked the same, not once for each instance.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    said: Mutex<HashMap<Key, Said>>,
+    places: Mutex<HashMap<Key, Result<(), String>>>,
+}
+
+impl Judged {
+    /// What the validator of the instance's group, which has one, says of what stands at `live`.
+    pub(crate) async fn of(&self, instance: &Instance, group: &Group, args: &[String], live: &[Live]) -> Said {
+        let candidates: Vec<Candidate> = live.iter().map(Live::candidate).collect();
+        let case = Case { instance, group, args, candidates: &candidates };
+        once(&self.said, case.key(), case.passes()).await
+    }
+
+    /// Whether it could be asked of a new content as well.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub(crate) async fn place(&self, instance: &Instance, group: &Group, args: &[String], live: &[Live]) -> Result<(), String> {
+        let candidates: Vec<Candidate> = live.iter().map(Live::candidate).collect();
+        let case = Case { instance, group, args, candidates: &candidates };
+        once(&self.places, case.key(), case.has_place()).await
+    }
+}
+
+/// Whoever asks the same meanwhile waits for the first answer.
+async fn once<T: Clone>(known: &Mutex<HashMap<Key, T>>, key: Key, ask: impl Future<Output = T>) -> T {
+    let mut known = known.lock().await;
+    if let Some(said) = known.get(&key) {
+        return said.clone();
+    }
+    let said = ask.await;
+    known.insert(key, said.clone());
+    said
+}
