@@ -314,3 +314,43 @@ fn a_go_program_without_notify_is_refused() {
     fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert!(go.runs());
 }
+
+#[test]
+fn a_program_that_was_upgraded_meanwhile_is_the_same_process() {
+    let mut fleet = Fleet::start(1);
+    let exe = fleet.exe().display().to_string();
+    let script = fleet.write("validator", &format!("cp '{exe}' '{exe}.new' && mv '{exe}.new' '{exe}'\n"));
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{text}validate = [\"/bin/sh\", \"{}\"]\n", script.display()));
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    assert_eq!((said.states(), fleet.bodies()), (vec!["confirmed"], vec!["x".to_owned()]));
+    // It runs on; only what would be started next is another.
+    fleet.kill(0);
+}
+
+#[test]
+fn a_halt_ends_also_the_survey_and_the_look_at_keys() {
+    for group in ["confirm = []\nrestart_keys = [\"sh\", \"-c\", \"WAIT\"]", "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"WAIT\"]\nequals = \"x\""] {
+        let fleet = Fleet::start(0);
+        let asked = fleet.path("asked");
+        let group = group.replace("WAIT", &format!("touch '{}'; exec sleep 60", asked.display()));
+        let mut all = rogues(&fleet, "halted", "good", 1, &format!("reloads = true\n{group}"));
+        let child = fleet.command(&["--set", "message=x"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut child = Ended(child.unwrap());
+        until("it is asked", || asked.exists());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).unwrap()), Signal::SIGINT).unwrap();
+        // Sooner than the command's own limit, which would refuse it.
+        assert_eq!(child.0.wait().unwrap().code(), Some(1), "{group}");
+        assert!(all[0].runs() && all[0].signals() == "0" && fleet.text().contains("\"one\""));
+    }
+}
+
+/// A run, ended by its pid.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
