@@ -152,8 +152,10 @@ async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<M
     let found = successor::heir(member, fresh.surveyed, lanes).await?;
     let mut new = match successor::prove(&found, member, fresh, member.timeout, lanes).await {
         Ok(new) => new,
+        // Nobody is there, as without it.
+        Err(trouble) if trouble.kind.state() == State::Died => return None,
         Err(trouble) => {
-            let mut new = Member { instance: Instance { wave: member.instance.wave, ..found.instance(&member.instance.group) }, ..member.clone() };
+            let mut new = Member { instance: Instance { wave: member.instance.wave, ..found.instance(&member.instance.group) }, seq: 0, ..member.clone() };
             new.fail(if fresh.undo { State::RevertFailed } else { State::TimedOut }, trouble);
             new
         }
