@@ -354,3 +354,17 @@ impl Drop for Ended {
         let _ = self.0.wait();
     }
 }
+
+#[test]
+fn a_key_that_was_edited_in_place_needs_its_restart_all_the_same() {
+    let fleet = Fleet::start(0);
+    let all = rogues(&fleet, "keys", "good", 1, &format!("reloads = true\n{SEEN}"));
+    fleet.broadcast(&["--set", "message=a"]).expect(0);
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    let keys = "reloads = true\nrestart_keys = [\"echo\", \"message\"]\nrestart_value = [\"grep\", \"{key}\", \"{candidate}\"]";
+    fleet.write("fleet.toml", &text.replace("reloads = true", keys));
+    fleet.broadcast(&["--set", "message=b"]).expect(10);
+    fleet.write("web.toml", &fleet.text().replace("\"a\"", "\"b\""));
+    let said = fleet.broadcast(&[]).expect(10);
+    assert!(said.stderr.contains("`message`") && all[0].signals() == "1", "{}", said.stderr);
+}
