@@ -216,7 +216,14 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     // The kernel is no connection that could have been answered by somebody else.
     let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) { 1 } else { group.samples };
     let proof = if says.is_some() { Proof::Exact } else { strongest(&group.confirm, &facts, &member.baseline) };
-    let took = confirm(&hung, member, &Wanted { says, facts, reject, samples, kids }, lanes).await?;
+    // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
+    let may_load = undo && says.is_none() && member.instance.state == State::TimedOut && !facts.iter().any(Fact::compares);
+    let wanted = Wanted { says, facts, reject, samples, kids };
+    let took = confirm(&hung, member, &wanted, lanes).await?;
+    if may_load {
+        tokio::time::sleep_until((hung.at + member.timeout).into()).await;
+        confirm(&hung, member, &wanted, lanes).await?;
+    }
     member.instance.proof = Some(proof);
     Ok(Some(took))
 }

@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::sys::{
@@ -20,6 +21,9 @@ use nix::sys::{
 use sha2::{Digest, Sha256};
 
 use crate::support::{Fleet, get, until};
+
+/// From the signal to the new message, of one that is late.
+const LOADS: Duration = Duration::from_millis(3500);
 
 /// What the rogue does is said by `ROGUE`, the file that it reads by `ROGUE_CONFIG`.
 #[test]
@@ -68,8 +72,16 @@ fn run() {
     let mut body = old.clone();
     let digest = |path: &Path| -> String { Sha256::digest(std::fs::read(path).unwrap()).iter().map(|b| format!("{b:02x}")).collect() };
     let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale"));
+    let mut loading: Option<(Instant, String)> = None;
     for stream in listener.incoming() {
-        if hung.swap(false, Ordering::SeqCst) {
+        if let Some((_, new)) = loading.take_if(|(at, _)| at.elapsed() > LOADS) {
+            body = new;
+        }
+        let asked = hung.swap(false, Ordering::SeqCst);
+        if asked && mode == "late" {
+            // What is asked for while it loads is dropped.
+            loading.get_or_insert_with(|| (Instant::now(), message()));
+        } else if asked {
             signals.fetch_add(1, Ordering::SeqCst);
             body = if matches!(mode.as_str(), "old" | "liar") { old.clone() } else { message() };
         }
@@ -367,4 +379,13 @@ fn a_key_that_was_edited_in_place_needs_its_restart_all_the_same() {
     fleet.write("web.toml", &fleet.text().replace("\"a\"", "\"b\""));
     let said = fleet.broadcast(&[]).expect(10);
     assert!(said.stderr.contains("`message`") && all[0].signals() == "1", "{}", said.stderr);
+}
+
+#[test]
+fn one_that_may_still_load_the_new_config_is_not_proven_on_the_old_by_serving_it() {
+    let fleet = Fleet::start(0);
+    let all = rogues(&fleet, "late", "late", 1, &format!("reloads = true\n{SEEN}"));
+    let said = fleet.broadcast(&["--set", "message=x", "--timeout", "2s"]).expect(7);
+    assert_eq!(said.states(), ["revert_failed"]);
+    assert_eq!(get(&all[0].url, "/").1, "x", "it serves the new one, as the verdict says");
 }

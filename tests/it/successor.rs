@@ -381,3 +381,25 @@ fn a_successor_that_ends_as_well_leaves_one_that_died_and_the_command_to_type() 
     assert_eq!((i["pid"].as_i64(), i["state"].as_str()), (Some(old.into()), Some("died")), "{i:#}");
     assert!(said.stderr.trim().lines().last().unwrap().contains("daemon.py --mode hand-over-soon"), "{}", said.stderr);
 }
+
+#[test]
+fn who_says_that_it_runs_another_config_is_signalled_whatever_the_record_says() {
+    let place = Place::new("reload", "");
+    let at = |name: &str| place.fleet.path(name);
+    std::fs::rename(at("web.toml"), at("v1.toml")).unwrap();
+    place.fleet.write("v2.toml", "message = \"two\"\n");
+    let leads = |to: &str| {
+        let _ = std::fs::remove_file(at("web.toml"));
+        std::os::unix::fs::symlink(to, at("web.toml")).unwrap();
+    };
+    leads("v1.toml");
+    assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
+    assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["unchanged"]);
+    // By hand there and back: the file itself is as it was proven.
+    leads("v2.toml");
+    kill(Pid::from_raw(place.pids()[0]), Signal::SIGHUP).unwrap();
+    until("it runs the other", || get(&place.url, "/").1 == "two");
+    leads("v1.toml");
+    assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
+    assert_eq!(get(&place.url, "/").1, "one");
+}
