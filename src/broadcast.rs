@@ -85,7 +85,11 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let id = runs::new_id();
     let mut host = Host::local(&id);
     let groups: Vec<_> = options.fleet.groups.iter().cloned().map(Arc::new).collect();
-    let seen = host.survey(&groups, Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout }).await;
+    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout };
+    let seen = tokio::select! {
+        seen = host.survey(&groups, look) => seen,
+        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
+    };
     for (pid, why) in &seen.left_out {
         on_event(&Event::LeftOut { pid: *pid, why: why.clone() });
     }

@@ -11,6 +11,7 @@ use crate::{
     change::{Change, Changes},
     config,
     event::{Form, Instance, State, Stop, Trouble, Verdict},
+    fact::Fact,
     fleet::{Count, Fleet, OnBad, Speaks},
     runs::Proven,
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
@@ -193,8 +194,8 @@ fn drifted(path: &Path, disk: &Blob, to: &Blob, members: &mut [Member], refused:
     }
 }
 
-/// Whether one that cannot tell what it runs needs no signal: it was proven on what stands there, and nobody has touched that since;
-/// or it reads that only at its start, and started later.
+/// Whether one that cannot tell what it runs needs no signal: it was proven on what stands there, nobody has touched that since, and what it says
+/// now is not another config's; or it reads that only at its start, and started later.
 fn settled(member: &Member, targets: &[(&Path, &SeenTarget)], proven: &Proven) -> bool {
     let i = &member.instance;
     let stands = |(path, target): &(&Path, &SeenTarget)| {
@@ -202,7 +203,16 @@ fn settled(member: &Member, targets: &[(&Path, &SeenTarget)], proven: &Proven) -
         let fixed = member.fixed.iter().any(|f| f == path) && target.ctime < member.born;
         fixed || proven.is_some_and(|p| p.sha256 == target.disk.sha256 && p.ctime == target.ctime)
     };
-    i.before.is_none() && !targets.is_empty() && targets.iter().all(stands)
+    i.before.is_none() && !targets.is_empty() && targets.iter().all(stands) && agrees(member, targets)
+}
+
+/// Whether each of its facts that compares with nothing holds now.
+fn agrees(member: &Member, targets: &[(&Path, &SeenTarget)]) -> bool {
+    let disk = targets.first().and_then(|(_, target)| target.disk.file());
+    let holds = |(fact, now): (&Fact, &Option<String>)| {
+        fact.compares() || fact.filled(disk).is_ok_and(|fact| now.as_deref().is_some_and(|now| fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH)))
+    };
+    member.group.confirm.iter().zip(&member.baseline).all(holds)
 }
 
 /// What is served now, and who needs no signal, where the disk is the candidate already.

@@ -152,8 +152,10 @@ async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<M
     let found = successor::heir(member, fresh.surveyed, lanes).await?;
     let mut new = match successor::prove(&found, member, fresh, member.timeout, lanes).await {
         Ok(new) => new,
+        // Nobody is there, as without it.
+        Err(trouble) if trouble.kind.state() == State::Died => return None,
         Err(trouble) => {
-            let mut new = Member { instance: Instance { wave: member.instance.wave, ..found.instance(&member.instance.group) }, ..member.clone() };
+            let mut new = Member { instance: Instance { wave: member.instance.wave, ..found.instance(&member.instance.group) }, seq: 0, ..member.clone() };
             new.fail(if fresh.undo { State::RevertFailed } else { State::TimedOut }, trouble);
             new
         }
@@ -214,7 +216,14 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     // The kernel is no connection that could have been answered by somebody else.
     let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) { 1 } else { group.samples };
     let proof = if says.is_some() { Proof::Exact } else { strongest(&group.confirm, &facts, &member.baseline) };
-    let took = confirm(&hung, member, &Wanted { says, facts, reject, samples, kids }, lanes).await?;
+    // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
+    let may_load = undo && says.is_none() && member.instance.state == State::TimedOut && !facts.iter().any(Fact::compares);
+    let wanted = Wanted { says, facts, reject, samples, kids };
+    let took = confirm(&hung, member, &wanted, lanes).await?;
+    if may_load {
+        tokio::time::sleep_until((hung.at + member.timeout).into()).await;
+        confirm(&hung, member, &wanted, lanes).await?;
+    }
     member.instance.proof = Some(proof);
     Ok(Some(took))
 }

@@ -94,7 +94,7 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
             };
             if let Some(kids) = &wanted.kids {
                 let id = |pid: &i32| Some((*pid, Process::new(*pid).and_then(|p| p.stat()).ok()?.starttime));
-                let new: Vec<(i32, u64)> = children(hung.pid).difference(kids).filter_map(id).collect();
+                let new: Vec<(i32, u64)> = children(hung.pid).difference(kids).filter_map(id).filter(|id| !member.heirs.contains(id)).collect();
                 member.heirs.extend(new);
             }
             let mut kind = TroubleKind::Ended(State::TimedOut);

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    os::unix::ffi::OsStringExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -158,11 +158,17 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
     Process::new(pid).and_then(|p| p.status()).is_ok_and(|s| s.state.starts_with(['T', 't']))
 }
 
-/// Whether `pid` is still the process that was found.
+/// Whether `pid` is still the process that was found, though another program may stand at the path of its executable by now.
 #[must_use]
 pub(crate) fn is_same(pid: i32, started: u64, exe: &Path) -> bool {
     let alive = |p: &Process| p.stat().is_ok_and(|s| s.starttime == started && s.state != 'Z');
-    Process::new(pid).is_ok_and(|p| alive(&p) && p.exe().is_ok_and(|e| e == exe))
+    Process::new(pid).is_ok_and(|p| alive(&p) && p.exe().is_ok_and(|e| kept(&e) == kept(exe)))
+}
+
+/// An executable's path without the kernel's mark of a replaced one.
+fn kept(exe: &Path) -> &[u8] {
+    let bytes = exe.as_os_str().as_bytes();
+    bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)
 }
 
 /// Whether what stands at `path`, as the process sees it, is what this host sees there, and what is put there will be. The same file bound onto itself

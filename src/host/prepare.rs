@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    event::{Event, Halts, Instance, State, Stop},
+    event::{Event, Halts, Instance, State, Stop, Verdict},
     host::{
         LocalHost, guard,
         judge::{Candidate, Judge},
@@ -39,7 +39,10 @@ impl LocalHost {
             let Some(first) = step.shifts.first() else { continue };
             let staged = staged.get(&first.path).unwrap_or(&first.path);
             for member in step.members.iter().filter(|m| m.instance.state != State::Unchanged) {
-                restart::keys(member, &step.shifts, staged).await?;
+                tokio::select! {
+                    said = restart::keys(member, &step.shifts, staged) => said?,
+                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
+                }
             }
         }
         Ok(())

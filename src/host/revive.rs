@@ -23,7 +23,7 @@ pub(super) fn command(member: &Member) -> String {
         return format!("systemctl start {unit}");
     }
     if !member.group.revive.is_empty() {
-        return spelled(&member.group.revive);
+        return spelled(&filled(member).unwrap_or_else(|_| member.group.revive.clone()));
     }
     let exe = member.instance.exe.display().to_string();
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -35,6 +35,13 @@ pub(super) fn command(member: &Member) -> String {
     };
     let argv: Vec<String> = std::iter::once(exe.trim_end_matches(" (deleted)").to_owned()).chain(words).collect();
     format!("cd {} && {}", spelled(&[member.cwd.display().to_string()]), spelled(&argv))
+}
+
+/// The group's `revive`, for this instance.
+fn filled(member: &Member) -> Result<Vec<String>, String> {
+    let i = &member.instance;
+    let config = i.targets.first().map(PathBuf::as_path);
+    Known { pid: i.pid, exe: &i.exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config }.fill(&member.group.revive)
 }
 
 /// As a shell reads it.
@@ -50,9 +57,7 @@ fn spelled(argv: &[String]) -> String {
 pub(super) async fn revive(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Member, Trouble> {
     let trouble = |text: String| Trouble { kind: State::RevertFailed.into(), text };
     let i = &member.instance;
-    let config = i.targets.first().map(PathBuf::as_path);
-    let known = Known { pid: i.pid, exe: &i.exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
-    let argv = known.fill(&member.group.revive).map_err(trouble)?;
+    let argv = filled(member).map_err(trouble)?;
     let said = || spelled(&argv);
     let mut child = tokio::process::Command::new("/proc/self/exe")
         .args(["run-detached", "--"])

@@ -2,16 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
 
 use procfs::process::{Process, all_processes};
 
-use crate::host::{
-    http::Lanes,
-    sockets::{Listeners, sockets_of},
-    workers::family,
+use crate::{
+    fact::bare,
+    host::{
+        http::Lanes,
+        sockets::{Listeners, sockets_of},
+        workers::family,
+    },
 };
 
 /// Ancestors of a process that are looked at.
@@ -21,14 +24,20 @@ const GENERATIONS: usize = 64;
 /// are one socket: what counts is a second one on the same address (`SO_REUSEPORT`).
 pub(super) fn on(pid: i32, endpoint: &str, listeners: &Listeners, lanes: &Lanes) -> Vec<String> {
     // Most ports have one socket, and nobody needs to be looked at.
-    if port(endpoint).is_some_and(|port| !listeners.is_crowded(port)) {
+    if asked(endpoint).is_some_and(|asked| !listeners.is_crowded(asked.port())) {
         return Vec::new();
     }
     let known = lanes.pids();
     let Ok(own) = sockets_of(pid) else { return Vec::new() };
     let mut mine: BTreeSet<u64> = own.into_iter().collect();
     mine.extend(family(pid).into_iter().skip(1).flat_map(|child| sockets_of(child).unwrap_or_default()));
-    let addresses: BTreeSet<SocketAddr> = mine.iter().filter_map(|inode| listeners.tcp(*inode)).collect();
+    let mut addresses: BTreeSet<SocketAddr> = mine.iter().filter_map(|inode| listeners.tcp(*inode)).collect();
+    // Who listens on all addresses is not who is reached at one that somebody else listens on.
+    if let Some(asked) = asked(endpoint) {
+        let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), asked.port());
+        let four = (asked.is_ipv4() && addresses.contains(&six)).then_some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), asked.port()));
+        addresses.extend(four.into_iter().chain([asked]));
+    }
     let foreign: BTreeSet<u64> = addresses.into_iter().flat_map(|address| listeners.on(address)).filter(|inode| !mine.contains(inode)).collect();
     let mut held = BTreeSet::new();
     let mut strangers = Vec::new();
@@ -46,9 +55,9 @@ pub(super) fn on(pid: i32, endpoint: &str, listeners: &Listeners, lanes: &Lanes)
     strangers
 }
 
-/// The port of `http://HOST:PORT/`.
-fn port(endpoint: &str) -> Option<u16> {
-    endpoint.split("://").nth(1)?.trim_end_matches('/').rsplit(':').next()?.parse().ok()
+/// The address of `http://HOST:PORT/`.
+fn asked(endpoint: &str) -> Option<SocketAddr> {
+    bare(endpoint).parse().ok()
 }
 
 /// Every process that holds one of the sockets, with which.
@@ -90,7 +99,7 @@ mod tests {
         let listeners = Listeners::read().unwrap();
         assert_eq!(listeners.tcp(inode), Some(listener.local_addr().unwrap()));
         let endpoint = format!("http://{}/", listener.local_addr().unwrap());
-        assert_eq!(port(&endpoint), Some(listener.local_addr().unwrap().port()));
+        assert_eq!(asked(&endpoint), listener.local_addr().ok());
         assert!(on(me, &endpoint, &listeners, &Lanes::default()).is_empty() && on(me, "", &listeners, &Lanes::default()).is_empty());
     }
 }

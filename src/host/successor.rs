@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::{
     event::{Event, HALTED, Halts, Proof, State, Trouble},
-    fact::{Fact, Wants},
+    fact::{Fact, Source, Wants},
     fleet::{Group, Speaks},
     host::{
         LocalHost,
@@ -22,12 +22,15 @@ use crate::{
         http::{Lanes, told},
         sockets::sockets_of,
         survey::needs_endpoint,
+        workers::children,
     },
     step::{Blob, Member, Shift, Step},
 };
 
 /// A successor is there before the one whose place it takes ends; what is told by a unit or a pid file may come later.
 const AT_ONCE: Duration = Duration::from_millis(500);
+/// So long a manager takes to start one again; how long that then needs for its proof is another matter.
+const NAMED: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// When a target became what it is: whoever was not there yet has read it.
@@ -82,19 +85,23 @@ impl Fresh<'_> {
 pub(super) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Option<Found> {
     let group = Group { instances: Vec::new(), ..(*member.group).clone() };
     let named = group.matching.unit.is_some() || group.matching.pid_file.is_some() || !group.pid_file.is_empty();
-    let deadline = Instant::now() + if named { member.timeout.max(AT_ONCE) } else { AT_ONCE };
+    let deadline = Instant::now() + if named { member.timeout.clamp(AT_ONCE, NAMED) } else { AT_ONCE };
+    let has_workers = group.confirm.iter().any(|fact| fact.source == Source::Workers);
     loop {
         let late = Instant::now() >= deadline;
         for found in Scan::take().find(&group).await.found {
             let id = (found.pid, found.started);
-            let inherits = || sockets_of(found.pid).is_ok_and(|sockets| sockets.iter().any(|s| member.sockets.contains(s)));
             let targets = discover::configs_of(&found, &group);
             let new = surveyed.is_before(found.pid, found.started) && !lanes.is_known(id);
-            if targets.as_ref() != Ok(&member.instance.targets) || !new {
+            // A worker that was left behind is no leader, whatever it looks like: it has none of its own.
+            if targets.as_ref() != Ok(&member.instance.targets) || !new || (has_workers && children(found.pid).is_empty()) {
                 continue;
             }
             // Where somebody says who leads, a child that only helps with the start is nobody.
-            let takes_over = if named { discover::is_named(&found, &group).await } else { member.heirs.contains(&id) || inherits() };
+            let takes_over = match discover::is_named(&found, &group).await {
+                Some(is_named) => is_named,
+                None => (late || !named) && (member.heirs.contains(&id) || inherits(&found, member, lanes)),
+            };
             if takes_over {
                 lanes.know([id]);
                 return Some(Found { configs: targets.unwrap_or_default(), ..found });
@@ -105,6 +112,12 @@ pub(super) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Op
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Whether it holds a listening socket that `member` held.
+fn inherits(found: &Found, member: &Member, lanes: &Lanes) -> bool {
+    let (Ok(held), Ok(listeners)) = (sockets_of(found.pid), lanes.listeners(PAUSE)) else { return false };
+    held.iter().any(|socket| member.sockets.contains(socket) && listeners.listens(*socket))
 }
 
 /// `found` in the place of `member`, proven, or why it is not.
@@ -166,6 +179,8 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
         if (told.instance.pid, told.instance.started) != (i.pid, i.started) {
             return Err(format!("it is answered by pid {}", told.instance.pid));
         }
+        // It counts its attempts from its own start.
+        new.seq = told.last_attempt.seq;
         return match fresh.to() {
             Some(to) if told.effective.sha256 != to.sha256 => Err("serves another config".into()),
             _ => Ok(Proof::Exact),
@@ -186,39 +201,42 @@ impl LocalHost {
         if pids().is_subset(&surveyed.pids) {
             return Vec::new();
         }
-        let scan = Scan::take();
-        let mut all = Vec::new();
+        let (scan, mut new, mut known) = (Scan::take(), Vec::new(), BTreeSet::new());
         for group in self.groups.iter().filter(|g| g.instances.is_empty()) {
-            for found in scan.find(group).await.found {
-                // A worker that has lost its leader meanwhile looks like one, and was there.
-                if self.lanes.is_known((found.pid, found.started)) || !surveyed.is_before(found.pid, found.started) {
-                    continue;
-                }
-                let targets = discover::configs_of(&found, group);
-                let reads = |step: &&&Step| targets.as_ref().is_ok_and(|t| t.is_empty() || step.shifts.iter().any(|s| t.contains(&s.path)));
-                let found = Found { configs: targets.clone().unwrap_or_default(), ..found };
-                let mut member = Member::new(found.instance(&group.name), group.clone(), found.args.clone());
-                let state = if undo { State::RevertFailed } else { State::TimedOut };
-                match steps.iter().find(reads) {
-                    Some(step) => {
-                        let fresh = Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo };
-                        let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
-                        let said = tokio::select! {
-                            said = proof => said,
-                            Ok(_) = halts.wait_for(|n| *n > u8::from(undo)) => Err(Trouble { kind: state.into(), text: HALTED.into() }),
-                        };
-                        match said {
-                            Ok(proven) => member = proven,
-                            Err(trouble) => member.fail(state, trouble),
-                        }
+            // A worker that has lost its leader meanwhile looks like one, and was there.
+            let came = |f: &Found| !self.lanes.is_known((f.pid, f.started)) && surveyed.is_before(f.pid, f.started);
+            let found = scan.find(group).await.found.into_iter().filter(came);
+            // One that two groups match belongs to the first.
+            new.extend(found.filter(|f| known.insert(f.pid)).map(|f| (group, f)));
+        }
+        let mut all = Vec::new();
+        for (group, found) in new {
+            let targets = discover::configs_of(&found, group);
+            let reads = |step: &&&Step| targets.as_ref().is_ok_and(|t| t.is_empty() || step.shifts.iter().any(|s| t.contains(&s.path)));
+            let found = Found { configs: targets.clone().unwrap_or_default(), ..found };
+            let mut member = Member::new(found.instance(&group.name), group.clone(), found.args.clone());
+            let state = if undo { State::RevertFailed } else { State::TimedOut };
+            match steps.iter().find(reads) {
+                Some(step) => {
+                    let fresh = Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo };
+                    let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
+                    let said = tokio::select! {
+                        said = proof => said,
+                        Ok(_) = halts.wait_for(|n| *n > u8::from(undo)) => Err(Trouble { kind: state.into(), text: HALTED.into() }),
+                    };
+                    match said {
+                        Ok(proven) => member = proven,
+                        // Somebody's validator, or another command of the same program: it runs no config any more.
+                        Err(trouble) if trouble.kind.state() == State::Died => continue,
+                        Err(trouble) => member.fail(state, trouble),
                     }
-                    // Another config than that of the run is no business of it.
-                    None if targets.is_ok() => continue,
-                    None => member.fail(state, Trouble { kind: state.into(), text: targets.err().unwrap_or_default() }),
                 }
-                tell(Event::of(&member.instance));
-                all.push(member);
+                // Another config than that of the run is no business of it.
+                None if targets.is_ok() => continue,
+                None => member.fail(state, Trouble { kind: state.into(), text: targets.err().unwrap_or_default() }),
             }
+            tell(Event::of(&member.instance));
+            all.push(member);
         }
         all
     }

@@ -27,7 +27,9 @@ use crate::{
 impl LocalHost {
     pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
         let mut seen = Seen::default();
-        self.groups = groups.to_vec();
+        // Who comes later has as long as everybody.
+        let timed = |g: &Arc<Group>| look.timeout.map_or_else(|| g.clone(), |timeout| Arc::new(Group { timeout, ..(**g).clone() }));
+        self.groups = groups.iter().map(timed).collect();
         self.surveyed = Since::now();
         let found = find(groups, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;

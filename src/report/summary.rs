@@ -73,7 +73,7 @@ impl Summary {
                 let dead = |i: &&Instance| matches!(i.state, State::RevertFailed | State::TimedOut | State::Rejected | State::Died);
                 let pids: Vec<String> = self.instances.iter().filter(dead).take(10).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();
                 // Who is gone is started again first, on the file that stands there now.
-                if let Some(start) = self.instances.iter().find_map(|i| i.start.as_ref().filter(|_| i.state == State::Died)) {
+                if let Some(start) = self.instances.iter().find_map(|i| i.start.as_ref().filter(|_| matches!(i.state, State::Died | State::RevertFailed))) {
                     return Some(format!("a person must look: {}; then `{look}` shows what each runs; to start it again:\n  {start}", pids.join(", ")));
                 }
                 format!(

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
 use super::{boot_id, write};
@@ -63,7 +64,8 @@ impl Proven {
         for (pid, started, stands) in proofs {
             proven.instances.insert(key(pid, started), stands);
         }
-        let alive = |key: &String| key.split_once(':').is_some_and(|(pid, _)| Path::new("/proc").join(pid).exists());
+        let started = |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
+        let alive = |id: &String| id.split_once(':').is_some_and(|(pid, start)| started(pid).is_some_and(|now| start.parse() == Ok(now)));
         proven.instances.retain(|key, stands| !stands.is_empty() && alive(key));
         let staged = state.join("proven.json.new");
         write(&staged, &serde_json::to_vec(&proven)?)?;
@@ -81,12 +83,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         let stand = |sha: &str| BTreeMap::from([(PathBuf::from("/a"), Stand { sha256: sha.into(), ctime: 5 })]);
-        Proven::keep(dir.path(), [(me, 7, stand("one")), (i32::MAX, 7, stand("dead"))].into_iter()).unwrap();
+        let now = Process::myself().unwrap().stat().unwrap().starttime;
+        // Its number was another process's once.
+        Proven::keep(dir.path(), [(me, now, stand("one")), (me, 7, stand("dead")), (i32::MAX, 7, stand("dead"))].into_iter()).unwrap();
         let sha = |proven: &Proven, pid, started| proven.of(pid, started, Path::new("/a")).map(|s| s.sha256.clone());
         let proven = Proven::load(dir.path());
-        assert_eq!((sha(&proven, me, 7).as_deref(), sha(&proven, me, 8), sha(&proven, i32::MAX, 7)), (Some("one"), None, None));
-        Proven::keep(dir.path(), [(me, 7, BTreeMap::new())].into_iter()).unwrap();
-        assert_eq!(sha(&Proven::load(dir.path()), me, 7), None);
+        assert_eq!((sha(&proven, me, now).as_deref(), sha(&proven, me, 7), sha(&proven, i32::MAX, 7)), (Some("one"), None, None));
+        Proven::keep(dir.path(), [(me, now, BTreeMap::new())].into_iter()).unwrap();
+        assert_eq!(sha(&Proven::load(dir.path()), me, now), None);
         let text = std::fs::read_to_string(dir.path().join("proven.json")).unwrap();
         std::fs::write(dir.path().join("proven.json"), text.replace(&boot_id(), "another")).unwrap();
         assert!(Proven::load(dir.path()).instances.is_empty());

@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::sys::{
@@ -20,6 +21,9 @@ use nix::sys::{
 use sha2::{Digest, Sha256};
 
 use crate::support::{Fleet, get, until};
+
+/// From the signal to the new message, of one that is late.
+const LOADS: Duration = Duration::from_millis(3500);
 
 /// What the rogue does is said by `ROGUE`, the file that it reads by `ROGUE_CONFIG`.
 #[test]
@@ -70,8 +74,16 @@ fn run() {
     let mut body = old.clone();
     let digest = |path: &Path| -> String { Sha256::digest(std::fs::read(path).unwrap()).iter().map(|b| format!("{b:02x}")).collect() };
     let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale"));
+    let mut loading: Option<(Instant, String)> = None;
     for stream in listener.incoming() {
-        if hung.swap(false, Ordering::SeqCst) {
+        if let Some((_, new)) = loading.take_if(|(at, _)| at.elapsed() > LOADS) {
+            body = new;
+        }
+        let asked = hung.swap(false, Ordering::SeqCst);
+        if asked && mode == "late" {
+            // What is asked for while it loads is dropped.
+            loading.get_or_insert_with(|| (Instant::now(), message()));
+        } else if asked {
             signals.fetch_add(1, Ordering::SeqCst);
             body = if matches!(mode.as_str(), "old" | "liar") { old.clone() } else { message() };
         }
@@ -319,4 +331,67 @@ fn a_go_program_without_notify_is_refused() {
     );
     fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert!(go.runs());
+}
+
+#[test]
+fn a_program_that_was_upgraded_meanwhile_is_the_same_process() {
+    let mut fleet = Fleet::start(1);
+    let exe = fleet.exe().display().to_string();
+    let script = fleet.write("validator", &format!("cp '{exe}' '{exe}.new' && mv '{exe}.new' '{exe}'\n"));
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{text}validate = [\"/bin/sh\", \"{}\"]\n", script.display()));
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    assert_eq!((said.states(), fleet.bodies()), (vec!["confirmed"], vec!["x".to_owned()]));
+    // It runs on; only what would be started next is another.
+    fleet.kill(0);
+}
+
+#[test]
+fn a_halt_ends_also_the_survey_and_the_look_at_keys() {
+    for group in ["confirm = []\nrestart_keys = [\"sh\", \"-c\", \"WAIT\"]", "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"WAIT\"]\nequals = \"x\""] {
+        let fleet = Fleet::start(0);
+        let asked = fleet.path("asked");
+        let group = group.replace("WAIT", &format!("touch '{}'; exec sleep 60", asked.display()));
+        let mut all = rogues(&fleet, "halted", "good", 1, &format!("reloads = true\n{group}"));
+        let child = fleet.command(&["--set", "message=x"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut child = Ended(child.unwrap());
+        until("it is asked", || asked.exists());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).unwrap()), Signal::SIGINT).unwrap();
+        // Sooner than the command's own limit, which would refuse it.
+        assert_eq!(child.0.wait().unwrap().code(), Some(1), "{group}");
+        assert!(all[0].runs() && all[0].signals() == "0" && fleet.text().contains("\"one\""));
+    }
+}
+
+/// A run, ended by its pid.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_key_that_was_edited_in_place_needs_its_restart_all_the_same() {
+    let fleet = Fleet::start(0);
+    let all = rogues(&fleet, "keys", "good", 1, &format!("reloads = true\n{SEEN}"));
+    fleet.broadcast(&["--set", "message=a"]).expect(0);
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    let keys = "reloads = true\nrestart_keys = [\"echo\", \"message\"]\nrestart_value = [\"grep\", \"{key}\", \"{candidate}\"]";
+    fleet.write("fleet.toml", &text.replace("reloads = true", keys));
+    fleet.broadcast(&["--set", "message=b"]).expect(10);
+    fleet.write("web.toml", &fleet.text().replace("\"a\"", "\"b\""));
+    let said = fleet.broadcast(&[]).expect(10);
+    assert!(said.stderr.contains("`message`") && all[0].signals() == "1", "{}", said.stderr);
+}
+
+#[test]
+fn one_that_may_still_load_the_new_config_is_not_proven_on_the_old_by_serving_it() {
+    let fleet = Fleet::start(0);
+    let all = rogues(&fleet, "late", "late", 1, &format!("reloads = true\n{SEEN}"));
+    let said = fleet.broadcast(&["--set", "message=x", "--timeout", "2s"]).expect(7);
+    assert_eq!(said.states(), ["revert_failed"]);
+    assert_eq!(get(&all[0].url, "/").1, "x", "it serves the new one, as the verdict says");
 }

@@ -13,8 +13,9 @@ use nix::{
 use crate::support::{Fleet, Said, get, until};
 
 /// A server of the message in its config. What it does on the signal is its mode:
-/// `reload` reads it again · `hand-over` starts its successor with its own socket and ends when that answers · `hand-over-old` the same, but that serves the old message ·
+/// `reload` reads it again · `hand-over` starts its successor with its own socket and ends when that answers · `hand-over-old` the same, but that serves the old message · `hand-over-soon` and ends a moment later ·
 /// `restart` ends, and something else starts it again a moment later and writes the pid file · `die` ends ·
+/// `keep` does nothing · `fork` forks a worker that serves on, and ends ·
 /// `leave` reads it again, and leaves, once, an old worker of another program that listens on its port as well.
 const DAEMON: &str = r#"
 import os, signal, socket, subprocess, sys, time
@@ -22,7 +23,10 @@ args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 mode, config, pids = args["--mode"], args["--config"], args["--pids"]
 message = lambda: open(config).read().split('"')[1]
 hung = []
-signal.signal(signal.SIGHUP, lambda *_: hung.append(1))
+def hup(*_):
+    hung.append(1)
+    open(pids + ".hung", "a").write("%d\n" % os.getpid())
+signal.signal(signal.SIGHUP, hup)
 fd = args.get("--fd")
 if fd: s = socket.socket(fileno=int(fd))
 else:
@@ -30,22 +34,30 @@ else:
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     for _ in range(500):
-        try: s.bind(("127.0.0.1", int(args.get("--port", 0)))); break
+        try: s.bind((args.get("--host", "127.0.0.1"), int(args.get("--port", 0)))); break
         except OSError: time.sleep(0.02)
     s.listen(64)
 body = args.get("--says") or message()
 open(pids, "a").write("%d\n" % os.getpid())
 print("http://127.0.0.1:%d/" % s.getsockname()[1], flush=True)
 s.settimeout(0.02)
+until = time.monotonic() + float(args.get("--lives", 600))
 def again(*more, **how):
     base = [sys.executable, sys.argv[0], "--mode", "reload" if mode != "hand-over" else mode, "--config", config, "--pids", pids]
     return subprocess.Popen(base + list(more), **how)
-while True:
+while time.monotonic() < until:
     if hung:
         hung.clear()
         if mode == "die": sys.exit(3)
+        if mode == "keep": continue
+        if mode == "fork":
+            if os.fork(): os._exit(3)
+            open(pids, "a").write("%d\n" % os.getpid())
+            mode = "keep"
+            continue
         if mode.startswith("hand-over"):
-            more = ["--says", body] if mode == "hand-over-old" else []
+            more = ["--says", body] if mode != "hand-over" else []
+            if mode == "hand-over-soon": more += ["--lives", "0.4"]
             child = again("--fd", str(s.fileno()), *more, pass_fds=[s.fileno()], stdout=subprocess.PIPE)
             child.stdout.readline()
             os._exit(0)
@@ -74,6 +86,7 @@ while True:
         while b"\r\n\r\n" not in asked: asked += c.recv(4096) or b"\r\n\r\n"
         c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body.encode()))
         c.close()
+        if args.get("--once"): sys.exit(0)
     except OSError: pass
 "#;
 
@@ -86,11 +99,15 @@ struct Place {
 
 impl Place {
     fn new(mode: &str, group: &str) -> Self {
+        Self::with(mode, group, &[])
+    }
+
+    fn with(mode: &str, group: &str, more: &[&str]) -> Self {
         let fleet = Fleet::start(0);
         fleet.write("daemon.py", DAEMON);
         fleet.write("pid", "0\n");
         let mut command = Self::command(&fleet, mode);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.args(more).stdout(Stdio::piped()).spawn().unwrap();
         let mut url = String::new();
         let stdout = child.stdout.take().unwrap();
         fleet.write("pid", &format!("{}\n", child.id()));
@@ -118,6 +135,13 @@ impl Place {
         command.arg(fleet.path("daemon.py")).args(["--mode", mode, "--config"]).arg(fleet.path("web.toml"));
         command.arg("--pids").arg(fleet.path("pids")).arg("--pid-file").arg(fleet.path("pid")).stderr(Stdio::null());
         command
+    }
+
+    /// Changes what `fleet.toml` says.
+    fn group(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.fleet.path("fleet.toml")).unwrap();
+        assert!(text.contains(from), "{text}");
+        self.fleet.write("fleet.toml", &text.replace(from, to));
     }
 
     /// Every pid that the daemon or what it started has had.
@@ -243,5 +267,139 @@ fn a_stranger_on_the_endpoint_keeps_the_new_config_from_being_proven() {
     until("the stranger is gone", || !std::path::Path::new(&format!("/proc/{stranger}")).exists());
     let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
     assert!(group.contains("timeout"));
+    assert_eq!(get(&place.url, "/").1, "one");
+}
+
+#[test]
+fn what_to_type_is_said_also_where_it_could_not_be_started_again_and_as_it_is_to_be_typed() {
+    let place = Place::new("die", "revive = [\"false\", \"{exe}\", \"{args}\"]");
+    let said = place.set("two", 7);
+    let last = said.stderr.trim().lines().last().unwrap().trim();
+    assert!(last.starts_with("false /") && last.contains("daemon.py --mode die --config /"), "{}", said.stderr);
+}
+
+#[test]
+fn a_worker_that_was_left_behind_takes_nobody_s_place_and_is_not_signalled() {
+    let place = Place::new("fork", "[[group.confirm]]\nworkers = true\nreplaced = true");
+    let old = place.pids()[0];
+    let said = place.set("two", 7);
+    assert_eq!((said.json["instances"][0]["pid"].as_i64(), said.json["instances"][0]["state"].as_str()), (Some(old.into()), Some("died")), "{:#}", said.json);
+    assert_eq!(std::fs::read_to_string(place.fleet.path("pids.hung")).unwrap(), format!("{old}\n"));
+}
+
+#[test]
+fn where_nothing_says_who_leads_a_successor_is_who_has_inherited() {
+    let place = Place::new("hand-over", "pid_file = \"DIR/none\"");
+    let said = place.set("two", 0);
+    assert_eq!(said.json["instances"][0]["successor_of"], place.pids()[0], "{:#}", said.json);
+}
+
+#[test]
+fn a_pid_file_that_others_can_write_names_no_successor() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only of root's signals somebody else must not decide");
+        return;
+    }
+    let place = Place::new("restart", "pid_file = \"DIR/pid\"");
+    std::fs::set_permissions(place.fleet.path("pid"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let said = place.set("two", 7);
+    assert!(said.json["instances"].as_array().unwrap().iter().all(|i| i["successor_of"].is_null()), "{:#}", said.json);
+}
+
+#[test]
+fn a_stranger_on_the_address_that_is_asked_is_one_though_the_instance_listens_on_all() {
+    let place = Place::with("keep", "", &["--host", "0.0.0.0"]);
+    let port = place.url.trim_end_matches('/').rsplit(':').next().unwrap();
+    // Of two sockets the kernel leads to the one whose address is said more exactly.
+    let mut other = Command::new("/usr/bin/python3");
+    let copy = place.fleet.write("other.py", DAEMON);
+    other.arg(copy).args(["--mode", "reload", "--says", "two", "--port", port, "--config"]).arg(place.fleet.path("web.toml"));
+    let mut other = other.arg("--pids").arg(place.fleet.path("pids")).stdout(Stdio::null()).spawn().unwrap();
+    until("it answers", || place.pids().len() == 2 && get(&place.url, "/").1 == "two");
+    let said = place.set("two", 5);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(said.stderr.contains(&format!("pid {} ", other.id())) && said.stderr.contains("shares its address"), "{}", said.stderr);
+}
+
+#[test]
+fn who_came_meanwhile_has_as_long_as_everybody_and_who_has_ended_is_nobody() {
+    for (more, code) in [("--says old", 7), ("--says old --once yes", 0)] {
+        let place = Place::new("reload", "");
+        let start = format!(
+            "#!/bin/sh\n(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; exec /usr/bin/python3 '{script}' --mode keep --config '{config}' --pids '{pids}' {more}) >/dev/null 2>&1 &\n",
+            config = place.fleet.path("web.toml").display(),
+            script = place.fleet.path("daemon.py").display(),
+            pids = place.fleet.path("pids").display(),
+        );
+        let script = place.fleet.write("validator", &start);
+        place.group("timeout = \"4s\"", &format!("timeout = \"10m\"\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", script.display()));
+        let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
+        let there = format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n", place.fleet.path("pids").display());
+        place.fleet.write("fleet.toml", &format!("{group}\n{there}"));
+        let said = place.fleet.broadcast(&["--set", "message=two", "--timeout", "8s"]).expect(code);
+        assert_eq!(said.json["instances"].as_array().unwrap().len(), if code == 0 { 1 } else { 2 }, "{:#}", said.json);
+    }
+}
+
+#[test]
+fn one_that_was_started_again_is_undone_by_its_own_count_of_attempts() {
+    let mut fleet = Fleet::start(2);
+    for message in ["a", "b", "c"] {
+        fleet.broadcast(&["--set", &format!("message={message}")]).expect(0);
+    }
+    let (first, second) = (fleet.pid(0), fleet.pid(1));
+    fleet.write("pid", &format!("{first}\n"));
+    // Both are stopped once they were surveyed; the first is killed and started again when the new file is there, the other proves nothing.
+    let script = format!(
+        "#!/bin/sh\nkill -STOP {first} {second}\n\
+         (cd /; while ! grep -q two '{config}'; do sleep 0.02; done; kill -KILL {first}; sleep 0.2; '{exe}' serve --config '{config}' & echo $! > '{dir}/pid'; wait) >/dev/null 2>&1 &\n",
+        config = fleet.path("web.toml").display(),
+        exe = fleet.exe().display(),
+        dir = fleet.dir.path().display(),
+    );
+    let script = fleet.write("validator", &script);
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    let more = format!("pid_file = \"{}\"\nvalidate = [\"/bin/sh\", \"{}\"]\n", fleet.path("pid").display(), script.display());
+    fleet.write("fleet.toml", &format!("{text}{more}"));
+    let said = fleet.broadcast(&["--set", "message=two"]);
+    fleet.signal(1, Signal::SIGCONT);
+    let new: i32 = std::fs::read_to_string(fleet.path("pid")).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(new), Signal::SIGKILL).unwrap();
+    fleet.kill(0);
+    let said = said.expect(7);
+    let i = said.json["instances"].as_array().unwrap().iter().find(|i| i["pid"] == new).unwrap_or_else(|| panic!("{:#}", said.json));
+    assert_eq!((i["state"].as_str(), i["successor_of"].as_i64()), (Some("reverted"), Some(first.into())), "{i:#}");
+}
+
+#[test]
+fn a_successor_that_ends_as_well_leaves_one_that_died_and_the_command_to_type() {
+    let place = Place::new("hand-over-soon", "");
+    let old = place.pids()[0];
+    let said = place.set("two", 7);
+    let i = &said.json["instances"][0];
+    assert_eq!((i["pid"].as_i64(), i["state"].as_str()), (Some(old.into()), Some("died")), "{i:#}");
+    assert!(said.stderr.trim().lines().last().unwrap().contains("daemon.py --mode hand-over-soon"), "{}", said.stderr);
+}
+
+#[test]
+fn who_says_that_it_runs_another_config_is_signalled_whatever_the_record_says() {
+    let place = Place::new("reload", "");
+    let at = |name: &str| place.fleet.path(name);
+    std::fs::rename(at("web.toml"), at("v1.toml")).unwrap();
+    place.fleet.write("v2.toml", "message = \"two\"\n");
+    let leads = |to: &str| {
+        let _ = std::fs::remove_file(at("web.toml"));
+        std::os::unix::fs::symlink(to, at("web.toml")).unwrap();
+    };
+    leads("v1.toml");
+    assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
+    assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["unchanged"]);
+    // By hand there and back: the file itself is as it was proven.
+    leads("v2.toml");
+    kill(Pid::from_raw(place.pids()[0]), Signal::SIGHUP).unwrap();
+    until("it runs the other", || get(&place.url, "/").1 == "two");
+    leads("v1.toml");
+    assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
     assert_eq!(get(&place.url, "/").1, "one");
 }

@@ -49,17 +49,15 @@ impl Found {
     }
 }
 
-/// Whether the unit or a pid file of its group names this very process.
-pub(crate) async fn is_named(found: &Found, group: &Group) -> bool {
+/// Whether the unit or a pid file of its group names this very process; none where nobody's word is there that counts.
+pub(crate) async fn is_named(found: &Found, group: &Group) -> Option<bool> {
     let places = group.pid_file.iter().filter_map(|place| config::place_of(found.pid, &found.args, place).ok().flatten());
-    let mut files = group.matching.pid_file.iter().cloned().chain(places);
-    if files.any(|path| PidFile::read(&path).is_ok_and(|file| file.pid == found.pid)) {
-        return true;
+    let files = group.matching.pid_file.iter().cloned().chain(places).filter_map(|path| PidFile::read(&path).ok());
+    let mut named: Vec<i32> = files.filter(|file| file.is_trusted(found.uid).is_ok()).map(|file| file.pid).collect();
+    if let Some(unit) = &group.matching.unit {
+        named.extend(unit::main_pid(unit).await);
     }
-    match &group.matching.unit {
-        Some(unit) => unit::main_pid(unit).await == Some(found.pid),
-        None => false,
-    }
+    (!named.is_empty()).then(|| named.contains(&found.pid))
 }
 
 /// What a look for one group's processes found; all by pid.
