@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! doors    main -> cli -+-> broadcast -+-> plan
-//!                       |              +-> engine -> host -> discover · validate · install · hangup · confirm
+//!                       |              +-> engine -> host -> discover · judge · install · hangup · confirm · successor
 //!                       |              +-> report  (screen, json)
 //!                       +-> status, doctor ------> host
 //!                       +-> serve
