@@ -16,8 +16,9 @@ use crate::{
         guard,
         http::{Lanes, told},
         live::{Judged, Live},
+        restart::{self, quoted},
         sockets::Listeners,
-        survey::{alone, ask, needs_endpoint},
+        survey::{alone, answers, needs_endpoint},
         validate::NotPassed,
     },
     report::Output,
@@ -269,13 +270,18 @@ impl Look {
         }
     }
 
-    /// Whether the facts of its group can be read, and none says that its last reload was refused.
+    /// Whether keys wait for a restart, the facts of its group can be read, and none says that its last reload was refused.
     async fn shows(&self, row: &mut Row, member: &mut Member) {
+        match restart::pending(member).await {
+            Ok(keys) if keys.is_empty() => {}
+            Ok(keys) => row.faults.push(format!("runs an older config than its disk: a restart is needed for {}", quoted(&keys))),
+            Err(why) => row.faults.push(why),
+        }
         let group = member.group.clone();
         if (group.confirm.is_empty() && group.reject.is_empty()) || (needs_endpoint(&group) && row.endpoint.is_none()) {
             return;
         }
-        if let Err(why) = ask(member, &self.lanes).await {
+        if let Err(why) = answers(member, &self.listeners, &self.lanes).await {
             row.faults.push(why);
         }
         let refused = group.reject.iter().zip(&member.rejected).find(|(fact, now)| {

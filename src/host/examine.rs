@@ -14,9 +14,10 @@ use crate::{
         guard::{self, Disposition},
         http::Lanes,
         live::{Judged, Live},
+        restart::{self, quoted},
         revive,
         sockets::Listeners,
-        survey::{alone, ask, may_signal, needs_endpoint, runs, vouched},
+        survey::{alone, answers, may_signal, needs_endpoint, runs, vouched},
         validate::NotPassed,
     },
     step::{Blob, Member, short},
@@ -222,7 +223,7 @@ impl Examiner {
         }
         checks.push(on_bad_config(&member));
         checks.push(proof(&member, live.iter().flatten().next().and_then(|l| l.disk.as_ref().ok())));
-        checks.push(not_read(found, group, live.as_deref().unwrap_or_default()));
+        checks.push(not_read(found, &member, live.as_deref().unwrap_or_default()).await);
     }
 
     async fn answers(&self, member: &mut Member, has_endpoint: bool) -> Check {
@@ -235,7 +236,7 @@ impl Examiner {
         if sources.is_empty() && group.speaks == Speaks::None {
             return Check::note(Topic::Answers, "is not asked: its group says that nothing can be seen");
         }
-        let said = ask(member, &self.lanes).await;
+        let said = answers(member, &self.listeners, &self.lanes).await;
         let good = match &member.instance.after {
             Some(sha256) => format!("tells that it runs sha256:{}", short(sha256)),
             None => format!("all facts can be read: {}", sources.join(", ")),
@@ -395,7 +396,8 @@ fn word(proof: Proof) -> String {
 }
 
 /// What the signal does not make it read.
-fn not_read(found: &Found, group: &Group, live: &[Live]) -> Check {
+async fn not_read(found: &Found, member: &Member, live: &[Live]) -> Check {
+    let group = &member.group;
     let (fixed, signal) = (discover::fixed_of(found, group), group.signal.name());
     let within = |path: &Path| fixed.iter().any(|f| f.starts_with(path));
     if let Some(one) = live.iter().find(|one| within(&one.path)) {
@@ -405,7 +407,11 @@ fn not_read(found: &Found, group: &Group, live: &[Live]) -> Check {
     match (fixed.as_slice(), group.restart_keys.is_empty()) {
         ([], true) if group.speaks == Speaks::Hello => Check::good(Topic::NotRead, "a changed `listen` needs a restart, and is told beforehand"),
         ([], true) => Check::good(Topic::NotRead, format!("nothing is known that it would not read on {signal}")),
-        ([], false) => Check::good(Topic::NotRead, "some keys need a restart, and are named beforehand"),
+        ([], false) => match restart::pending(member).await {
+            Ok(keys) if keys.is_empty() => Check::good(Topic::NotRead, "some keys need a restart, and are named beforehand"),
+            Ok(keys) => Check::note(Topic::NotRead, format!("a restart is needed for {} on its disk", quoted(&keys))).then("restart it"),
+            Err(why) => Check::note(Topic::NotRead, format!("some keys need a restart, and which wait for one is not told: {why}")),
+        },
         (fixed, _) => {
             let fixed: Vec<String> = fixed.iter().map(|f| format!("`{}`", f.display())).collect();
             Check::note(Topic::NotRead, format!("does not read {} on {signal}, only at its start", fixed.join(", ")))

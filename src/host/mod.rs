@@ -29,7 +29,7 @@ pub(crate) mod live;
 mod lock;
 pub(crate) mod placeholders;
 mod prepare;
-mod restart;
+pub(crate) mod restart;
 mod revive;
 #[cfg(test)]
 pub mod script;

@@ -39,7 +39,7 @@ pub(super) async fn keys(member: &Member, shifts: &[Shift], staged: &Path) -> Re
     }
     let refused = |why: String| Stop::new(Verdict::Refused, format!("pid {}: which keys need a restart is not told: {why}", i.pid));
     let named = ask(command, member, staged).await.map_err(refused)?;
-    let named: BTreeSet<String> = named.lines().map(|line| line.trim().to_lowercase()).filter(|key| !key.is_empty()).collect();
+    let named = keys_of(&named);
     let mut needed: Vec<String> = if told { named.into_iter().collect() } else { changed.intersection(&named).cloned().collect() };
     if !group.restart_value.is_empty() && needed.len() <= LOOKED_AT && staged.is_file() && !adopted {
         let mut still = Vec::new();
@@ -56,8 +56,28 @@ pub(super) async fn keys(member: &Member, shifts: &[Shift], staged: &Path) -> Re
     if needed.is_empty() {
         return Ok(());
     }
-    let needed: Vec<String> = needed.iter().map(|key| format!("`{key}`")).collect();
-    Err(Stop::new(Verdict::RestartRequired, format!("pid {} ({}): {} would change only with a restart", i.pid, i.group, needed.join(", "))))
+    Err(Stop::new(Verdict::RestartRequired, format!("pid {} ({}): {} would change only with a restart", i.pid, i.group, quoted(&needed))))
+}
+
+/// Keys that wait for a restart by what stands on the disk already, as the program itself says; none where its group does not ask it.
+///
+/// # Errors
+/// A sentence when its command does not tell them.
+pub(crate) async fn pending(member: &Member) -> Result<BTreeSet<String>, String> {
+    match member.instance.targets.first() {
+        Some(live) if !member.group.restart_pending.is_empty() => Ok(keys_of(&ask(&member.group.restart_pending, member, live).await?)),
+        _ => Ok(BTreeSet::new()),
+    }
+}
+
+/// As people read them.
+pub(crate) fn quoted<'a>(keys: impl IntoIterator<Item = &'a String>) -> String {
+    keys.into_iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// One a line, in lower case.
+fn keys_of(said: &str) -> BTreeSet<String> {
+    said.lines().map(|line| line.trim().to_lowercase()).filter(|key| !key.is_empty()).collect()
 }
 
 /// What a command says, run as the instance's user.

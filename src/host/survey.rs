@@ -146,13 +146,7 @@ async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, 
     member.fixed = discover::fixed_of(&f, &group);
     member.born = guard::born(f.pid).unwrap_or(i128::MIN);
     if group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty() {
-        ask(&mut member, lanes).await.map_err(|why| {
-            // It was asked at its only socket, which may speak something else.
-            let missing = listeners.missing(f.pid, &f.args, &group).filter(|_| needs_endpoint(&group));
-            let see = group.kind.as_ref().map_or(String::new(), |kind| format!(" (what it needs: `hello kinds {kind}`)"));
-            let more = missing.map_or(String::new(), |all| format!("; it listens nowhere that its group's `listen` names: {all}{see}"));
-            no(&member.instance, format!("{why}{more}"))
-        })?;
+        answers(&mut member, listeners, lanes).await.map_err(|why| no(&member.instance, why))?;
     }
     Ok(member)
 }
@@ -202,7 +196,20 @@ pub(super) fn runs(pid: i32) -> Result<(), String> {
 }
 
 /// What it says it runs, and what its facts read now.
-pub(crate) async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
+///
+/// # Errors
+/// A sentence: what is silent, or speaks something else.
+pub(crate) async fn answers(member: &mut Member, listeners: &Listeners, lanes: &Lanes) -> Result<(), String> {
+    let Err(why) = ask(member, lanes).await else { return Ok(()) };
+    // It was asked at its only socket, which may speak something else.
+    let group = &member.group;
+    let missing = listeners.missing(member.instance.pid, &member.args, group).filter(|_| needs_endpoint(group));
+    let see = group.kind.as_ref().map_or(String::new(), |kind| format!(" (what it needs: `hello kinds {kind}`)"));
+    let more = missing.map_or(String::new(), |all| format!("; it listens nowhere that its group's `listen` names: {all}{see}"));
+    Err(why + &more)
+}
+
+async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
     let group = member.group.clone();
     if group.speaks == Speaks::Hello {
         let i = &mut member.instance;

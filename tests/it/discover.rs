@@ -521,6 +521,24 @@ fn two_masters_of_one_service_are_refused_by_name() {
 }
 
 #[test]
+fn a_worker_that_was_only_just_forked_is_no_second_master() {
+    let house = House::new();
+    let exe = house.shell("forks");
+    let mut master = Shell::start(Command::new(&exe).arg0("forks: master process"));
+    let group = format!("match = {{ exe = \"forks\" }}\n{PATTERNS}");
+    // There is the fifo on which it waits.
+    let _worker = master.worker(&exe, "forks: worker process");
+    let fifo = exe.with_extension("fifo");
+    // A machine that is too busy to take its title in time has another try.
+    until("who has its master's title for a moment is waited for", || {
+        let line = format!("(read -t 0.2 _ <>'{0}'; exec -a 'forks: worker process' '{1}' <>'{0}' >/dev/null) & echo $!", fifo.display(), exe.display());
+        let pid: i32 = master.tell(&line).parse().unwrap();
+        master.started.push(pid);
+        house.found(&group).0 == [master.pid()]
+    });
+}
+
+#[test]
 fn who_fits_no_pattern_is_named_where_nobody_leads() {
     let house = House::new();
     let exe = house.shell("single");

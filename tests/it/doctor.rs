@@ -339,6 +339,13 @@ fn what_it_reads_and_whether_that_can_be_replaced() {
     // What it does not read on the signal.
     sleeps(&fleet, "naps", &format!("reloads = \"unchecked\"\nconfirm = []\nconfig = {file}\nneeds_restart = {file}"));
     Exam::fleet(&fleet, &[], 5).says("not_read", Some(false), "only at its start", "restart it");
+    let keys = |pending: &str| format!("reloads = \"unchecked\"\nconfirm = []\nconfig = {file}\nrestart_keys = [\"true\"]\nrestart_pending = [{pending}]");
+    for (pending, ok, text) in
+        [("\"true\"", Some(true), "named beforehand"), ("\"echo\", \"Max_Naps\"", None, "`max_naps`"), ("\"false\"", None, "not told: `false`")]
+    {
+        sleeps(&fleet, "naps", &keys(pending));
+        Exam::fleet(&fleet, &[], 0).says("not_read", ok, text, "");
+    }
     let other = fleet.write("more.conf", "");
     sleeps(&fleet, "naps", &format!("reloads = \"unchecked\"\nconfirm = []\nconfig = {file}\nneeds_restart = \"{}\"", other.display()));
     Exam::fleet(&fleet, &[], 0).says("not_read", None, "more.conf", "");

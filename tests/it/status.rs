@@ -170,6 +170,20 @@ fn one_that_is_older_than_what_it_reads_at_its_start_must_be_restarted() {
 }
 
 #[test]
+fn keys_that_wait_for_a_restart_are_named() {
+    let fleet = Fleet::start(0);
+    let _sleep = sleep(&fleet);
+    let config = fleet.write("naps.conf", "");
+    for (pending, code, says) in
+        [("\"true\"", 0, ""), ("\"echo\", \"Max_Naps\"", 7, "a restart is needed for `max_naps`"), ("\"false\"", 7, "`false` ended with 1")]
+    {
+        sleeps(&fleet, &format!("config = \"{}\"\nrestart_pending = [{pending}]", config.display()));
+        let said = fleet.status().expect(code);
+        assert!(row(&said, "no")["faults"].to_string().contains(says), "{:#}", said.json);
+    }
+}
+
+#[test]
 fn a_refused_reload_is_told_until_it_is_mended() {
     let fleet = Fleet::start(0);
     let failed = |when: &str| format!("reloads = true\n{SEEN}\n[[group.reject]]\nhttp = \"http://{{listen}}/signals\"\nequals = \"{when}\"");

@@ -4,8 +4,10 @@ use std::{
     cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use procfs::process::Process;
 use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
 
 use crate::{
@@ -19,6 +21,7 @@ use crate::{
             pidfile::{PidFile, PidFileError},
             unit::main_pid,
         },
+        guard::age,
         sockets::Listeners,
         user::uid_of,
     },
@@ -26,6 +29,11 @@ use crate::{
 
 /// So many of the same program are named where nobody is found.
 const OTHERS: usize = 10;
+
+/// So long after its fork a worker may still look like its master.
+const FORKED: Duration = Duration::from_secs(1);
+/// Between two looks at one that does.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A process of the scan.
 #[derive(Debug)]
@@ -119,7 +127,7 @@ impl Scan {
                 return finds;
             }
         };
-        let Matches { matched, unseen, may_listen, others } = self.matches(&asked);
+        let Matches { matched, unseen, may_listen, others } = self.settled(&asked).await;
         let no_match = |pid: &i32| unseen.get(pid).map_or_else(|| format!("is no process of group `{}`", group.name), Unseen::to_string);
         let said = Said { main: self.main(&matched, group).await, named: named(&matched, group), pattern: group.leader.is_some() };
         let mut ends = asked.ends(matched, &said);
@@ -173,6 +181,20 @@ impl Scan {
         // A pattern whose pid file says nothing fits nobody.
         let pattern = |m: &'a Option<Match>| m.as_ref().map(|m| Wanted::new(m, who(m, true).ok().flatten()));
         Ok(Asked { group, uids, matching, exclude, leader: pattern(&group.leader), worker: pattern(&group.worker) })
+    }
+
+    /// Every match, once none of them is a worker that was only just forked and still has the title of its master.
+    async fn settled(&self, asked: &Asked<'_>) -> Matches {
+        loop {
+            let matches = self.matches(asked);
+            let leads = |pid: i32| matches.matched.get(&pid).is_some_and(|m| m.leads);
+            let is_young = |pid: i32| Process::new(pid).ok().and_then(|p| age(&p)).is_some_and(|age| age < FORKED);
+            // In time it has another title, or is old enough to be believed.
+            if !matches.matched.values().any(|m| m.leads && leads(m.one.parent) && is_young(m.one.pid)) {
+                return matches;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Every match, with what it fits of `leader` and `worker`.
