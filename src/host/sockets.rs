@@ -4,10 +4,11 @@ use std::{
     collections::HashMap,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::{
     SockDiagMessage,
     constants::{AF_INET, AF_INET6, IPPROTO_TCP},
@@ -69,15 +70,27 @@ impl Listeners {
                 }
             })?;
         }
-        let request = UnixRequest { state_flags: unix::StateFlags::LISTEN, inode: 0, show_flags: ShowFlags::NAME, cookie: [0xff; 8] };
+        let request = UnixRequest { state_flags: unix::StateFlags::LISTEN, inode: 0, show_flags: ShowFlags::NAME | ShowFlags::VFS, cookie: [0xff; 8] };
+        let mut files: HashMap<PathBuf, Vec<(u64, u32)>> = HashMap::new();
         dump(SockDiagMessage::UnixRequest(request), |said| {
             let SockDiagMessage::UnixResponse(r) = said else { return };
             let path = r.nlas.iter().find_map(|nla| match nla {
                 Nla::Name(UnixDiagName::Pathname(path)) if Path::new(path).is_absolute() => Some(Address::Unix(path.into())),
                 _ => None,
             });
+            if let (Some(Address::Unix(path)), Some(file)) = (&path, r.nlas.iter().find_map(file_of)) {
+                files.entry(path.clone()).or_default().push((r.header.inode.into(), file));
+            }
             sockets.insert(r.header.inode.into(), path);
         })?;
+        // Of several sockets that were bound to one path, all but the last have lost it: nobody who connects there reaches them.
+        for (path, all) in files.iter().filter(|(_, all)| all.len() > 1) {
+            let Ok(now) = std::fs::metadata(path) else { continue };
+            let reached = |(_, file): &&(u64, u32)| u64::from(*file) == now.ino() & u64::from(u32::MAX);
+            if all.iter().any(|one| reached(&one)) {
+                all.iter().filter(|one| !reached(one)).for_each(|(inode, _)| drop(sockets.insert(*inode, None)));
+            }
+        }
         let loopback = format!("{:032x} ", 1);
         let six = std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|all| all.lines().any(|line| line.starts_with(&loopback)));
         let (mut tcp, mut ports) = (HashMap::<SocketAddr, Vec<u64>>::new(), HashMap::new());
@@ -189,6 +202,14 @@ impl Listeners {
             }
         }
     }
+}
+
+/// The inode of the file that a socket was bound to; the kernel tells 32 bits of it.
+fn file_of(nla: &Nla) -> Option<u32> {
+    let Nla::Vfs(file) = nla else { return None };
+    let mut bytes = vec![0; file.buffer_len()];
+    file.emit(&mut bytes);
+    bytes.first_chunk().map(|inode| u32::from_ne_bytes(*inode))
 }
 
 /// What is spoken at the endpoint, as far as its group says.
@@ -307,6 +328,23 @@ mod tests {
 
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn of_two_sockets_on_one_path_only_the_last_is_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let inode = |of: &std::os::unix::net::UnixListener| -> u64 {
+            let link = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(of))).unwrap();
+            link.to_string_lossy().trim_start_matches("socket:[").trim_end_matches(']').parse().unwrap()
+        };
+        let first = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let at = |of| Listeners::read().unwrap().sockets.get(&inode(of)).unwrap().clone();
+        assert_eq!(at(&first), Some(Address::Unix(path.clone())));
+        // Its file stays, under another name: so the new one has another inode.
+        std::fs::rename(&path, dir.path().join("old")).unwrap();
+        let second = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!((at(&first), at(&second)), (None, Some(Address::Unix(path))));
     }
 
     #[test]

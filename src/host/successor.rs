@@ -16,7 +16,7 @@ use crate::{
     host::{
         LocalHost,
         answers::Answers,
-        confirm::has_ended,
+        confirm::{has_ended, strangers},
         discover::{self, Found, Scan},
         guard,
         http::{Lanes, told},
@@ -73,6 +73,12 @@ pub(super) struct Fresh<'a> {
 impl Fresh<'_> {
     fn to(&self) -> Option<&Blob> {
         self.shifts.first().map(|s| &s.to)
+    }
+
+    /// Whether a fact that holds on the new config, filled in as `new`, would not hold on the old one.
+    fn says_only_the_new(&self, written: &Fact, new: &Fact) -> bool {
+        let old = self.shifts.first().and_then(|s| s.from.as_ref()).and_then(|from| written.filled(from.file()).ok());
+        matches!(new.wants, Wants::Equals(_)) && old.is_some_and(|old| old != *new)
     }
 
     fn came_later(&self, pid: i32, started: u64) -> bool {
@@ -139,6 +145,10 @@ pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
         if has_ended(&pidfd) {
             return Err(trouble(State::Died, format!("pid {} ended too", found.pid)));
         }
+        let said = said.and_then(|proof| match strangers(&new, lanes).as_slice() {
+            [] => Ok(proof),
+            others => Err(format!("{} listens there too, and belongs to nobody in the run", others.join(", "))),
+        });
         match said {
             Ok(proof) => {
                 (new.instance.proof, new.instance.state) = (Some(proof), if fresh.undo { State::Reverted } else { State::Confirmed });
@@ -186,11 +196,11 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
             _ => Ok(Proof::Exact),
         };
     }
-    if !fresh.came_later(i.pid, i.started) {
+    let content = group.confirm.iter().zip(&facts).any(|(written, new)| fresh.says_only_the_new(written, new));
+    if !content && !fresh.came_later(i.pid, i.started) {
         return Err("was there before its config was, and nothing proves that it has read it".into());
     }
     guard::takes(i.pid, &group, Duration::ZERO).await?;
-    let content = group.confirm.iter().zip(&facts).any(|(written, filled)| written.wants != filled.wants);
     Ok(if content { Proof::Content } else { Proof::Reloaded })
 }
 
@@ -209,6 +219,8 @@ impl LocalHost {
             // One that two groups match belongs to the first.
             new.extend(found.filter(|f| known.insert(f.pid)).map(|f| (group, f)));
         }
+        // They may share an address, and are no strangers to each other.
+        self.lanes.know(new.iter().map(|(_, f)| (f.pid, f.started)));
         let mut all = Vec::new();
         for (group, found) in new {
             let targets = discover::configs_of(&found, group);

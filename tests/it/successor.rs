@@ -22,6 +22,7 @@ import os, signal, socket, subprocess, sys, time
 args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 mode, config, pids = args["--mode"], args["--config"], args["--pids"]
 message = lambda: open(config).read().split('"')[1]
+while args.get("--waits", "") not in open(config).read(): time.sleep(0.02)
 hung = []
 def hup(*_):
     hung.append(1)
@@ -405,4 +406,23 @@ fn who_says_that_it_runs_another_config_is_signalled_whatever_the_record_says() 
     leads("v1.toml");
     assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
     assert_eq!(get(&place.url, "/").1, "one");
+}
+
+#[test]
+fn who_was_there_before_the_new_file_and_says_what_only_that_says_has_read_it() {
+    let place = Place::new("reload", "");
+    // It begins before the install, and reads its config after it.
+    let start = format!(
+        "#!/bin/sh\n(cd /; exec /usr/bin/python3 '{}' --mode reload --waits two --config '{}' --pids '{}') >/dev/null 2>&1 &\n",
+        place.fleet.path("daemon.py").display(),
+        place.fleet.path("web.toml").display(),
+        place.fleet.path("pids").display(),
+    );
+    let validator = place.fleet.write("validator", &start);
+    place.group("reloads = true", &format!("reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", validator.display()));
+    let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
+    let there = format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n", place.fleet.path("pids").display());
+    place.fleet.write("fleet.toml", &format!("{group}\n{there}"));
+    let said = place.set("two", 0);
+    assert_eq!((said.json["instances"].as_array().unwrap().len(), said.states()), (2, vec!["confirmed", "confirmed"]), "{:#}", said.json);
 }
