@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -177,7 +178,8 @@ impl Look {
         if group.reloads == Reloads::No {
             row.faults.push(format!("nobody says that it reloads on {}", group.signal.name()));
         }
-        if let Some(why) = guard::not_taking(found.pid, group.signal, group.reloads) {
+        // One that blocks it at this moment, as PostgreSQL does for every new connection, takes it at the next.
+        if let Err(why) = guard::takes(found.pid, group, Duration::ZERO).await {
             row.faults.push(format!("would not take the signal: it {why}"));
         }
         if guard::is_stopped(found.pid) {

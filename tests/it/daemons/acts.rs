@@ -26,7 +26,7 @@ const WORDS: [&str; 4] = ["one", "three", "seventeen", "four"];
 /// Between two requests of a client.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Validates nothing, and the master stands still when it has ended.
-pub(super) const STOPS: &str = r#"validate = ["sh", "-c", "kill -STOP {pid}; until grep -q '^State:.T' /proc/{pid}/status; do :; done", "{candidate}"]"#;
+const STOPS: &str = r#"validate = ["sh", "-c", "kill -STOP {pid}; until grep -q '^State:.T' /proc/{pid}/status; do :; done", "{candidate}"]"#;
 
 /// What nobody may have touched.
 #[derive(Debug, PartialEq)]

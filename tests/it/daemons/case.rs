@@ -4,13 +4,16 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::sys::signal::Signal;
 
-use super::{
-    Daemon,
-    acts::{STOPS, only},
-    services::ctime,
-    started,
-};
+use super::{Daemon, acts::only, services::ctime, started};
 use crate::support::{Said, until};
+
+/// Validates nothing, and the daemon stands still when it has ended: not while it blocks the signal, as PostgreSQL does for every new connection.
+const STOPS: &str = r#"validate = ["sh", "-c", """
+while kill -STOP {pid}; do
+  until grep -q '^State:.T' /proc/{pid}/status; do :; done
+  grep -q '^SigBlk:.*[02468ace]$' /proc/{pid}/status && exit
+  kill -CONT {pid}; sleep 0.01
+done""", "{candidate}"]"#;
 
 /// One daemon, and the group that means it alone.
 pub(crate) struct Case<'a> {

@@ -44,7 +44,7 @@ fn dnsmasq_takes_good_hosts_and_goes_back_from_those_that_it_leaves_out() {
     let Some(dnsmasq) = dnsmasq() else { return };
     let loads = || loads(&dnsmasq);
     let case = of_hosts(&dnsmasq, &loads);
-    case.fleet("timeout = \"2s\"");
+    case.fleet("timeout = \"1s\"");
     case.takes("192.0.2.2 a.test\n", "content");
     assert_eq!(address(&dnsmasq, "a.test"), "192.0.2.2");
     // The same bytes once more change no answer, which proves nothing.

@@ -1,9 +1,10 @@
 //! Programs that the signal would kill, or that ignore it: refused by name, and still there.
 
 use super::{
-    Daemon,
+    Daemon, command, folder,
     services::{plain_go, pong, redis, sleep},
 };
+use crate::support::{until, write};
 
 /// The signal is not sent, for this reason.
 fn refuses(daemon: &Daemon, matching: &str, more: &str, says: &str) {
@@ -40,4 +41,19 @@ fn a_program_in_go_that_does_nothing_about_the_signal_is_refused_unless_somebody
     let matching = format!("exe = \"prometheus-node-exporter\", args = [\"--web.listen-address=127.0.0.1:{}\"]", go.port);
     refuses(&go.daemon, &matching, "", "nobody who says that it reloads");
     assert!(go.get("/").is_some());
+}
+
+#[test]
+fn one_that_blocks_the_signal_now_and_then_takes_it_and_status_says_nothing_else() {
+    let script = "import signal, time\nsignal.signal(signal.SIGHUP, lambda *_: None)\n\
+                  while True:\n  for how in (signal.SIG_BLOCK, signal.SIG_UNBLOCK):\n    signal.pthread_sigmask(how, {signal.SIGHUP})\n    time.sleep(0.05)\n";
+    let dir = folder();
+    let path = write(&dir.path().join("blocks.py"), script);
+    let daemon = Daemon::spawn(dir, command("python3").arg(&path));
+    let matching = format!("script = \"{}\"", path.display());
+    daemon.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"one\"\nmatch = {{ {matching} }}\nreloads = true\nconfirm = []\n"));
+    until("it has its handler", || daemon.status().code == 0);
+    for _ in 0..8 {
+        daemon.status().expect(0);
+    }
 }
