@@ -23,6 +23,10 @@ use crate::{
 /// A difference that is not found within this is shown less finely.
 const DIFF_LIMIT: Duration = Duration::from_secs(2);
 
+/// Why nobody is signalled where some cannot tell what they run.
+const PROVEN: &str =
+    "every instance was proven on it, and nobody has touched it since; what it includes from elsewhere was not looked at (`touch` it to reload)";
+
 /// Whether a validator must pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validate {
@@ -113,7 +117,9 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         return Ok(rehearsed(&plan, &host));
     }
     if !plan.steps().any(|s| s.is_work()) {
-        return Ok(summary(String::new(), Verdict::Converged, "every instance runs it already".into(), &plan, &host));
+        let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
+        let why = if by_record { PROVEN } else { "every instance runs it already" };
+        return Ok(summary(String::new(), Verdict::Converged, why.into(), &plan, &host));
     }
     if *halts.borrow() > 0 {
         return Err(Stop::new(Verdict::Failed, "halted by the operator"));

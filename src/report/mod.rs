@@ -164,6 +164,9 @@ impl Reporter {
         } else if summary.rehearsal {
             self.data.line(summary.rehearsal().trim_end().to_owned());
         }
+        if summary.exit == 0 && summary.run.is_empty() && !summary.rehearsal {
+            self.line("Unchanged", &summary.reason);
+        }
         let counts: Vec<String> = summary.counts.iter().map(|(state, n)| format!("{n} {}", name(state))).collect();
         let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
         let (n, verdict) = (summary.instances.len(), if summary.rehearsal { "dry run".into() } else { name(summary.verdict) });
