@@ -60,9 +60,13 @@ pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, Strin
 /// Why `pid` does not take `signal` now; none when it does.
 #[must_use]
 pub(crate) fn not_taking(pid: i32, signal: Signal, reloads: Reloads) -> Option<String> {
+    why_not(&disposition(pid, signal), signal, reloads)
+}
+
+fn why_not(found: &Result<Disposition, String>, signal: Signal, reloads: Reloads) -> Option<String> {
     let name = signal.name();
-    match disposition(pid, signal) {
-        Err(why) => Some(why),
+    match found {
+        Err(why) => Some(why.clone()),
         Ok(Disposition::Ignored) => Some(format!("ignores {name} (started under nohup?)")),
         // Somebody says that it waits in sigwait, which shows no bit.
         Ok(_) if reloads == Reloads::Unchecked => None,
@@ -96,14 +100,17 @@ fn has_signalfd(pid: i32, bit: u64) -> bool {
 /// Why it does not.
 pub(crate) async fn takes(pid: i32, group: &Group, limit: Duration) -> Result<(), String> {
     let began = Instant::now();
-    while let Some(why) = not_taking(pid, group.signal, group.reloads) {
-        let limit = if blocks(pid, group.signal) { limit.max(LOADING) } else { limit };
+    loop {
+        let found = disposition(pid, group.signal);
+        let Some(why) = why_not(&found, group.signal, group.reloads) else { return Ok(()) };
+        // What blocked it a moment ago may not any more.
+        let loads = matches!(found, Ok(Disposition::Blocked)) || blocks(pid, group.signal);
+        let limit = if loads { limit.max(LOADING) } else { limit };
         if began.elapsed() >= limit || has_ended(pid) {
             return Err(why);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Ok(())
 }
 
 fn has_ended(pid: i32) -> bool {
