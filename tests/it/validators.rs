@@ -252,15 +252,15 @@ const CONFINED: &str = r#"
 set -eu
 D=$1; H=$2
 echo 0 >/proc/sys/user/max_user_namespaces
-drop() { setpriv --bounding-set=-all --inh-caps=-all -- "$@"; }
-drop "$H" serve --config "$D/web.toml" >"$D/url" 2>/dev/null & SERVER=$!
+drop="setpriv --bounding-set=-all --inh-caps=-all --"
+$drop "$H" serve --config "$D/web.toml" >"$D/url" 2>/dev/null & SERVER=$!
+trap 'kill -KILL $SERVER' EXIT
 for _ in $(seq 600); do [ -s "$D/url" ] && break; sleep 0.05; done
 for how in auto strict; do
   code=0
-  drop "$H" broadcast --fleet "$D/fleet.toml" --state "$D/state" -o json --validate=$how --set message=$how >"$D/$how.json" 2>"$D/$how" || code=$?
+  $drop "$H" broadcast --fleet "$D/fleet.toml" --state "$D/state" -o json --validate=$how --set message=$how >"$D/$how.json" 2>"$D/$how" || code=$?
   echo "$how $code"
 done
-kill -KILL $SERVER
 "#;
 
 #[test]
