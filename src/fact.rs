@@ -264,12 +264,17 @@ impl Fact {
 /// Whether of two readings of the kernel (one name a line, ` listens` behind who may still be asked) the later has something new, which listens
 /// if something old did, and nothing old that listens, but what is ` kept`.
 fn replaced(before: &str, now: &str) -> bool {
-    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
     let listens = |line: &str| line.ends_with(" listens");
     let is_old = |line: &str| before.lines().any(|old| name(old) == name(line));
     let is_kept = |line: &str| before.lines().any(|old| name(old) == name(line) && old.contains(KEPT));
     let serves = |line: &str| !is_old(line) && (listens(line) || !before.lines().any(listens));
     now.lines().any(serves) && !now.lines().any(|line| listens(line) && is_old(line) && !is_kept(line))
+}
+
+/// Of whom a line of a reading of the kernel speaks.
+#[must_use]
+pub fn name(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
 }
 
 /// Behind the name of who need not be replaced: it was there before the new config was, and runs the old one.
@@ -278,10 +283,9 @@ pub const KEPT: &str = " kept";
 /// Of a reading of the kernel, those of `before` that still listen though something new does.
 #[must_use]
 pub fn lingering(before: &str, now: &str) -> Vec<String> {
-    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
     let listening = || now.lines().filter(|line| line.ends_with(" listens"));
     let old = |line: &&str| before.lines().any(|old| name(old) == name(line) && !old.contains(KEPT));
-    let lingering: Vec<String> = listening().filter(old).map(name).collect();
+    let lingering: Vec<String> = listening().filter(old).map(|line| name(line).to_owned()).collect();
     if lingering.len() == listening().count() { Vec::new() } else { lingering }
 }
 

@@ -6,7 +6,6 @@ use crate::{
     event::{State, Trouble},
     host::{
         command::PATH,
-        discover::{self, Found, Scan},
         http::Lanes,
         placeholders::Known,
         successor::{self, Fresh},
@@ -75,7 +74,7 @@ pub(super) async fn revive(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
     loop {
         let late = began.elapsed() >= member.timeout;
         ended = ended.or(child.try_wait().ok().flatten());
-        if let Some(found) = new_one(member, lanes).await {
+        if let Some(found) = successor::unknown(member, lanes).await.into_iter().next() {
             lanes.know([(found.pid, found.started)]);
             let mut new = successor::prove(&found, member, fresh, member.timeout, lanes).await?;
             new.instance.successor_of = Some(i.pid);
@@ -88,16 +87,6 @@ pub(super) async fn revive(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
             _ => tokio::time::sleep(PAUSE).await,
         }
     }
-}
-
-/// A match that nobody knows yet and that reads what `member` did.
-async fn new_one(member: &Member, lanes: &Lanes) -> Option<Found> {
-    let group = crate::fleet::Group { instances: Vec::new(), ..(*member.group).clone() };
-    let all = Scan::take().find(&group).await.found;
-    all.into_iter().find_map(|found| {
-        let configs = discover::configs_of(&found, &group).ok()?;
-        (configs == member.instance.targets && !lanes.is_known((found.pid, found.started))).then_some(Found { configs, ..found })
-    })
 }
 
 #[cfg(test)]

@@ -89,28 +89,26 @@ impl Fresh<'_> {
 /// The process that has taken the place of `member`, which ended: it descends from it, holds its listening socket, or is what the unit or the pid file
 /// of its group names by now. None when there is none in time.
 pub(super) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Option<Found> {
-    let group = Group { instances: Vec::new(), ..(*member.group).clone() };
+    let group = &member.group;
     let named = group.matching.unit.is_some() || group.matching.pid_file.is_some() || !group.pid_file.is_empty();
     let deadline = Instant::now() + if named { member.timeout.clamp(AT_ONCE, NAMED) } else { AT_ONCE };
     let has_workers = group.confirm.iter().any(|fact| fact.source == Source::Workers);
     loop {
         let late = Instant::now() >= deadline;
-        for found in Scan::take().find(&group).await.found {
+        for found in unknown(member, lanes).await {
             let id = (found.pid, found.started);
-            let targets = discover::configs_of(&found, &group);
-            let new = surveyed.is_before(found.pid, found.started) && !lanes.is_known(id);
             // A worker that was left behind is no leader, whatever it looks like: it has none of its own.
-            if targets.as_ref() != Ok(&member.instance.targets) || !new || (has_workers && children(found.pid).is_empty()) {
+            if !surveyed.is_before(found.pid, found.started) || (has_workers && children(found.pid).is_empty()) {
                 continue;
             }
             // Where somebody says who leads, a child that only helps with the start is nobody.
-            let takes_over = match discover::is_named(&found, &group).await {
+            let takes_over = match discover::is_named(&found, group).await {
                 Some(is_named) => is_named,
                 None => (late || !named) && (member.heirs.contains(&id) || inherits(&found, member, lanes)),
             };
             if takes_over {
                 lanes.know([id]);
-                return Some(Found { configs: targets.unwrap_or_default(), ..found });
+                return Some(found);
             }
         }
         if late {
@@ -118,6 +116,16 @@ pub(super) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Op
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Matches of its group that are not in the run and read what `member` did.
+pub(super) async fn unknown(member: &Member, lanes: &Lanes) -> Vec<Found> {
+    let group = Group { instances: Vec::new(), ..(*member.group).clone() };
+    let same = |found: Found| {
+        let configs = discover::configs_of(&found, &group).ok()?;
+        (configs == member.instance.targets && !lanes.is_known((found.pid, found.started))).then_some(Found { configs, ..found })
+    };
+    Scan::take().find(&group).await.found.into_iter().filter_map(same).collect()
 }
 
 /// Whether it holds a listening socket that `member` held.

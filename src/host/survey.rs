@@ -144,7 +144,10 @@ async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, 
     member.timeout = timeout;
     member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
     member.fixed = discover::fixed_of(&f, &group);
-    member.born = guard::born(f.pid).unwrap_or(i128::MIN);
+    // Its age counts only against what it reads at its start.
+    if !member.fixed.is_empty() {
+        member.born = guard::born(f.pid).unwrap_or(i128::MIN);
+    }
     if group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty() {
         answers(&mut member, listeners, lanes).await.map_err(|why| no(&member.instance, why))?;
     }

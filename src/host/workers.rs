@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use procfs::process::{Process, Stat, all_processes};
 
 use crate::{
-    fact::KEPT,
+    fact::{KEPT, name},
     host::{
         guard::age,
         sockets::{Listeners, sockets_of},
@@ -103,10 +103,9 @@ pub(super) fn draining(before: &str, now: &str) -> Vec<Child> {
 
 /// The reading `now`, with those marked that stood in the reading `first` already.
 pub(super) fn kept(first: &str, now: &str) -> String {
-    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
     let mark = |line: &str| {
         let old = first.lines().any(|old| name(old) == name(line));
-        if old { line.replacen(&name(line), &format!("{}{KEPT}", name(line)), 1) } else { line.to_owned() }
+        if old { line.replacen(name(line), &format!("{}{KEPT}", name(line)), 1) } else { line.to_owned() }
     };
     now.lines().map(mark).collect::<Vec<_>>().join("\n")
 }
@@ -117,7 +116,6 @@ pub(super) fn apart(before: &str, now: &str, listeners: &Listeners) -> Option<i3
         let held = named(line).and_then(|(pid, _)| sockets_of(pid).ok()).unwrap_or_default();
         held.into_iter().filter(|inode| listeners.listens(*inode)).collect()
     };
-    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
     let old = |line: &&str| before.lines().any(|old| name(old) == name(line) && old.contains(KEPT));
     let mut may_stay = now.lines().filter(|line| line.ends_with(" listens")).filter(old).peekable();
     may_stay.peek()?;

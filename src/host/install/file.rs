@@ -77,10 +77,8 @@ impl FileTarget {
     }
 
     pub(super) fn install(&mut self, from: &str, to: &Blob, run: &str) -> Result<bool, InstallError> {
-        match self.digest() {
-            Some(now) if now == to.sha256 => return Ok(false),
-            Some(now) if now == from => {}
-            _ => return Err(self.spot.drifted()),
+        if self.spot.is_done(self.digest(), from, to)? {
+            return Ok(false);
         }
         let staged = match self.spot.staged.clone() {
             Some(staged) if digest_of(&self.spot.dir, &staged).as_ref() == Some(&to.sha256) => staged,

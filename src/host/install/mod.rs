@@ -181,6 +181,15 @@ impl Spot {
         InstallError::Drifted(self.path.clone())
     }
 
+    /// Whether `now`, its digest, is that of `to` already; what is neither that nor `from` is somebody else's.
+    fn is_done(&self, now: Option<String>, from: &str, to: &Blob) -> Result<bool, InstallError> {
+        match now {
+            Some(now) if now == to.sha256 => Ok(true),
+            Some(now) if now == from => Ok(false),
+            _ => Err(self.drifted()),
+        }
+    }
+
     /// What went wrong while something was written beside it.
     fn unstaged(&self, e: impl Into<io::Error>) -> InstallError {
         let e = e.into();
