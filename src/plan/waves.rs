@@ -24,6 +24,14 @@ pub struct Wave {
     pub gates: Vec<Vec<String>>,
 }
 
+impl Wave {
+    /// How many of it are to be signalled.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.steps.iter().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).count()
+    }
+}
+
 /// How many of `all` have been signalled after each wave: cumulative, the last is `all`. A wave has one more than the one before at least, as long
 /// as there are any; so more instances never make a wave empty. With `canary` the first is one alone, whatever `waves` say.
 pub(super) fn cuts(waves: &[Share], all: usize, canary: bool) -> Vec<usize> {

@@ -1,9 +1,10 @@
 //! The end of a run as data, and what to type next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::{LISTED, instances, named};
 use crate::{
     event::{Instance, State, Stop, TargetReport, Verdict},
     step::short,
@@ -28,12 +29,28 @@ pub struct Summary {
     pub instances: Vec<Instance>,
     /// Instances by state.
     pub counts: BTreeMap<State, usize>,
+    /// In the order in which they would go; only of a dry run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<WaveReport>,
     /// The command that shows what each instance runs now.
     #[serde(skip)]
     pub look: String,
     /// Whether it only shows what would be done.
     #[serde(skip)]
     pub rehearsal: bool,
+}
+
+/// What a dry run says of a wave besides its instances, which carry its number.
+#[derive(Debug, Serialize)]
+pub struct WaveReport {
+    /// From 1.
+    pub wave: usize,
+    /// How many would be signalled.
+    pub instances: usize,
+    /// How long it would be left alone before every proven instance is looked at again.
+    pub bake_seconds: f64,
+    /// Commands that would have to exit 0 before the next wave.
+    pub gates: Vec<Vec<String>>,
 }
 
 impl Summary {
@@ -44,7 +61,8 @@ impl Summary {
         for instance in &instances {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
-        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, look: "hello status".into(), rehearsal: false }
+        let (look, waves) = ("hello status".into(), Vec::new());
+        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, look, rehearsal: false }
     }
 
     /// An end before anything was touched.
@@ -89,33 +107,77 @@ impl Summary {
         })
     }
 
-    /// What a dry run answers on stdout when people read it.
+    /// What a dry run answers on stdout when people read it; with `all`, every instance is a line.
     #[must_use]
-    pub fn rehearsal(&self) -> String {
+    pub fn rehearsal(&self, all: bool) -> String {
         let mut text = String::new();
         for target in &self.targets {
             let from = target.from.as_deref().map_or("?", short);
-            let back = match (&target.from, &target.disk) {
-                (None, _) => "no way back: nobody has the bytes that are served now",
-                (Some(_), Some(disk)) if *disk == target.to => "adopted as it is; on a failure the config of before is put back",
-                (Some(_), _) => "on a failure it is put back",
+            let adopted = target.disk.as_ref() == Some(&target.to);
+            let back = match &target.from {
+                None => "no way back: nobody has the bytes that are served now",
+                Some(_) if adopted => "adopted as it is; on a failure the config of before is put back",
+                Some(_) => "on a failure it is put back",
             };
             text += &format!("{}: sha256:{from} -> sha256:{}; {back}\n", target.path.display(), short(&target.to));
+            if !adopted {
+                text += &self.between(target);
+            }
             for entry in &target.entries {
                 text += &format!("  {:<7} {}\n", name(entry.becomes), entry.path);
             }
             text += target.diff.as_deref().unwrap_or_default();
         }
-        for i in &self.instances {
-            let validated = if i.validated { "validated" } else { "not validated" };
-            let what = if i.state == State::Unchanged { "runs it already, no signal" } else { "would be signalled" };
-            let targets: Vec<String> = i.targets.iter().map(|t| t.display().to_string()).collect();
-            let target = if targets.is_empty() { String::new() } else { format!(" reads {}", targets.join(", ")) };
-            let place = if i.endpoint.is_empty() { String::new() } else { format!(" {}", i.endpoint) };
-            text += &format!("wave {}: {} pid {}{place}{target}: {what}, {validated}\n", i.wave, i.group, i.pid);
+        for wave in &self.waves {
+            let bake = if wave.bake_seconds > 0.0 { format!(", then {}s of bake", wave.bake_seconds) } else { String::new() };
+            let gates: Vec<String> = wave.gates.iter().map(|gate| format!(", then the gate `{}`", gate.join(" "))).collect();
+            text += &format!("wave {}/{}: {}{bake}{}\n", wave.wave, self.waves.len(), instances(wave.instances), gates.concat());
+            let mine: Vec<&Instance> = self.instances.iter().filter(|i| i.wave == wave.wave && i.trouble.is_none()).collect();
+            text += &if all || mine.len() <= LISTED { mine.into_iter().map(line).collect() } else { grouped(&mine) };
+        }
+        for (i, trouble) in self.instances.iter().filter_map(|i| Some((i, i.trouble.as_ref()?))) {
+            text += &format!("left out: {} pid {}: {}\n", i.group, i.pid, trouble.text);
         }
         text
     }
+
+    /// What it means that a target is read by instances of several waves; nothing where it is not.
+    fn between(&self, target: &TargetReport) -> String {
+        let reads = |i: &&Instance| i.state != State::Unchanged && i.trouble.is_none() && i.targets.contains(&target.path);
+        let waves: BTreeSet<usize> = self.instances.iter().filter(reads).map(|i| i.wave).collect();
+        let mut waves = waves.into_iter();
+        let (Some(first), later) = (waves.next(), waves.map(|wave| wave.to_string()).collect::<Vec<_>>()) else { return String::new() };
+        if later.is_empty() {
+            return String::new();
+        }
+        let why = "one of these that starts again before its wave starts on the new config, and must then prove it like any other";
+        format!("  is installed with wave {first} and read in wave {} too: {why}\n", later.join(", "))
+    }
+}
+
+/// What would be done with an instance.
+fn becomes(i: &Instance) -> String {
+    let what = if i.state == State::Unchanged { "runs it already, no signal" } else { "would be signalled" };
+    format!("{what}, {}", if i.validated { "validated" } else { "not validated" })
+}
+
+fn line(i: &Instance) -> String {
+    let targets: Vec<String> = i.targets.iter().map(|t| t.display().to_string()).collect();
+    let target = if targets.is_empty() { String::new() } else { format!(" reads {}", targets.join(", ")) };
+    let place = if i.endpoint.is_empty() { String::new() } else { format!(" {}", i.endpoint) };
+    format!("  {} pid {}{place}{target}: {}\n", i.group, i.pid, becomes(i))
+}
+
+/// Those of a large wave, counted; who went unvalidated is named.
+fn grouped(all: &[&Instance]) -> String {
+    let mut groups: BTreeMap<(&str, String), Vec<&Instance>> = BTreeMap::new();
+    all.iter().for_each(|i| groups.entry((&i.group, becomes(i))).or_default().push(i));
+    let one = |((group, becomes), all): ((&str, String), Vec<&Instance>)| {
+        let unsure: Vec<i32> = all.iter().filter(|i| !i.validated).map(|i| i.pid).collect();
+        let who = if unsure.is_empty() { String::new() } else { format!(": pid {}", named(&unsure)) };
+        format!("  {group}: {} {becomes}{who}\n", all.len())
+    };
+    groups.into_iter().map(one).collect()
 }
 
 /// A state or verdict as people and JSON name it.
