@@ -10,7 +10,7 @@ use crate::{
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
     rollout::{Terms, carry_out, tell_survey},
-    runs::{self, Proven},
+    runs::{self, Proven, Verb},
 };
 
 /// Whether a validator must pass.
@@ -88,6 +88,8 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let plan = Plan::new(seen, &wish, |sha256| runs::stored(&options.state, sha256))?;
     let terms = Terms {
         id: &id,
+        verb: Verb::Broadcast,
+        of: None,
         state: &options.state,
         groups: &options.fleet.groups,
         strict: options.validate == Validate::Strict,

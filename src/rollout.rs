@@ -12,7 +12,7 @@ use crate::{
     host::Host,
     plan::Plan,
     report::Summary,
-    runs::{Proven, Record, Run, Stand},
+    runs::{Proven, Record, Run, Stand, Verb},
     step::{Seen, Shift},
 };
 
@@ -27,6 +27,10 @@ const PROVEN: &str =
 pub struct Terms<'a> {
     /// The run's id.
     pub id: &'a str,
+    /// What it does.
+    pub verb: Verb,
+    /// The run that it goes on with, or undoes.
+    pub of: Option<&'a str>,
     /// Where runs are kept.
     pub state: &'a Path,
     /// The groups, with every default filled in.
@@ -135,6 +139,8 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
     let blobs = plan.steps().flat_map(|s| &s.shifts).flat_map(|s| [s.from.as_ref(), Some(&s.to)]).flatten();
     Record {
         id: terms.id,
+        verb: terms.verb,
+        of: terms.of,
         reason: terms.reason,
         command: secretless(std::env::args()),
         groups: terms.groups,

@@ -28,11 +28,27 @@ pub struct Run {
     mark: PathBuf,
 }
 
+/// What a run is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Bring a new config.
+    Broadcast,
+    /// Go on with an earlier run.
+    Resume,
+    /// Bring the config back that an earlier run replaced.
+    Revert,
+}
+
 /// What is kept of a plan.
 #[derive(Debug)]
 pub struct Record<'a> {
     /// Of [`new_id`].
     pub id: &'a str,
+    /// What it does.
+    pub verb: Verb,
+    /// The run that it goes on with, or undoes.
+    pub of: Option<&'a str>,
     /// Why the operator did it.
     pub reason: Option<&'a str>,
     /// The command line, less its secrets.
@@ -51,6 +67,8 @@ pub struct Record<'a> {
 #[derive(Debug, Serialize)]
 struct Plan<'a> {
     v: u32,
+    verb: Verb,
+    of: Option<&'a str>,
     boot_id: String,
     uid: u32,
     login_uid: Option<u32>,
@@ -102,6 +120,8 @@ impl Run {
         }
         let plan = Plan {
             v: 1,
+            verb: record.verb,
+            of: record.of,
             boot_id: boot_id(),
             uid: nix::unistd::getuid().as_raw(),
             // All ones stands for nobody who logged in.
