@@ -10,7 +10,7 @@ use crate::{
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
     rollout::{Terms, carry_out, tell_survey},
-    runs::{self, Proven, Verb},
+    runs::{self, Keep, Proven, Verb},
 };
 
 /// Whether a validator must pass.
@@ -49,6 +49,8 @@ pub struct Options {
     pub reason: Option<String>,
     /// Where runs are kept.
     pub state: PathBuf,
+    /// Which of them.
+    pub keep: Keep,
     /// What stdout carries.
     pub output: Output,
     /// No progress lines.
@@ -96,6 +98,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         dry_run: options.dry_run,
         now: options.now,
         reason: options.reason.as_deref(),
+        keep: options.keep,
     };
     carry_out(terms, plan, host, halts, on_event).await
 }

@@ -376,6 +376,8 @@ pub enum Event {
         trouble: Option<Trouble>,
         took_us: Option<u64>,
     },
+    /// Old runs, or bytes that nobody needs any more, could not be taken away.
+    NotPruned { why: String },
     /// The end.
     Finished { verdict: Verdict, reason: String, counts: BTreeMap<State, usize> },
 }
