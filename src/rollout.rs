@@ -12,7 +12,7 @@ use crate::{
     host::Host,
     plan::{Plan, Wave},
     report::Summary,
-    runs::{Proven, Record, Run, Stand},
+    runs::{self, Keep, Proven, Record, Run, Stand, Verb},
     step::{Seen, Shift},
 };
 
@@ -27,6 +27,10 @@ const PROVEN: &str =
 pub struct Terms<'a> {
     /// The run's id.
     pub id: &'a str,
+    /// What it does.
+    pub verb: Verb,
+    /// The run that it goes on with, or undoes.
+    pub of: Option<&'a str>,
     /// Where runs are kept.
     pub state: &'a Path,
     /// The groups, with every default filled in.
@@ -39,6 +43,8 @@ pub struct Terms<'a> {
     pub now: bool,
     /// Why; kept in the journal.
     pub reason: Option<&'a str>,
+    /// Which runs are kept.
+    pub keep: Keep,
 }
 
 /// Tells what a survey found; `fleet` is the file that it was asked by.
@@ -79,8 +85,13 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         return Err(Stop::new(Verdict::Failed, "halted by the operator"));
     }
     let (mut journal, superseded) = Run::begin(terms.state, &record(&terms, &plan))
-        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be written: {e}", terms.state.display())))?;
-    superseded.into_iter().for_each(|run| on_event(&Event::Superseded { run }));
+        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
+    for run in superseded {
+        let event = Event::Superseded { run };
+        on_event(&event);
+        // What it says stands in that run's journal too.
+        let _ = journal.record(&event);
+    }
     on_event(&Event::Waves { instances: plan.waves.iter().map(Wave::instances).collect() });
     let mut why = String::new();
     let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now }, halts, &mut |event| {
@@ -100,10 +111,15 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     };
     let summary = summary(terms.id.into(), verdict, reason.clone(), &plan, &host);
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
-    on_event(&end);
-    journal.finish(&end);
-    // What cannot be kept costs the next run a signal.
+    // The verdict stands, whether or not the last line of the journal can be written.
+    let _ = journal.record(&end);
+    // What cannot be kept costs the next run a signal. Until the run is closed, nobody takes away the bytes that this names.
     let _ = Proven::keep(terms.state, proofs(&plan, &host));
+    journal.close(&end);
+    if let Err(e) = runs::prune(terms.state, terms.keep, terms.id) {
+        on_event(&Event::NotPruned { why: e.to_string() });
+    }
+    on_event(&end);
     ended?;
     Ok(summary)
 }
@@ -136,11 +152,14 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
     let blobs = plan.steps().flat_map(|s| &s.shifts).flat_map(|s| [s.from.as_ref(), Some(&s.to)]).flatten();
     Record {
         id: terms.id,
+        verb: terms.verb,
+        of: terms.of,
         reason: terms.reason,
         command: secretless(std::env::args()),
         groups: terms.groups,
         targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
+        waves: plan.waves.len(),
         blobs: blobs.collect(),
     }
 }
