@@ -110,6 +110,8 @@ pub struct Member {
     pub baseline: Vec<Option<String>>,
     /// The same of its `reject` facts.
     pub rejected: Vec<Option<String>>,
+    /// When it was signalled last; of one that has taken another's place, since when its config is what it proved.
+    pub signalled: Option<jiff::Timestamp>,
 }
 
 impl Member {
@@ -134,6 +136,7 @@ impl Member {
             restart_only,
             baseline,
             rejected,
+            signalled: None,
         }
     }
 
