@@ -17,12 +17,16 @@ use crate::{
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
 };
 
+mod again;
 mod becomes;
 #[cfg(test)]
 mod tests;
 mod waves;
 
-pub use self::waves::Wave;
+pub use self::{
+    again::{Aim, Way, absent},
+    waves::Wave,
+};
 
 /// Instances by what they read.
 type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;

@@ -16,9 +16,13 @@ use crate::{
     step::Blob,
 };
 
+mod left;
 mod proven;
 
-pub use self::proven::{Proven, Stand};
+pub use self::{
+    left::{Left, LeftError, LeftInstance, LeftTarget, Touch, later},
+    proven::{Proven, Stand},
+};
 
 /// One execution of a plan, with a folder of its own: `plan.json`, `events.jsonl`, and old and new bytes by SHA-256 (a directory's as an archive that `tar tvf` lists).
 /// As long as it is open (it runs, its owner died, or it ended mixed) a mark with its targets stands in `open/`.
@@ -182,11 +186,16 @@ impl Run {
         Ok(())
     }
 
+    /// Writes the end, and leaves the run open.
+    pub fn leave(mut self, end: &Event) {
+        // The verdict stands, whether or not the last line of the journal can be written.
+        let _ = self.record(end);
+    }
+
     /// Writes the end. A mixed run stays open: somebody must look, and its bytes are needed.
-    pub fn finish(mut self, end: &Event) {
+    pub fn finish(self, end: &Event) {
         if matches!(end, Event::Finished { verdict: Verdict::Mixed, .. }) {
-            // The verdict stands, whether or not the last line of the journal can be written.
-            let _ = self.record(end);
+            self.leave(end);
         } else {
             self.close(end);
         }

@@ -110,6 +110,10 @@ pub struct Member {
     pub baseline: Vec<Option<String>>,
     /// The same of its `reject` facts.
     pub rejected: Vec<Option<String>>,
+    /// An earlier run may have signalled it, and what it loads for that may be the other config: what it says now may change by itself.
+    pub unsure: bool,
+    /// It may run what this run brings, or be about to, since an earlier run or its start: when everything goes back, so does it.
+    pub brought: bool,
 }
 
 impl Member {
@@ -134,6 +138,8 @@ impl Member {
             restart_only,
             baseline,
             rejected,
+            unsure: false,
+            brought: false,
         }
     }
 
@@ -232,7 +238,9 @@ impl Step {
         let back = |s: &Shift| Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret });
         let shifts = self.shifts.iter().map(back).collect::<Option<_>>()?;
         // Who was put back alone is there already.
-        let members = self.members.iter().filter(|m| m.is_touched() && m.instance.state != State::Reverted).cloned().collect();
+        let mut members: Vec<Member> = self.members.iter().filter(|m| (m.is_touched() || m.brought) && m.instance.state != State::Reverted).cloned().collect();
+        // Who runs it since an earlier run is signalled like those of this one.
+        members.iter_mut().filter(|m| m.instance.state == State::Unchanged).for_each(|m| m.instance.state = State::Confirmed);
         Some(Self { shifts, members, undo: !self.undo })
     }
 }
