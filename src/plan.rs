@@ -132,6 +132,12 @@ impl Plan {
         self.steps().flat_map(|s| &s.shifts).filter(|s| known.insert(s.path.as_path())).collect()
     }
 
+    /// Where the targets are.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.targets().into_iter().map(|s| s.path.clone()).collect()
+    }
+
     /// Takes over what became of the instances of `steps`.
     pub fn settle(&mut self, steps: &[Step]) {
         let ends: BTreeMap<(i32, u64), &Member> = steps.iter().flat_map(|s| &s.members).map(|m| (m.id, m)).collect();

@@ -12,7 +12,7 @@ use crate::{
     host::Host,
     plan::Plan,
     report::Summary,
-    runs::{Proven, Record, Run, Stand, Verb},
+    runs::{self, Keep, Proven, Record, Run, Stand, Verb},
     step::{Seen, Shift},
 };
 
@@ -56,6 +56,8 @@ pub struct Terms<'a> {
     pub back: bool,
     /// Why; kept in the journal.
     pub reason: Option<&'a str>,
+    /// Which runs are kept.
+    pub keep: Keep,
 }
 
 /// Tells what a survey found; `fleet` is the file that it was asked by.
@@ -97,10 +99,8 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     if *halts.borrow() > 0 {
         return Err(Stop::new(Verdict::Failed, "halted by the operator"));
     }
-    let (mut journal, superseded) = Run::begin(terms.state, &record(&terms, &plan))
-        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be written: {e}", terms.state.display())))?;
-    let goes_on = terms.of.is_some_and(|of| superseded.iter().any(|run| run == of));
-    superseded.into_iter().for_each(|run| on_event(&Event::Superseded { run }));
+    let mut journal = Run::begin(terms.state, &record(&terms, &plan))
+        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
     let mut why = String::new();
     let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now }, halts, &mut |event| {
         if let Event::UndoBegan { why: said } | Event::Stopped { why: said } | Event::PutBack { why: said, .. } = &event {
@@ -121,15 +121,22 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     };
     let summary = summary(terms.id.into(), verdict, reason.clone(), &plan, &host);
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
-    on_event(&end);
-    // What an earlier run has touched is where it was, so somebody must go on.
-    if goes_on && ended.is_err() {
-        journal.leave(&end)
-    } else {
-        journal.finish(&end)
+    // What a run that was left open has touched is where it was, if this one has touched nothing.
+    for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths()) } else { Vec::new() } {
+        let event = Event::Superseded { run };
+        on_event(&event);
+        // What it says stands in that run's journal too.
+        let _ = journal.record(&event);
     }
-    // What cannot be kept costs the next run a signal.
+    // The verdict stands, whether or not the last line of the journal can be written.
+    let _ = journal.record(&end);
+    // What cannot be kept costs the next run a signal. Until the run is closed, nobody takes away the bytes that this names.
     let _ = Proven::keep(terms.state, proofs(&plan, &host));
+    journal.close(&end);
+    if let Err(e) = runs::prune(terms.state, terms.keep, terms.id) {
+        on_event(&Event::NotPruned { why: e.to_string() });
+    }
+    on_event(&end);
     ended?;
     Ok(summary)
 }
@@ -169,6 +176,7 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
         groups: terms.groups,
         targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
+        waves: plan.waves.len(),
         blobs: blobs.collect(),
     }
 }
