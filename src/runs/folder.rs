@@ -20,19 +20,18 @@ pub fn trusted(state: &Path) -> io::Result<()> {
     let me = nix::unistd::geteuid().as_raw();
     for dir in path.ancestors() {
         let meta = dir.metadata()?;
-        let name = dir.display();
-        if ![0, me].contains(&meta.uid()) {
-            return Err(io::Error::other(format!(
-                "`{name}` belongs to uid {}, who could change what is put back; `chown` it, or choose another with --state",
-                meta.uid()
-            )));
-        }
+        let foreign = ![0, me].contains(&meta.uid());
         // In a sticky directory nobody takes away what is another's.
-        if meta.mode() & 0o022 != 0 && (meta.mode() & 0o1000 == 0 || dir == path) {
-            let why = "others than root and you can write";
-            return Err(io::Error::other(format!(
-                "{why} `{name}`, who could change what is put back; `chmod go-w {name}` mends it, or choose another with --state"
-            )));
+        let others = meta.mode() & 0o022 != 0 && (meta.mode() & 0o1000 == 0 || dir == path);
+        if foreign || others {
+            let name = dir.display();
+            let mend = match dir == path {
+                true if foreign => format!("`chown {me} {name}`, or "),
+                true => format!("`chmod go-w {name}`, or "),
+                false => String::new(),
+            };
+            let why = "and so change what is put back";
+            return Err(io::Error::other(format!("others than root and you can write `{name}`, {why}; {mend}choose another place with --state")));
         }
         // Who is not root answers for their own home.
         if me != 0 {

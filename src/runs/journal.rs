@@ -66,15 +66,20 @@ enum First<'a> {
     Began(&'a Began),
 }
 
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(LONGEST)].into()
+}
+
 impl Who {
     /// Of this process.
     fn now() -> Self {
+        let env = |name: &str| std::env::var(name).ok().map(|value| cut(&value));
         Self {
             uid: nix::unistd::getuid().as_raw(),
             // All ones stands for nobody who logged in.
             login_uid: std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|t| t.trim().parse().ok()).filter(|uid| *uid != u32::MAX),
-            sudo_user: std::env::var("SUDO_USER").ok(),
-            ci_job: ["CI_JOB_URL", "GITHUB_RUN_ID", "BUILD_URL", "BUILD_TAG"].iter().find_map(|name| std::env::var(name).ok()),
+            sudo_user: env("SUDO_USER"),
+            ci_job: ["CI_JOB_URL", "GITHUB_RUN_ID", "BUILD_URL", "BUILD_TAG"].into_iter().find_map(env),
         }
     }
 }
@@ -96,7 +101,7 @@ impl Began {
             who: Who::now(),
             boot_id: super::boot_id(),
             command,
-            reason: record.reason.map(|reason| reason[..reason.floor_char_boundary(LONGEST)].into()),
+            reason: record.reason.map(cut),
             groups: record.groups.iter().take(GROUPS).map(|g| g.name.clone()).collect(),
             instances: record.instances.len(),
             targets: record.targets.len(),
@@ -231,5 +236,58 @@ impl Run {
             let _ = std::fs::remove_file(&self.mark);
         }
         self.said.send(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = super::super::new_id();
+        let record = Record {
+            id: &id,
+            verb: Verb::Revert,
+            of: Some("another"),
+            reason: Some("why"),
+            command: vec!["x".repeat(5000), "hello".into()],
+            groups: &[],
+            targets: Vec::new(),
+            instances: Vec::new(),
+            waves: 1,
+            blobs: Vec::new(),
+        };
+        let (mut run, _) = Run::begin(dir.path(), &record).unwrap();
+        let held = past::Past::of(dir.path(), &id);
+        assert!(held.running && held.open && held.began.unwrap().command == [".."]);
+        let stopped = |why: &str| Event::Stopped { why: why.into() };
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut run.events, full);
+        assert!(run.record(&stopped("a full disk")).is_err());
+        run.events = file;
+        run.events.write_all(b"{\"event\":\"stop").unwrap();
+        run.record(&stopped("later")).unwrap();
+        run.record(&stopped("last")).unwrap();
+        let events: Vec<_> = past::events(dir.path(), &id).unwrap().collect();
+        assert_eq!(events.iter().map(|e| e["why"].as_str().unwrap_or("-")).collect::<Vec<_>>(), ["-", "later", "last"]);
+        // A mixed end keeps it open; without its owner it is nobody's.
+        let end = |verdict| Event::Finished { verdict, reason: String::new(), counts: BTreeMap::new() };
+        run.record(&end(Verdict::Mixed)).unwrap();
+        run.close(&end(Verdict::Mixed));
+        let left = super::super::left_open(dir.path());
+        assert_eq!(left.iter().map(|p| (p.id.as_str(), p.verdict())).collect::<Vec<_>>(), [(id.as_str(), "mixed")]);
+        // The next takes its place, though it shares no target, since it goes on with it.
+        let next = super::super::new_id();
+        let (run, closed) = Run::begin(
+            dir.path(),
+            &Record { id: &next, of: Some(&id), command: Vec::new(), targets: Vec::new(), instances: Vec::new(), blobs: Vec::new(), ..record },
+        )
+        .unwrap();
+        assert_eq!((closed, past::Past::of(dir.path(), &id).verdict()), (vec![id.clone()], "superseded"));
+        drop(run);
+        assert_eq!(super::super::left_open(dir.path()).len(), 1);
     }
 }

@@ -135,3 +135,22 @@ fn tidy(state: &Path, own: &str, needed: &BTreeSet<String>, until: Instant) -> i
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_keeps_all() {
+        let day = Duration::from_secs(86_400);
+        for (text, runs, age) in
+            [("50,30d", 50, 30 * day), ("30d,50", 50, 30 * day), ("3", 3, Duration::MAX), ("2w", usize::MAX, 14 * day), ("36h", usize::MAX, day + day / 2)]
+        {
+            assert_eq!(text.parse(), Ok(Keep { runs, age }), "{text}");
+        }
+        for text in ["", "0", "-1", "1,2", "1d,2d", "50,", "d", "1 month", "-1d", "x"] {
+            assert!(text.parse::<Keep>().is_err(), "{text}");
+        }
+    }
+}
