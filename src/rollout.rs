@@ -101,10 +101,16 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     }
     let mut journal = Run::begin(terms.state, &record(&terms, &plan))
         .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
-    let mut why = String::new();
-    let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now }, halts, &mut |event| {
+    let (mut why, mut gates) = (String::new(), Vec::new());
+    let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now, goes_on: terms.of.is_some() }, halts, &mut |event| {
         if let Event::UndoBegan { why: said } | Event::Stopped { why: said } | Event::PutBack { why: said, .. } = &event {
             why.clone_from(said);
+        }
+        if let Event::Gate { wave, exit, .. } = &event {
+            if *exit != Some(0) {
+                why = format!("the gate of wave {wave} says no");
+            }
+            gates.push(event.clone());
         }
         on_event(&event);
         journal.record(&event).is_ok()
@@ -116,10 +122,10 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         Ok(Verdict::Converged) if !is_work => "every instance runs it already".to_owned(),
         Ok(Verdict::Converged) if terms.back => "every instance proved the old config".to_owned(),
         Ok(Verdict::Converged) => "every instance proved the new config".to_owned(),
-        Ok(_) if why.is_empty() => "the run did not converge, and there is no way back".to_owned(),
+        Ok(_) if why.is_empty() => unproven(&plan),
         Ok(_) => why,
     };
-    let summary = summary(terms.id.into(), verdict, reason.clone(), &plan, &host);
+    let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
     // What a run that was left open has touched is where it was, if this one has touched nothing.
     for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths()) } else { Vec::new() } {
@@ -139,6 +145,12 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     on_event(&end);
     ended?;
     Ok(summary)
+}
+
+/// Why a run that went to its end did not converge.
+fn unproven(plan: &Plan) -> String {
+    let bad = plan.instances().find_map(|i| Some(format!("pid {}: {}", i.pid, i.trouble.as_ref()?.text)));
+    bad.unwrap_or_else(|| "a config is not what this run left there".into())
 }
 
 /// What was proven of every touched process that cannot tell it itself; nothing where nothing was.

@@ -260,7 +260,7 @@ mod tests {
             waves: 1,
             blobs: Vec::new(),
         };
-        let (mut run, _) = Run::begin(dir.path(), &record).unwrap();
+        let mut run = Run::begin(dir.path(), &record).unwrap();
         let held = past::Past::of(dir.path(), &id);
         assert!(held.running && held.open && held.began.unwrap().command == [".."]);
         let stopped = |why: &str| Event::Stopped { why: why.into() };
@@ -281,11 +281,12 @@ mod tests {
         assert_eq!(left.iter().map(|p| (p.id.as_str(), p.verdict())).collect::<Vec<_>>(), [(id.as_str(), "mixed")]);
         // The next takes its place, though it shares no target, since it goes on with it.
         let next = super::super::new_id();
-        let (run, closed) = Run::begin(
+        let run = Run::begin(
             dir.path(),
             &Record { id: &next, of: Some(&id), command: Vec::new(), targets: Vec::new(), instances: Vec::new(), blobs: Vec::new(), ..record },
         )
         .unwrap();
+        let closed = marks::supersede(dir.path(), &next, Some(&id), &[]);
         assert_eq!((closed, past::Past::of(dir.path(), &id).verdict()), (vec![id.clone()], "superseded"));
         drop(run);
         assert_eq!(super::super::left_open(dir.path()).len(), 1);

@@ -22,7 +22,7 @@ use crate::{
 /// Largest `plan.json` that is read, in bytes: 100,000 instances need about 60 MB.
 const MAX_PLAN: u64 = 256 << 20;
 /// So many runs may go on with each other before the first of them is forgotten.
-const GENERATIONS: usize = 1000;
+const GENERATIONS: usize = 100;
 
 /// Why there is no run to read.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +151,7 @@ impl Left {
                 all => return Err(LeftError::Ambiguous(name.into(), all.len())),
             },
         };
-        Self::load(state, &id, GENERATIONS).map_err(|why| LeftError::Unreadable(id, why))
+        Self::load(state, &id).map_err(|why| LeftError::Unreadable(id, why))
     }
 
     /// The run that took its place.
@@ -163,38 +163,45 @@ impl Left {
         }
     }
 
-    /// `generations` of the runs that it went on with are read as well.
-    fn load(state: &Path, id: &str, generations: usize) -> Result<Self, String> {
-        let dir = state.join("runs").join(id);
-        let bytes = config::read(&dir.join("plan.json"), MAX_PLAN).map_err(|e| e.to_string())?;
-        let Plan { verb, of, boot_id: boot, groups, targets, instances } = serde_json::from_slice(&bytes).map_err(|e| format!("plan.json: {e}"))?;
-        let mut left = Self {
-            id: id.into(),
-            verb,
-            back: verb == Verb::Revert,
-            same_boot: boot == boot_id(),
-            groups,
-            targets,
-            instances,
-            touched: BTreeMap::new(),
-            past: Past::of(state, id),
-        };
-        match of.map(|of| Self::load(state, &of, generations.saturating_sub(1)).ok().filter(|_| generations > 0)) {
-            Some(Some(earlier)) => {
-                left.back ^= earlier.back;
-                let turn = |touch: Touch| if verb == Verb::Revert { Touch { forth: touch.back, back: touch.forth, ..touch } } else { touch };
-                left.touched = earlier.touched.into_iter().map(|(id, touch)| (id, turn(touch))).collect();
-            }
-            // Nobody knows any more whom that one touched.
-            Some(None) => left.touched = left.instances.iter().map(|i| ((i.pid, i.started), Touch { forth: true, back: true, state: None })).collect(),
-            None => {}
+    fn load(state: &Path, id: &str) -> Result<Self, String> {
+        let (mut left, mut of) = Self::read(state, id)?;
+        // The runs that it went on with, the last one first.
+        let mut earlier: Vec<Self> = Vec::new();
+        while let Some(id) = of.take_if(|of| earlier.len() < GENERATIONS && *of != left.id) {
+            let Ok((run, next)) = Self::read(state, &id) else {
+                of = Some(id);
+                break;
+            };
+            earlier.push(run);
+            of = next;
         }
-        // Its owner may have died before it wrote the first line.
-        if left.past.began.is_some() {
-            let lines = past::events(state, id).map_err(|e| e.to_string())?;
-            lines.filter_map(|line| serde_json::from_value(line).ok()).for_each(|line| left.take(line));
+        // Of one that is not to be read nobody knows whom it touched.
+        let whole = |run: &Self| run.instances.iter().map(|i| ((i.pid, i.started), Touch { forth: true, back: true, state: None })).collect();
+        let (mut back, mut touched) = (false, if of.is_some() { whole(earlier.last().unwrap_or(&left)) } else { BTreeMap::new() });
+        for run in earlier.iter_mut().rev().chain([&mut left]) {
+            if run.verb == Verb::Revert {
+                back = !back;
+                touched.values_mut().for_each(|touch| std::mem::swap(&mut touch.forth, &mut touch.back));
+            }
+            run.back = back;
+            // Pids of another boot mean nothing.
+            run.touched = if run.same_boot { std::mem::take(&mut touched) } else { BTreeMap::new() };
+            // Its owner may have died before it wrote the first line.
+            if run.past.began.is_some() {
+                let lines = past::events(state, &run.id).map_err(|e| e.to_string())?;
+                lines.filter_map(|line| serde_json::from_value(line).ok()).for_each(|line| run.take(line));
+            }
+            touched = if run.same_boot { run.touched.clone() } else { BTreeMap::new() };
         }
         Ok(left)
+    }
+
+    /// A run without its events, and the one that it went on with.
+    fn read(state: &Path, id: &str) -> Result<(Self, Option<String>), String> {
+        let bytes = config::read(&state.join("runs").join(id).join("plan.json"), MAX_PLAN).map_err(|e| e.to_string())?;
+        let Plan { verb, of, boot_id: boot, groups, targets, instances } = serde_json::from_slice(&bytes).map_err(|e| format!("plan.json: {e}"))?;
+        let (back, touched, same_boot, past) = (false, BTreeMap::new(), boot == boot_id(), Past::of(state, id));
+        Ok((Self { id: id.into(), verb, back, same_boot, groups, targets, instances, touched, past }, of))
     }
 
     fn take(&mut self, line: Line) {
