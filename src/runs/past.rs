@@ -99,7 +99,8 @@ impl Past {
             Some(End::Finished { verdict, .. }) => verdict,
             Some(End::SupersededBy { .. }) => "superseded",
             None if self.open => "open",
-            None => "never_began",
+            None if self.began.is_none() => "never_began",
+            None => "unknown",
         }
     }
 }
