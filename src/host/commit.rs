@@ -192,6 +192,7 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
             _ => {}
         }
     }
+    let blind = member.sick && blind(&mut facts, &member.baseline, group.speaks == Speaks::Hello && to.is_some());
     // Whoever is a child or holds a socket of it later may have taken its place. One that speaks our protocol never hands over.
     let kids = (group.speaks == Speaks::None).then(|| children(member.instance.pid));
     if kids.is_some() {
@@ -204,7 +205,9 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     let i = &member.instance;
     let says = match (group.speaks, to) {
         (Speaks::Hello, Some(to)) => {
-            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew: undo || i.before.as_ref() == Some(&to.sha256), seq: member.seq })
+            // Of one that did not say what it runs, an answer could be from before the signal.
+            let anew = undo || i.before.as_ref().is_none_or(|before| *before == to.sha256);
+            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew, seq: member.seq })
         }
         _ => None,
     };
@@ -219,13 +222,34 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
     let may_load = undo && says.is_none() && member.instance.state == State::TimedOut && !facts.iter().any(Fact::compares);
     let wanted = Wanted { says, facts, reject, samples, kids };
-    let took = confirm(&hung, member, &wanted, lanes).await?;
+    let took = confirm(&hung, member, &wanted, lanes).await.map_err(|trouble| match trouble.kind.state() {
+        State::TimedOut if blind => Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble },
+        _ => trouble,
+    })?;
     if may_load {
         tokio::time::sleep_until((hung.at + member.timeout).into()).await;
         confirm(&hung, member, &wanted, lanes).await?;
     }
     member.instance.proof = Some(proof);
     Ok(Some(took))
+}
+
+/// Why a silent one cannot be proven.
+const BLIND: &str = "its facts compare with what it said before the signal, when it was silent, so that nothing proves its reload";
+
+/// Of one that was silent, what compares with a reading that nobody has proves nothing: its source must only answer again, and the other facts, or
+/// that it `tells` what it serves, are the proof. Answers whether there is nothing else; then nothing is proven.
+fn blind(facts: &mut [Fact], baseline: &[Option<String>], tells: bool) -> bool {
+    let unread = |at: usize, fact: &Fact| fact.compares() && fact.wants != Wants::AfterSignal && baseline.get(at).is_none_or(Option::is_none);
+    if !tells && facts.iter().enumerate().all(|(at, fact)| unread(at, fact)) {
+        return !facts.is_empty();
+    }
+    for (at, fact) in facts.iter_mut().enumerate() {
+        if unread(at, fact) {
+            fact.wants = Wants::Contains(String::new());
+        }
+    }
+    false
 }
 
 /// Waits, at most half of what it has for its proof, until a reload of the way forth is over: it takes the signal again, none is pending,
@@ -254,10 +278,11 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) {
 /// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was not changed by the signal.
 /// On the way back nothing from before the way forth counts.
 async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
-    let _permit = lanes.fast.acquire().await;
+    let lane = if member.sick { &lanes.slow } else { &lanes.fast };
+    let _permit = lane.acquire().await;
     let before = std::mem::take(&mut member.baseline);
-    if undo {
-        // The way forth may have moved it to where nobody has looked yet.
+    if undo || member.sick {
+        // The way forth may have moved it to where nobody has looked yet; a silent one may be somewhere by now.
         moved(member, lanes);
     }
     let now = Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts);
@@ -276,7 +301,7 @@ pub(super) fn strongest(written: &[Fact], filled: &[Fact], baseline: &[Option<St
         Wants::Equals(_) | Wants::Contains(_) => {
             // What held before the signal already proves nothing, unless it is what the new config says.
             let before = baseline.get(at).and_then(Option::as_deref);
-            let new = written.wants != filled.wants && written.wants != Wants::Changed;
+            let new = written.wants != filled.wants && !written.compares();
             (new || before.is_some_and(|b| !filled.holds(b, None, jiff::Timestamp::UNIX_EPOCH))).then_some(Proof::Content)
         }
         Wants::Changed => Some(Proof::Content),

@@ -162,6 +162,8 @@ pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
                 (new.instance.proof, new.instance.state) = (Some(proof), if fresh.undo { State::Reverted } else { State::Confirmed });
                 new.instance.after = fresh.to().map(|to| to.sha256.clone());
                 new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
+                // It has answered, whatever the one did whose place it took.
+                new.sick = false;
                 return Ok(new);
             }
             Err(why) if late => return Err(trouble(State::TimedOut, format!("pid {}: {why}", found.pid))),
@@ -179,8 +181,8 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
     let i = &new.instance;
     let facts: Vec<Fact> = group.confirm.iter().map(|f| f.filled(fresh.to().and_then(Blob::file))).collect::<Result<_, _>>()?;
     let answers = Answers::of(facts.iter().map(|f| &f.source), new, lanes).await;
-    if let Some((_, why)) = answers.silent() {
-        return Err(why.into());
+    if let Some((_, silence)) = answers.silent() {
+        return Err(silence.why.clone());
     }
     let since = fresh.shifts.iter().filter_map(|s| fresh.since.get(&s.path)).map(|since| since.when).max().unwrap_or(jiff::Timestamp::MIN);
     let holds = |fact: &Fact| match &fact.wants {

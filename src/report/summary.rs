@@ -108,10 +108,17 @@ impl Summary {
         }
         for i in &self.instances {
             let validated = if i.validated { "validated" } else { "not validated" };
+            let place = if i.endpoint.is_empty() { String::new() } else { format!(" {}", i.endpoint) };
+            if i.wave == 0 {
+                let why = i.trouble.as_ref().map_or("", |t| &t.text);
+                let shared = self.targets.iter().any(|t| i.targets.contains(&t.path) && t.from.as_ref() != Some(&t.to));
+                let more = if shared { "; what it reads changes for the others, so it would start on the new config" } else { "" };
+                text += &format!("left out: {} pid {}{place}: {why}{more}\n", i.group, i.pid);
+                continue;
+            }
             let what = if i.state == State::Unchanged { "runs it already, no signal" } else { "would be signalled" };
             let targets: Vec<String> = i.targets.iter().map(|t| t.display().to_string()).collect();
             let target = if targets.is_empty() { String::new() } else { format!(" reads {}", targets.join(", ")) };
-            let place = if i.endpoint.is_empty() { String::new() } else { format!(" {}", i.endpoint) };
             text += &format!("wave {}: {} pid {}{place}{target}: {what}, {validated}\n", i.wave, i.group, i.pid);
         }
         text

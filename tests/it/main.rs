@@ -13,6 +13,7 @@ mod pids;
 mod points;
 mod rogue;
 mod serve;
+mod sick;
 mod status;
 mod successor;
 mod support;
