@@ -227,7 +227,8 @@ fn what_compares_with_before_proves_nothing_of_one_that_was_silent() {
     drop(all);
     // With another fact that is the proof, its source must only answer again.
     let status = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nread = \"status\"\nequals = \"200\"\n";
-    let all = mixed(&fleet, &["good", "mute"], &format!("reloads = true\n{changed}{status}"));
+    let increased = "[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true\n";
+    let all = mixed(&fleet, &["good", "mute"], &format!("reloads = true\n{changed}{increased}{status}"));
     let said = fleet.broadcast(&["--include-sick", "--set", "message=x"]).expect(0);
     let sick = said.json["instances"].as_array().unwrap().iter().find(|i| !i["trouble"].is_null()).unwrap();
     assert_eq!((sick["proof"].as_str(), serves(&all, &said)), (Some("none"), vec!["x".to_owned(); 2]), "{sick:#}");
