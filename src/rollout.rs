@@ -10,7 +10,7 @@ use crate::{
     event::{Event, Halts, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     fleet::{Group, Speaks},
     host::Host,
-    plan::Plan,
+    plan::{Plan, Wave},
     report::Summary,
     runs::{Proven, Record, Run, Stand},
     step::{Seen, Shift},
@@ -68,7 +68,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         (Ok(()), None) => {}
     }
     if terms.dry_run {
-        return Ok(rehearse::rehearsed(&plan, &host));
+        return Ok(rehearse::rehearsed(&plan, &host, terms.now));
     }
     if !plan.steps().any(|s| s.is_work()) {
         let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
@@ -82,6 +82,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let (mut journal, superseded) = Run::begin(terms.state, &record(&terms, &plan))
         .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be written: {e}", terms.state.display())))?;
     superseded.into_iter().for_each(|run| on_event(&Event::Superseded { run }));
+    on_event(&Event::Waves { instances: plan.waves.iter().map(Wave::instances).collect() });
     let mut why = String::new();
     let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now }, halts, &mut |event| {
         if let Event::UndoBegan { why: said } | Event::Stopped { why: said } | Event::PutBack { why: said, .. } = &event {

@@ -12,6 +12,7 @@ mod load;
 mod pids;
 mod points;
 mod rogue;
+mod rollout;
 mod serve;
 mod sick;
 mod status;

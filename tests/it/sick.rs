@@ -309,6 +309,9 @@ fn what_cannot_wait_needs_a_reason() {
         let said = fleet.broadcast(more).expect(2);
         assert!(said.stderr.contains("needs a reason") && said.stderr.contains("hint: ") && said.stderr.contains("--reason TEXT"), "{}", said.stderr);
     }
+    // What it does after a failure is not for choice.
+    let said = now(&fleet, &["--on-failure", "revert", "--set", "message=x"]).expect(2);
+    assert!(said.stderr.contains("--on-failure"), "{}", said.stderr);
     assert_eq!((fleet.text(), fleet.attempts()), (before, vec![1]));
     let said = now(&fleet, &["--set", "message=x"]).expect(0);
     let plan: Value = serde_json::from_str(&journal(&fleet, &said, "plan.json")).unwrap();
@@ -328,6 +331,8 @@ fn a_run_that_cannot_wait_bakes_nothing_asks_no_gate_and_takes_silent_ones_along
     let mut waves: Vec<u64> = said.json["instances"].as_array().unwrap().iter().map(|i| i["wave"].as_u64().unwrap()).collect();
     waves.sort_unstable();
     assert_eq!(waves, [1, 2, 2], "waves stay");
+    let said = now(&fleet, &["--waves", "1,2", "--set", "message=y"]).expect(0);
+    assert!(said.json["instances"].as_array().unwrap().iter().any(|i| i["wave"] == 3), "{:#}", said.json);
 }
 
 #[test]
