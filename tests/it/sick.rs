@@ -190,7 +190,7 @@ fn one_whose_port_is_closed_is_sick_and_so_is_one_that_is_asked_where_nobody_is(
 fn silent_ones_go_along_after_the_others_and_are_proven_by_the_new_config_alone() {
     let fleet = Fleet::start(0);
     let all = mixed(&fleet, &["closed", "mute", "good"], &format!("reloads = true\n{SEEN}"));
-    let said = fleet.broadcast(&["--include-sick", "--set", "message=x"]).expect(0);
+    let said = fleet.broadcast(&["--include-sick", "--timeout", "10s", "--set", "message=x"]).expect(0);
     assert_eq!((said.states(), serves(&all, &said)), (vec!["confirmed"; 3], vec!["x".to_owned(); 3]));
     for i in said.json["instances"].as_array().unwrap() {
         // One goes alone first, and it is the one that answers.
@@ -206,11 +206,11 @@ fn silent_ones_go_back_with_all_and_prove_the_old_config() {
     let before = fleet.text();
     // One of them answers again and serves the old message.
     let all = mixed(&fleet, &["good", "closed", "mute", "dumb"], &format!("reloads = true\n{SEEN}"));
-    let said = fleet.broadcast(&["--include-sick", "--set", "message=x"]).expect(6);
+    let said = fleet.broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"]).expect(6);
     assert_eq!((said.states(), fleet.text()), (vec!["reverted"; 4], before));
     assert_eq!(serves(&all, &said), vec!["one".to_owned(); 4]);
     let text = said.json["instances"].to_string();
-    assert!(text.contains("does not say what it should after 800ms (silent before the run: "), "{text}");
+    assert!(text.contains("does not say what it should after 3s (silent before the run: "), "{text}");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn what_compares_with_before_proves_nothing_of_one_that_was_silent() {
     let before = fleet.text();
     let changed = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nchanged = true\n";
     let all = mixed(&fleet, &["good", "mute"], &format!("reloads = true\n{changed}"));
-    let said = fleet.broadcast(&["--include-sick", "--set", "message=x"]).expect(6);
+    let said = fleet.broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"]).expect(6);
     assert_eq!((said.states(), fleet.text()), (vec!["reverted"; 2], before.clone()));
     let why = said.json["reason"].as_str().unwrap();
     assert!(why.contains("compare with what it said before the signal") && why.contains("silent before the run"), "{why}");
@@ -229,7 +229,7 @@ fn what_compares_with_before_proves_nothing_of_one_that_was_silent() {
     let status = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nread = \"status\"\nequals = \"200\"\n";
     let increased = "[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true\n";
     let all = mixed(&fleet, &["good", "mute"], &format!("reloads = true\n{changed}{increased}{status}"));
-    let said = fleet.broadcast(&["--include-sick", "--set", "message=x"]).expect(0);
+    let said = fleet.broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"]).expect(0);
     let sick = said.json["instances"].as_array().unwrap().iter().find(|i| !i["trouble"].is_null()).unwrap();
     assert_eq!((sick["proof"].as_str(), serves(&all, &said)), (Some("none"), vec!["x".to_owned(); 2]), "{sick:#}");
     assert!(said.stderr.contains("by nothing but that it answers again"), "{}", said.stderr);
@@ -287,7 +287,7 @@ fn a_server_that_stays_silent_is_named_and_the_others_go_back() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
     hangs(&fleet, 0);
-    let said = fleet.broadcast(&["--include-sick", "--timeout", "500ms", "--set", "message=x"]).expect(7);
+    let said = fleet.broadcast(&["--include-sick", "--set", "message=x"]).expect(7);
     assert_eq!((said.states(), fleet.text()), (vec!["revert_failed", "reverted"], before));
     let sick = instance(&said, fleet.pid(0));
     let text = sick["trouble"]["text"].as_str().unwrap();
@@ -298,7 +298,7 @@ fn a_server_that_stays_silent_is_named_and_the_others_go_back() {
 
 /// `--now`, with a reason.
 fn now(fleet: &Fleet, more: &[&str]) -> Said {
-    fleet.broadcast(&[&["--now", "--reason", "an incident", "--timeout", "500ms"], more].concat())
+    fleet.broadcast(&[&["--now", "--reason", "an incident"], more].concat())
 }
 
 #[test]
@@ -325,13 +325,13 @@ fn a_run_that_cannot_wait_bakes_nothing_asks_no_gate_and_takes_silent_ones_along
     let all = mixed(&fleet, &["good", "good", "closed"], &format!("reloads = true\n{SEEN}"));
     let asked = fleet.path("asked");
     rollout(&fleet, &format!("bake = \"30m\"\ngate = [\"touch\", \"{}\"]", asked.display()));
-    let said = now(&fleet, &["--set", "message=x"]).expect(0);
+    let said = now(&fleet, &["--timeout", "10s", "--set", "message=x"]).expect(0);
     assert_eq!((said.states(), serves(&all, &said)), (vec!["confirmed"; 3], vec!["x".to_owned(); 3]));
     assert!(!asked.exists() && !said.stderr.contains("Baking") && !said.stderr.contains("gate"), "{}", said.stderr);
     let mut waves: Vec<u64> = said.json["instances"].as_array().unwrap().iter().map(|i| i["wave"].as_u64().unwrap()).collect();
     waves.sort_unstable();
     assert_eq!(waves, [1, 2, 2], "waves stay");
-    let said = now(&fleet, &["--waves", "1,2", "--set", "message=y"]).expect(0);
+    let said = now(&fleet, &["--timeout", "10s", "--waves", "1,2", "--set", "message=y"]).expect(0);
     assert!(said.json["instances"].as_array().unwrap().iter().any(|i| i["wave"] == 3), "{:#}", said.json);
 }
 
