@@ -10,7 +10,7 @@ use crate::{
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
     rollout::{Terms, carry_out, tell_survey},
-    runs::{self, Proven},
+    runs::{self, Keep, Proven, Verb},
 };
 
 /// Whether a validator must pass.
@@ -51,6 +51,8 @@ pub struct Options {
     pub reason: Option<String>,
     /// Where runs are kept.
     pub state: PathBuf,
+    /// Which of them.
+    pub keep: Keep,
     /// What stdout carries.
     pub output: Output,
     /// No progress lines.
@@ -97,12 +99,15 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let plan = Plan::new(seen, &wish, |sha256| runs::stored(&options.state, sha256))?;
     let terms = Terms {
         id: &id,
+        verb: Verb::Broadcast,
+        of: None,
         state: &options.state,
         groups: &options.fleet.groups,
         strict: options.validate == Validate::Strict,
         dry_run: options.dry_run,
         now: options.now,
         reason: options.reason.as_deref(),
+        keep: options.keep,
     };
     carry_out(terms, plan, host, halts, on_event).await
 }

@@ -22,8 +22,11 @@ use crate::{
         user::{Become, Person},
     },
     report::Output,
+    runs::Keep,
     serve, status,
 };
+
+mod past;
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
@@ -75,6 +78,10 @@ enum Command {
     Status(StatusArgs),
     /// Why a process can or cannot be reloaded, check by check, and what to do about it: exit 0 it can, 5 it cannot, 3 there is none. Reads only.
     Doctor(DoctorArgs),
+    /// The runs that were, newest first; of one, everything that happened. Reads only.
+    History(past::HistoryArgs),
+    /// Take away one run now, or the bytes of one config from every run; what an open run needs is refused: exit 5.
+    Forget(past::ForgetArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -212,6 +219,9 @@ struct BroadcastArgs {
     /// Where runs are kept.
     #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
     state: Option<PathBuf>,
+    /// Which runs are kept: so many, so old ones, or those that are both. Open runs are.
+    #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
+    keep: Keep,
     /// What stdout carries.
     #[arg(short, long, value_enum, default_value_t = Output::Screen)]
     output: Output,
@@ -247,8 +257,13 @@ pub fn main(hangups: UnixStream) -> ExitCode {
             Ok(options) => broadcast(options),
             Err(why) => fail(Verdict::Usage.exit(), &why),
         },
+        Command::History(args) => past::history(args),
+        Command::Forget(args) => past::forget(args),
         Command::Status(args) => match find_fleet(args.fleet, &args.groups, args.groups.is_empty()) {
-            Ok(fleet) => look(status::run(status::Options { fleet, state: args.state.or_else(default_state), output: args.output, quiet: args.quiet })),
+            Ok(fleet) => {
+                let (state, flag) = past::place(args.state).map_or((None, String::new()), |(state, flag)| (Some(state), flag));
+                look(status::run(status::Options { fleet, state, flag, output: args.output, quiet: args.quiet }))
+            }
             Err(why) => fail(Verdict::Usage.exit(), &why.to_string()),
         },
         Command::Doctor(args) => match doctor(args) {
@@ -388,6 +403,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         timeout: args.timeout,
         lock_timeout: args.lock_timeout,
         reason: args.reason,
+        keep: args.keep,
         state: args.state.or_else(default_state).ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?,
         output: args.output,
         quiet: args.quiet,

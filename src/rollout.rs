@@ -12,7 +12,7 @@ use crate::{
     host::Host,
     plan::{Plan, Wave},
     report::Summary,
-    runs::{Proven, Record, Run, Stand},
+    runs::{self, Keep, Proven, Record, Run, Stand, Verb},
     step::{Seen, Shift},
 };
 
@@ -27,6 +27,10 @@ const PROVEN: &str =
 pub struct Terms<'a> {
     /// The run's id.
     pub id: &'a str,
+    /// What it does.
+    pub verb: Verb,
+    /// The run that it goes on with, or undoes.
+    pub of: Option<&'a str>,
     /// Where runs are kept.
     pub state: &'a Path,
     /// The groups, with every default filled in.
@@ -39,6 +43,8 @@ pub struct Terms<'a> {
     pub now: bool,
     /// Why; kept in the journal.
     pub reason: Option<&'a str>,
+    /// Which runs are kept.
+    pub keep: Keep,
 }
 
 /// Tells what a survey found; `fleet` is the file that it was asked by.
@@ -80,13 +86,24 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         return Err(Stop::new(Verdict::Failed, "halted by the operator"));
     }
     let (mut journal, superseded) = Run::begin(terms.state, &record(&terms, &plan))
-        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be written: {e}", terms.state.display())))?;
-    superseded.into_iter().for_each(|run| on_event(&Event::Superseded { run }));
+        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
+    for run in superseded {
+        let event = Event::Superseded { run };
+        on_event(&event);
+        // What it says stands in that run's journal too.
+        let _ = journal.record(&event);
+    }
     on_event(&Event::Waves { instances: plan.waves.iter().map(Wave::instances).collect() });
-    let mut why = String::new();
+    let (mut why, mut gates) = (String::new(), Vec::new());
     let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now }, halts, &mut |event| {
         if let Event::UndoBegan { why: said } | Event::Stopped { why: said } | Event::PutBack { why: said, .. } = &event {
             why.clone_from(said);
+        }
+        if let Event::Gate { wave, exit, .. } = &event {
+            if *exit != Some(0) {
+                why = format!("the gate of wave {wave} says no");
+            }
+            gates.push(event.clone());
         }
         on_event(&event);
         journal.record(&event).is_ok()
@@ -96,18 +113,32 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let reason = match &ended {
         Err(stop) => stop.reason.clone(),
         Ok(Verdict::Converged) => "every instance proved the new config".to_owned(),
-        Ok(Verdict::Partial) if why.is_empty() => less_sick("every instance proved the new config", &plan),
-        Ok(_) if why.is_empty() => "the run did not converge, and there is no way back".to_owned(),
+        Ok(verdict) if why.is_empty() => unproven(&plan, *verdict),
         Ok(_) => why,
     };
-    let summary = summary(terms.id.into(), verdict, reason.clone(), &plan, &host);
+    let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
-    on_event(&end);
-    journal.finish(&end);
-    // What cannot be kept costs the next run a signal.
+    // The verdict stands, whether or not the last line of the journal can be written.
+    let _ = journal.record(&end);
+    // What cannot be kept costs the next run a signal. Until the run is closed, nobody takes away the bytes that this names.
     let _ = Proven::keep(terms.state, proofs(&plan, &host));
+    journal.close(&end);
+    if let Err(e) = runs::prune(terms.state, terms.keep, terms.id) {
+        on_event(&Event::NotPruned { why: e.to_string() });
+    }
+    on_event(&end);
     ended?;
     Ok(summary)
+}
+
+/// Why a run that went to its end did not converge.
+fn unproven(plan: &Plan, verdict: Verdict) -> String {
+    let mut bad = plan.steps().flat_map(|s| &s.members).chain(&plan.newcomers).filter(|m| !m.is_good());
+    match bad.find_map(|m| Some(format!("pid {}: {}", m.instance.pid, m.instance.trouble.as_ref()?.text))) {
+        Some(bad) => bad,
+        None if verdict == Verdict::Partial && !plan.left_out.is_empty() => less_sick("every instance proved the new config", plan),
+        None => "a config is not what this run left there".into(),
+    }
 }
 
 /// Tells who is silent, and whether that one goes along.
@@ -164,11 +195,14 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
     let blobs = plan.steps().flat_map(|s| &s.shifts).flat_map(|s| [s.from.as_ref(), Some(&s.to)]).flatten();
     Record {
         id: terms.id,
+        verb: terms.verb,
+        of: terms.of,
         reason: terms.reason,
         command: secretless(std::env::args()),
         groups: terms.groups,
         targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
+        waves: plan.waves.len(),
         blobs: blobs.collect(),
     }
 }

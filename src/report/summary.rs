@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{LISTED, instances, named};
 use crate::{
-    event::{Instance, State, Stop, TargetReport, Verdict},
+    event::{Event, Instance, State, Stop, TargetReport, Verdict},
     step::short,
 };
 
@@ -32,6 +32,9 @@ pub struct Summary {
     /// In the order in which they would go; only of a dry run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waves: Vec<WaveReport>,
+    /// What the operator's own commands said of the waves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Event>,
     /// The command that shows what each instance runs now.
     #[serde(skip)]
     pub look: String,
@@ -61,8 +64,8 @@ impl Summary {
         for instance in &instances {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
-        let (look, waves) = ("hello status".into(), Vec::new());
-        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, look, rehearsal: false }
+        let (look, waves, gates) = ("hello status".into(), Vec::new(), Vec::new());
+        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, gates, look, rehearsal: false }
     }
 
     /// An end before anything was touched.
