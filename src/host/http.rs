@@ -31,6 +31,8 @@ use crate::{
 /// Longest that one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(1);
 const MAX_BODY: usize = 1 << 20;
+/// So many of a lane are asked at the same time.
+pub(super) const AT_ONCE: usize = 64;
 /// Where an instance that speaks our protocol tells of itself.
 pub(super) const STATUS: &str = "/-/config";
 
@@ -48,7 +50,7 @@ pub(crate) struct Lanes {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { fast: Semaphore::new(64), slow: Semaphore::new(64), listeners: Mutex::default(), known: Mutex::default() }
+        Self { fast: Semaphore::new(AT_ONCE), slow: Semaphore::new(AT_ONCE), listeners: Mutex::default(), known: Mutex::default() }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
         discover::{self, Found, Scan},
         guard,
         http::{Lanes, told},
+        kernel::pids,
         sockets::sockets_of,
         survey::needs_endpoint,
         workers::children,
@@ -44,19 +45,13 @@ pub(super) struct Since {
 
 impl Since {
     pub(super) fn now() -> Self {
-        Self { pids: pids(), ticks: guard::ticks(), when: jiff::Timestamp::now() }
+        Self { pids: pids().collect(), ticks: guard::ticks(), when: jiff::Timestamp::now() }
     }
 
     /// Whether a process of this pid and start time came later.
     fn is_before(&self, pid: i32, started: u64) -> bool {
         !self.pids.contains(&pid) || started > self.ticks
     }
-}
-
-/// Every process there is.
-fn pids() -> BTreeSet<i32> {
-    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
 }
 
 /// What a new process must prove.
@@ -216,7 +211,7 @@ impl LocalHost {
     /// Matches that were not there at the survey and read a target of `steps`, each proven or not.
     pub(super) async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
         let surveyed = &self.surveyed;
-        if pids().is_subset(&surveyed.pids) {
+        if pids().all(|pid| surveyed.pids.contains(&pid)) {
             return Vec::new();
         }
         let (scan, mut new, mut known) = (Scan::take(), Vec::new(), BTreeSet::new());

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use futures_util::{StreamExt, stream};
+
 use crate::{
     event::{Instance, State, Stop, Trouble, Verdict},
     fact::{Fact, Wants},
@@ -9,11 +11,12 @@ use crate::{
     host::{
         LocalHost, Look,
         answers::Answers,
+        at_once::at_once,
         discover,
         discover::{Found, Scan},
         guard,
         hangup::permitted,
-        http::{Lanes, told},
+        http::{AT_ONCE, Lanes, told},
         install::{InstallError, Target},
         lock::{self, LockError},
         sockets::Listeners,
@@ -46,18 +49,25 @@ impl LocalHost {
             }
         };
         self.lanes.know(found.iter().map(|(_, f)| (f.pid, f.started)));
-        let looks = found.into_iter().map(|(group, f)| member(group, f, look, &listeners, &self.lanes));
-        for said in futures_util::future::join_all(looks).await {
+        let looked = at_once(&found, |(group, f)| member(group, f, look, &listeners, &self.lanes));
+        drop(found);
+        let looked = ready(looked).await;
+        let mut asked = stream::iter(looked.into_iter().map(|one| answered(one, &listeners, &self.lanes))).buffered(AT_ONCE);
+        while let Some(said) = asked.next().await {
             match said {
                 Ok(member) => seen.members.push(member),
                 Err(instance) => seen.refused.push(*instance),
             }
         }
+        let mut readers: BTreeMap<&Path, Vec<&Member>> = BTreeMap::new();
+        for (member, path) in seen.members.iter().flat_map(|m| m.instance.targets.iter().map(move |path| (m, path))) {
+            readers.entry(path).or_default().push(member);
+        }
         for (path, target) in &self.targets {
             self.since.insert(path.clone(), self.surveyed.clone());
             match target.read() {
                 Ok(disk) => {
-                    let mut readers = seen.members.iter().filter(|m| m.instance.targets.contains(path));
+                    let mut readers = readers.get(path.as_path()).into_iter().flatten();
                     let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
                     let offered: BTreeMap<_, _> = offered.collect::<BTreeMap<_, _>>().into_iter().map(|(g, s)| (g, source::look(s, path))).collect();
                     let secret = readers.next().and_then(|m| m.group.secret).unwrap_or(!target.is_public(&disk));
@@ -72,8 +82,9 @@ impl LocalHost {
     /// Opens, and with `look.lock` locks, the directory of every target.
     async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
         let mut kept = Vec::new();
-        for (group, mut f) in found {
-            match discover::configs_of(&f, &group) {
+        let read = at_once(&found, |(group, f)| discover::configs_of(f, group));
+        for ((group, mut f), read) in found.into_iter().zip(read) {
+            match read {
                 Ok(paths) => f.configs = paths,
                 Err(why) => {
                     seen.refused.push(refused(f.instance(&group.name), why));
@@ -82,7 +93,10 @@ impl LocalHost {
             }
             kept.push((group, f));
         }
-        for path in kept.iter().flat_map(|(_, f)| f.configs.clone()) {
+        for path in kept.iter().flat_map(|(_, f)| &f.configs) {
+            if self.targets.contains_key(path) {
+                continue;
+            }
             let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
             if !self.dirs.contains_key(&dir) {
                 match lock::open(&dir, look.lock).await {
@@ -99,7 +113,7 @@ impl LocalHost {
                 }
             }
             if let Some(dir) = self.dirs.get(&dir) {
-                self.targets.entry(path.clone()).or_insert_with(|| Target::new(&path, dir.clone()));
+                self.targets.insert(path.clone(), Target::new(path, dir.clone()));
             }
         }
         kept
@@ -128,28 +142,51 @@ pub(super) fn from_install(e: InstallError) -> Stop {
     Stop::new(verdict, e.to_string())
 }
 
-async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, lanes: &Lanes) -> Result<Member, Box<Instance>> {
+/// One that every guard has let through so far, or as it is reported.
+type Looked = Result<Member, Box<Instance>>;
+
+/// What the kernel tells of one; nobody is waited for.
+fn member(group: &Arc<Group>, f: &Found, look: Look, listeners: &Listeners, lanes: &Lanes) -> Looked {
     let mut instance = f.instance(&group.name);
-    let timeout = look.timeout.unwrap_or(group.timeout);
     let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
-    match f.endpoint.clone().map_or_else(|| listeners.endpoint(f.pid, &f.args, &group), Ok) {
+    match f.endpoint.clone().map_or_else(|| listeners.endpoint(f.pid, &f.args, group), Ok) {
         Ok(endpoint) => instance.endpoint = endpoint,
-        Err(why) if needs_endpoint(&group) => return Err(no(&instance, why)),
+        Err(why) if needs_endpoint(group) => return Err(no(&instance, why)),
         // Nobody asks it there.
         Err(_) => {}
     }
-    alone(&f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
-    guards(&group, f.pid, timeout).await.map_err(|why| no(&instance, why))?;
+    alone(f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
+    vouched(group).and_then(|()| may_signal(f.pid)).map_err(|why| no(&instance, why))?;
     let mut member = Member::new(instance, group.clone(), f.args.clone());
-    member.timeout = timeout;
+    member.timeout = look.timeout.unwrap_or(group.timeout);
     member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
-    member.fixed = discover::fixed_of(&f, &group);
+    member.fixed = discover::fixed_of(f, group);
     // Its age counts only against what it reads at its start.
     if !member.fixed.is_empty() {
         member.born = guard::born(f.pid).unwrap_or(i128::MIN);
     }
+    Ok(member)
+}
+
+/// Those that take the signal. Whoever does not at this moment is waited for, all of them at the same time.
+async fn ready(mut looked: Vec<Looked>) -> Vec<Looked> {
+    let late = |m: &&Member| !guard::is_ready(m.instance.pid, m.group.signal);
+    let late = looked.iter().enumerate().filter_map(|(at, one)| Some((at, one.as_ref().ok().filter(late)?)));
+    let waits = late.map(|(at, m)| async move { (at, guards(&m.group, m.instance.pid, m.timeout).await) });
+    for (at, said) in futures_util::future::join_all(waits).await {
+        if let (Err(why), Ok(member)) = (said, &looked[at]) {
+            looked[at] = Err(Box::new(refused(member.instance.clone(), why)));
+        }
+    }
+    looked
+}
+
+/// The same one once it has answered.
+async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looked {
+    let mut member = looked?;
+    let group = member.group.clone();
     if group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty() {
-        answers(&mut member, listeners, lanes).await.map_err(|why| no(&member.instance, why))?;
+        answers(&mut member, listeners, lanes).await.map_err(|why| Box::new(refused(member.instance.clone(), why)))?;
     }
     Ok(member)
 }
@@ -171,10 +208,8 @@ pub(crate) fn needs_endpoint(group: &Group) -> bool {
     group.speaks == Speaks::Hello || group.confirm.iter().chain(&group.reject).any(|fact| fact.source.uses_listen())
 }
 
-/// Whether it can be reloaded at all.
+/// Whether it takes the signal, now or in a moment.
 async fn guards(group: &Group, pid: i32, timeout: std::time::Duration) -> Result<(), String> {
-    vouched(group)?;
-    may_signal(pid)?;
     runs(pid)?;
     guard::takes(pid, group, guard::patience(pid, timeout)).await
 }
