@@ -69,6 +69,9 @@ struct Mark {
     targets: Vec<PathBuf>,
 }
 
+/// Above so many files the whole filesystem is synced once instead of each.
+const SYNCED_SINGLY: usize = 100;
+
 /// A new run's id: a UUIDv7, which sorts by time.
 #[must_use]
 pub fn new_id() -> String {
@@ -79,10 +82,14 @@ fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
 }
 
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+fn unsynced(path: &Path, content: &[u8]) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content)?;
-    file.sync_all()
+    Ok(file)
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    unsynced(path, content)?.sync_all()
 }
 
 fn append(path: &Path) -> io::Result<File> {
@@ -117,8 +124,15 @@ impl Run {
         write(&dir.join("plan.json"), &serde_json::to_vec_pretty(&plan)?)?;
         // Many steps share one.
         let blobs: BTreeMap<&str, &Blob> = record.blobs.iter().map(|b| (b.sha256.as_str(), *b)).collect();
+        let singly = blobs.len() <= SYNCED_SINGLY;
         for (sha256, blob) in blobs {
-            write(&dir.join(sha256), &blob.bytes)?;
+            let file = unsynced(&dir.join(sha256), &blob.bytes)?;
+            if singly {
+                file.sync_all()?;
+            }
+        }
+        if !singly {
+            rustix::fs::syncfs(File::open(&dir)?)?;
         }
         let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
         let left: Vec<String> = left_open(state, &targets);

@@ -15,6 +15,7 @@ use crate::{
         guard,
         hangup::{NotHung, hang_up},
         http::Lanes,
+        install::sync_names,
         revive::{self, revive},
         sockets::sockets_of,
         successor::{self, Fresh, Since},
@@ -70,21 +71,35 @@ impl LocalHost {
 
     /// Makes every target what its step wants, and reads it back.
     fn install(&mut self, steps: &[Step], tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+        let mut exchanged = Vec::new();
+        let said = self.exchange(steps, &mut exchanged);
+        if exchanged.is_empty() {
+            return said;
+        }
+        // One look at who is there by now and one sync serve them all.
+        let since = Since::now();
+        let synced = sync_names(exchanged.iter().filter_map(|shift| self.targets.get(&shift.path))).map_err(from_install);
+        for shift in exchanged {
+            self.since.insert(shift.path.clone(), since.clone());
+            if synced.is_ok() {
+                tell(Event::Installed { path: shift.path.clone(), sha256: shift.to.sha256.clone() });
+            }
+        }
+        said.and(synced)
+    }
+
+    fn exchange<'a>(&mut self, steps: &'a [Step], exchanged: &mut Vec<&'a Shift>) -> Result<(), Stop> {
         let run = self.run.clone();
         let mut first = Ok(());
         for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
             let Some(from) = &shift.from else { continue };
             let Some(target) = self.targets.get_mut(&shift.path) else { continue };
             match target.install(&from.sha256, &shift.to, &run) {
-                Ok(exchanged) => {
-                    if exchanged {
-                        self.since.insert(shift.path.clone(), Since::now());
-                    }
+                Ok(is_new) => {
+                    exchanged.extend(is_new.then_some(shift));
                     if target.digest().as_ref() != Some(&shift.to.sha256) {
                         let why = format!("`{}` does not hold what was installed", shift.path.display());
                         first = first.and(Err(Stop::new(Verdict::Refused, why)));
-                    } else if exchanged {
-                        tell(Event::Installed { path: shift.path.clone(), sha256: shift.to.sha256.clone() });
                     }
                 }
                 // The way back goes on with every file that it can put back.

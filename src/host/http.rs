@@ -24,7 +24,12 @@ use tokio::{
 
 use crate::{
     fact::Ask,
-    host::{placeholders::Known, sockets::Listeners, tls},
+    host::{
+        placeholders::Known,
+        sockets::Listeners,
+        successor::{Newest, Since},
+        tls,
+    },
     told::Told,
 };
 
@@ -44,13 +49,15 @@ pub(crate) struct Lanes {
     pub(super) slow: Semaphore,
     /// The last look at who listens where, and when it began.
     listeners: Mutex<Option<(Instant, Arc<Listeners>)>>,
+    /// The last look at who is new.
+    newest: Mutex<Option<Arc<Newest>>>,
     /// Who is in the run, by pid and start time.
     known: Mutex<BTreeSet<(i32, u64)>>,
 }
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { fast: Semaphore::new(AT_ONCE), slow: Semaphore::new(AT_ONCE), listeners: Mutex::default(), known: Mutex::default() }
+        Self { fast: Semaphore::new(AT_ONCE), slow: Semaphore::new(AT_ONCE), listeners: Mutex::default(), newest: Mutex::default(), known: Mutex::default() }
     }
 }
 
@@ -72,6 +79,15 @@ impl Lanes {
     /// The pids of all who are in the run.
     pub(super) fn pids(&self) -> BTreeSet<i32> {
         self.all().iter().map(|(pid, _)| *pid).collect()
+    }
+
+    /// Who came after the survey: at most `old` ago, or a little more where such a look takes long.
+    pub(super) fn newest(&self, surveyed: &Since, old: Duration) -> Arc<Newest> {
+        let mut last = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.as_ref().filter(|newest| newest.serves(old)) {
+            Some(newest) => newest.clone(),
+            None => last.insert(Arc::new(Newest::look(surveyed))).clone(),
+        }
     }
 
     /// Who listens where: at most `old` ago.

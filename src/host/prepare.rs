@@ -1,11 +1,16 @@
 //! The second verb: everything that can be known before anything live is touched.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    path::PathBuf,
+};
 
 use crate::{
     event::{Event, Halts, Instance, State, Stop, Verdict},
     host::{
         LocalHost, guard,
+        install::{Sync, sync_all},
         judge::{Candidate, Judge},
         restart,
         survey::{from_install, refused},
@@ -16,13 +21,18 @@ use crate::{
 impl LocalHost {
     pub(super) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+        let sync = Sync::of(self.targets.len());
+        let mut beside = BTreeMap::new();
         for step in steps.iter() {
             for shift in &step.shifts {
                 self.clinging(step, shift)?;
                 if !staged.contains_key(&shift.path) {
-                    staged.insert(shift.path.clone(), self.stage(shift, tell)?);
+                    staged.insert(shift.path.clone(), self.stage(shift, sync, &mut beside, tell)?);
                 }
             }
+        }
+        if sync == Sync::Together {
+            sync_all(self.targets.values()).map_err(from_install)?;
         }
         let mut judge = Judge::new(strict);
         for step in steps.iter_mut() {
@@ -48,17 +58,22 @@ impl LocalHost {
         Ok(())
     }
 
-    /// Stages what becomes of a target, and takes the place on the disk for its way back.
-    fn stage(&mut self, shift: &Shift, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
+    /// Stages what becomes of a target, and takes the place on the disk for its way back. `beside` is what stood in each directory before.
+    fn stage(&mut self, shift: &Shift, sync: Sync, beside: &mut BTreeMap<PathBuf, BTreeSet<OsString>>, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
         let run = self.run.clone();
         let Some(target) = self.targets.get_mut(&shift.path) else { return Ok(shift.path.clone()) };
         let adopted = target.digest().as_ref() == Some(&shift.to.sha256);
-        let staged = if adopted { Ok(shift.path.clone()) } else { target.stage(&shift.to, &run) };
-        let staged = staged.map_err(from_install)?;
+        let staged = if adopted {
+            shift.path.clone()
+        } else {
+            let dir = shift.path.parent().unwrap_or(&shift.path).to_owned();
+            target.sweep(beside.entry(dir).or_insert_with(|| target.names()));
+            target.stage(&shift.to, &run, sync).map_err(from_install)?
+        };
         match &shift.from {
             // Nothing is to be put back where nothing changes.
             Some(from) if from.sha256 == shift.to.sha256 => {}
-            Some(from) => target.reserve(from).map_err(from_install)?,
+            Some(from) => target.reserve(from, sync).map_err(from_install)?,
             None => tell(Event::NoWayBack { path: shift.path.clone() }),
         }
         Ok(staged)

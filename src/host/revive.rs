@@ -74,7 +74,8 @@ pub(super) async fn revive(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
     loop {
         let late = began.elapsed() >= member.timeout;
         ended = ended.or(child.try_wait().ok().flatten());
-        if let Some(found) = successor::unknown(member, lanes).await.into_iter().next() {
+        let newest = lanes.newest(fresh.surveyed, PAUSE);
+        if let Some(found) = successor::unknown(member, &newest, lanes).await.into_iter().next() {
             lanes.know([(found.pid, found.started)]);
             let mut new = successor::prove(&found, member, fresh, member.timeout, lanes).await?;
             new.instance.successor_of = Some(i.pid);

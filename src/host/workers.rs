@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use crate::{
     fact::{KEPT, name},
     host::{
         guard::age,
-        kernel::{Stat, pids},
+        kernel::{Stat, pids, whole},
         sockets::{Listeners, sockets_of},
     },
 };
@@ -34,10 +35,12 @@ pub(crate) fn family(pid: i32) -> Vec<i32> {
 
 /// The children of a process, ended ones among them; none of one that is gone.
 pub(crate) fn children(pid: i32) -> BTreeSet<i32> {
-    let mut all = listed(pid);
+    // Most have one thread, whose number is that of the process.
+    let alone = Stat::of(pid).is_ok_and(|stat| stat.threads == 1);
+    let mut all = listed(pid, alone);
     // While a child ends, its siblings can be missing from the kernel's list: two looks that say the same missed nobody.
     for _ in 0..8 {
-        let again = listed(pid);
+        let again = listed(pid, alone);
         let same = again == all;
         all.extend(again);
         if same {
@@ -47,20 +50,22 @@ pub(crate) fn children(pid: i32) -> BTreeSet<i32> {
     all
 }
 
-fn listed(pid: i32) -> BTreeSet<i32> {
+fn listed(pid: i32, alone: bool) -> BTreeSet<i32> {
     // A kernel without that list (CONFIG_PROC_CHILDREN) is asked for everybody's parent.
     static LISTED: LazyLock<bool> = LazyLock::new(|| std::path::Path::new("/proc/thread-self/children").exists());
     if !*LISTED {
         return pids().filter(|child| Stat::of(*child).is_ok_and(|stat| stat.parent == pid)).collect();
     }
     // Each thread has a list of those that it started.
-    let of = |thread: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")).unwrap_or_default();
-    let named = |list: String| list.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<i32>>();
-    if Stat::of(pid).is_ok_and(|stat| stat.threads == 1) {
-        return named(of(&pid.to_string())).into_iter().collect();
+    let of = |thread: &str| {
+        let list = File::open(format!("/proc/{pid}/task/{thread}/children")).and_then(whole).unwrap_or_default();
+        String::from_utf8_lossy(&list).split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<i32>>()
+    };
+    if alone {
+        return of(&pid.to_string()).into_iter().collect();
     }
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.flat_map(|thread| named(of(&thread.file_name().to_string_lossy()))).collect()
+    threads.flat_map(|thread| of(&thread.file_name().to_string_lossy())).collect()
 }
 
 /// The children of `pid`, one a line: `PID:STARTED`, and ` listens` behind who holds a listening socket. With a reading from `before`, whoever

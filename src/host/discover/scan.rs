@@ -103,6 +103,17 @@ impl Scan {
         Self { all: at_once(&pids, entry).into_iter().flatten().collect(), ..Self::default() }
     }
 
+    /// Everybody, by number.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = i32> {
+        self.all.iter().map(|e| e.pid)
+    }
+
+    /// Whether a process may be one of `group`, by its executable alone.
+    pub(crate) fn may_be(&self, group: &Group, pid: i32) -> bool {
+        let entry = self.all.binary_search_by_key(&pid, |e| e.pid).ok().and_then(|at| self.all.get(at));
+        entry.is_some_and(|e| e.exe.as_ref().is_none_or(|exe| group.matching.has_exe(exe)))
+    }
+
     /// Finds the processes of each of `groups`; one that several match belongs to the first.
     pub(crate) async fn find_all(&self, groups: impl Iterator<Item = &Group>) -> Vec<Finds> {
         let (mut all, mut known) = (Vec::new(), BTreeSet::new());

@@ -13,15 +13,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{InstallError, LISTS, Spot, copy_xattrs, ctime, fixed, kind};
+use super::{InstallError, LISTS, SYNCED_SINGLY, Spot, copy_xattrs, ctime, fixed, kind};
 use crate::{
     config::ReadError,
     step::Blob,
     tree::{MAX_DEPTH, Node, Tree, names, open, shown, status},
 };
-
-/// Up to so many entries each file is synced by itself, which waits for no other file of a busy disk.
-const SYNCED_SINGLY: usize = 100;
 
 /// A directory to replace.
 #[derive(Debug)]
@@ -59,7 +56,6 @@ impl TreeTarget {
     pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {
         let Some(wanted) = &to.tree else { return Err(self.spot.refused("it is a directory, and would become a file")) };
         let (live, now) = self.guard()?;
-        self.spot.sweep();
         let name = self.spot.beside(run);
         self.spot.staged = Some(name.clone());
         let said = self.write(&name, wanted, &live, &now).and_then(|()| match digest_of(&self.spot.dir, &name) {
@@ -323,6 +319,7 @@ mod tests {
         let before = |name: &str| path.join(name).symlink_metadata().map(|m| (m.ino(), m.mtime(), m.mtime_nsec())).unwrap();
         let (a, odd, link) = (before("a"), before(ODD), before("link"));
         let mut target = target(&path);
+        target.spot.sweep(&names(&target.spot.dir, usize::MAX).unwrap());
         let from = target.read().unwrap();
         let to = changed(&from, with("a", "new"));
         let staged = target.stage(&to, "1").unwrap();
