@@ -352,6 +352,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
             Validate::Off => broadcast::Validate::Off,
         },
         dry_run: args.dry_run,
+        now: false,
         count: args.count,
         timeout: args.timeout,
         lock_timeout: args.lock_timeout,

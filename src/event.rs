@@ -1,6 +1,6 @@
 //! What happens in a run, as data: the engine tells it, the journal keeps it, the reports show it.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -61,6 +61,8 @@ pub enum Verdict {
     Reverted,
     /// Something touched is not proven.
     Mixed,
+    /// Every touched instance is proven, on the new or the old config; some are not on the new one, on purpose.
+    Partial,
     /// Another run holds the lock; nothing touched.
     Busy,
     /// Valid, but needs a restart; nothing touched.
@@ -80,23 +82,30 @@ impl Verdict {
             Self::Refused => 5,
             Self::Reverted => 6,
             Self::Mixed => 7,
+            Self::Partial => 8,
             Self::Busy => 9,
             Self::RestartRequired => 10,
         }
     }
 
-    /// The verdict of a run that got as far as its signals: a pure function of where its instances are.
+    /// The verdict of a run that got as far as its signals: a pure function of where its instances are, and of whether everything was `undone`.
     #[must_use]
-    pub fn of(states: impl IntoIterator<Item = State>) -> Self {
-        let (mut converged, mut settled) = (true, true);
+    pub fn of(states: impl IntoIterator<Item = State>, undone: bool) -> Self {
+        let (mut proven, mut all_new, mut some_new, mut none_new) = (true, true, false, true);
         for state in states {
-            converged &= matches!(state, State::Confirmed | State::Unchanged | State::Unconfirmed);
-            settled &= matches!(state, State::Reverted | State::Untouched | State::Unchanged | State::Refused);
+            let new = matches!(state, State::Confirmed | State::Unconfirmed | State::Unchanged);
+            let old = matches!(state, State::Reverted | State::Untouched | State::Refused);
+            proven &= new || old || state == State::Rejected;
+            (all_new, some_new) = (all_new & new, some_new | new);
+            none_new &= old || state == State::Unchanged;
         }
-        match (converged, settled) {
-            (true, _) => Self::Converged,
-            (false, true) => Self::Reverted,
-            (false, false) => Self::Mixed,
+        match undone {
+            _ if !proven => Self::Mixed,
+            true if none_new => Self::Reverted,
+            true => Self::Mixed,
+            false if all_new => Self::Converged,
+            false if none_new && !some_new => Self::Reverted,
+            false => Self::Partial,
         }
     }
 }
@@ -131,6 +140,8 @@ pub enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TroubleKind {
+    /// Its endpoint was silent before the run.
+    Sick,
     /// Somebody else, or an old worker, listens where the instance does: whom it answers is chance.
     Stranger,
     /// The state says it.
@@ -150,6 +161,7 @@ impl TroubleKind {
     pub fn state(self) -> State {
         match self {
             Self::Stranger => State::TimedOut,
+            Self::Sick => State::Untouched,
             Self::Ended(state) => state,
         }
     }
@@ -327,11 +339,23 @@ pub enum Event {
     /// An instance's validator could not be run, which refuses nothing and proves nothing.
     Unvalidated { pid: i32, why: String },
     /// What will be signalled, synced before it is.
-    Intent { undo: bool, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
+    Intent { undo: bool, wave: usize, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
     /// The target has its new bytes.
     Installed { path: PathBuf, sha256: String },
     /// The run goes back; the old bytes are about to be installed.
     UndoBegan { why: String },
+    /// These failed, and are put back alone.
+    PutBack { pids: Vec<i32>, why: String },
+    /// The run goes no further; who is proven on the new config stays on it.
+    Stopped { why: String },
+    /// A wave is left alone before it is looked at again.
+    Baking { wave: usize, seconds: f64 },
+    /// After that, so many instances of all waves until now prove the new config still.
+    Held { wave: usize, instances: usize },
+    /// What the operator's own command says of a wave; without an exit code it could not be run, or did not end.
+    Gate { wave: usize, command: Vec<String>, exit: Option<i32>, output: String },
+    /// Its endpoint is silent before the run, so it is left out.
+    Sick { group: String, pid: i32, endpoint: String, why: String },
     /// An instance's state is known.
     Instance {
         group: String,
@@ -347,7 +371,7 @@ pub enum Event {
         took_us: Option<u64>,
     },
     /// The end.
-    Finished { verdict: Verdict },
+    Finished { verdict: Verdict, reason: String, counts: BTreeMap<State, usize> },
 }
 
 impl Event {
@@ -392,20 +416,26 @@ mod tests {
     proptest! {
         /// The table of exit codes, over every combination of states.
         #[test]
-        fn a_verdict_is_what_the_states_say(picks in proptest::collection::vec(0..STATES.len(), 0..6)) {
+        fn a_verdict_is_what_the_states_say(picks in proptest::collection::vec(0..STATES.len(), 0..6), undone: bool) {
             let states: Vec<State> = picks.iter().map(|p| STATES[*p]).collect();
             let all = |good: &[State]| states.iter().all(|s| good.contains(s));
-            let wanted = if all(&[State::Confirmed, State::Unchanged, State::Unconfirmed]) {
+            let new = [State::Confirmed, State::Unchanged, State::Unconfirmed];
+            let untouched = [State::Reverted, State::Untouched, State::Refused];
+            let wanted = if undone {
+                if all(&[&untouched[..], &[State::Unchanged]].concat()) { Verdict::Reverted } else { Verdict::Mixed }
+            } else if all(&new) {
                 Verdict::Converged
-            } else if all(&[State::Reverted, State::Untouched, State::Unchanged, State::Refused]) {
+            } else if all(&untouched) {
                 Verdict::Reverted
+            } else if all(&[&new[..], &untouched, &[State::Rejected]].concat()) {
+                Verdict::Partial
             } else {
                 Verdict::Mixed
             };
-            prop_assert_eq!(Verdict::of(states.iter().copied()), wanted);
+            prop_assert_eq!(Verdict::of(states.iter().copied(), undone), wanted);
             let mut turned = states.clone();
             turned.reverse();
-            prop_assert_eq!(Verdict::of(turned), wanted);
+            prop_assert_eq!(Verdict::of(turned, undone), wanted);
         }
     }
 }

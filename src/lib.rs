@@ -1,7 +1,7 @@
 //! `hello` reloads the configuration of a whole fleet by `SIGHUP`, and proves that it took effect.
 //!
 //! ```text
-//! doors    main -> cli -+-> broadcast -+-> plan
+//! doors    main -> cli -+-> broadcast -> rollout -+-> plan
 //!                       |              +-> engine -> host -> discover · judge · install · hangup · confirm · successor
 //!                       |              +-> report  (screen, json)
 //!                       +-> status, doctor ------> host
@@ -27,6 +27,7 @@ pub mod fleet;
 pub mod host;
 pub mod plan;
 pub mod report;
+pub mod rollout;
 pub mod runs;
 pub mod serve;
 pub mod status;

@@ -162,20 +162,27 @@ impl Run {
         let mut line = value.to_string();
         line.push('\n');
         self.events.write_all(line.as_bytes())?;
-        if matches!(event, Event::Intent { .. } | Event::UndoBegan { .. } | Event::Finished { .. } | Event::SupersededBy { .. }) {
+        if matches!(
+            event,
+            Event::Intent { .. }
+                | Event::UndoBegan { .. }
+                | Event::PutBack { .. }
+                | Event::Stopped { .. }
+                | Event::Finished { .. }
+                | Event::SupersededBy { .. }
+        ) {
             self.events.sync_data()?;
         }
         Ok(())
     }
 
     /// Writes the end. A mixed run stays open: somebody must look, and its bytes are needed.
-    pub fn finish(mut self, verdict: Verdict) {
-        let end = Event::Finished { verdict };
-        if verdict == Verdict::Mixed {
+    pub fn finish(mut self, end: &Event) {
+        if matches!(end, Event::Finished { verdict: Verdict::Mixed, .. }) {
             // The verdict stands, whether or not the last line of the journal can be written.
-            let _ = self.record(&end);
+            let _ = self.record(end);
         } else {
-            self.close(&end);
+            self.close(end);
         }
     }
 

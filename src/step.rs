@@ -231,7 +231,8 @@ impl Step {
     pub fn flip(&self) -> Option<Self> {
         let back = |s: &Shift| Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret });
         let shifts = self.shifts.iter().map(back).collect::<Option<_>>()?;
-        let members = self.members.iter().filter(|m| m.is_touched()).cloned().collect();
+        // Who was put back alone is there already.
+        let members = self.members.iter().filter(|m| m.is_touched() && m.instance.state != State::Reverted).cloned().collect();
         Some(Self { shifts, members, undo: !self.undo })
     }
 }

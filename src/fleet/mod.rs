@@ -17,11 +17,13 @@ mod argv;
 mod kinds;
 mod matching;
 mod raw;
+mod rollout;
 
 pub use self::{
     argv::{option_of, placeholder, uses},
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
+    rollout::{OnFailure, Rollout, Share, check_waves, parse_waves},
 };
 
 const MAX_FLEET: u64 = 1 << 20;
@@ -133,6 +135,10 @@ pub struct Group {
     pub samples: u32,
     /// Without one, one instance is signalled and proven alone before the others: nobody knows what this program does.
     pub kind: Option<String>,
+    /// In which waves its instances go, and what may fail.
+    pub rollout: Rollout,
+    /// Groups whose last wave is proven before its first begins; those that are not in the run are not waited for.
+    pub after: Vec<String>,
 }
 
 /// What a program does with a config that it cannot load.

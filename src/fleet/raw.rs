@@ -5,7 +5,9 @@ use std::{ops::Range, path::PathBuf};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::{Count, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Signal, Speaks, parse_count, parse_duration, unit_name};
+use super::{
+    Count, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Rollout, Signal, Speaks, parse_count, parse_duration, rollout::RawRollout, unit_name,
+};
 use crate::{
     fact::{Fact, RawFact, Source},
     fault::{self, Fault, likely},
@@ -15,6 +17,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct RawFleet {
     version: Spanned<u32>,
+    #[serde(default)]
+    rollout: RawRollout,
     #[serde(default)]
     group: Vec<Spanned<RawGroup>>,
 }
@@ -51,6 +55,8 @@ struct RawGroup {
     samples: Option<Spanned<u32>>,
     confirm: Option<Vec<Spanned<RawFact>>>,
     reject: Option<Vec<Spanned<RawFact>>>,
+    rollout: Option<RawRollout>,
+    after: Option<Spanned<Value>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -69,13 +75,13 @@ struct RawMatch {
 }
 
 /// What is wrong with a value, and where.
-struct Wrong {
+pub(super) struct Wrong {
     message: String,
     hint: Option<String>,
     at: Range<usize>,
 }
 
-fn wrong(at: Range<usize>, message: impl Into<String>) -> Wrong {
+pub(super) fn wrong(at: Range<usize>, message: impl Into<String>) -> Wrong {
     Wrong { message: message.into(), hint: None, at }
 }
 
@@ -89,11 +95,15 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
     if *raw.version.get_ref() != 1 {
         return Err(fault(wrong(raw.version.span(), format!("version {}, but this hello reads version 1", raw.version.get_ref()))));
     }
+    // Written at the top, it is counted over all groups that say nothing of their own.
+    let rollout = Rollout { alone: false, ..raw.rollout.over(&Rollout::default()).map_err(fault)? };
     let mut groups: Vec<Group> = Vec::new();
+    let mut afters = Vec::new();
     for group in raw.group {
         let (at, raw) = (group.span(), group.into_inner());
         let named = raw.name.as_ref().map_or(at.clone(), Spanned::span);
-        let group = resolve(raw, at).map_err(fault)?;
+        afters.push(raw.after.as_ref().map_or(at.clone(), Spanned::span));
+        let group = resolve(raw, at, &rollout).map_err(fault)?;
         if groups.iter().any(|g| g.name == group.name) {
             return Err(fault(wrong(named, format!("two groups are named `{}`", group.name))));
         }
@@ -102,7 +112,31 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
     if groups.is_empty() {
         return Err(Fault::new(bytes, "no [[group]] in it", None, None));
     }
+    ordered(&groups, &afters).map_err(fault)?;
     Ok(groups)
+}
+
+/// Whether every group that another comes after is there, and none comes after itself.
+fn ordered(groups: &[Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
+    let names = || groups.iter().map(|g| g.name.as_str());
+    for (group, at) in groups.iter().zip(afters) {
+        if let Some(unknown) = group.after.iter().find(|name| !names().any(|known| known == *name)) {
+            return Err(Wrong { hint: likely(unknown, names()), ..wrong(at.clone(), format!("after: no group `{unknown}`")) });
+        }
+    }
+    // Whoever comes after none that is left is done; when nobody is, they wait for each other.
+    let mut left: Vec<&Group> = groups.iter().collect();
+    while !left.is_empty() {
+        let waits = |group: &&Group| group.after.iter().any(|name| left.iter().any(|g| g.name == *name));
+        let next: Vec<&Group> = left.iter().copied().filter(|g| waits(&g)).collect();
+        if next.len() == left.len() {
+            let named: Vec<String> = next.iter().map(|g| format!("`{}`", g.name)).collect();
+            let at = groups.iter().zip(afters).find(|(g, _)| g.name == next[0].name).map_or(0..0, |(_, at)| at.clone());
+            return Err(wrong(at, format!("after: {} wait for each other", named.join(", "))));
+        }
+        left = next;
+    }
+    Ok(())
 }
 
 /// The group that a kind alone describes.
@@ -112,7 +146,7 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
 pub(super) fn of_kind(kind: &str) -> Result<Group, Fault> {
     let named = || Some(Spanned::new(0..0, kind.to_owned()));
     let raw = RawGroup { name: named(), kind: named(), ..RawGroup::default() };
-    resolve(raw, 0..0).map_err(|w| Fault::new(&[], w.message, w.hint, None))
+    resolve(raw, 0..0, &Rollout::default()).map_err(|w| Fault::new(&[], w.message, w.hint, None))
 }
 
 fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Wrong> {
@@ -124,7 +158,7 @@ fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Wrong> {
     }
 }
 
-fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
+fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, Wrong> {
     let base = defaults(raw.kind.as_ref())?;
     let name = raw.name.as_ref().or(raw.kind.as_ref()).ok_or_else(|| wrong(at.clone(), "`name` is missing"))?.get_ref().clone();
     let unproven = || wrong(at.clone(), "nothing says how a reload is proven: add [[group.confirm]], or `confirm = []` where nothing can be seen");
@@ -179,6 +213,8 @@ fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
         reject: facts(raw.reject.or(base.reject).unwrap_or_default())?,
         instances: instances.map(|(_, all)| all).unwrap_or_default(),
         kind: raw.kind.map(Spanned::into_inner),
+        rollout: raw.rollout.unwrap_or_default().over(rollout)?,
+        after: raw.after.map_or(Ok(Vec::new()), |raw| Ok(strings(&raw)?.into_iter().map(str::to_owned).collect()))?,
     })
 }
 
@@ -255,6 +291,20 @@ fn strings(raw: &Spanned<Value>) -> Result<Vec<&str>, Wrong> {
         _ => None,
     };
     list.ok_or_else(|| wrong(raw.span(), "neither a string nor a list of strings"))
+}
+
+/// A string or a number, or a list of such.
+pub(super) fn strings_or_numbers(raw: &Spanned<Value>) -> Result<Vec<String>, Wrong> {
+    let one = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(n) => Some(n.to_string()),
+        _ => None,
+    };
+    let list = match raw.get_ref() {
+        Value::Array(all) if !all.is_empty() => all.iter().map(one).collect(),
+        single => one(single).map(|text| vec![text]),
+    };
+    list.ok_or_else(|| wrong(raw.span(), "neither a number, a percentage such as \"25%\", nor a list of them"))
 }
 
 fn paths(raw: Spanned<Value>) -> Result<Vec<PathBuf>, Wrong> {

@@ -9,18 +9,20 @@ use std::{
 };
 
 use crate::{
-    event::{Event, Halts, Stop},
+    event::{Event, Halts, Instance, Stop},
     fleet::Group,
     step::{Member, Seen, Step},
 };
 
 mod answers;
 mod at_once;
+mod check;
 pub(crate) mod command;
 mod commit;
 mod confirm;
 pub(crate) mod discover;
 pub(crate) mod examine;
+mod gate;
 pub(crate) mod guard;
 mod hangup;
 pub(crate) mod http;
@@ -121,6 +123,24 @@ impl Host {
             Self::Local(host) => host.commit(steps, halts, tell).await,
             #[cfg(test)]
             Self::Script(host) => host.commit(steps, tell),
+        }
+    }
+
+    /// Looks again at every instance that is proven on what its step wants, without a signal: who does not prove it any more has its trouble then.
+    pub async fn check(&mut self, steps: &mut [&mut Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) {
+        match self {
+            Self::Local(host) => host.check(steps, halts, tell).await,
+            #[cfg(test)]
+            Self::Script(host) => host.check(steps, tell),
+        }
+    }
+
+    /// Runs a command of the operator's that judges a wave, at most [`gate::LIMIT`]; `instances` are those of the wave. A halt ends it.
+    pub async fn gate(&self, argv: &[String], run: &str, wave: usize, instances: &[&Instance], halts: &mut Halts) -> gate::Said {
+        match self {
+            Self::Local(_) => gate::ask(argv, run, wave, instances, halts).await,
+            #[cfg(test)]
+            Self::Script(host) => host.gate(argv),
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     event::{Event, State, Stop, Trouble, Verdict},
+    host::gate,
     step::Step,
 };
 
@@ -21,11 +22,28 @@ pub struct ScriptHost {
     pub stuck: BTreeMap<PathBuf, (bool, bool)>,
     /// What becomes of a pid: forth, back. Those that are not here do what is wanted.
     pub ends: BTreeMap<i32, (State, State)>,
+    /// What becomes of a pid that is looked at again; those that are not here prove what they did.
+    pub checks: BTreeMap<i32, State>,
+    /// Exit codes of gates, by their first word; those that are not here say yes.
+    pub gates: BTreeMap<String, i32>,
     /// Every signal, in order: pid, and whether it was on the way back.
     pub signals: Vec<(i32, bool)>,
 }
 
 impl ScriptHost {
+    pub(super) fn check(&mut self, steps: &mut [&mut Step], tell: &mut impl FnMut(Event)) {
+        for member in steps.iter_mut().flat_map(|s| &mut s.members).filter(|m| m.instance.state == State::Confirmed) {
+            if let Some(bad) = self.checks.get(&member.instance.pid) {
+                member.fail(*bad, Trouble { kind: (*bad).into(), text: format!("{bad:?} after the bake") });
+                tell(Event::of(&member.instance));
+            }
+        }
+    }
+
+    pub(super) fn gate(&self, argv: &[String]) -> gate::Said {
+        gate::Said { exit: Some(argv.first().and_then(|word| self.gates.get(word)).copied().unwrap_or(0)), output: String::new() }
+    }
+
     pub(super) fn commit(&mut self, steps: &mut [Step], tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
             let Some(from) = &shift.from else { continue };

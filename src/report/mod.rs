@@ -99,6 +99,33 @@ impl Reporter {
                 self.flush();
                 self.line("Undo", why);
             }
+            Event::PutBack { pids, why } => {
+                self.flush();
+                let who = if pids.is_empty() { "nobody was signalled".into() } else { format!("pid {}", named(pids)) };
+                self.line("Alone back", &format!("{who} ({why})"));
+            }
+            Event::Stopped { why } => {
+                self.flush();
+                self.line("Stopped", why);
+            }
+            Event::Baking { wave, seconds } => {
+                self.flush();
+                self.line("Baking", &format!("wave {wave} for {seconds}s"));
+            }
+            Event::Held { wave, instances } => {
+                self.line("Held", &format!("[{}] {instances} instances until wave {wave} prove it still", seconds(self.began.elapsed())))
+            }
+            Event::Gate { wave, command, exit, output } => {
+                self.flush();
+                let (word, why) = match exit {
+                    Some(0) => ("Gate", String::new()),
+                    Some(code) => ("FAILED", format!(": exit status {code}")),
+                    None => ("FAILED", String::new()),
+                };
+                self.line(word, &format!("gate of wave {wave}: {}{why}", command.join(" ")));
+                output.lines().take(NAMED).for_each(|line| self.line("", line));
+            }
+            Event::Sick { group, pid, endpoint, why } => self.line("Sick", &format!("{group} pid {pid} {endpoint} is left out: {why}")),
             Event::Instance { group, pid, endpoint, moved_from, successor_of, state, proof, draining, trouble, .. } => {
                 let place = match moved_from {
                     Some(from) => format!(" {from} moved to {endpoint}"),
@@ -148,9 +175,7 @@ impl Reporter {
         let failed: usize = failures.values().map(Vec::len).sum();
         self.line(if self.undo { "Reverted" } else { "Confirmed" }, &format!("[{at}] ({done}/{all}) {} instances", done - failed));
         for (why, pids) in failures {
-            let named: Vec<String> = pids.iter().take(NAMED).map(i32::to_string).collect();
-            let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
-            self.line("FAILED", &format!("[{at}] {} instances: {why}: pid {}{more}", pids.len(), named.join(", ")));
+            self.line("FAILED", &format!("[{at}] {} instances: {why}: pid {}", pids.len(), named(&pids)));
         }
     }
 
@@ -211,6 +236,13 @@ fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
     };
     let drains = draining.iter().map(|pid| format!("pid {pid}")).collect::<Vec<_>>().join(", ");
     if drains.is_empty() { by } else { format!("{by}; draining: {drains}") }
+}
+
+/// The first few, and how many more.
+fn named(pids: &[i32]) -> String {
+    let all: Vec<String> = pids.iter().take(NAMED).map(i32::to_string).collect();
+    let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
+    all.join(", ") + &more
 }
 
 fn seconds(elapsed: Duration) -> String {

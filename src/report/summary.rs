@@ -69,6 +69,11 @@ impl Summary {
             }
             Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => format!("nothing was touched; when it is mended, look again:\n  {look}"),
             Verdict::Reverted => format!("every touched instance is proven on the old config; when the cause is mended, look again:\n  {look}"),
+            Verdict::Partial => {
+                let off = |i: &&Instance| !matches!(i.state, State::Confirmed | State::Unconfirmed | State::Unchanged);
+                let pids: Vec<String> = self.instances.iter().filter(off).take(10).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();
+                format!("every touched instance is proven, but not all on the new config: {}; what each runs now:\n  {look}", pids.join(", "))
+            }
             Verdict::Mixed => {
                 let dead = |i: &&Instance| matches!(i.state, State::RevertFailed | State::TimedOut | State::Rejected | State::Died);
                 let pids: Vec<String> = self.instances.iter().filter(dead).take(10).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();

@@ -7,6 +7,7 @@ const HOUSE: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["broadcast", "status", "doctor", "serve"],
+    &["rollout"],
     &["plan", "engine", "report"],
     &["host"],
     &["check"],
