@@ -89,7 +89,7 @@ pub struct Member {
     /// How it is signalled and proven.
     pub group: Arc<Group>,
     /// Its arguments without its own name; a command line that was rewritten into one string by its words.
-    pub args: Vec<String>,
+    pub args: Arc<[String]>,
     /// Its working directory at the survey.
     pub cwd: PathBuf,
     /// Inodes of the listening sockets that it held just before its signal: who holds one later has inherited it.
@@ -105,7 +105,7 @@ pub struct Member {
     /// Its attempt number at the survey, where it tells one.
     pub seq: u64,
     /// Keys that it cannot change without a restart, with their values in force.
-    pub restart_only: BTreeMap<String, String>,
+    pub restart_only: Arc<BTreeMap<String, String>>,
     /// Readings of the group's `confirm` facts from before the signal, in the same order.
     pub baseline: Vec<Option<String>>,
     /// The same of its `reject` facts.
@@ -123,7 +123,7 @@ impl Member {
             id,
             instance,
             group,
-            args,
+            args: args.into(),
             cwd: PathBuf::new(),
             sockets,
             heirs,

@@ -118,11 +118,12 @@ async fn halted(halts: &mut Halts, patience: u8) {
     }
 }
 
+/// What only few need is kept apart: of ten thousand that are waited for, each has all of this.
 async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
     let Fresh { shifts, undo, .. } = fresh;
     let said = match member.instance.state {
         // Only the old config is there again.
-        State::Died if undo && !member.group.revive.is_empty() => match revive(&member, fresh, lanes).await {
+        State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(&member, fresh, lanes)).await {
             Ok(new) => return new,
             Err(trouble) => {
                 // Why it died stays first; why it is not there again is what the operator needs.
@@ -149,7 +150,7 @@ async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
                 (false, state) => state,
             };
             if trouble.kind.state() == State::Died
-                && let Some(new) = succeeded(&member, fresh, lanes).await
+                && let Some(new) = Box::pin(succeeded(&member, fresh, lanes)).await
             {
                 return new;
             }
@@ -193,9 +194,9 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     if facts.iter().any(Fact::compares) {
         // A reload that still runs must not be taken for the one that is about to be asked for.
         if undo {
-            quiet(member, &facts, lanes).await;
+            Box::pin(quiet(member, &facts, lanes)).await;
         }
-        read_anew(member, &facts, undo, lanes).await;
+        Box::pin(read_anew(member, &facts, undo, lanes)).await;
     }
     let same = !shifts.is_empty() && shifts.iter().all(|s| s.from.as_ref().is_some_and(|from| from.sha256 == s.to.sha256));
     for (fact, first) in facts.iter_mut().zip(first).filter(|(fact, _)| fact.wants == Wants::Changed) {

@@ -30,7 +30,7 @@ pub(super) fn command(member: &Member) -> String {
     let own = member.args.iter().position(|word| name(word) == name(&exe));
     let words: Vec<String> = match own {
         Some(at) => member.args.iter().skip(at + 1).take_while(|word| !word.starts_with('[')).cloned().collect(),
-        None => member.args.clone(),
+        None => member.args.to_vec(),
     };
     let argv: Vec<String> = std::iter::once(exe.trim_end_matches(" (deleted)").to_owned()).chain(words).collect();
     format!("cd {} && {}", spelled(&[member.cwd.display().to_string()]), spelled(&argv))

@@ -183,7 +183,7 @@ fn inherits(found: &Found, member: &Member, lanes: &Lanes) -> bool {
 pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limit: Duration, lanes: &Lanes) -> Result<Member, Trouble> {
     let i = &member.instance;
     let mut new = member.clone();
-    new.args.clone_from(&found.args);
+    new.args = found.args.clone().into();
     new.instance = crate::event::Instance { wave: i.wave, validated: i.validated, before: i.before.clone(), ..found.instance(&i.group) };
     let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
     let pid = Pid::from_raw(found.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());

@@ -170,8 +170,8 @@ fn member(group: &Arc<Group>, f: &Found, look: Look, listeners: &Listeners, lane
 
 /// Those that take the signal. Whoever does not at this moment is waited for, all of them at the same time.
 async fn ready(mut looked: Vec<Looked>) -> Vec<Looked> {
-    let late = |m: &&Member| !guard::is_ready(m.instance.pid, m.group.signal);
-    let late = looked.iter().enumerate().filter_map(|(at, one)| Some((at, one.as_ref().ok().filter(late)?)));
+    let is_late = at_once(&looked, |one| one.as_ref().is_ok_and(|m| !guard::is_ready(m.instance.pid, m.group.signal)));
+    let late = looked.iter().zip(is_late).enumerate().filter_map(|(at, (one, late))| Some((at, one.as_ref().ok().filter(|_| late)?)));
     let waits = late.map(|(at, m)| async move { (at, guards(&m.group, m.instance.pid, m.timeout).await) });
     for (at, said) in futures_util::future::join_all(waits).await {
         if let (Err(why), Ok(member)) = (said, &looked[at]) {
@@ -257,7 +257,7 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
         }
         i.after = Some(effective.sha256.clone());
         i.before = Some(effective.sha256);
-        (member.seq, member.restart_only) = (last_attempt.seq, restart_only);
+        (member.seq, member.restart_only) = (last_attempt.seq, restart_only.into());
         // It has answered: its facts are read only where they compare.
         if !group.confirm.iter().any(Fact::compares) && group.reject.is_empty() {
             return Ok(());
