@@ -34,7 +34,7 @@ impl LocalHost {
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
         let mut waits = stream::iter(signalled.map(|(at, step, place, member)| async move {
             let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo };
-            (at, place, signal_and_see(member.clone(), fresh, lanes).await)
+            (at, place, signal_and_see(Box::new(member.clone()), fresh, lanes).await)
         }))
         // Each holds a pidfd.
         .buffer_unordered(self.at_once);
@@ -63,7 +63,7 @@ impl LocalHost {
         }
         for (at, place, member) in ends {
             if let Some(slot) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
-                *slot = member;
+                *slot = *member;
             }
         }
         Ok(())
@@ -119,12 +119,12 @@ async fn halted(halts: &mut Halts, patience: u8) {
 }
 
 /// What only few need is kept apart: of ten thousand that are waited for, each has all of this.
-async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
+async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
     let Fresh { shifts, undo, .. } = fresh;
     let said = match member.instance.state {
         // Only the old config is there again.
         State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(&member, fresh, lanes)).await {
-            Ok(new) => return new,
+            Ok(new) => return Box::new(new),
             Err(trouble) => {
                 // Why it died stays first; why it is not there again is what the operator needs.
                 if let Some(first) = &mut member.instance.trouble {
@@ -152,7 +152,7 @@ async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
             if trouble.kind.state() == State::Died
                 && let Some(new) = Box::pin(succeeded(&member, fresh, lanes)).await
             {
-                return new;
+                return Box::new(new);
             }
             if matches!((state, member.instance.state), (State::Died, _) | (_, State::Died)) {
                 member.instance.start = Some(revive::command(&member));
@@ -217,6 +217,8 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
         NotHung::Gone(text) => trouble(State::Died, text),
         NotHung::Refused(text) => trouble(State::Refused, text),
     })?;
+    // Everybody is signalled before anybody is asked: who is asked at once is hardly ever done, and its answer would wait while others are signalled.
+    tokio::task::yield_now().await;
     let i = &member.instance;
     let says = match (group.speaks, to) {
         (Speaks::Hello, Some(to)) => {

@@ -52,10 +52,14 @@ impl LocalHost {
         let looked = at_once(&found, |(group, f)| member(group, f, look, &listeners, &self.lanes));
         drop(found);
         let looked = ready(looked).await;
+        seen.members.reserve_exact(looked.len());
         let mut asked = stream::iter(looked.into_iter().map(|one| answered(one, &listeners, &self.lanes))).buffered(AT_ONCE);
         while let Some(said) = asked.next().await {
             match said {
-                Ok(member) => seen.members.push(member),
+                Ok(mut member) => {
+                    share(&mut member, seen.members.last());
+                    seen.members.push(member);
+                }
                 Err(instance) => seen.refused.push(*instance),
             }
         }
@@ -179,6 +183,17 @@ async fn ready(mut looked: Vec<Looked>) -> Vec<Looked> {
         }
     }
     looked
+}
+
+/// What the instances of a fleet have in common is kept once.
+fn share(member: &mut Member, other: Option<&Member>) {
+    let Some(other) = other else { return };
+    if member.args == other.args {
+        member.args = other.args.clone();
+    }
+    if member.restart_only == other.restart_only {
+        member.restart_only = other.restart_only.clone();
+    }
 }
 
 /// The same one once it has answered.
