@@ -1,10 +1,6 @@
 //! The second verb: everything that can be known before anything live is touched.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     event::{Event, Halts, Instance, State, Stop, Verdict},
@@ -20,14 +16,20 @@ use crate::{
 
 impl LocalHost {
     pub(super) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+        if self.locked {
+            // What stands in a directory is read once for all targets in it.
+            let mut beside = BTreeMap::new();
+            for (path, target) in &self.targets {
+                target.sweep(beside.entry(path.parent()).or_insert_with(|| target.names()));
+            }
+        }
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
         let sync = Sync::of(self.targets.len());
-        let mut beside = BTreeMap::new();
         for step in steps.iter() {
             for shift in &step.shifts {
                 self.clinging(step, shift)?;
                 if !staged.contains_key(&shift.path) {
-                    staged.insert(shift.path.clone(), self.stage(shift, sync, &mut beside, tell)?);
+                    staged.insert(shift.path.clone(), self.stage(shift, sync, tell)?);
                 }
             }
         }
@@ -58,18 +60,13 @@ impl LocalHost {
         Ok(())
     }
 
-    /// Stages what becomes of a target, and takes the place on the disk for its way back. `beside` is what stood in each directory before.
-    fn stage(&mut self, shift: &Shift, sync: Sync, beside: &mut BTreeMap<PathBuf, BTreeSet<OsString>>, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
+    /// Stages what becomes of a target, and takes the place on the disk for its way back.
+    fn stage(&mut self, shift: &Shift, sync: Sync, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
         let run = self.run.clone();
         let Some(target) = self.targets.get_mut(&shift.path) else { return Ok(shift.path.clone()) };
         let adopted = target.digest().as_ref() == Some(&shift.to.sha256);
-        let staged = if adopted {
-            shift.path.clone()
-        } else {
-            let dir = shift.path.parent().unwrap_or(&shift.path).to_owned();
-            target.sweep(beside.entry(dir).or_insert_with(|| target.names()));
-            target.stage(&shift.to, &run, sync).map_err(from_install)?
-        };
+        let staged = if adopted { Ok(shift.path.clone()) } else { target.stage(&shift.to, &run, sync) };
+        let staged = staged.map_err(from_install)?;
         match &shift.from {
             // Nothing is to be put back where nothing changes.
             Some(from) if from.sha256 == shift.to.sha256 => {}

@@ -28,12 +28,13 @@ use crate::{
 };
 
 impl LocalHost {
-    pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
+    pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look<'_>) -> Seen {
         let mut seen = Seen::default();
         // Who comes later has as long as everybody.
         let timed = |g: &Arc<Group>| look.timeout.map_or_else(|| g.clone(), |timeout| Arc::new(Group { timeout, ..(**g).clone() }));
         self.groups = groups.iter().map(timed).collect();
         self.surveyed = Since::now();
+        self.locked = look.lock.is_some();
         let found = find(groups, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
         if seen.stopped.is_some() {
@@ -84,7 +85,7 @@ impl LocalHost {
     }
 
     /// Opens, and with `look.lock` locks, the directory of every target.
-    async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
+    async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look<'_>, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
         let mut kept = Vec::new();
         let read = at_once(&found, |(group, f)| discover::configs_of(f, group));
         for ((group, mut f), read) in found.into_iter().zip(read) {
@@ -97,7 +98,7 @@ impl LocalHost {
             }
             kept.push((group, f));
         }
-        for path in kept.iter().flat_map(|(_, f)| &f.configs) {
+        for path in kept.iter().flat_map(|(_, f)| &f.configs).chain(look.also) {
             if self.targets.contains_key(path) {
                 continue;
             }
@@ -150,7 +151,7 @@ pub(super) fn from_install(e: InstallError) -> Stop {
 type Looked = Result<Member, Box<Instance>>;
 
 /// What the kernel tells of one; nobody is waited for.
-fn member(group: &Arc<Group>, f: &Found, look: Look, listeners: &Listeners, lanes: &Lanes) -> Looked {
+fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, lanes: &Lanes) -> Looked {
     let mut instance = f.instance(&group.name);
     let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
     match f.endpoint.clone().map_or_else(|| listeners.endpoint(f.pid, &f.args, group), Ok) {

@@ -121,6 +121,8 @@ impl FileTarget {
                 self.spot.unstage();
             }
         }
+        // What could not be removed is in the way now.
+        self.spot.sweep(&self.spot.names());
         self.stage(&to.bytes, &format!("{run}-undo"), Sync::Singly)?;
         Ok(name)
     }
@@ -210,7 +212,7 @@ mod tests {
         let (from, to) = (Blob::new(b"old".to_vec()), Blob::new(b"new".to_vec()));
         std::fs::write(dir.path().join(".web.toml.hello-dead"), b"left by a dead run").unwrap();
         let before = path.metadata().unwrap().modified().unwrap();
-        target.spot.sweep(&crate::tree::names(&target.spot.dir, usize::MAX).unwrap());
+        target.spot.sweep(&target.spot.names());
         target.stage(&to.bytes, "1", Sync::Singly).unwrap();
         target.reserve(&from.bytes, Sync::Singly).unwrap();
         assert!(target.install(&from.sha256, &to, "1").unwrap() && !target.install(&from.sha256, &to, "1").unwrap());

@@ -166,8 +166,7 @@ impl Target {
         }
     }
 
-    /// Removes what a run that was killed left beside it; `names` are those in its directory, as [`Target::names`] read them before anything was
-    /// staged there. This run holds the lock, so nobody else's is in use.
+    /// Removes what runs that were killed left beside it, of what [`Target::names`] has read. Only for who holds the lock: then nobody else's is in use.
     pub(super) fn sweep(&self, names: &BTreeSet<OsString>) {
         self.spot().sweep(names);
     }
@@ -175,9 +174,7 @@ impl Target {
     /// What stands in its directory that a run may have left.
     #[must_use]
     pub(super) fn names(&self) -> BTreeSet<OsString> {
-        let mut names = crate::tree::names(&self.spot().dir, usize::MAX).unwrap_or_default();
-        names.retain(|name| name.as_encoded_bytes().starts_with(b"."));
-        names
+        self.spot().names()
     }
 
     fn spot(&self) -> &Spot {
@@ -326,6 +323,14 @@ impl Spot {
         }
     }
 
+    /// As [`Target::names`].
+    fn names(&self) -> BTreeSet<OsString> {
+        let mut names = crate::tree::names(&self.dir, usize::MAX).unwrap_or_default();
+        names.retain(|name| name.as_encoded_bytes().starts_with(b"."));
+        names
+    }
+
+    /// As [`Target::sweep`].
     fn sweep(&self, names: &BTreeSet<OsString>) {
         let prefix = self.beside("");
         for name in names.range(prefix.clone()..).take_while(|name| name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes())) {

@@ -117,6 +117,7 @@ impl TreeTarget {
             // Somebody was in what stood beside it: it is written anew.
             _ => {
                 self.spot.unstage();
+                self.spot.sweep(&self.spot.names());
                 let run = format!("{run}-again");
                 self.stage(to, &run)?;
                 self.spot.beside(&run)
@@ -319,9 +320,9 @@ mod tests {
         let before = |name: &str| path.join(name).symlink_metadata().map(|m| (m.ino(), m.mtime(), m.mtime_nsec())).unwrap();
         let (a, odd, link) = (before("a"), before(ODD), before("link"));
         let mut target = target(&path);
-        target.spot.sweep(&names(&target.spot.dir, usize::MAX).unwrap());
         let from = target.read().unwrap();
         let to = changed(&from, with("a", "new"));
+        target.spot.sweep(&target.spot.names());
         let staged = target.stage(&to, "1").unwrap();
         assert_eq!(staged, path.with_file_name(".conf.d.hello-1"));
         assert_eq!((beside(&dir).len(), before("a")), (2, a), "only what was staged stands beside it");
