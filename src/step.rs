@@ -89,7 +89,7 @@ pub struct Member {
     /// How it is signalled and proven.
     pub group: Arc<Group>,
     /// Its arguments without its own name; a command line that was rewritten into one string by its words.
-    pub args: Vec<String>,
+    pub args: Arc<[String]>,
     /// Its working directory at the survey.
     pub cwd: PathBuf,
     /// Inodes of the listening sockets that it held just before its signal: who holds one later has inherited it.
@@ -107,7 +107,7 @@ pub struct Member {
     /// Its endpoint was silent at the survey: what it did before its signal is not known.
     pub sick: bool,
     /// Keys that it cannot change without a restart, with their values in force.
-    pub restart_only: BTreeMap<String, String>,
+    pub restart_only: Arc<BTreeMap<String, String>>,
     /// Readings of the group's `confirm` facts from before the signal, in the same order.
     pub baseline: Vec<Option<String>>,
     /// The same of its `reject` facts.
@@ -131,7 +131,7 @@ impl Member {
             id,
             instance,
             group,
-            args,
+            args: args.into(),
             cwd: PathBuf::new(),
             sockets,
             heirs,
@@ -147,6 +147,11 @@ impl Member {
             brought: false,
             signalled: None,
         }
+    }
+
+    /// Its endpoint says nothing before the run, for this reason.
+    pub fn silenced(&mut self, why: String) {
+        (self.sick, self.instance.trouble) = (true, Some(Trouble { kind: TroubleKind::Sick, text: why }));
     }
 
     /// Whether it was signalled, or perhaps was.

@@ -15,6 +15,7 @@ use crate::{
         guard,
         hangup::{NotHung, hang_up},
         http::Lanes,
+        install::sync_names,
         revive::{self, revive},
         sockets::sockets_of,
         successor::{self, Fresh, Since},
@@ -45,7 +46,7 @@ impl LocalHost {
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
         let waits = signalled.map(|(at, step, place, member)| async move {
             let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo };
-            (at, place, signal_and_see(member.clone(), fresh, lanes).await)
+            (at, place, signal_and_see(Box::new(member.clone()), fresh, lanes).await)
         });
         let mut ends = Vec::new();
         // The halt of the operator: no new signal, and nobody is waited for any more.
@@ -63,7 +64,7 @@ impl LocalHost {
         }
         for (at, place, member) in ends {
             if let Some(slot) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
-                *slot = member;
+                *slot = *member;
             }
         }
         stuck.into_values().next().map_or(Ok(()), Err)
@@ -72,6 +73,32 @@ impl LocalHost {
     /// Makes every target what its step wants, and reads it back. On the way back, it goes on with every one that it can put back, and answers the
     /// others.
     fn install(&mut self, steps: &[Step], tell: &mut impl FnMut(Event)) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
+        let mut exchanged = BTreeMap::new();
+        let mut stuck = self.exchange(steps, &mut exchanged);
+        if exchanged.is_empty() {
+            return stuck;
+        }
+        // One look at who is there by now and one sync serve them all.
+        let since = Since::now();
+        let synced = sync_names(exchanged.keys().filter_map(|path| self.targets.get(*path))).map_err(from_install);
+        for (path, shift) in exchanged {
+            self.since.insert(path.clone(), since.clone());
+            match (&synced, &mut stuck) {
+                (Ok(()), Ok(stuck)) if stuck.contains_key(path) => {}
+                (Ok(()), _) => tell(Event::Installed { path: path.clone(), sha256: shift.to.sha256.clone() }),
+                (Err(stop), Ok(stuck)) if steps.iter().any(|s| s.undo) => {
+                    stuck.entry(path.clone()).or_insert_with(|| Stop::new(stop.verdict, stop.reason.clone()));
+                }
+                (Err(_), _) => {}
+            }
+        }
+        match synced {
+            Err(stop) if !steps.iter().any(|s| s.undo) => stuck.and(Err(stop)),
+            _ => stuck,
+        }
+    }
+
+    fn exchange<'a>(&mut self, steps: &'a [Step], exchanged: &mut BTreeMap<&'a PathBuf, &'a Shift>) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
         let run = self.run.clone();
         let mut stuck = BTreeMap::new();
         for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
@@ -79,7 +106,7 @@ impl LocalHost {
             let Some(target) = self.targets.get_mut(&shift.path) else { continue };
             let said = target.install(&from.sha256, &shift.to, &run).map_err(from_install);
             if matches!(said, Ok(true)) {
-                self.since.insert(shift.path.clone(), Since::now());
+                exchanged.insert(&shift.path, shift);
             }
             let said = match said {
                 Ok(_) if target.digest().as_ref() != Some(&shift.to.sha256) => {
@@ -88,12 +115,7 @@ impl LocalHost {
                 said => said,
             };
             match said {
-                Ok(exchanged) => {
-                    stuck.remove(&shift.path);
-                    if exchanged {
-                        tell(Event::Installed { path: shift.path.clone(), sha256: shift.to.sha256.clone() });
-                    }
-                }
+                Ok(_) => drop(stuck.remove(&shift.path)),
                 Err(stop) if step.undo => drop(stuck.entry(shift.path.clone()).or_insert(stop)),
                 Err(stop) => return Err(stop),
             }
@@ -133,12 +155,13 @@ async fn halted(halts: &mut Halts, patience: u8) {
     }
 }
 
-async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
+/// What only few need is kept apart: of ten thousand that are waited for, each has all of this.
+async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
     let Fresh { shifts, undo, .. } = fresh;
     let said = match member.instance.state {
         // Only the old config is there again.
-        State::Died if undo && !member.group.revive.is_empty() => match revive(&member, fresh, lanes).await {
-            Ok(new) => return new,
+        State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(&member, fresh, lanes)).await {
+            Ok(new) => return Box::new(new),
             Err(trouble) => {
                 // Why it died stays first; why it is not there again is what the operator needs.
                 if let Some(first) = &mut member.instance.trouble {
@@ -158,7 +181,7 @@ async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
         }
         Ok(None) if !undo => (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None)),
         Ok(None) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed.into(), text: "its group says that nothing can be seen of it".into() }),
-        Err(trouble) => return failed(member, trouble, fresh, lanes).await,
+        Err(trouble) => return Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await),
     }
     member
 }
@@ -209,9 +232,9 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     if facts.iter().any(Fact::compares) {
         // A reload that still runs must not be taken for the one that is about to be asked for.
         if undo || member.unsure {
-            quiet(member, &facts, lanes).await;
+            Box::pin(quiet(member, &facts, lanes)).await;
         }
-        read_anew(member, &facts, undo, lanes).await;
+        Box::pin(read_anew(member, &facts, undo, lanes)).await;
     }
     // Whoever is a child or holds a socket of it later may have taken its place. One that speaks our protocol never hands over.
     let kids = (member.group.speaks == Speaks::None).then(|| children(member.instance.pid));
@@ -226,6 +249,8 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
         NotHung::Refused(text) => trouble(State::Refused, text),
     })?;
     member.signalled = Some(hung.when);
+    // Everybody is signalled before anybody is asked: who is asked at once is hardly ever done, and its answer would wait while others are signalled.
+    tokio::task::yield_now().await;
     let Some(wanted) = wanted.map(|wanted| Wanted { kids, ..wanted }) else { return Ok(None) };
     let proof = if wanted.says.is_some() { Proof::Exact } else { strongest(&member.group.confirm, &wanted.facts, &member.baseline) };
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.

@@ -90,7 +90,8 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
             let lane = if silent { &lanes.slow } else { &lanes.fast };
             let said = {
                 let _permit = lane.acquire().await;
-                attempt(hung, member, wanted, lanes).await
+                // On the heap only while it is asked: most of a large fleet wait for their turn.
+                Box::pin(attempt(hung, member, wanted, lanes)).await
             };
             if let Some(kids) = &wanted.kids {
                 let id = |pid: &i32| Some((*pid, Process::new(*pid).and_then(|p| p.stat()).ok()?.starttime));
