@@ -50,6 +50,11 @@ impl Running {
         self.0.id().try_into().unwrap()
     }
 
+    /// Of one that was started with a pipe for it; once.
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
+        self.0.stdout.take().unwrap()
+    }
+
     pub(crate) fn hang_up(&self) {
         kill(Pid::from_raw(self.pid()), Signal::SIGHUP).unwrap();
     }
@@ -144,7 +149,7 @@ impl Fleet {
             let exe = fleet.path(&fleet.name);
             let start = |path: &PathBuf| Running::start(Command::new(&exe).args(["serve", "--config"]).arg(path).stdout(Stdio::piped()).stderr(Stdio::null()));
             for mut server in some.iter().map(start).collect::<Vec<_>>() {
-                let stdout = server.0.stdout.take().unwrap();
+                let stdout = server.stdout();
                 let address = address(&first_line(stdout));
                 fleet.servers.push((server, address));
             }
