@@ -115,8 +115,18 @@ pub(crate) fn filesystem(dir: &Path) -> String {
 pub(crate) enum Configs {
     /// One file for all.
     Shared,
-    /// A file each.
-    Each,
+    /// A file each, of one content.
+    Equal,
+    /// A file each, and no two alike.
+    Different,
+}
+
+impl Configs {
+    /// What the instance at this place reads, with this message.
+    pub(crate) fn text(self, at: usize, message: &str) -> String {
+        let own = if self == Self::Different { format!("# instance {at}\n") } else { String::new() };
+        own + &config(message)
+    }
 }
 
 /// Servers under an executable name of their own, and a `fleet.toml` that means them.
@@ -143,7 +153,8 @@ impl Fleet {
         let mut fleet = Self { servers: Vec::new(), name, dir };
         let path = |at: usize| fleet.path(&if configs == Configs::Shared { "web.toml".to_owned() } else { format!("web-{at}.toml") });
         let paths: Vec<PathBuf> = (0..n).map(path).collect();
-        paths.iter().take(if configs == Configs::Shared { 1 } else { n }).for_each(|path| write(path, &config("first")));
+        let files = if configs == Configs::Shared { &paths[..1] } else { &paths };
+        files.iter().enumerate().for_each(|(at, path)| write(path, &configs.text(at, "first")));
         // A few at a time, so that neither pipes nor memory run short.
         for some in paths.chunks(64) {
             let exe = fleet.path(&fleet.name);
@@ -169,9 +180,10 @@ impl Fleet {
         &self.servers
     }
 
-    /// Everybody must serve the bytes of this digest.
-    pub(crate) fn must_serve(&self, digest: &str) {
-        ask::each(&self.servers, |(server, address)| assert_eq!(ask::digest(*address).unwrap(), digest, "pid {}", server.pid()));
+    /// Everybody must serve the bytes of the digest that belongs to its place.
+    pub(crate) fn must_serve(&self, digest: impl Fn(usize) -> String + Sync) {
+        let all: Vec<_> = self.servers.iter().map(|(_, address)| address).enumerate().collect();
+        ask::each(&all, |(at, address)| assert_eq!(ask::digest(**address).unwrap(), digest(*at), "{address}"));
     }
 }
 

@@ -181,8 +181,6 @@ impl Connections {
             .header_read_timeout(HEAD_LIMIT)
             // One who says that no more requests come still wants the answer.
             .half_close(true)
-            // A message is short: to copy it behind its head takes less than to write two pieces.
-            .writev(false)
             .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = self.open.watch(connection);
         tokio::spawn(async move {
