@@ -1,191 +1,388 @@
-//! Prepares everywhere; only if all are ready, commits wave by wave; when one instance does not prove the new config, puts everything back and proves that.
+//! Carries out a prepared plan, wave by wave. Who fails within the budget is put back alone, at once; past it the run reverts, stops or goes on.
+
+use std::{collections::BTreeSet, path::Path};
+
+use budget::Budget;
 
 use crate::{
-    event::{Event, Halts, State, Stop, Verdict},
+    event::{Event, Halts, Instance, State, Stop, Trouble, Verdict},
+    fleet::OnFailure,
     host::Host,
-    plan::Plan,
-    step::{Member, Step},
+    plan::{Plan, Wave},
+    step::{Member, Shift, Step},
 };
+
+mod budget;
+#[cfg(test)]
+mod tests;
+
+/// How a plan is carried out.
+#[derive(Debug, Clone, Copy)]
+pub struct Conduct<'a> {
+    /// The run's id, for the commands of gates.
+    pub run: &'a str,
+    /// No bake, no gate, and nothing goes back by itself.
+    pub now: bool,
+    /// It goes on with a run that may have begun any of its steps.
+    pub goes_on: bool,
+}
+
+/// A failure that ends the run, and what follows: `Stop` or `Revert`.
+struct Past {
+    stop: Stop,
+    then: OnFailure,
+}
+
+struct Engine<'a, T> {
+    plan: &'a mut Plan,
+    host: &'a mut Host,
+    conduct: Conduct<'a>,
+    halts: &'a mut Halts,
+    tell: &'a mut T,
+    budget: Budget,
+    /// The journal has missed something.
+    lost: bool,
+    /// The first failure that the run went on after.
+    borne: Option<Stop>,
+    /// A gate said no, and the run went on.
+    warned: bool,
+}
 
 /// Runs a prepared plan; the verdict is what was seen, never what was hoped. `tell` reports an event and says whether the journal took it.
 ///
 /// # Errors
 /// The run ended before it had touched anything.
-pub async fn run(plan: &mut Plan, host: &mut Host, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool) -> Result<Verdict, Stop> {
-    let (mut why, mut begun) = (None, 0);
-    for wave in &mut plan.waves {
-        begun += 1;
-        if let Err(stop) = commit(wave, host, halts, tell).await {
-            why = Some(stop);
-            break;
-        }
-    }
-    let Some(stop) = why else { return Ok(seen(plan, host, halts, tell, false).await) };
-    let installed = plan.targets().iter().any(|s| host.is_installed(&s.path));
-    if !installed && !plan.steps().flat_map(|s| &s.members).any(Member::is_touched) {
-        return Err(stop);
-    }
-    if *halts.borrow() > 1 {
-        return Ok(Verdict::Mixed);
-    }
-    // Newest first. A target without a way back stays as it is, and its instances as they are.
-    let flipped: Option<Vec<Step>> = plan.waves[..begun].iter().rev().flatten().map(Step::flip).collect();
-    let Some(mut undo) = flipped else { return Ok(Verdict::Mixed) };
-    tell(Event::UndoBegan { why: stop.reason });
-    // What could not be put back shows in the states, and in the digests that are read below.
-    let _ = commit(&mut undo, host, halts, tell).await;
-    plan.settle(&undo);
-    Ok(seen(plan, host, halts, tell, true).await)
+pub async fn run(plan: &mut Plan, host: &mut Host, conduct: Conduct<'_>, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool) -> Result<Verdict, Stop> {
+    let budget = Budget::of(plan);
+    Engine { plan, host, conduct, halts, tell, budget, lost: false, borne: None, warned: false }.run().await
 }
 
-/// One batch: the intent is on the disk first.
-async fn commit(steps: &mut [Step], host: &mut Host, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool) -> Result<(), Stop> {
-    let undo = steps.iter().any(|s| s.undo);
-    let targets = steps.iter().flat_map(|s| &s.shifts).map(|s| s.report(None)).collect();
-    let pids = steps.iter().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).map(|m| (m.instance.pid, m.instance.started)).collect();
-    let kept = tell(Event::Intent { undo, targets, pids });
-    if !undo && !kept {
-        return Err(Stop::new(Verdict::Failed, "the journal cannot be written"));
-    }
-    if !undo && *halts.borrow() > 0 {
-        return Err(Stop::new(Verdict::Failed, "halted by the operator"));
-    }
-    let mut lost = false;
-    host.commit(steps, halts, &mut |event| lost |= !tell(event)).await?;
-    if let Some(bad) = steps.iter().flat_map(|s| &s.members).find(|m| !m.is_good()) {
-        let why = bad.instance.trouble.as_ref().map_or("not proven", |t| &t.text);
-        return Err(Stop::new(Verdict::Refused, format!("pid {}: {why}", bad.instance.pid)));
-    }
-    if lost && !undo {
-        return Err(Stop::new(Verdict::Failed, "the journal cannot be written"));
-    }
-    Ok(())
-}
-
-/// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed meanwhile proves nothing.
-async fn seen(plan: &mut Plan, host: &mut Host, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool, undone: bool) -> Verdict {
-    // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
-    let back: Vec<Step> = if undone { plan.steps().filter_map(Step::flip).collect() } else { Vec::new() };
-    let stands: Vec<&Step> = if undone { back.iter().collect() } else { plan.steps().collect() };
-    let mut told = |event| {
-        tell(event);
-    };
-    let newcomers = host.newcomers(&stands, undone, halts, &mut told).await;
-    plan.newcomers = newcomers;
-    let plan = &*plan;
-    let verdict = Verdict::of(plan.instances().map(|i| i.state));
-    let stands = plan.steps().filter(|s| s.is_work()).flat_map(|s| &s.shifts).all(|shift| {
-        let wanted = if undone { shift.from.as_ref() } else { Some(&shift.to) };
-        wanted.is_some_and(|w| host.reads(&shift.path).as_ref() == Some(&w.sha256))
-    });
-    // An undo that was left in the middle has not converged, whatever the instances were last seen on.
-    if stands && !(undone && verdict == Verdict::Converged) { verdict } else { Verdict::Mixed }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use std::{path::PathBuf, sync::Arc};
-
-    use super::*;
-    use crate::{
-        event::Instance,
-        fleet::Fleet,
-        host::script::ScriptHost,
-        step::{Blob, Shift},
-    };
-
-    const FORTH: [State; 6] = [State::Confirmed, State::Unconfirmed, State::Refused, State::Rejected, State::TimedOut, State::Died];
-    const BACK: [State; 3] = [State::Reverted, State::RevertFailed, State::Died];
-
-    fn member(pid: i32) -> Member {
-        let group = Arc::new(Fleet::of_kind("hello").unwrap().groups.remove(0));
-        let instance = Instance { targets: vec!["/c".into()], ..Instance::new("hello", pid, 1) };
-        Member { seq: 1, ..Member::new(instance, group, Vec::new()) }
-    }
-
-    /// Waves that share one file; two instances in each.
-    fn plan(waves: i32, back: bool) -> (Plan, ScriptHost) {
-        let (from, to) = (Blob::new(b"old".to_vec()), Blob::new(b"new".to_vec()));
-        let mut host = ScriptHost::default();
-        host.files.insert("/c".into(), from.sha256.clone());
-        let shift = Shift { path: "/c".into(), from: back.then_some(from), to, secret: false };
-        let step = |wave| vec![Step { shifts: vec![shift.clone()], members: vec![member(2 * wave), member(2 * wave + 1)], undo: false }];
-        (Plan { waves: (0..waves).map(step).collect(), newcomers: Vec::new(), restart: None }, host)
-    }
-
-    fn go(plan: &mut Plan, script: ScriptHost, halts: u8, journal: impl Fn(&Event) -> bool) -> (Result<Verdict, Verdict>, ScriptHost) {
-        let mut host = Host::Script(script);
-        let (tell, mut listen) = tokio::sync::watch::channel(halts);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let said = runtime.block_on(run(plan, &mut host, &mut listen, &mut |event| journal(&event)));
-        drop(tell);
-        let Host::Script(script) = host else { unreachable!("it was a script") };
-        (said.map_err(|stop| stop.verdict), script)
-    }
-
-    #[test]
-    fn every_trouble_in_every_wave_ends_in_its_verdict_and_nothing_is_left_between() {
-        for waves in 1..=3 {
-            for bad in 0..2 * waves {
-                for (forth, back) in FORTH.into_iter().flat_map(|f| BACK.map(|b| (f, b))) {
-                    let (mut plan, mut script) = plan(waves, true);
-                    script.ends.insert(bad, (forth, back));
-                    let (said, script) = go(&mut plan, script, 0, |_| true);
-                    let good = matches!(forth, State::Confirmed | State::Unconfirmed);
-                    let states: Vec<State> = plan.instances().map(|i| i.state).collect();
-                    let context = format!("{waves} waves, pid {bad}: {forth:?}, then {back:?}: {states:?}");
-                    let wanted = match (forth, back) {
-                        _ if good => Verdict::Converged,
-                        // It was never signalled, so it is not signalled back.
-                        (State::Refused, _) | (_, State::Reverted) => Verdict::Reverted,
-                        _ => Verdict::Mixed,
-                    };
-                    assert_eq!(said, Ok(wanted), "{context}");
-                    let disk = Blob::new(if good { b"new".to_vec() } else { b"old".to_vec() }).sha256;
-                    assert_eq!(script.files[&PathBuf::from("/c")], disk, "{context}");
-                    let later = script.signals.iter().any(|(pid, undo)| !undo && *pid / 2 > bad / 2);
-                    assert_eq!(later, good && bad / 2 < waves - 1, "no wave after a failure: {context}");
-                    for (pid, _) in script.signals.iter().filter(|(_, undo)| !undo) {
-                        assert_eq!(script.signals.contains(&(*pid, true)), !good, "whoever was signalled is signalled back: {context}");
+impl<T: FnMut(Event) -> bool> Engine<'_, T> {
+    async fn run(mut self) -> Result<Verdict, Stop> {
+        for at in 0..self.plan.waves.len() {
+            if !is_work(&self.plan.waves[at]) && !self.plan.waves[at].steps.iter().any(|s| self.host.lags(s)) {
+                continue;
+            }
+            let Err(Past { stop, then }) = self.wave(at).await else { continue };
+            if !self.plan.steps().any(|s| self.has_begun(s)) {
+                return Err(stop);
+            }
+            let way_back = self.has_way_back(at);
+            return Ok(match then {
+                _ if *self.halts.borrow() > 1 => {
+                    self.say(Event::Stopped { why: format!("{}, and left at once", stop.reason) });
+                    Verdict::Mixed
+                }
+                OnFailure::Revert => self.revert(at, stop.reason).await,
+                _ => {
+                    self.say(Event::Stopped { why: stop.reason });
+                    match self.seen(false).await {
+                        _ if !way_back => Verdict::Mixed,
+                        // It was stopped before it had seen all that it should.
+                        Verdict::Converged => Verdict::Partial,
+                        verdict => verdict,
                     }
                 }
+            });
+        }
+        if let Some(stop) = self.borne.take().filter(|_| !self.plan.steps().any(|s| self.has_begun(s))) {
+            return Err(stop);
+        }
+        match self.seen(false).await {
+            Verdict::Converged if self.warned => Ok(Verdict::Partial),
+            verdict => Ok(verdict),
+        }
+    }
+
+    fn say(&mut self, event: Event) {
+        self.lost |= !(self.tell)(event);
+    }
+
+    /// Whether anybody of it was touched, or anything of it replaced.
+    fn has_begun(&self, step: &Step) -> bool {
+        step.members.iter().any(Member::is_touched) || step.shifts.iter().any(|s| self.host.is_installed(&s.path))
+    }
+
+    /// Whether it goes back when everything does: it has begun, or the run that this one goes on with may have begun it.
+    fn counts(&self, step: &Step) -> bool {
+        self.conduct.goes_on || self.has_begun(step)
+    }
+
+    /// Whether somebody has the bytes of before of everything that was begun; without it what is there stays as it is, and is named.
+    fn has_way_back(&self, at: usize) -> bool {
+        let begun = self.plan.waves[..=at].iter().flat_map(|w| &w.steps).filter(|s| s.is_work() && self.has_begun(s));
+        begun.flat_map(|s| &s.shifts).all(|s| s.from.is_some())
+    }
+
+    /// One wave: commit, bake, gate. Unless everything goes back, who failed is where it was when this returns.
+    async fn wave(&mut self, at: usize) -> Result<(), Past> {
+        let wave = &mut self.plan.waves[at];
+        let (number, bake) = (wave.number, wave.bake);
+        if let Err(stop) = commit(&mut wave.steps, number, self.host, self.halts, self.tell, &mut self.lost).await {
+            return Err(self.cut_short(at, stop).await);
+        }
+        self.judge(at).await?;
+        let is_last = !self.plan.waves[at + 1..].iter().any(is_work);
+        if self.conduct.now {
+        } else if !bake.is_zero() {
+            self.say(Event::Baking { wave: number, seconds: bake.as_secs_f64() });
+            tokio::select! {
+                () = tokio::time::sleep(bake) => {}
+                Ok(_) = self.halts.wait_for(|n| *n > 0) => {}
+            }
+            self.look_again(at, at + 1).await?;
+            let instances = self.plan.instances().filter(|i| i.state == State::Confirmed).count();
+            self.say(Event::Held { wave: number, instances });
+        } else if is_last {
+            // What was proven waves ago must be so at the end.
+            self.look_again(at, at).await?;
+        }
+        if !self.conduct.now {
+            self.gates(at).await?;
+        }
+        if self.lost {
+            return Err(self.cut_short(at, unwritten()).await);
+        }
+        Ok(())
+    }
+
+    /// Everybody of the first waves, to `until`, must still prove what it has proven.
+    async fn look_again(&mut self, at: usize, until: usize) -> Result<(), Past> {
+        if *self.halts.borrow() == 0 {
+            let mut steps: Vec<&mut Step> = self.plan.waves[..until].iter_mut().flat_map(|w| &mut w.steps).collect();
+            let (tell, lost) = (&mut self.tell, &mut self.lost);
+            self.host.check(&mut steps, self.halts, &mut |event| *lost |= !tell(event)).await;
+        }
+        if *self.halts.borrow() > 0 {
+            return Err(self.cut_short(at, halted()).await);
+        }
+        self.judge(at).await
+    }
+
+    /// Holds the failures of the waves until now against the budget, and puts back who failed; past a budget that wants everything back, nobody is put
+    /// back alone.
+    async fn judge(&mut self, at: usize) -> Result<(), Past> {
+        let failed = self.budget.take(self.plan);
+        if failed.ids.is_empty() {
+            return Ok(());
+        }
+        let stop = Stop::new(Verdict::Refused, failed.reason);
+        let then = failed.then.map(|then| self.allowed(at, then));
+        if then == Some(OnFailure::Revert) {
+            return Err(Past { stop, then: OnFailure::Revert });
+        }
+        if let Err(stop) = self.put_back(at, &failed.ids, &stop.reason).await {
+            return Err(Past { stop, then: self.strictest(at) });
+        }
+        match then {
+            Some(OnFailure::Stop) => Err(Past { stop, then: OnFailure::Stop }),
+            _ => {
+                self.borne.get_or_insert(stop);
+                Ok(())
             }
         }
     }
 
-    #[test]
-    fn what_was_never_touched_is_no_reverted_run() {
-        let (mut one, mut script) = plan(2, true);
-        script.stuck.insert("/c".into(), (true, false));
-        let (said, script) = go(&mut one, script, 0, |_| true);
-        assert_eq!((said, script.signals.len()), (Err(Verdict::Failed), 0));
-        let (mut one, script) = plan(2, true);
-        let (said, script) = go(&mut one, script, 1, |_| true);
-        assert_eq!((said, script.signals.len()), (Err(Verdict::Failed), 0), "halted before the first install");
-        let (mut one, script) = plan(2, true);
-        let (said, script) = go(&mut one, script, 0, |_| false);
-        assert_eq!((said, script.signals.len()), (Err(Verdict::Failed), 0), "no signal without a journal");
+    /// What follows where a wave could not be ended: no config could be installed, the journal cannot be written, or the operator halted it.
+    async fn cut_short(&mut self, at: usize, stop: Stop) -> Past {
+        let then = self.strictest(at);
+        if then != OnFailure::Revert {
+            // Nobody is left unproven, and no file where nobody runs it, that could be put back.
+            let failed = self.budget.take(self.plan);
+            let _ = self.put_back(at, &failed.ids, &stop.reason).await;
+        }
+        Past { stop, then }
     }
 
-    #[test]
-    fn without_a_way_back_or_with_a_file_that_stays_a_failure_is_mixed() {
-        let (mut one, mut script) = plan(1, false);
-        script.files.insert("/c".into(), Blob::new(b"new".to_vec()).sha256);
-        script.ends.insert(1, (State::TimedOut, State::Reverted));
-        let (said, script) = go(&mut one, script, 0, |_| true);
-        assert_eq!((said, script.signals.iter().any(|(_, undo)| *undo)), (Ok(Verdict::Mixed), false));
-        let (mut one, mut script) = plan(1, true);
-        script.ends.insert(1, (State::TimedOut, State::Reverted));
-        script.stuck.insert("/c".into(), (false, true));
-        assert_eq!(go(&mut one, script, 0, |_| true).0, Ok(Verdict::Mixed));
+    /// What may follow where `then` is wanted.
+    fn allowed(&self, at: usize, then: OnFailure) -> OnFailure {
+        if self.conduct.now || !self.has_way_back(at) { OnFailure::Stop } else { then }
     }
 
-    #[test]
-    fn a_journal_that_is_lost_after_the_first_install_is_a_halt() {
-        let (mut one, script) = plan(2, true);
-        let (said, script) = go(&mut one, script, 0, |event| !matches!(event, Event::Installed { .. }));
-        assert_eq!(said, Ok(Verdict::Reverted));
-        assert!(!script.signals.iter().any(|(pid, _)| *pid > 1), "the second wave was never signalled");
+    /// What the strictest group of the waves until now wants where the run cannot go on.
+    fn strictest(&self, at: usize) -> OnFailure {
+        let members = self.plan.waves[..=at].iter().flat_map(|w| &w.steps).flat_map(|s| &s.members);
+        let then = members.map(|m| m.group.rollout.on_failure).max().unwrap_or(OnFailure::Stop);
+        self.allowed(at, then.max(OnFailure::Stop))
     }
+
+    async fn gates(&mut self, at: usize) -> Result<(), Past> {
+        let number = self.plan.waves[at].number;
+        for gate in self.plan.waves[at].gates.clone() {
+            let members = || self.plan.waves[at].steps.iter().flat_map(|s| &s.members);
+            let instances: Vec<&Instance> = members().map(|m| &m.instance).collect();
+            let said = self.host.gate(&gate, self.conduct.run, number, &instances, self.halts).await;
+            let wanted = members().filter(|m| m.group.rollout.gate == gate).map(|m| m.group.rollout.on_failure).max();
+            let then = self.allowed(at, wanted.unwrap_or(OnFailure::Revert));
+            self.say(Event::Gate { wave: number, command: gate.clone(), exit: said.exit, output: said.output.clone() });
+            if *self.halts.borrow() > 0 {
+                return Err(self.cut_short(at, halted()).await);
+            }
+            match (said.exit, then) {
+                (Some(0), _) => {}
+                (_, OnFailure::Continue) => self.warned = true,
+                (exit, then) => {
+                    let why = exit.map_or(said.output, |code| format!("ended with exit status {code}"));
+                    let why = format!("the gate of wave {number} says no: `{}` {}", gate.join(" "), why.lines().next().unwrap_or_default());
+                    return Err(Past { stop: Stop::new(Verdict::Refused, why), then });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back those of `failed` that may have been signalled, and every file of the wave that nobody is proven on. A file that others are proven on
+    /// is there again when this returns: it was away only for those who failed.
+    async fn put_back(&mut self, at: usize, failed: &BTreeSet<(i32, u64)>, why: &str) -> Result<(), Stop> {
+        if self.conduct.now || *self.halts.borrow() > 1 {
+            return Ok(());
+        }
+        let proven = |m: &Member| matches!(m.instance.state, State::Confirmed | State::Unconfirmed | State::Unchanged);
+        let needed: BTreeSet<_> = self.plan.steps().filter(|s| s.members.iter().any(proven)).flat_map(|s| &s.shifts).map(|s| s.path.clone()).collect();
+        let (mut undo, mut again): (Vec<Step>, Vec<Shift>) = (Vec::new(), Vec::new());
+        for step in self.plan.waves[..=at].iter().flat_map(|w| &w.steps) {
+            let others = step.shifts.iter().any(|s| needed.contains(&s.path));
+            // Who says itself that it kept the old config is where it was, as long as its file stays for the others.
+            let touched = |m: &&Member| match m.instance.state {
+                State::Rejected => !others,
+                _ => failed.contains(&m.id) && m.is_touched(),
+            };
+            let members: Vec<Member> = step.members.iter().filter(touched).cloned().collect();
+            let here = !others
+                && step.is_work()
+                && step.shifts.iter().any(|s| self.host.is_installed(&s.path) && self.host.reads(&s.path).as_ref() == Some(&s.to.sha256));
+            if members.is_empty() && !here {
+                continue;
+            }
+            let Some(back) = (Step { shifts: step.shifts.clone(), members, undo: false }).flip() else { continue };
+            again.extend(step.shifts.iter().filter(|s| needed.contains(&s.path)).cloned());
+            undo.push(back);
+        }
+        if undo.is_empty() {
+            return Ok(());
+        }
+        let number = self.plan.waves[at].number;
+        let pids = undo.iter().flat_map(|s| &s.members).map(|m| m.instance.pid).collect();
+        self.say(Event::PutBack { pids, why: why.to_owned() });
+        // What could not be put back shows in the states, and in the digests that are read at the end.
+        let _ = commit(&mut undo, number, self.host, self.halts, self.tell, &mut self.lost).await;
+        self.plan.settle(&undo);
+        if again.is_empty() {
+            return Ok(());
+        }
+        let mut forth = [Step { shifts: again, members: Vec::new(), undo: false }];
+        // Neither a halt nor a lost journal must keep those from their file who run it.
+        self.lost |= !intend(&forth, number, self.tell);
+        let (tell, lost) = (&mut self.tell, &mut self.lost);
+        self.host.commit(&mut forth, self.halts, &mut |event| *lost |= !tell(event)).await
+    }
+
+    /// Everything goes back, newest first, and is proven.
+    async fn revert(&mut self, at: usize, why: String) -> Verdict {
+        let number = self.plan.waves[at].number;
+        let begun: Vec<&Step> =
+            self.plan.waves.iter().rev().filter(|w| self.conduct.goes_on || w.number <= number).flat_map(|w| &w.steps).filter(|s| self.counts(s)).collect();
+        let back: BTreeSet<&Path> = begun.iter().flat_map(|s| &s.shifts).map(|s| s.path.as_path()).collect();
+        // Who needed no signal, whether its wave has come or not, reads what goes back now all the same.
+        let others = self.plan.waves.iter().rev().flat_map(|w| &w.steps).filter(|s| !begun.iter().any(|b| std::ptr::eq(*b, *s)));
+        let readers = others.filter(|s| s.shifts.iter().any(|s| back.contains(s.path.as_path()))).filter_map(Step::flip).filter(|s| !s.members.is_empty());
+        let mut undo: Vec<Step> = readers.chain(begun.iter().filter_map(|s| s.flip())).collect();
+        self.say(Event::UndoBegan { why });
+        // What could not be put back shows in the states, and in the digests that are read below.
+        let _ = commit(&mut undo, number, self.host, self.halts, self.tell, &mut self.lost).await;
+        self.plan.settle(&undo);
+        self.seen(true).await
+    }
+
+    /// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed
+    /// meanwhile proves nothing.
+    async fn seen(&mut self, undone: bool) -> Verdict {
+        for member in self.plan.waves.iter_mut().flat_map(|w| &mut w.steps).flat_map(|s| &mut s.members) {
+            if member.brought && member.instance.state == State::Untouched {
+                let text = "an earlier run may have signalled it, and this one ended before its turn".into();
+                member.fail(State::TimedOut, Trouble { kind: State::TimedOut.into(), text });
+            }
+        }
+        // What each target is now, where that is what it should be, and whether the new config stands where nobody is proven on it.
+        let (mut stands, mut known, mut new) = (Vec::new(), true, false);
+        for step in self.plan.steps() {
+            let forth = Step { shifts: step.shifts.clone(), members: Vec::new(), undo: false };
+            let is = |step: &Step| step.shifts.iter().all(|s| self.host.reads(&s.path).as_ref() == Some(&s.to.sha256));
+            let (is_new, back) = (is(&forth), forth.flip());
+            let is_old = back.as_ref().is_some_and(is);
+            // A file that was `to` before the run, and that nobody was signalled for, is as it was.
+            let undone = undone && self.counts(step);
+            // Who is proven on the new config would read another file by now.
+            let proven = step.members.iter().any(|m| matches!(m.instance.state, State::Confirmed | State::Unconfirmed));
+            let good = if undone { is_old } else { is_new || (is_old && !proven) };
+            known &= good || !(step.is_work() || self.conduct.goes_on);
+            new |= is_new && !is_old && step.is_work() && self.has_begun(step);
+            let goes_back = if good { is_old && (undone || !is_new) } else { undone };
+            stands.push(back.filter(|_| goes_back).unwrap_or(forth));
+        }
+        let (tell, lost) = (&mut self.tell, &mut self.lost);
+        // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
+        let refs: Vec<&Step> = stands.iter().collect();
+        let newcomers = self.host.newcomers(&refs, undone, self.halts, &mut |event| *lost |= !tell(event)).await;
+        self.plan.newcomers = newcomers;
+        let verdict = Verdict::of(self.plan.instances().map(|i| i.state), undone);
+        match verdict {
+            _ if !known => Verdict::Mixed,
+            // Nobody runs it, but it is there: the next start of one would.
+            Verdict::Reverted if !undone && new => Verdict::Partial,
+            verdict => verdict,
+        }
+    }
+}
+
+fn is_work(wave: &Wave) -> bool {
+    wave.steps.iter().any(Step::is_work)
+}
+
+fn unwritten() -> Stop {
+    Stop::new(Verdict::Failed, "the journal cannot be written")
+}
+
+fn halted() -> Stop {
+    Stop::new(Verdict::Failed, "halted by the operator")
+}
+
+/// Puts on the disk what is about to be done; answers whether the journal took it.
+fn intend(steps: &[Step], wave: usize, tell: &mut impl FnMut(Event) -> bool) -> bool {
+    let undo = steps.iter().any(|s| s.undo);
+    let targets = steps.iter().flat_map(|s| &s.shifts).map(|s| s.report(None)).collect();
+    let signalled = steps.iter().flat_map(|s| &s.members).map(|m| &m.instance).filter(|i| i.state != State::Unchanged);
+    tell(Event::Intent { undo, wave, targets, pids: signalled.map(|i| (i.pid, i.started)).collect() })
+}
+
+/// One batch: the intent is on the disk first. `lost` becomes whether the journal has missed anything.
+async fn commit(
+    steps: &mut [Step],
+    wave: usize,
+    host: &mut Host,
+    halts: &mut Halts,
+    tell: &mut impl FnMut(Event) -> bool,
+    lost: &mut bool,
+) -> Result<(), Stop> {
+    let undo = steps.iter().any(|s| s.undo);
+    // Nobody is intended to be touched who will not be.
+    if !undo && *halts.borrow() > 0 {
+        return Err(halted());
+    }
+    let kept = intend(steps, wave, tell);
+    *lost |= !kept;
+    if !undo && !kept {
+        return Err(unwritten());
+    }
+    if !undo && *halts.borrow() > 0 {
+        return Err(halted());
+    }
+    host.commit(steps, halts, &mut |event| *lost |= !tell(event)).await?;
+    if !undo && *halts.borrow() > 0 {
+        return Err(halted());
+    }
+    if *lost && !undo {
+        return Err(unwritten());
+    }
+    Ok(())
 }

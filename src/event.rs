@@ -1,6 +1,6 @@
 //! What happens in a run, as data: the engine tells it, the journal keeps it, the reports show it.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -42,7 +42,7 @@ impl Stop {
 const NAMED: usize = 10;
 
 /// How a run ended; decides the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every instance is on the new config.
@@ -61,6 +61,8 @@ pub enum Verdict {
     Reverted,
     /// Something touched is not proven.
     Mixed,
+    /// Every touched instance is proven, on the new or the old config; some are not on the new one, on purpose.
+    Partial,
     /// Another run holds the lock; nothing touched.
     Busy,
     /// Valid, but needs a restart; nothing touched.
@@ -80,29 +82,36 @@ impl Verdict {
             Self::Refused => 5,
             Self::Reverted => 6,
             Self::Mixed => 7,
+            Self::Partial => 8,
             Self::Busy => 9,
             Self::RestartRequired => 10,
         }
     }
 
-    /// The verdict of a run that got as far as its signals: a pure function of where its instances are.
+    /// The verdict of a run that got as far as its signals: a pure function of where its instances are, and of whether everything was `undone`.
     #[must_use]
-    pub fn of(states: impl IntoIterator<Item = State>) -> Self {
-        let (mut converged, mut settled) = (true, true);
+    pub fn of(states: impl IntoIterator<Item = State>, undone: bool) -> Self {
+        let (mut proven, mut all_new, mut some_new, mut none_new) = (true, true, false, true);
         for state in states {
-            converged &= matches!(state, State::Confirmed | State::Unchanged | State::Unconfirmed);
-            settled &= matches!(state, State::Reverted | State::Untouched | State::Unchanged | State::Refused);
+            let new = matches!(state, State::Confirmed | State::Unconfirmed | State::Unchanged);
+            let old = matches!(state, State::Reverted | State::Untouched | State::Refused);
+            proven &= new || old || state == State::Rejected;
+            (all_new, some_new) = (all_new & new, some_new | new);
+            none_new &= old || state == State::Unchanged;
         }
-        match (converged, settled) {
-            (true, _) => Self::Converged,
-            (false, true) => Self::Reverted,
-            (false, false) => Self::Mixed,
+        match undone {
+            _ if !proven => Self::Mixed,
+            true if none_new => Self::Reverted,
+            true => Self::Mixed,
+            false if all_new => Self::Converged,
+            false if none_new && !some_new => Self::Reverted,
+            false => Self::Partial,
         }
     }
 }
 
 /// Where an instance is at the end; exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Never signalled.
@@ -128,9 +137,11 @@ pub enum State {
 }
 
 /// What went wrong, finer than the state that it led to first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TroubleKind {
+    /// Its endpoint was silent before the run.
+    Sick,
     /// Somebody else, or an old worker, listens where the instance does: whom it answers is chance.
     Stranger,
     /// The state says it.
@@ -150,13 +161,14 @@ impl TroubleKind {
     pub fn state(self) -> State {
         match self {
             Self::Stranger => State::TimedOut,
+            Self::Sick => State::Untouched,
             Self::Ended(state) => state,
         }
     }
 }
 
 /// Why one step on one instance went wrong.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trouble {
     /// What it was.
     pub kind: TroubleKind,
@@ -252,7 +264,7 @@ impl Instance {
 }
 
 /// What a target is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Form {
@@ -261,7 +273,7 @@ pub enum Form {
 }
 
 /// What becomes of one entry of a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Becomes {
@@ -271,7 +283,7 @@ pub enum Becomes {
 }
 
 /// One entry of a directory that does not stay as it is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EntryReport {
     /// Below the directory, on one line whatever signs are in it.
     pub path: String,
@@ -280,9 +292,10 @@ pub struct EntryReport {
 }
 
 /// A file or directory that is replaced.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TargetReport {
     /// The machine.
+    #[serde(skip_deserializing, default = "here")]
     pub host: &'static str,
     /// Where it is.
     pub path: PathBuf,
@@ -295,18 +308,23 @@ pub struct TargetReport {
     /// Digest on disk at the end.
     pub disk: Option<String>,
     /// What would become of a directory's entries; only of a dry run.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<EntryReport>,
     /// What would change, line by line; only of a dry run, and never of a secret config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diff: Option<String>,
 }
 
+/// The only machine that there is.
+fn here() -> &'static str {
+    "local"
+}
+
 /// Why nobody waited for a proof to the end.
 pub const HALTED: &str = "not waited for to the end: halted by the operator";
 
 /// Something that happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields carry the names of the report")]
 pub enum Event {
@@ -316,6 +334,8 @@ pub enum Event {
     Superseded { run: String },
     /// This run was left open, and a later one took its place.
     SupersededBy { run: String },
+    /// Instances of the run that this one goes on with, which are not there any more.
+    Gone { group: String, pids: Vec<i32>, why: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.
@@ -326,12 +346,26 @@ pub enum Event {
     NoWayBack { path: PathBuf },
     /// An instance's validator could not be run, which refuses nothing and proves nothing.
     Unvalidated { pid: i32, why: String },
+    /// The run begins: so many are to be signalled in each of its waves.
+    Waves { instances: Vec<usize> },
     /// What will be signalled, synced before it is.
-    Intent { undo: bool, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
+    Intent { undo: bool, wave: usize, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
     /// The target has its new bytes.
     Installed { path: PathBuf, sha256: String },
     /// The run goes back; the old bytes are about to be installed.
     UndoBegan { why: String },
+    /// These failed, and are put back alone.
+    PutBack { pids: Vec<i32>, why: String },
+    /// The run goes no further; who is proven on the new config stays on it.
+    Stopped { why: String },
+    /// A wave is left alone before it is looked at again.
+    Baking { wave: usize, seconds: f64 },
+    /// After that, so many instances of all waves until now prove the new config still.
+    Held { wave: usize, instances: usize },
+    /// What the operator's own command says of a wave; without an exit code it could not be run, or did not end.
+    Gate { wave: usize, command: Vec<String>, exit: Option<i32>, output: String },
+    /// Its endpoint is silent before the run, so it is left out.
+    Sick { group: String, pid: i32, endpoint: String, why: String },
     /// An instance's state is known.
     Instance {
         group: String,
@@ -346,8 +380,10 @@ pub enum Event {
         trouble: Option<Trouble>,
         took_us: Option<u64>,
     },
+    /// Old runs, or bytes that nobody needs any more, could not be taken away.
+    NotPruned { why: String },
     /// The end.
-    Finished { verdict: Verdict },
+    Finished { verdict: Verdict, reason: String, counts: BTreeMap<State, usize> },
 }
 
 impl Event {
@@ -392,20 +428,26 @@ mod tests {
     proptest! {
         /// The table of exit codes, over every combination of states.
         #[test]
-        fn a_verdict_is_what_the_states_say(picks in proptest::collection::vec(0..STATES.len(), 0..6)) {
+        fn a_verdict_is_what_the_states_say(picks in proptest::collection::vec(0..STATES.len(), 0..6), undone: bool) {
             let states: Vec<State> = picks.iter().map(|p| STATES[*p]).collect();
             let all = |good: &[State]| states.iter().all(|s| good.contains(s));
-            let wanted = if all(&[State::Confirmed, State::Unchanged, State::Unconfirmed]) {
+            let new = [State::Confirmed, State::Unchanged, State::Unconfirmed];
+            let untouched = [State::Reverted, State::Untouched, State::Refused];
+            let wanted = if undone {
+                if all(&[&untouched[..], &[State::Unchanged]].concat()) { Verdict::Reverted } else { Verdict::Mixed }
+            } else if all(&new) {
                 Verdict::Converged
-            } else if all(&[State::Reverted, State::Untouched, State::Unchanged, State::Refused]) {
+            } else if all(&untouched) {
                 Verdict::Reverted
+            } else if all(&[&new[..], &untouched, &[State::Rejected]].concat()) {
+                Verdict::Partial
             } else {
                 Verdict::Mixed
             };
-            prop_assert_eq!(Verdict::of(states.iter().copied()), wanted);
+            prop_assert_eq!(Verdict::of(states.iter().copied(), undone), wanted);
             let mut turned = states.clone();
             turned.reverse();
-            prop_assert_eq!(Verdict::of(turned), wanted);
+            prop_assert_eq!(Verdict::of(turned, undone), wanted);
         }
     }
 }

@@ -12,14 +12,21 @@ use crate::{
     config,
     event::{Form, Instance, State, Stop, Trouble, Verdict},
     fact::Fact,
-    fleet::{Count, Fleet, OnBad, Speaks},
+    fleet::{Count, Fleet, Group, Speaks},
     runs::Proven,
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
 };
 
+mod again;
 mod becomes;
 #[cfg(test)]
 mod tests;
+mod waves;
+
+pub use self::{
+    again::{Aim, Way, absent},
+    waves::Wave,
+};
 
 /// Instances by what they read.
 type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
@@ -28,9 +35,11 @@ type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
 #[derive(Debug)]
 pub struct Plan {
     /// The next wave starts only when this one is proven.
-    pub waves: Vec<Vec<Step>>,
+    pub waves: Vec<Wave>,
     /// Who was not there at the survey, reads a target of the run, and must prove it like everybody else.
     pub newcomers: Vec<Member>,
+    /// Who is left out on purpose, each with its trouble.
+    pub left_out: Vec<Member>,
     /// Why it may only be prepared: valid or not is said first.
     pub restart: Option<Stop>,
 }
@@ -102,17 +111,18 @@ impl Plan {
             return Err(stop);
         }
         let restart = judge(&steps, &becomes)?;
-        Ok(Self { waves: in_waves(steps), newcomers: Vec::new(), restart })
+        let order: Vec<&Group> = wish.fleet.groups.iter().collect();
+        Ok(Self { waves: waves::in_waves(steps, &order), newcomers: Vec::new(), left_out: Vec::new(), restart })
     }
 
     /// Every step, in order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.waves.iter().flatten()
+        self.waves.iter().flat_map(|w| &w.steps)
     }
 
     /// Every instance.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
-        self.steps().flat_map(|s| &s.members).chain(&self.newcomers).map(|m| &m.instance)
+        self.steps().flat_map(|s| &s.members).chain(&self.newcomers).chain(&self.left_out).map(|m| &m.instance)
     }
 
     /// Each target once.
@@ -122,10 +132,16 @@ impl Plan {
         self.steps().flat_map(|s| &s.shifts).filter(|s| known.insert(s.path.as_path())).collect()
     }
 
+    /// Where the targets are.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.targets().into_iter().map(|s| s.path.clone()).collect()
+    }
+
     /// Takes over what became of the instances of `steps`.
     pub fn settle(&mut self, steps: &[Step]) {
         let ends: BTreeMap<(i32, u64), &Member> = steps.iter().flat_map(|s| &s.members).map(|m| (m.id, m)).collect();
-        for member in self.waves.iter_mut().flatten().flat_map(|s| &mut s.members) {
+        for member in self.waves.iter_mut().flat_map(|w| &mut w.steps).flat_map(|s| &mut s.members) {
             if let Some(end) = ends.get(&member.id) {
                 *member = (*end).clone();
             }
@@ -281,26 +297,4 @@ fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<Option<St
         }
     }
     Ok(restart)
-}
-
-/// Nobody knows what a program without a kind does on the signal, and some end on a config that cannot be loaded: of these the first of a group
-/// goes alone, the others follow when it is proven.
-fn in_waves(steps: Vec<Step>) -> Vec<Vec<Step>> {
-    let mut began: BTreeSet<String> = BTreeSet::new();
-    let mut waves: [Vec<Step>; 2] = [Vec::new(), Vec::new()];
-    for step in steps {
-        let (mut now, mut later) = (Vec::new(), Vec::new());
-        for mut member in step.members {
-            let canary = member.group.kind.is_none() || member.group.on_bad_config == OnBad::Dies;
-            let waits = canary && member.instance.state != State::Unchanged && !began.insert(member.instance.group.clone());
-            member.instance.wave = if waits { 2 } else { 1 };
-            if waits { later.push(member) } else { now.push(member) }
-        }
-        for (wave, members) in waves.iter_mut().zip([now, later]) {
-            if !members.is_empty() {
-                wave.push(Step { shifts: step.shifts.clone(), members, undo: false });
-            }
-        }
-    }
-    waves.into_iter().filter(|w| !w.is_empty()).collect()
 }

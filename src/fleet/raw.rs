@@ -1,11 +1,13 @@
 //! `fleet.toml` as it is written, and how it becomes groups with every default filled in.
 
-use std::{ops::Range, path::PathBuf};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::{Count, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Signal, Speaks, parse_count, parse_duration, unit_name};
+use super::{
+    Count, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Rollout, Signal, Speaks, parse_count, parse_duration, rollout::RawRollout, unit_name,
+};
 use crate::{
     fact::{Fact, RawFact, Source},
     fault::{self, Fault, likely},
@@ -15,6 +17,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct RawFleet {
     version: Spanned<u32>,
+    #[serde(default)]
+    rollout: RawRollout,
     #[serde(default)]
     group: Vec<Spanned<RawGroup>>,
 }
@@ -51,6 +55,8 @@ struct RawGroup {
     samples: Option<Spanned<u32>>,
     confirm: Option<Vec<Spanned<RawFact>>>,
     reject: Option<Vec<Spanned<RawFact>>>,
+    rollout: Option<RawRollout>,
+    after: Option<Spanned<Value>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -69,13 +75,13 @@ struct RawMatch {
 }
 
 /// What is wrong with a value, and where.
-struct Wrong {
+pub(super) struct Wrong {
     message: String,
     hint: Option<String>,
     at: Range<usize>,
 }
 
-fn wrong(at: Range<usize>, message: impl Into<String>) -> Wrong {
+pub(super) fn wrong(at: Range<usize>, message: impl Into<String>) -> Wrong {
     Wrong { message: message.into(), hint: None, at }
 }
 
@@ -89,11 +95,15 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
     if *raw.version.get_ref() != 1 {
         return Err(fault(wrong(raw.version.span(), format!("version {}, but this hello reads version 1", raw.version.get_ref()))));
     }
+    // Written at the top, it is counted over all groups that say nothing of their own.
+    let rollout = Rollout { alone: false, ..raw.rollout.over(&Rollout::default()).map_err(fault)? };
     let mut groups: Vec<Group> = Vec::new();
+    let mut afters = Vec::new();
     for group in raw.group {
         let (at, raw) = (group.span(), group.into_inner());
         let named = raw.name.as_ref().map_or(at.clone(), Spanned::span);
-        let group = resolve(raw, at).map_err(fault)?;
+        afters.push(raw.after.as_ref().map_or(at.clone(), Spanned::span));
+        let group = resolve(raw, at, &rollout).map_err(fault)?;
         if groups.iter().any(|g| g.name == group.name) {
             return Err(fault(wrong(named, format!("two groups are named `{}`", group.name))));
         }
@@ -102,7 +112,36 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
     if groups.is_empty() {
         return Err(Fault::new(bytes, "no [[group]] in it", None, None));
     }
+    ordered(&mut groups, &afters).map_err(fault)?;
     Ok(groups)
+}
+
+/// Every group that another comes after is there, and none comes after itself. Whoever comes after one comes after all that this one comes after,
+/// also where that one is not in a run.
+fn ordered(groups: &mut [Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
+    let names = || groups.iter().map(|g| g.name.as_str());
+    for (group, at) in groups.iter().zip(afters) {
+        if let Some(unknown) = group.after.iter().find(|name| !names().any(|known| known == *name)) {
+            return Err(Wrong { hint: likely(unknown, names()), ..wrong(at.clone(), format!("after: no group `{unknown}`")) });
+        }
+    }
+    // Each round reaches twice as far as the one before.
+    for _ in 0..usize::BITS - groups.len().leading_zeros() {
+        let known: BTreeMap<String, Vec<String>> = groups.iter().map(|g| (g.name.clone(), g.after.clone())).collect();
+        for group in groups.iter_mut() {
+            let more: Vec<String> = group.after.iter().filter_map(|name| known.get(name)).flatten().cloned().collect();
+            group.after.extend(more);
+            group.after.sort();
+            group.after.dedup();
+        }
+    }
+    let circle: Vec<(&Group, &Range<usize>)> = groups.iter().zip(afters).filter(|(g, _)| g.after.contains(&g.name)).collect();
+    let named: Vec<String> = circle.iter().map(|(g, _)| format!("`{}`", g.name)).collect();
+    match circle.as_slice() {
+        [] => Ok(()),
+        [(_, at)] => Err(wrong((*at).clone(), format!("after: {} comes after itself", named.concat()))),
+        [(_, at), ..] => Err(wrong((*at).clone(), format!("after: {} wait for each other", named.join(", ")))),
+    }
 }
 
 /// The group that a kind alone describes.
@@ -112,7 +151,7 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
 pub(super) fn of_kind(kind: &str) -> Result<Group, Fault> {
     let named = || Some(Spanned::new(0..0, kind.to_owned()));
     let raw = RawGroup { name: named(), kind: named(), ..RawGroup::default() };
-    resolve(raw, 0..0).map_err(|w| Fault::new(&[], w.message, w.hint, None))
+    resolve(raw, 0..0, &Rollout::default()).map_err(|w| Fault::new(&[], w.message, w.hint, None))
 }
 
 fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Wrong> {
@@ -124,7 +163,7 @@ fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Wrong> {
     }
 }
 
-fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
+fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, Wrong> {
     let base = defaults(raw.kind.as_ref())?;
     let name = raw.name.as_ref().or(raw.kind.as_ref()).ok_or_else(|| wrong(at.clone(), "`name` is missing"))?.get_ref().clone();
     let unproven = || wrong(at.clone(), "nothing says how a reload is proven: add [[group.confirm]], or `confirm = []` where nothing can be seen");
@@ -179,6 +218,8 @@ fn resolve(raw: RawGroup, at: Range<usize>) -> Result<Group, Wrong> {
         reject: facts(raw.reject.or(base.reject).unwrap_or_default())?,
         instances: instances.map(|(_, all)| all).unwrap_or_default(),
         kind: raw.kind.map(Spanned::into_inner),
+        rollout: raw.rollout.unwrap_or_default().over(rollout)?,
+        after: raw.after.map_or(Ok(Vec::new()), |raw| Ok(strings(&raw)?.into_iter().map(str::to_owned).collect()))?,
     })
 }
 

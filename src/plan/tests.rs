@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A group that cannot tell what it runs, with so many targets; without a kind one instance goes first.
-fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
+pub(super) fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
     let mut group = Fleet::of_kind("nginx").unwrap().groups.remove(0);
     group.name = name.into();
     group.config = vec![vec![Place::Path("/".into())]; targets];
@@ -20,12 +20,12 @@ fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
     Arc::new(group)
 }
 
-fn member(group: &Arc<Group>, pid: i32, targets: &[PathBuf]) -> Member {
+pub(super) fn member(group: &Arc<Group>, pid: i32, targets: &[PathBuf]) -> Member {
     let instance = Instance { targets: targets.to_vec(), ..Instance::new(&group.name, pid, 1) };
     Member::new(instance, group.clone(), Vec::new())
 }
 
-fn file(text: &str) -> Blob {
+pub(super) fn file(text: &str) -> Blob {
     Blob::new(text.into())
 }
 
@@ -34,12 +34,12 @@ fn directory(entries: &[(&str, &str)]) -> Blob {
     Blob::of(Tree { mode: 0o755, entries }).unwrap()
 }
 
-fn seen(members: Vec<Member>, targets: impl IntoIterator<Item = (PathBuf, Blob)>) -> Seen {
+pub(super) fn seen(members: Vec<Member>, targets: impl IntoIterator<Item = (PathBuf, Blob)>) -> Seen {
     let target = |disk| SeenTarget { disk, ctime: 5, secret: false, offered: BTreeMap::new() };
     Seen { members, targets: targets.into_iter().map(|(path, disk)| (path, target(disk))).collect(), ..Seen::default() }
 }
 
-fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Result<Plan, Stop> {
+pub(super) fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Result<Plan, Stop> {
     planned_over(seen, groups, asked, true)
 }
 
@@ -105,8 +105,8 @@ proptest! {
         pids.sort_unstable();
         prop_assert_eq!(pids, all.iter().map(|m| m.instance.pid).collect::<Vec<_>>(), "everybody once");
         for wave in &plan.waves {
-            let lists: BTreeSet<Vec<&Path>> = wave.iter().map(|s| s.shifts.iter().map(|s| s.path.as_path()).collect()).collect();
-            prop_assert_eq!(lists.len(), wave.len(), "one step for all who read the same");
+            let lists: BTreeSet<Vec<&Path>> = wave.steps.iter().map(|s| s.shifts.iter().map(|s| s.path.as_path()).collect()).collect();
+            prop_assert_eq!(lists.len(), wave.steps.len(), "one step for all who read the same");
         }
         for step in plan.steps() {
             let lists: Vec<Vec<PathBuf>> = step.members.iter().map(|m| m.instance.targets.clone()).collect();
@@ -139,10 +139,10 @@ fn of_several_targets_each_has_an_entry_of_its_name_or_stays() {
     std::fs::create_dir(new.path().join("conf.d")).unwrap();
     std::fs::write(new.path().join("conf.d/a"), "new").unwrap();
     let plan = go(new.path(), false).unwrap();
-    let shifts = &plan.waves[0][0].shifts;
+    let shifts = &plan.waves[0].steps[0].shifts;
     assert_eq!((&shifts[0].from, &shifts[0].to), (&Some(file("old")), &file("old")), "the file stays");
     assert_eq!((&shifts[1].from, &shifts[1].to), (&Some(directory(&[("a", "1"), ("b", "2")])), &directory(&[("a", "new"), ("b", "2")])));
-    assert_eq!(go(new.path(), true).unwrap().waves[0][0].shifts[1].to, directory(&[("a", "new")]));
+    assert_eq!(go(new.path(), true).unwrap().waves[0].steps[0].shifts[1].to, directory(&[("a", "new")]));
     let invalid = |said: Result<Plan, Stop>, says: &str| {
         let stop = said.unwrap_err();
         assert!(stop.verdict == Verdict::Invalid && stop.reason.contains(says), "{}", stop.reason);
@@ -206,7 +206,7 @@ fn a_source_counts_where_nothing_else_is_asked_for() {
         }
         planned(seen, std::slice::from_ref(&one), asked)
     };
-    let to = |plan: Result<Plan, Stop>| plan.unwrap().waves[0][0].shifts.iter().map(|s| s.to.clone()).collect::<Vec<_>>();
+    let to = |plan: Result<Plan, Stop>| plan.unwrap().waves[0].steps[0].shifts.iter().map(|s| s.to.clone()).collect::<Vec<_>>();
     let none = Asked::default();
     assert_eq!(to(go([Some(Ok(file("new"))), None], &none)), [file("new"), file("old")], "what has none stays");
     let stop = go([None, None], &none).unwrap_err();
@@ -231,7 +231,7 @@ fn a_new_secret_makes_a_directory_one() {
         let members = vec![member(&group, 1, &paths(&["/e"]))];
         let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
         let plan = planned(seen(members, [("/e".into(), directory(&[("a", "1")]))]), &[group], &asked).unwrap();
-        assert_eq!(plan.waves[0][0].shifts[0].secret, wanted);
+        assert_eq!(plan.waves[0].steps[0].shifts[0].secret, wanted);
     }
 }
 

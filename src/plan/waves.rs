@@ -1,0 +1,108 @@
+//! Who is signalled when.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    event::State,
+    fleet::{Group, OnBad, Share},
+    step::{Member, Step},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Instances that are signalled together.
+#[derive(Debug)]
+pub struct Wave {
+    /// From 1.
+    pub number: usize,
+    /// By what they read.
+    pub steps: Vec<Step>,
+    /// How long it is left alone before every proven instance is looked at again.
+    pub bake: Duration,
+    /// Commands that must exit 0 before the next wave.
+    pub gates: Vec<Vec<String>>,
+}
+
+impl Wave {
+    /// How many of it are to be signalled.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.steps.iter().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).count()
+    }
+}
+
+/// How many of `all` have been signalled after each wave: cumulative, the last is `all`. A wave has one more than the one before at least, as long
+/// as there are any; so more instances never make a wave empty. With `canary` the first is one alone, whatever `waves` say.
+pub(super) fn cuts(waves: &[Share], all: usize, canary: bool) -> Vec<usize> {
+    // The waves may begin with one alone themselves.
+    let canary = canary && waves.first().is_none_or(|first| first.rounded_up(all) > 1);
+    let mut ends: Vec<usize> = Vec::new();
+    for wanted in canary.then_some(1).into_iter().chain(waves.iter().map(|w| w.rounded_up(all))).chain([all]) {
+        let last = ends.last().copied().unwrap_or(0);
+        if last < all {
+            ends.push(wanted.max(last + 1).min(all));
+        }
+    }
+    ends
+}
+
+/// Each step in parts, by wave. A group's waves begin after the last one of the groups that it comes after; `order` is that of the file.
+pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
+    let works = |m: &&Member| m.instance.state != State::Unchanged;
+    // Where the waves of each group begin, how many it has signalled after each, and whose turn it is.
+    let mut groups: BTreeMap<String, (usize, Vec<usize>, usize)> = BTreeMap::new();
+    let mut left: Vec<&Group> = order.to_vec();
+    while !left.is_empty() {
+        let waits = |group: &Group, left: &[&Group]| group.after.iter().any(|name| left.iter().any(|g| g.name == *name));
+        let (later, now): (Vec<&Group>, Vec<&Group>) = left.iter().copied().partition(|g| waits(g, &left));
+        // A fleet whose groups wait for each other is none; without this it would have no end here.
+        let (later, now) = if now.is_empty() { (Vec::new(), later) } else { (later, now) };
+        for group in now {
+            let all = steps.iter().flat_map(|s| &s.members).filter(works).filter(|m| m.instance.group == group.name).count();
+            let canary = group.kind.is_none() || group.on_bad_config == OnBad::Dies;
+            let begins = group.after.iter().filter_map(|name| groups.get(name)).map(|(begins, ends, _)| begins + ends.len()).max().unwrap_or(0);
+            groups.insert(group.name.clone(), (begins, cuts(&group.rollout.waves, all, canary), 0));
+        }
+        left = later;
+    }
+    let mut waves: BTreeMap<usize, Vec<Step>> = BTreeMap::new();
+    for Step { shifts, mut members, undo } in steps {
+        members.sort_by_key(|m| m.id);
+        let mut parts: BTreeMap<usize, Vec<Member>> = BTreeMap::new();
+        for member in members {
+            let at = groups.get_mut(&member.instance.group).map_or(0, |(begins, ends, turn)| {
+                if member.instance.state == State::Unchanged {
+                    // A wave in which nobody is signalled is none.
+                    return if ends.is_empty() { 0 } else { *begins };
+                }
+                *turn += 1;
+                *begins + ends.iter().take_while(|end| **end < *turn).count()
+            });
+            parts.entry(at).or_default().push(member);
+        }
+        for (at, members) in parts {
+            waves.entry(at).or_default().push(Step { shifts: shifts.clone(), members, undo });
+        }
+    }
+    waves.into_values().zip(1..).map(|(steps, number)| wave(steps, number)).collect()
+}
+
+/// All of them together.
+pub(super) fn at_once(steps: Vec<Step>) -> Vec<Wave> {
+    if steps.is_empty() { Vec::new() } else { vec![wave(steps, 1)] }
+}
+
+fn wave(mut steps: Vec<Step>, number: usize) -> Wave {
+    steps.iter_mut().flat_map(|s| &mut s.members).for_each(|m| m.instance.wave = number);
+    let mut wave = Wave { number, steps: Vec::new(), bake: Duration::ZERO, gates: Vec::new() };
+    for member in steps.iter().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged) {
+        let rollout = &member.group.rollout;
+        wave.bake = wave.bake.max(rollout.bake);
+        if !rollout.gate.is_empty() && !wave.gates.contains(&rollout.gate) {
+            wave.gates.push(rollout.gate.clone());
+        }
+    }
+    wave.steps = steps;
+    wave
+}

@@ -1,0 +1,219 @@
+//! From a plan to its verdict: prepare, journal, engine, summary. What a broadcast, a resume and a revert share.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    engine::{self, Conduct},
+    event::{Event, Halts, State, Stop, Verdict},
+    fleet::{Group, Speaks},
+    host::Host,
+    plan::{Plan, Wave},
+    report::Summary,
+    runs::{self, Keep, Proven, Record, Run, Stand, Verb},
+    step::{Seen, Shift},
+};
+
+mod rehearse;
+
+/// Why nobody is signalled where some cannot tell what they run.
+const PROVEN: &str =
+    "every instance was proven on it, and nobody has touched it since; what it includes from elsewhere was not looked at (`touch` it to reload)";
+
+/// Whether a validator must pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validate {
+    /// Where a validator is known; who went unvalidated is named.
+    Auto,
+    /// Every instance must have one and pass it.
+    Strict,
+    /// None is run.
+    Off,
+}
+
+/// What is decided of a run besides its plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The run's id.
+    pub id: &'a str,
+    /// What it does.
+    pub verb: Verb,
+    /// The run that it goes on with, or undoes.
+    pub of: Option<&'a str>,
+    /// Where runs are kept.
+    pub state: &'a Path,
+    /// The groups, with every default filled in.
+    pub groups: &'a [Group],
+    /// Every instance must have a validator and pass it.
+    pub strict: bool,
+    /// Prepare, show, and drop what was staged.
+    pub dry_run: bool,
+    /// No bake, no gate, and nothing goes back by itself.
+    pub now: bool,
+    /// What it brings is an old config.
+    pub back: bool,
+    /// Why; kept in the journal.
+    pub reason: Option<&'a str>,
+    /// Which runs are kept.
+    pub keep: Keep,
+}
+
+/// Tells what a survey found; `fleet` is the file that it was asked by.
+pub fn tell_survey(seen: &Seen, groups: &[Group], fleet: Option<&Path>, on_event: &mut impl FnMut(&Event)) {
+    for (pid, why) in &seen.left_out {
+        on_event(&Event::LeftOut { pid: *pid, why: why.clone() });
+    }
+    on_event(&Event::Survey { instances: seen.members.len() + seen.refused.len(), fleet: fleet.map(Path::to_owned) });
+    for group in groups.iter().filter(|g| seen.members.iter().any(|m| m.instance.group == g.name)) {
+        let urls: BTreeSet<&str> = group.confirm.iter().chain(&group.reject).filter_map(|fact| fact.source.unchecked()).collect();
+        urls.into_iter().for_each(|url| on_event(&Event::Insecure { group: group.name.clone(), url: url.into() }));
+    }
+}
+
+/// Carries out `plan`, or shows what it would do.
+///
+/// # Errors
+/// The run ended before it had touched anything.
+pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
+    let mut steps: Vec<_> = plan.waves.iter_mut().flat_map(|w| &mut w.steps).collect();
+    let prepared = host.prepare(&mut steps, terms.strict, halts, &mut |event| on_event(&event)).await;
+    match (prepared, plan.restart.take()) {
+        // Whether it is valid is said first, and that it needs a restart before anything else.
+        (Err(stop), restart) => return Err(restart.filter(|_| stop.verdict != Verdict::Invalid).unwrap_or(stop)),
+        (Ok(()), Some(restart)) => return Err(restart),
+        (Ok(()), None) => {}
+    }
+    if terms.dry_run {
+        return Ok(rehearse::rehearsed(&plan, &host, terms.now));
+    }
+    let is_work = plan.steps().any(|s| s.is_work() || host.lags(s));
+    // A run that is gone on with has its end in another, though there is nothing left to do.
+    if !is_work && terms.of.is_none() {
+        let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
+        let why = if by_record { PROVEN } else { "every instance runs it already" };
+        let verdict = Verdict::of(plan.instances().map(|i| i.state), false);
+        return Ok(summary(String::new(), verdict, why.into(), &plan, &host));
+    }
+    if *halts.borrow() > 0 {
+        return Err(Stop::new(Verdict::Failed, "halted by the operator"));
+    }
+    let mut journal = Run::begin(terms.state, &record(&terms, &plan))
+        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
+    on_event(&Event::Waves { instances: plan.waves.iter().map(Wave::instances).collect() });
+    let (mut why, mut gates) = (String::new(), Vec::new());
+    let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now, goes_on: terms.of.is_some() }, halts, &mut |event| {
+        if let Event::UndoBegan { why: said } | Event::Stopped { why: said } | Event::PutBack { why: said, .. } = &event {
+            why.clone_from(said);
+        }
+        if let Event::Gate { wave, exit, .. } = &event {
+            if *exit != Some(0) {
+                why = format!("the gate of wave {wave} says no");
+            }
+            gates.push(event.clone());
+        }
+        on_event(&event);
+        journal.record(&event).is_ok()
+    })
+    .await;
+    let verdict = ended.as_ref().map_or_else(|stop| stop.verdict, |verdict| *verdict);
+    let reason = match &ended {
+        Err(stop) => stop.reason.clone(),
+        Ok(Verdict::Converged) if !is_work => "every instance runs it already".to_owned(),
+        Ok(Verdict::Converged) if terms.back => "every instance proved the old config".to_owned(),
+        Ok(Verdict::Converged) => "every instance proved the new config".to_owned(),
+        Ok(_) if why.is_empty() => unproven(&plan),
+        Ok(_) => why,
+    };
+    let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
+    let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
+    // What a run that was left open has touched is where it was, if this one has touched nothing.
+    for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths()) } else { Vec::new() } {
+        let event = Event::Superseded { run };
+        on_event(&event);
+        // What it says stands in that run's journal too.
+        let _ = journal.record(&event);
+    }
+    // The verdict stands, whether or not the last line of the journal can be written.
+    let _ = journal.record(&end);
+    // What cannot be kept costs the next run a signal. Until the run is closed, nobody takes away the bytes that this names.
+    let _ = Proven::keep(terms.state, proofs(&plan, &host));
+    journal.close(&end);
+    if let Err(e) = runs::prune(terms.state, terms.keep, terms.id) {
+        on_event(&Event::NotPruned { why: e.to_string() });
+    }
+    on_event(&end);
+    ended?;
+    Ok(summary)
+}
+
+/// Why a run that went to its end did not converge.
+fn unproven(plan: &Plan) -> String {
+    let bad = plan.instances().find_map(|i| Some(format!("pid {}: {}", i.pid, i.trouble.as_ref()?.text)));
+    bad.unwrap_or_else(|| "a config is not what this run left there".into())
+}
+
+/// What was proven of every touched process that cannot tell it itself; nothing where nothing was.
+fn proofs(plan: &Plan, host: &Host) -> impl Iterator<Item = (i32, u64, BTreeMap<PathBuf, Stand>)> {
+    let touched = plan.steps().flat_map(|step| step.members.iter().map(move |m| (step, m))).filter(|(_, m)| m.group.speaks == Speaks::None && m.is_touched());
+    touched.map(|(step, member)| {
+        let stand = |shift: &Shift| {
+            let blob = match member.instance.state {
+                State::Confirmed => Some(&shift.to),
+                State::Reverted => shift.from.as_ref(),
+                _ => None,
+            }?;
+            let sha256 = host.reads(&shift.path).filter(|now| *now == blob.sha256)?;
+            Some((shift.path.clone(), Stand { sha256, ctime: host.ctime(&shift.path)? }))
+        };
+        let stands: Option<BTreeMap<_, _>> = step.shifts.iter().map(stand).collect();
+        (member.instance.pid, member.instance.started, stands.unwrap_or_default())
+    })
+}
+
+fn summary(run: String, verdict: Verdict, reason: String, plan: &Plan, host: &Host) -> Summary {
+    let targets = plan.targets().into_iter().map(|s| s.report(host.reads(&s.path))).collect();
+    Summary::new(run, verdict, reason, targets, plan.instances().cloned().collect())
+}
+
+/// What is kept of a plan in the journal.
+fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
+    let blobs = plan.steps().flat_map(|s| &s.shifts).flat_map(|s| [s.from.as_ref(), Some(&s.to)]).flatten();
+    Record {
+        id: terms.id,
+        verb: terms.verb,
+        of: terms.of,
+        reason: terms.reason,
+        command: secretless(std::env::args()),
+        groups: terms.groups,
+        targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
+        instances: plan.instances().collect(),
+        waves: plan.waves.len(),
+        blobs: blobs.collect(),
+    }
+}
+
+/// The command line less the values of `--set`.
+fn secretless(args: impl Iterator<Item = String>) -> Vec<String> {
+    let mut set = false;
+    args.map(|arg| {
+        let value = std::mem::replace(&mut set, arg == "--set");
+        match arg.strip_prefix("--set=").map(|pair| ("--set=", pair)).or_else(|| value.then_some(("", arg.as_str()))) {
+            Some((flag, pair)) => format!("{flag}{}=..", pair.split('=').next().unwrap_or_default()),
+            None => arg,
+        }
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_set_are_not_kept() {
+        let args = ["hello", "broadcast", "--set", "a=b=c", "--set=d=e", "--reason", "f=g"].map(String::from);
+        assert_eq!(secretless(args.into_iter()), ["hello", "broadcast", "--set", "a=..", "--set=d=..", "--reason", "f=g"]);
+    }
+}
