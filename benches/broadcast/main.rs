@@ -83,6 +83,9 @@ fn shared(n: usize, pairs: usize, sides: &[Side]) -> Vec<f64> {
     };
     write(&fleet.path("urls"), &line("", false));
     write(&fleet.path("servers"), &line(" ", true));
+    if n > XARGS {
+        println!("\n(b) is left out at {n}: it starts a process for every question");
+    }
     let sides: Vec<Side> = sides.iter().copied().filter(|side| *side != Side::Xargs || n <= XARGS).collect();
     let mut took: Vec<Vec<Took>> = vec![Vec::new(); sides.len()];
     for round in 0..=pairs {

@@ -112,12 +112,16 @@ pub(crate) fn row<S: AsRef<str>>(cells: &[S]) {
 
 /// The file of a program; where it is missing that is said, with Debian's name for it.
 pub(crate) fn program(name: &str, package: &str) -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin";
-    let found = path.split(':').map(|dir| Path::new(dir).join(name)).find(|file| file.is_file());
+    let found = find(name);
     if found.is_none() {
-        println!("missing: {name} (Debian's package {package}); its rows are left out");
+        println!("- missing: {name} (Debian's package {package}); its rows are left out");
     }
     found
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin";
+    path.split(':').map(|dir| Path::new(dir).join(name)).find(|file| file.is_file())
 }
 
 /// What was measured on, and with which versions.
@@ -137,7 +141,7 @@ pub(crate) fn machine(dir: &Path, programs: &[(&str, &[&str])]) {
     println!("- files in: {} ({})", dir.display(), fleet::filesystem(dir));
     println!("- hello {}", env!("CARGO_PKG_VERSION"));
     for (name, args) in programs {
-        if let Some(output) = program(name, name).and_then(|file| Command::new(file).args(*args).output().ok()) {
+        if let Some(output) = find(name).and_then(|file| Command::new(file).args(*args).output().ok()) {
             // Some tell it on stderr, and some as a mistake.
             let said = [output.stdout, output.stderr].concat();
             println!("- {}", String::from_utf8_lossy(&said).lines().find(|l| !l.is_empty()).unwrap_or(name));
