@@ -229,7 +229,7 @@ struct BroadcastArgs {
     /// Where runs are kept.
     #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
     state: Option<PathBuf>,
-    /// Which runs are kept: so many, so old ones, or those that are both. Open runs are.
+    /// Which runs are kept when this one has ended: the last N, those up to that AGE, or both limits. Open ones always are.
     #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
     keep: Keep,
     /// What stdout carries.
