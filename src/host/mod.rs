@@ -72,6 +72,8 @@ pub struct LocalHost {
     /// So many instances are signalled and waited for at once: as many as there are descriptors for.
     at_once: usize,
     dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
+    /// Whether the lock of each of `dirs` is held.
+    locked: bool,
     targets: BTreeMap<PathBuf, install::Target>,
     groups: Vec<Arc<Group>>,
     /// When the survey began, and who was there by then.
@@ -87,8 +89,8 @@ impl Host {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
-        let (dirs, targets, groups, surveyed, since) = Default::default();
-        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, targets, groups, surveyed, since })
+        let (dirs, locked, targets, groups, surveyed, since) = Default::default();
+        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, locked, targets, groups, surveyed, since })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.

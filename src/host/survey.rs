@@ -31,6 +31,7 @@ impl LocalHost {
         let timed = |g: &Arc<Group>| look.timeout.map_or_else(|| g.clone(), |timeout| Arc::new(Group { timeout, ..(**g).clone() }));
         self.groups = groups.iter().map(timed).collect();
         self.surveyed = Since::now();
+        self.locked = look.lock.is_some();
         let found = find(groups, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
         if seen.stopped.is_some() {
