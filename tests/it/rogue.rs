@@ -73,7 +73,9 @@ fn run() {
     let started = me.stat().unwrap().starttime;
     let mut body = old.clone();
     let digest = |path: &Path| -> String { Sha256::digest(std::fs::read(path).unwrap()).iter().map(|b| format!("{b:02x}")).collect() };
-    let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale"));
+    let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale" | "picky"));
+    // What one that is picky serves, what it has looked at last, and what it said of that.
+    let (mut loaded, mut looked, mut result) = (first.clone(), first.clone(), "applied");
     let mut loading: Option<(Instant, String)> = None;
     for stream in listener.incoming() {
         if let Some((_, new)) = loading.take_if(|(at, _)| at.elapsed() > LOADS) {
@@ -83,6 +85,14 @@ fn run() {
         if asked && mode == "late" {
             // What is asked for while it loads is dropped.
             loading.get_or_insert_with(|| (Instant::now(), message()));
+        } else if asked && mode == "picky" {
+            signals.fetch_add(1, Ordering::SeqCst);
+            let (new, sha256) = (message(), digest(&file));
+            result = if new.contains("refuse") { "rejected" } else { "applied" };
+            if result == "applied" {
+                (body, loaded) = (new, sha256.clone());
+            }
+            looked = sha256;
         } else if asked {
             signals.fetch_add(1, Ordering::SeqCst);
             body = if matches!(mode.as_str(), "old" | "liar") { old.clone() } else { message() };
@@ -100,13 +110,17 @@ fn run() {
         let count = signals.load(Ordering::SeqCst);
         // A liar tells the digest of whatever stands on the disk, and goes on serving the old message; a stale one does the opposite.
         let sha256 = digest(&file);
-        let serves = if mode == "stale" { &first } else { &sha256 };
+        let (serves, sha256) = match mode.as_str() {
+            "stale" => (&first, &sha256),
+            "picky" => (&loaded, &looked),
+            _ => (&sha256, &sha256),
+        };
         let answer = match path.as_str() {
             "/signals" => count.to_string(),
             "/-/config" if speaks => serde_json::json!({
                 "v": 1, "instance": { "pid": me.pid, "started": started, "exe": me.exe().unwrap(), "version": "0" },
                 "effective": { "sha256": serves, "generation": 1 + count, "loaded_at": "2026-01-01T00:00:00Z", "path": file },
-                "last_attempt": { "seq": 1 + count, "sha256": sha256, "result": "applied", "error": null, "at": "2026-01-01T00:00:00Z", "took_us": 1 },
+                "last_attempt": { "seq": 1 + count, "sha256": sha256, "result": result, "error": null, "at": "2026-01-01T00:00:00Z", "took_us": 1 },
                 "restart_required": [], "restart_only": {}
             })
             .to_string(),
@@ -124,7 +138,7 @@ pub(crate) struct Rogue {
 }
 
 impl Rogue {
-    fn start(exe: &Path, mode: &str, config: &Path) -> Self {
+    pub(crate) fn start(exe: &Path, mode: &str, config: &Path) -> Self {
         // The shell hands on an ignored signal; exec keeps its pid.
         let ignore = if mode == "ignore" { "trap '' HUP; " } else { "" };
         let script = format!("{ignore}exec \"$0\" --exact rogue::run --ignored --nocapture --test-threads=1");
