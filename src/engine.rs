@@ -1,6 +1,6 @@
 //! Carries out a prepared plan, wave by wave. Who fails within the budget is put back alone, at once; past it the run reverts, stops or goes on.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use budget::Budget;
 
@@ -220,7 +220,12 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     /// Everything goes back, newest first, and is proven.
     async fn revert(&mut self, at: usize, why: String) -> Verdict {
         let number = self.plan.waves[at].number;
-        let mut undo: Vec<Step> = self.plan.waves[..=at].iter().rev().flat_map(|w| &w.steps).filter_map(Step::flip).collect();
+        let (begun, later) = self.plan.waves.split_at(at + 1);
+        let back: BTreeSet<&Path> = begun.iter().flat_map(|w| &w.steps).flat_map(|s| &s.shifts).map(|s| s.path.as_path()).collect();
+        // Who needed no signal, in a group whose turn had not come, reads what goes back now all the same.
+        let readers = later.iter().rev().flat_map(|w| &w.steps).filter(|s| s.shifts.iter().any(|s| back.contains(s.path.as_path())));
+        let readers = readers.filter_map(Step::flip).filter(|s| !s.members.is_empty());
+        let mut undo: Vec<Step> = readers.chain(begun.iter().rev().flat_map(|w| &w.steps).filter_map(Step::flip)).collect();
         (self.tell)(Event::UndoBegan { why });
         // What could not be put back shows in the states, and in the digests that are read below.
         let _ = commit(&mut undo, number, self.host, self.halts, self.tell).await;

@@ -71,6 +71,21 @@ fn every_trouble_in_every_wave_ends_in_its_verdict_and_nothing_is_left_between()
 }
 
 #[test]
+fn who_ran_the_new_config_already_goes_back_with_the_others() {
+    // Adopted: the disk is the new config, and one of the first wave and one of the last were on it before the run.
+    let (mut one, mut script) = plan(2, true);
+    script.files.insert("/c".into(), Blob::new(b"new".to_vec()).sha256);
+    for (wave, place) in [(0, 0), (1, 1)] {
+        one.waves[wave].steps[0].members[place].instance.state = State::Unchanged;
+    }
+    script.ends.insert(1, (State::Rejected, State::Reverted));
+    let (said, script) = go(&mut one, script, 0, |_| true);
+    let states: Vec<State> = one.instances().map(|i| i.state).collect();
+    assert_eq!((said, states), (Ok(Verdict::Reverted), vec![State::Reverted, State::Reverted, State::Untouched, State::Reverted]));
+    assert_eq!(script.signals.iter().filter(|(_, undo)| *undo).map(|(pid, _)| *pid).collect::<Vec<_>>(), [3, 0, 1]);
+}
+
+#[test]
 fn what_was_never_touched_is_no_reverted_run() {
     let (mut one, mut script) = plan(2, true);
     script.stuck.insert("/c".into(), (true, false));

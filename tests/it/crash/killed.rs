@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::support::{get, until};
+
 use super::{
     place::{Change, Place},
     trace::{Aim, Effect, can_trace, traced},
@@ -128,4 +130,17 @@ fn what_a_dead_run_has_left_beside_the_file_goes_with_the_next_run_and_not_with_
     place.fleet.write("etc/.web.toml.hello-dead", "");
     assert_eq!(run(&[]).states(), ["unchanged"]);
     assert!(place.staged().is_empty(), "also where nothing is to be done");
+}
+
+#[test]
+fn who_ran_the_new_config_already_is_undone_with_the_others() {
+    let place = Place::new(2, true, r#"["100%"]"#);
+    place.fleet.broadcast(&["--set", "message=kept"]).expect(0);
+    let change = place.change();
+    place.fleet.write("etc/web.toml", &change.new);
+    place.fleet.signal(0, nix::sys::signal::Signal::SIGHUP);
+    until("it runs the new config", || get(place.fleet.url(0), "/").1.starts_with("refuse"));
+    let said = place.fleet.broadcast(&[]).expect(6);
+    assert_eq!(said.states(), ["reverted"; 3]);
+    assert!(!place.is_new(&change, ""));
 }
