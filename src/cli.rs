@@ -14,7 +14,7 @@ use crate::{
     check::{self, CheckError},
     config::Listen,
     doctor,
-    event::Verdict,
+    event::{Halts, Verdict},
     fault,
     fleet::{self, Count, Fleet, FleetError, KINDS, OnBad},
     host::{
@@ -22,8 +22,12 @@ use crate::{
         user::{Become, Person},
     },
     report::Output,
+    resume, rollout,
+    runs::Verb,
     serve, status,
 };
+
+const NO_STATE: &str = "no state directory: neither --state, HELLO_STATE nor HOME is set";
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
@@ -44,6 +48,10 @@ enum Command {
     },
     /// Find every instance, validate, install, SIGHUP, and prove; otherwise put everything back and prove that.
     Broadcast(BroadcastArgs),
+    /// Go on with a run whose owner died or that ended mixed: look at what is there now, and bring everybody to what that run was bringing.
+    Resume(AgainArgs),
+    /// Bring the config back that a run replaced, and prove that: of an open run, or (the undo button) of a named one that had ended well.
+    Revert(AgainArgs),
     /// Leaves the session that started it, and becomes a command: how a program that died is started again.
     #[command(hide = true)]
     RunDetached {
@@ -136,10 +144,53 @@ enum Validate {
     Off,
 }
 
+impl From<Validate> for rollout::Validate {
+    fn from(how: Validate) -> Self {
+        match how {
+            Validate::Auto => Self::Auto,
+            Validate::Strict => Self::Strict,
+            Validate::Off => Self::Off,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Proof {
     Loopback,
     Any,
+}
+
+#[derive(Debug, clap::Args)]
+struct AgainArgs {
+    /// The run, by its id or how that begins; else the newest that is open.
+    run: Option<String>,
+    /// strict: every instance must have a validator and pass it; auto: where one is known; off: none is run. Alone it means strict.
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto", default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
+    validate: Validate,
+    /// Prepare, show, and touch nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Per instance, from its signal to its proof; else what the groups of the run say.
+    #[arg(long, value_parser = fleet::parse_duration)]
+    timeout: Option<Duration>,
+    /// Why; kept in the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// How long another run's lock is waited for.
+    #[arg(long, default_value = "0s", value_parser = fleet::parse_duration)]
+    lock_timeout: Duration,
+    /// Where runs are kept.
+    #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
+    state: Option<PathBuf>,
+    /// What stdout carries.
+    #[arg(short, long, value_enum, default_value_t = Output::Screen)]
+    output: Output,
+    /// No progress lines.
+    #[arg(short, long)]
+    quiet: bool,
+    /// A line for every instance.
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -218,9 +269,11 @@ pub fn main(hangups: UnixStream) -> ExitCode {
             ExitCode::from(code)
         }
         Command::Broadcast(args) => match options(args) {
-            Ok(options) => broadcast(options),
+            Ok(options) => act(|halts| broadcast::run(options, halts)),
             Err(why) => fail(Verdict::Usage.exit(), &why),
         },
+        Command::Resume(args) => again(Verb::Resume, args),
+        Command::Revert(args) => again(Verb::Revert, args),
         Command::Status(args) => match find_fleet(args.fleet, &args.groups, args.groups.is_empty()) {
             Ok(fleet) => look(status::run(status::Options { fleet, state: args.state.or_else(default_state), output: args.output, quiet: args.quiet })),
             Err(why) => fail(Verdict::Usage.exit(), &why.to_string()),
@@ -346,22 +399,36 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         fleet,
         change,
         overwrite: args.overwrite,
-        validate: match args.validate {
-            Validate::Auto => broadcast::Validate::Auto,
-            Validate::Strict => broadcast::Validate::Strict,
-            Validate::Off => broadcast::Validate::Off,
-        },
+        validate: args.validate.into(),
         dry_run: args.dry_run,
         now: false,
         count: args.count,
         timeout: args.timeout,
         lock_timeout: args.lock_timeout,
         reason: args.reason,
-        state: args.state.or_else(default_state).ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?,
+        state: args.state.or_else(default_state).ok_or(NO_STATE)?,
         output: args.output,
         quiet: args.quiet,
         verbose: args.verbose,
     })
+}
+
+fn again(verb: Verb, args: AgainArgs) -> ExitCode {
+    let Some(state) = args.state.or_else(default_state) else { return fail(Verdict::Usage.exit(), NO_STATE) };
+    let options = resume::Options {
+        verb,
+        run: args.run,
+        validate: args.validate.into(),
+        dry_run: args.dry_run,
+        timeout: args.timeout,
+        lock_timeout: args.lock_timeout,
+        reason: args.reason,
+        state,
+        output: args.output,
+        quiet: args.quiet,
+        verbose: args.verbose,
+    };
+    act(|halts| resume::run(options, halts))
 }
 
 fn default_state() -> Option<PathBuf> {
@@ -385,7 +452,8 @@ fn close_handed_down() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
-fn broadcast(options: broadcast::Options) -> ExitCode {
+/// Runs a command that may touch something to its verdict.
+fn act<F: Future<Output = Verdict>>(command: impl FnOnce(Halts) -> F) -> ExitCode {
     raise_descriptors();
     close_handed_down();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -406,6 +474,6 @@ fn broadcast(options: broadcast::Options) -> ExitCode {
                 tell.send_modify(|n| *n = n.saturating_add(1));
             }
         });
-        ExitCode::from(broadcast::run(options, halts).await.exit())
+        ExitCode::from(command(halts).await.exit())
     })
 }

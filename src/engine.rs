@@ -1,11 +1,11 @@
 //! Carries out a prepared plan, wave by wave. Who fails within the budget is put back alone, at once; past it the run reverts, stops or goes on.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use budget::Budget;
 
 use crate::{
-    event::{Event, Halts, Instance, State, Stop, Verdict},
+    event::{Event, Halts, Instance, State, Stop, Trouble, Verdict},
     fleet::OnFailure,
     host::Host,
     plan::Plan,
@@ -52,7 +52,7 @@ pub async fn run(plan: &mut Plan, host: &mut Host, conduct: Conduct<'_>, halts: 
 impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     async fn run(mut self) -> Result<Verdict, Stop> {
         for at in 0..self.plan.waves.len() {
-            if !self.plan.waves[at].steps.iter().any(Step::is_work) {
+            if !self.plan.waves[at].steps.iter().any(|s| s.is_work() || self.host.lags(s)) {
                 continue;
             }
             let Err(Past { stop, then }) = self.wave(at).await else { continue };
@@ -220,12 +220,10 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     /// Everything goes back, newest first, and is proven.
     async fn revert(&mut self, at: usize, why: String) -> Verdict {
         let number = self.plan.waves[at].number;
+        // Whom an earlier run has brought there goes back as well, whether its turn has come or not.
         let (begun, later) = self.plan.waves.split_at(at + 1);
-        let back: BTreeSet<&Path> = begun.iter().flat_map(|w| &w.steps).flat_map(|s| &s.shifts).map(|s| s.path.as_path()).collect();
-        // Who needed no signal, in a group whose turn had not come, reads what goes back now all the same.
-        let readers = later.iter().rev().flat_map(|w| &w.steps).filter(|s| s.shifts.iter().any(|s| back.contains(s.path.as_path())));
-        let readers = readers.filter_map(Step::flip).filter(|s| !s.members.is_empty());
-        let mut undo: Vec<Step> = readers.chain(begun.iter().rev().flat_map(|w| &w.steps).filter_map(Step::flip)).collect();
+        let later = later.iter().rev().flat_map(|w| &w.steps).filter(|s| s.members.iter().any(|m| m.brought));
+        let mut undo: Vec<Step> = later.chain(begun.iter().rev().flat_map(|w| &w.steps)).filter_map(Step::flip).collect();
         (self.tell)(Event::UndoBegan { why });
         // What could not be put back shows in the states, and in the digests that are read below.
         let _ = commit(&mut undo, number, self.host, self.halts, self.tell).await;
@@ -236,6 +234,12 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     /// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed
     /// meanwhile proves nothing.
     async fn seen(&mut self, undone: bool) -> Verdict {
+        for member in self.plan.waves.iter_mut().flat_map(|w| &mut w.steps).flat_map(|s| &mut s.members) {
+            if member.brought && member.instance.state == State::Untouched {
+                let text = "an earlier run may have signalled it, and this one ended before its turn".into();
+                member.fail(State::TimedOut, Trouble { kind: State::TimedOut.into(), text });
+            }
+        }
         // What each target is now, where that is one of the two that it can be, and whether the new config stands on any.
         let (mut stands, mut known, mut new) = (Vec::new(), true, false);
         for step in self.plan.steps() {

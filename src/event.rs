@@ -42,7 +42,7 @@ impl Stop {
 const NAMED: usize = 10;
 
 /// How a run ended; decides the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every instance is on the new config.
@@ -111,7 +111,7 @@ impl Verdict {
 }
 
 /// Where an instance is at the end; exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Never signalled.
@@ -264,7 +264,7 @@ impl Instance {
 }
 
 /// What a target is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Form {
@@ -328,6 +328,8 @@ pub enum Event {
     Superseded { run: String },
     /// This run was left open, and a later one took its place.
     SupersededBy { run: String },
+    /// Instances of the run that this one goes on with, which are not there any more.
+    Gone { group: String, pids: Vec<i32>, why: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.

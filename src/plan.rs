@@ -17,12 +17,16 @@ use crate::{
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
 };
 
+mod again;
 mod becomes;
 #[cfg(test)]
 mod tests;
 mod waves;
 
-pub use self::waves::Wave;
+pub use self::{
+    again::{Aim, Way, absent},
+    waves::Wave,
+};
 
 /// Instances by what they read.
 type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
@@ -98,6 +102,9 @@ impl Plan {
                 };
                 shifts.push(Shift { path: (*path).into(), from, to: becomes.to.clone(), secret: becomes.secret });
             }
+            // Who needs no signal for what is there goes back with the others.
+            let moves = shifts.iter().any(|s| s.from.as_ref().is_some_and(|from| from.sha256 != s.to.sha256));
+            members.iter_mut().filter(|m| moves && m.instance.state == State::Unchanged).for_each(|m| m.brought = true);
             steps.push(Step { shifts, members, undo: false });
         }
         if !refused.is_empty() {

@@ -12,7 +12,7 @@ use crate::{
     host::Host,
     plan::Plan,
     report::Summary,
-    runs::{Proven, Record, Run, Stand},
+    runs::{Proven, Record, Run, Stand, Verb},
     step::{Seen, Shift},
 };
 
@@ -22,11 +22,26 @@ mod rehearse;
 const PROVEN: &str =
     "every instance was proven on it, and nobody has touched it since; what it includes from elsewhere was not looked at (`touch` it to reload)";
 
+/// Whether a validator must pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validate {
+    /// Where a validator is known; who went unvalidated is named.
+    Auto,
+    /// Every instance must have one and pass it.
+    Strict,
+    /// None is run.
+    Off,
+}
+
 /// What is decided of a run besides its plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
     /// The run's id.
     pub id: &'a str,
+    /// What it does.
+    pub verb: Verb,
+    /// The run that it goes on with, or undoes.
+    pub of: Option<&'a str>,
     /// Where runs are kept.
     pub state: &'a Path,
     /// The groups, with every default filled in.
@@ -37,6 +52,8 @@ pub struct Terms<'a> {
     pub dry_run: bool,
     /// No bake, no gate, and nothing goes back by itself.
     pub now: bool,
+    /// What it brings is an old config.
+    pub back: bool,
     /// Why; kept in the journal.
     pub reason: Option<&'a str>,
 }
@@ -69,7 +86,9 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     if terms.dry_run {
         return Ok(rehearse::rehearsed(&plan, &host));
     }
-    if !plan.steps().any(|s| s.is_work()) {
+    let is_work = plan.steps().any(|s| s.is_work() || host.lags(s));
+    // A run that is gone on with has its end in another, though there is nothing left to do.
+    if !is_work && terms.of.is_none() {
         let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
         let why = if by_record { PROVEN } else { "every instance runs it already" };
         let verdict = Verdict::of(plan.instances().map(|i| i.state), false);
@@ -80,6 +99,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     }
     let (mut journal, superseded) = Run::begin(terms.state, &record(&terms, &plan))
         .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be written: {e}", terms.state.display())))?;
+    let goes_on = terms.of.is_some_and(|of| superseded.iter().any(|run| run == of));
     superseded.into_iter().for_each(|run| on_event(&Event::Superseded { run }));
     let mut why = String::new();
     let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now }, halts, &mut |event| {
@@ -93,6 +113,8 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let verdict = ended.as_ref().map_or_else(|stop| stop.verdict, |verdict| *verdict);
     let reason = match &ended {
         Err(stop) => stop.reason.clone(),
+        Ok(Verdict::Converged) if !is_work => "every instance runs it already".to_owned(),
+        Ok(Verdict::Converged) if terms.back => "every instance proved the old config".to_owned(),
         Ok(Verdict::Converged) => "every instance proved the new config".to_owned(),
         Ok(_) if why.is_empty() => "the run did not converge, and there is no way back".to_owned(),
         Ok(_) => why,
@@ -100,7 +122,12 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let summary = summary(terms.id.into(), verdict, reason.clone(), &plan, &host);
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
     on_event(&end);
-    journal.finish(&end);
+    // What an earlier run has touched is where it was, so somebody must go on.
+    if goes_on && ended.is_err() {
+        journal.leave(&end)
+    } else {
+        journal.finish(&end)
+    }
     // What cannot be kept costs the next run a signal.
     let _ = Proven::keep(terms.state, proofs(&plan, &host));
     ended?;
@@ -135,6 +162,8 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
     let blobs = plan.steps().flat_map(|s| &s.shifts).flat_map(|s| [s.from.as_ref(), Some(&s.to)]).flatten();
     Record {
         id: terms.id,
+        verb: terms.verb,
+        of: terms.of,
         reason: terms.reason,
         command: secretless(std::env::args()),
         groups: terms.groups,

@@ -16,9 +16,13 @@ use crate::{
     step::Blob,
 };
 
+mod left;
 mod proven;
 
-pub use self::proven::{Proven, Stand};
+pub use self::{
+    left::{Left, LeftError, LeftInstance, LeftTarget, Touch, later},
+    proven::{Proven, Stand},
+};
 
 /// One execution of a plan, with a folder of its own: `plan.json`, `events.jsonl`, and old and new bytes by SHA-256 (a directory's as an archive that `tar tvf` lists).
 /// As long as it is open (it runs, its owner died, or it ended mixed) a mark with its targets stands in `open/`.
@@ -28,11 +32,27 @@ pub struct Run {
     mark: PathBuf,
 }
 
+/// What a run is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Bring a new config.
+    Broadcast,
+    /// Go on with an earlier run.
+    Resume,
+    /// Bring the config back that an earlier run replaced.
+    Revert,
+}
+
 /// What is kept of a plan.
 #[derive(Debug)]
 pub struct Record<'a> {
     /// Of [`new_id`].
     pub id: &'a str,
+    /// What it does.
+    pub verb: Verb,
+    /// The run that it goes on with, or undoes.
+    pub of: Option<&'a str>,
     /// Why the operator did it.
     pub reason: Option<&'a str>,
     /// The command line, less its secrets.
@@ -51,6 +71,8 @@ pub struct Record<'a> {
 #[derive(Debug, Serialize)]
 struct Plan<'a> {
     v: u32,
+    verb: Verb,
+    of: Option<&'a str>,
     boot_id: String,
     uid: u32,
     login_uid: Option<u32>,
@@ -102,6 +124,8 @@ impl Run {
         }
         let plan = Plan {
             v: 1,
+            verb: record.verb,
+            of: record.of,
             boot_id: boot_id(),
             uid: nix::unistd::getuid().as_raw(),
             // All ones stands for nobody who logged in.
@@ -162,11 +186,16 @@ impl Run {
         Ok(())
     }
 
+    /// Writes the end, and leaves the run open.
+    pub fn leave(mut self, end: &Event) {
+        // The verdict stands, whether or not the last line of the journal can be written.
+        let _ = self.record(end);
+    }
+
     /// Writes the end. A mixed run stays open: somebody must look, and its bytes are needed.
-    pub fn finish(mut self, end: &Event) {
+    pub fn finish(self, end: &Event) {
         if matches!(end, Event::Finished { verdict: Verdict::Mixed, .. }) {
-            // The verdict stands, whether or not the last line of the journal can be written.
-            let _ = self.record(end);
+            self.leave(end);
         } else {
             self.close(end);
         }

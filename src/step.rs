@@ -110,6 +110,10 @@ pub struct Member {
     pub baseline: Vec<Option<String>>,
     /// The same of its `reject` facts.
     pub rejected: Vec<Option<String>>,
+    /// An earlier run may have signalled it, and what it loads for that may be the other config: what it says now may change by itself.
+    pub unsure: bool,
+    /// It may run what this run brings, or be about to, since an earlier run or its start: when everything goes back, so does it.
+    pub brought: bool,
 }
 
 impl Member {
@@ -134,6 +138,8 @@ impl Member {
             restart_only,
             baseline,
             rejected,
+            unsure: false,
+            brought: false,
         }
     }
 
@@ -226,20 +232,16 @@ impl Step {
         self.members.iter().any(|m| m.instance.state != State::Unchanged)
     }
 
-    /// The way back: `from` and `to` change places, and who was touched is signalled again; so is who ran `to` already. None where there is no way back.
+    /// The way back: `from` and `to` change places, and who was touched is signalled again. None where there is no way back.
     #[must_use]
     pub fn flip(&self) -> Option<Self> {
         let back = |s: &Shift| Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret });
         let shifts = self.shifts.iter().map(back).collect::<Option<_>>()?;
-        let moves = self.shifts.iter().any(|s| s.from.as_ref().is_some_and(|from| from.sha256 != s.to.sha256));
-        let back = |m: &Member| match m.instance.state {
-            // It needed no signal for what goes away now.
-            State::Unchanged if moves => Some(Member { instance: Instance { state: State::Confirmed, ..m.instance.clone() }, ..m.clone() }),
-            // Who was put back alone is there already.
-            State::Reverted => None,
-            _ => m.is_touched().then(|| m.clone()),
-        };
-        Some(Self { shifts, members: self.members.iter().filter_map(back).collect(), undo: !self.undo })
+        // Who was put back alone is there already.
+        let mut members: Vec<Member> = self.members.iter().filter(|m| (m.is_touched() || m.brought) && m.instance.state != State::Reverted).cloned().collect();
+        // Who runs it since an earlier run is signalled like those of this one.
+        members.iter_mut().filter(|m| m.instance.state == State::Unchanged).for_each(|m| m.instance.state = State::Confirmed);
+        Some(Self { shifts, members, undo: !self.undo })
     }
 }
 

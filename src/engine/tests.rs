@@ -76,7 +76,8 @@ fn who_ran_the_new_config_already_goes_back_with_the_others() {
     let (mut one, mut script) = plan(2, true);
     script.files.insert("/c".into(), Blob::new(b"new".to_vec()).sha256);
     for (wave, place) in [(0, 0), (1, 1)] {
-        one.waves[wave].steps[0].members[place].instance.state = State::Unchanged;
+        let member = &mut one.waves[wave].steps[0].members[place];
+        (member.instance.state, member.brought) = (State::Unchanged, true);
     }
     script.ends.insert(1, (State::Rejected, State::Reverted));
     let (said, script) = go(&mut one, script, 0, |_| true);

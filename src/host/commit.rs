@@ -177,7 +177,7 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     member.instance.proof = None;
     if facts.iter().any(Fact::compares) {
         // A reload that still runs must not be taken for the one that is about to be asked for.
-        if undo {
+        if undo || member.unsure {
             quiet(member, &facts, lanes).await;
         }
         read_anew(member, &facts, undo, lanes).await;
@@ -204,20 +204,20 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     let i = &member.instance;
     let says = match (group.speaks, to) {
         (Speaks::Hello, Some(to)) => {
-            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew: undo || i.before.as_ref() == Some(&to.sha256), seq: member.seq })
+            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew: undo || member.unsure || i.before.as_ref() == Some(&to.sha256), seq: member.seq })
         }
         _ => None,
     };
     if facts.is_empty() && says.is_none() {
         return Ok(None);
     }
-    // A refusal of the way forth is no refusal of the way back.
-    let reject = if undo { Vec::new() } else { reject };
+    // A refusal of the way forth, or of an earlier run's config, is no refusal of this one.
+    let reject = if undo || member.unsure { Vec::new() } else { reject };
     // The kernel is no connection that could have been answered by somebody else.
     let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) { 1 } else { group.samples };
     let proof = if says.is_some() { Proof::Exact } else { strongest(&group.confirm, &facts, &member.baseline) };
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
-    let may_load = undo && says.is_none() && member.instance.state == State::TimedOut && !facts.iter().any(Fact::compares);
+    let may_load = ((undo && member.instance.state == State::TimedOut) || member.unsure) && says.is_none() && !facts.iter().any(Fact::compares);
     let wanted = Wanted { says, facts, reject, samples, kids };
     let took = confirm(&hung, member, &wanted, lanes).await?;
     if may_load {
@@ -255,13 +255,13 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) {
 /// On the way back nothing from before the way forth counts.
 async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
     let _permit = lanes.fast.acquire().await;
-    let before = std::mem::take(&mut member.baseline);
-    if undo {
+    let (before, unsure) = (std::mem::take(&mut member.baseline), member.unsure);
+    if undo || unsure {
         // The way forth may have moved it to where nobody has looked yet.
         moved(member, lanes);
     }
     let now = Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts);
-    let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo);
+    let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo && !unsure);
     let now = now.into_iter().enumerate().map(|(at, reading)| match (before.get(at), facts.get(at)) {
         // Who worked before the way forth runs the old config, and may stay.
         (Some(Some(first)), Some(fact)) if undo && fact.source == Source::Workers => reading.map(|now| kept(first, &now)),

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     event::{Event, Halts, Instance, Stop},
     fleet::Group,
-    step::{Member, Seen, Step},
+    step::{Member, Seen, Shift, Step},
 };
 
 mod answers;
@@ -47,11 +47,13 @@ pub(crate) mod workers;
 
 /// How a survey looks.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
+pub struct Look<'a> {
     /// Whether the lock of each target is taken before it is read, and how long another run's is waited for.
     pub lock: Option<Duration>,
     /// Instead of each group's own limit from a signal to its proof.
     pub timeout: Option<Duration>,
+    /// Targets that are looked at, and locked, whether anybody reads them or not.
+    pub also: &'a [PathBuf],
 }
 
 /// A machine.
@@ -94,7 +96,7 @@ impl Host {
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.
-    pub async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
+    pub async fn survey(&mut self, groups: &[Arc<Group>], look: Look<'_>) -> Seen {
         match self {
             Self::Local(host) => host.survey(groups, look).await,
             #[cfg(test)]
@@ -171,6 +173,13 @@ impl Host {
             #[cfg(test)]
             Self::Script(_) => None,
         }
+    }
+
+    /// Whether a target of `step` is still what it was: there is work though nobody may get a signal.
+    #[must_use]
+    pub fn lags(&self, step: &Step) -> bool {
+        let lags = |s: &Shift| s.from.as_ref().is_some_and(|from| from.sha256 != s.to.sha256 && self.reads(&s.path).as_ref() == Some(&from.sha256));
+        step.shifts.iter().any(lags)
     }
 
     /// Whether this run has exchanged the target at `path`.
