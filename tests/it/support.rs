@@ -73,6 +73,13 @@ impl Fleet {
         child.wait().unwrap();
     }
 
+    /// Starts it again after its end, in its place and from the same command line.
+    pub(crate) fn restart(&mut self, at: usize, config: &str) {
+        self.kill(at);
+        self.serve_from(config);
+        self.servers.swap_remove(at);
+    }
+
     pub(crate) fn serve(&mut self) {
         self.serve_from("web.toml");
     }

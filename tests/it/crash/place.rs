@@ -2,18 +2,20 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
     daemons::started,
     rogue::Rogue,
-    support::{Fleet, Said, get},
+    support::{Ended, Fleet, Said, get},
 };
 
 /// Servers of one shared file, and perhaps one that refuses what the others take.
@@ -35,10 +37,16 @@ pub(super) struct Change {
 impl Place {
     /// `servers` that take everything; with `picky`, one more, the last to be signalled, that refuses every new config.
     pub(super) fn new(servers: usize, picky: bool, waves: &str) -> Self {
+        Self::on(servers, picky, waves, |_| {})
+    }
+
+    /// The same after something was done to the folder of it all, in which `etc` and `state` are empty.
+    pub(super) fn on(servers: usize, picky: bool, waves: &str, prepare: impl FnOnce(&Path)) -> Self {
         let mut fleet = Fleet::start(0);
         let dir = fleet.dir.path().canonicalize().unwrap();
         // In a folder of its own, so that nothing else ever stands beside it.
-        std::fs::create_dir(dir.join("etc")).unwrap();
+        ["etc", "state"].iter().for_each(|name| std::fs::create_dir(dir.join(name)).unwrap());
+        prepare(&dir);
         fleet.write("etc/web.toml", &fleet.text());
         let config = dir.join("etc/web.toml");
         (0..servers).for_each(|_| fleet.serve_from("etc/web.toml"));
@@ -61,9 +69,13 @@ impl Place {
         std::fs::read_to_string(self.dir.join("etc/web.toml")).unwrap()
     }
 
+    fn pids(&self) -> Vec<i32> {
+        (0..self.fleet.len()).map(|at| self.fleet.pid(at)).chain(self.picky.as_ref().map(Rogue::pid)).collect()
+    }
+
+    /// Pid and start time of each; none may have ended.
     pub(super) fn ids(&self) -> Vec<(i32, u64)> {
-        let pids = (0..self.fleet.len()).map(|at| self.fleet.pid(at)).chain(self.picky.as_ref().map(Rogue::pid));
-        pids.map(|pid| (pid, started(pid).unwrap_or_else(|| panic!("pid {pid} has ended")))).collect()
+        self.pids().into_iter().map(|pid| (pid, started(pid).unwrap_or_else(|| panic!("pid {pid} has ended")))).collect()
     }
 
     pub(super) fn urls(&self) -> Vec<&str> {
@@ -89,23 +101,53 @@ impl Place {
 
     /// `hello resume` or `hello revert`.
     pub(super) fn go_on(&self, how: &str) -> Said {
-        let file = if how == "resume" { "new.toml" } else { "old.toml" };
-        let said = self.fleet.broadcast(&["--config", self.dir.join(file).to_str().unwrap()]);
-        self.open().into_iter().for_each(|mark| std::fs::remove_file(mark).unwrap());
-        said
+        self.fleet.again(how, &[])
     }
 
     /// Every instance answers one config, the file is that one, and it is the old or the new one: answers whether it is the new.
     pub(super) fn is_new(&self, change: &Change, context: &str) -> bool {
+        self.are_new(change, &self.urls(), context)
+    }
+
+    /// The same of some.
+    pub(super) fn are_new(&self, change: &Change, urls: &[&str], context: &str) -> bool {
         let disk = self.text();
         assert!(disk == change.old || disk == change.new, "{context}: the file is neither old nor new: {disk}");
         let (message, digest) = (disk.split('"').nth(1).unwrap(), sha256(disk.as_bytes()));
-        for url in self.urls() {
+        for url in urls {
             let (head, body) = get(url, "/");
             assert_eq!(body, message, "{context}: {url} serves another config than the one on the disk");
             assert!(head.contains(&format!("x-config-sha256: {digest}")), "{context}: {url} was proven on other bytes: {head}");
         }
         disk == change.new
+    }
+
+    /// What a run says of each instance is what is seen of it, and what it says of the file is what is on the disk. It says something of each one that is
+    /// neither on the new config nor on the old one as everybody else.
+    pub(super) fn is_true(&self, change: &Change, ended: &Ended, context: &str) {
+        let (targets, instances) = (ended.json["targets"].as_array(), ended.json["instances"].as_array());
+        for target in targets.into_iter().flatten().filter(|t| !t["disk"].is_null()) {
+            assert_eq!(target["disk"], sha256(self.text().as_bytes()).as_str(), "{context}: {:#}", ended.json);
+        }
+        let at: BTreeMap<i64, &str> =
+            self.pids().into_iter().zip(self.urls()).filter(|(pid, _)| started(*pid).is_some()).map(|(pid, url)| (pid.into(), url)).collect();
+        for instance in instances.into_iter().flatten() {
+            let wanted = match instance["state"].as_str().unwrap() {
+                "confirmed" | "unchanged" => &change.new,
+                "reverted" | "untouched" | "refused" | "rejected" => &change.old,
+                _ => continue,
+            };
+            // Who ended since proves nothing any more.
+            let Some(url) = at.get(&instance["pid"].as_i64().unwrap()) else { continue };
+            let (head, _) = get(url, "/");
+            let says = format!("x-config-sha256: {}", sha256(wanted.as_bytes()));
+            assert!(head.contains(&says), "{context}: {url} is not what is said of it: {instance:#}\n{head}");
+        }
+    }
+
+    /// How often each has looked at its config.
+    pub(super) fn attempts(&self) -> Vec<Value> {
+        self.urls().iter().map(|url| serde_json::from_str::<Value>(&get(url, "/-/config").1).unwrap()["last_attempt"]["seq"].clone()).collect()
     }
 
     /// What a run has staged beside the file.
@@ -122,7 +164,7 @@ impl Place {
     }
 
     pub(super) fn open(&self) -> Vec<PathBuf> {
-        std::fs::read_dir(self.dir.join("state/open")).into_iter().flatten().map(|e| e.unwrap().path()).filter(|p| p.metadata().unwrap().len() > 0).collect()
+        std::fs::read_dir(self.dir.join("state/open")).into_iter().flatten().map(|e| e.unwrap().path()).collect()
     }
 
     /// Whether the bytes of this config are kept by a run.
