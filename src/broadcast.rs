@@ -10,7 +10,7 @@ use crate::{
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, tell_survey},
-    runs::{self, Proven, Verb},
+    runs::{self, Keep, Proven, Verb},
 };
 
 /// Checked options of the command.
@@ -38,6 +38,8 @@ pub struct Options {
     pub reason: Option<String>,
     /// Where runs are kept.
     pub state: PathBuf,
+    /// Which of them.
+    pub keep: Keep,
     /// What stdout carries.
     pub output: Output,
     /// No progress lines.
@@ -86,6 +88,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         now: options.now,
         back: false,
         reason: options.reason.as_deref(),
+        keep: options.keep,
     };
     carry_out(terms, plan, host, halts, on_event).await
 }

@@ -22,10 +22,13 @@ use crate::{
         user::{Become, Person},
     },
     report::Output,
-    resume, rollout,
-    runs::Verb,
+    rollout,
+    runs::{Keep, Verb},
     serve, status,
 };
+
+mod again;
+mod past;
 
 const NO_STATE: &str = "no state directory: neither --state, HELLO_STATE nor HOME is set";
 
@@ -49,9 +52,9 @@ enum Command {
     /// Find every instance, validate, install, SIGHUP, and prove; otherwise put everything back and prove that.
     Broadcast(BroadcastArgs),
     /// Go on with a run whose owner died or that ended mixed: look at what is there now, and bring everybody to what that run was bringing.
-    Resume(AgainArgs),
+    Resume(again::AgainArgs),
     /// Bring the config back that a run replaced, and prove that: of an open run, or (the undo button) of a named one that had ended well.
-    Revert(AgainArgs),
+    Revert(again::AgainArgs),
     /// Leaves the session that started it, and becomes a command: how a program that died is started again.
     #[command(hide = true)]
     RunDetached {
@@ -83,6 +86,10 @@ enum Command {
     Status(StatusArgs),
     /// Why a process can or cannot be reloaded, check by check, and what to do about it: exit 0 it can, 5 it cannot, 3 there is none. Reads only.
     Doctor(DoctorArgs),
+    /// The runs that were, newest first; of one, everything that happened. Reads only.
+    History(past::HistoryArgs),
+    /// Take away one run now, or the bytes of one config from every run; what an open run needs is refused: exit 5.
+    Forget(past::ForgetArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,39 +168,6 @@ enum Proof {
 }
 
 #[derive(Debug, clap::Args)]
-struct AgainArgs {
-    /// The run, by its id or how that begins; else the newest that is open.
-    run: Option<String>,
-    /// strict: every instance must have a validator and pass it; auto: where one is known; off: none is run. Alone it means strict.
-    #[arg(long, value_enum, value_name = "HOW", default_value = "auto", default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
-    validate: Validate,
-    /// Prepare, show, and touch nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// Per instance, from its signal to its proof; else what the groups of the run say.
-    #[arg(long, value_parser = fleet::parse_duration)]
-    timeout: Option<Duration>,
-    /// Why; kept in the journal.
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// How long another run's lock is waited for.
-    #[arg(long, default_value = "0s", value_parser = fleet::parse_duration)]
-    lock_timeout: Duration,
-    /// Where runs are kept.
-    #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
-    state: Option<PathBuf>,
-    /// What stdout carries.
-    #[arg(short, long, value_enum, default_value_t = Output::Screen)]
-    output: Output,
-    /// No progress lines.
-    #[arg(short, long)]
-    quiet: bool,
-    /// A line for every instance.
-    #[arg(short, long, conflicts_with = "quiet")]
-    verbose: bool,
-}
-
-#[derive(Debug, clap::Args)]
 struct BroadcastArgs {
     /// Groups of the fleet; the only one needs no name. Without a fleet.toml: a kind (hello).
     groups: Vec<String>,
@@ -237,6 +211,9 @@ struct BroadcastArgs {
     /// Where runs are kept.
     #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
     state: Option<PathBuf>,
+    /// Which runs are kept: so many, so old ones, or those that are both. Open runs are.
+    #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
+    keep: Keep,
     /// What stdout carries.
     #[arg(short, long, value_enum, default_value_t = Output::Screen)]
     output: Output,
@@ -272,10 +249,15 @@ pub fn main(hangups: UnixStream) -> ExitCode {
             Ok(options) => act(|halts| broadcast::run(options, halts)),
             Err(why) => fail(Verdict::Usage.exit(), &why),
         },
-        Command::Resume(args) => again(Verb::Resume, args),
-        Command::Revert(args) => again(Verb::Revert, args),
+        Command::Resume(args) => again::run(Verb::Resume, args),
+        Command::Revert(args) => again::run(Verb::Revert, args),
+        Command::History(args) => past::history(args),
+        Command::Forget(args) => past::forget(args),
         Command::Status(args) => match find_fleet(args.fleet, &args.groups, args.groups.is_empty()) {
-            Ok(fleet) => look(status::run(status::Options { fleet, state: args.state.or_else(default_state), output: args.output, quiet: args.quiet })),
+            Ok(fleet) => {
+                let (state, flag) = past::place(args.state).map_or((None, String::new()), |(state, flag)| (Some(state), flag));
+                look(status::run(status::Options { fleet, state, flag, output: args.output, quiet: args.quiet }))
+            }
             Err(why) => fail(Verdict::Usage.exit(), &why.to_string()),
         },
         Command::Doctor(args) => match doctor(args) {
@@ -406,29 +388,12 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         timeout: args.timeout,
         lock_timeout: args.lock_timeout,
         reason: args.reason,
+        keep: args.keep,
         state: args.state.or_else(default_state).ok_or(NO_STATE)?,
         output: args.output,
         quiet: args.quiet,
         verbose: args.verbose,
     })
-}
-
-fn again(verb: Verb, args: AgainArgs) -> ExitCode {
-    let Some(state) = args.state.or_else(default_state) else { return fail(Verdict::Usage.exit(), NO_STATE) };
-    let options = resume::Options {
-        verb,
-        run: args.run,
-        validate: args.validate.into(),
-        dry_run: args.dry_run,
-        timeout: args.timeout,
-        lock_timeout: args.lock_timeout,
-        reason: args.reason,
-        state,
-        output: args.output,
-        quiet: args.quiet,
-        verbose: args.verbose,
-    };
-    act(|halts| resume::run(options, halts))
 }
 
 fn default_state() -> Option<PathBuf> {

@@ -5,6 +5,8 @@
 //!                       |   resume    -+            +-> engine -> host -> discover · judge · install · hangup · confirm · successor
 //!                       |              +-> report  (screen, json)
 //!                       +-> status, doctor ------> host
+//!                       +-> history -> report
+//!                       +-> forget
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
@@ -24,6 +26,8 @@ pub mod event;
 pub mod fact;
 pub mod fault;
 pub mod fleet;
+pub mod forget;
+pub mod history;
 pub mod host;
 pub mod plan;
 pub mod report;

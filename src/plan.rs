@@ -102,9 +102,6 @@ impl Plan {
                 };
                 shifts.push(Shift { path: (*path).into(), from, to: becomes.to.clone(), secret: becomes.secret });
             }
-            // Who needs no signal for what is there goes back with the others.
-            let moves = shifts.iter().any(|s| s.from.as_ref().is_some_and(|from| from.sha256 != s.to.sha256));
-            members.iter_mut().filter(|m| moves && m.instance.state == State::Unchanged).for_each(|m| m.brought = true);
             steps.push(Step { shifts, members, undo: false });
         }
         if !refused.is_empty() {
@@ -133,6 +130,12 @@ impl Plan {
     pub fn targets(&self) -> Vec<&Shift> {
         let mut known = BTreeSet::new();
         self.steps().flat_map(|s| &s.shifts).filter(|s| known.insert(s.path.as_path())).collect()
+    }
+
+    /// Where the targets are.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.targets().into_iter().map(|s| s.path.clone()).collect()
     }
 
     /// Takes over what became of the instances of `steps`.

@@ -8,7 +8,7 @@ use crate::{
     plan::{Aim, Plan, Way, absent},
     report::{Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, tell_survey},
-    runs::{self, Left, LeftError, Proven, Verb},
+    runs::{self, Keep, Left, LeftError, Proven, Verb},
 };
 
 /// Checked options of the commands.
@@ -28,8 +28,12 @@ pub struct Options {
     pub lock_timeout: Duration,
     /// Why; kept in the journal.
     pub reason: Option<String>,
+    /// Which runs are kept.
+    pub keep: Keep,
     /// Where runs are kept.
     pub state: PathBuf,
+    /// What commands need besides, so that they look there.
+    pub flag: String,
     /// What stdout carries.
     pub output: Output,
     /// No progress lines.
@@ -43,8 +47,8 @@ pub async fn run(options: Options, mut halts: Halts) -> Verdict {
     let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
     let mut summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
     summary.look = match summary.run.as_str() {
-        "" => "hello history".into(),
-        run => format!("hello history {run}"),
+        "" => format!("hello history{}", options.flag),
+        run => format!("hello history {run}{}", options.flag),
     };
     reporter.finish(&summary);
     summary.verdict
@@ -85,6 +89,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         now: at_once,
         back,
         reason: options.reason.as_deref(),
+        keep: options.keep,
     };
     carry_out(terms, plan, host, halts, on_event).await.map_err(|stop| match stop.verdict {
         Verdict::Invalid if at_once => Stop {
@@ -104,11 +109,11 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
 /// It came to its end, so there is nothing to go on with.
 fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
     let refused = |why: String| Err(Stop::new(Verdict::Refused, why));
-    match (options.verb, &left.superseded_by) {
+    match (options.verb, left.superseded_by()) {
         // Without a name, it is the old config that is meant: an open run that was bringing it is gone on with.
         (Verb::Revert, _) => {}
         (_, Some(later)) => return refused(format!("run {} has its end in run {later}, which took its place: `hello resume {later}`", left.id)),
-        _ if !left.open => return refused(format!("run {} came to its end, and there is nothing to go on with; `hello revert {0}` undoes it", left.id)),
+        _ if !left.past.open => return refused(format!("run {} came to its end, and there is nothing to go on with; `hello revert {0}` undoes it", left.id)),
         _ => {}
     }
     let back = options.verb == Verb::Revert && !(options.run.is_none() && left.back);
@@ -123,7 +128,7 @@ fn no_run(e: &LeftError) -> Stop {
         LeftError::NoneOpen(_) => (Verdict::NoMatch, "; one that came to its end must be named"),
         LeftError::Unknown(..) => (Verdict::NoMatch, ""),
         LeftError::Ambiguous(..) => (Verdict::Usage, ""),
-        LeftError::Unreadable(..) => (Verdict::Failed, ""),
+        LeftError::State(..) | LeftError::Unreadable(..) => (Verdict::Failed, ""),
     };
     Stop::new(verdict, format!("{e}{hint}"))
 }

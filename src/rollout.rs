@@ -12,7 +12,7 @@ use crate::{
     host::Host,
     plan::Plan,
     report::Summary,
-    runs::{Proven, Record, Run, Stand, Verb},
+    runs::{self, Keep, Proven, Record, Run, Stand, Verb},
     step::{Seen, Shift},
 };
 
@@ -56,6 +56,8 @@ pub struct Terms<'a> {
     pub back: bool,
     /// Why; kept in the journal.
     pub reason: Option<&'a str>,
+    /// Which runs are kept.
+    pub keep: Keep,
 }
 
 /// Tells what a survey found; `fleet` is the file that it was asked by.
@@ -97,14 +99,18 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     if *halts.borrow() > 0 {
         return Err(Stop::new(Verdict::Failed, "halted by the operator"));
     }
-    let (mut journal, superseded) = Run::begin(terms.state, &record(&terms, &plan))
-        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be written: {e}", terms.state.display())))?;
-    let goes_on = terms.of.is_some_and(|of| superseded.iter().any(|run| run == of));
-    superseded.into_iter().for_each(|run| on_event(&Event::Superseded { run }));
-    let mut why = String::new();
-    let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now }, halts, &mut |event| {
+    let mut journal = Run::begin(terms.state, &record(&terms, &plan))
+        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
+    let (mut why, mut gates) = (String::new(), Vec::new());
+    let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now, goes_on: terms.of.is_some() }, halts, &mut |event| {
         if let Event::UndoBegan { why: said } | Event::Stopped { why: said } | Event::PutBack { why: said, .. } = &event {
             why.clone_from(said);
+        }
+        if let Event::Gate { wave, exit, .. } = &event {
+            if *exit != Some(0) {
+                why = format!("the gate of wave {wave} says no");
+            }
+            gates.push(event.clone());
         }
         on_event(&event);
         journal.record(&event).is_ok()
@@ -116,22 +122,35 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         Ok(Verdict::Converged) if !is_work => "every instance runs it already".to_owned(),
         Ok(Verdict::Converged) if terms.back => "every instance proved the old config".to_owned(),
         Ok(Verdict::Converged) => "every instance proved the new config".to_owned(),
-        Ok(_) if why.is_empty() => "the run did not converge, and there is no way back".to_owned(),
+        Ok(_) if why.is_empty() => unproven(&plan),
         Ok(_) => why,
     };
-    let summary = summary(terms.id.into(), verdict, reason.clone(), &plan, &host);
+    let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
-    on_event(&end);
-    // What an earlier run has touched is where it was, so somebody must go on.
-    if goes_on && ended.is_err() {
-        journal.leave(&end)
-    } else {
-        journal.finish(&end)
+    // What a run that was left open has touched is where it was, if this one has touched nothing.
+    for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths()) } else { Vec::new() } {
+        let event = Event::Superseded { run };
+        on_event(&event);
+        // What it says stands in that run's journal too.
+        let _ = journal.record(&event);
     }
-    // What cannot be kept costs the next run a signal.
+    // The verdict stands, whether or not the last line of the journal can be written.
+    let _ = journal.record(&end);
+    // What cannot be kept costs the next run a signal. Until the run is closed, nobody takes away the bytes that this names.
     let _ = Proven::keep(terms.state, proofs(&plan, &host));
+    journal.close(&end);
+    if let Err(e) = runs::prune(terms.state, terms.keep, terms.id) {
+        on_event(&Event::NotPruned { why: e.to_string() });
+    }
+    on_event(&end);
     ended?;
     Ok(summary)
+}
+
+/// Why a run that went to its end did not converge.
+fn unproven(plan: &Plan) -> String {
+    let bad = plan.instances().find_map(|i| Some(format!("pid {}: {}", i.pid, i.trouble.as_ref()?.text)));
+    bad.unwrap_or_else(|| "a config is not what this run left there".into())
 }
 
 /// What was proven of every touched process that cannot tell it itself; nothing where nothing was.
@@ -169,6 +188,7 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
         groups: terms.groups,
         targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
+        waves: plan.waves.len(),
         blobs: blobs.collect(),
     }
 }

@@ -34,7 +34,7 @@ fn go(plan: &mut Plan, script: ScriptHost, halts: u8, journal: impl Fn(&Event) -
     let mut host = Host::Script(script);
     let (tell, mut listen) = tokio::sync::watch::channel(halts);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let said = runtime.block_on(run(plan, &mut host, Conduct { run: "1", now: false }, &mut listen, &mut |event| journal(&event)));
+    let said = runtime.block_on(run(plan, &mut host, Conduct { run: "1", now: false, goes_on: false }, &mut listen, &mut |event| journal(&event)));
     drop(tell);
     let Host::Script(script) = host else { unreachable!("it was a script") };
     (said.map_err(|stop| stop.verdict), script)
@@ -76,8 +76,7 @@ fn who_ran_the_new_config_already_goes_back_with_the_others() {
     let (mut one, mut script) = plan(2, true);
     script.files.insert("/c".into(), Blob::new(b"new".to_vec()).sha256);
     for (wave, place) in [(0, 0), (1, 1)] {
-        let member = &mut one.waves[wave].steps[0].members[place];
-        (member.instance.state, member.brought) = (State::Unchanged, true);
+        one.waves[wave].steps[0].members[place].instance.state = State::Unchanged;
     }
     script.ends.insert(1, (State::Rejected, State::Reverted));
     let (said, script) = go(&mut one, script, 0, |_| true);

@@ -41,6 +41,8 @@ pub struct Reporter {
     quiet: bool,
     verbose: bool,
     began: Instant,
+    /// The time of day, and since the run began, where that is not now.
+    past: Option<(String, Duration)>,
     /// Instances of the batch that runs now, and how many of them have ended.
     batch: (usize, usize),
     undo: bool,
@@ -59,12 +61,28 @@ impl Reporter {
             quiet,
             verbose,
             began: Instant::now(),
+            past: None,
             batch: (0, 0),
             undo: false,
             failures: BTreeMap::new(),
             data: Sink::stdout(),
             people: Sink::stderr(!quiet),
         }
+    }
+
+    /// A reporter of what happened once: on stdout, every instance a line, and each line with its time.
+    #[must_use]
+    pub fn of_the_past() -> Self {
+        Self { past: Some(Default::default()), people: Sink::stdout(), ..Self::new(Output::Screen, false, true) }
+    }
+
+    /// When the next line happened: the time of day, and since the run began.
+    pub fn at(&mut self, clock: String, elapsed: Duration) {
+        self.past = Some((clock, elapsed));
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.past.as_ref().map_or_else(|| self.began.elapsed(), |(_, elapsed)| *elapsed)
     }
 
     /// Shows what happened.
@@ -114,7 +132,7 @@ impl Reporter {
                 self.line("Baking", &format!("wave {wave} for {seconds}s"));
             }
             Event::Held { wave, instances } => {
-                self.line("Held", &format!("[{}] {instances} instances until wave {wave} prove it still", seconds(self.began.elapsed())))
+                self.line("Held", &format!("[{}] {instances} instances until wave {wave} prove it still", seconds(self.elapsed())))
             }
             Event::Gate { wave, command, exit, output } => {
                 self.flush();
@@ -137,6 +155,7 @@ impl Reporter {
                 let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
+            Event::NotPruned { why } => self.line("Not pruned", &format!("old runs are still there: {why}")),
             Event::SupersededBy { .. } | Event::Finished { .. } => {}
         }
     }
@@ -146,7 +165,7 @@ impl Reporter {
         self.bar();
         // Who came meanwhile was not counted beforehand.
         let (all, done) = (self.batch.0.max(self.batch.1), self.batch.1);
-        let at = seconds(self.began.elapsed());
+        let at = seconds(self.elapsed());
         let listed = all <= LISTED || self.verbose;
         let (word, why) = match state {
             State::Confirmed => ("Confirmed", proven),
@@ -171,7 +190,7 @@ impl Reporter {
         if all <= LISTED || self.verbose || done == 0 {
             return;
         }
-        let at = seconds(self.began.elapsed());
+        let at = seconds(self.elapsed());
         let failures = std::mem::take(&mut self.failures);
         let failed: usize = failures.values().map(Vec::len).sum();
         self.line(if self.undo { "Reverted" } else { "Confirmed" }, &format!("[{at}] ({done}/{all}) {} instances", done - failed));
@@ -198,13 +217,18 @@ impl Reporter {
         let (n, verdict) = (summary.instances.len(), if summary.rehearsal { "dry run".into() } else { name(summary.verdict) });
         // Before anything was touched, nobody's state is more than what the error says.
         let n = if n == 0 { String::new() } else { format!("{n} instances: ") };
-        self.line("Summary", &format!("[{}] {n}{verdict}{counts}", seconds(self.began.elapsed())));
+        self.line("Summary", &format!("[{}] {n}{verdict}{counts}", seconds(self.elapsed())));
         if summary.exit != 0 {
             self.people.line(format!("\nerror: {}", summary.reason));
             if let Some(hint) = summary.hint() {
                 self.people.line(format!("\nhint: {hint}"));
             }
         }
+        self.close();
+    }
+
+    /// Waits until the readers have taken everything, as long as that is of use.
+    pub fn close(&mut self) {
         self.data.close();
         self.people.close();
     }
@@ -221,9 +245,13 @@ impl Reporter {
         self.people.bar(if self.undo { "Reverting" } else { "Confirming" }, done, all);
     }
 
-    fn line(&self, word: &str, text: &str) {
-        if !self.quiet {
-            self.people.line(format!("{word:>12} {text}"));
+    /// One line for people.
+    pub fn line(&self, word: &str, text: &str) {
+        match &self.past {
+            // Whoever wrote it is not whoever reads it.
+            Some((clock, _)) => self.people.line(format!("{clock} {word:>12} {}", text.replace(char::is_control, " "))),
+            None if self.quiet => {}
+            None => self.people.line(format!("{word:>12} {text}")),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    event::{Instance, State, Stop, TargetReport, Verdict},
+    event::{Event, Instance, State, Stop, TargetReport, Verdict},
     step::short,
 };
 
@@ -28,6 +28,9 @@ pub struct Summary {
     pub instances: Vec<Instance>,
     /// Instances by state.
     pub counts: BTreeMap<State, usize>,
+    /// What the operator's own commands said of the waves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Event>,
     /// The command that shows what each instance runs now.
     #[serde(skip)]
     pub look: String,
@@ -44,7 +47,7 @@ impl Summary {
         for instance in &instances {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
-        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, look: "hello status".into(), rehearsal: false }
+        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, gates: Vec::new(), look: "hello status".into(), rehearsal: false }
     }
 
     /// An end before anything was touched.

@@ -215,7 +215,7 @@ fn a_program_without_a_kind_is_proven_by_facts_and_one_goes_first() {
 }
 
 /// The validator stops the first server between its validation and its reload.
-fn with_a_victim(fleet: &Fleet) {
+pub(crate) fn with_a_victim(fleet: &Fleet) {
     let script = fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && kill -STOP {}\n", fleet.pid(0)));
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
@@ -314,7 +314,7 @@ fn without_the_old_bytes_there_is_no_way_back_and_that_is_told_before() {
 }
 
 /// A second group, of the last server alone, which reads a file of its own.
-fn two_groups(fleet: &mut Fleet) -> (String, String) {
+pub(crate) fn two_groups(fleet: &mut Fleet) -> (String, String) {
     let text = fleet.text();
     fleet.write("web.toml", &text);
     fleet.write("other.toml", &text);

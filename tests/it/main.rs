@@ -7,6 +7,7 @@ mod daemons;
 mod discover;
 mod doctor;
 mod facts;
+mod history;
 mod house;
 mod inputs;
 mod load;

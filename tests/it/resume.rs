@@ -13,7 +13,7 @@ use crate::support::{Fleet, until};
 
 /// A validator of the new config stops this server: it is validated, signalled, and does not answer.
 fn with_a_victim(fleet: &Fleet, at: usize) {
-    let script = fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && {{ grep -q .\"one\". \"$2\" || kill -STOP {}; }}\n", fleet.pid(at)));
+    let script = fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && {{ grep -q '\"one\"' \"$2\" || kill -STOP {}; }}\n", fleet.pid(at)));
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{exe}}\", \"{{candidate}}\"]\n", script.display()));
