@@ -36,7 +36,7 @@ fn inside() {
         return;
     }
     for (small, limit) in [("state", "names"), ("state", "pages"), ("etc", "names"), ("etc", "pages")] {
-        let place = Place::on(2, true, r#"["1", "100%"]"#, |dir| mount(&["-t", "tmpfs", "-o", "size=4m,nr_inodes=1000", "none"], &dir.join(small)));
+        let place = Place::on(2, true, r#"["1", "100%"]"#, |dir| mount(&["-t", "tmpfs", "-o", "size=4m,nr_inodes=1000,mode=755", "none"], &dir.join(small)));
         let dir = place.dir.join(small);
         let (first, mut codes) = (place.ids(), Vec::new());
         for left in 0..MOST {

@@ -53,7 +53,7 @@ impl Place {
         let exe = dir.join("picky");
         let picky = picky.then(|| {
             assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap().success());
-            Rogue::start(&exe, "picky", &config)
+            picky_at(&dir)
         });
         let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
         let group = format!(
@@ -67,6 +67,15 @@ impl Place {
 
     pub(super) fn text(&self) -> String {
         std::fs::read_to_string(self.dir.join("etc/web.toml")).unwrap()
+    }
+
+    /// Starts a server again. The picky one stays the last.
+    pub(super) fn restart(&mut self, at: usize) {
+        self.fleet.restart(at, "etc/web.toml");
+        if let Some(picky) = self.picky.take() {
+            drop(picky);
+            self.picky = Some(picky_at(&self.dir));
+        }
     }
 
     fn pids(&self) -> Vec<i32> {
@@ -160,11 +169,19 @@ impl Place {
     pub(super) fn is_over(&self, context: &str) {
         let dir = File::open(self.dir.join("etc")).unwrap();
         assert!(Flock::lock(dir, FlockArg::LockExclusiveNonblock).is_ok(), "{context}: the lock is held");
-        assert_eq!(self.open(), Vec::<PathBuf>::new(), "{context}: a run is open");
+        assert_eq!(self.open(), Vec::<String>::new(), "{context}: a run is open");
     }
 
-    pub(super) fn open(&self) -> Vec<PathBuf> {
-        std::fs::read_dir(self.dir.join("state/open")).into_iter().flatten().map(|e| e.unwrap().path()).collect()
+    /// Runs that have a mark, and whose journal does not say that they came to an end after which nobody must look. What is no mark yet has a dot
+    /// before its name.
+    pub(super) fn open(&self) -> Vec<String> {
+        let marks = std::fs::read_dir(self.dir.join("state/open")).into_iter().flatten().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let ended = |id: &String| {
+            let events = std::fs::read_to_string(self.dir.join("state/runs").join(id).join("events.jsonl")).unwrap();
+            let mut events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            events.any(|e| e["event"] == "superseded_by" || (e["event"] == "finished" && e["verdict"] != "mixed"))
+        };
+        marks.filter(|id| !id.starts_with('.') && !ended(id)).collect()
     }
 
     /// Whether the bytes of this config are kept by a run.
@@ -176,6 +193,10 @@ impl Place {
     pub(super) fn runs(&self) -> usize {
         std::fs::read_dir(self.dir.join("state/runs")).map_or(0, Iterator::count)
     }
+}
+
+fn picky_at(dir: &Path) -> Rogue {
+    Rogue::start(&dir.join("picky"), "picky", &dir.join("etc/web.toml"))
 }
 
 fn kept(dir: &Path, name: &str, bytes: &[u8]) -> bool {

@@ -89,6 +89,9 @@ fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
             *codes.entry(code).or_default() += 1;
             let what = if again { "started again" } else { "killed" };
             let context = format!("{name}: exit {code}, pid {gone} was {what} at {}: {}", stood.name, run.stderr);
+            if std::env::var("CRASH_TALK").is_ok() {
+                eprintln!("{context}");
+            }
             after(&mut place, &change, &run, (victim, gone, again), how, &context);
             hit.extend(Some(stood).filter(|e| e.outside).map(|e| e.name));
             if hit.contains(&wanted.name) {
@@ -115,9 +118,9 @@ fn after(place: &mut Place, change: &Change, run: &Ended, (victim, gone, again):
     if again {
         let told = get(place.fleet.url(victim), "/").1;
         assert!(place.text().contains(&format!("{told:?}")) || names(run, place.fleet.pid(victim)), "{context}: the new one runs {told}, and nobody says so");
-    } else {
-        place.fleet.restart(victim, "etc/web.toml");
     }
+    // Killed or not: so the one that is to be the last is the last again.
+    place.restart(victim);
     let begun = !place.open().is_empty();
     let then = if begun { place.go_on(how) } else { place.fleet.broadcast(&[]) };
     // What is on the disk by now is what everybody is to run; who came in between may have read something else.
