@@ -156,8 +156,9 @@ impl Summary {
         if later.is_empty() {
             return String::new();
         }
-        let why = "one of these that starts again before its wave starts on the new config, and must then prove it like any other";
-        format!("  is installed with wave {first} and read in wave {} too: {why}\n", later.join(", "))
+        let word = if later.len() == 1 { "wave" } else { "waves" };
+        let why = "an instance of these that starts again before its wave starts on the new config, and must then prove it like any other";
+        format!("  is installed with wave {first} and read in {word} {} too: {why}\n", later.join(", "))
     }
 }
 
@@ -252,7 +253,7 @@ mod tests {
     #[test]
     fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
         let of = |target: &str| text([1, 2, 4].map(|wave| instance(wave, wave as usize, target)).to_vec(), false);
-        assert!(of("/a").contains("put back\n  is installed with wave 1 and read in wave 2, 4 too: one of these that starts again"), "{}", of("/a"));
+        assert!(of("/a").contains("put back\n  is installed with wave 1 and read in waves 2, 4 too: an instance of these that starts again"), "{}", of("/a"));
         assert!(!of("/b").contains("is installed"), "{}", of("/b"));
         assert!(!text(vec![instance(1, 1, "/a"), instance(2, 1, "/a"), instance(3, 2, "/b")], false).contains("is installed"));
         // Who needs no signal does not wait for one.
