@@ -42,7 +42,7 @@ impl Stop {
 const NAMED: usize = 10;
 
 /// How a run ended; decides the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every instance is on the new config.
@@ -111,7 +111,7 @@ impl Verdict {
 }
 
 /// Where an instance is at the end; exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Never signalled.
@@ -137,7 +137,7 @@ pub enum State {
 }
 
 /// What went wrong, finer than the state that it led to first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TroubleKind {
     /// Its endpoint was silent before the run.
@@ -168,7 +168,7 @@ impl TroubleKind {
 }
 
 /// Why one step on one instance went wrong.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trouble {
     /// What it was.
     pub kind: TroubleKind,
@@ -264,7 +264,7 @@ impl Instance {
 }
 
 /// What a target is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Form {
@@ -273,7 +273,7 @@ pub enum Form {
 }
 
 /// What becomes of one entry of a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Becomes {
@@ -283,7 +283,7 @@ pub enum Becomes {
 }
 
 /// One entry of a directory that does not stay as it is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EntryReport {
     /// Below the directory, on one line whatever signs are in it.
     pub path: String,
@@ -292,9 +292,10 @@ pub struct EntryReport {
 }
 
 /// A file or directory that is replaced.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TargetReport {
     /// The machine.
+    #[serde(skip_deserializing, default = "here")]
     pub host: &'static str,
     /// Where it is.
     pub path: PathBuf,
@@ -307,18 +308,23 @@ pub struct TargetReport {
     /// Digest on disk at the end.
     pub disk: Option<String>,
     /// What would become of a directory's entries; only of a dry run.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<EntryReport>,
     /// What would change, line by line; only of a dry run, and never of a secret config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diff: Option<String>,
 }
 
+/// The only machine that there is.
+fn here() -> &'static str {
+    "local"
+}
+
 /// Why nobody waited for a proof to the end.
 pub const HALTED: &str = "not waited for to the end: halted by the operator";
 
 /// Something that happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields carry the names of the report")]
 pub enum Event {
@@ -328,6 +334,8 @@ pub enum Event {
     Superseded { run: String },
     /// This run was left open, and a later one took its place.
     SupersededBy { run: String },
+    /// Instances of the run that this one goes on with, which are not there any more.
+    Gone { group: String, pids: Vec<i32>, why: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.
@@ -338,6 +346,8 @@ pub enum Event {
     NoWayBack { path: PathBuf },
     /// An instance's validator could not be run, which refuses nothing and proves nothing.
     Unvalidated { pid: i32, why: String },
+    /// The run begins: so many are to be signalled in each of its waves.
+    Waves { instances: Vec<usize> },
     /// What will be signalled, synced before it is.
     Intent { undo: bool, wave: usize, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
     /// The target has its new bytes.
@@ -370,6 +380,8 @@ pub enum Event {
         trouble: Option<Trouble>,
         took_us: Option<u64>,
     },
+    /// Old runs, or bytes that nobody needs any more, could not be taken away.
+    NotPruned { why: String },
     /// The end.
     Finished { verdict: Verdict, reason: String, counts: BTreeMap<State, usize> },
 }

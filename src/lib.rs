@@ -1,10 +1,12 @@
 //! `hello` reloads the configuration of a whole fleet by `SIGHUP`, and proves that it took effect.
 //!
 //! ```text
-//! doors    main -> cli -+-> broadcast -> rollout -+-> plan
-//!                       |              +-> engine -> host -> discover · judge · install · hangup · confirm · successor
+//! doors    main -> cli -+-> broadcast -+-> rollout -+-> plan
+//!                       |   resume    -+            +-> engine -> host -> discover · judge · install · hangup · confirm · successor
 //!                       |              +-> report  (screen, json)
 //!                       +-> status, doctor ------> host
+//!                       +-> history -> report
+//!                       +-> forget
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
@@ -24,9 +26,12 @@ pub mod event;
 pub mod fact;
 pub mod fault;
 pub mod fleet;
+pub mod forget;
+pub mod history;
 pub mod host;
 pub mod plan;
 pub mod report;
+pub mod resume;
 pub mod rollout;
 pub mod runs;
 pub mod serve;

@@ -10,9 +10,9 @@ use crate::{
     event::{Event, Halts, State, Stop, Verdict},
     fleet::{Group, Speaks},
     host::Host,
-    plan::Plan,
+    plan::{Plan, Wave},
     report::Summary,
-    runs::{Proven, Record, Run, Stand},
+    runs::{self, Keep, Proven, Record, Run, Stand, Verb},
     step::{Seen, Shift},
 };
 
@@ -22,11 +22,26 @@ mod rehearse;
 const PROVEN: &str =
     "every instance was proven on it, and nobody has touched it since; what it includes from elsewhere was not looked at (`touch` it to reload)";
 
+/// Whether a validator must pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validate {
+    /// Where a validator is known; who went unvalidated is named.
+    Auto,
+    /// Every instance must have one and pass it.
+    Strict,
+    /// None is run.
+    Off,
+}
+
 /// What is decided of a run besides its plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
     /// The run's id.
     pub id: &'a str,
+    /// What it does.
+    pub verb: Verb,
+    /// The run that it goes on with, or undoes.
+    pub of: Option<&'a str>,
     /// Where runs are kept.
     pub state: &'a Path,
     /// The groups, with every default filled in.
@@ -37,8 +52,12 @@ pub struct Terms<'a> {
     pub dry_run: bool,
     /// No bake, no gate, and nothing goes back by itself.
     pub now: bool,
+    /// What it brings is an old config.
+    pub back: bool,
     /// Why; kept in the journal.
     pub reason: Option<&'a str>,
+    /// Which runs are kept.
+    pub keep: Keep,
 }
 
 /// Tells what a survey found; `fleet` is the file that it was asked by.
@@ -67,9 +86,11 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         (Ok(()), None) => {}
     }
     if terms.dry_run {
-        return Ok(rehearse::rehearsed(&plan, &host));
+        return Ok(rehearse::rehearsed(&plan, &host, terms.now));
     }
-    if !plan.steps().any(|s| s.is_work()) {
+    let is_work = plan.steps().any(|s| s.is_work() || host.lags(s));
+    // A run that is gone on with has its end in another, though there is nothing left to do.
+    if !is_work && terms.of.is_none() {
         let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
         let why = if by_record { PROVEN } else { "every instance runs it already" };
         let verdict = Verdict::of(plan.instances().map(|i| i.state), false);
@@ -78,11 +99,11 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     if *halts.borrow() > 0 {
         return Err(Stop::new(Verdict::Failed, "halted by the operator"));
     }
-    let (mut journal, superseded) = Run::begin(terms.state, &record(&terms, &plan))
-        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be written: {e}", terms.state.display())))?;
-    superseded.into_iter().for_each(|run| on_event(&Event::Superseded { run }));
+    let mut journal = Run::begin(terms.state, &record(&terms, &plan))
+        .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
+    on_event(&Event::Waves { instances: plan.waves.iter().map(Wave::instances).collect() });
     let (mut why, mut gates) = (String::new(), Vec::new());
-    let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now }, halts, &mut |event| {
+    let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now, goes_on: terms.of.is_some() }, halts, &mut |event| {
         if let Event::UndoBegan { why: said } | Event::Stopped { why: said } | Event::PutBack { why: said, .. } = &event {
             why.clone_from(said);
         }
@@ -99,16 +120,30 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let verdict = ended.as_ref().map_or_else(|stop| stop.verdict, |verdict| *verdict);
     let reason = match &ended {
         Err(stop) => stop.reason.clone(),
+        Ok(Verdict::Converged) if !is_work => "every instance runs it already".to_owned(),
+        Ok(Verdict::Converged) if terms.back => "every instance proved the old config".to_owned(),
         Ok(Verdict::Converged) => "every instance proved the new config".to_owned(),
         Ok(_) if why.is_empty() => unproven(&plan),
         Ok(_) => why,
     };
     let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
-    on_event(&end);
-    journal.finish(&end);
-    // What cannot be kept costs the next run a signal.
+    // What a run that was left open has touched is where it was, if this one has touched nothing.
+    for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths()) } else { Vec::new() } {
+        let event = Event::Superseded { run };
+        on_event(&event);
+        // What it says stands in that run's journal too.
+        let _ = journal.record(&event);
+    }
+    // The verdict stands, whether or not the last line of the journal can be written.
+    let _ = journal.record(&end);
+    // What cannot be kept costs the next run a signal. Until the run is closed, nobody takes away the bytes that this names.
     let _ = Proven::keep(terms.state, proofs(&plan, &host));
+    journal.close(&end);
+    if let Err(e) = runs::prune(terms.state, terms.keep, terms.id) {
+        on_event(&Event::NotPruned { why: e.to_string() });
+    }
+    on_event(&end);
     ended?;
     Ok(summary)
 }
@@ -147,11 +182,14 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
     let blobs = plan.steps().flat_map(|s| &s.shifts).flat_map(|s| [s.from.as_ref(), Some(&s.to)]).flatten();
     Record {
         id: terms.id,
+        verb: terms.verb,
+        of: terms.of,
         reason: terms.reason,
         command: secretless(std::env::args()),
         groups: terms.groups,
         targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
+        waves: plan.waves.len(),
         blobs: blobs.collect(),
     }
 }

@@ -23,7 +23,7 @@ use crate::{
         validate::NotPassed,
     },
     report::Output,
-    runs::Proven,
+    runs::{self, Proven},
     step::{Member, short},
 };
 
@@ -37,6 +37,8 @@ pub struct Options {
     pub fleet: Fleet,
     /// Where the record is kept of what was proven; without one, nothing is known of those who cannot tell what they run.
     pub state: Option<PathBuf>,
+    /// What commands need besides, so that they look there.
+    pub flag: String,
     /// What stdout carries; `Screen` is a line for each instance.
     pub output: Output,
     /// Nothing on stdout but what does not agree.
@@ -120,6 +122,11 @@ pub async fn run(options: Options) -> u8 {
             rows.push(row);
         }
     }
+    let open = options.state.as_deref().map(runs::left_open).unwrap_or_default();
+    if let Some([resume, revert]) = open.last().and_then(|newest| newest.next(&options.flag)) {
+        let ids: Vec<&str> = open.iter().map(|past| past.id.as_str()).collect();
+        let _ = writeln!(std::io::stderr(), "   Left open run {}: `{resume}` goes on, `{revert}` goes back", ids.join(", "));
+    }
     let mut out = std::io::stdout().lock();
     if options.output == Output::Screen {
         for row in rows.iter().filter(|r| !options.quiet || !r.faults.is_empty()) {
@@ -127,7 +134,8 @@ pub async fn run(options: Options) -> u8 {
             let _ = writeln!(out, "{}", row.line());
         }
     } else {
-        let _ = writeln!(out, "{}", serde_json::json!({ "v": 1, "instances": rows }));
+        let open: Vec<_> = open.iter().map(|past| serde_json::json!({ "run": past.id, "verdict": past.verdict(), "next": past.next(&options.flag) })).collect();
+        let _ = writeln!(out, "{}", serde_json::json!({ "v": 1, "instances": rows, "open": open }));
     }
     match rows.as_slice() {
         [] => 3,

@@ -8,8 +8,8 @@ use std::{
 use serde::Serialize;
 use sink::Sink;
 
-pub use self::summary::Summary;
 use self::summary::name;
+pub use self::summary::{Summary, WaveReport};
 use crate::{
     event::{Event, Proof, State},
     step::short,
@@ -41,6 +41,10 @@ pub struct Reporter {
     quiet: bool,
     verbose: bool,
     began: Instant,
+    /// How many waves the run has.
+    waves: usize,
+    /// The time of day, and since the run began, where that is not now.
+    past: Option<(String, Duration)>,
     /// Instances of the batch that runs now, and how many of them have ended.
     batch: (usize, usize),
     undo: bool,
@@ -59,12 +63,29 @@ impl Reporter {
             quiet,
             verbose,
             began: Instant::now(),
+            waves: 0,
+            past: None,
             batch: (0, 0),
             undo: false,
             failures: BTreeMap::new(),
             data: Sink::stdout(),
             people: Sink::stderr(!quiet),
         }
+    }
+
+    /// A reporter of what happened once: on stdout, every instance a line, and each line with its time.
+    #[must_use]
+    pub fn of_the_past() -> Self {
+        Self { past: Some(Default::default()), people: Sink::stdout(), ..Self::new(Output::Screen, false, true) }
+    }
+
+    /// When the next line happened: the time of day, and since the run began.
+    pub fn at(&mut self, clock: String, elapsed: Duration) {
+        self.past = Some((clock, elapsed));
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.past.as_ref().map_or_else(|| self.began.elapsed(), |(_, elapsed)| *elapsed)
     }
 
     /// Shows what happened.
@@ -78,6 +99,7 @@ impl Reporter {
                 self.line("Survey", &format!("{instances} instances on 1 host ({place})"));
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
+            Event::Gone { group, pids, why } => self.line("Gone", &format!("{group} pid {} {why}", named(pids))),
             Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
             Event::Insecure { group, url } => self.line("Insecure", &format!("{group}: the certificate of {url} is not checked")),
             Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),
@@ -86,8 +108,13 @@ impl Reporter {
                 let why = "nobody has the bytes that are served now, so a failure could not be undone";
                 self.line("No way back", &format!("{}: {why}", path.display()));
             }
-            Event::Intent { undo, pids, .. } => {
+            Event::Waves { instances } => self.waves = instances.len(),
+            Event::Intent { undo, wave, pids, .. } => {
                 self.flush();
+                // The way back, and a file that is installed again after one was put back alone, are no wave.
+                if !undo && self.waves > 1 && !pids.is_empty() {
+                    self.line("Wave", &format!("{wave}/{}: {}", self.waves, instances(pids.len())));
+                }
                 (self.undo, self.batch) = (*undo, (pids.len(), 0));
                 self.bar();
             }
@@ -113,7 +140,7 @@ impl Reporter {
                 self.line("Baking", &format!("wave {wave} for {seconds}s"));
             }
             Event::Held { wave, instances } => {
-                self.line("Held", &format!("[{}] {instances} instances until wave {wave} prove it still", seconds(self.began.elapsed())))
+                self.line("Held", &format!("[{}] {instances} instances until wave {wave} prove it still", seconds(self.elapsed())))
             }
             Event::Gate { wave, command, exit, output } => {
                 self.flush();
@@ -136,6 +163,7 @@ impl Reporter {
                 let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
+            Event::NotPruned { why } => self.line("Not pruned", &format!("old runs are still there: {why}")),
             Event::SupersededBy { .. } | Event::Finished { .. } => {}
         }
     }
@@ -145,7 +173,7 @@ impl Reporter {
         self.bar();
         // Who came meanwhile was not counted beforehand.
         let (all, done) = (self.batch.0.max(self.batch.1), self.batch.1);
-        let at = seconds(self.began.elapsed());
+        let at = seconds(self.elapsed());
         let listed = all <= LISTED || self.verbose;
         let (word, why) = match state {
             State::Confirmed => ("Confirmed", proven),
@@ -170,7 +198,7 @@ impl Reporter {
         if all <= LISTED || self.verbose || done == 0 {
             return;
         }
-        let at = seconds(self.began.elapsed());
+        let at = seconds(self.elapsed());
         let failures = std::mem::take(&mut self.failures);
         let failed: usize = failures.values().map(Vec::len).sum();
         self.line(if self.undo { "Reverted" } else { "Confirmed" }, &format!("[{at}] ({done}/{all}) {} instances", done - failed));
@@ -187,7 +215,7 @@ impl Reporter {
         if self.output != Output::Screen {
             self.data(summary);
         } else if summary.rehearsal {
-            self.data.line(summary.rehearsal().trim_end().to_owned());
+            self.data.line(summary.rehearsal(self.verbose).trim_end().to_owned());
         }
         if summary.exit == 0 && summary.run.is_empty() && !summary.rehearsal {
             self.line("Unchanged", &summary.reason);
@@ -197,13 +225,18 @@ impl Reporter {
         let (n, verdict) = (summary.instances.len(), if summary.rehearsal { "dry run".into() } else { name(summary.verdict) });
         // Before anything was touched, nobody's state is more than what the error says.
         let n = if n == 0 { String::new() } else { format!("{n} instances: ") };
-        self.line("Summary", &format!("[{}] {n}{verdict}{counts}", seconds(self.began.elapsed())));
+        self.line("Summary", &format!("[{}] {n}{verdict}{counts}", seconds(self.elapsed())));
         if summary.exit != 0 {
             self.people.line(format!("\nerror: {}", summary.reason));
             if let Some(hint) = summary.hint() {
                 self.people.line(format!("\nhint: {hint}"));
             }
         }
+        self.close();
+    }
+
+    /// Waits until the readers have taken everything, as long as that is of use.
+    pub fn close(&mut self) {
         self.data.close();
         self.people.close();
     }
@@ -220,9 +253,13 @@ impl Reporter {
         self.people.bar(if self.undo { "Reverting" } else { "Confirming" }, done, all);
     }
 
-    fn line(&self, word: &str, text: &str) {
-        if !self.quiet {
-            self.people.line(format!("{word:>12} {text}"));
+    /// One line for people.
+    pub fn line(&self, word: &str, text: &str) {
+        match &self.past {
+            // Whoever wrote it is not whoever reads it.
+            Some((clock, _)) => self.people.line(format!("{clock} {word:>12} {}", text.replace(char::is_control, " "))),
+            None if self.quiet => {}
+            None => self.people.line(format!("{word:>12} {text}")),
         }
     }
 }
@@ -236,6 +273,10 @@ fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
     };
     let drains = draining.iter().map(|pid| format!("pid {pid}")).collect::<Vec<_>>().join(", ");
     if drains.is_empty() { by } else { format!("{by}; draining: {drains}") }
+}
+
+fn instances(n: usize) -> String {
+    if n == 1 { "1 instance".into() } else { format!("{n} instances") }
 }
 
 /// The first few, and how many more.

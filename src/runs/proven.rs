@@ -1,19 +1,24 @@
 //! What instances were last proven to run, for those that cannot tell it themselves: `proven.json` in the state directory.
 
 use std::{
-    collections::BTreeMap,
-    fs::File,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
-use super::{boot_id, write};
+use super::{
+    boot_id,
+    folder::{self, Lock},
+};
 
 /// Largest `proven.json` that is read, in bytes: 100,000 instances need about 20 MB.
 const MAX_PROVEN: u64 = 64 << 20;
+/// So long other runs that end are waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The proofs of all processes of this boot.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -37,10 +42,10 @@ fn key(pid: i32, started: u64) -> String {
 }
 
 impl Proven {
-    /// What is kept under `state`; nothing where that is of another boot, whose pids mean nothing now, or cannot be read.
+    /// What is kept under `state`; nothing where that is of another boot, whose pids mean nothing now, cannot be read, or can be written by others.
     #[must_use]
     pub fn load(state: &Path) -> Self {
-        let bytes = crate::config::read(&state.join("proven.json"), MAX_PROVEN).unwrap_or_default();
+        let bytes = folder::trusted(state).ok().and_then(|()| crate::config::read(&state.join("proven.json"), MAX_PROVEN).ok()).unwrap_or_default();
         let known: Self = serde_json::from_slice(&bytes).unwrap_or_default();
         let boot_id = boot_id();
         if known.boot_id == boot_id { known } else { Self { boot_id, instances: BTreeMap::new() } }
@@ -52,14 +57,22 @@ impl Proven {
         self.instances.get(&key(pid, started))?.get(path)
     }
 
+    /// All that anybody was last proven to run.
+    pub(super) fn digests(&self) -> BTreeSet<String> {
+        self.instances.values().flat_map(BTreeMap::values).map(|stand| stand.sha256.clone()).collect()
+    }
+
     /// Keeps what a run proved of each process; nothing stands for one of which nothing is known any more. Processes that ended are dropped.
     ///
     /// # Errors
-    /// The state directory cannot be written; the next run then signals who would have needed no signal.
+    /// The state directory cannot be written, or others write there for too long; the next run then signals who would have needed no signal.
     pub fn keep(state: &Path, proofs: impl Iterator<Item = (i32, u64, BTreeMap<PathBuf, Stand>)>) -> io::Result<()> {
+        let mut proofs = proofs.peekable();
+        if proofs.peek().is_none() {
+            return Ok(());
+        }
         // Runs on other targets may end at the same moment.
-        let lock = File::options().create(true).append(true).open(state.join("proven.lock"))?;
-        lock.lock()?;
+        let Some(_lock) = folder::lock(&state.join("proven.lock"), Lock::Alone, PATIENCE)? else { return Err(io::ErrorKind::TimedOut.into()) };
         let mut proven = Self::load(state);
         for (pid, started, stands) in proofs {
             proven.instances.insert(key(pid, started), stands);
@@ -67,9 +80,7 @@ impl Proven {
         let started = |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
         let alive = |id: &String| id.split_once(':').is_some_and(|(pid, start)| started(pid).is_some_and(|now| start.parse() == Ok(now)));
         proven.instances.retain(|key, stands| !stands.is_empty() && alive(key));
-        let staged = state.join("proven.json.new");
-        write(&staged, &serde_json::to_vec(&proven)?)?;
-        std::fs::rename(staged, state.join("proven.json"))
+        folder::replace(&state.join("proven.json"), &state.join("proven.json.new"), &serde_json::to_vec(&proven)?)
     }
 }
 

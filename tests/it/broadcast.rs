@@ -215,7 +215,7 @@ fn a_program_without_a_kind_is_proven_by_facts_and_one_goes_first() {
 }
 
 /// The validator stops the first server between its validation and its reload.
-fn with_a_victim(fleet: &Fleet) {
+pub(crate) fn with_a_victim(fleet: &Fleet) {
     let script = fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && kill -STOP {}\n", fleet.pid(0)));
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
@@ -227,7 +227,8 @@ fn one_that_hangs_is_undone_and_all_are_proven_on_the_old_config() {
     let fleet = Fleet::start(3);
     with_a_victim(&fleet);
     let before = fleet.text();
-    let mut child = fleet.command(&["--validate", "-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        fleet.command(&["--waves", "100%", "--validate", "-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut last = String::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         last = line.unwrap();
@@ -245,7 +246,7 @@ fn one_that_stays_stopped_is_named_and_the_file_is_put_back() {
     let fleet = Fleet::start(3);
     with_a_victim(&fleet);
     let before = fleet.text();
-    let said = fleet.broadcast(&["--validate", "--set", "message=x"]).expect(7);
+    let said = fleet.broadcast(&["--waves", "100%", "--validate", "--set", "message=x"]).expect(7);
     assert_eq!(said.states(), ["revert_failed", "reverted", "reverted"]);
     assert_eq!(fleet.text(), before);
     fleet.signal(0, Signal::SIGCONT);
@@ -293,7 +294,7 @@ fn without_the_old_bytes_there_is_no_way_back_and_that_is_told_before() {
     let output = fleet.command(&["--dry-run"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("no way back"));
     with_a_victim(&fleet);
-    let said = fleet.broadcast(&["--validate", "--timeout", "500ms"]).expect(7);
+    let said = fleet.broadcast(&["--waves", "100%", "--validate", "--timeout", "500ms"]).expect(7);
     assert!(said.stderr.contains("No way back") && said.stderr.contains("web.toml"), "{}", said.stderr);
     assert_eq!((said.states(), fleet.text().as_str()), (vec!["confirmed", "timed_out"], by_hand));
     fleet.signal(0, Signal::SIGCONT);
@@ -314,7 +315,7 @@ fn without_the_old_bytes_there_is_no_way_back_and_that_is_told_before() {
 }
 
 /// A second group, of the last server alone, which reads a file of its own.
-fn two_groups(fleet: &mut Fleet) -> (String, String) {
+pub(crate) fn two_groups(fleet: &mut Fleet) -> (String, String) {
     let text = fleet.text();
     fleet.write("web.toml", &text);
     fleet.write("other.toml", &text);

@@ -1,0 +1,83 @@
+//! Takes away one run, or one content, because somebody says so.
+
+use std::{collections::BTreeSet, io, path::Path, time::Duration};
+
+use super::{
+    Proven, folder,
+    folder::Lock,
+    keep, marks,
+    past::{self, Past},
+    store,
+};
+
+/// So long runs that use the store are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why nothing was taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum NotForgotten {
+    /// This run needs it.
+    #[error("run {} is open", .0.id)]
+    Open(Box<Past>),
+    /// Runs that begin or take old ones away, for too long.
+    #[error("other runs use the store")]
+    Busy,
+    /// The system's reason.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Digests of all contents that begin with `prefix`.
+///
+/// # Errors
+/// The state directory cannot be read.
+pub fn bytes_of(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
+    let mut all = folder::names(&store::folder_of(state))?;
+    all.retain(|sha256| sha256.starts_with(prefix));
+    Ok(all)
+}
+
+fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
+    folder::trusted(state)?;
+    folder::lock(&state.join("store.lock"), Lock::Alone, PATIENCE)?.ok_or(NotForgotten::Busy)
+}
+
+/// Takes away the run `id`, and the bytes that no other run has and no living process was last proven on; answers how many contents that were.
+///
+/// # Errors
+/// See [`NotForgotten`].
+pub fn forget_run(state: &Path, id: &str) -> Result<usize, NotForgotten> {
+    let _lock = lock(state)?;
+    let past = Past::of(state, id);
+    if past.open || past.running {
+        return Err(NotForgotten::Open(Box::new(past)));
+    }
+    let dropped = keep::remove(state, id, &Proven::load(state).digests())?;
+    folder::sync(&state.join("runs"))?;
+    Ok(dropped)
+}
+
+/// Takes away the bytes of this digest from every run; answers from how many, and whether a living process was last proven on them.
+///
+/// # Errors
+/// See [`NotForgotten`].
+pub fn forget_bytes(state: &Path, sha256: &str) -> Result<(usize, bool), NotForgotten> {
+    let _lock = lock(state)?;
+    let has = |id: &&String| state.join("runs").join(id).join(sha256).exists();
+    for id in marks::all(state).iter().filter(has) {
+        let past = Past::of(state, id);
+        if past.open || past.running {
+            return Err(NotForgotten::Open(Box::new(past)));
+        }
+    }
+    let ids = past::ids(state)?;
+    let runs: Vec<&String> = ids.iter().filter(has).collect();
+    for id in &runs {
+        std::fs::remove_file(state.join("runs").join(id).join(sha256))?;
+        folder::sync(&state.join("runs").join(id))?;
+    }
+    store::drop_unused(state, sha256)?;
+    folder::sync(&store::folder_of(state))?;
+    let needed: BTreeSet<String> = Proven::load(state).digests();
+    Ok((runs.len(), needed.contains(sha256)))
+}

@@ -1,0 +1,294 @@
+//! A run's own folder and journal: what it needs is synced before it begins, and its last line before its mark goes.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{
+    Record, Verb,
+    folder::{self, Lock},
+    marks,
+    past::{self, Began, Who},
+    store, syslog,
+};
+use crate::{
+    event::{Event, Instance, TargetReport, Verdict},
+    fleet::Group,
+    step::Blob,
+};
+
+/// So long a run that takes old ones away is waited for; what this one needs is its own all the same.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest command line and reason in a journal's first line, in bytes, and most groups; `plan.json` has all of them.
+const LONGEST: usize = 4096;
+const GROUPS: usize = 100;
+
+/// One execution of a plan, with a folder of its own: `plan.json`, `events.jsonl`, and old and new bytes by SHA-256 (a directory's as an archive that `tar tvf` lists).
+/// As long as it is open (it runs, its owner died, or it ended mixed) a mark with its targets stands in `open/`.
+#[derive(Debug)]
+pub struct Run {
+    /// Locked as long as its owner lives.
+    events: File,
+    /// Whether the last line could not be written to its end.
+    torn: bool,
+    mark: PathBuf,
+    /// Whether its last line is written, and nobody needs to look.
+    closed: bool,
+    said: syslog::Line,
+}
+
+/// `plan.json`.
+#[derive(Debug, Serialize)]
+struct Plan<'a> {
+    v: u32,
+    verb: Verb,
+    of: Option<&'a str>,
+    boot_id: &'a str,
+    #[serde(flatten)]
+    who: &'a Who,
+    reason: Option<&'a str>,
+    command: &'a [String],
+    groups: &'a [Group],
+    targets: &'a [TargetReport],
+    instances: &'a [&'a Instance],
+}
+
+/// The first line.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum First<'a> {
+    Began(&'a Began),
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(LONGEST)].into()
+}
+
+impl Who {
+    /// Of this process.
+    fn now() -> Self {
+        let env = |name: &str| std::env::var(name).ok().map(|value| cut(&value));
+        Self {
+            uid: nix::unistd::getuid().as_raw(),
+            // All ones stands for nobody who logged in.
+            login_uid: std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|t| t.trim().parse().ok()).filter(|uid| *uid != u32::MAX),
+            sudo_user: env("SUDO_USER"),
+            ci_job: ["CI_JOB_URL", "GITHUB_RUN_ID", "BUILD_URL", "BUILD_TAG"].into_iter().find_map(env),
+        }
+    }
+}
+
+impl Began {
+    fn of(record: &Record<'_>) -> Self {
+        let mut room = LONGEST;
+        let fits = |word: &&String| {
+            room = room.saturating_sub(word.len());
+            room > 0
+        };
+        let mut command: Vec<String> = record.command.iter().take_while(fits).cloned().collect();
+        if command.len() < record.command.len() {
+            command.push("..".into());
+        }
+        Self {
+            verb: record.verb,
+            of: record.of.map(Into::into),
+            who: Who::now(),
+            boot_id: super::boot_id(),
+            command,
+            reason: record.reason.map(cut),
+            groups: record.groups.iter().take(GROUPS).map(|g| g.name.clone()).collect(),
+            instances: record.instances.len(),
+            targets: record.targets.len(),
+            waves: record.waves,
+        }
+    }
+}
+
+/// An event as it is kept: with its version and its time.
+fn line(event: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut value = serde_json::to_value(event)?;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("v".into(), 1.into());
+        object.insert("at".into(), jiff::Timestamp::now().to_string().into());
+    }
+    let mut line = serde_json::to_vec(&value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Appends to the journal of a run whose owner is gone, and syncs that.
+pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
+    let mut file = match OpenOptions::new().read(true).append(true).open(past::journal_of(state, id)) {
+        // Somebody took the whole run away: there is nothing that could be ended.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(-1)).is_ok() {
+        file.read_exact(&mut last)?;
+    }
+    let new_line: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
+    file.write_all(&[new_line, &line(event)?].concat())?;
+    file.sync_data()
+}
+
+impl Run {
+    /// Opens the journal under `state` and syncs the plan and every config that may be needed on the way back.
+    ///
+    /// # Errors
+    /// The state directory cannot be written, or others can write it; nothing has been touched then.
+    pub fn begin(state: &Path, record: &Record<'_>) -> io::Result<Self> {
+        folder::make(state)?;
+        let runs = state.join("runs");
+        let mut new = false;
+        for path in [&runs, &state.join("open"), &store::folder_of(state)] {
+            new |= folder::folder(path)?;
+        }
+        if new {
+            folder::sync(state)?;
+        }
+        let dir = runs.join(record.id);
+        Self::written(state, &dir, record).inspect_err(|_| {
+            // It has not begun, and what there is of it takes room that was perhaps lacking.
+            let _ = std::fs::remove_file(marks::path_of(state, record.id));
+            let _ = std::fs::remove_dir_all(&dir);
+        })
+    }
+
+    fn written(state: &Path, dir: &Path, record: &Record<'_>) -> io::Result<Self> {
+        // Nobody takes away what it finds in the store.
+        let _lock = folder::lock(&state.join("store.lock"), Lock::Shared, PATIENCE)?;
+        folder::folder(dir)?;
+        let began = Began::of(record);
+        let plan = Plan {
+            v: 1,
+            verb: record.verb,
+            of: record.of,
+            boot_id: &began.boot_id,
+            who: &began.who,
+            reason: record.reason,
+            command: &record.command,
+            groups: record.groups,
+            targets: &record.targets,
+            instances: &record.instances,
+        };
+        // Many steps share one.
+        let blobs: BTreeMap<&str, &Blob> = record.blobs.iter().map(|b| (b.sha256.as_str(), *b)).collect();
+        let fresh = store::take(state, dir, &blobs)?;
+        let plan = folder::create(&dir.join("plan.json"), &serde_json::to_vec_pretty(&plan)?)?;
+        let events = folder::create(&dir.join("events.jsonl"), &line(&First::Began(&began))?)?;
+        // Where a filesystem has no locks, it is taken to be without an owner, as one that was killed.
+        let _ = events.try_lock();
+        let files: Vec<&File> = fresh.iter().map(|f| &f.file).chain([&plan, &events]).collect();
+        folder::sync_files(dir, files.into_iter())?;
+        if !fresh.is_empty() {
+            store::publish(state, dir, &fresh)?;
+            folder::sync(&store::folder_of(state))?;
+        }
+        folder::sync(dir)?;
+        folder::sync(&state.join("runs"))?;
+        // The last of all: what has a mark is whole.
+        let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
+        let (mark, staged) = (marks::path_of(state, record.id), state.join("open").join(format!(".{}.new", record.id)));
+        folder::replace(&mark, &staged, &marks::content(&targets)?)?;
+        folder::sync(&state.join("open"))?;
+        let said = syslog::Line::new(record, &began);
+        Ok(Self { events, torn: false, mark, closed: false, said })
+    }
+
+    /// Appends an event; what a later look must be able to trust is on the disk when it returns.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn record(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = line(event)?;
+        if self.torn {
+            line.insert(0, b'\n');
+        }
+        self.torn = true;
+        self.events.write_all(&line)?;
+        self.torn = false;
+        if matches!(
+            event,
+            Event::Intent { .. }
+                | Event::UndoBegan { .. }
+                | Event::PutBack { .. }
+                | Event::Stopped { .. }
+                | Event::Finished { .. }
+                | Event::SupersededBy { .. }
+        ) {
+            self.events.sync_data()?;
+        }
+        // A mixed run stays open: somebody must look, and its bytes are needed.
+        self.closed = matches!(event, Event::Finished { verdict, .. } if *verdict != Verdict::Mixed);
+        Ok(())
+    }
+
+    /// Closes it once its end is recorded, and leaves a line in syslog. Without its last line it stays open, and the next run looks at it again.
+    pub fn close(self, end: &Event) {
+        if self.closed {
+            let _ = std::fs::remove_file(&self.mark);
+        }
+        self.said.send(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = super::super::new_id();
+        let record = Record {
+            id: &id,
+            verb: Verb::Revert,
+            of: Some("another"),
+            reason: Some("why"),
+            command: vec!["x".repeat(5000), "hello".into()],
+            groups: &[],
+            targets: Vec::new(),
+            instances: Vec::new(),
+            waves: 1,
+            blobs: Vec::new(),
+        };
+        let mut run = Run::begin(dir.path(), &record).unwrap();
+        let held = past::Past::of(dir.path(), &id);
+        assert!(held.running && held.open && held.began.unwrap().command == [".."]);
+        let stopped = |why: &str| Event::Stopped { why: why.into() };
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut run.events, full);
+        assert!(run.record(&stopped("a full disk")).is_err());
+        run.events = file;
+        run.events.write_all(b"{\"event\":\"stop").unwrap();
+        run.record(&stopped("later")).unwrap();
+        run.record(&stopped("last")).unwrap();
+        let events: Vec<_> = past::events(dir.path(), &id).unwrap().collect();
+        assert_eq!(events.iter().map(|e| e["why"].as_str().unwrap_or("-")).collect::<Vec<_>>(), ["-", "later", "last"]);
+        // A mixed end keeps it open; without its owner it is nobody's.
+        let end = |verdict| Event::Finished { verdict, reason: String::new(), counts: BTreeMap::new() };
+        run.record(&end(Verdict::Mixed)).unwrap();
+        run.close(&end(Verdict::Mixed));
+        let left = super::super::left_open(dir.path());
+        assert_eq!(left.iter().map(|p| (p.id.as_str(), p.verdict())).collect::<Vec<_>>(), [(id.as_str(), "mixed")]);
+        // The next takes its place, though it shares no target, since it goes on with it.
+        let next = super::super::new_id();
+        let run = Run::begin(
+            dir.path(),
+            &Record { id: &next, of: Some(&id), command: Vec::new(), targets: Vec::new(), instances: Vec::new(), blobs: Vec::new(), ..record },
+        )
+        .unwrap();
+        let closed = marks::supersede(dir.path(), &next, Some(&id), &[]);
+        assert_eq!((closed, past::Past::of(dir.path(), &id).verdict()), (vec![id.clone()], "superseded"));
+        drop(run);
+        assert_eq!(super::super::left_open(dir.path()).len(), 1);
+    }
+}

@@ -1,0 +1,176 @@
+//! What a run was, from the first and the last lines of its journal: however large it is, little of it is read.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Verb, folder, marks};
+
+/// So much of a journal's beginning and of its end is read, in bytes.
+const GLANCE: u64 = 64 << 10;
+/// Longest line that is read, in bytes: an intent over 10,000 targets needs about 4 MB.
+const MAX_LINE: u64 = 64 << 20;
+
+/// The first line of a journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields carry the names of the journal")]
+pub struct Began {
+    pub verb: Verb,
+    /// The run that it goes on with, or undoes.
+    pub of: Option<String>,
+    pub who: Who,
+    pub boot_id: String,
+    /// The command line, less its secrets; cut where it is very long.
+    pub command: Vec<String>,
+    /// Why, in the operator's own words.
+    pub reason: Option<String>,
+    /// Their names.
+    pub groups: Vec<String>,
+    pub instances: usize,
+    pub targets: usize,
+    pub waves: usize,
+}
+
+/// On whose behalf a run was.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields carry the names of the journal")]
+pub struct Who {
+    pub uid: u32,
+    /// Who logged in, whoever they have become since.
+    pub login_uid: Option<u32>,
+    pub sudo_user: Option<String>,
+    pub ci_job: Option<String>,
+}
+
+/// The last line of a journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields carry the names of the journal")]
+pub enum End {
+    Finished { at: jiff::Timestamp, verdict: String, reason: String, counts: BTreeMap<String, usize> },
+    SupersededBy { at: jiff::Timestamp, run: String },
+}
+
+/// An earlier run.
+#[derive(Debug, Clone)]
+pub struct Past {
+    /// Its id.
+    pub id: String,
+    /// When it began, as its id says.
+    pub at: Option<jiff::Timestamp>,
+    /// Whether somebody must look: it runs, its owner died, or it ended mixed.
+    pub open: bool,
+    /// Whether it runs now.
+    pub running: bool,
+    /// None of a run that never began.
+    pub began: Option<Began>,
+    /// None of a run that did not come to its end.
+    pub end: Option<End>,
+}
+
+impl Past {
+    /// What is known of the run `id`.
+    #[must_use]
+    pub fn of(state: &Path, id: &str) -> Self {
+        let marked = marks::path_of(state, id).exists();
+        let (began, end, held) = glance(&journal_of(state, id)).unwrap_or_default();
+        // Who was killed between its last line and its mark had ended.
+        let open = marked && end.as_ref().is_none_or(|end| matches!(end, End::Finished { verdict, .. } if verdict == "mixed"));
+        Self { id: id.into(), at: begun_at(id), open, running: marked && held, began, end }
+    }
+
+    /// The commands that go on with a run that was left open, and that undo it; `flag` is what they need besides.
+    #[must_use]
+    pub fn next(&self, flag: &str) -> Option<[String; 2]> {
+        (self.open && !self.running).then(|| ["resume", "revert"].map(|verb| format!("hello {verb} {}{flag}", self.id)))
+    }
+
+    /// How it ended, in one word.
+    #[must_use]
+    pub fn verdict(&self) -> &str {
+        match &self.end {
+            Some(End::Finished { verdict, .. }) => verdict,
+            Some(End::SupersededBy { .. }) => "superseded",
+            None if self.open => "open",
+            None => "never_began",
+        }
+    }
+}
+
+/// Where the events of a run are.
+pub(super) fn journal_of(state: &Path, id: &str) -> PathBuf {
+    state.join("runs").join(id).join("events.jsonl")
+}
+
+/// When a run began: its id says it.
+pub(super) fn begun_at(id: &str) -> Option<jiff::Timestamp> {
+    let (seconds, nanos) = uuid::Uuid::try_parse(id).ok()?.get_timestamp()?.to_unix();
+    jiff::Timestamp::new(seconds.try_into().ok()?, nanos.try_into().ok()?).ok()
+}
+
+/// The ids of all runs that are kept, oldest first.
+///
+/// # Errors
+/// The state directory cannot be read.
+pub fn ids(state: &Path) -> io::Result<Vec<String>> {
+    Ok(folder::names(&state.join("runs"))?.into_iter().filter(|name| begun_at(name).is_some()).collect())
+}
+
+/// Opens a journal; nothing that is no file is waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// The first line, the last one where it is an end, and whether whoever writes it lives.
+fn glance(journal: &Path) -> io::Result<(Option<Began>, Option<End>, bool)> {
+    let mut file = open(journal)?;
+    let held = matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock));
+    let mut first = Vec::new();
+    BufReader::new((&mut file).take(GLANCE)).read_until(b'\n', &mut first)?;
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(GLANCE);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.take(GLANCE).read_to_end(&mut tail)?;
+    // Torn lines say nothing: of a writer that was killed, and where the glance begins.
+    let last = tail.split(|b| *b == b'\n').rev().find_map(|line| serde_json::from_slice::<Value>(line).ok());
+    Ok((serde_json::from_slice(&first).ok(), last.and_then(|value| serde_json::from_value(value).ok()), held))
+}
+
+/// What happened in a run, line by line; torn lines are left out.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = Value> + use<>> {
+    let mut lines = BufReader::new(open(&journal_of(state, id))?);
+    Ok(std::iter::from_fn(move || {
+        loop {
+            let mut line = Vec::new();
+            match lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+            if let Ok(value) = serde_json::from_slice(&line) {
+                return Some(value);
+            }
+        }
+    }))
+}
+
+/// The one run whose id begins with `prefix`, or all of which it could be.
+///
+/// # Errors
+/// The state directory cannot be read.
+pub fn find(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
+    let mut found = ids(state)?;
+    found.retain(|id| id.starts_with(prefix));
+    Ok(found)
+}

@@ -1,0 +1,92 @@
+//! One line in the system's log for every run that began: who did what, why, and how it ended.
+
+use std::{fmt::Write, os::unix::net::UnixDatagram};
+
+use super::{Record, past::Began};
+use crate::{
+    event::{Event, Verdict},
+    step::short,
+};
+
+const SOCKET: &str = "/dev/log";
+/// Longest message, in bytes, that RFC 3164 lets every receiver take.
+const LONGEST: usize = 1024;
+/// Longest reason in it, so that there is room for the rest.
+const REASON: usize = 300;
+const DAEMON: u8 = 3 << 3;
+
+/// What is known of a run when it begins.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Who, what and why.
+    who: String,
+    /// The targets; cut where there are many.
+    targets: String,
+}
+
+/// A value of one word, or in quotes; one line whatever is in it.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=');
+    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("{text:?}") }
+}
+
+fn cut(text: &str, longest: usize) -> &str {
+    &text[..text.floor_char_boundary(longest)]
+}
+
+impl Line {
+    pub(super) fn new(record: &Record<'_>, began: &Began) -> Self {
+        let verb = serde_json::to_value(began.verb).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        let mut who = format!("verb={verb} uid={}", began.who.uid);
+        let login = began.who.login_uid.map(|uid| uid.to_string());
+        let groups = began.groups.join(",");
+        let all = [
+            ("login_uid", login.as_deref()),
+            ("sudo_user", began.who.sudo_user.as_deref()),
+            ("ci_job", began.who.ci_job.as_deref()),
+            ("of", began.of.as_deref()),
+            ("reason", began.reason.as_deref()),
+            ("groups", Some(groups.as_str())),
+        ];
+        for (key, value) in all.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+            let _ = write!(who, " {key}={}", word(cut(value, REASON)));
+        }
+        let mut targets = String::new();
+        for target in &record.targets {
+            if targets.len() > LONGEST {
+                break;
+            }
+            let from = target.from.as_deref().map_or("?", short);
+            let _ = write!(targets, " {}:{from}->{}", word(&target.path.to_string_lossy()), short(&target.to));
+        }
+        Self { who: format!("run={} {who}", record.id), targets }
+    }
+
+    /// The message, without what tells the receiver how to file it.
+    fn text(&self, end: &Event) -> Option<(Verdict, String)> {
+        let Event::Finished { verdict, counts, .. } = end else { return None };
+        let word = serde_json::to_value(verdict).ok()?;
+        let mut text = format!("verdict={} {}", word.as_str()?, self.who);
+        for (state, n) in counts {
+            let _ = write!(text, " {}={n}", serde_json::to_value(state).ok()?.as_str()?);
+        }
+        Some((*verdict, text + &self.targets))
+    }
+
+    /// Sends it, where somebody takes it at once. A log that is full or not there changes nothing.
+    pub(super) fn send(&self, end: &Event) {
+        let Some((verdict, text)) = self.text(end) else { return };
+        let severity = match verdict {
+            Verdict::Converged => 6,
+            Verdict::Mixed => 3,
+            _ => 4,
+        };
+        let at = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
+        let message = format!("<{}>{at} hello[{}]: {text}", DAEMON + severity, std::process::id());
+        let sent = UnixDatagram::unbound().and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            socket.send_to(cut(&message, LONGEST).as_bytes(), SOCKET)
+        });
+        drop(sent);
+    }
+}
