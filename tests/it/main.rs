@@ -22,3 +22,4 @@ mod support;
 mod targets;
 mod users;
 mod validators;
+mod waves;
