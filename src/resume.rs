@@ -46,6 +46,7 @@ pub struct Options {
 pub async fn run(options: Options, mut halts: Halts) -> Verdict {
     let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
     let mut summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    summary.flag.clone_from(&options.flag);
     summary.look = match summary.run.as_str() {
         "" => format!("hello history{}", options.flag),
         run => format!("hello history {run}{}", options.flag),

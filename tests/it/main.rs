@@ -24,3 +24,4 @@ mod support;
 mod targets;
 mod users;
 mod validators;
+mod waves;
