@@ -127,16 +127,6 @@ impl Target {
         }
     }
 
-    /// Removes what dead runs have left beside what is live; answers the path of that.
-    ///
-    /// # Errors
-    /// None; it stands in the place of [`Target::stage`] where nothing is to be written.
-    pub(super) fn sweep(&self) -> Result<PathBuf, InstallError> {
-        let (Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot })) = self;
-        spot.sweep();
-        Ok(spot.path.clone())
-    }
-
     /// Takes the place on the disk that the way back needs.
     ///
     /// # Errors
