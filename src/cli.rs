@@ -16,7 +16,7 @@ use crate::{
     doctor,
     event::{Halts, Verdict},
     fault,
-    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad},
+    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share},
     host::{
         command::{Bind, SAYS},
         user::{Become, Person},
@@ -162,6 +162,13 @@ impl From<Validate> for rollout::Validate {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnFailure {
+    Revert,
+    Stop,
+    Continue,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Proof {
     Loopback,
     Any,
@@ -199,6 +206,17 @@ struct BroadcastArgs {
     /// Expected number of instances: 3, 3.., ..5 or 3..5.
     #[arg(long, value_parser = fleet::parse_count)]
     count: Option<Count>,
+    /// So many of each group are signalled by the end of each wave: numbers and percentages, a last 100% is implied. For all groups, instead of
+    /// what fleet.toml says. Of a group without a kind, or of one that dies of a bad config, one instance goes alone first all the same.
+    #[arg(long, value_name = "1,25%,..", value_delimiter = ',')]
+    waves: Vec<Share>,
+    /// So many of the whole run may fail: they are put back alone, and the run goes on. For all groups, instead of what fleet.toml says.
+    #[arg(long, value_name = "N|P%")]
+    max_failures: Option<Share>,
+    /// When more fail. revert: everything goes back; stop: who failed goes back, nobody else is signalled, and the rest stays; continue: the same,
+    /// and the run goes on. For all groups, instead of what fleet.toml says.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    on_failure: Option<OnFailure>,
     /// Per instance, from its signal to its proof.
     #[arg(long, value_parser = fleet::parse_duration)]
     timeout: Option<Duration>,
@@ -377,6 +395,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         let why = "a config that it cannot load ends its process, so it is signalled only with a config that its validator passes";
         return Err(format!("--validate=off is not for group `{}`: {why}", group.name));
     }
+    overrule(&mut fleet, &args.waves, args.max_failures, args.on_failure)?;
     Ok(broadcast::Options {
         fleet,
         change,
@@ -394,6 +413,26 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         quiet: args.quiet,
         verbose: args.verbose,
     })
+}
+
+/// What the command line says of waves and failures counts for every group of the run.
+fn overrule(fleet: &mut Fleet, waves: &[Share], max_failures: Option<Share>, on_failure: Option<OnFailure>) -> Result<(), String> {
+    fleet::check_waves(waves).map_err(|why| format!("--waves: {why}"))?;
+    let on_failure = on_failure.map(|on_failure| match on_failure {
+        OnFailure::Revert => fleet::OnFailure::Revert,
+        OnFailure::Stop => fleet::OnFailure::Stop,
+        OnFailure::Continue => fleet::OnFailure::Continue,
+    });
+    for rollout in fleet.groups.iter_mut().map(|g| &mut g.rollout) {
+        if !waves.is_empty() {
+            rollout.waves = waves.to_vec();
+        }
+        if let Some(max) = max_failures {
+            (rollout.max_failures, rollout.alone) = (max, false);
+        }
+        rollout.on_failure = on_failure.unwrap_or(rollout.on_failure);
+    }
+    Ok(())
 }
 
 fn default_state() -> Option<PathBuf> {

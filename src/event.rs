@@ -346,6 +346,8 @@ pub enum Event {
     NoWayBack { path: PathBuf },
     /// An instance's validator could not be run, which refuses nothing and proves nothing.
     Unvalidated { pid: i32, why: String },
+    /// The run begins: so many are to be signalled in each of its waves.
+    Waves { instances: Vec<usize> },
     /// What will be signalled, synced before it is.
     Intent { undo: bool, wave: usize, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
     /// The target has its new bytes.

@@ -10,7 +10,7 @@ use crate::{
     event::{Event, Halts, State, Stop, Verdict},
     fleet::{Group, Speaks},
     host::Host,
-    plan::Plan,
+    plan::{Plan, Wave},
     report::Summary,
     runs::{self, Keep, Proven, Record, Run, Stand, Verb},
     step::{Seen, Shift},
@@ -86,7 +86,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         (Ok(()), None) => {}
     }
     if terms.dry_run {
-        return Ok(rehearse::rehearsed(&plan, &host));
+        return Ok(rehearse::rehearsed(&plan, &host, terms.now));
     }
     let is_work = plan.steps().any(|s| s.is_work() || host.lags(s));
     // A run that is gone on with has its end in another, though there is nothing left to do.
@@ -101,6 +101,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     }
     let mut journal = Run::begin(terms.state, &record(&terms, &plan))
         .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
+    on_event(&Event::Waves { instances: plan.waves.iter().map(Wave::instances).collect() });
     let (mut why, mut gates) = (String::new(), Vec::new());
     let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now, goes_on: terms.of.is_some() }, halts, &mut |event| {
         if let Event::UndoBegan { why: said } | Event::Stopped { why: said } | Event::PutBack { why: said, .. } = &event {

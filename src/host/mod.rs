@@ -124,7 +124,7 @@ impl Host {
         match self {
             Self::Local(host) => host.commit(steps, halts, tell).await,
             #[cfg(test)]
-            Self::Script(host) => host.commit(steps, tell),
+            Self::Script(host) => host.commit(steps, halts, tell),
         }
     }
 
@@ -142,7 +142,7 @@ impl Host {
         match self {
             Self::Local(_) => gate::ask(argv, run, wave, instances, halts).await,
             #[cfg(test)]
-            Self::Script(host) => host.gate(argv),
+            Self::Script(host) => host.gate(argv, wave),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{Plan, judge, settled, waves};
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
     fleet::Group,
-    runs::{Left, LeftTarget, Proven, Touch},
+    runs::{Left, LeftInstance, LeftTarget, Proven, Touch},
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
 };
 
@@ -62,13 +62,13 @@ fn gone<'a>(seen: &Seen, left: &'a Left) -> Vec<Gone<'a>> {
     let instances = || seen.members.iter().map(|m| &m.instance).chain(&seen.refused);
     let there: BTreeSet<(i32, u64)> = instances().filter(|_| left.same_boot).map(|i| (i.pid, i.started)).collect();
     let known: BTreeSet<(i32, u64)> = left.instances.iter().filter(|_| left.same_boot).map(|i| (i.pid, i.started)).collect();
-    let mut all: BTreeMap<(&str, &[PathBuf]), Vec<(i32, u64)>> = BTreeMap::new();
-    for i in left.instances.iter().filter(|i| !there.contains(&(i.pid, i.started))) {
-        all.entry((&i.group, &i.targets)).or_default().push((i.pid, i.started));
+    let new = |i: &Instance, group: &str, targets: &[PathBuf]| i.group == group && i.targets == targets && !known.contains(&(i.pid, i.started));
+    let mut all: BTreeMap<(&str, &[PathBuf]), Gone<'a>> = BTreeMap::new();
+    for LeftInstance { group, pid, started, targets } in left.instances.iter().filter(|i| !there.contains(&(i.pid, i.started))) {
+        let gone = all.entry((group, targets)).or_insert_with(|| Gone { group, pids: Vec::new(), new: instances().filter(|i| new(i, group, targets)).count() });
+        gone.pids.push((*pid, *started));
     }
-    let new =
-        |group: &str, targets: &[PathBuf]| instances().filter(|i| i.group == group && i.targets == targets && !known.contains(&(i.pid, i.started))).count();
-    all.into_iter().map(|((group, targets), pids)| Gone { group, pids, new: new(group, targets) }).collect()
+    all.into_values().collect()
 }
 
 /// Whom the earlier run knew and who is not there any more; and of its groups, who reads nothing of what it changes.

@@ -14,6 +14,7 @@ mod pids;
 mod points;
 mod resume;
 mod rogue;
+mod rollout;
 mod serve;
 mod status;
 mod successor;
