@@ -110,13 +110,17 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
 fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
     let refused = |why: String| Err(Stop::new(Verdict::Refused, why));
     match (options.verb, left.superseded_by()) {
-        // Without a name, it is the old config that is meant: an open run that was bringing it is gone on with.
         (Verb::Revert, _) => {}
         (_, Some(later)) => return refused(format!("run {} has its end in run {later}, which took its place: `hello resume {later}`", left.id)),
         _ if !left.past.open => return refused(format!("run {} came to its end, and there is nothing to go on with; `hello revert {0}` undoes it", left.id)),
         _ => {}
     }
-    let back = options.verb == Verb::Revert && !(options.run.is_none() && left.back);
+    if let Some(later) = left.overtaken_by(&options.state) {
+        let why = format!("run {later} came after run {} and was left open as well, so that one goes first", left.id);
+        return refused(format!("{why}: `hello resume {later}`, or `hello revert {later}`"));
+    }
+    // It is the old config that is meant: an open run that was bringing it is gone on with. Only one that had brought it is undone.
+    let back = options.verb == Verb::Revert && !(left.back && left.past.open);
     if back && left.targets.is_empty() {
         return refused(format!("run {} changed no config, so there is none to put back", left.id));
     }

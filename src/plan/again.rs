@@ -10,7 +10,7 @@ use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
     fleet::Group,
     runs::{Left, LeftInstance, LeftTarget, Proven, Touch},
-    step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
+    step::{Blob, Member, Readings, Seen, SeenTarget, Shift, Step, short},
 };
 
 /// Which way a run is gone on with.
@@ -246,6 +246,12 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
             short(&first.to.sha256)
         ));
     }
+    let back = left.back ^ (aim.way == Way::Back);
+    member.kept = match left.readings.get(&member.id).filter(|_| same) {
+        Some(kept) if back => Readings::After(kept.clone()),
+        Some(kept) => Readings::Before(kept.clone()),
+        None => Readings::None,
+    };
     let proven = |touch: &Touch| matches!(touch.state, Some(State::Confirmed | State::Reverted | State::Untouched | State::Refused));
     let otherwise = |touch: &Touch| if aim.way == Way::Forth { touch.back } else { touch.forth };
     // A signal that is under way yet makes it load what is there when it takes it; what it was loading already may be the other config.
