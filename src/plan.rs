@@ -24,7 +24,7 @@ mod tests;
 mod waves;
 
 pub use self::{
-    again::{Aim, Way, absent},
+    again::{Aim, Way, absent, unreplaced},
     waves::Wave,
 };
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     event::{Event, Halts, Stop, Verdict},
     host::{Host, Look},
-    plan::{Aim, Plan, Way, absent},
+    plan::{Aim, Plan, Way, absent, unreplaced},
     report::{Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, tell_survey},
     runs::{self, Keep, Left, LeftError, Proven, Verb},
@@ -73,6 +73,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     };
     tell_survey(&seen, &left.groups, Some(&options.state.join("runs").join(&left.id)), on_event);
     absent(&seen, &left).iter().for_each(&mut *on_event);
+    let unreplaced = unreplaced(&seen, &left);
     let (at_once, proven) = (back || way == Way::Back, Proven::load(&options.state));
     let aim = Aim { left: &left, way, at_once, proven: &proven };
     let who = |path: &std::path::Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
@@ -91,7 +92,14 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         reason: options.reason.as_deref(),
         keep: options.keep,
     };
-    carry_out(terms, plan, host, halts, on_event).await.map_err(|stop| match stop.verdict {
+    let ended = carry_out(terms, plan, host, halts, on_event).await.map(|mut summary| {
+        // A good end that is one of fewer than there were says so.
+        if let Some(lost) = unreplaced.filter(|_| summary.verdict == Verdict::Converged) {
+            summary.reason += &format!("; {lost}");
+        }
+        summary
+    });
+    ended.map_err(|stop| match stop.verdict {
         Verdict::Invalid if at_once => Stop {
             reason: format!(
                 "{}\n(an old config that must be there all the same is put back without being asked for its validity: --validate=off)",

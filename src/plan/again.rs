@@ -13,6 +13,9 @@ use crate::{
     step::{Blob, Member, Readings, Seen, SeenTarget, Shift, Step, short},
 };
 
+/// So many are named in one sentence.
+const NAMED: usize = 10;
+
 /// Which way a run is gone on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -45,6 +48,11 @@ struct Gone<'a> {
 }
 
 impl Gone<'_> {
+    fn named(&self) -> String {
+        let more = if self.pids.len() > NAMED { format!(" and {} more", self.pids.len() - NAMED) } else { String::new() };
+        self.pids.iter().take(NAMED).map(|(pid, _)| pid.to_string()).collect::<Vec<_>>().join(", ") + &more
+    }
+
     fn event(&self, left: &Left) -> Event {
         let unreplaced = self.pids.len().saturating_sub(self.new);
         let since = if left.same_boot { "not there any more since" } else { "of another boot than this:" };
@@ -69,6 +77,14 @@ fn gone<'a>(seen: &Seen, left: &'a Left) -> Vec<Gone<'a>> {
         gone.pids.push((*pid, *started));
     }
     all.into_values().collect()
+}
+
+/// Whom the earlier run knew, who is not there any more, and in whose place nobody has come: a sentence.
+#[must_use]
+pub fn unreplaced(seen: &Seen, left: &Left) -> Option<String> {
+    let gone = gone(seen, left);
+    let lost: Vec<String> = gone.iter().filter(|g| g.pids.len() > g.new).map(|g| format!("{} pid {}", g.group, g.named())).collect();
+    (!lost.is_empty()).then(|| format!("not there any more since run {}, and not all replaced: {}", left.id, lost.join(", ")))
 }
 
 /// Whom the earlier run knew and who is not there any more; and of its groups, who reads nothing of what it changes.
