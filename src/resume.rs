@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     event::{Event, Halts, Stop, Verdict},
+    fleet::Group,
     host::{Host, Look},
     plan::{Aim, Plan, Way, absent, unreplaced},
     report::{Output, Reporter, Summary},
@@ -55,16 +56,15 @@ pub async fn run(options: Options, mut halts: Halts) -> Verdict {
 }
 
 async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
-    let mut left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
+    let left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
     let way = way(options, &left)?;
     // Whether what is brought is an old config, whatever led there.
     let back = left.back ^ (way == Way::Back);
-    if options.validate == Validate::Off {
-        left.groups.iter_mut().for_each(|g| g.validate.clear());
-    }
     let id = runs::new_id();
     let mut host = Host::local(&id);
-    let groups: Vec<_> = left.groups.iter().cloned().map(Arc::new).collect();
+    // What the run was asked with stays in the journal of this one.
+    let asked = |g: &Group| Group { validate: if options.validate == Validate::Off { Vec::new() } else { g.validate.clone() }, ..g.clone() };
+    let groups: Vec<_> = left.groups.iter().map(asked).map(Arc::new).collect();
     let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
     let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, also: &targets };
     let seen = tokio::select! {

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::{
     config::{self, MAX_TARGET, ReadError},
-    event::{Form, Instance, State, Stop, TargetReport, Trouble, Verdict},
+    event::{Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
     fleet::Group,
     tree::Tree,
 };
@@ -101,7 +101,7 @@ pub struct Member {
     /// How it is signalled and proven.
     pub group: Arc<Group>,
     /// Its arguments without its own name; a command line that was rewritten into one string by its words.
-    pub args: Vec<String>,
+    pub args: Arc<[String]>,
     /// Its working directory at the survey.
     pub cwd: PathBuf,
     /// Inodes of the listening sockets that it held just before its signal: who holds one later has inherited it.
@@ -116,8 +116,10 @@ pub struct Member {
     pub timeout: Duration,
     /// Its attempt number at the survey, where it tells one.
     pub seq: u64,
+    /// Its endpoint was silent at the survey: what it did before its signal is not known.
+    pub sick: bool,
     /// Keys that it cannot change without a restart, with their values in force.
-    pub restart_only: BTreeMap<String, String>,
+    pub restart_only: Arc<BTreeMap<String, String>>,
     /// Readings of the group's `confirm` facts from before the signal, in the same order.
     pub baseline: Vec<Option<String>>,
     /// The same of its `reject` facts.
@@ -143,7 +145,7 @@ impl Member {
             id,
             instance,
             group,
-            args,
+            args: args.into(),
             cwd: PathBuf::new(),
             sockets,
             heirs,
@@ -151,6 +153,7 @@ impl Member {
             born: i128::MIN,
             timeout,
             seq: 0,
+            sick: false,
             restart_only,
             baseline,
             rejected,
@@ -159,6 +162,11 @@ impl Member {
             kept: Readings::None,
             signalled: None,
         }
+    }
+
+    /// Its endpoint says nothing before the run, for this reason.
+    pub fn silenced(&mut self, why: String) {
+        (self.sick, self.instance.trouble) = (true, Some(Trouble { kind: TroubleKind::Sick, text: why }));
     }
 
     /// Whether it was signalled, or perhaps was.
@@ -176,7 +184,14 @@ impl Member {
     /// Ends it in `trouble`; the first trouble is the one that stays.
     pub fn fail(&mut self, state: State, trouble: Trouble) {
         self.instance.state = state;
-        self.instance.trouble.get_or_insert(trouble);
+        match &mut self.instance.trouble {
+            // That it was silent before the run is not yet what came of its signal.
+            Some(first) if first.kind == TroubleKind::Sick => {
+                *first = Trouble { text: format!("{} (silent before the run: {})", trouble.text, first.text), ..trouble };
+            }
+            Some(_) => {}
+            none => *none = Some(trouble),
+        }
     }
 }
 
@@ -185,6 +200,8 @@ impl Member {
 pub struct Seen {
     /// Found, asked, and let through by every guard.
     pub members: Vec<Member>,
+    /// Let through by every guard, and silent where they are asked; each with its trouble.
+    pub sick: Vec<Member>,
     /// Found and refused, each with its trouble.
     pub refused: Vec<Instance>,
     /// Matches that are not in the run: pid and why.

@@ -187,8 +187,7 @@ impl Run {
         let events = folder::create(&dir.join("events.jsonl"), &line(&First::Began(&began))?)?;
         // Where a filesystem has no locks, it is taken to be without an owner, as one that was killed.
         let _ = events.try_lock();
-        let files: Vec<&File> = fresh.iter().map(|f| &f.file).chain([&plan, &events]).collect();
-        folder::sync_files(dir, files.into_iter())?;
+        folder::sync_files(dir, fresh.iter().map(|f| f.file.as_ref()).chain([Some(&plan), Some(&events)]))?;
         if !fresh.is_empty() {
             store::publish(state, dir, &fresh)?;
             folder::sync(&store::folder_of(state))?;
