@@ -1,20 +1,20 @@
 //! Whose endpoint is silent before the run: who goes along, who is left out, and who is one too many.
 
-use super::Wish;
 use crate::{
     event::State,
+    fleet::Group,
     step::{Member, Seen},
 };
 
-/// Puts every silent instance where it belongs: with `include_sick` to the members; else, while all of its group fit `max_sick` and one at least
+/// Puts every silent instance where it belongs: with `include` to the members; else, while all of its group fit `max_sick` and one at least
 /// answers, to those that are left out, who are answered; else to the refused. Answers also what people are told of these.
-pub(super) fn judge(seen: &mut Seen, wish: &Wish<'_>) -> (Vec<Member>, String) {
+pub(super) fn judge(seen: &mut Seen, groups: &[Group], include: bool) -> (Vec<Member>, String) {
     let (mut left_out, mut too_many) = (Vec::new(), String::new());
-    if wish.include_sick {
+    if include {
         seen.members.append(&mut seen.sick);
         return (left_out, too_many);
     }
-    for group in &wish.fleet.groups {
+    for group in groups {
         let mine = |m: &Member| m.instance.group == group.name;
         let (sick, others): (Vec<Member>, Vec<Member>) = seen.sick.drain(..).partition(mine);
         seen.sick = others;

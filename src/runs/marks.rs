@@ -37,7 +37,7 @@ pub(super) fn all(state: &Path) -> Vec<String> {
 }
 
 /// The targets of a mark. One that cannot be read is a run all the same, of nobody knows which.
-fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
+pub(super) fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
     let bytes = crate::config::read(&path_of(state, id), MAX_MARK).unwrap_or_default();
     serde_json::from_slice::<Mark>(&bytes).unwrap_or_default().targets
 }
