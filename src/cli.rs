@@ -14,19 +14,23 @@ use crate::{
     check::{self, CheckError},
     config::Listen,
     doctor,
-    event::Verdict,
+    event::{Halts, Verdict},
     fault,
-    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad},
+    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share},
     host::{
         command::{Bind, SAYS},
         user::{Become, Person},
     },
     report::Output,
-    runs::Keep,
+    rollout,
+    runs::{Keep, Verb},
     serve, status,
 };
 
+mod again;
 mod past;
+
+const NO_STATE: &str = "no state directory: neither --state, HELLO_STATE nor HOME is set";
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
@@ -47,6 +51,10 @@ enum Command {
     },
     /// Find every instance, validate, install, SIGHUP, and prove; otherwise put everything back and prove that.
     Broadcast(BroadcastArgs),
+    /// Go on with a run whose owner died or that ended mixed: look at what is there now, and bring everybody to what that run was bringing.
+    Resume(again::AgainArgs),
+    /// Bring the config back that a run replaced, and prove that: of an open run, or (the undo button) of a named one that had ended well.
+    Revert(again::AgainArgs),
     /// Leaves the session that started it, and becomes a command: how a program that died is started again.
     #[command(hide = true)]
     RunDetached {
@@ -143,6 +151,23 @@ enum Validate {
     Off,
 }
 
+impl From<Validate> for rollout::Validate {
+    fn from(how: Validate) -> Self {
+        match how {
+            Validate::Auto => Self::Auto,
+            Validate::Strict => Self::Strict,
+            Validate::Off => Self::Off,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnFailure {
+    Revert,
+    Stop,
+    Continue,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Proof {
     Loopback,
@@ -181,6 +206,17 @@ struct BroadcastArgs {
     /// Expected number of instances: 3, 3.., ..5 or 3..5.
     #[arg(long, value_parser = fleet::parse_count)]
     count: Option<Count>,
+    /// So many of each group are signalled by the end of each wave: numbers and percentages, a last 100% is implied. For all groups, instead of
+    /// what fleet.toml says. Of a group without a kind, or of one that dies of a bad config, one instance goes alone first all the same.
+    #[arg(long, value_name = "1,25%,..", value_delimiter = ',')]
+    waves: Vec<Share>,
+    /// So many of the whole run may fail: they are put back alone, and the run goes on. For all groups, instead of what fleet.toml says.
+    #[arg(long, value_name = "N|P%")]
+    max_failures: Option<Share>,
+    /// When more fail. revert: everything goes back; stop: who failed goes back, nobody else is signalled, and the rest stays; continue: the same,
+    /// and the run goes on. For all groups, instead of what fleet.toml says.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    on_failure: Option<OnFailure>,
     /// Per instance, from its signal to its proof.
     #[arg(long, value_parser = fleet::parse_duration)]
     timeout: Option<Duration>,
@@ -228,9 +264,11 @@ pub fn main(hangups: UnixStream) -> ExitCode {
             ExitCode::from(code)
         }
         Command::Broadcast(args) => match options(args) {
-            Ok(options) => broadcast(options),
+            Ok(options) => act(|halts| broadcast::run(options, halts)),
             Err(why) => fail(Verdict::Usage.exit(), &why),
         },
+        Command::Resume(args) => again::run(Verb::Resume, args),
+        Command::Revert(args) => again::run(Verb::Revert, args),
         Command::History(args) => past::history(args),
         Command::Forget(args) => past::forget(args),
         Command::Status(args) => match find_fleet(args.fleet, &args.groups, args.groups.is_empty()) {
@@ -357,15 +395,12 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         let why = "a config that it cannot load ends its process, so it is signalled only with a config that its validator passes";
         return Err(format!("--validate=off is not for group `{}`: {why}", group.name));
     }
+    overrule(&mut fleet, &args.waves, args.max_failures, args.on_failure)?;
     Ok(broadcast::Options {
         fleet,
         change,
         overwrite: args.overwrite,
-        validate: match args.validate {
-            Validate::Auto => broadcast::Validate::Auto,
-            Validate::Strict => broadcast::Validate::Strict,
-            Validate::Off => broadcast::Validate::Off,
-        },
+        validate: args.validate.into(),
         dry_run: args.dry_run,
         now: false,
         count: args.count,
@@ -373,11 +408,31 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         lock_timeout: args.lock_timeout,
         reason: args.reason,
         keep: args.keep,
-        state: args.state.or_else(default_state).ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?,
+        state: args.state.or_else(default_state).ok_or(NO_STATE)?,
         output: args.output,
         quiet: args.quiet,
         verbose: args.verbose,
     })
+}
+
+/// What the command line says of waves and failures counts for every group of the run.
+fn overrule(fleet: &mut Fleet, waves: &[Share], max_failures: Option<Share>, on_failure: Option<OnFailure>) -> Result<(), String> {
+    fleet::check_waves(waves).map_err(|why| format!("--waves: {why}"))?;
+    let on_failure = on_failure.map(|on_failure| match on_failure {
+        OnFailure::Revert => fleet::OnFailure::Revert,
+        OnFailure::Stop => fleet::OnFailure::Stop,
+        OnFailure::Continue => fleet::OnFailure::Continue,
+    });
+    for rollout in fleet.groups.iter_mut().map(|g| &mut g.rollout) {
+        if !waves.is_empty() {
+            rollout.waves = waves.to_vec();
+        }
+        if let Some(max) = max_failures {
+            (rollout.max_failures, rollout.alone) = (max, false);
+        }
+        rollout.on_failure = on_failure.unwrap_or(rollout.on_failure);
+    }
+    Ok(())
 }
 
 fn default_state() -> Option<PathBuf> {
@@ -401,7 +456,8 @@ fn close_handed_down() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
-fn broadcast(options: broadcast::Options) -> ExitCode {
+/// Runs a command that may touch something to its verdict.
+fn act<F: Future<Output = Verdict>>(command: impl FnOnce(Halts) -> F) -> ExitCode {
     raise_descriptors();
     close_handed_down();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -422,6 +478,6 @@ fn broadcast(options: broadcast::Options) -> ExitCode {
                 tell.send_modify(|n| *n = n.saturating_add(1));
             }
         });
-        ExitCode::from(broadcast::run(options, halts).await.exit())
+        ExitCode::from(command(halts).await.exit())
     })
 }

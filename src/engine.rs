@@ -1,14 +1,14 @@
 //! Carries out a prepared plan, wave by wave. Who fails within the budget is put back alone, at once; past it the run reverts, stops or goes on.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use budget::Budget;
 
 use crate::{
-    event::{Event, Halts, Instance, State, Stop, Verdict},
+    event::{Event, Halts, Instance, State, Stop, Trouble, Verdict},
     fleet::OnFailure,
     host::Host,
-    plan::Plan,
+    plan::{Plan, Wave},
     step::{Member, Shift, Step},
 };
 
@@ -23,9 +23,11 @@ pub struct Conduct<'a> {
     pub run: &'a str,
     /// No bake, no gate, and nothing goes back by itself.
     pub now: bool,
+    /// It goes on with a run that may have begun any of its steps.
+    pub goes_on: bool,
 }
 
-/// A failure that the budget does not bear, and what follows.
+/// A failure that ends the run, and what follows: `Stop` or `Revert`.
 struct Past {
     stop: Stop,
     then: OnFailure,
@@ -38,6 +40,12 @@ struct Engine<'a, T> {
     halts: &'a mut Halts,
     tell: &'a mut T,
     budget: Budget,
+    /// The journal has missed something.
+    lost: bool,
+    /// The first failure that the run went on after.
+    borne: Option<Stop>,
+    /// A gate said no, and the run went on.
+    warned: bool,
 }
 
 /// Runs a prepared plan; the verdict is what was seen, never what was hoped. `tell` reports an event and says whether the journal took it.
@@ -46,72 +54,109 @@ struct Engine<'a, T> {
 /// The run ended before it had touched anything.
 pub async fn run(plan: &mut Plan, host: &mut Host, conduct: Conduct<'_>, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool) -> Result<Verdict, Stop> {
     let budget = Budget::of(plan);
-    Engine { plan, host, conduct, halts, tell, budget }.run().await
+    Engine { plan, host, conduct, halts, tell, budget, lost: false, borne: None, warned: false }.run().await
 }
 
 impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     async fn run(mut self) -> Result<Verdict, Stop> {
         for at in 0..self.plan.waves.len() {
-            if !self.plan.waves[at].steps.iter().any(Step::is_work) {
+            if !is_work(&self.plan.waves[at]) && !self.plan.waves[at].steps.iter().any(|s| self.host.lags(s)) {
                 continue;
             }
             let Err(Past { stop, then }) = self.wave(at).await else { continue };
-            let installed = self.plan.targets().iter().any(|s| self.host.is_installed(&s.path));
-            if !installed && !self.plan.steps().flat_map(|s| &s.members).any(Member::is_touched) {
+            if !self.plan.steps().any(|s| self.has_begun(s)) {
                 return Err(stop);
             }
-            let begun = self.plan.waves[..=at].iter().flat_map(|w| &w.steps).filter(|s| s.is_work());
-            // Without it nobody has the bytes of before: what is there stays as it is, and is named.
-            let way_back = begun.flat_map(|s| &s.shifts).all(|s| s.from.is_some());
-            match then {
-                _ if *self.halts.borrow() > 1 => return Ok(Verdict::Mixed),
-                OnFailure::Continue if way_back => {}
-                OnFailure::Revert if way_back => return Ok(self.revert(at, stop.reason).await),
-                _ => {
-                    (self.tell)(Event::Stopped { why: stop.reason });
-                    let verdict = self.seen(false).await;
-                    return Ok(if way_back { verdict } else { Verdict::Mixed });
+            let way_back = self.has_way_back(at);
+            return Ok(match then {
+                _ if *self.halts.borrow() > 1 => {
+                    self.say(Event::Stopped { why: format!("{}, and left at once", stop.reason) });
+                    Verdict::Mixed
                 }
-            }
+                OnFailure::Revert => self.revert(at, stop.reason).await,
+                _ => {
+                    self.say(Event::Stopped { why: stop.reason });
+                    match self.seen(false).await {
+                        _ if !way_back => Verdict::Mixed,
+                        // It was stopped before it had seen all that it should.
+                        Verdict::Converged => Verdict::Partial,
+                        verdict => verdict,
+                    }
+                }
+            });
         }
-        Ok(self.seen(false).await)
+        if let Some(stop) = self.borne.take().filter(|_| !self.plan.steps().any(|s| self.has_begun(s))) {
+            return Err(stop);
+        }
+        match self.seen(false).await {
+            Verdict::Converged if self.warned => Ok(Verdict::Partial),
+            verdict => Ok(verdict),
+        }
+    }
+
+    fn say(&mut self, event: Event) {
+        self.lost |= !(self.tell)(event);
+    }
+
+    /// Whether anybody of it was touched, or anything of it replaced.
+    fn has_begun(&self, step: &Step) -> bool {
+        step.members.iter().any(Member::is_touched) || step.shifts.iter().any(|s| self.host.is_installed(&s.path))
+    }
+
+    /// Whether it goes back when everything does: it has begun, or the run that this one goes on with may have begun it.
+    fn counts(&self, step: &Step) -> bool {
+        self.conduct.goes_on || self.has_begun(step)
+    }
+
+    /// Whether somebody has the bytes of before of everything that was begun; without it what is there stays as it is, and is named.
+    fn has_way_back(&self, at: usize) -> bool {
+        let begun = self.plan.waves[..=at].iter().flat_map(|w| &w.steps).filter(|s| s.is_work() && self.has_begun(s));
+        begun.flat_map(|s| &s.shifts).all(|s| s.from.is_some())
     }
 
     /// One wave: commit, bake, gate. Unless everything goes back, who failed is where it was when this returns.
     async fn wave(&mut self, at: usize) -> Result<(), Past> {
         let wave = &mut self.plan.waves[at];
         let (number, bake) = (wave.number, wave.bake);
-        if let Err(stop) = commit(&mut wave.steps, number, self.host, self.halts, self.tell).await {
+        if let Err(stop) = commit(&mut wave.steps, number, self.host, self.halts, self.tell, &mut self.lost).await {
             return Err(self.cut_short(at, stop).await);
         }
         self.judge(at).await?;
+        let is_last = !self.plan.waves[at + 1..].iter().any(is_work);
         if self.conduct.now {
-            return Ok(());
-        }
-        if !bake.is_zero() {
-            (self.tell)(Event::Baking { wave: number, seconds: bake.as_secs_f64() });
+        } else if !bake.is_zero() {
+            self.say(Event::Baking { wave: number, seconds: bake.as_secs_f64() });
             tokio::select! {
                 () = tokio::time::sleep(bake) => {}
                 Ok(_) = self.halts.wait_for(|n| *n > 0) => {}
             }
-            if *self.halts.borrow() > 0 {
-                return Err(self.cut_short(at, halted()).await);
-            }
-            let mut steps: Vec<&mut Step> = self.plan.waves[..=at].iter_mut().flat_map(|w| &mut w.steps).collect();
-            let tell = &mut self.tell;
-            self.host
-                .check(&mut steps, self.halts, &mut |event| {
-                    tell(event);
-                })
-                .await;
-            if *self.halts.borrow() > 0 {
-                return Err(self.cut_short(at, halted()).await);
-            }
-            self.judge(at).await?;
+            self.look_again(at, at + 1).await?;
             let instances = self.plan.instances().filter(|i| i.state == State::Confirmed).count();
-            (self.tell)(Event::Held { wave: number, instances });
+            self.say(Event::Held { wave: number, instances });
+        } else if is_last {
+            // What was proven waves ago must be so at the end.
+            self.look_again(at, at).await?;
         }
-        self.gates(at).await
+        if !self.conduct.now {
+            self.gates(at).await?;
+        }
+        if self.lost {
+            return Err(self.cut_short(at, unwritten()).await);
+        }
+        Ok(())
+    }
+
+    /// Everybody of the first waves, to `until`, must still prove what it has proven.
+    async fn look_again(&mut self, at: usize, until: usize) -> Result<(), Past> {
+        if *self.halts.borrow() == 0 {
+            let mut steps: Vec<&mut Step> = self.plan.waves[..until].iter_mut().flat_map(|w| &mut w.steps).collect();
+            let (tell, lost) = (&mut self.tell, &mut self.lost);
+            self.host.check(&mut steps, self.halts, &mut |event| *lost |= !tell(event)).await;
+        }
+        if *self.halts.borrow() > 0 {
+            return Err(self.cut_short(at, halted()).await);
+        }
+        self.judge(at).await
     }
 
     /// Holds the failures of the waves until now against the budget, and puts back who failed; past a budget that wants everything back, nobody is put
@@ -121,18 +166,26 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         if failed.ids.is_empty() {
             return Ok(());
         }
-        let then = if self.conduct.now { failed.then.map(|_| OnFailure::Stop) } else { failed.then };
         let stop = Stop::new(Verdict::Refused, failed.reason);
-        match then {
-            Some(OnFailure::Revert) => {}
-            _ => self.put_back(at, &failed.ids, &stop.reason).await.map_err(|e| Past { stop: e, then: self.then(at, OnFailure::Stop) })?,
+        let then = failed.then.map(|then| self.allowed(at, then));
+        if then == Some(OnFailure::Revert) {
+            return Err(Past { stop, then: OnFailure::Revert });
         }
-        then.map_or(Ok(()), |then| Err(Past { stop, then }))
+        if let Err(stop) = self.put_back(at, &failed.ids, &stop.reason).await {
+            return Err(Past { stop, then: self.strictest(at) });
+        }
+        match then {
+            Some(OnFailure::Stop) => Err(Past { stop, then: OnFailure::Stop }),
+            _ => {
+                self.borne.get_or_insert(stop);
+                Ok(())
+            }
+        }
     }
 
     /// What follows where a wave could not be ended: no config could be installed, the journal cannot be written, or the operator halted it.
     async fn cut_short(&mut self, at: usize, stop: Stop) -> Past {
-        let then = self.then(at, OnFailure::Stop);
+        let then = self.strictest(at);
         if then != OnFailure::Revert {
             // Nobody is left unproven, and no file where nobody runs it, that could be put back.
             let failed = self.budget.take(self.plan);
@@ -141,31 +194,38 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         Past { stop, then }
     }
 
-    /// What the strictest group of the waves until now wants past the budget, at least `least`.
-    fn then(&self, at: usize, least: OnFailure) -> OnFailure {
-        if self.conduct.now {
-            return OnFailure::Stop;
-        }
+    /// What may follow where `then` is wanted.
+    fn allowed(&self, at: usize, then: OnFailure) -> OnFailure {
+        if self.conduct.now || !self.has_way_back(at) { OnFailure::Stop } else { then }
+    }
+
+    /// What the strictest group of the waves until now wants where the run cannot go on.
+    fn strictest(&self, at: usize) -> OnFailure {
         let members = self.plan.waves[..=at].iter().flat_map(|w| &w.steps).flat_map(|s| &s.members);
-        members.map(|m| m.group.rollout.on_failure).max().unwrap_or(least).max(least)
+        let then = members.map(|m| m.group.rollout.on_failure).max().unwrap_or(OnFailure::Stop);
+        self.allowed(at, then.max(OnFailure::Stop))
     }
 
     async fn gates(&mut self, at: usize) -> Result<(), Past> {
-        let wave = &self.plan.waves[at];
-        for gate in &wave.gates {
-            let instances: Vec<&Instance> = wave.steps.iter().flat_map(|s| &s.members).map(|m| &m.instance).collect();
-            let said = self.host.gate(gate, self.conduct.run, wave.number, &instances, self.halts).await;
-            let good = said.exit == Some(0);
-            let told = said.exit.map_or_else(|| said.output.clone(), |code| format!("ended with exit status {code}"));
-            (self.tell)(Event::Gate { wave: wave.number, command: gate.clone(), exit: said.exit, output: said.output });
+        let number = self.plan.waves[at].number;
+        for gate in self.plan.waves[at].gates.clone() {
+            let members = || self.plan.waves[at].steps.iter().flat_map(|s| &s.members);
+            let instances: Vec<&Instance> = members().map(|m| &m.instance).collect();
+            let said = self.host.gate(&gate, self.conduct.run, number, &instances, self.halts).await;
+            let wanted = members().filter(|m| m.group.rollout.gate == gate).map(|m| m.group.rollout.on_failure).max();
+            let then = self.allowed(at, wanted.unwrap_or(OnFailure::Revert));
+            self.say(Event::Gate { wave: number, command: gate.clone(), exit: said.exit, output: said.output.clone() });
             if *self.halts.borrow() > 0 {
                 return Err(self.cut_short(at, halted()).await);
             }
-            if !good {
-                let members = wave.steps.iter().flat_map(|s| &s.members).filter(|m| m.group.rollout.gate == *gate);
-                let then = members.map(|m| m.group.rollout.on_failure).max().unwrap_or(OnFailure::Revert);
-                let stop = Stop::new(Verdict::Refused, format!("the gate of wave {} says no: `{}` {told}", wave.number, gate.join(" ")));
-                return Err(Past { stop, then });
+            match (said.exit, then) {
+                (Some(0), _) => {}
+                (_, OnFailure::Continue) => self.warned = true,
+                (exit, then) => {
+                    let why = exit.map_or(said.output, |code| format!("ended with exit status {code}"));
+                    let why = format!("the gate of wave {number} says no: `{}` {}", gate.join(" "), why.lines().next().unwrap_or_default());
+                    return Err(Past { stop: Stop::new(Verdict::Refused, why), then });
+                }
             }
         }
         Ok(())
@@ -182,8 +242,11 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         let (mut undo, mut again): (Vec<Step>, Vec<Shift>) = (Vec::new(), Vec::new());
         for step in self.plan.waves[..=at].iter().flat_map(|w| &w.steps) {
             let others = step.shifts.iter().any(|s| needed.contains(&s.path));
-            // Who says itself that it kept the old config is where it was; its file stays for the others.
-            let touched = |m: &&Member| failed.contains(&m.id) && m.is_touched() && !(others && m.instance.state == State::Rejected);
+            // Who says itself that it kept the old config is where it was, as long as its file stays for the others.
+            let touched = |m: &&Member| match m.instance.state {
+                State::Rejected => !others,
+                _ => failed.contains(&m.id) && m.is_touched(),
+            };
             let members: Vec<Member> = step.members.iter().filter(touched).cloned().collect();
             let here = !others
                 && step.is_work()
@@ -200,30 +263,33 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         }
         let number = self.plan.waves[at].number;
         let pids = undo.iter().flat_map(|s| &s.members).map(|m| m.instance.pid).collect();
-        (self.tell)(Event::PutBack { pids, why: why.to_owned() });
+        self.say(Event::PutBack { pids, why: why.to_owned() });
         // What could not be put back shows in the states, and in the digests that are read at the end.
-        let _ = commit(&mut undo, number, self.host, self.halts, self.tell).await;
+        let _ = commit(&mut undo, number, self.host, self.halts, self.tell, &mut self.lost).await;
         self.plan.settle(&undo);
         if again.is_empty() {
             return Ok(());
         }
         let mut forth = [Step { shifts: again, members: Vec::new(), undo: false }];
-        intend(&forth, number, self.tell);
-        // A halt must not keep those from their file who run it.
-        self.host
-            .commit(&mut forth, self.halts, &mut |event| {
-                (self.tell)(event);
-            })
-            .await
+        // Neither a halt nor a lost journal must keep those from their file who run it.
+        self.lost |= !intend(&forth, number, self.tell);
+        let (tell, lost) = (&mut self.tell, &mut self.lost);
+        self.host.commit(&mut forth, self.halts, &mut |event| *lost |= !tell(event)).await
     }
 
     /// Everything goes back, newest first, and is proven.
     async fn revert(&mut self, at: usize, why: String) -> Verdict {
         let number = self.plan.waves[at].number;
-        let mut undo: Vec<Step> = self.plan.waves[..=at].iter().rev().flat_map(|w| &w.steps).filter_map(Step::flip).collect();
-        (self.tell)(Event::UndoBegan { why });
+        let begun: Vec<&Step> =
+            self.plan.waves.iter().rev().filter(|w| self.conduct.goes_on || w.number <= number).flat_map(|w| &w.steps).filter(|s| self.counts(s)).collect();
+        let back: BTreeSet<&Path> = begun.iter().flat_map(|s| &s.shifts).map(|s| s.path.as_path()).collect();
+        // Who needed no signal, whether its wave has come or not, reads what goes back now all the same.
+        let others = self.plan.waves.iter().rev().flat_map(|w| &w.steps).filter(|s| !begun.iter().any(|b| std::ptr::eq(*b, *s)));
+        let readers = others.filter(|s| s.shifts.iter().any(|s| back.contains(s.path.as_path()))).filter_map(Step::flip).filter(|s| !s.members.is_empty());
+        let mut undo: Vec<Step> = readers.chain(begun.iter().filter_map(|s| s.flip())).collect();
+        self.say(Event::UndoBegan { why });
         // What could not be put back shows in the states, and in the digests that are read below.
-        let _ = commit(&mut undo, number, self.host, self.halts, self.tell).await;
+        let _ = commit(&mut undo, number, self.host, self.halts, self.tell, &mut self.lost).await;
         self.plan.settle(&undo);
         self.seen(true).await
     }
@@ -231,32 +297,33 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     /// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed
     /// meanwhile proves nothing.
     async fn seen(&mut self, undone: bool) -> Verdict {
-        // What each target is now, where that is one of the two that it can be, and whether the new config stands on any.
+        for member in self.plan.waves.iter_mut().flat_map(|w| &mut w.steps).flat_map(|s| &mut s.members) {
+            if member.brought && member.instance.state == State::Untouched {
+                let text = "an earlier run may have signalled it, and this one ended before its turn".into();
+                member.fail(State::TimedOut, Trouble { kind: State::TimedOut.into(), text });
+            }
+        }
+        // What each target is now, where that is what it should be, and whether the new config stands where nobody is proven on it.
         let (mut stands, mut known, mut new) = (Vec::new(), true, false);
         for step in self.plan.steps() {
             let forth = Step { shifts: step.shifts.clone(), members: Vec::new(), undo: false };
             let is = |step: &Step| step.shifts.iter().all(|s| self.host.reads(&s.path).as_ref() == Some(&s.to.sha256));
+            let (is_new, back) = (is(&forth), forth.flip());
+            let is_old = back.as_ref().is_some_and(is);
+            // A file that was `to` before the run, and that nobody was signalled for, is as it was.
+            let undone = undone && self.counts(step);
+            // Who is proven on the new config would read another file by now.
             let proven = step.members.iter().any(|m| matches!(m.instance.state, State::Confirmed | State::Unconfirmed));
-            match forth.flip() {
-                _ if !undone && is(&forth) => {
-                    new |= step.is_work();
-                    stands.push(forth);
-                }
-                // Who is proven on the new config would read another file by now.
-                Some(back) if is(&back) && !proven => stands.push(back),
-                back => {
-                    known &= !step.is_work();
-                    stands.push(back.filter(|_| undone).unwrap_or(forth));
-                }
-            }
+            let good = if undone { is_old } else { is_new || (is_old && !proven) };
+            known &= good || !(step.is_work() || self.conduct.goes_on);
+            new |= is_new && !is_old && step.is_work() && self.has_begun(step);
+            let goes_back = if good { is_old && (undone || !is_new) } else { undone };
+            stands.push(back.filter(|_| goes_back).unwrap_or(forth));
         }
-        let tell = &mut self.tell;
-        let mut told = |event| {
-            tell(event);
-        };
+        let (tell, lost) = (&mut self.tell, &mut self.lost);
         // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
         let refs: Vec<&Step> = stands.iter().collect();
-        let newcomers = self.host.newcomers(&refs, undone, self.halts, &mut told).await;
+        let newcomers = self.host.newcomers(&refs, undone, self.halts, &mut |event| *lost |= !tell(event)).await;
         self.plan.newcomers = newcomers;
         let verdict = Verdict::of(self.plan.instances().map(|i| i.state), undone);
         match verdict {
@@ -266,6 +333,14 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             verdict => verdict,
         }
     }
+}
+
+fn is_work(wave: &Wave) -> bool {
+    wave.steps.iter().any(Step::is_work)
+}
+
+fn unwritten() -> Stop {
+    Stop::new(Verdict::Failed, "the journal cannot be written")
 }
 
 fn halted() -> Stop {
@@ -280,23 +355,34 @@ fn intend(steps: &[Step], wave: usize, tell: &mut impl FnMut(Event) -> bool) -> 
     tell(Event::Intent { undo, wave, targets, pids: signalled.map(|i| (i.pid, i.started)).collect() })
 }
 
-/// One batch: the intent is on the disk first.
-async fn commit(steps: &mut [Step], wave: usize, host: &mut Host, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool) -> Result<(), Stop> {
+/// One batch: the intent is on the disk first. `lost` becomes whether the journal has missed anything.
+async fn commit(
+    steps: &mut [Step],
+    wave: usize,
+    host: &mut Host,
+    halts: &mut Halts,
+    tell: &mut impl FnMut(Event) -> bool,
+    lost: &mut bool,
+) -> Result<(), Stop> {
     let undo = steps.iter().any(|s| s.undo);
+    // Nobody is intended to be touched who will not be.
+    if !undo && *halts.borrow() > 0 {
+        return Err(halted());
+    }
     let kept = intend(steps, wave, tell);
+    *lost |= !kept;
     if !undo && !kept {
-        return Err(Stop::new(Verdict::Failed, "the journal cannot be written"));
+        return Err(unwritten());
     }
     if !undo && *halts.borrow() > 0 {
         return Err(halted());
     }
-    let mut lost = false;
-    host.commit(steps, halts, &mut |event| lost |= !tell(event)).await?;
+    host.commit(steps, halts, &mut |event| *lost |= !tell(event)).await?;
     if !undo && *halts.borrow() > 0 {
         return Err(halted());
     }
-    if lost && !undo {
-        return Err(Stop::new(Verdict::Failed, "the journal cannot be written"));
+    if *lost && !undo {
+        return Err(unwritten());
     }
     Ok(())
 }

@@ -334,6 +334,8 @@ pub enum Event {
     Superseded { run: String },
     /// This run was left open, and a later one took its place.
     SupersededBy { run: String },
+    /// Instances of the run that this one goes on with, which are not there any more.
+    Gone { group: String, pids: Vec<i32>, why: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.
@@ -344,6 +346,8 @@ pub enum Event {
     NoWayBack { path: PathBuf },
     /// An instance's validator could not be run, which refuses nothing and proves nothing.
     Unvalidated { pid: i32, why: String },
+    /// The run begins: so many are to be signalled in each of its waves.
+    Waves { instances: Vec<usize> },
     /// What will be signalled, synced before it is.
     Intent { undo: bool, wave: usize, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
     /// The target has its new bytes.

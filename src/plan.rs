@@ -17,12 +17,16 @@ use crate::{
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
 };
 
+mod again;
 mod becomes;
 #[cfg(test)]
 mod tests;
 mod waves;
 
-pub use self::waves::Wave;
+pub use self::{
+    again::{Aim, Way, absent},
+    waves::Wave,
+};
 
 /// Instances by what they read.
 type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
@@ -126,6 +130,12 @@ impl Plan {
     pub fn targets(&self) -> Vec<&Shift> {
         let mut known = BTreeSet::new();
         self.steps().flat_map(|s| &s.shifts).filter(|s| known.insert(s.path.as_path())).collect()
+    }
+
+    /// Where the targets are.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.targets().into_iter().map(|s| s.path.clone()).collect()
     }
 
     /// Takes over what became of the instances of `steps`.

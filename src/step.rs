@@ -110,6 +110,12 @@ pub struct Member {
     pub baseline: Vec<Option<String>>,
     /// The same of its `reject` facts.
     pub rejected: Vec<Option<String>>,
+    /// An earlier run may have signalled it, and what it loads for that may be the other config: what it says now may change by itself.
+    pub unsure: bool,
+    /// It may run what this run brings, or be about to, since an earlier run or its start: when everything goes back, so does it.
+    pub brought: bool,
+    /// When it was signalled last; of one that has taken another's place, since when its config is what it proved.
+    pub signalled: Option<jiff::Timestamp>,
 }
 
 impl Member {
@@ -134,6 +140,9 @@ impl Member {
             restart_only,
             baseline,
             rejected,
+            unsure: false,
+            brought: false,
+            signalled: None,
         }
     }
 
@@ -226,14 +235,20 @@ impl Step {
         self.members.iter().any(|m| m.instance.state != State::Unchanged)
     }
 
-    /// The way back: `from` and `to` change places, and who was touched is signalled again. None where there is no way back.
+    /// The way back: `from` and `to` change places, and who was touched is signalled again; so is who ran `to` already. None where there is no way back.
     #[must_use]
     pub fn flip(&self) -> Option<Self> {
         let back = |s: &Shift| Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret });
         let shifts = self.shifts.iter().map(back).collect::<Option<_>>()?;
-        // Who was put back alone is there already.
-        let members = self.members.iter().filter(|m| m.is_touched() && m.instance.state != State::Reverted).cloned().collect();
-        Some(Self { shifts, members, undo: !self.undo })
+        let moves = self.shifts.iter().any(|s| s.from.as_ref().is_some_and(|from| from.sha256 != s.to.sha256));
+        let back = |m: &Member| match m.instance.state {
+            // It needed no signal for what goes away now.
+            State::Unchanged if moves => Some(Member { instance: Instance { state: State::Confirmed, ..m.instance.clone() }, ..m.clone() }),
+            // Who was put back alone is there already.
+            State::Reverted => None,
+            _ => (m.is_touched() || m.brought).then(|| m.clone()),
+        };
+        Some(Self { shifts, members: self.members.iter().filter_map(back).collect(), undo: !self.undo })
     }
 }
 

@@ -34,7 +34,8 @@ fn members(plan: &Plan) -> impl Iterator<Item = &Member> {
 impl Budget {
     pub(super) fn of(plan: &Plan) -> Self {
         let mut all: BTreeMap<Option<String>, (usize, &Member)> = BTreeMap::new();
-        for member in members(plan) {
+        // A part of those who are signalled: who runs it already cannot fail.
+        for member in members(plan).filter(|m| m.instance.state != State::Unchanged) {
             all.entry(key(member)).or_insert((0, member)).0 += 1;
         }
         let limits = all.into_iter().map(|(key, (all, member))| (key, member.group.rollout.max_failures.rounded_down(all))).collect();
@@ -50,7 +51,8 @@ impl Budget {
             let spent = self.failed.get(&key(member)).map_or(0, BTreeSet::len);
             if failed.ids.is_empty() {
                 let why = member.instance.trouble.as_ref().map_or("not proven", |t| &t.text);
-                failed.reason = format!("pid {}: {why}", member.instance.pid);
+                let more = if new.len() > 1 { format!("; and {} more", new.len() - 1) } else { String::new() };
+                failed.reason = format!("pid {}: {why}{more}", member.instance.pid);
             }
             failed.ids.insert(member.id);
             if spent > self.limits.get(&key(member)).copied().unwrap_or(0) {

@@ -1,13 +1,98 @@
-//! The fourth verb: whether what was proven holds still, without a signal.
+//! The fourth verb: whether what was proven is so still, without a signal.
+
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use crate::{
-    event::{Event, Halts},
-    host::LocalHost,
-    step::Step,
+    event::{Event, Halts, State, Trouble},
+    host::{
+        LocalHost,
+        commit::{all_of, failed, still},
+        confirm::confirm,
+        guard::sees_the_same,
+        hangup::{Hung, NotHung, hold},
+        http::Lanes,
+        successor::{self, Fresh},
+    },
+    step::{Member, Step},
 };
 
 impl LocalHost {
     pub(super) async fn check(&mut self, steps: &mut [&mut Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) {
-        let _ = (steps, halts, tell);
+        let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
+        let all = steps.iter().enumerate().flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
+        let waits = all.filter(|(.., m)| is_proven(m)).map(|(at, step, place, member)| async move {
+            let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo: false };
+            let seen = again(member.clone(), fresh, lanes).await;
+            (at, place, !is_proven(&seen) || seen.instance.pid != member.instance.pid, seen)
+        });
+        let mut ends = Vec::new();
+        // Nobody was touched, so whoever is not waited for any more is what it was.
+        all_of(waits, self.at_once, halts, 0, |(at, place, is_new, member)| {
+            if is_new {
+                tell(Event::of(&member.instance));
+            }
+            ends.push((at, place, member));
+        })
+        .await;
+        for (at, place, member) in ends {
+            if let Some(slot) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
+                *slot = member;
+            }
+        }
+        // Last, so that nobody can change a file between its reading and the proofs. Many read the same one.
+        let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
+        for Step { shifts, members, .. } in steps.iter_mut().map(|step| &mut **step) {
+            let other = shifts.iter().find(|s| {
+                let is = || self.targets.get(&s.path).is_none_or(|target| target.digest().as_ref() == Some(&s.to.sha256));
+                !*stands.entry(&s.path).or_insert_with(is)
+            });
+            for member in members.iter_mut().filter(|m| is_proven(m)) {
+                let i = &member.instance;
+                let text = match (other, i.targets.iter().find(|path| !sees_the_same(i.pid, path))) {
+                    (Some(shift), _) => format!("`{}` was changed by somebody else since", shift.path.display()),
+                    (None, Some(path)) => format!("sees another file at `{}` than this host does", path.display()),
+                    (None, None) => continue,
+                };
+                member.instance.proof = None;
+                member.fail(State::TimedOut, no_longer(State::TimedOut, &text));
+                tell(Event::of(&member.instance));
+            }
+        }
     }
+}
+
+/// Whether it was proven, or can only be seen to live.
+fn is_proven(member: &Member) -> bool {
+    matches!(member.instance.state, State::Confirmed | State::Unconfirmed)
+}
+
+fn no_longer(kind: State, why: &str) -> Trouble {
+    Trouble { kind: kind.into(), text: format!("no longer proven: {why}") }
+}
+
+/// Asks one that was proven once more; answers it as it was, or with its trouble, or who has taken its place.
+async fn again(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
+    match proves(&mut member, fresh, lanes).await {
+        Ok(()) => member,
+        Err(trouble) => failed(member, Trouble { text: no_longer(State::TimedOut, &trouble.text).text, ..trouble }, fresh, lanes).await,
+    }
+}
+
+async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<(), Trouble> {
+    let trouble = |kind: State, text| Trouble { kind: kind.into(), text };
+    let pidfd = hold(&member.instance).map_err(|e| match e {
+        NotHung::Gone(text) => trouble(State::Died, text),
+        NotHung::Refused(text) => trouble(State::TimedOut, text),
+    })?;
+    if member.instance.state == State::Unconfirmed {
+        return Ok(());
+    }
+    if member.instance.successor_of.is_some() {
+        // What comparing facts compare with is the other one's.
+        return successor::proven(member, fresh, member.timeout, lanes).await.map(drop);
+    }
+    let Some(wanted) = still(member, fresh.shifts)? else { return Ok(()) };
+    let when = member.signalled.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let hung = Hung { pid: member.instance.pid, started: member.instance.started, pidfd, at: Instant::now(), when };
+    confirm(&hung, member, &wanted, lanes).await.map(drop)
 }

@@ -14,7 +14,8 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe::Receiver,
     process::{Child, Command},
     time::timeout,
 };
@@ -138,28 +139,53 @@ async fn run_with(argv: &[String], run_as: &RunAs, binds: &[Bind], env: &[(&str,
         command.args(wrapped);
         command
     };
-    command
-        .current_dir(&run_as.cwd)
-        .env_clear()
-        .env("PATH", PATH)
-        .envs(env.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
-    let mut child = command.spawn().map_err(|e| NotRun::Spawn(program.clone(), e))?;
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-    let Ok((status, stdout, stderr)) = timeout(limit, end(&mut child)).await else {
-        return Err(NotRun::Limit(program, limit));
-    };
-    let status = status.map_err(|e| NotRun::Spawn(program.clone(), e))?;
-    group.0 = None;
+    command.current_dir(&run_as.cwd).env_clear().env("PATH", PATH).envs(env.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut said = Said::default();
+    let status = to_its_end(command, &program, Piped::default(), &mut said, limit).await?;
     match status.code() {
-        Some(code @ (126 | 127)) => Err(NotRun::Unrunnable(program, code, why(&stderr))),
-        Some(code) => Ok(Output { code, stdout, stderr }),
-        None => Err(NotRun::Signal(program, std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default())),
+        Some(code @ (126 | 127)) => Err(NotRun::Unrunnable(program, code, why(&said.stderr))),
+        Some(code) => Ok(Output { code, stdout: said.stdout, stderr: said.stderr }),
+        None => Err(ended_by(program, status)),
     }
+}
+
+/// What a command printed, at most 64 KiB each; the rest was read and dropped.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
+
+/// What a command is given, besides its arguments.
+#[derive(Debug, Default)]
+pub(super) struct Piped {
+    /// Written to its stdin, where that is a pipe.
+    pub(super) input: Vec<u8>,
+    /// The other end of what it prints to, where it was given one; taken for its stdout.
+    pub(super) output: Option<Receiver>,
+}
+
+/// Runs `command` in a process group of its own, which is ended when this is dropped or the `limit` has passed. What it printed is in `said` even then.
+///
+/// # Errors
+/// It could not be started, or did not end in time.
+pub(super) async fn to_its_end(mut command: Command, program: &str, piped: Piped, said: &mut Said, limit: Duration) -> Result<ExitStatus, NotRun> {
+    let failed = |e| NotRun::Spawn(program.to_owned(), e);
+    let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
+    // It holds what the command prints to, which would have no end otherwise.
+    drop(command);
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    let Ok(status) = timeout(limit, end(&mut child, piped, said)).await else {
+        return Err(NotRun::Limit(program.to_owned(), limit));
+    };
+    let status = status.map_err(failed)?;
+    group.0 = None;
+    Ok(status)
+}
+
+/// Why a command that did not end by itself has no exit code.
+pub(super) fn ended_by(program: String, status: ExitStatus) -> NotRun {
+    NotRun::Signal(program, std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default())
 }
 
 /// What this binary says of itself when it cannot become the command. What the command itself said is not repeated: it may have read a secret.
@@ -171,28 +197,37 @@ fn why(stderr: &[u8]) -> String {
 /// How the line begins in which `run-as` says why it could not become the command.
 pub(crate) const SAYS: &str = "hello run-as: ";
 
-/// Waits for its end while both its outputs are read, so that a talkative command never blocks.
-async fn end(child: &mut Child) -> (io::Result<ExitStatus>, Vec<u8>, Vec<u8>) {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let status = {
-        let reads = async { tokio::join!(read(stdout, &mut out), read(stderr, &mut err)) }.fuse();
-        tokio::pin!(reads);
-        loop {
-            tokio::select! {
-                biased;
-                status = child.wait() => {
-                    if !reads.is_terminated() {
-                        // Something it left behind may hold the pipes open: what is said by then is enough.
-                        let _ = timeout(Duration::from_millis(200), &mut reads).await;
-                    }
-                    break status;
-                }
-                _ = &mut reads, if !reads.is_terminated() => {}
-            }
+/// Waits for its end while its outputs are read, so that a talkative command never blocks; nor does one that does not read what it is given.
+async fn end(child: &mut Child, piped: Piped, said: &mut Said) -> io::Result<ExitStatus> {
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let Piped { input, output } = piped;
+    let give = async {
+        if let Some(mut stdin) = stdin {
+            // Whoever closes it does not want to know.
+            let _ = stdin.write_all(&input).await;
         }
     };
-    (status, out, err)
+    let first = async {
+        match output {
+            Some(output) => read(Some(output), &mut said.stdout).await,
+            None => read(stdout, &mut said.stdout).await,
+        }
+    };
+    let pipes = async { tokio::join!(give, first, read(stderr, &mut said.stderr)) }.fuse();
+    tokio::pin!(pipes);
+    loop {
+        tokio::select! {
+            biased;
+            status = child.wait() => {
+                if !pipes.is_terminated() {
+                    // Something it left behind may hold the pipes open: what is said by then is enough.
+                    let _ = timeout(Duration::from_millis(200), &mut pipes).await;
+                }
+                return status;
+            }
+            _ = &mut pipes, if !pipes.is_terminated() => {}
+        }
+    }
 }
 
 /// What is past the limit is read and dropped.

@@ -1,6 +1,6 @@
 //! The third verb: install, hang up, confirm. An undo is the same over flipped steps.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use futures_util::{StreamExt, stream};
 
@@ -21,42 +21,43 @@ use crate::{
         survey::from_install,
         workers::{SETTLED, children, kept},
     },
-    step::{Blob, Member, Shift, Step},
+    step::{Member, Shift, Step},
 };
 
 impl LocalHost {
     pub(super) async fn commit(&mut self, steps: &mut [Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
-        self.install(steps, tell)?;
         let undo = steps.iter().any(|s| s.undo);
+        let stuck = self.install(steps, tell)?;
+        // Whoever would read a file that could not be put back is left as it is, and named; everybody else goes back.
+        for step in steps.iter_mut() {
+            let Some(stop) = step.shifts.iter().find_map(|s| stuck.get(&s.path)) else { continue };
+            for member in &mut step.members {
+                let text = format!("its config could not be put back: {}", stop.reason);
+                let state = if member.instance.state == State::Died { State::Died } else { State::RevertFailed };
+                member.fail(state, Trouble { kind: state.into(), text });
+                tell(Event::of(&member.instance));
+            }
+        }
+        let is_free = |step: &Step| !step.shifts.iter().any(|s| stuck.contains_key(&s.path));
         let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
-        let all = steps.iter().enumerate().flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
+        let free = steps.iter().enumerate().filter(|(_, step)| is_free(step));
+        let all = free.flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
-        let mut waits = stream::iter(signalled.map(|(at, step, place, member)| async move {
+        let waits = signalled.map(|(at, step, place, member)| async move {
             let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo };
             (at, place, signal_and_see(member.clone(), fresh, lanes).await)
-        }))
-        // Each holds a pidfd.
-        .buffer_unordered(self.at_once);
-        let (mut ends, mut unfinished) = (Vec::new(), false);
-        loop {
-            let done = tokio::select! {
-                biased;
-                // The halt of the operator: no new signal, and nobody is waited for any more.
-                () = halted(halts, u8::from(undo)) => {
-                    unfinished = true;
-                    break;
-                }
-                done = waits.next() => done,
-            };
-            let Some((at, place, member)) = done else { break };
+        });
+        let mut ends = Vec::new();
+        // The halt of the operator: no new signal, and nobody is waited for any more.
+        let finished = all_of(waits, self.at_once, halts, u8::from(undo), |(at, place, member)| {
             tell(Event::of(&member.instance));
             ends.push((at, place, member));
-        }
-        drop(waits);
-        if unfinished {
+        })
+        .await;
+        if !finished {
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             // Perhaps signalled, and nobody has waited for the proof: they count as touched.
-            for member in steps.iter_mut().flat_map(|s| &mut s.members).filter(|m| m.instance.state != State::Unchanged) {
+            for member in steps.iter_mut().filter(|s| is_free(s)).flat_map(|s| &mut s.members).filter(|m| m.instance.state != State::Unchanged) {
                 member.fail(state, Trouble { kind: state.into(), text: HALTED.into() });
             }
         }
@@ -65,34 +66,63 @@ impl LocalHost {
                 *slot = member;
             }
         }
-        Ok(())
+        stuck.into_values().next().map_or(Ok(()), Err)
     }
 
-    /// Makes every target what its step wants, and reads it back.
-    fn install(&mut self, steps: &[Step], tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+    /// Makes every target what its step wants, and reads it back. On the way back, it goes on with every one that it can put back, and answers the
+    /// others.
+    fn install(&mut self, steps: &[Step], tell: &mut impl FnMut(Event)) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
         let run = self.run.clone();
-        let mut first = Ok(());
+        let mut stuck = BTreeMap::new();
         for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
             let Some(from) = &shift.from else { continue };
             let Some(target) = self.targets.get_mut(&shift.path) else { continue };
-            match target.install(&from.sha256, &shift.to, &run) {
+            let said = target.install(&from.sha256, &shift.to, &run).map_err(from_install);
+            if matches!(said, Ok(true)) {
+                self.since.insert(shift.path.clone(), Since::now());
+            }
+            let said = match said {
+                Ok(_) if target.digest().as_ref() != Some(&shift.to.sha256) => {
+                    Err(Stop::new(Verdict::Refused, format!("`{}` does not hold what was installed", shift.path.display())))
+                }
+                said => said,
+            };
+            match said {
                 Ok(exchanged) => {
+                    stuck.remove(&shift.path);
                     if exchanged {
-                        self.since.insert(shift.path.clone(), Since::now());
-                    }
-                    if target.digest().as_ref() != Some(&shift.to.sha256) {
-                        let why = format!("`{}` does not hold what was installed", shift.path.display());
-                        first = first.and(Err(Stop::new(Verdict::Refused, why)));
-                    } else if exchanged {
                         tell(Event::Installed { path: shift.path.clone(), sha256: shift.to.sha256.clone() });
                     }
                 }
-                // The way back goes on with every file that it can put back.
-                Err(e) if step.undo => first = first.and(Err(from_install(e))),
-                Err(e) => return Err(from_install(e)),
+                Err(stop) if step.undo => drop(stuck.entry(shift.path.clone()).or_insert(stop)),
+                Err(stop) => return Err(stop),
             }
         }
-        first
+        Ok(stuck)
+    }
+}
+
+/// Waits for all of `waits`, each with what it needs as many descriptors for as there are at most, and hands over what comes out; a halt past `patience`
+/// ends it. Answers whether all have ended.
+pub(super) async fn all_of<W: Future>(
+    waits: impl Iterator<Item = W>,
+    at_once: usize,
+    halts: &mut Halts,
+    patience: u8,
+    mut each: impl FnMut(W::Output),
+) -> bool {
+    // Each holds a pidfd.
+    let mut waits = std::pin::pin!(stream::iter(waits).buffer_unordered(at_once));
+    loop {
+        let done = tokio::select! {
+            biased;
+            () = halted(halts, patience) => return false,
+            done = waits.next() => done,
+        };
+        match done {
+            Some(done) => each(done),
+            None => return true,
+        }
     }
 }
 
@@ -122,28 +152,34 @@ async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
     match said {
         Ok(Some(took)) => {
             member.instance.state = if undo { State::Reverted } else { State::Confirmed };
+            member.unsure = false;
             member.instance.took_us = u64::try_from(took.as_micros()).ok();
             member.instance.after = shifts.first().map(|s| s.to.sha256.clone());
         }
         Ok(None) if !undo => (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None)),
         Ok(None) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed.into(), text: "its group says that nothing can be seen of it".into() }),
-        Err(trouble) => {
-            let state = match (undo, trouble.kind.state()) {
-                (_, State::Died) => State::Died,
-                (true, _) => State::RevertFailed,
-                (false, state) => state,
-            };
-            if trouble.kind.state() == State::Died
-                && let Some(new) = succeeded(&member, fresh, lanes).await
-            {
-                return new;
-            }
-            if matches!((state, member.instance.state), (State::Died, _) | (_, State::Died)) {
-                member.instance.start = Some(revive::command(&member));
-            }
-            member.fail(state, trouble);
-        }
+        Err(trouble) => return failed(member, trouble, fresh, lanes).await,
     }
+    member
+}
+
+/// One that proves nothing; or who has taken its place, if that is why.
+pub(super) async fn failed(mut member: Member, trouble: Trouble, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
+    let state = match (fresh.undo, trouble.kind.state()) {
+        (_, State::Died) => State::Died,
+        (true, _) => State::RevertFailed,
+        (false, state) => state,
+    };
+    if state == State::Died
+        && let Some(new) = succeeded(&member, fresh, lanes).await
+    {
+        return new;
+    }
+    if matches!((state, member.instance.state), (State::Died, _) | (_, State::Died)) {
+        member.instance.start = Some(revive::command(&member));
+    }
+    member.instance.proof = None;
+    member.fail(state, trouble);
     member
 }
 
@@ -167,58 +203,33 @@ async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<M
 /// Signals one instance and waits for its proof; answers none where its group says that there is nothing to see.
 async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes) -> Result<Option<Duration>, Trouble> {
     let trouble = |kind: State, text| Trouble { kind: kind.into(), text };
-    let to = shifts.first().map(|s| &s.to);
-    let filled = |facts: &[Fact]| -> Result<Vec<Fact>, Trouble> {
-        facts.iter().map(|f| f.filled(to.and_then(Blob::file))).collect::<Result<_, _>>().map_err(|why| trouble(State::Refused, why))
-    };
-    let group = member.group.clone();
-    let (mut facts, reject) = (filled(&group.confirm)?, filled(&group.reject)?);
+    let mut facts = filled(&member.group.confirm, shifts)?;
     let first = member.baseline.clone();
     member.instance.proof = None;
     if facts.iter().any(Fact::compares) {
         // A reload that still runs must not be taken for the one that is about to be asked for.
-        if undo {
+        if undo || member.unsure {
             quiet(member, &facts, lanes).await;
         }
         read_anew(member, &facts, undo, lanes).await;
     }
-    let same = !shifts.is_empty() && shifts.iter().all(|s| s.from.as_ref().is_some_and(|from| from.sha256 == s.to.sha256));
-    for (fact, first) in facts.iter_mut().zip(first).filter(|(fact, _)| fact.wants == Wants::Changed) {
-        match first {
-            // The same bytes once more change no answer: that there is one must do.
-            _ if same => fact.wants = Wants::Contains(String::new()),
-            // Whether the way forth changed it or not, on the way back it must be what it was.
-            Some(first) if undo => fact.wants = Wants::Equals(first),
-            _ => {}
-        }
-    }
     // Whoever is a child or holds a socket of it later may have taken its place. One that speaks our protocol never hands over.
-    let kids = (group.speaks == Speaks::None).then(|| children(member.instance.pid));
+    let kids = (member.group.speaks == Speaks::None).then(|| children(member.instance.pid));
     if kids.is_some() {
         member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
     }
+    adjust(&mut facts, &first, shifts, undo);
+    let wanted = wanted(member, shifts, facts, undo)?;
     let hung = hang_up(member, member.timeout).await.map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
         NotHung::Refused(text) => trouble(State::Refused, text),
     })?;
-    let i = &member.instance;
-    let says = match (group.speaks, to) {
-        (Speaks::Hello, Some(to)) => {
-            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew: undo || i.before.as_ref() == Some(&to.sha256), seq: member.seq })
-        }
-        _ => None,
-    };
-    if facts.is_empty() && says.is_none() {
-        return Ok(None);
-    }
-    // A refusal of the way forth is no refusal of the way back.
-    let reject = if undo { Vec::new() } else { reject };
-    // The kernel is no connection that could have been answered by somebody else.
-    let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) { 1 } else { group.samples };
-    let proof = if says.is_some() { Proof::Exact } else { strongest(&group.confirm, &facts, &member.baseline) };
+    member.signalled = Some(hung.when);
+    let Some(wanted) = wanted.map(|wanted| Wanted { kids, ..wanted }) else { return Ok(None) };
+    let proof = if wanted.says.is_some() { Proof::Exact } else { strongest(&member.group.confirm, &wanted.facts, &member.baseline) };
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
-    let may_load = undo && says.is_none() && member.instance.state == State::TimedOut && !facts.iter().any(Fact::compares);
-    let wanted = Wanted { says, facts, reject, samples, kids };
+    let unsure = member.unsure || (undo && member.instance.state == State::TimedOut);
+    let may_load = unsure && wanted.says.is_none() && !wanted.facts.iter().any(Fact::compares);
     let took = confirm(&hung, member, &wanted, lanes).await?;
     if may_load {
         tokio::time::sleep_until((hung.at + member.timeout).into()).await;
@@ -226,6 +237,52 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     }
     member.instance.proof = Some(proof);
     Ok(Some(took))
+}
+
+/// The facts with what the config says that `shifts` install.
+fn filled(facts: &[Fact], shifts: &[Shift]) -> Result<Vec<Fact>, Trouble> {
+    let to = shifts.first().and_then(|s| s.to.file());
+    facts.iter().map(|f| f.filled(to)).collect::<Result<_, _>>().map_err(|text| Trouble { kind: State::Refused.into(), text })
+}
+
+/// Makes the facts that ask for a change ask for what can be seen; `first` is what they read before the way forth.
+fn adjust(facts: &mut [Fact], first: &[Option<String>], shifts: &[Shift], undo: bool) {
+    let same = !shifts.is_empty() && shifts.iter().all(|s| s.from.as_ref().is_some_and(|from| from.sha256 == s.to.sha256));
+    for (fact, first) in facts.iter_mut().zip(first).filter(|(fact, _)| fact.wants == Wants::Changed) {
+        match first {
+            // The same bytes once more change no answer: that there is one must do.
+            _ if same => fact.wants = Wants::Contains(String::new()),
+            // Whether the way forth changed it or not, on the way back it must be what it was.
+            Some(first) if undo => fact.wants = Wants::Equals(first.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// What proves that `member` runs what `shifts` install; none where its group says that there is nothing to see.
+fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Result<Option<Wanted>, Trouble> {
+    let (i, group) = (&member.instance, &member.group);
+    let says = match (group.speaks, shifts.first().map(|s| &s.to)) {
+        (Speaks::Hello, Some(to)) => {
+            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew: undo || member.unsure || i.before.as_ref() == Some(&to.sha256), seq: member.seq })
+        }
+        _ => None,
+    };
+    // A refusal of the way forth is no refusal of the way back, and one of an earlier run's config none of this one's.
+    let reject = if undo || member.unsure { Vec::new() } else { filled(&group.reject, shifts)? };
+    if facts.is_empty() && says.is_none() {
+        return Ok(None);
+    }
+    // The kernel is no connection that could have been answered by somebody else.
+    let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) { 1 } else { group.samples };
+    Ok(Some(Wanted { says, facts, reject, samples, kids: None }))
+}
+
+/// What must still be so of one that has proven it.
+pub(super) fn still(member: &Member, shifts: &[Shift]) -> Result<Option<Wanted>, Trouble> {
+    let mut facts = filled(&member.group.confirm, shifts)?;
+    adjust(&mut facts, &member.baseline, shifts, false);
+    wanted(member, shifts, facts, false)
 }
 
 /// Waits, at most half of what it has for its proof, until a reload of the way forth is over: it takes the signal again, none is pending,
@@ -255,13 +312,13 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) {
 /// On the way back nothing from before the way forth counts.
 async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
     let _permit = lanes.fast.acquire().await;
-    let before = std::mem::take(&mut member.baseline);
-    if undo {
+    let (before, unsure) = (std::mem::take(&mut member.baseline), member.unsure);
+    if undo || unsure {
         // The way forth may have moved it to where nobody has looked yet.
         moved(member, lanes);
     }
     let now = Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts);
-    let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo);
+    let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo && !unsure);
     let now = now.into_iter().enumerate().map(|(at, reading)| match (before.get(at), facts.get(at)) {
         // Who worked before the way forth runs the old config, and may stay.
         (Some(Some(first)), Some(fact)) if undo && fact.source == Source::Workers => reading.map(|now| kept(first, &now)),

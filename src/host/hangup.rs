@@ -8,12 +8,13 @@ use std::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal, test_kill_process};
 
 use crate::{
+    event::Instance,
     fleet::Signal,
     host::guard::{is_same, sees_the_same, takes},
     step::Member,
 };
 
-/// A process held by its pidfd, from just before its signal.
+/// A process held by its pidfd, from just before its signal, or from when it is looked at again.
 #[derive(Debug)]
 pub(super) struct Hung {
     /// Process number.
@@ -22,9 +23,9 @@ pub(super) struct Hung {
     pub(super) started: u64,
     /// Readable once the process has ended; can never name another process.
     pub(super) pidfd: OwnedFd,
-    /// Just before the signal was sent.
+    /// Since when its proof is waited for: just before the signal was sent.
     pub(super) at: Instant,
-    /// The same by the clock on the wall, which other programs' stamps are from.
+    /// When it was signalled, by the clock on the wall, which other programs' stamps are from.
     pub(super) when: jiff::Timestamp,
 }
 
@@ -43,6 +44,26 @@ pub(super) fn permitted(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|p| test_kill_process(p).is_ok())
 }
 
+const OTHER: &str = "ended, or is another process than the one surveyed";
+
+fn gone(i: &Instance, why: &str) -> NotHung {
+    NotHung::Gone(format!("pid {} {why}", i.pid))
+}
+
+/// Holds exactly the process that was surveyed: whoever has its pid later is not taken for it.
+///
+/// # Errors
+/// When it is another process by now, or this user may not hold it.
+pub(super) fn hold(i: &Instance) -> Result<OwnedFd, NotHung> {
+    let raw = Pid::from_raw(i.pid).ok_or_else(|| gone(i, "is no process"))?;
+    let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Err(gone(i, "ended")),
+        Err(e) => return Err(NotHung::Refused(format!("cannot be held: {e}"))),
+    };
+    if is_same(i.pid, i.started, &i.exe) { Ok(pidfd) } else { Err(gone(i, OTHER)) }
+}
+
 /// Opens the pidfd, looks again at who it is and whether it takes the signal, then sends it.
 /// A process that was stopped after the survey is signalled all the same: the signal waits for it, and so does the proof.
 /// One without the handler may be re-executing itself: it is waited for, never signalled blindly.
@@ -51,20 +72,11 @@ pub(super) fn permitted(pid: i32) -> bool {
 /// When it is another process by now, or still does not take the signal at the end of `limit`.
 pub(super) async fn hang_up(member: &Member, limit: Duration) -> Result<Hung, NotHung> {
     let i = &member.instance;
-    let gone = |why: &str| NotHung::Gone(format!("pid {} {why}", i.pid));
-    let raw = Pid::from_raw(i.pid).ok_or_else(|| gone("is no process"))?;
-    let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Err(gone("ended")),
-        Err(e) => return Err(NotHung::Refused(format!("cannot be held while it is signalled: {e}"))),
-    };
-    if !is_same(i.pid, i.started, &i.exe) {
-        return Err(gone("ended, or is another process than the one surveyed"));
-    }
+    let pidfd = hold(i)?;
     let taken = takes(i.pid, &member.group, limit).await;
     // Once more: what took the signal just now must be the one that is held, and who ended meanwhile has refused nothing.
     if !is_same(i.pid, i.started, &i.exe) {
-        return Err(gone("ended, or is another process than the one surveyed"));
+        return Err(gone(i, OTHER));
     }
     taken.map_err(NotHung::Refused)?;
     if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {
@@ -77,6 +89,6 @@ pub(super) async fn hang_up(member: &Member, limit: Duration) -> Result<Hung, No
     };
     // Taken before it is sent: a quick program has loaded its config before this one goes on.
     let (at, when) = (Instant::now(), jiff::Timestamp::now());
-    pidfd_send_signal(&pidfd, signal).map_err(|e| gone(&format!("took no signal: {e}")))?;
+    pidfd_send_signal(&pidfd, signal).map_err(|e| gone(i, &format!("took no signal: {e}")))?;
     Ok(Hung { pid: i.pid, started: i.started, pidfd, at, when })
 }

@@ -7,8 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
 use crate::{
     event::{Event, HALTED, Halts, Proof, State, Trouble},
     fact::{Fact, Source, Wants},
@@ -19,6 +17,7 @@ use crate::{
         confirm::{has_ended, strangers},
         discover::{self, Found, Scan},
         guard,
+        hangup::hold,
         http::{Lanes, told},
         sockets::sockets_of,
         survey::needs_endpoint,
@@ -79,6 +78,11 @@ impl Fresh<'_> {
     fn says_only_the_new(&self, written: &Fact, new: &Fact) -> bool {
         let old = self.shifts.first().and_then(|s| s.from.as_ref()).and_then(|from| written.filled(from.file()).ok());
         matches!(new.wants, Wants::Equals(_)) && old.is_some_and(|old| old != *new)
+    }
+
+    /// When the last of the targets became what it is.
+    fn since_when(&self) -> jiff::Timestamp {
+        self.shifts.iter().filter_map(|s| self.since.get(&s.path)).map(|since| since.when).max().unwrap_or(jiff::Timestamp::MIN)
     }
 
     fn came_later(&self, pid: i32, started: u64) -> bool {
@@ -143,28 +147,37 @@ pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
     let mut new = member.clone();
     new.args.clone_from(&found.args);
     new.instance = crate::event::Instance { wave: i.wave, validated: i.validated, before: i.before.clone(), ..found.instance(&i.group) };
+    let began = Instant::now();
+    let proof = proven(&mut new, fresh, limit, lanes).await?;
+    (new.instance.proof, new.instance.state) = (Some(proof), if fresh.undo { State::Reverted } else { State::Confirmed });
+    new.instance.after = fresh.to().map(|to| to.sha256.clone());
+    new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
+    new.signalled = Some(fresh.since_when());
+    Ok(new)
+}
+
+/// Waits until `new`, which compares with nothing before itself, proves what `fresh` wants; one that has proven it is asked whether it does so still.
+///
+/// # Errors
+/// As [`prove`].
+pub(super) async fn proven(new: &mut Member, fresh: Fresh<'_>, limit: Duration, lanes: &Lanes) -> Result<Proof, Trouble> {
+    let pid = new.instance.pid;
     let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
-    let pid = Pid::from_raw(found.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    let Some(pidfd) = pid else { return Err(trouble(State::Died, format!("pid {} ended too", found.pid))) };
+    let Ok(pidfd) = hold(&new.instance) else { return Err(trouble(State::Died, format!("pid {pid} ended too"))) };
     let began = Instant::now();
     loop {
         let late = began.elapsed() >= limit;
-        let said = says(&mut new, fresh, lanes).await;
+        let said = says(new, fresh, lanes).await;
         if has_ended(&pidfd) {
-            return Err(trouble(State::Died, format!("pid {} ended too", found.pid)));
+            return Err(trouble(State::Died, format!("pid {pid} ended too")));
         }
-        let said = said.and_then(|proof| match strangers(&new, lanes).as_slice() {
+        let said = said.and_then(|proof| match strangers(new, lanes).as_slice() {
             [] => Ok(proof),
             others => Err(format!("{} listens there too, and belongs to nobody in the run", others.join(", "))),
         });
         match said {
-            Ok(proof) => {
-                (new.instance.proof, new.instance.state) = (Some(proof), if fresh.undo { State::Reverted } else { State::Confirmed });
-                new.instance.after = fresh.to().map(|to| to.sha256.clone());
-                new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
-                return Ok(new);
-            }
-            Err(why) if late => return Err(trouble(State::TimedOut, format!("pid {}: {why}", found.pid))),
+            Ok(proof) => return Ok(proof),
+            Err(why) if late => return Err(trouble(State::TimedOut, format!("pid {pid}: {why}"))),
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
@@ -173,6 +186,8 @@ pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
 /// What a new process proves now.
 async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof, String> {
     let group = new.group.clone();
+    // That it has read its config is known then, and another install of the same bytes changes nothing of that.
+    let before = (new.instance.state == State::Confirmed).then_some(new.signalled).flatten();
     if needs_endpoint(&group) {
         new.instance.endpoint = lanes.listeners(PAUSE)?.endpoint(new.instance.pid, &new.args, &group)?;
     }
@@ -182,7 +197,7 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
     if let Some((_, why)) = answers.silent() {
         return Err(why.into());
     }
-    let since = fresh.shifts.iter().filter_map(|s| fresh.since.get(&s.path)).map(|since| since.when).max().unwrap_or(jiff::Timestamp::MIN);
+    let since = before.unwrap_or_else(|| fresh.since_when());
     let holds = |fact: &Fact| match &fact.wants {
         // There is no before: that it is new shows in its start.
         Wants::Changed | Wants::Increased => true,
@@ -205,7 +220,7 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
         };
     }
     let content = group.confirm.iter().zip(&facts).any(|(written, new)| fresh.says_only_the_new(written, new));
-    if !content && !fresh.came_later(i.pid, i.started) {
+    if !content && before.is_none() && !fresh.came_later(i.pid, i.started) {
         return Err("was there before its config was, and nothing proves that it has read it".into());
     }
     guard::takes(i.pid, &group, Duration::ZERO).await?;
@@ -213,9 +228,11 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
 }
 
 impl LocalHost {
-    /// Matches that were not there at the survey and read a target of `steps`, each proven or not.
+    /// Matches that were not there at the survey and read a target of `steps`, each proven on what that step installs, or not.
     pub(super) async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
         let surveyed = &self.surveyed;
+        // Nobody is signalled: a run that was halted already looks to its end.
+        let patience = u8::from(undo).max((*halts.borrow()).min(1));
         if pids().is_subset(&surveyed.pids) {
             return Vec::new();
         }
@@ -238,11 +255,11 @@ impl LocalHost {
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             match steps.iter().find(reads) {
                 Some(step) => {
-                    let fresh = Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo };
+                    let fresh = Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo: step.undo };
                     let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
                     let said = tokio::select! {
                         said = proof => said,
-                        Ok(_) = halts.wait_for(|n| *n > u8::from(undo)) => Err(Trouble { kind: state.into(), text: HALTED.into() }),
+                        Ok(_) = halts.wait_for(|n| *n > patience) => Err(Trouble { kind: state.into(), text: HALTED.into() }),
                     };
                     match said {
                         Ok(proven) => member = proven,

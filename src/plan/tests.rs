@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A group that cannot tell what it runs, with so many targets; without a kind one instance goes first.
-fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
+pub(super) fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
     let mut group = Fleet::of_kind("nginx").unwrap().groups.remove(0);
     group.name = name.into();
     group.config = vec![vec![Place::Path("/".into())]; targets];
@@ -20,12 +20,12 @@ fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
     Arc::new(group)
 }
 
-fn member(group: &Arc<Group>, pid: i32, targets: &[PathBuf]) -> Member {
+pub(super) fn member(group: &Arc<Group>, pid: i32, targets: &[PathBuf]) -> Member {
     let instance = Instance { targets: targets.to_vec(), ..Instance::new(&group.name, pid, 1) };
     Member::new(instance, group.clone(), Vec::new())
 }
 
-fn file(text: &str) -> Blob {
+pub(super) fn file(text: &str) -> Blob {
     Blob::new(text.into())
 }
 
@@ -34,12 +34,12 @@ fn directory(entries: &[(&str, &str)]) -> Blob {
     Blob::of(Tree { mode: 0o755, entries }).unwrap()
 }
 
-fn seen(members: Vec<Member>, targets: impl IntoIterator<Item = (PathBuf, Blob)>) -> Seen {
+pub(super) fn seen(members: Vec<Member>, targets: impl IntoIterator<Item = (PathBuf, Blob)>) -> Seen {
     let target = |disk| SeenTarget { disk, ctime: 5, secret: false, offered: BTreeMap::new() };
     Seen { members, targets: targets.into_iter().map(|(path, disk)| (path, target(disk))).collect(), ..Seen::default() }
 }
 
-fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Result<Plan, Stop> {
+pub(super) fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Result<Plan, Stop> {
     planned_over(seen, groups, asked, true)
 }
 

@@ -8,6 +8,9 @@ use crate::{
     step::{Member, Step},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Instances that are signalled together.
 #[derive(Debug)]
 pub struct Wave {
@@ -21,20 +24,24 @@ pub struct Wave {
     pub gates: Vec<Vec<String>>,
 }
 
+impl Wave {
+    /// How many of it are to be signalled.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.steps.iter().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).count()
+    }
+}
+
 /// How many of `all` have been signalled after each wave: cumulative, the last is `all`. A wave has one more than the one before at least, as long
-/// as there are any; so more instances never make a wave empty. With `canary` the first is one alone.
+/// as there are any; so more instances never make a wave empty. With `canary` the first is one alone, whatever `waves` say.
 pub(super) fn cuts(waves: &[Share], all: usize, canary: bool) -> Vec<usize> {
-    let (mut ends, mut last) = (Vec::new(), 0);
-    let first = canary.then_some(1);
-    for wanted in first.into_iter().chain(waves.iter().map(|w| w.rounded_up(all))).chain([all]) {
-        // A canary that the waves begin with already is no second one.
-        if ends == [1] && canary && wanted == 1 {
-            continue;
-        }
-        let end = wanted.max(last + 1).min(all);
-        if end > last {
-            ends.push(end);
-            last = end;
+    // The waves may begin with one alone themselves.
+    let canary = canary && waves.first().is_none_or(|first| first.rounded_up(all) > 1);
+    let mut ends: Vec<usize> = Vec::new();
+    for wanted in canary.then_some(1).into_iter().chain(waves.iter().map(|w| w.rounded_up(all))).chain([all]) {
+        let last = ends.last().copied().unwrap_or(0);
+        if last < all {
+            ends.push(wanted.max(last + 1).min(all));
         }
     }
     ends
@@ -66,7 +73,8 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
         for member in members {
             let at = groups.get_mut(&member.instance.group).map_or(0, |(begins, ends, turn)| {
                 if member.instance.state == State::Unchanged {
-                    return *begins;
+                    // A wave in which nobody is signalled is none.
+                    return if ends.is_empty() { 0 } else { *begins };
                 }
                 *turn += 1;
                 *begins + ends.iter().take_while(|end| **end < *turn).count()
@@ -78,6 +86,11 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
         }
     }
     waves.into_values().zip(1..).map(|(steps, number)| wave(steps, number)).collect()
+}
+
+/// All of them together.
+pub(super) fn at_once(steps: Vec<Step>) -> Vec<Wave> {
+    if steps.is_empty() { Vec::new() } else { vec![wave(steps, 1)] }
 }
 
 fn wave(mut steps: Vec<Step>, number: usize) -> Wave {

@@ -8,8 +8,8 @@ use std::{
 use serde::Serialize;
 use sink::Sink;
 
-pub use self::summary::Summary;
 use self::summary::name;
+pub use self::summary::{Summary, WaveReport};
 use crate::{
     event::{Event, Proof, State},
     step::short,
@@ -41,6 +41,8 @@ pub struct Reporter {
     quiet: bool,
     verbose: bool,
     began: Instant,
+    /// How many waves the run has.
+    waves: usize,
     /// The time of day, and since the run began, where that is not now.
     past: Option<(String, Duration)>,
     /// Instances of the batch that runs now, and how many of them have ended.
@@ -61,6 +63,7 @@ impl Reporter {
             quiet,
             verbose,
             began: Instant::now(),
+            waves: 0,
             past: None,
             batch: (0, 0),
             undo: false,
@@ -96,6 +99,7 @@ impl Reporter {
                 self.line("Survey", &format!("{instances} instances on 1 host ({place})"));
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
+            Event::Gone { group, pids, why } => self.line("Gone", &format!("{group} pid {} {why}", named(pids))),
             Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
             Event::Insecure { group, url } => self.line("Insecure", &format!("{group}: the certificate of {url} is not checked")),
             Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),
@@ -104,8 +108,13 @@ impl Reporter {
                 let why = "nobody has the bytes that are served now, so a failure could not be undone";
                 self.line("No way back", &format!("{}: {why}", path.display()));
             }
-            Event::Intent { undo, pids, .. } => {
+            Event::Waves { instances } => self.waves = instances.len(),
+            Event::Intent { undo, wave, pids, .. } => {
                 self.flush();
+                // The way back, and a file that is installed again after one was put back alone, are no wave.
+                if !undo && self.waves > 1 && !pids.is_empty() {
+                    self.line("Wave", &format!("{wave}/{}: {}", self.waves, instances(pids.len())));
+                }
                 (self.undo, self.batch) = (*undo, (pids.len(), 0));
                 self.bar();
             }
@@ -206,7 +215,7 @@ impl Reporter {
         if self.output != Output::Screen {
             self.data(summary);
         } else if summary.rehearsal {
-            self.data.line(summary.rehearsal().trim_end().to_owned());
+            self.data.line(summary.rehearsal(self.verbose).trim_end().to_owned());
         }
         if summary.exit == 0 && summary.run.is_empty() && !summary.rehearsal {
             self.line("Unchanged", &summary.reason);
@@ -264,6 +273,10 @@ fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
     };
     let drains = draining.iter().map(|pid| format!("pid {pid}")).collect::<Vec<_>>().join(", ");
     if drains.is_empty() { by } else { format!("{by}; draining: {drains}") }
+}
+
+fn instances(n: usize) -> String {
+    if n == 1 { "1 instance".into() } else { format!("{n} instances") }
 }
 
 /// The first few, and how many more.
