@@ -32,6 +32,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// How long another run's lock is waited for.
     pub lock_timeout: Duration,
+    /// Whose endpoint is silent goes along, proven by the new config alone.
+    pub include_sick: bool,
     /// No bake, no gate, and nothing goes back by itself.
     pub now: bool,
     /// Why; kept in the journal.
@@ -75,7 +77,14 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     };
     tell_survey(&seen, &options.fleet.groups, options.fleet.path.as_deref(), on_event);
     let proven = Proven::load(&options.state);
-    let wish = Wish { fleet: &options.fleet, changes: &changes, count: options.count, overwrite: options.overwrite, proven: &proven };
+    let wish = Wish {
+        fleet: &options.fleet,
+        changes: &changes,
+        count: options.count,
+        overwrite: options.overwrite,
+        include_sick: options.include_sick,
+        proven: &proven,
+    };
     let plan = Plan::new(seen, &wish, |sha256| runs::stored(&options.state, sha256))?;
     let terms = Terms {
         id: &id,

@@ -220,6 +220,14 @@ struct BroadcastArgs {
     /// Per instance, from its signal to its proof.
     #[arg(long, value_parser = fleet::parse_duration)]
     timeout: Option<Duration>,
+    /// Whose endpoint is silent before the run goes along, after the others, and is proven by the new config alone. Without this it is left out
+    /// while so many of its group fit `max_sick`, and else refused.
+    #[arg(long)]
+    include_sick: bool,
+    /// For an incident; needs --reason. No bake and no gate, --include-sick, and after a failure nobody else is signalled and nothing is put
+    /// back by itself. Validation, guards, lock and journal stay.
+    #[arg(long, conflicts_with = "on_failure")]
+    now: bool,
     /// Why; kept in the journal.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -363,6 +371,9 @@ fn check(file: &std::path::Path) -> ExitCode {
 }
 
 fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
+    if args.now && args.reason.as_ref().is_none_or(|why| why.trim().is_empty()) {
+        return Err("--now needs a reason\n\nhint: say why it cannot wait, which is kept in the journal:\n  --now --reason TEXT".into());
+    }
     let mut fleet = find_fleet(args.fleet, &args.groups, args.all || args.config.iter().any(|c| c.contains('='))).map_err(|e| e.to_string())?;
     let mut change = Asked { prune: args.prune, ..Asked::default() };
     for arg in &args.config {
@@ -402,7 +413,8 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         overwrite: args.overwrite,
         validate: args.validate.into(),
         dry_run: args.dry_run,
-        now: false,
+        include_sick: args.include_sick || args.now,
+        now: args.now,
         count: args.count,
         timeout: args.timeout,
         lock_timeout: args.lock_timeout,

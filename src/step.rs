@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::{
     config::{self, MAX_TARGET, ReadError},
-    event::{Form, Instance, State, Stop, TargetReport, Trouble, Verdict},
+    event::{Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
     fleet::Group,
     tree::Tree,
 };
@@ -104,6 +104,8 @@ pub struct Member {
     pub timeout: Duration,
     /// Its attempt number at the survey, where it tells one.
     pub seq: u64,
+    /// Its endpoint was silent at the survey: what it did before its signal is not known.
+    pub sick: bool,
     /// Keys that it cannot change without a restart, with their values in force.
     pub restart_only: BTreeMap<String, String>,
     /// Readings of the group's `confirm` facts from before the signal, in the same order.
@@ -137,6 +139,7 @@ impl Member {
             born: i128::MIN,
             timeout,
             seq: 0,
+            sick: false,
             restart_only,
             baseline,
             rejected,
@@ -161,7 +164,14 @@ impl Member {
     /// Ends it in `trouble`; the first trouble is the one that stays.
     pub fn fail(&mut self, state: State, trouble: Trouble) {
         self.instance.state = state;
-        self.instance.trouble.get_or_insert(trouble);
+        match &mut self.instance.trouble {
+            // That it was silent before the run is not yet what came of its signal.
+            Some(first) if first.kind == TroubleKind::Sick => {
+                *first = Trouble { text: format!("{} (silent before the run: {})", trouble.text, first.text), ..trouble };
+            }
+            Some(_) => {}
+            none => *none = Some(trouble),
+        }
     }
 }
 
@@ -170,6 +180,8 @@ impl Member {
 pub struct Seen {
     /// Found, asked, and let through by every guard.
     pub members: Vec<Member>,
+    /// Let through by every guard, and silent where they are asked; each with its trouble.
+    pub sick: Vec<Member>,
     /// Found and refused, each with its trouble.
     pub refused: Vec<Instance>,
     /// Matches that are not in the run: pid and why.

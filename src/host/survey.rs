@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
-    event::{Instance, State, Stop, Trouble, Verdict},
+    event::{Instance, State, Stop, Trouble, TroubleKind, Verdict},
     fact::{Fact, Wants},
     fleet::{Group, Reloads, Speaks},
     host::{
         LocalHost, Look,
-        answers::Answers,
+        answers::{Answers, Silence},
         discover,
         discover::{Found, Scan},
         guard,
@@ -50,6 +50,7 @@ impl LocalHost {
         let looks = found.into_iter().map(|(group, f)| member(group, f, look, &listeners, &self.lanes));
         for said in futures_util::future::join_all(looks).await {
             match said {
+                Ok(member) if member.sick => seen.sick.push(member),
                 Ok(member) => seen.members.push(member),
                 Err(instance) => seen.refused.push(*instance),
             }
@@ -58,7 +59,7 @@ impl LocalHost {
             self.since.insert(path.clone(), self.surveyed.clone());
             match target.read() {
                 Ok(disk) => {
-                    let mut readers = seen.members.iter().filter(|m| m.instance.targets.contains(path));
+                    let mut readers = seen.members.iter().chain(&seen.sick).filter(|m| m.instance.targets.contains(path));
                     let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
                     let offered: BTreeMap<_, _> = offered.collect::<BTreeMap<_, _>>().into_iter().map(|(g, s)| (g, source::look(s, path))).collect();
                     let secret = readers.next().and_then(|m| m.group.secret).unwrap_or(!target.is_public(&disk));
@@ -133,8 +134,10 @@ async fn member(group: Arc<Group>, f: Found, look: Look<'_>, listeners: &Listene
     let mut instance = f.instance(&group.name);
     let timeout = look.timeout.unwrap_or(group.timeout);
     let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
+    let mut silent = None;
     match f.endpoint.clone().map_or_else(|| listeners.endpoint(f.pid, &f.args, &group), Ok) {
         Ok(endpoint) => instance.endpoint = endpoint,
+        Err(why) if needs_endpoint(&group) && listeners.is_deaf(f.pid, &f.args, &group) => silent = Some(why),
         Err(why) if needs_endpoint(&group) => return Err(no(&instance, why)),
         // Nobody asks it there.
         Err(_) => {}
@@ -149,8 +152,20 @@ async fn member(group: Arc<Group>, f: Found, look: Look<'_>, listeners: &Listene
     if !member.fixed.is_empty() {
         member.born = guard::born(f.pid).unwrap_or(i128::MIN);
     }
-    if group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty() {
-        answers(&mut member, listeners, lanes).await.map_err(|why| no(&member.instance, why))?;
+    if silent.is_none() && (group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty()) {
+        match answers(&mut member, listeners, lanes).await {
+            Ok(()) => {}
+            Err(silence) if silence.asked => silent = Some(silence.why),
+            Err(silence) => return Err(no(&member.instance, silence.why)),
+        }
+    }
+    if let Some(text) = silent {
+        // One that ended or was stopped meanwhile is silent for that.
+        if !guard::is_same(f.pid, f.started, &f.exe) {
+            return Err(no(&member.instance, "ended while it was looked at".into()));
+        }
+        runs(f.pid).map_err(|why| no(&member.instance, why))?;
+        (member.sick, member.instance.trouble) = (true, Some(Trouble { kind: TroubleKind::Sick, text }));
     }
     Ok(member)
 }
@@ -202,24 +217,24 @@ pub(super) fn runs(pid: i32) -> Result<(), String> {
 /// What it says it runs, and what its facts read now.
 ///
 /// # Errors
-/// A sentence: what is silent, or speaks something else.
-pub(crate) async fn answers(member: &mut Member, listeners: &Listeners, lanes: &Lanes) -> Result<(), String> {
-    let Err(why) = ask(member, lanes).await else { return Ok(()) };
+/// What is silent, or speaks something else.
+pub(crate) async fn answers(member: &mut Member, listeners: &Listeners, lanes: &Lanes) -> Result<(), Silence> {
+    let Err(silence) = ask(member, lanes).await else { return Ok(()) };
     // It was asked at its only socket, which may speak something else.
     let group = &member.group;
     let missing = listeners.missing(member.instance.pid, &member.args, group).filter(|_| needs_endpoint(group));
     let see = group.kind.as_ref().map_or(String::new(), |kind| format!(" (what it needs: `hello kinds {kind}`)"));
     let more = missing.map_or(String::new(), |all| format!("; it listens nowhere that its group's `listen` names: {all}{see}"));
-    Err(why + &more)
+    Err(Silence { why: silence.why + &more, ..silence })
 }
 
-async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
+async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
     let group = member.group.clone();
     if group.speaks == Speaks::Hello {
         let i = &mut member.instance;
-        let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await?;
+        let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await.map_err(Silence::of)?;
         if (instance.pid, instance.started) != (i.pid, i.started) {
-            return Err(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid));
+            return Err(Silence::of(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid)));
         }
         i.after = Some(effective.sha256.clone());
         i.before = Some(effective.sha256);
@@ -231,13 +246,13 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
     }
     let _permit = lanes.fast.acquire().await;
     let answers = Answers::of(group.confirm.iter().chain(&group.reject).map(|fact| &fact.source), member, lanes).await;
-    if let Some((source, why)) = answers.silent() {
-        return Err(format!("{}: {why}", source.describe(&member.instance.endpoint)));
+    if let Some((source, Silence { why, asked })) = answers.silent() {
+        return Err(Silence { why: format!("{}: {why}", source.describe(&member.instance.endpoint)), asked: *asked });
     }
     let (baseline, rejected) = (answers.readings(&group.confirm), answers.readings(&group.reject));
     let needed = |(fact, reading): &(&Fact, &Option<String>)| matches!(fact.wants, Wants::Changed | Wants::Increased) && reading.is_none();
     if let Some((fact, _)) = group.confirm.iter().zip(&baseline).find(needed) {
-        return Err(format!("{}, so a change of it could not be seen", answers.why_not(fact, &member.instance.endpoint)));
+        return Err(Silence::of(format!("{}, so a change of it could not be seen", answers.why_not(fact, &member.instance.endpoint))));
     }
     (member.baseline, member.rejected) = (baseline, rejected);
     Ok(())

@@ -11,7 +11,7 @@ use sink::Sink;
 use self::summary::name;
 pub use self::summary::{Summary, WaveReport};
 use crate::{
-    event::{Event, Proof, State},
+    event::{Event, Proof, State, Trouble, TroubleKind},
     step::short,
 };
 
@@ -152,14 +152,17 @@ impl Reporter {
                 self.line(word, &format!("gate of wave {wave}: {}{why}", command.join(" ")));
                 output.lines().take(NAMED).for_each(|line| self.line("", line));
             }
-            Event::Sick { group, pid, endpoint, why } => self.line("Sick", &format!("{group} pid {pid} {endpoint} is left out: {why}")),
+            Event::Sick { group, pid, why, left_out, .. } => {
+                let what = if *left_out { "is left out" } else { "goes along" };
+                self.line("Sick", &format!("{group} pid {pid} {what}: {why}"));
+            }
             Event::Instance { group, pid, endpoint, moved_from, successor_of, state, proof, draining, trouble, .. } => {
                 let place = match moved_from {
                     Some(from) => format!(" {from} moved to {endpoint}"),
                     None if endpoint.is_empty() => String::new(),
                     None => format!(" {endpoint}"),
                 };
-                let end = (*state, proven(*proof, draining), trouble.as_ref().map(|t| t.text.as_str()));
+                let end = (*state, proven(*proof, draining, trouble.as_ref()), trouble.as_ref().map(|t| t.text.as_str()));
                 let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
@@ -265,9 +268,10 @@ impl Reporter {
 }
 
 /// What proved it, where that is less than its own word on the very bytes; and who will end later.
-fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
+fn proven(proof: Option<Proof>, draining: &[i32], trouble: Option<&Trouble>) -> String {
     let by = match proof {
         None | Some(Proof::Exact) => String::new(),
+        Some(Proof::None) if trouble.is_some_and(|t| t.kind == TroubleKind::Sick) => " by nothing but that it answers again as its facts say".into(),
         Some(Proof::None) => " by nothing new: its facts held before the signal".into(),
         Some(proof) => format!(" by {}", name(proof)),
     };

@@ -135,18 +135,21 @@ impl Summary {
             let bake = if wave.bake_seconds > 0.0 { format!(", then {}s of bake", wave.bake_seconds) } else { String::new() };
             let gates: Vec<String> = wave.gates.iter().map(|gate| format!(", then the gate `{}`", gate.join(" "))).collect();
             text += &format!("wave {}/{}: {}{bake}{}\n", wave.wave, self.waves.len(), instances(wave.instances), gates.concat());
-            let mine: Vec<&Instance> = self.instances.iter().filter(|i| i.wave == wave.wave && i.trouble.is_none()).collect();
+            let mine: Vec<&Instance> = self.instances.iter().filter(|i| i.wave == wave.wave).collect();
             text += &if all || mine.len() <= LISTED { mine.into_iter().map(line).collect() } else { grouped(&mine) };
         }
-        for (i, trouble) in self.instances.iter().filter_map(|i| Some((i, i.trouble.as_ref()?))) {
-            text += &format!("left out: {} pid {}: {}\n", i.group, i.pid, trouble.text);
+        for i in self.instances.iter().filter(|i| i.wave == 0) {
+            let why = i.trouble.as_ref().map_or("", |t| &t.text);
+            let shared = self.targets.iter().any(|t| i.targets.contains(&t.path) && t.from.as_ref() != Some(&t.to));
+            let more = if shared { "; what it reads changes for the others, so it would start on the new config" } else { "" };
+            text += &format!("left out: {} pid {}: {why}{more}\n", i.group, i.pid);
         }
         text
     }
 
     /// What it means that a target is read by instances of several waves; nothing where it is not.
     fn between(&self, target: &TargetReport) -> String {
-        let reads = |i: &&Instance| i.state != State::Unchanged && i.trouble.is_none() && i.targets.contains(&target.path);
+        let reads = |i: &&Instance| i.state != State::Unchanged && i.wave != 0 && i.targets.contains(&target.path);
         let waves: BTreeSet<usize> = self.instances.iter().filter(reads).map(|i| i.wave).collect();
         let mut waves = waves.into_iter();
         let (Some(first), later) = (waves.next(), waves.map(|wave| wave.to_string()).collect::<Vec<_>>()) else { return String::new() };
@@ -160,7 +163,11 @@ impl Summary {
 
 /// What would be done with an instance.
 fn becomes(i: &Instance) -> String {
-    let what = if i.state == State::Unchanged { "runs it already, no signal" } else { "would be signalled" };
+    let what = match i.state {
+        State::Unchanged => "runs it already, no signal",
+        _ if i.trouble.is_some() => "is silent and would be signalled",
+        _ => "would be signalled",
+    };
     format!("{what}, {}", if i.validated { "validated" } else { "not validated" })
 }
 
@@ -210,7 +217,7 @@ mod tests {
             diff: None,
         };
         let last = instances.iter().map(|i| i.wave).max().unwrap_or(0);
-        let of = |wave| instances.iter().filter(|i| i.wave == wave && i.state != State::Unchanged && i.trouble.is_none()).count();
+        let of = |wave| instances.iter().filter(|i| i.wave == wave && i.state != State::Unchanged).count();
         let (bake_seconds, gates) = (0.5, vec![vec!["check".to_owned(), "web".into()], vec!["other".into()]]);
         let mut waves: Vec<_> = (1..=last).map(|wave| WaveReport { wave, instances: of(wave), bake_seconds: 0.0, gates: Vec::new() }).collect();
         if let Some(first) = waves.first_mut() {
@@ -224,19 +231,21 @@ mod tests {
     fn a_dry_run_shows_each_wave_with_what_follows_it() {
         let unchanged = Instance { state: State::Unchanged, ..instance(2, 1, "/a") };
         let trouble = Some(Trouble { kind: TroubleKind::Sick, text: "no answer".into() });
-        let sick = Instance { trouble, ..instance(4, 1, "/a") };
+        let left_out = Instance { trouble, ..instance(4, 0, "/a") };
+        let silent = Instance { trouble: left_out.trouble.clone(), ..instance(6, 2, "/b") };
         let unsure = Instance { validated: false, endpoint: "http://x/".into(), ..instance(3, 2, "/b") };
         assert_eq!(
-            text(vec![instance(1, 1, "/a"), unchanged, sick, unsure, instance(5, 2, "/b")], false),
+            text(vec![instance(1, 1, "/a"), unchanged, unsure, instance(5, 2, "/b"), silent, left_out], false),
             "/a: sha256:old -> sha256:new; on a failure it is put back\n\
              /b: sha256:old -> sha256:old; adopted as it is; on a failure the config of before is put back\n\
              wave 1/2: 1 instance, then 0.5s of bake, then the gate `check web`, then the gate `other`\n\
              \x20 web pid 1 reads /a: would be signalled, validated\n\
              \x20 web pid 2 reads /a: runs it already, no signal, validated\n\
-             wave 2/2: 2 instances\n\
+             wave 2/2: 3 instances\n\
              \x20 web pid 3 http://x/ reads /b: would be signalled, not validated\n\
              \x20 web pid 5 reads /b: would be signalled, validated\n\
-             left out: web pid 4: no answer\n"
+             \x20 web pid 6 reads /b: is silent and would be signalled, validated\n\
+             left out: web pid 4: no answer; what it reads changes for the others, so it would start on the new config\n"
         );
     }
 

@@ -16,6 +16,7 @@ mod resume;
 mod rogue;
 mod rollout;
 mod serve;
+mod sick;
 mod status;
 mod successor;
 mod support;

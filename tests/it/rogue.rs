@@ -65,15 +65,25 @@ fn run() {
         }
         _ => drop(signal_hook::flag::register(hup, hung.clone()).unwrap()),
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // Nobody answers there.
     let _second = (mode == "two").then(|| TcpListener::bind("127.0.0.1:0").unwrap());
     println!("\nhttp://{}/", listener.local_addr().unwrap());
+    if mode == "closed" {
+        drop(listener);
+        while !hung.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    }
+    // Who accepts these and never answers is well again once it was signalled.
+    let mut held = Vec::new();
+    let mute = ["mute", "dumb", "past", "past-io"].contains(&mode.as_str());
     let me = procfs::process::Process::myself().unwrap();
     let started = me.stat().unwrap().starttime;
     let mut body = old.clone();
     let digest = |path: &Path| -> String { Sha256::digest(std::fs::read(path).unwrap()).iter().map(|b| format!("{b:02x}")).collect() };
-    let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale"));
+    let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale" | "past" | "past-io"));
     let mut loading: Option<(Instant, String)> = None;
     for stream in listener.incoming() {
         if let Some((_, new)) = loading.take_if(|(at, _)| at.elapsed() > LOADS) {
@@ -85,9 +95,13 @@ fn run() {
             loading.get_or_insert_with(|| (Instant::now(), message()));
         } else if asked {
             signals.fetch_add(1, Ordering::SeqCst);
-            body = if matches!(mode.as_str(), "old" | "liar") { old.clone() } else { message() };
+            body = if matches!(mode.as_str(), "old" | "liar" | "dumb") { old.clone() } else { message() };
         }
         let Ok(mut stream) = stream else { continue };
+        if mute && signals.load(Ordering::SeqCst) == 0 {
+            held.push(stream);
+            continue;
+        }
         // Read to its end: what is left unread would reset the connection.
         let (mut request, mut piece) = (String::new(), [0; 1024]);
         while let Ok(length @ 1..) = stream.read(&mut piece) {
@@ -101,12 +115,14 @@ fn run() {
         // A liar tells the digest of whatever stands on the disk, and goes on serving the old message; a stale one does the opposite.
         let sha256 = digest(&file);
         let serves = if mode == "stale" { &first } else { &sha256 };
+        // An attempt long before the run, with a good end or a bad one.
+        let (result, read) = if mode == "past-io" { ("io_error", None) } else { ("applied", Some(&sha256)) };
         let answer = match path.as_str() {
             "/signals" => count.to_string(),
             "/-/config" if speaks => serde_json::json!({
                 "v": 1, "instance": { "pid": me.pid, "started": started, "exe": me.exe().unwrap(), "version": "0" },
                 "effective": { "sha256": serves, "generation": 1 + count, "loaded_at": "2026-01-01T00:00:00Z", "path": file },
-                "last_attempt": { "seq": 1 + count, "sha256": sha256, "result": "applied", "error": null, "at": "2026-01-01T00:00:00Z", "took_us": 1 },
+                "last_attempt": { "seq": 1 + count, "sha256": read, "result": result, "error": null, "at": "2026-01-01T00:00:00Z", "took_us": 1 },
                 "restart_required": [], "restart_only": {}
             })
             .to_string(),
@@ -124,7 +140,7 @@ pub(crate) struct Rogue {
 }
 
 impl Rogue {
-    fn start(exe: &Path, mode: &str, config: &Path) -> Self {
+    pub(crate) fn start(exe: &Path, mode: &str, config: &Path) -> Self {
         // The shell hands on an ignored signal; exec keeps its pid.
         let ignore = if mode == "ignore" { "trap '' HUP; " } else { "" };
         let script = format!("{ignore}exec \"$0\" --exact rogue::run --ignored --nocapture --test-threads=1");
