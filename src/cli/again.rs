@@ -30,7 +30,7 @@ pub(super) struct AgainArgs {
     /// How long another run's lock is waited for.
     #[arg(long, default_value = "0s", value_parser = fleet::parse_duration)]
     lock_timeout: Duration,
-    /// Which runs are kept: so many, so old ones, or those that are both. Open runs are.
+    /// Which runs are kept when this one has ended: the last N, those up to that AGE, or both limits. Open ones always are.
     #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
     keep: Keep,
     /// Where runs are kept.
