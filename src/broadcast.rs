@@ -9,20 +9,9 @@ use crate::{
     host::{Host, Look},
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
-    rollout::{Terms, carry_out, tell_survey},
+    rollout::{Terms, Validate, carry_out, tell_survey},
     runs::{self, Keep, Proven, Verb},
 };
-
-/// Whether a validator must pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validate {
-    /// Where a validator is known; who went unvalidated is named.
-    Auto,
-    /// Every instance must have one and pass it.
-    Strict,
-    /// None is run.
-    Off,
-}
 
 /// Checked options of the command.
 #[derive(Debug, Clone)]
@@ -81,7 +70,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let id = runs::new_id();
     let mut host = Host::local(&id);
     let groups: Vec<_> = options.fleet.groups.iter().cloned().map(Arc::new).collect();
-    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout };
+    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, also: &[] };
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
@@ -106,6 +95,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         strict: options.validate == Validate::Strict,
         dry_run: options.dry_run,
         now: options.now,
+        back: false,
         reason: options.reason.as_deref(),
         keep: options.keep,
     };

@@ -14,7 +14,7 @@ use crate::{
     check::{self, CheckError},
     config::Listen,
     doctor,
-    event::Verdict,
+    event::{Halts, Verdict},
     fault,
     fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share},
     host::{
@@ -22,11 +22,15 @@ use crate::{
         user::{Become, Person},
     },
     report::Output,
-    runs::Keep,
+    rollout,
+    runs::{Keep, Verb},
     serve, status,
 };
 
+mod again;
 mod past;
+
+const NO_STATE: &str = "no state directory: neither --state, HELLO_STATE nor HOME is set";
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
@@ -47,6 +51,10 @@ enum Command {
     },
     /// Find every instance, validate, install, SIGHUP, and prove; otherwise put everything back and prove that.
     Broadcast(BroadcastArgs),
+    /// Go on with a run whose owner died or that ended mixed: look at what is there now, and bring everybody to what that run was bringing.
+    Resume(again::AgainArgs),
+    /// Bring the config back that a run replaced, and prove that: of an open run, or (the undo button) of a named one that had ended well.
+    Revert(again::AgainArgs),
     /// Leaves the session that started it, and becomes a command: how a program that died is started again.
     #[command(hide = true)]
     RunDetached {
@@ -143,6 +151,16 @@ enum Validate {
     Off,
 }
 
+impl From<Validate> for rollout::Validate {
+    fn from(how: Validate) -> Self {
+        match how {
+            Validate::Auto => Self::Auto,
+            Validate::Strict => Self::Strict,
+            Validate::Off => Self::Off,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnFailure {
     Revert,
@@ -219,7 +237,7 @@ struct BroadcastArgs {
     /// Where runs are kept.
     #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
     state: Option<PathBuf>,
-    /// Which runs are kept: so many, so old ones, or those that are both. Open runs are.
+    /// Which runs are kept when this one has ended: the last N, those up to that AGE, or both limits. Open ones always are.
     #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
     keep: Keep,
     /// What stdout carries.
@@ -254,9 +272,11 @@ pub fn main(hangups: UnixStream) -> ExitCode {
             ExitCode::from(code)
         }
         Command::Broadcast(args) => match options(args) {
-            Ok(options) => broadcast(options),
+            Ok(options) => act(|halts| broadcast::run(options, halts)),
             Err(why) => fail(Verdict::Usage.exit(), &why),
         },
+        Command::Resume(args) => again::run(Verb::Resume, args),
+        Command::Revert(args) => again::run(Verb::Revert, args),
         Command::History(args) => past::history(args),
         Command::Forget(args) => past::forget(args),
         Command::Status(args) => match find_fleet(args.fleet, &args.groups, args.groups.is_empty()) {
@@ -391,11 +411,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         fleet,
         change,
         overwrite: args.overwrite,
-        validate: match args.validate {
-            Validate::Auto => broadcast::Validate::Auto,
-            Validate::Strict => broadcast::Validate::Strict,
-            Validate::Off => broadcast::Validate::Off,
-        },
+        validate: args.validate.into(),
         dry_run: args.dry_run,
         include_sick: args.include_sick || args.now,
         now: args.now,
@@ -404,7 +420,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         lock_timeout: args.lock_timeout,
         reason: args.reason,
         keep: args.keep,
-        state: args.state.or_else(default_state).ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?,
+        state: args.state.or_else(default_state).ok_or(NO_STATE)?,
         output: args.output,
         quiet: args.quiet,
         verbose: args.verbose,
@@ -452,7 +468,8 @@ fn close_handed_down() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
-fn broadcast(options: broadcast::Options) -> ExitCode {
+/// Runs a command that may touch something to its verdict.
+fn act<F: Future<Output = Verdict>>(command: impl FnOnce(Halts) -> F) -> ExitCode {
     raise_descriptors();
     close_handed_down();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -473,6 +490,6 @@ fn broadcast(options: broadcast::Options) -> ExitCode {
                 tell.send_modify(|n| *n = n.saturating_add(1));
             }
         });
-        ExitCode::from(broadcast::run(options, halts).await.exit())
+        ExitCode::from(command(halts).await.exit())
     })
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use budget::Budget;
 
 use crate::{
-    event::{Event, Halts, Instance, State, Stop, Verdict},
+    event::{Event, Halts, Instance, State, Stop, Trouble, Verdict},
     fleet::OnFailure,
     host::Host,
     plan::{Plan, Wave},
@@ -23,6 +23,8 @@ pub struct Conduct<'a> {
     pub run: &'a str,
     /// No bake, no gate, and nothing goes back by itself.
     pub now: bool,
+    /// It goes on with a run that may have begun any of its steps.
+    pub goes_on: bool,
 }
 
 /// A failure that ends the run, and what follows: `Stop` or `Revert`.
@@ -58,7 +60,7 @@ pub async fn run(plan: &mut Plan, host: &mut Host, conduct: Conduct<'_>, halts: 
 impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     async fn run(mut self) -> Result<Verdict, Stop> {
         for at in 0..self.plan.waves.len() {
-            if !is_work(&self.plan.waves[at]) {
+            if !is_work(&self.plan.waves[at]) && !self.plan.waves[at].steps.iter().any(|s| self.host.lags(s)) {
                 continue;
             }
             let Err(Past { stop, then }) = self.wave(at).await else { continue };
@@ -99,6 +101,11 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     /// Whether anybody of it was touched, or anything of it replaced.
     fn has_begun(&self, step: &Step) -> bool {
         step.members.iter().any(Member::is_touched) || step.shifts.iter().any(|s| self.host.is_installed(&s.path))
+    }
+
+    /// Whether it goes back when everything does: it has begun, or the run that this one goes on with may have begun it.
+    fn counts(&self, step: &Step) -> bool {
+        self.conduct.goes_on || self.has_begun(step)
     }
 
     /// Whether somebody has the bytes of before of everything that was begun; without it what is there stays as it is, and is named.
@@ -273,7 +280,8 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     /// Everything goes back, newest first, and is proven.
     async fn revert(&mut self, at: usize, why: String) -> Verdict {
         let number = self.plan.waves[at].number;
-        let begun: Vec<&Step> = self.plan.waves[..=at].iter().rev().flat_map(|w| &w.steps).filter(|s| self.has_begun(s)).collect();
+        let begun: Vec<&Step> =
+            self.plan.waves.iter().rev().filter(|w| self.conduct.goes_on || w.number <= number).flat_map(|w| &w.steps).filter(|s| self.counts(s)).collect();
         let back: BTreeSet<&Path> = begun.iter().flat_map(|s| &s.shifts).map(|s| s.path.as_path()).collect();
         // Who needed no signal, whether its wave has come or not, reads what goes back now all the same.
         let others = self.plan.waves.iter().rev().flat_map(|w| &w.steps).filter(|s| !begun.iter().any(|b| std::ptr::eq(*b, *s)));
@@ -289,6 +297,12 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     /// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed
     /// meanwhile proves nothing.
     async fn seen(&mut self, undone: bool) -> Verdict {
+        for member in self.plan.waves.iter_mut().flat_map(|w| &mut w.steps).flat_map(|s| &mut s.members) {
+            if member.brought && member.instance.state == State::Untouched {
+                let text = "an earlier run may have signalled it, and this one ended before its turn".into();
+                member.fail(State::TimedOut, Trouble { kind: State::TimedOut.into(), text });
+            }
+        }
         // What each target is now, where that is what it should be, and whether the new config stands where nobody is proven on it.
         let (mut stands, mut known, mut new) = (Vec::new(), true, false);
         for step in self.plan.steps() {
@@ -297,11 +311,11 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             let (is_new, back) = (is(&forth), forth.flip());
             let is_old = back.as_ref().is_some_and(is);
             // A file that was `to` before the run, and that nobody was signalled for, is as it was.
-            let undone = undone && self.has_begun(step);
+            let undone = undone && self.counts(step);
             // Who is proven on the new config would read another file by now.
             let proven = step.members.iter().any(|m| matches!(m.instance.state, State::Confirmed | State::Unconfirmed));
             let good = if undone { is_old } else { is_new || (is_old && !proven) };
-            known &= good || !step.is_work();
+            known &= good || !(step.is_work() || self.conduct.goes_on);
             new |= is_new && !is_old && step.is_work() && self.has_begun(step);
             let goes_back = if good { is_old && (undone || !is_new) } else { undone };
             stands.push(back.filter(|_| goes_back).unwrap_or(forth));

@@ -334,6 +334,8 @@ pub enum Event {
     Superseded { run: String },
     /// This run was left open, and a later one took its place.
     SupersededBy { run: String },
+    /// Instances of the run that this one goes on with, which are not there any more.
+    Gone { group: String, pids: Vec<i32>, why: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// One entry of `[[group.confirm]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     /// Where the answer comes from.
     pub source: Source,
@@ -16,7 +16,7 @@ pub struct Fact {
 }
 
 /// Where an answer comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// The instance's endpoint, over HTTP or HTTPS.
     Http(Ask),
@@ -29,7 +29,7 @@ pub enum Source {
 }
 
 /// One request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// `http://` or `https://`, with `{listen}` for the instance's own address.
     pub url: String,
@@ -94,7 +94,7 @@ pub fn bare(endpoint: &str) -> &str {
 }
 
 /// What is read of an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Read {
     /// All of it: the body, or what the kernel says.
     Body,
@@ -113,7 +113,7 @@ pub enum Read {
 }
 
 /// What a reading must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wants {
     /// Exactly this text; `{candidate.KEY}` stands for a key of the new config.
     Equals(String),

@@ -1,8 +1,8 @@
 //! `hello` reloads the configuration of a whole fleet by `SIGHUP`, and proves that it took effect.
 //!
 //! ```text
-//! doors    main -> cli -+-> broadcast -> rollout -+-> plan
-//!                       |              +-> engine -> host -> discover · judge · install · hangup · confirm · successor
+//! doors    main -> cli -+-> broadcast -+-> rollout -+-> plan
+//!                       |   resume    -+            +-> engine -> host -> discover · judge · install · hangup · confirm · successor
 //!                       |              +-> report  (screen, json)
 //!                       +-> status, doctor ------> host
 //!                       +-> history -> report
@@ -31,6 +31,7 @@ pub mod history;
 pub mod host;
 pub mod plan;
 pub mod report;
+pub mod resume;
 pub mod rollout;
 pub mod runs;
 pub mod serve;

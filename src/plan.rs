@@ -17,13 +17,17 @@ use crate::{
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
 };
 
+mod again;
 mod becomes;
 mod sick;
 #[cfg(test)]
 mod tests;
 mod waves;
 
-pub use self::waves::Wave;
+pub use self::{
+    again::{Aim, Way, absent},
+    waves::Wave,
+};
 
 /// Instances by what they read.
 type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
@@ -68,7 +72,7 @@ impl Plan {
         if let Some(stop) = seen.stopped {
             return Err(stop);
         }
-        let (left_out, too_many) = sick::judge(&mut seen, wish);
+        let (left_out, too_many) = sick::judge(&mut seen, &wish.fleet.groups, wish.include_sick, |_| false);
         let mut refused = seen.refused;
         let mut readers = Readers::new();
         for member in seen.members {
@@ -131,6 +135,12 @@ impl Plan {
     pub fn targets(&self) -> Vec<&Shift> {
         let mut known = BTreeSet::new();
         self.steps().flat_map(|s| &s.shifts).filter(|s| known.insert(s.path.as_path())).collect()
+    }
+
+    /// Where the targets are.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.targets().into_iter().map(|s| s.path.clone()).collect()
     }
 
     /// Takes over what became of the instances of `steps`.

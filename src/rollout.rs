@@ -22,6 +22,17 @@ mod rehearse;
 const PROVEN: &str =
     "every instance was proven on it, and nobody has touched it since; what it includes from elsewhere was not looked at (`touch` it to reload)";
 
+/// Whether a validator must pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validate {
+    /// Where a validator is known; who went unvalidated is named.
+    Auto,
+    /// Every instance must have one and pass it.
+    Strict,
+    /// None is run.
+    Off,
+}
+
 /// What is decided of a run besides its plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
@@ -41,6 +52,8 @@ pub struct Terms<'a> {
     pub dry_run: bool,
     /// No bake, no gate, and nothing goes back by itself.
     pub now: bool,
+    /// What it brings is an old config.
+    pub back: bool,
     /// Why; kept in the journal.
     pub reason: Option<&'a str>,
     /// Which runs are kept.
@@ -76,7 +89,9 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     if terms.dry_run {
         return Ok(rehearse::rehearsed(&plan, &host, terms.now));
     }
-    if !plan.steps().any(|s| s.is_work()) {
+    let is_work = plan.steps().any(|s| s.is_work() || host.lags(s));
+    // A run that is gone on with has its end in another, though there is nothing left to do.
+    if !is_work && terms.of.is_none() {
         let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
         let why = if by_record { PROVEN } else { "every instance runs it already" };
         let verdict = Verdict::of(plan.instances().map(|i| i.state), false);
@@ -85,17 +100,11 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     if *halts.borrow() > 0 {
         return Err(Stop::new(Verdict::Failed, "halted by the operator"));
     }
-    let (mut journal, superseded) = Run::begin(terms.state, &record(&terms, &plan))
+    let mut journal = Run::begin(terms.state, &record(&terms, &plan))
         .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
-    for run in superseded {
-        let event = Event::Superseded { run };
-        on_event(&event);
-        // What it says stands in that run's journal too.
-        let _ = journal.record(&event);
-    }
     on_event(&Event::Waves { instances: plan.waves.iter().map(Wave::instances).collect() });
     let (mut why, mut gates) = (String::new(), Vec::new());
-    let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now }, halts, &mut |event| {
+    let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now, goes_on: terms.of.is_some() }, halts, &mut |event| {
         if let Event::UndoBegan { why: said } | Event::Stopped { why: said } | Event::PutBack { why: said, .. } = &event {
             why.clone_from(said);
         }
@@ -112,12 +121,21 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let verdict = ended.as_ref().map_or_else(|stop| stop.verdict, |verdict| *verdict);
     let reason = match &ended {
         Err(stop) => stop.reason.clone(),
+        Ok(Verdict::Converged) if !is_work => "every instance runs it already".to_owned(),
+        Ok(Verdict::Converged) if terms.back => "every instance proved the old config".to_owned(),
         Ok(Verdict::Converged) => "every instance proved the new config".to_owned(),
         Ok(verdict) if why.is_empty() => unproven(&plan, *verdict),
         Ok(_) => why,
     };
     let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
+    // What a run that was left open has touched is where it was, if this one has touched nothing.
+    for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths()) } else { Vec::new() } {
+        let event = Event::Superseded { run };
+        on_event(&event);
+        // What it says stands in that run's journal too.
+        let _ = journal.record(&event);
+    }
     // The verdict stands, whether or not the last line of the journal can be written.
     let _ = journal.record(&end);
     // What cannot be kept costs the next run a signal. Until the run is closed, nobody takes away the bytes that this names.

@@ -15,6 +15,7 @@ mod folder;
 mod forget;
 mod journal;
 mod keep;
+mod left;
 mod marks;
 mod past;
 mod proven;
@@ -26,7 +27,8 @@ pub use self::{
     forget::{NotForgotten, bytes_of, forget_bytes, forget_run},
     journal::Run,
     keep::{Keep, prune},
-    marks::left_open,
+    left::{Left, LeftError, LeftInstance, LeftTarget, Touch, later},
+    marks::{left_open, supersede},
     past::{Began, End, Past, Who, events, find, ids},
     proven::{Proven, Stand},
     store::stored,

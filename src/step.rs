@@ -112,6 +112,10 @@ pub struct Member {
     pub baseline: Vec<Option<String>>,
     /// The same of its `reject` facts.
     pub rejected: Vec<Option<String>>,
+    /// An earlier run may have signalled it, and what it loads for that may be the other config: what it says now may change by itself.
+    pub unsure: bool,
+    /// It may run what this run brings, or be about to, since an earlier run or its start: when everything goes back, so does it.
+    pub brought: bool,
     /// When it was signalled last; of one that has taken another's place, since when its config is what it proved.
     pub signalled: Option<jiff::Timestamp>,
 }
@@ -139,6 +143,8 @@ impl Member {
             restart_only,
             baseline,
             rejected,
+            unsure: false,
+            brought: false,
             signalled: None,
         }
     }
@@ -252,7 +258,7 @@ impl Step {
             State::Unchanged if moves => Some(Member { instance: Instance { state: State::Confirmed, ..m.instance.clone() }, ..m.clone() }),
             // Who was put back alone is there already.
             State::Reverted => None,
-            _ => m.is_touched().then(|| m.clone()),
+            _ => (m.is_touched() || m.brought).then(|| m.clone()),
         };
         Some(Self { shifts, members: self.members.iter().filter_map(back).collect(), undo: !self.undo })
     }

@@ -130,7 +130,8 @@ impl Case {
             kept
         };
 
-        let said = block_on(run(&mut plan, &mut host, Conduct { run: "1", now: self.now }, &mut listen, &mut tell)).map_err(|stop| stop.verdict);
+        let said =
+            block_on(run(&mut plan, &mut host, Conduct { run: "1", now: self.now, goes_on: false }, &mut listen, &mut tell)).map_err(|stop| stop.verdict);
         let Host::Script(script) = host else { unreachable!("it was a script") };
         Ran { case: self, plan, script, events, said, left }
     }
@@ -288,7 +289,7 @@ fn who_ran_the_new_config_already_goes_back_with_the_others() {
     let mut host = Host::Script(script);
     let (_halt, mut listen) = tokio::sync::watch::channel(0);
 
-    let said = block_on(run(&mut plan, &mut host, Conduct { run: "1", now: false }, &mut listen, &mut |_| true)).map_err(|stop| stop.verdict);
+    let said = block_on(run(&mut plan, &mut host, Conduct { run: "1", now: false, goes_on: false }, &mut listen, &mut |_| true)).map_err(|stop| stop.verdict);
     let Host::Script(script) = host else { unreachable!("it was a script") };
     let states: Vec<State> = plan.instances().map(|i| i.state).collect();
     assert_eq!((said, states), (Ok(Verdict::Reverted), vec![State::Reverted, State::Reverted, State::Untouched, State::Reverted]));

@@ -2,25 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// Which processes: everything that is given must hold.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Match {
     /// Globs, of which one must fit the executable's file name, or its path where the glob holds a `/`.
-    #[serde(serialize_with = "any_as_written")]
+    #[serde(with = "written")]
     pub exe: Vec<glob::Pattern>,
     /// Globs over the script that an interpreter runs: its first argument that is no option (a `-m MODULE` counts), by file name or path as `exe`;
     /// of one that calls itself `NAME: ..` it is NAME.
-    #[serde(serialize_with = "any_as_written")]
+    #[serde(with = "written")]
     pub script: Vec<glob::Pattern>,
     /// Of each entry one glob must fit an argument; a command line that was rewritten into one string counts by its words.
-    #[serde(serialize_with = "all_as_written")]
+    #[serde(with = "written")]
     pub args: Vec<Vec<glob::Pattern>>,
     /// Who runs it, by name or number.
     pub user: Option<String>,
     /// Glob over its path in the unified control group hierarchy; `*` crosses `/`.
-    #[serde(serialize_with = "as_written")]
+    #[serde(with = "written")]
     pub cgroup: Option<glob::Pattern>,
     /// The systemd unit that it belongs to, with its suffix (`.service` when none is given); its leader is the unit's MainPID.
     pub unit: Option<String>,
@@ -32,16 +32,54 @@ pub struct Match {
     pub listens: Option<ListenAt>,
 }
 
-fn as_written<S: Serializer>(pattern: &Option<glob::Pattern>, to: S) -> Result<S::Ok, S::Error> {
-    pattern.as_ref().map(glob::Pattern::as_str).serialize(to)
-}
+/// Globs as text.
+mod written {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-fn any_as_written<S: Serializer>(patterns: &[glob::Pattern], to: S) -> Result<S::Ok, S::Error> {
-    patterns.iter().map(glob::Pattern::as_str).collect::<Vec<_>>().serialize(to)
-}
+    /// What globs are in: one, one or none, a list, a list of lists.
+    pub(super) trait Written: Sized {
+        type Text: Serialize + for<'de> Deserialize<'de>;
+        fn text(&self) -> Self::Text;
+        fn parse(text: Self::Text) -> Result<Self, glob::PatternError>;
+    }
 
-fn all_as_written<S: Serializer>(patterns: &[Vec<glob::Pattern>], to: S) -> Result<S::Ok, S::Error> {
-    patterns.iter().map(|any| any.iter().map(glob::Pattern::as_str).collect::<Vec<_>>()).collect::<Vec<_>>().serialize(to)
+    impl Written for glob::Pattern {
+        type Text = String;
+        fn text(&self) -> String {
+            self.as_str().into()
+        }
+        fn parse(text: String) -> Result<Self, glob::PatternError> {
+            Self::new(&text)
+        }
+    }
+
+    impl<T: Written> Written for Option<T> {
+        type Text = Option<T::Text>;
+        fn text(&self) -> Self::Text {
+            self.as_ref().map(T::text)
+        }
+        fn parse(text: Self::Text) -> Result<Self, glob::PatternError> {
+            text.map(T::parse).transpose()
+        }
+    }
+
+    impl<T: Written> Written for Vec<T> {
+        type Text = Vec<T::Text>;
+        fn text(&self) -> Self::Text {
+            self.iter().map(T::text).collect()
+        }
+        fn parse(text: Self::Text) -> Result<Self, glob::PatternError> {
+            text.into_iter().map(T::parse).collect()
+        }
+    }
+
+    pub(super) fn serialize<T: Written, S: Serializer>(globs: &T, to: S) -> Result<S::Ok, S::Error> {
+        globs.text().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Written, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        T::parse(T::Text::deserialize(from)?).map_err(D::Error::custom)
+    }
 }
 
 impl Match {
@@ -168,14 +206,14 @@ pub fn fits(pattern: &glob::Pattern, path: &str) -> bool {
 }
 
 /// A listening socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListenAt {
     /// Any address with this port.
     TcpPort(u16),
     /// This address.
     Tcp(std::net::SocketAddr),
     /// A socket file, by glob over its path.
-    Unix(#[serde(serialize_with = "one_as_written")] glob::Pattern),
+    Unix(#[serde(with = "written")] glob::Pattern),
     /// What this option of the process's own command line says: `PORT`, `:PORT` or `HOST:PORT`.
     Arg(String),
 }
@@ -189,10 +227,6 @@ impl std::fmt::Display for ListenAt {
             Self::Arg(option) => write!(f, "{{arg:{option}}}"),
         }
     }
-}
-
-fn one_as_written<S: Serializer>(pattern: &glob::Pattern, to: S) -> Result<S::Ok, S::Error> {
-    pattern.as_str().serialize(to)
 }
 
 impl std::str::FromStr for ListenAt {

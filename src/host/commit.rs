@@ -152,6 +152,7 @@ async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
     match said {
         Ok(Some(took)) => {
             member.instance.state = if undo { State::Reverted } else { State::Confirmed };
+            member.unsure = false;
             member.instance.took_us = u64::try_from(took.as_micros()).ok();
             member.instance.after = shifts.first().map(|s| s.to.sha256.clone());
         }
@@ -207,7 +208,7 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     member.instance.proof = None;
     if facts.iter().any(Fact::compares) {
         // A reload that still runs must not be taken for the one that is about to be asked for.
-        if undo {
+        if undo || member.unsure {
             quiet(member, &facts, lanes).await;
         }
         read_anew(member, &facts, undo, lanes).await;
@@ -228,7 +229,8 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     let Some(wanted) = wanted.map(|wanted| Wanted { kids, ..wanted }) else { return Ok(None) };
     let proof = if wanted.says.is_some() { Proof::Exact } else { strongest(&member.group.confirm, &wanted.facts, &member.baseline) };
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
-    let may_load = undo && wanted.says.is_none() && member.instance.state == State::TimedOut && !wanted.facts.iter().any(Fact::compares);
+    let unsure = member.unsure || (undo && member.instance.state == State::TimedOut);
+    let may_load = unsure && wanted.says.is_none() && !wanted.facts.iter().any(Fact::compares);
     let took = confirm(&hung, member, &wanted, lanes).await.map_err(|trouble| match trouble.kind.state() {
         State::TimedOut if blind => Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble },
         _ => trouble,
@@ -287,13 +289,13 @@ fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Re
     let says = match (group.speaks, shifts.first().map(|s| &s.to)) {
         (Speaks::Hello, Some(to)) => {
             // Of one that did not say what it runs, an answer could be from before the signal.
-            let anew = undo || i.before.as_ref().is_none_or(|before| *before == to.sha256);
+            let anew = undo || member.unsure || i.before.as_ref().is_none_or(|before| *before == to.sha256);
             Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew, seq: member.seq })
         }
         _ => None,
     };
-    // A refusal of the way forth is no refusal of the way back.
-    let reject = if undo { Vec::new() } else { filled(&group.reject, shifts)? };
+    // A refusal of the way forth is no refusal of the way back, and one of an earlier run's config none of this one's.
+    let reject = if undo || member.unsure { Vec::new() } else { filled(&group.reject, shifts)? };
     if facts.is_empty() && says.is_none() {
         return Ok(None);
     }
@@ -338,13 +340,13 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) {
 async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
     let lane = if member.sick { &lanes.slow } else { &lanes.fast };
     let _permit = lane.acquire().await;
-    let before = std::mem::take(&mut member.baseline);
-    if undo || member.sick {
+    let (before, unsure) = (std::mem::take(&mut member.baseline), member.unsure);
+    if undo || unsure || member.sick {
         // The way forth may have moved it to where nobody has looked yet; a silent one may be somewhere by now.
         moved(member, lanes);
     }
     let now = Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts);
-    let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo);
+    let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo && !unsure);
     let now = now.into_iter().enumerate().map(|(at, reading)| match (before.get(at), facts.get(at)) {
         // Who worked before the way forth runs the old config, and may stay.
         (Some(Some(first)), Some(fact)) if undo && fact.source == Source::Workers => reading.map(|now| kept(first, &now)),

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     event::{Event, Halts, Instance, Stop},
     fleet::Group,
-    step::{Member, Seen, Step},
+    step::{Member, Seen, Shift, Step},
 };
 
 mod answers;
@@ -47,11 +47,13 @@ pub(crate) mod workers;
 
 /// How a survey looks.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
+pub struct Look<'a> {
     /// Whether the lock of each target is taken before it is read, and how long another run's is waited for.
     pub lock: Option<Duration>,
     /// Instead of each group's own limit from a signal to its proof.
     pub timeout: Option<Duration>,
+    /// Targets that are looked at, and locked, whether anybody reads them or not.
+    pub also: &'a [PathBuf],
 }
 
 /// A machine.
@@ -72,6 +74,8 @@ pub struct LocalHost {
     /// So many instances are signalled and waited for at once: as many as there are descriptors for.
     at_once: usize,
     dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
+    /// Whether the lock of each of `dirs` is held.
+    locked: bool,
     targets: BTreeMap<PathBuf, install::Target>,
     groups: Vec<Arc<Group>>,
     /// When the survey began, and who was there by then.
@@ -87,12 +91,12 @@ impl Host {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
-        let (dirs, targets, groups, surveyed, since) = Default::default();
-        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, targets, groups, surveyed, since })
+        let (dirs, locked, targets, groups, surveyed, since) = Default::default();
+        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, locked, targets, groups, surveyed, since })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.
-    pub async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
+    pub async fn survey(&mut self, groups: &[Arc<Group>], look: Look<'_>) -> Seen {
         match self {
             Self::Local(host) => host.survey(groups, look).await,
             #[cfg(test)]
@@ -169,6 +173,13 @@ impl Host {
             #[cfg(test)]
             Self::Script(_) => None,
         }
+    }
+
+    /// Whether a target of `step` is still what it was: there is work though nobody may get a signal.
+    #[must_use]
+    pub fn lags(&self, step: &Step) -> bool {
+        let lags = |s: &Shift| s.from.as_ref().is_some_and(|from| from.sha256 != s.to.sha256 && self.reads(&s.path).as_ref() == Some(&from.sha256));
+        step.shifts.iter().any(lags)
     }
 
     /// Whether this run has exchanged the target at `path`.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use crate::{
     event::{Event, Halts, Instance, State, Stop, Verdict},
     host::{
-        LocalHost, guard,
+        LocalHost, guard, install,
         judge::{Candidate, Judge},
         restart,
         survey::{from_install, refused},
@@ -15,6 +15,9 @@ use crate::{
 
 impl LocalHost {
     pub(super) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+        if self.locked {
+            self.targets.values().for_each(install::Target::sweep);
+        }
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
         for step in steps.iter() {
             for shift in &step.shifts {

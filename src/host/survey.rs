@@ -25,12 +25,13 @@ use crate::{
 };
 
 impl LocalHost {
-    pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look) -> Seen {
+    pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look<'_>) -> Seen {
         let mut seen = Seen::default();
         // Who comes later has as long as everybody.
         let timed = |g: &Arc<Group>| look.timeout.map_or_else(|| g.clone(), |timeout| Arc::new(Group { timeout, ..(**g).clone() }));
         self.groups = groups.iter().map(timed).collect();
         self.surveyed = Since::now();
+        self.locked = look.lock.is_some();
         let found = find(groups, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
         if seen.stopped.is_some() {
@@ -71,7 +72,7 @@ impl LocalHost {
     }
 
     /// Opens, and with `look.lock` locks, the directory of every target.
-    async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
+    async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look<'_>, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
         let mut kept = Vec::new();
         for (group, mut f) in found {
             match discover::configs_of(&f, &group) {
@@ -83,7 +84,7 @@ impl LocalHost {
             }
             kept.push((group, f));
         }
-        for path in kept.iter().flat_map(|(_, f)| f.configs.clone()) {
+        for path in kept.iter().flat_map(|(_, f)| f.configs.clone()).chain(look.also.iter().cloned()) {
             let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
             if !self.dirs.contains_key(&dir) {
                 match lock::open(&dir, look.lock).await {
@@ -129,7 +130,7 @@ pub(super) fn from_install(e: InstallError) -> Stop {
     Stop::new(verdict, e.to_string())
 }
 
-async fn member(group: Arc<Group>, f: Found, look: Look, listeners: &Listeners, lanes: &Lanes) -> Result<Member, Box<Instance>> {
+async fn member(group: Arc<Group>, f: Found, look: Look<'_>, listeners: &Listeners, lanes: &Lanes) -> Result<Member, Box<Instance>> {
     let mut instance = f.instance(&group.name);
     let timeout = look.timeout.unwrap_or(group.timeout);
     let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));

@@ -91,6 +91,11 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
     waves.into_values().zip(1..).map(|(steps, number)| wave(steps, number)).collect()
 }
 
+/// All of them together.
+pub(super) fn at_once(steps: Vec<Step>) -> Vec<Wave> {
+    if steps.is_empty() { Vec::new() } else { vec![wave(steps, 1)] }
+}
+
 fn wave(mut steps: Vec<Step>, number: usize) -> Wave {
     steps.iter_mut().flat_map(|s| &mut s.members).for_each(|m| m.instance.wave = number);
     let mut wave = Wave { number, steps: Vec::new(), bake: Duration::ZERO, gates: Vec::new() };

@@ -99,6 +99,7 @@ impl Reporter {
                 self.line("Survey", &format!("{instances} instances on 1 host ({place})"));
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
+            Event::Gone { group, pids, why } => self.line("Gone", &format!("{group} pid {} {why}", named(pids))),
             Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
             Event::Insecure { group, url } => self.line("Insecure", &format!("{group}: the certificate of {url} is not checked")),
             Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),

@@ -140,11 +140,10 @@ pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
 
 impl Run {
     /// Opens the journal under `state` and syncs the plan and every config that may be needed on the way back.
-    /// Takes the place of the runs that were left open on its targets, whose locks it holds, and answers the ids of those that are closed by that.
     ///
     /// # Errors
     /// The state directory cannot be written, or others can write it; nothing has been touched then.
-    pub fn begin(state: &Path, record: &Record<'_>) -> io::Result<(Self, Vec<String>)> {
+    pub fn begin(state: &Path, record: &Record<'_>) -> io::Result<Self> {
         folder::make(state)?;
         let runs = state.join("runs");
         let mut new = false;
@@ -155,13 +154,11 @@ impl Run {
             folder::sync(state)?;
         }
         let dir = runs.join(record.id);
-        let run = Self::written(state, &dir, record).inspect_err(|_| {
+        Self::written(state, &dir, record).inspect_err(|_| {
             // It has not begun, and what there is of it takes room that was perhaps lacking.
             let _ = std::fs::remove_file(marks::path_of(state, record.id));
             let _ = std::fs::remove_dir_all(&dir);
-        })?;
-        let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
-        Ok((run, marks::supersede(state, record.id, record.of, &targets)))
+        })
     }
 
     fn written(state: &Path, dir: &Path, record: &Record<'_>) -> io::Result<Self> {
@@ -188,8 +185,7 @@ impl Run {
         let events = folder::create(&dir.join("events.jsonl"), &line(&First::Began(&began))?)?;
         // Where a filesystem has no locks, it is taken to be without an owner, as one that was killed.
         let _ = events.try_lock();
-        let files: Vec<&File> = fresh.iter().map(|f| &f.file).chain([&plan, &events]).collect();
-        folder::sync_files(dir, files.into_iter())?;
+        folder::sync_files(dir, fresh.iter().map(|f| f.file.as_ref()).chain([Some(&plan), Some(&events)]))?;
         if !fresh.is_empty() {
             store::publish(state, dir, &fresh)?;
             folder::sync(&store::folder_of(state))?;
@@ -263,7 +259,7 @@ mod tests {
             waves: 1,
             blobs: Vec::new(),
         };
-        let (mut run, _) = Run::begin(dir.path(), &record).unwrap();
+        let mut run = Run::begin(dir.path(), &record).unwrap();
         let held = past::Past::of(dir.path(), &id);
         assert!(held.running && held.open && held.began.unwrap().command == [".."]);
         let stopped = |why: &str| Event::Stopped { why: why.into() };
@@ -284,11 +280,12 @@ mod tests {
         assert_eq!(left.iter().map(|p| (p.id.as_str(), p.verdict())).collect::<Vec<_>>(), [(id.as_str(), "mixed")]);
         // The next takes its place, though it shares no target, since it goes on with it.
         let next = super::super::new_id();
-        let (run, closed) = Run::begin(
+        let run = Run::begin(
             dir.path(),
             &Record { id: &next, of: Some(&id), command: Vec::new(), targets: Vec::new(), instances: Vec::new(), blobs: Vec::new(), ..record },
         )
         .unwrap();
+        let closed = marks::supersede(dir.path(), &next, Some(&id), &[]);
         assert_eq!((closed, past::Past::of(dir.path(), &id).verdict()), (vec![id.clone()], "superseded"));
         drop(run);
         assert_eq!(super::super::left_open(dir.path()).len(), 1);

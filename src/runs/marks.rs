@@ -49,8 +49,9 @@ pub fn left_open(state: &Path) -> Vec<Past> {
 }
 
 /// The run `id` takes the place of those that were left open: of `of` as a whole, of others as far as their targets are among `own`, whose locks
-/// whoever calls holds. Answers whom of it is closed by that.
-pub(super) fn supersede(state: &Path, id: &str, of: Option<&str>, own: &[PathBuf]) -> Vec<String> {
+/// whoever calls holds. Answers whom of it is closed by that. Not before `id` is at its end, and not where it has touched nothing: what they left
+/// is there until then.
+pub fn supersede(state: &Path, id: &str, of: Option<&str>, own: &[PathBuf]) -> Vec<String> {
     let left = |other: &&String| *other != id && (of == Some(other.as_str()) || targets(state, other).iter().any(|t| own.contains(t)));
     if !all(state).iter().any(|other| left(&other)) {
         return Vec::new();

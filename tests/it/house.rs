@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 const HOUSE: &[&[&str]] = &[
     &["main"],
     &["cli"],
-    &["broadcast", "status", "doctor", "serve", "history", "forget"],
+    &["broadcast", "resume", "status", "doctor", "serve", "history", "forget"],
     &["rollout"],
     &["plan", "engine", "report"],
     &["host"],

@@ -12,6 +12,7 @@ mod inputs;
 mod load;
 mod pids;
 mod points;
+mod resume;
 mod rogue;
 mod rollout;
 mod serve;

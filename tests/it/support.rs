@@ -143,6 +143,11 @@ impl Fleet {
         Said::of(self.command(&["-o", "json"]).args(args))
     }
 
+    /// `resume` or `revert`.
+    pub(crate) fn again(&self, verb: &str, args: &[&str]) -> Said {
+        Said::of(Command::new(&self.exe).arg(verb).args(["-o", "json", "--state"]).arg(self.path("state")).args(args))
+    }
+
     pub(crate) fn status(&self) -> Said {
         Said::of(self.look("status").args(["-o", "json", "--state"]).arg(self.path("state")))
     }

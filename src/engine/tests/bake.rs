@@ -113,6 +113,6 @@ fn a_no_that_one_group_bears_does_not_hide_the_no_of_another() {
     let mut host = Host::Script(script);
     let (_halt, mut listen) = tokio::sync::watch::channel(0);
 
-    let said = block_on(run(&mut plan, &mut host, Conduct { run: "1", now: false }, &mut listen, &mut |_| true)).map_err(|stop| stop.verdict);
+    let said = block_on(run(&mut plan, &mut host, Conduct { run: "1", now: false, goes_on: false }, &mut listen, &mut |_| true)).map_err(|stop| stop.verdict);
     assert_eq!(said, Ok(Verdict::Reverted));
 }

@@ -52,7 +52,6 @@ impl FileTarget {
 
     pub(super) fn stage(&mut self, bytes: &[u8], run: &str) -> Result<PathBuf, InstallError> {
         self.guard()?;
-        self.spot.sweep();
         let staged = self.spot.beside(run);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = fs::openat(&*self.spot.dir, &*staged, flags, Mode::RUSR | Mode::WUSR).map_err(|e| self.spot.unstaged(e))?;
@@ -122,6 +121,8 @@ impl FileTarget {
                 self.spot.unstage();
             }
         }
+        // What could not be removed is in the way now.
+        self.spot.sweep();
         self.stage(&to.bytes, &format!("{run}-undo"))?;
         Ok(name)
     }
@@ -208,6 +209,7 @@ mod tests {
         let (dir, path, mut target) = target(b"old");
         let (from, to) = (Blob::new(b"old".to_vec()), Blob::new(b"new".to_vec()));
         std::fs::write(dir.path().join(".web.toml.hello-dead"), b"left by a dead run").unwrap();
+        target.spot.sweep();
         let before = path.metadata().unwrap().modified().unwrap();
         target.stage(&to.bytes, "1").unwrap();
         target.reserve(&from.bytes).unwrap();

@@ -109,6 +109,13 @@ impl Target {
         }
     }
 
+    /// Removes what runs that were killed left beside it. Only for who holds the lock: then nobody else's is in use.
+    pub(super) fn sweep(&self) {
+        match self {
+            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot }) => spot.sweep(),
+        }
+    }
+
     /// Writes `to` beside what is live, with its owners, modes and xattrs, synced; refuses what install could not replace. Answers the path.
     ///
     /// # Errors
@@ -263,7 +270,7 @@ impl Spot {
         }
     }
 
-    /// Removes what a run that was killed left beside it: this run holds the lock, so nobody else's is in use.
+    /// As [`Target::sweep`].
     fn sweep(&self) {
         let prefix = self.beside("");
         for name in crate::tree::names(&self.dir, usize::MAX).unwrap_or_default() {

@@ -59,7 +59,6 @@ impl TreeTarget {
     pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {
         let Some(wanted) = &to.tree else { return Err(self.spot.refused("it is a directory, and would become a file")) };
         let (live, now) = self.guard()?;
-        self.spot.sweep();
         let name = self.spot.beside(run);
         self.spot.staged = Some(name.clone());
         let said = self.write(&name, wanted, &live, &now).and_then(|()| match digest_of(&self.spot.dir, &name) {
@@ -121,6 +120,7 @@ impl TreeTarget {
             // Somebody was in what stood beside it: it is written anew.
             _ => {
                 self.spot.unstage();
+                self.spot.sweep();
                 let run = format!("{run}-again");
                 self.stage(to, &run)?;
                 self.spot.beside(&run)
@@ -325,6 +325,7 @@ mod tests {
         let mut target = target(&path);
         let from = target.read().unwrap();
         let to = changed(&from, with("a", "new"));
+        target.spot.sweep();
         let staged = target.stage(&to, "1").unwrap();
         assert_eq!(staged, path.with_file_name(".conf.d.hello-1"));
         assert_eq!((beside(&dir).len(), before("a")), (2, a), "only what was staged stands beside it");

@@ -1,0 +1,274 @@
+//! The plan of a run that goes on with an earlier one: what each target becomes and who may be touched is known, what is there now is seen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use super::{Plan, judge, settled, sick, waves};
+use crate::{
+    event::{Event, Instance, State, Stop, Trouble, Verdict},
+    fleet::Group,
+    runs::{Left, LeftTarget, Proven, Touch},
+    step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
+};
+
+/// Which way a run is gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To what it was bringing.
+    Forth,
+    /// To what was there before it.
+    Back,
+}
+
+/// What decides such a plan besides what is seen.
+#[derive(Debug, Clone, Copy)]
+pub struct Aim<'a> {
+    /// The earlier run.
+    pub left: &'a Left,
+    /// Which way.
+    pub way: Way,
+    /// All in one wave, and who is gone keeps nobody from it: an old config is brought back.
+    pub at_once: bool,
+    /// Whose endpoint is silent goes along.
+    pub include_sick: bool,
+    /// What those who cannot tell what they run were last proven to run.
+    pub proven: &'a Proven,
+}
+
+/// Instances of an earlier run that are gone, of one group and with the same targets.
+#[derive(Debug)]
+struct Gone<'a> {
+    group: &'a str,
+    pids: Vec<(i32, u64)>,
+    /// How many have come since.
+    new: usize,
+}
+
+impl Gone<'_> {
+    fn event(&self, left: &Left) -> Event {
+        let unreplaced = self.pids.len().saturating_sub(self.new);
+        let since = if left.same_boot { "not there any more since" } else { "of another boot than this:" };
+        let place = match unreplaced {
+            0 => "others have taken their place".to_owned(),
+            n if n == self.pids.len() => "nobody has taken their place".to_owned(),
+            n => format!("nobody has taken the place of {n}"),
+        };
+        Event::Gone { group: self.group.into(), pids: self.pids.iter().map(|(pid, _)| *pid).collect(), why: format!("{since} run {}; {place}", left.id) }
+    }
+}
+
+/// Whom the earlier run knew and who is not there any more, by group and targets.
+fn gone<'a>(seen: &Seen, left: &'a Left) -> Vec<Gone<'a>> {
+    let instances = || seen.members.iter().chain(&seen.sick).map(|m| &m.instance).chain(&seen.refused);
+    let there: BTreeSet<(i32, u64)> = instances().filter(|_| left.same_boot).map(|i| (i.pid, i.started)).collect();
+    let known: BTreeSet<(i32, u64)> = left.instances.iter().filter(|_| left.same_boot).map(|i| (i.pid, i.started)).collect();
+    let mut all: BTreeMap<(&str, &[PathBuf]), Vec<(i32, u64)>> = BTreeMap::new();
+    for i in left.instances.iter().filter(|i| !there.contains(&(i.pid, i.started))) {
+        all.entry((&i.group, &i.targets)).or_default().push((i.pid, i.started));
+    }
+    let new =
+        |group: &str, targets: &[PathBuf]| instances().filter(|i| i.group == group && i.targets == targets && !known.contains(&(i.pid, i.started))).count();
+    all.into_iter().map(|((group, targets), pids)| Gone { group, pids, new: new(group, targets) }).collect()
+}
+
+/// Whom the earlier run knew and who is not there any more; and of its groups, who reads nothing of what it changes.
+#[must_use]
+pub fn absent(seen: &Seen, left: &Left) -> Vec<Event> {
+    let apart = seen.members.iter().chain(&seen.sick).map(|m| &m.instance).filter(|i| !concerns(left, &i.targets));
+    let why = || format!("reads nothing of what run {} changes", left.id);
+    gone(seen, left).iter().map(|gone| gone.event(left)).chain(apart.map(|i| Event::LeftOut { pid: i.pid, why: why() })).collect()
+}
+
+/// Whether one that reads `targets` is any business of the run. One that reads none is only signalled.
+fn concerns(left: &Left, targets: &[PathBuf]) -> bool {
+    targets.is_empty() || targets.iter().any(|path| left.targets.iter().any(|t| t.path == *path))
+}
+
+impl Plan {
+    /// The plan that goes on with `aim.left`. `old` finds the bytes of an earlier config by digest; `who` the later run that made a target what it is.
+    ///
+    /// # Errors
+    /// The first end in the order of the exit codes: no match, busy, refused, invalid, restart required.
+    pub fn again(mut seen: Seen, aim: Aim<'_>, old: impl Fn(&str) -> Option<Vec<u8>>, who: impl Fn(&Path, &str) -> Option<String>) -> Result<Self, Stop> {
+        let left = aim.left;
+        let mut left_out = lost(&seen, aim)?;
+        if let Some(stop) = seen.stopped {
+            return Err(stop);
+        }
+        seen.sick.retain(|m| concerns(left, &m.instance.targets));
+        let touched = |m: &Member| left.same_boot && left.touched.contains_key(&m.id);
+        let (sick, too_many) = sick::judge(&mut seen, &left.groups, aim.include_sick, touched);
+        left_out.extend(sick);
+        let mut shifts_of: BTreeMap<&Path, Shift> = BTreeMap::new();
+        for target in &left.targets {
+            shifts_of.insert(&target.path, shift(target, &seen, aim, &old, &who)?);
+        }
+        let mut refused: Vec<_> = seen.refused.into_iter().filter(|i| concerns(left, &i.targets)).collect();
+        let mut readers: BTreeMap<Vec<PathBuf>, Vec<Member>> = BTreeMap::new();
+        for member in seen.members.into_iter().filter(|m| concerns(left, &m.instance.targets)) {
+            // What was only signalled has no way back.
+            if aim.way == Way::Forth || !member.instance.targets.is_empty() {
+                readers.entry(member.instance.targets.clone()).or_default().push(member);
+            }
+        }
+        let mut steps = Vec::new();
+        for (paths, mut members) in readers {
+            let (mut shifts, mut disk) = (Vec::new(), Vec::new());
+            for path in &paths {
+                let Some((path, target)) = seen.targets.get_key_value(path) else { continue };
+                // What the earlier run did not know stays as it is.
+                let stays = || Shift { path: path.clone(), from: Some(target.disk.clone()), to: target.disk.clone(), secret: target.secret };
+                shifts.push(shifts_of.get(path.as_path()).cloned().unwrap_or_else(stays));
+                disk.push((path.as_path(), target));
+            }
+            for member in &mut members {
+                if let Err(why) = place(member, &shifts, &disk, aim) {
+                    member.fail(State::Refused, Trouble { kind: State::Refused.into(), text: why });
+                    refused.push(member.instance.clone());
+                }
+            }
+            steps.push(Step { shifts, members, undo: false });
+        }
+        if !refused.is_empty() {
+            let stop = Stop::refused(refused);
+            return Err(Stop { reason: stop.reason + &too_many, ..stop });
+        }
+        // What nobody reads any more becomes what it was to become all the same: the next start of one would read it.
+        let read: BTreeSet<PathBuf> = steps.iter().flat_map(|s| &s.shifts).map(|s| s.path.clone()).collect();
+        let unread = shifts_of.into_values().filter(|shift| !read.contains(&shift.path));
+        let unread: Vec<Step> = unread.map(|shift| Step { shifts: vec![shift], members: Vec::new(), undo: false }).collect();
+        let restart = judge(&steps, &BTreeMap::new())?;
+        let order: Vec<&Group> = left.groups.iter().collect();
+        let mut waves = if aim.at_once { waves::at_once(steps) } else { waves::in_waves(steps, &order) };
+        match waves.first_mut() {
+            Some(first) => first.steps.extend(unread),
+            None if unread.is_empty() => {}
+            None => waves = waves::at_once(unread),
+        }
+        Ok(Self { waves, newcomers: Vec::new(), left_out, restart })
+    }
+}
+
+/// Holds who is there against the number that each group must have. An old config is brought back all the same: who is missing is in the report then.
+fn lost(seen: &Seen, aim: Aim<'_>) -> Result<Vec<Member>, Stop> {
+    let (left, gone) = (aim.left, gone(seen, aim.left));
+    let mut lost = Vec::new();
+    for group in &left.groups {
+        let sure = seen.members.iter().chain(&seen.sick).filter(|m| m.instance.group == group.name).count();
+        let found = sure + seen.refused.iter().filter(|i| i.group == group.name).count();
+        if group.count.holds(found, sure) {
+            continue;
+        }
+        if !aim.at_once {
+            let gone: Vec<String> = gone
+                .iter()
+                .filter(|g| g.group == group.name)
+                .flat_map(|g| &g.pids)
+                .take(10)
+                .map(|(pid, _)| format!("; gone since run {}: pid {pid}", left.id))
+                .collect();
+            return Err(Stop::new(Verdict::NoMatch, format!("group `{}` has {found} instances, not {}{}", group.name, group.count, gone.concat())));
+        }
+        for gone in gone.iter().filter(|g| g.group == group.name) {
+            // Which of them was replaced nobody knows; so many are missing.
+            for (pid, started) in gone.pids.iter().rev().take(gone.pids.len().saturating_sub(gone.new)) {
+                let known = left.instances.iter().find(|i| (i.pid, i.started) == (*pid, *started));
+                let instance = Instance { targets: known.map(|i| i.targets.clone()).unwrap_or_default(), wave: 0, ..Instance::new(gone.group, *pid, *started) };
+                let mut member = Member::new(instance, group.clone().into(), Vec::new());
+                let text = format!("is not there any more since run {}, and nobody has taken its place", left.id);
+                member.fail(State::Died, Trouble { kind: State::Died.into(), text });
+                lost.push(member);
+            }
+        }
+    }
+    Ok(lost)
+}
+
+/// What becomes of one target: it must be what it was before the earlier run, or what that was bringing.
+fn shift(
+    target: &LeftTarget,
+    seen: &Seen,
+    aim: Aim<'_>,
+    old: impl Fn(&str) -> Option<Vec<u8>>,
+    who: impl Fn(&Path, &str) -> Option<String>,
+) -> Result<Shift, Stop> {
+    let (path, id) = (target.path.display(), &aim.left.id);
+    let refused = |why: String| Stop::new(Verdict::Refused, why);
+    let now = seen.targets.get(&target.path).ok_or_else(|| refused(format!("`{path}` is not there any more")))?;
+    let (from, to) = match aim.way {
+        Way::Forth => (target.from.as_deref(), target.to.as_str()),
+        Way::Back => {
+            let no_way = || refused(format!("there is no way back from run {id}: nobody had the bytes that were served of `{path}` before it"));
+            (Some(target.to.as_str()), target.from.as_deref().ok_or_else(no_way)?)
+        }
+    };
+    let disk = &now.disk;
+    if disk.form() != target.form || ![from, Some(to)].contains(&Some(disk.sha256.as_str())) {
+        let since = who(&target.path, &disk.sha256).or_else(|| aim.left.superseded_by().map(str::to_owned));
+        let by = since.map_or("somebody has changed it since; adopt or put back that file first".to_owned(), |run| {
+            format!("run {run} came after it (`hello history {run}`)")
+        });
+        let (old, new) = (target.from.as_deref().map_or("?", short), short(&target.to));
+        return Err(refused(format!(
+            "`{path}` on disk is {}, which is neither what it was before run {id} ({old}) nor what that made it ({new}): {by}",
+            short(&disk.sha256)
+        )));
+    }
+    let kept = |sha256: &str| match disk.sha256 == sha256 {
+        true => Some(disk.clone()),
+        false => old(sha256).and_then(|bytes| Blob::kept(bytes, target.form)).filter(|blob| blob.sha256 == sha256),
+    };
+    let to = kept(to).ok_or_else(|| refused(format!("the bytes that `{path}` would become ({}) are not kept any more", short(to))))?;
+    let from = from.and_then(kept);
+    let said = seen.members.iter().any(|m| m.group.secret.is_some() && m.instance.targets.contains(&target.path));
+    let secret = now.secret || (!said && to.tree.as_ref().is_some_and(|tree| !tree.is_public()));
+    Ok(Shift { path: target.path.clone(), from, to, secret })
+}
+
+/// Where one instance is: who needs no signal is unchanged, and what an earlier run may have done to it stands in it then.
+///
+/// # Errors
+/// A sentence: it runs neither of the two configs.
+fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], aim: Aim<'_>) -> Result<(), String> {
+    let left = aim.left;
+    let same = left.same_boot && left.instances.iter().any(|i| (i.pid, i.started) == member.id);
+    let touch = left.touched.get(&member.id).filter(|_| left.same_boot);
+    // What a process tells is the digest of its first target.
+    let first = shifts.first();
+    let says = member.instance.before.as_deref().filter(|_| first.is_some());
+    let to = first.map(|s| s.to.sha256.as_str());
+    let from = first.and_then(|s| s.from.as_ref()).map(|from| from.sha256.as_str());
+    if let (Some(says), Some(from), Some(first)) = (says, from, first)
+        && says != from
+        && Some(says) != to
+    {
+        return Err(format!(
+            "runs {}, but run {} is about `{}` of {} and {}: neither of them",
+            short(says),
+            left.id,
+            first.path.display(),
+            short(from),
+            short(&first.to.sha256)
+        ));
+    }
+    let proven = |touch: &Touch| matches!(touch.state, Some(State::Confirmed | State::Reverted | State::Untouched | State::Refused));
+    let otherwise = |touch: &Touch| if aim.way == Way::Forth { touch.back } else { touch.forth };
+    // A signal that is under way yet makes it load what is there when it takes it; what it was loading already may be the other config.
+    member.unsure = touch.is_some_and(|touch| otherwise(touch) && !proven(touch));
+    let on_disk = disk.iter().zip(shifts).all(|((_, target), shift)| target.disk.sha256 == shift.to.sha256);
+    let told = shifts.len() == 1 && says.is_some() && says == to && (on_disk || aim.at_once);
+    let shown = on_disk
+        && (settled(member, disk, aim.proven) || (shifts.is_empty() && !member.sick && touch.is_some_and(|touch| touch.state == Some(State::Confirmed))));
+    if !member.unsure && (told || shown) {
+        member.instance.state = State::Unchanged;
+    }
+    let idle = touch.is_none_or(|touch| matches!(touch.state, Some(State::Reverted | State::Untouched | State::Refused)));
+    // Unless it surely runs what was before.
+    member.brought = !match says {
+        Some(says) => idle && Some(says) == from,
+        None => idle && same,
+    };
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! `hello resume` and `hello revert`: one recipe, which goes on with an earlier run, forth or back.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    event::{Event, Halts, Stop, Verdict},
+    host::{Host, Look},
+    plan::{Aim, Plan, Way, absent},
+    report::{Output, Reporter, Summary},
+    rollout::{Terms, Validate, carry_out, tell_survey},
+    runs::{self, Keep, Left, LeftError, Proven, Verb},
+};
+
+/// Checked options of the commands.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// [`Verb::Resume`] or [`Verb::Revert`].
+    pub verb: Verb,
+    /// How the id of a run begins; without it, the newest open run.
+    pub run: Option<String>,
+    /// What validation must give.
+    pub validate: Validate,
+    /// Prepare, show, and drop what was staged.
+    pub dry_run: bool,
+    /// Whose endpoint is silent goes along; always where an old config is brought back.
+    pub include_sick: bool,
+    /// Instead of each group's own timeout.
+    pub timeout: Option<Duration>,
+    /// How long another run's lock is waited for.
+    pub lock_timeout: Duration,
+    /// Why; kept in the journal.
+    pub reason: Option<String>,
+    /// Which runs are kept.
+    pub keep: Keep,
+    /// Where runs are kept.
+    pub state: PathBuf,
+    /// What commands need besides, so that they look there.
+    pub flag: String,
+    /// What stdout carries.
+    pub output: Output,
+    /// No progress lines.
+    pub quiet: bool,
+    /// Every instance a line.
+    pub verbose: bool,
+}
+
+/// Runs the command to its verdict; every end is reported.
+pub async fn run(options: Options, mut halts: Halts) -> Verdict {
+    let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
+    let mut summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    summary.look = match summary.run.as_str() {
+        "" => format!("hello history{}", options.flag),
+        run => format!("hello history {run}{}", options.flag),
+    };
+    reporter.finish(&summary);
+    summary.verdict
+}
+
+async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
+    let mut left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
+    let way = way(options, &left)?;
+    // Whether what is brought is an old config, whatever led there.
+    let back = left.back ^ (way == Way::Back);
+    if options.validate == Validate::Off {
+        left.groups.iter_mut().for_each(|g| g.validate.clear());
+    }
+    let id = runs::new_id();
+    let mut host = Host::local(&id);
+    let groups: Vec<_> = left.groups.iter().cloned().map(Arc::new).collect();
+    let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
+    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, also: &targets };
+    let seen = tokio::select! {
+        seen = host.survey(&groups, look) => seen,
+        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
+    };
+    tell_survey(&seen, &left.groups, Some(&options.state.join("runs").join(&left.id)), on_event);
+    absent(&seen, &left).iter().for_each(&mut *on_event);
+    let (at_once, proven) = (back || way == Way::Back, Proven::load(&options.state));
+    let aim = Aim { left: &left, way, at_once, include_sick: options.include_sick || at_once, proven: &proven };
+    let who = |path: &std::path::Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
+    let plan = Plan::again(seen, aim, |sha256| runs::stored(&options.state, sha256), who)?;
+    let terms = Terms {
+        id: &id,
+        verb: if way == Way::Back { Verb::Revert } else { Verb::Resume },
+        of: Some(&left.id),
+        state: &options.state,
+        groups: &left.groups,
+        strict: options.validate == Validate::Strict,
+        dry_run: options.dry_run,
+        // Who does not prove an old config is named; the config that it was to leave is brought back by nobody.
+        now: at_once,
+        back,
+        reason: options.reason.as_deref(),
+        keep: options.keep,
+    };
+    carry_out(terms, plan, host, halts, on_event).await.map_err(|stop| match stop.verdict {
+        Verdict::Invalid if at_once => Stop {
+            reason: format!(
+                "{}\n(an old config that must be there all the same is put back without being asked for its validity: --validate=off)",
+                stop.reason
+            ),
+            ..stop
+        },
+        _ => stop,
+    })
+}
+
+/// Which way the run is gone on with.
+///
+/// # Errors
+/// It came to its end, so there is nothing to go on with.
+fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
+    let refused = |why: String| Err(Stop::new(Verdict::Refused, why));
+    match (options.verb, left.superseded_by()) {
+        // Without a name, it is the old config that is meant: an open run that was bringing it is gone on with.
+        (Verb::Revert, _) => {}
+        (_, Some(later)) => return refused(format!("run {} has its end in run {later}, which took its place: `hello resume {later}`", left.id)),
+        _ if !left.past.open => return refused(format!("run {} came to its end, and there is nothing to go on with; `hello revert {0}` undoes it", left.id)),
+        _ => {}
+    }
+    let back = options.verb == Verb::Revert && !(options.run.is_none() && left.back);
+    if back && left.targets.is_empty() {
+        return refused(format!("run {} changed no config, so there is none to put back", left.id));
+    }
+    Ok(if back { Way::Back } else { Way::Forth })
+}
+
+fn no_run(e: &LeftError) -> Stop {
+    let (verdict, hint) = match e {
+        LeftError::NoneOpen(_) => (Verdict::NoMatch, "; one that came to its end must be named"),
+        LeftError::Unknown(..) => (Verdict::NoMatch, ""),
+        LeftError::Ambiguous(..) => (Verdict::Usage, ""),
+        LeftError::State(..) | LeftError::Unreadable(..) => (Verdict::Failed, ""),
+    };
+    Stop::new(verdict, format!("{e}{hint}"))
+}
