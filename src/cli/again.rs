@@ -21,6 +21,9 @@ pub(super) struct AgainArgs {
     /// Prepare, show, and touch nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Whose endpoint is silent goes along and is proven by the config alone; where an old config is brought back, always.
+    #[arg(long)]
+    include_sick: bool,
     /// Per instance, from its signal to its proof; else what the groups of the run say.
     #[arg(long, value_parser = fleet::parse_duration)]
     timeout: Option<Duration>,
@@ -57,6 +60,7 @@ pub(super) fn run(verb: Verb, args: AgainArgs) -> ExitCode {
         run: args.run,
         validate: args.validate.into(),
         dry_run: args.dry_run,
+        include_sick: args.include_sick,
         timeout: args.timeout,
         lock_timeout: args.lock_timeout,
         reason: args.reason,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use super::{NO_STATE, default_state, fail};
+use super::{default_state, fail};
 use crate::{event::Verdict, forget, history, report::Output};
 
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub(super) struct ForgetArgs {
 /// The state directory, and what commands that are named for it need besides.
 pub(super) fn place(named: Option<PathBuf>) -> Result<(PathBuf, String), String> {
     let usual = default_state();
-    let state = named.or_else(|| usual.clone()).ok_or(NO_STATE)?;
+    let state = named.or_else(|| usual.clone()).ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?;
     let flag = if usual.as_ref() == Some(&state) { String::new() } else { format!(" --state {}", state.display()) };
     Ok((state, flag))
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{LISTED, NAMED, instances, named};
 use crate::{
-    event::{Event, Instance, State, Stop, TargetReport, Verdict},
+    event::{Event, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     step::short,
 };
 
@@ -189,7 +189,7 @@ impl Summary {
 fn becomes(i: &Instance) -> String {
     let what = match i.state {
         State::Unchanged => "runs it already, no signal",
-        _ if i.trouble.is_some() => "is silent and would be signalled",
+        _ if i.trouble.as_ref().is_some_and(|t| t.kind == TroubleKind::Sick) => "is silent and would be signalled",
         _ => "would be signalled",
     };
     format!("{what}, {}", if i.validated { "validated" } else { "not validated" })
@@ -222,7 +222,7 @@ pub(super) fn name(what: impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Form, Trouble, TroubleKind};
+    use crate::event::{Form, Trouble};
 
     fn instance(pid: i32, wave: usize, target: &str) -> Instance {
         Instance { wave, targets: vec![target.into()], validated: true, ..Instance::new("web", pid, 1) }
