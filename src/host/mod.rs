@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod answers;
+mod at_once;
 mod check;
 pub(crate) mod command;
 mod commit;
@@ -27,6 +28,7 @@ mod hangup;
 pub(crate) mod http;
 mod install;
 pub(crate) mod judge;
+pub(crate) mod kernel;
 pub(crate) mod live;
 mod lock;
 pub(crate) mod placeholders;
