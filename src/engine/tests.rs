@@ -166,7 +166,7 @@ impl Ran {
             };
             assert!(agrees, "pid {} does not run what its state says: {}", i.pid, context());
         }
-        self.signals_are_intended(&context);
+        self.signals_are_intended(context);
         if self.said.is_err() {
             let old = if self.case.way_back { &*OLD } else { &*NEW };
             assert!(self.script.signals.is_empty() && self.case.pids().all(|pid| self.is(&self.case.path(pid), old)), "it was touched: {}", context());

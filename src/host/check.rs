@@ -22,7 +22,7 @@ impl LocalHost {
         let all = steps.iter().enumerate().flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
         let waits = all.filter(|(.., m)| is_proven(m)).map(|(at, step, place, member)| async move {
             let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo: false };
-            let seen = again(member.clone(), fresh, lanes).await;
+            let seen = again(Box::new(member.clone()), fresh, lanes).await;
             (at, place, !is_proven(&seen) || seen.instance.pid != member.instance.pid, seen)
         });
         let mut ends = Vec::new();
@@ -36,7 +36,7 @@ impl LocalHost {
         .await;
         for (at, place, member) in ends {
             if let Some(slot) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
-                *slot = member;
+                *slot = *member;
             }
         }
         // Last, so that nobody can change a file between its reading and the proofs. Many read the same one.
@@ -54,7 +54,7 @@ impl LocalHost {
                     (None, None) => continue,
                 };
                 member.instance.proof = None;
-                member.fail(State::TimedOut, no_longer(State::TimedOut, &text));
+                member.fail(State::TimedOut, no_longer(Trouble { kind: State::TimedOut.into(), text }));
                 tell(Event::of(&member.instance));
             }
         }
@@ -66,16 +66,15 @@ fn is_proven(member: &Member) -> bool {
     matches!(member.instance.state, State::Confirmed | State::Unconfirmed)
 }
 
-fn no_longer(kind: State, why: &str) -> Trouble {
-    Trouble { kind: kind.into(), text: format!("no longer proven: {why}") }
+fn no_longer(trouble: Trouble) -> Trouble {
+    Trouble { text: format!("no longer proven: {}", trouble.text), ..trouble }
 }
 
 /// Asks one that was proven once more; answers it as it was, or with its trouble, or who has taken its place.
-async fn again(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
-    match proves(&mut member, fresh, lanes).await {
-        Ok(()) => member,
-        Err(trouble) => failed(member, Trouble { text: no_longer(State::TimedOut, &trouble.text).text, ..trouble }, fresh, lanes).await,
-    }
+async fn again(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
+    let Err(trouble) = proves(&mut member, fresh, lanes).await else { return member };
+    // Only few need it, and every one that is waited for would have its size.
+    Box::new(Box::pin(failed(*member, no_longer(trouble), fresh, lanes)).await)
 }
 
 async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<(), Trouble> {
@@ -89,7 +88,7 @@ async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<
     }
     if member.instance.successor_of.is_some() {
         // What comparing facts compare with is the other one's.
-        return successor::proven(member, fresh, member.timeout, lanes).await.map(drop);
+        return Box::pin(successor::proven(member, fresh, member.timeout, lanes)).await.map(drop);
     }
     let Some(wanted) = still(member, fresh.shifts)? else { return Ok(()) };
     let when = member.signalled.unwrap_or(jiff::Timestamp::UNIX_EPOCH);

@@ -47,7 +47,7 @@ fn who_proves_it_no_longer_after_a_bake_has_failed_like_any_other() {
                 let i = ran.plan.instances().find(|i| i.pid == pid).unwrap();
                 // One that says that it kept the old config after it was proven on the new one says so of itself.
                 let ran = if i.state == State::Rejected { Ran { script: ScriptHost { runs: old(&ran, pid), ..ran.script }, ..ran } } else { ran };
-                let ran = ran.hold(&context);
+                let ran = ran.hold(context);
                 let borne = case.limit() > 0 || case.then == OnFailure::Continue;
                 assert_eq!(ran.told(|e| matches!(e, Event::Gate { wave, .. } if *wave == usize::try_from(nth).unwrap())), borne, "{} {case:?}", context());
                 assert_eq!(ran.states().iter().all(|s| *s != State::Untouched), borne || nth == case.waves, "{} {case:?}", context());
@@ -88,7 +88,7 @@ fn a_gate_that_says_no_ends_the_run_where_its_group_says() {
                 .run(|script| {
                     script.gates.insert((usize::try_from(at).unwrap(), "gate".into()), exit);
                 })
-                .hold(&context);
+                .hold(context);
             let asked = ran.events.iter().filter(|e| matches!(e, Event::Gate { .. })).count();
             let (verdict, wanted) = match case.then {
                 OnFailure::Revert => (Verdict::Reverted, at),

@@ -117,7 +117,7 @@ fn a_file_that_cannot_be_installed_or_put_back_is_told_and_everything_else_goes_
                     script.stuck.insert(case.path(stuck), sides);
                     script.ends.extend(bad.map(|pid| (pid, (State::TimedOut, State::Reverted))));
                 });
-                let ran = ran.hold(&context);
+                let ran = ran.hold(context);
                 // Only who reads it may be left unproven.
                 let unproven = ran.plan.instances().filter(|i| matches!(i.state, State::TimedOut | State::RevertFailed));
                 assert!(unproven.into_iter().all(|i| i.pid == stuck), "{}\n{case:?} {:?} {:?}", context(), ran.said, ran.states());
