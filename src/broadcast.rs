@@ -40,6 +40,8 @@ pub struct Options {
     pub reason: Option<String>,
     /// Where runs are kept.
     pub state: PathBuf,
+    /// What commands need besides, so that they look there.
+    pub flag: String,
     /// Which of them.
     pub keep: Keep,
     /// What stdout carries.
@@ -57,6 +59,7 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
         options.fleet.groups.iter_mut().for_each(|g| g.validate.clear());
     }
     let mut summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    summary.flag.clone_from(&options.flag);
     summary.look = match &options.fleet.path {
         Some(path) => format!("hello status --fleet {}", path.display()),
         None => format!("hello status {}", options.fleet.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(" ")),

@@ -30,8 +30,6 @@ use crate::{
 mod again;
 mod past;
 
-const NO_STATE: &str = "no state directory: neither --state, HELLO_STATE nor HOME is set";
-
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
 #[command(version, disable_help_subcommand = true)]
@@ -407,6 +405,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         return Err(format!("--validate=off is not for group `{}`: {why}", group.name));
     }
     overrule(&mut fleet, &args.waves, args.max_failures, args.on_failure)?;
+    let (state, flag) = past::place(args.state)?;
     Ok(broadcast::Options {
         fleet,
         change,
@@ -420,7 +419,8 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         lock_timeout: args.lock_timeout,
         reason: args.reason,
         keep: args.keep,
-        state: args.state.or_else(default_state).ok_or(NO_STATE)?,
+        state,
+        flag,
         output: args.output,
         quiet: args.quiet,
         verbose: args.verbose,

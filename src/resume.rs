@@ -23,6 +23,8 @@ pub struct Options {
     pub validate: Validate,
     /// Prepare, show, and drop what was staged.
     pub dry_run: bool,
+    /// Whose endpoint is silent goes along; always where an old config is brought back.
+    pub include_sick: bool,
     /// Instead of each group's own timeout.
     pub timeout: Option<Duration>,
     /// How long another run's lock is waited for.
@@ -47,6 +49,7 @@ pub struct Options {
 pub async fn run(options: Options, mut halts: Halts) -> Verdict {
     let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
     let mut summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    summary.flag.clone_from(&options.flag);
     summary.look = match summary.run.as_str() {
         "" => format!("hello history{}", options.flag),
         run => format!("hello history {run}{}", options.flag),
@@ -75,7 +78,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     absent(&seen, &left).iter().for_each(&mut *on_event);
     let unreplaced = unreplaced(&seen, &left);
     let (at_once, proven) = (back || way == Way::Back, Proven::load(&options.state));
-    let aim = Aim { left: &left, way, at_once, proven: &proven };
+    let aim = Aim { left: &left, way, at_once, include_sick: options.include_sick || at_once, proven: &proven };
     let who = |path: &std::path::Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
     let plan = Plan::again(seen, aim, |sha256| runs::stored(&options.state, sha256), who)?;
     let terms = Terms {

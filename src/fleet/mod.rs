@@ -439,7 +439,7 @@ mod tests {
     #[test]
     fn who_comes_after_one_comes_after_all_that_this_one_comes_after() {
         let group = |name: &str, after: &str| format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{after}\n");
-        let text = ["version = 1\n", &group("d", "after = [\"c\"]"), &group("a", ""), &group("c", "after = [\"b\", \"a\"]"), &group("b", "after = \"a\"")];
+        let text = ["version = 1\n", &group("d", "after = [\"c\"]"), &group("a", ""), &group("c", "after = [\"b\"]"), &group("b", "after = \"a\"")];
         let fleet = parse(&text.concat()).unwrap();
         let after = |at: usize| fleet.groups[at].after.clone();
         assert_eq!(

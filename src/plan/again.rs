@@ -37,6 +37,8 @@ pub struct Aim<'a> {
     pub way: Way,
     /// All in one wave, and who is gone keeps nobody from it: an old config is brought back.
     pub at_once: bool,
+    /// Whose endpoint is silent goes along.
+    pub include_sick: bool,
     /// What those who cannot tell what they run were last proven to run.
     pub proven: &'a Proven,
 }
@@ -110,12 +112,14 @@ impl Plan {
     /// The first end in the order of the exit codes: no match, busy, refused, invalid, restart required.
     pub fn again(mut seen: Seen, aim: Aim<'_>, old: impl Fn(&str) -> Option<Vec<u8>>, who: impl Fn(&Path, &str) -> Option<String>) -> Result<Self, Stop> {
         let left = aim.left;
-        let lost = lost(&seen, aim)?;
+        let mut left_out = lost(&seen, aim)?;
         if let Some(stop) = seen.stopped {
             return Err(stop);
         }
-        let mut left_out = silent(&mut seen, aim);
-        left_out.extend(lost);
+        seen.sick.retain(|m| concerns(left, &m.instance.targets));
+        let touched = |m: &Member| left.same_boot && left.touched.contains_key(&m.id);
+        let (sick, too_many) = sick::judge(&mut seen, &left.groups, aim.include_sick, touched);
+        left_out.extend(sick);
         let mut shifts_of: BTreeMap<&Path, Shift> = BTreeMap::new();
         for target in &left.targets {
             shifts_of.insert(&target.path, shift(target, &seen, aim, &old, &who)?);
@@ -147,7 +151,8 @@ impl Plan {
             steps.push(Step { shifts, members, undo: false });
         }
         if !refused.is_empty() {
-            return Err(Stop::refused(refused));
+            let stop = Stop::refused(refused);
+            return Err(Stop { reason: stop.reason + &too_many, ..stop });
         }
         // What nobody reads any more becomes what it was to become all the same: the next start of one would read it.
         let read: BTreeSet<PathBuf> = steps.iter().flat_map(|s| &s.shifts).map(|s| s.path.clone()).collect();
@@ -163,24 +168,6 @@ impl Plan {
         }
         Ok(Self { waves, newcomers: Vec::new(), left_out, restart })
     }
-}
-
-/// Puts those whose endpoint is silent where they belong, and answers who is left out. An old config is brought back to them like to everybody: the new
-/// one may be what made them silent. On the way forth a person must look at whom the earlier run may have made so.
-fn silent(seen: &mut Seen, aim: Aim<'_>) -> Vec<Member> {
-    let left = aim.left;
-    seen.sick.retain(|m| concerns(left, &m.instance.targets));
-    if !aim.at_once {
-        let (touched, others): (Vec<Member>, Vec<Member>) = seen.sick.drain(..).partition(|m| left.same_boot && left.touched.contains_key(&m.id));
-        seen.sick = others;
-        seen.refused.extend(touched.into_iter().map(|mut member| {
-            if let Some(trouble) = &mut member.instance.trouble {
-                trouble.text += &format!(" (run {} has signalled it, or was about to; `hello revert {0}` brings the old config back)", left.id);
-            }
-            Instance { state: State::Refused, ..member.instance }
-        }));
-    }
-    sick::judge(seen, &left.groups, aim.at_once).0
 }
 
 /// Holds who is there against the number that each group must have. An old config is brought back all the same: who is missing is in the report then.
@@ -207,7 +194,7 @@ fn lost(seen: &Seen, aim: Aim<'_>) -> Result<Vec<Member>, Stop> {
             // Which of them was replaced nobody knows; so many are missing.
             for (pid, started) in gone.pids.iter().rev().take(gone.pids.len().saturating_sub(gone.new)) {
                 let known = left.instances.iter().find(|i| (i.pid, i.started) == (*pid, *started));
-                let instance = Instance { targets: known.map(|i| i.targets.clone()).unwrap_or_default(), ..Instance::new(gone.group, *pid, *started) };
+                let instance = Instance { targets: known.map(|i| i.targets.clone()).unwrap_or_default(), wave: 0, ..Instance::new(gone.group, *pid, *started) };
                 let mut member = Member::new(instance, group.clone().into(), Vec::new());
                 let text = format!("is not there any more since run {}, and nobody has taken its place", left.id);
                 member.fail(State::Died, Trouble { kind: State::Died.into(), text });
@@ -297,7 +284,8 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
     member.unsure = touch.is_some_and(|touch| otherwise(touch) && !proven(touch));
     let on_disk = disk.iter().zip(shifts).all(|((_, target), shift)| target.disk.sha256 == shift.to.sha256);
     let told = shifts.len() == 1 && says.is_some() && says == to && (on_disk || aim.at_once);
-    let shown = on_disk && (settled(member, disk, aim.proven) || (shifts.is_empty() && touch.is_some_and(|touch| touch.state == Some(State::Confirmed))));
+    let shown = on_disk
+        && (settled(member, disk, aim.proven) || (shifts.is_empty() && !member.sick && touch.is_some_and(|touch| touch.state == Some(State::Confirmed))));
     if !member.unsure && (told || shown) {
         member.instance.state = State::Unchanged;
     }
