@@ -16,7 +16,7 @@ use crate::{
     doctor,
     event::{Halts, Verdict},
     fault,
-    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad},
+    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share},
     host::{
         command::{Bind, SAYS},
         user::{Become, Person},
@@ -29,8 +29,6 @@ use crate::{
 
 mod again;
 mod past;
-
-const NO_STATE: &str = "no state directory: neither --state, HELLO_STATE nor HOME is set";
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
@@ -162,6 +160,13 @@ impl From<Validate> for rollout::Validate {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnFailure {
+    Revert,
+    Stop,
+    Continue,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Proof {
     Loopback,
     Any,
@@ -199,9 +204,28 @@ struct BroadcastArgs {
     /// Expected number of instances: 3, 3.., ..5 or 3..5.
     #[arg(long, value_parser = fleet::parse_count)]
     count: Option<Count>,
+    /// So many of each group are signalled by the end of each wave: numbers and percentages, a last 100% is implied. For all groups, instead of
+    /// what fleet.toml says. Of a group without a kind, or of one that dies of a bad config, one instance goes alone first all the same.
+    #[arg(long, value_name = "1,25%,..", value_delimiter = ',')]
+    waves: Vec<Share>,
+    /// So many of the whole run may fail: they are put back alone, and the run goes on. For all groups, instead of what fleet.toml says.
+    #[arg(long, value_name = "N|P%")]
+    max_failures: Option<Share>,
+    /// When more fail. revert: everything goes back; stop: who failed goes back, nobody else is signalled, and the rest stays; continue: the same,
+    /// and the run goes on. For all groups, instead of what fleet.toml says.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    on_failure: Option<OnFailure>,
     /// Per instance, from its signal to its proof.
     #[arg(long, value_parser = fleet::parse_duration)]
     timeout: Option<Duration>,
+    /// Whose endpoint is silent before the run goes along, after the others, and is proven by the new config alone. Without this it is left out
+    /// while so many of its group fit `max_sick`, and else refused.
+    #[arg(long)]
+    include_sick: bool,
+    /// For an incident; needs --reason. No bake and no gate, --include-sick, and after a failure nobody else is signalled and nothing is put
+    /// back by itself. Validation, guards, lock and journal stay.
+    #[arg(long, conflicts_with = "on_failure")]
+    now: bool,
     /// Why; kept in the journal.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -211,7 +235,7 @@ struct BroadcastArgs {
     /// Where runs are kept.
     #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
     state: Option<PathBuf>,
-    /// Which runs are kept: so many, so old ones, or those that are both. Open runs are.
+    /// Which runs are kept when this one has ended: the last N, those up to that AGE, or both limits. Open ones always are.
     #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
     keep: Keep,
     /// What stdout carries.
@@ -345,6 +369,9 @@ fn check(file: &std::path::Path) -> ExitCode {
 }
 
 fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
+    if args.now && args.reason.as_ref().is_none_or(|why| why.trim().is_empty()) {
+        return Err("--now needs a reason\n\nhint: say why it cannot wait, which is kept in the journal:\n  --now --reason TEXT".into());
+    }
     let mut fleet = find_fleet(args.fleet, &args.groups, args.all || args.config.iter().any(|c| c.contains('='))).map_err(|e| e.to_string())?;
     let mut change = Asked { prune: args.prune, ..Asked::default() };
     for arg in &args.config {
@@ -377,23 +404,47 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         let why = "a config that it cannot load ends its process, so it is signalled only with a config that its validator passes";
         return Err(format!("--validate=off is not for group `{}`: {why}", group.name));
     }
+    overrule(&mut fleet, &args.waves, args.max_failures, args.on_failure)?;
+    let (state, flag) = past::place(args.state)?;
     Ok(broadcast::Options {
         fleet,
         change,
         overwrite: args.overwrite,
         validate: args.validate.into(),
         dry_run: args.dry_run,
-        now: false,
+        include_sick: args.include_sick || args.now,
+        now: args.now,
         count: args.count,
         timeout: args.timeout,
         lock_timeout: args.lock_timeout,
         reason: args.reason,
         keep: args.keep,
-        state: args.state.or_else(default_state).ok_or(NO_STATE)?,
+        state,
+        flag,
         output: args.output,
         quiet: args.quiet,
         verbose: args.verbose,
     })
+}
+
+/// What the command line says of waves and failures counts for every group of the run.
+fn overrule(fleet: &mut Fleet, waves: &[Share], max_failures: Option<Share>, on_failure: Option<OnFailure>) -> Result<(), String> {
+    fleet::check_waves(waves).map_err(|why| format!("--waves: {why}"))?;
+    let on_failure = on_failure.map(|on_failure| match on_failure {
+        OnFailure::Revert => fleet::OnFailure::Revert,
+        OnFailure::Stop => fleet::OnFailure::Stop,
+        OnFailure::Continue => fleet::OnFailure::Continue,
+    });
+    for rollout in fleet.groups.iter_mut().map(|g| &mut g.rollout) {
+        if !waves.is_empty() {
+            rollout.waves = waves.to_vec();
+        }
+        if let Some(max) = max_failures {
+            (rollout.max_failures, rollout.alone) = (max, false);
+        }
+        rollout.on_failure = on_failure.unwrap_or(rollout.on_failure);
+    }
+    Ok(())
 }
 
 fn default_state() -> Option<PathBuf> {

@@ -1,121 +1,297 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use super::*;
 use crate::{
-    event::Instance,
-    fleet::Fleet,
+    fleet::{Fleet, Group, Share},
     host::script::ScriptHost,
-    plan::Wave,
     step::{Blob, Shift},
 };
 
-const FORTH: [State; 6] = [State::Confirmed, State::Unconfirmed, State::Refused, State::Rejected, State::TimedOut, State::Died];
+mod bake;
+mod halts;
+mod sweep;
+
+static GROUP: LazyLock<Group> = LazyLock::new(|| Fleet::of_kind("hello").unwrap().groups.remove(0));
+static OLD: LazyLock<Blob> = LazyLock::new(|| Blob::new(b"old".to_vec()));
+static NEW: LazyLock<Blob> = LazyLock::new(|| Blob::new(b"new".to_vec()));
+
+thread_local! {
+    /// Its clock goes on as soon as everybody waits.
+    static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+/// What an instance that fails ends in, forth and back.
+const BAD: [State; 4] = [State::Refused, State::Rejected, State::TimedOut, State::Died];
 const BACK: [State; 3] = [State::Reverted, State::RevertFailed, State::Died];
+const THEN: [OnFailure; 3] = [OnFailure::Revert, OnFailure::Stop, OnFailure::Continue];
 
-fn member(pid: i32) -> Member {
-    let group = Arc::new(Fleet::of_kind("hello").unwrap().groups.remove(0));
-    let instance = Instance { targets: vec!["/c".into()], ..Instance::new("hello", pid, 1) };
-    Member { seq: 1, ..Member::new(instance, group, Vec::new()) }
+/// A run over instances of one group, two in each wave.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    waves: i32,
+    /// Each has a file of its own; else all share one.
+    own: bool,
+    budget: Share,
+    then: OnFailure,
+    now: bool,
+    /// Somebody has the bytes of before.
+    way_back: bool,
+    bake: bool,
+    gates: bool,
 }
 
-/// Waves that share one file; two instances in each.
-fn plan(waves: i32, back: bool) -> (Plan, ScriptHost) {
-    let (from, to) = (Blob::new(b"old".to_vec()), Blob::new(b"new".to_vec()));
-    let mut host = ScriptHost::default();
-    host.files.insert("/c".into(), from.sha256.clone());
-    let shift = Shift { path: "/c".into(), from: back.then_some(from), to, secret: false };
-    let step = |wave| Step { shifts: vec![shift.clone()], members: vec![member(2 * wave), member(2 * wave + 1)], undo: false };
-    let wave = |at: i32| Wave { number: at as usize + 1, steps: vec![step(at)], bake: Duration::ZERO, gates: Vec::new() };
-    (Plan { waves: (0..waves).map(wave).collect(), newcomers: Vec::new(), left_out: Vec::new(), restart: None }, host)
+const ONE: Case = Case { waves: 1, own: false, budget: Share::Count(0), then: OnFailure::Revert, now: false, way_back: true, bake: false, gates: false };
+
+/// How a run ended, and all that it told.
+#[derive(Debug)]
+struct Ran {
+    case: Case,
+    plan: Plan,
+    script: ScriptHost,
+    events: Vec<Event>,
+    said: Result<Verdict, Verdict>,
+    /// The operator had asked twice when it went no further.
+    left: bool,
 }
 
-fn go(plan: &mut Plan, script: ScriptHost, halts: u8, journal: impl Fn(&Event) -> bool) -> (Result<Verdict, Verdict>, ScriptHost) {
-    let mut host = Host::Script(script);
-    let (tell, mut listen) = tokio::sync::watch::channel(halts);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let said = runtime.block_on(run(plan, &mut host, Conduct { run: "1", now: false, goes_on: false }, &mut listen, &mut |event| journal(&event)));
-    drop(tell);
-    let Host::Script(script) = host else { unreachable!("it was a script") };
-    (said.map_err(|stop| stop.verdict), script)
+impl Case {
+    fn path(self, pid: i32) -> PathBuf {
+        if self.own { format!("/c{pid}").into() } else { "/c".into() }
+    }
+
+    fn pids(self) -> std::ops::Range<i32> {
+        0..2 * self.waves
+    }
+
+    fn limit(self) -> usize {
+        self.budget.rounded_down(self.pids().len())
+    }
+
+    fn step(self, group: &Arc<Group>, pids: &[i32]) -> Step {
+        let path = self.path(pids[0]);
+        let member = |pid: &i32| Member {
+            seq: 1,
+            ..Member::new(Instance { targets: vec![path.clone()], ..Instance::new("hello", *pid, 1) }, group.clone(), Vec::new())
+        };
+        let shift = Shift { path: path.clone(), from: self.way_back.then(|| OLD.clone()), to: NEW.clone(), secret: false };
+        Step { shifts: vec![shift], members: pids.iter().map(member).collect(), undo: false }
+    }
+
+    /// The plan, and the host that does what is wanted.
+    fn begin(self) -> (Plan, ScriptHost) {
+        let mut group = GROUP.clone();
+        (group.rollout.max_failures, group.rollout.on_failure) = (self.budget, self.then);
+        group.rollout.gate = vec!["gate".into()];
+        let group = Arc::new(group);
+        let wave = |at: i32| {
+            let pids = [2 * at, 2 * at + 1];
+            let steps = if self.own { pids.iter().map(|pid| self.step(&group, &[*pid])).collect() } else { vec![self.step(&group, &pids)] };
+            let gates = if self.gates { vec![group.rollout.gate.clone()] } else { Vec::new() };
+            Wave { number: usize::try_from(at).unwrap() + 1, steps, bake: if self.bake { Duration::from_secs(600) } else { Duration::ZERO }, gates }
+        };
+        let mut host = ScriptHost::default();
+        for pid in self.pids() {
+            // Without a way back the disk is the new config already.
+            host.files.insert(self.path(pid), if self.way_back { OLD.sha256.clone() } else { NEW.sha256.clone() });
+            host.runs.insert(pid, OLD.sha256.clone());
+        }
+        (Plan { waves: (0..self.waves).map(wave).collect(), newcomers: Vec::new(), left_out: Vec::new(), restart: None }, host)
+    }
+
+    /// Runs it with a host that `write` has written its part for.
+    fn run(self, write: impl FnOnce(&mut ScriptHost)) -> Ran {
+        self.run_with(write, |_, _| (0, true))
+    }
+
+    /// The same; `each` sees every event and its place, and answers how often the operator asks to stop then, and whether the journal takes it.
+    fn run_with(self, write: impl FnOnce(&mut ScriptHost), mut each: impl FnMut(usize, &Event) -> (u8, bool)) -> Ran {
+        let (mut plan, mut script) = self.begin();
+        write(&mut script);
+        let mut host = Host::Script(script);
+        let (halt, mut listen) = tokio::sync::watch::channel(0);
+        let (mut events, mut left) = (Vec::new(), false);
+        let mut tell = |event: Event| {
+            left |= matches!(event, Event::Stopped { .. }) && *halt.borrow() > 1;
+            let (halts, kept) = each(events.len(), &event);
+            events.push(event);
+            if halts > 0 {
+                halt.send_modify(|n| *n += halts);
+            }
+            kept
+        };
+
+        let said =
+            block_on(run(&mut plan, &mut host, Conduct { run: "1", now: self.now, goes_on: false }, &mut listen, &mut tell)).map_err(|stop| stop.verdict);
+        let Host::Script(script) = host else { unreachable!("it was a script") };
+        Ran { case: self, plan, script, events, said, left }
+    }
+}
+
+impl Ran {
+    fn states(&self) -> Vec<State> {
+        self.plan.instances().map(|i| i.state).collect()
+    }
+
+    fn is(&self, path: &PathBuf, blob: &Blob) -> bool {
+        self.script.files[path] == blob.sha256
+    }
+
+    fn told(&self, what: impl Fn(&Event) -> bool) -> bool {
+        self.events.iter().any(what)
+    }
+
+    /// What must be so of every run, whatever became of it.
+    fn hold(self, context: impl Fn() -> String) -> Self {
+        let context = || {
+            let Self { case, said, script, .. } = &self;
+            format!("{}\n{case:?}\n{said:?}: {:?}\nfiles {:?}\nruns {:?}", context(), self.states(), script.files, script.runs)
+        };
+        let runs = |i: &Instance, blob: &Blob| self.script.runs.get(&i.pid) == Some(&blob.sha256);
+        assert!(self.script.files.values().all(|f| *f == OLD.sha256 || *f == NEW.sha256), "a file is something else: {}", context());
+        for i in self.plan.instances() {
+            let agrees = match i.state {
+                State::Confirmed | State::Unconfirmed => runs(i, &NEW),
+                State::Reverted | State::Untouched | State::Refused | State::Rejected => runs(i, &OLD),
+                State::Unchanged | State::TimedOut | State::Died | State::RevertFailed => true,
+            };
+            assert!(agrees, "pid {} does not run what its state says: {}", i.pid, context());
+        }
+        self.signals_are_intended(&context);
+        if self.said.is_err() {
+            let old = if self.case.way_back { &*OLD } else { &*NEW };
+            assert!(self.script.signals.is_empty() && self.case.pids().all(|pid| self.is(&self.case.path(pid), old)), "it was touched: {}", context());
+            return self;
+        }
+        assert_eq!(self.said, Ok(self.verdict()), "{}", context());
+        if self.said == Ok(Verdict::Reverted) {
+            assert!(self.case.pids().all(|pid| self.is(&self.case.path(pid), &OLD)), "a file did not go back: {}", context());
+            assert!(self.plan.instances().all(|i| runs(i, &OLD)), "somebody does not run the old config: {}", context());
+        }
+        if self.case.now {
+            assert!(self.script.signals.iter().all(|(_, undo)| !undo) && !self.told(|e| matches!(e, Event::Intent { undo: true, .. })), "{}", context());
+        }
+        self
+    }
+
+    /// No signal without an intent that names it, and none forth once the run goes no further.
+    fn signals_are_intended(&self, context: impl Fn() -> String) {
+        let (mut intended, mut failed, mut over) = (BTreeSet::new(), BTreeSet::new(), false);
+        for event in &self.events {
+            match event {
+                Event::Intent { undo, pids, .. } => {
+                    assert!(*undo || pids.is_empty() || !over, "signals after the end: {}", context());
+                    intended.extend(pids.iter().map(|(pid, _)| (*pid, *undo)));
+                }
+                Event::Instance { pid, state, .. } if BAD.contains(state) => {
+                    failed.insert(*pid);
+                }
+                Event::UndoBegan { .. } | Event::Stopped { .. } => over = true,
+                Event::Gate { exit, .. } => over |= *exit != Some(0) && self.case.then != OnFailure::Continue,
+                _ => {}
+            }
+            over |= failed.len() > self.case.limit() && (self.case.now || !self.case.way_back || self.case.then != OnFailure::Continue);
+        }
+        assert!(self.script.signals.iter().all(|signal| intended.contains(signal)), "a signal without an intent: {}", context());
+    }
+
+    /// The table of exit codes.
+    fn verdict(&self) -> Verdict {
+        let (undone, stopped) = (self.told(|e| matches!(e, Event::UndoBegan { .. })), self.told(|e| matches!(e, Event::Stopped { .. })));
+        let states = self.states();
+        let all = |of: &[State]| states.iter().all(|s| of.contains(s));
+        let files = |blob: &Blob| self.case.pids().all(|pid| self.is(&self.case.path(pid), blob));
+        let reads_another = |i: &Instance| matches!(i.state, State::Confirmed | State::Unconfirmed) && !self.is(&i.targets[0], &NEW);
+        let unproven = states.iter().any(|s| matches!(s, State::TimedOut | State::Died | State::RevertFailed));
+        let never = self.told(|e| matches!(e, Event::Gate { exit, .. } if *exit != Some(0)));
+        let (new, old) = ([State::Confirmed, State::Unconfirmed], [State::Reverted, State::Untouched, State::Refused]);
+        match () {
+            () if unproven || self.left || self.plan.instances().any(reads_another) => Verdict::Mixed,
+            () if stopped && !self.case.way_back => Verdict::Mixed,
+            () if undone => {
+                if all(&old) && files(&OLD) {
+                    Verdict::Reverted
+                } else {
+                    Verdict::Mixed
+                }
+            }
+            () if all(&new) => {
+                if stopped || never {
+                    Verdict::Partial
+                } else {
+                    Verdict::Converged
+                }
+            }
+            () if all(&old) && files(&OLD) => Verdict::Reverted,
+            () => Verdict::Partial,
+        }
+    }
 }
 
 #[test]
-fn every_trouble_in_every_wave_ends_in_its_verdict_and_nothing_is_left_between() {
-    for waves in 1..=3 {
-        for bad in 0..2 * waves {
-            for (forth, back) in FORTH.into_iter().flat_map(|f| BACK.map(|b| (f, b))) {
-                let (mut plan, mut script) = plan(waves, true);
-                script.ends.insert(bad, (forth, back));
-                let (said, script) = go(&mut plan, script, 0, |_| true);
-                let good = matches!(forth, State::Confirmed | State::Unconfirmed);
-                let states: Vec<State> = plan.instances().map(|i| i.state).collect();
-                let context = format!("{waves} waves, pid {bad}: {forth:?}, then {back:?}: {states:?}");
-                let wanted = match (forth, back) {
-                    _ if good => Verdict::Converged,
-                    // It was never signalled, so it is not signalled back.
-                    (State::Refused, _) | (_, State::Reverted) => Verdict::Reverted,
-                    _ => Verdict::Mixed,
-                };
-                assert_eq!(said, Ok(wanted), "{context}");
-                let disk = Blob::new(if good { b"new".to_vec() } else { b"old".to_vec() }).sha256;
-                assert_eq!(script.files[&PathBuf::from("/c")], disk, "{context}");
-                let later = script.signals.iter().any(|(pid, undo)| !undo && *pid / 2 > bad / 2);
-                assert_eq!(later, good && bad / 2 < waves - 1, "no wave after a failure: {context}");
-                for (pid, _) in script.signals.iter().filter(|(_, undo)| !undo) {
-                    assert_eq!(script.signals.contains(&(*pid, true)), !good, "whoever was signalled is signalled back: {context}");
-                }
-            }
-        }
+fn what_was_never_touched_is_no_reverted_run() {
+    let two = Case { waves: 2, ..ONE };
+    for then in THEN {
+        let case = Case { then, ..two };
+        let stuck = case
+            .run(|script| {
+                script.stuck.insert("/c".into(), (true, false));
+            })
+            .hold(|| "stuck".into());
+        assert_eq!(stuck.said, Err(Verdict::Failed));
+        let unwritten = case.run_with(|_| {}, |_, _| (0, false)).hold(|| "no journal".into());
+        assert_eq!(unwritten.said, Err(Verdict::Failed));
+    }
+    // Nobody had a file to install, and nobody took the signal.
+    for then in THEN {
+        let case = Case { then, way_back: false, budget: Share::Part(10_000), ..two };
+        let refused = case.run(|script| script.ends.extend(case.pids().map(|pid| (pid, (State::Refused, State::Reverted))))).hold(|| "refused".into());
+        assert_eq!(refused.said, Err(Verdict::Refused));
+    }
+}
+
+#[test]
+fn without_a_way_back_or_with_a_file_that_stays_a_failure_is_mixed() {
+    let timed_out = |script: &mut ScriptHost| {
+        script.ends.insert(1, (State::TimedOut, State::Reverted));
+    };
+    for then in THEN {
+        let ran = Case { way_back: false, then, ..ONE }.run(timed_out).hold(|| "no way back".into());
+        assert_eq!((ran.said, ran.script.signals.iter().any(|(_, undo)| *undo)), (Ok(Verdict::Mixed), false));
+        let ran = Case { then, ..ONE }
+            .run(|script| {
+                timed_out(script);
+                script.stuck.insert("/c".into(), (false, true));
+            })
+            .hold(|| "the file stays".into());
+        assert_eq!(ran.said, Ok(Verdict::Mixed));
     }
 }
 
 #[test]
 fn who_ran_the_new_config_already_goes_back_with_the_others() {
     // Adopted: the disk is the new config, and one of the first wave and one of the last were on it before the run.
-    let (mut one, mut script) = plan(2, true);
-    script.files.insert("/c".into(), Blob::new(b"new".to_vec()).sha256);
+    let (mut plan, mut script) = Case { waves: 2, ..ONE }.begin();
+    script.files.insert("/c".into(), NEW.sha256.clone());
     for (wave, place) in [(0, 0), (1, 1)] {
-        one.waves[wave].steps[0].members[place].instance.state = State::Unchanged;
+        plan.waves[wave].steps[0].members[place].instance.state = State::Unchanged;
     }
     script.ends.insert(1, (State::Rejected, State::Reverted));
-    let (said, script) = go(&mut one, script, 0, |_| true);
-    let states: Vec<State> = one.instances().map(|i| i.state).collect();
+    let mut host = Host::Script(script);
+    let (_halt, mut listen) = tokio::sync::watch::channel(0);
+
+    let said = block_on(run(&mut plan, &mut host, Conduct { run: "1", now: false, goes_on: false }, &mut listen, &mut |_| true)).map_err(|stop| stop.verdict);
+    let Host::Script(script) = host else { unreachable!("it was a script") };
+    let states: Vec<State> = plan.instances().map(|i| i.state).collect();
     assert_eq!((said, states), (Ok(Verdict::Reverted), vec![State::Reverted, State::Reverted, State::Untouched, State::Reverted]));
     assert_eq!(script.signals.iter().filter(|(_, undo)| *undo).map(|(pid, _)| *pid).collect::<Vec<_>>(), [3, 0, 1]);
-}
-
-#[test]
-fn what_was_never_touched_is_no_reverted_run() {
-    let (mut one, mut script) = plan(2, true);
-    script.stuck.insert("/c".into(), (true, false));
-    let (said, script) = go(&mut one, script, 0, |_| true);
-    assert_eq!((said, script.signals.len()), (Err(Verdict::Failed), 0));
-    let (mut one, script) = plan(2, true);
-    let (said, script) = go(&mut one, script, 1, |_| true);
-    assert_eq!((said, script.signals.len()), (Err(Verdict::Failed), 0), "halted before the first install");
-    let (mut one, script) = plan(2, true);
-    let (said, script) = go(&mut one, script, 0, |_| false);
-    assert_eq!((said, script.signals.len()), (Err(Verdict::Failed), 0), "no signal without a journal");
-}
-
-#[test]
-fn without_a_way_back_or_with_a_file_that_stays_a_failure_is_mixed() {
-    let (mut one, mut script) = plan(1, false);
-    script.files.insert("/c".into(), Blob::new(b"new".to_vec()).sha256);
-    script.ends.insert(1, (State::TimedOut, State::Reverted));
-    let (said, script) = go(&mut one, script, 0, |_| true);
-    assert_eq!((said, script.signals.iter().any(|(_, undo)| *undo)), (Ok(Verdict::Mixed), false));
-    let (mut one, mut script) = plan(1, true);
-    script.ends.insert(1, (State::TimedOut, State::Reverted));
-    script.stuck.insert("/c".into(), (false, true));
-    assert_eq!(go(&mut one, script, 0, |_| true).0, Ok(Verdict::Mixed));
-}
-
-#[test]
-fn a_journal_that_is_lost_after_the_first_install_is_a_halt() {
-    let (mut one, script) = plan(2, true);
-    let (said, script) = go(&mut one, script, 0, |event| !matches!(event, Event::Installed { .. }));
-    assert_eq!(said, Ok(Verdict::Reverted));
-    assert!(!script.signals.iter().any(|(pid, _)| *pid > 1), "the second wave was never signalled");
 }

@@ -30,6 +30,13 @@ pub fn uses(argv: &[String], name: &str) -> bool {
     argv.iter().any(found)
 }
 
+/// The first name in `arg` that stands for something in other commands.
+pub(super) fn known(arg: &str) -> Option<&str> {
+    let (_, name, after) = placeholder(arg)?;
+    let is_known = NAMES.contains(&name) || option_of(name).is_some();
+    if is_known { Some(name) } else { known(after) }
+}
+
 /// What is wrong with an argument, and what would be right; `more` are placeholders that its command alone has.
 pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
     let (before, name, after) = placeholder(arg)?;

@@ -14,6 +14,8 @@ use crate::{
 };
 
 mod argv;
+#[cfg(test)]
+mod kept;
 mod kinds;
 mod matching;
 mod raw;
@@ -23,7 +25,7 @@ pub use self::{
     argv::{option_of, placeholder, uses},
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
-    rollout::{OnFailure, Rollout, Share, check_waves, parse_waves},
+    rollout::{OnFailure, Rollout, Share, check_waves},
 };
 
 const MAX_FLEET: u64 = 1 << 20;
@@ -137,7 +139,7 @@ pub struct Group {
     pub kind: Option<String>,
     /// In which waves its instances go, and what may fail.
     pub rollout: Rollout,
-    /// Groups whose last wave is proven before its first begins; those that are not in the run are not waited for.
+    /// Groups whose last wave is proven before its first begins, and all that these come after; those that are not in the run are not waited for.
     pub after: Vec<String>,
 }
 
@@ -386,10 +388,64 @@ mod tests {
             (format!("{group}instances = [{{ pid = 0 }}]\n"), ["line 5, column 13", "above 0"]),
             (format!("{group}[[group.confirm]]\nhttp = \"http://x/\"\nequals = \"a\"\nchanged = true\n"), ["line 5", "exactly one"]),
             ("version = 1\n[[group]]\nname = \"a\"\nmatch = { exe = \"a\" }\n".to_owned(), ["line 2", "how a reload is proven"]),
+            (format!("{group}[group.rollout]\nwave = 1\n"), ["line 6, column 1", "did you mean `waves`?"]),
+            (format!("{group}[group.rollout]\nafter = \"b\"\n"), ["line 6, column 1", "unknown field `after`"]),
+            (format!("{group}after = [\"wbe\"]\n"), ["line 5, column 9", "did you mean `web`?"]),
+            (format!("{group}after = \"web\"\n"), ["line 5, column 9", "`web` comes after itself"]),
+            (format!("{group}after = \"b\"\n{}after = \"web\"\n", group[12..].replace("web", "b")), ["line 5, column 9", "`web`, `b` wait for each other"]),
+            (format!("{group}after = 1\n"), ["line 5, column 9", "list of strings"]),
+            (format!("{group}[group.rollout]\nwaves = []\n"), ["line 6, column 9", "no wave in it"]),
+            (format!("{group}[group.rollout]\nwaves = [\"1\", \"half\"]\n"), ["line 6, column 9", "neither a number"]),
+            (format!("{group}[group.rollout]\nwaves = [0.25]\n"), ["line 6, column 9", "a percentage such as"]),
+            (format!("{group}[group.rollout]\nwaves = [\"50%\", \"25%\"]\n"), ["line 6, column 9", "25% after 50% adds nobody"]),
+            (format!("{group}[group.rollout]\nwaves = \"0%\"\n"), ["line 6, column 9", "a wave of 0% is nobody"]),
+            (format!("{group}[group.rollout]\nmax_failures = [1, 2]\n"), ["line 6, column 16", "neither a number"]),
+            (format!("{group}[group.rollout]\nmax_failures = -1\n"), ["line 6, column 16", "neither a number"]),
+            (format!("{group}[group.rollout]\nmax_failures = \"101%\"\n"), ["line 6, column 16", "from 0% to 100%"]),
+            (format!("{group}[group.rollout]\nmax_sick = true\n"), ["line 6, column 12", "neither a number"]),
+            (format!("{group}[group.rollout]\nbake = \"soon\"\n"), ["line 6, column 8", "no duration"]),
+            (format!("{group}[group.rollout]\nbake = \"2h\"\n"), ["line 6, column 8", "1h"]),
+            (format!("{group}[group.rollout]\ngate = \"check\"\n"), ["line 6, column 8", "expected a sequence"]),
+            (format!("{group}[group.rollout]\ngate = [\"\", \"x\"]\n"), ["line 6, column 9", "a program and its arguments"]),
+            (format!("{group}[group.rollout]\ngate = [\"x\", \"{{candidate}}\"]\n"), ["line 6, column 14", "no placeholders"]),
+            (format!("{group}[group.rollout]\non_failure = \"reverts\"\n"), ["line 6, column 14", "did you mean `revert`?"]),
+            (format!("version = 1\n[rollout]\nmax_failure = 1\n{}", &group[12..]), ["line 3, column 1", "did you mean `max_failures`?"]),
         ] {
             let said = parse(&text).unwrap_err().to_string();
             assert!(said.contains("fleet.toml") && wants.iter().all(|w| said.contains(w)), "{text}\n{said}");
         }
+    }
+
+    #[test]
+    fn a_rollout_is_what_the_group_says_over_what_the_fleet_says() {
+        let group = |name: &str, more: &str| format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{more}");
+        let top = "version = 1\n[rollout]\nwaves = [2, \"0.5%\"]\nmax_failures = \"10%\"\nmax_sick = 1\nbake = \"1m\"\ngate = [\"/bin/g\", \"${x}\"]\non_failure = \"stop\"\n";
+        let own = "[group.rollout]\nwaves = \"100%\"\nmax_failures = 0\nmax_sick = \"1%\"\nbake = \"0s\"\ngate = []\non_failure = \"continue\"\n";
+        let fleet = parse(&format!("{top}{}{}{}", group("a", ""), group("b", own), group("c", "[group.rollout]\nbake = \"2s\"\n"))).unwrap();
+        let [a, b, c] = [0, 1, 2].map(|at| fleet.groups[at].rollout.clone());
+        let (waves, gate) = (vec![Share::Count(2), Share::Part(50)], vec!["/bin/g".to_owned(), "${x}".into()]);
+        let bake = Duration::from_secs(60);
+        let max_failures = Share::Part(1_000);
+        assert_eq!(a, Rollout { waves, max_failures, alone: false, max_sick: Share::Count(1), bake, gate, on_failure: OnFailure::Stop });
+        let (waves, max_failures, max_sick) = (vec![Share::Part(10_000)], Share::Count(0), Share::Part(100));
+        let (bake, gate) = (Duration::ZERO, Vec::new());
+        assert_eq!(b, Rollout { waves, max_failures, alone: true, max_sick, bake, gate, on_failure: OnFailure::Continue }, "its own budget is its own");
+        assert_eq!(c, Rollout { bake: Duration::from_secs(2), ..a });
+        let plain = parse(&format!("version = 1\n{}", group("a", ""))).unwrap().groups.remove(0).rollout;
+        assert_eq!(plain, Rollout::default());
+        assert_eq!((plain.waves, plain.on_failure), (vec![Share::Count(1), Share::Part(10_000)], OnFailure::Revert));
+    }
+
+    #[test]
+    fn who_comes_after_one_comes_after_all_that_this_one_comes_after() {
+        let group = |name: &str, after: &str| format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{after}\n");
+        let text = ["version = 1\n", &group("d", "after = [\"c\"]"), &group("a", ""), &group("c", "after = [\"b\"]"), &group("b", "after = \"a\"")];
+        let fleet = parse(&text.concat()).unwrap();
+        let after = |at: usize| fleet.groups[at].after.clone();
+        assert_eq!(
+            (after(0), after(1), after(2), after(3)),
+            (vec!["a".into(), "b".into(), "c".into()], vec![], vec!["a".into(), "b".into()], vec!["a".into()])
+        );
     }
 
     #[test]
@@ -410,40 +466,6 @@ mod tests {
             let plain = |g: &Group| serde_json::to_value(Group { kind: None, ..g.clone() }).unwrap();
             assert_eq!(plain(&copied), plain(&group), "{}", kind.name);
         }
-    }
-
-    #[test]
-    fn what_is_kept_of_a_group_reads_back_as_the_same() {
-        let same = |group: &Group| {
-            let text = serde_json::to_string(group).unwrap();
-            assert_eq!(serde_json::from_str::<Group>(&text).unwrap(), *group, "{text}");
-        };
-        KINDS.iter().for_each(|kind| same(&Fleet::of_kind(kind.name).unwrap().groups[0]));
-        let all = "exe = [\"api\", \"/opt/*/api\"], script = \"run[[]1]\", args = [\"run\", [\"-W\", \"-Ws\"]], user = \"app\", cgroup = \"/a/*\", \
-                   unit = \"api\", pid_file = \"/run/api.pid\", port = 80";
-        let group = format!(
-            "version = 1\n[[group]]\nname = \"first\"\nkind = \"hello\"\n[[group]]\nname = \"api\"\nkind = \"hello\"\n\
-             match = {{ {all}, listens = \"unix:/run/*.s\" }}\nexclude = {{ {all}, listens = \"tcp:[::1]:80\" }}\n\
-             leader = {{ {all}, listens = \"tcp:80\" }}\nworker = {{ {all}, listens = \"{{arg:-l}}\" }}\n\
-             pid_file = [\"{{arg:--pid}}/x\", \"/run/a.pid\"]\nuser = [\"{{self}}\", \"app\"]\ncount = \"3..\"\n\
-             config = [[\"{{arg:-c}}\", \"{{cwd}}/a\"], [\"/etc/a.d\"]]\nconfig_under = \"/etc\"\nsource = \"{{config}}.new\"\nneeds_restart = [\"/etc/p\"]\n\
-             restart_keys = [\"a\"]\nrestart_value = [\"a\", \"{{key}}\"]\nrestart_pending = [\"b\"]\nsecret = true\nvalidate = [\"{{exe}}\", \"{{candidate}}\"]\n\
-             on_bad_config = \"dies\"\nrevive = [\"c\"]\nreloads = \"unchecked\"\nlisten = [\"tcp:8081\", \"{{arg:--l}}\"]\nsignal = \"SIGUSR1\"\ntimeout = \"500ms\"\n\
-             instances = [{{ pid = 1, endpoint = \"unix:/x\" }}, {{ pid = 2 }}]\nsamples = 2\nafter = [\"first\"]\n\
-             [[group.confirm]]\nhttp = \"https://{{listen}}/m\"\nhost = \"a.b\"\nca = \"/ca\"\ninsecure = true\nread = 'metric:n{{ok=\"1\"}}'\nincreased = true\n\
-             [[group.confirm]]\nexec = [\"a\"]\nread = \"exit\"\nequals = \"0\"\n[[group.confirm]]\nexec = [\"a\"]\nafter_signal = true\n\
-             [[group.confirm]]\nworkers = true\nreplaced = true\n[[group.confirm]]\nlistener = true\nreplaced = true\n\
-             [[group.reject]]\nhttp = \"http://{{listen}}/\"\nread = \"header:A\"\ncontains = \"x\"\n[[group.reject]]\nhttp = \"http://x/\"\nread = \"json:/a\"\nchanged = true\n\
-             [[group.reject]]\nhttp = \"http://x/\"\nread = \"status\"\nequals = \"1\"\n\
-             [group.rollout]\nwaves = [\"1\", \"0.5%\", \"100%\"]\nmax_failures = \"25%\"\nmax_sick = 2\nbake = \"1s\"\ngate = [\"g\"]\non_failure = \"stop\"\n"
-        );
-        let group = &parse(&group).unwrap().groups[1];
-        same(group);
-        // A key that is added must be in it.
-        let value = serde_json::to_value(group).unwrap();
-        let unset = |value: &serde_json::Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-        let groups = value.as_object().unwrap().iter().chain(value["matching"].as_object().unwrap()).chain(value["rollout"].as_object().unwrap());
-        assert_eq!(groups.filter(|(_, value)| unset(value)).map(|(key, _)| key).collect::<Vec<_>>(), Vec::<&String>::new());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `fleet.toml` as it is written, and how it becomes groups with every default filled in.
 
-use std::{ops::Range, path::PathBuf};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 use serde::Deserialize;
 use toml::{Spanned, Value};
@@ -112,31 +112,36 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
     if groups.is_empty() {
         return Err(Fault::new(bytes, "no [[group]] in it", None, None));
     }
-    ordered(&groups, &afters).map_err(fault)?;
+    ordered(&mut groups, &afters).map_err(fault)?;
     Ok(groups)
 }
 
-/// Whether every group that another comes after is there, and none comes after itself.
-fn ordered(groups: &[Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
+/// Every group that another comes after is there, and none comes after itself. Whoever comes after one comes after all that this one comes after,
+/// also where that one is not in a run.
+fn ordered(groups: &mut [Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
     let names = || groups.iter().map(|g| g.name.as_str());
     for (group, at) in groups.iter().zip(afters) {
         if let Some(unknown) = group.after.iter().find(|name| !names().any(|known| known == *name)) {
             return Err(Wrong { hint: likely(unknown, names()), ..wrong(at.clone(), format!("after: no group `{unknown}`")) });
         }
     }
-    // Whoever comes after none that is left is done; when nobody is, they wait for each other.
-    let mut left: Vec<&Group> = groups.iter().collect();
-    while !left.is_empty() {
-        let waits = |group: &&Group| group.after.iter().any(|name| left.iter().any(|g| g.name == *name));
-        let next: Vec<&Group> = left.iter().copied().filter(|g| waits(&g)).collect();
-        if next.len() == left.len() {
-            let named: Vec<String> = next.iter().map(|g| format!("`{}`", g.name)).collect();
-            let at = groups.iter().zip(afters).find(|(g, _)| g.name == next[0].name).map_or(0..0, |(_, at)| at.clone());
-            return Err(wrong(at, format!("after: {} wait for each other", named.join(", "))));
+    // Each round reaches twice as far as the one before.
+    for _ in 0..usize::BITS - groups.len().leading_zeros() {
+        let known: BTreeMap<String, Vec<String>> = groups.iter().map(|g| (g.name.clone(), g.after.clone())).collect();
+        for group in groups.iter_mut() {
+            let more: Vec<String> = group.after.iter().filter_map(|name| known.get(name)).flatten().cloned().collect();
+            group.after.extend(more);
+            group.after.sort();
+            group.after.dedup();
         }
-        left = next;
     }
-    Ok(())
+    let circle: Vec<(&Group, &Range<usize>)> = groups.iter().zip(afters).filter(|(g, _)| g.after.contains(&g.name)).collect();
+    let named: Vec<String> = circle.iter().map(|(g, _)| format!("`{}`", g.name)).collect();
+    match circle.as_slice() {
+        [] => Ok(()),
+        [(_, at)] => Err(wrong((*at).clone(), format!("after: {} comes after itself", named.concat()))),
+        [(_, at), ..] => Err(wrong((*at).clone(), format!("after: {} wait for each other", named.join(", ")))),
+    }
 }
 
 /// The group that a kind alone describes.
@@ -291,20 +296,6 @@ fn strings(raw: &Spanned<Value>) -> Result<Vec<&str>, Wrong> {
         _ => None,
     };
     list.ok_or_else(|| wrong(raw.span(), "neither a string nor a list of strings"))
-}
-
-/// A string or a number, or a list of such.
-pub(super) fn strings_or_numbers(raw: &Spanned<Value>) -> Result<Vec<String>, Wrong> {
-    let one = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Integer(n) => Some(n.to_string()),
-        _ => None,
-    };
-    let list = match raw.get_ref() {
-        Value::Array(all) if !all.is_empty() => all.iter().map(one).collect(),
-        single => one(single).map(|text| vec![text]),
-    };
-    list.ok_or_else(|| wrong(raw.span(), "neither a number, a percentage such as \"25%\", nor a list of them"))
 }
 
 fn paths(raw: Spanned<Value>) -> Result<Vec<PathBuf>, Wrong> {

@@ -3,11 +3,11 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use toml::Spanned;
+use toml::{Spanned, Value};
 
 use super::{
-    parse_duration,
-    raw::{Wrong, strings_or_numbers, wrong},
+    argv, parse_duration,
+    raw::{Wrong, wrong},
 };
 
 /// A part of some instances: a number of them, or hundredths of a percent.
@@ -45,9 +45,11 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let no = || format!("{text:?} is neither a number such as 1 nor a percentage from 0% to 100% such as 25% or 0.5%");
-        let Some(percent) = text.strip_suffix('%') else { return text.parse().map(Self::Count).map_err(|_| no()) };
-        let (whole, rest) = percent.split_once('.').unwrap_or((percent, "0"));
         let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+        let Some(percent) = text.strip_suffix('%') else {
+            return text.parse().ok().filter(|_| digits(text)).map(Self::Count).ok_or_else(no);
+        };
+        let (whole, rest) = percent.split_once('.').unwrap_or((percent, "0"));
         if !digits(whole) || !digits(rest) || rest.len() > 2 {
             return Err(no());
         }
@@ -129,76 +131,169 @@ impl Default for Rollout {
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRollout {
-    waves: Option<Spanned<toml::Value>>,
-    max_failures: Option<Spanned<toml::Value>>,
-    max_sick: Option<Spanned<toml::Value>>,
+    waves: Option<Spanned<Value>>,
+    max_failures: Option<Spanned<Value>>,
+    max_sick: Option<Spanned<Value>>,
     bake: Option<Spanned<String>>,
-    gate: Option<Vec<String>>,
+    gate: Option<Vec<Spanned<String>>>,
     on_failure: Option<OnFailure>,
 }
 
 impl RawRollout {
     /// Takes what is written here over what `base` says.
     pub(super) fn over(self, base: &Rollout) -> Result<Rollout, Wrong> {
-        let share = |raw: Option<Spanned<toml::Value>>| -> Result<Option<Share>, Wrong> {
-            let Some(raw) = raw else { return Ok(None) };
-            let shares = shares(&raw)?;
-            match shares.as_slice() {
-                [one] => Ok(Some(*one)),
-                _ => Err(wrong(raw.span(), "one number or percentage, not several")),
-            }
-        };
-        let max_failures = share(self.max_failures)?;
+        let one = |raw: Option<Spanned<Value>>| raw.map(|raw| share(raw.get_ref()).map_err(|why| wrong(raw.span(), why))).transpose();
+        let max_failures = one(self.max_failures)?;
         Ok(Rollout {
             waves: match self.waves {
-                Some(raw) => {
-                    let all = shares(&raw)?;
-                    check_waves(&all).map_err(|why| wrong(raw.span(), why))?;
-                    all
-                }
+                Some(raw) => waves(raw.get_ref()).map_err(|why| wrong(raw.span(), why))?,
                 None => base.waves.clone(),
             },
             alone: base.alone || max_failures.is_some(),
             max_failures: max_failures.unwrap_or(base.max_failures),
-            max_sick: share(self.max_sick)?.unwrap_or(base.max_sick),
+            max_sick: one(self.max_sick)?.unwrap_or(base.max_sick),
             bake: match self.bake {
                 Some(text) => parse_duration(text.get_ref()).map_err(|why| wrong(text.span(), why))?,
                 None => base.bake,
             },
-            gate: self.gate.unwrap_or_else(|| base.gate.clone()),
+            gate: self.gate.map_or_else(|| Ok(base.gate.clone()), gate)?,
             on_failure: self.on_failure.unwrap_or(base.on_failure),
         })
     }
 }
 
-fn shares(raw: &Spanned<toml::Value>) -> Result<Vec<Share>, Wrong> {
-    strings_or_numbers(raw)?.iter().map(|text| text.parse().map_err(|why: String| wrong(raw.span(), why))).collect()
+fn share(value: &Value) -> Result<Share, String> {
+    match value {
+        Value::String(text) => text.parse(),
+        Value::Integer(n) => n.to_string().parse(),
+        other => Err(format!("{other} is neither a number such as 1 nor a percentage such as \"25%\"")),
+    }
 }
 
-/// Waves are cumulative, so none is nothing and none is smaller than the one before it.
+/// One, or a list.
+fn waves(value: &Value) -> Result<Vec<Share>, String> {
+    let all = match value {
+        Value::Array(all) if all.is_empty() => return Err("no wave in it: [\"100%\"] is all at once".into()),
+        Value::Array(all) => all.iter().map(share).collect::<Result<_, _>>()?,
+        one => vec![share(one)?],
+    };
+    check_waves(&all).map(|()| all)
+}
+
+/// An argv; it speaks of a wave and not of a process, so nothing stands for anything in it.
+fn gate(raw: Vec<Spanned<String>>) -> Result<Vec<String>, Wrong> {
+    if let Some(nothing) = raw.first().filter(|program| program.get_ref().is_empty()) {
+        return Err(wrong(nothing.span(), "a gate is a program and its arguments, without a shell; `gate = []` is none"));
+    }
+    match raw.iter().find_map(|arg| argv::known(arg.get_ref()).map(|name| (name, arg.span()))) {
+        Some((name, at)) => Err(wrong(at, format!("`{{{name}}}`: a gate judges a wave, not a process, so it has no placeholders"))),
+        None => Ok(raw.into_iter().map(Spanned::into_inner).collect()),
+    }
+}
+
+/// Waves are cumulative, so none is nothing and none is smaller than one before it.
 ///
 /// # Errors
 /// A sentence that names the wave.
 pub fn check_waves(waves: &[Share]) -> Result<(), String> {
-    if let Some(none) = waves.iter().find(|w| matches!(w, Share::Count(0) | Share::Part(0))) {
-        return Err(format!("a wave of {none} is nobody"));
+    for (at, wave) in waves.iter().enumerate() {
+        let nobody_left = |before: &Share| match (before, wave) {
+            (Share::Count(before), Share::Count(wave)) => wave <= before,
+            (Share::Part(before), Share::Part(wave)) => wave <= before,
+            (before, _) => *before == Share::Part(10_000),
+        };
+        if matches!(wave, Share::Count(0) | Share::Part(0)) {
+            return Err(format!("a wave of {wave} is nobody"));
+        }
+        if let Some(before) = waves[..at].iter().find(|before| nobody_left(before)) {
+            return Err(format!("waves are cumulative: {wave} after {before} adds nobody"));
+        }
     }
-    let falls = |pair: &&[Share]| match pair {
-        [Share::Count(a), Share::Count(b)] => b <= a,
-        [Share::Part(a), Share::Part(b)] => b <= a,
-        _ => false,
-    };
-    match waves.windows(2).find(falls) {
-        Some(pair) => Err(format!("waves are cumulative: {} after {} adds nobody", pair[1], pair[0])),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-/// `1,25%,100%` as the command line has it.
-///
-/// # Errors
-/// As [`check_waves`], and a sentence where one is no number and no percentage.
-pub fn parse_waves(text: &str) -> Result<Vec<Share>, String> {
-    let waves = text.split(',').map(|part| part.trim().parse()).collect::<Result<Vec<Share>, _>>()?;
-    check_waves(&waves).map(|()| waves)
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_share() -> impl Strategy<Value = Share> {
+        prop_oneof![(0..100_000usize).prop_map(Share::Count), (0..=10_000u32).prop_map(Share::Part)]
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_share_is_written_as_is_that_share(share in any_share()) {
+            prop_assert_eq!(share.to_string().parse::<Share>(), Ok(share));
+            prop_assert_eq!(serde_json::from_str::<Share>(&serde_json::to_string(&share).unwrap()).unwrap(), share);
+        }
+
+        /// Of the whole and in tens of thousands, so that no rounding of the test's own is in it.
+        #[test]
+        fn a_wave_is_never_smaller_than_its_name_and_a_limit_never_larger(share in any_share(), all in 0..100_000usize) {
+            let (up, down) = (share.rounded_up(all), share.rounded_down(all));
+            prop_assert!(down <= up && up <= all && up - down <= 1);
+            match share {
+                Share::Count(n) => prop_assert!(up == down && up == n.min(all)),
+                Share::Part(part) => {
+                    let exact = all * part as usize;
+                    prop_assert!(up * 10_000 >= exact && down * 10_000 <= exact);
+                    prop_assert!((up * 10_000 < exact + 10_000) && (down + 1) * 10_000 > exact, "not further than needed");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_number_or_a_percentage() {
+        for (text, wants) in
+            [("0", Share::Count(0)), ("17", Share::Count(17)), ("25%", Share::Part(2_500)), ("0.5%", Share::Part(50)), ("99.99%", Share::Part(9_999))]
+        {
+            assert_eq!(text.parse(), Ok(wants));
+        }
+        for text in [
+            "",
+            "%",
+            "-1",
+            "+1",
+            "1.5",
+            "+5%",
+            "-5%",
+            "100.01%",
+            "101%",
+            "1.234%",
+            "1.%",
+            ".5%",
+            " 1",
+            "1 %",
+            "a",
+            "5%%",
+            "99999999999999999999",
+            "99999999999%",
+        ] {
+            assert!(text.parse::<Share>().is_err(), "{text}");
+        }
+        assert_eq!((Share::Part(50).to_string(), Share::Part(2_500).to_string()), ("0.50%".into(), "25%".into()));
+    }
+
+    #[test]
+    fn waves_that_add_nobody_are_none() {
+        let check = |text: &str| check_waves(&text.split(',').map(|t| t.parse().unwrap()).collect::<Vec<Share>>());
+        // Which of a number and a percentage is more depends on the group.
+        for good in ["1", "100%", "1,100%", "1,25%,100%", "10%,5,50%", "1,2,3", "50%,2"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for (bad, says) in [
+            ("0,100%", "a wave of 0 is nobody"),
+            ("0%", "a wave of 0% is nobody"),
+            ("1,1", "1 after 1 adds nobody"),
+            ("50%,25%", "25% after 50%"),
+            ("5,10%,3", "3 after 5"),
+            ("100%,1", "1 after 100%"),
+        ] {
+            assert!(check(bad).is_err_and(|why| why.contains(says)), "{bad}");
+        }
+    }
 }

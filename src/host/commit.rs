@@ -15,13 +15,14 @@ use crate::{
         guard,
         hangup::{NotHung, hang_up},
         http::Lanes,
+        install::sync_names,
         revive::{self, revive},
         sockets::sockets_of,
         successor::{self, Fresh, Since},
         survey::from_install,
         workers::{SETTLED, children, kept},
     },
-    step::{Member, Shift, Step},
+    step::{Member, Readings, Shift, Step},
 };
 
 impl LocalHost {
@@ -45,7 +46,7 @@ impl LocalHost {
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
         let waits = signalled.map(|(at, step, place, member)| async move {
             let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo };
-            (at, place, signal_and_see(member.clone(), fresh, lanes).await)
+            (at, place, signal_and_see(Box::new(member.clone()), fresh, lanes).await)
         });
         let mut ends = Vec::new();
         // The halt of the operator: no new signal, and nobody is waited for any more.
@@ -63,7 +64,7 @@ impl LocalHost {
         }
         for (at, place, member) in ends {
             if let Some(slot) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
-                *slot = member;
+                *slot = *member;
             }
         }
         stuck.into_values().next().map_or(Ok(()), Err)
@@ -72,6 +73,32 @@ impl LocalHost {
     /// Makes every target what its step wants, and reads it back. On the way back, it goes on with every one that it can put back, and answers the
     /// others.
     fn install(&mut self, steps: &[Step], tell: &mut impl FnMut(Event)) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
+        let mut exchanged = BTreeMap::new();
+        let mut stuck = self.exchange(steps, &mut exchanged);
+        if exchanged.is_empty() {
+            return stuck;
+        }
+        // One look at who is there by now and one sync serve them all.
+        let since = Since::now();
+        let synced = sync_names(exchanged.keys().filter_map(|path| self.targets.get(*path))).map_err(from_install);
+        for (path, shift) in exchanged {
+            self.since.insert(path.clone(), since.clone());
+            match (&synced, &mut stuck) {
+                (Ok(()), Ok(stuck)) if stuck.contains_key(path) => {}
+                (Ok(()), _) => tell(Event::Installed { path: path.clone(), sha256: shift.to.sha256.clone() }),
+                (Err(stop), Ok(stuck)) if steps.iter().any(|s| s.undo) => {
+                    stuck.entry(path.clone()).or_insert_with(|| Stop::new(stop.verdict, stop.reason.clone()));
+                }
+                (Err(_), _) => {}
+            }
+        }
+        match synced {
+            Err(stop) if !steps.iter().any(|s| s.undo) => stuck.and(Err(stop)),
+            _ => stuck,
+        }
+    }
+
+    fn exchange<'a>(&mut self, steps: &'a [Step], exchanged: &mut BTreeMap<&'a PathBuf, &'a Shift>) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
         let run = self.run.clone();
         let mut stuck = BTreeMap::new();
         for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
@@ -79,7 +106,7 @@ impl LocalHost {
             let Some(target) = self.targets.get_mut(&shift.path) else { continue };
             let said = target.install(&from.sha256, &shift.to, &run).map_err(from_install);
             if matches!(said, Ok(true)) {
-                self.since.insert(shift.path.clone(), Since::now());
+                exchanged.insert(&shift.path, shift);
             }
             let said = match said {
                 Ok(_) if target.digest().as_ref() != Some(&shift.to.sha256) => {
@@ -88,12 +115,7 @@ impl LocalHost {
                 said => said,
             };
             match said {
-                Ok(exchanged) => {
-                    stuck.remove(&shift.path);
-                    if exchanged {
-                        tell(Event::Installed { path: shift.path.clone(), sha256: shift.to.sha256.clone() });
-                    }
-                }
+                Ok(_) => drop(stuck.remove(&shift.path)),
                 Err(stop) if step.undo => drop(stuck.entry(shift.path.clone()).or_insert(stop)),
                 Err(stop) => return Err(stop),
             }
@@ -133,12 +155,13 @@ async fn halted(halts: &mut Halts, patience: u8) {
     }
 }
 
-async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
+/// What only few need is kept apart: of ten thousand that are waited for, each has all of this.
+async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
     let Fresh { shifts, undo, .. } = fresh;
     let said = match member.instance.state {
         // Only the old config is there again.
-        State::Died if undo && !member.group.revive.is_empty() => match revive(&member, fresh, lanes).await {
-            Ok(new) => return new,
+        State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(&member, fresh, lanes)).await {
+            Ok(new) => return Box::new(new),
             Err(trouble) => {
                 // Why it died stays first; why it is not there again is what the operator needs.
                 if let Some(first) = &mut member.instance.trouble {
@@ -158,7 +181,7 @@ async fn signal_and_see(mut member: Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
         }
         Ok(None) if !undo => (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None)),
         Ok(None) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed.into(), text: "its group says that nothing can be seen of it".into() }),
-        Err(trouble) => return failed(member, trouble, fresh, lanes).await,
+        Err(trouble) => return Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await),
     }
     member
 }
@@ -209,28 +232,39 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     if facts.iter().any(Fact::compares) {
         // A reload that still runs must not be taken for the one that is about to be asked for.
         if undo || member.unsure {
-            quiet(member, &facts, lanes).await;
+            Box::pin(quiet(member, &facts, lanes)).await;
         }
-        read_anew(member, &facts, undo, lanes).await;
+        Box::pin(read_anew(member, &facts, undo, lanes)).await;
+        if let Readings::Before(kept) = &member.kept {
+            // It may run the new config already: what it says just now is nothing that could change.
+            let changes = member.baseline.iter_mut().zip(kept).zip(&facts).filter(|(_, fact)| fact.wants == Wants::Changed && !undo);
+            changes.for_each(|((now, before), _)| now.clone_from(before));
+        }
     }
     // Whoever is a child or holds a socket of it later may have taken its place. One that speaks our protocol never hands over.
     let kids = (member.group.speaks == Speaks::None).then(|| children(member.instance.pid));
     if kids.is_some() {
         member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
     }
-    adjust(&mut facts, &first, shifts, undo);
+    adjust(&mut facts, &member.kept, &first, shifts, undo);
+    let blind = blind(&mut facts, member, shifts);
     let wanted = wanted(member, shifts, facts, undo)?;
     let hung = hang_up(member, member.timeout).await.map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
         NotHung::Refused(text) => trouble(State::Refused, text),
     })?;
     member.signalled = Some(hung.when);
+    // Everybody is signalled before anybody is asked: who is asked at once is hardly ever done, and its answer would wait while others are signalled.
+    tokio::task::yield_now().await;
     let Some(wanted) = wanted.map(|wanted| Wanted { kids, ..wanted }) else { return Ok(None) };
     let proof = if wanted.says.is_some() { Proof::Exact } else { strongest(&member.group.confirm, &wanted.facts, &member.baseline) };
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
     let unsure = member.unsure || (undo && member.instance.state == State::TimedOut);
     let may_load = unsure && wanted.says.is_none() && !wanted.facts.iter().any(Fact::compares);
-    let took = confirm(&hung, member, &wanted, lanes).await?;
+    let took = confirm(&hung, member, &wanted, lanes).await.map_err(|trouble| match trouble.kind.state() {
+        State::TimedOut if blind => Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble },
+        _ => trouble,
+    })?;
     if may_load {
         tokio::time::sleep_until((hung.at + member.timeout).into()).await;
         confirm(&hung, member, &wanted, lanes).await?;
@@ -246,17 +280,42 @@ fn filled(facts: &[Fact], shifts: &[Shift]) -> Result<Vec<Fact>, Trouble> {
 }
 
 /// Makes the facts that ask for a change ask for what can be seen; `first` is what they read before the way forth.
-fn adjust(facts: &mut [Fact], first: &[Option<String>], shifts: &[Shift], undo: bool) {
+fn adjust(facts: &mut [Fact], kept: &Readings, first: &[Option<String>], shifts: &[Shift], undo: bool) {
+    let (first, back) = match kept {
+        Readings::None => (first, undo),
+        Readings::Before(kept) => (kept.as_slice(), undo),
+        Readings::After(kept) => (kept.as_slice(), !undo),
+    };
     let same = !shifts.is_empty() && shifts.iter().all(|s| s.from.as_ref().is_some_and(|from| from.sha256 == s.to.sha256));
     for (fact, first) in facts.iter_mut().zip(first).filter(|(fact, _)| fact.wants == Wants::Changed) {
         match first {
             // The same bytes once more change no answer: that there is one must do.
             _ if same => fact.wants = Wants::Contains(String::new()),
             // Whether the way forth changed it or not, on the way back it must be what it was.
-            Some(first) if undo => fact.wants = Wants::Equals(first.clone()),
+            Some(first) if back => fact.wants = Wants::Equals(first.clone()),
             _ => {}
         }
     }
+}
+
+/// Why a silent one cannot be proven.
+const BLIND: &str = "its facts compare with what it said before the signal, when it was silent, so that nothing proves its reload";
+
+/// Of one that was silent, what compares with a reading that nobody has proves nothing: its source must only answer again, and the other facts are the
+/// proof, or that it tells what it serves. Answers whether there is nothing else; then nothing is proven.
+fn blind(facts: &mut [Fact], member: &Member, shifts: &[Shift]) -> bool {
+    let baseline = |at: usize| member.baseline.get(at).is_some_and(Option::is_some);
+    let unread = |at: usize, fact: &Fact| member.sick && fact.compares() && fact.wants != Wants::AfterSignal && !baseline(at);
+    let tells = member.group.speaks == Speaks::Hello && !shifts.is_empty();
+    if !tells && facts.iter().enumerate().all(|(at, fact)| unread(at, fact)) {
+        return !facts.is_empty();
+    }
+    for (at, fact) in facts.iter_mut().enumerate() {
+        if unread(at, fact) {
+            fact.wants = Wants::Contains(String::new());
+        }
+    }
+    false
 }
 
 /// What proves that `member` runs what `shifts` install; none where its group says that there is nothing to see.
@@ -264,7 +323,9 @@ fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Re
     let (i, group) = (&member.instance, &member.group);
     let says = match (group.speaks, shifts.first().map(|s| &s.to)) {
         (Speaks::Hello, Some(to)) => {
-            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew: undo || member.unsure || i.before.as_ref() == Some(&to.sha256), seq: member.seq })
+            // Of one that did not say what it runs, an answer could be from before the signal.
+            let anew = undo || member.unsure || i.before.as_ref().is_none_or(|before| *before == to.sha256);
+            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew, seq: member.seq })
         }
         _ => None,
     };
@@ -281,7 +342,8 @@ fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Re
 /// What must still be so of one that has proven it.
 pub(super) fn still(member: &Member, shifts: &[Shift]) -> Result<Option<Wanted>, Trouble> {
     let mut facts = filled(&member.group.confirm, shifts)?;
-    adjust(&mut facts, &member.baseline, shifts, false);
+    adjust(&mut facts, &member.kept, &member.baseline, shifts, false);
+    blind(&mut facts, member, shifts);
     wanted(member, shifts, facts, false)
 }
 
@@ -311,10 +373,11 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) {
 /// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was not changed by the signal.
 /// On the way back nothing from before the way forth counts.
 async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
-    let _permit = lanes.fast.acquire().await;
+    let lane = if member.sick { &lanes.slow } else { &lanes.fast };
+    let _permit = lane.acquire().await;
     let (before, unsure) = (std::mem::take(&mut member.baseline), member.unsure);
-    if undo || unsure {
-        // The way forth may have moved it to where nobody has looked yet.
+    if undo || unsure || member.sick {
+        // The way forth may have moved it to where nobody has looked yet; a silent one may be somewhere by now.
         moved(member, lanes);
     }
     let now = Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts);
@@ -333,7 +396,7 @@ pub(super) fn strongest(written: &[Fact], filled: &[Fact], baseline: &[Option<St
         Wants::Equals(_) | Wants::Contains(_) => {
             // What held before the signal already proves nothing, unless it is what the new config says.
             let before = baseline.get(at).and_then(Option::as_deref);
-            let new = written.wants != filled.wants && written.wants != Wants::Changed;
+            let new = written.wants != filled.wants && !written.compares();
             (new || before.is_some_and(|b| !filled.holds(b, None, jiff::Timestamp::UNIX_EPOCH))).then_some(Proof::Content)
         }
         Wants::Changed => Some(Proof::Content),

@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use procfs::process::{Process, Status};
+use procfs::process::Process;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use tokio::time::Instant;
 
-use crate::fleet::{Group, Reloads, Signal};
+use crate::{
+    fleet::{Group, Reloads, Signal},
+    host::kernel::{Stat, Status, bit, descriptors},
+};
 
 /// A process that has run this long has installed its handlers.
 const YOUNG: Duration = Duration::from_secs(10);
@@ -40,21 +43,29 @@ pub(crate) enum Disposition {
 /// # Errors
 /// A sentence when the process cannot be looked at.
 pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, String> {
-    let bit = 1 << (signal.number() - 1);
-    let status = Process::new(pid).and_then(|p| p.status()).map_err(|e| format!("cannot be looked at: {e}"))?;
-    if status.sigign & bit != 0 {
+    let status = Status::of(pid).map_err(|e| format!("cannot be looked at: {e}"))?;
+    if status.ignores(signal) {
         return Ok(Disposition::Ignored);
     }
-    if has_signalfd(pid, bit) {
+    // What a thread is open for never comes to a signalfd.
+    if status.catches(signal) && !status.blocks(signal) {
+        return Ok(Disposition::Caught);
+    }
+    if has_signalfd(pid, bit(signal)) {
         return Ok(Disposition::Awaited);
     }
-    if status.sigcgt & bit == 0 {
+    if !status.catches(signal) {
         return Ok(Disposition::Default);
     }
     // A signal to the process is taken by any thread that does not block it.
-    let open = |s: &Status| s.sigblk & bit == 0;
-    let any = || Process::new(pid).and_then(|p| p.tasks()).is_ok_and(|mut tasks| tasks.any(|t| t.is_ok_and(|t| t.status().is_ok_and(|s| open(&s)))));
-    Ok(if open(&status) || any() { Disposition::Caught } else { Disposition::Blocked })
+    let any = || Process::new(pid).and_then(|p| p.tasks()).is_ok_and(|tasks| tasks.flatten().any(|t| Status::of(t.tid).is_ok_and(|s| !s.blocks(signal))));
+    Ok(if any() { Disposition::Caught } else { Disposition::Blocked })
+}
+
+/// Whether `pid` runs and has its handler for `signal` at this moment: one look that lets through whoever needs no second one.
+#[must_use]
+pub(crate) fn is_ready(pid: i32, signal: Signal) -> bool {
+    Status::of(pid).is_ok_and(|status| !status.is_stopped() && status.catches(signal) && !status.blocks(signal))
 }
 
 /// Why `pid` does not take `signal` now; none when it does.
@@ -85,12 +96,16 @@ pub(crate) fn shares(pid: i32, namespace: &str) -> Option<bool> {
 
 /// Whether a signalfd of the process waits for the signal.
 fn has_signalfd(pid: i32, bit: u64) -> bool {
-    let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    fds.flatten().filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == Path::new("anon_inode:[signalfd]"))).any(|fd| {
-        let info = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("fdinfo").join(fd.file_name())).unwrap_or_default();
-        let mask = info.lines().find_map(|l| l.strip_prefix("sigmask:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
-        mask.is_some_and(|m| m & bit != 0)
-    })
+    let mut found = false;
+    // What was seen counts, also where another one could not be looked at.
+    let _ = descriptors(pid, |fd, to| {
+        if !found && to == b"anon_inode:[signalfd]" {
+            let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", fd.to_string_lossy())).unwrap_or_default();
+            let mask = info.lines().find_map(|l| l.strip_prefix("sigmask:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+            found = mask.is_some_and(|m| m & bit != 0);
+        }
+    });
+    found
 }
 
 /// Waits, at most `limit`, until the process takes the signal: one that has just started or re-executes itself has no handler for a moment.
@@ -114,11 +129,11 @@ pub(crate) async fn takes(pid: i32, group: &Group, limit: Duration) -> Result<()
 }
 
 fn has_ended(pid: i32) -> bool {
-    !Process::new(pid).and_then(|p| p.stat()).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+    !Stat::of(pid).is_ok_and(|stat| stat.lives())
 }
 
 fn blocks(pid: i32, signal: Signal) -> bool {
-    Process::new(pid).and_then(|p| p.status()).is_ok_and(|status| status.sigblk & (1 << (signal.number() - 1)) != 0)
+    Status::of(pid).is_ok_and(|status| status.blocks(signal))
 }
 
 /// How long a process is given to have its handler: until it is young no more.
@@ -131,7 +146,7 @@ pub(crate) fn patience(pid: i32, limit: Duration) -> Duration {
 /// How long a process has run.
 #[must_use]
 pub(crate) fn age(process: &Process) -> Option<Duration> {
-    let started = process.stat().ok()?.starttime;
+    let started = Stat::of(process.pid()).ok()?.started;
     let up: f64 = std::fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
     Duration::try_from_secs_f64(up - started as f64 / procfs::ticks_per_second() as f64).ok()
 }
@@ -155,21 +170,21 @@ pub(crate) fn born(pid: i32) -> Option<i128> {
 /// Whether the signal was sent to `pid` and not taken yet.
 #[must_use]
 pub(crate) fn is_pending(pid: i32, signal: Signal) -> bool {
-    let bit = 1 << (signal.number() - 1);
-    Process::new(pid).and_then(|p| p.status()).is_ok_and(|s| (s.shdpnd | s.sigpnd) & bit != 0)
+    Status::of(pid).is_ok_and(|status| status.is_pending(signal))
 }
 
 /// Whether `pid` is stopped, by a signal or a tracer: it would take the signal only once it goes on.
 #[must_use]
 pub(crate) fn is_stopped(pid: i32) -> bool {
-    Process::new(pid).and_then(|p| p.status()).is_ok_and(|s| s.state.starts_with(['T', 't']))
+    Status::of(pid).is_ok_and(|status| status.is_stopped())
 }
 
 /// Whether `pid` is still the process that was found, though another program may stand at the path of its executable by now.
 #[must_use]
 pub(crate) fn is_same(pid: i32, started: u64, exe: &Path) -> bool {
-    let alive = |p: &Process| p.stat().is_ok_and(|s| s.starttime == started && s.state != 'Z');
-    Process::new(pid).is_ok_and(|p| alive(&p) && p.exe().is_ok_and(|e| kept(&e) == kept(exe)))
+    // In this order: what is `started` at last was it when its executable was read.
+    let now = std::fs::read_link(format!("/proc/{pid}/exe"));
+    now.is_ok_and(|now| kept(&now) == kept(exe)) && Stat::of(pid).is_ok_and(|stat| stat.started == started && stat.lives())
 }
 
 /// An executable's path without the kernel's mark of a replaced one.

@@ -24,13 +24,20 @@ use tokio::{
 
 use crate::{
     fact::Ask,
-    host::{placeholders::Known, sockets::Listeners, tls},
+    host::{
+        placeholders::Known,
+        sockets::Listeners,
+        successor::{Newest, Since},
+        tls,
+    },
     told::Told,
 };
 
 /// Longest that one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(1);
 const MAX_BODY: usize = 1 << 20;
+/// So many of a lane are asked at the same time.
+pub(super) const AT_ONCE: usize = 64;
 /// Where an instance that speaks our protocol tells of itself.
 pub(super) const STATUS: &str = "/-/config";
 
@@ -42,13 +49,15 @@ pub(crate) struct Lanes {
     pub(super) slow: Semaphore,
     /// The last look at who listens where, and when it began.
     listeners: Mutex<Option<(Instant, Arc<Listeners>)>>,
+    /// The last look at who is new.
+    newest: Mutex<Option<Arc<Newest>>>,
     /// Who is in the run, by pid and start time.
     known: Mutex<BTreeSet<(i32, u64)>>,
 }
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { fast: Semaphore::new(64), slow: Semaphore::new(64), listeners: Mutex::default(), known: Mutex::default() }
+        Self { fast: Semaphore::new(AT_ONCE), slow: Semaphore::new(AT_ONCE), listeners: Mutex::default(), newest: Mutex::default(), known: Mutex::default() }
     }
 }
 
@@ -70,6 +79,15 @@ impl Lanes {
     /// The pids of all who are in the run.
     pub(super) fn pids(&self) -> BTreeSet<i32> {
         self.all().iter().map(|(pid, _)| *pid).collect()
+    }
+
+    /// Who came after the survey: at most `old` ago, or a little more where such a look takes long.
+    pub(super) fn newest(&self, surveyed: &Since, old: Duration) -> Arc<Newest> {
+        let mut last = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.as_ref().filter(|newest| newest.serves(old)) {
+            Some(newest) => newest.clone(),
+            None => last.insert(Arc::new(Newest::look(surveyed))).clone(),
+        }
     }
 
     /// Who listens where: at most `old` ago.

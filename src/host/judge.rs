@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use crate::{
@@ -57,17 +58,18 @@ pub(crate) struct Key {
 impl Case<'_> {
     /// See [`Key`].
     pub(crate) fn key(&self) -> Key {
-        let (i, built_in) = (self.instance, self.is_built_in());
+        let (i, exe) = (self.instance, self.exe());
+        let built_in = self.is_built_in(exe);
         let first = self.candidates.first().map(|c| c.live.as_path());
         // Two pids of one executable are no two validators.
-        let argv = self.known(Path::new("{exe}"), first).fill(&self.group.validate);
+        let argv = || self.known(Path::new("{exe}"), first).fill(&self.group.validate).unwrap_or_default();
         Key {
-            exe: inode(&held(i.pid)),
+            exe,
             group: i.group.clone(),
             // The parser of this binary looks at bytes alone: neither user, path nor directory matter to it.
             person: (!built_in).then(|| Person::of(i.pid).ok()).flatten(),
             cwd: if built_in { PathBuf::new() } else { cwd(i.pid) },
-            argv: if built_in { Vec::new() } else { argv.unwrap_or_default() },
+            argv: if built_in { Vec::new() } else { argv() },
             candidates: self.candidates.iter().map(|c| (if built_in { PathBuf::new() } else { c.live.clone() }, c.sha256.clone())).collect(),
         }
     }
@@ -75,7 +77,7 @@ impl Case<'_> {
     /// Runs the validator; answers what it said, and who it was.
     pub(crate) async fn passes(&self) -> (Result<(), NotPassed>, String) {
         let secret = self.candidates.iter().any(|c| c.secret);
-        if let (true, Some(candidate)) = (self.is_built_in(), self.candidates.first()) {
+        if let (true, Some(candidate)) = (self.is_built_in(self.exe()), self.candidates.first()) {
             let said = check::check(&candidate.staged).map(drop);
             let said = said.map_err(|e| NotPassed::Refused(if secret { "its content is a secret".into() } else { e.to_string() }));
             return (said, "hello check".to_owned());
@@ -93,11 +95,17 @@ impl Case<'_> {
         (said, self.group.validate.iter().map(|a| a.replace("{exe}", &exe)).collect::<Vec<_>>().join(" "))
     }
 
-    /// Whether the validator is the `check` of this very binary.
-    fn is_built_in(&self) -> bool {
-        let own = inode(Path::new("/proc/self/exe"));
+    /// The executable of the instance, by its inode.
+    fn exe(&self) -> (u64, u64) {
+        inode(&held(self.instance.pid))
+    }
+
+    /// Whether the validator is the `check` of this very binary; `exe` is the executable of the instance.
+    fn is_built_in(&self, exe: (u64, u64)) -> bool {
+        // It is held open as long as this process runs.
+        static OWN: LazyLock<(u64, u64)> = LazyLock::new(|| inode(Path::new("/proc/self/exe")));
         let one = self.candidates.len() == 1 && self.group.validate == ["{exe}", "check", "{candidate}"];
-        one && own != (0, 0) && inode(&held(self.instance.pid)) == own
+        one && *OWN != (0, 0) && exe == *OWN
     }
 
     fn known<'a>(&'a self, exe: &'a Path, candidate: Option<&'a Path>) -> Known<'a> {
@@ -131,7 +139,7 @@ impl Case<'_> {
             [one] => self.naming(&placeholders::exe(self.instance.pid), one)?.is_some(),
             _ => false,
         };
-        if self.is_built_in() || named {
+        if self.is_built_in(self.exe()) || named {
             return Ok(());
         }
         let binds: Vec<Bind> = self.candidates.iter().map(|c| Bind { from: c.live.clone(), to: c.live.clone() }).collect();

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod answers;
+mod at_once;
 mod check;
 pub(crate) mod command;
 mod commit;
@@ -27,6 +28,7 @@ mod hangup;
 pub(crate) mod http;
 mod install;
 pub(crate) mod judge;
+pub(crate) mod kernel;
 pub(crate) mod live;
 mod lock;
 pub(crate) mod placeholders;
@@ -124,7 +126,7 @@ impl Host {
         match self {
             Self::Local(host) => host.commit(steps, halts, tell).await,
             #[cfg(test)]
-            Self::Script(host) => host.commit(steps, tell),
+            Self::Script(host) => host.commit(steps, halts, tell),
         }
     }
 
@@ -142,7 +144,7 @@ impl Host {
         match self {
             Self::Local(_) => gate::ask(argv, run, wave, instances, halts).await,
             #[cfg(test)]
-            Self::Script(host) => host.gate(argv),
+            Self::Script(host) => host.gate(argv, wave),
         }
     }
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use crate::{
     event::{Event, Halts, Instance, State, Stop, Verdict},
     host::{
-        LocalHost, guard, install,
+        LocalHost, guard,
+        install::{Sync, sync_all},
         judge::{Candidate, Judge},
         restart,
         survey::{from_install, refused},
@@ -16,16 +17,24 @@ use crate::{
 impl LocalHost {
     pub(super) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         if self.locked {
-            self.targets.values().for_each(install::Target::sweep);
+            // What stands in a directory is read once for all targets in it.
+            let mut beside = BTreeMap::new();
+            for (path, target) in &self.targets {
+                target.sweep(beside.entry(path.parent()).or_insert_with(|| target.names()));
+            }
         }
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+        let sync = Sync::of(self.targets.len());
         for step in steps.iter() {
             for shift in &step.shifts {
                 self.clinging(step, shift)?;
                 if !staged.contains_key(&shift.path) {
-                    staged.insert(shift.path.clone(), self.stage(shift, tell)?);
+                    staged.insert(shift.path.clone(), self.stage(shift, sync, tell)?);
                 }
             }
+        }
+        if sync == Sync::Together {
+            sync_all(self.targets.values()).map_err(from_install)?;
         }
         let mut judge = Judge::new(strict);
         for step in steps.iter_mut() {
@@ -52,16 +61,16 @@ impl LocalHost {
     }
 
     /// Stages what becomes of a target, and takes the place on the disk for its way back.
-    fn stage(&mut self, shift: &Shift, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
+    fn stage(&mut self, shift: &Shift, sync: Sync, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
         let run = self.run.clone();
         let Some(target) = self.targets.get_mut(&shift.path) else { return Ok(shift.path.clone()) };
         let adopted = target.digest().as_ref() == Some(&shift.to.sha256);
-        let staged = if adopted { Ok(shift.path.clone()) } else { target.stage(&shift.to, &run) };
+        let staged = if adopted { Ok(shift.path.clone()) } else { target.stage(&shift.to, &run, sync) };
         let staged = staged.map_err(from_install)?;
         match &shift.from {
             // Nothing is to be put back where nothing changes.
             Some(from) if from.sha256 == shift.to.sha256 => {}
-            Some(from) => target.reserve(from).map_err(from_install)?,
+            Some(from) => target.reserve(from, sync).map_err(from_install)?,
             None => tell(Event::NoWayBack { path: shift.path.clone() }),
         }
         Ok(staged)

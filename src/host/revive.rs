@@ -30,7 +30,7 @@ pub(super) fn command(member: &Member) -> String {
     let own = member.args.iter().position(|word| name(word) == name(&exe));
     let words: Vec<String> = match own {
         Some(at) => member.args.iter().skip(at + 1).take_while(|word| !word.starts_with('[')).cloned().collect(),
-        None => member.args.clone(),
+        None => member.args.to_vec(),
     };
     let argv: Vec<String> = std::iter::once(exe.trim_end_matches(" (deleted)").to_owned()).chain(words).collect();
     format!("cd {} && {}", spelled(&[member.cwd.display().to_string()]), spelled(&argv))
@@ -74,7 +74,8 @@ pub(super) async fn revive(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
     loop {
         let late = began.elapsed() >= member.timeout;
         ended = ended.or(child.try_wait().ok().flatten());
-        if let Some(found) = successor::unknown(member, lanes).await.into_iter().next() {
+        let newest = lanes.newest(fresh.surveyed, PAUSE);
+        if let Some(found) = successor::unknown(member, &newest, lanes).await.into_iter().next() {
             lanes.know([(found.pid, found.started)]);
             let mut new = successor::prove(&found, member, fresh, member.timeout, lanes).await?;
             new.instance.successor_of = Some(i.pid);

@@ -8,6 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::{
+    fact::Source,
+    fleet::{Group, ListenAt, Speaks},
+    host::{
+        discover::option_value,
+        guard::shares,
+        kernel::{descriptors, socket},
+        workers::family,
+    },
+};
 use netlink_packet_core::{Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::{
     SockDiagMessage,
@@ -19,13 +29,6 @@ use netlink_packet_sock_diag::{
     },
 };
 use netlink_sys::{Socket, protocols::NETLINK_SOCK_DIAG};
-use procfs::process::{FDTarget, Process};
-
-use crate::{
-    fact::Source,
-    fleet::{Group, ListenAt, Speaks},
-    host::{discover::option_value, guard::shares, workers::family},
-};
 
 /// The kernel answers in pieces of at most 32 KiB.
 const PIECE: usize = 64 << 10;
@@ -133,13 +136,13 @@ impl Listeners {
 
     /// Whether the process `pid` itself holds a socket that listens there; none where this user may not see its descriptors.
     pub(crate) fn holds_at(&self, pid: i32, wanted: &ListenAt, args: &[String]) -> Option<bool> {
-        let fds = match Process::new(pid).and_then(|p| p.fd()) {
-            Ok(fds) => fds,
-            Err(procfs::ProcError::NotFound(_)) => return Some(false),
-            Err(_) => return None,
-        };
-        let mut inodes = fds.flatten().filter_map(|fd| if let FDTarget::Socket(inode) = fd.target { Some(inode) } else { None });
-        Some(inodes.any(|inode| self.sockets.get(&inode).is_some_and(|at| at.as_ref().is_some_and(|address| address.fits(wanted, args)))))
+        let fits = |inode| self.sockets.get(&inode).is_some_and(|at| at.as_ref().is_some_and(|address| address.fits(wanted, args)));
+        let mut held = false;
+        match descriptors(pid, |_, to| held |= socket(to).is_some_and(fits)) {
+            Ok(()) => Some(held),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Some(false),
+            Err(_) => held.then_some(true),
+        }
     }
 
     /// Where a process or a descendant of it listens, each once, sorted.
@@ -182,6 +185,11 @@ impl Listeners {
         let all = self.addresses(pid).unwrap_or_default();
         let missing = !group.listen.is_empty() && !all.iter().any(|one| group.listen.iter().any(|wanted| one.fits(wanted, args)));
         missing.then(|| group.listen.iter().map(|wanted| format!("`{wanted}`")).collect::<Vec<_>>().join(", "))
+    }
+
+    /// Whether it can be seen that the process listens nowhere, or nowhere that its group's `listen` names.
+    pub(super) fn is_deaf(&self, pid: i32, args: &[String], group: &Group) -> bool {
+        self.addresses(pid).is_ok_and(|all| all.is_empty() || self.missing(pid, args, group).is_some())
     }
 
     /// Whether a process or a descendant of it listens where `endpoint` says.
@@ -267,17 +275,9 @@ pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, String> {
     if shares(pid, "net") != Some(true) {
         return Err("is in another network namespace, where this host cannot ask it".into());
     }
-    let said = |e: procfs::ProcError| format!("sockets: {e}");
     let mut inodes = Vec::new();
-    for fd in Process::new(pid).and_then(|p| p.fd()).map_err(said)? {
-        match fd {
-            Ok(fd) => inodes.extend(if let FDTarget::Socket(inode) = fd.target { Some(inode) } else { None }),
-            // It was closed while it was looked at.
-            Err(procfs::ProcError::NotFound(_)) => {}
-            // What cannot be read must not count as a socket that is not there.
-            Err(e) => return Err(said(e)),
-        }
-    }
+    // What cannot be read must not count as a socket that is not there.
+    descriptors(pid, |_, to| inodes.extend(socket(to))).map_err(|e| format!("sockets: {e}"))?;
     Ok(inodes)
 }
 

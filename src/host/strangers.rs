@@ -1,17 +1,16 @@
 //! Who else listens where an instance does: whom a connection reaches is then chance, and what one answer says proves little.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
-
-use procfs::process::{Process, all_processes};
 
 use crate::{
     fact::bare,
     host::{
         http::Lanes,
+        kernel::{Stat, descriptors, pids, socket},
         sockets::{Listeners, sockets_of},
         workers::family,
     },
@@ -65,19 +64,17 @@ fn holders(sockets: &BTreeSet<u64>) -> Vec<(i32, u64)> {
     if sockets.is_empty() {
         return Vec::new();
     }
-    let links: BTreeMap<String, u64> = sockets.iter().map(|inode| (format!("socket:[{inode}]"), *inode)).collect();
     let mut all = Vec::new();
-    for process in all_processes().into_iter().flatten().flatten() {
-        let fds = std::fs::read_dir(Path::new("/proc").join(process.pid.to_string()).join("fd")).into_iter().flatten().flatten();
-        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter_map(|to| links.get(to.to_str()?).copied());
-        all.extend(links.map(|inode| (process.pid, inode)));
+    for pid in pids() {
+        // Whoever may not be looked at shows in a socket that nobody holds.
+        let _ = descriptors(pid, |_, to| all.extend(socket(to).filter(|inode| sockets.contains(inode)).map(|inode| (pid, inode))));
     }
     all
 }
 
 /// Whether it is, or descends from, one of `known`.
 fn descends(pid: i32, known: &BTreeSet<i32>) -> bool {
-    let parent = |pid: &i32| Process::new(*pid).and_then(|p| p.stat()).ok().map(|stat| stat.ppid);
+    let parent = |pid: &i32| Stat::of(*pid).ok().map(|stat| stat.parent);
     std::iter::successors(Some(pid), parent).take(GENERATIONS).any(|pid| known.contains(&pid))
 }
 

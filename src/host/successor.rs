@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use crate::{
         guard,
         hangup::hold,
         http::{Lanes, told},
+        kernel::{Stat, pids},
         sockets::sockets_of,
         survey::needs_endpoint,
         workers::children,
@@ -35,7 +37,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// When a target became what it is: whoever was not there yet has read it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Since {
-    pids: BTreeSet<i32>,
+    /// Sorted.
+    pids: Arc<[i32]>,
     /// By the clock that start times are counted by, in its ticks.
     ticks: u64,
     when: jiff::Timestamp,
@@ -43,19 +46,51 @@ pub(super) struct Since {
 
 impl Since {
     pub(super) fn now() -> Self {
-        Self { pids: pids(), ticks: guard::ticks(), when: jiff::Timestamp::now() }
+        let mut pids: Vec<i32> = pids().collect();
+        pids.sort_unstable();
+        Self { pids: pids.into(), ticks: guard::ticks(), when: jiff::Timestamp::now() }
     }
 
     /// Whether a process of this pid and start time came later.
     fn is_before(&self, pid: i32, started: u64) -> bool {
-        !self.pids.contains(&pid) || started > self.ticks
+        !self.was_there(pid) || started > self.ticks
+    }
+
+    fn was_there(&self, pid: i32) -> bool {
+        self.pids.binary_search(&pid).is_ok()
+    }
+
+    /// Whether the process that has this number now came later.
+    fn is_new(&self, pid: i32) -> bool {
+        !self.was_there(pid) || Stat::of(pid).is_ok_and(|stat| stat.started > self.ticks)
     }
 }
 
-/// Every process there is.
-fn pids() -> BTreeSet<i32> {
-    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+/// A look at everybody, and who of them came after the survey: one serves all who wait for a successor.
+#[derive(Debug)]
+pub(super) struct Newest {
+    began: Instant,
+    took: Duration,
+    scan: Scan,
+    new: Vec<i32>,
+}
+
+impl Newest {
+    pub(super) fn look(surveyed: &Since) -> Self {
+        let (began, scan) = (Instant::now(), Scan::take());
+        let new = scan.pids().filter(|pid| surveyed.is_new(*pid)).collect();
+        Self { began, took: began.elapsed(), scan, new }
+    }
+
+    /// Whether it began at most `old` ago, or so lately that another one would leave no time for anything else.
+    pub(super) fn serves(&self, old: Duration) -> bool {
+        self.began.elapsed() < old + 4 * self.took
+    }
+
+    /// On a busy machine somebody is always new, and hardly ever one who may be meant.
+    fn may_have(&self, group: &Group) -> bool {
+        self.new.iter().any(|pid| self.scan.may_be(group, *pid))
+    }
 }
 
 /// What a new process must prove.
@@ -95,11 +130,18 @@ impl Fresh<'_> {
 pub(super) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Option<Found> {
     let group = &member.group;
     let named = group.matching.unit.is_some() || group.matching.pid_file.is_some() || !group.pid_file.is_empty();
-    let deadline = Instant::now() + if named { member.timeout.clamp(AT_ONCE, NAMED) } else { AT_ONCE };
+    let patience = match member.instance.state {
+        _ if named => member.timeout.clamp(AT_ONCE, NAMED),
+        // On the way forth it was waited for already.
+        State::Died => Duration::ZERO,
+        _ => AT_ONCE,
+    };
+    let deadline = Instant::now() + patience;
     let has_workers = group.confirm.iter().any(|fact| fact.source == Source::Workers);
     loop {
         let late = Instant::now() >= deadline;
-        for found in unknown(member, lanes).await {
+        let newest = lanes.newest(surveyed, PAUSE);
+        for found in if newest.may_have(group) { unknown(member, &newest, lanes).await } else { Vec::new() } {
             let id = (found.pid, found.started);
             // A worker that was left behind is no leader, whatever it looks like: it has none of its own.
             if !surveyed.is_before(found.pid, found.started) || (has_workers && children(found.pid).is_empty()) {
@@ -123,13 +165,13 @@ pub(super) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Op
 }
 
 /// Matches of its group that are not in the run and read what `member` did.
-pub(super) async fn unknown(member: &Member, lanes: &Lanes) -> Vec<Found> {
+pub(super) async fn unknown(member: &Member, newest: &Newest, lanes: &Lanes) -> Vec<Found> {
     let group = Group { instances: Vec::new(), ..(*member.group).clone() };
     let same = |found: Found| {
         let configs = discover::configs_of(&found, &group).ok()?;
         (configs == member.instance.targets && !lanes.is_known((found.pid, found.started))).then_some(Found { configs, ..found })
     };
-    Scan::take().find(&group).await.found.into_iter().filter_map(same).collect()
+    newest.scan.find(&group).await.found.into_iter().filter_map(same).collect()
 }
 
 /// Whether it holds a listening socket that `member` held.
@@ -145,7 +187,7 @@ fn inherits(found: &Found, member: &Member, lanes: &Lanes) -> bool {
 pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limit: Duration, lanes: &Lanes) -> Result<Member, Trouble> {
     let i = &member.instance;
     let mut new = member.clone();
-    new.args.clone_from(&found.args);
+    new.args = found.args.clone().into();
     new.instance = crate::event::Instance { wave: i.wave, validated: i.validated, before: i.before.clone(), ..found.instance(&i.group) };
     let began = Instant::now();
     let proof = proven(&mut new, fresh, limit, lanes).await?;
@@ -153,6 +195,8 @@ pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
     new.instance.after = fresh.to().map(|to| to.sha256.clone());
     new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
     new.signalled = Some(fresh.since_when());
+    // It has answered, whatever the one did whose place it took.
+    new.sick = false;
     Ok(new)
 }
 
@@ -194,8 +238,8 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
     let i = &new.instance;
     let facts: Vec<Fact> = group.confirm.iter().map(|f| f.filled(fresh.to().and_then(Blob::file))).collect::<Result<_, _>>()?;
     let answers = Answers::of(facts.iter().map(|f| &f.source), new, lanes).await;
-    if let Some((_, why)) = answers.silent() {
-        return Err(why.into());
+    if let Some((_, silence)) = answers.silent() {
+        return Err(silence.why.clone());
     }
     let since = before.unwrap_or_else(|| fresh.since_when());
     let holds = |fact: &Fact| match &fact.wants {
@@ -233,14 +277,14 @@ impl LocalHost {
         let surveyed = &self.surveyed;
         // Nobody is signalled: a run that was halted already looks to its end.
         let patience = u8::from(undo).max((*halts.borrow()).min(1));
-        if pids().is_subset(&surveyed.pids) {
+        if pids().all(|pid| surveyed.was_there(pid)) {
             return Vec::new();
         }
-        let (scan, mut new, mut known) = (Scan::take(), Vec::new(), BTreeSet::new());
-        for group in self.groups.iter().filter(|g| g.instances.is_empty()) {
+        let (newest, mut new, mut known) = (Newest::look(surveyed), Vec::new(), BTreeSet::new());
+        for group in self.groups.iter().filter(|g| g.instances.is_empty() && newest.may_have(g)) {
             // A worker that has lost its leader meanwhile looks like one, and was there.
             let came = |f: &Found| !self.lanes.is_known((f.pid, f.started)) && surveyed.is_before(f.pid, f.started);
-            let found = scan.find(group).await.found.into_iter().filter(came);
+            let found = newest.scan.find(group).await.found.into_iter().filter(came);
             // One that two groups match belongs to the first.
             new.extend(found.filter(|f| known.insert(f.pid)).map(|f| (group, f)));
         }

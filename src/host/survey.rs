@@ -2,18 +2,21 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use futures_util::{StreamExt, stream};
+
 use crate::{
     event::{Instance, State, Stop, Trouble, Verdict},
     fact::{Fact, Wants},
     fleet::{Group, Reloads, Speaks},
     host::{
         LocalHost, Look,
-        answers::Answers,
+        answers::{Answers, Silence},
+        at_once::at_once,
         discover,
         discover::{Found, Scan},
         guard,
         hangup::permitted,
-        http::{Lanes, told},
+        http::{AT_ONCE, Lanes, told},
         install::{InstallError, Target},
         lock::{self, LockError},
         sockets::Listeners,
@@ -47,18 +50,30 @@ impl LocalHost {
             }
         };
         self.lanes.know(found.iter().map(|(_, f)| (f.pid, f.started)));
-        let looks = found.into_iter().map(|(group, f)| member(group, f, look, &listeners, &self.lanes));
-        for said in futures_util::future::join_all(looks).await {
+        let looked = at_once(&found, |(group, f)| member(group, f, look, &listeners, &self.lanes));
+        drop(found);
+        let looked = ready(looked).await;
+        seen.members.reserve_exact(looked.len());
+        let mut asked = stream::iter(looked.into_iter().map(|one| answered(one, &listeners, &self.lanes))).buffered(AT_ONCE);
+        while let Some(said) = asked.next().await {
             match said {
-                Ok(member) => seen.members.push(member),
+                Ok(member) if member.sick => seen.sick.push(member),
+                Ok(mut member) => {
+                    share(&mut member, seen.members.last());
+                    seen.members.push(member);
+                }
                 Err(instance) => seen.refused.push(*instance),
             }
+        }
+        let mut readers: BTreeMap<&Path, Vec<&Member>> = BTreeMap::new();
+        for (member, path) in seen.members.iter().chain(&seen.sick).flat_map(|m| m.instance.targets.iter().map(move |path| (m, path))) {
+            readers.entry(path).or_default().push(member);
         }
         for (path, target) in &self.targets {
             self.since.insert(path.clone(), self.surveyed.clone());
             match target.read() {
                 Ok(disk) => {
-                    let mut readers = seen.members.iter().filter(|m| m.instance.targets.contains(path));
+                    let mut readers = readers.get(path.as_path()).into_iter().flatten();
                     let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
                     let offered: BTreeMap<_, _> = offered.collect::<BTreeMap<_, _>>().into_iter().map(|(g, s)| (g, source::look(s, path))).collect();
                     let secret = readers.next().and_then(|m| m.group.secret).unwrap_or(!target.is_public(&disk));
@@ -73,8 +88,9 @@ impl LocalHost {
     /// Opens, and with `look.lock` locks, the directory of every target.
     async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look<'_>, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
         let mut kept = Vec::new();
-        for (group, mut f) in found {
-            match discover::configs_of(&f, &group) {
+        let read = at_once(&found, |(group, f)| discover::configs_of(f, group));
+        for ((group, mut f), read) in found.into_iter().zip(read) {
+            match read {
                 Ok(paths) => f.configs = paths,
                 Err(why) => {
                     seen.refused.push(refused(f.instance(&group.name), why));
@@ -83,7 +99,10 @@ impl LocalHost {
             }
             kept.push((group, f));
         }
-        for path in kept.iter().flat_map(|(_, f)| f.configs.clone()).chain(look.also.iter().cloned()) {
+        for path in kept.iter().flat_map(|(_, f)| &f.configs).chain(look.also) {
+            if self.targets.contains_key(path) {
+                continue;
+            }
             let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
             if !self.dirs.contains_key(&dir) {
                 match lock::open(&dir, look.lock).await {
@@ -100,7 +119,7 @@ impl LocalHost {
                 }
             }
             if let Some(dir) = self.dirs.get(&dir) {
-                self.targets.entry(path.clone()).or_insert_with(|| Target::new(&path, dir.clone()));
+                self.targets.insert(path.clone(), Target::new(path, dir.clone()));
             }
         }
         kept
@@ -129,28 +148,79 @@ pub(super) fn from_install(e: InstallError) -> Stop {
     Stop::new(verdict, e.to_string())
 }
 
-async fn member(group: Arc<Group>, f: Found, look: Look<'_>, listeners: &Listeners, lanes: &Lanes) -> Result<Member, Box<Instance>> {
+/// One that every guard has let through so far, or as it is reported.
+type Looked = Result<Member, Box<Instance>>;
+
+/// What the kernel tells of one; nobody is waited for.
+fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, lanes: &Lanes) -> Looked {
     let mut instance = f.instance(&group.name);
-    let timeout = look.timeout.unwrap_or(group.timeout);
     let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
-    match f.endpoint.clone().map_or_else(|| listeners.endpoint(f.pid, &f.args, &group), Ok) {
+    let mut silent = None;
+    match f.endpoint.clone().map_or_else(|| listeners.endpoint(f.pid, &f.args, group), Ok) {
         Ok(endpoint) => instance.endpoint = endpoint,
-        Err(why) if needs_endpoint(&group) => return Err(no(&instance, why)),
+        Err(why) if needs_endpoint(group) && listeners.is_deaf(f.pid, &f.args, group) => silent = Some(why),
+        Err(why) if needs_endpoint(group) => return Err(no(&instance, why)),
         // Nobody asks it there.
         Err(_) => {}
     }
-    alone(&f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
-    guards(&group, f.pid, timeout).await.map_err(|why| no(&instance, why))?;
+    alone(f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
+    vouched(group).and_then(|()| may_signal(f.pid)).map_err(|why| no(&instance, why))?;
     let mut member = Member::new(instance, group.clone(), f.args.clone());
-    member.timeout = timeout;
+    member.timeout = look.timeout.unwrap_or(group.timeout);
     member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
-    member.fixed = discover::fixed_of(&f, &group);
+    member.fixed = discover::fixed_of(f, group);
     // Its age counts only against what it reads at its start.
     if !member.fixed.is_empty() {
         member.born = guard::born(f.pid).unwrap_or(i128::MIN);
     }
-    if group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty() {
-        answers(&mut member, listeners, lanes).await.map_err(|why| no(&member.instance, why))?;
+    if let Some(why) = silent {
+        member.silenced(why);
+    }
+    Ok(member)
+}
+
+/// Those that take the signal. Whoever does not at this moment is waited for, all of them at the same time.
+async fn ready(mut looked: Vec<Looked>) -> Vec<Looked> {
+    let is_late = at_once(&looked, |one| one.as_ref().is_ok_and(|m| !guard::is_ready(m.instance.pid, m.group.signal)));
+    let late = looked.iter().zip(is_late).enumerate().filter_map(|(at, (one, late))| Some((at, one.as_ref().ok().filter(|_| late)?)));
+    let waits = late.map(|(at, m)| async move { (at, guards(&m.group, m.instance.pid, m.timeout).await) });
+    for (at, said) in futures_util::future::join_all(waits).await {
+        if let (Err(why), Ok(member)) = (said, &looked[at]) {
+            looked[at] = Err(Box::new(refused(member.instance.clone(), why)));
+        }
+    }
+    looked
+}
+
+/// What the instances of a fleet have in common is kept once.
+fn share(member: &mut Member, other: Option<&Member>) {
+    let Some(other) = other else { return };
+    if member.args == other.args {
+        member.args = other.args.clone();
+    }
+    if member.restart_only == other.restart_only {
+        member.restart_only = other.restart_only.clone();
+    }
+}
+
+/// The same one once it has answered.
+async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looked {
+    let mut member = looked?;
+    let group = member.group.clone();
+    let no = |member: &Member, why: String| Box::new(refused(member.instance.clone(), why));
+    if !member.sick && (group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty()) {
+        match answers(&mut member, listeners, lanes).await {
+            Ok(()) => {}
+            Err(silence) if silence.asked => member.silenced(silence.why),
+            Err(silence) => return Err(no(&member, silence.why)),
+        }
+    }
+    if member.sick {
+        // One that ended or was stopped meanwhile is silent for that.
+        if !guard::is_same(member.instance.pid, member.instance.started, &member.instance.exe) {
+            return Err(no(&member, "ended while it was looked at".into()));
+        }
+        runs(member.instance.pid).map_err(|why| no(&member, why))?;
     }
     Ok(member)
 }
@@ -172,10 +242,8 @@ pub(crate) fn needs_endpoint(group: &Group) -> bool {
     group.speaks == Speaks::Hello || group.confirm.iter().chain(&group.reject).any(|fact| fact.source.uses_listen())
 }
 
-/// Whether it can be reloaded at all.
+/// Whether it takes the signal, now or in a moment.
 async fn guards(group: &Group, pid: i32, timeout: std::time::Duration) -> Result<(), String> {
-    vouched(group)?;
-    may_signal(pid)?;
     runs(pid)?;
     guard::takes(pid, group, guard::patience(pid, timeout)).await
 }
@@ -202,28 +270,28 @@ pub(super) fn runs(pid: i32) -> Result<(), String> {
 /// What it says it runs, and what its facts read now.
 ///
 /// # Errors
-/// A sentence: what is silent, or speaks something else.
-pub(crate) async fn answers(member: &mut Member, listeners: &Listeners, lanes: &Lanes) -> Result<(), String> {
-    let Err(why) = ask(member, lanes).await else { return Ok(()) };
+/// What is silent, or speaks something else.
+pub(crate) async fn answers(member: &mut Member, listeners: &Listeners, lanes: &Lanes) -> Result<(), Silence> {
+    let Err(silence) = ask(member, lanes).await else { return Ok(()) };
     // It was asked at its only socket, which may speak something else.
     let group = &member.group;
     let missing = listeners.missing(member.instance.pid, &member.args, group).filter(|_| needs_endpoint(group));
     let see = group.kind.as_ref().map_or(String::new(), |kind| format!(" (what it needs: `hello kinds {kind}`)"));
     let more = missing.map_or(String::new(), |all| format!("; it listens nowhere that its group's `listen` names: {all}{see}"));
-    Err(why + &more)
+    Err(Silence { why: silence.why + &more, ..silence })
 }
 
-async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
+async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
     let group = member.group.clone();
     if group.speaks == Speaks::Hello {
         let i = &mut member.instance;
-        let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await?;
+        let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await.map_err(Silence::of)?;
         if (instance.pid, instance.started) != (i.pid, i.started) {
-            return Err(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid));
+            return Err(Silence::of(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid)));
         }
         i.after = Some(effective.sha256.clone());
         i.before = Some(effective.sha256);
-        (member.seq, member.restart_only) = (last_attempt.seq, restart_only);
+        (member.seq, member.restart_only) = (last_attempt.seq, restart_only.into());
         // It has answered: its facts are read only where they compare.
         if !group.confirm.iter().any(Fact::compares) && group.reject.is_empty() {
             return Ok(());
@@ -231,13 +299,13 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
     }
     let _permit = lanes.fast.acquire().await;
     let answers = Answers::of(group.confirm.iter().chain(&group.reject).map(|fact| &fact.source), member, lanes).await;
-    if let Some((source, why)) = answers.silent() {
-        return Err(format!("{}: {why}", source.describe(&member.instance.endpoint)));
+    if let Some((source, Silence { why, asked })) = answers.silent() {
+        return Err(Silence { why: format!("{}: {why}", source.describe(&member.instance.endpoint)), asked: *asked });
     }
     let (baseline, rejected) = (answers.readings(&group.confirm), answers.readings(&group.reject));
     let needed = |(fact, reading): &(&Fact, &Option<String>)| matches!(fact.wants, Wants::Changed | Wants::Increased) && reading.is_none();
     if let Some((fact, _)) = group.confirm.iter().zip(&baseline).find(needed) {
-        return Err(format!("{}, so a change of it could not be seen", answers.why_not(fact, &member.instance.endpoint)));
+        return Err(Silence::of(format!("{}, so a change of it could not be seen", answers.why_not(fact, &member.instance.endpoint))));
     }
     (member.baseline, member.rejected) = (baseline, rejected);
     Ok(())

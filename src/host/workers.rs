@@ -1,13 +1,19 @@
 //! What the kernel knows of the processes that work for another one: who they are, and which of them hold a listening socket.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use procfs::process::{Process, Stat, all_processes};
+use procfs::process::Process;
 
 use crate::{
     fact::{KEPT, name},
     host::{
         guard::age,
+        kernel::{Stat, pids, whole},
         sockets::{Listeners, sockets_of},
     },
 };
@@ -29,10 +35,12 @@ pub(crate) fn family(pid: i32) -> Vec<i32> {
 
 /// The children of a process, ended ones among them; none of one that is gone.
 pub(crate) fn children(pid: i32) -> BTreeSet<i32> {
-    let mut all = listed(pid);
+    // Most have one thread, whose number is that of the process.
+    let alone = Stat::of(pid).is_ok_and(|stat| stat.threads == 1);
+    let mut all = listed(pid, alone);
     // While a child ends, its siblings can be missing from the kernel's list: two looks that say the same missed nobody.
     for _ in 0..8 {
-        let again = listed(pid);
+        let again = listed(pid, alone);
         let same = again == all;
         all.extend(again);
         if same {
@@ -42,15 +50,22 @@ pub(crate) fn children(pid: i32) -> BTreeSet<i32> {
     all
 }
 
-fn listed(pid: i32) -> BTreeSet<i32> {
+fn listed(pid: i32, alone: bool) -> BTreeSet<i32> {
     // A kernel without that list (CONFIG_PROC_CHILDREN) is asked for everybody's parent.
-    if !std::path::Path::new("/proc/thread-self/children").exists() {
-        let stats = all_processes().into_iter().flatten().filter_map(|p| p.ok()?.stat().ok());
-        return stats.filter(|stat| stat.ppid == pid).map(|stat| stat.pid).collect();
+    static LISTED: LazyLock<bool> = LazyLock::new(|| std::path::Path::new("/proc/thread-self/children").exists());
+    if !*LISTED {
+        return pids().filter(|child| Stat::of(*child).is_ok_and(|stat| stat.parent == pid)).collect();
     }
     // Each thread has a list of those that it started.
-    let tasks = Process::new(pid).and_then(|p| p.tasks()).into_iter().flatten().flatten();
-    tasks.flat_map(|task| task.children().unwrap_or_default()).filter_map(|child| i32::try_from(child).ok()).collect()
+    let of = |thread: &str| {
+        let list = File::open(format!("/proc/{pid}/task/{thread}/children")).and_then(whole).unwrap_or_default();
+        String::from_utf8_lossy(&list).split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<i32>>()
+    };
+    if alone {
+        return of(&pid.to_string()).into_iter().collect();
+    }
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.flat_map(|thread| of(&thread.file_name().to_string_lossy())).collect()
 }
 
 /// The children of `pid`, one a line: `PID:STARTED`, and ` listens` behind who holds a listening socket. With a reading from `before`, whoever
@@ -64,14 +79,14 @@ pub(super) fn workers(pid: i32, before: Option<&str>, look: impl FnOnce() -> Res
     let mut held = Vec::new();
     for child in children(pid).into_iter().chain(old.iter().map(|(pid, _)| *pid)).collect::<BTreeSet<_>>() {
         let Some(stat) = lives(child) else { continue };
-        let is_old = old.contains(&(child, stat.starttime));
+        let is_old = old.contains(&(child, stat.started));
         // A new one that ends at once has proven nothing.
-        let is_new = stat.ppid == pid && (before.is_none() || Process::new(child).ok().and_then(|p| age(&p)).is_some_and(|age| age >= SETTLED));
+        let is_new = stat.parent == pid && (before.is_none() || Process::new(child).ok().and_then(|p| age(&p)).is_some_and(|age| age >= SETTLED));
         if !is_old && !is_new {
             continue;
         }
         match sockets_of(child) {
-            Ok(sockets) => held.push((format!("{child}:{}", stat.starttime), sockets)),
+            Ok(sockets) => held.push((format!("{child}:{}", stat.started), sockets)),
             Err(_) if lives(child).is_none() => {}
             Err(why) => return Err(format!("pid {child}: {why}")),
         }
@@ -128,7 +143,7 @@ pub(super) async fn lasting(draining: Vec<Child>) -> Vec<i32> {
     if !draining.is_empty() {
         tokio::time::sleep(SETTLED).await;
     }
-    draining.into_iter().filter(|(pid, started)| lives(*pid).is_some_and(|stat| stat.starttime == *started)).map(|(pid, _)| pid).collect()
+    draining.into_iter().filter(|(pid, started)| lives(*pid).is_some_and(|stat| stat.started == *started)).map(|(pid, _)| pid).collect()
 }
 
 fn named(line: &str) -> Option<Child> {
@@ -138,8 +153,7 @@ fn named(line: &str) -> Option<Child> {
 
 /// A process that has not ended.
 fn lives(pid: i32) -> Option<Stat> {
-    let stat = Process::new(pid).and_then(|p| p.stat()).ok()?;
-    (!matches!(stat.state, 'Z' | 'X')).then_some(stat)
+    Stat::of(pid).ok().filter(Stat::lives)
 }
 
 #[cfg(test)]
@@ -157,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn only_who_lives_on_is_named() {
         let me = i32::try_from(std::process::id()).unwrap();
-        let started = lives(me).unwrap().starttime;
+        let started = lives(me).unwrap().started;
         assert_eq!(lasting(vec![(me, started), (me, started + 1)]).await, [me]);
     }
 

@@ -36,9 +36,9 @@ pub(super) fn decide<'a>(
 ) -> Result<(BTreeMap<&'a Path, Becomes>, Option<Stop>), Stop> {
     offered(seen, readers, changes)?;
     let mut invalid = strays(readers, changes);
-    let mut all = BTreeMap::new();
+    let (mut all, mut groups_of) = (BTreeMap::new(), groups_of(readers));
     for (path, target) in seen {
-        let groups = groups_of(readers, path);
+        let groups = groups_of.remove(path.as_path()).unwrap_or_default();
         let (to, named) = match becomes(path, target, &groups, changes) {
             Ok(new) => new.unwrap_or_else(|| (target.disk.clone(), path.clone())),
             Err(stop) if stop.verdict == Verdict::Invalid => {
@@ -59,10 +59,13 @@ fn invalid(named: &Path, why: &str) -> Stop {
     Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`: {why}", shown(named)))
 }
 
-/// The groups that read a target, by name.
-fn groups_of<'a>(readers: &'a Readers, path: &Path) -> BTreeMap<&'a str, &'a Group> {
-    let members = readers.iter().filter(|(paths, _)| paths.iter().any(|p| p == path)).flat_map(|(_, members)| members);
-    members.map(|m| (m.group.name.as_str(), &*m.group)).collect()
+/// The groups that read each target, by name.
+fn groups_of(readers: &Readers) -> BTreeMap<&Path, BTreeMap<&str, &Group>> {
+    let mut all: BTreeMap<&Path, BTreeMap<&str, &Group>> = BTreeMap::new();
+    for (path, members) in readers.iter().flat_map(|(paths, members)| paths.iter().map(move |path| (path, members))) {
+        all.entry(path).or_default().extend(members.iter().map(|m| (m.group.name.as_str(), &*m.group)));
+    }
+    all
 }
 
 /// What one target becomes, and where that comes from; none when it stays.
@@ -128,7 +131,9 @@ fn set_on(path: &Path, why: &str) -> Stop {
 /// Where a group's `source` is asked, something must be there for one of its targets at least.
 fn offered(seen: &BTreeMap<PathBuf, SeenTarget>, readers: &Readers, changes: &Changes) -> Result<(), Stop> {
     let mut looked: BTreeMap<&str, (&Offered, bool)> = BTreeMap::new();
-    for (group, offered) in seen.values().flat_map(|t| &t.offered) {
+    // What nobody in the run reads is offered to nobody.
+    let read = |path: &PathBuf| readers.keys().any(|paths| paths.contains(path));
+    for (group, offered) in seen.iter().filter(|(path, _)| read(path)).flat_map(|(_, t)| &t.offered) {
         looked.entry(group).or_insert((offered, false)).1 |= offered.content.is_some();
     }
     let asked = |name: &str| matches!(changes.of(name), Change::Adopt) && readers.values().flatten().any(|m| m.group.name == name);

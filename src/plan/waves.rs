@@ -8,6 +8,9 @@ use crate::{
     step::{Member, Step},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Instances that are signalled together.
 #[derive(Debug)]
 pub struct Wave {
@@ -21,20 +24,24 @@ pub struct Wave {
     pub gates: Vec<Vec<String>>,
 }
 
+impl Wave {
+    /// How many of it are to be signalled.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.steps.iter().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).count()
+    }
+}
+
 /// How many of `all` have been signalled after each wave: cumulative, the last is `all`. A wave has one more than the one before at least, as long
-/// as there are any; so more instances never make a wave empty. With `canary` the first is one alone.
+/// as there are any; so more instances never make a wave empty. With `canary` the first is one alone, whatever `waves` say.
 pub(super) fn cuts(waves: &[Share], all: usize, canary: bool) -> Vec<usize> {
-    let (mut ends, mut last) = (Vec::new(), 0);
-    let first = canary.then_some(1);
-    for wanted in first.into_iter().chain(waves.iter().map(|w| w.rounded_up(all))).chain([all]) {
-        // A canary that the waves begin with already is no second one.
-        if ends == [1] && canary && wanted == 1 {
-            continue;
-        }
-        let end = wanted.max(last + 1).min(all);
-        if end > last {
-            ends.push(end);
-            last = end;
+    // The waves may begin with one alone themselves.
+    let canary = canary && waves.first().is_none_or(|first| first.rounded_up(all) > 1);
+    let mut ends: Vec<usize> = Vec::new();
+    for wanted in canary.then_some(1).into_iter().chain(waves.iter().map(|w| w.rounded_up(all))).chain([all]) {
+        let last = ends.last().copied().unwrap_or(0);
+        if last < all {
+            ends.push(wanted.max(last + 1).min(all));
         }
     }
     ends
@@ -43,8 +50,8 @@ pub(super) fn cuts(waves: &[Share], all: usize, canary: bool) -> Vec<usize> {
 /// Each step in parts, by wave. A group's waves begin after the last one of the groups that it comes after; `order` is that of the file.
 pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
     let works = |m: &&Member| m.instance.state != State::Unchanged;
-    // Where the waves of each group begin, how many it has signalled after each, and whose turn it is.
-    let mut groups: BTreeMap<String, (usize, Vec<usize>, usize)> = BTreeMap::new();
+    // Where the waves of each group begin, how many it has signalled after each, and whose turn it is: of those who answer, and of those who do not.
+    let mut groups: BTreeMap<String, (usize, Vec<usize>, [usize; 2])> = BTreeMap::new();
     let mut left: Vec<&Group> = order.to_vec();
     while !left.is_empty() {
         let waits = |group: &Group, left: &[&Group]| group.after.iter().any(|name| left.iter().any(|g| g.name == *name));
@@ -52,10 +59,11 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
         // A fleet whose groups wait for each other is none; without this it would have no end here.
         let (later, now) = if now.is_empty() { (Vec::new(), later) } else { (later, now) };
         for group in now {
-            let all = steps.iter().flat_map(|s| &s.members).filter(works).filter(|m| m.instance.group == group.name).count();
+            let mine = || steps.iter().flat_map(|s| &s.members).filter(works).filter(|m| m.instance.group == group.name);
+            let (all, healthy) = (mine().count(), mine().filter(|m| !m.sick).count());
             let canary = group.kind.is_none() || group.on_bad_config == OnBad::Dies;
             let begins = group.after.iter().filter_map(|name| groups.get(name)).map(|(begins, ends, _)| begins + ends.len()).max().unwrap_or(0);
-            groups.insert(group.name.clone(), (begins, cuts(&group.rollout.waves, all, canary), 0));
+            groups.insert(group.name.clone(), (begins, cuts(&group.rollout.waves, all, canary), [0, healthy]));
         }
         left = later;
     }
@@ -64,10 +72,13 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
         members.sort_by_key(|m| m.id);
         let mut parts: BTreeMap<usize, Vec<Member>> = BTreeMap::new();
         for member in members {
-            let at = groups.get_mut(&member.instance.group).map_or(0, |(begins, ends, turn)| {
+            let at = groups.get_mut(&member.instance.group).map_or(0, |(begins, ends, turns)| {
                 if member.instance.state == State::Unchanged {
-                    return *begins;
+                    // A wave in which nobody is signalled is none.
+                    return if ends.is_empty() { 0 } else { *begins };
                 }
+                // A canary that is known to be silent would prove nothing: those go last.
+                let turn = &mut turns[usize::from(member.sick)];
                 *turn += 1;
                 *begins + ends.iter().take_while(|end| **end < *turn).count()
             });

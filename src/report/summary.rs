@@ -1,11 +1,12 @@
 //! The end of a run as data, and what to type next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::{LISTED, NAMED, instances, named};
 use crate::{
-    event::{Event, Instance, State, Stop, TargetReport, Verdict},
+    event::{Event, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     step::short,
 };
 
@@ -28,15 +29,34 @@ pub struct Summary {
     pub instances: Vec<Instance>,
     /// Instances by state.
     pub counts: BTreeMap<State, usize>,
+    /// In the order in which they would go; only of a dry run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<WaveReport>,
     /// What the operator's own commands said of the waves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Event>,
     /// The command that shows what each instance runs now.
     #[serde(skip)]
     pub look: String,
+    /// What commands that are named for its run need besides.
+    #[serde(skip)]
+    pub flag: String,
     /// Whether it only shows what would be done.
     #[serde(skip)]
     pub rehearsal: bool,
+}
+
+/// What a dry run says of a wave besides its instances, which carry its number.
+#[derive(Debug, Serialize)]
+pub struct WaveReport {
+    /// From 1.
+    pub wave: usize,
+    /// How many would be signalled.
+    pub instances: usize,
+    /// How long it would be left alone before every proven instance is looked at again.
+    pub bake_seconds: f64,
+    /// Commands that would have to exit 0 before the next wave.
+    pub gates: Vec<Vec<String>>,
 }
 
 impl Summary {
@@ -47,7 +67,8 @@ impl Summary {
         for instance in &instances {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
-        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, gates: Vec::new(), look: "hello status".into(), rehearsal: false }
+        let (look, flag, waves, gates) = ("hello status".into(), String::new(), Vec::new(), Vec::new());
+        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, gates, look, flag, rehearsal: false }
     }
 
     /// An end before anything was touched.
@@ -73,55 +94,211 @@ impl Summary {
             Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => format!("nothing was touched; when it is mended, look again:\n  {look}"),
             Verdict::Reverted => format!("every touched instance is proven on the old config; when the cause is mended, look again:\n  {look}"),
             Verdict::Partial => {
-                let off = |i: &&Instance| !matches!(i.state, State::Confirmed | State::Unconfirmed | State::Unchanged);
-                let pids: Vec<String> = self.instances.iter().filter(off).take(10).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();
-                format!("every touched instance is proven, but not all on the new config: {}; what each runs now:\n  {look}", pids.join(", "))
+                let off = self.named(|s| !matches!(s, State::Confirmed | State::Unconfirmed | State::Unchanged));
+                let what = match off.as_str() {
+                    "" => "every instance is proven on the new config, and the run was not to its end".into(),
+                    off => format!("every touched instance is proven, but not all on the new config: {off}; the next broadcast takes them along"),
+                };
+                match self.way_back() {
+                    Some(revert) => format!("{what}; to put the old config back everywhere:\n  {revert}"),
+                    None => format!("{what}; what each runs now:\n  {look}"),
+                }
             }
             Verdict::Mixed => {
-                let dead = |i: &&Instance| matches!(i.state, State::RevertFailed | State::TimedOut | State::Rejected | State::Died);
-                let pids: Vec<String> = self.instances.iter().filter(dead).take(10).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();
+                let dead = self.named(|s| matches!(s, State::RevertFailed | State::TimedOut | State::Rejected | State::Died));
+                let who = if dead.is_empty() { "a file is not what it should be".into() } else { dead };
+                let what = format!("a person must look: {who}; `{look}` shows what each runs");
+                let resume = format!("hello resume {}{}", self.run, self.flag);
                 // Who is gone is started again first, on the file that stands there now.
-                if let Some(start) = self.instances.iter().find_map(|i| i.start.as_ref().filter(|_| matches!(i.state, State::Died | State::RevertFailed))) {
-                    return Some(format!("a person must look: {}; then `{look}` shows what each runs; to start it again:\n  {start}", pids.join(", ")));
+                let start = self.instances.iter().find_map(|i| i.start.as_ref().filter(|_| matches!(i.state, State::Died | State::RevertFailed)));
+                match (start, self.way_back()) {
+                    (Some(start), _) => format!("{what}; then `{resume}` goes on; first, to start it again:\n  {start}"),
+                    (None, Some(revert)) => format!("{what}; then `{resume}` goes on, and this goes back:\n  {revert}"),
+                    (None, None) => format!("{what}; to go on when the cause is mended:\n  {resume}"),
                 }
-                format!(
-                    "a person must look: {}; what each runs now:\n  {look}",
-                    if pids.is_empty() { "a file is not what it should be".into() } else { pids.join(", ") }
-                )
             }
         })
     }
 
-    /// What a dry run answers on stdout when people read it.
+    /// The command that undoes the run, where somebody has the bytes of before.
+    fn way_back(&self) -> Option<String> {
+        let all = !self.run.is_empty() && !self.targets.is_empty() && self.targets.iter().all(|t| t.from.is_some());
+        all.then(|| format!("hello revert {}{}", self.run, self.flag))
+    }
+
+    /// The first of those in such a state, each with it.
+    fn named(&self, is: impl Fn(State) -> bool) -> String {
+        let all: Vec<String> = self.instances.iter().filter(|i| is(i.state)).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();
+        let more = if all.len() > NAMED { format!(" and {} more", all.len() - NAMED) } else { String::new() };
+        all.into_iter().take(NAMED).collect::<Vec<_>>().join(", ") + &more
+    }
+
+    /// What a dry run answers on stdout when people read it; with `all`, every instance is a line.
     #[must_use]
-    pub fn rehearsal(&self) -> String {
+    pub fn rehearsal(&self, all: bool) -> String {
         let mut text = String::new();
         for target in &self.targets {
             let from = target.from.as_deref().map_or("?", short);
-            let back = match (&target.from, &target.disk) {
-                (None, _) => "no way back: nobody has the bytes that are served now",
-                (Some(_), Some(disk)) if *disk == target.to => "adopted as it is; on a failure the config of before is put back",
-                (Some(_), _) => "on a failure it is put back",
+            let adopted = target.disk.as_ref() == Some(&target.to);
+            let back = match &target.from {
+                None => "no way back: nobody has the bytes that are served now",
+                Some(_) if adopted => "adopted as it is; on a failure the config of before is put back",
+                Some(_) => "on a failure it is put back",
             };
             text += &format!("{}: sha256:{from} -> sha256:{}; {back}\n", target.path.display(), short(&target.to));
+            if !adopted {
+                text += &self.between(target);
+            }
             for entry in &target.entries {
                 text += &format!("  {:<7} {}\n", name(entry.becomes), entry.path);
             }
             text += target.diff.as_deref().unwrap_or_default();
         }
-        for i in &self.instances {
-            let validated = if i.validated { "validated" } else { "not validated" };
-            let what = if i.state == State::Unchanged { "runs it already, no signal" } else { "would be signalled" };
-            let targets: Vec<String> = i.targets.iter().map(|t| t.display().to_string()).collect();
-            let target = if targets.is_empty() { String::new() } else { format!(" reads {}", targets.join(", ")) };
-            let place = if i.endpoint.is_empty() { String::new() } else { format!(" {}", i.endpoint) };
-            text += &format!("wave {}: {} pid {}{place}{target}: {what}, {validated}\n", i.wave, i.group, i.pid);
+        for wave in &self.waves {
+            let bake = if wave.bake_seconds > 0.0 { format!(", then {}s of bake", wave.bake_seconds) } else { String::new() };
+            let gates: Vec<String> = wave.gates.iter().map(|gate| format!(", then the gate `{}`", gate.join(" "))).collect();
+            text += &format!("wave {}/{}: {}{bake}{}\n", wave.wave, self.waves.len(), instances(wave.instances), gates.concat());
+            let mine: Vec<&Instance> = self.instances.iter().filter(|i| i.wave == wave.wave).collect();
+            text += &if all || mine.len() <= LISTED { mine.into_iter().map(line).collect() } else { grouped(&mine) };
+        }
+        for i in self.instances.iter().filter(|i| i.wave == 0) {
+            let why = i.trouble.as_ref().map_or("", |t| &t.text);
+            let shared = self.targets.iter().any(|t| i.targets.contains(&t.path) && t.from.as_ref() != Some(&t.to));
+            let more = if shared { "; what it reads changes for the others, so it would start on the new config" } else { "" };
+            text += &format!("left out: {} pid {}: {why}{more}\n", i.group, i.pid);
         }
         text
     }
+
+    /// What it means that a target is read by instances of several waves; nothing where it is not.
+    fn between(&self, target: &TargetReport) -> String {
+        let reads = |i: &&Instance| i.state != State::Unchanged && i.wave != 0 && i.targets.contains(&target.path);
+        let waves: BTreeSet<usize> = self.instances.iter().filter(reads).map(|i| i.wave).collect();
+        let mut waves = waves.into_iter();
+        let (Some(first), later) = (waves.next(), waves.map(|wave| wave.to_string()).collect::<Vec<_>>()) else { return String::new() };
+        if later.is_empty() {
+            return String::new();
+        }
+        let word = if later.len() == 1 { "wave" } else { "waves" };
+        let why = "an instance of these that starts again before its wave starts on the new config, and must then prove it like any other";
+        format!("  is installed with wave {first} and read in {word} {} too: {why}\n", later.join(", "))
+    }
+}
+
+/// What would be done with an instance.
+fn becomes(i: &Instance) -> String {
+    let what = match i.state {
+        State::Unchanged => "runs it already, no signal",
+        _ if i.trouble.as_ref().is_some_and(|t| t.kind == TroubleKind::Sick) => "is silent and would be signalled",
+        _ => "would be signalled",
+    };
+    format!("{what}, {}", if i.validated { "validated" } else { "not validated" })
+}
+
+fn line(i: &Instance) -> String {
+    let targets: Vec<String> = i.targets.iter().map(|t| t.display().to_string()).collect();
+    let target = if targets.is_empty() { String::new() } else { format!(" reads {}", targets.join(", ")) };
+    let place = if i.endpoint.is_empty() { String::new() } else { format!(" {}", i.endpoint) };
+    format!("  {} pid {}{place}{target}: {}\n", i.group, i.pid, becomes(i))
+}
+
+/// Those of a large wave, counted; who went unvalidated is named.
+fn grouped(all: &[&Instance]) -> String {
+    let mut groups: BTreeMap<(&str, String), Vec<&Instance>> = BTreeMap::new();
+    all.iter().for_each(|i| groups.entry((&i.group, becomes(i))).or_default().push(i));
+    let one = |((group, becomes), all): ((&str, String), Vec<&Instance>)| {
+        let unsure: Vec<i32> = all.iter().filter(|i| !i.validated).map(|i| i.pid).collect();
+        let who = if unsure.is_empty() { String::new() } else { format!(": pid {}", named(&unsure)) };
+        format!("  {group}: {} {becomes}{who}\n", all.len())
+    };
+    groups.into_iter().map(one).collect()
 }
 
 /// A state or verdict as people and JSON name it.
 pub(super) fn name(what: impl Serialize) -> String {
     serde_json::to_value(what).ok().and_then(|v| v.as_str().map(|s| s.replace('_', " "))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Form, Trouble};
+
+    fn instance(pid: i32, wave: usize, target: &str) -> Instance {
+        Instance { wave, targets: vec![target.into()], validated: true, ..Instance::new("web", pid, 1) }
+    }
+
+    /// What people read of a dry run over `/a`, which changes, and `/b`, which is what it should be.
+    fn text(instances: Vec<Instance>, all: bool) -> String {
+        let target = |path: &str, to: &str| TargetReport {
+            host: "local",
+            path: path.into(),
+            form: Form::File,
+            from: Some("old".into()),
+            to: to.into(),
+            disk: Some("old".into()),
+            entries: Vec::new(),
+            diff: None,
+        };
+        let last = instances.iter().map(|i| i.wave).max().unwrap_or(0);
+        let of = |wave| instances.iter().filter(|i| i.wave == wave && i.state != State::Unchanged).count();
+        let (bake_seconds, gates) = (0.5, vec![vec!["check".to_owned(), "web".into()], vec!["other".into()]]);
+        let mut waves: Vec<_> = (1..=last).map(|wave| WaveReport { wave, instances: of(wave), bake_seconds: 0.0, gates: Vec::new() }).collect();
+        if let Some(first) = waves.first_mut() {
+            (first.bake_seconds, first.gates) = (bake_seconds, gates);
+        }
+        let targets = vec![target("/a", "new"), target("/b", "old")];
+        Summary { waves, ..Summary::new(String::new(), Verdict::Converged, String::new(), targets, instances) }.rehearsal(all)
+    }
+
+    #[test]
+    fn a_dry_run_shows_each_wave_with_what_follows_it() {
+        let unchanged = Instance { state: State::Unchanged, ..instance(2, 1, "/a") };
+        let trouble = Some(Trouble { kind: TroubleKind::Sick, text: "no answer".into() });
+        let left_out = Instance { trouble, ..instance(4, 0, "/a") };
+        let silent = Instance { trouble: left_out.trouble.clone(), ..instance(6, 2, "/b") };
+        let unsure = Instance { validated: false, endpoint: "http://x/".into(), ..instance(3, 2, "/b") };
+        assert_eq!(
+            text(vec![instance(1, 1, "/a"), unchanged, unsure, instance(5, 2, "/b"), silent, left_out], false),
+            "/a: sha256:old -> sha256:new; on a failure it is put back\n\
+             /b: sha256:old -> sha256:old; adopted as it is; on a failure the config of before is put back\n\
+             wave 1/2: 1 instance, then 0.5s of bake, then the gate `check web`, then the gate `other`\n\
+             \x20 web pid 1 reads /a: would be signalled, validated\n\
+             \x20 web pid 2 reads /a: runs it already, no signal, validated\n\
+             wave 2/2: 3 instances\n\
+             \x20 web pid 3 http://x/ reads /b: would be signalled, not validated\n\
+             \x20 web pid 5 reads /b: would be signalled, validated\n\
+             \x20 web pid 6 reads /b: is silent and would be signalled, validated\n\
+             left out: web pid 4: no answer; what it reads changes for the others, so it would start on the new config\n"
+        );
+    }
+
+    #[test]
+    fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
+        let of = |target: &str| text([1, 2, 4].map(|wave| instance(wave, wave as usize, target)).to_vec(), false);
+        assert!(of("/a").contains("put back\n  is installed with wave 1 and read in waves 2, 4 too: an instance of these that starts again"), "{}", of("/a"));
+        assert!(!of("/b").contains("is installed"), "{}", of("/b"));
+        assert!(!text(vec![instance(1, 1, "/a"), instance(2, 1, "/a"), instance(3, 2, "/b")], false).contains("is installed"));
+        // Who needs no signal does not wait for one.
+        let unchanged = Instance { state: State::Unchanged, ..instance(2, 2, "/a") };
+        assert!(!text(vec![instance(1, 1, "/a"), unchanged, instance(3, 2, "/b")], false).contains("is installed"));
+    }
+
+    #[test]
+    fn a_large_wave_is_counted_and_who_is_unvalidated_is_named() {
+        let mut all: Vec<Instance> = (1..=34).map(|pid| instance(pid, if pid == 1 { 1 } else { 2 }, "/a")).collect();
+        all[1..13].iter_mut().for_each(|i| i.validated = false);
+        all[33].group = "other".into();
+        let said = text(all.clone(), false);
+        let (_, waves) = said.split_once("wave 1/2").unwrap_or_default();
+        assert_eq!(
+            waves.split_once('\n').unwrap_or_default().1,
+            "\x20 web pid 1 reads /a: would be signalled, validated\n\
+             wave 2/2: 33 instances\n\
+             \x20 other: 1 would be signalled, validated\n\
+             \x20 web: 12 would be signalled, not validated: pid 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more\n\
+             \x20 web: 20 would be signalled, validated\n"
+        );
+        assert_eq!(text(all, true).lines().filter(|line| line.contains(" pid ")).count(), 34);
+    }
 }

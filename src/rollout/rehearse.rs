@@ -6,16 +6,16 @@ use super::summary;
 use crate::{
     event::{Becomes, EntryReport, Verdict},
     host::Host,
-    plan::Plan,
-    report::Summary,
+    plan::{Plan, Wave},
+    report::{Summary, WaveReport},
     tree::{Difference, Node, shown},
 };
 
 /// A difference that is not found within this is shown less finely.
 const DIFF_LIMIT: Duration = Duration::from_secs(2);
 
-/// What would be done, with the difference of every config that is no secret.
-pub(super) fn rehearsed(plan: &Plan, host: &Host) -> Summary {
+/// What would be done, with the difference of every config that is no secret; with `now` there is neither bake nor gate.
+pub(super) fn rehearsed(plan: &Plan, host: &Host, now: bool) -> Summary {
     let mut summary = summary(String::new(), Verdict::Converged, "dry run: nothing was touched".into(), plan, host);
     for (report, shift) in summary.targets.iter_mut().zip(plan.targets()) {
         let Some(from) = &shift.from else { continue };
@@ -29,8 +29,14 @@ pub(super) fn rehearsed(plan: &Plan, host: &Host) -> Summary {
         };
         report.diff = diff.filter(|_| !shift.secret);
     }
+    summary.waves = plan.waves.iter().map(|wave| report(wave, now)).collect();
     summary.rehearsal = true;
     summary
+}
+
+fn report(wave: &Wave, now: bool) -> WaveReport {
+    let (bake, gates) = if now { (Duration::ZERO, Vec::new()) } else { (wave.bake, wave.gates.clone()) };
+    WaveReport { wave: wave.number, instances: wave.instances(), bake_seconds: bake.as_secs_f64(), gates }
 }
 
 fn entry(difference: &Difference<'_>) -> EntryReport {

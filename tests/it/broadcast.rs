@@ -227,7 +227,8 @@ fn one_that_hangs_is_undone_and_all_are_proven_on_the_old_config() {
     let fleet = Fleet::start(3);
     with_a_victim(&fleet);
     let before = fleet.text();
-    let mut child = fleet.command(&["--validate", "-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        fleet.command(&["--waves", "100%", "--validate", "-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut last = String::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         last = line.unwrap();
@@ -245,7 +246,7 @@ fn one_that_stays_stopped_is_named_and_the_file_is_put_back() {
     let fleet = Fleet::start(3);
     with_a_victim(&fleet);
     let before = fleet.text();
-    let said = fleet.broadcast(&["--validate", "--set", "message=x"]).expect(7);
+    let said = fleet.broadcast(&["--waves", "100%", "--validate", "--set", "message=x"]).expect(7);
     assert_eq!(said.states(), ["revert_failed", "reverted", "reverted"]);
     assert_eq!(fleet.text(), before);
     fleet.signal(0, Signal::SIGCONT);
@@ -293,7 +294,7 @@ fn without_the_old_bytes_there_is_no_way_back_and_that_is_told_before() {
     let output = fleet.command(&["--dry-run"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("no way back"));
     with_a_victim(&fleet);
-    let said = fleet.broadcast(&["--validate", "--timeout", "500ms"]).expect(7);
+    let said = fleet.broadcast(&["--waves", "100%", "--validate", "--timeout", "500ms"]).expect(7);
     assert!(said.stderr.contains("No way back") && said.stderr.contains("web.toml"), "{}", said.stderr);
     assert_eq!((said.states(), fleet.text().as_str()), (vec!["confirmed", "timed_out"], by_hand));
     fleet.signal(0, Signal::SIGCONT);

@@ -91,7 +91,7 @@ fn one(point: &str, what: Act) {
         act(&mut fleet, what);
     }
     let began = Instant::now();
-    let args = ["--count", "5", "--timeout", "1s", "-o", "jsonl", "--set", "message=x"];
+    let args = ["--waves", "100%", "--count", "5", "--timeout", "1s", "-o", "jsonl", "--set", "message=x"];
     let mut child = fleet.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
     if point == "validator" {
@@ -196,7 +196,12 @@ fn halted(interrupts: usize, continued: bool) -> (Fleet, Value) {
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &format!("{group}validate = [\"{}\"]\n", script.display()));
-    let mut child = fleet.command(&["--timeout", "60s", "-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = fleet
+        .command(&["--waves", "100%", "--timeout", "60s", "-o", "jsonl", "--set", "message=x"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     let (mut last, mut confirmed) = (String::new(), 0);
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {

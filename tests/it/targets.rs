@@ -269,7 +269,9 @@ fn a_dry_run_lists_what_becomes_of_the_entries_and_shows_no_secret() {
         String::from_utf8(output.stdout).unwrap()
     };
     let said = screen(&[]);
-    let lines = |said: &str| said.lines().filter(|l| l.starts_with("  ")).map(|l| l.trim().replace("   ", " ")).collect::<Vec<_>>();
+    let lines = |said: &str| {
+        said.lines().take_while(|l| !l.starts_with("wave ")).filter(|l| l.starts_with("  ")).map(|l| l.trim().replace("   ", " ")).collect::<Vec<_>>()
+    };
     assert_eq!(lines(&said), ["changed a.conf", "added added/", "added added/x"], "{said}");
     assert!(said.contains("--- now/a.conf\n+++ new/a.conf\n") && said.contains("-old") && said.contains("+new") && !said.contains("kept"), "{said}");
     let said = screen(&["--prune"]);

@@ -66,7 +66,8 @@ pub(crate) fn place_of(pid: i32, args: &[String], place: &Place) -> Result<Optio
             None => return Ok(None),
         },
     };
-    let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).map_err(|e| format!("working directory: {e}"))?;
+    let cwd =
+        if value.is_absolute() { PathBuf::new() } else { std::fs::read_link(format!("/proc/{pid}/cwd")).map_err(|e| format!("working directory: {e}"))? };
     // An empty part would leave a slash at the end, which only a directory has.
     Ok(Some([value, below].into_iter().filter(|part| !part.as_os_str().is_empty()).fold(cwd, |path, part| path.join(part))))
 }

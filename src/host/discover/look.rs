@@ -11,7 +11,11 @@ use procfs::{ProcError, process::Process};
 
 use crate::{
     fleet::{Match, fits, in_unit, lacking},
-    host::{discover::cmdline::CommandLine, user::uid_of},
+    host::{
+        discover::cmdline::CommandLine,
+        kernel::{Stat, Status},
+        user::uid_of,
+    },
 };
 
 /// A longer command line is cut.
@@ -35,7 +39,8 @@ pub(super) struct Looked {
     /// What the kernel calls it, in 15 bytes at most.
     comm: String,
     pub(super) line: CommandLine,
-    process: Process,
+    /// As long as it is looked at.
+    process: Option<Process>,
 }
 
 /// Why a number is no process that runs a program; each a sentence without its subject.
@@ -74,11 +79,12 @@ pub(super) fn look(pid: i32) -> Result<Looked, Unseen> {
 
 fn read(process: Process) -> Result<Looked, Unseen> {
     let pid = process.pid();
-    let (status, stat) = (process.status()?, process.stat()?);
-    if status.tgid != pid {
-        return Err(Unseen::Thread(status.tgid));
+    let status = Status::read(process.open_relative("status")?).map_err(ProcError::from)?;
+    if status.leader != pid {
+        return Err(Unseen::Thread(status.leader));
     }
-    if stat.flags & KERNEL_THREAD != 0 || matches!(stat.state, 'Z' | 'X') {
+    let stat = Stat::read(process.open_relative("stat")?).map_err(ProcError::from)?;
+    if stat.flags & KERNEL_THREAD != 0 || !stat.lives() {
         return Err(Unseen::NoProgram);
     }
     let exe = match process.exe() {
@@ -86,19 +92,19 @@ fn read(process: Process) -> Result<Looked, Unseen> {
         Err(ProcError::PermissionDenied(_)) => None,
         Err(e) => return Err(e.into()),
     };
-    let mut raw = Vec::new();
+    let mut raw = Vec::with_capacity(1024);
     let cmdline = process.open_relative("cmdline")?;
     cmdline.take(MAX_COMMAND_LINE).read_to_end(&mut raw).map_err(ProcError::from)?;
     Ok(Looked {
         pid,
-        started: stat.starttime,
-        parent: status.ppid,
+        started: stat.started,
+        parent: stat.parent,
         uid: status.euid,
         is_setuid: status.euid != status.ruid,
         exe,
         comm: stat.comm,
         line: CommandLine::parse(&raw),
-        process,
+        process: Some(process),
     })
 }
 
@@ -157,8 +163,12 @@ impl<'a> Wanted<'a> {
 impl Looked {
     /// Its executable without the kernel's mark of a replaced one.
     pub(super) fn program(&self) -> Option<PathBuf> {
-        let bytes = self.exe.as_ref()?.as_os_str().as_bytes();
-        Some(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)).into())
+        self.exe.clone().map(unmarked)
+    }
+
+    /// Without its descriptor: there may be more matches than one process may open.
+    pub(super) fn closed(self) -> Self {
+        Self { process: None, ..self }
     }
 
     fn has_script(&self, what: &Match) -> bool {
@@ -168,16 +178,24 @@ impl Looked {
         // A title says as much of an executable that may not be seen.
         let trusted = !what.exe.is_empty() || self.exe.is_none();
         let Some(script) = self.line.script(self.exe.as_deref().unwrap_or(Path::new("")), trusted) else { return false };
-        let full = || self.process.cwd().map_or_else(|_| script.into(), |cwd| cwd.join(script).to_string_lossy().into_owned());
+        let full = || self.process.as_ref().and_then(|p| p.cwd().ok()).map_or_else(|| script.into(), |cwd| cwd.join(script).to_string_lossy().into_owned());
         what.script.iter().any(|pattern| if pattern.as_str().contains('/') { fits(pattern, &full()) } else { fits(pattern, script) })
     }
 
     /// Its path in the unified hierarchy, from `/proc/PID/cgroup`; empty where there is no such hierarchy.
     fn cgroup(&self) -> Option<String> {
         let mut text = String::new();
-        self.process.open_relative("cgroup").ok()?.take(MAX_COMMAND_LINE).read_to_string(&mut text).ok()?;
+        self.process.as_ref()?.open_relative("cgroup").ok()?.take(MAX_COMMAND_LINE).read_to_string(&mut text).ok()?;
         let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
         Some(path.strip_suffix(" (deleted)").unwrap_or(path).to_owned())
+    }
+}
+
+/// An executable's path without the kernel's mark of a replaced one.
+pub(super) fn unmarked(exe: PathBuf) -> PathBuf {
+    match exe.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(path) => OsStr::from_bytes(path).into(),
+        None => exe,
     }
 }
 

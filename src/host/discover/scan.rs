@@ -1,27 +1,29 @@
 //! One look at all processes, and who of them are a group's.
 
 use std::{
-    cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::OnceLock,
     time::Duration,
 };
 
 use procfs::process::Process;
-use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::{
     fleet::{Group, ListenAt, Match},
     host::{
+        at_once::at_once,
         discover::{
             Finds, Found,
             config::place_of,
             leaders::{Node, Role, Said, roles},
-            look::{Looked, Unseen, Wanted, look},
+            look::{Looked, Unseen, Wanted, look, unmarked},
             pidfile::{PidFile, PidFileError},
             unit::main_pid,
         },
         guard::age,
+        kernel::pids,
         sockets::Listeners,
         user::uid_of,
     },
@@ -39,7 +41,6 @@ const AGAIN: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 struct Entry {
     pid: i32,
-    parent: i32,
     /// Without the kernel's mark of a replaced one; none where this user may not see it.
     exe: Option<PathBuf>,
 }
@@ -48,8 +49,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     all: Vec<Entry>,
-    by_parent: OnceCell<HashMap<i32, Vec<usize>>>,
-    listeners: OnceCell<Result<Listeners, String>>,
+    by_parent: OnceLock<HashMap<i32, Vec<usize>>>,
+    listeners: OnceLock<Result<Listeners, String>>,
 }
 
 /// A group with what is asked only once of the host.
@@ -89,20 +90,28 @@ enum End {
 impl Scan {
     /// Looks once; this process is never found.
     pub(crate) fn take() -> Self {
-        let Ok(mut system) = System::new() else { return Self::default() };
-        let what = ProcessRefreshKind::nothing().without_tasks().with_exe(UpdateKind::Always);
-        system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
         let me = std::process::id();
-        let entry = |(pid, process): (&sysinfo::Pid, &sysinfo::Process)| {
-            let parent = process.parent().and_then(|pid| i32::try_from(pid.as_u32()).ok()).unwrap_or(0);
-            let entry = Entry { pid: i32::try_from(pid.as_u32()).ok()?, parent, exe: process.exe().map(Path::to_owned) };
-            // A zombie and a thread of the kernel have no executable; one that may not be seen is another matter, and may be meant.
-            let seen = entry.exe.is_some() || (process.status() != ProcessStatus::Zombie && look(entry.pid).is_ok());
-            (seen && pid.as_u32() != me).then_some(entry)
+        let mut pids: Vec<i32> = pids().filter(|pid| u32::try_from(*pid) != Ok(me)).collect();
+        pids.sort_unstable();
+        // Nothing but this link is read of the many that are no match.
+        let entry = |pid: &i32| match std::fs::read_link(format!("/proc/{pid}/exe")) {
+            Ok(exe) => Some(Entry { pid: *pid, exe: Some(unmarked(exe)) }),
+            // One that may not be seen may be meant; a zombie and a thread of the kernel have no executable.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => look(*pid).is_ok().then_some(Entry { pid: *pid, exe: None }),
+            Err(_) => None,
         };
-        let mut all: Vec<Entry> = system.processes().iter().filter_map(entry).collect();
-        all.sort_by_key(|e| e.pid);
-        Self { all, ..Self::default() }
+        Self { all: at_once(&pids, entry).into_iter().flatten().collect(), ..Self::default() }
+    }
+
+    /// Everybody, by number.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = i32> {
+        self.all.iter().map(|e| e.pid)
+    }
+
+    /// Whether a process may be one of `group`, by its executable alone.
+    pub(crate) fn may_be(&self, group: &Group, pid: i32) -> bool {
+        let entry = self.all.binary_search_by_key(&pid, |e| e.pid).ok().and_then(|at| self.all.get(at));
+        entry.is_some_and(|e| e.exe.as_ref().is_none_or(|exe| group.matching.has_exe(exe)))
     }
 
     /// Finds the processes of each of `groups`; one that several match belongs to the first.
@@ -206,29 +215,32 @@ impl Scan {
             None => self.all.iter().filter(|e| e.exe.as_ref().is_none_or(|exe| what.has_exe(exe))).map(|e| e.pid).collect(),
         };
         pids.extend(asked.group.instances.iter().map(|l| l.pid));
-        for pid in pids {
-            let one = match look(pid) {
-                Ok(one) => one,
-                Err(e) => {
-                    matches.unseen.insert(pid, e);
-                    continue;
-                }
-            };
-            let fit = self.fits(&asked.matching, &one);
-            if fit == Some(false) {
-                matches.others.extend(asked.matching.lacks(&one).map(|why| (pid, why)));
-                continue;
+        let pids: Vec<i32> = pids.into_iter().collect();
+        for (pid, said) in pids.iter().zip(at_once(&pids, |pid| self.match_of(asked, *pid))) {
+            match said {
+                Ok(Likely::Match(one)) => drop(matches.matched.insert(*pid, one)),
+                Ok(Likely::Other(lacks)) => matches.others.extend(lacks.map(|why| (*pid, why))),
+                Ok(Likely::Hidden) => matches.may_listen |= what.port.is_some() || what.listens.is_some(),
+                Err(e) => drop(matches.unseen.insert(*pid, e)),
             }
-            if fit.is_none() && !asked.matching.may_be(&one) {
-                matches.may_listen |= what.port.is_some() || what.listens.is_some();
-                continue;
-            }
-            let excluded = asked.exclude.as_ref().is_some_and(|e| self.fits(e, &one) == Some(true));
-            let fits = |wanted: &Option<Wanted<'_>>| !excluded && wanted.as_ref().is_some_and(|w| self.fits(w, &one) != Some(false));
-            let (leads, works, sure) = (fits(&asked.leader), fits(&asked.worker), fit.is_some() && one.exe.is_some());
-            matches.matched.insert(pid, Matched { one, excluded, sure, leads, works });
         }
         matches
+    }
+
+    /// What one of those that may be meant is.
+    fn match_of(&self, asked: &Asked<'_>, pid: i32) -> Result<Likely, Unseen> {
+        let one = look(pid)?;
+        let fit = self.fits(&asked.matching, &one);
+        if fit == Some(false) {
+            return Ok(Likely::Other(asked.matching.lacks(&one)));
+        }
+        if fit.is_none() && !asked.matching.may_be(&one) {
+            return Ok(Likely::Hidden);
+        }
+        let excluded = asked.exclude.as_ref().is_some_and(|e| self.fits(e, &one) == Some(true));
+        let fits = |wanted: &Option<Wanted<'_>>| !excluded && wanted.as_ref().is_some_and(|w| self.fits(w, &one) != Some(false));
+        let (leads, works, sure) = (fits(&asked.leader), fits(&asked.worker), fit.is_some() && one.exe.is_some());
+        Ok(Likely::Match(Matched { one: one.closed(), excluded, sure, leads, works }))
     }
 
     /// Whether all of a match holds; none where this user cannot tell.
@@ -271,7 +283,13 @@ impl Scan {
     fn children(&self, pid: i32) -> impl Iterator<Item = &Entry> {
         let by_parent = self.by_parent.get_or_init(|| {
             let mut map: HashMap<i32, Vec<usize>> = HashMap::new();
-            self.all.iter().enumerate().for_each(|(at, e)| map.entry(e.parent).or_default().push(at));
+            let Ok(mut system) = System::new() else { return map };
+            system.refresh_processes_specifics(ProcessesToUpdate::All, true, ProcessRefreshKind::nothing().without_tasks());
+            let number = |pid: sysinfo::Pid| i32::try_from(pid.as_u32()).ok();
+            let parents: HashMap<i32, i32> = system.processes().iter().filter_map(|(pid, p)| Some((number(*pid)?, number(p.parent()?)?))).collect();
+            for (at, parent) in self.all.iter().enumerate().filter_map(|(at, e)| Some((at, *parents.get(&e.pid)?))) {
+                map.entry(parent).or_default().push(at);
+            }
             map
         });
         by_parent.get(&pid).into_iter().flatten().filter_map(|at| self.all.get(*at))
@@ -288,6 +306,15 @@ impl Scan {
             _ => None,
         }
     }
+}
+
+/// What one that may be meant turned out to be.
+enum Likely {
+    Match(Matched),
+    /// It is none, and which argument it lacks where that is all.
+    Other(Option<String>),
+    /// Nothing that is known of it speaks for it.
+    Hidden,
 }
 
 /// A match, and what it fits of its group's patterns.

@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{InstallError, Spot, copy_xattrs, kind};
+use super::{InstallError, Spot, Sync, copy_xattrs, kind};
 use crate::{
     config::{self, MAX_TARGET},
     step::Blob,
@@ -50,13 +50,13 @@ impl FileTarget {
         digest_of(&self.spot.dir, &self.spot.name)
     }
 
-    pub(super) fn stage(&mut self, bytes: &[u8], run: &str) -> Result<PathBuf, InstallError> {
+    pub(super) fn stage(&mut self, bytes: &[u8], run: &str, sync: Sync) -> Result<PathBuf, InstallError> {
         self.guard()?;
         let staged = self.spot.beside(run);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = fs::openat(&*self.spot.dir, &*staged, flags, Mode::RUSR | Mode::WUSR).map_err(|e| self.spot.unstaged(e))?;
         self.spot.staged = Some(staged.clone());
-        if let Err(e) = self.fill(fd, bytes, false) {
+        if let Err(e) = self.fill(fd, bytes, false, sync) {
             self.spot.unstage();
             return Err(self.spot.unstaged(e));
         }
@@ -65,13 +65,13 @@ impl FileTarget {
 
     /// Writes the bytes of the way back into a file without a name: their place on the disk is taken before anything is touched.
     /// A filesystem that has no such files is no trouble: the way back is then staged when it is needed.
-    pub(super) fn reserve(&mut self, bytes: &[u8]) -> Result<(), InstallError> {
+    pub(super) fn reserve(&mut self, bytes: &[u8], sync: Sync) -> Result<(), InstallError> {
         let fd = match fs::openat(&*self.spot.dir, ".", OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => fd,
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => return Ok(()),
             Err(e) => return Err(self.spot.unstaged(e)),
         };
-        self.reserve = Some(self.fill(fd, bytes, true).map_err(|e| self.spot.unstaged(e))?);
+        self.reserve = Some(self.fill(fd, bytes, true, sync).map_err(|e| self.spot.unstaged(e))?);
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl FileTarget {
         let _ = fs::unlinkat(&**dir, &*old, AtFlags::empty());
         renamed?;
         self.spot.exchanged = true;
-        fs::fsync(&*self.spot.dir).map_err(|e| self.spot.io(e))
+        Ok(())
     }
 
     /// Gives the way back its name; what was not reserved is written now.
@@ -122,13 +122,13 @@ impl FileTarget {
             }
         }
         // What could not be removed is in the way now.
-        self.spot.sweep();
-        self.stage(&to.bytes, &format!("{run}-undo"))?;
+        self.spot.sweep(&self.spot.names());
+        self.stage(&to.bytes, &format!("{run}-undo"), Sync::Singly)?;
         Ok(name)
     }
 
     /// Writes the bytes, and gives the file what the live one has; `as_old` also its time.
-    fn fill(&self, fd: OwnedFd, bytes: &[u8], as_old: bool) -> io::Result<OwnedFd> {
+    fn fill(&self, fd: OwnedFd, bytes: &[u8], as_old: bool, sync: Sync) -> io::Result<OwnedFd> {
         let mut file = File::from(fd);
         file.write_all(bytes)?;
         let fd = OwnedFd::from(file);
@@ -147,7 +147,9 @@ impl FileTarget {
             let last_modification = Timespec { tv_sec, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or_default() };
             fs::futimens(&fd, &Timestamps { last_access: last_modification, last_modification })?;
         }
-        fs::fsync(&fd)?;
+        if sync == Sync::Singly {
+            fs::fsync(&fd)?;
+        }
         Ok(fd)
     }
 
@@ -187,7 +189,7 @@ mod tests {
     fn what_was_not_surveyed_is_left_alone() {
         let (dir, path, mut target) = target(b"surveyed");
         let to = Blob::new(b"new".to_vec());
-        target.stage(&to.bytes, "1").unwrap();
+        target.stage(&to.bytes, "1", Sync::Singly).unwrap();
         std::fs::write(&path, b"somebody else").unwrap();
         assert!(matches!(target.install(&config::digest(b"surveyed"), &to, "1"), Err(InstallError::Drifted(_))));
         drop(target);
@@ -200,7 +202,7 @@ mod tests {
         let (_dir, path, mut target) = target(b"old");
         let seconds = |path: &std::path::Path| std::os::unix::fs::MetadataExt::mtime(&path.metadata().unwrap());
         let old = seconds(&path);
-        let staged = target.stage(b"new", "1").unwrap();
+        let staged = target.stage(b"new", "1", Sync::Singly).unwrap();
         assert!(seconds(&staged) > old);
     }
 
@@ -209,10 +211,10 @@ mod tests {
         let (dir, path, mut target) = target(b"old");
         let (from, to) = (Blob::new(b"old".to_vec()), Blob::new(b"new".to_vec()));
         std::fs::write(dir.path().join(".web.toml.hello-dead"), b"left by a dead run").unwrap();
-        target.spot.sweep();
         let before = path.metadata().unwrap().modified().unwrap();
-        target.stage(&to.bytes, "1").unwrap();
-        target.reserve(&from.bytes).unwrap();
+        target.spot.sweep(&target.spot.names());
+        target.stage(&to.bytes, "1", Sync::Singly).unwrap();
+        target.reserve(&from.bytes, Sync::Singly).unwrap();
         assert!(target.install(&from.sha256, &to, "1").unwrap() && !target.install(&from.sha256, &to, "1").unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert!(target.install(&to.sha256, &from, "1").unwrap());
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn without_an_exchange_the_old_file_is_known_before_it_is_replaced() {
         let (dir, path, mut target) = target(b"old");
-        target.stage(b"new", "1").unwrap();
+        target.stage(b"new", "1", Sync::Singly).unwrap();
         let staged = target.spot.beside("1");
         assert!(matches!(target.replace(&staged, "another digest"), Err(InstallError::Drifted(_))));
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
@@ -245,6 +247,6 @@ mod tests {
     fn a_hard_link_is_refused() {
         let (dir, path, mut target) = target(b"old");
         std::fs::hard_link(&path, dir.path().join("other")).unwrap();
-        assert!(matches!(target.stage(b"new", "1"), Err(InstallError::Refused(..))));
+        assert!(matches!(target.stage(b"new", "1", Sync::Singly), Err(InstallError::Refused(..))));
     }
 }

@@ -1,6 +1,7 @@
 //! Replaces one file or directory so that no reader ever sees half of it and nothing of its attributes is lost.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     io,
     os::fd::OwnedFd,
@@ -31,6 +32,53 @@ pub(super) enum InstallError {
     /// The system said no.
     #[error("`{}`: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
+}
+
+/// Above so many in one run, files and directories are put on the disk all at once; up to so many each by itself, which waits for no other file
+/// of a busy disk.
+const SYNCED_SINGLY: usize = 100;
+
+/// When what is staged is put on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// At once.
+    Singly,
+    /// By [`sync_all`], before anything is installed.
+    Together,
+}
+
+impl Sync {
+    /// For so many targets.
+    pub(super) fn of(targets: usize) -> Self {
+        if targets > SYNCED_SINGLY { Self::Together } else { Self::Singly }
+    }
+}
+
+/// Puts everything that was staged for `targets` on the disk.
+///
+/// # Errors
+/// `Io` when a filesystem cannot write it.
+pub(super) fn sync_all<'a>(targets: impl Iterator<Item = &'a Target>) -> Result<(), InstallError> {
+    let mut synced = BTreeSet::new();
+    for spot in targets.map(Target::spot) {
+        let device = fs::fstat(&*spot.dir).map_err(|e| spot.io(e))?.st_dev;
+        if synced.insert(device) {
+            fs::syncfs(&*spot.dir).map_err(|e| spot.io(e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the new names of `targets` on the disk: each directory once.
+///
+/// # Errors
+/// `Io` when a filesystem cannot write it.
+pub(super) fn sync_names<'a>(targets: impl Iterator<Item = &'a Target>) -> Result<(), InstallError> {
+    let dirs: BTreeMap<*const OwnedFd, &Target> = targets.map(|target| (Arc::as_ptr(&target.spot().dir), target)).collect();
+    if Sync::of(dirs.len()) == Sync::Together {
+        return sync_all(dirs.into_values());
+    }
+    dirs.into_values().map(Target::spot).try_for_each(|spot| fs::fsync(&*spot.dir).map_err(|e| spot.io(e)))
 }
 
 /// What is to be replaced, under a held descriptor of the directory that it stands in.
@@ -104,26 +152,34 @@ impl Target {
             Self::File(file) => file.guard()?,
             Self::Directory(tree) => drop(tree.guard()?),
         }
-        match self {
-            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot }) => spot.writable(),
-        }
-    }
-
-    /// Removes what runs that were killed left beside it. Only for who holds the lock: then nobody else's is in use.
-    pub(super) fn sweep(&self) {
-        match self {
-            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot }) => spot.sweep(),
-        }
+        self.spot().writable()
     }
 
     /// Writes `to` beside what is live, with its owners, modes and xattrs, synced; refuses what install could not replace. Answers the path.
     ///
     /// # Errors
     /// `Refused` by a guard; `Io` on a full or read-only filesystem.
-    pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {
+    pub(super) fn stage(&mut self, to: &Blob, run: &str, sync: Sync) -> Result<PathBuf, InstallError> {
         match self {
-            Self::File(file) => file.stage(&to.bytes, run),
+            Self::File(file) => file.stage(&to.bytes, run, sync),
             Self::Directory(tree) => tree.stage(to, run),
+        }
+    }
+
+    /// Removes what runs that were killed left beside it, of what [`Target::names`] has read. Only for who holds the lock: then nobody else's is in use.
+    pub(super) fn sweep(&self, names: &BTreeSet<OsString>) {
+        self.spot().sweep(names);
+    }
+
+    /// What stands in its directory that a run may have left.
+    #[must_use]
+    pub(super) fn names(&self) -> BTreeSet<OsString> {
+        self.spot().names()
+    }
+
+    fn spot(&self) -> &Spot {
+        match self {
+            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot }) => spot,
         }
     }
 
@@ -131,16 +187,16 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::stage`].
-    pub(super) fn reserve(&mut self, from: &Blob) -> Result<(), InstallError> {
+    pub(super) fn reserve(&mut self, from: &Blob, sync: Sync) -> Result<(), InstallError> {
         match self {
-            Self::File(file) => file.reserve(&from.bytes),
+            Self::File(file) => file.reserve(&from.bytes, sync),
             // The old directory itself is the way back.
             Self::Directory(_) => Ok(()),
         }
     }
 
     /// Makes it `to`: it is `from`: exchange, and what came out must be `from`, else it goes straight back; it is `to` already: nothing.
-    /// Answers whether it was exchanged.
+    /// Answers whether it was exchanged; it is on the disk after [`sync_names`].
     ///
     /// # Errors
     /// `Drifted` when it is neither; it is then as it was found.
@@ -154,10 +210,7 @@ impl Target {
     /// Whether it was ever exchanged, also where what followed went wrong.
     #[must_use]
     pub(super) fn is_exchanged(&self) -> bool {
-        match self {
-            Self::File(file) => file.spot.exchanged,
-            Self::Directory(tree) => tree.spot.exchanged,
-        }
+        self.spot().exchanged
     }
 }
 
@@ -239,7 +292,7 @@ impl Spot {
         }
     }
 
-    /// Exchanges the target with `staged`; what came out must be `from`, as `digest` reads it, else it goes straight back.
+    /// Exchanges the target with `staged`, which [`sync_names`] puts on the disk; what came out must be `from`, as `digest` reads it, else it goes straight back.
     /// Answers the kernel's reason when there is no exchange on this filesystem.
     fn exchange(&mut self, staged: &OsStr, from: &str, digest: impl Fn(&OwnedFd, &OsStr) -> Option<String>) -> Result<Result<(), Errno>, InstallError> {
         let exchange = || fs::renameat_with(&*self.dir, staged, &*self.dir, &*self.name, RenameFlags::EXCHANGE);
@@ -251,7 +304,7 @@ impl Spot {
         }
         if digest(&self.dir, staged).as_deref() == Some(from) {
             self.exchanged = true;
-            return fs::fsync(&*self.dir).map(Ok).map_err(|e| self.io(e));
+            return Ok(Ok(()));
         }
         match exchange() {
             Ok(()) => Err(self.drifted()),
@@ -270,13 +323,18 @@ impl Spot {
         }
     }
 
+    /// As [`Target::names`].
+    fn names(&self) -> BTreeSet<OsString> {
+        let mut names = crate::tree::names(&self.dir, usize::MAX).unwrap_or_default();
+        names.retain(|name| name.as_encoded_bytes().starts_with(b"."));
+        names
+    }
+
     /// As [`Target::sweep`].
-    fn sweep(&self) {
+    fn sweep(&self, names: &BTreeSet<OsString>) {
         let prefix = self.beside("");
-        for name in crate::tree::names(&self.dir, usize::MAX).unwrap_or_default() {
-            if name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
-                self.remove(&name);
-            }
+        for name in names.range(prefix.clone()..).take_while(|name| name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes())) {
+            self.remove(name);
         }
     }
 
@@ -324,9 +382,8 @@ const LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_defaul
 fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
     let names = xattrs(from)?;
     for name in &names {
-        let mut value = vec![0u8; 64 << 10];
-        let size = fs::fgetxattr(from, &**name, &mut value[..])?;
-        match fs::fsetxattr(to, &**name, &value[..size], XattrFlags::empty()) {
+        let value = sized(|value| fs::fgetxattr(from, &**name, value))?;
+        match fs::fsetxattr(to, &**name, &value, XattrFlags::empty()) {
             // Labels that only the system may set are set by it.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
             Err(e) => return Err(e.into()),
@@ -339,10 +396,23 @@ fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
 }
 
 fn xattrs(file: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = vec![0u8; 64 << 10];
-    match fs::flistxattr(file, &mut names[..]) {
-        Ok(length) => Ok(names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()),
+    match sized(|names| fs::flistxattr(file, names)) {
+        Ok(names) => Ok(names.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()),
         Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
         Err(e) => Err(e.into()),
     }
+}
+
+/// What the kernel writes into a buffer that is large enough: most need little, and none more than 64 KiB.
+fn sized(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; 256];
+    let length = match read(&mut bytes) {
+        Err(Errno::RANGE) => {
+            bytes.resize(64 << 10, 0);
+            read(&mut bytes)?
+        }
+        said => said?,
+    };
+    bytes.truncate(length);
+    Ok(bytes)
 }

@@ -13,15 +13,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{InstallError, LISTS, Spot, copy_xattrs, ctime, fixed, kind};
+use super::{InstallError, LISTS, SYNCED_SINGLY, Spot, copy_xattrs, ctime, fixed, kind};
 use crate::{
     config::ReadError,
     step::Blob,
     tree::{MAX_DEPTH, Node, Tree, names, open, shown, status},
 };
-
-/// Up to so many entries each file is synced by itself, which waits for no other file of a busy disk.
-const SYNCED_SINGLY: usize = 100;
 
 /// A directory to replace.
 #[derive(Debug)]
@@ -120,7 +117,7 @@ impl TreeTarget {
             // Somebody was in what stood beside it: it is written anew.
             _ => {
                 self.spot.unstage();
-                self.spot.sweep();
+                self.spot.sweep(&self.spot.names());
                 let run = format!("{run}-again");
                 self.stage(to, &run)?;
                 self.spot.beside(&run)
@@ -325,7 +322,7 @@ mod tests {
         let mut target = target(&path);
         let from = target.read().unwrap();
         let to = changed(&from, with("a", "new"));
-        target.spot.sweep();
+        target.spot.sweep(&target.spot.names());
         let staged = target.stage(&to, "1").unwrap();
         assert_eq!(staged, path.with_file_name(".conf.d.hello-1"));
         assert_eq!((beside(&dir).len(), before("a")), (2, a), "only what was staged stands beside it");

@@ -1,0 +1,256 @@
+//! What the kernel tells of a process in `/proc/PID/stat` and `/proc/PID/status`: the few fields that every instance is asked for several times,
+//! each file read at once. Whatever is asked for more rarely is read by `procfs`.
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    io::{self, Read},
+    mem::MaybeUninit,
+};
+
+use rustix::{
+    fs::{Mode, OFlags, RawDir, open, readlinkat_raw},
+    io::Errno,
+};
+
+use crate::fleet::Signal;
+
+/// The groups of a process stand in its status, and there can be 65,536 of them.
+const MAX: u64 = 1 << 20;
+
+/// `/proc/PID/stat`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// What the kernel calls it, in 15 bytes at most.
+    pub(crate) comm: String,
+    /// One letter of `RSDZTtXI`.
+    pub(crate) state: char,
+    pub(crate) parent: i32,
+    /// `PF_*` of the kernel.
+    pub(crate) flags: u32,
+    /// So many threads it has.
+    pub(crate) threads: usize,
+    /// In clock ticks since boot.
+    pub(crate) started: u64,
+}
+
+/// `/proc/PID/status`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// The process that a thread belongs to; the pid itself of a process.
+    pub(crate) leader: i32,
+    /// Real user.
+    pub(crate) ruid: u32,
+    /// Effective user.
+    pub(crate) euid: u32,
+    pending: u64,
+    blocked: u64,
+    ignored: u64,
+    caught: u64,
+    stopped: bool,
+}
+
+/// The whole of a file of the kernel.
+///
+/// # Errors
+/// The system's; also when the process has ended since it was opened.
+pub(crate) fn whole(file: File) -> io::Result<Vec<u8>> {
+    let mut all = Vec::with_capacity(4096);
+    file.take(MAX).read_to_end(&mut all)?;
+    Ok(all)
+}
+
+fn strange() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the kernel tells of it in another form than is known")
+}
+
+impl Stat {
+    /// Of the process, or the thread, `pid`.
+    ///
+    /// # Errors
+    /// The system's: there is no such process.
+    pub(crate) fn of(pid: i32) -> io::Result<Self> {
+        Self::read(File::open(format!("/proc/{pid}/stat"))?)
+    }
+
+    /// Of the opened file.
+    ///
+    /// # Errors
+    /// As [`Stat::of`].
+    pub(crate) fn read(file: File) -> io::Result<Self> {
+        Self::parse(&whole(file)?).ok_or_else(strange)
+    }
+
+    fn parse(raw: &[u8]) -> Option<Self> {
+        // The name may have any sign in it, also brackets.
+        let (open, close) = (raw.iter().position(|b| *b == b'(')?, raw.iter().rposition(|b| *b == b')')?);
+        let comm = String::from_utf8_lossy(raw.get(open + 1..close)?).into_owned();
+        let mut rest = std::str::from_utf8(raw.get(close + 1..)?).ok()?.split_ascii_whitespace();
+        // As proc(5) counts them, the next one is the third.
+        let (state, parent, flags) = (rest.next()?.chars().next()?, rest.next()?.parse().ok()?, rest.nth(4)?.parse().ok()?);
+        let (threads, started) = (rest.nth(10)?.parse().ok()?, rest.nth(1)?.parse().ok()?);
+        Some(Self { comm, state, parent, flags, threads, started })
+    }
+
+    /// Whether it is there and has not ended.
+    #[must_use]
+    pub(crate) fn lives(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+}
+
+impl Status {
+    /// Of the process `pid`.
+    ///
+    /// # Errors
+    /// The system's: there is no such process.
+    pub(crate) fn of(pid: i32) -> io::Result<Self> {
+        Self::read(File::open(format!("/proc/{pid}/status"))?)
+    }
+
+    /// Of the opened file.
+    ///
+    /// # Errors
+    /// As [`Status::of`].
+    pub(crate) fn read(file: File) -> io::Result<Self> {
+        Self::parse(&whole(file)?).ok_or_else(strange)
+    }
+
+    fn parse(raw: &[u8]) -> Option<Self> {
+        let mut status = Self::default();
+        let mut seen = 0;
+        for line in raw.split(|b| *b == b'\n') {
+            let Some(at) = line.iter().position(|b| *b == b':') else { continue };
+            let value = std::str::from_utf8(&line[at + 1..]).unwrap_or_default().trim_ascii();
+            let mask = || u64::from_str_radix(value, 16).ok();
+            match &line[..at] {
+                b"State" => status.stopped = value.starts_with(['T', 't']),
+                b"Tgid" => status.leader = value.parse().ok()?,
+                b"Uid" => {
+                    let mut ids = value.split_ascii_whitespace();
+                    (status.ruid, status.euid) = (ids.next()?.parse().ok()?, ids.next()?.parse().ok()?);
+                }
+                b"SigPnd" | b"ShdPnd" => status.pending |= mask()?,
+                b"SigBlk" => status.blocked = mask()?,
+                b"SigIgn" => status.ignored = mask()?,
+                b"SigCgt" => status.caught = mask()?,
+                _ => continue,
+            }
+            seen += 1;
+        }
+        // What is not told must not count as a mask without bits.
+        (seen == 8).then_some(status)
+    }
+
+    /// Whether the signal was sent to it and not taken yet.
+    #[must_use]
+    pub(crate) fn is_pending(&self, signal: Signal) -> bool {
+        self.pending & bit(signal) != 0
+    }
+
+    /// Whether this thread blocks the signal.
+    #[must_use]
+    pub(crate) fn blocks(&self, signal: Signal) -> bool {
+        self.blocked & bit(signal) != 0
+    }
+
+    /// Whether the signal is dropped.
+    #[must_use]
+    pub(crate) fn ignores(&self, signal: Signal) -> bool {
+        self.ignored & bit(signal) != 0
+    }
+
+    /// Whether the signal has a handler.
+    #[must_use]
+    pub(crate) fn catches(&self, signal: Signal) -> bool {
+        self.caught & bit(signal) != 0
+    }
+
+    /// Whether it is stopped, by a signal or a tracer.
+    #[must_use]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+}
+
+/// Every process there is.
+pub(crate) fn pids() -> impl Iterator<Item = i32> {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok())
+}
+
+/// Shows `each` every descriptor that `pid` has open, by its number, with what it leads to: `socket:[17]`, or the beginning of a path.
+/// One that is closed meanwhile is passed over.
+///
+/// # Errors
+/// The system's: the process is gone, or this user may not look at one of them.
+pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, &[u8])) -> io::Result<()> {
+    // A process that ended while it is looked at is not there, whatever the kernel calls that.
+    let gone = |e: Errno| if e == Errno::SRCH { io::ErrorKind::NotFound.into() } else { io::Error::from(e) };
+    let dir = open(format!("/proc/{pid}/fd"), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)?;
+    let (mut names, mut link) = ([MaybeUninit::uninit(); 4096], [MaybeUninit::uninit(); 64]);
+    let mut all = RawDir::new(&dir, &mut names);
+    while let Some(one) = all.next() {
+        let one = one.map_err(gone)?;
+        let name = one.file_name();
+        if name.to_bytes().starts_with(b".") {
+            continue;
+        }
+        match readlinkat_raw(&dir, name, &mut link) {
+            Ok((to, _)) => each(name, to),
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(gone(e)),
+        }
+    }
+    Ok(())
+}
+
+/// The inode of a socket that a descriptor leads to.
+#[must_use]
+pub(crate) fn socket(to: &[u8]) -> Option<u64> {
+    std::str::from_utf8(to.strip_prefix(b"socket:[")?.strip_suffix(b"]")?).ok()?.parse().ok()
+}
+
+/// The signal in a mask.
+#[must_use]
+pub(crate) fn bit(signal: Signal) -> u64 {
+    1 << (signal.number() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn it_is_what_the_library_reads() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let (stat, status) = (Stat::of(pid).unwrap(), Status::of(pid).unwrap());
+        let me = procfs::process::Process::myself().unwrap();
+        let known = me.stat().unwrap();
+        let same = (known.comm, known.ppid, known.flags, known.starttime);
+        assert_eq!((stat.comm.clone(), stat.parent, stat.flags, stat.started), same);
+        assert!(stat.lives() && stat.threads >= 2, "{stat:?}");
+        let known = me.status().unwrap();
+        assert_eq!((status.leader, status.ruid, status.euid), (known.tgid, known.ruid, known.euid));
+        assert_eq!((status.blocked, status.ignored, status.caught), (known.sigblk, known.sigign, known.sigcgt));
+        assert!(!status.is_stopped() && Stat::of(i32::MAX).is_err() && Status::of(i32::MAX).is_err());
+        assert!(descriptors(pid, |_, to| assert!(!to.is_empty())).is_ok() && descriptors(i32::MAX, |_, _| {}).is_err());
+        assert_eq!((socket(b"socket:[17]"), socket(b"socket:[17"), socket(b"/socket:[17]")), (Some(17), None, None));
+    }
+
+    #[test]
+    fn any_name_can_be_read_and_half_a_status_is_none() {
+        let stat = |name: &str| Stat::parse(format!("7 ({name}) T 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12345 1 2").as_bytes());
+        for name in ["a", "a) R (b", "", ") Z 1", "\u{e4} b"] {
+            let wanted = Stat { comm: name.into(), state: 'T', parent: 3, flags: 4_194_560, threads: 9, started: 12345 };
+            assert_eq!(stat(name), Some(wanted));
+        }
+        assert_eq!(Stat::parse(b"7 (a) T 3"), None);
+        let whole = "Name:\ta\nState:\tt (tracing stop)\nTgid:\t7\nUid:\t1\t2\t3\t4\nSigPnd:\t0\nShdPnd:\t1\nSigBlk:\t200\nSigIgn:\t0\nSigCgt:\t1\n";
+        let status = Status::parse(whole.as_bytes()).unwrap();
+        assert!(status.is_stopped() && status.is_pending(Signal::Hup) && status.catches(Signal::Hup) && status.blocks(Signal::Usr1));
+        assert!(!status.ignores(Signal::Hup) && !status.blocks(Signal::Hup) && (status.leader, status.ruid, status.euid) == (7, 1, 2));
+        assert_eq!(Status::parse(whole.replace("SigIgn", "Sig").as_bytes()), None);
+    }
+}
