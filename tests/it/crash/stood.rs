@@ -88,9 +88,6 @@ fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
             *codes.entry(code).or_default() += 1;
             let what = if again { "started again" } else { "killed" };
             let context = format!("{name}: exit {code}, pid {gone} was {what} at {}: {}", stood.name, run.stderr);
-            if std::env::var("CRASH_TALK").is_ok() {
-                eprintln!("{context}");
-            }
             after(&mut place, &change, &run, (victim, gone, again), how, &context);
             hit.extend(Some(stood).filter(|e| e.outside).map(|e| e.name));
             if hit.contains(&wanted.name) {
