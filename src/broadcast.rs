@@ -32,12 +32,16 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// How long another run's lock is waited for.
     pub lock_timeout: Duration,
+    /// Whose endpoint is silent goes along, proven by the new config alone.
+    pub include_sick: bool,
     /// No bake, no gate, and nothing goes back by itself.
     pub now: bool,
     /// Why; kept in the journal.
     pub reason: Option<String>,
     /// Where runs are kept.
     pub state: PathBuf,
+    /// What commands need besides, so that they look there.
+    pub flag: String,
     /// Which of them.
     pub keep: Keep,
     /// What stdout carries.
@@ -55,6 +59,7 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
         options.fleet.groups.iter_mut().for_each(|g| g.validate.clear());
     }
     let mut summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    summary.flag.clone_from(&options.flag);
     summary.look = match &options.fleet.path {
         Some(path) => format!("hello status --fleet {}", path.display()),
         None => format!("hello status {}", options.fleet.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(" ")),
@@ -75,7 +80,14 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     };
     tell_survey(&seen, &options.fleet.groups, options.fleet.path.as_deref(), on_event);
     let proven = Proven::load(&options.state);
-    let wish = Wish { fleet: &options.fleet, changes: &changes, count: options.count, overwrite: options.overwrite, proven: &proven };
+    let wish = Wish {
+        fleet: &options.fleet,
+        changes: &changes,
+        count: options.count,
+        overwrite: options.overwrite,
+        include_sick: options.include_sick,
+        proven: &proven,
+    };
     let plan = Plan::new(seen, &wish, |sha256| runs::stored(&options.state, sha256))?;
     let terms = Terms {
         id: &id,

@@ -30,8 +30,6 @@ use crate::{
 mod again;
 mod past;
 
-const NO_STATE: &str = "no state directory: neither --state, HELLO_STATE nor HOME is set";
-
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
 #[command(version, disable_help_subcommand = true)]
@@ -220,6 +218,14 @@ struct BroadcastArgs {
     /// Per instance, from its signal to its proof.
     #[arg(long, value_parser = fleet::parse_duration)]
     timeout: Option<Duration>,
+    /// Whose endpoint is silent before the run goes along, after the others, and is proven by the new config alone. Without this it is left out
+    /// while so many of its group fit `max_sick`, and else refused.
+    #[arg(long)]
+    include_sick: bool,
+    /// For an incident; needs --reason. No bake and no gate, --include-sick, and after a failure nobody else is signalled and nothing is put
+    /// back by itself. Validation, guards, lock and journal stay.
+    #[arg(long, conflicts_with = "on_failure")]
+    now: bool,
     /// Why; kept in the journal.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -229,7 +235,7 @@ struct BroadcastArgs {
     /// Where runs are kept.
     #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
     state: Option<PathBuf>,
-    /// Which runs are kept: so many, so old ones, or those that are both. Open runs are.
+    /// Which runs are kept when this one has ended: the last N, those up to that AGE, or both limits. Open ones always are.
     #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
     keep: Keep,
     /// What stdout carries.
@@ -363,6 +369,9 @@ fn check(file: &std::path::Path) -> ExitCode {
 }
 
 fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
+    if args.now && args.reason.as_ref().is_none_or(|why| why.trim().is_empty()) {
+        return Err("--now needs a reason\n\nhint: say why it cannot wait, which is kept in the journal:\n  --now --reason TEXT".into());
+    }
     let mut fleet = find_fleet(args.fleet, &args.groups, args.all || args.config.iter().any(|c| c.contains('='))).map_err(|e| e.to_string())?;
     let mut change = Asked { prune: args.prune, ..Asked::default() };
     for arg in &args.config {
@@ -396,19 +405,22 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         return Err(format!("--validate=off is not for group `{}`: {why}", group.name));
     }
     overrule(&mut fleet, &args.waves, args.max_failures, args.on_failure)?;
+    let (state, flag) = past::place(args.state)?;
     Ok(broadcast::Options {
         fleet,
         change,
         overwrite: args.overwrite,
         validate: args.validate.into(),
         dry_run: args.dry_run,
-        now: false,
+        include_sick: args.include_sick || args.now,
+        now: args.now,
         count: args.count,
         timeout: args.timeout,
         lock_timeout: args.lock_timeout,
         reason: args.reason,
         keep: args.keep,
-        state: args.state.or_else(default_state).ok_or(NO_STATE)?,
+        state,
+        flag,
         output: args.output,
         quiet: args.quiet,
         verbose: args.verbose,

@@ -193,7 +193,7 @@ pub struct Instance {
     pub endpoint: String,
     /// What it reads of its config, resolved: files and directories.
     pub targets: Vec<PathBuf>,
-    /// Signalled together with all of the same number, from 1; the next wave starts only when this one is proven.
+    /// Signalled together with all of the same number, from 1; the next wave starts only when this one is proven. 0 for one that is left out.
     pub wave: usize,
     /// Where it is.
     pub state: State,
@@ -364,8 +364,8 @@ pub enum Event {
     Held { wave: usize, instances: usize },
     /// What the operator's own command says of a wave; without an exit code it could not be run, or did not end.
     Gate { wave: usize, command: Vec<String>, exit: Option<i32>, output: String },
-    /// Its endpoint is silent before the run, so it is left out.
-    Sick { group: String, pid: i32, endpoint: String, why: String },
+    /// Its endpoint is silent before the run: it is left out, or goes along all the same.
+    Sick { group: String, pid: i32, endpoint: String, why: String, left_out: bool },
     /// An instance's state is known.
     Instance {
         group: String,

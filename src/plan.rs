@@ -19,12 +19,13 @@ use crate::{
 
 mod again;
 mod becomes;
+mod sick;
 #[cfg(test)]
 mod tests;
 mod waves;
 
 pub use self::{
-    again::{Aim, Way, absent},
+    again::{Aim, Way, absent, unreplaced},
     waves::Wave,
 };
 
@@ -55,6 +56,8 @@ pub struct Wish<'a> {
     pub count: Option<Count>,
     /// One `--config` is taken for targets that differ now.
     pub overwrite: bool,
+    /// Whose endpoint is silent goes along.
+    pub include_sick: bool,
     /// What those who cannot tell what they run were last proven to run.
     pub proven: &'a Proven,
 }
@@ -64,11 +67,12 @@ impl Plan {
     ///
     /// # Errors
     /// The first end in the order of the exit codes: no match, busy, refused, invalid, restart required.
-    pub fn new(seen: Seen, wish: &Wish<'_>, old: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Self, Stop> {
+    pub fn new(mut seen: Seen, wish: &Wish<'_>, old: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Self, Stop> {
         counted(&seen, wish)?;
         if let Some(stop) = seen.stopped {
             return Err(stop);
         }
+        let (left_out, too_many) = sick::judge(&mut seen, &wish.fleet.groups, wish.include_sick, |_| false);
         let mut refused = seen.refused;
         let mut readers = Readers::new();
         for member in seen.members {
@@ -105,14 +109,15 @@ impl Plan {
             steps.push(Step { shifts, members, undo: false });
         }
         if !refused.is_empty() {
-            return Err(Stop::refused(refused));
+            let stop = Stop::refused(refused);
+            return Err(Stop { reason: stop.reason + &too_many, ..stop });
         }
         if let Some(stop) = differing.or(invalid) {
             return Err(stop);
         }
         let restart = judge(&steps, &becomes)?;
         let order: Vec<&Group> = wish.fleet.groups.iter().collect();
-        Ok(Self { waves: waves::in_waves(steps, &order), newcomers: Vec::new(), left_out: Vec::new(), restart })
+        Ok(Self { waves: waves::in_waves(steps, &order), newcomers: Vec::new(), left_out, restart })
     }
 
     /// Every step, in order.
@@ -158,7 +163,7 @@ fn counted(seen: &Seen, wish: &Wish<'_>) -> Result<(), Stop> {
     for group in &wish.fleet.groups {
         let mine = |name: &str| name == group.name;
         // Who was refused may be one too many (two masters of one service), which the refusal says better than a number.
-        let sure = seen.members.iter().filter(|m| mine(&m.instance.group)).count();
+        let sure = seen.members.iter().chain(&seen.sick).filter(|m| mine(&m.instance.group)).count();
         let found = sure + seen.refused.iter().filter(|i| mine(&i.group)).count();
         let count = wish.count.unwrap_or(group.count);
         if !count.holds(found, sure) {
@@ -219,7 +224,8 @@ fn settled(member: &Member, targets: &[(&Path, &SeenTarget)], proven: &Proven) -
         let fixed = member.fixed.iter().any(|f| f == path) && target.ctime < member.born;
         fixed || proven.is_some_and(|p| p.sha256 == target.disk.sha256 && p.ctime == target.ctime)
     };
-    i.before.is_none() && !targets.is_empty() && targets.iter().all(stands) && agrees(member, targets)
+    // What a silent one says now is not known.
+    !member.sick && i.before.is_none() && !targets.is_empty() && targets.iter().all(stands) && agrees(member, targets)
 }
 
 /// Whether each of its facts that compares with nothing holds now.
@@ -233,15 +239,22 @@ fn agrees(member: &Member, targets: &[(&Path, &SeenTarget)]) -> bool {
 
 /// What is served now, and who needs no signal, where the disk is the candidate already.
 /// Who cannot tell what it runs is taken to run what it was last proven to run; of several targets nobody tells more than the first.
+/// A silent one is always signalled, and what it runs is what the others do.
 fn served(path: &Path, disk: &Blob, alone: bool, members: &mut [Member], proven: &Proven, old: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Blob> {
     let mut others: Vec<Option<String>> = Vec::new();
+    let all_silent = members.iter().all(|m| m.sick);
     for member in members.iter_mut().filter(|m| m.instance.state != State::Unchanged) {
         match member.instance.before.clone().filter(|_| alone) {
-            Some(runs) if runs == disk.sha256 => member.instance.state = State::Unchanged,
+            Some(runs) if runs == disk.sha256 => {
+                if !member.sick {
+                    member.instance.state = State::Unchanged;
+                }
+            }
             Some(runs) => others.push(Some(runs)),
             None => match proven.of(member.instance.pid, member.instance.started, path) {
                 // The same bytes, written again.
                 Some(stand) if stand.sha256 == disk.sha256 => {}
+                None if member.sick && !all_silent => {}
                 stand => others.push(stand.map(|s| s.sha256.clone())),
             },
         }

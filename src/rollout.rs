@@ -7,13 +7,14 @@ use std::{
 
 use crate::{
     engine::{self, Conduct},
-    event::{Event, Halts, State, Stop, Verdict},
+    event::{Event, Halts, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
+    fact::Wants,
     fleet::{Group, Speaks},
     host::Host,
     plan::{Plan, Wave},
     report::Summary,
     runs::{self, Keep, Proven, Record, Run, Stand, Verb},
-    step::{Seen, Shift},
+    step::{Member, Readings, Seen, Shift},
 };
 
 mod rehearse;
@@ -65,8 +66,8 @@ pub fn tell_survey(seen: &Seen, groups: &[Group], fleet: Option<&Path>, on_event
     for (pid, why) in &seen.left_out {
         on_event(&Event::LeftOut { pid: *pid, why: why.clone() });
     }
-    on_event(&Event::Survey { instances: seen.members.len() + seen.refused.len(), fleet: fleet.map(Path::to_owned) });
-    for group in groups.iter().filter(|g| seen.members.iter().any(|m| m.instance.group == g.name)) {
+    on_event(&Event::Survey { instances: seen.members.len() + seen.sick.len() + seen.refused.len(), fleet: fleet.map(Path::to_owned) });
+    for group in groups.iter().filter(|g| seen.members.iter().chain(&seen.sick).any(|m| m.instance.group == g.name)) {
         let urls: BTreeSet<&str> = group.confirm.iter().chain(&group.reject).filter_map(|fact| fact.source.unchecked()).collect();
         urls.into_iter().for_each(|url| on_event(&Event::Insecure { group: group.name.clone(), url: url.into() }));
     }
@@ -77,6 +78,7 @@ pub fn tell_survey(seen: &Seen, groups: &[Group], fleet: Option<&Path>, on_event
 /// # Errors
 /// The run ended before it had touched anything.
 pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
+    tell_sick(&plan, on_event);
     let mut steps: Vec<_> = plan.waves.iter_mut().flat_map(|w| &mut w.steps).collect();
     let prepared = host.prepare(&mut steps, terms.strict, halts, &mut |event| on_event(&event)).await;
     match (prepared, plan.restart.take()) {
@@ -94,7 +96,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
         let why = if by_record { PROVEN } else { "every instance runs it already" };
         let verdict = Verdict::of(plan.instances().map(|i| i.state), false);
-        return Ok(summary(String::new(), verdict, why.into(), &plan, &host));
+        return Ok(summary(String::new(), verdict, less_sick(why, &plan), &plan, &host));
     }
     if *halts.borrow() > 0 {
         return Err(Stop::new(Verdict::Failed, "halted by the operator"));
@@ -123,7 +125,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         Ok(Verdict::Converged) if !is_work => "every instance runs it already".to_owned(),
         Ok(Verdict::Converged) if terms.back => "every instance proved the old config".to_owned(),
         Ok(Verdict::Converged) => "every instance proved the new config".to_owned(),
-        Ok(_) if why.is_empty() => unproven(&plan),
+        Ok(verdict) if why.is_empty() => unproven(&plan, *verdict),
         Ok(_) => why,
     };
     let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
@@ -149,9 +151,31 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
 }
 
 /// Why a run that went to its end did not converge.
-fn unproven(plan: &Plan) -> String {
-    let bad = plan.instances().find_map(|i| Some(format!("pid {}: {}", i.pid, i.trouble.as_ref()?.text)));
-    bad.unwrap_or_else(|| "a config is not what this run left there".into())
+fn unproven(plan: &Plan, verdict: Verdict) -> String {
+    let mut bad = plan.steps().flat_map(|s| &s.members).chain(&plan.newcomers).filter(|m| !m.is_good());
+    match bad.find_map(|m| Some(format!("pid {}: {}", m.instance.pid, m.instance.trouble.as_ref()?.text))) {
+        Some(bad) => bad,
+        None if verdict == Verdict::Partial && !plan.left_out.is_empty() => less_sick("every instance proved the new config", plan),
+        None => "a config is not what this run left there".into(),
+    }
+}
+
+/// Tells who is silent, and whether that one goes along.
+fn tell_sick(plan: &Plan, on_event: &mut impl FnMut(&Event)) {
+    let included = plan.steps().flat_map(|s| &s.members).filter(|m| m.sick);
+    for (member, left_out) in plan.left_out.iter().filter(|m| m.sick).map(|m| (m, true)).chain(included.map(|m| (m, false))) {
+        let (i, why) = (&member.instance, member.instance.trouble.as_ref().map_or(String::new(), |t| t.text.clone()));
+        on_event(&Event::Sick { group: i.group.clone(), pid: i.pid, endpoint: i.endpoint.clone(), why, left_out });
+    }
+}
+
+/// `why`, which speaks of every instance; where some were left out, of every other one, and who these are.
+fn less_sick(why: &str, plan: &Plan) -> String {
+    let sick: Vec<Instance> = plan.left_out.iter().filter(|m| m.sick).map(|m| m.instance.clone()).collect();
+    if sick.is_empty() {
+        return why.into();
+    }
+    format!("{}; silent and left out: {}", why.replacen("every instance", "every other instance", 1), Stop::refused(sick).reason)
 }
 
 /// What was proven of every touched process that cannot tell it itself; nothing where nothing was.
@@ -173,8 +197,16 @@ fn proofs(plan: &Plan, host: &Host) -> impl Iterator<Item = (i32, u64, BTreeMap<
 }
 
 fn summary(run: String, verdict: Verdict, reason: String, plan: &Plan, host: &Host) -> Summary {
-    let targets = plan.targets().into_iter().map(|s| s.report(host.reads(&s.path))).collect();
-    Summary::new(run, verdict, reason, targets, plan.instances().cloned().collect())
+    let targets: Vec<TargetReport> = plan.targets().into_iter().map(|s| s.report(host.reads(&s.path))).collect();
+    let mut instances: Vec<Instance> = plan.instances().cloned().collect();
+    let new = |path: &PathBuf| targets.iter().any(|t| t.path == *path && t.from.as_ref() != Some(&t.to) && t.disk.as_ref() == Some(&t.to));
+    for sick in instances.iter_mut().filter(|i| i.state == State::Untouched) {
+        // It was not signalled, but others have changed what it reads.
+        if let (Some(trouble), Some(path)) = (sick.trouble.as_mut().filter(|t| t.kind == TroubleKind::Sick), sick.targets.iter().find(|path| new(path))) {
+            trouble.text += &format!("; `{}` holds the new config by now, on which it starts or reloads next", path.display());
+        }
+    }
+    Summary::new(run, verdict, reason, targets, instances)
 }
 
 /// What is kept of a plan in the journal.
@@ -189,9 +221,22 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
         groups: terms.groups,
         targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
+        readings: plan.steps().flat_map(|s| &s.members).filter_map(|m| readings(terms, m)).collect(),
         waves: plan.waves.len(),
         blobs: blobs.collect(),
     }
+}
+
+/// What a run that goes on with this one must know of an instance's answers from before.
+fn readings<'a>(terms: &Terms<'_>, member: &'a Member) -> Option<(i32, u64, &'a [Option<String>])> {
+    let changes = member.group.confirm.iter().any(|fact| fact.wants == Wants::Changed);
+    let known = match &member.kept {
+        Readings::Before(kept) | Readings::After(kept) => kept,
+        // What it runs by now, nobody knows.
+        Readings::None if terms.of.is_some() => return None,
+        Readings::None => &member.baseline,
+    };
+    changes.then_some((member.id.0, member.id.1, known))
 }
 
 /// The command line less the values of `--set`.

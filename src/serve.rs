@@ -18,6 +18,7 @@ use tokio::{
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, reload};
 
 use self::{
+    answer::Answers,
     connections::{Connections, Listener},
     state::{ConfigSource, LevelHandle, Server},
 };
@@ -119,7 +120,7 @@ async fn start(options: Options, hangups: UnixStream, levels: LevelHandle) -> Re
 
 /// Serves until `shutdown`, reloading whenever `reloads` says so; then ends within `drain`.
 async fn run(listener: Listener, server: Arc<Server>, reloads: impl Stream<Item = ()>, shutdown: impl Future<Output = ()>, drain: Duration) {
-    let connections = Connections::new(listener, answer::router(server.clone()));
+    let connections = Connections::new(listener, Answers::new(server.clone()));
     let (mut reloads, mut shutdown) = (pin!(reloads.fuse()), pin!(shutdown));
     notify(&[NotifyState::Ready]);
     loop {

@@ -291,8 +291,8 @@ impl Look {
         if (group.confirm.is_empty() && group.reject.is_empty()) || (needs_endpoint(&group) && row.endpoint.is_none()) {
             return;
         }
-        if let Err(why) = answers(member, &self.listeners, &self.lanes).await {
-            row.faults.push(why);
+        if let Err(silence) = answers(member, &self.listeners, &self.lanes).await {
+            row.faults.push(silence.why);
         }
         let refused = group.reject.iter().zip(&member.rejected).find(|(fact, now)| {
             let holds = |now: &String| fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH);

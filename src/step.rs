@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::{
     config::{self, MAX_TARGET, ReadError},
-    event::{Form, Instance, State, Stop, TargetReport, Trouble, Verdict},
+    event::{Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
     fleet::Group,
     tree::Tree,
 };
@@ -79,6 +79,18 @@ impl Blob {
     }
 }
 
+/// What an earlier run read of an instance's facts, of whose changes the group says that they prove a config.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Readings {
+    /// Nobody has kept any.
+    #[default]
+    None,
+    /// While it ran what this run replaces.
+    Before(Vec<Option<String>>),
+    /// While it ran what this run brings back.
+    After(Vec<Option<String>>),
+}
+
 /// An instance and what the survey learnt of it.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -104,6 +116,8 @@ pub struct Member {
     pub timeout: Duration,
     /// Its attempt number at the survey, where it tells one.
     pub seq: u64,
+    /// Its endpoint was silent at the survey: what it did before its signal is not known.
+    pub sick: bool,
     /// Keys that it cannot change without a restart, with their values in force.
     pub restart_only: Arc<BTreeMap<String, String>>,
     /// Readings of the group's `confirm` facts from before the signal, in the same order.
@@ -114,6 +128,8 @@ pub struct Member {
     pub unsure: bool,
     /// It may run what this run brings, or be about to, since an earlier run or its start: when everything goes back, so does it.
     pub brought: bool,
+    /// Readings of its `confirm` facts from before an earlier run.
+    pub kept: Readings,
     /// When it was signalled last; of one that has taken another's place, since when its config is what it proved.
     pub signalled: Option<jiff::Timestamp>,
 }
@@ -137,13 +153,20 @@ impl Member {
             born: i128::MIN,
             timeout,
             seq: 0,
+            sick: false,
             restart_only,
             baseline,
             rejected,
             unsure: false,
             brought: false,
+            kept: Readings::None,
             signalled: None,
         }
+    }
+
+    /// Its endpoint says nothing before the run, for this reason.
+    pub fn silenced(&mut self, why: String) {
+        (self.sick, self.instance.trouble) = (true, Some(Trouble { kind: TroubleKind::Sick, text: why }));
     }
 
     /// Whether it was signalled, or perhaps was.
@@ -161,7 +184,14 @@ impl Member {
     /// Ends it in `trouble`; the first trouble is the one that stays.
     pub fn fail(&mut self, state: State, trouble: Trouble) {
         self.instance.state = state;
-        self.instance.trouble.get_or_insert(trouble);
+        match &mut self.instance.trouble {
+            // That it was silent before the run is not yet what came of its signal.
+            Some(first) if first.kind == TroubleKind::Sick => {
+                *first = Trouble { text: format!("{} (silent before the run: {})", trouble.text, first.text), ..trouble };
+            }
+            Some(_) => {}
+            none => *none = Some(trouble),
+        }
     }
 }
 
@@ -170,6 +200,8 @@ impl Member {
 pub struct Seen {
     /// Found, asked, and let through by every guard.
     pub members: Vec<Member>,
+    /// Let through by every guard, and silent where they are asked; each with its trouble.
+    pub sick: Vec<Member>,
     /// Found and refused, each with its trouble.
     pub refused: Vec<Instance>,
     /// Matches that are not in the run: pid and why.

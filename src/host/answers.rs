@@ -8,7 +8,7 @@ use std::{
 use crate::{
     fact::{Fact, Read, Source, metric},
     host::{
-        command::{self, Output, RunAs},
+        command::{self, NotRun, Output, RunAs},
         http::{Answer, Lanes, get},
         placeholders::{self, Known},
         workers::{listener, workers},
@@ -27,9 +27,29 @@ enum Said {
     Kernel(String),
 }
 
+/// Why a source did not answer.
+#[derive(Debug)]
+pub(crate) struct Silence {
+    /// For people.
+    pub(crate) why: String,
+    /// Whether it was asked at all: a command that cannot be run, or a kernel that does not tell, says nothing of the instance.
+    pub(crate) asked: bool,
+}
+
+impl Silence {
+    /// Nobody answered, or not in time, or not what could be read.
+    pub(super) fn of(why: String) -> Self {
+        Self { why, asked: true }
+    }
+
+    fn unasked(why: impl ToString) -> Self {
+        Self { why: why.to_string(), asked: false }
+    }
+}
+
 /// What the sources of one attempt answered.
 #[derive(Debug)]
-pub(super) struct Answers<'a>(Vec<(&'a Source, Result<Said, String>)>);
+pub(super) struct Answers<'a>(Vec<(&'a Source, Result<Said, Silence>)>);
 
 impl<'a> Answers<'a> {
     /// Asks `sources`, each distinct one once, all at the same time.
@@ -44,9 +64,9 @@ impl<'a> Answers<'a> {
         Self(futures_util::future::join_all(asked).await)
     }
 
-    /// The first source that did not answer, and why.
-    pub(super) fn silent(&self) -> Option<(&Source, &str)> {
-        self.0.iter().find_map(|(source, said)| Some((*source, said.as_ref().err()?.as_str())))
+    /// A source that did not answer, and why; rather one that could not be asked.
+    pub(super) fn silent(&self) -> Option<(&Source, &Silence)> {
+        self.0.iter().filter_map(|(source, said)| Some((*source, said.as_ref().err()?))).min_by_key(|(_, silence)| silence.asked)
     }
 
     /// What `fact` reads; none where the answer has no such thing.
@@ -82,20 +102,23 @@ impl<'a> Answers<'a> {
     }
 }
 
-async fn ask(source: &Source, member: &Member, lanes: &Lanes) -> Result<Said, String> {
+async fn ask(source: &Source, member: &Member, lanes: &Lanes) -> Result<Said, Silence> {
     let i = &member.instance;
     let config = i.targets.first().map(PathBuf::as_path);
     let known = |exe| Known { pid: i.pid, exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
     match source {
-        Source::Http(ask) => get(ask, &known(Path::new("/proc/self/exe"))).await.map(Said::Http),
+        Source::Http(ask) => get(ask, &known(Path::new("/proc/self/exe"))).await.map(Said::Http).map_err(Silence::of),
         Source::Exec(argv) => {
-            let argv = known(&placeholders::exe(i.pid)).fill(argv)?;
-            let run_as = RunAs::of(i.pid).map_err(|e| e.to_string())?;
-            command::run(&argv, &run_as, COMMAND).await.map(Said::Command).map_err(|e| e.to_string())
+            let argv = known(&placeholders::exe(i.pid)).fill(argv).map_err(Silence::unasked)?;
+            let run_as = RunAs::of(i.pid).map_err(Silence::unasked)?;
+            command::run(&argv, &run_as, COMMAND).await.map(Said::Command).map_err(|e| match e {
+                NotRun::Limit(..) => Silence::of(e.to_string()),
+                _ => Silence::unasked(e),
+            })
         }
         // A look of a moment ago could miss a socket that was opened since.
-        Source::Workers => workers(i.pid, workers_before(member), || lanes.listeners(Duration::ZERO)).map(Said::Kernel),
-        Source::Listener => listener(i.pid, || lanes.listeners(Duration::ZERO)).map(Said::Kernel),
+        Source::Workers => workers(i.pid, workers_before(member), || lanes.listeners(Duration::ZERO)).map(Said::Kernel).map_err(Silence::unasked),
+        Source::Listener => listener(i.pid, || lanes.listeners(Duration::ZERO)).map(Said::Kernel).map_err(Silence::unasked),
     }
 }
 

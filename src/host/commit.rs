@@ -22,7 +22,7 @@ use crate::{
         survey::from_install,
         workers::{SETTLED, children, kept},
     },
-    step::{Member, Shift, Step},
+    step::{Member, Readings, Shift, Step},
 };
 
 impl LocalHost {
@@ -235,13 +235,19 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
             Box::pin(quiet(member, &facts, lanes)).await;
         }
         Box::pin(read_anew(member, &facts, undo, lanes)).await;
+        if let Readings::Before(kept) = &member.kept {
+            // It may run the new config already: what it says just now is nothing that could change.
+            let changes = member.baseline.iter_mut().zip(kept).zip(&facts).filter(|(_, fact)| fact.wants == Wants::Changed && !undo);
+            changes.for_each(|((now, before), _)| now.clone_from(before));
+        }
     }
     // Whoever is a child or holds a socket of it later may have taken its place. One that speaks our protocol never hands over.
     let kids = (member.group.speaks == Speaks::None).then(|| children(member.instance.pid));
     if kids.is_some() {
         member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
     }
-    adjust(&mut facts, &first, shifts, undo);
+    adjust(&mut facts, &member.kept, &first, shifts, undo);
+    let blind = blind(&mut facts, member, shifts);
     let wanted = wanted(member, shifts, facts, undo)?;
     let hung = hang_up(member, member.timeout).await.map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
@@ -255,7 +261,10 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
     let unsure = member.unsure || (undo && member.instance.state == State::TimedOut);
     let may_load = unsure && wanted.says.is_none() && !wanted.facts.iter().any(Fact::compares);
-    let took = confirm(&hung, member, &wanted, lanes).await?;
+    let took = confirm(&hung, member, &wanted, lanes).await.map_err(|trouble| match trouble.kind.state() {
+        State::TimedOut if blind => Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble },
+        _ => trouble,
+    })?;
     if may_load {
         tokio::time::sleep_until((hung.at + member.timeout).into()).await;
         confirm(&hung, member, &wanted, lanes).await?;
@@ -271,17 +280,42 @@ fn filled(facts: &[Fact], shifts: &[Shift]) -> Result<Vec<Fact>, Trouble> {
 }
 
 /// Makes the facts that ask for a change ask for what can be seen; `first` is what they read before the way forth.
-fn adjust(facts: &mut [Fact], first: &[Option<String>], shifts: &[Shift], undo: bool) {
+fn adjust(facts: &mut [Fact], kept: &Readings, first: &[Option<String>], shifts: &[Shift], undo: bool) {
+    let (first, back) = match kept {
+        Readings::None => (first, undo),
+        Readings::Before(kept) => (kept.as_slice(), undo),
+        Readings::After(kept) => (kept.as_slice(), !undo),
+    };
     let same = !shifts.is_empty() && shifts.iter().all(|s| s.from.as_ref().is_some_and(|from| from.sha256 == s.to.sha256));
     for (fact, first) in facts.iter_mut().zip(first).filter(|(fact, _)| fact.wants == Wants::Changed) {
         match first {
             // The same bytes once more change no answer: that there is one must do.
             _ if same => fact.wants = Wants::Contains(String::new()),
             // Whether the way forth changed it or not, on the way back it must be what it was.
-            Some(first) if undo => fact.wants = Wants::Equals(first.clone()),
+            Some(first) if back => fact.wants = Wants::Equals(first.clone()),
             _ => {}
         }
     }
+}
+
+/// Why a silent one cannot be proven.
+const BLIND: &str = "its facts compare with what it said before the signal, when it was silent, so that nothing proves its reload";
+
+/// Of one that was silent, what compares with a reading that nobody has proves nothing: its source must only answer again, and the other facts are the
+/// proof, or that it tells what it serves. Answers whether there is nothing else; then nothing is proven.
+fn blind(facts: &mut [Fact], member: &Member, shifts: &[Shift]) -> bool {
+    let baseline = |at: usize| member.baseline.get(at).is_some_and(Option::is_some);
+    let unread = |at: usize, fact: &Fact| member.sick && fact.compares() && fact.wants != Wants::AfterSignal && !baseline(at);
+    let tells = member.group.speaks == Speaks::Hello && !shifts.is_empty();
+    if !tells && facts.iter().enumerate().all(|(at, fact)| unread(at, fact)) {
+        return !facts.is_empty();
+    }
+    for (at, fact) in facts.iter_mut().enumerate() {
+        if unread(at, fact) {
+            fact.wants = Wants::Contains(String::new());
+        }
+    }
+    false
 }
 
 /// What proves that `member` runs what `shifts` install; none where its group says that there is nothing to see.
@@ -289,7 +323,9 @@ fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Re
     let (i, group) = (&member.instance, &member.group);
     let says = match (group.speaks, shifts.first().map(|s| &s.to)) {
         (Speaks::Hello, Some(to)) => {
-            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew: undo || member.unsure || i.before.as_ref() == Some(&to.sha256), seq: member.seq })
+            // Of one that did not say what it runs, an answer could be from before the signal.
+            let anew = undo || member.unsure || i.before.as_ref().is_none_or(|before| *before == to.sha256);
+            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew, seq: member.seq })
         }
         _ => None,
     };
@@ -306,7 +342,8 @@ fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Re
 /// What must still be so of one that has proven it.
 pub(super) fn still(member: &Member, shifts: &[Shift]) -> Result<Option<Wanted>, Trouble> {
     let mut facts = filled(&member.group.confirm, shifts)?;
-    adjust(&mut facts, &member.baseline, shifts, false);
+    adjust(&mut facts, &member.kept, &member.baseline, shifts, false);
+    blind(&mut facts, member, shifts);
     wanted(member, shifts, facts, false)
 }
 
@@ -336,10 +373,11 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) {
 /// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was not changed by the signal.
 /// On the way back nothing from before the way forth counts.
 async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
-    let _permit = lanes.fast.acquire().await;
+    let lane = if member.sick { &lanes.slow } else { &lanes.fast };
+    let _permit = lane.acquire().await;
     let (before, unsure) = (std::mem::take(&mut member.baseline), member.unsure);
-    if undo || unsure {
-        // The way forth may have moved it to where nobody has looked yet.
+    if undo || unsure || member.sick {
+        // The way forth may have moved it to where nobody has looked yet; a silent one may be somewhere by now.
         moved(member, lanes);
     }
     let now = Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts);
@@ -358,7 +396,7 @@ pub(super) fn strongest(written: &[Fact], filled: &[Fact], baseline: &[Option<St
         Wants::Equals(_) | Wants::Contains(_) => {
             // What held before the signal already proves nothing, unless it is what the new config says.
             let before = baseline.get(at).and_then(Option::as_deref);
-            let new = written.wants != filled.wants && written.wants != Wants::Changed;
+            let new = written.wants != filled.wants && !written.compares();
             (new || before.is_some_and(|b| !filled.holds(b, None, jiff::Timestamp::UNIX_EPOCH))).then_some(Proof::Content)
         }
         Wants::Changed => Some(Proof::Content),

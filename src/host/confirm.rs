@@ -55,7 +55,7 @@ pub(super) struct Says {
     /// The last attempt must be later than the one before the signal and have read `sha256`:
     /// an answer that could be from before the signal proves nothing.
     pub(super) anew: bool,
-    /// The instance's attempt number before the signal.
+    /// The instance's attempt number before the signal; not known of a sick one.
     pub(super) seq: u64,
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
     let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
     let limit = member.timeout;
     let polls = async {
-        let (mut pause, mut silent, mut held, mut looked) = (Duration::from_millis(1), false, 0, hung.at);
+        let (mut pause, mut silent, mut held, mut looked) = (Duration::from_millis(1), member.sick, 0, hung.at);
         loop {
             // An attempt that began before the deadline may end past it; only then is the wait over.
             let late = hung.at.elapsed() >= limit;
@@ -187,8 +187,8 @@ pub(super) fn moved(member: &mut Member, lanes: &Lanes) -> bool {
     let i = &mut member.instance;
     let old = std::mem::replace(&mut i.endpoint, new);
     let from = i.moved_from.take().unwrap_or(old);
-    // Back where it was at the survey, it has not moved.
-    i.moved_from = (from != i.endpoint).then_some(from);
+    // Back where it was at the survey, it has not moved; nor has one that was nowhere.
+    i.moved_from = (from != i.endpoint && !from.is_empty()).then_some(from);
     true
 }
 
@@ -209,6 +209,9 @@ enum Said {
 /// Asks once; answers the old workers that will end later.
 async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -> Result<Vec<Child>, Said> {
     let i = &member.instance;
+    if i.endpoint.is_empty() && needs_endpoint(&member.group) {
+        return Err(Said::Silent("it listens nowhere where it could be asked".into()));
+    }
     // Who speaks our protocol is asked on its serving path, whatever its facts are.
     let serving = Source::Http(own("/"));
     let serving = wanted.says.as_ref().filter(|_| wanted.facts.is_empty()).map(|_| &serving);
@@ -222,8 +225,8 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -
             return Err(Said::Refused(format!("{} says that it kept the old config", fact.source.describe(&i.endpoint))));
         }
     }
-    if let Some((_, why)) = answers.silent() {
-        return Err(Said::Silent(why.into()));
+    if let Some((_, silence)) = answers.silent() {
+        return Err(Said::Silent(silence.why.clone()));
     }
     let (mut not_yet, mut drains, mut lingers) = (None, Vec::new(), None);
     for (at, fact) in wanted.facts.iter().enumerate() {
@@ -260,12 +263,14 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -
         return Err(Said::NotYet(format!("it is answered by pid {}", told.instance.pid)));
     }
     let last = told.last_attempt;
-    let looked = last.seq > says.seq && last.sha256.as_deref() == Some(&says.sha256);
+    // Where nobody knows how often it had looked before its signal, it is the time of its last look that tells.
+    let later = if member.sick { last.at >= hung.when } else { last.seq > says.seq };
+    let looked = later && last.sha256.as_deref() == Some(&says.sha256);
     if not_yet.is_none() && looked {
         return Ok(drains);
     }
     let kept = matches!(last.result, AttemptResult::Rejected | AttemptResult::RestartRequired | AttemptResult::IoError);
-    if says.refusable && last.seq > says.seq && kept && (looked || last.sha256.is_none()) {
+    if says.refusable && later && kept && (looked || last.sha256.is_none()) {
         return Err(Said::Refused(last.error.unwrap_or_else(|| "it says that it kept the old config".into())));
     }
     // What it serves is not what is wanted, or its last look was not at what is wanted.

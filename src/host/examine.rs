@@ -236,7 +236,7 @@ impl Examiner {
         if sources.is_empty() && group.speaks == Speaks::None {
             return Check::note(Topic::Answers, "is not asked: its group says that nothing can be seen");
         }
-        let said = answers(member, &self.listeners, &self.lanes).await;
+        let said = answers(member, &self.listeners, &self.lanes).await.map_err(|silence| silence.why);
         let good = match &member.instance.after {
             Some(sha256) => format!("tells that it runs sha256:{}", short(sha256)),
             None => format!("all facts can be read: {}", sources.join(", ")),

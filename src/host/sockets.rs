@@ -187,6 +187,11 @@ impl Listeners {
         missing.then(|| group.listen.iter().map(|wanted| format!("`{wanted}`")).collect::<Vec<_>>().join(", "))
     }
 
+    /// Whether it can be seen that the process listens nowhere, or nowhere that its group's `listen` names.
+    pub(super) fn is_deaf(&self, pid: i32, args: &[String], group: &Group) -> bool {
+        self.addresses(pid).is_ok_and(|all| all.is_empty() || self.missing(pid, args, group).is_some())
+    }
+
     /// Whether a process or a descendant of it listens where `endpoint` says.
     pub(super) fn holds(&self, pid: i32, endpoint: &str, group: &Group) -> bool {
         self.addresses(pid).is_ok_and(|all| all.iter().any(|one| self.url(one, scheme(group)) == endpoint))

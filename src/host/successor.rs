@@ -195,6 +195,8 @@ pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
     new.instance.after = fresh.to().map(|to| to.sha256.clone());
     new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
     new.signalled = Some(fresh.since_when());
+    // It has answered, whatever the one did whose place it took.
+    new.sick = false;
     Ok(new)
 }
 
@@ -236,8 +238,8 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
     let i = &new.instance;
     let facts: Vec<Fact> = group.confirm.iter().map(|f| f.filled(fresh.to().and_then(Blob::file))).collect::<Result<_, _>>()?;
     let answers = Answers::of(facts.iter().map(|f| &f.source), new, lanes).await;
-    if let Some((_, why)) = answers.silent() {
-        return Err(why.into());
+    if let Some((_, silence)) = answers.silent() {
+        return Err(silence.why.clone());
     }
     let since = before.unwrap_or_else(|| fresh.since_when());
     let holds = |fact: &Fact| match &fact.wants {

@@ -10,7 +10,7 @@ use crate::{
     fleet::{Group, Reloads, Speaks},
     host::{
         LocalHost, Look,
-        answers::Answers,
+        answers::{Answers, Silence},
         at_once::at_once,
         discover,
         discover::{Found, Scan},
@@ -57,6 +57,7 @@ impl LocalHost {
         let mut asked = stream::iter(looked.into_iter().map(|one| answered(one, &listeners, &self.lanes))).buffered(AT_ONCE);
         while let Some(said) = asked.next().await {
             match said {
+                Ok(member) if member.sick => seen.sick.push(member),
                 Ok(mut member) => {
                     share(&mut member, seen.members.last());
                     seen.members.push(member);
@@ -65,7 +66,7 @@ impl LocalHost {
             }
         }
         let mut readers: BTreeMap<&Path, Vec<&Member>> = BTreeMap::new();
-        for (member, path) in seen.members.iter().flat_map(|m| m.instance.targets.iter().map(move |path| (m, path))) {
+        for (member, path) in seen.members.iter().chain(&seen.sick).flat_map(|m| m.instance.targets.iter().map(move |path| (m, path))) {
             readers.entry(path).or_default().push(member);
         }
         for (path, target) in &self.targets {
@@ -154,8 +155,10 @@ type Looked = Result<Member, Box<Instance>>;
 fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, lanes: &Lanes) -> Looked {
     let mut instance = f.instance(&group.name);
     let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
+    let mut silent = None;
     match f.endpoint.clone().map_or_else(|| listeners.endpoint(f.pid, &f.args, group), Ok) {
         Ok(endpoint) => instance.endpoint = endpoint,
+        Err(why) if needs_endpoint(group) && listeners.is_deaf(f.pid, &f.args, group) => silent = Some(why),
         Err(why) if needs_endpoint(group) => return Err(no(&instance, why)),
         // Nobody asks it there.
         Err(_) => {}
@@ -169,6 +172,9 @@ fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, 
     // Its age counts only against what it reads at its start.
     if !member.fixed.is_empty() {
         member.born = guard::born(f.pid).unwrap_or(i128::MIN);
+    }
+    if let Some(why) = silent {
+        member.silenced(why);
     }
     Ok(member)
 }
@@ -201,8 +207,20 @@ fn share(member: &mut Member, other: Option<&Member>) {
 async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looked {
     let mut member = looked?;
     let group = member.group.clone();
-    if group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty() {
-        answers(&mut member, listeners, lanes).await.map_err(|why| Box::new(refused(member.instance.clone(), why)))?;
+    let no = |member: &Member, why: String| Box::new(refused(member.instance.clone(), why));
+    if !member.sick && (group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty()) {
+        match answers(&mut member, listeners, lanes).await {
+            Ok(()) => {}
+            Err(silence) if silence.asked => member.silenced(silence.why),
+            Err(silence) => return Err(no(&member, silence.why)),
+        }
+    }
+    if member.sick {
+        // One that ended or was stopped meanwhile is silent for that.
+        if !guard::is_same(member.instance.pid, member.instance.started, &member.instance.exe) {
+            return Err(no(&member, "ended while it was looked at".into()));
+        }
+        runs(member.instance.pid).map_err(|why| no(&member, why))?;
     }
     Ok(member)
 }
@@ -252,24 +270,24 @@ pub(super) fn runs(pid: i32) -> Result<(), String> {
 /// What it says it runs, and what its facts read now.
 ///
 /// # Errors
-/// A sentence: what is silent, or speaks something else.
-pub(crate) async fn answers(member: &mut Member, listeners: &Listeners, lanes: &Lanes) -> Result<(), String> {
-    let Err(why) = ask(member, lanes).await else { return Ok(()) };
+/// What is silent, or speaks something else.
+pub(crate) async fn answers(member: &mut Member, listeners: &Listeners, lanes: &Lanes) -> Result<(), Silence> {
+    let Err(silence) = ask(member, lanes).await else { return Ok(()) };
     // It was asked at its only socket, which may speak something else.
     let group = &member.group;
     let missing = listeners.missing(member.instance.pid, &member.args, group).filter(|_| needs_endpoint(group));
     let see = group.kind.as_ref().map_or(String::new(), |kind| format!(" (what it needs: `hello kinds {kind}`)"));
     let more = missing.map_or(String::new(), |all| format!("; it listens nowhere that its group's `listen` names: {all}{see}"));
-    Err(why + &more)
+    Err(Silence { why: silence.why + &more, ..silence })
 }
 
-async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
+async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
     let group = member.group.clone();
     if group.speaks == Speaks::Hello {
         let i = &mut member.instance;
-        let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await?;
+        let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await.map_err(Silence::of)?;
         if (instance.pid, instance.started) != (i.pid, i.started) {
-            return Err(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid));
+            return Err(Silence::of(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid)));
         }
         i.after = Some(effective.sha256.clone());
         i.before = Some(effective.sha256);
@@ -281,13 +299,13 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), String> {
     }
     let _permit = lanes.fast.acquire().await;
     let answers = Answers::of(group.confirm.iter().chain(&group.reject).map(|fact| &fact.source), member, lanes).await;
-    if let Some((source, why)) = answers.silent() {
-        return Err(format!("{}: {why}", source.describe(&member.instance.endpoint)));
+    if let Some((source, Silence { why, asked })) = answers.silent() {
+        return Err(Silence { why: format!("{}: {why}", source.describe(&member.instance.endpoint)), asked: *asked });
     }
     let (baseline, rejected) = (answers.readings(&group.confirm), answers.readings(&group.reject));
     let needed = |(fact, reading): &(&Fact, &Option<String>)| matches!(fact.wants, Wants::Changed | Wants::Increased) && reading.is_none();
     if let Some((fact, _)) = group.confirm.iter().zip(&baseline).find(needed) {
-        return Err(format!("{}, so a change of it could not be seen", answers.why_not(fact, &member.instance.endpoint)));
+        return Err(Silence::of(format!("{}, so a change of it could not be seen", answers.why_not(fact, &member.instance.endpoint))));
     }
     (member.baseline, member.rejected) = (baseline, rejected);
     Ok(())

@@ -131,7 +131,9 @@ fn set_on(path: &Path, why: &str) -> Stop {
 /// Where a group's `source` is asked, something must be there for one of its targets at least.
 fn offered(seen: &BTreeMap<PathBuf, SeenTarget>, readers: &Readers, changes: &Changes) -> Result<(), Stop> {
     let mut looked: BTreeMap<&str, (&Offered, bool)> = BTreeMap::new();
-    for (group, offered) in seen.values().flat_map(|t| &t.offered) {
+    // What nobody in the run reads is offered to nobody.
+    let read = |path: &PathBuf| readers.keys().any(|paths| paths.contains(path));
+    for (group, offered) in seen.iter().filter(|(path, _)| read(path)).flat_map(|(_, t)| &t.offered) {
         looked.entry(group).or_insert((offered, false)).1 |= offered.content.is_some();
     }
     let asked = |name: &str| matches!(changes.of(name), Change::Adopt) && readers.values().flatten().any(|m| m.group.name == name);

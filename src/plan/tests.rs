@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     change::Asked,
+    event::TroubleKind,
     fleet::{Group, Place},
     step::Offered,
     tree::{Node, Tree},
@@ -47,7 +48,7 @@ fn planned_over(seen: Seen, groups: &[Arc<Group>], asked: &Asked, overwrite: boo
     let fleet = Fleet { path: None, groups: groups.iter().map(|g| (**g).clone()).collect() };
     let changes = Changes::read(asked).unwrap();
     let count = Some(Count { min: 0, max: usize::MAX });
-    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count, overwrite, proven: &Proven::default() }, |_| None)
+    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count, overwrite, include_sick: false, proven: &Proven::default() }, |_| None)
 }
 
 /// What was put into a folder for `--config`, by entry.
@@ -275,4 +276,108 @@ fn only_what_has_an_entry_must_be_equal_now() {
     assert!(go("conf.d/a").is_ok(), "the files differ, and stay");
     let stop = go("main.conf").unwrap_err();
     assert!(stop.verdict == Verdict::Refused && stop.reason.contains("`/1/main.conf` and `/2/main.conf` differ"), "{}", stop.reason);
+}
+
+/// `healthy` and `sick` instances of one group that read one file, of whom `max` may be silent; where `proven` says so, all were proven on it.
+fn some_sick(healthy: i32, sick: i32, max: &str, include_sick: bool, proven: &Proven, count: Count) -> Result<Plan, Stop> {
+    let mut one = (*group("web", 1, true)).clone();
+    (one.rollout.max_sick, one.rollout.waves) = (max.parse().unwrap(), vec!["1".parse().unwrap()]);
+    let (one, all) = (Arc::new(one), paths(&["/e"]));
+    let silent = |pid| {
+        let mut member = Member { sick: true, ..member(&one, pid, &all) };
+        member.instance.trouble = Some(Trouble { kind: TroubleKind::Sick, text: "is silent".into() });
+        member
+    };
+    // The silent ones have the lowest pids.
+    let members = (sick..sick + healthy).map(|pid| member(&one, pid + 1, &all)).collect();
+    let seen = Seen { sick: (0..sick).map(|pid| silent(pid + 1)).collect(), ..seen(members, [("/e".into(), file("old"))]) };
+    let fleet = Fleet { path: None, groups: vec![(*one).clone()] };
+    let changes = Changes::read(&Asked::default()).unwrap();
+    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count: Some(count), overwrite: true, include_sick, proven }, |_| None)
+}
+
+proptest! {
+    #[test]
+    fn the_silent_are_left_out_while_they_fit_and_somebody_answers(healthy in 0..8i32, sick in 0..8i32, max in prop_oneof!["[0-9]", "[0-9]{1,2}%"], include: bool) {
+        let any = Count { min: 0, max: usize::MAX };
+        let said = some_sick(healthy, sick, &max, include, &Proven::default(), any);
+        let share: crate::fleet::Share = max.parse().unwrap();
+        let all = usize::try_from(healthy + sick).unwrap();
+        let fits = healthy > 0 && usize::try_from(sick).unwrap() <= share.rounded_down(all);
+        let Ok(plan) = said else {
+            let stop = said.unwrap_err();
+            prop_assert!(!include && sick > 0 && !fits && stop.verdict == Verdict::Refused);
+            prop_assert!(stop.instances.iter().all(|i| i.state == State::Refused) && stop.instances.len() == usize::try_from(sick).unwrap());
+            prop_assert!(stop.reason.contains("--include-sick") && stop.reason.contains("max_sick"), "{}", stop.reason);
+            return Ok(());
+        };
+        prop_assert!(include || sick == 0 || fits);
+        prop_assert_eq!(plan.instances().count(), all, "everybody is named once");
+        let left: Vec<&Instance> = plan.left_out.iter().map(|m| &m.instance).collect();
+        prop_assert_eq!(left.len(), if include { 0 } else { usize::try_from(sick).unwrap() });
+        prop_assert!(left.iter().all(|i| i.state == State::Untouched && i.wave == 0 && i.trouble.as_ref().is_some_and(|t| t.kind == TroubleKind::Sick)));
+        // Those who answer go first.
+        let order: Vec<(usize, bool)> = plan.steps().flat_map(|s| &s.members).map(|m| (m.instance.wave, m.sick)).collect();
+        let last = order.iter().filter(|(_, sick)| !sick).map(|(wave, _)| *wave).max().unwrap_or(0);
+        prop_assert!(order.iter().all(|(wave, sick)| !sick || *wave >= last), "{order:?}");
+    }
+}
+
+#[test]
+fn the_silent_are_counted_as_found() {
+    let count = |n| Count { min: n, max: n };
+    assert!(some_sick(2, 1, "1", false, &Proven::default(), count(3)).is_ok());
+    for wrong in [2, 4] {
+        assert_eq!(some_sick(2, 1, "1", false, &Proven::default(), count(wrong)).unwrap_err().verdict, Verdict::NoMatch);
+    }
+}
+
+#[test]
+fn a_silent_one_that_goes_along_is_signalled_whatever_was_proven_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let me = i32::try_from(std::process::id()).unwrap();
+    let started = procfs::process::Process::myself().unwrap().stat().unwrap().starttime;
+    let stand = BTreeMap::from([(PathBuf::from("/e"), crate::runs::Stand { sha256: file("old").sha256, ctime: 5 })]);
+    Proven::keep(dir.path(), [(me, started, stand)].into_iter()).unwrap();
+    let proven = Proven::load(dir.path());
+    let mut one = (*group("web", 1, true)).clone();
+    one.confirm.clear();
+    let one = Arc::new(one);
+    let go = |sick| {
+        let instance = Instance { targets: paths(&["/e"]), ..Instance::new("web", me, started) };
+        let member = Member { sick, ..Member::new(instance, one.clone(), Vec::new()) };
+        let fleet = Fleet { path: None, groups: vec![(*one).clone()] };
+        let changes = Changes::read(&Asked::default()).unwrap();
+        let seen = seen(vec![member], [("/e".into(), file("old"))]);
+        let plan = Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count: None, overwrite: true, include_sick: true, proven: &proven }, |_| None);
+        plan.unwrap().instances().map(|i| i.state).collect::<Vec<_>>()
+    };
+    assert_eq!((go(false), go(true)), (vec![State::Unchanged], vec![State::Untouched]));
+}
+
+#[test]
+fn what_silent_ones_run_is_what_the_others_do() {
+    let mut hello = Fleet::of_kind("hello").unwrap().groups.remove(0);
+    hello.name = "web".into();
+    let (one, all) = (Arc::new(hello), paths(&["/e"]));
+    let config = |message: &str| file(&format!("message = \"{message}\"\n"));
+    let go = |runs: &[Option<&str>]| {
+        let one_of = |(pid, runs): (i32, &Option<&str>)| {
+            let mut member = Member { sick: runs.is_none(), ..member(&one, pid, &all) };
+            member.instance.before = runs.map(|message| config(message).sha256);
+            member
+        };
+        let fleet = Fleet { path: None, groups: vec![(*one).clone()] };
+        let changes = Changes::read(&Asked::default()).unwrap();
+        let seen = seen((1..).zip(runs).map(one_of).collect(), [("/e".into(), config("new"))]);
+        let wish = Wish { fleet: &fleet, changes: &changes, count: None, overwrite: true, include_sick: true, proven: &Proven::default() };
+        let plan = Plan::new(seen, &wish, |sha256| (sha256 == config("old").sha256).then(|| config("old").bytes.to_vec())).unwrap();
+        let states: BTreeMap<i32, State> = plan.instances().map(|i| (i.pid, i.state)).collect();
+        (plan.targets()[0].from.clone(), states.into_values().collect::<Vec<_>>())
+    };
+    let (silent, same) = (State::Untouched, State::Unchanged);
+    assert_eq!(go(&[Some("old"), None]), (Some(config("old")), vec![silent; 2]));
+    assert_eq!(go(&[Some("new"), None]), (Some(config("new")), vec![same, silent]), "the same once more");
+    assert_eq!(go(&[None, None]), (None, vec![silent; 2]), "nobody says what the way back would be");
+    assert_eq!(go(&[Some("old"), Some("new"), None]), (Some(config("old")), vec![silent, same, silent]));
 }

@@ -50,8 +50,8 @@ pub(super) fn cuts(waves: &[Share], all: usize, canary: bool) -> Vec<usize> {
 /// Each step in parts, by wave. A group's waves begin after the last one of the groups that it comes after; `order` is that of the file.
 pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
     let works = |m: &&Member| m.instance.state != State::Unchanged;
-    // Where the waves of each group begin, how many it has signalled after each, and whose turn it is.
-    let mut groups: BTreeMap<String, (usize, Vec<usize>, usize)> = BTreeMap::new();
+    // Where the waves of each group begin, how many it has signalled after each, and whose turn it is: of those who answer, and of those who do not.
+    let mut groups: BTreeMap<String, (usize, Vec<usize>, [usize; 2])> = BTreeMap::new();
     let mut left: Vec<&Group> = order.to_vec();
     while !left.is_empty() {
         let waits = |group: &Group, left: &[&Group]| group.after.iter().any(|name| left.iter().any(|g| g.name == *name));
@@ -59,10 +59,11 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
         // A fleet whose groups wait for each other is none; without this it would have no end here.
         let (later, now) = if now.is_empty() { (Vec::new(), later) } else { (later, now) };
         for group in now {
-            let all = steps.iter().flat_map(|s| &s.members).filter(works).filter(|m| m.instance.group == group.name).count();
+            let mine = || steps.iter().flat_map(|s| &s.members).filter(works).filter(|m| m.instance.group == group.name);
+            let (all, healthy) = (mine().count(), mine().filter(|m| !m.sick).count());
             let canary = group.kind.is_none() || group.on_bad_config == OnBad::Dies;
             let begins = group.after.iter().filter_map(|name| groups.get(name)).map(|(begins, ends, _)| begins + ends.len()).max().unwrap_or(0);
-            groups.insert(group.name.clone(), (begins, cuts(&group.rollout.waves, all, canary), 0));
+            groups.insert(group.name.clone(), (begins, cuts(&group.rollout.waves, all, canary), [0, healthy]));
         }
         left = later;
     }
@@ -71,11 +72,13 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
         members.sort_by_key(|m| m.id);
         let mut parts: BTreeMap<usize, Vec<Member>> = BTreeMap::new();
         for member in members {
-            let at = groups.get_mut(&member.instance.group).map_or(0, |(begins, ends, turn)| {
+            let at = groups.get_mut(&member.instance.group).map_or(0, |(begins, ends, turns)| {
                 if member.instance.state == State::Unchanged {
                     // A wave in which nobody is signalled is none.
                     return if ends.is_empty() { 0 } else { *begins };
                 }
+                // A canary that is known to be silent would prove nothing: those go last.
+                let turn = &mut turns[usize::from(member.sick)];
                 *turn += 1;
                 *begins + ends.iter().take_while(|end| **end < *turn).count()
             });

@@ -11,12 +11,14 @@ use sink::Sink;
 use self::summary::name;
 pub use self::summary::{Summary, WaveReport};
 use crate::{
-    event::{Event, Proof, State},
+    event::{Event, Proof, State, Trouble, TroubleKind},
     step::short,
 };
 
 mod sink;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 /// Above this many instances, successes are counted and failures grouped.
 const LISTED: usize = 20;
@@ -128,38 +130,48 @@ impl Reporter {
             }
             Event::PutBack { pids, why } => {
                 self.flush();
-                let who = if pids.is_empty() { "nobody was signalled".into() } else { format!("pid {}", named(pids)) };
-                self.line("Alone back", &format!("{who} ({why})"));
+                self.line("Undo alone", &alone(pids, why));
             }
             Event::Stopped { why } => {
                 self.flush();
-                self.line("Stopped", why);
+                self.line("Stopped", &format!("nobody else is signalled: {why}"));
             }
             Event::Baking { wave, seconds } => {
                 self.flush();
-                self.line("Baking", &format!("wave {wave} for {seconds}s"));
+                self.line("Baking", &format!("wave {wave} is left alone for {seconds}s"));
             }
             Event::Held { wave, instances } => {
-                self.line("Held", &format!("[{}] {instances} instances until wave {wave} prove it still", seconds(self.elapsed())))
+                self.flush();
+                self.line("Held", &format!("[{}] {} of wave {} still on the new config", seconds(self.elapsed()), self::instances(*instances), until(*wave)));
             }
             Event::Gate { wave, command, exit, output } => {
                 self.flush();
-                let (word, why) = match exit {
-                    Some(0) => ("Gate", String::new()),
-                    Some(code) => ("FAILED", format!(": exit status {code}")),
-                    None => ("FAILED", String::new()),
+                let said = match exit {
+                    Some(0) => "says yes".into(),
+                    Some(code) => format!("says no (exit status {code})"),
+                    None => "has not judged it, which is no".into(),
                 };
-                self.line(word, &format!("gate of wave {wave}: {}{why}", command.join(" ")));
-                output.lines().take(NAMED).for_each(|line| self.line("", line));
+                let word = if *exit == Some(0) { "Gate" } else { "FAILED" };
+                self.line(word, &format!("[{}] gate of wave {wave}: `{}` {said}", seconds(self.elapsed()), command.join(" ")));
+                // It may be a program that colours what it says.
+                let plain = |line: &str| line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
+                output.lines().take(NAMED).for_each(|line| self.line("", &plain(line)));
+                let more = output.lines().count().saturating_sub(NAMED);
+                if more > 0 {
+                    self.line("", &format!(".. and {more} more lines"));
+                }
             }
-            Event::Sick { group, pid, endpoint, why } => self.line("Sick", &format!("{group} pid {pid} {endpoint} is left out: {why}")),
+            Event::Sick { group, pid, why, left_out, .. } => {
+                let what = if *left_out { "is left out" } else { "goes along" };
+                self.line("Sick", &format!("{group} pid {pid} {what}: {why}"));
+            }
             Event::Instance { group, pid, endpoint, moved_from, successor_of, state, proof, draining, trouble, .. } => {
                 let place = match moved_from {
                     Some(from) => format!(" {from} moved to {endpoint}"),
                     None if endpoint.is_empty() => String::new(),
                     None => format!(" {endpoint}"),
                 };
-                let end = (*state, proven(*proof, draining), trouble.as_ref().map(|t| t.text.as_str()));
+                let end = (*state, proven(*proof, draining, trouble.as_ref()), trouble.as_ref().map(|t| t.text.as_str()));
                 let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
@@ -171,10 +183,11 @@ impl Reporter {
     fn instance(&mut self, pid: i32, who: &str, (state, proven, trouble): (State, String, Option<&str>)) {
         self.batch.1 += 1;
         self.bar();
-        // Who came meanwhile was not counted beforehand.
-        let (all, done) = (self.batch.0.max(self.batch.1), self.batch.1);
+        let (all, done) = self.batch;
+        // Who came meanwhile, or is told once more, was not counted beforehand.
+        let more = done.saturating_sub(all);
         let at = seconds(self.elapsed());
-        let listed = all <= LISTED || self.verbose;
+        let listed = self.verbose || (all <= LISTED && more <= LISTED);
         let (word, why) = match state {
             State::Confirmed => ("Confirmed", proven),
             State::Unconfirmed => ("Signalled", ": its group says that nothing can be seen of it".into()),
@@ -182,7 +195,8 @@ impl Reporter {
             _ => ("FAILED", format!(": {}", trouble.unwrap_or("not proven"))),
         };
         if listed {
-            self.line(word, &format!("[{at}] ({done}/{all}) {who}{why}"));
+            let place = if more == 0 { format!("({done}/{all}) ") } else { String::new() };
+            self.line(word, &format!("[{at}] {place}{who}{why}"));
         } else if word == "FAILED" {
             // The pid of the text is what makes equal reasons different.
             self.failures.entry(trouble.unwrap_or("not proven").replace(&format!("pid {pid} "), "")).or_default().push(pid);
@@ -195,13 +209,12 @@ impl Reporter {
     /// Names the failures of a large batch by their reason, and counts its successes.
     fn flush(&mut self) {
         let (all, done) = std::mem::take(&mut self.batch);
-        if all <= LISTED || self.verbose || done == 0 {
-            return;
-        }
-        let at = seconds(self.elapsed());
         let failures = std::mem::take(&mut self.failures);
-        let failed: usize = failures.values().map(Vec::len).sum();
-        self.line(if self.undo { "Reverted" } else { "Confirmed" }, &format!("[{at}] ({done}/{all}) {} instances", done - failed));
+        let at = seconds(self.elapsed());
+        if all > LISTED && !self.verbose && done > 0 {
+            let failed: usize = failures.values().map(Vec::len).sum();
+            self.line(if self.undo { "Reverted" } else { "Confirmed" }, &format!("[{at}] ({done}/{all}) {} instances", done - failed));
+        }
         for (why, pids) in failures {
             self.line("FAILED", &format!("[{at}] {} instances: {why}: pid {}", pids.len(), named(&pids)));
         }
@@ -265,9 +278,10 @@ impl Reporter {
 }
 
 /// What proved it, where that is less than its own word on the very bytes; and who will end later.
-fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
+fn proven(proof: Option<Proof>, draining: &[i32], trouble: Option<&Trouble>) -> String {
     let by = match proof {
         None | Some(Proof::Exact) => String::new(),
+        Some(Proof::None) if trouble.is_some_and(|t| t.kind == TroubleKind::Sick) => " by nothing but that it answers again as its facts say".into(),
         Some(Proof::None) => " by nothing new: its facts held before the signal".into(),
         Some(proof) => format!(" by {}", name(proof)),
     };
@@ -277,6 +291,20 @@ fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
 
 fn instances(n: usize) -> String {
     if n == 1 { "1 instance".into() } else { format!("{n} instances") }
+}
+
+/// All waves from the first.
+fn until(wave: usize) -> String {
+    if wave == 1 { "1".into() } else { format!("1 to {wave}") }
+}
+
+/// Who is put back alone, and why; the reason names who was the first.
+fn alone(pids: &[i32], why: &str) -> String {
+    match pids {
+        [] => format!("nobody was signalled, so only files go back: {why}"),
+        [one] if why.starts_with(&format!("pid {one}:")) => why.into(),
+        all => format!("pid {} ({why})", named(all)),
+    }
 }
 
 /// The first few, and how many more.

@@ -41,7 +41,7 @@ impl Sink {
         Self::new(io::stderr, bar && io::stderr().is_terminal())
     }
 
-    fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
+    pub(super) fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
         let (items, queue) = channel::<Item>();
         let (tell, done) = channel();
         let taken = Arc::new(AtomicU64::new(0));

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{LISTED, instances, named};
+use super::{LISTED, NAMED, instances, named};
 use crate::{
-    event::{Event, Instance, State, Stop, TargetReport, Verdict},
+    event::{Event, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     step::short,
 };
 
@@ -38,6 +38,9 @@ pub struct Summary {
     /// The command that shows what each instance runs now.
     #[serde(skip)]
     pub look: String,
+    /// What commands that are named for its run need besides.
+    #[serde(skip)]
+    pub flag: String,
     /// Whether it only shows what would be done.
     #[serde(skip)]
     pub rehearsal: bool,
@@ -64,8 +67,8 @@ impl Summary {
         for instance in &instances {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
-        let (look, waves, gates) = ("hello status".into(), Vec::new(), Vec::new());
-        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, gates, look, rehearsal: false }
+        let (look, flag, waves, gates) = ("hello status".into(), String::new(), Vec::new(), Vec::new());
+        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, gates, look, flag, rehearsal: false }
     }
 
     /// An end before anything was touched.
@@ -91,23 +94,43 @@ impl Summary {
             Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => format!("nothing was touched; when it is mended, look again:\n  {look}"),
             Verdict::Reverted => format!("every touched instance is proven on the old config; when the cause is mended, look again:\n  {look}"),
             Verdict::Partial => {
-                let off = |i: &&Instance| !matches!(i.state, State::Confirmed | State::Unconfirmed | State::Unchanged);
-                let pids: Vec<String> = self.instances.iter().filter(off).take(10).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();
-                format!("every touched instance is proven, but not all on the new config: {}; what each runs now:\n  {look}", pids.join(", "))
+                let off = self.named(|s| !matches!(s, State::Confirmed | State::Unconfirmed | State::Unchanged));
+                let what = match off.as_str() {
+                    "" => "every instance is proven on the new config, and the run was not to its end".into(),
+                    off => format!("every touched instance is proven, but not all on the new config: {off}; the next broadcast takes them along"),
+                };
+                match self.way_back() {
+                    Some(revert) => format!("{what}; to put the old config back everywhere:\n  {revert}"),
+                    None => format!("{what}; what each runs now:\n  {look}"),
+                }
             }
             Verdict::Mixed => {
-                let dead = |i: &&Instance| matches!(i.state, State::RevertFailed | State::TimedOut | State::Rejected | State::Died);
-                let pids: Vec<String> = self.instances.iter().filter(dead).take(10).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();
+                let dead = self.named(|s| matches!(s, State::RevertFailed | State::TimedOut | State::Rejected | State::Died));
+                let who = if dead.is_empty() { "a file is not what it should be".into() } else { dead };
+                let what = format!("a person must look: {who}; `{look}` shows what each runs");
+                let resume = format!("hello resume {}{}", self.run, self.flag);
                 // Who is gone is started again first, on the file that stands there now.
-                if let Some(start) = self.instances.iter().find_map(|i| i.start.as_ref().filter(|_| matches!(i.state, State::Died | State::RevertFailed))) {
-                    return Some(format!("a person must look: {}; then `{look}` shows what each runs; to start it again:\n  {start}", pids.join(", ")));
+                let start = self.instances.iter().find_map(|i| i.start.as_ref().filter(|_| matches!(i.state, State::Died | State::RevertFailed)));
+                match (start, self.way_back()) {
+                    (Some(start), _) => format!("{what}; then `{resume}` goes on; first, to start it again:\n  {start}"),
+                    (None, Some(revert)) => format!("{what}; then `{resume}` goes on, and this goes back:\n  {revert}"),
+                    (None, None) => format!("{what}; to go on when the cause is mended:\n  {resume}"),
                 }
-                format!(
-                    "a person must look: {}; what each runs now:\n  {look}",
-                    if pids.is_empty() { "a file is not what it should be".into() } else { pids.join(", ") }
-                )
             }
         })
+    }
+
+    /// The command that undoes the run, where somebody has the bytes of before.
+    fn way_back(&self) -> Option<String> {
+        let all = !self.run.is_empty() && !self.targets.is_empty() && self.targets.iter().all(|t| t.from.is_some());
+        all.then(|| format!("hello revert {}{}", self.run, self.flag))
+    }
+
+    /// The first of those in such a state, each with it.
+    fn named(&self, is: impl Fn(State) -> bool) -> String {
+        let all: Vec<String> = self.instances.iter().filter(|i| is(i.state)).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();
+        let more = if all.len() > NAMED { format!(" and {} more", all.len() - NAMED) } else { String::new() };
+        all.into_iter().take(NAMED).collect::<Vec<_>>().join(", ") + &more
     }
 
     /// What a dry run answers on stdout when people read it; with `all`, every instance is a line.
@@ -135,32 +158,40 @@ impl Summary {
             let bake = if wave.bake_seconds > 0.0 { format!(", then {}s of bake", wave.bake_seconds) } else { String::new() };
             let gates: Vec<String> = wave.gates.iter().map(|gate| format!(", then the gate `{}`", gate.join(" "))).collect();
             text += &format!("wave {}/{}: {}{bake}{}\n", wave.wave, self.waves.len(), instances(wave.instances), gates.concat());
-            let mine: Vec<&Instance> = self.instances.iter().filter(|i| i.wave == wave.wave && i.trouble.is_none()).collect();
+            let mine: Vec<&Instance> = self.instances.iter().filter(|i| i.wave == wave.wave).collect();
             text += &if all || mine.len() <= LISTED { mine.into_iter().map(line).collect() } else { grouped(&mine) };
         }
-        for (i, trouble) in self.instances.iter().filter_map(|i| Some((i, i.trouble.as_ref()?))) {
-            text += &format!("left out: {} pid {}: {}\n", i.group, i.pid, trouble.text);
+        for i in self.instances.iter().filter(|i| i.wave == 0) {
+            let why = i.trouble.as_ref().map_or("", |t| &t.text);
+            let shared = self.targets.iter().any(|t| i.targets.contains(&t.path) && t.from.as_ref() != Some(&t.to));
+            let more = if shared { "; what it reads changes for the others, so it would start on the new config" } else { "" };
+            text += &format!("left out: {} pid {}: {why}{more}\n", i.group, i.pid);
         }
         text
     }
 
     /// What it means that a target is read by instances of several waves; nothing where it is not.
     fn between(&self, target: &TargetReport) -> String {
-        let reads = |i: &&Instance| i.state != State::Unchanged && i.trouble.is_none() && i.targets.contains(&target.path);
+        let reads = |i: &&Instance| i.state != State::Unchanged && i.wave != 0 && i.targets.contains(&target.path);
         let waves: BTreeSet<usize> = self.instances.iter().filter(reads).map(|i| i.wave).collect();
         let mut waves = waves.into_iter();
         let (Some(first), later) = (waves.next(), waves.map(|wave| wave.to_string()).collect::<Vec<_>>()) else { return String::new() };
         if later.is_empty() {
             return String::new();
         }
-        let why = "one of these that starts again before its wave starts on the new config, and must then prove it like any other";
-        format!("  is installed with wave {first} and read in wave {} too: {why}\n", later.join(", "))
+        let word = if later.len() == 1 { "wave" } else { "waves" };
+        let why = "an instance of these that starts again before its wave starts on the new config, and must then prove it like any other";
+        format!("  is installed with wave {first} and read in {word} {} too: {why}\n", later.join(", "))
     }
 }
 
 /// What would be done with an instance.
 fn becomes(i: &Instance) -> String {
-    let what = if i.state == State::Unchanged { "runs it already, no signal" } else { "would be signalled" };
+    let what = match i.state {
+        State::Unchanged => "runs it already, no signal",
+        _ if i.trouble.as_ref().is_some_and(|t| t.kind == TroubleKind::Sick) => "is silent and would be signalled",
+        _ => "would be signalled",
+    };
     format!("{what}, {}", if i.validated { "validated" } else { "not validated" })
 }
 
@@ -191,7 +222,7 @@ pub(super) fn name(what: impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Form, Trouble, TroubleKind};
+    use crate::event::{Form, Trouble};
 
     fn instance(pid: i32, wave: usize, target: &str) -> Instance {
         Instance { wave, targets: vec![target.into()], validated: true, ..Instance::new("web", pid, 1) }
@@ -210,7 +241,7 @@ mod tests {
             diff: None,
         };
         let last = instances.iter().map(|i| i.wave).max().unwrap_or(0);
-        let of = |wave| instances.iter().filter(|i| i.wave == wave && i.state != State::Unchanged && i.trouble.is_none()).count();
+        let of = |wave| instances.iter().filter(|i| i.wave == wave && i.state != State::Unchanged).count();
         let (bake_seconds, gates) = (0.5, vec![vec!["check".to_owned(), "web".into()], vec!["other".into()]]);
         let mut waves: Vec<_> = (1..=last).map(|wave| WaveReport { wave, instances: of(wave), bake_seconds: 0.0, gates: Vec::new() }).collect();
         if let Some(first) = waves.first_mut() {
@@ -224,26 +255,28 @@ mod tests {
     fn a_dry_run_shows_each_wave_with_what_follows_it() {
         let unchanged = Instance { state: State::Unchanged, ..instance(2, 1, "/a") };
         let trouble = Some(Trouble { kind: TroubleKind::Sick, text: "no answer".into() });
-        let sick = Instance { trouble, ..instance(4, 1, "/a") };
+        let left_out = Instance { trouble, ..instance(4, 0, "/a") };
+        let silent = Instance { trouble: left_out.trouble.clone(), ..instance(6, 2, "/b") };
         let unsure = Instance { validated: false, endpoint: "http://x/".into(), ..instance(3, 2, "/b") };
         assert_eq!(
-            text(vec![instance(1, 1, "/a"), unchanged, sick, unsure, instance(5, 2, "/b")], false),
+            text(vec![instance(1, 1, "/a"), unchanged, unsure, instance(5, 2, "/b"), silent, left_out], false),
             "/a: sha256:old -> sha256:new; on a failure it is put back\n\
              /b: sha256:old -> sha256:old; adopted as it is; on a failure the config of before is put back\n\
              wave 1/2: 1 instance, then 0.5s of bake, then the gate `check web`, then the gate `other`\n\
              \x20 web pid 1 reads /a: would be signalled, validated\n\
              \x20 web pid 2 reads /a: runs it already, no signal, validated\n\
-             wave 2/2: 2 instances\n\
+             wave 2/2: 3 instances\n\
              \x20 web pid 3 http://x/ reads /b: would be signalled, not validated\n\
              \x20 web pid 5 reads /b: would be signalled, validated\n\
-             left out: web pid 4: no answer\n"
+             \x20 web pid 6 reads /b: is silent and would be signalled, validated\n\
+             left out: web pid 4: no answer; what it reads changes for the others, so it would start on the new config\n"
         );
     }
 
     #[test]
     fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
         let of = |target: &str| text([1, 2, 4].map(|wave| instance(wave, wave as usize, target)).to_vec(), false);
-        assert!(of("/a").contains("put back\n  is installed with wave 1 and read in wave 2, 4 too: one of these that starts again"), "{}", of("/a"));
+        assert!(of("/a").contains("put back\n  is installed with wave 1 and read in waves 2, 4 too: an instance of these that starts again"), "{}", of("/a"));
         assert!(!of("/b").contains("is installed"), "{}", of("/b"));
         assert!(!text(vec![instance(1, 1, "/a"), instance(2, 1, "/a"), instance(3, 2, "/b")], false).contains("is installed"));
         // Who needs no signal does not wait for one.

@@ -8,9 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// More new files than these are synced with their whole filesystem, which may have other things to write.
-const SINGLY: usize = 8;
-
 /// Whether nobody but root and the caller can write `state`: what stands in it decides what is put back, and who is signalled.
 ///
 /// # Errors
@@ -61,7 +58,12 @@ pub(super) fn folder(path: &Path) -> io::Result<bool> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
         Err(e) => return Err(e),
     };
-    if path.metadata()?.mode() & 0o777 != 0o700 {
+    let meta = path.metadata()?;
+    let me = nix::unistd::geteuid().as_raw();
+    if ![0, me].contains(&meta.uid()) {
+        return Err(io::Error::other(format!("`{}` belongs to uid {}; `chown {me} {0}`, or choose another place with --state", path.display(), meta.uid())));
+    }
+    if meta.mode() & 0o777 != 0o700 {
         std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
     }
     Ok(new)
@@ -89,12 +91,12 @@ pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// The same of new files below `dir`, all on its filesystem.
-pub(super) fn sync_files<'a>(dir: &Path, files: impl ExactSizeIterator<Item = &'a File>) -> io::Result<()> {
-    if files.len() > SINGLY {
-        return Ok(rustix::fs::syncfs(File::open(dir)?)?);
+/// The same of new files below `dir`, all on its filesystem. Of one that is not open any more, with everything on that.
+pub(super) fn sync_files<'a>(dir: &Path, files: impl Iterator<Item = Option<&'a File>>) -> io::Result<()> {
+    match files.collect::<Option<Vec<&File>>>() {
+        Some(files) => files.into_iter().try_for_each(File::sync_all),
+        None => Ok(rustix::fs::syncfs(File::open(dir)?)?),
     }
-    files.into_iter().try_for_each(File::sync_all)
 }
 
 /// Whether a lock is held together with others of the same kind.

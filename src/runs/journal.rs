@@ -57,6 +57,7 @@ struct Plan<'a> {
     groups: &'a [Group],
     targets: &'a [TargetReport],
     instances: &'a [&'a Instance],
+    readings: &'a [(i32, u64, &'a [Option<String>])],
 }
 
 /// The first line.
@@ -177,6 +178,7 @@ impl Run {
             groups: record.groups,
             targets: &record.targets,
             instances: &record.instances,
+            readings: &record.readings,
         };
         // Many steps share one.
         let blobs: BTreeMap<&str, &Blob> = record.blobs.iter().map(|b| (b.sha256.as_str(), *b)).collect();
@@ -185,8 +187,7 @@ impl Run {
         let events = folder::create(&dir.join("events.jsonl"), &line(&First::Began(&began))?)?;
         // Where a filesystem has no locks, it is taken to be without an owner, as one that was killed.
         let _ = events.try_lock();
-        let files: Vec<&File> = fresh.iter().map(|f| &f.file).chain([&plan, &events]).collect();
-        folder::sync_files(dir, files.into_iter())?;
+        folder::sync_files(dir, fresh.iter().map(|f| f.file.as_ref()).chain([Some(&plan), Some(&events)]))?;
         if !fresh.is_empty() {
             store::publish(state, dir, &fresh)?;
             folder::sync(&store::folder_of(state))?;
@@ -257,6 +258,7 @@ mod tests {
             groups: &[],
             targets: Vec::new(),
             instances: Vec::new(),
+            readings: Vec::new(),
             waves: 1,
             blobs: Vec::new(),
         };
@@ -283,7 +285,16 @@ mod tests {
         let next = super::super::new_id();
         let run = Run::begin(
             dir.path(),
-            &Record { id: &next, of: Some(&id), command: Vec::new(), targets: Vec::new(), instances: Vec::new(), blobs: Vec::new(), ..record },
+            &Record {
+                id: &next,
+                of: Some(&id),
+                command: Vec::new(),
+                targets: Vec::new(),
+                instances: Vec::new(),
+                readings: Vec::new(),
+                blobs: Vec::new(),
+                ..record
+            },
         )
         .unwrap();
         let closed = marks::supersede(dir.path(), &next, Some(&id), &[]);

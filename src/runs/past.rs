@@ -99,7 +99,8 @@ impl Past {
             Some(End::Finished { verdict, .. }) => verdict,
             Some(End::SupersededBy { .. }) => "superseded",
             None if self.open => "open",
-            None => "never_began",
+            None if self.began.is_none() => "never_began",
+            None => "unknown",
         }
     }
 }
@@ -133,16 +134,19 @@ fn open(path: &Path) -> io::Result<File> {
 fn glance(journal: &Path) -> io::Result<(Option<Began>, Option<End>, bool)> {
     let mut file = open(journal)?;
     let held = matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock));
-    let mut first = Vec::new();
-    BufReader::new((&mut file).take(GLANCE)).read_until(b'\n', &mut first)?;
     let length = file.metadata()?.len();
-    let from = length.saturating_sub(GLANCE);
-    file.seek(SeekFrom::Start(from))?;
-    let mut tail = Vec::new();
-    file.take(GLANCE).read_to_end(&mut tail)?;
+    let mut glance_at = |at: u64| {
+        let mut bytes = Vec::with_capacity(usize::try_from(GLANCE.min(length)).unwrap_or(0) + 1);
+        file.seek(SeekFrom::Start(at))?;
+        (&mut file).take(GLANCE).read_to_end(&mut bytes)?;
+        io::Result::Ok(bytes)
+    };
+    let head = glance_at(0)?;
+    let tail = if length > GLANCE { Some(glance_at(length - GLANCE)?) } else { None };
+    let first = head.split(|b| *b == b'\n').next().and_then(|line| serde_json::from_slice(line).ok());
     // Torn lines say nothing: of a writer that was killed, and where the glance begins.
-    let last = tail.split(|b| *b == b'\n').rev().find_map(|line| serde_json::from_slice::<Value>(line).ok());
-    Ok((serde_json::from_slice(&first).ok(), last.and_then(|value| serde_json::from_value(value).ok()), held))
+    let last = tail.as_ref().unwrap_or(&head).split(|b| *b == b'\n').rev().find_map(|line| serde_json::from_slice::<Value>(line).ok());
+    Ok((first, last.and_then(|value| serde_json::from_value(value).ok()), held))
 }
 
 /// What happened in a run, line by line; torn lines are left out.

@@ -15,6 +15,9 @@ use crate::{config, step::Blob};
 /// Largest content that is read back, in bytes: a directory's archive has a head for every entry besides what is in it.
 const MAX_STORED: u64 = 4 * config::MAX_TARGET;
 
+/// More new contents than these are synced with their whole filesystem, which may have other things to write.
+const SINGLY: usize = 8;
+
 /// Where the bytes of `state` are.
 pub(super) fn folder_of(state: &Path) -> PathBuf {
     state.join("bytes")
@@ -30,7 +33,8 @@ pub fn stored(state: &Path, sha256: &str) -> Option<Vec<u8>> {
 /// What a run adds to the store: in its own folder already, and not yet for others.
 #[derive(Debug)]
 pub(super) struct Fresh<'a> {
-    pub(super) file: File,
+    /// Open until it is synced, unless there are many.
+    pub(super) file: Option<File>,
     blob: &'a Blob,
 }
 
@@ -41,7 +45,8 @@ pub(super) fn take<'a>(state: &Path, dir: &Path, blobs: &BTreeMap<&str, &'a Blob
         let (kept, own) = (folder_of(state).join(sha256), dir.join(sha256));
         // One that somebody else takes away in between is a new one.
         if !is(&kept, &blob.bytes) || std::fs::hard_link(&kept, &own).is_err() {
-            fresh.push(Fresh { file: folder::create(&own, &blob.bytes)?, blob });
+            let file = folder::create(&own, &blob.bytes)?;
+            fresh.push(Fresh { file: (fresh.len() < SINGLY).then_some(file), blob });
         }
     }
     Ok(fresh)

@@ -1,15 +1,17 @@
 //! What is answered to whom.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
-    extract::{Extension, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
-    middleware::{self, Next},
+    body::Body,
+    extract::{Extension, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::{Request, body::Incoming, service::Service};
+use hyper_util::service::TowerToHyperService;
 
 use super::{
     Proof,
@@ -19,45 +21,65 @@ use super::{
 };
 use crate::told::{X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE};
 
-/// Every request needs its [`Peer`] as an extension.
-pub(super) fn router(server: Arc<Server>) -> Router {
-    Router::new()
-        .route("/", get(message))
-        .route("/-/config", get(told))
-        .route("/-/healthy", get(healthy))
-        .route("/-/metrics", get(metrics))
-        .layer(middleware::from_fn_with_state(server.clone(), prove))
-        .with_state(server)
+/// Answers everybody.
+pub(super) struct Answers {
+    server: Arc<Server>,
+    pages: TowerToHyperService<Router>,
 }
 
-/// One snapshot per request: its headers and its body cannot disagree.
-async fn prove(State(server): State<Arc<Server>>, Extension(peer): Extension<Peer>, mut request: Request, next: Next) -> Response {
-    server.metrics.request();
-    let snapshot = server.now.load_full();
-    let forwarded = ["forwarded", "x-forwarded-for"].iter().any(|h| request.headers().contains_key(*h));
-    let any = server.proof == Proof::Any;
-    let mut response = if request.uri().path().starts_with("/-/") && !any && (!peer.loopback || forwarded) {
-        (StatusCode::FORBIDDEN, "only for direct loopback peers; see --proof\n").into_response()
-    } else {
-        request.extensions_mut().insert(snapshot.clone());
-        let mut response = next.run(request).await;
-        if peer.loopback || any {
-            let headers = response.headers_mut();
-            headers.insert(HeaderName::from_static(X_CONFIG_SHA256), snapshot.sha256.clone());
-            headers.insert(HeaderName::from_static(X_CONFIG_GENERATION), snapshot.told.effective.generation.into());
-            headers.insert(HeaderName::from_static(X_INSTANCE), server.instance.clone());
-        }
-        response
-    };
-    if server.draining() {
-        // Told in the answer, a client does not send the next request into a connection that is about to close.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+impl Answers {
+    pub(super) fn new(server: Arc<Server>) -> Self {
+        let pages = Router::new()
+            .route("/", get(page))
+            .route("/-/config", get(told))
+            .route("/-/healthy", get(healthy))
+            .route("/-/metrics", get(metrics))
+            .with_state(server.clone());
+        Self { server, pages: TowerToHyperService::new(pages) }
     }
+
+    /// One snapshot per request: its headers and its body cannot disagree.
+    pub(super) async fn answer(&self, mut request: Request<Incoming>, peer: Peer) -> Result<Response, Infallible> {
+        let server = &self.server;
+        server.metrics.request();
+        let snapshot = server.now.load_full();
+        let any = server.proof == Proof::Any;
+        let forwarded = || ["forwarded", "x-forwarded-for"].iter().any(|h| request.headers().contains_key(*h));
+        let path = request.uri().path();
+        let mut response = if path.starts_with("/-/") && !any && (!peer.loopback || forwarded()) {
+            (StatusCode::FORBIDDEN, "only for direct loopback peers; see --proof\n").into_response()
+        } else {
+            let mut response = if path == "/" && request.method() == Method::GET {
+                // What a server is for, and all that most requests ask: to route it would take longer than to answer it.
+                message(&snapshot)
+            } else {
+                request.extensions_mut().insert(snapshot.clone());
+                Box::pin(self.pages.call(request.map(Body::new))).await?
+            };
+            if peer.loopback || any {
+                let headers = response.headers_mut();
+                headers.insert(HeaderName::from_static(X_CONFIG_SHA256), snapshot.sha256.clone());
+                headers.insert(HeaderName::from_static(X_CONFIG_GENERATION), snapshot.told.effective.generation.into());
+                headers.insert(HeaderName::from_static(X_INSTANCE), server.instance.clone());
+            }
+            response
+        };
+        if server.draining() {
+            // Told in the answer, a client does not send the next request into a connection that is about to close.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+}
+
+fn message(snapshot: &Snapshot) -> Response {
+    let mut response = Response::new(Body::from(snapshot.message.clone()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-async fn message(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], snapshot.message.clone()).into_response()
+async fn page(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
+    message(&snapshot)
 }
 
 async fn told(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {

@@ -9,18 +9,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
 use futures_util::FutureExt;
-use hyper::{
-    Request,
-    body::Incoming,
-    server::conn::http1,
-    service::{Service, service_fn},
-};
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use rustix::process::{Resource, getrlimit};
 use tokio::{
@@ -30,7 +23,7 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
-use super::Failure;
+use super::{Failure, answer::Answers};
 use crate::config::Listen;
 
 /// From an answer (or the start) to the last byte of the next request's head; so also how long a kept connection may idle.
@@ -129,17 +122,16 @@ pub(super) struct Accepted {
 /// The listener and every connection that is open.
 pub(super) struct Connections {
     listener: Listener,
-    app: TowerToHyperService<Router>,
+    answers: Arc<Answers>,
     open: GracefulShutdown,
     slots: Arc<Semaphore>,
 }
 
 impl Connections {
-    /// `app` finds the [`Peer`] of each request in its extensions.
-    pub(super) fn new(listener: Listener, app: Router) -> Self {
+    pub(super) fn new(listener: Listener, answers: Answers) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let slots = usize::try_from(limit.saturating_sub(SPARE).max(1)).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { listener, app: TowerToHyperService::new(app), open: GracefulShutdown::new(), slots: Arc::new(Semaphore::new(slots)) }
+        Self { listener, answers: Arc::new(answers), open: GracefulShutdown::new(), slots: Arc::new(Semaphore::new(slots)) }
     }
 
     /// The next connection, whatever goes wrong before it; cancel safe.
@@ -179,10 +171,10 @@ impl Connections {
     fn spawn(&self, stream: impl AsyncRead + AsyncWrite + Send + 'static, peer: Peer, slot: impl Send + 'static) {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_LIMIT));
-        let app = self.app.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(peer);
-            app.call(request.map(Body::new))
+        let answers = self.answers.clone();
+        let service = service_fn(move |request| {
+            let answers = answers.clone();
+            async move { answers.answer(request, peer).await }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -189,10 +189,11 @@ fn a_filesystem_that_is_read_only_or_full_is_told_before_anything_is_touched() {
 #[test]
 fn a_state_directory_that_is_full_is_told_before_anything_is_touched() {
     let fleet = Fleet::start(0);
-    let script = "mkdir \"$D/state\"; mount -t tmpfs -o size=16k,mode=700 none \"$D/state\"; dd if=/dev/zero of=\"$D/state/fill\" bs=1k 2>/dev/null || true; serve \"$D/web.toml\"; cast";
+    let script = "mkdir \"$D/state\"; mount -t tmpfs -o size=16k,mode=700 none \"$D/state\"; dd if=/dev/zero of=\"$D/state/fill\" bs=1k 2>/dev/null || true; serve \"$D/web.toml\"; cast; ls -A \"$D/state/runs\" \"$D/state/open\" | grep -v : >&2 || true";
     let Some((said, stderr)) = in_mounts(&fleet, script) else { return };
     assert_eq!(said, "1 one", "{stderr}");
-    assert!(stderr.contains("state directory"), "{stderr}");
+    assert!(stderr.contains("state directory") && stderr.contains("No space"), "{stderr}");
+    assert!(!stderr.lines().any(|line| line.len() == 32 && !line.contains(' ')), "what did not begin takes no room: {stderr}");
 }
 
 #[test]

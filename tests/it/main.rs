@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test says so by failing, and why it is skipped")]
 
 mod broadcast;
+mod crash;
 mod daemons;
 mod discover;
 mod doctor;
@@ -16,9 +17,11 @@ mod resume;
 mod rogue;
 mod rollout;
 mod serve;
+mod sick;
 mod status;
 mod successor;
 mod support;
 mod targets;
 mod users;
 mod validators;
+mod waves;

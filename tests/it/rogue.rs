@@ -65,16 +65,29 @@ fn run() {
         }
         _ => drop(signal_hook::flag::register(hup, hung.clone()).unwrap()),
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // Nobody answers there.
     let _second = (mode == "two").then(|| TcpListener::bind("127.0.0.1:0").unwrap());
     println!("\nhttp://{}/", listener.local_addr().unwrap());
+    if mode == "closed" {
+        drop(listener);
+        while !hung.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    }
+    // Who accepts these and never answers is well again once it was signalled.
+    let mut held = Vec::new();
+    let mute = ["mute", "dumb", "past", "past-io"].contains(&mode.as_str());
     let me = procfs::process::Process::myself().unwrap();
     let started = me.stat().unwrap().starttime;
     let mut body = old.clone();
     let digest = |path: &Path| -> String { Sha256::digest(std::fs::read(path).unwrap()).iter().map(|b| format!("{b:02x}")).collect() };
-    let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale"));
+    let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale" | "past" | "past-io" | "picky"));
+    // What one that is picky serves, what it has looked at last, and what it said of that.
+    let (mut loaded, mut looked, mut said) = (first.clone(), first.clone(), "applied");
     let mut loading: Option<(Instant, String)> = None;
+    let mut given = 0;
     for stream in listener.incoming() {
         if let Some((_, new)) = loading.take_if(|(at, _)| at.elapsed() > LOADS) {
             body = new;
@@ -83,11 +96,23 @@ fn run() {
         if asked && mode == "late" {
             // What is asked for while it loads is dropped.
             loading.get_or_insert_with(|| (Instant::now(), message()));
+        } else if asked && mode == "picky" {
+            signals.fetch_add(1, Ordering::SeqCst);
+            let (new, sha256) = (message(), digest(&file));
+            said = if new.contains("refuse") { "rejected" } else { "applied" };
+            if said == "applied" {
+                (body, loaded) = (new, sha256.clone());
+            }
+            looked = sha256;
         } else if asked {
             signals.fetch_add(1, Ordering::SeqCst);
-            body = if matches!(mode.as_str(), "old" | "liar") { old.clone() } else { message() };
+            body = if matches!(mode.as_str(), "old" | "liar" | "dumb") { old.clone() } else { message() };
         }
         let Ok(mut stream) = stream else { continue };
+        if mute && signals.load(Ordering::SeqCst) == 0 {
+            held.push(stream);
+            continue;
+        }
         // Read to its end: what is left unread would reset the connection.
         let (mut request, mut piece) = (String::new(), [0; 1024]);
         while let Ok(length @ 1..) = stream.read(&mut piece) {
@@ -100,16 +125,31 @@ fn run() {
         let count = signals.load(Ordering::SeqCst);
         // A liar tells the digest of whatever stands on the disk, and goes on serving the old message; a stale one does the opposite.
         let sha256 = digest(&file);
-        let serves = if mode == "stale" { &first } else { &sha256 };
+        let serves = match mode.as_str() {
+            "stale" => &first,
+            "picky" => &loaded,
+            _ => &sha256,
+        };
+        // An attempt long before the run, with a good end or a bad one.
+        let (result, read) = match mode.as_str() {
+            "past-io" => ("io_error", None),
+            "picky" => (said, Some(&looked)),
+            _ => ("applied", Some(&sha256)),
+        };
         let answer = match path.as_str() {
             "/signals" => count.to_string(),
             "/-/config" if speaks => serde_json::json!({
                 "v": 1, "instance": { "pid": me.pid, "started": started, "exe": me.exe().unwrap(), "version": "0" },
                 "effective": { "sha256": serves, "generation": 1 + count, "loaded_at": "2026-01-01T00:00:00Z", "path": file },
-                "last_attempt": { "seq": 1 + count, "sha256": sha256, "result": "applied", "error": null, "at": "2026-01-01T00:00:00Z", "took_us": 1 },
+                "last_attempt": { "seq": 1 + count, "sha256": read, "result": result, "error": null, "at": "2026-01-01T00:00:00Z", "took_us": 1 },
                 "restart_required": [], "restart_only": {}
             })
             .to_string(),
+            // What one proof needs, and no more.
+            _ if mode == "forgets" && body != old => {
+                given += 1;
+                if given == 3 { std::mem::replace(&mut body, old.clone()) } else { body.clone() }
+            }
             _ => body.clone(),
         };
         let proof = if speaks { format!("X-Config-Sha256: {serves}\r\nX-Instance: {}:{started}\r\n", me.pid) } else { String::new() };
@@ -124,7 +164,7 @@ pub(crate) struct Rogue {
 }
 
 impl Rogue {
-    fn start(exe: &Path, mode: &str, config: &Path) -> Self {
+    pub(crate) fn start(exe: &Path, mode: &str, config: &Path) -> Self {
         // The shell hands on an ignored signal; exec keeps its pid.
         let ignore = if mode == "ignore" { "trap '' HUP; " } else { "" };
         let script = format!("{ignore}exec \"$0\" --exact rogue::run --ignored --nocapture --test-threads=1");
@@ -169,6 +209,11 @@ impl Drop for Rogue {
 
 /// `n` rogues of one kind under `name`, and a group that finds them.
 pub(crate) fn rogues(fleet: &Fleet, name: &str, mode: &str, n: usize, group: &str) -> Vec<Rogue> {
+    mixed(fleet, name, &vec![mode; n], group)
+}
+
+/// A rogue of each kind under `name`, and a group that finds them.
+pub(crate) fn mixed(fleet: &Fleet, name: &str, modes: &[&str], group: &str) -> Vec<Rogue> {
     let exe = fleet.path(name);
     assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap().success());
     fleet.write(
@@ -179,7 +224,7 @@ pub(crate) fn rogues(fleet: &Fleet, name: &str, mode: &str, n: usize, group: &st
             fleet.path("web.toml").display()
         ),
     );
-    (0..n).map(|_| Rogue::start(&exe, mode, &fleet.path("web.toml"))).collect()
+    modes.iter().map(|mode| Rogue::start(&exe, mode, &fleet.path("web.toml"))).collect()
 }
 
 pub(crate) const SEEN: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";

@@ -36,6 +36,26 @@ fn an_answer_carries_the_message_and_its_own_proof() {
 }
 
 #[test]
+fn every_method_is_answered_with_the_same_proof() {
+    let fleet = Fleet::start(1);
+    let ask = |method: &str| {
+        let mut stream = std::net::TcpStream::connect(fleet.url(0).trim_start_matches("http://").trim_end_matches('/')).unwrap();
+        write!(stream, "{method} /?x=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let mut lines: Vec<String> = head.to_lowercase().lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect();
+        lines.sort();
+        (lines, body.to_owned())
+    };
+    let (get, head, post) = (ask("GET"), ask("HEAD"), ask("POST"));
+    assert_eq!((&get.0, get.1.as_str(), head.1.as_str()), (&head.0, "one", ""));
+    assert!(post.0.contains(&"http/1.1 405 method not allowed".to_owned()), "{post:?}");
+    let proof = |lines: &[String]| lines.iter().filter(|line| line.starts_with("x-")).cloned().collect::<Vec<_>>();
+    assert_eq!((proof(&get.0).len(), proof(&get.0)), (3, proof(&post.0)));
+}
+
+#[test]
 fn a_hangup_swaps_the_message() {
     let fleet = Fleet::start(1);
     let before = told(&fleet);

@@ -32,6 +32,13 @@ pub(crate) struct Fleet {
     servers: Vec<(Child, String)>,
 }
 
+/// How a command ended: without an exit code where a signal ended it.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) json: Value,
+    pub(crate) stderr: String,
+}
+
 pub(crate) struct Said {
     pub(crate) code: i32,
     pub(crate) json: Value,
@@ -64,6 +71,13 @@ impl Fleet {
         let child = &mut self.servers[at].0;
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Starts it again after its end, in its place and from the same command line.
+    pub(crate) fn restart(&mut self, at: usize, config: &str) {
+        self.kill(at);
+        self.serve_from(config);
+        self.servers.swap_remove(at);
     }
 
     pub(crate) fn serve(&mut self) {
@@ -166,9 +180,8 @@ impl Fleet {
 
 impl Said {
     pub(crate) fn of(command: &mut Command) -> Self {
-        let output = output(command);
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Self { code: output.status.code().unwrap(), json: serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr }
+        let Ended { code, json, stderr } = ended(command);
+        Self { code: code.unwrap(), json, stderr }
     }
 
     pub(crate) fn states(&self) -> Vec<&str> {
@@ -223,6 +236,13 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Runs it to its end, whatever that is.
+pub(crate) fn ended(command: &mut Command) -> Ended {
+    let output = output(command);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ended { code: output.status.code(), json: serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr }
 }
 
 /// Runs it to its end; one that does not end in time is killed by its pid.

@@ -116,3 +116,18 @@ fn a_no_that_one_group_bears_does_not_hide_the_no_of_another() {
     let said = block_on(run(&mut plan, &mut host, Conduct { run: "1", now: false, goes_on: false }, &mut listen, &mut |_| true)).map_err(|stop| stop.verdict);
     assert_eq!(said, Ok(Verdict::Reverted));
 }
+
+#[test]
+fn who_kept_the_old_config_goes_back_once_its_file_does() {
+    for then in [OnFailure::Stop, OnFailure::Continue] {
+        let case = Case { then, budget: Share::Count(1), ..ALL };
+        let ran = case.run(|script| {
+            script.ends.insert(0, (State::Rejected, State::Reverted));
+            script.checks.insert((1, 1), State::TimedOut);
+        });
+        // Only as long as the other one ran the new config was the file there for it.
+        let ran = ran.hold(|| "the only one that was proven is so no longer".into());
+        assert_eq!(ran.states()[..2], [State::Reverted; 2]);
+        assert_eq!(ran.said, Ok(if then == OnFailure::Stop { Verdict::Reverted } else { Verdict::Partial }));
+    }
+}

@@ -1,0 +1,122 @@
+//! Every file operation of install, undo and journal fails once, in each of three ways: whatever follows, the run says what is so, and leaves nobody between.
+
+use std::collections::BTreeSet;
+
+use super::{
+    place::{Change, Place},
+    trace::{Aim, Effect, TRIES, can_trace, has, traced},
+};
+use crate::support::Ended;
+
+const ERRORS: [&str; 3] = ["ENOSPC", "EACCES", "EIO"];
+
+/// Whether the config was installed by then.
+fn installs(effect: &Effect) -> bool {
+    effect.call.starts_with("rename") && effect.name.contains("web.toml")
+}
+
+/// Makes each of the file operations of a run fail, from the first whose name contains `from`. `ends` is how a run ends in which none fails.
+fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
+    let first = place.ids();
+    // The folders of the state are made once.
+    for _ in 0..2 {
+        place.change();
+        assert_eq!(traced(&place.broadcast(), &place.dir, None).ended.code, Some(ends), "{name}");
+    }
+    place.change();
+    let whole = traced(&place.broadcast(), &place.dir, None).effects;
+    let begin = whole.iter().position(|e| e.name.contains(from)).unwrap();
+    let points: Vec<&Effect> = whole[begin..].iter().filter(|e| e.outside && !matches!(e.call.as_str(), "connect" | "pidfd_send_signal")).collect();
+    let (mut hit, mut tried, mut codes) = (BTreeSet::new(), 0, BTreeSet::new());
+    for (at, wanted) in points.iter().enumerate() {
+        for (which, error) in ERRORS.into_iter().enumerate() {
+            let mut aim = Aim::at(wanted);
+            for _ in 0..TRIES {
+                let (change, attempts) = (place.change(), place.attempts());
+                let run = traced(&place.broadcast(), &place.dir, Some(&aim.inject(&format!("error={error}"))));
+                let failed = run.effects.iter().position(|e| e.failed);
+                let context = format!("{name}: {error} at {}: {}", failed.map_or("nothing", |at| &run.effects[at].name), run.ended.stderr);
+                let before = failed.is_some_and(|at| !run.effects[..at].iter().any(installs)).then_some(attempts);
+                let how = ["resume", "revert"][(at + which) % 2];
+                if failed.is_some_and(|at| !run.effects[at].outside) {
+                    // The thread could not even write to itself, which no disk makes it: as one that was killed.
+                    go_on(place, &change, ends, how, &context);
+                } else {
+                    codes.insert(judge(place, &change, &run.ended, ends, before, how, &context));
+                }
+                assert_eq!(place.ids(), first, "{context}: somebody died");
+                tried += 1;
+                let failed = failed.map(|at| &run.effects[at]);
+                if std::env::var("CRASH_TALK").is_ok() {
+                    eprintln!("{} {} -> {:?}", wanted.name, aim.inject(error), failed);
+                }
+                aim.correct(&whole, &run.effects);
+                hit.extend(failed.filter(|e| e.outside).map(|e| (e.name.clone(), error)));
+                if failed.is_none() && !has(&run.effects, wanted) {
+                    // Not every run has it.
+                    hit.insert((wanted.name.clone(), error));
+                }
+                if hit.contains(&(wanted.name.clone(), error)) {
+                    break;
+                }
+            }
+        }
+    }
+    println!("{name}: {tried} runs in which a call failed ({} different ones), with the exit codes {codes:?}", hit.len());
+    let missed: Vec<&str> = points.iter().map(|e| e.name.as_str()).filter(|name| !ERRORS.iter().all(|e| hit.contains(&((*name).to_owned(), *e)))).collect();
+    assert!(missed.is_empty(), "{name}: never failed: {missed:?}");
+    assert!(hit.len() >= at_least, "{name}: only {} calls", hit.len());
+    let change = place.change();
+    assert_eq!(traced(&place.broadcast(), &place.dir, None).ended.code, Some(ends));
+    assert_eq!((place.is_new(&change, name), place.staged()), (ends == 0, Vec::new()), "{name}");
+}
+
+/// Holds what a run says against what is there, and brings everybody to one config where it did not. `before` is how often each had looked at its config,
+/// where what failed did so before the first install. Answers the exit code.
+pub(super) fn judge(place: &Place, change: &Change, run: &Ended, ends: i32, before: Option<Vec<serde_json::Value>>, how: &str, context: &str) -> i32 {
+    let code = run.code.unwrap_or_else(|| panic!("{context}: ended by a signal"));
+    let context = format!("exit {code}, {context}");
+    place.is_true(change, run, &context);
+    match code {
+        0 => assert!(ends == 0 && place.is_new(change, &context), "{context}"),
+        6 => assert!(!place.is_new(change, &context), "{context}"),
+        1 | 5 => {
+            assert!(!place.is_new(change, &context), "{context}");
+            assert!(before.as_ref().is_none_or(|before| *before == place.attempts()), "{context}: somebody was signalled");
+        }
+        7 => {
+            let named = run.json["instances"].as_array().into_iter().flatten().any(|i| !i["trouble"].is_null());
+            assert!(named || run.json["targets"][0]["disk"] != run.json["targets"][0]["from"], "{context}: nobody is named: {:#}", run.json);
+            assert_eq!(place.open().len(), 1, "{context}: it is not open");
+        }
+        _ => panic!("{context}: no such end"),
+    }
+    assert!(before.is_none() || matches!(code, 1 | 5) || code == ends, "{context}: something was touched");
+    go_on(place, change, ends, how, &context);
+    code
+}
+
+/// Goes on with what is open.
+fn go_on(place: &Place, change: &Change, ends: i32, how: &str, context: &str) {
+    if !place.open().is_empty() {
+        let said = place.go_on(how);
+        let context = format!("{context}, then {how}: {}", said.stderr);
+        let wanted = if how == "resume" { ends } else { 0 };
+        assert_eq!((said.code, place.is_new(change, &context)), (wanted, how == "resume" && ends == 0), "{context}");
+    }
+    place.is_over(context);
+}
+
+#[test]
+fn on_the_way_forth() {
+    if can_trace() {
+        matrix("failures forth", &Place::new(3, false, r#"["1", "2", "100%"]"#), 0, "flock", 100);
+    }
+}
+
+#[test]
+fn on_the_way_back() {
+    if can_trace() {
+        matrix("failures back", &Place::new(2, true, r#"["1", "100%"]"#), 6, "undo_began", 30);
+    }
+}

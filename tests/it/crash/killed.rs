@@ -1,0 +1,153 @@
+//! SIGKILL at the entry of every effect, one run for each: what came before it has happened, it and what comes after it has not.
+
+use std::collections::BTreeSet;
+
+use crate::support::{get, until};
+
+use super::{
+    place::{Change, Place},
+    trace::{Aim, Effect, TRIES, can_trace, has, traced, unsynced},
+};
+
+/// Every effect of a run, and of the ends of waiting for a proof the first and the last.
+fn points(all: &[Effect]) -> Vec<Effect> {
+    let signalled = all.iter().position(|e| e.call == "pidfd_send_signal").unwrap();
+    let polls: Vec<usize> = (0..all.len()).filter(|at| all[*at].call == "connect").collect();
+    let kept = [polls.first(), polls.iter().find(|at| **at > signalled), polls.last()];
+    let is_kept = |at: usize| all[at].outside && (all[at].call != "connect" || kept.contains(&Some(&at)));
+    (0..all.len()).filter(|at| is_kept(*at)).map(|at| all[at].clone()).collect()
+}
+
+/// Kills a run at each of its effects, and goes on with it. `ends` is how a run ends that nobody kills.
+fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
+    let first = place.ids();
+    let change = place.change();
+    let whole = traced(&place.broadcast(), &place.dir, None);
+    assert_eq!(whole.ended.code, Some(ends), "{name}: {}", whole.ended.stderr);
+    assert_eq!(place.is_new(&change, name), ends == 0);
+    assert_eq!(unsynced(&whole.effects), Vec::<String>::new(), "{name}: what must outlive a loss of power");
+    let points = points(&whole.effects);
+    let (mut hit, mut not_there, mut tried, mut ended_in) = (BTreeSet::new(), BTreeSet::new(), 0, [0, 0]);
+    for (at, wanted) in points.iter().enumerate() {
+        let mut aim = Aim::at(wanted);
+        for _ in 0..TRIES {
+            if hit.contains(&wanted.name) {
+                break;
+            }
+            if wanted.call == "mkdir" {
+                // Made once.
+                std::fs::remove_dir_all(place.dir.join("state")).unwrap();
+                std::fs::create_dir(place.dir.join("state")).unwrap();
+            }
+            let change = place.change();
+            let run = traced(&place.broadcast(), &place.dir, Some(&aim.inject("signal=SIGKILL")));
+            if run.ended.code.is_some() {
+                // It had fewer of these this time, or none of this one: how often one is asked, and whether a time is set, is not the same in every run.
+                assert_eq!((run.ended.code, place.is_new(&change, name)), (Some(ends), ends == 0), "{name}: {}", run.ended.stderr);
+                aim.correct(&whole.effects, &run.effects);
+                if !has(&run.effects, wanted) {
+                    not_there.insert(wanted.name.clone());
+                    break;
+                }
+                continue;
+            }
+            tried += 1;
+            let killed = run.effects.last().cloned();
+            let how = ["resume", "revert"][(at + usize::from(ends != 0)) % 2];
+            let context = format!("{name}: killed at {}, then {how}", killed.as_ref().map_or("nothing", |e| &e.name));
+            ended_in[usize::from(go_on(place, &change, how, ends, &context))] += 1;
+            assert_eq!(place.ids(), first, "{context}: somebody died");
+            if std::env::var("CRASH_TALK").is_ok() {
+                eprintln!("{} {} -> {:?}", wanted.name, aim.inject("KILL"), killed);
+            }
+            aim.correct(&whole.effects, &run.effects);
+            hit.extend(killed.filter(|e| e.outside).map(|e| e.name));
+        }
+    }
+    let missed: Vec<&str> = points.iter().map(|e| e.name.as_str()).filter(|name| !hit.contains(*name) && !not_there.contains(*name)).collect();
+    println!("{name}: killed at {tried} points ({} different effects), then on the old config {} times, on the new {}", hit.len(), ended_in[0], ended_in[1]);
+    assert!(missed.is_empty(), "{name}: never killed at {missed:?}");
+    assert!(hit.len() >= at_least, "{name}: only {} effects", hit.len());
+    // A run that ends leaves nothing beside the file, whatever those before it have left.
+    let change = place.change();
+    assert_eq!(traced(&place.broadcast(), &place.dir, None).ended.code, Some(ends));
+    assert_eq!((place.is_new(&change, name), place.staged()), (ends == 0, Vec::new()), "{name}");
+}
+
+/// Goes on with a run that was killed, where it had begun; everything is on one config then, and nothing is lost. Answers whether that is the new one.
+fn go_on(place: &Place, change: &Change, how: &str, ends: i32, context: &str) -> bool {
+    let begun = !place.open().is_empty();
+    let said = place.go_on(how);
+    let context = format!("{context}: exit {}\n{}", said.code, said.stderr);
+    let new = place.is_new(change, &context);
+    let wanted = match (begun, how) {
+        // Before its beginning nothing was touched, and after its end nothing is left to be done.
+        (false, _) => (3, new),
+        (true, "resume") => (ends, ends == 0),
+        (true, _) => (0, false),
+    };
+    assert_eq!((said.code, new), wanted, "{context}");
+    assert!(!new || ends == 0, "{context}");
+    if begun {
+        assert_eq!(place.staged(), Vec::<String>::new(), "{context}");
+        assert!(place.keeps(&change.old) && place.keeps(&change.new), "{context}: bytes are gone");
+    }
+    place.is_over(&context);
+    new
+}
+
+#[test]
+fn in_one_wave() {
+    if can_trace() {
+        matrix("one wave", &Place::new(4, false, r#"["100%"]"#), 0, 40);
+    }
+}
+
+#[test]
+fn in_three_waves() {
+    if can_trace() {
+        matrix("three waves", &Place::new(5, false, r#"["1", "2", "100%"]"#), 0, 50);
+    }
+}
+
+#[test]
+fn in_one_wave_that_is_undone() {
+    if can_trace() {
+        matrix("one wave, undone", &Place::new(3, true, r#"["100%"]"#), 6, 50);
+    }
+}
+
+#[test]
+fn in_three_waves_that_are_undone() {
+    if can_trace() {
+        matrix("three waves, undone", &Place::new(4, true, r#"["1", "2", "100%"]"#), 6, 60);
+    }
+}
+
+#[test]
+fn what_a_dead_run_has_left_beside_the_file_goes_with_the_next_run_and_not_with_one_that_only_looks() {
+    let place = Place::new(1, false, r#"["100%"]"#);
+    let change = place.change();
+    place.fleet.write("etc/.web.toml.hello-dead", "of a run that may still be there");
+    let run = |args: &[&str]| place.fleet.broadcast(&[&["--config", place.dir.join("new.toml").to_str().unwrap()], args].concat()).expect(0);
+    run(&["--dry-run"]);
+    assert_eq!(place.staged(), [".web.toml.hello-dead"], "it holds no lock, so it does not know whose that is");
+    run(&[]);
+    assert!(place.is_new(&change, "") && place.staged().is_empty());
+    place.fleet.write("etc/.web.toml.hello-dead", "");
+    assert_eq!(run(&[]).states(), ["unchanged"]);
+    assert!(place.staged().is_empty(), "also where nothing is to be done");
+}
+
+#[test]
+fn who_ran_the_new_config_already_is_undone_with_the_others() {
+    let place = Place::new(2, true, r#"["100%"]"#);
+    place.fleet.broadcast(&["--set", "message=kept"]).expect(0);
+    let change = place.change();
+    place.fleet.write("etc/web.toml", &change.new);
+    place.fleet.signal(0, nix::sys::signal::Signal::SIGHUP);
+    until("it runs the new config", || get(place.fleet.url(0), "/").1.starts_with("refuse"));
+    let said = place.fleet.broadcast(&[]).expect(6);
+    assert_eq!(said.states(), ["reverted"; 3]);
+    assert!(!place.is_new(&change, ""));
+}

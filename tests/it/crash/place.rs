@@ -1,0 +1,210 @@
+//! A fleet that a run is tried on many times, and what is seen of it with own eyes: over HTTP, on the disk, and in `/proc`.
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    daemons::started,
+    rogue::Rogue,
+    support::{Ended, Fleet, Said, get},
+};
+
+/// Servers of one shared file, and perhaps one that refuses what the others take.
+pub(super) struct Place {
+    pub(super) fleet: Fleet,
+    picky: Option<Rogue>,
+    /// Resolved, with everything in it that a run changes.
+    pub(super) dir: PathBuf,
+    /// Every config differs from all before.
+    serial: Cell<usize>,
+}
+
+/// The old and the new config of one try.
+pub(super) struct Change {
+    pub(super) old: String,
+    pub(super) new: String,
+}
+
+impl Place {
+    /// `servers` that take everything; with `picky`, one more, the last to be signalled, that refuses every new config.
+    pub(super) fn new(servers: usize, picky: bool, waves: &str) -> Self {
+        Self::on(servers, picky, waves, |_| {})
+    }
+
+    /// The same after something was done to the folder of it all, in which `etc` and `state` are empty.
+    pub(super) fn on(servers: usize, picky: bool, waves: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let mut fleet = Fleet::start(0);
+        let dir = fleet.dir.path().canonicalize().unwrap();
+        // In a folder of its own, so that nothing else ever stands beside it.
+        ["etc", "state"].iter().for_each(|name| std::fs::create_dir(dir.join(name)).unwrap());
+        prepare(&dir);
+        fleet.write("etc/web.toml", &fleet.text());
+        let config = dir.join("etc/web.toml");
+        (0..servers).for_each(|_| fleet.serve_from("etc/web.toml"));
+        let exe = dir.join("picky");
+        let picky = picky.then(|| {
+            assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap().success());
+            picky_at(&dir)
+        });
+        let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
+        let group = format!(
+            "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\nvalidate = []\ncount = {}\nconfig = {config:?}\ntimeout = \"20s\"\n\
+             match = {{ exe = [{name:?}, {exe:?}], args = [[\"serve\", \"rogue::run\"]] }}\n[rollout]\nwaves = {waves}\n",
+            servers + usize::from(picky.is_some()),
+        );
+        fleet.write("fleet.toml", &group);
+        Self { fleet, picky, dir, serial: Cell::new(0) }
+    }
+
+    pub(super) fn text(&self) -> String {
+        std::fs::read_to_string(self.dir.join("etc/web.toml")).unwrap()
+    }
+
+    /// Starts a server again. The picky one stays the last.
+    pub(super) fn restart(&mut self, at: usize) {
+        self.fleet.restart(at, "etc/web.toml");
+        if let Some(picky) = self.picky.take() {
+            drop(picky);
+            self.picky = Some(picky_at(&self.dir));
+        }
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        (0..self.fleet.len()).map(|at| self.fleet.pid(at)).chain(self.picky.as_ref().map(Rogue::pid)).collect()
+    }
+
+    /// Pid and start time of each; none may have ended.
+    pub(super) fn ids(&self) -> Vec<(i32, u64)> {
+        self.pids().into_iter().map(|pid| (pid, started(pid).unwrap_or_else(|| panic!("pid {pid} has ended")))).collect()
+    }
+
+    pub(super) fn urls(&self) -> Vec<&str> {
+        (0..self.fleet.len()).map(|at| self.fleet.url(at)).chain(self.picky.as_ref().map(|p| p.url.as_str())).collect()
+    }
+
+    /// Another config than any before, written to `new.toml`; the one of now to `old.toml`.
+    pub(super) fn change(&self) -> Change {
+        self.serial.set(self.serial.get() + 1);
+        let old = self.text();
+        // What the picky one refuses has this word in it.
+        let word = if self.picky.is_some() { "refuse" } else { "take" };
+        let new = format!("message = \"{word} {}\"\nlisten = \"127.0.0.1:0\"\n", self.serial.get());
+        self.fleet.write("old.toml", &old);
+        self.fleet.write("new.toml", &new);
+        Change { old, new }
+    }
+
+    /// A run that brings the new config.
+    pub(super) fn broadcast(&self) -> Command {
+        self.fleet.command(&["-q", "-o", "json", "--config", self.dir.join("new.toml").to_str().unwrap()])
+    }
+
+    /// `hello resume` or `hello revert`.
+    pub(super) fn go_on(&self, how: &str) -> Said {
+        self.fleet.again(how, &[])
+    }
+
+    /// Every instance answers one config, the file is that one, and it is the old or the new one: answers whether it is the new.
+    pub(super) fn is_new(&self, change: &Change, context: &str) -> bool {
+        self.are_new(change, &self.urls(), context)
+    }
+
+    /// The same of some.
+    pub(super) fn are_new(&self, change: &Change, urls: &[&str], context: &str) -> bool {
+        let disk = self.text();
+        assert!(disk == change.old || disk == change.new, "{context}: the file is neither old nor new: {disk}");
+        let (message, digest) = (disk.split('"').nth(1).unwrap(), sha256(disk.as_bytes()));
+        for url in urls {
+            let (head, body) = get(url, "/");
+            assert_eq!(body, message, "{context}: {url} serves another config than the one on the disk");
+            assert!(head.contains(&format!("x-config-sha256: {digest}")), "{context}: {url} was proven on other bytes: {head}");
+        }
+        disk == change.new
+    }
+
+    /// What a run says of each instance is what is seen of it, and what it says of the file is what is on the disk. It says something of each one that is
+    /// neither on the new config nor on the old one as everybody else.
+    pub(super) fn is_true(&self, change: &Change, ended: &Ended, context: &str) {
+        let (targets, instances) = (ended.json["targets"].as_array(), ended.json["instances"].as_array());
+        for target in targets.into_iter().flatten().filter(|t| !t["disk"].is_null()) {
+            assert_eq!(target["disk"], sha256(self.text().as_bytes()).as_str(), "{context}: {:#}", ended.json);
+        }
+        let at: BTreeMap<i64, &str> =
+            self.pids().into_iter().zip(self.urls()).filter(|(pid, _)| started(*pid).is_some()).map(|(pid, url)| (pid.into(), url)).collect();
+        for instance in instances.into_iter().flatten() {
+            let wanted = match instance["state"].as_str().unwrap() {
+                "confirmed" | "unchanged" => &change.new,
+                "reverted" | "untouched" | "refused" | "rejected" => &change.old,
+                _ => continue,
+            };
+            // Who ended since proves nothing any more.
+            let Some(url) = at.get(&instance["pid"].as_i64().unwrap()) else { continue };
+            let (head, _) = get(url, "/");
+            let says = format!("x-config-sha256: {}", sha256(wanted.as_bytes()));
+            assert!(head.contains(&says), "{context}: {url} is not what is said of it: {instance:#}\n{head}");
+        }
+    }
+
+    /// How often each has looked at its config.
+    pub(super) fn attempts(&self) -> Vec<Value> {
+        self.urls().iter().map(|url| serde_json::from_str::<Value>(&get(url, "/-/config").1).unwrap()["last_attempt"]["seq"].clone()).collect()
+    }
+
+    /// What a run has staged beside the file.
+    pub(super) fn staged(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.dir.join("etc")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "web.toml").collect()
+    }
+
+    /// The lock can be had, and no run is open.
+    pub(super) fn is_over(&self, context: &str) {
+        let dir = File::open(self.dir.join("etc")).unwrap();
+        assert!(Flock::lock(dir, FlockArg::LockExclusiveNonblock).is_ok(), "{context}: the lock is held");
+        assert_eq!(self.open(), Vec::<String>::new(), "{context}: a run is open");
+    }
+
+    /// Runs that have a mark, and whose journal does not say that they came to an end after which nobody must look. What is no mark yet has a dot
+    /// before its name.
+    pub(super) fn open(&self) -> Vec<String> {
+        let marks = std::fs::read_dir(self.dir.join("state/open")).into_iter().flatten().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let ended = |id: &String| {
+            let events = std::fs::read_to_string(self.dir.join("state/runs").join(id).join("events.jsonl")).unwrap();
+            let mut events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            events.any(|e| e["event"] == "superseded_by" || (e["event"] == "finished" && e["verdict"] != "mixed"))
+        };
+        marks.filter(|id| !id.starts_with('.') && !ended(id)).collect()
+    }
+
+    /// Whether the bytes of this config are kept by a run.
+    pub(super) fn keeps(&self, config: &str) -> bool {
+        kept(&self.dir.join("state"), &sha256(config.as_bytes()), config.as_bytes())
+    }
+
+    /// How many runs were begun.
+    pub(super) fn runs(&self) -> usize {
+        std::fs::read_dir(self.dir.join("state/runs")).map_or(0, Iterator::count)
+    }
+}
+
+fn picky_at(dir: &Path) -> Rogue {
+    Rogue::start(&dir.join("picky"), "picky", &dir.join("etc/web.toml"))
+}
+
+fn kept(dir: &Path, name: &str, bytes: &[u8]) -> bool {
+    std::fs::read_dir(dir).into_iter().flatten().map(|e| e.unwrap().path()).any(|path| {
+        if path.is_dir() { kept(&path, name, bytes) } else { path.file_name().is_some_and(|n| n == name) && std::fs::read(&path).unwrap() == bytes }
+    })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}

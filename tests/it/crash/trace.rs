@@ -1,0 +1,233 @@
+//! Runs `hello` under strace: which effects a run has, and the same run with something done to it at one of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use crate::{
+    daemons::need,
+    support::{Ended, ended},
+};
+
+/// Every call that changes something outside of the process, or speaks to an instance.
+const EFFECTS: &str = "mkdir,mkdirat,write,pwrite64,fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat,symlinkat,unlink,unlinkat,\
+                       fchmod,fchmodat,fchown,fchownat,fsetxattr,fremovexattr,utimensat,ftruncate,flock,pidfd_send_signal,connect";
+
+/// So often one point is tried until a run was caught there.
+pub(super) const TRIES: usize = 12;
+
+/// One effect of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// The system call.
+    pub(super) call: String,
+    /// Which one of that name it is in the coordinator's thread, from 1: what strace counts by.
+    pub(super) nth: usize,
+    /// The same in every run of the same scenario: the call, what it is about, and which one of these it is.
+    pub(super) name: String,
+    /// Whether it is one at all: the thread also writes to itself.
+    pub(super) outside: bool,
+    /// Whether strace made it fail.
+    pub(super) failed: bool,
+}
+
+/// One effect that a run is to be caught at, wherever strace's count of it is this time: what another thread does meanwhile moves it by a few calls.
+pub(super) struct Aim {
+    pub(super) wanted: Effect,
+    nth: usize,
+}
+
+impl Aim {
+    pub(super) fn at(wanted: &Effect) -> Self {
+        Self { wanted: wanted.clone(), nth: wanted.nth }
+    }
+
+    /// What strace is told to do there: `what` is `signal=NAME` or `error=NAME`.
+    pub(super) fn inject(&self, what: &str) -> String {
+        format!("{}:{what}:when={}", self.wanted.call, self.nth)
+    }
+
+    /// Aims anew by what a run was that was caught elsewhere, or not at all; `whole` is the run that `wanted` is of.
+    pub(super) fn correct(&mut self, whole: &[Effect], run: &[Effect]) {
+        let same = |e: &&Effect| e.call == self.wanted.call;
+        if let Some(there) = run.iter().find(|e| e.name == self.wanted.name) {
+            self.nth = there.nth;
+        } else if let Some((last, known)) = run.iter().rev().filter(same).find_map(|e| Some((e, whole.iter().find(|known| known.name == e.name)?))) {
+            // So many more or less were counted by then.
+            self.nth = (self.wanted.nth + last.nth).saturating_sub(known.nth).max(1);
+        }
+    }
+}
+
+/// A run that was looked at.
+pub(super) struct Traced {
+    pub(super) ended: Ended,
+    /// All calls, in order; the last one was not executed where it was killed.
+    pub(super) effects: Vec<Effect>,
+}
+
+/// Whether strace is here and may trace.
+pub(super) fn can_trace() -> bool {
+    if !need("strace") {
+        return false;
+    }
+    let said = Command::new("strace").args(["-o", "/dev/null", "true"]).output().unwrap();
+    let why = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.success() || std::env::var("CI").as_deref() != Ok("true"), "nothing may be traced here, and CI=true: {why}");
+    if !said.status.success() {
+        eprintln!("skipped: nothing may be traced here: {why}");
+    }
+    said.status.success()
+}
+
+/// A log that no other run writes to.
+pub(super) fn log(dir: &Path) -> PathBuf {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    dir.join(format!("strace-{}", COUNTER.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// `command` under strace; `inject` is what strace does at one of the calls, as [`Aim::inject`] says.
+pub(super) fn under(command: &Command, log: &Path, inject: Option<&str>) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-y", "-s", "80", "-o"]).arg(log).args(["-e", &format!("trace={EFFECTS}")]);
+    if inject.is_none_or(|inject| inject.contains("error=")) {
+        // Faster: the process stands still at these calls alone. No signal can be sent to it then.
+        strace.arg("--seccomp-bpf");
+    }
+    if let Some(inject) = inject {
+        strace.args(["-e", &format!("inject={inject}")]);
+    }
+    strace.arg(command.get_program()).args(command.get_args());
+    strace
+}
+
+/// Runs it to its end; `dir` is where everything stands that it changes.
+pub(super) fn traced(command: &Command, dir: &Path, inject: Option<&str>) -> Traced {
+    let log = log(dir);
+    let ended = ended(&mut under(command, &log, inject));
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    std::fs::remove_file(log).unwrap();
+    Traced { ended, effects: effects(&text, dir) }
+}
+
+/// What the coordinator's own thread did, from the log of strace.
+pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
+    let lines = log.lines().filter_map(|line| line.split_once(' '));
+    let thread = log.split(' ').next().unwrap_or_default();
+    let (mut calls, mut names) = (BTreeMap::<&str, usize>::new(), BTreeMap::<String, usize>::new());
+    let mut all: Vec<Effect> = Vec::new();
+    for (_, line) in lines.filter(|(pid, _)| *pid == thread) {
+        let failed = line.ends_with("(INJECTED)");
+        if let Some(last) = all.last_mut().filter(|_| line.contains(" resumed>")) {
+            last.failed |= failed;
+        }
+        // `+++ exited` is no call.
+        let Some((call, args)) = line.trim_start().split_once('(').filter(|(call, _)| call.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')) else {
+            continue;
+        };
+        let nth = calls.entry(call).or_default();
+        *nth += 1;
+        let nth = *nth;
+        let about = about(call, args, dir);
+        let name = format!("{call} {}", about.as_deref().unwrap_or("elsewhere"));
+        let place = names.entry(name.clone()).or_default();
+        *place += 1;
+        all.push(Effect { call: call.to_owned(), nth, name: format!("{} #{place}", name.trim_end()), outside: about.is_some(), failed });
+    }
+    all
+}
+
+/// Whether a run had this effect.
+pub(super) fn has(all: &[Effect], wanted: &Effect) -> bool {
+    all.iter().any(|e| e.name == wanted.name)
+}
+
+/// What a run had not synced when it installed a config or sent a signal, and must have: what it needs on the way back, what it intends, and what it installed.
+/// A loss of power is nothing that a test can make, but the order of the calls is to be seen.
+pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
+    let (mut dirty, mut late) = (BTreeSet::new(), Vec::new());
+    for Effect { call, name, .. } in all.iter().filter(|e| e.outside) {
+        let words: Vec<&str> = name.split(' ').collect();
+        let installs = call.starts_with("rename") && words[1] == "/etc";
+        if installs || call == "pidfd_send_signal" {
+            late.extend(dirty.iter().map(|what| format!("{what} before {name}")));
+        }
+        let folder = |path: &str| path.rsplit_once('/').map_or(path, |(folder, _)| folder).to_owned();
+        match call.as_str() {
+            "fsync" | "fdatasync" => drop(dirty.remove(words[1])),
+            "syncfs" => dirty.clear(),
+            // What became of each instance is synced with what is intended next.
+            "write" if words[1].ends_with("events.jsonl") && !words.iter().any(|w| ["began", "intent", "undo_began", "put_back"].contains(w)) => {}
+            "write" | "fchmod" | "fchown" | "utimensat" | "fsetxattr" => drop(dirty.insert(words[1].to_owned())),
+            "mkdir" => drop(dirty.insert(folder(words[1]))),
+            "rename" | "link" | "linkat" => drop(dirty.insert(folder(words[2]))),
+            _ if installs => drop(dirty.insert(words[1].to_owned())),
+            _ => {}
+        }
+    }
+    late
+}
+
+/// What a call is about, without what differs between runs; none where that is nothing outside.
+fn about(call: &str, args: &str, dir: &Path) -> Option<String> {
+    if matches!(call, "pidfd_send_signal" | "connect") {
+        return Some(String::new());
+    }
+    // The file of the descriptor, and the names.
+    let held = args.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| path);
+    let quoted = args.split('"').skip(1).step_by(2).filter(|_| !call.contains("write"));
+    let places: Vec<&str> = held.into_iter().chain(quoted).collect();
+    let dir = dir.to_str().unwrap();
+    if !places.iter().any(|place| place.starts_with(dir)) {
+        return None;
+    }
+    let mut said: Vec<String> = places.iter().map(|place| unnumbered(place.strip_prefix(dir).unwrap_or(place))).collect();
+    if let Some((_, event)) = args.split_once(r#"{\"event\":\""#) {
+        said.push(event.split('\\').next().unwrap_or_default().to_owned());
+        said.extend(event.contains(r#"\"undo\":true"#).then(|| "undo".to_owned()));
+    }
+    Some(said.join(" "))
+}
+
+/// Without ids of runs, digests and inodes.
+fn unnumbered(place: &str) -> String {
+    let mut text = String::new();
+    for word in place.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '#') {
+        let name = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let number = (name.len() >= 32 && name.bytes().all(|c| c.is_ascii_hexdigit())) || name.starts_with('#');
+        text += &if number { word.replace(name, if name.len() == 64 { "SHA" } else { "ID" }) } else { word.to_owned() };
+    }
+    text
+}
+
+#[test]
+fn what_is_an_effect_is_told_without_what_differs_between_runs() {
+    let log = r#"7 flock(12</d>, LOCK_EX|LOCK_NB) = 0
+7 write(6<anon_inode:[eventfd]>, "\1\0", 8) = 8
+8 write(1</d/out>, "x", 1) = 1
+7 write(14</d/state/runs/01a21ba538e671d491a379cbff57482d/events.jsonl>, "{\"event\":\"intent\",\"undo\":true,"..., 9 <unfinished ...>
+7 <... write resumed>)                   = 9
+7 fsync(13</d/#10043564>(deleted)) = 0
+7 fsync(12</d> <unfinished ...>
+7 <... fsync resumed>) = -1 EIO (Input/output error) (INJECTED)
+7 renameat2(12</d>, ".web.toml.hello-01a21ba538e671d491a379cbff57482d", 12</d>, "web.toml", RENAME_EXCHANGE) = 0
+7 pidfd_send_signal(15<anon_inode:[pidfd]>, SIGHUP, NULL, 0) = ?
+7 +++ killed by SIGKILL +++
+"#;
+    let all = effects(log, Path::new("/d"));
+    let told: Vec<(&str, usize)> = all.iter().filter(|e| e.outside).map(|e| (e.name.as_str(), e.nth)).collect();
+    let failed: Vec<&str> = all.iter().filter(|e| e.failed).map(|e| e.name.as_str()).collect();
+    assert_eq!((failed, all.len()), (vec!["fsync #1"], told.len() + 1));
+    let wanted = [
+        ("flock #1", 1),
+        ("write /state/runs/ID/events.jsonl intent undo #1", 2),
+        ("fsync /ID #1", 1),
+        ("fsync #1", 2),
+        ("renameat2  .web.toml.hello-ID web.toml #1", 1),
+        ("pidfd_send_signal #1", 1),
+    ];
+    assert_eq!(told, wanted);
+}
