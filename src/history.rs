@@ -208,7 +208,8 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
         };
         reporter.event(&event);
         if let Event::Intent { undo, wave, targets, pids } = event {
-            reporter.line(if undo { "Back" } else { "Wave" }, &format!("{wave}: {} instances to be signalled", pids.len()));
+            let waves = past.began.as_ref().map_or(wave, |began| began.waves);
+            reporter.line(if undo { "Back" } else { "Wave" }, &format!("{wave}/{waves}: {} instances to be signalled", pids.len()));
             for target in targets {
                 let from = target.from.as_deref().map_or("?", short);
                 reporter.line("", &format!("{} sha256:{from} -> sha256:{}", target.path.display(), short(&target.to)));

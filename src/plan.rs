@@ -25,7 +25,7 @@ mod tests;
 mod waves;
 
 pub use self::{
-    again::{Aim, Way, absent},
+    again::{Aim, Way, absent, unreplaced},
     waves::Wave,
 };
 
@@ -72,7 +72,7 @@ impl Plan {
         if let Some(stop) = seen.stopped {
             return Err(stop);
         }
-        let (left_out, too_many) = sick::judge(&mut seen, wish);
+        let (left_out, too_many) = sick::judge(&mut seen, &wish.fleet.groups, wish.include_sick, |_| false);
         let mut refused = seen.refused;
         let mut readers = Readers::new();
         for member in seen.members {

@@ -4,8 +4,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     event::{Event, Halts, Stop, Verdict},
+    fleet::Group,
     host::{Host, Look},
-    plan::{Aim, Plan, Way, absent},
+    plan::{Aim, Plan, Way, absent, unreplaced},
     report::{Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, tell_survey},
     runs::{self, Keep, Left, LeftError, Proven, Verb},
@@ -22,6 +23,8 @@ pub struct Options {
     pub validate: Validate,
     /// Prepare, show, and drop what was staged.
     pub dry_run: bool,
+    /// Whose endpoint is silent goes along; always where an old config is brought back.
+    pub include_sick: bool,
     /// Instead of each group's own timeout.
     pub timeout: Option<Duration>,
     /// How long another run's lock is waited for.
@@ -56,16 +59,15 @@ pub async fn run(options: Options, mut halts: Halts) -> Verdict {
 }
 
 async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
-    let mut left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
+    let left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
     let way = way(options, &left)?;
     // Whether what is brought is an old config, whatever led there.
     let back = left.back ^ (way == Way::Back);
-    if options.validate == Validate::Off {
-        left.groups.iter_mut().for_each(|g| g.validate.clear());
-    }
     let id = runs::new_id();
     let mut host = Host::local(&id);
-    let groups: Vec<_> = left.groups.iter().cloned().map(Arc::new).collect();
+    // What the run was asked with stays in the journal of this one.
+    let asked = |g: &Group| Group { validate: if options.validate == Validate::Off { Vec::new() } else { g.validate.clone() }, ..g.clone() };
+    let groups: Vec<_> = left.groups.iter().map(asked).map(Arc::new).collect();
     let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
     let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, also: &targets };
     let seen = tokio::select! {
@@ -74,8 +76,9 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     };
     tell_survey(&seen, &left.groups, Some(&options.state.join("runs").join(&left.id)), on_event);
     absent(&seen, &left).iter().for_each(&mut *on_event);
+    let unreplaced = unreplaced(&seen, &left);
     let (at_once, proven) = (back || way == Way::Back, Proven::load(&options.state));
-    let aim = Aim { left: &left, way, at_once, proven: &proven };
+    let aim = Aim { left: &left, way, at_once, include_sick: options.include_sick || at_once, proven: &proven };
     let who = |path: &std::path::Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
     let plan = Plan::again(seen, aim, |sha256| runs::stored(&options.state, sha256), who)?;
     let terms = Terms {
@@ -92,7 +95,14 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         reason: options.reason.as_deref(),
         keep: options.keep,
     };
-    carry_out(terms, plan, host, halts, on_event).await.map_err(|stop| match stop.verdict {
+    let ended = carry_out(terms, plan, host, halts, on_event).await.map(|mut summary| {
+        // A good end that is one of fewer than there were says so.
+        if let Some(lost) = unreplaced.filter(|_| summary.verdict == Verdict::Converged) {
+            summary.reason += &format!("; {lost}");
+        }
+        summary
+    });
+    ended.map_err(|stop| match stop.verdict {
         Verdict::Invalid if at_once => Stop {
             reason: format!(
                 "{}\n(an old config that must be there all the same is put back without being asked for its validity: --validate=off)",
@@ -111,13 +121,17 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
 fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
     let refused = |why: String| Err(Stop::new(Verdict::Refused, why));
     match (options.verb, left.superseded_by()) {
-        // Without a name, it is the old config that is meant: an open run that was bringing it is gone on with.
         (Verb::Revert, _) => {}
         (_, Some(later)) => return refused(format!("run {} has its end in run {later}, which took its place: `hello resume {later}`", left.id)),
         _ if !left.past.open => return refused(format!("run {} came to its end, and there is nothing to go on with; `hello revert {0}` undoes it", left.id)),
         _ => {}
     }
-    let back = options.verb == Verb::Revert && !(options.run.is_none() && left.back);
+    if let Some(later) = left.overtaken_by(&options.state) {
+        let why = format!("run {later} came after run {} and was left open as well, so that one goes first", left.id);
+        return refused(format!("{why}: `hello resume {later}`, or `hello revert {later}`"));
+    }
+    // It is the old config that is meant: an open run that was bringing it is gone on with. Only one that had brought it is undone.
+    let back = options.verb == Verb::Revert && !(left.back && left.past.open);
     if back && left.targets.is_empty() {
         return refused(format!("run {} changed no config, so there is none to put back", left.id));
     }

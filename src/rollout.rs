@@ -8,12 +8,13 @@ use std::{
 use crate::{
     engine::{self, Conduct},
     event::{Event, Halts, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
+    fact::Wants,
     fleet::{Group, Speaks},
     host::Host,
     plan::{Plan, Wave},
     report::Summary,
     runs::{self, Keep, Proven, Record, Run, Stand, Verb},
-    step::{Seen, Shift},
+    step::{Member, Readings, Seen, Shift},
 };
 
 mod rehearse;
@@ -220,9 +221,22 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
         groups: terms.groups,
         targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
+        readings: plan.steps().flat_map(|s| &s.members).filter_map(|m| readings(terms, m)).collect(),
         waves: plan.waves.len(),
         blobs: blobs.collect(),
     }
+}
+
+/// What a run that goes on with this one must know of an instance's answers from before.
+fn readings<'a>(terms: &Terms<'_>, member: &'a Member) -> Option<(i32, u64, &'a [Option<String>])> {
+    let changes = member.group.confirm.iter().any(|fact| fact.wants == Wants::Changed);
+    let known = match &member.kept {
+        Readings::Before(kept) | Readings::After(kept) => kept,
+        // What it runs by now, nobody knows.
+        Readings::None if terms.of.is_some() => return None,
+        Readings::None => &member.baseline,
+    };
+    changes.then_some((member.id.0, member.id.1, known))
 }
 
 /// The command line less the values of `--set`.

@@ -65,6 +65,8 @@ pub struct Record<'a> {
     pub targets: Vec<TargetReport>,
     /// Every instance, as it was surveyed.
     pub instances: Vec<&'a Instance>,
+    /// Of those whose facts say that a change of an answer proves the new config: pid, start time, and what was answered before.
+    pub readings: Vec<(i32, u64, &'a [Option<String>])>,
     /// How many waves there are.
     pub waves: usize,
     /// Old and new bytes.

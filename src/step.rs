@@ -79,6 +79,18 @@ impl Blob {
     }
 }
 
+/// What an earlier run read of an instance's facts, of whose changes the group says that they prove a config.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Readings {
+    /// Nobody has kept any.
+    #[default]
+    None,
+    /// While it ran what this run replaces.
+    Before(Vec<Option<String>>),
+    /// While it ran what this run brings back.
+    After(Vec<Option<String>>),
+}
+
 /// An instance and what the survey learnt of it.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -116,6 +128,8 @@ pub struct Member {
     pub unsure: bool,
     /// It may run what this run brings, or be about to, since an earlier run or its start: when everything goes back, so does it.
     pub brought: bool,
+    /// Readings of its `confirm` facts from before an earlier run.
+    pub kept: Readings,
     /// When it was signalled last; of one that has taken another's place, since when its config is what it proved.
     pub signalled: Option<jiff::Timestamp>,
 }
@@ -145,6 +159,7 @@ impl Member {
             rejected,
             unsure: false,
             brought: false,
+            kept: Readings::None,
             signalled: None,
         }
     }

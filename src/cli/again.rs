@@ -21,6 +21,9 @@ pub(super) struct AgainArgs {
     /// Prepare, show, and touch nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Whose endpoint is silent goes along and is proven by the config alone; where an old config is brought back, always.
+    #[arg(long)]
+    include_sick: bool,
     /// Per instance, from its signal to its proof; else what the groups of the run say.
     #[arg(long, value_parser = fleet::parse_duration)]
     timeout: Option<Duration>,
@@ -30,7 +33,7 @@ pub(super) struct AgainArgs {
     /// How long another run's lock is waited for.
     #[arg(long, default_value = "0s", value_parser = fleet::parse_duration)]
     lock_timeout: Duration,
-    /// Which runs are kept: so many, so old ones, or those that are both. Open runs are.
+    /// Which runs are kept when this one has ended: the last N, those up to that AGE, or both limits. Open ones always are.
     #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
     keep: Keep,
     /// Where runs are kept.
@@ -57,6 +60,7 @@ pub(super) fn run(verb: Verb, args: AgainArgs) -> ExitCode {
         run: args.run,
         validate: args.validate.into(),
         dry_run: args.dry_run,
+        include_sick: args.include_sick,
         timeout: args.timeout,
         lock_timeout: args.lock_timeout,
         reason: args.reason,

@@ -22,7 +22,7 @@ use crate::{
         survey::from_install,
         workers::{SETTLED, children, kept},
     },
-    step::{Member, Shift, Step},
+    step::{Member, Readings, Shift, Step},
 };
 
 impl LocalHost {
@@ -235,13 +235,18 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
             Box::pin(quiet(member, &facts, lanes)).await;
         }
         Box::pin(read_anew(member, &facts, undo, lanes)).await;
+        if let Readings::Before(kept) = &member.kept {
+            // It may run the new config already: what it says just now is nothing that could change.
+            let changes = member.baseline.iter_mut().zip(kept).zip(&facts).filter(|(_, fact)| fact.wants == Wants::Changed && !undo);
+            changes.for_each(|((now, before), _)| now.clone_from(before));
+        }
     }
     // Whoever is a child or holds a socket of it later may have taken its place. One that speaks our protocol never hands over.
     let kids = (member.group.speaks == Speaks::None).then(|| children(member.instance.pid));
     if kids.is_some() {
         member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
     }
-    adjust(&mut facts, &first, shifts, undo);
+    adjust(&mut facts, &member.kept, &first, shifts, undo);
     let blind = blind(&mut facts, member, shifts);
     let wanted = wanted(member, shifts, facts, undo)?;
     let hung = hang_up(member, member.timeout).await.map_err(|e| match e {
@@ -275,14 +280,19 @@ fn filled(facts: &[Fact], shifts: &[Shift]) -> Result<Vec<Fact>, Trouble> {
 }
 
 /// Makes the facts that ask for a change ask for what can be seen; `first` is what they read before the way forth.
-fn adjust(facts: &mut [Fact], first: &[Option<String>], shifts: &[Shift], undo: bool) {
+fn adjust(facts: &mut [Fact], kept: &Readings, first: &[Option<String>], shifts: &[Shift], undo: bool) {
+    let (first, back) = match kept {
+        Readings::None => (first, undo),
+        Readings::Before(kept) => (kept.as_slice(), undo),
+        Readings::After(kept) => (kept.as_slice(), !undo),
+    };
     let same = !shifts.is_empty() && shifts.iter().all(|s| s.from.as_ref().is_some_and(|from| from.sha256 == s.to.sha256));
     for (fact, first) in facts.iter_mut().zip(first).filter(|(fact, _)| fact.wants == Wants::Changed) {
         match first {
             // The same bytes once more change no answer: that there is one must do.
             _ if same => fact.wants = Wants::Contains(String::new()),
             // Whether the way forth changed it or not, on the way back it must be what it was.
-            Some(first) if undo => fact.wants = Wants::Equals(first.clone()),
+            Some(first) if back => fact.wants = Wants::Equals(first.clone()),
             _ => {}
         }
     }
@@ -332,7 +342,7 @@ fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Re
 /// What must still be so of one that has proven it.
 pub(super) fn still(member: &Member, shifts: &[Shift]) -> Result<Option<Wanted>, Trouble> {
     let mut facts = filled(&member.group.confirm, shifts)?;
-    adjust(&mut facts, &member.baseline, shifts, false);
+    adjust(&mut facts, &member.kept, &member.baseline, shifts, false);
     blind(&mut facts, member, shifts);
     wanted(member, shifts, facts, false)
 }

@@ -5,13 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Plan, judge, settled, waves};
+use super::{Plan, judge, settled, sick, waves};
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
     fleet::Group,
-    runs::{Left, LeftTarget, Proven, Touch},
-    step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
+    runs::{Left, LeftInstance, LeftTarget, Proven, Touch},
+    step::{Blob, Member, Readings, Seen, SeenTarget, Shift, Step, short},
 };
+
+/// So many are named in one sentence.
+const NAMED: usize = 10;
 
 /// Which way a run is gone on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Aim<'a> {
     pub way: Way,
     /// All in one wave, and who is gone keeps nobody from it: an old config is brought back.
     pub at_once: bool,
+    /// Whose endpoint is silent goes along.
+    pub include_sick: bool,
     /// What those who cannot tell what they run were last proven to run.
     pub proven: &'a Proven,
 }
@@ -45,6 +50,11 @@ struct Gone<'a> {
 }
 
 impl Gone<'_> {
+    fn named(&self) -> String {
+        let more = if self.pids.len() > NAMED { format!(" and {} more", self.pids.len() - NAMED) } else { String::new() };
+        self.pids.iter().take(NAMED).map(|(pid, _)| pid.to_string()).collect::<Vec<_>>().join(", ") + &more
+    }
+
     fn event(&self, left: &Left) -> Event {
         let unreplaced = self.pids.len().saturating_sub(self.new);
         let since = if left.same_boot { "not there any more since" } else { "of another boot than this:" };
@@ -59,22 +69,30 @@ impl Gone<'_> {
 
 /// Whom the earlier run knew and who is not there any more, by group and targets.
 fn gone<'a>(seen: &Seen, left: &'a Left) -> Vec<Gone<'a>> {
-    let instances = || seen.members.iter().map(|m| &m.instance).chain(&seen.refused);
+    let instances = || seen.members.iter().chain(&seen.sick).map(|m| &m.instance).chain(&seen.refused);
     let there: BTreeSet<(i32, u64)> = instances().filter(|_| left.same_boot).map(|i| (i.pid, i.started)).collect();
     let known: BTreeSet<(i32, u64)> = left.instances.iter().filter(|_| left.same_boot).map(|i| (i.pid, i.started)).collect();
-    let mut all: BTreeMap<(&str, &[PathBuf]), Vec<(i32, u64)>> = BTreeMap::new();
-    for i in left.instances.iter().filter(|i| !there.contains(&(i.pid, i.started))) {
-        all.entry((&i.group, &i.targets)).or_default().push((i.pid, i.started));
+    let new = |i: &Instance, group: &str, targets: &[PathBuf]| i.group == group && i.targets == targets && !known.contains(&(i.pid, i.started));
+    let mut all: BTreeMap<(&str, &[PathBuf]), Gone<'a>> = BTreeMap::new();
+    for LeftInstance { group, pid, started, targets } in left.instances.iter().filter(|i| !there.contains(&(i.pid, i.started))) {
+        let gone = all.entry((group, targets)).or_insert_with(|| Gone { group, pids: Vec::new(), new: instances().filter(|i| new(i, group, targets)).count() });
+        gone.pids.push((*pid, *started));
     }
-    let new =
-        |group: &str, targets: &[PathBuf]| instances().filter(|i| i.group == group && i.targets == targets && !known.contains(&(i.pid, i.started))).count();
-    all.into_iter().map(|((group, targets), pids)| Gone { group, pids, new: new(group, targets) }).collect()
+    all.into_values().collect()
+}
+
+/// Whom the earlier run knew, who is not there any more, and in whose place nobody has come: a sentence.
+#[must_use]
+pub fn unreplaced(seen: &Seen, left: &Left) -> Option<String> {
+    let gone = gone(seen, left);
+    let lost: Vec<String> = gone.iter().filter(|g| g.pids.len() > g.new).map(|g| format!("{} pid {}", g.group, g.named())).collect();
+    (!lost.is_empty()).then(|| format!("not there any more since run {}, and not all replaced: {}", left.id, lost.join(", ")))
 }
 
 /// Whom the earlier run knew and who is not there any more; and of its groups, who reads nothing of what it changes.
 #[must_use]
 pub fn absent(seen: &Seen, left: &Left) -> Vec<Event> {
-    let apart = seen.members.iter().map(|m| &m.instance).filter(|i| !concerns(left, &i.targets));
+    let apart = seen.members.iter().chain(&seen.sick).map(|m| &m.instance).filter(|i| !concerns(left, &i.targets));
     let why = || format!("reads nothing of what run {} changes", left.id);
     gone(seen, left).iter().map(|gone| gone.event(left)).chain(apart.map(|i| Event::LeftOut { pid: i.pid, why: why() })).collect()
 }
@@ -89,12 +107,16 @@ impl Plan {
     ///
     /// # Errors
     /// The first end in the order of the exit codes: no match, busy, refused, invalid, restart required.
-    pub fn again(seen: Seen, aim: Aim<'_>, old: impl Fn(&str) -> Option<Vec<u8>>, who: impl Fn(&Path, &str) -> Option<String>) -> Result<Self, Stop> {
+    pub fn again(mut seen: Seen, aim: Aim<'_>, old: impl Fn(&str) -> Option<Vec<u8>>, who: impl Fn(&Path, &str) -> Option<String>) -> Result<Self, Stop> {
         let left = aim.left;
-        let lost = lost(&seen, aim)?;
+        let mut left_out = lost(&seen, aim)?;
         if let Some(stop) = seen.stopped {
             return Err(stop);
         }
+        seen.sick.retain(|m| concerns(left, &m.instance.targets));
+        let touched = |m: &Member| left.same_boot && left.touched.contains_key(&m.id);
+        let (sick, too_many) = sick::judge(&mut seen, &left.groups, aim.include_sick, touched);
+        left_out.extend(sick);
         let mut shifts_of: BTreeMap<&Path, Shift> = BTreeMap::new();
         for target in &left.targets {
             shifts_of.insert(&target.path, shift(target, &seen, aim, &old, &who)?);
@@ -126,7 +148,8 @@ impl Plan {
             steps.push(Step { shifts, members, undo: false });
         }
         if !refused.is_empty() {
-            return Err(Stop::refused(refused));
+            let stop = Stop::refused(refused);
+            return Err(Stop { reason: stop.reason + &too_many, ..stop });
         }
         // What nobody reads any more becomes what it was to become all the same: the next start of one would read it.
         let read: BTreeSet<PathBuf> = steps.iter().flat_map(|s| &s.shifts).map(|s| s.path.clone()).collect();
@@ -140,7 +163,7 @@ impl Plan {
             None if unread.is_empty() => {}
             None => waves = waves::at_once(unread),
         }
-        Ok(Self { waves, newcomers: Vec::new(), left_out: lost, restart })
+        Ok(Self { waves, newcomers: Vec::new(), left_out, restart })
     }
 }
 
@@ -149,7 +172,7 @@ fn lost(seen: &Seen, aim: Aim<'_>) -> Result<Vec<Member>, Stop> {
     let (left, gone) = (aim.left, gone(seen, aim.left));
     let mut lost = Vec::new();
     for group in &left.groups {
-        let sure = seen.members.iter().filter(|m| m.instance.group == group.name).count();
+        let sure = seen.members.iter().chain(&seen.sick).filter(|m| m.instance.group == group.name).count();
         let found = sure + seen.refused.iter().filter(|i| i.group == group.name).count();
         if group.count.holds(found, sure) {
             continue;
@@ -168,7 +191,7 @@ fn lost(seen: &Seen, aim: Aim<'_>) -> Result<Vec<Member>, Stop> {
             // Which of them was replaced nobody knows; so many are missing.
             for (pid, started) in gone.pids.iter().rev().take(gone.pids.len().saturating_sub(gone.new)) {
                 let known = left.instances.iter().find(|i| (i.pid, i.started) == (*pid, *started));
-                let instance = Instance { targets: known.map(|i| i.targets.clone()).unwrap_or_default(), ..Instance::new(gone.group, *pid, *started) };
+                let instance = Instance { targets: known.map(|i| i.targets.clone()).unwrap_or_default(), wave: 0, ..Instance::new(gone.group, *pid, *started) };
                 let mut member = Member::new(instance, group.clone().into(), Vec::new());
                 let text = format!("is not there any more since run {}, and nobody has taken its place", left.id);
                 member.fail(State::Died, Trouble { kind: State::Died.into(), text });
@@ -246,13 +269,20 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
             short(&first.to.sha256)
         ));
     }
+    let back = left.back ^ (aim.way == Way::Back);
+    member.kept = match left.readings.get(&member.id).filter(|_| same) {
+        Some(kept) if back => Readings::After(kept.clone()),
+        Some(kept) => Readings::Before(kept.clone()),
+        None => Readings::None,
+    };
     let proven = |touch: &Touch| matches!(touch.state, Some(State::Confirmed | State::Reverted | State::Untouched | State::Refused));
     let otherwise = |touch: &Touch| if aim.way == Way::Forth { touch.back } else { touch.forth };
     // A signal that is under way yet makes it load what is there when it takes it; what it was loading already may be the other config.
     member.unsure = touch.is_some_and(|touch| otherwise(touch) && !proven(touch));
     let on_disk = disk.iter().zip(shifts).all(|((_, target), shift)| target.disk.sha256 == shift.to.sha256);
     let told = shifts.len() == 1 && says.is_some() && says == to && (on_disk || aim.at_once);
-    let shown = on_disk && (settled(member, disk, aim.proven) || (shifts.is_empty() && touch.is_some_and(|touch| touch.state == Some(State::Confirmed))));
+    let shown = on_disk
+        && (settled(member, disk, aim.proven) || (shifts.is_empty() && !member.sick && touch.is_some_and(|touch| touch.state == Some(State::Confirmed))));
     if !member.unsure && (told || shown) {
         member.instance.state = State::Unchanged;
     }

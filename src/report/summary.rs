@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{LISTED, NAMED, instances, named};
 use crate::{
-    event::{Event, Instance, State, Stop, TargetReport, Verdict},
+    event::{Event, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     step::short,
 };
 
@@ -179,8 +179,9 @@ impl Summary {
         if later.is_empty() {
             return String::new();
         }
-        let why = "one of these that starts again before its wave starts on the new config, and must then prove it like any other";
-        format!("  is installed with wave {first} and read in wave {} too: {why}\n", later.join(", "))
+        let word = if later.len() == 1 { "wave" } else { "waves" };
+        let why = "an instance of these that starts again before its wave starts on the new config, and must then prove it like any other";
+        format!("  is installed with wave {first} and read in {word} {} too: {why}\n", later.join(", "))
     }
 }
 
@@ -188,7 +189,7 @@ impl Summary {
 fn becomes(i: &Instance) -> String {
     let what = match i.state {
         State::Unchanged => "runs it already, no signal",
-        _ if i.trouble.is_some() => "is silent and would be signalled",
+        _ if i.trouble.as_ref().is_some_and(|t| t.kind == TroubleKind::Sick) => "is silent and would be signalled",
         _ => "would be signalled",
     };
     format!("{what}, {}", if i.validated { "validated" } else { "not validated" })
@@ -221,7 +222,7 @@ pub(super) fn name(what: impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Form, Trouble, TroubleKind};
+    use crate::event::{Form, Trouble};
 
     fn instance(pid: i32, wave: usize, target: &str) -> Instance {
         Instance { wave, targets: vec![target.into()], validated: true, ..Instance::new("web", pid, 1) }
@@ -275,7 +276,7 @@ mod tests {
     #[test]
     fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
         let of = |target: &str| text([1, 2, 4].map(|wave| instance(wave, wave as usize, target)).to_vec(), false);
-        assert!(of("/a").contains("put back\n  is installed with wave 1 and read in wave 2, 4 too: one of these that starts again"), "{}", of("/a"));
+        assert!(of("/a").contains("put back\n  is installed with wave 1 and read in waves 2, 4 too: an instance of these that starts again"), "{}", of("/a"));
         assert!(!of("/b").contains("is installed"), "{}", of("/b"));
         assert!(!text(vec![instance(1, 1, "/a"), instance(2, 1, "/a"), instance(3, 2, "/b")], false).contains("is installed"));
         // Who needs no signal does not wait for one.

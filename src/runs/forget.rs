@@ -52,6 +52,9 @@ pub fn forget_run(state: &Path, id: &str) -> Result<usize, NotForgotten> {
     if past.open || past.running {
         return Err(NotForgotten::Open(Box::new(past)));
     }
+    if let Some(past) = marks::needed(state).remove(id) {
+        return Err(NotForgotten::Open(Box::new(past)));
+    }
     let dropped = keep::remove(state, id, &Proven::load(state).digests())?;
     folder::sync(&state.join("runs"))?;
     Ok(dropped)

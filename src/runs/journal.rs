@@ -57,6 +57,7 @@ struct Plan<'a> {
     groups: &'a [Group],
     targets: &'a [TargetReport],
     instances: &'a [&'a Instance],
+    readings: &'a [(i32, u64, &'a [Option<String>])],
 }
 
 /// The first line.
@@ -177,6 +178,7 @@ impl Run {
             groups: record.groups,
             targets: &record.targets,
             instances: &record.instances,
+            readings: &record.readings,
         };
         // Many steps share one.
         let blobs: BTreeMap<&str, &Blob> = record.blobs.iter().map(|b| (b.sha256.as_str(), *b)).collect();
@@ -256,6 +258,7 @@ mod tests {
             groups: &[],
             targets: Vec::new(),
             instances: Vec::new(),
+            readings: Vec::new(),
             waves: 1,
             blobs: Vec::new(),
         };
@@ -282,7 +285,16 @@ mod tests {
         let next = super::super::new_id();
         let run = Run::begin(
             dir.path(),
-            &Record { id: &next, of: Some(&id), command: Vec::new(), targets: Vec::new(), instances: Vec::new(), blobs: Vec::new(), ..record },
+            &Record {
+                id: &next,
+                of: Some(&id),
+                command: Vec::new(),
+                targets: Vec::new(),
+                instances: Vec::new(),
+                readings: Vec::new(),
+                blobs: Vec::new(),
+                ..record
+            },
         )
         .unwrap();
         let closed = marks::supersede(dir.path(), &next, Some(&id), &[]);

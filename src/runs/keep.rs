@@ -13,6 +13,7 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use super::{
     Proven,
     folder::{self, Lock},
+    marks,
     past::{self, Past},
     store,
 };
@@ -71,6 +72,8 @@ pub fn prune(state: &Path, keep: Keep, own: &str) -> io::Result<()> {
     let old = ids.iter().rev().enumerate().skip(1).filter(beyond).map(|(_, id)| id).filter(|id| *id != own);
     let Some(_lock) = folder::lock(&state.join("store.lock"), Lock::Alone, PATIENCE)? else { return Ok(()) };
     let until = Instant::now() + LIMIT;
+    let goes_on = marks::needed(state);
+    let old = old.filter(|id| !goes_on.contains_key(*id));
     let going: Vec<&String> = old.take_while(|_| Instant::now() < until).filter(|id| may_go(&Past::of(state, id))).collect();
     // After that: what a run has proven is kept before it ends.
     let needed = Proven::load(state).digests();

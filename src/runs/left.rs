@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     Verb, boot_id,
-    marks::left_open,
+    marks::{self, left_open},
     past::{self, End, Past},
 };
 use crate::{
@@ -61,6 +61,8 @@ pub struct Left {
     pub targets: Vec<LeftTarget>,
     /// Every instance at its survey.
     pub instances: Vec<LeftInstance>,
+    /// What those whose facts ask for a change answered on the old config of the first of the runs that went on with each other.
+    pub readings: BTreeMap<(i32, u64), Vec<Option<String>>>,
     /// Who may have been signalled, by this run or by one that it went on with.
     pub touched: BTreeMap<(i32, u64), Touch>,
     /// How it ended; a mixed run has an end and is open all the same.
@@ -113,6 +115,8 @@ struct Plan {
     groups: Vec<Group>,
     targets: Vec<LeftTarget>,
     instances: Vec<LeftInstance>,
+    #[serde(default)]
+    readings: Vec<(i32, u64, Vec<Option<String>>)>,
 }
 
 /// One line of `events.jsonl`.
@@ -152,6 +156,13 @@ impl Left {
             },
         };
         Self::load(state, &id).map_err(|why| LeftError::Unreadable(id, why))
+    }
+
+    /// A later run that changes one of its targets and was left open too: what that one touched is not known here.
+    #[must_use]
+    pub fn overtaken_by(&self, state: &Path) -> Option<String> {
+        let shares = |other: &Past| marks::targets(state, &other.id).iter().any(|path| self.targets.iter().any(|t| t.path == *path));
+        left_open(state).into_iter().rev().find(|other| other.id > self.id && shares(other)).map(|other| other.id)
     }
 
     /// The run that took its place.
@@ -199,9 +210,10 @@ impl Left {
     /// A run without its events, and the one that it went on with.
     fn read(state: &Path, id: &str) -> Result<(Self, Option<String>), String> {
         let bytes = config::read(&state.join("runs").join(id).join("plan.json"), MAX_PLAN).map_err(|e| e.to_string())?;
-        let Plan { verb, of, boot_id: boot, groups, targets, instances } = serde_json::from_slice(&bytes).map_err(|e| format!("plan.json: {e}"))?;
+        let Plan { verb, of, boot_id: boot, groups, targets, instances, readings } = serde_json::from_slice(&bytes).map_err(|e| format!("plan.json: {e}"))?;
         let (back, touched, same_boot, past) = (false, BTreeMap::new(), boot == boot_id(), Past::of(state, id));
-        Ok((Self { id: id.into(), verb, back, same_boot, groups, targets, instances, touched, past }, of))
+        let readings = readings.into_iter().map(|(pid, started, read)| ((pid, started), read)).collect();
+        Ok((Self { id: id.into(), verb, back, same_boot, groups, targets, instances, readings, touched, past }, of))
     }
 
     fn take(&mut self, line: Line) {

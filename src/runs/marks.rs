@@ -1,6 +1,7 @@
 //! Runs that are open: each has a mark with its targets in `open/`, from its beginning until its end is written.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -37,7 +38,7 @@ pub(super) fn all(state: &Path) -> Vec<String> {
 }
 
 /// The targets of a mark. One that cannot be read is a run all the same, of nobody knows which.
-fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
+pub(super) fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
     let bytes = crate::config::read(&path_of(state, id), MAX_MARK).unwrap_or_default();
     serde_json::from_slice::<Mark>(&bytes).unwrap_or_default().targets
 }
@@ -46,6 +47,20 @@ fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
 #[must_use]
 pub fn left_open(state: &Path) -> Vec<Past> {
     all(state).iter().map(|id| Past::of(state, id)).filter(|past| past.open && !past.running).collect()
+}
+
+/// What an open run goes on with, and that with, and so on: of each the run that needs it. Whom they touched is known from all of them.
+pub(super) fn needed(state: &Path) -> BTreeMap<String, Past> {
+    let mut needed = BTreeMap::new();
+    for past in all(state).iter().map(|id| Past::of(state, id)).filter(|past| past.open || past.running) {
+        let of = |past: &Past| past.began.as_ref().and_then(|began| began.of.clone());
+        let mut next = of(&past);
+        while let Some(id) = next.take().filter(|id| !needed.contains_key(id)) {
+            next = of(&Past::of(state, &id));
+            needed.insert(id, past.clone());
+        }
+    }
+    needed
 }
 
 /// The run `id` takes the place of those that were left open: of `of` as a whole, of others as far as their targets are among `own`, whose locks

@@ -62,31 +62,46 @@ impl Line {
         Self { who: format!("run={} {who}", record.id), targets }
     }
 
-    /// The message, without what tells the receiver how to file it.
-    fn text(&self, end: &Event) -> Option<(Verdict, String)> {
+    /// The message; none of what is no end.
+    fn message(&self, end: &Event) -> Option<String> {
         let Event::Finished { verdict, counts, .. } = end else { return None };
-        let word = serde_json::to_value(verdict).ok()?;
-        let mut text = format!("verdict={} {}", word.as_str()?, self.who);
-        for (state, n) in counts {
-            let _ = write!(text, " {}={n}", serde_json::to_value(state).ok()?.as_str()?);
-        }
-        Some((*verdict, text + &self.targets))
-    }
-
-    /// Sends it, where somebody takes it at once. A log that is full or not there changes nothing.
-    pub(super) fn send(&self, end: &Event) {
-        let Some((verdict, text)) = self.text(end) else { return };
         let severity = match verdict {
             Verdict::Converged => 6,
             Verdict::Mixed => 3,
             _ => 4,
         };
         let at = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
-        let message = format!("<{}>{at} hello[{}]: {text}", DAEMON + severity, std::process::id());
+        let word = serde_json::to_value(verdict).ok()?;
+        let mut text = format!("<{}>{at} hello[{}]: verdict={} {}", DAEMON + severity, std::process::id(), word.as_str()?, self.who);
+        for (state, n) in counts {
+            let _ = write!(text, " {}={n}", serde_json::to_value(state).ok()?.as_str()?);
+        }
+        Some(cut(&(text + &self.targets), LONGEST).into())
+    }
+
+    /// Sends it, where somebody takes it at once. A log that is full or not there changes nothing.
+    pub(super) fn send(&self, end: &Event) {
+        let Some(message) = self.message(end) else { return };
         let sent = UnixDatagram::unbound().and_then(|socket| {
             socket.set_nonblocking(true)?;
-            socket.send_to(cut(&message, LONGEST).as_bytes(), SOCKET)
+            socket.send_to(message.as_bytes(), SOCKET)
         });
         drop(sent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_that_every_receiver_takes() {
+        let line = Line { who: format!("run=1 reason={}", word("a \"b\"\nü")), targets: " /a:1->2".repeat(1000) };
+        let message = line.message(&Event::Finished { verdict: Verdict::Mixed, reason: String::new(), counts: BTreeMap::new() }).unwrap_or_default();
+        assert!(message.len() <= 1024 && message.len() > 1000 && message.starts_with("<27>"), "{message}");
+        assert!(message.contains(r#": verdict=mixed run=1 reason="a \"b\"\nü" /a:1->2 "#) && !message.contains('\n'), "{message}");
+        assert_eq!(line.message(&Event::UndoBegan { why: String::new() }), None);
     }
 }

@@ -299,8 +299,11 @@ fn old_runs_go_and_with_them_what_only_they_had() {
     let has = |name: &str| fleet.path("state/bytes").join(name).exists();
     let (older, old) = (old_run(&fleet, 40, 0, "older"), old_run(&fleet, 29, 0, "old"));
     let (open, needed) = (old_run(&fleet, 50, 0, "open"), old_run(&fleet, 60, 0, "needed"));
+    // What the open one goes on with.
+    let first = old_run(&fleet, 55, 0, "first");
     let journal = fleet.path("state/runs").join(&open).join("events.jsonl");
-    std::fs::write(&journal, std::fs::read_to_string(&journal).unwrap().lines().next().unwrap()).unwrap();
+    let began = std::fs::read_to_string(&journal).unwrap().lines().next().unwrap().replace("\"of\":null", &format!("\"of\":\"{first}\""));
+    std::fs::write(&journal, began).unwrap();
     std::fs::write(fleet.path("state/open").join(&open), "{\"targets\":[\"/elsewhere\"]}").unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let proven = json!({"boot_id": boot.trim(), "instances": {"1:1": {"/elsewhere": {"sha256": "needed", "ctime": 1}}}});
@@ -309,15 +312,17 @@ fn old_runs_go_and_with_them_what_only_they_had() {
     std::fs::create_dir(fleet.path("state/runs/.half.gone")).unwrap();
     let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
     let new = said.json["run"].as_str().unwrap().to_owned();
-    assert_eq!(runs(&fleet), [&open, &old, &new].map(String::as_str), "{older} and {needed} are older than 30 days");
-    assert_eq!(["older", "old", "open", "needed", "orphan"].map(has), [false, true, true, true, false]);
+    assert_eq!(runs(&fleet), [&first, &open, &old, &new].map(String::as_str), "{older} and {needed} are older than 30 days");
+    assert_eq!(["older", "old", "open", "first", "needed", "orphan"].map(has), [false, true, true, true, true, false]);
+    let said = Said::of(&mut ask(&fleet, &["forget", &first])).expect(5);
+    assert!(said.stderr.contains(&format!("run {open} was left open and needs it")), "{}", said.stderr);
     // By number alone: the open one is none of them.
     let said = fleet.broadcast(&["--set", "message=y", "--keep", "2"]).expect(0);
     let newer = said.json["run"].as_str().unwrap().to_owned();
-    assert_eq!(runs(&fleet), [&open, &new, &newer].map(String::as_str));
-    assert_eq!((has("old"), names(&fleet.path("state/bytes")).len()), (false, 5), "open, needed, and three of the two runs");
+    assert_eq!(runs(&fleet), [&first, &open, &new, &newer].map(String::as_str));
+    assert_eq!((has("old"), names(&fleet.path("state/bytes")).len()), (false, 6), "first, open, needed, and three of the two runs");
     fleet.broadcast(&["--set", "message=z", "--keep", "1"]).expect(0);
-    assert_eq!((runs(&fleet).len(), names(&fleet.path("state/bytes")).len()), (2, 4));
+    assert_eq!((runs(&fleet).len(), names(&fleet.path("state/bytes")).len()), (3, 5));
     fleet.broadcast(&["--set", "message=z", "--keep", "0"]).expect(2);
     fleet.broadcast(&["--set", "message=z", "--keep", "3,4"]).expect(2);
 }

@@ -3,17 +3,31 @@
 use std::{
     io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
-    process::Stdio,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Fleet, until};
+use crate::{
+    broadcast::two_groups,
+    support::{Fleet, until},
+};
 
-/// A validator of the new config stops this server: it is validated, signalled, and does not answer.
+const TWO: &[&str] = &["--set", "message=two"];
+
+/// A validator that stops this server, as long as somebody wants that.
+fn stopping(fleet: &Fleet, at: usize) -> PathBuf {
+    let stop = fleet.write("stop", "");
+    let text = format!("#!/bin/sh\n\"$1\" check \"$2\" || exit 1\n[ ! -e '{}' ] || kill -STOP {}\n", stop.display(), fleet.pid(at));
+    fleet.write("validator", &text)
+}
+
+/// The validator stops this server: it is validated, signalled, and does not answer. Until it is let go on.
 fn with_a_victim(fleet: &Fleet, at: usize) {
-    let script = fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && {{ grep -q '\"one\"' \"$2\" || kill -STOP {}; }}\n", fleet.pid(at)));
+    let script = stopping(fleet, at);
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{exe}}\", \"{{candidate}}\"]\n", script.display()));
@@ -26,62 +40,467 @@ fn by_pid(fleet: &Fleet) -> Vec<usize> {
     all
 }
 
-/// Runs a broadcast of the message `two`, and kills it when the `n`th event of that name is read. Answers the run's id.
-fn killed(fleet: &Fleet, args: &[&str], event: &str, n: usize) -> String {
-    let mut command = fleet.command(&["-o", "jsonl", "--set", "message=two"]);
-    let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut seen = Vec::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+/// Kills a run when the `n`th event of that name is read, and answers whether it was.
+fn kill_at(mut run: Child, event: &str, n: usize) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    for line in BufReader::new(run.stdout.take().unwrap()).lines() {
         let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
         seen.push(line["event"].as_str().unwrap_or("the end").to_owned());
         if seen.iter().filter(|e| *e == event).count() == n {
-            child.kill().unwrap();
             break;
         }
     }
-    child.wait().unwrap();
+    let _ = run.kill();
+    run.wait().unwrap();
     assert_eq!(seen.iter().filter(|e| *e == event).count(), n, "{seen:?}");
-    let open: Vec<String> = std::fs::read_dir(fleet.path("state/open")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    seen
+}
+
+fn jsonl(mut command: Command) -> Child {
+    command.args(["-o", "jsonl"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// The ids of the runs in a folder of the state, oldest first.
+fn ids(fleet: &Fleet, folder: &str) -> Vec<String> {
+    let names = std::fs::read_dir(fleet.path("state").join(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut ids: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    ids.sort();
+    ids
+}
+
+/// Runs a broadcast, and kills it at an event. Answers the run's id, which is open.
+fn killed(fleet: &Fleet, args: &[&str], event: &str, n: usize) -> String {
+    let mut command = fleet.command(&[]);
+    command.args(args);
+    kill_at(jsonl(command), event, n);
+    let open = ids(fleet, "open");
     assert_eq!(open.len(), 1, "{open:?}");
     open[0].clone()
 }
 
 fn go_on(fleet: &Fleet, at: usize) {
+    let _ = std::fs::remove_file(fleet.path("stop"));
     fleet.signal(at, Signal::SIGCONT);
     let stopped = || std::fs::read_to_string(format!("/proc/{}/status", fleet.pid(at))).unwrap().contains("State:\tT");
     until("it goes on", || !stopped());
 }
 
-/// Everybody and the disk are on the config of this message, no run is open, and nothing staged is left.
+/// Nobody must look, and nothing staged is left.
+fn at_an_end(fleet: &Fleet, context: &str) {
+    assert_eq!(ids(fleet, "open"), Vec::<String>::new(), "{context}: no run is open");
+    let names = std::fs::read_dir(fleet.dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with('.')).collect::<Vec<_>>(), Vec::<String>::new(), "{context}: nothing staged is left");
+}
+
+/// Everybody and the disk are on the config of this message.
 fn all_on(fleet: &Fleet, message: &str, context: &str) {
     assert_eq!(fleet.bodies(), vec![message; fleet.len()], "{context}");
     assert!(fleet.text().contains(&format!("message = \"{message}\"")), "{context}: {}", fleet.text());
-    assert_eq!(std::fs::read_dir(fleet.path("state/open")).unwrap().count(), 0, "{context}: no run is open");
-    let names = std::fs::read_dir(fleet.dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| name.starts_with('.')).collect::<Vec<_>>(), Vec::<String>::new(), "{context}: nothing staged is left");
+    at_an_end(fleet, context);
+}
+
+fn plan(fleet: &Fleet, run: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(fleet.path("state/runs").join(run).join("plan.json")).unwrap()).unwrap()
 }
 
 #[test]
 fn wherever_its_owner_died_a_run_is_gone_on_with_or_undone() {
     // The victim by its place in the order of signals: it keeps the run where it is.
-    for (victim, args, event, n) in [
-        (0, &["--timeout", "20s"][..], "intent", 1),
-        (0, &["--timeout", "20s"], "installed", 1),
-        (2, &["--timeout", "20s"], "instance", 1),
-        (2, &["--timeout", "20s"], "instance", 2),
-        (2, &["--timeout", "500ms"], "undo_began", 1),
-    ] {
+    for (victim, limit, event, n) in
+        [(0, "20s", "intent", 1), (0, "20s", "installed", 1), (2, "20s", "instance", 1), (2, "20s", "instance", 2), (2, "500ms", "undo_began", 1)]
+    {
         for (verb, message) in [("resume", "two"), ("revert", "one")] {
             let context = format!("{verb} after {event} {n}");
             let fleet = Fleet::start(3);
             let victim = by_pid(&fleet)[victim];
             with_a_victim(&fleet, victim);
-            let run = killed(&fleet, args, event, n);
+            let run = killed(&fleet, &[TWO, &["--timeout", limit]].concat(), event, n);
             go_on(&fleet, victim);
-            let said = fleet.again(verb, &["--validate=off"]);
+            let said = fleet.again(verb, &["--reason", "it was left"]);
             assert_eq!(said.code, 0, "{context}: {}\n{:#}", said.stderr, said.json);
             assert!(said.stderr.contains(&format!("Superseded run {run}")), "{context}: {}", said.stderr);
             all_on(&fleet, message, &context);
+            let kept = plan(&fleet, said.json["run"].as_str().unwrap());
+            assert_eq!((&kept["verb"], &kept["of"], &kept["reason"]), (&verb.into(), &run.into(), &"it was left".into()), "{context}");
         }
     }
+}
+
+/// Three servers, of which two are proven on the new config, one after the other, and the third is stopped. Answers it and the run.
+fn left_in_the_second_wave(fleet: &Fleet) -> (usize, String) {
+    let last = by_pid(fleet)[2];
+    with_a_victim(fleet, last);
+    let run = killed(fleet, &[TWO, &["--timeout", "20s"]].concat(), "instance", 2);
+    go_on(fleet, last);
+    (last, run)
+}
+
+#[test]
+fn what_somebody_changed_meanwhile_is_never_overwritten() {
+    let fleet = Fleet::start(3);
+    let (_, run) = left_in_the_second_wave(&fleet);
+    let by_hand = fleet.text().replace("two", "by hand");
+    fleet.write("web.toml", &by_hand);
+    let before = fleet.attempts();
+    for verb in ["resume", "revert"] {
+        let said = fleet.again(verb, &[]).expect(5);
+        assert!(["web.toml", "neither", &run, "somebody has changed it"].iter().all(|word| said.stderr.contains(word)), "{}", said.stderr);
+    }
+    assert_eq!((fleet.text(), fleet.attempts(), ids(&fleet, "open")), (by_hand, before, vec![run]));
+}
+
+#[test]
+fn one_that_runs_something_else_is_named_and_nobody_is_touched() {
+    let fleet = Fleet::start(3);
+    let (last, run) = left_in_the_second_wave(&fleet);
+    let (now, pid) = (fleet.text(), fleet.pid(last).to_string());
+    fleet.write("web.toml", &now.replace("two", "by hand"));
+    fleet.signal(last, Signal::SIGHUP);
+    until("it loaded that", || fleet.bodies()[last] == "by hand");
+    fleet.write("web.toml", &now);
+    let before = fleet.attempts();
+    for verb in ["resume", "revert"] {
+        let said = fleet.again(verb, &[]).expect(5);
+        assert!(["runs", &pid, &run, "neither of them"].iter().all(|word| said.stderr.contains(word)), "{}", said.stderr);
+    }
+    assert_eq!((fleet.text(), fleet.attempts()), (now, before));
+}
+
+#[test]
+fn who_was_restarted_meanwhile_is_told_and_taken_along() {
+    for (verb, message) in [("resume", "two"), ("revert", "one")] {
+        let mut fleet = Fleet::start(3);
+        let (last, run) = left_in_the_second_wave(&fleet);
+        let (gone, order) = (fleet.pid(last).to_string(), by_pid(&fleet));
+        fleet.kill(last);
+        fleet.serve();
+        let said = fleet.again(verb, &["-v"]).expect(0);
+        let told = format!("pid {gone} not there any more since run {run}; others have taken their place");
+        assert!(said.stderr.contains(&told), "{}", said.stderr);
+        let pids: Vec<i64> = said.json["instances"].as_array().unwrap().iter().map(|i| i["pid"].as_i64().unwrap()).collect();
+        assert!(pids.len() == 3 && pids.contains(&fleet.pid(3).into()), "{pids:?}");
+        for at in [order[0], order[1], 3] {
+            assert_eq!(crate::support::get(fleet.url(at), "/").1, message, "{verb}");
+        }
+        at_an_end(&fleet, verb);
+    }
+}
+
+#[test]
+fn who_is_gone_and_replaced_by_nobody_makes_no_green_end_in_silence() {
+    for (count, verb, code) in [("2..", "resume", 0), ("2..", "revert", 0), ("3", "resume", 3), ("3", "revert", 7)] {
+        let context = format!("count = {count}, {verb}");
+        let mut fleet = Fleet::start(3);
+        let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+        fleet.write("fleet.toml", &format!("{group}count = \"{count}\"\n"));
+        let (last, run) = left_in_the_second_wave(&fleet);
+        let (gone, others) = (fleet.pid(last).to_string(), [by_pid(&fleet)[0], by_pid(&fleet)[1]]);
+        fleet.kill(last);
+        let before = fleet.text();
+        let said = fleet.again(verb, &[]);
+        assert_eq!(said.code, code, "{context}: {}\n{:#}", said.stderr, said.json);
+        assert!(said.stderr.contains(&format!("pid {gone} not there any more since run {run}; nobody has taken their place")), "{context}: {}", said.stderr);
+        let bodies = || others.map(|at| crate::support::get(fleet.url(at), "/").1);
+        match code {
+            // Also where it is said in one line why the run ended.
+            0 => assert!(said.json["reason"].as_str().unwrap().contains(&gone), "{context}: {:#}", said.json),
+            3 => {
+                assert!(said.stderr.contains(&format!("gone since run {run}: pid {gone}")), "{context}: {}", said.stderr);
+                assert_eq!((fleet.text(), ids(&fleet, "open")), (before, vec![run]), "{context}: nothing was touched");
+                continue;
+            }
+            _ => assert_eq!(said.states(), ["confirmed", "confirmed", "died"], "{context}"),
+        }
+        assert_eq!(bodies(), if verb == "resume" { ["two"; 2] } else { ["one"; 2] }, "{context}");
+        assert_eq!(fleet.text().contains("two"), verb == "resume", "{context}");
+    }
+}
+
+#[test]
+fn an_old_config_is_brought_back_where_nobody_is_left_to_read_it() {
+    let mut fleet = Fleet::start(1);
+    with_a_victim(&fleet, 0);
+    let before = fleet.text();
+    killed(&fleet, &[TWO, &["--timeout", "20s"]].concat(), "installed", 1);
+    fleet.kill(0);
+    std::fs::remove_file(fleet.path("stop")).unwrap();
+    fleet.again("resume", &[]).expect(3);
+    let said = fleet.again("revert", &[]).expect(7);
+    assert_eq!((said.states(), fleet.text()), (vec!["died"], before));
+    // Started on that, it is there again.
+    fleet.serve();
+    fleet.again("revert", &[]).expect(0);
+    at_an_end(&fleet, "it was started again");
+}
+
+#[test]
+fn a_run_that_ended_well_is_undone_when_it_is_named() {
+    let fleet = Fleet::start(3);
+    let run = fleet.broadcast(TWO).expect(0).json["run"].as_str().unwrap().to_owned();
+    let before = fleet.attempts();
+    for (args, code, says) in
+        [(&["revert"][..], 3, "hello history"), (&["resume"], 3, "no run is open"), (&["resume", &run], 5, "hello revert"), (&["revert", "x"], 3, "no run `x`")]
+    {
+        let said = fleet.again(args[0], &args[1..]).expect(code);
+        assert!(said.stderr.contains(says), "{args:?}: {}", said.stderr);
+    }
+    assert_eq!(fleet.attempts(), before);
+    let dry = fleet.again("revert", &[&run[..20], "--dry-run"]).expect(0);
+    assert_eq!((dry.json["targets"][0]["disk"].as_str(), fleet.attempts()), (dry.json["targets"][0]["from"].as_str(), before));
+    // By the beginning of its name; in one wave.
+    let said = fleet.again("revert", &[&run[..20]]).expect(0);
+    assert_eq!(said.states(), ["confirmed"; 3]);
+    assert!(said.json["instances"].as_array().unwrap().iter().all(|i| i["wave"] == 1) && said.json["reason"].as_str().unwrap().contains("old config"));
+    all_on(&fleet, "one", "undone");
+    // Once more there is nothing to do, and nobody is signalled.
+    let (before, undo) = (fleet.attempts(), said.json["run"].as_str().unwrap().to_owned());
+    assert_eq!((fleet.again("revert", &[&run]).expect(0).states(), fleet.attempts()), (vec!["unchanged"; 3], before));
+    // The undo is undone as well.
+    fleet.again("revert", &[&undo]).expect(0);
+    all_on(&fleet, "two", "undone twice");
+    // What came after it is another's.
+    let later = fleet.broadcast(&["--set", "message=three"]).expect(0).json["run"].as_str().unwrap().to_owned();
+    let said = fleet.again("revert", &[&run]).expect(5);
+    assert!(said.stderr.contains(&format!("run {later} came after it")), "{}", said.stderr);
+    all_on(&fleet, "three", "left alone");
+}
+
+#[test]
+fn who_was_never_signalled_and_runs_the_old_config_gets_no_signal_for_it() {
+    let fleet = Fleet::start(3);
+    let first = by_pid(&fleet)[0];
+    with_a_victim(&fleet, first);
+    killed(&fleet, &[TWO, &["--timeout", "20s"]].concat(), "installed", 1);
+    go_on(&fleet, first);
+    let said = fleet.again("revert", &[]).expect(0);
+    assert_eq!(said.states(), ["confirmed", "unchanged", "unchanged"]);
+    let attempts = fleet.attempts();
+    assert_eq!(by_pid(&fleet)[1..].iter().map(|at| attempts[*at]).collect::<Vec<_>>(), [1, 1]);
+    all_on(&fleet, "one", "undone");
+}
+
+#[test]
+fn what_goes_on_with_a_run_may_die_as_well() {
+    for first in ["revert", "resume"] {
+        for (then, named) in [("revert", false), ("revert", true), ("resume", false), ("resume", true)] {
+            let context = format!("{first}, then {then}{}", if named { " by name" } else { "" });
+            let fleet = Fleet::start(3);
+            let order = by_pid(&fleet);
+            with_a_victim(&fleet, order[0]);
+            let run = killed(&fleet, &[TWO, &["--timeout", "20s"]].concat(), "installed", 1);
+            go_on(&fleet, order[0]);
+            // The next comes as far as to its signals.
+            let last = order[if first == "revert" { 0 } else { 2 }];
+            stopping(&fleet, last);
+            let mut command = Command::new(fleet.exe());
+            command.args([first, "--timeout", "20s", "--state"]).arg(fleet.path("state"));
+            kill_at(jsonl(command), "intent", if first == "revert" { 1 } else { 2 });
+            go_on(&fleet, last);
+            let open = ids(&fleet, "open");
+            assert_eq!(open[0], run, "{context}: what was left is left until somebody has done something about it");
+            let said = fleet.again(then, &[&run]).expect(5);
+            assert!(said.stderr.contains(&format!("run {} came after run {run}", open[1])), "{context}: {}", said.stderr);
+            let name = [open[1].as_str()];
+            let said = fleet.again(then, if named { &name } else { &[] });
+            assert_eq!(said.code, 0, "{context}: {}\n{:#}", said.stderr, said.json);
+            all_on(&fleet, if [first, then].contains(&"revert") { "one" } else { "two" }, &context);
+        }
+    }
+}
+
+#[test]
+fn after_a_restart_of_the_machine_no_pid_means_anything() {
+    for (verb, message) in [("resume", "two"), ("revert", "one")] {
+        let fleet = Fleet::start(3);
+        let (_, run) = left_in_the_second_wave(&fleet);
+        let path = fleet.path("state/runs").join(&run).join("plan.json");
+        let mut kept = plan(&fleet, &run);
+        kept["boot_id"] = "another".into();
+        std::fs::write(&path, kept.to_string()).unwrap();
+        let said = fleet.again(verb, &[]).expect(0);
+        assert!(said.stderr.contains(&format!("of another boot than this: run {run}; others have taken their place")), "{}", said.stderr);
+        all_on(&fleet, message, verb);
+    }
+}
+
+#[test]
+fn a_validator_that_refuses_the_old_config_is_asked_unless_it_must_be_there() {
+    let fleet = Fleet::start(2);
+    let script = fleet.write("validator", "#!/bin/sh\n! grep -q '\"one\"' \"$1\"\n");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{candidate}}\"]\n", script.display()));
+    let run = fleet.broadcast(TWO).expect(0).json["run"].as_str().unwrap().to_owned();
+    let said = fleet.again("revert", &[&run]).expect(4);
+    assert!(said.stderr.contains("--validate=off"), "{}", said.stderr);
+    all_on(&fleet, "two", "refused");
+    fleet.again("revert", &[&run, "--validate=off"]).expect(0);
+    all_on(&fleet, "one", "not asked");
+}
+
+#[test]
+fn two_targets_of_two_groups_go_the_same_way() {
+    for (verb, messages) in [("resume", ["two", "three"]), ("revert", ["one"; 2])] {
+        let mut fleet = Fleet::start(2);
+        let (new, newer) = two_groups(&mut fleet);
+        let other = fleet.len() - 1;
+        let changes = [format!("a={new}"), format!("b={newer}")];
+        let args = ["--config", &changes[0], "--config", &changes[1], "--timeout", "20s"];
+        with_a_victim(&fleet, other);
+        killed(&fleet, &args, "installed", 2);
+        go_on(&fleet, other);
+        fleet.again(verb, &[]).expect(0);
+        assert_eq!(fleet.bodies(), [messages[0], messages[0], messages[1]], "{verb}");
+        assert_eq!(std::fs::read_to_string(fleet.path("other.toml")).unwrap().contains("three"), verb == "resume");
+        at_an_end(&fleet, verb);
+    }
+}
+
+/// Two servers of a program that says nothing of itself; `config` is what they read, `facts` how that is seen.
+fn unknown(files: &[&str], config: &str, facts: &str) -> Fleet {
+    let mut fleet = Fleet::start(0);
+    for file in files {
+        let path = fleet.path(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "message = \"one\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    }
+    let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
+    let config = config.replace("DIR", fleet.dir.path().to_str().unwrap());
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "version = 1\n[[group]]\nname = \"web\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\nreloads = true\ntimeout = \"3s\"\nconfig = {config}\n\
+             [[group.confirm]]\nhttp = \"http://{{listen}}/\"\n{facts}\n"
+        ),
+    );
+    (0..2).for_each(|_| fleet.serve_from(files[0]));
+    fleet
+}
+
+/// A folder with the new content of each.
+fn news(fleet: &Fleet, files: &[&str]) -> String {
+    let new = fleet.path("new");
+    for file in files {
+        let path = new.join(Path::new(file).file_name().unwrap());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "message = \"two\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    }
+    new.display().to_string()
+}
+
+#[test]
+fn who_tells_nothing_of_itself_is_seen_by_its_facts() {
+    let (equals, changed) = ("equals = \"{candidate.message}\"", "changed = true");
+    for (files, config, facts, one) in [
+        (&["web.toml"][..], "\"DIR/web.toml\"", equals, true),
+        (&["web.toml"], "\"DIR/web.toml\"", changed, true),
+        (&["conf.d/web.toml"], "\"DIR/conf.d\"", changed, false),
+        (&["web.toml", "other.toml"], "[[\"DIR/web.toml\"], [\"DIR/other.toml\"]]", equals, false),
+    ] {
+        for (event, n) in [("intent", 1), ("installed", 1), ("instance", 1), ("instance", 2), ("finished", 1)] {
+            for (verb, message) in [("resume", "two"), ("revert", "one")] {
+                let context = format!("{config} {facts} {event} {n} {verb}");
+                let fleet = unknown(files, config, facts);
+                let new = news(&fleet, files);
+                let new = if one { format!("{new}/web.toml") } else { new };
+                let mut command = fleet.command(&["--config", &new]);
+                command.stdin(Stdio::null());
+                kill_at(jsonl(command), event, n);
+                let named = ids(&fleet, "runs").remove(0);
+                // It may have come to its end before it could be killed.
+                let open = !ids(&fleet, "open").is_empty();
+                if !open && verb == "resume" {
+                    fleet.again(verb, &[&named]).expect(5);
+                } else {
+                    let said = fleet.again(verb, &[&named]);
+                    assert_eq!(said.code, 0, "{context}: {}\n{:#}", said.stderr, said.json);
+                }
+                assert_eq!(fleet.bodies(), [message; 2], "{context}");
+                for file in files {
+                    assert!(std::fs::read_to_string(fleet.path(file)).unwrap().contains(&format!("\"{message}\"")), "{context}: {file}");
+                }
+                // One that had told its end may not have cleared what stood beside its files.
+                if open {
+                    at_an_end(&fleet, &context);
+                }
+            }
+        }
+    }
+}
+
+/// Answers a message; loads it at SIGHUP, and then waits until it is let go before it answers the new one.
+const SLOW: &str = r#"
+import http.server, os, signal, sys, threading, time
+CONFIG = sys.argv[1]
+def read():
+    return open(CONFIG).read().split('"')[1]
+message, hung, loads = read(), threading.Event(), 0
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(message)))
+        self.end_headers()
+        self.wfile.write(message.encode())
+    def log_message(self, *_):
+        pass
+signal.signal(signal.SIGHUP, lambda *_: hung.set())
+server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print("listens", flush=True)
+end = time.monotonic() + 120
+while time.monotonic() < end:
+    if not hung.wait(0.02):
+        continue
+    hung.clear()
+    new = read()
+    open(CONFIG + ".loading", "w").close()
+    while not os.path.exists(CONFIG + ".go") and time.monotonic() < end:
+        time.sleep(0.01)
+    message, loads = new, loads + 1
+    with open(CONFIG + ".new", "w") as file:
+        file.write(str(loads))
+    os.rename(CONFIG + ".new", CONFIG + ".loads")
+"#;
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn one_that_loads_the_new_config_yet_has_not_proven_the_old_one_though_it_answers_like_it() {
+    let fleet = Fleet::start(0);
+    let (script, config) = (fleet.write("slow.py", SLOW), fleet.write("slow.toml", "message = \"one\"\n"));
+    let mut slow = Killed(Command::new("/usr/bin/python3").arg(&script).arg(&config).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(slow.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "version = 1\n[[group]]\nname = \"slow\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"\nreloads = true\ntimeout = \"40s\"\n\
+             [[group.confirm]]\nhttp = \"http://{{listen}}/\"\nequals = \"{{candidate.message}}\"\n",
+            script.display(),
+            config.display()
+        ),
+    );
+    let mut command = fleet.command(TWO);
+    let mut run = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("it loads the new config", || fleet.path("slow.toml.loading").exists());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let mut command = Command::new(fleet.exe());
+    command.args(["revert", "--timeout", "8s", "--state"]).arg(fleet.path("state"));
+    let mut revert = jsonl(command);
+    let mut lines = BufReader::new(revert.stdout.take().unwrap()).lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    assert!(lines.any(|line| line["event"] == "installed"));
+    // It answers what is asked of it all this time, and would go on to the new config after that.
+    std::thread::sleep(Duration::from_secs(1));
+    std::fs::write(fleet.path("slow.toml.go"), "").unwrap();
+    let last = lines.last().unwrap();
+    let loads = std::fs::read_to_string(fleet.path("slow.toml.loads")).unwrap_or_default();
+    assert_eq!((revert.wait().unwrap().code(), &last["counts"]["confirmed"], loads.as_str()), (Some(0), &1.into(), "2"), "{last:#}");
 }

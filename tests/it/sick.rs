@@ -398,3 +398,46 @@ fn a_run_that_cannot_wait_is_validated_locked_and_guarded_like_any_other() {
     now(&fleet, &["--set", "message=x"]).expect(4);
     assert_eq!((fleet.text(), fleet.attempts()), (before, vec![1; 2]));
 }
+
+#[test]
+fn one_that_may_have_been_signalled_is_not_left_out_and_an_old_config_is_brought_back_with_it() {
+    let fleet = Fleet::start(2);
+    rollout(&fleet, "max_sick = 1");
+    validator(&fleet, "exec \"$1\" check \"$2\"");
+    hangs(&fleet, 0);
+    now(&fleet, &["--set", "message=x"]).expect(7);
+    let said = fleet.again("resume", &[]).expect(5);
+    assert!(said.stderr.contains("1 of group `web` may have been signalled already") && said.stderr.contains("--include-sick"), "{}", said.stderr);
+    // Everybody else is on the old config, though this one says nothing.
+    let said = fleet.again("revert", &[]).expect(7);
+    assert_eq!((said.states(), get(fleet.url(1), "/").1.as_str()), (vec!["confirmed", "timed_out"], "one"), "{:#}", said.json);
+    assert!(fleet.text().contains("\"one\"") && instance(&said, fleet.pid(0))["trouble"]["text"].as_str().unwrap().contains("silent before the run"));
+    is_well(&fleet, 0);
+    fleet.again("revert", &[]).expect(0);
+    assert_eq!(fleet.bodies(), ["one"; 2]);
+    // And forth, where that is asked for: here it is well again by its signal.
+    hangs(&fleet, 0);
+    now(&fleet, &["--set", "message=y"]).expect(7);
+    let limit = getrlimit(Resource::Nofile).current.unwrap();
+    fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && prlimit --pid {} --nofile={limit}:\n", fleet.pid(0)));
+    std::fs::set_permissions(fleet.path("validator"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let said = fleet.again("resume", &["--include-sick", "--validate"]).expect(0);
+    assert_eq!((instance(&said, fleet.pid(0))["state"].as_str(), fleet.bodies()), (Some("confirmed"), vec!["y".to_owned(); 2]));
+}
+
+#[test]
+fn who_was_left_out_is_left_out_again_when_the_run_is_gone_on_with() {
+    let fleet = Fleet::start(3);
+    rollout(&fleet, "max_sick = 1");
+    hangs(&fleet, 1);
+    let mut child = fleet.command(&["-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("\"installed\"")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = fleet.again("resume", &[]).expect(8);
+    let sick = instance(&said, fleet.pid(1));
+    assert!(sick["state"] == "untouched" && sick["trouble"]["kind"] == "sick", "{sick:#}");
+    is_well(&fleet, 1);
+    assert_eq!((fleet.attempts()[1], fleet.bodies()), (1, ["x", "one", "x"].map(String::from).to_vec()));
+}

@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{
     place::{Change, Place},
-    trace::{Aim, Effect, can_trace, traced},
+    trace::{Aim, Effect, TRIES, can_trace, has, traced},
 };
 use crate::support::Ended;
 
 const ERRORS: [&str; 3] = ["ENOSPC", "EACCES", "EIO"];
-/// So often one point is tried until its call was the one that failed.
-const TRIES: usize = 6;
 
 /// Whether the config was installed by then.
 fn installs(effect: &Effect) -> bool {
@@ -49,8 +47,15 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
                 assert_eq!(place.ids(), first, "{context}: somebody died");
                 tried += 1;
                 let failed = failed.map(|at| &run.effects[at]);
-                aim.correct(&whole, failed);
+                if std::env::var("CRASH_TALK").is_ok() {
+                    eprintln!("{} {} -> {:?}", wanted.name, aim.inject(error), failed);
+                }
+                aim.correct(&whole, &run.effects);
                 hit.extend(failed.filter(|e| e.outside).map(|e| (e.name.clone(), error)));
+                if failed.is_none() && !has(&run.effects, wanted) {
+                    // Not every run has it.
+                    hit.insert((wanted.name.clone(), error));
+                }
                 if hit.contains(&(wanted.name.clone(), error)) {
                     break;
                 }

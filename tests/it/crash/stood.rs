@@ -15,12 +15,10 @@ use nix::{
 
 use super::{
     place::{Change, Place},
-    trace::{Aim, Effect, can_trace, effects, log, traced, under},
+    trace::{Aim, Effect, TRIES, can_trace, effects, log, traced, under},
 };
 use crate::support::{Ended, RUN_LIMIT, ended, get};
 
-/// So often one point is tried until the run stood there.
-const TRIES: usize = 6;
 /// Every so many effects.
 const EVERY: usize = 3;
 
@@ -33,17 +31,18 @@ impl Drop for Standing {
     }
 }
 
-/// Runs a command under strace that stops it at some effect, and does `meanwhile` while it stands. Answers how it ended, and where it stood.
-fn stopped(mut command: Command, log: &Path, dir: &Path, meanwhile: impl FnOnce()) -> (Ended, Option<Effect>) {
+/// Runs a command under strace that stops it at some effect, and does `meanwhile` while it stands. Answers how it ended, and what it had done when it stood; nothing
+/// where it did not.
+fn stopped(mut command: Command, log: &Path, dir: &Path, meanwhile: impl FnOnce()) -> (Ended, Vec<Effect>) {
     let run = thread::spawn(move || ended(&mut command));
     let deadline = Instant::now() + RUN_LIMIT;
-    let mut at = None;
+    let mut done = Vec::new();
     while !run.is_finished() {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         // Said when it stands.
         if let Some((before, _)) = text.split_once("stopped by SIGSTOP") {
             let _standing = Standing(Pid::from_raw(text.split(' ').next().unwrap().parse().unwrap()));
-            at = effects(before, dir).pop();
+            done = effects(before, dir);
             meanwhile();
             break;
         }
@@ -52,7 +51,7 @@ fn stopped(mut command: Command, log: &Path, dir: &Path, meanwhile: impl FnOnce(
     }
     let ended = run.join().unwrap();
     std::fs::remove_file(log).unwrap();
-    (ended, at)
+    (ended, done)
 }
 
 /// Whether the run says that something is wrong with this process.
@@ -79,8 +78,8 @@ fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
             let fleet = &mut place.fleet;
             let meanwhile = || if again { fleet.restart(victim, "etc/web.toml") } else { fleet.kill(victim) };
             let (run, stood) = stopped(command, &log, &dir, meanwhile);
-            aim.correct(&whole.effects, stood.as_ref());
-            let Some(stood) = stood else {
+            aim.correct(&whole.effects, &stood);
+            let Some(stood) = stood.into_iter().last() else {
                 assert_eq!(run.code, Some(ends), "{name}: {}", run.stderr);
                 continue;
             };

@@ -1,7 +1,7 @@
 //! Runs `hello` under strace: which effects a run has, and the same run with something done to it at one of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -15,6 +15,9 @@ use crate::{
 /// Every call that changes something outside of the process, or speaks to an instance.
 const EFFECTS: &str = "mkdir,mkdirat,write,pwrite64,fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat,symlinkat,unlink,unlinkat,\
                        fchmod,fchmodat,fchown,fchownat,fsetxattr,fremovexattr,utimensat,ftruncate,flock,pidfd_send_signal,connect";
+
+/// So often one point is tried until a run was caught there.
+pub(super) const TRIES: usize = 12;
 
 /// One effect of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +50,15 @@ impl Aim {
         format!("{}:{what}:when={}", self.wanted.call, self.nth)
     }
 
-    /// Aims anew after it hit something else: as far off as that is in the run that nobody meddled with, `whole`. None is a run that ended before.
-    pub(super) fn correct(&mut self, whole: &[Effect], hit: Option<&Effect>) {
-        let there = match hit {
-            Some(hit) => whole.iter().find(|e| e.name == hit.name).map_or(hit.nth, |e| e.nth),
-            None => self.wanted.nth + 1,
-        };
-        self.nth = (self.nth + self.wanted.nth).saturating_sub(there).max(1);
+    /// Aims anew by what a run was that was caught elsewhere, or not at all; `whole` is the run that `wanted` is of.
+    pub(super) fn correct(&mut self, whole: &[Effect], run: &[Effect]) {
+        let same = |e: &&Effect| e.call == self.wanted.call;
+        if let Some(there) = run.iter().find(|e| e.name == self.wanted.name) {
+            self.nth = there.nth;
+        } else if let Some((last, known)) = run.iter().rev().filter(same).find_map(|e| Some((e, whole.iter().find(|known| known.name == e.name)?))) {
+            // So many more or less were counted by then.
+            self.nth = (self.wanted.nth + last.nth).saturating_sub(known.nth).max(1);
+        }
     }
 }
 
@@ -133,6 +138,37 @@ pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
         all.push(Effect { call: call.to_owned(), nth, name: format!("{} #{place}", name.trim_end()), outside: about.is_some(), failed });
     }
     all
+}
+
+/// Whether a run had this effect.
+pub(super) fn has(all: &[Effect], wanted: &Effect) -> bool {
+    all.iter().any(|e| e.name == wanted.name)
+}
+
+/// What a run had not synced when it installed a config or sent a signal, and must have: what it needs on the way back, what it intends, and what it installed.
+/// A loss of power is nothing that a test can make, but the order of the calls is to be seen.
+pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
+    let (mut dirty, mut late) = (BTreeSet::new(), Vec::new());
+    for Effect { call, name, .. } in all.iter().filter(|e| e.outside) {
+        let words: Vec<&str> = name.split(' ').collect();
+        let installs = call.starts_with("rename") && words[1] == "/etc";
+        if installs || call == "pidfd_send_signal" {
+            late.extend(dirty.iter().map(|what| format!("{what} before {name}")));
+        }
+        let folder = |path: &str| path.rsplit_once('/').map_or(path, |(folder, _)| folder).to_owned();
+        match call.as_str() {
+            "fsync" | "fdatasync" => drop(dirty.remove(words[1])),
+            "syncfs" => dirty.clear(),
+            // What became of each instance is synced with what is intended next.
+            "write" if words[1].ends_with("events.jsonl") && !words.iter().any(|w| ["began", "intent", "undo_began", "put_back"].contains(w)) => {}
+            "write" | "fchmod" | "fchown" | "utimensat" | "fsetxattr" => drop(dirty.insert(words[1].to_owned())),
+            "mkdir" => drop(dirty.insert(folder(words[1]))),
+            "rename" | "link" | "linkat" => drop(dirty.insert(folder(words[2]))),
+            _ if installs => drop(dirty.insert(words[1].to_owned())),
+            _ => {}
+        }
+    }
+    late
 }
 
 /// What a call is about, without what differs between runs; none where that is nothing outside.
