@@ -113,10 +113,15 @@ pub(super) fn traced(command: &Command, dir: &Path, inject: Option<&str>) -> Tra
     Traced { ended, effects: effects(&text, dir) }
 }
 
-/// What the coordinator's own thread did, from the log of strace.
+/// The coordinator's own thread, from the log of strace: what others do before it calls anything is only to look, and to end.
+pub(super) fn thread(log: &str) -> &str {
+    log.lines().find(|line| line.contains('(')).and_then(|line| line.split(' ').next()).unwrap_or_default()
+}
+
+/// What that thread did.
 pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
     let lines = log.lines().filter_map(|line| line.split_once(' '));
-    let thread = log.split(' ').next().unwrap_or_default();
+    let thread = thread(log);
     let (mut calls, mut names) = (BTreeMap::<&str, usize>::new(), BTreeMap::<String, usize>::new());
     let mut all: Vec<Effect> = Vec::new();
     for (_, line) in lines.filter(|(pid, _)| *pid == thread) {
@@ -221,7 +226,8 @@ fn unnumbered(place: &str) -> String {
 
 #[test]
 fn what_is_an_effect_is_told_without_what_differs_between_runs() {
-    let log = r#"7 flock(12</d>, LOCK_EX|LOCK_NB) = 0
+    let log = r#"6 +++ exited with 0 +++
+7 flock(12</d>, LOCK_EX|LOCK_NB) = 0
 7 write(6<anon_inode:[eventfd]>, "\1\0", 8) = 8
 8 write(1</d/out>, "x", 1) = 1
 7 write(14</d/state/runs/01a21ba538e671d491a379cbff57482d/events.jsonl>, "{\"event\":\"intent\",\"undo\":true,"..., 9 <unfinished ...>
