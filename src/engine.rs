@@ -365,8 +365,8 @@ async fn commit(
     lost: &mut bool,
 ) -> Result<(), Stop> {
     let undo = steps.iter().any(|s| s.undo);
-    // Nobody is intended to be touched who will not be.
-    if !undo && *halts.borrow() > 0 {
+    // Nobody is intended to be touched who will not be. An undo is only ended by the second halt.
+    if *halts.borrow() > u8::from(undo) {
         return Err(halted());
     }
     let kept = intend(steps, wave, tell);
