@@ -13,6 +13,7 @@ use crate::{
     step::{Blob, Shift},
 };
 
+mod again;
 mod bake;
 mod halts;
 mod sweep;

@@ -215,9 +215,16 @@ pub fn check_waves(waves: &[Share]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::path::Path;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fleet::{Fleet, Group};
+
+    fn read(text: &str) -> Vec<Group> {
+        Fleet::parse(text.as_bytes(), Path::new("fleet.toml")).unwrap().groups
+    }
 
     fn any_share() -> impl Strategy<Value = Share> {
         prop_oneof![(0..100_000usize).prop_map(Share::Count), (0..=10_000u32).prop_map(Share::Part)]
@@ -295,5 +302,37 @@ mod tests {
         ] {
             assert!(check(bad).is_err_and(|why| why.contains(says)), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_rollout_is_what_the_group_says_over_what_the_fleet_says() {
+        let group = |name: &str, more: &str| format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{more}");
+        let top = "version = 1\n[rollout]\nwaves = [2, \"0.5%\"]\nmax_failures = \"10%\"\nmax_sick = 1\nbake = \"1m\"\ngate = [\"/bin/g\", \"${x}\"]\non_failure = \"stop\"\n";
+        let own = "[group.rollout]\nwaves = \"100%\"\nmax_failures = 0\nmax_sick = \"1%\"\nbake = \"0s\"\ngate = []\non_failure = \"continue\"\n";
+        let groups = read(&format!("{top}{}{}{}", group("a", ""), group("b", own), group("c", "[group.rollout]\nbake = \"2s\"\n")));
+        let [a, b, c] = [0, 1, 2].map(|at| groups[at].rollout.clone());
+        let (waves, gate) = (vec![Share::Count(2), Share::Part(50)], vec!["/bin/g".to_owned(), "${x}".into()]);
+        let bake = Duration::from_secs(60);
+        let max_failures = Share::Part(1_000);
+        assert_eq!(a, Rollout { waves, max_failures, alone: false, max_sick: Share::Count(1), bake, gate, on_failure: OnFailure::Stop });
+        let (waves, max_failures, max_sick) = (vec![Share::Part(10_000)], Share::Count(0), Share::Part(100));
+        let (bake, gate) = (Duration::ZERO, Vec::new());
+        assert_eq!(b, Rollout { waves, max_failures, alone: true, max_sick, bake, gate, on_failure: OnFailure::Continue }, "its own budget is its own");
+        assert_eq!(c, Rollout { bake: Duration::from_secs(2), ..a });
+        let plain = read(&format!("version = 1\n{}", group("a", ""))).remove(0).rollout;
+        assert_eq!(plain, Rollout::default());
+        assert_eq!((plain.waves, plain.on_failure), (vec![Share::Count(1), Share::Part(10_000)], OnFailure::Revert));
+    }
+
+    #[test]
+    fn who_comes_after_one_comes_after_all_that_this_one_comes_after() {
+        let group = |name: &str, after: &str| format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{after}\n");
+        let text = ["version = 1\n", &group("d", "after = [\"c\"]"), &group("a", ""), &group("c", "after = [\"b\"]"), &group("b", "after = \"a\"")];
+        let groups = read(&text.concat());
+        let after = |at: usize| groups[at].after.clone();
+        assert_eq!(
+            (after(0), after(1), after(2), after(3)),
+            (vec!["a".into(), "b".into(), "c".into()], vec![], vec!["a".into(), "b".into()], vec!["a".into()])
+        );
     }
 }

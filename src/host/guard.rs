@@ -97,9 +97,9 @@ pub(crate) fn shares(pid: i32, namespace: &str) -> Option<bool> {
 /// Whether a signalfd of the process waits for the signal.
 fn has_signalfd(pid: i32, bit: u64) -> bool {
     let mut found = false;
-    // What was seen counts, also where another one could not be looked at.
+    // What was seen counts.
     let _ = descriptors(pid, |fd, to| {
-        if !found && to == b"anon_inode:[signalfd]" {
+        if !found && to.is_ok_and(|to| to == b"anon_inode:[signalfd]") {
             let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", fd.to_string_lossy())).unwrap_or_default();
             let mask = info.lines().find_map(|l| l.strip_prefix("sigmask:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
             found = mask.is_some_and(|m| m & bit != 0);

@@ -180,11 +180,11 @@ pub(crate) fn pids() -> impl Iterator<Item = i32> {
 }
 
 /// Shows `each` every descriptor that `pid` has open, by its number, with what it leads to: `socket:[17]`, or the beginning of a path.
-/// One that is closed meanwhile is passed over.
+/// One that is closed meanwhile is passed over; of one that this user may not look at `each` is shown why.
 ///
 /// # Errors
-/// The system's: the process is gone, or this user may not look at one of them.
-pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, &[u8])) -> io::Result<()> {
+/// The system's: the process is gone, or this user may not look at its descriptors.
+pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, io::Result<&[u8]>)) -> io::Result<()> {
     // A process that ended while it is looked at is not there, whatever the kernel calls that.
     let gone = |e: Errno| if e == Errno::SRCH { io::ErrorKind::NotFound.into() } else { io::Error::from(e) };
     let dir = open(format!("/proc/{pid}/fd"), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)?;
@@ -197,9 +197,9 @@ pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, &[u8])) -> io::R
             continue;
         }
         match readlinkat_raw(&dir, name, &mut link) {
-            Ok((to, _)) => each(name, to),
+            Ok((to, _)) => each(name, Ok(to)),
             Err(Errno::NOENT) => {}
-            Err(e) => return Err(gone(e)),
+            Err(e) => each(name, Err(gone(e))),
         }
     }
     Ok(())
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!((status.leader, status.ruid, status.euid), (known.tgid, known.ruid, known.euid));
         assert_eq!((status.blocked, status.ignored, status.caught), (known.sigblk, known.sigign, known.sigcgt));
         assert!(!status.is_stopped() && Stat::of(i32::MAX).is_err() && Status::of(i32::MAX).is_err());
-        assert!(descriptors(pid, |_, to| assert!(!to.is_empty())).is_ok() && descriptors(i32::MAX, |_, _| {}).is_err());
+        assert!(descriptors(pid, |_, to| assert!(to.is_ok_and(|to| !to.is_empty()))).is_ok() && descriptors(i32::MAX, |_, _| {}).is_err());
         assert_eq!((socket(b"socket:[17]"), socket(b"socket:[17"), socket(b"/socket:[17]")), (Some(17), None, None));
     }
 

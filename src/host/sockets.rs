@@ -138,10 +138,10 @@ impl Listeners {
     pub(crate) fn holds_at(&self, pid: i32, wanted: &ListenAt, args: &[String]) -> Option<bool> {
         let fits = |inode| self.sockets.get(&inode).is_some_and(|at| at.as_ref().is_some_and(|address| address.fits(wanted, args)));
         let mut held = false;
-        match descriptors(pid, |_, to| held |= socket(to).is_some_and(fits)) {
+        match descriptors(pid, |_, to| held |= to.ok().and_then(socket).is_some_and(fits)) {
             Ok(()) => Some(held),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Some(false),
-            Err(_) => held.then_some(true),
+            Err(_) => None,
         }
     }
 
@@ -276,9 +276,16 @@ pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, String> {
         return Err("is in another network namespace, where this host cannot ask it".into());
     }
     let mut inodes = Vec::new();
+    let mut unread = None;
+    let all = descriptors(pid, |_, to| match to {
+        Ok(to) => inodes.extend(socket(to)),
+        Err(e) => unread = Some(e),
+    });
     // What cannot be read must not count as a socket that is not there.
-    descriptors(pid, |_, to| inodes.extend(socket(to))).map_err(|e| format!("sockets: {e}"))?;
-    Ok(inodes)
+    match all.err().or(unread) {
+        Some(e) => Err(format!("sockets: {e}")),
+        None => Ok(inodes),
+    }
 }
 
 fn dump(request: SockDiagMessage, mut each: impl FnMut(&SockDiagMessage)) -> io::Result<()> {

@@ -67,7 +67,7 @@ fn holders(sockets: &BTreeSet<u64>) -> Vec<(i32, u64)> {
     let mut all = Vec::new();
     for pid in pids() {
         // Whoever may not be looked at shows in a socket that nobody holds.
-        let _ = descriptors(pid, |_, to| all.extend(socket(to).filter(|inode| sockets.contains(inode)).map(|inode| (pid, inode))));
+        let _ = descriptors(pid, |_, to| all.extend(to.ok().and_then(socket).filter(|inode| sockets.contains(inode)).map(|inode| (pid, inode))));
     }
     all
 }

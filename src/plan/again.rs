@@ -13,6 +13,9 @@ use crate::{
     step::{Blob, Member, Readings, Seen, SeenTarget, Shift, Step, short},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// So many are named in one sentence.
 const NAMED: usize = 10;
 

@@ -356,6 +356,30 @@ fn two_targets_of_two_groups_go_the_same_way() {
     }
 }
 
+#[test]
+fn what_was_only_signalled_is_gone_on_with_and_has_no_way_back() {
+    let fleet = Fleet::start(3);
+    let name = fleet.exe().file_name().unwrap().to_str().unwrap();
+    let fact = "http = \"http://{listen}/-/metrics\"\nread = 'metric:hello_config_reloads_total{result=\"unchanged\"}'\nincreased = true";
+    let group = format!("[[group]]\nname = \"web\"\nreloads = true\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n[[group.confirm]]\n{fact}\n");
+    // Its gate holds the run after the first wave.
+    let stop = fleet.write("stop", "");
+    let gate = format!("[group.rollout]\ngate = [\"sh\", \"-c\", \"while [ -e '{}' ]; do sleep 0.05; done\"]\n", stop.display());
+    fleet.write("fleet.toml", &format!("version = 1\n{group}{gate}"));
+    let mut broadcast = jsonl(fleet.command(&[]));
+    let journal = |run: &String| std::fs::read_to_string(fleet.path("state/runs").join(run).join("events.jsonl")).unwrap_or_default();
+    until("its first is proven", || fleet.path("state/open").exists() && ids(&fleet, "open").iter().any(|run| journal(run).contains("\"confirmed\"")));
+    broadcast.kill().unwrap();
+    broadcast.wait().unwrap();
+    let run = ids(&fleet, "open").remove(0);
+    std::fs::remove_file(stop).unwrap();
+    let said = fleet.again("revert", &[]).expect(5);
+    assert!(said.stderr.contains(&format!("run {run} changed no config")), "{}", said.stderr);
+    // Whoever was proven is not asked again.
+    assert_eq!(fleet.again("resume", &[]).expect(0).states(), ["confirmed", "confirmed", "unchanged"]);
+    at_an_end(&fleet, "nothing was installed");
+}
+
 /// Two servers of a program that says nothing of itself; `config` is what they read, `facts` how that is seen.
 fn unknown(files: &[&str], config: &str, facts: &str) -> Fleet {
     let mut fleet = Fleet::start(0);

@@ -19,17 +19,18 @@ use std::{
 use crate::support::{Fleet, Said, get};
 
 /// What the daemon reads is said by `DAEMON`, separated by `:`. It serves what it has loaded at `/`, how often it did at `/loads`, and how often it could
-/// not at `/refused`: a file with `broken` in it is kept out, and all that was loaded before is served on.
+/// not at `/refused`: a file with `broken` in it (or what `DAEMON_REFUSES` says) is kept out, and all that was loaded before is served on.
 #[test]
 #[ignore = "not a test: the daemon that the others start"]
 fn daemon() {
     let Ok(paths) = std::env::var("DAEMON") else { return };
     let hung = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, hung.clone()).unwrap();
+    let refuses = std::env::var("DAEMON_REFUSES").unwrap_or_else(|_| "broken".into());
     let load = || {
         let mut all = String::new();
         paths.split(':').for_each(|path| listing(Path::new(path), &mut all));
-        Some(all).filter(|all| !all.contains("broken"))
+        Some(all).filter(|all| !all.contains(&refuses))
     };
     let (mut served, mut loads, mut refused) = (load().unwrap(), 1, 0);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -73,13 +74,13 @@ fn listing(path: &Path, into: &mut String) {
 }
 
 /// A daemon that runs, killed by its pid.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Daemon {
-    fn start(command: &mut Command, paths: &[PathBuf]) -> Self {
+    pub(crate) fn start(command: &mut Command, paths: &[PathBuf]) -> Self {
         let paths: Vec<&str> = paths.iter().map(|p| p.to_str().unwrap()).collect();
         command.args(["--exact", "targets::daemon", "--ignored", "--nocapture", "--test-threads=1"]).env("DAEMON", paths.join(":"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -88,6 +89,10 @@ impl Daemon {
         let mut daemon = Self { child, url: String::new() };
         daemon.url = stdout.lines().map(Result::unwrap).find(|l| l.starts_with("http://")).expect("it says where it listens");
         daemon
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
     }
 
     fn says(&self, path: &str) -> String {

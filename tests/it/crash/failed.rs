@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     place::{Change, Place},
-    trace::{Aim, Effect, TRIES, can_trace, has, traced},
+    trace::{Aim, Effect, TRIES, can_trace, lacks, missed, traced},
 };
 use crate::support::Ended;
 
@@ -47,13 +47,9 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
                 assert_eq!(place.ids(), first, "{context}: somebody died");
                 tried += 1;
                 let failed = failed.map(|at| &run.effects[at]);
-                if std::env::var("CRASH_TALK").is_ok() {
-                    eprintln!("{} {} -> {:?}", wanted.name, aim.inject(error), failed);
-                }
                 aim.correct(&whole, &run.effects);
                 hit.extend(failed.filter(|e| e.outside).map(|e| (e.name.clone(), error)));
-                if failed.is_none() && !has(&run.effects, wanted) {
-                    // Not every run has it.
+                if lacks(&run.effects, &whole, wanted) {
                     hit.insert((wanted.name.clone(), error));
                 }
                 if hit.contains(&(wanted.name.clone(), error)) {
@@ -63,7 +59,7 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
         }
     }
     println!("{name}: {tried} runs in which a call failed ({} different ones), with the exit codes {codes:?}", hit.len());
-    let missed: Vec<&str> = points.iter().map(|e| e.name.as_str()).filter(|name| !ERRORS.iter().all(|e| hit.contains(&((*name).to_owned(), *e)))).collect();
+    let missed = missed(points.iter().copied(), |effect| ERRORS.iter().all(|error| hit.contains(&(effect.name.clone(), *error))));
     assert!(missed.is_empty(), "{name}: never failed: {missed:?}");
     assert!(hit.len() >= at_least, "{name}: only {} calls", hit.len());
     let change = place.change();

@@ -16,16 +16,44 @@ use crate::{
     daemons::started,
     rogue::Rogue,
     support::{Ended, Fleet, Said, get},
+    targets::Daemon,
 };
 
-/// Servers of one shared file, and perhaps one that refuses what the others take.
+/// Processes of one shared file, and perhaps one among them, the last to be signalled, that refuses what the others take.
 pub(super) struct Place {
+    /// With `hello serve`, unless they are blind.
     pub(super) fleet: Fleet,
-    picky: Option<Rogue>,
+    others: Vec<Other>,
+    picky: bool,
+    blind: bool,
     /// Resolved, with everything in it that a run changes.
     pub(super) dir: PathBuf,
     /// Every config differs from all before.
     serial: Cell<usize>,
+}
+
+/// The test binary, run again.
+enum Other {
+    /// Speaks as `hello serve` does, and keeps its config where the new one says `refuse`.
+    Picky(Rogue),
+    /// Says only how often it has loaded its config, and how often it could not.
+    Blind(Daemon),
+}
+
+impl Other {
+    fn pid(&self) -> i32 {
+        match self {
+            Self::Picky(rogue) => rogue.pid(),
+            Self::Blind(daemon) => daemon.pid(),
+        }
+    }
+
+    fn url(&self) -> &str {
+        match self {
+            Self::Picky(rogue) => &rogue.url,
+            Self::Blind(daemon) => &daemon.url,
+        }
+    }
 }
 
 /// The old and the new config of one try.
@@ -35,51 +63,85 @@ pub(super) struct Change {
 }
 
 impl Place {
-    /// `servers` that take everything; with `picky`, one more, the last to be signalled, that refuses every new config.
+    /// `servers` that take everything; with `picky`, one more that refuses every new config.
     pub(super) fn new(servers: usize, picky: bool, waves: &str) -> Self {
         Self::on(servers, picky, waves, |_| {})
     }
 
     /// The same after something was done to the folder of it all, in which `etc` and `state` are empty.
     pub(super) fn on(servers: usize, picky: bool, waves: &str, prepare: impl FnOnce(&Path)) -> Self {
-        let mut fleet = Fleet::start(0);
+        let mut place = Self::empty(picky, prepare);
+        (0..servers).for_each(|_| place.fleet.serve_from("etc/web.toml"));
+        place.pick();
+        let (server, exe) = (place.fleet.exe().file_name().unwrap(), place.exe());
+        let group = format!("kind = \"hello\"\nvalidate = []\nmatch = {{ exe = [{server:?}, {exe:?}], args = [[\"serve\", \"rogue::run\"]] }}\n");
+        place.group(&group, waves);
+        place
+    }
+
+    /// `n` processes that cannot tell what they run; the last of them is picky. One without a kind is always signalled alone first.
+    pub(super) fn blind(n: usize, picky: bool, waves: &str) -> Self {
+        let mut place = Self { blind: true, ..Self::empty(picky, |_| {}) };
+        for at in 1..=n {
+            let mut command = Command::new(place.exe());
+            command.env("DAEMON_REFUSES", if picky && at == n { "refuse" } else { "nothing" });
+            place.others.push(Other::Blind(Daemon::start(&mut command, &[place.config()])));
+        }
+        let group = format!(
+            "reloads = true\nsamples = 1\nmatch = {{ exe = {:?} }}\n[[group.confirm]]\nhttp = \"http://{{listen}}/loads\"\nincreased = true\n\
+             [[group.reject]]\nhttp = \"http://{{listen}}/refused\"\nincreased = true\n",
+            place.exe()
+        );
+        place.group(&group, waves);
+        place
+    }
+
+    fn empty(picky: bool, prepare: impl FnOnce(&Path)) -> Self {
+        let fleet = Fleet::start(0);
         let dir = fleet.dir.path().canonicalize().unwrap();
         // In a folder of its own, so that nothing else ever stands beside it.
         ["etc", "state"].iter().for_each(|name| std::fs::create_dir(dir.join(name)).unwrap());
         prepare(&dir);
         fleet.write("etc/web.toml", &fleet.text());
-        let config = dir.join("etc/web.toml");
-        (0..servers).for_each(|_| fleet.serve_from("etc/web.toml"));
-        let exe = dir.join("picky");
-        let picky = picky.then(|| {
-            assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap().success());
-            picky_at(&dir)
-        });
-        let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
-        let group = format!(
-            "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\nvalidate = []\ncount = {}\nconfig = {config:?}\ntimeout = \"20s\"\n\
-             match = {{ exe = [{name:?}, {exe:?}], args = [[\"serve\", \"rogue::run\"]] }}\n[rollout]\nwaves = {waves}\n",
-            servers + usize::from(picky.is_some()),
-        );
-        fleet.write("fleet.toml", &group);
-        Self { fleet, picky, dir, serial: Cell::new(0) }
+        let place = Self { fleet, others: Vec::new(), picky, blind: false, dir, serial: Cell::new(0) };
+        assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(place.exe()).status().unwrap().success());
+        place
     }
 
-    pub(super) fn text(&self) -> String {
-        std::fs::read_to_string(self.dir.join("etc/web.toml")).unwrap()
+    fn group(&self, group: &str, waves: &str) {
+        let count = self.pids().len();
+        let text = format!("name = \"web\"\ncount = {count}\nconfig = {:?}\ntimeout = \"20s\"\n{group}", self.config());
+        self.fleet.write("fleet.toml", &format!("version = 1\n[[group]]\n{text}[rollout]\nwaves = {waves}\n"));
     }
 
-    /// Starts a server again. The picky one stays the last.
-    pub(super) fn restart(&mut self, at: usize) {
-        self.fleet.restart(at, "etc/web.toml");
-        if let Some(picky) = self.picky.take() {
-            drop(picky);
-            self.picky = Some(picky_at(&self.dir));
+    fn exe(&self) -> PathBuf {
+        self.dir.join("other")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.join("etc/web.toml")
+    }
+
+    /// Starts the picky one (again), so that it is the last.
+    fn pick(&mut self) {
+        self.others.clear();
+        if self.picky {
+            self.others.push(Other::Picky(Rogue::start(&self.exe(), "picky", &self.config())));
         }
     }
 
+    /// Starts a server again.
+    pub(super) fn restart(&mut self, at: usize) {
+        self.fleet.restart(at, "etc/web.toml");
+        self.pick();
+    }
+
+    pub(super) fn text(&self) -> String {
+        std::fs::read_to_string(self.config()).unwrap()
+    }
+
     fn pids(&self) -> Vec<i32> {
-        (0..self.fleet.len()).map(|at| self.fleet.pid(at)).chain(self.picky.as_ref().map(Rogue::pid)).collect()
+        (0..self.fleet.len()).map(|at| self.fleet.pid(at)).chain(self.others.iter().map(Other::pid)).collect()
     }
 
     /// Pid and start time of each; none may have ended.
@@ -88,7 +150,7 @@ impl Place {
     }
 
     pub(super) fn urls(&self) -> Vec<&str> {
-        (0..self.fleet.len()).map(|at| self.fleet.url(at)).chain(self.picky.as_ref().map(|p| p.url.as_str())).collect()
+        (0..self.fleet.len()).map(|at| self.fleet.url(at)).chain(self.others.iter().map(Other::url)).collect()
     }
 
     /// Another config than any before, written to `new.toml`; the one of now to `old.toml`.
@@ -96,7 +158,7 @@ impl Place {
         self.serial.set(self.serial.get() + 1);
         let old = self.text();
         // What the picky one refuses has this word in it.
-        let word = if self.picky.is_some() { "refuse" } else { "take" };
+        let word = if self.picky { "refuse" } else { "take" };
         let new = format!("message = \"{word} {}\"\nlisten = \"127.0.0.1:0\"\n", self.serial.get());
         self.fleet.write("old.toml", &old);
         self.fleet.write("new.toml", &new);
@@ -125,8 +187,12 @@ impl Place {
         let (message, digest) = (disk.split('"').nth(1).unwrap(), sha256(disk.as_bytes()));
         for url in urls {
             let (head, body) = get(url, "/");
-            assert_eq!(body, message, "{context}: {url} serves another config than the one on the disk");
-            assert!(head.contains(&format!("x-config-sha256: {digest}")), "{context}: {url} was proven on other bytes: {head}");
+            if self.blind {
+                assert!(body.contains(&format!("{message:?}")), "{context}: {url} serves another config than the one on the disk: {body}");
+            } else {
+                assert_eq!(body, message, "{context}: {url} serves another config than the one on the disk");
+                assert!(head.contains(&format!("x-config-sha256: {digest}")), "{context}: {url} was proven on other bytes: {head}");
+            }
         }
         disk == change.new
     }
@@ -193,10 +259,6 @@ impl Place {
     pub(super) fn runs(&self) -> usize {
         std::fs::read_dir(self.dir.join("state/runs")).map_or(0, Iterator::count)
     }
-}
-
-fn picky_at(dir: &Path) -> Rogue {
-    Rogue::start(&dir.join("picky"), "picky", &dir.join("etc/web.toml"))
 }
 
 fn kept(dir: &Path, name: &str, bytes: &[u8]) -> bool {

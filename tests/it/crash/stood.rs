@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,7 @@ use nix::{
 
 use super::{
     place::{Change, Place},
-    trace::{Aim, Effect, TRIES, can_trace, effects, log, traced, under},
+    trace::{Aim, Effect, TRIES, can_trace, effects, log, thread, traced, under},
 };
 use crate::support::{Ended, RUN_LIMIT, ended, get};
 
@@ -34,20 +33,20 @@ impl Drop for Standing {
 /// Runs a command under strace that stops it at some effect, and does `meanwhile` while it stands. Answers how it ended, and what it had done when it stood; nothing
 /// where it did not.
 fn stopped(mut command: Command, log: &Path, dir: &Path, meanwhile: impl FnOnce()) -> (Ended, Vec<Effect>) {
-    let run = thread::spawn(move || ended(&mut command));
+    let run = std::thread::spawn(move || ended(&mut command));
     let deadline = Instant::now() + RUN_LIMIT;
     let mut done = Vec::new();
     while !run.is_finished() {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         // Said when it stands.
         if let Some((before, _)) = text.split_once("stopped by SIGSTOP") {
-            let _standing = Standing(Pid::from_raw(text.split(' ').next().unwrap().parse().unwrap()));
+            let _standing = Standing(Pid::from_raw(thread(&text).parse().unwrap()));
             done = effects(before, dir);
             meanwhile();
             break;
         }
         assert!(Instant::now() < deadline, "neither stopped nor ended");
-        thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
     }
     let ended = run.join().unwrap();
     std::fs::remove_file(log).unwrap();
@@ -88,9 +87,6 @@ fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
             *codes.entry(code).or_default() += 1;
             let what = if again { "started again" } else { "killed" };
             let context = format!("{name}: exit {code}, pid {gone} was {what} at {}: {}", stood.name, run.stderr);
-            if std::env::var("CRASH_TALK").is_ok() {
-                eprintln!("{context}");
-            }
             after(&mut place, &change, &run, (victim, gone, again), how, &context);
             hit.extend(Some(stood).filter(|e| e.outside).map(|e| e.name));
             if hit.contains(&wanted.name) {

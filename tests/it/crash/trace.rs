@@ -17,7 +17,7 @@ const EFFECTS: &str = "mkdir,mkdirat,write,pwrite64,fsync,fdatasync,syncfs,renam
                        fchmod,fchmodat,fchown,fchownat,fsetxattr,fremovexattr,utimensat,ftruncate,flock,pidfd_send_signal,connect";
 
 /// So often one point is tried until a run was caught there.
-pub(super) const TRIES: usize = 12;
+pub(super) const TRIES: usize = 8;
 
 /// One effect of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,10 +113,15 @@ pub(super) fn traced(command: &Command, dir: &Path, inject: Option<&str>) -> Tra
     Traced { ended, effects: effects(&text, dir) }
 }
 
-/// What the coordinator's own thread did, from the log of strace.
+/// The coordinator's own thread, from the log of strace: what others do before it calls anything is only to look, and to end.
+pub(super) fn thread(log: &str) -> &str {
+    log.lines().find(|line| line.contains('(')).and_then(|line| line.split(' ').next()).unwrap_or_default()
+}
+
+/// What that thread did.
 pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
     let lines = log.lines().filter_map(|line| line.split_once(' '));
-    let thread = log.split(' ').next().unwrap_or_default();
+    let thread = thread(log);
     let (mut calls, mut names) = (BTreeMap::<&str, usize>::new(), BTreeMap::<String, usize>::new());
     let mut all: Vec<Effect> = Vec::new();
     for (_, line) in lines.filter(|(pid, _)| *pid == thread) {
@@ -140,20 +145,36 @@ pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
     all
 }
 
-/// Whether a run had this effect.
-pub(super) fn has(all: &[Effect], wanted: &Effect) -> bool {
-    all.iter().any(|e| e.name == wanted.name)
+/// Whether a run had nothing of the name of `wanted` and came past where that is in `whole`: how often one is asked, and whether a time is set, is not the
+/// same in every run.
+pub(super) fn lacks(run: &[Effect], whole: &[Effect], wanted: &Effect) -> bool {
+    let place = |effect: &Effect| whole.iter().position(|e| e.name == effect.name);
+    let came = run.iter().rev().filter(|e| e.outside).find_map(place);
+    came > place(wanted) && !run.iter().any(|e| e.name == wanted.name)
+}
+
+/// Kinds of effects of which none was hit. One single effect may be missed where the thread writes to itself now more often and now less.
+pub(super) fn missed<'a>(points: impl IntoIterator<Item = &'a Effect>, is_hit: impl Fn(&Effect) -> bool) -> Vec<&'a str> {
+    let mut kinds: BTreeMap<&str, bool> = BTreeMap::new();
+    for effect in points {
+        *kinds.entry(effect.name.rsplit_once(" #").unwrap().0).or_default() |= is_hit(effect);
+    }
+    kinds.into_iter().filter(|(_, hit)| !hit).map(|(kind, _)| kind).collect()
 }
 
 /// What a run had not synced when it installed a config or sent a signal, and must have: what it needs on the way back, what it intends, and what it installed.
 /// A loss of power is nothing that a test can make, but the order of the calls is to be seen.
 pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
-    let (mut dirty, mut late) = (BTreeSet::new(), Vec::new());
+    let (mut dirty, mut late, mut intended) = (BTreeSet::new(), Vec::new(), false);
     for Effect { call, name, .. } in all.iter().filter(|e| e.outside) {
         let words: Vec<&str> = name.split(' ').collect();
         let installs = call.starts_with("rename") && words[1] == "/etc";
         if installs || call == "pidfd_send_signal" {
+            late.extend((!intended).then(|| format!("what is intended before {name}")));
             late.extend(dirty.iter().map(|what| format!("{what} before {name}")));
+        }
+        if words[1].ends_with("events.jsonl") && call == "write" {
+            intended = (intended || words[2] == "intent") && words[2] != "undo_began";
         }
         let folder = |path: &str| path.rsplit_once('/').map_or(path, |(folder, _)| folder).to_owned();
         match call.as_str() {
@@ -205,7 +226,8 @@ fn unnumbered(place: &str) -> String {
 
 #[test]
 fn what_is_an_effect_is_told_without_what_differs_between_runs() {
-    let log = r#"7 flock(12</d>, LOCK_EX|LOCK_NB) = 0
+    let log = r#"6 +++ exited with 0 +++
+7 flock(12</d>, LOCK_EX|LOCK_NB) = 0
 7 write(6<anon_inode:[eventfd]>, "\1\0", 8) = 8
 8 write(1</d/out>, "x", 1) = 1
 7 write(14</d/state/runs/01a21ba538e671d491a379cbff57482d/events.jsonl>, "{\"event\":\"intent\",\"undo\":true,"..., 9 <unfinished ...>
