@@ -75,6 +75,8 @@ fn a_journal_that_is_lost_is_a_halt_wherever_it_is_lost() {
                 let forth = ran.events[at..].iter().skip(1).any(|e| matches!(e, Event::Intent { undo: false, pids, .. } if !pids.is_empty()));
                 assert!(!forth, "{}", context());
                 assert!(ran.said != Ok(Verdict::Converged), "{}", context());
+                let judged = ran.events[at..].iter().skip(1).any(|e| matches!(e, Event::Baking { .. } | Event::Gate { .. }));
+                assert!(!judged, "nobody waits for what cannot be kept: {}", context());
             }
         }
     }
