@@ -122,9 +122,11 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             return Err(self.cut_short(at, stop).await);
         }
         self.judge(at).await?;
-        let is_last = !self.plan.waves[at + 1..].iter().any(is_work);
+        self.written(at).await?;
         if self.conduct.now {
-        } else if !bake.is_zero() {
+            return Ok(());
+        }
+        if !bake.is_zero() {
             self.say(Event::Baking { wave: number, seconds: bake.as_secs_f64() });
             tokio::select! {
                 () = tokio::time::sleep(bake) => {}
@@ -133,17 +135,18 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             self.look_again(at, at + 1).await?;
             let instances = self.plan.instances().filter(|i| i.state == State::Confirmed).count();
             self.say(Event::Held { wave: number, instances });
-        } else if is_last {
+        } else if !self.plan.waves[at + 1..].iter().any(is_work) {
             // What was proven waves ago must be so at the end.
             self.look_again(at, at).await?;
         }
-        if !self.conduct.now {
-            self.gates(at).await?;
-        }
-        if self.lost {
-            return Err(self.cut_short(at, unwritten()).await);
-        }
-        Ok(())
+        self.written(at).await?;
+        self.gates(at).await?;
+        self.written(at).await
+    }
+
+    /// A journal that has missed something is a halt.
+    async fn written(&mut self, at: usize) -> Result<(), Past> {
+        if self.lost { Err(self.cut_short(at, unwritten()).await) } else { Ok(()) }
     }
 
     /// Everybody of the first waves, to `until`, must still prove what it has proven.
@@ -365,8 +368,8 @@ async fn commit(
     lost: &mut bool,
 ) -> Result<(), Stop> {
     let undo = steps.iter().any(|s| s.undo);
-    // Nobody is intended to be touched who will not be.
-    if !undo && *halts.borrow() > 0 {
+    // Nobody is intended to be touched who will not be. An undo is only ended by the second halt.
+    if *halts.borrow() > u8::from(undo) {
         return Err(halted());
     }
     let kept = intend(steps, wave, tell);

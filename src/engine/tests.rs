@@ -178,6 +178,13 @@ impl Ran {
             assert!(self.case.pids().all(|pid| self.is(&self.case.path(pid), &OLD)), "a file did not go back: {}", context());
             assert!(self.plan.instances().all(|i| runs(i, &OLD)), "somebody does not run the old config: {}", context());
         }
+        let nobody = |path: &PathBuf| {
+            let mut readers = self.plan.instances().filter(|i| i.targets[0] == *path);
+            readers.all(|i| matches!(i.state, State::Untouched | State::Refused | State::Reverted | State::Rejected))
+        };
+        let stays = |path: &PathBuf| self.is(path, &NEW) && nobody(path);
+        let goes_back = !self.case.now && self.case.way_back && !self.left && self.script.stuck.is_empty();
+        assert!(!goes_back || !self.case.pids().any(|pid| stays(&self.case.path(pid))), "a file stays that nobody runs: {}", context());
         if self.case.now {
             assert!(self.script.signals.iter().all(|(_, undo)| !undo) && !self.told(|e| matches!(e, Event::Intent { undo: true, .. })), "{}", context());
         }
