@@ -1,6 +1,10 @@
 //! The third verb: install, hang up, confirm. An undo is the same over flipped steps.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, stream};
 
@@ -373,14 +377,27 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) {
 /// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was not changed by the signal.
 /// On the way back nothing from before the way forth counts.
 async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
-    let lane = if member.sick { &lanes.slow } else { &lanes.fast };
-    let _permit = lane.acquire().await;
     let (before, unsure) = (std::mem::take(&mut member.baseline), member.unsure);
     if undo || unsure || member.sick {
         // The way forth may have moved it to where nobody has looked yet; a silent one may be somewhere by now.
         moved(member, lanes);
     }
-    let now = Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts);
+    let until = Instant::now() + member.timeout / 2;
+    let mut lane = if member.sick { &lanes.slow } else { &lanes.fast };
+    let now = loop {
+        let now = {
+            let _permit = lane.acquire().await;
+            Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts)
+        };
+        // Where nothing older counts, one that was only slow to answer could never prove what compares.
+        let lacks = facts.iter().zip(&now).any(|(fact, reading)| fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none());
+        let i = &member.instance;
+        if !(undo || unsure) || member.sick || !lacks || Instant::now() >= until || !guard::is_same(i.pid, i.started, &i.exe) {
+            break now;
+        }
+        lane = &lanes.slow;
+        tokio::time::sleep(SETTLED).await;
+    };
     let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo && !unsure);
     let now = now.into_iter().enumerate().map(|(at, reading)| match (before.get(at), facts.get(at)) {
         // Who worked before the way forth runs the old config, and may stay.

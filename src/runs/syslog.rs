@@ -81,12 +81,14 @@ impl Line {
 
     /// Sends it, where somebody takes it at once. A log that is full or not there changes nothing.
     pub(super) fn send(&self, end: &Event) {
-        let Some(message) = self.message(end) else { return };
-        let sent = UnixDatagram::unbound().and_then(|socket| {
+        let heard = UnixDatagram::unbound().and_then(|socket| {
             socket.set_nonblocking(true)?;
-            socket.send_to(message.as_bytes(), SOCKET)
+            socket.connect(SOCKET).map(|()| socket)
         });
-        drop(sent);
+        // Where nobody listens no line is made: the local time alone may be looked for in a hundred folders.
+        if let (Ok(socket), Some(message)) = (heard, self.message(end)) {
+            let _ = socket.send(message.as_bytes());
+        }
     }
 }
 

@@ -22,6 +22,8 @@ use sha2::{Digest, Sha256};
 
 use crate::support::{Fleet, get, until};
 
+/// How long one pauses: longer than it is waited for at once.
+const PAUSES: Duration = Duration::from_millis(1500);
 /// From the signal to the new message, of one that is late.
 const LOADS: Duration = Duration::from_millis(3500);
 
@@ -87,12 +89,18 @@ fn run() {
     // What one that is picky serves, what it has looked at last, and what it said of that.
     let (mut loaded, mut looked, mut said) = (first.clone(), first.clone(), "applied");
     let mut loading: Option<(Instant, String)> = None;
+    let mut paused = String::new();
     let mut given = 0;
     for stream in listener.incoming() {
         if let Some((_, new)) = loading.take_if(|(at, _)| at.elapsed() > LOADS) {
             body = new;
         }
         let asked = hung.swap(false, Ordering::SeqCst);
+        if mode == "pauses" && !asked && ![&body, &paused].contains(&&message()) {
+            // Once, when the file is another one and it has no signal yet.
+            paused = message();
+            thread::sleep(PAUSES);
+        }
         if asked && mode == "late" {
             // What is asked for while it loads is dropped.
             loading.get_or_insert_with(|| (Instant::now(), message()));
@@ -277,6 +285,16 @@ fn one_that_goes_on_with_the_old_message_is_undone() {
     assert_eq!(said.states(), ["reverted", "untouched", "untouched"]);
     assert!(all.iter_mut().all(Rogue::runs) && fleet.text() == before);
     assert_eq!(all.iter().filter(|r| r.signals() != "0").count(), 1, "one alone was tried");
+}
+
+#[test]
+fn one_that_answers_late_between_the_file_and_its_signal_is_proven_on_the_way_back() {
+    let fleet = Fleet::start(0);
+    let before = fleet.text();
+    let group = "reloads = true\nsamples = 1\n[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true\n[rollout]\ngate = [\"false\"]";
+    let all = rogues(&fleet, "pauses", "pauses", 1, group);
+    let said = fleet.broadcast(&["--set", "message=x", "--timeout", "10s"]).expect(6);
+    assert_eq!((said.states(), fleet.text(), all[0].signals()), (vec!["reverted"], before, "2".to_owned()));
 }
 
 #[test]

@@ -110,8 +110,17 @@ impl Place {
 
     fn group(&self, group: &str, waves: &str) {
         let count = self.pids().len();
-        let text = format!("name = \"web\"\ncount = {count}\nconfig = {:?}\ntimeout = \"20s\"\n{group}", self.config());
+        let text = format!("name = \"web\"\ncount = {count}\nconfig = {:?}\ntimeout = \"{}\"\n{group}", self.config(), self.timeout());
         self.fleet.write("fleet.toml", &format!("version = 1\n[[group]]\n{text}[rollout]\nwaves = {waves}\n"));
+    }
+
+    pub(super) fn is_blind(&self) -> bool {
+        self.blind
+    }
+
+    fn timeout(&self) -> &str {
+        // Until then a refusal of a blind one may be of what an earlier run brought, so that it is waited for to the end.
+        if self.blind { "5s" } else { "20s" }
     }
 
     fn exe(&self) -> PathBuf {
