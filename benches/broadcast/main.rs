@@ -158,9 +158,11 @@ fn reload(fleet: &Fleet, side: Side, message: &str) -> Took {
     took
 }
 
+/// By the binary that the servers run, as it is where one package brings both.
 fn broadcast(fleet: &Fleet, change: &[&str]) -> Took {
+    let hello = fleet.path(&fleet.name).display().to_string();
     let (file, state) = (fleet.path("fleet.toml").display().to_string(), fleet.path("state").display().to_string());
-    whole::run(fleet.folder(), &[&[env!("CARGO_BIN_EXE_hello"), "broadcast", "--fleet", &file, "--state", &state], change].concat())
+    whole::run(fleet.folder(), &[&[&*hello, "broadcast", "--fleet", &file, "--state", &state], change].concat())
 }
 
 /// Every side, and how many times its time is that of `hello`, pair by pair.

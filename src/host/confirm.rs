@@ -61,11 +61,11 @@ pub(super) struct Says {
 
 /// Ends when the process behind `pidfd` does.
 async fn end_of(pidfd: &OwnedFd) {
-    #[expect(deprecated, reason = "an OwnedFd keeps its descriptor open, and the replacement is unsafe to call")]
-    match pidfd.try_clone().map(AsyncFd::new) {
-        Ok(Ok(fd)) => drop(fd.readable().await),
-        // Out of descriptors: the polls still see a silent process.
-        _ => std::future::pending().await,
+    #[expect(deprecated, reason = "what is borrowed stays open, and the replacement is unsafe to call")]
+    match AsyncFd::new(pidfd.as_fd()) {
+        Ok(fd) => drop(fd.readable().await),
+        // Nothing more can be watched: the polls still see a silent process.
+        Err(_) => std::future::pending().await,
     }
 }
 

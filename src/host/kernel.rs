@@ -15,6 +15,9 @@ use rustix::{
 
 use crate::fleet::Signal;
 
+/// So much the kernel gives at once.
+const PAGE: usize = 4096;
+
 /// The groups of a process stand in its status, and there can be 65,536 of them.
 const MAX: u64 = 1 << 20;
 
@@ -55,8 +58,13 @@ pub(crate) struct Status {
 /// # Errors
 /// The system's; also when the process has ended since it was opened.
 pub(crate) fn whole(file: File) -> io::Result<Vec<u8>> {
-    let mut all = Vec::with_capacity(4096);
-    file.take(MAX).read_to_end(&mut all)?;
+    let (mut file, mut all) = (file.take(MAX), vec![0; PAGE]);
+    let length = file.read(&mut all)?;
+    all.truncate(length);
+    // What leaves so much room was all: a line that does not fit is never longer than that.
+    if length > PAGE / 2 {
+        file.read_to_end(&mut all)?;
+    }
     Ok(all)
 }
 

@@ -231,6 +231,19 @@ fn one_that_died_is_started_again_on_the_old_config() {
 }
 
 #[test]
+fn a_successor_is_looked_at_again_as_what_it_is() {
+    let place = Place::new("hand-over", "[group.rollout]\nbake = \"20ms\"");
+    let said = place.set("two", 0);
+    let i = &said.json["instances"][0];
+    assert!(i["successor_of"] == place.pids()[0] && i["state"] == "confirmed" && said.stderr.contains("Held"), "{i:#}\n{}", said.stderr);
+    // One that is gone by then leaves one that died, though it was proven by what it answered.
+    let place = Place::new("hand-over-soon", "[group.rollout]\nbake = \"2s\"");
+    place.group("equals = \"{candidate.message}\"", "contains = \"\"");
+    let said = place.set("two", 7);
+    assert_eq!(said.json["instances"][0]["state"], "died", "{:#}", said.json);
+}
+
+#[test]
 fn who_came_meanwhile_and_reads_the_file_is_confirmed_too_or_the_run_is_mixed() {
     for (says, code) in [("", 0), ("--says old", 7)] {
         let place = Place::new("reload", "");

@@ -57,6 +57,8 @@ fn the_second_halt_leaves_at_once_and_what_is_told_is_so() {
                     let context = || format!("halted at events {first} and {second}, {fate:?}\n{case:?}: {:?}\n{:#?}", ran.said, ran.events);
                     let begun = ran.events[second..].iter().skip(1).any(|e| matches!(e, Event::Intent { pids, .. } if !pids.is_empty()));
                     assert!(!begun, "whatever runs then is not waited for, and nothing is begun: {}", context());
+                    let goes_back = ran.events[second..].iter().skip(1).any(|e| matches!(e, Event::PutBack { .. } | Event::UndoBegan { .. }));
+                    assert!(!goes_back, "{}", context());
                 }
             }
         }

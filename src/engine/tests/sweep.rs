@@ -141,3 +141,18 @@ fn a_shared_file_that_is_not_there_again_is_no_good_end() {
         }
     }
 }
+
+#[test]
+fn a_file_that_was_the_new_one_before_the_run_stays_where_nobody_was_signalled_for_it() {
+    // Adopted: everybody runs the old config, and the disk is the new one already.
+    for (then, verdict) in [(OnFailure::Revert, Verdict::Reverted), (OnFailure::Stop, Verdict::Reverted), (OnFailure::Continue, Verdict::Partial)] {
+        let case = Case { waves: 2, own: true, then, ..ONE };
+        let ran = case.run(|script| {
+            script.files.values_mut().for_each(|file| file.clone_from(&NEW.sha256));
+            script.ends.extend([0, 1].map(|pid| (pid, (State::TimedOut, State::Reverted))));
+        });
+        let later = if then == OnFailure::Continue { State::Confirmed } else { State::Untouched };
+        assert_eq!((ran.said, &ran.states()[..2], &ran.states()[2..]), (Ok(verdict), &[State::Reverted; 2][..], &[later; 2][..]), "{then:?}");
+        assert!([0, 1].into_iter().all(|pid| ran.is(&case.path(pid), &OLD)) && [2, 3].into_iter().all(|pid| ran.is(&case.path(pid), &NEW)), "{then:?}");
+    }
+}

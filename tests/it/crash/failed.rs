@@ -21,10 +21,10 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
     // The folders of the state are made once.
     for _ in 0..2 {
         place.change();
-        assert_eq!(traced(&place.broadcast(), &place.dir, None).ended.code, Some(ends), "{name}");
+        assert_eq!(place.whole().ended.code, Some(ends), "{name}");
     }
     place.change();
-    let whole = traced(&place.broadcast(), &place.dir, None).effects;
+    let whole = place.whole().effects;
     let begin = whole.iter().position(|e| e.name.contains(from)).unwrap();
     let points: Vec<&Effect> = whole[begin..].iter().filter(|e| e.outside && !matches!(e.call.as_str(), "connect" | "pidfd_send_signal")).collect();
     let (mut hit, mut tried, mut codes) = (BTreeSet::new(), 0, BTreeSet::new());
@@ -63,7 +63,7 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
     assert!(missed.is_empty(), "{name}: never failed: {missed:?}");
     assert!(hit.len() >= at_least, "{name}: only {} calls", hit.len());
     let change = place.change();
-    assert_eq!(traced(&place.broadcast(), &place.dir, None).ended.code, Some(ends));
+    assert_eq!(place.whole().ended.code, Some(ends));
     assert_eq!((place.is_new(&change, name), place.staged()), (ends == 0, Vec::new()), "{name}");
 }
 
