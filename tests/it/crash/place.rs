@@ -274,11 +274,6 @@ impl Place {
     pub(super) fn keeps(&self, config: &str) -> bool {
         kept(&self.dir.join("state"), &sha256(config.as_bytes()), config.as_bytes())
     }
-
-    /// How many runs were begun.
-    pub(super) fn runs(&self) -> usize {
-        std::fs::read_dir(self.dir.join("state/runs")).map_or(0, Iterator::count)
-    }
 }
 
 /// Whether a run touched nothing because a busy machine kept somebody from answering in time.
