@@ -138,7 +138,9 @@ fn left_in_the_second_wave(fleet: &Fleet) -> (usize, String) {
 #[test]
 fn what_somebody_changed_meanwhile_is_never_overwritten() {
     let fleet = Fleet::start(3);
-    let (_, run) = left_in_the_second_wave(&fleet);
+    let (last, run) = left_in_the_second_wave(&fleet);
+    // Its signal was waiting while it stood.
+    until("it has taken its signal", || fleet.attempts()[last] > 1);
     let by_hand = fleet.text().replace("two", "by hand");
     fleet.write("web.toml", &by_hand);
     let before = fleet.attempts();
