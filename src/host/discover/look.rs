@@ -8,6 +8,7 @@ use std::{
 };
 
 use procfs::{ProcError, process::Process};
+use rustix::io::Errno;
 
 use crate::{
     fleet::{Match, fits, in_unit, lacking},
@@ -64,6 +65,8 @@ impl From<ProcError> for Unseen {
     fn from(e: ProcError) -> Self {
         match e {
             ProcError::NotFound(_) => Self::Gone,
+            // What was opened before it ended says so when it is read.
+            ProcError::Io(e, _) if e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Self::Gone,
             e => Self::Failed(e),
         }
     }
