@@ -58,6 +58,9 @@ impl Aim {
         } else if let Some((last, known)) = run.iter().rev().filter(same).find_map(|e| Some((e, whole.iter().find(|known| known.name == e.name)?))) {
             // So many more or less were counted by then.
             self.nth = (self.wanted.nth + last.nth).saturating_sub(known.nth).max(1);
+        } else if let Some(last) = run.iter().rev().find(same) {
+            // One that `whole` had no need of, as a time is set only where the clock has not moved on: it is in front of the wanted one.
+            self.nth = last.nth + 1;
         }
     }
 }

@@ -97,7 +97,7 @@ fn two(shared: bool) -> Option<[Service; 2]> {
 fn two_of_prometheus_with_a_config_each_go_together_and_back_together() {
     let Some(both) = two(false) else { return };
     let daemon = &both[0].daemon;
-    let broadcast = |text: &str| daemon.broadcast(&["--config", daemon.write("new", text).to_str().unwrap()]);
+    let broadcast = |text: &str| daemon.broadcast(&["--waves", "100%", "--config", daemon.write("new", text).to_str().unwrap()]);
     let said = broadcast(&text("20s")).expect(0);
     assert_eq!((said.states(), said.json["targets"].as_array().unwrap().len()), (vec!["confirmed", "confirmed"], 2), "{:#}", said.json);
     assert!(both.iter().all(|p| runs(p, "20s")));
