@@ -59,7 +59,7 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
         }
     }
     println!("{name}: {tried} runs in which a call failed ({} different ones), with the exit codes {codes:?}", hit.len());
-    let missed = missed(points.iter().copied(), |effect| ERRORS.iter().all(|error| hit.contains(&(effect.name.clone(), *error))));
+    let missed = missed(points.iter().copied(), |effect| ERRORS.iter().any(|error| hit.contains(&(effect.name.clone(), *error))));
     assert!(missed.is_empty(), "{name}: never failed: {missed:?}");
     assert!(hit.len() >= at_least, "{name}: only {} calls", hit.len());
     let change = place.change();

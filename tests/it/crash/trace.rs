@@ -17,7 +17,7 @@ const EFFECTS: &str = "mkdir,mkdirat,write,pwrite64,fsync,fdatasync,syncfs,renam
                        fchmod,fchmodat,fchown,fchownat,fsetxattr,fremovexattr,utimensat,ftruncate,flock,pidfd_send_signal,connect";
 
 /// So often one point is tried until a run was caught there.
-pub(super) const TRIES: usize = 8;
+pub(super) const TRIES: usize = 12;
 
 /// One effect of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,13 +55,14 @@ impl Aim {
         let same = |e: &&Effect| e.call == self.wanted.call;
         if let Some(there) = run.iter().find(|e| e.name == self.wanted.name) {
             self.nth = there.nth;
-        } else if let Some((last, known)) = run.iter().rev().filter(same).find_map(|e| Some((e, whole.iter().find(|known| known.name == e.name)?))) {
-            // So many more or less were counted by then.
-            self.nth = (self.wanted.nth + last.nth).saturating_sub(known.nth).max(1);
-        } else if let Some(last) = run.iter().rev().find(same) {
-            // One that `whole` had no need of, as a time is set only where the clock has not moved on: it is in front of the wanted one.
-            self.nth = last.nth + 1;
+            return;
         }
+        let known = |e: &Effect| whole.iter().find(|known| known.name == e.name).map(|known| known.nth);
+        let last = run.iter().rev().filter(same).find_map(|e| Some((e.nth, known(e)?)));
+        // So many more or less were counted by then.
+        let moved = last.map_or(self.nth, |(nth, known)| (self.wanted.nth + nth).saturating_sub(known).max(1));
+        // What was caught there stood in front of it, and `whole` had no such thing: a thread that wakes itself once more, or a time that needs to be set.
+        self.nth = if moved == self.nth { moved + 1 } else { moved };
     }
 }
 
