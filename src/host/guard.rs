@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -62,12 +63,6 @@ pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, Strin
     Ok(if any() { Disposition::Caught } else { Disposition::Blocked })
 }
 
-/// Whether `pid` runs and has its handler for `signal` at this moment: one look that lets through whoever needs no second one.
-#[must_use]
-pub(crate) fn is_ready(pid: i32, signal: Signal) -> bool {
-    Status::of(pid).is_ok_and(|status| !status.is_stopped() && status.catches(signal) && !status.blocks(signal))
-}
-
 /// Why `pid` does not take `signal` now; none when it does.
 #[must_use]
 pub(crate) fn not_taking(pid: i32, signal: Signal, reloads: Reloads) -> Option<String> {
@@ -90,8 +85,11 @@ fn why_not(found: &Result<Disposition, String>, signal: Signal, reloads: Reloads
 /// Whether a process is in the same namespace of this sort (`mnt`, `net`) as this one; none where this user may not see that.
 #[must_use]
 pub(crate) fn shares(pid: i32, namespace: &str) -> Option<bool> {
-    let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{namespace}")).ok();
-    Some(of(&pid.to_string())? == of("self")?)
+    let of = |who: &str, namespace: &str| std::fs::read_link(format!("/proc/{who}/ns/{namespace}")).ok();
+    // This process stays where it was started.
+    static NET: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::fs::read_link("/proc/self/ns/net").ok());
+    let there = of(&pid.to_string(), namespace)?;
+    Some(if namespace == "net" { there == *NET.as_ref()? } else { there == of("self", namespace)? })
 }
 
 /// Whether a signalfd of the process waits for the signal.
@@ -197,16 +195,34 @@ fn kept(exe: &Path) -> &[u8] {
 /// would stay the old one, and so would one that is bound alone into a directory of its own, as a container has it: what is exchanged is in another.
 #[must_use]
 pub(crate) fn sees_the_same(pid: i32, path: &Path) -> bool {
-    let root = Path::new("/proc").join(pid.to_string()).join("root");
-    let look = |p: &Path| {
-        let stat = rustix::fs::statx(rustix::fs::CWD, p, AtFlags::empty(), StatxFlags::BASIC_STATS).ok()?;
-        Some(((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino), stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
-    };
-    let through = |p: &Path| look(&root.join(p.strip_prefix("/").unwrap_or(p)));
-    let dir = path.parent().unwrap_or(path);
-    // Through which mount it sees the directory makes no difference.
-    let inode = |(inode, _)| inode;
-    through(path).is_some_and(|there| Some(there) == look(path)) && through(dir).map(inode) == look(dir).map(inode)
+    View::of(path, Path::new("/")).is_seen_by(pid, path)
+}
+
+/// What stands at a path and in the directory above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct View {
+    /// Inode, and whether something is mounted there.
+    file: Option<((u32, u32, u64), bool)>,
+    /// Through which mount the directory is seen makes no difference.
+    dir: Option<(u32, u32, u64)>,
+}
+
+impl View {
+    /// Of the absolute `path` below `root`.
+    #[must_use]
+    pub(crate) fn of(path: &Path, root: &Path) -> Self {
+        let look = |p: &Path| {
+            let stat = rustix::fs::statx(rustix::fs::CWD, root.join(p.strip_prefix("/").unwrap_or(p)), AtFlags::empty(), StatxFlags::BASIC_STATS).ok()?;
+            Some(((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino), stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
+        };
+        Self { file: look(path), dir: look(path.parent().unwrap_or(path)).map(|(inode, _)| inode) }
+    }
+
+    /// Whether a process sees just this at `path`.
+    #[must_use]
+    pub(crate) fn is_seen_by(&self, pid: i32, path: &Path) -> bool {
+        self.file.is_some() && Self::of(path, &Path::new("/proc").join(pid.to_string()).join("root")) == *self
+    }
 }
 
 /// Why the process would go on seeing the old directory, or a part of it, after `dir` was exchanged; none when it would not.

@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal, test_kill_
 use crate::{
     event::Instance,
     fleet::Signal,
-    host::guard::{is_same, sees_the_same, takes},
+    host::guard::{is_same, not_taking, sees_the_same, takes},
     step::Member,
 };
 
@@ -55,13 +55,18 @@ fn gone(i: &Instance, why: &str) -> NotHung {
 /// # Errors
 /// When it is another process by now, or this user may not hold it.
 pub(super) fn hold(i: &Instance) -> Result<OwnedFd, NotHung> {
-    let raw = Pid::from_raw(i.pid).ok_or_else(|| gone(i, "is no process"))?;
-    let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Err(gone(i, "ended")),
-        Err(e) => return Err(NotHung::Refused(format!("cannot be held: {e}"))),
-    };
+    let pidfd = open(i)?;
     if is_same(i.pid, i.started, &i.exe) { Ok(pidfd) } else { Err(gone(i, OTHER)) }
+}
+
+/// Holds whoever has the pid now.
+fn open(i: &Instance) -> Result<OwnedFd, NotHung> {
+    let raw = Pid::from_raw(i.pid).ok_or_else(|| gone(i, "is no process"))?;
+    match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(pidfd),
+        Err(rustix::io::Errno::SRCH) => Err(gone(i, "ended")),
+        Err(e) => Err(NotHung::Refused(format!("cannot be held: {e}"))),
+    }
 }
 
 /// Opens the pidfd, looks again at who it is and whether it takes the signal, then sends it.
@@ -72,9 +77,16 @@ pub(super) fn hold(i: &Instance) -> Result<OwnedFd, NotHung> {
 /// When it is another process by now, or still does not take the signal at the end of `limit`.
 pub(super) async fn hang_up(member: &Member, limit: Duration) -> Result<Hung, NotHung> {
     let i = &member.instance;
-    let pidfd = hold(i)?;
-    let taken = takes(i.pid, &member.group, limit).await;
-    // Once more: what took the signal just now must be the one that is held, and who ended meanwhile has refused nothing.
+    let pidfd = open(i)?;
+    let taken = if not_taking(i.pid, member.group.signal, member.group.reloads).is_none() {
+        Ok(())
+    } else if is_same(i.pid, i.started, &i.exe) {
+        takes(i.pid, &member.group, limit).await
+    } else {
+        // Nobody waits for a stranger.
+        return Err(gone(i, OTHER));
+    };
+    // Only now: what took the signal just now must be the one that is held, and who ended meanwhile has refused nothing.
     if !is_same(i.pid, i.started, &i.exe) {
         return Err(gone(i, OTHER));
     }

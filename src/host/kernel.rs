@@ -2,14 +2,16 @@
 //! each file read at once. Whatever is asked for more rarely is read by `procfs`.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, OsString},
     fs::File,
     io::{self, Read},
     mem::MaybeUninit,
+    os::{fd::OwnedFd, unix::ffi::OsStringExt},
+    path::PathBuf,
 };
 
 use rustix::{
-    fs::{Mode, OFlags, RawDir, open, readlinkat_raw},
+    fs::{Mode, OFlags, RawDir, open, openat, readlinkat, readlinkat_raw},
     io::Errno,
 };
 
@@ -18,8 +20,54 @@ use crate::fleet::Signal;
 /// So much the kernel gives at once.
 const PAGE: usize = 4096;
 
-/// The groups of a process stand in its status, and there can be 65,536 of them.
-const MAX: u64 = 1 << 20;
+/// A longer command line is cut. The groups of a process stand in its status, and there can be 65,536 of them.
+const MAX: u64 = 4 << 20;
+
+/// The directory of one process: whatever is read through it is of that process, whoever has its number later.
+#[derive(Debug)]
+pub(crate) struct Proc(OwnedFd);
+
+impl Proc {
+    /// Of the process, or the thread, `pid`.
+    ///
+    /// # Errors
+    /// The system's: there is no such process.
+    pub(crate) fn open(pid: i32) -> io::Result<Self> {
+        Ok(Self(open(format!("/proc/{pid}"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    /// The whole of a file in it.
+    ///
+    /// # Errors
+    /// The system's: the process is gone, or this user may not read it.
+    pub(crate) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        whole(File::from(openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    /// Where a link in it leads to.
+    ///
+    /// # Errors
+    /// As [`Proc::read`].
+    pub(crate) fn link(&self, name: &str) -> io::Result<PathBuf> {
+        Ok(OsString::from_vec(readlinkat(&self.0, name, Vec::new())?.into_bytes()).into())
+    }
+
+    /// `/proc/PID/stat`.
+    ///
+    /// # Errors
+    /// As [`Proc::read`].
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        Stat::parse(&self.read("stat")?).ok_or_else(strange)
+    }
+
+    /// `/proc/PID/status`.
+    ///
+    /// # Errors
+    /// As [`Proc::read`].
+    pub(crate) fn status(&self) -> io::Result<Status> {
+        Status::parse(&self.read("status")?).ok_or_else(strange)
+    }
+}
 
 /// `/proc/PID/stat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,15 +126,7 @@ impl Stat {
     /// # Errors
     /// The system's: there is no such process.
     pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        Self::read(File::open(format!("/proc/{pid}/stat"))?)
-    }
-
-    /// Of the opened file.
-    ///
-    /// # Errors
-    /// As [`Stat::of`].
-    pub(crate) fn read(file: File) -> io::Result<Self> {
-        Self::parse(&whole(file)?).ok_or_else(strange)
+        Self::parse(&whole(File::open(format!("/proc/{pid}/stat"))?)?).ok_or_else(strange)
     }
 
     fn parse(raw: &[u8]) -> Option<Self> {
@@ -113,15 +153,7 @@ impl Status {
     /// # Errors
     /// The system's: there is no such process.
     pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        Self::read(File::open(format!("/proc/{pid}/status"))?)
-    }
-
-    /// Of the opened file.
-    ///
-    /// # Errors
-    /// As [`Status::of`].
-    pub(crate) fn read(file: File) -> io::Result<Self> {
-        Self::parse(&whole(file)?).ok_or_else(strange)
+        Self::parse(&whole(File::open(format!("/proc/{pid}/status"))?)?).ok_or_else(strange)
     }
 
     fn parse(raw: &[u8]) -> Option<Self> {
@@ -172,6 +204,12 @@ impl Status {
     #[must_use]
     pub(crate) fn catches(&self, signal: Signal) -> bool {
         self.caught & bit(signal) != 0
+    }
+
+    /// Whether it runs and has its handler for the signal: one look that lets through whoever needs no second one.
+    #[must_use]
+    pub(crate) fn is_ready(&self, signal: Signal) -> bool {
+        !self.stopped && self.catches(signal) && !self.blocks(signal)
     }
 
     /// Whether it is stopped, by a signal or a tracer.

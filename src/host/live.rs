@@ -45,7 +45,7 @@ impl Live {
     /// A sentence: it cannot be told, or must not be replaced.
     pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, String> {
         let mut all = Vec::new();
-        for path in discover::configs_of(found, group)? {
+        for path in discover::configs_of(found, group, &discover::Ways::default())? {
             let dir = lock::open(path.parent().unwrap_or(Path::new("/")), None).await.map_err(|e| e.to_string())?;
             let target = Target::new(&path, dir.clone());
             let disk = target.read().map_err(|e| e.to_string());

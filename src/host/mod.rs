@@ -20,6 +20,7 @@ mod check;
 pub(crate) mod command;
 mod commit;
 mod confirm;
+mod crew;
 pub(crate) mod discover;
 pub(crate) mod examine;
 mod gate;
@@ -72,7 +73,7 @@ pub enum Host {
 #[derive(Debug)]
 pub struct LocalHost {
     run: String,
-    lanes: http::Lanes,
+    lanes: Arc<http::Lanes>,
     /// So many instances are signalled and waited for at once: as many as there are descriptors for.
     at_once: usize,
     dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
@@ -94,7 +95,7 @@ impl Host {
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
         let (dirs, locked, targets, groups, surveyed, since) = Default::default();
-        Self::Local(LocalHost { run: run.into(), lanes: http::Lanes::default(), at_once, dirs, locked, targets, groups, surveyed, since })
+        Self::Local(LocalHost { run: run.into(), lanes: Arc::default(), at_once, dirs, locked, targets, groups, surveyed, since })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 
 use crate::{
     event::{Instance, State, Stop, Trouble, Verdict},
@@ -12,6 +12,7 @@ use crate::{
         LocalHost, Look,
         answers::{Answers, Silence},
         at_once::at_once,
+        crew::crew,
         discover,
         discover::{Found, Scan},
         guard,
@@ -51,11 +52,21 @@ impl LocalHost {
         };
         self.lanes.know(found.iter().map(|(_, f)| (f.pid, f.started)));
         let looked = at_once(&found, |(group, f)| member(group, f, look, &listeners, &self.lanes));
+        let late: Vec<bool> = found.iter().map(|(group, f)| !f.status.is_ready(group.signal)).collect();
         drop(found);
-        let looked = ready(looked).await;
-        seen.members.reserve_exact(looked.len());
-        let mut asked = stream::iter(looked.into_iter().map(|one| answered(one, &listeners, &self.lanes))).buffered(AT_ONCE);
-        while let Some(said) = asked.next().await {
+        let looked = ready(looked, &late).await;
+        let (listeners, lanes) = (Arc::new(listeners), self.lanes.clone());
+        let mut answers: Vec<Option<Looked>> = std::iter::repeat_with(|| None).take(looked.len()).collect();
+        let mut asked = crew(looked.into_iter().enumerate().collect(), AT_ONCE, move |(at, one)| {
+            let (listeners, lanes) = (listeners.clone(), lanes.clone());
+            async move { (at, answered(one, &listeners, &lanes).await) }
+        });
+        while let Some((at, said)) = asked.next().await {
+            answers[at] = Some(said);
+        }
+        drop(asked);
+        seen.members.reserve_exact(answers.len());
+        for said in answers.into_iter().flatten() {
             match said {
                 Ok(member) if member.sick => seen.sick.push(member),
                 Ok(mut member) => {
@@ -88,7 +99,8 @@ impl LocalHost {
     /// Opens, and with `look.lock` locks, the directory of every target.
     async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look<'_>, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
         let mut kept = Vec::new();
-        let read = at_once(&found, |(group, f)| discover::configs_of(f, group));
+        let ways = discover::Ways::default();
+        let read = at_once(&found, |(group, f)| discover::configs_of(f, group, &ways));
         for ((group, mut f), read) in found.into_iter().zip(read) {
             match read {
                 Ok(paths) => f.configs = paths,
@@ -179,10 +191,9 @@ fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, 
     Ok(member)
 }
 
-/// Those that take the signal. Whoever does not at this moment is waited for, all of them at the same time.
-async fn ready(mut looked: Vec<Looked>) -> Vec<Looked> {
-    let is_late = at_once(&looked, |one| one.as_ref().is_ok_and(|m| !guard::is_ready(m.instance.pid, m.group.signal)));
-    let late = looked.iter().zip(is_late).enumerate().filter_map(|(at, (one, late))| Some((at, one.as_ref().ok().filter(|_| late)?)));
+/// Those that take the signal. Whoever did not when it was found (`late`) is waited for, all of them at the same time.
+async fn ready(mut looked: Vec<Looked>, late: &[bool]) -> Vec<Looked> {
+    let late = looked.iter().zip(late).enumerate().filter_map(|(at, (one, late))| Some((at, one.as_ref().ok().filter(|_| *late)?)));
     let waits = late.map(|(at, m)| async move { (at, guards(&m.group, m.instance.pid, m.timeout).await) });
     for (at, said) in futures_util::future::join_all(waits).await {
         if let (Err(why), Ok(member)) = (said, &looked[at]) {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
+    os::unix::fs::MetadataExt,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -36,8 +37,12 @@ pub(crate) fn family(pid: i32) -> Vec<i32> {
 /// The children of a process, ended ones among them; none of one that is gone.
 pub(crate) fn children(pid: i32) -> BTreeSet<i32> {
     // Most have one thread, whose number is that of the process.
-    let alone = Stat::of(pid).is_ok_and(|stat| stat.threads == 1);
+    let alone = std::fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.nlink() == 3);
     let mut all = listed(pid, alone);
+    // The first of a list is there as long as anybody is.
+    if alone && all.is_empty() {
+        return all;
+    }
     // While a child ends, its siblings can be missing from the kernel's list: two looks that say the same missed nobody.
     for _ in 0..8 {
         let again = listed(pid, alone);

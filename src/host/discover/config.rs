@@ -1,12 +1,16 @@
 //! What a process reads of its config: resolved, seen by it as the same files, and where nobody else decides what is overwritten.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
 
 use crate::{
     fleet::{Group, Place},
     host::{
         discover::{Found, cmdline::option_value, way::Way},
-        guard::sees_the_same,
+        guard::View,
     },
 };
 
@@ -14,8 +18,29 @@ use crate::{
 ///
 /// # Errors
 /// A sentence that says why it cannot be told or must not be replaced.
-pub(crate) fn configs_of(found: &Found, group: &Group) -> Result<Vec<PathBuf>, String> {
-    group.config.iter().map(|places| config_of(found, group, places)).collect()
+pub(crate) fn configs_of(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<PathBuf>, String> {
+    group.config.iter().map(|places| config_of(found, group, places, ways)).collect()
+}
+
+/// The last path that was resolved, with what this host sees at its end: most instances of a fleet are started with the same.
+#[derive(Debug, Default)]
+pub(crate) struct Ways(RwLock<Option<Arc<(PathBuf, Way, View)>>>);
+
+impl Ways {
+    fn of(&self, named: &Path) -> io::Result<Arc<(PathBuf, Way, View)>> {
+        // Nobody waits for what is quickly resolved anew.
+        let last = self.0.try_read().ok().and_then(|last| last.clone());
+        if let Some(known) = last.filter(|known| known.0 == named) {
+            return Ok(known);
+        }
+        let way = Way::of(named)?;
+        let view = View::of(&way.end, Path::new("/"));
+        let new = Arc::new((named.to_owned(), way, view));
+        if let Ok(mut last) = self.0.try_write() {
+            *last = Some(new.clone());
+        }
+        Ok(new)
+    }
 }
 
 /// What of its files the signal does not make it read.
@@ -25,7 +50,7 @@ pub(crate) fn fixed_of(found: &Found, group: &Group) -> Vec<PathBuf> {
 }
 
 /// The first of `places` that exists.
-fn config_of(found: &Found, group: &Group, places: &[Place]) -> Result<PathBuf, String> {
+fn config_of(found: &Found, group: &Group, places: &[Place], ways: &Ways) -> Result<PathBuf, String> {
     let mut last = String::new();
     for place in places {
         let Some(named) = place_of(found.pid, &found.args, place)? else {
@@ -34,8 +59,8 @@ fn config_of(found: &Found, group: &Group, places: &[Place]) -> Result<PathBuf, 
             }
             continue;
         };
-        let way = match Way::of(&named) {
-            Ok(way) => way,
+        let resolved = match ways.of(&named) {
+            Ok(resolved) => resolved,
             // What its command line says is what it reads: another place would be another config.
             Err(e) if matches!(place, Place::Arg(..)) => return Err(format!("reads its config from `{}`: {e}", named.display())),
             Err(e) => {
@@ -43,12 +68,13 @@ fn config_of(found: &Found, group: &Group, places: &[Place]) -> Result<PathBuf, 
                 continue;
             }
         };
-        trusted(found, group, &way, matches!(place, Place::Path(_)))?;
-        if !sees_the_same(found.pid, &way.end) {
+        let (_, way, view) = &*resolved;
+        trusted(found, group, way, matches!(place, Place::Path(_)))?;
+        if !view.is_seen_by(found.pid, &way.end) {
             let mend = "change it where it runs, or mount its directory there and not the file alone";
             return Err(format!("sees another file at `{}` than this host does (its own mount); {mend}", way.end.display()));
         }
-        return Ok(way.end);
+        return Ok(way.end.clone());
     }
     Err(last)
 }

@@ -2,25 +2,22 @@
 
 use std::{
     ffi::OsStr,
-    io::Read,
+    io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use procfs::{ProcError, process::Process};
 use rustix::io::Errno;
 
 use crate::{
     fleet::{Match, fits, in_unit, lacking},
     host::{
         discover::cmdline::CommandLine,
-        kernel::{Stat, Status},
+        kernel::{Proc, Status},
         user::uid_of,
     },
 };
 
-/// A longer command line is cut.
-const MAX_COMMAND_LINE: u64 = 4 << 20;
 /// In the flags of `/proc/PID/stat` (`PF_KTHREAD`).
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
@@ -40,8 +37,10 @@ pub(super) struct Looked {
     /// What the kernel calls it, in 15 bytes at most.
     comm: String,
     pub(super) line: CommandLine,
+    /// What becomes of signals to it, at this look.
+    pub(super) status: Status,
     /// As long as it is looked at.
-    process: Option<Process>,
+    process: Option<Proc>,
 }
 
 /// Why a number is no process that runs a program; each a sentence without its subject.
@@ -58,17 +57,14 @@ pub(super) enum Unseen {
     NoProgram,
     /// The system's reason.
     #[error("cannot be looked at: {0}")]
-    Failed(ProcError),
+    Failed(io::Error),
 }
 
-impl From<ProcError> for Unseen {
-    fn from(e: ProcError) -> Self {
-        match e {
-            ProcError::NotFound(_) => Self::Gone,
-            // What was opened before it ended says so when it is read.
-            ProcError::Io(e, _) if e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Self::Gone,
-            e => Self::Failed(e),
-        }
+impl From<io::Error> for Unseen {
+    fn from(e: io::Error) -> Self {
+        // What was opened before it ended says in its own way that it is gone when it is read.
+        let gone = e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::SRCH.raw_os_error());
+        if gone { Self::Gone } else { Self::Failed(e) }
     }
 }
 
@@ -77,27 +73,24 @@ impl From<ProcError> for Unseen {
 /// # Errors
 /// When it runs no program, or cannot be looked at; see [`Unseen`].
 pub(super) fn look(pid: i32) -> Result<Looked, Unseen> {
-    read(Process::new(pid)?)
+    read(pid, Proc::open(pid)?)
 }
 
-fn read(process: Process) -> Result<Looked, Unseen> {
-    let pid = process.pid();
-    let status = Status::read(process.open_relative("status")?).map_err(ProcError::from)?;
+fn read(pid: i32, process: Proc) -> Result<Looked, Unseen> {
+    let status = process.status()?;
     if status.leader != pid {
         return Err(Unseen::Thread(status.leader));
     }
-    let stat = Stat::read(process.open_relative("stat")?).map_err(ProcError::from)?;
+    let stat = process.stat()?;
     if stat.flags & KERNEL_THREAD != 0 || !stat.lives() {
         return Err(Unseen::NoProgram);
     }
-    let exe = match process.exe() {
+    let exe = match process.link("exe") {
         Ok(exe) => Some(exe),
-        Err(ProcError::PermissionDenied(_)) => None,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
         Err(e) => return Err(e.into()),
     };
-    let mut raw = Vec::with_capacity(1024);
-    let cmdline = process.open_relative("cmdline")?;
-    cmdline.take(MAX_COMMAND_LINE).read_to_end(&mut raw).map_err(ProcError::from)?;
+    let line = CommandLine::parse(&process.read("cmdline")?);
     Ok(Looked {
         pid,
         started: stat.started,
@@ -106,7 +99,8 @@ fn read(process: Process) -> Result<Looked, Unseen> {
         is_setuid: status.euid != status.ruid,
         exe,
         comm: stat.comm,
-        line: CommandLine::parse(&raw),
+        line,
+        status,
         process: Some(process),
     })
 }
@@ -181,14 +175,14 @@ impl Looked {
         // A title says as much of an executable that may not be seen.
         let trusted = !what.exe.is_empty() || self.exe.is_none();
         let Some(script) = self.line.script(self.exe.as_deref().unwrap_or(Path::new("")), trusted) else { return false };
-        let full = || self.process.as_ref().and_then(|p| p.cwd().ok()).map_or_else(|| script.into(), |cwd| cwd.join(script).to_string_lossy().into_owned());
+        let full =
+            || self.process.as_ref().and_then(|p| p.link("cwd").ok()).map_or_else(|| script.into(), |cwd| cwd.join(script).to_string_lossy().into_owned());
         what.script.iter().any(|pattern| if pattern.as_str().contains('/') { fits(pattern, &full()) } else { fits(pattern, script) })
     }
 
     /// Its path in the unified hierarchy, from `/proc/PID/cgroup`; empty where there is no such hierarchy.
     fn cgroup(&self) -> Option<String> {
-        let mut text = String::new();
-        self.process.as_ref()?.open_relative("cgroup").ok()?.take(MAX_COMMAND_LINE).read_to_string(&mut text).ok()?;
+        let text = String::from_utf8(self.process.as_ref()?.read("cgroup").ok()?).ok()?;
         let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
         Some(path.strip_suffix(" (deleted)").unwrap_or(path).to_owned())
     }
@@ -213,11 +207,11 @@ mod tests {
     fn one_that_ends_while_it_is_looked_at_is_gone() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let process = Process::new(pid).unwrap();
+        let process = Proc::open(pid).unwrap();
         assert!(look(pid).unwrap().exe.unwrap().ends_with("sleep"));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(matches!(read(process), Err(Unseen::Gone)));
+        assert!(matches!(read(pid, process), Err(Unseen::Gone)));
         assert!(matches!(look(pid), Err(Unseen::Gone)));
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use self::pidfile::PidFile;
-use crate::{event::Instance, fleet::Group};
+use crate::{event::Instance, fleet::Group, host::kernel::Status};
 
 mod cmdline;
 mod config;
@@ -17,7 +17,7 @@ mod way;
 
 pub(crate) use self::{
     cmdline::option_value,
-    config::{configs_of, fixed_of},
+    config::{Ways, configs_of, fixed_of},
     scan::Scan,
     standing::{Standing, process},
 };
@@ -35,6 +35,8 @@ pub(crate) struct Found {
     pub(crate) uid: u32,
     /// Its arguments without its own name; a command line that was rewritten into one string by its words.
     pub(crate) args: Vec<String>,
+    /// What becomes of signals to it, when it was found.
+    pub(crate) status: Status,
     /// The endpoint that the fleet gives, for a listed process.
     pub(crate) endpoint: Option<String>,
     /// The targets that it reads, once they were looked for.
