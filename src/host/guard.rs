@@ -85,11 +85,13 @@ fn why_not(found: &Result<Disposition, String>, signal: Signal, reloads: Reloads
 /// Whether a process is in the same namespace of this sort (`mnt`, `net`) as this one; none where this user may not see that.
 #[must_use]
 pub(crate) fn shares(pid: i32, namespace: &str) -> Option<bool> {
-    let of = |who: &str, namespace: &str| std::fs::read_link(format!("/proc/{who}/ns/{namespace}")).ok();
+    fn of(who: &str, namespace: &str) -> Option<PathBuf> {
+        std::fs::read_link(format!("/proc/{who}/ns/{namespace}")).ok()
+    }
     // This process stays where it was started.
-    static NET: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::fs::read_link("/proc/self/ns/net").ok());
-    let there = of(&pid.to_string(), namespace)?;
-    Some(if namespace == "net" { there == *NET.as_ref()? } else { there == of("self", namespace)? })
+    static OWN: LazyLock<[Option<PathBuf>; 2]> = LazyLock::new(|| ["net", "mnt"].map(|namespace| of("self", namespace)));
+    let [net, mnt] = &*OWN;
+    Some(of(&pid.to_string(), namespace)? == *if namespace == "net" { net } else { mnt }.as_ref()?)
 }
 
 /// Whether a signalfd of the process waits for the signal.
@@ -195,7 +197,13 @@ fn kept(exe: &Path) -> &[u8] {
 /// would stay the old one, and so would one that is bound alone into a directory of its own, as a container has it: what is exchanged is in another.
 #[must_use]
 pub(crate) fn sees_the_same(pid: i32, path: &Path) -> bool {
-    View::of(path, Path::new("/")).is_seen_by(pid, path)
+    if sees_all(pid) { path.symlink_metadata().is_ok() } else { View::of(path, Path::new("/")).is_seen_by(pid, path) }
+}
+
+/// Whether every path leads the process where it leads this one: the same mounts, from the same root.
+fn sees_all(pid: i32) -> bool {
+    // What is read of it is seen from the root of this process.
+    shares(pid, "mnt") == Some(true) && std::fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|root| root == Path::new("/"))
 }
 
 /// What stands at a path and in the directory above it.
@@ -221,7 +229,7 @@ impl View {
     /// Whether a process sees just this at `path`.
     #[must_use]
     pub(crate) fn is_seen_by(&self, pid: i32, path: &Path) -> bool {
-        self.file.is_some() && Self::of(path, &Path::new("/proc").join(pid.to_string()).join("root")) == *self
+        self.file.is_some() && (sees_all(pid) || Self::of(path, &Path::new("/proc").join(pid.to_string()).join("root")) == *self)
     }
 }
 

@@ -11,8 +11,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, RawDir, open, openat, readlinkat, readlinkat_raw},
+    fs::{Mode, OFlags, RawDir, fstat, open, openat, readlinkat, readlinkat_raw},
     io::Errno,
+    path::DecInt,
 };
 
 use crate::fleet::Signal;
@@ -234,18 +235,31 @@ pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, io::Result<&[u8]
     // A process that ended while it is looked at is not there, whatever the kernel calls that.
     let gone = |e: Errno| if e == Errno::SRCH { io::ErrorKind::NotFound.into() } else { io::Error::from(e) };
     let dir = open(format!("/proc/{pid}/fd"), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)?;
-    let (mut names, mut link) = ([MaybeUninit::uninit(); 4096], [MaybeUninit::uninit(); 64]);
+    let mut link = [MaybeUninit::uninit(); 64];
+    let mut show = |name: &CStr| match readlinkat_raw(&dir, name, &mut link) {
+        Ok((to, _)) => {
+            each(name, Ok(to));
+            true
+        }
+        Err(Errno::NOENT) => false,
+        Err(e) => {
+            each(name, Err(gone(e)));
+            true
+        }
+    };
+    // The kernel tells how many there are (since 6.2), and as long as none of them was closed they are the first numbers: no list is needed.
+    let many = u64::try_from(fstat(&dir).map_err(gone)?.st_size).unwrap_or_default();
+    let shown = (0..many).take_while(|number| show(DecInt::new(*number).as_c_str())).count();
+    if many > 0 && shown as u64 == many {
+        return Ok(());
+    }
+    let mut names = [MaybeUninit::uninit(); 4096];
     let mut all = RawDir::new(&dir, &mut names);
     while let Some(one) = all.next() {
         let one = one.map_err(gone)?;
         let name = one.file_name();
-        if name.to_bytes().starts_with(b".") {
-            continue;
-        }
-        match readlinkat_raw(&dir, name, &mut link) {
-            Ok((to, _)) => each(name, Ok(to)),
-            Err(Errno::NOENT) => {}
-            Err(e) => each(name, Err(gone(e))),
+        if name.to_str().ok().and_then(|name| name.parse().ok()).is_some_and(|number: usize| number >= shown) {
+            show(name);
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ use crate::{
         discover::option_value,
         guard::shares,
         kernel::{descriptors, socket},
-        workers::family,
+        workers::{Kin, family},
     },
 };
 use netlink_packet_core::{Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
@@ -51,6 +51,8 @@ pub(crate) struct Listeners {
     ports: HashMap<u16, usize>,
     /// Whether this host has `::1`; a socket on all addresses is open to IPv6 also where loopback has none.
     six: bool,
+    /// Whose child everybody is, where that is known of all.
+    kin: Option<Kin>,
 }
 
 impl Listeners {
@@ -103,7 +105,12 @@ impl Listeners {
                 *ports.entry(address.port()).or_default() += 1;
             }
         }
-        Ok(Self { sockets, tcp, ports, six })
+        Ok(Self { sockets, tcp, ports, six, kin: None })
+    }
+
+    /// With whose child everybody is.
+    pub(super) fn with(self, kin: Option<Kin>) -> Self {
+        Self { kin, ..self }
     }
 
     /// Whether the socket of this inode is listened on.
@@ -152,7 +159,8 @@ impl Listeners {
     pub(crate) fn addresses(&self, pid: i32) -> Result<Vec<Address>, String> {
         let mut inodes = sockets_of(pid)?;
         // A descendant that ended meanwhile, or went to another namespace, has nothing that could be asked.
-        inodes.extend(family(pid).into_iter().skip(1).flat_map(|child| sockets_of(child).unwrap_or_default()));
+        let family = self.kin.as_ref().map_or_else(|| family(pid), |kin| kin.family(pid));
+        inodes.extend(family.into_iter().skip(1).flat_map(|child| sockets_of(child).unwrap_or_default()));
         let mut all: Vec<Address> = inodes.iter().filter_map(|inode| self.sockets.get(inode)?.clone()).collect();
         all.sort();
         all.dedup();

@@ -23,6 +23,7 @@ use crate::{
         sockets::Listeners,
         source, strangers,
         successor::Since,
+        workers::Kin,
     },
     step::{Member, Seen, SeenTarget},
     told::Told,
@@ -44,7 +45,7 @@ impl LocalHost {
             return seen;
         }
         let listeners = match Listeners::read() {
-            Ok(listeners) => listeners,
+            Ok(listeners) => listeners.with(Kin::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect())),
             Err(e) => {
                 seen.stopped = Some(Stop::new(Verdict::Failed, format!("the kernel does not tell who listens where: {e}")));
                 return seen;

@@ -1,7 +1,7 @@
 //! What the kernel knows of the processes that work for another one: who they are, and which of them hold a listening socket.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs::File,
     os::unix::fs::MetadataExt,
     sync::{Arc, LazyLock},
@@ -32,6 +32,40 @@ pub(crate) fn family(pid: i32) -> Vec<i32> {
         at += 1;
     }
     all
+}
+
+/// Whose child everybody is: one look at all of them is cheaper than one at each of many.
+#[derive(Debug)]
+pub(crate) struct Kin(HashMap<i32, Vec<i32>>);
+
+impl Kin {
+    /// `known` is the parent of each that was looked at a moment ago; none where most others were not.
+    pub(super) fn of(known: &HashMap<i32, i32>) -> Option<Self> {
+        let all: Vec<i32> = pids().collect();
+        if known.len() * 2 < all.len() {
+            return None;
+        }
+        let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+        for pid in all {
+            if let Some(parent) = known.get(&pid).copied().or_else(|| Some(Stat::of(pid).ok()?.parent)) {
+                children.entry(parent).or_default().push(pid);
+            }
+        }
+        Some(Self(children))
+    }
+
+    /// As [`family`].
+    pub(super) fn family(&self, pid: i32) -> Vec<i32> {
+        let mut all = vec![pid];
+        let mut at = 0;
+        while let Some(one) = all.get(at).copied() {
+            // A number that was given out anew meanwhile could make it a circle.
+            let new: Vec<i32> = self.0.get(&one).into_iter().flatten().copied().filter(|child| !all.contains(child)).collect();
+            all.extend(new);
+            at += 1;
+        }
+        all
+    }
 }
 
 /// The children of a process, ended ones among them; none of one that is gone.

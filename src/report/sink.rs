@@ -1,6 +1,7 @@
 //! Writes aside, so that a reader that does not read (a full pipe, Ctrl-S) or went away holds up nothing.
 
 use std::{
+    cell::Cell,
     io::{self, IsTerminal, Write},
     sync::{
         Arc,
@@ -15,6 +16,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How long the end waits for a reader that has stopped reading; the run itself is over by then.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two steps of the bar.
+const FRAME: Duration = Duration::from_millis(20);
+
 /// What is to be shown next.
 #[derive(Debug)]
 enum Item {
@@ -26,6 +30,8 @@ enum Item {
 #[derive(Debug)]
 pub(super) struct Sink {
     items: Option<Sender<Item>>,
+    /// Whether anybody sees a bar, and when the last one was sent.
+    bar: Option<Cell<Instant>>,
     /// Rises with every piece that the reader took.
     taken: Arc<AtomicU64>,
     done: Receiver<()>,
@@ -68,7 +74,7 @@ impl Sink {
             shown.iter().for_each(ProgressBar::finish_and_clear);
             let _ = tell.send(());
         });
-        Self { items: Some(items), taken, done }
+        Self { items: Some(items), bar: bar.then(|| Cell::new(Instant::now())), taken, done }
     }
 
     /// Never waits.
@@ -79,7 +85,12 @@ impl Sink {
 
     /// Never waits.
     pub(super) fn bar(&self, word: &'static str, done: usize, all: usize) {
-        self.send(Item::Bar { word, done, all });
+        let Some(last) = &self.bar else { return };
+        // Nobody sees each of a thousand, and each would wake the thread that draws.
+        if done == 0 || done >= all || last.get().elapsed() >= FRAME {
+            last.set(Instant::now());
+            self.send(Item::Bar { word, done, all });
+        }
     }
 
     fn send(&self, item: Item) {

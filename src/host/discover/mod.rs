@@ -29,6 +29,8 @@ pub(crate) struct Found {
     pub(crate) pid: i32,
     /// Start time in clock ticks since boot.
     pub(crate) started: u64,
+    /// Who started it, or who has taken it in.
+    pub(crate) parent: i32,
     /// `/proc/PID/exe`.
     pub(crate) exe: PathBuf,
     /// Its effective user.

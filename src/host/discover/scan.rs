@@ -381,8 +381,8 @@ impl Asked<'_> {
 }
 
 pub(super) fn found(one: Looked) -> Found {
-    let Looked { pid, started, uid, exe, line, status, .. } = one;
-    Found { pid, started, exe: exe.unwrap_or_default(), uid, args: line.args, status, endpoint: None, configs: Vec::new() }
+    let Looked { pid, started, parent, uid, exe, line, status, .. } = one;
+    Found { pid, started, parent, exe: exe.unwrap_or_default(), uid, args: line.args, status, endpoint: None, configs: Vec::new() }
 }
 
 /// Whose processes a group means; names that are not on this host are nobody's, unless none is left.
