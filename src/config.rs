@@ -18,6 +18,8 @@ use crate::fault::{self, Fault};
 pub const MAX_CONFIG: u64 = 1 << 20;
 /// Largest file that is taken for anybody's config, in bytes.
 pub const MAX_TARGET: u64 = 16 << 20;
+/// Room that a read begins with at most, in bytes.
+const ROOM: usize = 1 << 16;
 /// Where it listens when neither the file nor the command line says.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
@@ -121,7 +123,8 @@ pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
     if kind != FileType::RegularFile {
         return Err(ReadError::Unacceptable(format!("it is no regular file ({kind:?})")));
     }
-    let mut bytes = Vec::new();
+    // With its room to begin with, most are read in one go.
+    let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(ROOM) + 1);
     let too_large = || ReadError::Unacceptable(format!("it is larger than {limit} bytes"));
     if u64::try_from(stat.st_size).unwrap_or(0) > limit {
         return Err(too_large());
@@ -133,7 +136,9 @@ pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
 /// Lower-case hex SHA-256.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    // Thousands are made of one run: a table is a tenth of what formatting takes.
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    Sha256::digest(bytes).iter().flat_map(|b| [b >> 4, b & 15]).map(|half| char::from(DIGITS[usize::from(half)])).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Carries out a prepared plan, wave by wave. Who fails within the budget is put back alone, at once; past it the run reverts, stops or goes on.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use budget::Budget;
 
@@ -308,9 +311,13 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         }
         // What each target is now, where that is what it should be, and whether the new config stands where nobody is proven on it.
         let (mut stands, mut known, mut new) = (Vec::new(), true, false);
+        let mut disk: BTreeMap<&Path, Option<String>> = BTreeMap::new();
+        for shift in self.plan.steps().flat_map(|s| &s.shifts) {
+            disk.entry(&shift.path).or_insert_with(|| self.host.reads(&shift.path));
+        }
         for step in self.plan.steps() {
             let forth = Step { shifts: step.shifts.clone(), members: Vec::new(), undo: false };
-            let is = |step: &Step| step.shifts.iter().all(|s| self.host.reads(&s.path).as_ref() == Some(&s.to.sha256));
+            let is = |step: &Step| step.shifts.iter().all(|s| disk.get(&*s.path).and_then(Option::as_ref) == Some(&s.to.sha256));
             let (is_new, back) = (is(&forth), forth.flip());
             let is_old = back.as_ref().is_some_and(is);
             // A file that was `to` before the run, and that nobody was signalled for, is as it was.

@@ -12,28 +12,14 @@ use crate::{
         hangup::{Hung, NotHung, hold},
         http::Lanes,
         successor::{self, Fresh},
-        turns::all_of,
     },
     step::{Member, Step},
 };
 
 impl LocalHost {
     pub(super) async fn check(&mut self, steps: &mut [&mut Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) {
-        let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
-        let all = steps.iter_mut().flat_map(|step| {
-            let shifts = step.shifts.as_slice();
-            step.members.iter_mut().map(move |m| (shifts, m))
-        });
-        let wait = |(shifts, member), turn| async move {
-            let member: &mut Member = member;
-            let fresh = Fresh { shifts, since, surveyed, undo: false, turn: &turn };
-            let seen = again(Box::new(member.clone()), fresh, lanes).await;
-            let is_new = !is_proven(&seen) || seen.instance.pid != member.instance.pid;
-            *member = *seen;
-            is_new.then(|| Event::of(&member.instance))
-        };
-        // Nobody was touched, so whoever is not waited for any more is what it was.
-        all_of(all.filter(|(_, m)| is_proven(m)), wait, self.at_once, halts, 0, |new| new.into_iter().for_each(&mut *tell)).await;
+        // Nobody is touched, so whoever is not waited for any more is what it was.
+        self.round(steps, false, |_, member| is_proven(member), again, (halts, 0), tell).await;
         // Last, so that nobody can change a file between its reading and the proofs. Many read the same one.
         let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
         for Step { shifts, members, .. } in steps.iter_mut().map(|step| &mut **step) {
@@ -65,11 +51,12 @@ fn no_longer(trouble: Trouble) -> Trouble {
     Trouble { text: format!("no longer proven: {}", trouble.text), ..trouble }
 }
 
-/// Asks one that was proven once more; answers it as it was, or with its trouble, or who has taken its place.
-async fn again(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
-    let Err(trouble) = proves(&mut member, fresh, lanes).await else { return member };
+/// Asks one that was proven once more; afterwards it is as it was, or has its trouble, or is who has taken its place. Answers what is new.
+async fn again(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<Event> {
+    let trouble = proves(member, fresh, lanes).await.err()?;
     // Only few need it, and every one that is waited for would have its size.
-    Box::new(Box::pin(failed(*member, no_longer(trouble), fresh, lanes)).await)
+    Box::pin(failed(member, no_longer(trouble), fresh, lanes)).await;
+    Some(Event::of(&member.instance))
 }
 
 async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<(), Trouble> {
@@ -82,12 +69,11 @@ async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<
         return Ok(());
     }
     if member.instance.successor_of.is_some() {
-        fresh.turn.give_back();
         // What comparing facts compare with is the other one's.
         return Box::pin(successor::proven(member, fresh, member.timeout, lanes)).await.map(drop);
     }
     let Some(wanted) = still(member, fresh.shifts)? else { return Ok(()) };
     let when = member.signalled.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let hung = Hung { pid: member.instance.pid, started: member.instance.started, pidfd, at: Instant::now(), when };
-    confirm(&hung, member, &wanted, lanes, fresh.turn).await.map(drop)
+    confirm(&hung, member, &wanted, lanes).await.map(drop)
 }

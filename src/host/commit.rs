@@ -1,7 +1,7 @@
 //! The third verb: install, hang up, confirm. An undo is the same over flipped steps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -22,7 +22,6 @@ use crate::{
         sockets::sockets_of,
         successor::{self, Fresh, Since},
         survey::from_install,
-        turns::all_of,
         workers::{SETTLED, children, kept},
     },
     step::{Member, Readings, Shift, Step},
@@ -43,33 +42,15 @@ impl LocalHost {
             }
         }
         let is_free = |step: &Step| !step.shifts.iter().any(|s| stuck.contains_key(&s.path));
-        let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
-        let free = steps.iter_mut().enumerate().filter(|(_, step)| is_free(step));
-        let all = free.flat_map(|(at, step)| {
-            let shifts = step.shifts.as_slice();
-            step.members.iter_mut().enumerate().map(move |(place, m)| (at, place, shifts, m))
-        });
-        let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
-        let wait = |(at, place, shifts, member), turn| async move {
-            let member: &mut Member = member;
-            let fresh = Fresh { shifts, since, surveyed, undo, turn: &turn };
-            // Whoever is not waited for to the end stays what it was.
-            *member = *signal_and_see(Box::new(member.clone()), fresh, lanes).await;
-            (at, place, Event::of(&member.instance))
-        };
-        let mut ended = BTreeSet::new();
+        let picks = |step: &Step, member: &Member| is_free(step) && member.instance.state != State::Unchanged;
+        let mut all: Vec<&mut Step> = steps.iter_mut().collect();
         // The halt of the operator: no new signal, and nobody is waited for any more.
-        let finished = all_of(signalled, wait, self.at_once, halts, u8::from(undo), |(at, place, event)| {
-            tell(event);
-            ended.insert((at, place));
-        })
-        .await;
-        if !finished {
-            let state = if undo { State::RevertFailed } else { State::TimedOut };
-            // Perhaps signalled, and nobody has waited for the proof: they count as touched.
-            for (at, step) in steps.iter_mut().enumerate().filter(|(_, step)| is_free(step)) {
-                let open = step.members.iter_mut().enumerate().filter(|(place, m)| !ended.contains(&(at, *place)) && m.instance.state != State::Unchanged);
-                open.for_each(|(_, member)| member.fail(state, Trouble { kind: state.into(), text: HALTED.into() }));
+        let undone = self.round(&mut all, undo, picks, signal_and_see, (halts, u8::from(undo)), tell).await;
+        let state = if undo { State::RevertFailed } else { State::TimedOut };
+        for (at, place) in undone {
+            // Perhaps signalled, and nobody has waited for the proof: it counts as touched.
+            if let Some(member) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
+                member.fail(state, Trouble { kind: state.into(), text: HALTED.into() });
             }
         }
         stuck.into_values().next().map_or(Ok(()), Err)
@@ -129,16 +110,16 @@ impl LocalHost {
     }
 }
 
-/// What only few need is kept apart: of ten thousand that are waited for, each has all of this.
-async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
-    let Fresh { shifts, undo, turn, .. } = fresh;
-    if member.sick || member.instance.state == State::Died {
-        turn.give_back();
-    }
+async fn signal_and_see(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<Event> {
+    let Fresh { shifts, undo, .. } = fresh;
+    // What only few need is kept apart: of ten thousand that are waited for, each has all of this.
     let said = match member.instance.state {
         // Only the old config is there again.
-        State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(&member, fresh, lanes)).await {
-            Ok(new) => return Box::new(new),
+        State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(member, fresh, lanes)).await {
+            Ok(new) => {
+                *member = new;
+                return Some(Event::of(&member.instance));
+            }
             Err(trouble) => {
                 // Why it died stays first; why it is not there again is what the operator needs.
                 if let Some(first) = &mut member.instance.trouble {
@@ -147,7 +128,7 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
                 Err(trouble)
             }
         },
-        _ => prove(&mut member, fresh, lanes).await,
+        _ => prove(member, shifts, undo, lanes).await,
     };
     match said {
         Ok(Some(took)) => {
@@ -158,30 +139,29 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
         }
         Ok(None) if !undo => (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None)),
         Ok(None) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed.into(), text: "its group says that nothing can be seen of it".into() }),
-        Err(trouble) => return Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await),
+        Err(trouble) => Box::pin(failed(member, trouble, fresh, lanes)).await,
     }
-    member
+    Some(Event::of(&member.instance))
 }
 
 /// One that proves nothing; or who has taken its place, if that is why.
-pub(super) async fn failed(mut member: Member, trouble: Trouble, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
-    fresh.turn.give_back();
+pub(super) async fn failed(member: &mut Member, trouble: Trouble, fresh: Fresh<'_>, lanes: &Lanes) {
     let state = match (fresh.undo, trouble.kind.state()) {
         (_, State::Died) => State::Died,
         (true, _) => State::RevertFailed,
         (false, state) => state,
     };
     if state == State::Died
-        && let Some(new) = succeeded(&member, fresh, lanes).await
+        && let Some(new) = succeeded(member, fresh, lanes).await
     {
-        return new;
+        *member = new;
+        return;
     }
     if matches!((state, member.instance.state), (State::Died, _) | (_, State::Died)) {
-        member.instance.start = Some(revive::command(&member));
+        member.instance.start = Some(revive::command(member));
     }
     member.instance.proof = None;
     member.fail(state, trouble);
-    member
 }
 
 /// Who took its place, where somebody did: proven, or named with what it does not prove.
@@ -202,8 +182,7 @@ async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<M
 }
 
 /// Signals one instance and waits for its proof; answers none where its group says that there is nothing to see.
-async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Option<Duration>, Trouble> {
-    let Fresh { shifts, undo, turn, .. } = fresh;
+async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes) -> Result<Option<Duration>, Trouble> {
     let trouble = |kind: State, text| Trouble { kind: kind.into(), text };
     let mut facts = filled(&member.group.confirm, shifts)?;
     let first = member.baseline.clone();
@@ -211,7 +190,6 @@ async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<O
     if facts.iter().any(Fact::compares) {
         // A reload that still runs must not be taken for the one that is about to be asked for.
         if undo || member.unsure {
-            turn.give_back();
             Box::pin(quiet(member, &facts, lanes)).await;
         }
         Box::pin(read_anew(member, &facts, undo, lanes)).await;
@@ -229,7 +207,7 @@ async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<O
     adjust(&mut facts, &member.kept, &first, shifts, undo);
     let blind = blind(&mut facts, member, shifts);
     let wanted = wanted(member, shifts, facts, undo)?;
-    let hung = hang_up(member, member.timeout, turn).await.map_err(|e| match e {
+    let hung = hang_up(member, member.timeout).await.map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
         NotHung::Refused(text) => trouble(State::Refused, text),
     })?;
@@ -241,14 +219,13 @@ async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<O
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
     let unsure = member.unsure || (undo && member.instance.state == State::TimedOut);
     let may_load = unsure && wanted.says.is_none() && !wanted.facts.iter().any(Fact::compares);
-    let took = confirm(&hung, member, &wanted, lanes, turn).await.map_err(|trouble| match trouble.kind.state() {
+    let took = confirm(&hung, member, &wanted, lanes).await.map_err(|trouble| match trouble.kind.state() {
         State::TimedOut if blind => Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble },
         _ => trouble,
     })?;
     if may_load {
-        turn.give_back();
         tokio::time::sleep_until((hung.at + member.timeout).into()).await;
-        confirm(&hung, member, &wanted, lanes, turn).await?;
+        confirm(&hung, member, &wanted, lanes).await?;
     }
     member.instance.proof = Some(proof);
     Ok(Some(took))

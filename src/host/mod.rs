@@ -36,6 +36,7 @@ pub(crate) mod placeholders;
 mod prepare;
 pub(crate) mod restart;
 mod revive;
+mod round;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;
@@ -44,7 +45,6 @@ mod strangers;
 mod successor;
 pub(crate) mod survey;
 mod tls;
-mod turns;
 pub(crate) mod user;
 pub(crate) mod validate;
 pub(crate) mod workers;

@@ -132,7 +132,8 @@ fn set_on(path: &Path, why: &str) -> Stop {
 fn offered(seen: &BTreeMap<PathBuf, SeenTarget>, readers: &Readers, changes: &Changes) -> Result<(), Stop> {
     let mut looked: BTreeMap<&str, (&Offered, bool)> = BTreeMap::new();
     // What nobody in the run reads is offered to nobody.
-    let read = |path: &PathBuf| readers.keys().any(|paths| paths.contains(path));
+    let all: BTreeSet<&PathBuf> = if seen.values().all(|t| t.offered.is_empty()) { BTreeSet::new() } else { readers.keys().flatten().collect() };
+    let read = |path: &PathBuf| all.contains(path);
     for (group, offered) in seen.iter().filter(|(path, _)| read(path)).flat_map(|(_, t)| &t.offered) {
         looked.entry(group).or_insert((offered, false)).1 |= offered.content.is_some();
     }

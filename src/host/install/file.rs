@@ -164,7 +164,8 @@ impl FileTarget {
 
 fn digest_of(dir: &OwnedFd, name: &OsStr) -> Option<String> {
     let fd = fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty()).ok()?;
-    let mut bytes = Vec::new();
+    // Room for most, so that one read takes all of it.
+    let mut bytes = Vec::with_capacity(4096);
     File::from(fd).take(MAX_TARGET + 1).read_to_end(&mut bytes).ok()?;
     Some(config::digest(&bytes))
 }
