@@ -74,10 +74,7 @@ impl Plan {
         }
         let (left_out, too_many) = sick::judge(&mut seen, &wish.fleet.groups, wish.include_sick, |_| false);
         let mut refused = seen.refused;
-        let mut readers = Readers::new();
-        for member in seen.members {
-            readers.entry(member.instance.targets.clone()).or_default().push(member);
-        }
+        let readers: Readers = apart(seen.members, |m| m.instance.targets.clone());
         let differing = if wish.overwrite { None } else { differing(&readers, &seen.targets, wish.changes) };
         let (becomes, invalid) = becomes::decide(&seen.targets, &readers, wish.changes)?;
         let mut steps = Vec::new();
@@ -152,6 +149,26 @@ impl Plan {
             }
         }
     }
+}
+
+/// The members of each key, in their order. Where all have the same one, nobody is moved: ten thousand take room.
+fn apart<K: Ord>(members: Vec<Member>, mut key: impl FnMut(&Member) -> K) -> BTreeMap<K, Vec<Member>> {
+    let mut runs: Vec<(K, usize)> = Vec::new();
+    for member in &members {
+        let key = key(member);
+        match runs.last_mut() {
+            Some((last, many)) if *last == key => *many += 1,
+            _ => runs.push((key, 1)),
+        }
+    }
+    if runs.len() == 1 {
+        return runs.into_iter().map(|(key, _)| key).zip([members]).collect();
+    }
+    let (mut parts, mut members) = (BTreeMap::<K, Vec<Member>>::new(), members.into_iter());
+    for (key, many) in runs {
+        parts.entry(key).or_default().extend(members.by_ref().take(many));
+    }
+    parts
 }
 
 /// Holds the number of instances of each group against what is expected of it.

@@ -72,10 +72,10 @@ impl LocalHost {
         seen.members.reserve_exact(answers.len());
         for said in answers.into_iter().flatten() {
             match said {
-                Ok(member) if member.sick => seen.sick.push(member),
+                Ok(member) if member.sick => seen.sick.push(*member),
                 Ok(mut member) => {
                     share(&mut member, seen.members.last());
-                    seen.members.push(member);
+                    seen.members.push(*member);
                 }
                 Err(instance) => seen.refused.push(*instance),
             }
@@ -164,8 +164,8 @@ pub(super) fn from_install(e: InstallError) -> Stop {
     Stop::new(verdict, e.to_string())
 }
 
-/// One that every guard has let through so far, or as it is reported.
-type Looked = Result<Member, Box<Instance>>;
+/// One that every guard has let through so far, or as it is reported; it goes from hand to hand, and is large.
+type Looked = Result<Box<Member>, Box<Instance>>;
 
 /// What the kernel tells of one; nobody is waited for.
 fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, lanes: &Lanes) -> Looked {
@@ -181,7 +181,7 @@ fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, 
     }
     alone(f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
     vouched(group).and_then(|()| may_signal(f.pid)).map_err(|why| no(&instance, why))?;
-    let mut member = Member::new(instance, group.clone(), f.args.clone());
+    let mut member = Box::new(Member::new(instance, group.clone(), f.args.clone()));
     member.timeout = look.timeout.unwrap_or(group.timeout);
     member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
     member.fixed = discover::fixed_of(f, group);

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Plan, judge, settled, sick, waves};
+use super::{Plan, Readers, apart, judge, settled, sick, waves};
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
     fleet::Group,
@@ -125,13 +125,9 @@ impl Plan {
             shifts_of.insert(&target.path, shift(target, &seen, aim, &old, &who)?);
         }
         let mut refused: Vec<_> = seen.refused.into_iter().filter(|i| concerns(left, &i.targets)).collect();
-        let mut readers: BTreeMap<Vec<PathBuf>, Vec<Member>> = BTreeMap::new();
-        for member in seen.members.into_iter().filter(|m| concerns(left, &m.instance.targets)) {
-            // What was only signalled has no way back.
-            if aim.way == Way::Forth || !member.instance.targets.is_empty() {
-                readers.entry(member.instance.targets.clone()).or_default().push(member);
-            }
-        }
+        // What was only signalled has no way back.
+        seen.members.retain(|m| concerns(left, &m.instance.targets) && (aim.way == Way::Forth || !m.instance.targets.is_empty()));
+        let readers: Readers = apart(seen.members, |m| m.instance.targets.clone());
         let mut steps = Vec::new();
         for (paths, mut members) in readers {
             let (mut shifts, mut disk) = (Vec::new(), Vec::new());

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::apart;
 use crate::{
     event::State,
     fleet::{Group, OnBad, Share},
@@ -69,10 +70,12 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
     }
     let mut waves: BTreeMap<usize, Vec<Step>> = BTreeMap::new();
     for Step { shifts, mut members, undo } in steps {
-        members.sort_by_key(|m| m.id);
-        let mut parts: BTreeMap<usize, Vec<Member>> = BTreeMap::new();
-        for member in members {
-            let at = groups.get_mut(&member.instance.group).map_or(0, |(begins, ends, turns)| {
+        // The survey finds them in this order; only what it did not is moved, which takes the room of all of them once more.
+        if !members.is_sorted_by_key(|m| m.id) {
+            members.sort_by_key(|m| m.id);
+        }
+        let parts = apart(members, |member| {
+            groups.get_mut(&member.instance.group).map_or(0, |(begins, ends, turns)| {
                 if member.instance.state == State::Unchanged {
                     // A wave in which nobody is signalled is none.
                     return if ends.is_empty() { 0 } else { *begins };
@@ -81,9 +84,8 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
                 let turn = &mut turns[usize::from(member.sick)];
                 *turn += 1;
                 *begins + ends.iter().take_while(|end| **end < *turn).count()
-            });
-            parts.entry(at).or_default().push(member);
-        }
+            })
+        });
         for (at, members) in parts {
             waves.entry(at).or_default().push(Step { shifts: shifts.clone(), members, undo });
         }

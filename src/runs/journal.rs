@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -183,7 +183,10 @@ impl Run {
         // Many steps share one.
         let blobs: BTreeMap<&str, &Blob> = record.blobs.iter().map(|b| (b.sha256.as_str(), *b)).collect();
         let fresh = store::take(state, dir, &blobs)?;
-        let plan = folder::create(&dir.join("plan.json"), &serde_json::to_vec_pretty(&plan)?)?;
+        // Of a large fleet it is long: it is nowhere in memory as a whole.
+        let mut file = BufWriter::with_capacity(1 << 16, folder::create(&dir.join("plan.json"), b"")?);
+        serde_json::to_writer_pretty(&mut file, &plan)?;
+        let plan = file.into_inner().map_err(IntoInnerError::into_error)?;
         let events = folder::create(&dir.join("events.jsonl"), &line(&First::Began(&began))?)?;
         // Where a filesystem has no locks, it is taken to be without an owner, as one that was killed.
         let _ = events.try_lock();
