@@ -6,7 +6,7 @@ use crate::{
     event::{Event, Halts, State, Trouble},
     host::{
         LocalHost,
-        commit::{failed, still},
+        commit::{all_of, failed, still},
         confirm::confirm,
         guard::sees_the_same,
         hangup::{Hung, NotHung, hold},
@@ -18,8 +18,27 @@ use crate::{
 
 impl LocalHost {
     pub(super) async fn check(&mut self, steps: &mut [&mut Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) {
-        // Nobody is touched, so whoever is not waited for any more is what it was.
-        self.round(steps, false, |_, member| is_proven(member), again, (halts, 0), tell).await;
+        let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
+        let all = steps.iter().enumerate().flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
+        let waits = all.filter(|(.., m)| is_proven(m)).map(|(at, step, place, member)| async move {
+            let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo: false };
+            let seen = again(Box::new(member.clone()), fresh, lanes).await;
+            (at, place, !is_proven(&seen) || seen.instance.pid != member.instance.pid, seen)
+        });
+        let mut ends = Vec::new();
+        // Nobody was touched, so whoever is not waited for any more is what it was.
+        all_of(waits, self.at_once, halts, 0, |(at, place, is_new, member)| {
+            if is_new {
+                tell(Event::of(&member.instance));
+            }
+            ends.push((at, place, member));
+        })
+        .await;
+        for (at, place, member) in ends {
+            if let Some(slot) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
+                *slot = *member;
+            }
+        }
         // Last, so that nobody can change a file between its reading and the proofs. Many read the same one.
         let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
         for Step { shifts, members, .. } in steps.iter_mut().map(|step| &mut **step) {
@@ -51,12 +70,11 @@ fn no_longer(trouble: Trouble) -> Trouble {
     Trouble { text: format!("no longer proven: {}", trouble.text), ..trouble }
 }
 
-/// Asks one that was proven once more; afterwards it is as it was, or has its trouble, or is who has taken its place. Answers what is new.
-async fn again(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<Event> {
-    let trouble = proves(member, fresh, lanes).await.err()?;
+/// Asks one that was proven once more; answers it as it was, or with its trouble, or who has taken its place.
+async fn again(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
+    let Err(trouble) = proves(&mut member, fresh, lanes).await else { return member };
     // Only few need it, and every one that is waited for would have its size.
-    Box::pin(failed(member, no_longer(trouble), fresh, lanes)).await;
-    Some(Event::of(&member.instance))
+    Box::new(Box::pin(failed(*member, no_longer(trouble), fresh, lanes)).await)
 }
 
 async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<(), Trouble> {

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt, stream};
+
 use crate::{
     event::{Event, HALTED, Halts, Instance, Proof, State, Stop, Trouble, Verdict},
     fact::{Fact, Source, Wants},
@@ -42,15 +44,31 @@ impl LocalHost {
             }
         }
         let is_free = |step: &Step| !step.shifts.iter().any(|s| stuck.contains_key(&s.path));
-        let picks = |step: &Step, member: &Member| is_free(step) && member.instance.state != State::Unchanged;
-        let mut all: Vec<&mut Step> = steps.iter_mut().collect();
+        let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
+        let free = steps.iter().enumerate().filter(|(_, step)| is_free(step));
+        let all = free.flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
+        let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
+        let waits = signalled.map(|(at, step, place, member)| async move {
+            let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo };
+            (at, place, signal_and_see(Box::new(member.clone()), fresh, lanes).await)
+        });
+        let mut ends = Vec::new();
         // The halt of the operator: no new signal, and nobody is waited for any more.
-        let undone = self.round(&mut all, undo, picks, signal_and_see, (halts, u8::from(undo)), tell).await;
-        let state = if undo { State::RevertFailed } else { State::TimedOut };
-        for (at, place) in undone {
-            // Perhaps signalled, and nobody has waited for the proof: it counts as touched.
-            if let Some(member) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
+        let finished = all_of(waits, self.at_once, halts, u8::from(undo), |(at, place, member)| {
+            tell(Event::of(&member.instance));
+            ends.push((at, place, member));
+        })
+        .await;
+        if !finished {
+            let state = if undo { State::RevertFailed } else { State::TimedOut };
+            // Perhaps signalled, and nobody has waited for the proof: they count as touched.
+            for member in steps.iter_mut().filter(|s| is_free(s)).flat_map(|s| &mut s.members).filter(|m| m.instance.state != State::Unchanged) {
                 member.fail(state, Trouble { kind: state.into(), text: HALTED.into() });
+            }
+        }
+        for (at, place, member) in ends {
+            if let Some(slot) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
+                *slot = *member;
             }
         }
         stuck.into_values().next().map_or(Ok(()), Err)
@@ -110,16 +128,44 @@ impl LocalHost {
     }
 }
 
-async fn signal_and_see(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<Event> {
+/// Waits for all of `waits`, each with what it needs as many descriptors for as there are at most, and hands over what comes out; a halt past `patience`
+/// ends it. Answers whether all have ended.
+pub(super) async fn all_of<W: Future>(
+    waits: impl Iterator<Item = W>,
+    at_once: usize,
+    halts: &mut Halts,
+    patience: u8,
+    mut each: impl FnMut(W::Output),
+) -> bool {
+    // Each holds a pidfd.
+    let mut waits = std::pin::pin!(stream::iter(waits).buffer_unordered(at_once));
+    loop {
+        let done = tokio::select! {
+            biased;
+            () = halted(halts, patience) => return false,
+            done = waits.next() => done,
+        };
+        match done {
+            Some(done) => each(done),
+            None => return true,
+        }
+    }
+}
+
+async fn halted(halts: &mut Halts, patience: u8) {
+    // The sender lives as long as the command; without one nobody can halt.
+    if halts.wait_for(|n| *n > patience).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What only few need is kept apart: of ten thousand that are waited for, each has all of this.
+async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
     let Fresh { shifts, undo, .. } = fresh;
-    // What only few need is kept apart: of ten thousand that are waited for, each has all of this.
     let said = match member.instance.state {
         // Only the old config is there again.
-        State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(member, fresh, lanes)).await {
-            Ok(new) => {
-                *member = new;
-                return Some(Event::of(&member.instance));
-            }
+        State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(&member, fresh, lanes)).await {
+            Ok(new) => return Box::new(new),
             Err(trouble) => {
                 // Why it died stays first; why it is not there again is what the operator needs.
                 if let Some(first) = &mut member.instance.trouble {
@@ -128,7 +174,7 @@ async fn signal_and_see(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) ->
                 Err(trouble)
             }
         },
-        _ => prove(member, shifts, undo, lanes).await,
+        _ => prove(&mut member, shifts, undo, lanes).await,
     };
     match said {
         Ok(Some(took)) => {
@@ -139,29 +185,29 @@ async fn signal_and_see(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) ->
         }
         Ok(None) if !undo => (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None)),
         Ok(None) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed.into(), text: "its group says that nothing can be seen of it".into() }),
-        Err(trouble) => Box::pin(failed(member, trouble, fresh, lanes)).await,
+        Err(trouble) => return Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await),
     }
-    Some(Event::of(&member.instance))
+    member
 }
 
 /// One that proves nothing; or who has taken its place, if that is why.
-pub(super) async fn failed(member: &mut Member, trouble: Trouble, fresh: Fresh<'_>, lanes: &Lanes) {
+pub(super) async fn failed(mut member: Member, trouble: Trouble, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
     let state = match (fresh.undo, trouble.kind.state()) {
         (_, State::Died) => State::Died,
         (true, _) => State::RevertFailed,
         (false, state) => state,
     };
     if state == State::Died
-        && let Some(new) = succeeded(member, fresh, lanes).await
+        && let Some(new) = succeeded(&member, fresh, lanes).await
     {
-        *member = new;
-        return;
+        return new;
     }
     if matches!((state, member.instance.state), (State::Died, _) | (_, State::Died)) {
-        member.instance.start = Some(revive::command(member));
+        member.instance.start = Some(revive::command(&member));
     }
     member.instance.proof = None;
     member.fail(state, trouble);
+    member
 }
 
 /// Who took its place, where somebody did: proven, or named with what it does not prove.

@@ -2,19 +2,15 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     thread,
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio::{
-    runtime::Builder,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-};
+use tokio::{runtime::Builder, sync::mpsc};
 
 /// Below so many a thread costs more than it saves.
-const WORTH: usize = 256;
+const WORTH: usize = 64;
 
 /// What comes out of all that is waited for, in any order; whoever drops it waits for nobody any more, and nobody goes on.
 pub(super) struct Crew<S, R> {
@@ -24,24 +20,15 @@ pub(super) struct Crew<S, R> {
     threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// The right to be begun; whoever needs long may give it back.
-pub(super) type Turn = Option<OwnedSemaphorePermit>;
-
-/// Waits for the future that `each` makes of every item, for at most `at_once` of them at the same time, of which at most `turns` have their turn: here,
-/// and on a thread for every other core.
-pub(super) fn crew<T, F, R>(
-    mut items: Vec<T>,
-    turns: usize,
-    at_once: usize,
-    each: impl Fn(T, Turn) -> F + Clone + Send + 'static,
-) -> Crew<impl Stream<Item = R> + Unpin, R>
+/// Waits for the future that `each` makes of every item, for at most `at_once` of them at the same time: here, and on a thread for every other core.
+pub(super) fn crew<T, F, R>(mut items: Vec<T>, at_once: usize, each: impl Fn(T) -> F + Clone + Send + 'static) -> Crew<impl Stream<Item = R> + Unpin, R>
 where
     T: Send + 'static,
-    F: Future<Output = R> + 'static,
+    F: Future<Output = R>,
     R: Send + 'static,
 {
     let cores = thread::available_parallelism().map_or(1, usize::from).min(items.len() / WORTH).max(1);
-    let (part, turns, at_once) = (items.len().div_ceil(cores), turns.div_ceil(cores).max(1), at_once.div_ceil(cores).max(1));
+    let (part, at_once) = (items.len().div_ceil(cores), at_once.div_ceil(cores));
     let (tell, others) = mpsc::unbounded_channel();
     let mut threads = Vec::new();
     while threads.len() + 1 < cores {
@@ -50,7 +37,7 @@ where
         let (theirs, each, tell) = (items.split_off(items.len() - part.min(items.len())), each.clone(), tell.clone());
         threads.push(thread::spawn(move || {
             runtime.block_on(async {
-                let all = all(theirs, turns, at_once, each).for_each(|one| {
+                let all = stream::iter(theirs).map(each).buffer_unordered(at_once).for_each(|one| {
                     // Whoever does not listen any more has ended this as well.
                     let _ = tell.send(one);
                     std::future::ready(())
@@ -63,24 +50,7 @@ where
             });
         }));
     }
-    Crew { mine: all(items, turns, at_once, each).boxed_local(), others: Some(others), threads }
-}
-
-fn all<T, F, R>(items: Vec<T>, turns: usize, at_once: usize, each: impl Fn(T, Turn) -> F) -> impl Stream<Item = R>
-where
-    F: Future<Output = R>,
-{
-    let free = Arc::new(Semaphore::new(turns));
-    // A future is made when its turn has come, and not before.
-    let begun = stream::unfold(items.into_iter(), move |mut items| {
-        let free = free.clone();
-        async move {
-            let item = items.next()?;
-            let turn = free.acquire_owned().await.ok();
-            Some(((item, turn), items))
-        }
-    });
-    begun.map(move |(item, turn)| each(item, turn)).buffer_unordered(at_once)
+    Crew { mine: stream::iter(items).map(each).buffer_unordered(at_once).boxed_local(), others: Some(others), threads }
 }
 
 impl<S: Stream<Item = R> + Unpin, R> Stream for Crew<S, R> {
@@ -133,7 +103,7 @@ mod tests {
     #[tokio::test]
     async fn everybody_is_waited_for_once() {
         for many in [0, 1, WORTH, WORTH * 2 + 1, WORTH * 20 + 7] {
-            let waited = crew((0..many).collect(), 10, many, |at, _turn| async move {
+            let waited = crew((0..many).collect(), 10, |at| async move {
                 tokio::time::sleep(Duration::from_micros(at as u64 % 7)).await;
                 at
             });
@@ -146,10 +116,9 @@ mod tests {
     async fn nobody_goes_on_where_nobody_waits_any_more() {
         let (begun, many) = (Arc::new(AtomicUsize::new(0)), WORTH * 4);
         let count = begun.clone();
-        let mut all = crew((0..many).collect(), many / 2, many, move |at, turn| {
+        let mut all = crew((0..many).collect(), many / 2, move |at| {
             count.fetch_add(1, Ordering::SeqCst);
             async move {
-                let _turn = turn;
                 if at > 0 {
                     std::future::pending::<()>().await;
                 }

@@ -36,7 +36,6 @@ pub(crate) mod placeholders;
 mod prepare;
 pub(crate) mod restart;
 mod revive;
-mod round;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;

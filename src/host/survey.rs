@@ -58,12 +58,9 @@ impl LocalHost {
         let looked = ready(looked, &late).await;
         let (listeners, lanes) = (Arc::new(listeners), self.lanes.clone());
         let mut answers: Vec<Option<Looked>> = std::iter::repeat_with(|| None).take(looked.len()).collect();
-        let mut asked = crew(looked.into_iter().enumerate().collect(), AT_ONCE, AT_ONCE, move |(at, one), turn| {
+        let mut asked = crew(looked.into_iter().enumerate().collect(), AT_ONCE, move |(at, one)| {
             let (listeners, lanes) = (listeners.clone(), lanes.clone());
-            async move {
-                let _turn = turn;
-                (at, answered(one, &listeners, &lanes).await)
-            }
+            async move { (at, answered(one, &listeners, &lanes).await) }
         });
         while let Some((at, said)) = asked.next().await {
             answers[at] = Some(said);
