@@ -6,12 +6,13 @@ use crate::{
     event::{Event, Halts, State, Trouble},
     host::{
         LocalHost,
-        commit::{all_of, failed, still},
+        commit::{failed, still},
         confirm::confirm,
         guard::sees_the_same,
         hangup::{Hung, NotHung, hold},
         http::Lanes,
         successor::{self, Fresh},
+        turns::all_of,
     },
     step::{Member, Step},
 };
@@ -19,26 +20,20 @@ use crate::{
 impl LocalHost {
     pub(super) async fn check(&mut self, steps: &mut [&mut Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) {
         let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
-        let all = steps.iter().enumerate().flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
-        let waits = all.filter(|(.., m)| is_proven(m)).map(|(at, step, place, member)| async move {
-            let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo: false };
-            let seen = again(Box::new(member.clone()), fresh, lanes).await;
-            (at, place, !is_proven(&seen) || seen.instance.pid != member.instance.pid, seen)
+        let all = steps.iter_mut().flat_map(|step| {
+            let shifts = step.shifts.as_slice();
+            step.members.iter_mut().map(move |m| (shifts, m))
         });
-        let mut ends = Vec::new();
+        let wait = |(shifts, member), turn| async move {
+            let member: &mut Member = member;
+            let fresh = Fresh { shifts, since, surveyed, undo: false, turn: &turn };
+            let seen = again(Box::new(member.clone()), fresh, lanes).await;
+            let is_new = !is_proven(&seen) || seen.instance.pid != member.instance.pid;
+            *member = *seen;
+            is_new.then(|| Event::of(&member.instance))
+        };
         // Nobody was touched, so whoever is not waited for any more is what it was.
-        all_of(waits, self.at_once, halts, 0, |(at, place, is_new, member)| {
-            if is_new {
-                tell(Event::of(&member.instance));
-            }
-            ends.push((at, place, member));
-        })
-        .await;
-        for (at, place, member) in ends {
-            if let Some(slot) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
-                *slot = *member;
-            }
-        }
+        all_of(all.filter(|(_, m)| is_proven(m)), wait, self.at_once, halts, 0, |new| new.into_iter().for_each(&mut *tell)).await;
         // Last, so that nobody can change a file between its reading and the proofs. Many read the same one.
         let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
         for Step { shifts, members, .. } in steps.iter_mut().map(|step| &mut **step) {
@@ -87,11 +82,12 @@ async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<
         return Ok(());
     }
     if member.instance.successor_of.is_some() {
+        fresh.turn.give_back();
         // What comparing facts compare with is the other one's.
         return Box::pin(successor::proven(member, fresh, member.timeout, lanes)).await.map(drop);
     }
     let Some(wanted) = still(member, fresh.shifts)? else { return Ok(()) };
     let when = member.signalled.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let hung = Hung { pid: member.instance.pid, started: member.instance.started, pidfd, at: Instant::now(), when };
-    confirm(&hung, member, &wanted, lanes).await.map(drop)
+    confirm(&hung, member, &wanted, lanes, fresh.turn).await.map(drop)
 }

@@ -1,12 +1,10 @@
 //! The third verb: install, hang up, confirm. An undo is the same over flipped steps.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     time::{Duration, Instant},
 };
-
-use futures_util::{StreamExt, stream};
 
 use crate::{
     event::{Event, HALTED, Halts, Instance, Proof, State, Stop, Trouble, Verdict},
@@ -24,6 +22,7 @@ use crate::{
         sockets::sockets_of,
         successor::{self, Fresh, Since},
         survey::from_install,
+        turns::all_of,
         workers::{SETTLED, children, kept},
     },
     step::{Member, Readings, Shift, Step},
@@ -45,30 +44,32 @@ impl LocalHost {
         }
         let is_free = |step: &Step| !step.shifts.iter().any(|s| stuck.contains_key(&s.path));
         let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
-        let free = steps.iter().enumerate().filter(|(_, step)| is_free(step));
-        let all = free.flat_map(|(at, step)| step.members.iter().enumerate().map(move |(place, m)| (at, step, place, m)));
-        let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
-        let waits = signalled.map(|(at, step, place, member)| async move {
-            let fresh = Fresh { shifts: &step.shifts, since, surveyed, undo };
-            (at, place, signal_and_see(Box::new(member.clone()), fresh, lanes).await)
+        let free = steps.iter_mut().enumerate().filter(|(_, step)| is_free(step));
+        let all = free.flat_map(|(at, step)| {
+            let shifts = step.shifts.as_slice();
+            step.members.iter_mut().enumerate().map(move |(place, m)| (at, place, shifts, m))
         });
-        let mut ends = Vec::new();
+        let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
+        let wait = |(at, place, shifts, member), turn| async move {
+            let member: &mut Member = member;
+            let fresh = Fresh { shifts, since, surveyed, undo, turn: &turn };
+            // Whoever is not waited for to the end stays what it was.
+            *member = *signal_and_see(Box::new(member.clone()), fresh, lanes).await;
+            (at, place, Event::of(&member.instance))
+        };
+        let mut ended = BTreeSet::new();
         // The halt of the operator: no new signal, and nobody is waited for any more.
-        let finished = all_of(waits, self.at_once, halts, u8::from(undo), |(at, place, member)| {
-            tell(Event::of(&member.instance));
-            ends.push((at, place, member));
+        let finished = all_of(signalled, wait, self.at_once, halts, u8::from(undo), |(at, place, event)| {
+            tell(event);
+            ended.insert((at, place));
         })
         .await;
         if !finished {
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             // Perhaps signalled, and nobody has waited for the proof: they count as touched.
-            for member in steps.iter_mut().filter(|s| is_free(s)).flat_map(|s| &mut s.members).filter(|m| m.instance.state != State::Unchanged) {
-                member.fail(state, Trouble { kind: state.into(), text: HALTED.into() });
-            }
-        }
-        for (at, place, member) in ends {
-            if let Some(slot) = steps.get_mut(at).and_then(|s| s.members.get_mut(place)) {
-                *slot = *member;
+            for (at, step) in steps.iter_mut().enumerate().filter(|(_, step)| is_free(step)) {
+                let open = step.members.iter_mut().enumerate().filter(|(place, m)| !ended.contains(&(at, *place)) && m.instance.state != State::Unchanged);
+                open.for_each(|(_, member)| member.fail(state, Trouble { kind: state.into(), text: HALTED.into() }));
             }
         }
         stuck.into_values().next().map_or(Ok(()), Err)
@@ -128,40 +129,12 @@ impl LocalHost {
     }
 }
 
-/// Waits for all of `waits`, each with what it needs as many descriptors for as there are at most, and hands over what comes out; a halt past `patience`
-/// ends it. Answers whether all have ended.
-pub(super) async fn all_of<W: Future>(
-    waits: impl Iterator<Item = W>,
-    at_once: usize,
-    halts: &mut Halts,
-    patience: u8,
-    mut each: impl FnMut(W::Output),
-) -> bool {
-    // Each holds a pidfd.
-    let mut waits = std::pin::pin!(stream::iter(waits).buffer_unordered(at_once));
-    loop {
-        let done = tokio::select! {
-            biased;
-            () = halted(halts, patience) => return false,
-            done = waits.next() => done,
-        };
-        match done {
-            Some(done) => each(done),
-            None => return true,
-        }
-    }
-}
-
-async fn halted(halts: &mut Halts, patience: u8) {
-    // The sender lives as long as the command; without one nobody can halt.
-    if halts.wait_for(|n| *n > patience).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
 /// What only few need is kept apart: of ten thousand that are waited for, each has all of this.
 async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
-    let Fresh { shifts, undo, .. } = fresh;
+    let Fresh { shifts, undo, turn, .. } = fresh;
+    if member.sick || member.instance.state == State::Died {
+        turn.give_back();
+    }
     let said = match member.instance.state {
         // Only the old config is there again.
         State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(&member, fresh, lanes)).await {
@@ -174,7 +147,7 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
                 Err(trouble)
             }
         },
-        _ => prove(&mut member, shifts, undo, lanes).await,
+        _ => prove(&mut member, fresh, lanes).await,
     };
     match said {
         Ok(Some(took)) => {
@@ -192,6 +165,7 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
 
 /// One that proves nothing; or who has taken its place, if that is why.
 pub(super) async fn failed(mut member: Member, trouble: Trouble, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
+    fresh.turn.give_back();
     let state = match (fresh.undo, trouble.kind.state()) {
         (_, State::Died) => State::Died,
         (true, _) => State::RevertFailed,
@@ -228,7 +202,8 @@ async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<M
 }
 
 /// Signals one instance and waits for its proof; answers none where its group says that there is nothing to see.
-async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes) -> Result<Option<Duration>, Trouble> {
+async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Option<Duration>, Trouble> {
+    let Fresh { shifts, undo, turn, .. } = fresh;
     let trouble = |kind: State, text| Trouble { kind: kind.into(), text };
     let mut facts = filled(&member.group.confirm, shifts)?;
     let first = member.baseline.clone();
@@ -236,6 +211,7 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     if facts.iter().any(Fact::compares) {
         // A reload that still runs must not be taken for the one that is about to be asked for.
         if undo || member.unsure {
+            turn.give_back();
             Box::pin(quiet(member, &facts, lanes)).await;
         }
         Box::pin(read_anew(member, &facts, undo, lanes)).await;
@@ -253,7 +229,7 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     adjust(&mut facts, &member.kept, &first, shifts, undo);
     let blind = blind(&mut facts, member, shifts);
     let wanted = wanted(member, shifts, facts, undo)?;
-    let hung = hang_up(member, member.timeout).await.map_err(|e| match e {
+    let hung = hang_up(member, member.timeout, turn).await.map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
         NotHung::Refused(text) => trouble(State::Refused, text),
     })?;
@@ -265,13 +241,14 @@ async fn prove(member: &mut Member, shifts: &[Shift], undo: bool, lanes: &Lanes)
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
     let unsure = member.unsure || (undo && member.instance.state == State::TimedOut);
     let may_load = unsure && wanted.says.is_none() && !wanted.facts.iter().any(Fact::compares);
-    let took = confirm(&hung, member, &wanted, lanes).await.map_err(|trouble| match trouble.kind.state() {
+    let took = confirm(&hung, member, &wanted, lanes, turn).await.map_err(|trouble| match trouble.kind.state() {
         State::TimedOut if blind => Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble },
         _ => trouble,
     })?;
     if may_load {
+        turn.give_back();
         tokio::time::sleep_until((hung.at + member.timeout).into()).await;
-        confirm(&hung, member, &wanted, lanes).await?;
+        confirm(&hung, member, &wanted, lanes, turn).await?;
     }
     member.instance.proof = Some(proof);
     Ok(Some(took))

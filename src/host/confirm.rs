@@ -21,6 +21,7 @@ use crate::{
         placeholders::Known,
         strangers,
         survey::needs_endpoint,
+        turns::Turn,
         workers::{Child, apart, children, draining, lasting},
     },
     step::Member,
@@ -79,7 +80,7 @@ pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
 ///
 /// # Errors
 /// The trouble: it died, it refused, or an attempt that ended past the deadline proved nothing.
-pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, lanes: &Lanes) -> Result<Duration, Trouble> {
+pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, lanes: &Lanes, turn: &Turn) -> Result<Duration, Trouble> {
     let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
     let limit = member.timeout;
     let polls = async {
@@ -134,6 +135,7 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
                 }
             };
             held = 0;
+            turn.give_back();
             if late {
                 let others = if kind == TroubleKind::Stranger { Vec::new() } else { strangers(member, lanes) };
                 if !others.is_empty() {

@@ -10,7 +10,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal, test_kill_
 use crate::{
     event::Instance,
     fleet::Signal,
-    host::guard::{is_same, not_taking, sees_the_same, takes},
+    host::{
+        guard::{is_same, not_taking, sees_the_same, takes},
+        turns::Turn,
+    },
     step::Member,
 };
 
@@ -75,12 +78,13 @@ fn open(i: &Instance) -> Result<OwnedFd, NotHung> {
 ///
 /// # Errors
 /// When it is another process by now, or still does not take the signal at the end of `limit`.
-pub(super) async fn hang_up(member: &Member, limit: Duration) -> Result<Hung, NotHung> {
+pub(super) async fn hang_up(member: &Member, limit: Duration, turn: &Turn) -> Result<Hung, NotHung> {
     let i = &member.instance;
     let pidfd = open(i)?;
     let taken = if not_taking(i.pid, member.group.signal, member.group.reloads).is_none() {
         Ok(())
     } else if is_same(i.pid, i.started, &i.exe) {
+        turn.give_back();
         takes(i.pid, &member.group, limit).await
     } else {
         // Nobody waits for a stranger.

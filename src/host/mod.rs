@@ -44,6 +44,7 @@ mod strangers;
 mod successor;
 pub(crate) mod survey;
 mod tls;
+mod turns;
 pub(crate) mod user;
 pub(crate) mod validate;
 pub(crate) mod workers;

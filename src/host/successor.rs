@@ -23,6 +23,7 @@ use crate::{
         kernel::{Stat, pids},
         sockets::sockets_of,
         survey::needs_endpoint,
+        turns::Turn,
         workers::children,
     },
     step::{Blob, Member, Shift, Step},
@@ -102,6 +103,8 @@ pub(super) struct Fresh<'a> {
     /// Who was there by then, as an orphaned worker, takes nobody's place.
     pub(super) surveyed: &'a Since,
     pub(super) undo: bool,
+    /// Of the one that is waited for.
+    pub(super) turn: &'a Turn,
 }
 
 impl Fresh<'_> {
@@ -299,7 +302,7 @@ impl LocalHost {
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             match steps.iter().find(reads) {
                 Some(step) => {
-                    let fresh = Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo: step.undo };
+                    let fresh = Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo: step.undo, turn: &Turn::default() };
                     let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
                     let said = tokio::select! {
                         said = proof => said,
