@@ -24,10 +24,16 @@ pub(super) const SETTLED: Duration = Duration::from_millis(100);
 
 /// A process and those that descend from it, itself first.
 pub(crate) fn family(pid: i32) -> Vec<i32> {
+    descent(pid, children)
+}
+
+/// The same, with the children that `of` names.
+fn descent<I: IntoIterator<Item = i32>>(pid: i32, of: impl Fn(i32) -> I) -> Vec<i32> {
     let mut all = vec![pid];
     let mut at = 0;
     while let Some(one) = all.get(at).copied() {
-        let new: Vec<i32> = children(one).into_iter().filter(|child| !all.contains(child)).collect();
+        // A number that was given out anew meanwhile could make it a circle.
+        let new: Vec<i32> = of(one).into_iter().filter(|child| !all.contains(child)).collect();
         all.extend(new);
         at += 1;
     }
@@ -56,15 +62,7 @@ impl Kin {
 
     /// As [`family`].
     pub(super) fn family(&self, pid: i32) -> Vec<i32> {
-        let mut all = vec![pid];
-        let mut at = 0;
-        while let Some(one) = all.get(at).copied() {
-            // A number that was given out anew meanwhile could make it a circle.
-            let new: Vec<i32> = self.0.get(&one).into_iter().flatten().copied().filter(|child| !all.contains(child)).collect();
-            all.extend(new);
-            at += 1;
-        }
-        all
+        descent(pid, |one| self.0.get(&one).into_iter().flatten().copied())
     }
 }
 

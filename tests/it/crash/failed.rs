@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     place::{Change, Place},
-    trace::{Aim, Effect, TRIES, can_trace, lacks, missed, traced},
+    trace::{Aim, Effect, TRIES, can_trace, has, lacks, missed, traced},
 };
 use crate::support::Ended;
 
@@ -49,7 +49,7 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
                 let failed = failed.map(|at| &run.effects[at]);
                 aim.correct(&whole, &run.effects);
                 hit.extend(failed.filter(|e| e.outside).map(|e| (e.name.clone(), error)));
-                if lacks(&run.effects, &whole, wanted) || failed.is_none() && !run.effects.iter().any(|e| e.name == wanted.name) {
+                if lacks(&run.effects, &whole, wanted) || failed.is_none() && !has(&run.effects, wanted) {
                     hit.insert((wanted.name.clone(), error));
                 }
                 if hit.contains(&(wanted.name.clone(), error)) {

@@ -6,7 +6,7 @@ use crate::support::{get, until};
 
 use super::{
     place::{Change, Place, is_late},
-    trace::{Aim, Effect, TRIES, can_trace, lacks, missed, traced, unsynced},
+    trace::{Aim, Effect, TRIES, can_trace, has, lacks, missed, traced, unsynced},
 };
 
 /// Every effect of a run, and of the ends of waiting for a proof the first and the last.
@@ -51,7 +51,7 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
             }
             if run.ended.code.is_some() {
                 // It had fewer of these this time, or had no need of what was left behind before.
-                if !run.effects.iter().any(|e| e.name == wanted.name) {
+                if !has(&run.effects, wanted) {
                     hit.insert(wanted.name.clone());
                     lacking += 1;
                 }

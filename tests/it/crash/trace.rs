@@ -154,7 +154,12 @@ pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
 pub(super) fn lacks(run: &[Effect], whole: &[Effect], wanted: &Effect) -> bool {
     let place = |effect: &Effect| whole.iter().position(|e| e.name == effect.name);
     let came = run.iter().rev().filter(|e| e.outside).find_map(place);
-    came > place(wanted) && !run.iter().any(|e| e.name == wanted.name)
+    came > place(wanted) && !has(run, wanted)
+}
+
+/// Whether a run had the effect of this name.
+pub(super) fn has(run: &[Effect], wanted: &Effect) -> bool {
+    run.iter().any(|e| e.name == wanted.name)
 }
 
 /// Kinds of effects of which none was hit. One single effect may be missed where the thread writes to itself now more often and now less.
