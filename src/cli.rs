@@ -447,6 +447,9 @@ fn overrule(fleet: &mut Fleet, waves: &[Share], max_failures: Option<Share>, on_
     Ok(())
 }
 
+/// So many descriptors are open at most, as long as nobody is stuck: a pidfd for each whose turn it is, and the connections of both lanes.
+const DESCRIPTORS: i32 = 2000;
+
 fn default_state() -> Option<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Some("/var/lib/hello".into());
@@ -455,12 +458,18 @@ fn default_state() -> Option<PathBuf> {
     std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).map(|d| d.join("hello"))
 }
 
-/// A pidfd and a connection for every instance: as many descriptors as are allowed.
+/// A pidfd and a connection for every instance: as many descriptors as are allowed, and room for many of them from the start.
 fn raise_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::{
+        io::fcntl_dupfd_cloexec,
+        process::{Resource, Rlimit, getrlimit, setrlimit},
+    };
     let limit = getrlimit(Resource::Nofile);
     // Where that is not allowed, fewer instances are waited for at once.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    // As soon as there is a second thread, every time that the table of descriptors grows the kernel waits until no core can look at the old one:
+    // some 10 ms, five times for a thousand instances. Without one it is made as large as it will be at no cost.
+    drop(fcntl_dupfd_cloexec(std::io::stderr(), DESCRIPTORS));
 }
 
 /// What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.
