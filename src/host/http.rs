@@ -17,7 +17,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
+    net::UnixStream,
     sync::Semaphore,
     time::timeout,
 };
@@ -25,6 +25,7 @@ use tokio::{
 use crate::{
     fact::Ask,
     host::{
+        connect::Connection,
         placeholders::Known,
         sockets::Listeners,
         successor::{Newest, Since},
@@ -185,7 +186,7 @@ pub(super) async fn get(ask: &Ask, known: &Known<'_>) -> Result<Answer, String> 
     let said = timeout(ATTEMPT, async {
         match &way.socket {
             Socket::Unix(path) => over(UnixStream::connect(path).await, ask, &way).await,
-            Socket::Tcp(host, port) => over(TcpStream::connect((host.as_str(), *port)).await, ask, &way).await,
+            Socket::Tcp(host, port) => over(Connection::to(host, *port).await, ask, &way).await,
         }
     });
     match said.await {

@@ -20,6 +20,7 @@ mod check;
 pub(crate) mod command;
 mod commit;
 mod confirm;
+mod connect;
 mod crew;
 pub(crate) mod discover;
 pub(crate) mod examine;
