@@ -8,7 +8,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use procfs::process::Process;
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, sync::Notify};
 
 use crate::{
     event::{State, Trouble, TroubleKind},
@@ -82,7 +82,7 @@ pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
 /// The trouble: it died, it refused, or an attempt that ended past the deadline proved nothing.
 pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, lanes: &Lanes, turn: &Turn) -> Result<Duration, Trouble> {
     let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
-    let limit = member.timeout;
+    let (limit, waits) = (member.timeout, Notify::new());
     let polls = async {
         let (mut pause, mut silent, mut held, mut looked) = (Duration::from_millis(1), member.sick, 0, hung.at);
         loop {
@@ -136,6 +136,7 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
             };
             held = 0;
             turn.give_back();
+            waits.notify_one();
             if late {
                 let others = if kind == TroubleKind::Stranger { Vec::new() } else { strangers(member, lanes) };
                 if !others.is_empty() {
@@ -154,9 +155,14 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     };
+    // Most have proven it at the first question, which has a limit of its own.
+    let end = async {
+        waits.notified().await;
+        end_of(&hung.pidfd).await;
+    };
     tokio::select! {
         biased;
-        () = end_of(&hung.pidfd) => Err(trouble(State::Died, "the process ended".into())),
+        () = end => Err(trouble(State::Died, "the process ended".into())),
         said = polls => said,
     }
 }

@@ -182,9 +182,22 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
 /// Whether `pid` is still the process that was found, though another program may stand at the path of its executable by now.
 #[must_use]
 pub(crate) fn is_same(pid: i32, started: u64, exe: &Path) -> bool {
+    same(pid, started, exe).is_some()
+}
+
+/// Whether it is, and takes `signal` by a handler of its first thread: one look that lets through whoever needs no second one.
+#[must_use]
+pub(crate) fn is_ready(pid: i32, started: u64, exe: &Path, signal: Signal) -> bool {
+    same(pid, started, exe).is_some_and(|stat| stat.takes(signal))
+}
+
+fn same(pid: i32, started: u64, exe: &Path) -> Option<Stat> {
     // In this order: what is `started` at last was it when its executable was read.
-    let now = std::fs::read_link(format!("/proc/{pid}/exe"));
-    now.is_ok_and(|now| kept(&now) == kept(exe)) && Stat::of(pid).is_ok_and(|stat| stat.started == started && stat.lives())
+    let now = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    if kept(&now) != kept(exe) {
+        return None;
+    }
+    Stat::of(pid).ok().filter(|stat| stat.started == started && stat.lives())
 }
 
 /// An executable's path without the kernel's mark of a replaced one.

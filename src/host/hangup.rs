@@ -11,7 +11,7 @@ use crate::{
     event::Instance,
     fleet::Signal,
     host::{
-        guard::{is_same, not_taking, sees_the_same, takes},
+        guard::{is_ready, is_same, not_taking, sees_the_same, takes},
         turns::Turn,
     },
     step::Member,
@@ -81,20 +81,22 @@ fn open(i: &Instance) -> Result<OwnedFd, NotHung> {
 pub(super) async fn hang_up(member: &Member, limit: Duration, turn: &Turn) -> Result<Hung, NotHung> {
     let i = &member.instance;
     let pidfd = open(i)?;
-    let taken = if not_taking(i.pid, member.group.signal, member.group.reloads).is_none() {
-        Ok(())
-    } else if is_same(i.pid, i.started, &i.exe) {
-        turn.give_back();
-        takes(i.pid, &member.group, limit).await
-    } else {
-        // Nobody waits for a stranger.
-        return Err(gone(i, OTHER));
-    };
-    // Only now: what took the signal just now must be the one that is held, and who ended meanwhile has refused nothing.
-    if !is_same(i.pid, i.started, &i.exe) {
-        return Err(gone(i, OTHER));
+    if !is_ready(i.pid, i.started, &i.exe, member.group.signal) {
+        let taken = if not_taking(i.pid, member.group.signal, member.group.reloads).is_none() {
+            Ok(())
+        } else if is_same(i.pid, i.started, &i.exe) {
+            turn.give_back();
+            takes(i.pid, &member.group, limit).await
+        } else {
+            // Nobody waits for a stranger.
+            return Err(gone(i, OTHER));
+        };
+        // Only now: what took the signal just now must be the one that is held, and who ended meanwhile has refused nothing.
+        if !is_same(i.pid, i.started, &i.exe) {
+            return Err(gone(i, OTHER));
+        }
+        taken.map_err(NotHung::Refused)?;
     }
-    taken.map_err(NotHung::Refused)?;
     if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {
         return Err(NotHung::Refused(format!("sees another file at `{}` than this host does", path.display())));
     }

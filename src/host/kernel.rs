@@ -80,10 +80,12 @@ pub(crate) struct Stat {
     pub(crate) parent: i32,
     /// `PF_*` of the kernel.
     pub(crate) flags: u32,
-    /// So many threads it has.
-    pub(crate) threads: usize,
     /// In clock ticks since boot.
     pub(crate) started: u64,
+    /// Signals of the first thread, as far as `i32` has bits for them: our own are among these.
+    blocked: u64,
+    ignored: u64,
+    caught: u64,
 }
 
 /// `/proc/PID/status`.
@@ -137,8 +139,15 @@ impl Stat {
         let mut rest = std::str::from_utf8(raw.get(close + 1..)?).ok()?.split_ascii_whitespace();
         // As proc(5) counts them, the next one is the third.
         let (state, parent, flags) = (rest.next()?.chars().next()?, rest.next()?.parse().ok()?, rest.nth(4)?.parse().ok()?);
-        let (threads, started) = (rest.nth(10)?.parse().ok()?, rest.nth(1)?.parse().ok()?);
-        Some(Self { comm, state, parent, flags, threads, started })
+        let started = rest.nth(12)?.parse().ok()?;
+        let (blocked, ignored, caught) = (rest.nth(9)?.parse().ok()?, rest.next()?.parse().ok()?, rest.next()?.parse().ok()?);
+        Some(Self { comm, state, parent, flags, started, blocked, ignored, caught })
+    }
+
+    /// Whether its first thread takes the signal by a handler.
+    #[must_use]
+    pub(crate) fn takes(&self, signal: Signal) -> bool {
+        self.caught & !self.blocked & !self.ignored & bit(signal) != 0
     }
 
     /// Whether it is there and has not ended.
@@ -290,7 +299,8 @@ mod tests {
         let known = me.stat().unwrap();
         let same = (known.comm, known.ppid, known.flags, known.starttime);
         assert_eq!((stat.comm.clone(), stat.parent, stat.flags, stat.started), same);
-        assert!(stat.lives() && stat.threads >= 2, "{stat:?}");
+        assert_eq!((stat.blocked, stat.ignored, stat.caught), (known.blocked, known.sigignore, known.sigcatch));
+        assert!(stat.lives(), "{stat:?}");
         let known = me.status().unwrap();
         assert_eq!((status.leader, status.ruid, status.euid), (known.tgid, known.ruid, known.euid));
         assert_eq!((status.blocked, status.ignored, status.caught), (known.sigblk, known.sigign, known.sigcgt));
@@ -301,9 +311,12 @@ mod tests {
 
     #[test]
     fn any_name_can_be_read_and_half_a_status_is_none() {
-        let stat = |name: &str| Stat::parse(format!("7 ({name}) T 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12345 1 2").as_bytes());
+        let stat =
+            |name: &str| Stat::parse(format!("7 ({name}) T 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12345 1 2 3 4 5 6 7 8 0 512 2048 2561 0").as_bytes());
         for name in ["a", "a) R (b", "", ") Z 1", "\u{e4} b"] {
-            let wanted = Stat { comm: name.into(), state: 'T', parent: 3, flags: 4_194_560, threads: 9, started: 12345 };
+            let wanted = Stat { comm: name.into(), state: 'T', parent: 3, flags: 4_194_560, started: 12345, blocked: 512, ignored: 2048, caught: 2561 };
+            // It catches all three, blocks one and ignores another.
+            assert!(wanted.takes(Signal::Hup) && !wanted.takes(Signal::Usr1) && !wanted.takes(Signal::Usr2));
             assert_eq!(stat(name), Some(wanted));
         }
         assert_eq!(Stat::parse(b"7 (a) T 3"), None);
