@@ -14,6 +14,7 @@ use sd_notify::NotifyState;
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, reload};
 
@@ -120,19 +121,28 @@ async fn start(options: Options, hangups: UnixStream, levels: LevelHandle) -> Re
 
 /// Serves until `shutdown`, reloading whenever `reloads` says so; then ends within `drain`.
 async fn run(listener: Listener, server: Arc<Server>, reloads: impl Stream<Item = ()>, shutdown: impl Future<Output = ()>, drain: Duration) {
-    let connections = Connections::new(listener, Answers::new(server.clone()));
+    let (stop, stopped) = oneshot::channel();
+    // In a task of its own a connection wakes nobody but the one that takes it.
+    let mut serving = tokio::spawn(Connections::new(listener, Answers::new(server.clone())).serve_until(stopped));
     let (mut reloads, mut shutdown) = (pin!(reloads.fuse()), pin!(shutdown));
     notify(&[NotifyState::Ready]);
-    loop {
+    let served = loop {
         tokio::select! {
-            accepted = connections.next() => connections.serve(accepted),
             Some(()) = reloads.next() => server.reload(),
-            () = &mut shutdown => break,
+            () = &mut shutdown => {
+                notify(&[NotifyState::Stopping]);
+                server.drain();
+                drop(stop);
+                break serving.await;
+            }
+            served = &mut serving => break served,
         }
+    };
+    match served {
+        Ok(connections) => connections.drain(drain).await,
+        // Nobody serves any more: that must not look as if somebody did.
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
-    notify(&[NotifyState::Stopping]);
-    server.drain();
-    connections.drain(drain).await;
 }
 
 /// All signals that are pending are taken first and the file is read after the last of them: coalesced, never dropped.

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     thread,
 };
@@ -20,24 +21,28 @@ pub(super) struct Crew<S, R> {
     threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// Waits for the future that `each` makes of every item, for at most `at_once` of them at the same time: here, and on a thread for every other core.
-pub(super) fn crew<T, F, R>(mut items: Vec<T>, at_once: usize, each: impl Fn(T) -> F + Clone + Send + 'static) -> Crew<impl Stream<Item = R> + Unpin, R>
+/// Waits for the future that `each` makes of every item, for at most `at_once` of them at the same time: here, and on a thread for every other core,
+/// each of which takes the next one as soon as it has room for it.
+pub(super) fn crew<T, F, R>(items: Vec<T>, at_once: usize, each: impl Fn(T) -> F + Clone + Send + 'static) -> Crew<impl Stream<Item = R> + Unpin, R>
 where
     T: Send + 'static,
     F: Future<Output = R>,
     R: Send + 'static,
 {
     let cores = thread::available_parallelism().map_or(1, usize::from).min(items.len() / WORTH).max(1);
-    let (part, at_once) = (items.len().div_ceil(cores), at_once.div_ceil(cores));
+    let at_once = at_once.div_ceil(cores);
+    let items = Arc::new(Mutex::new(items.into_iter()));
+    // No panic can come between the lock and its end.
+    let next = move || items.lock().unwrap_or_else(PoisonError::into_inner).next();
     let (tell, others) = mpsc::unbounded_channel();
     let mut threads = Vec::new();
     while threads.len() + 1 < cores {
         // Without a runtime of its own nobody else can wait: this thread takes it all.
         let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { break };
-        let (theirs, each, tell) = (items.split_off(items.len() - part.min(items.len())), each.clone(), tell.clone());
+        let (next, each, tell) = (next.clone(), each.clone(), tell.clone());
         threads.push(thread::spawn(move || {
             runtime.block_on(async {
-                let all = stream::iter(theirs).map(each).buffer_unordered(at_once).for_each(|one| {
+                let all = stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once).for_each(|one| {
                     // Whoever does not listen any more has ended this as well.
                     let _ = tell.send(one);
                     std::future::ready(())
@@ -50,7 +55,7 @@ where
             });
         }));
     }
-    Crew { mine: stream::iter(items).map(each).buffer_unordered(at_once).boxed_local(), others: Some(others), threads }
+    Crew { mine: stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once).boxed_local(), others: Some(others), threads }
 }
 
 impl<S: Stream<Item = R> + Unpin, R> Stream for Crew<S, R> {
@@ -91,10 +96,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use std::{
         collections::BTreeSet,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
+        sync::atomic::{AtomicUsize, Ordering},
         time::Duration,
     };
 

@@ -11,6 +11,7 @@ use crate::{
     event::{Event, Halts, Instance, Stop, Verdict},
     fleet::{Group, OnBad, uses},
     host::{
+        at_once::at_once,
         command::Bind,
         guard,
         placeholders::{self, Known, inode},
@@ -55,7 +56,11 @@ pub(crate) struct Key {
     candidates: Vec<(PathBuf, String)>,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    fn of(member: &'a Member, candidates: &'a [Candidate]) -> Self {
+        Self { instance: &member.instance, group: &member.group, args: &member.args, candidates }
+    }
+
     /// See [`Key`].
     pub(crate) fn key(&self) -> Key {
         let (i, exe) = (self.instance, self.exe());
@@ -108,7 +113,7 @@ impl Case<'_> {
         one && *OWN != (0, 0) && exe == *OWN
     }
 
-    fn known<'a>(&'a self, exe: &'a Path, candidate: Option<&'a Path>) -> Known<'a> {
+    fn known<'b>(&'b self, exe: &'b Path, candidate: Option<&'b Path>) -> Known<'b> {
         let config = self.candidates.first().map(|c| c.live.as_path());
         Known { pid: self.instance.pid, exe, args: self.args, endpoint: &self.instance.endpoint, config, candidate }
     }
@@ -197,21 +202,36 @@ impl Judge {
         Self { strict, judged: BTreeMap::new() }
     }
 
-    /// Whether `member`'s validator passed its candidates; one that could not be run has refused nothing, which only `strict` refuses.
+    /// Whether the validator of each of `members` passed its candidates, in their order; one that could not be run has refused nothing, which only
+    /// `strict` refuses.
     ///
     /// # Errors
-    /// `Invalid` when it says no; `Refused` when it must be asked and cannot; `Failed` when the operator halts.
-    pub(super) async fn passes(&mut self, member: &Member, candidates: &[Candidate], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<bool, Stop> {
-        let (i, group) = (&member.instance, &member.group);
+    /// `Invalid` when one says no; `Refused` when one must be asked and cannot; `Failed` when the operator halts.
+    pub(super) async fn pass(
+        &mut self,
+        members: &[Member],
+        candidates: &[Candidate],
+        halts: &mut Halts,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<Vec<bool>, Stop> {
+        let keys = at_once(members, |member| (!member.group.validate.is_empty()).then(|| Case::of(member, candidates).key()));
+        let mut passed = Vec::with_capacity(members.len());
+        for (member, key) in members.iter().zip(keys) {
+            passed.push(self.passes(&Case::of(member, candidates), key, halts, tell).await?);
+        }
+        Ok(passed)
+    }
+
+    /// The same of one; without a key it has no validator.
+    async fn passes(&mut self, case: &Case<'_>, key: Option<Key>, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<bool, Stop> {
+        let Case { instance: i, group, candidates, .. } = case;
         // A config that cannot be loaded would end it: nobody is signalled on a guess.
         let must =
             if group.on_bad_config == OnBad::Dies { Some("a bad config ends it") } else { self.strict.then_some("--validate wants one for every instance") };
-        if group.validate.is_empty() {
+        let Some(key) = key else {
             let refused = |why| Stop::new(Verdict::Refused, format!("group `{}` (pid {} and others) has no validator, and {why}", i.group, i.pid));
             return must.map_or(Ok(false), |why| Err(refused(why)));
-        }
-        let case = Case { instance: i, group, args: &member.args, candidates };
-        let key = case.key();
+        };
         if let Some(passed) = self.judged.get(&key) {
             return Ok(*passed);
         }

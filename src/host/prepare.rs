@@ -43,8 +43,9 @@ impl LocalHost {
                 Candidate { live: s.path.clone(), staged, sha256: s.to.sha256.clone(), secret: s.secret }
             };
             let candidates: Vec<Candidate> = step.shifts.iter().map(of).collect();
-            for member in &mut step.members {
-                member.instance.validated = judge.passes(member, &candidates, halts, tell).await?;
+            let passed = judge.pass(&step.members, &candidates, halts, tell).await?;
+            for (member, passed) in step.members.iter_mut().zip(passed) {
+                member.instance.validated = passed;
             }
         }
         for step in steps.iter() {

@@ -15,11 +15,14 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
-use rustix::process::{Resource, getrlimit};
+use rustix::{
+    net::sockopt::set_tcp_nodelay,
+    process::{Resource, getrlimit},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
 };
 use tokio_io_timeout::TimeoutStream;
 
@@ -65,10 +68,17 @@ impl Listener {
     /// [`Failure::Listen`].
     pub(super) async fn bind(listen: &Listen) -> Result<Self, Failure> {
         let bound = match listen {
-            Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Listen::Tcp(address) => Self::bind_tcp(address).await,
             Listen::Unix(path) => Self::bind_unix(path),
         };
         bound.map_err(|e| Failure::Listen(format!("{listen:?}"), e))
+    }
+
+    async fn bind_tcp(address: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        // An answer goes out whole, never waiting for the peer's acknowledgement of the one before. Connections have it from their listener.
+        set_tcp_nodelay(&listener, true)?;
+        Ok(Self::Tcp(listener))
     }
 
     fn bind_unix(path: &Path) -> io::Result<Self> {
@@ -113,7 +123,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// One that is accepted and not yet served; it counts against the limit as long as it lives.
-pub(super) struct Accepted {
+struct Accepted {
     stream: Stream,
     peer: Peer,
     slot: OwnedSemaphorePermit,
@@ -134,8 +144,19 @@ impl Connections {
         Self { listener, answers: Arc::new(answers), open: GracefulShutdown::new(), slots: Arc::new(Semaphore::new(slots)) }
     }
 
+    /// Serves whoever connects until `stopped` resolves.
+    pub(super) async fn serve_until(self, mut stopped: oneshot::Receiver<()>) -> Self {
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stopped => return self,
+                accepted = self.next() => self.serve(accepted),
+            }
+        }
+    }
+
     /// The next connection, whatever goes wrong before it; cancel safe.
-    pub(super) async fn next(&self) -> Accepted {
+    async fn next(&self) -> Accepted {
         let mut complained = false;
         loop {
             // Never closed.
@@ -156,14 +177,10 @@ impl Connections {
     }
 
     /// Serves it in a task of its own.
-    pub(super) fn serve(&self, accepted: Accepted) {
+    fn serve(&self, accepted: Accepted) {
         let Accepted { stream, peer, slot } = accepted;
         match stream {
-            Stream::Tcp(stream) => {
-                // An answer goes out whole, never waiting for the peer's acknowledgement of the one before.
-                let _ = stream.set_nodelay(true);
-                self.spawn(stream, peer, slot);
-            }
+            Stream::Tcp(stream) => self.spawn(stream, peer, slot),
             Stream::Unix(stream) => self.spawn(stream, peer, slot),
         }
     }
@@ -208,5 +225,20 @@ impl Connections {
         if tokio::time::timeout(limit, pin!(ended)).await.is_err() {
             tracing::warn!(?limit, "connections that are still open are closed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_from_its_listener_that_it_waits_for_no_acknowledgement() {
+        let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".into())).await.unwrap();
+        let address = listener.url().unwrap().replace("http://", "").replace('/', "");
+        let _asking = TcpStream::connect(address).await.unwrap();
+        let (Stream::Tcp(stream), _) = listener.accept().await.unwrap() else { panic!("it is TCP") };
+        assert!(stream.nodelay().unwrap());
     }
 }
