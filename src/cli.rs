@@ -1,6 +1,6 @@
 //! The command line: the only place that knows clap. Raw arguments become checked options once.
 
-use std::{ffi::OsString, io::Write, os::unix::net::UnixStream, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::{
@@ -24,7 +24,8 @@ use crate::{
     report::Output,
     rollout,
     runs::{Keep, Verb},
-    serve, status,
+    serve::{self, Hangups},
+    status,
 };
 
 mod again;
@@ -249,9 +250,9 @@ struct BroadcastArgs {
     verbose: bool,
 }
 
-/// Parses the arguments and runs the command; `hangups` is readable after every SIGHUP.
+/// Parses the arguments and runs the command; none but the server looks at `hangups`.
 #[must_use]
-pub fn main(hangups: UnixStream) -> ExitCode {
+pub fn main(hangups: Hangups) -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
@@ -327,7 +328,7 @@ fn fail(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn serve(args: ServeArgs, hangups: UnixStream) -> ExitCode {
+fn serve(args: ServeArgs, hangups: Hangups) -> ExitCode {
     let listen: Option<Listen> = match args.listen.map(|l| l.parse()).transpose() {
         Ok(listen) => listen,
         Err(e) => return fail(2, &format!("--listen: {e}")),

@@ -5,12 +5,14 @@ use std::{
     os::unix::net::UnixStream,
     path::PathBuf,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use futures_util::{Stream, StreamExt, stream};
+use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
+use signal_hook::consts::SIGHUP;
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},
@@ -74,11 +76,37 @@ pub struct Options {
     pub log_json: bool,
 }
 
-/// Serves until SIGTERM or SIGINT; `hangups` is readable after every SIGHUP.
+/// The SIGHUPs that this process takes.
+#[derive(Debug)]
+pub struct Hangups {
+    /// One came since the last reload began.
+    due: Arc<AtomicBool>,
+    /// Readable after each.
+    wakes: UnixStream,
+}
+
+impl Hangups {
+    /// Takes them from now on. Until then one ends the process: nothing comes before this.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn catch() -> io::Result<Self> {
+        let (wakes, wake) = UnixStream::pair()?;
+        let due = Arc::new(AtomicBool::new(false));
+        // In this order: whoever is woken finds it due.
+        signal_hook::flag::register(SIGHUP, due.clone())?;
+        signal_hook::low_level::pipe::register(SIGHUP, wake)?;
+        // A parent may have left the signal blocked; the handlers above have replaced an inherited ignore.
+        let _ = SigSet::from(Signal::SIGHUP).thread_unblock();
+        Ok(Self { due, wakes })
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, and reloads at `hangups`.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn main(options: Options, hangups: UnixStream) -> Result<(), Failure> {
+pub fn main(options: Options, hangups: Hangups) -> Result<(), Failure> {
     let levels = log_to_stderr(options.log_json);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(start(options, hangups, levels))
@@ -95,7 +123,7 @@ fn log_to_stderr(json: bool) -> LevelHandle {
 }
 
 /// Opens everything, then runs.
-async fn start(options: Options, hangups: UnixStream, levels: LevelHandle) -> Result<(), Failure> {
+async fn start(options: Options, hangups: Hangups, levels: LevelHandle) -> Result<(), Failure> {
     let began = Instant::now();
     let source = ConfigSource::new(&options.config)?;
     let first = source.first()?;
@@ -104,8 +132,8 @@ async fn start(options: Options, hangups: UnixStream, levels: LevelHandle) -> Re
         Some(listen) => listen,
         None => first.config.listen().parse().map_err(Failure::Invalid)?,
     };
-    let server = Server::new(source, first, bound, options.proof, levels, began)?;
-    let reloads = coalesced(hangups)?;
+    let server = Server::new(source, first, bound, options.proof, levels, hangups.due, began)?;
+    let wakes = coalesced(hangups.wakes)?;
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let shutdown = async move {
         tokio::select! {
@@ -115,20 +143,21 @@ async fn start(options: Options, hangups: UnixStream, levels: LevelHandle) -> Re
     };
     let listener = Listener::bind(&listen).await?;
     announce(&listener.url()?);
-    run(listener, Arc::new(server), reloads, shutdown, options.drain).await;
+    run(listener, Arc::new(server), wakes, shutdown, options.drain).await;
     Ok(())
 }
 
-/// Serves until `shutdown`, reloading whenever `reloads` says so; then ends within `drain`.
-async fn run(listener: Listener, server: Arc<Server>, reloads: impl Stream<Item = ()>, shutdown: impl Future<Output = ()>, drain: Duration) {
+/// Serves until `shutdown`, reloading whenever `wakes` says that it may be due; then ends within `drain`.
+async fn run(listener: Listener, server: Arc<Server>, wakes: impl Stream<Item = ()>, shutdown: impl Future<Output = ()>, drain: Duration) {
     let (stop, stopped) = oneshot::channel();
     // In a task of its own a connection wakes nobody but the one that takes it.
     let mut serving = tokio::spawn(Connections::new(listener, Answers::new(server.clone())).serve_until(stopped));
-    let (mut reloads, mut shutdown) = (pin!(reloads.fuse()), pin!(shutdown));
+    let (mut wakes, mut shutdown) = (pin!(wakes.fuse()), pin!(shutdown));
+    server.catch_up();
     notify(&[NotifyState::Ready]);
     let served = loop {
         tokio::select! {
-            Some(()) = reloads.next() => server.reload(),
+            Some(()) = wakes.next() => server.catch_up(),
             () = &mut shutdown => {
                 notify(&[NotifyState::Stopping]);
                 server.drain();
@@ -146,15 +175,15 @@ async fn run(listener: Listener, server: Arc<Server>, reloads: impl Stream<Item 
 }
 
 /// All signals that are pending are taken first and the file is read after the last of them: coalesced, never dropped.
-fn coalesced(hangups: UnixStream) -> io::Result<impl Stream<Item = ()>> {
-    hangups.set_nonblocking(true)?;
-    let hangups = tokio::net::UnixStream::from_std(hangups)?;
-    Ok(stream::unfold(hangups, async |mut hangups| {
+fn coalesced(wakes: UnixStream) -> io::Result<impl Stream<Item = ()>> {
+    wakes.set_nonblocking(true)?;
+    let wakes = tokio::net::UnixStream::from_std(wakes)?;
+    Ok(stream::unfold(wakes, async |mut wakes| {
         let mut buffer = [0u8; 64];
         // The other end lives in the handler, as long as the process.
-        hangups.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
-        while hangups.try_read(&mut buffer).is_ok_and(|n| n > 0) {}
-        Some(((), hangups))
+        wakes.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
+        while wakes.try_read(&mut buffer).is_ok_and(|n| n > 0) {}
+        Some(((), wakes))
     }))
 }
 

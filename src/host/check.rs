@@ -89,5 +89,5 @@ async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<
     let Some(wanted) = still(member, fresh.shifts)? else { return Ok(()) };
     let when = member.signalled.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let hung = Hung { pid: member.instance.pid, started: member.instance.started, pidfd, at: Instant::now(), when };
-    confirm(&hung, member, &wanted, lanes, fresh.turn).await.map(drop)
+    confirm(&hung, member, &wanted, lanes, fresh.turn, None).await.map(drop)
 }

@@ -229,26 +229,35 @@ async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<O
     adjust(&mut facts, &member.kept, &first, shifts, undo);
     let blind = blind(&mut facts, member, shifts);
     let wanted = wanted(member, shifts, facts, undo)?;
-    let hung = hang_up(member, member.timeout, turn).await.map_err(|e| match e {
+    // Who answers by the very thread that has reloads its config and answers while it is awake, and the question must be there by then. Of all others
+    // everybody is signalled before anybody is asked: at once they are hardly ever done, and answers would wait while others are signalled.
+    let at_once = member.group.speaks == Speaks::Hello && !member.sick;
+    let mut lane = if at_once { lanes.fast.acquire().await.ok() } else { None };
+    let hung = hang_up(member, member.timeout, || {
+        drop(lane.take());
+        turn.give_back();
+    });
+    let hung = hung.await.map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
         NotHung::Refused(text) => trouble(State::Refused, text),
     })?;
     member.signalled = Some(hung.when);
-    // Everybody is signalled before anybody is asked: who is asked at once is hardly ever done, and its answer would wait while others are signalled.
-    tokio::task::yield_now().await;
+    if lane.is_none() {
+        tokio::task::yield_now().await;
+    }
     let Some(wanted) = wanted.map(|wanted| Wanted { kids, ..wanted }) else { return Ok(None) };
     let proof = if wanted.says.is_some() { Proof::Exact } else { strongest(&member.group.confirm, &wanted.facts, &member.baseline) };
     // One that proved nothing may still load the new config; until then it serves the old one, which is what is asked for again.
     let unsure = member.unsure || (undo && member.instance.state == State::TimedOut);
     let may_load = unsure && wanted.says.is_none() && !wanted.facts.iter().any(Fact::compares);
-    let took = confirm(&hung, member, &wanted, lanes, turn).await.map_err(|trouble| match trouble.kind.state() {
+    let took = confirm(&hung, member, &wanted, lanes, turn, lane).await.map_err(|trouble| match trouble.kind.state() {
         State::TimedOut if blind => Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble },
         _ => trouble,
     })?;
     if may_load {
         turn.give_back();
         tokio::time::sleep_until((hung.at + member.timeout).into()).await;
-        confirm(&hung, member, &wanted, lanes, turn).await?;
+        confirm(&hung, member, &wanted, lanes, turn, None).await?;
     }
     member.instance.proof = Some(proof);
     Ok(Some(took))

@@ -8,7 +8,10 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use procfs::process::Process;
-use tokio::{io::unix::AsyncFd, sync::Notify};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{Notify, SemaphorePermit},
+};
 
 use crate::{
     event::{State, Trouble, TroubleKind},
@@ -80,7 +83,14 @@ pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
 ///
 /// # Errors
 /// The trouble: it died, it refused, or an attempt that ended past the deadline proved nothing.
-pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, lanes: &Lanes, turn: &Turn) -> Result<Duration, Trouble> {
+pub(super) async fn confirm(
+    hung: &Hung,
+    member: &mut Member,
+    wanted: &Wanted,
+    lanes: &Lanes,
+    turn: &Turn,
+    mut lane: Option<SemaphorePermit<'_>>,
+) -> Result<Duration, Trouble> {
     let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
     let (limit, waits) = (member.timeout, Notify::new());
     let polls = async {
@@ -88,9 +98,12 @@ pub(super) async fn confirm(hung: &Hung, member: &mut Member, wanted: &Wanted, l
         loop {
             // An attempt that began before the deadline may end past it; only then is the wait over.
             let late = hung.at.elapsed() >= limit;
-            let lane = if silent { &lanes.slow } else { &lanes.fast };
             let said = {
-                let _permit = lane.acquire().await;
+                let _permit = match lane.take() {
+                    Some(permit) => Ok(permit),
+                    None if silent => lanes.slow.acquire().await,
+                    None => lanes.fast.acquire().await,
+                };
                 // On the heap only while it is asked: most of a large fleet wait for their turn.
                 Box::pin(attempt(hung, member, wanted, lanes)).await
             };

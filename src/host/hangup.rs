@@ -10,10 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal, test_kill_
 use crate::{
     event::Instance,
     fleet::Signal,
-    host::{
-        guard::{is_ready, is_same, not_taking, sees_the_same, takes},
-        turns::Turn,
-    },
+    host::guard::{is_ready, is_same, not_taking, sees_the_same, takes},
     step::Member,
 };
 
@@ -74,18 +71,18 @@ fn open(i: &Instance) -> Result<OwnedFd, NotHung> {
 
 /// Opens the pidfd, looks again at who it is and whether it takes the signal, then sends it.
 /// A process that was stopped after the survey is signalled all the same: the signal waits for it, and so does the proof.
-/// One without the handler may be re-executing itself: it is waited for, never signalled blindly.
+/// One without the handler may be re-executing itself: it is waited for, never signalled blindly. Before that, `waits` is told.
 ///
 /// # Errors
 /// When it is another process by now, or still does not take the signal at the end of `limit`.
-pub(super) async fn hang_up(member: &Member, limit: Duration, turn: &Turn) -> Result<Hung, NotHung> {
+pub(super) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce()) -> Result<Hung, NotHung> {
     let i = &member.instance;
     let pidfd = open(i)?;
     if !is_ready(i.pid, i.started, &i.exe, member.group.signal) {
         let taken = if not_taking(i.pid, member.group.signal, member.group.reloads).is_none() {
             Ok(())
         } else if is_same(i.pid, i.started, &i.exe) {
-            turn.give_back();
+            waits();
             takes(i.pid, &member.group, limit).await
         } else {
             // Nobody waits for a stranger.

@@ -38,9 +38,10 @@ impl Answers {
         Self { server, pages: TowerToHyperService::new(pages) }
     }
 
-    /// One snapshot per request: its headers and its body cannot disagree.
+    /// One snapshot per request: its headers and its body cannot disagree, and it is that of every signal that came before.
     pub(super) async fn answer(&self, mut request: Request<Incoming>, peer: Peer) -> Result<Response, Infallible> {
         let server = &self.server;
+        server.catch_up();
         server.metrics.request();
         let snapshot = server.now.load_full();
         let any = server.proof == Proof::Any;

@@ -82,6 +82,8 @@ pub(super) struct Server {
     /// The `listen` of the file at start; none where the command line decides.
     bound: Option<String>,
     levels: LevelHandle,
+    /// A signal came since the last reload began.
+    due: Arc<AtomicBool>,
     draining: AtomicBool,
 }
 
@@ -93,6 +95,7 @@ impl Server {
         bound: Option<String>,
         proof: Proof,
         levels: LevelHandle,
+        due: Arc<AtomicBool>,
         began: Instant,
     ) -> Result<Self, procfs::ProcError> {
         // A logger that is not ours (a test's) keeps its own level.
@@ -118,6 +121,7 @@ impl Server {
             source,
             bound,
             levels,
+            due,
             draining: AtomicBool::new(false),
         })
     }
@@ -132,8 +136,16 @@ impl Server {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Reloads if a signal came since the last reload began: an answer that is made after it says what it brought.
+    pub(super) fn catch_up(&self) {
+        // Who is about to end has told its manager so, and a reload would tell it otherwise.
+        if self.due.load(Ordering::Relaxed) && !self.draining() && self.due.swap(false, Ordering::AcqRel) {
+            self.reload();
+        }
+    }
+
     /// Reads and checks aside, then swaps one pointer; whatever is wrong, the old config is served on.
-    pub(super) fn reload(&self) {
+    fn reload(&self) {
         let began = Instant::now();
         if let Ok(reloading) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, reloading]);

@@ -70,6 +70,18 @@ fn a_hangup_swaps_the_message() {
 }
 
 #[test]
+fn whoever_asks_after_a_hangup_is_answered_by_the_new_config_at_once() {
+    let fleet = Fleet::start(1);
+    for round in 0..200 {
+        let message = format!("round {round}");
+        fleet.write("web.toml", &format!("message = \"{message}\"\nlisten = \"127.0.0.1:0\"\n"));
+        fleet.signal(0, Signal::SIGHUP);
+        assert_eq!(fleet.bodies(), [message]);
+    }
+    assert_eq!(fleet.attempts(), [201], "each was loaded once");
+}
+
+#[test]
 fn what_cannot_be_taken_changes_neither_message_nor_generation() {
     let fleet = Fleet::start(1);
     for (seq, text, result) in
