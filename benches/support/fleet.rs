@@ -6,12 +6,15 @@ use std::{
     net::SocketAddr,
     os::{
         fd::AsFd,
-        unix::{fs::PermissionsExt, net::UnixStream},
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::UnixStream,
+        },
     },
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     sync::{
-        Mutex, Once,
+        Mutex, Once, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -30,6 +33,7 @@ const TMPFS: i64 = 0x0102_1994;
 /// For a server's first line, and for its end.
 const LIMIT: Duration = Duration::from_secs(60);
 
+static DIR: OnceLock<PathBuf> = OnceLock::new();
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 /// Whoever was started and not yet taken in: such a number is nobody else's.
 static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -98,16 +102,29 @@ fn on_signal() {
 
 /// A folder on a disk: what is synced to memory costs nothing.
 pub(crate) fn folder() -> tempfile::TempDir {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    assert_ne!(rustix::fs::statfs(dir.path()).unwrap().f_type as i64, TMPFS, "{} is in memory: set CARGO_TARGET_DIR to a disk", dir.path().display());
+    let dir = tempfile::tempdir_in(DIR.get().map_or(Path::new(env!("CARGO_TARGET_TMPDIR")), PathBuf::as_path)).unwrap();
+    assert_ne!(rustix::fs::statfs(dir.path()).unwrap().f_type as i64, TMPFS, "{} is in memory: name a disk with --dir", dir.path().display());
     dir
 }
 
-/// The type of the filesystem, as the kernel names it.
+/// Everything of the benches lies in this directory, and not in the build's.
+pub(crate) fn lie_in(dir: PathBuf) {
+    DIR.set(dir).unwrap();
+}
+
+/// The type of the filesystem, as the kernel names it; of an ext4 also whether it has a journal, which decides what new files cost.
 pub(crate) fn filesystem(dir: &Path) -> String {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let of = mounts.lines().filter_map(|l| l.split(' ').nth(1).zip(l.split(' ').nth(2))).filter(|(at, _)| dir.starts_with(at));
-    of.max_by_key(|(at, _)| at.len()).map_or_else(String::new, |(_, kind)| kind.to_owned())
+    let kind = of.max_by_key(|(at, _)| at.len()).map_or_else(String::new, |(_, kind)| kind.to_owned());
+    let device = std::fs::metadata(dir).map_or(0, |m| m.dev());
+    let name = std::fs::read_link(format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device))).unwrap_or_default();
+    let journal = name.file_name().and_then(|name| std::fs::read_to_string(Path::new("/sys/fs/ext4").join(name).join("journal_task")).ok());
+    match journal.as_deref().map(str::trim) {
+        Some("<none>") => format!("{kind} without a journal"),
+        Some(_) => format!("{kind} with a journal"),
+        None => kind,
+    }
 }
 
 /// What the instances of a fleet read.

@@ -31,13 +31,17 @@ impl Args {
         let mut args = Self { sizes: Vec::new(), pairs: 5, seconds: 3 };
         let (mut words, mut by_cargo) = (std::env::args().skip(1), false);
         while let Some(word) = words.next() {
+            if word == "--dir" {
+                fleet::lie_in(words.next().ok_or("--dir needs a directory")?.into());
+                continue;
+            }
             let mut number = || words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0).ok_or(format!("{word} needs a number"));
             match word.as_str() {
                 "--bench" => by_cargo = true,
                 "--all" => args.sizes = all.to_vec(),
                 "--pairs" => args.pairs = number()?,
                 "--seconds" => args.seconds = number()? as u64,
-                size => args.sizes.push(size.parse().map_err(|_| format!("`{size}`? It takes sizes, --all, --pairs N and --seconds N"))?),
+                size => args.sizes.push(size.parse().map_err(|_| format!("`{size}`? It takes sizes, --all, --pairs N, --seconds N and --dir DIR"))?),
             }
         }
         if !by_cargo {

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    net::{AddressFamily, SendFlags, SocketFlags, SocketType, socket_with},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -72,7 +72,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if std::mem::take(&mut self.at_once) {
-            match rustix::io::write(&self.stream, bytes) {
+            match rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL) {
                 Err(Errno::AGAIN) => {}
                 said => return Poll::Ready(Ok(said?)),
             }

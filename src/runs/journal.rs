@@ -112,13 +112,16 @@ impl Began {
 }
 
 /// An event as it is kept: with its version and its time.
+#[derive(Debug, Serialize)]
+struct Line<'a, E> {
+    #[serde(flatten)]
+    event: &'a E,
+    v: u32,
+    at: jiff::Timestamp,
+}
+
 fn line(event: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut value = serde_json::to_value(event)?;
-    if let Some(object) = value.as_object_mut() {
-        object.insert("v".into(), 1.into());
-        object.insert("at".into(), jiff::Timestamp::now().to_string().into());
-    }
-    let mut line = serde_json::to_vec(&value)?;
+    let mut line = serde_json::to_vec(&Line { event, v: 1, at: jiff::Timestamp::now() })?;
     line.push(b'\n');
     Ok(line)
 }
