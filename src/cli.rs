@@ -24,6 +24,7 @@ use crate::{
     report::Output,
     rollout,
     runs::{Keep, Verb},
+    runtime,
     serve::{self, Hangups},
     status,
 };
@@ -315,10 +316,10 @@ fn doctor(args: DoctorArgs) -> Result<doctor::Options, String> {
 }
 
 /// Runs a command that touches nothing to its exit code.
-fn look(command: impl Future<Output = u8>) -> ExitCode {
+fn look(command: impl Future<Output = u8> + 'static) -> ExitCode {
     close_handed_down();
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => ExitCode::from(runtime.block_on(command)),
+    match runtime::run(|| command) {
+        Ok(code) => ExitCode::from(code),
         Err(e) => fail(1, &format!("cannot start: {e}")),
     }
 }
@@ -479,14 +480,10 @@ fn close_handed_down() {
 }
 
 /// Runs a command that may touch something to its verdict.
-fn act<F: Future<Output = Verdict>>(command: impl FnOnce(Halts) -> F) -> ExitCode {
+fn act<F: Future<Output = Verdict> + 'static>(command: impl FnOnce(Halts) -> F + 'static) -> ExitCode {
     raise_descriptors();
     close_handed_down();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return fail(1, &format!("cannot start: {e}")),
-    };
-    runtime.block_on(async {
+    let ended = runtime::run(|| async {
         let (tell, halts) = watch::channel(0u8);
         let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
             return fail(1, "cannot catch SIGINT and SIGTERM");
@@ -501,5 +498,6 @@ fn act<F: Future<Output = Verdict>>(command: impl FnOnce(Halts) -> F) -> ExitCod
             }
         });
         ExitCode::from(command(halts).await.exit())
-    })
+    });
+    ended.unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))
 }

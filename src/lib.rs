@@ -10,7 +10,7 @@
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · told
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · told · runtime
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -34,6 +34,7 @@ pub mod report;
 pub mod resume;
 pub mod rollout;
 pub mod runs;
+mod runtime;
 pub mod serve;
 pub mod status;
 pub mod step;

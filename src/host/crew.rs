@@ -8,7 +8,9 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio::{runtime::Builder, sync::mpsc};
+use tokio::sync::mpsc;
+
+use crate::runtime;
 
 /// Below so many a thread costs more than it saves.
 const WORTH: usize = 64;
@@ -35,27 +37,27 @@ where
     // No panic can come between the lock and its end.
     let next = move || items.lock().unwrap_or_else(PoisonError::into_inner).next();
     let (tell, others) = mpsc::unbounded_channel();
-    let mut threads = Vec::new();
-    while threads.len() + 1 < cores {
-        // Without a runtime of its own nobody else can wait: this thread takes it all.
-        let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { break };
+    let others_do = || {
         let (next, each, tell) = (next.clone(), each.clone(), tell.clone());
-        threads.push(thread::spawn(move || {
-            runtime.block_on(async {
-                let all = stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once).for_each(|one| {
-                    // Whoever does not listen any more has ended this as well.
-                    let _ = tell.send(one);
-                    std::future::ready(())
-                });
-                tokio::select! {
-                    biased;
-                    () = tell.closed() => {}
-                    () = all => {}
-                }
-            });
-        }));
-    }
+        // Where there is nothing to wait with, this thread takes it all.
+        thread::spawn(move || drop(runtime::run(move || work(stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once), tell))))
+    };
+    let threads = (1..cores).map(|_| others_do()).collect();
     Crew { mine: stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once).boxed_local(), others: Some(others), threads }
+}
+
+/// Hands over what comes out of `all`, as long as somebody listens.
+async fn work<R>(all: impl Stream<Item = R>, tell: mpsc::UnboundedSender<R>) {
+    let all = all.for_each(|one| {
+        // Whoever does not listen any more has ended this as well.
+        let _ = tell.send(one);
+        std::future::ready(())
+    });
+    tokio::select! {
+        biased;
+        () = tell.closed() => {}
+        () = all => {}
+    }
 }
 
 impl<S: Stream<Item = R> + Unpin, R> Stream for Crew<S, R> {
