@@ -29,6 +29,8 @@ impl Args {
     /// What was not understood.
     pub(crate) fn of(all: &[usize], usual: usize) -> Result<Self, String> {
         let mut args = Self { sizes: Vec::new(), pairs: 5, seconds: 3 };
+        // What this process was handed is not handed on: servers are looked at by their descriptors.
+        close_fds::set_fds_cloexec(3, &[]);
         let (mut words, mut by_cargo) = (std::env::args().skip(1), false);
         while let Some(word) = words.next() {
             if word == "--dir" {

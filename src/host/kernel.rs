@@ -24,6 +24,9 @@ const PAGE: usize = 4096;
 /// A longer command line is cut. The groups of a process stand in its status, and there can be 65,536 of them.
 const MAX: u64 = 4 << 20;
 
+/// So many numbers of closed descriptors are passed over before the list is asked for: it costs what ten of them do.
+const CLOSED: u64 = 8;
+
 /// The directory of one process: whatever is read through it is of that process, whoever has its number later.
 #[derive(Debug)]
 pub(crate) struct Proc(OwnedFd);
@@ -235,6 +238,13 @@ pub(crate) fn pids() -> impl Iterator<Item = i32> {
     names.filter_map(|name| name.to_str()?.parse().ok())
 }
 
+/// The same, sorted.
+pub(crate) fn everybody() -> Vec<i32> {
+    let mut all: Vec<i32> = pids().collect();
+    all.sort_unstable();
+    all
+}
+
 /// Shows `each` every descriptor that `pid` has open, by its number, with what it leads to: `socket:[17]`, or the beginning of a path.
 /// One that is closed meanwhile is passed over; of one that this user may not look at `each` is shown why.
 ///
@@ -256,10 +266,14 @@ pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, io::Result<&[u8]
             true
         }
     };
-    // The kernel tells how many there are (since 6.2), and as long as none of them was closed they are the first numbers: no list is needed.
+    // The kernel tells how many there are (since 6.2), and where few were closed they are the first numbers: no list is needed.
     let many = u64::try_from(fstat(&dir).map_err(gone)?.st_size).unwrap_or_default();
-    let shown = (0..many).take_while(|number| show(DecInt::new(*number).as_c_str())).count();
-    if many > 0 && shown as u64 == many {
+    let (mut shown, mut tried) = (0, 0);
+    while shown < many && tried < many + CLOSED {
+        shown += u64::from(show(DecInt::new(tried).as_c_str()));
+        tried += 1;
+    }
+    if many > 0 && shown == many {
         return Ok(());
     }
     let mut names = [MaybeUninit::uninit(); 4096];
@@ -267,7 +281,7 @@ pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, io::Result<&[u8]
     while let Some(one) = all.next() {
         let one = one.map_err(gone)?;
         let name = one.file_name();
-        if name.to_str().ok().and_then(|name| name.parse().ok()).is_some_and(|number: usize| number >= shown) {
+        if name.to_str().ok().and_then(|name| name.parse().ok()).is_some_and(|number: u64| number >= tried) {
             show(name);
         }
     }
@@ -289,6 +303,8 @@ pub(crate) fn bit(signal: Signal) -> u64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -305,8 +321,36 @@ mod tests {
         assert_eq!((status.leader, status.ruid, status.euid), (known.tgid, known.ruid, known.euid));
         assert_eq!((status.blocked, status.ignored, status.caught), (known.sigblk, known.sigign, known.sigcgt));
         assert!(!status.is_stopped() && Stat::of(i32::MAX).is_err() && Status::of(i32::MAX).is_err());
-        assert!(descriptors(pid, |_, to| assert!(to.is_ok_and(|to| !to.is_empty()))).is_ok() && descriptors(i32::MAX, |_, _| {}).is_err());
+        assert!(descriptors(i32::MAX, |_, _| {}).is_err());
         assert_eq!((socket(b"socket:[17]"), socket(b"socket:[17"), socket(b"/socket:[17]")), (Some(17), None, None));
+    }
+
+    #[test]
+    fn every_descriptor_is_shown_once_however_many_numbers_are_free() {
+        let (read, _write) = std::os::unix::net::UnixStream::pair().unwrap();
+        for least in [3, 20, 400] {
+            let held = rustix::io::fcntl_dupfd_cloexec(&read, least).unwrap();
+            rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty()).unwrap();
+            let number = std::os::fd::AsRawFd::as_raw_fd(&held).to_string();
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            drop(held);
+            let pid = i32::try_from(child.id()).unwrap();
+            // It opens nothing more once it sleeps.
+            let began = std::time::Instant::now();
+            while !std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap().contains("nanosleep") && began.elapsed().as_secs() < 5 {
+                std::thread::yield_now();
+            }
+            let mut all = Vec::new();
+            let said = descriptors(pid, |number, to| all.push((number.to_str().unwrap().to_owned(), to.unwrap().to_vec())));
+            let there: BTreeSet<String> =
+                std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|fd| fd.unwrap().file_name().into_string().unwrap()).collect();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            said.unwrap();
+            let numbers: BTreeSet<String> = all.iter().map(|(number, _)| number.clone()).collect();
+            assert_eq!((all.len(), &numbers), (there.len(), &there));
+            assert!(all.iter().any(|(one, to)| *one == number && socket(to).is_some()), "{all:?}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
         guard,
         hangup::hold,
         http::{Lanes, told},
-        kernel::{Stat, pids},
+        kernel::{Stat, everybody, pids},
         sockets::sockets_of,
         survey::needs_endpoint,
         turns::Turn,
@@ -47,9 +47,12 @@ pub(super) struct Since {
 
 impl Since {
     pub(super) fn now() -> Self {
-        let mut pids: Vec<i32> = pids().collect();
-        pids.sort_unstable();
-        Self { pids: pids.into(), ticks: guard::ticks(), when: jiff::Timestamp::now() }
+        Self { pids: everybody().into(), ticks: guard::ticks(), when: jiff::Timestamp::now() }
+    }
+
+    /// Who was there, sorted.
+    pub(super) fn pids(&self) -> &[i32] {
+        &self.pids
     }
 
     /// Whether a process of this pid and start time came later.

@@ -37,15 +37,17 @@ impl LocalHost {
         self.groups = groups.iter().map(timed).collect();
         self.surveyed = Since::now();
         self.locked = look.lock.is_some();
-        let found = find(groups, &mut seen).await;
+        let found = find(groups, &self.surveyed, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
         if seen.stopped.is_some() {
             // Whoever holds the lock is changing what would be looked at.
             seen.refused.extend(found.drain(..).map(|(group, f)| f.instance(&group.name)));
             return seen;
         }
-        let listeners = match Listeners::read() {
-            Ok(listeners) => listeners.with(Kin::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect())),
+        // Neither waits for the other.
+        let (listeners, kin) = rayon::join(Listeners::read, || Kin::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect()));
+        let listeners = match listeners {
+            Ok(listeners) => listeners.with(kin),
             Err(e) => {
                 seen.stopped = Some(Stop::new(Verdict::Failed, format!("the kernel does not tell who listens where: {e}")));
                 return seen;
@@ -140,8 +142,8 @@ impl LocalHost {
 }
 
 /// One scan for all groups.
-async fn find(groups: &[Arc<Group>], seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
-    let all = Scan::take().find_all(groups.iter().map(|group| &**group)).await;
+async fn find(groups: &[Arc<Group>], there: &Since, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
+    let all = Scan::of(there.pids()).find_all(groups.iter().map(|group| &**group)).await;
     let mut found = Vec::new();
     for (group, said) in groups.iter().zip(all) {
         seen.left_out.extend(said.left_out);

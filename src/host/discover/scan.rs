@@ -23,7 +23,7 @@ use crate::{
             unit::main_pid,
         },
         guard::age,
-        kernel::pids,
+        kernel::everybody,
         sockets::Listeners,
         user::uid_of,
     },
@@ -88,11 +88,15 @@ enum End {
 }
 
 impl Scan {
-    /// Looks once; this process is never found.
+    /// Looks once at everybody.
     pub(crate) fn take() -> Self {
+        Self::of(&everybody())
+    }
+
+    /// The same of those that were there a moment ago, sorted; this process is never found.
+    pub(crate) fn of(there: &[i32]) -> Self {
         let me = std::process::id();
-        let mut pids: Vec<i32> = pids().filter(|pid| u32::try_from(*pid) != Ok(me)).collect();
-        pids.sort_unstable();
+        let pids: Vec<i32> = there.iter().copied().filter(|pid| u32::try_from(*pid) != Ok(me)).collect();
         // Nothing but this link is read of the many that are no match.
         let entry = |pid: &i32| match std::fs::read_link(format!("/proc/{pid}/exe")) {
             Ok(exe) => Some(Entry { pid: *pid, exe: Some(unmarked(exe)) }),
