@@ -89,9 +89,10 @@ fn shared(n: usize, pairs: usize, sides: &[Side]) -> Vec<f64> {
     let sides: Vec<Side> = sides.iter().copied().filter(|side| *side != Side::Xargs || n <= XARGS).collect();
     let mut took: Vec<Vec<Took>> = vec![Vec::new(); sides.len()];
     for round in 0..=pairs {
-        for turn in 0..sides.len() {
-            // Nobody is always the first.
-            let at = (turn + round) % sides.len();
+        let mut turns: Vec<usize> = (0..sides.len()).collect();
+        // Another order every time, the same in every measurement: nobody always finds what the same one has left in the caches.
+        turns.sort_by_key(|at| digest(format!("{round} {at}").as_bytes()));
+        for at in turns {
             // The first round warms up; a side that starts a process for every URL has nothing to warm.
             if round > 0 || sides[at] != Side::Xargs {
                 let one = reload(&fleet, sides[at], &format!("round {round}, side {at}"));
