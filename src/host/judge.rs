@@ -21,6 +21,9 @@ use crate::{
     step::Member,
 };
 
+/// The keys of so many cases are there at once.
+const KEYS: usize = 1024;
+
 /// What a target may become.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
@@ -214,10 +217,12 @@ impl Judge {
         halts: &mut Halts,
         tell: &mut impl FnMut(Event),
     ) -> Result<Vec<bool>, Stop> {
-        let keys = at_once(members, |member| (!member.group.validate.is_empty()).then(|| Case::of(member, candidates).key()));
         let mut passed = Vec::with_capacity(members.len());
-        for (member, key) in members.iter().zip(keys) {
-            passed.push(self.passes(&Case::of(member, candidates), key, halts, tell).await?);
+        for some in members.chunks(KEYS) {
+            let keys = at_once(some, |member| (!member.group.validate.is_empty()).then(|| Case::of(member, candidates).key()));
+            for (member, key) in some.iter().zip(keys) {
+                passed.push(self.passes(&Case::of(member, candidates), key, halts, tell).await?);
+            }
         }
         Ok(passed)
     }
