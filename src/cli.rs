@@ -18,6 +18,7 @@ use crate::{
     fault,
     fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share},
     host::{
+        at_once::by_this_thread,
         command::{Bind, SAYS},
         user::{Become, Person},
     },
@@ -317,7 +318,9 @@ fn doctor(args: DoctorArgs) -> Result<doctor::Options, String> {
 
 /// Runs a command that touches nothing to its exit code.
 fn look(command: impl Future<Output = u8> + 'static) -> ExitCode {
+    raise_descriptors();
     close_handed_down();
+    by_this_thread();
     match runtime::run(|| command) {
         Ok(code) => ExitCode::from(code),
         Err(e) => fail(1, &format!("cannot start: {e}")),
@@ -483,6 +486,7 @@ fn close_handed_down() {
 fn act<F: Future<Output = Verdict> + 'static>(command: impl FnOnce(Halts) -> F + 'static) -> ExitCode {
     raise_descriptors();
     close_handed_down();
+    by_this_thread();
     let ended = runtime::run(|| async {
         let (tell, halts) = watch::channel(0u8);
         let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {

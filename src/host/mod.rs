@@ -15,7 +15,7 @@ use crate::{
 };
 
 mod answers;
-mod at_once;
+pub(crate) mod at_once;
 mod check;
 pub(crate) mod command;
 mod commit;

@@ -11,7 +11,7 @@ use crate::{
     host::{
         LocalHost, Look,
         answers::{Answers, Silence},
-        at_once::at_once,
+        at_once::{at_once, both},
         crew::crew,
         discover,
         discover::{Found, Scan},
@@ -44,8 +44,7 @@ impl LocalHost {
             seen.refused.extend(found.drain(..).map(|(group, f)| f.instance(&group.name)));
             return seen;
         }
-        // Neither waits for the other.
-        let (listeners, kin) = rayon::join(Listeners::read, || Kin::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect()));
+        let (listeners, kin) = both(Listeners::read, || Kin::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect()));
         let listeners = match listeners {
             Ok(listeners) => listeners.with(kin),
             Err(e) => {
