@@ -452,7 +452,7 @@ fn overrule(fleet: &mut Fleet, waves: &[Share], max_failures: Option<Share>, on_
     Ok(())
 }
 
-/// So many descriptors are open at most, as long as nobody is stuck: a pidfd for each whose turn it is, and the connections of both lanes.
+/// So many descriptors are open for signals and questions as long as nobody is stuck: a pidfd for each whose turn it is, and the connections of both lanes.
 const DESCRIPTORS: i32 = 2000;
 
 fn default_state() -> Option<PathBuf> {

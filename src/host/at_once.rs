@@ -14,6 +14,9 @@ use rayon::{
 /// Below so many another core costs more than it saves.
 const WORTH: usize = 32;
 
+/// Of more the kernel's own locks have the most.
+const MOST: usize = 16;
+
 /// The only thread that asks for anything, where there is one.
 static ONLY: OnceLock<ThreadId> = OnceLock::new();
 /// Whether there are threads; where none is to be had, whoever asks does all of it.
@@ -26,11 +29,18 @@ pub(crate) fn by_this_thread() {
 
 /// Begun when they are needed first.
 fn there() -> bool {
-    *THERE.get_or_init(|| {
-        let pool = ThreadPoolBuilder::new();
-        let pool = if ONLY.get() == Some(&thread::current().id()) { pool.use_current_thread() } else { pool };
-        pool.build_global().is_ok()
-    })
+    may_ask()
+        && *THERE.get_or_init(|| {
+            // Said as a number, the environment does not say it.
+            let pool = ThreadPoolBuilder::new().num_threads(thread::available_parallelism().map_or(1, usize::from).min(MOST));
+            let pool = if ONLY.get() == Some(&thread::current().id()) { pool.use_current_thread() } else { pool };
+            pool.build_global().is_ok()
+        })
+}
+
+/// Of a pool that only one thread belongs to, another one would wait for ever.
+fn may_ask() -> bool {
+    ONLY.get().is_none_or(|only| *only == thread::current().id())
 }
 
 /// What `each` answers of every one of `items`, in their order.
@@ -43,7 +53,7 @@ pub(super) fn at_once<T: Sync, R: Send>(items: &[T], each: impl Fn(&T) -> R + Sy
 
 /// What both answer; neither waits for the other where there are threads already.
 pub(super) fn both<A: Send, B: Send>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B + Send) -> (A, B) {
-    if THERE.get() == Some(&true) { rayon::join(one, other) } else { (one(), other()) }
+    if may_ask() && THERE.get() == Some(&true) { rayon::join(one, other) } else { (one(), other()) }
 }
 
 #[cfg(test)]

@@ -28,6 +28,10 @@ use crate::{
     step::{Member, Readings, Shift, Step},
 };
 
+/// So long the signal of one that is asked at once waits for its question's turn: those who are silent have the turns for longer, and must not hold up
+/// the signals of others.
+const SOON: Duration = Duration::from_millis(250);
+
 impl LocalHost {
     pub(super) async fn commit(&mut self, steps: &mut [Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         let undo = steps.iter().any(|s| s.undo);
@@ -228,11 +232,12 @@ async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<O
     }
     adjust(&mut facts, &member.kept, &first, shifts, undo);
     let blind = blind(&mut facts, member, shifts);
+    // Who reloads and answers on one thread does both while it is awake, and the question must be there by then. Of all others everybody is signalled
+    // before anybody is asked: at once they are hardly ever done. What compares with a reading must not wait once more, nor must one known to be silent.
+    let is_silent = member.sick || member.instance.state == State::TimedOut;
+    let asked_at_once = member.group.speaks == Speaks::Hello && !is_silent && !facts.iter().any(Fact::compares);
     let wanted = wanted(member, shifts, facts, undo)?;
-    // Who answers by the very thread that has reloads its config and answers while it is awake, and the question must be there by then. Of all others
-    // everybody is signalled before anybody is asked: at once they are hardly ever done, and answers would wait while others are signalled.
-    let at_once = member.group.speaks == Speaks::Hello && !member.sick;
-    let mut lane = if at_once { lanes.fast.acquire().await.ok() } else { None };
+    let mut lane = if asked_at_once { tokio::time::timeout(SOON, lanes.fast.acquire()).await.ok().and_then(Result::ok) } else { None };
     let hung = hang_up(member, member.timeout, || {
         drop(lane.take());
         turn.give_back();

@@ -79,7 +79,7 @@ pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
 }
 
 /// Polls until `wanted` is proven: at once, then after 1, 2, 4 .. 100 ms. Answers the time since the signal; where its endpoint is by then, and
-/// which old workers will end later, stands in `member`.
+/// which old workers will end later, stands in `member`. Whoever has the turn of its first question already brings it as `lane`.
 ///
 /// # Errors
 /// The trouble: it died, it refused, or an attempt that ended past the deadline proved nothing.
@@ -93,6 +93,10 @@ pub(super) async fn confirm(
 ) -> Result<Duration, Trouble> {
     let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
     let (limit, waits) = (member.timeout, Notify::new());
+    // Most of those that are asked at once have proven it with that, and it has a limit of its own.
+    if lane.is_none() {
+        waits.notify_one();
+    }
     let polls = async {
         let (mut pause, mut silent, mut held, mut looked) = (Duration::from_millis(1), member.sick, 0, hung.at);
         loop {
@@ -136,6 +140,8 @@ pub(super) async fn confirm(
                         (false, _) => "its endpoint is somebody else's by now".into(),
                     }
                 }
+                // One that says no and ends has ended.
+                Err(Said::Refused(_)) if has_ended(&hung.pidfd) => return Err(trouble(State::Died, "the process ended".into())),
                 Err(Said::Refused(why)) => return Err(trouble(State::Rejected, why)),
                 Err(Said::NotYet(why)) => why,
                 Err(Said::Lingers(why)) => {
@@ -151,6 +157,9 @@ pub(super) async fn confirm(
             turn.give_back();
             waits.notify_one();
             if late {
+                if has_ended(&hung.pidfd) {
+                    return Err(trouble(State::Died, "the process ended".into()));
+                }
                 let others = if kind == TroubleKind::Stranger { Vec::new() } else { strangers(member, lanes) };
                 if !others.is_empty() {
                     let text = format!("{why} after {limit:?}; {} listens there too, and belongs to nobody in the run", others.join(", "));
@@ -168,7 +177,6 @@ pub(super) async fn confirm(
             pause = (pause * 2).min(Duration::from_millis(100));
         }
     };
-    // Most have proven it at the first question, which has a limit of its own.
     let end = async {
         waits.notified().await;
         end_of(&hung.pidfd).await;

@@ -39,10 +39,10 @@ where
     let (tell, others) = mpsc::unbounded_channel();
     let others_do = || {
         let (next, each, tell) = (next.clone(), each.clone(), tell.clone());
-        // Where there is nothing to wait with, this thread takes it all.
-        thread::spawn(move || drop(runtime::run(move || work(stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once), tell))))
+        // Where there is no thread, or nothing to wait with, this one takes it all.
+        thread::Builder::new().spawn(move || drop(runtime::run(move || work(stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once), tell))))
     };
-    let threads = (1..cores).map(|_| others_do()).collect();
+    let threads = (1..cores).filter_map(|_| others_do().ok()).collect();
     Crew { mine: stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once).boxed_local(), others: Some(others), threads }
 }
 

@@ -7,8 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::event::Halts;
 
-/// So many begin together, and as many more once all of these have ended or given their turn back: that each signal stands between the questions to
-/// others would cost both.
+/// So many begin together, and as many more once all of these have ended or given their turn back: where everybody is signalled before anybody is asked,
+/// a signal between the questions to others would cost both.
 const BEGUN: usize = 1024;
 /// When nobody has for so long, as many more begin all the same: every one gets its signal soon.
 const STALLED: Duration = Duration::from_millis(250);

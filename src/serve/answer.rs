@@ -38,7 +38,7 @@ impl Answers {
         Self { server, pages: TowerToHyperService::new(pages) }
     }
 
-    /// One snapshot per request: its headers and its body cannot disagree, and it is that of every signal that came before.
+    /// One snapshot per request: its headers and its body cannot disagree, and it is that of every signal that came before, until it drains.
     pub(super) async fn answer(&self, mut request: Request<Incoming>, peer: Peer) -> Result<Response, Infallible> {
         let server = &self.server;
         server.catch_up();
