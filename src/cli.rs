@@ -318,13 +318,15 @@ fn doctor(args: DoctorArgs) -> Result<doctor::Options, String> {
 
 /// Runs a command that touches nothing to its exit code.
 fn look(command: impl Future<Output = u8> + 'static) -> ExitCode {
+    wait_for(|| async { ExitCode::from(command.await) })
+}
+
+/// Runs what looks at processes, on this thread.
+fn wait_for<F: Future<Output = ExitCode> + 'static>(command: impl FnOnce() -> F + 'static) -> ExitCode {
     raise_descriptors();
     close_handed_down();
     by_this_thread();
-    match runtime::run(|| command) {
-        Ok(code) => ExitCode::from(code),
-        Err(e) => fail(1, &format!("cannot start: {e}")),
-    }
+    runtime::run(command).unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))
 }
 
 fn fail(code: u8, why: &str) -> ExitCode {
@@ -452,9 +454,6 @@ fn overrule(fleet: &mut Fleet, waves: &[Share], max_failures: Option<Share>, on_
     Ok(())
 }
 
-/// So many descriptors are open for signals and questions as long as nobody is stuck: a pidfd for each whose turn it is, and the connections of both lanes.
-const DESCRIPTORS: i32 = 2000;
-
 fn default_state() -> Option<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Some("/var/lib/hello".into());
@@ -462,6 +461,9 @@ fn default_state() -> Option<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state"));
     std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).map(|d| d.join("hello"))
 }
+
+/// So many descriptors are open for signals and questions as long as nobody is stuck: a pidfd for each whose turn it is, and the connections of both lanes.
+const DESCRIPTORS: i32 = 2000;
 
 /// A pidfd and a connection for every instance: as many descriptors as are allowed, and room for many of them from the start.
 fn raise_descriptors() {
@@ -484,10 +486,7 @@ fn close_handed_down() {
 
 /// Runs a command that may touch something to its verdict.
 fn act<F: Future<Output = Verdict> + 'static>(command: impl FnOnce(Halts) -> F + 'static) -> ExitCode {
-    raise_descriptors();
-    close_handed_down();
-    by_this_thread();
-    let ended = runtime::run(|| async {
+    wait_for(|| async {
         let (tell, halts) = watch::channel(0u8);
         let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
             return fail(1, "cannot catch SIGINT and SIGTERM");
@@ -502,6 +501,5 @@ fn act<F: Future<Output = Verdict> + 'static>(command: impl FnOnce(Halts) -> F +
             }
         });
         ExitCode::from(command(halts).await.exit())
-    });
-    ended.unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))
+    })
 }

@@ -16,7 +16,6 @@ use signal_hook::consts::SIGHUP;
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
 };
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, reload};
 
@@ -25,7 +24,10 @@ use self::{
     connections::{Connections, Listener},
     state::{ConfigSource, LevelHandle, Server},
 };
-use crate::config::{Listen, ReadError};
+use crate::{
+    config::{Listen, ReadError},
+    runtime,
+};
 
 mod answer;
 mod connections;
@@ -108,8 +110,7 @@ impl Hangups {
 /// See [`Failure`].
 pub fn main(options: Options, hangups: Hangups) -> Result<(), Failure> {
     let levels = log_to_stderr(options.log_json);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(start(options, hangups, levels))
+    runtime::run(move || start(options, hangups, levels))?
 }
 
 fn log_to_stderr(json: bool) -> LevelHandle {
@@ -149,29 +150,20 @@ async fn start(options: Options, hangups: Hangups, levels: LevelHandle) -> Resul
 
 /// Serves until `shutdown`, reloading whenever `wakes` says that it may be due; then ends within `drain`.
 async fn run(listener: Listener, server: Arc<Server>, wakes: impl Stream<Item = ()>, shutdown: impl Future<Output = ()>, drain: Duration) {
-    let (stop, stopped) = oneshot::channel();
-    // In a task of its own a connection wakes nobody but the one that takes it.
-    let mut serving = tokio::spawn(Connections::new(listener, Answers::new(server.clone())).serve_until(stopped));
+    let connections = Connections::new(listener, Answers::new(server.clone()));
     let (mut wakes, mut shutdown) = (pin!(wakes.fuse()), pin!(shutdown));
     server.catch_up();
     notify(&[NotifyState::Ready]);
-    let served = loop {
+    loop {
         tokio::select! {
+            accepted = connections.next() => connections.serve(accepted),
             Some(()) = wakes.next() => server.catch_up(),
-            () = &mut shutdown => {
-                notify(&[NotifyState::Stopping]);
-                server.drain();
-                drop(stop);
-                break serving.await;
-            }
-            served = &mut serving => break served,
+            () = &mut shutdown => break,
         }
-    };
-    match served {
-        Ok(connections) => connections.drain(drain).await,
-        // Nobody serves any more: that must not look as if somebody did.
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
+    notify(&[NotifyState::Stopping]);
+    server.drain();
+    connections.drain(drain).await;
 }
 
 /// All signals that are pending are taken first and the file is read after the last of them: coalesced, never dropped.

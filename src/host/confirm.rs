@@ -140,8 +140,8 @@ pub(super) async fn confirm(
                         (false, _) => "its endpoint is somebody else's by now".into(),
                     }
                 }
-                // One that says no and ends has ended.
-                Err(Said::Refused(_)) if has_ended(&hung.pidfd) => return Err(trouble(State::Died, "the process ended".into())),
+                // Whatever it said or did not, one that has ended has ended.
+                Err(_) if has_ended(&hung.pidfd) => return Err(trouble(State::Died, "the process ended".into())),
                 Err(Said::Refused(why)) => return Err(trouble(State::Rejected, why)),
                 Err(Said::NotYet(why)) => why,
                 Err(Said::Lingers(why)) => {
@@ -157,9 +157,6 @@ pub(super) async fn confirm(
             turn.give_back();
             waits.notify_one();
             if late {
-                if has_ended(&hung.pidfd) {
-                    return Err(trouble(State::Died, "the process ended".into()));
-                }
                 let others = if kind == TroubleKind::Stranger { Vec::new() } else { strangers(member, lanes) };
                 if !others.is_empty() {
                     let text = format!("{why} after {limit:?}; {} listens there too, and belongs to nobody in the run", others.join(", "));

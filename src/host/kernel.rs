@@ -321,7 +321,7 @@ mod tests {
         assert_eq!((status.leader, status.ruid, status.euid), (known.tgid, known.ruid, known.euid));
         assert_eq!((status.blocked, status.ignored, status.caught), (known.sigblk, known.sigign, known.sigcgt));
         assert!(!status.is_stopped() && Stat::of(i32::MAX).is_err() && Status::of(i32::MAX).is_err());
-        assert!(descriptors(i32::MAX, |_, _| {}).is_err());
+        assert!(descriptors(pid, |_, to| assert!(to.is_ok_and(|to| !to.is_empty()))).is_ok() && descriptors(i32::MAX, |_, _| {}).is_err());
         assert_eq!((socket(b"socket:[17]"), socket(b"socket:[17"), socket(b"/socket:[17]")), (Some(17), None, None));
     }
 

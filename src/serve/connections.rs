@@ -22,7 +22,7 @@ use rustix::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_io_timeout::TimeoutStream;
 
@@ -123,7 +123,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// One that is accepted and not yet served; it counts against the limit as long as it lives.
-struct Accepted {
+pub(super) struct Accepted {
     stream: Stream,
     peer: Peer,
     slot: OwnedSemaphorePermit,
@@ -144,19 +144,8 @@ impl Connections {
         Self { listener, answers: Arc::new(answers), open: GracefulShutdown::new(), slots: Arc::new(Semaphore::new(slots)) }
     }
 
-    /// Serves whoever connects until `stopped` resolves.
-    pub(super) async fn serve_until(self, mut stopped: oneshot::Receiver<()>) -> Self {
-        loop {
-            tokio::select! {
-                biased;
-                _ = &mut stopped => return self,
-                accepted = self.next() => self.serve(accepted),
-            }
-        }
-    }
-
     /// The next connection, whatever goes wrong before it; cancel safe.
-    async fn next(&self) -> Accepted {
+    pub(super) async fn next(&self) -> Accepted {
         let mut complained = false;
         loop {
             // Never closed.
@@ -177,7 +166,7 @@ impl Connections {
     }
 
     /// Serves it in a task of its own.
-    fn serve(&self, accepted: Accepted) {
+    pub(super) fn serve(&self, accepted: Accepted) {
         let Accepted { stream, peer, slot } = accepted;
         match stream {
             Stream::Tcp(stream) => self.spawn(stream, peer, slot),
