@@ -6,7 +6,7 @@ use crate::{
     event::{Event, Halts, Instance, State, Stop, Verdict},
     host::{
         LocalHost, guard,
-        install::{Sync, sync_all},
+        install::{Sync, Target, sync_all},
         judge::{Candidate, Judge},
         restart,
         survey::{from_install, refused},
@@ -40,7 +40,8 @@ impl LocalHost {
         for step in steps.iter_mut() {
             let of = |s: &Shift| {
                 let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
-                Candidate { live: s.path.clone(), staged, sha256: s.to.sha256.clone(), secret: s.secret }
+                let inodes = self.targets.get(&s.path).and_then(Target::inodes).unwrap_or_default();
+                Candidate { live: s.path.clone(), staged, inodes, sha256: s.to.sha256.clone(), secret: s.secret }
             };
             let candidates: Vec<Candidate> = step.shifts.iter().map(of).collect();
             let passed = judge.pass(&step.members, &candidates, halts, tell).await?;
