@@ -6,7 +6,7 @@ use crate::{
     change::{Asked, Changes},
     event::{Event, Halts, Stop, Verdict},
     fleet::{Count, Fleet},
-    host::{Host, Look},
+    host::{Host, Intent, Look},
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, tell_survey},
@@ -73,7 +73,9 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let id = runs::new_id();
     let mut host = Host::local(&id);
     let groups: Vec<_> = options.fleet.groups.iter().cloned().map(Arc::new).collect();
-    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, also: &[] };
+    let adopts = changes.adopt() && options.fleet.groups.iter().all(|group| group.source.is_none());
+    let intent = if adopts { Intent::Adopt } else { Intent::Install };
+    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent, also: &[] };
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),

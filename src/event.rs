@@ -338,6 +338,8 @@ pub enum Event {
     Gone { group: String, pids: Vec<i32>, why: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
+    /// A process holds a lock on this directory and may write none of the targets in it, so that it is ignored.
+    ForeignLock { path: PathBuf, holder: String },
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.
     Insecure { group: String, url: String },
     /// A validator passed the candidate.

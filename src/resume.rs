@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     event::{Event, Halts, Stop, Verdict},
     fleet::Group,
-    host::{Host, Look},
+    host::{Host, Intent, Look},
     plan::{Aim, Plan, Way, absent, unreplaced},
     report::{Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, tell_survey},
@@ -69,7 +69,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let asked = |g: &Group| Group { validate: if options.validate == Validate::Off { Vec::new() } else { g.validate.clone() }, ..g.clone() };
     let groups: Vec<_> = left.groups.iter().map(asked).map(Arc::new).collect();
     let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
-    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, also: &targets };
+    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent: Intent::Install, also: &targets };
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),

@@ -66,6 +66,7 @@ pub fn tell_survey(seen: &Seen, groups: &[Group], fleet: Option<&Path>, on_event
     for (pid, why) in &seen.left_out {
         on_event(&Event::LeftOut { pid: *pid, why: why.clone() });
     }
+    seen.notes.iter().for_each(&mut *on_event);
     on_event(&Event::Survey { instances: seen.members.len() + seen.sick.len() + seen.refused.len(), fleet: fleet.map(Path::to_owned) });
     for group in groups.iter().filter(|g| seen.members.iter().chain(&seen.sick).any(|m| m.instance.group == g.name)) {
         let urls: BTreeSet<&str> = group.confirm.iter().chain(&group.reject).filter_map(|fact| fact.source.unchecked()).collect();

@@ -50,6 +50,8 @@ pub(crate) mod user;
 pub(crate) mod validate;
 pub(crate) mod workers;
 
+pub use lock::Intent;
+
 /// How a survey looks.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
@@ -57,6 +59,8 @@ pub struct Look<'a> {
     pub lock: Option<Duration>,
     /// Instead of each group's own limit from a signal to its proof.
     pub timeout: Option<Duration>,
+    /// Whether something may be installed.
+    pub intent: Intent,
     /// Targets that are looked at, and locked, whether anybody reads them or not.
     pub also: &'a [PathBuf],
 }
@@ -81,6 +85,8 @@ pub struct LocalHost {
     dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
     /// Whether the lock of each of `dirs` is held.
     locked: bool,
+    /// The locks of `dirs`.
+    locks: Vec<lock::Locked>,
     targets: BTreeMap<PathBuf, install::Target>,
     groups: Vec<Arc<Group>>,
     /// When the survey began, and who was there by then.
@@ -96,8 +102,8 @@ impl Host {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
-        let (dirs, locked, targets, groups, surveyed, since) = Default::default();
-        Self::Local(LocalHost { run: run.into(), lanes: Arc::default(), at_once, dirs, locked, targets, groups, surveyed, since })
+        let (dirs, locked, locks, targets, groups, surveyed, since) = Default::default();
+        Self::Local(LocalHost { run: run.into(), lanes: Arc::default(), at_once, dirs, locked, locks, targets, groups, surveyed, since })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.

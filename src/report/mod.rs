@@ -101,6 +101,10 @@ impl Reporter {
                 self.line("Survey", &format!("{instances} instances on 1 host ({place})"));
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
+            Event::ForeignLock { path, holder } => {
+                let why = "which may write none of the targets there";
+                self.line("Foreign lock", &format!("{} is locked by a process {why}; ignored{holder}", path.display()));
+            }
             Event::Gone { group, pids, why } => self.line("Gone", &format!("{group} pid {} {why}", named(pids))),
             Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
             Event::Insecure { group, url } => self.line("Insecure", &format!("{group}: the certificate of {url} is not checked")),

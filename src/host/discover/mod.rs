@@ -13,7 +13,6 @@ mod pidfile;
 mod scan;
 mod standing;
 mod unit;
-mod way;
 
 pub(crate) use self::{
     cmdline::option_value,
