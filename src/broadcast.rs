@@ -9,7 +9,7 @@ use crate::{
     host::{Host, Intent, Look},
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
-    rollout::{Terms, Validate, carry_out, tell_survey},
+    rollout::{Terms, Validate, carry_out, sweep, tell_survey},
     runs::{self, Keep, Proven, Verb},
 };
 
@@ -70,8 +70,13 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
 
 async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
     let changes = Changes::read(&options.change)?;
+    // One that only shows what it would do touches nothing.
+    let left_beside = if options.dry_run { Vec::new() } else { sweep(&options.state) };
+    left_beside.iter().for_each(&mut *on_event);
     let id = runs::new_id();
     let mut host = Host::local(&id);
+    host.record_in(&options.state);
+    left_beside.into_iter().for_each(|event| host.note(event));
     let groups: Vec<_> = options.fleet.groups.iter().cloned().map(Arc::new).collect();
     let adopts = changes.adopt() && options.fleet.groups.iter().all(|group| group.source.is_none());
     let intent = if adopts { Intent::Adopt } else { Intent::Install };

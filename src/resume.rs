@@ -8,7 +8,7 @@ use crate::{
     host::{Host, Intent, Look},
     plan::{Aim, Plan, Way, absent, unreplaced},
     report::{Output, Reporter, Summary},
-    rollout::{Terms, Validate, carry_out, tell_survey},
+    rollout::{Terms, Validate, carry_out, sweep, tell_survey},
     runs::{self, Keep, Left, LeftError, Proven, Verb},
 };
 
@@ -59,12 +59,17 @@ pub async fn run(options: Options, mut halts: Halts) -> Verdict {
 }
 
 async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
+    // Also where nothing is left to go on with.
+    let left_beside = if options.dry_run { Vec::new() } else { sweep(&options.state) };
+    left_beside.iter().for_each(&mut *on_event);
     let left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
     let way = way(options, &left)?;
     // Whether what is brought is an old config, whatever led there.
     let back = left.back ^ (way == Way::Back);
     let id = runs::new_id();
     let mut host = Host::local(&id);
+    host.record_in(&options.state);
+    left_beside.into_iter().for_each(|event| host.note(event));
     // What the run was asked with stays in the journal of this one.
     let asked = |g: &Group| Group { validate: if options.validate == Validate::Off { Vec::new() } else { g.validate.clone() }, ..g.clone() };
     let groups: Vec<_> = left.groups.iter().map(asked).map(Arc::new).collect();

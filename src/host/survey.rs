@@ -87,9 +87,9 @@ impl LocalHost {
         for (member, path) in seen.members.iter().chain(&seen.sick).flat_map(|m| m.instance.targets.iter().map(move |path| (m, path))) {
             readers.entry(path).or_default().push(member);
         }
-        for (path, target) in &self.targets {
+        for (path, target) in &mut self.targets {
             self.since.insert(path.clone(), self.surveyed.clone());
-            match target.read() {
+            match target.survey() {
                 Ok(disk) => {
                     let mut readers = readers.get(path.as_path()).into_iter().flatten();
                     let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
@@ -172,7 +172,9 @@ impl LocalHost {
             let wanted = lock::Wanted { wait, intent: look.intent, names: &names };
             let locked = lock::lock(&fd, dir, wanted, holders).await.map_err(no)?;
             if let Some(holder) = locked.foreign.clone() {
-                seen.notes.push(Event::ForeignLock { path: dir.into(), holder });
+                let event = Event::ForeignLock { path: dir.into(), holder };
+                self.notes.push(event.clone());
+                seen.notes.push(event);
             }
             self.locks.push(locked);
         }
