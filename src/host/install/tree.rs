@@ -415,15 +415,12 @@ mod tests {
         let (dir, path) = live();
         std::fs::create_dir(dir.path().join("elsewhere")).unwrap();
         std::fs::write(dir.path().join("elsewhere/kept"), "").unwrap();
-        // What a dead run has left, with a link out of it.
-        std::fs::create_dir_all(dir.path().join(".conf.d.hello-dead/sub")).unwrap();
-        symlink(dir.path().join("elsewhere"), dir.path().join(".conf.d.hello-dead/sub/out")).unwrap();
+        symlink(dir.path().join("elsewhere"), path.join("sub/out")).unwrap();
         let before = |name: &str| path.join(name).symlink_metadata().map(|m| (m.ino(), m.mtime(), m.mtime_nsec())).unwrap();
         let (a, odd, link) = (before("a"), before(ODD), before("link"));
         let mut target = target(&path);
         let from = target.read().unwrap();
         let to = changed(&from, with("a", "new"));
-        target.spot.sweep(&target.spot.names());
         let staged = target.stage(&to, "1").unwrap();
         assert_eq!(staged, path.with_file_name(".conf.d.hello-1"));
         assert_eq!((beside(&dir).len(), before("a")), (2, a), "only what was staged stands beside it");
@@ -435,7 +432,7 @@ mod tests {
         assert!(target.install(&to.sha256, &from, "1").unwrap());
         assert_eq!((before("a"), target.digest()), (a, Some(from.sha256)), "the very files are back");
         drop(target);
-        assert_eq!(beside(&dir), ["elsewhere"], "neither staged files nor those of a dead run are left");
+        assert_eq!(beside(&dir), ["elsewhere"], "nothing staged is left");
         assert!(dir.path().join("elsewhere/kept").exists(), "no link was followed");
     }
 
@@ -446,9 +443,9 @@ mod tests {
         let from = target.read().unwrap();
         let to = changed(&from, with("a", "new"));
         target.stage(&to, "1").unwrap();
-        let staged = target.spot.staged.clone().unwrap();
+        let staged = target.spot.staged.as_ref().unwrap().name.clone();
         // Changed between the look and the exchange.
-        assert!(matches!(target.spot.exchange(&staged, "another digest", digest_of), Err(InstallError::Drifted(_))));
+        assert!(matches!(target.spot.exchange(&staged, "another digest", seen), Err(InstallError::Drifted(_))));
         assert_eq!((target.digest(), target.spot.exchanged), (Some(from.sha256.clone()), false));
         for change in [("sub/deeper/x", "somebody else"), ("new", "")] {
             std::fs::write(path.join(change.0), change.1).unwrap();
@@ -485,8 +482,50 @@ mod tests {
         std::fs::write(staged.join("log"), "of one who still stands in it").unwrap();
         assert!(target.install(&to.sha256, &from, "1").unwrap());
         assert_eq!(target.digest(), Some(from.sha256));
+        let late: Vec<_> = target.late().into_iter().map(|late| (late.path, late.bytes)).collect();
+        assert_eq!(late, [(path.join("log"), Some(b"of one who still stands in it".to_vec()))]);
         drop(target);
         assert!(beside(&dir).is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_into_the_old_one_stays() {
+        let (dir, path) = live();
+        let mut target = target(&path);
+        let from = target.survey().unwrap();
+        let to = changed(&from, with("a", "new"));
+        let staged = target.stage(&to, "1").unwrap();
+        target.install(&from.sha256, &to, "1").unwrap();
+        std::fs::create_dir_all(staged.join("sub/moved")).unwrap();
+        std::fs::write(staged.join("sub/moved/kept"), "kept").unwrap();
+        target.late();
+        target.spot.unstage();
+        assert!(staged.join("sub/moved").is_dir(), "it is another program's");
+        assert!(target.spot.stays[0].1.contains("moved"), "{:?}", target.spot.stays);
+        assert!(!staged.join("a").exists() && dir.path().exists());
+    }
+
+    #[test]
+    fn an_owner_or_a_list_that_was_changed_is_drift_too() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: only root can give files away");
+            return;
+        }
+        let (_dir, path) = live();
+        let mut target = target(&path);
+        let from = target.survey().unwrap();
+        let to = changed(&from, with("a", "new"));
+        target.stage(&to, "1").unwrap();
+        let mut says = |wanted: &str| {
+            let said = target.install(&from.sha256, &to, "1").unwrap_err().to_string();
+            assert!(said.contains(wanted), "{said}");
+        };
+        chown(path.join("sub/deeper/x"), Some(7), None).unwrap();
+        says("`sub/deeper/x` in it: uid 0 -> 7");
+        chown(path.join("sub/deeper/x"), Some(0), None).unwrap();
+        if fs::setxattr(path.join("sub"), "user.test", b"new", XattrFlags::empty()).is_ok() {
+            says("`sub` in it: user.test none -> 6e6577");
+        }
     }
 
     /// A list as the kernel keeps it: of the owner, of user 7, of the group, the mask, of others.
