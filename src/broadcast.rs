@@ -10,7 +10,7 @@ use crate::{
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, sweep, tell_survey},
-    runs::{self, Keep, Proven, Verb},
+    runs::{self, Keep, Proven, Staging, Verb},
 };
 
 /// Checked options of the command.
@@ -75,7 +75,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     left_beside.iter().for_each(&mut *on_event);
     let id = runs::new_id();
     let mut host = Host::local(&id);
-    host.record_in(&options.state);
+    host.record_in(if options.dry_run { Staging::where_possible(&options.state, &id) } else { Staging::of(&options.state, &id) });
     left_beside.into_iter().for_each(|event| host.note(event));
     let groups: Vec<_> = options.fleet.groups.iter().cloned().map(Arc::new).collect();
     let adopts = changes.adopt() && options.fleet.groups.iter().all(|group| group.source.is_none());

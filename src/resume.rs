@@ -9,7 +9,7 @@ use crate::{
     plan::{Aim, Plan, Way, absent, unreplaced},
     report::{Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, sweep, tell_survey},
-    runs::{self, Keep, Left, LeftError, Proven, Verb},
+    runs::{self, Keep, Left, LeftError, Proven, Staging, Verb},
 };
 
 /// Checked options of the commands.
@@ -68,7 +68,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let back = left.back ^ (way == Way::Back);
     let id = runs::new_id();
     let mut host = Host::local(&id);
-    host.record_in(&options.state);
+    host.record_in(if options.dry_run { Staging::where_possible(&options.state, &id) } else { Staging::of(&options.state, &id) });
     left_beside.into_iter().for_each(|event| host.note(event));
     // What the run was asked with stays in the journal of this one.
     let asked = |g: &Group| Group { validate: if options.validate == Validate::Off { Vec::new() } else { g.validate.clone() }, ..g.clone() };

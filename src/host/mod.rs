@@ -192,10 +192,10 @@ impl Host {
         }
     }
 
-    /// What it stages is written down in `state` first, so that a later run can remove what is left of it.
-    pub fn record_in(&mut self, state: &Path) {
+    /// Writes down in `staging` what it stages, so that a later run can remove what is left of it.
+    pub fn record_in(&mut self, staging: Staging) {
         match self {
-            Self::Local(host) => host.staging = Arc::new(Staging::of(state, &host.run)),
+            Self::Local(host) => host.staging = Arc::new(staging),
             #[cfg(test)]
             Self::Script(_) => {}
         }

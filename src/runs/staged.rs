@@ -111,6 +111,13 @@ impl Staging {
         Self { place: Some((state.into(), id.into())), inner: Mutex::default() }
     }
 
+    /// The same of a run that only shows what it would do: it makes no state directory, and needs none.
+    #[must_use]
+    pub fn where_possible(state: &Path, id: &str) -> Self {
+        let staging = Self::of(state, id);
+        if state.exists() && staging.open().is_ok() { staging } else { Self::default() }
+    }
+
     /// Makes the record, where there is to be one.
     ///
     /// # Errors
