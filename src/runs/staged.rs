@@ -145,17 +145,16 @@ impl Staging {
     /// # Errors
     /// Fails if it cannot be written.
     pub fn note(&self, dir: &OwnedFd, path: &Path, stage: Stage, entries: Vec<Identity>) -> io::Result<()> {
-        if self.place.is_none() {
-            return Ok(());
-        }
-        self.open()?;
+        let Some((state, _)) = &self.place else { return Ok(()) };
+        let unusable = |e: io::Error| io::Error::new(e.kind(), format!("the state directory `{}` cannot be used: {e}", state.display()));
+        self.open().map_err(unusable)?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
         let line = Line { dir: Name::of(parent.as_os_str()), at: place(dir)?, name: Name::of(name), entries, sealed: stage == Stage::Sealed };
         let mut line = serde_json::to_vec(&line)?;
         line.push(b'\n');
         inner.there.insert(path.into());
-        inner.file.as_mut().map_or(Ok(()), |file| file.write_all(&line))
+        inner.file.as_mut().map_or(Ok(()), |file| file.write_all(&line)).map_err(unusable)
     }
 
     /// Takes in that what was staged at `path` is gone.
