@@ -157,6 +157,15 @@ impl Staging {
         inner.file.as_mut().map_or(Ok(()), |file| file.write_all(&line)).map_err(unusable)
     }
 
+    /// Removes the record, unless something of what it names is left.
+    pub fn end(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some((state, id)), true) = (&self.place, inner.there.is_empty() && inner.file.is_some()) {
+            let _ = std::fs::remove_file(path_of(state, id));
+            inner.file = None;
+        }
+    }
+
     /// Takes in that what was staged at `path` is gone.
     pub fn gone(&self, path: &Path) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).there.remove(path);
@@ -165,12 +174,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let (Some((state, id)), Some(_)) = (&self.place, &inner.file)
-            && inner.there.is_empty()
-        {
-            let _ = std::fs::remove_file(path_of(state, id));
-        }
+        self.end();
     }
 }
 
