@@ -33,6 +33,7 @@ pub(crate) mod judge;
 pub(crate) mod kernel;
 pub(crate) mod live;
 mod lock;
+mod metered;
 pub(crate) mod placeholders;
 mod prepare;
 pub(crate) mod restart;
