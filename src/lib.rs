@@ -11,6 +11,7 @@
 //!                       +-> check
 //! -----------------------------------------------------------------------------
 //! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · told · runtime
+//! floor    screen (all that is printed)
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -35,6 +36,7 @@ pub mod resume;
 pub mod rollout;
 pub mod runs;
 mod runtime;
+mod screen;
 pub mod serve;
 pub mod status;
 pub mod step;
