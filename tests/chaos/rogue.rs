@@ -352,7 +352,7 @@ fn answer(rogue: &Rogue, mut stream: TcpStream, shared: &Shared, turns: &[Atomic
     let state = shared.lock().ok()?;
     let (is_truth, disk) = (path == "/truth", rogue.load());
     let turn = turns[usize::from(is_truth)].fetch_add(1, Ordering::SeqCst);
-    let serves = if rogue.mode == Mode::Alternates && turn % 2 == 0 { state.before.clone() } else { state.serves.clone() };
+    let serves = if rogue.mode == Mode::Alternates && turn.is_multiple_of(2) { state.before.clone() } else { state.serves.clone() };
     let says = if rogue.mode == Mode::Liar { disk.unwrap_or_default().sha256 } else { serves.sha256.clone() };
     let me = std::process::id();
     let started = crate::world::started_at(i32::try_from(me).ok()?).unwrap_or_default();
