@@ -60,6 +60,7 @@ impl<'a> Judge<'a> {
             self.exit(exit, &outcomes, tally);
             self.intents(tally);
             self.report(exit, &outcomes, tally);
+            self.named(exit, &outcomes, tally);
             self.edits(exit, tally);
         }
         if claims::of_exit(exit) == Some(Files::Untouched) || ran.dry {
@@ -146,6 +147,37 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Every instance that the run signalled is in the report, and with exit 0 every instance of its groups is on the new config.
+    fn named(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
+        let of = |id: (i32, u64)| outcomes.iter().find(|o| o["pid"] == id.0 && o["started"] == id.1);
+        for (at, slot) in self.live.slots.iter().enumerate() {
+            let (id, foreign) = (self.before.processes[at], self.had(|what| matches!(what, What::Hangup(other) | What::Restart(other) if other == at)));
+            let is_signalled = slot.notes().iter().any(|n| n.pid == id.0 && n.what == "hup" && (self.ran.began..=self.ran.ended).contains(&n.at));
+            if is_signalled && !foreign && slot.program != Program::Serve {
+                let state = of(id).map(|o| o["state"].clone());
+                let told = state.as_ref().is_some_and(|s| s != "untouched" && s != "refused" && s != "unchanged");
+                tally.claim(
+                    "a signalled instance is in the report as such",
+                    told,
+                    || "outcome",
+                    || format!("exit {exit}: pid {} was signalled, and is {state:?}", id.0),
+                );
+            }
+            let leader = slot.leader();
+            let mine = self.ran.json["targets"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|t| t["path"].as_str().and_then(|p| self.live.target_of(p)) == Some(slot.target)));
+            if exit == 0 && mine && lives(leader.0, leader.1) && !self.is_late_for(at) {
+                tally.claim(
+                    "exit 0 speaks of every instance",
+                    of(leader).is_some(),
+                    || "outcome",
+                    || format!("exit 0, and pid {} ({}) is not in the report", leader.0, self.mode(Some(at))),
+                );
+            }
+        }
+    }
+
     /// An instance's outcome.
     fn outcome(&self, exit: i32, outcome: &Value, tally: &mut Tally) -> Option<(usize, Claim, String)> {
         let state = outcome["state"].as_str().unwrap_or_default();
@@ -187,9 +219,9 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// A liar's own counter is a lie, and no coordinator can know better.
+    /// A counter or a stamp shows a reload, not that every answer is the new one; no coordinator can know better.
     fn is_believable(&self, slot: &Slot, outcome: &Value) -> bool {
-        !(slot.member.mode == Mode::Liar && outcome["proof"] == "reloaded")
+        !(matches!(slot.member.mode, Mode::Liar | Mode::Alternates) && outcome["proof"] == "reloaded")
     }
 
     /// The digest that a claim speaks of; nothing where that is not known.

@@ -91,7 +91,7 @@ struct Running {
 
 impl Running {
     fn start(live: &Live, number: usize, step: &Step, arguments: &[String]) -> io::Result<Self> {
-        let mut command: Command = live.hello();
+        let mut command: Command = live.hello(step.descriptors);
         let out = live.dir.join(format!("out-{number}.json"));
         command.args(arguments).stdout(File::create(&out)?).stderr(File::create(out.with_extension("err"))?);
         let began = now();
@@ -212,6 +212,8 @@ fn arguments(live: &mut Live, step: &Step, number: usize) -> io::Result<Vec<Stri
             }
             let message = live.message(step.word);
             for group in 0..groups {
+                let stays = step.first_group_stays && group == 0 && groups > 1;
+                let change = if stays && change == Change::Config { Change::Same } else { change };
                 all.extend(changed(live, change, group, &message, number)?);
             }
             if change == Change::Set {
@@ -238,6 +240,7 @@ fn changed(live: &Live, change: Change, group: usize, message: &str, number: usi
             let now = std::fs::read(file_of(targets[0])).ok().and_then(|bytes| message_of(&bytes));
             config(&now.unwrap_or_default(), number + 1)
         }
+        Change::Same => std::fs::read(file_of(targets[0])).unwrap_or_default(),
         Change::Config | Change::Adopt => config(message, 0),
     };
     if change == Change::Adopt {

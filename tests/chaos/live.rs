@@ -286,8 +286,14 @@ impl Live {
         true
     }
 
-    pub(crate) fn hello(&self) -> Command {
+    /// A coordinator, which may have so many descriptors open.
+    pub(crate) fn hello(&self, descriptors: Option<usize>) -> Command {
         let mut command = Command::new(&self.hello);
+        if let Some(limit) = descriptors {
+            // The shell hands on its limit, and exec keeps its pid.
+            command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]).arg(&self.hello);
+        }
         command.stdin(Stdio::null()).env_remove("HELLO_FLEET").env_remove("HELLO_STATE").current_dir(&self.dir);
         command
     }

@@ -80,6 +80,8 @@ pub(crate) enum Change {
     Config,
     /// Other bytes with the same message.
     Comment,
+    /// The bytes that are there.
+    Same,
     Set,
     /// The targets are written first, and adopted.
     Adopt,
@@ -104,6 +106,10 @@ pub(crate) struct Step {
     pub(crate) faults: Vec<Fault>,
     /// Another broadcast that begins so much later.
     pub(crate) twin: Option<Duration>,
+    /// How many descriptors the coordinator may have open.
+    pub(crate) descriptors: Option<usize>,
+    /// Of several groups the first one gets the bytes that it has.
+    pub(crate) first_group_stays: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -173,14 +179,12 @@ impl Plan {
         let groups: Vec<Group> = (0..many).map(|at| group(random, at)).collect();
         let storage = random.weighted(&[(75, Storage::Disk), (15, Storage::Small), (10, Storage::SmallWithState)]);
         let storage = if groups.iter().any(|g| g.directory) && !nix::unistd::getuid().is_root() { Storage::Disk } else { storage };
-        let slots = groups.iter().map(|g| g.members.len()).sum();
-        let targets = groups.iter().map(|g| g.targets).sum();
         let first = change(random, &groups);
-        let mut commands = vec![step(random, Verb::Broadcast(first), slots, targets, storage)];
+        let mut commands = vec![step(random, Verb::Broadcast(first), &groups, storage)];
         for _ in 0..random.below(3) {
             let next = change(random, &groups);
             let verb = random.weighted(&[(30, Verb::Broadcast(next)), (20, Verb::Resume), (30, Verb::Revert), (20, Verb::Status)]);
-            commands.push(step(random, verb, slots, targets, storage));
+            commands.push(step(random, verb, &groups, storage));
         }
         Self { seed, groups, storage, commands }
     }
@@ -202,7 +206,15 @@ fn group(random: &mut Random, at: usize) -> Group {
     let bad = match program {
         Program::Serve => Mode::Good,
         Program::Speaks => random.pick(&[Mode::Good, Mode::SlowEarly, Mode::SlowLate, Mode::SlowDrop, Mode::Liar, Mode::Tells, Mode::Reexec, Mode::Dies]),
-        Program::Foreign => random.pick(&Mode::ALL),
+        Program::Foreign => {
+            let slow = [Mode::SlowEarly, Mode::SlowLate, Mode::SlowDrop];
+            // Half of the rounds have one that a coordinator is easily deceived by.
+            if random.chance(50) {
+                random.pick(&Mode::ALL)
+            } else {
+                random.weighted(&[(40, random.clone().pick(&slow)), (30, Mode::Blank), (20, Mode::KeepsWorker), (10, Mode::Dies)])
+            }
+        }
     };
     let family = bad.has_workers() || bad == Mode::Helper;
     let directory = program == Program::Foreign && random.chance(15);
@@ -227,8 +239,8 @@ fn group(random: &mut Random, at: usize) -> Group {
         waves: random.pick(&[None, None, Some("[\"1\", \"50%\", \"100%\"]"), Some("[\"100%\"]"), Some("[\"50%\"]")]),
         max_failures: if random.chance(40) { random.between(1, 2) } else { 0 },
         on_failure: random.weighted(&[(60, "revert"), (20, "stop"), (20, "continue")]),
-        bake: if random.chance(35) { random.millis(100, 900) } else { Duration::ZERO },
-        gate: random.chance(35).then(|| (random.millis(50, 700), u8::from(random.chance(20)))),
+        bake: if random.chance(45) { random.millis(100, 900) } else { Duration::ZERO },
+        gate: random.chance(50).then(|| (random.millis(50, 700), u8::from(random.chance(20)))),
         after_first: at > 0 && random.chance(30),
     }
 }
@@ -242,7 +254,7 @@ fn confirm(random: &mut Random, bad: Mode, directory: bool) -> Vec<Confirm> {
         return if random.chance(70) { vec![Confirm::Workers] } else { vec![Confirm::Equals] };
     }
     let mut all = vec![(20, Confirm::Changed), (10, Confirm::ExecChanged)];
-    if !directory {
+    if !directory && bad != Mode::Blank {
         all.extend([(30, Confirm::Equals), (10, Confirm::Contains), (10, Confirm::ExecEquals)]);
     }
     if bad != Mode::Liar {
@@ -256,7 +268,7 @@ fn confirm(random: &mut Random, bad: Mode, directory: bool) -> Vec<Confirm> {
     chosen
 }
 
-fn step(random: &mut Random, verb: Verb, slots: usize, targets: usize, storage: Storage) -> Step {
+fn step(random: &mut Random, verb: Verb, groups: &[Group], storage: Storage) -> Step {
     let mut flags = Vec::new();
     if verb != Verb::Status {
         for (percent, flag) in [(6, "--now"), (12, "--include-sick"), (6, "--dry-run"), (15, "--validate=off")] {
@@ -270,7 +282,7 @@ fn step(random: &mut Random, verb: Verb, slots: usize, targets: usize, storage: 
         }
     }
     let many = random.weighted(&[(15, 0), (40, 1), (30, 2), (15, 3)]);
-    let faults = if verb == Verb::Status { Vec::new() } else { (0..many).map(|_| fault(random, slots, targets, storage)).collect() };
+    let faults = if verb == Verb::Status { Vec::new() } else { (0..many).map(|_| fault(random, groups, storage)).collect() };
     Step {
         verb,
         flags,
@@ -278,20 +290,22 @@ fn step(random: &mut Random, verb: Verb, slots: usize, targets: usize, storage: 
         first_group_only: random.chance(25),
         faults,
         twin: (verb != Verb::Status && random.chance(8)).then(|| random.millis(0, 400)),
+        descriptors: (verb != Verb::Status && random.chance(6)).then(|| random.between(8, 40)),
+        first_group_stays: random.chance(25),
     }
 }
 
-fn fault(random: &mut Random, slots: usize, targets: usize, storage: Storage) -> Fault {
-    let slot = random.below(slots);
-    let target = random.below(targets);
+fn fault(random: &mut Random, groups: &[Group], storage: Storage) -> Fault {
+    let slots: Vec<&Member> = groups.iter().flat_map(|g| &g.members).collect();
+    let slot = random.below(slots.len());
+    let target = random.below(groups.iter().map(|g| g.targets).sum());
     let how = random.pick(&[Write::InPlace, Write::Rename, Write::Descriptor]);
     let mut all = vec![
         (14, What::Kill(slot)),
         (7, What::Restart(slot)),
         (9, What::Pause(slot, random.millis(100, 2500))),
         (8, What::Hangup(slot)),
-        (4, What::Steal(slot)),
-        (4, What::Share(slot)),
+        (5, What::Steal(slot)),
         (14, What::Write(target, how)),
         (5, What::Chmod(target)),
         (12, What::CoordinatorKill),
@@ -299,23 +313,26 @@ fn fault(random: &mut Random, slots: usize, targets: usize, storage: Storage) ->
         (8, What::Interrupt(random.between(1, 2))),
         (2, What::CoordinatorHangup),
     ];
+    if slots[slot].reuseport {
+        all.push((12, What::Share(slot)));
+    }
     if nix::unistd::getuid().is_root() {
         all.extend([(3, What::Chown(target)), (5, What::Immutable(target))]);
         if storage != Storage::Disk {
-            all.push((20, What::Fill));
+            all.push((40, What::Fill));
         }
     }
-    let when = random.weighted(&[
-        (30, When::Start),
-        (14, When::Staged),
-        (18, When::Installed),
-        (12, When::Gate),
-        (6, When::Event("intent")),
-        (8, When::Event("instance")),
-        (8, When::Event("baking")),
-        (6, When::Event("undo_began")),
-        (4, When::Event("put_back")),
-    ]);
+    let mut facts = vec![(25, When::Start), (14, When::Staged), (18, When::Installed), (6, When::Event("intent")), (8, When::Event("instance"))];
+    if groups.iter().any(|g| g.gate.is_some()) {
+        facts.push((18, When::Gate));
+    }
+    if groups.iter().any(|g| !g.bake.is_zero()) {
+        facts.push((12, When::Event("baking")));
+    }
+    if groups.iter().any(|g| g.program != Program::Serve) {
+        facts.extend([(6, When::Event("undo_began")), (6, When::Event("put_back"))]);
+    }
+    let when = random.weighted(&facts);
     let then = match when {
         When::Start => random.millis(0, 600),
         _ if random.chance(50) => random.millis(0, 10),

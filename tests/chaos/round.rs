@@ -37,6 +37,8 @@ fn steps(plan: &Plan, dir: &Path, hello: &Path, tally: &mut Tally) -> io::Result
         first_group_only: false,
         faults: Vec::new(),
         twin: None,
+        descriptors: None,
+        first_group_stays: false,
     };
     for (number, step) in plan.commands.iter().chain([&closing]).enumerate() {
         let settled = live.settle();
@@ -65,6 +67,9 @@ fn one(live: &mut Live, step: &Step, number: usize, tally: &mut Tally) -> io::Re
     }
     if step.twin.is_some() {
         *tally.faults.entry("TwoCoordinators".into()).or_default() += 1;
+    }
+    if step.descriptors.is_some() {
+        *tally.faults.entry("FewDescriptors".into()).or_default() += 1;
     }
     let text: String = all[0].done.iter().map(|d| format!("{:.3} {:?}\n", d.began - all[0].began, d.what)).collect();
     std::fs::write(live.dir.join(format!("faults-{number}.txt")), text)?;
