@@ -1,6 +1,6 @@
 //! `hello doctor`: why a process, or every match of the fleet, can or cannot be reloaded. Reads only.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -11,6 +11,7 @@ use crate::{
         examine::{Check, Examiner, Topic},
     },
     report::Output,
+    screen,
 };
 
 /// So many reasons of one process are repeated in its last line.
@@ -57,13 +58,23 @@ pub async fn run(options: Options) -> u8 {
     let examiner = match Examiner::new() {
         Ok(examiner) => examiner,
         Err(why) => {
-            let _ = writeln!(std::io::stderr(), "error: {why}");
+            screen::tell(&screen::failure(&why));
             return 1;
         }
     };
-    let answer = match options.pid {
-        Some(pid) => one(pid, &options.fleet, &examiner).await,
-        None => all(&options.fleet, &examiner).await,
+    let answer = match Scan::take() {
+        Ok(scan) => match options.pid {
+            Some(pid) => Ok(one(pid, &options.fleet, &scan, &examiner).await),
+            None => all(&options.fleet, &scan, &examiner).await,
+        },
+        Err(e) => Err(e.to_string()),
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(why) => {
+            screen::tell(&screen::failure(&format!("cannot look at processes: {why}")));
+            return 1;
+        }
     };
     answer.show(options.output);
     let missing = !answer.missing.is_empty() || answer.processes.is_empty();
@@ -75,10 +86,16 @@ pub async fn run(options: Options) -> u8 {
 }
 
 /// Every match of the fleet.
-async fn all(fleet: &Fleet, examiner: &Examiner) -> Answer {
+///
+/// # Errors
+/// Why this program cannot look at processes.
+async fn all(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Result<Answer, String> {
     let (mut answer, mut ask) = (Answer::default(), Vec::new());
-    for (group, finds) in fleet.groups.iter().zip(Scan::take().find_all(fleet.groups.iter()).await) {
-        let Finds { found, refused, workers, left_out, missing } = finds;
+    for (group, finds) in fleet.groups.iter().zip(scan.find_all(fleet.groups.iter()).await) {
+        let Finds { found, refused, workers, left_out, missing, blind } = finds;
+        if let Some(why) = blind {
+            return Err(why);
+        }
         let (sure, matched) = (found.len(), found.len() + refused.len());
         let missed = |pid: i32, text: String| Missing { pid: (pid > 0).then_some(pid), group: Some(group.name.clone()), text };
         let counts = missing.is_empty();
@@ -87,7 +104,7 @@ async fn all(fleet: &Fleet, examiner: &Examiner) -> Answer {
             answer.missing.push(missed(0, format!("group `{}` has {matched} instances, not {}", group.name, group.count)));
         }
         for (pid, why) in left_out {
-            let _ = writeln!(std::io::stderr(), "{:>12} pid {pid} {why}", "Left out");
+            screen::tell(&screen::worded("Left out", &format!("pid {pid} {why}")));
         }
         for found in found {
             let workers = workers.iter().filter(|(_, leader)| *leader == found.pid).map(|(worker, _)| *worker).collect();
@@ -101,11 +118,11 @@ async fn all(fleet: &Fleet, examiner: &Examiner) -> Answer {
         Patient::new(found, Some(group), checks)
     });
     answer.processes = futures_util::future::join_all(looks).await;
-    answer
+    Ok(answer)
 }
 
 /// One process, in a group or not.
-async fn one(pid: i32, fleet: &Fleet, examiner: &Examiner) -> Answer {
+async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answer {
     let mut answer = Answer::default();
     let found = match discover::process(pid) {
         Ok(found) => found,
@@ -114,7 +131,6 @@ async fn one(pid: i32, fleet: &Fleet, examiner: &Examiner) -> Answer {
             return answer;
         }
     };
-    let scan = Scan::take();
     examiner.know(scan.find_all(fleet.groups.iter()).await.iter().flat_map(|finds| &finds.found));
     let mut standings = Vec::new();
     for group in &fleet.groups {
@@ -142,7 +158,7 @@ async fn one(pid: i32, fleet: &Fleet, examiner: &Examiner) -> Answer {
             let checks = examined(&found, group, role, vec![matched(group, fleet)], examiner).await;
             Patient::new(found, Some(group), checks)
         }
-        None => by_kind(&scan, found, fleet, standings, examiner).await,
+        None => by_kind(scan, found, fleet, standings, examiner).await,
     };
     answer.processes.push(patient);
     answer
@@ -249,7 +265,7 @@ impl Patient {
 
     /// A line for each check, and whether it can be reloaded.
     fn lines(&self) -> Vec<String> {
-        let line = |word: &str, text: &str| format!("{word:>12} {}", text.replace('\n', &format!("\n{:13}", "")));
+        let line = screen::worded;
         let mut lines = vec![line("Process", format!("pid {} {}", self.pid, self.exe.display()).trim_end())];
         for check in &self.checks {
             let mark = match check.ok {
@@ -273,22 +289,18 @@ impl Patient {
 
 impl Answer {
     fn show(&self, output: Output) {
-        let mut out = std::io::stdout().lock();
-        // A reader that went away changes nothing.
         if output == Output::Screen {
-            for line in self.processes.iter().flat_map(Patient::lines) {
-                let _ = writeln!(out, "{line}");
-            }
+            screen::answer(self.processes.iter().flat_map(Patient::lines));
             let (all, can) = (self.processes.len(), self.processes.iter().filter(|p| p.reloadable).count());
             if all > 1 {
-                let _ = writeln!(out, "{:>12} {all} processes: {can} can be reloaded, {} cannot", "Summary", all - can);
+                screen::answer([screen::worded("Summary", &format!("{all} processes: {can} can be reloaded, {} cannot", all - can))]);
             }
         } else {
-            let _ = writeln!(out, "{}", serde_json::json!({ "v": 1, "processes": self.processes, "missing": self.missing }));
+            screen::data([serde_json::json!({ "v": 1, "processes": self.processes, "missing": self.missing })]);
         }
         for missing in &self.missing {
             let who = missing.pid.map_or(String::new(), |pid| format!("pid {pid} "));
-            let _ = writeln!(std::io::stderr(), "error: {who}{}", missing.text);
+            screen::tell(&screen::failure(&format!("{who}{}", missing.text)));
         }
     }
 }

@@ -10,7 +10,8 @@
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · told · runtime
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · identity · told · trust · runtime
+//! floor    screen (all that is printed)
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -29,14 +30,17 @@ pub mod fleet;
 pub mod forget;
 pub mod history;
 pub mod host;
+pub mod identity;
 pub mod plan;
 pub mod report;
 pub mod resume;
 pub mod rollout;
 pub mod runs;
 mod runtime;
+mod screen;
 pub mod serve;
 pub mod status;
 pub mod step;
 pub mod told;
 pub mod tree;
+pub mod trust;

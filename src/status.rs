@@ -1,7 +1,6 @@
 //! `hello status`: which processes do not run the config on their disk, and which would not survive their next reload. Reads only.
 
 use std::{
-    io::Write,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,6 +10,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    event::Verdict,
     fleet::{Fleet, Group, Reloads, Speaks},
     host::{
         discover::{self, Found, Scan},
@@ -24,6 +24,7 @@ use crate::{
     },
     report::Output,
     runs::{self, Proven},
+    screen,
     step::{Member, short},
 };
 
@@ -98,22 +99,28 @@ struct Look {
 
 /// Looks at every instance; answers the exit code: 0 all agree, 7 not, 3 nothing was found.
 pub async fn run(options: Options) -> u8 {
-    let look = Look {
-        // Without the kernel's tables each endpoint is told as missing.
-        listeners: Listeners::read().unwrap_or_default(),
-        lanes: Lanes::default(),
-        judged: Judged::default(),
-        proven: options.state.as_deref().map(Proven::load).unwrap_or_default(),
+    // What this program cannot see is no fact about an instance.
+    let (scan, listeners) = match Scan::take().and_then(|scan| Ok((scan, Listeners::read()?))) {
+        Ok(seen) => seen,
+        Err(e) => {
+            screen::tell(&screen::failure(&format!("the kernel does not tell of processes and their sockets: {e}")));
+            return Verdict::Failed.exit();
+        }
     };
+    let look = Look { listeners, lanes: Lanes::default(), judged: Judged::default(), proven: options.state.as_deref().map(Proven::load).unwrap_or_default() };
     let groups = &options.fleet.groups;
     let mut rows = Vec::new();
-    let all = Scan::take().find_all(groups.iter()).await;
+    let all = scan.find_all(groups.iter()).await;
+    if let Some(why) = all.iter().find_map(|seen| seen.blind.as_ref()) {
+        screen::tell(&screen::failure(&format!("cannot look at processes: {why}")));
+        return Verdict::Failed.exit();
+    }
     look.lanes.know(all.iter().flat_map(|seen| &seen.found).map(|f| (f.pid, f.started)));
     for (group, seen) in groups.iter().zip(all) {
         rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look.at(group, f))).await);
         // Who is not in the fleet cannot disagree with it; people are told, so that nobody thinks it was looked at.
         for (pid, why) in seen.left_out.iter().filter(|_| !options.quiet) {
-            let _ = writeln!(std::io::stderr(), "    Left out pid {pid} {why}");
+            screen::tell(&screen::worded("Left out", &format!("pid {pid} {why}")));
         }
         let refused = seen.refused.into_iter().map(|(f, why)| (f.pid, f.started, why));
         for (pid, started, why) in refused.chain(seen.missing.into_iter().map(|(pid, why)| (pid, 0, why))) {
@@ -125,17 +132,13 @@ pub async fn run(options: Options) -> u8 {
     let open = options.state.as_deref().map(runs::left_open).unwrap_or_default();
     if let Some([resume, revert]) = open.last().and_then(|newest| newest.next(&options.flag)) {
         let ids: Vec<&str> = open.iter().map(|past| past.id.as_str()).collect();
-        let _ = writeln!(std::io::stderr(), "   Left open run {}: `{resume}` goes on, `{revert}` goes back", ids.join(", "));
+        screen::tell(&screen::worded("Left open", &format!("run {}: `{resume}` goes on, `{revert}` goes back", ids.join(", "))));
     }
-    let mut out = std::io::stdout().lock();
     if options.output == Output::Screen {
-        for row in rows.iter().filter(|r| !options.quiet || !r.faults.is_empty()) {
-            // A reader that went away changes nothing.
-            let _ = writeln!(out, "{}", row.line());
-        }
+        screen::answer(rows.iter().filter(|r| !options.quiet || !r.faults.is_empty()).map(Row::line));
     } else {
         let open: Vec<_> = open.iter().map(|past| serde_json::json!({ "run": past.id, "verdict": past.verdict(), "next": past.next(&options.flag) })).collect();
-        let _ = writeln!(out, "{}", serde_json::json!({ "v": 1, "instances": rows, "open": open }));
+        screen::data([serde_json::json!({ "v": 1, "instances": rows, "open": open })]);
     }
     match rows.as_slice() {
         [] => 3,
@@ -176,7 +179,8 @@ impl Row {
         let what = self.targets.iter().map(what).collect::<Vec<_>>().join(", ");
         let who = [format!("{} pid {}", self.group, self.pid), self.endpoint.clone().unwrap_or_else(|| "-".into()), what];
         let said = if self.faults.is_empty() { "ok".to_owned() } else { self.faults.join("; ") };
-        who.into_iter().filter(|part| !part.is_empty()).chain([said]).collect::<Vec<_>>().join(" ")
+        let all = who.into_iter().filter(|part| !part.is_empty()).chain([said]).collect::<Vec<_>>().join(" ");
+        screen::row(&all).into_owned()
     }
 }
 
@@ -209,9 +213,11 @@ impl Look {
         let (known, live) = (live.is_ok(), live.unwrap_or_default());
         instance.targets = live.iter().map(|l| l.path.clone()).collect();
         let mut member = Member::new(instance, Arc::new(group.clone()), found.args.clone());
+        member.identity = found.identity(group);
+        member.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
         if !group.validate.is_empty() && known {
             // One that could not be run has not refused.
-            if let Err(NotPassed::Refused(why)) = self.judged.of(&member.instance, group, &found.args, &live).await.0 {
+            if let Err(NotPassed::Refused(why)) = self.judged.of(&member, &live).await.0 {
                 row.faults.push(format!("waiting to fail: {why}"));
             }
         }

@@ -1,7 +1,7 @@
 //! `fleet.toml`: which processes make up the fleet, and how each group is found, judged and waited for.
 
 use std::{
-    os::unix::fs::MetadataExt,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{self, ReadError},
     fact::Fact,
+    trust::{Distrust, Way},
 };
 
 mod argv;
@@ -18,6 +19,7 @@ mod argv;
 mod kept;
 mod kinds;
 mod matching;
+mod order;
 mod raw;
 mod rollout;
 
@@ -25,6 +27,7 @@ pub use self::{
     argv::{option_of, placeholder, uses},
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
+    order::{Graph, Order, beyond},
     rollout::{OnFailure, Rollout, Share, check_waves},
 };
 
@@ -44,9 +47,9 @@ pub enum FleetError {
         /// The system's reason.
         why: String,
     },
-    /// Others than root and the caller can write the file, so its word does not count.
-    #[error("`{0}` can be written by others than root and you; run `chmod go-w` on it, or make it yours")]
-    Untrusted(PathBuf),
+    /// Others than root and the caller decide what stands there, so its word does not count.
+    #[error("`{}` does not count: {}; {}", .0.display(), .1, mend(.1))]
+    Untrusted(PathBuf, Distrust),
     /// The file is not what it should be.
     #[error("{0}")]
     Fault(String),
@@ -58,13 +61,23 @@ pub enum FleetError {
     Unnamed(usize, String),
 }
 
+/// The next step where a fleet file does not count.
+fn mend(why: &Distrust) -> String {
+    match why.mend() {
+        Some(mend) => format!("run `{mend}`, or name another file with --fleet"),
+        None => "name the file itself with --fleet".into(),
+    }
+}
+
 /// A fleet with every default filled in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Fleet {
     /// Where it was read from; none for a kind named on the command line.
     pub path: Option<PathBuf>,
     /// In file order.
     pub groups: Vec<Group>,
+    /// What every group of the file comes after, also one that is not in a run.
+    pub order: Order,
 }
 
 /// How many instances a group must have.
@@ -137,9 +150,12 @@ pub struct Group {
     pub samples: u32,
     /// Without one, one instance is signalled and proven alone before the others: nobody knows what this program does.
     pub kind: Option<String>,
+    /// Whether an instance that nothing proves keeps the run from being a success.
+    #[serde(default)]
+    pub unproven: Unproven,
     /// In which waves its instances go, and what may fail.
     pub rollout: Rollout,
-    /// Groups whose last wave is proven before its first begins, and all that these come after; those that are not in the run are not waited for.
+    /// Groups whose last wave is proven before its first begins. One that is not in the run stands for those that it comes after itself.
     pub after: Vec<String>,
 }
 
@@ -151,6 +167,17 @@ pub enum OnBad {
     Keeps,
     /// It ends: validation is strict, and one instance goes alone first.
     Dies,
+}
+
+/// What becomes of a run in which nothing proves the new config of a signalled instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unproven {
+    /// It ends as unproven, exit 12.
+    #[default]
+    Report,
+    /// It may end as a success; only a `fleet.toml` can say so, never a kind.
+    Accept,
 }
 
 /// Whether a program reloads on the signal.
@@ -251,12 +278,10 @@ impl Fleet {
     /// When it cannot be read, others can write it, or it is not a fleet; the text names file, line and column.
     pub fn load(path: &Path) -> Result<Self, FleetError> {
         let unreadable = |why: String| FleetError::Unreadable { path: path.into(), why };
-        let meta = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
-        let me = nix::unistd::geteuid().as_raw();
-        if meta.mode() & 0o022 != 0 || (meta.uid() != 0 && meta.uid() != me) {
-            return Err(FleetError::Untrusted(path.into()));
-        }
-        let bytes = config::read(path, MAX_FLEET).map_err(|e| match e {
+        let way = Way::of(path).map_err(|e| unreadable(e.to_string()))?;
+        way.counts().map_err(|why| FleetError::Untrusted(path.into(), why))?;
+        let file = way.open().map_err(|e| unreadable(e.to_string()))?;
+        let bytes = config::read_fd(file, MAX_FLEET).map_err(|e| match e {
             ReadError::Io(e) => unreadable(e.to_string()),
             ReadError::Unacceptable(why) => unreadable(why),
         })?;
@@ -265,7 +290,8 @@ impl Fleet {
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, FleetError> {
         let groups = raw::groups(bytes).map_err(|fault| FleetError::Fault(format!("in `{}`: {fault}\n{}", path.display(), fault.render(path, bytes))))?;
-        Ok(Self { path: Some(path.into()), groups })
+        let order = groups.iter().filter(|g| !g.after.is_empty()).map(|g| (g.name.clone(), g.after.clone())).collect();
+        Ok(Self { path: Some(path.into()), groups, order })
     }
 
     /// The fleet that a kind alone describes: every process of it.
@@ -273,7 +299,7 @@ impl Fleet {
     /// # Errors
     /// When there is no such kind.
     pub fn of_kind(kind: &str) -> Result<Self, FleetError> {
-        Ok(Self { path: None, groups: vec![raw::of_kind(kind).map_err(|e| FleetError::Fault(e.to_string()))?] })
+        Ok(Self { groups: vec![raw::of_kind(kind).map_err(|e| FleetError::Fault(e.to_string()))?], ..Self::default() })
     }
 
     /// Keeps the named groups; with no name and not `all`, the only one there is.
@@ -282,12 +308,14 @@ impl Fleet {
     /// When a name is unknown, or several groups are left to choose from.
     pub fn select(mut self, names: &[String], all: bool) -> Result<Self, FleetError> {
         let known = self.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(", ");
-        if let Some(name) = names.iter().find(|n| !self.groups.iter().any(|g| g.name == **n)) {
+        let groups: BTreeSet<&str> = self.groups.iter().map(|g| g.name.as_str()).collect();
+        if let Some(name) = names.iter().find(|name| !groups.contains(name.as_str())) {
             return Err(FleetError::NoGroup(name.clone(), known));
         }
         if names.is_empty() && !all && self.groups.len() > 1 {
             return Err(FleetError::Unnamed(self.groups.len(), known));
         }
+        let names: BTreeSet<&String> = names.iter().collect();
         self.groups.retain(|g| names.is_empty() || names.contains(&g.name));
         Ok(self)
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     event::{Event, Instance, TargetReport, Verdict},
-    fleet::Group,
+    fleet::{Group, Order},
     step::Blob,
 };
 
@@ -38,6 +38,7 @@ pub struct Run {
     /// Whether the last line could not be written to its end.
     torn: bool,
     mark: PathBuf,
+    dir: PathBuf,
     /// Whether its last line is written, and nobody needs to look.
     closed: bool,
     said: syslog::Line,
@@ -55,6 +56,8 @@ struct Plan<'a> {
     reason: Option<&'a str>,
     command: &'a [String],
     groups: &'a [Group],
+    #[serde(skip_serializing_if = "Order::is_empty")]
+    order: &'a Order,
     targets: &'a [TargetReport],
     instances: &'a [&'a Instance],
     readings: &'a [(i32, u64, &'a [Option<String>])],
@@ -179,6 +182,7 @@ impl Run {
             reason: record.reason,
             command: &record.command,
             groups: record.groups,
+            order: &record.order,
             targets: &record.targets,
             instances: &record.instances,
             readings: &record.readings,
@@ -206,7 +210,7 @@ impl Run {
         folder::replace(&mark, &staged, &marks::content(&targets)?)?;
         folder::sync(&state.join("open"))?;
         let said = syslog::Line::new(record, &began);
-        Ok(Self { events, torn: false, mark, closed: false, said })
+        Ok(Self { events, torn: false, mark, dir: dir.into(), closed: false, said })
     }
 
     /// Appends an event; what a later look must be able to trust is on the disk when it returns.
@@ -237,6 +241,17 @@ impl Run {
         Ok(())
     }
 
+    /// Keeps bytes that would be lost, synced; answers where.
+    ///
+    /// # Errors
+    /// Fails if the run's folder cannot be written.
+    pub fn keep_late(&self, number: usize, bytes: &[u8]) -> io::Result<PathBuf> {
+        let path = self.dir.join(format!("late-{number}"));
+        folder::create(&path, bytes)?.sync_all()?;
+        folder::sync(&self.dir)?;
+        Ok(path)
+    }
+
     /// Closes it once its end is recorded, and leaves a line in syslog. Without its last line it stays open, and the next run looks at it again.
     pub fn close(self, end: &Event) {
         if self.closed {
@@ -262,6 +277,7 @@ mod tests {
             reason: Some("why"),
             command: vec!["x".repeat(5000), "hello".into()],
             groups: &[],
+            order: Order::new(),
             targets: Vec::new(),
             instances: Vec::new(),
             readings: Vec::new(),
@@ -294,6 +310,7 @@ mod tests {
             &Record {
                 id: &next,
                 of: Some(&id),
+                order: Order::new(),
                 command: Vec::new(),
                 targets: Vec::new(),
                 instances: Vec::new(),

@@ -11,6 +11,7 @@ use crate::{
 
 /// What a process is to a group; each text is a sentence without its subject.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each group, and only of one process")]
 pub(crate) enum Standing {
     /// It takes the signal, for these workers as well. A listed process has the endpoint that its group gives.
     Leads(Found, Vec<i32>),
@@ -40,7 +41,7 @@ pub(crate) fn process(pid: i32) -> Result<Found, String> {
 impl Scan {
     /// What the process `pid` is to `group`.
     pub(crate) async fn standing(&self, group: &Group, pid: i32) -> Standing {
-        let Finds { found, refused, workers, left_out, missing } = self.find(group).await;
+        let Finds { found, refused, workers, left_out, missing, .. } = self.find(group).await;
         if let Some(found) = found.into_iter().find(|f| f.pid == pid) {
             return Standing::Leads(found, workers.into_iter().filter(|(_, leader)| *leader == pid).map(|(worker, _)| worker).collect());
         }
