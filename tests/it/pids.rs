@@ -4,8 +4,8 @@ use std::{os::unix::fs::PermissionsExt, process::Command};
 
 use crate::support::Fleet;
 
-/// In a pid namespace of its own, where the next pid can be chosen: the validator, which runs after the survey, ends one server
-/// and starts `sleep` until that has exactly its pid. `sleep` dies of SIGHUP, so it tells by living that none came.
+/// In a pid namespace of its own, where the next pid can be chosen: the validator, which runs after the survey, has one server
+/// ended and `sleep` started until that has exactly its pid. `sleep` dies of SIGHUP, so it tells by living that none came.
 const SCRIPT: &str = r#"
 set -eu
 D=$1; H=$2
@@ -13,17 +13,24 @@ start() { "$H" serve --config "$D/web.toml" >"$D/url.$1" 2>/dev/null & }
 start 1; KEPT=$!
 (start 2; echo $! >"$D/victim")
 VICTIM=$(cat "$D/victim")
+# A validator ends whatever it starts, so another process does this when it is asked.
+(
+  while [ ! -e "$D/go" ]; do sleep 0.02; done
+  kill -KILL $VICTIM
+  for _ in $(seq 600); do [ -e /proc/$VICTIM ] || break; sleep 0.01; done
+  for _ in $(seq 200); do
+    echo $((VICTIM - 1)) >/proc/sys/kernel/ns_last_pid
+    sleep 120 >/dev/null 2>&1 &
+    [ $! = $VICTIM ] && break
+    kill -KILL $!
+  done
+  touch "$D/went"
+) &
 for n in 1 2; do for _ in $(seq 600); do [ -s "$D/url.$n" ] && break; sleep 0.05; done; done
 cat >"$D/validator" <<SH
 #!/bin/sh
-kill -KILL $VICTIM
-for _ in \$(seq 600); do [ -e /proc/$VICTIM ] || break; sleep 0.01; done
-for _ in \$(seq 200); do
-  echo $((VICTIM - 1)) >/proc/sys/kernel/ns_last_pid
-  sleep 120 >/dev/null 2>&1 &
-  [ \$! = $VICTIM ] && break
-  kill -KILL \$!
-done
+touch "$D/go"
+while [ ! -e "$D/went" ]; do sleep 0.02; done
 "$H" check "\$1"
 SH
 chmod 755 "$D/validator"

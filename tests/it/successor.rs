@@ -98,6 +98,29 @@ while time.monotonic() < until:
     except OSError: pass
 "#;
 
+/// A shell outside of the run: it starts something once a validator asks for that. A validator
+/// ends whatever it starts itself.
+struct Outside(Child);
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The shell that starts `script` then, and the lines of a validator that ask for it.
+fn outside(fleet: &Fleet, script: &str) -> (Outside, String) {
+    let dir = fleet.dir.path().display();
+    for name in ["go", "went"] {
+        let _ = std::fs::remove_file(fleet.path(name));
+    }
+    // The shell itself is there before the survey; only its child comes later.
+    let shell = format!("while [ ! -e '{dir}/go' ]; do sleep 0.02; done\n{script} >/dev/null 2>&1 &\ntouch '{dir}/went'; wait");
+    let child = Command::new("sh").args(["-c", &shell]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    (Outside(child), format!("#!/bin/sh\ntouch '{dir}/go'\nwhile [ ! -e '{dir}/went' ]; do sleep 0.02; done\n"))
+}
+
 /// One daemon and all that it started, ended by pid.
 struct Place {
     fleet: Fleet,
@@ -252,14 +275,15 @@ fn a_successor_is_looked_at_again_as_what_it_is() {
 fn who_came_meanwhile_and_reads_the_file_is_confirmed_too_or_the_run_is_mixed() {
     for (says, code) in [("", 0), ("--says old", 7)] {
         let place = Place::new("reload", "");
-        // A validator runs between the survey and the install: what it starts waits for the new file.
+        // A validator runs between the survey and the install: the process that it asks for waits for the new file.
         let start = format!(
-            "#!/bin/sh\n(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; /usr/bin/python3 '{script}' --mode reload --config '{config}' --pids '{pids}' {says}; true) >/dev/null 2>&1 &\n",
+            "(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; /usr/bin/python3 '{script}' --mode reload --config '{config}' --pids '{pids}' {says}; true)",
             config = place.fleet.path("web.toml").display(),
             script = place.fleet.path("daemon.py").display(),
             pids = place.fleet.path("pids").display(),
         );
-        let script = place.fleet.write("validator", &start);
+        let (_outside, asks) = outside(&place.fleet, &start);
+        let script = place.fleet.write("validator", &asks);
         let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
         // The first is not proven before the newcomer is there.
         let group = group.replace("reloads = true\n", &format!("reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]\n", script.display()));
@@ -349,12 +373,13 @@ fn who_came_meanwhile_has_as_long_as_everybody_and_who_has_ended_is_nobody() {
     for (more, code) in [("--says old", 7), ("--says old --once yes", 0)] {
         let place = Place::new("reload", "");
         let start = format!(
-            "#!/bin/sh\n(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; exec /usr/bin/python3 '{script}' --mode keep --config '{config}' --pids '{pids}' {more}) >/dev/null 2>&1 &\n",
+            "(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; exec /usr/bin/python3 '{script}' --mode keep --config '{config}' --pids '{pids}' {more})",
             config = place.fleet.path("web.toml").display(),
             script = place.fleet.path("daemon.py").display(),
             pids = place.fleet.path("pids").display(),
         );
-        let script = place.fleet.write("validator", &start);
+        let (_outside, asks) = outside(&place.fleet, &start);
+        let script = place.fleet.write("validator", &asks);
         place.group("timeout = \"4s\"", &format!("timeout = \"10m\"\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", script.display()));
         let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
         let there = format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n", place.fleet.path("pids").display());
@@ -374,13 +399,15 @@ fn one_that_was_started_again_is_undone_by_its_own_count_of_attempts() {
     fleet.write("pid", &format!("{first}\n"));
     // Both are stopped once they were surveyed; the first is killed and started again when the new file is there, the other proves nothing.
     let script = format!(
-        "#!/bin/sh\nkill -STOP {first} {second}\n\
-         (cd /; while ! grep -q two '{config}'; do sleep 0.02; done; kill -KILL {first}; sleep 0.2; '{exe}' serve --config '{config}' & echo $! > '{dir}/pid'; wait) >/dev/null 2>&1 &\n",
+        "(cd /; kill -STOP {first} {second}; touch '{dir}/stopped'; while ! grep -q two '{config}'; do sleep 0.02; done; \
+         kill -KILL {first}; sleep 0.2; '{exe}' serve --config '{config}' & echo $! > '{dir}/pid'; wait)",
         config = fleet.path("web.toml").display(),
         exe = fleet.exe().display(),
         dir = fleet.dir.path().display(),
     );
-    let script = fleet.write("validator", &script);
+    let (_outside, asks) = outside(&fleet, &script);
+    let asks = format!("{asks}while [ ! -e '{}/stopped' ]; do sleep 0.02; done\n", fleet.dir.path().display());
+    let script = fleet.write("validator", &asks);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let more = format!("pid_file = \"{}\"\nvalidate = [\"/bin/sh\", \"{}\"]\n", fleet.path("pid").display(), script.display());
     fleet.write("fleet.toml", &format!("{text}{more}"));
@@ -432,12 +459,13 @@ fn who_was_there_before_the_new_file_and_says_what_only_that_says_has_read_it() 
     let place = Place::new("reload", "");
     // It begins before the install, and reads its config after it.
     let start = format!(
-        "#!/bin/sh\n(cd /; exec /usr/bin/python3 '{}' --mode reload --waits two --config '{}' --pids '{}') >/dev/null 2>&1 &\n",
+        "(cd /; exec /usr/bin/python3 '{}' --mode reload --waits two --config '{}' --pids '{}')",
         place.fleet.path("daemon.py").display(),
         place.fleet.path("web.toml").display(),
         place.fleet.path("pids").display(),
     );
-    let validator = place.fleet.write("validator", &start);
+    let (_outside, asks) = outside(&place.fleet, &start);
+    let validator = place.fleet.write("validator", &asks);
     place.group("reloads = true", &format!("reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", validator.display()));
     let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
     let there = format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n", place.fleet.path("pids").display());
