@@ -53,6 +53,7 @@ struct Row {
     started: u64,
     endpoint: Option<String>,
     /// The first target, and the digests of that.
+    #[serde(with = "crate::exact")]
     path: Option<PathBuf>,
     runs: Option<String>,
     disk: Option<String>,
@@ -67,6 +68,7 @@ struct Row {
 /// What an instance reads.
 #[derive(Debug, Serialize)]
 struct Target {
+    #[serde(with = "crate::exact")]
     path: PathBuf,
     disk: Option<String>,
     /// What it runs of that, and how that is known.

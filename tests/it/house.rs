@@ -20,7 +20,7 @@ const HOUSE: &[&[&str]] = &[
     &["tree"],
     &["config"],
     &["fault", "told", "runtime"],
-    &["screen"],
+    &["screen", "exact"],
 ];
 
 /// What the drawing shows inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`.
