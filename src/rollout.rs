@@ -10,7 +10,7 @@ use crate::{
     event::{Event, Halts, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     fact::Wants,
     fleet::{Group, Speaks},
-    host::Host,
+    host::{Host, check::Ask},
     plan::{Plan, Wave},
     report::Summary,
     runs::{self, Keep, Proven, Record, Run, Stand, Verb},
@@ -18,6 +18,9 @@ use crate::{
 };
 
 mod rehearse;
+
+/// How many instances one sentence names.
+const NAMED: usize = 10;
 
 /// Why nobody is signalled where some cannot tell what they run.
 const PROVEN: &str =
@@ -93,9 +96,10 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let is_work = plan.steps().any(|s| s.is_work() || host.lags(s));
     // A run that is gone on with has its end in another, though there is nothing left to do.
     if !is_work && terms.of.is_none() {
+        still_so(&mut plan, &mut host, halts).await?;
         let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
         let why = if by_record { PROVEN } else { "every instance runs it already" };
-        let verdict = Verdict::of(plan.instances().map(|i| i.state), false);
+        let verdict = Verdict::of(plan.ends(), false);
         return Ok(summary(String::new(), verdict, less_sick(why, &plan), &plan, &host));
     }
     if *halts.borrow() > 0 {
@@ -150,8 +154,28 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     Ok(summary)
 }
 
+/// Looks once more at what a run without work says of its instances and files: validators may have
+/// taken their time since the survey.
+///
+/// # Errors
+/// `Refused` where it is not so any more; nothing was touched.
+async fn still_so(plan: &mut Plan, host: &mut Host, halts: &mut Halts) -> Result<(), Stop> {
+    let mut steps: Vec<_> = plan.waves.iter_mut().flat_map(|w| &mut w.steps).collect();
+    host.check(&mut steps, Ask::All, (halts, 0), &mut |_| {}).await;
+    let not = plan.steps().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).map(|m| m.instance.clone());
+    let not: Vec<Instance> = not.collect();
+    if not.is_empty() { Ok(()) } else { Err(Stop::refused(not)) }
+}
+
 /// Why a run that went to its end did not converge.
 fn unproven(plan: &Plan, verdict: Verdict) -> String {
+    if verdict == Verdict::Unproven {
+        let unseen = plan.instances().filter(|i| i.state == State::Unconfirmed);
+        let pids: Vec<String> = unseen.map(|i| i.pid.to_string()).collect();
+        let named = pids.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
+        return format!("nothing proves that pid {named}{more} took the new config");
+    }
     let mut bad = plan.steps().flat_map(|s| &s.members).chain(&plan.newcomers).filter(|m| !m.is_good());
     match bad.find_map(|m| Some(format!("pid {}: {}", m.instance.pid, m.instance.trouble.as_ref()?.text))) {
         Some(bad) => bad,

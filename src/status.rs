@@ -11,6 +11,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    event::Verdict,
     fleet::{Fleet, Group, Reloads, Speaks},
     host::{
         discover::{self, Found, Scan},
@@ -98,16 +99,27 @@ struct Look {
 
 /// Looks at every instance; answers the exit code: 0 all agree, 7 not, 3 nothing was found.
 pub async fn run(options: Options) -> u8 {
+    // What this program cannot see is no fact about an instance.
+    let (scan, listeners) = match Scan::take().and_then(|scan| Ok((scan, Listeners::read()?))) {
+        Ok(seen) => seen,
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "error: the kernel does not tell of processes and their sockets: {e}");
+            return Verdict::Failed.exit();
+        }
+    };
     let look = Look {
-        // Without the kernel's tables each endpoint is told as missing.
-        listeners: Listeners::read().unwrap_or_default(),
+        listeners,
         lanes: Lanes::default(),
         judged: Judged::default(),
         proven: options.state.as_deref().map(Proven::load).unwrap_or_default(),
     };
     let groups = &options.fleet.groups;
     let mut rows = Vec::new();
-    let all = Scan::take().find_all(groups.iter()).await;
+    let all = scan.find_all(groups.iter()).await;
+    if let Some(why) = all.iter().find_map(|seen| seen.blind.as_ref()) {
+        let _ = writeln!(std::io::stderr(), "error: cannot look at processes: {why}");
+        return Verdict::Failed.exit();
+    }
     look.lanes.know(all.iter().flat_map(|seen| &seen.found).map(|f| (f.pid, f.started)));
     for (group, seen) in groups.iter().zip(all) {
         rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look.at(group, f))).await);

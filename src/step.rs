@@ -5,7 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{Mode, OFlags};
@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::{
     config::{self, MAX_TARGET, ReadError},
     event::{Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
+    fact::Fact,
     fleet::Group,
     tree::Tree,
 };
@@ -128,10 +129,18 @@ pub struct Member {
     pub unsure: bool,
     /// It may run what this run brings, or be about to, since an earlier run or its start: when everything goes back, so does it.
     pub brought: bool,
+    /// It ran the config that this run brings back, and was not signalled for another since.
+    pub runs_it: bool,
     /// Readings of its `confirm` facts from before an earlier run.
     pub kept: Readings,
     /// When it was signalled last; of one that has taken another's place, since when its config is what it proved.
     pub signalled: Option<jiff::Timestamp>,
+    /// When it was last seen on the config that its state speaks of; none while nobody has looked.
+    pub proven_at: Option<Instant>,
+    /// The assertions that it has shown on its way back.
+    pub went_back: Vec<Fact>,
+    /// When the readings of `baseline` were taken at the survey.
+    pub read_at: Option<Instant>,
 }
 
 impl Member {
@@ -159,8 +168,12 @@ impl Member {
             rejected,
             unsure: false,
             brought: false,
+            runs_it: false,
             kept: Readings::None,
             signalled: None,
+            proven_at: None,
+            went_back: Vec::new(),
+            read_at: None,
         }
     }
 

@@ -137,6 +137,9 @@ pub struct Group {
     pub samples: u32,
     /// Without one, one instance is signalled and proven alone before the others: nobody knows what this program does.
     pub kind: Option<String>,
+    /// Whether an instance that nothing proves keeps the run from being a success.
+    #[serde(default)]
+    pub unproven: Unproven,
     /// In which waves its instances go, and what may fail.
     pub rollout: Rollout,
     /// Groups whose last wave is proven before its first begins, and all that these come after; those that are not in the run are not waited for.
@@ -151,6 +154,17 @@ pub enum OnBad {
     Keeps,
     /// It ends: validation is strict, and one instance goes alone first.
     Dies,
+}
+
+/// What becomes of a run in which nothing proves the new config of a signalled instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unproven {
+    /// It ends as [`crate::event::Verdict::Unproven`], exit 12.
+    #[default]
+    Report,
+    /// It may end as a success; only a `fleet.toml` can say so, never a kind.
+    Accept,
 }
 
 /// Whether a program reloads on the signal.

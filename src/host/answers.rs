@@ -71,7 +71,7 @@ impl<'a> Answers<'a> {
 
     /// What `fact` reads; none where the answer has no such thing.
     pub(super) fn read(&self, fact: &Fact) -> Option<String> {
-        self.said(&fact.source)?.read(&fact.read)
+        fact.told_by(self.said(&fact.source)?.read(&fact.read))
     }
 
     /// What each of `facts` reads.
@@ -86,6 +86,17 @@ impl<'a> Answers<'a> {
             Some(Said::Command(output)) if output.code != 0 && fact.read != Read::Exit => format!("{source} ended with exit status {}", output.code),
             Some(Said::Kernel(_)) => format!("{source} {} not replaced", if fact.source == Source::Workers { "are" } else { "is" }),
             _ => format!("{source} does not say what it should"),
+        }
+    }
+
+    /// Why there is nothing that `fact` could compare with, for people.
+    pub(super) fn no_baseline(&self, fact: &Fact, endpoint: &str) -> String {
+        let source = fact.source.describe(endpoint);
+        match (&fact.source, self.said(&fact.source).and_then(|said| said.read(&fact.read))) {
+            (Source::Workers, _) => "has no workers that a reload could replace".into(),
+            (Source::Listener, _) => "has no listening socket that a reload could replace".into(),
+            (_, Some(_)) => format!("{source} reads as nothing, so a change of it could not be seen"),
+            (_, None) => format!("{}, so a change of it could not be seen", self.why_not(fact, endpoint)),
         }
     }
 

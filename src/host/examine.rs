@@ -9,11 +9,11 @@ use crate::{
     fact::Fact,
     fleet::{Group, OnBad, Signal, Speaks},
     host::{
-        commit::strongest,
         discover::{self, Found},
         guard::{self, Disposition},
         http::Lanes,
         live::{Judged, Live},
+        prove::strongest,
         restart::{self, quoted},
         revive,
         sockets::Listeners,
@@ -377,7 +377,9 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
         Ok(filled) => filled,
         Err(why) => return Check::note(Topic::Proof, why),
     };
-    let proof = strongest(&group.confirm, &filled, &member.baseline);
+    // Another config changes what is taken from it.
+    let differs = |at: usize| group.confirm.get(at).map(|fact| &fact.wants) != filled.get(at).map(|fact| &fact.wants);
+    let proof = strongest(&filled, &member.baseline, differs, true);
     let what = match proof {
         Proof::Exact => "it tells the digest of the very bytes",
         Proof::Content => "it answers what the new config makes it answer",

@@ -245,7 +245,7 @@ impl Judge {
             Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
         };
         // What ran was the executable of the instance only if the pid is still the instance.
-        if said.is_err() && !guard::is_same(i.pid, i.started, &i.exe) {
+        if said.is_err() && guard::is_over(i.pid, i.started, &i.exe) {
             return Err(Stop::new(Verdict::Refused, format!("pid {} ended while its config was validated", i.pid)));
         }
         let passed = match said {

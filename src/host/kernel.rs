@@ -232,17 +232,31 @@ impl Status {
     }
 }
 
-/// Every process there is.
-pub(crate) fn pids() -> impl Iterator<Item = i32> {
-    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok())
+/// Whether an error of the kernel's files says that the process has ended; any other is this
+/// program's own (too many open files, no memory, no permission) and says nothing of the process.
+#[must_use]
+pub(crate) fn is_gone(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-/// The same, sorted.
-pub(crate) fn everybody() -> Vec<i32> {
-    let mut all: Vec<i32> = pids().collect();
+/// Every process there is, sorted.
+///
+/// # Errors
+/// The system's: then nothing is known of any process.
+pub(crate) fn pids() -> io::Result<Vec<i32>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        all.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
     all.sort_unstable();
-    all
+    Ok(all)
+}
+
+/// Whether an error is for want of what this program itself needs, whatever it looks at.
+#[must_use]
+pub(crate) fn is_own(e: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    wants.iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Shows `each` every descriptor that `pid` has open, by its number, with what it leads to: `socket:[17]`, or the beginning of a path.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use self::check::Ask;
 use crate::{
     event::{Event, Halts, Instance, Stop},
     fleet::Group,
@@ -16,7 +17,7 @@ use crate::{
 
 mod answers;
 pub(crate) mod at_once;
-mod check;
+pub(crate) mod check;
 pub(crate) mod command;
 mod commit;
 mod confirm;
@@ -35,12 +36,14 @@ pub(crate) mod live;
 mod lock;
 pub(crate) mod placeholders;
 mod prepare;
+mod prove;
 pub(crate) mod restart;
 mod revive;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;
 mod source;
+mod steady;
 mod strangers;
 mod successor;
 pub(crate) mod survey;
@@ -133,12 +136,13 @@ impl Host {
         }
     }
 
-    /// Looks again at every instance that is proven on what its step wants, without a signal: who does not prove it any more has its trouble then.
-    pub async fn check(&mut self, steps: &mut [&mut Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) {
+    /// Looks again, without a signal, at every instance whose state says what it runs: one that does not show it any more has its trouble then. `ask` says
+    /// which are asked; the others must live. An interrupt past `patience` ends the wait.
+    pub async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) {
         match self {
-            Self::Local(host) => host.check(steps, halts, tell).await,
+            Self::Local(host) => host.check(steps, ask, (halts, patience), tell).await,
             #[cfg(test)]
-            Self::Script(host) => host.check(steps, tell),
+            Self::Script(host) => host.check(steps, ask, tell),
         }
     }
 
@@ -152,11 +156,14 @@ impl Host {
     }
 
     /// Matches that were not there at the survey and read a target of `steps`: each is proven on what that is now, or not. A halt ends the wait.
-    pub async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
+    ///
+    /// # Errors
+    /// A sentence: whether there are any is not known.
+    pub async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<Vec<Member>, String> {
         match self {
             Self::Local(host) => host.newcomers(steps, undo, halts, tell).await,
             #[cfg(test)]
-            Self::Script(_) => Vec::new(),
+            Self::Script(_) => Ok(Vec::new()),
         }
     }
 

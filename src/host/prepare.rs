@@ -36,17 +36,38 @@ impl LocalHost {
         if sync == Sync::Together {
             sync_all(self.targets.values()).map_err(from_install)?;
         }
-        let mut judge = Judge::new(strict);
-        for step in steps.iter_mut() {
+        let (mut first, mut second) = (halts.clone(), halts.clone());
+        let valid = self.valid(steps, &staged, strict, &mut first, tell);
+        // A validator that says no is told before anything else.
+        let (valid, steady) = tokio::join!(valid, self.steady(steps, &mut second));
+        let passed = valid?;
+        steady?;
+        for (step, passed) in steps.iter_mut().zip(passed) {
+            for (member, passed) in step.members.iter_mut().zip(passed) {
+                member.instance.validated = passed;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the validator of each member of each step passed, in their order; then whether what
+    /// changes is read on the signal.
+    async fn valid(
+        &self,
+        steps: &[&mut Step],
+        staged: &BTreeMap<PathBuf, PathBuf>,
+        strict: bool,
+        halts: &mut Halts,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<Vec<Vec<bool>>, Stop> {
+        let (mut judge, mut all) = (Judge::new(strict), Vec::new());
+        for step in steps {
             let of = |s: &Shift| {
                 let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
                 Candidate { live: s.path.clone(), staged, sha256: s.to.sha256.clone(), secret: s.secret }
             };
             let candidates: Vec<Candidate> = step.shifts.iter().map(of).collect();
-            let passed = judge.pass(&step.members, &candidates, halts, tell).await?;
-            for (member, passed) in step.members.iter_mut().zip(passed) {
-                member.instance.validated = passed;
-            }
+            all.push(judge.pass(&step.members, &candidates, halts, tell).await?);
         }
         for step in steps.iter() {
             let Some(first) = step.shifts.first() else { continue };
@@ -58,7 +79,7 @@ impl LocalHost {
                 }
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Stages what becomes of a target, and takes the place on the disk for its way back.

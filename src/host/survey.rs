@@ -1,6 +1,6 @@
 //! The first verb: who is there, what each runs, and whether each can be reloaded at all. Touches nothing but locks.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
 use futures_util::StreamExt;
 
@@ -35,7 +35,13 @@ impl LocalHost {
         // Who comes later has as long as everybody.
         let timed = |g: &Arc<Group>| look.timeout.map_or_else(|| g.clone(), |timeout| Arc::new(Group { timeout, ..(**g).clone() }));
         self.groups = groups.iter().map(timed).collect();
-        self.surveyed = Since::now();
+        self.surveyed = match Since::now() {
+            Ok(now) => now,
+            Err(e) => {
+                seen.stopped = Some(Stop::new(Verdict::Failed, format!("the kernel does not tell which processes there are: {e}")));
+                return seen;
+            }
+        };
         self.locked = look.lock.is_some();
         let found = find(groups, &self.surveyed, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
@@ -145,6 +151,9 @@ async fn find(groups: &[Arc<Group>], there: &Since, seen: &mut Seen) -> Vec<(Arc
     let all = Scan::of(there.pids()).find_all(groups.iter().map(|group| &**group)).await;
     let mut found = Vec::new();
     for (group, said) in groups.iter().zip(all) {
+        if let Some(why) = said.blind {
+            seen.stopped.get_or_insert_with(|| Stop::new(Verdict::Failed, format!("cannot look at processes: {why}")));
+        }
         seen.left_out.extend(said.left_out);
         seen.missing.extend(said.missing);
         seen.refused.extend(said.refused.into_iter().map(|(f, why)| refused(f.instance(&group.name), why)));
@@ -230,7 +239,7 @@ async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looke
     }
     if member.sick {
         // One that ended or was stopped meanwhile is silent for that.
-        if !guard::is_same(member.instance.pid, member.instance.started, &member.instance.exe) {
+        if guard::is_over(member.instance.pid, member.instance.started, &member.instance.exe) {
             return Err(no(&member, "ended while it was looked at".into()));
         }
         runs(member.instance.pid).map_err(|why| no(&member, why))?;
@@ -316,10 +325,13 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
         return Err(Silence { why: format!("{}: {why}", source.describe(&member.instance.endpoint)), asked: *asked });
     }
     let (baseline, rejected) = (answers.readings(&group.confirm), answers.readings(&group.reject));
-    let needed = |(fact, reading): &(&Fact, &Option<String>)| matches!(fact.wants, Wants::Changed | Wants::Increased) && reading.is_none();
+    let needed = |(fact, reading): &(&Fact, &Option<String>)| fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none();
     if let Some((fact, _)) = group.confirm.iter().zip(&baseline).find(needed) {
-        return Err(Silence::of(format!("{}, so a change of it could not be seen", answers.why_not(fact, &member.instance.endpoint))));
+        // The kernel has told all that there is.
+        let asked = !fact.source.is_kernel();
+        return Err(Silence { why: answers.no_baseline(fact, &member.instance.endpoint), asked });
     }
+    member.read_at = Some(Instant::now());
     (member.baseline, member.rejected) = (baseline, rejected);
     Ok(())
 }

@@ -11,7 +11,7 @@ use sink::Sink;
 use self::summary::name;
 pub use self::summary::{Summary, WaveReport};
 use crate::{
-    event::{Event, Proof, State, Trouble, TroubleKind},
+    event::{Event, Proof, State},
     step::short,
 };
 
@@ -171,7 +171,7 @@ impl Reporter {
                     None if endpoint.is_empty() => String::new(),
                     None => format!(" {endpoint}"),
                 };
-                let end = (*state, proven(*proof, draining, trouble.as_ref()), trouble.as_ref().map(|t| t.text.as_str()));
+                let end = (*state, proven(*proof, draining), trouble.as_ref().map(|t| t.text.as_str()));
                 let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
@@ -190,7 +190,7 @@ impl Reporter {
         let listed = self.verbose || (all <= LISTED && more <= LISTED);
         let (word, why) = match state {
             State::Confirmed => ("Confirmed", proven),
-            State::Unconfirmed => ("Signalled", ": its group says that nothing can be seen of it".into()),
+            State::Unconfirmed => ("Signalled", unseen(trouble)),
             State::Reverted => ("Reverted", proven + &trouble.map_or(String::new(), |t| format!(" (first: {t})"))),
             _ => ("FAILED", format!(": {}", trouble.unwrap_or("not proven"))),
         };
@@ -278,15 +278,19 @@ impl Reporter {
 }
 
 /// What proved it, where that is less than its own word on the very bytes; and who will end later.
-fn proven(proof: Option<Proof>, draining: &[i32], trouble: Option<&Trouble>) -> String {
+fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
     let by = match proof {
-        None | Some(Proof::Exact) => String::new(),
-        Some(Proof::None) if trouble.is_some_and(|t| t.kind == TroubleKind::Sick) => " by nothing but that it answers again as its facts say".into(),
-        Some(Proof::None) => " by nothing new: its facts held before the signal".into(),
+        None | Some(Proof::Exact | Proof::None) => String::new(),
         Some(proof) => format!(" by {}", name(proof)),
     };
     let drains = draining.iter().map(|pid| format!("pid {pid}")).collect::<Vec<_>>().join(", ");
     if drains.is_empty() { by } else { format!("{by}; draining: {drains}") }
+}
+
+/// Why an instance that lives, and of which no fault was seen, is not proven.
+fn unseen(trouble: Option<&str>) -> String {
+    let silent = trouble.map_or(String::new(), |why| format!(" (silent before the run: {why})"));
+    format!(": it lives, and nothing that can be seen of it proves the new config{silent}")
 }
 
 fn instances(n: usize) -> String {

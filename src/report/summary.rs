@@ -104,6 +104,17 @@ impl Summary {
                     None => format!("{what}; what each runs now:\n  {look}"),
                 }
             }
+            Verdict::Unproven => {
+                let unseen = self.named(|s| s == State::Unconfirmed);
+                let what = format!(
+                    "every instance was signalled and lives, and nothing proves that it runs the new config: {unseen}; \
+                     say what can be seen with [[group.confirm]], or `unproven = \"accept\"` in its group"
+                );
+                match self.way_back() {
+                    Some(revert) => format!("{what}; to put the old config back everywhere:\n  {revert}"),
+                    None => format!("{what}; what each runs now:\n  {look}"),
+                }
+            }
             Verdict::Mixed => {
                 let dead = self.named(|s| matches!(s, State::RevertFailed | State::TimedOut | State::Rejected | State::Died));
                 let who = if dead.is_empty() { "a file is not what it should be".into() } else { dead };

@@ -44,6 +44,10 @@ parent = os.getppid()
 print("http://127.0.0.1:%d/" % s.getsockname()[1], flush=True)
 # What it answered while the old one lives would be taken for that one's answer.
 while fd and os.getppid() == parent: time.sleep(0.005)
+# A worker that a reload could replace.
+if mode == "fork" and os.fork() == 0:
+    while os.getppid() != 1 and not os.path.exists(pids + ".hung"): time.sleep(0.02)
+    os._exit(0)
 s.settimeout(0.02)
 until = time.monotonic() + float(args.get("--lives", 600))
 def again(*more, **how):
@@ -409,6 +413,7 @@ fn who_says_that_it_runs_another_config_is_signalled_whatever_the_record_says() 
         let _ = std::fs::remove_file(at("web.toml"));
         std::os::unix::fs::symlink(to, at("web.toml")).unwrap();
     };
+    place.fleet.write("v1.toml", "message = \"uno\"\n");
     leads("v1.toml");
     assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
     assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["unchanged"]);
@@ -418,7 +423,7 @@ fn who_says_that_it_runs_another_config_is_signalled_whatever_the_record_says() 
     until("it runs the other", || get(&place.url, "/").1 == "two");
     leads("v1.toml");
     assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
-    assert_eq!(get(&place.url, "/").1, "one");
+    assert_eq!(get(&place.url, "/").1, "uno");
 }
 
 #[test]

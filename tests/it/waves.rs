@@ -203,7 +203,7 @@ fn a_file_of_its_own_that_somebody_writes_after_the_proof_is_found_when_it_is_lo
         wanted.sort_unstable();
         assert_eq!((code, states(said)), (7, wanted), "{rollout} {said:#}");
         let bad = instance(said, which(said, "revert_failed"));
-        assert!(bad["trouble"]["text"].as_str().unwrap().contains("was changed by somebody else since"), "{bad:#}");
+        assert!(bad["trouble"]["text"].as_str().unwrap().contains("was changed by another program since"), "{bad:#}");
         let text = std::fs::read_to_string(bad["targets"][0].as_str().unwrap()).unwrap();
         assert!(text.ends_with("# by hand\n") && text.contains("\"x\""), "it is left alone: {text}");
     }
@@ -212,7 +212,9 @@ fn a_file_of_its_own_that_somebody_writes_after_the_proof_is_found_when_it_is_lo
 /// Rogues that share a file, each of its kind, and what a run said of them.
 fn shared(modes: &[&str], rollout: &str) -> (Fleet, Vec<Rogue>, Value, i32) {
     let fleet = Fleet::start(0);
-    let all = mixed(&fleet, "shared", modes, &format!("reloads = true\n{SEEN}\n[group.rollout]\n{rollout}\n"));
+    // It counts its signals, which shows the end of a reload that changed nothing.
+    let counts = "[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true";
+    let all = mixed(&fleet, "shared", modes, &format!("reloads = true\ntimeout = \"1s\"\n{SEEN}\n{counts}\n[group.rollout]\n{rollout}\n"));
     let (events, code) = run(fleet.command(&["--set", "message=x"]), |_| {});
     (fleet, all, events.last().unwrap().clone(), code)
 }

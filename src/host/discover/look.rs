@@ -7,13 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::io::Errno;
-
 use crate::{
     fleet::{Match, fits, in_unit, lacking},
     host::{
         discover::cmdline::CommandLine,
-        kernel::{Proc, Status},
+        kernel::{Proc, Status, is_gone, is_own},
         user::uid_of,
     },
 };
@@ -63,8 +61,17 @@ pub(super) enum Unseen {
 impl From<io::Error> for Unseen {
     fn from(e: io::Error) -> Self {
         // What was opened before it ended says in its own way that it is gone when it is read.
-        let gone = e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::SRCH.raw_os_error());
-        if gone { Self::Gone } else { Self::Failed(e) }
+        if is_gone(&e) { Self::Gone } else { Self::Failed(e) }
+    }
+}
+
+impl Unseen {
+    /// Why this program could not look at any process, where that is so.
+    pub(super) fn own(&self) -> Option<String> {
+        match self {
+            Self::Failed(e) if is_own(e) => Some(e.to_string()),
+            _ => None,
+        }
     }
 }
 

@@ -77,4 +77,6 @@ pub(crate) struct Finds {
     pub(crate) left_out: Vec<(i32, String)>,
     /// Processes asked for by number that are gone or something else: pid and why; 0 where the reason is no process.
     pub(crate) missing: Vec<(i32, String)>,
+    /// Why this program could not look at processes, where it could not: then others may be there.
+    pub(crate) blind: Option<String>,
 }
