@@ -1,6 +1,6 @@
 //! The command line: the only place that knows clap. Raw arguments become checked options once.
 
-use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::{
@@ -17,11 +17,7 @@ use crate::{
     event::{Halts, Verdict},
     fault,
     fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share},
-    host::{
-        at_once::by_this_thread,
-        command::{Bind, SAYS},
-        user::{Become, Person},
-    },
+    host::{at_once::by_this_thread, exec},
     report::Output,
     rollout,
     runs::{Keep, Verb},
@@ -56,28 +52,12 @@ enum Command {
     Resume(again::AgainArgs),
     /// Bring the config back that a run replaced, and prove that: of an open run, or (the undo button) of a named one that had ended well.
     Revert(again::AgainArgs),
-    /// Leaves the session that started it, and becomes a command: how a program that died is started again.
+    /// Runs a command for another process of this program, and ends with it whatever it started.
     #[command(hide = true)]
-    RunDetached {
-        #[arg(last = true, required = true)]
-        argv: Vec<std::ffi::OsString>,
-    },
-    /// Gives up everything for a user and becomes a command: how validators are run as their instance's user.
+    ExecSupervise,
+    /// Becomes a command for another process of this program.
     #[command(hide = true)]
-    RunAs {
-        uid: u32,
-        gid: u32,
-        /// Supplementary groups, separated by commas.
-        groups: String,
-        /// A staged path and the live path at which the command, and nobody else, sees it.
-        #[arg(long, num_args = 2, value_names = ["STAGED", "LIVE"])]
-        in_place: Vec<PathBuf>,
-        /// The name that the program is given, instead of its path.
-        #[arg(long)]
-        name: Option<PathBuf>,
-        #[arg(last = true, required = true)]
-        argv: Vec<OsString>,
-    },
+    ExecBecome,
     /// The daemons that hello knows; with a name, what it knows as a group to be copied into fleet.toml and changed.
     Kinds {
         /// One of them.
@@ -259,19 +239,8 @@ pub fn main(hangups: Hangups) -> ExitCode {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
         Command::Kinds { name } => kinds(name.as_deref()),
-        Command::RunDetached { argv } => {
-            // A closed terminal must not end it; who leads a session already needs no other.
-            let _ = nix::unistd::setsid();
-            let why = argv.split_first().map(|(program, args)| std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(args)));
-            fail(127, &why.map_or_else(|| "no command".into(), |e| e.to_string()))
-        }
-        Command::RunAs { uid, gid, groups, in_place, name, argv } => {
-            let person = Person { uid, gid, groups: groups.split(',').filter_map(|g| g.parse().ok()).collect() };
-            let binds = in_place.chunks_exact(2).map(|pair| Bind { from: pair[0].clone(), to: pair[1].clone() }).collect();
-            let (code, why) = Become { person, binds, name, argv }.run();
-            let _ = writeln!(std::io::stderr(), "{SAYS}{why}");
-            ExitCode::from(code)
-        }
+        Command::ExecSupervise => ExitCode::from(exec::supervise()),
+        Command::ExecBecome => ExitCode::from(exec::become_it()),
         Command::Broadcast(args) => match options(args) {
             Ok(options) => act(|halts| broadcast::run(options, halts)),
             Err(why) => fail(Verdict::Usage.exit(), &why),
@@ -480,6 +449,7 @@ fn raise_descriptors() -> Result<(), String> {
         io::fcntl_dupfd_cloexec,
         process::{Resource, Rlimit, getrlimit, setrlimit},
     };
+    exec::remember();
     let limit = getrlimit(Resource::Nofile);
     // Where that is not allowed, fewer instances are waited for at once.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

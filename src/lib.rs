@@ -10,7 +10,7 @@
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · told · runtime
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · identity · told · runtime
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -29,6 +29,7 @@ pub mod fleet;
 pub mod forget;
 pub mod history;
 pub mod host;
+pub mod identity;
 pub mod plan;
 pub mod report;
 pub mod resume;

@@ -221,9 +221,11 @@ impl Look {
         let (known, live) = (live.is_ok(), live.unwrap_or_default());
         instance.targets = live.iter().map(|l| l.path.clone()).collect();
         let mut member = Member::new(instance, Arc::new(group.clone()), found.args.clone());
+        member.identity = found.identity(group);
+        member.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
         if !group.validate.is_empty() && known {
             // One that could not be run has not refused.
-            if let Err(NotPassed::Refused(why)) = self.judged.of(&member.instance, group, &found.args, &live).await.0 {
+            if let Err(NotPassed::Refused(why)) = self.judged.of(&member, &live).await.0 {
                 row.faults.push(format!("waiting to fail: {why}"));
             }
         }

@@ -15,6 +15,7 @@ use crate::{
     event::{Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
     fact::Fact,
     fleet::Group,
+    identity::Identity,
     tree::Tree,
 };
 
@@ -103,6 +104,8 @@ pub struct Member {
     pub group: Arc<Group>,
     /// Its arguments without its own name; a command line that was rewritten into one string by its words.
     pub args: Arc<[String]>,
+    /// The process that the survey saw: commands about it are run only as long as it is that one.
+    pub identity: Identity,
     /// Its working directory at the survey.
     pub cwd: PathBuf,
     /// Inodes of the listening sockets that it held just before its signal: who holds one later has inherited it.
@@ -155,6 +158,7 @@ impl Member {
             instance,
             group,
             args: args.into(),
+            identity: Identity::default(),
             cwd: PathBuf::new(),
             sockets,
             heirs,

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     fact::{Fact, Read, Source, metric},
     host::{
-        command::{self, NotRun, Output, RunAs},
+        exec::{self, NotRun, Output, Subject},
         http::{Answer, Lanes, get},
         placeholders::{self, Known},
         workers::{listener, workers},
@@ -116,13 +116,14 @@ impl<'a> Answers<'a> {
 async fn ask(source: &Source, member: &Member, lanes: &Lanes) -> Result<Said, Silence> {
     let i = &member.instance;
     let config = i.targets.first().map(PathBuf::as_path);
-    let known = |exe| Known { pid: i.pid, exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
+    let known = |exe| Known { pid: member.identity.inside, exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
     match source {
         Source::Http(ask) => get(ask, &known(Path::new("/proc/self/exe"))).await.map(Said::Http).map_err(Silence::of),
         Source::Exec(argv) => {
-            let argv = known(&placeholders::exe(i.pid)).fill(argv).map_err(Silence::unasked)?;
-            let run_as = RunAs::of(i.pid).map_err(Silence::unasked)?;
-            command::run(&argv, &run_as, COMMAND).await.map(Said::Command).map_err(|e| match e {
+            let argv = known(&placeholders::exe(&member.identity)).fill(argv).map_err(Silence::unasked)?;
+            // It may have executed itself again for its new config.
+            let subject = Subject { identity: &member.identity, renewed: Some(&i.exe) };
+            exec::judge(&argv, subject, COMMAND).await.map(Said::Command).map_err(|e| match e {
                 NotRun::Limit(..) => Silence::of(e.to_string()),
                 _ => Silence::unasked(e),
             })

@@ -182,7 +182,7 @@ pub(super) async fn failed(mut member: Member, trouble: Trouble, fresh: Fresh<'_
         return new;
     }
     if matches!((state, member.instance.state), (State::Died, _) | (_, State::Died)) {
-        member.instance.start = Some(revive::command(&member));
+        member.instance.start = revive::command(&member);
     }
     member.instance.proof = None;
     // Its first trouble stays; why the way back failed as well is what the operator needs next.
@@ -203,7 +203,8 @@ async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<M
         // Nobody is there, as without it.
         Err(trouble) if trouble.kind.state() == State::Died => return None,
         Err(trouble) => {
-            let mut new = Member { instance: Instance { wave: member.instance.wave, ..found.instance(&member.instance.group) }, seq: 0, ..member.clone() };
+            let instance = Instance { wave: member.instance.wave, ..found.instance(&member.instance.group) };
+            let mut new = Member { instance, identity: found.identity(&member.group), seq: 0, ..member.clone() };
             new.fail(if fresh.undo { State::RevertFailed } else { State::TimedOut }, trouble);
             new
         }

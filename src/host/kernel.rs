@@ -11,12 +11,12 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, RawDir, fstat, open, openat, readlinkat, readlinkat_raw},
+    fs::{AtFlags, Mode, OFlags, RawDir, fstat, open, openat, readlinkat, readlinkat_raw, statat},
     io::Errno,
     path::DecInt,
 };
 
-use crate::fleet::Signal;
+use crate::{fleet::Signal, identity::Person};
 
 /// So much the kernel gives at once.
 const PAGE: usize = 4096;
@@ -56,6 +56,23 @@ impl Proc {
         Ok(OsString::from_vec(readlinkat(&self.0, name, Vec::new())?.into_bytes()).into())
     }
 
+    /// Device and inode of what a link in it leads to.
+    ///
+    /// # Errors
+    /// As [`Proc::read`].
+    pub(crate) fn inode(&self, name: &str) -> io::Result<(u64, u64)> {
+        let stat = statat(&self.0, name, AtFlags::empty())?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Opens a file in it, or what a link in it leads to.
+    ///
+    /// # Errors
+    /// As [`Proc::read`].
+    pub(crate) fn hold(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        Ok(openat(&self.0, name, flags | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
     /// `/proc/PID/stat`.
     ///
     /// # Errors
@@ -64,12 +81,14 @@ impl Proc {
         Stat::parse(&self.read("stat")?).ok_or_else(strange)
     }
 
-    /// `/proc/PID/status`.
+    /// `/proc/PID/status`, with as whom it runs and its numbers in each PID namespace that it is seen in, the outermost first.
     ///
     /// # Errors
     /// As [`Proc::read`].
-    pub(crate) fn status(&self) -> io::Result<Status> {
-        Status::parse(&self.read("status")?).ok_or_else(strange)
+    pub(crate) fn status(&self) -> io::Result<(Status, Person, Vec<i32>)> {
+        let raw = self.read("status")?;
+        let (person, numbers) = person(&raw).ok_or_else(strange)?;
+        Ok((Status::parse(&raw).ok_or_else(strange)?, person, numbers))
     }
 }
 
@@ -158,6 +177,37 @@ impl Stat {
     pub(crate) fn lives(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')
     }
+}
+
+/// As whom a process runs, and its numbers: both from its `/proc/PID/status`.
+fn person(raw: &[u8]) -> Option<(Person, Vec<i32>)> {
+    let (mut person, mut numbers, mut seen) = (Person::default(), Vec::new(), 0);
+    for line in raw.split(|b| *b == b'\n') {
+        let Some(at) = line.iter().position(|b| *b == b':') else { continue };
+        let value = std::str::from_utf8(&line[at + 1..]).unwrap_or_default().trim_ascii();
+        let first = || -> Option<[u32; 3]> {
+            let mut ids = value.split_ascii_whitespace().map(|id| id.parse().ok());
+            Some([ids.next()??, ids.next()??, ids.next()??])
+        };
+        let set = || u64::from_str_radix(value, 16).ok();
+        match &line[..at] {
+            b"Uid" => person.uids = first()?,
+            b"Gid" => person.gids = first()?,
+            b"Groups" => person.groups = value.split_ascii_whitespace().map(|id| id.parse().ok()).collect::<Option<_>>()?,
+            b"CapPrm" => person.permitted = set()?,
+            b"CapBnd" => person.bounding = set()?,
+            b"CapAmb" => person.ambient = set()?,
+            // A kernel without PID namespaces says nothing of them.
+            b"NSpid" => {
+                numbers = value.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect::<Option<_>>()?;
+                continue;
+            }
+            _ => continue,
+        }
+        seen += 1;
+    }
+    person.groups.sort_unstable();
+    (seen == 6).then_some((person, numbers))
 }
 
 impl Status {

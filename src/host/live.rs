@@ -10,7 +10,6 @@ use std::{
 use tokio::sync::Mutex;
 
 use crate::{
-    event::Instance,
     fleet::Group,
     host::{
         discover::{self, Found},
@@ -20,7 +19,7 @@ use crate::{
         lock::{self, LockError},
         validate::NotPassed,
     },
-    step::Blob,
+    step::{Blob, Member},
 };
 
 /// A target as it stands.
@@ -76,7 +75,8 @@ impl Live {
     /// As it is judged, as if it were its own candidate.
     pub(crate) fn candidate(&self) -> Candidate {
         let sha256 = self.sha256().unwrap_or_default().to_owned();
-        Candidate { live: self.path.clone(), staged: self.path.clone(), sha256, secret: self.secret }
+        let inodes = self.target.inodes().unwrap_or_default();
+        Candidate { live: self.path.clone(), staged: self.path.clone(), inodes, sha256, secret: self.secret }
     }
 }
 
@@ -91,10 +91,10 @@ pub(crate) struct Judged {
 }
 
 impl Judged {
-    /// What the validator of the instance's group, which has one, says of what stands at `live`.
-    pub(crate) async fn of(&self, instance: &Instance, group: &Group, args: &[String], live: &[Live]) -> Said {
+    /// What the validator of the group of `member`, which has one, says of what stands at `live`.
+    pub(crate) async fn of(&self, member: &Member, live: &[Live]) -> Said {
         let candidates: Vec<Candidate> = live.iter().map(Live::candidate).collect();
-        let case = Case { instance, group, args, candidates: &candidates };
+        let case = Case::of(member, &candidates);
         once(&self.said, case.key(), case.passes()).await
     }
 
@@ -102,9 +102,9 @@ impl Judged {
     ///
     /// # Errors
     /// Why it could not.
-    pub(crate) async fn place(&self, instance: &Instance, group: &Group, args: &[String], live: &[Live]) -> Result<(), String> {
+    pub(crate) async fn place(&self, member: &Member, live: &[Live]) -> Result<(), String> {
         let candidates: Vec<Candidate> = live.iter().map(Live::candidate).collect();
-        let case = Case { instance, group, args, candidates: &candidates };
+        let case = Case::of(member, &candidates);
         once(&self.places, case.key(), case.has_place()).await
     }
 }

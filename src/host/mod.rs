@@ -18,13 +18,13 @@ use crate::{
 mod answers;
 pub(crate) mod at_once;
 pub(crate) mod check;
-pub(crate) mod command;
 mod commit;
 mod confirm;
 mod connect;
 mod crew;
 pub(crate) mod discover;
 pub(crate) mod examine;
+pub(crate) mod exec;
 mod gate;
 pub(crate) mod guard;
 mod hangup;

@@ -6,7 +6,7 @@ use crate::{
     event::{Event, Halts, Instance, State, Stop, Verdict},
     host::{
         LocalHost, guard,
-        install::{Sync, sync_all},
+        install::{Sync, Target, sync_all},
         judge::{Candidate, Judge},
         restart,
         survey::{from_install, refused},
@@ -64,7 +64,8 @@ impl LocalHost {
         for step in steps {
             let of = |s: &Shift| {
                 let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
-                Candidate { live: s.path.clone(), staged, sha256: s.to.sha256.clone(), secret: s.secret }
+                let inodes = self.targets.get(&s.path).and_then(Target::inodes).unwrap_or_default();
+                Candidate { live: s.path.clone(), staged, inodes, sha256: s.to.sha256.clone(), secret: s.secret }
             };
             let candidates: Vec<Candidate> = step.shifts.iter().map(of).collect();
             all.push(judge.pass(&step.members, &candidates, halts, tell).await?);

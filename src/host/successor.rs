@@ -208,6 +208,7 @@ pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
     let i = &member.instance;
     let mut new = member.clone();
     new.args = found.args.clone().into();
+    new.identity = found.identity(&member.group);
     new.instance = crate::event::Instance { wave: i.wave, validated: i.validated, before: i.before.clone(), ..found.instance(&i.group) };
     let began = Instant::now();
     let proof = proven(&mut new, fresh, limit, lanes).await?;
@@ -321,6 +322,7 @@ impl LocalHost {
             let reads = |step: &&&Step| targets.as_ref().is_ok_and(|t| t.is_empty() || step.shifts.iter().any(|s| t.contains(&s.path)));
             let found = Found { configs: targets.clone().unwrap_or_default(), ..found };
             let mut member = Member::new(found.instance(&group.name), group.clone(), found.args.clone());
+            member.identity = found.identity(group);
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             match steps.iter().find(reads) {
                 Some(step) => {

@@ -189,6 +189,7 @@ fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, 
     alone(f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
     vouched(group).and_then(|()| may_signal(f.pid)).map_err(|why| no(&instance, why))?;
     let mut member = Box::new(Member::new(instance, group.clone(), f.args.clone()));
+    member.identity = f.identity(group);
     member.timeout = look.timeout.unwrap_or(group.timeout);
     member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
     member.fixed = discover::fixed_of(f, group);
@@ -219,6 +220,9 @@ fn share(member: &mut Member, other: Option<&Member>) {
     let Some(other) = other else { return };
     if member.args == other.args {
         member.args = other.args.clone();
+    }
+    if member.identity.person == other.identity.person {
+        member.identity.person = other.identity.person.clone();
     }
     if member.restart_only == other.restart_only {
         member.restart_only = other.restart_only.clone();

@@ -19,7 +19,7 @@ const HOUSE: &[&[&str]] = &[
     &["fact"],
     &["tree"],
     &["config"],
-    &["fault", "told", "runtime"],
+    &["fault", "identity", "told", "runtime"],
 ];
 
 /// What the drawing shows inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`.

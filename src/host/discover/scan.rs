@@ -381,7 +381,7 @@ impl Asked<'_> {
 
     /// Why a match is not one of the group's users' processes.
     fn is_not_meant(&self, one: &Looked) -> Option<String> {
-        if !one.is_setuid && self.uids.contains(&one.uid) {
+        if !one.identity.person.is_setuid() && self.uids.contains(&one.uid) {
             return None;
         }
         let whose = if self.group.users.is_empty() { "its caller's own processes, unless it names a `user`" } else { "its `user`'s processes" };
@@ -390,8 +390,8 @@ impl Asked<'_> {
 }
 
 pub(super) fn found(one: Looked) -> Found {
-    let Looked { pid, started, parent, uid, exe, line, status, .. } = one;
-    Found { pid, started, parent, exe: exe.unwrap_or_default(), uid, args: line.args, status, endpoint: None, configs: Vec::new() }
+    let Looked { pid, started, parent, uid, identity, exe, line, status, .. } = one;
+    Found { pid, started, parent, exe: exe.unwrap_or_default(), uid, seen: identity, args: line.args, status, endpoint: None, configs: Vec::new() }
 }
 
 /// Whose processes a group means; names that are not on this host are nobody's, unless none is left.

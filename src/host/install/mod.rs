@@ -143,6 +143,14 @@ impl Target {
         }
     }
 
+    /// Device and inode of what is staged, and of what is live; what is not staged is the live one.
+    #[must_use]
+    pub(super) fn inodes(&self) -> Option<[(u64, u64); 2]> {
+        let spot = self.spot();
+        let inode = |name: &OsStr| fs::statat(&*spot.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        Some([inode(spot.staged.as_deref().unwrap_or(&spot.name))?, inode(&spot.name)?])
+    }
+
     /// Whether a run could replace it, as far as can be told while nothing is written.
     ///
     /// # Errors
