@@ -264,7 +264,7 @@ pub fn main(hangups: Hangups) -> ExitCode {
 }
 
 fn find_fleet(named: Option<PathBuf>, groups: &[String], all: bool) -> Result<Fleet, FleetError> {
-    let path = named.or_else(|| ["fleet.toml", "/etc/hello/fleet.toml"].into_iter().map(PathBuf::from).find(|p| p.exists()));
+    let path = named.or_else(|| ["fleet.toml", "/etc/hello/fleet.toml"].into_iter().map(PathBuf::from).find(|p| p.symlink_metadata().is_ok()));
     match (path, groups) {
         (Some(path), _) => Fleet::load(&path)?.select(groups, all),
         (None, [kind]) => Fleet::of_kind(kind),

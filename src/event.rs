@@ -348,6 +348,14 @@ pub enum Event {
     Gone { group: String, pids: Vec<i32>, why: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
+    /// A process holds a lock on this directory and may write none of the targets in it, so that it is ignored.
+    ForeignLock { path: PathBuf, holder: String },
+    /// Something stands beside a target as a run leaves it, and could not be removed safely.
+    LeftBeside { path: PathBuf, why: String },
+    /// What was exchanged away was changed later, through a descriptor from before; its bytes are kept in this file.
+    LateEdit { path: PathBuf, what: String, kept: Option<PathBuf> },
+    /// Of so many files that were exchanged away it is not known whether they were changed later.
+    NotHeld { targets: usize },
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.
     Insecure { group: String, url: String },
     /// A validator passed the candidate.

@@ -38,6 +38,9 @@ pub fn run(options: &Options) -> u8 {
 
 fn attempt(options: &Options) -> Result<String, (Verdict, String)> {
     let (state, what) = (&options.state, options.what.to_ascii_lowercase());
+    for (path, why) in runs::sweep(state) {
+        let _ = writeln!(std::io::stderr(), "{:>12} {}: {why}", "Left beside", path.display());
+    }
     let unread = |e: std::io::Error| (Verdict::Failed, format!("the state directory `{}` cannot be read: {e}", state.display()));
     if what.len() < DIGITS || !what.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err((Verdict::Usage, format!("{:?} is no run and no SHA-256: at least their first {DIGITS} digits", options.what)));

@@ -10,7 +10,7 @@
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · identity · told · runtime
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · identity · told · trust · runtime
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -41,3 +41,4 @@ pub mod status;
 pub mod step;
 pub mod told;
 pub mod tree;
+pub mod trust;

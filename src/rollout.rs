@@ -69,6 +69,7 @@ pub fn tell_survey(seen: &Seen, groups: &[Group], fleet: Option<&Path>, on_event
     for (pid, why) in &seen.left_out {
         on_event(&Event::LeftOut { pid: *pid, why: why.clone() });
     }
+    seen.notes.iter().for_each(&mut *on_event);
     on_event(&Event::Survey { instances: seen.members.len() + seen.sick.len() + seen.refused.len(), fleet: fleet.map(Path::to_owned) });
     for group in groups.iter().filter(|g| seen.members.iter().chain(&seen.sick).any(|m| m.instance.group == g.name)) {
         let urls: BTreeSet<&str> = group.confirm.iter().chain(&group.reject).filter_map(|fact| fact.source.unchecked()).collect();
@@ -107,6 +108,9 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     }
     let mut journal = Run::begin(terms.state, &record(&terms, &plan))
         .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
+    for note in host.notes() {
+        let _ = journal.record(note);
+    }
     on_event(&Event::Waves { instances: plan.waves.iter().map(Wave::instances).collect() });
     let (mut why, mut gates) = (String::new(), Vec::new());
     let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now, goes_on: terms.of.is_some() }, halts, &mut |event| {
@@ -123,6 +127,11 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         journal.record(&event).is_ok()
     })
     .await;
+    for event in look_back(&mut host, &journal) {
+        on_event(&event);
+        let _ = journal.record(&event);
+        host.note(event);
+    }
     let verdict = ended.as_ref().map_or_else(|stop| stop.verdict, |verdict| *verdict);
     let reason = match &ended {
         Err(stop) => stop.reason.clone(),
@@ -165,6 +174,28 @@ async fn still_so(plan: &mut Plan, host: &mut Host, halts: &mut Halts) -> Result
     let not = plan.steps().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).map(|m| m.instance.clone());
     let not: Vec<Instance> = not.collect();
     if not.is_empty() { Ok(()) } else { Err(Stop::refused(not)) }
+}
+
+/// The end of a run on its host: edits that arrived too late are kept in the run's folder, and what was staged goes.
+fn look_back(host: &mut Host, journal: &Run) -> Vec<Event> {
+    let end = host.look_back();
+    let keep = |(at, (path, what, bytes)): (usize, (PathBuf, String, Option<Vec<u8>>))| {
+        let kept = bytes.map(|bytes| journal.keep_late(at + 1, &bytes));
+        let (kept, what) = match kept {
+            Some(Err(e)) => (None, format!("{what}, which could not be kept: {e}")),
+            kept => (kept.and_then(Result::ok), what),
+        };
+        Event::LateEdit { path, what, kept }
+    };
+    let mut events: Vec<Event> = end.late.into_iter().enumerate().map(keep).collect();
+    events.extend((end.not_held > 0).then_some(Event::NotHeld { targets: end.not_held }));
+    events.extend(host.clear().into_iter().map(|(path, why)| Event::LeftBeside { path, why }));
+    events
+}
+
+/// Removes what runs that were killed have staged; answers what stays, to be told.
+pub fn sweep(state: &Path) -> Vec<Event> {
+    runs::sweep(state).into_iter().map(|(path, why)| Event::LeftBeside { path, why }).collect()
 }
 
 /// Why a run that went to its end did not converge.
@@ -230,7 +261,8 @@ fn summary(run: String, verdict: Verdict, reason: String, plan: &Plan, host: &Ho
             trouble.text += &format!("; `{}` holds the new config by now, on which it starts or reloads next", path.display());
         }
     }
-    Summary::new(run, verdict, reason, targets, instances)
+    let notes = host.notes().to_vec();
+    Summary { notes, ..Summary::new(run, verdict, reason, targets, instances) }
 }
 
 /// What is kept of a plan in the journal.

@@ -8,15 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::FileType;
 
 use crate::{
     config::{self, MAX_TARGET, ReadError},
-    event::{Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
+    event::{Event, Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
     fact::Fact,
     fleet::Group,
     identity::Identity,
     tree::Tree,
+    trust,
 };
 
 /// The content of a file or a directory, and its digest; cheap to clone.
@@ -60,12 +61,12 @@ impl Blob {
     /// # Errors
     /// See [`ReadError`].
     pub fn read(path: &Path) -> Result<Self, ReadError> {
+        let fd = trust::open_named(path)?;
         // Anything but a directory, whatever else it may be, is looked at as a file.
-        if !path.is_dir() {
-            return config::read(path, MAX_TARGET).map(Self::new);
+        if FileType::from_raw_mode(rustix::fs::fstat(&fd).map_err(io::Error::from)?.st_mode) != FileType::Directory {
+            return config::read_fd(fd, MAX_TARGET).map(Self::new);
         }
-        let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)?;
-        Ok(Self::of(Tree::read(&dir, &mut |_, _| Ok(()))?)?)
+        Ok(Self::of(Tree::read(&fd, &mut |_, _| Ok(()))?)?)
     }
 
     /// The bytes of a file; none of a directory.
@@ -225,6 +226,8 @@ pub struct Seen {
     pub left_out: Vec<(i32, String)>,
     /// Listed processes that are gone or something else: pid and why.
     pub missing: Vec<(i32, String)>,
+    /// What the operator should know of it, and what ends nothing.
+    pub notes: Vec<Event>,
     /// The first end that a lock or a directory gave: another run's lock, a directory that cannot be opened.
     pub stopped: Option<Stop>,
     /// What stands on disk, by path.

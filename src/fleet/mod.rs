@@ -1,7 +1,6 @@
 //! `fleet.toml`: which processes make up the fleet, and how each group is found, judged and waited for.
 
 use std::{
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{self, ReadError},
     fact::Fact,
+    trust::{Distrust, Way},
 };
 
 mod argv;
@@ -44,9 +44,9 @@ pub enum FleetError {
         /// The system's reason.
         why: String,
     },
-    /// Others than root and the caller can write the file, so its word does not count.
-    #[error("`{0}` can be written by others than root and you; run `chmod go-w` on it, or make it yours")]
-    Untrusted(PathBuf),
+    /// Others than root and the caller decide what stands there, so its word does not count.
+    #[error("`{}` does not count: {}; {}", .0.display(), .1, mend(.1))]
+    Untrusted(PathBuf, Distrust),
     /// The file is not what it should be.
     #[error("{0}")]
     Fault(String),
@@ -56,6 +56,14 @@ pub enum FleetError {
     /// More than one group and none was named.
     #[error("{0} groups: name one or more ({1}), or say --all")]
     Unnamed(usize, String),
+}
+
+/// The next step where a fleet file does not count.
+fn mend(why: &Distrust) -> String {
+    match why.mend() {
+        Some(mend) => format!("run `{mend}`, or name another file with --fleet"),
+        None => "name the file itself with --fleet".into(),
+    }
 }
 
 /// A fleet with every default filled in.
@@ -265,12 +273,10 @@ impl Fleet {
     /// When it cannot be read, others can write it, or it is not a fleet; the text names file, line and column.
     pub fn load(path: &Path) -> Result<Self, FleetError> {
         let unreadable = |why: String| FleetError::Unreadable { path: path.into(), why };
-        let meta = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
-        let me = nix::unistd::geteuid().as_raw();
-        if meta.mode() & 0o022 != 0 || (meta.uid() != 0 && meta.uid() != me) {
-            return Err(FleetError::Untrusted(path.into()));
-        }
-        let bytes = config::read(path, MAX_FLEET).map_err(|e| match e {
+        let way = Way::of(path).map_err(|e| unreadable(e.to_string()))?;
+        way.counts().map_err(|why| FleetError::Untrusted(path.into(), why))?;
+        let file = way.open().map_err(|e| unreadable(e.to_string()))?;
+        let bytes = config::read_fd(file, MAX_FLEET).map_err(|e| match e {
             ReadError::Io(e) => unreadable(e.to_string()),
             ReadError::Unacceptable(why) => unreadable(why),
         })?;

@@ -57,7 +57,7 @@ impl LocalHost {
         };
         let mut ended = BTreeSet::new();
         // The halt of the operator: no new signal, and nobody is waited for any more.
-        let finished = all_of(signalled, wait, self.at_once, halts, u8::from(undo), |(at, place, event)| {
+        let finished = all_of(signalled, wait, self.at_once.saturating_sub(self.held.now / 2).max(16), halts, u8::from(undo), |(at, place, event)| {
             tell(event);
             ended.insert((at, place));
         })
@@ -110,9 +110,14 @@ impl LocalHost {
         for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
             let Some(from) = &shift.from else { continue };
             let Some(target) = self.targets.get_mut(&shift.path) else { continue };
+            let is_held = self.held.now < self.held.most;
+            target.hold(is_held);
             let said = target.install(&from.sha256, &shift.to, &run).map_err(from_install);
             if matches!(said, Ok(true)) {
                 exchanged.insert(&shift.path, shift);
+                if !target.is_directory() {
+                    *(if is_held { &mut self.held.now } else { &mut self.held.not }) += 1;
+                }
             }
             let said = match said {
                 Ok(_) if target.digest().as_ref() != Some(&shift.to.sha256) => {

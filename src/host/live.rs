@@ -45,7 +45,7 @@ impl Live {
     pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, String> {
         let mut all = Vec::new();
         for path in discover::configs_of(found, group, &discover::Ways::default())? {
-            let dir = lock::open(path.parent().unwrap_or(Path::new("/")), None).await.map_err(|e| e.to_string())?;
+            let (_, dir) = lock::open(path.parent().unwrap_or(Path::new("/"))).map_err(|e| e.to_string())?;
             let target = Target::new(&path, dir.clone());
             let disk = target.read().map_err(|e| e.to_string());
             let secret = group.secret.unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
@@ -67,9 +67,8 @@ impl Live {
 
     /// Another run that holds its lock: "another run holds the lock of `DIR`: pid 17 of uid 0: hello broadcast".
     pub(crate) fn held_by(&self) -> Option<String> {
-        let owner = lock::owner(&self.dir);
-        let dir = self.path.parent().unwrap_or(Path::new("/"));
-        (!owner.is_empty()).then(|| LockError::Busy(dir.into(), owner).to_string())
+        let owner = lock::blocked(&self.dir, self.path.file_name().as_slice())?;
+        Some(LockError::Busy(self.path.parent().unwrap_or(Path::new("/")).into(), owner).to_string())
     }
 
     /// As it is judged, as if it were its own candidate.

@@ -12,6 +12,7 @@ use self::check::Ask;
 use crate::{
     event::{Event, Halts, Instance, Stop},
     fleet::Group,
+    runs::Staging,
     step::{Member, Seen, Shift, Step},
 };
 
@@ -53,6 +54,8 @@ pub(crate) mod user;
 pub(crate) mod validate;
 pub(crate) mod workers;
 
+pub use lock::Intent;
+
 /// How a survey looks.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
@@ -60,6 +63,8 @@ pub struct Look<'a> {
     pub lock: Option<Duration>,
     /// Instead of each group's own limit from a signal to its proof.
     pub timeout: Option<Duration>,
+    /// Whether something may be installed.
+    pub intent: Intent,
     /// Targets that are looked at, and locked, whether anybody reads them or not.
     pub also: &'a [PathBuf],
 }
@@ -84,12 +89,38 @@ pub struct LocalHost {
     dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
     /// Whether the lock of each of `dirs` is held.
     locked: bool,
+    /// The locks of `dirs`.
+    locks: Vec<lock::Locked>,
     targets: BTreeMap<PathBuf, install::Target>,
+    /// What is staged is written down here first.
+    staging: Arc<Staging>,
+    /// What the operator should know, and what ends nothing.
+    notes: Vec<Event>,
+    held: Held,
     groups: Vec<Arc<Group>>,
     /// When the survey began, and who was there by then.
     surveyed: successor::Since,
     /// Since when each target is what it is.
     since: BTreeMap<PathBuf, successor::Since>,
+}
+
+/// Files that were exchanged away and stay open until the end: each costs a descriptor.
+#[derive(Debug, Default)]
+struct Held {
+    /// As many as there are descriptors for, beside those for signals and questions.
+    most: usize,
+    now: usize,
+    /// Files for which there was none.
+    not: usize,
+}
+
+/// What came out of the end of a run on this host.
+#[derive(Debug, Default)]
+pub struct End {
+    /// Edits that arrived in what was exchanged away: where, what, and the bytes.
+    pub late: Vec<(PathBuf, String, Option<Vec<u8>>)>,
+    /// Files of which that is not known.
+    pub not_held: usize,
 }
 
 impl Host {
@@ -99,8 +130,9 @@ impl Host {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
-        let (dirs, locked, targets, groups, surveyed, since) = Default::default();
-        Self::Local(LocalHost { run: run.into(), lanes: Arc::default(), at_once, dirs, locked, targets, groups, surveyed, since })
+        let held = Held { most: usize::try_from(limit / 4).unwrap_or(usize::MAX), ..Held::default() };
+        let (dirs, locked, locks, targets, staging, notes, groups, surveyed, since) = Default::default();
+        Self::Local(LocalHost { run: run.into(), lanes: Arc::default(), at_once, dirs, locked, locks, targets, staging, notes, held, groups, surveyed, since })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.
@@ -164,6 +196,55 @@ impl Host {
             Self::Local(host) => host.newcomers(steps, undo, halts, tell).await,
             #[cfg(test)]
             Self::Script(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Writes down in `staging` what it stages, so that a later run can remove what is left of it.
+    pub fn record_in(&mut self, staging: Staging) {
+        match self {
+            Self::Local(host) => host.staging = Arc::new(staging),
+            #[cfg(test)]
+            Self::Script(_) => {}
+        }
+    }
+
+    /// Takes in something that the operator should know.
+    pub fn note(&mut self, event: Event) {
+        match self {
+            Self::Local(host) => host.notes.push(event),
+            #[cfg(test)]
+            Self::Script(_) => {}
+        }
+    }
+
+    /// What the operator should know, until now.
+    #[must_use]
+    pub fn notes(&self) -> &[Event] {
+        match self {
+            Self::Local(host) => &host.notes,
+            #[cfg(test)]
+            Self::Script(_) => &[],
+        }
+    }
+
+    /// Looks once more at everything that this run has exchanged away.
+    pub fn look_back(&mut self) -> End {
+        match self {
+            Self::Local(host) => End {
+                late: host.targets.values_mut().flat_map(install::Target::late).map(|late| (late.path, late.what, late.bytes)).collect(),
+                not_held: host.held.not,
+            },
+            #[cfg(test)]
+            Self::Script(_) => End::default(),
+        }
+    }
+
+    /// Removes everything that this run has staged; answers what stays, with the reason.
+    pub fn clear(&mut self) -> Vec<(PathBuf, String)> {
+        match self {
+            Self::Local(host) => host.targets.values_mut().flat_map(install::Target::clear).collect(),
+            #[cfg(test)]
+            Self::Script(_) => Vec::new(),
         }
     }
 

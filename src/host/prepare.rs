@@ -16,11 +16,22 @@ use crate::{
 
 impl LocalHost {
     pub(super) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+        self.targets.values_mut().for_each(|target| target.record_in(&self.staging));
         if self.locked {
             // What stands in a directory is read once for all targets in it.
             let mut beside = BTreeMap::new();
             for (path, target) in &self.targets {
-                target.sweep(beside.entry(path.parent()).or_insert_with(|| target.names()));
+                for name in target.strange(beside.entry(path.parent()).or_insert_with(|| target.names())) {
+                    let path = path.with_file_name(name);
+                    // What is left of a run of this state was told already.
+                    if self.notes.iter().any(|note| matches!(note, Event::LeftBeside { path: known, .. } if *known == path)) {
+                        continue;
+                    }
+                    let why = "no run of this state has written down that it made it; remove it by hand if it may go".into();
+                    let event = Event::LeftBeside { path, why };
+                    tell(event.clone());
+                    self.notes.push(event);
+                }
             }
         }
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();

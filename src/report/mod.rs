@@ -101,6 +101,20 @@ impl Reporter {
                 self.line("Survey", &format!("{instances} instances on 1 host ({place})"));
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
+            Event::ForeignLock { path, holder } => {
+                let why = "which may write none of the targets there";
+                self.line("Foreign lock", &format!("{} is locked by a process {why}; ignored{holder}", path.display()));
+            }
+            Event::LeftBeside { path, why } => self.line("Left beside", &format!("{}: {why}", path.display())),
+            Event::LateEdit { path, what, kept } => {
+                let kept = kept.as_ref().map_or_else(String::new, |kept| format!("; what was written is kept in {}", kept.display()));
+                let why = "was changed after it was replaced, through a descriptor from before";
+                self.line("Late edit", &format!("{} {why} ({what}){kept}", path.display()));
+            }
+            Event::NotHeld { targets } => {
+                let why = "whether an edit arrived later in what was replaced is not known: too few descriptors (ulimit -n)";
+                self.line("Not held", &format!("{targets} files: {why}"));
+            }
             Event::Gone { group, pids, why } => self.line("Gone", &format!("{group} pid {} {why}", named(pids))),
             Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
             Event::Insecure { group, url } => self.line("Insecure", &format!("{group}: the certificate of {url} is not checked")),

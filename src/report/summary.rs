@@ -35,6 +35,9 @@ pub struct Summary {
     /// What the operator's own commands said of the waves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Event>,
+    /// What the operator should know, and what ended nothing: foreign locks, leftovers, late edits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Event>,
     /// The command that shows what each instance runs now.
     #[serde(skip)]
     pub look: String,
@@ -67,8 +70,8 @@ impl Summary {
         for instance in &instances {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
-        let (look, flag, waves, gates) = ("hello status".into(), String::new(), Vec::new(), Vec::new());
-        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, gates, look, flag, rehearsal: false }
+        let (look, flag, waves, gates, notes) = ("hello status".into(), String::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, gates, notes, look, flag, rehearsal: false }
     }
 
     /// An end before anything was touched.

@@ -19,7 +19,7 @@ const HOUSE: &[&[&str]] = &[
     &["fact"],
     &["tree"],
     &["config"],
-    &["fault", "identity", "told", "runtime"],
+    &["fault", "identity", "told", "trust", "runtime"],
 ];
 
 /// What the drawing shows inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`.

@@ -221,8 +221,6 @@ fn a_directory_is_added_to_and_what_only_it_has_goes_only_when_asked() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
     std::fs::set_permissions(place.at("etc/conf.d/a.conf"), std::fs::Permissions::from_mode(0o640)).unwrap();
-    // What a run that was killed has left.
-    write(&place.at("etc/.conf.d.hello-dead/sub"), &[("x", "")]);
     let odd = "two words\nof two lines";
     let new = place.new_files(&[("a.conf", "new"), ("sub/y", "y"), (odd, "odd"), (".hidden", ""), ("other/z", "z")]);
     let said = place.run(&["--config", &new], 0);

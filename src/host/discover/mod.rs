@@ -18,7 +18,6 @@ mod pidfile;
 mod scan;
 mod standing;
 mod unit;
-mod way;
 
 pub(crate) use self::{
     cmdline::option_value,

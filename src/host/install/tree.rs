@@ -1,6 +1,7 @@
-//! A target that is a directory. What it was stays beside it under a hidden name until the run ends: the way back writes nothing.
+//! A target that is a directory. What it was stays beside it under a hidden name until the run ends: a rollback writes nothing.
 
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write},
@@ -13,11 +14,18 @@ use rustix::{
     io::Errno,
 };
 
-use super::{InstallError, LISTS, SYNCED_SINGLY, Spot, copy_xattrs, ctime, fixed, kind};
+use super::{
+    InstallError, SYNCED_SINGLY, ctime,
+    entries::{Entries, LISTS, copy_xattrs},
+    fixed, kind,
+    late::Late,
+    spot::{Beside, Seen, Spot},
+};
 use crate::{
     config::ReadError,
+    runs::Stage,
     step::Blob,
-    tree::{MAX_DEPTH, Node, Tree, names, open, shown, status},
+    tree::{Identity, Known, Node, Tree, open, shown, status},
 };
 
 /// A directory to replace.
@@ -35,6 +43,14 @@ impl TreeTarget {
         let no = |e: ReadError| self.spot.refused(e.to_string());
         let dir = open(&self.spot.dir, &self.spot.name).map_err(|e| no(ReadError::Io(e.into())))?;
         let tree = look(&dir, |_| None).map_err(no)?;
+        Blob::of(tree).map_err(|e| self.spot.io(e))
+    }
+
+    pub(super) fn survey(&mut self) -> Result<Blob, InstallError> {
+        let no = |e: ReadError| self.spot.refused(e.to_string());
+        let dir = open(&self.spot.dir, &self.spot.name).map_err(|e| no(ReadError::Io(e.into())))?;
+        let (tree, entries) = visit(&dir, |_| None).map_err(no)?;
+        self.spot.expects = Some(entries);
         Blob::of(tree).map_err(|e| self.spot.io(e))
     }
 
@@ -56,10 +72,13 @@ impl TreeTarget {
     pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {
         let Some(wanted) = &to.tree else { return Err(self.spot.refused("it is a directory, and would become a file")) };
         let (live, now) = self.guard()?;
+        let (_, entries) = visit(&live, |_| None).map_err(|e| self.spot.refused(e.to_string()))?;
+        let identities: Vec<Identity> = entries.identities().collect();
+        self.spot.expects.get_or_insert(entries);
         let name = self.spot.beside(run);
-        self.spot.staged = Some(name.clone());
-        let said = self.write(&name, wanted, &live, &now).and_then(|()| match digest_of(&self.spot.dir, &name) {
-            Some(digest) if digest == to.sha256 => Ok(()),
+        self.spot.staged = Some(Beside { name: name.clone(), known: Known { empty: true, ..Known::default() }, was: None });
+        let said = self.write(&name, wanted, (&live, &now), identities).and_then(|()| match seen(&self.spot.dir, &name) {
+            Some(staged) if staged.sha256 == to.sha256 => Ok(()),
             _ => Err(self.spot.refused("its filesystem does not keep names, modes or links as they are")),
         });
         match said {
@@ -80,69 +99,159 @@ impl TreeTarget {
         Ok((live, now))
     }
 
-    fn write(&self, name: &OsStr, wanted: &Tree, live: &OwnedFd, now: &Tree) -> Result<(), InstallError> {
-        let dir = &*self.spot.dir;
+    fn write(&mut self, name: &OsStr, wanted: &Tree, (live, now): (&OwnedFd, &Tree), identities: Vec<Identity>) -> Result<(), InstallError> {
+        let dir = self.spot.dir.clone();
         let mut probe = OsString::from(name);
         probe.push("-probe");
         for name in [name, &probe] {
-            fs::mkdirat(dir, name, Mode::RWXU).map_err(|e| self.spot.unstaged(e))?;
+            self.spot.note(name, Stage::Wanted, Vec::new())?;
+            fs::mkdirat(&*dir, name, Mode::RWXU).map_err(|e| self.spot.unstaged(e))?;
         }
         // Both are empty yet, so it does not matter which is which.
-        let exchanged = fs::renameat_with(dir, name, dir, &*probe, RenameFlags::EXCHANGE);
-        fs::unlinkat(dir, &*probe, AtFlags::REMOVEDIR).map_err(|e| self.spot.unstaged(e))?;
+        let exchanged = fs::renameat_with(&*dir, name, &*dir, &*probe, RenameFlags::EXCHANGE);
+        fs::unlinkat(&*dir, &*probe, AtFlags::REMOVEDIR).map_err(|e| self.spot.unstaged(e))?;
+        self.spot.staging.gone(&self.spot.path.with_file_name(&probe));
         match exchanged {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Err(self.spot.refused("its filesystem cannot exchange two directories in one step")),
             Err(e) => return Err(self.spot.unstaged(e)),
         }
         let singly = wanted.size().0 <= SYNCED_SINGLY;
-        let filled = || -> io::Result<()> {
-            let staged = open(dir, name)?;
-            // Whose directory it stands in can put another one there: one of somebody else, or with something in it, is not the one just made.
-            if fs::fstat(&staged)?.st_uid != rustix::process::geteuid().as_raw() || !crate::tree::names(&staged, 0)?.is_empty() {
-                return Err(io::Error::other("another directory was put in its place"));
-            }
-            fill(wanted, &staged, Some((live, now)), (Uid::ROOT, Gid::ROOT), singly)?;
-            if singly { Ok(()) } else { Ok(fs::syncfs(&staged)?) }
-        };
-        filled().map_err(|e| self.spot.unstaged(e))
+        let failed = |e: io::Error| self.spot.unstaged(e);
+        let staged = open(&dir, name).map_err(|e| failed(e.into()))?;
+        let stat = status(&staged, OsStr::new("")).map_err(|e| failed(e.into()))?;
+        // Whose directory it stands in can put another one there: one of another user, or with something in it, is not the one just made.
+        let is_empty = crate::tree::names(&staged, 0).map_err(|e| failed(e.into()))?.is_empty();
+        if stat.stx_uid != rustix::process::geteuid().as_raw() || !is_empty {
+            return Err(failed(io::Error::other("another directory was put in its place")));
+        }
+        let top = Identity::of(&stat);
+        self.spot.note(name, Stage::Sealed, vec![top])?;
+        if let Some(beside) = &mut self.spot.staged {
+            beside.known.sealed.insert(top.unwritten());
+        }
+        let owner = fill(wanted, &staged, Some((live, now)), (Uid::ROOT, Gid::ROOT), singly).map_err(|e| self.spot.unstaged(e))?;
+        // What stands there once its owner can enter it: these, or after the exchange those.
+        let (_, entries) = visit(&staged, |_| None).map_err(|e| self.spot.refused(e.to_string()))?;
+        let all: Vec<Identity> = entries.identities().chain([top.owned_by(owner.0.as_raw())]).chain(identities).collect();
+        self.spot.note(name, Stage::Whole, all.clone())?;
+        if let Some(beside) = &mut self.spot.staged {
+            beside.known.whole.extend(all);
+        }
+        let sealed = dress(&staged, Some(live), owner, wanted.mode);
+        let synced = sealed.and_then(|()| if singly { Ok(fs::fsync(&staged)?) } else { Ok(fs::syncfs(&staged)?) });
+        synced.map_err(|e| self.spot.unstaged(e))
     }
 
     pub(super) fn install(&mut self, from: &str, to: &Blob, run: &str) -> Result<bool, InstallError> {
-        if self.spot.is_done(self.digest(), from, to)? {
+        let now = seen(&self.spot.dir, &self.spot.name);
+        if self.spot.is_done(now.as_ref(), from, to)? {
             return Ok(false);
         }
-        let staged = match self.spot.staged.clone() {
-            Some(staged) if digest_of(&self.spot.dir, &staged).as_ref() == Some(&to.sha256) => staged,
-            // Somebody was in what stood beside it: it is written anew.
-            _ => {
-                self.spot.unstage();
-                self.spot.sweep(&self.spot.names());
-                let run = format!("{run}-again");
+        let installs = match self.ready(to) {
+            Some(ready) => ready,
+            // What stands beside it was edited: it is written anew, and that stays until the end.
+            None => {
+                self.spot.old.extend(self.spot.staged.take());
+                let mut run = format!("{run}-again");
+                while status(&self.spot.dir, &self.spot.beside(&run)).is_ok() {
+                    run.push_str("-again");
+                }
                 self.stage(to, &run)?;
-                self.spot.beside(&run)
+                self.ready(to).ok_or_else(|| self.spot.drifted())?
             }
         };
-        match self.spot.exchange(&staged, from, digest_of)? {
-            Ok(()) => Ok(true),
+        let name = self.spot.staged.as_ref().map(|beside| beside.name.clone()).unwrap_or_default();
+        // The same content in other inodes than when it was staged.
+        let came_out: Vec<Identity> = now.map(|now| now.entries.identities().collect()).unwrap_or_default();
+        let is_known = |identity: &Identity| self.spot.staged.as_ref().is_some_and(|beside| beside.known.whole.contains(identity));
+        if !came_out.iter().all(is_known) {
+            self.spot.note(&name, Stage::Whole, came_out.clone())?;
+        }
+        match self.spot.exchange(&name, from, seen)? {
+            Ok(came) => {
+                if let Some(beside) = &mut self.spot.staged {
+                    beside.known.whole.extend(came.entries.identities());
+                    beside.was = came.tree.map(|tree| (tree, came.entries));
+                }
+                self.spot.expects = Some(installs);
+                Ok(true)
+            }
             Err(e) => Err(self.spot.refused(format!("its filesystem cannot exchange it in one step: {e}"))),
         }
+    }
+
+    /// The attributes of what stands beside it, where that is `to` as it was made, or as it came out of an exchange.
+    fn ready(&self, to: &Blob) -> Option<Entries> {
+        let beside = self.spot.staged.as_ref()?;
+        let staged = seen(&self.spot.dir, &beside.name).filter(|staged| staged.sha256 == to.sha256)?;
+        let is_ours = staged.entries.identities().all(|identity| beside.known.whole.contains(&identity));
+        let is_same = beside.was.as_ref().is_none_or(|(_, was)| was.difference(&staged.entries).is_none());
+        (is_ours && is_same).then_some(staged.entries)
+    }
+
+    /// As [`super::Target::late`].
+    pub(super) fn late(&mut self) -> Vec<Late> {
+        let (dir, path) = (self.spot.dir.clone(), self.spot.path.clone());
+        let mut all = Vec::new();
+        for beside in self.spot.staged.iter_mut().chain(&mut self.spot.old) {
+            let Some((was, before)) = &beside.was else { continue };
+            let Some(now) = seen(&dir, &beside.name) else {
+                all.push(Late { path: path.clone(), what: format!("`{}` cannot be read any more", shown(Path::new(&beside.name))), bytes: None });
+                continue;
+            };
+            let Some(tree) = now.tree else { continue };
+            let mut edits = BTreeMap::new();
+            for difference in was.differences(&tree) {
+                let (what, bytes) = match (difference.old, difference.new) {
+                    (_, None) => ("removed", None),
+                    (Some(Node::File(_, old)), Some(Node::File(_, new))) if old == new => continue,
+                    (_, Some(Node::File(_, bytes))) => ("content", Some(bytes.to_vec())),
+                    (_, Some(Node::Link(to))) => ("link", Some(to.as_encoded_bytes().to_vec())),
+                    // What is in it is told by itself; the directory stays.
+                    (_, Some(Node::Tree(_))) => continue,
+                };
+                // Its bytes are kept, so it may go with the rest; by what it is now.
+                if bytes.is_some() {
+                    beside.known.whole.extend(now.entries.identity(&difference.path));
+                }
+                edits.insert(difference.path, (what.to_owned(), bytes));
+            }
+            for at in before.paths() {
+                if let Some(what) = before.difference_at(&now.entries, at) {
+                    beside.known.whole.extend(now.entries.identity(at));
+                    edits.entry(at.to_owned()).or_insert((what, None));
+                }
+            }
+            all.extend(edits.into_iter().map(|(at, (what, bytes))| Late { path: path.join(at), what, bytes }));
+        }
+        all
     }
 }
 
 /// Reads a directory of the fleet; what is mounted in it would be taken along, or deleted, and what `more` says something of is refused.
 fn look(dir: &OwnedFd, more: impl Fn(&Statx) -> Option<&'static str>) -> Result<Tree, ReadError> {
+    Tree::read(dir, &mut check(dir, more)?)
+}
+
+/// The same, with the attributes of every entry.
+fn visit(dir: &OwnedFd, more: impl Fn(&Statx) -> Option<&'static str>) -> Result<(Tree, Entries), ReadError> {
+    let mut entries = Entries::default();
+    let tree = Tree::visited(dir, &mut check(dir, more)?, &mut |path, stat, file| entries.add(path, stat, file))?;
+    Ok((tree, entries))
+}
+
+fn check(dir: &OwnedFd, more: impl Fn(&Statx) -> Option<&'static str>) -> io::Result<impl FnMut(&Path, &Statx) -> Result<(), String>> {
     let device = |stat: &Statx| (stat.stx_dev_major, stat.stx_dev_minor);
-    let outer = status(dir, OsStr::new("")).map(|stat| device(&stat)).map_err(io::Error::from)?;
-    let check = |path: &Path, stat: &Statx| {
+    let outer = status(dir, OsStr::new("")).map(|stat| device(&stat))?;
+    Ok(move |path: &Path, stat: &Statx| {
         // Of files, layered filesystems tell the device of a layer.
         let foreign = kind(stat) == FileType::Directory && device(stat) != outer;
         let mounted = foreign || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
         let why = if mounted { Some("is a mount point") } else { more(stat) };
         let who = if path.as_os_str().is_empty() { "it".to_owned() } else { format!("`{}` in it", shown(path)) };
         why.map_or(Ok(()), |why| Err(format!("{who} {why}")))
-    };
-    Tree::read(dir, &mut { check })
+    })
 }
 
 fn digest_of(dir: &OwnedFd, name: &OsStr) -> Option<String> {
@@ -150,9 +259,17 @@ fn digest_of(dir: &OwnedFd, name: &OsStr) -> Option<String> {
     Some(Blob::of(tree).ok()?.sha256)
 }
 
+fn seen(dir: &OwnedFd, name: &OsStr) -> Option<Seen> {
+    let fd = open(dir, name).ok()?;
+    let (tree, entries) = visit(&fd, |_| None).ok()?;
+    let Blob { sha256, tree, .. } = Blob::of(tree).ok()?;
+    Some(Seen { sha256, entries, fd, tree })
+}
+
 /// Writes the entries of `to` into `staged`, which nobody else can enter before all is done. What the live directory has of the same name and type
-/// gives them owner, xattrs and, where nothing changed, time; the owner of a new one is that of its directory.
-fn fill(to: &Tree, staged: &OwnedFd, live: Option<(&OwnedFd, &Tree)>, above: (Uid, Gid), singly: bool) -> io::Result<()> {
+/// gives them owner, xattrs and, where nothing changed, time; the owner of a new one is that of its directory. Answers the owner that `staged` is to
+/// have: with [`dress`], the last of all, its owner can enter it.
+fn fill(to: &Tree, staged: &OwnedFd, live: Option<(&OwnedFd, &Tree)>, above: (Uid, Gid), singly: bool) -> io::Result<(Uid, Gid)> {
     let owner = match live {
         Some((dir, _)) => owner_of(dir)?,
         None => above,
@@ -170,7 +287,11 @@ fn fill(to: &Tree, staged: &OwnedFd, live: Option<(&OwnedFd, &Tree)>, above: (Ui
                     Some((live, Node::Tree(tree))) => Some((open(live, name)?, tree)),
                     _ => None,
                 };
-                fill(inner, &dir, before.as_ref().map(|(dir, tree)| (dir, *tree)), owner, singly)?;
+                let owner = fill(inner, &dir, before.as_ref().map(|(dir, tree)| (dir, *tree)), owner, singly)?;
+                dress(&dir, before.as_ref().map(|(dir, _)| dir), owner, inner.mode)?;
+                if singly {
+                    fs::fsync(&dir)?;
+                }
             }
             Node::File(mode, bytes) => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -209,9 +330,7 @@ fn fill(to: &Tree, staged: &OwnedFd, live: Option<(&OwnedFd, &Tree)>, above: (Ui
             }
         }
     }
-    // Last: from here on its owner can enter it.
-    dress(staged, live.map(|(dir, _)| dir), owner, to.mode)?;
-    if singly { Ok(fs::fsync(staged)?) } else { Ok(()) }
+    Ok(owner)
 }
 
 /// New entries have the access-control list that the live directory would give them.
@@ -246,24 +365,6 @@ fn owner_of_stat(stat: &Statx) -> (Uid, Gid) {
 fn time_of(stat: &Statx) -> Timestamps {
     let last_modification = Timespec { tv_sec: stat.stx_mtime.tv_sec, tv_nsec: stat.stx_mtime.tv_nsec.into() };
     Timestamps { last_access: last_modification, last_modification }
-}
-
-/// Removes the directory `name` and all that is in it, following no link and entering no mount.
-pub(super) fn remove(dir: &OwnedFd, name: &OsStr, depth: usize) -> Result<(), Errno> {
-    let inner = open(dir, name)?;
-    // Whoever can write beside the target could make it as deep as they like.
-    if depth > 2 * MAX_DEPTH || status(&inner, OsStr::new(""))?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Err(Errno::BUSY);
-    }
-    // One that its owner may not write keeps its entries from anybody but root.
-    let _ = fs::fchmod(&inner, Mode::RWXU);
-    for name in names(&inner, usize::MAX)? {
-        match fs::unlinkat(&inner, &name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => remove(&inner, &name, depth + 1)?,
-            said => said?,
-        }
-    }
-    fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
 }
 
 #[cfg(test)]
@@ -314,15 +415,12 @@ mod tests {
         let (dir, path) = live();
         std::fs::create_dir(dir.path().join("elsewhere")).unwrap();
         std::fs::write(dir.path().join("elsewhere/kept"), "").unwrap();
-        // What a dead run has left, with a link out of it.
-        std::fs::create_dir_all(dir.path().join(".conf.d.hello-dead/sub")).unwrap();
-        symlink(dir.path().join("elsewhere"), dir.path().join(".conf.d.hello-dead/sub/out")).unwrap();
+        symlink(dir.path().join("elsewhere"), path.join("sub/out")).unwrap();
         let before = |name: &str| path.join(name).symlink_metadata().map(|m| (m.ino(), m.mtime(), m.mtime_nsec())).unwrap();
         let (a, odd, link) = (before("a"), before(ODD), before("link"));
         let mut target = target(&path);
         let from = target.read().unwrap();
         let to = changed(&from, with("a", "new"));
-        target.spot.sweep(&target.spot.names());
         let staged = target.stage(&to, "1").unwrap();
         assert_eq!(staged, path.with_file_name(".conf.d.hello-1"));
         assert_eq!((beside(&dir).len(), before("a")), (2, a), "only what was staged stands beside it");
@@ -334,7 +432,7 @@ mod tests {
         assert!(target.install(&to.sha256, &from, "1").unwrap());
         assert_eq!((before("a"), target.digest()), (a, Some(from.sha256)), "the very files are back");
         drop(target);
-        assert_eq!(beside(&dir), ["elsewhere"], "neither staged files nor those of a dead run are left");
+        assert_eq!(beside(&dir), ["elsewhere"], "nothing staged is left");
         assert!(dir.path().join("elsewhere/kept").exists(), "no link was followed");
     }
 
@@ -345,9 +443,9 @@ mod tests {
         let from = target.read().unwrap();
         let to = changed(&from, with("a", "new"));
         target.stage(&to, "1").unwrap();
-        let staged = target.spot.staged.clone().unwrap();
+        let staged = target.spot.staged.as_ref().unwrap().name.clone();
         // Changed between the look and the exchange.
-        assert!(matches!(target.spot.exchange(&staged, "another digest", digest_of), Err(InstallError::Drifted(_))));
+        assert!(matches!(target.spot.exchange(&staged, "another digest", seen), Err(InstallError::Drifted(_))));
         assert_eq!((target.digest(), target.spot.exchanged), (Some(from.sha256.clone()), false));
         for change in [("sub/deeper/x", "somebody else"), ("new", "")] {
             std::fs::write(path.join(change.0), change.1).unwrap();
@@ -384,8 +482,50 @@ mod tests {
         std::fs::write(staged.join("log"), "of one who still stands in it").unwrap();
         assert!(target.install(&to.sha256, &from, "1").unwrap());
         assert_eq!(target.digest(), Some(from.sha256));
+        let late: Vec<_> = target.late().into_iter().map(|late| (late.path, late.bytes)).collect();
+        assert_eq!(late, [(path.join("log"), Some(b"of one who still stands in it".to_vec()))]);
         drop(target);
         assert!(beside(&dir).is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_into_the_old_one_stays() {
+        let (dir, path) = live();
+        let mut target = target(&path);
+        let from = target.survey().unwrap();
+        let to = changed(&from, with("a", "new"));
+        let staged = target.stage(&to, "1").unwrap();
+        target.install(&from.sha256, &to, "1").unwrap();
+        std::fs::create_dir_all(staged.join("sub/moved")).unwrap();
+        std::fs::write(staged.join("sub/moved/kept"), "kept").unwrap();
+        target.late();
+        target.spot.unstage();
+        assert!(staged.join("sub/moved").is_dir(), "it is another program's");
+        assert!(target.spot.stays[0].1.contains("moved"), "{:?}", target.spot.stays);
+        assert!(!staged.join("a").exists() && dir.path().exists());
+    }
+
+    #[test]
+    fn an_owner_or_a_list_that_was_changed_is_drift_too() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: only root can give files away");
+            return;
+        }
+        let (_dir, path) = live();
+        let mut target = target(&path);
+        let from = target.survey().unwrap();
+        let to = changed(&from, with("a", "new"));
+        target.stage(&to, "1").unwrap();
+        let mut says = |wanted: &str| {
+            let said = target.install(&from.sha256, &to, "1").unwrap_err().to_string();
+            assert!(said.contains(wanted), "{said}");
+        };
+        chown(path.join("sub/deeper/x"), Some(7), None).unwrap();
+        says("`sub/deeper/x` in it: uid 0 -> 7");
+        chown(path.join("sub/deeper/x"), Some(0), None).unwrap();
+        if fs::setxattr(path.join("sub"), "user.test", b"new", XattrFlags::empty()).is_ok() {
+            says("`sub` in it: user.test none -> 6e6577");
+        }
     }
 
     /// A list as the kernel keeps it: of the owner, of user 7, of the group, the mask, of others.
