@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustix::fs::{self, FileType, Statx, StatxAttributes};
+use rustix::fs::{self, AtFlags, FileType, Statx, StatxAttributes};
 
 use self::{file::FileTarget, late::Late, spot::Spot, tree::TreeTarget};
 use crate::{runs::Staging, step::Blob};
@@ -162,7 +162,7 @@ impl Target {
     pub(super) fn inodes(&self) -> Option<[(u64, u64); 2]> {
         let spot = self.spot();
         let inode = |name: &OsStr| fs::statat(&*spot.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| (stat.st_dev, stat.st_ino));
-        Some([inode(spot.staged.as_deref().unwrap_or(&spot.name))?, inode(&spot.name)?])
+        Some([inode(spot.staged.as_ref().map_or(&spot.name, |staged| &staged.name))?, inode(&spot.name)?])
     }
 
     /// Whether a run could replace it, as far as can be told while nothing is written.
