@@ -102,6 +102,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         of: None,
         state: &options.state,
         groups: &options.fleet.groups,
+        order: &options.fleet.order,
         strict: options.validate == Validate::Strict,
         dry_run: options.dry_run,
         now: options.now,

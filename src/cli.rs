@@ -1,6 +1,6 @@
 //! The command line: the only place that knows clap. Raw arguments become checked options once.
 
-use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::{
@@ -21,7 +21,7 @@ use crate::{
     report::Output,
     rollout,
     runs::{Keep, Verb},
-    runtime,
+    runtime, screen,
     serve::{self, Hangups},
     status,
 };
@@ -235,7 +235,11 @@ struct BroadcastArgs {
 /// Parses the arguments and runs the command; none but the server looks at `hangups`.
 #[must_use]
 pub fn main(hangups: Hangups) -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return not_parsed(&e),
+    };
+    match cli.command {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
         Command::Kinds { name } => kinds(name.as_deref()),
@@ -243,7 +247,13 @@ pub fn main(hangups: Hangups) -> ExitCode {
         Command::ExecBecome => ExitCode::from(exec::become_it()),
         Command::Broadcast(args) => match options(args) {
             Ok(options) => act(|halts| broadcast::run(options, halts)),
-            Err(why) => fail(Verdict::Usage.exit(), &why),
+            Err(why) => {
+                let code = fail(Verdict::Usage.exit(), &why);
+                if why == NO_REASON {
+                    screen::tell(&format!("\n{}", screen::hint("say why it cannot wait, which is kept in the journal:", &["--now --reason TEXT"])));
+                }
+                code
+            }
         },
         Command::Resume(args) => again::run(Verb::Resume, args),
         Command::Revert(args) => again::run(Verb::Revert, args),
@@ -263,6 +273,9 @@ pub fn main(hangups: Hangups) -> ExitCode {
     }
 }
 
+/// Why `--now` alone is refused.
+const NO_REASON: &str = "--now needs a reason";
+
 fn find_fleet(named: Option<PathBuf>, groups: &[String], all: bool) -> Result<Fleet, FleetError> {
     let path = named.or_else(|| ["fleet.toml", "/etc/hello/fleet.toml"].into_iter().map(PathBuf::from).find(|p| p.symlink_metadata().is_ok()));
     match (path, groups) {
@@ -279,7 +292,7 @@ fn doctor(args: DoctorArgs) -> Result<doctor::Options, String> {
     let groups = &args.what[usize::from(pid.is_some())..];
     let fleet = match find_fleet(args.fleet, groups, groups.is_empty()) {
         // The kinds speak for a process that is named.
-        Err(FleetError::Nowhere) if pid.is_some() && groups.is_empty() => Fleet { path: None, groups: Vec::new() },
+        Err(FleetError::Nowhere) if pid.is_some() && groups.is_empty() => Fleet::default(),
         said => said.map_err(|e| e.to_string())?,
     };
     Ok(doctor::Options { pid, fleet, output: args.output })
@@ -301,8 +314,24 @@ fn wait_for<F: Future<Output = ExitCode> + 'static>(command: impl FnOnce() -> F 
 }
 
 fn fail(code: u8, why: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {why}");
+    screen::tell(&screen::failure(why));
     ExitCode::from(code)
+}
+
+/// Help, or why the arguments are none. Clap repeats arguments and variables of the environment.
+fn not_parsed(e: &clap::Error) -> ExitCode {
+    let text = e.to_string();
+    let is_plain = |word: OsString| screen::line(&word.to_string_lossy()) == word.to_string_lossy();
+    let mut words = std::env::args_os().chain(std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HELLO_")).map(|(_, value)| value));
+    if words.all(is_plain) {
+        // As it is, it may be coloured.
+        let _ = e.print();
+    } else if e.use_stderr() {
+        screen::tell(&screen::failure(text.strip_prefix("error: ").unwrap_or(&text)));
+    } else {
+        screen::answer([screen::row(&text)]);
+    }
+    ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
 }
 
 fn serve(args: ServeArgs, hangups: Hangups) -> ExitCode {
@@ -331,14 +360,14 @@ fn kinds(name: Option<&str>) -> ExitCode {
             }
         },
     };
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    screen::answer([text.trim_end_matches('\n')]);
     ExitCode::SUCCESS
 }
 
 fn check(file: &std::path::Path) -> ExitCode {
     match check::check(file) {
         Ok(sha256) => {
-            let _ = writeln!(std::io::stdout(), "{}: valid sha256:{sha256}", file.display());
+            screen::answer([screen::row(&format!("{}: valid sha256:{sha256}", file.display()))]);
             ExitCode::SUCCESS
         }
         Err(CheckError::Unreadable(why)) => fail(1, &why),
@@ -348,7 +377,7 @@ fn check(file: &std::path::Path) -> ExitCode {
 
 fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
     if args.now && args.reason.as_ref().is_none_or(|why| why.trim().is_empty()) {
-        return Err("--now needs a reason\n\nhint: say why it cannot wait, which is kept in the journal:\n  --now --reason TEXT".into());
+        return Err(NO_REASON.into());
     }
     let mut fleet = find_fleet(args.fleet, &args.groups, args.all || args.config.iter().any(|c| c.contains('='))).map_err(|e| e.to_string())?;
     let mut change = Asked { prune: args.prune, ..Asked::default() };
@@ -458,7 +487,7 @@ fn raise_descriptors() -> Result<(), String> {
     }
     // As soon as there is a second thread, every time that the table of descriptors grows the kernel waits until no core can look at the old one:
     // some 10 ms, five times for a thousand instances. Without one it is made as large as it will be at no cost.
-    drop(fcntl_dupfd_cloexec(std::io::stderr(), DESCRIPTORS));
+    drop(fcntl_dupfd_cloexec(screen::stderr(), DESCRIPTORS));
     Ok(())
 }
 

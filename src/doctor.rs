@@ -1,6 +1,6 @@
 //! `hello doctor`: why a process, or every match of the fleet, can or cannot be reloaded. Reads only.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -11,6 +11,7 @@ use crate::{
         examine::{Check, Examiner, Topic},
     },
     report::Output,
+    screen,
 };
 
 /// So many reasons of one process are repeated in its last line.
@@ -57,7 +58,7 @@ pub async fn run(options: Options) -> u8 {
     let examiner = match Examiner::new() {
         Ok(examiner) => examiner,
         Err(why) => {
-            let _ = writeln!(std::io::stderr(), "error: {why}");
+            screen::tell(&screen::failure(&why));
             return 1;
         }
     };
@@ -71,7 +72,7 @@ pub async fn run(options: Options) -> u8 {
     let answer = match answer {
         Ok(answer) => answer,
         Err(why) => {
-            let _ = writeln!(std::io::stderr(), "error: cannot look at processes: {why}");
+            screen::tell(&screen::failure(&format!("cannot look at processes: {why}")));
             return 1;
         }
     };
@@ -103,7 +104,7 @@ async fn all(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Result<Answer, 
             answer.missing.push(missed(0, format!("group `{}` has {matched} instances, not {}", group.name, group.count)));
         }
         for (pid, why) in left_out {
-            let _ = writeln!(std::io::stderr(), "{:>12} pid {pid} {why}", "Left out");
+            screen::tell(&screen::worded("Left out", &format!("pid {pid} {why}")));
         }
         for found in found {
             let workers = workers.iter().filter(|(_, leader)| *leader == found.pid).map(|(worker, _)| *worker).collect();
@@ -264,7 +265,7 @@ impl Patient {
 
     /// A line for each check, and whether it can be reloaded.
     fn lines(&self) -> Vec<String> {
-        let line = |word: &str, text: &str| format!("{word:>12} {}", text.replace('\n', &format!("\n{:13}", "")));
+        let line = screen::worded;
         let mut lines = vec![line("Process", format!("pid {} {}", self.pid, self.exe.display()).trim_end())];
         for check in &self.checks {
             let mark = match check.ok {
@@ -288,22 +289,18 @@ impl Patient {
 
 impl Answer {
     fn show(&self, output: Output) {
-        let mut out = std::io::stdout().lock();
-        // A reader that went away changes nothing.
         if output == Output::Screen {
-            for line in self.processes.iter().flat_map(Patient::lines) {
-                let _ = writeln!(out, "{line}");
-            }
+            screen::answer(self.processes.iter().flat_map(Patient::lines));
             let (all, can) = (self.processes.len(), self.processes.iter().filter(|p| p.reloadable).count());
             if all > 1 {
-                let _ = writeln!(out, "{:>12} {all} processes: {can} can be reloaded, {} cannot", "Summary", all - can);
+                screen::answer([screen::worded("Summary", &format!("{all} processes: {can} can be reloaded, {} cannot", all - can))]);
             }
         } else {
-            let _ = writeln!(out, "{}", serde_json::json!({ "v": 1, "processes": self.processes, "missing": self.missing }));
+            screen::data([serde_json::json!({ "v": 1, "processes": self.processes, "missing": self.missing })]);
         }
         for missing in &self.missing {
             let who = missing.pid.map_or(String::new(), |pid| format!("pid {pid} "));
-            let _ = writeln!(std::io::stderr(), "error: {who}{}", missing.text);
+            screen::tell(&screen::failure(&format!("{who}{}", missing.text)));
         }
     }
 }

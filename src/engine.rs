@@ -381,7 +381,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             }
         }
         // Last of all, everything that the verdict speaks of: the instances, then the files.
-        let (ask, patience) = (Ask::SeenBefore(self.old()), u8::from(undone).max((*self.halts.borrow()).min(1)));
+        let (ask, patience) = (Ask::AtTheEnd(self.old()), u8::from(undone).max((*self.halts.borrow()).min(1)));
         self.look(self.plan.waves.len() - 1, ask, patience, |_| true).await;
         let Stands { known, new, .. } = self.stands(undone);
         match Verdict::of(self.plan.ends(), undone) {

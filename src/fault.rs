@@ -4,6 +4,8 @@ use std::{fmt, ops::Range, path::Path};
 
 use serde::de::DeserializeOwned;
 
+use crate::screen;
+
 /// A fault with its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Fault {
@@ -49,12 +51,13 @@ impl Fault {
     pub fn render(&self, path: &Path, bytes: &[u8]) -> String {
         use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
         let name = path.to_string_lossy();
+        let (name, message) = (screen::line(&name), screen::line(&self.message));
         let (Ok(source), Some(span)) = (std::str::from_utf8(bytes), self.span.clone()) else {
             return format!("{name}: {self}");
         };
-        let note = self.hint.clone().unwrap_or_default();
+        let note = screen::line(self.hint.as_deref().unwrap_or_default());
         let snippet = Snippet::source(source).path(&*name).annotation(AnnotationKind::Primary.span(span).label(&*note));
-        let group = Level::ERROR.primary_title(&*self.message).element(snippet);
+        let group = Level::ERROR.primary_title(&*message).element(snippet);
         Renderer::plain().render(&[group])
     }
 }

@@ -1,10 +1,11 @@
 //! `hello forget`: takes away one run, or one content from every run, now.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use crate::{
     event::Verdict,
     runs::{self, NotForgotten},
+    screen,
     step::short,
 };
 
@@ -28,26 +29,47 @@ pub struct Options {
 /// store, 1 it could not be done.
 #[must_use]
 pub fn run(options: &Options) -> u8 {
-    let (verdict, said) = match attempt(options) {
-        Ok(done) => (Verdict::Converged, format!("{:>12} {done}", "Forgotten")),
-        Err((verdict, why)) => (verdict, format!("error: {why}")),
-    };
-    let _ = writeln!(std::io::stderr(), "{said}");
-    verdict.exit()
+    match attempt(options) {
+        Ok(done) => {
+            screen::tell(&screen::worded("Forgotten", &done));
+            Verdict::Converged.exit()
+        }
+        Err(refusal) => {
+            screen::tell(&screen::failure(&refusal.why));
+            if let Some([resume, revert]) = &refusal.first {
+                screen::tell(&screen::hint("first go on, or back:", &[resume, revert]));
+            }
+            refusal.verdict.exit()
+        }
+    }
 }
 
-fn attempt(options: &Options) -> Result<String, (Verdict, String)> {
+/// Why nothing was taken away.
+struct Refusal {
+    verdict: Verdict,
+    why: String,
+    /// The commands of which one must come first.
+    first: Option<[String; 2]>,
+}
+
+impl Refusal {
+    fn new(verdict: Verdict, why: String) -> Self {
+        Self { verdict, why, first: None }
+    }
+}
+
+fn attempt(options: &Options) -> Result<String, Refusal> {
     let (state, what) = (&options.state, options.what.to_ascii_lowercase());
     for (path, why) in runs::sweep(state) {
-        let _ = writeln!(std::io::stderr(), "{:>12} {}: {why}", "Left beside", path.display());
+        screen::tell(&format!("{:>12} {}: {why}", "Left beside", path.display()));
     }
-    let unread = |e: std::io::Error| (Verdict::Failed, format!("the state directory `{}` cannot be read: {e}", state.display()));
+    let unread = |e: std::io::Error| Refusal::new(Verdict::Failed, format!("the state directory `{}` cannot be read: {e}", state.display()));
     if what.len() < DIGITS || !what.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err((Verdict::Usage, format!("{:?} is no run and no SHA-256: at least their first {DIGITS} digits", options.what)));
+        return Err(Refusal::new(Verdict::Usage, format!("{:?} is no run and no SHA-256: at least their first {DIGITS} digits", options.what)));
     }
     let (found, contents) = (runs::find(state, &what).map_err(unread)?, runs::bytes_of(state, &what).map_err(unread)?);
     match (found.as_slice(), contents.as_slice()) {
-        ([], []) => Err((Verdict::NoMatch, format!("no run and no content in `{}` begins with {what}", state.display()))),
+        ([], []) => Err(Refusal::new(Verdict::NoMatch, format!("no run and no content in `{}` begins with {what}", state.display()))),
         ([id], []) => {
             let dropped = runs::forget_run(state, id).map_err(|e| not_done(e, options))?;
             Ok(format!("run {id}, and {dropped} contents that nothing else needs"))
@@ -59,21 +81,19 @@ fn attempt(options: &Options) -> Result<String, (Verdict, String)> {
         }
         _ => {
             let named: Vec<&str> = found.iter().chain(&contents).take(NAMED).map(String::as_str).collect();
-            Err((Verdict::Usage, format!("{what} may be any of {}: {}", found.len() + contents.len(), named.join(", "))))
+            Err(Refusal::new(Verdict::Usage, format!("{what} may be any of {}: {}", found.len() + contents.len(), named.join(", "))))
         }
     }
 }
 
-fn not_done(why: NotForgotten, options: &Options) -> (Verdict, String) {
+fn not_done(why: NotForgotten, options: &Options) -> Refusal {
     match why {
         NotForgotten::Open(past) => {
-            let why = match past.next(&options.flag) {
-                Some([resume, revert]) => format!("run {} was left open and needs it; first go on, or back:\n  {resume}\n  {revert}", past.id),
-                None => format!("run {} needs it, and runs now", past.id),
-            };
-            (Verdict::Refused, why)
+            let first = past.next(&options.flag);
+            let what = if first.is_some() { "was left open and needs it" } else { "needs it, and runs now" };
+            Refusal { first, ..Refusal::new(Verdict::Refused, format!("run {} {what}", past.id)) }
         }
-        NotForgotten::Busy => (Verdict::Busy, format!("the store in `{}` is held by {why}", options.state.display())),
-        NotForgotten::Io(e) => (Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", options.state.display())),
+        NotForgotten::Busy => Refusal::new(Verdict::Busy, format!("the store in `{}` is held by {why}", options.state.display())),
+        NotForgotten::Io(e) => Refusal::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", options.state.display())),
     }
 }

@@ -1,6 +1,6 @@
 //! `hello history`: the runs that were, from the beginning and the end of their journals; of one, everything that happened. Reads only.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use crate::{
     event::{Event, Verdict},
     report::{Output, Reporter},
     runs::{self, Began, End, Past, Who},
+    screen,
     step::short,
 };
 
@@ -41,7 +42,7 @@ pub fn run(options: &Options) -> u8 {
 }
 
 fn failed(verdict: Verdict, why: &str) -> u8 {
-    let _ = writeln!(std::io::stderr(), "error: {why}");
+    screen::tell(&screen::failure(why));
     verdict.exit()
 }
 
@@ -49,25 +50,19 @@ fn list(options: &Options) -> std::io::Result<u8> {
     let mut ids = runs::ids(&options.state)?;
     ids.reverse();
     if ids.is_empty() {
-        let _ = writeln!(std::io::stderr(), "no run is kept in `{}`", options.state.display());
+        screen::tell(&screen::line(&format!("no run is kept in `{}`", options.state.display())));
     }
     let runs = ids.iter().take(options.last).map(|id| Past::of(&options.state, id));
-    // A reader that went away changes nothing.
-    let mut out = std::io::stdout().lock();
     match options.output {
         Output::Screen => runs.for_each(|past| {
-            let _ = writeln!(out, "{}", line(&past));
-            if let Some(next) = past.next(&options.flag) {
-                let _ = writeln!(out, "    {}", next.join("\n    "));
-            }
+            let next = past.next(&options.flag).into_iter().flatten();
+            screen::answer([line(&past)].into_iter().chain(next.map(|next| format!("    {}", screen::line(&next)))));
         }),
         Output::Json => {
             let all: Vec<Value> = runs.map(|past| object(&past, &options.flag)).collect();
-            let _ = writeln!(out, "{}", json!({ "v": 1, "runs": all }));
+            screen::data([json!({ "v": 1, "runs": all })]);
         }
-        Output::Jsonl => runs.for_each(|past| {
-            let _ = writeln!(out, "{}", object(&past, &options.flag));
-        }),
+        Output::Jsonl => screen::data(runs.map(|past| object(&past, &options.flag))),
     }
     Ok(0)
 }
@@ -88,21 +83,15 @@ fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
         Err(e) if past.began.is_some() => return Err(e),
         Err(_) => Box::new(std::iter::empty()),
     };
-    let mut out = std::io::stdout().lock();
     match options.output {
-        Output::Screen => {
-            drop(out);
-            tell(&past, events, &options.flag);
-        }
+        Output::Screen => tell(&past, events, &options.flag),
         Output::Json => {
             let mut whole = object(&past, &options.flag);
             whole["v"] = 1.into();
             whole["events"] = events.collect();
-            let _ = writeln!(out, "{whole}");
+            screen::data([whole]);
         }
-        Output::Jsonl => events.for_each(|event| {
-            let _ = writeln!(out, "{event}");
-        }),
+        Output::Jsonl => screen::data(events),
     }
     Ok(0)
 }
@@ -125,12 +114,7 @@ fn object(past: &Past, flag: &str) -> Value {
 fn line(past: &Past) -> String {
     let at = past.at.map_or_else(String::new, |at| shown(at, "%Y-%m-%d %H:%M:%S"));
     let (what, by) = past.began.as_ref().map_or_else(|| ("?".into(), String::new()), |began| (verb(began), by(began)));
-    plain(&format!("{} {at} {what}: {}{by}", past.id, stands(past)))
-}
-
-/// On one line, whatever signs are in it.
-fn plain(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    screen::line(&format!("{} {at} {what}: {}{by}", past.id, stands(past))).into_owned()
 }
 
 fn shown(at: Timestamp, format: &str) -> String {

@@ -11,6 +11,7 @@
 //!                       +-> check
 //! -----------------------------------------------------------------------------
 //! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · identity · told · trust · runtime
+//! floor    screen (all that is printed)
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -36,6 +37,7 @@ pub mod resume;
 pub mod rollout;
 pub mod runs;
 mod runtime;
+mod screen;
 pub mod serve;
 pub mod status;
 pub mod step;

@@ -114,7 +114,7 @@ impl Plan {
         }
         let restart = judge(&steps, &becomes)?;
         let order: Vec<&Group> = wish.fleet.groups.iter().collect();
-        Ok(Self { waves: waves::in_waves(steps, &order), newcomers: Vec::new(), left_out, restart })
+        Ok(Self { waves: waves::in_waves(steps, &order, &wish.fleet.order), newcomers: Vec::new(), left_out, restart })
     }
 
     /// Every step, in order.
@@ -183,11 +183,14 @@ fn counted(seen: &Seen, wish: &Wish<'_>) -> Result<(), Stop> {
         let who = if *pid == 0 { String::new() } else { format!("pid {pid} ") };
         return Err(Stop::new(Verdict::NoMatch, format!("{who}{why}")));
     }
+    let mut surely: BTreeMap<&str, usize> = BTreeMap::new();
+    seen.members.iter().chain(&seen.sick).for_each(|m| *surely.entry(&m.instance.group).or_default() += 1);
+    let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
+    seen.refused.iter().for_each(|i| *refused.entry(&i.group).or_default() += 1);
     for group in &wish.fleet.groups {
-        let mine = |name: &str| name == group.name;
         // Who was refused may be one too many (two masters of one service), which the refusal says better than a number.
-        let sure = seen.members.iter().chain(&seen.sick).filter(|m| mine(&m.instance.group)).count();
-        let found = sure + seen.refused.iter().filter(|i| mine(&i.group)).count();
+        let sure = surely.get(group.name.as_str()).copied().unwrap_or(0);
+        let found = sure + refused.get(group.name.as_str()).copied().unwrap_or(0);
         let count = wish.count.unwrap_or(group.count);
         if !count.holds(found, sure) {
             let left: Vec<String> = seen.left_out.iter().take(10).map(|(pid, why)| format!("; left out: pid {pid} {why}")).collect();

@@ -92,6 +92,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         of: Some(&left.id),
         state: &options.state,
         groups: &left.groups,
+        order: &left.order,
         strict: options.validate == Validate::Strict,
         dry_run: options.dry_run,
         // Who does not prove an old config is named; the config that it was to leave is brought back by nobody.

@@ -9,7 +9,7 @@ use crate::{
     engine::{self, Conduct},
     event::{Event, Halts, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     fact::Wants,
-    fleet::{Group, Speaks},
+    fleet::{Group, Order, Speaks, beyond},
     host::{Host, check::Ask},
     plan::{Plan, Wave},
     report::Summary,
@@ -50,6 +50,8 @@ pub struct Terms<'a> {
     pub state: &'a Path,
     /// The groups, with every default filled in.
     pub groups: &'a [Group],
+    /// What every group of the fleet comes after.
+    pub order: &'a Order,
     /// Every instance must have a validator and pass it.
     pub strict: bool,
     /// Prepare, show, and drop what was staged.
@@ -71,7 +73,8 @@ pub fn tell_survey(seen: &Seen, groups: &[Group], fleet: Option<&Path>, on_event
     }
     seen.notes.iter().for_each(&mut *on_event);
     on_event(&Event::Survey { instances: seen.members.len() + seen.sick.len() + seen.refused.len(), fleet: fleet.map(Path::to_owned) });
-    for group in groups.iter().filter(|g| seen.members.iter().chain(&seen.sick).any(|m| m.instance.group == g.name)) {
+    let found: BTreeSet<&str> = seen.members.iter().chain(&seen.sick).map(|m| m.instance.group.as_str()).collect();
+    for group in groups.iter().filter(|g| found.contains(g.name.as_str())) {
         let urls: BTreeSet<&str> = group.confirm.iter().chain(&group.reject).filter_map(|fact| fact.source.unchecked()).collect();
         urls.into_iter().for_each(|url| on_event(&Event::Insecure { group: group.name.clone(), url: url.into() }));
     }
@@ -275,6 +278,7 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
         reason: terms.reason,
         command: secretless(std::env::args()),
         groups: terms.groups,
+        order: beyond(terms.groups, terms.order),
         targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),
         instances: plan.instances().collect(),
         readings: plan.steps().flat_map(|s| &s.members).filter_map(|m| readings(terms, m)).collect(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{Instance, TargetReport},
-    fleet::Group,
+    fleet::{Group, Order},
     step::Blob,
 };
 
@@ -64,6 +64,8 @@ pub struct Record<'a> {
     pub command: Vec<String>,
     /// The groups, with every default filled in.
     pub groups: &'a [Group],
+    /// What groups that are not in the run come after, as far as those of the run come after them.
+    pub order: Order,
     /// Every target.
     pub targets: Vec<TargetReport>,
     /// Every instance, as it was surveyed.

@@ -1,7 +1,7 @@
 //! `hello serve`: answers HTTP with the message of its config, and swaps that config on SIGHUP without dropping a request.
 
 use std::{
-    io::{self, Write},
+    io,
     os::unix::net::UnixStream,
     path::PathBuf,
     pin::pin,
@@ -21,17 +21,20 @@ use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, reload};
 
 use self::{
     answer::Answers,
-    connections::{Connections, Listener},
+    connections::Connections,
+    listener::Listener,
     state::{ConfigSource, LevelHandle, Server},
 };
 use crate::{
     config::{Listen, ReadError},
-    runtime,
+    runtime, screen,
 };
 
 mod answer;
 mod connections;
+mod listener;
 mod metrics;
+mod seats;
 mod state;
 
 /// Why the server could not start or go on.
@@ -116,7 +119,8 @@ pub fn main(options: Options, hangups: Hangups) -> Result<(), Failure> {
 fn log_to_stderr(json: bool) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(false);
+    let log = if json { screen::Log::Json } else { screen::Log::Lines };
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || log).with_target(false).with_ansi(false);
     // A second logger in one process (a test) leaves the first in place.
     let _ =
         if json { tracing::subscriber::set_global_default(registry.with(lines.json())) } else { tracing::subscriber::set_global_default(registry.with(lines)) };
@@ -181,8 +185,7 @@ fn coalesced(wakes: UnixStream) -> io::Result<impl Stream<Item = ()>> {
 
 /// The first line on stdout: where it serves. Nobody has to read it.
 fn announce(url: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{url}").and_then(|()| out.flush());
+    screen::answer([screen::line(url)]);
     tracing::info!(%url, "serving");
 }
 

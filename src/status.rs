@@ -1,7 +1,6 @@
 //! `hello status`: which processes do not run the config on their disk, and which would not survive their next reload. Reads only.
 
 use std::{
-    io::Write,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,6 +24,7 @@ use crate::{
     },
     report::Output,
     runs::{self, Proven},
+    screen,
     step::{Member, short},
 };
 
@@ -103,7 +103,7 @@ pub async fn run(options: Options) -> u8 {
     let (scan, listeners) = match Scan::take().and_then(|scan| Ok((scan, Listeners::read()?))) {
         Ok(seen) => seen,
         Err(e) => {
-            let _ = writeln!(std::io::stderr(), "error: the kernel does not tell of processes and their sockets: {e}");
+            screen::tell(&screen::failure(&format!("the kernel does not tell of processes and their sockets: {e}")));
             return Verdict::Failed.exit();
         }
     };
@@ -117,7 +117,7 @@ pub async fn run(options: Options) -> u8 {
     let mut rows = Vec::new();
     let all = scan.find_all(groups.iter()).await;
     if let Some(why) = all.iter().find_map(|seen| seen.blind.as_ref()) {
-        let _ = writeln!(std::io::stderr(), "error: cannot look at processes: {why}");
+        screen::tell(&screen::failure(&format!("cannot look at processes: {why}")));
         return Verdict::Failed.exit();
     }
     look.lanes.know(all.iter().flat_map(|seen| &seen.found).map(|f| (f.pid, f.started)));
@@ -125,7 +125,7 @@ pub async fn run(options: Options) -> u8 {
         rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look.at(group, f))).await);
         // Who is not in the fleet cannot disagree with it; people are told, so that nobody thinks it was looked at.
         for (pid, why) in seen.left_out.iter().filter(|_| !options.quiet) {
-            let _ = writeln!(std::io::stderr(), "    Left out pid {pid} {why}");
+            screen::tell(&screen::worded("Left out", &format!("pid {pid} {why}")));
         }
         let refused = seen.refused.into_iter().map(|(f, why)| (f.pid, f.started, why));
         for (pid, started, why) in refused.chain(seen.missing.into_iter().map(|(pid, why)| (pid, 0, why))) {
@@ -137,17 +137,13 @@ pub async fn run(options: Options) -> u8 {
     let open = options.state.as_deref().map(runs::left_open).unwrap_or_default();
     if let Some([resume, revert]) = open.last().and_then(|newest| newest.next(&options.flag)) {
         let ids: Vec<&str> = open.iter().map(|past| past.id.as_str()).collect();
-        let _ = writeln!(std::io::stderr(), "   Left open run {}: `{resume}` goes on, `{revert}` goes back", ids.join(", "));
+        screen::tell(&screen::worded("Left open", &format!("run {}: `{resume}` goes on, `{revert}` goes back", ids.join(", "))));
     }
-    let mut out = std::io::stdout().lock();
     if options.output == Output::Screen {
-        for row in rows.iter().filter(|r| !options.quiet || !r.faults.is_empty()) {
-            // A reader that went away changes nothing.
-            let _ = writeln!(out, "{}", row.line());
-        }
+        screen::answer(rows.iter().filter(|r| !options.quiet || !r.faults.is_empty()).map(Row::line));
     } else {
         let open: Vec<_> = open.iter().map(|past| serde_json::json!({ "run": past.id, "verdict": past.verdict(), "next": past.next(&options.flag) })).collect();
-        let _ = writeln!(out, "{}", serde_json::json!({ "v": 1, "instances": rows, "open": open }));
+        screen::data([serde_json::json!({ "v": 1, "instances": rows, "open": open })]);
     }
     match rows.as_slice() {
         [] => 3,
@@ -188,7 +184,8 @@ impl Row {
         let what = self.targets.iter().map(what).collect::<Vec<_>>().join(", ");
         let who = [format!("{} pid {}", self.group, self.pid), self.endpoint.clone().unwrap_or_else(|| "-".into()), what];
         let said = if self.faults.is_empty() { "ok".to_owned() } else { self.faults.join("; ") };
-        who.into_iter().filter(|part| !part.is_empty()).chain([said]).collect::<Vec<_>>().join(" ")
+        let all = who.into_iter().filter(|part| !part.is_empty()).chain([said]).collect::<Vec<_>>().join(" ");
+        screen::row(&all).into_owned()
     }
 }
 

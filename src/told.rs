@@ -23,6 +23,47 @@ pub struct Told {
     pub restart_only: BTreeMap<String, String>,
 }
 
+/// Why an answer is not what an instance tells of itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTold {
+    /// No such JSON.
+    #[error("{0}")]
+    Shape(#[from] serde_json::Error),
+    /// A digest is none.
+    #[error("`{0}` is not 64 lower-case hex digits")]
+    Digest(&'static str),
+}
+
+impl Told {
+    /// Reads the answer to `GET /-/config`.
+    ///
+    /// # Errors
+    /// It is no such answer.
+    pub fn read(body: &[u8]) -> Result<Self, NotTold> {
+        let told: Self = serde_json::from_slice(body)?;
+        if !is_digest(&told.effective.sha256) {
+            return Err(NotTold::Digest("effective.sha256"));
+        }
+        match &told.last_attempt.sha256 {
+            Some(sha256) if !is_digest(sha256) => Err(NotTold::Digest("last_attempt.sha256")),
+            _ => Ok(told),
+        }
+    }
+}
+
+/// Whether `text` is a SHA-256 as `hello` writes it.
+#[must_use]
+pub fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether `text` is the `PID:START-TICKS` of a process.
+#[must_use]
+pub fn is_instance(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
+    text.split_once(':').is_some_and(|(pid, started)| digits(pid) && digits(started))
+}
+
 /// Who answers; `started` is in clock ticks since boot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InstanceId {

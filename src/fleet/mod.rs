@@ -1,6 +1,7 @@
 //! `fleet.toml`: which processes make up the fleet, and how each group is found, judged and waited for.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +19,7 @@ mod argv;
 mod kept;
 mod kinds;
 mod matching;
+mod order;
 mod raw;
 mod rollout;
 
@@ -25,6 +27,7 @@ pub use self::{
     argv::{option_of, placeholder, uses},
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
+    order::{Graph, Order, beyond},
     rollout::{OnFailure, Rollout, Share, check_waves},
 };
 
@@ -67,12 +70,14 @@ fn mend(why: &Distrust) -> String {
 }
 
 /// A fleet with every default filled in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Fleet {
     /// Where it was read from; none for a kind named on the command line.
     pub path: Option<PathBuf>,
     /// In file order.
     pub groups: Vec<Group>,
+    /// What every group of the file comes after, also one that is not in a run.
+    pub order: Order,
 }
 
 /// How many instances a group must have.
@@ -150,7 +155,7 @@ pub struct Group {
     pub unproven: Unproven,
     /// In which waves its instances go, and what may fail.
     pub rollout: Rollout,
-    /// Groups whose last wave is proven before its first begins, and all that these come after; those that are not in the run are not waited for.
+    /// Groups whose last wave is proven before its first begins. One that is not in the run stands for those that it comes after itself.
     pub after: Vec<String>,
 }
 
@@ -285,7 +290,8 @@ impl Fleet {
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, FleetError> {
         let groups = raw::groups(bytes).map_err(|fault| FleetError::Fault(format!("in `{}`: {fault}\n{}", path.display(), fault.render(path, bytes))))?;
-        Ok(Self { path: Some(path.into()), groups })
+        let order = groups.iter().filter(|g| !g.after.is_empty()).map(|g| (g.name.clone(), g.after.clone())).collect();
+        Ok(Self { path: Some(path.into()), groups, order })
     }
 
     /// The fleet that a kind alone describes: every process of it.
@@ -293,7 +299,7 @@ impl Fleet {
     /// # Errors
     /// When there is no such kind.
     pub fn of_kind(kind: &str) -> Result<Self, FleetError> {
-        Ok(Self { path: None, groups: vec![raw::of_kind(kind).map_err(|e| FleetError::Fault(e.to_string()))?] })
+        Ok(Self { groups: vec![raw::of_kind(kind).map_err(|e| FleetError::Fault(e.to_string()))?], ..Self::default() })
     }
 
     /// Keeps the named groups; with no name and not `all`, the only one there is.
@@ -302,12 +308,14 @@ impl Fleet {
     /// When a name is unknown, or several groups are left to choose from.
     pub fn select(mut self, names: &[String], all: bool) -> Result<Self, FleetError> {
         let known = self.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(", ");
-        if let Some(name) = names.iter().find(|n| !self.groups.iter().any(|g| g.name == **n)) {
+        let groups: BTreeSet<&str> = self.groups.iter().map(|g| g.name.as_str()).collect();
+        if let Some(name) = names.iter().find(|name| !groups.contains(name.as_str())) {
             return Err(FleetError::NoGroup(name.clone(), known));
         }
         if names.is_empty() && !all && self.groups.len() > 1 {
             return Err(FleetError::Unnamed(self.groups.len(), known));
         }
+        let names: BTreeSet<&String> = names.iter().collect();
         self.groups.retain(|g| names.is_empty() || names.contains(&g.name));
         Ok(self)
     }

@@ -1,12 +1,13 @@
 //! `fleet.toml` as it is written, and how it becomes groups with every default filled in.
 
-use std::{collections::BTreeMap, ops::Range, path::PathBuf};
+use std::{collections::BTreeSet, ops::Range, path::PathBuf};
 
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    Count, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Rollout, Signal, Speaks, Unproven, parse_count, parse_duration, rollout::RawRollout, unit_name,
+    Count, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Rollout, Signal, Speaks, Unproven, parse_count, parse_duration,
+    rollout::RawRollout, unit_name,
 };
 use crate::{
     fact::{Fact, RawFact, Source},
@@ -100,12 +101,13 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
     let rollout = Rollout { alone: false, ..raw.rollout.over(&Rollout::default()).map_err(fault)? };
     let mut groups: Vec<Group> = Vec::new();
     let mut afters = Vec::new();
+    let mut names = BTreeSet::new();
     for group in raw.group {
         let (at, raw) = (group.span(), group.into_inner());
         let named = raw.name.as_ref().map_or(at.clone(), Spanned::span);
         afters.push(raw.after.as_ref().map_or(at.clone(), Spanned::span));
         let group = resolve(raw, at, &rollout).map_err(fault)?;
-        if groups.iter().any(|g| g.name == group.name) {
+        if !names.insert(group.name.clone()) {
             return Err(fault(wrong(named, format!("two groups are named `{}`", group.name))));
         }
         groups.push(group);
@@ -117,31 +119,24 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
     Ok(groups)
 }
 
-/// Every group that another comes after is there, and none comes after itself. Whoever comes after one comes after all that this one comes after,
-/// also where that one is not in a run.
+/// Every group that another comes after is there, and none comes after itself.
 fn ordered(groups: &mut [Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
-    let names = || groups.iter().map(|g| g.name.as_str());
-    for (group, at) in groups.iter().zip(afters) {
-        if let Some(unknown) = group.after.iter().find(|name| !names().any(|known| known == *name)) {
-            return Err(Wrong { hint: likely(unknown, names()), ..wrong(at.clone(), format!("after: no group `{unknown}`")) });
+    let names: BTreeSet<String> = groups.iter().map(|g| g.name.clone()).collect();
+    for (group, at) in groups.iter_mut().zip(afters) {
+        if let Some(unknown) = group.after.iter().find(|name| !names.contains(*name)) {
+            let hint = likely(unknown, names.iter().map(String::as_str));
+            return Err(Wrong { hint, ..wrong(at.clone(), format!("after: no group `{unknown}`")) });
         }
+        group.after.sort();
+        group.after.dedup();
     }
-    // Each round reaches twice as far as the one before.
-    for _ in 0..usize::BITS - groups.len().leading_zeros() {
-        let known: BTreeMap<String, Vec<String>> = groups.iter().map(|g| (g.name.clone(), g.after.clone())).collect();
-        for group in groups.iter_mut() {
-            let more: Vec<String> = group.after.iter().filter_map(|name| known.get(name)).flatten().cloned().collect();
-            group.after.extend(more);
-            group.after.sort();
-            group.after.dedup();
-        }
-    }
-    let circle: Vec<(&Group, &Range<usize>)> = groups.iter().zip(afters).filter(|(g, _)| g.after.contains(&g.name)).collect();
-    let named: Vec<String> = circle.iter().map(|(g, _)| format!("`{}`", g.name)).collect();
+    let nodes: Vec<(&str, &[String])> = groups.iter().map(|g| (g.name.as_str(), g.after.as_slice())).collect();
+    let circle = Graph::of(&nodes).circle();
+    let named: Vec<String> = circle.iter().map(|at| format!("`{}`", nodes[*at].0)).collect();
     match circle.as_slice() {
         [] => Ok(()),
-        [(_, at)] => Err(wrong((*at).clone(), format!("after: {} comes after itself", named.concat()))),
-        [(_, at), ..] => Err(wrong((*at).clone(), format!("after: {} wait for each other", named.join(", ")))),
+        [one] => Err(wrong(afters[*one].clone(), format!("after: {} comes after itself", named.concat()))),
+        [first, ..] => Err(wrong(afters[*first].clone(), format!("after: {} wait for each other", named.join(", ")))),
     }
 }
 

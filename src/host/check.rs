@@ -1,6 +1,11 @@
 //! The fourth verb: whether what was proven is so still, without a signal.
 
-use std::{cell::RefCell, collections::BTreeMap, path::Path, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Instant,
+};
 
 use crate::{
     event::{Event, Halts, State, Trouble},
@@ -19,21 +24,22 @@ use crate::{
     step::{Member, Shift, Step},
 };
 
-/// Which instances a look asks anew; all others must only live. A look that asks all also reads
-/// their files.
+/// Which instances a look asks anew, and reads the files of; all others must only live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
     /// Each that was seen on the config that its state speaks of.
     All,
     /// Each that was seen on it before this moment.
     SeenBefore(Instant),
+    /// The same at the end of a run, which reads the files itself.
+    AtTheEnd(Instant),
 }
 
 impl Ask {
     pub(super) fn means(self, member: &Member) -> bool {
         match self {
             Self::All => true,
-            Self::SeenBefore(moment) => member.proven_at.is_none_or(|at| at < moment),
+            Self::SeenBefore(moment) | Self::AtTheEnd(moment) => member.proven_at.is_none_or(|at| at < moment),
         }
     }
 }
@@ -47,6 +53,8 @@ impl LocalHost {
             step.members.iter_mut().map(move |m| (if m.instance.state == State::Reverted { back.as_slice() } else { shifts }, m))
         });
         let all: Vec<(&[Shift], &mut Member)> = all.filter(|(_, m)| claims(m)).collect();
+        // Their files are read when they have answered.
+        let looked: BTreeSet<(i32, u64)> = all.iter().filter(|(_, m)| ask.means(m)).map(|(_, m)| m.id).collect();
         let there = at_once(&all.iter().map(|(_, m)| &m.instance).collect::<Vec<_>>(), |i| presence(i.pid, i.started, &i.exe));
         let asked = all.into_iter().zip(there).filter(|((_, m), there)| !matches!(there, Presence::Same(_)) || (shows(m) && ask.means(m)));
         let wait = |((shifts, member), _), turn| async move {
@@ -59,7 +67,7 @@ impl LocalHost {
         };
         // None of them is signalled, so one that is not waited for any more is what it was.
         all_of(asked, wait, self.at_once, halts, patience, |new| new.into_iter().for_each(&mut *tell)).await;
-        if ask != Ask::All {
+        if matches!(ask, Ask::AtTheEnd(_)) {
             return;
         }
         // Last, so that a change between the reading of a file and the proofs is seen. Many read the same one.
@@ -69,7 +77,7 @@ impl LocalHost {
                 let is = || self.targets.get(&s.path).is_none_or(|target| target.digest().as_ref() == Some(&s.to.sha256));
                 !*stands.entry(&s.path).or_insert_with(is)
             });
-            for member in members.iter_mut().filter(|m| shows(m) && m.instance.state != State::Reverted) {
+            for member in members.iter_mut().filter(|m| shows(m) && m.instance.state != State::Reverted && looked.contains(&m.id)) {
                 let i = &member.instance;
                 let text = match (other, i.targets.iter().find(|path| !sees_the_same(i.pid, path))) {
                     (Some(shift), _) => format!("`{}` was changed by another program since", shift.path.display()),

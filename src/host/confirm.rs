@@ -29,7 +29,7 @@ use crate::{
         workers::{Child, apart, children, draining, lasting},
     },
     step::Member,
-    told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE},
+    told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE, is_instance},
 };
 
 /// An endpoint that does not prove anything is looked for again, but not at every attempt.
@@ -359,7 +359,8 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -
     let me = format!("{}:{}", hung.pid, hung.started);
     for answer in answers.own() {
         if answer.header(X_INSTANCE) != Some(&me) {
-            return Err(Said::NotYet(format!("it is answered by {}", answer.header(X_INSTANCE).unwrap_or("somebody who does not say who it is"))));
+            let named = answer.header(X_INSTANCE).filter(|named| is_instance(named));
+            return Err(Said::NotYet(format!("it is answered by {}", named.unwrap_or("a process that does not say which one it is"))));
         }
         if answer.header(X_CONFIG_SHA256) != Some(&says.sha256) {
             not_yet.get_or_insert_with(|| "serves another config".into());
@@ -369,7 +370,7 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -
         return Ok(drains);
     }
     let answer = get(&own(STATUS), &Known::at(&i.endpoint)).await.map_err(Said::Silent)?;
-    let told: Told = serde_json::from_slice(&answer.body).map_err(|e| Said::NotYet(format!("{STATUS}: {e}")))?;
+    let told = Told::read(&answer.body).map_err(|e| Said::NotYet(format!("{STATUS}: {e}")))?;
     if (told.instance.pid, told.instance.started) != (hung.pid, hung.started) {
         return Err(Said::NotYet(format!("it is answered by pid {}", told.instance.pid)));
     }

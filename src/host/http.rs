@@ -26,6 +26,7 @@ use crate::{
     fact::Ask,
     host::{
         connect::Connection,
+        metered::Metered,
         placeholders::Known,
         sockets::Listeners,
         successor::{Newest, Since},
@@ -37,6 +38,9 @@ use crate::{
 /// Longest that one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(1);
 const MAX_BODY: usize = 1 << 20;
+/// Most bytes that one attempt reads from its socket, whatever they are: a body of [`MAX_BODY`],
+/// and a quarter of that for heads, chunks and TLS.
+const MAX_READ: usize = MAX_BODY + MAX_BODY / 4;
 /// So many of a lane are asked at the same time.
 pub(super) const AT_ONCE: usize = 64;
 /// Where an instance that speaks our protocol tells of itself.
@@ -123,9 +127,11 @@ pub(crate) async fn told(endpoint: &str, lanes: &Lanes) -> Result<Told, String> 
     let _permit = lanes.fast.acquire().await;
     let answer = get(&own(STATUS), &Known::at(endpoint)).await.map_err(|why| format!("{endpoint}: {why}"))?;
     if answer.status != 200 {
-        return Err(format!("{endpoint} answers {} to GET {STATUS} (not on loopback? start it with `--proof any`)", answer.status));
+        let why =
+            if answer.status == 403 { " (asked from elsewhere, or by another name than an address or `localhost`? start it with `--proof any`)" } else { "" };
+        return Err(format!("{endpoint} answers {} to GET {STATUS}{why}", answer.status));
     }
-    serde_json::from_slice(&answer.body).map_err(|e| format!("{endpoint} does not speak hello: {e}"))
+    Told::read(&answer.body).map_err(|e| format!("{endpoint} does not speak hello: {e}"))
 }
 
 /// A request to the instance's own endpoint.
@@ -199,7 +205,7 @@ async fn over<S>(stream: std::io::Result<S>, ask: &Ask, way: &Way) -> Result<Ans
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = stream.map_err(|e| e.to_string())?;
+    let stream = Metered::new(stream.map_err(|e| e.to_string())?, MAX_READ);
     let host = ask.host.as_deref().unwrap_or(&way.authority);
     if !way.tls {
         return exchange(stream, host, &way.path).await;
@@ -212,11 +218,11 @@ async fn exchange<S>(stream: S, host: &str, path: &str) -> Result<Answer, String
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-    let request = Request::get(path).header(HOST, host).header(CONNECTION, "close").body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| whole(&e))?;
+    let request = Request::get(path).header(HOST, host).header(CONNECTION, "close").body(Empty::<Bytes>::new()).map_err(|e| whole(&e))?;
     let exchange = async {
-        let (head, body) = sender.send_request(request).await.map_err(|e| e.to_string())?.into_parts();
-        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|e| e.to_string())?.to_bytes();
+        let (head, body) = sender.send_request(request).await.map_err(|e| whole(&e))?.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|e| whole(&*e))?.to_bytes();
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     };
     tokio::pin!(exchange, connection);
@@ -224,10 +230,20 @@ where
     tokio::select! {
         answer = &mut exchange => answer,
         ended = &mut connection => {
-            ended.map_err(|e| e.to_string())?;
+            ended.map_err(|e| whole(&e))?;
             exchange.await
         }
     }
+}
+
+/// An error with what caused it: the last cause says what a peer did.
+fn whole(e: &(dyn std::error::Error + 'static)) -> String {
+    let causes: Vec<String> = std::iter::successors(Some(e), |e| e.source()).map(ToString::to_string).collect();
+    let mut text = causes.first().cloned().unwrap_or_default();
+    for cause in causes.iter().skip(1).filter(|cause| !causes[0].contains(cause.as_str())) {
+        text = format!("{text}: {cause}");
+    }
+    text
 }
 
 #[cfg(test)]

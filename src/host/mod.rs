@@ -35,6 +35,7 @@ pub(crate) mod judge;
 pub(crate) mod kernel;
 pub(crate) mod live;
 mod lock;
+mod metered;
 pub(crate) mod placeholders;
 mod prepare;
 mod prove;

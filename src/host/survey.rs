@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
-    fact::{Fact, Wants},
+    fact::{Fact, Source, Wants},
     fleet::{Group, Reloads, Speaks},
     host::{
         LocalHost, Look,
@@ -32,7 +32,7 @@ use crate::{
         workers::Kin,
     },
     step::{Member, Seen, SeenTarget},
-    told::Told,
+    told::{Told, X_INSTANCE},
 };
 
 impl LocalHost {
@@ -362,7 +362,8 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
         i.before = Some(effective.sha256);
         (member.seq, member.restart_only) = (last_attempt.seq, restart_only.into());
         // It has answered: its facts are read only where they compare.
-        if !group.confirm.iter().any(Fact::compares) && group.reject.is_empty() {
+        let named = |fact: &Fact| matches!(&fact.source, Source::Http(ask) if ask.host.is_some());
+        if !group.confirm.iter().any(|fact| fact.compares() || named(fact)) && group.reject.is_empty() {
             return Ok(());
         }
     }
@@ -370,6 +371,11 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
     let answers = Answers::of(group.confirm.iter().chain(&group.reject).map(|fact| &fact.source), member, lanes).await;
     if let Some((source, Silence { why, asked })) = answers.silent() {
         return Err(Silence { why: format!("{}: {why}", source.describe(&member.instance.endpoint)), asked: *asked });
+    }
+    if group.speaks == Speaks::Hello && answers.own().any(|answer| answer.header(X_INSTANCE).is_none()) {
+        let why =
+            "its answers do not say which process gives them, so they would prove nothing (asked by a `host` of another name? start it with `--proof any`)";
+        return Err(Silence::of(format!("{}: {why}", member.instance.endpoint)));
     }
     let (baseline, rejected) = (answers.readings(&group.confirm), answers.readings(&group.reject));
     let needed = |(fact, reading): &(&Fact, &Option<String>)| fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none();

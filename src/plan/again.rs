@@ -156,7 +156,7 @@ impl Plan {
         let unread: Vec<Step> = unread.map(|shift| Step { shifts: vec![shift], members: Vec::new(), undo: false }).collect();
         let restart = judge(&steps, &BTreeMap::new())?;
         let order: Vec<&Group> = left.groups.iter().collect();
-        let mut waves = if aim.at_once { waves::at_once(steps) } else { waves::in_waves(steps, &order) };
+        let mut waves = if aim.at_once { waves::at_once(steps) } else { waves::in_waves(steps, &order, &aim.left.order) };
         match waves.first_mut() {
             Some(first) => first.steps.extend(unread),
             None if unread.is_empty() => {}

@@ -45,7 +45,7 @@ pub(super) fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Resul
 }
 
 fn planned_over(seen: Seen, groups: &[Arc<Group>], asked: &Asked, overwrite: bool) -> Result<Plan, Stop> {
-    let fleet = Fleet { path: None, groups: groups.iter().map(|g| (**g).clone()).collect() };
+    let fleet = Fleet { groups: groups.iter().map(|g| (**g).clone()).collect(), ..Fleet::default() };
     let changes = Changes::read(asked).unwrap();
     let count = Some(Count { min: 0, max: usize::MAX });
     Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count, overwrite, include_sick: false, proven: &Proven::default() }, |_| None)
@@ -291,7 +291,7 @@ fn some_sick(healthy: i32, sick: i32, max: &str, include_sick: bool, proven: &Pr
     // The silent ones have the lowest pids.
     let members = (sick..sick + healthy).map(|pid| member(&one, pid + 1, &all)).collect();
     let seen = Seen { sick: (0..sick).map(|pid| silent(pid + 1)).collect(), ..seen(members, [("/e".into(), file("old"))]) };
-    let fleet = Fleet { path: None, groups: vec![(*one).clone()] };
+    let fleet = Fleet { groups: vec![(*one).clone()], ..Fleet::default() };
     let changes = Changes::read(&Asked::default()).unwrap();
     Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count: Some(count), overwrite: true, include_sick, proven }, |_| None)
 }
@@ -346,7 +346,7 @@ fn a_silent_one_that_goes_along_is_signalled_whatever_was_proven_of_it() {
     let go = |sick| {
         let instance = Instance { targets: paths(&["/e"]), ..Instance::new("web", me, started) };
         let member = Member { sick, ..Member::new(instance, one.clone(), Vec::new()) };
-        let fleet = Fleet { path: None, groups: vec![(*one).clone()] };
+        let fleet = Fleet { groups: vec![(*one).clone()], ..Fleet::default() };
         let changes = Changes::read(&Asked::default()).unwrap();
         let seen = seen(vec![member], [("/e".into(), file("old"))]);
         let plan = Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count: None, overwrite: true, include_sick: true, proven: &proven }, |_| None);
@@ -367,7 +367,7 @@ fn what_silent_ones_run_is_what_the_others_do() {
             member.instance.before = runs.map(|message| config(message).sha256);
             member
         };
-        let fleet = Fleet { path: None, groups: vec![(*one).clone()] };
+        let fleet = Fleet { groups: vec![(*one).clone()], ..Fleet::default() };
         let changes = Changes::read(&Asked::default()).unwrap();
         let seen = seen((1..).zip(runs).map(one_of).collect(), [("/e".into(), config("new"))]);
         let wish = Wish { fleet: &fleet, changes: &changes, count: None, overwrite: true, include_sick: true, proven: &Proven::default() };

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use super::apart;
 use crate::{
     event::State,
-    fleet::{Group, OnBad, Share},
-    step::{Member, Step},
+    fleet::{Graph, Group, OnBad, Order, Share},
+    step::Step,
 };
 
 #[cfg(test)]
@@ -48,26 +48,44 @@ pub(super) fn cuts(waves: &[Share], all: usize, canary: bool) -> Vec<usize> {
     ends
 }
 
-/// Each step in parts, by wave. A group's waves begin after the last one of the groups that it comes after; `order` is that of the file.
-pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group]) -> Vec<Wave> {
-    let works = |m: &&Member| m.instance.state != State::Unchanged;
-    // Where the waves of each group begin, how many it has signalled after each, and whose turn it is: of those who answer, and of those who do not.
-    let mut groups: BTreeMap<String, (usize, Vec<usize>, [usize; 2])> = BTreeMap::new();
-    let mut left: Vec<&Group> = order.to_vec();
-    while !left.is_empty() {
-        let waits = |group: &Group, left: &[&Group]| group.after.iter().any(|name| left.iter().any(|g| g.name == *name));
-        let (later, now): (Vec<&Group>, Vec<&Group>) = left.iter().copied().partition(|g| waits(g, &left));
-        // A fleet whose groups wait for each other is none; without this it would have no end here.
-        let (later, now) = if now.is_empty() { (Vec::new(), later) } else { (later, now) };
-        for group in now {
-            let mine = || steps.iter().flat_map(|s| &s.members).filter(works).filter(|m| m.instance.group == group.name);
-            let (all, healthy) = (mine().count(), mine().filter(|m| !m.sick).count());
-            let canary = group.kind.is_none() || group.on_bad_config == OnBad::Dies;
-            let begins = group.after.iter().filter_map(|name| groups.get(name)).map(|(begins, ends, _)| begins + ends.len()).max().unwrap_or(0);
-            groups.insert(group.name.clone(), (begins, cuts(&group.rollout.waves, all, canary), [0, healthy]));
-        }
-        left = later;
+/// What is known of one group: the wave that its own begin after, how many it has signalled by the end of each, and
+/// how many have had their turn, of those that answer and of those that do not.
+type Turns = (usize, Vec<usize>, [usize; 2]);
+
+/// Where the waves of each group begin: after the last one of every group that it comes after. A group of `beyond` is
+/// not in the run and has no waves; what comes after it comes after all that it comes after. Takes as long as there are
+/// groups, edges and members.
+fn turns(steps: &[Step], order: &[&Group], beyond: &Order) -> BTreeMap<String, Turns> {
+    let mut many: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for member in steps.iter().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged) {
+        let (all, healthy) = many.entry(&member.instance.group).or_default();
+        *all += 1;
+        *healthy += usize::from(!member.sick);
     }
+    let named: BTreeMap<&str, &Group> = order.iter().map(|g| (g.name.as_str(), *g)).collect();
+    let mine = order.iter().map(|g| (g.name.as_str(), g.after.as_slice()));
+    let others = beyond.iter().map(|(name, after)| (name.as_str(), after.as_slice())).filter(|(name, _)| !named.contains_key(name));
+    let nodes: Vec<(&str, &[String])> = mine.chain(others).collect();
+    let mut turns: BTreeMap<String, Turns> = BTreeMap::new();
+    let mut ends: Vec<Option<usize>> = vec![None; nodes.len()];
+    let graph = Graph::of(&nodes);
+    for at in graph.sorted() {
+        let begins = graph.before(at).filter_map(|before| ends[before]).max().unwrap_or(0);
+        let mut signalled = Vec::new();
+        if let Some(group) = named.get(nodes[at].0) {
+            let (all, healthy) = many.get(nodes[at].0).copied().unwrap_or_default();
+            let canary = group.kind.is_none() || group.on_bad_config == OnBad::Dies;
+            signalled = cuts(&group.rollout.waves, all, canary);
+            turns.insert(group.name.clone(), (begins, signalled.clone(), [0, healthy]));
+        }
+        ends[at] = Some(begins + signalled.len());
+    }
+    turns
+}
+
+/// Each step in parts, by wave; `order` is that of the file.
+pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group], beyond: &Order) -> Vec<Wave> {
+    let mut groups = turns(&steps, order, beyond);
     let mut waves: BTreeMap<usize, Vec<Step>> = BTreeMap::new();
     for Step { shifts, mut members, undo } in steps {
         // The survey finds them in this order; only what it did not is moved, which takes the room of all of them once more.

@@ -6,16 +6,15 @@ use std::{
 };
 
 use serde::Serialize;
-use sink::Sink;
 
 use self::summary::name;
 pub use self::summary::{Summary, WaveReport};
 use crate::{
     event::{Event, Proof, State},
+    screen::{self, Sink},
     step::short,
 };
 
-mod sink;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -167,9 +166,7 @@ impl Reporter {
                 };
                 let word = if *exit == Some(0) { "Gate" } else { "FAILED" };
                 self.line(word, &format!("[{}] gate of wave {wave}: `{}` {said}", seconds(self.elapsed()), command.join(" ")));
-                // It may be a program that colours what it says.
-                let plain = |line: &str| line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
-                output.lines().take(NAMED).for_each(|line| self.line("", &plain(line)));
+                output.lines().take(NAMED).for_each(|line| self.line("", &format!("| {line}")));
                 let more = output.lines().count().saturating_sub(NAMED);
                 if more > 0 {
                     self.line("", &format!(".. and {more} more lines"));
@@ -242,7 +239,7 @@ impl Reporter {
         if self.output != Output::Screen {
             self.data(summary);
         } else if summary.rehearsal {
-            self.data.line(summary.rehearsal(self.verbose).trim_end().to_owned());
+            self.data.line(summary.rehearsal(self.verbose).trim_end());
         }
         if summary.exit == 0 && summary.run.is_empty() && !summary.rehearsal {
             self.line("Unchanged", &summary.reason);
@@ -254,9 +251,9 @@ impl Reporter {
         let n = if n == 0 { String::new() } else { format!("{n} instances: ") };
         self.line("Summary", &format!("[{}] {n}{verdict}{counts}", seconds(self.elapsed())));
         if summary.exit != 0 {
-            self.people.line(format!("\nerror: {}", summary.reason));
+            self.people.line(&format!("\n{}", screen::failure(&summary.reason)));
             if let Some(hint) = summary.hint() {
-                self.people.line(format!("\nhint: {hint}"));
+                self.people.line(&format!("\n{}", screen::hint(&hint.what, &[&hint.command])));
             }
         }
         self.close();
@@ -271,7 +268,7 @@ impl Reporter {
     /// One JSON object on stdout.
     fn data(&self, value: &impl Serialize) {
         if let Ok(line) = serde_json::to_string(value) {
-            self.data.line(line);
+            self.data.data(line);
         }
     }
 
@@ -283,10 +280,9 @@ impl Reporter {
     /// One line for people.
     pub fn line(&self, word: &str, text: &str) {
         match &self.past {
-            // Whoever wrote it is not whoever reads it.
-            Some((clock, _)) => self.people.line(format!("{clock} {word:>12} {}", text.replace(char::is_control, " "))),
+            Some((clock, _)) => self.people.line(&format!("{clock} {}", screen::worded(word, &screen::line(text)))),
             None if self.quiet => {}
-            None => self.people.line(format!("{word:>12} {text}")),
+            None => self.people.line(&screen::worded(word, text)),
         }
     }
 }

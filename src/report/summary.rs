@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{LISTED, NAMED, instances, named};
 use crate::{
     event::{Event, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
+    screen::{line as plain, quoted},
     step::short,
 };
 
@@ -49,6 +50,15 @@ pub struct Summary {
     pub rehearsal: bool,
 }
 
+/// What to do after a run that did not converge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// A sentence that leads to the command.
+    pub what: String,
+    /// The command to type.
+    pub command: String,
+}
+
 /// What a dry run says of a wave besides its instances, which carry its number.
 #[derive(Debug, Serialize)]
 pub struct WaveReport {
@@ -80,22 +90,22 @@ impl Summary {
         Self::new(String::new(), stop.verdict, stop.reason, Vec::new(), stop.instances)
     }
 
-    /// What to do next: a sentence, and as its last line the command to type.
+    /// What to do next.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        let look = &self.look;
-        Some(match self.verdict {
+    pub fn hint(&self) -> Option<Hint> {
+        let look = self.look.clone();
+        let (what, command) = match self.verdict {
             Verdict::Converged => return None,
-            Verdict::Usage => "see the arguments:\n  hello broadcast --help".into(),
-            Verdict::NoMatch => format!("nothing was touched; see who is there:\n  {look}"),
-            Verdict::Invalid => format!("nothing was touched; mend the config and run the same command again; what each runs now:\n  {look}"),
-            Verdict::Busy => format!("nothing was touched; wait for the other run with --lock-timeout 60s; what each runs now:\n  {look}"),
+            Verdict::Usage => ("see the arguments:".into(), "hello broadcast --help".into()),
+            Verdict::NoMatch => ("nothing was touched; see who is there:".into(), look),
+            Verdict::Invalid => ("nothing was touched; mend the config and run the same command again; what each runs now:".into(), look),
+            Verdict::Busy => ("nothing was touched; wait for the other run with --lock-timeout 60s; what each runs now:".into(), look),
             // Somebody in particular was refused.
             Verdict::Refused if !self.instances.is_empty() => {
-                format!("nothing was touched; why, and what to do about it:\n  {}", look.replacen("hello status", "hello doctor", 1))
+                ("nothing was touched; why, and what to do about it:".into(), look.replacen("hello status", "hello doctor", 1))
             }
-            Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => format!("nothing was touched; when it is mended, look again:\n  {look}"),
-            Verdict::Reverted => format!("every touched instance is proven on the old config; when the cause is mended, look again:\n  {look}"),
+            Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => ("nothing was touched; when it is mended, look again:".into(), look),
+            Verdict::Reverted => ("every touched instance is proven on the old config; when the cause is mended, look again:".into(), look),
             Verdict::Partial => {
                 let off = self.named(|s| !matches!(s, State::Confirmed | State::Unconfirmed | State::Unchanged));
                 let what = match off.as_str() {
@@ -103,8 +113,8 @@ impl Summary {
                     off => format!("every touched instance is proven, but not all on the new config: {off}; the next broadcast takes them along"),
                 };
                 match self.way_back() {
-                    Some(revert) => format!("{what}; to put the old config back everywhere:\n  {revert}"),
-                    None => format!("{what}; what each runs now:\n  {look}"),
+                    Some(revert) => (format!("{what}; to put the old config back everywhere:"), revert),
+                    None => (format!("{what}; what each runs now:"), look),
                 }
             }
             Verdict::Unproven => {
@@ -114,8 +124,8 @@ impl Summary {
                      say what can be seen with [[group.confirm]], or `unproven = \"accept\"` in its group"
                 );
                 match self.way_back() {
-                    Some(revert) => format!("{what}; to put the old config back everywhere:\n  {revert}"),
-                    None => format!("{what}; what each runs now:\n  {look}"),
+                    Some(revert) => (format!("{what}; to put the old config back everywhere:"), revert),
+                    None => (format!("{what}; what each runs now:"), look),
                 }
             }
             Verdict::Mixed => {
@@ -126,12 +136,13 @@ impl Summary {
                 // Who is gone is started again first, on the file that stands there now.
                 let start = self.instances.iter().find_map(|i| i.start.as_ref().filter(|_| matches!(i.state, State::Died | State::RevertFailed)));
                 match (start, self.way_back()) {
-                    (Some(start), _) => format!("{what}; then `{resume}` goes on; first, to start it again:\n  {start}"),
-                    (None, Some(revert)) => format!("{what}; then `{resume}` goes on, and this goes back:\n  {revert}"),
-                    (None, None) => format!("{what}; to go on when the cause is mended:\n  {resume}"),
+                    (Some(start), _) => (format!("{what}; then `{resume}` goes on; first, to start it again:"), start.clone()),
+                    (None, Some(revert)) => (format!("{what}; then `{resume}` goes on, and this goes back:"), revert),
+                    (None, None) => (format!("{what}; to go on when the cause is mended:"), resume),
                 }
             }
-        })
+        };
+        Some(Hint { what, command })
     }
 
     /// The command that undoes the run, where somebody has the bytes of before.
@@ -159,18 +170,18 @@ impl Summary {
                 Some(_) if adopted => "adopted as it is; on a failure the config of before is put back",
                 Some(_) => "on a failure it is put back",
             };
-            text += &format!("{}: sha256:{from} -> sha256:{}; {back}\n", target.path.display(), short(&target.to));
+            text += &format!("{}: sha256:{from} -> sha256:{}; {back}\n", plain(&target.path.to_string_lossy()), short(&target.to));
             if !adopted {
                 text += &self.between(target);
             }
             for entry in &target.entries {
-                text += &format!("  {:<7} {}\n", name(entry.becomes), entry.path);
+                text += &format!("  {:<7} {}\n", name(entry.becomes), plain(&entry.path));
             }
-            text += target.diff.as_deref().unwrap_or_default();
+            text += &quoted(target.diff.as_deref().unwrap_or_default());
         }
         for wave in &self.waves {
             let bake = if wave.bake_seconds > 0.0 { format!(", then {}s of bake", wave.bake_seconds) } else { String::new() };
-            let gates: Vec<String> = wave.gates.iter().map(|gate| format!(", then the gate `{}`", gate.join(" "))).collect();
+            let gates: Vec<String> = wave.gates.iter().map(|gate| format!(", then the gate `{}`", plain(&gate.join(" ")))).collect();
             text += &format!("wave {}/{}: {}{bake}{}\n", wave.wave, self.waves.len(), instances(wave.instances), gates.concat());
             let mine: Vec<&Instance> = self.instances.iter().filter(|i| i.wave == wave.wave).collect();
             text += &if all || mine.len() <= LISTED { mine.into_iter().map(line).collect() } else { grouped(&mine) };
@@ -179,7 +190,7 @@ impl Summary {
             let why = i.trouble.as_ref().map_or("", |t| &t.text);
             let shared = self.targets.iter().any(|t| i.targets.contains(&t.path) && t.from.as_ref() != Some(&t.to));
             let more = if shared { "; what it reads changes for the others, so it would start on the new config" } else { "" };
-            text += &format!("left out: {} pid {}: {why}{more}\n", i.group, i.pid);
+            text += &format!("left out: {} pid {}: {}{more}\n", plain(&i.group), i.pid, plain(why));
         }
         text
     }
@@ -213,7 +224,7 @@ fn line(i: &Instance) -> String {
     let targets: Vec<String> = i.targets.iter().map(|t| t.display().to_string()).collect();
     let target = if targets.is_empty() { String::new() } else { format!(" reads {}", targets.join(", ")) };
     let place = if i.endpoint.is_empty() { String::new() } else { format!(" {}", i.endpoint) };
-    format!("  {} pid {}{place}{target}: {}\n", i.group, i.pid, becomes(i))
+    format!("  {}\n", plain(&format!("{} pid {}{place}{target}: {}", i.group, i.pid, becomes(i))))
 }
 
 /// Those of a large wave, counted; who went unvalidated is named.
@@ -223,7 +234,7 @@ fn grouped(all: &[&Instance]) -> String {
     let one = |((group, becomes), all): ((&str, String), Vec<&Instance>)| {
         let unsure: Vec<i32> = all.iter().filter(|i| !i.validated).map(|i| i.pid).collect();
         let who = if unsure.is_empty() { String::new() } else { format!(": pid {}", named(&unsure)) };
-        format!("  {group}: {} {becomes}{who}\n", all.len())
+        format!("  {}: {} {becomes}{who}\n", plain(group), all.len())
     };
     groups.into_iter().map(one).collect()
 }

@@ -94,7 +94,7 @@ fn a_failure_that_is_put_back_alone_reads_like_what_it_is() {
        Baking wave 1 is left alone for 30s
          Held [   1.500s] 1 instance of wave 1 still on the new config
          Gate [   1.500s] gate of wave 1: `errors web` says yes
-              0.1 %
+              | 0.1 %
          Wave 2/2: 2 instances
     Confirmed [   1.500s] (1/2) web pid 2 http://127.0.0.1:2/
        FAILED [   1.500s] (2/2) web pid 3 http://127.0.0.1:3/: no answer within 1s after 5s
@@ -127,7 +127,7 @@ fn a_gate_that_says_no_and_a_run_that_is_stopped_say_why() {
     let text = shown(&events, &end(Verdict::Partial, vec![instance(1, State::Confirmed, None)]));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "        FAILED [   1.500s] gate of wave 2: `errors` says no (exit status 3)".get(1..).unwrap());
-    assert!(lines[1].ends_with("\u{fffd}[31m0") && lines[11].ends_with(".. and 2 more lines") && !text.contains('\x1b'), "{text}");
+    assert!(lines[1].ends_with(" | \\x1b[31m0") && lines[11].ends_with(".. and 2 more lines") && !text.contains('\x1b'), "{text}");
     assert!(lines[12].ends_with("`/nowhere` has not judged it, which is no") && lines[13].ends_with("`/nowhere` could not be run"), "{text}");
     assert!(lines[14].ends_with("Undo alone nobody was signalled, so only files go back: stuck"), "{text}");
     assert!(lines[15].ends_with("Undo alone pid 3, 4 (pid 3: silent; and 1 more)"), "{text}");
@@ -138,16 +138,16 @@ fn a_gate_that_says_no_and_a_run_that_is_stopped_say_why() {
 
 #[test]
 fn the_last_line_is_the_command_to_type_next() {
-    let last = |verdict: Verdict, instances: Vec<Instance>| end(verdict, instances).hint().unwrap().lines().last().unwrap().trim().to_owned();
+    let last = |verdict: Verdict, instances: Vec<Instance>| end(verdict, instances).hint().unwrap().command;
     let dead = || Instance { start: Some("systemctl start web".into()), ..instance(1, State::Died, Some("gone")) };
     assert_eq!(last(Verdict::Mixed, vec![instance(1, State::TimedOut, Some("silent"))]), "hello revert r1 --state /s");
     assert_eq!(last(Verdict::Mixed, vec![dead()]), "systemctl start web");
     assert_eq!(last(Verdict::Reverted, vec![instance(1, State::Reverted, None)]), "hello status");
     let mut no_way_back = end(Verdict::Mixed, vec![instance(1, State::TimedOut, Some("silent"))]);
     no_way_back.targets[0].from = None;
-    assert_eq!(no_way_back.hint().unwrap().lines().last(), Some("  hello resume r1 --state /s"));
+    assert_eq!(no_way_back.hint().unwrap().command, "hello resume r1 --state /s");
     let many: Vec<Instance> = (0..12).map(|pid| instance(pid, State::TimedOut, None)).collect();
-    assert!(end(Verdict::Mixed, many).hint().unwrap().contains("pid 9 is timed out and 2 more;"));
+    assert!(end(Verdict::Mixed, many).hint().unwrap().what.contains("pid 9 is timed out and 2 more;"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     event::{Event, Instance, TargetReport, Verdict},
-    fleet::Group,
+    fleet::{Group, Order},
     step::Blob,
 };
 
@@ -56,6 +56,8 @@ struct Plan<'a> {
     reason: Option<&'a str>,
     command: &'a [String],
     groups: &'a [Group],
+    #[serde(skip_serializing_if = "Order::is_empty")]
+    order: &'a Order,
     targets: &'a [TargetReport],
     instances: &'a [&'a Instance],
     readings: &'a [(i32, u64, &'a [Option<String>])],
@@ -180,6 +182,7 @@ impl Run {
             reason: record.reason,
             command: &record.command,
             groups: record.groups,
+            order: &record.order,
             targets: &record.targets,
             instances: &record.instances,
             readings: &record.readings,
@@ -274,6 +277,7 @@ mod tests {
             reason: Some("why"),
             command: vec!["x".repeat(5000), "hello".into()],
             groups: &[],
+            order: Order::new(),
             targets: Vec::new(),
             instances: Vec::new(),
             readings: Vec::new(),
@@ -306,6 +310,7 @@ mod tests {
             &Record {
                 id: &next,
                 of: Some(&id),
+                order: Order::new(),
                 command: Vec::new(),
                 targets: Vec::new(),
                 instances: Vec::new(),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config,
     event::{Form, State},
-    fleet::Group,
+    fleet::{Group, Order},
 };
 
 /// Largest `plan.json` that is read, in bytes: 100,000 instances need about 60 MB.
@@ -57,6 +57,8 @@ pub struct Left {
     pub same_boot: bool,
     /// The groups, with every default filled in.
     pub groups: Vec<Group>,
+    /// What groups that are not in the run come after.
+    pub order: Order,
     /// Every target.
     pub targets: Vec<LeftTarget>,
     /// Every instance at its survey.
@@ -113,6 +115,8 @@ struct Plan {
     of: Option<String>,
     boot_id: String,
     groups: Vec<Group>,
+    #[serde(default)]
+    order: Order,
     targets: Vec<LeftTarget>,
     instances: Vec<LeftInstance>,
     #[serde(default)]
@@ -210,10 +214,11 @@ impl Left {
     /// A run without its events, and the one that it went on with.
     fn read(state: &Path, id: &str) -> Result<(Self, Option<String>), String> {
         let bytes = config::read(&state.join("runs").join(id).join("plan.json"), MAX_PLAN).map_err(|e| e.to_string())?;
-        let Plan { verb, of, boot_id: boot, groups, targets, instances, readings } = serde_json::from_slice(&bytes).map_err(|e| format!("plan.json: {e}"))?;
+        let Plan { verb, of, boot_id: boot, groups, order, targets, instances, readings } =
+            serde_json::from_slice(&bytes).map_err(|e| format!("plan.json: {e}"))?;
         let (back, touched, same_boot, past) = (false, BTreeMap::new(), boot == boot_id(), Past::of(state, id));
         let readings = readings.into_iter().map(|(pid, started, read)| ((pid, started), read)).collect();
-        Ok((Self { id: id.into(), verb, back, same_boot, groups, targets, instances, readings, touched, past }, of))
+        Ok((Self { id: id.into(), verb, back, same_boot, groups, order, targets, instances, readings, touched, past }, of))
     }
 
     fn take(&mut self, line: Line) {

@@ -1,6 +1,6 @@
 //! What is answered to whom.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -15,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::{
     Proof,
-    connections::Peer,
+    listener::Peer,
     metrics,
     state::{Server, Snapshot},
 };
@@ -44,11 +44,10 @@ impl Answers {
         server.catch_up();
         server.metrics.request();
         let snapshot = server.now.load_full();
-        let any = server.proof == Proof::Any;
-        let forwarded = || ["forwarded", "x-forwarded-for"].iter().any(|h| request.headers().contains_key(*h));
+        let refused = if server.proof == Proof::Any { None } else { peer.refused(&request) };
         let path = request.uri().path();
-        let mut response = if path.starts_with("/-/") && !any && (!peer.loopback || forwarded()) {
-            (StatusCode::FORBIDDEN, "only for direct loopback peers; see --proof\n").into_response()
+        let mut response = if let (true, Some(why)) = (path.starts_with("/-/"), refused) {
+            (StatusCode::FORBIDDEN, why).into_response()
         } else {
             let mut response = if path == "/" && request.method() == Method::GET {
                 // What a server is for, and all that most requests ask: to route it would take longer than to answer it.
@@ -57,7 +56,7 @@ impl Answers {
                 request.extensions_mut().insert(snapshot.clone());
                 Box::pin(self.pages.call(request.map(Body::new))).await?
             };
-            if peer.loopback || any {
+            if refused.is_none() {
                 let headers = response.headers_mut();
                 headers.insert(HeaderName::from_static(X_CONFIG_SHA256), snapshot.sha256.clone());
                 headers.insert(HeaderName::from_static(X_CONFIG_GENERATION), snapshot.told.effective.generation.into());
@@ -70,6 +69,44 @@ impl Answers {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
+    }
+}
+
+impl Peer {
+    /// Why it is no business of this peer which config is served; none for a direct peer on this
+    /// machine. A page that a browser on this machine was sent can ask as well, under the name that
+    /// it came from (DNS rebinding), so a request must name this machine.
+    fn refused(self, request: &Request<Incoming>) -> Option<&'static str> {
+        let own = match self {
+            Self::Remote => return Some("only for direct loopback peers; see --proof\n"),
+            Self::Local(own) => own,
+        };
+        let headers = request.headers();
+        if headers.contains_key(header::FORWARDED) || headers.contains_key("x-forwarded-for") {
+            return Some("only for direct loopback peers; see --proof\n");
+        }
+        let own = own?;
+        let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+        let foreign = hosts.chain(request.uri().authority().map(|a| a.as_str().as_bytes())).any(|host| !is_of_this_machine(host, own));
+        foreign.then_some("only for a Host of loopback, `localhost`, or the address that is listened on; see --proof\n")
+    }
+}
+
+/// Whether `host` (a name or an address, perhaps with a port) is `own`, an address of loopback,
+/// `localhost`, or a name without a dot, which no foreign domain is.
+fn is_of_this_machine(host: &[u8], own: IpAddr) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, rest)) => (name, rest.strip_prefix(':').unwrap_or(rest)),
+        None => host.rsplit_once(':').unwrap_or((host, "")),
+    };
+    if !port.bytes().all(|b| b.is_ascii_digit()) {
+        return false;
+    }
+    match name.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback() || address.to_canonical() == own,
+        // The last dot of a name that is written out in full means nothing.
+        Err(_) => !name.strip_suffix('.').unwrap_or(name).contains(['.', ':']),
     }
 }
 
@@ -95,5 +132,48 @@ async fn metrics(State(server): State<Arc<Server>>) -> Response {
     match server.metrics.page() {
         Ok(page) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_name_of_this_machine_is_told_from_a_foreign_one() {
+        let own = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
+        for host in [
+            "",
+            "localhost",
+            "LOCALHOST:8080",
+            "localhost.",
+            "127.0.0.1",
+            "127.9.9.9:1",
+            "[::1]:80",
+            "[::1]",
+            "10.1.2.3:80",
+            "web",
+            "web:80",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_of_this_machine(host.as_bytes(), own), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:80",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.1.2.4",
+            "[fe80::1]",
+            "evil.example.",
+            "a:b:c",
+            "web:evil.example",
+            "[::1]evil.example",
+        ] {
+            assert!(!is_of_this_machine(host.as_bytes(), own), "{host}");
+        }
+        assert!(!is_of_this_machine(b"\xff", own));
     }
 }

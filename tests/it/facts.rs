@@ -181,6 +181,7 @@ fn https_is_believed_by_its_own_authority_or_by_nobodys_and_never_by_another_nam
     daemon.refuses(&fact(&format!("ca = \"{}\"", daemon.path("daemon.toml").display())), &["no certificate in it"]);
     // A self-signed certificate is trusted where it is named itself, for its own names.
     serves(&itself, "message=four");
+    serves(&itself, "message=one");
     daemon.refuses(&fact(&format!("ca = \"{}\"\nhost = \"web.test\"", itself.display())), &["not valid for name"]);
     daemon.broadcast(&fact(&format!("ca = \"{}\"", itself.display())), &["message=three"]).expect(0);
 }

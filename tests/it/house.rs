@@ -20,6 +20,7 @@ const HOUSE: &[&[&str]] = &[
     &["tree"],
     &["config"],
     &["fault", "identity", "told", "trust", "runtime"],
+    &["screen"],
 ];
 
 /// What the drawing shows inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`.

@@ -24,6 +24,7 @@ fn left(touched: &[(i32, Touch)], count: Count) -> Left {
         back: false,
         same_boot: true,
         groups: vec![group],
+        order: BTreeMap::new(),
         targets: vec![target("/a"), target("/b")],
         instances: (1..=3).map(instance).collect(),
         readings: BTreeMap::new(),

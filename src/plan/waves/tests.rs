@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use proptest::prelude::*;
 
 use super::*;
+use crate::step::Member;
 use crate::{
     change::Asked,
     fleet::Rollout,
@@ -223,4 +224,54 @@ fn a_wave_bakes_as_long_as_the_slowest_of_its_groups_and_asks_each_gate_once() {
     let plan = plan(all, &groups);
     let said: Vec<_> = plan.waves.iter().map(|w| (w.bake.as_secs(), w.gates.concat())).collect();
     assert_eq!(said, [(2, vec!["g".to_owned(), "h".into()]), (9, vec!["late".into()])], "who is not signalled has no say");
+}
+
+/// Groups of one instance each, with a file of its own, in a chain.
+fn chain(all: usize) -> (Vec<Arc<Group>>, Vec<Member>) {
+    let one = |at: usize| {
+        let mut one = (*group(&name_in_chain(at), 1, true)).clone();
+        one.after = at.checked_sub(1).map(name_in_chain).into_iter().collect();
+        Arc::new(one)
+    };
+    let groups: Vec<Arc<Group>> = (0..all).map(one).collect();
+    let members = groups.iter().zip(1..).map(|(g, pid)| member(g, pid, &[PathBuf::from(format!("/{pid}"))])).collect();
+    (groups, members)
+}
+
+fn name_in_chain(at: usize) -> String {
+    format!("g{at}")
+}
+
+#[test]
+fn a_group_waits_for_those_before_one_that_is_not_in_the_run() {
+    let (groups, members) = chain(6);
+    let kept = [0, 2, 5];
+    let order: Order = groups.iter().map(|g| (g.name.clone(), g.after.clone())).collect();
+    let (some, mine): (Vec<&Group>, Vec<Member>) = kept.iter().map(|at| (&*groups[*at], members[*at].clone())).unzip();
+    let shift = |m: &Member| crate::step::Shift { path: m.instance.targets[0].clone(), from: None, to: file("new"), secret: false };
+    let steps: Vec<Step> = mine.into_iter().map(|m| Step { shifts: vec![shift(&m)], members: vec![m], undo: false }).collect();
+    let waves = |order: &Order| -> Vec<usize> {
+        let waves = in_waves(steps.clone(), &some, order);
+        kept.iter()
+            .map(|at| waves.iter().position(|w| w.steps.iter().flat_map(|s| &s.members).any(|m| m.id.0 == i32::try_from(at + 1).unwrap())).unwrap())
+            .collect()
+    };
+    assert_eq!((waves(&order), waves(&Order::new())), (vec![0, 1, 2], vec![0, 0, 0]));
+}
+
+#[test]
+fn ten_times_the_groups_of_a_chain_are_planned_in_about_ten_times_the_time() {
+    let took = |all: usize| {
+        let (groups, members) = chain(all);
+        let steps: Vec<Step> = members.into_iter().map(|m| Step { shifts: Vec::new(), members: vec![m], undo: false }).collect();
+        let order: Vec<&Group> = groups.iter().map(|g| &**g).collect();
+        let tries = (0..3).map(|_| {
+            let (steps, began) = (steps.clone(), std::time::Instant::now());
+            assert_eq!(in_waves(steps, &order, &Order::new()).len(), all);
+            began.elapsed()
+        });
+        tries.min().unwrap()
+    };
+    let (few, many) = (took(300), took(3_000));
+    assert!(many < few * 50, "300 groups take {few:?}, and 3,000 {many:?}");
 }

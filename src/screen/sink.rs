@@ -28,7 +28,7 @@ enum Item {
 
 /// An output with a thread of its own, the only one that ever writes to it. Lines are kept in memory until the reader takes them.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub(crate) struct Sink {
     items: Option<Sender<Item>>,
     /// Whether anybody sees a bar, and when the last one was sent.
     bar: Option<Cell<Instant>>,
@@ -38,16 +38,16 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn stdout() -> Self {
+    pub(crate) fn stdout() -> Self {
         Self::new(io::stdout, false)
     }
 
     /// With a progress bar where people look at it on a terminal.
-    pub(super) fn stderr(bar: bool) -> Self {
+    pub(crate) fn stderr(bar: bool) -> Self {
         Self::new(io::stderr, bar && io::stderr().is_terminal())
     }
 
-    pub(super) fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
+    pub(crate) fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
         let (items, queue) = channel::<Item>();
         let (tell, done) = channel();
         let taken = Arc::new(AtomicU64::new(0));
@@ -77,14 +77,19 @@ impl Sink {
         Self { items: Some(items), bar: bar.then(|| Cell::new(Instant::now())), taken, done }
     }
 
-    /// Never waits.
-    pub(super) fn line(&self, mut line: String) {
-        line.push('\n');
-        self.send(Item::Line(line));
+    /// Lines for people. Never waits.
+    pub(crate) fn line(&self, text: &str) {
+        self.send(Item::Line(format!("{}\n", super::harmless(text))));
+    }
+
+    /// A JSON value, exactly as it is. Never waits.
+    pub(crate) fn data(&self, mut json: String) {
+        json.push('\n');
+        self.send(Item::Line(json));
     }
 
     /// Never waits.
-    pub(super) fn bar(&self, word: &'static str, done: usize, all: usize) {
+    pub(crate) fn bar(&self, word: &'static str, done: usize, all: usize) {
         let Some(last) = &self.bar else { return };
         // Nobody sees each of a thousand, and each would wake the thread that draws.
         if done == 0 || done >= all || last.get().elapsed() >= FRAME {
@@ -100,7 +105,7 @@ impl Sink {
     }
 
     /// Waits until the reader has taken everything, or nothing for [`PATIENCE`].
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.items = None;
         let (mut seen, mut since) = (self.taken.load(Ordering::Relaxed), Instant::now());
         while since.elapsed() < PATIENCE {
