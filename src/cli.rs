@@ -483,7 +483,9 @@ fn raise_descriptors() -> Result<(), String> {
     // Where that is not allowed, fewer instances are waited for at once.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     if let Some(now) = getrlimit(Resource::Nofile).current.filter(|now| *now < FEWEST) {
-        return Err(format!("at most {now} files may be open at once, and hello needs {FEWEST}\n\nhint: raise the limit and run the same command again:\n  ulimit -n {FEWEST}"));
+        return Err(format!(
+            "at most {now} files may be open at once, and hello needs {FEWEST}\n\nhint: raise the limit and run the same command again:\n  ulimit -n {FEWEST}"
+        ));
     }
     // As soon as there is a second thread, every time that the table of descriptors grows the kernel waits until no core can look at the old one:
     // some 10 ms, five times for a thousand instances. Without one it is made as large as it will be at no cost.

@@ -107,12 +107,7 @@ pub async fn run(options: Options) -> u8 {
             return Verdict::Failed.exit();
         }
     };
-    let look = Look {
-        listeners,
-        lanes: Lanes::default(),
-        judged: Judged::default(),
-        proven: options.state.as_deref().map(Proven::load).unwrap_or_default(),
-    };
+    let look = Look { listeners, lanes: Lanes::default(), judged: Judged::default(), proven: options.state.as_deref().map(Proven::load).unwrap_or_default() };
     let groups = &options.fleet.groups;
     let mut rows = Vec::new();
     let all = scan.find_all(groups.iter()).await;

@@ -205,13 +205,7 @@ impl Way {
         }
         let next = held(&self.last.fd, name, self.last.path.join(name))?;
         let is_link = kind(&next.stat) == FileType::Symlink;
-        self.passed.push(Passed {
-            entry: next.path.clone(),
-            entry_uid: next.stat.st_uid,
-            is_link,
-            dir: self.last.path.clone(),
-            dir_stat: self.last.stat,
-        });
+        self.passed.push(Passed { entry: next.path.clone(), entry_uid: next.stat.st_uid, is_link, dir: self.last.path.clone(), dir_stat: self.last.stat });
         if !is_link {
             self.above.push(std::mem::replace(&mut self.last, next));
             return Ok(());
@@ -292,8 +286,7 @@ impl Way {
                 return Err(Distrust::Link { place: passed.entry.clone() });
             }
             let sticky = passed.dir_stat.st_mode & 0o1000 != 0 && is_us(passed.dir_stat.st_uid);
-            let (place, foreign) =
-                if sticky { (passed.entry.clone(), true) } else { (passed.dir.clone(), !is_us(passed.dir_stat.st_uid)) };
+            let (place, foreign) = if sticky { (passed.entry.clone(), true) } else { (passed.dir.clone(), !is_us(passed.dir_stat.st_uid)) };
             return Err(Distrust::Writable { place, whom: whom(), foreign });
         }
         self.end_is_ours()

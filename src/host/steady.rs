@@ -84,5 +84,7 @@ fn moves(fact: &Fact, endpoint: &str) -> String {
         _ => "changed",
     };
     let source = fact.source.describe(endpoint);
-    format!("{source} reads otherwise from one second to the next without a signal, so `{asks}` would prove nothing; read what only a reload changes, or say what it must be (`equals`)")
+    format!(
+        "{source} reads otherwise from one second to the next without a signal, so `{asks}` would prove nothing; read what only a reload changes, or say what it must be (`equals`)"
+    )
 }

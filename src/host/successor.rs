@@ -326,7 +326,8 @@ impl LocalHost {
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             match steps.iter().find(reads) {
                 Some(step) => {
-                    let fresh = Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo: step.undo, turn: &Turn::default(), begun: &RefCell::default() };
+                    let fresh =
+                        Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo: step.undo, turn: &Turn::default(), begun: &RefCell::default() };
                     let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
                     let said = tokio::select! {
                         said = proof => said,

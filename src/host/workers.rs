@@ -252,7 +252,10 @@ mod tests {
             std::thread::yield_now();
         }
         let all = family(me);
-        assert!(children(me).unwrap().is_superset(&[pid, zombie].into()) && children(pid).unwrap().iter().all(|grandchild| all.contains(grandchild)), "{all:?}");
+        assert!(
+            children(me).unwrap().is_superset(&[pid, zombie].into()) && children(pid).unwrap().iter().all(|grandchild| all.contains(grandchild)),
+            "{all:?}"
+        );
         let look = || Listeners::read().map(Arc::new).map_err(|e| e.to_string());
         let said = workers(me, None, look).unwrap();
         let of = |pid: i32| said.lines().any(|line| line.starts_with(&format!("{pid}:")));

@@ -151,13 +151,7 @@ impl Staging {
         self.open()?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
-        let line = Line {
-            dir: Name::of(parent.as_os_str()),
-            at: place(dir)?,
-            name: Name::of(name),
-            entries,
-            sealed: stage == Stage::Sealed,
-        };
+        let line = Line { dir: Name::of(parent.as_os_str()), at: place(dir)?, name: Name::of(name), entries, sealed: stage == Stage::Sealed };
         let mut line = serde_json::to_vec(&line)?;
         line.push(b'\n');
         inner.there.insert(path.into());
@@ -262,4 +256,3 @@ fn directory(path: &Path, at: Identity) -> io::Result<Option<OwnedFd>> {
         Err(e) => Err(e.into()),
     }
 }
-

@@ -41,7 +41,9 @@ fn has_setfacl(fleet: &Fleet) -> bool {
 
 #[test]
 fn an_attribute_that_changes_between_survey_and_install_is_drift() {
-    for (change, says) in [("chmod 600 web.toml", "mode 644 -> 600"), ("chown 65534 web.toml", "uid 0 -> 65534"), ("setfacl -m u:65534:rw web.toml", "posix_acl_access")] {
+    for (change, says) in
+        [("chmod 600 web.toml", "mode 644 -> 600"), ("chown 65534 web.toml", "uid 0 -> 65534"), ("setfacl -m u:65534:rw web.toml", "posix_acl_access")]
+    {
         let fleet = Fleet::start(1);
         if (change.starts_with("chown") && !is_root()) || (change.starts_with("setfacl") && !has_setfacl(&fleet)) {
             continue;

@@ -134,7 +134,8 @@ fn a_fleet_that_is_exchanged_all_the_time_is_never_followed() {
     let marked = fleet.write("marked.toml", "version = 1\n[[group]]\nname = \"followed\"\nkind = \"hello\"\nmatch = { exe = \"/none\" }\n");
     let at = alice_dir.display();
     // Now a link to root's file, now a file of their own, now nothing.
-    let race = format!("while :; do ln -sfn '{}' '{at}/l'; mv '{at}/l' '{at}/fleet.toml'; echo x > '{at}/f'; mv '{at}/f' '{at}/fleet.toml'; done", marked.display());
+    let race =
+        format!("while :; do ln -sfn '{}' '{at}/l'; mv '{at}/l' '{at}/fleet.toml'; echo x > '{at}/f'; mv '{at}/f' '{at}/fleet.toml'; done", marked.display());
     let _alice = alice(&race);
     until("it is there", || alice_dir.join("fleet.toml").symlink_metadata().is_ok());
     for _ in 0..tries() {

@@ -50,7 +50,11 @@ fn children() -> Vec<Pid> {
     if text.is_empty() {
         // A kernel without such a list.
         let me = std::fs::read_link("/proc/self").ok().and_then(|pid| pid.to_str()?.parse::<i32>().ok());
-        seen = crate::host::kernel::pids().unwrap_or_default().into_iter().filter(|pid| crate::host::kernel::Stat::of(*pid).is_ok_and(|stat| Some(stat.parent) == me)).collect();
+        seen = crate::host::kernel::pids()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|pid| crate::host::kernel::Stat::of(*pid).is_ok_and(|stat| Some(stat.parent) == me))
+            .collect();
     }
     // `/proc` may be that of another PID namespace than this process is in, and then its numbers are others.
     let depth = numbers("self").map_or(1, |numbers| numbers.len());

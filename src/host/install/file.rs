@@ -206,10 +206,7 @@ impl FileTarget {
         fs::linkat(&*dir, &*self.spot.name, &*dir, &*old, AtFlags::empty()).map_err(|e| self.spot.io(e))?;
         let came = look(&dir, &old).filter(|came| came.sha256 == from);
         let renamed = match &came {
-            Some(came) => self
-                .spot
-                .is_expected(came)
-                .and_then(|()| fs::renameat(&*dir, staged, &*dir, &*self.spot.name).map_err(|e| self.spot.io(e))),
+            Some(came) => self.spot.is_expected(came).and_then(|()| fs::renameat(&*dir, staged, &*dir, &*self.spot.name).map_err(|e| self.spot.io(e))),
             None => Err(self.spot.drifted()),
         };
         // A second name that cannot go is swept by the next run.

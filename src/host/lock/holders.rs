@@ -246,16 +246,13 @@ mod tests {
     fn a_list_permits_by_its_mask() {
         let entry = |tag: u16, bits: u16, id: u32| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat();
         let list = |user: u16, group: u16, mask: u16, other: u16| {
-            [2u32.to_le_bytes().to_vec(), entry(1, 7, 0), entry(2, user, 5), entry(4, 5, 0), entry(8, group, 8), entry(16, mask, 0), entry(32, other, 0)].concat()
+            [2u32.to_le_bytes().to_vec(), entry(1, 7, 0), entry(2, user, 5), entry(4, 5, 0), entry(8, group, 8), entry(16, mask, 0), entry(32, other, 0)]
+                .concat()
         };
         let groups = BTreeSet::from([8]);
-        for (uid, all, may) in [
-            (5, list(7, 0, 7, 0), true),
-            (5, list(7, 0, 5, 7), false),
-            (6, list(0, 7, 7, 0), true),
-            (6, list(0, 5, 7, 7), false),
-            (6, list(7, 7, 5, 7), false),
-        ] {
+        for (uid, all, may) in
+            [(5, list(7, 0, 7, 0), true), (5, list(7, 0, 5, 7), false), (6, list(0, 7, 7, 0), true), (6, list(0, 5, 7, 7), false), (6, list(7, 7, 5, 7), false)]
+        {
             assert_eq!(permitted(&stat(1, 1, 0o775), Some(&all), uid, &groups), may, "{uid}");
         }
         assert!(permitted(&stat(1, 1, 0o775), Some(&list(0, 0, 7, 2)), 6, &BTreeSet::from([3])));
