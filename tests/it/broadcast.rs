@@ -57,6 +57,8 @@ fn nothing_is_touched_by_a_change_that_cannot_be_taken() {
         assert!(said.stderr.contains(says), "{}", said.stderr);
     }
     fleet.broadcast(&["--count", "3"]).expect(3);
+    // What was staged had to be written down somewhere.
+    std::fs::remove_dir_all(fleet.path("state")).unwrap();
     fleet.write("state", "a file where the state directory should be");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(1);
     assert!(said.stderr.contains("state directory"), "{}", said.stderr);

@@ -393,6 +393,7 @@ fn a_run_that_cannot_wait_is_validated_locked_and_guarded_like_any_other() {
     now(&fleet, &["--set", "message=x"]).expect(9);
     drop(held);
     // Without a journal nobody is signalled.
+    std::fs::remove_dir_all(fleet.path("state")).unwrap();
     fleet.write("state", "");
     now(&fleet, &["--set", "message=x"]).expect(1);
     std::fs::remove_file(fleet.path("state")).unwrap();

@@ -311,7 +311,7 @@ fn journal(fleet: &Fleet) -> String {
 fn a_halt_between_two_waves_leaves_nobody_on_the_new_config() {
     let fleet = Fleet::start(3);
     // The gate itself asks the run to stop, and says yes.
-    with_a_gate(&fleet, "", "kill -INT $PPID; exit 0");
+    with_a_gate(&fleet, "", "kill -INT $(cut -d' ' -f4 /proc/$PPID/stat); exit 0");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
     assert!(said.json["reason"].as_str().unwrap().contains("halted") && fleet.bodies() == ["one"; 3] && fleet.text().contains("\"one\""), "{:#}", said.json);
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid},
+    process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, wait},
 };
 
 use crate::host::kernel::Proc;
@@ -26,7 +26,7 @@ pub(super) fn end_all(limit: Duration) -> bool {
     let began = Instant::now();
     loop {
         loop {
-            match waitpid(None, WaitOptions::NOHANG) {
+            match wait(WaitOptions::NOHANG) {
                 Ok(Some(_)) | Err(Errno::INTR) => {}
                 Ok(None) => break,
                 Err(_) => return true,
