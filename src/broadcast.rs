@@ -6,11 +6,11 @@ use crate::{
     change::{Asked, Changes},
     event::{Event, Halts, Stop, Verdict},
     fleet::{Count, Fleet},
-    host::{Host, Look},
+    host::{Host, Intent, Look},
     plan::{Plan, Wish},
     report::{Output, Reporter, Summary},
-    rollout::{Terms, Validate, carry_out, tell_survey},
-    runs::{self, Keep, Proven, Verb},
+    rollout::{Terms, Validate, carry_out, sweep, tell_survey},
+    runs::{self, Keep, Proven, Staging, Verb},
 };
 
 /// Checked options of the command.
@@ -70,10 +70,17 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
 
 async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
     let changes = Changes::read(&options.change)?;
+    // One that only shows what it would do touches nothing.
+    let left_beside = if options.dry_run { Vec::new() } else { sweep(&options.state) };
+    left_beside.iter().for_each(&mut *on_event);
     let id = runs::new_id();
     let mut host = Host::local(&id);
+    host.record_in(if options.dry_run { Staging::where_possible(&options.state, &id) } else { Staging::of(&options.state, &id) });
+    left_beside.into_iter().for_each(|event| host.note(event));
     let groups: Vec<_> = options.fleet.groups.iter().cloned().map(Arc::new).collect();
-    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, also: &[] };
+    let adopts = changes.adopt() && options.fleet.groups.iter().all(|group| group.source.is_none());
+    let intent = if adopts { Intent::Adopt } else { Intent::Install };
+    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent, also: &[] };
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),

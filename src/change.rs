@@ -11,6 +11,7 @@ use crate::{
     event::{Form, Stop, Verdict},
     step::Blob,
     tree::{Node, Tree},
+    trust,
 };
 
 /// What one group's configs become.
@@ -80,6 +81,12 @@ impl Changes {
         Ok(Self { named, others, prune: asked.prune })
     }
 
+    /// Whether nothing was named: every group takes over what is there already, or what its `source` offers.
+    #[must_use]
+    pub fn adopt(&self) -> bool {
+        self.named.values().chain([&self.others]).all(|change| matches!(change, Change::Adopt))
+    }
+
     /// What becomes of `group`'s configs.
     #[must_use]
     pub fn of(&self, group: &str) -> &Change {
@@ -129,7 +136,8 @@ pub fn entry(all: &Tree, name: &OsStr) -> Result<Option<Blob>, String> {
 fn value_of(key: &str, value: &str) -> Result<String, Stop> {
     let Some(path) = value.strip_prefix('@') else { return Ok(value.to_owned()) };
     let failed = |why: String| Stop::new(Verdict::Failed, format!("cannot read `{path}` for --set {key}: {why}"));
-    let bytes = config::read(Path::new(path), MAX_TARGET).map_err(|e| failed(e.to_string()))?;
+    let file = trust::open_named(Path::new(path)).map_err(|e| failed(e.to_string()))?;
+    let bytes = config::read_fd(file, MAX_TARGET).map_err(|e| failed(e.to_string()))?;
     let mut text = String::from_utf8(bytes).map_err(|_| failed("not UTF-8 text".into()))?;
     if text.ends_with('\n') {
         text.pop();

@@ -17,11 +17,7 @@ use crate::{
     event::{Halts, Verdict},
     fault,
     fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share},
-    host::{
-        at_once::by_this_thread,
-        command::{Bind, SAYS},
-        user::{Become, Person},
-    },
+    host::{at_once::by_this_thread, exec},
     report::Output,
     rollout,
     runs::{Keep, Verb},
@@ -56,28 +52,12 @@ enum Command {
     Resume(again::AgainArgs),
     /// Bring the config back that a run replaced, and prove that: of an open run, or (the undo button) of a named one that had ended well.
     Revert(again::AgainArgs),
-    /// Leaves the session that started it, and becomes a command: how a program that died is started again.
+    /// Runs a command for another process of this program, and ends with it whatever it started.
     #[command(hide = true)]
-    RunDetached {
-        #[arg(last = true, required = true)]
-        argv: Vec<std::ffi::OsString>,
-    },
-    /// Gives up everything for a user and becomes a command: how validators are run as their instance's user.
+    ExecSupervise,
+    /// Becomes a command for another process of this program.
     #[command(hide = true)]
-    RunAs {
-        uid: u32,
-        gid: u32,
-        /// Supplementary groups, separated by commas.
-        groups: String,
-        /// A staged path and the live path at which the command, and nobody else, sees it.
-        #[arg(long, num_args = 2, value_names = ["STAGED", "LIVE"])]
-        in_place: Vec<PathBuf>,
-        /// The name that the program is given, instead of its path.
-        #[arg(long)]
-        name: Option<PathBuf>,
-        #[arg(last = true, required = true)]
-        argv: Vec<OsString>,
-    },
+    ExecBecome,
     /// The daemons that hello knows; with a name, what it knows as a group to be copied into fleet.toml and changed.
     Kinds {
         /// One of them.
@@ -263,19 +243,8 @@ pub fn main(hangups: Hangups) -> ExitCode {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
         Command::Kinds { name } => kinds(name.as_deref()),
-        Command::RunDetached { argv } => {
-            // A closed terminal must not end it; who leads a session already needs no other.
-            let _ = nix::unistd::setsid();
-            let why = argv.split_first().map(|(program, args)| std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(args)));
-            fail(127, &why.map_or_else(|| "no command".into(), |e| e.to_string()))
-        }
-        Command::RunAs { uid, gid, groups, in_place, name, argv } => {
-            let person = Person { uid, gid, groups: groups.split(',').filter_map(|g| g.parse().ok()).collect() };
-            let binds = in_place.chunks_exact(2).map(|pair| Bind { from: pair[0].clone(), to: pair[1].clone() }).collect();
-            let (code, why) = Become { person, binds, name, argv }.run();
-            screen::tell(&format!("{SAYS}{why}"));
-            ExitCode::from(code)
-        }
+        Command::ExecSupervise => ExitCode::from(exec::supervise()),
+        Command::ExecBecome => ExitCode::from(exec::become_it()),
         Command::Broadcast(args) => match options(args) {
             Ok(options) => act(|halts| broadcast::run(options, halts)),
             Err(why) => {
@@ -308,7 +277,7 @@ pub fn main(hangups: Hangups) -> ExitCode {
 const NO_REASON: &str = "--now needs a reason";
 
 fn find_fleet(named: Option<PathBuf>, groups: &[String], all: bool) -> Result<Fleet, FleetError> {
-    let path = named.or_else(|| ["fleet.toml", "/etc/hello/fleet.toml"].into_iter().map(PathBuf::from).find(|p| p.exists()));
+    let path = named.or_else(|| ["fleet.toml", "/etc/hello/fleet.toml"].into_iter().map(PathBuf::from).find(|p| p.symlink_metadata().is_ok()));
     match (path, groups) {
         (Some(path), _) => Fleet::load(&path)?.select(groups, all),
         (None, [kind]) => Fleet::of_kind(kind),
@@ -336,7 +305,9 @@ fn look(command: impl Future<Output = u8> + 'static) -> ExitCode {
 
 /// Runs what looks at processes, on this thread.
 fn wait_for<F: Future<Output = ExitCode> + 'static>(command: impl FnOnce() -> F + 'static) -> ExitCode {
-    raise_descriptors();
+    if let Err(why) = raise_descriptors() {
+        return fail(Verdict::Failed.exit(), &why);
+    }
     close_handed_down();
     by_this_thread();
     runtime::run(command).unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))
@@ -494,18 +465,32 @@ fn default_state() -> Option<PathBuf> {
 /// So many descriptors are open for signals and questions as long as nobody is stuck: a pidfd for each whose turn it is, and the connections of both lanes.
 const DESCRIPTORS: i32 = 2000;
 
+/// The fewest descriptors with which every look, lock and question has its own. With fewer, an error
+/// of this program would look like a fact about an instance.
+const FEWEST: u64 = 256;
+
 /// A pidfd and a connection for every instance: as many descriptors as are allowed, and room for many of them from the start.
-fn raise_descriptors() {
+///
+/// # Errors
+/// A sentence: fewer are allowed than are needed.
+fn raise_descriptors() -> Result<(), String> {
     use rustix::{
         io::fcntl_dupfd_cloexec,
         process::{Resource, Rlimit, getrlimit, setrlimit},
     };
+    exec::remember();
     let limit = getrlimit(Resource::Nofile);
     // Where that is not allowed, fewer instances are waited for at once.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if let Some(now) = getrlimit(Resource::Nofile).current.filter(|now| *now < FEWEST) {
+        return Err(format!(
+            "at most {now} files may be open at once, and hello needs {FEWEST}\n\nhint: raise the limit and run the same command again:\n  ulimit -n {FEWEST}"
+        ));
+    }
     // As soon as there is a second thread, every time that the table of descriptors grows the kernel waits until no core can look at the old one:
     // some 10 ms, five times for a thousand instances. Without one it is made as large as it will be at no cost.
     drop(fcntl_dupfd_cloexec(screen::stderr(), DESCRIPTORS));
+    Ok(())
 }
 
 /// What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.

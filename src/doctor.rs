@@ -63,9 +63,19 @@ pub async fn run(options: Options) -> u8 {
             return 1;
         }
     };
-    let answer = match options.pid {
-        Some(pid) => one(pid, &options.fleet, &examiner).await,
-        None => all(&options.fleet, &examiner).await,
+    let answer = match Scan::take() {
+        Ok(scan) => match options.pid {
+            Some(pid) => Ok(one(pid, &options.fleet, &scan, &examiner).await),
+            None => all(&options.fleet, &scan, &examiner).await,
+        },
+        Err(e) => Err(e.to_string()),
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(why) => {
+            screen::tell(&screen::failure(&format!("cannot look at processes: {why}")));
+            return 1;
+        }
     };
     answer.show(options.output);
     let missing = !answer.missing.is_empty() || answer.processes.is_empty();
@@ -77,10 +87,16 @@ pub async fn run(options: Options) -> u8 {
 }
 
 /// Every match of the fleet.
-async fn all(fleet: &Fleet, examiner: &Examiner) -> Answer {
+///
+/// # Errors
+/// Why this program cannot look at processes.
+async fn all(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Result<Answer, String> {
     let (mut answer, mut ask) = (Answer::default(), Vec::new());
-    for (group, finds) in fleet.groups.iter().zip(Scan::take().find_all(fleet.groups.iter()).await) {
-        let Finds { found, refused, workers, left_out, missing } = finds;
+    for (group, finds) in fleet.groups.iter().zip(scan.find_all(fleet.groups.iter()).await) {
+        let Finds { found, refused, workers, left_out, missing, blind } = finds;
+        if let Some(why) = blind {
+            return Err(why);
+        }
         let (sure, matched) = (found.len(), found.len() + refused.len());
         let missed = |pid: i32, text: String| Missing { pid: (pid > 0).then_some(pid), group: Some(group.name.clone()), text };
         let counts = missing.is_empty();
@@ -103,11 +119,11 @@ async fn all(fleet: &Fleet, examiner: &Examiner) -> Answer {
         Patient::new(found, Some(group), checks)
     });
     answer.processes = futures_util::future::join_all(looks).await;
-    answer
+    Ok(answer)
 }
 
 /// One process, in a group or not.
-async fn one(pid: i32, fleet: &Fleet, examiner: &Examiner) -> Answer {
+async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answer {
     let mut answer = Answer::default();
     let found = match discover::process(pid) {
         Ok(found) => found,
@@ -116,7 +132,6 @@ async fn one(pid: i32, fleet: &Fleet, examiner: &Examiner) -> Answer {
             return answer;
         }
     };
-    let scan = Scan::take();
     examiner.know(scan.find_all(fleet.groups.iter()).await.iter().flat_map(|finds| &finds.found));
     let mut standings = Vec::new();
     for group in &fleet.groups {
@@ -144,7 +159,7 @@ async fn one(pid: i32, fleet: &Fleet, examiner: &Examiner) -> Answer {
             let checks = examined(&found, group, role, vec![matched(group, fleet)], examiner).await;
             Patient::new(found, Some(group), checks)
         }
-        None => by_kind(&scan, found, fleet, standings, examiner).await,
+        None => by_kind(scan, found, fleet, standings, examiner).await,
     };
     answer.processes.push(patient);
     answer

@@ -2,15 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use budget::Budget;
+use budget::{Budget, Failed};
 
 use crate::{
     event::{Event, Halts, Instance, State, Stop, Trouble, Verdict},
-    fleet::OnFailure,
-    host::Host,
+    fleet::{OnFailure, Speaks},
+    host::{Host, check::Ask},
     plan::{Plan, Wave},
     step::{Member, Shift, Step},
 };
@@ -36,6 +37,11 @@ struct Past {
     then: OnFailure,
 }
 
+/// Up to this age, a proof counts as one of the end of the run, and more with every instance: the
+/// proofs of ten thousand cannot all be of the same second.
+const AGE: Duration = Duration::from_secs(1);
+const EACH: Duration = Duration::from_millis(1);
+
 struct Engine<'a, T> {
     plan: &'a mut Plan,
     host: &'a mut Host,
@@ -49,6 +55,9 @@ struct Engine<'a, T> {
     borne: Option<Stop>,
     /// A gate said no, and the run went on.
     warned: bool,
+    /// When something ended last that took its time: a bake, a gate, a rollback. A proof from before
+    /// that is old.
+    settled: Instant,
 }
 
 /// Runs a prepared plan; the verdict is what was seen, never what was hoped. `tell` reports an event and says whether the journal took it.
@@ -57,7 +66,7 @@ struct Engine<'a, T> {
 /// The run ended before it had touched anything.
 pub async fn run(plan: &mut Plan, host: &mut Host, conduct: Conduct<'_>, halts: &mut Halts, tell: &mut impl FnMut(Event) -> bool) -> Result<Verdict, Stop> {
     let budget = Budget::of(plan);
-    Engine { plan, host, conduct, halts, tell, budget, lost: false, borne: None, warned: false }.run().await
+    Engine { plan, host, conduct, halts, tell, budget, lost: false, borne: None, warned: false, settled: Instant::now() }.run().await
 }
 
 impl<T: FnMut(Event) -> bool> Engine<'_, T> {
@@ -82,7 +91,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
                     match self.seen(false).await {
                         _ if !way_back => Verdict::Mixed,
                         // It was stopped before it had seen all that it should.
-                        Verdict::Converged => Verdict::Partial,
+                        Verdict::Converged | Verdict::Unproven => Verdict::Partial,
                         verdict => verdict,
                     }
                 }
@@ -92,7 +101,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             return Err(stop);
         }
         match self.seen(false).await {
-            Verdict::Converged if self.warned => Ok(Verdict::Partial),
+            Verdict::Converged | Verdict::Unproven if self.warned => Ok(Verdict::Partial),
             verdict => Ok(verdict),
         }
     }
@@ -121,6 +130,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
     async fn wave(&mut self, at: usize) -> Result<(), Past> {
         let wave = &mut self.plan.waves[at];
         let (number, bake) = (wave.number, wave.bake);
+        let begun = Instant::now();
         if let Err(stop) = commit(&mut wave.steps, number, self.host, self.halts, self.tell, &mut self.lost).await {
             return Err(self.cut_short(at, stop).await);
         }
@@ -135,16 +145,26 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
                 () = tokio::time::sleep(bake) => {}
                 Ok(_) = self.halts.wait_for(|n| *n > 0) => {}
             }
-            self.look_again(at, at + 1).await?;
+            self.settled = Instant::now();
+            self.look_again(at, Ask::All).await?;
             let instances = self.plan.instances().filter(|i| i.state == State::Confirmed).count();
             self.say(Event::Held { wave: number, instances });
-        } else if !self.plan.waves[at + 1..].iter().any(is_work) {
-            // What was proven waves ago must be so at the end.
-            self.look_again(at, at).await?;
         }
         self.written(at).await?;
         self.gates(at).await?;
+        if !self.plan.waves[at + 1..].iter().any(is_work) {
+            // The verdict speaks of every wave, so each is looked at after the last thing that took
+            // its time.
+            let moment = self.old().max(begun);
+            self.look_again(at, Ask::SeenBefore(moment)).await?;
+        }
         self.written(at).await
+    }
+
+    /// The moment before which a proof is too old for the verdict.
+    fn old(&self) -> Instant {
+        let age = AGE + EACH * u32::try_from(self.plan.instances().count()).unwrap_or(u32::MAX);
+        Instant::now().checked_sub(age).map_or(self.settled, |moment| moment.max(self.settled))
     }
 
     /// A journal that has missed something is a halt.
@@ -152,12 +172,11 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         if self.lost { Err(self.cut_short(at, unwritten()).await) } else { Ok(()) }
     }
 
-    /// Everybody of the first waves, to `until`, must still prove what it has proven.
-    async fn look_again(&mut self, at: usize, until: usize) -> Result<(), Past> {
+    /// Every instance of the waves until now must still show what it has shown, and every one that
+    /// needs no signal must still run what it ran.
+    async fn look_again(&mut self, at: usize, ask: Ask) -> Result<(), Past> {
         if *self.halts.borrow() == 0 {
-            let mut steps: Vec<&mut Step> = self.plan.waves[..until].iter_mut().flat_map(|w| &mut w.steps).collect();
-            let (tell, lost) = (&mut self.tell, &mut self.lost);
-            self.host.check(&mut steps, self.halts, &mut |event| *lost |= !tell(event)).await;
+            self.look(at, ask, 0, |_| true).await;
         }
         if *self.halts.borrow() > 0 {
             return Err(self.cut_short(at, halted()).await);
@@ -165,13 +184,28 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         self.judge(at).await
     }
 
+    /// Looks at the instances of the waves until now whose step is `meant`.
+    async fn look(&mut self, at: usize, ask: Ask, patience: u8, meant: impl Fn(&Step) -> bool) {
+        let mut steps: Vec<&mut Step> = self.plan.waves[..=at].iter_mut().flat_map(|w| &mut w.steps).filter(|s| meant(s)).collect();
+        let (tell, lost) = (&mut self.tell, &mut self.lost);
+        self.host.check(&mut steps, ask, (self.halts, patience), &mut |event| *lost |= !tell(event)).await;
+    }
+
     /// Holds the failures of the waves until now against the budget, and puts back who failed; past a budget that wants everything back, nobody is put
     /// back alone.
     async fn judge(&mut self, at: usize) -> Result<(), Past> {
-        let failed = self.budget.take(self.plan);
-        if failed.ids.is_empty() {
-            return Ok(());
+        loop {
+            let failed = self.budget.take(self.plan);
+            if failed.ids.is_empty() {
+                return Ok(());
+            }
+            // A file that was away for one may have been read by others, which fail then.
+            self.bear(at, failed).await?;
         }
+    }
+
+    /// Acts on failures that were not known before.
+    async fn bear(&mut self, at: usize, failed: Failed) -> Result<(), Past> {
         let stop = Stop::new(Verdict::Refused, failed.reason);
         let then = failed.then.map(|then| self.allowed(at, then));
         if then == Some(OnFailure::Revert) {
@@ -218,6 +252,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             let members = || self.plan.waves[at].steps.iter().flat_map(|s| &s.members);
             let instances: Vec<&Instance> = members().map(|m| &m.instance).collect();
             let said = self.host.gate(&gate, self.conduct.run, number, &instances, self.halts).await;
+            self.settled = Instant::now();
             let wanted = members().filter(|m| m.group.rollout.gate == gate).map(|m| m.group.rollout.on_failure).max();
             let then = self.allowed(at, wanted.unwrap_or(OnFailure::Revert));
             self.say(Event::Gate { wave: number, command: gate.clone(), exit: said.exit, output: said.output.clone() });
@@ -273,14 +308,36 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         // What could not be put back shows in the states, and in the digests that are read at the end.
         let _ = commit(&mut undo, number, self.host, self.halts, self.tell, &mut self.lost).await;
         self.plan.settle(&undo);
+        self.settled = Instant::now();
         if again.is_empty() {
             return Ok(());
         }
+        let paths: BTreeSet<PathBuf> = again.iter().map(|s| s.path.clone()).collect();
         let mut forth = [Step { shifts: again, members: Vec::new(), undo: false }];
         // Neither a halt nor a lost journal must keep those from their file who run it.
         self.lost |= !intend(&forth, number, self.tell);
         let (tell, lost) = (&mut self.tell, &mut self.lost);
-        self.host.commit(&mut forth, self.halts, &mut |event| *lost |= !tell(event)).await
+        self.host.commit(&mut forth, self.halts, &mut |event| *lost |= !tell(event)).await?;
+        self.readers(at, &paths).await;
+        Ok(())
+    }
+
+    /// Looks again at every reader of files that were away for an instance which went back alone. It
+    /// may have read the old config meanwhile, and that instance the new one since. The answer of a
+    /// `hello serve` speaks of every signal that it was sent; any other may be in a reload still, and
+    /// is given as long as a reload may take.
+    async fn readers(&mut self, at: usize, paths: &BTreeSet<PathBuf>) {
+        let reads = |step: &Step| step.shifts.iter().any(|s| paths.contains(&s.path));
+        let steps = self.plan.waves[..=at].iter().flat_map(|w| &w.steps).filter(|s| reads(s));
+        let members = steps.flat_map(|s| &s.members).filter(|m| m.is_good() && m.group.speaks == Speaks::None);
+        let wait = members.map(|m| m.timeout).max().unwrap_or_default();
+        let patience = (*self.halts.borrow()).min(1);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            Ok(_) = self.halts.wait_for(|n| *n > patience) => {}
+        }
+        self.look(at, Ask::All, patience, reads).await;
+        self.settled = Instant::now();
     }
 
     /// Everything goes back, newest first, and is proven.
@@ -294,6 +351,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         let readers = others.filter(|s| s.shifts.iter().any(|s| back.contains(s.path.as_path()))).filter_map(Step::flip).filter(|s| !s.members.is_empty());
         let mut undo: Vec<Step> = readers.chain(begun.iter().filter_map(|s| s.flip())).collect();
         self.say(Event::UndoBegan { why });
+        self.settled = Instant::now();
         // What could not be put back shows in the states, and in the digests that are read below.
         let _ = commit(&mut undo, number, self.host, self.halts, self.tell, &mut self.lost).await;
         self.plan.settle(&undo);
@@ -309,7 +367,33 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
                 member.fail(State::TimedOut, Trouble { kind: State::TimedOut.into(), text });
             }
         }
-        // What each target is now, where that is what it should be, and whether the new config stands where nobody is proven on it.
+        let stands = self.stands(undone).steps;
+        // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
+        let refs: Vec<&Step> = stands.iter().collect();
+        let (tell, lost) = (&mut self.tell, &mut self.lost);
+        let newcomers = self.host.newcomers(&refs, undone, self.halts, &mut |event| *lost |= !tell(event)).await;
+        let mut whole = true;
+        match newcomers {
+            Ok(newcomers) => self.plan.newcomers = newcomers,
+            Err(why) => {
+                whole = false;
+                self.say(Event::Stopped { why });
+            }
+        }
+        // Last of all, everything that the verdict speaks of: the instances, then the files.
+        let (ask, patience) = (Ask::AtTheEnd(self.old()), u8::from(undone).max((*self.halts.borrow()).min(1)));
+        self.look(self.plan.waves.len() - 1, ask, patience, |_| true).await;
+        let Stands { known, new, .. } = self.stands(undone);
+        match Verdict::of(self.plan.ends(), undone) {
+            _ if !known || !whole => Verdict::Mixed,
+            // Nobody runs it, but it is there: the next start of one would.
+            Verdict::Reverted if !undone && new => Verdict::Partial,
+            verdict => verdict,
+        }
+    }
+
+    /// Holds what each target is now against what it should be.
+    fn stands(&self, undone: bool) -> Stands {
         let (mut stands, mut known, mut new) = (Vec::new(), true, false);
         let mut disk: BTreeMap<&Path, Option<String>> = BTreeMap::new();
         for shift in self.plan.steps().flat_map(|s| &s.shifts) {
@@ -325,24 +409,23 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             // Who is proven on the new config would read another file by now.
             let proven = step.members.iter().any(|m| matches!(m.instance.state, State::Confirmed | State::Unconfirmed));
             let good = if undone { is_old } else { is_new || (is_old && !proven) };
-            known &= good || !(step.is_work() || self.conduct.goes_on);
+            known &= good;
             new |= is_new && !is_old && step.is_work() && self.has_begun(step);
             let goes_back = if good { is_old && (undone || !is_new) } else { undone };
             stands.push(back.filter(|_| goes_back).unwrap_or(forth));
         }
-        let (tell, lost) = (&mut self.tell, &mut self.lost);
-        // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
-        let refs: Vec<&Step> = stands.iter().collect();
-        let newcomers = self.host.newcomers(&refs, undone, self.halts, &mut |event| *lost |= !tell(event)).await;
-        self.plan.newcomers = newcomers;
-        let verdict = Verdict::of(self.plan.instances().map(|i| i.state), undone);
-        match verdict {
-            _ if !known => Verdict::Mixed,
-            // Nobody runs it, but it is there: the next start of one would.
-            Verdict::Reverted if !undone && new => Verdict::Partial,
-            verdict => verdict,
-        }
+        Stands { steps: stands, known, new }
     }
+}
+
+/// The targets at the end of a run.
+struct Stands {
+    /// Each step in the direction of what stands there.
+    steps: Vec<Step>,
+    /// Whether each target is what its instances' outcomes say.
+    known: bool,
+    /// Whether the new config stands where no instance is proven on it.
+    new: bool,
 }
 
 fn is_work(wave: &Wave) -> bool {

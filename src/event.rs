@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::fleet::Unproven;
+
 /// How often the operator asked to stop: 1 means no new signal and go back, 2 means leave now.
 pub type Halts = watch::Receiver<u8>;
 
@@ -67,6 +69,9 @@ pub enum Verdict {
     Busy,
     /// Valid, but needs a restart; nothing touched.
     RestartRequired,
+    /// Every touched instance was signalled and lives, no fault was seen, and nothing proves the
+    /// new config of some.
+    Unproven,
 }
 
 impl Verdict {
@@ -85,14 +90,18 @@ impl Verdict {
             Self::Partial => 8,
             Self::Busy => 9,
             Self::RestartRequired => 10,
+            Self::Unproven => 12,
         }
     }
 
     /// The verdict of a run that got as far as its signals: a pure function of where its instances are, and of whether everything was `undone`.
+    /// Each state comes with what its group says of an instance that is not proven.
     #[must_use]
-    pub fn of(states: impl IntoIterator<Item = State>, undone: bool) -> Self {
+    pub fn of(states: impl IntoIterator<Item = (State, Unproven)>, undone: bool) -> Self {
         let (mut proven, mut all_new, mut some_new, mut none_new) = (true, true, false, true);
-        for state in states {
+        let mut unconfirmed = false;
+        for (state, unproven) in states {
+            unconfirmed |= state == State::Unconfirmed && unproven == Unproven::Report;
             let new = matches!(state, State::Confirmed | State::Unconfirmed | State::Unchanged);
             let old = matches!(state, State::Reverted | State::Untouched | State::Refused);
             proven &= new || old || state == State::Rejected;
@@ -103,6 +112,7 @@ impl Verdict {
             _ if !proven => Self::Mixed,
             true if none_new => Self::Reverted,
             true => Self::Mixed,
+            false if all_new && unconfirmed => Self::Unproven,
             false if all_new => Self::Converged,
             false if none_new && !some_new => Self::Reverted,
             false => Self::Partial,
@@ -120,7 +130,7 @@ pub enum State {
     Unchanged,
     /// Proven on the new config.
     Confirmed,
-    /// Signalled; its group says that nothing can be seen of it.
+    /// Signalled and alive, no fault was seen, and nothing proves which config it runs.
     Unconfirmed,
     /// Untouched, and a reason why the run ended.
     Refused,
@@ -345,6 +355,14 @@ pub enum Event {
     Gone { group: String, pids: Vec<i32>, why: String },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
+    /// A process holds a lock on this directory and may write none of the targets in it, so that it is ignored.
+    ForeignLock { path: PathBuf, holder: String },
+    /// Something stands beside a target as a run leaves it, and could not be removed safely.
+    LeftBeside { path: PathBuf, why: String },
+    /// What was exchanged away was changed later, through a descriptor from before; its bytes are kept in this file.
+    LateEdit { path: PathBuf, what: String, kept: Option<PathBuf> },
+    /// Of so many files that were exchanged away it is not known whether they were changed later.
+    NotHeld { targets: usize },
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.
     Insecure { group: String, url: String },
     /// A validator passed the candidate.
@@ -447,15 +465,18 @@ mod tests {
     proptest! {
         /// The table of exit codes, over every combination of states.
         #[test]
-        fn a_verdict_is_what_the_states_say(picks in proptest::collection::vec(0..STATES.len(), 0..6), undone: bool) {
-            let states: Vec<State> = picks.iter().map(|p| STATES[*p]).collect();
+        fn a_verdict_is_what_the_states_say(picks in proptest::collection::vec((0..STATES.len(), any::<bool>()), 0..6), undone: bool) {
+            let states: Vec<State> = picks.iter().map(|(p, _)| STATES[*p]).collect();
+            let of = |accept: bool| if accept { Unproven::Accept } else { Unproven::Report };
+            let ends: Vec<(State, Unproven)> = picks.iter().map(|(p, accept)| (STATES[*p], of(*accept))).collect();
             let all = |good: &[State]| states.iter().all(|s| good.contains(s));
             let new = [State::Confirmed, State::Unchanged, State::Unconfirmed];
             let untouched = [State::Reverted, State::Untouched, State::Refused];
             let wanted = if undone {
                 if all(&[&untouched[..], &[State::Unchanged]].concat()) { Verdict::Reverted } else { Verdict::Mixed }
             } else if all(&new) {
-                Verdict::Converged
+                let reported = ends.contains(&(State::Unconfirmed, Unproven::Report));
+                if reported { Verdict::Unproven } else { Verdict::Converged }
             } else if all(&untouched) {
                 Verdict::Reverted
             } else if all(&[&new[..], &untouched, &[State::Rejected]].concat()) {
@@ -463,8 +484,8 @@ mod tests {
             } else {
                 Verdict::Mixed
             };
-            prop_assert_eq!(Verdict::of(states.iter().copied(), undone), wanted);
-            let mut turned = states.clone();
+            prop_assert_eq!(Verdict::of(ends.iter().copied(), undone), wanted);
+            let mut turned = ends.clone();
             turned.reverse();
             prop_assert_eq!(Verdict::of(turned, undone), wanted);
         }

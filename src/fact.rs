@@ -254,6 +254,20 @@ impl Fact {
         }
     }
 
+    /// What `reading` tells this assertion: nothing, where it is empty and the assertion asks for a
+    /// difference. A program that prints nothing when it fails would tell one.
+    #[must_use]
+    pub fn told_by(&self, reading: Option<String>) -> Option<String> {
+        reading.filter(|text| !self.compares() || !text.trim().is_empty())
+    }
+
+    /// Whether the reading may not change by itself, without a signal: a clock or a counter of
+    /// requests would prove every reload.
+    #[must_use]
+    pub fn must_be_steady(&self) -> bool {
+        self.compares() && !self.source.is_kernel()
+    }
+
     /// Whether the fact compares with a reading from before the signal.
     #[must_use]
     pub fn compares(&self) -> bool {
@@ -261,14 +275,19 @@ impl Fact {
     }
 }
 
-/// Whether of two readings of the kernel (one name a line, ` listens` behind who may still be asked) the later has something new, which listens
-/// if something old did, and nothing old that listens, but what is ` kept`.
+/// Whether of two readings of the kernel (one name a line, ` listens` behind one that may still be
+/// asked) the later has something new, which listens if something old did, and nothing old that
+/// listens, but what is ` kept`. Where nothing old listened, nothing old may be left: any child that
+/// the process starts for another purpose is new as well.
 fn replaced(before: &str, now: &str) -> bool {
     let listens = |line: &str| line.ends_with(" listens");
     let is_old = |line: &str| before.lines().any(|old| name(old) == name(line));
     let is_kept = |line: &str| before.lines().any(|old| name(old) == name(line) && old.contains(KEPT));
-    let serves = |line: &str| !is_old(line) && (listens(line) || !before.lines().any(listens));
-    now.lines().any(serves) && !now.lines().any(|line| listens(line) && is_old(line) && !is_kept(line))
+    let listened = before.lines().any(listens);
+    let serves = |line: &str| !is_old(line) && (listens(line) || !listened);
+    let remains = |line: &str| is_old(line) && !is_kept(line) && (listens(line) || !listened);
+    // Without anything old there is nothing that could be replaced.
+    !before.is_empty() && now.lines().any(serves) && !now.lines().any(remains)
 }
 
 /// Of whom a line of a reading of the kernel speaks.

@@ -60,6 +60,9 @@ impl Refusal {
 
 fn attempt(options: &Options) -> Result<String, Refusal> {
     let (state, what) = (&options.state, options.what.to_ascii_lowercase());
+    for (path, why) in runs::sweep(state) {
+        screen::tell(&format!("{:>12} {}: {why}", "Left beside", path.display()));
+    }
     let unread = |e: std::io::Error| Refusal::new(Verdict::Failed, format!("the state directory `{}` cannot be read: {e}", state.display()));
     if what.len() < DIGITS || !what.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(Refusal::new(Verdict::Usage, format!("{:?} is no run and no SHA-256: at least their first {DIGITS} digits", options.what)));

@@ -10,7 +10,7 @@
 //!                       +-> serve
 //!                       +-> check
 //! -----------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · told · runtime
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · identity · told · trust · runtime
 //! floor    screen (all that is printed)   exact (paths in JSON)
 //! ```
 //!
@@ -31,6 +31,7 @@ pub mod fleet;
 pub mod forget;
 pub mod history;
 pub mod host;
+pub mod identity;
 pub mod plan;
 pub mod report;
 pub mod resume;
@@ -43,3 +44,4 @@ pub mod status;
 pub mod step;
 pub mod told;
 pub mod tree;
+pub mod trust;

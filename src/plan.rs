@@ -12,7 +12,7 @@ use crate::{
     config,
     event::{Form, Instance, State, Stop, Trouble, Verdict},
     fact::Fact,
-    fleet::{Count, Fleet, Group, Speaks},
+    fleet::{Count, Fleet, Group, Speaks, Unproven},
     runs::Proven,
     step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
 };
@@ -125,6 +125,12 @@ impl Plan {
     /// Every instance.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
         self.steps().flat_map(|s| &s.members).chain(&self.newcomers).chain(&self.left_out).map(|m| &m.instance)
+    }
+
+    /// How every instance ended, for [`Verdict::of`].
+    pub fn ends(&self) -> impl Iterator<Item = (State, Unproven)> {
+        let members = self.steps().flat_map(|s| &s.members).chain(&self.newcomers).chain(&self.left_out);
+        members.map(|m| (m.instance.state, m.group.unproven))
     }
 
     /// Each target once.

@@ -5,11 +5,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     event::{Event, Halts, Stop, Verdict},
     fleet::Group,
-    host::{Host, Look},
+    host::{Host, Intent, Look},
     plan::{Aim, Plan, Way, absent, unreplaced},
     report::{Output, Reporter, Summary},
-    rollout::{Terms, Validate, carry_out, tell_survey},
-    runs::{self, Keep, Left, LeftError, Proven, Verb},
+    rollout::{Terms, Validate, carry_out, sweep, tell_survey},
+    runs::{self, Keep, Left, LeftError, Proven, Staging, Verb},
 };
 
 /// Checked options of the commands.
@@ -59,17 +59,22 @@ pub async fn run(options: Options, mut halts: Halts) -> Verdict {
 }
 
 async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
+    // Also where nothing is left to go on with.
+    let left_beside = if options.dry_run { Vec::new() } else { sweep(&options.state) };
+    left_beside.iter().for_each(&mut *on_event);
     let left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
     let way = way(options, &left)?;
     // Whether what is brought is an old config, whatever led there.
     let back = left.back ^ (way == Way::Back);
     let id = runs::new_id();
     let mut host = Host::local(&id);
+    host.record_in(if options.dry_run { Staging::where_possible(&options.state, &id) } else { Staging::of(&options.state, &id) });
+    left_beside.into_iter().for_each(|event| host.note(event));
     // What the run was asked with stays in the journal of this one.
     let asked = |g: &Group| Group { validate: if options.validate == Validate::Off { Vec::new() } else { g.validate.clone() }, ..g.clone() };
     let groups: Vec<_> = left.groups.iter().map(asked).map(Arc::new).collect();
     let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
-    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, also: &targets };
+    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent: Intent::Install, also: &targets };
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),

@@ -10,7 +10,7 @@ use crate::{
     event::{Event, Halts, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     fact::Wants,
     fleet::{Group, Order, Speaks, beyond},
-    host::Host,
+    host::{Host, check::Ask},
     plan::{Plan, Wave},
     report::Summary,
     runs::{self, Keep, Proven, Record, Run, Stand, Verb},
@@ -18,6 +18,9 @@ use crate::{
 };
 
 mod rehearse;
+
+/// How many instances one sentence names.
+const NAMED: usize = 10;
 
 /// Why nobody is signalled where some cannot tell what they run.
 const PROVEN: &str =
@@ -68,6 +71,7 @@ pub fn tell_survey(seen: &Seen, groups: &[Group], fleet: Option<&Path>, on_event
     for (pid, why) in &seen.left_out {
         on_event(&Event::LeftOut { pid: *pid, why: why.clone() });
     }
+    seen.notes.iter().for_each(&mut *on_event);
     on_event(&Event::Survey { instances: seen.members.len() + seen.sick.len() + seen.refused.len(), fleet: fleet.map(Path::to_owned) });
     let found: BTreeSet<&str> = seen.members.iter().chain(&seen.sick).map(|m| m.instance.group.as_str()).collect();
     for group in groups.iter().filter(|g| found.contains(g.name.as_str())) {
@@ -96,9 +100,10 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let is_work = plan.steps().any(|s| s.is_work() || host.lags(s));
     // A run that is gone on with has its end in another, though there is nothing left to do.
     if !is_work && terms.of.is_none() {
+        still_so(&mut plan, &mut host, halts).await?;
         let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
         let why = if by_record { PROVEN } else { "every instance runs it already" };
-        let verdict = Verdict::of(plan.instances().map(|i| i.state), false);
+        let verdict = Verdict::of(plan.ends(), false);
         return Ok(summary(String::new(), verdict, less_sick(why, &plan), &plan, &host));
     }
     if *halts.borrow() > 0 {
@@ -106,6 +111,9 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     }
     let mut journal = Run::begin(terms.state, &record(&terms, &plan))
         .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
+    for note in host.notes() {
+        let _ = journal.record(note);
+    }
     on_event(&Event::Waves { instances: plan.waves.iter().map(Wave::instances).collect() });
     let (mut why, mut gates) = (String::new(), Vec::new());
     let ended = engine::run(&mut plan, &mut host, Conduct { run: terms.id, now: terms.now, goes_on: terms.of.is_some() }, halts, &mut |event| {
@@ -122,6 +130,11 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         journal.record(&event).is_ok()
     })
     .await;
+    for event in look_back(&mut host, &journal) {
+        on_event(&event);
+        let _ = journal.record(&event);
+        host.note(event);
+    }
     let verdict = ended.as_ref().map_or_else(|stop| stop.verdict, |verdict| *verdict);
     let reason = match &ended {
         Err(stop) => stop.reason.clone(),
@@ -153,8 +166,50 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     Ok(summary)
 }
 
+/// Looks once more at what a run without work says of its instances and files: validators may have
+/// taken their time since the survey.
+///
+/// # Errors
+/// `Refused` where it is not so any more; nothing was touched.
+async fn still_so(plan: &mut Plan, host: &mut Host, halts: &mut Halts) -> Result<(), Stop> {
+    let mut steps: Vec<_> = plan.waves.iter_mut().flat_map(|w| &mut w.steps).collect();
+    host.check(&mut steps, Ask::All, (halts, 0), &mut |_| {}).await;
+    let not = plan.steps().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).map(|m| m.instance.clone());
+    let not: Vec<Instance> = not.collect();
+    if not.is_empty() { Ok(()) } else { Err(Stop::refused(not)) }
+}
+
+/// The end of a run on its host: edits that arrived too late are kept in the run's folder, and what was staged goes.
+fn look_back(host: &mut Host, journal: &Run) -> Vec<Event> {
+    let end = host.look_back();
+    let keep = |(at, (path, what, bytes)): (usize, (PathBuf, String, Option<Vec<u8>>))| {
+        let kept = bytes.map(|bytes| journal.keep_late(at + 1, &bytes));
+        let (kept, what) = match kept {
+            Some(Err(e)) => (None, format!("{what}, which could not be kept: {e}")),
+            kept => (kept.and_then(Result::ok), what),
+        };
+        Event::LateEdit { path, what, kept }
+    };
+    let mut events: Vec<Event> = end.late.into_iter().enumerate().map(keep).collect();
+    events.extend((end.not_held > 0).then_some(Event::NotHeld { targets: end.not_held }));
+    events.extend(host.clear().into_iter().map(|(path, why)| Event::LeftBeside { path, why }));
+    events
+}
+
+/// Removes what runs that were killed have staged; answers what stays, to be told.
+pub fn sweep(state: &Path) -> Vec<Event> {
+    runs::sweep(state).into_iter().map(|(path, why)| Event::LeftBeside { path, why }).collect()
+}
+
 /// Why a run that went to its end did not converge.
 fn unproven(plan: &Plan, verdict: Verdict) -> String {
+    if verdict == Verdict::Unproven {
+        let unseen = plan.instances().filter(|i| i.state == State::Unconfirmed);
+        let pids: Vec<String> = unseen.map(|i| i.pid.to_string()).collect();
+        let named = pids.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
+        return format!("nothing proves that pid {named}{more} took the new config");
+    }
     let mut bad = plan.steps().flat_map(|s| &s.members).chain(&plan.newcomers).filter(|m| !m.is_good());
     match bad.find_map(|m| Some(format!("pid {}: {}", m.instance.pid, m.instance.trouble.as_ref()?.text))) {
         Some(bad) => bad,
@@ -209,7 +264,8 @@ fn summary(run: String, verdict: Verdict, reason: String, plan: &Plan, host: &Ho
             trouble.text += &format!("; `{}` holds the new config by now, on which it starts or reloads next", path.display());
         }
     }
-    Summary::new(run, verdict, reason, targets, instances)
+    let notes = host.notes().to_vec();
+    Summary { notes, ..Summary::new(run, verdict, reason, targets, instances) }
 }
 
 /// What is kept of a plan in the journal.

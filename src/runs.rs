@@ -1,7 +1,8 @@
 //! The journal of a run: what was planned, intended and seen, synced before it matters; and the runs that were.
 //!
 //! In the state directory: `runs/ID/` with `plan.json`, `events.jsonl` and the contents that it needs, `bytes/SHA256` with every content once,
-//! `open/ID` for each run that somebody must look at, and `proven.json`.
+//! `open/ID` for each run that somebody must look at, `staged/ID.jsonl` with what a run has staged beside its targets, and
+//! `proven.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ mod left;
 mod marks;
 mod past;
 mod proven;
+mod staged;
 mod store;
 mod syslog;
 
@@ -31,6 +33,7 @@ pub use self::{
     marks::{left_open, supersede},
     past::{Began, End, Past, Who, events, find, ids},
     proven::{Proven, Stand},
+    staged::{Stage, Staging, sweep},
     store::stored,
 };
 

@@ -10,6 +10,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    event::Verdict,
     fleet::{Fleet, Group, Reloads, Speaks},
     host::{
         discover::{self, Found, Scan},
@@ -100,16 +101,22 @@ struct Look {
 
 /// Looks at every instance; answers the exit code: 0 all agree, 7 not, 3 nothing was found.
 pub async fn run(options: Options) -> u8 {
-    let look = Look {
-        // Without the kernel's tables each endpoint is told as missing.
-        listeners: Listeners::read().unwrap_or_default(),
-        lanes: Lanes::default(),
-        judged: Judged::default(),
-        proven: options.state.as_deref().map(Proven::load).unwrap_or_default(),
+    // What this program cannot see is no fact about an instance.
+    let (scan, listeners) = match Scan::take().and_then(|scan| Ok((scan, Listeners::read()?))) {
+        Ok(seen) => seen,
+        Err(e) => {
+            screen::tell(&screen::failure(&format!("the kernel does not tell of processes and their sockets: {e}")));
+            return Verdict::Failed.exit();
+        }
     };
+    let look = Look { listeners, lanes: Lanes::default(), judged: Judged::default(), proven: options.state.as_deref().map(Proven::load).unwrap_or_default() };
     let groups = &options.fleet.groups;
     let mut rows = Vec::new();
-    let all = Scan::take().find_all(groups.iter()).await;
+    let all = scan.find_all(groups.iter()).await;
+    if let Some(why) = all.iter().find_map(|seen| seen.blind.as_ref()) {
+        screen::tell(&screen::failure(&format!("cannot look at processes: {why}")));
+        return Verdict::Failed.exit();
+    }
     look.lanes.know(all.iter().flat_map(|seen| &seen.found).map(|f| (f.pid, f.started)));
     for (group, seen) in groups.iter().zip(all) {
         rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look.at(group, f))).await);
@@ -208,9 +215,11 @@ impl Look {
         let (known, live) = (live.is_ok(), live.unwrap_or_default());
         instance.targets = live.iter().map(|l| l.path.clone()).collect();
         let mut member = Member::new(instance, Arc::new(group.clone()), found.args.clone());
+        member.identity = found.identity(group);
+        member.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
         if !group.validate.is_empty() && known {
             // One that could not be run has not refused.
-            if let Err(NotPassed::Refused(why)) = self.judged.of(&member.instance, group, &found.args, &live).await.0 {
+            if let Err(NotPassed::Refused(why)) = self.judged.of(&member, &live).await.0 {
                 row.faults.push(format!("waiting to fail: {why}"));
             }
         }

@@ -5,16 +5,19 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::FileType;
 
 use crate::{
     config::{self, MAX_TARGET, ReadError},
-    event::{Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
+    event::{Event, Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
+    fact::Fact,
     fleet::Group,
+    identity::Identity,
     tree::Tree,
+    trust,
 };
 
 /// The content of a file or a directory, and its digest; cheap to clone.
@@ -58,12 +61,12 @@ impl Blob {
     /// # Errors
     /// See [`ReadError`].
     pub fn read(path: &Path) -> Result<Self, ReadError> {
+        let fd = trust::open_named(path)?;
         // Anything but a directory, whatever else it may be, is looked at as a file.
-        if !path.is_dir() {
-            return config::read(path, MAX_TARGET).map(Self::new);
+        if FileType::from_raw_mode(rustix::fs::fstat(&fd).map_err(io::Error::from)?.st_mode) != FileType::Directory {
+            return config::read_fd(fd, MAX_TARGET).map(Self::new);
         }
-        let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)?;
-        Ok(Self::of(Tree::read(&dir, &mut |_, _| Ok(()))?)?)
+        Ok(Self::of(Tree::read(&fd, &mut |_, _| Ok(()))?)?)
     }
 
     /// The bytes of a file; none of a directory.
@@ -102,6 +105,8 @@ pub struct Member {
     pub group: Arc<Group>,
     /// Its arguments without its own name; a command line that was rewritten into one string by its words.
     pub args: Arc<[String]>,
+    /// The process that the survey saw: commands about it are run only as long as it is that one.
+    pub identity: Identity,
     /// Its working directory at the survey.
     pub cwd: PathBuf,
     /// Inodes of the listening sockets that it held just before its signal: who holds one later has inherited it.
@@ -128,10 +133,18 @@ pub struct Member {
     pub unsure: bool,
     /// It may run what this run brings, or be about to, since an earlier run or its start: when everything goes back, so does it.
     pub brought: bool,
+    /// It ran the config that this run brings back, and was not signalled for another since.
+    pub runs_it: bool,
     /// Readings of its `confirm` facts from before an earlier run.
     pub kept: Readings,
     /// When it was signalled last; of one that has taken another's place, since when its config is what it proved.
     pub signalled: Option<jiff::Timestamp>,
+    /// When it was last seen on the config that its state speaks of; none while nobody has looked.
+    pub proven_at: Option<Instant>,
+    /// The assertions that it has shown on its way back.
+    pub went_back: Vec<Fact>,
+    /// When the readings of `baseline` were taken at the survey.
+    pub read_at: Option<Instant>,
 }
 
 impl Member {
@@ -146,6 +159,7 @@ impl Member {
             instance,
             group,
             args: args.into(),
+            identity: Identity::default(),
             cwd: PathBuf::new(),
             sockets,
             heirs,
@@ -159,8 +173,12 @@ impl Member {
             rejected,
             unsure: false,
             brought: false,
+            runs_it: false,
             kept: Readings::None,
             signalled: None,
+            proven_at: None,
+            went_back: Vec::new(),
+            read_at: None,
         }
     }
 
@@ -208,6 +226,8 @@ pub struct Seen {
     pub left_out: Vec<(i32, String)>,
     /// Listed processes that are gone or something else: pid and why.
     pub missing: Vec<(i32, String)>,
+    /// What the operator should know of it, and what ends nothing.
+    pub notes: Vec<Event>,
     /// The first end that a lock or a directory gave: another run's lock, a directory that cannot be opened.
     pub stopped: Option<Stop>,
     /// What stands on disk, by path.

@@ -21,7 +21,10 @@ use tar::{Builder, EntryType, Header};
 
 use crate::config::{MAX_TARGET, ReadError};
 
+mod known;
 mod unpack;
+
+pub use self::known::{Identity, Known, NotRemoved};
 
 /// So many entries are taken for a config.
 pub const MAX_ENTRIES: usize = 10_000;
@@ -76,7 +79,7 @@ pub fn shown(path: &Path) -> String {
 /// The system's.
 pub fn status(dir: &OwnedFd, name: &OsStr) -> Result<Statx, Errno> {
     let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
-    fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
+    fs::statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
 }
 
 /// Opens the directory `name` in `dir`; a link is none.
@@ -105,8 +108,12 @@ pub fn names(dir: &OwnedFd, limit: usize) -> Result<BTreeSet<OsString>, Errno> {
     Ok(names)
 }
 
+/// Looks at every entry once it is open, links excepted, with its path and its status.
+pub type Visit<'a> = &'a mut dyn FnMut(&Path, &Statx, Option<&OwnedFd>) -> io::Result<()>;
+
 struct Reader<'a> {
     check: Check<'a>,
+    visit: Visit<'a>,
     entries: usize,
     bytes: u64,
 }
@@ -116,6 +123,7 @@ impl Reader<'_> {
         let at = |e: Errno| ReadError::Io(io::Error::new(e.kind(), format!("`{}`: {e}", shown(path))));
         let stat = status(dir, OsStr::new("")).map_err(at)?;
         (self.check)(path, &stat).map_err(ReadError::Unacceptable)?;
+        (self.visit)(path, &stat, Some(dir))?;
         if depth > MAX_DEPTH {
             return Err(ReadError::Unacceptable(format!("`{}` lies more than {MAX_DEPTH} directories deep", shown(path))));
         }
@@ -141,6 +149,7 @@ impl Reader<'_> {
             fs::FileType::Directory => Ok(Node::Tree(self.tree(&open(dir, name).map_err(at)?, path, depth + 1)?)),
             fs::FileType::Symlink => {
                 (self.check)(path, &stat).map_err(ReadError::Unacceptable)?;
+                (self.visit)(path, &stat, None)?;
                 let target = OsString::from_vec(fs::readlinkat(dir, name, Vec::new()).map_err(at)?.into_bytes());
                 self.take(target.as_bytes().len() as u64)?;
                 Ok(Node::Link(target))
@@ -154,6 +163,7 @@ impl Reader<'_> {
                     return Err(strange(path, kind(&stat)));
                 }
                 (self.check)(path, &stat).map_err(ReadError::Unacceptable)?;
+                (self.visit)(path, &stat, Some(&fd))?;
                 let left = MAX_TARGET.saturating_sub(self.bytes);
                 let mut bytes = Vec::new();
                 if stat.stx_size <= left {
@@ -186,7 +196,15 @@ impl Tree {
     /// # Errors
     /// See [`ReadError`]; the entry is named.
     pub fn read(dir: &OwnedFd, check: Check<'_>) -> Result<Self, ReadError> {
-        Reader { check, entries: 0, bytes: 0 }.tree(dir, Path::new(""), 0)
+        Self::visited(dir, check, &mut |_, _, _| Ok(()))
+    }
+
+    /// The same, with a visit of every entry.
+    ///
+    /// # Errors
+    /// See [`Tree::read`].
+    pub fn visited(dir: &OwnedFd, check: Check<'_>, visit: Visit<'_>) -> Result<Self, ReadError> {
+        Reader { check, visit, entries: 0, bytes: 0 }.tree(dir, Path::new(""), 0)
     }
 
     /// One archive, the same for the same content: sorted, without times and owners.

@@ -7,7 +7,7 @@ use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use hello::{
     fleet::Fleet as Groups,
-    host::{Host, Look},
+    host::{Host, Intent, Look},
 };
 
 use self::support::{
@@ -49,7 +49,7 @@ fn pairs(n: usize, pairs: usize, pgrep: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let survey = || {
         let began = Instant::now();
-        let seen = runtime.block_on(Host::local("bench").survey(&groups, Look { lock: None, timeout: None, also: &[] }));
+        let seen = runtime.block_on(Host::local("bench").survey(&groups, Look { lock: None, timeout: None, intent: Intent::Adopt, also: &[] }));
         let took = began.elapsed();
         assert!(seen.members.len() == n && seen.members.iter().all(|m| !m.instance.endpoint.is_empty()), "{:?}", seen.refused.first());
         took.as_secs_f64() * 1e3

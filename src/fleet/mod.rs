@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{self, ReadError},
     fact::Fact,
+    trust::{Distrust, Way},
 };
 
 mod argv;
@@ -47,9 +47,9 @@ pub enum FleetError {
         /// The system's reason.
         why: String,
     },
-    /// Others than root and the caller can write the file, so its word does not count.
-    #[error("`{0}` can be written by others than root and you; run `chmod go-w` on it, or make it yours")]
-    Untrusted(PathBuf),
+    /// Others than root and the caller decide what stands there, so its word does not count.
+    #[error("`{}` does not count: {}; {}", .0.display(), .1, mend(.1))]
+    Untrusted(PathBuf, Distrust),
     /// The file is not what it should be.
     #[error("{0}")]
     Fault(String),
@@ -59,6 +59,14 @@ pub enum FleetError {
     /// More than one group and none was named.
     #[error("{0} groups: name one or more ({1}), or say --all")]
     Unnamed(usize, String),
+}
+
+/// The next step where a fleet file does not count.
+fn mend(why: &Distrust) -> String {
+    match why.mend() {
+        Some(mend) => format!("run `{mend}`, or name another file with --fleet"),
+        None => "name the file itself with --fleet".into(),
+    }
 }
 
 /// A fleet with every default filled in.
@@ -142,6 +150,9 @@ pub struct Group {
     pub samples: u32,
     /// Without one, one instance is signalled and proven alone before the others: nobody knows what this program does.
     pub kind: Option<String>,
+    /// Whether an instance that nothing proves keeps the run from being a success.
+    #[serde(default)]
+    pub unproven: Unproven,
     /// In which waves its instances go, and what may fail.
     pub rollout: Rollout,
     /// Groups whose last wave is proven before its first begins. One that is not in the run stands for those that it comes after itself.
@@ -156,6 +167,17 @@ pub enum OnBad {
     Keeps,
     /// It ends: validation is strict, and one instance goes alone first.
     Dies,
+}
+
+/// What becomes of a run in which nothing proves the new config of a signalled instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unproven {
+    /// It ends as [`crate::event::Verdict::Unproven`], exit 12.
+    #[default]
+    Report,
+    /// It may end as a success; only a `fleet.toml` can say so, never a kind.
+    Accept,
 }
 
 /// Whether a program reloads on the signal.
@@ -256,12 +278,10 @@ impl Fleet {
     /// When it cannot be read, others can write it, or it is not a fleet; the text names file, line and column.
     pub fn load(path: &Path) -> Result<Self, FleetError> {
         let unreadable = |why: String| FleetError::Unreadable { path: path.into(), why };
-        let meta = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
-        let me = nix::unistd::geteuid().as_raw();
-        if meta.mode() & 0o022 != 0 || (meta.uid() != 0 && meta.uid() != me) {
-            return Err(FleetError::Untrusted(path.into()));
-        }
-        let bytes = config::read(path, MAX_FLEET).map_err(|e| match e {
+        let way = Way::of(path).map_err(|e| unreadable(e.to_string()))?;
+        way.counts().map_err(|why| FleetError::Untrusted(path.into(), why))?;
+        let file = way.open().map_err(|e| unreadable(e.to_string()))?;
+        let bytes = config::read_fd(file, MAX_FLEET).map_err(|e| match e {
             ReadError::Io(e) => unreadable(e.to_string()),
             ReadError::Unacceptable(why) => unreadable(why),
         })?;

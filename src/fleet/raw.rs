@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    Count, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Rollout, Signal, Speaks, parse_count, parse_duration, rollout::RawRollout,
-    unit_name,
+    Count, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Rollout, Signal, Speaks, Unproven, parse_count, parse_duration,
+    rollout::RawRollout, unit_name,
 };
 use crate::{
     fact::{Fact, RawFact, Source},
@@ -56,6 +56,7 @@ struct RawGroup {
     samples: Option<Spanned<u32>>,
     confirm: Option<Vec<Spanned<RawFact>>>,
     reject: Option<Vec<Spanned<RawFact>>>,
+    unproven: Option<Unproven>,
     rollout: Option<RawRollout>,
     after: Option<Spanned<Value>>,
 }
@@ -213,6 +214,8 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         reject: facts(raw.reject.or(base.reject).unwrap_or_default())?,
         instances: instances.map(|(_, all)| all).unwrap_or_default(),
         kind: raw.kind.map(Spanned::into_inner),
+        // A kind cannot know what its operator bears.
+        unproven: raw.unproven.unwrap_or_default(),
         rollout: raw.rollout.unwrap_or_default().over(rollout)?,
         after: raw.after.map_or(Ok(Vec::new()), |raw| Ok(strings(&raw)?.into_iter().map(str::to_owned).collect()))?,
     })

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     fact::{Fact, Read, Source, metric},
     host::{
-        command::{self, NotRun, Output, RunAs},
+        exec::{self, NotRun, Output, Subject},
         http::{Answer, Lanes, get},
         placeholders::{self, Known},
         workers::{listener, workers},
@@ -71,7 +71,7 @@ impl<'a> Answers<'a> {
 
     /// What `fact` reads; none where the answer has no such thing.
     pub(super) fn read(&self, fact: &Fact) -> Option<String> {
-        self.said(&fact.source)?.read(&fact.read)
+        fact.told_by(self.said(&fact.source)?.read(&fact.read))
     }
 
     /// What each of `facts` reads.
@@ -86,6 +86,17 @@ impl<'a> Answers<'a> {
             Some(Said::Command(output)) if output.code != 0 && fact.read != Read::Exit => format!("{source} ended with exit status {}", output.code),
             Some(Said::Kernel(_)) => format!("{source} {} not replaced", if fact.source == Source::Workers { "are" } else { "is" }),
             _ => format!("{source} does not say what it should"),
+        }
+    }
+
+    /// Why there is nothing that `fact` could compare with, for people.
+    pub(super) fn no_baseline(&self, fact: &Fact, endpoint: &str) -> String {
+        let source = fact.source.describe(endpoint);
+        match (&fact.source, self.said(&fact.source).and_then(|said| said.read(&fact.read))) {
+            (Source::Workers, _) => "has no workers that a reload could replace".into(),
+            (Source::Listener, _) => "has no listening socket that a reload could replace".into(),
+            (_, Some(_)) => format!("{source} reads as nothing, so a change of it could not be seen"),
+            (_, None) => format!("{}, so a change of it could not be seen", self.why_not(fact, endpoint)),
         }
     }
 
@@ -105,13 +116,14 @@ impl<'a> Answers<'a> {
 async fn ask(source: &Source, member: &Member, lanes: &Lanes) -> Result<Said, Silence> {
     let i = &member.instance;
     let config = i.targets.first().map(PathBuf::as_path);
-    let known = |exe| Known { pid: i.pid, exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
+    let known = |exe| Known { pid: member.identity.inside, exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
     match source {
         Source::Http(ask) => get(ask, &known(Path::new("/proc/self/exe"))).await.map(Said::Http).map_err(Silence::of),
         Source::Exec(argv) => {
-            let argv = known(&placeholders::exe(i.pid)).fill(argv).map_err(Silence::unasked)?;
-            let run_as = RunAs::of(i.pid).map_err(Silence::unasked)?;
-            command::run(&argv, &run_as, COMMAND).await.map(Said::Command).map_err(|e| match e {
+            let argv = known(&placeholders::exe(&member.identity)).fill(argv).map_err(Silence::unasked)?;
+            // It may have executed itself again for its new config.
+            let subject = Subject { identity: &member.identity, renewed: Some(&i.exe) };
+            exec::judge(&argv, subject, COMMAND).await.map(Said::Command).map_err(|e| match e {
                 NotRun::Limit(..) => Silence::of(e.to_string()),
                 _ => Silence::unasked(e),
             })

@@ -1,50 +1,86 @@
 //! The fourth verb: whether what was proven is so still, without a signal.
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Instant,
+};
 
 use crate::{
     event::{Event, Halts, State, Trouble},
     host::{
         LocalHost,
-        commit::{failed, still},
+        at_once::at_once,
+        commit::failed,
         confirm::confirm,
-        guard::sees_the_same,
+        guard::{Presence, presence, sees_the_same},
         hangup::{Hung, NotHung, hold},
         http::Lanes,
+        prove::still,
         successor::{self, Fresh},
         turns::all_of,
     },
-    step::{Member, Step},
+    step::{Member, Shift, Step},
 };
 
+/// Which instances a look asks anew, and reads the files of; all others must only live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Each that was seen on the config that its state speaks of.
+    All,
+    /// Each that was seen on it before this moment.
+    SeenBefore(Instant),
+    /// The same at the end of a run, which reads the files itself.
+    AtTheEnd(Instant),
+}
+
+impl Ask {
+    pub(super) fn means(self, member: &Member) -> bool {
+        match self {
+            Self::All => true,
+            Self::SeenBefore(moment) | Self::AtTheEnd(moment) => member.proven_at.is_none_or(|at| at < moment),
+        }
+    }
+}
+
 impl LocalHost {
-    pub(super) async fn check(&mut self, steps: &mut [&mut Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) {
-        let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
-        let all = steps.iter_mut().flat_map(|step| {
+    pub(super) async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) {
+        let (lanes, since, surveyed, begun) = (&self.lanes, &self.since, &self.surveyed, &RefCell::default());
+        let backs: Vec<Vec<Shift>> = steps.iter().map(|step| back(step)).collect();
+        let all = steps.iter_mut().zip(&backs).flat_map(|(step, back)| {
             let shifts = step.shifts.as_slice();
-            step.members.iter_mut().map(move |m| (shifts, m))
+            step.members.iter_mut().map(move |m| (if m.instance.state == State::Reverted { back.as_slice() } else { shifts }, m))
         });
-        let wait = |(shifts, member), turn| async move {
+        let all: Vec<(&[Shift], &mut Member)> = all.filter(|(_, m)| claims(m)).collect();
+        // Their files are read when they have answered.
+        let looked: BTreeSet<(i32, u64)> = all.iter().filter(|(_, m)| ask.means(m)).map(|(_, m)| m.id).collect();
+        let there = at_once(&all.iter().map(|(_, m)| &m.instance).collect::<Vec<_>>(), |i| presence(i.pid, i.started, &i.exe));
+        let asked = all.into_iter().zip(there).filter(|((_, m), there)| !matches!(there, Presence::Same(_)) || (shows(m) && ask.means(m)));
+        let wait = |((shifts, member), _), turn| async move {
             let member: &mut Member = member;
-            let fresh = Fresh { shifts, since, surveyed, undo: false, turn: &turn };
+            let fresh = Fresh { shifts, since, surveyed, undo: member.instance.state == State::Reverted, turn: &turn, begun };
             let seen = again(Box::new(member.clone()), fresh, lanes).await;
-            let is_new = !is_proven(&seen) || seen.instance.pid != member.instance.pid;
+            let is_new = !claims(&seen) || seen.instance.pid != member.instance.pid;
             *member = *seen;
             is_new.then(|| Event::of(&member.instance))
         };
-        // Nobody was touched, so whoever is not waited for any more is what it was.
-        all_of(all.filter(|(_, m)| is_proven(m)), wait, self.at_once, halts, 0, |new| new.into_iter().for_each(&mut *tell)).await;
-        // Last, so that nobody can change a file between its reading and the proofs. Many read the same one.
+        // None of them is signalled, so one that is not waited for any more is what it was.
+        all_of(asked, wait, self.at_once, halts, patience, |new| new.into_iter().for_each(&mut *tell)).await;
+        if matches!(ask, Ask::AtTheEnd(_)) {
+            return;
+        }
+        // Last, so that a change between the reading of a file and the proofs is seen. Many read the same one.
         let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
         for Step { shifts, members, .. } in steps.iter_mut().map(|step| &mut **step) {
             let other = shifts.iter().find(|s| {
                 let is = || self.targets.get(&s.path).is_none_or(|target| target.digest().as_ref() == Some(&s.to.sha256));
                 !*stands.entry(&s.path).or_insert_with(is)
             });
-            for member in members.iter_mut().filter(|m| is_proven(m)) {
+            for member in members.iter_mut().filter(|m| shows(m) && m.instance.state != State::Reverted && looked.contains(&m.id)) {
                 let i = &member.instance;
                 let text = match (other, i.targets.iter().find(|path| !sees_the_same(i.pid, path))) {
-                    (Some(shift), _) => format!("`{}` was changed by somebody else since", shift.path.display()),
+                    (Some(shift), _) => format!("`{}` was changed by another program since", shift.path.display()),
                     (None, Some(path)) => format!("sees another file at `{}` than this host does", path.display()),
                     (None, None) => continue,
                 };
@@ -56,18 +92,32 @@ impl LocalHost {
     }
 }
 
-/// Whether it was proven, or can only be seen to live.
-fn is_proven(member: &Member) -> bool {
-    matches!(member.instance.state, State::Confirmed | State::Unconfirmed)
+/// What a step installs on the way back; nothing where there is no way back.
+fn back(step: &Step) -> Vec<Shift> {
+    let bare = Step { shifts: step.shifts.clone(), members: Vec::new(), undo: step.undo };
+    bare.flip().map(|step| step.shifts).unwrap_or_default()
+}
+
+/// Whether its state says that it lives.
+fn claims(member: &Member) -> bool {
+    shows(member) || member.instance.state == State::Rejected
+}
+
+/// Whether its state says what it runs, or that nothing is wrong with it.
+fn shows(member: &Member) -> bool {
+    matches!(member.instance.state, State::Confirmed | State::Unconfirmed | State::Unchanged | State::Reverted)
 }
 
 fn no_longer(trouble: Trouble) -> Trouble {
     Trouble { text: format!("no longer proven: {}", trouble.text), ..trouble }
 }
 
-/// Asks one that was proven once more; answers it as it was, or with its trouble, or who has taken its place.
+/// Asks one that was proven once more; answers it as it was, or with its trouble, or its successor.
 async fn again(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
-    let Err(trouble) = proves(&mut member, fresh, lanes).await else { return member };
+    let Err(trouble) = proves(&mut member, fresh, lanes).await else {
+        member.proven_at = Some(Instant::now());
+        return member;
+    };
     // Only few need it, and every one that is waited for would have its size.
     Box::new(Box::pin(failed(*member, no_longer(trouble), fresh, lanes)).await)
 }
@@ -78,7 +128,7 @@ async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<
         NotHung::Gone(text) => trouble(State::Died, text),
         NotHung::Refused(text) => trouble(State::TimedOut, text),
     })?;
-    if member.instance.state == State::Unconfirmed {
+    if !shows(member) {
         return Ok(());
     }
     if member.instance.successor_of.is_some() {
@@ -86,7 +136,7 @@ async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<
         // What comparing facts compare with is the other one's.
         return Box::pin(successor::proven(member, fresh, member.timeout, lanes)).await.map(drop);
     }
-    let Some(wanted) = still(member, fresh.shifts)? else { return Ok(()) };
+    let Some(wanted) = still(member, fresh.shifts, fresh.undo)? else { return Ok(()) };
     let when = member.signalled.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let hung = Hung { pid: member.instance.pid, started: member.instance.started, pidfd, at: Instant::now(), when };
     confirm(&hung, member, &wanted, lanes, fresh.turn, None).await.map(drop)

@@ -1,6 +1,7 @@
 //! Asks an instance what it serves until the wanted config is proven, it refused, it died, or the deadline passed.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
@@ -47,7 +48,47 @@ pub(super) struct Wanted {
     pub(super) samples: u32,
     /// Its children before the signal, where a new one may take its place.
     pub(super) kids: Option<BTreeSet<i32>>,
+    /// When it has been seen.
+    pub(super) until: Until,
 }
+
+/// When the wait for a proof is over.
+#[derive(Debug, Clone)]
+pub(super) enum Until {
+    /// Once everything holds.
+    Shown,
+    /// At the deadline, and everything must hold then: all of it may have held before the signal.
+    Deadline,
+    /// Once everything holds, and the instance was `seen` on the other config before that.
+    Other {
+        /// The reading that the other config gives to each assertion, where that is known.
+        others: Vec<Option<Other>>,
+        /// Whether one was read, now or before the signal.
+        seen: Cell<bool>,
+    },
+}
+
+/// A reading that only the other config gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Other {
+    /// This text.
+    Text(String),
+    /// Any text but this one.
+    Not(String),
+}
+
+impl Other {
+    /// Whether the reading `now` is the other config's.
+    pub(super) fn is(&self, now: &str) -> bool {
+        match self {
+            Self::Text(text) => now == text,
+            Self::Not(text) => now != text,
+        }
+    }
+}
+
+/// Why the way back is not proven by the old config alone.
+const STILL_OPEN: &str = "serves the old config, and nothing shows that its reload of the new one is over";
 
 /// What an instance that speaks our protocol must say.
 #[derive(Debug, Clone)]
@@ -75,7 +116,18 @@ async fn end_of(pidfd: &OwnedFd) {
 
 /// Whether the process behind `pidfd` has ended by now.
 pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
-    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
+    // An error of the call says nothing about the process.
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits `limit` from the signal on; an instance of which nothing can be seen must live that long.
+///
+/// # Errors
+/// The trouble: it died.
+pub(super) async fn outlives(hung: &Hung, limit: Duration) -> Result<(), Trouble> {
+    let _ = tokio::time::timeout_at((hung.at + limit).into(), end_of(&hung.pidfd)).await;
+    // The watch may have failed; the process is asked itself.
+    if has_ended(&hung.pidfd) { Err(Trouble { kind: State::Died.into(), text: "the process ended".into() }) } else { Ok(()) }
 }
 
 /// Polls until `wanted` is proven: at once, then after 1, 2, 4 .. 100 ms. Answers the time since the signal; where its endpoint is by then, and
@@ -113,7 +165,8 @@ pub(super) async fn confirm(
             };
             if let Some(kids) = &wanted.kids {
                 let id = |pid: &i32| Some((*pid, Process::new(*pid).and_then(|p| p.stat()).ok()?.starttime));
-                let new: Vec<(i32, u64)> = children(hung.pid).difference(kids).filter_map(id).filter(|id| !member.heirs.contains(id)).collect();
+                let now = children(hung.pid).unwrap_or_default();
+                let new: Vec<(i32, u64)> = now.difference(kids).filter_map(id).filter(|id| !member.heirs.contains(id)).collect();
                 member.heirs.extend(new);
             }
             let mut kind = TroubleKind::Ended(State::TimedOut);
@@ -129,6 +182,18 @@ pub(super) async fn confirm(
                     }
                     let took = hung.at.elapsed();
                     match (is_its_own(member, lanes), strangers(member, lanes).as_slice()) {
+                        (true, []) if wanted.until.waits(late) => {
+                            // It holds, and must go on to do so.
+                            held -= 1;
+                            turn.give_back();
+                            waits.notify_one();
+                            tokio::time::sleep(jittered(pause)).await;
+                            pause = (pause * 2).min(Duration::from_millis(100));
+                            continue;
+                        }
+                        (true, []) if matches!(&wanted.until, Until::Other { seen, .. } if !seen.get()) => {
+                            return Err(trouble(State::Unconfirmed, STILL_OPEN.into()));
+                        }
                         (true, []) => {
                             member.instance.draining = lasting(draining).await;
                             return Ok(took);
@@ -167,6 +232,10 @@ pub(super) async fn confirm(
             if looked.elapsed() >= LOOK_AGAIN {
                 looked = Instant::now();
                 if moved(member, lanes) {
+                    // Its other address was the other config's.
+                    if let Until::Other { seen, .. } = &wanted.until {
+                        seen.set(true);
+                    }
                     continue;
                 }
             }
@@ -182,6 +251,17 @@ pub(super) async fn confirm(
         biased;
         () = end => Err(trouble(State::Died, "the process ended".into())),
         said = polls => said,
+    }
+}
+
+impl Until {
+    /// Whether what holds now is not enough yet; `late` is whether the deadline has passed.
+    fn waits(&self, late: bool) -> bool {
+        match self {
+            Self::Shown => false,
+            Self::Deadline => !late,
+            Self::Other { seen, .. } => !seen.get() && !late,
+        }
     }
 }
 
@@ -257,6 +337,11 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -
     let (mut not_yet, mut drains, mut lingers) = (None, Vec::new(), None);
     for (at, fact) in wanted.facts.iter().enumerate() {
         let (now, was) = (answers.read(fact), before(&member.baseline, at));
+        if let (Until::Other { others, seen }, Some(now)) = (&wanted.until, &now)
+            && others.get(at).is_some_and(|other| other.as_ref().is_some_and(|other| other.is(now)))
+        {
+            seen.set(true);
+        }
         if !now.as_deref().is_some_and(|now| fact.holds(now, was.as_deref(), hung.when)) {
             not_yet.get_or_insert_with(|| answers.why_not(fact, &i.endpoint));
         }

@@ -9,11 +9,11 @@ use crate::{
     fact::Fact,
     fleet::{Group, OnBad, Signal, Speaks},
     host::{
-        commit::strongest,
         discover::{self, Found},
         guard::{self, Disposition},
         http::Lanes,
         live::{Judged, Live},
+        prove::strongest,
         restart::{self, quoted},
         revive,
         sockets::Listeners,
@@ -215,6 +215,7 @@ impl Examiner {
         instance.endpoint = said.clone().unwrap_or_default();
         instance.targets = live.iter().flatten().map(|l| l.path.clone()).collect();
         let mut member = Member::new(instance, Arc::new(group.clone()), found.args.clone());
+        member.identity = found.identity(group);
         member.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
         checks.push(self.answers(&mut member, said.is_ok()).await);
         match &live {
@@ -246,7 +247,7 @@ impl Examiner {
 
     /// Whether its validator can be run, on a new config as well, and what it says of the one on the disk.
     async fn validator(&self, member: &Member, live: &[Live], checks: &mut Vec<Check>) {
-        let (group, i) = (&member.group, &member.instance);
+        let group = &member.group;
         let must = group.on_bad_config == OnBad::Dies;
         let decides = |check: Check| if must { check } else { check.undecided() };
         if group.validate.is_empty() {
@@ -255,8 +256,8 @@ impl Examiner {
             checks.push(Check::note(Topic::Disk, "nobody knows whether it is valid"));
             return;
         }
-        let (said, by) = self.judged.of(i, group, &member.args, live).await;
-        let place = if matches!(said, Err(NotPassed::NotRun(_))) { Ok(()) } else { self.judged.place(i, group, &member.args, live).await };
+        let (said, by) = self.judged.of(member, live).await;
+        let place = if matches!(said, Err(NotPassed::NotRun(_))) { Ok(()) } else { self.judged.place(member, live).await };
         checks.push(match (&said, &place) {
             (Err(NotPassed::NotRun(why)), _) | (_, Err(why)) => decides(Check::bad(Topic::Validator, why.clone()).then(match must {
                 true => "without it nobody is signalled: mend it, or say another with `validate`",
@@ -361,7 +362,8 @@ fn on_bad_config(member: &Member) -> Check {
         (OnBad::Dies, false) => Check::good(Topic::BadConfig, format!("ends, and is started again on the old config by `{}`", group.revive.join(" "))),
         (OnBad::Dies, true) => {
             let check = Check::note(Topic::BadConfig, "ends when it cannot load the new config, and somebody must start it again");
-            check.then(format!("say how in its group with `revive = [argv]`; by hand it would be: {}", revive::command(member)))
+            let by_hand = revive::command(member).map_or(String::new(), |line| format!("; by hand it would be: {line}"));
+            check.then(format!("say how in its group with `revive = [argv]`{by_hand}"))
         }
     }
 }
@@ -377,7 +379,9 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
         Ok(filled) => filled,
         Err(why) => return Check::note(Topic::Proof, why),
     };
-    let proof = strongest(&group.confirm, &filled, &member.baseline);
+    // Another config changes what is taken from it.
+    let differs = |at: usize| group.confirm.get(at).map(|fact| &fact.wants) != filled.get(at).map(|fact| &fact.wants);
+    let proof = strongest(&filled, &member.baseline, differs, true);
     let what = match proof {
         Proof::Exact => "it tells the digest of the very bytes",
         Proof::Content => "it answers what the new config makes it answer",

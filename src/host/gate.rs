@@ -1,12 +1,10 @@
 //! A command of the operator's that judges a wave.
 
-use std::{io, process::Stdio, time::Duration};
-
-use tokio::{net::unix::pipe, process::Command};
+use std::time::Duration;
 
 use crate::{
     event::{HALTED, Halts, Instance},
-    host::command::{self, NotRun, Piped, ended_by, to_its_end},
+    host::exec::{self, NotRun, Output},
 };
 
 /// Longest that it may take.
@@ -24,13 +22,13 @@ pub struct Said {
 /// Runs it as the operator would: as this user, here, with this environment. It is given the instances of the wave on stdin, one JSON object a line.
 pub(super) async fn ask(argv: &[String], run: &str, wave: usize, instances: &[&Instance], halts: &mut Halts) -> Said {
     let input = instances.iter().filter_map(|i| serde_json::to_string(i).ok()).flat_map(|line| (line + "\n").into_bytes()).collect();
-    let mut said = command::Said::default();
+    let mut output = Output::default();
     let ran = tokio::select! {
         biased;
         Ok(_) = halts.wait_for(|n| *n > 0) => Err(HALTED.to_owned()),
-        ran = run_it(argv, run, wave, input, &mut said, LIMIT) => ran.map_err(|e| e.to_string()),
+        ran = run_it(argv, run, wave, input, &mut output, LIMIT) => ran.map_err(|e| e.to_string()),
     };
-    let printed = String::from_utf8_lossy(&said.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     match ran {
         Ok(code) => Said { exit: Some(code), output: printed.into_owned() },
         Err(why) if printed.is_empty() => Said { exit: None, output: why },
@@ -38,17 +36,8 @@ pub(super) async fn ask(argv: &[String], run: &str, wave: usize, instances: &[&I
     }
 }
 
-async fn run_it(argv: &[String], run: &str, wave: usize, input: Vec<u8>, said: &mut command::Said, limit: Duration) -> Result<i32, NotRun> {
-    let (program, args) = argv.split_first().ok_or(NotRun::Empty)?;
-    let failed = |e: io::Error| NotRun::Spawn(program.clone(), e);
-    // One pipe for both, so that what it prints stays in its order.
-    let (write, output) = pipe::pipe().map_err(failed)?;
-    let write = write.into_blocking_fd().map_err(failed)?;
-    let mut command = Command::new(program);
-    command.args(args).env("HELLO_RUN", run).env("HELLO_WAVE", wave.to_string());
-    command.stdin(Stdio::piped()).stdout(write.try_clone().map_err(failed)?).stderr(write);
-    let status = to_its_end(command, program, Piped { input, output: Some(output) }, said, limit).await?;
-    status.code().ok_or_else(|| ended_by(program.clone(), status))
+async fn run_it(argv: &[String], run: &str, wave: usize, input: Vec<u8>, output: &mut Output, limit: Duration) -> Result<i32, NotRun> {
+    exec::operators(argv, &[("HELLO_RUN", run), ("HELLO_WAVE", &wave.to_string())], input, output, limit).await
 }
 
 #[cfg(test)]
@@ -114,10 +103,10 @@ mod tests {
         let there = dir.path().join("pid");
         let script = sh(&format!("echo so far; sleep 600 & echo $! >'{0}.new'; mv '{0}.new' '{0}'; wait", there.display()));
         let pid = || std::fs::read_to_string(&there).ok().and_then(|text| text.trim().parse::<i32>().ok());
-        let (mut limit, mut said) = (Duration::from_millis(200), command::Said::default());
+        let (mut limit, mut said) = (Duration::from_millis(200), Output::default());
         // A busy machine may not have come to the child by then.
         while pid().is_none() {
-            said = command::Said::default();
+            said = Output::default();
             let ran = run_it(&script, "r1", 1, Vec::new(), &mut said, limit).await;
             assert!(matches!(ran, Err(NotRun::Limit(..))), "{ran:?}");
             limit *= 2;

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    io,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     fleet::{Group, Reloads, Signal},
-    host::kernel::{Stat, Status, bit, descriptors},
+    host::kernel::{Stat, Status, bit, descriptors, is_gone},
 };
 
 /// A process that has run this long has installed its handlers.
@@ -129,7 +130,10 @@ pub(crate) async fn takes(pid: i32, group: &Group, limit: Duration) -> Result<()
 }
 
 fn has_ended(pid: i32) -> bool {
-    !Stat::of(pid).is_ok_and(|stat| stat.lives())
+    match Stat::of(pid) {
+        Ok(stat) => !stat.lives(),
+        Err(e) => is_gone(&e),
+    }
 }
 
 fn blocks(pid: i32, signal: Signal) -> bool {
@@ -179,25 +183,51 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
     Status::of(pid).is_ok_and(|status| status.is_stopped())
 }
 
-/// Whether `pid` is still the process that was found, though another program may stand at the path of its executable by now.
+/// Where a process that was found is now.
+#[derive(Debug)]
+pub(crate) enum Presence {
+    /// It lives, though another program may stand at the path of its executable by now.
+    Same(Stat),
+    /// It has ended, or its pid is another process, or it executes another program.
+    Gone,
+    /// This program could not look: nothing is known of the process.
+    Unknown(io::Error),
+}
+
+/// Where the process that was found as `pid` is now.
+pub(crate) fn presence(pid: i32, started: u64, exe: &Path) -> Presence {
+    // In this order: the process that is `started` at last was it when its executable was read.
+    let look = || -> io::Result<Option<Stat>> {
+        let now = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+        if kept(&now) != kept(exe) {
+            return Ok(None);
+        }
+        Ok(Some(Stat::of(pid)?).filter(|stat| stat.started == started && stat.lives()))
+    };
+    match look() {
+        Ok(Some(stat)) => Presence::Same(stat),
+        Ok(None) => Presence::Gone,
+        Err(e) if is_gone(&e) => Presence::Gone,
+        Err(e) => Presence::Unknown(e),
+    }
+}
+
+/// Whether `pid` is certainly the process that was found.
 #[must_use]
 pub(crate) fn is_same(pid: i32, started: u64, exe: &Path) -> bool {
-    same(pid, started, exe).is_some()
+    matches!(presence(pid, started, exe), Presence::Same(_))
+}
+
+/// Whether the process that was found as `pid` is certainly not there any more.
+#[must_use]
+pub(crate) fn is_over(pid: i32, started: u64, exe: &Path) -> bool {
+    matches!(presence(pid, started, exe), Presence::Gone)
 }
 
 /// Whether it is, and takes `signal` by a handler of its first thread: one look that lets through whoever needs no second one.
 #[must_use]
 pub(crate) fn is_ready(pid: i32, started: u64, exe: &Path, signal: Signal) -> bool {
-    same(pid, started, exe).is_some_and(|stat| stat.takes(signal))
-}
-
-fn same(pid: i32, started: u64, exe: &Path) -> Option<Stat> {
-    // In this order: what is `started` at last was it when its executable was read.
-    let now = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    if kept(&now) != kept(exe) {
-        return None;
-    }
-    Stat::of(pid).ok().filter(|stat| stat.started == started && stat.lives())
+    matches!(presence(pid, started, exe), Presence::Same(stat) if stat.takes(signal))
 }
 
 /// An executable's path without the kernel's mark of a replaced one.

@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal, test_kill_
 use crate::{
     event::Instance,
     fleet::Signal,
-    host::guard::{is_ready, is_same, not_taking, sees_the_same, takes},
+    host::guard::{Presence, is_ready, not_taking, presence, sees_the_same, takes},
     step::Member,
 };
 
@@ -56,7 +56,17 @@ fn gone(i: &Instance, why: &str) -> NotHung {
 /// When it is another process by now, or this user may not hold it.
 pub(super) fn hold(i: &Instance) -> Result<OwnedFd, NotHung> {
     let pidfd = open(i)?;
-    if is_same(i.pid, i.started, &i.exe) { Ok(pidfd) } else { Err(gone(i, OTHER)) }
+    there(i)?;
+    Ok(pidfd)
+}
+
+/// Passes the process that was surveyed.
+fn there(i: &Instance) -> Result<(), NotHung> {
+    match presence(i.pid, i.started, &i.exe) {
+        Presence::Same(_) => Ok(()),
+        Presence::Gone => Err(gone(i, OTHER)),
+        Presence::Unknown(e) => Err(NotHung::Refused(format!("cannot be looked at: {e}"))),
+    }
 }
 
 /// Holds whoever has the pid now.
@@ -81,17 +91,14 @@ pub(super) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce
     if !is_ready(i.pid, i.started, &i.exe, member.group.signal) {
         let taken = if not_taking(i.pid, member.group.signal, member.group.reloads).is_none() {
             Ok(())
-        } else if is_same(i.pid, i.started, &i.exe) {
+        } else {
+            // Another process is not waited for.
+            there(i)?;
             waits();
             takes(i.pid, &member.group, limit).await
-        } else {
-            // Nobody waits for a stranger.
-            return Err(gone(i, OTHER));
         };
         // Only now: what took the signal just now must be the one that is held, and who ended meanwhile has refused nothing.
-        if !is_same(i.pid, i.started, &i.exe) {
-            return Err(gone(i, OTHER));
-        }
+        there(i)?;
         taken.map_err(NotHung::Refused)?;
     }
     if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {

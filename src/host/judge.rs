@@ -3,21 +3,21 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use crate::{
     check,
-    event::{Event, Halts, Instance, Stop, Verdict},
+    event::{Event, Halts, Stop, Verdict},
     fleet::{Group, OnBad, uses},
     host::{
         at_once::at_once,
-        command::Bind,
+        exec::{Bind, Subject, surroundings},
         guard,
-        placeholders::{self, Known, inode},
-        user::Person,
+        placeholders::{self, Known, held, inode},
         validate::{self, NotPassed},
     },
+    identity::Person,
     step::Member,
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct Candidate {
     pub(crate) live: PathBuf,
     /// Where the new content stands now: the live path itself, when that is to be judged.
     pub(crate) staged: PathBuf,
+    /// Device and inode of what stands there, and of what is live.
+    pub(crate) inodes: [(u64, u64); 2],
     /// Digest of the new content.
     pub(crate) sha256: String,
     /// Whether the content must not be shown.
@@ -40,43 +42,54 @@ pub(crate) struct Candidate {
 /// An instance, and everything that it is about to read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case<'a> {
-    pub(crate) instance: &'a Instance,
-    pub(crate) group: &'a Group,
-    /// Its arguments without its own name.
-    pub(crate) args: &'a [String],
+    member: &'a Member,
     /// In the order of the group's `config`; none for a group that is only signalled.
-    pub(crate) candidates: &'a [Candidate],
+    candidates: &'a [Candidate],
 }
 
 /// What a verdict depends on: cases that are equal in it are judged once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     exe: (u64, u64),
-    person: Option<Person>,
+    person: Option<Arc<Person>>,
+    surroundings: Vec<(u64, u64)>,
     group: String,
     cwd: PathBuf,
     argv: Vec<String>,
     candidates: Vec<(PathBuf, String)>,
 }
 
+impl Candidate {
+    /// What stands at `from` takes the place of what is live.
+    fn bind(&self, from: &Path, inode: (u64, u64)) -> Bind {
+        Bind { from: from.into(), staged: inode, to: self.live.clone(), live: self.inodes[1] }
+    }
+}
+
 impl<'a> Case<'a> {
-    fn of(member: &'a Member, candidates: &'a [Candidate]) -> Self {
-        Self { instance: &member.instance, group: &member.group, args: &member.args, candidates }
+    pub(crate) fn of(member: &'a Member, candidates: &'a [Candidate]) -> Self {
+        Self { member, candidates }
+    }
+
+    fn group(&self) -> &'a Group {
+        &self.member.group
     }
 
     /// See [`Key`].
     pub(crate) fn key(&self) -> Key {
-        let (i, exe) = (self.instance, self.exe());
-        let built_in = self.is_built_in(exe);
+        let (member, exe) = (self.member, self.member.identity.exe);
+        let built_in = self.is_built_in();
         let first = self.candidates.first().map(|c| c.live.as_path());
         // Two pids of one executable are no two validators.
-        let argv = || self.known(Path::new("{exe}"), first).fill(&self.group.validate).unwrap_or_default();
+        let argv = || self.known(Path::new("{exe}"), first).fill(&self.group().validate).unwrap_or_default();
         Key {
             exe,
-            group: i.group.clone(),
+            group: member.instance.group.clone(),
             // The parser of this binary looks at bytes alone: neither user, path nor directory matter to it.
-            person: (!built_in).then(|| Person::of(i.pid).ok()).flatten(),
-            cwd: if built_in { PathBuf::new() } else { cwd(i.pid) },
+            person: (!built_in).then(|| member.identity.person.clone()),
+            // One that sees other files may be told otherwise by the same validator.
+            surroundings: if built_in { Vec::new() } else { surroundings(member.identity.pid) },
+            cwd: if built_in { PathBuf::new() } else { member.cwd.clone() },
             argv: if built_in { Vec::new() } else { argv() },
             candidates: self.candidates.iter().map(|c| (if built_in { PathBuf::new() } else { c.live.clone() }, c.sha256.clone())).collect(),
         }
@@ -85,14 +98,14 @@ impl<'a> Case<'a> {
     /// Runs the validator; answers what it said, and who it was.
     pub(crate) async fn passes(&self) -> (Result<(), NotPassed>, String) {
         let secret = self.candidates.iter().any(|c| c.secret);
-        if let (true, Some(candidate)) = (self.is_built_in(self.exe()), self.candidates.first()) {
+        if let (true, Some(candidate)) = (self.is_built_in(), self.candidates.first()) {
             let said = check::check(&candidate.staged).map(drop);
             let said = said.map_err(|e| NotPassed::Refused(if secret { "its content is a secret".into() } else { e.to_string() }));
             return (said, "hello check".to_owned());
         }
-        let (held, exe) = (held(self.instance.pid).display().to_string(), self.instance.exe.display().to_string());
+        let (held, exe) = (held(&self.member.identity).display().to_string(), self.member.instance.exe.display().to_string());
         let said = match self.asked() {
-            Ok((argv, binds)) => validate::run(&argv, self.instance.pid, &binds, secret).await,
+            Ok((argv, binds)) => validate::run(&argv, self.subject(), &binds, secret).await,
             Err(why) => Err(NotPassed::NotRun(format!("the validator could not be run: {why}"))),
         };
         // People know the executable by its path.
@@ -100,25 +113,25 @@ impl<'a> Case<'a> {
             NotPassed::Refused(why) => NotPassed::Refused(why.replace(&held, &exe)),
             NotPassed::NotRun(why) => NotPassed::NotRun(why.replace(&held, &exe)),
         });
-        (said, self.group.validate.iter().map(|a| a.replace("{exe}", &exe)).collect::<Vec<_>>().join(" "))
+        (said, self.group().validate.iter().map(|a| a.replace("{exe}", &exe)).collect::<Vec<_>>().join(" "))
     }
 
-    /// The executable of the instance, by its inode.
-    fn exe(&self) -> (u64, u64) {
-        inode(&held(self.instance.pid))
+    /// The instance, which must still run what it ran at the survey.
+    fn subject(&self) -> Subject<'a> {
+        Subject { identity: &self.member.identity, renewed: None }
     }
 
-    /// Whether the validator is the `check` of this very binary; `exe` is the executable of the instance.
-    fn is_built_in(&self, exe: (u64, u64)) -> bool {
+    /// Whether the validator is the `check` of this very binary.
+    fn is_built_in(&self) -> bool {
         // It is held open as long as this process runs.
         static OWN: LazyLock<(u64, u64)> = LazyLock::new(|| inode(Path::new("/proc/self/exe")));
-        let one = self.candidates.len() == 1 && self.group.validate == ["{exe}", "check", "{candidate}"];
-        one && *OWN != (0, 0) && exe == *OWN
+        let one = self.candidates.len() == 1 && self.group().validate == ["{exe}", "check", "{candidate}"];
+        one && *OWN != (0, 0) && self.member.identity.exe == *OWN
     }
 
     fn known<'b>(&'b self, exe: &'b Path, candidate: Option<&'b Path>) -> Known<'b> {
         let config = self.candidates.first().map(|c| c.live.as_path());
-        Known { pid: self.instance.pid, exe, args: self.args, endpoint: &self.instance.endpoint, config, candidate }
+        Known { pid: self.member.identity.inside, exe, args: &self.member.args, endpoint: &self.member.instance.endpoint, config, candidate }
     }
 
     /// The argv with the staged path wherever it names the one file that changes; none where it does not, or where that is no file.
@@ -126,9 +139,8 @@ impl<'a> Case<'a> {
         if !one.staged.is_file() {
             return Ok(None);
         }
-        let cwd = cwd(self.instance.pid);
-        let mut named = uses(&self.group.validate, "candidate");
-        let argv = self.known(exe, Some(&one.staged)).fill_with(&self.group.validate, |own| match staged_for(own, &cwd, one) {
+        let mut named = uses(&self.group().validate, "candidate");
+        let argv = self.known(exe, Some(&one.staged)).fill_with(&self.group().validate, |own| match staged_for(own, &self.member.cwd, one) {
             Some(staged) => {
                 named = true;
                 staged
@@ -144,19 +156,19 @@ impl<'a> Case<'a> {
     /// Why it could not.
     pub(crate) async fn has_place(&self) -> Result<(), String> {
         let named = match self.candidates {
-            [one] => self.naming(&placeholders::exe(self.instance.pid), one)?.is_some(),
+            [one] => self.naming(&placeholders::exe(&self.member.identity), one)?.is_some(),
             _ => false,
         };
-        if self.is_built_in(self.exe()) || named {
+        if self.is_built_in() || named {
             return Ok(());
         }
-        let binds: Vec<Bind> = self.candidates.iter().map(|c| Bind { from: c.live.clone(), to: c.live.clone() }).collect();
-        validate::run(&["true".into()], self.instance.pid, &binds, false).await.map_err(|e| e.to_string())
+        let binds: Vec<Bind> = self.candidates.iter().map(|c| c.bind(&c.live, c.inodes[1])).collect();
+        validate::run(&["true".into()], self.subject(), &binds, false).await.map_err(|e| e.to_string())
     }
 
     /// The validator's argv, and what must stand at its live path while it runs.
     fn asked(&self) -> Result<(Vec<String>, Vec<Bind>), String> {
-        let exe = placeholders::exe(self.instance.pid);
+        let exe = placeholders::exe(&self.member.identity);
         // One file that the argv names needs no place of its own.
         if let [one] = self.candidates
             && one.staged != one.live
@@ -165,11 +177,11 @@ impl<'a> Case<'a> {
             return Ok((argv, Vec::new()));
         }
         let moved = self.candidates.iter().filter(|c| c.staged != c.live);
-        let binds: Vec<Bind> = moved.map(|c| Bind { from: c.staged.clone(), to: c.live.clone() }).collect();
+        let binds: Vec<Bind> = moved.map(|c| c.bind(&c.staged, c.inodes[0])).collect();
         // From a namespace of its own, an ordinary user may not look at `/proc/PID/exe` any more.
-        let by_path = !binds.is_empty() && !nix::unistd::geteuid().is_root() && inode(&self.instance.exe) == inode(&exe);
-        let exe = if by_path { &self.instance.exe } else { &exe };
-        Ok((self.known(exe, self.candidates.first().map(|c| c.live.as_path())).fill(&self.group.validate)?, binds))
+        let by_path = !binds.is_empty() && !nix::unistd::geteuid().is_root() && inode(&self.member.instance.exe) == self.member.identity.exe;
+        let exe = if by_path { &self.member.instance.exe } else { &exe };
+        Ok((self.known(exe, self.candidates.first().map(|c| c.live.as_path())).fill(&self.group().validate)?, binds))
     }
 }
 
@@ -182,14 +194,6 @@ fn staged_for(own: &str, cwd: &Path, one: &Candidate) -> Option<String> {
     let short = (own.starts_with('-') && own.get(2..).is_some_and(|rest| rest.starts_with('/'))).then_some(2);
     let at = [Some(0), own.find('=').map(|at| at + 1), short].into_iter().flatten().find_map(behind)?;
     Some(format!("{}{}", &own[..at], one.staged.display()))
-}
-
-fn held(pid: i32) -> PathBuf {
-    format!("/proc/{pid}/exe").into()
-}
-
-fn cwd(pid: i32) -> PathBuf {
-    std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default()
 }
 
 /// Everything that was judged in one run.
@@ -229,7 +233,7 @@ impl Judge {
 
     /// The same of one; without a key it has no validator.
     async fn passes(&mut self, case: &Case<'_>, key: Option<Key>, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<bool, Stop> {
-        let Case { instance: i, group, candidates, .. } = case;
+        let Case { member: Member { instance: i, group, .. }, candidates } = case;
         // A config that cannot be loaded would end it: nobody is signalled on a guess.
         let must =
             if group.on_bad_config == OnBad::Dies { Some("a bad config ends it") } else { self.strict.then_some("--validate wants one for every instance") };
@@ -245,7 +249,7 @@ impl Judge {
             Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
         };
         // What ran was the executable of the instance only if the pid is still the instance.
-        if said.is_err() && !guard::is_same(i.pid, i.started, &i.exe) {
+        if said.is_err() && guard::is_over(i.pid, i.started, &i.exe) {
             return Err(Stop::new(Verdict::Refused, format!("pid {} ended while its config was validated", i.pid)));
         }
         let passed = match said {
@@ -283,7 +287,7 @@ mod tests {
         std::os::unix::fs::symlink("a=b.conf", root.join("link")).unwrap();
         std::fs::create_dir(root.join("sub")).unwrap();
         std::os::unix::fs::symlink("../a=b.conf", root.join("sub/link")).unwrap();
-        let one = Candidate { live: root.join("a=b.conf"), staged: "/staged".into(), sha256: String::new(), secret: false };
+        let one = Candidate { live: root.join("a=b.conf"), staged: "/staged".into(), inodes: Default::default(), sha256: String::new(), secret: false };
         let swap = |own: &str| staged_for(own, &root, &one);
         let live = one.live.display();
         for (own, wanted) in [

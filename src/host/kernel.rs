@@ -11,12 +11,12 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, RawDir, fstat, open, openat, readlinkat, readlinkat_raw},
+    fs::{AtFlags, Mode, OFlags, RawDir, fstat, open, openat, readlinkat, readlinkat_raw, statat},
     io::Errno,
     path::DecInt,
 };
 
-use crate::fleet::Signal;
+use crate::{fleet::Signal, identity::Person};
 
 /// So much the kernel gives at once.
 const PAGE: usize = 4096;
@@ -56,6 +56,23 @@ impl Proc {
         Ok(OsString::from_vec(readlinkat(&self.0, name, Vec::new())?.into_bytes()).into())
     }
 
+    /// Device and inode of what a link in it leads to.
+    ///
+    /// # Errors
+    /// As [`Proc::read`].
+    pub(crate) fn inode(&self, name: &str) -> io::Result<(u64, u64)> {
+        let stat = statat(&self.0, name, AtFlags::empty())?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Opens a file in it, or what a link in it leads to.
+    ///
+    /// # Errors
+    /// As [`Proc::read`].
+    pub(crate) fn hold(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        Ok(openat(&self.0, name, flags | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
     /// `/proc/PID/stat`.
     ///
     /// # Errors
@@ -64,12 +81,14 @@ impl Proc {
         Stat::parse(&self.read("stat")?).ok_or_else(strange)
     }
 
-    /// `/proc/PID/status`.
+    /// `/proc/PID/status`, with as whom it runs and its numbers in each PID namespace that it is seen in, the outermost first.
     ///
     /// # Errors
     /// As [`Proc::read`].
-    pub(crate) fn status(&self) -> io::Result<Status> {
-        Status::parse(&self.read("status")?).ok_or_else(strange)
+    pub(crate) fn status(&self) -> io::Result<(Status, Person, Vec<i32>)> {
+        let raw = self.read("status")?;
+        let (person, numbers) = person(&raw).ok_or_else(strange)?;
+        Ok((Status::parse(&raw).ok_or_else(strange)?, person, numbers))
     }
 }
 
@@ -160,6 +179,37 @@ impl Stat {
     }
 }
 
+/// As whom a process runs, and its numbers: both from its `/proc/PID/status`.
+fn person(raw: &[u8]) -> Option<(Person, Vec<i32>)> {
+    let (mut person, mut numbers, mut seen) = (Person::default(), Vec::new(), 0);
+    for line in raw.split(|b| *b == b'\n') {
+        let Some(at) = line.iter().position(|b| *b == b':') else { continue };
+        let value = std::str::from_utf8(&line[at + 1..]).unwrap_or_default().trim_ascii();
+        let first = || -> Option<[u32; 3]> {
+            let mut ids = value.split_ascii_whitespace().map(|id| id.parse().ok());
+            Some([ids.next()??, ids.next()??, ids.next()??])
+        };
+        let set = || u64::from_str_radix(value, 16).ok();
+        match &line[..at] {
+            b"Uid" => person.uids = first()?,
+            b"Gid" => person.gids = first()?,
+            b"Groups" => person.groups = value.split_ascii_whitespace().map(|id| id.parse().ok()).collect::<Option<_>>()?,
+            b"CapPrm" => person.permitted = set()?,
+            b"CapBnd" => person.bounding = set()?,
+            b"CapAmb" => person.ambient = set()?,
+            // A kernel without PID namespaces says nothing of them.
+            b"NSpid" => {
+                numbers = value.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect::<Option<_>>()?;
+                continue;
+            }
+            _ => continue,
+        }
+        seen += 1;
+    }
+    person.groups.sort_unstable();
+    (seen == 6).then_some((person, numbers))
+}
+
 impl Status {
     /// Of the process `pid`.
     ///
@@ -232,17 +282,31 @@ impl Status {
     }
 }
 
-/// Every process there is.
-pub(crate) fn pids() -> impl Iterator<Item = i32> {
-    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok())
+/// Whether an error of the kernel's files says that the process has ended; any other is this
+/// program's own (too many open files, no memory, no permission) and says nothing of the process.
+#[must_use]
+pub(crate) fn is_gone(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-/// The same, sorted.
-pub(crate) fn everybody() -> Vec<i32> {
-    let mut all: Vec<i32> = pids().collect();
+/// Every process there is, sorted.
+///
+/// # Errors
+/// The system's: then nothing is known of any process.
+pub(crate) fn pids() -> io::Result<Vec<i32>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        all.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
     all.sort_unstable();
-    all
+    Ok(all)
+}
+
+/// Whether an error is for want of what this program itself needs, whatever it looks at.
+#[must_use]
+pub(crate) fn is_own(e: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    wants.iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Shows `each` every descriptor that `pid` has open, by its number, with what it leads to: `socket:[17]`, or the beginning of a path.

@@ -10,7 +10,6 @@ use std::{
 use tokio::sync::Mutex;
 
 use crate::{
-    event::Instance,
     fleet::Group,
     host::{
         discover::{self, Found},
@@ -20,7 +19,7 @@ use crate::{
         lock::{self, LockError},
         validate::NotPassed,
     },
-    step::Blob,
+    step::{Blob, Member},
 };
 
 /// A target as it stands.
@@ -46,7 +45,7 @@ impl Live {
     pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, String> {
         let mut all = Vec::new();
         for path in discover::configs_of(found, group, &discover::Ways::default())? {
-            let dir = lock::open(path.parent().unwrap_or(Path::new("/")), None).await.map_err(|e| e.to_string())?;
+            let (_, dir) = lock::open(path.parent().unwrap_or(Path::new("/"))).map_err(|e| e.to_string())?;
             let target = Target::new(&path, dir.clone());
             let disk = target.read().map_err(|e| e.to_string());
             let secret = group.secret.unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
@@ -68,15 +67,15 @@ impl Live {
 
     /// Another run that holds its lock: "another run holds the lock of `DIR`: pid 17 of uid 0: hello broadcast".
     pub(crate) fn held_by(&self) -> Option<String> {
-        let owner = lock::owner(&self.dir);
-        let dir = self.path.parent().unwrap_or(Path::new("/"));
-        (!owner.is_empty()).then(|| LockError::Busy(dir.into(), owner).to_string())
+        let owner = lock::blocked(&self.dir, self.path.file_name().as_slice())?;
+        Some(LockError::Busy(self.path.parent().unwrap_or(Path::new("/")).into(), owner).to_string())
     }
 
     /// As it is judged, as if it were its own candidate.
     pub(crate) fn candidate(&self) -> Candidate {
         let sha256 = self.sha256().unwrap_or_default().to_owned();
-        Candidate { live: self.path.clone(), staged: self.path.clone(), sha256, secret: self.secret }
+        let inodes = self.target.inodes().unwrap_or_default();
+        Candidate { live: self.path.clone(), staged: self.path.clone(), inodes, sha256, secret: self.secret }
     }
 }
 
@@ -91,10 +90,10 @@ pub(crate) struct Judged {
 }
 
 impl Judged {
-    /// What the validator of the instance's group, which has one, says of what stands at `live`.
-    pub(crate) async fn of(&self, instance: &Instance, group: &Group, args: &[String], live: &[Live]) -> Said {
+    /// What the validator of the group of `member`, which has one, says of what stands at `live`.
+    pub(crate) async fn of(&self, member: &Member, live: &[Live]) -> Said {
         let candidates: Vec<Candidate> = live.iter().map(Live::candidate).collect();
-        let case = Case { instance, group, args, candidates: &candidates };
+        let case = Case::of(member, &candidates);
         once(&self.said, case.key(), case.passes()).await
     }
 
@@ -102,9 +101,9 @@ impl Judged {
     ///
     /// # Errors
     /// Why it could not.
-    pub(crate) async fn place(&self, instance: &Instance, group: &Group, args: &[String], live: &[Live]) -> Result<(), String> {
+    pub(crate) async fn place(&self, member: &Member, live: &[Live]) -> Result<(), String> {
         let candidates: Vec<Candidate> = live.iter().map(Live::candidate).collect();
-        let case = Case { instance, group, args, candidates: &candidates };
+        let case = Case::of(member, &candidates);
         once(&self.places, case.key(), case.has_place()).await
     }
 }

@@ -8,22 +8,24 @@ use std::{
     time::Duration,
 };
 
+use self::check::Ask;
 use crate::{
     event::{Event, Halts, Instance, Stop},
     fleet::Group,
+    runs::Staging,
     step::{Member, Seen, Shift, Step},
 };
 
 mod answers;
 pub(crate) mod at_once;
-mod check;
-pub(crate) mod command;
+pub(crate) mod check;
 mod commit;
 mod confirm;
 mod connect;
 mod crew;
 pub(crate) mod discover;
 pub(crate) mod examine;
+pub(crate) mod exec;
 mod gate;
 pub(crate) mod guard;
 mod hangup;
@@ -36,12 +38,14 @@ mod lock;
 mod metered;
 pub(crate) mod placeholders;
 mod prepare;
+mod prove;
 pub(crate) mod restart;
 mod revive;
 #[cfg(test)]
 pub mod script;
 pub(crate) mod sockets;
 mod source;
+mod steady;
 mod strangers;
 mod successor;
 pub(crate) mod survey;
@@ -51,6 +55,8 @@ pub(crate) mod user;
 pub(crate) mod validate;
 pub(crate) mod workers;
 
+pub use lock::Intent;
+
 /// How a survey looks.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
@@ -58,6 +64,8 @@ pub struct Look<'a> {
     pub lock: Option<Duration>,
     /// Instead of each group's own limit from a signal to its proof.
     pub timeout: Option<Duration>,
+    /// Whether something may be installed.
+    pub intent: Intent,
     /// Targets that are looked at, and locked, whether anybody reads them or not.
     pub also: &'a [PathBuf],
 }
@@ -82,12 +90,38 @@ pub struct LocalHost {
     dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
     /// Whether the lock of each of `dirs` is held.
     locked: bool,
+    /// The locks of `dirs`.
+    locks: Vec<lock::Locked>,
     targets: BTreeMap<PathBuf, install::Target>,
+    /// What is staged is written down here first.
+    staging: Arc<Staging>,
+    /// What the operator should know, and what ends nothing.
+    notes: Vec<Event>,
+    held: Held,
     groups: Vec<Arc<Group>>,
     /// When the survey began, and who was there by then.
     surveyed: successor::Since,
     /// Since when each target is what it is.
     since: BTreeMap<PathBuf, successor::Since>,
+}
+
+/// Files that were exchanged away and stay open until the end: each costs a descriptor.
+#[derive(Debug, Default)]
+struct Held {
+    /// As many as there are descriptors for, beside those for signals and questions.
+    most: usize,
+    now: usize,
+    /// Files for which there was none.
+    not: usize,
+}
+
+/// What came out of the end of a run on this host.
+#[derive(Debug, Default)]
+pub struct End {
+    /// Edits that arrived in what was exchanged away: where, what, and the bytes.
+    pub late: Vec<(PathBuf, String, Option<Vec<u8>>)>,
+    /// Files of which that is not known.
+    pub not_held: usize,
 }
 
 impl Host {
@@ -97,8 +131,9 @@ impl Host {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
-        let (dirs, locked, targets, groups, surveyed, since) = Default::default();
-        Self::Local(LocalHost { run: run.into(), lanes: Arc::default(), at_once, dirs, locked, targets, groups, surveyed, since })
+        let held = Held { most: usize::try_from(limit / 4).unwrap_or(usize::MAX), ..Held::default() };
+        let (dirs, locked, locks, targets, staging, notes, groups, surveyed, since) = Default::default();
+        Self::Local(LocalHost { run: run.into(), lanes: Arc::default(), at_once, dirs, locked, locks, targets, staging, notes, held, groups, surveyed, since })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.
@@ -134,12 +169,13 @@ impl Host {
         }
     }
 
-    /// Looks again at every instance that is proven on what its step wants, without a signal: who does not prove it any more has its trouble then.
-    pub async fn check(&mut self, steps: &mut [&mut Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) {
+    /// Looks again, without a signal, at every instance whose state says what it runs: one that does not show it any more has its trouble then. `ask` says
+    /// which are asked; the others must live. An interrupt past `patience` ends the wait.
+    pub async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) {
         match self {
-            Self::Local(host) => host.check(steps, halts, tell).await,
+            Self::Local(host) => host.check(steps, ask, (halts, patience), tell).await,
             #[cfg(test)]
-            Self::Script(host) => host.check(steps, tell),
+            Self::Script(host) => host.check(steps, ask, tell),
         }
     }
 
@@ -153,9 +189,61 @@ impl Host {
     }
 
     /// Matches that were not there at the survey and read a target of `steps`: each is proven on what that is now, or not. A halt ends the wait.
-    pub async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
+    ///
+    /// # Errors
+    /// A sentence: whether there are any is not known.
+    pub async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<Vec<Member>, String> {
         match self {
             Self::Local(host) => host.newcomers(steps, undo, halts, tell).await,
+            #[cfg(test)]
+            Self::Script(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Writes down in `staging` what it stages, so that a later run can remove what is left of it.
+    pub fn record_in(&mut self, staging: Staging) {
+        match self {
+            Self::Local(host) => host.staging = Arc::new(staging),
+            #[cfg(test)]
+            Self::Script(_) => {}
+        }
+    }
+
+    /// Takes in something that the operator should know.
+    pub fn note(&mut self, event: Event) {
+        match self {
+            Self::Local(host) => host.notes.push(event),
+            #[cfg(test)]
+            Self::Script(_) => {}
+        }
+    }
+
+    /// What the operator should know, until now.
+    #[must_use]
+    pub fn notes(&self) -> &[Event] {
+        match self {
+            Self::Local(host) => &host.notes,
+            #[cfg(test)]
+            Self::Script(_) => &[],
+        }
+    }
+
+    /// Looks once more at everything that this run has exchanged away.
+    pub fn look_back(&mut self) -> End {
+        match self {
+            Self::Local(host) => End {
+                late: host.targets.values_mut().flat_map(install::Target::late).map(|late| (late.path, late.what, late.bytes)).collect(),
+                not_held: host.held.not,
+            },
+            #[cfg(test)]
+            Self::Script(_) => End::default(),
+        }
+    }
+
+    /// Removes everything that this run has staged; answers what stays, with the reason.
+    pub fn clear(&mut self) -> Vec<(PathBuf, String)> {
+        match self {
+            Self::Local(host) => host.targets.values_mut().flat_map(install::Target::clear).collect(),
             #[cfg(test)]
             Self::Script(_) => Vec::new(),
         }

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::fleet::{option_of, placeholder};
+use crate::{
+    fleet::{option_of, placeholder},
+    identity::Identity,
+};
 
 /// What is known of an instance.
 #[derive(Debug, Clone, Copy)]
@@ -112,9 +115,13 @@ fn spelled<'a>(args: &'a [String], at: usize, option: &str) -> Option<&'a [Strin
 
 /// The instance's own executable, whatever stands at its path by now. Of an interpreter in a virtual environment the name that it was started by,
 /// since that is how it finds its modules.
-pub(crate) fn exe(pid: i32) -> PathBuf {
-    let held = PathBuf::from(format!("/proc/{pid}/exe"));
-    own_name(pid).filter(|name| is_virtual(name) && inode(name) != (0, 0) && inode(name) == inode(&held)).unwrap_or(held)
+pub(crate) fn exe(of: &Identity) -> PathBuf {
+    own_name(of.pid).filter(|name| is_virtual(name) && inode(name) != (0, 0) && inode(name) == of.exe).unwrap_or_else(|| held(of))
+}
+
+/// The executable of an instance as its command finds it, whatever stands at its path by now.
+pub(crate) fn held(of: &Identity) -> PathBuf {
+    format!("/proc/{}/exe", of.inside).into()
 }
 
 /// The name that a process was started by, where that is a path.

@@ -6,7 +6,7 @@ use crate::{
     event::{Event, Halts, Instance, State, Stop, Verdict},
     host::{
         LocalHost, guard,
-        install::{Sync, sync_all},
+        install::{Sync, Target, sync_all},
         judge::{Candidate, Judge},
         restart,
         survey::{from_install, refused},
@@ -16,11 +16,22 @@ use crate::{
 
 impl LocalHost {
     pub(super) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+        self.targets.values_mut().for_each(|target| target.record_in(&self.staging));
         if self.locked {
             // What stands in a directory is read once for all targets in it.
             let mut beside = BTreeMap::new();
             for (path, target) in &self.targets {
-                target.sweep(beside.entry(path.parent()).or_insert_with(|| target.names()));
+                for name in target.strange(beside.entry(path.parent()).or_insert_with(|| target.names())) {
+                    let path = path.with_file_name(name);
+                    // What is left of a run of this state was told already.
+                    if self.notes.iter().any(|note| matches!(note, Event::LeftBeside { path: known, .. } if *known == path)) {
+                        continue;
+                    }
+                    let why = "no run of this state has written down that it made it; remove it by hand if it may go".into();
+                    let event = Event::LeftBeside { path, why };
+                    tell(event.clone());
+                    self.notes.push(event);
+                }
             }
         }
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
@@ -36,17 +47,39 @@ impl LocalHost {
         if sync == Sync::Together {
             sync_all(self.targets.values()).map_err(from_install)?;
         }
-        let mut judge = Judge::new(strict);
-        for step in steps.iter_mut() {
-            let of = |s: &Shift| {
-                let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
-                Candidate { live: s.path.clone(), staged, sha256: s.to.sha256.clone(), secret: s.secret }
-            };
-            let candidates: Vec<Candidate> = step.shifts.iter().map(of).collect();
-            let passed = judge.pass(&step.members, &candidates, halts, tell).await?;
+        let (mut first, mut second) = (halts.clone(), halts.clone());
+        let valid = self.valid(steps, &staged, strict, &mut first, tell);
+        // A validator that says no is told before anything else.
+        let (valid, steady) = tokio::join!(valid, self.steady(steps, &mut second));
+        let passed = valid?;
+        steady?;
+        for (step, passed) in steps.iter_mut().zip(passed) {
             for (member, passed) in step.members.iter_mut().zip(passed) {
                 member.instance.validated = passed;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether the validator of each member of each step passed, in their order; then whether what
+    /// changes is read on the signal.
+    async fn valid(
+        &self,
+        steps: &[&mut Step],
+        staged: &BTreeMap<PathBuf, PathBuf>,
+        strict: bool,
+        halts: &mut Halts,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<Vec<Vec<bool>>, Stop> {
+        let (mut judge, mut all) = (Judge::new(strict), Vec::new());
+        for step in steps {
+            let of = |s: &Shift| {
+                let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
+                let inodes = self.targets.get(&s.path).and_then(Target::inodes).unwrap_or_default();
+                Candidate { live: s.path.clone(), staged, inodes, sha256: s.to.sha256.clone(), secret: s.secret }
+            };
+            let candidates: Vec<Candidate> = step.shifts.iter().map(of).collect();
+            all.push(judge.pass(&step.members, &candidates, halts, tell).await?);
         }
         for step in steps.iter() {
             let Some(first) = step.shifts.first() else { continue };
@@ -58,7 +91,7 @@ impl LocalHost {
                 }
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Stages what becomes of a target, and takes the place on the disk for its way back.

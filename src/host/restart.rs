@@ -9,7 +9,7 @@ use std::{
 use crate::{
     event::{Stop, Verdict},
     host::{
-        command::{self, RunAs},
+        exec::{self, Subject},
         placeholders::{self, Known},
     },
     step::{Member, Shift},
@@ -84,9 +84,16 @@ fn keys_of(said: &str) -> BTreeSet<String> {
 async fn ask(argv: &[String], member: &Member, candidate: &Path) -> Result<String, String> {
     let i = &member.instance;
     let config = i.targets.first().map(PathBuf::as_path);
-    let known = Known { pid: i.pid, exe: &placeholders::exe(i.pid), args: &member.args, endpoint: &i.endpoint, config, candidate: Some(candidate) };
-    let run_as = RunAs::of(i.pid).map_err(|e| e.to_string())?;
-    let said = command::run(&known.fill(argv)?, &run_as, LIMIT).await.map_err(|e| e.to_string())?;
+    let known = Known {
+        pid: member.identity.inside,
+        exe: &placeholders::exe(&member.identity),
+        args: &member.args,
+        endpoint: &i.endpoint,
+        config,
+        candidate: Some(candidate),
+    };
+    let subject = Subject { identity: &member.identity, renewed: None };
+    let said = exec::judge(&known.fill(argv)?, subject, LIMIT).await.map_err(|e| e.to_string())?;
     if said.code != 0 {
         return Err(format!("`{}` ended with {}: {}", argv.first().map_or("", String::as_str), said.code, String::from_utf8_lossy(&said.stderr).trim()));
     }

@@ -1,28 +1,34 @@
 //! A program that ended on a config that it could not load: how it was started, and how it is started again once the old config is back.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     event::{State, Trouble},
     host::{
-        command::PATH,
+        exec::{quoted, start, typed},
         http::Lanes,
         placeholders::Known,
         successor::{self, Fresh},
     },
+    identity::Sees,
     step::Member,
 };
 
 /// Between two looks for the new process.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a person types to start `member` again: its unit, else the command line that it had.
-pub(super) fn command(member: &Member) -> String {
+/// What a person types to start `member` again: its unit, else the command line that it had, as the user that it ran as. None
+/// where that would give it more than it had.
+pub(super) fn command(member: &Member) -> Option<String> {
+    let (person, cwd) = (&member.identity.person, &member.cwd);
     if let Some(unit) = &member.group.matching.unit {
-        return format!("systemctl start {unit}");
+        return Some(quoted(&["systemctl".into(), "start".into(), unit.clone()]));
+    }
+    if member.identity.sees == Sees::Another {
+        return None;
     }
     if !member.group.revive.is_empty() {
-        return spelled(&filled(member).unwrap_or_else(|_| member.group.revive.clone()));
+        return typed(&filled(member).unwrap_or_else(|_| member.group.revive.clone()), person, cwd);
     }
     let exe = member.instance.exe.display().to_string();
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -33,7 +39,7 @@ pub(super) fn command(member: &Member) -> String {
         None => member.args.to_vec(),
     };
     let argv: Vec<String> = std::iter::once(exe.trim_end_matches(" (deleted)").to_owned()).chain(words).collect();
-    format!("cd {} && {}", spelled(&[member.cwd.display().to_string()]), spelled(&argv))
+    typed(&argv, person, cwd)
 }
 
 /// The group's `revive`, for this instance.
@@ -43,13 +49,8 @@ fn filled(member: &Member) -> Result<Vec<String>, String> {
     Known { pid: i.pid, exe: &i.exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config }.fill(&member.group.revive)
 }
 
-/// As a shell reads it.
-fn spelled(argv: &[String]) -> String {
-    let plain = |arg: &String| !arg.is_empty() && arg.chars().all(|c| c.is_alphanumeric() || "-_./=:,@%+".contains(c));
-    argv.iter().map(|arg| if plain(arg) { arg.clone() } else { format!("'{}'", arg.replace('\'', "'\\''")) }).collect::<Vec<_>>().join(" ")
-}
-
-/// Starts `member` again by its group's `revive`, as this user and in a session of its own, and waits for the new process to prove the old config.
+/// Starts `member` again by its group's `revive`, as the user that it ran as and in a session of its own, and waits for the new
+/// process to prove the old config.
 ///
 /// # Errors
 /// The trouble: it could not be started, nothing new is there, or it proves nothing.
@@ -57,18 +58,13 @@ pub(super) async fn revive(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
     let trouble = |text: String| Trouble { kind: State::RevertFailed.into(), text };
     let i = &member.instance;
     let argv = filled(member).map_err(trouble)?;
-    let said = || spelled(&argv);
-    let mut child = tokio::process::Command::new("/proc/self/exe")
-        .args(["run-detached", "--"])
-        .args(&argv)
-        .current_dir(if member.cwd.is_dir() { &*member.cwd } else { std::path::Path::new("/") })
-        .env_clear()
-        .env("PATH", PATH)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| trouble(format!("`{}` could not be run: {e}", said())))?;
+    let said = || quoted(&argv);
+    if member.identity.sees != Sees::TheSame {
+        let why = "it ran in namespaces or below a root directory of its own, in which nothing is started";
+        return Err(trouble(format!("`{}` could not be run: {why}", said())));
+    }
+    let begun = start(&argv, &member.identity.person, &member.cwd).await;
+    let mut child = begun.map_err(|why| trouble(format!("`{}` could not be run: {why}", said())))?;
     let began = std::time::Instant::now();
     let mut ended = None;
     loop {
@@ -96,23 +92,41 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{event::Instance, fleet::Fleet};
+    use crate::{
+        event::Instance,
+        fleet::Fleet,
+        identity::{Identity, Person},
+    };
 
     #[test]
     fn what_to_type_is_what_it_was_started_by() {
-        let typed = |exe: &str, line: &str, unit: Option<&str>| {
+        let me = nix::unistd::geteuid().as_raw();
+        let own = Person { uids: [me; 3], permitted: u64::MAX, bounding: u64::MAX, ..Person::default() };
+        let typed = |person: &Person, exe: &str, line: &str, unit: Option<&str>| {
             let mut group = Fleet::of_kind("sshd").unwrap().groups.remove(0);
             group.matching.unit = unit.map(str::to_owned);
             let instance = Instance { exe: exe.into(), ..Instance::new("sshd", 7, 1) };
             let args = line.split('|').map(str::to_owned).collect();
-            command(&Member { cwd: "/srv/my app".into(), ..Member::new(instance, Arc::new(group), args) })
+            let identity = Identity { person: person.clone().into(), ..Identity::default() };
+            command(&Member { cwd: "/srv/my app".into(), identity, ..Member::new(instance, Arc::new(group), args) })
         };
         let title = "/usr/sbin/sshd|-D|-f|/a|[listener]|0|of|10-100|startups";
-        assert_eq!(typed("/usr/sbin/sshd", title, None), "cd '/srv/my app' && /usr/sbin/sshd -D -f /a");
+        let text = |line: &str| Some(line.to_owned());
+        assert_eq!(typed(&own, "/usr/sbin/sshd", title, None), text("cd '/srv/my app' && /usr/sbin/sshd -D -f /a"));
         assert_eq!(
-            typed("/usr/bin/python3.11", "/usr/bin/gunicorn|-c|it's.py", None),
-            r"cd '/srv/my app' && /usr/bin/python3.11 /usr/bin/gunicorn -c 'it'\''s.py'"
+            typed(&own, "/usr/bin/python3.11", "/usr/bin/gunicorn|-c|it's.py", None),
+            text(r"cd '/srv/my app' && /usr/bin/python3.11 /usr/bin/gunicorn -c 'it'\''s.py'")
         );
-        assert_eq!(typed("/usr/sbin/sshd", title, Some("ssh.service")), "systemctl start ssh.service");
+        assert_eq!(typed(&own, "/usr/sbin/sshd", title, Some("ssh.service")), text("systemctl start ssh.service"));
+        // Of another user it is that user's, and never more than it was.
+        let other = Person { uids: [me + 7; 3], gids: [8; 3], ..Person::default() };
+        let line = format!("cd '/srv/my app' && setpriv --reuid {} --regid 8 --clear-groups -- /x -y '$(id)'", me + 7);
+        assert_eq!(typed(&other, "/x", "/x|-y|$(id)", None), Some(line));
+        let grouped = Person { groups: vec![8, 9], ..other };
+        assert!(typed(&grouped, "/x", "/x", None).is_some_and(|line| line.contains("--regid 8 --groups 8,9 -- /x")));
+        if me == 0 {
+            let confined = Person { permitted: 1, bounding: 1, ..own };
+            assert_eq!(typed(&confined, "/x", "/x", None), None);
+        }
     }
 }

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::Instant,
 };
 
 use crate::{
     event::{Event, HALTED, Halts, State, Stop, Trouble, Verdict},
-    host::gate,
+    host::{check::Ask, gate},
     step::{Member, Step},
 };
 
@@ -37,9 +38,13 @@ pub struct ScriptHost {
 }
 
 impl ScriptHost {
-    pub(super) fn check(&mut self, steps: &mut [&mut Step], tell: &mut impl FnMut(Event)) {
-        self.checked += 1;
-        for member in steps.iter_mut().flat_map(|s| &mut s.members).filter(|m| m.instance.state == State::Confirmed) {
+    pub(super) fn check(&mut self, steps: &mut [&mut Step], ask: Ask, tell: &mut impl FnMut(Event)) {
+        let members = steps.iter_mut().flat_map(|s| &mut s.members).filter(|m| m.instance.state == State::Confirmed);
+        let mut asked: Vec<&mut Member> = members.filter(|m| ask.means(m)).collect();
+        // A look that asks none is no look.
+        self.checked += usize::from(!asked.is_empty());
+        for member in &mut asked {
+            member.proven_at = Some(Instant::now());
             let pid = member.instance.pid;
             if let Some(bad) = self.checks.get(&(self.checked, pid)) {
                 member.fail(*bad, Trouble { kind: (*bad).into(), text: format!("{bad:?} when looked at again") });
@@ -107,7 +112,9 @@ impl ScriptHost {
             _ => {}
         }
         match state {
-            State::Confirmed | State::Unconfirmed | State::Reverted => member.instance.state = state,
+            State::Confirmed | State::Unconfirmed | State::Reverted => {
+                (member.instance.state, member.proven_at) = (state, Some(Instant::now()));
+            }
             bad => fail(member, bad, &format!("{bad:?}")),
         }
     }

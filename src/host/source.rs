@@ -4,17 +4,18 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::Read,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FileType, Mode, OFlags, Statx};
+use rustix::fs::{FileType, Statx};
 
 use crate::{
     config::{MAX_TARGET, ReadError},
     event::Verdict,
     step::{Blob, Offered},
     tree::{Tree, shown, status},
+    trust::{Distrust, Way, is_us},
 };
 
 /// Looks where `source` says for the new content of the target at `config`, and reads what is there, once.
@@ -26,39 +27,22 @@ pub(super) fn look(source: &str, config: &Path) -> Offered {
         path.push(part);
     }
     let path = PathBuf::from(path);
-    let content = match path.canonicalize() {
+    let content = match Way::of(&path) {
         // A link that others could put there would lead to any file that root can read.
-        Ok(resolved) => Some(
-            guarded(&path)
-                .and_then(|()| guarded(&resolved))
-                .and_then(|()| read(&resolved))
-                .map_err(|(verdict, why)| (verdict, format!("`{}`: {why}", shown(&path)))),
-        ),
+        Ok(way) => Some(read(&way).map_err(|(verdict, why)| (verdict, format!("`{}`: {why}", shown(&path))))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         Err(e) => Some(Err((Verdict::Failed, format!("cannot read `{}`: {e}", shown(&path))))),
     };
     Offered { path, content }
 }
 
-/// Whether only root and the caller can put something there.
-fn guarded(path: &Path) -> Result<(), (Verdict, String)> {
-    let me = nix::unistd::geteuid().as_raw();
-    for dir in path.ancestors().skip(1) {
-        let meta = dir.metadata().map_err(|e| (Verdict::Failed, e.to_string()))?;
-        // In a sticky directory nobody takes away what is another's; but in the last they could have put it there themselves.
-        let others = meta.mode() & 0o022 != 0 && (meta.mode() & 0o1000 == 0 || Some(dir) == path.parent());
-        if others || ![0, me].contains(&meta.uid()) {
-            return Err((Verdict::Refused, format!("others than root and you can write `{}`", shown(dir))));
-        }
-    }
-    Ok(())
-}
-
-fn read(path: &Path) -> Result<Blob, (Verdict, String)> {
+fn read(way: &Way) -> Result<Blob, (Verdict, String)> {
     let failed = |e: std::io::Error| (Verdict::Failed, e.to_string());
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-    content(fd).map_err(|e| match e {
+    way.is_ours().map_err(|why| match why {
+        Distrust::Writable { place, .. } if place == way.end => (Verdict::Refused, "others than root and you can write it".into()),
+        why => (Verdict::Refused, why.to_string()),
+    })?;
+    content(way.open().map_err(failed)?).map_err(|e| match e {
         Unread::Untrusted(why) => (Verdict::Refused, why),
         Unread::Read(ReadError::Unacceptable(why)) => (Verdict::Invalid, why),
         Unread::Read(ReadError::Io(e)) => failed(e),
@@ -72,12 +56,11 @@ enum Unread {
 
 /// Trust is of what was opened, not of what stood at a path a moment ago.
 fn content(fd: OwnedFd) -> Result<Blob, Unread> {
-    let me = nix::unistd::geteuid().as_raw();
     let io = |e: std::io::Error| Unread::Read(e.into());
     let untrusted = |path: &Path, stat: &Statx| {
         let writable = stat.stx_mode & 0o022 != 0 && FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink;
         let who = if path.as_os_str().is_empty() { "it".to_owned() } else { format!("`{}` in it", shown(path)) };
-        (writable || ![0, me].contains(&stat.stx_uid)).then(|| format!("others than root and you can write {who}"))
+        (writable || !is_us(stat.stx_uid)).then(|| format!("others than root and you can write {who}"))
     };
     let stat = status(&fd, OsStr::new("")).map_err(|e| io(e.into()))?;
     if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory {
@@ -134,9 +117,12 @@ mod tests {
         std::fs::create_dir(at("real")).unwrap();
         std::fs::rename(at("a b.new"), at("real/x")).unwrap();
         symlink("real/x", at("a b.new")).unwrap();
-        for (name, open) in [("real", 0o757), (".", 0o777), (".", 0o1777)] {
+        // In a sticky directory one's own file is one's own.
+        mode(".", 0o1777);
+        assert!(go().unwrap().is_ok());
+        for (name, open) in [("real", 0o757), (".", 0o777)] {
             mode(name, open);
-            refused("others than root and you can write");
+            refused("others than root and you can");
             mode(name, 0o755);
             assert!(go().unwrap().is_ok());
         }

@@ -65,7 +65,8 @@ fn holders(sockets: &BTreeSet<u64>) -> Vec<(i32, u64)> {
         return Vec::new();
     }
     let mut all = Vec::new();
-    for pid in pids() {
+    // A socket whose holder is not found is named as such.
+    for pid in pids().unwrap_or_default() {
         // Whoever may not be looked at shows in a socket that nobody holds.
         let _ = descriptors(pid, |_, to| all.extend(to.ok().and_then(socket).filter(|inode| sockets.contains(inode)).map(|inode| (pid, inode))));
     }

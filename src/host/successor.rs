@@ -2,7 +2,9 @@
 //! What each reads it has read after it was installed, so it must say what everybody must say, but nothing that compares with before.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,7 +22,8 @@ use crate::{
         guard,
         hangup::hold,
         http::{Lanes, told},
-        kernel::{Stat, everybody, pids},
+        kernel::{Stat, pids},
+        prove::other,
         sockets::sockets_of,
         survey::needs_endpoint,
         turns::Turn,
@@ -38,21 +41,30 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// When a target became what it is: whoever was not there yet has read it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Since {
-    /// Sorted.
-    pids: Arc<[i32]>,
+    /// Sorted; none where the kernel did not tell, and then every process may have been there.
+    pids: Option<Arc<[i32]>>,
     /// By the clock that start times are counted by, in its ticks.
     ticks: u64,
     when: jiff::Timestamp,
 }
 
 impl Since {
-    pub(super) fn now() -> Self {
-        Self { pids: everybody().into(), ticks: guard::ticks(), when: jiff::Timestamp::now() }
+    /// Of this moment.
+    ///
+    /// # Errors
+    /// The system's: the kernel does not tell which processes there are.
+    pub(super) fn now() -> io::Result<Self> {
+        Ok(Self { pids: Some(pids()?.into()), ..Self::unseen() })
     }
 
-    /// Who was there, sorted.
+    /// Of this moment, at which no process was looked at.
+    pub(super) fn unseen() -> Self {
+        Self { pids: None, ticks: guard::ticks(), when: jiff::Timestamp::now() }
+    }
+
+    /// The processes that were there, sorted.
     pub(super) fn pids(&self) -> &[i32] {
-        &self.pids
+        self.pids.as_deref().unwrap_or_default()
     }
 
     /// Whether a process of this pid and start time came later.
@@ -61,7 +73,7 @@ impl Since {
     }
 
     fn was_there(&self, pid: i32) -> bool {
-        self.pids.binary_search(&pid).is_ok()
+        self.pids.as_ref().is_none_or(|pids| pids.binary_search(&pid).is_ok())
     }
 
     /// Whether the process that has this number now came later.
@@ -81,7 +93,8 @@ pub(super) struct Newest {
 
 impl Newest {
     pub(super) fn look(surveyed: &Since) -> Self {
-        let (began, scan) = (Instant::now(), Scan::take());
+        // Where the kernel tells of no process, none is new.
+        let (began, scan) = (Instant::now(), Scan::take().unwrap_or_default());
         let new = scan.pids().filter(|pid| surveyed.is_new(*pid)).collect();
         Self { began, took: began.elapsed(), scan, new }
     }
@@ -108,17 +121,18 @@ pub(super) struct Fresh<'a> {
     pub(super) undo: bool,
     /// Of the one that is waited for.
     pub(super) turn: &'a Turn,
+    /// The instances that were about to be signalled, by pid and start time.
+    pub(super) begun: &'a RefCell<BTreeSet<(i32, u64)>>,
 }
 
 impl Fresh<'_> {
-    fn to(&self) -> Option<&Blob> {
-        self.shifts.first().map(|s| &s.to)
+    /// From now on, `member` may have been signalled.
+    pub(super) fn begun(&self, member: &Member) {
+        self.begun.borrow_mut().insert(member.id);
     }
 
-    /// Whether a fact that holds on the new config, filled in as `new`, would not hold on the old one.
-    fn says_only_the_new(&self, written: &Fact, new: &Fact) -> bool {
-        let old = self.shifts.first().and_then(|s| s.from.as_ref()).and_then(|from| written.filled(from.file()).ok());
-        matches!(new.wants, Wants::Equals(_)) && old.is_some_and(|old| old != *new)
+    fn to(&self) -> Option<&Blob> {
+        self.shifts.first().map(|s| &s.to)
     }
 
     /// When the last of the targets became what it is.
@@ -150,7 +164,7 @@ pub(super) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Op
         for found in if newest.may_have(group) { unknown(member, &newest, lanes).await } else { Vec::new() } {
             let id = (found.pid, found.started);
             // A worker that was left behind is no leader, whatever it looks like: it has none of its own.
-            if !surveyed.is_before(found.pid, found.started) || (has_workers && children(found.pid).is_empty()) {
+            if !surveyed.is_before(found.pid, found.started) || (has_workers && children(found.pid).is_ok_and(|children| children.is_empty())) {
                 continue;
             }
             // Where somebody says who leads, a child that only helps with the start is nobody.
@@ -194,6 +208,7 @@ pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
     let i = &member.instance;
     let mut new = member.clone();
     new.args = found.args.clone().into();
+    new.identity = found.identity(&member.group);
     new.instance = crate::event::Instance { wave: i.wave, validated: i.validated, before: i.before.clone(), ..found.instance(&i.group) };
     let began = Instant::now();
     let proof = proven(&mut new, fresh, limit, lanes).await?;
@@ -201,6 +216,7 @@ pub(super) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
     new.instance.after = fresh.to().map(|to| to.sha256.clone());
     new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
     new.signalled = Some(fresh.since_when());
+    new.proven_at = Some(Instant::now());
     // It has answered, whatever the one did whose place it took.
     new.sick = false;
     Ok(new)
@@ -269,7 +285,7 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
             _ => Ok(Proof::Exact),
         };
     }
-    let content = group.confirm.iter().zip(&facts).any(|(written, new)| fresh.says_only_the_new(written, new));
+    let content = group.confirm.iter().zip(&facts).any(|(written, new)| other(written, new, fresh.shifts).is_some());
     if !content && before.is_none() && !fresh.came_later(i.pid, i.started) {
         return Err("was there before its config was, and nothing proves that it has read it".into());
     }
@@ -279,12 +295,16 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
 
 impl LocalHost {
     /// Matches that were not there at the survey and read a target of `steps`, each proven on what that step installs, or not.
-    pub(super) async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Vec<Member> {
+    ///
+    /// # Errors
+    /// A sentence: the kernel does not tell which processes came.
+    pub(super) async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<Vec<Member>, String> {
         let surveyed = &self.surveyed;
         // Nobody is signalled: a run that was halted already looks to its end.
         let patience = u8::from(undo).max((*halts.borrow()).min(1));
-        if pids().all(|pid| surveyed.was_there(pid)) {
-            return Vec::new();
+        let now = pids().map_err(|e| format!("which processes came during the run is not known: {e}"))?;
+        if now.into_iter().all(|pid| surveyed.was_there(pid)) {
+            return Ok(Vec::new());
         }
         let (newest, mut new, mut known) = (Newest::look(surveyed), Vec::new(), BTreeSet::new());
         for group in self.groups.iter().filter(|g| g.instances.is_empty() && newest.may_have(g)) {
@@ -302,10 +322,12 @@ impl LocalHost {
             let reads = |step: &&&Step| targets.as_ref().is_ok_and(|t| t.is_empty() || step.shifts.iter().any(|s| t.contains(&s.path)));
             let found = Found { configs: targets.clone().unwrap_or_default(), ..found };
             let mut member = Member::new(found.instance(&group.name), group.clone(), found.args.clone());
+            member.identity = found.identity(group);
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             match steps.iter().find(reads) {
                 Some(step) => {
-                    let fresh = Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo: step.undo, turn: &Turn::default() };
+                    let fresh =
+                        Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo: step.undo, turn: &Turn::default(), begun: &RefCell::default() };
                     let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
                     let said = tokio::select! {
                         said = proof => said,
@@ -325,6 +347,6 @@ impl LocalHost {
             tell(Event::of(&member.instance));
             all.push(member);
         }
-        all
+        Ok(all)
     }
 }

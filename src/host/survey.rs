@@ -1,11 +1,17 @@
 //! The first verb: who is there, what each runs, and whether each can be reloaded at all. Touches nothing but locks.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use futures_util::StreamExt;
 
 use crate::{
-    event::{Instance, State, Stop, Trouble, Verdict},
+    event::{Event, Instance, State, Stop, Trouble, Verdict},
     fact::{Fact, Source, Wants},
     fleet::{Group, Reloads, Speaks},
     host::{
@@ -19,7 +25,7 @@ use crate::{
         hangup::permitted,
         http::{AT_ONCE, Lanes, told},
         install::{InstallError, Target},
-        lock::{self, LockError},
+        lock::{self, LockError, holders::Holders},
         sockets::Listeners,
         source, strangers,
         successor::Since,
@@ -35,7 +41,13 @@ impl LocalHost {
         // Who comes later has as long as everybody.
         let timed = |g: &Arc<Group>| look.timeout.map_or_else(|| g.clone(), |timeout| Arc::new(Group { timeout, ..(**g).clone() }));
         self.groups = groups.iter().map(timed).collect();
-        self.surveyed = Since::now();
+        self.surveyed = match Since::now() {
+            Ok(now) => now,
+            Err(e) => {
+                seen.stopped = Some(Stop::new(Verdict::Failed, format!("the kernel does not tell which processes there are: {e}")));
+                return seen;
+            }
+        };
         self.locked = look.lock.is_some();
         let found = find(groups, &self.surveyed, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
@@ -82,9 +94,9 @@ impl LocalHost {
         for (member, path) in seen.members.iter().chain(&seen.sick).flat_map(|m| m.instance.targets.iter().map(move |path| (m, path))) {
             readers.entry(path).or_default().push(member);
         }
-        for (path, target) in &self.targets {
+        for (path, target) in &mut self.targets {
             self.since.insert(path.clone(), self.surveyed.clone());
-            match target.read() {
+            match target.survey() {
                 Ok(disk) => {
                     let mut readers = readers.get(path.as_path()).into_iter().flatten();
                     let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
@@ -113,30 +125,67 @@ impl LocalHost {
             }
             kept.push((group, f));
         }
-        for path in kept.iter().flat_map(|(_, f)| &f.configs).chain(look.also) {
-            if self.targets.contains_key(path) {
-                continue;
+        let read = kept.iter().flat_map(|(_, f)| f.configs.iter().map(|path| (path, Some(f.uid))));
+        let mut wanted: BTreeMap<PathBuf, Vec<(&PathBuf, Option<u32>)>> = BTreeMap::new();
+        for (path, uid) in read.chain(look.also.iter().map(|path| (path, None))) {
+            let all = wanted.entry(path.parent().unwrap_or(Path::new("/")).to_owned()).or_default();
+            // Many instances of one user read the same.
+            if all.last() != Some(&(path, uid)) {
+                all.push((path, uid));
             }
-            let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
-            if !self.dirs.contains_key(&dir) {
-                match lock::open(&dir, look.lock).await {
-                    Ok(fd) => drop(self.dirs.insert(dir.clone(), fd)),
-                    Err(e) => {
-                        let verdict = match e {
-                            LockError::Busy(..) => Verdict::Busy,
-                            LockError::Swapped(..) => Verdict::Refused,
-                            LockError::Io(..) => Verdict::Failed,
-                        };
-                        seen.stopped.get_or_insert_with(|| Stop::new(verdict, e.to_string()));
-                        continue;
+        }
+        let mut holders = Holders::default();
+        for (dir, all) in wanted {
+            match self.open_directory(&dir, &all, look, &mut holders, seen).await {
+                Ok(fd) => {
+                    for (path, _) in all {
+                        self.targets.entry(path.clone()).or_insert_with(|| Target::new(path, fd.clone()));
                     }
+                    self.dirs.insert(dir, fd);
                 }
-            }
-            if let Some(dir) = self.dirs.get(&dir) {
-                self.targets.insert(path.clone(), Target::new(path, dir.clone()));
+                Err(stop) => drop(seen.stopped.get_or_insert(stop)),
             }
         }
         kept
+    }
+
+    /// Opens, and with `look.lock` locks, a directory of targets, each with the user of its reader.
+    async fn open_directory(
+        &mut self,
+        dir: &Path,
+        targets: &[(&PathBuf, Option<u32>)],
+        look: Look<'_>,
+        holders: &mut Holders,
+        seen: &mut Seen,
+    ) -> Result<Arc<OwnedFd>, Stop> {
+        let no = |e: LockError| {
+            let verdict = match e {
+                LockError::Busy(..) => Verdict::Busy,
+                LockError::Swapped(..) => Verdict::Refused,
+                LockError::Io(..) => Verdict::Failed,
+            };
+            Stop::new(verdict, e.to_string())
+        };
+        let (way, fd) = lock::open(dir).map_err(no)?;
+        // Another directory may have its name by now than when the path was judged.
+        let users: BTreeSet<u32> = targets.iter().filter_map(|(_, uid)| *uid).filter(|uid| *uid != rustix::process::geteuid().as_raw()).collect();
+        for uid in users {
+            let refused = |why| Stop::new(Verdict::Refused, format!("`{}` became another directory: {why}", dir.display()));
+            way.guards(uid).map_err(refused)?;
+        }
+        if let Some(wait) = look.lock {
+            let names: BTreeSet<&std::ffi::OsStr> = targets.iter().filter_map(|(path, _)| path.file_name()).collect();
+            let names: Vec<&std::ffi::OsStr> = names.into_iter().collect();
+            let wanted = lock::Wanted { wait, intent: look.intent, names: &names };
+            let locked = lock::lock(&fd, dir, wanted, holders).await.map_err(no)?;
+            if let Some(holder) = locked.foreign.clone() {
+                let event = Event::ForeignLock { path: dir.into(), holder };
+                self.notes.push(event.clone());
+                seen.notes.push(event);
+            }
+            self.locks.push(locked);
+        }
+        Ok(fd)
     }
 }
 
@@ -145,6 +194,9 @@ async fn find(groups: &[Arc<Group>], there: &Since, seen: &mut Seen) -> Vec<(Arc
     let all = Scan::of(there.pids()).find_all(groups.iter().map(|group| &**group)).await;
     let mut found = Vec::new();
     for (group, said) in groups.iter().zip(all) {
+        if let Some(why) = said.blind {
+            seen.stopped.get_or_insert_with(|| Stop::new(Verdict::Failed, format!("cannot look at processes: {why}")));
+        }
         seen.left_out.extend(said.left_out);
         seen.missing.extend(said.missing);
         seen.refused.extend(said.refused.into_iter().map(|(f, why)| refused(f.instance(&group.name), why)));
@@ -180,6 +232,7 @@ fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, 
     alone(f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
     vouched(group).and_then(|()| may_signal(f.pid)).map_err(|why| no(&instance, why))?;
     let mut member = Box::new(Member::new(instance, group.clone(), f.args.clone()));
+    member.identity = f.identity(group);
     member.timeout = look.timeout.unwrap_or(group.timeout);
     member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
     member.fixed = discover::fixed_of(f, group);
@@ -211,6 +264,9 @@ fn share(member: &mut Member, other: Option<&Member>) {
     if member.args == other.args {
         member.args = other.args.clone();
     }
+    if member.identity.person == other.identity.person {
+        member.identity.person = other.identity.person.clone();
+    }
     if member.restart_only == other.restart_only {
         member.restart_only = other.restart_only.clone();
     }
@@ -230,7 +286,7 @@ async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looke
     }
     if member.sick {
         // One that ended or was stopped meanwhile is silent for that.
-        if !guard::is_same(member.instance.pid, member.instance.started, &member.instance.exe) {
+        if guard::is_over(member.instance.pid, member.instance.started, &member.instance.exe) {
             return Err(no(&member, "ended while it was looked at".into()));
         }
         runs(member.instance.pid).map_err(|why| no(&member, why))?;
@@ -322,10 +378,13 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
         return Err(Silence::of(format!("{}: {why}", member.instance.endpoint)));
     }
     let (baseline, rejected) = (answers.readings(&group.confirm), answers.readings(&group.reject));
-    let needed = |(fact, reading): &(&Fact, &Option<String>)| matches!(fact.wants, Wants::Changed | Wants::Increased) && reading.is_none();
+    let needed = |(fact, reading): &(&Fact, &Option<String>)| fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none();
     if let Some((fact, _)) = group.confirm.iter().zip(&baseline).find(needed) {
-        return Err(Silence::of(format!("{}, so a change of it could not be seen", answers.why_not(fact, &member.instance.endpoint))));
+        // The kernel has told all that there is.
+        let asked = !fact.source.is_kernel();
+        return Err(Silence { why: answers.no_baseline(fact, &member.instance.endpoint), asked });
     }
+    member.read_at = Some(Instant::now());
     (member.baseline, member.rejected) = (baseline, rejected);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::host::command::{self, Bind, NotRun, Output, RunAs};
+use crate::host::exec::{self, Bind, NotRun, Output, Subject};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// So much of what it says is kept as the reason.
@@ -19,14 +19,13 @@ pub(crate) enum NotPassed {
     NotRun(String),
 }
 
-/// Runs `argv` to its end, at most 30 s, as the instance `pid` and with each of `binds` at its live path. What it says of a `secret` is not repeated.
+/// Runs `argv` to its end, at most 30 s, as the instance of `subject` and with each of `binds` at its live path. What it says of a `secret` is not repeated.
 ///
 /// # Errors
 /// What it said, when it refused; or why it could not be run.
-pub(super) async fn run(argv: &[String], pid: i32, binds: &[Bind], secret: bool) -> Result<(), NotPassed> {
-    let said = async { command::look(argv, &RunAs::of(pid)?, binds, LIMIT).await };
+pub(super) async fn run(argv: &[String], subject: Subject<'_>, binds: &[Bind], secret: bool) -> Result<(), NotPassed> {
     let not_run = |e: NotRun| NotPassed::NotRun(format!("the validator {e}"));
-    let output = said.await.map_err(not_run)?;
+    let output = exec::look(argv, subject, binds, LIMIT).await.map_err(not_run)?;
     if output.code == 0 {
         return Ok(());
     }

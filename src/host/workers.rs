@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::File,
+    io,
     os::unix::fs::MetadataExt,
     sync::{Arc, LazyLock},
     time::Duration,
@@ -14,7 +15,7 @@ use crate::{
     fact::{KEPT, name},
     host::{
         guard::age,
-        kernel::{Stat, pids, whole},
+        kernel::{Stat, is_gone, pids, whole},
         sockets::{Listeners, sockets_of},
     },
 };
@@ -24,7 +25,7 @@ pub(super) const SETTLED: Duration = Duration::from_millis(100);
 
 /// A process and those that descend from it, itself first.
 pub(crate) fn family(pid: i32) -> Vec<i32> {
-    descent(pid, children)
+    descent(pid, |one| children(one).unwrap_or_default())
 }
 
 /// The same, with the children that `of` names.
@@ -47,7 +48,7 @@ pub(crate) struct Kin(HashMap<i32, Vec<i32>>);
 impl Kin {
     /// `known` is the parent of each that was looked at a moment ago; none where most others were not.
     pub(super) fn of(known: &HashMap<i32, i32>) -> Option<Self> {
-        let all: Vec<i32> = pids().collect();
+        let all = pids().ok()?;
         if known.len() * 2 < all.len() {
             return None;
         }
@@ -67,42 +68,58 @@ impl Kin {
 }
 
 /// The children of a process, ended ones among them; none of one that is gone.
-pub(crate) fn children(pid: i32) -> BTreeSet<i32> {
+///
+/// # Errors
+/// The system's: nothing is known of its children.
+pub(crate) fn children(pid: i32) -> io::Result<BTreeSet<i32>> {
     // Most have one thread, whose number is that of the process.
     let alone = std::fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.nlink() == 3);
-    let mut all = listed(pid, alone);
+    let mut all = listed(pid, alone)?;
     // The first of a list is there as long as anybody is.
     if alone && all.is_empty() {
-        return all;
+        return Ok(all);
     }
     // While a child ends, its siblings can be missing from the kernel's list: two looks that say the same missed nobody.
     for _ in 0..8 {
-        let again = listed(pid, alone);
+        let again = listed(pid, alone)?;
         let same = again == all;
         all.extend(again);
         if same {
             break;
         }
     }
-    all
+    Ok(all)
 }
 
-fn listed(pid: i32, alone: bool) -> BTreeSet<i32> {
+fn listed(pid: i32, alone: bool) -> io::Result<BTreeSet<i32>> {
     // A kernel without that list (CONFIG_PROC_CHILDREN) is asked for everybody's parent.
     static LISTED: LazyLock<bool> = LazyLock::new(|| std::path::Path::new("/proc/thread-self/children").exists());
     if !*LISTED {
-        return pids().filter(|child| Stat::of(*child).is_ok_and(|stat| stat.parent == pid)).collect();
+        return Ok(pids()?.into_iter().filter(|child| Stat::of(*child).is_ok_and(|stat| stat.parent == pid)).collect());
     }
     // Each thread has a list of those that it started.
-    let of = |thread: &str| {
-        let list = File::open(format!("/proc/{pid}/task/{thread}/children")).and_then(whole).unwrap_or_default();
-        String::from_utf8_lossy(&list).split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<i32>>()
+    let of = |thread: &str| -> io::Result<Vec<i32>> {
+        let list = there(File::open(format!("/proc/{pid}/task/{thread}/children")).and_then(whole))?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&list).split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect())
     };
     if alone {
-        return of(&pid.to_string()).into_iter().collect();
+        return Ok(of(&pid.to_string())?.into_iter().collect());
     }
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.flat_map(|thread| of(&thread.file_name().to_string_lossy())).collect()
+    let mut all = BTreeSet::new();
+    for thread in there(std::fs::read_dir(format!("/proc/{pid}/task")))?.into_iter().flatten() {
+        let Some(thread) = there(thread)? else { continue };
+        all.extend(of(&thread.file_name().to_string_lossy())?);
+    }
+    Ok(all)
+}
+
+/// None where the process, or its thread, has ended; any other error is not its own.
+fn there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(e) if is_gone(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// The children of `pid`, one a line: `PID:STARTED`, and ` listens` behind who holds a listening socket. With a reading from `before`, whoever
@@ -114,8 +131,10 @@ fn listed(pid: i32, alone: bool) -> BTreeSet<i32> {
 pub(super) fn workers(pid: i32, before: Option<&str>, look: impl FnOnce() -> Result<Arc<Listeners>, String>) -> Result<String, String> {
     let old: Vec<Child> = before.unwrap_or_default().lines().filter_map(named).collect();
     let mut held = Vec::new();
-    for child in children(pid).into_iter().chain(old.iter().map(|(pid, _)| *pid)).collect::<BTreeSet<_>>() {
-        let Some(stat) = lives(child) else { continue };
+    let now = children(pid).map_err(|e| format!("its children: {e}"))?;
+    for child in now.into_iter().chain(old.iter().map(|(pid, _)| *pid)).collect::<BTreeSet<_>>() {
+        // One that could not be looked at must not count as one that has ended.
+        let Some(stat) = lives(child).map_err(|e| format!("pid {child}: {e}"))? else { continue };
         let is_old = old.contains(&(child, stat.started));
         // A new one that ends at once has proven nothing.
         let is_new = stat.parent == pid && (before.is_none() || Process::new(child).ok().and_then(|p| age(&p)).is_some_and(|age| age >= SETTLED));
@@ -124,7 +143,7 @@ pub(super) fn workers(pid: i32, before: Option<&str>, look: impl FnOnce() -> Res
         }
         match sockets_of(child) {
             Ok(sockets) => held.push((format!("{child}:{}", stat.started), sockets)),
-            Err(_) if lives(child).is_none() => {}
+            Err(_) if lives(child).is_ok_and(|stat| stat.is_none()) => {}
             Err(why) => return Err(format!("pid {child}: {why}")),
         }
     }
@@ -180,7 +199,7 @@ pub(super) async fn lasting(draining: Vec<Child>) -> Vec<i32> {
     if !draining.is_empty() {
         tokio::time::sleep(SETTLED).await;
     }
-    draining.into_iter().filter(|(pid, started)| lives(*pid).is_some_and(|stat| stat.started == *started)).map(|(pid, _)| pid).collect()
+    draining.into_iter().filter(|(pid, started)| lives(*pid).is_ok_and(|stat| stat.is_some_and(|stat| stat.started == *started))).map(|(pid, _)| pid).collect()
 }
 
 fn named(line: &str) -> Option<Child> {
@@ -188,9 +207,12 @@ fn named(line: &str) -> Option<Child> {
     Some((pid.parse().ok()?, started.parse().ok()?))
 }
 
-/// A process that has not ended.
-fn lives(pid: i32) -> Option<Stat> {
-    Stat::of(pid).ok().filter(Stat::lives)
+/// A process that has not ended; none where it has.
+///
+/// # Errors
+/// The system's: nothing is known of it.
+fn lives(pid: i32) -> io::Result<Option<Stat>> {
+    Ok(there(Stat::of(pid))?.filter(Stat::lives))
 }
 
 #[cfg(test)]
@@ -208,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn only_who_lives_on_is_named() {
         let me = i32::try_from(std::process::id()).unwrap();
-        let started = lives(me).unwrap().started;
+        let started = lives(me).unwrap().unwrap().started;
         assert_eq!(lasting(vec![(me, started), (me, started + 1)]).await, [me]);
     }
 
@@ -225,12 +247,15 @@ mod tests {
         let mut ended = spawn("exit 0");
         let (pid, zombie) = (i32::try_from(child.id()).unwrap(), i32::try_from(ended.id()).unwrap());
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while lives(zombie).is_some() || children(pid).len() != 1 {
+        while lives(zombie).unwrap().is_some() || children(pid).unwrap().len() != 1 {
             assert!(std::time::Instant::now() < deadline, "its child is there, and the other has ended");
             std::thread::yield_now();
         }
         let all = family(me);
-        assert!(children(me).is_superset(&[pid, zombie].into()) && children(pid).iter().all(|grandchild| all.contains(grandchild)), "{all:?}");
+        assert!(
+            children(me).unwrap().is_superset(&[pid, zombie].into()) && children(pid).unwrap().iter().all(|grandchild| all.contains(grandchild)),
+            "{all:?}"
+        );
         let look = || Listeners::read().map(Arc::new).map_err(|e| e.to_string());
         let said = workers(me, None, look).unwrap();
         let of = |pid: i32| said.lines().any(|line| line.starts_with(&format!("{pid}:")));

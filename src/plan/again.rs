@@ -291,5 +291,6 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
         Some(says) => idle && Some(says) == from,
         None => idle && same,
     };
+    member.runs_it = back && idle && same;
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use self::summary::name;
 pub use self::summary::{Summary, WaveReport};
 use crate::{
-    event::{Event, Proof, State, Trouble, TroubleKind},
+    event::{Event, Proof, State},
     screen::{self, Sink},
     step::short,
 };
@@ -100,6 +100,20 @@ impl Reporter {
                 self.line("Survey", &format!("{instances} instances on 1 host ({place})"));
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
+            Event::ForeignLock { path, holder } => {
+                let why = "which may write none of the targets there";
+                self.line("Foreign lock", &format!("{} is locked by a process {why}; ignored{holder}", path.display()));
+            }
+            Event::LeftBeside { path, why } => self.line("Left beside", &format!("{}: {why}", path.display())),
+            Event::LateEdit { path, what, kept } => {
+                let kept = kept.as_ref().map_or_else(String::new, |kept| format!("; what was written is kept in {}", kept.display()));
+                let why = "was changed after it was replaced, through a descriptor from before";
+                self.line("Late edit", &format!("{} {why} ({what}){kept}", path.display()));
+            }
+            Event::NotHeld { targets } => {
+                let why = "whether an edit arrived later in what was replaced is not known: too few descriptors (ulimit -n)";
+                self.line("Not held", &format!("{targets} files: {why}"));
+            }
             Event::Gone { group, pids, why } => self.line("Gone", &format!("{group} pid {} {why}", named(pids))),
             Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
             Event::Insecure { group, url } => self.line("Insecure", &format!("{group}: the certificate of {url} is not checked")),
@@ -168,7 +182,7 @@ impl Reporter {
                     None if endpoint.is_empty() => String::new(),
                     None => format!(" {endpoint}"),
                 };
-                let end = (*state, proven(*proof, draining, trouble.as_ref()), trouble.as_ref().map(|t| t.text.as_str()));
+                let end = (*state, proven(*proof, draining), trouble.as_ref().map(|t| t.text.as_str()));
                 let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
@@ -187,7 +201,7 @@ impl Reporter {
         let listed = self.verbose || (all <= LISTED && more <= LISTED);
         let (word, why) = match state {
             State::Confirmed => ("Confirmed", proven),
-            State::Unconfirmed => ("Signalled", ": its group says that nothing can be seen of it".into()),
+            State::Unconfirmed => ("Signalled", unseen(trouble)),
             State::Reverted => ("Reverted", proven + &trouble.map_or(String::new(), |t| format!(" (first: {t})"))),
             _ => ("FAILED", format!(": {}", trouble.unwrap_or("not proven"))),
         };
@@ -274,15 +288,19 @@ impl Reporter {
 }
 
 /// What proved it, where that is less than its own word on the very bytes; and who will end later.
-fn proven(proof: Option<Proof>, draining: &[i32], trouble: Option<&Trouble>) -> String {
+fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
     let by = match proof {
-        None | Some(Proof::Exact) => String::new(),
-        Some(Proof::None) if trouble.is_some_and(|t| t.kind == TroubleKind::Sick) => " by nothing but that it answers again as its facts say".into(),
-        Some(Proof::None) => " by nothing new: its facts held before the signal".into(),
+        None | Some(Proof::Exact | Proof::None) => String::new(),
         Some(proof) => format!(" by {}", name(proof)),
     };
     let drains = draining.iter().map(|pid| format!("pid {pid}")).collect::<Vec<_>>().join(", ");
     if drains.is_empty() { by } else { format!("{by}; draining: {drains}") }
+}
+
+/// Why an instance that lives, and of which no fault was seen, is not proven.
+fn unseen(trouble: Option<&str>) -> String {
+    let silent = trouble.map_or(String::new(), |why| format!(" (silent before the run: {why})"));
+    format!(": it lives, and nothing that can be seen of it proves the new config{silent}")
 }
 
 fn instances(n: usize) -> String {

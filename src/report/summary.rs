@@ -36,6 +36,9 @@ pub struct Summary {
     /// What the operator's own commands said of the waves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Event>,
+    /// What the operator should know, and what ended nothing: foreign locks, leftovers, late edits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Event>,
     /// The command that shows what each instance runs now.
     #[serde(skip)]
     pub look: String,
@@ -77,8 +80,8 @@ impl Summary {
         for instance in &instances {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
-        let (look, flag, waves, gates) = ("hello status".into(), String::new(), Vec::new(), Vec::new());
-        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, gates, look, flag, rehearsal: false }
+        let (look, flag, waves, gates, notes) = ("hello status".into(), String::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, gates, notes, look, flag, rehearsal: false }
     }
 
     /// An end before anything was touched.
@@ -109,6 +112,17 @@ impl Summary {
                     "" => "every instance is proven on the new config, and the run was not to its end".into(),
                     off => format!("every touched instance is proven, but not all on the new config: {off}; the next broadcast takes them along"),
                 };
+                match self.way_back() {
+                    Some(revert) => (format!("{what}; to put the old config back everywhere:"), revert),
+                    None => (format!("{what}; what each runs now:"), look),
+                }
+            }
+            Verdict::Unproven => {
+                let unseen = self.named(|s| s == State::Unconfirmed);
+                let what = format!(
+                    "every instance was signalled and lives, and nothing proves that it runs the new config: {unseen}; \
+                     say what can be seen with [[group.confirm]], or `unproven = \"accept\"` in its group"
+                );
                 match self.way_back() {
                     Some(revert) => (format!("{what}; to put the old config back everywhere:"), revert),
                     None => (format!("{what}; what each runs now:"), look),

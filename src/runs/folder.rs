@@ -8,45 +8,57 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Whether nobody but root and the caller can write `state`: what stands in it decides what is put back, and who is signalled.
+use rustix::{
+    fs::{self, Mode, OFlags},
+    io::Errno,
+};
+
+use crate::trust::{Distrust, Way};
+
+/// Whether no other user decides what stands in `state`: that decides what is put back, and who is signalled.
 ///
 /// # Errors
-/// Who can, and what mends it; or the system's.
+/// Fails if another user does, with the place and what mends it; or as the system does.
 pub fn trusted(state: &Path) -> io::Result<()> {
-    let path = state.canonicalize()?;
-    let me = nix::unistd::geteuid().as_raw();
-    for dir in path.ancestors() {
-        let meta = dir.metadata()?;
-        let foreign = ![0, me].contains(&meta.uid());
-        // In a sticky directory nobody takes away what is another's.
-        let others = meta.mode() & 0o022 != 0 && (meta.mode() & 0o1000 == 0 || dir == path);
-        if foreign || others {
-            let name = dir.display();
-            let mend = match dir == path {
-                true if foreign => format!("`chown {me} {name}`, or "),
-                true => format!("`chmod go-w {name}`, or "),
-                false => String::new(),
-            };
-            let why = "and so change what is put back";
-            return Err(io::Error::other(format!("others than root and you can write `{name}`, {why}; {mend}choose another place with --state")));
-        }
-        // Who is not root answers for their own home.
-        if me != 0 {
-            break;
-        }
-    }
-    Ok(())
+    judged(&Way::of(state)?, state)
+}
+
+fn judged(way: &Way, state: &Path) -> io::Result<()> {
+    way.counts().map_err(|why| {
+        // A directory above may be another user's for good reason.
+        let mend = why.mend().filter(|_| why.place() == way.end && way.is_directory()).map_or(String::new(), |mend| format!("`{mend}`, or "));
+        let why = match &why {
+            Distrust::Writable { .. } => why.to_string(),
+            why => format!("`{}`: {why}", state.display()),
+        };
+        io::Error::other(format!("{why}, and so change what is put back; {mend}choose another place with --state"))
+    })
 }
 
 /// Makes the state directory where there is none. One that is there keeps its mode.
 pub(super) fn make(state: &Path) -> io::Result<()> {
-    if !state.exists() {
-        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
-        std::fs::set_permissions(state, Permissions::from_mode(0o700))?;
-        if let Some(parent) = state.canonicalize()?.parent() {
-            // Of another user's directory that is not to be had, and not needed by one who may make an entry in it.
-            let _ = sync(parent);
+    let (way, missing) = Way::until(state)?;
+    if missing.is_empty() {
+        return judged(&way, state);
+    }
+    // Nothing is made where another user could lead it.
+    if rustix::process::geteuid().is_root() {
+        judged(&way, state)?;
+    }
+    let mut dir = way.open()?;
+    for name in &missing {
+        match fs::mkdirat(&dir, name, Mode::RWXU) {
+            // Another run was faster.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
         }
+        let made = fs::openat(&dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        if fs::fstat(&made)?.st_uid == rustix::process::geteuid().as_raw() {
+            fs::fchmod(&made, Mode::RWXU)?;
+        }
+        // Of another user's directory that is not to be had, and not needed by a user that may make an entry in it.
+        let _ = fs::fsync(&dir);
+        dir = made;
     }
     trusted(state)
 }

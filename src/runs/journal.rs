@@ -38,6 +38,7 @@ pub struct Run {
     /// Whether the last line could not be written to its end.
     torn: bool,
     mark: PathBuf,
+    dir: PathBuf,
     /// Whether its last line is written, and nobody needs to look.
     closed: bool,
     said: syslog::Line,
@@ -209,7 +210,7 @@ impl Run {
         folder::replace(&mark, &staged, &marks::content(&targets)?)?;
         folder::sync(&state.join("open"))?;
         let said = syslog::Line::new(record, &began);
-        Ok(Self { events, torn: false, mark, closed: false, said })
+        Ok(Self { events, torn: false, mark, dir: dir.into(), closed: false, said })
     }
 
     /// Appends an event; what a later look must be able to trust is on the disk when it returns.
@@ -238,6 +239,17 @@ impl Run {
         // A mixed run stays open: somebody must look, and its bytes are needed.
         self.closed = matches!(event, Event::Finished { verdict, .. } if *verdict != Verdict::Mixed);
         Ok(())
+    }
+
+    /// Keeps bytes that would be lost, synced; answers where.
+    ///
+    /// # Errors
+    /// Fails if the run's folder cannot be written.
+    pub fn keep_late(&self, number: usize, bytes: &[u8]) -> io::Result<PathBuf> {
+        let path = self.dir.join(format!("late-{number}"));
+        folder::create(&path, bytes)?.sync_all()?;
+        folder::sync(&self.dir)?;
+        Ok(path)
     }
 
     /// Closes it once its end is recorded, and leaves a line in syslog. Without its last line it stays open, and the next run looks at it again.

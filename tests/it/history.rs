@@ -158,7 +158,7 @@ fn a_run_that_lost_its_owner_is_named_until_another_takes_its_place() {
     assert_eq!((&told["run"], &told["verdict"], &told["open"], &told["next"]), (&json!(run), &json!("open"), &json!(true), &json!(commands)));
     assert_eq!((&told["began"]["verb"], &told["began"]["reason"]), (&json!("broadcast"), &json!("a first\u{1b} try")));
     let text = screen(&fleet, &[]);
-    assert!(text.contains("broadcast of web: open, by uid ") && text.contains(": a first  try\n"), "{text}");
+    assert!(text.contains("broadcast of web: open, by uid ") && text.contains(": a first\\x1b try\n"), "{text}");
     assert!(commands.iter().all(|c| text.contains(c)), "{text}");
     // Whoever looks at the fleet sees it too.
     let said = fleet.status();

@@ -19,7 +19,7 @@ const HOUSE: &[&[&str]] = &[
     &["fact"],
     &["tree"],
     &["config"],
-    &["fault", "told", "runtime"],
+    &["fault", "identity", "told", "trust", "runtime"],
     &["screen", "exact"],
 ];
 

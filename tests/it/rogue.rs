@@ -281,8 +281,9 @@ fn one_that_goes_on_with_the_old_message_is_undone() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let mut all = rogues(&fleet, "old", "old", 3, &format!("reloads = true\n{SEEN}"));
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
-    assert_eq!(said.states(), ["reverted", "untouched", "untouched"]);
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(7);
+    assert_eq!(said.states(), ["revert_failed", "untouched", "untouched"]);
+    assert!(said.stderr.contains("nothing shows that its reload of the new one is over"), "{}", said.stderr);
     assert!(all.iter_mut().all(Rogue::runs) && fleet.text() == before);
     assert_eq!(all.iter().filter(|r| r.signals() != "0").count(), 1, "one alone was tried");
 }
@@ -354,7 +355,7 @@ fn names_of_any_length_and_with_any_sign_are_found() {
 fn of_whom_nothing_can_be_seen_is_unconfirmed_and_what_it_says_itself_ends_the_wait() {
     let fleet = Fleet::start(0);
     let all = rogues(&fleet, "unseen", "good", 1, "reloads = true\nconfirm = []");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    let said = fleet.broadcast(&["--set", "message=x"]).expect(12);
     assert_eq!(said.states(), ["unconfirmed"]);
     until("it reloaded", || get(&all[0].url, "/").1 == "x");
     drop(all);

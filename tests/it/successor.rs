@@ -44,6 +44,10 @@ parent = os.getppid()
 print("http://127.0.0.1:%d/" % s.getsockname()[1], flush=True)
 # What it answered while the old one lives would be taken for that one's answer.
 while fd and os.getppid() == parent: time.sleep(0.005)
+# A worker that a reload could replace.
+if mode == "fork" and os.fork() == 0:
+    while os.getppid() != 1 and not os.path.exists(pids + ".hung"): time.sleep(0.02)
+    os._exit(0)
 s.settimeout(0.02)
 until = time.monotonic() + float(args.get("--lives", 600))
 def again(*more, **how):
@@ -190,7 +194,8 @@ fn who_takes_an_instance_s_place_must_prove_the_new_config_and_does() {
 #[test]
 fn a_successor_that_serves_the_old_config_has_not_proven_the_new_one() {
     let place = Place::new("hand-over-old", "");
-    let said = place.set("two", 6);
+    // It serves the old config all the time, which shows no end of a reload.
+    let said = place.set("two", 7);
     let i = &said.json["instances"][0];
     assert!(i["successor_of"].is_i64() || i["pid"] != place.pids()[0], "{i:#}");
     assert_eq!((get(&place.url, "/").1.as_str(), place.fleet.text().contains("\"one\"")), ("one", true));
@@ -409,6 +414,7 @@ fn who_says_that_it_runs_another_config_is_signalled_whatever_the_record_says() 
         let _ = std::fs::remove_file(at("web.toml"));
         std::os::unix::fs::symlink(to, at("web.toml")).unwrap();
     };
+    place.fleet.write("v1.toml", "message = \"uno\"\n");
     leads("v1.toml");
     assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
     assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["unchanged"]);
@@ -418,7 +424,7 @@ fn who_says_that_it_runs_another_config_is_signalled_whatever_the_record_says() 
     until("it runs the other", || get(&place.url, "/").1 == "two");
     leads("v1.toml");
     assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
-    assert_eq!(get(&place.url, "/").1, "one");
+    assert_eq!(get(&place.url, "/").1, "uno");
 }
 
 #[test]

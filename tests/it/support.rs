@@ -238,6 +238,25 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Kills a run that has staged a config and waits for its validator; nothing of it has begun then.
+pub(crate) fn killed_while_it_validates(fleet: &Fleet) {
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    let (there, script) = (fleet.path("validates"), fleet.path("slow-validator"));
+    let _ = std::fs::remove_file(&there);
+    // It ends with the descriptor that the run holds of it.
+    std::fs::write(&script, format!("#!/bin/sh\ntouch '{}'\nexec sleep 30\n", there.display())).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let group: Vec<&str> = text.lines().filter(|line| !line.starts_with("validate")).collect();
+    let slow = group.join("\n").replacen("[[group]]", &format!("[[group]]\nvalidate = [{:?}, \"{{candidate}}\"]", script.to_str().unwrap()), 1);
+    fleet.write("fleet.toml", &slow);
+    let mut run = fleet.command(&["-q", "--set", "message=staged"]).stderr(Stdio::null()).spawn().unwrap();
+    until("it validates", || there.exists() || run.try_wait().unwrap().is_some());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(there.exists(), "it ended before it validated");
+    fleet.write("fleet.toml", &text);
+}
+
 /// Runs it to its end, whatever that is.
 pub(crate) fn ended(command: &mut Command) -> Ended {
     let output = output(command);

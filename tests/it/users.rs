@@ -10,7 +10,7 @@ use crate::support::{Fleet, get, until};
 
 const NOBODY: &str = "65534";
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         eprintln!("skipped: only root can start servers of other users");
@@ -19,7 +19,7 @@ fn is_root() -> bool {
 }
 
 /// A server of another user, killed by its pid.
-struct Other(Child, String);
+pub(crate) struct Other(pub(crate) Child, pub(crate) String);
 
 impl Drop for Other {
     fn drop(&mut self) {
@@ -28,13 +28,13 @@ impl Drop for Other {
     }
 }
 
-fn as_nobody(program: &std::path::Path) -> Command {
+pub(crate) fn as_nobody(program: &std::path::Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program);
     command
 }
 
-fn serve(fleet: &Fleet, config: &str) -> Other {
+pub(crate) fn serve(fleet: &Fleet, config: &str) -> Other {
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut child = as_nobody(fleet.exe()).args(["serve", "--config"]).arg(fleet.path(config)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut url = String::new();
@@ -46,7 +46,7 @@ fn serve(fleet: &Fleet, config: &str) -> Other {
     other
 }
 
-fn group(fleet: &Fleet, more: &str) {
+pub(crate) fn group(fleet: &Fleet, more: &str) {
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
     fleet.write(
         "fleet.toml",
@@ -54,7 +54,7 @@ fn group(fleet: &Fleet, more: &str) {
     );
 }
 
-fn script(fleet: &Fleet, name: &str, text: &str) -> String {
+pub(crate) fn script(fleet: &Fleet, name: &str, text: &str) -> String {
     let path = fleet.write(name, text);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path.display().to_string()
@@ -99,7 +99,14 @@ fn a_group_of_another_user_must_say_where_its_configs_lie_and_is_validated_as_th
     let under = format!("user = \"65534\"\nconfig_under = \"{}\"", fleet.dir.path().display());
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     group(&fleet, &under);
-    assert!(fleet.broadcast(&["--set", "message=x"]).expect(5).stderr.contains("can write"));
+    // The fleet file lies there too, and would be the first that another user exchanges.
+    assert!(fleet.broadcast(&["--set", "message=x"]).expect(2).stderr.contains("can write"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("fleet.toml");
+    std::fs::copy(fleet.path("fleet.toml"), &file).unwrap();
+    let mut command = Command::new(fleet.exe());
+    command.args(["broadcast", "-o", "json", "--set", "message=x", "--fleet"]).arg(&file).arg("--state").arg(elsewhere.path().join("state"));
+    assert!(crate::support::Said::of(&mut command).expect(5).stderr.contains("can write"));
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!((fleet.text(), get(&other.1, "/").1), (before, "one".to_owned()));
     let validator = script(&fleet, "validator", "#!/bin/sh\nprintf '%s %s %s' \"$(id -u)\" \"$(id -G)\" \"$(pwd)\" >&2; exit 1\n");
@@ -112,13 +119,13 @@ fn a_group_of_another_user_must_say_where_its_configs_lie_and_is_validated_as_th
 }
 
 /// A directory or file that is given to another user.
-fn give(path: &std::path::Path, uid: u32, mode: u32) {
+pub(crate) fn give(path: &std::path::Path, uid: u32, mode: u32) {
     nix::unistd::chown(path, Some(uid.into()), Some(uid.into())).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// A service as packages install it: everything of it is its own user's, and nobody else may even look.
-fn own_layout(fleet: &Fleet) -> std::path::PathBuf {
+pub(crate) fn own_layout(fleet: &Fleet) -> std::path::PathBuf {
     let dir = fleet.path("data/main");
     std::fs::create_dir_all(&dir).unwrap();
     let config = dir.join("web.toml");
@@ -245,7 +252,8 @@ fn of_two_broadcasts_at_once_one_does_its_job_and_the_other_names_its_owner() {
         command.args(["broadcast", "-q", "--set", "message=third", "--fleet"]).arg(fleet.path("fleet.toml")).arg("--state").arg("/nonexistent");
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(9), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(String::from_utf8_lossy(&output.stderr).contains(&owner));
+        // An ordinary user may not look at what root's run has open.
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("pid {}", first.id())));
         drop(other);
     }
     std::fs::write(&go, "").unwrap();

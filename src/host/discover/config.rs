@@ -14,10 +14,10 @@ use crate::{
         discover::{
             Found,
             cmdline::{option_bytes, option_value},
-            way::Way,
         },
         guard::View,
     },
+    trust::Way,
 };
 
 /// What a process reads of its config, resolved, and seen by it as the same files; nothing for a group without one.
@@ -132,8 +132,8 @@ fn under(uid: u32, path: &Path, roots: &[PathBuf]) -> Result<(), String> {
             continue;
         }
         match way.is_straight() {
-            true => return Ok(()),
-            false => last = format!("uid {uid} or others can lead `config_under` (`{}`) elsewhere by a link", root.display()),
+            Ok(()) => return Ok(()),
+            Err(_) => last = format!("uid {uid} or others can lead `config_under` (`{}`) elsewhere by a link", root.display()),
         }
     }
     Err(last)

@@ -7,15 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::io::Errno;
-
 use crate::{
     fleet::{Match, fits, in_unit, lacking},
     host::{
         discover::cmdline::CommandLine,
-        kernel::{Proc, Status},
+        kernel::{Proc, Status, is_gone, is_own},
         user::uid_of,
     },
+    identity::Identity,
 };
 
 /// In the flags of `/proc/PID/stat` (`PF_KTHREAD`).
@@ -30,8 +29,7 @@ pub(super) struct Looked {
     pub(super) parent: i32,
     /// Its effective user.
     pub(super) uid: u32,
-    /// Whether it acts as another user than it was started by.
-    pub(super) is_setuid: bool,
+    pub(super) identity: Identity,
     /// None where this user may not see it.
     pub(super) exe: Option<PathBuf>,
     /// What the kernel calls it, in 15 bytes at most.
@@ -63,8 +61,17 @@ pub(super) enum Unseen {
 impl From<io::Error> for Unseen {
     fn from(e: io::Error) -> Self {
         // What was opened before it ended says in its own way that it is gone when it is read.
-        let gone = e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::SRCH.raw_os_error());
-        if gone { Self::Gone } else { Self::Failed(e) }
+        if is_gone(&e) { Self::Gone } else { Self::Failed(e) }
+    }
+}
+
+impl Unseen {
+    /// Why this program could not look at any process, where that is so.
+    pub(super) fn own(&self) -> Option<String> {
+        match self {
+            Self::Failed(e) if is_own(e) => Some(e.to_string()),
+            _ => None,
+        }
     }
 }
 
@@ -77,7 +84,7 @@ pub(super) fn look(pid: i32) -> Result<Looked, Unseen> {
 }
 
 fn read(pid: i32, process: Proc) -> Result<Looked, Unseen> {
-    let status = process.status()?;
+    let (status, person, numbers) = process.status()?;
     if status.leader != pid {
         return Err(Unseen::Thread(status.leader));
     }
@@ -85,18 +92,19 @@ fn read(pid: i32, process: Proc) -> Result<Looked, Unseen> {
     if stat.flags & KERNEL_THREAD != 0 || !stat.lives() {
         return Err(Unseen::NoProgram);
     }
-    let exe = match process.link("exe") {
-        Ok(exe) => Some(exe),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
+    let (exe, inode) = match process.link("exe") {
+        Ok(exe) => (Some(exe), process.inode("exe")?),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => (None, (0, 0)),
         Err(e) => return Err(e.into()),
     };
     let line = CommandLine::parse(&process.read("cmdline")?);
+    let inside = numbers.last().copied().unwrap_or(pid);
     Ok(Looked {
         pid,
         started: stat.started,
         parent: stat.parent,
         uid: status.euid,
-        is_setuid: status.euid != status.ruid,
+        identity: Identity { pid, inside, started: stat.started, exe: inode, person: person.into(), ..Identity::default() },
         exe,
         comm: stat.comm,
         line,

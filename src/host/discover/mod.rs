@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 
 use self::pidfile::PidFile;
-use crate::{event::Instance, fleet::Group, host::kernel::Status};
+use crate::{
+    event::Instance,
+    fleet::Group,
+    host::{exec::sees, kernel::Status},
+    identity::{Identity, Sees},
+};
 
 mod cmdline;
 mod config;
@@ -13,7 +18,6 @@ mod pidfile;
 mod scan;
 mod standing;
 mod unit;
-mod way;
 
 pub(crate) use self::{
     cmdline::option_value,
@@ -35,6 +39,8 @@ pub(crate) struct Found {
     pub(crate) exe: PathBuf,
     /// Its effective user.
     pub(crate) uid: u32,
+    /// The process that was seen, for whatever is started for it later.
+    pub(crate) seen: Identity,
     /// Its arguments without its own name; a command line that was rewritten into one string by its words.
     pub(crate) args: Vec<String>,
     /// What becomes of signals to it, when it was found.
@@ -46,6 +52,12 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// The process that was seen. Where its group would start it again, also whether it sees what this process sees.
+    pub(crate) fn identity(&self, group: &Group) -> Identity {
+        let sees = if group.revive.is_empty() { Sees::NotAsked } else { sees(self.pid) };
+        Identity { sees, ..self.seen.clone() }
+    }
+
     /// As it is reported.
     pub(crate) fn instance(&self, group: &str) -> Instance {
         let endpoint = self.endpoint.clone().unwrap_or_default();
@@ -77,4 +89,6 @@ pub(crate) struct Finds {
     pub(crate) left_out: Vec<(i32, String)>,
     /// Processes asked for by number that are gone or something else: pid and why; 0 where the reason is no process.
     pub(crate) missing: Vec<(i32, String)>,
+    /// Why this program could not look at processes, where it could not: then others may be there.
+    pub(crate) blind: Option<String>,
 }

@@ -2,14 +2,9 @@
 
 use std::{io, path::Path};
 
-use rustix::{
-    fs::{Mode, OFlags, fstat, open},
-    io::Errno,
-};
-
 use crate::{
     config,
-    host::discover::way::{Way, is_us},
+    trust::{Way, is_us},
 };
 
 /// A postmaster's has eight lines; nobody's has more than this.
@@ -21,8 +16,6 @@ pub(super) struct PidFile {
     /// The process that it names, there or not.
     pub(super) pid: i32,
     way: Way,
-    uid: u32,
-    mode: u32,
 }
 
 /// Why a pid file names nobody.
@@ -47,14 +40,12 @@ impl PidFile {
             _ => PidFileError::Unreadable(e.to_string()),
         };
         let way = Way::of(path).map_err(io)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = open(&way.end, flags, Mode::empty()).map_err(|e: Errno| io(e.into()))?;
-        let stat = fstat(&fd).map_err(|e| io(e.into()))?;
+        let fd = way.open().map_err(io)?;
         let bytes = config::read_fd(fd, MAX_PID_FILE).map_err(|e| PidFileError::Unreadable(e.to_string()))?;
         let text = String::from_utf8_lossy(&bytes);
         let pid = text.lines().next().and_then(|line| line.split_whitespace().next()?.parse().ok()).filter(|pid| *pid > 0);
         let pid = pid.ok_or_else(|| PidFileError::Unreadable("it holds no process number".into()))?;
-        Ok(Self { pid, way, uid: stat.st_uid, mode: stat.st_mode })
+        Ok(Self { pid, way })
     }
 
     /// Whether its word counts for a process of user `uid`: as root, whom a signal goes to is not decided by what others can write.
@@ -65,10 +56,11 @@ impl PidFile {
         if !nix::unistd::geteuid().is_root() {
             return Ok(());
         }
-        if self.mode & 0o022 != 0 || !(is_us(self.uid) || self.uid == uid) {
+        let stat = self.way.stat();
+        if stat.st_mode & 0o022 != 0 || !(is_us(stat.st_uid) || stat.st_uid == uid) {
             return Err("others than root and the process's own user can write it".into());
         }
-        self.way.is_guarded(uid)
+        self.way.is_guarded(uid).map_err(|why| why.to_string())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    io,
     path::PathBuf,
     sync::OnceLock,
     time::Duration,
@@ -23,7 +24,7 @@ use crate::{
             unit::main_pid,
         },
         guard::age,
-        kernel::everybody,
+        kernel::pids,
         sockets::Listeners,
         user::uid_of,
     },
@@ -88,9 +89,12 @@ enum End {
 }
 
 impl Scan {
-    /// Looks once at everybody.
-    pub(crate) fn take() -> Self {
-        Self::of(&everybody())
+    /// Looks once at every process.
+    ///
+    /// # Errors
+    /// The system's: the kernel does not tell which processes there are.
+    pub(crate) fn take() -> io::Result<Self> {
+        Ok(Self::of(&pids()?))
     }
 
     /// The same of those that were there a moment ago, sorted; this process is never found.
@@ -141,6 +145,7 @@ impl Scan {
             }
         };
         let Matches { matched, unseen, may_listen, others } = self.settled(&asked).await;
+        finds.blind = unseen.values().find_map(Unseen::own);
         let no_match = |pid: &i32| unseen.get(pid).map_or_else(|| format!("is no process of group `{}`", group.name), Unseen::to_string);
         let said = Said { main: self.main(&matched, group).await, named: named(&matched, group), pattern: group.leader.is_some() };
         let mut ends = asked.ends(matched, &said);
@@ -376,7 +381,7 @@ impl Asked<'_> {
 
     /// Why a match is not one of the group's users' processes.
     fn is_not_meant(&self, one: &Looked) -> Option<String> {
-        if !one.is_setuid && self.uids.contains(&one.uid) {
+        if !one.identity.person.is_setuid() && self.uids.contains(&one.uid) {
             return None;
         }
         let whose = if self.group.users.is_empty() { "its caller's own processes, unless it names a `user`" } else { "its `user`'s processes" };
@@ -385,8 +390,8 @@ impl Asked<'_> {
 }
 
 pub(super) fn found(one: Looked) -> Found {
-    let Looked { pid, started, parent, uid, exe, line, status, .. } = one;
-    Found { pid, started, parent, exe: exe.unwrap_or_default(), uid, args: line.args, status, endpoint: None, configs: Vec::new() }
+    let Looked { pid, started, parent, uid, identity, exe, line, status, .. } = one;
+    Found { pid, started, parent, exe: exe.unwrap_or_default(), uid, seen: identity, args: line.args, status, endpoint: None, configs: Vec::new() }
 }
 
 /// Whose processes a group means; names that are not on this host are nobody's, unless none is left.
@@ -441,7 +446,7 @@ mod tests {
     async fn one_that_ended_after_the_scan_is_no_match_and_no_fault() {
         let mut gone = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let mut there = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let scan = Scan::take();
+        let scan = Scan::take().unwrap();
         gone.kill().unwrap();
         gone.wait().unwrap();
         let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
@@ -463,7 +468,7 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "it ends");
             std::thread::yield_now();
         }
-        let scan = Scan::take();
+        let scan = Scan::take().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(scan.all.len() > 1 && !scan.all.iter().any(|e| e.pid == pid || e.pid == me));
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|t| t.unwrap().file_name().to_str().unwrap().parse::<i32>().unwrap());

@@ -40,7 +40,7 @@ pub(crate) fn process(pid: i32) -> Result<Found, String> {
 impl Scan {
     /// What the process `pid` is to `group`.
     pub(crate) async fn standing(&self, group: &Group, pid: i32) -> Standing {
-        let Finds { found, refused, workers, left_out, missing } = self.find(group).await;
+        let Finds { found, refused, workers, left_out, missing, .. } = self.find(group).await;
         if let Some(found) = found.into_iter().find(|f| f.pid == pid) {
             return Standing::Leads(found, workers.into_iter().filter(|(_, leader)| *leader == pid).map(|(worker, _)| worker).collect());
         }

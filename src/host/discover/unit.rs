@@ -1,11 +1,10 @@
 //! What systemd says of a unit.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{path::Path, time::Duration};
 
-use tokio::{io::AsyncReadExt, process::Command, time::timeout};
+use crate::host::exec::query;
 
 const LIMIT: Duration = Duration::from_secs(2);
-const MAX_ANSWER: u64 = 1 << 10;
 
 /// The main process of a unit, as its manager says; none when there is no manager, no such unit, or no such process.
 pub(super) async fn main_pid(unit: &str) -> Option<i32> {
@@ -14,16 +13,8 @@ pub(super) async fn main_pid(unit: &str) -> Option<i32> {
 }
 
 async fn main_pid_by(systemctl: &Path, unit: &str) -> Option<i32> {
-    let mut command = Command::new(systemctl);
-    command.args(["show", "--property=MainPID", "--value", "--", unit]).env_clear().kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let answer = async {
-        let mut child = command.spawn().ok()?;
-        let mut said = String::new();
-        child.stdout.take()?.take(MAX_ANSWER).read_to_string(&mut said).await.ok()?;
-        child.wait().await.ok()?.success().then_some(said)
-    };
-    timeout(LIMIT, answer).await.ok()??.trim().parse().ok().filter(|pid| *pid > 0)
+    let argv = [&systemctl.to_string_lossy(), "show", "--property=MainPID", "--value", "--", unit].map(str::to_owned);
+    String::from_utf8(query(&argv, LIMIT).await?).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
 #[cfg(test)]

@@ -9,37 +9,63 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid},
+    fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid},
     io::Errno,
 };
 
-use super::{InstallError, Spot, Sync, copy_xattrs, kind};
+use super::{
+    InstallError, Sync,
+    entries::{Entries, copy_xattrs},
+    late::{Late, Old},
+    spot::{Beside, Seen, Spot, is_file},
+};
 use crate::{
     config::{self, MAX_TARGET},
+    runs::Stage,
     step::Blob,
+    tree::{Identity, Known, status},
 };
+
+/// For reading, along no link.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// A file to replace.
 #[derive(Debug)]
 pub(in crate::host) struct FileTarget {
     pub(super) spot: Spot,
-    /// The way back: the old bytes in a file without a name, so that a disk that fills meanwhile cannot stop an undo.
+    /// The rollback content: the old bytes in a file without a name, so that a disk that fills meanwhile cannot stop a
+    /// rollback.
     reserve: Option<OwnedFd>,
+    /// Files that came out of an exchange.
+    old: Vec<Old>,
 }
 
 impl FileTarget {
     pub(super) fn new(spot: Spot) -> Self {
-        Self { spot, reserve: None }
+        Self { spot, reserve: None, old: Vec::new() }
     }
 
     pub(super) fn read(&self) -> Result<Blob, InstallError> {
-        // Through the held directory, and along no link: somebody may have put one there since the path was resolved.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = fs::openat(&*self.spot.dir, &*self.spot.name, flags, Mode::empty()).map_err(|e| match e {
+        self.content(self.open()?)
+    }
+
+    pub(super) fn survey(&mut self) -> Result<Blob, InstallError> {
+        let file = self.open()?;
+        // Attributes before bytes, as at every later look: a change in between is one of the bytes or shows later.
+        self.spot.expects = Some(Entries::of(&file).map_err(|e| self.spot.io(e))?);
+        self.content(file)
+    }
+
+    /// Through the held directory, and along no link: another user may have put one there since the path was resolved.
+    fn open(&self) -> Result<OwnedFd, InstallError> {
+        fs::openat(&*self.spot.dir, &*self.spot.name, READ, Mode::empty()).map_err(|e| match e {
             Errno::LOOP => self.spot.refused("it is a symbolic link by now"),
             e => self.spot.refused(e.to_string()),
-        })?;
-        config::read_fd(fd, MAX_TARGET).map(Blob::new).map_err(|e| self.spot.refused(e.to_string()))
+        })
+    }
+
+    fn content(&self, file: OwnedFd) -> Result<Blob, InstallError> {
+        config::read_fd(file, MAX_TARGET).map(Blob::new).map_err(|e| self.spot.refused(e.to_string()))
     }
 
     pub(super) fn is_public(&self) -> bool {
@@ -52,79 +78,173 @@ impl FileTarget {
 
     pub(super) fn stage(&mut self, bytes: &[u8], run: &str, sync: Sync) -> Result<PathBuf, InstallError> {
         self.guard()?;
-        let staged = self.spot.beside(run);
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = fs::openat(&*self.spot.dir, &*staged, flags, Mode::RUSR | Mode::WUSR).map_err(|e| self.spot.unstaged(e))?;
-        self.spot.staged = Some(staged.clone());
-        if let Err(e) = self.fill(fd, bytes, false, sync) {
+        let live = self.live()?;
+        let name = self.spot.beside(run);
+        let file = self.nameless()?;
+        let is_nameless = file.is_some();
+        let file = match file {
+            Some(file) => file,
+            None => self.create(&name)?,
+        };
+        let staged = self.fill(file, bytes, false, sync).map_err(|e| self.spot.unstaged(e)).and_then(|file| {
+            let identity = Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
+            self.know(&name, vec![identity, live])?;
+            if is_nameless {
+                link(&file, &self.spot.dir, &name).map_err(|e| self.spot.unstaged(e))?;
+            }
+            Ok(())
+        });
+        if let Err(e) = staged {
+            self.unfinished();
             self.spot.unstage();
-            return Err(self.spot.unstaged(e));
+            return Err(e);
         }
-        Ok(self.spot.path.with_file_name(staged))
+        Ok(self.spot.path.with_file_name(name))
     }
 
-    /// Writes the bytes of the way back into a file without a name: their place on the disk is taken before anything is touched.
-    /// A filesystem that has no such files is no trouble: the way back is then staged when it is needed.
+    /// A file that was created under its name is known however far it was written.
+    fn unfinished(&mut self) {
+        let me = rustix::process::geteuid().as_raw();
+        if let Some(beside) = &mut self.spot.staged
+            && let Ok(stat) = status(&self.spot.dir, &beside.name)
+            && beside.known.sealed.contains(&Identity::of(&stat).owned_by(me).unwritten())
+        {
+            beside.known.whole.insert(Identity::of(&stat));
+        }
+    }
+
+    /// Which inode stands there, with the attributes that it must have from now on, where no survey has looked.
+    fn live(&mut self) -> Result<Identity, InstallError> {
+        let file = self.open()?;
+        let now = Entries::of(&file).map_err(|e| self.spot.io(e))?;
+        let identity = now.identity(std::path::Path::new("")).ok_or_else(|| self.spot.drifted())?;
+        self.spot.expects.get_or_insert(now);
+        Ok(identity)
+    }
+
+    /// A file without a name beside the target; none where the filesystem has none.
+    fn nameless(&self) -> Result<Option<OwnedFd>, InstallError> {
+        match fs::openat(&*self.spot.dir, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => Ok(None),
+            Err(e) => Err(self.spot.unstaged(e)),
+        }
+    }
+
+    /// A new file under this name, written down at once.
+    fn create(&mut self, name: &OsStr) -> Result<OwnedFd, InstallError> {
+        self.spot.note(name, Stage::Wanted, Vec::new())?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = fs::openat(&*self.spot.dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(|e| self.spot.unstaged(e))?;
+        let identity = Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
+        let known = Known { sealed: [identity.unwritten()].into(), ..Known::default() };
+        self.spot.staged = Some(Beside { name: name.into(), known, was: None });
+        self.spot.note(name, Stage::Sealed, vec![identity])?;
+        Ok(file)
+    }
+
+    /// What stands under this name, or is about to, is one of these.
+    fn know(&mut self, name: &OsStr, identities: Vec<Identity>) -> Result<(), InstallError> {
+        let beside = self.spot.staged.get_or_insert_with(|| Beside { name: name.into(), ..Beside::default() });
+        let new: Vec<Identity> = identities.into_iter().filter(|identity| beside.known.whole.insert(*identity)).collect();
+        if new.is_empty() { Ok(()) } else { self.spot.note(name, Stage::Whole, new) }
+    }
+
+    /// Writes the rollback content into a file without a name: its place on the disk is taken before anything is touched.
+    /// Where a filesystem has no such files the rollback content is staged when it is needed.
     pub(super) fn reserve(&mut self, bytes: &[u8], sync: Sync) -> Result<(), InstallError> {
-        let fd = match fs::openat(&*self.spot.dir, ".", OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
-            Ok(fd) => fd,
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => return Ok(()),
-            Err(e) => return Err(self.spot.unstaged(e)),
-        };
-        self.reserve = Some(self.fill(fd, bytes, true, sync).map_err(|e| self.spot.unstaged(e))?);
+        if let Some(file) = self.nameless()? {
+            self.reserve = Some(self.fill(file, bytes, true, sync).map_err(|e| self.spot.unstaged(e))?);
+        }
         Ok(())
     }
 
     pub(super) fn install(&mut self, from: &str, to: &Blob, run: &str) -> Result<bool, InstallError> {
-        if self.spot.is_done(self.digest(), from, to)? {
+        let now = look(&self.spot.dir, &self.spot.name);
+        if self.spot.is_done(now.as_ref(), from, to)? {
             return Ok(false);
         }
-        let staged = match self.spot.staged.clone() {
-            Some(staged) if digest_of(&self.spot.dir, &staged).as_ref() == Some(&to.sha256) => staged,
-            _ => self.restage(to, run)?,
+        let (name, installs) = match self.ready(to) {
+            Some(ready) => ready,
+            None => self.restage(to, run)?,
         };
-        if self.spot.exchange(&staged, from, digest_of)?.is_err() {
-            self.replace(&staged, from)?;
+        // The same content in another inode than when it was staged.
+        let came_out = now.map(|now| now.entries.identities().collect()).unwrap_or_default();
+        self.know(&name, came_out)?;
+        let came = match self.spot.exchange(&name, from, look)? {
+            Ok(came) => came,
+            Err(_) => self.replace(&name, from)?,
+        };
+        self.spot.expects = Some(installs);
+        if let Some(beside) = &mut self.spot.staged {
+            beside.known.whole.extend(came.entries.identities());
+        }
+        if self.spot.hold {
+            self.old.push(Old::new(came.fd, from, came.entries));
         }
         // The old bytes are in the run already, so what came out can go.
         self.spot.unstage();
         Ok(true)
     }
 
-    /// Without an exchange: the old file keeps a second name until what was replaced is known to be it.
-    fn replace(&mut self, staged: &OsStr, from: &str) -> Result<(), InstallError> {
-        let Spot { dir, name, .. } = &self.spot;
-        let mut old = OsString::from(staged);
-        old.push("-old");
-        fs::linkat(&**dir, &**name, &**dir, &*old, AtFlags::empty()).map_err(|e| self.spot.io(e))?;
-        let known = digest_of(dir, &old).as_deref() == Some(from);
-        let renamed = if known { fs::renameat(&**dir, staged, &**dir, &**name).map_err(|e| self.spot.io(e)) } else { Err(self.spot.drifted()) };
-        // A second name that cannot go is swept by the next run.
-        let _ = fs::unlinkat(&**dir, &*old, AtFlags::empty());
-        renamed?;
-        self.spot.exchanged = true;
-        Ok(())
+    /// What was staged, where it still is what this run has made; with its attributes.
+    fn ready(&self, to: &Blob) -> Option<(OsString, Entries)> {
+        let beside = self.spot.staged.as_ref()?;
+        let staged = look(&self.spot.dir, &beside.name)?;
+        let is_ours = staged.sha256 == to.sha256 && staged.entries.identities().all(|identity| beside.known.whole.contains(&identity));
+        is_ours.then(|| (beside.name.clone(), staged.entries))
     }
 
-    /// Gives the way back its name; what was not reserved is written now.
-    fn restage(&mut self, to: &Blob, run: &str) -> Result<OsString, InstallError> {
+    /// Without an exchange: the old file keeps a second name until what was replaced is known to be it.
+    fn replace(&mut self, staged: &OsStr, from: &str) -> Result<Seen, InstallError> {
+        let mut old = OsString::from(staged);
+        old.push("-old");
+        let live = Entries::of(&self.open()?).map_err(|e| self.spot.io(e))?;
+        let known = Known { whole: live.identities().collect(), ..Known::default() };
+        self.spot.note(&old, Stage::Whole, live.identities().collect())?;
+        let dir = self.spot.dir.clone();
+        fs::linkat(&*dir, &*self.spot.name, &*dir, &*old, AtFlags::empty()).map_err(|e| self.spot.io(e))?;
+        let came = look(&dir, &old).filter(|came| came.sha256 == from);
+        let renamed = match &came {
+            Some(came) => self.spot.is_expected(came).and_then(|()| fs::renameat(&*dir, staged, &*dir, &*self.spot.name).map_err(|e| self.spot.io(e))),
+            None => Err(self.spot.drifted()),
+        };
+        // A second name that cannot go is swept by the next run.
+        self.spot.remove(&Beside { name: old, known, was: None });
+        renamed?;
+        self.spot.exchanged = true;
+        came.ok_or_else(|| self.spot.drifted())
+    }
+
+    /// Gives the rollback content its name; what was not reserved is written now. Answers the name, and the attributes.
+    fn restage(&mut self, to: &Blob, run: &str) -> Result<(OsString, Entries), InstallError> {
         self.spot.unstage();
-        let name = self.spot.beside(&format!("{run}-undo"));
+        let mut run = format!("{run}-undo");
         if let Some(file) = &self.reserve {
-            let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
-            if fs::linkat(fs::CWD, &*nameless, &*self.spot.dir, &*name, AtFlags::SYMLINK_FOLLOW).is_ok() {
-                self.spot.staged = Some(name.clone());
-                if digest_of(&self.spot.dir, &name).as_ref() == Some(&to.sha256) {
+            let name = self.spot.beside(&run);
+            let identity = Identity::of(&status(file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
+            self.spot.note(&name, Stage::Whole, vec![identity])?;
+            if link(file, &self.spot.dir, &name).is_ok() {
+                let known = Known { whole: [identity].into(), ..Known::default() };
+                self.spot.staged = Some(Beside { name, known, was: None });
+                if let Some(ready) = self.ready(to) {
                     self.reserve = None;
-                    return Ok(name);
+                    return Ok(ready);
                 }
                 self.spot.unstage();
             }
         }
         // What could not be removed is in the way now.
-        self.spot.sweep(&self.spot.names());
-        self.stage(&to.bytes, &format!("{run}-undo"), Sync::Singly)?;
-        Ok(name)
+        while status(&self.spot.dir, &self.spot.beside(&run)).is_ok() {
+            run.push_str("-again");
+        }
+        self.stage(&to.bytes, &run, Sync::Singly)?;
+        self.ready(to).ok_or_else(|| self.spot.drifted())
+    }
+
+    /// As [`super::Target::late`].
+    pub(super) fn late(&mut self) -> Vec<Late> {
+        std::mem::take(&mut self.old).into_iter().filter_map(|old| old.late(self.spot.path.clone())).collect()
     }
 
     /// Writes the bytes, and gives the file what the live one has; `as_old` also its time.
@@ -155,18 +275,33 @@ impl FileTarget {
 
     pub(super) fn guard(&self) -> Result<(), InstallError> {
         let stat = self.spot.status().map_err(|e| self.spot.io(e))?;
-        match kind(&stat) {
-            FileType::RegularFile => self.spot.guard(&stat),
-            _ => Err(self.spot.refused("it is not a regular file")),
-        }
+        if is_file(&stat) { self.spot.guard(&stat) } else { Err(self.spot.refused("it is not a regular file")) }
     }
 }
 
+/// Gives a file without a name this one.
+fn link(file: &OwnedFd, dir: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::linkat(fs::CWD, &*nameless, dir, name, AtFlags::SYMLINK_FOLLOW)
+}
+
+/// Attributes first, then bytes.
+fn look(dir: &OwnedFd, name: &OsStr) -> Option<Seen> {
+    let fd = fs::openat(dir, name, READ, Mode::empty()).ok()?;
+    let entries = Entries::of(&fd).ok()?;
+    let file = File::from(fd);
+    let sha256 = digest(&file)?;
+    Some(Seen { sha256, entries, fd: file.into(), tree: None })
+}
+
 fn digest_of(dir: &OwnedFd, name: &OsStr) -> Option<String> {
-    let fd = fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty()).ok()?;
+    digest(&File::from(fs::openat(dir, name, READ, Mode::empty()).ok()?))
+}
+
+fn digest(file: &File) -> Option<String> {
     // Room for most, so that one read takes all of it.
     let mut bytes = Vec::with_capacity(4096);
-    File::from(fd).take(MAX_TARGET + 1).read_to_end(&mut bytes).ok()?;
+    file.take(MAX_TARGET + 1).read_to_end(&mut bytes).ok()?;
     Some(config::digest(&bytes))
 }
 
@@ -211,16 +346,85 @@ mod tests {
     fn there_and_back_again_from_what_was_reserved() {
         let (dir, path, mut target) = target(b"old");
         let (from, to) = (Blob::new(b"old".to_vec()), Blob::new(b"new".to_vec()));
-        std::fs::write(dir.path().join(".web.toml.hello-dead"), b"left by a dead run").unwrap();
         let before = path.metadata().unwrap().modified().unwrap();
-        target.spot.sweep(&target.spot.names());
         target.stage(&to.bytes, "1", Sync::Singly).unwrap();
         target.reserve(&from.bytes, Sync::Singly).unwrap();
         assert!(target.install(&from.sha256, &to, "1").unwrap() && !target.install(&from.sha256, &to, "1").unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert!(target.install(&to.sha256, &from, "1").unwrap());
         assert_eq!((std::fs::read(&path).unwrap(), path.metadata().unwrap().modified().unwrap()), (b"old".to_vec(), before));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "neither staged files nor those of a dead run are left");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing staged is left");
+    }
+
+    fn mode(path: &std::path::Path, mode: u32) {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn an_attribute_that_was_changed_since_the_survey_is_named_and_left_alone() {
+        let (dir, path, mut target) = target(b"old");
+        mode(&path, 0o640);
+        let from = target.survey().unwrap();
+        let to = Blob::new(b"new".to_vec());
+        target.stage(&to.bytes, "1", Sync::Singly).unwrap();
+        target.reserve(&from.bytes, Sync::Singly).unwrap();
+        mode(&path, 0o600);
+        let why = target.install(&from.sha256, &to, "1").unwrap_err().to_string();
+        assert!(why.contains("mode 640 -> 600"), "{why}");
+        mode(&path, 0o640);
+        assert!(target.install(&from.sha256, &to, "1").unwrap());
+        // Before a rollback too.
+        mode(&path, 0o644);
+        let why = target.install(&to.sha256, &from, "1").unwrap_err().to_string();
+        assert!(why.contains("mode 640 -> 644"), "{why}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        mode(&path, 0o640);
+        assert!(target.install(&to.sha256, &from, "1").unwrap());
+        drop(target);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_came_out_of_the_exchange_with_other_attributes_goes_straight_back() {
+        let (_dir, path, mut target) = target(b"old");
+        let from = target.survey().unwrap();
+        target.stage(b"new", "1", Sync::Singly).unwrap();
+        mode(&path, 0o600);
+        let name = target.spot.beside("1");
+        assert!(matches!(target.spot.exchange(&name, &from.sha256, look), Err(InstallError::Changed(..))));
+        assert_eq!((std::fs::read(&path).unwrap(), target.spot.exchanged), (b"old".to_vec(), false));
+    }
+
+    #[test]
+    fn an_edit_through_a_descriptor_from_before_is_found_at_the_end() {
+        let (_dir, path, mut target) = target(b"old");
+        let from = target.survey().unwrap();
+        let to = Blob::new(b"new".to_vec());
+        target.stage(&to.bytes, "1", Sync::Singly).unwrap();
+        let mut before = File::options().append(true).open(&path).unwrap();
+        assert!(target.install(&from.sha256, &to, "1").unwrap());
+        let mut installed = File::options().append(true).open(&path).unwrap();
+        assert!(target.install(&to.sha256, &from, "1").unwrap());
+        before.write_all(b" edited").unwrap();
+        installed.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o604)).unwrap();
+        let late: Vec<_> = target.late().into_iter().map(|late| (late.what.contains("mode"), late.bytes)).collect();
+        assert_eq!(late, [(false, Some(b"old edited".to_vec())), (true, None)]);
+        installed.write_all(b"").unwrap();
+        assert!(target.late().is_empty(), "each is told once");
+    }
+
+    #[test]
+    fn another_file_under_the_staged_name_is_neither_installed_nor_removed() {
+        let (dir, path, mut target) = target(b"old");
+        let from = target.survey().unwrap();
+        let to = Blob::new(b"new".to_vec());
+        let staged = target.stage(&to.bytes, "1", Sync::Singly).unwrap();
+        std::fs::rename(&staged, dir.path().join("moved")).unwrap();
+        std::fs::write(&staged, b"new").unwrap();
+        let its = std::os::unix::fs::MetadataExt::ino(&staged.metadata().unwrap());
+        assert!(target.install(&from.sha256, &to, "1").unwrap());
+        assert_ne!(std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap()), its);
+        assert!(staged.exists() && target.spot.stays.len() == 1, "it is another program's");
     }
 
     #[test]

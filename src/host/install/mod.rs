@@ -9,15 +9,15 @@ use std::{
     sync::Arc,
 };
 
-use rustix::{
-    fs::{self, Access, AtFlags, FileType, RenameFlags, Statx, StatxAttributes, XattrFlags},
-    io::Errno,
-};
+use rustix::fs::{self, AtFlags, FileType, Statx, StatxAttributes};
 
-use self::{file::FileTarget, tree::TreeTarget};
-use crate::{step::Blob, tree::status};
+use self::{file::FileTarget, late::Late, spot::Spot, tree::TreeTarget};
+use crate::{runs::Staging, step::Blob};
 
+mod entries;
 mod file;
+pub(super) mod late;
+mod spot;
 mod tree;
 
 /// Why a target cannot be staged or installed.
@@ -29,6 +29,9 @@ pub(super) enum InstallError {
     /// It is not what was surveyed; it was left alone.
     #[error("`{}` was changed by somebody else meanwhile; left alone", .0.display())]
     Drifted(PathBuf),
+    /// An attribute of it is not what was surveyed, or installed; it was left alone.
+    #[error("`{}` was changed by another process meanwhile ({}); left alone", .0.display(), .1)]
+    Changed(PathBuf, String),
     /// The system said no.
     #[error("`{}`: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
@@ -92,7 +95,7 @@ impl Target {
     /// What stands at `path` (resolved), in its directory `dir`; what is no directory is looked at as a file.
     #[must_use]
     pub(super) fn new(path: &Path, dir: Arc<OwnedFd>) -> Self {
-        let spot = Spot { path: path.into(), name: path.file_name().unwrap_or_default().into(), dir, staged: None, exchanged: false };
+        let spot = Spot::new(path, dir);
         match spot.status() {
             Ok(stat) if kind(&stat) == FileType::Directory => Self::Directory(TreeTarget::new(spot)),
             _ => Self::File(FileTarget::new(spot)),
@@ -112,6 +115,17 @@ impl Target {
         match self {
             Self::File(file) => file.read(),
             Self::Directory(tree) => tree.read(),
+        }
+    }
+
+    /// What stands there now, which must be that, attribute by attribute, until this run exchanges it.
+    ///
+    /// # Errors
+    /// As [`Target::read`].
+    pub(super) fn survey(&mut self) -> Result<Blob, InstallError> {
+        match self {
+            Self::File(file) => file.survey(),
+            Self::Directory(tree) => tree.survey(),
         }
     }
 
@@ -143,6 +157,14 @@ impl Target {
         }
     }
 
+    /// Device and inode of what is staged, and of what is live; what is not staged is the live one.
+    #[must_use]
+    pub(super) fn inodes(&self) -> Option<[(u64, u64); 2]> {
+        let spot = self.spot();
+        let inode = |name: &OsStr| fs::statat(&*spot.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        Some([inode(spot.staged.as_ref().map_or(&spot.name, |staged| &staged.name))?, inode(&spot.name)?])
+    }
+
     /// Whether a run could replace it, as far as can be told while nothing is written.
     ///
     /// # Errors
@@ -166,9 +188,19 @@ impl Target {
         }
     }
 
-    /// Removes what runs that were killed left beside it, of what [`Target::names`] has read. Only for who holds the lock: then nobody else's is in use.
-    pub(super) fn sweep(&self, names: &BTreeSet<OsString>) {
-        self.spot().sweep(names);
+    /// Writes down in `staging` what it stages, before it has a name.
+    pub(super) fn record_in(&mut self, staging: &Arc<Staging>) {
+        self.spot_mut().staging = staging.clone();
+    }
+
+    /// Whether what comes out of an exchange stays open, to be looked at once more.
+    pub(super) fn hold(&mut self, hold: bool) {
+        self.spot_mut().hold = hold;
+    }
+
+    /// Hidden names in its directory that are beside it as a run's are, and that this run has not made, of `names`.
+    pub(super) fn strange<'a>(&self, names: &'a BTreeSet<OsString>) -> impl Iterator<Item = &'a OsString> {
+        self.spot().strange(names)
     }
 
     /// What stands in its directory that a run may have left.
@@ -177,9 +209,30 @@ impl Target {
         self.spot().names()
     }
 
+    /// Looks once more at everything that this run has exchanged away: edits that arrived there since.
+    pub(super) fn late(&mut self) -> Vec<Late> {
+        match self {
+            Self::File(file) => file.late(),
+            Self::Directory(tree) => tree.late(),
+        }
+    }
+
+    /// Removes what stands beside it; answers what stays, with the reason.
+    pub(super) fn clear(&mut self) -> Vec<(PathBuf, String)> {
+        let spot = self.spot_mut();
+        spot.unstage();
+        std::mem::take(&mut spot.stays)
+    }
+
+    fn spot_mut(&mut self) -> &mut Spot {
+        match self {
+            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot, .. }) => spot,
+        }
+    }
+
     fn spot(&self) -> &Spot {
         match self {
-            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot }) => spot,
+            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot, .. }) => spot,
         }
     }
 
@@ -214,144 +267,6 @@ impl Target {
     }
 }
 
-/// Where a target stands, and what stands beside it until the run ends: first what it becomes, and once that is installed what it was.
-#[derive(Debug)]
-struct Spot {
-    path: PathBuf,
-    dir: Arc<OwnedFd>,
-    name: OsString,
-    staged: Option<OsString>,
-    exchanged: bool,
-}
-
-impl Spot {
-    fn status(&self) -> Result<Statx, Errno> {
-        status(&self.dir, &self.name)
-    }
-
-    fn io(&self, e: impl Into<io::Error>) -> InstallError {
-        InstallError::Io(self.path.clone(), e.into())
-    }
-
-    fn refused(&self, why: impl Into<String>) -> InstallError {
-        InstallError::Refused(self.path.clone(), why.into())
-    }
-
-    fn drifted(&self) -> InstallError {
-        InstallError::Drifted(self.path.clone())
-    }
-
-    /// Whether `now`, its digest, is that of `to` already; what is neither that nor `from` is somebody else's.
-    fn is_done(&self, now: Option<String>, from: &str, to: &Blob) -> Result<bool, InstallError> {
-        match now {
-            Some(now) if now == to.sha256 => Ok(true),
-            Some(now) if now == from => Ok(false),
-            _ => Err(self.drifted()),
-        }
-    }
-
-    /// What went wrong while something was written beside it.
-    fn unstaged(&self, e: impl Into<io::Error>) -> InstallError {
-        let e = e.into();
-        let why = format!("staging beside it: {e}");
-        match e.kind() {
-            io::ErrorKind::PermissionDenied => self.refused(why),
-            _ => self.io(io::Error::new(e.kind(), why)),
-        }
-    }
-
-    /// A leading dot and a foreign ending hide it from `include *` and from `*.yml`.
-    fn beside(&self, run: &str) -> OsString {
-        let mut name = OsString::from(".");
-        name.push(&self.name);
-        name.push(format!(".hello-{run}"));
-        name
-    }
-
-    /// What nobody may replace, whatever it is.
-    fn guard(&self, stat: &Statx) -> Result<(), InstallError> {
-        fixed(stat).map_or(Ok(()), |why| Err(self.refused(format!("it {why}"))))?;
-        let dir = fs::fstat(&*self.dir).map_err(|e| self.io(e))?;
-        let me = rustix::process::geteuid();
-        if dir.st_mode & 0o1000 != 0 && !me.is_root() && ![dir.st_uid, stat.stx_uid].contains(&me.as_raw()) {
-            return Err(self.refused("its directory is sticky, and neither is yours"));
-        }
-        Ok(())
-    }
-
-    /// Whether this user could write beside it what has the same owner.
-    fn writable(&self) -> Result<(), InstallError> {
-        let (owner, me) = (self.status().map_err(|e| self.io(e))?.stx_uid, rustix::process::geteuid());
-        if !me.is_root() && owner != me.as_raw() {
-            return Err(self.refused(format!("it belongs to uid {owner}, and only root could put in its place what does so too")));
-        }
-        match fs::accessat(&*self.dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
-            // An old kernel does not tell it of the effective user.
-            Ok(()) | Err(Errno::NOSYS) => Ok(()),
-            Err(e) => Err(self.unstaged(e)),
-        }
-    }
-
-    /// Exchanges the target with `staged`, which [`sync_names`] puts on the disk; what came out must be `from`, as `digest` reads it, else it goes straight back.
-    /// Answers the kernel's reason when there is no exchange on this filesystem.
-    fn exchange(&mut self, staged: &OsStr, from: &str, digest: impl Fn(&OwnedFd, &OsStr) -> Option<String>) -> Result<Result<(), Errno>, InstallError> {
-        let exchange = || fs::renameat_with(&*self.dir, staged, &*self.dir, &*self.name, RenameFlags::EXCHANGE);
-        match exchange() {
-            Ok(()) => {}
-            // The last is what a layered filesystem says of a directory of a lower layer.
-            Err(e @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV)) => return Ok(Err(e)),
-            Err(e) => return Err(self.io(e)),
-        }
-        if digest(&self.dir, staged).as_deref() == Some(from) {
-            self.exchanged = true;
-            return Ok(Ok(()));
-        }
-        match exchange() {
-            Ok(()) => Err(self.drifted()),
-            Err(e) => {
-                // It is somebody else's, and must outlive this run.
-                (self.staged, self.exchanged) = (None, true);
-                Err(self.io(io::Error::other(format!("was changed by somebody else, and what they wrote stands at `{}` now: {e}", staged.display()))))
-            }
-        }
-    }
-
-    /// Removes what stands beside it, if anything does.
-    fn unstage(&mut self) {
-        if let Some(staged) = self.staged.take() {
-            self.remove(&staged);
-        }
-    }
-
-    /// As [`Target::names`].
-    fn names(&self) -> BTreeSet<OsString> {
-        let mut names = crate::tree::names(&self.dir, usize::MAX).unwrap_or_default();
-        names.retain(|name| name.as_encoded_bytes().starts_with(b"."));
-        names
-    }
-
-    /// As [`Target::sweep`].
-    fn sweep(&self, names: &BTreeSet<OsString>) {
-        let prefix = self.beside("");
-        for name in names.range(prefix.clone()..).take_while(|name| name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes())) {
-            self.remove(name);
-        }
-    }
-
-    /// What is gone already is as it was wanted; what is not ours to remove stays, and hurts nobody.
-    fn remove(&self, name: &OsStr) {
-        if fs::unlinkat(&*self.dir, name, AtFlags::empty()) == Err(Errno::ISDIR) {
-            let _ = tree::remove(&self.dir, name, 0);
-        }
-    }
-}
-
-impl Drop for Spot {
-    fn drop(&mut self) {
-        self.unstage();
-    }
-}
-
 fn ctime(stat: &Statx) -> i128 {
     i128::from(stat.stx_ctime.tv_sec) * 1_000_000_000 + i128::from(stat.stx_ctime.tv_nsec)
 }
@@ -373,46 +288,4 @@ fn fixed(stat: &Statx) -> Option<&'static str> {
         return Some("has more than one hard link, and the other names would keep the old bytes");
     }
     None
-}
-
-/// Access-control lists that a new entry has from its directory; they stay only where the live one has them too.
-const LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
-
-/// Makes the xattrs of `to` those of `from`.
-fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
-    let names = xattrs(from)?;
-    for name in &names {
-        let value = sized(|value| fs::fgetxattr(from, &**name, value))?;
-        match fs::fsetxattr(to, &**name, &value, XattrFlags::empty()) {
-            // Labels that only the system may set are set by it.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    for name in xattrs(to)?.iter().filter(|name| LISTS.contains(&name.as_slice()) && !names.contains(name)) {
-        fs::fremovexattr(to, &**name)?;
-    }
-    Ok(())
-}
-
-fn xattrs(file: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
-    match sized(|names| fs::flistxattr(file, names)) {
-        Ok(names) => Ok(names.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()),
-        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// What the kernel writes into a buffer that is large enough: most need little, and none more than 64 KiB.
-fn sized(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0; 256];
-    let length = match read(&mut bytes) {
-        Err(Errno::RANGE) => {
-            bytes.resize(64 << 10, 0);
-            read(&mut bytes)?
-        }
-        said => said?,
-    };
-    bytes.truncate(length);
-    Ok(bytes)
 }

@@ -158,15 +158,22 @@ fn where_nobody_can_tell_what_it_runs_and_all_is_undone() {
 fn what_a_dead_run_has_left_beside_the_file_goes_with_the_next_run_and_not_with_one_that_only_looks() {
     let place = Place::new(1, false, r#"["100%"]"#);
     let change = place.change();
-    place.fleet.write("etc/.web.toml.hello-dead", "of a run that may still be there");
     let run = |args: &[&str]| place.fleet.broadcast(&[&["--config", place.dir.join("new.toml").to_str().unwrap()], args].concat()).expect(0);
+    place.leave_behind();
+    let left = place.staged();
+    assert_eq!(left.len(), 1);
     run(&["--dry-run"]);
-    assert_eq!(place.staged(), [".web.toml.hello-dead"], "it holds no lock, so it does not know whose that is");
+    assert_eq!(place.staged(), left, "it only looks");
     run(&[]);
     assert!(place.is_new(&change, "") && place.staged().is_empty());
-    place.fleet.write("etc/.web.toml.hello-dead", "");
-    assert_eq!(run(&[]).states(), ["unchanged"]);
+    place.leave_behind();
+    assert_eq!((place.staged().len(), run(&[]).states()), (1, vec!["unchanged"]));
     assert!(place.staged().is_empty(), "also where nothing is to be done");
+    // By its name alone it is nothing that a run has made.
+    place.fleet.write("etc/.web.toml.hello-dead", "");
+    let said = run(&[]);
+    assert_eq!(place.staged(), [".web.toml.hello-dead"]);
+    assert!(said.stderr.contains("Left beside") && said.json["notes"][0]["path"].as_str().unwrap().ends_with(".web.toml.hello-dead"), "{}", said.stderr);
 }
 
 #[test]

@@ -180,6 +180,11 @@ impl Place {
         self.fleet.command(&["-q", "-o", "json", "--config", self.dir.join("new.toml").to_str().unwrap()])
     }
 
+    /// Kills a run that has staged another config, and has not yet begun: it waits for its validator.
+    pub(super) fn leave_behind(&self) {
+        crate::support::killed_while_it_validates(&self.fleet);
+    }
+
     /// A run with which nobody meddles.
     pub(super) fn whole(&self) -> Traced {
         patiently(|| traced(&self.broadcast(), &self.dir, None), |run| is_late(run.ended.code, &run.ended.stderr))

@@ -79,10 +79,15 @@ impl Case<'_> {
 
     /// A change that passes the validator and does not load: the old file is back, and proven to be loaded again.
     pub(crate) fn goes_back(&self, text: &str, trouble: &str) -> Said {
+        self.goes_back_as(text, trouble, (6, "reverted"))
+    }
+
+    /// The same, with the exit code and the outcome that its proof is good for.
+    pub(crate) fn goes_back_as(&self, text: &str, trouble: &str, (code, outcome): (i32, &str)) -> Said {
         let (before, loads) = (self.text(), (self.loads)());
-        let said = self.change(text).expect(6);
+        let said = self.change(text).expect(code);
         let one = only(&said);
-        assert_eq!((&one["state"], &one["trouble"]["kind"], &one["pid"]), (&"reverted".into(), &trouble.into(), &self.daemon.pid().into()), "{:#}", said.json);
+        assert_eq!((&one["state"], &one["trouble"]["kind"], &one["pid"]), (&outcome.into(), &trouble.into(), &self.daemon.pid().into()), "{:#}", said.json);
         assert_eq!(self.text(), before);
         assert_ne!((self.loads)(), loads, "the old config was loaded again");
         said
@@ -90,14 +95,19 @@ impl Case<'_> {
 
     /// What was proven signals nobody once more, until somebody touches the file.
     pub(crate) fn settles(&self) -> Said {
+        self.settles_as((0, "confirmed"))
+    }
+
+    /// The same, with the exit code and the outcome of the same bytes once more.
+    pub(crate) fn settles_as(&self, (code, outcome): (i32, &str)) -> Said {
         let text = self.text();
         for said in [self.untouched(0, &[], || self.change(&text)), self.untouched(0, &[], || self.daemon.broadcast(&[]))] {
             assert_eq!(said.states(), ["unchanged"]);
         }
         let loads = (self.loads)();
         self.edit(&text);
-        let said = self.change(&text).expect(0);
-        assert_eq!(said.states(), ["confirmed"]);
+        let said = self.change(&text).expect(code);
+        assert_eq!(said.states(), [outcome]);
         assert_ne!((self.loads)(), loads, "seen from outside");
         said
     }
@@ -153,6 +163,11 @@ impl Case<'_> {
 
     /// Stopped between survey and install, and it goes on when the undo begins.
     pub(crate) fn goes_on(&self, text: &str) {
+        self.goes_on_as(text, (6, "reverted"));
+    }
+
+    /// The same, with the exit code and the outcome that its proof is good for.
+    pub(crate) fn goes_on_as(&self, text: &str, (code, outcome): (i32, &str)) {
         let old = self.text();
         self.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
         let said = self.follow(text, |event| {
@@ -160,8 +175,8 @@ impl Case<'_> {
                 self.daemon.signal(Signal::SIGCONT);
             }
         });
-        let said = said.expect(6);
-        assert_eq!((said.states(), &only(&said)["trouble"]["kind"]), (vec!["reverted"], &"timed_out".into()), "{:#}", said.json);
+        let said = said.expect(code);
+        assert_eq!((said.states(), &only(&said)["trouble"]["kind"]), (vec![outcome], &"timed_out".into()), "{:#}", said.json);
         assert_eq!(self.text(), old);
         self.fleet("");
     }

@@ -1,0 +1,98 @@
+//! The process that a command is about, held open: everything through one descriptor of its `/proc/PID`, and compared with
+//! what the survey recorded.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+};
+
+use rustix::fs::{OFlags, fstat};
+
+use super::{request::Instance, spaces::Spaces};
+use crate::{host::kernel::Proc, identity::Person};
+
+/// Why a command about a process is not run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unlike {
+    #[error("pid {0} cannot be looked at: {1}")]
+    Hidden(i32, io::Error),
+    #[error("pid {0} is not the process any more that was surveyed: {1}")]
+    Changed(i32, String),
+    #[error("pid {0} runs with more groups than it was started with, which its command must not have")]
+    Setgid(i32),
+    #[error("what pid {0} sees cannot be entered: {1}")]
+    Elsewhere(i32, String),
+}
+
+/// What is held of a process that is the surveyed one.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) exe: OwnedFd,
+    pub(super) cwd: OwnedFd,
+    pub(super) root: OwnedFd,
+    pub(super) spaces: Spaces,
+    /// As whom its command runs.
+    pub(super) person: Person,
+}
+
+impl Held {
+    /// Opens the process of `of`.
+    ///
+    /// # Errors
+    /// It is another one by now, or runs another program or as another user; or this user may not look at it.
+    pub(super) fn open(of: &Instance) -> Result<Self, Unlike> {
+        let hidden = |e: io::Error| Unlike::Hidden(of.pid, e);
+        let process = Proc::open(of.pid).map_err(hidden)?;
+        let exe = process.hold("exe", OFlags::PATH).map_err(hidden)?;
+        let cwd = process.hold("cwd", OFlags::PATH | OFlags::DIRECTORY).map_err(hidden)?;
+        let root = process.hold("root", OFlags::PATH | OFlags::DIRECTORY).map_err(hidden)?;
+        let spaces = Spaces::open(&process, &root).map_err(|why| Unlike::Elsewhere(of.pid, why))?;
+        // In this order: whatever was opened was opened of the process that is described from here on.
+        let person = as_surveyed(of, &process, &exe)?;
+        Ok(Self { exe, cwd, root, spaces, person })
+    }
+}
+
+/// As whom the command runs, if the process is still what the survey saw.
+fn as_surveyed(of: &Instance, process: &Proc, exe: &OwnedFd) -> Result<Person, Unlike> {
+    let hidden = |e: io::Error| Unlike::Hidden(of.pid, e);
+    let changed = |why: String| Unlike::Changed(of.pid, why);
+    let (_, now, _) = process.status().map_err(hidden)?;
+    let stat = process.stat().map_err(hidden)?;
+    if stat.started != of.started || !stat.lives() {
+        return Err(changed("it ended".into()));
+    }
+    let was = &of.person;
+    if now.uids != was.uids || now.is_setuid() {
+        return Err(changed(format!("it runs as {}, not as {}", users(&now), users(was))));
+    }
+    if now.gids != was.gids || now.groups != was.groups {
+        return Err(changed("it has other groups".into()));
+    }
+    if now.is_setgid() {
+        return Err(Unlike::Setgid(of.pid));
+    }
+    let more = |now: u64, was: u64| now & !was != 0;
+    if more(now.permitted, was.permitted) || more(now.bounding, was.bounding) || more(now.ambient, was.ambient) {
+        return Err(changed("it has more capabilities".into()));
+    }
+    let stat = fstat(exe).map_err(|e| hidden(e.into()))?;
+    if (stat.st_dev, stat.st_ino) != of.exe && !is_renewed(of, process) {
+        return Err(changed("it runs another program".into()));
+    }
+    // A process that starts may give up capabilities after it was surveyed.
+    Ok(now)
+}
+
+/// Whether it runs what stands at the path of its executable by now, where that is allowed.
+fn is_renewed(of: &Instance, process: &Proc) -> bool {
+    let unmarked = |path: &OsStr| path.as_bytes().strip_suffix(b" (deleted)").unwrap_or(path.as_bytes()).to_vec();
+    let now = process.link("exe").map(|path| unmarked(path.as_os_str()));
+    of.exe != (0, 0) && of.renewed.as_deref().map(unmarked).is_some_and(|was| now.is_ok_and(|now| now == was))
+}
+
+fn users(person: &Person) -> String {
+    let [real, effective, saved] = person.uids;
+    if person.is_setuid() { format!("uid {effective} (real {real}, saved {saved})") } else { format!("uid {effective}") }
+}

@@ -1,0 +1,51 @@
+//! The one room that starts foreign processes. Nothing outside it names `Command`.
+//!
+//! Each command runs in a session and a session keyring of its own, with the limits that `hello` was started with.
+//! [`Policy`] says as whom:
+//!
+//! - *Judge*: validators, exec assertions and restart keys. The process that the survey saw is opened once, through one
+//!   descriptor of its `/proc/PID`, and compared with what the survey recorded. The command enters its namespaces, root
+//!   and working directory by descriptor, and has its users, groups and at most its capabilities.
+//! - *Start*: a process that ended is started again as the user that it ran as. It may leave children.
+//! - *Own*: a command of the operator's: the operator's identity and environment.
+//!
+//! A command of the first and the last sort has a supervisor, which is this binary again (`exec-supervise`). It keeps the
+//! identity of the caller, so that the command can neither read nor signal it. Every process that the command leaves
+//! behind becomes its child, and is ended by it. It starts this binary once more (`exec-become`), which gives up what it
+//! must and becomes the command. All of them talk over a socket on stdin, which the command never sees.
+
+use std::time::Duration;
+
+mod become_it;
+mod descend;
+mod drop;
+mod held;
+mod limits;
+mod program;
+mod request;
+mod run;
+mod shell;
+mod spaces;
+mod start;
+mod supervise;
+mod view;
+
+pub(crate) use self::{
+    become_it::become_it,
+    limits::remember,
+    request::Bind,
+    run::{NotRun, Output, Subject, judge, look, operators, query},
+    shell::{quoted, typed},
+    spaces::{sees, surroundings},
+    start::start,
+    supervise::supervise,
+};
+
+/// How long a supervisor may take to end what a command left behind.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// The hidden command that supervises a command.
+const SUPERVISE: &str = "exec-supervise";
+
+/// The hidden command that becomes a command.
+const BECOME: &str = "exec-become";

@@ -1,0 +1,33 @@
+//! Commands as a person types them.
+
+use std::path::Path;
+
+use super::drop::own;
+use crate::identity::Person;
+
+/// As a shell reads it.
+pub(crate) fn quoted(argv: &[String]) -> String {
+    let plain = |arg: &String| !arg.is_empty() && arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c));
+    argv.iter().map(|arg| if plain(arg) { arg.clone() } else { format!("'{}'", arg.replace('\'', "'\\''")) }).collect::<Vec<_>>().join(" ")
+}
+
+/// What starts `argv` in `cwd` as `person`: as the person at the terminal where it is the same, else by `setpriv`. None where
+/// it would have more rights than it had.
+pub(crate) fn typed(argv: &[String], person: &Person, cwd: &Path) -> Option<String> {
+    let own = own().ok()?;
+    let command = if own.uid() == person.uid() {
+        let more = person.uid() == 0 && own.permitted & !(person.permitted & person.bounding) != 0;
+        (!more).then(|| argv.to_vec())?
+    } else {
+        let groups: Vec<String> = person.groups.iter().map(u32::to_string).collect();
+        let mut setpriv: Vec<String> = ["setpriv", "--reuid", &person.uid().to_string(), "--regid", &person.gid().to_string()].map(str::to_owned).into();
+        match groups.is_empty() {
+            true => setpriv.push("--clear-groups".into()),
+            false => setpriv.extend(["--groups".into(), groups.join(",")]),
+        }
+        setpriv.push("--".into());
+        setpriv.extend(argv.iter().cloned());
+        setpriv
+    };
+    Some(format!("cd {} && {}", quoted(&[cwd.display().to_string()]), quoted(&command)))
+}

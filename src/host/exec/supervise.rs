@@ -1,0 +1,136 @@
+//! The stage between `hello` and a command: it keeps the caller's identity, and leaves no process behind.
+
+use std::{
+    io,
+    os::{
+        fd::AsFd,
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
+    process::{Child, ExitStatus},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use super::{
+    BECOME, ENDING, SUPERVISE, descend,
+    held::Held,
+    program::{part, sealed, stage},
+    request::{Answer, Leftovers, Policy, Request, channel},
+};
+
+/// Runs the command of the request on stdin, and answers how it went. When the other end of the socket is closed, everything
+/// that the command started is ended.
+pub(crate) fn supervise() -> u8 {
+    let Ok(channel) = channel() else { return 1 };
+    if let Some(answer) = part().and_then(|()| attempt(&channel)).unwrap_or_else(|why| Some(Answer::NotRun(why))) {
+        // A process that has gone away needs no answer.
+        let _ = answer.send(&channel);
+    }
+    0
+}
+
+/// The next stage.
+struct Next {
+    child: Child,
+    channel: UnixStream,
+    is_supervisor: bool,
+}
+
+/// None where no answer is waited for any more.
+fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
+    let failed = |e: io::Error| format!("its supervisor cannot work: {e}");
+    let mut request = Request::receive(channel).map_err(failed)?;
+    descend::adopt().map_err(failed)?;
+    let mut next = begin(&mut request)?;
+    // Whatever the command prints to has its end when the command has ended.
+    silence().map_err(failed)?;
+    // If it ended already, its status says so.
+    let _ = request.encode().and_then(|bytes| io::Write::write_all(&mut &next.channel, &bytes));
+    if watch(&next, channel).map_err(failed)? == Watched::Unwanted {
+        end(next);
+        return Ok(None);
+    }
+    let status = next.child.wait().map_err(failed)?;
+    let told = Answer::receive(&next.channel);
+    let kept = matches!(request.policy, Policy::Own(Leftovers::Kept));
+    if !kept && !descend::end_all(ENDING) {
+        return Ok(Some(Answer::Left));
+    }
+    Ok(Some(told.unwrap_or_else(|| answer(status))))
+}
+
+/// Starts the next stage: another supervisor inside the PID namespace of the instance, where that has one, else the command.
+fn begin(request: &mut Request) -> Result<Next, String> {
+    let (mut name, mut image) = (BECOME, None);
+    if let Policy::Judge(instance) = &mut request.policy {
+        let held = Held::open(instance).map_err(|e| e.to_string())?;
+        // A sealed copy starts sealed copies.
+        if !instance.entered && (held.spaces.pid().is_some() || held.spaces.has_own_files()) {
+            image = Some(sealed().map_err(|e| format!("this program cannot be copied: {e}"))?);
+        }
+        if let Some(space) = held.spaces.pid() {
+            let entered = move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::ProcessID));
+            entered.map_err(|e| format!("its pid namespace cannot be entered: {e}"))?;
+            (name, instance.entered) = (SUPERVISE, true);
+        }
+    }
+    let failed = |e: io::Error| format!("its next stage cannot be started: {e}");
+    let (mut command, channel) = stage(name, image.as_ref()).map_err(failed)?;
+    let child = command.spawn().map_err(failed)?;
+    Ok(Next { child, channel, is_supervisor: name == SUPERVISE })
+}
+
+/// From here on this process prints nothing.
+fn silence() -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Watched {
+    Ended,
+    Unwanted,
+}
+
+/// Waits for the end of the next stage, or of those who want it.
+fn watch(next: &Next, channel: &UnixStream) -> io::Result<Watched> {
+    let pidfd = pidfd_open(pid(&next.child)?, PidfdFlags::empty())?;
+    loop {
+        let mut fds = [PollFd::new(channel, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) if !fds[0].revents().is_empty() => return Ok(Watched::Unwanted),
+            Ok(_) if !fds[1].revents().is_empty() => return Ok(Watched::Ended),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Ends everything, first by the supervisor below where there is one: only that has what left its own children behind.
+fn end(next: Next) {
+    let Next { child, channel, is_supervisor } = next;
+    drop(channel);
+    if is_supervisor && let Ok(pidfd) = pid(&child).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)) {
+        let limit = Timespec { tv_sec: i64::try_from(ENDING.as_secs()).unwrap_or_default(), tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit));
+    }
+    descend::end_all(ENDING);
+}
+
+fn pid(child: &Child) -> io::Result<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn answer(status: ExitStatus) -> Answer {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Answer::Ended(code),
+        (None, signal) => Answer::Signalled(signal.unwrap_or_default()),
+    }
+}

@@ -1,0 +1,353 @@
+//! Signals one instance and waits for its proof: what must be seen, and what that shows.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    event::{Proof, State, Trouble},
+    fact::{Fact, Source, Wants},
+    fleet::Speaks,
+    host::{
+        answers::Answers,
+        confirm::{Other, Says, Until, Wanted, confirm, moved, outlives},
+        guard,
+        hangup::{NotHung, hang_up},
+        http::Lanes,
+        sockets::sockets_of,
+        successor::Fresh,
+        workers::{SETTLED, children, kept},
+    },
+    step::{Member, Readings, Shift},
+};
+
+/// Longest that the signal of an instance which is asked at once waits for the turn of its question.
+/// Silent instances hold the turns for longer, and must not hold up the signals of others.
+const SOON: Duration = Duration::from_millis(250);
+/// In an undo, a slow reload of the way forth is waited for at most this many times the instance's
+/// own limit.
+const SLOWEST: u32 = 4;
+
+/// The end of a wait that no fault has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// It runs the wanted config; by which proof, and how long after its signal.
+    Config(Proof, Duration),
+    /// It lived until its deadline, no fault was seen, and nothing proves which config it runs.
+    Life,
+}
+
+/// Whether an earlier reload of the instance may still be under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Earlier {
+    /// None is known, or its end was seen.
+    Over,
+    /// Its end was not seen: a later answer may come from it.
+    Open,
+}
+
+/// Signals one instance and waits until it has shown the wanted config, or its deadline passes.
+///
+/// # Errors
+/// The trouble: it died, it refused, it does not take the signal, or it proves nothing though it
+/// could.
+pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Shown, Trouble> {
+    let Fresh { shifts, undo, turn, .. } = fresh;
+    let trouble = |kind: State, text| Trouble { kind: kind.into(), text };
+    let mut facts = filled(&member.group.confirm, shifts)?;
+    let first = member.baseline.clone();
+    member.instance.proof = None;
+    // Once it was seen on the new config, the reload of that is over.
+    let unseen = match member.instance.state {
+        State::Unconfirmed => undo,
+        State::TimedOut => undo && member.proven_at.is_none(),
+        _ => false,
+    };
+    let mut earlier = if member.unsure || unseen { Earlier::Open } else { Earlier::Over };
+    let compares = facts.iter().any(Fact::compares);
+    if compares && (undo || member.unsure) {
+        turn.give_back();
+        // A reload that still runs must not be taken for the one that is about to be asked for.
+        if Box::pin(quiet(member, &facts, lanes)).await {
+            earlier = Earlier::Over;
+        }
+    }
+    if !facts.is_empty() && (compares || undo || member.unsure) {
+        Box::pin(read_anew(member, &facts, undo, lanes)).await;
+        if let Readings::Before(kept) = &member.kept {
+            // It may run the new config already: its answer of now is nothing that could change.
+            let changes = member.baseline.iter_mut().zip(kept).zip(&facts).filter(|(_, fact)| fact.wants == Wants::Changed && !undo);
+            changes.for_each(|((now, before), _)| now.clone_from(before));
+        }
+    }
+    // A child, or a holder of its socket, may have taken its place later. One that speaks our
+    // protocol never hands over.
+    let kids = (member.group.speaks == Speaks::None).then(|| children(member.instance.pid).ok()).flatten();
+    if kids.is_some() {
+        member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
+    }
+    adjust(&mut facts, &member.kept, &first, shifts, undo);
+    let blind = blind(&mut facts, member, shifts);
+    // A server that reloads and answers on one thread does both while it is awake, and the question
+    // must be there by then. All others are signalled before any of them is asked: at once they are
+    // hardly ever done. Assertions that compare with a reading must not wait once more, nor must an
+    // instance that is known to be silent.
+    let is_silent = member.sick || member.instance.state == State::TimedOut;
+    let asked_at_once = member.group.speaks == Speaks::Hello && !is_silent && !facts.iter().any(Fact::compares);
+    let wanted = wanted(member, shifts, facts, undo)?;
+    let plan = wanted.as_ref().map(|wanted| Evidence::of(member, wanted, shifts, undo, earlier));
+    let mut lane = if asked_at_once { tokio::time::timeout(SOON, lanes.fast.acquire()).await.ok().and_then(Result::ok) } else { None };
+    let slowest = slowest(member);
+    fresh.begun(member);
+    let hung = hang_up(member, member.timeout, || {
+        drop(lane.take());
+        turn.give_back();
+    });
+    let hung = hung.await.map_err(|e| match e {
+        NotHung::Gone(text) => trouble(State::Died, text),
+        NotHung::Refused(text) => trouble(State::Refused, text),
+    })?;
+    member.signalled = Some(hung.when);
+    if lane.is_none() {
+        tokio::task::yield_now().await;
+    }
+    let Some((wanted, Evidence { proof, until, again })) = wanted.zip(plan) else {
+        turn.give_back();
+        return outlives(&hung, member.timeout).await.map(|()| Shown::Life);
+    };
+    if undo {
+        member.went_back.clone_from(&wanted.facts);
+    }
+    let wanted = Wanted { kids, until, ..wanted };
+    let took = confirm(&hung, member, &wanted, lanes, turn, lane).await.map_err(|trouble| match trouble.kind.state() {
+        State::TimedOut if blind => Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble },
+        _ => trouble,
+    })?;
+    if again {
+        turn.give_back();
+        tokio::time::sleep_until((hung.at + slowest).into()).await;
+        confirm(&hung, member, &Wanted { until: Until::Shown, ..wanted }, lanes, turn, None).await?;
+    }
+    Ok(match proof {
+        Proof::None => Shown::Life,
+        proof => Shown::Config(proof, took),
+    })
+}
+
+/// How much longer than its own limit a reload that an earlier signal began is waited for: as long
+/// as that one has run by now, within [`SLOWEST`].
+fn slowest(member: &Member) -> Duration {
+    let since = member.signalled.and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)).ok());
+    since.unwrap_or_default().clamp(member.timeout, member.timeout.saturating_mul(SLOWEST))
+}
+
+/// How the proof of one instance is gathered.
+struct Evidence {
+    proof: Proof,
+    until: Until,
+    /// Whether it must hold once more, after a reload of before would have ended.
+    again: bool,
+}
+
+impl Evidence {
+    fn of(member: &Member, wanted: &Wanted, shifts: &[Shift], undo: bool, earlier: Earlier) -> Self {
+        if wanted.says.is_some() {
+            return Self { proof: Proof::Exact, until: Until::Shown, again: false };
+        }
+        let (written, open) = (&member.group.confirm, earlier == Earlier::Open);
+        // An assertion that held already counts only where the instance may run this config since
+        // before its signal, and where the other config would not make it hold.
+        let may_hold = if undo { !open } else { member.unsure || member.brought || member.runs_it };
+        let differs = |at: usize| other(&written[at], &wanted.facts[at], shifts).is_some();
+        let proof = strongest(&wanted.facts, &member.baseline, differs, may_hold);
+        if undo && open && !wanted.facts.iter().any(Fact::compares) {
+            // The old content proves nothing while the reload of the new one may be under way. The
+            // new content, seen before the old one, shows that it is over.
+            let others: Vec<Option<Other>> = written.iter().zip(&wanted.facts).map(|(written, fact)| other(written, fact, shifts)).collect();
+            let seen = others.iter().zip(&member.baseline).any(|(other, before)| other.as_ref().zip(before.as_deref()).is_some_and(|(o, b)| o.is(b)));
+            return Self { proof: Proof::Content, until: Until::Other { others, seen: seen.into() }, again: false };
+        }
+        let until = if proof == Proof::None { Until::Deadline } else { Until::Shown };
+        Self { proof, until, again: open && proof != Proof::None }
+    }
+}
+
+/// The reading that the config which `shifts` replace would give to an assertion; none where that
+/// is not known, or is the same.
+pub(super) fn other(written: &Fact, filled: &Fact, shifts: &[Shift]) -> Option<Other> {
+    let Wants::Equals(text) = &filled.wants else { return None };
+    if written.wants == Wants::Changed {
+        return Some(Other::Not(text.clone()));
+    }
+    let from = shifts.first()?.from.as_ref()?.file();
+    match written.filled(from).ok()?.wants {
+        Wants::Equals(old) if old != *text => Some(Other::Text(old)),
+        _ => None,
+    }
+}
+
+/// The facts with what the config says that `shifts` install.
+pub(super) fn filled(facts: &[Fact], shifts: &[Shift]) -> Result<Vec<Fact>, Trouble> {
+    let to = shifts.first().and_then(|s| s.to.file());
+    facts.iter().map(|f| f.filled(to)).collect::<Result<_, _>>().map_err(|text| Trouble { kind: State::Refused.into(), text })
+}
+
+/// Makes the facts that ask for a change ask for what can be seen; `first` is what they read before the way forth.
+fn adjust(facts: &mut [Fact], kept: &Readings, first: &[Option<String>], shifts: &[Shift], undo: bool) {
+    let (first, back) = match kept {
+        Readings::None => (first, undo),
+        Readings::Before(kept) => (kept.as_slice(), undo),
+        Readings::After(kept) => (kept.as_slice(), !undo),
+    };
+    let same = !shifts.is_empty() && shifts.iter().all(|s| s.from.as_ref().is_some_and(|from| from.sha256 == s.to.sha256));
+    for (fact, first) in facts.iter_mut().zip(first).filter(|(fact, _)| fact.wants == Wants::Changed) {
+        match first {
+            // The same bytes once more change no answer: that there is one must do.
+            _ if same => fact.wants = Wants::Contains(String::new()),
+            // Whether the way forth changed it or not, on the way back it must be what it was.
+            Some(first) if back => fact.wants = Wants::Equals(first.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// Why a silent one cannot be proven.
+const BLIND: &str = "its facts compare with what it said before the signal, when it was silent, so that nothing proves its reload";
+
+/// Of one that was silent, what compares with a reading that nobody has proves nothing: its source must only answer again, and the other facts are the
+/// proof, or that it tells what it serves. Answers whether there is nothing else; then nothing is proven.
+fn blind(facts: &mut [Fact], member: &Member, shifts: &[Shift]) -> bool {
+    let baseline = |at: usize| member.baseline.get(at).is_some_and(Option::is_some);
+    let unread = |at: usize, fact: &Fact| member.sick && fact.compares() && fact.wants != Wants::AfterSignal && !baseline(at);
+    let tells = member.group.speaks == Speaks::Hello && !shifts.is_empty();
+    if !tells && facts.iter().enumerate().all(|(at, fact)| unread(at, fact)) {
+        return !facts.is_empty();
+    }
+    for (at, fact) in facts.iter_mut().enumerate() {
+        if unread(at, fact) {
+            fact.wants = Wants::Contains(String::new());
+        }
+    }
+    false
+}
+
+/// What proves that `member` runs what `shifts` install; none where its group says that there is nothing to see.
+fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Result<Option<Wanted>, Trouble> {
+    let (i, group) = (&member.instance, &member.group);
+    let says = match (group.speaks, shifts.first().map(|s| &s.to)) {
+        (Speaks::Hello, Some(to)) => {
+            // Of one that did not say what it runs, an answer could be from before the signal.
+            let anew = undo || member.unsure || i.before.as_ref().is_none_or(|before| *before == to.sha256);
+            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew, seq: member.seq })
+        }
+        _ => None,
+    };
+    // A refusal of the way forth is no refusal of the way back, and one of an earlier run's config none of this one's.
+    let reject = if undo || member.unsure { Vec::new() } else { filled(&group.reject, shifts)? };
+    if facts.is_empty() && says.is_none() {
+        return Ok(None);
+    }
+    // The kernel is no connection that could have been answered by somebody else.
+    let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) { 1 } else { group.samples };
+    Ok(Some(Wanted { says, facts, reject, samples, kids: None, until: Until::Shown }))
+}
+
+/// The assertions that must still hold of an instance that has shown them, without a signal; `undo`
+/// where it has gone back to what `shifts` install. None where nothing can be asked.
+pub(super) fn still(member: &Member, shifts: &[Shift], undo: bool) -> Result<Option<Wanted>, Trouble> {
+    let mut facts = filled(&member.group.confirm, shifts)?;
+    if undo {
+        // Made for its way back: its readings of before the run are gone by now.
+        return Ok(wanted(member, shifts, member.went_back.clone(), undo)?.map(asked_only));
+    }
+    if member.instance.state == State::Unchanged {
+        // It was never signalled, so nothing that compares with before its signal can hold.
+        facts.retain(|fact| !fact.compares());
+    }
+    adjust(&mut facts, &member.kept, &member.baseline, shifts, false);
+    blind(&mut facts, member, shifts);
+    let wanted = wanted(member, shifts, facts, undo)?;
+    Ok(if member.instance.state == State::Unchanged { wanted.map(asked_only) } else { wanted })
+}
+
+/// The same of an instance whose word is enough, however old its last reload is.
+fn asked_only(wanted: Wanted) -> Wanted {
+    let says = wanted.says.map(|says| Says { anew: false, refusable: false, ..says });
+    Wanted { says, reject: Vec::new(), ..wanted }
+}
+
+/// Waits, at most half of what it has for its proof, until an earlier reload is over: the instance
+/// takes the signal again, none is pending, and the kernel's reading of its workers is the same
+/// twice. Answers whether that was seen; it never is where the kernel is not asked.
+async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) -> bool {
+    let (i, group) = (&member.instance, &member.group);
+    let kernel = || facts.iter().map(|f| &f.source).filter(|s| s.is_kernel());
+    let mut before = None;
+    let settle = async {
+        loop {
+            let now = Answers::of(kernel(), member, lanes).await.readings(facts);
+            let idle = guard::not_taking(i.pid, group.signal, group.reloads).is_none() && !guard::is_pending(i.pid, group.signal);
+            if idle && before.as_ref() == Some(&now) {
+                break;
+            }
+            before = idle.then_some(now);
+            tokio::time::sleep(SETTLED).await;
+        }
+    };
+    if kernel().next().is_some() && guard::is_same(i.pid, i.started, &i.exe) {
+        // One that stays stopped is signalled all the same.
+        return tokio::time::timeout(member.timeout / 2, settle).await.is_ok();
+    }
+    false
+}
+
+/// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was not changed by the signal.
+/// On the way back nothing from before the way forth counts.
+async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
+    let (before, unsure) = (std::mem::take(&mut member.baseline), member.unsure);
+    if undo || unsure || member.sick {
+        // The way forth may have moved it to where nobody has looked yet; a silent one may be somewhere by now.
+        moved(member, lanes);
+    }
+    let until = Instant::now() + member.timeout / 2;
+    let mut lane = if member.sick { &lanes.slow } else { &lanes.fast };
+    let now = loop {
+        let now = {
+            let _permit = lane.acquire().await;
+            Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts)
+        };
+        // Where nothing older counts, one that was only slow to answer could never prove what compares.
+        let lacks = facts.iter().zip(&now).any(|(fact, reading)| fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none());
+        let i = &member.instance;
+        if !(undo || unsure) || member.sick || !lacks || Instant::now() >= until || !guard::is_same(i.pid, i.started, &i.exe) {
+            break now;
+        }
+        lane = &lanes.slow;
+        tokio::time::sleep(SETTLED).await;
+    };
+    let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo && !unsure);
+    let now = now.into_iter().enumerate().map(|(at, reading)| match (before.get(at), facts.get(at)) {
+        // Who worked before the way forth runs the old config, and may stay.
+        (Some(Some(first)), Some(fact)) if undo && fact.source == Source::Workers => reading.map(|now| kept(first, &now)),
+        _ => reading,
+    });
+    member.baseline = now.enumerate().map(|(at, reading)| reading.or_else(|| older(at))).collect();
+}
+
+/// The strongest thing that assertions prove when all of them hold. One that held before the signal
+/// could not have failed, and proves nothing, unless it `may_hold` and `differs` says of its place
+/// that the other config would not make it hold. Without a reading from before, `differs` decides.
+pub(super) fn strongest(filled: &[Fact], baseline: &[Option<String>], differs: impl Fn(usize) -> bool, may_hold: bool) -> Proof {
+    let of = |(at, filled): (usize, &Fact)| match &filled.wants {
+        Wants::Equals(_) | Wants::Contains(_) => {
+            let held = baseline.get(at).and_then(Option::as_deref).map(|before| filled.holds(before, None, jiff::Timestamp::UNIX_EPOCH));
+            let proves = match held {
+                Some(held) => !held || (may_hold && differs(at)),
+                None => differs(at),
+            };
+            proves.then_some(Proof::Content)
+        }
+        Wants::Changed => Some(Proof::Content),
+        Wants::Increased | Wants::AfterSignal => Some(Proof::Reloaded),
+        Wants::Replaced => Some(Proof::Workers),
+    };
+    filled.iter().enumerate().filter_map(of).min().unwrap_or(Proof::None)
+}

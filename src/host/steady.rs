@@ -1,0 +1,90 @@
+//! Reads every assertion that compares with before the signal a second time, beside the validation:
+//! a reading that changes by itself would prove any reload.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    event::{Halts, Instance, State, Stop},
+    fact::{Fact, Wants},
+    host::{LocalHost, answers::Answers, http::Lanes, survey::refused, turns::all_of},
+    step::{Member, Step},
+};
+
+/// Between the two readings: clocks of whole seconds differ by then.
+const APART: Duration = Duration::from_millis(1100);
+/// How often an instance that does not answer the second time is asked.
+const TRIES: u32 = 3;
+
+impl LocalHost {
+    /// Refuses instances of which a comparing assertion reads otherwise now than at the survey,
+    /// though none was signalled.
+    ///
+    /// # Errors
+    /// `Refused` with every such instance; `Failed` when the operator interrupts.
+    pub(super) async fn steady(&self, steps: &[&mut Step], halts: &mut Halts) -> Result<(), Stop> {
+        let members = || steps.iter().flat_map(|s| &s.members).filter(|m| is_compared(m));
+        let Some(last) = members().filter_map(|m| m.read_at).max() else { return Ok(()) };
+        let wait = (last + APART).saturating_duration_since(Instant::now());
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(interrupted()),
+        }
+        let mut moving: Vec<Instance> = Vec::new();
+        let again = |member: &'_ Member, _| {
+            let member = member.clone();
+            async move { differs(&member, &self.lanes).await.map(|why| refused(member.instance, why)) }
+        };
+        if !all_of(members(), again, self.at_once, halts, 0, |one| moving.extend(one)).await {
+            return Err(interrupted());
+        }
+        if moving.is_empty() { Ok(()) } else { Err(Stop::refused(moving)) }
+    }
+}
+
+fn interrupted() -> Stop {
+    Stop::new(crate::event::Verdict::Failed, "halted by the operator")
+}
+
+/// Whether the instance is signalled, and one of its assertions compares with what it reads now.
+fn is_compared(member: &Member) -> bool {
+    let mut all = member.group.confirm.iter().chain(&member.group.reject);
+    !member.sick && member.instance.state != State::Unchanged && member.read_at.is_some() && all.any(Fact::must_be_steady)
+}
+
+/// Why a comparing assertion of `member` would prove nothing; none where each reads as before.
+async fn differs(member: &Member, lanes: &Lanes) -> Option<String> {
+    let group = &member.group;
+    let facts = || group.confirm.iter().zip(&member.baseline).chain(group.reject.iter().zip(&member.rejected));
+    let steady = || facts().filter(|(fact, before)| fact.must_be_steady() && before.is_some());
+    let mut why = None;
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            tokio::time::sleep(APART).await;
+        }
+        let _permit = lanes.fast.acquire().await;
+        let answers = Answers::of(steady().map(|(fact, _)| &fact.source), member, lanes).await;
+        let endpoint = &member.instance.endpoint;
+        why = steady().find_map(|(fact, before)| match answers.read(fact) {
+            None => Some(format!("{} when it was asked a second time before its signal", answers.why_not(fact, endpoint))),
+            now if now == *before => None,
+            Some(_) => return Some(moves(fact, endpoint)),
+        });
+        // One that reads otherwise is known by now; one that does not answer is asked again.
+        if why.is_none() || answers.silent().is_none() {
+            break;
+        }
+    }
+    why
+}
+
+fn moves(fact: &Fact, endpoint: &str) -> String {
+    let asks = match fact.wants {
+        Wants::Increased => "increased",
+        Wants::AfterSignal => "after_signal",
+        _ => "changed",
+    };
+    let source = fact.source.describe(endpoint);
+    format!(
+        "{source} reads otherwise from one second to the next without a signal, so `{asks}` would prove nothing; read what only a reload changes, or say what it must be (`equals`)"
+    )
+}
