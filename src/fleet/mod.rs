@@ -173,7 +173,7 @@ pub enum OnBad {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unproven {
-    /// It ends as [`crate::event::Verdict::Unproven`], exit 12.
+    /// It ends as unproven, exit 12.
     #[default]
     Report,
     /// It may end as a success; only a `fleet.toml` can say so, never a kind.

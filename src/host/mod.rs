@@ -243,7 +243,11 @@ impl Host {
     /// Removes everything that this run has staged; answers what stays, with the reason.
     pub fn clear(&mut self) -> Vec<(PathBuf, String)> {
         match self {
-            Self::Local(host) => host.targets.values_mut().flat_map(install::Target::clear).collect(),
+            Self::Local(host) => {
+                let stays = host.targets.values_mut().flat_map(install::Target::clear).collect();
+                host.staging.end();
+                stays
+            }
             #[cfg(test)]
             Self::Script(_) => Vec::new(),
         }

@@ -56,25 +56,22 @@ async fn differs(member: &Member, lanes: &Lanes) -> Option<String> {
     let group = &member.group;
     let facts = || group.confirm.iter().zip(&member.baseline).chain(group.reject.iter().zip(&member.rejected));
     let steady = || facts().filter(|(fact, before)| fact.must_be_steady() && before.is_some());
-    let mut why = None;
     for attempt in 0..TRIES {
         if attempt > 0 {
             tokio::time::sleep(APART).await;
         }
         let _permit = lanes.fast.acquire().await;
         let answers = Answers::of(steady().map(|(fact, _)| &fact.source), member, lanes).await;
-        let endpoint = &member.instance.endpoint;
-        why = steady().find_map(|(fact, before)| match answers.read(fact) {
-            None => Some(format!("{} when it was asked a second time before its signal", answers.why_not(fact, endpoint))),
-            now if now == *before => None,
-            Some(_) => return Some(moves(fact, endpoint)),
-        });
-        // One that reads otherwise is known by now; one that does not answer is asked again.
-        if why.is_none() || answers.silent().is_none() {
+        let moving = |(fact, before): &(&Fact, &Option<String>)| answers.read(fact).is_some_and(|now| Some(now) != **before);
+        if let Some((fact, _)) = steady().find(moving) {
+            return Some(moves(fact, &member.instance.endpoint));
+        }
+        if answers.silent().is_none() {
             break;
         }
     }
-    why
+    // One that answers no more has shown nothing that moves.
+    None
 }
 
 fn moves(fact: &Fact, endpoint: &str) -> String {

@@ -210,7 +210,7 @@ pub(super) fn refused(instance: Instance, text: String) -> Instance {
 }
 
 pub(super) fn from_install(e: InstallError) -> Stop {
-    let verdict = if matches!(e, InstallError::Io(..)) { Verdict::Failed } else { Verdict::Refused };
+    let verdict = if matches!(e, InstallError::Io(..) | InstallError::Record(_)) { Verdict::Failed } else { Verdict::Refused };
     Stop::new(verdict, e.to_string())
 }
 

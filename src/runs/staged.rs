@@ -145,17 +145,25 @@ impl Staging {
     /// # Errors
     /// Fails if it cannot be written.
     pub fn note(&self, dir: &OwnedFd, path: &Path, stage: Stage, entries: Vec<Identity>) -> io::Result<()> {
-        if self.place.is_none() {
-            return Ok(());
-        }
-        self.open()?;
+        let Some((state, _)) = &self.place else { return Ok(()) };
+        let unusable = |e: io::Error| io::Error::new(e.kind(), format!("the state directory `{}` cannot be used: {e}", state.display()));
+        self.open().map_err(unusable)?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
         let line = Line { dir: Name::of(parent.as_os_str()), at: place(dir)?, name: Name::of(name), entries, sealed: stage == Stage::Sealed };
         let mut line = serde_json::to_vec(&line)?;
         line.push(b'\n');
         inner.there.insert(path.into());
-        inner.file.as_mut().map_or(Ok(()), |file| file.write_all(&line))
+        inner.file.as_mut().map_or(Ok(()), |file| file.write_all(&line)).map_err(unusable)
+    }
+
+    /// Removes the record, unless something of what it names is left.
+    pub fn end(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some((state, id)), true) = (&self.place, inner.there.is_empty() && inner.file.is_some()) {
+            let _ = std::fs::remove_file(path_of(state, id));
+            inner.file = None;
+        }
     }
 
     /// Takes in that what was staged at `path` is gone.
@@ -166,12 +174,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let (Some((state, id)), Some(_)) = (&self.place, &inner.file)
-            && inner.there.is_empty()
-        {
-            let _ = std::fs::remove_file(path_of(state, id));
-        }
+        self.end();
     }
 }
 

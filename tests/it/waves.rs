@@ -66,7 +66,7 @@ fn a_gate_is_told_of_its_wave_and_what_it_says_is_reported() {
     let journal = std::fs::read_to_string(fleet.path("state").join("runs").join(id).join("events.jsonl")).unwrap();
     assert_eq!(journal.matches("\"event\":\"gate\"").count(), 2);
     let screen = String::from_utf8(fleet.command(&["--set", "message=y"]).output().unwrap().stderr).unwrap();
-    assert!(screen.contains("gate of wave 2") && screen.contains("says yes\n             of web ") && screen.contains("             aside\n"), "{screen}");
+    assert!(screen.contains("gate of wave 2") && screen.contains("says yes\n             | of web ") && screen.contains("             | aside\n"), "{screen}");
 }
 
 #[test]

@@ -318,6 +318,7 @@ impl Scan {
 }
 
 /// What one that may be meant turned out to be.
+#[expect(clippy::large_enum_variant, reason = "one is taken apart as soon as it is made")]
 enum Likely {
     Match(Matched),
     /// It is none, and which argument it lacks where that is all.

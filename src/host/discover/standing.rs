@@ -11,6 +11,7 @@ use crate::{
 
 /// What a process is to a group; each text is a sentence without its subject.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each group, and only of one process")]
 pub(crate) enum Standing {
     /// It takes the signal, for these workers as well. A listed process has the endpoint that its group gives.
     Leads(Found, Vec<i32>),

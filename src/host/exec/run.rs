@@ -113,7 +113,7 @@ async fn about(argv: &[String], subject: Subject<'_>, binds: &[Bind], env: &[(&s
     command.env_clear().env("PATH", PATH).envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut output = Output::default();
     let run = Run { channel, request: request(Policy::Judge(Box::new(instance)), argv), shared: None };
-    let code = run.to_its_end(command, program, &mut output, limit).await?;
+    let code = run.run_out(command, program, &mut output, limit).await?;
     match code {
         126 | 127 => Err(NotRun::Unrunnable(program.clone(), code)),
         code => Ok(Output { code, ..output }),
@@ -134,7 +134,7 @@ pub(crate) async fn operators(argv: &[String], env: &[(&str, &str)], input: Vec<
     let (mut command, channel) = supervisor(program)?;
     command.envs(env.iter().copied()).stdout(write.try_clone().map_err(failed)?).stderr(write);
     let request = Request { input, ..request(Policy::Own(Leftovers::Kept), argv) };
-    Run { channel, request, shared: Some(shared) }.to_its_end(command, program, output, limit).await
+    Run { channel, request, shared: Some(shared) }.run_out(command, program, output, limit).await
 }
 
 /// Asks a program of the system as the caller, in a clean environment; what it printed, if it ended well and in time.
@@ -144,7 +144,7 @@ pub(crate) async fn query(argv: &[String], limit: Duration) -> Option<Vec<u8>> {
     command.env_clear().stdout(Stdio::piped()).stderr(Stdio::null());
     let mut output = Output::default();
     let run = Run { channel, request: request(Policy::Own(Leftovers::Ended), argv), shared: None };
-    let code = run.to_its_end(command, program, &mut output, limit).await.ok()?;
+    let code = run.run_out(command, program, &mut output, limit).await.ok()?;
     (code == 0).then_some(output.stdout)
 }
 
@@ -170,7 +170,7 @@ impl Run {
     ///
     /// # Errors
     /// It could not be run, or has no exit code.
-    async fn to_its_end(self, mut command: Command, program: &str, output: &mut Output, limit: Duration) -> Result<i32, NotRun> {
+    async fn run_out(self, mut command: Command, program: &str, output: &mut Output, limit: Duration) -> Result<i32, NotRun> {
         let Self { channel, request, shared } = self;
         let failed = |e: io::Error| NotRun::Spawn(program.to_owned(), e.to_string());
         let bytes = request.encode().map_err(failed)?;

@@ -32,6 +32,9 @@ pub(super) enum InstallError {
     /// An attribute of it is not what was surveyed, or installed; it was left alone.
     #[error("`{}` was changed by another process meanwhile ({}); left alone", .0.display(), .1)]
     Changed(PathBuf, String),
+    /// The state directory said no.
+    #[error("what is staged cannot be written down: {0}")]
+    Record(io::Error),
     /// The system said no.
     #[error("`{}`: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),

@@ -123,9 +123,7 @@ impl Spot {
     /// Writes down what is about to stand under this name. On the way back nothing waits for a full disk.
     pub(super) fn note(&self, name: &OsStr, stage: Stage, entries: Vec<Identity>) -> Result<(), InstallError> {
         match self.staging.note(&self.dir, &self.path.with_file_name(name), stage, entries) {
-            Err(e) if !self.exchanged => {
-                Err(self.io(io::Error::new(e.kind(), format!("the state directory cannot be used: what is staged cannot be written down: {e}"))))
-            }
+            Err(e) if !self.exchanged => Err(InstallError::Record(e)),
             _ => Ok(()),
         }
     }

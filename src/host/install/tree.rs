@@ -28,6 +28,9 @@ use crate::{
     tree::{Identity, Known, Node, Tree, open, shown, status},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// A directory to replace.
 #[derive(Debug)]
 pub(in crate::host) struct TreeTarget {
@@ -72,6 +75,7 @@ impl TreeTarget {
     pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {
         let Some(wanted) = &to.tree else { return Err(self.spot.refused("it is a directory, and would become a file")) };
         let (live, now) = self.guard()?;
+        self.spot.writable()?;
         let (_, entries) = visit(&live, |_| None).map_err(|e| self.spot.refused(e.to_string()))?;
         let identities: Vec<Identity> = entries.identities().collect();
         self.spot.expects.get_or_insert(entries);
@@ -366,6 +370,3 @@ fn time_of(stat: &Statx) -> Timestamps {
     let last_modification = Timespec { tv_sec: stat.stx_mtime.tv_sec, tv_nsec: stat.stx_mtime.tv_nsec.into() };
     Timestamps { last_access: last_modification, last_modification }
 }
-
-#[cfg(test)]
-mod tests;

@@ -140,7 +140,7 @@ impl Holders {
             return Some(holder.clone());
         }
         let is_whole = self.look(early).is_whole;
-        let text = format!(": no process that could be looked at has it open; pid {taker} took it");
+        let text = if Process::new(taker).is_ok() { told(taker) } else { format!(": no process that could be looked at has it open; pid {taker} took it") };
         Some(Holder { text, counts: !is_whole })
     }
 }

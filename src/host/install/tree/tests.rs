@@ -1,4 +1,4 @@
-//! Directories that are staged, exchanged and looked at again.
+//! Directories there and back again, and what is left alone.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says so by failing, and why it is skipped")]
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
