@@ -28,6 +28,8 @@ use crate::{
 
 mod again;
 mod past;
+#[cfg(test)]
+mod tests;
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]

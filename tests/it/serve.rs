@@ -9,7 +9,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Fleet, get, until};
+use crate::support::{Fleet, ended, get, until};
 
 fn told(fleet: &Fleet) -> Value {
     serde_json::from_str(&get(fleet.url(0), "/-/config").1).unwrap()
@@ -269,9 +269,8 @@ fn only_a_socket_gives_way_to_a_server() {
     };
     let refused = |what: &str| {
         let before = path.symlink_metadata().unwrap();
-        let output = serve().output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(1) && stderr.contains(what), "{what}: {stderr}");
+        let ended = ended(&mut serve());
+        assert!(ended.code == Some(1) && ended.stderr.contains(what), "{what}: {}", ended.stderr);
         assert_eq!(before.ino(), path.symlink_metadata().unwrap().ino(), "it stays");
     };
     std::fs::write(&path, "precious").unwrap();
