@@ -7,7 +7,7 @@ use crate::{
     command::{Before, Ran, open_marks},
     inject::Done,
     journal::Journal,
-    live::{Live, Slot},
+    live::Live,
     mode::Mode,
     plan::{Program, Verb, What, Write},
     tally::Tally,
@@ -96,7 +96,8 @@ impl<'a> Judge<'a> {
 
     fn exit(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
         let states: Vec<&str> = outcomes.iter().filter_map(|o| o["state"].as_str()).collect();
-        let fits = claims::fits(exit, &states) && self.ran.json["exit"] == exit;
+        let starved = self.ran.starved && exit == 1 && self.ran.json.is_null();
+        let fits = claims::fits(exit, &states) && (self.ran.json["exit"] == exit || starved);
         tally.claim("exit code and outcomes agree", fits, || "verdict", || format!("exit {exit} of JSON {}: {states:?}", self.ran.json["exit"]));
         // A lock is another run's.
         tally.claim("busy means that another run holds the lock", exit != 9, || "busy", || format!("exit 9, and no other run: {}", self.ran.stderr));
@@ -134,7 +135,8 @@ impl<'a> Judge<'a> {
         };
         let agrees = finished["verdict"] == self.ran.json["verdict"];
         tally.claim("journal and report agree on the verdict", agrees, || "journal", || format!("{finished} and {}", self.ran.json["verdict"]));
-        for outcome in outcomes {
+        // A run that was told to leave at once does not write its outcomes any more.
+        for outcome in outcomes.iter().filter(|_| !self.ran.cut) {
             let last = self.journal.named("instance").filter(|e| e["pid"] == outcome["pid"] && e["started"] == outcome["started"]).last();
             if let Some(last) = last {
                 tally.claim(
@@ -149,7 +151,8 @@ impl<'a> Judge<'a> {
 
     /// Every instance that the run signalled is in the report, and with exit 0 every instance of its groups is on the new config.
     fn named(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
-        let of = |id: (i32, u64)| outcomes.iter().find(|o| o["pid"] == id.0 && o["started"] == id.1);
+        // A process that took an instance's place stands for it.
+        let of = |id: (i32, u64)| outcomes.iter().find(|o| (o["pid"] == id.0 && o["started"] == id.1) || o["successor_of"] == id.0);
         for (at, slot) in self.live.slots.iter().enumerate() {
             let (id, foreign) = (self.before.processes[at], self.had(|what| matches!(what, What::Hangup(other) | What::Restart(other) if other == at)));
             let is_signalled = slot.notes().iter().any(|n| n.pid == id.0 && n.what == "hup" && (self.ran.began..=self.ran.ended).contains(&n.at));
@@ -203,7 +206,7 @@ impl<'a> Judge<'a> {
         }
         let alive = lives(pid, started) || slot.notes().iter().any(|n| n.pid == pid && n.what == "ends" && n.at >= self.last_look);
         tally.claim("an instance of that outcome lives", alive, || "alive", || format!("{named}, and the process is gone"));
-        if !alive || claim == Claim::Alive || !self.is_believable(slot, outcome) {
+        if !alive || claim == Claim::Alive || !self.is_believable(at, outcome) {
             return None;
         }
         let shared = self.had(|what| what == What::Share(at));
@@ -219,9 +222,15 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// A counter or a stamp shows a reload, not that every answer is the new one; no coordinator can know better.
-    fn is_believable(&self, slot: &Slot, outcome: &Value) -> bool {
-        !(matches!(slot.member.mode, Mode::Liar | Mode::Alternates) && outcome["proof"] == "reloaded")
+    /// Not what no coordinator can know better: a counter or a stamp shows a reload and no content, and a liar tells the
+    /// digest of the file on the disk, which its answer belies only where the message is another.
+    fn is_believable(&self, at: usize, outcome: &Value) -> bool {
+        let slot = &self.live.slots[at];
+        match slot.member.mode {
+            Mode::Liar => outcome["proof"] != "reloaded" && slot.answer() != seen(&self.live.targets[slot.target].path).and_then(|s| message_of(&s.bytes)),
+            Mode::Alternates => outcome["proof"] != "reloaded",
+            _ => true,
+        }
     }
 
     /// The digest that a claim speaks of; nothing where that is not known.

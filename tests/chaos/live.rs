@@ -125,6 +125,11 @@ impl Slot {
         Some(Truth { sha256, message: String::new(), busy })
     }
 
+    /// The answer that any client gets.
+    pub(crate) fn answer(&self) -> Option<String> {
+        ask(&self.url, "/", ANSWER).map(|answer| answer.body)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> bool {
         let (pid, started) = self.leader();
         lives(pid, started) && kill(Pid::from_raw(pid), signal).is_ok()
