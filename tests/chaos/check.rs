@@ -46,7 +46,11 @@ impl<'a> Judge<'a> {
             self.intents(tally);
             return Vec::new();
         };
-        tally.claim("the fleet.toml is good", exit != 2, || "tester", || ran.stderr.clone());
+        let kind = if ran.starved { "verdict" } else { "tester" };
+        tally.claim("the fleet.toml is good", exit != 2, || kind, || format!("exit 2: {}", ran.stderr));
+        if exit == 2 {
+            return Vec::new();
+        }
         if ran.verb == Verb::Status {
             self.status(exit, tally);
             return Vec::new();
@@ -96,8 +100,10 @@ impl<'a> Judge<'a> {
 
     fn exit(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
         let states: Vec<&str> = outcomes.iter().filter_map(|o| o["state"].as_str()).collect();
+        let unconfirmed = outcomes.iter().filter(|o| o["state"] == "unconfirmed");
+        let accepted = unconfirmed.filter_map(|o| o["group"].as_str()?.strip_prefix('g')?.parse().ok()).all(|at: usize| self.live.plan.groups[at].accepts);
         let starved = self.ran.starved && exit == 1 && self.ran.json.is_null();
-        let fits = claims::fits(exit, &states) && (self.ran.json["exit"] == exit || starved);
+        let fits = claims::fits(exit, &states, accepted) && (self.ran.json["exit"] == exit || starved);
         tally.claim("exit code and outcomes agree", fits, || "verdict", || format!("exit {exit} of JSON {}: {states:?}", self.ran.json["exit"]));
         // A lock is another run's.
         tally.claim("busy means that another run holds the lock", exit != 9, || "busy", || format!("exit 9, and no other run: {}", self.ran.stderr));

@@ -325,6 +325,9 @@ impl Live {
         } else {
             writeln!(text, "kind = \"hello\"")?;
         }
+        if group.accepts {
+            writeln!(text, "unproven = \"accept\"")?;
+        }
         if group.after_first {
             writeln!(text, "after = [\"g0\"]")?;
         }
