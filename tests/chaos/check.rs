@@ -141,8 +141,8 @@ impl<'a> Judge<'a> {
         };
         let agrees = finished["verdict"] == self.ran.json["verdict"];
         tally.claim("journal and report agree on the verdict", agrees, || "journal", || format!("{finished} and {}", self.ran.json["verdict"]));
-        // A run that was told to leave at once does not write its outcomes any more.
-        for outcome in outcomes.iter().filter(|_| !self.ran.cut) {
+        // A run that was told to leave at once, or whose disk is full, does not write its outcomes any more.
+        for outcome in outcomes.iter().filter(|_| !self.ran.cut && !self.had(|what| what == What::Fill)) {
             let last = self.journal.named("instance").filter(|e| e["pid"] == outcome["pid"] && e["started"] == outcome["started"]).last();
             if let Some(last) = last {
                 tally.claim(
