@@ -433,7 +433,9 @@ impl<'a> Judge<'a> {
     pub(crate) fn leftovers(&self, tally: &mut Tally) {
         let ran = self.ran;
         let acts = !ran.dry && ran.verb != Verb::Status && !matches!(ran.code, None | Some(2 | 9));
-        if !acts || ran.cut || ran.beside {
+        // One that cannot start for lack of descriptors does nothing at all.
+        let starts = !(ran.starved && ran.code == Some(1) && ran.json.is_null());
+        if !acts || !starts || ran.cut || ran.beside {
             return;
         }
         // A run without an instance of a target has no business with it.

@@ -293,7 +293,7 @@ fn step(random: &mut Random, verb: Verb, groups: &[Group], storage: Storage) -> 
         first_group_only: random.chance(25),
         faults,
         twin: (verb != Verb::Status && random.chance(8)).then(|| random.millis(0, 400)),
-        descriptors: (verb != Verb::Status && random.chance(6)).then(|| random.between(8, 40)),
+        descriptors: (verb != Verb::Status && random.chance(6)).then(|| if random.chance(40) { random.between(8, 40) } else { random.between(250, 270) }),
         first_group_stays: random.chance(25),
     }
 }
