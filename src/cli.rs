@@ -27,7 +27,10 @@ use crate::{
 };
 
 mod again;
+mod descriptors;
 mod past;
+#[cfg(test)]
+mod tests;
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
@@ -305,10 +308,10 @@ fn look(command: impl Future<Output = u8> + 'static) -> ExitCode {
 
 /// Runs what looks at processes, on this thread.
 fn wait_for<F: Future<Output = ExitCode> + 'static>(command: impl FnOnce() -> F + 'static) -> ExitCode {
-    if let Err(why) = raise_descriptors() {
+    if let Err(why) = descriptors::raise() {
         return fail(Verdict::Failed.exit(), &why);
     }
-    close_handed_down();
+    descriptors::close_handed_down();
     by_this_thread();
     runtime::run(command).unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))
 }
@@ -460,42 +463,6 @@ fn default_state() -> Option<PathBuf> {
     }
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state"));
     std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).map(|d| d.join("hello"))
-}
-
-/// So many descriptors are open for signals and questions as long as nobody is stuck: a pidfd for each whose turn it is, and the connections of both lanes.
-const DESCRIPTORS: i32 = 2000;
-
-/// The fewest descriptors with which every look, lock and question has its own. With fewer, an error
-/// of this program would look like a fact about an instance.
-const FEWEST: u64 = 256;
-
-/// A pidfd and a connection for every instance: as many descriptors as are allowed, and room for many of them from the start.
-///
-/// # Errors
-/// A sentence: fewer are allowed than are needed.
-fn raise_descriptors() -> Result<(), String> {
-    use rustix::{
-        io::fcntl_dupfd_cloexec,
-        process::{Resource, Rlimit, getrlimit, setrlimit},
-    };
-    exec::remember();
-    let limit = getrlimit(Resource::Nofile);
-    // Where that is not allowed, fewer instances are waited for at once.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    if let Some(now) = getrlimit(Resource::Nofile).current.filter(|now| *now < FEWEST) {
-        return Err(format!(
-            "at most {now} files may be open at once, and hello needs {FEWEST}\n\nhint: raise the limit and run the same command again:\n  ulimit -n {FEWEST}"
-        ));
-    }
-    // As soon as there is a second thread, every time that the table of descriptors grows the kernel waits until no core can look at the old one:
-    // some 10 ms, five times for a thousand instances. Without one it is made as large as it will be at no cost.
-    drop(fcntl_dupfd_cloexec(screen::stderr(), DESCRIPTORS));
-    Ok(())
-}
-
-/// What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.
-fn close_handed_down() {
-    close_fds::set_fds_cloexec(3, &[]);
 }
 
 /// Runs a command that may touch something to its verdict.

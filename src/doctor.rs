@@ -34,6 +34,7 @@ struct Patient {
     pid: i32,
     /// The group that means it; none where none does.
     group: Option<String>,
+    #[serde(with = "crate::exact")]
     exe: PathBuf,
     checks: Vec<Check>,
     reloadable: bool,

@@ -198,10 +198,12 @@ pub struct Instance {
     /// Start time in clock ticks since boot, from `/proc/PID/stat`.
     pub started: u64,
     /// What it executes, as `/proc/PID/exe` says.
+    #[serde(with = "crate::exact")]
     pub exe: PathBuf,
     /// Its URL.
     pub endpoint: String,
     /// What it reads of its config, resolved: files and directories.
+    #[serde(with = "crate::exact")]
     pub targets: Vec<PathBuf>,
     /// Signalled together with all of the same number, from 1; the next wave starts only when this one is proven. 0 for one that is left out.
     pub wave: usize,
@@ -308,6 +310,7 @@ pub struct TargetReport {
     #[serde(skip_deserializing, default = "here")]
     pub host: &'static str,
     /// Where it is.
+    #[serde(with = "crate::exact")]
     pub path: PathBuf,
     /// What it is; the digests of a directory are those of its archive.
     pub form: Form,
@@ -339,7 +342,11 @@ pub const HALTED: &str = "not waited for to the end: halted by the operator";
 #[expect(missing_docs, reason = "the fields carry the names of the report")]
 pub enum Event {
     /// The survey ended.
-    Survey { instances: usize, fleet: Option<PathBuf> },
+    Survey {
+        instances: usize,
+        #[serde(default, with = "crate::exact")]
+        fleet: Option<PathBuf>,
+    },
     /// An earlier run that was left open, and whose place this one takes.
     Superseded { run: String },
     /// This run was left open, and a later one took its place.
@@ -359,9 +366,17 @@ pub enum Event {
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.
     Insecure { group: String, url: String },
     /// A validator passed the candidate.
-    Valid { path: PathBuf, sha256: String, by: String },
+    Valid {
+        #[serde(with = "crate::exact")]
+        path: PathBuf,
+        sha256: String,
+        by: String,
+    },
     /// Nobody has the bytes of the config that is served now: a failure could not be undone.
-    NoWayBack { path: PathBuf },
+    NoWayBack {
+        #[serde(with = "crate::exact")]
+        path: PathBuf,
+    },
     /// An instance's validator could not be run, which refuses nothing and proves nothing.
     Unvalidated { pid: i32, why: String },
     /// The run begins: so many are to be signalled in each of its waves.
@@ -369,7 +384,11 @@ pub enum Event {
     /// What will be signalled, synced before it is.
     Intent { undo: bool, wave: usize, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
     /// The target has its new bytes.
-    Installed { path: PathBuf, sha256: String },
+    Installed {
+        #[serde(with = "crate::exact")]
+        path: PathBuf,
+        sha256: String,
+    },
     /// The run goes back; the old bytes are about to be installed.
     UndoBegan { why: String },
     /// These failed, and are put back alone.

@@ -11,7 +11,7 @@
 //!                       +-> check
 //! -----------------------------------------------------------------------------
 //! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · identity · told · trust · runtime
-//! floor    screen (all that is printed)
+//! floor    screen (all that is printed)   exact (paths in JSON)
 //! ```
 //!
 //! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
@@ -24,6 +24,7 @@ pub mod config;
 pub mod doctor;
 pub mod engine;
 pub mod event;
+mod exact;
 pub mod fact;
 pub mod fault;
 pub mod fleet;

@@ -276,7 +276,7 @@ fn record<'a>(terms: &Terms<'a>, plan: &'a Plan) -> Record<'a> {
         verb: terms.verb,
         of: terms.of,
         reason: terms.reason,
-        command: secretless(std::env::args()),
+        command: secretless(std::env::args_os().map(|arg| arg.to_string_lossy().into_owned())),
         groups: terms.groups,
         order: beyond(terms.groups, terms.order),
         targets: plan.targets().into_iter().map(|s| s.report(None)).collect(),

@@ -54,6 +54,7 @@ struct Row {
     started: u64,
     endpoint: Option<String>,
     /// The first target, and the digests of that.
+    #[serde(with = "crate::exact")]
     path: Option<PathBuf>,
     runs: Option<String>,
     disk: Option<String>,
@@ -68,6 +69,7 @@ struct Row {
 /// What an instance reads.
 #[derive(Debug, Serialize)]
 struct Target {
+    #[serde(with = "crate::exact")]
     path: PathBuf,
     disk: Option<String>,
     /// What it runs of that, and how that is known.

@@ -69,6 +69,7 @@ pub fn is_instance(text: &str) -> bool {
 pub struct InstanceId {
     pub pid: i32,
     pub started: u64,
+    #[serde(with = "crate::exact")]
     pub exe: PathBuf,
     pub version: String,
 }
@@ -79,6 +80,7 @@ pub struct Effective {
     pub sha256: String,
     pub generation: u64,
     pub loaded_at: jiff::Timestamp,
+    #[serde(with = "crate::exact")]
     pub path: PathBuf,
 }
 

@@ -16,6 +16,8 @@ use crate::{
 
 mod argv;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod kept;
 mod kinds;
 mod matching;

@@ -268,4 +268,51 @@ mod tests {
         }
         assert!(way("http://{listen}/", "").unwrap_err().contains("no endpoint") && way("http://a b/", "").is_err());
     }
+
+    /// A peer that answers whatever comes by the same bytes again and again; its port.
+    fn floods(bytes: &'static [u8]) -> u16 {
+        use std::io::Write;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || listener.incoming().flatten().for_each(|mut stream| while stream.write_all(bytes).is_ok() {}));
+        port
+    }
+
+    #[tokio::test]
+    async fn a_flood_ends_its_attempt_and_holds_up_no_other_task() {
+        // Alerts of TLS that mean nothing, heads that announce another, and a record that is as long as one can be.
+        let warning: &[u8] = b"\x15\x03\x03\x00\x02\x01\x5a";
+        let cases: [(&str, &'static [u8]); 4] = [
+            ("https", warning.repeat(4096).leak()),
+            ("https", vec![0x16; 1 << 16].leak()),
+            ("http", b"HTTP/1.1 103 A\r\n\r\n".repeat(4096).leak()),
+            ("http", vec![b'a'; 1 << 16].leak()),
+        ];
+        for (scheme, bytes) in cases {
+            let ask = Ask { url: format!("{scheme}://127.0.0.1:{}/", floods(bytes)), host: None, ca: None, insecure: scheme == "https" };
+            let (known, began) = (Known::at(""), Instant::now());
+            let turns = async {
+                let mut turns = 0;
+                loop {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    turns += 1;
+                    if began.elapsed() > ATTEMPT / 4 {
+                        break turns;
+                    }
+                }
+            };
+            let (answer, turns) = tokio::join!(get(&ask, &known), turns);
+            assert!(answer.is_err() && turns > 2, "{scheme}: {turns} turns of another task");
+            assert!(began.elapsed() < 10 * ATTEMPT, "{scheme}: {:?}", began.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_of_one_attempt_is_bounded() {
+        use tokio::io::AsyncReadExt;
+        let mut stream = Metered::new(tokio::io::repeat(7), MAX_READ);
+        let mut all = Vec::new();
+        let why = stream.read_to_end(&mut all).await.unwrap_err();
+        assert_eq!((all.len(), why.to_string().as_str()), (MAX_READ, "it sends more than 1280 KiB"));
+    }
 }

@@ -67,7 +67,13 @@ impl<'a> Known<'a> {
     }
 
     fn value(&self, name: &str) -> Result<String, String> {
-        let path = |path: Option<&Path>| path.map(|p| p.to_string_lossy().into_owned()).ok_or_else(|| format!("`{{{name}}}`: its group has no config"));
+        let path = |path: Option<&Path>| {
+            let path = path.ok_or_else(|| format!("`{{{name}}}`: its group has no config"))?;
+            // Other text would name another file.
+            path.to_str()
+                .map(str::to_owned)
+                .ok_or_else(|| format!("`{{{name}}}`: `{}` is not UTF-8 text, which the arguments of a command are", path.display()))
+        };
         match name {
             "exe" => path(Some(self.exe)),
             "config" => path(self.config),

@@ -77,7 +77,7 @@ fn cut(text: &str) -> String {
 impl Who {
     /// Of this process.
     fn now() -> Self {
-        let env = |name: &str| std::env::var(name).ok().map(|value| cut(&value));
+        let env = |name: &str| std::env::var_os(name).map(|value| cut(&value.to_string_lossy()));
         Self {
             uid: nix::unistd::getuid().as_raw(),
             // All ones stands for nobody who logged in.

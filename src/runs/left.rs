@@ -75,6 +75,7 @@ pub struct Left {
 #[derive(Debug, Clone, Deserialize)]
 pub struct LeftTarget {
     /// Where it is.
+    #[serde(with = "crate::exact")]
     pub path: PathBuf,
     /// What it is.
     pub form: Form,
@@ -94,6 +95,7 @@ pub struct LeftInstance {
     /// Start time in clock ticks since boot.
     pub started: u64,
     /// What it reads.
+    #[serde(with = "crate::exact")]
     pub targets: Vec<PathBuf>,
 }
 

@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A mark.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Mark {
+    #[serde(with = "crate::exact")]
     targets: Vec<PathBuf>,
 }
 

@@ -14,6 +14,7 @@ use super::{
     boot_id,
     folder::{self, Lock},
 };
+use crate::exact::Key;
 
 /// Largest `proven.json` that is read, in bytes: 100,000 instances need about 20 MB.
 const MAX_PROVEN: u64 = 64 << 20;
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Proven {
     boot_id: String,
     /// By `PID:START-TICKS`.
-    instances: BTreeMap<String, BTreeMap<PathBuf, Stand>>,
+    instances: BTreeMap<String, BTreeMap<Key, Stand>>,
 }
 
 /// One target as it stood when an instance was proven to run it.
@@ -75,7 +76,7 @@ impl Proven {
         let Some(_lock) = folder::lock(&state.join("proven.lock"), Lock::Alone, PATIENCE)? else { return Err(io::ErrorKind::TimedOut.into()) };
         let mut proven = Self::load(state);
         for (pid, started, stands) in proofs {
-            proven.instances.insert(key(pid, started), stands);
+            proven.instances.insert(key(pid, started), stands.into_iter().map(|(path, stand)| (Key(path), stand)).collect());
         }
         let started = |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
         let alive = |id: &String| id.split_once(':').is_some_and(|(pid, start)| started(pid).is_some_and(|now| start.parse() == Ok(now)));

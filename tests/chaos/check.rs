@@ -7,7 +7,7 @@ use crate::{
     command::{Before, Ran, open_marks},
     inject::Done,
     journal::Journal,
-    live::{Live, Slot},
+    live::Live,
     mode::Mode,
     plan::{Program, Verb, What, Write},
     tally::Tally,
@@ -46,7 +46,11 @@ impl<'a> Judge<'a> {
             self.intents(tally);
             return Vec::new();
         };
-        tally.claim("the fleet.toml is good", exit != 2, || "tester", || ran.stderr.clone());
+        let kind = if ran.starved { "verdict" } else { "tester" };
+        tally.claim("the fleet.toml is good", exit != 2, || kind, || format!("exit 2: {}", ran.stderr));
+        if exit == 2 {
+            return Vec::new();
+        }
         if ran.verb == Verb::Status {
             self.status(exit, tally);
             return Vec::new();
@@ -96,7 +100,10 @@ impl<'a> Judge<'a> {
 
     fn exit(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
         let states: Vec<&str> = outcomes.iter().filter_map(|o| o["state"].as_str()).collect();
-        let fits = claims::fits(exit, &states) && self.ran.json["exit"] == exit;
+        let unconfirmed = outcomes.iter().filter(|o| o["state"] == "unconfirmed");
+        let accepted = unconfirmed.filter_map(|o| o["group"].as_str()?.strip_prefix('g')?.parse().ok()).all(|at: usize| self.live.plan.groups[at].accepts);
+        let starved = self.ran.starved && exit == 1 && self.ran.json.is_null();
+        let fits = claims::fits(exit, &states, accepted) && (self.ran.json["exit"] == exit || starved);
         tally.claim("exit code and outcomes agree", fits, || "verdict", || format!("exit {exit} of JSON {}: {states:?}", self.ran.json["exit"]));
         // A lock is another run's.
         tally.claim("busy means that another run holds the lock", exit != 9, || "busy", || format!("exit 9, and no other run: {}", self.ran.stderr));
@@ -134,7 +141,8 @@ impl<'a> Judge<'a> {
         };
         let agrees = finished["verdict"] == self.ran.json["verdict"];
         tally.claim("journal and report agree on the verdict", agrees, || "journal", || format!("{finished} and {}", self.ran.json["verdict"]));
-        for outcome in outcomes {
+        // A run that was told to leave at once, or whose disk is full, does not write its outcomes any more.
+        for outcome in outcomes.iter().filter(|_| !self.ran.cut && !self.had(|what| what == What::Fill)) {
             let last = self.journal.named("instance").filter(|e| e["pid"] == outcome["pid"] && e["started"] == outcome["started"]).last();
             if let Some(last) = last {
                 tally.claim(
@@ -149,7 +157,8 @@ impl<'a> Judge<'a> {
 
     /// Every instance that the run signalled is in the report, and with exit 0 every instance of its groups is on the new config.
     fn named(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
-        let of = |id: (i32, u64)| outcomes.iter().find(|o| o["pid"] == id.0 && o["started"] == id.1);
+        // A process that took an instance's place stands for it.
+        let of = |id: (i32, u64)| outcomes.iter().find(|o| (o["pid"] == id.0 && o["started"] == id.1) || o["successor_of"] == id.0);
         for (at, slot) in self.live.slots.iter().enumerate() {
             let (id, foreign) = (self.before.processes[at], self.had(|what| matches!(what, What::Hangup(other) | What::Restart(other) if other == at)));
             let is_signalled = slot.notes().iter().any(|n| n.pid == id.0 && n.what == "hup" && (self.ran.began..=self.ran.ended).contains(&n.at));
@@ -203,7 +212,7 @@ impl<'a> Judge<'a> {
         }
         let alive = lives(pid, started) || slot.notes().iter().any(|n| n.pid == pid && n.what == "ends" && n.at >= self.last_look);
         tally.claim("an instance of that outcome lives", alive, || "alive", || format!("{named}, and the process is gone"));
-        if !alive || claim == Claim::Alive || !self.is_believable(slot, outcome) {
+        if !alive || claim == Claim::Alive || !self.is_believable(at, outcome) {
             return None;
         }
         let shared = self.had(|what| what == What::Share(at));
@@ -219,9 +228,15 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// A counter or a stamp shows a reload, not that every answer is the new one; no coordinator can know better.
-    fn is_believable(&self, slot: &Slot, outcome: &Value) -> bool {
-        !(matches!(slot.member.mode, Mode::Liar | Mode::Alternates) && outcome["proof"] == "reloaded")
+    /// Not what no coordinator can know better: a counter or a stamp shows a reload and no content, and a liar tells the
+    /// digest of the file on the disk, which its answer belies only where the message is another.
+    fn is_believable(&self, at: usize, outcome: &Value) -> bool {
+        let slot = &self.live.slots[at];
+        match slot.member.mode {
+            Mode::Liar => outcome["proof"] != "reloaded" && slot.answer() != seen(&self.live.targets[slot.target].path).and_then(|s| message_of(&s.bytes)),
+            Mode::Alternates => outcome["proof"] != "reloaded",
+            _ => true,
+        }
     }
 
     /// The digest that a claim speaks of; nothing where that is not known.
@@ -418,7 +433,9 @@ impl<'a> Judge<'a> {
     pub(crate) fn leftovers(&self, tally: &mut Tally) {
         let ran = self.ran;
         let acts = !ran.dry && ran.verb != Verb::Status && !matches!(ran.code, None | Some(2 | 9));
-        if !acts || ran.cut || ran.beside {
+        // One that cannot start for lack of descriptors does nothing at all.
+        let starts = !(ran.starved && ran.code == Some(1) && ran.json.is_null());
+        if !acts || !starts || ran.cut || ran.beside {
             return;
         }
         // A run without an instance of a target has no business with it.

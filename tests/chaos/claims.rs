@@ -51,11 +51,13 @@ pub(crate) fn of_exit(exit: i32) -> Option<Files> {
     })
 }
 
-/// Whether these outcomes may end with this exit code.
-pub(crate) fn fits(exit: i32, outcomes: &[&str]) -> bool {
+/// Whether these outcomes may end with this exit code. Where an unproven instance is not accepted, `unconfirmed` is no
+/// success.
+pub(crate) fn fits(exit: i32, outcomes: &[&str], accepted: bool) -> bool {
     let all = |good: &[&str]| outcomes.iter().all(|o| good.contains(o));
     match exit {
-        0 => all(&["confirmed", "unchanged", "unconfirmed"]),
+        0 if accepted => all(&["confirmed", "unchanged", "unconfirmed"]),
+        0 => all(&["confirmed", "unchanged"]),
         6 => all(&["reverted", "untouched", "refused", "unchanged"]),
         8 => all(&["confirmed", "unchanged", "unconfirmed", "reverted", "rejected", "untouched", "refused"]),
         12 => outcomes.contains(&"unconfirmed") && all(&["confirmed", "unchanged", "unconfirmed", "untouched", "refused", "reverted", "rejected"]),

@@ -44,6 +44,8 @@ pub(crate) struct Ran {
     pub(crate) json: Value,
     pub(crate) stderr: String,
     pub(crate) hung: bool,
+    /// Whether it could open few files only.
+    pub(crate) starved: bool,
     /// Whether another coordinator ran in that time.
     pub(crate) beside: bool,
     /// Whether it was signalled twice, or killed.
@@ -164,6 +166,7 @@ pub(crate) fn run(live: &mut Live, step: &Step, number: usize) -> io::Result<(Be
             json: serde_json::from_slice(&text).unwrap_or_default(),
             stderr: String::from_utf8_lossy(&std::fs::read(running.out.with_extension("err"))?).into_owned(),
             hung: running.hung,
+            starved: step.descriptors.is_some(),
             beside,
             cut,
             done: done.clone(),

@@ -125,6 +125,11 @@ impl Slot {
         Some(Truth { sha256, message: String::new(), busy })
     }
 
+    /// The answer that any client gets.
+    pub(crate) fn answer(&self) -> Option<String> {
+        ask(&self.url, "/", ANSWER).map(|answer| answer.body)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> bool {
         let (pid, started) = self.leader();
         lives(pid, started) && kill(Pid::from_raw(pid), signal).is_ok()
@@ -218,6 +223,9 @@ impl Live {
         } else {
             command.args(["rogue", "--config"]).arg(config).arg("--log").arg(log);
             command.args(["--mode", &member.mode.name(), "--slow", &member.slow.as_millis().to_string()]);
+            if program == Program::Speaks {
+                command.arg("--merges");
+            }
             if member.reuseport {
                 command.arg("--reuseport");
             }
@@ -256,7 +264,9 @@ impl Live {
 
     /// The slot of a process that this round knows.
     pub(crate) fn slot_of(&self, pid: i32, started: u64) -> Option<usize> {
-        let of = |slot: &Slot| slot.known.contains(&(pid, started)) || slot.leader() == (pid, started);
+        // One that took a place is known by its own note only.
+        let took = |slot: &Slot| slot.notes().iter().any(|n| n.pid == pid && n.what.starts_with("began"));
+        let of = |slot: &Slot| slot.known.contains(&(pid, started)) || took(slot);
         self.slots.iter().position(of)
     }
 
@@ -319,6 +329,9 @@ impl Live {
             }
         } else {
             writeln!(text, "kind = \"hello\"")?;
+        }
+        if group.accepts {
+            writeln!(text, "unproven = \"accept\"")?;
         }
         if group.after_first {
             writeln!(text, "after = [\"g0\"]")?;

@@ -29,7 +29,7 @@ pub(crate) enum Mode {
     Workers,
     /// A master with a worker; the old worker goes on accepting beside the new one.
     KeepsWorker,
-    /// Serves by itself and keeps its config; starts another helper, which does not listen.
+    /// Serves by itself and keeps its config; starts one more helper, which does not listen.
     Helper,
     /// Executes itself again, with the signal blocked until it has a handler.
     Reexec,

@@ -73,6 +73,8 @@ pub(crate) struct Group {
     /// How long the gate takes, and its exit code.
     pub(crate) gate: Option<(Duration, u8)>,
     pub(crate) after_first: bool,
+    /// Whether an unproven instance is as good as a proven one.
+    pub(crate) accepts: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,6 +244,7 @@ fn group(random: &mut Random, at: usize) -> Group {
         bake: if random.chance(45) { random.millis(100, 900) } else { Duration::ZERO },
         gate: random.chance(50).then(|| (random.millis(50, 700), u8::from(random.chance(20)))),
         after_first: at > 0 && random.chance(30),
+        accepts: random.chance(25),
     }
 }
 
@@ -290,7 +293,7 @@ fn step(random: &mut Random, verb: Verb, groups: &[Group], storage: Storage) -> 
         first_group_only: random.chance(25),
         faults,
         twin: (verb != Verb::Status && random.chance(8)).then(|| random.millis(0, 400)),
-        descriptors: (verb != Verb::Status && random.chance(6)).then(|| random.between(8, 40)),
+        descriptors: (verb != Verb::Status && random.chance(6)).then(|| if random.chance(40) { random.between(8, 40) } else { random.between(250, 270) }),
         first_group_stays: random.chance(25),
     }
 }

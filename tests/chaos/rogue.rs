@@ -105,6 +105,8 @@ impl Rogue {
 const WORKER: &str = "--worker";
 const INHERITED: &str = "--inherited";
 const SLEEPER: &str = "--sleeper";
+/// As `hello serve` does: signals that arrive before it reads are one.
+const MERGES: &str = "--merges";
 const ROLES: [&str; 3] = [WORKER, INHERITED, SLEEPER];
 
 /// Runs until a signal or its mode ends it.
@@ -211,6 +213,9 @@ fn hang_up(rogue: &Rogue, shared: &Shared, listener: &TcpListener, signals: &mut
         }
         Mode::SlowLate => {
             thread::sleep(rogue.slow);
+            if rogue.has(MERGES) {
+                lose(rogue, shared, signals);
+            }
             rogue.load().into_iter().for_each(|new| apply(rogue, shared, new));
         }
         Mode::SlowDrop => {
@@ -253,10 +258,7 @@ fn hang_up(rogue: &Rogue, shared: &Shared, listener: &TcpListener, signals: &mut
                 end_children(workers.drain(..workers.len() - 1));
             }
         }
-        Mode::Helper => {
-            end_children(workers.drain(..));
-            workers.extend(rogue.child(listener, SLEEPER));
-        }
+        Mode::Helper => workers.extend(rogue.child(listener, SLEEPER)),
         Mode::Reexec | Mode::ReexecOpen => execute_again(rogue, listener),
         Mode::Successor => {
             let _ = rogue.child(listener, INHERITED);
@@ -302,7 +304,7 @@ fn apply(rogue: &Rogue, shared: &Shared, new: Loaded) {
     });
 }
 
-/// Signals that arrived during a reload are dropped.
+/// Takes in the signals that arrived during a reload.
 fn lose(rogue: &Rogue, shared: &Shared, signals: &mut UnixStream) {
     if signals.set_nonblocking(true).is_ok() {
         let mut bytes = [0; 64];

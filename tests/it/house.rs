@@ -20,7 +20,7 @@ const HOUSE: &[&[&str]] = &[
     &["tree"],
     &["config"],
     &["fault", "identity", "told", "trust", "runtime"],
-    &["screen"],
+    &["screen", "exact"],
 ];
 
 /// What the drawing shows inside one line: `report` and `engine` share nothing, but `engine` carries out a `plan`.
@@ -99,4 +99,29 @@ fn imports_are_found_in_every_spelling() {
         imports("use crate::plan::Plan;\nuse crate::{\n    change::{Asked, Changes},\n    engine,\n    host::{Host, Look},\n};\ncrate::told::x()"),
         ["plan", "change", "engine", "host", "told"]
     );
+}
+
+/// The part of a file that is no test.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+}
+
+#[test]
+fn one_room_alone_prints() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&src, &mut all);
+    let prints = |text: &str| {
+        let ways = ["println!", "print!(", "dbg!(", "io::stdout", "io::stderr", "stdio::stdout", "stdio::stderr", "/dev/stdout", "/dev/stderr", "/dev/tty"];
+        let lines = without_tests(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+        lines.filter(|line| ways.iter().any(|way| line.contains(way))).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let is_screen = |file: &Path| file.starts_with(src.join("screen")) || file == src.join("screen.rs");
+    let is_test = |file: &Path| file.ends_with("tests.rs") || file.iter().any(|part| part == "tests");
+    let (screen, others): (Vec<_>, Vec<_>) = all.into_iter().filter(|file| !is_test(file)).partition(|file| is_screen(file));
+    for file in others {
+        let found = prints(&std::fs::read_to_string(&file).unwrap());
+        assert!(found.is_empty(), "{} prints, and `screen` alone does: {found:?}", file.display());
+    }
+    assert!(screen.iter().any(|file| !prints(&std::fs::read_to_string(file).unwrap()).is_empty()), "the search finds what it looks for");
 }

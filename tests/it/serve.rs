@@ -2,13 +2,14 @@
 
 use std::{
     io::{BufRead, Read, Write},
+    os::unix::fs::MetadataExt,
     process::{Command, Stdio},
 };
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Fleet, get, until};
+use crate::support::{Fleet, ended, get, until};
 
 fn told(fleet: &Fleet) -> Value {
     serde_json::from_str(&get(fleet.url(0), "/-/config").1).unwrap()
@@ -254,6 +255,48 @@ fn a_unix_socket_is_served_found_and_removed() {
     own.signal(Signal::SIGTERM);
     until("it ended", || own.0.try_wait().unwrap().is_some());
     assert!(!socket.exists());
+}
+
+#[test]
+fn only_a_socket_gives_way_to_a_server() {
+    let fleet = Fleet::start(0);
+    let path = fleet.path("web.sock");
+    let serve = || {
+        let listen = format!("unix:{}", path.display());
+        let mut command = Command::new(fleet.exe());
+        command.args(["serve", "--listen", &listen, "--config"]).arg(fleet.path("web.toml")).stdin(Stdio::null());
+        command
+    };
+    let refused = |what: &str| {
+        let before = path.symlink_metadata().unwrap();
+        let ended = ended(&mut serve());
+        assert!(ended.code == Some(1) && ended.stderr.contains(what), "{what}: {}", ended.stderr);
+        assert_eq!(before.ino(), path.symlink_metadata().unwrap().ino(), "it stays");
+    };
+    std::fs::write(&path, "precious").unwrap();
+    refused("a regular file");
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    std::fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    refused("a FIFO");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(fleet.path("web.toml"), &path).unwrap();
+    refused("a symbolic link");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    refused("a directory");
+    std::fs::remove_dir(&path).unwrap();
+    let live = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    refused("a process listens there");
+    drop(live);
+    // Left from an earlier life.
+    let mut own = Own::start(&mut serve());
+    // What another process puts there while it serves is not its own to remove.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    own.signal(Signal::SIGTERM);
+    until("it ended", || own.0.try_wait().unwrap().is_some());
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
 
 #[test]

@@ -134,11 +134,27 @@ fn first_of<'a>(interpreter: &Interpreter, args: &'a [String]) -> Option<&'a str
 
 /// `--option VALUE`, `--option=VALUE`, or `-o/VALUE` for a path behind a short option.
 pub(crate) fn option_value<'a>(args: &'a [String], option: &str) -> Option<&'a str> {
+    let (at, from) = option_place(args, option)?;
+    args[at].get(from..)
+}
+
+/// Which argument has the value of `option`, and from which byte on.
+fn option_place(args: &[String], option: &str) -> Option<(usize, usize)> {
     args.iter().enumerate().find_map(|(at, arg)| match arg.strip_prefix(option)? {
-        "" => args.get(at + 1).map(String::as_str),
-        rest if rest.starts_with('/') && option.len() == 2 => Some(rest),
-        rest => rest.strip_prefix('='),
+        "" => (at + 1 < args.len()).then_some((at + 1, 0)),
+        rest if rest.starts_with('/') && option.len() == 2 => Some((at, option.len())),
+        rest => rest.starts_with('=').then_some((at, option.len() + 1)),
     })
+}
+
+/// The bytes of the value that a process with the arguments `args` has of `option`, as the kernel
+/// tells them now; none where they are no value of these arguments.
+pub(super) fn option_bytes(pid: i32, args: &[String], option: &str) -> Option<Vec<u8>> {
+    let (at, from) = option_place(args, option)?;
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    // Behind its own name; `from` is behind an option, which is text.
+    let value = line.split(|b| *b == 0).nth(at + 1)?.get(from..)?.to_vec();
+    (String::from_utf8_lossy(&value) == args[at].get(from..)?).then_some(value)
 }
 
 #[cfg(test)]

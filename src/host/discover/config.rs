@@ -1,7 +1,9 @@
 //! What a process reads of its config: resolved, seen by it as the same files, and where nobody else decides what is overwritten.
 
 use std::{
+    ffi::OsString,
     io,
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
 };
@@ -9,7 +11,10 @@ use std::{
 use crate::{
     fleet::{Group, Place},
     host::{
-        discover::{Found, cmdline::option_value},
+        discover::{
+            Found,
+            cmdline::{option_bytes, option_value},
+        },
         guard::View,
     },
     trust::Way,
@@ -85,10 +90,17 @@ fn config_of(found: &Found, group: &Group, places: &[Place], ways: &Ways) -> Res
 /// # Errors
 /// A sentence without its subject.
 pub(crate) fn place_of(pid: i32, args: &[String], place: &Place) -> Result<Option<PathBuf>, String> {
+    let exact;
     let (below, value) = match place {
         Place::Path(path) => return Ok(Some(path.clone())),
         Place::Cwd(below) => (below, Path::new("")),
         Place::Arg(option, below) => match option_value(args, option) {
+            // The mark that stands for what is no UTF-8.
+            Some(value) if value.contains(char::REPLACEMENT_CHARACTER) => {
+                let missing = || format!("names a config by {option} that cannot be told from `{value}`");
+                exact = PathBuf::from(OsString::from_vec(option_bytes(pid, args, option).ok_or_else(missing)?));
+                (below, exact.as_path())
+            }
             Some(value) => (below, Path::new(value)),
             None => return Ok(None),
         },

@@ -52,6 +52,8 @@ pub(super) fn stage(name: &str, image: Option<&OwnedFd>) -> io::Result<(Command,
 pub(super) fn part() -> Result<(), String> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| format!("this process cannot be closed to others: {e}"))?;
+    // The command gets none of the descriptors that the caller was handed.
+    close_fds::set_fds_cloexec(3, &[]);
     // Only a process that leads a session already cannot have another.
     let _ = nix::unistd::setsid();
     own_keyring()

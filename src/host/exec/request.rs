@@ -64,10 +64,12 @@ pub(super) struct Instance {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bind {
     /// Where it is staged.
+    #[serde(with = "crate::exact")]
     pub(crate) from: PathBuf,
     /// Device and inode of what stands there.
     pub(crate) staged: (u64, u64),
     /// Where it is seen.
+    #[serde(with = "crate::exact")]
     pub(crate) to: PathBuf,
     /// Device and inode of what stands there.
     pub(crate) live: (u64, u64),

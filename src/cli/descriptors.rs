@@ -1,0 +1,41 @@
+//! How many files this process may have open, and which of them it hands on.
+
+use rustix::{
+    io::fcntl_dupfd_cloexec,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+
+use crate::{host::exec, screen};
+
+/// How many descriptors a run has open for signals and questions while no instance is stuck: a pidfd
+/// for each that is signalled, and the connections of both lanes.
+const DESCRIPTORS: i32 = 2000;
+
+/// The fewest descriptors with which every look, lock and question has its own. With fewer, an error
+/// of this program would look like a fact about an instance.
+const FEWEST: u64 = 256;
+
+/// A pidfd and a connection for every instance: as many descriptors as are allowed, and room for many of them from the start.
+///
+/// # Errors
+/// A sentence: fewer are allowed than are needed.
+pub(super) fn raise() -> Result<(), String> {
+    exec::remember();
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is not allowed, fewer instances are waited for at once.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if let Some(now) = getrlimit(Resource::Nofile).current.filter(|now| *now < FEWEST) {
+        return Err(format!(
+            "at most {now} files may be open at once, and hello needs {FEWEST}\n\nhint: raise the limit and run the same command again:\n  ulimit -n {FEWEST}"
+        ));
+    }
+    // As soon as there is a second thread, every time that the table of descriptors grows the kernel waits until no core can look at the old one:
+    // some 10 ms, five times for a thousand instances. Without one it is made as large as it will be at no cost.
+    drop(fcntl_dupfd_cloexec(screen::stderr(), DESCRIPTORS));
+    Ok(())
+}
+
+/// What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.
+pub(super) fn close_handed_down() {
+    close_fds::set_fds_cloexec(3, &[]);
+}

@@ -1,0 +1,181 @@
+//! Paths in JSON, exactly. A path is bytes, and JSON is text: one that is no UTF-8 stands there as
+//! `{"bytes": "HEX"}`, any other as a string. For `#[serde(with = "crate::exact")]`.
+
+use std::{
+    borrow::{Borrow, Cow},
+    ffi::OsString,
+    fmt::Write as _,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// A path as JSON has it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Shape<'a> {
+    Text(Cow<'a, str>),
+    Bytes { bytes: String },
+}
+
+impl<'a> Shape<'a> {
+    fn of(path: &'a Path) -> Self {
+        path.to_str().map_or_else(|| Self::Bytes { bytes: hex(path) }, |text| Self::Text(text.into()))
+    }
+
+    /// The path that it stands for; none where it stands for none.
+    fn path(self) -> Option<PathBuf> {
+        match self {
+            Self::Text(text) => Some(text.into_owned().into()),
+            Self::Bytes { bytes } => unhex(&bytes),
+        }
+    }
+}
+
+fn hex(path: &Path) -> String {
+    path.as_os_str().as_bytes().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<PathBuf> {
+    let digit = |c: &u8| char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+    Some(OsString::from_vec(bytes?).into())
+}
+
+/// What holds paths.
+pub(crate) trait Paths: Sized {
+    /// Writes them.
+    fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
+    /// Reads them.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+}
+
+fn path_of<E: serde::de::Error>(shape: Shape<'_>) -> Result<PathBuf, E> {
+    shape.path().ok_or_else(|| E::custom("the bytes of a path are not hex digits"))
+}
+
+impl Paths for PathBuf {
+    fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Shape::of(self).serialize(to)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        path_of(Shape::deserialize(from)?)
+    }
+}
+
+impl Paths for Option<PathBuf> {
+    fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.as_deref().map(Shape::of).serialize(to)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Option::<Shape<'_>>::deserialize(from)?.map(path_of).transpose()
+    }
+}
+
+impl Paths for Vec<PathBuf> {
+    fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.iter().map(|path| Shape::of(path)))
+    }
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Vec::<Shape<'_>>::deserialize(from)?.into_iter().map(path_of).collect()
+    }
+}
+
+/// For serde: writes paths.
+pub(crate) fn serialize<T: Paths, S: Serializer>(paths: &T, to: S) -> Result<S::Ok, S::Error> {
+    paths.write(to)
+}
+
+/// For serde: reads paths.
+pub(crate) fn deserialize<'de, T: Paths, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    T::read(from)
+}
+
+/// An absolute path as the key of a JSON object, which is text: `bytes:HEX` where it is no UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key(pub(crate) PathBuf);
+
+/// What the key of a path begins with that is no UTF-8; no absolute path does.
+const BYTES: &str = "bytes:";
+
+impl Borrow<Path> for Key {
+    fn borrow(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.to_str() {
+            Some(text) => to.serialize_str(text),
+            None => to.serialize_str(&format!("{BYTES}{}", hex(&self.0))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        match text.strip_prefix(BYTES) {
+            Some(bytes) => unhex(bytes).map(Self).ok_or_else(|| D::Error::custom("the bytes of a path are not hex digits")),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Held {
+        #[serde(with = "crate::exact")]
+        one: PathBuf,
+        #[serde(with = "crate::exact")]
+        perhaps: Option<PathBuf>,
+        #[serde(with = "crate::exact")]
+        all: Vec<PathBuf>,
+        keyed: BTreeMap<Key, u8>,
+    }
+
+    fn path() -> impl Strategy<Value = PathBuf> {
+        proptest::collection::vec(any::<u8>(), 0..12).prop_map(|bytes| PathBuf::from(OsString::from_vec([b"/".to_vec(), bytes].concat())))
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_is_read_back_as_it_was(one in path(), perhaps in proptest::option::of(path()), all in proptest::collection::vec(path(), 0..3)) {
+            let keyed = all.iter().cloned().map(|path| (Key(path), 1)).collect();
+            let held = Held { one, perhaps, all, keyed };
+            let json = serde_json::to_string(&held).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Held>(&json).unwrap(), held, "{}", json);
+        }
+    }
+
+    #[test]
+    fn text_stays_text_and_other_bytes_are_told() {
+        let held = |one: &[u8]| Held { one: OsString::from_vec(one.to_vec()).into(), perhaps: None, all: Vec::new(), keyed: BTreeMap::new() };
+        let json = |one: &[u8]| serde_json::to_value(held(one)).unwrap()["one"].clone();
+        assert_eq!((json("/ä".as_bytes()), json(b"/a\xff")), ("/ä".into(), serde_json::json!({ "bytes": "2f61ff" })));
+        for wrong in ["{\"bytes\":\"abc\"}", "{\"bytes\":\"zz\"}", "7", "{\"bytes\":\"\u{e4}\"}"] {
+            let text = format!("{{\"one\":{wrong},\"perhaps\":null,\"all\":[],\"keyed\":{{}}}}");
+            assert!(serde_json::from_str::<Held>(&text).is_err(), "{wrong}");
+        }
+    }
+}
