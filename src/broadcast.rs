@@ -83,7 +83,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent, also: &[] };
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
-        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
+        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
     };
     tell_survey(&seen, &options.fleet.groups, options.fleet.path.as_deref(), on_event);
     let proven = Proven::load(&options.state);

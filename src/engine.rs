@@ -1,15 +1,15 @@
 //! Carries out a prepared plan, wave by wave. Who fails within the budget is put back alone, at once; past it the run reverts, stops or goes on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use budget::{Budget, Failed};
 
 use crate::{
-    event::{Event, Halts, Instance, State, Stop, Trouble, Verdict},
+    event::{Event, Halts, Instance, State, Stop, Verdict},
     fleet::{OnFailure, Speaks},
     host::{Host, check::Ask},
     plan::{Plan, Wave},
@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod budget;
+mod end;
 #[cfg(test)]
 mod tests;
 
@@ -36,11 +37,6 @@ struct Past {
     stop: Stop,
     then: OnFailure,
 }
-
-/// Up to this age, a proof counts as one of the end of the run, and more with every instance: the
-/// proofs of ten thousand cannot all be of the same second.
-const AGE: Duration = Duration::from_secs(1);
-const EACH: Duration = Duration::from_millis(1);
 
 struct Engine<'a, T> {
     plan: &'a mut Plan,
@@ -161,12 +157,6 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         self.written(at).await
     }
 
-    /// The moment before which a proof is too old for the verdict.
-    fn old(&self) -> Instant {
-        let age = AGE + EACH * u32::try_from(self.plan.instances().count()).unwrap_or(u32::MAX);
-        Instant::now().checked_sub(age).map_or(self.settled, |moment| moment.max(self.settled))
-    }
-
     /// A journal that has missed something is a halt.
     async fn written(&mut self, at: usize) -> Result<(), Past> {
         if self.lost { Err(self.cut_short(at, unwritten()).await) } else { Ok(()) }
@@ -179,7 +169,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             self.look(at, ask, 0, |_| true).await;
         }
         if *self.halts.borrow() > 0 {
-            return Err(self.cut_short(at, halted()).await);
+            return Err(self.cut_short(at, Stop::halted()).await);
         }
         self.judge(at).await
     }
@@ -257,7 +247,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             let then = self.allowed(at, wanted.unwrap_or(OnFailure::Revert));
             self.say(Event::Gate { wave: number, command: gate.clone(), exit: said.exit, output: said.output.clone() });
             if *self.halts.borrow() > 0 {
-                return Err(self.cut_short(at, halted()).await);
+                return Err(self.cut_short(at, Stop::halted()).await);
             }
             match (said.exit, then) {
                 (Some(0), _) => {}
@@ -357,75 +347,6 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         self.plan.settle(&undo);
         self.seen(true).await
     }
-
-    /// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed
-    /// meanwhile proves nothing.
-    async fn seen(&mut self, undone: bool) -> Verdict {
-        for member in self.plan.waves.iter_mut().flat_map(|w| &mut w.steps).flat_map(|s| &mut s.members) {
-            if member.brought && member.instance.state == State::Untouched {
-                let text = "an earlier run may have signalled it, and this one ended before its turn".into();
-                member.fail(State::TimedOut, Trouble { kind: State::TimedOut.into(), text });
-            }
-        }
-        let stands = self.stands(undone).steps;
-        // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
-        let refs: Vec<&Step> = stands.iter().collect();
-        let (tell, lost) = (&mut self.tell, &mut self.lost);
-        let newcomers = self.host.newcomers(&refs, undone, self.halts, &mut |event| *lost |= !tell(event)).await;
-        let mut whole = true;
-        match newcomers {
-            Ok(newcomers) => self.plan.newcomers = newcomers,
-            Err(why) => {
-                whole = false;
-                self.say(Event::Stopped { why });
-            }
-        }
-        // Last of all, everything that the verdict speaks of: the instances, then the files.
-        let (ask, patience) = (Ask::AtTheEnd(self.old()), u8::from(undone).max((*self.halts.borrow()).min(1)));
-        self.look(self.plan.waves.len() - 1, ask, patience, |_| true).await;
-        let Stands { known, new, .. } = self.stands(undone);
-        match Verdict::of(self.plan.ends(), undone) {
-            _ if !known || !whole => Verdict::Mixed,
-            // Nobody runs it, but it is there: the next start of one would.
-            Verdict::Reverted if !undone && new => Verdict::Partial,
-            verdict => verdict,
-        }
-    }
-
-    /// Holds what each target is now against what it should be.
-    fn stands(&self, undone: bool) -> Stands {
-        let (mut stands, mut known, mut new) = (Vec::new(), true, false);
-        let mut disk: BTreeMap<&Path, Option<String>> = BTreeMap::new();
-        for shift in self.plan.steps().flat_map(|s| &s.shifts) {
-            disk.entry(&shift.path).or_insert_with(|| self.host.reads(&shift.path));
-        }
-        for step in self.plan.steps() {
-            let forth = Step { shifts: step.shifts.clone(), members: Vec::new(), undo: false };
-            let is = |step: &Step| step.shifts.iter().all(|s| disk.get(&*s.path).and_then(Option::as_ref) == Some(&s.to.sha256));
-            let (is_new, back) = (is(&forth), forth.flip());
-            let is_old = back.as_ref().is_some_and(is);
-            // A file that was `to` before the run, and that nobody was signalled for, is as it was.
-            let undone = undone && self.counts(step);
-            // Who is proven on the new config would read another file by now.
-            let proven = step.members.iter().any(|m| matches!(m.instance.state, State::Confirmed | State::Unconfirmed));
-            let good = if undone { is_old } else { is_new || (is_old && !proven) };
-            known &= good;
-            new |= is_new && !is_old && step.is_work() && self.has_begun(step);
-            let goes_back = if good { is_old && (undone || !is_new) } else { undone };
-            stands.push(back.filter(|_| goes_back).unwrap_or(forth));
-        }
-        Stands { steps: stands, known, new }
-    }
-}
-
-/// The targets at the end of a run.
-struct Stands {
-    /// Each step in the direction of what stands there.
-    steps: Vec<Step>,
-    /// Whether each target is what its instances' outcomes say.
-    known: bool,
-    /// Whether the new config stands where no instance is proven on it.
-    new: bool,
 }
 
 fn is_work(wave: &Wave) -> bool {
@@ -434,10 +355,6 @@ fn is_work(wave: &Wave) -> bool {
 
 fn unwritten() -> Stop {
     Stop::new(Verdict::Failed, "the journal cannot be written")
-}
-
-fn halted() -> Stop {
-    Stop::new(Verdict::Failed, "halted by the operator")
 }
 
 /// Puts on the disk what is about to be done; answers whether the journal took it.
@@ -460,7 +377,7 @@ async fn commit(
     let undo = steps.iter().any(|s| s.undo);
     // Nobody is intended to be touched who will not be. An undo is only ended by the second halt.
     if *halts.borrow() > u8::from(undo) {
-        return Err(halted());
+        return Err(Stop::halted());
     }
     let kept = intend(steps, wave, tell);
     *lost |= !kept;
@@ -468,11 +385,11 @@ async fn commit(
         return Err(unwritten());
     }
     if !undo && *halts.borrow() > 0 {
-        return Err(halted());
+        return Err(Stop::halted());
     }
     host.commit(steps, halts, &mut |event| *lost |= !tell(event)).await?;
     if !undo && *halts.borrow() > 0 {
-        return Err(halted());
+        return Err(Stop::halted());
     }
     if *lost && !undo {
         return Err(unwritten());

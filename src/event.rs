@@ -28,6 +28,12 @@ impl Stop {
         Self { verdict, reason: reason.into(), instances: Vec::new() }
     }
 
+    /// The operator interrupted the run before it had touched anything.
+    #[must_use]
+    pub fn halted() -> Self {
+        Self::new(Verdict::Failed, "halted by the operator")
+    }
+
     /// Instances that a guard refused, by name.
     #[must_use]
     pub fn refused(instances: Vec<Instance>) -> Self {

@@ -44,7 +44,7 @@ pub struct Identity {
     pub started: u64,
     /// Device and inode of its executable; zeros where this user may not see it.
     pub exe: (u64, u64),
-    /// As whom it runs; equal ones are kept once.
+    /// Its user, groups and capabilities; equal ones are kept once.
     pub person: Arc<Person>,
     /// What of its surroundings is its own.
     pub sees: Sees,

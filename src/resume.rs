@@ -77,7 +77,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent: Intent::Install, also: &targets };
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
-        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
+        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
     };
     tell_survey(&seen, &left.groups, Some(&options.state.join("runs").join(&left.id)), on_event);
     absent(&seen, &left).iter().for_each(&mut *on_event);

@@ -12,15 +12,12 @@ use crate::{
     fleet::{Group, Order, Speaks, beyond},
     host::{Host, check::Ask},
     plan::{Plan, Wave},
-    report::Summary,
+    report::{Summary, named},
     runs::{self, Keep, Proven, Record, Run, Stand, Verb},
     step::{Member, Readings, Seen, Shift},
 };
 
 mod rehearse;
-
-/// How many instances one sentence names.
-const NAMED: usize = 10;
 
 /// Why nobody is signalled where some cannot tell what they run.
 const PROVEN: &str =
@@ -107,7 +104,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         return Ok(summary(String::new(), verdict, less_sick(why, &plan), &plan, &host));
     }
     if *halts.borrow() > 0 {
-        return Err(Stop::new(Verdict::Failed, "halted by the operator"));
+        return Err(Stop::halted());
     }
     let mut journal = Run::begin(terms.state, &record(&terms, &plan))
         .map_err(|e| Stop::new(Verdict::Failed, format!("the state directory `{}` cannot be used: {e}", terms.state.display())))?;
@@ -205,10 +202,8 @@ pub fn sweep(state: &Path) -> Vec<Event> {
 fn unproven(plan: &Plan, verdict: Verdict) -> String {
     if verdict == Verdict::Unproven {
         let unseen = plan.instances().filter(|i| i.state == State::Unconfirmed);
-        let pids: Vec<String> = unseen.map(|i| i.pid.to_string()).collect();
-        let named = pids.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-        let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
-        return format!("nothing proves that pid {named}{more} took the new config");
+        let pids: Vec<i32> = unseen.map(|i| i.pid).collect();
+        return format!("nothing proves that pid {} took the new config", named(&pids));
     }
     let mut bad = plan.steps().flat_map(|s| &s.members).chain(&plan.newcomers).filter(|m| !m.is_good());
     match bad.find_map(|m| Some(format!("pid {}: {}", m.instance.pid, m.instance.trouble.as_ref()?.text))) {

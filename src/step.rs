@@ -287,11 +287,17 @@ impl Step {
         self.members.iter().any(|m| m.instance.state != State::Unchanged)
     }
 
+    /// Each shift the other way round; none where the old bytes of one are not there.
+    #[must_use]
+    pub fn shifts_back(&self) -> Option<Vec<Shift>> {
+        let back = |s: &Shift| Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret });
+        self.shifts.iter().map(back).collect()
+    }
+
     /// The way back: `from` and `to` change places, and who was touched is signalled again; so is who ran `to` already. None where there is no way back.
     #[must_use]
     pub fn flip(&self) -> Option<Self> {
-        let back = |s: &Shift| Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret });
-        let shifts = self.shifts.iter().map(back).collect::<Option<_>>()?;
+        let shifts = self.shifts_back()?;
         let moves = self.shifts.iter().any(|s| s.from.as_ref().is_some_and(|from| from.sha256 != s.to.sha256));
         let back = |m: &Member| match m.instance.state {
             // It needed no signal for what goes away now.

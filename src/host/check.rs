@@ -53,8 +53,9 @@ impl LocalHost {
             step.members.iter_mut().map(move |m| (if m.instance.state == State::Reverted { back.as_slice() } else { shifts }, m))
         });
         let all: Vec<(&[Shift], &mut Member)> = all.filter(|(_, m)| claims(m)).collect();
-        // Their files are read when they have answered.
-        let looked: BTreeSet<(i32, u64)> = all.iter().filter(|(_, m)| ask.means(m)).map(|(_, m)| m.id).collect();
+        // Their files are read when they have answered; at the end of a run it reads them itself.
+        let reads = !matches!(ask, Ask::AtTheEnd(_));
+        let looked: BTreeSet<(i32, u64)> = all.iter().filter(|(_, m)| reads && ask.means(m)).map(|(_, m)| m.id).collect();
         let there = at_once(&all.iter().map(|(_, m)| &m.instance).collect::<Vec<_>>(), |i| presence(i.pid, i.started, &i.exe));
         let asked = all.into_iter().zip(there).filter(|((_, m), there)| !matches!(there, Presence::Same(_)) || (shows(m) && ask.means(m)));
         let wait = |((shifts, member), _), turn| async move {
@@ -67,7 +68,7 @@ impl LocalHost {
         };
         // None of them is signalled, so one that is not waited for any more is what it was.
         all_of(asked, wait, self.at_once, halts, patience, |new| new.into_iter().for_each(&mut *tell)).await;
-        if matches!(ask, Ask::AtTheEnd(_)) {
+        if looked.is_empty() {
             return;
         }
         // Last, so that a change between the reading of a file and the proofs is seen. Many read the same one.
@@ -92,10 +93,10 @@ impl LocalHost {
     }
 }
 
-/// What a step installs on the way back; nothing where there is no way back.
+/// What a step installs on the way back, where an instance of it went back; else nothing.
 fn back(step: &Step) -> Vec<Shift> {
-    let bare = Step { shifts: step.shifts.clone(), members: Vec::new(), undo: step.undo };
-    bare.flip().map(|step| step.shifts).unwrap_or_default()
+    let went_back = step.members.iter().any(|m| m.instance.state == State::Reverted);
+    if went_back { step.shifts_back().unwrap_or_default() } else { Vec::new() }
 }
 
 /// Whether its state says that it lives.

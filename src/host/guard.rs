@@ -224,7 +224,7 @@ pub(crate) fn is_over(pid: i32, started: u64, exe: &Path) -> bool {
     matches!(presence(pid, started, exe), Presence::Gone)
 }
 
-/// Whether it is, and takes `signal` by a handler of its first thread: one look that lets through whoever needs no second one.
+/// Whether it is, and takes `signal` by a handler of its first thread: one look is enough for most.
 #[must_use]
 pub(crate) fn is_ready(pid: i32, started: u64, exe: &Path, signal: Signal) -> bool {
     matches!(presence(pid, started, exe), Presence::Same(stat) if stat.takes(signal))

@@ -246,7 +246,7 @@ impl Judge {
         }
         let (said, by) = tokio::select! {
             said = case.passes() => said,
-            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
+            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
         };
         // What ran was the executable of the instance only if the pid is still the instance.
         if said.is_err() && guard::is_over(i.pid, i.started, &i.exe) {

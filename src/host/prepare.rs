@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    event::{Event, Halts, Instance, State, Stop, Verdict},
+    event::{Event, Halts, Instance, State, Stop},
     host::{
         LocalHost, guard,
         install::{Sync, Target, sync_all},
@@ -87,7 +87,7 @@ impl LocalHost {
             for member in step.members.iter().filter(|m| m.instance.state != State::Unchanged) {
                 tokio::select! {
                     said = restart::keys(member, &step.shifts, staged) => said?,
-                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::new(Verdict::Failed, "halted by the operator")),
+                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
                 }
             }
         }

@@ -253,18 +253,18 @@ fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Re
 /// The assertions that must still hold of an instance that has shown them, without a signal; `undo`
 /// where it has gone back to what `shifts` install. None where nothing can be asked.
 pub(super) fn still(member: &Member, shifts: &[Shift], undo: bool) -> Result<Option<Wanted>, Trouble> {
-    let mut facts = filled(&member.group.confirm, shifts)?;
     if undo {
         // Made for its way back: its readings of before the run are gone by now.
         return Ok(wanted(member, shifts, member.went_back.clone(), undo)?.map(asked_only));
     }
+    let mut facts = filled(&member.group.confirm, shifts)?;
     if member.instance.state == State::Unchanged {
         // It was never signalled, so nothing that compares with before its signal can hold.
         facts.retain(|fact| !fact.compares());
     }
     adjust(&mut facts, &member.kept, &member.baseline, shifts, false);
     blind(&mut facts, member, shifts);
-    let wanted = wanted(member, shifts, facts, undo)?;
+    let wanted = wanted(member, shifts, facts, false)?;
     Ok(if member.instance.state == State::Unchanged { wanted.map(asked_only) } else { wanted })
 }
 

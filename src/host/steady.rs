@@ -27,7 +27,7 @@ impl LocalHost {
         let wait = (last + APART).saturating_duration_since(Instant::now());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(interrupted()),
+            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
         }
         let mut moving: Vec<Instance> = Vec::new();
         let again = |member: &'_ Member, _| {
@@ -35,14 +35,10 @@ impl LocalHost {
             async move { differs(&member, &self.lanes).await.map(|why| refused(member.instance, why)) }
         };
         if !all_of(members(), again, self.at_once, halts, 0, |one| moving.extend(one)).await {
-            return Err(interrupted());
+            return Err(Stop::halted());
         }
         if moving.is_empty() { Ok(()) } else { Err(Stop::refused(moving)) }
     }
-}
-
-fn interrupted() -> Stop {
-    Stop::new(crate::event::Verdict::Failed, "halted by the operator")
 }
 
 /// Whether the instance is signalled, and one of its assertions compares with what it reads now.

@@ -322,7 +322,7 @@ fn alone(pids: &[i32], why: &str) -> String {
 }
 
 /// The first few, and how many more.
-fn named(pids: &[i32]) -> String {
+pub(crate) fn named(pids: &[i32]) -> String {
     let all: Vec<String> = pids.iter().take(NAMED).map(i32::to_string).collect();
     let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
     all.join(", ") + &more

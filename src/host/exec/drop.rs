@@ -10,7 +10,7 @@ use rustix::thread::{
 
 use crate::{host::kernel::Proc, identity::Person};
 
-/// As whom this process runs.
+/// The identity of this process.
 ///
 /// # Errors
 /// The system's: `/proc` does not tell.

@@ -32,7 +32,7 @@ pub(super) struct Held {
     pub(super) cwd: OwnedFd,
     pub(super) root: OwnedFd,
     pub(super) spaces: Spaces,
-    /// As whom its command runs.
+    /// The user, groups and capabilities of its command.
     pub(super) person: Person,
 }
 
@@ -54,7 +54,7 @@ impl Held {
     }
 }
 
-/// As whom the command runs, if the process is still what the survey saw.
+/// The user, groups and capabilities of the command, if the process is still what the survey saw.
 fn as_surveyed(of: &Instance, process: &Proc, exe: &OwnedFd) -> Result<Person, Unlike> {
     let hidden = |e: io::Error| Unlike::Hidden(of.pid, e);
     let changed = |why: String| Unlike::Changed(of.pid, why);

@@ -1,7 +1,7 @@
 //! The one room that starts foreign processes. Nothing outside it names `Command`.
 //!
 //! Each command runs in a session and a session keyring of its own, with the limits that `hello` was started with.
-//! [`Policy`] says as whom:
+//! [`Policy`] says with which identity:
 //!
 //! - *Judge*: validators, exec assertions and restart keys. The process that the survey saw is opened once, through one
 //!   descriptor of its `/proc/PID`, and compared with what the survey recorded. The command enters its namespaces, root

@@ -28,7 +28,7 @@ pub(super) struct Request {
     pub(super) input: Vec<u8>,
 }
 
-/// As whom a command runs.
+/// The identity of a command.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Policy {
     Judge(Box<Instance>),

@@ -1,0 +1,96 @@
+//! The end of a run: what is looked at last, and the verdict of that.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::Engine;
+use crate::{
+    event::{Event, State, Trouble, Verdict},
+    host::check::Ask,
+    step::Step,
+};
+
+/// Up to this age, a proof counts as one of the end of the run, and more with every instance: the
+/// proofs of ten thousand cannot all be of the same second.
+const AGE: Duration = Duration::from_secs(1);
+const EACH: Duration = Duration::from_millis(1);
+
+impl<T: FnMut(Event) -> bool> Engine<'_, T> {
+    /// The moment before which a proof is too old for the verdict.
+    pub(super) fn old(&self) -> Instant {
+        let age = AGE + EACH * u32::try_from(self.plan.instances().count()).unwrap_or(u32::MAX);
+        Instant::now().checked_sub(age).map_or(self.settled, |moment| moment.max(self.settled))
+    }
+
+    /// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed
+    /// meanwhile proves nothing.
+    pub(super) async fn seen(&mut self, undone: bool) -> Verdict {
+        for member in self.plan.waves.iter_mut().flat_map(|w| &mut w.steps).flat_map(|s| &mut s.members) {
+            if member.brought && member.instance.state == State::Untouched {
+                let text = "an earlier run may have signalled it, and this one ended before its turn".into();
+                member.fail(State::TimedOut, Trouble { kind: State::TimedOut.into(), text });
+            }
+        }
+        let stands = self.stands(undone).steps;
+        // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
+        let refs: Vec<&Step> = stands.iter().collect();
+        let (tell, lost) = (&mut self.tell, &mut self.lost);
+        let newcomers = self.host.newcomers(&refs, undone, self.halts, &mut |event| *lost |= !tell(event)).await;
+        let mut whole = true;
+        match newcomers {
+            Ok(newcomers) => self.plan.newcomers = newcomers,
+            Err(why) => {
+                whole = false;
+                self.say(Event::Stopped { why });
+            }
+        }
+        // Last of all, everything that the verdict speaks of: the instances, then the files.
+        let (ask, patience) = (Ask::AtTheEnd(self.old()), u8::from(undone).max((*self.halts.borrow()).min(1)));
+        self.look(self.plan.waves.len() - 1, ask, patience, |_| true).await;
+        let Stands { known, new, .. } = self.stands(undone);
+        match Verdict::of(self.plan.ends(), undone) {
+            _ if !known || !whole => Verdict::Mixed,
+            // No instance runs it, but it is there: the next one that starts would.
+            Verdict::Reverted if !undone && new => Verdict::Partial,
+            verdict => verdict,
+        }
+    }
+
+    /// Holds what each target is now against what it should be.
+    fn stands(&self, undone: bool) -> Stands {
+        let (mut stands, mut known, mut new) = (Vec::new(), true, false);
+        let mut disk: BTreeMap<&Path, Option<String>> = BTreeMap::new();
+        for shift in self.plan.steps().flat_map(|s| &s.shifts) {
+            disk.entry(&shift.path).or_insert_with(|| self.host.reads(&shift.path));
+        }
+        for step in self.plan.steps() {
+            let forth = Step { shifts: step.shifts.clone(), members: Vec::new(), undo: false };
+            let is = |step: &Step| step.shifts.iter().all(|s| disk.get(&*s.path).and_then(Option::as_ref) == Some(&s.to.sha256));
+            let (is_new, back) = (is(&forth), forth.flip());
+            let is_old = back.as_ref().is_some_and(is);
+            // A file that was `to` before the run, and that nobody was signalled for, is as it was.
+            let undone = undone && self.counts(step);
+            // Who is proven on the new config would read another file by now.
+            let proven = step.members.iter().any(|m| matches!(m.instance.state, State::Confirmed | State::Unconfirmed));
+            let good = if undone { is_old } else { is_new || (is_old && !proven) };
+            known &= good;
+            new |= is_new && !is_old && step.is_work() && self.has_begun(step);
+            let goes_back = if good { is_old && (undone || !is_new) } else { undone };
+            stands.push(back.filter(|_| goes_back).unwrap_or(forth));
+        }
+        Stands { steps: stands, known, new }
+    }
+}
+
+/// The targets at the end of a run.
+struct Stands {
+    /// Each step in the direction of what stands there.
+    steps: Vec<Step>,
+    /// Whether each target is what its instances' outcomes say.
+    known: bool,
+    /// Whether the new config stands where no instance is proven on it.
+    new: bool,
+}
