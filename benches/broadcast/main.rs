@@ -1,7 +1,7 @@
 //! `hello broadcast` against what one types today, and against the floor: whole processes, from their start to their end.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a bench says what it measures, and fails by ending")]
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use hello::config::digest;
 
@@ -27,6 +27,8 @@ enum Side {
     Curl,
     Xargs,
     Floor,
+    /// Another build of `hello`, which signals the same servers.
+    Before,
 }
 
 impl Side {
@@ -36,6 +38,7 @@ impl Side {
             Self::Curl => "(a) `curl -Z`, `pkill`",
             Self::Xargs => "(b) `xargs -P16 curl`, `pkill`",
             Self::Floor => "(c) floor",
+            Self::Before => "(d) `hello broadcast` of before",
         }
     }
 }
@@ -61,9 +64,10 @@ fn main() -> ExitCode {
         sides.push(Side::Curl);
         sides.extend(program("xargs", "findutils").map(|_| Side::Xargs));
     }
+    sides.extend(args.before.as_ref().map(|_| Side::Before));
     for n in &args.sizes {
-        let shared = shared(*n, args.pairs, &sides);
-        if *n == 1000 {
+        let shared = shared(*n, &args, &sides);
+        if *n == 1000 && args.before.is_none() {
             each(*n, args.pairs, &shared, Configs::Equal);
             each(*n, args.pairs, &shared, Configs::Different);
         }
@@ -72,7 +76,8 @@ fn main() -> ExitCode {
 }
 
 /// One config for all, everybody in turn; the wall times of `hello`.
-fn shared(n: usize, pairs: usize, sides: &[Side]) -> Vec<f64> {
+fn shared(n: usize, args: &Args, sides: &[Side]) -> Vec<f64> {
+    let pairs = args.pairs;
     let fleet = Fleet::start(n, Configs::Shared);
     let line = |sep: &str, with_pid: bool| {
         let one = |(server, address): &(_, std::net::SocketAddr)| match with_pid {
@@ -95,7 +100,7 @@ fn shared(n: usize, pairs: usize, sides: &[Side]) -> Vec<f64> {
         for at in turns {
             // The first round warms up; a side that starts a process for every URL has nothing to warm.
             if round > 0 || sides[at] != Side::Xargs {
-                let one = reload(&fleet, sides[at], &format!("round {round}, side {at}"));
+                let one = reload(&fleet, sides[at], args.before.as_deref(), &format!("round {round}, side {at}"));
                 took[at].extend((round > 0).then_some(one));
             }
         }
@@ -103,7 +108,13 @@ fn shared(n: usize, pairs: usize, sides: &[Side]) -> Vec<f64> {
     tell(&format!("{n} instances, one shared config, {pairs} pairs"), &sides, &took);
     let wall = |side: Side| sides.iter().position(|s| *s == side).map(|at| took[at].iter().map(|t| t.wall_ms).collect::<Vec<_>>());
     let ours = wall(Side::Hello).unwrap();
-    let bars = [(Side::Curl, n <= 1000, 0.75), (Side::Curl, n == 10_000, 0.9), (Side::Xargs, n == 1000, 0.10), (Side::Floor, n == 1000, 1.6)];
+    let bars = [
+        (Side::Curl, n <= 1000, 0.75),
+        (Side::Curl, n == 10_000, 0.9),
+        (Side::Xargs, n == 1000, 0.10),
+        (Side::Floor, n == 1000, 1.6),
+        (Side::Before, true, 1.10),
+    ];
     for (side, applies, limit) in bars {
         if let Some(theirs) = wall(side).filter(|_| applies) {
             at_most(&format!("wall time at {n} against {}", side.name()), limit, Spread::ratio(&ours, &theirs).median);
@@ -135,7 +146,7 @@ fn each(n: usize, pairs: usize, shared: &[f64], configs: Configs) {
 }
 
 /// One run of one side, at whose end everybody serves the new config.
-fn reload(fleet: &Fleet, side: Side, message: &str) -> Took {
+fn reload(fleet: &Fleet, side: Side, before: Option<&Path>, message: &str) -> Took {
     let (new, live) = (fleet.path("new.toml"), fleet.path("web.toml"));
     let text = config(message);
     write(&new, &text);
@@ -148,6 +159,7 @@ fn reload(fleet: &Fleet, side: Side, message: &str) -> Took {
     let typed = |how: &str| whole::run(fleet.folder(), &[typed, how, env!("CARGO_BIN_EXE_hello"), &new, &live, &fleet.name, &file("urls")]);
     let took = match side {
         Side::Hello => broadcast(fleet, &["--config", &new]),
+        Side::Before => broadcast_by(before.unwrap(), fleet, "state-before", &["--config", &new]),
         Side::Curl => typed("curl"),
         Side::Xargs => typed("xargs"),
         Side::Floor => {
@@ -161,9 +173,13 @@ fn reload(fleet: &Fleet, side: Side, message: &str) -> Took {
 
 /// By the binary that the servers run, as it is where one package brings both.
 fn broadcast(fleet: &Fleet, change: &[&str]) -> Took {
-    let hello = fleet.path(&fleet.name).display().to_string();
-    let (file, state) = (fleet.path("fleet.toml").display().to_string(), fleet.path("state").display().to_string());
-    whole::run(fleet.folder(), &[&[&*hello, "broadcast", "--fleet", &file, "--state", &state], change].concat())
+    broadcast_by(&fleet.path(&fleet.name), fleet, "state", change)
+}
+
+/// By any build of `hello`, each with a state directory of its own, since their files may differ.
+fn broadcast_by(hello: &Path, fleet: &Fleet, state: &str, change: &[&str]) -> Took {
+    let (file, state) = (fleet.path("fleet.toml").display().to_string(), fleet.path(state).display().to_string());
+    whole::run(fleet.folder(), &[&[&*hello.display().to_string(), "broadcast", "--fleet", &file, "--state", &state], change].concat())
 }
 
 /// Every side, and how many times its time is that of `hello`, pair by pair.

@@ -20,6 +20,8 @@ pub(crate) struct Args {
     pub(crate) pairs: usize,
     /// How long one load lasts.
     pub(crate) seconds: u64,
+    /// Another build of `hello`, to compare this one with.
+    pub(crate) before: Option<PathBuf>,
 }
 
 impl Args {
@@ -28,7 +30,7 @@ impl Args {
     /// # Errors
     /// What was not understood.
     pub(crate) fn of(all: &[usize], usual: usize) -> Result<Self, String> {
-        let mut args = Self { sizes: Vec::new(), pairs: 5, seconds: 3 };
+        let mut args = Self { sizes: Vec::new(), pairs: 5, seconds: 3, before: None };
         // What this process was handed is not handed on: servers are looked at by their descriptors.
         close_fds::set_fds_cloexec(3, &[]);
         let (mut words, mut by_cargo) = (std::env::args().skip(1), false);
@@ -37,13 +39,19 @@ impl Args {
                 fleet::lie_in(words.next().ok_or("--dir needs a directory")?.into());
                 continue;
             }
+            if word == "--before" {
+                args.before = Some(words.next().ok_or("--before needs an executable")?.into());
+                continue;
+            }
             let mut number = || words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0).ok_or(format!("{word} needs a number"));
             match word.as_str() {
                 "--bench" => by_cargo = true,
                 "--all" => args.sizes = all.to_vec(),
                 "--pairs" => args.pairs = number()?,
                 "--seconds" => args.seconds = number()? as u64,
-                size => args.sizes.push(size.parse().map_err(|_| format!("`{size}`? It takes sizes, --all, --pairs N, --seconds N and --dir DIR"))?),
+                size => {
+                    args.sizes.push(size.parse().map_err(|_| format!("`{size}`? It takes sizes, --all, --pairs N, --seconds N, --dir DIR and --before EXE"))?)
+                }
             }
         }
         if !by_cargo {
