@@ -375,7 +375,10 @@ impl<'a> Judge<'a> {
                     }
                 }
             }
-            if let Some(was) = self.before.files[at].as_ref().filter(|was| message_of(&was.bytes).is_some()) {
+            // A writer that came before the run took its copy has overwritten these bytes itself.
+            let overwritten = done.iter().any(|d| matches!(d.what, What::Write(..)));
+            let before = self.before.files[at].as_ref().filter(|_| !overwritten);
+            if let Some(was) = before.filter(|was| message_of(&was.bytes).is_some()) {
                 tally.claim(
                     "what stood there before is kept",
                     is_kept(&was.bytes),
