@@ -76,6 +76,19 @@ enum Command {
     Forget(past::ForgetArgs),
 }
 
+impl Command {
+    /// Whether it looks at processes; if so, what stdout carries of its end where it is a run.
+    fn looks_at_processes(&self) -> Option<Option<Output>> {
+        match self {
+            Self::Broadcast(args) => Some(Some(args.output)),
+            Self::Resume(args) | Self::Revert(args) => Some(Some(args.output)),
+            Self::Status(_) | Self::Doctor(_) => Some(None),
+            Self::Serve(_) | Self::Check { .. } | Self::ExecSupervise | Self::ExecBecome => None,
+            Self::Kinds { .. } | Self::History(_) | Self::Forget(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "hello doctor [OPTIONS] [PID] [GROUP]...")]
 struct DoctorArgs {
@@ -242,6 +255,12 @@ pub fn main(hangups: Hangups) -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return not_parsed(&e),
     };
+    // Before any file is opened: with too few descriptors, a good file would be told as one that cannot be read.
+    if let Some(output) = cli.command.looks_at_processes()
+        && let Err(few) = descriptors::raise()
+    {
+        return ExitCode::from(few.tell(output));
+    }
     match cli.command {
         Command::Serve(args) => serve(args, hangups),
         Command::Check { file } => check(&file),
@@ -308,9 +327,6 @@ fn look(command: impl Future<Output = u8> + 'static) -> ExitCode {
 
 /// Runs what looks at processes, on this thread.
 fn wait_for<F: Future<Output = ExitCode> + 'static>(command: impl FnOnce() -> F + 'static) -> ExitCode {
-    if let Err(why) = descriptors::raise() {
-        return fail(Verdict::Failed.exit(), &why);
-    }
     descriptors::close_handed_down();
     by_this_thread();
     runtime::run(command).unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))

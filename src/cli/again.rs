@@ -41,7 +41,7 @@ pub(super) struct AgainArgs {
     state: Option<PathBuf>,
     /// What stdout carries.
     #[arg(short, long, value_enum, default_value_t = Output::Screen)]
-    output: Output,
+    pub(super) output: Output,
     /// No progress lines.
     #[arg(short, long)]
     quiet: bool,

@@ -5,7 +5,12 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-use crate::{host::exec, screen};
+use crate::{
+    event::{Stop, Verdict},
+    host::exec,
+    report::{Output, Summary},
+    screen,
+};
 
 /// How many descriptors a run has open for signals and questions while no instance is stuck: a pidfd
 /// for each that is signalled, and the connections of both lanes.
@@ -15,19 +20,35 @@ const DESCRIPTORS: i32 = 2000;
 /// of this program would look like a fact about an instance.
 const FEWEST: u64 = 256;
 
+/// At most this many files may be open at once, which is below [`FEWEST`].
+pub(super) struct TooFew(u64);
+
+impl TooFew {
+    /// Tells the reason and what to do; answers the exit code. A run whose `output` is JSON has its object
+    /// at the end all the same.
+    pub(super) fn tell(&self, output: Option<Output>) -> u8 {
+        let why = format!("at most {} files may be open at once, and hello needs {FEWEST}", self.0);
+        if let Some(Output::Json | Output::Jsonl) = output {
+            let summary = Summary::stopped(Stop::new(Verdict::Failed, why.clone()));
+            screen::data(serde_json::to_string(&summary));
+        }
+        let hint = screen::hint("raise the limit and run the same command again:", &[&format!("ulimit -n {FEWEST}")]);
+        screen::tell(&format!("{}\n\n{hint}", screen::failure(&why)));
+        Verdict::Failed.exit()
+    }
+}
+
 /// A pidfd and a connection for every instance: as many descriptors as are allowed, and room for many of them from the start.
 ///
 /// # Errors
-/// A sentence: fewer are allowed than are needed.
-pub(super) fn raise() -> Result<(), String> {
+/// Fails if fewer are allowed than are needed.
+pub(super) fn raise() -> Result<(), TooFew> {
     exec::remember();
     let limit = getrlimit(Resource::Nofile);
     // Where that is not allowed, fewer instances are waited for at once.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     if let Some(now) = getrlimit(Resource::Nofile).current.filter(|now| *now < FEWEST) {
-        return Err(format!(
-            "at most {now} files may be open at once, and hello needs {FEWEST}\n\nhint: raise the limit and run the same command again:\n  ulimit -n {FEWEST}"
-        ));
+        return Err(TooFew(now));
     }
     // As soon as there is a second thread, every time that the table of descriptors grows the kernel waits until no core can look at the old one:
     // some 10 ms, five times for a thousand instances. Without one it is made as large as it will be at no cost.
