@@ -14,7 +14,7 @@ use crate::{
     fact::Fact,
     fleet::{Count, Fleet, Group, Speaks, Unproven},
     runs::Proven,
-    step::{Blob, Member, Seen, SeenTarget, Shift, Step, short},
+    step::{Blob, Member, Ran, Seen, SeenTarget, Shift, Step, short},
 };
 
 mod again;
@@ -88,8 +88,11 @@ impl Plan {
                 .collect();
             let adopted = all.iter().all(|(_, target, becomes)| target.disk.sha256 == becomes.to.sha256);
             let all_disk: Vec<(&Path, &SeenTarget)> = all.iter().map(|(path, target, _)| (*path, *target)).collect();
+            for member in members.iter_mut().filter(|m| settled(m, &all_disk, wish.proven)) {
+                member.ran = Ran::Disk;
+            }
             if adopted {
-                members.iter_mut().filter(|m| settled(m, &all_disk, wish.proven)).for_each(|m| m.instance.state = State::Unchanged);
+                members.iter_mut().filter(|m| m.ran == Ran::Disk).for_each(|m| m.instance.state = State::Unchanged);
             }
             let mut shifts = Vec::new();
             for (place, (path, target, becomes)) in all.iter().enumerate() {

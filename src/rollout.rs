@@ -171,8 +171,9 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
 async fn still_so(plan: &mut Plan, host: &mut Host, halts: &mut Halts) -> Result<(), Stop> {
     let mut steps: Vec<_> = plan.waves.iter_mut().flat_map(|w| &mut w.steps).collect();
     host.check(&mut steps, Ask::All, (halts, 0), &mut |_| {}).await;
-    let not = plan.steps().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged).map(|m| m.instance.clone());
-    let not: Vec<Instance> = not.collect();
+    let not = plan.steps().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged);
+    let refused = |m: &Member| if m.is_unsignalled() { State::Refused } else { m.instance.state };
+    let not: Vec<Instance> = not.map(|m| Instance { state: refused(m), ..m.instance.clone() }).collect();
     if not.is_empty() { Ok(()) } else { Err(Stop::refused(not)) }
 }
 
@@ -238,7 +239,7 @@ fn proofs(plan: &Plan, host: &Host) -> impl Iterator<Item = (i32, u64, BTreeMap<
         let stand = |shift: &Shift| {
             let blob = match member.instance.state {
                 State::Confirmed => Some(&shift.to),
-                State::Reverted => shift.from.as_ref(),
+                State::Reverted if !member.is_back_by_its_answers() => shift.from.as_ref(),
                 _ => None,
             }?;
             let sha256 = host.reads(&shift.path).filter(|now| *now == blob.sha256)?;

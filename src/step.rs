@@ -12,8 +12,8 @@ use rustix::fs::FileType;
 
 use crate::{
     config::{self, MAX_TARGET, ReadError},
-    event::{Event, Form, Instance, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
-    fact::Fact,
+    event::{Event, Form, Instance, Proof, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
+    fact::{Fact, Wants},
     fleet::Group,
     identity::Identity,
     tree::Tree,
@@ -94,6 +94,16 @@ pub enum Readings {
     After(Vec<Option<String>>),
 }
 
+/// Whether an instance is known to have run, at the survey, what stood on the disk then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ran {
+    /// It cannot tell, and nothing else tells it.
+    #[default]
+    Unknown,
+    /// A run proved it, or it reads that only at its start, and nobody has touched it since.
+    Disk,
+}
+
 /// An instance and what the survey learnt of it.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -113,6 +123,10 @@ pub struct Member {
     pub sockets: Vec<u64>,
     /// Children that it had after the signal and not before.
     pub heirs: Vec<(i32, u64)>,
+    /// Descendants that it had right before its first signal of the run: they run the old config.
+    pub crew: Vec<(i32, u64)>,
+    /// Descendants that do not run the config which is wanted; none of them may go on accepting.
+    pub outdated: Vec<(i32, u64)>,
     /// What the signal does not make it read: a change of one of these needs a restart.
     pub fixed: Vec<PathBuf>,
     /// When it started, in nanoseconds since 1970, at most as early as it may have been.
@@ -135,6 +149,8 @@ pub struct Member {
     pub brought: bool,
     /// It ran the config that this run brings back, and was not signalled for another since.
     pub runs_it: bool,
+    /// What it ran before the run, of one that cannot tell.
+    pub ran: Ran,
     /// Readings of its `confirm` facts from before an earlier run.
     pub kept: Readings,
     /// When it was signalled last; of one that has taken another's place, since when its config is what it proved.
@@ -152,7 +168,7 @@ impl Member {
     #[must_use]
     pub fn new(instance: Instance, group: Arc<Group>, args: Vec<String>) -> Self {
         let timeout = group.timeout;
-        let (restart_only, baseline, rejected, sockets, heirs) = Default::default();
+        let (restart_only, baseline, rejected, sockets, heirs, crew, outdated) = Default::default();
         let id = (instance.pid, instance.started);
         Self {
             id,
@@ -163,6 +179,8 @@ impl Member {
             cwd: PathBuf::new(),
             sockets,
             heirs,
+            crew,
+            outdated,
             fixed: Vec::new(),
             born: i128::MIN,
             timeout,
@@ -174,6 +192,7 @@ impl Member {
             unsure: false,
             brought: false,
             runs_it: false,
+            ran: Ran::Unknown,
             kept: Readings::None,
             signalled: None,
             proven_at: None,
@@ -197,6 +216,20 @@ impl Member {
     #[must_use]
     pub fn is_good(&self) -> bool {
         matches!(self.instance.state, State::Confirmed | State::Unconfirmed | State::Unchanged | State::Reverted)
+    }
+
+    /// Whether its claim does not hold, though neither this run nor an earlier one has signalled it.
+    #[must_use]
+    pub fn is_unsignalled(&self) -> bool {
+        self.instance.state == State::TimedOut && self.signalled.is_none() && !self.unsure && !self.brought
+    }
+
+    /// Whether nothing but its answers from before the run says that it is on the old config again, and what
+    /// it ran then is not known: it shows what it showed, and that is all.
+    #[must_use]
+    pub fn is_back_by_its_answers(&self) -> bool {
+        let compares = |fact: &Fact| fact.wants == Wants::Changed;
+        self.ran == Ran::Unknown && self.instance.proof == Some(Proof::Content) && self.group.confirm.iter().all(compares)
     }
 
     /// Ends it in `trouble`; the first trouble is the one that stays.

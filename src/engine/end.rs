@@ -51,12 +51,26 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         let (ask, patience) = (Ask::AtTheEnd(self.old()), u8::from(undone).max((*self.halts.borrow()).min(1)));
         self.look(self.plan.waves.len() - 1, ask, patience, |_| true).await;
         let Stands { known, new, .. } = self.stands(undone);
-        match Verdict::of(self.plan.ends(), undone) {
+        let verdict = match Verdict::of(self.plan.ends(), undone) {
             _ if !known || !whole => Verdict::Mixed,
             // No instance runs it, but it is there: the next one that starts would.
             Verdict::Reverted if !undone && new => Verdict::Partial,
             verdict => verdict,
+        };
+        self.refuse();
+        verdict
+    }
+
+    /// Says of every instance without a signal that it got none. That it is not on the new config counts in
+    /// the verdict all the same.
+    fn refuse(&mut self) {
+        let members = self.plan.waves.iter_mut().flat_map(|w| &mut w.steps).flat_map(|s| &mut s.members);
+        let mut events = Vec::new();
+        for member in members.filter(|m| m.is_unsignalled()) {
+            member.instance.state = State::Refused;
+            events.push(Event::of(&member.instance));
         }
+        events.into_iter().for_each(|event| self.say(event));
     }
 
     /// Holds what each target is now against what it should be.

@@ -4,16 +4,16 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
-    event::{Event, Halts, State, Trouble},
+    event::{Event, Halts, State, Trouble, TroubleKind},
     host::{
         LocalHost,
         at_once::at_once,
         commit::failed,
-        confirm::confirm,
+        confirm::{confirm, shares, strangers_in},
         guard::{Presence, presence, sees_the_same},
         hangup::{Hung, NotHung, hold},
         http::Lanes,
@@ -68,6 +68,7 @@ impl LocalHost {
         };
         // None of them is signalled, so one that is not waited for any more is what it was.
         all_of(asked, wait, self.at_once, halts, patience, |new| new.into_iter().for_each(&mut *tell)).await;
+        self.foreign_listeners(steps, tell);
         if looked.is_empty() {
             return;
         }
@@ -85,12 +86,31 @@ impl LocalHost {
                     (None, Some(path)) => format!("sees another file at `{}` than this host does", path.display()),
                     (None, None) => continue,
                 };
-                member.instance.proof = None;
-                member.fail(State::TimedOut, no_longer(Trouble { kind: State::TimedOut.into(), text }));
+                lose(member, Trouble { kind: State::TimedOut.into(), text });
                 tell(Event::of(&member.instance));
             }
         }
     }
+
+    /// Fails every instance on whose address a process outside of the run listens by now. What was seen of
+    /// it is older than this look.
+    fn foreign_listeners(&self, steps: &mut [&mut Step], tell: &mut impl FnMut(Event)) {
+        let Ok(listeners) = self.lanes.listeners(Duration::ZERO) else { return };
+        for member in steps.iter_mut().flat_map(|step| &mut step.members).filter(|m| shows(m)) {
+            let others = strangers_in(member, &listeners, &self.lanes);
+            if !others.is_empty() {
+                lose(member, Trouble { kind: TroubleKind::Stranger, text: shares(&others) });
+                tell(Event::of(&member.instance));
+            }
+        }
+    }
+}
+
+/// Ends the claim of an instance that has none any more, for this reason.
+fn lose(member: &mut Member, trouble: Trouble) {
+    let state = if member.instance.state == State::Reverted { State::RevertFailed } else { State::TimedOut };
+    member.instance.proof = None;
+    member.fail(state, no_longer(trouble));
 }
 
 /// What a step installs on the way back, where an instance of it went back; else nothing.

@@ -70,7 +70,10 @@ impl LocalHost {
             for (at, step) in steps.iter_mut().enumerate().filter(|(_, step)| is_free(step)) {
                 let open = step.members.iter_mut().enumerate().filter(|(place, m)| !ended.contains(&(at, *place)) && m.instance.state != State::Unchanged);
                 let open = open.filter(|(_, m)| undo || begun.contains(&m.id));
-                open.for_each(|(_, member)| member.fail(state, Trouble { kind: state.into(), text: HALTED.into() }));
+                open.for_each(|(_, member)| {
+                    member.signalled.get_or_insert_with(jiff::Timestamp::now);
+                    member.fail(state, Trouble { kind: state.into(), text: HALTED.into() });
+                });
             }
         }
         stuck.into_values().next().map_or(Ok(()), Err)
@@ -161,7 +164,8 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
             (member.instance.proof, member.proven_at) = (Some(proof), Some(Instant::now()));
             member.unsure = false;
             member.instance.took_us = u64::try_from(took.as_micros()).ok();
-            member.instance.after = shifts.first().map(|s| s.to.sha256.clone());
+            let is_known = !undo || !member.is_back_by_its_answers();
+            member.instance.after = shifts.first().filter(|_| is_known).map(|s| s.to.sha256.clone());
         }
         Ok(Shown::Life) if !undo => {
             (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None));

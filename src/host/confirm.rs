@@ -22,7 +22,9 @@ use crate::{
         answers::Answers,
         hangup::Hung,
         http::{Lanes, STATUS, get, own},
+        old_workers,
         placeholders::Known,
+        sockets::Listeners,
         strangers,
         survey::needs_endpoint,
         turns::Turn,
@@ -81,6 +83,8 @@ impl Other {
     /// Whether the reading `now` is the other config's.
     pub(super) fn is(&self, now: &str) -> bool {
         match self {
+            // A program that answers nothing while it loads shows no config.
+            _ if now.trim().is_empty() => false,
             Self::Text(text) => now == text,
             Self::Not(text) => now != text,
         }
@@ -181,8 +185,8 @@ pub(super) async fn confirm(
                         return Err(trouble(State::Died, "the process ended".into()));
                     }
                     let took = hung.at.elapsed();
-                    match (is_its_own(member, lanes), strangers(member, lanes).as_slice()) {
-                        (true, []) if wanted.until.waits(late) => {
+                    match other_speaker(member, wanted, lanes) {
+                        None if wanted.until.waits(late) => {
                             // It holds, and must go on to do so.
                             held -= 1;
                             turn.give_back();
@@ -191,18 +195,17 @@ pub(super) async fn confirm(
                             pause = (pause * 2).min(Duration::from_millis(100));
                             continue;
                         }
-                        (true, []) if matches!(&wanted.until, Until::Other { seen, .. } if !seen.get()) => {
+                        None if matches!(&wanted.until, Until::Other { seen, .. } if !seen.get()) => {
                             return Err(trouble(State::Unconfirmed, STILL_OPEN.into()));
                         }
-                        (true, []) => {
+                        None => {
                             member.instance.draining = lasting(draining).await;
                             return Ok(took);
                         }
-                        (true, all) => {
-                            kind = TroubleKind::Stranger;
-                            format!("{} listens there too, and belongs to nobody in the run", all.join(", "))
+                        Some(other) => {
+                            kind = other.kind;
+                            other.text
                         }
-                        (false, _) => "its endpoint is somebody else's by now".into(),
                     }
                 }
                 // Whatever it said or did not, one that has ended has ended.
@@ -224,7 +227,7 @@ pub(super) async fn confirm(
             if late {
                 let others = if kind == TroubleKind::Stranger { Vec::new() } else { strangers(member, lanes) };
                 if !others.is_empty() {
-                    let text = format!("{why} after {limit:?}; {} listens there too, and belongs to nobody in the run", others.join(", "));
+                    let text = format!("{why} after {limit:?}; {}", shares(&others));
                     return Err(Trouble { kind: TroubleKind::Stranger, text });
                 }
                 return Err(Trouble { kind, text: format!("{why} after {limit:?}") });
@@ -273,13 +276,40 @@ fn is_its_own(member: &Member, lanes: &Lanes) -> bool {
     group.speaks == Speaks::Hello || !finds_endpoint(member) || holds(LOOK_AGAIN) || holds(Duration::ZERO)
 }
 
+/// Why the answers may be another process's, or an old worker's. Where nothing is proven, an old worker
+/// is no fault.
+fn other_speaker(member: &Member, wanted: &Wanted, lanes: &Lanes) -> Option<Trouble> {
+    if !is_its_own(member, lanes) {
+        return Some(Trouble { kind: State::TimedOut.into(), text: "its endpoint is another process's by now".into() });
+    }
+    let all = strangers(member, lanes);
+    if !all.is_empty() {
+        return Some(Trouble { kind: TroubleKind::Stranger, text: shares(&all) });
+    }
+    match old_workers::listening(member, lanes) {
+        _ if matches!(wanted.until, Until::Deadline) => None,
+        Ok(old) => old.map(|pid| Trouble { kind: TroubleKind::Stranger, text: format!("pid {pid}, an old worker, still listens") }),
+        Err(why) => Some(Trouble { kind: State::TimedOut.into(), text: format!("whether an old worker still listens is not known: {why}") }),
+    }
+}
+
+/// That foreign listeners share its address.
+pub(super) fn shares(strangers: &[String]) -> String {
+    format!("{} listens there too, and is not in the run", strangers.join(", "))
+}
+
 /// Who else listens where the instance does. What the fleet gives as an endpoint may be anywhere.
 pub(super) fn strangers(member: &Member, lanes: &Lanes) -> Vec<String> {
+    lanes.listeners(LOOK_AGAIN).map(|listeners| strangers_in(member, &listeners, lanes)).unwrap_or_default()
+}
+
+/// The same, of these listeners.
+pub(super) fn strangers_in(member: &Member, listeners: &Listeners, lanes: &Lanes) -> Vec<String> {
     let i = &member.instance;
     if i.endpoint.starts_with("unix:") || (!i.endpoint.is_empty() && !finds_endpoint(member)) {
         return Vec::new();
     }
-    lanes.listeners(LOOK_AGAIN).map(|listeners| strangers::on(i.pid, &i.endpoint, &listeners, lanes)).unwrap_or_default()
+    strangers::on(i.pid, &i.endpoint, listeners, lanes)
 }
 
 /// Looks where the instance listens by now; answers whether that is another place, which is asked from then on.

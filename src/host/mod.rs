@@ -36,6 +36,7 @@ pub(crate) mod kernel;
 pub(crate) mod live;
 mod lock;
 mod metered;
+mod old_workers;
 pub(crate) mod placeholders;
 mod prepare;
 mod prove;
@@ -43,6 +44,7 @@ pub(crate) mod restart;
 mod revive;
 #[cfg(test)]
 pub mod script;
+mod second_end;
 pub(crate) mod sockets;
 mod source;
 mod steady;

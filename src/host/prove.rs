@@ -10,8 +10,9 @@ use crate::{
         answers::Answers,
         confirm::{Other, Says, Until, Wanted, confirm, moved, outlives},
         guard,
-        hangup::{NotHung, hang_up},
+        hangup::{Hung, NotHung, hang_up},
         http::Lanes,
+        old_workers, second_end,
         sockets::sockets_of,
         successor::Fresh,
         workers::{SETTLED, children, kept},
@@ -22,9 +23,6 @@ use crate::{
 /// Longest that the signal of an instance which is asked at once waits for the turn of its question.
 /// Silent instances hold the turns for longer, and must not hold up the signals of others.
 const SOON: Duration = Duration::from_millis(250);
-/// In an undo, a slow reload of the way forth is waited for at most this many times the instance's
-/// own limit.
-const SLOWEST: u32 = 4;
 
 /// The end of a wait that no fault has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +49,6 @@ enum Earlier {
 /// could.
 pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Shown, Trouble> {
     let Fresh { shifts, undo, turn, .. } = fresh;
-    let trouble = |kind: State, text| Trouble { kind: kind.into(), text };
     let mut facts = filled(&member.group.confirm, shifts)?;
     let first = member.baseline.clone();
     member.instance.proof = None;
@@ -70,6 +67,7 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
             earlier = Earlier::Over;
         }
     }
+    let sent = member.signalled;
     if !facts.is_empty() && (compares || undo || member.unsure) {
         Box::pin(read_anew(member, &facts, undo, lanes)).await;
         if let Readings::Before(kept) = &member.kept {
@@ -77,12 +75,16 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
             let changes = member.baseline.iter_mut().zip(kept).zip(&facts).filter(|(_, fact)| fact.wants == Wants::Changed && !undo);
             changes.for_each(|((now, before), _)| now.clone_from(before));
         }
+        if undo && !member.unsure && second_end::has_ended_since(&facts, &first, &member.baseline, sent) {
+            earlier = Earlier::Over;
+        }
     }
     // A child, or a holder of its socket, may have taken its place later. One that speaks our
     // protocol never hands over.
     let kids = (member.group.speaks == Speaks::None).then(|| children(member.instance.pid).ok()).flatten();
     if kids.is_some() {
         member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
+        old_workers::take_down(member, undo);
     }
     adjust(&mut facts, &member.kept, &first, shifts, undo);
     let blind = blind(&mut facts, member, shifts);
@@ -95,17 +97,12 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     let wanted = wanted(member, shifts, facts, undo)?;
     let plan = wanted.as_ref().map(|wanted| Evidence::of(member, wanted, shifts, undo, earlier));
     let mut lane = if asked_at_once { tokio::time::timeout(SOON, lanes.fast.acquire()).await.ok().and_then(Result::ok) } else { None };
-    let slowest = slowest(member);
     fresh.begun(member);
-    let hung = hang_up(member, member.timeout, || {
+    let hung = signal(member, || {
         drop(lane.take());
         turn.give_back();
     });
-    let hung = hung.await.map_err(|e| match e {
-        NotHung::Gone(text) => trouble(State::Died, text),
-        NotHung::Refused(text) => trouble(State::Refused, text),
-    })?;
-    member.signalled = Some(hung.when);
+    let hung = hung.await?;
     if lane.is_none() {
         tokio::task::yield_now().await;
     }
@@ -123,8 +120,8 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     })?;
     if again {
         turn.give_back();
-        tokio::time::sleep_until((hung.at + slowest).into()).await;
-        confirm(&hung, member, &Wanted { until: Until::Shown, ..wanted }, lanes, turn, None).await?;
+        let wanted = Wanted { until: Until::Shown, ..wanted };
+        Box::pin(second_end::see(hung, member, &wanted, sent, (lanes, turn))).await?;
     }
     Ok(match proof {
         Proof::None => Shown::Life,
@@ -132,18 +129,24 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     })
 }
 
-/// How much longer than its own limit a reload that an earlier signal began is waited for: as long
-/// as that one has run by now, within [`SLOWEST`].
-fn slowest(member: &Member) -> Duration {
-    let since = member.signalled.and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)).ok());
-    since.unwrap_or_default().clamp(member.timeout, member.timeout.saturating_mul(SLOWEST))
+/// Signals the instance once it takes the signal; `waits` is told before it is waited for.
+///
+/// # Errors
+/// The trouble: it died, or does not take the signal.
+pub(super) async fn signal(member: &mut Member, waits: impl FnOnce()) -> Result<Hung, Trouble> {
+    let hung = hang_up(member, member.timeout, waits).await.map_err(|e| match e {
+        NotHung::Gone(text) => Trouble { kind: State::Died.into(), text },
+        NotHung::Refused(text) => Trouble { kind: State::Refused.into(), text },
+    })?;
+    member.signalled = Some(hung.when);
+    Ok(hung)
 }
 
 /// How the proof of one instance is gathered.
 struct Evidence {
     proof: Proof,
     until: Until,
-    /// Whether it must hold once more, after a reload of before would have ended.
+    /// Whether what was seen can be the end of an earlier reload, so that another end must be seen.
     again: bool,
 }
 

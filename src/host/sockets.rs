@@ -118,6 +118,11 @@ impl Listeners {
         self.sockets.contains_key(&inode)
     }
 
+    /// Where the socket of this inode can be asked.
+    pub(super) fn address(&self, inode: u64) -> Option<&Address> {
+        self.sockets.get(&inode)?.as_ref()
+    }
+
     /// The TCP address that the socket of this inode listens on.
     pub(super) fn tcp(&self, inode: u64) -> Option<SocketAddr> {
         match self.sockets.get(&inode)? {

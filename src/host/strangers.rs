@@ -55,7 +55,7 @@ pub(super) fn on(pid: i32, endpoint: &str, listeners: &Listeners, lanes: &Lanes)
 }
 
 /// The address of `http://HOST:PORT/`.
-fn asked(endpoint: &str) -> Option<SocketAddr> {
+pub(super) fn asked(endpoint: &str) -> Option<SocketAddr> {
     bare(endpoint).parse().ok()
 }
 

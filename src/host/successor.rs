@@ -17,7 +17,7 @@ use crate::{
     host::{
         LocalHost,
         answers::Answers,
-        confirm::{has_ended, strangers},
+        confirm::{has_ended, shares, strangers},
         discover::{self, Found, Scan},
         guard,
         hangup::hold,
@@ -239,7 +239,7 @@ pub(super) async fn proven(new: &mut Member, fresh: Fresh<'_>, limit: Duration, 
         }
         let said = said.and_then(|proof| match strangers(new, lanes).as_slice() {
             [] => Ok(proof),
-            others => Err(format!("{} listens there too, and belongs to nobody in the run", others.join(", "))),
+            others => Err(shares(others)),
         });
         match said {
             Ok(proof) => return Ok(proof),

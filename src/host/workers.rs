@@ -211,7 +211,7 @@ fn named(line: &str) -> Option<Child> {
 ///
 /// # Errors
 /// The system's: nothing is known of it.
-fn lives(pid: i32) -> io::Result<Option<Stat>> {
+pub(super) fn lives(pid: i32) -> io::Result<Option<Stat>> {
     Ok(there(Stat::of(pid))?.filter(Stat::lives))
 }
 
