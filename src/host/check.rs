@@ -46,7 +46,7 @@ impl Ask {
 
 impl LocalHost {
     pub(super) async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) {
-        let (lanes, since, surveyed, begun) = (&self.lanes, &self.since, &self.surveyed, &RefCell::default());
+        let (lanes, since, surveyed, begun, targets) = (&self.lanes, &self.since, &self.surveyed, &RefCell::default(), &self.targets);
         let backs: Vec<Vec<Shift>> = steps.iter().map(|step| back(step)).collect();
         let all = steps.iter_mut().zip(&backs).flat_map(|(step, back)| {
             let shifts = step.shifts.as_slice();
@@ -60,7 +60,7 @@ impl LocalHost {
         let asked = all.into_iter().zip(there).filter(|((_, m), there)| !matches!(there, Presence::Same(_)) || (shows(m) && ask.means(m)));
         let wait = |((shifts, member), _), turn| async move {
             let member: &mut Member = member;
-            let fresh = Fresh { shifts, since, surveyed, undo: member.instance.state == State::Reverted, turn: &turn, begun };
+            let fresh = Fresh { shifts, since, surveyed, undo: member.instance.state == State::Reverted, turn: &turn, begun, targets };
             let seen = again(Box::new(member.clone()), fresh, lanes).await;
             let is_new = !claims(&seen) || seen.instance.pid != member.instance.pid;
             *member = *seen;

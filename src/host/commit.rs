@@ -40,7 +40,7 @@ impl LocalHost {
             }
         }
         let is_free = |step: &Step| !step.shifts.iter().any(|s| stuck.contains_key(&s.path));
-        let (lanes, since, surveyed) = (&self.lanes, &self.since, &self.surveyed);
+        let (lanes, since, surveyed, targets) = (&self.lanes, &self.since, &self.surveyed, &self.targets);
         let free = steps.iter_mut().enumerate().filter(|(_, step)| is_free(step));
         let begun = &RefCell::new(BTreeSet::new());
         let all = free.flat_map(|(at, step)| {
@@ -50,7 +50,7 @@ impl LocalHost {
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
         let wait = |(at, place, shifts, member), turn| async move {
             let member: &mut Member = member;
-            let fresh = Fresh { shifts, since, surveyed, undo, turn: &turn, begun };
+            let fresh = Fresh { shifts, since, surveyed, undo, turn: &turn, begun, targets };
             // Whoever is not waited for to the end stays what it was.
             *member = *signal_and_see(Box::new(member.clone()), fresh, lanes).await;
             (at, place, Event::of(&member.instance))

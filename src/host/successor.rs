@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ use crate::{
         guard,
         hangup::hold,
         http::{Lanes, told},
+        install::Target,
         kernel::{Stat, pids},
         prove::other,
         sockets::sockets_of,
@@ -123,6 +124,8 @@ pub(super) struct Fresh<'a> {
     pub(super) turn: &'a Turn,
     /// The instances that were about to be signalled, by pid and start time.
     pub(super) begun: &'a RefCell<BTreeSet<(i32, u64)>>,
+    /// The targets of the run, by path.
+    pub(super) targets: &'a BTreeMap<PathBuf, Target>,
 }
 
 impl Fresh<'_> {
@@ -142,6 +145,13 @@ impl Fresh<'_> {
 
     fn came_later(&self, pid: i32, started: u64) -> bool {
         self.shifts.iter().all(|s| self.since.get(&s.path).is_some_and(|since| since.is_before(pid, started)))
+    }
+
+    /// The target that holds other bytes by now than this run has placed there. A process that started
+    /// meanwhile may have read these.
+    fn replaced(&self) -> Option<&Path> {
+        let holds = |s: &Shift| self.targets.get(&s.path).and_then(Target::digest).is_some_and(|now| now == s.to.sha256);
+        self.shifts.iter().find(|s| !holds(s)).map(|s| s.path.as_path())
     }
 }
 
@@ -289,6 +299,9 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
     if !content && before.is_none() && !fresh.came_later(i.pid, i.started) {
         return Err("was there before its config was, and nothing proves that it has read it".into());
     }
+    if let Some(path) = fresh.replaced().filter(|_| !content && before.is_none()) {
+        return Err(format!("`{}` holds other bytes by now, and it may have read these", path.display()));
+    }
     guard::takes(i.pid, &group, Duration::ZERO).await?;
     Ok(if content { Proof::Content } else { Proof::Reloaded })
 }
@@ -326,8 +339,15 @@ impl LocalHost {
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             match steps.iter().find(reads) {
                 Some(step) => {
-                    let fresh =
-                        Fresh { shifts: &step.shifts, since: &self.since, surveyed, undo: step.undo, turn: &Turn::default(), begun: &RefCell::default() };
+                    let fresh = Fresh {
+                        shifts: &step.shifts,
+                        since: &self.since,
+                        surveyed,
+                        undo: step.undo,
+                        turn: &Turn::default(),
+                        begun: &RefCell::default(),
+                        targets: &self.targets,
+                    };
                     let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
                     let said = tokio::select! {
                         said = proof => said,

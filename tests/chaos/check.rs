@@ -345,9 +345,10 @@ impl<'a> Judge<'a> {
             let done: Vec<&Done> =
                 self.ran.done.iter().filter(|d| matches!(d.what, What::Write(other, _) | What::Chmod(other) | What::Chown(other) if other == at)).collect();
             let replaced = |after: &Done| done.iter().any(|d| d.began > after.began && matches!(d.what, What::Write(..)));
+            let again = |after: &Done| done.iter().any(|d| d.began > after.began && d.what == after.what);
             let renamed = |before: &Done| done.iter().any(|d| d.began < before.began && matches!(d.what, What::Write(_, Write::Rename)));
             for edit in &done {
-                if self.ran.cut || edit.began >= self.last_look || replaced(edit) {
+                if self.ran.cut || edit.began >= self.last_look || replaced(edit) || again(edit) {
                     continue;
                 }
                 let path = target.path.display();
@@ -363,8 +364,11 @@ impl<'a> Judge<'a> {
                         );
                     }
                     _ => {
-                        let is = seen(&target.path);
-                        let same = is.is_some_and(|s| Some((s.mode, s.owner)) == edit.attributes);
+                        let is = seen(&target.path).zip(edit.attributes);
+                        let same = is.is_some_and(|(is, (mode, owner))| match edit.what {
+                            What::Chmod(_) => is.mode == mode,
+                            _ => is.owner == owner,
+                        });
                         let named = matches!(exit, 5 | 7) || same;
                         tally.claim(
                             "a mode that another gave is kept",
@@ -437,7 +441,7 @@ impl<'a> Judge<'a> {
         let ran = self.ran;
         let acts = !ran.dry && ran.verb != Verb::Status && !matches!(ran.code, None | Some(2 | 9));
         // One that cannot start for lack of descriptors does nothing at all.
-        let starts = !(ran.starved && ran.code == Some(1) && ran.json.is_null());
+        let starts = !(ran.starved && ran.code == Some(1));
         if !acts || !starts || ran.cut || ran.beside {
             return;
         }
