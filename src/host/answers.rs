@@ -52,6 +52,16 @@ impl Silence {
 pub(super) struct Answers<'a>(Vec<(&'a Source, Result<Said, Silence>)>);
 
 impl<'a> Answers<'a> {
+    /// Like [`Self::of`], in the other order in every second one of several samples. An endpoint that hands
+    /// its questions to two processes in turn would else hand the same question always to the same one.
+    pub(super) async fn sample(nth: u32, sources: impl Iterator<Item = &'a Source>, member: &Member, lanes: &Lanes) -> Self {
+        let mut sources: Vec<&Source> = sources.collect();
+        if nth % 2 == 1 {
+            sources.reverse();
+        }
+        Self::of(sources.into_iter(), member, lanes).await
+    }
+
     /// Asks `sources`, each distinct one once, all at the same time.
     pub(super) async fn of(sources: impl Iterator<Item = &'a Source>, member: &Member, lanes: &Lanes) -> Self {
         let mut distinct: Vec<&Source> = Vec::new();

@@ -165,7 +165,7 @@ pub(super) async fn confirm(
                     None => lanes.fast.acquire().await,
                 };
                 // On the heap only while it is asked: most of a large fleet wait for their turn.
-                Box::pin(attempt(hung, member, wanted, lanes)).await
+                Box::pin(attempt(hung, member, wanted, held, lanes)).await
             };
             if let Some(kids) = &wanted.kids {
                 let id = |pid: &i32| Some((*pid, Process::new(*pid).and_then(|p| p.stat()).ok()?.starttime));
@@ -342,8 +342,8 @@ enum Said {
     Refused(String),
 }
 
-/// Asks once; answers the old workers that will end later.
-async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -> Result<Vec<Child>, Said> {
+/// Asks once, for the sample of this number; answers the old workers that will end later.
+async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, nth: u32, lanes: &Lanes) -> Result<Vec<Child>, Said> {
     let i = &member.instance;
     if i.endpoint.is_empty() && needs_endpoint(&member.group) {
         return Err(Said::Silent("it listens nowhere where it could be asked".into()));
@@ -352,7 +352,7 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, lanes: &Lanes) -
     let serving = Source::Http(own("/"));
     let serving = wanted.says.as_ref().filter(|_| wanted.facts.is_empty()).map(|_| &serving);
     let sources = wanted.facts.iter().chain(&wanted.reject).map(|f| &f.source).chain(serving);
-    let answers = Answers::of(sources, member, lanes).await;
+    let answers = Answers::sample(nth, sources, member, lanes).await;
     let before = |readings: &[Option<String>], at: usize| readings.get(at).cloned().flatten();
     for (at, fact) in wanted.reject.iter().enumerate() {
         let (now, was) = (answers.read(fact), before(&member.rejected, at));

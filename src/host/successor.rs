@@ -241,9 +241,10 @@ pub(super) async fn proven(new: &mut Member, fresh: Fresh<'_>, limit: Duration, 
     let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
     let Ok(pidfd) = hold(&new.instance) else { return Err(trouble(State::Died, format!("pid {pid} ended too"))) };
     let began = Instant::now();
+    let mut held = 0;
     loop {
         let late = began.elapsed() >= limit;
-        let said = says(new, fresh, lanes).await;
+        let said = says(new, fresh, held, lanes).await;
         if has_ended(&pidfd) {
             return Err(trouble(State::Died, format!("pid {pid} ended too")));
         }
@@ -252,15 +253,19 @@ pub(super) async fn proven(new: &mut Member, fresh: Fresh<'_>, limit: Duration, 
             others => Err(shares(others)),
         });
         match said {
-            Ok(proof) => return Ok(proof),
+            Ok(proof) if held + 1 >= new.group.samples => return Ok(proof),
+            Ok(_) => held += 1,
             Err(why) if late => return Err(trouble(State::TimedOut, format!("pid {pid}: {why}"))),
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(_) => {
+                held = 0;
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }
 
-/// What a new process proves now.
-async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof, String> {
+/// What a new process proves now, in the sample of this number.
+async fn says(new: &mut Member, fresh: Fresh<'_>, nth: u32, lanes: &Lanes) -> Result<Proof, String> {
     let group = new.group.clone();
     // That it has read its config is known then, and another install of the same bytes changes nothing of that.
     let before = (new.instance.state == State::Confirmed).then_some(new.signalled).flatten();
@@ -269,7 +274,7 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Proof
     }
     let i = &new.instance;
     let facts: Vec<Fact> = group.confirm.iter().map(|f| f.filled(fresh.to().and_then(Blob::file))).collect::<Result<_, _>>()?;
-    let answers = Answers::of(facts.iter().map(|f| &f.source), new, lanes).await;
+    let answers = Answers::sample(nth, facts.iter().map(|f| &f.source), new, lanes).await;
     if let Some((_, silence)) = answers.silent() {
         return Err(silence.why.clone());
     }

@@ -157,8 +157,14 @@ impl<'a> Judge<'a> {
 
     /// Every instance that the run signalled is in the report, and with exit 0 every instance of its groups is on the new config.
     fn named(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
-        // A process that took an instance's place stands for it.
-        let of = |id: (i32, u64)| outcomes.iter().find(|o| (o["pid"] == id.0 && o["started"] == id.1) || o["successor_of"] == id.0);
+        // A process that took an instance's place stands for it, and so does one that took that one's.
+        let of = |id: (i32, u64)| {
+            let own = outcomes.iter().find(|o| o["pid"] == id.0 && o["started"] == id.1);
+            own.or_else(|| {
+                let places = self.journal.places_of(id.0);
+                outcomes.iter().find(|o| o["successor_of"].as_i64().is_some_and(|pid| places.contains(&pid)))
+            })
+        };
         for (at, slot) in self.live.slots.iter().enumerate() {
             let (id, foreign) = (self.before.processes[at], self.had(|what| matches!(what, What::Hangup(other) | What::Restart(other) if other == at)));
             let is_signalled = slot.notes().iter().any(|n| n.pid == id.0 && n.what == "hup" && (self.ran.began..=self.ran.ended).contains(&n.at));
@@ -453,7 +459,7 @@ impl<'a> Judge<'a> {
             let whole = !ran.line.contains(" g0 ") || target.group == 0 || mine(&path);
             tally.claim(
                 "nothing hidden stays beside a target",
-                left.is_empty() || !whole,
+                left.iter().all(|left| ran.stderr.contains(&left.display().to_string())) || !whole,
                 || "leftover",
                 || format!("after exit {:?} of `{}`: {left:?}", ran.code, ran.line),
             );

@@ -28,6 +28,16 @@ impl Journal {
         before.filter_map(at).last()
     }
 
+    /// This process, and those that took its place one after the other.
+    pub(crate) fn places_of(&self, pid: i32) -> Vec<i64> {
+        let mut places = vec![i64::from(pid)];
+        for event in self.named("instance") {
+            let of = event["successor_of"].as_i64();
+            places.extend(event["pid"].as_i64().filter(|_| of.is_some_and(|of| places.contains(&of))));
+        }
+        places
+    }
+
     /// When this process was first intended to be signalled.
     pub(crate) fn intended(&self, pid: i32, started: u64) -> Option<f64> {
         let has = |e: &&Value| e["pids"].as_array().is_some_and(|pids| pids.iter().any(|p| p[0] == pid && p[1] == started));
