@@ -1,7 +1,9 @@
 //! Real `hello serve` processes, real signals, real files.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test says so by failing, and why it is skipped")]
+#![allow(clippy::exit, reason = "rogues end as they like")]
 
 mod broadcast;
+mod claims;
 mod crash;
 mod daemons;
 mod discover;
@@ -31,3 +33,14 @@ mod trust;
 mod users;
 mod validators;
 mod waves;
+
+// The rogues of `tests/faults`, and what tells of processes without asking `hello`.
+#[path = "../chaos/mode.rs"]
+#[expect(dead_code, reason = "a round of faults needs more of it")]
+mod mode;
+#[path = "../chaos/rogue.rs"]
+#[expect(dead_code, reason = "a round of faults needs more of it")]
+mod rogues;
+#[path = "../chaos/world.rs"]
+#[expect(dead_code, reason = "a round of faults needs more of it")]
+mod world;

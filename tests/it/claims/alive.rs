@@ -1,0 +1,112 @@
+//! Claims that a process lives, and what it runs, at the end of the run.
+
+use std::path::PathBuf;
+
+use super::server::{CHANGED, EQUALS, INCREASED, Server, each, fleet, group, groups, holds, script, set, state};
+use crate::support::Fleet;
+
+/// A second group, whose gate does this after everything was proven.
+fn gated(fleet: &Fleet, act: &str) -> String {
+    let gate = script(fleet, "gate", act);
+    group(fleet, "gated", "gated.toml", &format!("{EQUALS}[group.rollout]\ngate = [\"{gate}\"]"))
+}
+
+#[test]
+fn one_that_is_killed_by_the_last_gate_is_not_confirmed() {
+    each(&[EQUALS, CHANGED, INCREASED, "confirm = []\n"], |facts| {
+        let (fleet, servers) = fleet(&[("Good", 0), ("Good", 0)], "");
+        let gate = script(&fleet, "gate", &format!("kill -9 {}", servers[0].pid()));
+        groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"))]);
+        let said = set(&fleet, "two", &["--waves", "100%", "--timeout", "2s"]).expect(7);
+        assert_eq!(state(&said, &servers[0]), "died", "{facts}");
+        holds(&said, &servers);
+    });
+}
+
+#[test]
+fn one_that_needs_no_signal_must_live_at_the_end_as_well() {
+    // One that was proven by an earlier run; one that is another process by then.
+    for act in ["kill -9 PID", "kill -9 PID; echo 'message = \"other\"' >CONFIG"] {
+        let (fleet, servers) = two_groups();
+        groups(&fleet, &[group(&fleet, "still", "still.toml", EQUALS), gated(&fleet, "exit 0")]);
+        set(&fleet, "two", &["--all", "--timeout", "10s"]).expect(0);
+        let act = act.replace("PID", &servers[0].pid().to_string()).replace("CONFIG", fleet.path("still.toml").to_str().unwrap());
+        groups(&fleet, &[group(&fleet, "still", "still.toml", EQUALS), gated(&fleet, &act)]);
+        let said = fleet.broadcast(&[
+            "--config",
+            &format!("gated={}", new(&fleet).display()),
+            "--config",
+            &format!("still={}", fleet.path("still.toml").display()),
+            "--timeout",
+            "10s",
+        ]);
+        assert_eq!(said.code, 7, "{act}: {:#}", said.json);
+        holds(&said, &servers);
+    }
+}
+
+#[test]
+fn a_file_of_one_that_needs_no_signal_is_read_again_at_the_end() {
+    for act in ["echo '# edited' >>CONFIG", "cp CONFIG CONFIG.new; echo '# edited' >>CONFIG.new; mv CONFIG.new CONFIG"] {
+        let (fleet, servers) = two_groups();
+        groups(&fleet, &[group(&fleet, "still", "still.toml", EQUALS), gated(&fleet, "exit 0")]);
+        set(&fleet, "two", &["--all", "--timeout", "10s"]).expect(0);
+        let act = act.replace("CONFIG", fleet.path("still.toml").to_str().unwrap());
+        groups(&fleet, &[group(&fleet, "still", "still.toml", EQUALS), gated(&fleet, &act)]);
+        let said = fleet.broadcast(&[
+            "--config",
+            &format!("gated={}", new(&fleet).display()),
+            "--config",
+            &format!("still={}", fleet.path("still.toml").display()),
+            "--timeout",
+            "10s",
+        ]);
+        assert_ne!(said.code, 0, "{act}: {:#}", said.json);
+        assert!(state(&said, &servers[0]) != "unchanged", "{act}: {:#}", said.json);
+    }
+}
+
+#[test]
+fn one_that_dies_of_its_signal_is_dead_though_nothing_can_be_seen_of_it() {
+    let (fleet, servers) = fleet(&[("Dies", 0)], "confirm = []\n");
+    let said = set(&fleet, "two", &[]).expect(7);
+    assert_eq!(state(&said, &servers[0]), "died");
+    holds(&said, &servers);
+}
+
+#[test]
+fn one_whose_place_was_taken_is_not_said_to_live() {
+    let (fleet, servers) = fleet(&[("Successor", 0)], "confirm = []\n");
+    let said = set(&fleet, "two", &[]);
+    let all = said.json["instances"].as_array().unwrap();
+    let lives = ["unconfirmed", "confirmed", "reverted", "unchanged"];
+    assert!(!all.iter().any(|i| i["pid"] == servers[0].pid() && lives.contains(&i["state"].as_str().unwrap())), "{:#}", said.json);
+    assert!(!servers[0].lives());
+}
+
+#[test]
+fn one_that_executes_itself_again_is_proven_by_what_it_then_serves() {
+    for mode in ["Reexec", "ReexecOpen"] {
+        let (fleet, servers) = fleet(&[(mode, 0)], &format!("{EQUALS}[group.rollout]\nbake = \"200ms\""));
+        for message in ["two", "three"] {
+            let said = set(&fleet, message, &[]);
+            assert!(matches!(said.code, 0 | 6 | 7), "{mode}: {:#}", said.json);
+            holds(&said, &servers);
+        }
+    }
+}
+
+/// A server of each of two groups, with a config of its own.
+fn two_groups() -> (Fleet, Vec<Server>) {
+    let fleet = Fleet::start(0);
+    let start = |config: &str| {
+        fleet.write(config, &fleet.text());
+        Server::start(&fleet, "Good", 0, config)
+    };
+    let servers = vec![start("still.toml"), start("gated.toml")];
+    (fleet, servers)
+}
+
+fn new(fleet: &Fleet) -> PathBuf {
+    fleet.write("new.toml", &fleet.text().replace("\"one\"", "\"new\""))
+}

@@ -1,0 +1,99 @@
+//! `reverted`, and `confirmed` beside it, while a reload is still under way.
+
+use super::server::{CHANGED, EQUALS, INCREASED, PATIENT, STAMPED, Server, each, fleet, group, groups, holds, message, outcome, script, set, state, text};
+use crate::support::Fleet;
+
+#[test]
+fn a_reload_that_outlasts_the_way_back_leaves_nothing_proven() {
+    each(
+        &[("SlowEarly", EQUALS), ("SlowDrop", EQUALS), ("SlowEarly", CHANGED), ("SlowDrop", CHANGED), ("SlowEarly", STAMPED), ("SlowDrop", INCREASED)],
+        |(mode, facts)| {
+            let (fleet, servers) = fleet(&[(mode, 2500)], facts);
+            let said = set(&fleet, "two", &[]).expect(7);
+            assert_eq!(state(&said, &servers[0]), "revert_failed", "{mode}: {facts}");
+        },
+    );
+}
+
+#[test]
+fn the_end_of_the_first_reload_is_not_taken_for_that_of_the_second() {
+    each(&[("SlowEarly", INCREASED), ("SlowEarly", STAMPED), ("SlowDrop", INCREASED), ("SlowDrop", STAMPED), ("SlowLate", INCREASED)], |(mode, facts)| {
+        // Longer than the limit, and shorter than twice that: it ends on the way back.
+        let (fleet, servers) = fleet(&[(mode, 1200)], facts);
+        let said = set(&fleet, "two", &[]).expect(6);
+        assert_eq!(state(&said, &servers[0]), "reverted", "{mode}: {facts}");
+        holds(&said, &servers);
+    });
+}
+
+#[test]
+fn one_that_keeps_its_config_without_a_word_is_reverted_by_a_reload_of_its_own() {
+    each(&[INCREASED, STAMPED], |facts| {
+        let (fleet, servers) = fleet(&[("Silent", 0)], facts);
+        let said = set(&fleet, "odd", &[]).expect(6);
+        holds(&said, &servers);
+    });
+}
+
+#[test]
+fn one_that_went_back_alone_does_not_load_the_new_config_afterwards() {
+    each(&[("SlowLate", STAMPED), ("SlowLate", INCREASED), ("SlowDrop", STAMPED), ("SlowEarly", EQUALS)], |(mode, facts)| {
+        let (fleet, servers) = fleet(&[(mode, 1200), ("Good", 0)], &format!("{facts}[group.rollout]\nmax_failures = 1\nwaves = [\"100%\"]"));
+        let said = set(&fleet, "two", &[]);
+        assert!(matches!(said.code, 7 | 8), "{mode}: {facts}: {:#}", said.json);
+        assert_eq!(state(&said, &servers[1]), "confirmed", "{mode}: {facts}");
+        holds(&said, &servers);
+    });
+}
+
+#[test]
+fn one_that_reads_the_file_again_while_it_is_away_for_another_is_not_confirmed() {
+    each(&[("Silent", 0), ("SlowEarly", 4000)], |(mode, slow)| {
+        let (fleet, servers) = fleet(&[("SlowLate", 1900), (mode, *slow)], "");
+        // Another program has just asked it to reload: its proof is the end of that. One more follows, and ends
+        // while the old file is there for the other one.
+        let validator = script(&fleet, "validator", &format!("kill -HUP {}; sleep 0.6", servers[0].pid()));
+        let more = format!("validate = [\"{validator}\"]\n{EQUALS}[group.rollout]\nmax_failures = 1\nwaves = [\"100%\"]");
+        groups(&fleet, &[group(&fleet, "g", "web.toml", &more)]);
+        let said = set(&fleet, "odd", &["--timeout", "1500ms"]);
+        assert!(matches!(said.code, 7 | 8), "{mode}: {:#}", said.json);
+        holds(&said, &servers);
+    });
+}
+
+#[test]
+fn an_empty_answer_is_no_reading_on_the_way_back() {
+    let (fleet, servers) = fleet(&[("Blank", 300)], CHANGED);
+    // It has never run what stands there.
+    fleet.write("web.toml", "message = \"disk\"\n");
+    let said = set(&fleet, "two", &[]).expect(7);
+    assert_eq!((state(&said, &servers[0]), &*message(&servers[0])), ("revert_failed", "one"));
+}
+
+#[test]
+fn one_that_shows_again_what_it_showed_is_not_said_to_run_what_stood_on_the_disk() {
+    // It never loads another config, and its command tells of the file.
+    let (fleet, servers) = fleet(&[("Liar", 0)], "");
+    fleet.write("web.toml", "message = \"disk\"\n");
+    let ask = script(&fleet, "ask", &format!("if grep -q two '{}'; then echo second; else echo first; fi", text(&fleet.path("web.toml"))));
+    let facts = format!("[[group.confirm]]\nexec = [\"{ask}\"]\nchanged = true\n[group.rollout]\ngate = [\"false\"]");
+    groups(&fleet, &[group(&fleet, "g", "web.toml", &facts)]);
+    let said = set(&fleet, "two", PATIENT).expect(6);
+    let one = outcome(&said, &servers[0]);
+    assert_eq!((&one["state"], &one["after"], &*message(&servers[0])), (&"reverted".into(), &serde_json::Value::Null, "one"), "{one:#}");
+    // No record says that it runs that: the next run signals it.
+    let said = fleet.broadcast(PATIENT);
+    assert!(!said.states().contains(&"unchanged"), "{:#}", said.json);
+}
+
+#[test]
+fn one_that_was_proven_on_the_disk_before_is_said_to_run_it_again() {
+    let fleet = Fleet::start(0);
+    let gate = script(&fleet, "gate", &format!("! grep -q three '{}'", text(&fleet.path("web.toml"))));
+    let servers = [Server::start(&fleet, "Good", 0, "web.toml")];
+    groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{CHANGED}[group.rollout]\ngate = [\"{gate}\"]"))]);
+    set(&fleet, "two", PATIENT).expect(0);
+    let said = set(&fleet, "three", PATIENT).expect(6);
+    assert_eq!(outcome(&said, &servers[0])["after"], said.json["targets"][0]["from"]);
+    holds(&said, &servers);
+}

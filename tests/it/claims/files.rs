@@ -1,0 +1,106 @@
+//! What is staged where a filesystem has no files without a name, and processes that come during the run.
+
+use std::process::{Command, Stdio};
+
+use super::server::{EQUALS, PATIENT, Server, fleet, group, groups, holds, script, set, state, text};
+use crate::support::{Fleet, Said, until};
+
+/// Executes a command for which the kernel refuses `O_TMPFILE`, as it does on a filesystem that has no such
+/// files. The other flags and calls are as ever.
+const WITHOUT: &str = r#"
+import ctypes, os, struct, sys
+nr = {"x86_64": 257, "aarch64": 56}[os.uname().machine]
+tmpfile, errno = 0o20000000, 95
+def op(code, k, yes=0, no=0): return struct.pack("HBBI", code, yes, no, k)
+program = op(0x20, 0) + op(0x15, nr, 0, 4) + op(0x20, 32) + op(0x54, tmpfile) + op(0x15, tmpfile, 0, 1)
+program += op(0x06, 0x00050000 | errno) + op(0x06, 0x7fff0000)
+buffer = ctypes.create_string_buffer(program)
+class Filter(ctypes.Structure): _fields_ = [("count", ctypes.c_ushort), ("program", ctypes.c_void_p)]
+filter = Filter(len(program) // 8, ctypes.addressof(buffer))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(filter), 0, 0): sys.exit(77)
+if sys.argv[1] == "try":
+    try: os.close(os.open(sys.argv[2], os.O_TMPFILE | os.O_RDWR))
+    except OSError as e: sys.exit(0 if e.errno == errno else 78)
+    sys.exit(79)
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+/// A command of `hello` without such files; none where this machine does not let it be refused.
+fn without(fleet: &Fleet, command: &Command) -> Command {
+    let mut filtered = Command::new("python3");
+    filtered.arg(fleet.write("without.py", WITHOUT)).arg(command.get_program()).args(command.get_args());
+    filtered
+}
+
+fn can_refuse(fleet: &Fleet) -> bool {
+    let mut tried = Command::new("python3");
+    let tried = tried.arg(fleet.write("without.py", WITHOUT)).arg("try").arg(fleet.dir.path()).stderr(Stdio::null()).status();
+    let can = tried.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("skipped: this machine does not let O_TMPFILE be refused");
+    }
+    can
+}
+
+/// What stands beside the target that is no file of the test.
+fn beside(fleet: &Fleet) -> Vec<String> {
+    let names = std::fs::read_dir(fleet.dir.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.contains(".hello-")).collect()
+}
+
+#[test]
+fn a_filesystem_without_nameless_files_is_staged_on_and_rolled_back_on() {
+    for (gate, code, wanted) in [("true", 0, "\"two\""), ("false", 6, "\"one\"")] {
+        let (fleet, servers) = fleet(&[("Good", 0)], &format!("{EQUALS}[group.rollout]\ngate = [\"{gate}\"]"));
+        if !can_refuse(&fleet) {
+            return;
+        }
+        let said = Said::of(&mut without(&fleet, fleet.command(&["-o", "json"]).args(["--set", "message=two", "--timeout", "10s"]))).expect(code);
+        assert!(fleet.text().contains(wanted), "{}", fleet.text());
+        assert_eq!(beside(&fleet), Vec::<String>::new(), "nothing is left beside it");
+        holds(&said, &servers);
+    }
+}
+
+#[test]
+fn what_a_killed_run_has_staged_under_a_name_goes_with_the_next_one() {
+    let fleet = Fleet::start(0);
+    if !can_refuse(&fleet) {
+        return;
+    }
+    let servers = [Server::start(&fleet, "Good", 0, "web.toml")];
+    let (there, dir) = (fleet.path("validates"), fleet.dir.path().display());
+    let validator = script(&fleet, "validator", &format!("touch '{dir}/validates'; exec sleep 30"));
+    groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("validate = [\"{validator}\"]\n{EQUALS}"))]);
+    let mut run = without(&fleet, &fleet.command(&["-q", "--set", "message=staged"])).stderr(Stdio::null()).spawn().unwrap();
+    until("it validates", || there.exists() || run.try_wait().unwrap().is_some());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_eq!(beside(&fleet).len(), 1, "it has staged one file");
+    groups(&fleet, &[group(&fleet, "g", "web.toml", EQUALS)]);
+    let said = set(&fleet, "two", PATIENT).expect(0);
+    assert_eq!((beside(&fleet), state(&said, &servers[0])), (Vec::new(), "confirmed"));
+}
+
+#[test]
+fn a_process_that_comes_at_the_last_gate_is_in_the_report() {
+    for mode in ["Good", "Silent"] {
+        let (fleet, mut servers) = fleet(&[("Good", 0)], "");
+        let (dir, gate) = (fleet.dir.path().display(), fleet.path("gate"));
+        script(&fleet, "gate", &format!("touch '{dir}/go'; while [ ! -e '{dir}/went' ]; do sleep 0.02; done"));
+        groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{EQUALS}[group.rollout]\ngate = [\"{}\"]", text(&gate)))]);
+        let (said, new) = std::thread::scope(|scope| {
+            let comes = scope.spawn(|| {
+                until("the gate runs", || fleet.path("go").exists());
+                let new = Server::start(&fleet, mode, 0, "web.toml");
+                std::fs::write(fleet.path("went"), "").unwrap();
+                new
+            });
+            (set(&fleet, "two", PATIENT), comes.join().unwrap())
+        });
+        assert_eq!((said.code, state(&said, &new)), (0, "confirmed"), "{mode}: {:#}", said.json);
+        servers.push(new);
+        holds(&said, &servers);
+    }
+}

@@ -1,0 +1,74 @@
+//! A foreign program that listens where an instance does: a connection reaches either by chance.
+
+use std::thread;
+
+use super::server::{EQUALS, Foreign, INCREASED, Server, each, group, groups, outcome, script};
+use crate::{
+    rollout,
+    support::{Fleet, Said, until},
+};
+
+/// Two groups: one that is proven at once, and one that takes its time, during which the foreign listener
+/// comes. The proof of the first is not old enough to be asked for again.
+fn shared(first: &str, direction: &str) -> (Said, Server) {
+    let fleet = Fleet::start(0);
+    let start = |mode: &str, slow: u64, config: &str| {
+        fleet.write(config, &fleet.text());
+        Server::with(&fleet, mode, slow, config, &["--reuseport"])
+    };
+    let (one, _slow) = (start("Good", 0, "one.toml"), start("SlowEarly", 700, "slow.toml"));
+    let gate = if direction == "reverted" { "[group.rollout]\ngate = [\"false\"]" } else { "" };
+    let slow = group(&fleet, "slow", "slow.toml", &format!("{INCREASED}{gate}"));
+    groups(&fleet, &[group(&fleet, "one", "one.toml", first), slow]);
+    let mut foreign = None;
+    let (events, code) = rollout::run(fleet.command(&["--all", "--set", "message=two", "--timeout", "3s", "--waves", "100%"]), |event| {
+        let is_proven = event["event"] == "instance" && event["pid"] == one.pid() && event["state"] == direction;
+        if is_proven && foreign.is_none() {
+            foreign = Some(Foreign::start(&fleet, &one));
+        }
+    });
+    assert!(foreign.is_some(), "{events:#?}");
+    (Said { code, json: events.last().unwrap().clone(), stderr: String::new() }, one)
+}
+
+#[test]
+fn one_that_shares_its_address_by_the_end_of_the_run_is_not_proven() {
+    each(&[(EQUALS, "confirmed"), ("kind = \"hello\"\nvalidate = []\n", "confirmed"), (INCREASED, "confirmed"), (EQUALS, "reverted")], |(first, direction)| {
+        let (said, one) = shared(first, direction);
+        let outcome = outcome(&said, &one);
+        assert!(said.code == 7 && outcome["state"] != *direction, "{first}: exit {}: {:#}", said.code, said.json);
+    });
+}
+
+#[test]
+fn one_that_needs_no_signal_is_refused_where_its_address_is_shared() {
+    let fleet = Fleet::start(0);
+    let server = Server::with(&fleet, "Liar", 0, "web.toml", &["--reuseport"]);
+    let validator = script(&fleet, "validator", &format!("touch '{0}/go'; while [ ! -e '{0}/went' ]; do sleep 0.02; done", fleet.dir.path().display()));
+    groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("kind = \"hello\"\nvalidate = [\"{validator}\"]\n"))]);
+    let (go, went) = (fleet.path("go"), fleet.path("went"));
+    let said = thread::scope(|scope| {
+        let foreign = scope.spawn(|| {
+            until("it is validated", || go.exists());
+            let foreign = Foreign::start(&fleet, &server);
+            std::fs::write(&went, "").unwrap();
+            foreign
+        });
+        let said = fleet.broadcast(&[]);
+        drop(foreign.join().unwrap());
+        said
+    });
+    let said = said.expect(5);
+    assert_eq!(outcome(&said, &server)["state"], "refused", "{:#}", said.json);
+}
+
+#[test]
+fn one_that_got_no_signal_and_shows_another_message_is_refused() {
+    let fleet = Fleet::start(0);
+    // It says that it runs what is on the disk, and serves its first message.
+    let server = Server::start(&fleet, "Liar", 0, "web.toml");
+    fleet.write("web.toml", "message = \"two\"\n");
+    groups(&fleet, &[group(&fleet, "g", "web.toml", "kind = \"hello\"\nvalidate = []\n")]);
+    let said = fleet.broadcast(&[]).expect(5);
+    assert_eq!(outcome(&said, &server)["state"], "refused", "{:#}", said.json);
+}

@@ -1,0 +1,11 @@
+//! False claims, each by the kind of what was claimed: what `hello` says of real processes is held against
+//! what they say themselves.
+
+mod alive;
+mod back;
+mod files;
+mod limits;
+mod listeners;
+pub(crate) mod server;
+mod unseen;
+mod workers;
