@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use super::server::{EQUALS, PATIENT, Server, fleet, group, groups, holds, script, set, state, text};
+use super::server::{EQUALS, INCREASED, PATIENT, Server, fleet, group, groups, holds, script, set, state, text};
 use crate::support::{Fleet, Said, until};
 
 /// Executes a command for which the kernel refuses `O_TMPFILE`, as it does on a filesystem that has no such
@@ -100,6 +100,30 @@ fn a_process_that_comes_at_the_last_gate_is_in_the_report() {
             (set(&fleet, "two", PATIENT), comes.join().unwrap())
         });
         assert_eq!((said.code, state(&said, &new)), (0, "confirmed"), "{mode}: {:#}", said.json);
+        servers.push(new);
+        holds(&said, &servers);
+    }
+}
+
+#[test]
+fn a_process_that_comes_after_its_file_was_replaced_is_not_proven_by_its_start() {
+    for facts in [INCREASED, "confirm = []\nunproven = \"accept\"\n"] {
+        let (fleet, mut servers) = fleet(&[("Good", 0)], "");
+        let (dir, gate) = (fleet.dir.path().display(), fleet.path("gate"));
+        let replace = "cp web.toml other; echo '# of another writer' >>other; mv other web.toml";
+        script(&fleet, "gate", &format!("cd '{dir}'; {replace}; touch go; while [ ! -e went ]; do sleep 0.02; done"));
+        groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{facts}[group.rollout]\ngate = [\"{}\"]", text(&gate)))]);
+        let (said, new) = std::thread::scope(|scope| {
+            let comes = scope.spawn(|| {
+                until("the gate runs", || fleet.path("go").exists());
+                let new = Server::start(&fleet, "Good", 0, "web.toml");
+                std::fs::write(fleet.path("went"), "").unwrap();
+                new
+            });
+            (set(&fleet, "two", &[]), comes.join().unwrap())
+        });
+        assert_eq!(said.code, 7, "{facts}: {:#}", said.json);
+        assert!(["timed_out", "revert_failed"].contains(&state(&said, &new)), "{facts}: {:#}", said.json);
         servers.push(new);
         holds(&said, &servers);
     }
