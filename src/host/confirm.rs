@@ -306,7 +306,8 @@ pub(super) fn strangers(member: &Member, lanes: &Lanes) -> Vec<String> {
 /// The same, of these listeners.
 pub(super) fn strangers_in(member: &Member, listeners: &Listeners, lanes: &Lanes) -> Vec<String> {
     let i = &member.instance;
-    if i.endpoint.starts_with("unix:") || (!i.endpoint.is_empty() && !finds_endpoint(member)) {
+    // Where the fleet names an address, that need not be one of its own sockets.
+    if i.endpoint.starts_with("unix:") || is_given(member) {
         return Vec::new();
     }
     strangers::on(i.pid, &i.endpoint, listeners, lanes)
@@ -330,8 +331,13 @@ pub(super) fn moved(member: &mut Member, lanes: &Lanes) -> bool {
 
 /// Whether the instance's endpoint is looked for: it is asked there, and the fleet does not say where that is.
 fn finds_endpoint(member: &Member) -> bool {
+    needs_endpoint(&member.group) && !is_given(member)
+}
+
+/// Whether the fleet says where the instance is asked.
+fn is_given(member: &Member) -> bool {
     let given = |listed: &Listed| listed.pid == member.instance.pid && listed.endpoint.is_some();
-    needs_endpoint(&member.group) && !member.group.instances.iter().any(given)
+    member.group.instances.iter().any(given)
 }
 
 enum Said {
