@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, Statx, XattrFlags},
+    fs::{self, FileType, Statx, XattrFlags},
     io::Errno,
 };
 
@@ -21,6 +21,7 @@ pub(super) const LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix
 #[derive(Debug, Clone)]
 struct Entry {
     identity: Identity,
+    kind: FileType,
     mode: u32,
     uid: u32,
     gid: u32,
@@ -84,7 +85,8 @@ impl Entries {
             all.sort();
         }
         let mode = u32::from(stat.stx_mode) & 0o7777;
-        let entry = Entry { identity: Identity::of(stat), mode, uid: stat.stx_uid, gid: stat.stx_gid, xattrs: all };
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        let entry = Entry { identity: Identity::of(stat), kind, mode, uid: stat.stx_uid, gid: stat.stx_gid, xattrs: all };
         self.0.insert(path.into(), entry);
         Ok(())
     }
@@ -101,6 +103,11 @@ impl Entries {
     /// The same of one entry.
     pub(super) fn difference_at(&self, now: &Self, path: &Path) -> Option<String> {
         self.0.get(path)?.difference(now.0.get(path)?)
+    }
+
+    /// Whether there is one of this type at `path`.
+    pub(super) fn has(&self, path: &Path, kind: FileType) -> bool {
+        self.0.get(path).is_some_and(|entry| entry.kind == kind)
     }
 
     /// Where they are.

@@ -78,7 +78,7 @@ impl FileTarget {
 
     pub(super) fn stage(&mut self, bytes: &[u8], run: &str, sync: Sync) -> Result<PathBuf, InstallError> {
         self.guard()?;
-        let live = self.live()?;
+        let (live, identity_of_live) = self.live()?;
         let name = self.spot.beside(run);
         let file = self.nameless()?;
         let is_nameless = file.is_some();
@@ -86,9 +86,9 @@ impl FileTarget {
             Some(file) => file,
             None => self.create(&name)?,
         };
-        let staged = self.fill(file, bytes, false, sync).map_err(|e| self.spot.unstaged(e)).and_then(|file| {
+        let staged = fill(file, &live, bytes, Time::New, sync).map_err(|e| self.spot.unstaged(e)).and_then(|file| {
             let identity = Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
-            self.know(&name, vec![identity, live])?;
+            self.know(&name, vec![identity, identity_of_live])?;
             if is_nameless {
                 link(&file, &self.spot.dir, &name).map_err(|e| self.spot.unstaged(e))?;
             }
@@ -113,13 +113,15 @@ impl FileTarget {
         }
     }
 
-    /// Which inode stands there, with the attributes that it must have from now on, where no survey has looked.
-    fn live(&mut self) -> Result<Identity, InstallError> {
+    /// Opens the live file, whose attributes what is staged gets. They must be those of the survey: another user may have
+    /// exchanged it for a file of its own, which would make the content readable to that user.
+    fn live(&mut self) -> Result<(OwnedFd, Identity), InstallError> {
         let file = self.open()?;
         let now = Entries::of(&file).map_err(|e| self.spot.io(e))?;
         let identity = now.identity(std::path::Path::new("")).ok_or_else(|| self.spot.drifted())?;
+        self.spot.has_expected(&now)?;
         self.spot.expects.get_or_insert(now);
-        Ok(identity)
+        Ok((file, identity))
     }
 
     /// A file without a name beside the target; none where the filesystem has none.
@@ -154,7 +156,8 @@ impl FileTarget {
     /// Where a filesystem has no such files the rollback content is staged when it is needed.
     pub(super) fn reserve(&mut self, bytes: &[u8], sync: Sync) -> Result<(), InstallError> {
         if let Some(file) = self.nameless()? {
-            self.reserve = Some(self.fill(file, bytes, true, sync).map_err(|e| self.spot.unstaged(e))?);
+            let (live, _) = self.live()?;
+            self.reserve = Some(fill(file, &live, bytes, Time::Kept, sync).map_err(|e| self.spot.unstaged(e))?);
         }
         Ok(())
     }
@@ -247,36 +250,48 @@ impl FileTarget {
         std::mem::take(&mut self.old).into_iter().filter_map(|old| old.late(self.spot.path.clone())).collect()
     }
 
-    /// Writes the bytes, and gives the file what the live one has; `as_old` also its time.
-    fn fill(&self, fd: OwnedFd, bytes: &[u8], as_old: bool, sync: Sync) -> io::Result<OwnedFd> {
-        let mut file = File::from(fd);
-        file.write_all(bytes)?;
-        let fd = OwnedFd::from(file);
-        let live = fs::openat(&*self.spot.dir, &*self.spot.name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty())?;
-        let stat = fs::fstat(&live)?;
-        let mine = fs::fstat(&fd)?;
-        // The owner first: a change of owner clears mode bits.
-        if (mine.st_uid, mine.st_gid) != (stat.st_uid, stat.st_gid) {
-            fs::fchown(&fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-        }
-        copy_xattrs(&live, &fd)?;
-        fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-        // Who knows a file by its size and whole seconds, as Python's cache of compiled files does, must see that it is another one.
-        let later = (!as_old && mine.st_mtime == stat.st_mtime).then_some(stat.st_mtime + 1);
-        if let Some(tv_sec) = later.or(as_old.then_some(stat.st_mtime)) {
-            let last_modification = Timespec { tv_sec, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or_default() };
-            fs::futimens(&fd, &Timestamps { last_access: last_modification, last_modification })?;
-        }
-        if sync == Sync::Singly {
-            fs::fsync(&fd)?;
-        }
-        Ok(fd)
-    }
-
     pub(super) fn guard(&self) -> Result<(), InstallError> {
         let stat = self.spot.status().map_err(|e| self.spot.io(e))?;
         if is_file(&stat) { self.spot.guard(&stat) } else { Err(self.spot.refused("it is not a regular file")) }
     }
+}
+
+/// When a file was changed last, as it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    /// In another second than the live one.
+    New,
+    /// That of the live one.
+    Kept,
+}
+
+/// Writes the bytes, and gives the file the attributes of the live one.
+fn fill(fd: OwnedFd, live: &OwnedFd, bytes: &[u8], time: Time, sync: Sync) -> io::Result<OwnedFd> {
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    let fd = OwnedFd::from(file);
+    let stat = fs::fstat(live)?;
+    let mine = fs::fstat(&fd)?;
+    // The owner first: a change of owner clears mode bits.
+    if (mine.st_uid, mine.st_gid) != (stat.st_uid, stat.st_gid) {
+        fs::fchown(&fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    }
+    copy_xattrs(live, &fd)?;
+    fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    // A program that knows a file by its size and whole seconds, as Python's cache of compiled files does, must see that it
+    // is another one.
+    let seconds = match time {
+        Time::New => (mine.st_mtime == stat.st_mtime).then_some(stat.st_mtime + 1),
+        Time::Kept => Some(stat.st_mtime),
+    };
+    if let Some(tv_sec) = seconds {
+        let last_modification = Timespec { tv_sec, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or_default() };
+        fs::futimens(&fd, &Timestamps { last_access: last_modification, last_modification })?;
+    }
+    if sync == Sync::Singly {
+        fs::fsync(&fd)?;
+    }
+    Ok(fd)
 }
 
 /// Gives a file without a name this one.
@@ -381,6 +396,18 @@ mod tests {
         mode(&path, 0o640);
         assert!(target.install(&to.sha256, &from, "1").unwrap());
         drop(target);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_staged_with_attributes_that_the_survey_has_not_seen() {
+        let (dir, path, mut target) = target(b"old");
+        mode(&path, 0o600);
+        let from = target.survey().unwrap();
+        mode(&path, 0o604);
+        let why = target.stage(b"new", "1", Sync::Singly).unwrap_err().to_string();
+        assert!(why.contains("mode 600 -> 604"), "{why}");
+        assert!(target.reserve(&from.bytes, Sync::Singly).is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

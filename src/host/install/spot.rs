@@ -96,7 +96,12 @@ impl Spot {
     }
 
     pub(super) fn is_expected(&self, now: &Seen) -> Result<(), InstallError> {
-        match self.expects.as_ref().and_then(|before| before.difference(&now.entries)) {
+        self.has_expected(&now.entries)
+    }
+
+    /// Whether what is there has the attributes that it must have.
+    pub(super) fn has_expected(&self, now: &Entries) -> Result<(), InstallError> {
+        match self.expects.as_ref().and_then(|before| before.difference(now)) {
             Some(what) => Err(InstallError::Changed(self.path.clone(), what)),
             None => Ok(()),
         }

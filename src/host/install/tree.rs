@@ -134,7 +134,16 @@ impl TreeTarget {
         if let Some(beside) = &mut self.spot.staged {
             beside.known.sealed.insert(top.unwritten());
         }
-        let owner = fill(wanted, &staged, Some((live, now)), (Uid::ROOT, Gid::ROOT), singly).map_err(|e| self.spot.unstaged(e))?;
+        let mut models = Models { expects: self.spot.expects.as_ref(), entries: Entries::default(), is_whole: true };
+        let owner = fill(wanted, &staged, Some((live, now)), (Uid::ROOT, Gid::ROOT), (Path::new(""), singly), &mut models);
+        let owner = owner.map_err(|e| self.spot.unstaged(e))?;
+        // No other user can enter it yet. An entry that another user has exchanged since the survey would make the content
+        // readable to that user.
+        let Models { entries, is_whole, .. } = models;
+        self.spot.has_expected(&entries)?;
+        if !is_whole {
+            return Err(self.spot.drifted());
+        }
         // What stands there once its owner can enter it: these, or after the exchange those.
         let (_, entries) = visit(&staged, |_| None).map_err(|e| self.spot.refused(e.to_string()))?;
         let all: Vec<Identity> = entries.identities().chain([top.owned_by(owner.0.as_raw())]).chain(identities).collect();
@@ -270,10 +279,44 @@ fn seen(dir: &OwnedFd, name: &OsStr) -> Option<Seen> {
     Some(Seen { sha256, entries, fd, tree })
 }
 
+/// The live entries that those of a staged directory get their attributes from.
+struct Models<'a> {
+    /// As they were at the survey.
+    expects: Option<&'a Entries>,
+    /// As they are.
+    entries: Entries,
+    /// Whether each is there that was there at the survey.
+    is_whole: bool,
+}
+
+impl Models<'_> {
+    /// Takes in the entry at `path`, of this type; none where there is none of it any more.
+    fn add(&mut self, path: &Path, kind: FileType, model: Option<(&Statx, Option<&OwnedFd>)>) -> io::Result<()> {
+        match model {
+            Some((stat, file)) => self.entries.add(path, stat, file)?,
+            None => self.is_whole &= !self.expects.is_some_and(|entries| entries.has(path, kind)),
+        }
+        Ok(())
+    }
+
+    fn add_open(&mut self, path: &Path, kind: FileType, model: Option<&OwnedFd>) -> io::Result<()> {
+        let stat = model.map(|file| status(file, OsStr::new(""))).transpose()?;
+        self.add(path, kind, stat.as_ref().zip(model).map(|(stat, file)| (stat, Some(file))))
+    }
+}
+
 /// Writes the entries of `to` into `staged`, which nobody else can enter before all is done. What the live directory has of the same name and type
 /// gives them owner, xattrs and, where nothing changed, time; the owner of a new one is that of its directory. Answers the owner that `staged` is to
 /// have: with [`dress`], the last of all, its owner can enter it.
-fn fill(to: &Tree, staged: &OwnedFd, live: Option<(&OwnedFd, &Tree)>, above: (Uid, Gid), singly: bool) -> io::Result<(Uid, Gid)> {
+fn fill(
+    to: &Tree,
+    staged: &OwnedFd,
+    live: Option<(&OwnedFd, &Tree)>,
+    above: (Uid, Gid),
+    (at, singly): (&Path, bool),
+    models: &mut Models<'_>,
+) -> io::Result<(Uid, Gid)> {
+    models.add_open(at, FileType::Directory, live.map(|(dir, _)| dir))?;
     let owner = match live {
         Some((dir, _)) => owner_of(dir)?,
         None => above,
@@ -283,6 +326,7 @@ fn fill(to: &Tree, staged: &OwnedFd, live: Option<(&OwnedFd, &Tree)>, above: (Ui
     }
     for (name, node) in &to.entries {
         let before = live.and_then(|(dir, tree)| Some((dir, tree.entries.get(name)?)));
+        let at = at.join(name);
         match node {
             Node::Tree(inner) => {
                 fs::mkdirat(staged, name, Mode::RWXU)?;
@@ -291,7 +335,7 @@ fn fill(to: &Tree, staged: &OwnedFd, live: Option<(&OwnedFd, &Tree)>, above: (Ui
                     Some((live, Node::Tree(tree))) => Some((open(live, name)?, tree)),
                     _ => None,
                 };
-                let owner = fill(inner, &dir, before.as_ref().map(|(dir, tree)| (dir, *tree)), owner, singly)?;
+                let owner = fill(inner, &dir, before.as_ref().map(|(dir, tree)| (dir, *tree)), owner, (&at, singly), models)?;
                 dress(&dir, before.as_ref().map(|(dir, _)| dir), owner, inner.mode)?;
                 if singly {
                     fs::fsync(&dir)?;
@@ -310,6 +354,7 @@ fn fill(to: &Tree, staged: &OwnedFd, live: Option<(&OwnedFd, &Tree)>, above: (Ui
                     _ => None,
                 };
                 let live = before.as_ref().map(|(file, _)| file);
+                models.add_open(&at, FileType::RegularFile, live)?;
                 dress(&file, live, live.map_or(Ok(owner), owner_of)?, *mode)?;
                 if let Some((live, true)) = &before {
                     fs::futimens(&file, &time_of(&status(live, OsStr::new(""))?))?;
@@ -324,6 +369,7 @@ fn fill(to: &Tree, staged: &OwnedFd, live: Option<(&OwnedFd, &Tree)>, above: (Ui
                     Some((dir, Node::Link(old))) => Some((status(dir, name)?, old == target)),
                     _ => None,
                 };
+                models.add(&at, FileType::Symlink, before.as_ref().map(|(stat, _)| (stat, None)))?;
                 let (uid, gid) = before.as_ref().map_or(owner, |(stat, _)| (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid)));
                 if owner_of_stat(&status(staged, name)?) != (uid, gid) {
                     fs::chownat(staged, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;

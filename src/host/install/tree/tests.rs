@@ -239,3 +239,23 @@ fn what_cannot_be_replaced_is_refused_by_name() {
     assert!(target.stage(&to, "1").is_ok());
     assert!(matches!(target.stage(&Blob::new(Vec::new()), "1"), Err(InstallError::Refused(..))));
 }
+
+#[test]
+fn what_an_entry_had_at_the_survey_is_what_a_staged_one_has_or_nothing_is_staged() {
+    // Another mode, another owner, and none at all.
+    let changes: [fn(&Path); 3] = [
+        |a| std::fs::set_permissions(a, std::fs::Permissions::from_mode(0o604)).unwrap(),
+        |a| chown(a, Some(7), None).unwrap_or_else(|_| std::fs::remove_file(a).unwrap()),
+        |a| std::fs::remove_file(a).unwrap(),
+    ];
+    for change in changes {
+        let (dir, path) = live();
+        std::fs::set_permissions(path.join("a"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let mut target = target(&path);
+        let from = target.survey().unwrap();
+        let to = changed(&from, with("b", "new"));
+        change(&path.join("a"));
+        assert!(target.stage(&to, "1").is_err());
+        assert_eq!(beside(&dir), Vec::<OsString>::new());
+    }
+}
