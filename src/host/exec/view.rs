@@ -17,7 +17,7 @@ use nix::{
     unistd::{Gid, Uid, chdir, chroot, fchdir},
 };
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, open, openat, openat2},
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, open, openat, openat2, statat},
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
@@ -128,7 +128,16 @@ pub(super) fn enter_again(binds: &[Bind]) -> Result<(), String> {
             if !path.is_absolute() {
                 return Err(format!("its working directory `{}` has no path here", path.display()));
             }
-            chdir(&path).map_err(|e| failed(&path, e))
+            let place =
+                || statat(CWD, ".", AtFlags::empty()).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|e| failed(&path, Errno::from_raw(e.raw_os_error())));
+            let held = place()?;
+            chdir(&path).map_err(|e| failed(&path, e))?;
+            // Its name may stand for another directory since it was asked for; only one that is bound is meant to be another.
+            if binds.iter().any(|bind| path.starts_with(&bind.to)) || place()? == held {
+                Ok(())
+            } else {
+                Err(format!("another directory stands at its working directory `{}` by now", path.display()))
+            }
         }
         // It was removed: nothing can be in it any more, neither old nor new.
         Err(rustix::io::Errno::NOENT) => by_descriptor(),
