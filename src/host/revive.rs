@@ -120,10 +120,10 @@ mod tests {
         assert_eq!(typed(&own, "/usr/sbin/sshd", title, Some("ssh.service")), text("systemctl start ssh.service"));
         // Of another user it is that user's, and never more than it was.
         let other = Person { uids: [me + 7; 3], gids: [8; 3], ..Person::default() };
-        let line = format!("cd '/srv/my app' && setpriv --reuid {} --regid 8 --clear-groups -- /x -y '$(id)'", me + 7);
+        let line = format!("setpriv --reuid {} --regid 8 --clear-groups -- env -C '/srv/my app' /x -y '$(id)'", me + 7);
         assert_eq!(typed(&other, "/x", "/x|-y|$(id)", None), Some(line));
         let grouped = Person { groups: vec![8, 9], ..other };
-        assert!(typed(&grouped, "/x", "/x", None).is_some_and(|line| line.contains("--regid 8 --groups 8,9 -- /x")));
+        assert!(typed(&grouped, "/x", "/x", None).is_some_and(|line| line.contains("--regid 8 --groups 8,9 -- env -C '/srv/my app' /x")));
         if me == 0 {
             let confined = Person { permitted: 1, bounding: 1, ..own };
             assert_eq!(typed(&confined, "/x", "/x", None), None);

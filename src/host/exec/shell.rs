@@ -12,22 +12,21 @@ pub(crate) fn quoted(argv: &[String]) -> String {
 }
 
 /// What starts `argv` in `cwd` as `person`: as the person at the terminal where it is the same, else by `setpriv`. None where
-/// it would have more rights than it had.
+/// it would have more rights than it had. Another user's directory is entered as that user, which may have put a link there.
 pub(crate) fn typed(argv: &[String], person: &Person, cwd: &Path) -> Option<String> {
     let own = own().ok()?;
-    let command = if own.uid() == person.uid() {
+    let cwd = cwd.display().to_string();
+    if own.uid() == person.uid() {
         let more = person.uid() == 0 && own.permitted & !(person.permitted & person.bounding) != 0;
-        (!more).then(|| argv.to_vec())?
-    } else {
-        let groups: Vec<String> = person.groups.iter().map(u32::to_string).collect();
-        let mut setpriv: Vec<String> = ["setpriv", "--reuid", &person.uid().to_string(), "--regid", &person.gid().to_string()].map(str::to_owned).into();
-        match groups.is_empty() {
-            true => setpriv.push("--clear-groups".into()),
-            false => setpriv.extend(["--groups".into(), groups.join(",")]),
-        }
-        setpriv.push("--".into());
-        setpriv.extend(argv.iter().cloned());
-        setpriv
-    };
-    Some(format!("cd {} && {}", quoted(&[cwd.display().to_string()]), quoted(&command)))
+        return (!more).then(|| format!("cd {} && {}", quoted(&[cwd]), quoted(argv)));
+    }
+    let groups: Vec<String> = person.groups.iter().map(u32::to_string).collect();
+    let mut setpriv: Vec<String> = ["setpriv", "--reuid", &person.uid().to_string(), "--regid", &person.gid().to_string()].map(str::to_owned).into();
+    match groups.is_empty() {
+        true => setpriv.push("--clear-groups".into()),
+        false => setpriv.extend(["--groups".into(), groups.join(",")]),
+    }
+    setpriv.extend(["--", "env", "-C", &cwd].map(str::to_owned));
+    setpriv.extend(argv.iter().cloned());
+    Some(quoted(&setpriv))
 }
