@@ -27,6 +27,9 @@ pub(super) mod holders;
 /// Between two tries of a lock that another run holds.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a lock may be free when its holder is looked for, and taken again right after, before that is told as a run's.
+const LOOKS: usize = 100;
+
 /// Why a directory is not locked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
@@ -107,6 +110,7 @@ pub(super) async fn lock(dir: &OwnedFd, path: &Path, wanted: Wanted<'_>, holders
             return Ok(Locked { _first: first, foreign: None });
         }
     }
+    let mut free = 0;
     loop {
         if try_lock(dir).map_err(io)? {
             return Ok(Locked { _first: first, foreign: None });
@@ -118,6 +122,8 @@ pub(super) async fn lock(dir: &OwnedFd, path: &Path, wanted: Wanted<'_>, holders
         }
         match holder {
             Some(holder) if !holder.counts => return Ok(Locked { _first: first, foreign: Some(holder.text) }),
+            // It was free in between. A process that takes and drops it all the time is seen at one of the next looks.
+            None if free < LOOKS => free += 1,
             holder if Instant::now() >= deadline => {
                 return Err(LockError::Busy(path.into(), holder.map_or_else(String::new, |holder| holder.text)));
             }

@@ -16,7 +16,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::host::guard;
+use crate::host::{
+    guard,
+    kernel::{self, is_gone},
+};
 
 /// The inode of the first pid namespace, in which no process is hidden (`PROC_PID_INIT_INO` of the kernel).
 const FIRST_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -122,27 +125,43 @@ impl Holders {
 
     /// The holder of the lock on the directory `dir` of these targets that decides: one that may write there, else any.
     /// None where the lock is free. A holder that cannot be found or looked at counts, because it may be a run; but not
-    /// where every process of the machine was looked at: then no process has it, and it lies in a socket.
+    /// where every process of the machine was looked at: then no process has it, and it lies in a socket; nor where the
+    /// process that took it is known, and may not write there.
     pub(super) fn judge(&mut self, dir: &OwnedFd, names: &[&OsStr]) -> Option<Holder> {
         let stat = fs::fstat(dir).ok()?;
         let taker = taker(&stat)?;
         // One look serves all directories; one whose holder is not in it is newer, or hides.
         let early = self.0.as_ref().map_or_else(Instant::now, |(at, _)| *at);
-        let mut found = self.look(early).of(&stat);
+        let mut all = known(&self.look(early).of(&stat), dir, names);
         // A description that one process hands to another is seen at neither, if each was looked at too early or too late.
         for _ in 0..2 {
-            if found.is_empty() {
-                found = self.look(Instant::now()).of(&stat);
+            if all.is_empty() {
+                all = known(&self.look(Instant::now()).of(&stat), dir, names);
             }
         }
-        let all: Vec<Holder> = found.iter().map(|pid| Holder { text: told(pid.0), counts: may_write(pid.0, dir, names) != Some(false) }).collect();
         if let Some(holder) = all.iter().find(|holder| holder.counts).or(all.first()) {
             return Some(holder.clone());
         }
         let is_whole = self.look(early).is_whole;
         let text = if Process::new(taker).is_ok() { told(taker) } else { format!(": no process that could be looked at has it open; pid {taker} took it") };
-        Some(Holder { text, counts: !is_whole })
+        // It may have dropped the lock since. A run takes its lock itself, so that one that such a process took is no run's.
+        let is_no_runs = may_write(taker, dir, names) == Some(false);
+        Some(Holder { text, counts: !(is_whole || is_no_runs) })
     }
+}
+
+/// Those of `found` that are still there. A process that has ended holds nothing, and could otherwise count by ending
+/// while it is looked at, again and again.
+fn known(found: &BTreeSet<Pid>, dir: &OwnedFd, names: &[&OsStr]) -> Vec<Holder> {
+    let holder = |pid: &Pid| {
+        let may = may_write(pid.0, dir, names);
+        let has_ended = || match kernel::Stat::of(pid.0) {
+            Ok(stat) => !stat.lives(),
+            Err(e) => is_gone(&e),
+        };
+        (may.is_some() || !has_ended()).then(|| Holder { text: told(pid.0), counts: may != Some(false) })
+    };
+    found.iter().filter_map(holder).collect()
 }
 
 /// Whether a process may write the directory or one of the targets; none where it cannot be looked at.
@@ -256,6 +275,17 @@ mod tests {
             assert_eq!(permitted(&stat(1, 1, 0o775), Some(&all), uid, &groups), may, "{uid}");
         }
         assert!(permitted(&stat(1, 1, 0o775), Some(&list(0, 0, 7, 2)), 6, &BTreeSet::from([3])));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_holds_nothing() {
+        let dir: OwnedFd = std::fs::File::open("/").unwrap().into();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let ended = i32::try_from(child.id()).unwrap();
+        child.wait().unwrap();
+        assert_eq!(known(&BTreeSet::from([Pid(ended)]), &dir, &[]).len(), 0);
+        assert_eq!(known(&BTreeSet::from([Pid(ended), Pid(me)]), &dir, &[]).len(), 1);
     }
 
     #[test]
