@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test says so by failing, and why it is skipped")]
 #![allow(clippy::exit, reason = "rogues end as they like")]
 
+mod attacks;
 mod broadcast;
 mod claims;
 mod crash;

@@ -1,0 +1,278 @@
+//! The second user: a directory and instances of its own, and processes that attack without a pause.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+use crate::{
+    support::{Fleet, Said, write},
+    users::{give, is_root},
+};
+
+/// The second user of the test that asks. No account has such a number, and no other test: its attackers reach for each
+/// process of their user.
+pub(super) fn uid() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(64_100);
+    thread_local!(static OWN: u32 = NEXT.fetch_add(1, Ordering::Relaxed));
+    OWN.with(|uid| *uid)
+}
+
+/// How often a race is tried: `sample` times, or in full.
+pub(super) fn tries(sample: usize) -> usize {
+    if std::env::var_os("HELLO_TEST_FULL").is_some() { 300 } else { sample }
+}
+
+/// A process that is the first of its process group. The whole group is ended with it.
+pub(super) struct Process(pub(super) Child);
+
+impl Process {
+    pub(super) fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// A program that the second user starts, without any right of root's.
+pub(super) fn as_alice(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.uid(uid()).gid(uid()).process_group(0).stdin(Stdio::null());
+    command
+}
+
+/// Starts it, and waits for its first line.
+pub(super) fn begun(command: &mut Command) -> (Process, String) {
+    let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(!line.is_empty(), "it has ended: {command:?}");
+    (process, line.trim().to_owned())
+}
+
+/// A process of the second user that attacks until it is dropped.
+pub(super) struct Attacker {
+    _process: Process,
+    count: PathBuf,
+}
+
+impl Attacker {
+    /// How often its attack was in place so far.
+    pub(super) fn count(&self) -> u64 {
+        self.number(0)
+    }
+
+    /// How often it got something, where the verb says so.
+    pub(super) fn got(&self) -> u64 {
+        self.number(8)
+    }
+
+    fn number(&self, at: usize) -> u64 {
+        u64::from_le_bytes(std::fs::read(&self.count).unwrap()[at..at + 8].try_into().unwrap())
+    }
+}
+
+/// A fleet of root's, with a group of the second user's instances.
+pub(super) struct Ground {
+    pub(super) fleet: Fleet,
+    /// The directory of the second user, which may change everything in it.
+    pub(super) alice: PathBuf,
+    /// A directory of root's that no other user can enter.
+    pub(super) roots: PathBuf,
+    servers: Vec<Process>,
+}
+
+impl Ground {
+    /// None, with a message, where there is no second user or no Python.
+    pub(super) fn new() -> Option<Self> {
+        if !is_root() {
+            return None;
+        }
+        if !Command::new("python3").args(["-c", ""]).status().is_ok_and(|status| status.success()) {
+            eprintln!("skipped: the attacker is a program for python3");
+            return None;
+        }
+        let fleet = Fleet::start(0);
+        std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (alice, roots) = (fleet.path("alice"), fleet.path("roots"));
+        std::fs::create_dir(&alice).unwrap();
+        give(&alice, uid(), 0o755);
+        std::fs::create_dir(&roots).unwrap();
+        std::fs::set_permissions(&roots, std::fs::Permissions::from_mode(0o700)).unwrap();
+        Some(Self { fleet, alice, roots, servers: Vec::new() })
+    }
+
+    pub(super) fn alice(&self, name: &str) -> PathBuf {
+        self.alice.join(name)
+    }
+
+    /// A directory of the second user's.
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.alice(name);
+        std::fs::create_dir(&path).unwrap();
+        give(&path, uid(), 0o755);
+        path
+    }
+
+    /// A file of the second user's.
+    pub(super) fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = self.alice(name);
+        std::fs::write(&path, text).unwrap();
+        give(&path, uid(), mode);
+        path
+    }
+
+    /// A config of a server, which the second user owns.
+    pub(super) fn config(&self, name: &str) -> PathBuf {
+        self.file(name, "message = \"one\"\nlisten = \"127.0.0.1:0\"\n", 0o644)
+    }
+
+    /// A program of root's that every user may run.
+    pub(super) fn program(&self, name: &str, text: &str) -> String {
+        crate::users::script(&self.fleet, name, text)
+    }
+
+    /// A file in which the second user's commands note something, and root may read it.
+    pub(super) fn notes(&self, name: &str) -> PathBuf {
+        self.file(name, "", 0o644)
+    }
+
+    /// Starts an instance of the second user in `cwd`.
+    pub(super) fn serve(&mut self, config: &Path, cwd: &Path) -> i32 {
+        let (server, url) = begun(as_alice(self.fleet.exe()).args(["serve", "--config"]).arg(config).current_dir(cwd).stderr(Stdio::null()));
+        assert!(url.starts_with("http://"), "{url}");
+        self.servers.push(server);
+        self.servers.last().unwrap().pid()
+    }
+
+    /// `fleet.toml` with the group of these instances, and `more` in it.
+    pub(super) fn group(&self, more: &str) {
+        let (exe, alice, uid) = (self.fleet.exe().file_name().unwrap().to_str().unwrap(), self.alice.display(), uid());
+        let group = format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"400ms\"\nuser = \"{uid}\"\nconfig_under = \"{alice}\"\n");
+        self.fleet.write("fleet.toml", &format!("{group}match = {{ exe = \"{exe}\", args = [\"serve\"] }}\n{more}\n"));
+    }
+
+    /// Starts an attack; see `attacker.py`.
+    pub(super) fn attack(&self, verb: &str, args: &[&Path]) -> Attacker {
+        let script = write(&self.fleet.path("attacker.py"), include_str!("attacker.py"));
+        let mut number = 0;
+        let count = loop {
+            let path = self.alice(&format!("count-{verb}-{number}"));
+            if !path.exists() {
+                break path;
+            }
+            number += 1;
+        };
+        let (process, _) = begun(as_alice("python3").arg(script).arg(&count).arg(verb).args(args));
+        Attacker { _process: process, count }
+    }
+
+    /// `broadcast`, with `args`.
+    pub(super) fn broadcast(&self, args: &[&str]) -> Said {
+        self.fleet.broadcast(args)
+    }
+}
+
+/// What a file or directory of root's is, so that whatever was done to it shows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Untouched(Vec<(PathBuf, [i64; 6], Vec<u8>)>);
+
+impl Untouched {
+    /// Of everything below a path.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut all = Vec::new();
+        add(path, &mut all);
+        Self(all)
+    }
+}
+
+fn add(path: &Path, all: &mut Vec<(PathBuf, [i64; 6], Vec<u8>)>) {
+    let meta = path.symlink_metadata().unwrap();
+    let number = |n: u64| i64::try_from(n).unwrap();
+    let told = [number(meta.ino()), meta.uid().into(), meta.mode().into(), number(meta.nlink()), meta.ctime(), meta.ctime_nsec()];
+    if meta.is_dir() {
+        all.push((path.to_owned(), told, Vec::new()));
+        let mut inner: Vec<PathBuf> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        inner.sort();
+        inner.iter().for_each(|path| add(path, all));
+    } else {
+        all.push((path.to_owned(), told, std::fs::read(path).unwrap_or_default()));
+    }
+}
+
+impl Ground {
+    /// The command line of a command that is named by a word; `message` is what a broadcast sets.
+    pub(super) fn verb(&self, verb: &str, message: &str) -> Vec<String> {
+        let set = format!("message={message}");
+        let args: &[&str] = match verb {
+            "dry-run" => &["broadcast", "--dry-run", "--set", &set],
+            "broadcast" => &["broadcast", "--set", &set],
+            verb => &[verb],
+        };
+        let mut all = vec![self.fleet.exe().display().to_string()];
+        all.extend(args.iter().map(|arg| (*arg).to_owned()));
+        all.extend(["--fleet".into(), self.fleet.path("fleet.toml").display().to_string()]);
+        if verb != "doctor" {
+            all.extend(["--state".into(), self.fleet.path("state").display().to_string()]);
+        }
+        all
+    }
+
+    /// Runs it, with its answer in JSON.
+    pub(super) fn say(&self, verb: &str, message: &str) -> Said {
+        let argv = self.verb(verb, message);
+        Said::of(Command::new(&argv[0]).args(&argv[1..]).args(["-o", "json"]))
+    }
+}
+
+/// Where root sits at a terminal; see `session.py`.
+pub(super) struct Session<'a> {
+    ground: &'a Ground,
+    /// What `intruder.py` got.
+    pub(super) notes: PathBuf,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(ground: &'a Ground) -> Self {
+        Self { ground, notes: ground.notes("notes") }
+    }
+
+    /// The file that tells of the session.
+    pub(super) fn told(&self) -> String {
+        self.ground.fleet.path("told").display().to_string()
+    }
+
+    /// The argv of `intruder.py`, as `fleet.toml` has it.
+    pub(super) fn intruder(&self) -> String {
+        let script = self.ground.program("intruder.py", include_str!("intruder.py"));
+        format!("[\"python3\", \"{script}\", \"{}\", \"{}\"]", self.told(), self.notes.display())
+    }
+
+    /// Runs a command there; what stood on the terminal.
+    pub(super) fn run(&self, argv: &[String]) -> String {
+        let script = self.ground.program("session.py", include_str!("session.py"));
+        let output = Command::new("python3").arg(script).arg(self.told()).args(argv).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub(super) fn notes(&self) -> Vec<serde_json::Value> {
+        std::fs::read_to_string(&self.notes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}

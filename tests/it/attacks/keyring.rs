@@ -1,0 +1,35 @@
+//! The keys of root's session are not there for a command about an instance.
+
+use super::ground::{Ground, Session, tries};
+
+#[test]
+fn no_command_of_another_user_reads_a_key_of_root_s_session() {
+    let Some(mut ground) = Ground::new() else { return };
+    let config = ground.config("web.toml");
+    let cwd = ground.alice.clone();
+    ground.serve(&config, &cwd);
+    let session = Session::new(&ground);
+    let intruder = session.intruder();
+    // The key is there for the session itself.
+    let own = session.run(&["python3".into(), ground.program("intruder.py", include_str!("intruder.py")), session.told(), session.notes.display().to_string()]);
+    let notes = session.notes();
+    let Some(first) = notes.first().filter(|note| note["keys"][0] == "a key of root's") else {
+        eprintln!("skipped: this kernel keeps no keys: {own}");
+        return;
+    };
+    // The same program types there, so that the test of the terminal can fail.
+    if first["tty"] == "yes" {
+        assert!(own.contains("typed:touch typed-by-alice."), "{own}");
+    }
+    let (exec, keys) = (format!("validate = []\n[[group.confirm]]\nexec = {intruder}\nequals = \"x\""), format!("validate = []\nrestart_keys = {intruder}"));
+    for at in 0..tries(3).div_ceil(3) {
+        for (group, verb) in [(format!("validate = {intruder}"), "dry-run"), (exec.clone(), "broadcast"), (keys.clone(), "dry-run")] {
+            ground.group(&group);
+            let before = session.notes().len();
+            let shown = session.run(&ground.verb(verb, &format!("key{at}")));
+            let notes = session.notes();
+            assert!(notes.len() > before, "{group} has run nothing: {shown}");
+            assert!(notes[before..].iter().all(|note| note["keys"] == serde_json::json!([])), "{notes:#?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! A directory or file of the second user is exchanged for one of root's, at every moment of a run.
+
+use std::{
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+
+use super::ground::{Ground, Untouched, tries};
+use crate::support::write;
+
+/// A directory of root's that others may enter, with a file of the name that the config has, and a link to it.
+fn etc(ground: &Ground) -> std::path::PathBuf {
+    let etc = ground.fleet.path("etc");
+    std::fs::create_dir(&etc).unwrap();
+    write(&etc.join("passwd"), "root's words\n");
+    std::fs::set_permissions(etc.join("passwd"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    symlink(&etc, ground.alice("link")).unwrap();
+    etc
+}
+
+/// Runs the next of these commands; `last` is the run that a revert takes back. Everything that it said.
+fn tried(ground: &Ground, at: usize, verbs: &[&str], last: &mut String) -> String {
+    let verb = verbs[at % verbs.len()];
+    let said = if verb == "revert" { ground.fleet.again("revert", &[last]) } else { ground.say(verb, &format!("x{at}")) };
+    if let Some(run) = said.json["run"].as_str().filter(|_| verb == "broadcast") {
+        run.clone_into(last);
+    }
+    format!("{}\n{}", said.stderr, said.json)
+}
+
+#[test]
+fn the_directory_of_a_config_that_is_exchanged_for_one_of_root_s_leads_no_run_there() {
+    let Some(mut ground) = Ground::new() else { return };
+    let conf = ground.folder("conf");
+    let config = ground.config("conf/passwd");
+    let (etc, link) = (etc(&ground), ground.alice("link"));
+    let cwd = ground.alice.clone();
+    ground.serve(&config, &cwd);
+    let notes = ground.notes("notes");
+    // It names no path: the candidate stands at the live path for it alone. It notes what is mounted, and what it reads.
+    let text = format!("#!/bin/sh\n{{ grep -c ' {}/' /proc/self/mountinfo; cat '{}'; }} >>'{}' 2>&1\n", etc.display(), config.display(), notes.display());
+    let validator = ground.program("validator", &text);
+    ground.group(&format!("validate = [\"{validator}\"]"));
+    let before = Untouched::of(&etc);
+    let verbs = ["dry-run", "broadcast", "status", "revert", "dry-run", "broadcast", "doctor"];
+    let (mut met, mut passed, mut moved, mut last) = (0, 0, 0, String::new());
+    for (attack, sample) in [("cued", 20), ("exchange", 10)] {
+        let (mark, args): (&Path, Vec<&Path>) = (Path::new(".hello-"), vec![&conf, &link]);
+        let args = if attack == "cued" { [vec![conf.as_path(), mark], args].concat() } else { args };
+        let attacker = ground.attack(attack, &args);
+        for at in 0..tries(sample) {
+            let count = attacker.count();
+            let said = tried(&ground, at, &verbs, &mut last);
+            moved += usize::from(attacker.count() > count);
+            met += usize::from(
+                ["leads elsewhere", "ymbolic link", "not what was surveyed", "by a link", "was changed by another"].iter().any(|word| said.contains(word)),
+            );
+            passed += usize::from(said.contains("\"converged\"") || said.contains("\"dry_run\":true"));
+            assert!(!said.contains("root's words"), "{said}");
+            assert_eq!(Untouched::of(&etc), before, "{said}");
+        }
+    }
+    let notes = std::fs::read_to_string(&notes).unwrap();
+    println!("exchanged within {moved} runs, met by {met}, passed by {passed}; {} validators", notes.matches("listen").count());
+    assert!(moved > 0 && met + passed > 0, "the race was not run: moved {moved}, met {met}");
+    assert!(!notes.contains("root's words"), "a validator has read root's file: {notes}");
+    assert!(notes.lines().filter(|line| line.parse::<u32>().is_ok()).all(|line| line == "0"), "something was mounted in root's directory: {notes}");
+}
+
+#[test]
+fn a_file_that_only_root_may_read_is_never_staged_with_the_owner_of_another_one() {
+    let Some(mut ground) = Ground::new() else { return };
+    let conf = ground.folder("conf");
+    let config = ground.config("conf/web.toml");
+    let cwd = ground.alice.clone();
+    ground.serve(&config, &cwd);
+    ground.group("speaks = \"none\"\nconfirm = []\nvalidate = []");
+    // It lies in a directory of the second user, who may move it there, and may not read it.
+    let secret = write(&conf.join("secret"), "message = \"one\"\nlisten = \"127.0.0.1:0\"\n# root's words\n");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let words = Path::new("root's words");
+    let loot = ground.attack("loot", &[&conf, Path::new(".hello-"), words]);
+    let (mut moved, mut last) = (0, String::new());
+    // Without a pause it may be another file at each look of a run.
+    for most in ["0", "0.004"] {
+        let exchanges = ground.attack("exchange", &[&config, &secret, Path::new(most)]);
+        for at in 0..tries(30) {
+            let count = exchanges.count();
+            let said = tried(&ground, at, &["dry-run", "dry-run", "dry-run", "broadcast", "revert"], &mut last);
+            moved += usize::from(exchanges.count() > count);
+            assert_eq!(loot.got(), 0, "try {at}: {said}");
+        }
+    }
+    println!("exchanged within {moved} runs; {} looks at what was staged", loot.count());
+    assert!(moved > 0 && loot.count() > 0, "the race was not run");
+    // Whatever stands there now, root's words are in no file that is not root's.
+    for entry in std::fs::read_dir(&conf).unwrap().map(|entry| entry.unwrap()) {
+        let is_roots = std::os::unix::fs::MetadataExt::uid(&entry.metadata().unwrap()) == 0;
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        assert!(is_roots || !text.contains("root's words"), "{}", entry.path().display());
+    }
+}
+
+#[test]
+fn a_validator_never_runs_in_a_directory_of_root_s_that_its_working_directory_is_exchanged_for() {
+    let Some(mut ground) = Ground::new() else { return };
+    let (work, config) = (ground.folder("work"), ground.config("web.toml"));
+    ground.file("work/secret", "alice's words\n", 0o644);
+    let inner = ground.roots.join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    write(&inner.join("secret"), "root's words\n");
+    symlink(&inner, ground.alice("link")).unwrap();
+    for _ in 0..10 {
+        ground.serve(&config, &work);
+    }
+    let notes = ground.notes("notes");
+    let validator = ground.program("validator", &format!("#!/bin/sh\n{{ readlink /proc/self/cwd; cat secret; }} >>'{}'\n", notes.display()));
+    // Each instance is asked for itself.
+    for argv in [format!("\"{validator}\", \"{{pid}}\", \"{{candidate}}\""), format!("\"{validator}\", \"{{pid}}\"")] {
+        ground.group(&format!("validate = [{argv}]"));
+        std::fs::write(&notes, "").unwrap();
+        let mut exchanged = 0;
+        for most in ["0", "0.02"] {
+            let exchanges = ground.attack("exchange", &[&work, &ground.alice("link"), Path::new(most)]);
+            for at in 0..tries(20).div_ceil(10) {
+                ground.say(["dry-run", "status"][at % 2], &format!("x{at}"));
+            }
+            exchanged += exchanges.count();
+        }
+        let notes = std::fs::read_to_string(&notes).unwrap();
+        let elsewhere = notes.matches("/link\n").count();
+        println!("{} validators, {elsewhere} while the path was the link; {} exchanges", notes.matches("words").count(), exchanged);
+        assert!(elsewhere > 0 && notes.contains("alice's words"), "the race was not run: {notes}");
+        assert!(!notes.contains("root's words"), "{notes}");
+    }
+}
+
+#[test]
+fn the_working_directory_of_a_command_is_the_held_one_or_there_is_no_command() {
+    let Some(mut ground) = Ground::new() else { return };
+    let (work, other, config) = (ground.folder("work"), ground.folder("other"), ground.config("web.toml"));
+    for (name, text) in [("work", "held\n"), ("other", "another\n")] {
+        ground.folder(&format!("{name}/sub"));
+        ground.file(&format!("{name}/sub/which"), text, 0o644);
+    }
+    for _ in 0..10 {
+        ground.serve(&config, &work.join("sub"));
+    }
+    let notes = ground.notes("notes");
+    let validator = ground.program("validator", &format!("#!/bin/sh\ncat which >>'{}'\n", notes.display()));
+    for argv in [format!("\"{validator}\", \"{{pid}}\", \"{{candidate}}\""), format!("\"{validator}\", \"{{pid}}\"")] {
+        ground.group(&format!("validate = [{argv}]"));
+        let run = |at: usize| ground.say("dry-run", &format!("x{at}"));
+        let held = || std::fs::read_to_string(&notes).unwrap();
+        // The whole way was replaced before the run.
+        std::fs::rename(&work, ground.alice("moved")).unwrap();
+        std::fs::rename(&other, &work).unwrap();
+        std::fs::write(&notes, "").unwrap();
+        run(0).expect(0);
+        assert!(held().contains("held") && !held().contains("another"), "{}", held());
+        std::fs::rename(&work, &other).unwrap();
+        std::fs::rename(ground.alice("moved"), &work).unwrap();
+        // And it is replaced all the time.
+        for most in ["0", "0.02"] {
+            let exchanges = ground.attack("exchange", &[&work, &other, Path::new(most)]);
+            let before = exchanges.count();
+            for at in 1..=tries(20).div_ceil(10) {
+                run(at);
+                assert!(!held().contains("another"), "{}", held());
+            }
+            assert!(exchanges.count() > before && held().contains("held"));
+        }
+        if held_is_elsewhere(&work) {
+            rename_back(&work, &other);
+        }
+    }
+}
+
+fn held_is_elsewhere(work: &Path) -> bool {
+    std::fs::read_to_string(work.join("sub/which")).unwrap() != "held\n"
+}
+
+fn rename_back(work: &Path, other: &Path) {
+    rustix::fs::renameat_with(rustix::fs::CWD, work, rustix::fs::CWD, other, rustix::fs::RenameFlags::EXCHANGE).unwrap();
+}

@@ -1,0 +1,70 @@
+//! A lock of a user that may write nothing there keeps no run out, however it is handed on.
+
+use std::{os::unix::fs::PermissionsExt, path::Path};
+
+use super::ground::{Ground, tries};
+use crate::{locks::sees_all, support::until};
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
+    let Some(mut ground) = Ground::new() else { return };
+    if !sees_all() {
+        eprintln!("skipped: not every process of the machine is to be seen, so that a holder that is not found counts");
+        return;
+    }
+    let conf = ground.fleet.path("conf");
+    std::fs::create_dir(&conf).unwrap();
+    ground.fleet.write("conf/web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
+    ground.fleet.serve_from("conf/web.toml");
+    let lock = ground.attack("lock", &[&conf]);
+    until("it is handed on", || lock.count() > 100);
+    let (mut handed, mut foreign, mut last) = (0, 0, String::new());
+    for at in 0..tries(30) {
+        let before = lock.count();
+        let said = match at % 3 {
+            2 => ground.fleet.again("revert", &[&last]),
+            _ => ground.broadcast(&["--set", &format!("message=x{at}")]),
+        };
+        assert_eq!(said.code, 0, "try {at}: {}", said.stderr);
+        last = said.json["run"].as_str().unwrap_or_default().to_owned();
+        handed += lock.count() - before;
+        foreign += usize::from(said.stderr.contains("Foreign lock"));
+        assert!(!ground.fleet.doctor(&[]).json.to_string().contains("holds the lock"), "try {at}");
+    }
+    println!("handed on {handed} times within the runs; named by {foreign} of them");
+    assert!(handed > 0 && foreign > 0, "the race was not run");
+}
+
+#[test]
+fn a_lock_on_what_lies_beside_the_target_keeps_no_run_out() {
+    let Some(mut ground) = Ground::new() else { return };
+    let conf = ground.fleet.path("conf");
+    std::fs::create_dir(&conf).unwrap();
+    ground.fleet.write("conf/web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
+    ground.fleet.serve_from("conf/web.toml");
+    // The state directory is one that others may look at, as far as its own modes go.
+    ground.broadcast(&["--set", "message=zero"]).expect(0);
+    mode(&ground.fleet.path("state"), 0o755);
+    // The directory of the locks cannot be entered; what is above it can be locked.
+    let (run, all) = (Path::new("/run/hello"), ground.fleet.dir.path());
+    assert_eq!(run.join("lock").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    let flocks = [ground.attack("flocks", &[run, all]), ground.attack("flocks", &[all, run]), ground.attack("flocks", &[&conf])];
+    until("each has locked something", || flocks.iter().all(|attacker| attacker.count() > 0));
+    let (mut locked, mut last) = (0, String::new());
+    for at in 0..tries(15) {
+        let before: u64 = flocks.iter().map(super::ground::Attacker::count).sum();
+        let said = match at % 3 {
+            2 => ground.fleet.again("revert", &[&last]),
+            _ => ground.broadcast(&["--set", &format!("message=x{at}")]),
+        };
+        assert_eq!(said.code, 0, "try {at}: {}", said.stderr);
+        last = said.json["run"].as_str().unwrap_or_default().to_owned();
+        locked += flocks.iter().map(super::ground::Attacker::count).sum::<u64>() - before;
+    }
+    println!("{locked} locks were taken within the runs");
+    assert!(locked > 0, "the race was not run");
+}

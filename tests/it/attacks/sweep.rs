@@ -1,0 +1,77 @@
+//! What the second user moves to the name of something staged is not removed.
+
+use std::{
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use super::ground::{Ground, tries};
+use crate::support::until;
+
+/// The directories of root's in `conf`, by inode, whatever their names are by now: a directory that has root's file deep in it.
+fn kept(conf: &Path) -> Vec<(u64, PathBuf)> {
+    let mut kept: Vec<(u64, PathBuf)> = std::fs::read_dir(conf)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| std::fs::read_to_string(path.join("deep/file")).is_ok_and(|text| text == "root's words\n"))
+        .map(|path| (path.metadata().unwrap().ino(), path))
+        .collect();
+    kept.sort();
+    kept
+}
+
+fn staged(conf: &Path) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(conf).unwrap().map(|entry| entry.unwrap().path());
+    all.filter(|path| path.file_name().unwrap().to_string_lossy().contains(".hello-")).collect()
+}
+
+#[test]
+fn what_root_has_in_a_directory_of_another_user_outlives_every_sweep() {
+    let Some(mut ground) = Ground::new() else { return };
+    let conf = ground.folder("conf");
+    let config = ground.config("conf/web.toml");
+    let cwd = ground.alice.clone();
+    ground.serve(&config, &cwd);
+    let names = ["keep1", "keep2", "keep3"].map(|name| conf.join(name));
+    for name in &names {
+        std::fs::create_dir_all(name.join("deep")).unwrap();
+        std::fs::write(name.join("deep/file"), "root's words\n").unwrap();
+        // Its owner may write there, and no other user.
+        std::fs::set_permissions(name, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let before: Vec<u64> = kept(&conf).into_iter().map(|(ino, _)| ino).collect();
+    assert_eq!(before.len(), 3);
+    let there = ground.notes("there");
+    let waits = ground.program("waits", &format!("#!/bin/sh\necho >>'{}'\nexec sleep 30\n", there.display()));
+    let mark = Path::new(".hello-");
+    let hide = ground.attack("hide", &[&conf, mark, Path::new("keep1"), Path::new("keep2"), Path::new("keep3")]);
+    let mut hidden = 0;
+    for at in 0..tries(12) {
+        // A run is killed while what it has staged stands there.
+        ground.group(&format!("validate = [\"{waits}\", \"{{candidate}}\"]"));
+        std::fs::write(&there, "").unwrap();
+        let mut run = ground.fleet.command(&["-q", "--set", &format!("message=k{at}")]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("it validates", || there.metadata().unwrap().len() > 0 || run.try_wait().unwrap().is_some());
+        run.kill().unwrap();
+        run.wait().unwrap();
+        // The next one sweeps, and stages for itself.
+        ground.group("validate = [\"true\"]");
+        let count = hide.count();
+        match at % 4 {
+            0 => ground.fleet.again("resume", &[]),
+            1 => ground.say("dry-run", &format!("x{at}")),
+            _ => ground.say("broadcast", &format!("x{at}")),
+        };
+        hidden += usize::from(hide.count() > count);
+        let now = kept(&conf);
+        assert_eq!(now.iter().map(|(ino, _)| *ino).collect::<Vec<_>>(), before, "try {at}: something of root's was removed: {now:?}");
+    }
+    println!("something of root's stood at a staged name within {hidden} runs, {} times in all", hide.count());
+    assert!(hidden > 0, "the race was not run");
+    drop(hide);
+    // Whatever is left is named, and goes only by hand.
+    let left = staged(&conf);
+    let said = ground.say("broadcast", "last");
+    assert!(left.iter().all(|path| !kept(&conf).iter().any(|(_, kept)| kept == path) || said.stderr.contains("Left beside")), "{}", said.stderr);
+}
