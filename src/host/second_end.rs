@@ -1,11 +1,11 @@
-//! A time stamp, a counter or new workers show that a reload ended, and not which one. Where the end of an
-//! earlier reload was not seen before the signal, the first end after it can be that one's.
+//! A time stamp or a counter shows that a reload ended, and not which one. Where the end of an earlier
+//! reload was not seen before the signal, the first end after it can be that one's.
 
 use std::time::{Duration, Instant};
 
 use crate::{
     event::{State, Trouble},
-    fact::{Fact, KEPT, Source, Wants, name},
+    fact::{Fact, Wants},
     host::{
         answers::Answers,
         confirm::{Wanted, confirm},
@@ -27,10 +27,11 @@ const SPREAD: Duration = Duration::from_millis(250);
 /// Whether a reload that the signal of `sent` asked for has ended between the readings `first` and `now`.
 pub(super) fn has_ended_since(facts: &[Fact], first: &[Option<String>], now: &[Option<String>], sent: Option<jiff::Timestamp>) -> bool {
     let Some(sent) = sent else { return false };
-    facts.iter().zip(first).zip(now).any(|((fact, first), now)| {
-        let tells = matches!(fact.wants, Wants::Increased | Wants::AfterSignal);
-        tells && first.is_some() && now.as_deref().is_some_and(|now| fact.holds(now, first.as_deref(), sent))
-    })
+    facts
+        .iter()
+        .zip(first)
+        .zip(now)
+        .any(|((fact, first), now)| tells_ends(fact) && first.is_some() && now.as_deref().is_some_and(|now| fact.holds(now, first.as_deref(), sent)))
 }
 
 /// Sees another end of a reload after the one that was just seen. One that the signal `hung` asked for may
@@ -49,7 +50,7 @@ pub(super) async fn see(
     let since = sent.and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)).ok());
     let slowest = since.unwrap_or_default().clamp(member.timeout, member.timeout.saturating_mul(SLOWEST));
     if !wanted.facts.iter().any(tells_ends) {
-        // Only what the answer is can be seen: it must be so when the reload of before would have ended.
+        // An answer or the workers must be so when the reload of before would have ended.
         tokio::time::sleep_until((hung.at + slowest).into()).await;
         return confirm(&hung, member, wanted, lanes, turn, None).await.map(drop);
     }
@@ -80,39 +81,26 @@ async fn once_more(member: &mut Member, wanted: &Wanted, lanes: &Lanes, turn: &T
 
 /// Whether every end of a reload changes what `fact` reads.
 fn tells_ends(fact: &Fact) -> bool {
-    matches!(fact.wants, Wants::Increased | Wants::AfterSignal | Wants::Replaced)
+    matches!(fact.wants, Wants::Increased | Wants::AfterSignal)
 }
 
-/// Reads anew what the next end of a reload must change. A worker that may stay is one for which that was
-/// known before.
+/// Reads anew what the next end of a reload must change.
 async fn read(member: &mut Member, wanted: &Wanted, lanes: &Lanes) {
     let answers = {
         let _permit = lanes.slow.acquire().await;
         Answers::of(wanted.facts.iter().map(|fact| &fact.source), member, lanes).await
     };
-    let now = answers.readings(&wanted.facts);
-    for ((fact, now), before) in wanted.facts.iter().zip(now).zip(&mut member.baseline) {
-        let Some(now) = now.filter(|_| tells_ends(fact)) else { continue };
-        *before = Some(match (&fact.source, before.as_deref()) {
-            (Source::Workers, Some(before)) => marked(before, &now),
-            _ => now,
-        });
+    for (at, fact) in wanted.facts.iter().enumerate().filter(|(_, fact)| tells_ends(fact)) {
+        if let (Some(before), Some(now)) = (member.baseline.get_mut(at), answers.read(fact)) {
+            *before = Some(now);
+        }
     }
-}
-
-/// The reading `now`, with those marked that are marked in the reading `before`.
-fn marked(before: &str, now: &str) -> String {
-    let mark = |line: &str| {
-        let is_kept = before.lines().any(|old| name(old) == name(line) && old.contains(KEPT));
-        if is_kept { line.replacen(name(line), &format!("{}{KEPT}", name(line)), 1) } else { line.to_owned() }
-    };
-    now.lines().map(mark).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::Read;
+    use crate::fact::{Read, Source};
 
     #[test]
     fn a_value_that_moved_since_the_first_signal_is_the_end_of_its_reload() {
@@ -123,10 +111,5 @@ mod tests {
         assert!(ends(Wants::Increased, "1", "2") && !ends(Wants::Increased, "1", "1"));
         assert!(ends(Wants::AfterSignal, "1767225609", "1767225610") && !ends(Wants::AfterSignal, "1767225608", "1767225609"));
         assert!(!ends(Wants::Changed, "1", "2"), "another answer is not yet an end");
-    }
-
-    #[test]
-    fn only_a_worker_that_might_stay_may_stay_on() {
-        assert_eq!(marked("1:5 kept listens\n2:6 listens", "1:5 listens\n2:6 listens\n3:7"), "1:5 kept listens\n2:6 listens\n3:7");
     }
 }

@@ -14,10 +14,10 @@ fn gated(fleet: &Fleet, act: &str) -> String {
 #[test]
 fn one_that_is_killed_by_the_last_gate_is_not_confirmed() {
     each(&[EQUALS, CHANGED, INCREASED, "confirm = []\n"], |facts| {
-        let (fleet, servers) = fleet(&[("Good", 0), ("Good", 0)], "");
+        let (fleet, servers) = fleet(&[("Good", 0)], "");
         let gate = script(&fleet, "gate", &format!("kill -9 {}", servers[0].pid()));
         groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"))]);
-        let said = set(&fleet, "two", &["--waves", "100%", "--timeout", "2s"]).expect(7);
+        let said = set(&fleet, "two", &["--timeout", "2s"]).expect(7);
         assert_eq!(state(&said, &servers[0]), "died", "{facts}");
         holds(&said, &servers);
     });

@@ -1,16 +1,80 @@
 //! Workers: which of them prove a reload, and which make every other proof worth nothing.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use super::server::{CONTAINS, EQUALS, INCREASED, PATIENT, WORKERS, each, fleet, holds, outcome, set, state};
+
+use crate::support::{Fleet, get};
+
+/// Serves its first message for good, and on the signal starts its helpers again, which hold no socket of it.
+const UMBRELLA: &str = r#"
+import signal, socket, subprocess, sys
+config, count = sys.argv[1], int(sys.argv[2])
+body = open(config).read().split('"')[1].encode()
+helpers = lambda: [subprocess.Popen(["sleep", "60"]) for _ in range(count)]
+hung, all = [], helpers()
+signal.signal(signal.SIGHUP, lambda *_: hung.append(1))
+s = socket.create_server(("127.0.0.1", 0))
+s.settimeout(0.02)
+print("http://127.0.0.1:%d/" % s.getsockname()[1], flush=True)
+try:
+    while True:
+        if hung:
+            hung.clear()
+            # All but the last are replaced: one that is not would still work for the old config.
+            for one in all[:-1] or all[:0]: one.kill(); one.wait()
+            all = all[-1:] + helpers()
+        try: c, _ = s.accept()
+        except OSError: continue
+        c.recv(4096)
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+        c.close()
+finally:
+    for one in all: one.kill()
+"#;
+
+/// The umbrella process, ended by its pid.
+struct Umbrella(Child, String);
+
+impl Umbrella {
+    fn start(fleet: &Fleet, helpers: u32) -> Self {
+        let script = fleet.write("umbrella.py", UMBRELLA);
+        let mut child = Command::new("python3").arg(script).arg(fleet.path("web.toml")).arg(helpers.to_string()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        Self(child, url.trim().to_owned())
+    }
+}
+
+impl Drop for Umbrella {
+    fn drop(&mut self) {
+        // It ends its helpers.
+        let _ = kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGINT);
+        let _ = self.0.wait();
+    }
+}
 
 #[test]
 fn children_that_do_not_listen_prove_nothing_by_coming() {
-    let (fleet, servers) = fleet(&[("Helper", 0)], WORKERS);
-    let said = set(&fleet, "two", &[]);
-    assert!(matches!(said.code, 5 | 7), "{:#}", said.json);
-    assert!(!matches!(state(&said, &servers[0]), "confirmed" | "reverted"), "{:#}", said.json);
-    // With several helpers, too.
-    let said = set(&fleet, "three", &[]);
-    assert!(!matches!(state(&said, &servers[0]), "confirmed" | "reverted"), "{:#}", said.json);
+    each(&[1, 2], |helpers| {
+        let fleet = Fleet::start(0);
+        let umbrella = Umbrella::start(&fleet, *helpers);
+        let (script, config) = (fleet.path("umbrella.py"), fleet.path("web.toml"));
+        let head = format!("version = 1\n[[group]]\nname = \"u\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"", script.display(), config.display());
+        fleet.write("fleet.toml", &format!("{head}\nreloads = true\ntimeout = \"1s\"\n{WORKERS}"));
+        let said = set(&fleet, "two", &[]);
+        assert!(matches!(said.code, 5 | 7), "{:#}", said.json);
+        assert!(!said.states().iter().any(|state| matches!(*state, "confirmed" | "reverted")), "{:#}", said.json);
+        assert_eq!(get(&umbrella.1, "/").1, "one");
+    });
 }
 
 #[test]
