@@ -88,7 +88,10 @@ impl ScriptHost {
                     (true, _) if member.instance.state == State::Died => {}
                     (true, _) => fail(member, State::RevertFailed, "stuck"),
                     // Perhaps signalled, and nobody has waited for the proof.
-                    (false, true) => fail(member, if *undo { State::RevertFailed } else { State::TimedOut }, HALTED),
+                    (false, true) => {
+                        member.signalled = Some(jiff::Timestamp::now());
+                        fail(member, if *undo { State::RevertFailed } else { State::TimedOut }, HALTED);
+                    }
                     (false, false) => self.signal(member, *undo),
                 }
                 tell(Event::of(&member.instance));
@@ -103,6 +106,7 @@ impl ScriptHost {
         let state = if undo { back } else { forth };
         if state != State::Refused {
             self.signals.push((pid, undo));
+            member.signalled = Some(jiff::Timestamp::now());
         }
         let file = member.instance.targets.first().and_then(|path| self.files.get(path)).cloned().unwrap_or_default();
         match state {
