@@ -109,7 +109,7 @@ mod tests {
             has_ended_since(&facts, &[Some(first.into())], &[Some(now.into())], "2026-01-01T00:00:10Z".parse().ok())
         };
         assert!(ends(Wants::Increased, "1", "2") && !ends(Wants::Increased, "1", "1"));
-        assert!(ends(Wants::AfterSignal, "1767225609", "1767225610") && !ends(Wants::AfterSignal, "1767225608", "1767225609"));
+        assert!(ends(Wants::AfterSignal, "1767225609", "1767225610") && !ends(Wants::AfterSignal, "1767225607", "1767225608"));
         assert!(!ends(Wants::Changed, "1", "2"), "another answer is not yet an end");
     }
 }
