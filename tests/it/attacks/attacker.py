@@ -153,7 +153,7 @@ def run_flocks(count, *paths):
             os.close(fd)
 
 
-MARK = b"\0exec-"
+MARK = b"\0exec-become"
 
 
 def line_of(pid):
@@ -206,26 +206,36 @@ def let_go():
         pass
 
 
+def chase(count, pid):
+    """Reaches for a stage until it is the command."""
+    seen, empty = False, 0
+    while empty < 300:
+        line = line_of(pid)
+        if line is None or (line and MARK not in line):
+            break
+        # It has none while it executes a program, and when it has ended.
+        empty = 0 if line else empty + 1
+        if line and is_mine(pid):
+            if not seen:
+                count.add()
+            seen = True
+            reach(count, pid)
+
+
 def run_grasp(count):
     """The first number is of stages that were seen as this user, the second of attempts that got something."""
-    known = set()
+    done = set()
     while True:
         let_go()
         now = {pid for pid in os.listdir("/proc") if pid.isdigit()}
-        new, known = now - known, now
-        for pid in new:
-            seen, empty = False, 0
-            while empty < 300:
-                line = line_of(pid)
-                if line is None or (line and MARK not in line):
-                    break
-                # It has none while it executes a program, and when it has ended.
-                empty = 0 if line else empty + 1
-                if line and is_mine(pid):
-                    if not seen:
-                        count.add()
-                    seen = True
-                    reach(count, pid)
+        done &= now
+        for pid in now - done:
+            line = line_of(pid)
+            if line and MARK in line:
+                chase(count, pid)
+            # A supervisor may be the one that becomes the next stage.
+            if line is None or (line and b"\0exec-supervise" not in line):
+                done.add(pid)
 
 
 if __name__ == "__main__":
