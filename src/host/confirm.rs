@@ -286,8 +286,10 @@ fn other_speaker(member: &Member, wanted: &Wanted, lanes: &Lanes) -> Option<Trou
     if !all.is_empty() {
         return Some(Trouble { kind: TroubleKind::Stranger, text: shares(&all) });
     }
+    if matches!(wanted.until, Until::Deadline) {
+        return None;
+    }
     match old_workers::listening(member, lanes) {
-        _ if matches!(wanted.until, Until::Deadline) => None,
         Ok(old) => old.map(|pid| Trouble { kind: TroubleKind::Stranger, text: format!("pid {pid}, an old worker, still listens") }),
         Err(why) => Some(Trouble { kind: State::TimedOut.into(), text: format!("whether an old worker still listens is not known: {why}") }),
     }

@@ -301,11 +301,13 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, nth: u32, lanes: &Lanes) -> Re
         };
     }
     let content = group.confirm.iter().zip(&facts).any(|(written, new)| other(written, new, fresh.shifts).is_some());
-    if !content && before.is_none() && !fresh.came_later(i.pid, i.started) {
-        return Err("was there before its config was, and nothing proves that it has read it".into());
-    }
-    if let Some(path) = fresh.replaced().filter(|_| !content && before.is_none()) {
-        return Err(format!("`{}` holds other bytes by now, and it may have read these", path.display()));
+    if !content && before.is_none() {
+        if !fresh.came_later(i.pid, i.started) {
+            return Err("was there before its config was, and nothing proves that it has read it".into());
+        }
+        if let Some(path) = fresh.replaced() {
+            return Err(format!("`{}` holds other bytes by now, and it may have read these", path.display()));
+        }
     }
     guard::takes(i.pid, &group, Duration::ZERO).await?;
     Ok(if content { Proof::Content } else { Proof::Reloaded })
