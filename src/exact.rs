@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A path as JSON has it.
 #[derive(Serialize, Deserialize)]
@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         match text.strip_prefix(BYTES) {
-            Some(bytes) => unhex(bytes).map(Self).ok_or_else(|| D::Error::custom("the bytes of a path are not hex digits")),
+            Some(bytes) => path_of(Shape::Bytes { bytes: bytes.to_owned() }).map(Self),
             None => Ok(Self(text.into())),
         }
     }

@@ -76,7 +76,7 @@ impl LocalHost {
         let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
         for Step { shifts, members, .. } in steps.iter_mut().map(|step| &mut **step) {
             let other = shifts.iter().find(|s| {
-                let is = || self.targets.get(&s.path).is_none_or(|target| target.digest().as_ref() == Some(&s.to.sha256));
+                let is = || self.targets.get(&s.path).is_none_or(|target| target.holds(&s.to));
                 !*stands.entry(&s.path).or_insert_with(is)
             });
             for member in members.iter_mut().filter(|m| shows(m) && m.instance.state != State::Reverted && looked.contains(&m.id)) {
@@ -86,8 +86,7 @@ impl LocalHost {
                     (None, Some(path)) => format!("sees another file at `{}` than this host does", path.display()),
                     (None, None) => continue,
                 };
-                lose(member, Trouble { kind: State::TimedOut.into(), text });
-                tell(Event::of(&member.instance));
+                tell(lose(member, Trouble { kind: State::TimedOut.into(), text }));
             }
         }
     }
@@ -99,18 +98,18 @@ impl LocalHost {
         for member in steps.iter_mut().flat_map(|step| &mut step.members).filter(|m| shows(m)) {
             let others = strangers_in(member, &listeners, &self.lanes);
             if !others.is_empty() {
-                lose(member, Trouble { kind: TroubleKind::Stranger, text: shares(&others) });
-                tell(Event::of(&member.instance));
+                tell(lose(member, Trouble { kind: TroubleKind::Stranger, text: shares(&others) }));
             }
         }
     }
 }
 
-/// Ends the claim of an instance that has none any more, for this reason.
-fn lose(member: &mut Member, trouble: Trouble) {
+/// Ends the claim of an instance that has none any more, for this reason; answers its new state.
+fn lose(member: &mut Member, trouble: Trouble) -> Event {
     let state = if member.instance.state == State::Reverted { State::RevertFailed } else { State::TimedOut };
     member.instance.proof = None;
     member.fail(state, no_longer(trouble));
+    Event::of(&member.instance)
 }
 
 /// What a step installs on the way back, where an instance of it went back; else nothing.

@@ -123,9 +123,7 @@ impl LocalHost {
                 }
             }
             let said = match said {
-                Ok(_) if target.digest().as_ref() != Some(&shift.to.sha256) => {
-                    Err(Stop::new(Verdict::Refused, format!("`{}` does not hold what was installed", shift.path.display())))
-                }
+                Ok(_) if !target.holds(&shift.to) => Err(Stop::new(Verdict::Refused, format!("`{}` does not hold what was installed", shift.path.display()))),
                 said => said,
             };
             match said {

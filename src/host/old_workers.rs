@@ -37,8 +37,8 @@ pub(super) fn take_down(member: &mut Member, undo: bool) {
 /// # Errors
 /// A sentence: the kernel does not tell.
 pub(super) fn listening(member: &Member, lanes: &Lanes) -> Result<Option<i32>, String> {
-    let lives = |child: &&Child| lives(child.0).map_or(true, |stat| stat.is_some_and(|stat| stat.started == child.1));
-    let left: Vec<&Child> = member.outdated.iter().filter(lives).collect();
+    let is_there = |(pid, started): Child| lives(pid).map_or(true, |stat| stat.is_some_and(|stat| stat.started == started));
+    let left: Vec<Child> = member.outdated.iter().copied().filter(|child| is_there(*child)).collect();
     if left.is_empty() {
         return Ok(None);
     }
@@ -46,10 +46,10 @@ pub(super) fn listening(member: &Member, lanes: &Lanes) -> Result<Option<i32>, S
     let new = |pid: &i32| !left.iter().any(|(old, _)| old == pid);
     let own: BTreeSet<u64> = family(pid).into_iter().filter(new).flat_map(|one| sockets_of(one).unwrap_or_default()).collect();
     let mut held = Vec::new();
-    for (old, started) in left.iter().copied() {
-        match sockets_of(*old) {
-            Ok(sockets) => held.push((*old, sockets)),
-            Err(_) if !lives(&&(*old, *started)) => {}
+    for child @ (old, _) in left.iter().copied() {
+        match sockets_of(old) {
+            Ok(sockets) => held.push((old, sockets)),
+            Err(_) if !is_there(child) => {}
             Err(why) => return Err(format!("pid {old}: {why}")),
         }
     }

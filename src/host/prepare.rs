@@ -98,7 +98,7 @@ impl LocalHost {
     fn stage(&mut self, shift: &Shift, sync: Sync, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
         let run = self.run.clone();
         let Some(target) = self.targets.get_mut(&shift.path) else { return Ok(shift.path.clone()) };
-        let adopted = target.digest().as_ref() == Some(&shift.to.sha256);
+        let adopted = target.holds(&shift.to);
         let staged = if adopted { Ok(shift.path.clone()) } else { target.stage(&shift.to, &run, sync) };
         let staged = staged.map_err(from_install)?;
         match &shift.from {
@@ -112,7 +112,7 @@ impl LocalHost {
 
     /// Refuses the instances that would go on seeing the old directory after it was exchanged.
     fn clinging(&self, step: &Step, shift: &Shift) -> Result<(), Stop> {
-        let changes = self.targets.get(&shift.path).is_some_and(|t| t.is_directory() && t.digest().as_ref() != Some(&shift.to.sha256));
+        let changes = self.targets.get(&shift.path).is_some_and(|t| t.is_directory() && !t.holds(&shift.to));
         let why = |m: &Member| guard::clings_to(m.instance.pid, &shift.path).map(|why| refused(m.instance.clone(), why));
         let all: Vec<Instance> = if changes { step.members.iter().filter_map(why).collect() } else { Vec::new() };
         if all.is_empty() { Ok(()) } else { Err(Stop::refused(all)) }

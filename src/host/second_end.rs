@@ -86,13 +86,13 @@ fn tells_ends(fact: &Fact) -> bool {
 
 /// Reads anew what the next end of a reload must change.
 async fn read(member: &mut Member, wanted: &Wanted, lanes: &Lanes) {
-    let answers = {
+    let now = {
         let _permit = lanes.slow.acquire().await;
-        Answers::of(wanted.facts.iter().map(|fact| &fact.source), member, lanes).await
+        Answers::of(wanted.facts.iter().map(|fact| &fact.source), member, lanes).await.readings(&wanted.facts)
     };
-    for (at, fact) in wanted.facts.iter().enumerate().filter(|(_, fact)| tells_ends(fact)) {
-        if let (Some(before), Some(now)) = (member.baseline.get_mut(at), answers.read(fact)) {
-            *before = Some(now);
+    for ((fact, before), now) in wanted.facts.iter().zip(&mut member.baseline).zip(now) {
+        if tells_ends(fact) && now.is_some() {
+            *before = now;
         }
     }
 }

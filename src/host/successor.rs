@@ -150,7 +150,7 @@ impl Fresh<'_> {
     /// The target that holds other bytes by now than this run has placed there. A process that started
     /// meanwhile may have read these.
     fn replaced(&self) -> Option<&Path> {
-        let holds = |s: &Shift| self.targets.get(&s.path).and_then(Target::digest).is_some_and(|now| now == s.to.sha256);
+        let holds = |s: &Shift| self.targets.get(&s.path).is_some_and(|target| target.holds(&s.to));
         self.shifts.iter().find(|s| !holds(s)).map(|s| s.path.as_path())
     }
 }

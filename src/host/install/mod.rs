@@ -151,6 +151,12 @@ impl Target {
         }
     }
 
+    /// Whether that content stands there now.
+    #[must_use]
+    pub(super) fn holds(&self, content: &Blob) -> bool {
+        self.digest().as_ref() == Some(&content.sha256)
+    }
+
     /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest entry.
     #[must_use]
     pub(super) fn ctime(&self) -> Option<i128> {
