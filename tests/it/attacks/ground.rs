@@ -118,6 +118,14 @@ impl Ground {
         Some(Self { fleet, alice, roots, servers: Vec::new() })
     }
 
+    /// The same with one instance, which works in the second user's directory; its process.
+    pub(super) fn serving() -> Option<(Self, i32)> {
+        let mut ground = Self::new()?;
+        let config = ground.config("web.toml");
+        let server = ground.serve_at_home(&config);
+        Some((ground, server))
+    }
+
     pub(super) fn alice(&self, name: &str) -> PathBuf {
         self.alice.join(name)
     }
@@ -151,6 +159,12 @@ impl Ground {
     /// A file in which the second user's commands note something, and root may read it.
     pub(super) fn notes(&self, name: &str) -> PathBuf {
         self.file(name, "", 0o644)
+    }
+
+    /// Starts an instance of the second user in its directory.
+    pub(super) fn serve_at_home(&mut self, config: &Path) -> i32 {
+        let home = self.alice.clone();
+        self.serve(config, &home)
     }
 
     /// Starts an instance of the second user in `cwd`.

@@ -4,10 +4,7 @@ use super::ground::{Ground, Session, tries};
 
 #[test]
 fn no_command_of_another_user_reads_a_key_of_root_s_session() {
-    let Some(mut ground) = Ground::new() else { return };
-    let config = ground.config("web.toml");
-    let cwd = ground.alice.clone();
-    ground.serve(&config, &cwd);
+    let Some((ground, _)) = Ground::serving() else { return };
     let session = Session::new(&ground);
     let intruder = session.intruder();
     // The key is there for the session itself.

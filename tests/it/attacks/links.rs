@@ -34,8 +34,7 @@ fn the_directory_of_a_config_that_is_exchanged_for_one_of_root_s_leads_no_run_th
     let conf = ground.folder("conf");
     let config = ground.config("conf/passwd");
     let (etc, link) = (etc(&ground), ground.alice("link"));
-    let cwd = ground.alice.clone();
-    ground.serve(&config, &cwd);
+    ground.serve_at_home(&config);
     let notes = ground.notes("notes");
     // It names no path: the candidate stands at the live path for it alone. It notes what is mounted, and what it reads.
     let text = format!("#!/bin/sh\n{{ grep -c ' {}/' /proc/self/mountinfo; cat '{}'; }} >>'{}' 2>&1\n", etc.display(), config.display(), notes.display());
@@ -72,8 +71,7 @@ fn a_file_that_only_root_may_read_is_never_staged_with_the_owner_of_another_one(
     let Some(mut ground) = Ground::new() else { return };
     let conf = ground.folder("conf");
     let config = ground.config("conf/web.toml");
-    let cwd = ground.alice.clone();
-    ground.serve(&config, &cwd);
+    ground.serve_at_home(&config);
     ground.group("speaks = \"none\"\nconfirm = []\nvalidate = []");
     // It lies in a directory of the second user, who may move it there, and may not read it.
     let secret = write(&conf.join("secret"), "message = \"one\"\nlisten = \"127.0.0.1:0\"\n# root's words\n");

@@ -15,10 +15,7 @@ fn is_refused(said: &Said) -> bool {
 
 #[test]
 fn neither_the_fleet_nor_the_state_is_taken_from_where_the_second_user_leads_to() {
-    let Some(mut ground) = Ground::new() else { return };
-    let config = ground.config("web.toml");
-    let cwd = ground.alice.clone();
-    ground.serve(&config, &cwd);
+    let Some((ground, _)) = Ground::serving() else { return };
     let (here, link, good) = (ground.folder("here"), ground.alice("link"), ground.fleet.path("good"));
     let (own, file_link) = (ground.alice("fleet.toml"), ground.alice("file-link"));
     std::fs::create_dir(&good).unwrap();
@@ -65,10 +62,7 @@ fn neither_the_fleet_nor_the_state_is_taken_from_where_the_second_user_leads_to(
 
 #[test]
 fn a_config_of_the_operator_s_is_never_read_along_a_link_of_the_second_user() {
-    let Some(mut ground) = Ground::new() else { return };
-    let config = ground.config("web.toml");
-    let cwd = ground.alice.clone();
-    ground.serve(&config, &cwd);
+    let Some((ground, _)) = Ground::serving() else { return };
     ground.group("");
     let secret = write(&ground.roots.join("new.toml"), "message = \"root's words\"\nlisten = \"127.0.0.1:0\"\n");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();

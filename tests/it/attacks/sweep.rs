@@ -31,8 +31,7 @@ fn what_root_has_in_a_directory_of_another_user_outlives_every_sweep() {
     let Some(mut ground) = Ground::new() else { return };
     let conf = ground.folder("conf");
     let config = ground.config("conf/web.toml");
-    let cwd = ground.alice.clone();
-    ground.serve(&config, &cwd);
+    ground.serve_at_home(&config);
     let names = ["keep1", "keep2", "keep3"].map(|name| conf.join(name));
     for name in &names {
         std::fs::create_dir_all(name.join("deep")).unwrap();

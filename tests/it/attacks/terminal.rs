@@ -23,10 +23,7 @@ fn reached(ground: &Ground, session: &Session, intruder: &str, round: usize) -> 
 
 #[test]
 fn no_command_of_another_user_types_on_root_s_terminal_or_reaches_its_own_supervisor() {
-    let Some(mut ground) = Ground::new() else { return };
-    let config = ground.config("web.toml");
-    let cwd = ground.alice.clone();
-    ground.serve(&config, &cwd);
+    let Some((ground, _)) = Ground::serving() else { return };
     let session = Session::new(&ground);
     let intruder = session.intruder();
     let mut seen = 0;

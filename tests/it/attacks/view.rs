@@ -41,10 +41,8 @@ fn descends(mut pid: i32, from: i32) -> bool {
 
 #[test]
 fn what_is_mounted_for_a_validator_is_in_the_mounts_of_no_other_process() {
-    let Some(mut ground) = Ground::new() else { return };
-    let config = ground.config("web.toml");
-    let cwd = ground.alice.clone();
-    let server = ground.serve(&config, &cwd);
+    let Some((ground, server)) = Ground::serving() else { return };
+    let config = ground.alice("web.toml");
     // Other namespaces that are told of each mount of this one, as long as that is shared.
     let mut others = Vec::new();
     for sharing in ["shared", "slave"] {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::server::{CHANGED, EQUALS, INCREASED, Server, each, fleet, group, groups, holds, script, set, state};
-use crate::support::Fleet;
+use crate::support::{Fleet, Said};
 
 /// A second group, whose gate does this after everything was proven.
 fn gated(fleet: &Fleet, act: &str) -> String {
@@ -27,19 +27,7 @@ fn one_that_is_killed_by_the_last_gate_is_not_confirmed() {
 fn one_that_needs_no_signal_must_live_at_the_end_as_well() {
     // One that was proven by an earlier run; one that is another process by then.
     for act in ["kill -9 PID", "kill -9 PID; echo 'message = \"other\"' >CONFIG"] {
-        let (fleet, servers) = two_groups();
-        groups(&fleet, &[group(&fleet, "still", "still.toml", EQUALS), gated(&fleet, "exit 0")]);
-        set(&fleet, "two", &["--all", "--timeout", "10s"]).expect(0);
-        let act = act.replace("PID", &servers[0].pid().to_string()).replace("CONFIG", fleet.path("still.toml").to_str().unwrap());
-        groups(&fleet, &[group(&fleet, "still", "still.toml", EQUALS), gated(&fleet, &act)]);
-        let said = fleet.broadcast(&[
-            "--config",
-            &format!("gated={}", new(&fleet).display()),
-            "--config",
-            &format!("still={}", fleet.path("still.toml").display()),
-            "--timeout",
-            "10s",
-        ]);
+        let (_fleet, said, servers) = beside_one_that_needs_no_signal(act);
         assert_eq!(said.code, 7, "{act}: {:#}", said.json);
         holds(&said, &servers);
     }
@@ -48,19 +36,7 @@ fn one_that_needs_no_signal_must_live_at_the_end_as_well() {
 #[test]
 fn a_file_of_one_that_needs_no_signal_is_read_again_at_the_end() {
     for act in ["echo '# edited' >>CONFIG", "cp CONFIG CONFIG.new; echo '# edited' >>CONFIG.new; mv CONFIG.new CONFIG"] {
-        let (fleet, servers) = two_groups();
-        groups(&fleet, &[group(&fleet, "still", "still.toml", EQUALS), gated(&fleet, "exit 0")]);
-        set(&fleet, "two", &["--all", "--timeout", "10s"]).expect(0);
-        let act = act.replace("CONFIG", fleet.path("still.toml").to_str().unwrap());
-        groups(&fleet, &[group(&fleet, "still", "still.toml", EQUALS), gated(&fleet, &act)]);
-        let said = fleet.broadcast(&[
-            "--config",
-            &format!("gated={}", new(&fleet).display()),
-            "--config",
-            &format!("still={}", fleet.path("still.toml").display()),
-            "--timeout",
-            "10s",
-        ]);
+        let (_fleet, said, servers) = beside_one_that_needs_no_signal(act);
         assert_ne!(said.code, 0, "{act}: {:#}", said.json);
         assert!(state(&said, &servers[0]) != "unchanged", "{act}: {:#}", said.json);
     }
@@ -94,6 +70,21 @@ fn one_that_executes_itself_again_is_proven_by_what_it_then_serves() {
             holds(&said, &servers);
         }
     }
+}
+
+/// A run that signals one server, and after whose proof the gate does `act`, with the pid and the config of another server,
+/// which runs its config already and needs no signal. The server of that is the first.
+fn beside_one_that_needs_no_signal(act: &str) -> (Fleet, Said, Vec<Server>) {
+    let (fleet, servers) = two_groups();
+    let still = || group(&fleet, "still", "still.toml", EQUALS);
+    groups(&fleet, &[still(), gated(&fleet, "exit 0")]);
+    set(&fleet, "two", &["--all", "--timeout", "10s"]).expect(0);
+    let config = fleet.path("still.toml");
+    let act = act.replace("PID", &servers[0].pid().to_string()).replace("CONFIG", config.to_str().unwrap());
+    groups(&fleet, &[still(), gated(&fleet, &act)]);
+    let (new, same) = (format!("gated={}", new(&fleet).display()), format!("still={}", config.display()));
+    let said = fleet.broadcast(&["--config", &new, "--config", &same, "--timeout", "10s"]);
+    (fleet, said, servers)
 }
 
 /// A server of each of two groups, with a config of its own.
