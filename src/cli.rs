@@ -77,7 +77,7 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it looks at processes; if so, what stdout carries of its end where it is a run.
+    /// None where it looks at no processes; else what stdout carries of its end, where it is a run.
     fn looks_at_processes(&self) -> Option<Option<Output>> {
         match self {
             Self::Broadcast(args) => Some(Some(args.output)),

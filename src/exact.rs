@@ -50,7 +50,7 @@ fn unhex(text: &str) -> Option<PathBuf> {
     Some(OsString::from_vec(bytes?).into())
 }
 
-/// What holds paths.
+/// A path, or several of them.
 pub(crate) trait Paths: Sized {
     /// Writes them.
     fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;

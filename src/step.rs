@@ -100,7 +100,7 @@ pub enum Ran {
     /// It cannot tell, and nothing else tells it.
     #[default]
     Unknown,
-    /// A run proved it, or it reads that only at its start, and nobody has touched it since.
+    /// A run proved it, or it reads that only at its start, and no program has touched it since.
     Disk,
 }
 

@@ -45,7 +45,7 @@ impl TooFew {
 pub(super) fn raise() -> Result<(), TooFew> {
     exec::remember();
     let limit = getrlimit(Resource::Nofile);
-    // Where that is not allowed, fewer instances are waited for at once.
+    // Without that limit, fewer instances are waited for at once.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     if let Some(now) = getrlimit(Resource::Nofile).current.filter(|now| *now < FEWEST) {
         return Err(TooFew(now));
@@ -56,7 +56,8 @@ pub(super) fn raise() -> Result<(), TooFew> {
     Ok(())
 }
 
-/// What was handed to `hello` is not handed on to validators; everything it opens itself is closed for them already.
+/// Keeps the descriptors that `hello` was handed from every command that it starts. Those that it opens itself are
+/// kept from them already.
 pub(super) fn close_handed_down() {
     close_fds::set_fds_cloexec(3, &[]);
 }

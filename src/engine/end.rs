@@ -25,8 +25,8 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         Instant::now().checked_sub(age).map_or(self.settled, |moment| moment.max(self.settled))
     }
 
-    /// The verdict of what is there: who came meanwhile, the states, and every target read back once more, because a file that somebody changed
-    /// meanwhile proves nothing.
+    /// The verdict of what is there: the processes that came meanwhile, the states, and every target read back
+    /// once more, because a file that another program changed meanwhile proves nothing.
     pub(super) async fn seen(&mut self, undone: bool) -> Verdict {
         for member in self.plan.waves.iter_mut().flat_map(|w| &mut w.steps).flat_map(|s| &mut s.members) {
             if member.brought && member.instance.state == State::Untouched {
@@ -35,7 +35,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             }
         }
         let stands = self.stands(undone).steps;
-        // Who is unproven when the run ends is named; nothing of it was touched that could be put back.
+        // A newcomer that is unproven when the run ends is named; nothing of it was touched that could be rolled back.
         let refs: Vec<&Step> = stands.iter().collect();
         let (tell, lost) = (&mut self.tell, &mut self.lost);
         let newcomers = self.host.newcomers(&refs, undone, self.halts, &mut |event| *lost |= !tell(event)).await;
@@ -85,9 +85,9 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             let is = |step: &Step| step.shifts.iter().all(|s| disk.get(&*s.path).and_then(Option::as_ref) == Some(&s.to.sha256));
             let (is_new, back) = (is(&forth), forth.flip());
             let is_old = back.as_ref().is_some_and(is);
-            // A file that was `to` before the run, and that nobody was signalled for, is as it was.
+            // A file that was `to` before the run, and for which no instance was signalled, is as it was.
             let undone = undone && self.counts(step);
-            // Who is proven on the new config would read another file by now.
+            // An instance that is proven on the new config would read another file by now.
             let proven = step.members.iter().any(|m| matches!(m.instance.state, State::Confirmed | State::Unconfirmed));
             let good = if undone { is_old } else { is_new || (is_old && !proven) };
             known &= good;
@@ -103,8 +103,8 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
 struct Stands {
     /// Each step in the direction of what stands there.
     steps: Vec<Step>,
-    /// Whether each target is what its instances' outcomes say.
+    /// True where each target is what its instances' outcomes say.
     known: bool,
-    /// Whether the new config stands where no instance is proven on it.
+    /// True where the new config stands and no instance is proven on it.
     new: bool,
 }
