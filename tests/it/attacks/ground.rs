@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -32,6 +33,22 @@ pub(super) fn uid() -> u32 {
 /// How often a race is tried: `sample` times, or in full.
 pub(super) fn tries(sample: usize) -> usize {
     if std::env::var_os("HELLO_TEST_FULL").is_some() { 300 } else { sample }
+}
+
+/// How much longer a race is tried than so many times where nothing came of it yet: a busy machine may have let the attacker
+/// do nothing meanwhile.
+const LATE: Duration = Duration::from_secs(60);
+
+/// Makes this many attempts of a race at least, and goes on until one of them says that the race has come about by now. That it
+/// has is for the test to assert.
+pub(super) fn race(least: usize, mut attempt: impl FnMut(usize) -> bool) {
+    let mut deadline = None;
+    for at in 0.. {
+        let has_met = attempt(at);
+        if at + 1 >= least && (has_met || Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + LATE)) {
+            return;
+        }
+    }
 }
 
 /// A process that is the first of its process group. The whole group is ended with it.

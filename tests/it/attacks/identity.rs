@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::ground::{Ground, Process, as_alice, begun, tries, uid};
+use super::ground::{Ground, Process, as_alice, begun, race, tries, uid};
 use crate::{
     support::{Said, until},
     users::give,
@@ -137,20 +137,17 @@ struct Tried {
     turned: usize,
 }
 
-/// Runs `act` until both came about that a race can come to, and at least `sample` times.
-fn race(changing: &Changing, sample: usize, act: impl Fn(usize) -> Said) {
+/// Runs `act` until all came about that a race can come to, and at least `sample` times.
+fn turning(changing: &Changing, sample: usize, act: impl Fn(usize) -> Said) {
     let mut tried = Tried::default();
-    // Each of both is as good as sure within the first few; the rest of the tries is for a busy machine.
-    for at in 0..tries(sample) + 200 {
+    race(tries(sample), |at| {
         let turns = changing.turns();
         let said = act(at);
         tried.met += usize::from(has_met(&said));
         tried.turned += usize::from(changing.turns() > turns);
         tried.ran = changing.ran();
-        if at + 1 >= tries(sample) && tried.met > 0 && tried.ran > 0 {
-            break;
-        }
-    }
+        tried.met > 0 && tried.ran > 0 && tried.turned > 0
+    });
     println!("setuid in between: {tried:?}");
     assert!(tried.met > 0 && tried.ran > 0 && tried.turned > 0, "the race was not run: {tried:?}");
     // Nor can a command become root by a setuid program itself.
@@ -164,7 +161,7 @@ fn a_validator_never_runs_as_the_setuid_program_that_its_instance_executes_meanw
     let conf = changing.live.parent().unwrap();
     let words = changing.ground.alice("words");
     let swaps = changing.ground.attack("swap", &[conf, Path::new(".hello-"), &words]);
-    race(&changing, 30, |at| match at % 3 {
+    turning(&changing, 30, |at| match at % 3 {
         0 => changing.broadcast(at, &["--dry-run"]),
         1 => changing.ground.say("status", ""),
         _ => changing.ground.say("doctor", ""),
@@ -177,28 +174,25 @@ fn no_assertion_and_no_restart_key_runs_as_the_setuid_program_of_its_instance() 
     let Some(changing) = Changing::new() else { return };
     let live = changing.live.display().to_string();
     changing.group(&format!("validate = []\n[[group.confirm]]\nexec = [\"{{exe}}\", \"{live}\"]\nequals = \"x\""));
-    race(&changing, 8, |_| changing.ground.say("status", ""));
+    turning(&changing, 8, |_| changing.ground.say("status", ""));
     changing.group("confirm = []\nvalidate = []\nrestart_keys = [\"{exe}\", \"{candidate}\"]");
-    race(&changing, 8, |at| changing.broadcast(at, &["--dry-run"]));
+    turning(&changing, 8, |at| changing.broadcast(at, &["--dry-run"]));
 }
 
 #[test]
 fn no_process_of_the_same_user_reaches_into_a_stage_that_becomes_its_command() {
     let Some(mut ground) = Ground::new() else { return };
     let config = ground.config("web.toml");
-    let cwd = ground.alice.clone();
     for _ in 0..10 {
-        ground.serve(&config, &cwd);
+        ground.serve_at_home(&config);
     }
     // Each instance is asked for itself.
     ground.group("validate = [\"true\", \"{pid}\"]");
     let grasp = ground.attack("grasp", &[]);
-    for at in 0..tries(20).div_ceil(10) + 30 {
+    race(tries(20).div_ceil(10), |at| {
         ground.say("dry-run", &format!("x{at}")).expect(0);
-        if at + 1 >= tries(20).div_ceil(10) && grasp.count() > 0 {
-            break;
-        }
-    }
+        grasp.count() > 0
+    });
     println!("stages of hello that were seen as the second user: {}", grasp.count());
     assert!(grasp.count() > 0, "no stage was ever seen");
     assert_eq!(grasp.got(), 0, "a stage was looked into, or traced");
@@ -257,10 +251,11 @@ fn what_is_started_again_and_what_a_person_is_told_to_type_run_as_the_user_of_th
     let hint = said.stderr.lines().map(str::trim).find(|line| line.contains("setpriv --reuid")).unwrap_or_else(|| panic!("{}", said.stderr));
     let exchanges = ground.attack("exchange", &[&ground.alice("work"), &ground.alice("link")]);
     let before = exchanges.count();
-    for _ in 0..tries(50) {
+    race(tries(50), |_| {
         let _ = Command::new("sh").args(["-c", hint]).output().unwrap();
         assert!(!marker.exists(), "it ran as root: {hint}");
-    }
+        exchanges.count() > before && text().matches("end\n").count() > 1
+    });
     assert!(text().matches("end\n").count() > 1, "the hint starts it: {hint}\n{}", text());
     assert!(!text().contains("root's words"), "it was started in a directory of root's: {hint}");
     assert!(exchanges.count() > before);

@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
-use super::ground::{Ground, tries};
+use super::ground::{Ground, race, tries};
 use crate::{locks::sees_all, support::until};
 
 fn mode(path: &Path, mode: u32) {
@@ -23,7 +23,7 @@ fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
     let lock = ground.attack("lock", &[&conf]);
     until("it is handed on", || lock.count() > 100);
     let (mut handed, mut foreign, mut last) = (0, 0, String::new());
-    for at in 0..tries(30) {
+    race(tries(30), |at| {
         let before = lock.count();
         let said = match at % 3 {
             2 => ground.fleet.again("revert", &[&last]),
@@ -34,7 +34,8 @@ fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
         handed += lock.count() - before;
         foreign += usize::from(said.stderr.contains("Foreign lock"));
         assert!(!ground.fleet.doctor(&[]).json.to_string().contains("holds the lock"), "try {at}");
-    }
+        handed > 0 && foreign > 0
+    });
     println!("handed on {handed} times within the runs; named by {foreign} of them");
     assert!(handed > 0 && foreign > 0, "the race was not run");
 }
@@ -55,7 +56,7 @@ fn a_lock_on_what_lies_beside_the_target_keeps_no_run_out() {
     let flocks = [ground.attack("flocks", &[run, all]), ground.attack("flocks", &[all, run]), ground.attack("flocks", &[&conf])];
     until("each has locked something", || flocks.iter().all(|attacker| attacker.count() > 0));
     let (mut locked, mut last) = (0, String::new());
-    for at in 0..tries(15) {
+    race(tries(15), |at| {
         let before: u64 = flocks.iter().map(super::ground::Attacker::count).sum();
         let said = match at % 3 {
             2 => ground.fleet.again("revert", &[&last]),
@@ -64,7 +65,8 @@ fn a_lock_on_what_lies_beside_the_target_keeps_no_run_out() {
         assert_eq!(said.code, 0, "try {at}: {}", said.stderr);
         last = said.json["run"].as_str().unwrap_or_default().to_owned();
         locked += flocks.iter().map(super::ground::Attacker::count).sum::<u64>() - before;
-    }
+        locked > 0
+    });
     println!("{locked} locks were taken within the runs");
     assert!(locked > 0, "the race was not run");
 }

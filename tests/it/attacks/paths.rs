@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use super::ground::{Ground, Untouched, tries, uid};
+use super::ground::{Ground, Untouched, race, tries, uid};
 use crate::support::{Said, write};
 
 /// Whether a run said that it does not follow.
@@ -30,7 +30,7 @@ fn neither_the_fleet_nor_the_state_is_taken_from_where_the_second_user_leads_to(
     let exchanges = ground.attack("exchange", &[&here, &link]);
     let files = ground.attack("exchange", &[&own, &file_link]);
     let (mut moved, mut refused) = (0, 0);
-    for at in 0..tries(40) {
+    race(tries(40), |at| {
         let count = exchanges.count();
         let mut hello = Command::new(ground.fleet.exe());
         match at % 4 {
@@ -50,7 +50,8 @@ fn neither_the_fleet_nor_the_state_is_taken_from_where_the_second_user_leads_to(
         assert!(!said.stderr.contains("followed") && !said.json.to_string().contains("followed"), "{at}: {}", said.stderr);
         // A run that took the state would end otherwise.
         assert!([1, 2].contains(&said.code), "{at}: {} {}", said.code, said.stderr);
-    }
+        moved > 0 && refused > 0
+    });
     println!("exchanged within {moved} runs, refused by name {refused}");
     assert!(moved > 0 && refused > 0, "the race was not run: {moved} {refused}");
     assert_eq!(Untouched::of(&good), before);
@@ -70,7 +71,7 @@ fn a_config_of_the_operator_s_is_never_read_along_a_link_of_the_second_user() {
     symlink(&secret, &link).unwrap();
     let exchanges = ground.attack("exchange", &[&named, &link]);
     let (mut refused, mut taken) = (0, 0);
-    for at in 0..tries(40) {
+    race(tries(40), |at| {
         let named = named.display().to_string();
         let said = match at % 2 {
             0 => ground.broadcast(&["--dry-run", "--config", &named]),
@@ -79,7 +80,8 @@ fn a_config_of_the_operator_s_is_never_read_along_a_link_of_the_second_user() {
         refused += usize::from(is_refused(&said));
         taken += usize::from(said.code == 0);
         assert!(!said.stderr.contains("root's words") && !said.json.to_string().contains("root's words"), "{at}: {}", said.stderr);
-    }
+        refused > 0 && taken > 0
+    });
     println!("refused {refused}, taken {taken}, {} exchanges", exchanges.count());
     assert!(refused > 0 && taken > 0, "the race was not run: {refused} {taken}");
 }

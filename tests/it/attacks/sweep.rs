@@ -6,7 +6,7 @@ use std::{
     process::Stdio,
 };
 
-use super::ground::{Ground, tries};
+use super::ground::{Ground, race, tries};
 use crate::support::until;
 
 /// The directories of root's in `conf`, by inode, whatever their names are by now: a directory that has root's file deep in it.
@@ -46,7 +46,7 @@ fn what_root_has_in_a_directory_of_another_user_outlives_every_sweep() {
     let mark = Path::new(".hello-");
     let hide = ground.attack("hide", &[&conf, mark, Path::new("keep1"), Path::new("keep2"), Path::new("keep3")]);
     let mut hidden = 0;
-    for at in 0..tries(12) {
+    race(tries(12), |at| {
         // A run is killed while what it has staged stands there.
         ground.group(&format!("validate = [\"{waits}\", \"{{candidate}}\"]"));
         std::fs::write(&there, "").unwrap();
@@ -65,7 +65,8 @@ fn what_root_has_in_a_directory_of_another_user_outlives_every_sweep() {
         hidden += usize::from(hide.count() > count);
         // One that is renamed while they are looked for is not seen.
         until("everything of root's is there", || kept(&conf).iter().map(|(ino, _)| *ino).eq(before.iter().copied()));
-    }
+        hidden > 0
+    });
     println!("something of root's stood at a staged name within {hidden} runs, {} times in all", hide.count());
     assert!(hidden > 0, "the race was not run");
     drop(hide);
