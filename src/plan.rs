@@ -13,7 +13,7 @@ use crate::{
     event::{Form, Instance, State, Stop, Trouble, Verdict},
     fact::Fact,
     fleet::{Count, Fleet, Group, Speaks, Unproven},
-    runs::Proven,
+    runs::{Proven, Stand},
     step::{Blob, Member, Ran, Seen, SeenTarget, Shift, Step, short},
 };
 
@@ -102,7 +102,7 @@ impl Plan {
                         Some(target.disk.clone())
                     }
                     (false, _) => Some(target.disk.clone()),
-                    (true, _) => served(path, &target.disk, all.len() == 1, &mut members, wish.proven, &old),
+                    (true, _) => served(path, target, all.len() == 1, &mut members, wish.proven, &old),
                 };
                 shifts.push(Shift { path: (*path).into(), from, to: becomes.to.clone(), secret: becomes.secret });
             }
@@ -251,10 +251,15 @@ fn settled(member: &Member, targets: &[(&Path, &SeenTarget)], proven: &Proven) -
     let stands = |(path, target): &(&Path, &SeenTarget)| {
         let proven = proven.of(i.pid, i.started, path);
         let fixed = member.fixed.iter().any(|f| f == path) && target.ctime < member.born;
-        fixed || proven.is_some_and(|p| p.sha256 == target.disk.sha256 && p.ctime == target.ctime)
+        fixed || proven.is_some_and(|p| p.sha256 == target.disk.sha256 && p.ctime == target.ctime && is_same_behind(p, target))
     };
     // What a silent one says now is not known.
     !member.sick && i.before.is_none() && !targets.is_empty() && targets.iter().all(stands) && agrees(member, targets)
+}
+
+/// Whether what is read through a target is known, and the same as when an instance was proven to run it.
+fn is_same_behind(stand: &Stand, target: &SeenTarget) -> bool {
+    target.behind.is_some() && stand.behind == target.behind
 }
 
 /// Whether each of its facts that compares with nothing holds now.
@@ -269,7 +274,8 @@ fn agrees(member: &Member, targets: &[(&Path, &SeenTarget)]) -> bool {
 /// What is served now, and who needs no signal, where the disk is the candidate already.
 /// Who cannot tell what it runs is taken to run what it was last proven to run; of several targets nobody tells more than the first.
 /// A silent one is always signalled, and what it runs is what the others do.
-fn served(path: &Path, disk: &Blob, alone: bool, members: &mut [Member], proven: &Proven, old: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Blob> {
+fn served(path: &Path, target: &SeenTarget, alone: bool, members: &mut [Member], proven: &Proven, old: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Blob> {
+    let disk = &target.disk;
     let mut others: Vec<Option<String>> = Vec::new();
     let all_silent = members.iter().all(|m| m.sick);
     for member in members.iter_mut().filter(|m| m.instance.state != State::Unchanged) {
@@ -281,6 +287,8 @@ fn served(path: &Path, disk: &Blob, alone: bool, members: &mut [Member], proven:
             }
             Some(runs) => others.push(Some(runs)),
             None => match proven.of(member.instance.pid, member.instance.started, path) {
+                // The old content behind it was kept nowhere.
+                Some(stand) if stand.behind.is_some() && !is_same_behind(stand, target) => others.push(None),
                 // The same bytes, written again.
                 Some(stand) if stand.sha256 == disk.sha256 => {}
                 None if member.sick && !all_silent => {}

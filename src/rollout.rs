@@ -20,8 +20,7 @@ use crate::{
 mod rehearse;
 
 /// Why nobody is signalled where some cannot tell what they run.
-const PROVEN: &str =
-    "every instance was proven on it, and nobody has touched it since; what it includes from elsewhere was not looked at (`touch` it to reload)";
+const PROVEN: &str = "every instance was proven on it, and neither it nor what is known to be read through it was changed since (`touch` it to reload)";
 
 /// Whether a validator must pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +242,7 @@ fn proofs(plan: &Plan, host: &Host) -> impl Iterator<Item = (i32, u64, BTreeMap<
                 _ => None,
             }?;
             let sha256 = host.reads(&shift.path).filter(|now| *now == blob.sha256)?;
-            Some((shift.path.clone(), Stand { sha256, ctime: host.ctime(&shift.path)? }))
+            Some((shift.path.clone(), Stand { sha256, ctime: host.ctime(&shift.path)?, behind: host.behind(&shift.path) }))
         };
         let stands: Option<BTreeMap<_, _>> = step.shifts.iter().map(stand).collect();
         (member.instance.pid, member.instance.started, stands.unwrap_or_default())

@@ -262,6 +262,10 @@ impl Look {
             if known == Known::Proven && runs != disk {
                 row.faults.push(format!("`{}` on disk was changed after it was proven", one.path.display()));
             }
+            if let Some(stand) = stand.filter(|stand| known == Known::Proven && stand.behind.is_some() && stand.behind != one.behind) {
+                let what = if stand.behind.as_deref() == Some("") { "is read now" } else { "was changed" };
+                row.faults.push(format!("content that is read through `{}` (a link or an include) {what} since it was proven", one.path.display()));
+            }
             row.targets.push(Target { path: one.path.clone(), disk, runs, known });
         }
     }

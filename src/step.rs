@@ -274,6 +274,8 @@ pub struct SeenTarget {
     pub disk: Blob,
     /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest entry.
     pub ctime: i128,
+    /// The digest of everything that is read through it and is none of it; none where that is not known.
+    pub behind: Option<String>,
     /// Whether what it is must not be shown.
     pub secret: bool,
     /// What somebody else put there to become it, by the group that says where.

@@ -241,6 +241,13 @@ impl Way {
         &self.last.stat
     }
 
+    /// Whether the path leads each process to something of its own, such as its standard input.
+    #[must_use]
+    pub fn is_of_a_process(&self) -> bool {
+        let proc = Path::new("/proc");
+        self.passed.iter().any(|passed| (passed.is_link && passed.dir == proc) || (passed.dir.starts_with(proc) && passed.dir.ends_with("fd")))
+    }
+
     /// Whether a link was followed.
     #[must_use]
     pub fn has_links(&self) -> bool {

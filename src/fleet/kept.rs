@@ -16,7 +16,8 @@ fn what_is_kept_of_a_group_reads_back_as_the_same() {
          match = {{ {all}, listens = \"unix:/run/*.s\" }}\nexclude = {{ {all}, listens = \"tcp:[::1]:80\" }}\n\
          leader = {{ {all}, listens = \"tcp:80\" }}\nworker = {{ {all}, listens = \"{{arg:-l}}\" }}\n\
          pid_file = [\"{{arg:--pid}}/x\", \"/run/a.pid\"]\nuser = [\"{{self}}\", \"app\"]\ncount = \"3..\"\n\
-         config = [[\"{{arg:-c}}\", \"{{cwd}}/a\"], [\"/etc/a.d\"]]\nconfig_under = \"/etc\"\nsource = \"{{config}}.new\"\nneeds_restart = [\"/etc/p\"]\n\
+         config = [[\"{{arg:-c}}\", \"{{cwd}}/a\"], [\"/etc/a.d\"]]\nconfig_under = \"/etc\"\ngetopt = \"a:b\"\nrepeated = \"all\"\n\
+         title = \"x {{argv}}\"\nbase = [\"{{arg:-p}}\", \"{{built:--p=}}\"]\nbuilt = [\"{{exe}}\"]\nincludes = [\"i\"]\nsource = \"{{config}}.new\"\nneeds_restart = [\"/etc/p\"]\n\
          restart_keys = [\"a\"]\nrestart_value = [\"a\", \"{{key}}\"]\nrestart_pending = [\"b\"]\nsecret = true\nvalidate = [\"{{exe}}\", \"{{candidate}}\"]\n\
          on_bad_config = \"dies\"\nrevive = [\"c\"]\nreloads = \"unchecked\"\nlisten = [\"tcp:8081\", \"{{arg:--l}}\"]\nsignal = \"SIGUSR1\"\ntimeout = \"500ms\"\n\
          instances = [{{ pid = 1, endpoint = \"unix:/x\" }}, {{ pid = 2 }}]\nsamples = 2\nunproven = \"accept\"\nafter = [\"first\"]\n\
@@ -33,5 +34,6 @@ fn what_is_kept_of_a_group_reads_back_as_the_same() {
     let value = serde_json::to_value(group).unwrap();
     let unset = |value: &serde_json::Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     let groups = value.as_object().unwrap().iter().chain(value["matching"].as_object().unwrap()).chain(value["rollout"].as_object().unwrap());
+    let groups = groups.chain(value["reading"].as_object().unwrap());
     assert_eq!(groups.filter(|(_, value)| unset(value)).map(|(key, _)| key).collect::<Vec<_>>(), Vec::<&String>::new());
 }

@@ -23,6 +23,7 @@ mod kinds;
 mod matching;
 mod order;
 mod raw;
+mod reading;
 mod rollout;
 
 pub use self::{
@@ -30,6 +31,7 @@ pub use self::{
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
     order::{Graph, Order, beyond},
+    reading::{Reading, Repeated},
     rollout::{OnFailure, Rollout, Share, check_waves},
 };
 
@@ -114,6 +116,9 @@ pub struct Group {
     pub config: Vec<Vec<Place>>,
     /// Where the config of another user's process may lie, when its own command line names it.
     pub config_under: Vec<PathBuf>,
+    /// How it reads its command line.
+    #[serde(default)]
+    pub reading: Reading,
     /// Where each target's new content was put by somebody else; `{config}` stands for the target.
     pub source: Option<String>,
     /// Places that the signal does not make it read: a change of one needs a restart.
@@ -241,6 +246,10 @@ pub enum Place {
     Arg(String, PathBuf),
     /// Below the process's working directory.
     Cwd(PathBuf),
+    /// Below the directory that a relative path of its command line is below.
+    Base(PathBuf),
+    /// Below the path that stands behind this text in what the group's `built` command prints.
+    Built(String, PathBuf),
     /// This path.
     Path(PathBuf),
 }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    Count, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reloads, Rollout, Signal, Speaks, Unproven, parse_count, parse_duration,
-    rollout::RawRollout, unit_name,
+    Count, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reading, Reloads, Repeated, Rollout, Signal, Speaks, Unproven, parse_count,
+    parse_duration, rollout::RawRollout, unit_name,
 };
 use crate::{
     fact::{Fact, RawFact, Source},
@@ -38,6 +38,12 @@ struct RawGroup {
     count: Option<Spanned<Value>>,
     config: Option<Spanned<Value>>,
     config_under: Option<Spanned<Value>>,
+    getopt: Option<String>,
+    repeated: Option<Repeated>,
+    title: Option<Spanned<String>>,
+    base: Option<Spanned<Value>>,
+    built: Option<Vec<Spanned<String>>>,
+    includes: Option<Spanned<Value>>,
     source: Option<Spanned<String>>,
     needs_restart: Option<Spanned<Value>>,
     restart_keys: Option<Vec<Spanned<String>>>,
@@ -192,6 +198,14 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         count: raw.count.or(base.count).map_or(Ok(Count { min: 1, max: usize::MAX }), count)?,
         config: raw.config.or(base.config).map(targets).transpose()?.unwrap_or_default(),
         config_under,
+        reading: Reading {
+            getopt: raw.getopt.or(base.getopt),
+            repeated: raw.repeated.or(base.repeated).unwrap_or_default(),
+            title: raw.title.or(base.title).map(title).transpose()?,
+            base: all(raw.base.or(base.base))?,
+            built: argv(raw.built.or(base.built), &[])?,
+            includes: raw.includes.or(base.includes).map_or(Ok(Vec::new()), |raw| Ok(strings(&raw)?.into_iter().map(str::to_owned).collect()))?,
+        },
         source: raw.source.or(base.source).map(source).transpose()?,
         needs_restart: all(raw.needs_restart.or(base.needs_restart))?,
         restart_keys: argv(raw.restart_keys.or(base.restart_keys), &[])?,
@@ -321,16 +335,23 @@ fn place(text: &str) -> Result<Place, String> {
         Some(rest) => Some(PathBuf::from(rest)),
         None => rest.is_empty().then(PathBuf::new),
     };
-    let found = match text.strip_prefix("{arg:").and_then(|t| t.split_once('}')) {
-        Some((option, rest)) if !option.is_empty() => below(rest).map(|rest| Place::Arg(option.into(), rest)),
-        Some(_) => None,
-        None => match text.strip_prefix("{cwd}") {
-            Some(rest) => below(rest).map(Place::Cwd),
-            None => text.starts_with('/').then(|| Place::Path(text.into())),
+    let found = match text.strip_prefix('{').and_then(|t| t.split_once('}')) {
+        Some((name, rest)) => match (name, name.split_once(':')) {
+            ("cwd", _) => below(rest).map(Place::Cwd),
+            ("base", _) => below(rest).map(Place::Base),
+            (_, Some(("arg", option))) if !option.is_empty() => below(rest).map(|rest| Place::Arg(option.into(), rest)),
+            (_, Some(("built", text))) if !text.is_empty() => below(rest).map(|rest| Place::Built(text.into(), rest)),
+            _ => None,
         },
+        None => text.starts_with('/').then(|| Place::Path(text.into())),
     };
     // Anything else would depend on where `hello` is started.
-    found.ok_or_else(|| format!("{text:?} is neither {{arg:--option}}, {{cwd}}/FILE nor an absolute path"))
+    found.ok_or_else(|| format!("{text:?} is neither {{arg:--option}}, {{cwd}}/FILE, {{base}}/FILE, {{built:TEXT}} nor an absolute path"))
+}
+
+fn title(raw: Spanned<String>) -> Result<String, Wrong> {
+    Reading::title_parts(raw.get_ref()).map_err(|why| wrong(raw.span(), why))?;
+    Ok(raw.into_inner())
 }
 
 fn source(raw: Spanned<String>) -> Result<String, Wrong> {

@@ -29,6 +29,12 @@ impl LocalHost {
     pub(super) async fn commit(&mut self, steps: &mut [Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
         let undo = steps.iter().any(|s| s.undo);
         let stuck = self.install(steps, tell)?;
+        // What changes behind a target from now on may or may not be read.
+        for path in steps.iter().flat_map(|step| &step.shifts).map(|shift| &shift.path) {
+            if let Some(follow) = self.follows.get_mut(path) {
+                follow.look(path);
+            }
+        }
         // Whoever would read a file that could not be put back is left as it is, and named; everybody else goes back.
         for step in steps.iter_mut() {
             let Some(stop) = step.shifts.iter().find_map(|s| stuck.get(&s.path)) else { continue };

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use crate::{
     fleet::Group,
     host::{
+        behind::behind,
         discover::{self, Found},
         guard,
         install::Target,
@@ -31,6 +32,8 @@ pub(crate) struct Live {
     pub(crate) disk: Result<Blob, String>,
     /// Its last change of any kind, in nanoseconds since 1970.
     pub(crate) ctime: Option<i128>,
+    /// The digest of everything that is read through it and is none of it; none where that is not known.
+    pub(crate) behind: Option<String>,
     /// Whether its content must not be shown.
     pub(crate) secret: bool,
     target: Target,
@@ -44,12 +47,13 @@ impl Live {
     /// A sentence: it cannot be told, or must not be replaced.
     pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, String> {
         let mut all = Vec::new();
-        for path in discover::configs_of(found, group, &discover::Ways::default())? {
+        for path in discover::configs_of(found, group, &discover::Ways::default()).await? {
             let (_, dir) = lock::open(path.parent().unwrap_or(Path::new("/"))).map_err(|e| e.to_string())?;
             let target = Target::new(&path, dir.clone());
             let disk = target.read().map_err(|e| e.to_string());
             let secret = group.secret.unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
-            all.push(Self { ctime: target.ctime(), path, disk, secret, target, dir });
+            let behind = behind(&path, &group.reading.includes);
+            all.push(Self { ctime: target.ctime(), behind, path, disk, secret, target, dir });
         }
         Ok(all)
     }

@@ -18,6 +18,7 @@ use crate::{
 
 mod answers;
 pub(crate) mod at_once;
+mod behind;
 pub(crate) mod check;
 mod commit;
 mod confirm;
@@ -103,6 +104,8 @@ pub struct LocalHost {
     groups: Vec<Arc<Group>>,
     /// When the survey began, and who was there by then.
     surveyed: successor::Since,
+    /// What is read through each target.
+    follows: BTreeMap<PathBuf, behind::Follow>,
     /// Since when each target is what it is.
     since: BTreeMap<PathBuf, successor::Since>,
 }
@@ -135,7 +138,23 @@ impl Host {
         let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
         let held = Held { most: usize::try_from(limit / 4).unwrap_or(usize::MAX), ..Held::default() };
         let (dirs, locked, locks, targets, staging, notes, groups, surveyed, since) = Default::default();
-        Self::Local(LocalHost { run: run.into(), lanes: Arc::default(), at_once, dirs, locked, locks, targets, staging, notes, held, groups, surveyed, since })
+        let follows = BTreeMap::new();
+        Self::Local(LocalHost {
+            run: run.into(),
+            follows,
+            lanes: Arc::default(),
+            at_once,
+            dirs,
+            locked,
+            locks,
+            targets,
+            staging,
+            notes,
+            held,
+            groups,
+            surveyed,
+            since,
+        })
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.
@@ -270,6 +289,16 @@ impl Host {
     pub fn ctime(&self, path: &Path) -> Option<i128> {
         match self {
             Self::Local(host) => host.targets.get(path)?.ctime(),
+            #[cfg(test)]
+            Self::Script(_) => None,
+        }
+    }
+
+    /// The digest of everything that is read through a target and is none of it, as it was before its instances were signalled.
+    #[must_use]
+    pub fn behind(&self, path: &Path) -> Option<String> {
+        match self {
+            Self::Local(host) => host.follows.get(path)?.behind.clone(),
             #[cfg(test)]
             Self::Script(_) => None,
         }

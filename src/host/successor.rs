@@ -197,11 +197,15 @@ pub(super) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Op
 /// Matches of its group that are not in the run and read what `member` did.
 pub(super) async fn unknown(member: &Member, newest: &Newest, lanes: &Lanes) -> Vec<Found> {
     let group = Group { instances: Vec::new(), ..(*member.group).clone() };
-    let same = |found: Found| {
-        let configs = discover::configs_of(&found, &group, &discover::Ways::default()).ok()?;
-        (configs == member.instance.targets && !lanes.is_known((found.pid, found.started))).then_some(Found { configs, ..found })
-    };
-    newest.scan.find(&group).await.found.into_iter().filter_map(same).collect()
+    let ways = discover::Ways::default();
+    let mut same = Vec::new();
+    for found in newest.scan.find(&group).await.found {
+        let Ok(configs) = discover::configs_of(&found, &group, &ways).await else { continue };
+        if configs == member.instance.targets && !lanes.is_known((found.pid, found.started)) {
+            same.push(Found { configs, ..found });
+        }
+    }
+    same
 }
 
 /// Whether it holds a listening socket that `member` held.
@@ -338,7 +342,7 @@ impl LocalHost {
         self.lanes.know(new.iter().map(|(_, f)| (f.pid, f.started)));
         let mut all = Vec::new();
         for (group, found) in new {
-            let targets = discover::configs_of(&found, group, &discover::Ways::default());
+            let targets = discover::configs_of(&found, group, &discover::Ways::default()).await;
             let reads = |step: &&&Step| targets.as_ref().is_ok_and(|t| t.is_empty() || step.shifts.iter().any(|s| t.contains(&s.path)));
             let found = Found { configs: targets.clone().unwrap_or_default(), ..found };
             let mut member = Member::new(found.instance(&group.name), group.clone(), found.args.clone());

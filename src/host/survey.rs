@@ -18,6 +18,7 @@ use crate::{
         LocalHost, Look,
         answers::{Answers, Silence},
         at_once::{at_once, both},
+        behind::Follow,
         crew::crew,
         discover,
         discover::{Found, Scan},
@@ -101,8 +102,12 @@ impl LocalHost {
                     let mut readers = readers.get(path.as_path()).into_iter().flatten();
                     let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
                     let offered: BTreeMap<_, _> = offered.collect::<BTreeMap<_, _>>().into_iter().map(|(g, s)| (g, source::look(s, path))).collect();
+                    let includes = readers.clone().flat_map(|m| &m.group.reading.includes);
+                    let follow = Follow::of(path, includes);
+                    let behind = follow.behind.clone();
+                    self.follows.insert(path.clone(), follow);
                     let secret = readers.next().and_then(|m| m.group.secret).unwrap_or(!target.is_public(&disk));
-                    seen.targets.insert(path.clone(), SeenTarget { disk, ctime: target.ctime().unwrap_or(i128::MAX), secret, offered });
+                    seen.targets.insert(path.clone(), SeenTarget { disk, ctime: target.ctime().unwrap_or(i128::MAX), behind, secret, offered });
                 }
                 Err(e) => seen.stopped = seen.stopped.or_else(|| Some(from_install(e))),
             }
@@ -114,7 +119,7 @@ impl LocalHost {
     async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look<'_>, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
         let mut kept = Vec::new();
         let ways = discover::Ways::default();
-        let read = at_once(&found, |(group, f)| discover::configs_of(f, group, &ways));
+        let read = discover::all_configs(&found, &ways).await;
         for ((group, mut f), read) in found.into_iter().zip(read) {
             match read {
                 Ok(paths) => f.configs = paths,

@@ -36,7 +36,7 @@ fn directory(entries: &[(&str, &str)]) -> Blob {
 }
 
 pub(super) fn seen(members: Vec<Member>, targets: impl IntoIterator<Item = (PathBuf, Blob)>) -> Seen {
-    let target = |disk| SeenTarget { disk, ctime: 5, secret: false, offered: BTreeMap::new() };
+    let target = |disk| SeenTarget { disk, ctime: 5, behind: Some(String::new()), secret: false, offered: BTreeMap::new() };
     Seen { members, targets: targets.into_iter().map(|(path, disk)| (path, target(disk))).collect(), ..Seen::default() }
 }
 
@@ -337,7 +337,7 @@ fn a_silent_one_that_goes_along_is_signalled_whatever_was_proven_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let me = i32::try_from(std::process::id()).unwrap();
     let started = procfs::process::Process::myself().unwrap().stat().unwrap().starttime;
-    let stand = BTreeMap::from([(PathBuf::from("/e"), crate::runs::Stand { sha256: file("old").sha256, ctime: 5 })]);
+    let stand = BTreeMap::from([(PathBuf::from("/e"), crate::runs::Stand { sha256: file("old").sha256, ctime: 5, behind: Some(String::new()) })]);
     Proven::keep(dir.path(), [(me, started, stand)].into_iter()).unwrap();
     let proven = Proven::load(dir.path());
     let mut one = (*group("web", 1, true)).clone();

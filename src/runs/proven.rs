@@ -36,6 +36,9 @@ pub struct Stand {
     pub sha256: String,
     /// Its last change of any kind, in nanoseconds since 1970: as long as it is the same, nobody has touched it since.
     pub ctime: i128,
+    /// The digest of everything that is read through it and is none of it; none where that was not known.
+    #[serde(default)]
+    pub behind: Option<String>,
 }
 
 fn key(pid: i32, started: u64) -> String {
@@ -94,7 +97,7 @@ mod tests {
     fn the_last_word_on_a_living_process_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let stand = |sha: &str| BTreeMap::from([(PathBuf::from("/a"), Stand { sha256: sha.into(), ctime: 5 })]);
+        let stand = |sha: &str| BTreeMap::from([(PathBuf::from("/a"), Stand { sha256: sha.into(), ctime: 5, behind: None })]);
         let now = Process::myself().unwrap().stat().unwrap().starttime;
         // Its number was another process's once.
         Proven::keep(dir.path(), [(me, now, stand("one")), (me, 7, stand("dead")), (i32::MAX, 7, stand("dead"))].into_iter()).unwrap();

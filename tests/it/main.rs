@@ -18,6 +18,7 @@ mod load;
 mod locks;
 mod loss;
 mod odd_names;
+mod paths;
 mod pids;
 mod points;
 mod resume;

@@ -70,7 +70,9 @@ impl CommandLine {
         let args: Vec<String> = raw.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
         let Some((name, rest)) = args.split_first() else { return Self::default() };
         // A daemon that tells its state in its title has one string there: its words are all that is left of the arguments.
-        let rewritten = name.contains(' ') && rest.iter().all(String::is_empty);
+        // A process pads a title with zeros, or ends it where the kernel would not end an argument.
+        let is_padded = rest.len() != 1;
+        let rewritten = (name.contains(' ') || is_padded) && !name.is_empty() && rest.iter().all(String::is_empty);
         let args =
             if rewritten { name.split_whitespace().skip(1).map(str::to_owned).collect() } else { rest.strip_suffix(&[String::new()]).unwrap_or(rest).to_vec() };
         Self { name: name.clone(), rewritten, args }
@@ -132,7 +134,7 @@ fn first_of<'a>(interpreter: &Interpreter, args: &'a [String]) -> Option<&'a str
     None
 }
 
-/// `--option VALUE`, `--option=VALUE`, or `-o/VALUE` for a path behind a short option.
+/// `--option VALUE`, `--option=VALUE`, or `-o/VALUE` for a path behind a short option; of several the last one.
 pub(crate) fn option_value<'a>(args: &'a [String], option: &str) -> Option<&'a str> {
     let (at, from) = option_place(args, option)?;
     args[at].get(from..)
@@ -140,21 +142,11 @@ pub(crate) fn option_value<'a>(args: &'a [String], option: &str) -> Option<&'a s
 
 /// Which argument has the value of `option`, and from which byte on.
 fn option_place(args: &[String], option: &str) -> Option<(usize, usize)> {
-    args.iter().enumerate().find_map(|(at, arg)| match arg.strip_prefix(option)? {
+    args.iter().enumerate().rev().find_map(|(at, arg)| match arg.strip_prefix(option)? {
         "" => (at + 1 < args.len()).then_some((at + 1, 0)),
         rest if rest.starts_with('/') && option.len() == 2 => Some((at, option.len())),
         rest => rest.starts_with('=').then_some((at, option.len() + 1)),
     })
-}
-
-/// The bytes of the value that a process with the arguments `args` has of `option`, as the kernel
-/// tells them now; none where they are no value of these arguments.
-pub(super) fn option_bytes(pid: i32, args: &[String], option: &str) -> Option<Vec<u8>> {
-    let (at, from) = option_place(args, option)?;
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    // Behind its own name; `from` is behind an option, which is text.
-    let value = line.split(|b| *b == 0).nth(at + 1)?.get(from..)?.to_vec();
-    (String::from_utf8_lossy(&value) == args[at].get(from..)?).then_some(value)
 }
 
 #[cfg(test)]

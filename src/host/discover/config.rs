@@ -1,19 +1,22 @@
 //! What a process reads of its config: resolved, seen by it as the same files, and where nobody else decides what is overwritten.
 
 use std::{
-    ffi::OsString,
     io,
-    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
 };
 
+use rustix::fs::FileType;
+
 use crate::{
     fleet::{Group, Place},
     host::{
+        at_once::at_once,
         discover::{
             Found,
-            cmdline::{option_bytes, option_value},
+            built::BuiltIn,
+            lookup::{Lookup, NotTold, joined, list},
+            mounts, option_value,
         },
         guard::View,
     },
@@ -24,25 +27,52 @@ use crate::{
 ///
 /// # Errors
 /// A sentence that says why it cannot be told or must not be replaced.
-pub(crate) fn configs_of(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<PathBuf>, String> {
-    group.config.iter().map(|places| config_of(found, group, places, ways)).collect()
+pub(crate) async fn configs_of(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<PathBuf>, String> {
+    let mut read = read_by(found, group, ways);
+    if matches!(read, Err(NotTold::Ask)) {
+        ways.built.ask(found, group).await;
+        read = read_by(found, group, ways);
+    }
+    read.map_err(|why| why.to_string())
 }
 
-/// The last path that was resolved, with what this host sees at its end: most instances of a fleet are started with the same.
+/// The same of many, in their order.
+pub(crate) async fn all_configs(all: &[(Arc<Group>, Found)], ways: &Ways) -> Vec<Result<Vec<PathBuf>, String>> {
+    let mut answers = Vec::with_capacity(all.len());
+    for (read, (group, found)) in at_once(all, |(group, found)| read_by(found, group, ways)).into_iter().zip(all) {
+        answers.push(match read {
+            Err(NotTold::Ask) => configs_of(found, group, ways).await,
+            read => read.map_err(|why| why.to_string()),
+        });
+    }
+    answers
+}
+
+fn read_by(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<PathBuf>, NotTold> {
+    let built = ways.built.of(found, group);
+    let lookup = Lookup { found, group, built: built.as_deref() };
+    group.config.iter().map(|places| config_of(lookup, places, ways)).collect()
+}
+
+/// What is known from one process to the next: what their programs say of themselves, and the last path that was resolved,
+/// with what this host sees at its end. Most instances of a fleet are started with the same.
 #[derive(Debug, Default)]
-pub(crate) struct Ways(RwLock<Option<Arc<(PathBuf, Way, View)>>>);
+pub(crate) struct Ways {
+    last: RwLock<Option<Arc<(PathBuf, Way, View)>>>,
+    built: BuiltIn,
+}
 
 impl Ways {
     fn of(&self, named: &Path) -> io::Result<Arc<(PathBuf, Way, View)>> {
         // Nobody waits for what is quickly resolved anew.
-        let last = self.0.try_read().ok().and_then(|last| last.clone());
+        let last = self.last.try_read().ok().and_then(|last| last.clone());
         if let Some(known) = last.filter(|known| known.0 == named) {
             return Ok(known);
         }
         let way = Way::of(named)?;
         let view = View::of(&way.end, Path::new("/"));
         let new = Arc::new((named.to_owned(), way, view));
-        if let Ok(mut last) = self.0.try_write() {
+        if let Ok(mut last) = self.last.try_write() {
             *last = Some(new.clone());
         }
         Ok(new)
@@ -51,56 +81,132 @@ impl Ways {
 
 /// What of its files the signal does not make it read.
 pub(crate) fn fixed_of(found: &Found, group: &Group) -> Vec<PathBuf> {
-    let resolved = |place| place_of(found.pid, &found.args, place).ok().flatten()?.canonicalize().ok();
-    group.needs_restart.iter().filter_map(resolved).collect()
+    let lookup = Lookup { found, group, built: None };
+    let named = |place: &Place| match place {
+        Place::Arg(option, below) => {
+            let values = lookup.values(&[option]).unwrap_or_default();
+            values.iter().filter_map(|value| Some(joined(lookup.absolute(value).ok()?, below))).collect()
+        }
+        place => place_of(found.pid, &found.args, place).ok().flatten().into_iter().collect::<Vec<_>>(),
+    };
+    group.needs_restart.iter().flat_map(named).filter_map(|path| path.canonicalize().ok()).collect()
 }
 
-/// The first of `places` that exists.
-fn config_of(found: &Found, group: &Group, places: &[Place], ways: &Ways) -> Result<PathBuf, String> {
+/// The first of `places` that exists. Never another one where its command line may say which one it reads.
+fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<PathBuf, NotTold> {
+    let Lookup { found, group, .. } = lookup;
     let mut last = String::new();
-    for place in places {
-        let Some(named) = place_of(found.pid, &found.args, place)? else {
+    for (at, place) in places.iter().enumerate() {
+        if is_spelled_before(places, at) {
+            continue;
+        }
+        let Some(named) = named_by(lookup, places, place)? else {
             if let Place::Arg(option, _) = place {
                 last = format!("has no {option} on its command line");
             }
             continue;
         };
+        if let Some(stream) = stream_of(&named) {
+            return Err(lookup.refuse(&format!("reads its config from {stream}, which is no file that a run could replace"), None));
+        }
         let resolved = match ways.of(&named) {
             Ok(resolved) => resolved,
             // What its command line says is what it reads: another place would be another config.
-            Err(e) if matches!(place, Place::Arg(..)) => return Err(format!("reads its config from `{}`: {e}", named.display())),
+            Err(e) if matches!(place, Place::Arg(..) | Place::Built(..)) => {
+                return Err(match mounts::here(found.pid, &named) {
+                    Some(here) => lookup.refuse(&format!("reads `{}` in a mount namespace of its own", named.display()), Some(&here)),
+                    None => NotTold::Because(format!("reads its config from `{}`: {e}", named.display())),
+                });
+            }
             Err(e) => {
                 last = format!("config `{}`: {e}", named.display());
                 continue;
             }
         };
         let (_, way, view) = &*resolved;
-        trusted(found, group, way, matches!(place, Place::Path(_)))?;
+        if way.is_of_a_process() || !matches!(FileType::from_raw_mode(way.stat().st_mode), FileType::RegularFile | FileType::Directory) {
+            let why = format!("reads its config from `{}`, which is a stream or a device, and no file that a run could replace", named.display());
+            return Err(lookup.refuse(&why, None));
+        }
+        trusted(found, group, way, matches!(place, Place::Path(_))).map_err(NotTold::Because)?;
         if !view.is_seen_by(found.pid, &way.end) {
             let mend = "change it where it runs, or mount its directory there and not the file alone";
-            return Err(format!("sees another file at `{}` than this host does (its own mount); {mend}", way.end.display()));
+            return Err(NotTold::Because(format!("sees another file at `{}` than this host does (its own mount); {mend}", way.end.display())));
         }
         return Ok(way.end.clone());
     }
-    Err(last)
+    Err(NotTold::Because(last))
 }
 
-/// Where a place is for a process with these arguments, resolved or there or not; none when its command line does not say.
+/// Whether the option of this place is only another spelling of one before it.
+fn is_spelled_before(places: &[Place], at: usize) -> bool {
+    let Place::Arg(_, below) = &places[at] else { return false };
+    places[..at].iter().any(|place| matches!(place, Place::Arg(_, other) if other == below))
+}
+
+/// The path of a place for this process; none where its command line or its program names none.
+fn named_by(lookup: Lookup<'_>, places: &[Place], place: &Place) -> Result<Option<PathBuf>, NotTold> {
+    Ok(Some(match place {
+        Place::Path(path) => path.clone(),
+        Place::Cwd(below) => joined(lookup.cwd()?, below),
+        Place::Base(below) => joined(lookup.base()?, below),
+        Place::Built(text, below) => match lookup.built(text)? {
+            Some(value) => joined(lookup.absolute(value.as_ref())?, below),
+            None => return Ok(None),
+        },
+        Place::Arg(_, below) => {
+            let spelled = places.iter().filter_map(|place| match place {
+                Place::Arg(option, other) if other == below => Some(option.as_str()),
+                _ => None,
+            });
+            let values = lookup.values(&spelled.collect::<Vec<_>>())?;
+            match values.as_slice() {
+                [] => return Ok(None),
+                [one] => named_by_value(lookup, one, below)?,
+                all => {
+                    let all: Vec<String> = all.iter().map(|value| value.to_string_lossy().into_owned()).collect();
+                    return Err(lookup.refuse(&format!("reads {}, and which of them the change is for is not said", list(&all)), None));
+                }
+            }
+        }
+    }))
+}
+
+/// The path that the value of an option names.
+fn named_by_value(lookup: Lookup<'_>, value: &std::ffi::OsStr, below: &Path) -> Result<PathBuf, NotTold> {
+    if value == "-" {
+        return Err(lookup.refuse("reads its config from its standard input, which is no file that a run could replace", None));
+    }
+    let text = value.to_string_lossy();
+    let scheme = text.split_once(':').filter(|(scheme, _)| scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_lowercase()));
+    let Some((scheme, rest)) = scheme else { return Ok(joined(lookup.absolute(value)?, below)) };
+    let literal = lookup.absolute(value).map(|path| joined(path, below));
+    if literal.as_ref().is_ok_and(|path| path.symlink_metadata().is_ok()) {
+        return literal;
+    }
+    if scheme == "file" {
+        return Ok(joined(lookup.absolute(rest.strip_prefix("//").unwrap_or(rest).as_ref())?, below));
+    }
+    Err(lookup.refuse(&format!("reads its config from `{text}`, which is no path of a file"), None))
+}
+
+/// The stream that a path leads each process to as its own, whatever it is for this one.
+fn stream_of(path: &Path) -> Option<String> {
+    let is_own = path == Path::new("/dev/stdin") || path.starts_with("/dev/fd");
+    let is_own = is_own || path.starts_with("/proc/self") || path.starts_with("/proc/thread-self");
+    is_own.then(|| format!("`{}`, which each process has for itself", path.display()))
+}
+
+/// Where a place of no config is for a process with these arguments, resolved or there or not; none when its command line does not say.
 ///
 /// # Errors
 /// A sentence without its subject.
 pub(crate) fn place_of(pid: i32, args: &[String], place: &Place) -> Result<Option<PathBuf>, String> {
-    let exact;
     let (below, value) = match place {
         Place::Path(path) => return Ok(Some(path.clone())),
-        Place::Cwd(below) => (below, Path::new("")),
+        Place::Built(..) => return Ok(None),
+        Place::Cwd(below) | Place::Base(below) => (below, Path::new("")),
         Place::Arg(option, below) => match option_value(args, option) {
-            // The mark that stands for what is no UTF-8.
-            Some(value) if value.contains(char::REPLACEMENT_CHARACTER) => {
-                let missing = || format!("names a config by {option} that cannot be told from `{value}`");
-                exact = PathBuf::from(OsString::from_vec(option_bytes(pid, args, option).ok_or_else(missing)?));
-                (below, exact.as_path())
-            }
             Some(value) => (below, Path::new(value)),
             None => return Ok(None),
         },

@@ -10,20 +10,26 @@ use crate::{
     identity::{Identity, Sees},
 };
 
+mod built;
 mod cmdline;
 mod config;
 mod leaders;
 mod look;
+mod lookup;
+mod mounts;
+mod options;
 mod pidfile;
 mod scan;
 mod standing;
+mod title;
 mod unit;
 
 pub(crate) use self::{
     cmdline::option_value,
-    config::{Ways, configs_of, fixed_of},
+    config::{Ways, all_configs, configs_of, fixed_of},
     scan::Scan,
     standing::{Standing, process},
+    title::Telling,
 };
 
 /// A process of a group.
@@ -41,8 +47,11 @@ pub(crate) struct Found {
     pub(crate) uid: u32,
     /// The process that was seen, for whatever is started for it later.
     pub(crate) seen: Identity,
-    /// Its arguments without its own name; a command line that was rewritten into one string by its words.
+    /// Its arguments without its own name; a command line that was rewritten into one string by its words. Short options stand
+    /// in words of their own where its group says how it reads them.
     pub(crate) args: Vec<String>,
+    /// Whether these are all of its arguments.
+    pub(crate) telling: Telling,
     /// What becomes of signals to it, when it was found.
     pub(crate) status: Status,
     /// The endpoint that the fleet gives, for a listed process.
@@ -56,6 +65,24 @@ impl Found {
     pub(crate) fn identity(&self, group: &Group) -> Identity {
         let sees = if group.revive.is_empty() { Sees::NotAsked } else { sees(self.pid) };
         Identity { sees, ..self.seen.clone() }
+    }
+
+    /// With its arguments as a process of this group has them.
+    fn read_as(mut self, group: &Group) -> Self {
+        if let Telling::Title(text) = &self.telling
+            && let Some(args) = title::arguments(self.pid, text, &group.reading)
+        {
+            (self.args, self.telling) = (args, Telling::Arguments);
+        }
+        let letters = group.reading.getopt.as_deref().filter(|letters| !letters.is_empty() && self.telling == Telling::Arguments);
+        if let Some(args) = letters.and_then(|letters| options::unbundled(&self.args, letters)) {
+            self.args = args;
+        }
+        let moved = lookup::moved(&self, group);
+        for (option, value, path) in moved {
+            lookup::replace(&mut self.args, &option, &value, &path);
+        }
+        self
     }
 
     /// As it is reported.

@@ -21,6 +21,7 @@ use crate::{
             leaders::{Node, Role, Said, roles},
             look::{Looked, Unseen, Wanted, look, unmarked},
             pidfile::{PidFile, PidFileError},
+            title::Telling,
             unit::main_pid,
         },
         guard::age,
@@ -360,11 +361,11 @@ impl Asked<'_> {
                 _ if !sure => End::LeftOut(format!("cannot be looked at by this user (it is uid {}'s), and may be one of group `{name}`", one.uid)),
                 Role::Leader => match whose {
                     Some(why) => End::LeftOut(why),
-                    None => End::Found(found(one)),
+                    None => End::Found(found(one).read_as(self.group)),
                 },
                 Role::Upgraded(other) => {
                     let why = format!("is being upgraded: pid {other} and pid {pid} are both masters; finish or abort the upgrade first");
-                    if whose.is_some() { End::LeftOut(why) } else { End::Refused(found(one), why) }
+                    if whose.is_some() { End::LeftOut(why) } else { End::Refused(found(one).read_as(self.group), why) }
                 }
                 Role::Orphan => {
                     // It may have ended together with its master, only later.
@@ -372,7 +373,7 @@ impl Asked<'_> {
                     let why = "is a worker whose master is gone, so that nothing makes it reload; end it, or leave it out with `exclude`".to_owned();
                     // Workers often run as another user than their master did, and root answers for both.
                     let ours = whose.is_none() || nix::unistd::geteuid().is_root();
-                    if ours { End::Refused(found(one), why) } else { End::LeftOut(why) }
+                    if ours { End::Refused(found(one).read_as(self.group), why) } else { End::LeftOut(why) }
                 }
             };
             Some((pid, end))
@@ -392,7 +393,9 @@ impl Asked<'_> {
 
 pub(super) fn found(one: Looked) -> Found {
     let Looked { pid, started, parent, uid, identity, exe, line, status, .. } = one;
-    Found { pid, started, parent, exe: exe.unwrap_or_default(), uid, seen: identity, args: line.args, status, endpoint: None, configs: Vec::new() }
+    let telling = if line.rewritten { Telling::Title(line.name) } else { Telling::Arguments };
+    let exe = exe.unwrap_or_default();
+    Found { pid, started, parent, exe, uid, seen: identity, args: line.args, telling, status, endpoint: None, configs: Vec::new() }
 }
 
 /// Whose processes a group means; names that are not on this host are nobody's, unless none is left.

@@ -40,7 +40,7 @@ fn seen(left: &Left, members: &[(i32, u64, &str)], disk: &str) -> Seen {
         let instance = Instance { targets: vec!["/a".into()], before: Some(config(says).sha256), ..Instance::new("web", *pid, *started) };
         Member::new(instance, group.clone(), Vec::new())
     };
-    let target = || SeenTarget { disk: config(disk), ctime: 5, secret: false, offered: BTreeMap::new() };
+    let target = || SeenTarget { disk: config(disk), ctime: 5, behind: Some(String::new()), secret: false, offered: BTreeMap::new() };
     let targets = ["/a", "/b"].map(|path| (PathBuf::from(path), target())).into();
     Seen { members: members.iter().map(member).collect(), targets, ..Seen::default() }
 }

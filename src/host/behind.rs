@@ -1,0 +1,281 @@
+//! Content that is read through a target and is none of it: behind links that lead out of a directory, and behind directives
+//! that include more files.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use crate::config::{MAX_TARGET, digest};
+
+/// Most files and directories that are followed, as many as a target may have entries. Of more nothing is known.
+const MAX_FOLLOWED: usize = crate::tree::MAX_ENTRIES;
+
+/// Stands for the content of a path where nothing is.
+const MISSING: &str = "missing";
+
+/// The digest of everything that is read through the target at `path`; empty where that is nothing, and none where it is too
+/// much to be known.
+pub(crate) fn behind<'a>(path: &Path, includes: impl IntoIterator<Item = &'a String>) -> Option<String> {
+    let includes: Vec<String> = includes.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+    let is_directory = path.is_dir();
+    if includes.is_empty() && !is_directory {
+        return Some(String::new());
+    }
+    let mut walk = Walk { top: path, includes, seen: BTreeSet::new(), found: BTreeMap::new(), bytes: 0 };
+    if is_directory {
+        walk.directory(path)?
+    } else {
+        walk.file(path)?
+    }
+    let all: Vec<String> = walk.found.iter().map(|(path, content)| format!("{}\0{content}\n", path.display())).collect();
+    Some(if all.is_empty() { String::new() } else { digest(all.concat().as_bytes()) })
+}
+
+/// What is read through one target.
+#[derive(Debug, Default)]
+pub(super) struct Follow {
+    /// The directives of the groups that read it.
+    includes: BTreeSet<String>,
+    /// As it was last looked at: at the survey, and again before a signal.
+    pub(super) behind: Option<String>,
+}
+
+impl Follow {
+    pub(super) fn of<'a>(path: &Path, includes: impl Iterator<Item = &'a String>) -> Self {
+        let mut follow = Self { includes: includes.cloned().collect(), behind: None };
+        follow.look(path);
+        follow
+    }
+
+    pub(super) fn look(&mut self, path: &Path) {
+        self.behind = behind(path, &self.includes);
+    }
+}
+
+/// What was followed so far. Each step answers none where there is too much.
+struct Walk<'a> {
+    top: &'a Path,
+    /// In small letters.
+    includes: Vec<String>,
+    seen: BTreeSet<PathBuf>,
+    /// What does not belong to the target, by its resolved path, with a digest.
+    found: BTreeMap<PathBuf, String>,
+    bytes: u64,
+}
+
+impl Walk<'_> {
+    /// A path that a link, a directive or a directory names.
+    fn entry(&mut self, named: &Path) -> Option<()> {
+        let Ok(path) = named.canonicalize() else {
+            self.found.insert(named.to_owned(), MISSING.into());
+            return Some(());
+        };
+        match path.metadata() {
+            Ok(meta) if meta.is_dir() => self.directory(&path),
+            Ok(meta) if meta.is_file() => self.file(&path),
+            // A device or a stream has no content that stays.
+            _ => Some(()),
+        }
+    }
+
+    fn directory(&mut self, path: &Path) -> Option<()> {
+        if !self.takes(path)? {
+            return Some(());
+        }
+        let Ok(entries) = fs::read_dir(path) else { return Some(()) };
+        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        names.sort();
+        names.iter().try_for_each(|name| self.entry(name))
+    }
+
+    fn file(&mut self, path: &Path) -> Option<()> {
+        if !self.takes(path)? {
+            return Some(());
+        }
+        let is_own = path.starts_with(self.top);
+        if is_own && self.includes.is_empty() {
+            return Some(());
+        }
+        let Some(bytes) = self.read(path) else {
+            // One that may not be read, or is too large, is told by what it is.
+            let identity = path.metadata().map(|m| format!("{} {} {} {} {}", m.dev(), m.ino(), m.size(), m.ctime(), m.ctime_nsec()));
+            self.found.insert(path.to_owned(), identity.unwrap_or_else(|_| MISSING.into()));
+            return Some(());
+        };
+        if !is_own {
+            self.found.insert(path.to_owned(), digest(&bytes));
+        }
+        let named = values(&String::from_utf8_lossy(&bytes), &self.includes);
+        named.iter().try_for_each(|value| self.included(path, value))
+    }
+
+    /// The content of a file, within what a target may have in all.
+    fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
+        let left = MAX_TARGET.saturating_sub(self.bytes);
+        let mut bytes = Vec::new();
+        let file = File::open(path).ok()?;
+        if file.metadata().ok()?.len() > left {
+            return None;
+        }
+        file.take(left).read_to_end(&mut bytes).ok()?;
+        self.bytes += bytes.len() as u64;
+        Some(bytes)
+    }
+
+    /// What a directive in the file `by` names: a path or a glob, below one of the directories that programs take for that.
+    fn included(&mut self, by: &Path, value: &str) -> Option<()> {
+        let dirs = [self.top.parent(), Some(self.top), by.parent()];
+        let mut named: Vec<PathBuf> = dirs.into_iter().flatten().map(|dir| dir.join(value)).collect();
+        named.sort();
+        named.dedup();
+        let mut is_there = false;
+        for path in &named {
+            let found = path.to_str().and_then(|text| glob::glob(text).ok());
+            for path in found.into_iter().flatten().flatten().take(MAX_FOLLOWED + 1) {
+                is_there = true;
+                self.entry(&path)?;
+            }
+        }
+        if !is_there && !value.contains(['*', '?', '[']) {
+            self.found.insert(named.pop()?, MISSING.into());
+        }
+        Some(())
+    }
+
+    /// Whether a path was not followed yet.
+    fn takes(&mut self, path: &Path) -> Option<bool> {
+        let is_new = self.seen.insert(path.to_owned());
+        (self.seen.len() <= MAX_FOLLOWED).then_some(is_new)
+    }
+}
+
+/// The values of these directives in a text, whose lines may begin with `#` as a comment.
+fn values(text: &str, directives: &[String]) -> Vec<String> {
+    let mut values = Vec::new();
+    if directives.is_empty() {
+        return values;
+    }
+    let mut in_list = false;
+    for line in text.lines() {
+        let plain = line.trim_start();
+        if plain.starts_with('#') || plain.is_empty() {
+            continue;
+        }
+        if let Some(item) = plain.strip_prefix("- ").filter(|_| in_list) {
+            values.extend(words(item));
+            continue;
+        }
+        in_list = false;
+        let lower = plain.to_ascii_lowercase();
+        for directive in directives {
+            for (at, _) in lower.match_indices(directive.as_str()) {
+                let rest = &plain[at + directive.len()..];
+                let begins = plain[..at].chars().next_back().is_none_or(|c| c.is_whitespace() || "{;[".contains(c));
+                let ends = rest.starts_with(|c: char| c.is_whitespace() || "=:'\"".contains(c));
+                if !begins || !ends {
+                    continue;
+                }
+                let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || "=:".contains(c));
+                in_list |= rest.is_empty();
+                values.extend(words(rest));
+            }
+        }
+    }
+    values
+}
+
+/// The paths in what follows a directive: the first word, and each further one that looks like a path.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start_matches('[');
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ',');
+        let quote = rest.chars().next().filter(|c| "'\"".contains(*c));
+        let (word, behind) = match quote {
+            Some(quote) => rest[1..].split_once(quote).unwrap_or((&rest[1..], "")),
+            None => {
+                let end = rest.find(|c: char| c.is_whitespace() || ";,{}]#".contains(c)).unwrap_or(rest.len());
+                rest.split_at(end)
+            }
+        };
+        if word.is_empty() {
+            return words;
+        }
+        if words.is_empty() || word.contains(['/', '.', '*']) {
+            words.push(word.to_owned());
+        }
+        rest = behind;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn of(text: &str, directives: &[&str]) -> Vec<String> {
+        values(text, &directives.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_values_of_a_directive_are_found_in_every_grammar() {
+        assert_eq!(of("http { include a/*; include \"b c\"; } # x", &["include"]), ["a/*", "b c"]);
+        assert_eq!(of("# include no\nInclude /a/*.conf /b.conf", &["include"]), ["/a/*.conf", "/b.conf"]);
+        assert_eq!(of("include_dir = 'conf.d'\ninclude_if_exists 'x'", &["include_dir", "include_if_exists", "include"]), ["conf.d", "x"]);
+        assert_eq!(of("rule_files:\n  - \"r/*.yml\"\n  - s.yml\nscrape:\n  - t.yml", &["rule_files"]), ["r/*.yml", "s.yml"]);
+        assert_eq!(of("rule_files: [a.yml, 'b.yml']", &["rule_files"]), ["a.yml", "b.yml"]);
+        assert_eq!(of("bind :443 ssl crt /a.pem alpn h2", &["crt"]), ["/a.pem"]);
+        assert!(of("my_include x; includes y;", &["include"]).is_empty());
+    }
+
+    #[test]
+    fn what_lies_behind_a_target_changes_its_digest_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let at = |name: &str| root.join(name);
+        for name in ["enabled", "available/deep", "parts"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        fs::write(at("available/a"), "one").unwrap();
+        fs::write(at("available/deep/b"), "one").unwrap();
+        fs::write(at("enabled/own"), "one").unwrap();
+        fs::write(at("main"), "include parts/*; include single;").unwrap();
+        symlink("../available/a", at("enabled/a")).unwrap();
+        symlink("../available/deep", at("enabled/deep")).unwrap();
+        symlink("own", at("enabled/inner")).unwrap();
+        symlink("nowhere", at("enabled/lost")).unwrap();
+        let names = ["include".to_owned()];
+        let both = || (behind(&at("enabled"), &[]).unwrap(), behind(&at("main"), &names).unwrap());
+        let mut last = both();
+        assert!(!last.0.is_empty());
+        let mut changed = |directory: bool, file: bool, what: &str| {
+            let now = both();
+            assert_eq!((now.0 != last.0, now.1 != last.1), (directory, file), "{what}");
+            last = now;
+        };
+        changed(false, false, "nothing");
+        fs::write(at("available/a"), "two").unwrap();
+        changed(true, false, "a file behind a link");
+        fs::write(at("available/deep/b"), "two").unwrap();
+        changed(true, false, "a file in a directory behind a link");
+        fs::write(at("enabled/own"), "two").unwrap();
+        changed(false, false, "the target's own file");
+        fs::write(at("enabled/nowhere"), "two").unwrap();
+        changed(true, false, "what a link leads to that led nowhere");
+        fs::write(at("parts/x"), "include more").unwrap();
+        changed(false, true, "a new file for a glob");
+        fs::write(at("more"), "x").unwrap();
+        changed(false, true, "what an included file includes");
+        fs::write(at("single"), "x").unwrap();
+        changed(false, true, "a file that was missing");
+        fs::write(at("main"), "include parts/*; include single; # more").unwrap();
+        changed(false, false, "the file itself");
+        assert_eq!(behind(&at("main"), &[]).as_deref(), Some(""));
+    }
+}

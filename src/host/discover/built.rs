@@ -1,0 +1,62 @@
+//! What is compiled into a program: the command of its group asks the executable that the process runs.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use crate::{
+    fleet::Group,
+    host::{
+        discover::Found,
+        exec::{self, Subject},
+        placeholders::{Known, exe},
+    },
+};
+
+/// The longest that a program may take to print what is compiled into it: it reads no config for that.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// An executable by device and inode, and how it is asked.
+type Key = ((u64, u64), Vec<String>);
+
+/// What the programs that were asked have printed, or why they could not be asked.
+#[derive(Debug, Default)]
+pub(super) struct BuiltIn(RwLock<HashMap<Key, Arc<Result<String, String>>>>);
+
+fn key(found: &Found, group: &Group) -> Key {
+    (found.seen.exe, group.reading.built.clone())
+}
+
+impl BuiltIn {
+    /// What the program of this process has printed, where it was asked.
+    pub(super) fn of(&self, found: &Found, group: &Group) -> Option<Arc<Result<String, String>>> {
+        if group.reading.built.is_empty() {
+            return None;
+        }
+        self.0.read().ok()?.get(&key(found, group)).cloned()
+    }
+
+    /// Asks the program of this process, once for all that execute the same one.
+    pub(super) async fn ask(&self, found: &Found, group: &Group) {
+        if self.of(found, group).is_some() {
+            return;
+        }
+        let output = Arc::new(printed(found, group).await);
+        if let Ok(mut known) = self.0.write() {
+            known.insert(key(found, group), output);
+        }
+    }
+}
+
+async fn printed(found: &Found, group: &Group) -> Result<String, String> {
+    if group.reading.built.is_empty() {
+        return Err("its group has no command `built` that would tell".into());
+    }
+    let exe = exe(&found.seen);
+    let known = Known { pid: found.seen.inside, exe: &exe, args: &found.args, endpoint: "", config: None, candidate: None };
+    let subject = Subject { identity: &found.seen, renewed: None };
+    let output = exec::look(&known.fill(&group.reading.built)?, subject, &[], LIMIT).await.map_err(|e| e.to_string())?;
+    Ok(format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}

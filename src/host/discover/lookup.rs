@@ -1,0 +1,265 @@
+//! Where the places of a group are for one process: by its command line, by where it was started, by what is compiled into it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    fleet::{Group, Place, fits},
+    host::{
+        discover::{
+            Found,
+            options::{Options, Said},
+            title::{self, Telling},
+        },
+        placeholders::inode,
+    },
+};
+
+/// Why it is not known what a process reads.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotTold {
+    /// A sentence without its subject; behind its last `; ` stands what to do about it.
+    #[error("{0}")]
+    Because(String),
+    /// Its program must be asked first for what is compiled into it.
+    #[error("its program was not asked what is compiled into it")]
+    Ask,
+}
+
+/// One process, and what is known of how it names its config.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lookup<'a> {
+    pub(super) found: &'a Found,
+    pub(super) group: &'a Group,
+    /// What its program prints of its compiled-in paths, where it was asked.
+    pub(super) built: Option<&'a Result<String, String>>,
+}
+
+impl<'a> Lookup<'a> {
+    /// `why`, and the line of `fleet.toml` that says which file it is.
+    pub(super) fn refuse(&self, why: &str, path: Option<&Path>) -> NotTold {
+        let path = path.map_or_else(|| "/PATH/OF/ITS/CONFIG".into(), |path| path.display().to_string());
+        NotTold::Because(format!("{why}; write `config = \"{path}\"` into group `{}`, if that is the file which it reads", self.group.name))
+    }
+
+    /// The arguments of its program: those of its interpreter stand before the script.
+    fn options(&self) -> Options<'a> {
+        let args = &self.found.args;
+        let script = &self.group.matching.script;
+        let start = args.iter().position(|arg| script.iter().any(|pattern| fits(pattern, arg))).map_or(0, |at| at + 1);
+        let reading = &self.group.reading;
+        Options { args: &args[start..], getopt: reading.getopt.as_deref(), repeated: reading.repeated }
+    }
+
+    /// The values of an option that has all these spellings; more than one only where the program reads all of them.
+    pub(super) fn values(&self, spellings: &[&str]) -> Result<Vec<OsString>, NotTold> {
+        if let Telling::Title(title) = &self.found.telling {
+            return self.in_title(title, spellings).map(|value| vec![value.into()]);
+        }
+        let values = match self.options().said(spellings) {
+            Said::Absent => Vec::new(),
+            Said::Value(value) => vec![value],
+            Said::Several(values) => values,
+            Said::Unclear(word) => {
+                let option = spellings.join(" or ");
+                let mend = "or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, `getopt = \"\"` where every option is a word";
+                let NotTold::Because(why) = self.refuse(&format!("may have {option} in `{word}` of its command line, or not"), None) else {
+                    return Err(NotTold::Ask);
+                };
+                return Err(NotTold::Because(format!("{why}, {mend}")));
+            }
+        };
+        values.into_iter().map(|value| self.exact(value)).collect()
+    }
+
+    /// The bytes of a value as the kernel tells them.
+    fn exact(&self, value: String) -> Result<OsString, NotTold> {
+        // The mark that stands for what is no UTF-8.
+        if !value.contains(char::REPLACEMENT_CHARACTER) {
+            return Ok(value.into());
+        }
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.found.pid)).unwrap_or_default();
+        let tail = |raw: &[u8]| {
+            let text = String::from_utf8_lossy(raw).into_owned();
+            let before = text.strip_suffix(&value).filter(|before| !before.contains(char::REPLACEMENT_CHARACTER))?;
+            raw.get(before.len()..).map(<[u8]>::to_vec)
+        };
+        let mut all: Vec<Vec<u8>> = line.split(|b| *b == 0).filter_map(tail).collect();
+        all.dedup();
+        match all.as_slice() {
+            [one] => Ok(OsString::from_vec(one.clone())),
+            _ => Err(self.refuse(&format!("names a config that cannot be told from `{value}`"), None)),
+        }
+    }
+
+    /// The value that a title has of an option, where the file that is there leaves only one reading of it.
+    fn in_title(&self, title: &str, spellings: &[&str]) -> Result<String, NotTold> {
+        let all: Vec<String> = spellings.iter().flat_map(|option| title::values(title, option)).collect();
+        let hides = || self.refuse(&format!("has written a title over its command line (`{title}`), which does not tell its arguments"), None);
+        if title::is_cut(self.found.pid, title.len()) {
+            return Err(self.refuse("has written a title over its command line, and the end of it may be cut off", None));
+        }
+        let mut there = Vec::new();
+        for value in &all {
+            if self.absolute(OsStr::new(value)).is_ok_and(|path| path.exists()) && !there.contains(value) {
+                there.push(value.clone());
+            }
+        }
+        match (there.as_slice(), all.first()) {
+            ([one], _) => Ok(one.clone()),
+            ([], Some(first)) => Ok(first.clone()),
+            ([], None) => Err(hides()),
+            _ => Err(self.refuse(&format!("has blanks in its title (`{title}`), which may name {}", list(&there)), None)),
+        }
+    }
+
+    /// What is compiled into its program behind `text`.
+    pub(super) fn built(&self, text: &str) -> Result<Option<String>, NotTold> {
+        match self.built {
+            None => Err(NotTold::Ask),
+            Some(Err(why)) => Err(self.refuse(&format!("does not tell which config is compiled into it: {why}"), None)),
+            Some(Ok(output)) => Ok(behind(output, text)),
+        }
+    }
+
+    /// A path of its command line, which begins at the directory that its group says, or that it was started in.
+    pub(super) fn absolute(&self, value: &OsStr) -> Result<PathBuf, NotTold> {
+        let value = Path::new(value);
+        if value.is_absolute() {
+            return Ok(value.to_owned());
+        }
+        let base = if self.group.reading.base.is_empty() { self.started_in(value)? } else { self.base()? };
+        Ok(base.join(value))
+    }
+
+    /// The first directory of the group's `base` that there is.
+    pub(super) fn base(&self) -> Result<PathBuf, NotTold> {
+        for place in &self.group.reading.base {
+            let (dir, below) = match place {
+                Place::Path(path) => return Ok(path.clone()),
+                Place::Cwd(below) => return Ok(joined(self.cwd()?, below)),
+                Place::Base(_) => continue,
+                // A program with a base stays where it was started.
+                Place::Arg(option, below) => match self.values(&[option])?.pop() {
+                    Some(dir) => (self.cwd()?.join(dir), below),
+                    None => continue,
+                },
+                Place::Built(text, below) => match self.built(text)?.filter(|dir| dir.starts_with('/')) {
+                    Some(dir) => (dir.into(), below),
+                    None => continue,
+                },
+            };
+            return Ok(joined(dir, below));
+        }
+        Err(self.refuse("names its config by a path below a directory that nothing tells", None))
+    }
+
+    pub(super) fn cwd(&self) -> Result<PathBuf, NotTold> {
+        let of = format!("/proc/{}/cwd", self.found.pid);
+        std::fs::read_link(of).map_err(|e: io::Error| self.refuse(&format!("does not tell its working directory: {e}"), None))
+    }
+
+    /// The directory that it was started in. Its environment names it, and its working directory must agree: it is still
+    /// that one, or the one that `value` names.
+    fn started_in(&self, value: &Path) -> Result<PathBuf, NotTold> {
+        let (cwd, root) = (self.cwd()?, PathBuf::from(format!("/proc/{}/root", self.found.pid)));
+        let same = |path: &Path| {
+            let inside = root.join(path.strip_prefix("/").unwrap_or(path));
+            inode(&inside) != (0, 0) && inode(&inside) == inode(Path::new(&format!("/proc/{}/cwd", self.found.pid)))
+        };
+        let named = self.pwd();
+        match &named {
+            Some(pwd) if same(pwd) => return Ok(cwd),
+            Some(pwd) if same(&pwd.join(value)) => return Ok(pwd.clone()),
+            _ => {}
+        }
+        let likely = named.iter().chain([&cwd]).map(|dir| dir.join(value)).find(|path| path.exists());
+        let why = format!(
+            "was given `{}`, a path relative to the directory that it was started in, and nothing tells that one (it stands in `{}` now)",
+            value.display(),
+            cwd.display()
+        );
+        let NotTold::Because(why) = self.refuse(&why, likely.as_deref()) else { return Err(NotTold::Ask) };
+        Err(NotTold::Because(format!("{why}, or `base = \"{{cwd}}\"` if it never leaves that directory")))
+    }
+
+    /// The working directory of the shell that started it, as its environment says.
+    fn pwd(&self) -> Option<PathBuf> {
+        let environment = std::fs::read(format!("/proc/{}/environ", self.found.pid)).ok()?;
+        let mut all = environment.split(|b| *b == 0).filter_map(|one| one.strip_prefix(b"PWD="));
+        match (all.next(), all.next()) {
+            (Some(one), None) => Some(PathBuf::from(OsStr::from_bytes(one))).filter(|path| path.is_absolute()),
+            _ => None,
+        }
+    }
+}
+
+/// Each option that names a config by a path below another directory than its working directory is now: its name, its value,
+/// and the whole path. A command about the process stands in its working directory.
+pub(super) fn moved(found: &Found, group: &Group) -> Vec<(String, String, String)> {
+    let lookup = Lookup { found, group, built: None };
+    let one = |place: &Place| {
+        let Place::Arg(option, _) = place else { return None };
+        let value = lookup.values(&[option]).ok()?.pop()?.into_string().ok().filter(|value| !value.starts_with('/'))?;
+        let path = lookup.absolute(OsStr::new(&value)).ok()?;
+        let is_there = path.exists() && path != lookup.cwd().ok()?.join(&value);
+        Some((option.clone(), value, path.to_str()?.to_owned())).filter(|_| is_there)
+    };
+    group.config.iter().flatten().filter_map(one).collect()
+}
+
+/// Writes `path` for the `value` of an option wherever the arguments give it that.
+pub(super) fn replace(args: &mut [String], option: &str, value: &str, path: &str) {
+    for at in 0..args.len() {
+        if args[at] == option && args.get(at + 1).is_some_and(|next| next == value) {
+            path.clone_into(&mut args[at + 1]);
+        } else if args[at].strip_prefix(option).and_then(|rest| rest.strip_prefix('=')) == Some(value) {
+            args[at] = format!("{option}={path}");
+        }
+    }
+}
+
+/// An empty part would leave a slash at the end, which only a directory has.
+pub(super) fn joined(dir: PathBuf, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { dir } else { dir.join(below) }
+}
+
+pub(super) fn list(values: &[String]) -> String {
+    values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(" and ")
+}
+
+/// The word behind `text` in what a program prints, or what its quotes hold.
+fn behind(output: &str, text: &str) -> Option<String> {
+    let starts_word = |at: usize| text.starts_with(char::is_whitespace) || !output[..at].ends_with(|c: char| !c.is_whitespace() && !"'\"(".contains(c));
+    let (at, _) = output.match_indices(text).find(|(at, _)| starts_word(*at))?;
+    let rest = output[at + text.len()..].trim_start_matches([' ', '\t']);
+    let value = match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next(),
+        None => rest.split(|c: char| c.is_whitespace() || "'\"(),;".contains(c)).next(),
+    };
+    value.filter(|value| !value.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compiled_in_is_the_word_behind_a_text() {
+        for (output, text, value) in [
+            ("configure arguments: --with-cc-opt='-ffile-prefix-map=/b --prefix=/p' --conf-path=/etc/n.conf --x", "--conf-path=", Some("/etc/n.conf")),
+            ("--with-cc-opt='-O2 -ffile--prefix=/b' --prefix=/p", "--prefix=", Some("/p")),
+            ("  --web.config.file=\"\"\n  --config.file=\"a b.yml\"  \n", "--config.file=", Some("a b.yml")),
+            ("file (defaults to /etc/d.conf).", "(defaults to", Some("/etc/d.conf")),
+            ("\tConfig file:\t\t/etc/r.conf\n\tPID", "Config file:", Some("/etc/r.conf")),
+            ("--conf-path=", "--conf-path=", None),
+            ("nothing", "--conf-path=", None),
+        ] {
+            assert_eq!(behind(output, text).as_deref(), value, "{output}");
+        }
+    }
+}

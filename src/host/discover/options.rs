@@ -1,0 +1,421 @@
+//! The options on a command line, as the program itself parses them.
+
+use crate::fleet::Repeated;
+
+/// Longest text of the command line that a reason quotes, in characters.
+const QUOTED: usize = 80;
+
+/// The arguments of a process, and how its program parses them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Options<'a> {
+    /// Without its own name, and without what belongs to an interpreter.
+    pub(super) args: &'a [String],
+    /// See [`crate::fleet::Reading::getopt`].
+    pub(super) getopt: Option<&'a str>,
+    /// Which value counts.
+    pub(super) repeated: Repeated,
+}
+
+/// What a command line says of an option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    /// The option is not there.
+    Absent,
+    /// It has this value.
+    Value(String),
+    /// It has several values, and the program reads all of them.
+    Several(Vec<String>),
+    /// This word may be the option, or something else.
+    Unclear(String),
+}
+
+/// One place where an option may stand.
+#[derive(Debug, PartialEq, Eq)]
+enum Given {
+    Sure(usize, String),
+    Unsure(String),
+}
+
+/// What the letters of one word are.
+enum Letters<'a> {
+    /// Each option with its value, where it has one in this word.
+    Options(Vec<(char, Option<&'a str>)>),
+    /// A letter that the program is not known to have.
+    Unknown,
+}
+
+impl Options<'_> {
+    /// What is said of an option that has all these spellings.
+    pub(super) fn said(&self, spellings: &[&str]) -> Said {
+        let mut given: Vec<(Given, &str)> = Vec::new();
+        for name in spellings {
+            given.extend(self.given(name).into_iter().map(|one| (one, *name)));
+        }
+        if given.is_empty() {
+            // Such an argument names a file with more arguments, of which nothing is known here.
+            let file = self.args.iter().find(|arg| arg.len() > 1 && arg.starts_with('@'));
+            return file.map_or(Said::Absent, |arg| Said::Unclear(quoted(arg)));
+        }
+        let position = |given: &Given| match given {
+            Given::Sure(at, _) => *at,
+            Given::Unsure(_) => usize::MAX,
+        };
+        given.sort_by_key(|(one, _)| position(one));
+        let mut values = Vec::new();
+        for (one, _) in &given {
+            match one {
+                Given::Sure(_, value) if !values.contains(value) => values.push(value.clone()),
+                Given::Sure(..) => {}
+                Given::Unsure(word) => return Said::Unclear(word.clone()),
+            }
+        }
+        // Two spellings may be two options, of which nothing says which one the program prefers.
+        let names: Vec<&str> = given.iter().map(|(_, name)| *name).collect();
+        let is_mixed = self.getopt.is_none() && values.len() > 1 && names.iter().any(|name| *name != names[0]);
+        let last = |given: &[(Given, &str)]| match given {
+            [.., (Given::Sure(_, value), _)] => value.clone(),
+            _ => String::new(),
+        };
+        match self.repeated {
+            Repeated::Last if is_mixed => Said::Unclear(format!("{} and {}", names[0], names[names.len() - 1])),
+            Repeated::Last => Said::Value(last(&given)),
+            Repeated::First => Said::Value(values.swap_remove(0)),
+            Repeated::All if values.len() > 1 => Said::Several(values),
+            Repeated::All => Said::Value(values.swap_remove(0)),
+        }
+    }
+
+    /// Every place where the option stands, or may stand.
+    fn given(&self, name: &str) -> Vec<Given> {
+        let mut found = match self.getopt {
+            Some("") => self.words(name),
+            Some(letters) => self.letters(name, letters),
+            None => self.guessed(name),
+        };
+        // What follows the end of the options is no option; a program that takes it for more files reads those, too.
+        if self.repeated == Repeated::All && self.end() + 1 < self.args.len() {
+            found.push(Given::Unsure("--".into()));
+        }
+        // Nothing is certain before the last place where it certainly stands, and nothing of that counts.
+        if self.repeated == Repeated::Last
+            && let Some(sure) = found.iter().rposition(|one| matches!(one, Given::Sure(..)))
+        {
+            found.drain(..sure);
+        }
+        found
+    }
+
+    /// Where the options end: at `--`, or with the arguments.
+    fn end(&self) -> usize {
+        self.args.iter().position(|arg| arg == "--").unwrap_or(self.args.len())
+    }
+
+    /// Every option is a word, and `-x` the same as `--x`.
+    fn words(&self, name: &str) -> Vec<Given> {
+        let plain = name.trim_start_matches('-');
+        let dashed = name.starts_with('-');
+        let one = |at: usize| {
+            let arg = &self.args[at];
+            if arg.starts_with('-') != dashed {
+                return None;
+            }
+            match arg.trim_start_matches('-').strip_prefix(plain)? {
+                "" if dashed => Some(self.next(at)),
+                rest => rest.strip_prefix('=').map(|value| Given::Sure(at, value.into())),
+            }
+        };
+        (0..self.end()).filter_map(one).collect()
+    }
+
+    /// The argument behind the one at `at` is its value.
+    fn next(&self, at: usize) -> Given {
+        match self.args.get(at + 1) {
+            Some(value) => Given::Sure(at, value.clone()),
+            None => Given::Unsure(quoted(&self.args[at])),
+        }
+    }
+
+    /// As `getopt_long(3)` reads it.
+    fn letters(&self, name: &str, letters: &str) -> Vec<Given> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while at < self.args.len() && self.args[at] != "--" {
+            let arg = &self.args[at];
+            if arg.starts_with("--") {
+                found.extend(self.long(at, name));
+            } else if arg.len() > 1 && arg.starts_with('-') {
+                let Letters::Options(options) = split(&arg[1..], letters) else {
+                    found.push(Given::Unsure(quoted(arg)));
+                    at += 1;
+                    continue;
+                };
+                let (letter, own) = options[options.len() - 1];
+                let takes_next = own.is_none() && takes(letters, letter) == Takes::Value;
+                for (letter, value) in options {
+                    let value = value.or_else(|| takes_next.then(|| self.args.get(at + 1).map(String::as_str)).flatten());
+                    found.extend(self.short(at, name, letter, value, takes(letters, letter)));
+                }
+                at += usize::from(takes_next);
+            } else {
+                found.extend(assigned(arg, name).map(|value| Given::Sure(at, value.into())));
+            }
+            at += 1;
+        }
+        // A word with an unknown letter only counts where it may hold this option.
+        found.retain(|one| !matches!(one, Given::Unsure(word) if !may_hold(word, name)));
+        found
+    }
+
+    /// The option `letter`, where it is the one that is wanted, or its value assigns to it.
+    fn short(&self, at: usize, name: &str, letter: char, value: Option<&str>, takes: Takes) -> Option<Given> {
+        if name.strip_prefix('-').is_some_and(|wanted| wanted.chars().eq([letter])) {
+            return Some(value.map_or_else(|| Given::Unsure(quoted(&self.args[at])), |value| Given::Sure(at, value.into())));
+        }
+        let value = value.filter(|_| takes != Takes::Nothing)?;
+        assigned(value, name).map(|value| Given::Sure(at, value.into()))
+    }
+
+    /// A long option: `--name=VALUE`, `--name VALUE`, or what may be its abbreviation.
+    fn long(&self, at: usize, name: &str) -> Option<Given> {
+        let arg = self.args[at].as_str();
+        if let Some(value) = assigned(&arg[2..], name) {
+            return Some(Given::Sure(at, value.into()));
+        }
+        let (word, value) = arg.split_once('=').map_or((arg, None), |(word, value)| (word, Some(value)));
+        match value {
+            Some(value) if word == name => Some(Given::Sure(at, value.into())),
+            None if word == name => Some(self.next(at)),
+            _ => (name.starts_with("--") && word.len() > 2 && name.starts_with(word)).then(|| Given::Unsure(quoted(arg))),
+        }
+    }
+
+    /// Nothing is known of the program: what is spelled plainly counts, and what may be the option is unsure.
+    fn guessed(&self, name: &str) -> Vec<Given> {
+        let end = self.end();
+        let is_short = name.len() == 2 && name.starts_with('-');
+        let one = |at: usize| {
+            let arg = self.args[at].as_str();
+            let sure = match arg.strip_prefix(name) {
+                Some("") if name.starts_with('-') => Some(self.next(at)),
+                Some(rest) if rest.starts_with('/') && is_short => Some(Given::Sure(at, rest.into())),
+                Some(rest) => rest.strip_prefix('=').map(|value| Given::Sure(at, value.into())),
+                None => None,
+            };
+            let given = sure.or_else(|| self.suspect(at, name))?;
+            // Behind `--` it may be an argument of another program that this one starts.
+            Some(if at > end { Given::Unsure(quoted(arg)) } else { given })
+        };
+        (0..self.args.len()).filter_map(one).collect()
+    }
+
+    /// A word that may hold the option, or abbreviate it.
+    fn suspect(&self, at: usize, name: &str) -> Option<Given> {
+        let arg = self.args[at].as_str();
+        if name.starts_with("--") {
+            let word = arg.split_once('=').map_or(arg, |(word, _)| word);
+            return (word.len() > 3 && word.starts_with("--") && name.starts_with(word)).then(|| Given::Unsure(quoted(arg)));
+        }
+        if !name.starts_with('-') {
+            let value = arg.strip_prefix('-').and_then(|rest| rest.get(1..)).and_then(|rest| assigned(rest, name));
+            return value.map(|value| Given::Sure(at, value.into()));
+        }
+        let (letters, letter) = (arg.strip_prefix('-').filter(|l| !l.starts_with('-'))?, name.strip_prefix('-')?);
+        let (before, rest) = letters.split_once(letter)?;
+        let is_bundle = letter.len() == 1 && before.chars().all(|c| c.is_ascii_alphanumeric());
+        let next = self.args.get(at + 1).is_some_and(|next| !next.starts_with('-'));
+        let has_value = if rest.is_empty() { !before.is_empty() && next } else { rest.contains(['/', '.']) };
+        (is_bundle && has_value).then(|| Given::Unsure(quoted(arg)))
+    }
+}
+
+/// What an option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Value,
+    /// Only in the same word.
+    Maybe,
+}
+
+fn takes(letters: &str, letter: char) -> Takes {
+    let rest = letters.split_once(letter).map_or("", |(_, rest)| rest);
+    match (rest.starts_with("::"), rest.starts_with(':')) {
+        (true, _) => Takes::Maybe,
+        (_, true) => Takes::Value,
+        _ => Takes::Nothing,
+    }
+}
+
+/// The options in one word behind its dash.
+fn split<'a>(word: &'a str, letters: &str) -> Letters<'a> {
+    let mut options = Vec::new();
+    for (at, letter) in word.char_indices() {
+        if letter == ':' || !letters.contains(letter) {
+            return Letters::Unknown;
+        }
+        let rest = &word[at + letter.len_utf8()..];
+        if takes(letters, letter) != Takes::Nothing {
+            options.push((letter, (!rest.is_empty()).then_some(rest)));
+            return Letters::Options(options);
+        }
+        options.push((letter, None));
+    }
+    Letters::Options(options)
+}
+
+/// Whether a word whose letters are not all known may hold the option.
+fn may_hold(word: &str, name: &str) -> bool {
+    let letter = name.strip_prefix('-').filter(|letter| letter.len() == 1);
+    word.starts_with("--") || letter.is_some_and(|letter| word.contains(letter))
+}
+
+/// The value that `text` assigns to a setting without a dash: `-` and `_` are one, and so are capital and small letters.
+fn assigned<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let plain = |text: &str| text.replace('-', "_").to_ascii_lowercase();
+    let (key, value) = text.split_once('=')?;
+    (!name.starts_with('-') && plain(key) == plain(name)).then_some(value)
+}
+
+fn quoted(word: &str) -> String {
+    word.chars().take(QUOTED).collect()
+}
+
+/// The arguments with every short option and its value in words of their own; `None` where they are so already, or where a
+/// letter is not known.
+pub(super) fn unbundled(args: &[String], letters: &str) -> Option<Vec<String>> {
+    let mut out = Vec::with_capacity(args.len() + 4);
+    let mut at = 0;
+    while at < args.len() && args[at] != "--" {
+        let word = args[at].strip_prefix('-').filter(|word| !word.is_empty() && !word.starts_with('-'));
+        let Some(word) = word else {
+            out.push(args[at].clone());
+            at += 1;
+            continue;
+        };
+        let Letters::Options(options) = split(word, letters) else { return None };
+        let (last, own) = options[options.len() - 1];
+        for (letter, value) in &options {
+            // A value that may be left out counts only in the same word.
+            match (value, takes(letters, *letter)) {
+                (Some(value), Takes::Maybe) => out.push(format!("-{letter}{value}")),
+                (Some(value), _) => out.extend([format!("-{letter}"), (*value).to_owned()]),
+                (None, _) => out.push(format!("-{letter}")),
+            }
+        }
+        if own.is_none() && takes(letters, last) == Takes::Value {
+            at += 1;
+            out.extend(args.get(at).cloned());
+        }
+        at += 1;
+    }
+    out.extend(args.iter().skip(at).cloned());
+    (out != args).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SSHD: &str = "46DGQRTVdeiqrtb:C:c:E:f:g:h:k:o:p:u:";
+    const POSTGRES: &str = "B:bC:c:D:d:EeFf:h:ijk:lN:nOPp:r:S:sTt:v:W:";
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn said(line: &str, getopt: Option<&str>, repeated: Repeated, names: &[&str]) -> String {
+        let args = words(line);
+        match (Options { args: &args, getopt, repeated }).said(names) {
+            Said::Absent => "-".into(),
+            Said::Value(value) => value,
+            Said::Several(values) => values.join("+"),
+            Said::Unclear(word) => format!("?{word}"),
+        }
+    }
+
+    #[test]
+    fn letters_are_read_as_getopt_reads_them() {
+        for (line, name, value) in [
+            ("-D -f a", "-f", "a"),
+            ("-Df a", "-f", "a"),
+            ("-Def a", "-f", "a"),
+            ("-Dfa/b", "-f", "a/b"),
+            ("-fa", "-f", "a"),
+            ("-f=a", "-f", "=a"),
+            ("-f a -Df b", "-f", "b"),
+            // The value of another option is none.
+            ("-o -f a", "-f", "-"),
+            ("-E x-f -D", "-f", "-"),
+            ("-Df a -- -f b", "-f", "a"),
+            ("-D -f", "-f", "?-f"),
+            // A letter that is not known may take the rest of its word.
+            ("-Zf a", "-f", "?-Zf"),
+            ("-Z -f a", "-f", "a"),
+            ("x -f a y", "-f", "a"),
+            ("-oKey=v -f a", "Key", "v"),
+        ] {
+            assert_eq!(said(line, Some(SSHD), Repeated::Last, &[name]), value, "{line}");
+        }
+        for (line, value) in [
+            ("-D d -c config_file=/a", "/a"),
+            ("-D d -cconfig_file=/a", "/a"),
+            ("-D d --config-file=/a", "/a"),
+            ("--config_file=/a -c Config_File=/b", "/b"),
+            ("-c hba_file=/a -D d", "-"),
+        ] {
+            assert_eq!(said(line, Some(POSTGRES), Repeated::Last, &["config_file", "--config-file", "--config_file"]), value, "{line}");
+        }
+        assert_eq!(said("--conf=/a", Some("hC:"), Repeated::Last, &["-C", "--conf-file"]), "?--conf=/a");
+        assert_eq!(said("--conf-file=/a -C /b", Some("hC:"), Repeated::Last, &["-C", "--conf-file"]), "/b");
+    }
+
+    #[test]
+    fn a_program_whose_options_are_words_has_no_letters() {
+        for (line, value) in [("-c a", "a"), ("--c=a", "a"), ("-c a -config b", "b"), ("-config a -c b", "b"), ("-sc a", "-"), ("-D", "-"), ("-c", "?-c")] {
+            assert_eq!(said(line, Some(""), Repeated::Last, &["-c", "-config", "--config"]), value, "{line}");
+        }
+        assert_eq!(said("-f a -f b", Some(""), Repeated::All, &["-f"]), "a+b");
+        assert_eq!(said("-f a -f a", Some(""), Repeated::All, &["-f"]), "a");
+        assert_eq!(said("-f a -- b", Some(""), Repeated::All, &["-f"]), "?--");
+        assert_eq!(said("-f a -f b", Some(""), Repeated::First, &["-f"]), "a");
+    }
+
+    #[test]
+    fn where_nothing_is_known_of_the_program_a_word_that_may_be_the_option_is_unclear() {
+        for (line, name, value) in [
+            ("-f a", "-f", "a"),
+            ("-f a -f b", "-f", "b"),
+            ("-f=a", "-f", "a"),
+            ("-f/etc/a", "-f", "/etc/a"),
+            ("-Df a", "-f", "?-Df"),
+            ("-Df/etc/a", "-f", "?-Df/etc/a"),
+            ("-fconf/a", "-f", "?-fconf/a"),
+            ("-Df a -f b", "-f", "b"),
+            ("-f b -Df a", "-f", "?-Df"),
+            ("-foreground -x", "-f", "-"),
+            ("-Df", "-f", "-"),
+            ("-Df -x", "-f", "-"),
+            ("--conf a", "--config", "?--conf"),
+            ("--config a --conf b", "--config", "?--conf"),
+            ("@more", "-f", "?@more"),
+            ("run -- sub -f a", "-f", "?-f"),
+            ("-c config_file=/a", "config_file", "/a"),
+            ("-cconfig_file=/a", "config_file", "/a"),
+            ("x", "-f", "-"),
+        ] {
+            assert_eq!(said(line, None, Repeated::Last, &[name]), value, "{line}");
+        }
+        assert_eq!(said("-c a --config b", None, Repeated::Last, &["-c", "--config"]), "?-c and --config");
+        assert_eq!(said("-c a --config a", None, Repeated::Last, &["-c", "--config"]), "a");
+    }
+
+    #[test]
+    fn unbundled_it_says_the_same() {
+        let of = |line: &str| unbundled(&words(line), SSHD).map_or_else(|| line.to_owned(), |args| args.join(" "));
+        assert_eq!(of("-Def a"), "-D -e -f a");
+        assert_eq!(of("-De -fa -- -Df b"), "-D -e -f a -- -Df b");
+        assert_eq!(of("-o -Df x"), "-o -Df x");
+        assert_eq!(of("-DZf x"), "-DZf x");
+        assert_eq!(unbundled(&words("-r514 -nr 5"), "r::n").map(|args| args.join(" ")).as_deref(), Some("-r514 -n -r 5"));
+    }
+}

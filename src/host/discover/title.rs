@@ -1,0 +1,152 @@
+//! The arguments of a process that wrote a title over its command line.
+
+use crate::fleet::Reading;
+
+/// The room that the kernel has for a title which goes on into the environment, in bytes: one page, as proc(5) reads it.
+const SHOWN: usize = 4096;
+
+/// What the command line of a process tells of its arguments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// All of them.
+    #[default]
+    Arguments,
+    /// A title stands there, and nothing says that it holds all of them.
+    Title(String),
+}
+
+/// The arguments in `title` as `reading` says where they are; none where it does not say so, or where the title was cut off.
+pub(super) fn arguments(pid: i32, title: &str, reading: &Reading) -> Option<Vec<String>> {
+    let (before, after) = Reading::title_parts(reading.title.as_deref()?).ok()?;
+    let rest = title.strip_prefix(before)?;
+    // The last place where what follows the arguments begins.
+    let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+    let end = ends.rev().find(|at| rest.get(*at..).is_some_and(|tail| after.matches(tail)))?;
+    if is_cut(pid, title.len()) {
+        return None;
+    }
+    let (_, args) = rest[..end].split_once(' ').unwrap_or(("", ""));
+    Some(words(args, reading.getopt.as_deref().unwrap_or_default()))
+}
+
+/// Whether a title of this length fills all the room that its process has for it, so that more of it may have been cut off.
+/// The room is what the kernel has put arguments and environment into.
+pub(super) fn is_cut(pid: i32, length: usize) -> bool {
+    if length + 1 >= SHOWN {
+        return true;
+    }
+    let Ok(stat) = procfs::process::Process::new(pid).and_then(|process| process.stat()) else { return true };
+    match (stat.arg_start, stat.env_end) {
+        // A process that moved its arguments elsewhere has room for them there.
+        (Some(start), Some(end)) if start > 0 && end > start => usize::try_from(end - start).is_ok_and(|room| length + 1 >= room),
+        (Some(start), Some(_)) if start > 0 => false,
+        _ => true,
+    }
+}
+
+/// Arguments that a title joins by blanks: what follows an option that takes a value is one value, with its blanks, up to the
+/// next option.
+fn words(text: &str, letters: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut in_value = false;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(' ').unwrap_or(rest.len());
+        let (word, behind) = (&rest[..end], rest.get(end + 1..).unwrap_or(""));
+        rest = behind;
+        let is_option = word.len() > 1 && word.starts_with('-');
+        match words.last_mut() {
+            Some(last) if in_value && !is_option => *last = format!("{last} {word}"),
+            _ if word.is_empty() => {}
+            Some(last) if !is_option && wants_value(last, letters) => {
+                in_value = true;
+                words.push(word.to_owned());
+            }
+            _ => {
+                // A value in the word of its option may go on as well.
+                in_value = is_option && has_value(word, letters);
+                words.push(word.to_owned());
+            }
+        }
+    }
+    words
+}
+
+/// The options of one word: whether the last one takes a value, and whether that begins in the word.
+fn last_option(word: &str, letters: &str) -> (bool, bool) {
+    let Some(word) = word.strip_prefix('-').filter(|word| !word.starts_with('-')) else { return (false, false) };
+    let takes = |letter: char| letters.split_once(letter).is_some_and(|(_, rest)| rest.starts_with(':'));
+    match word.char_indices().find(|(_, letter)| takes(*letter)) {
+        Some((at, letter)) => (true, at + letter.len_utf8() < word.len()),
+        None => (false, false),
+    }
+}
+
+fn wants_value(word: &str, letters: &str) -> bool {
+    matches!(last_option(word, letters), (true, false))
+}
+
+fn has_value(word: &str, letters: &str) -> bool {
+    matches!(last_option(word, letters), (true, true))
+}
+
+/// What may follow the option in a title that does not say where a value ends: the first word, the first two, and so on.
+pub(super) fn values(title: &str, option: &str) -> Vec<String> {
+    let starts = title.match_indices(option).filter(|(at, _)| *at > 0 && title[..*at].ends_with(' '));
+    let value = |(at, _): (usize, &str)| {
+        let rest = &title[at + option.len()..];
+        rest.strip_prefix([' ', '=']).map(|rest| rest.trim_start_matches(' '))
+    };
+    let Some(text) = starts.filter_map(value).last() else { return Vec::new() };
+    let ends = text.match_indices(' ').map(|(at, _)| at).chain([text.len()]);
+    ends.map(|end| text[..end].to_owned()).filter(|value| !value.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    const NGINX: &str = "?hVvtTqp:s:e:g:c:";
+
+    fn reading(title: &str, getopt: &str) -> Reading {
+        Reading { title: Some(title.into()), getopt: Some(getopt.into()), ..Reading::default() }
+    }
+
+    /// This process has room for much longer ones.
+    fn of(title: &str, reading: &Reading) -> Option<Vec<String>> {
+        arguments(i32::try_from(std::process::id()).unwrap(), title, reading)
+    }
+
+    #[test]
+    fn blanks_belong_to_the_value_before_them() {
+        let nginx = reading("nginx: master process {argv}", NGINX);
+        for (title, args) in [
+            ("nginx", vec![]),
+            ("/usr/sbin/nginx -c /a", vec!["-c", "/a"]),
+            ("nginx -c /srv/my site/a  b.conf -q", vec!["-c", "/srv/my site/a  b.conf", "-q"]),
+            ("nginx -g daemon off; -p /x y/ -c c", vec!["-g", "daemon off;", "-p", "/x y/", "-c", "c"]),
+            ("nginx -c/a b -q", vec!["-c/a b", "-q"]),
+            ("nginx -qc /a b", vec!["-qc", "/a b"]),
+        ] {
+            assert_eq!(of(&format!("nginx: master process {title}"), &nginx).unwrap(), args, "{title}");
+        }
+        assert_eq!(of("nginx: worker process", &nginx), None);
+        let sshd = reading("sshd: {argv} [[]listener] *", "Df:");
+        let title = "sshd: /usr/sbin/sshd -D -f /a b/c [listener] 0 of 10-100 startups";
+        assert_eq!(of(title, &sshd).unwrap(), ["-D", "-f", "/a b/c"]);
+    }
+
+    #[test]
+    fn a_title_that_fills_its_room_may_be_cut_off() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(!is_cut(me, 10) && is_cut(me, 64 << 20));
+    }
+
+    #[test]
+    fn without_a_pattern_every_end_of_a_value_is_possible() {
+        assert_eq!(values("app: run -c /a b/c --x", "-c"), ["/a", "/a b/c", "/a b/c --x"]);
+        assert_eq!(values("app: run --config=/a", "--config"), ["/a"]);
+        assert!(values("app: run x-c /a", "-c").is_empty() && values("app: run -config /a", "-c").is_empty());
+    }
+}
