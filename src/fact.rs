@@ -4,6 +4,19 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod access;
+mod candidate;
+mod raw;
+mod unmet;
+
+pub use self::access::Access;
+use self::candidate::fill;
+pub use self::unmet::{Showing, shown};
+pub(crate) use self::{
+    access::{password_in, without_passwords},
+    raw::{RawFact, RawFault, names_a_user},
+};
+
 /// One entry of `[[group.confirm]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
@@ -29,7 +42,7 @@ pub enum Source {
 }
 
 /// One request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// `http://` or `https://`, with `{listen}` for the instance's own address.
     pub url: String,
@@ -39,6 +52,20 @@ pub struct Ask {
     pub ca: Option<PathBuf>,
     /// Whether any certificate is taken.
     pub insecure: bool,
+    /// The only status whose answer counts; else every success (2xx).
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// What it shows.
+    #[serde(default)]
+    pub access: Access,
+}
+
+impl Ask {
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.url.starts_with("https://")
+    }
 }
 
 /// So many letters of a command are shown.
@@ -115,7 +142,8 @@ pub enum Read {
 /// What a reading must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wants {
-    /// Exactly this text; `{candidate.KEY}` stands for a key of the new config.
+    /// Exactly this text; `{candidate.KEY}` stands for a key of the new config, and
+    /// `{candidate.sha256}` for its digest.
     Equals(String),
     /// This text somewhere in it.
     Contains(String),
@@ -129,102 +157,11 @@ pub enum Wants {
     Replaced,
 }
 
-/// A [`Fact`] as `fleet.toml` writes it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawFact {
-    http: Option<String>,
-    host: Option<String>,
-    ca: Option<PathBuf>,
-    #[serde(default)]
-    insecure: bool,
-    exec: Option<Vec<String>>,
-    #[serde(default)]
-    workers: bool,
-    #[serde(default)]
-    listener: bool,
-    read: Option<String>,
-    equals: Option<String>,
-    contains: Option<String>,
-    #[serde(default)]
-    changed: bool,
-    #[serde(default)]
-    increased: bool,
-    #[serde(default)]
-    after_signal: bool,
-    #[serde(default)]
-    replaced: bool,
-}
-
-impl RawFact {
-    fn source(&mut self) -> Result<Source, String> {
-        let tls = self.ca.is_some() || self.insecure;
-        let http = self.http.take().map(|url| Source::Http(Ask { url, host: self.host.take(), ca: self.ca.take(), insecure: self.insecure }));
-        let kernel = [(self.workers, Source::Workers), (self.listener, Source::Listener)].map(|(said, source)| said.then_some(source));
-        let mut all = http.into_iter().chain(self.exec.take().map(Source::Exec)).chain(kernel.into_iter().flatten());
-        let (Some(source), None) = (all.next(), all.next()) else {
-            return Err("say exactly one of http, exec, workers = true, listener = true".into());
-        };
-        match &source {
-            Source::Http(ask) if ask.url.starts_with("https://") || (ask.url.starts_with("http://") && !tls) => Ok(source),
-            Source::Http(ask) if ask.url.starts_with("http://") => Err("ca and insecure are for https".into()),
-            Source::Http(ask) => Err(format!("http = {:?} does not begin with http:// or https://", ask.url)),
-            Source::Exec(argv) if argv.is_empty() => Err("exec is empty".into()),
-            _ if tls || self.host.is_some() => Err("host, ca and insecure go with http".into()),
-            _ => Ok(source),
-        }
-    }
-}
-
-impl TryFrom<RawFact> for Fact {
-    type Error = String;
-
-    fn try_from(mut raw: RawFact) -> Result<Self, String> {
-        let source = raw.source()?;
-        let kernel = matches!(source, Source::Workers | Source::Listener);
-        let default = if matches!(source, Source::Exec(_)) { "stdout" } else { "body" };
-        let read = match raw.read.as_deref().unwrap_or(default) {
-            "body" => Read::Body,
-            "status" => Read::Status,
-            "stdout" => Read::Stdout,
-            "exit" => Read::Exit,
-            other => match other.split_once(':') {
-                Some(("header", name)) => Read::Header(name.to_lowercase()),
-                Some(("json", pointer)) => Read::Json(pointer.to_owned()),
-                Some(("metric", sample)) => {
-                    let (name, labels) = sample_name(sample).ok_or_else(|| format!("read = {other:?} is no metric:NAME{{label=\"value\"}}"))?;
-                    Read::Metric(name, labels)
-                }
-                _ => return Err(format!("read = {other:?} is none of body, status, header:NAME, json:/POINTER, metric:NAME{{label=\"value\"}}, stdout, exit")),
-            },
-        };
-        let wants = [
-            raw.equals.map(Wants::Equals),
-            raw.contains.map(Wants::Contains),
-            raw.changed.then_some(Wants::Changed),
-            raw.increased.then_some(Wants::Increased),
-            raw.after_signal.then_some(Wants::AfterSignal),
-            raw.replaced.then_some(Wants::Replaced),
-        ];
-        let mut wants = wants.into_iter().flatten();
-        let (Some(wants), None) = (wants.next(), wants.next()) else {
-            return Err("say exactly one of equals, contains, changed = true, increased = true, after_signal = true, replaced = true".into());
-        };
-        let command = matches!(source, Source::Exec(_));
-        match (&read, &wants) {
-            (Read::Status | Read::Header(_), _) if command => Err("status and header are read over http".into()),
-            (Read::Stdout | Read::Exit, _) if !command => Err("stdout and exit are read of exec".into()),
-            (_, wants) if kernel != (*wants == Wants::Replaced) => Err("replaced goes with workers and listener, and these with nothing else".into()),
-            _ => Ok(Self { source, read, wants }),
-        }
-    }
-}
-
 impl Fact {
     /// The fact with every `{candidate.KEY}` filled in from `candidate`.
     ///
     /// # Errors
-    /// When the candidate is not one file (none), is no TOML, or has no such key.
+    /// When the candidate is not one file (none), is neither TOML, JSON nor YAML, or has no such key.
     pub fn filled(&self, candidate: Option<&[u8]>) -> Result<Self, String> {
         let wants = match &self.wants {
             Wants::Equals(text) => Wants::Equals(fill(text, candidate)?),
@@ -366,38 +303,13 @@ pub fn metric(body: &str, name: &str, labels: &[(String, String)]) -> Option<Str
     })
 }
 
-fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, String> {
-    let Some((head, rest)) = text.split_once("{candidate.") else { return Ok(text.to_owned()) };
-    let (key, tail) = rest.split_once('}').ok_or_else(|| format!("{text:?} has no `}}` after `{{candidate.`"))?;
-    let candidate = candidate.ok_or_else(|| format!("`{{candidate.{key}}}` needs a config that is one file in TOML"))?;
-    let table: toml::Table = std::str::from_utf8(candidate)
-        .ok()
-        .and_then(|t| t.parse().ok())
-        .ok_or_else(|| format!("`{{candidate.{key}}}` needs a config in TOML, and the new one is not"))?;
-    let mut value: Option<&toml::Value> = None;
-    for part in key.split('.') {
-        let inner: &toml::Table = match value {
-            None => &table,
-            Some(toml::Value::Table(inner)) => inner,
-            Some(_) => return Err(format!("the new config has no `{key}`")),
-        };
-        value = Some(inner.get(part).ok_or_else(|| format!("the new config has no `{key}`"))?);
-    }
-    let value = match value {
-        Some(toml::Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => String::new(),
-    };
-    Ok(format!("{head}{value}{}", fill(tail, Some(candidate))?))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
 
     fn fact(wants: Wants) -> Fact {
-        let ask = Ask { url: "http://{listen}/".into(), host: None, ca: None, insecure: false };
+        let ask = Ask { url: "http://{listen}/".into(), ..Ask::default() };
         Fact { source: Source::Http(ask), read: Read::Body, wants }
     }
 
@@ -461,7 +373,7 @@ mod tests {
             ("workers = true\nchanged = true", "replaced goes with"),
             ("http = \"http://x/\"\nreplaced = true", "replaced goes with"),
         ] {
-            let said = Fact::try_from(toml::from_str::<RawFact>(text).unwrap()).unwrap_err();
+            let said = Fact::try_from(toml::from_str::<RawFact>(text).unwrap()).unwrap_err().message;
             assert!(said.contains(says), "{text}: {said}");
         }
         assert!(Fact::try_from(toml::from_str::<RawFact>("workers = true\nreplaced = true").unwrap()).is_ok());

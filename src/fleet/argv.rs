@@ -1,6 +1,6 @@
 //! Placeholders in the argv of a command, as `fleet.toml` writes them; the host fills them in.
 
-/// What there is, besides any number of `opt:OPTION`.
+/// What there is, besides any number of `opt:OPTION` and `arg:OPTION`.
 const NAMES: [&str; 8] = ["exe", "config", "candidate", "pid", "listen", "listen.host", "listen.port", "args"];
 
 /// The text before the first placeholder, its name, and the text behind it. A shell's `${x}`, curl's `%{x}` and a brace that holds anything
@@ -11,7 +11,8 @@ pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
         let (before, name) = (&text[..at], &text[at + 1..]);
         let (name, after) = name.split_once('}')?;
         let (word, option) = name.split_once(':').unwrap_or((name, ""));
-        let is_word = word.starts_with(|c: char| c.is_ascii_lowercase()) && word.chars().all(|c| c.is_ascii_lowercase() || c == '.');
+        let is_word = word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'));
         let is_name = is_word && !option.contains(|c: char| c.is_whitespace() || c == '{');
         (is_name && !before.ends_with(['$', '%'])).then_some((before, name, after))
     })
@@ -21,6 +22,15 @@ pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
 #[must_use]
 pub fn option_of(name: &str) -> Option<&str> {
     name.strip_prefix("opt:").filter(|option| option.len() > 1 && option.starts_with('-'))
+}
+
+/// The option, or the number of the argument, whose value `name` stands for.
+#[must_use]
+pub fn value_of(name: &str) -> Option<&str> {
+    let option = name.strip_prefix("arg:")?;
+    let is_number = option.bytes().all(|b| b.is_ascii_digit());
+    let is_place = is_number && option.parse::<usize>().is_ok_and(|place| place > 0);
+    (!option.is_empty() && (is_place || !is_number)).then_some(option)
 }
 
 /// Whether `name` stands for something anywhere in `argv`.
@@ -33,7 +43,7 @@ pub fn uses(argv: &[String], name: &str) -> bool {
 /// The first name in `arg` that stands for something in other commands.
 pub(super) fn known(arg: &str) -> Option<&str> {
     let (_, name, after) = placeholder(arg)?;
-    let is_known = NAMES.contains(&name) || option_of(name).is_some();
+    let is_known = NAMES.contains(&name) || option_of(name).is_some() || value_of(name).is_some();
     if is_known { Some(name) } else { known(after) }
 }
 
@@ -44,11 +54,14 @@ pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
         let alone = before.is_empty() && after.is_empty();
         return (!alone).then(|| (format!("`{{{name}}}` in {arg:?}"), "it becomes several arguments, so it stands alone".into()));
     }
-    if NAMES.iter().chain(more).any(|known| *known == name) {
+    if value_of(name).is_some() || NAMES.iter().chain(more).any(|known| *known == name) {
         return fault(after, more);
     }
     let there: Vec<String> = NAMES.iter().chain(more).map(|name| format!("{{{name}}}")).collect();
-    Some((format!("no placeholder `{{{name}}}`"), format!("there are: {}, {{opt:-o}}; a brace that is meant as such is followed by a space", there.join(", "))))
+    Some((
+        format!("no placeholder `{{{name}}}`"),
+        format!("there are: {}, {{opt:-o}}, {{arg:-o}}, {{arg:1}}; a brace that is meant as such is followed by a space", there.join(", ")),
+    ))
 }
 
 #[cfg(test)]
@@ -59,6 +72,7 @@ mod tests {
     fn placeholders_are_told_from_other_braces() {
         assert_eq!(placeholder("a{exe}b{pid}"), Some(("a", "exe", "b{pid}")));
         assert_eq!(placeholder("{opt:--config.file}"), Some(("", "opt:--config.file", "")));
+        assert_eq!(placeholder("{listen_host}"), Some(("", "listen_host", "")));
         for text in ["", "{", "{}", "{exe", "${home}", "%{url}", "{ print }", "{1}", "{\"a\":1}", "{a,b}", "{Exe}", "awk {print $1}"] {
             assert_eq!(placeholder(text), None, "{text}");
         }
@@ -68,7 +82,9 @@ mod tests {
 
     #[test]
     fn what_stands_for_nothing_is_a_fault() {
-        for good in ["{exe}", "-c{candidate}", "{listen.host}:{listen.port}", "{args}", "{opt:-c}", "{opt:--x}", "plain"] {
+        for good in
+            ["{exe}", "-c{candidate}", "{listen.host}:{listen.port}", "{args}", "{opt:-c}", "{opt:--x}", "plain", "x{arg:1}y", "{arg:-c}", "{arg:config_file}"]
+        {
             assert_eq!(fault(good, &[]), None, "{good}");
         }
         for (bad, says) in [
@@ -78,6 +94,10 @@ mod tests {
             ("{opt:-c}x", "alone"),
             ("{opt:c}", "there are"),
             ("{opt:-}", "there are"),
+            ("{arg:}", "{arg:1}"),
+            ("{arg:0}", "{arg:1}"),
+            ("{listen_host}", "{listen.host}"),
+            ("{candidate.x}", "there are"),
             ("{key}", "there are"),
         ] {
             assert!(fault(bad, &[]).is_some_and(|(_, hint)| hint.contains(says)), "{bad}");

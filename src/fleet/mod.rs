@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, ReadError},
-    fact::Fact,
+    fact::{Fact, password_in, without_passwords},
+    fault::Fault,
     trust::{Distrust, Way},
 };
 
@@ -27,7 +28,7 @@ mod reading;
 mod rollout;
 
 pub use self::{
-    argv::{option_of, placeholder, uses},
+    argv::{option_of, placeholder, uses, value_of},
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
     order::{Graph, Order, beyond},
@@ -129,6 +130,9 @@ pub struct Group {
     pub restart_value: Vec<String>,
     /// A command that names, one a line, the keys that wait for a restart by what stands on the disk already.
     pub restart_pending: Vec<String>,
+    /// A command that names, one a line, the keys of `{config}` that another place overrides.
+    #[serde(default)]
+    pub overridden_keys: Vec<String>,
     /// Whether the config must not be shown; none when its mode decides.
     pub secret: Option<bool>,
     /// The validator's argv, with placeholders to fill in.
@@ -300,7 +304,18 @@ impl Fleet {
     }
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, FleetError> {
-        let groups = raw::groups(bytes).map_err(|fault| FleetError::Fault(format!("in `{}`: {fault}\n{}", path.display(), fault.render(path, bytes))))?;
+        // A fault shows its line, and never a password in it.
+        let text = String::from_utf8_lossy(bytes);
+        let shown = without_passwords(&text);
+        let told = |fault: Fault| {
+            let all = format!("in `{}`: {fault}\n{}", path.display(), fault.render(path, shown.as_bytes()));
+            FleetError::Fault(without_passwords(&all).into_owned())
+        };
+        let groups = raw::groups(bytes).map_err(told)?;
+        if let Some(place) = password_in(&text) {
+            let hint = "an assertion takes it from `auth_file = PATH`, a command from a file of its own".to_owned();
+            return Err(told(Fault::new(bytes, "a URL with a password in it, which would be printed and kept", Some(hint), Some(place))));
+        }
         let order = groups.iter().filter(|g| !g.after.is_empty()).map(|g| (g.name.clone(), g.after.clone())).collect();
         Ok(Self { path: Some(path.into()), groups, order })
     }

@@ -10,7 +10,7 @@ use super::{
     parse_duration, rollout::RawRollout, unit_name,
 };
 use crate::{
-    fact::{Fact, RawFact, Source},
+    fact::{Access, Fact, RawFact, RawFault, Source, names_a_user},
     fault::{self, Fault, likely},
 };
 
@@ -49,6 +49,7 @@ struct RawGroup {
     restart_keys: Option<Vec<Spanned<String>>>,
     restart_value: Option<Vec<Spanned<String>>>,
     restart_pending: Option<Vec<Spanned<String>>>,
+    overridden_keys: Option<Vec<Spanned<String>>>,
     secret: Option<bool>,
     validate: Option<Vec<Spanned<String>>>,
     on_bad_config: Option<OnBad>,
@@ -65,6 +66,10 @@ struct RawGroup {
     unproven: Option<Unproven>,
     rollout: Option<RawRollout>,
     after: Option<Spanned<Value>>,
+    auth_file: Option<Spanned<PathBuf>>,
+    bearer_file: Option<Spanned<PathBuf>>,
+    client_cert: Option<Spanned<PathBuf>>,
+    client_key: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -170,7 +175,7 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
     let name = raw.name.as_ref().or(raw.kind.as_ref()).ok_or_else(|| wrong(at.clone(), "`name` is missing"))?.get_ref().clone();
     let unproven = || wrong(at.clone(), "nothing says how a reload is proven: add [[group.confirm]], or `confirm = []` where nothing can be seen");
     let speaks = raw.speaks.or(base.speaks).unwrap_or(Speaks::None);
-    let confirm = match raw.confirm.or(base.confirm) {
+    let mut confirm = match raw.confirm.or(base.confirm) {
         Some(confirm) => facts(confirm)?,
         None if speaks == Speaks::Hello => Vec::new(),
         None => return Err(unproven()),
@@ -183,6 +188,12 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
     if let Some((at, _)) = instances.as_ref().filter(|(_, all)| all.iter().any(|i| i.pid <= 0)) {
         return Err(wrong(at.clone(), "a pid is not above 0"));
     }
+    if let Some((at, _)) = instances.as_ref().filter(|(_, all)| all.iter().filter_map(|i| i.endpoint.as_deref()).any(names_a_user)) {
+        let hint = Some("say `auth_file = PATH` in the group".into());
+        return Err(Wrong { hint, ..wrong(at.clone(), "an endpoint names no user and no password") });
+    }
+    let mut reject = facts(raw.reject.or(base.reject).unwrap_or_default())?;
+    shown_by(&mut [&mut confirm, &mut reject], [raw.auth_file, raw.bearer_file, raw.client_cert, raw.client_key])?;
     let config_under = raw.config_under.or(base.config_under).map(paths).transpose()?.unwrap_or_default();
     let one = |raw: Option<Spanned<RawMatch>>| raw.map(matching).transpose();
     let all = |raw: Option<Spanned<Value>>| raw.map(|raw| places(&raw)).transpose().map(Option::unwrap_or_default);
@@ -211,6 +222,7 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         restart_keys: argv(raw.restart_keys.or(base.restart_keys), &[])?,
         restart_value: argv(raw.restart_value.or(base.restart_value), &["key"])?,
         restart_pending: argv(raw.restart_pending.or(base.restart_pending), &[])?,
+        overridden_keys: argv(raw.overridden_keys.or(base.overridden_keys), &[])?,
         on_bad_config: raw.on_bad_config.or(base.on_bad_config).unwrap_or(OnBad::Keeps),
         revive,
         secret: raw.secret.or(base.secret),
@@ -225,7 +237,7 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         samples: samples.map_or(if speaks == Speaks::Hello { 1 } else { 3 }, Spanned::into_inner),
         speaks,
         confirm,
-        reject: facts(raw.reject.or(base.reject).unwrap_or_default())?,
+        reject,
         instances: instances.map(|(_, all)| all).unwrap_or_default(),
         kind: raw.kind.map(Spanned::into_inner),
         // A kind cannot know what its operator bears.
@@ -237,15 +249,42 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
 
 fn facts(raw: Vec<Spanned<RawFact>>) -> Result<Vec<Fact>, Wrong> {
     let one = |(at, raw): (Range<usize>, RawFact)| {
-        let fact = Fact::try_from(raw).map_err(|why| wrong(at.clone(), why))?;
+        let place = raw.place().unwrap_or(at.clone());
+        let fact = Fact::try_from(raw).map_err(|RawFault { message, hint, at: place }| Wrong { message, hint, at: place.unwrap_or(at.clone()) })?;
         match &fact.source {
             Source::Exec(argv) => argv.iter().try_for_each(|arg| argument(arg, &[], &at))?,
-            Source::Http(ask) => argument(&ask.url, &[], &at)?,
+            Source::Http(ask) => argument(&ask.url, &[], &place)?,
             Source::Workers | Source::Listener => {}
         }
         Ok(fact)
     };
     raw.into_iter().map(|fact| (fact.span(), fact.into_inner())).map(one).collect()
+}
+
+/// Gives what a group shows to each of its assertions that asks the instance itself.
+fn shown_by(all: &mut [&mut Vec<Fact>], raw: [Option<Spanned<PathBuf>>; 4]) -> Result<(), Wrong> {
+    let Some(at) = raw.iter().flatten().map(Spanned::span).next() else { return Ok(()) };
+    let [auth_file, bearer_file, client_cert, client_key] = raw.map(|path| path.map(Spanned::into_inner));
+    let access = Access { auth_file, bearer_file, client_cert, client_key };
+    let mut asks = Vec::new();
+    for fact in all.iter_mut().flat_map(|facts| facts.iter_mut()) {
+        match &mut fact.source {
+            Source::Http(ask) if ask.url.contains("{listen") => asks.push(ask),
+            _ => {}
+        }
+    }
+    let https = asks.iter().any(|ask| ask.is_https());
+    if let Some(why) = access.fault(https) {
+        return Err(wrong(at, why));
+    }
+    if asks.is_empty() {
+        return Err(wrong(at, "credentials are for assertions with `http` and {listen}, and this group has none"));
+    }
+    for ask in asks {
+        let https = ask.is_https();
+        ask.access.or(&access, https);
+    }
+    Ok(())
 }
 
 /// `more` are placeholders that this command alone has.
@@ -339,14 +378,14 @@ fn place(text: &str) -> Result<Place, String> {
         Some((name, rest)) => match (name, name.split_once(':')) {
             ("cwd", _) => below(rest).map(Place::Cwd),
             ("base", _) => below(rest).map(Place::Base),
-            (_, Some(("arg", option))) if !option.is_empty() => below(rest).map(|rest| Place::Arg(option.into(), rest)),
+            (_, Some(("arg", option))) if super::value_of(&format!("arg:{option}")).is_some() => below(rest).map(|rest| Place::Arg(option.into(), rest)),
             (_, Some(("built", text))) if !text.is_empty() => below(rest).map(|rest| Place::Built(text.into(), rest)),
             _ => None,
         },
         None => text.starts_with('/').then(|| Place::Path(text.into())),
     };
     // Anything else would depend on where `hello` is started.
-    found.ok_or_else(|| format!("{text:?} is neither {{arg:--option}}, {{cwd}}/FILE, {{base}}/FILE, {{built:TEXT}} nor an absolute path"))
+    found.ok_or_else(|| format!("{text:?} is neither {{arg:--option}}, {{arg:1}}, {{cwd}}/FILE, {{base}}/FILE, {{built:TEXT}} nor an absolute path"))
 }
 
 fn title(raw: Spanned<String>) -> Result<String, Wrong> {

@@ -1,23 +1,42 @@
 //! Asks an instance's sources, each once in an attempt: facts of one source are read from one answer.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use crate::{
-    fact::{Fact, Read, Source, metric},
+    fact::{Ask, Fact, Read, Showing, Source, metric},
     host::{
+        body::{Keep, Large},
+        credentials::Credentials,
         exec::{self, NotRun, Output, Subject},
-        http::{Answer, Lanes, get},
+        http::{self, Answer, Lanes, Terms},
         placeholders::{self, Known},
         workers::{listener, workers},
     },
     step::Member,
 };
 
-/// Longest that a command may take in one attempt.
+/// How long a command may take in one attempt at least.
 const COMMAND: Duration = Duration::from_secs(5);
+
+/// Where an assertion stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Confirm,
+    Reject,
+}
+
+/// Whether the answer is none for what is read of it.
+fn is_refused(answer: &Answer, read: &Read) -> bool {
+    match read {
+        Read::Status => false,
+        Read::Header(_) => !answer.has_headers(),
+        _ => !answer.counts(),
+    }
+}
 
 /// What one source answered.
 #[derive(Debug)]
@@ -49,34 +68,46 @@ impl Silence {
 
 /// What the sources of one attempt answered.
 #[derive(Debug)]
-pub(super) struct Answers<'a>(Vec<(&'a Source, Result<Said, Silence>)>);
+pub(super) struct Answers<'a> {
+    all: Vec<(&'a Source, Result<Said, Silence>)>,
+    member: &'a Member,
+    /// Held as long as the bodies are.
+    _large: Large,
+}
 
 impl<'a> Answers<'a> {
-    /// Like [`Self::of`], in the other order in every second one of several samples. An endpoint that hands
+    /// Like [`Self::within`], in the other order in every second one of several samples. An endpoint that hands
     /// its questions to two processes in turn would else hand the same question always to the same one.
-    pub(super) async fn sample(nth: u32, sources: impl Iterator<Item = &'a Source>, member: &Member, lanes: &Lanes) -> Self {
+    pub(super) async fn sample(nth: u32, left: Duration, sources: impl Iterator<Item = &'a Source>, member: &'a Member, lanes: &Lanes) -> Self {
         let mut sources: Vec<&Source> = sources.collect();
         if nth % 2 == 1 {
             sources.reverse();
         }
-        Self::of(sources.into_iter(), member, lanes).await
+        Self::within(left, sources.into_iter(), member, lanes).await
     }
 
     /// Asks `sources`, each distinct one once, all at the same time.
-    pub(super) async fn of(sources: impl Iterator<Item = &'a Source>, member: &Member, lanes: &Lanes) -> Self {
+    pub(super) async fn of(sources: impl Iterator<Item = &'a Source>, member: &'a Member, lanes: &Lanes) -> Self {
+        Self::within(member.timeout, sources, member, lanes).await
+    }
+
+    /// The same where the instance has only `left` of its limit.
+    pub(super) async fn within(left: Duration, sources: impl Iterator<Item = &'a Source>, member: &'a Member, lanes: &Lanes) -> Self {
         let mut distinct: Vec<&Source> = Vec::new();
         for source in sources {
             if !distinct.contains(&source) {
                 distinct.push(source);
             }
         }
-        let asked = distinct.into_iter().map(|source| async move { (source, ask(source, member, lanes).await) });
-        Self(futures_util::future::join_all(asked).await)
+        let (large, limit) = (lanes.large(), http::within(left));
+        let attempt = Attempt { member, lanes, limit, large: &large };
+        let asked = distinct.into_iter().map(|source| async move { (source, attempt.ask(source).await) });
+        Self { all: futures_util::future::join_all(asked).await, member, _large: large }
     }
 
     /// A source that did not answer, and why; rather one that could not be asked.
     pub(super) fn silent(&self) -> Option<(&Source, &Silence)> {
-        self.0.iter().filter_map(|(source, said)| Some((*source, said.as_ref().err()?))).min_by_key(|(_, silence)| silence.asked)
+        self.all.iter().filter_map(|(source, said)| Some((*source, said.as_ref().err()?))).min_by_key(|(_, silence)| silence.asked)
     }
 
     /// What `fact` reads; none where the answer has no such thing.
@@ -89,13 +120,49 @@ impl<'a> Answers<'a> {
         facts.iter().map(|fact| self.read(fact)).collect()
     }
 
-    /// Why `fact` does not hold, for people. What was read is not repeated: it may be a secret.
+    /// Why `fact` does not hold, for people: what was read, and what was wanted.
     pub(super) fn why_not(&self, fact: &Fact, endpoint: &str) -> String {
         let source = fact.source.describe(endpoint);
         match self.said(&fact.source) {
             Some(Said::Command(output)) if output.code != 0 && fact.read != Read::Exit => format!("{source} ended with exit status {}", output.code),
             Some(Said::Kernel(_)) => format!("{source} {} not replaced", if fact.source == Source::Workers { "are" } else { "is" }),
-            _ => format!("{source} does not say what it should"),
+            Some(Said::Http(answer)) if is_refused(answer, &fact.read) => format!("{source} {}", answer.status_line()),
+            _ => format!("{source} {}", fact.unmet(self.read(fact).as_deref(), self.showing())),
+        }
+    }
+
+    /// That an assertion of `reject` holds, for people: what was read.
+    pub(super) fn kept_old(&self, fact: &Fact, endpoint: &str) -> String {
+        let read = self.read(fact).filter(|_| self.showing() == Showing::Open);
+        let read = read.map_or(String::new(), |read| format!(" ({} reads {})", fact.read, crate::fact::shown(&read)));
+        format!("{} says that it kept the old config{read}", fact.source.describe(endpoint))
+    }
+
+    /// Why `fact` could never hold, for people: an error page, or an answer that has no such metric
+    /// or value in it. One of `reject` may wait for a value that only a fault brings.
+    pub(super) fn unreadable(&self, fact: &Fact, role: Role) -> Option<String> {
+        let needed = role == Role::Confirm || fact.compares();
+        match (self.said(&fact.source)?, &fact.read) {
+            (Said::Http(answer), read) if is_refused(answer, read) => Some(answer.refusal()),
+            (Said::Command(output), _) if output.code != 0 => None,
+            (said @ (Said::Http(_) | Said::Command(_)), Read::Metric(name, labels)) if needed => {
+                // Other labels of it may come with the new config.
+                let labels = if fact.compares() { labels.clone() } else { Vec::new() };
+                let is_there = said.read(&Read::Metric(name.clone(), labels)).is_some();
+                (!is_there).then(|| format!("has no metric `{name}`{}", if fact.compares() { " with these labels" } else { "" }))
+            }
+            (said, read @ Read::Json(pointer)) if needed && said.read(read).is_none() => Some(format!("has no value at `{pointer}`, or is no JSON")),
+            _ => None,
+        }
+    }
+
+    /// Whether what was read may be repeated.
+    fn showing(&self) -> Showing {
+        let is_public = |path: &PathBuf| path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
+        match self.member.group.secret {
+            Some(false) => Showing::Open,
+            None if self.member.instance.targets.iter().all(is_public) => Showing::Open,
+            _ => Showing::Secret,
         }
     }
 
@@ -112,36 +179,68 @@ impl<'a> Answers<'a> {
 
     /// The answers of the instance's own endpoint.
     pub(super) fn own(&self) -> impl Iterator<Item = &Answer> {
-        self.0.iter().filter_map(|(source, said)| match said {
+        self.all.iter().filter_map(|(source, said)| match said {
             Ok(Said::Http(answer)) if source.uses_listen() => Some(answer),
             _ => None,
         })
     }
 
     fn said(&self, source: &Source) -> Option<&Said> {
-        self.0.iter().find(|(asked, _)| *asked == source)?.1.as_ref().ok()
+        self.all.iter().find(|(asked, _)| *asked == source)?.1.as_ref().ok()
     }
 }
 
-async fn ask(source: &Source, member: &Member, lanes: &Lanes) -> Result<Said, Silence> {
-    let i = &member.instance;
-    let config = i.targets.first().map(PathBuf::as_path);
-    let known = |exe| Known { pid: member.identity.inside, exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
-    match source {
-        Source::Http(ask) => get(ask, &known(Path::new("/proc/self/exe"))).await.map(Said::Http).map_err(Silence::of),
-        Source::Exec(argv) => {
-            let argv = known(&placeholders::exe(&member.identity)).fill(argv).map_err(Silence::unasked)?;
-            // It may have executed itself again for its new config.
-            let subject = Subject { identity: &member.identity, renewed: Some(&i.exe) };
-            exec::judge(&argv, subject, COMMAND).await.map(Said::Command).map_err(|e| match e {
-                NotRun::Limit(..) => Silence::of(e.to_string()),
-                _ => Silence::unasked(e),
-            })
+/// What all sources of one attempt share.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    member: &'a Member,
+    lanes: &'a Lanes,
+    limit: Duration,
+    large: &'a Large,
+}
+
+impl Attempt<'_> {
+    async fn ask(self, source: &Source) -> Result<Said, Silence> {
+        let Self { member, lanes, limit, .. } = self;
+        let i = &member.instance;
+        let config = i.targets.first().map(PathBuf::as_path);
+        let known = |exe| Known { pid: member.identity.inside, exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
+        match source {
+            Source::Http(ask) => self.request(source, ask, &known(Path::new("/proc/self/exe"))).await,
+            Source::Exec(argv) => {
+                let argv = known(&placeholders::exe(&member.identity)).fill(argv).map_err(Silence::unasked)?;
+                // It may have executed itself again for its new config.
+                let subject = Subject { identity: &member.identity, renewed: Some(&i.exe) };
+                exec::judge(&argv, subject, limit.max(COMMAND)).await.map(Said::Command).map_err(|e| match e {
+                    NotRun::Limit(..) => Silence::of(e.to_string()),
+                    _ => Silence::unasked(e),
+                })
+            }
+            // A look of a moment ago could miss a socket that was opened since.
+            Source::Workers => workers(i.pid, workers_before(member), || lanes.listeners(Duration::ZERO)).map(Said::Kernel).map_err(Silence::unasked),
+            Source::Listener => listener(i.pid, || lanes.listeners(Duration::ZERO)).map(Said::Kernel).map_err(Silence::unasked),
         }
-        // A look of a moment ago could miss a socket that was opened since.
-        Source::Workers => workers(i.pid, workers_before(member), || lanes.listeners(Duration::ZERO)).map(Said::Kernel).map_err(Silence::unasked),
-        Source::Listener => listener(i.pid, || lanes.listeners(Duration::ZERO)).map(Said::Kernel).map_err(Silence::unasked),
     }
+
+    async fn request(self, source: &Source, ask: &Ask, known: &Known<'_>) -> Result<Said, Silence> {
+        let credentials = Credentials::of(ask).map_err(Silence::unasked)?;
+        let keep = keep(source, self.member);
+        let terms = Terms { credentials: &credentials, time: self.limit, keep: &keep, large: self.large };
+        http::answer(ask, known, &terms).await.map(Said::Http).map_err(Silence::of)
+    }
+}
+
+/// What the assertions of an instance read of the body that `source` answers.
+fn keep(source: &Source, member: &Member) -> Keep {
+    let mut names = Vec::new();
+    for fact in member.group.confirm.iter().chain(&member.group.reject).filter(|fact| fact.source == *source) {
+        match &fact.read {
+            Read::Metric(name, _) => names.push(name.clone()),
+            Read::Status | Read::Header(_) => {}
+            Read::Body | Read::Json(_) | Read::Stdout | Read::Exit => return Keep::All,
+        }
+    }
+    Keep::Samples(names)
 }
 
 /// The reading of its workers from before the signal; none while that is taken.
@@ -153,6 +252,7 @@ fn workers_before(member: &Member) -> Option<&str> {
 impl Said {
     fn read(&self, what: &Read) -> Option<String> {
         let body: &[u8] = match self {
+            Self::Http(answer) if is_refused(answer, what) => return None,
             Self::Http(answer) => &answer.body,
             Self::Kernel(text) => text.as_bytes(),
             Self::Command(output) if *what == Read::Exit => return Some(output.code.to_string()),

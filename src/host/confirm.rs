@@ -21,7 +21,7 @@ use crate::{
     host::{
         answers::Answers,
         hangup::Hung,
-        http::{Lanes, STATUS, get, own},
+        http::{Lanes, QUICK, STATUS, get, no_answer, own},
         old_workers,
         placeholders::Known,
         sockets::Listeners,
@@ -159,13 +159,14 @@ pub(super) async fn confirm(
             // An attempt that began before the deadline may end past it; only then is the wait over.
             let late = hung.at.elapsed() >= limit;
             let said = {
-                let _permit = match lane.take() {
-                    Some(permit) => Ok(permit),
-                    None if silent => lanes.slow.acquire().await,
-                    None => lanes.fast.acquire().await,
+                let _slow = if silent && lane.is_none() { lanes.slow.acquire().await.ok() } else { None };
+                let permit = match lane.take() {
+                    None if !silent => lanes.fast.acquire().await.ok(),
+                    brought => brought,
                 };
                 // On the heap only while it is asked: most of a large fleet wait for their turn.
-                Box::pin(attempt(hung, member, wanted, held, lanes)).await
+                let attempt = Box::pin(attempt(hung, member, wanted, held, lanes));
+                lanes.carried(permit, attempt).await.unwrap_or_else(|| Err(Said::Silent(no_answer(QUICK))))
             };
             if let Some(kids) = &wanted.kids {
                 let id = |pid: &i32| Some((*pid, Process::new(*pid).and_then(|p| p.stat()).ok()?.starttime));
@@ -360,13 +361,14 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, nth: u32, lanes:
     let serving = Source::Http(own("/"));
     let serving = wanted.says.as_ref().filter(|_| wanted.facts.is_empty()).map(|_| &serving);
     let sources = wanted.facts.iter().chain(&wanted.reject).map(|f| &f.source).chain(serving);
-    let answers = Answers::sample(nth, sources, member, lanes).await;
+    let left = member.timeout.saturating_sub(hung.at.elapsed());
+    let answers = Answers::sample(nth, left, sources, member, lanes).await;
     let before = |readings: &[Option<String>], at: usize| readings.get(at).cloned().flatten();
     for (at, fact) in wanted.reject.iter().enumerate() {
         let (now, was) = (answers.read(fact), before(&member.rejected, at));
         let holds = |now: &Option<String>| now.as_deref().is_some_and(|now| fact.holds(now, was.as_deref(), hung.when));
         if holds(&now) && (fact.compares() || !holds(&was)) {
-            return Err(Said::Refused(format!("{} says that it kept the old config", fact.source.describe(&i.endpoint))));
+            return Err(Said::Refused(answers.kept_old(fact, &i.endpoint)));
         }
     }
     if let Some((_, silence)) = answers.silent() {

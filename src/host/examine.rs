@@ -14,12 +14,14 @@ use crate::{
         http::Lanes,
         live::{Judged, Live},
         prove::strongest,
+        readable::Readers,
         restart::{self, quoted},
         revive,
         sockets::Listeners,
         survey::{alone, answers, may_signal, needs_endpoint, runs, vouched},
         validate::NotPassed,
     },
+    identity::Identity,
     step::{Blob, Member, short},
 };
 
@@ -200,7 +202,7 @@ impl Examiner {
     /// What it reads, how that is judged, and how a reload of it is proven.
     async fn reading(&self, found: &Found, group: &Group, checks: &mut Vec<Check>) {
         let live = Live::of(found, group).await;
-        checks.push(config(&live));
+        checks.push(config(&live, &found.identity(group)));
         checks.push(match &live {
             Ok(live) => install(live, found.pid),
             Err(_) => Check::note(Topic::Install, "not looked at"),
@@ -320,7 +322,7 @@ fn network(pid: i32, needed: bool) -> Check {
     }
 }
 
-fn config(live: &Result<Vec<Live>, String>) -> Check {
+fn config(live: &Result<Vec<Live>, String>, of: &Identity) -> Check {
     let live = match live {
         Ok(live) => live,
         Err(why) => return Check::refused(Topic::Config, why),
@@ -338,6 +340,9 @@ fn config(live: &Result<Vec<Live>, String>) -> Check {
             }
             Err(why) => return Check::bad(Topic::Config, why.clone()),
         }
+    }
+    if let Some(why) = live.iter().find_map(|one| Readers::default().refuse(of, &one.path, &one.path)) {
+        return Check::refused(Topic::Config, &why.to_string());
     }
     Check::good(Topic::Config, format!("reads {}", all.join(", ")))
 }

@@ -1,4 +1,4 @@
-//! Asks an instance over a fresh connection, at most a second and a megabyte.
+//! Asks an instance over a fresh connection, for as long as its answer may take.
 
 use std::{
     collections::BTreeSet,
@@ -7,25 +7,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::Empty;
 use hyper::{
-    Request,
+    Request, StatusCode,
     body::Bytes,
-    header::{CONNECTION, HOST, HeaderMap},
+    header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, LOCATION, WWW_AUTHENTICATE},
     http::uri::Authority,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
 
 use crate::{
-    fact::Ask,
+    fact::{Ask, without_passwords},
     host::{
+        body::{self, Keep, LARGE_AT_ONCE, Large, MAX_BODY},
         connect::Connection,
+        credentials::Credentials,
         metered::Metered,
         placeholders::Known,
         sockets::Listeners,
@@ -35,12 +37,19 @@ use crate::{
     told::Told,
 };
 
-/// Longest that one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(1);
-const MAX_BODY: usize = 1 << 20;
+/// How long an instance that speaks our protocol may take to tell of itself, and how long one that
+/// is asked for the first time may keep a place of the fast lane.
+pub(super) const QUICK: Duration = Duration::from_secs(1);
+/// Longest that one answer may take, however long the limit of its instance is: a server that takes
+/// connections and never answers would hold up the survey for that long.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Most bytes that one attempt reads from its socket, whatever they are: a body of [`MAX_BODY`],
 /// and a quarter of that for heads, chunks and TLS.
 const MAX_READ: usize = MAX_BODY + MAX_BODY / 4;
+/// The same of an answer in our protocol, which has no more than a status in it.
+const MAX_STATUS: usize = (1 << 20) + (1 << 18);
+/// Longest part of a header that is repeated for people, in letters.
+const MAX_SHOWN: usize = 120;
 /// So many of a lane are asked at the same time.
 pub(super) const AT_ONCE: usize = 64;
 /// Where an instance that speaks our protocol tells of itself.
@@ -52,6 +61,8 @@ pub(super) const STATUS: &str = "/-/config";
 pub(crate) struct Lanes {
     pub(super) fast: Semaphore,
     pub(super) slow: Semaphore,
+    /// For those that read a large body.
+    large: Arc<Semaphore>,
     /// The last look at who listens where, and when it began.
     listeners: Mutex<Option<(Instant, Arc<Listeners>)>>,
     /// The last look at who is new.
@@ -62,13 +73,40 @@ pub(crate) struct Lanes {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { fast: Semaphore::new(AT_ONCE), slow: Semaphore::new(AT_ONCE), listeners: Mutex::default(), newest: Mutex::default(), known: Mutex::default() }
+        Self {
+            fast: Semaphore::new(AT_ONCE),
+            slow: Semaphore::new(AT_ONCE),
+            large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+            listeners: Mutex::default(),
+            newest: Mutex::default(),
+            known: Mutex::default(),
+        }
     }
 }
 
 impl Lanes {
     fn all(&self) -> MutexGuard<'_, BTreeSet<(i32, u64)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The permit of one attempt for large bodies.
+    pub(super) fn large(&self) -> Large {
+        Large::of(self.large.clone())
+    }
+
+    /// Awaits an attempt. It keeps its place of the fast lane for [`QUICK`] and then needs one of
+    /// the slow lane, so that instances that do not answer hold up no other. None where there is
+    /// no such place.
+    pub(super) async fn carried<T>(&self, fast: Option<SemaphorePermit<'_>>, mut attempt: impl Future<Output = T> + Unpin) -> Option<T> {
+        if let Some(permit) = fast {
+            if let Ok(answer) = timeout(QUICK, &mut attempt).await {
+                return Some(answer);
+            }
+            drop(permit);
+            let _slow = self.slow.try_acquire().ok()?;
+            return Some(attempt.await);
+        }
+        Some(attempt.await)
     }
 
     /// From now on these are in the run.
@@ -115,8 +153,29 @@ impl Lanes {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// The only status that counts; else every success.
+    wanted: Option<u16>,
     headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+/// Which files, limits and parts of the answer a request has.
+pub(super) struct Terms<'a> {
+    pub(super) credentials: &'a Credentials,
+    /// How long it may take.
+    pub(super) time: Duration,
+    pub(super) keep: &'a Keep,
+    pub(super) large: &'a Large,
+}
+
+/// How long one answer of an instance may take that has `left` of its own limit.
+pub(super) fn within(left: Duration) -> Duration {
+    left.clamp(QUICK, LONGEST)
+}
+
+/// That an attempt ended without an answer, for people.
+pub(super) fn no_answer(limit: Duration) -> String {
+    format!("no answer within {:?}", Duration::from_millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// What the instance at `endpoint` tells of itself.
@@ -136,12 +195,50 @@ pub(crate) async fn told(endpoint: &str, lanes: &Lanes) -> Result<Told, String> 
 
 /// A request to the instance's own endpoint.
 pub(super) fn own(path: &str) -> Ask {
-    Ask { url: format!("http://{{listen}}{path}"), host: None, ca: None, insecure: false }
+    Ask { url: format!("http://{{listen}}{path}"), ..Ask::default() }
 }
 
 impl Answer {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+
+    /// Whether its body counts: an error page is no answer, unless the assertion asks for one.
+    pub(super) fn counts(&self) -> bool {
+        self.wanted.map_or((200..300).contains(&self.status), |wanted| wanted == self.status)
+    }
+
+    /// Whether its headers count: those of a redirect do as well.
+    pub(super) fn has_headers(&self) -> bool {
+        self.counts() || (self.wanted.is_none() && (300..400).contains(&self.status))
+    }
+
+    /// Its status and what goes with that, for people.
+    pub(super) fn status_line(&self) -> String {
+        let name = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+        let mut text = format!("answers {}{}", self.status, name.map_or(String::new(), |name| format!(" {name}")));
+        let told = |name| {
+            let value = String::from_utf8_lossy(self.headers.get(name)?.as_bytes()).into_owned();
+            Some(without_passwords(&value).chars().take(MAX_SHOWN).collect::<String>())
+        };
+        let (location, asks) = (told(LOCATION), told(WWW_AUTHENTICATE));
+        for (name, value) in [("Location", &location), ("WWW-Authenticate", &asks)] {
+            text = value.as_ref().map_or(text.clone(), |value| format!("{text} ({name}: {value})"));
+        }
+        text
+    }
+
+    /// The same with the next step behind a `; `.
+    pub(super) fn refusal(&self) -> String {
+        let next = match (self.status, self.wanted) {
+            (status, Some(wanted)) => format!("its assertion asks for {wanted}, not for {status}"),
+            (400, _) => "if it speaks TLS there, ask by https://".into(),
+            (401 | 403, _) => "say `auth_file = PATH` or `bearer_file = PATH` beside the assertion".into(),
+            (404, _) => "if it is served below another path, say that with [[group.confirm]]".into(),
+            (300..400, _) => "ask where it leads to".into(),
+            (status, _) => format!("where that is right, say `status = {status}` beside the assertion"),
+        };
+        format!("{}; {next}", self.status_line())
     }
 }
 
@@ -183,47 +280,62 @@ fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
 }
 
+/// Asks once in our own protocol, over a connection of its own.
+///
+/// # Errors
+/// A sentence: no answer within [`QUICK`], or none that could be read.
+pub(super) async fn get(ask: &Ask, known: &Known<'_>) -> Result<Answer, String> {
+    let (credentials, large) = (Credentials::default(), Large::of(Arc::new(Semaphore::new(1))));
+    let terms = Terms { credentials: &credentials, time: QUICK, keep: &Keep::All, large: &large };
+    sent(ask, known, &terms, MAX_STATUS).await
+}
+
 /// Asks once, over a connection of its own.
 ///
 /// # Errors
-/// A sentence: no answer within the time of an attempt, or none that could be read.
-pub(super) async fn get(ask: &Ask, known: &Known<'_>) -> Result<Answer, String> {
-    let way = Way::of(ask, known)?;
-    let said = timeout(ATTEMPT, async {
-        match &way.socket {
-            Socket::Unix(path) => over(UnixStream::connect(path).await, ask, &way).await,
-            Socket::Tcp(host, port) => over(Connection::to(host, *port).await, ask, &way).await,
-        }
-    });
-    match said.await {
-        Ok(answer) => answer,
-        Err(_) => Err(format!("no answer within {ATTEMPT:?}")),
-    }
+/// A sentence: no answer within the time, or none that could be read.
+pub(super) async fn answer(ask: &Ask, known: &Known<'_>, terms: &Terms<'_>) -> Result<Answer, String> {
+    sent(ask, known, terms, MAX_READ).await
 }
 
-async fn over<S>(stream: std::io::Result<S>, ask: &Ask, way: &Way) -> Result<Answer, String>
+async fn sent(ask: &Ask, known: &Known<'_>, terms: &Terms<'_>, limit: usize) -> Result<Answer, String> {
+    let way = Way::of(ask, known)?;
+    let said = timeout(terms.time, async {
+        match &way.socket {
+            Socket::Unix(path) => over(UnixStream::connect(path).await, ask, &way, terms, limit).await,
+            Socket::Tcp(host, port) => over(Connection::to(host, *port).await, ask, &way, terms, limit).await,
+        }
+    });
+    said.await.unwrap_or_else(|_| Err(no_answer(terms.time)))
+}
+
+async fn over<S>(stream: std::io::Result<S>, ask: &Ask, way: &Way, terms: &Terms<'_>, limit: usize) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = Metered::new(stream.map_err(|e| e.to_string())?, MAX_READ);
+    let stream = Metered::new(stream.map_err(|e| e.to_string())?, limit);
     let host = ask.host.as_deref().unwrap_or(&way.authority);
     if !way.tls {
-        return exchange(stream, host, &way.path).await;
+        return exchange(stream, ask, host, &way.path, terms).await;
     }
     let named: Authority = host.parse().map_err(|e| format!("`{host}` is no name: {e}"))?;
-    exchange(tls::connect(stream, ask, without_brackets(named.host())).await?, host, &way.path).await
+    let stream = tls::connect(stream, ask, terms.credentials, without_brackets(named.host())).await?;
+    exchange(stream, ask, host, &way.path, terms).await
 }
 
-async fn exchange<S>(stream: S, host: &str, path: &str) -> Result<Answer, String>
+async fn exchange<S>(stream: S, ask: &Ask, host: &str, path: &str, terms: &Terms<'_>) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| whole(&e))?;
-    let request = Request::get(path).header(HOST, host).header(CONNECTION, "close").body(Empty::<Bytes>::new()).map_err(|e| whole(&e))?;
+    let mut request = Request::get(path).header(HOST, host).header(CONNECTION, "close").body(Empty::<Bytes>::new()).map_err(|e| whole(&e))?;
+    if let Some(authorization) = &terms.credentials.authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+    }
     let exchange = async {
         let (head, body) = sender.send_request(request).await.map_err(|e| whole(&e))?.into_parts();
-        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|e| whole(&*e))?.to_bytes();
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        let body = body::collect(body, terms.keep, terms.large).await?;
+        Ok(Answer { status: head.status.as_u16(), wanted: ask.status, headers: head.headers, body })
     };
     tokio::pin!(exchange, connection);
     // The connection moves the bytes; polled here, in the same task, it costs no spawn.
@@ -237,7 +349,7 @@ where
 }
 
 /// An error with what caused it: the last cause says what a peer did.
-fn whole(e: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn whole(e: &(dyn std::error::Error + 'static)) -> String {
     let causes: Vec<String> = std::iter::successors(Some(e), |e| e.source()).map(ToString::to_string).collect();
     let mut text = causes.first().cloned().unwrap_or_default();
     for cause in causes.iter().skip(1).filter(|cause| !causes[0].contains(cause.as_str())) {
@@ -289,30 +401,30 @@ mod tests {
             ("http", vec![b'a'; 1 << 16].leak()),
         ];
         for (scheme, bytes) in cases {
-            let ask = Ask { url: format!("{scheme}://127.0.0.1:{}/", floods(bytes)), host: None, ca: None, insecure: scheme == "https" };
+            let ask = Ask { url: format!("{scheme}://127.0.0.1:{}/", floods(bytes)), insecure: scheme == "https", ..Ask::default() };
             let (known, began) = (Known::at(""), Instant::now());
             let turns = async {
                 let mut turns = 0;
                 loop {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     turns += 1;
-                    if began.elapsed() > ATTEMPT / 4 {
+                    if began.elapsed() > QUICK / 4 {
                         break turns;
                     }
                 }
             };
             let (answer, turns) = tokio::join!(get(&ask, &known), turns);
             assert!(answer.is_err() && turns > 2, "{scheme}: {turns} turns of another task");
-            assert!(began.elapsed() < 10 * ATTEMPT, "{scheme}: {:?}", began.elapsed());
+            assert!(began.elapsed() < 10 * QUICK, "{scheme}: {:?}", began.elapsed());
         }
     }
 
     #[tokio::test]
     async fn what_is_read_of_one_attempt_is_bounded() {
         use tokio::io::AsyncReadExt;
-        let mut stream = Metered::new(tokio::io::repeat(7), MAX_READ);
+        let mut stream = Metered::new(tokio::io::repeat(7), MAX_STATUS);
         let mut all = Vec::new();
         let why = stream.read_to_end(&mut all).await.unwrap_err();
-        assert_eq!((all.len(), why.to_string().as_str()), (MAX_READ, "it sends more than 1280 KiB"));
+        assert_eq!((all.len(), why.to_string().as_str()), (MAX_STATUS, "it sends more than 1280 KiB"));
     }
 }

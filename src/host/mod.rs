@@ -19,10 +19,12 @@ use crate::{
 mod answers;
 pub(crate) mod at_once;
 mod behind;
+mod body;
 pub(crate) mod check;
 mod commit;
 mod confirm;
 mod connect;
+mod credentials;
 mod crew;
 pub(crate) mod discover;
 pub(crate) mod examine;
@@ -38,9 +40,11 @@ pub(crate) mod live;
 mod lock;
 mod metered;
 mod old_workers;
+mod overridden;
 pub(crate) mod placeholders;
 mod prepare;
 mod prove;
+pub(crate) mod readable;
 pub(crate) mod restart;
 mod revive;
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::{
-    fleet::{option_of, placeholder},
+    fleet::{option_of, placeholder, value_of},
+    host::discover::argument,
     identity::Identity,
 };
 
@@ -79,6 +80,10 @@ impl<'a> Known<'a> {
             "config" => path(self.config),
             "candidate" => path(self.candidate),
             "pid" => Ok(self.pid.to_string()),
+            _ if value_of(name).is_some() => {
+                let value = value_of(name).and_then(|option| argument(self.args, option));
+                value.map(str::to_owned).ok_or_else(|| format!("`{{{name}}}`: its command line has no such argument"))
+            }
             _ if self.endpoint.is_empty() => Err(format!("`{{{name}}}`: it has no endpoint")),
             "listen" => Ok(address(self.endpoint).to_owned()),
             "listen.host" => self.listen().map(|(host, _)| host),
@@ -170,6 +175,8 @@ mod tests {
         assert_eq!(filled("{listen} {listen.host} {listen.port}", "", "http://[::1]:80/").unwrap(), "[::1]:80 ::1 80");
         assert_eq!(filled("{listen.host} {listen.port}", "", "unix:/run/.s.PGSQL.5432").unwrap(), "/run 5432");
         assert_eq!(filled("{listen}", "", "unix:/run/x.sock").unwrap(), "unix:/run/x.sock");
+        assert_eq!(filled("{arg:1} -x={arg:-c}", "run -c a", "").unwrap(), "run -x=a");
+        assert!(filled("{arg:4}", "run -c a", "").unwrap_err().contains("no such argument"));
         assert!(filled("{listen.port}", "", "unix:/run/x.sock").unwrap_err().contains("no port"));
         assert!(filled("{listen}", "", "").unwrap_err().contains("no endpoint"));
     }

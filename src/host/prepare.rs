@@ -8,6 +8,8 @@ use crate::{
         LocalHost, guard,
         install::{Sync, Target, sync_all},
         judge::{Candidate, Judge},
+        overridden,
+        readable::Readers,
         restart,
         survey::{from_install, refused},
     },
@@ -47,6 +49,7 @@ impl LocalHost {
         if sync == Sync::Together {
             sync_all(self.targets.values()).map_err(from_install)?;
         }
+        readable_by_all(steps, &staged)?;
         let (mut first, mut second) = (halts.clone(), halts.clone());
         let valid = self.valid(steps, &staged, strict, &mut first, tell);
         // A validator that says no is told before anything else.
@@ -86,6 +89,10 @@ impl LocalHost {
             let staged = staged.get(&first.path).unwrap_or(&first.path);
             for member in step.members.iter().filter(|m| m.instance.state != State::Unchanged) {
                 tokio::select! {
+                    said = overridden::keys(member, &step.shifts) => said?,
+                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
+                }
+                tokio::select! {
                     said = restart::keys(member, &step.shifts, staged) => said?,
                     Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
                 }
@@ -117,4 +124,16 @@ impl LocalHost {
         let all: Vec<Instance> = if changes { step.members.iter().filter_map(why).collect() } else { Vec::new() };
         if all.is_empty() { Ok(()) } else { Err(Stop::refused(all)) }
     }
+}
+
+/// Refuses the instances that may not read what becomes of their targets.
+fn readable_by_all(steps: &[&mut Step], staged: &BTreeMap<PathBuf, PathBuf>) -> Result<(), Stop> {
+    let (mut readers, mut all) = (Readers::default(), Vec::new());
+    for step in steps {
+        for member in step.members.iter().filter(|m| m.instance.state != State::Unchanged) {
+            let of = |shift: &Shift| readers.refuse(&member.identity, &shift.path, staged.get(&shift.path).unwrap_or(&shift.path));
+            all.extend(step.shifts.iter().find_map(of).map(|why| refused(member.instance.clone(), why.to_string())));
+        }
+    }
+    if all.is_empty() { Ok(()) } else { Err(Stop::refused(all)) }
 }

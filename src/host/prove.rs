@@ -311,11 +311,14 @@ async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lane
         moved(member, lanes);
     }
     let until = Instant::now() + member.timeout / 2;
-    let mut lane = if member.sick { &lanes.slow } else { &lanes.fast };
+    let mut silent = member.sick;
     let now = loop {
         let now = {
-            let _permit = lane.acquire().await;
-            Answers::of(facts.iter().map(|f| &f.source), member, lanes).await.readings(facts)
+            let _slow = if silent { lanes.slow.acquire().await.ok() } else { None };
+            let fast = if silent { None } else { lanes.fast.acquire().await.ok() };
+            let left = until.saturating_duration_since(Instant::now());
+            let asked = Box::pin(Answers::within(left, facts.iter().map(|f| &f.source), member, lanes));
+            lanes.carried(fast, asked).await.map_or_else(|| vec![None; facts.len()], |answers| answers.readings(facts))
         };
         // Where nothing older counts, one that was only slow to answer could never prove what compares.
         let lacks = facts.iter().zip(&now).any(|(fact, reading)| fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none());
@@ -323,7 +326,7 @@ async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lane
         if !(undo || unsure) || member.sick || !lacks || Instant::now() >= until || !guard::is_same(i.pid, i.started, &i.exe) {
             break now;
         }
-        lane = &lanes.slow;
+        silent = true;
         tokio::time::sleep(SETTLED).await;
     };
     let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo && !unsure);

@@ -76,14 +76,22 @@ pub(crate) fn quoted<'a>(keys: impl IntoIterator<Item = &'a String>) -> String {
 }
 
 /// One a line, in lower case.
-fn keys_of(said: &str) -> BTreeSet<String> {
+pub(super) fn keys_of(said: &str) -> BTreeSet<String> {
     said.lines().map(|line| line.trim().to_lowercase()).filter(|key| !key.is_empty()).collect()
 }
 
 /// What a command says, run as the instance's user.
 async fn ask(argv: &[String], member: &Member, candidate: &Path) -> Result<String, String> {
+    ask_about(argv, member, member.instance.targets.first().map(PathBuf::as_path), candidate).await
+}
+
+/// The same about one file of its config, as it stands.
+pub(super) async fn ask_of(argv: &[String], member: &Member, config: &Path) -> Result<String, String> {
+    ask_about(argv, member, Some(config), config).await
+}
+
+async fn ask_about(argv: &[String], member: &Member, config: Option<&Path>, candidate: &Path) -> Result<String, String> {
     let i = &member.instance;
-    let config = i.targets.first().map(PathBuf::as_path);
     let known = Known {
         pid: member.identity.inside,
         exe: &placeholders::exe(&member.identity),
@@ -115,6 +123,12 @@ fn changed(shift: &Shift) -> BTreeSet<String> {
 fn changed_keys(from: &[u8], to: &[u8]) -> BTreeSet<String> {
     let (from, to) = (settings(&String::from_utf8_lossy(from)), settings(&String::from_utf8_lossy(to)));
     from.keys().chain(to.keys()).filter(|key| from.get(*key) != to.get(*key)).cloned().collect()
+}
+
+/// Keys that the second text gives another value than the first.
+pub(super) fn set_anew(from: &[u8], to: &[u8]) -> BTreeSet<String> {
+    let (from, to) = (settings(&String::from_utf8_lossy(from)), settings(&String::from_utf8_lossy(to)));
+    to.into_iter().filter(|(key, value)| from.get(key) != Some(value)).map(|(key, _)| key).collect()
 }
 
 /// The last value of each key, as it is written.

@@ -12,7 +12,7 @@ use crate::{
     fact::Source,
     fleet::{Group, ListenAt, Speaks},
     host::{
-        discover::option_value,
+        discover::argument,
         guard::shares,
         kernel::{descriptors, socket},
         workers::{Kin, family},
@@ -260,7 +260,7 @@ impl Address {
             (Self::Tcp(addr), ListenAt::TcpPort(port)) => addr.port() == *port,
             (Self::Tcp(addr), ListenAt::Tcp(wanted)) => addr == wanted,
             (Self::Unix(path), ListenAt::Unix(wanted)) => wanted.matches_path(path),
-            (_, ListenAt::Arg(option)) => option_value(args, option).is_some_and(|value| self.is_said(value)),
+            (_, ListenAt::Arg(option)) => argument(args, option).is_some_and(|value| self.is_said(value)),
             _ => false,
         }
     }

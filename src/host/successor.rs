@@ -278,7 +278,7 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, nth: u32, lanes: &Lanes) -> Re
     }
     let i = &new.instance;
     let facts: Vec<Fact> = group.confirm.iter().map(|f| f.filled(fresh.to().and_then(Blob::file))).collect::<Result<_, _>>()?;
-    let answers = Answers::sample(nth, facts.iter().map(|f| &f.source), new, lanes).await;
+    let answers = Answers::sample(nth, new.timeout, facts.iter().map(|f| &f.source), new, lanes).await;
     if let Some((_, silence)) = answers.silent() {
         return Err(silence.why.clone());
     }

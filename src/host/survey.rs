@@ -12,11 +12,11 @@ use futures_util::StreamExt;
 
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
-    fact::{Fact, Source, Wants},
+    fact::{Fact, Wants},
     fleet::{Group, Reloads, Speaks},
     host::{
         LocalHost, Look,
-        answers::{Answers, Silence},
+        answers::{Answers, Role, Silence},
         at_once::{at_once, both},
         behind::Follow,
         crew::crew,
@@ -366,9 +366,7 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
         i.after = Some(effective.sha256.clone());
         i.before = Some(effective.sha256);
         (member.seq, member.restart_only) = (last_attempt.seq, restart_only.into());
-        // It has answered: its facts are read only where they compare.
-        let named = |fact: &Fact| matches!(&fact.source, Source::Http(ask) if ask.host.is_some());
-        if !group.confirm.iter().any(|fact| fact.compares() || named(fact)) && group.reject.is_empty() {
+        if group.confirm.is_empty() && group.reject.is_empty() {
             return Ok(());
         }
     }
@@ -381,6 +379,10 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
         let why =
             "its answers do not say which process gives them, so they would prove nothing (asked by a `host` of another name? start it with `--proof any`)";
         return Err(Silence::of(format!("{}: {why}", member.instance.endpoint)));
+    }
+    let all = group.confirm.iter().map(|fact| (fact, Role::Confirm)).chain(group.reject.iter().map(|fact| (fact, Role::Reject)));
+    if let Some((fact, why)) = all.into_iter().find_map(|(fact, role)| Some((fact, answers.unreadable(fact, role)?))) {
+        return Err(Silence::of(format!("{} {why}", fact.source.describe(&member.instance.endpoint))));
     }
     let (baseline, rejected) = (answers.readings(&group.confirm), answers.readings(&group.reject));
     let needed = |(fact, reading): &(&Fact, &Option<String>)| fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none();

@@ -1,9 +1,6 @@
 //! TLS to an instance: whom it is believed to be, by which certificates.
 
-use std::{
-    path::Path,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -13,29 +10,35 @@ use rustls::{
         verify_server_name,
     },
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::fact::Ask;
+use crate::{fact::Ask, host::credentials::Credentials};
 
 /// Speaks TLS over `stream` with whoever can show a certificate for `name` that the fact trusts.
 ///
 /// # Errors
 /// A sentence: no certificates to trust, or not the one that is wanted.
-pub(super) async fn connect<S>(stream: S, ask: &Ask, name: &str) -> Result<TlsStream<S>, String>
+pub(super) async fn connect<S>(stream: S, ask: &Ask, credentials: &Credentials, name: &str) -> Result<TlsStream<S>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let named = ServerName::try_from(name.to_owned()).map_err(|e| format!("`{name}`: {e}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
-    let mut config = match &ask.ca {
-        _ if ask.insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(Trust::Anybody(provider))).with_no_client_auth(),
-        Some(ca) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Trust::of(ca, provider)?)).with_no_client_auth(),
-        None => builder.with_root_certificates(of_the_system()?).with_no_client_auth(),
+    let believes = match &credentials.ca {
+        _ if ask.insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(Trust::Anybody(provider))),
+        Some(ca) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Trust::of(ca, provider)?)),
+        None => builder.with_root_certificates(of_the_system()?),
+    };
+    let mut config = match &credentials.client {
+        Some((chain, key)) => believes
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .map_err(|_| "client_cert and client_key do not go together, or are of a sort that is not known".to_owned())?,
+        None => believes.with_no_client_auth(),
     };
     // A resumed session would not show the certificate that is served now.
     config.resumption = Resumption::disabled();
@@ -73,19 +76,15 @@ enum Trust {
 }
 
 impl Trust {
-    /// The certificates of a PEM file.
-    fn of(path: &Path, provider: Arc<CryptoProvider>) -> Result<Self, String> {
-        let wrong = |why: &dyn std::fmt::Display| format!("ca `{}`: {why}", path.display());
+    /// These certificates.
+    fn of(all: &[CertificateDer<'static>], provider: Arc<CryptoProvider>) -> Result<Self, String> {
+        let wrong = |why: &dyn std::fmt::Display| format!("ca: {why}");
         let mut roots = RootCertStore::empty();
-        let all: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| wrong(&e))?;
-        for certificate in &all {
+        for certificate in all {
             roots.add(certificate.clone()).map_err(|e| wrong(&e))?;
         }
-        if all.is_empty() {
-            return Err(wrong(&"no certificate in it"));
-        }
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|e| wrong(&e))?;
-        Ok(Self::These(verifier, all))
+        Ok(Self::These(verifier, all.to_vec()))
     }
 }
 

@@ -2,7 +2,11 @@
 
 message   what it answers, unless `answers` says otherwise
 listen    "HOST:PORT" or "unix:PATH", or a list of these; opened anew where it has changed, or always with `rebind`
-tls       a PEM file with certificate and key
+tls       a PEM file with certificate and key; with `clients`, a PEM file, only clients with such a certificate
+asks      the value of `Authorization` without which it answers 401
+page      what it answers at /page with `status` (200)
+slow      so many seconds pass before each answer
+many      so many lines stand before the metrics at /metrics
 workers   so many children accept, else it does itself; with `alone` they open the sockets, and it has none
 old, new  what becomes of the workers at a reload: "end" (default), "drain" or "stay"; and of the new ones: "live" (default) or "die"
 leaves    at a reload, a process that is no child of it goes on with its socket and answers this
@@ -57,6 +61,9 @@ def answer(connection, config, body):
     if "tls" in config:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(config["tls"])
+        if "clients" in config:
+            context.load_verify_locations(config["clients"])
+            context.verify_mode = ssl.CERT_REQUIRED
         connection = context.wrap_socket(connection, server_side=True)
     request = b""
     while not request.endswith(b"\r\n\r\n"):
@@ -69,9 +76,20 @@ def answer(connection, config, body):
         body = '{"loaded": %f, "reloads": %d}' % (loaded, reloads)
     if path == "/metrics":
         body = 'loaded{of="config"} %.16e\nreloads_total %d\n' % (loaded, reloads)
+        body = "filler_seconds_total{of=\"x\"} 1\n" * int(config.get("many", 0)) + body
     if path == "/host":
         body = request.lower().split(b"host: ")[1].split(b"\r\n")[0].decode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nX-Message: {body.strip()[:20]}\r\nConnection: close\r\n\r\n"
+    status, more = 200, ""
+    if path == "/page":
+        status, body = config.get("status", 200), config.get("page", body)
+    if path == "/missing":
+        status, body = 404, "no such page"
+    if path == "/moved":
+        status, body, more = 302, "elsewhere", "Location: http://ops:geheim@elsewhere.test/x\r\n"
+    if "asks" in config and f"authorization: {config['asks']}\r\n".lower() not in request.decode().lower():
+        status, body, more = 401, "who is it?", "WWW-Authenticate: Basic realm=here\r\n"
+    time.sleep(float(config.get("slow", 0)))
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nX-Message: {body.strip()[:20].splitlines()[0] if body.strip() else ''}\r\n{more}Connection: close\r\n\r\n"
     connection.sendall((head + body).encode())
     connection.close()
 

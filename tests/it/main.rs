@@ -9,6 +9,7 @@ mod crash;
 mod daemons;
 mod discover;
 mod doctor;
+mod endpoints;
 mod facts;
 mod history;
 mod house;

@@ -211,7 +211,7 @@ fn silent_ones_go_back_with_all_and_prove_the_old_config() {
     assert_eq!((said.states(), fleet.text()), (vec!["revert_failed", "reverted", "reverted", "reverted"], before));
     assert_eq!(serves(&all, &said), vec!["one".to_owned(); 4]);
     let text = said.json["instances"].to_string();
-    assert!(text.contains("does not say what it should after 3s (silent before the run: "), "{text}");
+    assert!(text.contains("and wanted is `x` after 3s (silent before the run: "), "{text}");
 }
 
 #[test]

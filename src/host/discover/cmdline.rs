@@ -135,7 +135,7 @@ fn first_of<'a>(interpreter: &Interpreter, args: &'a [String]) -> Option<&'a str
 }
 
 /// `--option VALUE`, `--option=VALUE`, or `-o/VALUE` for a path behind a short option; of several the last one.
-pub(crate) fn option_value<'a>(args: &'a [String], option: &str) -> Option<&'a str> {
+pub(super) fn option_value<'a>(args: &'a [String], option: &str) -> Option<&'a str> {
     let (at, from) = option_place(args, option)?;
     args[at].get(from..)
 }

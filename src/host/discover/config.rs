@@ -14,9 +14,10 @@ use crate::{
         at_once::at_once,
         discover::{
             Found,
+            argument::argument,
             built::BuiltIn,
             lookup::{Lookup, NotTold, joined, list},
-            mounts, option_value,
+            mounts,
         },
         guard::View,
     },
@@ -102,7 +103,7 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<PathBu
         }
         let Some(named) = named_by(lookup, places, place)? else {
             if let Place::Arg(option, _) = place {
-                last = format!("has no {option} on its command line");
+                last = format!("has no {{arg:{option}}} on its command line");
             }
             continue;
         };
@@ -131,7 +132,10 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<PathBu
         trusted(found, group, way, matches!(place, Place::Path(_))).map_err(NotTold::Because)?;
         if !view.is_seen_by(found.pid, &way.end) {
             let mend = "change it where it runs, or mount its directory there and not the file alone";
-            return Err(NotTold::Because(format!("sees another file at `{}` than this host does (its own mount); {mend}", way.end.display())));
+            return Err(NotTold::Because(format!(
+                "sees another file at `{}` than this host does (its own mount or root directory); {mend}",
+                way.end.display()
+            )));
         }
         return Ok(way.end.clone());
     }
@@ -206,7 +210,7 @@ pub(crate) fn place_of(pid: i32, args: &[String], place: &Place) -> Result<Optio
         Place::Path(path) => return Ok(Some(path.clone())),
         Place::Built(..) => return Ok(None),
         Place::Cwd(below) | Place::Base(below) => (below, Path::new("")),
-        Place::Arg(option, below) => match option_value(args, option) {
+        Place::Arg(option, below) => match argument(args, option) {
             Some(value) => (below, Path::new(value)),
             None => return Ok(None),
         },

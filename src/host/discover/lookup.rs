@@ -11,7 +11,7 @@ use crate::{
     fleet::{Group, Place, fits},
     host::{
         discover::{
-            Found,
+            Found, argument,
             options::{Options, Said},
             title::{self, Telling},
         },
@@ -57,6 +57,12 @@ impl<'a> Lookup<'a> {
 
     /// The values of an option that has all these spellings; more than one only where the program reads all of them.
     pub(super) fn values(&self, spellings: &[&str]) -> Result<Vec<OsString>, NotTold> {
+        // A place is no option: what stands there is its value.
+        if let ([name], Telling::Arguments) = (spellings, &self.found.telling)
+            && argument::place(name).is_some()
+        {
+            return argument::argument(&self.found.args, name).map(|value| self.exact(value.to_owned())).into_iter().collect();
+        }
         if let Telling::Title(title) = &self.found.telling {
             return self.in_title(title, spellings).map(|value| vec![value.into()]);
         }

@@ -10,6 +10,7 @@ use crate::{
     identity::{Identity, Sees},
 };
 
+mod argument;
 mod built;
 mod cmdline;
 mod config;
@@ -25,7 +26,7 @@ mod title;
 mod unit;
 
 pub(crate) use self::{
-    cmdline::option_value,
+    argument::argument,
     config::{Ways, all_configs, configs_of, fixed_of},
     scan::Scan,
     standing::{Standing, process},

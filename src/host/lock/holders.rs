@@ -163,6 +163,8 @@ fn known(found: &BTreeSet<Pid>, dir: &OwnedFd, names: &[&OsStr]) -> Vec<Holder> 
     };
     found.iter().filter_map(holder).collect()
 }
+/// The permission to write, in a mode and in an access-control list.
+const WRITE: u16 = 2;
 
 /// Whether a process may write the directory or one of the targets; none where it cannot be looked at.
 fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
@@ -179,7 +181,7 @@ fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
         return Some(true);
     }
     let may = |stat: &Stat, list: Option<Vec<u8>>, by_mode: bool| {
-        uids.iter().all(|uid| *uid == stat.st_uid || (by_mode && permitted(stat, list.as_deref(), *uid, &groups)))
+        uids.iter().all(|uid| *uid == stat.st_uid || (by_mode && permitted(stat, list.as_deref(), *uid, &groups, WRITE)))
     };
     let stat = fs::fstat(dir).ok()?;
     // In a sticky directory an entry is exchanged by its owner alone, or by the directory's.
@@ -198,7 +200,7 @@ fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
     Some(false)
 }
 
-fn list_of(file: &OwnedFd) -> Option<Vec<u8>> {
+pub(in crate::host) fn list_of(file: &OwnedFd) -> Option<Vec<u8>> {
     let mut value = vec![0u8; 64 << 10];
     match fs::fgetxattr(file, "system.posix_acl_access", &mut value[..]) {
         Ok(size) => Some(value[..size].to_vec()),
@@ -206,13 +208,14 @@ fn list_of(file: &OwnedFd) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether mode or access-control list let this user write. The list is as the kernel keeps it: a version, then entries
+/// Whether mode or access-control list permit this user, which is not the owner, all of `wanted` (4 read, 2 write, 1
+/// execute). The list is as the kernel keeps it: a version, then entries
 /// of tag, permissions and number (`posix_acl_xattr.h`).
-fn permitted(stat: &Stat, list: Option<&[u8]>, uid: u32, groups: &BTreeSet<u32>) -> bool {
-    const WRITE: u16 = 2;
+pub(in crate::host) fn permitted(stat: &Stat, list: Option<&[u8]>, uid: u32, groups: &BTreeSet<u32>, wanted: u16) -> bool {
+    let suffices = |bits: u16| bits & wanted == wanted;
     let is_member = groups.contains(&stat.st_gid);
     let Some(list) = list else {
-        return stat.st_mode & if is_member { 0o020 } else { 0o002 } != 0;
+        return suffices(u16::try_from(stat.st_mode >> if is_member { 3 } else { 0 } & 7).unwrap_or(0));
     };
     let entries: Vec<(u16, u16, u32)> = list
         .get(4..)
@@ -223,12 +226,12 @@ fn permitted(stat: &Stat, list: Option<&[u8]>, uid: u32, groups: &BTreeSet<u32>)
     let of = |tag: u16| entries.iter().find(|e| e.0 == tag).map(|e| e.1);
     let mask = of(0x10).unwrap_or(7);
     if let Some((_, bits, _)) = entries.iter().find(|e| e.0 == 0x02 && e.2 == uid) {
-        return bits & mask & WRITE != 0;
+        return suffices(bits & mask);
     }
     let mine: Vec<u16> = entries.iter().filter(|e| (e.0 == 0x04 && is_member) || (e.0 == 0x08 && groups.contains(&e.2))).map(|e| e.1).collect();
     match mine.as_slice() {
-        [] => of(0x20).unwrap_or(0) & WRITE != 0,
-        mine => mine.iter().any(|bits| bits & mask & WRITE != 0),
+        [] => suffices(of(0x20).unwrap_or(0)),
+        mine => mine.iter().any(|bits| suffices(bits & mask)),
     }
 }
 
@@ -257,7 +260,7 @@ mod tests {
     fn a_mode_permits_the_group_or_the_others() {
         let groups = BTreeSet::from([7, 8]);
         for (gid, mode, may) in [(7, 0o775, true), (7, 0o757, false), (9, 0o757, true), (9, 0o775, false)] {
-            assert_eq!(permitted(&stat(1, gid, mode), None, 5, &groups), may, "{gid} {mode:o}");
+            assert_eq!(permitted(&stat(1, gid, mode), None, 5, &groups, WRITE), may, "{gid} {mode:o}");
         }
     }
 
@@ -272,9 +275,9 @@ mod tests {
         for (uid, all, may) in
             [(5, list(7, 0, 7, 0), true), (5, list(7, 0, 5, 7), false), (6, list(0, 7, 7, 0), true), (6, list(0, 5, 7, 7), false), (6, list(7, 7, 5, 7), false)]
         {
-            assert_eq!(permitted(&stat(1, 1, 0o775), Some(&all), uid, &groups), may, "{uid}");
+            assert_eq!(permitted(&stat(1, 1, 0o775), Some(&all), uid, &groups, WRITE), may, "{uid}");
         }
-        assert!(permitted(&stat(1, 1, 0o775), Some(&list(0, 0, 7, 2)), 6, &BTreeSet::from([3])));
+        assert!(permitted(&stat(1, 1, 0o775), Some(&list(0, 0, 7, 2)), 6, &BTreeSet::from([3]), WRITE));
     }
 
     #[test]

@@ -246,11 +246,55 @@ fn postgres_keys_that_need_a_restart_are_named_and_nothing_is_touched() {
     case.takes(&format!("{same}superuser_reserved_connections = 3\n"), "reloaded");
 }
 
+#[test]
+fn postgres_keeps_its_old_rules_when_the_new_ones_have_a_fault() {
+    let Some(postgres) = Postgres::start(Layout::Debian) else { return };
+    let loads = || postgres.loaded();
+    let data = postgres.daemon.path("data").display().to_string();
+    for (file, good, bad) in [
+        ("data/pg_hba.conf", "host all all 127.0.0.9/32 scram-sha-256\n", "host all all 127.0.0.9/32 scrum-sha-256\n"),
+        ("data/pg_ident.conf", "one /^(.*)@x$ \\1\n", "one /^(.*@x$ \\1\n"),
+    ] {
+        let config = postgres.daemon.path(file).display().to_string();
+        let group = format!("match = {{ exe = \"postgres\", args = [\"{data}\"] }}\nconfig = \"{config}\"\nconfig_under = \"{data}\"");
+        let case = Case { file, group, ..case(&postgres, &loads) };
+        case.fleet("");
+        let text = case.text();
+        case.takes(&format!("{text}{good}"), "reloaded");
+        case.goes_back(&format!("{text}{good}{bad}"), "rejected");
+        // A second fault where there was one already is none that could be seen to rise.
+        case.fleet("timeout = \"2s\"");
+        case.edit(&format!("{text}{bad}"));
+        let said = case.change(&format!("{text}{bad}# again\n"));
+        assert_ne!(said.code, 0, "{}", said.stderr);
+        case.edit(&text);
+        postgres.daemon.signal(Signal::SIGHUP);
+    }
+}
+
+#[test]
+fn postgres_keys_that_another_place_overrides_are_refused() {
+    let Some(postgres) = Postgres::start(Layout::Debian) else { return };
+    let loads = || postgres.loaded();
+    let case = case(&postgres, &loads);
+    postgres.sql("alter system set work_mem = '6MB'").unwrap();
+    let good = case.text();
+    case.untouched(5, &["`work_mem`", "overridden_keys"], || case.change(&good.replace("4MB", "8MB")));
+    // Another key is no matter of that, and neither is a file that comes after it, once it is read.
+    case.takes(&format!("{good}maintenance_work_mem = 8MB\n"), "reloaded");
+    write(&postgres.daemon.path("etc/more.conf"), "maintenance_work_mem = 9MB\n");
+    case.takes(&format!("{good}include = 'more.conf'\n"), "reloaded");
+    let said = case.untouched(5, &["`maintenance_work_mem`"], || case.change(&format!("{good}maintenance_work_mem = 7MB\ninclude = 'more.conf'\n")));
+    assert!(!said.stderr.contains("`work_mem`"), "{}", said.stderr);
+    postgres.sql("alter system reset all").unwrap();
+    case.takes(&format!("{}include = 'more.conf'\n", good.replace("4MB", "8MB")), "reloaded");
+}
+
 /// Stopped or killed while it is reloaded.
 pub(super) fn stopped_or_killed() {
     let Some(postgres) = Postgres::start(Layout::Debian) else { return };
     let loads = || postgres.loaded();
     let case = case(&postgres, &loads);
     // One that is stopped does not tell its keys either.
-    case.stops_and_dies(&case.text().replace("4MB", "8MB"), "restart_keys = []");
+    case.stops_and_dies(&case.text().replace("4MB", "8MB"), "restart_keys = []\noverridden_keys = []");
 }

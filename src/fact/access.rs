@@ -1,0 +1,130 @@
+//! How a request shows that it may ask: the paths of credentials, and URLs that may not hold any.
+
+use std::{borrow::Cow, ops::Range, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Files whose content a request shows. The content itself is never kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Holds `USER:PASSWORD`, sent as Basic authentication (RFC 7617).
+    pub auth_file: Option<PathBuf>,
+    /// Holds a token, sent as Bearer authentication (RFC 6750).
+    pub bearer_file: Option<PathBuf>,
+    /// Certificates in PEM that the client shows in TLS.
+    pub client_cert: Option<PathBuf>,
+    /// The private key of the first of them, in PEM.
+    pub client_key: Option<PathBuf>,
+}
+
+impl Access {
+    /// Whether it names nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is wrong with the keys themselves, in one sentence; `https` is whether TLS is spoken.
+    pub(crate) fn fault(&self, https: bool) -> Option<String> {
+        let named = [("auth_file", &self.auth_file), ("bearer_file", &self.bearer_file), ("client_cert", &self.client_cert), ("client_key", &self.client_key)];
+        let relative = named.iter().find_map(|(key, path)| Some((key, path.as_ref().filter(|path| !path.is_absolute())?)));
+        if let Some((key, path)) = relative {
+            return Some(format!("{key} = {path:?} is no absolute path"));
+        }
+        if self.auth_file.is_some() && self.bearer_file.is_some() {
+            return Some("say one of auth_file and bearer_file".into());
+        }
+        match (&self.client_cert, &self.client_key) {
+            (Some(_), None) | (None, Some(_)) => Some("client_cert and client_key go together".into()),
+            (Some(_), Some(_)) if !https => Some("client_cert and client_key are for https".into()),
+            _ => None,
+        }
+    }
+
+    /// Takes from `group` what this assertion does not say itself; a certificate only for `https`.
+    pub(crate) fn or(&mut self, group: &Self, https: bool) {
+        if self.auth_file.is_none() && self.bearer_file.is_none() {
+            self.auth_file.clone_from(&group.auth_file);
+            self.bearer_file.clone_from(&group.bearer_file);
+        }
+        if https && self.client_cert.is_none() {
+            self.client_cert.clone_from(&group.client_cert);
+            self.client_key.clone_from(&group.client_key);
+        }
+    }
+}
+
+/// Where the user and the password of a URL end, from the end of its `://` on. A password with a
+/// `/` in it is none by RFC 3986, and people write it all the same: what stands behind the colon is
+/// then no port.
+fn userinfo(rest: &str) -> Option<usize> {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, _) = rest.split_at(end);
+    if let Some(at) = authority.rfind('@') {
+        return Some(at);
+    }
+    let port = authority.rsplit_once(':')?.1;
+    let is_port = port.is_empty() || port.starts_with('{') || port.ends_with('}') || port.ends_with(']') || port.bytes().all(|b| b.is_ascii_digit());
+    if is_port { None } else { rest.find('@') }
+}
+
+/// Whether a URL, or an address without a scheme, names a user or a password.
+pub(crate) fn names_a_user(url: &str) -> bool {
+    userinfo(url.split_once("://").map_or(url, |(_, rest)| rest)).is_some()
+}
+
+/// Where in a text a URL holds a password: from the user on, without the `@`.
+fn passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("://").filter_map(|(at, mark)| {
+        let begin = at + mark.len();
+        let rest = text.get(begin..)?;
+        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ',')).unwrap_or(rest.len());
+        let user = userinfo(&rest[..end])?;
+        // A colon may be written as an escape of TOML.
+        rest[..user].contains([':', '\\']).then_some(begin..begin + user)
+    })
+}
+
+/// The first password of a URL in a text of TOML, but for lines that are a comment.
+pub(crate) fn password_in(text: &str) -> Option<Range<usize>> {
+    passwords(text).find(|found| {
+        let line = text[..found.start].rfind('\n').map_or(0, |at| at + 1);
+        !text[line..].trim_start().starts_with('#')
+    })
+}
+
+/// The same text with every user and password of a URL as stars, byte for byte.
+pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
+    let mut masked = Cow::Borrowed(text);
+    for found in passwords(text) {
+        let stars = "*".repeat(found.len());
+        masked.to_mut().replace_range(found, &stars);
+    }
+    masked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_in_a_url_is_found() {
+        for url in ["http://a:b@{listen}/", "https://a@x/", "http://a:b/c@x/", "a:b@x", "http://a:@x/?q", "http://[::1]:b@x/", "http://a:p{x@h/"] {
+            assert!(names_a_user(url), "{url}");
+        }
+        for url in ["http://{listen}/@x", "http://x:80/a@b", "http://x/?u=a:b@c", "unix:/a@b", "http://[::1]/a@b", "http://h:{listen.port}/@", "http://h/"] {
+            assert!(!names_a_user(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_masked_and_every_byte_stays_in_its_place() {
+        let text = "# http://a:b@x\nexec = [\"curl\", 'postgresql://ü:geheim@h/d', \"git://u@h\"]\nu = \"http://a:b/c@h/\"\n";
+        let masked = without_passwords(text);
+        assert_eq!(masked.len(), text.len());
+        assert!(!masked.contains("geheim") && !masked.contains("a:b") && masked.contains("git://u@h"), "{masked}");
+        assert_eq!(password_in(text).map(|found| text[found].to_owned()).as_deref(), Some("ü:geheim"));
+        assert!(!without_passwords(r#"u = "http://a\u003ageheim@h/""#).contains("geheim"));
+        assert_eq!(password_in("# http://a:b@x\n  # more http://a:b@x\nu = \"http://x:80/\"\n"), None);
+    }
+}

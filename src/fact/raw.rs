@@ -1,0 +1,171 @@
+//! Assertions as `fleet.toml` writes them.
+
+use std::{ops::Range, path::PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+pub(crate) use super::access::names_a_user;
+use super::{Access, Ask, Fact, Read, Source, Wants, candidate::template_fault, sample_name};
+
+/// A [`Fact`] as `fleet.toml` writes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawFact {
+    http: Option<Spanned<String>>,
+    host: Option<String>,
+    ca: Option<PathBuf>,
+    #[serde(default)]
+    insecure: bool,
+    status: Option<u16>,
+    auth_file: Option<PathBuf>,
+    bearer_file: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    exec: Option<Vec<String>>,
+    #[serde(default)]
+    workers: bool,
+    #[serde(default)]
+    listener: bool,
+    read: Option<Spanned<String>>,
+    equals: Option<Spanned<String>>,
+    contains: Option<Spanned<String>>,
+    #[serde(default)]
+    changed: bool,
+    #[serde(default)]
+    increased: bool,
+    #[serde(default)]
+    after_signal: bool,
+    #[serde(default)]
+    replaced: bool,
+}
+
+impl RawFact {
+    /// Where its URL stands.
+    pub(crate) fn place(&self) -> Option<Range<usize>> {
+        self.http.as_ref().map(Spanned::span)
+    }
+
+    fn source(&mut self) -> Result<Source, String> {
+        let tls = self.ca.is_some() || self.insecure;
+        let access = Access {
+            auth_file: self.auth_file.take(),
+            bearer_file: self.bearer_file.take(),
+            client_cert: self.client_cert.take(),
+            client_key: self.client_key.take(),
+        };
+        let shows = !access.is_empty() || self.status.is_some();
+        let (host, ca) = (&mut self.host, &mut self.ca);
+        let http = self.http.take().map(|url| {
+            let url = url.into_inner();
+            let (host, ca) = (host.take(), ca.take());
+            Source::Http(Ask { url, host, ca, insecure: self.insecure, status: self.status, access })
+        });
+        let kernel = [(self.workers, Source::Workers), (self.listener, Source::Listener)].map(|(said, source)| said.then_some(source));
+        let mut all = http.into_iter().chain(self.exec.take().map(Source::Exec)).chain(kernel.into_iter().flatten());
+        let (Some(source), None) = (all.next(), all.next()) else {
+            return Err("say exactly one of http, exec, workers = true, listener = true".into());
+        };
+        match &source {
+            // The URL is not repeated: it is printed and kept wherever its answer is spoken of.
+            Source::Http(ask) if names_a_user(&ask.url) => Err("a URL here names no user and no password; say `auth_file = PATH` beside it".into()),
+            Source::Http(ask) => http_fault(ask, tls).map_or(Ok(source), Err),
+            Source::Exec(argv) if argv.is_empty() => Err("exec is empty".into()),
+            _ if tls || shows || self.host.is_some() => Err("host, ca, insecure, status and credentials go with http".into()),
+            _ => Ok(source),
+        }
+    }
+}
+
+/// What is wrong with a request, in one sentence; `tls` is whether it says how a certificate is judged.
+fn http_fault(ask: &Ask, tls: bool) -> Option<String> {
+    if !ask.is_https() && !ask.url.starts_with("http://") {
+        return Some(format!("http = {:?} does not begin with http:// or https://", ask.url));
+    }
+    if tls && !ask.is_https() {
+        return Some("ca and insecure are for https".into());
+    }
+    if let Some(status) = ask.status.filter(|status| !(200..=599).contains(status)) {
+        return Some(format!("status = {status} is none that ends a request, from 200 to 599"));
+    }
+    ask.access.fault(ask.is_https())
+}
+
+/// What is wrong with an assertion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RawFault {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    /// Where; none where the whole assertion is meant.
+    pub(crate) at: Option<Range<usize>>,
+}
+
+impl From<&str> for RawFault {
+    fn from(message: &str) -> Self {
+        Self::from(message.to_owned())
+    }
+}
+
+impl From<String> for RawFault {
+    fn from(message: String) -> Self {
+        Self { message, hint: None, at: None }
+    }
+}
+
+impl TryFrom<RawFact> for Fact {
+    type Error = RawFault;
+
+    fn try_from(mut raw: RawFact) -> Result<Self, RawFault> {
+        let url = raw.http.as_ref().map(Spanned::span);
+        let source = raw.source().map_err(|message| RawFault { at: url, ..message.into() })?;
+        let kernel = matches!(source, Source::Workers | Source::Listener);
+        let default = if matches!(source, Source::Exec(_)) { "stdout" } else { "body" };
+        let read = match &raw.read {
+            Some(text) => read(text.get_ref()).map_err(|message| RawFault { at: Some(text.span()), ..message.into() })?,
+            None => read(default)?,
+        };
+        for text in raw.equals.iter().chain(&raw.contains) {
+            if let Some((message, hint)) = template_fault(text.get_ref()) {
+                return Err(RawFault { message, hint: Some(hint), at: Some(text.span()) });
+            }
+        }
+        let wants = [
+            raw.equals.map(|text| Wants::Equals(text.into_inner())),
+            raw.contains.map(|text| Wants::Contains(text.into_inner())),
+            raw.changed.then_some(Wants::Changed),
+            raw.increased.then_some(Wants::Increased),
+            raw.after_signal.then_some(Wants::AfterSignal),
+            raw.replaced.then_some(Wants::Replaced),
+        ];
+        let mut wants = wants.into_iter().flatten();
+        let (Some(wants), None) = (wants.next(), wants.next()) else {
+            return Err("say exactly one of equals, contains, changed = true, increased = true, after_signal = true, replaced = true".into());
+        };
+        let command = matches!(source, Source::Exec(_));
+        match (&read, &wants) {
+            (Read::Status | Read::Header(_), _) if command => Err("status and header are read over http".into()),
+            (Read::Stdout | Read::Exit, _) if !command => Err("stdout and exit are read of exec".into()),
+            (_, wants) if kernel != (*wants == Wants::Replaced) => Err("replaced goes with workers and listener, and these with nothing else".into()),
+            _ => Ok(Self { source, read, wants }),
+        }
+    }
+}
+
+/// What is read, as `fleet.toml` says it.
+fn read(text: &str) -> Result<Read, String> {
+    Ok(match text {
+        "body" => Read::Body,
+        "status" => Read::Status,
+        "stdout" => Read::Stdout,
+        "exit" => Read::Exit,
+        other => match other.split_once(':') {
+            Some(("header", name)) => Read::Header(name.to_lowercase()),
+            Some(("json", pointer)) => Read::Json(pointer.to_owned()),
+            Some(("metric", sample)) => {
+                let (name, labels) = sample_name(sample).ok_or_else(|| format!("read = {other:?} is no metric:NAME{{label=\"value\"}}"))?;
+                Read::Metric(name, labels)
+            }
+            _ => return Err(format!("read = {other:?} is none of body, status, header:NAME, json:/POINTER, metric:NAME{{label=\"value\"}}, stdout, exit")),
+        },
+    })
+}

@@ -1,0 +1,82 @@
+//! Why a reading does not satisfy an assertion, for people.
+
+use std::fmt;
+
+use super::{Fact, Read, Wants};
+
+/// Longest part of a text that is repeated, in letters.
+const SHOWN: usize = 100;
+
+/// Whether a text may be repeated for people and in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Showing {
+    /// It may.
+    Open,
+    /// The config is a secret, and so is what it makes a program answer.
+    Secret,
+}
+
+// As `fleet.toml` writes it; labels of a metric are left out.
+impl fmt::Display for Read {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Body => f.write_str("body"),
+            Self::Stdout => f.write_str("stdout"),
+            Self::Exit => f.write_str("exit"),
+            Self::Status => f.write_str("status"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Json(pointer) => write!(f, "json:{pointer}"),
+            Self::Metric(name, _) => write!(f, "metric:{name}"),
+        }
+    }
+}
+
+/// A text in backquotes: its first line, and no more than 100 letters of it.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let line = text.trim_end_matches(['\n', '\r']).split(['\n', '\r']).next().unwrap_or_default();
+    let cut: String = line.chars().take(SHOWN).collect();
+    let more = cut.len() < text.trim_end_matches(['\n', '\r']).len();
+    format!("`{cut}{}`", if more { " .." } else { "" })
+}
+
+impl Fact {
+    /// What was read and what was wanted; `read` is none where the answer has no such thing.
+    #[must_use]
+    pub fn unmet(&self, read: Option<&str>, showing: Showing) -> String {
+        let wanted = match (&self.wants, showing) {
+            (Wants::Changed, _) => "another text than before the signal".into(),
+            (Wants::Increased, _) => "more than before the signal".into(),
+            (Wants::AfterSignal, _) => "a moment after the signal".into(),
+            (Wants::Replaced, _) => "what is new".into(),
+            (Wants::Equals(_) | Wants::Contains(_), Showing::Secret) => "what its config says, which is a secret".into(),
+            (Wants::Equals(text), Showing::Open) => shown(text),
+            (Wants::Contains(text), Showing::Open) => format!("{} in it", shown(text)),
+        };
+        match (read, showing) {
+            (None, _) => format!("has no {}, and wanted is {wanted}", self.read),
+            (Some(_), Showing::Secret) => format!("does not read as it should; wanted is {wanted}"),
+            (Some(read), Showing::Open) => format!("reads {}, and wanted is {wanted}", shown(read)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fact::{Read, Source};
+
+    #[test]
+    fn what_was_read_and_wanted_is_said_but_no_secret() {
+        let fact = |wants| Fact { source: Source::Exec(vec!["x".into()]), read: Read::Body, wants };
+        let equals = fact(Wants::Equals("two".into()));
+        assert_eq!(equals.unmet(Some("one\n"), Showing::Open), "reads `one`, and wanted is `two`");
+        assert_eq!(fact(Wants::Contains("two".into())).unmet(Some("a\nb"), Showing::Open), "reads `a ..`, and wanted is `two` in it");
+        for wants in [Wants::Equals("two".into()), Wants::Contains("two".into()), Wants::Changed, Wants::AfterSignal] {
+            let text = fact(wants).unmet(Some("one"), Showing::Secret);
+            assert!(!text.contains("one") && !text.contains("two"), "{text}");
+        }
+        assert!(equals.unmet(Some(&"x".repeat(5_000)), Showing::Open).len() < 200);
+        assert!(equals.unmet(None, Showing::Open).contains("wanted is `two`"));
+    }
+}
