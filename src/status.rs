@@ -21,6 +21,7 @@ use crate::{
         sockets::Listeners,
         survey::{alone, answers, needs_endpoint},
         validate::NotPassed,
+        verdicts::cannot_judge,
     },
     report::Output,
     runs::{self, Proven},
@@ -62,6 +63,8 @@ struct Row {
     age_s: Option<i64>,
     /// All of them.
     targets: Vec<Target>,
+    /// Why its validator says nothing of what stands on the disk; null where it says something, or there is none.
+    unvalidated: Option<String>,
     /// Everything that a person should look at; empty when all agrees.
     faults: Vec<String>,
 }
@@ -162,6 +165,7 @@ impl Row {
             generation: None,
             age_s: None,
             targets: Vec::new(),
+            unvalidated: None,
             faults: Vec::new(),
         }
     }
@@ -180,7 +184,8 @@ impl Row {
         };
         let what = self.targets.iter().map(what).collect::<Vec<_>>().join(", ");
         let who = [format!("{} pid {}", self.group, self.pid), self.endpoint.clone().unwrap_or_else(|| "-".into()), what];
-        let said = if self.faults.is_empty() { "ok".to_owned() } else { self.faults.join("; ") };
+        let mut said = if self.faults.is_empty() { "ok".to_owned() } else { self.faults.join("; ") };
+        said.extend(self.unvalidated.iter().map(|why| format!("; not validated: {why}")));
         let all = who.into_iter().filter(|part| !part.is_empty()).chain([said]).collect::<Vec<_>>().join(" ");
         screen::row(&all).into_owned()
     }
@@ -217,22 +222,33 @@ impl Look {
         let mut member = Member::new(instance, Arc::new(group.clone()), found.args.clone());
         member.identity = found.identity(group);
         member.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
-        if !group.validate.is_empty() && known {
-            // One that could not be run has not refused.
-            if let Err(NotPassed::Refused(why)) = self.judged.of(&member, &live).await.0 {
-                row.faults.push(format!("waiting to fail: {why}"));
-            }
-        }
         self.targets(&mut row, group, found, &live);
         match group.speaks {
             Speaks::Hello => self.tells(&mut row, found).await,
             Speaks::None => self.shows(&mut row, &mut member).await,
+        }
+        if !group.validate.is_empty() && known {
+            self.validated(&mut row, &member, &live).await;
         }
         if let Some(first) = row.targets.first() {
             (row.path, row.disk) = (Some(first.path.clone()), first.disk.clone());
             row.runs = row.runs.take().or_else(|| first.runs.clone());
         }
         row
+    }
+
+    /// Asks the validator of what stands on the disk. One that refuses what its instance runs cannot judge here.
+    async fn validated(&self, row: &mut Row, member: &Member, live: &[Live]) {
+        let born = guard::born(row.pid).unwrap_or(i128::MIN);
+        let is_run = |(target, one): (&Target, &Live)| (target.runs.is_some() && target.runs == target.disk) || one.is_older_than(born);
+        let runs_it = !live.is_empty() && row.targets.iter().zip(live).all(is_run);
+        match self.judged.of(member, live).await.0 {
+            Ok(()) => {}
+            Err(NotPassed::Refused(why)) if runs_it => row.unvalidated = Some(cannot_judge(&why)),
+            Err(NotPassed::Refused(why)) => row.faults.push(format!("waiting to fail: {why}")),
+            // It has not refused.
+            Err(NotPassed::NotRun(why)) => row.unvalidated = Some(why),
+        }
     }
 
     /// What is known of each target without asking.

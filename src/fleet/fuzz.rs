@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::Fleet;
 
 /// Keys of a group, and some that none has.
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 38] = [
     "name",
     "kind",
     "match",
@@ -26,6 +26,7 @@ const KEYS: [&str; 37] = [
     "restart_pending",
     "secret",
     "validate",
+    "validate_titled",
     "on_bad_config",
     "revive",
     "reloads",

@@ -137,6 +137,9 @@ pub struct Group {
     pub secret: Option<bool>,
     /// The validator's argv, with placeholders to fill in.
     pub validate: Vec<String>,
+    /// The same for a process that hides its arguments behind a title, where `validate` stands for some of them.
+    #[serde(default)]
+    pub validate_titled: Vec<String>,
     /// What the program does with a config that it cannot load.
     pub on_bad_config: OnBad,
     /// Starts it again, after it died and the old config is back.

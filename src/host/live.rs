@@ -4,10 +4,10 @@ use std::{
     collections::HashMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::Mutex;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     fleet::Group,
@@ -19,6 +19,7 @@ use crate::{
         judge::{Candidate, Case, Key},
         lock::{self, LockError},
         validate::NotPassed,
+        verdicts::side_by_side,
     },
     step::{Blob, Member},
 };
@@ -75,6 +76,11 @@ impl Live {
         Some(LockError::Busy(self.path.parent().unwrap_or(Path::new("/")).into(), owner).to_string())
     }
 
+    /// Whether it was not changed since a process started, at `born` in nanoseconds since 1970.
+    pub(crate) fn is_older_than(&self, born: i128) -> bool {
+        self.ctime.is_some_and(|ctime| ctime < born)
+    }
+
     /// As it is judged, as if it were its own candidate.
     pub(crate) fn candidate(&self) -> Candidate {
         let sha256 = self.sha256().unwrap_or_default().to_owned();
@@ -86,11 +92,21 @@ impl Live {
 /// What a validator said, and who it was.
 type Said = (Result<(), NotPassed>, String);
 
-/// What was said already of what stands on the disk: once for all who would be asked the same, not once for each instance.
-#[derive(Debug, Default)]
+/// What was said already of what stands on the disk: once for all instances that would be asked the same. Different
+/// validators run side by side.
+#[derive(Debug)]
 pub(crate) struct Judged {
-    said: Mutex<HashMap<Key, Said>>,
-    places: Mutex<HashMap<Key, Result<(), String>>>,
+    said: Answers<Said>,
+    places: Answers<Result<(), String>>,
+    turns: Semaphore,
+}
+
+type Answers<T> = Mutex<HashMap<Key, Arc<OnceCell<T>>>>;
+
+impl Default for Judged {
+    fn default() -> Self {
+        Self { said: Mutex::default(), places: Mutex::default(), turns: Semaphore::new(side_by_side()) }
+    }
 }
 
 impl Judged {
@@ -98,7 +114,7 @@ impl Judged {
     pub(crate) async fn of(&self, member: &Member, live: &[Live]) -> Said {
         let candidates: Vec<Candidate> = live.iter().map(Live::candidate).collect();
         let case = Case::of(member, &candidates);
-        once(&self.said, case.key(), case.passes()).await
+        self.once(&self.said, case.key(), case.passes()).await
     }
 
     /// Whether it could be asked of a new content as well.
@@ -108,17 +124,16 @@ impl Judged {
     pub(crate) async fn place(&self, member: &Member, live: &[Live]) -> Result<(), String> {
         let candidates: Vec<Candidate> = live.iter().map(Live::candidate).collect();
         let case = Case::of(member, &candidates);
-        once(&self.places, case.key(), case.has_place()).await
+        self.once(&self.places, case.key(), case.has_place()).await
     }
-}
 
-/// Whoever asks the same meanwhile waits for the first answer.
-async fn once<T: Clone>(known: &Mutex<HashMap<Key, T>>, key: Key, ask: impl Future<Output = T>) -> T {
-    let mut known = known.lock().await;
-    if let Some(said) = known.get(&key) {
-        return said.clone();
+    /// Every later call for the same key waits for the first answer.
+    async fn once<T: Clone>(&self, known: &Answers<T>, key: Key, ask: impl Future<Output = T>) -> T {
+        let cell = known.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+        let answer = cell.get_or_init(|| async {
+            let _turn = self.turns.acquire().await;
+            ask.await
+        });
+        answer.await.clone()
     }
-    let said = ask.await;
-    known.insert(key, said.clone());
-    said
 }

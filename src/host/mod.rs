@@ -56,10 +56,12 @@ mod steady;
 mod strangers;
 mod successor;
 pub(crate) mod survey;
+mod title;
 mod tls;
 mod turns;
 pub(crate) mod user;
 pub(crate) mod validate;
+pub(crate) mod verdicts;
 pub(crate) mod workers;
 
 pub use lock::Intent;

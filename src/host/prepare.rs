@@ -1,18 +1,18 @@
 //! The second verb: everything that can be known before anything live is touched.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{cell::LazyCell, collections::BTreeMap, path::PathBuf};
 
 use crate::{
     event::{Event, Halts, Instance, State, Stop},
     host::{
         LocalHost, guard,
         install::{Sync, Target, sync_all},
-        judge::{Candidate, Judge},
-        overridden,
-        readable::Readers,
-        restart,
+        judge::Candidate,
+        overridden, readable, restart,
         survey::{from_install, refused},
+        verdicts::{Readers, passed},
     },
+    runs::Proven,
     step::{Member, Shift, Step},
 };
 
@@ -74,16 +74,19 @@ impl LocalHost {
         halts: &mut Halts,
         tell: &mut impl FnMut(Event),
     ) -> Result<Vec<Vec<bool>>, Stop> {
-        let (mut judge, mut all) = (Judge::new(strict), Vec::new());
-        for step in steps {
+        let proven: &LazyCell<Proven, _> = &LazyCell::new(|| self.staging.state().map(Proven::load).unwrap_or_default());
+        let readers = steps.iter().map(|step| {
             let of = |s: &Shift| {
                 let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
                 let inodes = self.targets.get(&s.path).and_then(Target::inodes).unwrap_or_default();
                 Candidate { live: s.path.clone(), staged, inodes, sha256: s.to.sha256.clone(), secret: s.secret }
             };
-            let candidates: Vec<Candidate> = step.shifts.iter().map(of).collect();
-            all.push(judge.pass(&step.members, &candidates, halts, tell).await?);
-        }
+            let stood: LazyCell<Vec<Stood>, _> = LazyCell::new(|| step.shifts.iter().map(|shift| self.stood(shift)).collect());
+            let runs_live = move |member: &Member| !stood.is_empty() && stood.iter().enumerate().all(|(at, stood)| stood.is_run_by(member, at == 0, proven));
+            Readers { members: &step.members, candidates: step.shifts.iter().map(of).collect(), runs_live: Box::new(runs_live) }
+        });
+        let readers: Vec<Readers<'_>> = readers.collect();
+        let all = passed(&readers, strict, halts, tell).await?;
         for step in steps.iter() {
             let Some(first) = step.shifts.first() else { continue };
             let staged = staged.get(&first.path).unwrap_or(&first.path);
@@ -124,11 +127,39 @@ impl LocalHost {
         let all: Vec<Instance> = if changes { step.members.iter().filter_map(why).collect() } else { Vec::new() };
         if all.is_empty() { Ok(()) } else { Err(Stop::refused(all)) }
     }
+
+    /// What stands at a target now, before it is replaced.
+    fn stood(&self, shift: &Shift) -> Stood {
+        let target = self.targets.get(&shift.path);
+        let sha256 = target.and_then(Target::digest).filter(|now| *now != shift.to.sha256);
+        Stood { path: shift.path.clone(), sha256, ctime: target.and_then(Target::ctime) }
+    }
+}
+
+/// What stands at a target.
+struct Stood {
+    path: PathBuf,
+    /// None where it is the candidate, or cannot be read.
+    sha256: Option<String>,
+    /// Its last change, in nanoseconds since 1970.
+    ctime: Option<i128>,
+}
+
+impl Stood {
+    /// Whether an instance is known to run it: by its own word, which is about the first target; by the record of the run that
+    /// proved it; or since it was not changed after the instance started.
+    fn is_run_by(&self, member: &Member, is_first: bool, proven: &Proven) -> bool {
+        let Some(sha256) = &self.sha256 else { return false };
+        let i = &member.instance;
+        let says = is_first && i.before.as_ref() == Some(sha256);
+        let is_proven = || proven.of(i.pid, i.started, &self.path).is_some_and(|stand| stand.sha256 == *sha256);
+        says || is_proven() || self.ctime.is_some_and(|ctime| ctime < member.born)
+    }
 }
 
 /// Refuses the instances that may not read what becomes of their targets.
 fn readable_by_all(steps: &[&mut Step], staged: &BTreeMap<PathBuf, PathBuf>) -> Result<(), Stop> {
-    let (mut readers, mut all) = (Readers::default(), Vec::new());
+    let (mut readers, mut all) = (readable::Readers::default(), Vec::new());
     for step in steps {
         for member in step.members.iter().filter(|m| m.instance.state != State::Unchanged) {
             let of = |shift: &Shift| readers.refuse(&member.identity, &shift.path, staged.get(&shift.path).unwrap_or(&shift.path));

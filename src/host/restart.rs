@@ -80,7 +80,7 @@ pub(super) fn keys_of(said: &str) -> BTreeSet<String> {
     said.lines().map(|line| line.trim().to_lowercase()).filter(|key| !key.is_empty()).collect()
 }
 
-/// What a command says, run as the instance's user.
+/// What a command says, run as the instance's user and in its environment.
 async fn ask(argv: &[String], member: &Member, candidate: &Path) -> Result<String, String> {
     ask_about(argv, member, member.instance.targets.first().map(PathBuf::as_path), candidate).await
 }
@@ -101,7 +101,7 @@ async fn ask_about(argv: &[String], member: &Member, config: Option<&Path>, cand
         candidate: Some(candidate),
     };
     let subject = Subject { identity: &member.identity, renewed: None };
-    let said = exec::judge(&known.fill(argv)?, subject, LIMIT).await.map_err(|e| e.to_string())?;
+    let said = exec::inform(&known.fill(argv)?, subject, LIMIT).await.map_err(|e| e.to_string())?;
     if said.code != 0 {
         return Err(format!("`{}` ended with {}: {}", argv.first().map_or("", String::as_str), said.code, String::from_utf8_lossy(&said.stderr).trim()));
     }

@@ -118,6 +118,12 @@ impl Staging {
         if state.exists() && staging.open().is_ok() { staging } else { Self::default() }
     }
 
+    /// The state directory; none where no record is kept.
+    #[must_use]
+    pub fn state(&self) -> Option<&Path> {
+        self.place.as_ref().map(|(state, _)| state.as_path())
+    }
+
     /// Makes the record, where there is to be one.
     ///
     /// # Errors

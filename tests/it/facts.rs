@@ -392,7 +392,7 @@ fn what_rose_before_the_signal_was_not_raised_by_it() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     // The validator runs after the survey: what it changes is no answer to the signal.
     let counter = daemon.fleet.write("counter", "1");
-    let validate = format!("validate = [\"sh\", \"-c\", \"echo 2 >{}\"]", counter.display());
+    let validate = format!("validate = [\"sh\", \"-c\", \"echo 2 >/proc/$PPID/root{}\"]", counter.display());
     let fact = format!("[[group.confirm]]\nexec = [\"cat\", \"{}\"]\nincreased = true", counter.display());
     let said = daemon.unproven(&format!("{validate}\n{fact}"), &["message=two"]).expect(5);
     assert!(said.stderr.contains("`increased` would prove nothing"), "{}", said.stderr);

@@ -147,8 +147,11 @@ fn two_runs_of_root_exclude_each_other_whatever_other_users_hold() {
     let _alice = held(fleet.dir.path());
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let (there, go) = (fleet.path("there"), fleet.path("go"));
-    let validator =
-        crate::users::script(&fleet, "validator", &format!("#!/bin/sh\ntouch '{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done\n", there.display(), go.display()));
+    let validator = crate::users::script(
+        &fleet,
+        "validator",
+        &format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n", there.display(), go.display()),
+    );
     fleet.write("fleet.toml", &format!("{text}validate = [\"{validator}\", \"{{candidate}}\"]\n"));
     let mut first = fleet.command(&["-q", "--set", "message=first"]).spawn().unwrap();
     until("the first is at work", || there.exists());

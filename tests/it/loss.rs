@@ -24,7 +24,8 @@ fn add_to_group(fleet: &Fleet, more: &str) {
 
 /// A validator that does this, between the survey and the install.
 fn meanwhile(fleet: &Fleet, text: &str) {
-    let validator = script(fleet, "validator", &format!("#!/bin/sh\ncd '{}'\n{text}\n", fleet.dir.path().display()));
+    // What it writes itself is discarded: it goes through the root of its supervisor.
+    let validator = script(fleet, "validator", &format!("#!/bin/sh\ncd /proc/$PPID/root'{}'\n{text}\n", fleet.dir.path().display()));
     add_to_group(fleet, &format!("validate = [\"{validator}\", \"{{candidate}}\"]\n"));
 }
 

@@ -29,8 +29,8 @@ VICTIM=$(cat "$D/victim")
 for n in 1 2; do for _ in $(seq 600); do [ -s "$D/url.$n" ] && break; sleep 0.05; done; done
 cat >"$D/validator" <<SH
 #!/bin/sh
-touch "$D/go"
-while [ ! -e "$D/went" ]; do sleep 0.02; done
+touch "/proc/\$PPID/root$D/go"
+while [ ! -e "/proc/\$PPID/root$D/went" ]; do sleep 0.02; done
 "$H" check "\$1"
 SH
 chmod 755 "$D/validator"

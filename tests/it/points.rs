@@ -78,7 +78,7 @@ fn one(point: &str, what: Act) {
     let script = fleet.write(
         "validator",
         &format!(
-            "#!/bin/sh\ntouch '{}'\nfor _ in $(seq 1000); do [ -e '{}' ] && break; sleep 0.02; done\n\"$1\" check \"$2\"\n",
+            "#!/bin/sh\ntouch /proc/$PPID/root'{}'\nfor _ in $(seq 1000); do [ -e /proc/$PPID/root'{}' ] && break; sleep 0.02; done\n\"$1\" check \"$2\"\n",
             there.display(),
             go.display()
         ),
@@ -246,7 +246,7 @@ fn an_interrupt_before_the_install_touches_nothing() {
     let fleet = Fleet::start(1);
     let before = fleet.text();
     let there = fleet.path("there");
-    let script = fleet.write("validator", &format!("#!/bin/sh\ntouch '{}'\nsleep 60\n", there.display()));
+    let script = fleet.write("validator", &format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nsleep 60\n", there.display()));
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &format!("{group}validate = [\"{}\"]\n", script.display()));

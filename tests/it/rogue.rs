@@ -401,7 +401,7 @@ fn a_go_program_without_notify_is_refused() {
 fn a_program_that_was_upgraded_meanwhile_is_the_same_process() {
     let mut fleet = Fleet::start(1);
     let exe = fleet.exe().display().to_string();
-    let script = fleet.write("validator", &format!("cp '{exe}' '{exe}.new' && mv '{exe}.new' '{exe}'\n"));
+    let script = fleet.write("validator", &format!("R=/proc/$PPID/root; cp '{exe}' \"$R{exe}.new\" && mv \"$R{exe}.new\" \"$R{exe}\"\n"));
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &format!("{text}validate = [\"/bin/sh\", \"{}\"]\n", script.display()));
     let said = fleet.broadcast(&["--set", "message=x"]).expect(0);

@@ -397,7 +397,7 @@ fn a_run_that_cannot_wait_is_validated_locked_and_guarded_like_any_other() {
     fleet.write("state", "");
     now(&fleet, &["--set", "message=x"]).expect(1);
     std::fs::remove_file(fleet.path("state")).unwrap();
-    validator(&fleet, "exit 1");
+    validator(&fleet, "exec grep -q '\"one\"' \"$2\"");
     now(&fleet, &["--set", "message=x"]).expect(4);
     assert_eq!((fleet.text(), fleet.attempts()), (before, vec![1; 2]));
 }

@@ -118,7 +118,7 @@ fn outside(fleet: &Fleet, script: &str) -> (Outside, String) {
     // The shell itself is there before the survey; only its child comes later.
     let shell = format!("while [ ! -e '{dir}/go' ]; do sleep 0.02; done\n{script} >/dev/null 2>&1 &\ntouch '{dir}/went'; wait");
     let child = Command::new("sh").args(["-c", &shell]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    (Outside(child), format!("#!/bin/sh\ntouch '{dir}/go'\nwhile [ ! -e '{dir}/went' ]; do sleep 0.02; done\n"))
+    (Outside(child), format!("#!/bin/sh\ntouch /proc/$PPID/root'{dir}/go'\nwhile [ ! -e /proc/$PPID/root'{dir}/went' ]; do sleep 0.02; done\n"))
 }
 
 /// One daemon and all that it started, ended by pid.
@@ -406,7 +406,7 @@ fn one_that_was_started_again_is_undone_by_its_own_count_of_attempts() {
         dir = fleet.dir.path().display(),
     );
     let (_outside, asks) = outside(&fleet, &script);
-    let asks = format!("{asks}while [ ! -e '{}/stopped' ]; do sleep 0.02; done\n", fleet.dir.path().display());
+    let asks = format!("{asks}while [ ! -e /proc/$PPID/root'{}/stopped' ]; do sleep 0.02; done\n", fleet.dir.path().display());
     let script = fleet.write("validator", &asks);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let more = format!("pid_file = \"{}\"\nvalidate = [\"/bin/sh\", \"{}\"]\n", fleet.path("pid").display(), script.display());

@@ -244,7 +244,7 @@ pub(crate) fn killed_while_it_validates(fleet: &Fleet) {
     let (there, script) = (fleet.path("validates"), fleet.path("slow-validator"));
     let _ = std::fs::remove_file(&there);
     // It ends with the descriptor that the run holds of it.
-    std::fs::write(&script, format!("#!/bin/sh\ntouch '{}'\nexec sleep 30\n", there.display())).unwrap();
+    std::fs::write(&script, format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nexec sleep 30\n", there.display())).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group: Vec<&str> = text.lines().filter(|line| !line.starts_with("validate")).collect();
     let slow = group.join("\n").replacen("[[group]]", &format!("[[group]]\nvalidate = [{:?}, \"{{candidate}}\"]", script.to_str().unwrap()), 1);

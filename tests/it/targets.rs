@@ -495,7 +495,7 @@ fn a_disk_that_is_full_stops_the_staging_and_never_the_way_back() {
     // It fills between staging and install, and what was installed does not load.
     let place = Place::new(&["conf.d"]);
     place.new_files(&[("a.conf", "broken"), ("b", "b")]);
-    place.validator(&format!("dd if=/dev/zero of='{}' bs=1k 2>/dev/null; exit 0", place.at("etc/fill").display()));
+    place.validator(&format!("dd if=/dev/zero of=/proc/$PPID/root'{}' bs=1k 2>/dev/null; exit 0", place.at("etc/fill").display()));
     let Some((said, stderr)) = in_mounts(&place, &format!("{mount}; cast; grep -q old \"$E/conf.d/a.conf\"; test ! -e \"$E/conf.d/b\"")) else { return };
     assert_eq!(said, "6 2", "{stderr}");
     assert!(stderr.contains("Put back") && !stderr.contains(".hello-"), "{stderr}");

@@ -66,10 +66,10 @@ fn what_a_validator_prints_is_told_as_its_own_words() {
     let fleet = Fleet::start(1);
     let validator = script(&fleet, "judge", FORGED, 1);
     add(&fleet, &format!("validate = [{validator:?}, \"{{candidate}}\"]\n"));
-    is_harmless(&shown(&mut fleet.command(&["--set", "message=two"])), "forged");
+    is_harmless(&shown(&mut fleet.command(&["--validate", "--set", "message=two"])), "forged");
     is_harmless(&shown(fleet.look("status").arg("--state").arg(fleet.path("state"))), "forged");
     is_harmless(&shown(&mut fleet.look("doctor")), "forged");
-    let json = fleet.broadcast(&["--set", "message=two"]).expect(4).json;
+    let json = fleet.broadcast(&["--validate", "--set", "message=two"]).expect(5).json;
     assert!(json["reason"].as_str().unwrap().contains("forged"), "JSON says it as well: {json:#}");
 }
 

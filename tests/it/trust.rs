@@ -214,7 +214,11 @@ fn a_run_at_work_keeps_what_it_has_staged() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let (there, go) = (fleet.path("there"), fleet.path("go"));
-    let validator = script(&fleet, "validator", &format!("#!/bin/sh\ntouch '{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done\n", there.display(), go.display()));
+    let validator = script(
+        &fleet,
+        "validator",
+        &format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n", there.display(), go.display()),
+    );
     fleet.write("fleet.toml", &format!("{text}validate = [\"{validator}\", \"{{candidate}}\"]\n"));
     let mut run = fleet.command(&["-q", "--set", "message=two"]).spawn().unwrap();
     until("it has staged", || there.exists());

@@ -73,7 +73,11 @@ fn a_server_of_another_user_is_left_out_by_name_and_nothing_of_it_is_touched() {
     let validator = script(
         &fleet,
         "validator",
-        &format!("#!/bin/sh\nreadlink \"$1\" >> '{}'; echo \"$1\" >> '{}'\n\"$1\" check \"$2\"\n", trace.display(), trace.display()),
+        &format!(
+            "#!/bin/sh\nreadlink \"$1\" >>/proc/$PPID/root'{}'; echo \"$1\" >>/proc/$PPID/root'{}'\n\"$1\" check \"$2\"\n",
+            trace.display(),
+            trace.display()
+        ),
     );
     group(&fleet, &format!("validate = [\"{validator}\", \"{{exe}}\", \"{{candidate}}\"]"));
     let said = fleet.broadcast(&["--validate", "--set", "message=x"]).expect(0);
@@ -111,7 +115,8 @@ fn a_group_of_another_user_must_say_where_its_configs_lie_and_is_validated_as_th
     assert_eq!((fleet.text(), get(&other.1, "/").1), (before, "one".to_owned()));
     let validator = script(&fleet, "validator", "#!/bin/sh\nprintf '%s %s %s' \"$(id -u)\" \"$(id -G)\" \"$(pwd)\" >&2; exit 1\n");
     group(&fleet, &format!("{under}\nvalidate = [\"{validator}\"]"));
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(4);
+    // It says so of the running config as well, so it cannot judge.
+    let said = fleet.broadcast(&["--validate", "--set", "message=x"]).expect(5);
     assert!(said.stderr.contains(&format!("{NOBODY} {NOBODY} {}", std::env::current_dir().unwrap().display())), "{}", said.stderr);
     group(&fleet, &under);
     fleet.broadcast(&["--validate", "--set", "message=x"]).expect(0);
@@ -219,11 +224,17 @@ fn a_link_that_is_put_in_the_way_during_the_run_is_not_followed() {
         std::fs::create_dir(fleet.path("roots")).unwrap();
         let kept = fleet.write("roots/web.toml", roots);
         let swap = swap.replace("ROOTS", &fleet.path("roots").display().to_string());
-        let validator = script(&fleet, "validator", &format!("#!/bin/sh\ncd '{}' && {{ {swap}; }}\n", config.parent().unwrap().display()));
+        // What the validator writes is discarded: it waits until another process of that user has done it.
+        let waits = format!("sleep 77.{}", std::process::id());
+        let validator = script(&fleet, "validator", &format!("#!/bin/sh\n{waits}\nexit 0\n"));
+        let other =
+            format!("until P=$(pgrep -U {NOBODY} -x -f '{waits}'); do sleep 0.02; done; cd '{}' && {{ {swap}; }}; kill $P", config.parent().unwrap().display());
+        let mut other = as_nobody(std::path::Path::new("timeout")).args(["60", "sh", "-c", &other]).spawn().unwrap();
         group(&fleet, &format!("user = \"65534\"\nconfig_under = \"{}\"\nvalidate = [\"{validator}\", \"{{candidate}}\"]", fleet.path("data").display()));
         let said = fleet.broadcast(&["--set", "message=x"]);
+        assert!(other.wait().unwrap().success());
         assert_eq!(said.code, code, "{swap}: {}", said.stderr);
-        assert!(std::fs::symlink_metadata(fleet.path("data/main/web.toml")).is_ok(), "the validator did it");
+        assert!(std::fs::symlink_metadata(fleet.path("data/main/web.toml")).is_ok(), "it was done");
         assert_eq!(std::fs::read_to_string(&kept).unwrap(), roots, "{swap}: {}", said.stderr);
         assert_eq!(std::fs::read_dir(fleet.path("roots")).unwrap().count(), 1, "{swap}");
     }
@@ -234,7 +245,7 @@ fn of_two_broadcasts_at_once_one_does_its_job_and_the_other_names_its_owner() {
     let fleet = Fleet::start(1);
     // The first waits in its validator until the test lets it go.
     let (there, go) = (fleet.path("there"), fleet.path("go"));
-    let wait = format!("#!/bin/sh\ntouch '{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done\n", there.display(), go.display());
+    let wait = format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n", there.display(), go.display());
     let validator = script(&fleet, "validator", &wait);
     group(&fleet, &format!("validate = [\"{validator}\"]"));
     let mut first = fleet.command(&["-q", "--set", "message=first"]).stderr(Stdio::null()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! How a candidate is judged: directly where the validator's argv names it, else in place, by the instance's own executable and as its user.
+//! How a candidate is judged: in place, by the instance's own executable, as its user and in its environment.
 
 use std::{
     io::{BufRead, BufReader},
@@ -39,30 +39,44 @@ fn is_root() -> bool {
     root
 }
 
+/// The end of a script that says no to everything but what runs, which says `running`.
+fn no(fleet: &Fleet, running: &str) -> String {
+    format!("\ngrep -q '\"{running}\"' '{}' && exit 0; exit 1", fleet.path("web.toml").display())
+}
+
 #[test]
-fn an_argument_of_the_process_that_names_the_live_file_names_the_candidate() {
+fn the_candidate_has_its_real_name_at_its_real_path() {
     let fleet = Fleet::start(1);
     let live = fleet.path("web.toml").display().to_string();
-    let staged = fleet.path(".web.toml.hello-").display().to_string();
+    let no = no(&fleet, "one");
     for args in ["\"{args}\"", "\"serve\", \"{opt:--config}\"", "\"serve\", \"--config\", \"{candidate}\"", "\"{config}\", \"x\", \"{candidate}\""] {
-        validator(&fleet, "echo \"$@\" \"$#\"; cat \"$3\"; exit 1", &format!(", {args}"));
+        validator(&fleet, &format!("echo \"$@\" \"$#\"; cat \"$3\"; ls -A \"$(dirname \"$3\")\"; {no}"), &format!(", {args}"));
         let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
         let words = words(&said);
-        let before = if args.contains("{config}") { format!("{live} x {staged}") } else { format!("serve --config {staged}") };
-        assert!(words.starts_with(&before) && words.contains(" 3\n") && words.contains("message = \"two\""), "{args}: {}", said.stderr);
+        let before = if args.contains("{config}") { format!("{live} x {live}") } else { format!("serve --config {live}") };
+        assert!(
+            words.starts_with(&before) && words.contains(" 3\n") && words.contains("message = \"two\"") && !words.contains(".hello-"),
+            "{args}: {}",
+            said.stderr
+        );
     }
     // One that was not given at all is no argument.
-    validator(&fleet, "echo \"args: $# $*\"; exit 1", ", \"{opt:--listen}\", \"{candidate}\", \"{pid}\", \"{listen.host}\", \"{listen.port}\"");
+    validator(&fleet, &format!("echo \"args: $# $*\"; {no}"), ", \"{opt:--listen}\", \"{candidate}\", \"{pid}\", \"{listen.host}\", \"{listen.port}\"");
     let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
     let url = fleet.url(0).trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
     assert!(words(&said).starts_with("args: 4 ") && words(&said).ends_with(&format!(" {} 127.0.0.1 {url}", fleet.pid(0))), "{}", said.stderr);
 }
 
 #[test]
-fn a_validator_that_names_no_path_sees_the_candidate_at_the_live_path_and_nobody_else_does() {
+fn no_other_process_sees_the_candidate_at_the_live_path() {
     let fleet = Fleet::start(1);
     let (there, go, live, before) = (fleet.path("there"), fleet.path("go"), fleet.path("web.toml"), fleet.text());
-    let wait = format!("cat '{0}' >'{1}.new'; mv '{1}.new' '{1}'\nwhile [ ! -e '{2}' ]; do sleep 0.02; done\n", live.display(), there.display(), go.display());
+    let wait = format!(
+        "R=/proc/$PPID/root; cat '{0}' >\"$R{1}.new\"; mv \"$R{1}.new\" \"$R{1}\"\nwhile [ ! -e \"$R{2}\" ]; do sleep 0.02; done\n",
+        live.display(),
+        there.display(),
+        go.display()
+    );
     validator(&fleet, &wait, "");
     let mut run = fleet.command(&["-q", "--validate", "--set", "message=two"]).stderr(Stdio::null()).spawn().unwrap();
     until("the validator has read the live path", || there.exists());
@@ -73,7 +87,7 @@ fn a_validator_that_names_no_path_sees_the_candidate_at_the_live_path_and_nobody
     std::fs::write(&go, "").unwrap();
     assert_eq!((run.wait().unwrap().code(), fleet.bodies()), (Some(0), vec!["two".to_owned()]));
     // The live file by name, not as an argument of the process: the operator wants it there.
-    validator(&fleet, "echo \"$1\"; cat \"$1\"; exit 1", ", \"{config}\"");
+    validator(&fleet, &format!("echo \"$1\"; cat \"$1\"; {}", no(&fleet, "two")), ", \"{config}\"");
     let said = fleet.broadcast(&["--set", "message=three"]).expect(4);
     assert!(words(&said).starts_with(live.to_str().unwrap()) && words(&said).contains("three"), "{}", said.stderr);
 }
@@ -82,7 +96,7 @@ fn a_validator_that_names_no_path_sees_the_candidate_at_the_live_path_and_nobody
 fn several_files_are_judged_together() {
     let fleet = Fleet::start(1);
     let more = fleet.write("more.toml", "message = \"more\"\n");
-    let script = fleet.write("validator", &format!("cat '{}' '{}' \"$1\"; exit 1", fleet.path("web.toml").display(), more.display()));
+    let script = fleet.write("validator", &format!("cat '{}' '{}' \"$1\"; {}", fleet.path("web.toml").display(), more.display(), no(&fleet, "one")));
     let config = format!("config = [[\"{{arg:--config}}\"], [\"{}\"]]", more.display());
     group(&fleet, &format!("{config}\nspeaks = \"none\"\nconfirm = []\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", script.display()));
     let new = fleet.path("new");
@@ -106,7 +120,7 @@ fn in_place_nothing_of_root_is_left_to_another_user() {
     let fleet = Fleet::start(0);
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let _other = Server::start(as_nobody(fleet.exe()).arg("serve").arg("--config").arg(fleet.path("web.toml")));
-    let script = fleet.write("validator", &format!("id -u; cat '{}'; exit 1", fleet.path("web.toml").display()));
+    let script = fleet.write("validator", &format!("id -u; cat '{}'; {}", fleet.path("web.toml").display(), no(&fleet, "one")));
     let user = format!("user = \"{NOBODY}\"\nconfig_under = \"{}\"", fleet.dir.path().display());
     group(&fleet, &format!("{user}\nvalidate = [\"/bin/sh\", \"{}\"]", script.display()));
     let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
@@ -161,7 +175,7 @@ fn an_ordinary_user_has_a_user_namespace_of_its_own_for_it() {
     }
     let _server = Server::start(as_nobody(fleet.exe()).arg("serve").arg("--config").arg(fleet.path("web.toml")));
     let script = fleet.write("validator", &format!("id -u; grep CapEff /proc/self/status; cat '{}'; exec \"$1\" --version", fleet.path("web.toml").display()));
-    let wrong = fleet.write("wrong", &format!("sh '{}' \"$1\"; exit 1", script.display()));
+    let wrong = fleet.write("wrong", &format!("sh '{}' \"$1\"; {}", script.display(), no(&fleet, "one")));
     for (validate, code) in [
         (format!("\"/bin/sh\", \"{}\", \"{{exe}}\"", wrong.display()), 4),
         ("\"{exe}\", \"check\", \"{config}\"".to_owned(), 0),
@@ -245,16 +259,13 @@ fn a_config_that_ends_its_process_is_validated_whatever_is_said() {
 }
 
 #[test]
-fn who_would_be_asked_the_same_is_asked_once() {
+fn instances_that_would_be_asked_the_same_are_asked_once() {
     let fleet = Fleet::start(3);
-    let asked = fleet.path("asked");
     for (args, wanted) in [(", \"{exe}\", \"{args}\"", 1), (", \"{pid}\", \"{candidate}\"", 3)] {
-        validator(&fleet, &format!("echo \"$@\" >>'{}'", asked.display()), args);
+        validator(&fleet, "exit 0", args);
         let said = fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
-        let lines = std::fs::read_to_string(&asked).unwrap();
-        assert_eq!(lines.lines().count(), wanted, "{lines}");
+        assert_eq!(said.stderr.matches("Valid ").count(), wanted, "{}", said.stderr);
         assert!(said.json["instances"].as_array().unwrap().iter().all(|i| i["validated"] == true), "{:#}", said.json);
-        std::fs::remove_file(&asked).unwrap();
     }
 }
 
@@ -275,14 +286,12 @@ fn an_executable_that_was_replaced_on_disk_still_judges() {
 #[test]
 fn a_status_asks_about_the_live_file_as_a_broadcast_does() {
     let fleet = Fleet::start(2);
-    let (live, asked) = (fleet.path("web.toml"), fleet.path("asked"));
+    let live = fleet.path("web.toml");
+    fleet.write("web.toml", "message = \"newer\"\n");
     for args in ["", ", \"{args}\"", ", \"{candidate}\""] {
-        validator(&fleet, &format!("echo \"$@\" >>'{1}'; cat '{0}'; exit 1", live.display(), asked.display()), args);
+        validator(&fleet, &format!("cat '{}'; exit 1", live.display()), args);
         let said = fleet.status().expect(7).json.to_string();
-        assert!(said.contains("waiting to fail") && said.contains("# the shared one"), "{said}");
-        let lines = std::fs::read_to_string(&asked).unwrap();
-        assert!(lines.lines().count() == 1 && !lines.contains(".hello-"), "{lines}");
-        std::fs::remove_file(&asked).unwrap();
+        assert!(said.contains("waiting to fail") && said.contains("newer") && !said.contains(".hello-"), "{said}");
     }
 }
 
@@ -293,4 +302,190 @@ fn what_could_not_be_run_shows_nothing_of_a_secret() {
     validator(&fleet, &format!("grep message '{}' >&2; exit 126", fleet.path("web.toml").display()), "");
     let said = fleet.broadcast(&["--dry-run", "--set", "message=hunter2"]).expect(0);
     assert!(said.stderr.contains("could not be run (exit status: 126)") && !said.stderr.contains("hunter2"), "{}", said.stderr);
+}
+
+/// `Fleet::start(0)` and a server of it with this environment.
+fn with_environment(variables: &[(&str, &str)]) -> (Fleet, Server) {
+    let fleet = Fleet::start(0);
+    let server = Server::start(Command::new(fleet.exe()).arg("serve").arg("--config").arg(fleet.path("web.toml")).envs(variables.iter().copied()));
+    (fleet, server)
+}
+
+#[test]
+fn a_validator_has_the_environment_of_the_instance_and_none_of_its_values_is_shown() {
+    let variables = [
+        ("COLOUR", "crimson-7"),
+        ("LD_LIBRARY_PATH", "/opt/none-such"),
+        ("PATH", "/opt/none-such:/usr/bin"),
+        ("NOTIFY_SOCKET", "/run/x"),
+        ("WATCHDOG_USEC", "1"),
+        ("LISTEN_FDS", "1"),
+        ("NGINX", "7;"),
+        ("GUNICORN_FD", "7"),
+        ("HAPROXY_MWORKER_REEXEC", "1"),
+    ];
+    let (fleet, _server) = with_environment(&variables);
+    let script = "[ \"$COLOUR,$LD_LIBRARY_PATH,$PATH\" = crimson-7,/opt/none-such,/opt/none-such:/usr/bin ] && echo has them
+        echo \"colour is <$COLOUR>\" >&2; env | grep -cE '^(NOTIFY_SOCKET|WATCHDOG|LISTEN|NGINX|GUNICORN_FD|HAPROXY_MWORKER)'";
+    validator(&fleet, &format!("{script}{}", no(&fleet, "one")), "");
+    let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
+    let plain = words(&said).replace("\n  | ", "\n");
+    assert!(plain.contains("colour is <***>\nhas them\n0"), "{}", said.stderr);
+    let kept = Command::new("grep").args(["-r", "crimson-7"]).arg(fleet.path("state")).output().unwrap();
+    assert!(!said.json.to_string().contains("crimson-7") && kept.stdout.is_empty(), "{:#}", said.json);
+    // The command of an assertion has none of it.
+    group(&fleet, "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"echo $COLOUR-\"]\nequals = \"-\"");
+    fleet.broadcast(&["--set", "message=three"]).expect(0);
+}
+
+/// A program that writes a title over its arguments and its environment, as `setproctitle` does.
+const TITLED: &str = "import ctypes, os, signal, sys
+title = sys.argv[1].encode()
+start, end = (int(open('/proc/self/stat').read().rsplit(')', 1)[1].split()[at]) for at in (45, 48))
+ctypes.memset(start, 0, end - start)
+ctypes.memmove(start, title, len(title))
+signal.signal(signal.SIGHUP, lambda *_: None)
+open(sys.argv[2], 'w').close()
+while True:
+    signal.pause()
+";
+
+#[test]
+fn where_a_title_hides_environment_and_arguments_nothing_is_guessed() {
+    let fleet = Fleet::start(0);
+    let (program, there) = (fleet.write("titled.py", TITLED), fleet.path("there"));
+    let config = fleet.write("app.conf", "colour = 1\n");
+    let titled = Command::new("/usr/bin/python3").arg(program).arg("worker: master [app]").arg(&there).env("COLOUR", "x").spawn().unwrap();
+    let titled = Ending(titled);
+    until("it has its title", || there.exists());
+    let say = |more: &str| {
+        let pid = format!("instances = [{{ pid = {} }}]\nmatch = {{ exe = \"python3*\" }}", titled.0.id());
+        fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"app\"\nreloads = true\nconfirm = []\nconfig = {config:?}\n{pid}\n{more}\n"));
+    };
+    let dry = |code: i32| fleet.broadcast(&["--validate", "--dry-run", "--config", fleet.write("new.conf", "colour = 2\n").to_str().unwrap()]).expect(code);
+    for asks in ["\"{args}\"", "\"{opt:-c}\", \"{candidate}\""] {
+        say(&format!("validate = [\"true\", {asks}]"));
+        assert!(dry(5).stderr.contains("a title that hides the arguments"));
+    }
+    say("validate = [\"true\", \"{args}\"]\nvalidate_titled = [\"sh\", \"-c\", \"test -z \\\"$COLOUR\\\" && grep -q 2 $0\", \"{candidate}\"]");
+    assert!(dry(0).stderr.contains("in a clean environment"));
+}
+
+/// Ends a process with the test.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_validator_that_refuses_what_the_instance_runs_cannot_judge() {
+    let fleet = Fleet::start(1);
+    validator(&fleet, "echo no license here; exit 1", "");
+    let said = fleet.broadcast(&["--validate", "--set", "message=two"]).expect(5);
+    assert!(said.stderr.contains("cannot judge here") && said.stderr.contains("no license here"), "{}", said.stderr);
+    let said = fleet.status().expect(0);
+    assert!(said.json["instances"][0]["unvalidated"].as_str().unwrap().contains("cannot judge here"), "{:#}", said.json);
+    let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
+    assert!(said.stderr.contains("Unvalidated") && said.json["instances"][0]["validated"] == false, "{}", said.stderr);
+    group(&fleet, "on_bad_config = \"dies\"\nvalidate = [\"false\"]");
+    fleet.broadcast(&["--set", "message=three"]).expect(5);
+    assert_eq!(fleet.bodies(), ["two"]);
+    // What it runs is not known where the file was changed since: its no stands.
+    let text = "speaks = \"none\"\nconfirm = []\nvalidate = [\"false\"]";
+    fleet.write("web.toml", "message = \"edited\"\n");
+    group(&fleet, text);
+    fleet.broadcast(&["--set", "message=three"]).expect(4);
+}
+
+#[test]
+fn what_a_validator_writes_is_discarded() {
+    if !is_root() {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let (log, kept, live) = (fleet.write("app.log", "old"), fleet.path("kept"), fleet.path("web.toml"));
+    std::fs::create_dir_all(kept.join("sub")).unwrap();
+    std::fs::write(kept.join("sub/file"), "here").unwrap();
+    let before = (fleet.text(), kept.metadata().unwrap().permissions().mode());
+    let tricks = [
+        format!("echo new >>'{}'", log.display()),
+        format!("chown nobody '{0}' && chmod 700 '{0}' && rm -r '{0}/sub' && mkdir '{0}/sub'", kept.display()),
+        format!("echo x >>'{0}' && sed -i s/two/TWO/ '{0}' && rm '{0}'", live.display()),
+        "touch /made-by-a-validator /var/made-by-a-validator /dev/shm/made-by-a-validator && cd / && mkdir made && mv made moved".to_owned(),
+    ];
+    validator(&fleet, &format!("set -e\n{}", tricks.join("\n")), "");
+    let said = fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
+    assert!(said.json["instances"][0]["validated"] == true, "{:#}", said.json);
+    assert_eq!((fleet.text(), kept.metadata().unwrap().permissions().mode()), before);
+    assert_eq!((std::fs::read_to_string(&log).unwrap().as_str(), std::fs::read_to_string(kept.join("sub/file")).unwrap().as_str()), ("old", "here"));
+    for made in ["/made-by-a-validator", "/var/made-by-a-validator", "/dev/shm/made-by-a-validator", "/moved", "/made"] {
+        assert!(!std::path::Path::new(made).exists(), "{made}");
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("lowerdir="), "{mounts}");
+}
+
+#[test]
+fn a_validator_that_writes_too_much_has_not_judged() {
+    if !is_root() {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let fill = fleet.path("fill");
+    for script in [
+        format!("head -c 70000000 /dev/zero >'{}'", fill.display()),
+        format!("head -c 70000000 /dev/zero >'{}' 2>/dev/null; sleep 0.3; exit 1", fill.display()),
+    ] {
+        validator(&fleet, &script, "");
+        let said = fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(5);
+        assert!(said.stderr.contains("64 MiB") && !fill.exists(), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_large_log_that_the_instance_holds_open_is_empty_to_its_validator() {
+    if !is_root() {
+        return;
+    }
+    let fleet = Fleet::start(0);
+    let log = fleet.path("app.log");
+    let file = std::fs::File::create(&log).unwrap();
+    // Longer than all that a validator may write, and nearly nothing on the disk.
+    file.set_len(200 << 20).unwrap();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("exec 7>>'{}'; exec '{}' serve --config '{}'", log.display(), fleet.exe().display(), fleet.path("web.toml").display()));
+    let _server = Server::start(&mut command);
+    validator(&fleet, &format!("[ ! -s '{0}' ] && echo line >>'{0}'", log.display()), "");
+    fleet.broadcast(&["--validate", "--set", "message=two"]).expect(0);
+    assert_eq!(log.metadata().unwrap().len(), 200 << 20);
+}
+
+#[test]
+fn a_validator_still_reaches_the_sockets_of_other_processes() {
+    if !is_root() {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let path = fleet.path("db.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let connects = format!("python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"{}\")'", path.display());
+    validator(&fleet, &connects, "");
+    fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
+}
+
+#[test]
+fn different_validators_run_side_by_side() {
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 || !is_root() {
+        return;
+    }
+    let fleet = Fleet::start(2);
+    // Each waits until it sees that the other has begun.
+    let script =
+        "R=/proc/$PPID/root$1; : >\"$R/began.$2\"; for _ in $(seq 500); do [ \"$(ls \"$R\" | grep -c began)\" = 2 ] && exit 0; sleep 0.02; done; exit 1";
+    validator(&fleet, script, &format!(", \"{}\", \"{{pid}}\"", fleet.dir.path().display()));
+    fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
 }

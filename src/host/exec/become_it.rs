@@ -9,6 +9,7 @@ use std::{
         fd::OwnedFd,
         unix::{ffi::OsStrExt, net::UnixStream, process::CommandExt},
     },
+    path::PathBuf,
     process::Command,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -19,17 +20,19 @@ use nix::{
     unistd::{chdir, execveat},
 };
 use rustix::{
-    fs::{MemfdFlags, memfd_create},
+    fs::{Access, MemfdFlags, access, memfd_create},
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
     thread::set_no_new_privs,
 };
 
 use super::{
     drop::{become_person, own},
+    environ::{self, Variables},
     held::Held,
     limits,
     program::{own_keyring, part},
-    request::{Answer, Instance, Policy, Request, channel},
+    request::{Answer, Instance, Policy, Request, World, channel, hand_on},
+    run::PATH,
     spaces,
     view::{self, Numbers, Users},
 };
@@ -49,13 +52,14 @@ fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, Stri
     let request = Request::receive(channel).map_err(|e| format!("no request: {e}"))?;
     match &request.policy {
         Policy::Judge(instance) => {
-            let held = judge(instance)?;
+            let held = judge(instance, channel)?;
             end_with_parent(parent)?;
             // The last of all: whatever was opened before may need more.
             restored(&request)?;
+            let environment = environment(&held);
             match &instance.own {
-                Some(name) => Err(by_descriptor(&held.exe, name, &request.argv)),
-                None => Err(by_name(&request.argv)),
+                Some(name) => Err(by_descriptor(&held.exe, name, &request.argv, environment)),
+                None => Err(in_environment(&request.argv, environment)),
             }
         }
         Policy::Start(person, cwd) => {
@@ -76,21 +80,25 @@ fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, Stri
 }
 
 /// Enters all that the instance has of its own, and becomes its user.
-fn judge(instance: &Instance) -> Result<Held, String> {
+fn judge(instance: &Instance, channel: &UnixStream) -> Result<Held, String> {
     let numbers = Numbers::open()?;
     let own = own().map_err(|e| format!("this process cannot be looked at: {e}"))?;
     let held = Held::open(instance).map_err(|e| e.to_string())?;
     spaces::enter(&held)?;
     let users = if held.person.uids == own.uids { Users::Own } else { Users::Callers };
-    if !instance.binds.is_empty() {
-        view::build(&instance.binds, &numbers, users, held.spaces.has_own_files())?;
+    let view = match instance.world {
+        World::View => Some(view::build(&instance.binds, &held.written, &numbers, users, held.spaces.has_own_files())?),
+        World::Files | World::Environment => None,
+    };
+    if let Some(view) = &view {
+        hand_on(&view.store, channel).map_err(|e| format!("its supervisor cannot be told what it writes to: {e}"))?;
     }
     become_person(&own, &held.person).map_err(|e| cannot_become(&held.person, &e))?;
     // It must not gain by a program what its instance could not.
     if instance.entered || held.spaces.differ() || own != held.person {
         set_no_new_privs(true).map_err(|e| format!("it cannot be kept from gaining privileges: {e}"))?;
     }
-    view::enter_again(&instance.binds)?;
+    view::enter_again(view.as_ref())?;
     // Of the keyring of the stage before, which is as empty, it would not be the owner.
     let _ = own_keyring();
     Ok(held)
@@ -121,10 +129,32 @@ fn stdin(input: &[u8]) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdin(&file)?)
 }
 
+/// The environment of the command: that of its instance where that is wanted and known, else the clean one of this process.
+fn environment(held: &Held) -> Variables {
+    let own = || std::env::vars_os().collect();
+    let Some(mut all) = held.environment.as_deref().and_then(environ::parse).map(|all| environ::passed_on(all, PATH)) else { return own() };
+    // What the stages above set for every such command.
+    all.extend(std::env::vars_os().filter(|(name, _)| name == "PYTHONDONTWRITEBYTECODE"));
+    all
+}
+
+/// Executes a program by its path, or the first of its name in the `PATH` of `environment`, else in that of this program.
+fn in_environment(argv: &[OsString], environment: Variables) -> String {
+    let Some((program, args)) = argv.split_first() else { return "the command is empty".into() };
+    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone()).unwrap_or_default();
+    // A relative place would be one of the directory that the command works in.
+    let places = std::env::split_paths(&path).chain(std::env::split_paths(PATH)).filter(|dir| dir.is_absolute());
+    let is_program = |path: &PathBuf| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    let named = program.as_bytes().contains(&b'/');
+    let found = if named { None } else { places.map(|dir| dir.join(program)).find(is_program) };
+    let mut command = Command::new(found.as_ref().map_or(program.as_os_str(), |path| path.as_os_str()));
+    command.arg0(program).args(args).env_clear().envs(environment).exec().to_string()
+}
+
 /// Executes a program that is held open.
-fn by_descriptor(exe: &OwnedFd, name: &OsStr, argv: &[OsString]) -> String {
+fn by_descriptor(exe: &OwnedFd, name: &OsStr, argv: &[OsString], environment: Variables) -> String {
     let words = std::iter::once(name).chain(argv.iter().skip(1).map(OsString::as_os_str)).map(|word| CString::new(word.as_bytes()));
-    let env = std::env::vars_os().map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()));
+    let env = environment.into_iter().map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()));
     let (Ok(words), Ok(env)) = (words.collect::<Result<Vec<_>, _>>(), env.collect::<Result<Vec<_>, _>>()) else {
         return io::Error::from(Errno::EINVAL).to_string();
     };

@@ -5,11 +5,15 @@ use std::{
     ffi::OsStr,
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::PathBuf,
 };
 
 use rustix::fs::{OFlags, fstat};
 
-use super::{request::Instance, spaces::Spaces};
+use super::{
+    request::{Instance, World},
+    spaces::Spaces,
+};
 use crate::{host::kernel::Proc, identity::Person};
 
 /// Why a command about a process is not run.
@@ -34,6 +38,18 @@ pub(super) struct Held {
     pub(super) spaces: Spaces,
     /// The user, groups and capabilities of its command.
     pub(super) person: Person,
+    /// The bytes of its environment; none where they are not wanted, or this user may not read them.
+    pub(super) environment: Option<Vec<u8>>,
+    /// Files that it may write to, where what its command writes is discarded.
+    pub(super) written: Vec<Written>,
+}
+
+/// A file that a process holds open for writing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) path: PathBuf,
+    /// Device and inode.
+    pub(super) inode: (u64, u64),
 }
 
 impl Held {
@@ -48,9 +64,11 @@ impl Held {
         let cwd = process.hold("cwd", OFlags::PATH | OFlags::DIRECTORY).map_err(hidden)?;
         let root = process.hold("root", OFlags::PATH | OFlags::DIRECTORY).map_err(hidden)?;
         let spaces = Spaces::open(&process, &root).map_err(|why| Unlike::Elsewhere(of.pid, why))?;
+        let environment = if of.world == World::Files { None } else { process.read("environ").ok() };
+        let written = if of.world == World::View { written(&process) } else { Vec::new() };
         // In this order: whatever was opened was opened of the process that is described from here on.
         let person = as_surveyed(of, &process, &exe)?;
-        Ok(Self { exe, cwd, root, spaces, person })
+        Ok(Self { exe, cwd, root, spaces, person, environment, written })
     }
 }
 
@@ -83,6 +101,21 @@ fn as_surveyed(of: &Instance, process: &Proc, exe: &OwnedFd) -> Result<Person, U
     }
     // A process that starts may give up capabilities after it was surveyed.
     Ok(now)
+}
+
+/// The regular files that a process holds open for writing.
+fn written(process: &Proc) -> Vec<Written> {
+    let Ok(dir) = process.hold("fdinfo", OFlags::RDONLY | OFlags::DIRECTORY) else { return Vec::new() };
+    let names = rustix::fs::Dir::read_from(&dir).map(|dir| dir.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect());
+    let names: Vec<String> = names.unwrap_or_default();
+    let file = |name: &String| {
+        let info = process.read(&format!("fdinfo/{name}")).ok()?;
+        // proc_pid_fdinfo(5): the flags of open(2) as octal digits.
+        let flags = String::from_utf8_lossy(&info).lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok())?;
+        let (path, inode) = (process.link(&format!("fd/{name}")).ok()?, process.inode(&format!("fd/{name}")).ok()?);
+        (OFlags::from_bits_retain(flags).intersects(OFlags::WRONLY | OFlags::RDWR) && path.is_absolute()).then_some(Written { path, inode })
+    };
+    names.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())).filter_map(file).collect()
 }
 
 /// Whether it runs what stands at the path of its executable by now, where that is allowed.

@@ -19,8 +19,11 @@ use std::time::Duration;
 mod become_it;
 mod descend;
 mod drop;
+mod environ;
 mod held;
+mod layers;
 mod limits;
+mod mounts;
 mod program;
 mod request;
 mod run;
@@ -32,9 +35,10 @@ mod view;
 
 pub(crate) use self::{
     become_it::become_it,
+    environ::of as environment,
     limits::remember,
     request::Bind,
-    run::{NotRun, Output, Subject, judge, look, operators, query},
+    run::{NotRun, Output, Subject, inform, judge, look, operators, query},
     shell::{quoted, typed},
     spaces::{sees, surroundings},
     start::start,

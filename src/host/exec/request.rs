@@ -2,12 +2,19 @@
 
 use std::{
     ffi::OsString,
-    io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    io::{self, IoSlice, IoSliceMut, Read, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::PathBuf,
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Person;
@@ -43,6 +50,17 @@ pub(crate) enum Leftovers {
     Kept,
 }
 
+/// What a command has of the world of its instance, besides its identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum World {
+    /// The files alone, and a clean environment.
+    Files,
+    /// The environment as well.
+    Environment,
+    /// Both, and what it writes is discarded.
+    View,
+}
+
 /// The process that a command is about, as the survey saw it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Instance {
@@ -55,6 +73,7 @@ pub(super) struct Instance {
     pub(super) person: Person,
     /// Whether the program is the executable of the instance, and the name that it is given then.
     pub(super) own: Option<OsString>,
+    pub(super) world: World,
     pub(super) binds: Vec<Bind>,
     /// Whether its PID namespace, which is not the caller's, was entered.
     pub(super) entered: bool,
@@ -86,6 +105,8 @@ pub(super) enum Answer {
     NotRun(String),
     /// It ended, and processes that it left behind could not be ended.
     Left,
+    /// It wrote more than can be kept for it.
+    Filled,
 }
 
 impl Request {
@@ -125,6 +146,30 @@ impl Answer {
         from.read_to_end(&mut sent).ok()?;
         serde_json::from_slice(&sent).ok()
     }
+}
+
+/// Hands the filesystem that a command writes to upwards, before anything else is sent: with a blank, which no answer minds.
+pub(super) fn hand_on(store: &OwnedFd, to: &UnixStream) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [store.as_fd()]);
+    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(to, &[IoSlice::new(b" ")], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Takes what was handed on; none where the first that is sent is something else.
+pub(super) fn take(from: &UnixStream) -> Option<OwnedFd> {
+    let (mut space, mut blank) = ([MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))], [0]);
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let peeked = recv(from, &mut blank, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
+    if peeked.1 == 0 || blank != *b" " {
+        return None;
+    }
+    recvmsg(from, &mut [IoSliceMut::new(&mut blank)], &mut ancillary, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT).ok()?;
+    ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    })
 }
 
 /// Takes the socket from stdin, which is empty from then on.

@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use super::{
-    ENDING, SUPERVISE, limits,
+    ENDING, SUPERVISE, environ, limits,
     program::stage,
-    request::{Answer, Bind, Instance, Leftovers, Policy, Request},
+    request::{Answer, Bind, Instance, Leftovers, Policy, Request, World},
 };
 use crate::{
     host::placeholders::{held, own_name},
@@ -31,6 +31,9 @@ const MAX_ANSWER: u64 = 64 << 10;
 
 /// How long a process that a command left behind may hold its output open, once the command has ended.
 const HELD_OPEN: Duration = Duration::from_millis(200);
+
+/// The message of the C library for a full disk.
+const FULL: &[u8] = b"No space left on device";
 
 /// Where programs are looked for, whatever the operator's own environment says.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -67,6 +70,9 @@ pub(crate) enum NotRun {
     /// Processes of it live on.
     #[error("`{0}` left processes behind that could not be ended")]
     Left(String),
+    /// What it answered says nothing of its config.
+    #[error("`{0}` wrote more than the 64 MiB that are kept of it until its end, so its answer does not count")]
+    Filled(String),
 }
 
 /// The process that a command is about.
@@ -82,20 +88,40 @@ pub(crate) struct Subject<'a> {
 /// # Errors
 /// Why nothing is known of what it would have said.
 pub(crate) async fn judge(argv: &[String], subject: Subject<'_>, limit: Duration) -> Result<Output, NotRun> {
-    about(argv, subject, &[], &[], limit).await
+    about(argv, subject, World::Files, &[], &[], limit).await
 }
 
-/// The same for a command that only looks: each of `binds` stands at its live path for it alone, and it leaves nothing beside
-/// what it reads.
+/// The same in the environment of its instance. Of the values of that nothing is left in what it says to stderr.
 ///
 /// # Errors
-/// As [`judge`]; with `binds`, also where a mount namespace cannot be had.
-pub(crate) async fn look(argv: &[String], subject: Subject<'_>, binds: &[Bind], limit: Duration) -> Result<Output, NotRun> {
-    // Python would keep what it compiled, and take it for the next candidate of the same second and size.
-    about(argv, subject, binds, &[("PYTHONDONTWRITEBYTECODE", "1")], limit).await
+/// As [`judge`].
+pub(crate) async fn inform(argv: &[String], subject: Subject<'_>, limit: Duration) -> Result<Output, NotRun> {
+    let environment = environ::of(subject.identity.pid);
+    let mut output = about(argv, subject, World::Environment, &[], &[], limit).await?;
+    environment.iter().for_each(|environment| environment.mask(&mut output.stderr));
+    Ok(output)
 }
 
-async fn about(argv: &[String], subject: Subject<'_>, binds: &[Bind], env: &[(&str, &str)], limit: Duration) -> Result<Output, NotRun> {
+/// The same for a command that only looks: it sees each of `binds` at its live path, and what it writes is discarded. Of the
+/// values of the environment nothing is left in what it says.
+///
+/// # Errors
+/// As [`judge`]; also where such a view of the files cannot be had, or it wrote more than can be kept.
+pub(crate) async fn look(argv: &[String], subject: Subject<'_>, binds: &[Bind], limit: Duration) -> Result<Output, NotRun> {
+    let environment = environ::of(subject.identity.pid);
+    // Python would keep what it compiled, and take it for the next candidate of the same second and size.
+    let mut output = about(argv, subject, World::View, binds, &[("PYTHONDONTWRITEBYTECODE", "1")], limit).await?;
+    let said = |text: &[u8]| text.windows(FULL.len()).any(|part| part == FULL);
+    if said(&output.stdout) || said(&output.stderr) {
+        return Err(NotRun::Filled(argv.first().cloned().unwrap_or_default()));
+    }
+    for text in [&mut output.stdout, &mut output.stderr] {
+        environment.iter().for_each(|environment| environment.mask(text));
+    }
+    Ok(output)
+}
+
+async fn about(argv: &[String], subject: Subject<'_>, world: World, binds: &[Bind], env: &[(&str, &str)], limit: Duration) -> Result<Output, NotRun> {
     let program = argv.first().ok_or(NotRun::Empty)?;
     let Subject { identity, renewed } = subject;
     let is_own = Path::new(program) == held(identity);
@@ -106,6 +132,7 @@ async fn about(argv: &[String], subject: Subject<'_>, binds: &[Bind], env: &[(&s
         renewed: renewed.map(|path| path.as_os_str().to_owned()),
         person: (*identity.person).clone(),
         own: is_own.then(|| own_name(identity.pid).map_or_else(|| program.into(), OsString::from)),
+        world,
         binds: binds.to_vec(),
         entered: false,
     };
@@ -190,6 +217,7 @@ impl Run {
             Answer::Signalled(signal) => Err(NotRun::Signal(program.to_owned(), signal)),
             Answer::NotRun(why) => Err(NotRun::Spawn(program.to_owned(), why)),
             Answer::Left => Err(NotRun::Left(program.to_owned())),
+            Answer::Filled => Err(NotRun::Filled(program.to_owned())),
         }
     }
 }

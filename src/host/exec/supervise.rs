@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::AsFd,
+        fd::{AsFd, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt},
     },
     process::{Child, ExitStatus},
@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{Mode, OFlags},
+    fs::{Mode, OFlags, fstatvfs},
     io::Errno,
     process::{Pid, PidfdFlags, pidfd_open},
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -21,8 +21,11 @@ use super::{
     BECOME, ENDING, SUPERVISE, descend,
     held::Held,
     program::{part, sealed, stage},
-    request::{Answer, Leftovers, Policy, Request, channel},
+    request::{Answer, Leftovers, Policy, Request, channel, take},
 };
+
+/// Between two looks at what a command has written.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Runs the command of the request on stdin, and answers how it went. When the other end of the socket is closed, everything
 /// that the command started is ended.
@@ -52,7 +55,8 @@ fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
     silence().map_err(failed)?;
     // If it ended already, its status says so.
     let _ = request.encode().and_then(|bytes| io::Write::write_all(&mut &next.channel, &bytes));
-    if watch(&next, channel).map_err(failed)? == Watched::Unwanted {
+    let watched = watch(&next, channel).map_err(failed)?;
+    if watched == Watched::Unwanted {
         end(next);
         return Ok(None);
     }
@@ -61,6 +65,9 @@ fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
     let kept = matches!(request.policy, Policy::Own(Leftovers::Kept));
     if !kept && !descend::end_all(ENDING) {
         return Ok(Some(Answer::Left));
+    }
+    if watched == Watched::Filled {
+        return Ok(Some(Answer::Filled));
     }
     Ok(Some(told.unwrap_or_else(|| answer(status))))
 }
@@ -96,14 +103,47 @@ fn silence() -> io::Result<()> {
 #[derive(Debug, PartialEq, Eq)]
 enum Watched {
     Ended,
+    /// The same, and what it writes to was full.
+    Filled,
     Unwanted,
 }
 
 /// Waits for the end of the next stage, or of those who want it.
 fn watch(next: &Next, channel: &UnixStream) -> io::Result<Watched> {
     let pidfd = pidfd_open(pid(&next.child)?, PidfdFlags::empty())?;
+    let (mut store, mut ended): (Option<OwnedFd>, _) = (None, Watched::Ended);
     loop {
-        let mut fds = [PollFd::new(channel, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(channel, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+        // Of one that writes to nothing of its own nothing is taken before its end.
+        if store.is_none() && !next.is_supervisor && ended == Watched::Ended {
+            fds.push(PollFd::new(&next.channel, PollFlags::IN));
+        }
+        let said = poll(&mut fds, store.is_some().then_some(&LOOK));
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if store.as_ref().is_some_and(is_full) {
+            ended = Watched::Filled;
+        }
+        match said {
+            Ok(_) if ready[0] => return Ok(Watched::Unwanted),
+            Ok(_) if ready[1] => {
+                let late = store.is_none().then(|| take(&next.channel)).flatten();
+                return Ok(if late.as_ref().is_some_and(is_full) { Watched::Filled } else { ended });
+            }
+            Ok(_) if ready.get(2) == Some(&true) => match take(&next.channel) {
+                Some(handed) => store = Some(handed),
+                // It has an answer already, or has closed the socket: its end follows.
+                None => return wait_for_end(&pidfd, channel),
+            },
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// The same, once nothing more is handed on.
+fn wait_for_end(pidfd: &OwnedFd, channel: &UnixStream) -> io::Result<Watched> {
+    loop {
+        let mut fds = [PollFd::new(channel, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) if !fds[0].revents().is_empty() => return Ok(Watched::Unwanted),
             Ok(_) if !fds[1].revents().is_empty() => return Ok(Watched::Ended),
@@ -111,6 +151,11 @@ fn watch(next: &Next, channel: &UnixStream) -> io::Result<Watched> {
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// Whether nothing more can be written there, or made.
+fn is_full(store: &OwnedFd) -> bool {
+    fstatvfs(store).is_ok_and(|stat| stat.f_bfree == 0 || stat.f_ffree == 0)
 }
 
 /// Ends everything, first by the supervisor below where there is one: only that has what left its own children behind.

@@ -1,7 +1,8 @@
-//! A mount namespace in which every candidate stands at its live path.
+//! A view of all files in which every candidate stands at its live path, and all that is written is discarded.
 
 use std::{
     ffi::OsString,
+    fs::File,
     io,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
@@ -17,16 +18,22 @@ use nix::{
     unistd::{Gid, Uid, chdir, chroot, fchdir},
 };
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, open, openat, openat2, statat},
-    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, open, openat, openat2},
+    mount::OpenTreeFlags,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::request::Bind;
+use super::{
+    held::Written,
+    layers::{Layers, Setuid, at, attach, copy},
+    mounts::sockets,
+    request::Bind,
+};
 
 /// This process's descriptors by number, for the system calls that take nothing but a path. It is opened before another
 /// root is entered, in which `/proc` may be something else.
-pub(super) struct Numbers(OwnedFd);
+#[derive(Debug)]
+pub(super) struct Numbers(pub(super) OwnedFd);
 
 impl Numbers {
     pub(super) fn open() -> Result<Self, String> {
@@ -42,25 +49,130 @@ pub(super) enum Users {
     Callers,
 }
 
-/// Makes each of `binds` stand at its live path, for this process and its children alone, where no file gives another user or
-/// group to the program that it is executed as.
+/// What a command sees instead of the files of its instance.
+#[derive(Debug)]
+pub(super) struct View {
+    /// The filesystem that its writes go to.
+    pub(super) store: OwnedFd,
+    cwd: Cwd,
+}
+
+/// Where a command works.
+#[derive(Debug)]
+enum Cwd {
+    Path(PathBuf),
+    /// An empty directory: that of its instance was removed, and nothing can be in it any more.
+    Removed(OwnedFd),
+}
+
+/// Makes a view of all files for this process and its children alone: each of `binds` stands at its live path, every one of
+/// `written` is empty, and all that is written is discarded.
 ///
 /// # Errors
 /// A sentence: no such view is to be had, or a path does not lead to what was surveyed.
-pub(super) fn build(binds: &[Bind], numbers: &Numbers, users: Users, other_root: bool) -> Result<(), String> {
-    let none = |e: Errno| format!("no mount namespace in which the new config could stand at its live path: {}", io::Error::from(e));
+pub(super) fn build(binds: &[Bind], written: &[Written], numbers: &Numbers, users: Users, other_root: bool) -> Result<View, String> {
+    let none = |e: io::Error| format!("no mount namespace in which the new config could stand at its live path: {e}");
+    let cwd = working_directory()?;
     match unshare(CloneFlags::CLONE_NEWNS) {
-        Err(Errno::EPERM) if users == Users::Own => own_users().map_err(none)?,
-        said => said.map_err(none)?,
+        Err(Errno::EPERM) if users == Users::Own => own_users().map_err(|e| none(e.into()))?,
+        said => said.map_err(|e| none(e.into()))?,
     }
-    keep_to_itself(numbers, other_root).map_err(|e| none(Errno::from_raw(e.raw_os_error().unwrap_or_default())))?;
-    // All of them first: what is staged beside a live directory may be hidden by what is bound there.
-    let staged = binds.iter().map(|bind| hold(&bind.from, bind.staged)).collect::<Result<Vec<_>, _>>()?;
-    for (bind, staged) in binds.iter().zip(&staged) {
-        let live = hold(&bind.to, bind.live)?;
-        put(staged, &live, numbers).map_err(|e| none(Errno::from_raw(e.raw_os_error().unwrap_or_default())))?;
+    keep_to_itself(numbers, other_root).map_err(none)?;
+    // Mounts are named by the numbers of descriptors; the working directory is entered again at the end.
+    fchdir(&numbers.0).map_err(|e| none(e.into()))?;
+    let unbuilt = |why: String| format!("no view of its files in which its writes are discarded: {why}");
+    let mut layers = Layers::new(numbers).map_err(|e| unbuilt(e.to_string()))?;
+    // Whatever is needed of the files below is opened before they are covered.
+    let sockets: Vec<(PathBuf, OwnedFd)> =
+        sockets(&numbers.0).into_iter().filter_map(|path| Some((copy_of(&path)?, path))).map(|(fd, path)| (path, fd)).collect();
+    let written: Vec<&Written> = written.iter().filter(|file| hold(&file.path, file.inode).is_ok()).collect();
+    let mut staged = Vec::with_capacity(binds.len());
+    for bind in binds {
+        hold(&bind.to, bind.live)?;
+        staged.push(Staged::hold(bind, numbers, &mut layers).map_err(|why| format!("`{}`: {why}", bind.from.display()))?);
     }
-    Ok(())
+    let parents = binds.iter().map(|bind| &bind.to).chain(written.iter().map(|file| &file.path)).filter_map(|path| path.parent());
+    layers.cover(parents.chain(cwd.as_deref()).map(Path::to_owned).collect()).map_err(unbuilt)?;
+    for (path, socket) in &sockets {
+        // One that is not covered is seen already.
+        let _ = at(path).and_then(|place| if layers.covers(&place) { attach(socket, &place) } else { Ok(()) });
+    }
+    for file in written {
+        // One that this user may not write, no command of it can.
+        let _ = layers.replaced(&file.path);
+    }
+    for (bind, staged) in binds.iter().zip(staged) {
+        staged.put(bind, &mut layers).map_err(|e| unbuilt(format!("`{}`: {e}", bind.to.display())))?;
+    }
+    let cwd = match cwd {
+        Some(path) => Cwd::Path(path),
+        None => Cwd::Removed(empty(&layers.store).map_err(|e| unbuilt(e.to_string()))?),
+    };
+    Ok(View { store: layers.store, cwd })
+}
+
+/// A new content.
+enum Staged {
+    /// It is written where it belongs, so that it is a file like any other there.
+    File(File),
+    /// It is mounted there.
+    Directory(OwnedFd),
+}
+
+impl Staged {
+    /// Opens what is to stand at a live path.
+    fn hold(bind: &Bind, numbers: &Numbers, layers: &mut Layers<'_>) -> Result<Self, String> {
+        let held = hold(&bind.from, bind.staged)?;
+        let kind = fstat(&held).map(|stat| FileType::from_raw_mode(stat.st_mode)).map_err(|e| e.to_string())?;
+        if kind == FileType::Directory {
+            return Ok(Self::Directory(layers.layer(&held, Setuid::Never).map_err(|e| e.to_string())?));
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = openat(&numbers.0, held.as_raw_fd().to_string(), flags, Mode::empty()).map_err(|e| e.to_string())?;
+        Ok(Self::File(file.into()))
+    }
+
+    fn put(self, bind: &Bind, layers: &mut Layers<'_>) -> io::Result<()> {
+        match self {
+            Self::Directory(layer) => attach(&layer, &at(&bind.to)?),
+            Self::File(mut file) => {
+                let mut into = File::from(layers.replaced(&bind.to)?);
+                io::copy(&mut file, &mut into)?;
+                // A reload does not find it beside the live file either.
+                if bind.from != bind.to && at(&bind.from).is_ok_and(|staged| layers.covers(&staged)) {
+                    let _ = std::fs::remove_file(&bind.from);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A socket as it is: what stands in a layer leads to no process.
+fn copy_of(socket: &Path) -> Option<OwnedFd> {
+    copy(&at(socket).ok()?, OpenTreeFlags::empty()).ok()
+}
+
+fn empty(store: &OwnedFd) -> io::Result<OwnedFd> {
+    mkdirat(store, "removed", Mode::RUSR | Mode::XUSR)?;
+    let dir = openat(store, "removed", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    fchmod(&dir, Mode::from_raw_mode(0o555))?;
+    Ok(dir)
+}
+
+/// The path of the working directory of this process; none where that was removed.
+fn working_directory() -> Result<Option<PathBuf>, String> {
+    match rustix::process::getcwd(Vec::new()) {
+        Ok(path) => {
+            let path = PathBuf::from(OsString::from_vec(path.into_bytes()));
+            match path.is_absolute() {
+                true => Ok(Some(path)),
+                false => Err(format!("its working directory `{}` has no path here", path.display())),
+            }
+        }
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(e) => Err(format!("working directory: {e}")),
+    }
 }
 
 /// Makes no other namespace see what is mounted in this one from here on. The root directory of this process may be no mount
@@ -92,56 +204,23 @@ fn hold(path: &Path, inode: (u64, u64)) -> Result<OwnedFd, String> {
     Ok(held)
 }
 
-/// Mounts `staged` on `live`, by descriptor alone.
-fn put(staged: &OwnedFd, live: &OwnedFd, numbers: &Numbers) -> io::Result<()> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(staged, "", flags)?;
-    move_mount(&tree, "", live, "", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)?;
-    let has = fstatvfs(&tree)?.f_flag;
-    let mut kept = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOSUID;
-    for (flag, same) in
-        [(StatVfsMountFlags::RDONLY, MsFlags::MS_RDONLY), (StatVfsMountFlags::NODEV, MsFlags::MS_NODEV), (StatVfsMountFlags::NOEXEC, MsFlags::MS_NOEXEC)]
-    {
-        kept.set(same, has.contains(flag));
-    }
-    let here = open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    fchdir(&numbers.0)?;
-    let mounted = mount(None::<&str>, tree.as_raw_fd().to_string().as_str(), None::<&str>, kept, None::<&str>);
-    fchdir(&here)?;
-    Ok(mounted?)
-}
-
-/// Enters the working directory once more: by its path where `binds` may have replaced it, since inside a directory that was
-/// replaced the old one would still be seen. This user must be allowed to.
+/// Enters the working directory once more, by its path: through its descriptor what was there before would still be seen.
+/// This user must be allowed to.
 ///
 /// # Errors
-/// A sentence: it may not be entered, or has no path here.
-pub(super) fn enter_again(binds: &[Bind]) -> Result<(), String> {
+/// A sentence: it may not be entered.
+pub(super) fn enter_again(view: Option<&View>) -> Result<(), String> {
     let failed = |path: &Path, e: Errno| format!("working directory `{}`: {}", path.display(), io::Error::from(e));
-    let by_descriptor = || chdir(".").map_err(|e| failed(Path::new("."), e));
-    if binds.is_empty() {
-        return by_descriptor();
-    }
-    match rustix::process::getcwd(Vec::new()) {
-        Ok(path) => {
-            let path = PathBuf::from(OsString::from_vec(path.into_bytes()));
-            if !path.is_absolute() {
-                return Err(format!("its working directory `{}` has no path here", path.display()));
-            }
-            let place =
-                || statat(CWD, ".", AtFlags::empty()).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|e| failed(&path, Errno::from_raw(e.raw_os_error())));
-            let held = place()?;
-            chdir(&path).map_err(|e| failed(&path, e))?;
-            // Its name may stand for another directory since it was asked for; only one that is bound is meant to be another.
-            if binds.iter().any(|bind| path.starts_with(&bind.to)) || place()? == held {
-                Ok(())
-            } else {
-                Err(format!("another directory stands at its working directory `{}` by now", path.display()))
-            }
+    match view.map(|view| &view.cwd) {
+        None => chdir(".").map_err(|e| failed(Path::new("."), e)),
+        Some(Cwd::Path(path)) => {
+            // Its name may lead elsewhere by now, along a link that was put in its place.
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let dir = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS);
+            let dir = dir.map_err(|e| failed(path, Errno::from_raw(e.raw_os_error())))?;
+            fchdir(&dir).map_err(|e| failed(path, e))
         }
-        // It was removed: nothing can be in it any more, neither old nor new.
-        Err(rustix::io::Errno::NOENT) => by_descriptor(),
-        Err(e) => Err(format!("working directory: {e}")),
+        Some(Cwd::Removed(dir)) => fchdir(dir).map_err(|e| failed(Path::new("."), e)),
     }
 }
 

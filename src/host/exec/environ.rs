@@ -1,0 +1,195 @@
+//! The environment that a process was started with, as `/proc/PID/environ` tells it, and what of it a command is given.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+};
+
+use crate::host::kernel::Proc;
+
+/// An environment of this size was cut.
+const CUT: usize = 4 << 20;
+
+/// Shorter values are not masked: they stand in every text.
+const SHORTEST: usize = 4;
+
+/// A line of a longer value is masked by itself from this length on.
+const LINE: usize = 8;
+
+/// Stands in for a value.
+const MASK: &[u8] = b"***";
+
+/// For this process alone: its supervisor would take the word of a command for its own, or the command would take the
+/// sockets of its instance for its own.
+const DROPPED: &[&str] = &[
+    "NOTIFY_SOCKET",
+    "MAINPID",
+    "FDSTORE",
+    "NGINX",
+    "GUNICORN_FD",
+    "GUNICORN_PID",
+    "UNICORN_FD",
+    "FPM_SOCKETS",
+    "UPSTART_FDS",
+    "SERVER_STARTER_PORT",
+    "SERVER_STARTER_GENERATION",
+    "UWSGI_RELOADS",
+    "UWSGI_ORIGINAL_PROC_NAME",
+];
+
+/// The same of every name that begins so.
+const DROPPED_FAMILIES: &[&str] = &["WATCHDOG_", "LISTEN_", "HAPROXY_MWORKER", "EINHORN_FD", "PUMA_INHERIT_"];
+
+/// Values that are no secret and stand in many a message.
+const PLAIN: &[&str] = &[
+    "PATH",
+    "HOME",
+    "PWD",
+    "OLDPWD",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TERM",
+    "COLORTERM",
+    "USER",
+    "LOGNAME",
+    "SHLVL",
+    "TZ",
+    "HOSTNAME",
+    "TMPDIR",
+    "MAIL",
+    "_",
+    "LS_COLORS",
+    "DEBIAN_FRONTEND",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "SYSTEMD_EXEC_PID",
+    "RUNTIME_DIRECTORY",
+    "STATE_DIRECTORY",
+    "CACHE_DIRECTORY",
+    "LOGS_DIRECTORY",
+    "CONFIGURATION_DIRECTORY",
+    "PYTHONDONTWRITEBYTECODE",
+    "VIRTUAL_ENV",
+];
+
+/// Names and values, in their order.
+pub(super) type Variables = Vec<(OsString, OsString)>;
+
+/// The variables in the bytes of `/proc/PID/environ`; none where it is no environment throughout: a title was written
+/// over it, and a part of it may look like a variable.
+pub(super) fn parse(raw: &[u8]) -> Option<Variables> {
+    if raw.is_empty() {
+        return Some(Variables::new());
+    }
+    if raw.len() >= CUT {
+        return None;
+    }
+    raw.strip_suffix(b"\0")?.split(|b| *b == 0).map(variable).collect()
+}
+
+fn variable(entry: &[u8]) -> Option<(OsString, OsString)> {
+    let at = entry.iter().position(|b| *b == b'=')?;
+    let (name, value) = (&entry[..at], &entry[at + 1..]);
+    // Besides what POSIX allows: functions of bash, and names of containers and build systems.
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || b"_%()-.".contains(b);
+    let good = !name.is_empty() && name.iter().all(is_name) && !name[0].is_ascii_digit();
+    good.then(|| (OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())))
+}
+
+/// Without what is for the instance alone, and with a `PATH`.
+pub(super) fn passed_on(mut all: Variables, path: &str) -> Variables {
+    let is = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        DROPPED.contains(&&*name) || DROPPED_FAMILIES.iter().any(|family| name.starts_with(family))
+    };
+    all.retain(|(name, _)| !is(name));
+    if all.iter().all(|(name, _)| name != "PATH") {
+        all.push(("PATH".into(), path.into()));
+    }
+    all
+}
+
+/// The environment of the process `pid`, as far as this user may see it and it is one.
+pub(crate) fn of(pid: i32) -> Option<Environment> {
+    let raw = Proc::open(pid).and_then(|process| process.read("environ")).ok()?;
+    parse(&raw).map(Environment::of)
+}
+
+/// The values of an environment that must not be shown, the longest first.
+#[derive(Debug)]
+pub(crate) struct Environment(Vec<Vec<u8>>);
+
+impl Environment {
+    fn of(all: Variables) -> Self {
+        let plain = |name: &OsStr| PLAIN.iter().any(|plain| name == *plain) || name.as_bytes().starts_with(b"LC_") || name.as_bytes().starts_with(b"XDG_");
+        let mut values = Vec::new();
+        for (_, value) in all.into_iter().filter(|(name, _)| !plain(name)) {
+            let value = value.into_vec();
+            // A command may print a long value line by line.
+            values.extend(value.split(|b| *b == b'\n').filter(|line| line.len() >= LINE).map(<[u8]>::to_vec));
+            values.push(value);
+        }
+        values.retain(|value| value.len() >= SHORTEST);
+        values.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        values.dedup();
+        Self(values)
+    }
+
+    /// Replaces every value in `text`.
+    pub(crate) fn mask(&self, text: &mut Vec<u8>) {
+        let (mut masked, mut at) = (Vec::with_capacity(text.len()), 0);
+        while at < text.len() {
+            match self.0.iter().find(|value| text[at..].starts_with(value)) {
+                Some(value) => {
+                    masked.extend_from_slice(MASK);
+                    at += value.len();
+                }
+                None => {
+                    masked.push(text[at]);
+                    at += 1;
+                }
+            }
+        }
+        *text = masked;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    fn names(raw: &[u8]) -> Option<Vec<String>> {
+        Some(passed_on(parse(raw)?, "/bin").into_iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect())
+    }
+
+    #[test]
+    fn what_is_for_the_instance_alone_is_not_passed_on() {
+        let raw = b"A=1\0NOTIFY_SOCKET=/x\0WATCHDOG_USEC=1\0LISTEN_FDS=2\0NGINX=5;\0GUNICORN_FD=3\0HAPROXY_MWORKER_REEXEC=1\0HAPROXY_CLI=x\0B=\0C=a=b\0";
+        assert_eq!(names(raw).unwrap(), ["A=1", "HAPROXY_CLI=x", "B=", "C=a=b", "PATH=/bin"]);
+        assert_eq!(names(b"PATH=/x\0BASH_FUNC_f%%=() {\n}\0").unwrap(), ["PATH=/x", "BASH_FUNC_f%%=() {\n}"]);
+        assert_eq!(names(b"").unwrap(), ["PATH=/bin"]);
+    }
+
+    #[test]
+    fn a_title_is_no_environment() {
+        for raw in ["\0\0\0", "s nginx -c /x\0\0\0", "/bin\0HOME=/\0", "tail of=a value\0HOME=/\0", "0:di=01;34\0A=1\0", "A=1\0\0B=2\0", "A=1\0B=2", "=x\0"] {
+            assert_eq!(names(raw.as_bytes()), None, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_masked_and_what_is_no_secret_is_shown() {
+        let all = parse(b"TOKEN=s3cret\0LONGER=s3cret-too\0HOME=/root\0N=1\0KEY=-----BEGIN\nabcdefghij\n\0").unwrap();
+        let environment = Environment::of(all);
+        let masked = |text: &str| {
+            let mut text = text.as_bytes().to_vec();
+            environment.mask(&mut text);
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(masked("a s3cret, s3cret-too, /root and 1"), "a ***, ***, /root and 1");
+        assert_eq!(masked("line: abcdefghij"), "line: ***");
+        assert_eq!(masked(""), "");
+    }
+}
