@@ -4,13 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     change::{Asked, Changes},
-    event::{Event, Halts, Stop, Verdict},
+    event::{Event, Halts, Phase, Stop, Verdict},
     fleet::{Count, Fleet},
     host::{Host, Intent, Look},
     plan::{Plan, Wish},
-    report::{Output, Reporter, Summary},
+    report::{Asked as Addressed, Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, sweep, tell_survey},
     runs::{self, Keep, Proven, Staging, Verb},
+    screen,
 };
 
 /// Checked options of the command.
@@ -58,12 +59,25 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
     if options.validate == Validate::Off {
         options.fleet.groups.iter_mut().for_each(|g| g.validate.clear());
     }
-    let mut summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
-    summary.flag.clone_from(&options.flag);
-    summary.look = match &options.fleet.path {
-        Some(path) => format!("hello status --fleet {}", path.display()),
-        None => format!("hello status {}", options.fleet.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(" ")),
+    let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    let (look, doctor) = match &options.fleet.path {
+        Some(path) => {
+            let path = screen::quote(path);
+            (format!("hello status --fleet {path}{}", options.flag), format!("hello doctor --fleet {path}"))
+        }
+        None => {
+            let groups: Vec<String> = options.fleet.groups.iter().map(|g| screen::quote(&g.name)).collect();
+            let groups = groups.join(" ");
+            (format!("hello status {groups}{}", options.flag), format!("hello doctor {groups}"))
+        }
     };
+    let summary = summary.addressed(Addressed {
+        look,
+        help: "hello broadcast --help".into(),
+        doctor: Some(doctor),
+        flag: options.flag.clone(),
+        dry_run: options.dry_run,
+    });
     reporter.finish(&summary);
     summary.verdict
 }
@@ -81,6 +95,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let adopts = changes.adopt() && options.fleet.groups.iter().all(|group| group.source.is_none());
     let intent = if adopts { Intent::Adopt } else { Intent::Install };
     let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent, also: &[] };
+    on_event(&Event::Phase { phase: Phase::Surveying, done: 0, all: 0 });
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),

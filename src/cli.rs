@@ -1,12 +1,8 @@
 //! The command line: the only place that knows clap. Raw arguments become checked options once.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
 
 use crate::{
     broadcast,
@@ -28,9 +24,13 @@ use crate::{
 
 mod again;
 mod descriptors;
+mod interrupt;
 mod past;
+mod refusal;
 #[cfg(test)]
 mod tests;
+
+use self::refusal::fail;
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
@@ -248,9 +248,20 @@ struct BroadcastArgs {
     verbose: bool,
 }
 
-/// Parses the arguments and runs the command; none but the server looks at `hangups`.
+/// Parses the arguments and runs the command; none but the server looks at `hangups`. An answer that
+/// stdout did not take is no success.
 #[must_use]
-pub fn main(hangups: Hangups) -> ExitCode {
+pub fn main(hangups: io::Result<Hangups>) -> ExitCode {
+    let code = match hangups {
+        Ok(hangups) => command(hangups),
+        Err(e) => fail(Verdict::Failed.exit(), &format!("cannot catch SIGHUP: {e}")),
+    };
+    let Some(why) = screen::unwritten() else { return code };
+    screen::tell(&screen::failure(&format!("the answer could not be written to stdout: {why}")));
+    if code == ExitCode::SUCCESS { ExitCode::FAILURE } else { code }
+}
+
+fn command(hangups: Hangups) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return not_parsed(&e),
@@ -332,11 +343,6 @@ fn wait_for<F: Future<Output = ExitCode> + 'static>(command: impl FnOnce() -> F 
     runtime::run(command).unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))
 }
 
-fn fail(code: u8, why: &str) -> ExitCode {
-    screen::tell(&screen::failure(why));
-    ExitCode::from(code)
-}
-
 /// Help, or why the arguments are none. Clap repeats arguments and variables of the environment.
 fn not_parsed(e: &clap::Error) -> ExitCode {
     let text = e.to_string();
@@ -344,11 +350,16 @@ fn not_parsed(e: &clap::Error) -> ExitCode {
     let mut words = std::env::args_os().chain(std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HELLO_")).map(|(_, value)| value));
     if words.all(is_plain) {
         // As it is, it may be coloured.
-        let _ = e.print();
+        if let (Err(e), false) = (e.print(), e.use_stderr()) {
+            screen::note_unwritten(&e);
+        }
     } else if e.use_stderr() {
         screen::tell(&screen::failure(text.strip_prefix("error: ").unwrap_or(&text)));
     } else {
         screen::answer([screen::row(&text)]);
+    }
+    if e.use_stderr() {
+        refusal::answer(Verdict::Usage.exit(), &text);
     }
     ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
 }
@@ -484,19 +495,9 @@ fn default_state() -> Option<PathBuf> {
 /// Runs a command that may touch something to its verdict.
 fn act<F: Future<Output = Verdict> + 'static>(command: impl FnOnce(Halts) -> F + 'static) -> ExitCode {
     wait_for(|| async {
-        let (tell, halts) = watch::channel(0u8);
-        let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-            return fail(1, "cannot catch SIGINT and SIGTERM");
-        };
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = int.recv() => {}
-                    _ = term.recv() => {}
-                }
-                tell.send_modify(|n| *n = n.saturating_add(1));
-            }
-        });
-        ExitCode::from(command(halts).await.exit())
+        match interrupt::watch() {
+            Ok(halts) => ExitCode::from(command(halts).await.exit()),
+            Err(e) => fail(1, &format!("cannot catch SIGINT and SIGTERM: {e}")),
+        }
     })
 }

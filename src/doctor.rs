@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::{
+    event::Verdict,
     fleet::{Fleet, Group, KINDS},
     host::{
         discover::{self, Finds, Found, Scan, Standing},
         examine::{Check, Examiner, Topic},
     },
-    report::Output,
+    report::{Output, refused},
     screen,
 };
 
@@ -59,8 +60,7 @@ pub async fn run(options: Options) -> u8 {
     let examiner = match Examiner::new() {
         Ok(examiner) => examiner,
         Err(why) => {
-            screen::tell(&screen::failure(&why));
-            return 1;
+            return blind(options.output, &why);
         }
     };
     let answer = match Scan::take() {
@@ -73,17 +73,26 @@ pub async fn run(options: Options) -> u8 {
     let answer = match answer {
         Ok(answer) => answer,
         Err(why) => {
-            screen::tell(&screen::failure(&format!("cannot look at processes: {why}")));
-            return 1;
+            return blind(options.output, &format!("cannot look at processes: {why}"));
         }
     };
-    answer.show(options.output);
     let missing = !answer.missing.is_empty() || answer.processes.is_empty();
-    match (missing, answer.processes.iter().all(|p| p.reloadable)) {
+    let code = match (missing, answer.processes.iter().all(|p| p.reloadable)) {
         (true, _) => 3,
         (false, true) => 0,
         (false, false) => 5,
+    };
+    answer.show(options.output, code);
+    code
+}
+
+/// Ends a look that could not see.
+fn blind(output: Output, why: &str) -> u8 {
+    screen::tell(&screen::failure(why));
+    if output != Output::Screen {
+        screen::data([refused(Verdict::Failed, why, &[], serde_json::Map::new())]);
     }
+    Verdict::Failed.exit()
 }
 
 /// Every match of the fleet.
@@ -102,7 +111,7 @@ async fn all(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Result<Answer, 
         let counts = missing.is_empty();
         answer.missing.extend(missing.into_iter().map(|(pid, text)| missed(pid, text)));
         if counts && !group.count.holds(matched, sure) {
-            answer.missing.push(missed(0, format!("group `{}` has {matched} instances, not {}", group.name, group.count)));
+            answer.missing.push(missed(0, format!("group `{}` has {}, not {}", group.name, screen::counted(matched, "instance"), group.count)));
         }
         for (pid, why) in left_out {
             screen::tell(&screen::worded("Left out", &format!("pid {pid} {why}")));
@@ -289,7 +298,7 @@ impl Patient {
 }
 
 impl Answer {
-    fn show(&self, output: Output) {
+    fn show(&self, output: Output, code: u8) {
         if output == Output::Screen {
             screen::answer(self.processes.iter().flat_map(Patient::lines));
             let (all, can) = (self.processes.len(), self.processes.iter().filter(|p| p.reloadable).count());
@@ -297,7 +306,14 @@ impl Answer {
                 screen::answer([screen::worded("Summary", &format!("{all} processes: {can} can be reloaded, {} cannot", all - can))]);
             }
         } else {
-            screen::data([serde_json::json!({ "v": 1, "processes": self.processes, "missing": self.missing })]);
+            screen::data([serde_json::json!({
+                "v": 1,
+                "dry_run": false,
+                "exit": code,
+                "next": [],
+                "processes": self.processes,
+                "missing": self.missing,
+            })]);
         }
         for missing in &self.missing {
             let who = missing.pid.map_or(String::new(), |pid| format!("pid {pid} "));

@@ -9,7 +9,7 @@ use std::{
 use budget::{Budget, Failed};
 
 use crate::{
-    event::{Event, Halts, Instance, State, Stop, Verdict},
+    event::{Event, Halts, Instance, Phase, State, Stop, Verdict},
     fleet::{OnFailure, Speaks},
     host::{Host, check::Ask},
     plan::{Plan, Wave},
@@ -240,6 +240,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         let number = self.plan.waves[at].number;
         for gate in self.plan.waves[at].gates.clone() {
             let members = || self.plan.waves[at].steps.iter().flat_map(|s| &s.members);
+            (self.tell)(Event::Phase { phase: Phase::Judging, done: 0, all: 0 });
             let instances: Vec<&Instance> = members().map(|m| &m.instance).collect();
             let said = self.host.gate(&gate, self.conduct.run, number, &instances, self.halts).await;
             self.settled = Instant::now();

@@ -7,6 +7,10 @@ use tokio::sync::watch;
 
 use crate::fleet::Unproven;
 
+mod phase;
+
+pub use self::phase::Phase;
+
 /// How often the operator asked to stop: 1 means no new signal and go back, 2 means leave now.
 pub type Halts = watch::Receiver<u8>;
 
@@ -204,9 +208,10 @@ pub struct Instance {
     /// Start time in clock ticks since boot, from `/proc/PID/stat`.
     pub started: u64,
     /// What it executes, as `/proc/PID/exe` says.
-    #[serde(with = "crate::exact")]
+    #[serde(serialize_with = "crate::exact::absent::path")]
     pub exe: PathBuf,
     /// Its URL.
+    #[serde(serialize_with = "crate::exact::absent::text")]
     pub endpoint: String,
     /// What it reads of its config, resolved: files and directories.
     #[serde(with = "crate::exact")]
@@ -327,10 +332,10 @@ pub struct TargetReport {
     /// Digest on disk at the end.
     pub disk: Option<String>,
     /// What would become of a directory's entries; only of a dry run.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub entries: Vec<EntryReport>,
     /// What would change, line by line; only of a dry run, and never of a secret config.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub diff: Option<String>,
 }
 
@@ -408,12 +413,22 @@ pub enum Event {
     /// What the operator's own command says of a wave; without an exit code it could not be run, or did not end.
     Gate { wave: usize, command: Vec<String>, exit: Option<i32>, output: String },
     /// Its endpoint is silent before the run: it is left out, or goes along all the same.
-    Sick { group: String, pid: i32, endpoint: String, why: String, left_out: bool },
+    Sick {
+        group: String,
+        pid: i32,
+        #[serde(serialize_with = "crate::exact::absent::text", deserialize_with = "crate::exact::absent::text_or_none")]
+        endpoint: String,
+        why: String,
+        left_out: bool,
+    },
+    /// The run is at this: `done` of `all`, where that is known. Shown while it lasts, and never kept.
+    Phase { phase: Phase, done: usize, all: usize },
     /// An instance's state is known.
     Instance {
         group: String,
         pid: i32,
         started: u64,
+        #[serde(serialize_with = "crate::exact::absent::text", deserialize_with = "crate::exact::absent::text_or_none")]
         endpoint: String,
         moved_from: Option<String>,
         successor_of: Option<i32>,

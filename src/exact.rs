@@ -11,6 +11,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(crate) mod absent;
+
 /// A path as JSON has it.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     event::Verdict,
-    runs::{self, NotForgotten},
+    runs::{self, NotForgotten, OpenRuns},
     screen,
     step::short,
 };
@@ -21,6 +21,8 @@ pub struct Options {
     pub what: String,
     /// Where runs are kept.
     pub state: PathBuf,
+    /// What becomes of a run that is open.
+    pub open: OpenRuns,
     /// What commands need besides, so that they look there.
     pub flag: String,
 }
@@ -37,7 +39,9 @@ pub fn run(options: &Options) -> u8 {
         Err(refusal) => {
             screen::tell(&screen::failure(&refusal.why));
             if let Some([resume, revert]) = &refusal.first {
-                screen::tell(&screen::hint("first go on, or back:", &[resume, revert]));
+                let abandon = format!("hello forget {} --abandon{}", screen::quote(&options.what), options.flag);
+                let what = "first go on, or back; or give it up, and leave processes and files as they are:";
+                screen::tell(&screen::hint(what, &[resume, revert, &abandon]));
             }
             refusal.verdict.exit()
         }
@@ -71,13 +75,13 @@ fn attempt(options: &Options) -> Result<String, Refusal> {
     match (found.as_slice(), contents.as_slice()) {
         ([], []) => Err(Refusal::new(Verdict::NoMatch, format!("no run and no content in `{}` begins with {what}", state.display()))),
         ([id], []) => {
-            let dropped = runs::forget_run(state, id).map_err(|e| not_done(e, options))?;
-            Ok(format!("run {id}, and {dropped} contents that nothing else needs"))
+            let dropped = runs::forget_run(state, id, options.open).map_err(|e| not_done(e, options))?;
+            Ok(format!("run {id}, and {} that nothing else needs", screen::counted(dropped, "content")))
         }
         ([], [sha256]) => {
             let (of, proven) = runs::forget_bytes(state, sha256).map_err(|e| not_done(e, options))?;
             let more = if proven { "; processes that run now were proven on it last" } else { "" };
-            Ok(format!("sha256:{} of {of} runs: there is no way back to it by `hello` any more{more}", short(sha256)))
+            Ok(format!("sha256:{} of {}: there is no way back to it by `hello` any more{more}", short(sha256), screen::counted(of, "run")))
         }
         _ => {
             let named: Vec<&str> = found.iter().chain(&contents).take(NAMED).map(String::as_str).collect();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     event::{Event, Verdict},
-    report::{Output, Reporter},
+    report::{Output, Reporter, refused},
     runs::{self, Began, End, Past, Who},
     screen,
     step::short,
@@ -38,11 +38,15 @@ pub fn run(options: &Options) -> u8 {
         None => list(options),
         Some(prefix) => one(options, prefix),
     };
-    said.unwrap_or_else(|e| failed(Verdict::Failed, &format!("the state directory `{}` cannot be read: {e}", options.state.display())))
+    said.unwrap_or_else(|e| failed(options, Verdict::Failed, &format!("the state directory `{}` cannot be read: {e}", options.state.display())))
 }
 
-fn failed(verdict: Verdict, why: &str) -> u8 {
+fn failed(options: &Options, verdict: Verdict, why: &str) -> u8 {
     screen::tell(&screen::failure(why));
+    if options.output != Output::Screen {
+        let next = [format!("hello history{}", options.flag)];
+        screen::data([refused(verdict, why, &next, serde_json::Map::from_iter([("runs".to_owned(), json!([]))]))]);
+    }
     verdict.exit()
 }
 
@@ -60,7 +64,7 @@ fn list(options: &Options) -> std::io::Result<u8> {
         }),
         Output::Json => {
             let all: Vec<Value> = runs.map(|past| object(&past, &options.flag)).collect();
-            screen::data([json!({ "v": 1, "runs": all })]);
+            screen::data([json!({ "v": 1, "dry_run": false, "exit": 0, "next": [], "runs": all })]);
         }
         Output::Jsonl => screen::data(runs.map(|past| object(&past, &options.flag))),
     }
@@ -72,8 +76,8 @@ fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
     let [id] = found.as_slice() else {
         let named: Vec<&str> = found.iter().rev().take(NAMED).map(String::as_str).collect();
         return Ok(match named.as_slice() {
-            [] => failed(Verdict::NoMatch, &format!("no run in `{}` begins with {prefix:?}", options.state.display())),
-            named => failed(Verdict::Usage, &format!("{} runs begin with {prefix:?}: {}", found.len(), named.join(", "))),
+            [] => failed(options, Verdict::NoMatch, &format!("no run in `{}` begins with {prefix:?}", options.state.display())),
+            named => failed(options, Verdict::Usage, &format!("{} runs begin with {prefix:?}: {}", found.len(), named.join(", "))),
         });
     };
     let past = Past::of(&options.state, id);
@@ -169,8 +173,16 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
         if let Some(began) = past.began.as_ref().filter(|_| value["event"] == "began") {
             let Began { instances, targets, waves, .. } = began;
             reporter.line("Began", &format!("{}{}", verb(began), by(began)));
-            reporter
-                .line("", &format!("on {}: {instances} instances, {targets} targets, {waves} waves", past.at.map_or_else(String::new, |at| shown(at, "%F"))));
+            reporter.line(
+                "",
+                &format!(
+                    "on {}: {}, {}, {}",
+                    past.at.map_or_else(String::new, |at| shown(at, "%F")),
+                    screen::counted(*instances, "instance"),
+                    screen::counted(*targets, "target"),
+                    screen::counted(*waves, "wave")
+                ),
+            );
             reporter.line("Command", &began.command.join(" "));
             continue;
         }
@@ -193,7 +205,7 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
         reporter.event(&event);
         if let Event::Intent { undo, wave, targets, pids } = event {
             let waves = past.began.as_ref().map_or(wave, |began| began.waves);
-            reporter.line(if undo { "Back" } else { "Wave" }, &format!("{wave}/{waves}: {} instances to be signalled", pids.len()));
+            reporter.line(if undo { "Back" } else { "Wave" }, &format!("{wave}/{waves}: {} to be signalled", screen::counted(pids.len(), "instance")));
             for target in targets {
                 let from = target.from.as_deref().map_or("?", short);
                 reporter.line("", &format!("{} sha256:{from} -> sha256:{}", target.path.display(), short(&target.to)));

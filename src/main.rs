@@ -5,8 +5,5 @@ use std::process::ExitCode;
 use hello::serve::Hangups;
 
 fn main() -> ExitCode {
-    match Hangups::catch() {
-        Ok(hangups) => hello::cli::main(hangups),
-        Err(_) => ExitCode::FAILURE,
-    }
+    hello::cli::main(Hangups::catch())
 }

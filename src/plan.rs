@@ -14,6 +14,7 @@ use crate::{
     fact::Fact,
     fleet::{Count, Fleet, Group, Speaks, Unproven},
     runs::{Proven, Stand},
+    screen,
     step::{Blob, Member, Ran, Seen, SeenTarget, Shift, Step, short},
 };
 
@@ -197,7 +198,10 @@ fn counted(seen: &Seen, wish: &Wish<'_>) -> Result<(), Stop> {
         let count = wish.count.unwrap_or(group.count);
         if !count.holds(found, sure) {
             let left: Vec<String> = seen.left_out.iter().take(10).map(|(pid, why)| format!("; left out: pid {pid} {why}")).collect();
-            return Err(Stop::new(Verdict::NoMatch, format!("group `{}` has {found} instances, not {count}{}", group.name, left.concat())));
+            return Err(Stop::new(
+                Verdict::NoMatch,
+                format!("group `{}` has {}, not {count}{}", group.name, screen::counted(found, "instance"), left.concat()),
+            ));
         }
     }
     Ok(())

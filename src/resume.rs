@@ -3,13 +3,14 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    event::{Event, Halts, Stop, Verdict},
-    fleet::Group,
+    event::{Event, Halts, Phase, Stop, Verdict},
+    fleet::{Fleet, Group, OnBad},
     host::{Host, Intent, Look},
     plan::{Aim, Plan, Way, absent, unreplaced},
-    report::{Output, Reporter, Summary},
+    report::{Asked, Output, Reporter, Summary},
     rollout::{Terms, Validate, carry_out, sweep, tell_survey},
-    runs::{self, Keep, Left, LeftError, Proven, Staging, Verb},
+    runs::{self, Keep, Left, LeftError, Past, Proven, Staging, Verb},
+    screen,
 };
 
 /// Checked options of the commands.
@@ -19,6 +20,8 @@ pub struct Options {
     pub verb: Verb,
     /// How the id of a run begins; without it, the newest open run.
     pub run: Option<String>,
+    /// Today's fleet: its groups take the place of those of their name in the journal.
+    pub fleet: Option<Fleet>,
     /// What validation must give.
     pub validate: Validate,
     /// Prepare, show, and drop what was staged.
@@ -48,12 +51,20 @@ pub struct Options {
 /// Runs the command to its verdict; every end is reported.
 pub async fn run(options: Options, mut halts: Halts) -> Verdict {
     let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
-    let mut summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
-    summary.flag.clone_from(&options.flag);
-    summary.look = match summary.run.as_str() {
-        "" => format!("hello history{}", options.flag),
-        run => format!("hello history {run}{}", options.flag),
+    let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    let look = match (summary.run.as_str(), &options.run) {
+        ("", None) => format!("hello history{}", options.flag),
+        ("", Some(run)) if summary.verdict != Verdict::NoMatch => format!("hello history {}{}", screen::quote(run), options.flag),
+        ("", Some(_)) => format!("hello history{}", options.flag),
+        (run, _) => format!("hello history {run}{}", options.flag),
     };
+    let summary = summary.addressed(Asked {
+        look,
+        help: format!("hello {} --help", if options.verb == Verb::Revert { "revert" } else { "resume" }),
+        doctor: None,
+        flag: options.flag.clone(),
+        dry_run: options.dry_run,
+    });
     reporter.finish(&summary);
     summary.verdict
 }
@@ -62,7 +73,10 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     // Also where nothing is left to go on with.
     let left_beside = if options.dry_run { Vec::new() } else { sweep(&options.state) };
     left_beside.iter().for_each(&mut *on_event);
-    let left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
+    let mut left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
+    if let Some(fleet) = &options.fleet {
+        renew(&mut left, fleet)?;
+    }
     let way = way(options, &left)?;
     // Whether what is brought is an old config, whatever led there.
     let back = left.back ^ (way == Way::Back);
@@ -71,10 +85,17 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     host.record_in(if options.dry_run { Staging::where_possible(&options.state, &id) } else { Staging::of(&options.state, &id) });
     left_beside.into_iter().for_each(|event| host.note(event));
     // What the run was asked with stays in the journal of this one.
-    let asked = |g: &Group| Group { validate: if options.validate == Validate::Off { Vec::new() } else { g.validate.clone() }, ..g.clone() };
+    let at_once = back || way == Way::Back;
+    let asked = |g: &Group| match options.validate {
+        // An old config that must be there is brought back also where a bad one would end the process.
+        Validate::Off if at_once => Group { validate: Vec::new(), on_bad_config: OnBad::Keeps, ..g.clone() },
+        Validate::Off => Group { validate: Vec::new(), ..g.clone() },
+        _ => g.clone(),
+    };
     let groups: Vec<_> = left.groups.iter().map(asked).map(Arc::new).collect();
     let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
     let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent: Intent::Install, also: &targets };
+    on_event(&Event::Phase { phase: Phase::Surveying, done: 0, all: 0 });
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
@@ -82,7 +103,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     tell_survey(&seen, &left.groups, Some(&options.state.join("runs").join(&left.id)), on_event);
     absent(&seen, &left).iter().for_each(&mut *on_event);
     let unreplaced = unreplaced(&seen, &left);
-    let (at_once, proven) = (back || way == Way::Back, Proven::load(&options.state));
+    let proven = Proven::load(&options.state);
     let aim = Aim { left: &left, way, at_once, include_sick: options.include_sick || at_once, proven: &proven };
     let who = |path: &std::path::Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
     let plan = Plan::again(seen, aim, |sha256| runs::stored(&options.state, sha256), who)?;
@@ -110,14 +131,34 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     });
     ended.map_err(|stop| match stop.verdict {
         Verdict::Invalid if at_once => Stop {
-            reason: format!(
-                "{}\n(an old config that must be there all the same is put back without being asked for its validity: --validate=off)",
-                stop.reason
-            ),
+            reason: format!("{}\nto bring the old config back without validation: hello revert {} --validate=off{}", stop.reason, left.id, options.flag),
             ..stop
         },
         _ => stop,
     })
+}
+
+/// Takes today's groups for those of their name in the journal, which may have been wrong. The readings
+/// that the journal has of other assertions mean nothing then.
+///
+/// # Errors
+/// `fleet.toml` has none of the groups.
+fn renew(left: &mut Left, fleet: &Fleet) -> Result<(), Stop> {
+    let mut renewed = 0;
+    for group in &mut left.groups {
+        let Some(today) = fleet.groups.iter().find(|today| today.name == group.name) else { continue };
+        renewed += 1;
+        if today.confirm != group.confirm {
+            let instances = left.instances.iter().filter(|i| i.group == group.name);
+            instances.for_each(|i| drop(left.readings.remove(&(i.pid, i.started))));
+        }
+        group.clone_from(today);
+    }
+    if renewed > 0 {
+        return Ok(());
+    }
+    let names: Vec<String> = left.groups.iter().map(|group| format!("`{}`", group.name)).collect();
+    Err(Stop::new(Verdict::Usage, format!("--fleet has no group of run {}: {}", left.id, names.join(", "))))
 }
 
 /// Which way the run is gone on with.
@@ -128,13 +169,18 @@ fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
     let refused = |why: String| Err(Stop::new(Verdict::Refused, why));
     match (options.verb, left.superseded_by()) {
         (Verb::Revert, _) => {}
-        (_, Some(later)) => return refused(format!("run {} has its end in run {later}, which took its place: `hello resume {later}`", left.id)),
-        _ if !left.past.open => return refused(format!("run {} came to its end, and there is nothing to go on with; `hello revert {0}` undoes it", left.id)),
+        (_, Some(later)) => {
+            let verb = if Past::of(&options.state, later).open { "resume" } else { "history" };
+            return refused(format!("run {} has its end in run {later}, which took its place: `hello {verb} {later}{}`", left.id, options.flag));
+        }
+        _ if !left.past.open => {
+            return refused(format!("run {} came to its end, and there is nothing to go on with; `hello revert {0}{1}` undoes it", left.id, options.flag));
+        }
         _ => {}
     }
     if let Some(later) = left.overtaken_by(&options.state) {
         let why = format!("run {later} came after run {} and was left open as well, so that one goes first", left.id);
-        return refused(format!("{why}: `hello resume {later}`, or `hello revert {later}`"));
+        return refused(format!("{why}: `hello resume {later}{0}`, or `hello revert {later}{0}`", options.flag));
     }
     // It is the old config that is meant: an open run that was bringing it is gone on with. Only one that had brought it is undone.
     let back = options.verb == Verb::Revert && !(left.back && left.past.open);

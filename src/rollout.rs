@@ -13,7 +13,7 @@ use crate::{
     host::{Host, check::Ask},
     plan::{Plan, Wave},
     report::{Summary, named},
-    runs::{self, Keep, Proven, Record, Run, Stand, Verb},
+    runs::{self, Keep, Last, Proven, Record, Run, Stand, Verb},
     step::{Member, Readings, Seen, Shift},
 };
 
@@ -94,12 +94,15 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         return Ok(rehearse::rehearsed(&plan, &host, terms.now));
     }
     let is_work = plan.steps().any(|s| s.is_work() || host.lags(s));
-    // A run that is gone on with has its end in another, though there is nothing left to do.
-    if !is_work && terms.of.is_none() {
+    // A run that is gone on with has its end in another, though there is nothing left to do. So has
+    // one that was left open over the same targets.
+    let groups: Vec<&str> = terms.groups.iter().map(|group| group.name.as_str()).collect();
+    if !is_work && terms.of.is_none() && !runs::is_left(terms.state, &plan.paths(), &groups) {
         still_so(&mut plan, &mut host, halts).await?;
         let by_record = plan.instances().any(|i| i.before.is_none() && !i.targets.is_empty());
         let why = if by_record { PROVEN } else { "every instance runs it already" };
         let verdict = Verdict::of(plan.ends(), false);
+        let _ = Last::keep(terms.state, terms.groups, plan.instances());
         return Ok(summary(String::new(), verdict, less_sick(why, &plan), &plan, &host));
     }
     if *halts.borrow() > 0 {
@@ -123,7 +126,8 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
             gates.push(event.clone());
         }
         on_event(&event);
-        journal.record(&event).is_ok()
+        // What is only shown while it lasts is not kept.
+        matches!(event, Event::Phase { .. }) || journal.record(&event).is_ok()
     })
     .await;
     for event in look_back(&mut host, &journal) {
@@ -143,7 +147,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
     // What a run that was left open has touched is where it was, if this one has touched nothing.
-    for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths()) } else { Vec::new() } {
+    for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths(), &groups) } else { Vec::new() } {
         let event = Event::Superseded { run };
         on_event(&event);
         // What it says stands in that run's journal too.
@@ -153,6 +157,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let _ = journal.record(&end);
     // What cannot be kept costs the next run a signal. Until the run is closed, nobody takes away the bytes that this names.
     let _ = Proven::keep(terms.state, proofs(&plan, &host));
+    let _ = Last::keep(terms.state, terms.groups, plan.instances());
     journal.close(&end);
     if let Err(e) = runs::prune(terms.state, terms.keep, terms.id) {
         on_event(&Event::NotPruned { why: e.to_string() });

@@ -2,7 +2,7 @@
 //!
 //! In the state directory: `runs/ID/` with `plan.json`, `events.jsonl` and the contents that it needs, `bytes/SHA256` with every content once,
 //! `open/ID` for each run that somebody must look at, `staged/ID.jsonl` with what a run has staged beside its targets, and
-//! `proven.json`.
+//! `proven.json` and `last.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ mod folder;
 mod forget;
 mod journal;
 mod keep;
+mod last;
 mod left;
 mod marks;
 mod past;
@@ -26,11 +27,12 @@ mod syslog;
 
 pub use self::{
     folder::trusted,
-    forget::{NotForgotten, bytes_of, forget_bytes, forget_run},
+    forget::{NotForgotten, OpenRuns, bytes_of, forget_bytes, forget_run},
     journal::Run,
     keep::{Keep, prune},
+    last::{Alive, Last},
     left::{Left, LeftError, LeftInstance, LeftTarget, Touch, later},
-    marks::{left_open, supersede},
+    marks::{is_left, left_open, marked, supersede, targets as open_targets},
     past::{Began, End, Past, Who, events, find, ids},
     proven::{Proven, Stand},
     staged::{Stage, Staging, sweep},

@@ -7,9 +7,18 @@ use std::{
     io::{self, Write},
 };
 
+mod progress;
+mod shell;
 mod sink;
+mod written;
 
-pub(crate) use self::sink::Sink;
+use self::written::Noted;
+pub(crate) use self::{
+    progress::{Progress, clear},
+    shell::{counted, quote},
+    sink::{Sink, leave},
+    written::{note as note_unwritten, unwritten},
+};
 
 /// The column at which the text of a line begins, behind its word.
 pub(crate) const COLUMN: usize = 13;
@@ -75,12 +84,14 @@ pub(crate) fn worded(word: &str, text: &str) -> String {
 
 /// `error: ..`, as a command ends with it.
 pub(crate) fn failure(why: &str) -> String {
+    // A rendered fault of a text begins like that already.
+    let why = why.trim_start_matches("error: ");
     format!("error: {}", block(why, INDENT))
 }
 
 /// What to do next, and the commands to type. Each command is a line of its own.
-pub(crate) fn hint(what: &str, commands: &[&str]) -> String {
-    let commands = commands.iter().map(|command| format!("\n  {}", line(command)));
+pub(crate) fn hint<S: AsRef<str>>(what: &str, commands: &[S]) -> String {
+    let commands = commands.iter().map(|command| format!("\n  {}", line(command.as_ref())));
     format!("hint: {}{}", line(what), commands.collect::<String>())
 }
 
@@ -96,7 +107,7 @@ pub(crate) fn tell(text: &str) {
 
 /// Writes lines for people to stdout. A reader that went away changes nothing.
 pub(crate) fn answer<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
-    let mut out = io::stdout().lock();
+    let mut out = Noted(io::stdout().lock());
     for text in lines {
         let _ = writeln!(out, "{}", harmless(text.as_ref()));
     }
@@ -105,7 +116,7 @@ pub(crate) fn answer<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
 
 /// Writes JSON to stdout, a value a line, exactly as it is.
 pub(crate) fn data<D: Display>(values: impl IntoIterator<Item = D>) {
-    let mut out = io::stdout().lock();
+    let mut out = Noted(io::stdout().lock());
     for value in values {
         let _ = writeln!(out, "{value}");
     }

@@ -1,6 +1,8 @@
 //! `hello status`: which processes do not run the config on their disk, and which would not survive their next reload. Reads only.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,11 +25,15 @@ use crate::{
         validate::NotPassed,
         verdicts::cannot_judge,
     },
-    report::Output,
-    runs::{self, Proven},
+    report::{Output, refused},
+    runs::{Last, Proven},
     screen,
     step::{Member, short},
 };
+
+mod faults;
+
+use self::faults::{Findings, GroupRow};
 
 /// The kernel counts starts in ticks, and a process is told as born rather too early, in nanoseconds: what changed within this may have been read.
 const SURELY: i128 = 50_000_000;
@@ -100,56 +106,59 @@ struct Look {
     lanes: Lanes,
     judged: Judged,
     proven: Proven,
+    /// By the directory of a target: the run that holds its lock.
+    locks: RefCell<BTreeMap<PathBuf, Option<String>>>,
 }
 
-/// Looks at every instance; answers the exit code: 0 all agree, 7 not, 3 nothing was found.
+/// Looks at every instance; answers the exit code: 0 all agree, 7 not, 3 nothing was found, 9 a run is under way.
 pub async fn run(options: Options) -> u8 {
     // What this program cannot see is no fact about an instance.
     let (scan, listeners) = match Scan::take().and_then(|scan| Ok((scan, Listeners::read()?))) {
         Ok(seen) => seen,
-        Err(e) => {
-            screen::tell(&screen::failure(&format!("the kernel does not tell of processes and their sockets: {e}")));
-            return Verdict::Failed.exit();
-        }
+        Err(e) => return blind(&options, &format!("the kernel does not tell of processes and their sockets: {e}")),
     };
-    let look = Look { listeners, lanes: Lanes::default(), judged: Judged::default(), proven: options.state.as_deref().map(Proven::load).unwrap_or_default() };
+    let look = Look {
+        listeners,
+        lanes: Lanes::default(),
+        judged: Judged::default(),
+        proven: options.state.as_deref().map(Proven::load).unwrap_or_default(),
+        locks: RefCell::default(),
+    };
+    let last = options.state.as_deref().map(Last::load).unwrap_or_default();
     let groups = &options.fleet.groups;
-    let mut rows = Vec::new();
+    let (mut rows, mut findings, mut left_out) = (Vec::new(), Findings::default(), Vec::new());
     let all = scan.find_all(groups.iter()).await;
     if let Some(why) = all.iter().find_map(|seen| seen.blind.as_ref()) {
-        screen::tell(&screen::failure(&format!("cannot look at processes: {why}")));
-        return Verdict::Failed.exit();
+        return blind(&options, &format!("cannot look at processes: {why}"));
     }
     look.lanes.know(all.iter().flat_map(|seen| &seen.found).map(|f| (f.pid, f.started)));
     for (group, seen) in groups.iter().zip(all) {
+        let (sure, found) = (seen.found.len(), seen.found.len() + seen.refused.len());
         rows.extend(futures_util::future::join_all(seen.found.iter().map(|f| look.at(group, f))).await);
         // Who is not in the fleet cannot disagree with it; people are told, so that nobody thinks it was looked at.
         for (pid, why) in seen.left_out.iter().filter(|_| !options.quiet) {
             screen::tell(&screen::worded("Left out", &format!("pid {pid} {why}")));
         }
+        left_out.extend(seen.left_out);
         let refused = seen.refused.into_iter().map(|(f, why)| (f.pid, f.started, why));
         for (pid, started, why) in refused.chain(seen.missing.into_iter().map(|(pid, why)| (pid, 0, why))) {
             let mut row = Row::new(group, pid, started);
             row.faults.push(why);
             rows.push(row);
         }
+        findings.groups.push(GroupRow::of(group, (found, sure), &rows, &last));
     }
-    let open = options.state.as_deref().map(runs::left_open).unwrap_or_default();
-    if let Some([resume, revert]) = open.last().and_then(|newest| newest.next(&options.flag)) {
-        let ids: Vec<&str> = open.iter().map(|past| past.id.as_str()).collect();
-        screen::tell(&screen::worded("Left open", &format!("run {}: `{resume}` goes on, `{revert}` goes back", ids.join(", "))));
+    findings.runs(&options, &rows, look.locks.into_inner().into_values().flatten().collect());
+    findings.show(&options, &rows, &left_out)
+}
+
+/// Ends a look that could not see.
+fn blind(options: &Options, why: &str) -> u8 {
+    screen::tell(&screen::failure(why));
+    if options.output != Output::Screen {
+        screen::data([refused(Verdict::Failed, why, &[], serde_json::Map::new())]);
     }
-    if options.output == Output::Screen {
-        screen::answer(rows.iter().filter(|r| !options.quiet || !r.faults.is_empty()).map(Row::line));
-    } else {
-        let open: Vec<_> = open.iter().map(|past| serde_json::json!({ "run": past.id, "verdict": past.verdict(), "next": past.next(&options.flag) })).collect();
-        screen::data([serde_json::json!({ "v": 1, "instances": rows, "open": open })]);
-    }
-    match rows.as_slice() {
-        [] => 3,
-        rows if rows.iter().all(|r| r.faults.is_empty()) => 0,
-        _ => 7,
-    }
+    Verdict::Failed.exit()
 }
 
 impl Row {
@@ -219,6 +228,10 @@ impl Look {
         row.faults.extend(live.as_ref().err().cloned());
         let (known, live) = (live.is_ok(), live.unwrap_or_default());
         instance.targets = live.iter().map(|l| l.path.clone()).collect();
+        for one in &live {
+            let dir = one.path.parent().unwrap_or(Path::new("/")).to_owned();
+            self.locks.borrow_mut().entry(dir).or_insert_with(|| one.held_by());
+        }
         let mut member = Member::new(instance, Arc::new(group.clone()), found.args.clone());
         member.identity = found.identity(group);
         member.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();

@@ -64,8 +64,8 @@ impl Distrust {
     pub fn mend(&self) -> Option<String> {
         let me = rustix::process::geteuid();
         match self {
-            Self::Writable { place, foreign: true, .. } => Some(format!("chown {me} {}", place.display())),
-            Self::Writable { place, .. } => Some(format!("chmod go-w {}", place.display())),
+            Self::Writable { place, foreign: true, .. } => Some(format!("chown {me} {}", crate::screen::quote(place))),
+            Self::Writable { place, .. } => Some(format!("chmod go-w {}", crate::screen::quote(place))),
             Self::Exchangeable { .. } | Self::Link { .. } => None,
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use crate::support::{
     ask,
-    fleet::{Running, address, config, first_line, write},
+    fleet::{Running, config, write},
     program,
 };
 
@@ -78,9 +78,11 @@ impl Programs {
             _ => SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         write(&file, &text(kind, 0, listen, &dir.join(name)));
+        let log = dir.join(format!("{name}.start.log"));
         let run = |program: &Path, args: &[&str]| {
             let mut command = Command::new(program);
-            let process = Running::start(command.args(args).arg(&file).stdout(Stdio::piped()).stderr(Stdio::null()));
+            let stderr = std::fs::File::create(&log).unwrap();
+            let process = Running::start(command.args(args).arg(&file).stdout(Stdio::piped()).stderr(stderr));
             (process, listen)
         };
         let (mut process, mut address_of) = match kind {
@@ -88,9 +90,10 @@ impl Programs {
             Kind::Nginx => run(self.nginx.as_ref().unwrap(), &["-c"]),
             Kind::Go => run(self.go.as_ref().unwrap(), &[]),
         };
-        let stdout = process.stdout();
-        if kind != Kind::Nginx {
-            address_of = address(&first_line(stdout));
+        if kind == Kind::Nginx {
+            drop(process.stdout());
+        } else {
+            address_of = process.address(&log);
         }
         let side = Side { kind, process, address: address_of, file, said: 0 };
         let deadline = Instant::now() + LIMIT;

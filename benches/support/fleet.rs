@@ -54,6 +54,28 @@ impl Running {
         self.0.id().try_into().unwrap()
     }
 
+    /// The address that a server prints first, once; `log` is the file of its stderr.
+    ///
+    /// # Panics
+    /// Panics if it prints no address, with how it ended and its stderr.
+    pub(crate) fn address(&mut self, log: &Path) -> SocketAddr {
+        let line = first_line(self.stdout());
+        if let Some(address) = address(&line) {
+            return address;
+        }
+        // A closed stdout is the end of a process, or a moment before it.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut ended = self.0.try_wait().unwrap();
+        while ended.is_none() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+            ended = self.0.try_wait().unwrap();
+        }
+        let ended = ended.map_or_else(|| "it still runs".to_owned(), |status| format!("it ended with {status}"));
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        let said = if said.is_empty() { "nothing".to_owned() } else { said };
+        panic!("server {} prints no URL but {line:?}; {ended}; on stderr: {said}", self.pid());
+    }
+
     /// Of one that was started with a pipe for it; once.
     pub(crate) fn stdout(&mut self) -> ChildStdout {
         self.0.stdout.take().unwrap()
@@ -175,11 +197,17 @@ impl Fleet {
         // A few at a time, so that neither pipes nor memory run short.
         for some in paths.chunks(64) {
             let exe = fleet.path(&fleet.name);
-            let start = |path: &PathBuf| Running::start(Command::new(&exe).args(["serve", "--config"]).arg(path).stdout(Stdio::piped()).stderr(Stdio::null()));
-            for mut server in some.iter().map(start).collect::<Vec<_>>() {
-                let stdout = server.stdout();
-                let address = address(&first_line(stdout));
+            let start = |(at, path): (usize, &PathBuf)| {
+                // Of a server that ends at its start this is the reason.
+                let log = fleet.path(&format!("start-{at}.log"));
+                let stderr = std::fs::File::create(&log).unwrap();
+                (Running::start(Command::new(&exe).args(["serve", "--config"]).arg(path).stdout(Stdio::piped()).stderr(stderr)), log)
+            };
+            for (mut server, log) in some.iter().enumerate().map(start).collect::<Vec<_>>() {
+                let address = server.address(&log);
                 fleet.servers.push((server, address));
+                // The next one at this place has a file of its own.
+                std::fs::remove_file(log).unwrap();
             }
         }
         fleet
@@ -226,7 +254,7 @@ pub(crate) fn write(path: &Path, text: &str) {
 }
 
 /// What a server says first; the pipe is closed after it.
-pub(crate) fn first_line(stdout: ChildStdout) -> String {
+fn first_line(stdout: ChildStdout) -> String {
     let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
     let said = poll(&mut fds, PollTimeout::try_from(LIMIT).unwrap()).unwrap();
     assert!(said > 0, "a server says nothing");
@@ -235,6 +263,6 @@ pub(crate) fn first_line(stdout: ChildStdout) -> String {
     line
 }
 
-pub(crate) fn address(url: &str) -> SocketAddr {
-    url.trim().trim_start_matches("http://").trim_end_matches('/').parse().unwrap_or_else(|_| panic!("no URL: {url:?}"))
+fn address(url: &str) -> Option<SocketAddr> {
+    url.trim().trim_start_matches("http://").trim_end_matches('/').parse().ok()
 }

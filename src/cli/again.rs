@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use super::{Validate, act, fail, past::place};
+use super::{Validate, act, past::place, refusal::fail};
 use crate::{
     event::Verdict,
-    fleet,
+    fleet::{self, Fleet},
     report::Output,
     resume,
     runs::{Keep, Verb},
@@ -15,6 +15,9 @@ use crate::{
 pub(super) struct AgainArgs {
     /// The run, by its id or how that begins; else the newest that is open.
     run: Option<String>,
+    /// Today's fleet, where the groups in the run's journal were wrong: its groups take the place of those of their name.
+    #[arg(long, value_name = "FILE")]
+    fleet: Option<PathBuf>,
     /// strict: every instance must have a validator and pass it; auto: where one is known; off: none is run. Alone it means strict.
     #[arg(long, value_enum, value_name = "HOW", default_value = "auto", default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
     validate: Validate,
@@ -55,7 +58,12 @@ pub(super) fn run(verb: Verb, args: AgainArgs) -> ExitCode {
         Ok(place) => place,
         Err(why) => return fail(Verdict::Usage.exit(), &why),
     };
+    let fleet = match args.fleet.map(|path| Fleet::load(&path)?.select(&[], true)).transpose() {
+        Ok(fleet) => fleet,
+        Err(why) => return fail(Verdict::Usage.exit(), &why.to_string()),
+    };
     let options = resume::Options {
+        fleet,
         verb,
         run: args.run,
         validate: args.validate.into(),

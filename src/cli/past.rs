@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use super::{default_state, fail};
-use crate::{event::Verdict, forget, history, report::Output};
+use super::{default_state, refusal::fail};
+use crate::{event::Verdict, forget, history, report::Output, runs::OpenRuns, screen};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct HistoryArgs {
@@ -25,6 +25,9 @@ pub(super) struct ForgetArgs {
     /// A run's id, or the SHA-256 of a content; the first digits are enough, at least 8.
     #[arg(value_name = "RUN|SHA")]
     what: String,
+    /// Give up a run that is open: it is closed and taken away, and processes and files stay as they are.
+    #[arg(long)]
+    abandon: bool,
     /// Where runs are kept.
     #[arg(long, value_name = "DIR", env = "HELLO_STATE")]
     state: Option<PathBuf>,
@@ -34,7 +37,7 @@ pub(super) struct ForgetArgs {
 pub(super) fn place(named: Option<PathBuf>) -> Result<(PathBuf, String), String> {
     let usual = default_state();
     let state = named.or_else(|| usual.clone()).ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?;
-    let flag = if usual.as_ref() == Some(&state) { String::new() } else { format!(" --state {}", state.display()) };
+    let flag = if usual.as_ref() == Some(&state) { String::new() } else { format!(" --state {}", screen::quote(&state)) };
     Ok((state, flag))
 }
 
@@ -47,7 +50,12 @@ pub(super) fn history(args: HistoryArgs) -> ExitCode {
 
 pub(super) fn forget(args: ForgetArgs) -> ExitCode {
     match place(args.state) {
-        Ok((state, flag)) => ExitCode::from(forget::run(&forget::Options { what: args.what, state, flag })),
+        Ok((state, flag)) => ExitCode::from(forget::run(&forget::Options {
+            what: args.what,
+            state,
+            flag,
+            open: if args.abandon { OpenRuns::Abandoned } else { OpenRuns::Refused },
+        })),
         Err(why) => fail(Verdict::Usage.exit(), &why),
     }
 }

@@ -42,7 +42,7 @@ const MAX_FLEET: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
     /// No file where one is looked for.
-    #[error("no fleet.toml: looked for ./fleet.toml and /etc/hello/fleet.toml; name one with --fleet, or a kind: `hello broadcast hello`")]
+    #[error("no fleet.toml: looked for ./fleet.toml and /etc/hello/fleet.toml; name one with --fleet, or name a kind as the group (`hello kinds` lists them)")]
     Nowhere,
     /// The file cannot be read.
     #[error("cannot read `{path}`: {why}")]

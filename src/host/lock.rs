@@ -56,8 +56,8 @@ pub enum Intent {
 /// How a directory is locked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    /// How long another run's lock is waited for.
-    pub(super) wait: Duration,
+    /// Until when another run's lock is waited for: one moment for all locks of a run.
+    pub(super) until: Instant,
     /// What the run is about to do there.
     pub(super) intent: Intent,
     /// Names of the targets in the directory.
@@ -96,7 +96,7 @@ pub(super) fn open(path: &Path) -> Result<(Way, Arc<OwnedFd>), LockError> {
 /// `Busy` when another run holds one past the time that was given.
 pub(super) async fn lock(dir: &OwnedFd, path: &Path, wanted: Wanted<'_>, holders: &mut Holders) -> Result<Locked, LockError> {
     let io = |e: io::Error| LockError::Io(path.into(), e);
-    let deadline = Instant::now() + wanted.wait;
+    let deadline = wanted.until;
     let first = first(dir).map_err(|(at, e)| LockError::Io(at, e))?;
     if let Some(file) = &first {
         while !try_lock(file).map_err(io)? {

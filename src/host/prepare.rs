@@ -3,7 +3,7 @@
 use std::{cell::LazyCell, collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    event::{Event, Halts, Instance, State, Stop},
+    event::{Event, Halts, Instance, Phase, State, Stop},
     host::{
         LocalHost, guard,
         install::{Sync, Target, sync_all},
@@ -38,8 +38,13 @@ impl LocalHost {
         }
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
         let sync = Sync::of(self.targets.len());
+        let all: usize = steps.iter().map(|step| step.shifts.len()).sum();
         for step in steps.iter() {
             for shift in &step.shifts {
+                if *halts.borrow() > 0 {
+                    return Err(Stop::halted());
+                }
+                tell(Event::Phase { phase: Phase::Staging, done: staged.len(), all });
                 self.clinging(step, shift)?;
                 if !staged.contains_key(&shift.path) {
                     staged.insert(shift.path.clone(), self.stage(shift, sync, tell)?);

@@ -140,8 +140,9 @@ impl LocalHost {
             }
         }
         let mut holders = Holders::default();
+        let until = tokio::time::Instant::now() + look.lock.unwrap_or_default();
         for (dir, all) in wanted {
-            match self.open_directory(&dir, &all, look, &mut holders, seen).await {
+            match self.open_directory(&dir, &all, (look, until), &mut holders, seen).await {
                 Ok(fd) => {
                     for (path, _) in all {
                         self.targets.entry(path.clone()).or_insert_with(|| Target::new(path, fd.clone()));
@@ -159,7 +160,7 @@ impl LocalHost {
         &mut self,
         dir: &Path,
         targets: &[(&PathBuf, Option<u32>)],
-        look: Look<'_>,
+        (look, until): (Look<'_>, tokio::time::Instant),
         holders: &mut Holders,
         seen: &mut Seen,
     ) -> Result<Arc<OwnedFd>, Stop> {
@@ -178,10 +179,10 @@ impl LocalHost {
             let refused = |why| Stop::new(Verdict::Refused, format!("`{}` became another directory: {why}", dir.display()));
             way.guards(uid).map_err(refused)?;
         }
-        if let Some(wait) = look.lock {
+        if look.lock.is_some() {
             let names: BTreeSet<&std::ffi::OsStr> = targets.iter().filter_map(|(path, _)| path.file_name()).collect();
             let names: Vec<&std::ffi::OsStr> = names.into_iter().collect();
-            let wanted = lock::Wanted { wait, intent: look.intent, names: &names };
+            let wanted = lock::Wanted { until, intent: look.intent, names: &names };
             let locked = lock::lock(&fd, dir, wanted, holders).await.map_err(no)?;
             if let Some(holder) = locked.foreign.clone() {
                 let event = Event::ForeignLock { path: dir.into(), holder };

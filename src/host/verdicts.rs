@@ -6,7 +6,7 @@ use std::{collections::HashMap, thread};
 use futures_util::{StreamExt, stream};
 
 use crate::{
-    event::{Event, Halts, Stop, Verdict},
+    event::{Event, Halts, Phase, Stop, Verdict},
     fleet::OnBad,
     host::{
         at_once::at_once,
@@ -85,6 +85,7 @@ pub(super) async fn passed(all: &[Readers<'_>], strict: bool, halts: &mut Halts,
             .map(|(at, (case, has_validator))| async move { if *has_validator { Some(ask(case, || runs_live(at)).await) } else { None } });
         let mut said = stream::iter(asked).buffered(side_by_side());
         loop {
+            tell(Event::Phase { phase: Phase::Validating, done: verdicts.len(), all: cases.len() });
             let next = tokio::select! {
                 next = said.next() => next,
                 Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),

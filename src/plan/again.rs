@@ -10,6 +10,7 @@ use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
     fleet::Group,
     runs::{Left, LeftInstance, LeftTarget, Proven, Touch},
+    screen::counted,
     step::{Blob, Member, Readings, Seen, SeenTarget, Shift, Step, short},
 };
 
@@ -184,7 +185,10 @@ fn lost(seen: &Seen, aim: Aim<'_>) -> Result<Vec<Member>, Stop> {
                 .take(10)
                 .map(|(pid, _)| format!("; gone since run {}: pid {pid}", left.id))
                 .collect();
-            return Err(Stop::new(Verdict::NoMatch, format!("group `{}` has {found} instances, not {}{}", group.name, group.count, gone.concat())));
+            return Err(Stop::new(
+                Verdict::NoMatch,
+                format!("group `{}` has {}, not {}{}", group.name, counted(found, "instance"), group.count, gone.concat()),
+            ));
         }
         for gone in gone.iter().filter(|g| g.group == group.name) {
             // Which of them was replaced nobody knows; so many are missing.

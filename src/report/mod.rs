@@ -1,20 +1,24 @@
 //! Shows a run: lines for people on stderr, JSON on stdout. A reader that went away changes nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
 
 use self::summary::name;
-pub use self::summary::{Summary, WaveReport};
+pub use self::{
+    refusal::refused,
+    summary::{Asked, Summary, WaveReport},
+};
 use crate::{
-    event::{Event, Proof, State},
-    screen::{self, Sink},
+    event::{Event, Phase, Proof, State},
+    screen::{self, Progress, Sink},
     step::short,
 };
 
+mod refusal;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -48,6 +52,8 @@ pub struct Reporter {
     past: Option<(String, Duration)>,
     /// Instances of the batch that runs now, and how many of them have ended.
     batch: (usize, usize),
+    /// Those of the batch that have not ended, and since when they are awaited.
+    awaited: (BTreeSet<i32>, Instant),
     undo: bool,
     /// Failures of a large fleet by their text, to be named together.
     failures: BTreeMap<String, Vec<i32>>,
@@ -67,6 +73,7 @@ impl Reporter {
             waves: 0,
             past: None,
             batch: (0, 0),
+            awaited: (BTreeSet::new(), Instant::now()),
             undo: false,
             failures: BTreeMap::new(),
             data: Sink::stdout(),
@@ -91,13 +98,17 @@ impl Reporter {
 
     /// Shows what happened.
     pub fn event(&mut self, event: &Event) {
+        if let Event::Phase { phase, done, all } = event {
+            return self.people.progress(*done == 0, || Some(at(*phase, *done, *all)));
+        }
         if self.output == Output::Jsonl {
             self.data(event);
         }
         match event {
             Event::Survey { instances, fleet } => {
+                self.idle();
                 let place = fleet.as_ref().map_or("no fleet.toml".into(), |p| p.display().to_string());
-                self.line("Survey", &format!("{instances} instances on 1 host ({place})"));
+                self.line("Survey", &format!("{} on 1 host ({place})", self::instances(*instances)));
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
             Event::ForeignLock { path, holder } => {
@@ -112,7 +123,7 @@ impl Reporter {
             }
             Event::NotHeld { targets } => {
                 let why = "whether an edit arrived later in what was replaced is not known: too few descriptors (ulimit -n)";
-                self.line("Not held", &format!("{targets} files: {why}"));
+                self.line("Not held", &format!("{}: {why}", screen::counted(*targets, "file")));
             }
             Event::Gone { group, pids, why } => self.line("Gone", &format!("{group} pid {} {why}", named(pids))),
             Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
@@ -131,6 +142,7 @@ impl Reporter {
                     self.line("Wave", &format!("{wave}/{}: {}", self.waves, instances(pids.len())));
                 }
                 (self.undo, self.batch) = (*undo, (pids.len(), 0));
+                self.awaited = (pids.iter().map(|(pid, _)| *pid).collect(), Instant::now());
                 self.bar();
             }
             Event::Installed { path, sha256 } => {
@@ -152,13 +164,16 @@ impl Reporter {
             Event::Baking { wave, seconds } => {
                 self.flush();
                 self.line("Baking", &format!("wave {wave} is left alone for {seconds}s"));
+                self.people.progress(true, || Some(Progress::of("Baking", format!("wave {wave} is left alone for {seconds}s"))));
             }
             Event::Held { wave, instances } => {
                 self.flush();
+                self.idle();
                 self.line("Held", &format!("[{}] {} of wave {} still on the new config", seconds(self.elapsed()), self::instances(*instances), until(*wave)));
             }
             Event::Gate { wave, command, exit, output } => {
                 self.flush();
+                self.idle();
                 let said = match exit {
                     Some(0) => "says yes".into(),
                     Some(code) => format!("says no (exit status {code})"),
@@ -169,13 +184,14 @@ impl Reporter {
                 output.lines().take(NAMED).for_each(|line| self.line("", &format!("| {line}")));
                 let more = output.lines().count().saturating_sub(NAMED);
                 if more > 0 {
-                    self.line("", &format!(".. and {more} more lines"));
+                    self.line("", &format!(".. and {more} more {}", if more == 1 { "line" } else { "lines" }));
                 }
             }
             Event::Sick { group, pid, why, left_out, .. } => {
                 let what = if *left_out { "is left out" } else { "goes along" };
                 self.line("Sick", &format!("{group} pid {pid} {what}: {why}"));
             }
+            Event::Phase { .. } => {}
             Event::Instance { group, pid, endpoint, moved_from, successor_of, state, proof, draining, trouble, .. } => {
                 let place = match moved_from {
                     Some(from) => format!(" {from} moved to {endpoint}"),
@@ -183,6 +199,7 @@ impl Reporter {
                     None => format!(" {endpoint}"),
                 };
                 let end = (*state, proven(*proof, draining), trouble.as_ref().map(|t| t.text.as_str()));
+                self.awaited.0.remove(&successor_of.unwrap_or(*pid));
                 let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
@@ -224,10 +241,10 @@ impl Reporter {
         let at = seconds(self.elapsed());
         if all > LISTED && !self.verbose && done > 0 {
             let failed: usize = failures.values().map(Vec::len).sum();
-            self.line(if self.undo { "Reverted" } else { "Confirmed" }, &format!("[{at}] ({done}/{all}) {} instances", done - failed));
+            self.line(if self.undo { "Reverted" } else { "Confirmed" }, &format!("[{at}] ({done}/{all}) {}", instances(done - failed)));
         }
         for (why, pids) in failures {
-            self.line("FAILED", &format!("[{at}] {} instances: {why}: pid {}", pids.len(), named(&pids)));
+            self.line("FAILED", &format!("[{at}] {}: {why}: pid {}", instances(pids.len()), named(&pids)));
         }
     }
 
@@ -235,7 +252,7 @@ impl Reporter {
     pub fn finish(&mut self, summary: &Summary) {
         self.flush();
         self.batch = (0, 0);
-        self.bar();
+        self.idle();
         if self.output != Output::Screen {
             self.data(summary);
         } else if summary.rehearsal {
@@ -248,12 +265,12 @@ impl Reporter {
         let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
         let (n, verdict) = (summary.instances.len(), if summary.rehearsal { "dry run".into() } else { name(summary.verdict) });
         // Before anything was touched, nobody's state is more than what the error says.
-        let n = if n == 0 { String::new() } else { format!("{n} instances: ") };
+        let n = if n == 0 { String::new() } else { format!("{}: ", instances(n)) };
         self.line("Summary", &format!("[{}] {n}{verdict}{counts}", seconds(self.elapsed())));
         if summary.exit != 0 {
             self.people.line(&format!("\n{}", screen::failure(&summary.reason)));
             if let Some(hint) = summary.hint() {
-                self.people.line(&format!("\n{}", screen::hint(&hint.what, &[&hint.command])));
+                self.people.line(&format!("\n{}", screen::hint(&hint.what, &hint.commands)));
             }
         }
         self.close();
@@ -272,9 +289,26 @@ impl Reporter {
         }
     }
 
+    /// Shows how far the batch is, and which of its instances is awaited.
     fn bar(&self) {
         let (all, done) = self.batch;
-        self.people.bar(if self.undo { "Reverting" } else { "Confirming" }, done, all);
+        self.people.progress(done == 0 || done >= all, || {
+            let word = if self.undo { "Reverting" } else { "Confirming" };
+            let (left, since) = &self.awaited;
+            let more = left.len().saturating_sub(1);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            match left.first() {
+                Some(pid) if done < all => Some(Progress { done, all, awaited: Some((format!("pid {pid}{more}"), *since)), ..Progress::of(word, "") }),
+                // The last look, and what follows it, may take their time.
+                _ if all > 0 => Some(Progress::of("Checking", "")),
+                _ => None,
+            }
+        });
+    }
+
+    /// Nothing is waited for.
+    fn idle(&self) {
+        self.people.progress(true, || None);
     }
 
     /// One line for people.
@@ -285,6 +319,17 @@ impl Reporter {
             None => self.people.line(&screen::worded(word, text)),
         }
     }
+}
+
+/// How a part of a run is shown while it lasts. Of what is counted, the one that is under way is named.
+fn at(phase: Phase, done: usize, all: usize) -> Progress {
+    let word = match phase {
+        Phase::Surveying => "Surveying",
+        Phase::Staging => "Staging",
+        Phase::Validating => "Validating",
+        Phase::Judging => "Gate",
+    };
+    Progress { done: (done + 1).min(all), all, ..Progress::of(word, "") }
 }
 
 /// What proved it, where that is less than its own word on the very bytes; and who will end later.
@@ -304,7 +349,7 @@ fn unseen(trouble: Option<&str>) -> String {
 }
 
 fn instances(n: usize) -> String {
-    if n == 1 { "1 instance".into() } else { format!("{n} instances") }
+    screen::counted(n, "instance")
 }
 
 /// All waves from the first.

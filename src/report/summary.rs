@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{LISTED, NAMED, instances, named};
 use crate::{
     event::{Event, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
+    exact::absent,
     screen::{line as plain, quoted},
     step::short,
 };
@@ -17,13 +18,18 @@ pub struct Summary {
     /// Version of this shape.
     pub v: u32,
     /// The run's id; empty when it ended before one began.
+    #[serde(serialize_with = "absent::text")]
     pub run: String,
+    /// Whether it was only to show what it would do.
+    pub dry_run: bool,
     /// How it ended.
     pub verdict: Verdict,
     /// Its exit code.
     pub exit: u8,
     /// Why, in one line.
     pub reason: String,
+    /// The commands to type next; those that only read come first.
+    pub next: Vec<String>,
     /// Every target.
     pub targets: Vec<TargetReport>,
     /// Every instance.
@@ -31,17 +37,23 @@ pub struct Summary {
     /// Instances by state.
     pub counts: BTreeMap<State, usize>,
     /// In the order in which they would go; only of a dry run.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(serialize_with = "absent::list")]
     pub waves: Vec<WaveReport>,
     /// What the operator's own commands said of the waves.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(serialize_with = "absent::list")]
     pub gates: Vec<Event>,
     /// What the operator should know, and what ended nothing: foreign locks, leftovers, late edits.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(serialize_with = "absent::list")]
     pub notes: Vec<Event>,
     /// The command that shows what each instance runs now.
     #[serde(skip)]
     pub look: String,
+    /// The command that shows the arguments.
+    #[serde(skip)]
+    pub help: String,
+    /// The command that says of each instance whether it can be reloaded.
+    #[serde(skip)]
+    pub doctor: Option<String>,
     /// What commands that are named for its run need besides.
     #[serde(skip)]
     pub flag: String,
@@ -50,13 +62,28 @@ pub struct Summary {
     pub rehearsal: bool,
 }
 
+/// What the command line of a run says of the commands that come after it.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The command that shows what each instance runs now.
+    pub look: String,
+    /// The command that shows the arguments.
+    pub help: String,
+    /// The command that says of each instance whether it can be reloaded; without one, it is asked of the first.
+    pub doctor: Option<String>,
+    /// What commands that are named for its run need besides.
+    pub flag: String,
+    /// Whether it was only to show what it would do.
+    pub dry_run: bool,
+}
+
 /// What to do after a run that did not converge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hint {
     /// A sentence that leads to the command.
     pub what: String,
-    /// The command to type.
-    pub command: String,
+    /// The commands to type; those that only read come first.
+    pub commands: Vec<String>,
 }
 
 /// What a dry run says of a wave besides its instances, which carry its number.
@@ -81,7 +108,35 @@ impl Summary {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
         let (look, flag, waves, gates, notes) = ("hello status".into(), String::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { v: 1, run, verdict, exit: verdict.exit(), reason, targets, instances, counts, waves, gates, notes, look, flag, rehearsal: false }
+        Self {
+            v: 1,
+            run,
+            dry_run: false,
+            verdict,
+            exit: verdict.exit(),
+            reason,
+            next: Vec::new(),
+            targets,
+            instances,
+            counts,
+            waves,
+            gates,
+            notes,
+            look,
+            help: "hello --help".into(),
+            doctor: None,
+            flag,
+            rehearsal: false,
+        }
+    }
+
+    /// The same, with the commands that fit the command line it was asked by.
+    #[must_use]
+    pub fn addressed(mut self, asked: Asked) -> Self {
+        (self.look, self.help, self.doctor) = (asked.look, asked.help, asked.doctor);
+        (self.flag, self.dry_run) = (asked.flag, asked.dry_run);
+        self.next = self.hint().map(|hint| hint.commands).unwrap_or_default();
+        self
     }
 
     /// An end before anything was touched.
@@ -94,55 +149,63 @@ impl Summary {
     #[must_use]
     pub fn hint(&self) -> Option<Hint> {
         let look = self.look.clone();
-        let (what, command) = match self.verdict {
-            Verdict::Converged => return None,
-            Verdict::Usage => ("see the arguments:".into(), "hello broadcast --help".into()),
-            Verdict::NoMatch => ("nothing was touched; see who is there:".into(), look),
-            Verdict::Invalid => ("nothing was touched; mend the config and run the same command again; what each runs now:".into(), look),
-            Verdict::Busy => ("nothing was touched; wait for the other run with --lock-timeout 60s; what each runs now:".into(), look),
-            // Somebody in particular was refused.
-            Verdict::Refused if !self.instances.is_empty() => {
-                ("nothing was touched; why, and what to do about it:".into(), look.replacen("hello status", "hello doctor", 1))
+        let one = |what: &str, command: String| Some(Hint { what: what.into(), commands: vec![command] });
+        match self.verdict {
+            Verdict::Converged => None,
+            Verdict::Usage => one("see the arguments:", self.help.clone()),
+            Verdict::NoMatch => one("nothing was touched; see which instances there are:", look),
+            Verdict::Invalid => one("nothing was touched; mend the config and run the same command again; what each runs now:", look),
+            Verdict::Busy => one("nothing was touched; wait for the other run with --lock-timeout 60s; what each runs now:", look),
+            Verdict::Refused if let Some(first) = self.instances.first() => {
+                let doctor = self.doctor.clone().unwrap_or_else(|| format!("hello doctor {}", first.pid));
+                one("nothing was touched; why, and what to do about it:", doctor)
             }
-            Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => ("nothing was touched; when it is mended, look again:".into(), look),
-            Verdict::Reverted => ("every touched instance is proven on the old config; when the cause is mended, look again:".into(), look),
+            Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => one("nothing was touched; when it is mended, look again:", look),
+            Verdict::Reverted => one("every touched instance is proven on the old config; when the cause is mended, look again:", look),
             Verdict::Partial => {
                 let off = self.named(|s| !matches!(s, State::Confirmed | State::Unconfirmed | State::Unchanged));
                 let what = match off.as_str() {
                     "" => "every instance is proven on the new config, and the run was not to its end".into(),
                     off => format!("every touched instance is proven, but not all on the new config: {off}; the next broadcast takes them along"),
                 };
-                match self.way_back() {
-                    Some(revert) => (format!("{what}; to put the old config back everywhere:"), revert),
-                    None => (format!("{what}; what each runs now:"), look),
-                }
+                Some(self.look_or_revert(&what))
             }
             Verdict::Unproven => {
                 let unseen = self.named(|s| s == State::Unconfirmed);
-                let what = format!(
+                Some(self.look_or_revert(&format!(
                     "every instance was signalled and lives, and nothing proves that it runs the new config: {unseen}; \
                      say what can be seen with [[group.confirm]], or `unproven = \"accept\"` in its group"
-                );
-                match self.way_back() {
-                    Some(revert) => (format!("{what}; to put the old config back everywhere:"), revert),
-                    None => (format!("{what}; what each runs now:"), look),
-                }
+                )))
             }
-            Verdict::Mixed => {
-                let dead = self.named(|s| matches!(s, State::RevertFailed | State::TimedOut | State::Rejected | State::Died));
-                let who = if dead.is_empty() { "a file is not what it should be".into() } else { dead };
-                let what = format!("a person must look: {who}; `{look}` shows what each runs");
-                let resume = format!("hello resume {}{}", self.run, self.flag);
-                // Who is gone is started again first, on the file that stands there now.
-                let start = self.instances.iter().find_map(|i| i.start.as_ref().filter(|_| matches!(i.state, State::Died | State::RevertFailed)));
-                match (start, self.way_back()) {
-                    (Some(start), _) => (format!("{what}; then `{resume}` goes on; first, to start it again:"), start.clone()),
-                    (None, Some(revert)) => (format!("{what}; then `{resume}` goes on, and this goes back:"), revert),
-                    (None, None) => (format!("{what}; to go on when the cause is mended:"), resume),
-                }
-            }
+            Verdict::Mixed => Some(self.mixed()),
+        }
+    }
+
+    /// The command that reads, and the one that brings the old config back where there is one.
+    fn look_or_revert(&self, what: &str) -> Hint {
+        let look = self.look.clone();
+        match self.way_back() {
+            Some(revert) => Hint { what: format!("{what}; what each runs now, and then to put the old config back everywhere:"), commands: vec![look, revert] },
+            None => Hint { what: format!("{what}; what each runs now:"), commands: vec![look] },
+        }
+    }
+
+    fn mixed(&self) -> Hint {
+        let dead = self.named(|s| matches!(s, State::RevertFailed | State::TimedOut | State::Rejected | State::Died));
+        let who = if dead.is_empty() { "a file is not what it should be".into() } else { dead };
+        let what = format!("a person must look: {who}; what each runs now;");
+        let resume = format!("hello resume {}{}", self.run, self.flag);
+        // Who is gone is started again first, on the file that stands there now.
+        let start = self.instances.iter().find_map(|i| i.start.clone().filter(|_| matches!(i.state, State::Died | State::RevertFailed)));
+        let back = self.way_back();
+        let then = match (start.is_some(), back.is_some()) {
+            (true, true) => "to start it again; then to go on, or to go back:",
+            (true, false) => "to start it again; then to go on:",
+            (false, true) => "then to go on when the cause is mended, or to go back:",
+            (false, false) => "then to go on when the cause is mended:",
         };
-        Some(Hint { what, command })
+        let commands = [Some(self.look.clone()), start, Some(resume), back];
+        Hint { what: format!("{what} {then}"), commands: commands.into_iter().flatten().collect() }
     }
 
     /// The command that undoes the run, where somebody has the bytes of before.
@@ -153,7 +216,7 @@ impl Summary {
 
     /// The first of those in such a state, each with it.
     fn named(&self, is: impl Fn(State) -> bool) -> String {
-        let all: Vec<String> = self.instances.iter().filter(|i| is(i.state)).map(|i| format!("pid {} is {}", i.pid, name(i.state))).collect();
+        let all: Vec<String> = self.instances.iter().filter(|i| is(i.state)).map(|i| format!("pid {} {}", i.pid, stands(i.state))).collect();
         let more = if all.len() > NAMED { format!(" and {} more", all.len() - NAMED) } else { String::new() };
         all.into_iter().take(NAMED).collect::<Vec<_>>().join(", ") + &more
     }
@@ -237,6 +300,22 @@ fn grouped(all: &[&Instance]) -> String {
         format!("  {}: {} {becomes}{who}\n", plain(group), all.len())
     };
     groups.into_iter().map(one).collect()
+}
+
+/// The end of a sentence that begins with an instance.
+fn stands(state: State) -> &'static str {
+    match state {
+        State::Untouched => "was not touched",
+        State::Unchanged => "is unchanged",
+        State::Confirmed => "is confirmed",
+        State::Unconfirmed => "is unconfirmed",
+        State::Refused => "was refused",
+        State::Rejected => "rejected the new config",
+        State::TimedOut => "timed out",
+        State::Died => "died",
+        State::Reverted => "is reverted",
+        State::RevertFailed => "is not proven on the old config",
+    }
 }
 
 /// A state or verdict as people and JSON name it.

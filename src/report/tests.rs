@@ -106,7 +106,8 @@ fn a_failure_that_is_put_back_alone_reads_like_what_it_is() {
 
 error: why it is so
 
-hint: every touched instance is proven, but not all on the new config: pid 3 is reverted; the next broadcast takes them along; to put the old config back everywhere:
+hint: every touched instance is proven, but not all on the new config: pid 3 is reverted; the next broadcast takes them along; what each runs now, and then to put the old config back everywhere:
+  hello status
   hello revert r1 --state /s
 ";
     assert_eq!(shown(&events, &end(Verdict::Partial, all)), wanted.trim_start_matches('\n'));
@@ -137,17 +138,17 @@ fn a_gate_that_says_no_and_a_run_that_is_stopped_say_why() {
 }
 
 #[test]
-fn the_last_line_is_the_command_to_type_next() {
-    let last = |verdict: Verdict, instances: Vec<Instance>| end(verdict, instances).hint().unwrap().command;
+fn the_commands_that_read_come_before_those_that_write() {
+    let last = |verdict: Verdict, instances: Vec<Instance>| end(verdict, instances).hint().unwrap().commands.pop().unwrap();
     let dead = || Instance { start: Some("systemctl start web".into()), ..instance(1, State::Died, Some("gone")) };
     assert_eq!(last(Verdict::Mixed, vec![instance(1, State::TimedOut, Some("silent"))]), "hello revert r1 --state /s");
-    assert_eq!(last(Verdict::Mixed, vec![dead()]), "systemctl start web");
+    assert_eq!(end(Verdict::Mixed, vec![dead()]).hint().unwrap().commands[1], "systemctl start web");
     assert_eq!(last(Verdict::Reverted, vec![instance(1, State::Reverted, None)]), "hello status");
     let mut no_way_back = end(Verdict::Mixed, vec![instance(1, State::TimedOut, Some("silent"))]);
     no_way_back.targets[0].from = None;
-    assert_eq!(no_way_back.hint().unwrap().command, "hello resume r1 --state /s");
+    assert_eq!(no_way_back.hint().unwrap().commands, ["hello status", "hello resume r1 --state /s"]);
     let many: Vec<Instance> = (0..12).map(|pid| instance(pid, State::TimedOut, None)).collect();
-    assert!(end(Verdict::Mixed, many).hint().unwrap().what.contains("pid 9 is timed out and 2 more;"));
+    assert!(end(Verdict::Mixed, many).hint().unwrap().what.contains("pid 9 timed out and 2 more;"));
 }
 
 #[test]

@@ -73,7 +73,12 @@ pub(super) fn folder(path: &Path) -> io::Result<bool> {
     let meta = path.metadata()?;
     let me = nix::unistd::geteuid().as_raw();
     if ![0, me].contains(&meta.uid()) {
-        return Err(io::Error::other(format!("`{}` belongs to uid {}; `chown {me} {0}`, or choose another place with --state", path.display(), meta.uid())));
+        return Err(io::Error::other(format!(
+            "`{}` belongs to uid {}; `chown {me} {}`, or choose another place with --state",
+            path.display(),
+            meta.uid(),
+            crate::screen::quote(path)
+        )));
     }
     if meta.mode() & 0o777 != 0o700 {
         std::fs::set_permissions(path, Permissions::from_mode(0o700))?;

@@ -13,6 +13,15 @@ use super::{
 /// So long runs that use the store are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What becomes of a run that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenRuns {
+    /// It is needed, so it stays.
+    Refused,
+    /// It is given up: no command can bring its configs back.
+    Abandoned,
+}
+
 /// Why nothing was taken away.
 #[derive(Debug, thiserror::Error)]
 pub enum NotForgotten {
@@ -46,16 +55,23 @@ fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
 ///
 /// # Errors
 /// See [`NotForgotten`].
-pub fn forget_run(state: &Path, id: &str) -> Result<usize, NotForgotten> {
+pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotForgotten> {
     let _lock = lock(state)?;
     let past = Past::of(state, id);
-    if past.open || past.running {
+    if past.running || (past.open && open == OpenRuns::Refused) {
         return Err(NotForgotten::Open(Box::new(past)));
     }
     if let Some(past) = marks::needed(state).remove(id) {
         return Err(NotForgotten::Open(Box::new(past)));
     }
     let dropped = keep::remove(state, id, &Proven::load(state).digests())?;
+    if past.open {
+        // Last: a mark without its run is still seen as open, and can be abandoned once more.
+        match std::fs::remove_file(marks::path_of(state, id)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+    }
     folder::sync(&state.join("runs"))?;
     Ok(dropped)
 }

@@ -320,7 +320,7 @@ mod tests {
             },
         )
         .unwrap();
-        let closed = marks::supersede(dir.path(), &next, Some(&id), &[]);
+        let closed = marks::supersede(dir.path(), &next, Some(&id), &[], &[]);
         assert_eq!((closed, past::Past::of(dir.path(), &id).verdict()), (vec![id.clone()], "superseded"));
         drop(run);
         assert_eq!(super::super::left_open(dir.path()).len(), 1);

@@ -39,9 +39,16 @@ pub(super) fn all(state: &Path) -> Vec<String> {
 }
 
 /// The targets of a mark. One that cannot be read is a run all the same, of nobody knows which.
-pub(super) fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
+#[must_use]
+pub fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
     let bytes = crate::config::read(&path_of(state, id), MAX_MARK).unwrap_or_default();
     serde_json::from_slice::<Mark>(&bytes).unwrap_or_default().targets
+}
+
+/// Every run that has a mark, oldest first: it runs, its owner died, or it ended mixed.
+#[must_use]
+pub fn marked(state: &Path) -> Vec<Past> {
+    all(state).iter().map(|id| Past::of(state, id)).collect()
 }
 
 /// Runs that nobody has ended and nobody carries out, oldest first: their owner died, or they ended mixed.
@@ -64,11 +71,28 @@ pub(super) fn needed(state: &Path) -> BTreeMap<String, Past> {
     needed
 }
 
+/// Whether the run `id` has a target among `own`. One that only signalled has none: it shares the
+/// groups of its name.
+fn shares(state: &Path, id: &str, own: &[PathBuf], groups: &[&str]) -> bool {
+    let targets = targets(state, id);
+    if !targets.is_empty() {
+        return targets.iter().any(|target| own.contains(target));
+    }
+    let began = Past::of(state, id).began;
+    began.is_some_and(|began| began.targets == 0 && !began.groups.is_empty() && began.groups.iter().all(|group| groups.contains(&group.as_str())))
+}
+
+/// Whether a run was left open that a run over the targets `own` and these groups would close.
+#[must_use]
+pub fn is_left(state: &Path, own: &[PathBuf], groups: &[&str]) -> bool {
+    left_open(state).iter().any(|past| shares(state, &past.id, own, groups))
+}
+
 /// The run `id` takes the place of those that were left open: of `of` as a whole, of others as far as their targets are among `own`, whose locks
 /// whoever calls holds. Answers whom of it is closed by that. Not before `id` is at its end, and not where it has touched nothing: what they left
 /// is there until then.
-pub fn supersede(state: &Path, id: &str, of: Option<&str>, own: &[PathBuf]) -> Vec<String> {
-    let left = |other: &&String| *other != id && (of == Some(other.as_str()) || targets(state, other).iter().any(|t| own.contains(t)));
+pub fn supersede(state: &Path, id: &str, of: Option<&str>, own: &[PathBuf], groups: &[&str]) -> Vec<String> {
+    let left = |other: &&String| *other != id && (of == Some(other.as_str()) || shares(state, other, own, groups));
     if !all(state).iter().any(|other| left(&other)) {
         return Vec::new();
     }

@@ -20,7 +20,7 @@ const SCRIPT: &str = "while read -r line; do eval \"$line\"; done\n";
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        eprintln!("skipped: only root can start processes of other users, or in other control groups");
+        crate::support::skipped("only root can start processes of other users, or in other control groups");
     }
     root
 }
@@ -266,7 +266,7 @@ impl Cgroup {
         let mount = mounts.lines().map(|l| l.split(' ').collect::<Vec<_>>()).find(|f| f[2] == "cgroup2").map(|f| PathBuf::from(f[1]));
         let made = mount.map(|m| m.join(format!("hello-test-{}", std::process::id())).join(name)).filter(|dir| std::fs::create_dir_all(dir).is_ok());
         if made.is_none() {
-            eprintln!("skipped: no control group of the unified hierarchy can be made here");
+            crate::support::skipped("no control group of the unified hierarchy can be made here");
         }
         made.map(Self)
     }
@@ -327,7 +327,7 @@ fn the_main_process_of_a_unit_leads() {
         Some(json["instances"].as_array().unwrap().iter().map(|row| row["pid"].as_i64().unwrap()).collect::<Vec<_>>())
     };
     if !Path::new("/usr/bin/systemctl").exists() || says("echo 0").is_none() {
-        eprintln!("skipped: no systemctl that another could be bound over");
+        crate::support::skipped("no systemctl that another could be bound over");
         return;
     }
     let pids = |pids: &[i32]| Some(pids.iter().copied().map(i64::from).collect::<Vec<_>>());
@@ -632,7 +632,7 @@ fn listed_numbers_that_are_no_processes() {
     let kernel = procfs::process::all_processes().unwrap().flatten().find(|p| p.stat().is_ok_and(|s| s.flags & 0x0020_0000 != 0));
     match kernel {
         Some(thread) => assert!(house.refused(&listed(thread.pid().into()), 3).contains("runs no program")),
-        None => eprintln!("skipped: no thread of the kernel is to be seen here"),
+        None => crate::support::skipped("no thread of the kernel is to be seen here"),
     }
     let said = house.refused(&listed(std::process::id().into()), 3);
     assert!(said.contains("is no process of group `g`"), "{said}");

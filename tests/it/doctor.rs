@@ -49,7 +49,7 @@ const TOPICS: [&str; 17] = [
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        eprintln!("skipped: only root can start processes of other users, or in other namespaces");
+        crate::support::skipped("only root can start processes of other users, or in other namespaces");
     }
     root
 }
@@ -184,7 +184,7 @@ fn what_is_not_there_and_what_cannot_be_meant() {
     }
     add(&fleet, "count = 2");
     let said = fleet.doctor(&[]).expect(3);
-    assert!(said.stderr.contains("has 1 instances, not 2") && said.json["processes"][0]["reloadable"] == true, "{}", said.stderr);
+    assert!(said.stderr.contains("has 1 instance, not 2") && said.json["processes"][0]["reloadable"] == true, "{}", said.stderr);
     fleet.write("fleet.toml", "version = 2\n");
     fleet.doctor(&[]).expect(2);
     let output = without_fleet(&[]).output().unwrap();
@@ -432,7 +432,7 @@ fn processes_of_other_users() {
 fn one_in_another_network_cannot_be_asked() {
     let net = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
     if !net.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no network namespace is to be had");
+        crate::support::skipped("no network namespace is to be had");
         return;
     }
     let fleet = Fleet::start(0);

@@ -223,7 +223,7 @@ fn an_endpoint_is_chosen_by_the_first_entry_that_fits_exactly_one_socket() {
     // A group that asks nobody there needs none.
     let exit = "[[group.confirm]]\nexec = [\"grep\", \"-q\", \"three\", \"{config}.runs\"]\nread = \"exit\"\nequals = \"0\"";
     let said = daemon.broadcast(exit, &["message=three"]).expect(0);
-    assert_eq!((proof(&said), &one(&said)["endpoint"]), (("confirmed", "content"), &"".into()));
+    assert_eq!((proof(&said), &one(&said)["endpoint"]), (("confirmed", "content"), &serde_json::Value::Null));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn of_another_network_namespace_nobody_is_said_to_listen_no_more() {
     let mut command = Command::new("unshare");
     let net = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
     if !net.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no network namespace is to be had");
+        crate::support::skipped("no network namespace is to be had");
         return;
     }
     command.args(["--net", "python3"]);

@@ -194,7 +194,7 @@ fn a_run_that_lost_its_owner_is_named_until_another_takes_its_place() {
     assert_eq!((fleet.status().json["open"].clone(), fleet.status().stderr), (json!([]), String::new()));
     // Now nobody needs it.
     let said = Said::of(&mut ask(&fleet, &["forget", &run])).expect(0);
-    assert!(said.stderr.contains(&format!("run {run}, and 1 contents")), "{}", said.stderr);
+    assert!(said.stderr.contains(&format!("run {run}, and 1 content")), "{}", said.stderr);
     assert_eq!(runs(&fleet), [other]);
     Said::of(&mut ask(&fleet, &["forget", &run])).expect(3);
 }
@@ -265,7 +265,7 @@ fn a_content_that_is_forgotten_is_no_way_back() {
     let rehearsal = || String::from_utf8(fleet.command(&["--dry-run"]).output().unwrap().stdout).unwrap();
     assert!(!rehearsal().contains("no way back"));
     let said = Said::of(&mut ask(&fleet, &["forget", &sha256[..8].to_uppercase()])).expect(0);
-    assert!(said.stderr.contains("of 1 runs: there is no way back to it"), "{}", said.stderr);
+    assert!(said.stderr.contains("of 1 run: there is no way back to it"), "{}", said.stderr);
     assert!(!below(&fleet.path("state")).iter().any(|p| p.ends_with(&sha256)));
     assert!(rehearsal().contains("no way back"));
     Said::of(&mut ask(&fleet, &["forget", &sha256])).expect(3);
@@ -368,7 +368,7 @@ fn what_is_looked_at_does_not_grow_with_old_runs() {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-e", "trace=?open,openat,?openat2,read,pread64", "-s", "400", "-o"]).arg(&log).arg(command.get_program()).args(command.get_args());
         if !Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success()) {
-            eprintln!("skipped in part: there is no strace");
+            crate::support::skipped("in part: there is no strace");
             return (Said::of(&mut command), Vec::new());
         }
         let said = Said::of(&mut strace);
@@ -408,7 +408,7 @@ fn every_run_leaves_a_line_in_syslog() {
         unshare
     };
     if !Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: no mount namespace is to be had");
+        crate::support::skipped("no mount namespace is to be had");
         return;
     }
     let heard = || {

@@ -61,7 +61,7 @@ fn a_new_config_that_is_none() {
 #[test]
 fn a_file_that_the_operator_cannot_read() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become somebody who cannot read");
+        crate::support::skipped("only root can become somebody who cannot read");
         return;
     }
     let fleet = Fleet::start(0);
@@ -166,7 +166,7 @@ fn in_mounts(fleet: &Fleet, script: &str) -> Option<(String, String)> {
     let output = Command::new("unshare").args(["-m", "sh", "-c", &text]).output().ok()?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     if stderr.contains("unshare failed") {
-        eprintln!("skipped: no mount namespace is to be had");
+        crate::support::skipped("no mount namespace is to be had");
         return None;
     }
     let stdout = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -214,7 +214,7 @@ fn a_bound_file_is_refused_on_whichever_side_it_is_bound() {
 #[test]
 fn an_exchange_that_fails_ends_before_anything_is_touched_and_a_missing_one_is_replaced() {
     if Command::new("strace").arg("-V").output().is_err() {
-        eprintln!("skipped: strace is not installed");
+        crate::support::skipped("strace is not installed");
         return;
     }
     let fleet = Fleet::start(1);

@@ -204,7 +204,7 @@ fn a_lock_that_lies_in_a_socket_keeps_no_run_out() {
     }
     let mut python = Command::new("python3");
     if !sees_all() || !python.args(["-c", ""]).status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: not every process of the machine is to be seen, or there is no python3");
+        crate::support::skipped("not every process of the machine is to be seen, or there is no python3");
         return;
     }
     let fleet = Fleet::start(1);

@@ -39,7 +39,7 @@ impl House {
     fn new() -> Option<Self> {
         if !Path::new("/usr/bin/perl").exists() {
             assert!(std::env::var_os("CI").is_none(), "there is no perl");
-            eprintln!("skipped: there is no perl");
+            crate::support::skipped("there is no perl");
             return None;
         }
         let fleet = Fleet::start(0);
@@ -254,7 +254,7 @@ fn a_change_of_what_a_glob_includes_is_a_change() {
 fn a_directory_that_is_mounted_elsewhere_is_named_as_this_host_has_it() {
     let Some(house) = House::new() else { return };
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can mount");
+        crate::support::skipped("only root can mount");
         return;
     }
     let root = house.root.to_str().unwrap();
@@ -268,7 +268,7 @@ fn a_directory_that_is_mounted_elsewhere_is_named_as_this_host_has_it() {
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).unwrap();
     if line != "ready\n" {
-        eprintln!("skipped: no mount namespace can be had here");
+        crate::support::skipped("no mount namespace can be had here");
         return;
     }
     let said = house.reads("config = \"{arg:-f}\"");

@@ -62,7 +62,7 @@ fn a_pid_that_was_given_to_another_program_is_never_signalled() {
         .unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if stderr.contains("unshare failed") {
-        eprintln!("skipped: no pid namespace is to be had");
+        crate::support::skipped("no pid namespace is to be had");
         return;
     }
     let said = std::fs::read_to_string(fleet.path("said.json")).unwrap_or_default();

@@ -375,7 +375,7 @@ fn of_whom_nothing_can_be_seen_is_unconfirmed_and_what_it_says_itself_ends_the_w
 #[test]
 fn a_go_program_without_notify_is_refused() {
     if Command::new("go").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        eprintln!("skipped: Go is not installed");
+        crate::support::skipped("Go is not installed");
         return;
     }
     let fleet = Fleet::start(0);

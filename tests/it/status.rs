@@ -207,8 +207,10 @@ fn nobody_is_told_twice_and_nobody_at_all_is_exit_3() {
     let _sleep = sleep(&fleet);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &format!("{text}{}", text.trim_start_matches("version = 1\n").replace("\"g\"", "\"h\"")));
-    let said = fleet.status().expect(0);
+    // The second group has none left, which is a fault.
+    let said = fleet.status().expect(7);
     assert_eq!((said.json["instances"].as_array().map(Vec::len), &said.json["instances"][0]["group"]), (Some(1), &"g".into()));
+    assert!(said.json["groups"][1]["faults"].to_string().contains("has 0 instances"), "{:#}", said.json);
 }
 
 #[test]

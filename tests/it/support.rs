@@ -205,6 +205,19 @@ impl Drop for Fleet {
     }
 }
 
+/// Says that a test, or a part of it, could not run on this machine. Under `CI=true` that is a failure.
+/// `tests/run` collects the reasons in the file that `HELLO_TEST_SKIPPED` names.
+pub(crate) fn skipped(why: &str) {
+    let name = thread::current().name().unwrap_or("?").to_owned();
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped, and CI=true: {why}");
+    eprintln!("skipped: {why}");
+    if let Some(list) = std::env::var_os("HELLO_TEST_SKIPPED") {
+        let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
+        // In one write, so that tests that run side by side do not mix.
+        list.write_all(format!("{name}: {why}\n").as_bytes()).unwrap();
+    }
+}
+
 pub(crate) fn write(path: &Path, text: &str) -> PathBuf {
     std::fs::write(path, text).unwrap();
     // The umask of whoever runs the tests must not decide whether a fleet.toml is trusted.

@@ -188,7 +188,7 @@ impl Place {
         match command.output() {
             Ok(output) => Some((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())),
             Err(_) => {
-                eprintln!("skipped: strace is not installed");
+                crate::support::skipped("strace is not installed");
                 None
             }
         }
@@ -459,7 +459,7 @@ fn in_mounts(place: &Place, script: &str) -> Option<(String, String)> {
     let output = Command::new("unshare").args(["-m", "sh", "-c", &text]).output().ok()?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     if stderr.contains("unshare failed") {
-        eprintln!("skipped: no mount namespace is to be had");
+        crate::support::skipped("no mount namespace is to be had");
         return None;
     }
     Some((String::from_utf8_lossy(&output.stdout).trim().to_owned(), stderr))
@@ -504,7 +504,7 @@ fn a_disk_that_is_full_stops_the_staging_and_never_the_way_back() {
 #[test]
 fn a_directory_beside_which_nothing_can_be_written_is_refused() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become somebody who may not write");
+        crate::support::skipped("only root can become somebody who may not write");
         return;
     }
     let place = Place::new(&["conf.d"]);

@@ -167,7 +167,7 @@ fn a_difference_is_quoted_line_by_line() {
 fn the_command_line_of_a_process_that_holds_a_lock_is_told() {
     let fleet = Fleet::start(1);
     let holder = Command::new("flock").arg0(FORGED).arg(fleet.dir.path()).args(["sleep", "600"]).spawn();
-    let Ok(holder) = holder else { return println!("skipped: no flock(1)") };
+    let Ok(holder) = holder else { return crate::support::skipped("no flock(1)") };
     let holder = Kept(holder);
     let pid = holder.0.id();
     // Its child inherits the lock; both end with the test.

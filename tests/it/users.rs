@@ -13,7 +13,7 @@ const NOBODY: &str = "65534";
 pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        eprintln!("skipped: only root can start servers of other users");
+        crate::support::skipped("only root can start servers of other users");
     }
     root
 }

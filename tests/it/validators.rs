@@ -34,7 +34,7 @@ fn words(said: &Said) -> &str {
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        eprintln!("skipped: only root can run what other users run");
+        crate::support::skipped("only root can run what other users run");
     }
     root
 }
@@ -166,7 +166,7 @@ fn an_ordinary_user_has_a_user_namespace_of_its_own_for_it() {
         return;
     }
     if !as_nobody("unshare").args(["--user", "--mount", "true"]).output().is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: an ordinary user may have no user namespace here");
+        crate::support::skipped("an ordinary user may have no user namespace here");
         return;
     }
     let fleet = Fleet::start(0);
@@ -228,7 +228,7 @@ fn where_no_namespace_is_to_be_had_nobody_counts_as_validated() {
     let output = Command::new("unshare").args(["--user", "--map-root-user", "sh"]).arg(script).arg(fleet.dir.path()).arg(fleet.exe()).output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if stderr.contains("unshare failed") || stderr.contains("max_user_namespaces") {
-        eprintln!("skipped: no user namespace is to be had: {stderr}");
+        crate::support::skipped(&format!("no user namespace is to be had: {stderr}"));
         return;
     }
     let said = |how: &str| std::fs::read_to_string(fleet.path(how)).unwrap();

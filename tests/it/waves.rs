@@ -337,7 +337,7 @@ fn a_terminal_that_vanishes_in_the_middle_of_a_run_changes_nothing() {
     let mut terminal = Command::new("script");
     terminal.args(["-q", "-e", "-c", &format!("exec {}", line.join(" ")), "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(child) = terminal.spawn() else {
-        eprintln!("skipped: there is no `script`");
+        crate::support::skipped("there is no `script`");
         return;
     };
     let mut terminal = Ended(child);

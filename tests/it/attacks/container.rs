@@ -31,7 +31,7 @@ fn host() -> String {
 fn contained(command: &mut Command) -> Option<Process> {
     let (process, line) = begun(command.stdin(Stdio::null()).stderr(Stdio::null()));
     if line != "begun" {
-        eprintln!("skipped: no such container is to be had: {line}");
+        crate::support::skipped(&format!("no such container is to be had: {line}"));
         return None;
     }
     Some(process)

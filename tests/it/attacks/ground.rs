@@ -122,7 +122,7 @@ impl Ground {
             return None;
         }
         if !Command::new("python3").args(["-c", ""]).status().is_ok_and(|status| status.success()) {
-            eprintln!("skipped: the attacker is a program for python3");
+            crate::support::skipped("the attacker is a program for python3");
             return None;
         }
         let fleet = Fleet::start(0);

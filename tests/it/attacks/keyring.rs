@@ -11,7 +11,7 @@ fn no_command_of_another_user_reads_a_key_of_root_s_session() {
     let own = session.run(&["python3".into(), ground.program("intruder.py", include_str!("intruder.py")), session.told(), session.notes.display().to_string()]);
     let notes = session.notes();
     let Some(first) = notes.first().filter(|note| note["keys"][0] == "a key of root's") else {
-        eprintln!("skipped: this kernel keeps no keys: {own}");
+        crate::support::skipped(&format!("this kernel keeps no keys: {own}"));
         return;
     };
     // The same program types there, so that the test of the terminal can fail.

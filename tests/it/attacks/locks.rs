@@ -13,7 +13,7 @@ fn mode(path: &Path, mode: u32) {
 fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
     let Some(mut ground) = Ground::new() else { return };
     if !sees_all() {
-        eprintln!("skipped: not every process of the machine is to be seen, so that a holder that is not found counts");
+        crate::support::skipped("not every process of the machine is to be seen, so that a holder that is not found counts");
         return;
     }
     let conf = ground.fleet.path("conf");

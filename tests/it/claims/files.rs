@@ -38,7 +38,7 @@ fn can_refuse(fleet: &Fleet) -> bool {
     let tried = tried.arg(fleet.write("without.py", WITHOUT)).arg("try").arg(fleet.dir.path()).stderr(Stdio::null()).status();
     let can = tried.is_ok_and(|status| status.success());
     if !can {
-        eprintln!("skipped: this machine does not let O_TMPFILE be refused");
+        crate::support::skipped("this machine does not let O_TMPFILE be refused");
     }
     can
 }

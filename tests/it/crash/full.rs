@@ -22,7 +22,7 @@ fn a_disk_that_becomes_full_at_any_moment_leaves_nobody_between() {
     let output = output.unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if stderr.contains("unshare failed") {
-        eprintln!("skipped: no mount namespace is to be had");
+        crate::support::skipped("no mount namespace is to be had");
         return;
     }
     print!("{stdout}");

@@ -82,7 +82,7 @@ pub(super) fn can_trace() -> bool {
     let why = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.status.success() || std::env::var("CI").as_deref() != Ok("true"), "nothing may be traced here, and CI=true: {why}");
     if !said.status.success() {
-        eprintln!("skipped: nothing may be traced here: {why}");
+        crate::support::skipped(&format!("nothing may be traced here: {why}"));
     }
     said.status.success()
 }

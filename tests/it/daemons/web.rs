@@ -141,7 +141,7 @@ pub(crate) fn nginx_behind(mounts: &str) -> Option<Web> {
         return None;
     }
     if !Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: no mount namespace is to be had");
+        crate::support::skipped("no mount namespace is to be had");
         return None;
     }
     let mut unshare = Command::new("unshare");

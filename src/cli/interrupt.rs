@@ -1,0 +1,48 @@
+//! Ctrl-C and SIGTERM to a command that may touch something. A thread of its own takes them, so that
+//! they are seen also while the command waits for the disk.
+
+use std::{
+    io::{self, Read},
+    os::unix::net::UnixStream,
+    thread,
+};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    low_level::{emulate_default_handler, pipe},
+};
+use tokio::sync::watch;
+
+use crate::{event::Halts, screen};
+
+/// The interrupt that ends the process at once: the first ends the run in order, the second leaves.
+const AT_ONCE: u8 = 3;
+
+/// Counts interrupts from now on.
+///
+/// # Errors
+/// Fails if the signals cannot be caught.
+pub(super) fn watch() -> io::Result<Halts> {
+    let (mut read, write) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        pipe::register(signal, write.try_clone()?)?;
+    }
+    let (tell, halts) = watch::channel(0u8);
+    thread::Builder::new().name("interrupts".into()).spawn(move || {
+        let mut byte = [0];
+        // The handlers have descriptors of their own.
+        drop(write);
+        while read.read_exact(&mut byte).is_ok() {
+            tell.send_modify(|n| *n = n.saturating_add(1));
+            let count = *tell.borrow();
+            if count > 1 {
+                screen::leave();
+            }
+            if count >= AT_ONCE {
+                screen::clear();
+                let _ = emulate_default_handler(SIGINT);
+            }
+        }
+    })?;
+    Ok(halts)
+}
