@@ -103,7 +103,7 @@ impl Source {
         match self {
             Self::Http(ask) => ask.url.replace("{listen}", bare(endpoint)),
             Self::Exec(argv) => {
-                let all = argv.join(" ");
+                let all = argv.join(" ").replace(['\n', '\r'], " ");
                 // A query may be as long as a page.
                 let end = all.char_indices().nth(SHOWN).map(|(at, _)| at);
                 end.map_or_else(|| format!("`{all}`"), |end| format!("`{} ..`", all[..end].trim_end()))
@@ -203,6 +203,14 @@ impl Fact {
     #[must_use]
     pub fn must_be_steady(&self) -> bool {
         self.compares() && !self.source.is_kernel()
+    }
+
+    /// The stamp that `reading` is for an `after_signal`, in seconds since 1970, if it tells whole seconds.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a stamp beyond 64 bits of seconds is saturated, and far ahead")]
+    pub fn whole_second(&self, reading: &str) -> Option<i64> {
+        let (stamp, units) = moment(reading).filter(|_| self.wants == Wants::AfterSignal)?;
+        (units <= 1.0).then_some(stamp as i64)
     }
 
     /// Whether the fact compares with a reading from before the signal.

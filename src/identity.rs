@@ -1,6 +1,6 @@
 //! Who a process is, as the survey saw it: whatever starts a command for it later must find the same again.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,36 @@ pub struct Identity {
     pub person: Arc<Person>,
     /// What of its surroundings is its own.
     pub sees: Sees,
+    /// Whether its command line is one.
+    pub line: Line,
+    /// What its reload executes.
+    pub renewal: Renewal,
+}
+
+/// What `/proc/PID/cmdline` of a process holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Line {
+    /// The arguments that it was started with.
+    #[default]
+    Arguments,
+    /// A title that the process wrote over them.
+    Title,
+}
+
+/// What a process that executes itself again on the signal will execute.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Renewal {
+    /// Its reload executes nothing.
+    #[default]
+    None,
+    /// The program that it runs.
+    Same,
+    /// Another program, which stands at this path by now; with its device and inode.
+    Another(PathBuf, (u64, u64)),
+    /// Another program, to which this path leads by now, though what it runs is not at the end of it.
+    Elsewhere(PathBuf),
+    /// Nothing: this path leads to no program any more.
+    Missing(PathBuf),
 }
 
 impl Person {
@@ -61,6 +91,20 @@ impl Person {
     #[must_use]
     pub fn is_setgid(&self) -> bool {
         self.gids.iter().any(|gid| *gid != self.gids[0])
+    }
+
+    /// As whom a process of this identity is started again. One that changed its users by itself was
+    /// started by root, if it can be root again, and by its real user otherwise.
+    #[must_use]
+    pub fn starter(&self) -> Self {
+        let uid = if self.is_setuid() && self.uids.contains(&0) { 0 } else { self.uids[0] };
+        Self { uids: [uid; 3], gids: [self.gids[0]; 3], ..self.clone() }
+    }
+
+    /// Whether it acts as root, or was started by root and acts as another user.
+    #[must_use]
+    pub fn has_root(&self) -> bool {
+        self.uids[..2].contains(&0)
     }
 
     /// Its effective user.

@@ -20,6 +20,7 @@ use crate::{
 
 mod again;
 mod becomes;
+mod holds;
 mod sick;
 #[cfg(test)]
 mod tests;
@@ -106,6 +107,9 @@ impl Plan {
                     (true, _) => served(path, target, all.len() == 1, &mut members, wish.proven, &old),
                 };
                 shifts.push(Shift { path: (*path).into(), from, to: becomes.to.clone(), secret: becomes.secret });
+            }
+            if !wish.include_sick {
+                holds::refuse(&mut members, &shifts, &mut refused);
             }
             steps.push(Step { shifts, members, undo: false });
         }

@@ -18,6 +18,7 @@ use crate::{
         discover::{self, Found, Scan},
         guard,
         http::{Lanes, told},
+        inside::is_its_name,
         live::{Judged, Live},
         restart::{self, quoted},
         sockets::Listeners,
@@ -304,7 +305,7 @@ impl Look {
         let Some(endpoint) = &row.endpoint else { return };
         match told(endpoint, &self.lanes).await {
             Err(why) => row.faults.push(why),
-            Ok(told) if (told.instance.pid, told.instance.started) != (found.pid, found.started) => {
+            Ok(told) if !is_its_name(found.pid, found.started, (told.instance.pid, told.instance.started)) => {
                 row.faults.push(format!("its endpoint is answered by pid {}", told.instance.pid));
             }
             Ok(told) => {

@@ -30,6 +30,7 @@ const KEYS: [&str; 38] = [
     "on_bad_config",
     "revive",
     "reloads",
+    "executes_itself",
     "speaks",
     "listen",
     "signal",

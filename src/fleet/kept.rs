@@ -19,7 +19,7 @@ fn what_is_kept_of_a_group_reads_back_as_the_same() {
          config = [[\"{{arg:-c}}\", \"{{cwd}}/a\"], [\"/etc/a.d\"]]\nconfig_under = \"/etc\"\ngetopt = \"a:b\"\nrepeated = \"all\"\n\
          title = \"x {{argv}}\"\nbase = [\"{{arg:-p}}\", \"{{built:--p=}}\"]\nbuilt = [\"{{exe}}\"]\nincludes = [\"i\"]\nsource = \"{{config}}.new\"\nneeds_restart = [\"/etc/p\"]\n\
          restart_keys = [\"a\"]\nrestart_value = [\"a\", \"{{key}}\"]\nrestart_pending = [\"b\"]\noverridden_keys = [\"o\"]\nsecret = true\nvalidate = [\"{{exe}}\", \"{{candidate}}\"]\nvalidate_titled = [\"{{exe}}\"]\n\
-         on_bad_config = \"dies\"\nrevive = [\"c\"]\nreloads = \"unchecked\"\nlisten = [\"tcp:8081\", \"{{arg:--l}}\"]\nsignal = \"SIGUSR1\"\ntimeout = \"500ms\"\n\
+         on_bad_config = \"dies\"\nrevive = [\"c\"]\nreloads = \"unchecked\"\nexecutes_itself = true\nlisten = [\"tcp:8081\", \"{{arg:--l}}\"]\nsignal = \"SIGUSR1\"\ntimeout = \"500ms\"\n\
          instances = [{{ pid = 1, endpoint = \"unix:/x\" }}, {{ pid = 2 }}]\nsamples = 2\nunproven = \"accept\"\nafter = [\"first\"]\n\
          [[group.confirm]]\nhttp = \"https://{{listen}}/m\"\nhost = \"a.b\"\nca = \"/ca\"\ninsecure = true\nstatus = 503\nauth_file = \"/a\"\nclient_cert = \"/c\"\nclient_key = \"/k\"\nread = 'metric:n{{ok=\"1\"}}'\nincreased = true\n\
          [[group.confirm]]\nexec = [\"a\"]\nread = \"exit\"\nequals = \"0\"\n[[group.confirm]]\nexec = [\"a\"]\nafter_signal = true\n\

@@ -150,6 +150,9 @@ pub struct Group {
     pub instances: Vec<Listed>,
     /// Whether somebody who knows the program says that it reloads on SIGHUP; a handler alone proves nothing.
     pub reloads: Reloads,
+    /// Whether the signal makes it execute itself again.
+    #[serde(default)]
+    pub executes_itself: ExecutesItself,
     /// What the program tells of itself.
     pub speaks: Speaks,
     /// Which of several listening sockets is asked: the first entry that one fits.
@@ -203,6 +206,16 @@ pub enum Reloads {
     Yes,
     /// Somebody says so, of a program that waits for it in `sigwait`, which shows no handler.
     Unchecked,
+}
+
+/// Whether a program executes itself again on the signal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecutesItself {
+    /// It goes on in the same program.
+    #[default]
+    No,
+    /// It executes what stands at the path of its program by then.
+    Yes,
 }
 
 /// What makes a program reload.

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    Count, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reading, Reloads, Repeated, Rollout, Signal, Speaks, Unproven, parse_count,
-    parse_duration, rollout::RawRollout, unit_name,
+    Count, ExecutesItself, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reading, Reloads, Repeated, Rollout, Signal, Speaks, Unproven,
+    parse_count, parse_duration, rollout::RawRollout, unit_name,
 };
 use crate::{
     fact::{Access, Fact, RawFact, RawFault, Source, names_a_user},
@@ -56,6 +56,7 @@ struct RawGroup {
     on_bad_config: Option<OnBad>,
     revive: Option<Vec<Spanned<String>>>,
     reloads: Option<Spanned<Value>>,
+    executes_itself: Option<bool>,
     speaks: Option<Speaks>,
     listen: Option<Spanned<Value>>,
     signal: Option<Spanned<String>>,
@@ -201,7 +202,7 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
     let revive = argv(raw.revive.or(base.revive), &[])?;
     Ok(Group {
         name,
-        matching: matching(raw.r#match.or(base.r#match).ok_or_else(|| wrong(at.clone(), "`match` is missing"))?)?,
+        matching: matching(raw.r#match.or(base.r#match).ok_or_else(|| wrong(at.clone(), without_match(instances.is_some())))?)?,
         exclude: one(raw.exclude.or(base.exclude))?,
         leader: one(raw.leader.or(base.leader))?,
         worker: one(raw.worker.or(base.worker))?,
@@ -230,6 +231,10 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         validate: argv(raw.validate.or(base.validate), &[])?,
         validate_titled: argv(raw.validate_titled.or(base.validate_titled), &[])?,
         reloads: raw.reloads.or(base.reloads).map_or(Ok(Reloads::No), reloads)?,
+        executes_itself: match raw.executes_itself.or(base.executes_itself) {
+            Some(true) => ExecutesItself::Yes,
+            Some(false) | None => ExecutesItself::No,
+        },
         listen: raw.listen.or(base.listen).map_or(Ok(Vec::new()), listen)?,
         signal: raw.signal.or(base.signal).map_or(Ok(Signal::Hup), signal)?,
         timeout: match raw.timeout.or(base.timeout) {
@@ -247,6 +252,10 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         rollout: raw.rollout.unwrap_or_default().over(rollout)?,
         after: raw.after.map_or(Ok(Vec::new()), |raw| Ok(strings(&raw)?.into_iter().map(str::to_owned).collect()))?,
     })
+}
+
+fn without_match(is_listed: bool) -> &'static str {
+    if is_listed { "`match` is missing: each of `instances` must satisfy one too" } else { "`match` is missing" }
 }
 
 fn facts(raw: Vec<Spanned<RawFact>>) -> Result<Vec<Fact>, Wrong> {

@@ -22,7 +22,7 @@ use crate::{
         answers::Answers,
         hangup::Hung,
         http::{Lanes, QUICK, STATUS, get, no_answer, own},
-        old_workers,
+        inside, old_workers,
         placeholders::Known,
         sockets::Listeners,
         strangers,
@@ -396,9 +396,9 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, nth: u32, lanes:
         return Err(Said::Lingers(why));
     }
     let Some(says) = &wanted.says else { return not_yet.map_or(Ok(drains), |why| Err(Said::NotYet(why))) };
-    let me = format!("{}:{}", hung.pid, hung.started);
+    let is_it = |name: &str| inside::parsed(name).is_some_and(|claimed| inside::is_its_name(hung.pid, hung.started, claimed));
     for answer in answers.own() {
-        if answer.header(X_INSTANCE) != Some(&me) {
+        if !answer.header(X_INSTANCE).is_some_and(is_it) {
             let named = answer.header(X_INSTANCE).filter(|named| is_instance(named));
             return Err(Said::NotYet(format!("it is answered by {}", named.unwrap_or("a process that does not say which one it is"))));
         }
@@ -411,7 +411,7 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, nth: u32, lanes:
     }
     let answer = get(&own(STATUS), &Known::at(&i.endpoint)).await.map_err(Said::Silent)?;
     let told = Told::read(&answer.body).map_err(|e| Said::NotYet(format!("{STATUS}: {e}")))?;
-    if (told.instance.pid, told.instance.started) != (hung.pid, hung.started) {
+    if !inside::is_its_name(hung.pid, hung.started, (told.instance.pid, told.instance.started)) {
         return Err(Said::NotYet(format!("it is answered by pid {}", told.instance.pid)));
     }
     let last = told.last_attempt;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     event::{Form, Proof},
-    fact::Fact,
+    fact::{Fact, Wants},
     fleet::{Group, OnBad, Signal, Speaks},
     host::{
         discover::{self, Found},
@@ -15,13 +15,14 @@ use crate::{
         live::{Judged, Live},
         prove::strongest,
         readable::Readers,
+        renewal,
         restart::{self, quoted},
         revive,
         sockets::Listeners,
         survey::{alone, answers, may_signal, needs_endpoint, runs, vouched},
         validate::NotPassed,
     },
-    identity::Identity,
+    identity::{Identity, Renewal},
     step::{Blob, Member, short},
 };
 
@@ -42,6 +43,8 @@ pub(crate) enum Topic {
     Signal,
     /// Whether this user may send it.
     Permission,
+    /// Whether its program stands at its path still.
+    Program,
     /// Whether it runs.
     State,
     /// Its mount namespace.
@@ -77,6 +80,7 @@ impl Topic {
             Self::Reloads => "Reloads",
             Self::Signal => "Signal",
             Self::Permission => "Permission",
+            Self::Program => "Program",
             Self::State => "State",
             Self::Mounts => "Mounts",
             Self::Network => "Network",
@@ -122,8 +126,10 @@ impl Check {
 
     /// What a guard says: behind the last `;` of its sentence stands what to do about it.
     pub(crate) fn refused(topic: Topic, why: &str) -> Self {
-        match why.rsplit_once("; ") {
-            Some((text, next)) => Self::bad(topic, text).then(next),
+        // A quoted command may have one of its own.
+        let outside = |at: usize| why[..at].matches('`').count() % 2 == 0;
+        match why.rmatch_indices("; ").find(|(at, _)| outside(*at)) {
+            Some((at, mark)) => Self::bad(topic, &why[..at]).then(&why[at + mark.len()..]),
             None => Self::bad(topic, why),
         }
     }
@@ -193,6 +199,7 @@ impl Examiner {
             checks.push(Check::note(Topic::Config, "cannot be looked at by this user, nor can anything else of it"));
             return checks;
         }
+        checks.extend(program(found, group));
         let kernel = group.confirm.iter().any(|fact| fact.source.is_kernel());
         checks.push(network(pid, needs_endpoint(group) || kernel));
         self.reading(found, group, &mut checks).await;
@@ -299,14 +306,36 @@ async fn on_signal(pid: i32, signal: Signal, group: Option<&Group>) -> Check {
         Err(why) => Check::bad(Topic::Signal, why),
         Ok(Disposition::Caught) if vouched => Check::good(Topic::Signal, format!("has a handler for {name}")),
         Ok(Disposition::Awaited) if vouched => Check::good(Topic::Signal, format!("waits for {name} in a signalfd")),
-        Ok(Disposition::Caught | Disposition::Awaited) => Check::note(Topic::Signal, format!("has a handler for {name}, {proves}")),
-        // Only where somebody says that it need not show.
-        Ok(Disposition::Default | Disposition::Blocked) if vouched => {
-            Check::note(Topic::Signal, format!("shows no handler for {name}, and its group says that it waits in sigwait"))
+        Ok(Disposition::InSigwait) if vouched => Check::good(Topic::Signal, format!("waits for {name} in sigwait")),
+        Ok(Disposition::Blocked) if vouched => {
+            Check::note(Topic::Signal, format!("has a handler for {name}, and blocks it at the moment: the signal is pending until it does not"))
         }
+        Ok(Disposition::Caught | Disposition::Awaited | Disposition::InSigwait) => Check::note(Topic::Signal, format!("has a handler for {name}, {proves}")),
+        // Only where somebody says that it need not show.
+        Ok(Disposition::Default) if vouched => Check::note(Topic::Signal, format!("shows no handler for {name}, and its group says that it waits in sigwait")),
         Ok(Disposition::Default) => Check::bad(Topic::Signal, format!("has no handler for {name} and would die of it")),
         Ok(Disposition::Blocked) => Check::bad(Topic::Signal, format!("blocks {name} in every thread")),
         Ok(Disposition::Ignored) => Check::bad(Topic::Signal, format!("ignores {name}")),
+    }
+}
+
+/// What became of its program since it started; none where that stands at its path.
+fn program(found: &Found, group: &Group) -> Option<Check> {
+    let renewal = found.identity(group).renewal;
+    if let Some(why) = renewal::refuses(&renewal, group) {
+        return Some(Check::refused(Topic::Program, &why));
+    }
+    let (exe, signal) = (renewal::unmarked(&found.exe), group.signal.name());
+    match renewal {
+        Renewal::Another(path, _) => {
+            let text = format!("executes `{}` again on {signal}, another program than it runs: that one judges its config", path.display());
+            Some(Check::note(Topic::Program, text))
+        }
+        Renewal::None if exe != found.exe => {
+            let text = format!("`{}` was replaced or removed since it started: it goes on with the old program, which judges its config", exe.display());
+            Some(Check::note(Topic::Program, text).then("restart it to run another"))
+        }
+        _ => None,
     }
 }
 
@@ -386,6 +415,14 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
     };
     // Another config changes what is taken from it.
     let differs = |at: usize| group.confirm.get(at).map(|fact| &fact.wants) != filled.get(at).map(|fact| &fact.wants);
+    let unheld =
+        |at: usize| matches!(&filled[at].wants, Wants::Equals(text) if member.baseline.get(at).is_some_and(|now| now.as_ref().is_some_and(|now| now != text)));
+    let (endpoint, mut unheld) = (&member.instance.endpoint, (0..filled.len()).filter(|at| unheld(*at)));
+    if let Some(at) = unheld.clone().find(|at| differs(*at)) {
+        let text = format!("{} does not read what the config on the disk says that it should", filled[at].source.describe(endpoint));
+        return Check::bad(Topic::Proof, text).then("correct the assertion, or bring it to what is on the disk first");
+    }
+    let fails = unheld.next().map_or(String::new(), |at| format!(" (at the moment {} reads otherwise)", filled[at].source.describe(endpoint)));
     let proof = strongest(&filled, &member.baseline, differs, true);
     let what = match proof {
         Proof::Exact => "it tells the digest of the very bytes",
@@ -395,7 +432,7 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
         Proof::None if filled.is_empty() => "its group says that nothing can be seen, so that it ends as unconfirmed",
         Proof::None => "all that its facts say is so already",
     };
-    let text = format!("{}: {what}", word(proof));
+    let text = format!("{}: {what}{fails}", word(proof));
     if proof == Proof::None { Check::note(Topic::Proof, text).then("say what can be seen with [[group.confirm]]") } else { Check::good(Topic::Proof, text) }
 }
 

@@ -14,8 +14,11 @@ use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use tokio::time::Instant;
 
 use crate::{
-    fleet::{Group, Reloads, Signal},
-    host::kernel::{Stat, Status, bit, descriptors, is_gone},
+    fleet::{ExecutesItself, Group, Reloads, Signal},
+    host::{
+        kernel::{Stat, Status, bit, descriptors, is_gone},
+        sigwait,
+    },
 };
 
 /// A process that has run this long has installed its handlers.
@@ -34,9 +37,11 @@ pub(crate) enum Disposition {
     Awaited,
     /// It is dropped.
     Ignored,
-    /// It has a handler, and every thread blocks it.
+    /// A thread waits for it in `sigwait`, and every other one blocks it.
+    InSigwait,
+    /// It has a handler, and every thread blocks it: it stays pending until one does not.
     Blocked,
-    /// It ends the process, unless a thread waits for it in `sigwait`, which shows no bit.
+    /// It ends the process, unless a thread waits for it in `sigwait` and this user may not see that.
     Default,
 }
 
@@ -57,7 +62,7 @@ pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, Strin
         return Ok(Disposition::Awaited);
     }
     if !status.catches(signal) {
-        return Ok(Disposition::Default);
+        return Ok(if sigwait::waits(pid, signal) { Disposition::InSigwait } else { Disposition::Default });
     }
     // A signal to the process is taken by any thread that does not block it.
     let any = || Process::new(pid).and_then(|p| p.tasks()).is_ok_and(|tasks| tasks.flatten().any(|t| Status::of(t.tid).is_ok_and(|s| !s.blocks(signal))));
@@ -66,18 +71,20 @@ pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, Strin
 
 /// Why `pid` does not take `signal` now; none when it does.
 #[must_use]
-pub(crate) fn not_taking(pid: i32, signal: Signal, reloads: Reloads) -> Option<String> {
-    why_not(&disposition(pid, signal), signal, reloads)
+pub(crate) fn not_taking(pid: i32, group: &Group) -> Option<String> {
+    why_not(&disposition(pid, group.signal), group)
 }
 
-fn why_not(found: &Result<Disposition, String>, signal: Signal, reloads: Reloads) -> Option<String> {
-    let name = signal.name();
+fn why_not(found: &Result<Disposition, String>, group: &Group) -> Option<String> {
+    let (name, reloads) = (group.signal.name(), group.reloads);
     match found {
         Err(why) => Some(why.clone()),
         Ok(Disposition::Ignored) => Some(format!("ignores {name} (started under nohup?)")),
         // Somebody says that it waits in sigwait, which shows no bit.
         Ok(_) if reloads == Reloads::Unchecked => None,
-        Ok(Disposition::Caught | Disposition::Awaited) => None,
+        Ok(Disposition::Caught | Disposition::Awaited | Disposition::InSigwait) => None,
+        // What is pending is lost where the process executes itself before it takes it.
+        Ok(Disposition::Blocked) if group.executes_itself == ExecutesItself::No => None,
         Ok(Disposition::Default) => Some(format!("has no handler for {name} and would die of it")),
         Ok(Disposition::Blocked) => Some(format!("blocks {name} in every thread")),
     }
@@ -118,7 +125,7 @@ pub(crate) async fn takes(pid: i32, group: &Group, limit: Duration) -> Result<()
     let began = Instant::now();
     loop {
         let found = disposition(pid, group.signal);
-        let Some(why) = why_not(&found, group.signal, group.reloads) else { return Ok(()) };
+        let Some(why) = why_not(&found, group) else { return Ok(()) };
         // What blocked it a moment ago may not any more.
         let loads = matches!(found, Ok(Disposition::Blocked)) || blocks(pid, group.signal);
         let limit = if loads { limit.max(LOADING) } else { limit };
@@ -169,6 +176,14 @@ pub(crate) fn born(pid: i32) -> Option<i128> {
     let age = age(&Process::new(pid).ok()?)?;
     let ticks = Duration::from_secs(2).as_nanos() / u128::from(procfs::ticks_per_second());
     Some(jiff::Timestamp::now().as_nanosecond() - i128::try_from(age.as_nanos() + ticks).ok()?)
+}
+
+/// The same of a process that started at this tick since boot.
+#[must_use]
+pub(crate) fn born_at(started: u64) -> i128 {
+    let per_second = procfs::ticks_per_second();
+    let since_boot = i128::from(ticks()) - i128::from(started) + 2;
+    jiff::Timestamp::now().as_nanosecond() - since_boot * (1_000_000_000 / i128::from(per_second))
 }
 
 /// Whether the signal was sent to `pid` and not taken yet.

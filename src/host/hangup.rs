@@ -10,7 +10,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal, test_kill_
 use crate::{
     event::Instance,
     fleet::Signal,
-    host::guard::{Presence, is_ready, not_taking, presence, sees_the_same, takes},
+    host::{
+        guard::{Presence, is_ready, not_taking, presence, sees_the_same, takes},
+        renewal,
+    },
     step::Member,
 };
 
@@ -46,8 +49,8 @@ pub(super) fn permitted(pid: i32) -> bool {
 
 const OTHER: &str = "ended, or is another process than the one surveyed";
 
-fn gone(i: &Instance, why: &str) -> NotHung {
-    NotHung::Gone(format!("pid {} {why}", i.pid))
+fn gone(why: &str) -> NotHung {
+    NotHung::Gone(why.to_owned())
 }
 
 /// Holds exactly the process that was surveyed: whoever has its pid later is not taken for it.
@@ -64,17 +67,17 @@ pub(super) fn hold(i: &Instance) -> Result<OwnedFd, NotHung> {
 fn there(i: &Instance) -> Result<(), NotHung> {
     match presence(i.pid, i.started, &i.exe) {
         Presence::Same(_) => Ok(()),
-        Presence::Gone => Err(gone(i, OTHER)),
+        Presence::Gone => Err(gone(OTHER)),
         Presence::Unknown(e) => Err(NotHung::Refused(format!("cannot be looked at: {e}"))),
     }
 }
 
 /// Holds whoever has the pid now.
 fn open(i: &Instance) -> Result<OwnedFd, NotHung> {
-    let raw = Pid::from_raw(i.pid).ok_or_else(|| gone(i, "is no process"))?;
+    let raw = Pid::from_raw(i.pid).ok_or_else(|| gone("is no process"))?;
     match pidfd_open(raw, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(pidfd),
-        Err(rustix::io::Errno::SRCH) => Err(gone(i, "ended")),
+        Err(rustix::io::Errno::SRCH) => Err(gone("ended")),
         Err(e) => Err(NotHung::Refused(format!("cannot be held: {e}"))),
     }
 }
@@ -89,7 +92,7 @@ pub(super) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce
     let i = &member.instance;
     let pidfd = open(i)?;
     if !is_ready(i.pid, i.started, &i.exe, member.group.signal) {
-        let taken = if not_taking(i.pid, member.group.signal, member.group.reloads).is_none() {
+        let taken = if not_taking(i.pid, &member.group).is_none() {
             Ok(())
         } else {
             // Another process is not waited for.
@@ -104,6 +107,13 @@ pub(super) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce
     if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {
         return Err(NotHung::Refused(format!("sees another file at `{}` than this host does", path.display())));
     }
+    let now = renewal::of(&member.identity, &member.group, &i.exe, &member.args);
+    if let Some(why) = renewal::refuses(&now, &member.group) {
+        return Err(NotHung::Refused(why));
+    }
+    if now != member.identity.renewal {
+        return Err(NotHung::Refused("would execute another program than the one that has validated its config; run hello again".into()));
+    }
     let signal = match member.group.signal {
         Signal::Hup => rustix::process::Signal::HUP,
         Signal::Usr1 => rustix::process::Signal::USR1,
@@ -111,6 +121,6 @@ pub(super) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce
     };
     // Taken before it is sent: a quick program has loaded its config before this one goes on.
     let (at, when) = (Instant::now(), jiff::Timestamp::now());
-    pidfd_send_signal(&pidfd, signal).map_err(|e| gone(i, &format!("took no signal: {e}")))?;
+    pidfd_send_signal(&pidfd, signal).map_err(|e| gone(&format!("took no signal: {e}")))?;
     Ok(Hung { pid: i.pid, started: i.started, pidfd, at, when })
 }

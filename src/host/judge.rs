@@ -14,7 +14,7 @@ use crate::{
         title::{self, Arguments},
         validate::{self, NotPassed},
     },
-    identity::Person,
+    identity::{Person, Renewal},
     step::Member,
 };
 
@@ -88,7 +88,11 @@ impl<'a> Case<'a> {
 
     /// See [`Key`].
     pub(crate) fn key(&self) -> Key {
-        let (member, exe) = (self.member, self.member.identity.exe);
+        let member = self.member;
+        let exe = match &member.identity.renewal {
+            Renewal::Another(_, inode) => *inode,
+            _ => member.identity.exe,
+        };
         let built_in = self.is_built_in();
         // Two pids of one executable are no two validators.
         let argv = || self.filled(Path::new("{exe}")).unwrap_or_default();
@@ -113,7 +117,11 @@ impl<'a> Case<'a> {
             let said = said.map_err(|e| NotPassed::Refused(if secret { "its content is a secret".into() } else { e.to_string() }));
             return (said, "hello check".to_owned());
         }
-        let (held, exe) = (held(&self.member.identity).display().to_string(), self.member.instance.exe.display().to_string());
+        let named = match &self.member.identity.renewal {
+            Renewal::Another(path, _) => path,
+            _ => &self.member.instance.exe,
+        };
+        let (held, exe) = (held(&self.member.identity).display().to_string(), named.display().to_string());
         let said = match self.asked() {
             Ok((argv, binds)) => validate::run(&argv, self.subject(), &binds, secret).await,
             Err(why) => Err(NotPassed::NotRun(format!("the validator could not be run: {why}"))),
@@ -124,8 +132,23 @@ impl<'a> Case<'a> {
             NotPassed::Refused(why) => NotPassed::Refused(format!("{}{}{clean}", why.replace(&held, &exe), if clean.is_empty() { "" } else { "\n" })),
             NotPassed::NotRun(why) => NotPassed::NotRun(why.replace(&held, &exe)),
         });
-        let by = self.template().iter().map(|a| a.replace("{exe}", &exe)).collect::<Vec<_>>().join(" ");
-        (said, format!("{by}{}{clean}", if clean.is_empty() { "" } else { " " }))
+        (said, format!("{}{}{clean}", self.described(&exe), if clean.is_empty() { "" } else { " " }))
+    }
+
+    /// The command as people know it: the executable by its path, what changes by its placeholder, the rest filled in.
+    fn described(&self, exe: &str) -> String {
+        let args = title::arguments(self.member);
+        let config = self.candidates.first().map(|c| c.live.as_path());
+        let known = Known {
+            pid: self.member.identity.inside,
+            exe: Path::new(exe),
+            args: args.known(&self.member.args),
+            endpoint: &self.member.instance.endpoint,
+            config,
+            candidate: Some(Path::new("{candidate}")),
+        };
+        let written = || self.template().iter().map(|arg| arg.replace("{exe}", exe)).collect();
+        known.fill(self.template()).unwrap_or_else(|_| written()).join(" ")
     }
 
     /// The instance, which must still run what it ran at the survey.
@@ -138,7 +161,8 @@ impl<'a> Case<'a> {
         // It is held open as long as this process runs.
         static OWN: LazyLock<(u64, u64)> = LazyLock::new(|| inode(Path::new("/proc/self/exe")));
         let one = self.candidates.len() == 1 && self.group().validate == ["{exe}", "check", "{candidate}"];
-        one && *OWN != (0, 0) && self.member.identity.exe == *OWN
+        let runs_on = !matches!(self.member.identity.renewal, Renewal::Another(..));
+        one && runs_on && *OWN != (0, 0) && self.member.identity.exe == *OWN
     }
 
     /// Whether a new content could stand at its live path while the validator runs.
@@ -159,7 +183,8 @@ impl<'a> Case<'a> {
         let moved = self.candidates.iter().filter(|c| c.staged != c.live);
         let binds: Vec<Bind> = moved.map(|c| c.bind(&c.staged, c.inodes[0])).collect();
         // From a namespace of its own, an ordinary user may not look at `/proc/PID/exe` any more.
-        let by_path = !nix::unistd::geteuid().is_root() && inode(&self.member.instance.exe) == identity.exe;
+        let by_path =
+            !matches!(identity.renewal, Renewal::Another(..)) && !nix::unistd::geteuid().is_root() && inode(&self.member.instance.exe) == identity.exe;
         let exe = if by_path { self.member.instance.exe.clone() } else { placeholders::exe(identity) };
         Ok((self.filled(&exe)?, binds))
     }

@@ -65,6 +65,14 @@ impl Proc {
         Ok((stat.st_dev, stat.st_ino))
     }
 
+    /// Whether its executable gives another user or group to a process that executes it.
+    ///
+    /// # Errors
+    /// As [`Proc::read`].
+    pub(crate) fn is_set_id(&self) -> io::Result<bool> {
+        Ok(gives_another_id(statat(&self.0, "exe", AtFlags::empty())?.st_mode))
+    }
+
     /// Opens a file in it, or what a link in it leads to.
     ///
     /// # Errors
@@ -280,6 +288,12 @@ impl Status {
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped
     }
+}
+
+/// Whether a file of this mode is setuid or setgid.
+#[must_use]
+pub(crate) fn gives_another_id(mode: u32) -> bool {
+    Mode::from_raw_mode(mode).intersects(Mode::SUID | Mode::SGID)
 }
 
 /// Whether an error of the kernel's files says that the process has ended; any other is this

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     fleet::{option_of, placeholder, value_of},
     host::discover::argument,
-    identity::Identity,
+    identity::{Identity, Renewal},
 };
 
 /// What is known of an instance.
@@ -121,6 +121,10 @@ fn spelled<'a>(args: &'a [String], at: usize, option: &str) -> Option<&'a [Strin
 /// The instance's own executable, whatever stands at its path by now. Of an interpreter in a virtual environment the name that it was started by,
 /// since that is how it finds its modules.
 pub(crate) fn exe(of: &Identity) -> PathBuf {
+    // What its reload executes is what judges its config.
+    if let Renewal::Another(path, _) = &of.renewal {
+        return path.clone();
+    }
     own_name(of.pid).filter(|name| is_virtual(name) && inode(name) != (0, 0) && inode(name) == of.exe).unwrap_or_else(|| held(of))
 }
 

@@ -12,7 +12,7 @@ use crate::{
         guard,
         hangup::{Hung, NotHung, hang_up},
         http::Lanes,
-        old_workers, second_end,
+        old_workers, readings, second_end,
         sockets::sockets_of,
         successor::Fresh,
         workers::{SETTLED, children, kept},
@@ -88,6 +88,13 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     }
     adjust(&mut facts, &member.kept, &first, shifts, undo);
     let blind = blind(&mut facts, member, shifts);
+    if !undo && !member.unsure {
+        readings::keep_survey(&facts, &first, &mut member.baseline);
+    }
+    if let Some(wait) = readings::next_second(&facts, &member.baseline) {
+        turn.give_back();
+        tokio::time::sleep(wait).await;
+    }
     // A server that reloads and answers on one thread does both while it is awake, and the question
     // must be there by then. All others are signalled before any of them is asked: at once they are
     // hardly ever done. Assertions that compare with a reading must not wait once more, nor must an
@@ -95,7 +102,7 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     let is_silent = member.sick || member.instance.state == State::TimedOut;
     let asked_at_once = member.group.speaks == Speaks::Hello && !is_silent && !facts.iter().any(Fact::compares);
     let wanted = wanted(member, shifts, facts, undo)?;
-    let plan = wanted.as_ref().map(|wanted| Evidence::of(member, wanted, shifts, undo, earlier));
+    let plan = wanted.as_ref().map(|wanted| Evidence::of(member, (wanted, &first), shifts, undo, earlier));
     let mut lane = if asked_at_once { tokio::time::timeout(SOON, lanes.fast.acquire()).await.ok().and_then(Result::ok) } else { None };
     fresh.begun(member);
     let hung = signal(member, || {
@@ -151,7 +158,7 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn of(member: &Member, wanted: &Wanted, shifts: &[Shift], undo: bool, earlier: Earlier) -> Self {
+    fn of(member: &Member, (wanted, first): (&Wanted, &[Option<String>]), shifts: &[Shift], undo: bool, earlier: Earlier) -> Self {
         if wanted.says.is_some() {
             return Self { proof: Proof::Exact, until: Until::Shown, again: false };
         }
@@ -166,6 +173,7 @@ impl Evidence {
             // new content, seen before the old one, shows that it is over.
             let others: Vec<Option<Other>> = written.iter().zip(&wanted.facts).map(|(written, fact)| other(written, fact, shifts)).collect();
             let seen = others.iter().zip(&member.baseline).any(|(other, before)| other.as_ref().zip(before.as_deref()).is_some_and(|(o, b)| o.is(b)));
+            let seen = seen || readings::show_the_other(&wanted.facts, first, &member.baseline);
             return Self { proof: Proof::Content, until: Until::Other { others, seen: seen.into() }, again: false };
         }
         let until = if proof == Proof::None { Until::Deadline } else { Until::Shown };
@@ -287,7 +295,7 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) -> bool {
     let settle = async {
         loop {
             let now = Answers::of(kernel(), member, lanes).await.readings(facts);
-            let idle = guard::not_taking(i.pid, group.signal, group.reloads).is_none() && !guard::is_pending(i.pid, group.signal);
+            let idle = guard::not_taking(i.pid, group).is_none() && !guard::is_pending(i.pid, group.signal);
             if idle && before.as_ref() == Some(&now) {
                 break;
             }

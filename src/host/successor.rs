@@ -22,6 +22,7 @@ use crate::{
         guard,
         hangup::hold,
         http::{Lanes, told},
+        inside::is_its_name,
         install::Target,
         kernel::{Stat, pids},
         prove::other,
@@ -294,7 +295,7 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, nth: u32, lanes: &Lanes) -> Re
     }
     if group.speaks == Speaks::Hello {
         let told = told(&i.endpoint, lanes).await?;
-        if (told.instance.pid, told.instance.started) != (i.pid, i.started) {
+        if !is_its_name(i.pid, i.started, (told.instance.pid, told.instance.started)) {
             return Err(format!("it is answered by pid {}", told.instance.pid));
         }
         // It counts its attempts from its own start.

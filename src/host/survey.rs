@@ -25,8 +25,10 @@ use crate::{
         guard,
         hangup::permitted,
         http::{AT_ONCE, Lanes, told},
+        inside::is_its_name,
         install::{InstallError, Target},
         lock::{self, LockError, holders::Holders},
+        renewal,
         sockets::Listeners,
         source, strangers,
         successor::Since,
@@ -239,13 +241,13 @@ fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, 
     vouched(group).and_then(|()| may_signal(f.pid)).map_err(|why| no(&instance, why))?;
     let mut member = Box::new(Member::new(instance, group.clone(), f.args.clone()));
     member.identity = f.identity(group);
+    if let Some(why) = renewal::refuses(&member.identity.renewal, group) {
+        return Err(no(&member.instance, why));
+    }
     member.timeout = look.timeout.unwrap_or(group.timeout);
     member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
     member.fixed = discover::fixed_of(f, group);
-    // Its age counts only against what it reads at its start.
-    if !member.fixed.is_empty() {
-        member.born = guard::born(f.pid).unwrap_or(i128::MIN);
-    }
+    member.born = guard::born_at(f.started);
     if let Some(why) = silent {
         member.silenced(why);
     }
@@ -361,7 +363,7 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
     if group.speaks == Speaks::Hello {
         let i = &mut member.instance;
         let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await.map_err(Silence::of)?;
-        if (instance.pid, instance.started) != (i.pid, i.started) {
+        if !is_its_name(i.pid, i.started, (instance.pid, instance.started)) {
             return Err(Silence::of(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid)));
         }
         i.after = Some(effective.sha256.clone());

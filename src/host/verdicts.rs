@@ -118,7 +118,7 @@ fn decide(case: &Case<'_>, said: Option<Said>, strict: bool, tell: &mut impl FnM
     // A config that cannot be loaded would end it: no instance is signalled on a guess.
     let must = if group.on_bad_config == OnBad::Dies { Some("a bad config ends it") } else { strict.then_some("--validate wants one for every instance") };
     let Some(Said { of_candidate, by, of_reference }) = said else {
-        let refused = |why| Stop::new(Verdict::Refused, format!("group `{}` (pid {} and others) has no validator, and {why}", i.group, i.pid));
+        let refused = |why| Stop::new(Verdict::Refused, format!("group `{}` (pid {}) has no validator, and {why}", i.group, i.pid));
         return must.map_or(Ok(false), |why| Err(refused(why)));
     };
     // What ran was the executable of the instance only if the pid is still the instance.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Plan, Readers, apart, judge, settled, sick, waves};
+use super::{Plan, Readers, agrees, apart, judge, settled, sick, waves};
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
     fleet::Group,
@@ -286,7 +286,8 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
     let told = shifts.len() == 1 && says.is_some() && says == to && (on_disk || aim.at_once);
     let shown = on_disk
         && (settled(member, disk, aim.proven) || (shifts.is_empty() && !member.sick && touch.is_some_and(|touch| touch.state == Some(State::Confirmed))));
-    if !member.unsure && (told || shown) {
+    let started_on_it = on_disk && !same && touch.is_none() && has_read_it(member, disk);
+    if !member.unsure && (told || shown || started_on_it) {
         member.instance.state = State::Unchanged;
     }
     let idle = touch.is_none_or(|touch| matches!(touch.state, Some(State::Reverted | State::Untouched | State::Refused)));
@@ -297,4 +298,11 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
     };
     member.runs_it = back && idle && same;
     Ok(())
+}
+
+/// Whether an instance that cannot tell what it runs started when every target was what it is now: it has read that, and
+/// a signal could change nothing that it shows.
+fn has_read_it(member: &Member, disk: &[(&Path, &SeenTarget)]) -> bool {
+    let later = disk.iter().all(|(_, target)| target.ctime < member.born);
+    !member.sick && member.instance.before.is_none() && !disk.is_empty() && later && agrees(member, disk)
 }

@@ -195,10 +195,11 @@ fn what_is_not_there_and_what_cannot_be_meant() {
 fn what_becomes_of_the_signal_and_who_says_so() {
     for (mode, group, signal, ok, next) in [
         ("default", "reloads = true", "has no handler for SIGHUP and would die of it", Some(false), "unchecked"),
-        ("sigwait", "reloads = true", "has no handler", Some(false), "unchecked"),
-        ("sigwait", "reloads = \"unchecked\"", "waits in sigwait", None, ""),
+        ("sigwait", "reloads = true", "waits for SIGHUP in sigwait", Some(true), ""),
+        ("sigwait", "reloads = \"unchecked\"", "waits for SIGHUP in sigwait", Some(true), ""),
         ("ignore", "reloads = true", "ignores SIGHUP", Some(false), "nohup"),
-        ("block", "reloads = true", "blocks SIGHUP in every thread", Some(false), ""),
+        ("block", "reloads = true", "blocks it at the moment", None, ""),
+        ("block", "reloads = true\nexecutes_itself = true", "blocks SIGHUP in every thread", Some(false), ""),
         ("signalfd", "reloads = true", "waits for SIGHUP in a signalfd", Some(true), ""),
         ("good", "reloads = true", "has a handler for SIGHUP", Some(true), ""),
         ("exit", "", "which proves nothing", None, ""),

@@ -20,6 +20,7 @@ mod locks;
 mod loss;
 mod odd_names;
 mod paths;
+mod peculiar;
 mod pids;
 mod points;
 mod progress;

@@ -14,7 +14,7 @@ use crate::{
         kernel::{Proc, Status, is_gone, is_own},
         user::uid_of,
     },
-    identity::Identity,
+    identity::{Identity, Line},
 };
 
 /// In the flags of `/proc/PID/stat` (`PF_KTHREAD`).
@@ -30,6 +30,8 @@ pub(super) struct Looked {
     /// Its effective user.
     pub(super) uid: u32,
     pub(super) identity: Identity,
+    /// Where its users came from.
+    pub(super) origin: Origin,
     /// None where this user may not see it.
     pub(super) exe: Option<PathBuf>,
     /// What the kernel calls it, in 15 bytes at most.
@@ -39,6 +41,15 @@ pub(super) struct Looked {
     pub(super) status: Status,
     /// As long as it is looked at.
     process: Option<Proc>,
+}
+
+/// How a process came to its users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It has one, or took the others itself.
+    Itself,
+    /// Its executable is setuid or setgid, or may be: any user may have started it, with any arguments.
+    Executable,
 }
 
 /// Why a number is no process that runs a program; each a sentence without its subject.
@@ -98,13 +109,17 @@ fn read(pid: i32, process: Proc) -> Result<Looked, Unseen> {
         Err(e) => return Err(e.into()),
     };
     let line = CommandLine::parse(&process.read("cmdline")?);
+    let differs = person.is_setuid() || person.is_setgid();
+    let origin = if differs && process.is_set_id().unwrap_or(true) { Origin::Executable } else { Origin::Itself };
+    let title = if line.rewritten { Line::Title } else { Line::Arguments };
     let inside = numbers.last().copied().unwrap_or(pid);
     Ok(Looked {
         pid,
         started: stat.started,
         parent: stat.parent,
         uid: status.euid,
-        identity: Identity { pid, inside, started: stat.started, exe: inode, person: person.into(), ..Identity::default() },
+        identity: Identity { pid, inside, started: stat.started, exe: inode, person: person.into(), line: title, ..Identity::default() },
+        origin,
         exe,
         comm: stat.comm,
         line,

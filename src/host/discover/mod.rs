@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use self::pidfile::PidFile;
 use crate::{
     event::Instance,
-    fleet::Group,
-    host::{exec::sees, kernel::Status},
+    fleet::{Group, OnBad},
+    host::{exec::sees, guard, kernel::Status, renewal},
     identity::{Identity, Sees},
 };
 
@@ -19,6 +19,7 @@ mod look;
 mod lookup;
 mod mounts;
 mod options;
+mod owner;
 mod pidfile;
 mod scan;
 mod standing;
@@ -44,7 +45,7 @@ pub(crate) struct Found {
     pub(crate) parent: i32,
     /// `/proc/PID/exe`.
     pub(crate) exe: PathBuf,
-    /// Its effective user.
+    /// Its user; of several, the one that is trusted least.
     pub(crate) uid: u32,
     /// The process that was seen, for whatever is started for it later.
     pub(crate) seen: Identity,
@@ -64,8 +65,14 @@ pub(crate) struct Found {
 impl Found {
     /// The process that was seen. Where its group would start it again, also whether it sees what this process sees.
     pub(crate) fn identity(&self, group: &Group) -> Identity {
-        let sees = if group.revive.is_empty() { Sees::NotAsked } else { sees(self.pid) };
-        Identity { sees, ..self.seen.clone() }
+        let may_start_again = !group.revive.is_empty() || group.on_bad_config == OnBad::Dies;
+        let sees = match may_start_again {
+            true => sees(self.pid),
+            false if stands_elsewhere(&self.seen) => Sees::Another,
+            false => Sees::NotAsked,
+        };
+        let renewal = renewal::of(&self.seen, group, &self.exe, &self.args);
+        Identity { sees, renewal, ..self.seen.clone() }
     }
 
     /// With its arguments as a process of this group has them.
@@ -91,6 +98,12 @@ impl Found {
         let endpoint = self.endpoint.clone().unwrap_or_default();
         Instance { exe: self.exe.clone(), endpoint, targets: self.configs.clone(), ..Instance::new(group, self.pid, self.started) }
     }
+}
+
+/// Whether a process has its own PID, mount or network namespace; only a part of what it may have of its own, which
+/// costs little to look at.
+fn stands_elsewhere(seen: &Identity) -> bool {
+    seen.inside != seen.pid || ["mnt", "net"].into_iter().any(|space| guard::shares(seen.pid, space) == Some(false))
 }
 
 /// Whether the unit or a pid file of its group names this very process; none where nobody's word is there that counts.

@@ -20,6 +20,7 @@ use crate::{
             config::place_of,
             leaders::{Node, Role, Said, roles},
             look::{Looked, Unseen, Wanted, look, unmarked},
+            owner,
             pidfile::{PidFile, PidFileError},
             title::Telling,
             unit::main_pid,
@@ -383,16 +384,13 @@ impl Asked<'_> {
 
     /// Why a match is not one of the group's users' processes.
     fn is_not_meant(&self, one: &Looked) -> Option<String> {
-        if !one.identity.person.is_setuid() && self.uids.contains(&one.uid) {
-            return None;
-        }
-        let whose = if self.group.users.is_empty() { "its caller's own processes, unless it names a `user`" } else { "its `user`'s processes" };
-        Some(format!("belongs to uid {}, and group `{}` matches only {whose}", one.uid, self.group.name))
+        owner::not_meant(one, &self.uids, self.group)
     }
 }
 
 pub(super) fn found(one: Looked) -> Found {
-    let Looked { pid, started, parent, uid, identity, exe, line, status, .. } = one;
+    let uid = owner::of(&one.identity.person);
+    let Looked { pid, started, parent, identity, exe, line, status, .. } = one;
     let telling = if line.rewritten { Telling::Title(line.name) } else { Telling::Arguments };
     let exe = exe.unwrap_or_default();
     Found { pid, started, parent, exe, uid, seen: identity, args: line.args, telling, status, endpoint: None, configs: Vec::new() }

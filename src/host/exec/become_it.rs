@@ -95,7 +95,9 @@ fn judge(instance: &Instance, channel: &UnixStream) -> Result<Held, String> {
     }
     become_person(&own, &held.person).map_err(|e| cannot_become(&held.person, &e))?;
     // It must not gain by a program what its instance could not.
-    if instance.entered || held.spaces.differ() || own != held.person {
+    // With that, the kernel would take a differing effective user from it (capabilities(7)).
+    let keeps_root = held.person.has_root() && (held.person.is_setuid() || held.person.is_setgid());
+    if !keeps_root && (instance.entered || held.spaces.differ() || own != held.person) {
         set_no_new_privs(true).map_err(|e| format!("it cannot be kept from gaining privileges: {e}"))?;
     }
     view::enter_again(view.as_ref())?;

@@ -28,7 +28,7 @@ pub(super) fn become_person(own: &Person, person: &Person) -> io::Result<()> {
     if !Uid::effective().is_root() || own == person {
         return Ok(());
     }
-    let is_root = person.uid() == 0;
+    let is_root = person.has_root();
     // A program that root executes has all that its bounding set leaves.
     bound(own, if is_root { person.permitted & person.bounding } else { person.bounding })?;
     let ambient = person.ambient & own.permitted;

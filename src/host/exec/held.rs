@@ -14,7 +14,10 @@ use super::{
     request::{Instance, World},
     spaces::Spaces,
 };
-use crate::{host::kernel::Proc, identity::Person};
+use crate::{
+    host::kernel::{Proc, gives_another_id},
+    identity::Person,
+};
 
 /// Why a command about a process is not run.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +26,8 @@ pub(super) enum Unlike {
     Hidden(i32, io::Error),
     #[error("pid {0} is not the process any more that was surveyed: {1}")]
     Changed(i32, String),
-    #[error("pid {0} runs with more groups than it was started with, which its command must not have")]
-    Setgid(i32),
+    #[error("the executable of pid {0} gives it another user or group (setuid, setgid), which its command must not have")]
+    Setid(i32),
     #[error("what pid {0} sees cannot be entered: {1}")]
     Elsewhere(i32, String),
 }
@@ -82,20 +85,21 @@ fn as_surveyed(of: &Instance, process: &Proc, exe: &OwnedFd) -> Result<Person, U
         return Err(changed("it ended".into()));
     }
     let was = &of.person;
-    if now.uids != was.uids || now.is_setuid() {
+    if now.uids != was.uids {
         return Err(changed(format!("it runs as {}, not as {}", users(&now), users(was))));
     }
     if now.gids != was.gids || now.groups != was.groups {
         return Err(changed("it has other groups".into()));
-    }
-    if now.is_setgid() {
-        return Err(Unlike::Setgid(of.pid));
     }
     let more = |now: u64, was: u64| now & !was != 0;
     if more(now.permitted, was.permitted) || more(now.bounding, was.bounding) || more(now.ambient, was.ambient) {
         return Err(changed("it has more capabilities".into()));
     }
     let stat = fstat(exe).map_err(|e| hidden(e.into()))?;
+    // Its real user may have started it, and chosen its arguments.
+    if (now.is_setuid() || now.is_setgid()) && gives_another_id(stat.st_mode) {
+        return Err(Unlike::Setid(of.pid));
+    }
     if (stat.st_dev, stat.st_ino) != of.exe && !is_renewed(of, process) {
         return Err(changed("it runs another program".into()));
     }

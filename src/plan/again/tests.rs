@@ -197,3 +197,31 @@ fn a_silent_one_gets_the_old_config_back_and_keeps_others_from_the_new_one() {
         assert_eq!(go(pid, Way::Forth).unwrap_err().verdict, Verdict::Refused);
     }
 }
+
+#[test]
+fn a_process_that_started_when_the_file_was_back_has_read_it_at_its_start() {
+    // It started at the nanosecond of its number; the file was put back at the fifth.
+    for (born, disk, tells, state) in [
+        (6, "old", None, State::Unchanged),
+        (5, "old", None, State::Untouched),
+        (4, "old", None, State::Untouched),
+        (6, "new", None, State::Untouched),
+        (6, "old", Some("new"), State::Untouched),
+    ] {
+        let left = left(&[(1, FORTH)], ALL);
+        let mut seen = seen(&left, &[(9, 7, "old")], disk);
+        for member in &mut seen.members {
+            member.born = born;
+            member.instance.before = tells.map(|text| config(text).sha256);
+        }
+        let plan = again(&left, seen, Way::Back).unwrap();
+        assert_eq!(states(&plan)[&9].0, state, "{born} {disk} {tells:?}");
+    }
+    // One that the run has signalled already, or knew, may run the other config since.
+    for touched in [&[(2, FORTH)][..], &[]] {
+        let left = left(touched, ALL);
+        let mut seen = seen(&left, &[(2, 5, "old")], "old");
+        seen.members.iter_mut().for_each(|m| (m.born, m.instance.before) = (6, None));
+        assert_ne!(states(&again(&left, seen, Way::Back).unwrap())[&2].0, State::Unchanged, "{touched:?}");
+    }
+}

@@ -1,0 +1,109 @@
+//! Whether what an assertion takes from the candidate would hold now, filled from the config that runs: one that does
+//! not is mistaken, or the instance runs another config than its file, and it would prove nothing.
+
+use crate::{
+    event::{Instance, State, Trouble},
+    fact::{Fact, Wants},
+    step::{Member, Shift},
+};
+
+/// The longest value that is shown, in characters.
+const SHOWN: usize = 80;
+
+/// Refuses every one of `members` for which an `equals` that is taken from the config does not hold with what
+/// `shifts` replace.
+pub(super) fn refuse(members: &mut [Member], shifts: &[Shift], refused: &mut Vec<Instance>) {
+    for member in members.iter_mut().filter(|m| !m.sick && m.instance.state != State::Unchanged) {
+        let Some(text) = unheld(member, shifts) else { continue };
+        member.fail(State::Refused, Trouble { kind: State::Refused.into(), text });
+        refused.push(member.instance.clone());
+    }
+}
+
+/// Why an assertion of `member` does not hold before the run; none where each does, or cannot be known.
+fn unheld(member: &Member, shifts: &[Shift]) -> Option<String> {
+    let first = shifts.first()?;
+    let runs = first.from.as_ref()?.file()?;
+    let facts = member.group.confirm.iter().zip(&member.baseline);
+    facts.filter_map(|(fact, now)| Some((fact, now.as_deref()?))).find_map(|(fact, now)| {
+        let (filled, text) = taken(fact, runs)?;
+        if now == text {
+            return None;
+        }
+        let source = fact.source.describe(&member.instance.endpoint);
+        let (now, text) = if first.secret { ("another value".into(), "the value of its config".into()) } else { (shown(now), shown(&text)) };
+        Some(format!(
+            "{source} reads {now} before the run, and by the config that it runs {} should be {text}: the assertion is wrong, or it runs another config than `{}`; correct the assertion, adopt that file first, or say --include-sick to skip this check",
+            asked(&filled),
+            first.path.display()
+        ))
+    })
+}
+
+/// An `equals` with a part of the config in it, as it is written, and filled from `runs`.
+fn taken(fact: &Fact, runs: &[u8]) -> Option<(Fact, String)> {
+    match fact.filled(Some(runs)).ok()?.wants {
+        Wants::Equals(text) if Wants::Equals(text.clone()) != fact.wants => Some((fact.clone(), text)),
+        _ => None,
+    }
+}
+
+fn asked(fact: &Fact) -> String {
+    match &fact.wants {
+        Wants::Equals(text) => format!("`equals = {text:?}`"),
+        _ => "it".into(),
+    }
+}
+
+fn shown(text: &str) -> String {
+    let text = text.trim_end();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("`{} ..`", text[..end].escape_debug()),
+        None => format!("`{}`", text.escape_debug()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        fact::{Read, Source},
+        fleet::Fleet,
+        step::Blob,
+    };
+
+    fn said(equals: &str, now: &str, from: Option<&str>, secret: bool) -> Option<String> {
+        let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
+        let source = Source::Exec(vec!["ask".into()]);
+        group.confirm = vec![Fact { source, read: Read::Stdout, wants: Wants::Equals(equals.into()) }];
+        let mut member = Member::new(Instance::new("web", 7, 1), Arc::new(group), Vec::new());
+        member.baseline = vec![Some(now.into())];
+        let blob = |text: &str| Blob::new(text.as_bytes().to_vec());
+        let shift = Shift { path: "/etc/web.toml".into(), from: from.map(blob), to: blob("v = 'two'"), secret };
+        unheld(&member, &[shift])
+    }
+
+    #[test]
+    fn what_the_running_config_says_must_hold_before() {
+        let old = Some("v = 'one'");
+        assert_eq!(said("{candidate.v}", "one", old, false), None);
+        assert_eq!(said("<{candidate.v}>", "<one>", old, false), None);
+        for now in ["two", "", "one "] {
+            let why = said("{candidate.v}", now, old, false).unwrap();
+            assert!(why.contains("`one`") && why.contains("{candidate.v}") && why.contains("/etc/web.toml"), "{why}");
+        }
+        let why = said("{candidate.v}", "two", old, true).unwrap();
+        assert!(!why.contains("`one`") && !why.contains("`two`"), "{why}");
+    }
+
+    #[test]
+    fn what_cannot_be_known_before_refuses_nothing() {
+        // A literal is what the new config is to show; the others have nothing that they could be filled from.
+        for (equals, from) in [("two", Some("v = 'one'")), ("{candidate.v}", None), ("{candidate.w}", Some("v = 'one'")), ("{candidate.v}", Some("["))] {
+            assert_eq!(said(equals, "one", from, false), None, "{equals} {from:?}");
+        }
+    }
+}
