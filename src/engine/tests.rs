@@ -123,6 +123,10 @@ impl Case {
         let (mut events, mut left) = (Vec::new(), false);
         let mut tell = |event: Event| {
             left |= matches!(event, Event::Stopped { .. }) && *halt.borrow() > 1;
+            // It is for a screen alone, and stands in no journal that could be lost.
+            if matches!(event, Event::Phase { .. }) {
+                return true;
+            }
             let (halts, kept) = each(events.len(), &event);
             events.push(event);
             if halts > 0 {

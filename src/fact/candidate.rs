@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_stands_for_nothing_is_a_fault() {
-        for good in ["{candidate.a}", "x{candidate.a.b-c_d.0}y{candidate.sha256}", "{\"a\":1}", "{}", "{ a }", "{1}", "{A}", "a}b{", "{x", "${candidate.x}"] {
+        for good in ["{candidate.a}", "x{candidate.a.b-c_d.0}y{candidate.sha256}", "{\"a\":1}", "{}", "{ a }", "{1}", "a}b{", "{x", "${candidate.x}"] {
             assert_eq!(template_fault(good), None, "{good}");
         }
         for (bad, hint) in [

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::Fleet;
 
 /// Keys of a group, and some that none has.
-const KEYS: [&str; 38] = [
+const KEYS: [&str; 39] = [
     "name",
     "kind",
     "match",

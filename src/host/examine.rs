@@ -127,7 +127,7 @@ impl Check {
     /// What a guard says: behind the last `;` of its sentence stands what to do about it.
     pub(crate) fn refused(topic: Topic, why: &str) -> Self {
         // A quoted command may have one of its own.
-        let outside = |at: usize| why[..at].matches('`').count() % 2 == 0;
+        let outside = |at: usize| why[..at].matches('`').count().is_multiple_of(2);
         match why.rmatch_indices("; ").find(|(at, _)| outside(*at)) {
             Some((at, mark)) => Self::bad(topic, &why[..at]).then(&why[at + mark.len()..]),
             None => Self::bad(topic, why),

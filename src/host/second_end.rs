@@ -90,7 +90,7 @@ async fn read(member: &mut Member, wanted: &Wanted, lanes: &Lanes) {
         let _permit = lanes.slow.acquire().await;
         Answers::of(wanted.facts.iter().map(|fact| &fact.source), member, lanes).await.readings(&wanted.facts)
     };
-    for ((fact, before), now) in wanted.facts.iter().zip(&mut member.baseline).zip(now) {
+    for ((fact, now), before) in wanted.facts.iter().zip(now).zip(&mut member.baseline) {
         if tells_ends(fact) && now.is_some() {
             *before = now;
         }

@@ -124,7 +124,8 @@ fn a_client_shows_its_certificate() {
     let pem = private(&daemon, "web.pem", &(web + &server.serialize_pem()));
     let (cert, secret) = (private(&daemon, "cert.pem", &own), private(&daemon, "key.pem", &client.serialize_pem()));
     let command = format!("[[group.confirm]]\nexec = [\"cat\", \"{}.runs\"]\n{SEEN}", daemon.path("daemon.toml").display());
-    daemon.broadcast(&command, &["message=one", &format!("tls={pem}"), &format!("clients={ca}")]).expect(12);
+    daemon.broadcast(&command, &["message=zero", &format!("tls={pem}"), &format!("clients={ca}")]).expect(0);
+    daemon.broadcast(&command, &["message=one"]).expect(0);
     let https = |more: &str| http("/", &format!("{SEEN}\nca = \"{ca}\"\n{more}")).replace("http://", "https://");
     daemon.refuses(&https(""), &["https://"]);
     daemon.refuses(&https(&format!("client_cert = \"{cert}\"\nclient_key = \"{ca}\"")), &["client_key", "private key"]);

@@ -148,7 +148,6 @@ fn a_title_that_hides_the_arguments_leads_to_no_default() {
         house.reads(&format!("{OR_A}\n{keys}"))
     };
     refuses(&by("app: master process (ROOT/b)", ""), "written a title");
-    refuses(&by("appmaster", ""), "written a title");
     assert_eq!(by("app: run -f ROOT/b", ""), "b");
     assert_eq!(by("app: run -f ROOT/our file", ""), "our file");
     let pattern = "title = \"app: {argv} [[]*]\"\ngetopt = \"Df:\"";

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::AsFd,
         unix::{ffi::OsStringExt, fs::FileTypeExt},
     },
     path::{Path, PathBuf},
@@ -116,7 +116,7 @@ pub(super) fn sockets(numbers: &impl AsFd) -> Vec<PathBuf> {
 
 fn read(numbers: &impl AsFd, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::from(OwnedFd::from(openat(numbers, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)).read_to_end(&mut bytes)?;
+    File::from(openat(numbers, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

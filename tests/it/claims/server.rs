@@ -174,7 +174,7 @@ impl Drop for Server {
 pub(crate) fn group(fleet: &Fleet, name: &str, config: &str, more: &str) -> String {
     let (exe, config) = (fleet.path("rogue"), fleet.path(config));
     format!(
-        "[[group]]\nname = \"{name}\"\nmatch = {{ exe = \"{}\", args = [\"{}\"] }}\nconfig = \"{{arg:--config}}\"\nreloads = true\ntimeout = \"{}ms\"\n{more}\n",
+        "[[group]]\nname = \"{name}\"\nmatch = {{ exe = \"{}\", args = [\"{}\"] }}\nconfig = \"{{arg:--config}}\"\ngetopt = \"\"\nreloads = true\ntimeout = \"{}ms\"\n{more}\n",
         exe.display(),
         config.display(),
         TIMEOUT.as_millis()
