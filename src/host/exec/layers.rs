@@ -61,6 +61,8 @@ pub(super) struct Layers<'a> {
     mounts: Vec<Mount>,
     /// Directories in which something is written.
     wanted: Vec<PathBuf>,
+    /// The working directory, where its path may lead elsewhere by now; covered, once everything is.
+    pub(super) cwd: Option<(PathBuf, OwnedFd)>,
     /// How many files stand in for others.
     files: usize,
 }
@@ -79,7 +81,7 @@ impl<'a> Layers<'a> {
         fsconfig_create(&fs)?;
         let store = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)?;
         attach(&store, &open("/", PLACE, Mode::empty())?)?;
-        Ok(Self { numbers, store, made: Vec::new(), mounts, wanted: Vec::new(), files: 0 })
+        Ok(Self { numbers, store, made: Vec::new(), mounts, wanted: Vec::new(), cwd: None, files: 0 })
     }
 
     /// Covers everything that can be written to; something is written in each of the directories `wanted`. The root directory
@@ -96,8 +98,25 @@ impl<'a> Layers<'a> {
         match self.layer(&root, Setuid::AsBelow) {
             Ok(layer) => self.whole(&layer, &held),
             // Mounts of another user namespace can only be seen together.
-            Err(_) => self.parts(Path::new("/"), &held.iter().map(|(mount, _)| mount).collect::<Vec<_>>()),
+            Err(_) => {
+                let mounts: Vec<&Mount> = held.iter().map(|(mount, _)| mount).collect();
+                self.parts(Path::new("/"), &mounts)?;
+                self.part_of_cwd(&mounts)
+            }
         }
+    }
+
+    /// Puts a layer over the working directory, where it is held.
+    fn part_of_cwd(&mut self, mounts: &[&Mount]) -> Result<(), String> {
+        let Some((path, dir)) = self.cwd.take() else { return Ok(()) };
+        if mounts.iter().any(|mount| mount.path.starts_with(&path)) {
+            return Err(format!("`{}`: its path can be led elsewhere, and something is mounted inside it", path.display()));
+        }
+        let how = |e: io::Error| format!("`{}`: {e}", path.display());
+        let layer = self.layer(&dir, Setuid::AsBelow).map_err(how)?;
+        attach(&layer, &at(&path).map_err(how)?).map_err(how)?;
+        self.cwd = Some((path, layer));
+        Ok(())
     }
 
     /// Puts a layer over the root directory, and over each mount in its place below that.
@@ -112,14 +131,23 @@ impl<'a> Layers<'a> {
             let how = |e: io::Error| format!("`{}`: {e}", mount.path.display());
             let layer = if mount.used == Use::Covered { self.layer(fd, Setuid::AsBelow).ok() } else { None };
             kept.push(match layer {
-                Some(layer) => (mount, layer, Use::Covered),
-                None => (mount, copy(fd, OpenTreeFlags::empty()).map_err(how)?, if mount.used == Use::Kept { Use::Kept } else { Use::ReadOnly }),
+                Some(layer) => (mount.path.as_path(), layer, Use::Covered),
+                None => (mount.path.as_path(), copy(fd, OpenTreeFlags::empty()).map_err(how)?, if mount.used == Use::Kept { Use::Kept } else { Use::ReadOnly }),
             });
         }
+        let cwd = self.cwd.take();
+        if let Some((path, dir)) = &cwd {
+            let how = |e: io::Error| format!("`{}`: {e}", path.display());
+            let layer = self.layer(dir, Setuid::AsBelow).map_err(how)?;
+            self.cwd = Some((path.clone(), layer.try_clone().map_err(how)?));
+            // Before whatever is mounted inside it.
+            let place = kept.iter().position(|(mount, ..)| mount.starts_with(path) && mount != path).unwrap_or(kept.len());
+            kept.insert(place, (path, layer, Use::Covered));
+        }
         self.step_into(root).map_err(failed)?;
-        for (mount, tree, used) in kept {
-            let how = |e: io::Error| format!("`{}`: {e}", mount.path.display());
-            attach(&tree, &at(&mount.path).map_err(how)?).map_err(how)?;
+        for (path, tree, used) in kept {
+            let how = |e: io::Error| format!("`{}`: {e}", path.display());
+            attach(&tree, &at(path).map_err(how)?).map_err(how)?;
             if used == Use::ReadOnly {
                 self.read_only(&tree).map_err(how)?;
             }

@@ -25,7 +25,7 @@ use rustix::{
 
 use super::{
     held::Written,
-    layers::{Layers, Setuid, at, attach, copy},
+    layers::{Layers, PLACE, Setuid, at, attach, copy},
     mounts::sockets,
     request::Bind,
 };
@@ -61,8 +61,8 @@ pub(super) struct View {
 #[derive(Debug)]
 enum Cwd {
     Path(PathBuf),
-    /// An empty directory: that of its instance was removed, and nothing can be in it any more.
-    Removed(OwnedFd),
+    /// The layer over that of its instance; or an empty directory: that was removed, and nothing can be in it any more.
+    Held(OwnedFd),
 }
 
 /// Makes a view of all files for this process and its children alone: each of `binds` stands at its live path, every one of
@@ -78,6 +78,10 @@ pub(super) fn build(binds: &[Bind], written: &[Written], numbers: &Numbers, user
         said => said.map_err(|e| none(e.into()))?,
     }
     keep_to_itself(numbers, other_root).map_err(none)?;
+    let held = match &cwd {
+        Some(path) if !is_fixed(path) => Some((path.clone(), open(".", PLACE, Mode::empty()).map_err(|e| none(e.into()))?)),
+        _ => None,
+    };
     // Mounts are named by the numbers of descriptors; the working directory is entered again at the end.
     fchdir(&numbers.0).map_err(|e| none(e.into()))?;
     let unbuilt = |why: String| format!("no view of its files in which its writes are discarded: {why}");
@@ -91,6 +95,7 @@ pub(super) fn build(binds: &[Bind], written: &[Written], numbers: &Numbers, user
         hold(&bind.to, bind.live)?;
         staged.push(Staged::hold(bind, numbers, &mut layers).map_err(|why| format!("`{}`: {why}", bind.from.display()))?);
     }
+    layers.cwd = held;
     let parents = binds.iter().map(|bind| &bind.to).chain(written.iter().map(|file| &file.path)).filter_map(|path| path.parent());
     layers.cover(parents.chain(cwd.as_deref()).map(Path::to_owned).collect()).map_err(unbuilt)?;
     for (path, socket) in &sockets {
@@ -104,9 +109,10 @@ pub(super) fn build(binds: &[Bind], written: &[Written], numbers: &Numbers, user
     for (bind, staged) in binds.iter().zip(staged) {
         staged.put(bind, &mut layers).map_err(|e| unbuilt(format!("`{}`: {e}", bind.to.display())))?;
     }
-    let cwd = match cwd {
-        Some(path) => Cwd::Path(path),
-        None => Cwd::Removed(empty(&layers.store).map_err(|e| unbuilt(e.to_string()))?),
+    let cwd = match (layers.cwd.take(), cwd) {
+        (Some((_, layer)), _) => Cwd::Held(layer),
+        (None, Some(path)) => Cwd::Path(path),
+        (None, None) => Cwd::Held(empty(&layers.store).map_err(|e| unbuilt(e.to_string()))?),
     };
     Ok(View { store: layers.store, cwd })
 }
@@ -175,6 +181,13 @@ fn working_directory() -> Result<Option<PathBuf>, String> {
     }
 }
 
+/// Whether only root and this user decide what a path leads to.
+fn is_fixed(path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let decides = |dir: &Path| at(dir).and_then(|dir| Ok(fstat(&dir)?)).is_ok_and(|stat| [0, own].contains(&stat.st_uid) && stat.st_mode & 0o022 == 0);
+    path.ancestors().skip(1).all(decides)
+}
+
 /// Makes no other namespace see what is mounted in this one from here on. The root directory of this process may be no mount
 /// point: for that it enters the one that it is in once more, which leads to the root of all.
 fn keep_to_itself(numbers: &Numbers, other_root: bool) -> io::Result<()> {
@@ -220,7 +233,7 @@ pub(super) fn enter_again(view: Option<&View>) -> Result<(), String> {
             let dir = dir.map_err(|e| failed(path, Errno::from_raw(e.raw_os_error())))?;
             fchdir(&dir).map_err(|e| failed(path, e))
         }
-        Some(Cwd::Removed(dir)) => fchdir(dir).map_err(|e| failed(Path::new("."), e)),
+        Some(Cwd::Held(dir)) => fchdir(dir).map_err(|e| failed(Path::new("."), e)),
     }
 }
 

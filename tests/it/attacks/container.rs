@@ -6,7 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::ground::{Ground, Process, as_alice, begun, tries, uid};
+use super::{
+    ground::{Ground, Process, as_alice, begun, tries, uid},
+    notes::Notes,
+};
 use crate::support::{Said, until};
 
 /// A group of the program `name`, asked by its own executable to run `check`, for each instance anew.
@@ -62,8 +65,8 @@ fn a_container_of_the_second_user_is_never_asked_outside_of_its_namespaces() {
     let (exe, config) = (ground.alice("instance"), ground.file("live", "one\n", 0o644));
     assert!(Command::new("cp").arg("/bin/bash").arg(&exe).status().unwrap().success());
     let script = ground.file("instance.sh", INSTANCE, 0o644);
-    let notes = ground.notes("notes");
-    let check = ground.program("check", &format!("#!/bin/bash\n{{ readlink /proc/self/ns/mnt; id -u; }} >>'{}'\n", notes.display()));
+    let notes = Notes::new();
+    let check = ground.program("check", &format!("#!/bin/bash\n{{ readlink /proc/self/ns/mnt; id -u; }} >{}\n", notes.sink()));
     let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"];
     let Some(_process) = wrapped(&mut as_alice("sh"), &wrapper, &exe, &script) else { return };
     for user in [format!("user = \"{}\"\n", uid()), String::new()] {
@@ -80,7 +83,7 @@ fn a_container_of_the_second_user_is_never_asked_outside_of_its_namespaces() {
             }
         }
     }
-    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "", "its program ran in the namespaces of the host");
+    assert_eq!(notes.text(), "", "its program ran in the namespaces of the host");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
+use super::notes::Notes;
 use crate::{
     support::{Fleet, Said, write},
     users::{give, is_root},
@@ -173,8 +174,8 @@ impl Ground {
         crate::users::script(&self.fleet, name, text)
     }
 
-    /// A file in which the second user's commands note something, and root may read it.
-    pub(super) fn notes(&self, name: &str) -> PathBuf {
+    /// A file in which programs of the second user note something, and root may read it.
+    pub(super) fn notebook(&self, name: &str) -> PathBuf {
         self.file(name, "", 0o644)
     }
 
@@ -276,12 +277,12 @@ impl Ground {
 pub(super) struct Session<'a> {
     ground: &'a Ground,
     /// What `intruder.py` got.
-    pub(super) notes: PathBuf,
+    pub(super) notes: Notes,
 }
 
 impl<'a> Session<'a> {
     pub(super) fn new(ground: &'a Ground) -> Self {
-        Self { ground, notes: ground.notes("notes") }
+        Self { ground, notes: Notes::new() }
     }
 
     /// The file that tells of the session.
@@ -292,7 +293,7 @@ impl<'a> Session<'a> {
     /// The argv of `intruder.py`, as `fleet.toml` has it.
     pub(super) fn intruder(&self) -> String {
         let script = self.ground.program("intruder.py", include_str!("intruder.py"));
-        format!("[\"python3\", \"{script}\", \"{}\", \"{}\"]", self.told(), self.notes.display())
+        format!("[\"python3\", \"{script}\", \"{}\", \"{}\"]", self.told(), self.notes.port())
     }
 
     /// Runs a command there; what stood on the terminal.
@@ -304,6 +305,6 @@ impl<'a> Session<'a> {
     }
 
     pub(super) fn notes(&self) -> Vec<serde_json::Value> {
-        std::fs::read_to_string(&self.notes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.notes.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }

@@ -6,7 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::ground::{Ground, Process, as_alice, begun, race, tries, uid};
+use super::{
+    ground::{Ground, Process, as_alice, begun, race, tries, uid},
+    notes::Notes,
+};
 use crate::{
     support::{Said, until},
     users::give,
@@ -36,21 +39,18 @@ struct Changing {
     ground: Ground,
     /// Beside it stands what a command is asked about.
     live: PathBuf,
-    /// One file for each command that ran.
-    notes: PathBuf,
+    /// One note of each command that ran.
+    notes: Notes,
     /// Grows with each time that it was the setuid program.
     turns: PathBuf,
-    /// Only root can make a file there.
-    marker: PathBuf,
     _process: Process,
 }
 
 impl Changing {
     fn new() -> Option<Self> {
         let (ground, uid) = (Ground::new()?, uid());
-        let (exe, conf, notes) = (ground.alice("instance"), ground.folder("conf"), ground.folder("notes"));
+        let (exe, conf, notes) = (ground.alice("instance"), ground.folder("conf"), Notes::new());
         bash(&exe);
-        let marker = ground.roots.join("marker");
         // Root's own program, which any user may start: it starts what it is told, as root, and that gives root up again.
         let (door, setuid) = (ground.fleet.path("door"), ground.fleet.path("door/env"));
         std::fs::create_dir(&door).unwrap();
@@ -58,10 +58,10 @@ impl Changing {
         std::fs::set_permissions(&setuid, std::fs::Permissions::from_mode(0o4755)).unwrap();
         nix::unistd::chown(&door, Some(0.into()), Some(uid.into())).unwrap();
         std::fs::set_permissions(&door, std::fs::Permissions::from_mode(0o750)).unwrap();
-        let text = format!("n='{}'/$$-$RANDOM$RANDOM; {{ {SELF}; }} >$n.new; mv $n.new $n.note; : >'{}'\nexit 0 # one\n", notes.display(), marker.display());
+        let text = format!("{{ {SELF}; echo end; }} >{}\nexit 0 # one\n", notes.sink());
         let live = ground.file("conf/live", &text, 0o755);
         ground.file("words", &text, 0o755);
-        let turns = ground.notes("turns");
+        let turns = ground.notebook("turns");
         let script = ground.program(
             "instance.sh",
             &format!(
@@ -76,7 +76,7 @@ impl Changing {
         assert!(as_alice("mkfifo").arg(ground.alice("fifo")).status().unwrap().success());
         let (process, _) = begun(as_alice(&exe).arg(script).arg("first").stderr(Stdio::null()));
         give(&conf, uid, 0o755);
-        Some(Self { ground, live, notes, turns, marker, _process: process })
+        Some(Self { ground, live, notes, turns, _process: process })
     }
 
     fn group(&self, more: &str) {
@@ -95,13 +95,15 @@ impl Changing {
     }
 
     fn noted(&self) -> Vec<String> {
-        let all = std::fs::read_dir(&self.notes).unwrap().map(|note| note.unwrap().path());
-        all.filter(|path| path.extension().is_some_and(|e| e == "note")).map(|path| std::fs::read_to_string(path).unwrap()).collect()
+        // One without an end is of a command that was ended.
+        self.notes.each().into_iter().filter(|note| note.ends_with("end\n")).collect()
     }
 
     /// How many commands ran; none of them as root.
     fn ran(&self) -> usize {
-        assert!(!self.marker.exists(), "a command ran as root");
+        let users = format!("Uid:\t{0}\t{0}\t{0}\t{0}", uid());
+        let is_other = |note: &String| note.lines().any(|line| line.starts_with("Uid:") && line != users);
+        assert!(!self.notes.each().iter().any(is_other), "a command ran as another user: {:?}", self.notes.each());
         let notes = self.noted();
         notes.iter().for_each(|note| is_alice(note));
         notes.len()
@@ -200,7 +202,7 @@ fn no_process_of_the_same_user_reaches_into_a_stage_that_becomes_its_command() {
 
 /// An instance that ends on a bad config, in a directory that is exchanged; its executable is another one by then.
 fn dying(ground: &Ground, revive: &str) -> (Process, PathBuf) {
-    let (exe, notes, work, uid) = (ground.alice("instance"), ground.notes("notes"), ground.folder("work"), uid());
+    let (exe, notes, work, uid) = (ground.alice("instance"), ground.notebook("notes"), ground.folder("work"), uid());
     bash(&exe);
     let live = ground.file("live", "good\n", 0o644);
     let marker = ground.roots.join("marker");

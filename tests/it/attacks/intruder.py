@@ -1,10 +1,11 @@
-"""A command about an instance that reaches for root's session: TOLD NOTES. Appends what it got to NOTES, a JSON object a line."""
+"""A command about an instance that reaches for root's session: TOLD PORT. Tells what it got to PORT, a JSON object a line."""
 import ctypes
 import errno
 import fcntl
 import json
 import os
 import platform
+import socket
 import sys
 import termios
 
@@ -64,5 +65,5 @@ notes = {
     "environment": attempt(lambda: open(f"/proc/{parent}/environ", "rb").close()),
     "files": attempt(lambda: os.listdir(f"/proc/{parent}/fd")),
 }
-with open(sys.argv[2], "a") as file:
-    file.write(json.dumps(notes) + "\n")
+with socket.create_connection(("127.0.0.1", int(sys.argv[2]))) as noted:
+    noted.sendall(json.dumps(notes).encode() + b"\n")

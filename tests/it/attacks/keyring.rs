@@ -8,7 +8,7 @@ fn no_command_of_another_user_reads_a_key_of_root_s_session() {
     let session = Session::new(&ground);
     let intruder = session.intruder();
     // The key is there for the session itself.
-    let own = session.run(&["python3".into(), ground.program("intruder.py", include_str!("intruder.py")), session.told(), session.notes.display().to_string()]);
+    let own = session.run(&["python3".into(), ground.program("intruder.py", include_str!("intruder.py")), session.told(), session.notes.port().to_string()]);
     let notes = session.notes();
     let Some(first) = notes.first().filter(|note| note["keys"][0] == "a key of root's") else {
         crate::support::skipped(&format!("this kernel keeps no keys: {own}"));

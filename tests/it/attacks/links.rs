@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use super::ground::{Ground, Untouched, race, tries};
+use super::{
+    ground::{Ground, Untouched, race, tries},
+    notes::Notes,
+};
 use crate::support::write;
 
 /// A directory of root's that others may enter, with a file of the name that the config has, and a link to it.
@@ -35,9 +38,9 @@ fn the_directory_of_a_config_that_is_exchanged_for_one_of_root_s_leads_no_run_th
     let config = ground.config("conf/passwd");
     let (etc, link) = (etc(&ground), ground.alice("link"));
     ground.serve_at_home(&config);
-    let notes = ground.notes("notes");
+    let notes = Notes::new();
     // It names no path: the candidate stands at the live path for it alone. It notes what is mounted, and what it reads.
-    let text = format!("#!/bin/sh\n{{ grep -c ' {}/' /proc/self/mountinfo; cat '{}'; }} >>'{}' 2>&1\n", etc.display(), config.display(), notes.display());
+    let text = format!("#!/bin/bash\n{{ grep -c ' {}/' /proc/self/mountinfo; cat '{}'; }} >{} 2>&1\n", etc.display(), config.display(), notes.sink());
     let validator = ground.program("validator", &text);
     ground.group(&format!("validate = [\"{validator}\"]"));
     let before = Untouched::of(&etc);
@@ -60,7 +63,7 @@ fn the_directory_of_a_config_that_is_exchanged_for_one_of_root_s_leads_no_run_th
             moved > 0 && met + passed > 0
         });
     }
-    let notes = std::fs::read_to_string(&notes).unwrap();
+    let notes = notes.text();
     println!("exchanged within {moved} runs, met by {met}, passed by {passed}; {} validators", notes.matches("listen").count());
     assert!(moved > 0 && met + passed > 0, "the race was not run: moved {moved}, met {met}");
     assert!(!notes.contains("root's words"), "a validator has read root's file: {notes}");
@@ -113,23 +116,23 @@ fn a_validator_never_runs_in_a_directory_of_root_s_that_its_working_directory_is
     for _ in 0..10 {
         ground.serve(&config, &work);
     }
-    let notes = ground.notes("notes");
-    let validator = ground.program("validator", &format!("#!/bin/sh\n{{ readlink /proc/self/cwd; cat secret; }} >>'{}'\n", notes.display()));
+    let notes = Notes::new();
+    let validator = ground.program("validator", &format!("#!/bin/bash\n{{ readlink /proc/self/cwd; cat secret; }} >{}\n", notes.sink()));
     // Each instance is asked for itself.
     for argv in [format!("\"{validator}\", \"{{pid}}\", \"{{candidate}}\""), format!("\"{validator}\", \"{{pid}}\"")] {
         ground.group(&format!("validate = [{argv}]"));
-        std::fs::write(&notes, "").unwrap();
+        notes.clear();
         let mut exchanged = 0;
         for most in ["0", "0.02"] {
             let exchanges = ground.attack("exchange", &[&work, &ground.alice("link"), Path::new(most)]);
             race(tries(20).div_ceil(10), |at| {
                 ground.say(["dry-run", "status"][at % 2], &format!("x{at}"));
-                let notes = std::fs::read_to_string(&notes).unwrap();
+                let notes = notes.text();
                 notes.contains("/link\n") && notes.contains("alice's words")
             });
             exchanged += exchanges.count();
         }
-        let notes = std::fs::read_to_string(&notes).unwrap();
+        let notes = notes.text();
         let elsewhere = notes.matches("/link\n").count();
         println!("{} validators, {elsewhere} while the path was the link; {} exchanges", notes.matches("words").count(), exchanged);
         assert!(elsewhere > 0 && notes.contains("alice's words"), "the race was not run: {notes}");
@@ -148,16 +151,16 @@ fn the_working_directory_of_a_command_is_the_held_one_or_there_is_no_command() {
     for _ in 0..10 {
         ground.serve(&config, &work.join("sub"));
     }
-    let notes = ground.notes("notes");
-    let validator = ground.program("validator", &format!("#!/bin/sh\ncat which >>'{}'\n", notes.display()));
+    let notes = Notes::new();
+    let validator = ground.program("validator", &format!("#!/bin/bash\ncat which >{}\n", notes.sink()));
     for argv in [format!("\"{validator}\", \"{{pid}}\", \"{{candidate}}\""), format!("\"{validator}\", \"{{pid}}\"")] {
         ground.group(&format!("validate = [{argv}]"));
         let run = |at: usize| ground.say("dry-run", &format!("x{at}"));
-        let held = || std::fs::read_to_string(&notes).unwrap();
+        let held = || notes.text();
         // The whole way was replaced before the run.
         std::fs::rename(&work, ground.alice("moved")).unwrap();
         std::fs::rename(&other, &work).unwrap();
-        std::fs::write(&notes, "").unwrap();
+        notes.clear();
         run(0).expect(0);
         assert!(held().contains("held") && !held().contains("another"), "{}", held());
         std::fs::rename(&work, &other).unwrap();

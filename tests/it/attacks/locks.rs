@@ -12,10 +12,8 @@ fn mode(path: &Path, mode: u32) {
 #[test]
 fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
     let Some(mut ground) = Ground::new() else { return };
-    if !sees_all() {
-        crate::support::skipped("not every process of the machine is to be seen, so that a holder that is not found counts");
-        return;
-    }
+    // Where one cannot be looked at, it may hold a lock whose holder is not found: that counts, and says why.
+    let is_whole = sees_all();
     let conf = ground.fleet.path("conf");
     std::fs::create_dir(&conf).unwrap();
     ground.fleet.write("conf/web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
@@ -29,11 +27,14 @@ fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
             2 => ground.fleet.again("revert", &[&last]),
             _ => ground.broadcast(&["--set", &format!("message=x{at}")]),
         };
-        assert_eq!(said.code, 0, "try {at}: {}", said.stderr);
-        last = said.json["run"].as_str().unwrap_or_default().to_owned();
+        let is_unknown = !is_whole && said.code == 9 && said.stderr.contains("no process that could be looked at has it open");
+        assert!(said.code == 0 || is_unknown, "try {at}: {} {}", said.code, said.stderr);
+        if said.code == 0 {
+            said.json["run"].as_str().unwrap_or_default().clone_into(&mut last);
+        }
         handed += lock.count() - before;
         foreign += usize::from(said.stderr.contains("Foreign lock"));
-        assert!(!ground.fleet.doctor(&[]).json.to_string().contains("holds the lock"), "try {at}");
+        assert!(!is_whole || !ground.fleet.doctor(&[]).json.to_string().contains("holds the lock"), "try {at}");
         handed > 0 && foreign > 0
     });
     println!("handed on {handed} times within the runs; named by {foreign} of them");

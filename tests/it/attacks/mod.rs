@@ -9,6 +9,7 @@ mod identity;
 mod keyring;
 mod links;
 mod locks;
+mod notes;
 mod paths;
 mod sweep;
 mod terminal;

@@ -6,7 +6,10 @@ use std::{
     process::Stdio,
 };
 
-use super::ground::{Ground, race, tries};
+use super::{
+    ground::{Ground, race, tries},
+    notes::Notes,
+};
 use crate::support::until;
 
 /// The directories of root's in `conf`, by inode, whatever their names are by now: a directory that has root's file deep in it.
@@ -41,17 +44,17 @@ fn what_root_has_in_a_directory_of_another_user_outlives_every_sweep() {
     }
     let before: Vec<u64> = kept(&conf).into_iter().map(|(ino, _)| ino).collect();
     assert_eq!(before.len(), 3);
-    let there = ground.notes("there");
-    let waits = ground.program("waits", &format!("#!/bin/sh\necho >>'{}'\nexec sleep 30\n", there.display()));
+    let there = Notes::new();
+    let waits = ground.program("waits", &format!("#!/bin/bash\n: >{}\nexec sleep 30\n", there.sink()));
     let mark = Path::new(".hello-");
     let hide = ground.attack("hide", &[&conf, mark, Path::new("keep1"), Path::new("keep2"), Path::new("keep3")]);
     let mut hidden = 0;
     race(tries(12), |at| {
         // A run is killed while what it has staged stands there.
         ground.group(&format!("validate = [\"{waits}\", \"{{candidate}}\"]"));
-        std::fs::write(&there, "").unwrap();
+        let before_it = there.connections();
         let mut run = ground.fleet.command(&["-q", "--set", &format!("message=k{at}")]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        until("it validates", || there.metadata().unwrap().len() > 0 || run.try_wait().unwrap().is_some());
+        until("it validates", || there.connections() > before_it || run.try_wait().unwrap().is_some());
         run.kill().unwrap();
         run.wait().unwrap();
         // The next one sweeps, and stages for itself.

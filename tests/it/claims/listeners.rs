@@ -44,7 +44,9 @@ fn one_that_shares_its_address_by_the_end_of_the_run_is_not_proven() {
 fn one_that_needs_no_signal_is_refused_where_its_address_is_shared() {
     let fleet = Fleet::start(0);
     let server = Server::with(&fleet, "Liar", 0, "web.toml", &["--reuseport"]);
-    let validator = script(&fleet, "validator", &format!("touch '{0}/go'; while [ ! -e '{0}/went' ]; do sleep 0.02; done", fleet.dir.path().display()));
+    // What it writes is discarded, but where it leaves its own files by its parent.
+    let text = format!("dir=/proc/$PPID/root'{}'; touch \"$dir/go\"; while [ ! -e \"$dir/went\" ]; do sleep 0.02; done", fleet.dir.path().display());
+    let validator = script(&fleet, "validator", &text);
     groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("kind = \"hello\"\nvalidate = [\"{validator}\"]\n"))]);
     let (go, went) = (fleet.path("go"), fleet.path("went"));
     let said = thread::scope(|scope| {

@@ -170,11 +170,12 @@ impl Drop for Server {
     }
 }
 
-/// The beginning of a group of servers that read `config`; what is not said here, `more` says.
+/// The beginning of a group of servers that read `config`, their seventh argument: behind `--` no option is one. What is not
+/// said here, `more` says.
 pub(crate) fn group(fleet: &Fleet, name: &str, config: &str, more: &str) -> String {
     let (exe, config) = (fleet.path("rogue"), fleet.path(config));
     format!(
-        "[[group]]\nname = \"{name}\"\nmatch = {{ exe = \"{}\", args = [\"{}\"] }}\nconfig = \"{{arg:--config}}\"\ngetopt = \"\"\nreloads = true\ntimeout = \"{}ms\"\n{more}\n",
+        "[[group]]\nname = \"{name}\"\nmatch = {{ exe = \"{}\", args = [\"{}\"] }}\nconfig = \"{{arg:7}}\"\nreloads = true\ntimeout = \"{}ms\"\n{more}\n",
         exe.display(),
         config.display(),
         TIMEOUT.as_millis()
