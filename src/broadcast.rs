@@ -101,7 +101,7 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
     };
     tell_survey(&seen, &options.fleet.groups, options.fleet.path.as_deref(), on_event);
-    let proven = Proven::load(&options.state);
+    let proven = Proven::load(&options.state).with_open_runs(&options.state);
     let wish = Wish {
         fleet: &options.fleet,
         changes: &changes,

@@ -75,6 +75,9 @@ impl Plan {
             return Err(stop);
         }
         let (left_out, too_many) = sick::judge(&mut seen, &wish.fleet.groups, wish.include_sick, |_| false);
+        for member in seen.members.iter_mut().filter(|m| m.group.speaks == Speaks::None) {
+            member.unsure = wish.proven.is_open(member.id.0, member.id.1);
+        }
         let mut refused = seen.refused;
         let readers: Readers = apart(seen.members, |m| m.instance.targets.clone());
         let differing = if wish.overwrite { None } else { differing(&readers, &seen.targets, wish.changes) };

@@ -13,7 +13,7 @@ use crate::{
     host::{Host, check::Ask},
     plan::{Plan, Wave},
     report::{Summary, named},
-    runs::{self, Keep, Last, Proven, Record, Run, Stand, Verb},
+    runs::{self, Keep, Last, Proven, Record, Reload, Remains, Run, Stand, Verb},
     step::{Member, Readings, Seen, Shift},
 };
 
@@ -139,9 +139,8 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     let reason = match &ended {
         Err(stop) => stop.reason.clone(),
         Ok(Verdict::Converged) if !is_work => "every instance runs it already".to_owned(),
-        Ok(Verdict::Converged) if terms.back => "every instance proved the old config".to_owned(),
-        Ok(Verdict::Converged) => "every instance proved the new config".to_owned(),
-        Ok(verdict) if why.is_empty() => unproven(&plan, *verdict),
+        Ok(Verdict::Converged) => converged(&plan, terms.back),
+        Ok(verdict) if why.is_empty() => unproven(&plan, *verdict, terms.back),
         Ok(_) => why,
     };
     let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
@@ -156,7 +155,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     // The verdict stands, whether or not the last line of the journal can be written.
     let _ = journal.record(&end);
     // What cannot be kept costs the next run a signal. Until the run is closed, nobody takes away the bytes that this names.
-    let _ = Proven::keep(terms.state, proofs(&plan, &host));
+    let _ = Proven::keep(terms.state, remains(&plan, &host));
     let _ = Last::keep(terms.state, terms.groups, plan.instances());
     journal.close(&end);
     if let Err(e) = runs::prune(terms.state, terms.keep, terms.id) {
@@ -203,17 +202,34 @@ pub fn sweep(state: &Path) -> Vec<Event> {
     runs::sweep(state).into_iter().map(|(path, why)| Event::LeftBeside { path, why }).collect()
 }
 
+/// The config that a run brings.
+fn brought(back: bool) -> &'static str {
+    if back { "old" } else { "new" }
+}
+
+/// The instances that were signalled and live, and of which nothing is proven.
+fn unseen(plan: &Plan) -> Vec<i32> {
+    plan.instances().filter(|i| i.state == State::Unconfirmed).map(|i| i.pid).collect()
+}
+
+/// Why a run converged.
+fn converged(plan: &Plan, back: bool) -> String {
+    let (unseen, config) = (unseen(plan), brought(back));
+    match unseen.as_slice() {
+        [] => format!("every instance proved the {config} config"),
+        pids => format!("every instance proved the {config} config, or its group accepts that nothing proves it: pid {}", named(pids)),
+    }
+}
+
 /// Why a run that went to its end did not converge.
-fn unproven(plan: &Plan, verdict: Verdict) -> String {
+fn unproven(plan: &Plan, verdict: Verdict, back: bool) -> String {
     if verdict == Verdict::Unproven {
-        let unseen = plan.instances().filter(|i| i.state == State::Unconfirmed);
-        let pids: Vec<i32> = unseen.map(|i| i.pid).collect();
-        return format!("nothing proves that pid {} took the new config", named(&pids));
+        return format!("nothing proves that pid {} took the {} config", named(&unseen(plan)), brought(back));
     }
     let mut bad = plan.steps().flat_map(|s| &s.members).chain(&plan.newcomers).filter(|m| !m.is_good());
     match bad.find_map(|m| Some(format!("pid {}: {}", m.instance.pid, m.instance.trouble.as_ref()?.text))) {
         Some(bad) => bad,
-        None if verdict == Verdict::Partial && !plan.left_out.is_empty() => less_sick("every instance proved the new config", plan),
+        None if verdict == Verdict::Partial && !plan.left_out.is_empty() => less_sick(&converged(plan, back), plan),
         None => "a config is not what this run left there".into(),
     }
 }
@@ -236,8 +252,8 @@ fn less_sick(why: &str, plan: &Plan) -> String {
     format!("{}; silent and left out: {}", why.replacen("every instance", "every other instance", 1), Stop::refused(sick).reason)
 }
 
-/// What was proven of every touched process that cannot tell it itself; nothing where nothing was.
-fn proofs(plan: &Plan, host: &Host) -> impl Iterator<Item = (i32, u64, BTreeMap<PathBuf, Stand>)> {
+/// What the run leaves behind of every touched process that cannot tell itself what it runs.
+fn remains(plan: &Plan, host: &Host) -> impl Iterator<Item = Remains> {
     let touched = plan.steps().flat_map(|step| step.members.iter().map(move |m| (step, m))).filter(|(_, m)| m.group.speaks == Speaks::None && m.is_touched());
     touched.map(|(step, member)| {
         let stand = |shift: &Shift| {
@@ -250,7 +266,8 @@ fn proofs(plan: &Plan, host: &Host) -> impl Iterator<Item = (i32, u64, BTreeMap<
             Some((shift.path.clone(), Stand { sha256, ctime: host.ctime(&shift.path)?, behind: host.behind(&shift.path) }))
         };
         let stands: Option<BTreeMap<_, _>> = step.shifts.iter().map(stand).collect();
-        (member.instance.pid, member.instance.started, stands.unwrap_or_default())
+        let reload = if matches!(member.instance.state, State::Confirmed | State::Reverted) { Reload::Over } else { Reload::Open };
+        Remains { pid: member.instance.pid, started: member.instance.started, stands: stands.unwrap_or_default(), reload }
     })
 }
 

@@ -34,7 +34,7 @@ pub use self::{
     left::{Left, LeftError, LeftInstance, LeftTarget, Touch, later},
     marks::{is_left, left_open, marked, supersede, targets as open_targets},
     past::{Began, End, Past, Who, events, find, ids},
-    proven::{Proven, Stand},
+    proven::{Proven, Reload, Remains, Stand},
     staged::{Stage, Staging, sweep},
     store::stored,
 };

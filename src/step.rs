@@ -159,6 +159,8 @@ pub struct Member {
     pub proven_at: Option<Instant>,
     /// The assertions that it has shown on its way back.
     pub went_back: Vec<Fact>,
+    /// Whether it listened anywhere right before its signal; known only where nothing else may be seen of it.
+    pub listened: bool,
     /// When the readings of `baseline` were taken at the survey.
     pub read_at: Option<Instant>,
 }
@@ -197,6 +199,7 @@ impl Member {
             signalled: None,
             proven_at: None,
             went_back: Vec::new(),
+            listened: false,
             read_at: None,
         }
     }

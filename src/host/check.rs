@@ -17,6 +17,7 @@ use crate::{
         guard::{Presence, presence, sees_the_same},
         hangup::{Hung, NotHung, hold},
         http::Lanes,
+        lost,
         prove::still,
         successor::{self, Fresh},
         turns::all_of,
@@ -150,6 +151,11 @@ async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<
     })?;
     if !shows(member) {
         return Ok(());
+    }
+    if member.instance.state == State::Unconfirmed
+        && let Some(fault) = lost::fault(member, lanes)
+    {
+        return Err(fault);
     }
     if member.instance.successor_of.is_some() {
         fresh.turn.give_back();

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// An endpoint that does not prove anything is looked for again, but not at every attempt.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What an instance must prove; the readings from before the signal are its member's.
 #[derive(Debug, Clone)]

@@ -392,7 +392,13 @@ fn install(live: &[Live], pid: i32) -> Check {
 fn on_bad_config(member: &Member) -> Check {
     let group = &member.group;
     match (group.on_bad_config, group.revive.is_empty()) {
-        (OnBad::Keeps, _) => Check::good(Topic::BadConfig, "keeps its old config when it cannot load the new one"),
+        (OnBad::Keeps, _) => Check::good(
+            Topic::BadConfig,
+            match group.kind {
+                Some(_) => "its kind says that it keeps its old config when it cannot load the new one",
+                None => "is taken to keep its old config when it cannot load the new one; if it ends: `on_bad_config = \"dies\"`",
+            },
+        ),
         (OnBad::Dies, false) => Check::good(Topic::BadConfig, format!("ends, and is started again on the old config by `{}`", group.revive.join(" "))),
         (OnBad::Dies, true) => {
             let check = Check::note(Topic::BadConfig, "ends when it cannot load the new config, and somebody must start it again");
@@ -423,7 +429,7 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
         return Check::bad(Topic::Proof, text).then("correct the assertion, or bring it to what is on the disk first");
     }
     let fails = unheld.next().map_or(String::new(), |at| format!(" (at the moment {} reads otherwise)", filled[at].source.describe(endpoint)));
-    let proof = strongest(&filled, &member.baseline, differs, true);
+    let proof = strongest(&filled, &member.baseline, differs, true, |_| true);
     let what = match proof {
         Proof::Exact => "it tells the digest of the very bytes",
         Proof::Content => "it answers what the new config makes it answer",

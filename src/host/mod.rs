@@ -39,6 +39,7 @@ pub(crate) mod judge;
 pub(crate) mod kernel;
 pub(crate) mod live;
 mod lock;
+mod lost;
 mod metered;
 mod old_workers;
 mod overridden;

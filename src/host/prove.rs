@@ -12,7 +12,7 @@ use crate::{
         guard,
         hangup::{Hung, NotHung, hang_up},
         http::Lanes,
-        old_workers, readings, second_end,
+        lost, old_workers, readings, second_end,
         sockets::sockets_of,
         successor::Fresh,
         workers::{SETTLED, children, kept},
@@ -23,6 +23,9 @@ use crate::{
 /// Longest that the signal of an instance which is asked at once waits for the turn of its question.
 /// Silent instances hold the turns for longer, and must not hold up the signals of others.
 const SOON: Duration = Duration::from_millis(250);
+
+/// Why the wanted content proves nothing of an instance that an earlier run has signalled.
+const EARLIER_OPEN: &str = "it shows this config as it did before its signal, and nothing shows that the reload of an earlier run is over";
 
 /// The end of a wait that no fault has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +107,10 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     let wanted = wanted(member, shifts, facts, undo)?;
     let plan = wanted.as_ref().map(|wanted| Evidence::of(member, (wanted, &first), shifts, undo, earlier));
     let mut lane = if asked_at_once { tokio::time::timeout(SOON, lanes.fast.acquire()).await.ok().and_then(Result::ok) } else { None };
+    let may_be_unseen = plan.as_ref().is_none_or(Evidence::may_be_unseen);
+    if may_be_unseen && member.group.speaks == Speaks::None {
+        member.listened = lost::listens(member, lanes);
+    }
     fresh.begun(member);
     let hung = signal(member, || {
         drop(lane.take());
@@ -115,25 +122,47 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     }
     let Some((wanted, Evidence { proof, until, again })) = wanted.zip(plan) else {
         turn.give_back();
-        return outlives(&hung, member.timeout).await.map(|()| Shown::Life);
+        outlives(&hung, member.timeout).await?;
+        return life(member, None, undo, lanes);
     };
     if undo {
         member.went_back.clone_from(&wanted.facts);
     }
     let wanted = Wanted { kids, until, ..wanted };
-    let took = confirm(&hung, member, &wanted, lanes, turn, lane).await.map_err(|trouble| match trouble.kind.state() {
-        State::TimedOut if blind => Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble },
-        _ => trouble,
-    })?;
+    let took = match confirm(&hung, member, &wanted, lanes, turn, lane).await {
+        Ok(took) => took,
+        // It shows what is wanted, as it did before, and the end of an earlier reload was not seen.
+        Err(trouble) if trouble.kind.state() == State::Unconfirmed && !undo => {
+            return life(member, Some(EARLIER_OPEN.into()), undo, lanes);
+        }
+        Err(trouble) if trouble.kind.state() == State::TimedOut && blind => {
+            return Err(Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble });
+        }
+        Err(trouble) => return Err(trouble),
+    };
     if again {
         turn.give_back();
         let wanted = Wanted { until: Until::Shown, ..wanted };
         Box::pin(second_end::see(hung, member, &wanted, sent, (lanes, turn))).await?;
+    } else if proof == Proof::None {
+        let held = wanted.facts.first().map(|fact| fact.source.describe(&member.instance.endpoint));
+        return life(member, held.map(|source| format!("{source} read the same before its signal")), undo, lanes);
     }
-    Ok(match proof {
-        Proof::None => Shown::Life,
-        proof => Shown::Config(proof, took),
-    })
+    Ok(Shown::Config(proof, took))
+}
+
+/// The end of a wait in which the instance lived and nothing was proven, for this reason.
+///
+/// # Errors
+/// The trouble: it is stopped, or listens nowhere any more.
+fn life(member: &mut Member, why: Option<String>, undo: bool, lanes: &Lanes) -> Result<Shown, Trouble> {
+    if let Some(fault) = lost::fault(member, lanes) {
+        return Err(fault);
+    }
+    if let Some(text) = why.filter(|_| !undo) {
+        member.fail(State::Unconfirmed, Trouble { kind: State::Unconfirmed.into(), text });
+    }
+    Ok(Shown::Life)
 }
 
 /// Signals the instance once it takes the signal; `waits` is told before it is waited for.
@@ -164,20 +193,30 @@ impl Evidence {
         }
         let (written, open) = (&member.group.confirm, earlier == Earlier::Open);
         // An assertion that held already counts only where the instance may run this config since
-        // before its signal, and where the other config would not make it hold.
-        let may_hold = if undo { !open } else { member.unsure || member.brought || member.runs_it };
+        // before its signal, where no earlier reload can end that, and where the other config would
+        // not make it hold.
+        let may_hold = !open && (undo || member.unsure || member.brought || member.runs_it);
         let differs = |at: usize| other(&written[at], &wanted.facts[at], shifts).is_some();
-        let proof = strongest(&wanted.facts, &member.baseline, differs, may_hold);
-        if undo && open && !wanted.facts.iter().any(Fact::compares) {
-            // The old content proves nothing while the reload of the new one may be under way. The
-            // new content, seen before the old one, shows that it is over.
-            let others: Vec<Option<Other>> = written.iter().zip(&wanted.facts).map(|(written, fact)| other(written, fact, shifts)).collect();
+        // While an earlier reload is under way, its end is a change as well.
+        let counts = |fact: &Fact| undo || !open || fact.wants != Wants::Changed;
+        let proof = strongest(&wanted.facts, &member.baseline, differs, may_hold, counts);
+        let others = || -> Vec<Option<Other>> { written.iter().zip(&wanted.facts).map(|(written, fact)| other(written, fact, shifts)).collect() };
+        let compares = wanted.facts.iter().any(Fact::compares);
+        // The wanted content proves nothing while an earlier reload may be under way. The other
+        // content, seen before it, shows that this reload is over.
+        if open && !compares && (undo || (proof == Proof::None && others().iter().any(Option::is_some))) {
+            let others = others();
             let seen = others.iter().zip(&member.baseline).any(|(other, before)| other.as_ref().zip(before.as_deref()).is_some_and(|(o, b)| o.is(b)));
             let seen = seen || readings::show_the_other(&wanted.facts, first, &member.baseline);
             return Self { proof: Proof::Content, until: Until::Other { others, seen: seen.into() }, again: false };
         }
         let until = if proof == Proof::None { Until::Deadline } else { Until::Shown };
         Self { proof, until, again: open && proof != Proof::None }
+    }
+
+    /// Whether the wait may end with nothing seen but that the instance lives.
+    fn may_be_unseen(&self) -> bool {
+        self.proof == Proof::None || matches!(self.until, Until::Other { .. })
     }
 }
 
@@ -349,7 +388,14 @@ async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lane
 /// The strongest thing that assertions prove when all of them hold. One that held before the signal
 /// could not have failed, and proves nothing, unless it `may_hold` and `differs` says of its place
 /// that the other config would not make it hold. Without a reading from before, `differs` decides.
-pub(super) fn strongest(filled: &[Fact], baseline: &[Option<String>], differs: impl Fn(usize) -> bool, may_hold: bool) -> Proof {
+/// Only assertions that `counts` says yes to prove anything.
+pub(super) fn strongest(
+    filled: &[Fact],
+    baseline: &[Option<String>],
+    differs: impl Fn(usize) -> bool,
+    may_hold: bool,
+    counts: impl Fn(&Fact) -> bool,
+) -> Proof {
     let of = |(at, filled): (usize, &Fact)| match &filled.wants {
         Wants::Equals(_) | Wants::Contains(_) => {
             let held = baseline.get(at).and_then(Option::as_deref).map(|before| filled.holds(before, None, jiff::Timestamp::UNIX_EPOCH));
@@ -363,5 +409,5 @@ pub(super) fn strongest(filled: &[Fact], baseline: &[Option<String>], differs: i
         Wants::Increased | Wants::AfterSignal => Some(Proof::Reloaded),
         Wants::Replaced => Some(Proof::Workers),
     };
-    filled.iter().enumerate().filter_map(of).min().unwrap_or(Proof::None)
+    filled.iter().enumerate().filter(|(_, fact)| counts(fact)).filter_map(of).min().unwrap_or(Proof::None)
 }

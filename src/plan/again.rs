@@ -8,7 +8,7 @@ use std::{
 use super::{Plan, Readers, agrees, apart, judge, settled, sick, waves};
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
-    fleet::Group,
+    fleet::{Group, Speaks},
     runs::{Left, LeftInstance, LeftTarget, Proven, Touch},
     screen::counted,
     step::{Blob, Member, Readings, Seen, SeenTarget, Shift, Step, short},
@@ -278,10 +278,11 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
         Some(kept) => Readings::Before(kept.clone()),
         None => Readings::None,
     };
-    let proven = |touch: &Touch| matches!(touch.state, Some(State::Confirmed | State::Reverted | State::Untouched | State::Refused));
     let otherwise = |touch: &Touch| if aim.way == Way::Forth { touch.back } else { touch.forth };
     // A signal that is under way yet makes it load what is there when it takes it; what it was loading already may be the other config.
-    member.unsure = touch.is_some_and(|touch| otherwise(touch) && !proven(touch));
+    let (pid, started) = member.id;
+    let other_run = || member.group.speaks == Speaks::None && aim.proven.is_open(pid, started);
+    member.unsure = touch.map_or_else(other_run, |touch| otherwise(touch) && !touch.is_over());
     let on_disk = disk.iter().zip(shifts).all(|((_, target), shift)| target.disk.sha256 == shift.to.sha256);
     let told = shifts.len() == 1 && says.is_some() && says == to && (on_disk || aim.at_once);
     let shown = on_disk

@@ -13,7 +13,7 @@ pub use self::{
     summary::{Asked, Summary, WaveReport},
 };
 use crate::{
-    event::{Event, Phase, Proof, State},
+    event::{Event, Phase, Proof, State, TroubleKind},
     screen::{self, Progress, Sink},
     step::short,
 };
@@ -198,7 +198,9 @@ impl Reporter {
                     None if endpoint.is_empty() => String::new(),
                     None => format!(" {endpoint}"),
                 };
-                let end = (*state, proven(*proof, draining), trouble.as_ref().map(|t| t.text.as_str()));
+                let silent = trouble.as_ref().filter(|t| *state == State::Unconfirmed && t.kind == TroubleKind::Sick);
+                let silent = silent.map(|t| format!("silent before the run: {}", t.text));
+                let end = (*state, proven(*proof, draining), silent.as_deref().or(trouble.as_ref().map(|t| t.text.as_str())));
                 self.awaited.0.remove(&successor_of.unwrap_or(*pid));
                 let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
@@ -344,8 +346,8 @@ fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
 
 /// Why an instance that lives, and of which no fault was seen, is not proven.
 fn unseen(trouble: Option<&str>) -> String {
-    let silent = trouble.map_or(String::new(), |why| format!(" (silent before the run: {why})"));
-    format!(": it lives, and nothing that can be seen of it proves the new config{silent}")
+    let why = trouble.map_or(String::new(), |why| format!(" ({why})"));
+    format!(": it lives, and nothing that can be seen of it proves its config{why}")
 }
 
 fn instances(n: usize) -> String {

@@ -173,7 +173,7 @@ impl Summary {
             Verdict::Unproven => {
                 let unseen = self.named(|s| s == State::Unconfirmed);
                 Some(self.look_or_revert(&format!(
-                    "every instance was signalled and lives, and nothing proves that it runs the new config: {unseen}; \
+                    "every instance was signalled and lives, and nothing proves which config it runs: {unseen}; \
                      say what can be seen with [[group.confirm]], or `unproven = \"accept\"` in its group"
                 )))
             }

@@ -110,6 +110,14 @@ pub struct Touch {
     pub state: Option<State>,
 }
 
+impl Touch {
+    /// Whether nothing that it was signalled for is under way: its end was seen, or it got no signal.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, Some(State::Confirmed | State::Reverted | State::Untouched | State::Refused))
+    }
+}
+
 /// `plan.json`.
 #[derive(Debug, Deserialize)]
 struct Plan {

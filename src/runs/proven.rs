@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     boot_id,
     folder::{self, Lock},
+    left::Left,
+    marks::left_open,
 };
 use crate::exact::Key;
 
@@ -27,6 +29,31 @@ pub struct Proven {
     boot_id: String,
     /// By `PID:START-TICKS`.
     instances: BTreeMap<String, BTreeMap<Key, Stand>>,
+    /// Processes whose last signal of a run began a reload that was not seen to end.
+    #[serde(default)]
+    open: BTreeSet<String>,
+}
+
+/// What a run leaves behind of one touched process.
+#[derive(Debug)]
+pub struct Remains {
+    /// Process number.
+    pub pid: i32,
+    /// Start time in clock ticks since boot.
+    pub started: u64,
+    /// What it was proven to run of each target; empty where nothing was proven.
+    pub stands: BTreeMap<PathBuf, Stand>,
+    /// Its last reload.
+    pub reload: Reload,
+}
+
+/// The last reload of a touched process, at the end of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// Its end was seen.
+    Over,
+    /// It may still be under way.
+    Open,
 }
 
 /// One target as it stood when an instance was proven to run it.
@@ -52,12 +79,33 @@ impl Proven {
         let bytes = folder::trusted(state).ok().and_then(|()| crate::config::read(&state.join("proven.json"), MAX_PROVEN).ok()).unwrap_or_default();
         let known: Self = serde_json::from_slice(&bytes).unwrap_or_default();
         let boot_id = boot_id();
-        if known.boot_id == boot_id { known } else { Self { boot_id, instances: BTreeMap::new() } }
+        if known.boot_id == boot_id { known } else { Self { boot_id, ..Self::default() } }
+    }
+
+    /// The same, with what runs under `state` have begun that were left open: their coordinator may have
+    /// died before it could write down what it had signalled.
+    #[must_use]
+    pub fn with_open_runs(mut self, state: &Path) -> Self {
+        for run in left_open(state) {
+            let Ok(left) = Left::find(state, Some(&run.id)) else { continue };
+            let touched = left.touched.iter().filter(|(_, touch)| left.same_boot && !touch.is_over());
+            self.open.extend(touched.map(|((pid, started), _)| key(*pid, *started)));
+        }
+        self
+    }
+
+    /// Whether a reload of the process that an earlier run asked for may still be under way.
+    #[must_use]
+    pub fn is_open(&self, pid: i32, started: u64) -> bool {
+        self.open.contains(&key(pid, started))
     }
 
     /// What the process was last proven to run of the target at `path`.
     #[must_use]
     pub fn of(&self, pid: i32, started: u64, path: &Path) -> Option<&Stand> {
+        if self.is_open(pid, started) {
+            return None;
+        }
         self.instances.get(&key(pid, started))?.get(path)
     }
 
@@ -66,24 +114,30 @@ impl Proven {
         self.instances.values().flat_map(BTreeMap::values).map(|stand| stand.sha256.clone()).collect()
     }
 
-    /// Keeps what a run proved of each process; nothing stands for one of which nothing is known any more. Processes that ended are dropped.
+    /// Keeps what a run leaves behind of each process that it touched. Processes that ended are dropped.
     ///
     /// # Errors
     /// The state directory cannot be written, or others write there for too long; the next run then signals who would have needed no signal.
-    pub fn keep(state: &Path, proofs: impl Iterator<Item = (i32, u64, BTreeMap<PathBuf, Stand>)>) -> io::Result<()> {
-        let mut proofs = proofs.peekable();
-        if proofs.peek().is_none() {
+    pub fn keep(state: &Path, remains: impl Iterator<Item = Remains>) -> io::Result<()> {
+        let mut remains = remains.peekable();
+        if remains.peek().is_none() {
             return Ok(());
         }
         // Runs on other targets may end at the same moment.
         let Some(_lock) = folder::lock(&state.join("proven.lock"), Lock::Alone, PATIENCE)? else { return Err(io::ErrorKind::TimedOut.into()) };
         let mut proven = Self::load(state);
-        for (pid, started, stands) in proofs {
-            proven.instances.insert(key(pid, started), stands.into_iter().map(|(path, stand)| (Key(path), stand)).collect());
+        for Remains { pid, started, stands, reload } in remains {
+            let key = key(pid, started);
+            match reload {
+                Reload::Open => proven.open.insert(key.clone()),
+                Reload::Over => proven.open.remove(&key),
+            };
+            proven.instances.insert(key, stands.into_iter().map(|(path, stand)| (Key(path), stand)).collect());
         }
         let started = |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
         let alive = |id: &String| id.split_once(':').is_some_and(|(pid, start)| started(pid).is_some_and(|now| start.parse() == Ok(now)));
         proven.instances.retain(|key, stands| !stands.is_empty() && alive(key));
+        proven.open.retain(alive);
         folder::replace(&state.join("proven.json"), &state.join("proven.json.new"), &serde_json::to_vec(&proven)?)
     }
 }
@@ -100,14 +154,19 @@ mod tests {
         let stand = |sha: &str| BTreeMap::from([(PathBuf::from("/a"), Stand { sha256: sha.into(), ctime: 5, behind: None })]);
         let now = Process::myself().unwrap().stat().unwrap().starttime;
         // Its number was another process's once.
-        Proven::keep(dir.path(), [(me, now, stand("one")), (me, 7, stand("dead")), (i32::MAX, 7, stand("dead"))].into_iter()).unwrap();
+        let remains = |pid, started, stands, reload| Remains { pid, started, stands, reload };
+        let of = [remains(me, now, stand("one"), Reload::Over), remains(me, 7, stand("dead"), Reload::Open), remains(i32::MAX, 7, stand("dead"), Reload::Over)];
+        Proven::keep(dir.path(), of.into_iter()).unwrap();
         let sha = |proven: &Proven, pid, started| proven.of(pid, started, Path::new("/a")).map(|s| s.sha256.clone());
         let proven = Proven::load(dir.path());
         assert_eq!((sha(&proven, me, now).as_deref(), sha(&proven, me, 7), sha(&proven, i32::MAX, 7)), (Some("one"), None, None));
-        Proven::keep(dir.path(), [(me, now, BTreeMap::new())].into_iter()).unwrap();
-        assert_eq!(sha(&Proven::load(dir.path()), me, now), None);
+        assert!(!proven.is_open(me, now) && !proven.is_open(me, 7), "it is not kept of a process that has ended");
+        Proven::keep(dir.path(), [remains(me, now, BTreeMap::new(), Reload::Open)].into_iter()).unwrap();
+        let proven = Proven::load(dir.path());
+        assert_eq!((sha(&proven, me, now), proven.is_open(me, now)), (None, true));
         let text = std::fs::read_to_string(dir.path().join("proven.json")).unwrap();
         std::fs::write(dir.path().join("proven.json"), text.replace(&boot_id(), "another")).unwrap();
-        assert!(Proven::load(dir.path()).instances.is_empty());
+        let other_boot = Proven::load(dir.path());
+        assert!(other_boot.instances.is_empty() && other_boot.open.is_empty());
     }
 }

@@ -101,3 +101,58 @@ fn two_groups() -> (Fleet, Vec<Server>) {
 fn new(fleet: &Fleet) -> PathBuf {
     fleet.write("new.toml", &fleet.text().replace("\"one\"", "\"new\""))
 }
+
+/// A process that listens, and does this on the signal; ended by its pid.
+struct Odd(std::process::Child);
+
+impl Odd {
+    fn start(fleet: &Fleet, act: &str) -> Self {
+        let program = fleet.write(
+            "odd.py",
+            &format!(
+                "import os, signal, socket, time\nlistener = socket.create_server((\"127.0.0.1\", 0))\ndef act(*_):\n    {act}\n\
+                 signal.signal(signal.SIGHUP, act)\nprint(\"there\", flush=True)\nwhile True:\n    time.sleep(0.1)\n"
+            ),
+        );
+        let mut command = std::process::Command::new("python3");
+        let mut child = command.arg(program).arg(fleet.path("web.toml")).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let odd = Self(child);
+        assert!(std::io::BufRead::lines(std::io::BufReader::new(stdout)).any(|line| line.unwrap() == "there"));
+        odd
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+}
+
+impl Drop for Odd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn one_that_stops_or_goes_deaf_on_its_signal_is_not_said_to_be_without_a_fault() {
+    each(&[("os.kill(os.getpid(), signal.SIGSTOP)", "is stopped"), ("listener.close()", "listens nowhere"), ("pass", "")], |(act, fault)| {
+        each(&["confirm = []", "[[group.confirm]]\nexec = [\"true\"]\nread = \"exit\"\nequals = \"0\""], |facts| {
+            let fleet = Fleet::start(0);
+            let odd = Odd::start(&fleet, act);
+            let (program, config) = (fleet.path("odd.py"), fleet.path("web.toml"));
+            let matching = format!("match = {{ args = [\"{}\"] }}\nconfig = \"{}\"", program.display(), config.display());
+            groups(&fleet, &[format!("[[group]]\nname = \"g\"\n{matching}\nreloads = true\ntimeout = \"1s\"\n{facts}\n")]);
+            let said = set(&fleet, "two", &[]);
+            let all = said.json["instances"].as_array().unwrap();
+            let state = all.iter().find(|i| i["pid"] == odd.pid()).unwrap()["state"].as_str().unwrap();
+            match *fault {
+                "" => assert_eq!((said.code, state), (12, "unconfirmed"), "{facts}: {:#}", said.json),
+                fault => {
+                    assert_eq!((said.code, state), (7, "revert_failed"), "{act}: {facts}: {:#}", said.json);
+                    assert!(said.stderr.contains(fault), "{act}: {}", said.stderr);
+                }
+            }
+        });
+    });
+}

@@ -3,6 +3,7 @@
 
 mod alive;
 mod back;
+mod earlier;
 mod files;
 mod limits;
 mod listeners;

@@ -130,7 +130,7 @@ impl Server {
     }
 
     /// The digest of what the answering process serves, and whether a signal is not worked off yet.
-    fn truth(url: &str) -> Option<(String, bool)> {
+    pub(crate) fn truth(url: &str) -> Option<(String, bool)> {
         let body = try_get(url, "/truth").ok()?.1;
         let words: Vec<&str> = body.split(' ').collect();
         Some((words[0].to_owned(), words[2] == "1"))

@@ -1,0 +1,99 @@
+//! Claims of a run about an instance whose reload for an earlier run is still under way.
+
+use std::process::{Child, Command, Stdio};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::server::{CHANGED, EQUALS, Server, each, fleet, holds, set, state, text};
+use crate::support::{Fleet, Said, until};
+
+/// Longer than the limits of two runs together, so that it ends when both have ended.
+const SLOW: u64 = 5000;
+
+fn revert(fleet: &Fleet, more: &[&str]) -> Said {
+    let runs = std::fs::read_dir(fleet.path("state/runs")).unwrap();
+    // Their ids sort by time.
+    let newest = runs.map(|run| run.unwrap().file_name().into_string().unwrap()).max().unwrap();
+    fleet.again("revert", &[&[newest.as_str()], more].concat())
+}
+
+#[test]
+fn a_revert_does_not_prove_the_old_config_while_the_reload_of_the_new_one_is_under_way() {
+    each(&[("SlowEarly", EQUALS), ("SlowDrop", EQUALS), ("SlowEarly", CHANGED), ("SlowDrop", CHANGED)], |(mode, facts)| {
+        let (fleet, servers) = fleet(&[(mode, SLOW)], facts);
+        set(&fleet, "two", &[]).expect(7);
+        let said = revert(&fleet, &[]);
+        assert!(matches!(said.code, 7 | 12), "{mode}: {facts}: {:#}", said.json);
+        assert!(!matches!(state(&said, &servers[0]), "confirmed" | "unchanged"), "{mode}: {:#}", said.json);
+        holds(&said, &servers);
+    });
+}
+
+#[test]
+fn a_later_broadcast_does_not_take_the_end_of_an_earlier_reload_for_its_own() {
+    each(&["SlowEarly", "SlowDrop"], |mode| {
+        let (fleet, servers) = fleet(&[(mode, 2500)], CHANGED);
+        set(&fleet, "two", &[]).expect(7);
+        // The answer changes meanwhile, to that of the run before.
+        let said = set(&fleet, "three", &["--timeout", "3s"]);
+        holds(&said, &servers);
+        // Also where the run before was closed by one that proved nothing.
+        set(&fleet, "four", &[]).expect(7);
+        revert(&fleet, &[]);
+        let said = set(&fleet, "five", &["--timeout", "3s"]);
+        holds(&said, &servers);
+    });
+}
+
+#[test]
+fn a_revert_of_a_killed_run_proves_nothing_while_its_reload_is_under_way() {
+    each(&[("SlowEarly", EQUALS), ("SlowDrop", CHANGED)], |(mode, facts)| {
+        let (fleet, servers) = fleet(&[(mode, SLOW)], facts);
+        let mut coordinator = broadcast(&fleet);
+        until("the instance has begun its reload", || is_busy(&servers[0]));
+        coordinator.kill().unwrap();
+        coordinator.wait().unwrap();
+        let said = revert(&fleet, &[]);
+        assert_ne!(said.code, 0, "{mode}: {facts}: {:#}", said.json);
+        holds(&said, &servers);
+    });
+}
+
+#[test]
+fn a_broadcast_after_a_killed_run_knows_that_its_reload_is_under_way() {
+    let (fleet, servers) = fleet(&[("SlowEarly", 3000)], CHANGED);
+    let mut coordinator = broadcast(&fleet);
+    until("the instance has begun its reload", || is_busy(&servers[0]));
+    kill(Pid::from_raw(i32::try_from(coordinator.id()).unwrap()), Signal::SIGKILL).unwrap();
+    coordinator.wait().unwrap();
+    let said = set(&fleet, "three", &["--timeout", "4s"]);
+    holds(&said, &servers);
+}
+
+#[test]
+fn a_revert_that_sees_the_new_content_end_is_proven() {
+    each(&[EQUALS, CHANGED], |facts| {
+        let (fleet, servers) = fleet(&[("SlowEarly", 1200)], facts);
+        set(&fleet, "two", &[]).expect(7);
+        // Long enough to see the new content of the run before, and the old one after it.
+        let said = revert(&fleet, &["--timeout", "30s"]);
+        holds(&said, &servers);
+        // The survey may have met it in the middle.
+        let ends = [(0, "confirmed"), (5, "refused"), (12, "unconfirmed")];
+        assert!(ends.contains(&(said.code, state(&said, &servers[0]))), "{facts}: {:#}", said.json);
+    });
+}
+
+/// A coordinator that waits for the proof of its instances for a minute.
+fn broadcast(fleet: &Fleet) -> Child {
+    let arguments = ["broadcast", "--all", "--set", "message=two", "--timeout", "60s", "--state", &text(&fleet.path("state")), "--fleet"];
+    let mut command = Command::new(fleet.exe());
+    command.args(arguments).arg(fleet.path("fleet.toml")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn is_busy(server: &Server) -> bool {
+    Server::truth(&server.url).is_some_and(|(_, busy)| busy)
+}
