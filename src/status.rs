@@ -15,6 +15,7 @@ use crate::{
     event::Verdict,
     fleet::{Fleet, Group, Reloads, Speaks},
     host::{
+        as_started::is_as_it_started,
         discover::{self, Found, Scan},
         guard,
         http::{Lanes, told},
@@ -253,8 +254,11 @@ impl Look {
 
     /// Asks the validator of what stands on the disk. One that refuses what its instance runs cannot judge here.
     async fn validated(&self, row: &mut Row, member: &Member, live: &[Live]) {
-        let born = guard::born(row.pid).unwrap_or(i128::MIN);
-        let is_run = |(target, one): (&Target, &Live)| (target.runs.is_some() && target.runs == target.disk) || one.is_older_than(born);
+        let is_proven = |target: &Target, one: &Live| {
+            let is_same = || self.proven.of(row.pid, row.started, &one.path).is_none_or(|stand| stand.behind.is_some() && stand.behind == one.behind);
+            target.runs.is_some() && target.runs == target.disk && is_same()
+        };
+        let is_run = |(target, one): (&Target, &Live)| is_proven(target, one) || is_as_it_started(member, &one.path);
         let runs_it = !live.is_empty() && row.targets.iter().zip(live).all(is_run);
         match self.judged.of(member, live).await.0 {
             Ok(()) => {}

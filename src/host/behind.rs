@@ -1,5 +1,5 @@
-//! Content that is read through a target and is none of it: behind links that lead out of a directory, and behind directives
-//! that include more files.
+//! Content that is read through a target and is none of it: behind links that lead out of a directory, behind directives
+//! that include more files, and in files that its text names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{MAX_TARGET, digest};
+use crate::{
+    config::{MAX_TARGET, digest},
+    host::mentions::{Written, is_of_programs, mentions},
+};
 
 /// Most files and directories that are followed, as many as a target may have entries. Of more nothing is known.
 const MAX_FOLLOWED: usize = crate::tree::MAX_ENTRIES;
@@ -18,21 +21,20 @@ const MAX_FOLLOWED: usize = crate::tree::MAX_ENTRIES;
 const MISSING: &str = "missing";
 
 /// The digest of everything that is read through the target at `path`; empty where that is nothing, and none where it is too
-/// much to be known.
-pub(crate) fn behind<'a>(path: &Path, includes: impl IntoIterator<Item = &'a String>) -> Option<String> {
-    let includes: Vec<String> = includes.into_iter().map(|name| name.to_ascii_lowercase()).collect();
-    let is_directory = path.is_dir();
-    if includes.is_empty() && !is_directory {
-        return Some(String::new());
-    }
-    let mut walk = Walk { top: path, includes, seen: BTreeSet::new(), found: BTreeMap::new(), bytes: 0 };
-    if is_directory {
-        walk.directory(path)?
-    } else {
-        walk.file(path)?
-    }
+/// much to be known. Files that the text of the target names count only where there are `readers`: processes that cannot
+/// tell themselves what they run.
+pub(crate) fn behind<'a>(path: &Path, includes: impl IntoIterator<Item = &'a String>, readers: &[i32]) -> Option<String> {
+    let walk = Walk::over(path, includes, readers)?;
     let all: Vec<String> = walk.found.iter().map(|(path, content)| format!("{}\0{content}\n", path.display())).collect();
     Some(if all.is_empty() { String::new() } else { digest(all.concat().as_bytes()) })
+}
+
+/// The last change, in nanoseconds since 1970, of the target at `path` and of everything that is read through it, with the
+/// links and directories that lead there; none where it is too much to be known.
+pub(super) fn newest<'a>(path: &Path, includes: impl IntoIterator<Item = &'a String>, readers: &[i32]) -> Option<i128> {
+    let mut walk = Walk::over(path, includes, readers)?;
+    walk.dated(path);
+    Some(walk.newest)
 }
 
 /// What is read through one target.
@@ -40,19 +42,21 @@ pub(crate) fn behind<'a>(path: &Path, includes: impl IntoIterator<Item = &'a Str
 pub(super) struct Follow {
     /// The directives of the groups that read it.
     includes: BTreeSet<String>,
+    /// The processes that read it and cannot tell what they run.
+    readers: Vec<i32>,
     /// As it was last looked at: at the survey, and again before a signal.
     pub(super) behind: Option<String>,
 }
 
 impl Follow {
-    pub(super) fn of<'a>(path: &Path, includes: impl Iterator<Item = &'a String>) -> Self {
-        let mut follow = Self { includes: includes.cloned().collect(), behind: None };
+    pub(super) fn of<'a>(path: &Path, includes: impl Iterator<Item = &'a String>, readers: Vec<i32>) -> Self {
+        let mut follow = Self { includes: includes.cloned().collect(), readers, behind: None };
         follow.look(path);
         follow
     }
 
     pub(super) fn look(&mut self, path: &Path) {
-        self.behind = behind(path, &self.includes);
+        self.behind = behind(path, &self.includes, &self.readers);
     }
 }
 
@@ -61,15 +65,41 @@ struct Walk<'a> {
     top: &'a Path,
     /// In small letters.
     includes: Vec<String>,
+    /// Files that the readers write; none where files that a text names are not followed.
+    written: Option<Written>,
     seen: BTreeSet<PathBuf>,
     /// What does not belong to the target, by its resolved path, with a digest.
     found: BTreeMap<PathBuf, String>,
     bytes: u64,
+    /// The last change of anything that was followed.
+    newest: i128,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn over<'i>(top: &'a Path, includes: impl IntoIterator<Item = &'i String>, readers: &[i32]) -> Option<Self> {
+        let includes: Vec<String> = includes.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+        let written = (!readers.is_empty()).then(|| Written::by(readers));
+        let follows = !includes.is_empty() || written.is_some();
+        let (seen, found) = (BTreeSet::new(), BTreeMap::new());
+        let mut walk = Self { top, includes, written, seen, found, bytes: 0, newest: i128::MIN };
+        if top.is_dir() {
+            walk.directory(top)?;
+        } else if follows {
+            walk.file(top)?;
+        }
+        Some(walk)
+    }
+
+    /// Takes down the last change of what stands at `path` itself.
+    fn dated(&mut self, path: &Path) {
+        if let Ok(meta) = path.symlink_metadata() {
+            self.newest = self.newest.max(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()));
+        }
+    }
+
     /// A path that a link, a directive or a directory names.
     fn entry(&mut self, named: &Path) -> Option<()> {
+        self.dated(named);
         let Ok(path) = named.canonicalize() else {
             self.found.insert(named.to_owned(), MISSING.into());
             return Some(());
@@ -97,7 +127,7 @@ impl Walk<'_> {
             return Some(());
         }
         let is_own = path.starts_with(self.top);
-        if is_own && self.includes.is_empty() {
+        if is_own && self.includes.is_empty() && self.written.is_none() {
             return Some(());
         }
         let Some(bytes) = self.read(path) else {
@@ -109,8 +139,32 @@ impl Walk<'_> {
         if !is_own {
             self.found.insert(path.to_owned(), digest(&bytes));
         }
-        let named = values(&String::from_utf8_lossy(&bytes), &self.includes);
-        named.iter().try_for_each(|value| self.included(path, value))
+        let text = String::from_utf8_lossy(&bytes);
+        values(&text, &self.includes).iter().try_for_each(|value| self.included(path, value))?;
+        if self.written.is_none() || bytes.contains(&0) {
+            return Some(());
+        }
+        mentions(&text)?.into_iter().try_for_each(|word| self.mentioned(path, word))
+    }
+
+    /// A word of the file `by` that may name files. Only a file that is there counts, and none that a process writes.
+    fn mentioned(&mut self, by: &Path, word: &str) -> Option<()> {
+        for dir in [self.top.parent(), Some(self.top), by.parent()].into_iter().flatten() {
+            let named = dir.join(word);
+            let all = if word.contains('*') { globbed(&named) } else { vec![named] };
+            for (named, path) in all.iter().filter_map(|path| Some((path, path.canonicalize().ok()?))) {
+                let is_written = |written: &Written| written.has(&path);
+                if !path.is_file() || is_of_programs(&path) || self.written.as_ref().is_some_and(is_written) {
+                    continue;
+                }
+                self.dated(named);
+                self.file(&path)?;
+            }
+            if word.starts_with('/') {
+                break;
+            }
+        }
+        Some(())
     }
 
     /// The content of a file, within what a target may have in all.
@@ -134,8 +188,9 @@ impl Walk<'_> {
         named.dedup();
         let mut is_there = false;
         for path in &named {
-            let found = path.to_str().and_then(|text| glob::glob(text).ok());
-            for path in found.into_iter().flatten().flatten().take(MAX_FOLLOWED + 1) {
+            // A file that went away shows in its directory.
+            path.parent().into_iter().for_each(|dir| self.dated(dir));
+            for path in globbed(path) {
                 is_there = true;
                 self.entry(&path)?;
             }
@@ -149,8 +204,15 @@ impl Walk<'_> {
     /// Whether a path was not followed yet.
     fn takes(&mut self, path: &Path) -> Option<bool> {
         let is_new = self.seen.insert(path.to_owned());
+        self.dated(path);
         (self.seen.len() <= MAX_FOLLOWED).then_some(is_new)
     }
+}
+
+/// The paths that a pattern names, or the path itself where it is none and something is there.
+fn globbed(pattern: &Path) -> Vec<PathBuf> {
+    let found = pattern.to_str().and_then(|text| glob::glob(text).ok());
+    found.into_iter().flatten().flatten().take(MAX_FOLLOWED + 1).collect()
 }
 
 /// The values of these directives in a text, whose lines may begin with `#` as a comment.
@@ -251,7 +313,7 @@ mod tests {
         symlink("own", at("enabled/inner")).unwrap();
         symlink("nowhere", at("enabled/lost")).unwrap();
         let names = ["include".to_owned()];
-        let both = || (behind(&at("enabled"), &[]).unwrap(), behind(&at("main"), &names).unwrap());
+        let both = || (behind(&at("enabled"), &[], &[]).unwrap(), behind(&at("main"), &names, &[]).unwrap());
         let mut last = both();
         assert!(!last.0.is_empty());
         let mut changed = |directory: bool, file: bool, what: &str| {
@@ -276,6 +338,37 @@ mod tests {
         changed(false, true, "a file that was missing");
         fs::write(at("main"), "include parts/*; include single; # more").unwrap();
         changed(false, false, "the file itself");
-        assert_eq!(behind(&at("main"), &[]).as_deref(), Some(""));
+        assert_eq!(behind(&at("main"), &[], &[]).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn a_file_that_the_text_of_a_target_names_counts_whatever_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let at = |name: &str| root.join(name);
+        for name in ["map", "ticket.key", "cert.pem", "rules.yml", "log", "unnamed"] {
+            fs::write(at(name), "one").unwrap();
+        }
+        let me = i32::try_from(std::process::id()).unwrap();
+        let log = fs::OpenOptions::new().append(true).open(at("log")).unwrap();
+        let text = format!(
+            "use map(.{0}) {1};\n\"include\":\n  \"*.yml\"\n# unnamed.key\nssl = '{2}' log {3}",
+            "/map",
+            at("ticket.key").display(),
+            at("cert.pem").display(),
+            at("log").display()
+        );
+        fs::write(at("main"), text).unwrap();
+        let now = || behind(&at("main"), &[], &[me]).unwrap();
+        for name in ["map", "ticket.key", "cert.pem", "rules.yml"] {
+            let before = now();
+            fs::write(at(name), "two").unwrap();
+            assert_ne!(now(), before, "{name}");
+        }
+        let before = now();
+        fs::write(at("unnamed"), "two").unwrap();
+        fs::write(at("log"), "a line that the process writes").unwrap();
+        assert_eq!(now(), before, "a log, and a file that nothing names");
+        drop(log);
     }
 }

@@ -21,6 +21,9 @@ use crate::{
 /// Said of a validator whose instance has no environment that can be read.
 const CLEAN: &str = "(in a clean environment: that of the instance cannot be read)";
 
+/// The message of the C library for a full disk.
+const FULL: &str = "No space left on device";
+
 /// What a target may become.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
@@ -50,10 +53,22 @@ pub(crate) struct Key {
     exe: (u64, u64),
     person: Option<Arc<Person>>,
     surroundings: Vec<(u64, u64)>,
+    /// A config may read it.
+    environment: String,
     group: String,
     cwd: PathBuf,
     argv: Vec<String>,
     candidates: Vec<(PathBuf, String)>,
+}
+
+/// Whether a file, or one in a directory, has this text in it; also where it cannot be read. Links in a directory are not
+/// followed.
+fn holds(path: &Path, text: &str) -> bool {
+    if path.is_dir() {
+        let Ok(entries) = std::fs::read_dir(path) else { return true };
+        return entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink())).any(|entry| holds(&entry.path(), text));
+    }
+    std::fs::read(path).map_or(true, |bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
 impl Candidate {
@@ -103,6 +118,7 @@ impl<'a> Case<'a> {
             person: (!built_in).then(|| member.identity.person.clone()),
             // One that sees other files may be told otherwise by the same validator.
             surroundings: if built_in { Vec::new() } else { surroundings(member.identity.pid) },
+            environment: if built_in { String::new() } else { exec::environment_identity(member.identity.pid) },
             cwd: if built_in { PathBuf::new() } else { member.cwd.clone() },
             argv: if built_in { Vec::new() } else { argv() },
             candidates: self.candidates.iter().map(|c| (if built_in { PathBuf::new() } else { c.live.clone() }, c.sha256.clone())).collect(),
@@ -126,6 +142,13 @@ impl<'a> Case<'a> {
             Ok((argv, binds)) => validate::run(&argv, self.subject(), &binds, secret).await,
             Err(why) => Err(NotPassed::NotRun(format!("the validator could not be run: {why}"))),
         };
+        // What is discarded has its limit: that is no fault of the content, unless the content itself says so.
+        let said = said.map_err(|e| match e {
+            NotPassed::Refused(why) if why.contains(FULL) && !self.candidates.iter().any(|c| holds(&c.staged, FULL)) => {
+                NotPassed::NotRun(format!("a write of the validator, which would be discarded, was refused ({why})"))
+            }
+            said => said,
+        });
         let clean = if exec::environment(self.member.identity.pid).is_some() { "" } else { CLEAN };
         // People know the executable by its path.
         let said = said.map_err(|e| match e {

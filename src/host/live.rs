@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
-    fleet::Group,
+    fleet::{Group, Speaks},
     host::{
         behind::behind,
         discover::{self, Found},
@@ -53,7 +53,8 @@ impl Live {
             let target = Target::new(&path, dir.clone());
             let disk = target.read().map_err(|e| e.to_string());
             let secret = group.secret.unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
-            let behind = behind(&path, &group.reading.includes);
+            let readers: &[i32] = if group.speaks == Speaks::None { &[found.pid] } else { &[] };
+            let behind = behind(&path, &group.reading.includes, readers);
             all.push(Self { ctime: target.ctime(), behind, path, disk, secret, target, dir });
         }
         Ok(all)
@@ -74,11 +75,6 @@ impl Live {
     pub(crate) fn held_by(&self) -> Option<String> {
         let owner = lock::blocked(&self.dir, self.path.file_name().as_slice())?;
         Some(LockError::Busy(self.path.parent().unwrap_or(Path::new("/")).into(), owner).to_string())
-    }
-
-    /// Whether it was not changed since a process started, at `born` in nanoseconds since 1970.
-    pub(crate) fn is_older_than(&self, born: i128) -> bool {
-        self.ctime.is_some_and(|ctime| ctime < born)
     }
 
     /// As it is judged, as if it were its own candidate.

@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod answers;
+pub(crate) mod as_started;
 pub(crate) mod at_once;
 mod behind;
 mod body;
@@ -40,6 +41,7 @@ pub(crate) mod kernel;
 pub(crate) mod live;
 mod lock;
 mod lost;
+mod mentions;
 mod metered;
 mod old_workers;
 mod overridden;

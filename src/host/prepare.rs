@@ -5,14 +5,16 @@ use std::{cell::LazyCell, collections::BTreeMap, path::PathBuf};
 use crate::{
     event::{Event, Halts, Instance, Phase, State, Stop},
     host::{
-        LocalHost, guard,
+        LocalHost,
+        as_started::is_as_it_started,
+        guard,
         install::{Sync, Target, sync_all},
         judge::Candidate,
         overridden, readable, restart,
         survey::{from_install, refused},
         verdicts::{Readers, passed},
     },
-    runs::Proven,
+    runs::{Proven, Stand},
     step::{Member, Shift, Step},
 };
 
@@ -137,7 +139,7 @@ impl LocalHost {
     fn stood(&self, shift: &Shift) -> Stood {
         let target = self.targets.get(&shift.path);
         let sha256 = target.and_then(Target::digest).filter(|now| *now != shift.to.sha256);
-        Stood { path: shift.path.clone(), sha256, ctime: target.and_then(Target::ctime) }
+        Stood { path: shift.path.clone(), sha256, behind: self.follows.get(&shift.path).and_then(|follow| follow.behind.clone()) }
     }
 }
 
@@ -146,19 +148,20 @@ struct Stood {
     path: PathBuf,
     /// None where it is the candidate, or cannot be read.
     sha256: Option<String>,
-    /// Its last change, in nanoseconds since 1970.
-    ctime: Option<i128>,
+    /// The digest of everything that is read through it.
+    behind: Option<String>,
 }
 
 impl Stood {
     /// Whether an instance is known to run it: by its own word, which is about the first target; by the record of the run that
-    /// proved it; or since it was not changed after the instance started.
+    /// proved it; or since nothing of it was changed after the instance started.
     fn is_run_by(&self, member: &Member, is_first: bool, proven: &Proven) -> bool {
         let Some(sha256) = &self.sha256 else { return false };
         let i = &member.instance;
         let says = is_first && i.before.as_ref() == Some(sha256);
-        let is_proven = || proven.of(i.pid, i.started, &self.path).is_some_and(|stand| stand.sha256 == *sha256);
-        says || is_proven() || self.ctime.is_some_and(|ctime| ctime < member.born)
+        let is_same = |stand: &Stand| stand.sha256 == *sha256 && self.behind.is_some() && stand.behind == self.behind;
+        let is_proven = || proven.of(i.pid, i.started, &self.path).is_some_and(is_same);
+        says || is_proven() || is_as_it_started(member, &self.path)
     }
 }
 

@@ -105,7 +105,8 @@ impl LocalHost {
                     let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
                     let offered: BTreeMap<_, _> = offered.collect::<BTreeMap<_, _>>().into_iter().map(|(g, s)| (g, source::look(s, path))).collect();
                     let includes = readers.clone().flat_map(|m| &m.group.reading.includes);
-                    let follow = Follow::of(path, includes);
+                    let untold = readers.clone().filter(|m| m.group.speaks == Speaks::None).map(|m| m.instance.pid);
+                    let follow = Follow::of(path, includes, untold.collect());
                     let behind = follow.behind.clone();
                     self.follows.insert(path.clone(), follow);
                     let secret = readers.next().and_then(|m| m.group.secret).unwrap_or(!target.is_public(&disk));

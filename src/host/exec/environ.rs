@@ -5,7 +5,7 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
-use crate::host::kernel::Proc;
+use crate::{config::digest, host::kernel::Proc};
 
 /// An environment of this size was cut.
 const CUT: usize = 4 << 20;
@@ -39,6 +39,10 @@ const DROPPED: &[&str] = &[
 
 /// The same of every name that begins so.
 const DROPPED_FAMILIES: &[&str] = &["WATCHDOG_", "LISTEN_", "HAPROXY_MWORKER", "EINHORN_FD", "PUMA_INHERIT_"];
+
+/// Names whose values differ from one start of a process to the next and mean nothing to its config.
+const OF_ONE_START: &[&str] =
+    &["INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "SHLVL", "OLDPWD", "_"];
 
 /// Values that are no secret and stand in many a message.
 const PLAIN: &[&str] = &[
@@ -116,6 +120,21 @@ pub(crate) fn of(pid: i32) -> Option<Environment> {
     parse(&raw).map(Environment::of)
 }
 
+/// The digest of all that a command is given of the environment of the process `pid`; empty where that is not known. What
+/// differs with every start is no part of it.
+pub(crate) fn identity(pid: i32) -> String {
+    let raw = Proc::open(pid).and_then(|process| process.read("environ")).ok();
+    raw.as_deref().and_then(parse).map_or_else(String::new, identity_of)
+}
+
+fn identity_of(all: Variables) -> String {
+    let mut all = passed_on(all, "");
+    all.retain(|(name, _)| !OF_ONE_START.iter().any(|one| name == *one));
+    all.sort();
+    let lines = all.iter().flat_map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
+    digest(&lines.collect::<Vec<_>>().concat())
+}
+
 /// The values of an environment that must not be shown, the longest first.
 #[derive(Debug)]
 pub(crate) struct Environment(Vec<Vec<u8>>);
@@ -170,6 +189,16 @@ mod tests {
         assert_eq!(names(raw).unwrap(), ["A=1", "HAPROXY_CLI=x", "B=", "C=a=b", "PATH=/bin"]);
         assert_eq!(names(b"PATH=/x\0BASH_FUNC_f%%=() {\n}\0").unwrap(), ["PATH=/x", "BASH_FUNC_f%%=() {\n}"]);
         assert_eq!(names(b"").unwrap(), ["PATH=/bin"]);
+    }
+
+    #[test]
+    fn an_environment_is_another_one_by_what_a_config_may_read_of_it() {
+        let of = |raw: &[u8]| identity_of(parse(raw).unwrap());
+        let one = of(b"PORT=1\0A=2\0INVOCATION_ID=x\0NOTIFY_SOCKET=/x\0");
+        assert_eq!(one, of(b"A=2\0PORT=1\0INVOCATION_ID=y\0SHLVL=3\0"));
+        for other in [&b"PORT=2\0A=2\0"[..], b"PORT=1\0", b"PORT=1\0A=2\0B=\0", b""] {
+            assert_ne!(one, of(other));
+        }
     }
 
     #[test]

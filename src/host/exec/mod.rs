@@ -35,7 +35,7 @@ mod view;
 
 pub(crate) use self::{
     become_it::become_it,
-    environ::of as environment,
+    environ::{identity as environment_identity, of as environment},
     limits::remember,
     request::Bind,
     run::{NotRun, Output, Subject, inform, judge, look, operators, query},
