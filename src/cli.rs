@@ -61,6 +61,9 @@ enum Command {
     /// Becomes a command for another process of this program.
     #[command(hide = true)]
     ExecBecome,
+    /// Gives the user namespace of another process of this program its users.
+    #[command(hide = true)]
+    ExecMapUsers,
     /// The daemons that hello knows; with a name, what it knows as a group to be copied into fleet.toml and changed.
     Kinds {
         /// One of them.
@@ -83,7 +86,7 @@ impl Command {
             Self::Broadcast(args) => Some(Some(args.output)),
             Self::Resume(args) | Self::Revert(args) => Some(Some(args.output)),
             Self::Status(_) | Self::Doctor(_) => Some(None),
-            Self::Serve(_) | Self::Check { .. } | Self::ExecSupervise | Self::ExecBecome => None,
+            Self::Serve(_) | Self::Check { .. } | Self::ExecSupervise | Self::ExecBecome | Self::ExecMapUsers => None,
             Self::Kinds { .. } | Self::History(_) | Self::Forget(_) => None,
         }
     }
@@ -278,6 +281,7 @@ fn command(hangups: Hangups) -> ExitCode {
         Command::Kinds { name } => kinds(name.as_deref()),
         Command::ExecSupervise => ExitCode::from(exec::supervise()),
         Command::ExecBecome => ExitCode::from(exec::become_it()),
+        Command::ExecMapUsers => ExitCode::from(exec::map_users()),
         Command::Broadcast(args) => match options(args) {
             Ok(options) => act(|halts| broadcast::run(options, halts)),
             Err(why) => {

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io,
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -18,7 +19,7 @@ use nix::{
 use rustix::{
     fs::{
         Access, AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxFlags, Uid, XattrFlags, accessat, fchmod, fchown, fsetxattr, fstat,
-        fstatvfs, getxattr, mkdirat, open, openat, openat2, statx,
+        fstatvfs, getxattr, mkdirat, open, openat, openat2, statx, symlinkat,
     },
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
@@ -35,6 +36,9 @@ use super::{
 const SIZE: &str = "64m";
 /// The most files and directories that they may make or change.
 const INODES: &str = "65536";
+
+/// The most bytes of files in the root directory that are copied; a further one is read-only.
+const FILES: u64 = 8 << 20;
 
 /// How deep directories of this user are looked for where the directories above are not its own: `/var/lib/NAME`.
 const DEPTH: usize = 3;
@@ -185,7 +189,9 @@ impl<'a> Layers<'a> {
         }
         if writable || below.is_empty() {
             if path == Path::new("/") {
-                return Err("`/`: this user can write to it, and it cannot be covered".into());
+                self.own_root(&fd).map_err(how)?;
+                let names = directories(path);
+                return self.next_parts(path, names, &below);
             }
             let tree = copy(&fd, OpenTreeFlags::AT_RECURSIVE).map_err(how)?;
             attach(&tree, &fd).map_err(how)?;
@@ -194,9 +200,57 @@ impl<'a> Layers<'a> {
         if below.is_empty() {
             return Ok(());
         }
-        let names =
-            std::fs::read_dir(path).map(|entries| entries.flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect());
-        self.next_parts(path, names.unwrap_or_default(), &below)
+        self.next_parts(path, directories(path), &below)
+    }
+
+    /// Makes a directory in memory the root of this process. What stands in the root directory until now stands in it.
+    fn own_root(&mut self, root: &OwnedFd) -> io::Result<()> {
+        mkdirat(&self.store, "root", Mode::RWXU)?;
+        let own = openat(&self.store, "root", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        like(&own, root)?;
+        let mut files = 0;
+        for entry in std::fs::read_dir("/")?.flatten() {
+            let (name, kind, from) = (entry.file_name(), entry.file_type()?, at(&entry.path()));
+            if kind.is_symlink() {
+                symlinkat(std::fs::read_link(entry.path())?, &own, &name)?;
+                continue;
+            }
+            // What this user cannot reach is not missed.
+            let Ok(from) = from else { continue };
+            if kind.is_dir() {
+                mkdirat(&own, &name, Mode::RWXU)?;
+            } else {
+                openat(&own, &name, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR)?;
+            }
+            let size = u64::try_from(fstat(&from)?.st_size).unwrap_or(u64::MAX);
+            if kind.is_file() && files + size <= FILES {
+                files += size;
+                self.copied(&from, &own, &name)?;
+                continue;
+            }
+            let tree = copy(&from, OpenTreeFlags::AT_RECURSIVE)?;
+            attach(&tree, &openat(&own, &name, PLACE, Mode::empty())?)?;
+            if kind.is_file() {
+                self.read_only(&tree)?;
+            }
+        }
+        self.made.push(mount_of(&own)?);
+        self.step_into(&own)
+    }
+
+    /// Writes what is in the file `from` to the file `name` in `dir`, with the same owners and mode as far as this user may.
+    fn copied(&self, from: &OwnedFd, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+        let stat = fstat(from)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let into = openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut mode = Mode::from_raw_mode(stat.st_mode & 0o777);
+        match openat(&self.numbers.0, from.as_raw_fd().to_string(), flags, Mode::empty()) {
+            Ok(content) => _ = io::copy(&mut File::from(content), &mut File::from(into.try_clone()?))?,
+            // This user may not read it, and no command of it can.
+            Err(_) => mode = Mode::empty(),
+        }
+        let _ = fchown(&into, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+        Ok(fchmod(&into, mode)?)
     }
 
     /// Puts a layer over a directory, and one over each directory in it that this user may write to: what stands in a
@@ -310,6 +364,12 @@ impl<'a> Layers<'a> {
     pub(super) fn read_only(&self, tree: &OwnedFd) -> io::Result<()> {
         remount(tree, MsFlags::MS_RDONLY)
     }
+}
+
+/// The directories in one, as far as this user may look into it.
+fn directories(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
 /// Whether this user owns a directory, or may write to it.

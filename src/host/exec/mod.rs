@@ -31,6 +31,7 @@ mod shell;
 mod spaces;
 mod start;
 mod supervise;
+mod users;
 mod view;
 
 pub(crate) use self::{
@@ -43,6 +44,7 @@ pub(crate) use self::{
     spaces::{sees, surroundings},
     start::start,
     supervise::supervise,
+    users::map_users,
 };
 
 /// How long a supervisor may take to end what a command left behind.
@@ -53,3 +55,6 @@ const SUPERVISE: &str = "exec-supervise";
 
 /// The hidden command that becomes a command.
 const BECOME: &str = "exec-become";
+
+/// The hidden command that gives a user namespace its users.
+const MAP_USERS: &str = "exec-map-users";

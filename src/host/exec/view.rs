@@ -15,7 +15,7 @@ use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
-    unistd::{Gid, Uid, chdir, chroot, fchdir},
+    unistd::{chdir, chroot, fchdir},
 };
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, open, openat, openat2},
@@ -28,6 +28,7 @@ use super::{
     layers::{Layers, PLACE, Setuid, at, attach, copy},
     mounts::sockets,
     request::Bind,
+    users,
 };
 
 /// This process's descriptors by number, for the system calls that take nothing but a path. It is opened before another
@@ -74,7 +75,7 @@ pub(super) fn build(binds: &[Bind], written: &[Written], numbers: &Numbers, user
     let none = |e: io::Error| format!("no mount namespace in which the new config could stand at its live path: {e}");
     let cwd = working_directory()?;
     match unshare(CloneFlags::CLONE_NEWNS) {
-        Err(Errno::EPERM) if users == Users::Own => own_users().map_err(|e| none(e.into()))?,
+        Err(Errno::EPERM) => users::enter(numbers, users).map_err(|e| none(e.into()))?,
         said => said.map_err(|e| none(e.into()))?,
     }
     keep_to_itself(numbers, other_root).map_err(none)?;
@@ -235,17 +236,4 @@ pub(super) fn enter_again(view: Option<&View>) -> Result<(), String> {
         }
         Some(Cwd::Held(dir)) => fchdir(dir).map_err(|e| failed(Path::new("."), e)),
     }
-}
-
-/// A user namespace in which this user is itself, for a mount namespace that it may fill.
-fn own_users() -> Result<(), Errno> {
-    let (uid, gid) = (Uid::effective(), Gid::effective());
-    // The kernel gives the files of a process that is closed to others to root.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable).map_err(|e| Errno::from_raw(e.raw_os_error()))?;
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
-    let write = |path: &str, text: String| std::fs::write(path, text).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()));
-    // A process that has not given up changing groups may not name its own.
-    write("/proc/self/setgroups", "deny".into())?;
-    write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
-    write("/proc/self/uid_map", format!("{uid} {uid} 1"))
 }
