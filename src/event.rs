@@ -23,13 +23,21 @@ pub struct Stop {
     pub reason: String,
     /// Those that are the reason, with their trouble.
     pub instances: Vec<Instance>,
+    /// Whether the run would go on without its validators.
+    pub by_validation: bool,
 }
 
 impl Stop {
     /// An end that no single instance is the reason of.
     #[must_use]
     pub fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
-        Self { verdict, reason: reason.into(), instances: Vec::new() }
+        Self { verdict, reason: reason.into(), instances: Vec::new(), by_validation: false }
+    }
+
+    /// A validator said no, or could not judge where it must.
+    #[must_use]
+    pub fn by_validation(verdict: Verdict, reason: String) -> Self {
+        Self { by_validation: true, ..Self::new(verdict, reason) }
     }
 
     /// The operator interrupted the run before it had touched anything.
@@ -46,7 +54,7 @@ impl Stop {
         if instances.len() > NAMED {
             reason += &format!("; and {} more", instances.len() - NAMED);
         }
-        Self { verdict: Verdict::Refused, reason, instances }
+        Self { verdict: Verdict::Refused, reason, instances, by_validation: false }
     }
 }
 

@@ -129,12 +129,12 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         }
         summary
     });
-    ended.map_err(|stop| match stop.verdict {
-        Verdict::Invalid if at_once => Stop {
+    ended.map_err(|stop| match stop.by_validation && at_once {
+        true => Stop {
             reason: format!("{}\nto bring the old config back without validation: hello revert {} --validate=off{}", stop.reason, left.id, options.flag),
             ..stop
         },
-        _ => stop,
+        false => stop,
     })
 }
 

@@ -91,7 +91,8 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     }
     adjust(&mut facts, &member.kept, &first, shifts, undo);
     let blind = blind(&mut facts, member, shifts);
-    if !undo && !member.unsure {
+    // Where an earlier run has left its readings, those are from before the new config, and this survey's may not be.
+    if !undo && !member.unsure && !matches!(member.kept, Readings::Before(_)) {
         readings::keep_survey(&facts, &first, &mut member.baseline);
     }
     if let Some(wait) = readings::next_second(&facts, &member.baseline) {

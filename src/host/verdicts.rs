@@ -118,7 +118,7 @@ fn decide(case: &Case<'_>, said: Option<Said>, strict: bool, tell: &mut impl FnM
     // A config that cannot be loaded would end it: no instance is signalled on a guess.
     let must = if group.on_bad_config == OnBad::Dies { Some("a bad config ends it") } else { strict.then_some("--validate wants one for every instance") };
     let Some(Said { of_candidate, by, of_reference }) = said else {
-        let refused = |why| Stop::new(Verdict::Refused, format!("group `{}` (pid {}) has no validator, and {why}", i.group, i.pid));
+        let refused = |why| Stop::by_validation(Verdict::Refused, format!("group `{}` (pid {}) has no validator, and {why}", i.group, i.pid));
         return must.map_or(Ok(false), |why| Err(refused(why)));
     };
     // What ran was the executable of the instance only if the pid is still the instance.
@@ -132,13 +132,13 @@ fn decide(case: &Case<'_>, said: Option<Said>, strict: bool, tell: &mut impl FnM
         }
         (Err(NotPassed::Refused(why)), None) => {
             let paths = candidates.iter().map(|c| format!("`{}`", c.live.display())).collect::<Vec<_>>().join(", ");
-            return Err(Stop::new(Verdict::Invalid, format!("the new config is not valid: {paths}\n{why}")));
+            return Err(Stop::by_validation(Verdict::Invalid, format!("the new config is not valid: {paths}\n{why}")));
         }
         (Err(NotPassed::Refused(_)), Some(why)) => cannot_judge(&why),
         (Err(NotPassed::NotRun(why)), _) => why,
     };
     match must {
-        Some(reason) => Err(Stop::new(Verdict::Refused, format!("pid {} is not validated, and {reason}: {why}", i.pid))),
+        Some(reason) => Err(Stop::by_validation(Verdict::Refused, format!("pid {} is not validated, and {reason}: {why}", i.pid))),
         None => {
             tell(Event::Unvalidated { pid: i.pid, why });
             Ok(false)

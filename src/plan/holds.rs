@@ -23,7 +23,13 @@ pub(super) fn refuse(members: &mut [Member], shifts: &[Shift], refused: &mut Vec
 /// Why an assertion of `member` does not hold before the run; none where each does, or cannot be known.
 fn unheld(member: &Member, shifts: &[Shift]) -> Option<String> {
     let first = shifts.first()?;
-    let runs = first.from.as_ref()?.file()?;
+    let from = first.from.as_ref()?;
+    let tells_another = member.instance.before.as_ref().is_some_and(|before| *before != from.sha256);
+    // What stands there already is adopted because the instance may run something else.
+    if tells_another || shifts.iter().all(|shift| shift.from.as_ref().is_some_and(|from| from.sha256 == shift.to.sha256)) {
+        return None;
+    }
+    let runs = from.file()?;
     let facts = member.group.confirm.iter().zip(&member.baseline);
     facts.filter_map(|(fact, now)| Some((fact, now.as_deref()?))).find_map(|(fact, now)| {
         let (filled, text) = taken(fact, runs)?;
@@ -75,15 +81,27 @@ mod tests {
         step::Blob,
     };
 
+    fn said_by(equals: &str, now: &str, from: &str, before: Option<&str>) -> Option<String> {
+        unheld(&member(equals, now, before), &[shift(Some(from), false)])
+    }
+
     fn said(equals: &str, now: &str, from: Option<&str>, secret: bool) -> Option<String> {
+        unheld(&member(equals, now, None), &[shift(from, secret)])
+    }
+
+    fn member(equals: &str, now: &str, before: Option<&str>) -> Member {
         let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
         let source = Source::Exec(vec!["ask".into()]);
         group.confirm = vec![Fact { source, read: Read::Stdout, wants: Wants::Equals(equals.into()) }];
         let mut member = Member::new(Instance::new("web", 7, 1), Arc::new(group), Vec::new());
         member.baseline = vec![Some(now.into())];
+        member.instance.before = before.map(str::to_owned);
+        member
+    }
+
+    fn shift(from: Option<&str>, secret: bool) -> Shift {
         let blob = |text: &str| Blob::new(text.as_bytes().to_vec());
-        let shift = Shift { path: "/etc/web.toml".into(), from: from.map(blob), to: blob("v = 'two'"), secret };
-        unheld(&member, &[shift])
+        Shift { path: "/etc/web.toml".into(), from: from.map(blob), to: blob("v = 'two'"), secret }
     }
 
     #[test]
@@ -97,6 +115,13 @@ mod tests {
         }
         let why = said("{candidate.v}", "two", old, true).unwrap();
         assert!(!why.contains("`one`") && !why.contains("`two`"), "{why}");
+    }
+
+    #[test]
+    fn what_the_file_says_is_not_what_one_runs_that_tells_another_digest_or_adopts_it() {
+        assert!(said_by("{candidate.v}", "two", "v = 'one'", None).is_some());
+        assert_eq!(said_by("{candidate.v}", "two", "v = 'one'", Some("another")), None);
+        assert_eq!(said_by("{candidate.v}", "one", "v = 'two'", None), None);
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Last {
             oldest.and_then(|key| last.groups.remove(&key));
         }
         // Pids mean nothing after a loss of power, so nothing is synced.
-        let (path, staged) = (path_of(state), state.join(format!(".last.{}", std::process::id())));
+        let (path, staged) = (path_of(state), state.join("last.json.new"));
         let _ = std::fs::remove_file(&staged);
         folder::create(&staged, &serde_json::to_vec(&last)?)?;
         std::fs::rename(staged, path)

@@ -233,13 +233,20 @@ fn who_is_started_again_under_the_pid_file_of_its_group_is_its_successor() {
     assert_eq!(get(&place.url, "/").1, "two");
 }
 
+/// The command that starts the only instance again, which stands among those to type next.
+fn to_type(said: &Said) -> String {
+    let line = said.json["instances"][0]["start"].as_str().unwrap().to_owned();
+    assert!(said.stderr.lines().any(|shown| shown.trim() == line), "{}", said.stderr);
+    line
+}
+
 #[test]
-fn without_a_successor_it_died_and_the_command_to_type_is_the_last_line() {
+fn without_a_successor_it_died_and_the_command_to_type_is_said() {
     let place = Place::new("die", "");
     let said = place.set("two", 7);
     assert_eq!((&said.json["instances"][0]["state"], place.fleet.text().contains("\"one\"")), (&"died".into(), true), "{:#}", said.json);
-    let last = said.stderr.trim().lines().last().unwrap().trim();
-    assert!(last.starts_with("cd ") && last.contains("daemon.py --mode die --config"), "{}", said.stderr);
+    let line = to_type(&said);
+    assert!(line.starts_with("cd ") && line.contains("daemon.py --mode die --config"), "{}", said.stderr);
 }
 
 #[test]
@@ -320,8 +327,8 @@ fn a_stranger_on_the_endpoint_keeps_the_new_config_from_being_proven() {
 fn what_to_type_is_said_also_where_it_could_not_be_started_again_and_as_it_is_to_be_typed() {
     let place = Place::new("die", "revive = [\"false\", \"{exe}\", \"{args}\"]");
     let said = place.set("two", 7);
-    let last = said.stderr.trim().lines().last().unwrap().trim();
-    assert!(last.contains("&& false /") && last.contains("daemon.py --mode die --config /"), "{}", said.stderr);
+    let line = to_type(&said);
+    assert!(line.contains("&& false /") && line.contains("daemon.py --mode die --config /"), "{}", said.stderr);
 }
 
 #[test]
@@ -428,7 +435,7 @@ fn a_successor_that_ends_as_well_leaves_one_that_died_and_the_command_to_type() 
     let said = place.set("two", 7);
     let i = &said.json["instances"][0];
     assert_eq!((i["pid"].as_i64(), i["state"].as_str()), (Some(old.into()), Some("died")), "{i:#}");
-    assert!(said.stderr.trim().lines().last().unwrap().contains("daemon.py --mode hand-over-soon"), "{}", said.stderr);
+    assert!(to_type(&said).contains("daemon.py --mode hand-over-soon"), "{}", said.stderr);
 }
 
 #[test]

@@ -218,6 +218,15 @@ pub(crate) fn skipped(why: &str) {
     }
 }
 
+/// Without the variables that cargo gives to tests: their values, such as the name of this program, would be masked in
+/// what a validator of the instance prints.
+pub(crate) fn without_cargo(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 pub(crate) fn write(path: &Path, text: &str) -> PathBuf {
     std::fs::write(path, text).unwrap();
     // The umask of whoever runs the tests must not decide whether a fleet.toml is trusted.

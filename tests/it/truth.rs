@@ -102,7 +102,7 @@ fn all_instances_that_ended_are_named_though_nothing_is_found() {
 /// A run whose validator waits.
 fn validating(fleet: &Fleet) -> Run {
     let there = fleet.path("validates");
-    groups(fleet, &format!("validate = [\"/bin/sh\", \"-c\", \"touch '{}'; exec sleep 60\"]", there.display()));
+    groups(fleet, &format!("validate = [\"/bin/sh\", \"-c\", \"touch /proc/$PPID/root'{}'; exec sleep 60\"]", there.display()));
     let run = fleet.command(&["-q", "--set", "message=two"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let run = Run(run);
     until("it validates", || there.exists());

@@ -31,6 +31,7 @@ impl Drop for Other {
 pub(crate) fn as_nobody(program: &std::path::Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program);
+    crate::support::without_cargo(&mut command);
     command
 }
 

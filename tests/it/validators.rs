@@ -157,6 +157,7 @@ impl Drop for Server {
 fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups", "--"]).arg(program);
+    crate::support::without_cargo(&mut command);
     command
 }
 

@@ -38,11 +38,13 @@ pub(super) struct Effect {
 pub(super) struct Aim {
     pub(super) wanted: Effect,
     nth: usize,
+    /// Where the try before the last one aimed.
+    before: Option<usize>,
 }
 
 impl Aim {
     pub(super) fn at(wanted: &Effect) -> Self {
-        Self { wanted: wanted.clone(), nth: wanted.nth }
+        Self { wanted: wanted.clone(), nth: wanted.nth, before: None }
     }
 
     /// What strace is told to do there: `what` is `signal=NAME` or `error=NAME`.
@@ -52,17 +54,26 @@ impl Aim {
 
     /// Aims anew by what a run was that was caught elsewhere, or not at all; `whole` is the run that `wanted` is of.
     pub(super) fn correct(&mut self, whole: &[Effect], run: &[Effect]) {
+        let next = self.corrected(whole, run);
+        // What a killed run has left can move the count of the next one, so that each try misses by what the last one saw.
+        let returns = next != self.nth && self.before == Some(next);
+        self.before = (!returns).then_some(self.nth);
+        if !returns {
+            self.nth = next;
+        }
+    }
+
+    fn corrected(&self, whole: &[Effect], run: &[Effect]) -> usize {
         let same = |e: &&Effect| e.call == self.wanted.call;
         if let Some(there) = run.iter().find(|e| e.name == self.wanted.name) {
-            self.nth = there.nth;
-            return;
+            return there.nth;
         }
         let known = |e: &Effect| whole.iter().find(|known| known.name == e.name).map(|known| known.nth);
         let last = run.iter().rev().filter(same).find_map(|e| Some((e.nth, known(e)?)));
         // So many more or less were counted by then.
         let moved = last.map_or(self.nth, |(nth, known)| (self.wanted.nth + nth).saturating_sub(known).max(1));
         // What was caught there stood in front of it, and `whole` had no such thing: a thread that wakes itself once more, or a time that needs to be set.
-        self.nth = if moved == self.nth { moved + 1 } else { moved };
+        if moved == self.nth { moved + 1 } else { moved }
     }
 }
 
