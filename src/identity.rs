@@ -62,6 +62,8 @@ pub enum Line {
     Arguments,
     /// A title that the process wrote over them.
     Title,
+    /// The same, and its group says where the arguments stand in it.
+    Told,
 }
 
 /// What a process that executes itself again on the signal will execute.

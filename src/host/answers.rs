@@ -33,7 +33,7 @@ pub(super) enum Role {
 fn is_refused(answer: &Answer, read: &Read) -> bool {
     match read {
         Read::Status => false,
-        Read::Header(_) => !answer.has_headers(),
+        Read::Header(name) => !answer.has_header(name),
         _ => !answer.counts(),
     }
 }

@@ -208,9 +208,9 @@ impl Answer {
         self.wanted.map_or((200..300).contains(&self.status), |wanted| wanted == self.status)
     }
 
-    /// Whether its headers count: those of a redirect do as well.
-    pub(super) fn has_headers(&self) -> bool {
-        self.counts() || (self.wanted.is_none() && (300..400).contains(&self.status))
+    /// Whether it counts for a header. An error page has those of its server as well; without this one it is named.
+    pub(super) fn has_header(&self, name: &str) -> bool {
+        self.counts() || (self.wanted.is_none() && ((300..400).contains(&self.status) || self.header(name).is_some()))
     }
 
     /// Its status and what goes with that, for people.

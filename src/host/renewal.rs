@@ -73,9 +73,17 @@ pub(crate) fn named_in_title(exe: &Path, words: &[String]) -> Option<(usize, Pat
 fn path_of(identity: &Identity, exe: &Path, args: &[String]) -> PathBuf {
     let named = match identity.line {
         Line::Title => named_in_title(exe, args).map(|(_, path)| path),
+        // The arguments are without its name.
+        Line::Told => named_in_title(exe, &title_of(identity.pid)).map(|(_, path)| path),
         Line::Arguments => super::placeholders::own_name(identity.pid),
     };
     named.unwrap_or_else(|| unmarked(exe).to_owned())
+}
+
+/// The words of the title of a process.
+fn title_of(pid: i32) -> Vec<String> {
+    let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&title).trim_end_matches('\0').split_whitespace().map(str::to_owned).collect()
 }
 
 /// What a process finds at an absolute path: where that ends, as this process would write it, with device and inode.

@@ -39,6 +39,9 @@ pub(super) fn command(member: &Member) -> Option<String> {
     let argv = match member.identity.line {
         Line::Arguments => member.args.to_vec(),
         Line::Title => from_title(exe, &member.args)?,
+        // Where one argument ends and the next one begins is lost at a blank.
+        Line::Told if member.args.iter().any(|word| word.contains(' ')) => return None,
+        Line::Told => member.args.to_vec(),
     };
     // An executable that was removed starts nothing, and what is no text cannot be typed.
     let known = exe.is_absolute() && exe.is_file() && argv.iter().all(|word| !word.contains(char::REPLACEMENT_CHARACTER));
@@ -156,6 +159,8 @@ mod tests {
         let text = |line: &str| Some(line.to_owned());
         assert_eq!(case.typed("sshd", Line::Title, LISTENER), text("DIR/sshd -D -f /a"));
         assert_eq!(case.typed("sshd (deleted)", Line::Title, LISTENER), text("DIR/sshd -D -f /a"));
+        assert_eq!(case.typed("sshd", Line::Told, "-D|-f|/a"), text("DIR/sshd -D -f /a"));
+        assert_eq!(case.typed("sshd", Line::Told, "-D|-f|/a b"), None);
         let own = "/usr/bin/gunicorn|-c|it's.py|DIR/python3.11|x";
         assert_eq!(case.typed("python3.11", Line::Arguments, own), text(r"DIR/python3.11 /usr/bin/gunicorn -c 'it'\''s.py' DIR/python3.11 x"));
         let mut unit = case.member("sshd", Line::Title, LISTENER);

@@ -6,13 +6,19 @@ use std::time::{Duration, Instant};
 use crate::{
     event::{Halts, Instance, State, Stop},
     fact::{Fact, Wants},
-    host::{LocalHost, answers::Answers, http::Lanes, survey::refused, turns::all_of},
+    host::{
+        LocalHost,
+        answers::Answers,
+        http::{Lanes, within},
+        survey::refused,
+        turns::all_of,
+    },
     step::{Member, Step},
 };
 
 /// Between the two readings: clocks of whole seconds differ by then.
 const APART: Duration = Duration::from_millis(1100);
-/// How often an instance that does not answer the second time is asked.
+/// How often an instance that does not answer the second time is asked at most. All tries together have the limit of one answer.
 const TRIES: u32 = 3;
 
 impl LocalHost {
@@ -52,12 +58,18 @@ async fn differs(member: &Member, lanes: &Lanes) -> Option<String> {
     let group = &member.group;
     let facts = || group.confirm.iter().zip(&member.baseline).chain(group.reject.iter().zip(&member.rejected));
     let steady = || facts().filter(|(fact, before)| fact.must_be_steady() && before.is_some());
+    let deadline = Instant::now() + within(member.timeout);
     for attempt in 0..TRIES {
         if attempt > 0 {
             tokio::time::sleep(APART).await;
         }
-        let _permit = lanes.fast.acquire().await;
-        let answers = Answers::of(steady().map(|(fact, _)| &fact.source), member, lanes).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let permit = lanes.fast.acquire().await.ok();
+        let asked = Box::pin(Answers::within(left, steady().map(|(fact, _)| &fact.source), member, lanes));
+        let Some(answers) = lanes.carried(permit, asked).await else { continue };
         let moving = |(fact, before): &(&Fact, &Option<String>)| answers.read(fact).is_some_and(|now| Some(now) != **before);
         if let Some((fact, _)) = steady().find(moving) {
             return Some(moves(fact, &member.instance.endpoint));

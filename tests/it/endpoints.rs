@@ -64,6 +64,8 @@ fn an_error_page_is_no_answer_and_is_refused_before_anything_is_touched() {
     // The status itself may be asked for, and so may the page of another status.
     let status = |path: &str, status: u16| http(path, &format!("read = \"status\"\nequals = \"{status}\""));
     let page = http("/missing", "status = 404\ncontains = \"no such\"") + &http("/moved", "read = \"header:Location\"\ncontains = \"test\"");
+    // An error page has the headers of its server.
+    let page = page + &http("/missing", "read = \"header:Content-Length\"\ncontains = \"1\"");
     let waits = reject("/json", "read = \"json:/fault\"\nequals = \"1\"") + &http("/metrics", "read = 'metric:loaded{of=\"config\"}'\nafter_signal = true");
     let facts = seen + &status("/missing", 404) + &status("/moved", 302) + &page + &waits;
     daemon.broadcast(&facts, &["message=two"]).expect(0);

@@ -7,7 +7,7 @@ use crate::{
     event::Instance,
     fleet::{Group, OnBad},
     host::{exec::sees, guard, kernel::Status, renewal},
-    identity::{Identity, Sees},
+    identity::{Identity, Line, Sees},
 };
 
 mod argument;
@@ -81,6 +81,7 @@ impl Found {
             && let Some(args) = title::arguments(self.pid, text, &group.reading)
         {
             (self.args, self.telling) = (args, Telling::Arguments);
+            self.seen.line = Line::Told;
         }
         let letters = group.reading.getopt.as_deref().filter(|letters| !letters.is_empty() && self.telling == Telling::Arguments);
         if let Some(args) = letters.and_then(|letters| options::unbundled(&self.args, letters)) {
