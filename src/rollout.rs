@@ -143,7 +143,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
         Ok(verdict) if why.is_empty() => unproven(&plan, *verdict, terms.back),
         Ok(_) => why,
     };
-    let summary = Summary { gates, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
+    let summary = Summary { gates, back: terms.back, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
     // What a run that was left open has touched is where it was, if this one has touched nothing.
     for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths(), &groups) } else { Vec::new() } {

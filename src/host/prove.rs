@@ -160,7 +160,8 @@ fn life(member: &mut Member, why: Option<String>, undo: bool, lanes: &Lanes) -> 
     if let Some(fault) = lost::fault(member, lanes) {
         return Err(fault);
     }
-    if let Some(text) = why.filter(|_| !undo) {
+    // That it was silent before the run says more.
+    if let Some(text) = why.filter(|_| !undo && member.instance.trouble.is_none()) {
         member.fail(State::Unconfirmed, Trouble { kind: State::Unconfirmed.into(), text });
     }
     Ok(Shown::Life)

@@ -60,6 +60,9 @@ pub struct Summary {
     /// Whether it only shows what would be done.
     #[serde(skip)]
     pub rehearsal: bool,
+    /// Whether what it brought is an old config.
+    #[serde(skip)]
+    pub back: bool,
 }
 
 /// What the command line of a run says of the commands that come after it.
@@ -127,6 +130,7 @@ impl Summary {
             doctor: None,
             flag,
             rehearsal: false,
+            back: false,
         }
     }
 
@@ -184,7 +188,7 @@ impl Summary {
     /// The command that reads, and the one that brings the old config back where there is one.
     fn look_or_revert(&self, what: &str) -> Hint {
         let look = self.look.clone();
-        match self.way_back() {
+        match self.way_back().filter(|_| !self.back) {
             Some(revert) => Hint { what: format!("{what}; what each runs now, and then to put the old config back everywhere:"), commands: vec![look, revert] },
             None => Hint { what: format!("{what}; what each runs now:"), commands: vec![look] },
         }

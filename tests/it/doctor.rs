@@ -313,7 +313,7 @@ fn what_it_reads_and_whether_that_can_be_replaced() {
     exam.says("config", Some(true), "(file, sha256:", "");
     exam.says("install", Some(true), "in one step", "");
     exam.says("validator", None, "has no validator", "validate");
-    exam.says("bad_config", Some(true), "keeps its old config", "");
+    exam.says("bad_config", Some(true), "keep its old config", "");
     // A run that goes on at this moment.
     let dir = std::fs::File::open(fleet.path("conf")).unwrap();
     rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();

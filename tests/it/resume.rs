@@ -439,7 +439,8 @@ fn who_tells_nothing_of_itself_is_seen_by_its_facts() {
                     fleet.again(verb, &[&named]).expect(5);
                 } else {
                     let said = fleet.again(verb, &[&named]);
-                    assert_eq!(said.code, 0, "{context}: {}\n{:#}", said.stderr, said.json);
+                    // Whether one that was about to be signalled was, and has ended that reload, nothing may show.
+                    assert!(matches!(said.code, 0 | 12), "{context}: {}\n{:#}", said.stderr, said.json);
                 }
                 assert_eq!(fleet.bodies(), [message; 2], "{context}");
                 for file in files {
@@ -528,5 +529,8 @@ fn one_that_loads_the_new_config_yet_has_not_proven_the_old_one_though_it_answer
     std::fs::write(fleet.path("slow.toml.go"), "").unwrap();
     let last = lines.last().unwrap();
     let loads = std::fs::read_to_string(fleet.path("slow.toml.loads")).unwrap_or_default();
-    assert_eq!((revert.wait().unwrap().code(), &last["counts"]["confirmed"], loads.as_str()), (Some(0), &1.into(), "2"), "{last:#}");
+    // The new content may have been there for too short a time to be seen.
+    let code = revert.wait().unwrap().code();
+    let is_honest = (code == Some(0) && last["counts"]["confirmed"] == 1) || (code == Some(12) && last["counts"]["unconfirmed"] == 1);
+    assert!(is_honest && (code == Some(12) || loads == "2"), "{code:?} after {loads:?} reloads: {last:#}");
 }

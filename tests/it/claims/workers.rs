@@ -22,6 +22,7 @@ body = open(config).read().split('"')[1].encode()
 helpers = lambda: [subprocess.Popen(["sleep", "60"]) for _ in range(count)]
 hung, all = [], helpers()
 signal.signal(signal.SIGHUP, lambda *_: hung.append(1))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 s = socket.create_server(("127.0.0.1", 0))
 s.settimeout(0.02)
 print("http://127.0.0.1:%d/" % s.getsockname()[1], flush=True)
@@ -57,7 +58,7 @@ impl Umbrella {
 impl Drop for Umbrella {
     fn drop(&mut self) {
         // It ends its helpers.
-        let _ = kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGINT);
+        let _ = kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGTERM);
         let _ = self.0.wait();
     }
 }
