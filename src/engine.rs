@@ -79,6 +79,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             return Ok(match then {
                 _ if *self.halts.borrow() > 1 => {
                     self.say(Event::Stopped { why: format!("{}, and left at once", stop.reason) });
+                    self.last_look().await;
                     Verdict::Mixed
                 }
                 OnFailure::Revert => self.revert(at, stop.reason).await,
@@ -174,11 +175,12 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         self.judge(at).await
     }
 
-    /// Looks at the instances of the waves until now whose step is `meant`.
-    async fn look(&mut self, at: usize, ask: Ask, patience: u8, meant: impl Fn(&Step) -> bool) {
+    /// Looks at the instances of the waves until now whose step is `meant`. Returns whether each has answered
+    /// that was asked.
+    async fn look(&mut self, at: usize, ask: Ask, patience: u8, meant: impl Fn(&Step) -> bool) -> bool {
         let mut steps: Vec<&mut Step> = self.plan.waves[..=at].iter_mut().flat_map(|w| &mut w.steps).filter(|s| meant(s)).collect();
         let (tell, lost) = (&mut self.tell, &mut self.lost);
-        self.host.check(&mut steps, ask, (self.halts, patience), &mut |event| *lost |= !tell(event)).await;
+        self.host.check(&mut steps, ask, (self.halts, patience), &mut |event| *lost |= !tell(event)).await
     }
 
     /// Holds the failures of the waves until now against the budget, and puts back who failed; past a budget that wants everything back, nobody is put

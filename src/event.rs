@@ -446,6 +446,8 @@ pub enum Event {
         trouble: Option<Trouble>,
         took_us: Option<u64>,
     },
+    /// The last look begins: what the verdict speaks of was so at this moment or later.
+    LastLook,
     /// Old runs, or bytes that nobody needs any more, could not be taken away.
     NotPruned { why: String },
     /// The end.

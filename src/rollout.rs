@@ -173,7 +173,9 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
 /// `Refused` where it is not so any more; nothing was touched.
 async fn still_so(plan: &mut Plan, host: &mut Host, halts: &mut Halts) -> Result<(), Stop> {
     let mut steps: Vec<_> = plan.waves.iter_mut().flat_map(|w| &mut w.steps).collect();
-    host.check(&mut steps, Ask::All, (halts, 0), &mut |_| {}).await;
+    if !host.check(&mut steps, Ask::All, (halts, 0), &mut |_| {}).await {
+        return Err(Stop::halted());
+    }
     let not = plan.steps().flat_map(|s| &s.members).filter(|m| m.instance.state != State::Unchanged);
     let refused = |m: &Member| if m.is_unsignalled() { State::Refused } else { m.instance.state };
     let not: Vec<Instance> = not.map(|m| Instance { state: refused(m), ..m.instance.clone() }).collect();

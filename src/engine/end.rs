@@ -48,8 +48,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             }
         }
         // Last of all, everything that the verdict speaks of: the instances, then the files.
-        let (ask, patience) = (Ask::AtTheEnd(self.old()), u8::from(undone).max((*self.halts.borrow()).min(1)));
-        self.look(self.plan.waves.len() - 1, ask, patience, |_| true).await;
+        whole &= self.last_look().await;
         let Stands { known, new, .. } = self.stands(undone);
         let verdict = match Verdict::of(self.plan.ends(), undone) {
             _ if !known || !whole => Verdict::Mixed,
@@ -59,6 +58,14 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         };
         self.refuse();
         verdict
+    }
+
+    /// Looks at every instance whose outcome says that it lives. Returns whether each was asked whose proof is too
+    /// old: a second interrupt ends the look, but never before each process was looked at.
+    pub(super) async fn last_look(&mut self) -> bool {
+        self.say(Event::LastLook);
+        let ask = Ask::AtTheEnd(self.old());
+        self.look(self.plan.waves.len() - 1, ask, 1, |_| true).await
     }
 
     /// Says of every instance without a signal that it got none. That it is not on the new config counts in

@@ -14,6 +14,7 @@ use crate::{
         exec::{self, NotRun, Output, Subject},
         http::{self, Answer, Lanes, Terms},
         placeholders::{self, Known},
+        samples::distinct,
         workers::{listener, workers},
     },
     step::Member,
@@ -76,16 +77,6 @@ pub(super) struct Answers<'a> {
 }
 
 impl<'a> Answers<'a> {
-    /// Like [`Self::within`], in the other order in every second one of several samples. An endpoint that hands
-    /// its questions to two processes in turn would else hand the same question always to the same one.
-    pub(super) async fn sample(nth: u32, left: Duration, sources: impl Iterator<Item = &'a Source>, member: &'a Member, lanes: &Lanes) -> Self {
-        let mut sources: Vec<&Source> = sources.collect();
-        if nth % 2 == 1 {
-            sources.reverse();
-        }
-        Self::within(left, sources.into_iter(), member, lanes).await
-    }
-
     /// Asks `sources`, each distinct one once, all at the same time.
     pub(super) async fn of(sources: impl Iterator<Item = &'a Source>, member: &'a Member, lanes: &Lanes) -> Self {
         Self::within(member.timeout, sources, member, lanes).await
@@ -93,15 +84,9 @@ impl<'a> Answers<'a> {
 
     /// The same where the instance has only `left` of its limit.
     pub(super) async fn within(left: Duration, sources: impl Iterator<Item = &'a Source>, member: &'a Member, lanes: &Lanes) -> Self {
-        let mut distinct: Vec<&Source> = Vec::new();
-        for source in sources {
-            if !distinct.contains(&source) {
-                distinct.push(source);
-            }
-        }
         let (large, limit) = (lanes.large(), http::within(left));
         let attempt = Attempt { member, lanes, limit, large: &large };
-        let asked = distinct.into_iter().map(|source| async move { (source, attempt.ask(source).await) });
+        let asked = distinct(sources).map(|source| async move { (source, attempt.ask(source).await) });
         Self { all: futures_util::future::join_all(asked).await, member, _large: large }
     }
 

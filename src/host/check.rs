@@ -45,8 +45,11 @@ impl Ask {
     }
 }
 
+/// Why one whose process is not there any more proves nothing, where no other was looked for in its place.
+const GONE: &str = "it ended, or is another process by now, and the run was interrupted before its successor was looked for";
+
 impl LocalHost {
-    pub(super) async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) {
+    pub(super) async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) -> bool {
         let (lanes, since, surveyed, begun, targets) = (&self.lanes, &self.since, &self.surveyed, &RefCell::default(), &self.targets);
         let backs: Vec<Vec<Shift>> = steps.iter().map(|step| back(step)).collect();
         let all = steps.iter_mut().zip(&backs).flat_map(|(step, back)| {
@@ -58,20 +61,31 @@ impl LocalHost {
         let reads = !matches!(ask, Ask::AtTheEnd(_));
         let looked: BTreeSet<(i32, u64)> = all.iter().filter(|(_, m)| reads && ask.means(m)).map(|(_, m)| m.id).collect();
         let there = at_once(&all.iter().map(|(_, m)| &m.instance).collect::<Vec<_>>(), |i| presence(i.pid, i.started, &i.exe));
-        let asked = all.into_iter().zip(there).filter(|((_, m), there)| !matches!(there, Presence::Same(_)) || (shows(m) && ask.means(m)));
+        let is_same = |there: &Presence| matches!(there, Presence::Same(_));
+        let asked: Vec<_> = all.into_iter().zip(there).filter(|((_, m), there)| !is_same(there) || (shows(m) && ask.means(m))).collect();
+        let mut gone: BTreeSet<(i32, u64)> = asked.iter().filter(|(_, there)| !is_same(there)).map(|((_, m), _)| m.id).collect();
+        let nothing = asked.is_empty();
         let wait = |((shifts, member), _), turn| async move {
             let member: &mut Member = member;
+            let id = member.id;
             let fresh = Fresh { shifts, since, surveyed, undo: member.instance.state == State::Reverted, turn: &turn, begun, targets };
             let seen = again(Box::new(member.clone()), fresh, lanes).await;
             let is_new = !claims(&seen) || seen.instance.pid != member.instance.pid;
             *member = *seen;
-            is_new.then(|| Event::of(&member.instance))
+            (id, is_new.then(|| Event::of(&member.instance)))
         };
-        // None of them is signalled, so one that is not waited for any more is what it was.
-        all_of(asked, wait, self.at_once, halts, patience, |new| new.into_iter().for_each(&mut *tell)).await;
+        let each = |(id, new): (_, Option<Event>)| {
+            gone.remove(&id);
+            new.into_iter().for_each(&mut *tell);
+        };
+        // None of them is signalled, so one that is not waited for any more is what it was, if it is there.
+        let is_whole = all_of(asked.into_iter(), wait, self.at_once, halts, patience, each).await || nothing;
+        for member in steps.iter_mut().flat_map(|step| &mut step.members).filter(|m| gone.contains(&m.id)) {
+            tell(lose(member, Trouble { kind: State::TimedOut.into(), text: GONE.into() }));
+        }
         self.foreign_listeners(steps, tell);
         if looked.is_empty() {
-            return;
+            return is_whole;
         }
         // Last, so that a change between the reading of a file and the proofs is seen. Many read the same one.
         let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
@@ -90,6 +104,7 @@ impl LocalHost {
                 tell(lose(member, Trouble { kind: State::TimedOut.into(), text }));
             }
         }
+        is_whole
     }
 
     /// Fails every instance on whose address a process outside of the run listens by now. What was seen of

@@ -24,6 +24,7 @@ use crate::{
         http::{Lanes, QUICK, STATUS, get, no_answer, own},
         inside, old_workers,
         placeholders::Known,
+        samples::Steadiness,
         sockets::Listeners,
         strangers,
         survey::needs_endpoint,
@@ -52,6 +53,14 @@ pub(super) struct Wanted {
     pub(super) kids: Option<BTreeSet<i32>>,
     /// When it has been seen.
     pub(super) until: Until,
+}
+
+impl Wanted {
+    /// What is asked. One that speaks our protocol is asked on its `serving` path, if nothing else is.
+    fn sources<'a>(&'a self, serving: &'a Source) -> impl Iterator<Item = &'a Source> {
+        let serving = (self.says.is_some() && self.facts.is_empty()).then_some(serving);
+        self.facts.iter().chain(&self.reject).map(|f| &f.source).chain(serving)
+    }
 }
 
 /// When the wait for a proof is over.
@@ -154,7 +163,8 @@ pub(super) async fn confirm(
         waits.notify_one();
     }
     let polls = async {
-        let (mut pause, mut silent, mut held, mut looked) = (Duration::from_millis(1), member.sick, 0, hung.at);
+        let (mut pause, mut silent, mut looked) = (Duration::from_millis(1), member.sick, hung.at);
+        let mut steady = Steadiness::of(wanted.samples);
         loop {
             // An attempt that began before the deadline may end past it; only then is the wait over.
             let late = hung.at.elapsed() >= limit;
@@ -165,7 +175,7 @@ pub(super) async fn confirm(
                     brought => brought,
                 };
                 // On the heap only while it is asked: most of a large fleet wait for their turn.
-                let attempt = Box::pin(attempt(hung, member, wanted, held, lanes));
+                let attempt = Box::pin(sampled(hung, member, wanted, (&mut steady, late), lanes));
                 lanes.carried(permit, attempt).await.unwrap_or_else(|| Err(Said::Silent(no_answer(QUICK))))
             };
             if let Some(kids) = &wanted.kids {
@@ -177,10 +187,6 @@ pub(super) async fn confirm(
             let mut kind = TroubleKind::Ended(State::TimedOut);
             let why = match said {
                 Ok(draining) => {
-                    held += 1;
-                    if held < wanted.samples {
-                        continue;
-                    }
                     // What was answered after its end was answered by somebody else.
                     if has_ended(&hung.pidfd) {
                         return Err(trouble(State::Died, "the process ended".into()));
@@ -189,7 +195,6 @@ pub(super) async fn confirm(
                     match other_speaker(member, wanted, lanes) {
                         None if wanted.until.waits(late) => {
                             // It holds, and must go on to do so.
-                            held -= 1;
                             turn.give_back();
                             waits.notify_one();
                             tokio::time::sleep(jittered(pause)).await;
@@ -222,7 +227,6 @@ pub(super) async fn confirm(
                     why
                 }
             };
-            held = 0;
             turn.give_back();
             waits.notify_one();
             if late {
@@ -351,20 +355,44 @@ enum Said {
     Refused(String),
 }
 
-/// Asks once, for the sample of this number; answers the old workers that will end later.
-async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, nth: u32, lanes: &Lanes) -> Result<Vec<Child>, Said> {
+impl Said {
+    /// An answer of another config after one of the wanted one: two may answer.
+    fn tells(&self, steady: &mut Steadiness) {
+        if matches!(self, Self::NotYet(_)) {
+            steady.does_not_hold();
+        }
+    }
+}
+
+/// Asks every source once, and where everything holds, each in a row of samples; answers the old workers that
+/// will end later. `late` is whether the deadline has passed.
+async fn sampled(hung: &Hung, member: &Member, wanted: &Wanted, (steady, late): (&mut Steadiness, bool), lanes: &Lanes) -> Result<Vec<Child>, Said> {
+    let mut drains = attempt(hung, member, wanted, None, lanes).await.inspect_err(|said| said.tells(steady))?;
+    steady.holds();
+    if wanted.until.waits(late) {
+        return Ok(drains);
+    }
+    let serving = Source::Http(own("/"));
+    for source in steady.questions(wanted.sources(&serving)) {
+        let said = attempt(hung, member, wanted, Some(source), lanes).await.inspect_err(|said| said.tells(steady))?;
+        if *source == Source::Workers {
+            drains = said;
+        }
+    }
+    Ok(drains)
+}
+
+/// Asks once, of all sources or of `only` one; answers the old workers that will end later.
+async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, only: Option<&Source>, lanes: &Lanes) -> Result<Vec<Child>, Said> {
     let i = &member.instance;
     if i.endpoint.is_empty() && needs_endpoint(&member.group) {
         return Err(Said::Silent("it listens nowhere where it could be asked".into()));
     }
-    // Who speaks our protocol is asked on its serving path, whatever its facts are.
-    let serving = Source::Http(own("/"));
-    let serving = wanted.says.as_ref().filter(|_| wanted.facts.is_empty()).map(|_| &serving);
-    let sources = wanted.facts.iter().chain(&wanted.reject).map(|f| &f.source).chain(serving);
+    let (is_asked, serving) = (|source: &Source| only.is_none_or(|only| only == source), Source::Http(own("/")));
     let left = member.timeout.saturating_sub(hung.at.elapsed());
-    let answers = Answers::sample(nth, left, sources, member, lanes).await;
+    let answers = Answers::within(left, wanted.sources(&serving).filter(|source| is_asked(source)), member, lanes).await;
     let before = |readings: &[Option<String>], at: usize| readings.get(at).cloned().flatten();
-    for (at, fact) in wanted.reject.iter().enumerate() {
+    for (at, fact) in wanted.reject.iter().enumerate().filter(|(_, fact)| is_asked(&fact.source)) {
         let (now, was) = (answers.read(fact), before(&member.rejected, at));
         let holds = |now: &Option<String>| now.as_deref().is_some_and(|now| fact.holds(now, was.as_deref(), hung.when));
         if holds(&now) && (fact.compares() || !holds(&was)) {
@@ -375,7 +403,7 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, nth: u32, lanes:
         return Err(Said::Silent(silence.why.clone()));
     }
     let (mut not_yet, mut drains, mut lingers) = (None, Vec::new(), None);
-    for (at, fact) in wanted.facts.iter().enumerate() {
+    for (at, fact) in wanted.facts.iter().enumerate().filter(|(_, fact)| is_asked(&fact.source)) {
         let (now, was) = (answers.read(fact), before(&member.baseline, at));
         if let (Until::Other { others, seen }, Some(now)) = (&wanted.until, &now)
             && others.get(at).is_some_and(|other| other.as_ref().is_some_and(|other| other.is(now)))
@@ -406,7 +434,7 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, nth: u32, lanes:
             not_yet.get_or_insert_with(|| "serves another config".into());
         }
     }
-    if not_yet.is_none() && !says.anew {
+    if not_yet.is_none() && (!says.anew || only.is_some()) {
         return Ok(drains);
     }
     let answer = get(&own(STATUS), &Known::at(&i.endpoint)).await.map_err(Said::Silent)?;

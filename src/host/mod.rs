@@ -53,6 +53,7 @@ mod readings;
 pub(crate) mod renewal;
 pub(crate) mod restart;
 mod revive;
+mod samples;
 #[cfg(test)]
 pub mod script;
 mod second_end;
@@ -204,12 +205,15 @@ impl Host {
     }
 
     /// Looks again, without a signal, at every instance whose state says what it runs: one that does not show it any more has its trouble then. `ask` says
-    /// which are asked; the others must live. An interrupt past `patience` ends the wait.
-    pub async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) {
+    /// which are asked; the others must live. An interrupt past `patience` ends the wait. Returns whether each has answered that was asked.
+    pub async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) -> bool {
         match self {
             Self::Local(host) => host.check(steps, ask, (halts, patience), tell).await,
             #[cfg(test)]
-            Self::Script(host) => host.check(steps, ask, tell),
+            Self::Script(host) => {
+                host.check(steps, ask, tell);
+                true
+            }
         }
     }
 

@@ -21,11 +21,12 @@ use crate::{
         discover::{self, Found, Scan},
         guard,
         hangup::hold,
-        http::{Lanes, told},
+        http::{Lanes, own, told},
         inside::is_its_name,
         install::Target,
         kernel::{Stat, pids},
         prove::other,
+        samples::Steadiness,
         sockets::sockets_of,
         survey::needs_endpoint,
         turns::Turn,
@@ -246,10 +247,10 @@ pub(super) async fn proven(new: &mut Member, fresh: Fresh<'_>, limit: Duration, 
     let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
     let Ok(pidfd) = hold(&new.instance) else { return Err(trouble(State::Died, format!("pid {pid} ended too"))) };
     let began = Instant::now();
-    let mut held = 0;
+    let mut steady = Steadiness::of(new.group.samples);
     loop {
         let late = began.elapsed() >= limit;
-        let said = says(new, fresh, held, lanes).await;
+        let said = steadily(new, fresh, &mut steady, lanes).await;
         if has_ended(&pidfd) {
             return Err(trouble(State::Died, format!("pid {pid} ended too")));
         }
@@ -258,19 +259,27 @@ pub(super) async fn proven(new: &mut Member, fresh: Fresh<'_>, limit: Duration, 
             others => Err(shares(others)),
         });
         match said {
-            Ok(proof) if held + 1 >= new.group.samples => return Ok(proof),
-            Ok(_) => held += 1,
+            Ok(proof) => return Ok(proof),
             Err(why) if late => return Err(trouble(State::TimedOut, format!("pid {pid}: {why}"))),
-            Err(_) => {
-                held = 0;
-                tokio::time::sleep(PAUSE).await;
-            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }
 
-/// What a new process proves now, in the sample of this number.
-async fn says(new: &mut Member, fresh: Fresh<'_>, nth: u32, lanes: &Lanes) -> Result<Proof, String> {
+/// What a new process proves now, in every sample.
+async fn steadily(new: &mut Member, fresh: Fresh<'_>, steady: &mut Steadiness, lanes: &Lanes) -> Result<Proof, String> {
+    let proof = says(new, fresh, None, lanes).await.inspect_err(|_| steady.does_not_hold())?;
+    steady.holds();
+    let (group, serving) = (new.group.clone(), Source::Http(own("/")));
+    let status = group.confirm.is_empty().then_some(&serving);
+    for source in steady.questions(group.confirm.iter().map(|fact| &fact.source).chain(status)) {
+        says(new, fresh, Some(source), lanes).await.inspect_err(|_| steady.does_not_hold())?;
+    }
+    Ok(proof)
+}
+
+/// What a new process proves now, by the answers of all sources or of `only` one.
+async fn says(new: &mut Member, fresh: Fresh<'_>, only: Option<&Source>, lanes: &Lanes) -> Result<Proof, String> {
     let group = new.group.clone();
     // That it has read its config is known then, and another install of the same bytes changes nothing of that.
     let before = (new.instance.state == State::Confirmed).then_some(new.signalled).flatten();
@@ -279,7 +288,8 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, nth: u32, lanes: &Lanes) -> Re
     }
     let i = &new.instance;
     let facts: Vec<Fact> = group.confirm.iter().map(|f| f.filled(fresh.to().and_then(Blob::file))).collect::<Result<_, _>>()?;
-    let answers = Answers::sample(nth, new.timeout, facts.iter().map(|f| &f.source), new, lanes).await;
+    let asked = || facts.iter().filter(|fact| only.is_none_or(|only| *only == fact.source));
+    let answers = Answers::within(new.timeout, asked().map(|f| &f.source), new, lanes).await;
     if let Some((_, silence)) = answers.silent() {
         return Err(silence.why.clone());
     }
@@ -290,7 +300,7 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, nth: u32, lanes: &Lanes) -> Re
         Wants::Replaced => answers.read(fact).is_some_and(|now| now.lines().any(|line| line.ends_with(" listens"))),
         Wants::Equals(_) | Wants::Contains(_) | Wants::AfterSignal => answers.read(fact).is_some_and(|now| fact.holds(&now, None, since)),
     };
-    if let Some(fact) = facts.iter().find(|f| !holds(f)) {
+    if let Some(fact) = asked().find(|f| !holds(f)) {
         return Err(answers.why_not(fact, &i.endpoint));
     }
     if group.speaks == Speaks::Hello {

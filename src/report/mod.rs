@@ -206,7 +206,7 @@ impl Reporter {
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
             Event::NotPruned { why } => self.line("Not pruned", &format!("old runs are still there: {why}")),
-            Event::SupersededBy { .. } | Event::Finished { .. } => {}
+            Event::LastLook | Event::SupersededBy { .. } | Event::Finished { .. } => {}
         }
     }
 

@@ -336,11 +336,28 @@ impl<'a> Judge<'a> {
             }
             let good = match claims::of_exit(exit) {
                 Some(Files::New) => target["disk"] == target["to"],
-                Some(Files::Old) => target["disk"] == target["from"],
+                Some(Files::Old) if self.is_touched(target) => target["disk"] == target["from"],
+                Some(Files::Old) => self.stands_as_before(at),
                 _ => true,
             };
             tally.claim("the targets are what the exit code says", good, || "disk", named);
         }
+    }
+
+    /// Whether the run has replaced a target, or signalled an instance that reads it.
+    fn is_touched(&self, target: &Value) -> bool {
+        let of = |o: &&Value| o["targets"].as_array().is_some_and(|all| all.contains(&target["path"]));
+        let got_none = |o: &Value| o["state"].as_str().and_then(claims::of_outcome) == Some(Claim::NoSignal) || o["state"] == "unchanged";
+        let outcomes = self.ran.json["instances"].as_array();
+        target["path"].as_str().is_some_and(|path| self.journal.installed(path)) || outcomes.is_some_and(|all| all.iter().filter(of).any(|o| !got_none(o)))
+    }
+
+    /// Whether a target is what it was before the command, or what another writer made of it.
+    fn stands_as_before(&self, at: usize) -> bool {
+        let is = seen(&self.live.targets[at].path).map(|s| s.bytes);
+        let edits = self.ran.done.iter().filter(|d| matches!(d.what, What::Write(other, _) if other == at)).filter_map(|d| d.bytes.as_ref());
+        let before = self.before.files[at].as_ref().map(|s| &s.bytes);
+        before.into_iter().chain(edits).any(|bytes| Some(bytes) == is.as_ref()) || (is.is_none() && before.is_none())
     }
 
     /// No byte and no mode of another writer is lost without a word.

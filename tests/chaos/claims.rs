@@ -35,6 +35,7 @@ pub(crate) fn of_outcome(outcome: &str) -> Option<Claim> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Files {
     New,
+    /// The old bytes where the run has touched it, else what stood there before.
     Old,
     /// As before the command, to the inode, and no signal to any instance.
     Untouched,

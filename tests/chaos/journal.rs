@@ -22,10 +22,16 @@ impl Journal {
         self.named("finished").last()
     }
 
-    /// When the last thing before the verdict was told: what the verdict speaks of is looked at after that.
+    /// When the last look began, which everything rests on that the run says. A journal that could not be written to its
+    /// end has none: what it says of an instance is then as old as its own event, and that of the first is the oldest.
     pub(crate) fn last_look(&self) -> Option<f64> {
-        let before = self.events.iter().take_while(|e| e["event"] != "finished");
-        before.filter_map(at).last()
+        let look = self.named("last_look").last().or_else(|| self.named("instance").next());
+        look.and_then(at)
+    }
+
+    /// Whether the run has put anything at this path.
+    pub(crate) fn installed(&self, path: &str) -> bool {
+        self.named("installed").any(|e| e["path"] == path)
     }
 
     /// This process, and those that took its place one after the other.

@@ -14,10 +14,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -35,8 +32,32 @@ struct Rogue {
     config: PathBuf,
     mode: Mode,
     slow: Duration,
+    /// Of an alternating one: which of its answers are of the config before.
+    turns: Turns,
     log: PathBuf,
     arguments: Vec<String>,
+}
+
+/// Answers that are counted from 0: at first one of this number, and then every so manieth.
+#[derive(Debug, Clone, Copy)]
+struct Turns {
+    first: usize,
+    every: usize,
+    /// Whether they are counted from the reload on.
+    anew: bool,
+}
+
+impl Turns {
+    /// `2,6`: the answers 2, 8, 14 and so on since the reload. Every second one where that is not said.
+    fn of(text: Option<&str>) -> Option<Self> {
+        let Some(text) = text else { return Some(Self { first: 0, every: 2, anew: false }) };
+        let (first, every) = text.split_once(',')?;
+        Some(Self { first: first.parse().ok()?, every: every.parse().ok()?, anew: true })
+    }
+
+    fn are_before(self, turn: usize) -> bool {
+        turn.checked_sub(self.first).is_some_and(|since| since.is_multiple_of(self.every))
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -57,6 +78,8 @@ struct State {
     loads: u64,
     stamp: f64,
     hangups: u64,
+    /// Answers for others, and answers of the truth.
+    answers: [usize; 2],
     /// Signals that are not worked off yet.
     busy: bool,
     blank: bool,
@@ -71,6 +94,7 @@ impl Rogue {
             config: value("--config")?.into(),
             mode: Mode::named(&value("--mode")?)?,
             slow: Duration::from_millis(value("--slow")?.parse().ok()?),
+            turns: Turns::of(value("--turns").as_deref())?,
             log: value("--log")?.into(),
             arguments: arguments.to_vec(),
         })
@@ -237,8 +261,7 @@ fn hang_up(rogue: &Rogue, shared: &Shared, listener: &TcpListener, signals: &mut
         }
         Mode::Alternates => {
             let old = shared.lock().map(|state| state.serves.clone()).unwrap_or_default();
-            apply(rogue, shared, new);
-            set(shared, |state| state.before = old);
+            apply_over(rogue, shared, new, old);
         }
         Mode::Dies => end(rogue),
         Mode::Dislikes if new.message.contains("bad") => end(rogue),
@@ -294,10 +317,19 @@ fn attempt(shared: &Shared, looked: &Loaded, result: &'static str) {
 }
 
 fn apply(rogue: &Rogue, shared: &Shared, new: Loaded) {
+    let before = new.clone();
+    apply_over(rogue, shared, new, before);
+}
+
+/// Serves the new config, and one of before beside it where that is another.
+fn apply_over(rogue: &Rogue, shared: &Shared, new: Loaded, before: Loaded) {
     attempt(shared, &new, "applied");
     rogue.note(&format!("serves {} {}", new.sha256, new.message));
     set(shared, |state| {
-        state.before = new.clone();
+        if rogue.turns.anew {
+            state.answers = [0; 2];
+        }
+        state.before = before;
         state.serves = new;
         state.loads += 1;
         state.stamp = now();
@@ -335,14 +367,13 @@ fn execute_again(rogue: &Rogue, listener: &TcpListener) {
 }
 
 fn accept(rogue: &Rogue, listener: &TcpListener, shared: &Shared) {
-    let turns = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     for stream in listener.incoming().flatten() {
-        let (rogue, shared, turns) = (rogue.clone(), shared.clone(), turns.clone());
-        thread::spawn(move || answer(&rogue, stream, &shared, &turns));
+        let (rogue, shared) = (rogue.clone(), shared.clone());
+        thread::spawn(move || answer(&rogue, stream, &shared));
     }
 }
 
-fn answer(rogue: &Rogue, mut stream: TcpStream, shared: &Shared, turns: &[AtomicUsize; 2]) -> Option<()> {
+fn answer(rogue: &Rogue, mut stream: TcpStream, shared: &Shared) -> Option<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     let (mut request, mut piece) = (Vec::new(), [0; 1024]);
     while !request.ends_with(b"\r\n\r\n") {
@@ -351,10 +382,11 @@ fn answer(rogue: &Rogue, mut stream: TcpStream, shared: &Shared, turns: &[Atomic
     }
     let request = String::from_utf8_lossy(&request).into_owned();
     let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-    let state = shared.lock().ok()?;
+    let mut state = shared.lock().ok()?;
     let (is_truth, disk) = (path == "/truth", rogue.load());
-    let turn = turns[usize::from(is_truth)].fetch_add(1, Ordering::SeqCst);
-    let serves = if rogue.mode == Mode::Alternates && turn.is_multiple_of(2) { state.before.clone() } else { state.serves.clone() };
+    let turn = state.answers[usize::from(is_truth)];
+    state.answers[usize::from(is_truth)] += 1;
+    let serves = if rogue.mode == Mode::Alternates && rogue.turns.are_before(turn) { state.before.clone() } else { state.serves.clone() };
     let says = if rogue.mode == Mode::Liar { disk.unwrap_or_default().sha256 } else { serves.sha256.clone() };
     let me = std::process::id();
     let started = crate::world::started_at(i32::try_from(me).ok()?).unwrap_or_default();

@@ -8,5 +8,6 @@ mod files;
 mod limits;
 mod listeners;
 pub(crate) mod server;
+mod turns;
 mod unseen;
 mod workers;

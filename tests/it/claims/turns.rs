@@ -1,0 +1,45 @@
+//! Endpoints that answer by the new config and by the old one in turns.
+
+use super::server::{CONTAINS, EQUALS, INCREASED, STAMPED, Server, each, group, groups, holds, set, state};
+use crate::support::{Fleet, Said};
+
+/// One run over a server some of whose answers are of the config before: those of the number before the comma, counted
+/// from 0 since the reload, and then every so manieth.
+fn answers_in_turns(turns: &str, facts: &str) -> (Fleet, Vec<Server>, Said) {
+    let fleet = Fleet::start(0);
+    let servers = vec![Server::with(&fleet, "Alternates", 0, "web.toml", &["--turns", turns])];
+    groups(&fleet, &[group(&fleet, "g", "web.toml", facts)]);
+    let said = set(&fleet, "two", &[]);
+    (fleet, servers, said)
+}
+
+fn is_not_proven(turns: &str, facts: &str) {
+    let (_fleet, servers, said) = answers_in_turns(turns, facts);
+    let state = state(&said, &servers[0]);
+    assert!(said.code == 7 && matches!(state, "timed_out" | "revert_failed"), "{turns}, {facts}: {:#}", said.json);
+    holds(&said, &servers);
+}
+
+#[test]
+fn as_many_sides_as_samples_are_all_met_whatever_else_is_asked() {
+    // Each side gets the same questions again and again where several sources are asked in turn.
+    each(&[format!("{EQUALS}{INCREASED}"), format!("{STAMPED}{EQUALS}"), format!("{CONTAINS}{STAMPED}{INCREASED}")], |facts| {
+        each(&["0,2", "1,2", "0,3", "1,3", "2,3"], |turns| is_not_proven(turns, facts));
+    });
+}
+
+#[test]
+fn one_that_has_shown_both_configs_is_asked_more_often_than_its_samples() {
+    // New, old, and then six times in a row the new one.
+    each(&[EQUALS, CONTAINS], |facts| is_not_proven("1,7", facts));
+}
+
+#[test]
+fn what_it_shows_is_proven_once_it_shows_nothing_else_any_more() {
+    // The last answer of the old config is the second one after the reload.
+    let patient = format!("{EQUALS}{INCREASED}");
+    each(&[EQUALS, &patient], |facts| {
+        let (_fleet, servers, said) = answers_in_turns("1,1000000", facts);
+        assert_eq!((said.code, state(&said, &servers[0])), (0, "confirmed"), "{facts}: {:#}", said.json);
+    });
+}
