@@ -2,6 +2,7 @@
 
 exchange A B [SECONDS]   exchanges two names, and waits for a moment of any length up to this; 0: none
 cued DIR MARK A B        exchanges them and back for a moment, once something with MARK in its name stands in DIR
+lead DIR MARK A B MOST   the same once for each, a moment of any length up to MOST later, until it is gone
 swap DIR MARK FILE       puts a copy of FILE in place of each such name
 loot DIR MARK WORD       reads each such name; a file OUT (COUNT.loot) keeps each that has WORD in it
 hide DIR MARK A..        gives each of A.. such a name once it is seen, and its own one back a moment later
@@ -76,6 +77,25 @@ def run_cued(count, where, mark, a, b):
                 break
         while marked(fd, mark):
             time.sleep(0.0003)
+
+
+def run_lead(count, where, mark, a, b, most):
+    fd = hold(where)
+    while True:
+        if not marked(fd, mark):
+            time.sleep(0.0003)
+            continue
+        time.sleep(random.uniform(0, float(most)))
+        end = time.monotonic() + 0.2
+        if exchange(a, b):
+            if marked(fd, mark):
+                count.add()
+            while marked(fd, mark) and time.monotonic() < end:
+                time.sleep(0.001)
+            exchange(a, b)
+        # One that stays there is led elsewhere again later.
+        while marked(fd, mark) and time.monotonic() < end:
+            time.sleep(0.001)
 
 
 def run_swap(count, where, mark, file):

@@ -1,9 +1,16 @@
 //! What stands at its live path for a validator alone is seen by no other process.
 
-use std::{collections::BTreeSet, io::Read, net::TcpListener, path::Path, process::Stdio};
+use std::{
+    collections::BTreeSet,
+    io::Read,
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use super::ground::{Ground, as_alice, begun};
-use crate::support::until;
+use super::ground::{Ground, as_alice, begun, race, tries, uid};
+use crate::support::{until, write};
 
 /// The mount namespaces in which the candidate stands at the path, and that of a descendant of `run` among them.
 fn seeing(path: &Path, run: i32) -> (BTreeSet<String>, Option<String>) {
@@ -85,4 +92,65 @@ fn what_stands_at_its_live_path_for_a_validator_is_in_the_files_of_no_other_proc
     drop(validator);
     run.wait().unwrap();
     assert!(self::seeing(&config, pid).0.is_empty());
+}
+
+/// One file needs a moment until it is mounted, in which its directory must be exchanged. Of so many the last one is
+/// mounted some milliseconds after the first one was looked up.
+const MANY: usize = 40;
+
+#[test]
+fn what_is_mounted_for_a_validator_covers_no_file_of_root_s() {
+    let Some(mut ground) = Ground::new() else { return };
+    let (conf, link, etc, new) = (ground.folder("conf"), ground.alice("link"), ground.fleet.path("etc"), ground.fleet.path("new"));
+    for dir in [&etc, &new] {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let names: Vec<String> = (0..MANY).map(|at| format!("config{at:02}")).collect();
+    for name in &names {
+        ground.config(&format!("conf/{name}"));
+        write(&etc.join(name), "root's words\n");
+        write(&new.join(name), "message = \"two\"\nlisten = \"127.0.0.1:0\"\n");
+    }
+    symlink(&etc, &link).unwrap();
+    ground.serve_at_home(&conf.join(&names[0]));
+    let notes = ground.notes("notes");
+    let text = format!("#!/bin/sh\n{{ echo began; cat '{}'/*; }} >>'{}' 2>&1\n", etc.display(), notes.display());
+    let validator = ground.program("validator", &text);
+    let others: Vec<String> = names[1..].iter().map(|name| format!("[\"{}\"]", conf.join(name).display())).collect();
+    ground.group(&format!("config = [[\"{{arg:--config}}\"], {}]\nspeaks = \"none\"\nconfirm = []\nvalidate = [\"{validator}\"]", others.join(", ")));
+    let run = || ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()]);
+    run().expect(0);
+    let noted = || std::fs::read_to_string(&notes).unwrap();
+    assert!(noted().contains("began"), "the validator runs");
+    let mark = format!(".{}.hello-", names[MANY - 1]);
+    let attacker = ground.attack("lead", &[&conf, Path::new(&mark), &conf, &link, Path::new("0.06")]);
+    let mut met = 0;
+    race(tries(60), |_| {
+        let (count, began) = (attacker.count(), noted().matches("began").count());
+        let said = run();
+        // Its directory was led elsewhere when its candidates stood beside it, and its validator was to run.
+        met += usize::from(attacker.count() > count && (said.code != 0 || noted().matches("began").count() > began));
+        assert!(!noted().contains("message"), "a file of root's is covered by a candidate");
+        met > 0
+    });
+    println!("led elsewhere within {met} runs, {} validators", noted().matches("began").count());
+    assert!(met > 0, "the race was not run");
+}
+
+#[test]
+fn a_setuid_program_gives_no_right_where_a_candidate_is_mounted() {
+    let Some((ground, _server)) = Ground::serving() else { return };
+    let (setuid, notes) = (ground.fleet.path("env"), ground.notes("notes"));
+    assert!(Command::new("cp").arg("/usr/bin/env").arg(&setuid).status().unwrap().success());
+    std::fs::set_permissions(&setuid, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let elsewhere = as_alice(&setuid).args(["id", "-u"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&elsewhere.stdout), "0\n", "elsewhere it gives root's");
+    let text = format!("#!/bin/sh\ncat '{}' >'{1}'\n'{2}' id -u >>'{1}'\n", ground.alice("web.toml").display(), notes.display(), setuid.display());
+    let validator = ground.program("validator", &text);
+    ground.group(&format!("validate = [\"{validator}\"]"));
+    ground.broadcast(&["--dry-run", "--set", "message=two"]).expect(0);
+    let notes = std::fs::read_to_string(&notes).unwrap();
+    assert!(notes.contains("two"), "it sees the candidate at the live path: {notes}");
+    assert_eq!(notes.lines().last(), Some(uid().to_string().as_str()), "{notes}");
 }
