@@ -1,9 +1,14 @@
 //! Claims that a process lives, and what it runs, at the end of the run.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Stdio};
 
-use super::server::{CHANGED, EQUALS, INCREASED, Server, each, fleet, group, groups, holds, script, set, state};
-use crate::support::{Fleet, Said};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::server::{CHANGED, EQUALS, INCREASED, PATIENT, STAMPED, Server, each, fleet, group, groups, holds, script, set, state};
+use crate::support::{Fleet, Said, until};
 
 /// A second group, whose gate does this after everything was proven.
 fn gated(fleet: &Fleet, act: &str) -> String {
@@ -21,6 +26,43 @@ fn one_that_is_killed_by_the_last_gate_is_not_confirmed() {
         assert_eq!(state(&said, &servers[0]), "died", "{facts}");
         holds(&said, &servers);
     });
+}
+
+#[test]
+fn one_that_executes_itself_again_and_again_is_dead_once_a_signal_found_no_handler() {
+    // Another program signals it too, when it is proven: as long as it executes itself it has no handler.
+    each(&[EQUALS, STAMPED, "confirm = []\n"], |facts| {
+        let (fleet, servers) = fleet(&[("ReexecOpen", 0)], "");
+        let pid = servers[0].pid();
+        let gate = script(&fleet, "gate", &format!("while grep -q '^State:.[^ZX]' /proc/{pid}/status; do kill -HUP {pid}; done"));
+        groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"))]);
+        let said = set(&fleet, "two", PATIENT).expect(7);
+        assert!(!servers[0].lives(), "{facts}");
+        assert_eq!(state(&said, &servers[0]), "died", "{facts}");
+        holds(&said, &servers);
+    });
+}
+
+#[test]
+fn one_that_dies_before_the_operator_leaves_at_once_is_not_said_to_live() {
+    // The second one never goes back in time: the first one has, and dies while the run waits.
+    let (fleet, servers) = fleet(&[("Good", 0), ("SlowLate", 60_000)], EQUALS);
+    let run = fleet.command(&["-o", "json", "--set", "message=two", "--timeout", "4s"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let coordinator = Pid::from_raw(i32::try_from(run.id()).unwrap());
+    let journal = || {
+        let runs = std::fs::read_dir(fleet.path("state/runs")).into_iter().flatten().flatten();
+        runs.map(|run| std::fs::read_to_string(run.path().join("events.jsonl")).unwrap_or_default()).collect::<String>()
+    };
+    until("the first one has gone back", || journal().contains("\"state\":\"reverted\""));
+    kill(Pid::from_raw(servers[0].pid()), Signal::SIGKILL).unwrap();
+    until("it is dead", || !servers[0].lives());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        kill(coordinator, signal).unwrap();
+    }
+    let output = run.wait_with_output().unwrap();
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let said = Said { code: output.status.code().unwrap(), json, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }.expect(7);
+    assert!(matches!(state(&said, &servers[0]), "revert_failed" | "died"), "{:#}", said.json);
 }
 
 #[test]
