@@ -9,7 +9,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::ground::{Ground, as_alice, begun, race, tries, uid};
+use super::{
+    ground::{Ground, as_alice, begun, race, tries, uid},
+    notes::Notes,
+};
 use crate::support::{until, write};
 
 /// The mount namespaces in which the candidate stands at the path, and that of a descendant of `run` among them.
@@ -114,14 +117,14 @@ fn what_is_mounted_for_a_validator_covers_no_file_of_root_s() {
     }
     symlink(&etc, &link).unwrap();
     ground.serve_at_home(&conf.join(&names[0]));
-    let notes = ground.notes("notes");
-    let text = format!("#!/bin/sh\n{{ echo began; cat '{}'/*; }} >>'{}' 2>&1\n", etc.display(), notes.display());
+    let notes = Notes::new();
+    let text = format!("#!/bin/bash\n{{ echo began; cat '{}'/*; }} >{} 2>&1\n", etc.display(), notes.sink());
     let validator = ground.program("validator", &text);
     let others: Vec<String> = names[1..].iter().map(|name| format!("[\"{}\"]", conf.join(name).display())).collect();
     ground.group(&format!("config = [[\"{{arg:--config}}\"], {}]\nspeaks = \"none\"\nconfirm = []\nvalidate = [\"{validator}\"]", others.join(", ")));
     let run = || ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()]);
     run().expect(0);
-    let noted = || std::fs::read_to_string(&notes).unwrap();
+    let noted = || notes.text();
     assert!(noted().contains("began"), "the validator runs");
     let mark = format!(".{}.hello-", names[MANY - 1]);
     let attacker = ground.attack("lead", &[&conf, Path::new(&mark), &conf, &link, Path::new("0.06")]);
@@ -141,16 +144,16 @@ fn what_is_mounted_for_a_validator_covers_no_file_of_root_s() {
 #[test]
 fn a_setuid_program_gives_no_right_where_a_candidate_is_mounted() {
     let Some((ground, _server)) = Ground::serving() else { return };
-    let (setuid, notes) = (ground.fleet.path("env"), ground.notes("notes"));
+    let (setuid, notes) = (ground.fleet.path("env"), Notes::new());
     assert!(Command::new("cp").arg("/usr/bin/env").arg(&setuid).status().unwrap().success());
     std::fs::set_permissions(&setuid, std::fs::Permissions::from_mode(0o4755)).unwrap();
     let elsewhere = as_alice(&setuid).args(["id", "-u"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&elsewhere.stdout), "0\n", "elsewhere it gives root's");
-    let text = format!("#!/bin/sh\ncat '{}' >'{1}'\n'{2}' id -u >>'{1}'\n", ground.alice("web.toml").display(), notes.display(), setuid.display());
+    let text = format!("#!/bin/bash\n{{ cat '{}'; '{}' id -u; }} >{}\n", ground.alice("web.toml").display(), setuid.display(), notes.sink());
     let validator = ground.program("validator", &text);
     ground.group(&format!("validate = [\"{validator}\"]"));
     ground.broadcast(&["--dry-run", "--set", "message=two"]).expect(0);
-    let notes = std::fs::read_to_string(&notes).unwrap();
+    let notes = notes.text();
     assert!(notes.contains("two"), "it sees the candidate at the live path: {notes}");
     assert_eq!(notes.lines().last(), Some(uid().to_string().as_str()), "{notes}");
 }
