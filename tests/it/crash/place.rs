@@ -281,9 +281,10 @@ impl Place {
     }
 }
 
-/// Whether a run touched nothing because a busy machine kept somebody from answering in time.
+/// Whether a run touched nothing because a busy machine kept an instance from answering in time, or from ending its
+/// reload before the next run read it twice.
 pub(super) fn is_late(code: Option<i32>, stderr: &str) -> bool {
-    code == Some(5) && stderr.contains("no answer within")
+    code == Some(5) && ["no answer within", "reads otherwise from one second to the next"].iter().any(|why| stderr.contains(why))
 }
 
 fn patiently<T>(run: impl Fn() -> T, is_late: impl Fn(&T) -> bool) -> T {
