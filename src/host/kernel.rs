@@ -110,6 +110,8 @@ pub(crate) struct Stat {
     pub(crate) parent: i32,
     /// `PF_*` of the kernel.
     pub(crate) flags: u32,
+    /// How many threads have not ended. Of a process whose first thread has ended before the others it is more than one.
+    threads: u32,
     /// In clock ticks since boot.
     pub(crate) started: u64,
     /// Signals of the first thread, as far as `i32` has bits for them: our own are among these.
@@ -169,9 +171,9 @@ impl Stat {
         let mut rest = std::str::from_utf8(raw.get(close + 1..)?).ok()?.split_ascii_whitespace();
         // As proc(5) counts them, the next one is the third.
         let (state, parent, flags) = (rest.next()?.chars().next()?, rest.next()?.parse().ok()?, rest.nth(4)?.parse().ok()?);
-        let started = rest.nth(12)?.parse().ok()?;
+        let (threads, started) = (rest.nth(10)?.parse().ok()?, rest.nth(1)?.parse().ok()?);
         let (blocked, ignored, caught) = (rest.nth(9)?.parse().ok()?, rest.next()?.parse().ok()?, rest.next()?.parse().ok()?);
-        Some(Self { comm, state, parent, flags, started, blocked, ignored, caught })
+        Some(Self { comm, state, parent, flags, threads, started, blocked, ignored, caught })
     }
 
     /// Whether its first thread takes the signal by a handler.
@@ -180,10 +182,11 @@ impl Stat {
         self.caught & !self.blocked & !self.ignored & bit(signal) != 0
     }
 
-    /// Whether it is there and has not ended.
+    /// Whether it is there and has not ended. While another thread than the first one executes a program, the first one has
+    /// ended, and the process has not.
     #[must_use]
     pub(crate) fn lives(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X')
+        !matches!(self.state, 'Z' | 'X') || self.threads > 1
     }
 }
 
@@ -404,6 +407,17 @@ mod tests {
     }
 
     #[test]
+    fn a_process_whose_first_thread_has_ended_lives_as_long_as_another_does() {
+        let stat = |state: char, threads: u32| {
+            let line = format!("7 (a) b) {state} 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 0 0 0 0 0 0 0 0 0 0 1 2 3");
+            Stat::parse(line.as_bytes()).unwrap()
+        };
+        assert!(stat('Z', 2).lives() && stat('S', 1).lives());
+        assert!(!stat('Z', 1).lives() && !stat('Z', 0).lives());
+        assert_eq!(stat('Z', 2).started, 99);
+    }
+
+    #[test]
     fn every_descriptor_is_shown_once_however_many_numbers_are_free() {
         let (read, _write) = std::os::unix::net::UnixStream::pair().unwrap();
         for least in [3, 20, 400] {
@@ -436,7 +450,8 @@ mod tests {
         let stat =
             |name: &str| Stat::parse(format!("7 ({name}) T 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12345 1 2 3 4 5 6 7 8 0 512 2048 2561 0").as_bytes());
         for name in ["a", "a) R (b", "", ") Z 1", "\u{e4} b"] {
-            let wanted = Stat { comm: name.into(), state: 'T', parent: 3, flags: 4_194_560, started: 12345, blocked: 512, ignored: 2048, caught: 2561 };
+            let wanted =
+                Stat { comm: name.into(), state: 'T', parent: 3, flags: 4_194_560, threads: 9, started: 12345, blocked: 512, ignored: 2048, caught: 2561 };
             // It catches all three, blocks one and ignores another.
             assert!(wanted.takes(Signal::Hup) && !wanted.takes(Signal::Usr1) && !wanted.takes(Signal::Usr2));
             assert_eq!(stat(name), Some(wanted));

@@ -13,7 +13,7 @@ use nix::{
     unistd::{Gid, Uid},
 };
 use rustix::{
-    fs::{Mode, OFlags, openat},
+    fs::{Mode, OFlags, open, openat},
     process::{DumpableBehavior, set_dumpable_behavior},
 };
 
@@ -88,7 +88,8 @@ pub(crate) fn map_users() -> u8 {
 fn map(name: &str) -> io::Result<()> {
     let own = std::fs::read_to_string(format!("/proc/self/{name}"))?;
     // One write is the whole map (user_namespaces(7)).
-    let file = openat(rustix::stdio::stdout(), name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let process = open("/proc/self/fd/1", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = openat(process, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     File::from(file).write_all(same(&own).as_bytes())
 }
 

@@ -34,7 +34,12 @@ fn one_that_executes_itself_again_and_again_is_dead_once_a_signal_found_no_handl
     each(&[EQUALS, STAMPED, "confirm = []\n"], |facts| {
         let (fleet, servers) = fleet(&[("ReexecOpen", 0)], "");
         let pid = servers[0].pid();
-        let gate = script(&fleet, "gate", &format!("while grep -q '^State:.[^ZX]' /proc/{pid}/status; do kill -HUP {pid}; done"));
+        // While another thread than the first one executes the program, the first one has ended.
+        let gate = script(
+            &fleet,
+            "gate",
+            &format!("while grep -q '^State:.[^ZX]' /proc/{pid}/status || [ $(ls /proc/{pid}/task | wc -l) -gt 1 ]; do kill -HUP {pid}; done"),
+        );
         groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"))]);
         let said = set(&fleet, "two", PATIENT).expect(7);
         assert!(!servers[0].lives(), "{facts}");
