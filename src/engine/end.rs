@@ -8,9 +8,9 @@ use std::{
 
 use super::Engine;
 use crate::{
-    event::{Event, State, Trouble, Verdict},
+    event::{Event, Proof, State, Trouble, Verdict},
     host::check::Ask,
-    step::Step,
+    step::{Member, Step},
 };
 
 /// Up to this age, a proof counts as one of the end of the run, and more with every instance: the
@@ -49,7 +49,8 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         }
         // Last of all, everything that the verdict speaks of: the instances, then the files.
         whole &= self.last_look().await;
-        let Stands { known, new, .. } = self.stands(undone);
+        let Stands { known, new, other, .. } = self.stands(undone);
+        self.lose(&other, undone);
         let verdict = match Verdict::of(self.plan.ends(), undone) {
             _ if !known || !whole => Verdict::Mixed,
             // No instance runs it, but it is there: the next one that starts would.
@@ -83,7 +84,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
 
     /// Holds what each target is now against what it should be.
     fn stands(&self, undone: bool) -> Stands {
-        let (mut stands, mut known, mut new) = (Vec::new(), true, false);
+        let (mut stands, mut known, mut new, mut other) = (Vec::new(), true, false, Vec::new());
         let mut disk: BTreeMap<&Path, Option<String>> = BTreeMap::new();
         for shift in self.plan.steps().flat_map(|s| &s.shifts) {
             disk.entry(&shift.path).or_insert_with(|| self.host.reads(&shift.path));
@@ -99,11 +100,28 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             let proven = step.members.iter().any(|m| matches!(m.instance.state, State::Confirmed | State::Unconfirmed));
             let good = if undone { is_old } else { is_new || (is_old && !proven) };
             known &= good;
+            other.push(!if undone { is_old } else { is_new });
             new |= is_new && !is_old && step.is_work() && self.has_begun(step);
             let goes_back = if good { is_old && (undone || !is_new) } else { undone };
             stands.push(back.filter(|_| goes_back).unwrap_or(forth));
         }
-        Stands { steps: stands, known, new }
+        Stands { steps: stands, known, new, other }
+    }
+
+    /// Ends the claims of instances that have shown the end of a reload, and not of which bytes, where the targets of their
+    /// step are `other` ones at the end.
+    fn lose(&mut self, other: &[bool], undone: bool) {
+        let (claim, end) = if undone { (State::Reverted, State::RevertFailed) } else { (State::Confirmed, State::TimedOut) };
+        let steps = self.plan.waves.iter_mut().flat_map(|w| &mut w.steps).zip(other).filter(|(_, other)| **other);
+        let shows_reload = |m: &&mut Member| m.instance.state == claim && matches!(m.instance.proof, Some(Proof::Reloaded | Proof::Workers));
+        let mut events = Vec::new();
+        for member in steps.flat_map(|(step, _)| &mut step.members).filter(shows_reload) {
+            let text = "no longer proven: its config was changed by another program, and it may have read that".into();
+            member.instance.proof = None;
+            member.fail(end, Trouble { kind: end.into(), text });
+            events.push(Event::of(&member.instance));
+        }
+        events.into_iter().for_each(|event| self.say(event));
     }
 }
 
@@ -115,4 +133,6 @@ struct Stands {
     known: bool,
     /// True where the new config stands and no instance is proven on it.
     new: bool,
+    /// Of each step, whether its targets are other ones than the run has left there.
+    other: Vec<bool>,
 }

@@ -90,6 +90,9 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
         old_workers::take_down(member, undo);
     }
     adjust(&mut facts, &member.kept, &first, shifts, undo);
+    if !undo && !member.sick {
+        Box::pin(shown_before(member, &facts, lanes)).await;
+    }
     let blind = blind(&mut facts, member, shifts);
     // Where an earlier run has left its readings, those are from before the new config, and this survey's may not be.
     if !undo && !member.unsure && !matches!(member.kept, Readings::Before(_)) {
@@ -385,6 +388,26 @@ async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lane
         _ => reading,
     });
     member.baseline = now.enumerate().map(|(at, reading)| reading.or_else(|| older(at))).collect();
+}
+
+/// Reads once more what does not hold before the signal. Of two processes that answer in turn the other one may have
+/// shown it all the time, and then it proves nothing.
+async fn shown_before(member: &mut Member, facts: &[Fact], lanes: &Lanes) {
+    let samples = if member.group.samples > 1 { member.group.samples } else { 0 };
+    let holds = |fact: &Fact, read: &str| fact.holds(read, None, jiff::Timestamp::UNIX_EPOCH);
+    for (at, fact) in facts.iter().enumerate().filter(|(_, fact)| matches!(fact.wants, Wants::Equals(_) | Wants::Contains(_))) {
+        let is_open = |before: Option<&Option<String>>| before.and_then(Option::as_deref).is_some_and(|before| !holds(fact, before));
+        for _ in 0..samples {
+            if !is_open(member.baseline.get(at)) {
+                break;
+            }
+            let _permit = lanes.fast.acquire().await;
+            let now = Answers::of(std::iter::once(&fact.source), member, lanes).await.read(fact);
+            if let (Some(before), Some(now)) = (member.baseline.get_mut(at), now.filter(|now| holds(fact, now))) {
+                *before = Some(now);
+            }
+        }
+    }
 }
 
 /// The strongest thing that assertions prove when all of them hold. One that held before the signal

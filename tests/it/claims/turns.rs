@@ -1,7 +1,12 @@
 //! Endpoints that answer by the new config and by the old one in turns.
 
-use super::server::{CONTAINS, EQUALS, INCREASED, STAMPED, Server, each, group, groups, holds, set, state};
-use crate::support::{Fleet, Said};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::server::{CONTAINS, EQUALS, INCREASED, STAMPED, Server, each, group, groups, holds, set, state, text};
+use crate::support::{Fleet, Said, until};
 
 /// One run over a server some of whose answers are of the config before: those of the number before the comma, counted
 /// from 0 since the reload, and then every so manieth.
@@ -41,5 +46,26 @@ fn what_it_shows_is_proven_once_it_shows_nothing_else_any_more() {
     each(&[EQUALS, &patient], |facts| {
         let (_fleet, servers, said) = answers_in_turns("1,1000000", facts);
         assert_eq!((said.code, state(&said, &servers[0])), (0, "confirmed"), "{facts}: {:#}", said.json);
+    });
+}
+
+#[test]
+fn what_one_side_showed_before_the_signal_proves_nothing() {
+    each(&[EQUALS, CONTAINS], |facts| {
+        let fleet = Fleet::start(0);
+        // Its first answer after each reload is of the config before.
+        let servers = vec![Server::with(&fleet, "Alternates", 0, "web.toml", &["--turns", "0,1000000"])];
+        let one = fleet.text();
+        for (reloads, config) in [one.replace("\"one\"", "\"two\""), one.clone()].iter().enumerate() {
+            fleet.write("web.toml", config);
+            kill(Pid::from_raw(servers[0].pid()), Signal::SIGHUP).unwrap();
+            let notes = || std::fs::read_to_string(fleet.path("rogues.log")).unwrap();
+            until("it has reloaded", || notes().matches(" serves ").count() > reloads);
+            servers[0].settles();
+        }
+        groups(&fleet, &[group(&fleet, "g", "web.toml", facts)]);
+        let new = fleet.write("new.toml", &format!("# a comment\n{one}"));
+        let said = fleet.broadcast(&["--config", &text(&new)]).expect(12);
+        assert_eq!(state(&said, &servers[0]), "unconfirmed", "{facts}");
     });
 }
