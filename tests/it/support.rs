@@ -184,6 +184,13 @@ impl Said {
         Self { code: code.unwrap(), json, stderr }
     }
 
+    /// Of a command that was started with pipes.
+    pub(crate) fn at_its_end(command: Child) -> Self {
+        let output = command.wait_with_output().unwrap();
+        let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        Self { code: output.status.code().unwrap(), json, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    }
+
     pub(crate) fn states(&self) -> Vec<&str> {
         let mut states: Vec<&str> = self.json["instances"].as_array().unwrap().iter().map(|i| i["state"].as_str().unwrap()).collect();
         states.sort_unstable();

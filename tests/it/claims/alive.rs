@@ -64,10 +64,21 @@ fn one_that_dies_before_the_operator_leaves_at_once_is_not_said_to_live() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         kill(coordinator, signal).unwrap();
     }
-    let output = run.wait_with_output().unwrap();
-    let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let said = Said { code: output.status.code().unwrap(), json, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }.expect(7);
+    let said = Said::at_its_end(run).expect(7);
     assert!(matches!(state(&said, &servers[0]), "revert_failed" | "died"), "{:#}", said.json);
+}
+
+#[test]
+fn one_whose_file_another_writer_changes_before_it_reads_is_not_confirmed_by_a_reload() {
+    each(&[INCREASED, STAMPED], |facts| {
+        let (fleet, servers) = fleet(&[("SlowLate", 1500)], facts);
+        let mut run = fleet.command(&[&["-o", "json", "--set", "message=two"], PATIENT].concat());
+        let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until("the new config stands there", || fleet.text().contains("two"));
+        fleet.write("web.toml", &fleet.text().replace("two", "other"));
+        let said = Said::at_its_end(run).expect(7);
+        assert_eq!(state(&said, &servers[0]), "timed_out", "{facts}: {:#}", said.json);
+    });
 }
 
 #[test]
