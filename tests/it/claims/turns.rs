@@ -54,7 +54,7 @@ fn what_one_side_showed_before_the_signal_proves_nothing() {
     each(&[EQUALS, CONTAINS], |facts| {
         let fleet = Fleet::start(0);
         // Its first answer after each reload is of the config before.
-        let servers = vec![Server::with(&fleet, "Alternates", 0, "web.toml", &["--turns", "0,1000000"])];
+        let servers = [Server::with(&fleet, "Alternates", 0, "web.toml", &["--turns", "0,1000000"])];
         let one = fleet.text();
         for (reloads, config) in [one.replace("\"one\"", "\"two\""), one.clone()].iter().enumerate() {
             fleet.write("web.toml", config);
