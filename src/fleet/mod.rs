@@ -270,6 +270,8 @@ pub enum Place {
     Base(PathBuf),
     /// Below the path that stands behind this text in what the group's `built` command prints.
     Built(String, PathBuf),
+    /// Below the value of this variable of the environment that the process was started with.
+    Env(String, PathBuf),
     /// This path.
     Path(PathBuf),
 }

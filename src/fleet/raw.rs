@@ -391,12 +391,20 @@ fn place(text: &str) -> Result<Place, String> {
             ("base", _) => below(rest).map(Place::Base),
             (_, Some(("arg", option))) if super::value_of(&format!("arg:{option}")).is_some() => below(rest).map(|rest| Place::Arg(option.into(), rest)),
             (_, Some(("built", text))) if !text.is_empty() => below(rest).map(|rest| Place::Built(text.into(), rest)),
+            (_, Some(("env", name))) if is_variable(name) => below(rest).map(|rest| Place::Env(name.into(), rest)),
             _ => None,
         },
         None => text.starts_with('/').then(|| Place::Path(text.into())),
     };
     // Anything else would depend on where `hello` is started.
-    found.ok_or_else(|| format!("{text:?} is neither {{arg:--option}}, {{arg:1}}, {{cwd}}/FILE, {{base}}/FILE, {{built:TEXT}} nor an absolute path"))
+    found.ok_or_else(|| {
+        format!("{text:?} is neither {{arg:--option}}, {{arg:1}}, {{cwd}}/FILE, {{base}}/FILE, {{built:TEXT}}, {{env:NAME}} nor an absolute path")
+    })
+}
+
+/// Whether a text is the name of a variable as POSIX allows it.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn title(raw: Spanned<String>) -> Result<String, Wrong> {

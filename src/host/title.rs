@@ -5,12 +5,12 @@
 
 use crate::{
     fleet::{option_of, placeholder},
+    host::discover::{arguments_of, certain_of},
     step::Member,
 };
 
 /// Why nothing is asked of a process about its arguments.
-pub(super) const HIDDEN: &str =
-    "its command line is a title that hides the arguments of the process, which `{args}` and `{opt:..}` stand for; say another `validate` without them";
+pub(super) const HIDDEN: &str = "its command line is a title that hides the arguments of the process, or the borders between them, which `{args}` and `{opt:..}` stand for; say another `validate` without them";
 
 /// What is known of them.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +44,16 @@ pub(super) fn asks(argv: &[String]) -> bool {
 pub(super) fn arguments(member: &Member) -> Arguments {
     let exe = member.instance.exe.to_string_lossy();
     let line = std::fs::read(format!("/proc/{}/cmdline", member.identity.pid)).unwrap_or_default();
+    if let Some(args) = by_group(member, &line) {
+        return if certain_of(&args) == args.len() { Arguments::Kept } else { Arguments::Hidden };
+    }
     of(&line, exe.strip_suffix(" (deleted)").unwrap_or(&exe))
+}
+
+/// The arguments in a title, where the group of the process says how it writes that. The survey has read them in the same way.
+fn by_group(member: &Member, line: &[u8]) -> Option<Vec<String>> {
+    let text = std::str::from_utf8(line).ok()?.trim_end_matches('\0');
+    if text.contains('\0') { None } else { arguments_of(member.identity.pid, text, &member.group.reading) }
 }
 
 /// Those of the bytes of `/proc/PID/cmdline` of a process that runs `exe`.

@@ -57,6 +57,6 @@ async fn printed(found: &Found, group: &Group) -> Result<String, String> {
     let exe = exe(&found.seen);
     let known = Known { pid: found.seen.inside, exe: &exe, args: &found.args, endpoint: "", config: None, candidate: None };
     let subject = Subject { identity: &found.seen, renewed: None };
-    let output = exec::look(&known.fill(&group.reading.built)?, subject, &[], LIMIT).await.map_err(|e| e.to_string())?;
+    let output = exec::read(&known.fill(&group.reading.built)?, subject, LIMIT).await.map_err(|e| e.to_string())?;
     Ok(format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
 }

@@ -102,18 +102,27 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<PathBu
             continue;
         }
         let Some(named) = named_by(lookup, places, place)? else {
-            if let Place::Arg(option, _) = place {
-                last = format!("has no {{arg:{option}}} on its command line");
+            match place {
+                Place::Arg(option, _) => last = format!("has no {{arg:{option}}} on its command line"),
+                Place::Env(name, _) => last = format!("{last}{}no {name} in its environment", if last.is_empty() { "has " } else { ", and " }),
+                _ => {}
             }
             continue;
         };
         if let Some(stream) = stream_of(&named) {
             return Err(lookup.refuse(&format!("reads its config from {stream}, which is no file that a run could replace"), None));
         }
+        if !matches!(place, Place::Arg(..))
+            && places[..at].iter().any(|place| matches!(place, Place::Arg(..)))
+            && let Some(word) = lookup.unexplained(&named)
+        {
+            let why = format!("names no config by {}, and may do so by `{word}` of its command line", options_of(&places[..at]));
+            return Err(lookup.refuse_options(&why));
+        }
         let resolved = match ways.of(&named) {
             Ok(resolved) => resolved,
             // What its command line says is what it reads: another place would be another config.
-            Err(e) if matches!(place, Place::Arg(..) | Place::Built(..)) => {
+            Err(e) if matches!(place, Place::Arg(..) | Place::Built(..) | Place::Env(..)) => {
                 return Err(match mounts::here(found.pid, &named) {
                     Some(here) => lookup.refuse(&format!("reads `{}` in a mount namespace of its own", named.display()), Some(&here)),
                     None => NotTold::Because(format!("reads its config from `{}`: {e}", named.display())),
@@ -139,7 +148,18 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<PathBu
         }
         return Ok(way.end.clone());
     }
-    Err(NotTold::Because(last))
+    Err(lookup.refuse(&last, None))
+}
+
+/// The options of these places, for people.
+fn options_of(places: &[Place]) -> String {
+    let mut options = Vec::new();
+    for place in places {
+        if let Place::Arg(option, _) = place {
+            options.push(option.as_str());
+        }
+    }
+    options.join(" or ")
 }
 
 /// Whether the option of this place is only another spelling of one before it.
@@ -156,6 +176,10 @@ fn named_by(lookup: Lookup<'_>, places: &[Place], place: &Place) -> Result<Optio
         Place::Base(below) => joined(lookup.base()?, below),
         Place::Built(text, below) => match lookup.built(text)? {
             Some(value) => joined(lookup.absolute(value.as_ref())?, below),
+            None => return Ok(None),
+        },
+        Place::Env(name, below) => match lookup.variable(name)? {
+            Some(value) => joined(lookup.absolute(&value)?, below),
             None => return Ok(None),
         },
         Place::Arg(_, below) => {
@@ -208,7 +232,7 @@ fn stream_of(path: &Path) -> Option<String> {
 pub(crate) fn place_of(pid: i32, args: &[String], place: &Place) -> Result<Option<PathBuf>, String> {
     let (below, value) = match place {
         Place::Path(path) => return Ok(Some(path.clone())),
-        Place::Built(..) => return Ok(None),
+        Place::Built(..) | Place::Env(..) => return Ok(None),
         Place::Cwd(below) | Place::Base(below) => (below, Path::new("")),
         Place::Arg(option, below) => match argument(args, option) {
             Some(value) => (below, Path::new(value)),

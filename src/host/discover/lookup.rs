@@ -12,12 +12,20 @@ use crate::{
     host::{
         discover::{
             Found, argument,
+            cmdline::CommandLine,
             options::{Options, Said},
             title::{self, Telling},
         },
+        exec,
         placeholders::inode,
     },
 };
+
+/// Parts of the names of options whose value is no config.
+const OTHER_OPTIONS: &[&str] = &["pid", "log", "sock", "lock", "cert", "key", "-jar"];
+
+/// Where no config lies.
+const OTHER_PLACES: &[&str] = &["/run", "/var/run", "/var/log", "/dev", "/proc", "/sys"];
 
 /// Why it is not known what a process reads.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +54,17 @@ impl<'a> Lookup<'a> {
         NotTold::Because(format!("{why}; write `config = \"{path}\"` into group `{}`, if that is the file which it reads", self.group.name))
     }
 
+    /// The same, where it is also enough to say how the program reads its options.
+    pub(super) fn refuse_options(&self, why: &str) -> NotTold {
+        let mend = "or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, `getopt = \"\"` where every option is a word";
+        match self.refuse(why, None) {
+            NotTold::Because(why) => NotTold::Because(format!("{why}, {mend}")),
+            other => other,
+        }
+    }
+
     /// The arguments of its program: those of its interpreter stand before the script.
-    fn options(&self) -> Options<'a> {
-        let args = &self.found.args;
+    fn options(&self, args: &'a [String]) -> Options<'a> {
         let script = &self.group.matching.script;
         let start = args.iter().position(|arg| script.iter().any(|pattern| fits(pattern, arg))).map_or(0, |at| at + 1);
         let reading = &self.group.reading;
@@ -66,17 +82,20 @@ impl<'a> Lookup<'a> {
         if let Telling::Title(title) = &self.found.telling {
             return self.in_title(title, spellings).map(|value| vec![value.into()]);
         }
-        let values = match self.options().said(spellings) {
+        let said = self.options(&self.found.args).said(spellings);
+        if let Telling::Joined(certain) = &self.found.telling
+            && self.options(certain).said(spellings) != said
+        {
+            let option = spellings.join(" or ");
+            return Err(self.refuse(&format!("has {option} in its title behind a value with blanks, of which it may be a part"), None));
+        }
+        let values = match said {
             Said::Absent => Vec::new(),
             Said::Value(value) => vec![value],
             Said::Several(values) => values,
             Said::Unclear(word) => {
                 let option = spellings.join(" or ");
-                let mend = "or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, `getopt = \"\"` where every option is a word";
-                let NotTold::Because(why) = self.refuse(&format!("may have {option} in `{word}` of its command line, or not"), None) else {
-                    return Err(NotTold::Ask);
-                };
-                return Err(NotTold::Because(format!("{why}, {mend}")));
+                return Err(self.refuse_options(&format!("may have {option} in `{word}` of its command line, or not")));
             }
         };
         values.into_iter().map(|value| self.exact(value)).collect()
@@ -132,6 +151,12 @@ impl<'a> Lookup<'a> {
         }
     }
 
+    /// The value of a variable of the environment that it was started with; none where it is empty or not there.
+    pub(super) fn variable(&self, name: &str) -> Result<Option<OsString>, NotTold> {
+        let value = exec::variable(self.found.pid, name).ok_or_else(|| self.refuse(&format!("does not tell its environment, which may have {name}"), None))?;
+        Ok(value.filter(|value| !value.is_empty()))
+    }
+
     /// A path of its command line, which begins at the directory that its group says, or that it was started in.
     pub(super) fn absolute(&self, value: &OsStr) -> Result<PathBuf, NotTold> {
         let value = Path::new(value);
@@ -149,6 +174,10 @@ impl<'a> Lookup<'a> {
                 Place::Path(path) => return Ok(path.clone()),
                 Place::Cwd(below) => return Ok(joined(self.cwd()?, below)),
                 Place::Base(_) => continue,
+                Place::Env(name, below) => match self.variable(name)? {
+                    Some(dir) => (self.cwd()?.join(dir), below),
+                    None => continue,
+                },
                 // A program with a base stays where it was started.
                 Place::Arg(option, below) => match self.values(&[option])?.pop() {
                     Some(dir) => (self.cwd()?.join(dir), below),
@@ -179,7 +208,8 @@ impl<'a> Lookup<'a> {
         };
         let named = self.pwd();
         match &named {
-            Some(pwd) if same(pwd) => return Ok(cwd),
+            // A daemon that went to the root directory may have started anywhere: not every supervisor sets PWD.
+            Some(pwd) if same(pwd) && pwd != Path::new("/") => return Ok(cwd),
             Some(pwd) if same(&pwd.join(value)) => return Ok(pwd.clone()),
             _ => {}
         }
@@ -191,6 +221,30 @@ impl<'a> Lookup<'a> {
         );
         let NotTold::Because(why) = self.refuse(&why, likely.as_deref()) else { return Err(NotTold::Ask) };
         Err(NotTold::Because(format!("{why}, or `base = \"{{cwd}}\"` if it never leaves that directory")))
+    }
+
+    /// A word of its command line that may name its config in place of `default`: a file that is there, where nothing says how
+    /// the program reads its options.
+    pub(super) fn unexplained(&self, default: &Path) -> Option<String> {
+        if self.group.reading.getopt.is_some() {
+            return None;
+        }
+        let line = CommandLine { name: String::new(), rewritten: false, args: self.found.args.clone() };
+        let script = line.script(&self.found.exe, false);
+        let args = self.options(&self.found.args).args;
+        let may_be = |(at, word): (usize, &String)| {
+            let (option, value) = match word.split_once('=') {
+                Some((option, value)) if word.starts_with('-') => (option, value),
+                _ if word.starts_with('-') => return None,
+                _ => (args.get(at.wrapping_sub(1)).filter(|before| before.starts_with('-')).map_or("", String::as_str), word.as_str()),
+            };
+            let option = option.to_ascii_lowercase();
+            let is_other = OTHER_OPTIONS.iter().any(|name| option.contains(name)) || script == Some(value) || value.ends_with(".jar");
+            let path = self.cwd().ok()?.join(value).canonicalize().ok().filter(|path| path.is_file() && !is_other)?;
+            let is_config = !OTHER_PLACES.iter().any(|dir| path.starts_with(dir)) && inode(&path) != inode(default);
+            is_config.then(|| word.clone())
+        };
+        args.iter().enumerate().find_map(may_be)
     }
 
     /// The working directory of the shell that started it, as its environment says.

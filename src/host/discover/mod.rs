@@ -31,7 +31,7 @@ pub(crate) use self::{
     config::{Ways, all_configs, configs_of, fixed_of},
     scan::Scan,
     standing::{Standing, process},
-    title::Telling,
+    title::{Telling, arguments as arguments_of, certain as certain_of},
 };
 
 /// A process of a group.
@@ -80,10 +80,13 @@ impl Found {
         if let Telling::Title(text) = &self.telling
             && let Some(args) = title::arguments(self.pid, text, &group.reading)
         {
-            (self.args, self.telling) = (args, Telling::Arguments);
+            let certain = title::certain(&args);
+            let telling = if certain == args.len() { Telling::Arguments } else { Telling::Joined(args[..certain].to_vec()) };
+            (self.args, self.telling) = (args, telling);
             self.seen.line = Line::Told;
         }
-        let letters = group.reading.getopt.as_deref().filter(|letters| !letters.is_empty() && self.telling == Telling::Arguments);
+        let is_told = !matches!(self.telling, Telling::Title(_));
+        let letters = group.reading.getopt.as_deref().filter(|letters| !letters.is_empty() && is_told);
         if let Some(args) = letters.and_then(|letters| options::unbundled(&self.args, letters)) {
             self.args = args;
         }

@@ -211,9 +211,15 @@ impl Options<'_> {
     /// A word that may hold the option, or abbreviate it.
     fn suspect(&self, at: usize, name: &str) -> Option<Given> {
         let arg = self.args[at].as_str();
-        if name.starts_with("--") {
-            let word = arg.split_once('=').map_or(arg, |(word, _)| word);
-            return (word.len() > 3 && word.starts_with("--") && name.starts_with(word)).then(|| Given::Unsure(quoted(arg)));
+        // getopt_long(3) takes abbreviations, and other programs take one dash for two.
+        let (word, long) = (arg.split_once('=').map_or(arg, |(word, _)| word).trim_start_matches('-'), name.trim_start_matches('-'));
+        if arg.starts_with('-') && name.starts_with('-') && name.len() > 2 {
+            let is_short = !arg.starts_with("--") && word.len() < 2;
+            return (!word.is_empty() && !is_short && long.starts_with(word)).then(|| Given::Unsure(quoted(arg)));
+        }
+        // `--c FILE`, where `--config` is known as `-c` alone.
+        if arg.starts_with("--") && word == long && name.starts_with('-') {
+            return Some(Given::Unsure(quoted(arg)));
         }
         if !name.starts_with('-') {
             let value = arg.strip_prefix('-').and_then(|rest| rest.get(1..)).and_then(|rest| assigned(rest, name));
@@ -223,7 +229,7 @@ impl Options<'_> {
         let (before, rest) = letters.split_once(letter)?;
         let is_bundle = letter.len() == 1 && before.chars().all(|c| c.is_ascii_alphanumeric());
         let next = self.args.get(at + 1).is_some_and(|next| !next.starts_with('-'));
-        let has_value = if rest.is_empty() { !before.is_empty() && next } else { rest.contains(['/', '.']) };
+        let has_value = if rest.is_empty() { !before.is_empty() && next } else { true };
         (is_bundle && has_value).then(|| Given::Unsure(quoted(arg)))
     }
 }
@@ -392,7 +398,17 @@ mod tests {
             ("-fconf/a", "-f", "?-fconf/a"),
             ("-Df a -f b", "-f", "b"),
             ("-f b -Df a", "-f", "?-Df"),
-            ("-foreground -x", "-f", "-"),
+            ("-foreground -x", "-f", "?-foreground"),
+            ("-foreground -f a", "-f", "a"),
+            ("-fname", "-f", "?-fname"),
+            ("-dfname", "-f", "?-dfname"),
+            ("--f a", "-f", "?--f"),
+            ("-config a", "--config", "?-config"),
+            ("-config=a", "--config", "?-config=a"),
+            ("--c a", "--config", "?--c"),
+            ("-conf a", "--config", "?-conf"),
+            ("-c a", "--config", "-"),
+            ("-x a", "--config", "-"),
             ("-Df", "-f", "-"),
             ("-Df -x", "-f", "-"),
             ("--conf a", "--config", "?--conf"),

@@ -11,12 +11,14 @@ pub(crate) enum Telling {
     /// All of them.
     #[default]
     Arguments,
+    /// All of them, out of a title that has lost the borders between them; these, the first ones, can be read in one way only.
+    Joined(Vec<String>),
     /// A title stands there, and nothing says that it holds all of them.
     Title(String),
 }
 
 /// The arguments in `title` as `reading` says where they are; none where it does not say so, or where the title was cut off.
-pub(super) fn arguments(pid: i32, title: &str, reading: &Reading) -> Option<Vec<String>> {
+pub(crate) fn arguments(pid: i32, title: &str, reading: &Reading) -> Option<Vec<String>> {
     let (before, after) = Reading::title_parts(reading.title.as_deref()?).ok()?;
     let rest = title.strip_prefix(before)?;
     // The last place where what follows the arguments begins.
@@ -27,6 +29,25 @@ pub(super) fn arguments(pid: i32, title: &str, reading: &Reading) -> Option<Vec<
     }
     let (_, args) = rest[..end].split_once(' ').unwrap_or(("", ""));
     Some(words(args, reading.getopt.as_deref().unwrap_or_default()))
+}
+
+/// How many of the arguments out of a title can be read in one way only: behind a value with blanks, an option may be a part
+/// of that value.
+pub(crate) fn certain(args: &[String]) -> usize {
+    let is_doubtful = |(value, next): (&String, &String)| next.starts_with('-') && next.len() > 1 && !is_whole(value);
+    args.iter().zip(args.iter().skip(1)).position(is_doubtful).map_or(args.len(), |at| at + 1)
+}
+
+/// Whether a value goes on in no other way: without blanks, the path of something that is there, or directives that are
+/// complete.
+fn is_whole(value: &str) -> bool {
+    let is_even = |quote: char| value.matches(quote).count() % 2 == 0;
+    let complete = value.trim_end().ends_with([';', '}']) && !value.contains('#') && is_even('"') && is_even('\'');
+    let is_there = || {
+        let path = value.find('/').map(|at| std::path::Path::new(&value[at..]));
+        path.is_some_and(std::path::Path::exists)
+    };
+    !value.contains(' ') || complete || is_there()
 }
 
 /// Whether a title of this length fills all the room that its process has for it, so that more of it may have been cut off.
@@ -135,6 +156,25 @@ mod tests {
         let sshd = reading("sshd: {argv} [[]listener] *", "Df:");
         let title = "sshd: /usr/sbin/sshd -D -f /a b/c [listener] 0 of 10-100 startups";
         assert_eq!(of(title, &sshd).unwrap(), ["-D", "-f", "/a b/c"]);
+    }
+
+    #[test]
+    fn an_option_behind_a_value_with_blanks_may_be_a_part_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("a b");
+        std::fs::write(&there, "").unwrap();
+        let there = format!("-c {} -q", there.display());
+        for (title, known) in [
+            ("-c /a -q", 3),
+            ("-g daemon off; -c /a", 4),
+            ("-g daemon off; # as before -c /b -q", 2),
+            ("-g env A='x; -c y' -c /a", 2),
+            ("-p /none x/ -c a", 2),
+            ("-p /none x/", 2),
+            (&there, 3),
+        ] {
+            assert_eq!(certain(&words(title, NGINX)), known, "{title}");
+        }
     }
 
     #[test]
