@@ -89,10 +89,10 @@ pub(super) fn parse(raw: &[u8]) -> Option<Variables> {
     if raw.len() >= CUT {
         return None;
     }
-    raw.strip_suffix(b"\0")?.split(|b| *b == 0).map(variable).collect()
+    raw.strip_suffix(b"\0")?.split(|b| *b == 0).map(pair).collect()
 }
 
-fn variable(entry: &[u8]) -> Option<(OsString, OsString)> {
+fn pair(entry: &[u8]) -> Option<(OsString, OsString)> {
     let at = entry.iter().position(|b| *b == b'=')?;
     let (name, value) = (&entry[..at], &entry[at + 1..]);
     // Besides what POSIX allows: functions of bash, and names of containers and build systems.
@@ -120,6 +120,12 @@ pub(crate) fn of(pid: i32) -> Option<Environment> {
     parse(&raw).map(Environment::of)
 }
 
+/// The value of the variable `name` of the process `pid`, where it has one; none where its environment is not known.
+pub(crate) fn variable(pid: i32, name: &str) -> Option<Option<OsString>> {
+    let raw = Proc::open(pid).and_then(|process| process.read("environ")).ok()?;
+    Some(parse(&raw)?.into_iter().find(|(known, _)| known == name).map(|(_, value)| value))
+}
+
 /// The digest of all that a command is given of the environment of the process `pid`; empty where that is not known. What
 /// differs with every start is no part of it.
 pub(crate) fn identity(pid: i32) -> String {
@@ -135,6 +141,46 @@ fn identity_of(all: Variables) -> String {
     digest(&lines.collect::<Vec<_>>().concat())
 }
 
+/// The parts of a value that may be a secret by themselves: words, what is assigned in them, and of a URL its user, password
+/// and query. Paths and options are none.
+fn parts(value: &str, all: &mut Vec<Vec<u8>>) {
+    let mut add = |part: &str, shortest: usize| {
+        if part.len() >= shortest && !part.starts_with(['/', '-', '.']) {
+            all.push(part.as_bytes().to_vec());
+            all.extend(unescaped(part));
+        }
+    };
+    for word in value.split(|c: char| c.is_whitespace() || "\"'`,;".contains(c)) {
+        if let Some((_, rest)) = word.split_once("://") {
+            let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
+            if let Some((user, _)) = authority.rsplit_once('@') {
+                let (name, password) = user.split_once(':').unwrap_or((user, ""));
+                add(name, LINE);
+                add(password, SHORTEST);
+            }
+            query.split(['&', '#']).filter_map(|pair| pair.split_once('=')).for_each(|(_, value)| add(value, SHORTEST));
+            continue;
+        }
+        add(word, LINE);
+        if let Some((name, assigned)) = word.split_once(['=', ':']) {
+            let name = name.to_ascii_lowercase();
+            let is_secret = ["pass", "pwd", "secret", "token", "key"].iter().any(|mark| name.contains(mark));
+            add(assigned, if is_secret { SHORTEST } else { LINE });
+        }
+    }
+}
+
+/// A part of a URL without its escapes, where it has some.
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, behind)) = rest.split_first() {
+        let byte = behind.get(..2).filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        out.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &behind[2..] } else { behind };
+    }
+    (out != text.as_bytes()).then_some(out)
+}
+
 /// The values of an environment that must not be shown, the longest first.
 #[derive(Debug)]
 pub(crate) struct Environment(Vec<Vec<u8>>);
@@ -145,8 +191,9 @@ impl Environment {
         let mut values = Vec::new();
         for (_, value) in all.into_iter().filter(|(name, _)| !plain(name)) {
             let value = value.into_vec();
-            // A command may print a long value line by line.
+            // A command may print a long value line by line, or a part of it.
             values.extend(value.split(|b| *b == b'\n').filter(|line| line.len() >= LINE).map(<[u8]>::to_vec));
+            parts(&String::from_utf8_lossy(&value), &mut values);
             values.push(value);
         }
         values.retain(|value| value.len() >= SHORTEST);
@@ -219,6 +266,16 @@ mod tests {
         };
         assert_eq!(masked("a s3cret, s3cret-too, /root and 1"), "a ***, ***, /root and 1");
         assert_eq!(masked("line: abcdefghij"), "line: ***");
+        let all = "DB=postgres://app:pass%40word@db/x?sslkey=hidden1&a=1\0LOGIN=admin Geheim88word\0DSN=host=db password=kurz1\0\
+                   OPTS=-c /etc/x.conf --verbose\0JSON={\"token\":\"longsecret\"}\0";
+        let environment = Environment::of(parse(all.as_bytes()).unwrap());
+        let masked = |text: &str| {
+            let mut text = text.as_bytes().to_vec();
+            environment.mask(&mut text);
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(masked("pass%40word pass@word hidden1 Geheim88word kurz1 longsecret"), "*** *** *** *** *** ***");
+        assert_eq!(masked("app at db, /etc/x.conf, --verbose"), "app at db, /etc/x.conf, --verbose");
         assert_eq!(masked(""), "");
     }
 }

@@ -43,16 +43,21 @@ pub(super) struct Held {
     pub(super) person: Person,
     /// The bytes of its environment; none where they are not wanted, or this user may not read them.
     pub(super) environment: Option<Vec<u8>>,
-    /// Files that it may write to, where what its command writes is discarded.
+    /// Its large logs, where what its command writes is discarded.
     pub(super) written: Vec<Written>,
 }
 
-/// A file that a process holds open for writing.
+/// The most bytes of files that a process only appends to and that are left as they are. A command that opens one for writing
+/// has a copy of it, and 64 MiB for all.
+const LEFT: u64 = 8 << 20;
+
+/// A file that a process appends to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) path: PathBuf,
     /// Device and inode.
     pub(super) inode: (u64, u64),
+    size: u64,
 }
 
 impl Held {
@@ -107,7 +112,8 @@ fn as_surveyed(of: &Instance, process: &Proc, exe: &OwnedFd) -> Result<Person, U
     Ok(now)
 }
 
-/// The regular files that a process holds open for writing.
+/// The files that a process only appends to, where they are too large to be copied: these are logs. Any other may be an input
+/// of the config, such as a list that is held open for its lock.
 fn written(process: &Proc) -> Vec<Written> {
     let Ok(dir) = process.hold("fdinfo", OFlags::RDONLY | OFlags::DIRECTORY) else { return Vec::new() };
     let names = rustix::fs::Dir::read_from(&dir).map(|dir| dir.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect());
@@ -116,10 +122,28 @@ fn written(process: &Proc) -> Vec<Written> {
         let info = process.read(&format!("fdinfo/{name}")).ok()?;
         // proc_pid_fdinfo(5): the flags of open(2) as octal digits.
         let flags = String::from_utf8_lossy(&info).lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok())?;
+        let flags = OFlags::from_bits_retain(flags);
+        if !flags.contains(OFlags::WRONLY | OFlags::APPEND) || flags.contains(OFlags::RDWR) {
+            return None;
+        }
         let (path, inode) = (process.link(&format!("fd/{name}")).ok()?, process.inode(&format!("fd/{name}")).ok()?);
-        (OFlags::from_bits_retain(flags).intersects(OFlags::WRONLY | OFlags::RDWR) && path.is_absolute()).then_some(Written { path, inode })
+        let size = std::fs::metadata(&path).map_or(u64::MAX, |meta| meta.len());
+        path.is_absolute().then_some(Written { path, inode, size })
     };
-    names.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())).filter_map(file).collect()
+    let all = names.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())).filter_map(file).collect();
+    large(all)
+}
+
+/// Without the smallest ones, as long as they are [`LEFT`] together.
+fn large(mut all: Vec<Written>) -> Vec<Written> {
+    all.sort_by_key(|file| file.size);
+    all.dedup_by_key(|file| file.inode);
+    let mut left = 0_u64;
+    all.retain(|file| {
+        left = left.saturating_add(file.size);
+        left > LEFT
+    });
+    all
 }
 
 /// Whether it runs what stands at the path of its executable by now, where that is allowed.
@@ -132,4 +156,37 @@ fn is_renewed(of: &Instance, process: &Proc) -> bool {
 fn users(person: &Person) -> String {
     let [real, effective, saved] = person.uids;
     if person.is_setuid() { format!("uid {effective} (real {real}, saved {saved})") } else { format!("uid {effective}") }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::fs::{File, OpenOptions};
+
+    use super::*;
+
+    #[test]
+    fn only_a_large_file_that_is_appended_to_is_a_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().canonicalize().unwrap().join(name);
+        let make = |name: &str, size: u64| File::create(path(name)).unwrap().set_len(size).unwrap();
+        ["log", "small", "list", "database"].iter().zip([LEFT + 1, 10, 10, LEFT + 1]).for_each(|(name, size)| make(name, size));
+        let mut append = OpenOptions::new();
+        append.append(true);
+        let mut change = OpenOptions::new();
+        change.read(true).write(true);
+        let _held = [append.open(path("log")), append.open(path("small")), change.open(path("list")), change.open(path("database"))];
+        let me = Proc::open(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let found: Vec<PathBuf> = written(&me).into_iter().map(|file| file.path).filter(|path| path.starts_with(dir.path())).collect();
+        assert_eq!(found, [path("log")]);
+    }
+
+    #[test]
+    fn small_logs_are_left_as_long_as_they_are_few() {
+        let file = |inode: u64, size: u64| Written { path: "/x".into(), inode: (0, inode), size };
+        let inodes = |all: Vec<Written>| large(all).iter().map(|file| file.inode.1).collect::<Vec<_>>();
+        assert_eq!(inodes(vec![file(1, LEFT), file(2, 1)]), [1]);
+        assert_eq!(inodes((0..4).map(|at| file(at, LEFT / 2)).collect()), [2, 3]);
+        assert!(inodes(vec![file(1, LEFT), file(1, LEFT)]).is_empty());
+    }
 }

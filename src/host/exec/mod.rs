@@ -36,10 +36,10 @@ mod view;
 
 pub(crate) use self::{
     become_it::become_it,
-    environ::{identity as environment_identity, of as environment},
+    environ::{identity as environment_identity, of as environment, variable},
     limits::remember,
     request::Bind,
-    run::{NotRun, Output, Subject, inform, judge, look, operators, query},
+    run::{NotRun, Output, Subject, inform, judge, look, operators, query, read},
     shell::{quoted, typed},
     spaces::{sees, surroundings},
     start::start,

@@ -68,7 +68,9 @@ pub(crate) enum NotRun {
     #[error("`{0}` left processes behind that could not be ended")]
     Left(String),
     /// What it answered says nothing of its config.
-    #[error("`{0}` wrote more than the 64 MiB that are kept of it until its end, so its answer does not count")]
+    #[error(
+        "`{0}` wrote to more than the 64 MiB that are kept until its end (a file counts whole once it is opened for writing, a log as well), so its answer does not count"
+    )]
     Filled(String),
 }
 
@@ -97,6 +99,14 @@ pub(crate) async fn inform(argv: &[String], subject: Subject<'_>, limit: Duratio
     let mut output = about(argv, subject, World::Environment, &[], &[], limit).await?;
     environment.iter().for_each(|environment| environment.mask(&mut output.stderr));
     Ok(output)
+}
+
+/// The same for a command that is asked for paths: nothing is masked in what it says, and its writes are discarded.
+///
+/// # Errors
+/// As [`look`].
+pub(crate) async fn read(argv: &[String], subject: Subject<'_>, limit: Duration) -> Result<Output, NotRun> {
+    about(argv, subject, World::View, &[], &[], limit).await
 }
 
 /// The same for a command that only looks: it sees each of `binds` at its live path, and what it writes is discarded. Of the
@@ -236,11 +246,11 @@ async fn ended(child: &mut Child, channel: &mut UnixStream, request: &[u8], shar
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let first = async {
         match shared {
-            Some(shared) => read(Some(shared), &mut output.stdout).await,
-            None => read(stdout, &mut output.stdout).await,
+            Some(shared) => drain(Some(shared), &mut output.stdout).await,
+            None => drain(stdout, &mut output.stdout).await,
         }
     };
-    let pipes = async { tokio::join!(first, read(stderr, &mut output.stderr)) }.fuse();
+    let pipes = async { tokio::join!(first, drain(stderr, &mut output.stderr)) }.fuse();
     let answer = exchanged(channel, request);
     tokio::pin!(pipes, answer);
     loop {
@@ -258,7 +268,7 @@ async fn ended(child: &mut Child, channel: &mut UnixStream, request: &[u8], shar
 }
 
 /// What is past the limit is read and dropped.
-async fn read(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
+async fn drain(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
     let _ = (&mut from).take(MAX_OUTPUT).read_to_end(into).await;
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
