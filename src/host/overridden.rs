@@ -1,6 +1,13 @@
 //! Keys of a new config that another place overrides: they would be loaded and change nothing.
+//!
+//! The command of the group prints a line for each key that is overridden wherever the file sets it. Or it prints what the
+//! instance reads: `FILE<TAB>KEY` in the order in which that counts, and `FILE<TAB>` for a file without keys. Such paths are
+//! as the instance names them, along links.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use crate::{
     event::{Stop, Verdict},
@@ -9,8 +16,8 @@ use crate::{
     tree::Node,
 };
 
-/// Holds the keys that get another value in each target of `member` against the keys that its
-/// group's command says are overridden; `{config}` of that is the path of the target.
+/// Holds the keys that get another value in each target of `member` against what its group's command prints; `{config}` of
+/// that is the path of the target. A file that the instance does not read is refused as well, where the command tells that.
 ///
 /// # Errors
 /// `Refused` with the keys, and where the command does not tell them.
@@ -23,7 +30,13 @@ pub(super) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> 
         for (path, keys) in set(shift) {
             let refused = |why: String| Stop::new(Verdict::Refused, format!("pid {}: which keys are overridden is not told: {why}", i.pid));
             let told = ask_of(&group.overridden_keys, member, &path).await.map_err(refused)?;
-            let in_vain: BTreeSet<String> = keys_of(&told).intersection(&keys).cloned().collect();
+            let read = Read::of(&told);
+            let (group, is_file) = (&i.group, shift.to.tree.is_none());
+            if is_file && let Some(files) = read.without(&path) {
+                let why = format!("pid {} ({group}): it does not read `{}`, but {files}", i.pid, path.display());
+                return Err(Stop::new(Verdict::Refused, format!("{why}; change one of these, or say `overridden_keys = []` in group `{group}`")));
+            }
+            let in_vain: BTreeSet<String> = keys.into_iter().filter(|key| read.overrides(&path, key)).collect();
             if !in_vain.is_empty() {
                 let (them, name) = (quoted(&in_vain), &i.group);
                 let why = format!("pid {} ({name}): {them} in `{}` would change nothing: another place overrides it", i.pid, path.display());
@@ -32,6 +45,46 @@ pub(super) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> 
         }
     }
     Ok(())
+}
+
+/// What an instance reads.
+#[derive(Debug, Default)]
+struct Read {
+    /// Overridden, whatever a file sets.
+    always: BTreeSet<String>,
+    /// Each file, resolved, and a key that it sets; an empty one for the file alone.
+    all: Vec<(PathBuf, String)>,
+}
+
+impl Read {
+    fn of(told: &str) -> Self {
+        let (pairs, keys): (Vec<&str>, Vec<&str>) = told.lines().partition(|line| line.contains('\t'));
+        let mut known: BTreeMap<&str, PathBuf> = BTreeMap::new();
+        let pair = |line: &str| line.split_once('\t').map(|(file, key)| (file.to_owned(), key.trim().to_lowercase()));
+        let mut all = Vec::with_capacity(pairs.len());
+        for (line, (file, key)) in pairs.iter().filter_map(|line| Some((line, pair(line)?))) {
+            let name = line.split('\t').next().unwrap_or_default();
+            let path = known.entry(name).or_insert_with(|| Path::new(&file).canonicalize().unwrap_or_else(|_| file.clone().into()));
+            all.push((path.clone(), key));
+        }
+        Self { always: keys_of(&keys.join("\n")), all }
+    }
+
+    /// The files that it reads, where `path` is none of them.
+    fn without(&self, path: &Path) -> Option<String> {
+        let files: BTreeSet<&Path> = self.all.iter().map(|(file, _)| file.as_path()).collect();
+        let named = || files.iter().map(|file| format!("`{}`", file.display())).collect::<Vec<_>>().join(", ");
+        (!files.is_empty() && !files.contains(path)).then(named)
+    }
+
+    /// Whether `key` in the file `path` gets its value from another place.
+    fn overrides(&self, path: &Path, key: &str) -> bool {
+        let last = |of: &dyn Fn(&(PathBuf, String)) -> bool| self.all.iter().rposition(of);
+        // A new key may stand anywhere in its file.
+        let own = last(&|(file, name)| file == path && name == key).or_else(|| last(&|(file, _)| file == path));
+        let others = last(&|(file, name)| file != path && name == key);
+        self.always.contains(key) || own.zip(others).is_some_and(|(own, other)| other > own)
+    }
 }
 
 /// Each file of a target with the keys that get another value in it.
@@ -45,5 +98,32 @@ fn set(shift: &Shift) -> Vec<(std::path::PathBuf, BTreeSet<String>)> {
         }
         _ => vec![(shift.path.clone(), set_anew(&from.bytes, &shift.to.bytes))],
     };
-    all.into_iter().filter(|(_, keys): &(_, BTreeSet<String>)| !keys.is_empty()).collect()
+    let is_file = shift.to.tree.is_none();
+    all.into_iter().filter(|(_, keys): &(_, BTreeSet<String>)| is_file || !keys.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    #[test]
+    fn a_key_is_overridden_by_what_is_read_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap().join("real");
+        std::fs::create_dir(&real).unwrap();
+        ["main", "late", "other"].iter().for_each(|name| std::fs::write(real.join(name), "").unwrap());
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let line = |file: &str, key: &str| format!("{}\t{key}\n", link.join(file).display());
+        let told = [line("main", ""), line("main", "a"), line("late", "A"), line("main", "b"), line("late", "c"), "port\n".into()].concat();
+        let read = Read::of(&told);
+        for (key, is_overridden) in [("a", true), ("b", false), ("c", true), ("port", true), ("new", false)] {
+            assert_eq!(read.overrides(&real.join("main"), key), is_overridden, "{key}");
+        }
+        assert!(!read.overrides(&real.join("late"), "a"));
+        assert!(read.without(&real.join("main")).is_none() && read.without(&real.join("other")).unwrap().contains("late"));
+        // A command that prints keys alone says nothing of files.
+        assert!(Read::of("a\nb\n").without(&real.join("other")).is_none() && Read::of("a\n").overrides(Path::new("/x"), "a"));
+    }
 }
