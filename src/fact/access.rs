@@ -93,10 +93,32 @@ pub(crate) fn password_in(text: &str) -> Option<Range<usize>> {
     })
 }
 
+/// Where in a text a URL holds a user that may be a token: of HTTP, or of no scheme at all. What stands behind its `@` and is
+/// no host belongs to it.
+fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("//").filter_map(|(at, mark)| {
+        let before = text[..at].to_ascii_lowercase();
+        let is_bare = !before.ends_with(|c: char| c.is_alphanumeric() || ":/\\.-_".contains(c));
+        if !is_bare && !before.ends_with("http:") && !before.ends_with("https:") {
+            return None;
+        }
+        let begin = at + mark.len();
+        let rest = text.get(begin..)?;
+        let end = rest.find(|c: char| c.is_whitespace() || "\"'`<>,/?#".contains(c)).unwrap_or(rest.len());
+        let authority = &rest[..end];
+        let user = authority.rfind('@')?;
+        let host = &authority[user + 1..];
+        let is_host = host.rsplit_once(':').is_none_or(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()) || port.ends_with(['}', ']']));
+        Some(begin..begin + if is_host { user } else { end })
+    })
+}
+
 /// The same text with every user and password of a URL as stars, byte for byte.
 pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut masked = Cow::Borrowed(text);
-    for found in passwords(text) {
+    let mut all: Vec<Range<usize>> = passwords(text).chain(tokens(text)).collect();
+    all.sort_by_key(|found| (found.start, found.end));
+    for found in all {
         let stars = "*".repeat(found.len());
         masked.to_mut().replace_range(found, &stars);
     }
@@ -125,6 +147,13 @@ mod tests {
         assert!(!masked.contains("geheim") && !masked.contains("a:b") && masked.contains("git://u@h"), "{masked}");
         assert_eq!(password_in(text).map(|found| text[found].to_owned()).as_deref(), Some("ü:geheim"));
         assert!(!without_passwords(r#"u = "http://a\u003ageheim@h/""#).contains("geheim"));
+        for url in ["http://geheim@h/", "HTTPS://geheim@{listen}/x", "//u:geheim@h/", "//geheim@h", "http://{listen}@u:geheim/"] {
+            let masked = without_passwords(url);
+            assert!(!masked.contains("geheim") && masked.len() == url.len(), "{url}: {masked}");
+        }
+        for text in ["http://h/a@b", "a // b@c", "see //h/x", "http://[::1]:80/@"] {
+            assert_eq!(without_passwords(text), text);
+        }
         assert_eq!(password_in("# http://a:b@x\n  # more http://a:b@x\nu = \"http://x:80/\"\n"), None);
     }
 }

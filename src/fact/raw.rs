@@ -80,7 +80,7 @@ impl RawFact {
 /// What is wrong with a request, in one sentence; `tls` is whether it says how a certificate is judged.
 fn http_fault(ask: &Ask, tls: bool) -> Option<String> {
     if !ask.is_https() && !ask.url.starts_with("http://") {
-        return Some(format!("http = {:?} does not begin with http:// or https://", ask.url));
+        return Some("a URL here does not begin with http:// or https://".into());
     }
     if tls && !ask.is_https() {
         return Some("ca and insecure are for https".into());

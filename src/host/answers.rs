@@ -100,6 +100,12 @@ impl<'a> Answers<'a> {
         fact.told_by(self.said(&fact.source)?.read(&fact.read))
     }
 
+    /// The same for people.
+    fn shown(&self, fact: &Fact) -> Option<String> {
+        let read = self.read(fact)?;
+        Some(if let Some(Said::Http(answer)) = self.said(&fact.source) { answer.masked(&read) } else { read })
+    }
+
     /// What each of `facts` reads.
     pub(super) fn readings(&self, facts: &[Fact]) -> Vec<Option<String>> {
         facts.iter().map(|fact| self.read(fact)).collect()
@@ -112,13 +118,13 @@ impl<'a> Answers<'a> {
             Some(Said::Command(output)) if output.code != 0 && fact.read != Read::Exit => format!("{source} ended with exit status {}", output.code),
             Some(Said::Kernel(_)) => format!("{source} {} not replaced", if fact.source == Source::Workers { "are" } else { "is" }),
             Some(Said::Http(answer)) if is_refused(answer, &fact.read) => format!("{source} {}", answer.status_line()),
-            _ => format!("{source} {}", fact.unmet(self.read(fact).as_deref(), self.showing())),
+            _ => format!("{source} {}", fact.unmet(self.shown(fact).as_deref(), self.showing())),
         }
     }
 
     /// That an assertion of `reject` holds, for people: what was read.
     pub(super) fn kept_old(&self, fact: &Fact, endpoint: &str) -> String {
-        let read = self.read(fact).filter(|_| self.showing() == Showing::Open);
+        let read = self.shown(fact).filter(|_| self.showing() == Showing::Open);
         let read = read.map_or(String::new(), |read| format!(" ({} reads {})", fact.read, crate::fact::shown(&read)));
         format!("{} says that it kept the old config{read}", fact.source.describe(endpoint))
     }

@@ -4,6 +4,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -41,6 +42,8 @@ fn mend(why: &Distrust) -> String {
 pub(super) struct Credentials {
     /// The value of `Authorization`.
     pub(super) authorization: Option<HeaderValue>,
+    /// Texts that no message repeats, the longest first.
+    pub(super) secrets: Arc<[String]>,
     /// Certificates that are trusted instead of the system's.
     pub(super) ca: Option<Vec<CertificateDer<'static>>>,
     /// Certificates of this client and the private key of the first.
@@ -127,8 +130,24 @@ impl Credentials {
             }
             _ => None,
         };
-        Ok(Self { authorization, ca, client })
+        let secrets = authorization.as_ref().map(secrets).unwrap_or_default().into();
+        Ok(Self { authorization, secrets, ca, client })
     }
+}
+
+/// The texts of a header `Authorization` that are secret: what it holds, and the password in that.
+fn secrets(header: &HeaderValue) -> Vec<String> {
+    let text = String::from_utf8_lossy(header.as_bytes()).into_owned();
+    let Some((scheme, value)) = text.split_once(' ') else { return vec![text] };
+    let mut all = vec![value.to_owned()];
+    if scheme == "Basic"
+        && let Some(line) = BASE64_STANDARD.decode(value).ok().and_then(|line| String::from_utf8(line).ok())
+    {
+        all.extend(line.split_once(':').map(|(_, password)| password.to_owned()));
+    }
+    // A shorter one stands in every text.
+    all.retain(|text| text.len() >= 4);
+    all
 }
 
 /// Whether a text is what RFC 6750 calls a token.
@@ -155,6 +174,13 @@ mod tests {
         };
         let said = Credentials::of(&Ask { access, ..Ask::default() }).map_err(|e| e.to_string())?;
         Ok(said.authorization.unwrap().to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn the_secrets_of_a_header_are_known() {
+        let of = |text: &str| secrets(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(of("Basic b3BzOnRlOnN0"), ["b3BzOnRlOnN0", "te:st"]);
+        assert_eq!(of("Bearer abc.def-1"), ["abc.def-1"]);
     }
 
     #[test]

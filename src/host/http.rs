@@ -157,6 +157,8 @@ pub(super) struct Answer {
     wanted: Option<u16>,
     headers: HeaderMap,
     pub(super) body: Bytes,
+    /// See [`Credentials::secrets`].
+    secrets: Arc<[String]>,
 }
 
 /// Which files, limits and parts of the answer a request has.
@@ -213,15 +215,22 @@ impl Answer {
         self.counts() || (self.wanted.is_none() && ((300..400).contains(&self.status) || self.header(name).is_some()))
     }
 
+    /// `text` without anything secret of the request: a server may repeat it.
+    pub(super) fn masked(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+
     /// Its status and what goes with that, for people.
     pub(super) fn status_line(&self) -> String {
         let name = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
         let mut text = format!("answers {}{}", self.status, name.map_or(String::new(), |name| format!(" {name}")));
         let told = |name| {
             let value = String::from_utf8_lossy(self.headers.get(name)?.as_bytes()).into_owned();
-            Some(without_passwords(&value).chars().take(MAX_SHOWN).collect::<String>())
+            Some(without_passwords(&self.masked(&value)).chars().take(MAX_SHOWN).collect::<String>())
         };
-        let (location, asks) = (told(LOCATION), told(WWW_AUTHENTICATE));
+        // A query holds tokens and states of a login.
+        let cut = |url: String| url.find(['?', '#']).map(|at| format!("{}***", &url[..=at])).unwrap_or(url);
+        let (location, asks) = (told(LOCATION).map(cut), told(WWW_AUTHENTICATE));
         for (name, value) in [("Location", &location), ("WWW-Authenticate", &asks)] {
             text = value.as_ref().map_or(text.clone(), |value| format!("{text} ({name}: {value})"));
         }
@@ -335,7 +344,8 @@ where
     let exchange = async {
         let (head, body) = sender.send_request(request).await.map_err(|e| whole(&e))?.into_parts();
         let body = body::collect(body, terms.keep, terms.large).await?;
-        Ok(Answer { status: head.status.as_u16(), wanted: ask.status, headers: head.headers, body })
+        let secrets = terms.credentials.secrets.clone();
+        Ok(Answer { status: head.status.as_u16(), wanted: ask.status, headers: head.headers, body, secrets })
     };
     tokio::pin!(exchange, connection);
     // The connection moves the bytes; polled here, in the same task, it costs no spawn.
