@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     config::{MAX_TARGET, digest},
-    host::mentions::{Written, is_of_programs, mentions},
+    host::mentions::{How, Written, is_of_programs, mentions},
 };
 
 /// Most files and directories that are followed, as many as a target may have entries. Of more nothing is known.
@@ -24,7 +24,7 @@ const MISSING: &str = "missing";
 /// much to be known. Files that the text of the target names count only where there are `readers`: processes that cannot
 /// tell themselves what they run.
 pub(crate) fn behind<'a>(path: &Path, includes: impl IntoIterator<Item = &'a String>, readers: &[i32]) -> Option<String> {
-    let walk = Walk::over(path, includes, readers)?;
+    let walk = Walk::over(path, includes, readers, How::Any)?;
     let all: Vec<String> = walk.found.iter().map(|(path, content)| format!("{}\0{content}\n", path.display())).collect();
     Some(if all.is_empty() { String::new() } else { digest(all.concat().as_bytes()) })
 }
@@ -32,7 +32,7 @@ pub(crate) fn behind<'a>(path: &Path, includes: impl IntoIterator<Item = &'a Str
 /// The last change, in nanoseconds since 1970, of the target at `path` and of everything that is read through it, with the
 /// links and directories that lead there; none where it is too much to be known.
 pub(super) fn newest<'a>(path: &Path, includes: impl IntoIterator<Item = &'a String>, readers: &[i32]) -> Option<i128> {
-    let mut walk = Walk::over(path, includes, readers)?;
+    let mut walk = Walk::over(path, includes, readers, How::Appends)?;
     walk.dated(path);
     Some(walk.newest)
 }
@@ -76,9 +76,9 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn over<'i>(top: &'a Path, includes: impl IntoIterator<Item = &'i String>, readers: &[i32]) -> Option<Self> {
+    fn over<'i>(top: &'a Path, includes: impl IntoIterator<Item = &'i String>, readers: &[i32], how: How) -> Option<Self> {
         let includes: Vec<String> = includes.into_iter().map(|name| name.to_ascii_lowercase()).collect();
-        let written = (!readers.is_empty()).then(|| Written::by(readers));
+        let written = (!readers.is_empty()).then(|| Written::by(readers, how));
         let follows = !includes.is_empty() || written.is_some();
         let (seen, found) = (BTreeSet::new(), BTreeMap::new());
         let mut walk = Self { top, includes, written, seen, found, bytes: 0, newest: i128::MIN };
@@ -341,18 +341,28 @@ mod tests {
         assert_eq!(behind(&at("main"), &[], &[]).as_deref(), Some(""));
     }
 
+    /// Waits until the clock of the disk has gone on.
+    fn until_later(path: &Path) {
+        let stamp = || {
+            fs::write(path, "one").unwrap();
+            path.metadata().map(|meta| (meta.ctime(), meta.ctime_nsec())).unwrap()
+        };
+        let before = stamp();
+        while stamp() <= before {}
+    }
+
     #[test]
     fn a_file_that_the_text_of_a_target_names_counts_whatever_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let at = |name: &str| root.join(name);
-        for name in ["map", "ticket.key", "cert.pem", "rules.yml", "log", "unnamed"] {
+        for name in ["map", "ticket.key", "cert.pem", "rules.yml", "users", "list", "log", "unnamed"] {
             fs::write(at(name), "one").unwrap();
         }
         let me = i32::try_from(std::process::id()).unwrap();
         let log = fs::OpenOptions::new().append(true).open(at("log")).unwrap();
         let text = format!(
-            "use map(.{0}) {1};\n\"include\":\n  \"*.yml\"\n# unnamed.key\nssl = '{2}' log {3}",
+            "use map(.{0}) {1};\n\"include\":\n  \"*.yml\"\n# unnamed.key\nssl = '{2}' log {3}\ninclude users, list",
             "/map",
             at("ticket.key").display(),
             at("cert.pem").display(),
@@ -360,11 +370,19 @@ mod tests {
         );
         fs::write(at("main"), text).unwrap();
         let now = || behind(&at("main"), &[], &[me]).unwrap();
-        for name in ["map", "ticket.key", "cert.pem", "rules.yml"] {
+        for name in ["map", "ticket.key", "cert.pem", "rules.yml", "users"] {
             let before = now();
             fs::write(at(name), "two").unwrap();
             assert_ne!(now(), before, "{name}");
         }
+        let list = fs::OpenOptions::new().write(true).open(at("list")).unwrap();
+        let date = || newest(&at("main"), &[], &[me]).unwrap();
+        let before = (now(), date());
+        until_later(&at("unnamed"));
+        fs::write(at("list"), "two").unwrap();
+        assert_eq!(now(), before.0, "a file that the process writes to");
+        assert!(date() > before.1, "a list that is held open for its lock");
+        drop(list);
         let before = now();
         fs::write(at("unnamed"), "two").unwrap();
         fs::write(at("log"), "a line that the process writes").unwrap();

@@ -14,6 +14,9 @@ use crate::host::kernel::descriptors;
 /// Most distinct words of one text that are looked at: each costs up to three looks at the disk, about 5 us.
 const MAX_WORDS: usize = 20_000;
 
+/// Most distinct words without any mark of a path that are looked at; of more, none is.
+const MAX_BARE: usize = 2_000;
+
 /// The readers of one target whose descriptors are looked at: instances of one config write the same logs.
 const READERS: usize = 4;
 
@@ -34,7 +37,17 @@ pub(super) fn mentions(text: &str) -> Option<BTreeSet<&str>> {
             return None;
         }
     }
+    let bare = text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(|line| line.split(|c: char| !is_of_name(c)));
+    let bare: BTreeSet<&str> = bare.filter(|word| word.starts_with(char::is_alphabetic) && !all.contains(word)).take(MAX_WORDS).collect();
+    if bare.len() <= MAX_BARE {
+        all.extend(bare);
+    }
     Some(all)
+}
+
+/// Whether a file beside a config may have this letter in its name, and no other meaning.
+fn is_of_name(letter: char) -> bool {
+    letter.is_alphanumeric() || "-_+@".contains(letter)
 }
 
 /// Whether a word looks like a path. A pattern must not begin at the root of the tree, or go down at will.
@@ -51,13 +64,24 @@ pub(super) fn is_of_programs(path: &Path) -> bool {
     LIVELY.iter().any(|dir| path.starts_with(dir)) || is_elf()
 }
 
+/// How a file is held open for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Any,
+    /// Only its end is written to: it is a log, and no input that is held open for its lock.
+    Appends,
+}
+
+/// The flag of open(2) for that, where proc_pid_fdinfo(5) tells it.
+const APPEND: u32 = 0o2000;
+
 /// Files that processes hold open for writing, by device and inode: logs, for example.
 #[derive(Debug)]
 pub(super) struct Written(BTreeSet<(u64, u64)>);
 
 impl Written {
-    /// The files that the first few of these processes hold open for writing.
-    pub(super) fn by(pids: &[i32]) -> Self {
+    /// The files that the first few of these processes hold open for writing, as `how` says.
+    pub(super) fn by(pids: &[i32], how: How) -> Self {
         let mut all = BTreeSet::new();
         for pid in pids.iter().take(READERS) {
             let mut names: Vec<PathBuf> = Vec::new();
@@ -68,7 +92,7 @@ impl Written {
                 }
             });
             let proc = Path::new("/proc").join(pid.to_string());
-            let is_written = |fd: &&PathBuf| std::fs::read_to_string(proc.join("fdinfo").join(fd)).is_ok_and(|info| writes(&info));
+            let is_written = |fd: &&PathBuf| std::fs::read_to_string(proc.join("fdinfo").join(fd)).is_ok_and(|info| writes(&info, how));
             let meta = |fd: &PathBuf| proc.join("fd").join(fd).metadata().ok();
             all.extend(names.iter().filter(is_written).filter_map(meta).map(|meta| (meta.dev(), meta.ino())));
         }
@@ -82,9 +106,9 @@ impl Written {
 }
 
 /// Whether the `flags` of a `/proc/PID/fdinfo` file, which are octal, are those of a descriptor that writes.
-fn writes(info: &str) -> bool {
+fn writes(info: &str, how: How) -> bool {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & 0o3 != 0)
+    flags.is_some_and(|flags| flags & 0o3 != 0 && (how == How::Any || flags & APPEND != 0))
 }
 
 #[cfg(test)]
@@ -95,6 +119,9 @@ mod tests {
     #[test]
     fn words_that_may_name_files_are_found_in_every_grammar() {
         let of = |text: &str| mentions(text).unwrap().into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let of_paths = of;
+        let of = |text: &str| of_paths(text).into_iter().filter(|word| may_name(word)).collect::<Vec<_>>();
+        assert_eq!(of_paths("include users; # no\n# no\n 12 \"a-b\""), ["a-b", "include", "no", "users"]);
         assert_eq!(of("http-request deny if { src -f /a/b.lst } map(/m,0)"), ["/a/b.lst", "/m"]);
         assert_eq!(of("files: [\n  'r/*.yml',\n  s.yml ]\n# /no"), ["r/*.yml", "s.yml"]);
         assert_eq!(of("key file:/a/b; x = \"conf.d\""), ["/a/b", "conf.d", "file:/a/b"]);
@@ -103,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_descriptor_writes_by_its_flags() {
-        assert!(writes("pos:\t0\nflags:\t0102001\n") && writes("flags:\t02\n"));
-        assert!(!writes("pos:\t0\nflags:\t0100000\n") && !writes(""));
+        assert!(writes("pos:\t0\nflags:\t0102001\n", How::Any) && writes("flags:\t02\n", How::Any));
+        assert!(!writes("pos:\t0\nflags:\t0100000\n", How::Any) && !writes("", How::Any));
+        assert!(writes("flags:\t0102001\n", How::Appends) && !writes("flags:\t02\n", How::Appends));
     }
 }
