@@ -32,6 +32,45 @@ pub(crate) struct Unreadable {
     bits: &'static str,
 }
 
+/// A process as a reader.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Reader {
+    person: Person,
+    /// The users and the groups of this host that are known in its user namespace, where it has capabilities in one of its own.
+    own: Option<[Vec<Range>; 2]>,
+}
+
+/// The first of some ids, and how many there are.
+type Range = (u32, u32);
+
+impl Reader {
+    /// None for one that may read everything.
+    fn of(pid: i32, person: &Person) -> Option<Self> {
+        let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+        let passes = person.permitted & PASSES != 0;
+        if passes && space(&pid.to_string()) == space("self") {
+            return None;
+        }
+        let map = |name: &str| ranges(&std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default());
+        Some(Self { person: person.clone(), own: passes.then(|| [map("uid_map"), map("gid_map")]) })
+    }
+
+    /// Whether its capabilities are for files of this owner and group: both are known in its namespace (user_namespaces(7)).
+    fn passes(&self, stat: &Stat) -> bool {
+        let known = |ranges: &[Range], id: u32| ranges.iter().any(|(first, count)| id >= *first && id - first < *count);
+        self.own.as_ref().is_some_and(|[users, groups]| known(users, stat.st_uid) && known(groups, stat.st_gid))
+    }
+}
+
+/// The ids of this host in a map of `/proc/PID/uid_map`.
+fn ranges(map: &str) -> Vec<Range> {
+    let range = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    map.lines().filter_map(range).collect()
+}
+
 /// What a person may do with one file or directory.
 fn allows(person: &Person, stat: &Stat, list: impl FnOnce() -> Option<Vec<u8>>, wanted: u16) -> bool {
     let groups: BTreeSet<u32> = person.groups.iter().chain(&person.gids).copied().collect();
@@ -46,7 +85,8 @@ fn allows(person: &Person, stat: &Stat, list: impl FnOnce() -> Option<Vec<u8>>, 
 }
 
 /// Looks at one path for a person; what cannot be looked at is refused to none.
-fn look(person: &Person, path: &Path) -> Option<Unreadable> {
+fn look(reader: &Reader, path: &Path) -> Option<Unreadable> {
+    let person = &reader.person;
     let stat = fs::stat(path).ok()?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let list = || {
@@ -54,7 +94,7 @@ fn look(person: &Person, path: &Path) -> Option<Unreadable> {
         list_of(&fd)
     };
     let (wanted, what, bits) = if directory { (SEARCH, "a directory", "x") } else { (READ, "a file", "r") };
-    if allows(person, &stat, list, wanted) {
+    if reader.passes(&stat) || allows(person, &stat, list, wanted) {
         return None;
     }
     let (uid, gid) = (person.uid(), person.gid());
@@ -62,21 +102,21 @@ fn look(person: &Person, path: &Path) -> Option<Unreadable> {
 }
 
 /// What of a path a person may not read: a directory on its way, or what stands at its end.
-fn on_the_way(person: &Person, path: &Path, end: &Path) -> Option<Unreadable> {
+fn on_the_way(reader: &Reader, path: &Path, end: &Path) -> Option<Unreadable> {
     let above: Vec<&Path> = path.ancestors().skip(1).collect();
-    let way = above.into_iter().rev().find_map(|dir| look(person, dir));
-    way.or_else(|| look(person, end).map(|why| Unreadable { path: path.to_owned(), ..why }))
+    let way = above.into_iter().rev().find_map(|dir| look(reader, dir));
+    way.or_else(|| look(reader, end).map(|why| Unreadable { path: path.to_owned(), ..why }))
 }
 
 /// The files of a directory that a person may not read, below it.
-fn within(person: &Person, dir: &Path, below: &Path, found: &mut BTreeMap<PathBuf, Unreadable>) {
+fn within(reader: &Reader, dir: &Path, below: &Path, found: &mut BTreeMap<PathBuf, Unreadable>) {
     let Ok(all) = std::fs::read_dir(dir.join(below)) else { return };
     for entry in all.flatten() {
         let (path, name) = (entry.path(), below.join(entry.file_name()));
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        match look(person, &path) {
+        match look(reader, &path) {
             Some(why) => drop(found.insert(name, why)),
-            None if is_directory => within(person, dir, &name, found),
+            None if is_directory => within(reader, dir, &name, found),
             None => {}
         }
     }
@@ -84,31 +124,28 @@ fn within(person: &Person, dir: &Path, below: &Path, found: &mut BTreeMap<PathBu
 
 /// Answers for many processes: equal ones are looked at once.
 #[derive(Debug, Default)]
-pub(crate) struct Readers(BTreeMap<(Person, PathBuf), Option<Unreadable>>);
+pub(crate) struct Readers(BTreeMap<(Reader, PathBuf), Option<Unreadable>>);
 
 impl Readers {
     /// Why a process may not read what becomes of `live`; that stands at `staged` now, which is the
     /// live path itself where nothing changes. Of a directory, what it may not read already is no
     /// fault: it does not need it.
     pub(crate) fn refuse(&mut self, of: &Identity, live: &Path, staged: &Path) -> Option<Unreadable> {
-        let person = &of.person;
         // Of one that was not looked at, nothing is known.
-        if of.pid == 0 || person.permitted & PASSES != 0 {
-            return None;
-        }
-        let key = ((**person).clone(), live.to_owned());
-        self.0.entry(key).or_insert_with(|| new(person, live, staged)).clone()
+        let reader = if of.pid == 0 { None } else { Reader::of(of.pid, &of.person) }?;
+        let key = (reader.clone(), live.to_owned());
+        self.0.entry(key).or_insert_with(|| new(&reader, live, staged)).clone()
     }
 }
 
-fn new(person: &Person, live: &Path, staged: &Path) -> Option<Unreadable> {
-    let first = on_the_way(person, live, staged);
+fn new(reader: &Reader, live: &Path, staged: &Path) -> Option<Unreadable> {
+    let first = on_the_way(reader, live, staged);
     if first.is_some() || !staged.is_dir() || live == staged {
         return first;
     }
     let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
-    within(person, live, Path::new(""), &mut before);
-    within(person, staged, Path::new(""), &mut after);
+    within(reader, live, Path::new(""), &mut before);
+    within(reader, staged, Path::new(""), &mut after);
     let (name, why) = after.into_iter().find(|(name, _)| !before.contains_key(name))?;
     Some(Unreadable { path: live.join(name), ..why })
 }
@@ -122,7 +159,7 @@ mod tests {
 
     fn process(uid: u32, groups: &[u32], permitted: u64) -> Identity {
         let person = Person { uids: [uid; 3], gids: [uid; 3], groups: groups.to_vec(), permitted, ..Person::default() };
-        Identity { pid: 1, person: Arc::new(person), ..Identity::default() }
+        Identity { pid: i32::try_from(std::process::id()).unwrap(), person: Arc::new(person), ..Identity::default() }
     }
 
     #[test]
@@ -155,6 +192,18 @@ mod tests {
         set(&file, 0o644);
         set(dir.path(), 0o700);
         assert!(refused(&other).unwrap().contains("a directory"));
+    }
+
+    #[test]
+    fn capabilities_of_a_namespace_count_for_what_is_known_in_it() {
+        assert_eq!(ranges("         0       1000          1\n         1     100000      65536\n"), [(1000, 1), (100_000, 65536)]);
+        let mut stat = fs::stat("/").unwrap();
+        let reader = Reader { person: Person::default(), own: Some([vec![(1000, 2)], vec![(50, 1)]]) };
+        for (uid, gid, passes) in [(1000, 50, true), (1001, 50, true), (1002, 50, false), (999, 50, false), (1000, 51, false), (0, 0, false)] {
+            (stat.st_uid, stat.st_gid) = (uid, gid);
+            assert_eq!(reader.passes(&stat), passes, "{uid}:{gid}");
+        }
+        assert!(!Reader { own: None, ..reader }.passes(&stat));
     }
 
     #[test]
