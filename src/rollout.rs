@@ -145,8 +145,7 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     };
     let summary = Summary { gates, back: terms.back, ..summary(terms.id.into(), verdict, reason.clone(), &plan, &host) };
     let end = Event::Finished { verdict, reason, counts: summary.counts.clone() };
-    // What a run that was left open has touched is where it was, if this one has touched nothing.
-    for run in if ended.is_ok() { runs::supersede(terms.state, terms.id, terms.of, &plan.paths(), &groups) } else { Vec::new() } {
+    for run in superseded(&terms, &ended, &plan, &groups) {
         let event = Event::Superseded { run };
         on_event(&event);
         // What it says stands in that run's journal too.
@@ -164,6 +163,17 @@ pub async fn carry_out(terms: Terms<'_>, mut plan: Plan, mut host: Host, halts: 
     on_event(&end);
     ended?;
     Ok(summary)
+}
+
+/// The runs that were left open and that this one closes: the one that it goes on with, and, where it has proven everything,
+/// those over the same targets. What they have touched is where it was, if this one has touched nothing.
+fn superseded(terms: &Terms<'_>, ended: &Result<Verdict, Stop>, plan: &Plan, groups: &[&str]) -> Vec<String> {
+    let is_proven = |i: &Instance| matches!(i.state, State::Confirmed | State::Unchanged);
+    match ended {
+        Ok(Verdict::Converged) if plan.instances().all(is_proven) => runs::supersede(terms.state, terms.id, terms.of, &plan.paths(), groups),
+        Ok(_) => runs::supersede(terms.state, terms.id, terms.of, &[], &[]),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// Looks once more at what a run without work says of its instances and files: validators may have

@@ -118,6 +118,10 @@ impl Plan {
             return Err(stop);
         }
         seen.sick.retain(|m| concerns(left, &m.instance.targets));
+        let moved = moved(&seen, left);
+        if !moved.is_empty() {
+            return Err(Stop::refused(moved));
+        }
         let touched = |m: &Member| left.same_boot && left.touched.contains_key(&m.id);
         let (sick, too_many) = sick::judge(&mut seen, &left.groups, aim.include_sick, touched);
         left_out.extend(sick);
@@ -165,6 +169,23 @@ impl Plan {
         }
         Ok(Self { waves, newcomers: Vec::new(), left_out, restart })
     }
+}
+
+/// The instances of the earlier run that live and read other targets by now: what becomes of those of the run would be loaded
+/// by none of them.
+fn moved(seen: &Seen, left: &Left) -> Vec<Instance> {
+    let known = |m: &Member| left.instances.iter().find(|i| left.same_boot && (i.pid, i.started) == m.id);
+    let one = |m: &Member| {
+        let was = &known(m)?.targets;
+        let gone = was.iter().find(|path| !m.instance.targets.contains(path))?;
+        let now = m.instance.targets.iter().find(|path| !was.contains(path));
+        let now = now.map_or("no such file".to_owned(), |path| format!("`{}`", path.display()));
+        let text = format!("it read `{}` in run {}, and names {now} today; lead that back to the former path, or restart it", gone.display(), left.id);
+        let mut member = m.clone();
+        member.fail(State::Refused, Trouble { kind: State::Refused.into(), text });
+        Some(member.instance)
+    };
+    seen.members.iter().chain(&seen.sick).filter_map(one).collect()
 }
 
 /// Holds who is there against the number that each group must have. An old config is brought back all the same: who is missing is in the report then.

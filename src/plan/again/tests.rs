@@ -225,3 +225,18 @@ fn a_process_that_started_when_the_file_was_back_has_read_it_at_its_start() {
         assert_ne!(states(&again(&left, seen, Way::Back).unwrap())[&2].0, State::Unchanged, "{touched:?}");
     }
 }
+
+#[test]
+fn an_instance_that_reads_another_file_by_now_is_refused_with_both_paths() {
+    let left = left(&[], ALL);
+    for way in [Way::Forth, Way::Back] {
+        let mut moved = seen(&left, &[(1, 5, "new"), (2, 6, "new")], "new");
+        moved.members[0].instance.targets = vec!["/elsewhere".into()];
+        let stop = again(&left, moved, way).unwrap_err();
+        assert!(stop.verdict == Verdict::Refused && stop.reason.contains("`/a`") && stop.reason.contains("`/elsewhere`"), "{way:?}: {}", stop.reason);
+        // Another process under that pid is no instance of the run.
+        let mut other = seen(&left, &[(1, 6, "new")], "new");
+        other.members[0].instance.targets = vec!["/elsewhere".into()];
+        again(&left, other, way).unwrap();
+    }
+}
