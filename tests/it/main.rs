@@ -9,6 +9,7 @@ mod crash;
 mod daemons;
 mod discover;
 mod doctor;
+mod doubtful;
 mod endpoints;
 mod facts;
 mod history;
