@@ -41,7 +41,7 @@ pub(crate) fn certain(args: &[String]) -> usize {
 /// Whether a value goes on in no other way: without blanks, the path of something that is there, or directives that are
 /// complete.
 fn is_whole(value: &str) -> bool {
-    let is_even = |quote: char| value.matches(quote).count() % 2 == 0;
+    let is_even = |quote: char| value.matches(quote).count().is_multiple_of(2);
     let complete = value.trim_end().ends_with([';', '}']) && !value.contains('#') && is_even('"') && is_even('\'');
     let is_there = || {
         let path = value.find('/').map(|at| std::path::Path::new(&value[at..]));
