@@ -1,7 +1,7 @@
 //! A user namespace for a process that may not mount, in which it may.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, Read, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Command, Stdio},
@@ -13,7 +13,7 @@ use nix::{
     unistd::{Gid, Uid},
 };
 use rustix::{
-    fs::{Mode, OFlags, open, openat},
+    fs::{Mode, OFlags, openat},
     process::{DumpableBehavior, set_dumpable_behavior},
 };
 
@@ -78,7 +78,7 @@ impl Helper {
     }
 }
 
-/// Gives the user namespace of the process whose directory of `/proc` is its stdout every user and group of this one, once it
+/// Gives the user namespace of the process whose directory of `/proc` is its descriptor 1 every user and group of this one, once it
 /// is told to on stdin.
 pub(crate) fn map_users() -> u8 {
     let told = channel().and_then(|mut channel| channel.read_exact(&mut [0]));
@@ -87,10 +87,9 @@ pub(crate) fn map_users() -> u8 {
 
 fn map(name: &str) -> io::Result<()> {
     let own = std::fs::read_to_string(format!("/proc/self/{name}"))?;
+    let mut file = OpenOptions::new().write(true).open(format!("/proc/self/fd/1/{name}"))?;
     // One write is the whole map (user_namespaces(7)).
-    let process = open("/proc/self/fd/1", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let file = openat(process, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    File::from(file).write_all(same(&own).as_bytes())
+    file.write_all(same(&own).as_bytes())
 }
 
 /// The map in which each user of a namespace with the map `own` is itself.
