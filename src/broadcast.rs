@@ -111,6 +111,11 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         proven: &proven,
     };
     let plan = Plan::new(seen, &wish, |sha256| runs::stored(&options.state, sha256))?;
+    let unheld = if options.now || options.include_sick { Vec::new() } else { plan.unheld() };
+    for event in unheld {
+        on_event(&event);
+        host.note(event);
+    }
     let terms = Terms {
         id: &id,
         verb: Verb::Broadcast,

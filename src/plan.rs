@@ -10,7 +10,7 @@ use becomes::Becomes;
 use crate::{
     change::{Change, Changes},
     config,
-    event::{Form, Instance, State, Stop, Trouble, Verdict},
+    event::{Event, Form, Instance, State, Stop, Trouble, Verdict},
     fact::Fact,
     fleet::{Count, Fleet, Group, Speaks, Unproven},
     runs::{Proven, Stand},
@@ -149,6 +149,13 @@ impl Plan {
     pub fn targets(&self) -> Vec<&Shift> {
         let mut known = BTreeSet::new();
         self.steps().flat_map(|s| &s.shifts).filter(|s| known.insert(s.path.as_path())).collect()
+    }
+
+    /// What assertions demand without asking the config, and what did not hold before the run: it may be what the new config
+    /// shows, or a mistake.
+    #[must_use]
+    pub fn unheld(&self) -> Vec<Event> {
+        holds::literals(self.steps())
     }
 
     /// Where the targets are.

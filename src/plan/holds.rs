@@ -1,10 +1,12 @@
 //! Whether what an assertion takes from the candidate would hold now, filled from the config that runs: one that does
 //! not is mistaken, or the instance runs another config than its file, and it would prove nothing.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    event::{Instance, State, Trouble},
-    fact::{Fact, Wants},
-    step::{Member, Shift},
+    event::{Event, Instance, State, Trouble},
+    fact::{Fact, Showing, Wants},
+    step::{Member, Shift, Step},
 };
 
 /// The longest value that is shown, in characters.
@@ -52,6 +54,32 @@ fn taken(fact: &Fact, runs: &[u8]) -> Option<(Fact, String)> {
         Wants::Equals(text) if Wants::Equals(text.clone()) != fact.wants => Some((fact.clone(), text)),
         _ => None,
     }
+}
+
+/// The literals of all assertions that did not hold at the survey, each once for its group.
+pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> {
+    let mut all: BTreeMap<(&str, usize), (i32, usize, String)> = BTreeMap::new();
+    for step in steps {
+        let showing = if step.shifts.iter().any(|shift| shift.secret) { Showing::Secret } else { Showing::Open };
+        for member in step.members.iter().filter(|m| !m.sick && m.instance.state != State::Unchanged) {
+            for (place, (fact, now)) in member.group.confirm.iter().zip(&member.baseline).enumerate() {
+                let Some(now) = now.as_deref().filter(|now| is_unheld(fact, now)) else { continue };
+                let i = &member.instance;
+                let why = || format!("{} {}", fact.source.describe(&i.endpoint), fact.unmet(Some(now), showing));
+                all.entry((&i.group, place)).or_insert_with(|| (i.pid, 0, why())).1 += 1;
+            }
+        }
+    }
+    all.into_iter().map(|((group, _), (pid, instances, why))| Event::Unheld { group: group.into(), pid, instances, why }).collect()
+}
+
+/// Whether a literal does not hold.
+fn is_unheld(fact: &Fact, now: &str) -> bool {
+    let is_literal = match &fact.wants {
+        Wants::Equals(_) | Wants::Contains(_) => fact.filled(None).is_ok_and(|filled| filled.wants == fact.wants),
+        _ => false,
+    };
+    is_literal && !fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH)
 }
 
 fn asked(fact: &Fact) -> String {
@@ -122,6 +150,37 @@ mod tests {
         assert!(said_by("{candidate.v}", "two", "v = 'one'", None).is_some());
         assert_eq!(said_by("{candidate.v}", "two", "v = 'one'", Some("another")), None);
         assert_eq!(said_by("{candidate.v}", "one", "v = 'two'", None), None);
+    }
+
+    #[test]
+    fn a_literal_that_does_not_hold_before_is_told_once_for_its_group() {
+        let told = |wants: Wants, now: &str, secret: bool| {
+            let mut all = [member("", now, None), member("", now, None)];
+            for member in &mut all {
+                let mut group = (*member.group).clone();
+                group.confirm[0].wants = wants.clone();
+                member.group = Arc::new(group);
+            }
+            let step = Step { shifts: vec![shift(Some("v = 'one'"), secret)], members: all.into(), undo: false };
+            literals(std::iter::once(&step))
+                .into_iter()
+                .map(|event| match event {
+                    Event::Unheld { pid, instances, why, .. } => format!("{pid} {instances} {why}"),
+                    _ => String::new(),
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told(Wants::Equals("ok".into()), "no", false), ["7 2 `ask` reads `no`, and wanted is `ok`"]);
+        assert_eq!(told(Wants::Contains("ok".into()), "no", false).len(), 1);
+        assert!(told(Wants::Equals("ok".into()), "geheim", true).iter().all(|why| !why.contains("geheim")));
+        for (wants, now) in [
+            (Wants::Equals("ok".into()), "ok"),
+            (Wants::Contains("ok".into()), "it is ok"),
+            (Wants::Equals("{candidate.v}".into()), "no"),
+            (Wants::Changed, "no"),
+        ] {
+            assert_eq!(told(wants, now, false), [""; 0]);
+        }
     }
 
     #[test]

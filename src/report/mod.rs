@@ -128,6 +128,10 @@ impl Reporter {
             Event::Gone { group, pids, why } => self.line("Gone", &format!("{group} pid {} {why}", named(pids))),
             Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
             Event::Insecure { group, url } => self.line("Insecure", &format!("{group}: the certificate of {url} is not checked")),
+            Event::Unheld { group, pid, instances, why } => {
+                let more = if *instances > 1 { format!(" and {} more", instances - 1) } else { String::new() };
+                self.line("Unheld", &format!("{group} pid {pid}{more}: before the run {why}"));
+            }
             Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),
             Event::Unvalidated { pid, why } => self.line("Unvalidated", &format!("pid {pid}: {why}")),
             Event::NoWayBack { path } => {

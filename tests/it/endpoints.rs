@@ -49,7 +49,7 @@ fn an_error_page_is_no_answer_and_is_refused_before_anything_is_touched() {
         (http("/missing", SEEN), "answers 404 Not Found"),
         (http("/missing", "read = \"json:/x\"\nchanged = true"), "answers 404"),
         (http("/missing", "read = \"metric:loaded\"\nafter_signal = true"), "answers 404"),
-        (http("/missing", "read = \"header:X-Message\"\nchanged = true"), "answers 404"),
+        (http("/missing", "read = \"header:X-None\"\nchanged = true"), "answers 404"),
         (http("/moved", "contains = \"else\""), "answers 302 Found (Location: http://**********@elsewhere.test/x)"),
         (http("/metrics", "read = \"metric:nope\"\nafter_signal = true"), "has no metric `nope`"),
         (http("/metrics", "read = \"metric:nope\"\nequals = \"1\""), "has no metric `nope`"),

@@ -223,6 +223,9 @@ fn an_endpoint_is_chosen_by_the_first_entry_that_fits_exactly_one_socket() {
     // A group that asks nobody there needs none.
     let exit = "[[group.confirm]]\nexec = [\"grep\", \"-q\", \"three\", \"{config}.runs\"]\nread = \"exit\"\nequals = \"0\"";
     let said = daemon.broadcast(exit, &["message=three"]).expect(0);
+    // A literal need not hold before; that it did not is told, and kept.
+    assert!(said.stderr.contains("Unheld") && said.stderr.contains("reads `1`, and wanted is `0`"), "{}", said.stderr);
+    assert_eq!(said.json["notes"][0]["event"], "unheld", "{:#}", said.json);
     assert_eq!((proof(&said), &one(&said)["endpoint"]), (("confirmed", "content"), &serde_json::Value::Null));
 }
 
