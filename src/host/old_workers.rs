@@ -32,7 +32,8 @@ pub(super) fn take_down(member: &mut Member, undo: bool) {
     member.outdated = now.into_iter().collect();
 }
 
-/// An outdated worker that still listens where the instance does.
+/// An outdated worker that still listens where the instance does. One that is the only process of the instance that listens
+/// is none: every answer is its own, so that it has read the new config itself where it shows that.
 ///
 /// # Errors
 /// A sentence: the kernel does not tell.
@@ -55,7 +56,10 @@ pub(super) fn listening(member: &Member, lanes: &Lanes) -> Result<Option<i32>, S
     }
     let listeners = lanes.listeners(std::time::Duration::ZERO)?;
     let places = Places::of(&own, &member.instance.endpoint, &listeners);
-    Ok(held.into_iter().find(|(_, sockets)| sockets.iter().any(|socket| places.have(*socket, &listeners))).map(|(old, _)| old))
+    let mut old = held.into_iter().filter(|(_, sockets)| sockets.iter().any(|socket| places.have(*socket, &listeners))).map(|(old, _)| old);
+    let first = old.next();
+    let is_alone = old.next().is_none() && !own.iter().any(|socket| listeners.listens(*socket));
+    Ok(first.filter(|_| !is_alone))
 }
 
 /// Where the instance and its new workers listen, and where it is asked.

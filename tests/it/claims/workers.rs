@@ -63,6 +63,51 @@ impl Drop for Umbrella {
     }
 }
 
+/// A master whose only child listens, and reads the config again itself when the master hands the signal on, where it does.
+const KID: &str = r#"
+import os, signal, socket, sys
+config, reads = sys.argv[1], sys.argv[2] == "reads"
+master = os.getpid()
+signal.signal(signal.SIGHUP, lambda *_: hung.append(1))
+hung, kid = [], os.fork()
+if kid:
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(kid, signal.SIGHUP))
+    os.waitpid(kid, 0)
+    sys.exit()
+read = lambda: open(config).read().split('"')[1].encode()
+body = read()
+s = socket.create_server(("127.0.0.1", 0))
+s.settimeout(0.02)
+print("http://127.0.0.1:%d/" % s.getsockname()[1], flush=True)
+while os.getppid() == master:
+    if hung:
+        hung.clear()
+        body = read() if reads else body
+    try: c, _ = s.accept()
+    except OSError: continue
+    c.recv(4096)
+    c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+    c.close()
+"#;
+
+#[test]
+fn a_child_that_listens_alone_proves_what_it_reads_itself() {
+    each(&[("reads", 0, "confirmed"), ("keeps", 7, "revert_failed")], |(does, code, state)| {
+        let fleet = Fleet::start(0);
+        let script = fleet.write("kid.py", KID);
+        let mut child = Command::new("python3").arg(&script).arg(fleet.path("web.toml")).arg(does).stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let kid = Umbrella(child, url.trim().to_owned());
+        let (config, listen) = (fleet.path("web.toml"), kid.1.trim_start_matches("http://").trim_end_matches('/').to_owned());
+        let head = format!("version = 1\n[[group]]\nname = \"k\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"", script.display(), config.display());
+        fleet.write("fleet.toml", &format!("{head}\nlisten = [\"tcp:{listen}\"]\nreloads = true\ntimeout = \"1s\"\n{EQUALS}"));
+        let said = set(&fleet, "two", if *code == 0 { PATIENT } else { &[] }).expect(*code);
+        assert_eq!(said.states(), [*state], "{:#}", said.json);
+        assert_eq!(get(&kid.1, "/").1, if *code == 0 { "two" } else { "one" });
+    });
+}
+
 #[test]
 fn children_that_do_not_listen_prove_nothing_by_coming() {
     each(&[1, 2], |helpers| {
