@@ -14,7 +14,7 @@ use crate::{
         at_once::at_once,
         commit::failed,
         confirm::{confirm, shares, strangers_in},
-        guard::{Presence, presence, sees_the_same},
+        guard::{Presence, is_over, presence, sees_the_same},
         hangup::{Hung, NotHung, hold},
         http::Lanes,
         lost,
@@ -98,6 +98,11 @@ impl LocalHost {
                 let i = &member.instance;
                 let text = match (other, i.targets.iter().find(|path| !sees_the_same(i.pid, path))) {
                     (Some(shift), _) => format!("`{}` was changed by another program since", shift.path.display()),
+                    // One that has ended sees nothing.
+                    (None, Some(_)) if is_over(i.pid, i.started, &i.exe) => {
+                        tell(lose(member, Trouble { kind: State::Died.into(), text: "the process ended".into() }));
+                        continue;
+                    }
                     (None, Some(path)) => format!("sees another file at `{}` than this host does", path.display()),
                     (None, None) => continue,
                 };

@@ -105,6 +105,8 @@ pub(super) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce
         taken.map_err(NotHung::Refused)?;
     }
     if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {
+        // One that has ended sees nothing.
+        there(i)?;
         return Err(NotHung::Refused(format!("sees another file at `{}` than this host does", path.display())));
     }
     let now = renewal::of(&member.identity, &member.group, &i.exe, &member.args);
