@@ -204,6 +204,14 @@ pub struct Instance {
     pub draining: Vec<i32>,
 }
 
+impl State {
+    /// Tells whether no reload of a run is under way: its end was seen, or no signal was sent.
+    #[must_use]
+    pub fn leaves_nothing_open(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Reverted | Self::Untouched | Self::Refused)
+    }
+}
+
 /// What a state was proven by, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -75,8 +75,8 @@ impl Plan {
             return Err(stop);
         }
         let (left_out, too_many) = sick::judge(&mut seen, &wish.fleet.groups, wish.include_sick, |_| false);
-        for member in seen.members.iter_mut().filter(|m| m.group.speaks == Speaks::None) {
-            member.unsure = wish.proven.is_open(member.id.0, member.id.1);
+        for member in &mut seen.members {
+            member.unsure = is_under_way(member, wish.proven);
         }
         let mut refused = seen.refused;
         let readers: Readers = apart(seen.members, |m| m.instance.targets.clone());
@@ -260,6 +260,12 @@ fn drifted(path: &Path, disk: &Blob, to: &Blob, members: &mut [Member], refused:
         member.fail(State::Refused, Trouble { kind: State::Refused.into(), text });
         refused.push(member.instance.clone());
     }
+}
+
+/// Tells whether an earlier run may have left a reload under way of an instance that cannot tell itself what it runs.
+fn is_under_way(member: &Member, proven: &Proven) -> bool {
+    let (pid, started) = member.id;
+    member.group.speaks == Speaks::None && proven.is_open(pid, started)
 }
 
 /// Whether one that cannot tell what it runs needs no signal: it was proven on what stands there, nobody has touched that since, and what it says

@@ -9,7 +9,7 @@ use std::{
 use super::Engine;
 use crate::{
     event::{Event, Proof, State, Trouble, Verdict},
-    host::check::Ask,
+    host::check::{Ask, lose},
     step::{Member, Step},
 };
 
@@ -116,10 +116,8 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         let shows_reload = |m: &&mut Member| m.instance.state == claim && matches!(m.instance.proof, Some(Proof::Reloaded | Proof::Workers));
         let mut events = Vec::new();
         for member in steps.flat_map(|(step, _)| &mut step.members).filter(shows_reload) {
-            let text = "no longer proven: its config was changed by another program, and it may have read that".into();
-            member.instance.proof = None;
-            member.fail(end, Trouble { kind: end.into(), text });
-            events.push(Event::of(&member.instance));
+            let text = "its config was changed by another program, and it may have read that".into();
+            events.push(lose(member, Trouble { kind: end.into(), text }));
         }
         events.into_iter().for_each(|event| self.say(event));
     }
@@ -133,6 +131,6 @@ struct Stands {
     known: bool,
     /// True where the new config stands and no instance is proven on it.
     new: bool,
-    /// Of each step, whether its targets are other ones than the run has left there.
+    /// True for each step whose targets are other ones than the run has left there.
     other: Vec<bool>,
 }

@@ -126,7 +126,7 @@ impl LocalHost {
 }
 
 /// Ends the claim of an instance that has none any more, for this reason; answers its new state.
-fn lose(member: &mut Member, trouble: Trouble) -> Event {
+pub(crate) fn lose(member: &mut Member, trouble: Trouble) -> Event {
     let state = if member.instance.state == State::Reverted { State::RevertFailed } else { State::TimedOut };
     member.instance.proof = None;
     member.fail(state, no_longer(trouble));

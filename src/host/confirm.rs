@@ -56,7 +56,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What is asked. One that speaks our protocol is asked on its `serving` path, if nothing else is.
+    /// Returns all that is asked. An instance that speaks our protocol is asked on its `serving` path, if nothing else is.
     fn sources<'a>(&'a self, serving: &'a Source) -> impl Iterator<Item = &'a Source> {
         let serving = (self.says.is_some() && self.facts.is_empty()).then_some(serving);
         self.facts.iter().chain(&self.reject).map(|f| &f.source).chain(serving)

@@ -182,7 +182,7 @@ impl Stat {
         self.caught & !self.blocked & !self.ignored & bit(signal) != 0
     }
 
-    /// Whether it is there and has not ended. While another thread than the first one executes a program, the first one has
+    /// Tells whether the process is there and has not ended. While another thread than the first one executes a program, the first one has
     /// ended, and the process has not.
     #[must_use]
     pub(crate) fn lives(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::{
     step::Member,
 };
 
-/// Whether the instance or a descendant of it listens anywhere. False where the kernel does not tell.
+/// Tells whether the instance or a descendant of it listens anywhere. False where the kernel does not tell.
 pub(super) fn listens(member: &Member, lanes: &Lanes) -> bool {
     addresses(member, lanes, LOOK_AGAIN).is_some_and(|many| many > 0)
 }

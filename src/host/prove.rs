@@ -201,16 +201,15 @@ impl Evidence {
         // before its signal, where no earlier reload can end that, and where the other config would
         // not make it hold.
         let may_hold = !open && (undo || member.unsure || member.brought || member.runs_it);
-        let differs = |at: usize| other(&written[at], &wanted.facts[at], shifts).is_some();
+        let others: Vec<Option<Other>> = written.iter().zip(&wanted.facts).map(|(written, fact)| other(written, fact, shifts)).collect();
+        let differs = |at: usize| others[at].is_some();
         // While an earlier reload is under way, its end is a change as well.
         let counts = |fact: &Fact| undo || !open || fact.wants != Wants::Changed;
         let proof = strongest(&wanted.facts, &member.baseline, differs, may_hold, counts);
-        let others = || -> Vec<Option<Other>> { written.iter().zip(&wanted.facts).map(|(written, fact)| other(written, fact, shifts)).collect() };
         let compares = wanted.facts.iter().any(Fact::compares);
         // The wanted content proves nothing while an earlier reload may be under way. The other
         // content, seen before it, shows that this reload is over.
-        if open && !compares && (undo || (proof == Proof::None && others().iter().any(Option::is_some))) {
-            let others = others();
+        if open && !compares && (undo || (proof == Proof::None && others.iter().any(Option::is_some))) {
             let seen = others.iter().zip(&member.baseline).any(|(other, before)| other.as_ref().zip(before.as_deref()).is_some_and(|(o, b)| o.is(b)));
             let seen = seen || readings::show_the_other(&wanted.facts, first, &member.baseline);
             return Self { proof: Proof::Content, until: Until::Other { others, seen: seen.into() }, again: false };
@@ -219,7 +218,7 @@ impl Evidence {
         Self { proof, until, again: open && proof != Proof::None }
     }
 
-    /// Whether the wait may end with nothing seen but that the instance lives.
+    /// Tells whether the wait may end with nothing seen but that the instance lives.
     fn may_be_unseen(&self) -> bool {
         self.proof == Proof::None || matches!(self.until, Until::Other { .. })
     }

@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Plan, Readers, agrees, apart, judge, settled, sick, waves};
+use super::{Plan, Readers, agrees, apart, is_under_way, judge, settled, sick, waves};
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
-    fleet::{Group, Speaks},
+    fleet::Group,
     runs::{Left, LeftInstance, LeftTarget, Proven, Touch},
     screen::counted,
     step::{Blob, Member, Readings, Seen, SeenTarget, Shift, Step, short},
@@ -301,9 +301,7 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
     };
     let otherwise = |touch: &Touch| if aim.way == Way::Forth { touch.back } else { touch.forth };
     // A signal that is under way yet makes it load what is there when it takes it; what it was loading already may be the other config.
-    let (pid, started) = member.id;
-    let other_run = || member.group.speaks == Speaks::None && aim.proven.is_open(pid, started);
-    member.unsure = touch.map_or_else(other_run, |touch| otherwise(touch) && !touch.is_over());
+    member.unsure = touch.map_or_else(|| is_under_way(member, aim.proven), |touch| otherwise(touch) && !touch.is_over());
     let on_disk = disk.iter().zip(shifts).all(|((_, target), shift)| target.disk.sha256 == shift.to.sha256);
     let told = shifts.len() == 1 && says.is_some() && says == to && (on_disk || aim.at_once);
     let shown = on_disk

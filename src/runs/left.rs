@@ -111,10 +111,10 @@ pub struct Touch {
 }
 
 impl Touch {
-    /// Whether nothing that it was signalled for is under way: its end was seen, or it got no signal.
+    /// Tells whether nothing that it was signalled for is under way.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.state, Some(State::Confirmed | State::Reverted | State::Untouched | State::Refused))
+        self.state.is_some_and(State::leaves_nothing_open)
     }
 }
 

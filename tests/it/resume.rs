@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     broadcast::two_groups,
-    support::{Fleet, until},
+    support::{Fleet, Killed, until},
 };
 
 const TWO: &[&str] = &["--set", "message=two"];
@@ -488,15 +488,6 @@ while time.monotonic() < end:
         file.write(str(loads))
     os.rename(CONFIG + ".new", CONFIG + ".loads")
 "#;
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn one_that_loads_the_new_config_yet_has_not_proven_the_old_one_though_it_answers_like_it() {

@@ -20,7 +20,7 @@ use nix::sys::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::support::{Fleet, get, until};
+use crate::support::{Fleet, Killed, get, until};
 
 /// How long one pauses: longer than it is waited for at once.
 const PAUSES: Duration = Duration::from_millis(1500);
@@ -419,22 +419,12 @@ fn a_halt_ends_also_the_survey_and_the_look_at_keys() {
         let group = group.replace("WAIT", &format!("touch '{}'; exec sleep 60", asked.display()));
         let mut all = rogues(&fleet, "halted", "good", 1, &format!("reloads = true\n{group}"));
         let child = fleet.command(&["--set", "message=x"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut child = Ended(child.unwrap());
+        let mut child = Killed(child.unwrap());
         until("it is asked", || asked.exists());
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).unwrap()), Signal::SIGINT).unwrap();
         // Sooner than the command's own limit, which would refuse it.
         assert_eq!(child.0.wait().unwrap().code(), Some(1), "{group}");
         assert!(all[0].runs() && all[0].signals() == "0" && fleet.text().contains("\"one\""));
-    }
-}
-
-/// A run, ended by its pid.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Fleet, ended, get, until};
+use crate::support::{Fleet, Killed, ended, get, until};
 
 fn told(fleet: &Fleet) -> Value {
     serde_json::from_str(&get(fleet.url(0), "/-/config").1).unwrap()
@@ -186,14 +186,14 @@ fn two_reloads_of_one_second_and_a_way_back_to_the_same_bytes_are_told_apart() {
 }
 
 /// A server that the test starts itself.
-struct Own(std::process::Child, String);
+struct Own(Killed, String);
 
 impl Own {
     fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut url = String::new();
         let stdout = child.stdout.take().unwrap();
-        let mut own = Self(child, String::new());
+        let mut own = Self(Killed(child), String::new());
         std::io::BufReader::new(stdout).read_line(&mut url).unwrap();
         own.1 = url.trim().to_owned();
         assert!(!own.1.is_empty(), "it ended before it served");
@@ -202,13 +202,6 @@ impl Own {
 
     fn signal(&self, signal: Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -1,9 +1,6 @@
 //! `hello status`: reads only, and says what would go wrong next.
 
-use std::{
-    path::Path,
-    process::{Child, Command},
-};
+use std::{path::Path, process::Command};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -14,7 +11,7 @@ use serde_json::Value;
 use crate::{
     daemons::{web::nginx, words},
     rogue::{SEEN, rogues},
-    support::{Fleet, Said, until},
+    support::{Fleet, Killed, Said, until},
 };
 
 #[test]
@@ -56,25 +53,15 @@ fn sleeps(fleet: &Fleet, keys: &str) {
     );
 }
 
-fn sleep(fleet: &Fleet) -> Sleep {
+fn sleep(fleet: &Fleet) -> Killed {
     let exe = fleet.path("naps");
     if !exe.exists() {
         assert!(Command::new("cp").arg("/bin/sleep").arg(&exe).status().unwrap().success());
     }
-    let sleep = Sleep(Command::new(&exe).arg("600").spawn().unwrap());
+    let sleep = Killed(Command::new(&exe).arg("600").spawn().unwrap());
     let pid = i32::try_from(sleep.0.id()).unwrap();
     until("it executes the copy", || words(pid).first().is_some_and(|word| Path::new(word) == exe));
     sleep
-}
-
-/// Killed by its pid.
-struct Sleep(Child);
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

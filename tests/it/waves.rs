@@ -3,7 +3,7 @@
 use std::{
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use nix::{
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     rogue::{Rogue, SEEN, mixed},
     rollout::{instance, run, say, server, stops},
-    support::{Fleet, get, until},
+    support::{Fleet, Killed, get, until},
 };
 
 /// Adds a gate of this script to the one group, in a `[group.rollout]` that says this besides.
@@ -318,16 +318,6 @@ fn a_halt_between_two_waves_leaves_nobody_on_the_new_config() {
     assert!(said.json["reason"].as_str().unwrap().contains("halted") && fleet.bodies() == ["one"; 3] && fleet.text().contains("\"one\""), "{:#}", said.json);
 }
 
-/// Ended by its pid.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_terminal_that_vanishes_in_the_middle_of_a_run_changes_nothing() {
     let mut fleet = Fleet::start(3);
@@ -342,7 +332,7 @@ fn a_terminal_that_vanishes_in_the_middle_of_a_run_changes_nothing() {
         crate::support::skipped("there is no `script`");
         return;
     };
-    let mut terminal = Ended(child);
+    let mut terminal = Killed(child);
     until("the first wave is proven and judged", || fleet.path("gate.asked").exists());
     let hello = children(i32::try_from(terminal.0.id()).unwrap());
     let has_terminal = |pid: i32| procfs::process::Process::new(pid).and_then(|p| p.stat()).is_ok_and(|stat| stat.tty_nr != 0);
@@ -372,7 +362,7 @@ fn a_full_pipe_and_a_closed_one_hold_up_no_wave() {
     let command = fleet.command(&["-o", "jsonl", "--set", "message=x"]);
     let mut shell = Command::new("sh");
     shell.args(["-c", "exec \"$0\" \"$@\" 2>&-"]).arg(command.get_program()).args(command.get_args()).stdout(write);
-    let mut child = Ended(shell.spawn().unwrap());
+    let mut child = Killed(shell.spawn().unwrap());
     until("it converges though nobody reads", || fleet.bodies() == ["x"; 4]);
     until("it ends though nobody reads", || child.0.try_wait().unwrap().is_some());
     assert_eq!(child.0.wait().unwrap().code(), Some(0));

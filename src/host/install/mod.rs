@@ -151,7 +151,7 @@ impl Target {
         }
     }
 
-    /// Whether that content stands there now.
+    /// Tells whether that content stands there now.
     #[must_use]
     pub(super) fn holds(&self, content: &Blob) -> bool {
         self.digest().as_ref() == Some(&content.sha256)

@@ -1,6 +1,10 @@
 //! Claims that a process lives, and what it runs, at the end of the run.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -8,7 +12,7 @@ use nix::{
 };
 
 use super::server::{CHANGED, EQUALS, INCREASED, PATIENT, STAMPED, Server, each, fleet, group, groups, holds, script, set, state};
-use crate::support::{Fleet, Said, until};
+use crate::support::{Fleet, Killed, Said, until};
 
 /// A second group, whose gate does this after everything was proven.
 fn gated(fleet: &Fleet, act: &str) -> String {
@@ -34,12 +38,9 @@ fn one_that_executes_itself_again_and_again_is_dead_once_a_signal_found_no_handl
     each(&[EQUALS, STAMPED, "confirm = []\n"], |facts| {
         let (fleet, servers) = fleet(&[("ReexecOpen", 0)], "");
         let pid = servers[0].pid();
-        // While another thread than the first one executes the program, the first one has ended.
-        let gate = script(
-            &fleet,
-            "gate",
-            &format!("while grep -q '^State:.[^ZX]' /proc/{pid}/status || [ $(ls /proc/{pid}/task | wc -l) -gt 1 ]; do kill -HUP {pid}; done"),
-        );
+        // One reading tells both: while another thread executes the program, the first one has ended, and is not alone.
+        let over = format!("set -- $(cat /proc/{pid}/stat); case \"$3\" in Z|X) [ \"${{20}}\" -le 1 ];; *) false;; esac");
+        let gate = script(&fleet, "gate", &format!("over() {{ {over}; }}\nuntil over && over; do kill -HUP {pid}; done"));
         groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"))]);
         let said = set(&fleet, "two", PATIENT).expect(7);
         assert!(!servers[0].lives(), "{facts}");
@@ -161,7 +162,7 @@ fn new(fleet: &Fleet) -> PathBuf {
 }
 
 /// A process that listens, and does this on the signal; ended by its pid.
-struct Odd(std::process::Child);
+struct Odd(Killed);
 
 impl Odd {
     fn start(fleet: &Fleet, act: &str) -> Self {
@@ -172,23 +173,16 @@ impl Odd {
                  signal.signal(signal.SIGHUP, act)\nprint(\"there\", flush=True)\nwhile True:\n    time.sleep(0.1)\n"
             ),
         );
-        let mut command = std::process::Command::new("python3");
-        let mut child = command.arg(program).arg(fleet.path("web.toml")).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut command = Command::new("python3");
+        let mut child = command.arg(program).arg(fleet.path("web.toml")).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
-        let odd = Self(child);
-        assert!(std::io::BufRead::lines(std::io::BufReader::new(stdout)).any(|line| line.unwrap() == "there"));
+        let odd = Self(Killed(child));
+        assert!(BufReader::new(stdout).lines().any(|line| line.unwrap() == "there"));
         odd
     }
 
     fn pid(&self) -> i32 {
         i32::try_from(self.0.id()).unwrap()
-    }
-}
-
-impl Drop for Odd {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

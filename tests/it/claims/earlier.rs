@@ -1,14 +1,9 @@
 //! Claims of a run about an instance whose reload for an earlier run is still under way.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-
-use super::server::{CHANGED, EQUALS, Server, each, fleet, holds, set, state, text};
-use crate::support::{Fleet, Said, until};
+use super::server::{CHANGED, EQUALS, Server, each, fleet, holds, set, state};
+use crate::support::{Fleet, Killed, Said, until};
 
 /// Longer than the limits of two runs together, so that it ends when both have ended.
 const SLOW: u64 = 5000;
@@ -52,10 +47,7 @@ fn a_later_broadcast_does_not_take_the_end_of_an_earlier_reload_for_its_own() {
 fn a_revert_of_a_killed_run_proves_nothing_while_its_reload_is_under_way() {
     each(&[("SlowEarly", EQUALS), ("SlowDrop", CHANGED)], |(mode, facts)| {
         let (fleet, servers) = fleet(&[(mode, SLOW)], facts);
-        let mut coordinator = broadcast(&fleet);
-        until("the instance has begun its reload", || is_busy(&servers[0]));
-        coordinator.kill().unwrap();
-        coordinator.wait().unwrap();
+        killed_while_it_reloads(&fleet, &servers[0]);
         let said = revert(&fleet, &[]);
         assert_ne!(said.code, 0, "{mode}: {facts}: {:#}", said.json);
         holds(&said, &servers);
@@ -65,10 +57,7 @@ fn a_revert_of_a_killed_run_proves_nothing_while_its_reload_is_under_way() {
 #[test]
 fn a_broadcast_after_a_killed_run_knows_that_its_reload_is_under_way() {
     let (fleet, servers) = fleet(&[("SlowEarly", 3000)], CHANGED);
-    let mut coordinator = broadcast(&fleet);
-    until("the instance has begun its reload", || is_busy(&servers[0]));
-    kill(Pid::from_raw(i32::try_from(coordinator.id()).unwrap()), Signal::SIGKILL).unwrap();
-    coordinator.wait().unwrap();
+    killed_while_it_reloads(&fleet, &servers[0]);
     let said = set(&fleet, "three", &["--timeout", "4s"]);
     holds(&said, &servers);
 }
@@ -87,13 +76,9 @@ fn a_revert_that_sees_the_new_content_end_is_proven() {
     });
 }
 
-/// A coordinator that waits for the proof of its instances for a minute.
-fn broadcast(fleet: &Fleet) -> Child {
-    let arguments = ["broadcast", "--all", "--set", "message=two", "--timeout", "60s", "--state", &text(&fleet.path("state")), "--fleet"];
-    let mut command = Command::new(fleet.exe());
-    command.args(arguments).arg(fleet.path("fleet.toml")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-fn is_busy(server: &Server) -> bool {
-    Server::truth(&server.url).is_some_and(|(_, busy)| busy)
+/// Kills a run that waits for the proof of its instance, once the reload of that has begun.
+fn killed_while_it_reloads(fleet: &Fleet, server: &Server) {
+    let mut command = fleet.command(&["--set", "message=two", "--timeout", "60s"]);
+    let _run = Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    until("the instance has begun its reload", || Server::truth(&server.url).is_some_and(|(_, is_busy)| is_busy));
 }
