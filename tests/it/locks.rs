@@ -203,10 +203,12 @@ fn a_lock_that_lies_in_a_socket_keeps_no_run_out() {
         return;
     }
     let mut python = Command::new("python3");
-    if !sees_all() || !python.args(["-c", ""]).status().is_ok_and(|status| status.success()) {
-        crate::support::skipped("not every process of the machine is to be seen, or there is no python3");
+    if !python.args(["-c", ""]).status().is_ok_and(|status| status.success()) {
+        crate::support::skipped("there is no python3");
         return;
     }
+    // Where a process cannot be looked at, it may hold the lock: that counts, and says why.
+    let is_whole = sees_all();
     let fleet = Fleet::start(1);
     mode(fleet.dir.path(), 0o755);
     let text = format!(
@@ -222,6 +224,9 @@ fn a_lock_that_lies_in_a_socket_keeps_no_run_out() {
         let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         !fds.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == fleet.dir.path().canonicalize().unwrap()))
     });
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
-    assert!(said.stderr.contains("Foreign lock"), "{}", said.stderr);
+    let said = fleet.broadcast(&["--set", "message=two"]);
+    match is_whole {
+        true => assert!(said.code == 0 && said.stderr.contains("Foreign lock"), "{}: {}", said.code, said.stderr),
+        false => assert!(said.code == 9 && said.stderr.contains("no process that could be looked at has it open"), "{}: {}", said.code, said.stderr),
+    }
 }

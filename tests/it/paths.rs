@@ -54,13 +54,13 @@ impl House {
                 fleet.write(&format!("{dir}{name}"), name);
             }
         }
-        assert!(Command::new("cp").arg("/usr/bin/perl").arg(root.join("program")).status().unwrap().success());
+        assert!(Command::new("cp").arg("/usr/bin/perl").arg(root.join("perl")).status().unwrap().success());
         Some(Self { fleet, root })
     }
 
     /// Runs the program in the folder `dir`; what its environment says of that comes with `env`.
     fn run(&self, dir: &str, args: &[&str], env: &[(&str, &str)]) -> Program {
-        let mut command = Command::new(self.root.join("program"));
+        let mut command = Command::new(self.root.join("perl"));
         command.arg(self.root.join("run.pl")).args(args).current_dir(self.root.join(dir));
         command.env_remove("PWD").env("COUNT", self.root.join("count")).envs(env.iter().copied());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -73,7 +73,7 @@ impl House {
     }
 
     fn group(&self, keys: &str) {
-        let exe = self.root.join("program");
+        let exe = self.root.join("perl");
         let text = format!("version = 1\n[[group]]\nname = \"app\"\nmatch = {{ exe = \"{}\" }}\nreloads = true\n{keys}\n", exe.display());
         self.fleet.write("fleet.toml", &text.replace("ROOT", self.root.to_str().unwrap()));
     }

@@ -72,10 +72,11 @@ fn one_that_dies_before_the_operator_leaves_at_once_is_not_said_to_live() {
 #[test]
 fn one_whose_file_another_writer_changes_before_it_reads_is_not_confirmed_by_a_reload() {
     each(&[INCREASED, STAMPED], |facts| {
-        let (fleet, servers) = fleet(&[("SlowLate", 1500)], facts);
+        let (fleet, servers) = fleet(&[("SlowLate", 3000)], facts);
         let mut run = fleet.command(&[&["-o", "json", "--set", "message=two"], PATIENT].concat());
         let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        until("the new config stands there", || fleet.text().contains("two"));
+        // A change before the signal would leave it untouched.
+        until("it has taken its signal", || Server::truth(&servers[0].url).is_some_and(|(_, busy)| busy));
         fleet.write("web.toml", &fleet.text().replace("two", "other"));
         let said = Said::at_its_end(run).expect(7);
         assert_eq!(state(&said, &servers[0]), "timed_out", "{facts}: {:#}", said.json);
