@@ -202,6 +202,8 @@ pub struct Instance {
     pub start: Option<String>,
     /// Old workers that end once their last connection does; nobody new is answered by them.
     pub draining: Vec<i32>,
+    /// Whether it was seen to open each of its targets after its signal; none where nobody has watched.
+    pub opened: Option<bool>,
 }
 
 impl State {
@@ -252,6 +254,7 @@ impl Instance {
             successor_of: None,
             start: None,
             draining: Vec::new(),
+            opened: None,
         }
     }
 }
@@ -349,6 +352,14 @@ pub enum Event {
     /// What an assertion demands without asking the config did not hold before the run, at so many instances of a group; one
     /// of them by its pid.
     Unheld { group: String, pid: i32, instances: usize, why: String },
+    /// So many instances of a group, one of them by its pid, were not seen to open this target after their signal.
+    NotOpened {
+        group: String,
+        pid: i32,
+        instances: usize,
+        #[serde(with = "crate::exact")]
+        path: PathBuf,
+    },
     /// A validator passed the candidate.
     Valid {
         #[serde(with = "crate::exact")]

@@ -163,6 +163,8 @@ pub struct Member {
     pub listened: bool,
     /// When the readings of `baseline` were taken at the survey.
     pub read_at: Option<Instant>,
+    /// Targets that its program reads by default: neither it nor the fleet names them.
+    pub assumed: Vec<PathBuf>,
 }
 
 impl Member {
@@ -201,6 +203,7 @@ impl Member {
             went_back: Vec::new(),
             listened: false,
             read_at: None,
+            assumed: Vec::new(),
         }
     }
 

@@ -50,7 +50,7 @@ const GONE: &str = "it ended, or is another process by now, and the run was inte
 
 impl LocalHost {
     pub(super) async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) -> bool {
-        let (lanes, since, surveyed, begun, targets) = (&self.lanes, &self.since, &self.surveyed, &RefCell::default(), &self.targets);
+        let (lanes, since, surveyed, begun, targets, openings) = (&self.lanes, &self.since, &self.surveyed, &RefCell::default(), &self.targets, &self.openings);
         let backs: Vec<Vec<Shift>> = steps.iter().map(|step| back(step)).collect();
         let all = steps.iter_mut().zip(&backs).flat_map(|(step, back)| {
             let shifts = step.shifts.as_slice();
@@ -68,7 +68,7 @@ impl LocalHost {
         let wait = |((shifts, member), _), turn| async move {
             let member: &mut Member = member;
             let id = member.id;
-            let fresh = Fresh { shifts, since, surveyed, undo: member.instance.state == State::Reverted, turn: &turn, begun, targets };
+            let fresh = Fresh { shifts, since, surveyed, undo: member.instance.state == State::Reverted, turn: &turn, begun, targets, openings };
             let seen = again(Box::new(member.clone()), fresh, lanes).await;
             let is_new = !claims(&seen) || seen.instance.pid != member.instance.pid;
             *member = *seen;

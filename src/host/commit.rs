@@ -3,16 +3,18 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
 use crate::{
     event::{Event, HALTED, Halts, Instance, Proof, State, Stop, Trouble, Verdict},
+    fleet::Speaks,
     host::{
         LocalHost,
         http::Lanes,
         install::sync_names,
+        opened::Opened,
         prove::{Shown, prove},
         revive::{self, revive},
         successor::{self, Fresh, Since},
@@ -46,7 +48,11 @@ impl LocalHost {
             }
         }
         let is_free = |step: &Step| !step.shifts.iter().any(|s| stuck.contains_key(&s.path));
-        let (lanes, since, surveyed, targets) = (&self.lanes, &self.since, &self.surveyed, &self.targets);
+        let untold = |m: &Member| m.group.speaks == Speaks::None && m.instance.state != State::Unchanged;
+        if !undo {
+            self.openings.mark(steps.iter().filter(|step| step.members.iter().any(untold)).flat_map(|step| &step.shifts));
+        }
+        let (lanes, since, surveyed, targets, openings) = (&self.lanes, &self.since, &self.surveyed, &self.targets, &self.openings);
         let free = steps.iter_mut().enumerate().filter(|(_, step)| is_free(step));
         let begun = &RefCell::new(BTreeSet::new());
         let all = free.flat_map(|(at, step)| {
@@ -56,18 +62,27 @@ impl LocalHost {
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
         let wait = |(at, place, shifts, member), turn| async move {
             let member: &mut Member = member;
-            let fresh = Fresh { shifts, since, surveyed, undo, turn: &turn, begun, targets };
+            let fresh = Fresh { shifts, since, surveyed, undo, turn: &turn, begun, targets, openings };
             // Whoever is not waited for to the end stays what it was.
-            *member = *signal_and_see(Box::new(member.clone()), fresh, lanes).await;
-            (at, place, Event::of(&member.instance))
+            let (seen, not_opened) = signal_and_see(Box::new(member.clone()), fresh, lanes).await;
+            *member = *seen;
+            (at, place, Event::of(&member.instance), not_opened)
         };
-        let mut ended = BTreeSet::new();
+        let (mut ended, mut not_opened) = (BTreeSet::new(), BTreeMap::new());
         // The halt of the operator: no new signal, and nobody is waited for any more.
-        let finished = all_of(signalled, wait, self.at_once.saturating_sub(self.held.now / 2).max(16), halts, u8::from(undo), |(at, place, event)| {
+        let finished = all_of(signalled, wait, self.at_once.saturating_sub(self.held.now / 2).max(16), halts, u8::from(undo), |(at, place, event, other)| {
+            if let (Some(path), Event::Instance { group, pid, .. }) = (other, &event) {
+                not_opened.entry((group.clone(), path)).or_insert((*pid, 0)).1 += 1;
+            }
             tell(event);
             ended.insert((at, place));
         })
         .await;
+        for ((group, path), (pid, instances)) in not_opened {
+            let event = Event::NotOpened { group, pid, instances, path };
+            self.notes.push(event.clone());
+            tell(event);
+        }
         if !finished {
             let state = if undo { State::RevertFailed } else { State::TimedOut };
             let begun = begun.take();
@@ -142,8 +157,9 @@ impl LocalHost {
     }
 }
 
-/// What only few need is kept apart: of ten thousand that are waited for, each has all of this.
-async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
+/// What only few need is kept apart: of ten thousand that are waited for, each has all of this. Answers the target that it was
+/// not seen to open as well.
+async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> (Box<Member>, Option<PathBuf>) {
     let Fresh { shifts, undo, turn, .. } = fresh;
     if member.sick || member.instance.state == State::Died {
         turn.give_back();
@@ -151,7 +167,7 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
     let said = match member.instance.state {
         // Only the old config is there again.
         State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(&member, fresh, lanes)).await {
-            Ok(new) => return Box::new(new),
+            Ok(new) => return (Box::new(new), None),
             Err(trouble) => {
                 // Why it died stays first; why it is not there again is what the operator needs.
                 if let Some(first) = &mut member.instance.trouble {
@@ -162,7 +178,18 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
         },
         _ => prove(&mut member, fresh, lanes).await,
     };
+    let not_opened = match &said {
+        Ok(_) if !undo => opened(&mut member, fresh).await,
+        _ => None,
+    };
     match said {
+        // It may run what another file says.
+        Ok(Shown::Config(proof, _)) if proof != Proof::Exact && not_opened.as_ref().is_some_and(|path| member.assumed.contains(path)) => {
+            let path = not_opened.as_deref().unwrap_or(Path::new("")).display();
+            let text = format!("it was not seen to open `{path}`, which is only its default: say in its group which `config` it reads");
+            unconfirmed(&mut member);
+            member.fail(State::Unconfirmed, Trouble { kind: State::Unconfirmed.into(), text });
+        }
         Ok(Shown::Config(proof, took)) => {
             member.instance.state = if undo { State::Reverted } else { State::Confirmed };
             (member.instance.proof, member.proven_at) = (Some(proof), Some(Instant::now()));
@@ -171,14 +198,31 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
             let is_known = !undo || !member.is_back_by_its_answers();
             member.instance.after = shifts.first().filter(|_| is_known).map(|s| s.to.sha256.clone());
         }
-        Ok(Shown::Life) if !undo => {
-            (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None));
-            member.proven_at = Some(Instant::now());
-        }
+        Ok(Shown::Life) if !undo => unconfirmed(&mut member),
         Ok(Shown::Life) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed.into(), text: UNSEEN.into() }),
-        Err(trouble) => return Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await),
+        Err(trouble) => return (Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await), None),
     }
-    member
+    (member, not_opened)
+}
+
+fn unconfirmed(member: &mut Member) {
+    (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None));
+    member.proven_at = Some(Instant::now());
+}
+
+/// Takes down whether an instance has opened its targets since its signal; answers one that it was not seen to open.
+async fn opened(member: &mut Member, fresh: Fresh<'_>) -> Option<PathBuf> {
+    // Who speaks our protocol tells the digest of what it has read.
+    let said = if member.group.speaks == Speaks::None { fresh.openings.of(member).await } else { Opened::Unknown };
+    match said {
+        Opened::Each => member.instance.opened = Some(true),
+        Opened::Unknown => member.instance.opened = None,
+        Opened::Not(path) => {
+            member.instance.opened = Some(false);
+            return Some(path);
+        }
+    }
+    None
 }
 
 /// One that proves nothing; or who has taken its place, if that is why.

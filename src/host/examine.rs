@@ -13,6 +13,7 @@ use crate::{
         guard::{self, Disposition},
         http::Lanes,
         live::{Judged, Live},
+        opened,
         prove::strongest,
         readable::Readers,
         renewal,
@@ -67,6 +68,8 @@ pub(crate) enum Topic {
     BadConfig,
     /// How a reload is proven.
     Proof,
+    /// Whether a run sees that it opens its config.
+    Opened,
     /// What the signal does not make it read.
     NotRead,
 }
@@ -92,6 +95,7 @@ impl Topic {
             Self::Disk => "Disk",
             Self::BadConfig => "Bad config",
             Self::Proof => "Proof",
+            Self::Opened => "Opened",
             Self::NotRead => "Not read",
         }
     }
@@ -233,6 +237,7 @@ impl Examiner {
         }
         checks.push(on_bad_config(&member));
         checks.push(proof(&member, live.iter().flatten().next().and_then(|l| l.disk.as_ref().ok())));
+        checks.extend(live.as_deref().ok().and_then(|live| is_watched(&member, live)));
         checks.push(not_read(found, &member, live.as_deref().unwrap_or_default()).await);
     }
 
@@ -440,6 +445,23 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
     };
     let text = format!("{}: {what}{fails}", word(proof));
     if proof == Proof::None { Check::note(Topic::Proof, text).then("say what can be seen with [[group.confirm]]") } else { Check::good(Topic::Proof, text) }
+}
+
+/// Whether a run of this user sees that it opens its config after the signal; none of one that tells what it has read.
+fn is_watched(member: &Member, live: &[Live]) -> Option<Check> {
+    if member.group.speaks == Speaks::Hello || live.is_empty() {
+        return None;
+    }
+    let default = live.iter().find(|one| one.assumed).map(|one| format!("`{}` is only its default", one.path.display()));
+    Some(match (opened::may_watch(), default) {
+        (true, None) => Check::good(Topic::Opened, "a run sees whether it opens its config after the signal"),
+        (true, Some(default)) => Check::good(Topic::Opened, format!("{default}: it is unproven unless a run sees it open that after the signal")),
+        (false, None) => Check::note(Topic::Opened, "only root sees whether it opens its config after the signal"),
+        (false, Some(default)) => {
+            let check = Check::note(Topic::Opened, format!("{default}, and only root sees whether it opens that after the signal"));
+            check.then(format!("say `config` in group `{}`, if that is the file which it reads", member.group.name))
+        }
+    })
 }
 
 /// As JSON names it.

@@ -13,7 +13,7 @@ use crate::{
     fleet::{Group, Speaks},
     host::{
         behind::behind,
-        discover::{self, Found},
+        discover::{self, Config, Found},
         guard,
         install::Target,
         judge::{Candidate, Case, Key},
@@ -37,6 +37,8 @@ pub(crate) struct Live {
     pub(crate) behind: Option<String>,
     /// Whether its content must not be shown.
     pub(crate) secret: bool,
+    /// Whether neither the process nor the fleet names it: it is what its program reads by default.
+    pub(crate) assumed: bool,
     target: Target,
     dir: Arc<OwnedFd>,
 }
@@ -48,14 +50,14 @@ impl Live {
     /// A sentence: it cannot be told, or must not be replaced.
     pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, String> {
         let mut all = Vec::new();
-        for path in discover::configs_of(found, group, &discover::Ways::default()).await? {
+        for Config { path, assumed } in discover::configs_of(found, group, &discover::Ways::default()).await? {
             let (_, dir) = lock::open(path.parent().unwrap_or(Path::new("/"))).map_err(|e| e.to_string())?;
             let target = Target::new(&path, dir.clone());
             let disk = target.read().map_err(|e| e.to_string());
             let secret = group.secret.unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
             let readers: &[i32] = if group.speaks == Speaks::None { &[found.pid] } else { &[] };
             let behind = behind(&path, &group.reading.includes, readers);
-            all.push(Self { ctime: target.ctime(), behind, path, disk, secret, target, dir });
+            all.push(Self { ctime: target.ctime(), behind, path, disk, secret, assumed, target, dir });
         }
         Ok(all)
     }

@@ -44,6 +44,7 @@ mod lost;
 mod mentions;
 mod metered;
 mod old_workers;
+pub(crate) mod opened;
 mod overridden;
 pub(crate) mod placeholders;
 mod prepare;
@@ -122,6 +123,8 @@ pub struct LocalHost {
     follows: BTreeMap<PathBuf, behind::Follow>,
     /// Since when each target is what it is.
     since: BTreeMap<PathBuf, successor::Since>,
+    /// Who opens the targets.
+    openings: opened::Openings,
 }
 
 /// Files that were exchanged away and stay open until the end: each costs a descriptor.
@@ -149,10 +152,10 @@ impl Host {
     pub fn local(run: &str) -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
-        let at_once = usize::try_from(limit.saturating_sub(256) / 2).unwrap_or(usize::MAX).max(16);
+        let at_once = usize::try_from(limit.saturating_sub(256 + opened::EVENTS) / 2).unwrap_or(usize::MAX).max(16);
         let held = Held { most: usize::try_from(limit / 4).unwrap_or(usize::MAX), ..Held::default() };
         let (dirs, locked, locks, targets, staging, notes, groups, surveyed, since) = Default::default();
-        let follows = BTreeMap::new();
+        let (follows, openings) = Default::default();
         Self::Local(LocalHost {
             run: run.into(),
             follows,
@@ -168,6 +171,7 @@ impl Host {
             groups,
             surveyed,
             since,
+            openings,
         })
     }
 

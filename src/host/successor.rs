@@ -25,6 +25,7 @@ use crate::{
         inside::is_its_name,
         install::Target,
         kernel::{Stat, pids},
+        opened::Openings,
         prove::other,
         samples::Steadiness,
         sockets::sockets_of,
@@ -128,12 +129,15 @@ pub(super) struct Fresh<'a> {
     pub(super) begun: &'a RefCell<BTreeSet<(i32, u64)>>,
     /// The targets of the run, by path.
     pub(super) targets: &'a BTreeMap<PathBuf, Target>,
+    /// Who opens them.
+    pub(super) openings: &'a Openings,
 }
 
 impl Fresh<'_> {
     /// From now on, `member` may have been signalled.
     pub(super) fn begun(&self, member: &Member) {
         self.begun.borrow_mut().insert(member.id);
+        self.openings.begin(member);
     }
 
     fn to(&self) -> Option<&Blob> {
@@ -203,7 +207,7 @@ pub(super) async fn unknown(member: &Member, newest: &Newest, lanes: &Lanes) -> 
     let mut same = Vec::new();
     for found in newest.scan.find(&group).await.found {
         let Ok(configs) = discover::configs_of(&found, &group, &ways).await else { continue };
-        if configs == member.instance.targets && !lanes.is_known((found.pid, found.started)) {
+        if configs.iter().map(|config| &config.path).eq(&member.instance.targets) && !lanes.is_known((found.pid, found.started)) {
             same.push(Found { configs, ..found });
         }
     }
@@ -354,7 +358,8 @@ impl LocalHost {
         let mut all = Vec::new();
         for (group, found) in new {
             let targets = discover::configs_of(&found, group, &discover::Ways::default()).await;
-            let reads = |step: &&&Step| targets.as_ref().is_ok_and(|t| t.is_empty() || step.shifts.iter().any(|s| t.contains(&s.path)));
+            let reads =
+                |step: &&&Step| targets.as_ref().is_ok_and(|t| t.is_empty() || step.shifts.iter().any(|s| t.iter().any(|config| config.path == s.path)));
             let found = Found { configs: targets.clone().unwrap_or_default(), ..found };
             let mut member = Member::new(found.instance(&group.name), group.clone(), found.args.clone());
             member.identity = found.identity(group);
@@ -369,6 +374,7 @@ impl LocalHost {
                         turn: &Turn::default(),
                         begun: &RefCell::default(),
                         targets: &self.targets,
+                        openings: &self.openings,
                     };
                     let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
                     let said = tokio::select! {

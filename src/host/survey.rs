@@ -133,7 +133,7 @@ impl LocalHost {
             }
             kept.push((group, f));
         }
-        let read = kept.iter().flat_map(|(_, f)| f.configs.iter().map(|path| (path, Some(f.uid))));
+        let read = kept.iter().flat_map(|(_, f)| f.configs.iter().map(|config| (&config.path, Some(f.uid))));
         let mut wanted: BTreeMap<PathBuf, Vec<(&PathBuf, Option<u32>)>> = BTreeMap::new();
         for (path, uid) in read.chain(look.also.iter().map(|path| (path, None))) {
             let all = wanted.entry(path.parent().unwrap_or(Path::new("/")).to_owned()).or_default();
@@ -242,6 +242,7 @@ fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, 
     vouched(group).and_then(|()| may_signal(f.pid)).map_err(|why| no(&instance, why))?;
     let mut member = Box::new(Member::new(instance, group.clone(), f.args.clone()));
     member.identity = f.identity(group);
+    member.assumed = f.configs.iter().filter(|config| config.assumed).map(|config| config.path.clone()).collect();
     if let Some(why) = renewal::refuses(&member.identity.renewal, group) {
         return Err(no(&member.instance, why));
     }

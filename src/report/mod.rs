@@ -132,6 +132,10 @@ impl Reporter {
                 let more = if *instances > 1 { format!(" and {} more", instances - 1) } else { String::new() };
                 self.line("Unheld", &format!("{group} pid {pid}{more}: before the run {why}"));
             }
+            Event::NotOpened { group, pid, instances, path } => {
+                let more = if *instances > 1 { format!(" and {} more", instances - 1) } else { String::new() };
+                self.line("Not opened", &format!("{group} pid {pid}{more}: not seen to open {} after its signal", path.display()));
+            }
             Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),
             Event::Unvalidated { pid, why } => self.line("Unvalidated", &format!("pid {pid}: {why}")),
             Event::NoWayBack { path } => {

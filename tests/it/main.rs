@@ -20,6 +20,7 @@ mod load;
 mod locks;
 mod loss;
 mod odd_names;
+mod opened;
 mod paths;
 mod peculiar;
 mod pids;

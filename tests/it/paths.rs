@@ -258,7 +258,7 @@ fn a_directory_that_is_mounted_elsewhere_is_named_as_this_host_has_it() {
     }
     let root = house.root.to_str().unwrap();
     std::fs::create_dir(house.root.join("inside")).unwrap();
-    let script = format!("mount --bind {root}/two {root}/inside && exec {root}/program {root}/run.pl -f {root}/inside/b");
+    let script = format!("mount --bind {root}/two {root}/inside && exec {root}/perl {root}/run.pl -f {root}/inside/b");
     let mut unshare = Command::new("unshare");
     let mut child =
         unshare.args(["-m", "sh", "-c", &script]).env("COUNT", house.root.join("count")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

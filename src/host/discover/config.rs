@@ -24,11 +24,20 @@ use crate::{
     trust::Way,
 };
 
+/// One file or directory of a process's config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Resolved.
+    pub(crate) path: PathBuf,
+    /// Whether neither the process nor the fleet names it: it is what its program reads by default.
+    pub(crate) assumed: bool,
+}
+
 /// What a process reads of its config, resolved, and seen by it as the same files; nothing for a group without one.
 ///
 /// # Errors
 /// A sentence that says why it cannot be told or must not be replaced.
-pub(crate) async fn configs_of(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<PathBuf>, String> {
+pub(crate) async fn configs_of(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<Config>, String> {
     let mut read = read_by(found, group, ways);
     if matches!(read, Err(NotTold::Ask)) {
         ways.built.ask(found, group).await;
@@ -38,7 +47,7 @@ pub(crate) async fn configs_of(found: &Found, group: &Group, ways: &Ways) -> Res
 }
 
 /// The same of many, in their order.
-pub(crate) async fn all_configs(all: &[(Arc<Group>, Found)], ways: &Ways) -> Vec<Result<Vec<PathBuf>, String>> {
+pub(crate) async fn all_configs(all: &[(Arc<Group>, Found)], ways: &Ways) -> Vec<Result<Vec<Config>, String>> {
     let mut answers = Vec::with_capacity(all.len());
     for (read, (group, found)) in at_once(all, |(group, found)| read_by(found, group, ways)).into_iter().zip(all) {
         answers.push(match read {
@@ -49,7 +58,7 @@ pub(crate) async fn all_configs(all: &[(Arc<Group>, Found)], ways: &Ways) -> Vec
     answers
 }
 
-fn read_by(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<PathBuf>, NotTold> {
+fn read_by(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<Config>, NotTold> {
     let built = ways.built.of(found, group);
     let lookup = Lookup { found, group, built: built.as_deref() };
     group.config.iter().map(|places| config_of(lookup, places, ways)).collect()
@@ -94,7 +103,7 @@ pub(crate) fn fixed_of(found: &Found, group: &Group) -> Vec<PathBuf> {
 }
 
 /// The first of `places` that exists. Never another one where its command line may say which one it reads.
-fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<PathBuf, NotTold> {
+fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config, NotTold> {
     let Lookup { found, group, .. } = lookup;
     let mut last = String::new();
     for (at, place) in places.iter().enumerate() {
@@ -146,7 +155,9 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<PathBu
                 way.end.display()
             )));
         }
-        return Ok(way.end.clone());
+        // A path that stands alone is the operator's word.
+        let assumed = matches!(place, Place::Built(..) | Place::Base(_)) || (at > 0 && matches!(place, Place::Path(_)));
+        return Ok(Config { path: way.end.clone(), assumed });
     }
     Err(lookup.refuse(&last, None))
 }

@@ -28,7 +28,7 @@ mod unit;
 
 pub(crate) use self::{
     argument::argument,
-    config::{Ways, all_configs, configs_of, fixed_of},
+    config::{Config, Ways, all_configs, configs_of, fixed_of},
     scan::Scan,
     standing::{Standing, process},
     title::{Telling, arguments as arguments_of, certain as certain_of},
@@ -59,7 +59,7 @@ pub(crate) struct Found {
     /// The endpoint that the fleet gives, for a listed process.
     pub(crate) endpoint: Option<String>,
     /// The targets that it reads, once they were looked for.
-    pub(crate) configs: Vec<PathBuf>,
+    pub(crate) configs: Vec<Config>,
 }
 
 impl Found {
@@ -100,7 +100,12 @@ impl Found {
     /// As it is reported.
     pub(crate) fn instance(&self, group: &str) -> Instance {
         let endpoint = self.endpoint.clone().unwrap_or_default();
-        Instance { exe: self.exe.clone(), endpoint, targets: self.configs.clone(), ..Instance::new(group, self.pid, self.started) }
+        Instance {
+            exe: self.exe.clone(),
+            endpoint,
+            targets: self.configs.iter().map(|config| config.path.clone()).collect(),
+            ..Instance::new(group, self.pid, self.started)
+        }
     }
 }
 
