@@ -278,7 +278,8 @@ fn remains(plan: &Plan, host: &Host) -> impl Iterator<Item = Remains> {
             Some((shift.path.clone(), Stand { sha256, ctime: host.ctime(&shift.path)?, behind: host.behind(&shift.path) }))
         };
         let stands: Option<BTreeMap<_, _>> = step.shifts.iter().map(stand).collect();
-        let reload = if member.instance.state.leaves_nothing_open() { Reload::Over } else { Reload::Open };
+        let signalled = member.signalled.unwrap_or(jiff::Timestamp::MIN);
+        let reload = if member.instance.state.leaves_nothing_open() { Reload::Over(signalled) } else { Reload::Open };
         Remains { pid: member.instance.pid, started: member.instance.started, stands: stands.unwrap_or_default(), reload }
     })
 }

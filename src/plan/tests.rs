@@ -338,7 +338,7 @@ fn a_silent_one_that_goes_along_is_signalled_whatever_was_proven_of_it() {
     let me = i32::try_from(std::process::id()).unwrap();
     let started = procfs::process::Process::myself().unwrap().stat().unwrap().starttime;
     let stand = BTreeMap::from([(PathBuf::from("/e"), crate::runs::Stand { sha256: file("old").sha256, ctime: 5, behind: Some(String::new()) })]);
-    let remains = crate::runs::Remains { pid: me, started, stands: stand, reload: crate::runs::Reload::Over };
+    let remains = crate::runs::Remains { pid: me, started, stands: stand, reload: crate::runs::Reload::Over(jiff::Timestamp::now()) };
     Proven::keep(dir.path(), [remains].into_iter()).unwrap();
     let proven = Proven::load(dir.path());
     let mut one = (*group("web", 1, true)).clone();

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
@@ -67,6 +68,8 @@ pub struct Left {
     pub readings: BTreeMap<(i32, u64), Vec<Option<String>>>,
     /// Who may have been signalled, by this run or by one that it went on with.
     pub touched: BTreeMap<(i32, u64), Touch>,
+    /// When each of those was to be signalled last.
+    pub asked: BTreeMap<(i32, u64), Timestamp>,
     /// How it ended; a mixed run has an end and is open all the same.
     pub past: Past,
 }
@@ -140,6 +143,7 @@ enum Line {
     Intent {
         undo: bool,
         pids: Vec<(i32, u64)>,
+        at: Timestamp,
     },
     Instance {
         pid: i32,
@@ -202,7 +206,7 @@ impl Left {
         }
         // Of one that is not to be read nobody knows whom it touched.
         let whole = |run: &Self| run.instances.iter().map(|i| ((i.pid, i.started), Touch { forth: true, back: true, state: None })).collect();
-        let (mut back, mut touched) = (false, if of.is_some() { whole(earlier.last().unwrap_or(&left)) } else { BTreeMap::new() });
+        let (mut back, mut asked, mut touched) = (false, BTreeMap::new(), if of.is_some() { whole(earlier.last().unwrap_or(&left)) } else { BTreeMap::new() });
         for run in earlier.iter_mut().rev().chain([&mut left]) {
             if run.verb == Verb::Revert {
                 back = !back;
@@ -210,13 +214,13 @@ impl Left {
             }
             run.back = back;
             // Pids of another boot mean nothing.
-            run.touched = if run.same_boot { std::mem::take(&mut touched) } else { BTreeMap::new() };
+            (run.touched, run.asked) = if run.same_boot { (std::mem::take(&mut touched), std::mem::take(&mut asked)) } else { Default::default() };
             // Its owner may have died before it wrote the first line.
             if run.past.began.is_some() {
                 let lines = past::events(state, &run.id).map_err(|e| e.to_string())?;
                 lines.filter_map(|line| serde_json::from_value(line).ok()).for_each(|line| run.take(line));
             }
-            touched = if run.same_boot { run.touched.clone() } else { BTreeMap::new() };
+            (touched, asked) = if run.same_boot { (run.touched.clone(), run.asked.clone()) } else { Default::default() };
         }
         Ok(left)
     }
@@ -226,15 +230,17 @@ impl Left {
         let bytes = config::read(&state.join("runs").join(id).join("plan.json"), MAX_PLAN).map_err(|e| e.to_string())?;
         let Plan { verb, of, boot_id: boot, groups, order, targets, instances, readings } =
             serde_json::from_slice(&bytes).map_err(|e| format!("plan.json: {e}"))?;
-        let (back, touched, same_boot, past) = (false, BTreeMap::new(), boot == boot_id(), Past::of(state, id));
+        let (back, touched, asked) = (false, BTreeMap::new(), BTreeMap::new());
+        let (same_boot, past) = (boot == boot_id(), Past::of(state, id));
         let readings = readings.into_iter().map(|(pid, started, read)| ((pid, started), read)).collect();
-        Ok((Self { id: id.into(), verb, back, same_boot, groups, order, targets, instances, readings, touched, past }, of))
+        Ok((Self { id: id.into(), verb, back, same_boot, groups, order, targets, instances, readings, touched, asked, past }, of))
     }
 
     fn take(&mut self, line: Line) {
         match line {
-            Line::Intent { undo, pids } => {
+            Line::Intent { undo, pids, at } => {
                 for id in pids {
+                    self.asked.insert(id, at);
                     let touch = self.touched.entry(id).or_default();
                     (touch.state, touch.forth, touch.back) = (None, touch.forth | !undo, touch.back | undo);
                 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,9 @@ pub struct Proven {
     /// Processes whose last signal of a run began a reload that was not seen to end.
     #[serde(default)]
     open: BTreeSet<String>,
+    /// Up to which signal the reloads of a process were seen to end. A run that was left open before that has left none.
+    #[serde(default)]
+    over: BTreeMap<String, Timestamp>,
 }
 
 /// What a run leaves behind of one touched process.
@@ -50,8 +54,8 @@ pub struct Remains {
 /// The last reload of a touched process, at the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
-    /// Its end was seen.
-    Over,
+    /// Its end was seen; when it was signalled.
+    Over(Timestamp),
     /// It may still be under way.
     Open,
 }
@@ -89,7 +93,9 @@ impl Proven {
         for run in left_open(state) {
             let Ok(left) = Left::find(state, Some(&run.id)) else { continue };
             let touched = left.touched.iter().filter(|(_, touch)| left.same_boot && !touch.is_over());
-            self.open.extend(touched.map(|((pid, started), _)| key(*pid, *started)));
+            let is_over = |id: &(i32, u64)| left.asked.get(id).is_some_and(|asked| self.over.get(&key(id.0, id.1)).is_some_and(|over| asked <= over));
+            let open: Vec<String> = touched.filter(|(id, _)| !is_over(id)).map(|(id, _)| key(id.0, id.1)).collect();
+            self.open.extend(open);
         }
         self
     }
@@ -129,15 +135,20 @@ impl Proven {
         for Remains { pid, started, stands, reload } in remains {
             let key = key(pid, started);
             match reload {
-                Reload::Open => proven.open.insert(key.clone()),
-                Reload::Over => proven.open.remove(&key),
-            };
+                Reload::Open => drop(proven.open.insert(key.clone())),
+                Reload::Over(signalled) => {
+                    proven.open.remove(&key);
+                    let over = proven.over.entry(key.clone()).or_insert(signalled);
+                    *over = signalled.max(*over);
+                }
+            }
             proven.instances.insert(key, stands.into_iter().map(|(path, stand)| (Key(path), stand)).collect());
         }
         let started = |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
         let alive = |id: &String| id.split_once(':').is_some_and(|(pid, start)| started(pid).is_some_and(|now| start.parse() == Ok(now)));
         proven.instances.retain(|key, stands| !stands.is_empty() && alive(key));
         proven.open.retain(alive);
+        proven.over.retain(|key, _| alive(key));
         folder::replace(&state.join("proven.json"), &state.join("proven.json.new"), &serde_json::to_vec(&proven)?)
     }
 }
@@ -155,7 +166,11 @@ mod tests {
         let now = Process::myself().unwrap().stat().unwrap().starttime;
         // Its number was another process's once.
         let remains = |pid, started, stands, reload| Remains { pid, started, stands, reload };
-        let of = [remains(me, now, stand("one"), Reload::Over), remains(me, 7, stand("dead"), Reload::Open), remains(i32::MAX, 7, stand("dead"), Reload::Over)];
+        let of = [
+            remains(me, now, stand("one"), Reload::Over(Timestamp::now())),
+            remains(me, 7, stand("dead"), Reload::Open),
+            remains(i32::MAX, 7, stand("dead"), Reload::Over(Timestamp::now())),
+        ];
         Proven::keep(dir.path(), of.into_iter()).unwrap();
         let sha = |proven: &Proven, pid, started| proven.of(pid, started, Path::new("/a")).map(|s| s.sha256.clone());
         let proven = Proven::load(dir.path());

@@ -250,10 +250,11 @@ pub(crate) fn skipped(why: &str) {
     }
 }
 
-/// Without the variables that cargo gives to tests: their values, such as the name of this program, would be masked in
-/// what a validator of the instance prints.
+/// Without the variables that cargo gives to tests, and those that name the working directory: their values would be masked
+/// in what a validator of the instance prints.
 pub(crate) fn without_cargo(command: &mut Command) -> &mut Command {
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO")) {
+    let cwd = std::env::current_dir().unwrap();
+    for (name, _) in std::env::vars_os().filter(|(name, value)| name.to_string_lossy().starts_with("CARGO") || *value == *cwd) {
         command.env_remove(name);
     }
     command

@@ -29,6 +29,7 @@ fn left(touched: &[(i32, Touch)], count: Count) -> Left {
         instances: (1..=3).map(instance).collect(),
         readings: BTreeMap::new(),
         touched: touched.iter().map(|(pid, touch)| ((*pid, 5), *touch)).collect(),
+        asked: BTreeMap::new(),
         past: Past { id: "1".into(), at: None, open: true, running: false, began: None, end: None },
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use super::server::{CHANGED, EQUALS, Server, each, fleet, holds, set, state};
+use super::server::{CHANGED, EQUALS, INCREASED, PATIENT, Server, each, fleet, holds, set, state};
 use crate::support::{Fleet, Killed, Said, until};
 
 /// Longer than the limits of two runs together, so that it ends when both have ended.
@@ -74,6 +74,26 @@ fn a_revert_that_sees_the_new_content_end_is_proven() {
         let ends = [(0, "confirmed"), (5, "refused"), (12, "unconfirmed")];
         assert!(ends.contains(&(said.code, state(&said, &servers[0]))), "{facts}: {:#}", said.json);
     });
+}
+
+#[test]
+fn the_end_of_a_reload_that_a_run_on_another_file_has_seen_closes_that_of_the_run_before() {
+    let (fleet, servers) = fleet(&[("SlowEarly", 1500)], CHANGED);
+    set(&fleet, "two", &[]).expect(7);
+    servers[0].settles();
+    let (other, read) = (fleet.write("other.toml", "x = 1\n"), std::fs::read_to_string(fleet.path("fleet.toml")).unwrap());
+    let broadcast = |facts: &str, new: &str| {
+        let text = read.replace("\"{arg:7}\"", &format!("\"{}\"", other.display())).replace(CHANGED, facts);
+        fleet.write("fleet.toml", &text);
+        fleet.broadcast(&[&["--config", fleet.write("new", new).to_str().unwrap()], PATIENT].concat())
+    };
+    let said = broadcast(INCREASED, "x = 2\n").expect(0);
+    assert_eq!(state(&said, &servers[0]), "confirmed");
+    // A reload of the first run would change it as well.
+    let said = broadcast(&INCREASED.replace("increased", "changed"), "x = 3\n").expect(0);
+    assert_eq!(state(&said, &servers[0]), "confirmed");
+    // That run is open still, and a process that was not proven since is as it left it.
+    assert!(fleet.path("state/open").read_dir().unwrap().next().is_some());
 }
 
 /// Kills a run that waits for the proof of its instance, once the reload of that has begun.
