@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -48,10 +48,9 @@ impl LocalHost {
             }
         }
         let is_free = |step: &Step| !step.shifts.iter().any(|s| stuck.contains_key(&s.path));
-        let untold = |m: &Member| m.group.speaks == Speaks::None && m.instance.state != State::Unchanged;
-        if !undo {
-            self.openings.mark(steps.iter().filter(|step| step.members.iter().any(untold)).flat_map(|step| &step.shifts));
-        }
+        // One that speaks our protocol tells the digest of what it has read.
+        let is_watched = |m: &Member| m.group.speaks == Speaks::None && m.instance.state != State::Unchanged;
+        self.openings.mark(steps.iter().filter(|step| step.members.iter().any(is_watched)).flat_map(|step| &step.shifts));
         let (lanes, since, surveyed, targets, openings) = (&self.lanes, &self.since, &self.surveyed, &self.targets, &self.openings);
         let free = steps.iter_mut().enumerate().filter(|(_, step)| is_free(step));
         let begun = &RefCell::new(BTreeSet::new());
@@ -161,6 +160,7 @@ impl LocalHost {
 /// not seen to open as well.
 async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> (Box<Member>, Option<PathBuf>) {
     let Fresh { shifts, undo, turn, .. } = fresh;
+    member.instance.opened = None;
     if member.sick || member.instance.state == State::Died {
         turn.give_back();
     }
@@ -179,16 +179,17 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
         _ => prove(&mut member, fresh, lanes).await,
     };
     let not_opened = match &said {
-        Ok(_) if !undo => opened(&mut member, fresh).await,
-        _ => None,
+        Ok(shown) => opened(&mut member, shown, fresh).await,
+        Err(_) => None,
     };
     match said {
         // It may run what another file says.
-        Ok(Shown::Config(proof, _)) if proof != Proof::Exact && not_opened.as_ref().is_some_and(|path| member.assumed.contains(path)) => {
+        Ok(Shown::Config(..)) if not_opened.as_ref().is_some_and(|path| member.assumed.contains(path)) => {
             let path = not_opened.as_deref().unwrap_or(Path::new("")).display();
             let text = format!("it was not seen to open `{path}`, which is only its default: say in its group which `config` it reads");
-            unconfirmed(&mut member);
-            member.fail(State::Unconfirmed, Trouble { kind: State::Unconfirmed.into(), text });
+            let state = if undo { State::RevertFailed } else { State::Unconfirmed };
+            (member.instance.proof, member.proven_at) = (Some(Proof::None), Some(Instant::now()));
+            member.fail(state, Trouble { kind: State::Unconfirmed.into(), text });
         }
         Ok(Shown::Config(proof, took)) => {
             member.instance.state = if undo { State::Reverted } else { State::Confirmed };
@@ -198,31 +199,27 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
             let is_known = !undo || !member.is_back_by_its_answers();
             member.instance.after = shifts.first().filter(|_| is_known).map(|s| s.to.sha256.clone());
         }
-        Ok(Shown::Life) if !undo => unconfirmed(&mut member),
+        Ok(Shown::Life) if !undo => {
+            (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None));
+            member.proven_at = Some(Instant::now());
+        }
         Ok(Shown::Life) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed.into(), text: UNSEEN.into() }),
         Err(trouble) => return (Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await), None),
     }
     (member, not_opened)
 }
 
-fn unconfirmed(member: &mut Member) {
-    (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None));
-    member.proven_at = Some(Instant::now());
-}
-
 /// Takes down whether an instance has opened its targets since its signal; answers one that it was not seen to open.
-async fn opened(member: &mut Member, fresh: Fresh<'_>) -> Option<PathBuf> {
-    // Who speaks our protocol tells the digest of what it has read.
-    let said = if member.group.speaks == Speaks::None { fresh.openings.of(member).await } else { Opened::Unknown };
-    match said {
-        Opened::Each => member.instance.opened = Some(true),
-        Opened::Unknown => member.instance.opened = None,
-        Opened::Not(path) => {
-            member.instance.opened = Some(false);
-            return Some(path);
-        }
-    }
-    None
+async fn opened(member: &mut Member, shown: &Shown, fresh: Fresh<'_>) -> Option<PathBuf> {
+    let left = if let Shown::Config(_, took) = shown { member.timeout.saturating_sub(*took) } else { Duration::ZERO };
+    let said = if member.group.speaks == Speaks::None { fresh.openings.of(member, left).await } else { Opened::Unknown };
+    let (opened, path) = match said {
+        Opened::Each => (Some(true), None),
+        Opened::Not(path) => (Some(false), Some(path)),
+        Opened::Unknown => (None, None),
+    };
+    member.instance.opened = opened;
+    path
 }
 
 /// One that proves nothing; or who has taken its place, if that is why.

@@ -152,7 +152,7 @@ impl Host {
     pub fn local(run: &str) -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
         // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
-        let at_once = usize::try_from(limit.saturating_sub(256 + opened::EVENTS) / 2).unwrap_or(usize::MAX).max(16);
+        let at_once = usize::try_from(limit.saturating_sub(256 + opened::descriptors()) / 2).unwrap_or(usize::MAX).max(16);
         let held = Held { most: usize::try_from(limit / 4).unwrap_or(usize::MAX), ..Held::default() };
         let (dirs, locked, locks, targets, staging, notes, groups, surveyed, since) = Default::default();
         let (follows, openings) = Default::default();

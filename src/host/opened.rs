@@ -27,20 +27,20 @@ use rustix::{
 };
 
 use crate::{
-    host::kernel::Stat,
-    step::{Blob, Member, Shift},
+    host::{guard, kernel::Stat},
+    step::{Member, Shift},
     tree::{Node, Tree},
 };
 
-/// With fewer descriptors than this nobody watches: the kernel opens one for each of the [`EVENTS`] that it tells at once.
+/// With fewer descriptors than this the targets are not watched: the kernel opens one for each of the [`EVENTS`].
 const DESCRIPTORS: u64 = 1024;
-/// So many openings are told at once, each with a descriptor.
-pub(super) const EVENTS: u64 = 170;
-/// So many generations are looked through for the instance that an opener descends from.
-const GENERATIONS: usize = 16;
-/// So long an instance that has shown its proof is given to open its targets: a counter may move before the file is read.
+/// The openings that one call of the kernel tells, each with a descriptor.
+const EVENTS: u64 = 170;
+/// The generations that are looked through for the instance that an opener descends from.
+const GENERATIONS: usize = 64;
+/// The time that an instance has for its openings after its proof: a counter may move before the file is read.
 const PATIENCE: Duration = Duration::from_millis(250);
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What the kernel tells of an instance and its targets since its signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +49,18 @@ pub(super) enum Opened {
     Each,
     /// Neither it nor a descendant of it was seen to open this one.
     Not(PathBuf),
-    /// Nobody has watched.
+    /// The kernel was not asked, or does not tell whose descendant has opened it.
     Unknown,
 }
 
 /// Tells whether this process may ask the kernel who opens a file.
 pub(crate) fn may_watch() -> bool {
     kernel().is_some()
+}
+
+/// The descriptors that the openings of a run may need at one moment.
+pub(super) fn descriptors() -> u64 {
+    if may_watch() { EVENTS } else { 0 }
 }
 
 fn kernel() -> Option<Fanotify> {
@@ -88,16 +93,42 @@ struct Told {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Targets every file of which is marked.
+    /// Targets whose new files are all marked.
     marked: BTreeSet<PathBuf>,
     /// Targets by the device and inode of each of their files.
     targets: BTreeMap<(u64, u64), PathBuf>,
-    /// Instances that may have been signalled.
-    signalled: BTreeSet<i32>,
-    /// Instances, and the targets that they have opened.
-    by: BTreeSet<(i32, PathBuf)>,
-    /// Whether the kernel has dropped openings: nothing is known from then on.
+    /// Instances that may have been signalled, by their pids.
+    signalled: BTreeMap<i32, Signalled>,
+    /// Targets that a process opened of which it is not known whether it descends from an instance; and how many openings
+    /// had been told by then.
+    untold: BTreeMap<PathBuf, u64>,
+    /// Openings that were told until now.
+    told: u64,
+    /// Whether the kernel has dropped an opening: nothing is known from then on.
     lost: bool,
+}
+
+/// An instance since it was about to be signalled.
+#[derive(Debug)]
+struct Signalled {
+    /// What it executed.
+    exe: PathBuf,
+    /// In clock ticks since boot.
+    at: u64,
+    /// Openings that were told before.
+    told: u64,
+    /// Targets that it or a descendant of it has opened.
+    opened: BTreeSet<PathBuf>,
+}
+
+/// Whose opening it was.
+enum Opener {
+    /// The instance's of this pid, or of a descendant of it.
+    Instance(i32),
+    /// That of a process which descends from no instance, or does so as somebody's own command does.
+    Other,
+    /// The process has ended, or has lost its parent: it is not known.
+    Untold,
 }
 
 impl Watch {
@@ -129,10 +160,18 @@ impl Told {
     /// Everything that the kernel has told until now.
     fn seen(&self) -> MutexGuard<'_, Seen> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Ok(events) = self.kernel.read_events() {
-            events.iter().for_each(|event| seen.event(event));
+        loop {
+            match self.kernel.read_events() {
+                Ok(events) => events.iter().for_each(|event| seen.event(event)),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return seen,
+                // Without a free descriptor the kernel drops what it would tell.
+                Err(_) => {
+                    seen.lost = true;
+                    return seen;
+                }
+            }
         }
-        seen
     }
 }
 
@@ -142,7 +181,7 @@ impl Openings {
         let Some(Watch { told, .. }) = self.watch.get_or_init(Watch::begin) else { return };
         let mut seen = told.seen();
         for shift in shifts {
-            match marked(&told.kernel, &shift.path, &shift.to) {
+            match files(shift).iter().map(|path| mark(&told.kernel, path)).collect::<io::Result<Vec<_>>>() {
                 Ok(files) => {
                     seen.targets.extend(files.into_iter().map(|file| (file, shift.path.clone())));
                     seen.marked.insert(shift.path.clone());
@@ -155,15 +194,17 @@ impl Openings {
     /// Counts the openings of `member` from now on: it is about to be signalled.
     pub(super) fn begin(&self, member: &Member) {
         if let Some(Some(Watch { told, .. })) = self.watch.get() {
-            let (mut seen, pid) = (told.seen(), member.instance.pid);
-            seen.signalled.insert(pid);
-            seen.by.retain(|(opener, _)| *opener != pid);
+            let mut seen = told.seen();
+            let signalled = Signalled { exe: member.instance.exe.clone(), at: guard::ticks(), told: seen.told, opened: BTreeSet::new() };
+            seen.signalled.insert(member.instance.pid, signalled);
         }
     }
 
-    /// What `member` has opened since its signal; it is waited for a moment where that is not everything.
-    pub(super) async fn of(&self, member: &Member) -> Opened {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+    /// What `member` has opened since its signal. Where that is not everything, it is waited for: a moment, or `left` where
+    /// its proof depends on that.
+    pub(super) async fn of(&self, member: &Member, left: Duration) -> Opened {
+        let patience = if member.assumed.is_empty() { PATIENCE } else { left.max(PATIENCE) };
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
             let opened = self.now(member.instance.pid, &member.instance.targets);
             if !matches!(opened, Opened::Not(_)) || tokio::time::Instant::now() >= deadline {
@@ -176,57 +217,85 @@ impl Openings {
     fn now(&self, pid: i32, targets: &[PathBuf]) -> Opened {
         let Some(Some(Watch { told, .. })) = self.watch.get() else { return Opened::Unknown };
         let seen = told.seen();
-        if seen.lost || targets.is_empty() || !targets.iter().all(|path| seen.marked.contains(path)) {
-            return Opened::Unknown;
+        let Some(signalled) = seen.signalled.get(&pid).filter(|_| !seen.lost && !targets.is_empty()) else { return Opened::Unknown };
+        let is_untold = |path: &PathBuf| !seen.marked.contains(path) || seen.untold.get(path).is_some_and(|told| *told > signalled.told);
+        let mut missing = targets.iter().filter(|path| !signalled.opened.contains(*path));
+        match missing.clone().find(|path| !is_untold(path)) {
+            Some(path) => Opened::Not(path.clone()),
+            None if missing.next().is_some() => Opened::Unknown,
+            None => Opened::Each,
         }
-        targets.iter().find(|path| !seen.by.contains(&(pid, (*path).clone()))).map_or(Opened::Each, |path| Opened::Not(path.clone()))
     }
 }
 
 impl Seen {
     fn event(&mut self, event: &FanotifyEvent) {
-        self.lost |= event.mask().contains(MaskFlags::FAN_Q_OVERFLOW);
-        let Some(status) = event.fd().and_then(|fd| fstat(fd).ok()) else { return };
+        self.told += 1;
+        let Some(status) = event.fd().and_then(|fd| fstat(fd).ok()) else {
+            // The queue was full, or there was no descriptor for the file.
+            self.lost = true;
+            return;
+        };
         let Some(target) = self.targets.get(&(status.st_dev, status.st_ino)).cloned() else { return };
-        let mut opener = event.pid();
+        match self.opener(event.pid()) {
+            Opener::Instance(pid) => {
+                if let Some(signalled) = self.signalled.get_mut(&pid) {
+                    signalled.opened.insert(target);
+                }
+            }
+            Opener::Untold => drop(self.untold.insert(target, self.told)),
+            Opener::Other => {}
+        }
+    }
+
+    /// Whose opening that of the process `pid` is. A descendant opens for an instance where each process between the two
+    /// executes what the instance does, or came after the signal: a shell below a daemon is somebody else's.
+    fn opener(&self, pid: i32) -> Opener {
+        let (mut at, mut oldest, mut exes) = (pid, u64::MAX, Vec::new());
+        let first = self.signalled.values().map(|signalled| signalled.at).min().unwrap_or_default();
         for _ in 0..GENERATIONS {
-            if self.signalled.contains(&opener) {
-                self.by.insert((opener, target));
-                return;
+            if i32::try_from(std::process::id()) == Ok(at) {
+                return Opener::Other;
             }
-            match Stat::of(opener) {
-                Ok(stat) if stat.parent > 1 => opener = stat.parent,
-                _ => return,
+            if let Some(signalled) = self.signalled.get(&at) {
+                let is_its_own = exes.iter().all(|(started, exe)| *started >= signalled.at || *exe == Some(signalled.exe.clone()));
+                return if is_its_own { Opener::Instance(at) } else { Opener::Other };
             }
+            let Ok(stat) = Stat::of(at) else { return Opener::Untold };
+            oldest = oldest.min(stat.started);
+            if stat.parent <= 0 || at == 1 {
+                break;
+            }
+            exes.push((stat.started, std::fs::read_link(format!("/proc/{at}/exe")).ok()));
+            // An orphan that came after a signal may be an instance's.
+            if stat.parent == 1 && stat.started >= first && !self.signalled.contains_key(&1) {
+                return Opener::Untold;
+            }
+            at = stat.parent;
         }
+        Opener::Other
     }
 }
 
-/// Marks the file, or every file and directory of the directory, at `path`; their devices and inodes.
-///
-/// # Errors
-/// The system's: of one of them it is not known who opens it.
-fn marked(kernel: &Fanotify, path: &Path, is: &Blob) -> io::Result<Vec<(u64, u64)>> {
-    let mut all = vec![path.to_owned()];
-    if let Some(tree) = &is.tree {
-        below(tree, path, &mut all);
-    }
-    all.iter().map(|path| mark(kernel, path)).collect()
-}
-
-/// Every file and directory in `tree`, which stands at `at`.
-fn below(tree: &Tree, at: &Path, all: &mut Vec<PathBuf>) {
-    for (name, node) in &tree.entries {
-        match node {
-            Node::File(..) => all.push(at.join(name)),
-            Node::Tree(tree) => {
-                all.push(at.join(name));
-                below(tree, &at.join(name), all);
-            }
-            // What a link leads to is no part of the target.
-            Node::Link(_) => {}
+/// The new files of a shift; those that are there where none is new. Whoever reads a directory anew reads its names where an
+/// entry was removed, and where it is a link.
+fn files(shift: &Shift) -> Vec<PathBuf> {
+    let Some(tree) = &shift.to.tree else { return vec![shift.path.clone()] };
+    let empty = Tree { mode: tree.mode, entries: BTreeMap::new() };
+    let from = shift.from.as_ref().filter(|from| from.sha256 != shift.to.sha256).and_then(|from| from.tree.as_deref());
+    let mut all = vec![];
+    for difference in from.unwrap_or(&empty).differences(tree) {
+        let path = shift.path.join(&difference.path);
+        match difference.new {
+            Some(Node::File(..)) => all.push(path),
+            Some(Node::Tree(_)) => {}
+            Some(Node::Link(_)) | None => all.extend(path.ancestors().skip(1).find(|dir| dir.is_dir()).map(Path::to_owned)),
         }
     }
+    if all.is_empty() {
+        all.push(shift.path.clone());
+    }
+    all
 }
 
 fn mark(kernel: &Fanotify, path: &Path) -> io::Result<(u64, u64)> {
@@ -243,12 +312,40 @@ fn mark(kernel: &Fanotify, path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use super::*;
-    use crate::{event::Instance, fleet::Fleet};
+    use std::io::{Read, Write};
 
-    fn member(targets: &[&Path]) -> Member {
+    use super::*;
+    use crate::{event::Instance, fleet::Fleet, step::Blob};
+
+    /// A shell that opens the files whose paths it reads, one a line, and says when it has.
+    struct Shell(std::process::Child);
+
+    impl Shell {
+        fn start() -> Self {
+            let mut sh = std::process::Command::new("sh");
+            sh.args(["-c", "while read path; do exec 3<\"$path\"; echo; done"]);
+            Self(sh.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap())
+        }
+
+        fn pid(&self) -> i32 {
+            i32::try_from(self.0.id()).unwrap()
+        }
+
+        fn opens(&mut self, path: &Path) {
+            writeln!(self.0.stdin.as_mut().unwrap(), "{}", path.display()).unwrap();
+            assert_eq!(self.0.stdout.as_mut().unwrap().read(&mut [0; 8]).unwrap(), 1);
+        }
+    }
+
+    impl Drop for Shell {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn member(pid: i32, targets: &[&Path]) -> Member {
         let group = Fleet::of_kind("nginx").unwrap().groups.remove(0);
-        let pid = i32::try_from(std::process::id()).unwrap();
         let instance = Instance { targets: targets.iter().map(|path| path.to_path_buf()).collect(), ..Instance::new("g", pid, 1) };
         Member::new(instance, Arc::new(group), Vec::new())
     }
@@ -263,18 +360,20 @@ mod tests {
         [&one, &other].iter().for_each(|path| std::fs::write(path, "x").unwrap());
         let shift = |path: &PathBuf| Shift { path: path.clone(), from: None, to: Blob::read(path).unwrap(), secret: false };
         let openings = Openings::default();
-        let (member, pid) = (member(&[&one, &other]), i32::try_from(std::process::id()).unwrap());
+        let mut shell = Shell::start();
+        let (member, pid) = (member(shell.pid(), &[&one, &other]), shell.pid());
         let now = || openings.now(pid, &member.instance.targets);
         assert_eq!(now(), Opened::Unknown);
-        openings.mark([shift(&one)].iter());
-        assert_eq!(now(), Opened::Unknown, "one of them is not watched");
         openings.mark([shift(&one), shift(&other)].iter());
-        File::open(&one).unwrap();
+        assert_eq!(now(), Opened::Unknown, "it was not signalled");
+        shell.opens(&one);
         openings.begin(&member);
         assert_eq!(now(), Opened::Not(one.clone()));
         File::open(&one).unwrap();
+        assert_eq!(now(), Opened::Not(one.clone()), "the run itself has opened it");
+        shell.opens(&one);
         assert_eq!(now(), Opened::Not(other.clone()));
-        File::open(&other).unwrap();
+        shell.opens(&other);
         assert_eq!(now(), Opened::Each);
         openings.begin(&member);
         assert_eq!(now(), Opened::Not(one), "it is signalled once more");

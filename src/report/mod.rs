@@ -354,8 +354,8 @@ fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
 
 /// Why an instance that lives, and of which no fault was seen, is not proven.
 fn unseen(trouble: Option<&str>) -> String {
-    let why = trouble.map_or(String::new(), |why| format!(" ({why})"));
-    format!(": it lives, and nothing that can be seen of it proves its config{why}")
+    let why = trouble.unwrap_or("nothing that can be seen of it proves it");
+    format!(": it lives, and its config is not proven: {why}")
 }
 
 fn instances(n: usize) -> String {

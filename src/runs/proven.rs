@@ -81,8 +81,10 @@ impl Proven {
     #[must_use]
     pub fn load(state: &Path) -> Self {
         let bytes = folder::trusted(state).ok().and_then(|()| crate::config::read(&state.join("proven.json"), MAX_PROVEN).ok()).unwrap_or_default();
-        let known: Self = serde_json::from_slice(&bytes).unwrap_or_default();
+        let mut known: Self = serde_json::from_slice(&bytes).unwrap_or_default();
         let boot_id = boot_id();
+        // A clock that was set back since.
+        known.over.retain(|_, at| *at <= Timestamp::now());
         if known.boot_id == boot_id { known } else { Self { boot_id, ..Self::default() } }
     }
 

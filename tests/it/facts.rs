@@ -381,7 +381,7 @@ fn stamps_counters_and_what_changed_are_read_of_every_form() {
     }
     let said = daemon.broadcast(&http("", "read = \"status\"\nequals = \"200\""), &["message=last"]).expect(12);
     assert_eq!(proof(&said), ("unconfirmed", "none"));
-    assert!(said.stderr.contains("nothing that can be seen of it proves its config"), "{}", said.stderr);
+    assert!(said.stderr.contains("read the same before its signal"), "{}", said.stderr);
     // The old config says the same, so the answer proves nothing of the new one.
     assert_eq!(proof(&daemon.broadcast(SEEN, &["other=1"]).expect(12)), ("unconfirmed", "none"));
     let said = daemon.broadcast("confirm = []", &["message=one"]).expect(12);

@@ -8,17 +8,24 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Fleet, Killed, Said};
+use crate::{
+    claims::server::each,
+    support::{Fleet, Killed, Said},
+};
 
 /// Reads a file at each signal, by itself or by a child, and then counts the signal.
-const PROGRAM: &str = "import signal, subprocess, sys, time
+const PROGRAM: &str = "import os, signal, subprocess, sys, time
 _, count, how, *read = sys.argv
 # Whose child it is can be told as long as it is there.
 READ = 'import sys, time; open(sys.argv[1]).read(); time.sleep(0.3)'
 def hang_up(*_):
     for path in read:
-        if how == 'itself': open(path).read()
+        if how == 'itself': os.close(os.open(path, os.O_RDONLY))
         if how == 'child': subprocess.run(['python3', '-c', READ, path])
+        if how == 'gone': subprocess.run(['cat', path], stdout=subprocess.DEVNULL)
+        if how == 'orphan':
+            subprocess.run(['sh', '-c', 'python3 -c \"$0\" \"$1\" &', READ, path])
+            time.sleep(0.2)
         if how == 'grandchild': subprocess.run(['sh', '-c', 'python3 -c \"$0\" \"$1\"; true', READ, path])
     seen = int(open(count).read())
     open(count, 'w').write(str(seen + 1))
@@ -67,9 +74,10 @@ impl House {
         self.fleet.write("fleet.toml", &text);
     }
 
+    /// One that is unproven waits as long as its limit for what it opens.
     fn broadcast(&self, new: &str) -> Said {
         let new = self.fleet.path(new);
-        self.fleet.broadcast(&["--config", new.to_str().unwrap(), "--timeout", "30s"])
+        self.fleet.broadcast(&["--config", new.to_str().unwrap(), "--timeout", "10s"])
     }
 
     fn opened(config: &str, how: &str, reads: &[&str]) -> Option<(i32, String, Value, String)> {
@@ -84,38 +92,72 @@ impl House {
 }
 
 const NAMED: &str = "\"DIR/a\"";
+const SEVERAL: &str = "[\"DIR/a\", \"DIR/b\"]";
 const DEFAULT: &str = "[\"{arg:-c}\", \"DIR/a\"]";
 
 #[test]
 fn one_that_opens_its_config_is_confirmed_by_itself_and_by_its_children() {
-    for how in ["itself", "child", "grandchild"] {
-        for config in [NAMED, DEFAULT] {
-            let Some((code, state, opened, stderr)) = House::opened(config, how, &["a"]) else { return };
-            assert_eq!((code, state.as_str(), opened), (0, "confirmed", true.into()), "{how} {config}: {stderr}");
-            assert!(!stderr.contains("Not opened"), "{stderr}");
-        }
-    }
+    let cases = [("itself", NAMED), ("itself", DEFAULT), ("child", DEFAULT), ("grandchild", DEFAULT), ("grandchild", NAMED)];
+    each(&cases, |(how, config)| {
+        let Some((code, state, opened, stderr)) = House::opened(config, how, &["a"]) else { return };
+        assert_eq!((code, state.as_str(), opened), (0, "confirmed", true.into()), "{how} {config}: {stderr}");
+        assert!(!stderr.contains("Not opened"), "{stderr}");
+    });
 }
 
 #[test]
 fn one_that_opens_another_file_is_told_and_is_unproven_where_nothing_names_its_config() {
-    for (config, code, state) in [(NAMED, 0, "confirmed"), (DEFAULT, 12, "unconfirmed")] {
-        for reads in [&[][..], &["other"], &["dir/b", "other"]] {
-            let Some((exit, is, opened, stderr)) = House::opened(config, "itself", reads) else { return };
-            assert_eq!((exit, is.as_str(), opened), (code, state, false.into()), "{config} {reads:?}: {stderr}");
-            assert!(stderr.contains("Not opened") && stderr.contains("/a after its signal"), "{stderr}");
-            assert_eq!(code == 12, stderr.contains("which is only its default"), "{stderr}");
-        }
-    }
+    let cases = [(NAMED, &[][..]), (NAMED, &["dir/b", "other"]), (DEFAULT, &[]), (DEFAULT, &["other"]), (SEVERAL, &["other"])];
+    each(&cases, |(config, reads)| {
+        let (code, state) = if *config == NAMED { (0, "confirmed") } else { (12, "unconfirmed") };
+        let Some((exit, is, opened, stderr)) = House::opened(config, "itself", reads) else { return };
+        assert_eq!((exit, is.as_str(), opened), (code, state, false.into()), "{config} {reads:?}: {stderr}");
+        assert!(stderr.contains("Not opened") && stderr.contains("/a after its signal"), "{stderr}");
+        assert_eq!(code == 12, stderr.contains("which is only its default"), "{stderr}");
+    });
 }
 
 #[test]
-fn a_directory_is_opened_where_a_file_in_it_is() {
-    for (reads, opened) in [(&["dir/deep/c"][..], true), (&["dir/b"], true), (&["a"], false)] {
+fn a_helper_of_which_it_is_not_known_whose_it_was_is_not_said_to_be_another_s() {
+    each(&["gone", "orphan"], |how| {
+        let Some((code, state, opened, stderr)) = House::opened(DEFAULT, how, &["a"]) else { return };
+        assert_eq!((code, state.as_str()), (0, "confirmed"), "{how}: {stderr}");
+        assert!(opened == true || opened.is_null(), "{how}: {opened}");
+    });
+}
+
+#[test]
+fn what_the_run_itself_or_another_program_opens_counts_for_nobody() {
+    let Some(house) = House::of("itself", &["other"]) else { return };
+    let seen = house.fleet.path("a");
+    house.group(DEFAULT, &format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"cat '{}'; sleep 0.2\"]\nchanged = true", seen.display()));
+    house.fleet.write("new", "two\n");
+    let reader = format!("while sleep 0.05; do exec 3<'{}'; done", seen.display());
+    let _reader = Killed(Command::new("sh").args(["-c", &reader]).spawn().unwrap());
+    let said = house.broadcast("new");
+    // One of them may be gone before it is looked at.
+    let ends = [(12, Value::Bool(false)), (0, Value::Null)];
+    assert!(ends.contains(&(said.code, said.json["instances"][0]["opened"].clone())), "{:#}", said.json);
+}
+
+#[test]
+fn one_that_is_not_seen_to_open_its_default_is_not_said_to_be_back() {
+    let Some(house) = House::of("itself", &["other"]) else { return };
+    let no = house.fleet.write("no", "#!/bin/sh\nexit 1\n");
+    std::fs::set_permissions(&no, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    house.group(DEFAULT, &format!("[group.rollout]\ngate = [\"{}\"]", no.display()));
+    house.fleet.write("new", "two\n");
+    let said = house.broadcast("new").expect(7);
+    assert_eq!((said.states(), &said.json["instances"][0]["opened"]), (vec!["revert_failed"], &Value::Bool(false)), "{:#}", said.json);
+}
+
+#[test]
+fn a_directory_is_opened_where_one_of_its_new_files_is() {
+    for (reads, opened) in [(&["dir/deep/c"][..], true), (&["dir/b"], false), (&["dir", "a"], false)] {
         let Some(house) = House::of("itself", reads) else { return };
         house.group("\"DIR/dir\"", "");
         std::fs::create_dir_all(house.fleet.path("new/deep")).unwrap();
-        ["new/b", "new/deep/c"].iter().for_each(|name| drop(house.fleet.write(name, "two\n")));
+        [("new/b", "one\n"), ("new/deep/c", "two\n")].iter().for_each(|(name, text)| drop(house.fleet.write(name, text)));
         let said = house.broadcast("new").expect(0);
         assert_eq!(said.json["instances"][0]["opened"], opened, "{reads:?} {:#}", said.json);
     }
@@ -132,7 +174,7 @@ fn each_of_several_targets_must_be_opened() {
 }
 
 #[test]
-fn a_run_of_somebody_who_may_not_watch_says_nothing_of_it() {
+fn without_the_capability_a_run_does_not_say_whether_it_was_opened() {
     let Some(house) = House::of("itself", &["other"]) else { return };
     house.group(DEFAULT, "");
     house.fleet.write("new", "two\n");

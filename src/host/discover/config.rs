@@ -156,7 +156,11 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
             )));
         }
         // A path that stands alone is the operator's word.
-        let assumed = matches!(place, Place::Built(..) | Place::Base(_)) || (at > 0 && matches!(place, Place::Path(_)));
+        let assumed = match place {
+            Place::Built(..) | Place::Base(_) => true,
+            Place::Path(_) | Place::Cwd(_) => places.len() > 1,
+            Place::Arg(..) | Place::Env(..) => false,
+        };
         return Ok(Config { path: way.end.clone(), assumed });
     }
     Err(lookup.refuse(&last, None))
