@@ -137,8 +137,9 @@ mod tests {
         std::os::unix::fs::symlink(&exe, &link).unwrap();
         let by_path = Ended(Command::new(&exe).arg("60").spawn().unwrap());
         let by_link = Ended(Command::new(&link).arg("60").spawn().unwrap());
-        // Its command line is the one of this process until it executes.
-        let executes = |child: &Ended| std::fs::read_link(format!("/proc/{}/exe", child.0.id())).unwrap() == exe;
+        // Its command line is the one of this process until it executes, and empty for a moment then.
+        let of = |child: &Ended, name: &str| PathBuf::from(format!("/proc/{}/{name}", child.0.id()));
+        let executes = |child: &Ended| of(child, "exe").read_link().unwrap() == exe && std::fs::read(of(child, "cmdline")).unwrap().ends_with(b"\x0060\0");
         while !executes(&by_path) || !executes(&by_link) {
             std::thread::yield_now();
         }
