@@ -150,8 +150,9 @@ fn value_of(key: &str, value: &str) -> Result<String, Stop> {
 /// # Errors
 /// When the bytes are no TOML, or a key stands for something that is no table.
 pub fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8 text, so no TOML that could be edited".to_owned())?;
-    let mut doc: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| format!("no TOML that could be edited: {}", e.message()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8 text, so no TOML that --set could edit (else say --config)".to_owned())?;
+    let mut doc: toml_edit::DocumentMut =
+        text.parse().map_err(|e: toml_edit::TomlError| format!("no TOML that --set could edit (else say --config): {}", e.message()))?;
     for (key, value) in edits {
         let path = toml_edit::Key::parse(key).map_err(|_| format!("`{key}` is no key"))?;
         let Some((last, tables)) = path.split_last() else { continue };

@@ -18,6 +18,9 @@ use crate::{
 /// So many reasons of one process are repeated in its last line.
 const REPEATED: usize = 3;
 
+/// What to do about a program that no group knows.
+const NEW_GROUP: &str = "if it reloads on a signal, write a group for it that says so, and how a reload is seen";
+
 /// Checked options.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -178,6 +181,7 @@ async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answe
 async fn by_kind(scan: &Scan, found: Found, fleet: &Fleet, standings: Vec<(&Group, Standing)>, examiner: &Examiner) -> Patient {
     let few = standings.len() <= REPEATED;
     let mut reasons: Vec<String> = standings.iter().filter_map(|(group, standing)| kept_out(&format!("group `{}`", group.name), standing, few)).collect();
+    let far = reasons.len() - standings.iter().filter(|(_, standing)| !matches!(standing, Standing::NoMatch { near: false, .. })).count().min(reasons.len());
     let (mut meant, mut lone) = (Vec::new(), None);
     let mut groups = Vec::new();
     for kind in KINDS {
@@ -195,10 +199,13 @@ async fn by_kind(scan: &Scan, found: Found, fleet: &Fleet, standings: Vec<(&Grou
     let none = fleet.path.as_ref().map_or_else(|| "no fleet.toml is in use".to_owned(), |path| format!("no group of {} means it", path.display()));
     let Some((group, standing)) = lone else {
         let exe = if found.exe.as_os_str().is_empty() { "what it executes cannot be seen".into() } else { format!("it executes {}", found.exe.display()) };
+        let unseen = if nix::unistd::geteuid().is_root() { "give hello CAP_SYS_PTRACE, or run it where the process runs" } else { "run hello as root" };
         let (reasons, next) = match (reasons.is_empty(), found.exe.as_os_str().is_empty()) {
-            (true, false) => (exe, "if it reloads on a signal, write a group for it that says so, and how a reload is seen"),
-            (true, true) => (exe, "run hello as root"),
-            (false, true) => (reasons.join("; "), "run hello as root"),
+            (true, false) => (exe, NEW_GROUP),
+            (true, true) => (exe, unseen),
+            (false, true) => (reasons.join("; "), unseen),
+            // Groups of other programs say nothing of it.
+            (false, false) if reasons.len() == far => (reasons.join("; "), NEW_GROUP),
             (false, false) => (reasons.join("; "), "start it as that asks, or mend the group"),
         };
         let mut checks = vec![Check::bad(Topic::Group, format!("{none}, and no kind means it: {reasons}")).then(next)];

@@ -252,10 +252,11 @@ fn drifted(path: &Path, disk: &Blob, to: &Blob, members: &mut [Member], refused:
     for member in members {
         let Some(runs) = member.instance.before.clone().filter(|runs| *runs != to.sha256 && *runs != disk.sha256) else { continue };
         let text = format!(
-            "runs {}, but `{}` on disk is {}: neither the old nor the new config; adopt or put back that file first",
+            "runs {}, but `{}` on disk is {}: neither the old nor the new config; put that file back, or adopt it with `hello broadcast {}`, before this change",
             short(&runs),
             path.display(),
-            short(&disk.sha256)
+            short(&disk.sha256),
+            member.instance.group
         );
         member.fail(State::Refused, Trouble { kind: State::Refused.into(), text });
         refused.push(member.instance.clone());

@@ -238,7 +238,8 @@ fn unproven(plan: &Plan, verdict: Verdict, back: bool) -> String {
     if verdict == Verdict::Unproven {
         return format!("nothing proves that pid {} took the {} config", named(&unseen(plan)), brought(back));
     }
-    let mut bad = plan.steps().flat_map(|s| &s.members).chain(&plan.newcomers).filter(|m| !m.is_good());
+    let lost = plan.left_out.iter().filter(|m| !m.sick);
+    let mut bad = plan.steps().flat_map(|s| &s.members).chain(&plan.newcomers).filter(|m| !m.is_good()).chain(lost);
     match bad.find_map(|m| Some(format!("pid {}: {}", m.instance.pid, m.instance.trouble.as_ref()?.text))) {
         Some(bad) => bad,
         None if verdict == Verdict::Partial && !plan.left_out.is_empty() => less_sick(&converged(plan, back), plan),

@@ -48,7 +48,7 @@ pub(super) struct AgainArgs {
     /// No progress lines.
     #[arg(short, long)]
     quiet: bool,
-    /// A line for every instance.
+    /// A line for every instance that is signalled, also where there are many.
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
 }

@@ -479,7 +479,9 @@ async fn not_read(found: &Found, member: &Member, live: &[Live]) -> Check {
         return Check::bad(Topic::NotRead, text).then("restart it after a change of that");
     }
     match (fixed.as_slice(), group.restart_keys.is_empty()) {
-        ([], true) if group.speaks == Speaks::Hello => Check::good(Topic::NotRead, "a changed `listen` needs a restart, and is told beforehand"),
+        ([], true) if group.speaks == Speaks::Hello => {
+            Check::good(Topic::NotRead, "a changed `listen` needs a restart, or is overridden by `--listen`, and is told beforehand")
+        }
         ([], true) => Check::good(Topic::NotRead, format!("nothing is known that it would not read on {signal}")),
         ([], false) => match restart::pending(member).await {
             Ok(keys) if keys.is_empty() => Check::good(Topic::NotRead, "some keys need a restart, and are named beforehand"),

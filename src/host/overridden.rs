@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     event::{Stop, Verdict},
+    fleet::Speaks,
     host::restart::{ask_of, keys_of, quoted, set_anew},
     step::{Member, Shift},
     tree::Node,
@@ -24,7 +25,7 @@ use crate::{
 pub(super) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> {
     let (group, i) = (&member.group, &member.instance);
     if group.overridden_keys.is_empty() {
-        return Ok(());
+        return by_its_arguments(member, shifts);
     }
     for shift in shifts {
         for (path, keys) in set(shift) {
@@ -45,6 +46,19 @@ pub(super) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> 
         }
     }
     Ok(())
+}
+
+/// The same of a `hello serve`, whose `--listen` overrides the key of that name.
+fn by_its_arguments(member: &Member, shifts: &[Shift]) -> Result<(), Stop> {
+    let is_listen = |arg: &String| arg == "--listen" || arg.starts_with("--listen=");
+    if member.group.speaks != Speaks::Hello || !member.args.iter().any(is_listen) {
+        return Ok(());
+    }
+    let in_vain = shifts.iter().flat_map(set).find(|(_, keys)| keys.contains("listen"));
+    in_vain.map_or(Ok(()), |(path, _)| {
+        let why = format!("`listen` in `{}` would change nothing, since its `--listen` overrides that", path.display());
+        Err(Stop::new(Verdict::Refused, format!("pid {} ({}): {why}; leave the key as it is", member.instance.pid, member.instance.group)))
+    })
 }
 
 /// What an instance reads.

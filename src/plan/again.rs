@@ -247,7 +247,7 @@ fn shift(
     let disk = &now.disk;
     if disk.form() != target.form || ![from, Some(to)].contains(&Some(disk.sha256.as_str())) {
         let since = who(&target.path, &disk.sha256).or_else(|| aim.left.superseded_by().map(str::to_owned));
-        let by = since.map_or("somebody has changed it since; adopt or put back that file first".to_owned(), |run| {
+        let by = since.map_or("another program has changed it since; put it back, or adopt it with `hello broadcast` and its group".to_owned(), |run| {
             format!("run {run} came after it (`hello history {run}`)")
         });
         let (old, new) = (target.from.as_deref().map_or("?", short), short(&target.to));

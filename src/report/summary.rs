@@ -157,7 +157,7 @@ impl Summary {
         match self.verdict {
             Verdict::Converged => None,
             Verdict::Usage => one("see the arguments:", self.help.clone()),
-            Verdict::NoMatch => one("nothing was touched; see which instances there are:", look),
+            Verdict::NoMatch => one("nothing was touched; see what there is:", look),
             Verdict::Invalid => one("nothing was touched; mend the config and run the same command again; what each runs now:", look),
             Verdict::Busy => one("nothing was touched; wait for the other run with --lock-timeout 60s; what each runs now:", look),
             Verdict::Refused if let Some(first) = self.instances.first() => {
@@ -196,12 +196,13 @@ impl Summary {
 
     fn mixed(&self) -> Hint {
         let dead = self.named(|s| matches!(s, State::RevertFailed | State::TimedOut | State::Rejected | State::Died));
-        let who = if dead.is_empty() { "a file is not what it should be".into() } else { dead };
-        let what = format!("a person must look: {who}; what each runs now;");
+        let who = if dead.is_empty() { self.misplaced() } else { dead };
+        let what = format!("a person must look: {who}; what there is now;");
         let resume = format!("hello resume {}{}", self.run, self.flag);
         // Who is gone is started again first, on the file that stands there now.
         let start = self.instances.iter().find_map(|i| i.start.clone().filter(|_| matches!(i.state, State::Died | State::RevertFailed)));
-        let back = self.way_back();
+        // A revert of a run that goes back goes on with that, as resume does.
+        let back = self.way_back().filter(|_| !self.back);
         let then = match (start.is_some(), back.is_some()) {
             (true, true) => "to start it again; then to go on, or to go back:",
             (true, false) => "to start it again; then to go on:",
@@ -210,6 +211,18 @@ impl Summary {
         };
         let commands = [Some(self.look.clone()), start, Some(resume), back];
         Hint { what: format!("{what} {then}"), commands: commands.into_iter().flatten().collect() }
+    }
+
+    /// The targets that do not hold the new config, or hold it though the run has not converged.
+    fn misplaced(&self) -> String {
+        let is = |new: bool| self.targets.iter().filter(move |t| (t.disk.as_ref() == Some(&t.to)) == new).map(|t| format!("`{}`", t.path.display()));
+        let named = |paths: Vec<String>| paths.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+        match (is(true).collect::<Vec<_>>(), is(false).collect::<Vec<_>>()) {
+            (new, old) if new.is_empty() && old.is_empty() => "not everything was looked at".into(),
+            (new, old) if old.is_empty() => format!("{} holds what this run brought", named(new)),
+            (new, old) if new.is_empty() => format!("{} does not hold what this run brought", named(old)),
+            (new, old) => format!("{} holds what this run brought, and {} does not", named(new), named(old)),
+        }
     }
 
     /// The command that undoes the run, where somebody has the bytes of before.

@@ -234,3 +234,17 @@ fn an_exchange_that_fails_ends_before_anything_is_touched_and_a_missing_one_is_r
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(fleet.bodies(), ["y"]);
 }
+
+#[test]
+fn a_key_that_the_command_line_overrides_is_refused_and_every_other_one_is_not() {
+    for listen in [&["--listen", "127.0.0.1:0"][..], &["--listen=127.0.0.1:0"]] {
+        let mut fleet = Fleet::start(0);
+        fleet.serve_with("web.toml", listen);
+        let before = fleet.text();
+        let said = fleet.broadcast(&["--set", "message=two", "--set", "listen=127.0.0.1:1"]).expect(5);
+        assert!(said.stderr.contains("`listen` in ") && said.stderr.contains("`--listen` overrides"), "{}", said.stderr);
+        assert_eq!((fleet.text(), fleet.bodies()), (before, vec!["one".to_owned()]));
+        fleet.broadcast(&["--set", "message=two"]).expect(0);
+        assert_eq!(fleet.bodies(), ["two"]);
+    }
+}

@@ -146,7 +146,7 @@ fn what_somebody_changed_meanwhile_is_never_overwritten() {
     let before = fleet.attempts();
     for verb in ["resume", "revert"] {
         let said = fleet.again(verb, &[]).expect(5);
-        assert!(["web.toml", "neither", &run, "somebody has changed it"].iter().all(|word| said.stderr.contains(word)), "{}", said.stderr);
+        assert!(["web.toml", "neither", &run, "another program has changed it"].iter().all(|word| said.stderr.contains(word)), "{}", said.stderr);
     }
     assert_eq!((fleet.text(), fleet.attempts(), ids(&fleet, "open")), (by_hand, before, vec![run]));
 }
@@ -211,7 +211,10 @@ fn who_is_gone_and_replaced_by_nobody_makes_no_green_end_in_silence() {
                 assert_eq!((fleet.text(), ids(&fleet, "open")), (before, vec![run]), "{context}: nothing was touched");
                 continue;
             }
-            _ => assert_eq!(said.states(), ["confirmed", "confirmed", "died"], "{context}"),
+            _ => {
+                assert_eq!(said.states(), ["confirmed", "confirmed", "died"], "{context}");
+                assert!(said.json["reason"].as_str().unwrap().contains(&format!("pid {gone}: is not there any more")), "{context}: {:#}", said.json);
+            }
         }
         assert_eq!(bodies(), if verb == "resume" { ["two"; 2] } else { ["one"; 2] }, "{context}");
         assert_eq!(fleet.text().contains("two"), verb == "resume", "{context}");

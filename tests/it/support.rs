@@ -110,8 +110,13 @@ impl Fleet {
     }
 
     pub(crate) fn serve_from(&mut self, config: &str) {
-        let mut child =
-            Command::new(&self.exe).args(["serve", "--config"]).arg(self.path(config)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        self.serve_with(config, &[]);
+    }
+
+    pub(crate) fn serve_with(&mut self, config: &str, more: &[&str]) {
+        let mut serve = Command::new(&self.exe);
+        serve.args(["serve", "--config"]).arg(self.path(config)).args(more);
+        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         // Kept first, so that it is killed whatever its first line is.
         self.servers.push((child, String::new()));

@@ -118,7 +118,7 @@ fn what_is_neither_of_the_two_is_refused_by_name() {
             let stop = again(&left, seen, way).unwrap_err();
             assert!(stop.verdict == Verdict::Refused && stop.reason.contains(says), "{}", stop.reason);
         };
-        refused(seen(&left, &[(1, 5, "old")], "by hand"), "somebody has changed it since");
+        refused(seen(&left, &[(1, 5, "old")], "by hand"), "another program has changed it since");
         refused(seen(&left, &[(1, 5, "old"), (2, 5, "by hand")], "new"), "pid 2 runs");
         let stop = Plan::again(
             seen(&left, &[], "by hand"),
