@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Instant,
 };
 
@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
     fact::{Fact, Wants},
-    fleet::{Group, Reloads, Speaks},
+    fleet::{Fleet, Group, Reloads, Speaks},
     host::{
         LocalHost, Look,
         answers::{Answers, Role, Silence},
@@ -37,6 +37,10 @@ use crate::{
     step::{Member, Seen, SeenTarget},
     told::{Told, X_INSTANCE},
 };
+
+/// What the kind `hello` asserts.
+static OF_ITS_KIND: LazyLock<Vec<Fact>> =
+    LazyLock::new(|| Fleet::of_kind("hello").ok().and_then(|mut fleet| fleet.groups.pop()).map(|group| group.confirm).unwrap_or_default());
 
 impl LocalHost {
     pub(super) async fn survey(&mut self, groups: &[Arc<Group>], look: Look<'_>) -> Seen {
@@ -371,7 +375,8 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
         i.after = Some(effective.sha256.clone());
         i.before = Some(effective.sha256);
         (member.seq, member.restart_only) = (last_attempt.seq, restart_only.into());
-        if group.confirm.is_empty() && group.reject.is_empty() {
+        // What its kind asks besides is what the config says that it has told: only what a fleet.toml says is read.
+        if group.reject.is_empty() && (group.confirm.is_empty() || group.confirm == *OF_ITS_KIND) {
             return Ok(());
         }
     }
