@@ -18,7 +18,7 @@ use crate::{
 /// So many reasons of one process are repeated in its last line.
 const REPEATED: usize = 3;
 
-/// What to do about a program that no group knows.
+/// The next step for a program that no group knows.
 const NEW_GROUP: &str = "if it reloads on a signal, write a group for it that says so, and how a reload is seen";
 
 /// Checked options.
@@ -181,7 +181,8 @@ async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answe
 async fn by_kind(scan: &Scan, found: Found, fleet: &Fleet, standings: Vec<(&Group, Standing)>, examiner: &Examiner) -> Patient {
     let few = standings.len() <= REPEATED;
     let mut reasons: Vec<String> = standings.iter().filter_map(|(group, standing)| kept_out(&format!("group `{}`", group.name), standing, few)).collect();
-    let far = reasons.len() - standings.iter().filter(|(_, standing)| !matches!(standing, Standing::NoMatch { near: false, .. })).count().min(reasons.len());
+    let is_far = |(_, standing): &&(&Group, Standing)| matches!(standing, Standing::NoMatch { near: false, .. });
+    let far = if few { standings.iter().filter(is_far).count() } else { 0 };
     let (mut meant, mut lone) = (Vec::new(), None);
     let mut groups = Vec::new();
     for kind in KINDS {

@@ -202,7 +202,7 @@ pub struct Instance {
     pub start: Option<String>,
     /// Old workers that end once their last connection does; nobody new is answered by them.
     pub draining: Vec<i32>,
-    /// Whether it was seen to open each of its targets after its signal; none where nobody has watched.
+    /// True where it was seen to open each of its targets after its signal; none where that is not known.
     pub opened: Option<bool>,
 }
 
@@ -352,7 +352,7 @@ pub enum Event {
     /// What an assertion demands without asking the config did not hold before the run, at so many instances of a group; one
     /// of them by its pid.
     Unheld { group: String, pid: i32, instances: usize, why: String },
-    /// So many instances of a group, one of them by its pid, were not seen to open this target after their signal.
+    /// Instances of a group, one of them by its pid, were not seen to open this target after their signal.
     NotOpened {
         group: String,
         pid: i32,

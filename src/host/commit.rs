@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -156,8 +156,8 @@ impl LocalHost {
     }
 }
 
-/// What only few need is kept apart: of ten thousand that are waited for, each has all of this. Answers the target that it was
-/// not seen to open as well.
+/// Signals an instance and waits for its end; answers a target that it was not seen to open as well. What only few need is kept
+/// apart: of ten thousand that are waited for, each has all of this.
 async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> (Box<Member>, Option<PathBuf>) {
     let Fresh { shifts, undo, turn, .. } = fresh;
     member.instance.opened = None;
@@ -184,8 +184,8 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
     };
     match said {
         // It may run what another file says.
-        Ok(Shown::Config(..)) if not_opened.as_ref().is_some_and(|path| member.assumed.contains(path)) => {
-            let path = not_opened.as_deref().unwrap_or(Path::new("")).display();
+        Ok(Shown::Config(..)) if let Some(path) = not_opened.as_ref().filter(|path| member.assumed.contains(path)) => {
+            let path = path.display();
             let text = format!("it was not seen to open `{path}`, which is only its default: say in its group which `config` it reads");
             let state = if undo { State::RevertFailed } else { State::Unconfirmed };
             (member.instance.proof, member.proven_at) = (Some(Proof::None), Some(Instant::now()));

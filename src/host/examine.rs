@@ -68,7 +68,7 @@ pub(crate) enum Topic {
     BadConfig,
     /// How a reload is proven.
     Proof,
-    /// Whether a run sees that it opens its config.
+    /// The sight that a run has of its opening of the config.
     Opened,
     /// What the signal does not make it read.
     NotRead,

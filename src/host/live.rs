@@ -37,7 +37,7 @@ pub(crate) struct Live {
     pub(crate) behind: Option<String>,
     /// Whether its content must not be shown.
     pub(crate) secret: bool,
-    /// Whether neither the process nor the fleet names it: it is what its program reads by default.
+    /// True where neither the process nor the fleet names it: it is what its program reads by default.
     pub(crate) assumed: bool,
     target: Target,
     dir: Arc<OwnedFd>,

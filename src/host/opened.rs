@@ -102,6 +102,8 @@ struct Seen {
     /// Targets that a process opened of which it is not known whether it descends from an instance; and how many openings
     /// had been told by then.
     untold: BTreeMap<PathBuf, u64>,
+    /// When the first of these was to be signalled, in clock ticks since boot.
+    first: Option<u64>,
     /// Openings that were told until now.
     told: u64,
     /// Whether the kernel has dropped an opening: nothing is known from then on.
@@ -125,7 +127,7 @@ struct Signalled {
 enum Opener {
     /// The instance's of this pid, or of a descendant of it.
     Instance(i32),
-    /// That of a process which descends from no instance, or does so as somebody's own command does.
+    /// That of a process which descends from no instance, or only through a shell that was there before the signal.
     Other,
     /// The process has ended, or has lost its parent: it is not known.
     Untold,
@@ -194,8 +196,9 @@ impl Openings {
     /// Counts the openings of `member` from now on: it is about to be signalled.
     pub(super) fn begin(&self, member: &Member) {
         if let Some(Some(Watch { told, .. })) = self.watch.get() {
-            let mut seen = told.seen();
-            let signalled = Signalled { exe: member.instance.exe.clone(), at: guard::ticks(), told: seen.told, opened: BTreeSet::new() };
+            let (mut seen, at) = (told.seen(), guard::ticks());
+            seen.first.get_or_insert(at);
+            let signalled = Signalled { exe: member.instance.exe.clone(), at, told: seen.told, opened: BTreeSet::new() };
             seen.signalled.insert(member.instance.pid, signalled);
         }
     }
@@ -249,26 +252,24 @@ impl Seen {
     }
 
     /// Whose opening that of the process `pid` is. A descendant opens for an instance where each process between the two
-    /// executes what the instance does, or came after the signal: a shell below a daemon is somebody else's.
+    /// executes what the instance does, or came after the signal: a shell below a daemon is no part of that.
     fn opener(&self, pid: i32) -> Opener {
-        let (mut at, mut oldest, mut exes) = (pid, u64::MAX, Vec::new());
-        let first = self.signalled.values().map(|signalled| signalled.at).min().unwrap_or_default();
+        let (mut at, mut between) = (pid, Vec::<(u64, Option<PathBuf>)>::new());
         for _ in 0..GENERATIONS {
             if i32::try_from(std::process::id()) == Ok(at) {
                 return Opener::Other;
             }
             if let Some(signalled) = self.signalled.get(&at) {
-                let is_its_own = exes.iter().all(|(started, exe)| *started >= signalled.at || *exe == Some(signalled.exe.clone()));
+                let is_its_own = between.iter().all(|(started, exe)| *started >= signalled.at || exe.as_ref() == Some(&signalled.exe));
                 return if is_its_own { Opener::Instance(at) } else { Opener::Other };
             }
             let Ok(stat) = Stat::of(at) else { return Opener::Untold };
-            oldest = oldest.min(stat.started);
             if stat.parent <= 0 || at == 1 {
                 break;
             }
-            exes.push((stat.started, std::fs::read_link(format!("/proc/{at}/exe")).ok()));
+            between.push((stat.started, std::fs::read_link(format!("/proc/{at}/exe")).ok()));
             // An orphan that came after a signal may be an instance's.
-            if stat.parent == 1 && stat.started >= first && !self.signalled.contains_key(&1) {
+            if stat.parent == 1 && self.first.is_none_or(|first| stat.started >= first) && !self.signalled.contains_key(&1) {
                 return Opener::Untold;
             }
             at = stat.parent;
@@ -277,8 +278,8 @@ impl Seen {
     }
 }
 
-/// The new files of a shift; those that are there where none is new. Whoever reads a directory anew reads its names where an
-/// entry was removed, and where it is a link.
+/// The new files of a shift; those that are there where none is new. For an entry that was removed, and for a link, it is the
+/// directory: its names are read again.
 fn files(shift: &Shift) -> Vec<PathBuf> {
     let Some(tree) = &shift.to.tree else { return vec![shift.path.clone()] };
     let empty = Tree { mode: tree.mode, entries: BTreeMap::new() };

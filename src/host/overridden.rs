@@ -12,7 +12,10 @@ use std::{
 use crate::{
     event::{Stop, Verdict},
     fleet::Speaks,
-    host::restart::{ask_of, keys_of, quoted, set_anew},
+    host::{
+        discover::argument,
+        restart::{ask_of, keys_of, quoted, set_anew},
+    },
     step::{Member, Shift},
     tree::Node,
 };
@@ -50,8 +53,7 @@ pub(super) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> 
 
 /// The same of a `hello serve`, whose `--listen` overrides the key of that name.
 fn by_its_arguments(member: &Member, shifts: &[Shift]) -> Result<(), Stop> {
-    let is_listen = |arg: &String| arg == "--listen" || arg.starts_with("--listen=");
-    if member.group.speaks != Speaks::Hello || !member.args.iter().any(is_listen) {
+    if member.group.speaks != Speaks::Hello || argument(&member.args, "--listen").is_none() {
         return Ok(());
     }
     let in_vain = shifts.iter().flat_map(set).find(|(_, keys)| keys.contains("listen"));

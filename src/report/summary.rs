@@ -215,12 +215,12 @@ impl Summary {
 
     /// The targets that do not hold the new config, or hold it though the run has not converged.
     fn misplaced(&self) -> String {
-        let is = |new: bool| self.targets.iter().filter(move |t| (t.disk.as_ref() == Some(&t.to)) == new).map(|t| format!("`{}`", t.path.display()));
-        let named = |paths: Vec<String>| paths.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
-        match (is(true).collect::<Vec<_>>(), is(false).collect::<Vec<_>>()) {
-            (new, old) if new.is_empty() && old.is_empty() => "not everything was looked at".into(),
-            (new, old) if old.is_empty() => format!("{} holds what this run brought", named(new)),
-            (new, old) if new.is_empty() => format!("{} does not hold what this run brought", named(old)),
+        let (new, old): (Vec<&TargetReport>, Vec<&TargetReport>) = self.targets.iter().partition(|t| t.disk.as_ref() == Some(&t.to));
+        let named = |all: &[&TargetReport]| all.iter().take(NAMED).map(|t| format!("`{}`", t.path.display())).collect::<Vec<_>>().join(", ");
+        match (new.as_slice(), old.as_slice()) {
+            ([], []) => "not everything was looked at".into(),
+            (new, []) => format!("{} holds what this run brought", named(new)),
+            ([], old) => format!("{} does not hold what this run brought", named(old)),
             (new, old) => format!("{} holds what this run brought, and {} does not", named(new), named(old)),
         }
     }

@@ -83,8 +83,9 @@ impl Proven {
         let bytes = folder::trusted(state).ok().and_then(|()| crate::config::read(&state.join("proven.json"), MAX_PROVEN).ok()).unwrap_or_default();
         let mut known: Self = serde_json::from_slice(&bytes).unwrap_or_default();
         let boot_id = boot_id();
-        // A clock that was set back since.
-        known.over.retain(|_, at| *at <= Timestamp::now());
+        // What is later was written before the clock was set back.
+        let now = Timestamp::now();
+        known.over.retain(|_, at| *at <= now);
         if known.boot_id == boot_id { known } else { Self { boot_id, ..Self::default() } }
     }
 

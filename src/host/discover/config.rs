@@ -29,7 +29,7 @@ use crate::{
 pub(crate) struct Config {
     /// Resolved.
     pub(crate) path: PathBuf,
-    /// Whether neither the process nor the fleet names it: it is what its program reads by default.
+    /// True where neither the process nor the fleet names it: it is what its program reads by default.
     pub(crate) assumed: bool,
 }
 
