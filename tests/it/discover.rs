@@ -478,7 +478,7 @@ fn leaders_are_told_by_their_pattern_and_workers_never_are() {
     house.finds(&by_pattern, &[master.pid(), second.pid()]);
     // By its number as well, a worker is not taken for a leader.
     for pid in [worker, other] {
-        let said = house.refused(&format!("{by_pattern}\ninstances = [ {{ pid = {} }}, {{ pid = {pid} }} ]", second.pid()), 3);
+        let said = house.refused(&format!("{by_pattern}\ninstances = [ {{ pid = {} }}, {{ pid = {pid} }} ]", second.pid()), 5);
         assert!(said.contains(&format!("pid {pid} is a worker of pid {}", master.pid())), "{said}");
     }
     house.finds(&format!("{by_pattern}\ninstances = [ {{ pid = {} }} ]", second.pid()), &[second.pid()]);

@@ -86,7 +86,8 @@ struct Matches {
 enum End {
     Found(Found),
     Refused(Found, String),
-    Worker(i32),
+    /// Works for this leader.
+    Worker(Found, i32),
     LeftOut(String),
 }
 
@@ -157,7 +158,9 @@ impl Scan {
                     Some(End::Found(found)) => finds.found.push(Found { endpoint: listed.endpoint.clone(), ..found }),
                     Some(End::Refused(found, why)) => finds.refused.push((found, why)),
                     Some(End::LeftOut(why)) => finds.missing.push((listed.pid, why)),
-                    Some(End::Worker(leader)) => finds.missing.push((listed.pid, format!("is a worker of pid {leader}, which takes the signal for it"))),
+                    Some(End::Worker(found, leader)) => {
+                        finds.refused.push((found, format!("is a worker of pid {leader}, which takes the signal for it: list that one")));
+                    }
                     None => finds.missing.push((listed.pid, no_match(&listed.pid))),
                 }
             }
@@ -172,7 +175,7 @@ impl Scan {
             match end {
                 End::Found(found) => finds.found.push(found),
                 End::Refused(found, why) => finds.refused.push((found, why)),
-                End::Worker(leader) => finds.workers.push((pid, leader)),
+                End::Worker(_, leader) => finds.workers.push((pid, leader)),
                 End::LeftOut(why) => finds.left_out.push((pid, why)),
             }
         }
@@ -358,7 +361,7 @@ impl Asked<'_> {
                     one.parent
                 )),
                 Role::Worker(_) if !led && !pids.contains(&one.parent) => End::LeftOut(format!("is not what the `leader` of group `{name}` looks like")),
-                Role::Worker(leader) => End::Worker(leader),
+                Role::Worker(leader) => End::Worker(found(one), leader),
                 _ if !sure => End::LeftOut(format!("cannot be looked at by this user (it is uid {}'s), and may be one of group `{name}`", one.uid)),
                 Role::Leader => match whose {
                     Some(why) => End::LeftOut(why),
