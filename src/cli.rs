@@ -12,7 +12,7 @@ use crate::{
     doctor,
     event::{Halts, Verdict},
     fault,
-    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share},
+    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share, Validation},
     host::{at_once::by_this_thread, exec},
     report::Output,
     rollout,
@@ -440,7 +440,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
     if let Some(group) = fleet.groups.iter().find(|g| changed && g.config.is_empty()) {
         return Err(format!("group `{}` has no `config` that could be changed", group.name));
     }
-    let dies = |g: &&fleet::Group| g.on_bad_config == OnBad::Dies;
+    let dies = |g: &&fleet::Group| (g.on_bad_config, g.validation) == (OnBad::Dies, Validation::Wanted);
     if let (Validate::Off, Some(group)) = (args.validate, fleet.groups.iter().find(dies)) {
         let why = "a config that it cannot load ends its process, so it is signalled only with a config that its validator passes";
         return Err(format!("--validate=off is not for group `{}`: {why}", group.name));

@@ -26,6 +26,7 @@ mod order;
 mod raw;
 mod reading;
 mod rollout;
+mod validation;
 
 pub use self::{
     argv::{option_of, placeholder, uses, value_of},
@@ -137,6 +138,9 @@ pub struct Group {
     pub secret: Option<bool>,
     /// The validator's argv, with placeholders to fill in.
     pub validate: Vec<String>,
+    /// Whether one is wanted.
+    #[serde(default)]
+    pub validation: Validation,
     /// The same for a process that hides its arguments behind a title, where `validate` stands for some of them.
     #[serde(default)]
     pub validate_titled: Vec<String>,
@@ -184,6 +188,17 @@ pub enum OnBad {
     Keeps,
     /// It ends: validation is strict, and one instance goes alone first.
     Dies,
+}
+
+/// Whether a group must have a validator where a config is dangerous.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Validation {
+    /// It must.
+    #[default]
+    Wanted,
+    /// The group says that its program has none.
+    Waived,
 }
 
 /// What becomes of a run in which nothing proves the new config of a signalled instance.
@@ -455,6 +470,9 @@ mod tests {
             (format!("{group}reloads = \"maybe\"\n"), ["line 5, column 11", "unchecked"]),
             (format!("{group}name = \"other\"\n"), ["line 5, column 1", "duplicate key"]),
             (format!("{group}validate = [\"x\", \"{{candidat}}\"]\n"), ["line 5, column 18", "{candidate}"]),
+            (format!("{group}validate = \"nginx -t\"\n"), ["line 5, column 12", "`validate = [\"nginx -t\"]`"]),
+            (format!("{group}validate = 3\n"), ["line 5, column 12", "a list of arguments, or \"none\""]),
+            (format!("{group}on_bad_config = \"dies\"\nvalidate = \"none\"\n"), ["line 6, column 12", "revive"]),
             (format!("{group}[[group.confirm]]\nexec = [\"x\", \"-{{args}}\"]\nequals = \"a\"\n"), ["line 5", "stands alone"]),
             (format!("{group}timeout = 5\n"), ["line 5, column 11", "invalid type"]),
             (format!("{group}instances = [{{ pid = 0 }}]\n"), ["line 5, column 13", "above 0"]),

@@ -7,7 +7,10 @@ use toml::{Spanned, Value};
 
 use super::{
     Count, ExecutesItself, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reading, Reloads, Repeated, Rollout, Signal, Speaks, Unproven,
-    parse_count, parse_duration, rollout::RawRollout, unit_name,
+    parse_count, parse_duration,
+    rollout::RawRollout,
+    unit_name,
+    validation::{RawValidate, validation},
 };
 use crate::{
     fact::{Access, Fact, RawFact, RawFault, Source, names_a_user},
@@ -51,7 +54,7 @@ struct RawGroup {
     restart_pending: Option<Vec<Spanned<String>>>,
     overridden_keys: Option<Vec<Spanned<String>>>,
     secret: Option<bool>,
-    validate: Option<Vec<Spanned<String>>>,
+    validate: Option<Spanned<RawValidate>>,
     validate_titled: Option<Vec<Spanned<String>>>,
     on_bad_config: Option<OnBad>,
     revive: Option<Vec<Spanned<String>>>,
@@ -94,6 +97,12 @@ pub(super) struct Wrong {
     message: String,
     hint: Option<String>,
     at: Range<usize>,
+}
+
+impl Wrong {
+    pub(super) fn hinted(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
 }
 
 pub(super) fn wrong(at: Range<usize>, message: impl Into<String>) -> Wrong {
@@ -200,6 +209,8 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
     let one = |raw: Option<Spanned<RawMatch>>| raw.map(matching).transpose();
     let all = |raw: Option<Spanned<Value>>| raw.map(|raw| places(&raw)).transpose().map(Option::unwrap_or_default);
     let revive = argv(raw.revive.or(base.revive), &[])?;
+    let on_bad_config = raw.on_bad_config.or(base.on_bad_config).unwrap_or(OnBad::Keeps);
+    let (validate, validation) = validation(raw.validate.or(base.validate), on_bad_config, &revive)?;
     Ok(Group {
         name,
         matching: matching(raw.r#match.or(base.r#match).ok_or_else(|| wrong(at.clone(), without_match(instances.is_some())))?)?,
@@ -225,10 +236,11 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         restart_value: argv(raw.restart_value.or(base.restart_value), &["key"])?,
         restart_pending: argv(raw.restart_pending.or(base.restart_pending), &[])?,
         overridden_keys: argv(raw.overridden_keys.or(base.overridden_keys), &[])?,
-        on_bad_config: raw.on_bad_config.or(base.on_bad_config).unwrap_or(OnBad::Keeps),
+        on_bad_config,
         revive,
         secret: raw.secret.or(base.secret),
-        validate: argv(raw.validate.or(base.validate), &[])?,
+        validate,
+        validation,
         validate_titled: argv(raw.validate_titled.or(base.validate_titled), &[])?,
         reloads: raw.reloads.or(base.reloads).map_or(Ok(Reloads::No), reloads)?,
         executes_itself: match raw.executes_itself.or(base.executes_itself) {
@@ -299,7 +311,7 @@ fn shown_by(all: &mut [&mut Vec<Fact>], raw: [Option<Spanned<PathBuf>>; 4]) -> R
 }
 
 /// `more` are placeholders that this command alone has.
-fn argv(raw: Option<Vec<Spanned<String>>>, more: &[&str]) -> Result<Vec<String>, Wrong> {
+pub(super) fn argv(raw: Option<Vec<Spanned<String>>>, more: &[&str]) -> Result<Vec<String>, Wrong> {
     raw.unwrap_or_default().into_iter().map(|arg| argument(arg.get_ref(), more, &arg.span()).map(|()| arg.into_inner())).collect()
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     event::{Form, Proof},
     fact::{Fact, Wants},
-    fleet::{Group, OnBad, Signal, Speaks},
+    fleet::{Group, OnBad, Signal, Speaks, Validation},
     host::{
         discover::{self, Found},
         guard::{self, Disposition},
@@ -264,6 +264,11 @@ impl Examiner {
         let group = &member.group;
         let must = group.on_bad_config == OnBad::Dies;
         let decides = |check: Check| if must { check } else { check.undecided() };
+        if group.validation == Validation::Waived {
+            checks.push(Check::note(Topic::Validator, format!("group `{}` says that the program has none", group.name)));
+            checks.push(Check::note(Topic::Disk, "nobody knows whether it is valid"));
+            return;
+        }
         if group.validate.is_empty() {
             let why = format!("group `{}` has no validator{}", group.name, if must { ", and a bad config ends the process" } else { "" });
             checks.push(decides(Check::bad(Topic::Validator, why).then("say `validate = [argv]`")));

@@ -96,7 +96,9 @@ pub(super) async fn revive(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> 
             return Ok(new);
         }
         match ended {
-            Some(status) if !status.success() => return Err(trouble(format!("`{}` ended ({status}), and no new process is there", said()))),
+            Some(status) if !status.success() => {
+                return Err(trouble(format!("`{}` ended ({status}), and no new process is there; what it printed is not kept, so run it by hand", said())));
+            }
             _ if late => return Err(trouble(format!("`{}` has started no process of group `{}` within {:?}", said(), i.group, member.timeout))),
             _ => tokio::time::sleep(PAUSE).await,
         }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use crate::{
     event::{Event, Halts, Phase, Stop, Verdict},
-    fleet::OnBad,
+    fleet::{OnBad, Validation},
     host::{
         at_once::at_once,
         guard,
@@ -116,7 +116,8 @@ async fn ask(case: &Case<'_>, runs_live: impl Fn() -> bool) -> Said {
 fn decide(case: &Case<'_>, said: Option<Said>, strict: bool, tell: &mut impl FnMut(Event)) -> Result<bool, Stop> {
     let (Member { instance: i, group, .. }, candidates) = (case.member(), case.candidates());
     // A config that cannot be loaded would end it: no instance is signalled on a guess.
-    let must = if group.on_bad_config == OnBad::Dies { Some("a bad config ends it") } else { strict.then_some("--validate wants one for every instance") };
+    let ends_it = (group.on_bad_config, group.validation) == (OnBad::Dies, Validation::Wanted);
+    let must = if ends_it { Some("a bad config ends it") } else { strict.then_some("--validate wants one for every instance") };
     let Some(Said { of_candidate, by, of_reference }) = said else {
         let refused = |why| Stop::by_validation(Verdict::Refused, format!("group `{}` (pid {}) has no validator, and {why}", i.group, i.pid));
         return must.map_or(Ok(false), |why| Err(refused(why)));

@@ -266,6 +266,27 @@ fn one_that_died_is_started_again_on_the_old_config() {
 }
 
 #[test]
+fn a_program_that_a_bad_config_ends_and_that_has_no_validator_is_reloaded_where_its_group_says_so() {
+    let place = Place::new("die", "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]");
+    let refused = place.fleet.broadcast(&["--set", "message=two", "--validate"]).expect(5);
+    assert!(refused.stderr.contains("has no validator"), "{}", refused.stderr);
+    assert!(!place.fleet.path("pids.hung").exists(), "not signalled");
+    // The other ways of validation do not matter to it.
+    let said = place.fleet.broadcast(&["--set", "message=two", "--validate=off"]).expect(6);
+    assert_eq!(said.json["instances"][0]["trouble"]["kind"], "died", "{:#}", said.json);
+    let said = place.set("three", 6);
+    assert_eq!(said.json["instances"][0]["state"], "reverted", "{:#}", said.json);
+    assert_eq!(get(said.json["instances"][0]["endpoint"].as_str().unwrap(), "/").1, "one");
+    let reload = Place::new("reload", "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]");
+    reload.set("two", 0);
+    // Without the word, or without a way to start it again, nothing is signalled.
+    place.group("validate = \"none\"\n", "");
+    assert!(place.set("four", 5).stderr.contains("a bad config ends it"));
+    place.group("revive = [\"{exe}\", \"{args}\"]", "validate = \"none\"");
+    assert!(place.fleet.broadcast(&["--set", "message=four"]).expect(2).stderr.contains("revive = [argv]"));
+}
+
+#[test]
 fn a_successor_is_looked_at_again_as_what_it_is() {
     let place = Place::new("hand-over", "[group.rollout]\nbake = \"20ms\"");
     let said = place.set("two", 0);

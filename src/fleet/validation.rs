@@ -1,0 +1,66 @@
+//! What a group says of its validator: a command, or that its program has none.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
+use toml::Spanned;
+
+use super::{
+    OnBad, Validation,
+    raw::{Wrong, argv, wrong},
+};
+
+/// The word for a program that has no validator.
+const NONE: &str = "none";
+
+/// `validate` as it is written.
+#[derive(Debug, Clone)]
+pub(super) enum RawValidate {
+    Word(String),
+    Argv(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for RawValidate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Keeps the place of each argument, which an untagged enum of serde loses.
+struct Either;
+
+impl<'de> Visitor<'de> for Either {
+    type Value = RawValidate;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of arguments, or \"{NONE}\"")
+    }
+
+    fn visit_str<E>(self, word: &str) -> Result<RawValidate, E> {
+        Ok(RawValidate::Word(word.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, all: A) -> Result<RawValidate, A::Error> {
+        Deserialize::deserialize(SeqAccessDeserializer::new(all)).map(RawValidate::Argv)
+    }
+}
+
+/// The validator's argv, and whether the group has been asked for one. A program that a bad config ends, and that nothing
+/// validates for, must be one that can be started again.
+pub(super) fn validation(raw: Option<Spanned<RawValidate>>, on_bad: OnBad, revive: &[String]) -> Result<(Vec<String>, Validation), Wrong> {
+    let Some(raw) = raw else { return Ok((Vec::new(), Validation::Wanted)) };
+    let at = raw.span();
+    match raw.into_inner() {
+        RawValidate::Argv(words) => Ok((argv(Some(words), &[])?, Validation::Wanted)),
+        RawValidate::Word(word) if word != NONE => Err(wrong(at, format!("validate = {word:?} is no list of arguments"))
+            .hinted(format!("`validate = [\"{word}\"]`, or \"{NONE}\" for a program that has no validator"))),
+        RawValidate::Word(_) if on_bad == OnBad::Dies && revive.is_empty() => {
+            let why = format!("a config that it cannot load ends the program, and with `validate = \"{NONE}\"` nothing finds that out before");
+            Err(wrong(at, why).hinted("say how it is started again: `revive = [argv]`"))
+        }
+        RawValidate::Word(_) => Ok((Vec::new(), Validation::Waived)),
+    }
+}
