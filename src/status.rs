@@ -261,7 +261,7 @@ impl Look {
         let is_run = |(target, one): (&Target, &Live)| is_proven(target, one) || is_as_it_started(member, &one.path);
         let runs_it = !live.is_empty() && row.targets.iter().zip(live).all(is_run);
         match self.judged.of(member, live).await.0 {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(NotPassed::Refused(why)) if runs_it => row.unvalidated = Some(cannot_judge(&why)),
             Err(NotPassed::Refused(why)) => row.faults.push(format!("waiting to fail: {why}")),
             // It has not refused.

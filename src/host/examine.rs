@@ -286,7 +286,11 @@ impl Examiner {
         });
         let paths = live.iter().map(|l| format!("`{}`", l.path.display())).collect::<Vec<_>>().join(", ");
         checks.push(match said {
-            Ok(()) => Check::good(Topic::Disk, format!("{paths} is valid as it stands")),
+            Ok(said) if !said.is_empty() => {
+                let text = if live.iter().any(|l| l.secret) { "which are not shown: it is a secret".into() } else { said.text() };
+                Check::note(Topic::Disk, format!("{paths} is valid as it stands, and its validator names errors: {text}"))
+            }
+            Ok(_) => Check::good(Topic::Disk, format!("{paths} is valid as it stands")),
             Err(NotPassed::Refused(why)) => Check::bad(Topic::Disk, format!("{paths}: {why}")).then("mend it: neither a reload nor a restart takes it"),
             Err(NotPassed::NotRun(_)) => Check::note(Topic::Disk, "nobody knows whether it is valid"),
         });

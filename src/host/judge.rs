@@ -9,6 +9,7 @@ use crate::{
     check,
     fleet::Group,
     host::{
+        complaints::Complaints,
         exec::{self, Bind, Subject, surroundings},
         placeholders::{self, Known, held, inode},
         title::{self, Arguments},
@@ -125,11 +126,11 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Runs the validator; answers what it said, and who it was.
-    pub(crate) async fn passes(&self) -> (Result<(), NotPassed>, String) {
+    /// Runs the validator; returns the errors that it names in what it passes, or why it does not pass it, and the command.
+    pub(crate) async fn passes(&self) -> (Result<Complaints, NotPassed>, String) {
         let secret = self.candidates.iter().any(|c| c.secret);
         if let (true, Some(candidate)) = (self.is_built_in(), self.candidates.first()) {
-            let said = check::check(&candidate.staged).map(drop);
+            let said = check::check(&candidate.staged).map(|_| Complaints::default());
             let said = said.map_err(|e| NotPassed::Refused(if secret { "its content is a secret".into() } else { e.to_string() }));
             return (said, "hello check".to_owned());
         }
@@ -149,6 +150,9 @@ impl<'a> Case<'a> {
             }
             said => said,
         });
+        let is_content = |text: &str| self.candidates.iter().any(|c| holds(&c.staged, text));
+        let paths: Vec<&Path> = self.candidates.iter().map(|c| c.live.as_path()).collect();
+        let said = said.map(|words| Complaints::of(&words.replace(&held, &exe), &paths, is_content));
         let clean = if exec::environment(self.member.identity.pid).is_some() { "" } else { CLEAN };
         // People know the executable by its path.
         let said = said.map_err(|e| match e {
@@ -197,7 +201,7 @@ impl<'a> Case<'a> {
             return Ok(());
         }
         let binds: Vec<Bind> = self.candidates.iter().map(|c| c.bind(&c.live, c.inodes[1])).collect();
-        validate::run(&["true".into()], self.subject(), &binds, false).await.map_err(|e| e.to_string())
+        validate::run(&["true".into()], self.subject(), &binds, false).await.map(drop).map_err(|e| e.to_string())
     }
 
     /// The validator's argv, and what must stand at its live path while it runs.

@@ -13,6 +13,7 @@ use crate::{
     fleet::{Group, Speaks},
     host::{
         behind::behind,
+        complaints::Complaints,
         discover::{self, Config, Found},
         guard,
         install::Target,
@@ -88,7 +89,7 @@ impl Live {
 }
 
 /// What a validator said, and who it was.
-type Said = (Result<(), NotPassed>, String);
+type Said = (Result<Complaints, NotPassed>, String);
 
 /// What was said already of what stands on the disk: once for all instances that would be asked the same. Different
 /// validators run side by side.

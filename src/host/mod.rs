@@ -23,6 +23,7 @@ mod behind;
 mod body;
 pub(crate) mod check;
 mod commit;
+mod complaints;
 mod confirm;
 mod connect;
 mod credentials;

@@ -10,6 +10,7 @@ use crate::{
     fleet::{OnBad, Validation},
     host::{
         at_once::at_once,
+        complaints::Complaints,
         guard,
         judge::{Candidate, Case, Key},
         validate::NotPassed,
@@ -102,14 +103,35 @@ pub(super) async fn passed(all: &[Readers<'_>], strict: bool, halts: &mut Halts,
 /// Asks one validator. Where it says no, it is asked of what its instance runs as well, if that is known.
 async fn ask(case: &Case<'_>, runs_live: impl Fn() -> bool) -> Said {
     let (of_candidate, by) = case.passes().await;
-    let mut of_reference = None;
-    if matches!(of_candidate, Err(NotPassed::Refused(_))) && runs_live() {
-        let live = case.live();
-        if let Err(NotPassed::Refused(why)) = Case::of(case.member(), &live).passes().await.0 {
-            of_reference = Some(why);
+    let live = case.live();
+    let reference = Case::of(case.member(), &live);
+    let (of_candidate, of_reference) = match of_candidate {
+        Ok(named) if named.is_empty() => (Ok(()), None),
+        Ok(named) => {
+            // Errors that it names in what stands there now as well are no news. Without that, nothing is known of its words.
+            let new = reference.passes().await.0.map(|known| named.beyond(&known)).unwrap_or_default();
+            (unless_new(case, &new, &by), None)
         }
-    }
+        Err(NotPassed::Refused(why)) if runs_live() => {
+            let of_reference = match reference.passes().await.0 {
+                Err(NotPassed::Refused(why)) => Some(why),
+                _ => None,
+            };
+            (Err(NotPassed::Refused(why)), of_reference)
+        }
+        Err(not_passed) => (Err(not_passed), None),
+    };
     Said { of_candidate, by, of_reference }
+}
+
+/// Refuses a candidate in which its validator names new errors, though it ends well: what it does not take is not in force.
+fn unless_new(case: &Case<'_>, new: &Complaints, by: &str) -> Result<(), NotPassed> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let is_secret = case.candidates().iter().any(|candidate| candidate.secret);
+    let text = if is_secret { "they are not shown, since the config is a secret".into() } else { new.text() };
+    Err(NotPassed::Refused(format!("the validator `{by}` ends well, but names errors that it does not name in the config of now: {text}")))
 }
 
 /// Whether a case passed; without an answer it has no validator.

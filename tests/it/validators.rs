@@ -490,3 +490,34 @@ fn different_validators_run_side_by_side() {
     validator(&fleet, script, &format!(", \"{}\", \"{{pid}}\"", fleet.dir.path().display()));
     fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
 }
+
+#[test]
+fn a_validator_that_ends_well_and_names_an_error_only_in_the_candidate_has_refused_it() {
+    let fleet = Fleet::start(1);
+    // As squid does with a line that it leaves out.
+    let leaves_out = "grep -n bad \"$1\" | sed \"s|^\\([0-9]*\\):|parse: $1 line \\1: |\"\n";
+    validator(&fleet, leaves_out, ", \"{candidate}\"");
+    let said = fleet.broadcast(&["--set", "message=bad"]).expect(4);
+    let named = format!("parse: {} line 2: message = \"bad\"", fleet.path("web.toml").display());
+    assert!(said.stderr.contains("ends well") && said.stderr.contains(&named), "{}", said.stderr);
+    assert!(fleet.text().contains("\"one\""), "nothing is touched");
+    fleet.broadcast(&["--set", "message=two"]).expect(0);
+    // The lines of a secret are not shown.
+    let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    fleet.write("fleet.toml", &format!("{text}secret = true\n"));
+    let said = fleet.broadcast(&["--set", "message=bad"]).expect(4);
+    assert!(said.stderr.contains("are not shown") && !said.stderr.contains("parse:"), "{}", said.stderr);
+    validator(&fleet, "grep -q bad \"$1\" && echo 'FATAL: not taken'\nexit 0", ", \"{candidate}\"");
+    assert!(fleet.broadcast(&["--set", "message=bad"]).expect(4).stderr.contains("FATAL: not taken"));
+}
+
+#[test]
+fn words_that_a_validator_says_of_every_config_refuse_none() {
+    let fleet = Fleet::start(1);
+    let lists = "grep -n '' \"$1\" | sed \"s|^\\([0-9]*\\):|reads $1 line \\1: |\"\n";
+    let warns = "grep -n six \"$1\" | sed \"s|^\\([0-9]*\\):|warning: $1:\\1: deprecated: |\"\n";
+    for (message, script) in [("two", lists), ("three", "date; echo \"error: no license ($$)\"\n"), ("error: four", "cat \"$1\"\n"), ("six", warns)] {
+        validator(&fleet, script, ", \"{candidate}\"");
+        fleet.broadcast(&["--set", &format!("message={message}")]).expect(0);
+    }
+}
