@@ -186,7 +186,9 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
         // It may run what another file says.
         Ok(Shown::Config(..)) if let Some(path) = not_opened.as_ref().filter(|path| member.assumed.contains(path)) => {
             let path = path.display();
-            let text = format!("it was not seen to open `{path}`, which is only its default: say in its group which `config` it reads");
+            let text = format!(
+                "it was not seen to open `{path}`, and its command line does not say for certain that it reads that: say in its group which `config` it reads"
+            );
             let state = if undo { State::RevertFailed } else { State::Unconfirmed };
             (member.instance.proof, member.proven_at) = (Some(Proof::None), Some(Instant::now()));
             member.fail(state, Trouble { kind: State::Unconfirmed.into(), text });

@@ -9,6 +9,7 @@ use crate::{
     fact::{Fact, Wants},
     fleet::{Group, OnBad, Signal, Speaks, Validation},
     host::{
+        as_started::is_as_it_started,
         discover::{self, Found},
         guard::{self, Disposition},
         http::Lanes,
@@ -22,6 +23,7 @@ use crate::{
         sockets::Listeners,
         survey::{alone, answers, may_signal, needs_endpoint, runs, vouched},
         validate::NotPassed,
+        verdicts::cannot_judge,
     },
     identity::{Identity, Renewal},
     step::{Blob, Member, short},
@@ -291,6 +293,9 @@ impl Examiner {
                 Check::note(Topic::Disk, format!("{paths} is valid as it stands, and its validator names errors: {text}"))
             }
             Ok(_) => Check::good(Topic::Disk, format!("{paths} is valid as it stands")),
+            Err(NotPassed::Refused(why)) if !live.is_empty() && live.iter().all(|l| is_as_it_started(member, &l.path)) => {
+                decides(Check::bad(Topic::Disk, cannot_judge(&why)).then("say another validator with `validate`"))
+            }
             Err(NotPassed::Refused(why)) => Check::bad(Topic::Disk, format!("{paths}: {why}")).then("mend it: neither a reload nor a restart takes it"),
             Err(NotPassed::NotRun(_)) => Check::note(Topic::Disk, "nobody knows whether it is valid"),
         });
@@ -461,7 +466,7 @@ fn is_watched(member: &Member, live: &[Live]) -> Option<Check> {
     if member.group.speaks == Speaks::Hello || live.is_empty() {
         return None;
     }
-    let default = live.iter().find(|one| one.assumed).map(|one| format!("`{}` is only its default", one.path.display()));
+    let default = live.iter().find(|one| one.assumed).map(|one| format!("`{}` is only its default, or begins where it stands", one.path.display()));
     Some(match (opened::may_watch(), default) {
         (true, None) => Check::good(Topic::Opened, "a run sees whether it opens its config after the signal"),
         (true, Some(default)) => Check::good(Topic::Opened, format!("{default}: it is unproven unless a run sees it open that after the signal")),

@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 use crate::{
-    fleet::{ExecutesItself, Group},
+    fleet::{ExecutesItself, Group, fits},
     identity::{Identity, Line, Renewal},
 };
 
@@ -24,6 +24,12 @@ use crate::{
 pub(crate) fn of(identity: &Identity, group: &Group, exe: &Path, args: &[String]) -> Renewal {
     if group.executes_itself == ExecutesItself::No {
         return Renewal::None;
+    }
+    if let Some(script) = script_of(identity.pid, group, args)
+        && seen_by(identity.pid, &script).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+        && seen_by(identity.pid, Path::new("/")).is_ok()
+    {
+        return Renewal::Missing(script);
     }
     let path = path_of(identity, exe, args);
     match seen_by(identity.pid, &path) {
@@ -66,6 +72,18 @@ pub(crate) fn named_in_title(exe: &Path, words: &[String]) -> Option<(usize, Pat
     let is_it = |word: &&String| word.starts_with('/') && Path::new(word.as_str()).file_name() == Some(name);
     let (at, word) = words.iter().enumerate().find(|(_, word)| is_it(word))?;
     Some((at, word.into()))
+}
+
+/// The script that an interpreter of `group` runs, as this process names it.
+fn script_of(pid: i32, group: &Group, args: &[String]) -> Option<PathBuf> {
+    let is_script = |arg: &&String| group.matching.script.iter().any(|pattern| fits(pattern, arg));
+    let script = Path::new(args.iter().find(is_script)?);
+    // A bare name may be that of a module.
+    if script.is_absolute() {
+        return Some(script.to_owned());
+    }
+    let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+    (script.components().count() > 1).then(|| cwd.join(script))
 }
 
 /// The path that the process executes: the name that it was started by, which may be a link to the newest version,

@@ -44,8 +44,17 @@ pub(super) fn command(member: &Member) -> Option<String> {
         Line::Told => member.args.to_vec(),
     };
     // An executable that was removed starts nothing, and what is no text cannot be typed.
-    let known = exe.is_absolute() && exe.is_file() && argv.iter().all(|word| !word.contains(char::REPLACEMENT_CHARACTER));
+    let is_text = |word: &String| !word.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER);
+    let known = exe.is_absolute() && exe.is_file() && argv.iter().all(is_text) && !has_left(member, &argv);
     known.then(|| typed(&std::iter::once(exe.display().to_string()).chain(argv).collect::<Vec<_>>(), &person, cwd))?
+}
+
+/// Whether the process has left the directory that it was started in: an argument names a target by a path that leads
+/// nowhere from where it stands now.
+fn has_left(member: &Member, argv: &[String]) -> bool {
+    let value = |word: &String| PathBuf::from(word.split_once('=').map_or(word.as_str(), |(_, value)| value));
+    let names_one = |path: &PathBuf| path.is_relative() && member.instance.targets.iter().any(|target| target.ends_with(path));
+    argv.iter().map(value).filter(names_one).any(|path| !member.cwd.join(path).exists())
 }
 
 /// The arguments in a title that holds the whole command line, as sshd's does. None where the words are something else,

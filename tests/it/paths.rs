@@ -190,6 +190,10 @@ fn a_relative_path_begins_where_the_process_was_started() {
     assert!(moved.contains(&format!("{one}/a")), "{moved}");
     refuses(&by(&[], &["-f", "a"], config), "relative to the directory that it was started in");
     assert_eq!(by(&[], &["-f", "a"], &format!("{config}\nbase = \"{{cwd}}\"")), "one/a");
+    // It has left that directory, and both have such a file.
+    let left = by(&[("PWD", &one), ("MOVE", &two)], &["-f", "a"], &format!("{config}\nbase = \"{{cwd}}\""));
+    refuses(&left, "which is there below the directory that it was started in");
+    assert!(left.contains(&format!("{one}/a")), "{left}");
     assert_eq!(by(&[("MOVE", "/")], &["-p", &two, "-f", "a"], &format!("{config}\nbase = [\"{{arg:-p}}\", \"/none\"]")), "two/a");
     // It stands in the directory that it was given.
     std::fs::create_dir(house.root.join("one/data")).unwrap();
@@ -247,6 +251,43 @@ fn a_change_of_what_a_glob_includes_is_a_change() {
     let _program = house.run("", &[], &[]);
     house.fleet.write("a", "x { include two/*; }");
     sees(&house, "config = \"ROOT/a\"\nincludes = \"include\"", || drop(house.fleet.write("two/new", "new")));
+}
+
+#[test]
+fn a_file_with_more_arguments_behind_the_option_may_decide() {
+    let Some(house) = House::new() else { return };
+    house.fleet.write("more", "-f two/b");
+    let config = "config = \"{arg:-f}\"";
+    refuses(&house.reads_by(&["-f", "ROOT/a", "@ROOT/more"], config), "may have -f once more in the file");
+    assert_eq!(house.reads_by(&["@ROOT/more", "-f", "ROOT/a"], config), "a");
+    assert_eq!(house.reads_by(&["-f", "ROOT/a", "--socket", "@abstract"], config), "a");
+    // An argument of the interpreter, or the name of the script, is no config.
+    let _program = house.run("", &["ROOT/a"], &[]);
+    house.group("confirm = []\nconfig = \"{arg:1}\"");
+    let text = std::fs::read_to_string(house.fleet.path("fleet.toml")).unwrap();
+    house.fleet.write("fleet.toml", &text.replace("match = { ", "match = { script = \"run.pl\", "));
+    assert!(house.fleet.doctor(&[]).json.to_string().contains("or names its script"));
+}
+
+#[test]
+fn a_change_of_what_a_text_names_is_a_change_wherever_its_path_begins() {
+    for (text, name) in [("map ${LISTS}/b", "two/b"), ("list lists/c", "two/lists/c"), ("@admins", "one/admins"), ("include ../b", "b")] {
+        let Some(house) = House::new() else { return };
+        std::fs::create_dir(house.root.join("two/lists")).unwrap();
+        ["two/lists/c", "one/admins"].iter().for_each(|name| drop(house.fleet.write(name, "c")));
+        let lists = house.root.join("two");
+        let _program = house.run("two", &[], &[("LISTS", lists.to_str().unwrap())]);
+        house.fleet.write("one/a", text);
+        sees(&house, "config = \"ROOT/one/a\"", || drop(house.fleet.write(name, "changed")));
+    }
+}
+
+#[test]
+fn content_that_was_changed_and_is_back_may_have_been_read_in_between() {
+    let Some(house) = House::new() else { return };
+    let _program = house.run("", &[], &[]);
+    house.fleet.write("a", "x { include two/b; }");
+    sees(&house, "config = \"ROOT/a\"\nincludes = \"include\"", || ["other", "b"].iter().for_each(|text| drop(house.fleet.write("two/b", text))));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a process reads of its config: resolved, seen by it as the same files, and where nobody else decides what is overwritten.
 
 use std::{
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
@@ -110,7 +111,7 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
         if is_spelled_before(places, at) {
             continue;
         }
-        let Some(named) = named_by(lookup, places, place)? else {
+        let Some((named, is_guess)) = named_by(lookup, places, place)? else {
             match place {
                 Place::Arg(option, _) => last = format!("has no {{arg:{option}}} on its command line"),
                 Place::Env(name, _) => last = format!("{last}{}no {name} in its environment", if last.is_empty() { "has " } else { ", and " }),
@@ -159,7 +160,7 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
         let assumed = match place {
             Place::Built(..) | Place::Base(_) => true,
             Place::Path(_) | Place::Cwd(_) => places.len() > 1,
-            Place::Arg(..) | Place::Env(..) => false,
+            Place::Arg(..) | Place::Env(..) => is_guess,
         };
         return Ok(Config { path: way.end.clone(), assumed });
     }
@@ -183,20 +184,19 @@ fn is_spelled_before(places: &[Place], at: usize) -> bool {
     places[..at].iter().any(|place| matches!(place, Place::Arg(_, other) if other == below))
 }
 
-/// The path of a place for this process; none where its command line or its program names none.
-fn named_by(lookup: Lookup<'_>, places: &[Place], place: &Place) -> Result<Option<PathBuf>, NotTold> {
-    Ok(Some(match place {
-        Place::Path(path) => path.clone(),
-        Place::Cwd(below) => joined(lookup.cwd()?, below),
-        Place::Base(below) => joined(lookup.base()?, below),
-        Place::Built(text, below) => match lookup.built(text)? {
-            Some(value) => joined(lookup.absolute(value.as_ref())?, below),
-            None => return Ok(None),
-        },
-        Place::Env(name, below) => match lookup.variable(name)? {
-            Some(value) => joined(lookup.absolute(&value)?, below),
-            None => return Ok(None),
-        },
+/// The path of a place for this process, and whether a relative value makes it a guess; none where its command line or its
+/// program names none.
+fn named_by(lookup: Lookup<'_>, places: &[Place], place: &Place) -> Result<Option<(PathBuf, bool)>, NotTold> {
+    let below_value = |value: Option<OsString>, below: &Path| {
+        let path = |value: OsString| Ok((joined(lookup.absolute(&value)?, below), lookup.is_guess(&value)));
+        value.map(path).transpose()
+    };
+    match place {
+        Place::Path(path) => Ok(Some((path.clone(), false))),
+        Place::Cwd(below) => Ok(Some((joined(lookup.cwd()?, below), false))),
+        Place::Base(below) => Ok(Some((joined(lookup.base()?, below), false))),
+        Place::Built(text, below) => below_value(lookup.built(text)?.map(Into::into), below),
+        Place::Env(name, below) => below_value(lookup.variable(name)?, below),
         Place::Arg(_, below) => {
             let spelled = places.iter().filter_map(|place| match place {
                 Place::Arg(option, other) if other == below => Some(option.as_str()),
@@ -204,15 +204,15 @@ fn named_by(lookup: Lookup<'_>, places: &[Place], place: &Place) -> Result<Optio
             });
             let values = lookup.values(&spelled.collect::<Vec<_>>())?;
             match values.as_slice() {
-                [] => return Ok(None),
-                [one] => named_by_value(lookup, one, below)?,
+                [] => Ok(None),
+                [one] => Ok(Some((named_by_value(lookup, one, below)?, lookup.is_guess(one)))),
                 all => {
                     let all: Vec<String> = all.iter().map(|value| value.to_string_lossy().into_owned()).collect();
-                    return Err(lookup.refuse(&format!("reads {}, and which of them the change is for is not said", list(&all)), None));
+                    Err(lookup.refuse(&format!("reads {}, and which of them the change is for is not said", list(&all)), None))
                 }
             }
         }
-    }))
+    }
 }
 
 /// The path that the value of an option names.

@@ -75,8 +75,13 @@ impl<'a> Lookup<'a> {
     pub(super) fn values(&self, spellings: &[&str]) -> Result<Vec<OsString>, NotTold> {
         // A place is no option: what stands there is its value.
         if let ([name], Telling::Arguments) = (spellings, &self.found.telling)
-            && argument::place(name).is_some()
+            && let Some(place) = argument::place(name)
         {
+            let of_interpreter = self.found.args.len() - self.options(&self.found.args).args.len();
+            if let Some(word) = self.found.args.get(place).filter(|_| place < of_interpreter) {
+                let why = format!("has `{word}` as its argument {}, which belongs to its interpreter or names its script: count on from there", place + 1);
+                return Err(self.refuse(&why, None));
+            }
             return argument::argument(&self.found.args, name).map(|value| self.exact(value.to_owned())).into_iter().collect();
         }
         if let Telling::Title(title) = &self.found.telling {
@@ -89,6 +94,12 @@ impl<'a> Lookup<'a> {
             let option = spellings.join(" or ");
             return Err(self.refuse(&format!("has {option} in its title behind a value with blanks, of which it may be a part"), None));
         }
+        if let Said::Value(value) = &said
+            && let Some(word) = self.options(&self.found.args).file_behind(value).filter(|word| self.is_file(word))
+        {
+            let option = spellings.join(" or ");
+            return Err(self.refuse(&format!("may have {option} once more in the file that `{word}` of its command line names"), None));
+        }
         let values = match said {
             Said::Absent => Vec::new(),
             Said::Value(value) => vec![value],
@@ -99,6 +110,12 @@ impl<'a> Lookup<'a> {
             }
         };
         values.into_iter().map(|value| self.exact(value)).collect()
+    }
+
+    /// Whether a word `@FILE` names a file, below any directory that it may have been started in.
+    fn is_file(&self, word: &str) -> bool {
+        let name = word.trim_start_matches('@');
+        self.pwd().into_iter().chain(self.cwd()).any(|dir| dir.join(name).is_file())
     }
 
     /// The bytes of a value as the kernel tells them.
@@ -164,7 +181,18 @@ impl<'a> Lookup<'a> {
             return Ok(value.to_owned());
         }
         let base = if self.group.reading.base.is_empty() { self.started_in(value)? } else { self.base()? };
-        Ok(base.join(value))
+        let path = base.join(value);
+        match self.elsewhere(&base, value) {
+            Some(other) if inode(&other) != inode(&path) => {
+                let why = format!(
+                    "was given `{}`, which is there below the directory that it was started in and below `{}`, in which it stands now",
+                    value.display(),
+                    base.display()
+                );
+                Err(self.refuse(&why, Some(&other)))
+            }
+            _ => Ok(path),
+        }
     }
 
     /// The first directory of the group's `base` that there is.
@@ -191,6 +219,20 @@ impl<'a> Lookup<'a> {
             return Ok(joined(dir, below));
         }
         Err(self.refuse("names its config by a path below a directory that nothing tells", None))
+    }
+
+    /// Whether nothing but its working directory says where a relative path begins: the program may take it below another one.
+    pub(super) fn is_guess(&self, value: &OsStr) -> bool {
+        let stays = || self.group.reading.base.is_empty() || self.base().ok() == self.cwd().ok();
+        !Path::new(value).is_absolute() && stays()
+    }
+
+    /// The same path below the directory that its environment says it was started in, where it has left that for `base`, and a
+    /// file is there as well.
+    fn elsewhere(&self, base: &Path, value: &Path) -> Option<PathBuf> {
+        let left = || self.group.reading.base.iter().any(|place| matches!(place, Place::Cwd(_))) && self.cwd().is_ok_and(|cwd| cwd == base);
+        let other = self.pwd().filter(|pwd| pwd != base && left())?.join(value);
+        other.is_file().then_some(other)
     }
 
     pub(super) fn cwd(&self) -> Result<PathBuf, NotTold> {

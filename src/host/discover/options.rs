@@ -85,6 +85,15 @@ impl Options<'_> {
         }
     }
 
+    /// A word `@FILE` behind the last place of `value`: programs that take such a word for a file with more arguments let these
+    /// decide.
+    pub(super) fn file_behind(&self, value: &str) -> Option<&str> {
+        let at = self.args.iter().rposition(|arg| arg.ends_with(value))?;
+        let is_last = self.repeated == Repeated::Last;
+        let behind = self.args[at + 1..].iter().filter(|_| is_last);
+        behind.map(String::as_str).find(|arg| arg.len() > 1 && arg.starts_with('@'))
+    }
+
     /// Every place where the option stands, or may stand.
     fn given(&self, name: &str) -> Vec<Given> {
         let mut found = match self.getopt {

@@ -5,6 +5,10 @@ use crate::fleet::Reading;
 /// The room that the kernel has for a title which goes on into the environment, in bytes: one page, as proc(5) reads it.
 const SHOWN: usize = 4096;
 
+/// A title that ends so near to the end of its room may have lost something: programs keep one or two bytes for its end
+/// (nginx two), and some of them round down, in bytes.
+const MARGIN: usize = 8;
+
 /// What the command line of a process tells of its arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Telling {
@@ -53,13 +57,13 @@ fn is_whole(value: &str) -> bool {
 /// Whether a title of this length fills all the room that its process has for it, so that more of it may have been cut off.
 /// The room is what the kernel has put arguments and environment into.
 pub(super) fn is_cut(pid: i32, length: usize) -> bool {
-    if length + 1 >= SHOWN {
+    if length + MARGIN >= SHOWN {
         return true;
     }
     let Ok(stat) = procfs::process::Process::new(pid).and_then(|process| process.stat()) else { return true };
     match (stat.arg_start, stat.env_end) {
         // A process that moved its arguments elsewhere has room for them there.
-        (Some(start), Some(end)) if start > 0 && end > start => usize::try_from(end - start).is_ok_and(|room| length + 1 >= room),
+        (Some(start), Some(end)) if start > 0 && end > start => usize::try_from(end - start).is_ok_and(|room| length + MARGIN >= room),
         (Some(start), Some(_)) if start > 0 => false,
         _ => true,
     }
