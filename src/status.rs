@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::{
     event::Verdict,
+    fact::{Showing, Wants},
     fleet::{Fleet, Group, Reloads, Speaks},
     host::{
         as_started::is_as_it_started,
@@ -240,7 +241,7 @@ impl Look {
         self.targets(&mut row, group, found, &live);
         match group.speaks {
             Speaks::Hello => self.tells(&mut row, found).await,
-            Speaks::None => self.shows(&mut row, &mut member).await,
+            Speaks::None => self.shows(&mut row, &mut member, &live).await,
         }
         if !group.validate.is_empty() && known {
             self.validated(&mut row, &member, &live).await;
@@ -290,6 +291,8 @@ impl Look {
             let (runs, known) = match stand {
                 _ if fixed.contains(&one.path) && newer(&one.path, one.ctime, born) => (None, Known::No),
                 _ if fixed.contains(&one.path) => (disk.clone(), Known::Started),
+                // It may have been another one in between, and been read.
+                Some(stand) if one.sha256() == Some(&stand.sha256) && one.ctime != Some(stand.ctime) => (None, Known::No),
                 Some(stand) => (Some(stand.sha256.clone()), Known::Proven),
                 None => (None, Known::No),
             };
@@ -326,8 +329,8 @@ impl Look {
         }
     }
 
-    /// Whether keys wait for a restart, the facts of its group can be read, and none says that its last reload was refused.
-    async fn shows(&self, row: &mut Row, member: &mut Member) {
+    /// Whether keys wait for a restart, the facts of its group can be read and hold, and none says that its last reload was refused.
+    async fn shows(&self, row: &mut Row, member: &mut Member, live: &[Live]) {
         match restart::pending(member).await {
             Ok(keys) if keys.is_empty() => {}
             Ok(keys) => row.faults.push(format!("runs an older config than its disk: a restart is needed for {}", quoted(&keys))),
@@ -340,6 +343,11 @@ impl Look {
         if let Err(silence) = answers(member, &self.listeners, &self.lanes).await {
             row.faults.push(silence.why);
         }
+        let was_proven = live.first().is_some_and(|one| {
+            let stand = self.proven.of(row.pid, row.started, &one.path);
+            stand.is_some_and(|stand| one.sha256() == Some(&stand.sha256))
+        });
+        row.faults.extend(unheld(member, live, was_proven));
         let refused = group.reject.iter().zip(&member.rejected).find(|(fact, now)| {
             let holds = |now: &String| fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH);
             !fact.compares() && now.as_ref().is_some_and(holds)
@@ -348,6 +356,20 @@ impl Look {
             row.faults.push(format!("{} says that its last reload was refused", fact.source.describe(&member.instance.endpoint)));
         }
     }
+}
+
+/// An assertion that does not hold: one that is taken from the config on the disk, or one that held when that was proven.
+fn unheld(member: &Member, live: &[Live], was_proven: bool) -> Option<String> {
+    let bytes = live.first().and_then(|one| one.disk.as_ref().ok()?.file());
+    let showing = if live.iter().any(|one| one.secret) { Showing::Secret } else { Showing::Open };
+    member.group.confirm.iter().zip(&member.baseline).find_map(|(fact, now)| {
+        let filled = fact.filled(bytes).ok()?;
+        let is_plain = matches!(filled.wants, Wants::Equals(_) | Wants::Contains(_));
+        let counts = is_plain && (filled.wants != fact.wants || was_proven);
+        let now = now.as_deref().filter(|now| counts && !filled.holds(now, None, jiff::Timestamp::UNIX_EPOCH))?;
+        let showing = if fact.source.shows_credentials() { showing.of_credentials() } else { showing };
+        Some(format!("{} {}", fact.source.describe(&member.instance.endpoint), filled.unmet(Some(now), showing)))
+    })
 }
 
 /// The last change of any kind, in nanoseconds since 1970.

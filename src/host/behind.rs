@@ -11,7 +11,10 @@ use std::{
 
 use crate::{
     config::{MAX_TARGET, digest},
-    host::mentions::{How, Written, is_of_programs, mentions},
+    host::{
+        exec,
+        mentions::{How, READERS, Written, is_of_programs, mentions},
+    },
 };
 
 /// Most files and directories that are followed, as many as a target may have entries. Of more nothing is known.
@@ -67,6 +70,10 @@ struct Walk<'a> {
     includes: Vec<String>,
     /// Files that the readers write; none where files that a text names are not followed.
     written: Option<Written>,
+    /// Directories below which relative paths may begin, besides that of the file that names them.
+    bases: Vec<PathBuf>,
+    /// Variables that a text may name, of a reader.
+    variables: Vec<(String, String)>,
     seen: BTreeSet<PathBuf>,
     /// What does not belong to the target, by its resolved path, with a digest.
     found: BTreeMap<PathBuf, String>,
@@ -81,7 +88,9 @@ impl<'a> Walk<'a> {
         let written = (!readers.is_empty()).then(|| Written::by(readers, how));
         let follows = !includes.is_empty() || written.is_some();
         let (seen, found) = (BTreeSet::new(), BTreeMap::new());
-        let mut walk = Self { top, includes, written, seen, found, bytes: 0, newest: i128::MIN };
+        let variables = readers.first().map(|pid| exec::variables(*pid)).unwrap_or_default();
+        let bases = bases(top, readers);
+        let mut walk = Self { top, includes, written, bases, variables, seen, found, bytes: 0, newest: i128::MIN };
         if top.is_dir() {
             walk.directory(top)?;
         } else if follows {
@@ -137,9 +146,9 @@ impl<'a> Walk<'a> {
             return Some(());
         };
         if !is_own {
-            self.found.insert(path.to_owned(), digest(&bytes));
+            self.found.insert(path.to_owned(), format!("{} {}", digest(&bytes), changed(path)));
         }
-        let text = String::from_utf8_lossy(&bytes);
+        let text = expanded(&String::from_utf8_lossy(&bytes), &self.variables);
         values(&text, &self.includes).iter().try_for_each(|value| self.included(path, value))?;
         if self.written.is_none() || bytes.contains(&0) {
             return Some(());
@@ -149,7 +158,7 @@ impl<'a> Walk<'a> {
 
     /// A word of the file `by` that may name files. Only a file that is there counts, and none that a process writes.
     fn mentioned(&mut self, by: &Path, word: &str) -> Option<()> {
-        for dir in [self.top.parent(), Some(self.top), by.parent()].into_iter().flatten() {
+        for dir in self.dirs(by) {
             let named = dir.join(word);
             let all = if word.contains('*') { globbed(&named) } else { vec![named] };
             for (named, path) in all.iter().filter_map(|path| Some((path, path.canonicalize().ok()?))) {
@@ -182,8 +191,7 @@ impl<'a> Walk<'a> {
 
     /// What a directive in the file `by` names: a path or a glob, below one of the directories that programs take for that.
     fn included(&mut self, by: &Path, value: &str) -> Option<()> {
-        let dirs = [self.top.parent(), Some(self.top), by.parent()];
-        let mut named: Vec<PathBuf> = dirs.into_iter().flatten().map(|dir| dir.join(value)).collect();
+        let mut named: Vec<PathBuf> = self.dirs(by).iter().map(|dir| dir.join(value)).collect();
         named.sort();
         named.dedup();
         let mut is_there = false;
@@ -201,12 +209,47 @@ impl<'a> Walk<'a> {
         Some(())
     }
 
+    /// The directories below which a relative path in the file `by` may begin.
+    fn dirs(&self, by: &Path) -> Vec<PathBuf> {
+        let own = by.parent().map(Path::to_owned);
+        self.bases.iter().cloned().chain(own.filter(|own| !self.bases.contains(own))).collect()
+    }
+
     /// Whether a path was not followed yet.
     fn takes(&mut self, path: &Path) -> Option<bool> {
         let is_new = self.seen.insert(path.to_owned());
         self.dated(path);
         (self.seen.len() <= MAX_FOLLOWED).then_some(is_new)
     }
+}
+
+/// Where relative paths in a target may begin: in it, beside it, in the directory that holds both that and the main config
+/// (`sites-enabled` below that of `nginx.conf`), and in the working directories of its readers.
+fn bases(top: &Path, readers: &[i32]) -> Vec<PathBuf> {
+    let above = top.ancestors().skip(1).take(if readers.is_empty() { 1 } else { 2 });
+    let cwd = |pid: &i32| fs::read_link(format!("/proc/{pid}/cwd")).ok();
+    // The root directory is where daemons stand that begin nowhere.
+    let cwds = readers.iter().take(READERS).filter_map(cwd).filter(|cwd| cwd != Path::new("/"));
+    let mut all = Vec::new();
+    for dir in above.filter(|dir| *dir != Path::new("/")).chain([top]).map(Path::to_owned).chain(cwds) {
+        if !all.contains(&dir) {
+            all.push(dir);
+        }
+    }
+    all
+}
+
+/// When a file was last changed, which tells of a content that was there and is back.
+fn changed(path: &Path) -> String {
+    path.metadata().map_or_else(|_| MISSING.into(), |meta| format!("{} {}", meta.ctime(), meta.ctime_nsec()))
+}
+
+/// `text` with each `${NAME}` replaced by the variable of that name, where there is one.
+fn expanded(text: &str, variables: &[(String, String)]) -> String {
+    if !text.contains("${") {
+        return text.to_owned();
+    }
+    variables.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
 }
 
 /// The paths that a pattern names, or the path itself where it is none and something is there.

@@ -18,7 +18,7 @@ const MAX_WORDS: usize = 20_000;
 const MAX_BARE: usize = 2_000;
 
 /// The readers of one target whose descriptors are looked at: instances of one config write the same logs.
-const READERS: usize = 4;
+pub(super) const READERS: usize = 4;
 
 /// Places with files that change by themselves.
 const LIVELY: &[&str] = &["/proc", "/sys", "/dev", "/run", "/var/run"];
@@ -27,7 +27,7 @@ const LIVELY: &[&str] = &["/proc", "/sys", "/dev", "/run", "/var/run"];
 /// `#` are comments.
 pub(super) fn mentions(text: &str) -> Option<BTreeSet<&str>> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || "'\"`;,{}[]()<>=|".contains(c)));
+    let words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || "'\"\\`;,{}[]()<>=|".contains(c)));
     // `file:/a/b` and `crt:/a` name what follows.
     let words = words.flat_map(|word| std::iter::once(word).chain(word.split(':').skip(1).filter(|part| part.starts_with('/'))));
     let mut all = BTreeSet::new();
@@ -38,6 +38,8 @@ pub(super) fn mentions(text: &str) -> Option<BTreeSet<&str>> {
         }
     }
     let bare = text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(|line| line.split(|c: char| !is_of_name(c)));
+    // `@admins` names a file beside pg_hba.conf.
+    let bare = bare.map(|word| word.trim_start_matches('@'));
     let bare: BTreeSet<&str> = bare.filter(|word| word.starts_with(char::is_alphabetic) && !all.contains(word)).take(MAX_WORDS).collect();
     if bare.len() <= MAX_BARE {
         all.extend(bare);

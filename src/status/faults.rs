@@ -48,7 +48,7 @@ impl GroupRow {
     /// `found` matches are not refused.
     pub(super) fn of(group: &Group, (found, sure): (usize, usize), rows: &[Row], last: &Last) -> Self {
         let mut faults = Vec::new();
-        if group.instances.is_empty() && !group.count.holds(found, sure) {
+        if !group.count.holds(found, sure) {
             faults.push(format!("has {}, not {}", screen::counted(found, "instance"), group.count));
         }
         let mine = rows.iter().filter(|row| row.group == group.name && row.started > 0);

@@ -126,6 +126,13 @@ pub(crate) fn variable(pid: i32, name: &str) -> Option<Option<OsString>> {
     Some(parse(&raw)?.into_iter().find(|(known, _)| known == name).map(|(_, value)| value))
 }
 
+/// The variables of the process `pid` that are text; none where its environment is not known.
+pub(crate) fn variables(pid: i32) -> Vec<(String, String)> {
+    let raw = Proc::open(pid).and_then(|process| process.read("environ")).ok();
+    let all = raw.as_deref().and_then(parse).unwrap_or_default().into_iter();
+    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
 /// The digest of all that a command is given of the environment of the process `pid`; empty where that is not known. What
 /// differs with every start is no part of it.
 pub(crate) fn identity(pid: i32) -> String {
@@ -202,6 +209,12 @@ impl Environment {
         Self(values)
     }
 
+    /// Leaves out values that stand in these texts, which everybody may see: the command line, the path of a config.
+    pub(crate) fn without<'a>(mut self, shown: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
+        self.0.retain(|value| !shown.clone().any(|text| text.windows(value.len()).any(|part| part == value)));
+        self
+    }
+
     /// Replaces every value in `text`.
     pub(crate) fn mask(&self, text: &mut Vec<u8>) {
         let (mut masked, mut at) = (Vec::with_capacity(text.len()), 0);
@@ -266,6 +279,10 @@ mod tests {
         };
         assert_eq!(masked("a s3cret, s3cret-too, /root and 1"), "a ***, ***, /root and 1");
         assert_eq!(masked("line: abcdefghij"), "line: ***");
+        let mut text = b"a s3cret of s3cret-too".to_vec();
+        let argv = [&b"run"[..], b"--with=s3cret-too"];
+        environment.without(argv.into_iter()).mask(&mut text);
+        assert_eq!(text, b"a s3cret of s3cret-too");
         let all = "DB=postgres://app:pass%40word@db/x?sslkey=hidden1&a=1\0LOGIN=admin Geheim88word\0DSN=host=db password=kurz1\0\
                    OPTS=-c /etc/x.conf --verbose\0JSON={\"token\":\"longsecret\"}\0";
         let environment = Environment::of(parse(all.as_bytes()).unwrap());

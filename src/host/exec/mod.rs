@@ -36,7 +36,7 @@ mod view;
 
 pub(crate) use self::{
     become_it::become_it,
-    environ::{identity as environment_identity, of as environment, variable},
+    environ::{identity as environment_identity, of as environment, variable, variables},
     limits::remember,
     request::Bind,
     run::{NotRun, Output, Subject, inform, judge, look, operators, query, read},

@@ -1,6 +1,6 @@
 //! Runs a command under its supervisor: a time limit, and a limited output.
 
-use std::{ffi::OsString, io, path::Path, process::Stdio, time::Duration};
+use std::{ffi::OsString, io, os::unix::ffi::OsStrExt, path::Path, process::Stdio, time::Duration};
 
 use futures_util::{FutureExt, future::FusedFuture};
 use tokio::{
@@ -115,7 +115,8 @@ pub(crate) async fn read(argv: &[String], subject: Subject<'_>, limit: Duration)
 /// # Errors
 /// As [`judge`]; also where such a view of the files cannot be had, or it wrote more than can be kept.
 pub(crate) async fn look(argv: &[String], subject: Subject<'_>, binds: &[Bind], limit: Duration) -> Result<Output, NotRun> {
-    let environment = environ::of(subject.identity.pid);
+    let shown = argv.iter().map(String::as_bytes).chain(binds.iter().map(|bind| bind.to.as_os_str().as_bytes()));
+    let environment = environ::of(subject.identity.pid).map(|environment| environment.without(shown));
     // Python would keep what it compiled, and take it for the next candidate of the same second and size.
     let mut output = about(argv, subject, World::View, binds, &[("PYTHONDONTWRITEBYTECODE", "1")], limit).await?;
     for text in [&mut output.stdout, &mut output.stderr] {
