@@ -81,13 +81,11 @@ enum Command {
 
 impl Command {
     /// None where it looks at no processes; else what stdout carries of its end, where it is a run.
-    fn looks_at_processes(&self) -> Option<Option<Output>> {
+    fn looks_at_processes(&self) -> bool {
         match self {
-            Self::Broadcast(args) => Some(Some(args.output)),
-            Self::Resume(args) | Self::Revert(args) => Some(Some(args.output)),
-            Self::Status(_) | Self::Doctor(_) => Some(None),
-            Self::Serve(_) | Self::Check { .. } | Self::ExecSupervise | Self::ExecBecome | Self::ExecMapUsers => None,
-            Self::Kinds { .. } | Self::History(_) | Self::Forget(_) => None,
+            Self::Broadcast(_) | Self::Resume(_) | Self::Revert(_) | Self::Status(_) | Self::Doctor(_) => true,
+            Self::Serve(_) | Self::Check { .. } | Self::ExecSupervise | Self::ExecBecome | Self::ExecMapUsers => false,
+            Self::Kinds { .. } | Self::History(_) | Self::Forget(_) => false,
         }
     }
 }
@@ -270,10 +268,10 @@ fn command(hangups: Hangups) -> ExitCode {
         Err(e) => return not_parsed(&e),
     };
     // Before any file is opened: with too few descriptors, a good file would be told as one that cannot be read.
-    if let Some(output) = cli.command.looks_at_processes()
+    if cli.command.looks_at_processes()
         && let Err(few) = descriptors::raise()
     {
-        return ExitCode::from(few.tell(output));
+        return few.tell();
     }
     match cli.command {
         Command::Serve(args) => serve(args, hangups),

@@ -72,6 +72,15 @@ impl Ask {
 const SHOWN: usize = 60;
 
 impl Source {
+    /// Whether it is asked with a user, a password or a token, which an answer may repeat.
+    #[must_use]
+    pub fn shows_credentials(&self) -> bool {
+        match self {
+            Self::Http(ask) => ask.access.auth_file.is_some() || ask.access.bearer_file.is_some(),
+            Self::Exec(_) | Self::Workers | Self::Listener => false,
+        }
+    }
+
     /// Whether the instance's own endpoint must be known to ask it.
     #[must_use]
     pub fn uses_listen(&self) -> bool {
@@ -265,6 +274,21 @@ fn moment(text: &str) -> Option<(f64, f64)> {
     let exponent = text.split_once(['e', 'E']).and_then(|(_, rest)| rest.parse().ok()).unwrap_or(0);
     let digits = i32::try_from(behind).unwrap_or(i32::MAX).saturating_sub(exponent).clamp(0, 6);
     Some((seconds, 10_f64.powi(digits)))
+}
+
+/// How far ahead of this clock a stamp may be that a program of this host gives, in seconds.
+const CLOCKS_DIFFER: f64 = 60.0;
+
+impl Fact {
+    /// Why `reading` can never be a moment after a signal: it is none, or lies in the future already.
+    #[must_use]
+    pub fn no_moment(&self, reading: &str) -> Option<String> {
+        match moment(reading) {
+            None => Some("does not read as a number of seconds or an ISO 8601 date".into()),
+            Some((stamp, _)) if stamp > jiff::Timestamp::now().as_duration().as_secs_f64() + CLOCKS_DIFFER => Some("reads as a moment in the future".into()),
+            Some(_) => None,
+        }
+    }
 }
 
 /// `NAME` or `NAME{label="value",..}`, with what is left behind it dropped.

@@ -279,7 +279,7 @@ fn settled(member: &Member, targets: &[(&Path, &SeenTarget)], proven: &Proven) -
         fixed || proven.is_some_and(|p| p.sha256 == target.disk.sha256 && p.ctime == target.ctime && is_same_behind(p, target))
     };
     // What a silent one says now is not known.
-    !member.sick && i.before.is_none() && !targets.is_empty() && targets.iter().all(stands) && agrees(member, targets)
+    !member.sick && i.before.is_none() && !targets.is_empty() && targets.iter().all(stands) && agrees(member, targets, Literals::Count)
 }
 
 /// Whether what is read through a target is known, and the same as when an instance was proven to run it.
@@ -287,11 +287,22 @@ fn is_same_behind(stand: &Stand, target: &SeenTarget) -> bool {
     target.behind.is_some() && stand.behind == target.behind
 }
 
+/// What becomes of assertions that take nothing from the config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Literals {
+    /// They must hold.
+    Count,
+    /// They speak of the config that is taken back.
+    Skipped,
+}
+
 /// Whether each of its facts that compares with nothing holds now.
-fn agrees(member: &Member, targets: &[(&Path, &SeenTarget)]) -> bool {
+fn agrees(member: &Member, targets: &[(&Path, &SeenTarget)], literals: Literals) -> bool {
     let disk = targets.first().and_then(|(_, target)| target.disk.file());
     let holds = |(fact, now): (&Fact, &Option<String>)| {
-        fact.compares() || fact.filled(disk).is_ok_and(|fact| now.as_deref().is_some_and(|now| fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH)))
+        let holds = |filled: &Fact| now.as_deref().is_some_and(|now| filled.holds(now, None, jiff::Timestamp::UNIX_EPOCH));
+        let is_skipped = |filled: &Fact| literals == Literals::Skipped && filled.wants == fact.wants;
+        fact.compares() || fact.filled(disk).is_ok_and(|filled| is_skipped(&filled) || holds(&filled))
     };
     member.group.confirm.iter().zip(&member.baseline).all(holds)
 }

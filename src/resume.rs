@@ -193,6 +193,7 @@ fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
 fn no_run(e: &LeftError) -> Stop {
     let (verdict, hint) = match e {
         LeftError::NoneOpen(_) => (Verdict::NoMatch, "; one that came to its end must be named"),
+        LeftError::Running(..) => (Verdict::Busy, "; wait for its end, or interrupt it"),
         LeftError::Unknown(..) => (Verdict::NoMatch, ""),
         LeftError::Ambiguous(..) => (Verdict::Usage, ""),
         LeftError::State(..) | LeftError::Unreadable(..) => (Verdict::Failed, ""),

@@ -1,16 +1,14 @@
 //! How many files this process may have open, and which of them it hands on.
 
+use std::process::ExitCode;
+
 use rustix::{
     io::fcntl_dupfd_cloexec,
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-use crate::{
-    event::{Stop, Verdict},
-    host::exec,
-    report::{Output, Summary},
-    screen,
-};
+use super::refusal::fail;
+use crate::{event::Verdict, host::exec, screen};
 
 /// How many descriptors a run has open for signals and questions while no instance is stuck: a pidfd
 /// for each that is signalled, and the connections of both lanes.
@@ -24,17 +22,11 @@ const FEWEST: u64 = 256;
 pub(super) struct TooFew(u64);
 
 impl TooFew {
-    /// Tells the reason and what to do; answers the exit code. A run whose `output` is JSON has its object
-    /// at the end all the same.
-    pub(super) fn tell(&self, output: Option<Output>) -> u8 {
+    /// Tells the reason and what to do; where JSON was asked for, its object says so too.
+    pub(super) fn tell(&self) -> ExitCode {
         let why = format!("at most {} files may be open at once, and hello needs {FEWEST}", self.0);
-        if let Some(Output::Json | Output::Jsonl) = output {
-            let summary = Summary::stopped(Stop::new(Verdict::Failed, why.clone()));
-            screen::data(serde_json::to_string(&summary));
-        }
         let hint = screen::hint("raise the limit and run the same command again:", &[&format!("ulimit -n {FEWEST}")]);
-        screen::tell(&format!("{}\n\n{hint}", screen::failure(&why)));
-        Verdict::Failed.exit()
+        fail(Verdict::Failed.exit(), &format!("{why}\n\n{hint}"))
     }
 }
 

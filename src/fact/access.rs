@@ -113,10 +113,23 @@ fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+/// Where a quoted text without a `://` holds what may be a user and a password before an `@`: a URL with a letter too few.
+fn misspelled(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let quotes = text.match_indices(['"', '\'']).map(|(at, _)| at + 1);
+    quotes.filter_map(|begin| {
+        let rest = text.get(begin..)?;
+        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ','))?;
+        let user = rest[..end].rfind('@')?;
+        let head = &rest[..user];
+        let looks_like_one = head.contains(':') && !head.contains("://") && !head.starts_with(['@', '/', '.']);
+        looks_like_one.then_some(begin..begin + user)
+    })
+}
+
 /// The same text with every user and password of a URL as stars, byte for byte.
 pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut masked = Cow::Borrowed(text);
-    let mut all: Vec<Range<usize>> = passwords(text).chain(tokens(text)).collect();
+    let mut all: Vec<Range<usize>> = passwords(text).chain(tokens(text)).chain(misspelled(text)).collect();
     all.sort_by_key(|found| (found.start, found.end));
     for found in all {
         let stars = "*".repeat(found.len());
@@ -148,6 +161,10 @@ mod tests {
         assert_eq!(password_in(text).map(|found| text[found].to_owned()).as_deref(), Some("ü:geheim"));
         assert!(!without_passwords(r#"u = "http://a\u003ageheim@h/""#).contains("geheim"));
         for url in ["http://geheim@h/", "HTTPS://geheim@{listen}/x", "//u:geheim@h/", "//geheim@h", "http://{listen}@u:geheim/"] {
+            let masked = without_passwords(url);
+            assert!(!masked.contains("geheim") && masked.len() == url.len(), "{url}: {masked}");
+        }
+        for url in ["\"http:u:geheim@h/\"", "'u:geheim@{listen}/v'", "\"http:/u:geheim@h\"", "\"http//u:geheim@h\""] {
             let masked = without_passwords(url);
             assert!(!masked.contains("geheim") && masked.len() == url.len(), "{url}: {masked}");
         }

@@ -99,7 +99,10 @@ pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, Strin
         } else {
             let parsed = config.get_or_insert_with(|| std::str::from_utf8(candidate).ok().and_then(Config::parse));
             let parsed = parsed.as_ref().ok_or_else(|| format!("`{{candidate.{key}}}` needs a config in TOML, JSON or YAML, and the new one is none"))?;
-            filled += &parsed.get(key).ok_or_else(|| format!("the new config has no `{key}`"))?;
+            filled += &parsed.get(key).ok_or_else(|| {
+                let meant = likely(key, std::iter::once("sha256")).filter(|hint| hint.starts_with("did"));
+                format!("the new config has no `{key}`{}", meant.map_or(String::new(), |hint| format!("; {hint}")))
+            })?;
         }
         rest = tail;
     }
@@ -126,7 +129,7 @@ pub(super) fn template_fault(text: &str) -> Option<(String, String)> {
         let word = name.split(['.', ':']).next().unwrap_or_default();
         let meant = likely(&word.to_lowercase(), std::iter::once("candidate")).filter(|hint| hint.starts_with("did"));
         if is_word && (meant.is_some() || !name.starts_with(|c: char| c.is_ascii_uppercase())) {
-            let key = name.split_once(['.', ':']).map_or("KEY", |(_, key)| key);
+            let key = name.split_once(['.', ':']).map_or("KEY", |(_, key)| key.trim_matches(['.', ':']));
             let hint = meant.map_or(there.into(), |_| format!("did you mean `{{candidate.{}}}`?", if key.is_empty() { "KEY" } else { key }));
             return Some((format!("no placeholder `{{{name}}}`"), hint));
         }

@@ -12,8 +12,18 @@ const SHOWN: usize = 100;
 pub enum Showing {
     /// It may.
     Open,
+    /// What was read may repeat the credentials that it was asked with; what is wanted may be shown.
+    Wanted,
     /// The config is a secret, and so is what it makes a program answer.
     Secret,
+}
+
+impl Showing {
+    /// The same of an answer to a question with credentials.
+    #[must_use]
+    pub fn of_credentials(self) -> Self {
+        if self == Self::Secret { Self::Secret } else { Self::Wanted }
+    }
 }
 
 // As `fleet.toml` writes it; labels of a metric are left out.
@@ -50,12 +60,17 @@ impl Fact {
             (Wants::AfterSignal, _) => "a moment after the signal".into(),
             (Wants::Replaced, _) => "what is new".into(),
             (Wants::Equals(_) | Wants::Contains(_), Showing::Secret) => "what its config says, which is a secret".into(),
-            (Wants::Equals(text), Showing::Open) => shown(text),
-            (Wants::Contains(text), Showing::Open) => format!("{} in it", shown(text)),
+            (Wants::Equals(text), Showing::Open | Showing::Wanted) => shown(text),
+            (Wants::Contains(text), Showing::Open | Showing::Wanted) => format!("{} in it", shown(text)),
         };
         match (read, showing) {
             (None, _) => format!("has no {}, and wanted is {wanted}", self.read),
             (Some(_), Showing::Secret) => format!("does not read as it should; wanted is {wanted}"),
+            (Some(_), Showing::Wanted) => format!("reads something else, and wanted is {wanted}"),
+            // What is looked for may stand in any line.
+            (Some(read), Showing::Open) if matches!(self.wants, Wants::Contains(_)) => {
+                format!("reads {}, and wanted is {wanted}", shown(&read.trim_end().replace(['\r', '\n'], "\\n")))
+            }
             (Some(read), Showing::Open) => format!("reads {}, and wanted is {wanted}", shown(read)),
         }
     }
@@ -71,7 +86,9 @@ mod tests {
         let fact = |wants| Fact { source: Source::Exec(vec!["x".into()]), read: Read::Body, wants };
         let equals = fact(Wants::Equals("two".into()));
         assert_eq!(equals.unmet(Some("one\n"), Showing::Open), "reads `one`, and wanted is `two`");
-        assert_eq!(fact(Wants::Contains("two".into())).unmet(Some("a\nb"), Showing::Open), "reads `a ..`, and wanted is `two` in it");
+        assert_eq!(fact(Wants::Contains("two".into())).unmet(Some("a\nb"), Showing::Open), "reads `a\\nb`, and wanted is `two` in it");
+        assert_eq!(fact(Wants::Equals("two".into())).unmet(Some("a\nb"), Showing::Open), "reads `a ..`, and wanted is `two`");
+        assert_eq!(equals.unmet(Some("Bearer x"), Showing::Open.of_credentials()), "reads something else, and wanted is `two`");
         for wants in [Wants::Equals("two".into()), Wants::Contains("two".into()), Wants::Changed, Wants::AfterSignal] {
             let text = fact(wants).unmet(Some("one"), Showing::Secret);
             assert!(!text.contains("one") && !text.contains("two"), "{text}");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    fact::{Ask, Fact, Read, Showing, Source, metric},
+    fact::{Ask, Fact, Read, Showing, Source, Wants, metric},
     host::{
         body::{Keep, Large},
         credentials::Credentials,
@@ -141,6 +141,10 @@ impl<'a> Answers<'a> {
                 let labels = if fact.compares() { labels.clone() } else { Vec::new() };
                 let is_there = said.read(&Read::Metric(name.clone(), labels)).is_some();
                 (!is_there).then(|| format!("has no metric `{name}`{}", if fact.compares() { " with these labels" } else { "" }))
+            }
+            (said, read) if fact.wants == Wants::AfterSignal && said.read(read).is_some_and(|text| !text.trim().is_empty()) => {
+                let text = fact.told_by(said.read(read))?;
+                fact.no_moment(&text).map(|why| format!("{why}, so it cannot be `after_signal`"))
             }
             (said, read @ Read::Json(pointer)) if needed && said.read(read).is_none() => Some(format!("has no value at `{pointer}`, or is no JSON")),
             _ => None,

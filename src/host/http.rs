@@ -241,7 +241,7 @@ impl Answer {
     pub(super) fn refusal(&self) -> String {
         let next = match (self.status, self.wanted) {
             (status, Some(wanted)) => format!("its assertion asks for {wanted}, not for {status}"),
-            (400, _) => "if it speaks TLS there, ask by https://".into(),
+            (400, _) => "if it speaks TLS there, ask by https://, with `client_cert` where it wants one".into(),
             (401 | 403, _) => "say `auth_file = PATH` or `bearer_file = PATH` beside the assertion".into(),
             (404, _) => "if it is served below another path, say that with [[group.confirm]]".into(),
             (300..400, _) => "ask where it leads to".into(),

@@ -150,7 +150,9 @@ pub(super) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
         Box::pin(second_end::see(hung, member, &wanted, sent, (lanes, turn))).await?;
     } else if proof == Proof::None {
         let held = wanted.facts.first().map(|fact| fact.source.describe(&member.instance.endpoint));
-        return life(member, held.map(|source| format!("{source} read the same before its signal")), undo, lanes);
+        let had_reading = member.baseline.first().is_some_and(Option::is_some);
+        let why = if had_reading { "read the same before its signal" } else { "had nothing to read before its signal, and may have held all the time" };
+        return life(member, held.map(|source| format!("{source} {why}")), undo, lanes);
     }
     Ok(Shown::Config(proof, took))
 }
@@ -313,8 +315,14 @@ pub(super) fn still(member: &Member, shifts: &[Shift], undo: bool) -> Result<Opt
     }
     let mut facts = filled(&member.group.confirm, shifts)?;
     if member.instance.state == State::Unchanged {
-        // It was never signalled, so nothing that compares with before its signal can hold.
-        facts.retain(|fact| !fact.compares());
+        // It was never signalled, so nothing that compares with before its signal can hold. What did not hold at the survey is
+        // no part of the reason for which it is left as it is.
+        let held = |at: usize, fact: &Fact| {
+            let now = member.baseline.get(at).and_then(Option::as_deref);
+            now.is_none_or(|now| fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH))
+        };
+        let mut at = 0..;
+        facts.retain(|fact| at.next().is_some_and(|at| !fact.compares() && held(at, fact)));
     }
     adjust(&mut facts, &member.kept, &member.baseline, shifts, false);
     blind(&mut facts, member, shifts);

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Plan, Readers, agrees, apart, is_under_way, judge, settled, sick, waves};
+use super::{Literals, Plan, Readers, agrees, apart, is_under_way, judge, settled, sick, waves};
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
     fleet::Group,
@@ -306,7 +306,7 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
     let told = shifts.len() == 1 && says.is_some() && says == to && (on_disk || aim.at_once);
     let shown = on_disk
         && (settled(member, disk, aim.proven) || (shifts.is_empty() && !member.sick && touch.is_some_and(|touch| touch.state == Some(State::Confirmed))));
-    let started_on_it = on_disk && !same && touch.is_none() && has_read_it(member, disk);
+    let started_on_it = on_disk && !same && touch.is_none() && has_read_it(member, disk, back);
     if !member.unsure && (told || shown || started_on_it) {
         member.instance.state = State::Unchanged;
     }
@@ -322,7 +322,11 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
 
 /// Whether an instance that cannot tell what it runs started when every target was what it is now: it has read that, and
 /// a signal could change nothing that it shows.
-fn has_read_it(member: &Member, disk: &[(&Path, &SeenTarget)]) -> bool {
+fn has_read_it(member: &Member, disk: &[(&Path, &SeenTarget)], back: bool) -> bool {
     let later = disk.iter().all(|(_, target)| target.ctime < member.born);
-    !member.sick && member.instance.before.is_none() && !disk.is_empty() && later && agrees(member, disk)
+    !member.sick
+        && member.instance.before.is_none()
+        && !disk.is_empty()
+        && later
+        && agrees(member, disk, if back { Literals::Skipped } else { Literals::Count })
 }

@@ -39,7 +39,8 @@ fn unheld(member: &Member, shifts: &[Shift]) -> Option<String> {
             return None;
         }
         let source = fact.source.describe(&member.instance.endpoint);
-        let (now, text) = if first.secret { ("another value".into(), "the value of its config".into()) } else { (shown(now), shown(&text)) };
+        let now = if fact.source.shows_credentials() { "another value".into() } else { shown(now) };
+        let (now, text) = if first.secret { ("another value".into(), "the value of its config".into()) } else { (now, shown(&text)) };
         Some(format!(
             "{source} reads {now} before the run, and by the config that it runs {} should be {text}: the assertion is wrong, or it runs another config than `{}`; correct the assertion, adopt that file first, or say --include-sick to skip this check",
             asked(&filled),
@@ -65,6 +66,7 @@ pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> 
             for (place, (fact, now)) in member.group.confirm.iter().zip(&member.baseline).enumerate() {
                 let Some(now) = now.as_deref().filter(|now| is_unheld(fact, now)) else { continue };
                 let i = &member.instance;
+                let showing = if fact.source.shows_credentials() { showing.of_credentials() } else { showing };
                 let why = || format!("{} {}", fact.source.describe(&i.endpoint), fact.unmet(Some(now), showing));
                 all.entry((&i.group, place)).or_insert_with(|| (i.pid, 0, why())).1 += 1;
             }
@@ -104,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        fact::{Read, Source},
+        fact::{Access, Ask, Read, Source},
         fleet::Fleet,
         step::Blob,
     };
@@ -172,6 +174,15 @@ mod tests {
         };
         assert_eq!(told(Wants::Equals("ok".into()), "no", false), ["7 2 `ask` reads `no`, and wanted is `ok`"]);
         assert_eq!(told(Wants::Contains("ok".into()), "no", false).len(), 1);
+        let mut member = member("ok", "Bearer geheim", None);
+        let mut group = (*member.group).clone();
+        let access = Access { bearer_file: Some("/t".into()), ..Access::default() };
+        group.confirm[0].source = Source::Http(Ask { url: "http://{listen}/".into(), access, ..Ask::default() });
+        member.group = Arc::new(group);
+        let step = Step { shifts: vec![shift(Some("v = 'one'"), false)], members: [member].into(), undo: false };
+        let events = literals(std::iter::once(&step));
+        let Some(Event::Unheld { why, .. }) = events.first() else { unreachable!("{events:?}") };
+        assert!(why.contains("reads something else, and wanted is `ok`") && !why.contains("geheim"), "{why}");
         assert!(told(Wants::Equals("ok".into()), "geheim", true).iter().all(|why| !why.contains("geheim")));
         for (wants, now) in [
             (Wants::Equals("ok".into()), "ok"),

@@ -31,6 +31,9 @@ pub enum LeftError {
     /// No run was named, and none is open.
     #[error("no run is open in `{}`: every run there came to its end", .0.display())]
     NoneOpen(PathBuf),
+    /// No run was named, and one is under way.
+    #[error("run `{0}` is under way in `{path}`", path = .1.display())]
+    Running(String, PathBuf),
     /// No run has that name.
     #[error("no run `{0}` is kept in `{path}`", path = .1.display())]
     Unknown(String, PathBuf),
@@ -166,7 +169,13 @@ impl Left {
             // Nobody has ever begun one.
             _ if !state.exists() => return Err(name.map_or_else(|| LeftError::NoneOpen(state.into()), |name| LeftError::Unknown(name.into(), state.into()))),
             _ if let Err(e) = super::trusted(state) => return Err(unusable(e)),
-            None => left_open(state).pop().ok_or_else(|| LeftError::NoneOpen(state.into()))?.id,
+            None => match left_open(state).pop() {
+                Some(open) => open.id,
+                None => {
+                    let running = marks::marked(state).into_iter().rev().find(|past| past.running);
+                    return Err(running.map_or_else(|| LeftError::NoneOpen(state.into()), |past| LeftError::Running(past.id, state.into())));
+                }
+            },
             Some(name) => match past::find(state, name).map_err(unusable)?.as_slice() {
                 [] => return Err(LeftError::Unknown(name.into(), state.into())),
                 [one] => one.clone(),

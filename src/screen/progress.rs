@@ -129,6 +129,10 @@ impl Shown {
         self.bar.set_message(message);
         self.bar.set_position(self.progress.done as u64);
         self.bar.tick();
+        // The line fills its row: what the terminal prints of Ctrl-C would begin another one, which alone would be cleared.
+        if !self.bar.is_hidden() {
+            let _ = io::stderr().write_all(b"\r");
+        }
     }
 }
 

@@ -51,6 +51,7 @@ fn an_error_page_is_no_answer_and_is_refused_before_anything_is_touched() {
         (http("/missing", "read = \"metric:loaded\"\nafter_signal = true"), "answers 404"),
         (http("/missing", "read = \"header:X-None\"\nchanged = true"), "answers 404"),
         (http("/moved", "contains = \"else\""), "answers 302 Found (Location: http://**********@elsewhere.test/x)"),
+        (http("/", "after_signal = true"), "does not read as a number of seconds or an ISO 8601 date"),
         (http("/metrics", "read = \"metric:nope\"\nafter_signal = true"), "has no metric `nope`"),
         (http("/metrics", "read = \"metric:nope\"\nequals = \"1\""), "has no metric `nope`"),
         (http("/json", "read = \"json:/nope\"\nafter_signal = true"), "has no value at `/nope`"),
@@ -84,7 +85,7 @@ fn an_error_page_after_the_signal_proves_nothing_and_is_named() {
     let text = fails(&page, &["message=two", "page=two of an error", "status=503"]);
     assert!(text.contains("/page answers 503 Service Unavailable after"), "{text}");
     let text = fails(&page, &["message=three", "page=three\nof many"]);
-    assert!(text.contains("reads `three ..`, and wanted is `two` in it"), "{text}");
+    assert!(text.contains("reads `three\\nof many`, and wanted is `two` in it"), "{text}");
     // What a secret config makes it answer is as secret as that.
     let text = fails(&format!("secret = true\n{page}"), &["message=four", "page=geheim"]);
     assert!(!leaks(&daemon, &text, "reads `geheim") && !text.contains("geheim"), "{text}");
@@ -146,6 +147,8 @@ fn a_password_in_a_url_is_refused_with_its_line_and_never_shown() {
         seen.replace("http://", "http://ops:geheim@"),
         seen.replace("http://", "https://ops:ge/heim@"),
         seen.replace("http://", "http://ops\\u003ageheim@"),
+        seen.replace("http://", "http:ops:geheim@"),
+        seen.replace("http://", "ops:geheim@"),
         format!("instances = [{{ pid = 1, endpoint = \"http://ops:geheim@127.0.0.1:1/\" }}]\n{seen}"),
         format!("validate = [\"curl\", \"http://ops:geheim@x.test/\"]\n{seen}"),
         "[[group.confirm]]\nexec = ['psql', 'postgresql://ops:geheim@h/d']\nchanged = true".into(),

@@ -79,6 +79,7 @@ pub(super) fn build(binds: &[Bind], written: &[Written], numbers: &Numbers, user
         said => said.map_err(|e| none(e.into()))?,
     }
     keep_to_itself(numbers, other_root).map_err(none)?;
+    keep_the_kernel_as_it_is();
     let held = match &cwd {
         Some(path) if !is_fixed(path) => Some((path.clone(), open(".", PLACE, Mode::empty()).map_err(|e| none(e.into()))?)),
         _ => None,
@@ -187,6 +188,20 @@ fn is_fixed(path: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let decides = |dir: &Path| at(dir).and_then(|dir| Ok(fstat(&dir)?)).is_ok_and(|stat| [0, own].contains(&stat.st_uid) && stat.st_mode & 0o022 == 0);
     path.ancestors().skip(1).all(decides)
+}
+
+/// Places with settings of the kernel, which no layer covers.
+const SETTINGS: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/sys", "/sys/fs/cgroup"];
+
+/// Lets this process and its children change no setting of the kernel by a path, and not the name of the host. A user who may
+/// not mount may not change these either.
+fn keep_the_kernel_as_it_is() {
+    let _ = unshare(CloneFlags::CLONE_NEWUTS);
+    for place in SETTINGS {
+        let bound = mount(Some(place), place, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>);
+        let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        let _ = bound.and_then(|()| mount(None::<&str>, place, None::<&str>, read_only, None::<&str>));
+    }
 }
 
 /// Makes no other namespace see what is mounted in this one from here on. The root directory of this process may be no mount
