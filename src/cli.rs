@@ -13,7 +13,7 @@ use crate::{
     event::{Halts, Verdict},
     fault,
     fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share, Validation},
-    host::{at_once::by_this_thread, exec},
+    host::{exec, parallel::at_once::by_this_thread},
     report::Output,
     rollout,
     runs::{Keep, Verb},

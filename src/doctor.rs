@@ -8,8 +8,11 @@ use crate::{
     event::Verdict,
     fleet::{Fleet, Group, KINDS},
     host::{
-        discover::{self, Finds, Found, Scan, Standing},
-        examine::{Check, Examiner, Topic},
+        discover::{
+            self, Scan, Standing,
+            found::{Finds, Found},
+        },
+        local::examine::{Check, Examiner, Topic},
     },
     report::{Output, refused},
     screen,

@@ -11,7 +11,7 @@ use budget::{Budget, Failed};
 use crate::{
     event::{Event, Halts, Instance, Phase, State, Stop, Verdict},
     fleet::{OnFailure, Speaks},
-    host::{Host, check::Ask},
+    host::{Host, local::check::Ask},
     plan::{Plan, Wave},
     step::{Member, Shift, Step},
 };

@@ -5,8 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use becomes::Becomes;
-
+use self::{becomes::Becomes, readers::Readers};
 use crate::{
     change::{Change, Changes},
     config,
@@ -21,6 +20,7 @@ use crate::{
 mod again;
 mod becomes;
 mod holds;
+mod readers;
 mod sick;
 #[cfg(test)]
 mod tests;
@@ -30,9 +30,6 @@ pub use self::{
     again::{Aim, Way, absent, unreplaced},
     waves::Wave,
 };
-
-/// Instances by what they read.
-type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
 
 /// Waves of steps, in the order in which they are committed.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::{
     event::{Event, Halts, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     fact::Wants,
     fleet::{Group, Order, Speaks, beyond},
-    host::{Host, check::Ask},
+    host::{Host, local::check::Ask},
     plan::{Plan, Wave},
     report::{Summary, named},
     runs::{self, Keep, Last, Proven, Record, Reload, Remains, Run, Stand, Verb},

@@ -17,12 +17,15 @@ mod forget;
 mod journal;
 mod keep;
 mod last;
+mod layout;
 mod left;
+mod lines;
 mod marks;
 mod past;
 mod proven;
 mod staged;
 mod store;
+mod supersede;
 mod syslog;
 
 pub use self::{
@@ -32,11 +35,13 @@ pub use self::{
     keep::{Keep, prune},
     last::{Alive, Last},
     left::{Left, LeftError, LeftInstance, LeftTarget, Touch, later},
-    marks::{is_left, left_open, marked, supersede, targets as open_targets},
-    past::{Began, End, Past, Who, events, find, ids},
+    lines::{Began, End, Who},
+    marks::{is_left, left_open, marked, targets as open_targets},
+    past::{Past, events, find, ids},
     proven::{Proven, Reload, Remains, Stand},
     staged::{Stage, Staging, sweep},
     store::stored,
+    supersede::supersede,
 };
 
 /// What a run is to do.

@@ -23,48 +23,21 @@ use self::{
     answer::Answers,
     connections::Connections,
     listener::Listener,
+    manager::notify,
     state::{ConfigSource, LevelHandle, Server},
 };
-use crate::{
-    config::{Listen, ReadError},
-    runtime, screen,
-};
+pub use self::{failure::Failure, proof::Proof};
+use crate::{config::Listen, runtime, screen};
 
 mod answer;
 mod connections;
+mod failure;
 mod listener;
+mod manager;
 mod metrics;
+mod proof;
 mod seats;
 mod state;
-
-/// Why the server could not start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The config at start cannot be read.
-    #[error("cannot read the config `{0}`: {1}")]
-    Unreadable(PathBuf, ReadError),
-    /// The config at start is none.
-    #[error("the config is not valid\n{0}")]
-    Invalid(String),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {0}: {1}")]
-    Listen(String, io::Error),
-    /// The system said no.
-    #[error("cannot serve: {0}")]
-    Io(#[from] io::Error),
-    /// `/proc` does not tell who this process is.
-    #[error("cannot read /proc/self: {0}")]
-    Proc(#[from] procfs::ProcError),
-}
-
-/// Who sees the proof headers and `/-/*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// Peers on loopback or a Unix socket.
-    Loopback,
-    /// Everybody.
-    Any,
-}
 
 /// Checked options.
 #[derive(Debug, Clone)]
@@ -187,9 +160,4 @@ fn coalesced(wakes: UnixStream) -> io::Result<impl Stream<Item = ()>> {
 fn announce(url: &str) {
     screen::answer([screen::line(url)]);
     tracing::info!(%url, "serving");
-}
-
-/// Without a service manager there is nobody to tell.
-fn notify(states: &[NotifyState<'_>]) {
-    let _ = sd_notify::notify(states);
 }

@@ -9,99 +9,42 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
-
 use crate::{
     event::Verdict,
     fact::{Showing, Wants},
-    fleet::{Fleet, Group, Reloads, Speaks},
+    fleet::{Group, Reloads, Speaks},
     host::{
-        as_started::is_as_it_started,
-        discover::{self, Found, Scan},
-        guard,
-        http::{Lanes, told},
-        inside::is_its_name,
-        live::{Judged, Live},
-        restart::{self, quoted},
-        sockets::Listeners,
-        survey::{alone, answers, needs_endpoint},
-        validate::NotPassed,
-        verdicts::cannot_judge,
+        discover::{self, Scan, found::Found},
+        local::survey::{alone, answers},
+        net::sockets::Listeners,
+        probe::lanes::{Lanes, told},
+        proc::{guard, inside::is_its_name},
+        target::as_started::is_as_it_started,
+        validate::{
+            live::{Judged, Live},
+            restart::{self, quoted},
+            run::NotPassed,
+            verdicts::cannot_judge,
+        },
     },
     report::{Output, refused},
     runs::{Last, Proven},
     screen,
-    step::{Member, short},
+    step::Member,
 };
 
 mod faults;
+mod options;
+mod row;
 
-use self::faults::{Findings, GroupRow};
+pub use self::options::Options;
+use self::{
+    faults::{Findings, GroupRow},
+    row::{Known, Row, Target},
+};
 
 /// The kernel counts starts in ticks, and a process is told as born rather too early, in nanoseconds: what changed within this may have been read.
 const SURELY: i128 = 50_000_000;
-
-/// Checked options.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The fleet, read and selected.
-    pub fleet: Fleet,
-    /// Where the record is kept of what was proven; without one, nothing is known of those who cannot tell what they run.
-    pub state: Option<PathBuf>,
-    /// What commands need besides, so that they look there.
-    pub flag: String,
-    /// What stdout carries; `Screen` is a line for each instance.
-    pub output: Output,
-    /// Nothing on stdout but what does not agree.
-    pub quiet: bool,
-}
-
-/// One instance, as it is now.
-#[derive(Debug, Serialize)]
-struct Row {
-    group: String,
-    pid: i32,
-    started: u64,
-    endpoint: Option<String>,
-    /// The first target, and the digests of that.
-    #[serde(with = "crate::exact")]
-    path: Option<PathBuf>,
-    runs: Option<String>,
-    disk: Option<String>,
-    generation: Option<u64>,
-    age_s: Option<i64>,
-    /// All of them.
-    targets: Vec<Target>,
-    /// Why its validator says nothing of what stands on the disk; null where it says something, or there is none.
-    unvalidated: Option<String>,
-    /// Everything that a person should look at; empty when all agrees.
-    faults: Vec<String>,
-}
-
-/// What an instance reads.
-#[derive(Debug, Serialize)]
-struct Target {
-    #[serde(with = "crate::exact")]
-    path: PathBuf,
-    disk: Option<String>,
-    /// What it runs of that, and how that is known.
-    runs: Option<String>,
-    known: Known,
-}
-
-/// How it is known what an instance runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Known {
-    /// It tells it.
-    Told,
-    /// A run proved it, and the process is the same.
-    Proven,
-    /// It reads that only at its start, and started after the last change.
-    Started,
-    /// It is not.
-    No,
-}
 
 /// What all instances are looked at with.
 struct Look {
@@ -164,45 +107,6 @@ fn blind(options: &Options, why: &str) -> u8 {
     Verdict::Failed.exit()
 }
 
-impl Row {
-    fn new(group: &Group, pid: i32, started: u64) -> Self {
-        Self {
-            group: group.name.clone(),
-            pid,
-            started,
-            endpoint: None,
-            path: None,
-            runs: None,
-            disk: None,
-            generation: None,
-            age_s: None,
-            targets: Vec::new(),
-            unvalidated: None,
-            faults: Vec::new(),
-        }
-    }
-
-    /// For people.
-    fn line(&self) -> String {
-        let what = |target: &Target| {
-            let runs = target.runs.as_deref().map_or("-", short);
-            let what = match target.known {
-                Known::Told => format!("sha256:{runs} generation {}", self.generation.unwrap_or(0)),
-                Known::Proven => format!("proven on sha256:{runs}"),
-                Known::Started => format!("started on sha256:{runs}"),
-                Known::No => "not known".to_owned(),
-            };
-            if self.targets.len() > 1 { format!("{} {what}", target.path.display()) } else { what }
-        };
-        let what = self.targets.iter().map(what).collect::<Vec<_>>().join(", ");
-        let who = [format!("{} pid {}", self.group, self.pid), self.endpoint.clone().unwrap_or_else(|| "-".into()), what];
-        let mut said = if self.faults.is_empty() { "ok".to_owned() } else { self.faults.join("; ") };
-        said.extend(self.unvalidated.iter().map(|why| format!("; not validated: {why}")));
-        let all = who.into_iter().filter(|part| !part.is_empty()).chain([said]).collect::<Vec<_>>().join(" ");
-        screen::row(&all).into_owned()
-    }
-}
-
 impl Look {
     async fn at(&self, group: &Group, found: &Found) -> Row {
         let mut row = Row::new(group, found.pid, found.started);
@@ -221,7 +125,7 @@ impl Look {
                 row.faults.extend(alone(found, &endpoint, &self.listeners, &self.lanes).err());
                 row.endpoint = Some(endpoint);
             }
-            Err(why) if needs_endpoint(group) => row.faults.push(why),
+            Err(why) if group.needs_endpoint() => row.faults.push(why),
             // Nobody asks it there.
             Err(_) => {}
         }
@@ -337,7 +241,7 @@ impl Look {
             Err(why) => row.faults.push(why),
         }
         let group = member.group.clone();
-        if (group.confirm.is_empty() && group.reject.is_empty()) || (needs_endpoint(&group) && row.endpoint.is_none()) {
+        if (group.confirm.is_empty() && group.reject.is_empty()) || (group.needs_endpoint() && row.endpoint.is_none()) {
             return;
         }
         if let Err(silence) = answers(member, &self.listeners, &self.lanes).await {

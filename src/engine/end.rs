@@ -9,7 +9,7 @@ use std::{
 use super::Engine;
 use crate::{
     event::{Event, Proof, State, Trouble, Verdict},
-    host::check::{Ask, lose},
+    host::local::check::{Ask, lose},
     step::{Member, Step},
 };
 

@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::{
     fleet::{Fleet, Group, Share},
-    host::script::ScriptHost,
+    host::local::script::ScriptHost,
     step::{Blob, Shift},
 };
 

@@ -27,6 +27,7 @@ mod raw;
 mod reading;
 mod rollout;
 mod validation;
+mod wrong;
 
 pub use self::{
     argv::{option_of, placeholder, uses, value_of},
@@ -178,6 +179,14 @@ pub struct Group {
     pub rollout: Rollout,
     /// Groups whose last wave is proven before its first begins. One that is not in the run stands for those that it comes after itself.
     pub after: Vec<String>,
+}
+
+impl Group {
+    /// Whether its instances are asked at an endpoint of their own.
+    #[must_use]
+    pub fn needs_endpoint(&self) -> bool {
+        self.speaks == Speaks::Hello || self.confirm.iter().chain(&self.reject).any(|fact| fact.source.uses_listen())
+    }
 }
 
 /// What a program does with a config that it cannot load.

@@ -11,6 +11,7 @@ use super::{
     rollout::RawRollout,
     unit_name,
     validation::{RawValidate, validation},
+    wrong::{Wrong, argument, argv, wrong},
 };
 use crate::{
     fact::{Access, Fact, RawFact, RawFault, Source, names_a_user},
@@ -90,23 +91,6 @@ struct RawMatch {
     pid_file: Option<PathBuf>,
     port: Option<u16>,
     listens: Option<String>,
-}
-
-/// What is wrong with a value, and where.
-pub(super) struct Wrong {
-    message: String,
-    hint: Option<String>,
-    at: Range<usize>,
-}
-
-impl Wrong {
-    pub(super) fn hinted(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
-    }
-}
-
-pub(super) fn wrong(at: Range<usize>, message: impl Into<String>) -> Wrong {
-    Wrong { message: message.into(), hint: None, at }
 }
 
 /// Every group of a `fleet.toml`.
@@ -308,15 +292,6 @@ fn shown_by(all: &mut [&mut Vec<Fact>], raw: [Option<Spanned<PathBuf>>; 4]) -> R
         ask.access.or(&access, https);
     }
     Ok(())
-}
-
-/// `more` are placeholders that this command alone has.
-pub(super) fn argv(raw: Option<Vec<Spanned<String>>>, more: &[&str]) -> Result<Vec<String>, Wrong> {
-    raw.unwrap_or_default().into_iter().map(|arg| argument(arg.get_ref(), more, &arg.span()).map(|()| arg.into_inner())).collect()
-}
-
-fn argument(arg: &str, more: &[&str], at: &Range<usize>) -> Result<(), Wrong> {
-    super::argv::fault(arg, more).map_or(Ok(()), |(message, hint)| Err(Wrong { message, hint: Some(hint), at: at.clone() }))
 }
 
 fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {

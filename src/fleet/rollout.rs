@@ -7,7 +7,7 @@ use toml::{Spanned, Value};
 
 use super::{
     argv, parse_duration,
-    raw::{Wrong, wrong},
+    wrong::{Wrong, wrong},
 };
 
 /// A part of some instances: a number of them, or hundredths of a percent.

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::{
     OnBad, Validation,
-    raw::{Wrong, argv, wrong},
+    wrong::{Wrong, argv, wrong},
 };
 
 /// The word for a program that has no validator.

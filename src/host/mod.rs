@@ -1,14 +1,15 @@
 //! One machine and its verbs, each over a batch: survey, prepare, commit, read back. What cannot travel (locks, staged files, pidfds) stays with its host.
 
 use std::{
-    collections::BTreeMap,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use self::check::Ask;
+use self::{exec::gate, local::check::Ask, target::install};
+pub use self::{
+    local::host::{End, LocalHost, Look},
+    target::lock::Intent,
+};
 use crate::{
     event::{Event, Halts, Instance, Stop},
     fleet::Group,
@@ -16,78 +17,16 @@ use crate::{
     step::{Member, Seen, Shift, Step},
 };
 
-mod answers;
-pub(crate) mod as_started;
-pub(crate) mod at_once;
-mod behind;
-mod body;
-pub(crate) mod check;
-mod commit;
-mod complaints;
-mod confirm;
-mod connect;
-mod credentials;
-mod crew;
 pub(crate) mod discover;
-pub(crate) mod examine;
 pub(crate) mod exec;
-mod gate;
-pub(crate) mod guard;
-mod hangup;
-pub(crate) mod http;
-pub(crate) mod inside;
-mod install;
-pub(crate) mod judge;
-pub(crate) mod kernel;
-pub(crate) mod live;
-mod lock;
-mod lost;
-mod mentions;
-mod metered;
-mod old_workers;
-pub(crate) mod opened;
-mod overridden;
-pub(crate) mod placeholders;
-mod prepare;
-mod prove;
-pub(crate) mod readable;
-mod readings;
-pub(crate) mod renewal;
-pub(crate) mod restart;
-mod revive;
-mod samples;
-#[cfg(test)]
-pub mod script;
-mod second_end;
-mod sigwait;
-pub(crate) mod sockets;
-mod source;
-mod steady;
-mod strangers;
-mod successor;
-pub(crate) mod survey;
-mod title;
-mod tls;
-mod turns;
-pub(crate) mod user;
+pub(crate) mod local;
+pub(crate) mod net;
+pub(crate) mod parallel;
+pub(crate) mod probe;
+pub(crate) mod proc;
+pub(crate) mod reload;
+pub(crate) mod target;
 pub(crate) mod validate;
-pub(crate) mod verdicts;
-pub(crate) mod workers;
-
-pub use lock::Intent;
-
-/// How a survey looks.
-#[derive(Debug, Clone, Copy)]
-pub struct Look<'a> {
-    /// Whether the lock of each target is taken before it is read, and how long another run's is waited for.
-    pub lock: Option<Duration>,
-    /// Instead of each group's own limit from a signal to its proof.
-    pub timeout: Option<Duration>,
-    /// Whether something may be installed.
-    pub intent: Intent,
-    /// Targets that are looked at, and locked, whether anybody reads them or not.
-    pub also: &'a [PathBuf],
-}
 
 /// A machine.
 #[derive(Debug)]
@@ -96,84 +35,14 @@ pub enum Host {
     Local(LocalHost),
     /// One whose every answer a test has written down.
     #[cfg(test)]
-    Script(script::ScriptHost),
-}
-
-/// This machine, with what a run holds of it.
-#[derive(Debug)]
-pub struct LocalHost {
-    run: String,
-    lanes: Arc<http::Lanes>,
-    /// So many instances are signalled and waited for at once: as many as there are descriptors for.
-    at_once: usize,
-    dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
-    /// Whether the lock of each of `dirs` is held.
-    locked: bool,
-    /// The locks of `dirs`.
-    locks: Vec<lock::Locked>,
-    targets: BTreeMap<PathBuf, install::Target>,
-    /// What is staged is written down here first.
-    staging: Arc<Staging>,
-    /// What the operator should know, and what ends nothing.
-    notes: Vec<Event>,
-    held: Held,
-    groups: Vec<Arc<Group>>,
-    /// When the survey began, and who was there by then.
-    surveyed: successor::Since,
-    /// What is read through each target.
-    follows: BTreeMap<PathBuf, behind::Follow>,
-    /// Since when each target is what it is.
-    since: BTreeMap<PathBuf, successor::Since>,
-    /// Who opens the targets.
-    openings: opened::Openings,
-}
-
-/// Files that were exchanged away and stay open until the end: each costs a descriptor.
-#[derive(Debug, Default)]
-struct Held {
-    /// As many as there are descriptors for, beside those for signals and questions.
-    most: usize,
-    now: usize,
-    /// Files for which there was none.
-    not: usize,
-}
-
-/// What came out of the end of a run on this host.
-#[derive(Debug, Default)]
-pub struct End {
-    /// Edits that arrived in what was exchanged away: where, what, and the bytes.
-    pub late: Vec<(PathBuf, String, Option<Vec<u8>>)>,
-    /// Files of which that is not known.
-    pub not_held: usize,
+    Script(local::script::ScriptHost),
 }
 
 impl Host {
     /// This machine, for the run named `run`.
     #[must_use]
     pub fn local(run: &str) -> Self {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
-        // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
-        let at_once = usize::try_from(limit.saturating_sub(256 + opened::descriptors()) / 2).unwrap_or(usize::MAX).max(16);
-        let held = Held { most: usize::try_from(limit / 4).unwrap_or(usize::MAX), ..Held::default() };
-        let (dirs, locked, locks, targets, staging, notes, groups, surveyed, since) = Default::default();
-        let (follows, openings) = Default::default();
-        Self::Local(LocalHost {
-            run: run.into(),
-            follows,
-            lanes: Arc::default(),
-            at_once,
-            dirs,
-            locked,
-            locks,
-            targets,
-            staging,
-            notes,
-            held,
-            groups,
-            surveyed,
-            since,
-            openings,
-        })
+        Self::Local(LocalHost::new(run))
     }
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Readers;
+use super::readers::Readers;
 use crate::{
     change::{Change, Changes, edit, entry, fits, put},
     event::{Form, Stop, Verdict},

@@ -7,7 +7,11 @@ use std::{
 
 use serde::Serialize;
 
-use self::summary::name;
+pub(crate) use self::names::named;
+use self::{
+    names::{LISTED, NAMED, instances},
+    summary::name,
+};
 pub use self::{
     refusal::refused,
     summary::{Asked, Summary, WaveReport},
@@ -18,15 +22,11 @@ use crate::{
     step::short,
 };
 
+mod names;
 mod refusal;
 mod summary;
 #[cfg(test)]
 mod tests;
-
-/// Above this many instances, successes are counted and failures grouped.
-const LISTED: usize = 20;
-/// So many of one group of failures are named.
-const NAMED: usize = 10;
 
 /// What stdout carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -358,10 +358,6 @@ fn unseen(trouble: Option<&str>) -> String {
     format!(": it lives, and its config is not proven: {why}")
 }
 
-fn instances(n: usize) -> String {
-    screen::counted(n, "instance")
-}
-
 /// All waves from the first.
 fn until(wave: usize) -> String {
     if wave == 1 { "1".into() } else { format!("1 to {wave}") }
@@ -374,13 +370,6 @@ fn alone(pids: &[i32], why: &str) -> String {
         [one] if why.starts_with(&format!("pid {one}:")) => why.into(),
         all => format!("pid {} ({why})", named(all)),
     }
-}
-
-/// The first few, and how many more.
-pub(crate) fn named(pids: &[i32]) -> String {
-    let all: Vec<String> = pids.iter().take(NAMED).map(i32::to_string).collect();
-    let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
-    all.join(", ") + &more
 }
 
 fn seconds(elapsed: Duration) -> String {

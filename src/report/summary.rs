@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{LISTED, NAMED, instances, named};
+use super::names::{LISTED, NAMED, instances, named};
 use crate::{
     event::{Event, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     exact::absent,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io, path::Path, time::Duration};
 use super::{
     Proven, folder,
     folder::Lock,
-    keep, marks,
+    keep, layout, marks,
     past::{self, Past},
     store,
 };
@@ -67,7 +67,7 @@ pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotFo
     let dropped = keep::remove(state, id, &Proven::load(state).digests())?;
     if past.open {
         // Last: a mark without its run is still seen as open, and can be abandoned once more.
-        match std::fs::remove_file(marks::path_of(state, id)) {
+        match std::fs::remove_file(layout::mark_of(state, id)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             _ => {}
         }

@@ -13,9 +13,9 @@ use serde::Serialize;
 use super::{
     Record, Verb,
     folder::{self, Lock},
-    marks,
-    past::{self, Began, Who},
-    store, syslog,
+    layout,
+    lines::{Began, Who},
+    marks, store, syslog,
 };
 use crate::{
     event::{Event, Instance, TargetReport, Verdict},
@@ -131,7 +131,7 @@ fn line(event: &impl Serialize) -> io::Result<Vec<u8>> {
 
 /// Appends to the journal of a run whose owner is gone, and syncs that.
 pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
-    let mut file = match OpenOptions::new().read(true).append(true).open(past::journal_of(state, id)) {
+    let mut file = match OpenOptions::new().read(true).append(true).open(layout::journal_of(state, id)) {
         // Somebody took the whole run away: there is nothing that could be ended.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
@@ -163,7 +163,7 @@ impl Run {
         let dir = runs.join(record.id);
         Self::written(state, &dir, record).inspect_err(|_| {
             // It has not begun, and what there is of it takes room that was perhaps lacking.
-            let _ = std::fs::remove_file(marks::path_of(state, record.id));
+            let _ = std::fs::remove_file(layout::mark_of(state, record.id));
             let _ = std::fs::remove_dir_all(&dir);
         })
     }
@@ -206,7 +206,7 @@ impl Run {
         folder::sync(&state.join("runs"))?;
         // The last of all: what has a mark is whole.
         let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
-        let (mark, staged) = (marks::path_of(state, record.id), state.join("open").join(format!(".{}.new", record.id)));
+        let (mark, staged) = (layout::mark_of(state, record.id), state.join("open").join(format!(".{}.new", record.id)));
         folder::replace(&mark, &staged, &marks::content(&targets)?)?;
         folder::sync(&state.join("open"))?;
         let said = syslog::Line::new(record, &began);
@@ -285,7 +285,7 @@ mod tests {
             blobs: Vec::new(),
         };
         let mut run = Run::begin(dir.path(), &record).unwrap();
-        let held = past::Past::of(dir.path(), &id);
+        let held = super::super::past::Past::of(dir.path(), &id);
         assert!(held.running && held.open && held.began.unwrap().command == [".."]);
         let stopped = |why: &str| Event::Stopped { why: why.into() };
         let full = File::options().write(true).open("/dev/full").unwrap();
@@ -295,7 +295,7 @@ mod tests {
         run.events.write_all(b"{\"event\":\"stop").unwrap();
         run.record(&stopped("later")).unwrap();
         run.record(&stopped("last")).unwrap();
-        let events: Vec<_> = past::events(dir.path(), &id).unwrap().collect();
+        let events: Vec<_> = super::super::past::events(dir.path(), &id).unwrap().collect();
         assert_eq!(events.iter().map(|e| e["why"].as_str().unwrap_or("-")).collect::<Vec<_>>(), ["-", "later", "last"]);
         // A mixed end keeps it open; without its owner it is nobody's.
         let end = |verdict| Event::Finished { verdict, reason: String::new(), counts: BTreeMap::new() };
@@ -320,8 +320,8 @@ mod tests {
             },
         )
         .unwrap();
-        let closed = marks::supersede(dir.path(), &next, Some(&id), &[], &[]);
-        assert_eq!((closed, past::Past::of(dir.path(), &id).verdict()), (vec![id.clone()], "superseded"));
+        let closed = super::super::supersede::supersede(dir.path(), &next, Some(&id), &[], &[]);
+        assert_eq!((closed, super::super::past::Past::of(dir.path(), &id).verdict()), (vec![id.clone()], "superseded"));
         drop(run);
         assert_eq!(super::super::left_open(dir.path()).len(), 1);
     }

@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 use super::{
     Verb, boot_id,
+    lines::End,
     marks::{self, left_open},
-    past::{self, End, Past},
+    past::{self, Past},
 };
 use crate::{
     config,

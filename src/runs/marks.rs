@@ -4,28 +4,20 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{folder, journal, past::Past};
-use crate::event::Event;
+use super::{folder, layout, past::Past};
 
 /// Largest mark that is read, in bytes: 10,000 targets need about 1 MB.
 const MAX_MARK: u64 = 64 << 20;
-/// So long another run that closes runs is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A mark.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Mark {
     #[serde(with = "crate::exact")]
     targets: Vec<PathBuf>,
-}
-
-pub(super) fn path_of(state: &Path, id: &str) -> PathBuf {
-    state.join("open").join(id)
 }
 
 /// The bytes of a mark.
@@ -41,7 +33,7 @@ pub(super) fn all(state: &Path) -> Vec<String> {
 /// The targets of a mark. One that cannot be read is a run all the same, of nobody knows which.
 #[must_use]
 pub fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
-    let bytes = crate::config::read(&path_of(state, id), MAX_MARK).unwrap_or_default();
+    let bytes = crate::config::read(&layout::mark_of(state, id), MAX_MARK).unwrap_or_default();
     serde_json::from_slice::<Mark>(&bytes).unwrap_or_default().targets
 }
 
@@ -73,7 +65,7 @@ pub(super) fn needed(state: &Path) -> BTreeMap<String, Past> {
 
 /// Whether the run `id` has a target among `own`. One that only signalled has none: it shares the
 /// groups of its name.
-fn shares(state: &Path, id: &str, own: &[PathBuf], groups: &[&str]) -> bool {
+pub(super) fn shares(state: &Path, id: &str, own: &[PathBuf], groups: &[&str]) -> bool {
     let targets = targets(state, id);
     if !targets.is_empty() {
         return targets.iter().any(|target| own.contains(target));
@@ -86,36 +78,4 @@ fn shares(state: &Path, id: &str, own: &[PathBuf], groups: &[&str]) -> bool {
 #[must_use]
 pub fn is_left(state: &Path, own: &[PathBuf], groups: &[&str]) -> bool {
     left_open(state).iter().any(|past| shares(state, &past.id, own, groups))
-}
-
-/// The run `id` takes the place of those that were left open: of `of` as a whole, of others as far as their targets are among `own`, whose locks
-/// whoever calls holds. Answers whom of it is closed by that. Not before `id` is at its end, and not where it has touched nothing: what they left
-/// is there until then.
-pub fn supersede(state: &Path, id: &str, of: Option<&str>, own: &[PathBuf], groups: &[&str]) -> Vec<String> {
-    let left = |other: &&String| *other != id && (of == Some(other.as_str()) || shares(state, other, own, groups));
-    if !all(state).iter().any(|other| left(&other)) {
-        return Vec::new();
-    }
-    // Two runs may each take a part of the same one. Who is not let in leaves it open, for the next to look at.
-    let Ok(Some(_lock)) = folder::lock(&state.join("open.lock"), folder::Lock::Alone, PATIENCE) else { return Vec::new() };
-    let mut closed = Vec::new();
-    for other in all(state).iter().filter(left) {
-        let past = Past::of(state, other);
-        if past.running {
-            continue;
-        }
-        let rest: Vec<PathBuf> = targets(state, other).into_iter().filter(|t| of != Some(other.as_str()) && !own.contains(t)).collect();
-        if past.open && !rest.is_empty() {
-            let staged = state.join("open").join(format!(".{other}.new"));
-            // The old mark says more than is left, which is looked at again.
-            let _ = content(&rest).and_then(|mark| folder::replace(&path_of(state, other), &staged, &mark));
-            continue;
-        }
-        // Without its last line it stays open.
-        if !past.open || journal::add_end(state, other, &Event::SupersededBy { run: id.into() }).is_ok() {
-            let _ = std::fs::remove_file(path_of(state, other));
-            closed.extend(past.open.then(|| other.clone()));
-        }
-    }
-    closed
 }

@@ -1,62 +1,23 @@
 //! What a run was, from the first and the last lines of its journal: however large it is, little of it is read.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rustix::fs::{Mode, OFlags};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Verb, folder, marks};
+use super::{
+    folder, layout,
+    lines::{Began, End},
+};
 
 /// So much of a journal's beginning and of its end is read, in bytes.
 const GLANCE: u64 = 64 << 10;
 /// Longest line that is read, in bytes: an intent over 10,000 targets needs about 4 MB.
 const MAX_LINE: u64 = 64 << 20;
-
-/// The first line of a journal.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields carry the names of the journal")]
-pub struct Began {
-    pub verb: Verb,
-    /// The run that it goes on with, or undoes.
-    pub of: Option<String>,
-    pub who: Who,
-    pub boot_id: String,
-    /// The command line, less its secrets; cut where it is very long.
-    pub command: Vec<String>,
-    /// Why, in the operator's own words.
-    pub reason: Option<String>,
-    /// Their names.
-    pub groups: Vec<String>,
-    pub instances: usize,
-    pub targets: usize,
-    pub waves: usize,
-}
-
-/// On whose behalf a run was.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields carry the names of the journal")]
-pub struct Who {
-    pub uid: u32,
-    /// Who logged in, whoever they have become since.
-    pub login_uid: Option<u32>,
-    pub sudo_user: Option<String>,
-    pub ci_job: Option<String>,
-}
-
-/// The last line of a journal.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the fields carry the names of the journal")]
-pub enum End {
-    Finished { at: jiff::Timestamp, verdict: String, reason: String, counts: BTreeMap<String, usize> },
-    SupersededBy { at: jiff::Timestamp, run: String },
-}
 
 /// An earlier run.
 #[derive(Debug, Clone)]
@@ -79,8 +40,8 @@ impl Past {
     /// What is known of the run `id`.
     #[must_use]
     pub fn of(state: &Path, id: &str) -> Self {
-        let marked = marks::path_of(state, id).exists();
-        let (began, end, held) = glance(&journal_of(state, id)).unwrap_or_default();
+        let marked = layout::mark_of(state, id).exists();
+        let (began, end, held) = glance(&layout::journal_of(state, id)).unwrap_or_default();
         // Who was killed between its last line and its mark had ended.
         let open = marked && end.as_ref().is_none_or(|end| matches!(end, End::Finished { verdict, .. } if verdict == "mixed"));
         Self { id: id.into(), at: begun_at(id), open, running: marked && held, began, end }
@@ -103,11 +64,6 @@ impl Past {
             None => "unknown",
         }
     }
-}
-
-/// Where the events of a run are.
-pub(super) fn journal_of(state: &Path, id: &str) -> PathBuf {
-    state.join("runs").join(id).join("events.jsonl")
 }
 
 /// When a run began: its id says it.
@@ -154,7 +110,7 @@ fn glance(journal: &Path) -> io::Result<(Option<Began>, Option<End>, bool)> {
 /// # Errors
 /// The journal cannot be read.
 pub fn events(state: &Path, id: &str) -> io::Result<impl Iterator<Item = Value> + use<>> {
-    let mut lines = BufReader::new(open(&journal_of(state, id))?);
+    let mut lines = BufReader::new(open(&layout::journal_of(state, id))?);
     Ok(std::iter::from_fn(move || {
         loop {
             let mut line = Vec::new();

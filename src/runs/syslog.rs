@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, os::unix::net::UnixDatagram};
 
-use super::{Record, past::Began};
+use super::{Record, lines::Began};
 use crate::{
     event::{Event, Verdict},
     step::short,

@@ -14,9 +14,9 @@ use hyper::{Request, body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 
 use super::{
-    Proof,
     listener::Peer,
     metrics,
+    proof::Proof,
     state::{Server, Snapshot},
 };
 use crate::told::{X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE};

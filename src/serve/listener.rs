@@ -17,7 +17,7 @@ use rustix::{
 };
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::Listen;
 
 /// Who asks.

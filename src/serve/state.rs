@@ -14,7 +14,7 @@ use axum::{body::Bytes, http::HeaderValue};
 use sd_notify::NotifyState;
 use tracing_subscriber::{Registry, filter::LevelFilter, reload};
 
-use super::{Failure, Proof, metrics::Metrics, notify};
+use super::{failure::Failure, manager::notify, metrics::Metrics, proof::Proof};
 use crate::{
     config::{self, Config, Level, MAX_CONFIG, ReadError},
     fault::Fault,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{Options, Row};
+use super::{options::Options, row::Row};
 use crate::{
     event::Verdict,
     fleet::Group,

@@ -9,9 +9,11 @@ use std::{
 use crate::{
     fleet::Group,
     host::{
-        discover::Found,
-        exec::{self, Subject},
-        placeholders::{Known, exe},
+        discover::found::Found,
+        exec::{
+            self, Subject,
+            placeholders::{Known, exe},
+        },
     },
 };
 

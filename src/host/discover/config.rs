@@ -12,27 +12,17 @@ use rustix::fs::FileType;
 use crate::{
     fleet::{Group, Place},
     host::{
-        at_once::at_once,
         discover::{
-            Found,
-            argument::argument,
             built::BuiltIn,
+            found::{Config, Found},
             lookup::{Lookup, NotTold, joined, list},
             mounts,
         },
-        guard::View,
+        parallel::at_once::at_once,
+        proc::{argument::argument, guard::View},
     },
     trust::Way,
 };
-
-/// One file or directory of a process's config.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Config {
-    /// Resolved.
-    pub(crate) path: PathBuf,
-    /// True where neither the process nor the fleet names it: it is what its program reads by default.
-    pub(crate) assumed: bool,
-}
 
 /// What a process reads of its config, resolved, and seen by it as the same files; nothing for a group without one.
 ///

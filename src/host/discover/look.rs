@@ -9,8 +9,8 @@ use std::{
 
 use crate::{
     fleet::{Match, fits, in_unit, lacking},
-    host::{
-        discover::cmdline::CommandLine,
+    host::proc::{
+        cmdline::CommandLine,
         kernel::{Proc, Status, is_gone, is_own},
         user::uid_of,
     },

@@ -11,13 +11,12 @@ use crate::{
     fleet::{Group, Place, fits},
     host::{
         discover::{
-            Found, argument,
-            cmdline::CommandLine,
+            found::Found,
             options::{Options, Said},
             title::{self, Telling},
         },
-        exec,
-        placeholders::inode,
+        exec::{self, placeholders::inode},
+        proc::{argument, cmdline::CommandLine},
     },
 };
 

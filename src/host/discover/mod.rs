@@ -1,144 +1,24 @@
 //! Finds the processes of a group and the files that each of them reads. Touches nothing.
 
-use std::path::PathBuf;
-
-use self::pidfile::PidFile;
-use crate::{
-    event::Instance,
-    fleet::{Group, OnBad},
-    host::{exec::sees, guard, kernel::Status, renewal},
-    identity::{Identity, Line, Sees},
-};
-
-mod argument;
 mod built;
-mod cmdline;
 mod config;
+pub(crate) mod found;
 mod leaders;
 mod look;
 mod lookup;
 mod mounts;
+pub(crate) mod newest;
 mod options;
 mod owner;
 mod pidfile;
+pub(crate) mod renewal;
 mod scan;
 mod standing;
-mod title;
+pub(crate) mod title;
 mod unit;
 
 pub(crate) use self::{
-    argument::argument,
-    config::{Config, Ways, all_configs, configs_of, fixed_of},
+    config::{Ways, all_configs, configs_of, fixed_of},
     scan::Scan,
-    standing::{Standing, process},
-    title::{Telling, arguments as arguments_of, certain as certain_of},
+    standing::{Standing, is_named, process},
 };
-
-/// A process of a group.
-#[derive(Debug, Clone)]
-pub(crate) struct Found {
-    /// Process number.
-    pub(crate) pid: i32,
-    /// Start time in clock ticks since boot.
-    pub(crate) started: u64,
-    /// Who started it, or who has taken it in.
-    pub(crate) parent: i32,
-    /// `/proc/PID/exe`.
-    pub(crate) exe: PathBuf,
-    /// Its user; of several, the one that is trusted least.
-    pub(crate) uid: u32,
-    /// The process that was seen, for whatever is started for it later.
-    pub(crate) seen: Identity,
-    /// Its arguments without its own name; a command line that was rewritten into one string by its words. Short options stand
-    /// in words of their own where its group says how it reads them.
-    pub(crate) args: Vec<String>,
-    /// Whether these are all of its arguments.
-    pub(crate) telling: Telling,
-    /// What becomes of signals to it, when it was found.
-    pub(crate) status: Status,
-    /// The endpoint that the fleet gives, for a listed process.
-    pub(crate) endpoint: Option<String>,
-    /// The targets that it reads, once they were looked for.
-    pub(crate) configs: Vec<Config>,
-}
-
-impl Found {
-    /// The process that was seen. Where its group would start it again, also whether it sees what this process sees.
-    pub(crate) fn identity(&self, group: &Group) -> Identity {
-        let may_start_again = !group.revive.is_empty() || group.on_bad_config == OnBad::Dies;
-        let sees = match may_start_again {
-            true => sees(self.pid),
-            false if stands_elsewhere(&self.seen) => Sees::Another,
-            false => Sees::NotAsked,
-        };
-        let renewal = renewal::of(&self.seen, group, &self.exe, &self.args);
-        Identity { sees, renewal, ..self.seen.clone() }
-    }
-
-    /// With its arguments as a process of this group has them.
-    fn read_as(mut self, group: &Group) -> Self {
-        if let Telling::Title(text) = &self.telling
-            && let Some(args) = title::arguments(self.pid, text, &group.reading)
-        {
-            let certain = title::certain(&args);
-            let telling = if certain == args.len() { Telling::Arguments } else { Telling::Joined(args[..certain].to_vec()) };
-            (self.args, self.telling) = (args, telling);
-            self.seen.line = Line::Told;
-        }
-        let is_told = !matches!(self.telling, Telling::Title(_));
-        let letters = group.reading.getopt.as_deref().filter(|letters| !letters.is_empty() && is_told);
-        if let Some(args) = letters.and_then(|letters| options::unbundled(&self.args, letters)) {
-            self.args = args;
-        }
-        let moved = lookup::moved(&self, group);
-        for (option, value, path) in moved {
-            lookup::replace(&mut self.args, &option, &value, &path);
-        }
-        self
-    }
-
-    /// As it is reported.
-    pub(crate) fn instance(&self, group: &str) -> Instance {
-        let endpoint = self.endpoint.clone().unwrap_or_default();
-        Instance {
-            exe: self.exe.clone(),
-            endpoint,
-            targets: self.configs.iter().map(|config| config.path.clone()).collect(),
-            ..Instance::new(group, self.pid, self.started)
-        }
-    }
-}
-
-/// Whether a process has its own PID, mount or network namespace; only a part of what it may have of its own, which
-/// costs little to look at.
-fn stands_elsewhere(seen: &Identity) -> bool {
-    seen.inside != seen.pid || ["mnt", "net"].into_iter().any(|space| guard::shares(seen.pid, space) == Some(false))
-}
-
-/// Whether the unit or a pid file of its group names this very process; none where nobody's word is there that counts.
-pub(crate) async fn is_named(found: &Found, group: &Group) -> Option<bool> {
-    let places = group.pid_file.iter().filter_map(|place| config::place_of(found.pid, &found.args, place).ok().flatten());
-    let files = group.matching.pid_file.iter().cloned().chain(places).filter_map(|path| PidFile::read(&path).ok());
-    let mut named: Vec<i32> = files.filter(|file| file.is_trusted(found.uid).is_ok()).map(|file| file.pid).collect();
-    if let Some(unit) = &group.matching.unit {
-        named.extend(unit::main_pid(unit).await);
-    }
-    (!named.is_empty()).then(|| named.contains(&found.pid))
-}
-
-/// What a look for one group's processes found; all by pid.
-#[derive(Debug, Default)]
-pub(crate) struct Finds {
-    /// Leaders of the group's users.
-    pub(crate) found: Vec<Found>,
-    /// Matches that stand in the way of a reload, and why: two masters of one service, workers without a master.
-    pub(crate) refused: Vec<(Found, String)>,
-    /// Matches that another takes the signal for: pid, and that of their leader.
-    pub(crate) workers: Vec<(i32, i32)>,
-    /// Matches that may not be touched: pid and why.
-    pub(crate) left_out: Vec<(i32, String)>,
-    /// Processes asked for by number that are gone or something else: pid and why; 0 where the reason is no process.
-    pub(crate) missing: Vec<(i32, String)>,
-    /// Why this program could not look at processes, where it could not: then others may be there.
-    pub(crate) blind: Option<String>,
-}

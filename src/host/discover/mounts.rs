@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use procfs::process::{MountInfo, Process};
 
-use crate::host::placeholders::inode;
+use crate::host::exec::placeholders::inode;
 
 /// The path that this host has for what the process `pid` sees at `path`; none where it has none, or where both are the same.
 pub(super) fn here(pid: i32, path: &Path) -> Option<PathBuf> {

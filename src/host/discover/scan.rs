@@ -14,22 +14,21 @@ use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 use crate::{
     fleet::{Group, ListenAt, Match},
     host::{
-        at_once::at_once,
         discover::{
-            Finds, Found,
             config::place_of,
+            found::{Finds, Found},
             leaders::{Node, Role, Said, roles},
             look::{Looked, Unseen, Wanted, look, unmarked},
-            owner,
+            lookup, options, owner,
             pidfile::{PidFile, PidFileError},
-            title::Telling,
+            title::{self, Telling},
             unit::main_pid,
         },
-        guard::age,
-        kernel::pids,
-        sockets::Listeners,
-        user::uid_of,
+        net::sockets::Listeners,
+        parallel::at_once::at_once,
+        proc::{guard::age, kernel::pids, user::uid_of},
     },
+    identity::Line,
 };
 
 /// So many of the same program are named where nobody is found.
@@ -365,11 +364,11 @@ impl Asked<'_> {
                 _ if !sure => End::LeftOut(format!("cannot be looked at by this user (it is uid {}'s), and may be one of group `{name}`", one.uid)),
                 Role::Leader => match whose {
                     Some(why) => End::LeftOut(why),
-                    None => End::Found(found(one).read_as(self.group)),
+                    None => End::Found(read_as(found(one), self.group)),
                 },
                 Role::Upgraded(other) => {
                     let why = format!("is being upgraded: pid {other} and pid {pid} are both masters; finish or abort the upgrade first");
-                    if whose.is_some() { End::LeftOut(why) } else { End::Refused(found(one).read_as(self.group), why) }
+                    if whose.is_some() { End::LeftOut(why) } else { End::Refused(read_as(found(one), self.group), why) }
                 }
                 Role::Orphan => {
                     // It may have ended together with its master, only later.
@@ -377,7 +376,7 @@ impl Asked<'_> {
                     let why = "is a worker whose master is gone, so that nothing makes it reload; end it, or leave it out with `exclude`".to_owned();
                     // Workers often run as another user than their master did, and root answers for both.
                     let ours = whose.is_none() || nix::unistd::geteuid().is_root();
-                    if ours { End::Refused(found(one).read_as(self.group), why) } else { End::LeftOut(why) }
+                    if ours { End::Refused(read_as(found(one), self.group), why) } else { End::LeftOut(why) }
                 }
             };
             Some((pid, end))
@@ -389,6 +388,28 @@ impl Asked<'_> {
     fn is_not_meant(&self, one: &Looked) -> Option<String> {
         owner::not_meant(one, &self.uids, self.group)
     }
+}
+
+/// `found` with its arguments as a process of this group has them.
+fn read_as(mut found: Found, group: &Group) -> Found {
+    if let Telling::Title(text) = &found.telling
+        && let Some(args) = title::arguments(found.pid, text, &group.reading)
+    {
+        let certain = title::certain(&args);
+        let telling = if certain == args.len() { Telling::Arguments } else { Telling::Joined(args[..certain].to_vec()) };
+        (found.args, found.telling) = (args, telling);
+        found.seen.line = Line::Told;
+    }
+    let is_told = !matches!(found.telling, Telling::Title(_));
+    let letters = group.reading.getopt.as_deref().filter(|letters| !letters.is_empty() && is_told);
+    if let Some(args) = letters.and_then(|letters| options::unbundled(&found.args, letters)) {
+        found.args = args;
+    }
+    let moved = lookup::moved(&found, group);
+    for (option, value, path) in moved {
+        lookup::replace(&mut found.args, &option, &value, &path);
+    }
+    found
 }
 
 pub(super) fn found(one: Looked) -> Found {

@@ -3,9 +3,12 @@
 use crate::{
     fleet::{Group, Match},
     host::discover::{
-        Finds, Found,
+        config,
+        found::{Finds, Found},
         look::{Looked, Wanted, look},
+        pidfile::PidFile,
         scan::{Scan, found, who},
+        unit,
     },
 };
 
@@ -81,4 +84,15 @@ impl Scan {
         };
         (why.into(), true)
     }
+}
+
+/// Whether the unit or a pid file of its group names this very process; none where nobody's word is there that counts.
+pub(crate) async fn is_named(found: &Found, group: &Group) -> Option<bool> {
+    let places = group.pid_file.iter().filter_map(|place| config::place_of(found.pid, &found.args, place).ok().flatten());
+    let files = group.matching.pid_file.iter().cloned().chain(places).filter_map(|path| PidFile::read(&path).ok());
+    let mut named: Vec<i32> = files.filter(|file| file.is_trusted(found.uid).is_ok()).map(|file| file.pid).collect();
+    if let Some(unit) = &group.matching.unit {
+        named.extend(unit::main_pid(unit).await);
+    }
+    (!named.is_empty()).then(|| named.contains(&found.pid))
 }

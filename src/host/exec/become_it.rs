@@ -30,11 +30,11 @@ use super::{
     environ::{self, Variables},
     held::Held,
     limits,
+    numbers::{Numbers, Users},
     program::{own_keyring, part},
     request::{Answer, Instance, Policy, Request, World, channel, hand_on},
     run::PATH,
-    spaces,
-    view::{self, Numbers, Users},
+    view,
 };
 use crate::identity::Person;
 
@@ -84,7 +84,7 @@ fn judge(instance: &Instance, channel: &UnixStream) -> Result<Held, String> {
     let numbers = Numbers::open()?;
     let own = own().map_err(|e| format!("this process cannot be looked at: {e}"))?;
     let held = Held::open(instance).map_err(|e| e.to_string())?;
-    spaces::enter(&held)?;
+    super::held::enter(&held)?;
     let users = if held.person.uids == own.uids { Users::Own } else { Users::Callers };
     let view = match instance.world {
         World::View => Some(view::build(&instance.binds, &held.written, &numbers, users, held.spaces.has_own_files())?),

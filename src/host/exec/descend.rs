@@ -7,7 +7,7 @@ use rustix::{
     process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, wait},
 };
 
-use crate::host::kernel::Proc;
+use crate::host::proc::kernel::Proc;
 
 /// How long children that fork again and again are chased without a pause: each of them lives for less than a millisecond.
 const CHASE: Duration = Duration::from_millis(100);
@@ -50,10 +50,10 @@ fn children() -> Vec<Pid> {
     if text.is_empty() {
         // A kernel without such a list.
         let me = std::fs::read_link("/proc/self").ok().and_then(|pid| pid.to_str()?.parse::<i32>().ok());
-        seen = crate::host::kernel::pids()
+        seen = crate::host::proc::kernel::pids()
             .unwrap_or_default()
             .into_iter()
-            .filter(|pid| crate::host::kernel::Stat::of(*pid).is_ok_and(|stat| Some(stat.parent) == me))
+            .filter(|pid| crate::host::proc::kernel::Stat::of(*pid).is_ok_and(|stat| Some(stat.parent) == me))
             .collect();
     }
     // `/proc` may be that of another PID namespace than this process is in, and then its numbers are others.

@@ -8,7 +8,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
 };
 
-use crate::{host::kernel::Proc, identity::Person};
+use crate::{host::proc::kernel::Proc, identity::Person};
 
 /// The identity of this process.
 ///

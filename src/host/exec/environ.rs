@@ -5,7 +5,7 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
-use crate::{config::digest, host::kernel::Proc};
+use crate::{config::digest, host::proc::kernel::Proc};
 
 /// An environment of this size was cut.
 const CUT: usize = 4 << 20;

@@ -4,18 +4,25 @@
 use std::{
     ffi::OsStr,
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::PathBuf,
 };
 
-use rustix::fs::{OFlags, fstat};
+use nix::unistd::{chroot, fchdir};
+use rustix::{
+    fs::{OFlags, fstat},
+    thread::move_into_link_name_space,
+};
 
 use super::{
     request::{Instance, World},
     spaces::Spaces,
 };
 use crate::{
-    host::kernel::{Proc, gives_another_id},
+    host::proc::kernel::{Proc, gives_another_id},
     identity::Person,
 };
 
@@ -156,6 +163,22 @@ fn is_renewed(of: &Instance, process: &Proc) -> bool {
 fn users(person: &Person) -> String {
     let [real, effective, saved] = person.uids;
     if person.is_setuid() { format!("uid {effective} (real {real}, saved {saved})") } else { format!("uid {effective}") }
+}
+
+/// Enters all that `held` has of its own, and its working directory.
+///
+/// # Errors
+/// A sentence: what cannot be entered.
+pub(super) fn enter(held: &Held) -> Result<(), String> {
+    let Held { spaces, root, cwd, .. } = held;
+    for (name, space) in &spaces.entered {
+        move_into_link_name_space(space.as_fd(), None).map_err(|e| format!("its {name} namespace cannot be entered: {e}"))?;
+    }
+    if spaces.has_own_files() {
+        let changed = fchdir(root).and_then(|()| chroot("."));
+        changed.map_err(|e| format!("its root directory cannot be entered: {}", io::Error::from(e)))?;
+    }
+    fchdir(cwd).map_err(|e| format!("its working directory cannot be entered: {}", io::Error::from(e)))
 }
 
 #[cfg(test)]

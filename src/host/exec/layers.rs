@@ -29,7 +29,7 @@ use rustix::{
 
 use super::{
     mounts::{Mount, Use, visible},
-    view::Numbers,
+    numbers::Numbers,
 };
 
 /// The most that the writes of one command may take, as tmpfs reads it.

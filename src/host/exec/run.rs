@@ -19,7 +19,7 @@ use super::{
     request::{Answer, Bind, Instance, Leftovers, Policy, Request, World},
 };
 use crate::{
-    host::placeholders::{held, own_name},
+    host::exec::placeholders::{held, own_name},
     identity::Identity,
 };
 

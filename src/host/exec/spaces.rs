@@ -1,18 +1,10 @@
 //! The namespaces and the root directory of a process, where they are not those of the caller.
 
-use std::{
-    io,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::{io, os::fd::OwnedFd};
 
-use nix::unistd::{chroot, fchdir};
-use rustix::{
-    fs::{AtFlags, OFlags, StatxFlags, fstat, open, statx},
-    thread::move_into_link_name_space,
-};
+use rustix::fs::{AtFlags, OFlags, StatxFlags, fstat, open, statx};
 
-use super::held::Held;
-use crate::{host::kernel::Proc, identity::Sees};
+use crate::{host::proc::kernel::Proc, identity::Sees};
 
 /// In the order in which they are entered; the mounts last, since the others are opened before.
 const ENTERED: [&str; 6] = ["ipc", "uts", "net", "cgroup", "time", "mnt"];
@@ -20,7 +12,7 @@ const ENTERED: [&str; 6] = ["ipc", "uts", "net", "cgroup", "time", "mnt"];
 /// What of a process is not the caller's.
 #[derive(Debug)]
 pub(super) struct Spaces {
-    entered: Vec<(&'static str, OwnedFd)>,
+    pub(super) entered: Vec<(&'static str, OwnedFd)>,
     /// Only the children of a process can be in another one.
     pid: Option<OwnedFd>,
     other_root: bool,
@@ -96,20 +88,4 @@ fn other(process: &Proc, name: &str) -> io::Result<Option<OwnedFd>> {
 fn place(dir: &OwnedFd) -> io::Result<(u32, u32, u64, u64)> {
     let stat = statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::MNT_ID)?;
     Ok((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino, stat.stx_mnt_id))
-}
-
-/// Enters all that `held` has of its own, and its working directory.
-///
-/// # Errors
-/// A sentence: what cannot be entered.
-pub(super) fn enter(held: &Held) -> Result<(), String> {
-    let Held { spaces, root, cwd, .. } = held;
-    for (name, space) in &spaces.entered {
-        move_into_link_name_space(space.as_fd(), None).map_err(|e| format!("its {name} namespace cannot be entered: {e}"))?;
-    }
-    if spaces.has_own_files() {
-        let changed = fchdir(root).and_then(|()| chroot("."));
-        changed.map_err(|e| format!("its root directory cannot be entered: {}", io::Error::from(e)))?;
-    }
-    fchdir(cwd).map_err(|e| format!("its working directory cannot be entered: {}", io::Error::from(e)))
 }

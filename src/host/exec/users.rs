@@ -19,9 +19,9 @@ use rustix::{
 
 use super::{
     MAP_USERS,
+    numbers::{Numbers, Users},
     program::this,
     request::channel,
-    view::{Numbers, Users},
 };
 
 /// Enters user and mount namespaces of its own, in which this process may mount. Root keeps every user that it knows: a

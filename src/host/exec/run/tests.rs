@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::host::{discover, placeholders::exe};
+use crate::host::{discover, exec::placeholders::exe};
 
 const LONG: Duration = Duration::from_secs(30);
 

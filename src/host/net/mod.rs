@@ -1,0 +1,10 @@
+//! Who listens, and how it is asked.
+
+pub(crate) mod body;
+mod causes;
+pub(crate) mod connect;
+pub(crate) mod credentials;
+pub(crate) mod http;
+pub(crate) mod metered;
+pub(crate) mod sockets;
+pub(crate) mod tls;

@@ -1,0 +1,429 @@
+//! Which sockets are listened on, and by whom: one dump of the kernel's tables serves the whole fleet.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    fact::Source,
+    fleet::{Group, ListenAt, Speaks},
+    host::proc::{
+        argument::argument,
+        guard::shares,
+        kernel::{descriptors, socket},
+        tree::{Kin, family},
+    },
+};
+use netlink_packet_core::{Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::{
+    SockDiagMessage,
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP},
+    inet::{self, ExtensionFlags, InetRequest, SocketId},
+    unix::{
+        self, ShowFlags, UnixRequest,
+        nlas::{Nla, UnixDiagName},
+    },
+};
+use netlink_sys::{Socket, protocols::NETLINK_SOCK_DIAG};
+
+/// The kernel answers in pieces of at most 32 KiB.
+const PIECE: usize = 64 << 10;
+
+/// Where a listening socket can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Listening sockets of this network namespace, by inode.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    /// Without an address where its name is abstract or relative: it listens, and cannot be asked from here.
+    sockets: HashMap<u64, Option<Address>>,
+    /// The same by address: several sockets may share one (`SO_REUSEPORT`).
+    tcp: HashMap<SocketAddr, Vec<u64>>,
+    /// So many sockets listen on each port, whatever the address.
+    ports: HashMap<u16, usize>,
+    /// Whether this host has `::1`; a socket on all addresses is open to IPv6 also where loopback has none.
+    six: bool,
+    /// Whose child everybody is, where that is known of all.
+    kin: Option<Kin>,
+}
+
+impl Listeners {
+    /// Asks the kernel (`sock_diag(7)`).
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn read() -> io::Result<Self> {
+        let mut sockets = HashMap::new();
+        // A socket on `::` that takes IPv4 as well is in the second table alone.
+        for family in [AF_INET, AF_INET6] {
+            let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+            let states = inet::StateFlags::LISTEN;
+            let request = InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id };
+            dump(SockDiagMessage::InetRequest(request), |said| {
+                if let SockDiagMessage::InetResponse(r) = said {
+                    let id = &r.header.socket_id;
+                    let address = SocketAddr::new(id.source_address.to_canonical(), id.source_port);
+                    sockets.insert(r.header.inode.into(), Some(Address::Tcp(address)));
+                }
+            })?;
+        }
+        let request = UnixRequest { state_flags: unix::StateFlags::LISTEN, inode: 0, show_flags: ShowFlags::NAME | ShowFlags::VFS, cookie: [0xff; 8] };
+        let mut files: HashMap<PathBuf, Vec<(u64, u32)>> = HashMap::new();
+        dump(SockDiagMessage::UnixRequest(request), |said| {
+            let SockDiagMessage::UnixResponse(r) = said else { return };
+            let path = r.nlas.iter().find_map(|nla| match nla {
+                Nla::Name(UnixDiagName::Pathname(path)) if Path::new(path).is_absolute() => Some(Address::Unix(path.into())),
+                _ => None,
+            });
+            if let (Some(Address::Unix(path)), Some(file)) = (&path, r.nlas.iter().find_map(file_of)) {
+                files.entry(path.clone()).or_default().push((r.header.inode.into(), file));
+            }
+            sockets.insert(r.header.inode.into(), path);
+        })?;
+        // Of several sockets that were bound to one path, all but the last have lost it: nobody who connects there reaches them.
+        for (path, all) in files.iter().filter(|(_, all)| all.len() > 1) {
+            let Ok(now) = std::fs::metadata(path) else { continue };
+            let reached = |(_, file): &&(u64, u32)| u64::from(*file) == now.ino() & u64::from(u32::MAX);
+            if all.iter().any(|one| reached(&one)) {
+                all.iter().filter(|one| !reached(one)).for_each(|(inode, _)| drop(sockets.insert(*inode, None)));
+            }
+        }
+        let loopback = format!("{:032x} ", 1);
+        let six = std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|all| all.lines().any(|line| line.starts_with(&loopback)));
+        let (mut tcp, mut ports) = (HashMap::<SocketAddr, Vec<u64>>::new(), HashMap::new());
+        for (inode, address) in &sockets {
+            if let Some(Address::Tcp(address)) = address {
+                tcp.entry(*address).or_default().push(*inode);
+                *ports.entry(address.port()).or_default() += 1;
+            }
+        }
+        Ok(Self { sockets, tcp, ports, six, kin: None })
+    }
+
+    /// With whose child everybody is.
+    pub(crate) fn with(self, kin: Option<Kin>) -> Self {
+        Self { kin, ..self }
+    }
+
+    /// Whether the socket of this inode is listened on.
+    pub(crate) fn listens(&self, inode: u64) -> bool {
+        self.sockets.contains_key(&inode)
+    }
+
+    /// Where the socket of this inode can be asked.
+    pub(crate) fn address(&self, inode: u64) -> Option<&Address> {
+        self.sockets.get(&inode)?.as_ref()
+    }
+
+    /// The TCP address that the socket of this inode listens on.
+    pub(crate) fn tcp(&self, inode: u64) -> Option<SocketAddr> {
+        match self.sockets.get(&inode)? {
+            Some(Address::Tcp(address)) => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// Whether several sockets listen on this port.
+    pub(crate) fn is_crowded(&self, port: u16) -> bool {
+        self.ports.get(&port).is_some_and(|sockets| *sockets > 1)
+    }
+
+    /// Every socket that listens on this very address, by inode.
+    pub(crate) fn on(&self, address: SocketAddr) -> impl Iterator<Item = u64> {
+        self.tcp.get(&address).into_iter().flatten().copied()
+    }
+
+    /// Whether anybody listens where a process with these arguments would.
+    pub(crate) fn any(&self, wanted: &ListenAt, args: &[String]) -> bool {
+        self.sockets.values().flatten().any(|address| address.fits(wanted, args))
+    }
+
+    /// Whether the process `pid` itself holds a socket that listens there; none where this user may not see its descriptors.
+    pub(crate) fn holds_at(&self, pid: i32, wanted: &ListenAt, args: &[String]) -> Option<bool> {
+        let fits = |inode| self.sockets.get(&inode).is_some_and(|at| at.as_ref().is_some_and(|address| address.fits(wanted, args)));
+        let mut held = false;
+        match descriptors(pid, |_, to| held |= to.ok().and_then(socket).is_some_and(fits)) {
+            Ok(()) => Some(held),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    /// Where a process or a descendant of it listens, each once, sorted.
+    ///
+    /// # Errors
+    /// As [`sockets_of`], of the process itself.
+    pub(crate) fn addresses(&self, pid: i32) -> Result<Vec<Address>, String> {
+        let mut inodes = sockets_of(pid)?;
+        // A descendant that ended meanwhile, or went to another namespace, has nothing that could be asked.
+        let family = self.kin.as_ref().map_or_else(|| family(pid), |kin| kin.family(pid));
+        inodes.extend(family.into_iter().skip(1).flat_map(|child| sockets_of(child).unwrap_or_default()));
+        let mut all: Vec<Address> = inodes.iter().filter_map(|inode| self.sockets.get(inode)?.clone()).collect();
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// The endpoint of a process with these arguments: the first entry of the group's `listen` that fits exactly one of its addresses decides.
+    ///
+    /// # Errors
+    /// A sentence when it listens on none, or on several of which none is chosen.
+    pub(crate) fn endpoint(&self, pid: i32, args: &[String], group: &Group) -> Result<String, String> {
+        let all = without_twins(self.addresses(pid)?);
+        let chosen = group.listen.iter().find_map(|wanted| {
+            let mut fitting = all.iter().filter(|address| address.fits(wanted, args));
+            fitting.next().filter(|_| fitting.next().is_none())
+        });
+        match (chosen, all.as_slice()) {
+            (Some(one), _) | (None, [one]) => Ok(self.url(one, scheme(group))),
+            (None, []) => Err("listens on no socket".into()),
+            (None, many) => {
+                let many: Vec<String> = many.iter().map(|one| self.url(one, scheme(group))).collect();
+                let said = if group.listen.is_empty() { "" } else { "its group's `listen` fits none or several of them; " };
+                Err(format!("listens on {}; {said}say which with `listen = \"tcp:PORT\"` in its group", many.join(", ")))
+            }
+        }
+    }
+
+    /// What the group's `listen` names, where it names something and the process listens nowhere that is it.
+    pub(crate) fn missing(&self, pid: i32, args: &[String], group: &Group) -> Option<String> {
+        let all = self.addresses(pid).unwrap_or_default();
+        let missing = !group.listen.is_empty() && !all.iter().any(|one| group.listen.iter().any(|wanted| one.fits(wanted, args)));
+        missing.then(|| group.listen.iter().map(|wanted| format!("`{wanted}`")).collect::<Vec<_>>().join(", "))
+    }
+
+    /// Whether it can be seen that the process listens nowhere, or nowhere that its group's `listen` names.
+    pub(crate) fn is_deaf(&self, pid: i32, args: &[String], group: &Group) -> bool {
+        self.addresses(pid).is_ok_and(|all| all.is_empty() || self.missing(pid, args, group).is_some())
+    }
+
+    /// Whether a process or a descendant of it listens where `endpoint` says.
+    pub(crate) fn holds(&self, pid: i32, endpoint: &str, group: &Group) -> bool {
+        self.addresses(pid).is_ok_and(|all| all.iter().any(|one| self.url(one, scheme(group)) == endpoint))
+    }
+
+    /// A socket on all addresses is asked on loopback.
+    fn url(&self, address: &Address, scheme: &str) -> String {
+        match address {
+            Address::Unix(path) => format!("unix:{}", path.display()),
+            Address::Tcp(addr) => {
+                let mut addr = *addr;
+                if addr.ip().is_unspecified() {
+                    addr.set_ip(if addr.is_ipv4() || !self.six { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+                }
+                format!("{scheme}://{addr}/")
+            }
+        }
+    }
+}
+
+/// The inode of the file that a socket was bound to; the kernel tells 32 bits of it.
+fn file_of(nla: &Nla) -> Option<u32> {
+    let Nla::Vfs(file) = nla else { return None };
+    let mut bytes = vec![0; file.buffer_len()];
+    file.emit(&mut bytes);
+    bytes.first_chunk().map(|inode| u32::from_ne_bytes(*inode))
+}
+
+/// What is spoken at the endpoint, as far as its group says.
+fn scheme(group: &Group) -> &'static str {
+    let mut asked = group.confirm.iter().chain(&group.reject).filter_map(|fact| match &fact.source {
+        Source::Http(ask) if fact.source.uses_listen() => Some(if ask.url.starts_with("https://") { "https" } else { "http" }),
+        _ => None,
+    });
+    if group.speaks == Speaks::Hello { "http" } else { asked.next().unwrap_or("tcp") }
+}
+
+/// Programs that listen on all addresses, or on loopback, often do so once for IPv4 and once for IPv6: the two are one endpoint.
+fn without_twins(all: Vec<Address>) -> Vec<Address> {
+    let four = |addr: &SocketAddr| match addr {
+        SocketAddr::V6(six) if six.ip().is_unspecified() => Some((Ipv4Addr::UNSPECIFIED, six.port())),
+        SocketAddr::V6(six) if six.ip().is_loopback() => Some((Ipv4Addr::LOCALHOST, six.port())),
+        _ => None,
+    };
+    let is_twin = |one: &Address| matches!(one, Address::Tcp(addr) if four(addr).is_some_and(|twin| all.contains(&Address::Tcp(twin.into()))));
+    all.iter().filter(|one| !is_twin(one)).cloned().collect()
+}
+
+impl Address {
+    /// Whether it is what `wanted` says, for a process with these arguments.
+    pub(crate) fn fits(&self, wanted: &ListenAt, args: &[String]) -> bool {
+        match (self, wanted) {
+            (Self::Tcp(addr), ListenAt::TcpPort(port)) => addr.port() == *port,
+            (Self::Tcp(addr), ListenAt::Tcp(wanted)) => addr == wanted,
+            (Self::Unix(path), ListenAt::Unix(wanted)) => wanted.matches_path(path),
+            (_, ListenAt::Arg(option)) => argument(args, option).is_some_and(|value| self.is_said(value)),
+            _ => false,
+        }
+    }
+
+    /// Whether it is what an option says: `PORT`, `:PORT`, `HOST:PORT`, or the path of a socket. A name is not looked up: its port decides.
+    fn is_said(&self, value: &str) -> bool {
+        match self {
+            Self::Unix(path) => path == Path::new(value.strip_prefix("unix:").unwrap_or(value)),
+            Self::Tcp(addr) => {
+                let (host, port) = value.rsplit_once(':').unwrap_or(("", value));
+                let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+                // Go listens on `::` when it is told `0.0.0.0`.
+                let fits = ip.map_or(true, |ip| ip == addr.ip() || (ip.is_unspecified() && addr.ip().is_unspecified()));
+                fits && port.parse() == Ok(addr.port())
+            }
+        }
+    }
+}
+
+/// Inodes of the sockets that a process itself holds.
+///
+/// # Errors
+/// A sentence when they cannot be read, or when it is where this host does not see who listens.
+pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, String> {
+    if shares(pid, "net") != Some(true) {
+        return Err("is in another network namespace, where this host cannot ask it".into());
+    }
+    let mut inodes = Vec::new();
+    let mut unread = None;
+    let all = descriptors(pid, |_, to| match to {
+        Ok(to) => inodes.extend(socket(to)),
+        Err(e) => unread = Some(e),
+    });
+    // What cannot be read must not count as a socket that is not there.
+    match all.err().or(unread) {
+        Some(e) => Err(format!("sockets: {e}")),
+        None => Ok(inodes),
+    }
+}
+
+fn dump(request: SockDiagMessage, mut each: impl FnMut(&SockDiagMessage)) -> io::Result<()> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(request));
+    packet.finalize();
+    let mut bytes = vec![0; packet.buffer_len()];
+    packet.serialize(&mut bytes);
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.send(&bytes, 0)?;
+    let mut piece = Vec::with_capacity(PIECE);
+    loop {
+        piece.clear();
+        // The kernel always ends a dump with Done or an error, so this wait has an end.
+        socket.recv(&mut piece, 0)?;
+        let mut rest = piece.as_slice();
+        while !rest.is_empty() {
+            let Some(length) = rest.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b) as usize) else { break };
+            // A socket that cannot be read (a strange name) is nobody's endpoint; the others still are.
+            let payload = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_or(NetlinkPayload::Noop, |m| m.payload);
+            match payload {
+                NetlinkPayload::InnerMessage(said) => each(&said),
+                // An error of a dump may come inside its end, as a negative errno.
+                NetlinkPayload::Done(done) if done.code < 0 => return Err(io::Error::from_raw_os_error(-done.code)),
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(e) => return Err(e.to_io()),
+                _ => {}
+            }
+            // Messages are aligned to 4 bytes.
+            rest = rest.get(length.next_multiple_of(4).max(16)..).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+    use crate::fleet::Fleet;
+
+    fn group(listen: &[&str]) -> Group {
+        let group = Fleet::of_kind("hello").unwrap().groups.remove(0);
+        Group { listen: listen.iter().map(|l| l.parse().unwrap()).collect(), ..group }
+    }
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn of_two_sockets_on_one_path_only_the_last_is_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let inode = |of: &std::os::unix::net::UnixListener| -> u64 {
+            let link = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(of))).unwrap();
+            link.to_string_lossy().trim_start_matches("socket:[").trim_end_matches(']').parse().unwrap()
+        };
+        let first = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let at = |of| Listeners::read().unwrap().sockets.get(&inode(of)).unwrap().clone();
+        assert_eq!(at(&first), Some(Address::Unix(path.clone())));
+        // Its file stays, under another name: so the new one has another inode.
+        std::fs::rename(&path, dir.path().join("old")).unwrap();
+        let second = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!((at(&first), at(&second)), (None, Some(Address::Unix(path))));
+    }
+
+    #[test]
+    fn own_listeners_are_found_and_chosen() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let tcp = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let six = std::net::TcpListener::bind("[::1]:0").unwrap();
+        let both = std::net::TcpListener::bind("[::]:0").unwrap();
+        let unix = dir.path().join("s.sock");
+        let _unix = std::os::unix::net::UnixListener::bind(&unix).unwrap();
+        let listeners = Listeners::read().unwrap();
+        let port = |of: &std::net::TcpListener| of.local_addr().unwrap().port();
+        let asked = |listen: &[&str]| listeners.endpoint(pid, &words(&format!("--web :{}", port(&tcp))), &group(listen));
+        let (first, socket) = (format!("http://127.0.0.1:{}/", port(&tcp)), format!("unix:{}", unix.display()));
+        assert_eq!(asked(&[&format!("tcp:{}", port(&tcp))]).unwrap(), first);
+        assert_eq!(asked(&[&format!("tcp:{}", six.local_addr().unwrap())]).unwrap(), format!("http://[::1]:{}/", port(&six)));
+        assert_eq!(asked(&[&socket]).unwrap(), socket);
+        assert_eq!(asked(&["{arg:--web}"]).unwrap(), first);
+        // The first that fits exactly one decides; what fits none, or two, is passed over.
+        assert_eq!(asked(&["tcp:1", "{arg:--none}", "unix:/*", "{arg:--web}"]).unwrap(), socket);
+        for listen in [&[][..], &["tcp:1"][..]] {
+            let said = asked(listen).unwrap_err();
+            assert!(said.contains("say which") && said.contains(&first) && said.contains(&socket), "{said}");
+        }
+        // Both families are asked on loopback, whichever is there.
+        assert!(listeners.holds(pid, &format!("http://[::1]:{}/", port(&both)), &group(&[])));
+        let without = Listeners { six: false, ..listeners };
+        assert!(without.holds(pid, &format!("http://127.0.0.1:{}/", port(&both)), &group(&[])));
+    }
+
+    #[test]
+    fn one_port_on_both_families_is_one_endpoint() {
+        let all = |text: &str| -> Vec<Address> { words(text).iter().map(|one| Address::Tcp(one.parse().unwrap())).collect() };
+        assert_eq!(without_twins(all("0.0.0.0:80 [::]:80 127.0.0.1:81 [::1]:81")), all("0.0.0.0:80 127.0.0.1:81"));
+        let several = all("0.0.0.0:80 [::]:81 [::1]:80 127.0.0.1:82 [::]:82");
+        assert_eq!(without_twins(several.clone()), several);
+    }
+
+    #[test]
+    fn an_option_says_an_address_in_every_spelling() {
+        let fits = |addr: &str, value: &str| Address::Tcp(addr.parse().unwrap()).fits(&"{arg:-l}".parse().unwrap(), &words(&format!("-l {value}")));
+        for value in ["80", ":80", "0.0.0.0:80", "[::]:80", "localhost:80", "*:80"] {
+            assert!(fits("[::]:80", value) && !fits("[::]:81", value), "{value}");
+        }
+        assert!(fits("127.0.0.2:80", "127.0.0.2:80") && !fits("127.0.0.1:80", "127.0.0.2:80") && !fits("[::]:80", "x"));
+        let unix = Address::Unix("/run/x.sock".into());
+        assert!(unix.is_said("/run/x.sock") && unix.is_said("unix:/run/x.sock") && !unix.is_said("80"));
+    }
+
+    #[test]
+    fn the_scheme_is_what_the_facts_speak() {
+        let with = |confirm: &str| {
+            let mut group = Group { speaks: Speaks::None, reject: Vec::new(), ..group(&[]) };
+            group.confirm = vec![toml::from_str::<crate::fact::RawFact>(confirm).map(crate::fact::Fact::try_from).unwrap().unwrap()];
+            scheme(&group)
+        };
+        assert_eq!(with("http = \"https://{listen}/\"\nequals = \"x\""), "https");
+        assert_eq!(with("http = \"http://{listen}/\"\nequals = \"x\""), "http");
+        assert_eq!(with("exec = [\"psql\", \"{listen.host}\"]\nequals = \"x\""), "tcp");
+    }
+}

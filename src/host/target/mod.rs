@@ -1,0 +1,8 @@
+//! Files and directories that are replaced.
+
+pub(crate) mod as_started;
+pub(crate) mod behind;
+pub(crate) mod install;
+pub(crate) mod lock;
+pub(crate) mod mentions;
+pub(crate) mod source;

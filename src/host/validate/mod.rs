@@ -1,0 +1,11 @@
+//! Whether a new config would be loaded.
+
+pub(crate) mod complaints;
+pub(crate) mod judge;
+pub(crate) mod live;
+pub(crate) mod overridden;
+pub(crate) mod readable;
+pub(crate) mod restart;
+pub(crate) mod run;
+pub(crate) mod title;
+pub(crate) mod verdicts;

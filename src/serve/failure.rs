@@ -1,0 +1,25 @@
+//! Why the server could not start or go on.
+
+use std::{io, path::PathBuf};
+
+use crate::config::ReadError;
+
+/// Why the server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The config at start cannot be read.
+    #[error("cannot read the config `{0}`: {1}")]
+    Unreadable(PathBuf, ReadError),
+    /// The config at start is none.
+    #[error("the config is not valid\n{0}")]
+    Invalid(String),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(String, io::Error),
+    /// The system said no.
+    #[error("cannot serve: {0}")]
+    Io(#[from] io::Error),
+    /// `/proc` does not tell who this process is.
+    #[error("cannot read /proc/self: {0}")]
+    Proc(#[from] procfs::ProcError),
+}
