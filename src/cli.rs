@@ -10,27 +10,33 @@ use crate::{
     check::{self, CheckError},
     config::Listen,
     doctor,
-    event::{Halts, Verdict},
+    event::Verdict,
     fault,
     fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share, Validation},
-    host::{exec, parallel::at_once::by_this_thread},
+    host::exec,
     report::Output,
-    rollout,
     runs::{Keep, Verb},
-    runtime, screen,
+    screen,
     serve::{self, Hangups},
     status,
 };
 
 mod again;
+mod carry;
 mod descriptors;
 mod interrupt;
 mod past;
 mod refusal;
+mod state;
 #[cfg(test)]
 mod tests;
+mod validate;
 
-use self::refusal::fail;
+use self::{
+    carry::{act, wait_for},
+    refusal::fail,
+    validate::Validate,
+};
 
 /// Reloads the configuration of a whole fleet by SIGHUP, and proves that it took effect.
 #[derive(Debug, Parser)]
@@ -140,23 +146,6 @@ struct ServeArgs {
     /// Log as JSON lines.
     #[arg(long)]
     log_json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Validate {
-    Auto,
-    Strict,
-    Off,
-}
-
-impl From<Validate> for rollout::Validate {
-    fn from(how: Validate) -> Self {
-        match how {
-            Validate::Auto => Self::Auto,
-            Validate::Strict => Self::Strict,
-            Validate::Off => Self::Off,
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -338,13 +327,6 @@ fn look(command: impl Future<Output = u8> + 'static) -> ExitCode {
     wait_for(|| async { ExitCode::from(command.await) })
 }
 
-/// Runs what looks at processes, on this thread.
-fn wait_for<F: Future<Output = ExitCode> + 'static>(command: impl FnOnce() -> F + 'static) -> ExitCode {
-    descriptors::close_handed_down();
-    by_this_thread();
-    runtime::run(command).unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))
-}
-
 /// Help, or why the arguments are none. Clap repeats arguments and variables of the environment.
 fn not_parsed(e: &clap::Error) -> ExitCode {
     let text = e.to_string();
@@ -484,22 +466,4 @@ fn overrule(fleet: &mut Fleet, waves: &[Share], max_failures: Option<Share>, on_
         rollout.on_failure = on_failure.unwrap_or(rollout.on_failure);
     }
     Ok(())
-}
-
-fn default_state() -> Option<PathBuf> {
-    if nix::unistd::geteuid().is_root() {
-        return Some("/var/lib/hello".into());
-    }
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state"));
-    std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).map(|d| d.join("hello"))
-}
-
-/// Runs a command that may touch something to its verdict.
-fn act<F: Future<Output = Verdict> + 'static>(command: impl FnOnce(Halts) -> F + 'static) -> ExitCode {
-    wait_for(|| async {
-        match interrupt::watch() {
-            Ok(halts) => ExitCode::from(command(halts).await.exit()),
-            Err(e) => fail(1, &format!("cannot catch SIGINT and SIGTERM: {e}")),
-        }
-    })
 }

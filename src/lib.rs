@@ -2,19 +2,31 @@
 //!
 //! ```text
 //! doors    main -> cli -+-> broadcast -+-> rollout -+-> plan
-//!                       |   resume    -+            +-> engine -> host -> discover · judge · install · hangup · confirm · successor
-//!                       |              +-> report  (screen, json)
+//!                       |   resume    -+            +-> engine -> host
+//!                       |              +-> report
 //!                       +-> status, doctor ------> host
 //!                       +-> history -> report
 //!                       +-> forget
 //!                       +-> serve
 //!                       +-> check
-//! -----------------------------------------------------------------------------
-//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact   tree -> config -> fault · identity · told · trust · runtime
+//! ----------------------------------------------------------------------------------------------
+//! host     local        the verbs on this machine: survey, prepare, commit, check
+//!          reload       sends the signal, judges the proof, starts again
+//!          probe        what an instance serves: assertions and their answers
+//!          validate     whether a new config would be loaded
+//!          discover     which processes are in the fleet, and what each reads
+//!          target       the file or directory that is exchanged; its lock
+//!          net          listening sockets, HTTP, TLS
+//!          exec         every command, by three policies
+//!          proc         what the kernel says of processes
+//!          parallel     many things at once
+//! ----------------------------------------------------------------------------------------------
+//! words    runs (journal, stored bytes)   change -> step -> event · fleet -> fact
+//!          tree -> config -> fault · identity · told · trust · runtime
 //! floor    screen (all that is printed)   exact (paths in JSON)
 //! ```
 //!
-//! An arrow goes right or down, never back. The engine and the report never see each other: both see `event`.
+//! An arrow goes right or down, never back; a test holds every file to it. The engine and the report never see each other: both see `event`.
 
 pub mod broadcast;
 pub mod change;

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     engine::{self, Conduct},
-    event::{Event, Halts, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
+    event::{Event, Halts, Instance, State, Stop, Verdict},
     fact::Wants,
     fleet::{Group, Order, Speaks, beyond},
     host::{Host, local::check::Ask},
@@ -18,6 +18,9 @@ use crate::{
 };
 
 mod rehearse;
+mod summarize;
+
+use self::summarize::summary;
 
 /// Why nobody is signalled where some cannot tell what they run.
 const PROVEN: &str = "every instance was proven on it, and neither it nor what is known to be read through it was changed since (`touch` it to reload)";
@@ -283,20 +286,6 @@ fn remains(plan: &Plan, host: &Host) -> impl Iterator<Item = Remains> {
         let reload = if member.instance.state.leaves_nothing_open() { Reload::Over(signalled) } else { Reload::Open };
         Remains { pid: member.instance.pid, started: member.instance.started, stands: stands.unwrap_or_default(), reload }
     })
-}
-
-fn summary(run: String, verdict: Verdict, reason: String, plan: &Plan, host: &Host) -> Summary {
-    let targets: Vec<TargetReport> = plan.targets().into_iter().map(|s| s.report(host.reads(&s.path))).collect();
-    let mut instances: Vec<Instance> = plan.instances().cloned().collect();
-    let new = |path: &PathBuf| targets.iter().any(|t| t.path == *path && t.from.as_ref() != Some(&t.to) && t.disk.as_ref() == Some(&t.to));
-    for sick in instances.iter_mut().filter(|i| i.state == State::Untouched) {
-        // It was not signalled, but others have changed what it reads.
-        if let (Some(trouble), Some(path)) = (sick.trouble.as_mut().filter(|t| t.kind == TroubleKind::Sick), sick.targets.iter().find(|path| new(path))) {
-            trouble.text += &format!("; `{}` holds the new config by now, on which it starts or reloads next", path.display());
-        }
-    }
-    let notes = host.notes().to_vec();
-    Summary { notes, ..Summary::new(run, verdict, reason, targets, instances) }
 }
 
 /// What is kept of a plan in the journal.

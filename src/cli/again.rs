@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use super::{Validate, act, past::place, refusal::fail};
+use super::{carry::act, past::place, refusal::fail, validate::Validate};
 use crate::{
     event::Verdict,
     fleet::{self, Fleet},

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use super::{default_state, refusal::fail};
+use super::{refusal::fail, state::default_state};
 use crate::{event::Verdict, forget, history, report::Output, runs::OpenRuns, screen};
 
 #[derive(Debug, clap::Args)]

@@ -3,26 +3,26 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::Duration,
 };
-
-use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, ReadError},
-    fact::{Fact, password_in, without_passwords},
+    fact::{password_in, without_passwords},
     fault::Fault,
     trust::{Distrust, Way},
 };
 
 mod argv;
+mod count;
 #[cfg(test)]
 mod fuzz;
+mod group;
 #[cfg(test)]
 mod kept;
 mod kinds;
 mod matching;
 mod order;
+mod place;
 mod raw;
 mod reading;
 mod rollout;
@@ -31,9 +31,12 @@ mod wrong;
 
 pub use self::{
     argv::{option_of, placeholder, uses, value_of},
+    count::{Count, parse_count, parse_duration},
+    group::{ExecutesItself, Group, Listed, OnBad, Reloads, Signal, Speaks, Unproven, Validation},
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
     order::{Graph, Order, beyond},
+    place::Place,
     reading::{Reading, Repeated},
     rollout::{OnFailure, Rollout, Share, check_waves},
 };
@@ -85,247 +88,6 @@ pub struct Fleet {
     pub groups: Vec<Group>,
     /// What every group of the file comes after, also one that is not in a run.
     pub order: Order,
-}
-
-/// How many instances a group must have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Count {
-    /// At least.
-    pub min: usize,
-    /// At most.
-    pub max: usize,
-}
-
-/// One group, resolved.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Group {
-    /// Unique in its file.
-    pub name: String,
-    /// Which processes.
-    pub matching: Match,
-    /// Which of these not.
-    pub exclude: Option<Match>,
-    /// Which of the matches take the signal for all; without it, those whose parent is no match.
-    pub leader: Option<Match>,
-    /// What a match looks like that only works for a leader; one without a leader is refused.
-    pub worker: Option<Match>,
-    /// Where a leader writes its number: the first that exists decides who leads.
-    pub pid_file: Vec<Place>,
-    /// Whose processes, by name or number; `{self}` is the caller. Empty: the caller's own.
-    pub users: Vec<String>,
-    /// Number of instances, checked before anything is touched.
-    pub count: Count,
-    /// What an instance reads, changed as one step: of each target the first place that exists. Empty for a group that is only signalled and confirmed.
-    pub config: Vec<Vec<Place>>,
-    /// Where the config of another user's process may lie, when its own command line names it.
-    pub config_under: Vec<PathBuf>,
-    /// How it reads its command line.
-    #[serde(default)]
-    pub reading: Reading,
-    /// Where each target's new content was put by somebody else; `{config}` stands for the target.
-    pub source: Option<String>,
-    /// Places that the signal does not make it read: a change of one needs a restart.
-    pub needs_restart: Vec<Place>,
-    /// A command that names, one a line, the keys of the config that need a restart.
-    pub restart_keys: Vec<String>,
-    /// A command that prints the value that `{candidate}` gives to `{key}`: the same value as now needs no restart.
-    pub restart_value: Vec<String>,
-    /// A command that names, one a line, the keys that wait for a restart by what stands on the disk already.
-    pub restart_pending: Vec<String>,
-    /// A command that names, one a line, the keys of `{config}` that another place overrides.
-    #[serde(default)]
-    pub overridden_keys: Vec<String>,
-    /// Whether the config must not be shown; none when its mode decides.
-    pub secret: Option<bool>,
-    /// The validator's argv, with placeholders to fill in.
-    pub validate: Vec<String>,
-    /// Whether one is wanted.
-    #[serde(default)]
-    pub validation: Validation,
-    /// The same for a process that hides its arguments behind a title, where `validate` stands for some of them.
-    #[serde(default)]
-    pub validate_titled: Vec<String>,
-    /// What the program does with a config that it cannot load.
-    pub on_bad_config: OnBad,
-    /// Starts it again, after it died and the old config is back.
-    pub revive: Vec<String>,
-    /// Per instance, from its signal to the proof.
-    pub timeout: Duration,
-    /// A list of processes instead of a scan.
-    pub instances: Vec<Listed>,
-    /// Whether somebody who knows the program says that it reloads on SIGHUP; a handler alone proves nothing.
-    pub reloads: Reloads,
-    /// Whether the signal makes it execute itself again.
-    #[serde(default)]
-    pub executes_itself: ExecutesItself,
-    /// What the program tells of itself.
-    pub speaks: Speaks,
-    /// Which of several listening sockets is asked: the first entry that one fits.
-    pub listen: Vec<ListenAt>,
-    /// What makes it reload.
-    pub signal: Signal,
-    /// All must hold.
-    pub confirm: Vec<Fact>,
-    /// One that holds after the signal and did not before says that the config was refused.
-    pub reject: Vec<Fact>,
-    /// How often in a row, each time on a fresh connection.
-    pub samples: u32,
-    /// Without one, one instance is signalled and proven alone before the others: nobody knows what this program does.
-    pub kind: Option<String>,
-    /// Whether an instance that nothing proves keeps the run from being a success.
-    #[serde(default)]
-    pub unproven: Unproven,
-    /// In which waves its instances go, and what may fail.
-    pub rollout: Rollout,
-    /// Groups whose last wave is proven before its first begins. One that is not in the run stands for those that it comes after itself.
-    pub after: Vec<String>,
-}
-
-impl Group {
-    /// Whether its instances are asked at an endpoint of their own.
-    #[must_use]
-    pub fn needs_endpoint(&self) -> bool {
-        self.speaks == Speaks::Hello || self.confirm.iter().chain(&self.reject).any(|fact| fact.source.uses_listen())
-    }
-}
-
-/// What a program does with a config that it cannot load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBad {
-    /// It goes on with the old one.
-    Keeps,
-    /// It ends: validation is strict, and one instance goes alone first.
-    Dies,
-}
-
-/// Whether a group must have a validator where a config is dangerous.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Validation {
-    /// It must.
-    #[default]
-    Wanted,
-    /// The group says that its program has none.
-    Waived,
-}
-
-/// What becomes of a run in which nothing proves the new config of a signalled instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unproven {
-    /// It ends as unproven, exit 12.
-    #[default]
-    Report,
-    /// It may end as a success; only a `fleet.toml` can say so, never a kind.
-    Accept,
-}
-
-/// Whether a program reloads on the signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reloads {
-    /// Nobody says so.
-    No,
-    /// Somebody says so, and its handler must be there.
-    Yes,
-    /// Somebody says so, of a program that waits for it in `sigwait`, which shows no handler.
-    Unchecked,
-}
-
-/// Whether a program executes itself again on the signal.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ExecutesItself {
-    /// It goes on in the same program.
-    #[default]
-    No,
-    /// It executes what stands at the path of its program by then.
-    Yes,
-}
-
-/// What makes a program reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Signal {
-    Hup,
-    Usr1,
-    Usr2,
-}
-
-impl Signal {
-    /// As the kernel counts it.
-    #[must_use]
-    pub fn number(self) -> u32 {
-        match self {
-            Self::Hup => 1,
-            Self::Usr1 => 10,
-            Self::Usr2 => 12,
-        }
-    }
-
-    /// As people write it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hup => "SIGHUP",
-            Self::Usr1 => "SIGUSR1",
-            Self::Usr2 => "SIGUSR2",
-        }
-    }
-}
-
-/// What a program tells of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Speaks {
-    /// Nothing: only the facts of `confirm` count.
-    None,
-    /// Digest, instance and refusals, as `hello serve` does.
-    Hello,
-}
-
-/// Where something of a process is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
-    /// Below (or, when the path is empty, at) the value of this option on the process's own command line.
-    Arg(String, PathBuf),
-    /// Below the process's working directory.
-    Cwd(PathBuf),
-    /// Below the directory that a relative path of its command line is below.
-    Base(PathBuf),
-    /// Below the path that stands behind this text in what the group's `built` command prints.
-    Built(String, PathBuf),
-    /// Below the value of this variable of the environment that the process was started with.
-    Env(String, PathBuf),
-    /// This path.
-    Path(PathBuf),
-}
-
-/// A process named by its number.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listed {
-    /// The process.
-    pub pid: i32,
-    /// Its URL; found from its sockets when absent.
-    pub endpoint: Option<String>,
-}
-
-impl Count {
-    /// Whether so many are neither too few nor, counting only `sure` ones, too many.
-    #[must_use]
-    pub fn holds(self, found: usize, sure: usize) -> bool {
-        found >= self.min && sure <= self.max
-    }
-}
-
-impl std::fmt::Display for Count {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.min, self.max) {
-            (min, usize::MAX) => write!(f, "{min} or more"),
-            (min, max) if min == max => write!(f, "{min}"),
-            (min, max) => write!(f, "{min} to {max}"),
-        }
-    }
 }
 
 impl Fleet {
@@ -389,40 +151,6 @@ impl Fleet {
     }
 }
 
-/// `3`, `3..`, `..5` or `3..5`.
-///
-/// # Errors
-/// A sentence when it is none of these.
-pub fn parse_count(text: &str) -> Result<Count, String> {
-    let number = |t: &str, default: usize| match t {
-        "" => Ok(default),
-        t => t.parse().map_err(|_| format!("count = {text:?} is not 3, 3.., ..5 or 3..5")),
-    };
-    let count = match text.split_once("..") {
-        Some((min, max)) => Count { min: number(min, 1)?, max: number(max, usize::MAX)? },
-        None => {
-            let exactly = text.parse().map_err(|_| format!("count = {text:?} is not a number"))?;
-            Count { min: exactly, max: exactly }
-        }
-    };
-    if count.min > count.max {
-        return Err(format!("count = {text:?} has its ends the wrong way round"));
-    }
-    Ok(count)
-}
-
-/// `5s`, `500ms`, `2m`; above nothing, at most an hour.
-///
-/// # Errors
-/// A sentence when it is no such duration.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| format!("{text:?} is no duration such as 5s or 500ms"))?;
-    match Duration::try_from(parsed) {
-        Ok(d) if d <= Duration::from_secs(3600) => Ok(d),
-        _ => Err(format!("{text:?} is not between 0s and 1h")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
@@ -438,7 +166,7 @@ mod tests {
         let group = &fleet.groups[0];
         assert_eq!(group.config, [[Place::Arg("--config".into(), PathBuf::new())]]);
         assert_eq!(group.count, Count { min: 3, max: usize::MAX });
-        assert_eq!((group.timeout, group.reloads, group.samples), (Duration::from_secs(5), Reloads::Yes, 1));
+        assert_eq!((group.timeout, group.reloads, group.samples), (std::time::Duration::from_secs(5), Reloads::Yes, 1));
     }
 
     #[test]

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Literals, Plan, agrees, apart, is_under_way, judge, readers::Readers, settled, sick, waves};
+use super::{
+    Literals, Plan, agrees, is_under_way, judge,
+    readers::{Readers, apart},
+    settled, sick, waves,
+};
 use crate::{
     event::{Event, Instance, State, Stop, Trouble, Verdict},
     fleet::Group,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::apart;
+use super::readers::apart;
 use crate::{
     event::State,
     fleet::{Graph, Group, OnBad, Order, Share},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::summary;
+use super::summarize::summary;
 use crate::{
     event::{Becomes, EntryReport, Verdict},
     host::Host,

@@ -1,0 +1,22 @@
+//! `--validate`.
+
+use clap::ValueEnum;
+
+use crate::rollout;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Validate {
+    Auto,
+    Strict,
+    Off,
+}
+
+impl From<Validate> for rollout::Validate {
+    fn from(how: Validate) -> Self {
+        match how {
+            Validate::Auto => Self::Auto,
+            Validate::Strict => Self::Strict,
+            Validate::Off => Self::Off,
+        }
+    }
+}

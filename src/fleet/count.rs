@@ -1,0 +1,66 @@
+//! Numbers of instances, and times, as `fleet.toml` and options write them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How many instances a group must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// At least.
+    pub min: usize,
+    /// At most.
+    pub max: usize,
+}
+
+impl Count {
+    /// Whether so many are neither too few nor, counting only `sure` ones, too many.
+    #[must_use]
+    pub fn holds(self, found: usize, sure: usize) -> bool {
+        found >= self.min && sure <= self.max
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.min, self.max) {
+            (min, usize::MAX) => write!(f, "{min} or more"),
+            (min, max) if min == max => write!(f, "{min}"),
+            (min, max) => write!(f, "{min} to {max}"),
+        }
+    }
+}
+
+/// `3`, `3..`, `..5` or `3..5`.
+///
+/// # Errors
+/// A sentence when it is none of these.
+pub fn parse_count(text: &str) -> Result<Count, String> {
+    let number = |t: &str, default: usize| match t {
+        "" => Ok(default),
+        t => t.parse().map_err(|_| format!("count = {text:?} is not 3, 3.., ..5 or 3..5")),
+    };
+    let count = match text.split_once("..") {
+        Some((min, max)) => Count { min: number(min, 1)?, max: number(max, usize::MAX)? },
+        None => {
+            let exactly = text.parse().map_err(|_| format!("count = {text:?} is not a number"))?;
+            Count { min: exactly, max: exactly }
+        }
+    };
+    if count.min > count.max {
+        return Err(format!("count = {text:?} has its ends the wrong way round"));
+    }
+    Ok(count)
+}
+
+/// `5s`, `500ms`, `2m`; above nothing, at most an hour.
+///
+/// # Errors
+/// A sentence when it is no such duration.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| format!("{text:?} is no duration such as 5s or 500ms"))?;
+    match Duration::try_from(parsed) {
+        Ok(d) if d <= Duration::from_secs(3600) => Ok(d),
+        _ => Err(format!("{text:?} is not between 0s and 1h")),
+    }
+}
