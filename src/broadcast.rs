@@ -57,18 +57,35 @@ pub struct Options {
 pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
     let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
     if options.validate == Validate::Off {
-        options.fleet.groups.iter_mut().for_each(|g| g.validate.clear());
+        options
+            .fleet
+            .groups
+            .iter_mut()
+            .for_each(|g| g.validate.clear());
     }
-    let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event))
+        .await
+        .unwrap_or_else(Summary::stopped);
     let (look, doctor) = match &options.fleet.path {
         Some(path) => {
             let path = screen::quote(path);
-            (format!("hello status --fleet {path}{}", options.flag), format!("hello doctor --fleet {path}"))
+            (
+                format!("hello status --fleet {path}{}", options.flag),
+                format!("hello doctor --fleet {path}"),
+            )
         }
         None => {
-            let groups: Vec<String> = options.fleet.groups.iter().map(|g| screen::quote(&g.name)).collect();
+            let groups: Vec<String> = options
+                .fleet
+                .groups
+                .iter()
+                .map(|g| screen::quote(&g.name))
+                .collect();
             let groups = groups.join(" ");
-            (format!("hello status {groups}{}", options.flag), format!("hello doctor {groups}"))
+            (
+                format!("hello status {groups}{}", options.flag),
+                format!("hello doctor {groups}"),
+            )
         }
     };
     let summary = summary.addressed(Addressed {
@@ -82,25 +99,60 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
     summary.verdict
 }
 
-async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
+async fn attempt(
+    options: &Options,
+    halts: &mut Halts,
+    on_event: &mut impl FnMut(&Event),
+) -> Result<Summary, Stop> {
     let changes = Changes::read(&options.change)?;
     // One that only shows what it would do touches nothing.
-    let left_beside = if options.dry_run { Vec::new() } else { sweep(&options.state) };
+    let left_beside = if options.dry_run {
+        Vec::new()
+    } else {
+        sweep(&options.state)
+    };
     left_beside.iter().for_each(&mut *on_event);
     let id = runs::new_id();
     let mut host = Host::local(&id);
-    host.record_in(if options.dry_run { Staging::where_possible(&options.state, &id) } else { Staging::of(&options.state, &id) });
+    host.record_in(if options.dry_run {
+        Staging::where_possible(&options.state, &id)
+    } else {
+        Staging::of(&options.state, &id)
+    });
     left_beside.into_iter().for_each(|event| host.note(event));
     let groups: Vec<_> = options.fleet.groups.iter().cloned().map(Arc::new).collect();
-    let adopts = changes.adopt() && options.fleet.groups.iter().all(|group| group.source.is_none());
-    let intent = if adopts { Intent::Adopt } else { Intent::Install };
-    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent, also: &[] };
-    on_event(&Event::Phase { phase: Phase::Surveying, done: 0, all: 0 });
+    let adopts = changes.adopt()
+        && options
+            .fleet
+            .groups
+            .iter()
+            .all(|group| group.source.is_none());
+    let intent = if adopts {
+        Intent::Adopt
+    } else {
+        Intent::Install
+    };
+    let look = Look {
+        lock: (!options.dry_run).then_some(options.lock_timeout),
+        timeout: options.timeout,
+        intent,
+        also: &[],
+    };
+    on_event(&Event::Phase {
+        phase: Phase::Surveying,
+        done: 0,
+        all: 0,
+    });
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
     };
-    tell_survey(&seen, &options.fleet.groups, options.fleet.path.as_deref(), on_event);
+    tell_survey(
+        &seen,
+        &options.fleet.groups,
+        options.fleet.path.as_deref(),
+        on_event,
+    );
     let proven = Proven::load(&options.state).with_open_runs(&options.state);
     let wish = Wish {
         fleet: &options.fleet,
@@ -111,7 +163,11 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
         proven: &proven,
     };
     let plan = Plan::new(seen, &wish, |sha256| runs::stored(&options.state, sha256))?;
-    let unheld = if options.now || options.include_sick { Vec::new() } else { plan.unheld() };
+    let unheld = if options.now || options.include_sick {
+        Vec::new()
+    } else {
+        plan.unheld()
+    };
     for event in unheld {
         on_event(&event);
         host.note(event);

@@ -17,7 +17,8 @@ use crate::{
 /// What one group's configs become.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A file or directory that was named, or why it is none: judged later, in the order of the exit codes.
+    /// A file or directory that was named, or why it is none: judged later, in the order of the
+    /// exit codes.
     Put {
         /// As the operator named it.
         named: PathBuf,
@@ -61,11 +62,29 @@ impl Changes {
     /// When one cannot be read: nothing is known of it then.
     pub fn read(asked: &Asked) -> Result<Self, Stop> {
         let file = |path: &PathBuf| {
-            let (named, form) = (path.clone(), if path.is_dir() { Form::Directory } else { Form::File });
+            let (named, form) = (
+                path.clone(),
+                if path.is_dir() {
+                    Form::Directory
+                } else {
+                    Form::File
+                },
+            );
             match Blob::read(path) {
-                Ok(blob) => Ok(Change::Put { named, form: blob.form(), content: Ok(blob) }),
-                Err(ReadError::Unacceptable(why)) => Ok(Change::Put { named, form, content: Err(why) }),
-                Err(ReadError::Io(e)) => Err(Stop::new(Verdict::Failed, format!("cannot read `{}`: {e}", path.display()))),
+                Ok(blob) => Ok(Change::Put {
+                    named,
+                    form: blob.form(),
+                    content: Ok(blob),
+                }),
+                Err(ReadError::Unacceptable(why)) => Ok(Change::Put {
+                    named,
+                    form,
+                    content: Err(why),
+                }),
+                Err(ReadError::Io(e)) => Err(Stop::new(
+                    Verdict::Failed,
+                    format!("cannot read `{}`: {e}", path.display()),
+                )),
             }
         };
         let mut set = Vec::new();
@@ -77,14 +96,26 @@ impl Changes {
             None if set.is_empty() => Change::Adopt,
             None => Change::Set(set),
         };
-        let named = asked.configs.iter().map(|(group, path)| Ok((group.clone(), file(path)?))).collect::<Result<_, Stop>>()?;
-        Ok(Self { named, others, prune: asked.prune })
+        let named = asked
+            .configs
+            .iter()
+            .map(|(group, path)| Ok((group.clone(), file(path)?)))
+            .collect::<Result<_, Stop>>()?;
+        Ok(Self {
+            named,
+            others,
+            prune: asked.prune,
+        })
     }
 
-    /// Whether nothing was named: every group takes over what is there already, or what its `source` offers.
+    /// Whether nothing was named: every group takes over what is there already, or what its
+    /// `source` offers.
     #[must_use]
     pub fn adopt(&self) -> bool {
-        self.named.values().chain([&self.others]).all(|change| matches!(change, Change::Adopt))
+        self.named
+            .values()
+            .chain([&self.others])
+            .all(|change| matches!(change, Change::Adopt))
     }
 
     /// What becomes of `group`'s configs.
@@ -97,7 +128,8 @@ impl Changes {
 /// What a live file or directory becomes when `new` is put in its place.
 ///
 /// # Errors
-/// A sentence: one is a file and the other a directory, nothing is in it, or see [`Tree::overlaid`].
+/// A sentence: one is a file and the other a directory, nothing is in it, or see
+/// [`Tree::overlaid`].
 pub fn put(live: &Blob, new: &Blob, prune: bool) -> Result<Blob, String> {
     match (&live.tree, &new.tree) {
         // Whoever meant that the directory is to go does not say it so.
@@ -113,13 +145,18 @@ pub fn put(live: &Blob, new: &Blob, prune: bool) -> Result<Blob, String> {
 /// A sentence when it cannot.
 pub fn fits(live: Form, new: Form) -> Result<(), String> {
     match (live, new) {
-        (Form::Directory, Form::File) => Err("it is no directory, and what it would replace is one".into()),
-        (Form::File, Form::Directory) => Err("it is no regular file but a directory, and what it would replace is a file".into()),
+        (Form::Directory, Form::File) => {
+            Err("it is no directory, and what it would replace is one".into())
+        }
+        (Form::File, Form::Directory) => {
+            Err("it is no regular file but a directory, and what it would replace is a file".into())
+        }
         _ => Ok(()),
     }
 }
 
-/// The entry of a directory that is for the target of that name, where a group has several; none when the target stays as it is.
+/// The entry of a directory that is for the target of that name, where a group has several; none
+/// when the target stays as it is.
 ///
 /// # Errors
 /// A sentence when it is a link: where that leads to is not looked at.
@@ -134,8 +171,15 @@ pub fn entry(all: &Tree, name: &OsStr) -> Result<Option<Blob>, String> {
 
 /// The value itself, or the text of its `@FILE` without the last line end.
 fn value_of(key: &str, value: &str) -> Result<String, Stop> {
-    let Some(path) = value.strip_prefix('@') else { return Ok(value.to_owned()) };
-    let failed = |why: String| Stop::new(Verdict::Failed, format!("cannot read `{path}` for --set {key}: {why}"));
+    let Some(path) = value.strip_prefix('@') else {
+        return Ok(value.to_owned());
+    };
+    let failed = |why: String| {
+        Stop::new(
+            Verdict::Failed,
+            format!("cannot read `{path}` for --set {key}: {why}"),
+        )
+    };
     let file = trust::open_named(Path::new(path)).map_err(|e| failed(e.to_string()))?;
     let bytes = config::read_fd(file, MAX_TARGET).map_err(|e| failed(e.to_string()))?;
     let mut text = String::from_utf8(bytes).map_err(|_| failed("not UTF-8 text".into()))?;
@@ -150,16 +194,26 @@ fn value_of(key: &str, value: &str) -> Result<String, Stop> {
 /// # Errors
 /// When the bytes are no TOML, or a key stands for something that is no table.
 pub fn edit(bytes: &[u8], edits: &[(String, String)]) -> Result<Vec<u8>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8 text, so no TOML that --set could edit (else say --config)".to_owned())?;
-    let mut doc: toml_edit::DocumentMut =
-        text.parse().map_err(|e: toml_edit::TomlError| format!("no TOML that --set could edit (else say --config): {}", e.message()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| {
+        "not UTF-8 text, so no TOML that --set could edit (else say --config)".to_owned()
+    })?;
+    let mut doc: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
+        format!(
+            "no TOML that --set could edit (else say --config): {}",
+            e.message()
+        )
+    })?;
     for (key, value) in edits {
         let path = toml_edit::Key::parse(key).map_err(|_| format!("`{key}` is no key"))?;
-        let Some((last, tables)) = path.split_last() else { continue };
+        let Some((last, tables)) = path.split_last() else {
+            continue;
+        };
         let mut table: &mut dyn toml_edit::TableLike = doc.as_table_mut();
         for part in tables {
             let item = table.entry(part.get()).or_insert_with(toml_edit::table);
-            table = item.as_table_like_mut().ok_or_else(|| format!("`{key}`: `{}` is no table", part.get()))?;
+            table = item
+                .as_table_like_mut()
+                .ok_or_else(|| format!("`{key}`: `{}` is no table", part.get()))?;
         }
         let old = table.get(last.get());
         if old.is_some_and(|item| !item.is_value()) {
@@ -198,14 +252,25 @@ mod tests {
         let text = "# top\na = 1 # one\n\n[t.u]\nb = \"x\" # two\nc = 3\n";
         assert_eq!(edited(text, "a", "5"), text.replace("a = 1", "a = 5"));
         assert_eq!(edited(text, "t.u.b", "5"), text.replace("\"x\"", "\"5\""));
-        assert_eq!(edited(text, "t.u.b", "a \"quoted\" one"), text.replace("\"x\"", "'a \"quoted\" one'"));
+        assert_eq!(
+            edited(text, "t.u.b", "a \"quoted\" one"),
+            text.replace("\"x\"", "'a \"quoted\" one'")
+        );
         assert!(edited(text, "n", "true").contains("\nn = true\n"));
     }
 
     #[test]
     fn what_cannot_be_edited_is_told() {
-        for (text, key) in [("a = 1\n", "a.b"), ("[t]\n", "t"), ("a = ", "a"), ("a = 1\n", "")] {
-            assert!(edit(text.as_bytes(), &[(key.into(), "x".into())]).is_err(), "{text:?} {key:?}");
+        for (text, key) in [
+            ("a = 1\n", "a.b"),
+            ("[t]\n", "t"),
+            ("a = ", "a"),
+            ("a = 1\n", ""),
+        ] {
+            assert!(
+                edit(text.as_bytes(), &[(key.into(), "x".into())]).is_err(),
+                "{text:?} {key:?}"
+            );
         }
         assert!(edit(b"\xff", &[("a".into(), "x".into())]).is_err());
     }

@@ -26,12 +26,20 @@ pub enum CheckError {
 /// See [`CheckError`].
 pub fn check(path: &Path) -> Result<String, CheckError> {
     let bytes = config::read(path, MAX_CONFIG).map_err(|e| match e {
-        ReadError::Io(e) => CheckError::Unreadable(format!("cannot read `{}`: {e}", path.display())),
+        ReadError::Io(e) => {
+            CheckError::Unreadable(format!("cannot read `{}`: {e}", path.display()))
+        }
         ReadError::Unacceptable(why) => {
             let text = format!("`{}`: {why}", path.display());
-            CheckError::Invalid { rendered: text.clone(), text }
+            CheckError::Invalid {
+                rendered: text.clone(),
+                text,
+            }
         }
     })?;
-    config::parse(&bytes).map_err(|e| CheckError::Invalid { text: format!("`{}`: {e}", path.display()), rendered: e.render(path, &bytes) })?;
+    config::parse(&bytes).map_err(|e| CheckError::Invalid {
+        text: format!("`{}`: {e}", path.display()),
+        rendered: e.render(path, &bytes),
+    })?;
     Ok(config::digest(&bytes))
 }

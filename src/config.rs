@@ -64,10 +64,16 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err("unix: needs a path".into()) } else { Ok(Self::Unix(path.into())) };
+            return if path.is_empty() {
+                Err("unix: needs a path".into())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
         }
         match text.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(text.into())),
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(text.into()))
+            }
             _ => Err(format!("{text:?} is neither HOST:PORT nor unix:PATH")),
         }
     }
@@ -79,8 +85,17 @@ impl FromStr for Listen {
 /// What is wrong, where, and what would be right.
 pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
     let config: Config = fault::parse(bytes)?;
-    if let Some(Err(why)) = config.listen.as_ref().map(|l| Listen::from_str(l.get_ref())) {
-        return Err(Fault::new(bytes, format!("listen: {why}"), None, config.listen.as_ref().map(toml::Spanned::span)));
+    if let Some(Err(why)) = config
+        .listen
+        .as_ref()
+        .map(|l| Listen::from_str(l.get_ref()))
+    {
+        return Err(Fault::new(
+            bytes,
+            format!("listen: {why}"),
+            None,
+            config.listen.as_ref().map(toml::Spanned::span),
+        ));
     }
     Ok(config)
 }
@@ -110,7 +125,10 @@ pub enum ReadError {
 /// See [`ReadError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    read_fd(rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?, limit)
+    read_fd(
+        rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?,
+        limit,
+    )
 }
 
 /// As [`read`], of a file that is open already.
@@ -121,7 +139,9 @@ pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
     let stat = rustix::fs::fstat(&fd).map_err(io::Error::from)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind != FileType::RegularFile {
-        return Err(ReadError::Unacceptable(format!("it is no regular file ({kind:?})")));
+        return Err(ReadError::Unacceptable(format!(
+            "it is no regular file ({kind:?})"
+        )));
     }
     // With its room to begin with, most are read in one go.
     let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(ROOM) + 1);
@@ -130,7 +150,11 @@ pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
         return Err(too_large());
     }
     File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+    if bytes.len() as u64 > limit {
+        Err(too_large())
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Lower-case hex SHA-256.
@@ -138,7 +162,11 @@ pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
 pub fn digest(bytes: &[u8]) -> String {
     // Thousands are made of one run: a table is a tenth of what formatting takes.
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    Sha256::digest(bytes).iter().flat_map(|b| [b >> 4, b & 15]).map(|half| char::from(DIGITS[usize::from(half)])).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|half| char::from(DIGITS[usize::from(half)]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -149,16 +177,30 @@ mod tests {
     #[test]
     fn faults_are_named_with_their_place() {
         for (text, want) in [
-            ("message = \"a\"\nlisten = \"x:1\"\nlisne = 1\n", "line 3, column 1: unknown field `lisne`; did you mean `listen`?"),
+            (
+                "message = \"a\"\nlisten = \"x:1\"\nlisne = 1\n",
+                "line 3, column 1: unknown field `lisne`; did you mean `listen`?",
+            ),
             ("message = 1\n", "line 1, column 11: invalid type"),
-            ("message = \"a\"\nmessage = \"b\"\n", "line 2, column 1: duplicate key"),
+            (
+                "message = \"a\"\nmessage = \"b\"\n",
+                "line 2, column 1: duplicate key",
+            ),
             ("", "missing field `message`; add `message"),
-            ("message = \"a\"\nlisten = \"nowhere\"\n", "neither HOST:PORT nor unix:PATH"),
+            (
+                "message = \"a\"\nlisten = \"nowhere\"\n",
+                "neither HOST:PORT nor unix:PATH",
+            ),
         ] {
             let said = parse(text.as_bytes()).unwrap_err().to_string();
             assert!(said.contains(want), "{text:?}: {said}");
         }
-        assert!(parse(b"\xff\xfe").unwrap_err().to_string().contains("not UTF-8"));
+        assert!(
+            parse(b"\xff\xfe")
+                .unwrap_err()
+                .to_string()
+                .contains("not UTF-8")
+        );
     }
 
     #[test]
@@ -166,11 +208,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(read(&fifo, MAX_CONFIG), Err(ReadError::Unacceptable(_))));
-        assert!(matches!(read(dir.path(), MAX_CONFIG), Err(ReadError::Unacceptable(_))));
+        assert!(matches!(
+            read(&fifo, MAX_CONFIG),
+            Err(ReadError::Unacceptable(_))
+        ));
+        assert!(matches!(
+            read(dir.path(), MAX_CONFIG),
+            Err(ReadError::Unacceptable(_))
+        ));
         let big = dir.path().join("big");
         File::create(&big).unwrap().set_len(MAX_CONFIG + 1).unwrap();
-        assert!(matches!(read(&big, MAX_CONFIG), Err(ReadError::Unacceptable(_))));
-        assert!(matches!(read(&dir.path().join("none"), MAX_CONFIG), Err(ReadError::Io(_))));
+        assert!(matches!(
+            read(&big, MAX_CONFIG),
+            Err(ReadError::Unacceptable(_))
+        ));
+        assert!(matches!(
+            read(&dir.path().join("none"), MAX_CONFIG),
+            Err(ReadError::Io(_))
+        ));
     }
 }

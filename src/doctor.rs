@@ -1,4 +1,5 @@
-//! `hello doctor`: why a process, or every match of the fleet, can or cannot be reloaded. Reads only.
+//! `hello doctor`: why a process, or every match of the fleet, can or cannot be reloaded. Reads
+//! only.
 
 use std::path::PathBuf;
 
@@ -22,7 +23,8 @@ use crate::{
 const REPEATED: usize = 3;
 
 /// The next step for a program that no group knows.
-const NEW_GROUP: &str = "if it reloads on a signal, write a group for it that says so, and how a reload is seen";
+const NEW_GROUP: &str =
+    "if it reloads on a signal, write a group for it that says so, and how a reload is seen";
 
 /// Checked options.
 #[derive(Debug, Clone)]
@@ -61,7 +63,8 @@ struct Answer {
     missing: Vec<Missing>,
 }
 
-/// Looks; answers the exit code: 0 all can be reloaded, 5 one cannot, 3 what was asked for is not there, 1 the kernel does not tell.
+/// Looks; answers the exit code: 0 all can be reloaded, 5 one cannot, 3 what was asked for is not
+/// there, 1 the kernel does not tell.
 pub async fn run(options: Options) -> u8 {
     let examiner = match Examiner::new() {
         Ok(examiner) => examiner,
@@ -107,26 +110,59 @@ fn blind(output: Output, why: &str) -> u8 {
 /// Why this program cannot look at processes.
 async fn all(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Result<Answer, String> {
     let (mut answer, mut ask) = (Answer::default(), Vec::new());
-    for (group, finds) in fleet.groups.iter().zip(scan.find_all(fleet.groups.iter()).await) {
-        let Finds { found, refused, workers, left_out, missing, blind } = finds;
+    for (group, finds) in fleet
+        .groups
+        .iter()
+        .zip(scan.find_all(fleet.groups.iter()).await)
+    {
+        let Finds {
+            found,
+            refused,
+            workers,
+            left_out,
+            missing,
+            blind,
+        } = finds;
         if let Some(why) = blind {
             return Err(why);
         }
         let (sure, matched) = (found.len(), found.len() + refused.len());
-        let missed = |pid: i32, text: String| Missing { pid: (pid > 0).then_some(pid), group: Some(group.name.clone()), text };
+        let missed = |pid: i32, text: String| Missing {
+            pid: (pid > 0).then_some(pid),
+            group: Some(group.name.clone()),
+            text,
+        };
         let counts = missing.is_empty();
-        answer.missing.extend(missing.into_iter().map(|(pid, text)| missed(pid, text)));
+        answer
+            .missing
+            .extend(missing.into_iter().map(|(pid, text)| missed(pid, text)));
         if counts && !group.count.holds(matched, sure) {
-            answer.missing.push(missed(0, format!("group `{}` has {}, not {}", group.name, screen::counted(matched, "instance"), group.count)));
+            answer.missing.push(missed(
+                0,
+                format!(
+                    "group `{}` has {}, not {}",
+                    group.name,
+                    screen::counted(matched, "instance"),
+                    group.count
+                ),
+            ));
         }
         for (pid, why) in left_out {
             screen::tell(&screen::worded("Left out", &format!("pid {pid} {why}")));
         }
         for found in found {
-            let workers = workers.iter().filter(|(_, leader)| *leader == found.pid).map(|(worker, _)| *worker).collect();
+            let workers = workers
+                .iter()
+                .filter(|(_, leader)| *leader == found.pid)
+                .map(|(worker, _)| *worker)
+                .collect();
             ask.push((group, found, Ok(workers)));
         }
-        ask.extend(refused.into_iter().map(|(found, why)| (group, found, Err(why))));
+        ask.extend(
+            refused
+                .into_iter()
+                .map(|(found, why)| (group, found, Err(why))),
+        );
     }
     examiner.know(ask.iter().map(|(_, found, _)| found));
     let looks = ask.into_iter().map(|(group, found, role)| async move {
@@ -143,11 +179,20 @@ async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answe
     let found = match discover::process(pid) {
         Ok(found) => found,
         Err(text) => {
-            answer.missing.push(Missing { pid: Some(pid), group: None, text });
+            answer.missing.push(Missing {
+                pid: Some(pid),
+                group: None,
+                text,
+            });
             return answer;
         }
     };
-    examiner.know(scan.find_all(fleet.groups.iter()).await.iter().flat_map(|finds| &finds.found));
+    examiner.know(
+        scan.find_all(fleet.groups.iter())
+            .await
+            .iter()
+            .flat_map(|finds| &finds.found),
+    );
     let mut standings = Vec::new();
     for group in &fleet.groups {
         standings.push((group, scan.standing(group, pid).await));
@@ -160,11 +205,22 @@ async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answe
     };
     // The first in file order of the best.
     standings.sort_by_key(|(_, standing)| rank(standing));
-    let best = if standings.first().is_some_and(|(_, standing)| rank(standing) < 3) { Some(standings.remove(0)) } else { None };
+    let best = if standings
+        .first()
+        .is_some_and(|(_, standing)| rank(standing) < 3)
+    {
+        Some(standings.remove(0))
+    } else {
+        None
+    };
     let patient = match best {
         Some((group, Standing::LeftOut(why))) => {
             let check = Check::bad(Topic::Group, format!("group `{}`: {why}", group.name));
-            let check = if group.users.is_empty() { check.then("say whose processes it means: `user = ..`") } else { check };
+            let check = if group.users.is_empty() {
+                check.then("say whose processes it means: `user = ..`")
+            } else {
+                check
+            };
             let mut checks = vec![check];
             checks.extend(examiner.examine(&found, Some(group)).await);
             Patient::new(found, Some(group), checks)
@@ -180,16 +236,36 @@ async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answe
     answer
 }
 
-/// A process that no group of the fleet means: whether a kind would, and else what keeps the nearest from it.
-async fn by_kind(scan: &Scan, found: Found, fleet: &Fleet, standings: Vec<(&Group, Standing)>, examiner: &Examiner) -> Patient {
+/// A process that no group of the fleet means: whether a kind would, and else what keeps the
+/// nearest from it.
+async fn by_kind(
+    scan: &Scan,
+    found: Found,
+    fleet: &Fleet,
+    standings: Vec<(&Group, Standing)>,
+    examiner: &Examiner,
+) -> Patient {
     let few = standings.len() <= REPEATED;
-    let mut reasons: Vec<String> = standings.iter().filter_map(|(group, standing)| kept_out(&format!("group `{}`", group.name), standing, few)).collect();
-    let is_far = |(_, standing): &&(&Group, Standing)| matches!(standing, Standing::NoMatch { near: false, .. });
-    let far = if few { standings.iter().filter(is_far).count() } else { 0 };
+    let mut reasons: Vec<String> = standings
+        .iter()
+        .filter_map(|(group, standing)| kept_out(&format!("group `{}`", group.name), standing, few))
+        .collect();
+    let is_far = |(_, standing): &&(&Group, Standing)| {
+        matches!(standing, Standing::NoMatch { near: false, .. })
+    };
+    let far = if few {
+        standings.iter().filter(is_far).count()
+    } else {
+        0
+    };
     let (mut meant, mut lone) = (Vec::new(), None);
     let mut groups = Vec::new();
     for kind in KINDS {
-        groups.extend(Fleet::of_kind(kind.name).into_iter().flat_map(|fleet| fleet.groups));
+        groups.extend(
+            Fleet::of_kind(kind.name)
+                .into_iter()
+                .flat_map(|fleet| fleet.groups),
+        );
     }
     for group in &groups {
         match scan.standing(group, found.pid).await {
@@ -197,36 +273,78 @@ async fn by_kind(scan: &Scan, found: Found, fleet: &Fleet, standings: Vec<(&Grou
                 meant.push(format!("`{}`", group.name));
                 lone.get_or_insert((group, standing));
             }
-            standing => reasons.extend(kept_out(&format!("kind `{}`", group.name), &standing, false)),
+            standing => reasons.extend(kept_out(
+                &format!("kind `{}`", group.name),
+                &standing,
+                false,
+            )),
         }
     }
-    let none = fleet.path.as_ref().map_or_else(|| "no fleet.toml is in use".to_owned(), |path| format!("no group of {} means it", path.display()));
+    let none = fleet.path.as_ref().map_or_else(
+        || "no fleet.toml is in use".to_owned(),
+        |path| format!("no group of {} means it", path.display()),
+    );
     let Some((group, standing)) = lone else {
-        let exe = if found.exe.as_os_str().is_empty() { "what it executes cannot be seen".into() } else { format!("it executes {}", found.exe.display()) };
-        let unseen = if nix::unistd::geteuid().is_root() { "give hello CAP_SYS_PTRACE, or run it where the process runs" } else { "run hello as root" };
+        let exe = if found.exe.as_os_str().is_empty() {
+            "what it executes cannot be seen".into()
+        } else {
+            format!("it executes {}", found.exe.display())
+        };
+        let unseen = if nix::unistd::geteuid().is_root() {
+            "give hello CAP_SYS_PTRACE, or run it where the process runs"
+        } else {
+            "run hello as root"
+        };
         let (reasons, next) = match (reasons.is_empty(), found.exe.as_os_str().is_empty()) {
             (true, false) => (exe, NEW_GROUP),
             (true, true) => (exe, unseen),
             (false, true) => (reasons.join("; "), unseen),
             // Groups of other programs say nothing of it.
             (false, false) if reasons.len() == far => (reasons.join("; "), NEW_GROUP),
-            (false, false) => (reasons.join("; "), "start it as that asks, or mend the group"),
+            (false, false) => (
+                reasons.join("; "),
+                "start it as that asks, or mend the group",
+            ),
         };
-        let mut checks = vec![Check::bad(Topic::Group, format!("{none}, and no kind means it: {reasons}")).then(next)];
+        let mut checks = vec![
+            Check::bad(
+                Topic::Group,
+                format!("{none}, and no kind means it: {reasons}"),
+            )
+            .then(next),
+        ];
         checks.extend(examiner.examine(&found, None).await);
         return Patient::new(found, None, checks);
     };
     let (kinds, name) = (format!("kind {}", meant.join(" or ")), &group.name);
-    let (reasons, mend) = if reasons.is_empty() { (String::new(), "") } else { (format!(" ({})", reasons.join("; ")), "mend that group, or add one: ") };
+    let (reasons, mend) = if reasons.is_empty() {
+        (String::new(), "")
+    } else {
+        (
+            format!(" ({})", reasons.join("; ")),
+            "mend that group, or add one: ",
+        )
+    };
     let by_name = fleet.path.is_none() && fleet.groups.is_empty();
     let mut check = if by_name {
-        Check::good(Topic::Group, format!("{kinds} means it (no fleet.toml is in use)"))
+        Check::good(
+            Topic::Group,
+            format!("{kinds} means it (no fleet.toml is in use)"),
+        )
     } else {
-        Check::bad(Topic::Group, format!("{none}{reasons}, but {kinds} would")).then(format!("{mend}`hello kinds {name}` prints a group for it"))
+        Check::bad(Topic::Group, format!("{none}{reasons}, but {kinds} would"))
+            .then(format!("{mend}`hello kinds {name}` prints a group for it"))
     };
     if by_name && meant.len() > 1 {
-        let others: Vec<String> = meant.iter().skip(1).map(|kind| format!("`hello doctor {} {}`", found.pid, kind.trim_matches('`'))).collect();
-        check = check.then(format!("as `{name}` it is looked at here; as another: {}", others.join(", ")));
+        let others: Vec<String> = meant
+            .iter()
+            .skip(1)
+            .map(|kind| format!("`hello doctor {} {}`", found.pid, kind.trim_matches('`')))
+            .collect();
+        check = check.then(format!(
+            "as `{name}` it is looked at here; as another: {}",
+            others.join(", ")
+        ));
     }
     let (found, role) = role(standing, found);
     examiner.know(&scan.find(group).await.found);
@@ -245,31 +363,55 @@ fn kept_out(whose: &str, standing: &Standing, all: bool) -> Option<String> {
 
 /// Its workers, or why it takes no signal.
 fn role(standing: Standing, found: Found) -> (Found, Result<Vec<i32>, String>) {
-    let pid = |leader| format!("is a worker of pid {leader}, which takes the signal for it; look at that one: `hello doctor {leader}`");
+    let pid = |leader| {
+        format!(
+            "is a worker of pid {leader}, which takes the signal for it; look at that one: `hello \
+             doctor {leader}`"
+        )
+    };
     match standing {
         Standing::Leads(found, workers) => (found, Ok(workers)),
         Standing::Works(leader) => (found, Err(pid(leader))),
-        Standing::Refused(why) | Standing::LeftOut(why) | Standing::NoMatch { why, .. } => (found, Err(why)),
+        Standing::Refused(why) | Standing::LeftOut(why) | Standing::NoMatch { why, .. } => {
+            (found, Err(why))
+        }
     }
 }
 
 fn matched(group: &Group, fleet: &Fleet) -> Check {
-    let kind = group.kind.as_ref().map_or(String::new(), |kind| format!(" (kind `{kind}`)"));
+    let kind = group
+        .kind
+        .as_ref()
+        .map_or(String::new(), |kind| format!(" (kind `{kind}`)"));
     Check::good(
         Topic::Group,
         match &fleet.path {
-            Some(path) => format!("group `{}`{kind} of {} means it", group.name, path.display()),
+            Some(path) => format!(
+                "group `{}`{kind} of {} means it",
+                group.name,
+                path.display()
+            ),
             None => format!("kind `{}` means it (no fleet.toml is in use)", group.name),
         },
     )
 }
 
 /// Its role, and what follows from it: of one that is never signalled, nothing else matters.
-async fn examined(found: &Found, group: &Group, role: Result<Vec<i32>, String>, mut checks: Vec<Check>, examiner: &Examiner) -> Vec<Check> {
+async fn examined(
+    found: &Found,
+    group: &Group,
+    role: Result<Vec<i32>, String>,
+    mut checks: Vec<Check>,
+    examiner: &Examiner,
+) -> Vec<Check> {
     match role {
         Ok(workers) => {
             let workers: Vec<String> = workers.iter().map(i32::to_string).collect();
-            let whom = if workers.is_empty() { String::new() } else { format!(", for its workers too: pid {}", workers.join(", ")) };
+            let whom = if workers.is_empty() {
+                String::new()
+            } else {
+                format!(", for its workers too: pid {}", workers.join(", "))
+            };
             checks.push(Check::good(Topic::Role, format!("takes the signal{whom}")));
             checks.extend(examiner.examine(found, Some(group)).await);
         }
@@ -281,27 +423,58 @@ async fn examined(found: &Found, group: &Group, role: Result<Vec<i32>, String>, 
 impl Patient {
     fn new(found: Found, group: Option<&Group>, checks: Vec<Check>) -> Self {
         let reloadable = !checks.iter().any(|c| c.ok == Some(false));
-        Self { pid: found.pid, group: group.map(|g| g.name.clone()), exe: found.exe, checks, reloadable }
+        Self {
+            pid: found.pid,
+            group: group.map(|g| g.name.clone()),
+            exe: found.exe,
+            checks,
+            reloadable,
+        }
     }
 
     /// A line for each check, and whether it can be reloaded.
     fn lines(&self) -> Vec<String> {
         let line = screen::worded;
-        let mut lines = vec![line("Process", format!("pid {} {}", self.pid, self.exe.display()).trim_end())];
+        let mut lines = vec![line(
+            "Process",
+            format!("pid {} {}", self.pid, self.exe.display()).trim_end(),
+        )];
         for check in &self.checks {
             let mark = match check.ok {
                 Some(true) => "ok",
                 Some(false) => "NO",
                 None => "--",
             };
-            let next = check.next.as_ref().map_or(String::new(), |next| format!("; {next}"));
-            lines.push(line(check.topic.word(), &format!("{mark} {}{next}", check.text)));
+            let next = check
+                .next
+                .as_ref()
+                .map_or(String::new(), |next| format!("; {next}"));
+            lines.push(line(
+                check.topic.word(),
+                &format!("{mark} {}{next}", check.text),
+            ));
         }
-        let bad: Vec<&str> = self.checks.iter().filter(|c| c.ok == Some(false)).map(|c| c.text.lines().next().unwrap_or_default()).collect();
-        let more = if bad.len() > REPEATED { format!("; and {} more", bad.len() - REPEATED) } else { String::new() };
+        let bad: Vec<&str> = self
+            .checks
+            .iter()
+            .filter(|c| c.ok == Some(false))
+            .map(|c| c.text.lines().next().unwrap_or_default())
+            .collect();
+        let more = if bad.len() > REPEATED {
+            format!("; and {} more", bad.len() - REPEATED)
+        } else {
+            String::new()
+        };
         let said = match self.reloadable {
             true => "can be reloaded".to_owned(),
-            false => format!("cannot be reloaded: {}{more}", bad.iter().take(REPEATED).copied().collect::<Vec<_>>().join("; ")),
+            false => format!(
+                "cannot be reloaded: {}{more}",
+                bad.iter()
+                    .take(REPEATED)
+                    .copied()
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            ),
         };
         lines.push(line("Result", &format!("pid {} {said}", self.pid)));
         lines
@@ -312,9 +485,18 @@ impl Answer {
     fn show(&self, output: Output, code: u8) {
         if output == Output::Screen {
             screen::answer(self.processes.iter().flat_map(Patient::lines));
-            let (all, can) = (self.processes.len(), self.processes.iter().filter(|p| p.reloadable).count());
+            let (all, can) = (
+                self.processes.len(),
+                self.processes.iter().filter(|p| p.reloadable).count(),
+            );
             if all > 1 {
-                screen::answer([screen::worded("Summary", &format!("{all} processes: {can} can be reloaded, {} cannot", all - can))]);
+                screen::answer([screen::worded(
+                    "Summary",
+                    &format!(
+                        "{all} processes: {can} can be reloaded, {} cannot",
+                        all - can
+                    ),
+                )]);
             }
         } else {
             screen::data([serde_json::json!({
@@ -327,7 +509,9 @@ impl Answer {
             })]);
         }
         for missing in &self.missing {
-            let who = missing.pid.map_or(String::new(), |pid| format!("pid {pid} "));
+            let who = missing
+                .pid
+                .map_or(String::new(), |pid| format!("pid {pid} "));
             screen::tell(&screen::failure(&format!("{who}{}", missing.text)));
         }
     }

@@ -35,7 +35,8 @@ pub enum Verdict {
     Reverted,
     /// Something touched is not proven.
     Mixed,
-    /// Every touched instance is proven, on the new or the old config; some are not on the new one, on purpose.
+    /// Every touched instance is proven, on the new or the old config; some are not on the new one,
+    /// on purpose.
     Partial,
     /// Another run holds the lock; nothing touched.
     Busy,
@@ -66,15 +67,19 @@ impl Verdict {
         }
     }
 
-    /// The verdict of a run that got as far as its signals: a pure function of where its instances are, and of whether everything was `undone`.
-    /// Each state comes with what its group says of an instance that is not proven.
+    /// The verdict of a run that got as far as its signals: a pure function of where its instances
+    /// are, and of whether everything was `undone`. Each state comes with what its group says of an
+    /// instance that is not proven.
     #[must_use]
     pub fn of(states: impl IntoIterator<Item = (State, Unproven)>, undone: bool) -> Self {
         let (mut proven, mut all_new, mut some_new, mut none_new) = (true, true, false, true);
         let mut unconfirmed = false;
         for (state, unproven) in states {
             unconfirmed |= state == State::Unconfirmed && unproven == Unproven::Report;
-            let new = matches!(state, State::Confirmed | State::Unconfirmed | State::Unchanged);
+            let new = matches!(
+                state,
+                State::Confirmed | State::Unconfirmed | State::Unchanged
+            );
             let old = matches!(state, State::Reverted | State::Untouched | State::Refused);
             proven &= new || old || state == State::Rejected;
             (all_new, some_new) = (all_new & new, some_new | new);
@@ -178,7 +183,8 @@ pub struct Instance {
     /// What it reads of its config, resolved: files and directories.
     #[serde(with = "crate::exact")]
     pub targets: Vec<PathBuf>,
-    /// Signalled together with all of the same number, from 1; the next wave starts only when this one is proven. 0 for one that is left out.
+    /// Signalled together with all of the same number, from 1; the next wave starts only when this
+    /// one is proven. 0 for one that is left out.
     pub wave: usize,
     /// Where it is.
     pub state: State,
@@ -202,7 +208,8 @@ pub struct Instance {
     pub start: Option<String>,
     /// Old workers that end once their last connection does; nobody new is answered by them.
     pub draining: Vec<i32>,
-    /// True where it was seen to open each of its targets after its signal; none where that is not known.
+    /// True where it was seen to open each of its targets after its signal; none where that is not
+    /// known.
     pub opened: Option<bool>,
 }
 
@@ -210,7 +217,10 @@ impl State {
     /// Tells whether no reload of a run is under way: its end was seen, or no signal was sent.
     #[must_use]
     pub fn leaves_nothing_open(self) -> bool {
-        matches!(self, Self::Confirmed | Self::Reverted | Self::Untouched | Self::Refused)
+        matches!(
+            self,
+            Self::Confirmed | Self::Reverted | Self::Untouched | Self::Refused
+        )
     }
 }
 
@@ -226,7 +236,8 @@ pub enum Proof {
     Reloaded,
     /// Its workers, or its listening socket, are new.
     Workers,
-    /// Nothing: its group says that nothing can be seen, or all that its facts say was so before the signal.
+    /// Nothing: its group says that nothing can be seen, or all that its facts say was so before
+    /// the signal.
     None,
 }
 
@@ -336,23 +347,39 @@ pub enum Event {
     /// This run was left open, and a later one took its place.
     SupersededBy { run: String },
     /// Instances of the run that this one goes on with, which are not there any more.
-    Gone { group: String, pids: Vec<i32>, why: String },
+    Gone {
+        group: String,
+        pids: Vec<i32>,
+        why: String,
+    },
     /// A process that is not in the run, and why.
     LeftOut { pid: i32, why: String },
-    /// A process holds a lock on this directory and may write none of the targets in it, so that it is ignored.
+    /// A process holds a lock on this directory and may write none of the targets in it, so that it
+    /// is ignored.
     ForeignLock { path: PathBuf, holder: String },
     /// Something stands beside a target as a run leaves it, and could not be removed safely.
     LeftBeside { path: PathBuf, why: String },
-    /// What was exchanged away was changed later, through a descriptor from before; its bytes are kept in this file.
-    LateEdit { path: PathBuf, what: String, kept: Option<PathBuf> },
+    /// What was exchanged away was changed later, through a descriptor from before; its bytes are
+    /// kept in this file.
+    LateEdit {
+        path: PathBuf,
+        what: String,
+        kept: Option<PathBuf>,
+    },
     /// Of so many files that were exchanged away it is not known whether they were changed later.
     NotHeld { targets: usize },
     /// A fact that is read from whoever answers: the certificate of this URL is not looked at.
     Insecure { group: String, url: String },
-    /// What an assertion demands without asking the config did not hold before the run, at so many instances of a group; one
-    /// of them by its pid.
-    Unheld { group: String, pid: i32, instances: usize, why: String },
-    /// Instances of a group, one of them by its pid, were not seen to open this target after their signal.
+    /// What an assertion demands without asking the config did not hold before the run, at so many
+    /// instances of a group; one of them by its pid.
+    Unheld {
+        group: String,
+        pid: i32,
+        instances: usize,
+        why: String,
+    },
+    /// Instances of a group, one of them by its pid, were not seen to open this target after their
+    /// signal.
     NotOpened {
         group: String,
         pid: i32,
@@ -377,7 +404,12 @@ pub enum Event {
     /// The run begins: so many are to be signalled in each of its waves.
     Waves { instances: Vec<usize> },
     /// What will be signalled, synced before it is.
-    Intent { undo: bool, wave: usize, targets: Vec<TargetReport>, pids: Vec<(i32, u64)> },
+    Intent {
+        undo: bool,
+        wave: usize,
+        targets: Vec<TargetReport>,
+        pids: Vec<(i32, u64)>,
+    },
     /// The target has its new bytes.
     Installed {
         #[serde(with = "crate::exact")]
@@ -394,25 +426,42 @@ pub enum Event {
     Baking { wave: usize, seconds: f64 },
     /// After that, so many instances of all waves until now prove the new config still.
     Held { wave: usize, instances: usize },
-    /// What the operator's own command says of a wave; without an exit code it could not be run, or did not end.
-    Gate { wave: usize, command: Vec<String>, exit: Option<i32>, output: String },
+    /// What the operator's own command says of a wave; without an exit code it could not be run, or
+    /// did not end.
+    Gate {
+        wave: usize,
+        command: Vec<String>,
+        exit: Option<i32>,
+        output: String,
+    },
     /// Its endpoint is silent before the run: it is left out, or goes along all the same.
     Sick {
         group: String,
         pid: i32,
-        #[serde(serialize_with = "crate::exact::absent::text", deserialize_with = "crate::exact::absent::text_or_none")]
+        #[serde(
+            serialize_with = "crate::exact::absent::text",
+            deserialize_with = "crate::exact::absent::text_or_none"
+        )]
         endpoint: String,
         why: String,
         left_out: bool,
     },
-    /// The run is at this: `done` of `all`, where that is known. Shown while it lasts, and never kept.
-    Phase { phase: Phase, done: usize, all: usize },
+    /// The run is at this: `done` of `all`, where that is known. Shown while it lasts, and never
+    /// kept.
+    Phase {
+        phase: Phase,
+        done: usize,
+        all: usize,
+    },
     /// An instance's state is known.
     Instance {
         group: String,
         pid: i32,
         started: u64,
-        #[serde(serialize_with = "crate::exact::absent::text", deserialize_with = "crate::exact::absent::text_or_none")]
+        #[serde(
+            serialize_with = "crate::exact::absent::text",
+            deserialize_with = "crate::exact::absent::text_or_none"
+        )]
         endpoint: String,
         moved_from: Option<String>,
         successor_of: Option<i32>,
@@ -427,7 +476,11 @@ pub enum Event {
     /// Old runs, or bytes that nobody needs any more, could not be taken away.
     NotPruned { why: String },
     /// The end.
-    Finished { verdict: Verdict, reason: String, counts: BTreeMap<State, usize> },
+    Finished {
+        verdict: Verdict,
+        reason: String,
+        counts: BTreeMap<State, usize>,
+    },
 }
 
 impl Event {

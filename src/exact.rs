@@ -23,7 +23,10 @@ enum Shape<'a> {
 
 impl<'a> Shape<'a> {
     fn of(path: &'a Path) -> Self {
-        path.to_str().map_or_else(|| Self::Bytes { bytes: hex(path) }, |text| Self::Text(text.into()))
+        path.to_str().map_or_else(
+            || Self::Bytes { bytes: hex(path) },
+            |text| Self::Text(text.into()),
+        )
     }
 
     /// The path that it stands for; none where it stands for none.
@@ -36,14 +39,21 @@ impl<'a> Shape<'a> {
 }
 
 fn hex(path: &Path) -> String {
-    path.as_os_str().as_bytes().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    path.as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 fn unhex(text: &str) -> Option<PathBuf> {
-    let digit = |c: &u8| char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let digit = |c: &u8| {
+        char::from(*c)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
     let byte = |pair: &[u8]| match pair {
         [high, low] => Some(digit(high)? << 4 | digit(low)?),
         _ => None,
@@ -61,7 +71,9 @@ pub(crate) trait Paths: Sized {
 }
 
 fn path_of<E: serde::de::Error>(shape: Shape<'_>) -> Result<PathBuf, E> {
-    shape.path().ok_or_else(|| E::custom("the bytes of a path are not hex digits"))
+    shape
+        .path()
+        .ok_or_else(|| E::custom("the bytes of a path are not hex digits"))
 }
 
 impl Paths for PathBuf {
@@ -80,7 +92,9 @@ impl Paths for Option<PathBuf> {
     }
 
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Option::<Shape<'_>>::deserialize(from)?.map(path_of).transpose()
+        Option::<Shape<'_>>::deserialize(from)?
+            .map(path_of)
+            .transpose()
     }
 }
 
@@ -90,7 +104,10 @@ impl Paths for Vec<PathBuf> {
     }
 
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Vec::<Shape<'_>>::deserialize(from)?.into_iter().map(path_of).collect()
+        Vec::<Shape<'_>>::deserialize(from)?
+            .into_iter()
+            .map(path_of)
+            .collect()
     }
 }
 
@@ -130,7 +147,10 @@ impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         match text.strip_prefix(BYTES) {
-            Some(bytes) => path_of(Shape::Bytes { bytes: bytes.to_owned() }).map(Self),
+            Some(bytes) => path_of(Shape::Bytes {
+                bytes: bytes.to_owned(),
+            })
+            .map(Self),
             None => Ok(Self(text.into())),
         }
     }
@@ -157,25 +177,53 @@ mod tests {
     }
 
     fn path() -> impl Strategy<Value = PathBuf> {
-        proptest::collection::vec(any::<u8>(), 0..12).prop_map(|bytes| PathBuf::from(OsString::from_vec([b"/".to_vec(), bytes].concat())))
+        proptest::collection::vec(any::<u8>(), 0..12)
+            .prop_map(|bytes| PathBuf::from(OsString::from_vec([b"/".to_vec(), bytes].concat())))
     }
 
     proptest! {
         #[test]
-        fn a_path_is_read_back_as_it_was(one in path(), perhaps in proptest::option::of(path()), all in proptest::collection::vec(path(), 0..3)) {
+        fn a_path_is_read_back_as_it_was(
+            one in path(),
+            perhaps in proptest::option::of(path()),
+            all in proptest::collection::vec(path(), 0..3),
+        ) {
             let keyed = all.iter().cloned().map(|path| (Key(path), 1)).collect();
-            let held = Held { one, perhaps, all, keyed };
+            let held = Held {
+                one,
+                perhaps,
+                all,
+                keyed,
+            };
             let json = serde_json::to_string(&held).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Held>(&json).unwrap(), held, "{}", json);
+            prop_assert_eq!(
+                serde_json::from_str::<Held>(&json).unwrap(),
+                held,
+                "{}",
+                json
+            );
         }
     }
 
     #[test]
     fn text_stays_text_and_other_bytes_are_told() {
-        let held = |one: &[u8]| Held { one: OsString::from_vec(one.to_vec()).into(), perhaps: None, all: Vec::new(), keyed: BTreeMap::new() };
+        let held = |one: &[u8]| Held {
+            one: OsString::from_vec(one.to_vec()).into(),
+            perhaps: None,
+            all: Vec::new(),
+            keyed: BTreeMap::new(),
+        };
         let json = |one: &[u8]| serde_json::to_value(held(one)).unwrap()["one"].clone();
-        assert_eq!((json("/ä".as_bytes()), json(b"/a\xff")), ("/ä".into(), serde_json::json!({ "bytes": "2f61ff" })));
-        for wrong in ["{\"bytes\":\"abc\"}", "{\"bytes\":\"zz\"}", "7", "{\"bytes\":\"\u{e4}\"}"] {
+        assert_eq!(
+            (json("/ä".as_bytes()), json(b"/a\xff")),
+            ("/ä".into(), serde_json::json!({ "bytes": "2f61ff" }))
+        );
+        for wrong in [
+            "{\"bytes\":\"abc\"}",
+            "{\"bytes\":\"zz\"}",
+            "7",
+            "{\"bytes\":\"\u{e4}\"}",
+        ] {
             let text = format!("{{\"one\":{wrong},\"perhaps\":null,\"all\":[],\"keyed\":{{}}}}");
             assert!(serde_json::from_str::<Held>(&text).is_err(), "{wrong}");
         }

@@ -1,4 +1,5 @@
-//! Facts that prove a config: where an instance is asked, what is read of the answer, and what it must be.
+//! Facts that prove a config: where an instance is asked, what is read of the answer, and what it
+//! must be.
 
 use std::path::PathBuf;
 
@@ -115,7 +116,10 @@ impl Source {
                 let all = argv.join(" ").replace(['\n', '\r'], " ");
                 // A query may be as long as a page.
                 let end = all.char_indices().nth(SHOWN).map(|(at, _)| at);
-                end.map_or_else(|| format!("`{all}`"), |end| format!("`{} ..`", all[..end].trim_end()))
+                end.map_or_else(
+                    || format!("`{all}`"),
+                    |end| format!("`{} ..`", all[..end].trim_end()),
+                )
             }
             Self::Workers => "its workers".into(),
             Self::Listener => "its listening socket".into(),
@@ -126,7 +130,10 @@ impl Source {
 /// An endpoint's address without its scheme: `HOST:PORT`, or `unix:PATH`.
 #[must_use]
 pub fn bare(endpoint: &str) -> &str {
-    endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest).trim_end_matches('/')
+    endpoint
+        .split_once("://")
+        .map_or(endpoint, |(_, rest)| rest)
+        .trim_end_matches('/')
 }
 
 /// What is read of an answer.
@@ -160,7 +167,8 @@ pub enum Wants {
     Changed,
     /// A greater number than before the signal.
     Increased,
-    /// A moment (Unix seconds, or RFC 3339) not before the signal, as finely as it is told; and later than before, so that one of whole seconds counts.
+    /// A moment (Unix seconds, or RFC 3339) not before the signal, as finely as it is told; and
+    /// later than before, so that one of whole seconds counts.
     AfterSignal,
     /// Nothing of what was there before the signal is left to serve, and something new is there.
     Replaced,
@@ -170,14 +178,18 @@ impl Fact {
     /// The fact with every `{candidate.KEY}` filled in from `candidate`.
     ///
     /// # Errors
-    /// When the candidate is not one file (none), is neither TOML, JSON nor YAML, or has no such key.
+    /// When the candidate is not one file (none), is neither TOML, JSON nor YAML, or has no such
+    /// key.
     pub fn filled(&self, candidate: Option<&[u8]>) -> Result<Self, String> {
         let wants = match &self.wants {
             Wants::Equals(text) => Wants::Equals(fill(text, candidate)?),
             Wants::Contains(text) => Wants::Contains(fill(text, candidate)?),
             other => other.clone(),
         };
-        Ok(Self { wants, ..self.clone() })
+        Ok(Self {
+            wants,
+            ..self.clone()
+        })
     }
 
     /// Whether `now` is what is wanted, `before` being the reading from before the signal.
@@ -189,14 +201,21 @@ impl Fact {
             Wants::Contains(text) => now.contains(text),
             Wants::Changed => before.is_some_and(|b| b != now),
             Wants::AfterSignal => moment(now).is_some_and(|(stamp, units)| {
-                // The kernel's coarse clock, which many programs read, is behind by up to a tick. Being later than before is the stronger proof.
+                // The kernel's coarse clock, which many programs read, is behind by up to a tick.
+                // Being later than before is the stronger proof.
                 let behind = if before.is_some() { 0.01 } else { 0.0 };
                 let sent = signalled.as_duration().as_secs_f64() - behind;
                 // Told in whole units, a moment is cut off: the signal's is cut off likewise.
-                stamp >= (sent * units).floor() / units && before.and_then(moment).is_none_or(|(before, _)| stamp > before)
+                stamp >= (sent * units).floor() / units
+                    && before
+                        .and_then(moment)
+                        .is_none_or(|(before, _)| stamp > before)
             }),
             Wants::Replaced => before.is_some_and(|before| replaced(before, now)),
-            Wants::Increased => before.and_then(number).zip(number(now)).is_some_and(|(b, n)| n > b),
+            Wants::Increased => before
+                .and_then(number)
+                .zip(number(now))
+                .is_some_and(|(b, n)| n > b),
         }
     }
 
@@ -214,9 +233,13 @@ impl Fact {
         self.compares() && !self.source.is_kernel()
     }
 
-    /// The stamp that `reading` is for an `after_signal`, in seconds since 1970, if it tells whole seconds.
+    /// The stamp that `reading` is for an `after_signal`, in seconds since 1970, if it tells whole
+    /// seconds.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "a stamp beyond 64 bits of seconds is saturated, and far ahead")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a stamp beyond 64 bits of seconds is saturated, and far ahead"
+    )]
     pub fn whole_second(&self, reading: &str) -> Option<i64> {
         let (stamp, units) = moment(reading).filter(|_| self.wants == Wants::AfterSignal)?;
         (units <= 1.0).then_some(stamp as i64)
@@ -225,18 +248,25 @@ impl Fact {
     /// Whether the fact compares with a reading from before the signal.
     #[must_use]
     pub fn compares(&self) -> bool {
-        matches!(self.wants, Wants::Changed | Wants::Increased | Wants::AfterSignal | Wants::Replaced)
+        matches!(
+            self.wants,
+            Wants::Changed | Wants::Increased | Wants::AfterSignal | Wants::Replaced
+        )
     }
 }
 
 /// Whether of two readings of the kernel (one name a line, ` listens` behind one that may still be
 /// asked) the later has something new, which listens if something old did, and nothing old that
-/// listens, but what is ` kept`. Where nothing old listened, nothing old may be left: any child that
-/// the process starts for another purpose is new as well.
+/// listens, but what is ` kept`. Where nothing old listened, nothing old may be left: any child
+/// that the process starts for another purpose is new as well.
 fn replaced(before: &str, now: &str) -> bool {
     let listens = |line: &str| line.ends_with(" listens");
     let is_old = |line: &str| before.lines().any(|old| name(old) == name(line));
-    let is_kept = |line: &str| before.lines().any(|old| name(old) == name(line) && old.contains(KEPT));
+    let is_kept = |line: &str| {
+        before
+            .lines()
+            .any(|old| name(old) == name(line) && old.contains(KEPT))
+    };
     let listened = before.lines().any(listens);
     let serves = |line: &str| !is_old(line) && (listens(line) || !listened);
     let remains = |line: &str| is_old(line) && !is_kept(line) && (listens(line) || !listened);
@@ -250,29 +280,54 @@ pub fn name(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
 
-/// Behind the name of who need not be replaced: it was there before the new config was, and runs the old one.
+/// Behind the name of who need not be replaced: it was there before the new config was, and runs
+/// the old one.
 pub const KEPT: &str = " kept";
 
 /// Of a reading of the kernel, those of `before` that still listen though something new does.
 #[must_use]
 pub fn lingering(before: &str, now: &str) -> Vec<String> {
     let listening = || now.lines().filter(|line| line.ends_with(" listens"));
-    let old = |line: &&str| before.lines().any(|old| name(old) == name(line) && !old.contains(KEPT));
-    let lingering: Vec<String> = listening().filter(old).map(|line| name(line).to_owned()).collect();
-    if lingering.len() == listening().count() { Vec::new() } else { lingering }
+    let old = |line: &&str| {
+        before
+            .lines()
+            .any(|old| name(old) == name(line) && !old.contains(KEPT))
+    };
+    let lingering: Vec<String> = listening()
+        .filter(old)
+        .map(|line| name(line).to_owned())
+        .collect();
+    if lingering.len() == listening().count() {
+        Vec::new()
+    } else {
+        lingering
+    }
 }
 
-/// Seconds since 1970, and in how many parts of one they are told: 1 where they are whole, 1000 with three digits behind the point.
+/// Seconds since 1970, and in how many parts of one they are told: 1 where they are whole, 1000
+/// with three digits behind the point.
 fn moment(text: &str) -> Option<(f64, f64)> {
     let text = text.trim();
     let seconds = match text.parse::<f64>() {
         Ok(seconds) => seconds,
-        Err(_) => text.parse::<jiff::Timestamp>().ok()?.as_duration().as_secs_f64(),
+        Err(_) => text
+            .parse::<jiff::Timestamp>()
+            .ok()?
+            .as_duration()
+            .as_secs_f64(),
     };
-    let behind = text.split_once('.').map_or(0, |(_, rest)| rest.chars().take_while(char::is_ascii_digit).count());
+    let behind = text.split_once('.').map_or(0, |(_, rest)| {
+        rest.chars().take_while(char::is_ascii_digit).count()
+    });
     // `1.7e9` is a whole number for all its digits behind the point.
-    let exponent = text.split_once(['e', 'E']).and_then(|(_, rest)| rest.parse().ok()).unwrap_or(0);
-    let digits = i32::try_from(behind).unwrap_or(i32::MAX).saturating_sub(exponent).clamp(0, 6);
+    let exponent = text
+        .split_once(['e', 'E'])
+        .and_then(|(_, rest)| rest.parse().ok())
+        .unwrap_or(0);
+    let digits = i32::try_from(behind)
+        .unwrap_or(i32::MAX)
+        .saturating_sub(exponent)
+        .clamp(0, 6);
     Some((seconds, 10_f64.powi(digits)))
 }
 
@@ -280,12 +335,17 @@ fn moment(text: &str) -> Option<(f64, f64)> {
 const CLOCKS_DIFFER: f64 = 60.0;
 
 impl Fact {
-    /// Why `reading` can never be a moment after a signal: it is none, or lies in the future already.
+    /// Why `reading` can never be a moment after a signal: it is none, or lies in the future
+    /// already.
     #[must_use]
     pub fn no_moment(&self, reading: &str) -> Option<String> {
         match moment(reading) {
             None => Some("does not read as a number of seconds or an ISO 8601 date".into()),
-            Some((stamp, _)) if stamp > jiff::Timestamp::now().as_duration().as_secs_f64() + CLOCKS_DIFFER => Some("reads as a moment in the future".into()),
+            Some((stamp, _))
+                if stamp > jiff::Timestamp::now().as_duration().as_secs_f64() + CLOCKS_DIFFER =>
+            {
+                Some("reads as a moment in the future".into())
+            }
             Some(_) => None,
         }
     }
@@ -293,10 +353,14 @@ impl Fact {
 
 /// `NAME` or `NAME{label="value",..}`, with what is left behind it dropped.
 fn sample_name(text: &str) -> Option<(String, Vec<(String, String)>)> {
-    let end = text.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | ':'))).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | ':')))
+        .unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let mut labels = Vec::new();
-    let Some(mut rest) = rest.strip_prefix('{') else { return (!name.is_empty()).then(|| (name.to_owned(), labels)) };
+    let Some(mut rest) = rest.strip_prefix('{') else {
+        return (!name.is_empty()).then(|| (name.to_owned(), labels));
+    };
     loop {
         rest = rest.trim_start_matches([',', ' ']);
         if rest.starts_with('}') {
@@ -321,109 +385,27 @@ fn sample_name(text: &str) -> Option<(String, Vec<(String, String)>)> {
     }
 }
 
-/// The value of the first sample of `name` that has all of `labels`, in a body of Prometheus' text format.
+/// The value of the first sample of `name` that has all of `labels`, in a body of Prometheus' text
+/// format.
 #[must_use]
 pub fn metric(body: &str, name: &str, labels: &[(String, String)]) -> Option<String> {
-    body.lines().filter(|line| line.starts_with(name)).find_map(|line| {
-        let (found, has) = sample_name(line)?;
-        if found != name || !labels.iter().all(|l| has.contains(l)) {
-            return None;
-        }
-        // A brace inside a label's value is followed by a quote; the one that ends the labels is followed by the value.
-        let values = if line[name.len()..].starts_with('{') { &line[line.rfind('}')? + 1..] } else { &line[name.len()..] };
-        values.split_whitespace().next().map(str::to_owned)
-    })
+    body.lines()
+        .filter(|line| line.starts_with(name))
+        .find_map(|line| {
+            let (found, has) = sample_name(line)?;
+            if found != name || !labels.iter().all(|l| has.contains(l)) {
+                return None;
+            }
+            // A brace inside a label's value is followed by a quote; the one that ends the labels
+            // is followed by the value.
+            let values = if line[name.len()..].starts_with('{') {
+                &line[line.rfind('}')? + 1..]
+            } else {
+                &line[name.len()..]
+            };
+            values.split_whitespace().next().map(str::to_owned)
+        })
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use super::*;
-
-    fn fact(wants: Wants) -> Fact {
-        let ask = Ask { url: "http://{listen}/".into(), ..Ask::default() };
-        Fact { source: Source::Http(ask), read: Read::Body, wants }
-    }
-
-    #[test]
-    fn keys_of_the_candidate_are_filled_in() {
-        let candidate = b"a = \"x\"\n[b]\nc = 5\n";
-        let filled = fact(Wants::Equals("<{candidate.a}-{candidate.b.c}>".into())).filled(Some(candidate)).unwrap();
-        assert!(filled.holds("<x-5>", None, jiff::Timestamp::UNIX_EPOCH) && !filled.holds("<x-6>", None, jiff::Timestamp::UNIX_EPOCH));
-        assert!(fact(Wants::Equals("{candidate.none}".into())).filled(Some(candidate)).unwrap_err().contains("no `none`"));
-        assert!(fact(Wants::Equals("{candidate.a}".into())).filled(Some(b"\xff")).is_err());
-        assert!(fact(Wants::Contains("{candidate.a}".into())).filled(None).unwrap_err().contains("one file"));
-        assert!(fact(Wants::Contains("a".into())).filled(None).is_ok() && fact(Wants::Changed).filled(None).is_ok());
-    }
-
-    #[test]
-    fn a_comparison_needs_a_reading_from_before() {
-        assert!(
-            fact(Wants::Increased).holds("10", Some("9"), jiff::Timestamp::UNIX_EPOCH)
-                && !fact(Wants::Increased).holds("9", Some("9"), jiff::Timestamp::UNIX_EPOCH)
-        );
-        assert!(!fact(Wants::Increased).holds("10", None, jiff::Timestamp::UNIX_EPOCH) && !fact(Wants::Changed).holds("x", None, jiff::Timestamp::UNIX_EPOCH));
-    }
-
-    #[test]
-    fn metrics_are_found_by_name_and_labels() {
-        let body = "# TYPE a gauge\nab 1\na{x=\"1\",y=\"}\"} 2\na{x=\"2\"} 3 1700\na 4\n";
-        let Read::Metric(name, labels) = Fact::try_from(raw("metric:a{x=\"2\"}")).unwrap().read else { panic!("no metric") };
-        assert_eq!(metric(body, &name, &labels).as_deref(), Some("3"));
-        assert_eq!(metric(body, "a", &[]).as_deref(), Some("2"));
-        assert_eq!(metric(body, "ab", &[]).as_deref(), Some("1"));
-        assert_eq!(metric(body, "a", &[("x".into(), "9".into())]), None);
-        assert!(Fact::try_from(raw("metric:a{x=")).is_err() && Fact::try_from(raw("mertic:a")).is_err());
-    }
-
-    fn raw(read: &str) -> RawFact {
-        toml::from_str(&format!("http = \"http://{{listen}}/\"\nchanged = true\nread = '{read}'")).unwrap()
-    }
-
-    #[test]
-    fn workers_are_replaced_when_no_old_one_listens() {
-        let fact = fact(Wants::Replaced);
-        let holds = |now: &str| fact.holds(now, Some("1:5 listens\n2:6 listens"), jiff::Timestamp::UNIX_EPOCH);
-        assert!(holds("3:9 listens") && holds("1:5\n3:9 listens") && holds("1:7 listens"));
-        assert!(fact.holds("1:5 listens\n3:9 listens", Some("1:5 kept listens\n2:6 listens"), jiff::Timestamp::UNIX_EPOCH));
-        assert!(!fact.holds("1:5 listens", Some("1:5 kept listens"), jiff::Timestamp::UNIX_EPOCH), "nothing is new");
-        assert_eq!(lingering("1:5 listens\n2:6 kept listens", "1:5 listens\n2:6 listens\n3:9 listens"), ["1:5"]);
-        assert!(lingering("1:5 listens", "1:5 listens").is_empty() && lingering("1:5 listens", "1:5\n3:9 listens").is_empty());
-        assert!(!holds("1:5\n2:6") && !holds("1:5 listens\n3:9 listens") && !holds("") && !holds("3:9"));
-        assert!(fact.holds("3:9", Some("1:5"), jiff::Timestamp::UNIX_EPOCH), "where none listened, none must");
-    }
-
-    #[test]
-    fn sources_and_readings_that_do_not_go_together_are_told() {
-        for (text, says) in [
-            ("changed = true", "exactly one of http"),
-            ("http = \"http://x/\"\nexec = [\"x\"]\nchanged = true", "exactly one of http"),
-            ("http = \"ftp://x/\"\nchanged = true", "does not begin"),
-            ("http = \"http://x/\"\ninsecure = true\nchanged = true", "for https"),
-            ("exec = [\"x\"]\nhost = \"x\"\nchanged = true", "go with http"),
-            ("exec = [\"x\"]\nread = \"status\"\nchanged = true", "over http"),
-            ("workers = true\nchanged = true", "replaced goes with"),
-            ("http = \"http://x/\"\nreplaced = true", "replaced goes with"),
-        ] {
-            let said = Fact::try_from(toml::from_str::<RawFact>(text).unwrap()).unwrap_err().message;
-            assert!(said.contains(says), "{text}: {said}");
-        }
-        assert!(Fact::try_from(toml::from_str::<RawFact>("workers = true\nreplaced = true").unwrap()).is_ok());
-    }
-
-    #[test]
-    fn a_stamp_counts_as_finely_as_it_is_told_and_only_if_it_is_later_than_before() {
-        let (fact, sent) = (fact(Wants::AfterSignal), "2026-01-01T00:00:10.5004Z".parse().unwrap());
-        let at = |text: &str, before| fact.holds(text, before, sent);
-        assert!(at("2026-01-01T00:00:10.6Z", None) && !at("2026-01-01T00:00:10.4Z", None));
-        assert!(at("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:09Z")) && !at("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:10Z")));
-        assert!(at("1767225611", None) && at("1.767225611e9", None) && !at("1767225609", None) && !at("soon", None));
-        // Prometheus and NATS: nanoseconds, whose zeros at the end are left out.
-        assert!(at("1.7672256105005e+09", Some("1.767225e+09")) && !at("1.7672256105003e+09", None) && !at("1.767225609e+09", None));
-        assert!(at("2026-01-01T00:00:10.500401001Z", None) && !at("2026-01-01T00:00:10.500398999Z", None));
-        // The clock of the daemon is a tick behind.
-        assert!(at("1767225610.4950", Some("1767225609.1")) && !at("1767225610.4850", Some("1767225609.1")));
-        // Milliseconds that were cut off, and the same ones from before.
-        assert!(at("1767225610.500\n", Some("1767225610.499")) && !at("1767225610.500", Some("1767225610.500")) && !at("1767225610.499", None));
-    }
-}
+mod tests;

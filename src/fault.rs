@@ -26,24 +26,41 @@ impl fmt::Display for Fault {
             write!(f, "{}: ", self.place())?;
         }
         f.write_str(&self.message)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+        self.hint
+            .as_ref()
+            .map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }
 }
 
 impl Fault {
     /// A fault at `span` of `bytes`.
     #[must_use]
-    pub fn new(bytes: &[u8], message: impl Into<String>, hint: Option<String>, span: Option<Range<usize>>) -> Self {
+    pub fn new(
+        bytes: &[u8],
+        message: impl Into<String>,
+        hint: Option<String>,
+        span: Option<Range<usize>>,
+    ) -> Self {
         let before = span.as_ref().and_then(|s| bytes.get(..s.start));
         let line = before.map(|b| b.iter().filter(|c| **c == b'\n').count() + 1);
         let column = before.map(|b| b.iter().rev().take_while(|c| **c != b'\n').count() + 1);
-        Self { message: message.into(), line, column, hint, span }
+        Self {
+            message: message.into(),
+            line,
+            column,
+            hint,
+            span,
+        }
     }
 
     /// Line and column alone, for a text that must not be shown.
     #[must_use]
     pub fn place(&self) -> String {
-        format!("line {}, column {}", self.line.unwrap_or(1), self.column.unwrap_or(1))
+        format!(
+            "line {}, column {}",
+            self.line.unwrap_or(1),
+            self.column.unwrap_or(1)
+        )
     }
 
     /// For people: the file, the place, the line itself, and what would be right.
@@ -56,7 +73,9 @@ impl Fault {
             return format!("{name}: {self}");
         };
         let note = screen::line(self.hint.as_deref().unwrap_or_default());
-        let snippet = Snippet::source(source).path(&*name).annotation(AnnotationKind::Primary.span(span).label(&*note));
+        let snippet = Snippet::source(source)
+            .path(&*name)
+            .annotation(AnnotationKind::Primary.span(span).label(&*note));
         let group = Level::ERROR.primary_title(&*message).element(snippet);
         Renderer::plain().render(&[group])
     }
@@ -75,7 +94,13 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
         let message = e.message().lines().next().unwrap_or_default();
         // "unknown field `x`, expected one of `a`, `b`": the text itself says what is known.
         let (what, expected) = message.split_once(", expected").unwrap_or((message, ""));
-        let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let quoted = |text: &str| {
+            text.split('`')
+                .skip(1)
+                .step_by(2)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         let unknown = what.starts_with("unknown");
         let hint = match quoted(what).first() {
             Some(key) if what.starts_with("missing field") => Some(format!("add `{key} = ..`")),
@@ -90,8 +115,15 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
 #[must_use]
 pub fn likely<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.collect();
-    // A swap of two letters in a short word is near for one, a wrong ending of a long word for the other.
-    let near = |k: &&&str| strsim::jaro_winkler(k, word).max(strsim::normalized_damerau_levenshtein(k, word));
+    // A swap of two letters in a short word is near for one, a wrong ending of a long word for the
+    // other.
+    let near = |k: &&&str| {
+        strsim::jaro_winkler(k, word).max(strsim::normalized_damerau_levenshtein(k, word))
+    };
     let best = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)))?;
-    Some(if near(&best) > 0.66 { format!("did you mean `{best}`?") } else { format!("there are: {}", known.join(", ")) })
+    Some(if near(&best) > 0.66 {
+        format!("did you mean `{best}`?")
+    } else {
+        format!("there are: {}", known.join(", "))
+    })
 }

@@ -1,4 +1,5 @@
-//! `hello history`: the runs that were, from the beginning and the end of their journals; of one, everything that happened. Reads only.
+//! `hello history`: the runs that were, from the beginning and the end of their journals; of one,
+//! everything that happened. Reads only.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -31,21 +32,36 @@ pub struct Options {
     pub output: Output,
 }
 
-/// Shows them; answers the exit code: 0, 3 there is no such run, 2 several are meant, 1 the state directory cannot be read.
+/// Shows them; answers the exit code: 0, 3 there is no such run, 2 several are meant, 1 the state
+/// directory cannot be read.
 #[must_use]
 pub fn run(options: &Options) -> u8 {
     let said = match &options.run {
         None => list(options),
         Some(prefix) => one(options, prefix),
     };
-    said.unwrap_or_else(|e| failed(options, Verdict::Failed, &format!("the state directory `{}` cannot be read: {e}", options.state.display())))
+    said.unwrap_or_else(|e| {
+        failed(
+            options,
+            Verdict::Failed,
+            &format!(
+                "the state directory `{}` cannot be read: {e}",
+                options.state.display()
+            ),
+        )
+    })
 }
 
 fn failed(options: &Options, verdict: Verdict, why: &str) -> u8 {
     screen::tell(&screen::failure(why));
     if options.output != Output::Screen {
         let next = [format!("hello history{}", options.flag)];
-        screen::data([refused(verdict, why, &next, serde_json::Map::from_iter([("runs".to_owned(), json!([]))]))]);
+        screen::data([refused(
+            verdict,
+            why,
+            &next,
+            serde_json::Map::from_iter([("runs".to_owned(), json!([]))]),
+        )]);
     }
     verdict.exit()
 }
@@ -54,13 +70,23 @@ fn list(options: &Options) -> std::io::Result<u8> {
     let mut ids = runs::ids(&options.state)?;
     ids.reverse();
     if ids.is_empty() {
-        screen::tell(&screen::line(&format!("no run is kept in `{}`", options.state.display())));
+        screen::tell(&screen::line(&format!(
+            "no run is kept in `{}`",
+            options.state.display()
+        )));
     }
-    let runs = ids.iter().take(options.last).map(|id| Past::of(&options.state, id));
+    let runs = ids
+        .iter()
+        .take(options.last)
+        .map(|id| Past::of(&options.state, id));
     match options.output {
         Output::Screen => runs.for_each(|past| {
             let next = past.next(&options.flag).into_iter().flatten();
-            screen::answer([line(&past)].into_iter().chain(next.map(|next| format!("    {}", screen::line(&next)))));
+            screen::answer(
+                [line(&past)]
+                    .into_iter()
+                    .chain(next.map(|next| format!("    {}", screen::line(&next)))),
+            );
         }),
         Output::Json => {
             let all: Vec<Value> = runs.map(|past| object(&past, &options.flag)).collect();
@@ -76,8 +102,23 @@ fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
     let [id] = found.as_slice() else {
         let named: Vec<&str> = found.iter().rev().take(NAMED).map(String::as_str).collect();
         return Ok(match named.as_slice() {
-            [] => failed(options, Verdict::NoMatch, &format!("no run in `{}` begins with {prefix:?}", options.state.display())),
-            named => failed(options, Verdict::Usage, &format!("{} runs begin with {prefix:?}: {}", found.len(), named.join(", "))),
+            [] => failed(
+                options,
+                Verdict::NoMatch,
+                &format!(
+                    "no run in `{}` begins with {prefix:?}",
+                    options.state.display()
+                ),
+            ),
+            named => failed(
+                options,
+                Verdict::Usage,
+                &format!(
+                    "{} runs begin with {prefix:?}: {}",
+                    found.len(),
+                    named.join(", ")
+                ),
+            ),
         });
     };
     let past = Past::of(&options.state, id);
@@ -102,6 +143,8 @@ fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
 
 /// A run as JSON tells it.
 fn object(past: &Past, flag: &str) -> Value {
+    let next = past.next(flag).unwrap_or_default();
+    let next: Vec<&String> = next.iter().filter(|command| !command.is_empty()).collect();
     json!({
         "run": past.id,
         "at": past.at,
@@ -110,14 +153,19 @@ fn object(past: &Past, flag: &str) -> Value {
         "running": past.running,
         "began": past.began,
         "end": past.end,
-        "next": past.next(flag).unwrap_or_default().iter().filter(|c| !c.is_empty()).collect::<Vec<_>>(),
+        "next": next,
     })
 }
 
 /// A run on one line, for people.
 fn line(past: &Past) -> String {
-    let at = past.at.map_or_else(String::new, |at| shown(at, "%Y-%m-%d %H:%M:%S"));
-    let (what, by) = past.began.as_ref().map_or_else(|| ("?".into(), String::new()), |began| (verb(began), by(began)));
+    let at = past
+        .at
+        .map_or_else(String::new, |at| shown(at, "%Y-%m-%d %H:%M:%S"));
+    let (what, by) = past.began.as_ref().map_or_else(
+        || ("?".into(), String::new()),
+        |began| (verb(began), by(began)),
+    );
     screen::line(&format!("{} {at} {what}: {}{by}", past.id, stands(past))).into_owned()
 }
 
@@ -128,24 +176,60 @@ fn shown(at: Timestamp, format: &str) -> String {
 /// "revert of 0198.. of web, api".
 fn verb(began: &Began) -> String {
     let verb = serde_json::to_value(began.verb).unwrap_or_default();
-    let of = began.of.as_ref().map_or_else(String::new, |of| format!(" of run {of}"));
-    format!("{}{of} of {}", verb.as_str().unwrap_or_default(), began.groups.join(", "))
+    let of = began
+        .of
+        .as_ref()
+        .map_or_else(String::new, |of| format!(" of run {of}"));
+    format!(
+        "{}{of} of {}",
+        verb.as_str().unwrap_or_default(),
+        began.groups.join(", ")
+    )
 }
 
 fn by(began: &Began) -> String {
-    let Who { uid, login_uid, sudo_user, ci_job } = &began.who;
-    let login = login_uid.filter(|login| login != uid).map(|login| format!("logged in as uid {login}"));
-    let more: Vec<String> = [login, sudo_user.clone(), ci_job.clone()].into_iter().flatten().collect();
-    let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
-    format!(", by uid {uid}{more}{}", began.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}")))
+    let Who {
+        uid,
+        login_uid,
+        sudo_user,
+        ci_job,
+    } = &began.who;
+    let login = login_uid
+        .filter(|login| login != uid)
+        .map(|login| format!("logged in as uid {login}"));
+    let more: Vec<String> = [login, sudo_user.clone(), ci_job.clone()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let more = if more.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", more.join(", "))
+    };
+    format!(
+        ", by uid {uid}{more}{}",
+        began
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |reason| format!(": {reason}"))
+    )
 }
 
 /// "converged (3 confirmed)".
 fn ended(end: &End) -> String {
     match end {
-        End::Finished { verdict, counts, .. } => {
-            let counts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
-            let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
+        End::Finished {
+            verdict, counts, ..
+        } => {
+            let counts: Vec<String> = counts
+                .iter()
+                .map(|(state, n)| format!("{n} {state}"))
+                .collect();
+            let counts = if counts.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", counts.join(", "))
+            };
             format!("{verdict}{counts}").replace('_', " ")
         }
         End::SupersededBy { run, .. } => format!("superseded by run {run}"),
@@ -166,12 +250,24 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
     let mut reporter = Reporter::of_the_past();
     let mut first = None;
     for mut value in events {
-        let at = value["at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let at = value["at"]
+            .as_str()
+            .and_then(|at| at.parse::<Timestamp>().ok());
         let first = first.get_or_insert(at);
-        let elapsed = at.zip(*first).map_or(Duration::ZERO, |(at, first)| at.duration_since(first).try_into().unwrap_or_default());
-        reporter.at(at.map_or_else(String::new, |at| shown(at, "%H:%M:%S%.3f")), elapsed);
+        let elapsed = at.zip(*first).map_or(Duration::ZERO, |(at, first)| {
+            at.duration_since(first).try_into().unwrap_or_default()
+        });
+        reporter.at(
+            at.map_or_else(String::new, |at| shown(at, "%H:%M:%S%.3f")),
+            elapsed,
+        );
         if let Some(began) = past.began.as_ref().filter(|_| value["event"] == "began") {
-            let Began { instances, targets, waves, .. } = began;
+            let Began {
+                instances,
+                targets,
+                waves,
+                ..
+            } = began;
             reporter.line("Began", &format!("{}{}", verb(began), by(began)));
             reporter.line(
                 "",
@@ -188,7 +284,9 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
         }
         let end: Option<End> = serde_json::from_value(value.clone()).ok();
         if let Some(end) = end {
-            let why = value["reason"].as_str().map_or_else(String::new, |why| format!(": {why}"));
+            let why = value["reason"]
+                .as_str()
+                .map_or_else(String::new, |why| format!(": {why}"));
             reporter.line("End", &format!("{}{why}", ended(&end)));
             continue;
         }
@@ -197,18 +295,39 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
             // Of another version of this program.
             Err(_) => {
                 let word = value["event"].as_str().unwrap_or("?").to_owned();
-                value.as_object_mut().into_iter().for_each(|object| object.retain(|key, _| !["event", "v", "at"].contains(&key.as_str())));
+                value.as_object_mut().into_iter().for_each(|object| {
+                    object.retain(|key, _| !["event", "v", "at"].contains(&key.as_str()))
+                });
                 reporter.line(&word, &value.to_string());
                 continue;
             }
         };
         reporter.event(&event);
-        if let Event::Intent { undo, wave, targets, pids } = event {
+        if let Event::Intent {
+            undo,
+            wave,
+            targets,
+            pids,
+        } = event
+        {
             let waves = past.began.as_ref().map_or(wave, |began| began.waves);
-            reporter.line(if undo { "Back" } else { "Wave" }, &format!("{wave}/{waves}: {} to be signalled", screen::counted(pids.len(), "instance")));
+            reporter.line(
+                if undo { "Back" } else { "Wave" },
+                &format!(
+                    "{wave}/{waves}: {} to be signalled",
+                    screen::counted(pids.len(), "instance")
+                ),
+            );
             for target in targets {
                 let from = target.from.as_deref().map_or("?", short);
-                reporter.line("", &format!("{} sha256:{from} -> sha256:{}", target.path.display(), short(&target.to)));
+                reporter.line(
+                    "",
+                    &format!(
+                        "{} sha256:{from} -> sha256:{}",
+                        target.path.display(),
+                        short(&target.to)
+                    ),
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Who a process is, as the survey saw it: whatever starts a command for it later must find the same again.
+//! Who a process is, as the survey saw it: whatever starts a command for it later must find the
+//! same again.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -76,7 +77,8 @@ pub enum Renewal {
     Same,
     /// Another program, which stands at this path by now; with its device and inode.
     Another(PathBuf, (u64, u64)),
-    /// Another program, to which this path leads by now, though what it runs is not at the end of it.
+    /// Another program, to which this path leads by now, though what it runs is not at the end of
+    /// it.
     Elsewhere(PathBuf),
     /// Nothing: this path leads to no program any more.
     Missing(PathBuf),
@@ -95,12 +97,20 @@ impl Person {
         self.gids.iter().any(|gid| *gid != self.gids[0])
     }
 
-    /// As whom a process of this identity is started again. One that changed its users by itself was
-    /// started by root, if it can be root again, and by its real user otherwise.
+    /// As whom a process of this identity is started again. One that changed its users by itself
+    /// was started by root, if it can be root again, and by its real user otherwise.
     #[must_use]
     pub fn starter(&self) -> Self {
-        let uid = if self.is_setuid() && self.uids.contains(&0) { 0 } else { self.uids[0] };
-        Self { uids: [uid; 3], gids: [self.gids[0]; 3], ..self.clone() }
+        let uid = if self.is_setuid() && self.uids.contains(&0) {
+            0
+        } else {
+            self.uids[0]
+        };
+        Self {
+            uids: [uid; 3],
+            gids: [self.gids[0]; 3],
+            ..self.clone()
+        }
     }
 
     /// Whether it acts as root, or was started by root and acts as another user.

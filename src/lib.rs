@@ -26,7 +26,8 @@
 //! floor    screen (all that is printed)   exact (paths in JSON)
 //! ```
 //!
-//! An arrow goes right or down, never back; a test holds every file to it. The engine and the report never see each other: both see `event`.
+//! An arrow goes right or down, never back; a test holds every file to it. The engine and the
+//! report never see each other: both see `event`.
 
 pub mod broadcast;
 pub mod change;

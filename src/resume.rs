@@ -51,16 +51,27 @@ pub struct Options {
 /// Runs the command to its verdict; every end is reported.
 pub async fn run(options: Options, mut halts: Halts) -> Verdict {
     let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
-    let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event)).await.unwrap_or_else(Summary::stopped);
+    let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event))
+        .await
+        .unwrap_or_else(Summary::stopped);
     let look = match (summary.run.as_str(), &options.run) {
         ("", None) => format!("hello history{}", options.flag),
-        ("", Some(run)) if summary.verdict != Verdict::NoMatch => format!("hello history {}{}", screen::quote(run), options.flag),
+        ("", Some(run)) if summary.verdict != Verdict::NoMatch => {
+            format!("hello history {}{}", screen::quote(run), options.flag)
+        }
         ("", Some(_)) => format!("hello history{}", options.flag),
         (run, _) => format!("hello history {run}{}", options.flag),
     };
     let summary = summary.addressed(Asked {
         look,
-        help: format!("hello {} --help", if options.verb == Verb::Revert { "revert" } else { "resume" }),
+        help: format!(
+            "hello {} --help",
+            if options.verb == Verb::Revert {
+                "revert"
+            } else {
+                "resume"
+            }
+        ),
         doctor: None,
         flag: options.flag.clone(),
         dry_run: options.dry_run,
@@ -69,9 +80,17 @@ pub async fn run(options: Options, mut halts: Halts) -> Verdict {
     summary.verdict
 }
 
-async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut(&Event)) -> Result<Summary, Stop> {
+async fn attempt(
+    options: &Options,
+    halts: &mut Halts,
+    on_event: &mut impl FnMut(&Event),
+) -> Result<Summary, Stop> {
     // Also where nothing is left to go on with.
-    let left_beside = if options.dry_run { Vec::new() } else { sweep(&options.state) };
+    let left_beside = if options.dry_run {
+        Vec::new()
+    } else {
+        sweep(&options.state)
+    };
     left_beside.iter().for_each(&mut *on_event);
     let mut left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
     if let Some(fleet) = &options.fleet {
@@ -82,71 +101,122 @@ async fn attempt(options: &Options, halts: &mut Halts, on_event: &mut impl FnMut
     let back = left.back ^ (way == Way::Back);
     let id = runs::new_id();
     let mut host = Host::local(&id);
-    host.record_in(if options.dry_run { Staging::where_possible(&options.state, &id) } else { Staging::of(&options.state, &id) });
+    host.record_in(if options.dry_run {
+        Staging::where_possible(&options.state, &id)
+    } else {
+        Staging::of(&options.state, &id)
+    });
     left_beside.into_iter().for_each(|event| host.note(event));
     // What the run was asked with stays in the journal of this one.
     let at_once = back || way == Way::Back;
     let asked = |g: &Group| match options.validate {
-        // An old config that must be there is brought back also where a bad one would end the process.
-        Validate::Off if at_once => Group { validate: Vec::new(), on_bad_config: OnBad::Keeps, ..g.clone() },
-        Validate::Off => Group { validate: Vec::new(), ..g.clone() },
+        // An old config that must be there is brought back also where a bad one would end the
+        // process.
+        Validate::Off if at_once => Group {
+            validate: Vec::new(),
+            on_bad_config: OnBad::Keeps,
+            ..g.clone()
+        },
+        Validate::Off => Group {
+            validate: Vec::new(),
+            ..g.clone()
+        },
         _ => g.clone(),
     };
     let groups: Vec<_> = left.groups.iter().map(asked).map(Arc::new).collect();
     let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
-    let look = Look { lock: (!options.dry_run).then_some(options.lock_timeout), timeout: options.timeout, intent: Intent::Install, also: &targets };
-    on_event(&Event::Phase { phase: Phase::Surveying, done: 0, all: 0 });
+    let look = Look {
+        lock: (!options.dry_run).then_some(options.lock_timeout),
+        timeout: options.timeout,
+        intent: Intent::Install,
+        also: &targets,
+    };
+    on_event(&Event::Phase {
+        phase: Phase::Surveying,
+        done: 0,
+        all: 0,
+    });
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
         Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
     };
-    tell_survey(&seen, &left.groups, Some(&options.state.join("runs").join(&left.id)), on_event);
+    tell_survey(
+        &seen,
+        &left.groups,
+        Some(&options.state.join("runs").join(&left.id)),
+        on_event,
+    );
     absent(&seen, &left).iter().for_each(&mut *on_event);
     let unreplaced = unreplaced(&seen, &left);
     let proven = Proven::load(&options.state);
-    let aim = Aim { left: &left, way, at_once, include_sick: options.include_sick || at_once, proven: &proven };
-    let who = |path: &std::path::Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
-    let plan = Plan::again(seen, aim, |sha256| runs::stored(&options.state, sha256), who)?;
+    let aim = Aim {
+        left: &left,
+        way,
+        at_once,
+        include_sick: options.include_sick || at_once,
+        proven: &proven,
+    };
+    let who =
+        |path: &std::path::Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
+    let plan = Plan::again(
+        seen,
+        aim,
+        |sha256| runs::stored(&options.state, sha256),
+        who,
+    )?;
     let terms = Terms {
         id: &id,
-        verb: if way == Way::Back { Verb::Revert } else { Verb::Resume },
+        verb: if way == Way::Back {
+            Verb::Revert
+        } else {
+            Verb::Resume
+        },
         of: Some(&left.id),
         state: &options.state,
         groups: &left.groups,
         order: &left.order,
         strict: options.validate == Validate::Strict,
         dry_run: options.dry_run,
-        // Who does not prove an old config is named; the config that it was to leave is brought back by nobody.
+        // Who does not prove an old config is named; the config that it was to leave is brought
+        // back by nobody.
         now: at_once,
         back,
         reason: options.reason.as_deref(),
         keep: options.keep,
     };
-    let ended = carry_out(terms, plan, host, halts, on_event).await.map(|mut summary| {
-        // A good end that is one of fewer than there were says so.
-        if let Some(lost) = unreplaced.filter(|_| summary.verdict == Verdict::Converged) {
-            summary.reason += &format!("; {lost}");
-        }
-        summary
-    });
+    let ended = carry_out(terms, plan, host, halts, on_event)
+        .await
+        .map(|mut summary| {
+            // A good end that is one of fewer than there were says so.
+            if let Some(lost) = unreplaced.filter(|_| summary.verdict == Verdict::Converged) {
+                summary.reason += &format!("; {lost}");
+            }
+            summary
+        });
     ended.map_err(|stop| match stop.by_validation && at_once {
         true => Stop {
-            reason: format!("{}\nto bring the old config back without validation: hello revert {} --validate=off{}", stop.reason, left.id, options.flag),
+            reason: format!(
+                "{}\nto bring the old config back without validation: hello revert {} \
+                             --validate=off{}",
+                stop.reason, left.id, options.flag
+            ),
             ..stop
         },
         false => stop,
     })
 }
 
-/// Takes today's groups for those of their name in the journal, which may have been wrong. The readings
-/// that the journal has of other assertions mean nothing then.
+/// Takes today's groups for those of their name in the journal, which may have been wrong. The
+/// readings that the journal has of other assertions mean nothing then.
 ///
 /// # Errors
 /// `fleet.toml` has none of the groups.
 fn renew(left: &mut Left, fleet: &Fleet) -> Result<(), Stop> {
     let mut renewed = 0;
     for group in &mut left.groups {
-        let Some(today) = fleet.groups.iter().find(|today| today.name == group.name) else { continue };
+        let Some(today) = fleet.groups.iter().find(|today| today.name == group.name) else {
+            continue;
+        };
         renewed += 1;
         if today.confirm != group.confirm {
             let instances = left.instances.iter().filter(|i| i.group == group.name);
@@ -157,8 +227,19 @@ fn renew(left: &mut Left, fleet: &Fleet) -> Result<(), Stop> {
     if renewed > 0 {
         return Ok(());
     }
-    let names: Vec<String> = left.groups.iter().map(|group| format!("`{}`", group.name)).collect();
-    Err(Stop::new(Verdict::Usage, format!("--fleet has no group of run {}: {}", left.id, names.join(", "))))
+    let names: Vec<String> = left
+        .groups
+        .iter()
+        .map(|group| format!("`{}`", group.name))
+        .collect();
+    Err(Stop::new(
+        Verdict::Usage,
+        format!(
+            "--fleet has no group of run {}: {}",
+            left.id,
+            names.join(", ")
+        ),
+    ))
 }
 
 /// Which way the run is gone on with.
@@ -170,22 +251,43 @@ fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
     match (options.verb, left.superseded_by()) {
         (Verb::Revert, _) => {}
         (_, Some(later)) => {
-            let verb = if Past::of(&options.state, later).open { "resume" } else { "history" };
-            return refused(format!("run {} has its end in run {later}, which took its place: `hello {verb} {later}{}`", left.id, options.flag));
+            let verb = if Past::of(&options.state, later).open {
+                "resume"
+            } else {
+                "history"
+            };
+            return refused(format!(
+                "run {} has its end in run {later}, which took its place: `hello {verb} {later}{}`",
+                left.id, options.flag
+            ));
         }
         _ if !left.past.open => {
-            return refused(format!("run {} came to its end, and there is nothing to go on with; `hello revert {0}{1}` undoes it", left.id, options.flag));
+            return refused(format!(
+                "run {} came to its end, and there is nothing to go on with; `hello revert \
+                 {0}{1}` undoes it",
+                left.id, options.flag
+            ));
         }
         _ => {}
     }
     if let Some(later) = left.overtaken_by(&options.state) {
-        let why = format!("run {later} came after run {} and was left open as well, so that one goes first", left.id);
-        return refused(format!("{why}: `hello resume {later}{0}`, or `hello revert {later}{0}`", options.flag));
+        let why = format!(
+            "run {later} came after run {} and was left open as well, so that one goes first",
+            left.id
+        );
+        return refused(format!(
+            "{why}: `hello resume {later}{0}`, or `hello revert {later}{0}`",
+            options.flag
+        ));
     }
-    // It is the old config that is meant: an open run that was bringing it is gone on with. Only one that had brought it is undone.
+    // It is the old config that is meant: an open run that was bringing it is gone on with. Only
+    // one that had brought it is undone.
     let back = options.verb == Verb::Revert && !(left.back && left.past.open);
     if back && left.targets.is_empty() {
-        return refused(format!("run {} changed no config, so there is none to put back", left.id));
+        return refused(format!(
+            "run {} changed no config, so there is none to put back",
+            left.id
+        ));
     }
     Ok(if back { Way::Back } else { Way::Forth })
 }

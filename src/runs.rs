@@ -1,8 +1,10 @@
-//! The journal of a run: what was planned, intended and seen, synced before it matters; and the runs that were.
+//! The journal of a run: what was planned, intended and seen, synced before it matters; and the
+//! runs that were.
 //!
-//! In the state directory: `runs/ID/` with `plan.json`, `events.jsonl` and the contents that it needs, `bytes/SHA256` with every content once,
-//! `open/ID` for each run that somebody must look at, `staged/ID.jsonl` with what a run has staged beside its targets, and
-//! `proven.json` and `last.json`.
+//! In the state directory: `runs/ID/` with `plan.json`, `events.jsonl` and the contents that it
+//! needs, `bytes/SHA256` with every content once, `open/ID` for each run that somebody must look
+//! at, `staged/ID.jsonl` with what a run has staged beside its targets, and `proven.json` and
+//! `last.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +79,8 @@ pub struct Record<'a> {
     pub targets: Vec<TargetReport>,
     /// Every instance, as it was surveyed.
     pub instances: Vec<&'a Instance>,
-    /// Of those whose facts say that a change of an answer proves the new config: pid, start time, and what was answered before.
+    /// Of those whose facts say that a change of an answer proves the new config: pid, start time,
+    /// and what was answered before.
     pub readings: Vec<(i32, u64, &'a [Option<String>])>,
     /// How many waves there are.
     pub waves: usize,
@@ -92,5 +95,8 @@ pub fn new_id() -> String {
 }
 
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .into()
 }

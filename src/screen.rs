@@ -33,7 +33,9 @@ fn is_unsafe(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         c if c.is_control() => true,
-        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' => true,
+        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' => {
+            true
+        }
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
         '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' => true,
         '\u{e0000}'..='\u{e0fff}' => true,
@@ -56,25 +58,39 @@ fn escaped(text: &str, newline: &str) -> String {
 
 /// `text` on one line: whatever a terminal could obey, and every newline, is a visible escape.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
-    if text.contains(|c| c == '\n' || is_unsafe(c)) { escaped(text, "\\n").into() } else { text.into() }
+    if text.contains(|c| c == '\n' || is_unsafe(c)) {
+        escaped(text, "\\n").into()
+    } else {
+        text.into()
+    }
 }
 
 /// `text` as the rest of a line. Each further line of it begins with `indent` spaces and a bar,
 /// as no line of this program does.
 pub(crate) fn block(text: &str, indent: usize) -> Cow<'_, str> {
     let text = text.trim_end_matches('\n');
-    if text.contains(|c| c == '\n' || is_unsafe(c)) { escaped(text, &format!("\n{:indent$}| ", "")).into() } else { text.into() }
+    if text.contains(|c| c == '\n' || is_unsafe(c)) {
+        escaped(text, &format!("\n{:indent$}| ", "")).into()
+    } else {
+        text.into()
+    }
 }
 
 /// Lines of another origin: every one of them begins with a bar, also the first.
 pub(crate) fn quoted(text: &str) -> String {
-    let lines = text.lines().map(|text| format!("{:INDENT$}| {}\n", "", line(text)));
+    let lines = text
+        .lines()
+        .map(|text| format!("{:INDENT$}| {}\n", "", line(text)));
     lines.collect()
 }
 
 /// The last filter of text whose lines are this program's own.
 fn harmless(text: &str) -> Cow<'_, str> {
-    if text.contains(is_unsafe) { escaped(text, "\n").into() } else { text.into() }
+    if text.contains(is_unsafe) {
+        escaped(text, "\n").into()
+    } else {
+        text.into()
+    }
 }
 
 /// One line of a report: its word, right-aligned, and what it says.
@@ -91,7 +107,9 @@ pub(crate) fn failure(why: &str) -> String {
 
 /// What to do next, and the commands to type. Each command is a line of its own.
 pub(crate) fn hint<S: AsRef<str>>(what: &str, commands: &[S]) -> String {
-    let commands = commands.iter().map(|command| format!("\n  {}", line(command.as_ref())));
+    let commands = commands
+        .iter()
+        .map(|command| format!("\n  {}", line(command.as_ref())));
     format!("hint: {}{}", line(what), commands.collect::<String>())
 }
 
@@ -161,20 +179,43 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_a_terminal_could_obey_passes(text in any::<String>(), indent in 0..20usize) {
-            let all = [line(&text).into_owned(), block(&text, indent).into_owned(), quoted(&text), worded(&text, &text), failure(&text)];
+        fn nothing_that_a_terminal_could_obey_passes(
+            text in any::<String>(),
+            indent in 0..20usize,
+        ) {
+            let all = [
+                line(&text).into_owned(),
+                block(&text, indent).into_owned(),
+                quoted(&text),
+                worded(&text, &text),
+                failure(&text),
+            ];
             for shown in all.iter().map(String::as_str).chain([&*harmless(&text)]) {
                 prop_assert!(!shown.contains(is_unsafe), "{shown:?}");
             }
             prop_assert!(!line(&text).contains('\n'));
             let once = line(&text);
-            prop_assert_eq!(line(&once), &*once, "what was filtered is not filtered once more");
+            prop_assert_eq!(
+                line(&once),
+                &*once,
+                "what was filtered is not filtered once more"
+            );
         }
 
         #[test]
         fn a_further_line_begins_with_a_bar(text in "[a-z \n]{0,40}") {
-            prop_assert!(worded("Word", &text).lines().skip(1).all(|l| l.starts_with("             | ")));
-            prop_assert!(failure(&text).lines().skip(1).all(|l| l.starts_with("  | ")));
+            prop_assert!(
+                worded("Word", &text)
+                    .lines()
+                    .skip(1)
+                    .all(|l| l.starts_with("             | "))
+            );
+            prop_assert!(
+                failure(&text)
+                    .lines()
+                    .skip(1)
+                    .all(|l| l.starts_with("  | "))
+            );
             prop_assert!(quoted(&text).lines().all(|l| l.starts_with("  | ")));
         }
     }
@@ -185,14 +226,23 @@ mod tests {
             ("plain, ä, 日本, 🦀, a\tb", "plain, ä, 日本, 🦀, a\tb"),
             ("\x1b[2J\r\x07\x7f", "\\x1b[2J\\x0d\\x07\\x7f"),
             ("\u{9b}31m", "\\u{9b}31m"),
-            ("a\u{202e}b\u{2066}c\u{200b}\u{2028}\u{feff}", "a\\u{202e}b\\u{2066}c\\u{200b}\\u{2028}\\u{feff}"),
+            (
+                "a\u{202e}b\u{2066}c\u{200b}\u{2028}\u{feff}",
+                "a\\u{202e}b\\u{2066}c\\u{200b}\\u{2028}\\u{feff}",
+            ),
             ("tag \u{e0041}", "tag \\u{e0041}"),
             ("a\nb", "a\\nb"),
         ] {
             assert_eq!(line(text), shown);
         }
-        assert_eq!(worded("Left out", "pid 1\nerror: x\n"), "    Left out pid 1\n             | error: x");
+        assert_eq!(
+            worded("Left out", "pid 1\nerror: x\n"),
+            "    Left out pid 1\n             | error: x"
+        );
         assert_eq!(failure("a\nhint: b"), "error: a\n  | hint: b");
-        assert_eq!(hint("go on\nhere", &["a\nb", "c"]), "hint: go on\\nhere\n  a\\nb\n  c");
+        assert_eq!(
+            hint("go on\nhere", &["a\nb", "c"]),
+            "hint: go on\\nhere\n  a\\nb\n  c"
+        );
     }
 }

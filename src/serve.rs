@@ -1,4 +1,5 @@
-//! `hello serve`: answers HTTP with the message of its config, and swaps that config on SIGHUP without dropping a request.
+//! `hello serve`: answers HTTP with the message of its config, and swaps that config on SIGHUP
+//! without dropping a request.
 
 use std::{
     io,
@@ -74,7 +75,8 @@ impl Hangups {
         // In this order: whoever is woken finds it due.
         signal_hook::flag::register(SIGHUP, due.clone())?;
         signal_hook::low_level::pipe::register(SIGHUP, wake)?;
-        // A parent may have left the signal blocked; the handlers above have replaced an inherited ignore.
+        // A parent may have left the signal blocked; the handlers above have replaced an inherited
+        // ignore.
         let _ = SigSet::from(Signal::SIGHUP).thread_unblock();
         Ok(Self { due, wakes })
     }
@@ -92,11 +94,21 @@ pub fn main(options: Options, hangups: Hangups) -> Result<(), Failure> {
 fn log_to_stderr(json: bool) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
     let registry = tracing_subscriber::registry().with(filter);
-    let log = if json { screen::Log::Json } else { screen::Log::Lines };
-    let lines = tracing_subscriber::fmt::layer().with_writer(move || log).with_target(false).with_ansi(false);
+    let log = if json {
+        screen::Log::Json
+    } else {
+        screen::Log::Lines
+    };
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(move || log)
+        .with_target(false)
+        .with_ansi(false);
     // A second logger in one process (a test) leaves the first in place.
-    let _ =
-        if json { tracing::subscriber::set_global_default(registry.with(lines.json())) } else { tracing::subscriber::set_global_default(registry.with(lines)) };
+    let _ = if json {
+        tracing::subscriber::set_global_default(registry.with(lines.json()))
+    } else {
+        tracing::subscriber::set_global_default(registry.with(lines))
+    };
     handle
 }
 
@@ -105,14 +117,28 @@ async fn start(options: Options, hangups: Hangups, levels: LevelHandle) -> Resul
     let began = Instant::now();
     let source = ConfigSource::new(&options.config)?;
     let first = source.first()?;
-    let bound = options.listen.is_none().then(|| first.config.listen().to_owned());
+    let bound = options
+        .listen
+        .is_none()
+        .then(|| first.config.listen().to_owned());
     let listen = match options.listen {
         Some(listen) => listen,
         None => first.config.listen().parse().map_err(Failure::Invalid)?,
     };
-    let server = Server::new(source, first, bound, options.proof, levels, hangups.due, began)?;
+    let server = Server::new(
+        source,
+        first,
+        bound,
+        options.proof,
+        levels,
+        hangups.due,
+        began,
+    )?;
     let wakes = coalesced(hangups.wakes)?;
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let shutdown = async move {
         tokio::select! {
             _ = term.recv() => {}
@@ -125,8 +151,15 @@ async fn start(options: Options, hangups: Hangups, levels: LevelHandle) -> Resul
     Ok(())
 }
 
-/// Serves until `shutdown`, reloading whenever `wakes` says that it may be due; then ends within `drain`.
-async fn run(listener: Listener, server: Arc<Server>, wakes: impl Stream<Item = ()>, shutdown: impl Future<Output = ()>, drain: Duration) {
+/// Serves until `shutdown`, reloading whenever `wakes` says that it may be due; then ends within
+/// `drain`.
+async fn run(
+    listener: Listener,
+    server: Arc<Server>,
+    wakes: impl Stream<Item = ()>,
+    shutdown: impl Future<Output = ()>,
+    drain: Duration,
+) {
     let connections = Connections::new(listener, Answers::new(server.clone()));
     let (mut wakes, mut shutdown) = (pin!(wakes.fuse()), pin!(shutdown));
     server.catch_up();
@@ -143,7 +176,8 @@ async fn run(listener: Listener, server: Arc<Server>, wakes: impl Stream<Item = 
     connections.drain(drain).await;
 }
 
-/// All signals that are pending are taken first and the file is read after the last of them: coalesced, never dropped.
+/// All signals that are pending are taken first and the file is read after the last of them:
+/// coalesced, never dropped.
 fn coalesced(wakes: UnixStream) -> io::Result<impl Stream<Item = ()>> {
     wakes.set_nonblocking(true)?;
     let wakes = tokio::net::UnixStream::from_std(wakes)?;

@@ -1,4 +1,5 @@
-//! What is done to one target and the instances that read it. An undo is a flipped step, not second code.
+//! What is done to one target and the instances that read it. An undo is a flipped step, not second
+//! code.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,9 @@ use rustix::fs::FileType;
 
 use crate::{
     config::{self, MAX_TARGET, ReadError},
-    event::{Event, Form, Instance, Proof, State, Stop, TargetReport, Trouble, TroubleKind, Verdict},
+    event::{
+        Event, Form, Instance, Proof, State, Stop, TargetReport, Trouble, TroubleKind, Verdict,
+    },
     fact::{Fact, Wants},
     fleet::Group,
     identity::Identity,
@@ -35,7 +38,11 @@ impl Blob {
     /// A file.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self { sha256: config::digest(&bytes), bytes: bytes.into(), tree: None }
+        Self {
+            sha256: config::digest(&bytes),
+            bytes: bytes.into(),
+            tree: None,
+        }
     }
 
     /// A directory.
@@ -44,10 +51,14 @@ impl Blob {
     /// None that memory can give.
     pub fn of(tree: Tree) -> io::Result<Self> {
         let bytes = tree.archive()?;
-        Ok(Self { tree: Some(Arc::new(tree)), ..Self::new(bytes) })
+        Ok(Self {
+            tree: Some(Arc::new(tree)),
+            ..Self::new(bytes)
+        })
     }
 
-    /// What an earlier run kept of a file, or of a directory as its archive; none where it is no such archive.
+    /// What an earlier run kept of a file, or of a directory as its archive; none where it is no
+    /// such archive.
     #[must_use]
     pub fn kept(bytes: Vec<u8>, form: Form) -> Option<Self> {
         match form {
@@ -63,7 +74,9 @@ impl Blob {
     pub fn read(path: &Path) -> Result<Self, ReadError> {
         let fd = trust::open_named(path)?;
         // Anything but a directory, whatever else it may be, is looked at as a file.
-        if FileType::from_raw_mode(rustix::fs::fstat(&fd).map_err(io::Error::from)?.st_mode) != FileType::Directory {
+        if FileType::from_raw_mode(rustix::fs::fstat(&fd).map_err(io::Error::from)?.st_mode)
+            != FileType::Directory
+        {
             return config::read_fd(fd, MAX_TARGET).map(Self::new);
         }
         Ok(Self::of(Tree::read(&fd, &mut |_, _| Ok(()))?)?)
@@ -78,11 +91,16 @@ impl Blob {
     /// Whether it is a file or a directory.
     #[must_use]
     pub fn form(&self) -> Form {
-        if self.tree.is_some() { Form::Directory } else { Form::File }
+        if self.tree.is_some() {
+            Form::Directory
+        } else {
+            Form::File
+        }
     }
 }
 
-/// What an earlier run read of an instance's facts, of whose changes the group says that they prove a config.
+/// What an earlier run read of an instance's facts, of whose changes the group says that they prove
+/// a config.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Readings {
     /// Nobody has kept any.
@@ -113,13 +131,15 @@ pub struct Member {
     pub instance: Instance,
     /// How it is signalled and proven.
     pub group: Arc<Group>,
-    /// Its arguments without its own name; a command line that was rewritten into one string by its words.
+    /// Its arguments without its own name; a command line that was rewritten into one string by its
+    /// words.
     pub args: Arc<[String]>,
     /// The process that the survey saw: commands about it are run only as long as it is that one.
     pub identity: Identity,
     /// Its working directory at the survey.
     pub cwd: PathBuf,
-    /// Inodes of the listening sockets that it held just before its signal: who holds one later has inherited it.
+    /// Inodes of the listening sockets that it held just before its signal: who holds one later has
+    /// inherited it.
     pub sockets: Vec<u64>,
     /// Children that it had after the signal and not before.
     pub heirs: Vec<(i32, u64)>,
@@ -143,9 +163,11 @@ pub struct Member {
     pub baseline: Vec<Option<String>>,
     /// The same of its `reject` facts.
     pub rejected: Vec<Option<String>>,
-    /// An earlier run may have signalled it, and what it loads for that may be the other config: what it says now may change by itself.
+    /// An earlier run may have signalled it, and what it loads for that may be the other config:
+    /// what it says now may change by itself.
     pub unsure: bool,
-    /// It may run what this run brings, or be about to, since an earlier run or its start: when everything goes back, so does it.
+    /// It may run what this run brings, or be about to, since an earlier run or its start: when
+    /// everything goes back, so does it.
     pub brought: bool,
     /// It ran the config that this run brings back, and was not signalled for another since.
     pub runs_it: bool,
@@ -153,13 +175,15 @@ pub struct Member {
     pub ran: Ran,
     /// Readings of its `confirm` facts from before an earlier run.
     pub kept: Readings,
-    /// When it was signalled last; of one that has taken another's place, since when its config is what it proved.
+    /// When it was signalled last; of one that has taken another's place, since when its config is
+    /// what it proved.
     pub signalled: Option<jiff::Timestamp>,
     /// When it was last seen on the config that its state speaks of; none while nobody has looked.
     pub proven_at: Option<Instant>,
     /// The assertions that it has shown on its way back.
     pub went_back: Vec<Fact>,
-    /// Whether it listened anywhere right before its signal; known only where nothing else may be seen of it.
+    /// Whether it listened anywhere right before its signal; known only where nothing else may be
+    /// seen of it.
     pub listened: bool,
     /// When the readings of `baseline` were taken at the survey.
     pub read_at: Option<Instant>,
@@ -209,33 +233,51 @@ impl Member {
 
     /// Its endpoint says nothing before the run, for this reason.
     pub fn silenced(&mut self, why: String) {
-        (self.sick, self.instance.trouble) = (true, Some(Trouble { kind: TroubleKind::Sick, text: why }));
+        (self.sick, self.instance.trouble) = (
+            true,
+            Some(Trouble {
+                kind: TroubleKind::Sick,
+                text: why,
+            }),
+        );
     }
 
     /// Whether it was signalled, or perhaps was.
     #[must_use]
     pub fn is_touched(&self) -> bool {
-        !matches!(self.instance.state, State::Untouched | State::Unchanged | State::Refused)
+        !matches!(
+            self.instance.state,
+            State::Untouched | State::Unchanged | State::Refused
+        )
     }
 
     /// Whether its state is one that a run may go on from.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        matches!(self.instance.state, State::Confirmed | State::Unconfirmed | State::Unchanged | State::Reverted)
+        matches!(
+            self.instance.state,
+            State::Confirmed | State::Unconfirmed | State::Unchanged | State::Reverted
+        )
     }
 
-    /// Whether its claim does not hold, though neither this run nor an earlier one has signalled it.
+    /// Whether its claim does not hold, though neither this run nor an earlier one has signalled
+    /// it.
     #[must_use]
     pub fn is_unsignalled(&self) -> bool {
-        self.instance.state == State::TimedOut && self.signalled.is_none() && !self.unsure && !self.brought
+        self.instance.state == State::TimedOut
+            && self.signalled.is_none()
+            && !self.unsure
+            && !self.brought
     }
 
-    /// Whether nothing but its answers from before the run says that it is on the old config again, and what
-    /// it ran then is not known: it shows what it showed, and that is all.
+    /// Whether nothing but its answers from before the run says that it is on the old config again,
+    /// and what it ran then is not known: it shows what it showed, and that is all.
     #[must_use]
     pub fn is_back_by_its_answers(&self) -> bool {
         let compares = |fact: &Fact| fact.wants == Wants::Changed;
-        self.ran == Ran::Unknown && self.instance.proof == Some(Proof::Content) && self.group.confirm.iter().all(compares)
+        self.ran == Ran::Unknown
+            && self.instance.proof == Some(Proof::Content)
+            && self.group.confirm.iter().all(compares)
     }
 
     /// Ends it in `trouble`; the first trouble is the one that stays.
@@ -244,7 +286,10 @@ impl Member {
         match &mut self.instance.trouble {
             // That it was silent before the run is not yet what came of its signal.
             Some(first) if first.kind == TroubleKind::Sick => {
-                *first = Trouble { text: format!("{} (silent before the run: {})", trouble.text, first.text), ..trouble };
+                *first = Trouble {
+                    text: format!("{} (silent before the run: {})", trouble.text, first.text),
+                    ..trouble
+                };
             }
             Some(_) => {}
             none => *none = Some(trouble),
@@ -267,7 +312,8 @@ pub struct Seen {
     pub missing: Vec<(i32, String)>,
     /// What the operator should know of it, and what ends nothing.
     pub notes: Vec<Event>,
-    /// The first end that a lock or a directory gave: another run's lock, a directory that cannot be opened.
+    /// The first end that a lock or a directory gave: another run's lock, a directory that cannot
+    /// be opened.
     pub stopped: Option<Stop>,
     /// What stands on disk, by path.
     pub targets: BTreeMap<PathBuf, SeenTarget>,
@@ -278,9 +324,11 @@ pub struct Seen {
 pub struct SeenTarget {
     /// What it is.
     pub disk: Blob,
-    /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest entry.
+    /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest
+    /// entry.
     pub ctime: i128,
-    /// The digest of everything that is read through it and is none of it; none where that is not known.
+    /// The digest of everything that is read through it and is none of it; none where that is not
+    /// known.
     pub behind: Option<String>,
     /// Whether what it is must not be shown.
     pub secret: bool,
@@ -297,7 +345,8 @@ pub struct Offered {
     pub content: Option<Result<Blob, (Verdict, String)>>,
 }
 
-/// What a target becomes. To install is to make it `to`: it is `from`: exchange; it is `to` already: nothing; anything else: hands off.
+/// What a target becomes. To install is to make it `to`: it is `from`: exchange; it is `to`
+/// already: nothing; anything else: hands off.
 #[derive(Debug, Clone)]
 pub struct Shift {
     /// Resolved path.
@@ -310,7 +359,8 @@ pub struct Shift {
     pub secret: bool,
 }
 
-/// The instances of one wave that read the same targets; without a target they are only signalled and confirmed.
+/// The instances of one wave that read the same targets; without a target they are only signalled
+/// and confirmed.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// What is replaced, all of it before anybody is signalled.
@@ -325,29 +375,53 @@ impl Step {
     /// Whether anybody gets a signal.
     #[must_use]
     pub fn is_work(&self) -> bool {
-        self.members.iter().any(|m| m.instance.state != State::Unchanged)
+        self.members
+            .iter()
+            .any(|m| m.instance.state != State::Unchanged)
     }
 
     /// Each shift the other way round; none where the old bytes of one are not there.
     #[must_use]
     pub fn shifts_back(&self) -> Option<Vec<Shift>> {
-        let back = |s: &Shift| Some(Shift { path: s.path.clone(), from: Some(s.to.clone()), to: s.from.clone()?, secret: s.secret });
+        let back = |s: &Shift| {
+            Some(Shift {
+                path: s.path.clone(),
+                from: Some(s.to.clone()),
+                to: s.from.clone()?,
+                secret: s.secret,
+            })
+        };
         self.shifts.iter().map(back).collect()
     }
 
-    /// The way back: `from` and `to` change places, and who was touched is signalled again; so is who ran `to` already. None where there is no way back.
+    /// The way back: `from` and `to` change places, and who was touched is signalled again; so is
+    /// who ran `to` already. None where there is no way back.
     #[must_use]
     pub fn flip(&self) -> Option<Self> {
         let shifts = self.shifts_back()?;
-        let moves = self.shifts.iter().any(|s| s.from.as_ref().is_some_and(|from| from.sha256 != s.to.sha256));
+        let moves = self.shifts.iter().any(|s| {
+            s.from
+                .as_ref()
+                .is_some_and(|from| from.sha256 != s.to.sha256)
+        });
         let back = |m: &Member| match m.instance.state {
             // It needed no signal for what goes away now.
-            State::Unchanged if moves => Some(Member { instance: Instance { state: State::Confirmed, ..m.instance.clone() }, ..m.clone() }),
+            State::Unchanged if moves => Some(Member {
+                instance: Instance {
+                    state: State::Confirmed,
+                    ..m.instance.clone()
+                },
+                ..m.clone()
+            }),
             // Who was put back alone is there already.
             State::Reverted => None,
             _ => (m.is_touched() || m.brought).then(|| m.clone()),
         };
-        Some(Self { shifts, members: self.members.iter().filter_map(back).collect(), undo: !self.undo })
+        Some(Self {
+            shifts,
+            members: self.members.iter().filter_map(back).collect(),
+            undo: !self.undo,
+        })
     }
 }
 
@@ -356,7 +430,16 @@ impl Shift {
     #[must_use]
     pub fn report(&self, disk: Option<String>) -> TargetReport {
         let from = self.from.as_ref().map(|b| b.sha256.clone());
-        TargetReport { host: "local", path: self.path.clone(), form: self.to.form(), from, to: self.to.sha256.clone(), disk, entries: Vec::new(), diff: None }
+        TargetReport {
+            host: "local",
+            path: self.path.clone(),
+            form: self.to.form(),
+            from,
+            to: self.to.sha256.clone(),
+            disk,
+            entries: Vec::new(),
+            diff: None,
+        }
     }
 }
 

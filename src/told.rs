@@ -1,5 +1,8 @@
 //! What an instance tells of itself: shapes that `serve` answers with and `confirm` reads.
-#![expect(missing_docs, reason = "the fields are the names of the JSON on the wire")]
+#![expect(
+    missing_docs,
+    reason = "the fields are the names of the JSON on the wire"
+)]
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -60,8 +63,11 @@ pub fn is_digest(text: &str) -> bool {
 /// Whether `text` is the `PID:START-TICKS` of a process.
 #[must_use]
 pub fn is_instance(text: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
-    text.split_once(':').is_some_and(|(pid, started)| digits(pid) && digits(started))
+    let digits = |text: &str| {
+        !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    text.split_once(':')
+        .is_some_and(|(pid, started)| digits(pid) && digits(started))
 }
 
 /// Who answers; `started` is in clock ticks since boot.

@@ -15,11 +15,22 @@ const LOOKS: usize = 10_000;
 
 /// `args`: the name, a file of `PID ADDRESS` lines, the new file, the live file, the digest of the new one.
 pub(crate) fn role(args: &[String]) -> ExitCode {
-    let [name, servers, new, live, digest] = args else { return ExitCode::FAILURE };
-    let known: HashMap<i32, SocketAddr> = std::fs::read_to_string(servers).unwrap().lines().map(known).collect();
-    let all: Vec<(i32, SocketAddr)> = scan(name).into_iter().map(|pid| (pid, known[&pid])).collect();
+    let [name, servers, new, live, digest] = args else {
+        return ExitCode::FAILURE;
+    };
+    let known: HashMap<i32, SocketAddr> = std::fs::read_to_string(servers)
+        .unwrap()
+        .lines()
+        .map(known)
+        .collect();
+    let all: Vec<(i32, SocketAddr)> = scan(name)
+        .into_iter()
+        .map(|pid| (pid, known[&pid]))
+        .collect();
     assert_eq!(all.len(), known.len());
-    ask::each(&all, |(_, address)| assert_ne!(ask::digest(*address).unwrap(), *digest));
+    ask::each(&all, |(_, address)| {
+        assert_ne!(ask::digest(*address).unwrap(), *digest)
+    });
     std::fs::rename(new, live).unwrap();
     ask::each(&all, |(pid, _)| hang_up(*pid));
     ask::each(&all, |(_, address)| {
@@ -41,14 +52,22 @@ fn known(line: &str) -> (i32, SocketAddr) {
 
 /// Whom the kernel calls so.
 fn scan(name: &str) -> Vec<i32> {
-    let is_it = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
-    let all = std::fs::read_dir(Path::new("/proc")).unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_it = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let all = std::fs::read_dir(Path::new("/proc"))
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     all.filter(is_it).collect()
 }
 
 fn hang_up(pid: i32) {
     let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
-    let (stat, status) = (std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap(), std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap());
+    let (stat, status) = (
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap(),
+        std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap(),
+    );
     assert!(stat.len() > 1 && status.contains("SigCgt"));
     pidfd_send_signal(&pidfd, Signal::HUP).unwrap();
 }

@@ -1,5 +1,10 @@
 //! `hello broadcast` against what one types today, and against the floor: whole processes, from their start to their end.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a bench says what it measures, and fails by ending")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench says what it measures, and fails by ending"
+)]
 
 use std::{path::Path, process::ExitCode};
 
@@ -57,9 +62,18 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    machine(support::fleet::folder().path(), &[("curl", &["--version"]), ("pkill", &["--version"]), ("xargs", &["--version"])]);
+    machine(
+        support::fleet::folder().path(),
+        &[
+            ("curl", &["--version"]),
+            ("pkill", &["--version"]),
+            ("xargs", &["--version"]),
+        ],
+    );
     let mut sides = vec![Side::Hello, Side::Floor];
-    let typed = [("curl", "curl"), ("pkill", "procps")].iter().all(|(name, package)| program(name, package).is_some());
+    let typed = [("curl", "curl"), ("pkill", "procps")]
+        .iter()
+        .all(|(name, package)| program(name, package).is_some());
     if typed {
         sides.push(Side::Curl);
         sides.extend(program("xargs", "findutils").map(|_| Side::Xargs));
@@ -91,7 +105,11 @@ fn shared(n: usize, args: &Args, sides: &[Side]) -> Vec<f64> {
     if n > XARGS {
         println!("\n(b) is left out at {n}: it starts a process for every question");
     }
-    let sides: Vec<Side> = sides.iter().copied().filter(|side| *side != Side::Xargs || n <= XARGS).collect();
+    let sides: Vec<Side> = sides
+        .iter()
+        .copied()
+        .filter(|side| *side != Side::Xargs || n <= XARGS)
+        .collect();
     let mut took: Vec<Vec<Took>> = vec![Vec::new(); sides.len()];
     for round in 0..=pairs {
         let mut turns: Vec<usize> = (0..sides.len()).collect();
@@ -100,13 +118,27 @@ fn shared(n: usize, args: &Args, sides: &[Side]) -> Vec<f64> {
         for at in turns {
             // The first round warms up; a side that starts a process for every URL has nothing to warm.
             if round > 0 || sides[at] != Side::Xargs {
-                let one = reload(&fleet, sides[at], args.before.as_deref(), &format!("round {round}, side {at}"));
+                let one = reload(
+                    &fleet,
+                    sides[at],
+                    args.before.as_deref(),
+                    &format!("round {round}, side {at}"),
+                );
                 took[at].extend((round > 0).then_some(one));
             }
         }
     }
-    tell(&format!("{n} instances, one shared config, {pairs} pairs"), &sides, &took);
-    let wall = |side: Side| sides.iter().position(|s| *s == side).map(|at| took[at].iter().map(|t| t.wall_ms).collect::<Vec<_>>());
+    tell(
+        &format!("{n} instances, one shared config, {pairs} pairs"),
+        &sides,
+        &took,
+    );
+    let wall = |side: Side| {
+        sides
+            .iter()
+            .position(|s| *s == side)
+            .map(|at| took[at].iter().map(|t| t.wall_ms).collect::<Vec<_>>())
+    };
     let ours = wall(Side::Hello).unwrap();
     let bars = [
         (Side::Curl, n <= 1000, 0.75),
@@ -117,7 +149,11 @@ fn shared(n: usize, args: &Args, sides: &[Side]) -> Vec<f64> {
     ];
     for (side, applies, limit) in bars {
         if let Some(theirs) = wall(side).filter(|_| applies) {
-            at_most(&format!("wall time at {n} against {}", side.name()), limit, Spread::ratio(&ours, &theirs).median);
+            at_most(
+                &format!("wall time at {n} against {}", side.name()),
+                limit,
+                Spread::ratio(&ours, &theirs).median,
+            );
         }
     }
     if n == 10_000 {
@@ -139,10 +175,22 @@ fn each(n: usize, pairs: usize, shared: &[f64], configs: Configs) {
         took.extend((round > 0).then_some(one));
     }
     // Of equal ones one is validated for all.
-    let which = if configs == Configs::Equal { "all equal" } else { "all different" };
-    tell(&format!("{n} instances with a config each, {which}, changed by `--set`, {pairs} runs"), &[Side::Hello], std::slice::from_ref(&took));
+    let which = if configs == Configs::Equal {
+        "all equal"
+    } else {
+        "all different"
+    };
+    tell(
+        &format!("{n} instances with a config each, {which}, changed by `--set`, {pairs} runs"),
+        &[Side::Hello],
+        std::slice::from_ref(&took),
+    );
     let ours: Vec<f64> = took.iter().map(|t| t.wall_ms).collect();
-    at_most(&format!("a config each, {which}, against one for all"), 2.0, Spread::ratio(&ours, shared).median);
+    at_most(
+        &format!("a config each, {which}, against one for all"),
+        2.0,
+        Spread::ratio(&ours, shared).median,
+    );
 }
 
 /// One run of one side, at whose end everybody serves the new config.
@@ -156,7 +204,20 @@ fn reload(fleet: &Fleet, side: Side, before: Option<&Path>, message: &str) -> To
     let file = |name: &str| fleet.path(name).display().to_string();
     let (new, live) = (new.display().to_string(), live.display().to_string());
     let typed = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/broadcast/typed.sh");
-    let typed = |how: &str| whole::run(fleet.folder(), &[typed, how, env!("CARGO_BIN_EXE_hello"), &new, &live, &fleet.name, &file("urls")]);
+    let typed = |how: &str| {
+        whole::run(
+            fleet.folder(),
+            &[
+                typed,
+                how,
+                env!("CARGO_BIN_EXE_hello"),
+                &new,
+                &live,
+                &fleet.name,
+                &file("urls"),
+            ],
+        )
+    };
     let took = match side {
         Side::Hello => broadcast(fleet, &["--config", &new]),
         Side::Before => broadcast_by(before.unwrap(), fleet, "state-before", &["--config", &new]),
@@ -164,7 +225,18 @@ fn reload(fleet: &Fleet, side: Side, before: Option<&Path>, message: &str) -> To
         Side::Xargs => typed("xargs"),
         Side::Floor => {
             let me = std::env::current_exe().unwrap().display().to_string();
-            whole::run(fleet.folder(), &[&me, floor::ROLE, &fleet.name, &file("servers"), &new, &live, &sha256])
+            whole::run(
+                fleet.folder(),
+                &[
+                    &me,
+                    floor::ROLE,
+                    &fleet.name,
+                    &file("servers"),
+                    &new,
+                    &live,
+                    &sha256,
+                ],
+            )
         }
     };
     fleet.must_serve(|_| sha256.clone());
@@ -178,18 +250,54 @@ fn broadcast(fleet: &Fleet, change: &[&str]) -> Took {
 
 /// By any build of `hello`, each with a state directory of its own, since their files may differ.
 fn broadcast_by(hello: &Path, fleet: &Fleet, state: &str, change: &[&str]) -> Took {
-    let (file, state) = (fleet.path("fleet.toml").display().to_string(), fleet.path(state).display().to_string());
-    whole::run(fleet.folder(), &[&[&*hello.display().to_string(), "broadcast", "--fleet", &file, "--state", &state], change].concat())
+    let (file, state) = (
+        fleet.path("fleet.toml").display().to_string(),
+        fleet.path(state).display().to_string(),
+    );
+    whole::run(
+        fleet.folder(),
+        &[
+            &[
+                &*hello.display().to_string(),
+                "broadcast",
+                "--fleet",
+                &file,
+                "--state",
+                &state,
+            ],
+            change,
+        ]
+        .concat(),
+    )
 }
 
 /// Every side, and how many times its time is that of `hello`, pair by pair.
 fn tell(title: &str, sides: &[Side], took: &[Vec<Took>]) {
-    table(title, &["side", "wall, ms", "CPU, ms", "peak, MB", &format!("wall of `hello` / its ({} cores)", cores())]);
+    table(
+        title,
+        &[
+            "side",
+            "wall, ms",
+            "CPU, ms",
+            "peak, MB",
+            &format!("wall of `hello` / its ({} cores)", cores()),
+        ],
+    );
     let wall = |all: &[Took]| all.iter().map(|t| t.wall_ms).collect::<Vec<_>>();
     for (side, all) in sides.iter().zip(took) {
         let spread = |of: fn(&Took) -> f64| Spread::of(all.iter().map(of));
-        let ratio = if *side == Side::Hello { "1".to_owned() } else { Spread::ratio(&wall(&took[0]), &wall(all)).to_string() };
-        row(&[side.name().to_owned(), spread(|t| t.wall_ms).to_string(), digits(spread(|t| t.cpu_ms).median), digits(spread(|t| t.peak_mb).median), ratio]);
+        let ratio = if *side == Side::Hello {
+            "1".to_owned()
+        } else {
+            Spread::ratio(&wall(&took[0]), &wall(all)).to_string()
+        };
+        row(&[
+            side.name().to_owned(),
+            spread(|t| t.wall_ms).to_string(),
+            digits(spread(|t| t.cpu_ms).median),
+            digits(spread(|t| t.peak_mb).median),
+            ratio,
+        ]);
     }
     println!();
 }

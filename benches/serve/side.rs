@@ -57,24 +57,44 @@ impl Programs {
             let peer = dir.join("peer");
             let mut command = Command::new(go);
             let cache = dir.join("go");
-            command.args(["build", "-o"]).arg(&peer).arg(source).env("GOCACHE", &cache).env("GOPATH", &cache).env("GOFLAGS", "").env("GO111MODULE", "off");
+            command
+                .args(["build", "-o"])
+                .arg(&peer)
+                .arg(source)
+                .env("GOCACHE", &cache)
+                .env("GOPATH", &cache)
+                .env("GOFLAGS", "")
+                .env("GO111MODULE", "off");
             assert!(command.status().unwrap().success());
             peer
         };
-        Self { nginx: program("nginx", "nginx"), go: program("go", "golang-go").map(build) }
+        Self {
+            nginx: program("nginx", "nginx"),
+            go: program("go", "golang-go").map(build),
+        }
     }
 
     /// Those that are there, ours first.
     pub(crate) fn kinds(&self) -> Vec<Kind> {
-        let there = [(Kind::Hello, true), (Kind::Nginx, self.nginx.is_some()), (Kind::Go, self.go.is_some())];
-        there.into_iter().filter_map(|(kind, there)| there.then_some(kind)).collect()
+        let there = [
+            (Kind::Hello, true),
+            (Kind::Nginx, self.nginx.is_some()),
+            (Kind::Go, self.go.is_some()),
+        ];
+        there
+            .into_iter()
+            .filter_map(|(kind, there)| there.then_some(kind))
+            .collect()
     }
 
     /// Starts one, its files at `dir/NAME.*`, and waits until it answers.
     pub(crate) fn start(&self, kind: Kind, dir: &Path, name: &str) -> Side {
         let file = dir.join(format!("{name}.conf"));
         let listen = match kind {
-            Kind::Nginx => TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
+            Kind::Nginx => TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap(),
             _ => SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         write(&file, &text(kind, 0, listen, &dir.join(name)));
@@ -82,11 +102,20 @@ impl Programs {
         let run = |program: &Path, args: &[&str]| {
             let mut command = Command::new(program);
             let stderr = std::fs::File::create(&log).unwrap();
-            let process = Running::start(command.args(args).arg(&file).stdout(Stdio::piped()).stderr(stderr));
+            let process = Running::start(
+                command
+                    .args(args)
+                    .arg(&file)
+                    .stdout(Stdio::piped())
+                    .stderr(stderr),
+            );
             (process, listen)
         };
         let (mut process, mut address_of) = match kind {
-            Kind::Hello => run(Path::new(env!("CARGO_BIN_EXE_hello")), &["serve", "--config"]),
+            Kind::Hello => run(
+                Path::new(env!("CARGO_BIN_EXE_hello")),
+                &["serve", "--config"],
+            ),
             Kind::Nginx => run(self.nginx.as_ref().unwrap(), &["-c"]),
             Kind::Go => run(self.go.as_ref().unwrap(), &[]),
         };
@@ -95,9 +124,16 @@ impl Programs {
         } else {
             address_of = process.address(&log);
         }
-        let side = Side { kind, process, address: address_of, file, said: 0 };
+        let side = Side {
+            kind,
+            process,
+            address: address_of,
+            file,
+            said: 0,
+        };
         let deadline = Instant::now() + LIMIT;
-        while !Client::open(side.address).is_ok_and(|mut client| client.ask().contains(&message(0))) {
+        while !Client::open(side.address).is_ok_and(|mut client| client.ask().contains(&message(0)))
+        {
             assert!(Instant::now() < deadline, "{kind:?} does not answer");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -109,7 +145,15 @@ impl Side {
     /// Puts a new message in its file, in one step and not yet told; what it will answer then.
     pub(crate) fn change(&mut self) -> String {
         self.said += 1;
-        let (text, new) = (text(self.kind, self.said, self.address, &self.file.with_extension("")), self.file.with_extension("new"));
+        let (text, new) = (
+            text(
+                self.kind,
+                self.said,
+                self.address,
+                &self.file.with_extension(""),
+            ),
+            self.file.with_extension("new"),
+        );
         std::fs::write(&new, text).unwrap();
         std::fs::rename(new, &self.file).unwrap();
         message(self.said)
@@ -119,7 +163,13 @@ impl Side {
     pub(crate) fn settle(&self) {
         let children = format!("/proc/{0}/task/{0}/children", self.process.pid());
         let deadline = Instant::now() + LIMIT;
-        while self.kind == Kind::Nginx && std::fs::read_to_string(&children).unwrap().split_whitespace().count() != 2 {
+        while self.kind == Kind::Nginx
+            && std::fs::read_to_string(&children)
+                .unwrap()
+                .split_whitespace()
+                .count()
+                != 2
+        {
             assert!(Instant::now() < deadline, "nginx keeps old workers");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -171,7 +221,9 @@ impl Client {
     /// One answer, head and body; what fits no 4 KiB is none of ours.
     pub(crate) fn ask(&mut self) -> String {
         use std::io::{Read, Write};
-        self.0.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        self.0
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
         let (mut buffer, mut filled) = ([0; 4096], 0);
         loop {
             let n = self.0.read(&mut buffer[filled..]).unwrap();

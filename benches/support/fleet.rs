@@ -46,7 +46,10 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         on_signal();
         let child = command.stdin(Stdio::null()).spawn().unwrap();
-        RUNNING.lock().unwrap().insert(child.id().try_into().unwrap());
+        RUNNING
+            .lock()
+            .unwrap()
+            .insert(child.id().try_into().unwrap());
         Self(child)
     }
 
@@ -70,10 +73,20 @@ impl Running {
             thread::sleep(Duration::from_millis(10));
             ended = self.0.try_wait().unwrap();
         }
-        let ended = ended.map_or_else(|| "it still runs".to_owned(), |status| format!("it ended with {status}"));
+        let ended = ended.map_or_else(
+            || "it still runs".to_owned(),
+            |status| format!("it ended with {status}"),
+        );
         let said = std::fs::read_to_string(log).unwrap_or_default();
-        let said = if said.is_empty() { "nothing".to_owned() } else { said };
-        panic!("server {} prints no URL but {line:?}; {ended}; on stderr: {said}", self.pid());
+        let said = if said.is_empty() {
+            "nothing".to_owned()
+        } else {
+            said
+        };
+        panic!(
+            "server {} prints no URL but {line:?}; {ended}; on stderr: {said}",
+            self.pid()
+        );
     }
 
     /// Of one that was started with a pipe for it; once.
@@ -124,8 +137,17 @@ fn on_signal() {
 
 /// A folder on a disk: what is synced to memory costs nothing.
 pub(crate) fn folder() -> tempfile::TempDir {
-    let dir = tempfile::tempdir_in(DIR.get().map_or(Path::new(env!("CARGO_TARGET_TMPDIR")), PathBuf::as_path)).unwrap();
-    assert_ne!(rustix::fs::statfs(dir.path()).unwrap().f_type as i64, TMPFS, "{} is in memory: name a disk with --dir", dir.path().display());
+    let dir = tempfile::tempdir_in(
+        DIR.get()
+            .map_or(Path::new(env!("CARGO_TARGET_TMPDIR")), PathBuf::as_path),
+    )
+    .unwrap();
+    assert_ne!(
+        rustix::fs::statfs(dir.path()).unwrap().f_type as i64,
+        TMPFS,
+        "{} is in memory: name a disk with --dir",
+        dir.path().display()
+    );
     dir
 }
 
@@ -137,11 +159,23 @@ pub(crate) fn lie_in(dir: PathBuf) {
 /// The type of the filesystem, as the kernel names it; of an ext4 also whether it has a journal, which decides what new files cost.
 pub(crate) fn filesystem(dir: &Path) -> String {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let of = mounts.lines().filter_map(|l| l.split(' ').nth(1).zip(l.split(' ').nth(2))).filter(|(at, _)| dir.starts_with(at));
-    let kind = of.max_by_key(|(at, _)| at.len()).map_or_else(String::new, |(_, kind)| kind.to_owned());
+    let of = mounts
+        .lines()
+        .filter_map(|l| l.split(' ').nth(1).zip(l.split(' ').nth(2)))
+        .filter(|(at, _)| dir.starts_with(at));
+    let kind = of
+        .max_by_key(|(at, _)| at.len())
+        .map_or_else(String::new, |(_, kind)| kind.to_owned());
     let device = std::fs::metadata(dir).map_or(0, |m| m.dev());
-    let name = std::fs::read_link(format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device))).unwrap_or_default();
-    let journal = name.file_name().and_then(|name| std::fs::read_to_string(Path::new("/sys/fs/ext4").join(name).join("journal_task")).ok());
+    let name = std::fs::read_link(format!(
+        "/sys/dev/block/{}:{}",
+        rustix::fs::major(device),
+        rustix::fs::minor(device)
+    ))
+    .unwrap_or_default();
+    let journal = name.file_name().and_then(|name| {
+        std::fs::read_to_string(Path::new("/sys/fs/ext4").join(name).join("journal_task")).ok()
+    });
     match journal.as_deref().map(str::trim) {
         Some("<none>") => format!("{kind} without a journal"),
         Some(_) => format!("{kind} with a journal"),
@@ -163,7 +197,11 @@ pub(crate) enum Configs {
 impl Configs {
     /// What the instance at this place reads, with this message.
     pub(crate) fn text(self, at: usize, message: &str) -> String {
-        let own = if self == Self::Different { format!("# instance {at}\n") } else { String::new() };
+        let own = if self == Self::Different {
+            format!("# instance {at}\n")
+        } else {
+            String::new()
+        };
         own + &config(message)
     }
 }
@@ -181,19 +219,49 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) fn start(n: usize, configs: Configs) -> Self {
         let dir = folder();
-        let name = format!("hb{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "hb{}-{}",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        );
         assert!(name.len() <= 15);
         // By another process: a descriptor open for writing here could be inherited, and the copy then not be executed.
-        assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_hello")).arg(dir.path().join(&name)).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .arg(env!("CARGO_BIN_EXE_hello"))
+                .arg(dir.path().join(&name))
+                .status()
+                .unwrap()
+                .success()
+        );
         write(
             &dir.path().join("fleet.toml"),
-            &format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n"),
+            &format!(
+                "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n"
+            ),
         );
-        let mut fleet = Self { servers: Vec::new(), name, dir };
-        let path = |at: usize| fleet.path(&if configs == Configs::Shared { "web.toml".to_owned() } else { format!("web-{at}.toml") });
+        let mut fleet = Self {
+            servers: Vec::new(),
+            name,
+            dir,
+        };
+        let path = |at: usize| {
+            fleet.path(&if configs == Configs::Shared {
+                "web.toml".to_owned()
+            } else {
+                format!("web-{at}.toml")
+            })
+        };
         let paths: Vec<PathBuf> = (0..n).map(path).collect();
-        let files = if configs == Configs::Shared { &paths[..1] } else { &paths };
-        files.iter().enumerate().for_each(|(at, path)| write(path, &configs.text(at, "first")));
+        let files = if configs == Configs::Shared {
+            &paths[..1]
+        } else {
+            &paths
+        };
+        files
+            .iter()
+            .enumerate()
+            .for_each(|(at, path)| write(path, &configs.text(at, "first")));
         // A few at a time, so that neither pipes nor memory run short.
         for some in paths.chunks(64) {
             let exe = fleet.path(&fleet.name);
@@ -201,7 +269,16 @@ impl Fleet {
                 // Of a server that ends at its start this is the reason.
                 let log = fleet.path(&format!("start-{at}.log"));
                 let stderr = std::fs::File::create(&log).unwrap();
-                (Running::start(Command::new(&exe).args(["serve", "--config"]).arg(path).stdout(Stdio::piped()).stderr(stderr)), log)
+                (
+                    Running::start(
+                        Command::new(&exe)
+                            .args(["serve", "--config"])
+                            .arg(path)
+                            .stdout(Stdio::piped())
+                            .stderr(stderr),
+                    ),
+                    log,
+                )
             };
             for (mut server, log) in some.iter().enumerate().map(start).collect::<Vec<_>>() {
                 let address = server.address(&log);
@@ -227,8 +304,15 @@ impl Fleet {
 
     /// Everybody must serve the bytes of the digest that belongs to its place.
     pub(crate) fn must_serve(&self, digest: impl Fn(usize) -> String + Sync) {
-        let all: Vec<_> = self.servers.iter().map(|(_, address)| address).enumerate().collect();
-        ask::each(&all, |(at, address)| assert_eq!(ask::digest(**address).unwrap(), digest(*at), "{address}"));
+        let all: Vec<_> = self
+            .servers
+            .iter()
+            .map(|(_, address)| address)
+            .enumerate()
+            .collect();
+        ask::each(&all, |(at, address)| {
+            assert_eq!(ask::digest(**address).unwrap(), digest(*at), "{address}")
+        });
     }
 }
 
@@ -249,7 +333,8 @@ pub(crate) fn config(message: &str) -> String {
 pub(crate) fn write(path: &Path, text: &str) {
     let mut file = std::fs::File::create(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
-    file.set_permissions(std::fs::Permissions::from_mode(0o644)).unwrap();
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+        .unwrap();
     file.sync_all().unwrap();
 }
 
@@ -264,5 +349,9 @@ fn first_line(stdout: ChildStdout) -> String {
 }
 
 fn address(url: &str) -> Option<SocketAddr> {
-    url.trim().trim_start_matches("http://").trim_end_matches('/').parse().ok()
+    url.trim()
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .parse()
+        .ok()
 }

@@ -30,7 +30,12 @@ impl Args {
     /// # Errors
     /// What was not understood.
     pub(crate) fn of(all: &[usize], usual: usize) -> Result<Self, String> {
-        let mut args = Self { sizes: Vec::new(), pairs: 5, seconds: 3, before: None };
+        let mut args = Self {
+            sizes: Vec::new(),
+            pairs: 5,
+            seconds: 3,
+            before: None,
+        };
         // What this process was handed is not handed on: servers are looked at by their descriptors.
         close_fds::set_fds_cloexec(3, &[]);
         let (mut words, mut by_cargo) = (std::env::args().skip(1), false);
@@ -43,7 +48,13 @@ impl Args {
                 args.before = Some(words.next().ok_or("--before needs an executable")?.into());
                 continue;
             }
-            let mut number = || words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0).ok_or(format!("{word} needs a number"));
+            let mut number = || {
+                words
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .filter(|n| *n > 0)
+                    .ok_or(format!("{word} needs a number"))
+            };
             match word.as_str() {
                 "--bench" => by_cargo = true,
                 "--all" => args.sizes = all.to_vec(),
@@ -78,7 +89,11 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         assert!(!sorted.is_empty(), "something was measured");
         let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-        Self { median: f64::midpoint(low, high), min: sorted[0], max: sorted[sorted.len() - 1] }
+        Self {
+            median: f64::midpoint(low, high),
+            min: sorted[0],
+            max: sorted[sorted.len() - 1],
+        }
     }
 
     /// Of pairs, each divided on its own: a machine that drifts hits both of a pair.
@@ -89,13 +104,23 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} to {})", digits(self.median), digits(self.min), digits(self.max))
+        write!(
+            f,
+            "{} ({} to {})",
+            digits(self.median),
+            digits(self.min),
+            digits(self.max)
+        )
     }
 }
 
 /// Three digits are all that such a measurement has.
 pub(crate) fn digits(value: f64) -> String {
-    let after = if value.abs() >= 100.0 { 0 } else { usize::from(value.abs() < 10.0) + 1 };
+    let after = if value.abs() >= 100.0 {
+        0
+    } else {
+        usize::from(value.abs() < 10.0) + 1
+    };
     format!("{value:.after$}")
 }
 
@@ -110,7 +135,11 @@ pub(crate) fn at_least(what: &str, limit: f64, value: f64) {
 }
 
 fn bar(what: &str, limit: f64, value: f64, holds: bool) {
-    println!("- {what}: bar {limit}: {} {}", digits(value), if holds { "ok" } else { "MISSED" });
+    println!(
+        "- {what}: bar {limit}: {} {}",
+        digits(value),
+        if holds { "ok" } else { "MISSED" }
+    );
 }
 
 /// The head and the rule of a table.
@@ -121,7 +150,14 @@ pub(crate) fn table(title: &str, head: &[&str]) {
 }
 
 pub(crate) fn row<S: AsRef<str>>(cells: &[S]) {
-    println!("| {} |", cells.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" | "));
+    println!(
+        "| {} |",
+        cells
+            .iter()
+            .map(AsRef::as_ref)
+            .collect::<Vec<_>>()
+            .join(" | ")
+    );
 }
 
 /// The file of a program; where it is missing that is said, with Debian's name for it.
@@ -135,16 +171,31 @@ pub(crate) fn program(name: &str, package: &str) -> Option<PathBuf> {
 
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin";
-    path.split(':').map(|dir| Path::new(dir).join(name)).find(|file| file.is_file())
+    path.split(':')
+        .map(|dir| Path::new(dir).join(name))
+        .find(|file| file.is_file())
 }
 
 /// What was measured on, and with which versions.
 pub(crate) fn machine(dir: &Path, programs: &[(&str, &[&str])]) {
     let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let (cpus, memory, kernel) = (text("/proc/cpuinfo"), text("/proc/meminfo"), text("/proc/sys/kernel/osrelease"));
-    let after =
-        |all: &str, key: &str| all.lines().find_map(|l| l.strip_prefix(key)).map(|v| v.trim_start_matches([':', ' ', '\t']).to_owned()).unwrap_or_default();
-    let gib = after(&memory, "MemTotal").split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / f64::from(1 << 20);
+    let (cpus, memory, kernel) = (
+        text("/proc/cpuinfo"),
+        text("/proc/meminfo"),
+        text("/proc/sys/kernel/osrelease"),
+    );
+    let after = |all: &str, key: &str| {
+        all.lines()
+            .find_map(|l| l.strip_prefix(key))
+            .map(|v| v.trim_start_matches([':', ' ', '\t']).to_owned())
+            .unwrap_or_default()
+    };
+    let gib = after(&memory, "MemTotal")
+        .split_whitespace()
+        .next()
+        .and_then(|kib| kib.parse::<f64>().ok())
+        .unwrap_or_default()
+        / f64::from(1 << 20);
     println!(
         "- machine: {} cores, {}, {gib:.0} GiB, Linux {}, load before {}",
         cores(),
@@ -155,10 +206,18 @@ pub(crate) fn machine(dir: &Path, programs: &[(&str, &[&str])]) {
     println!("- files in: {} ({})", dir.display(), fleet::filesystem(dir));
     println!("- hello {}", env!("CARGO_PKG_VERSION"));
     for (name, args) in programs {
-        if let Some(output) = find(name).and_then(|file| Command::new(file).args(*args).output().ok()) {
+        if let Some(output) =
+            find(name).and_then(|file| Command::new(file).args(*args).output().ok())
+        {
             // Some tell it on stderr, and some as a mistake.
             let said = [output.stdout, output.stderr].concat();
-            println!("- {}", String::from_utf8_lossy(&said).lines().find(|l| !l.is_empty()).unwrap_or(name));
+            println!(
+                "- {}",
+                String::from_utf8_lossy(&said)
+                    .lines()
+                    .find(|l| !l.is_empty())
+                    .unwrap_or(name)
+            );
         }
     }
 }

@@ -1,7 +1,12 @@
 //! The survey, in process and without a question to anybody, against `pgrep` as a whole process.
 //!
 //! It finds all processes of a group, their sockets, configs and signal masks; a group that says nothing can be seen is not asked anything.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a bench says what it measures, and fails by ending")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench says what it measures, and fails by ending"
+)]
 
 use std::{process::ExitCode, sync::Arc, time::Instant};
 
@@ -33,7 +38,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    machine(support::fleet::folder().path(), &[("pgrep", &["--version"])]);
+    machine(
+        support::fleet::folder().path(),
+        &[("pgrep", &["--version"])],
+    );
     let pgrep = program("pgrep", "procps").is_some();
     for n in args.sizes {
         pairs(n, args.pairs, pgrep);
@@ -43,20 +51,47 @@ fn main() -> ExitCode {
 
 fn pairs(n: usize, pairs: usize, pgrep: bool) {
     let fleet = Fleet::start(n, Configs::Shared);
-    let silent = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap() + "speaks = \"none\"\nconfirm = []\n";
+    let silent = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap()
+        + "speaks = \"none\"\nconfirm = []\n";
     write(&fleet.path("fleet.toml"), &silent);
-    let groups: Vec<_> = Groups::load(&fleet.path("fleet.toml")).unwrap().groups.into_iter().map(Arc::new).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let groups: Vec<_> = Groups::load(&fleet.path("fleet.toml"))
+        .unwrap()
+        .groups
+        .into_iter()
+        .map(Arc::new)
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let survey = || {
         let began = Instant::now();
-        let seen = runtime.block_on(Host::local("bench").survey(&groups, Look { lock: None, timeout: None, intent: Intent::Adopt, also: &[] }));
+        let seen = runtime.block_on(Host::local("bench").survey(
+            &groups,
+            Look {
+                lock: None,
+                timeout: None,
+                intent: Intent::Adopt,
+                also: &[],
+            },
+        ));
         let took = began.elapsed();
-        assert!(seen.members.len() == n && seen.members.iter().all(|m| !m.instance.endpoint.is_empty()), "{:?}", seen.refused.first());
+        assert!(
+            seen.members.len() == n && seen.members.iter().all(|m| !m.instance.endpoint.is_empty()),
+            "{:?}",
+            seen.refused.first()
+        );
         took.as_secs_f64() * 1e3
     };
     let by_name = |option: &str, pattern: &str| {
         let took = whole::run(fleet.folder(), &["pgrep", option, pattern]);
-        assert_eq!(std::fs::read_to_string(fleet.path("stdout")).unwrap().lines().count(), n);
+        assert_eq!(
+            std::fs::read_to_string(fleet.path("stdout"))
+                .unwrap()
+                .lines()
+                .count(),
+            n
+        );
         took.wall_ms
     };
     // Who starts it has the pattern in its own command line, which must not fit.
@@ -70,15 +105,30 @@ fn pairs(n: usize, pairs: usize, pgrep: bool) {
             full.push(by_name("-f", &in_line));
         }
     }
-    table(&format!("{n} processes, all of them matches, {pairs} pairs"), &["side", "wall, ms", "survey / it"]);
-    row(&["survey, in process", &Spread::of(ours.clone()).to_string(), "1"]);
+    table(
+        &format!("{n} processes, all of them matches, {pairs} pairs"),
+        &["side", "wall, ms", "survey / it"],
+    );
+    row(&[
+        "survey, in process",
+        &Spread::of(ours.clone()).to_string(),
+        "1",
+    ]);
     for (name, theirs) in [("`pgrep -x NAME`", &exact), ("`pgrep -f NAME`", &full)] {
         if pgrep {
-            row(&[name, &Spread::of(theirs.clone()).to_string(), &Spread::ratio(&ours, theirs).to_string()]);
+            row(&[
+                name,
+                &Spread::of(theirs.clone()).to_string(),
+                &Spread::ratio(&ours, theirs).to_string(),
+            ]);
         }
     }
     println!();
     if pgrep {
-        at_most(&format!("survey at {n} against `pgrep -f`"), 1.0, Spread::ratio(&ours, &full).median);
+        at_most(
+            &format!("survey at {n} against `pgrep -f`"),
+            1.0,
+            Spread::ratio(&ours, &full).median,
+        );
     }
 }

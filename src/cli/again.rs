@@ -15,16 +15,27 @@ use crate::{
 pub(super) struct AgainArgs {
     /// The run, by its id or how that begins; else the newest that is open.
     run: Option<String>,
-    /// Today's fleet, where the groups in the run's journal were wrong: its groups take the place of those of their name.
+    /// Today's fleet, where the groups in the run's journal were wrong: its groups take the place
+    /// of those of their name.
     #[arg(long, value_name = "FILE")]
     fleet: Option<PathBuf>,
-    /// strict: every instance must have a validator and pass it; auto: where one is known; off: none is run. Alone it means strict.
-    #[arg(long, value_enum, value_name = "HOW", default_value = "auto", default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
+    /// strict: every instance must have a validator and pass it; auto: where one is known; off:
+    /// none is run. Alone it means strict.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value = "auto",
+        default_missing_value = "strict",
+        num_args = 0..=1,
+        require_equals = true
+    )]
     validate: Validate,
     /// Prepare, show, and touch nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Whose endpoint is silent goes along and is proven by the config alone; where an old config is brought back, always.
+    /// Whose endpoint is silent goes along and is proven by the config alone; where an old config
+    /// is brought back, always.
     #[arg(long)]
     include_sick: bool,
     /// Per instance, from its signal to its proof; else what the groups of the run say.
@@ -36,7 +47,8 @@ pub(super) struct AgainArgs {
     /// How long another run's lock is waited for.
     #[arg(long, default_value = "0s", value_parser = fleet::parse_duration)]
     lock_timeout: Duration,
-    /// Which runs are kept when this one has ended: the last N, those up to that AGE, or both limits. Open ones always are.
+    /// Which runs are kept when this one has ended: the last N, those up to that AGE, or both
+    /// limits. Open ones always are.
     #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
     keep: Keep,
     /// Where runs are kept.
@@ -58,7 +70,11 @@ pub(super) fn run(verb: Verb, args: AgainArgs) -> ExitCode {
         Ok(place) => place,
         Err(why) => return fail(Verdict::Usage.exit(), &why),
     };
-    let fleet = match args.fleet.map(|path| Fleet::load(&path)?.select(&[], true)).transpose() {
+    let fleet = match args
+        .fleet
+        .map(|path| Fleet::load(&path)?.select(&[], true))
+        .transpose()
+    {
         Ok(fleet) => fleet,
         Err(why) => return fail(Verdict::Usage.exit(), &why.to_string()),
     };

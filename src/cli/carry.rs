@@ -10,7 +10,9 @@ use crate::{
 };
 
 /// Runs a command that may touch something to its verdict.
-pub(super) fn act<F: Future<Output = Verdict> + 'static>(command: impl FnOnce(Halts) -> F + 'static) -> ExitCode {
+pub(super) fn act<F: Future<Output = Verdict> + 'static>(
+    command: impl FnOnce(Halts) -> F + 'static,
+) -> ExitCode {
     wait_for(|| async {
         match interrupt::watch() {
             Ok(halts) => ExitCode::from(command(halts).await.exit()),
@@ -20,7 +22,9 @@ pub(super) fn act<F: Future<Output = Verdict> + 'static>(command: impl FnOnce(Ha
 }
 
 /// Runs what looks at processes, on this thread.
-pub(super) fn wait_for<F: Future<Output = ExitCode> + 'static>(command: impl FnOnce() -> F + 'static) -> ExitCode {
+pub(super) fn wait_for<F: Future<Output = ExitCode> + 'static>(
+    command: impl FnOnce() -> F + 'static,
+) -> ExitCode {
     descriptors::close_handed_down();
     by_this_thread();
     runtime::run(command).unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM to a command that may touch something. A thread of its own takes them, so that
-//! they are seen also while the command waits for the disk.
+//! Ctrl-C and SIGTERM to a command that may touch something. A thread of its own takes them, so
+//! that they are seen also while the command waits for the disk.
 
 use std::{
     io::{self, Read},
@@ -28,21 +28,23 @@ pub(super) fn watch() -> io::Result<Halts> {
         pipe::register(signal, write.try_clone()?)?;
     }
     let (tell, halts) = watch::channel(0u8);
-    thread::Builder::new().name("interrupts".into()).spawn(move || {
-        let mut byte = [0];
-        // The handlers have descriptors of their own.
-        drop(write);
-        while read.read_exact(&mut byte).is_ok() {
-            tell.send_modify(|n| *n = n.saturating_add(1));
-            let count = *tell.borrow();
-            if count > 1 {
-                screen::leave();
+    thread::Builder::new()
+        .name("interrupts".into())
+        .spawn(move || {
+            let mut byte = [0];
+            // The handlers have descriptors of their own.
+            drop(write);
+            while read.read_exact(&mut byte).is_ok() {
+                tell.send_modify(|n| *n = n.saturating_add(1));
+                let count = *tell.borrow();
+                if count > 1 {
+                    screen::leave();
+                }
+                if count >= AT_ONCE {
+                    screen::clear();
+                    let _ = emulate_default_handler(SIGINT);
+                }
             }
-            if count >= AT_ONCE {
-                screen::clear();
-                let _ = emulate_default_handler(SIGINT);
-            }
-        }
-    })?;
+        })?;
     Ok(halts)
 }

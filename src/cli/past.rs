@@ -10,7 +10,13 @@ pub(super) struct HistoryArgs {
     /// What happened in this one; the first digits of its id are enough.
     run: Option<String>,
     /// So many, newest first.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, conflicts_with = "run")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        conflicts_with = "run"
+    )]
     last: usize,
     /// What stdout carries.
     #[arg(short, long, value_enum, default_value_t = Output::Screen)]
@@ -25,7 +31,8 @@ pub(super) struct ForgetArgs {
     /// A run's id, or the SHA-256 of a content; the first digits are enough, at least 8.
     #[arg(value_name = "RUN|SHA")]
     what: String,
-    /// Give up a run that is open: it is closed and taken away, and processes and files stay as they are.
+    /// Give up a run that is open: it is closed and taken away, and processes and files stay as
+    /// they are.
     #[arg(long)]
     abandon: bool,
     /// Where runs are kept.
@@ -36,14 +43,26 @@ pub(super) struct ForgetArgs {
 /// The state directory, and what commands that are named for it need besides.
 pub(super) fn place(named: Option<PathBuf>) -> Result<(PathBuf, String), String> {
     let usual = default_state();
-    let state = named.or_else(|| usual.clone()).ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?;
-    let flag = if usual.as_ref() == Some(&state) { String::new() } else { format!(" --state {}", screen::quote(&state)) };
+    let state = named
+        .or_else(|| usual.clone())
+        .ok_or("no state directory: neither --state, HELLO_STATE nor HOME is set")?;
+    let flag = if usual.as_ref() == Some(&state) {
+        String::new()
+    } else {
+        format!(" --state {}", screen::quote(&state))
+    };
     Ok((state, flag))
 }
 
 pub(super) fn history(args: HistoryArgs) -> ExitCode {
     match place(args.state) {
-        Ok((state, flag)) => ExitCode::from(history::run(&history::Options { run: args.run, last: args.last, state, flag, output: args.output })),
+        Ok((state, flag)) => ExitCode::from(history::run(&history::Options {
+            run: args.run,
+            last: args.last,
+            state,
+            flag,
+            output: args.output,
+        })),
         Err(why) => fail(Verdict::Usage.exit(), &why),
     }
 }
@@ -54,7 +73,11 @@ pub(super) fn forget(args: ForgetArgs) -> ExitCode {
             what: args.what,
             state,
             flag,
-            open: if args.abandon { OpenRuns::Abandoned } else { OpenRuns::Refused },
+            open: if args.abandon {
+                OpenRuns::Abandoned
+            } else {
+                OpenRuns::Refused
+            },
         })),
         Err(why) => fail(Verdict::Usage.exit(), &why),
     }

@@ -1,5 +1,5 @@
-//! How a command ends that could not look at anything: a sentence for people, and an object on stdout
-//! where the command line asked for JSON. The command line may be one that cannot be parsed.
+//! How a command ends that could not look at anything: a sentence for people, and an object on
+//! stdout where the command line asked for JSON. The command line may be one that cannot be parsed.
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -36,7 +36,10 @@ impl Wanted {
                 "--output" => args.next(),
                 _ if let Some(value) = arg.strip_prefix("--output=") => Some(value.to_owned()),
                 _ if arg.starts_with("--") => None,
-                _ if let Some(letters) = arg.strip_prefix('-') => match letters.trim_start_matches(|c| FLAGS.contains(c)).strip_prefix('o') {
+                _ if let Some(letters) = arg.strip_prefix('-') => match letters
+                    .trim_start_matches(|c| FLAGS.contains(c))
+                    .strip_prefix('o')
+                {
                     Some("") => args.next(),
                     Some(value) => Some(value.trim_start_matches('=').to_owned()),
                     None => None,
@@ -53,8 +56,18 @@ impl Wanted {
 
     /// The command, where it is one that `--help` knows.
     fn verb(&self) -> &str {
-        const VERBS: [&str; 6] = ["broadcast", "resume", "revert", "status", "doctor", "history"];
-        self.verb.as_deref().filter(|verb| VERBS.contains(verb)).unwrap_or_default()
+        const VERBS: [&str; 6] = [
+            "broadcast",
+            "resume",
+            "revert",
+            "status",
+            "doctor",
+            "history",
+        ];
+        self.verb
+            .as_deref()
+            .filter(|verb| VERBS.contains(verb))
+            .unwrap_or_default()
     }
 
     /// The object that stands for the answer.
@@ -66,11 +79,34 @@ impl Wanted {
         let rest = match self.verb() {
             "broadcast" | "resume" | "revert" => {
                 let summary = Summary::stopped(Stop::new(verdict, reason));
-                rest(serde_json::to_value(Summary { next, dry_run: self.dry_run, ..summary }).unwrap_or_default())
+                rest(
+                    serde_json::to_value(Summary {
+                        next,
+                        dry_run: self.dry_run,
+                        ..summary
+                    })
+                    .unwrap_or_default(),
+                )
             }
-            "status" => return report::refused(verdict, reason, &next, rest(json!({ "instances": [], "groups": [], "open": [], "running": [] }))),
-            "doctor" => return report::refused(verdict, reason, &next, rest(json!({ "processes": [], "missing": [] }))),
-            "history" => return report::refused(verdict, reason, &next, rest(json!({ "runs": [] }))),
+            "status" => {
+                return report::refused(
+                    verdict,
+                    reason,
+                    &next,
+                    rest(json!({ "instances": [], "groups": [], "open": [], "running": [] })),
+                );
+            }
+            "doctor" => {
+                return report::refused(
+                    verdict,
+                    reason,
+                    &next,
+                    rest(json!({ "processes": [], "missing": [] })),
+                );
+            }
+            "history" => {
+                return report::refused(verdict, reason, &next, rest(json!({ "runs": [] })));
+            }
             _ => return report::refused(verdict, reason, &next, Map::new()),
         };
         Value::Object(rest)
@@ -90,9 +126,24 @@ pub(super) fn answer(code: u8, why: &str) {
     if !wanted.json {
         return;
     }
-    let verdict = [Verdict::Usage, Verdict::NoMatch, Verdict::Invalid, Verdict::Refused].into_iter().find(|verdict| verdict.exit() == code);
-    let help = [wanted.verb(), "--help"].into_iter().filter(|word| !word.is_empty()).fold("hello".to_owned(), |line, word| line + " " + word);
-    let reason = why.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default().trim_end();
+    let verdict = [
+        Verdict::Usage,
+        Verdict::NoMatch,
+        Verdict::Invalid,
+        Verdict::Refused,
+    ]
+    .into_iter()
+    .find(|verdict| verdict.exit() == code);
+    let help = [wanted.verb(), "--help"]
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .fold("hello".to_owned(), |line, word| line + " " + word);
+    let reason = why
+        .trim_start_matches("error: ")
+        .split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .trim_end();
     screen::data([wanted.object(verdict.unwrap_or(Verdict::Failed), reason, vec![help])]);
 }
 
@@ -106,10 +157,25 @@ mod tests {
 
     #[test]
     fn json_is_seen_in_every_spelling_also_where_the_rest_is_wrong() {
-        for line in ["status -o json", "status -ojson", "status -o=json", "status --output json", "status --output=jsonl", "broadcast -qojson", "-o json x"] {
+        for line in [
+            "status -o json",
+            "status -ojson",
+            "status -o=json",
+            "status --output json",
+            "status --output=jsonl",
+            "broadcast -qojson",
+            "-o json x",
+        ] {
             assert!(wanted(line).json, "{line}");
         }
-        for line in ["status", "status -o screen", "status -o", "status -n o json", "status -- -o json", "status --reason json"] {
+        for line in [
+            "status",
+            "status -o screen",
+            "status -o",
+            "status -n o json",
+            "status -- -o json",
+            "status --reason json",
+        ] {
             assert!(!wanted(line).json, "{line}");
         }
         assert_eq!(wanted("revert x --dry-run --odd").verb(), "revert");
@@ -118,13 +184,27 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_none_has_the_keys_of_one() {
-        for (verb, key) in [("broadcast", "instances"), ("revert", "targets"), ("status", "open"), ("doctor", "missing"), ("history", "runs")] {
+        for (verb, key) in [
+            ("broadcast", "instances"),
+            ("revert", "targets"),
+            ("status", "open"),
+            ("doctor", "missing"),
+            ("history", "runs"),
+        ] {
             let object = wanted(verb).object(Verdict::Usage, "why", vec!["hello --help".into()]);
             assert!(object[key].is_array(), "{object:#}");
-            for (key, value) in [("exit", json!(2)), ("reason", json!("why")), ("dry_run", json!(false)), ("next", json!(["hello --help"]))] {
+            for (key, value) in [
+                ("exit", json!(2)),
+                ("reason", json!("why")),
+                ("dry_run", json!(false)),
+                ("next", json!(["hello --help"])),
+            ] {
                 assert_eq!(object[key], value, "{verb}: {key}");
             }
         }
-        assert_eq!(wanted("revert --dry-run").object(Verdict::Usage, "", Vec::new())["dry_run"], true);
+        assert_eq!(
+            wanted("revert --dry-run").object(Verdict::Usage, "", Vec::new())["dry_run"],
+            true
+        );
     }
 }

@@ -8,5 +8,8 @@ pub(super) fn default_state() -> Option<PathBuf> {
         return Some("/var/lib/hello".into());
     }
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state"));
-    std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).map(|d| d.join("hello"))
+    std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(home)
+        .map(|d| d.join("hello"))
 }

@@ -5,7 +5,18 @@ use proptest::prelude::*;
 
 use super::*;
 
-const COMMANDS: [&str; 10] = ["serve", "check", "broadcast", "resume", "revert", "kinds", "status", "doctor", "history", "forget"];
+const COMMANDS: [&str; 10] = [
+    "serve",
+    "check",
+    "broadcast",
+    "resume",
+    "revert",
+    "kinds",
+    "status",
+    "doctor",
+    "history",
+    "forget",
+];
 const OPTIONS: [&str; 22] = [
     "--fleet",
     "--state",
@@ -46,21 +57,42 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn no_arguments_make_the_command_line_panic(command in proptest::sample::select(&COMMANDS[..]), words in proptest::collection::vec(word(), 0..6)) {
+    fn no_arguments_make_the_command_line_panic(
+        command in proptest::sample::select(&COMMANDS[..]),
+        words in proptest::collection::vec(word(), 0..6),
+    ) {
         let line = ["hello".into(), command.into()].into_iter().chain(words);
         match Cli::try_parse_from(line) {
-            Ok(Cli { command: Command::Broadcast(args) }) => drop(options(BroadcastArgs { fleet: Some("/nowhere".into()), ..args })),
+            Ok(Cli {
+                command: Command::Broadcast(args),
+            }) => drop(options(BroadcastArgs {
+                fleet: Some("/nowhere".into()),
+                ..args
+            })),
             Ok(_) => {}
             Err(e) => drop(e.to_string()),
         }
     }
 
     #[test]
-    fn no_text_makes_a_number_or_a_duration_panic(text in any::<String>(), number in "[-+0-9.eE]{0,30}", unit in "(s|ms|us|ns|m|h|d|w|y|%|\\.\\.)?") {
+    fn no_text_makes_a_number_or_a_duration_panic(
+        text in any::<String>(),
+        number in "[-+0-9.eE]{0,30}",
+        unit in "(s|ms|us|ns|m|h|d|w|y|%|\\.\\.)?",
+    ) {
         for text in [text, format!("{number}{unit}")] {
-            let _ = (fleet::parse_duration(&text), fleet::parse_count(&text), text.parse::<Share>(), text.parse::<Keep>(), text.parse::<Listen>());
+            let _ = (
+                fleet::parse_duration(&text),
+                fleet::parse_count(&text),
+                text.parse::<Share>(),
+                text.parse::<Keep>(),
+                text.parse::<Listen>(),
+            );
             if let Ok(share) = text.parse::<Share>() {
-                prop_assert!(share.rounded_up(usize::MAX >> 16) <= usize::MAX >> 16 && share.rounded_down(7) <= 7);
+                prop_assert!(
+                    share.rounded_up(usize::MAX >> 16) <= usize::MAX >> 16
+                        && share.rounded_down(7) <= 7
+                );
             }
             if let Ok(limit) = fleet::parse_duration(&text) {
                 prop_assert!(std::time::Instant::now().checked_add(limit).is_some());

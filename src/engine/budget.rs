@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{event::State, fleet::OnFailure, plan::Plan, step::Member};
 
-/// What is left of every budget. A budget has the name of its group, or none for all groups that say nothing of their own.
+/// What is left of every budget. A budget has the name of its group, or none for all groups that
+/// say nothing of their own.
 #[derive(Debug)]
 pub(super) struct Budget {
     /// How many may fail.
@@ -24,7 +25,11 @@ pub(super) struct Failed {
 }
 
 fn key(member: &Member) -> Option<String> {
-    member.group.rollout.alone.then(|| member.group.name.clone())
+    member
+        .group
+        .rollout
+        .alone
+        .then(|| member.group.name.clone())
 }
 
 fn members(plan: &Plan) -> impl Iterator<Item = &Member> {
@@ -38,20 +43,40 @@ impl Budget {
         for member in members(plan).filter(|m| m.instance.state != State::Unchanged) {
             all.entry(key(member)).or_insert((0, member)).0 += 1;
         }
-        let limits = all.into_iter().map(|(key, (all, member))| (key, member.group.rollout.max_failures.rounded_down(all))).collect();
-        Self { limits, failed: BTreeMap::new() }
+        let limits = all
+            .into_iter()
+            .map(|(key, (all, member))| (key, member.group.rollout.max_failures.rounded_down(all)))
+            .collect();
+        Self {
+            limits,
+            failed: BTreeMap::new(),
+        }
     }
 
     /// Counts who has failed since it was asked last.
     pub(super) fn take(&mut self, plan: &Plan) -> Failed {
-        let mut failed = Failed { ids: BTreeSet::new(), reason: String::new(), then: None };
-        let mut new: Vec<&Member> = members(plan).filter(|m| !m.is_good() && m.instance.state != State::Untouched).collect();
+        let mut failed = Failed {
+            ids: BTreeSet::new(),
+            reason: String::new(),
+            then: None,
+        };
+        let mut new: Vec<&Member> = members(plan)
+            .filter(|m| !m.is_good() && m.instance.state != State::Untouched)
+            .collect();
         new.retain(|m| self.failed.entry(key(m)).or_default().insert(m.id));
         for member in &new {
             let spent = self.failed.get(&key(member)).map_or(0, BTreeSet::len);
             if failed.ids.is_empty() {
-                let why = member.instance.trouble.as_ref().map_or("not proven", |t| &t.text);
-                let more = if new.len() > 1 { format!("; and {} more", new.len() - 1) } else { String::new() };
+                let why = member
+                    .instance
+                    .trouble
+                    .as_ref()
+                    .map_or("not proven", |t| &t.text);
+                let more = if new.len() > 1 {
+                    format!("; and {} more", new.len() - 1)
+                } else {
+                    String::new()
+                };
                 failed.reason = format!("pid {}: {why}{more}", member.instance.pid);
             }
             failed.ids.insert(member.id);

@@ -24,7 +24,11 @@ static NEW: LazyLock<Blob> = LazyLock::new(|| Blob::new(b"new".to_vec()));
 
 thread_local! {
     /// Its clock goes on as soon as everybody waits.
-    static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -32,7 +36,12 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// What an instance that fails ends in, forth and back.
-const BAD: [State; 4] = [State::Refused, State::Rejected, State::TimedOut, State::Died];
+const BAD: [State; 4] = [
+    State::Refused,
+    State::Rejected,
+    State::TimedOut,
+    State::Died,
+];
 const BACK: [State; 3] = [State::Reverted, State::RevertFailed, State::Died];
 const THEN: [OnFailure; 3] = [OnFailure::Revert, OnFailure::Stop, OnFailure::Continue];
 
@@ -51,7 +60,16 @@ struct Case {
     gates: bool,
 }
 
-const ONE: Case = Case { waves: 1, own: false, budget: Share::Count(0), then: OnFailure::Revert, now: false, way_back: true, bake: false, gates: false };
+const ONE: Case = Case {
+    waves: 1,
+    own: false,
+    budget: Share::Count(0),
+    then: OnFailure::Revert,
+    now: false,
+    way_back: true,
+    bake: false,
+    gates: false,
+};
 
 /// How a run ended, and all that it told.
 #[derive(Debug)]
@@ -67,7 +85,11 @@ struct Ran {
 
 impl Case {
     fn path(self, pid: i32) -> PathBuf {
-        if self.own { format!("/c{pid}").into() } else { "/c".into() }
+        if self.own {
+            format!("/c{pid}").into()
+        } else {
+            "/c".into()
+        }
     }
 
     fn pids(self) -> std::ops::Range<i32> {
@@ -82,10 +104,26 @@ impl Case {
         let path = self.path(pids[0]);
         let member = |pid: &i32| Member {
             seq: 1,
-            ..Member::new(Instance { targets: vec![path.clone()], ..Instance::new("hello", *pid, 1) }, group.clone(), Vec::new())
+            ..Member::new(
+                Instance {
+                    targets: vec![path.clone()],
+                    ..Instance::new("hello", *pid, 1)
+                },
+                group.clone(),
+                Vec::new(),
+            )
         };
-        let shift = Shift { path: path.clone(), from: self.way_back.then(|| OLD.clone()), to: NEW.clone(), secret: false };
-        Step { shifts: vec![shift], members: pids.iter().map(member).collect(), undo: false }
+        let shift = Shift {
+            path: path.clone(),
+            from: self.way_back.then(|| OLD.clone()),
+            to: NEW.clone(),
+            secret: false,
+        };
+        Step {
+            shifts: vec![shift],
+            members: pids.iter().map(member).collect(),
+            undo: false,
+        }
     }
 
     /// The plan, and the host that does what is wanted.
@@ -96,17 +134,49 @@ impl Case {
         let group = Arc::new(group);
         let wave = |at: i32| {
             let pids = [2 * at, 2 * at + 1];
-            let steps = if self.own { pids.iter().map(|pid| self.step(&group, &[*pid])).collect() } else { vec![self.step(&group, &pids)] };
-            let gates = if self.gates { vec![group.rollout.gate.clone()] } else { Vec::new() };
-            Wave { number: usize::try_from(at).unwrap() + 1, steps, bake: if self.bake { Duration::from_secs(600) } else { Duration::ZERO }, gates }
+            let steps = if self.own {
+                pids.iter().map(|pid| self.step(&group, &[*pid])).collect()
+            } else {
+                vec![self.step(&group, &pids)]
+            };
+            let gates = if self.gates {
+                vec![group.rollout.gate.clone()]
+            } else {
+                Vec::new()
+            };
+            Wave {
+                number: usize::try_from(at).unwrap() + 1,
+                steps,
+                bake: if self.bake {
+                    Duration::from_secs(600)
+                } else {
+                    Duration::ZERO
+                },
+                gates,
+            }
         };
         let mut host = ScriptHost::default();
         for pid in self.pids() {
             // Without a way back the disk is the new config already.
-            host.files.insert(self.path(pid), if self.way_back { OLD.sha256.clone() } else { NEW.sha256.clone() });
+            host.files.insert(
+                self.path(pid),
+                if self.way_back {
+                    OLD.sha256.clone()
+                } else {
+                    NEW.sha256.clone()
+                },
+            );
             host.runs.insert(pid, OLD.sha256.clone());
         }
-        (Plan { waves: (0..self.waves).map(wave).collect(), newcomers: Vec::new(), left_out: Vec::new(), restart: None }, host)
+        (
+            Plan {
+                waves: (0..self.waves).map(wave).collect(),
+                newcomers: Vec::new(),
+                left_out: Vec::new(),
+                restart: None,
+            },
+            host,
+        )
     }
 
     /// Runs it with a host that `write` has written its part for.
@@ -114,8 +184,13 @@ impl Case {
         self.run_with(write, |_, _| (0, true))
     }
 
-    /// The same; `each` sees every event and its place, and answers how often the operator asks to stop then, and whether the journal takes it.
-    fn run_with(self, write: impl FnOnce(&mut ScriptHost), mut each: impl FnMut(usize, &Event) -> (u8, bool)) -> Ran {
+    /// The same; `each` sees every event and its place, and answers how often the operator asks to
+    /// stop then, and whether the journal takes it.
+    fn run_with(
+        self,
+        write: impl FnOnce(&mut ScriptHost),
+        mut each: impl FnMut(usize, &Event) -> (u8, bool),
+    ) -> Ran {
         let (mut plan, mut script) = self.begin();
         write(&mut script);
         let mut host = Host::Script(script);
@@ -135,10 +210,29 @@ impl Case {
             kept
         };
 
-        let said =
-            block_on(run(&mut plan, &mut host, Conduct { run: "1", now: self.now, goes_on: false }, &mut listen, &mut tell)).map_err(|stop| stop.verdict);
-        let Host::Script(script) = host else { unreachable!("it was a script") };
-        Ran { case: self, plan, script, events, said, left }
+        let said = block_on(run(
+            &mut plan,
+            &mut host,
+            Conduct {
+                run: "1",
+                now: self.now,
+                goes_on: false,
+            },
+            &mut listen,
+            &mut tell,
+        ))
+        .map_err(|stop| stop.verdict);
+        let Host::Script(script) = host else {
+            unreachable!("it was a script")
+        };
+        Ran {
+            case: self,
+            plan,
+            script,
+            events,
+            said,
+            left,
+        }
     }
 }
 
@@ -158,39 +252,94 @@ impl Ran {
     /// What must be so of every run, whatever became of it.
     fn hold(self, context: impl Fn() -> String) -> Self {
         let context = || {
-            let Self { case, said, script, .. } = &self;
-            format!("{}\n{case:?}\n{said:?}: {:?}\nfiles {:?}\nruns {:?}", context(), self.states(), script.files, script.runs)
+            let Self {
+                case, said, script, ..
+            } = &self;
+            format!(
+                "{}\n{case:?}\n{said:?}: {:?}\nfiles {:?}\nruns {:?}",
+                context(),
+                self.states(),
+                script.files,
+                script.runs
+            )
         };
         let runs = |i: &Instance, blob: &Blob| self.script.runs.get(&i.pid) == Some(&blob.sha256);
-        assert!(self.script.files.values().all(|f| *f == OLD.sha256 || *f == NEW.sha256), "a file is something else: {}", context());
+        assert!(
+            self.script
+                .files
+                .values()
+                .all(|f| *f == OLD.sha256 || *f == NEW.sha256),
+            "a file is something else: {}",
+            context()
+        );
         for i in self.plan.instances() {
             let agrees = match i.state {
                 State::Confirmed | State::Unconfirmed => runs(i, &NEW),
-                State::Reverted | State::Untouched | State::Refused | State::Rejected => runs(i, &OLD),
+                State::Reverted | State::Untouched | State::Refused | State::Rejected => {
+                    runs(i, &OLD)
+                }
                 State::Unchanged | State::TimedOut | State::Died | State::RevertFailed => true,
             };
-            assert!(agrees, "pid {} does not run what its state says: {}", i.pid, context());
+            assert!(
+                agrees,
+                "pid {} does not run what its state says: {}",
+                i.pid,
+                context()
+            );
         }
         self.signals_are_intended(context);
         if self.said.is_err() {
             let old = if self.case.way_back { &*OLD } else { &*NEW };
-            assert!(self.script.signals.is_empty() && self.case.pids().all(|pid| self.is(&self.case.path(pid), old)), "it was touched: {}", context());
+            assert!(
+                self.script.signals.is_empty()
+                    && self
+                        .case
+                        .pids()
+                        .all(|pid| self.is(&self.case.path(pid), old)),
+                "it was touched: {}",
+                context()
+            );
             return self;
         }
         assert_eq!(self.said, Ok(self.verdict()), "{}", context());
         if self.said == Ok(Verdict::Reverted) {
-            assert!(self.case.pids().all(|pid| self.is(&self.case.path(pid), &OLD)), "a file did not go back: {}", context());
-            assert!(self.plan.instances().all(|i| runs(i, &OLD)), "somebody does not run the old config: {}", context());
+            assert!(
+                self.case
+                    .pids()
+                    .all(|pid| self.is(&self.case.path(pid), &OLD)),
+                "a file did not go back: {}",
+                context()
+            );
+            assert!(
+                self.plan.instances().all(|i| runs(i, &OLD)),
+                "somebody does not run the old config: {}",
+                context()
+            );
         }
         let nobody = |path: &PathBuf| {
             let mut readers = self.plan.instances().filter(|i| i.targets[0] == *path);
-            readers.all(|i| matches!(i.state, State::Untouched | State::Refused | State::Reverted | State::Rejected))
+            readers.all(|i| {
+                matches!(
+                    i.state,
+                    State::Untouched | State::Refused | State::Reverted | State::Rejected
+                )
+            })
         };
         let stays = |path: &PathBuf| self.is(path, &NEW) && nobody(path);
-        let goes_back = !self.case.now && self.case.way_back && !self.left && self.script.stuck.is_empty();
-        assert!(!goes_back || !self.case.pids().any(|pid| stays(&self.case.path(pid))), "a file stays that nobody runs: {}", context());
+        let goes_back =
+            !self.case.now && self.case.way_back && !self.left && self.script.stuck.is_empty();
+        assert!(
+            !goes_back || !self.case.pids().any(|pid| stays(&self.case.path(pid))),
+            "a file stays that nobody runs: {}",
+            context()
+        );
         if self.case.now {
-            assert!(self.script.signals.iter().all(|(_, undo)| !undo) && !self.told(|e| matches!(e, Event::Intent { undo: true, .. })), "{}", context());
+            assert!(
+                self.script.signals.iter().all(|(_, undo)| !undo)
+                    && !self.told(|e| matches!(e, Event::Intent { undo: true, .. })),
+                "{}",
+                context()
+            );
         }
         self
     }
@@ -201,33 +350,64 @@ impl Ran {
         for event in &self.events {
             match event {
                 Event::Intent { undo, pids, .. } => {
-                    assert!(*undo || pids.is_empty() || !over, "signals after the end: {}", context());
+                    assert!(
+                        *undo || pids.is_empty() || !over,
+                        "signals after the end: {}",
+                        context()
+                    );
                     intended.extend(pids.iter().map(|(pid, _)| (*pid, *undo)));
                 }
                 Event::Instance { pid, state, .. } if BAD.contains(state) => {
                     failed.insert(*pid);
                 }
                 Event::UndoBegan { .. } | Event::Stopped { .. } => over = true,
-                Event::Gate { exit, .. } => over |= *exit != Some(0) && self.case.then != OnFailure::Continue,
+                Event::Gate { exit, .. } => {
+                    over |= *exit != Some(0) && self.case.then != OnFailure::Continue
+                }
                 _ => {}
             }
-            over |= failed.len() > self.case.limit() && (self.case.now || !self.case.way_back || self.case.then != OnFailure::Continue);
+            over |= failed.len() > self.case.limit()
+                && (self.case.now || !self.case.way_back || self.case.then != OnFailure::Continue);
         }
-        assert!(self.script.signals.iter().all(|signal| intended.contains(signal)), "a signal without an intent: {}", context());
+        assert!(
+            self.script
+                .signals
+                .iter()
+                .all(|signal| intended.contains(signal)),
+            "a signal without an intent: {}",
+            context()
+        );
     }
 
     /// The table of exit codes.
     fn verdict(&self) -> Verdict {
-        let (undone, stopped) = (self.told(|e| matches!(e, Event::UndoBegan { .. })), self.told(|e| matches!(e, Event::Stopped { .. })));
+        let (undone, stopped) = (
+            self.told(|e| matches!(e, Event::UndoBegan { .. })),
+            self.told(|e| matches!(e, Event::Stopped { .. })),
+        );
         let states = self.states();
         let all = |of: &[State]| states.iter().all(|s| of.contains(s));
-        let files = |blob: &Blob| self.case.pids().all(|pid| self.is(&self.case.path(pid), blob));
-        let reads_another = |i: &Instance| matches!(i.state, State::Confirmed | State::Unconfirmed) && !self.is(&i.targets[0], &NEW);
-        let unproven = states.iter().any(|s| matches!(s, State::TimedOut | State::Died | State::RevertFailed));
+        let files = |blob: &Blob| {
+            self.case
+                .pids()
+                .all(|pid| self.is(&self.case.path(pid), blob))
+        };
+        let reads_another = |i: &Instance| {
+            matches!(i.state, State::Confirmed | State::Unconfirmed)
+                && !self.is(&i.targets[0], &NEW)
+        };
+        let unproven = states
+            .iter()
+            .any(|s| matches!(s, State::TimedOut | State::Died | State::RevertFailed));
         let never = self.told(|e| matches!(e, Event::Gate { exit, .. } if *exit != Some(0)));
-        let (new, old) = ([State::Confirmed, State::Unconfirmed], [State::Reverted, State::Untouched, State::Refused]);
+        let (new, old) = (
+            [State::Confirmed, State::Unconfirmed],
+            [State::Reverted, State::Untouched, State::Refused],
+        );
         match () {
-            () if unproven || self.left || self.plan.instances().any(reads_another) => Verdict::Mixed,
+            () if unproven || self.left || self.plan.instances().any(reads_another) => {
+                Verdict::Mixed
+            }
             () if stopped && !self.case.way_back => Verdict::Mixed,
             () if undone => {
                 if all(&old) && files(&OLD) {
@@ -260,13 +440,27 @@ fn what_was_never_touched_is_no_reverted_run() {
             })
             .hold(|| "stuck".into());
         assert_eq!(stuck.said, Err(Verdict::Failed));
-        let unwritten = case.run_with(|_| {}, |_, _| (0, false)).hold(|| "no journal".into());
+        let unwritten = case
+            .run_with(|_| {}, |_, _| (0, false))
+            .hold(|| "no journal".into());
         assert_eq!(unwritten.said, Err(Verdict::Failed));
     }
     // Nobody had a file to install, and nobody took the signal.
     for then in THEN {
-        let case = Case { then, way_back: false, budget: Share::Part(10_000), ..two };
-        let refused = case.run(|script| script.ends.extend(case.pids().map(|pid| (pid, (State::Refused, State::Reverted))))).hold(|| "refused".into());
+        let case = Case {
+            then,
+            way_back: false,
+            budget: Share::Part(10_000),
+            ..two
+        };
+        let refused = case
+            .run(|script| {
+                script.ends.extend(
+                    case.pids()
+                        .map(|pid| (pid, (State::Refused, State::Reverted))),
+                )
+            })
+            .hold(|| "refused".into());
         assert_eq!(refused.said, Err(Verdict::Refused));
     }
 }
@@ -277,8 +471,17 @@ fn without_a_way_back_or_with_a_file_that_stays_a_failure_is_mixed() {
         script.ends.insert(1, (State::TimedOut, State::Reverted));
     };
     for then in THEN {
-        let ran = Case { way_back: false, then, ..ONE }.run(timed_out).hold(|| "no way back".into());
-        assert_eq!((ran.said, ran.script.signals.iter().any(|(_, undo)| *undo)), (Ok(Verdict::Mixed), false));
+        let ran = Case {
+            way_back: false,
+            then,
+            ..ONE
+        }
+        .run(timed_out)
+        .hold(|| "no way back".into());
+        assert_eq!(
+            (ran.said, ran.script.signals.iter().any(|(_, undo)| *undo)),
+            (Ok(Verdict::Mixed), false)
+        );
         let ran = Case { then, ..ONE }
             .run(|script| {
                 timed_out(script);
@@ -291,7 +494,8 @@ fn without_a_way_back_or_with_a_file_that_stays_a_failure_is_mixed() {
 
 #[test]
 fn who_ran_the_new_config_already_goes_back_with_the_others() {
-    // Adopted: the disk is the new config, and one of the first wave and one of the last were on it before the run.
+    // Adopted: the disk is the new config, and one of the first wave and one of the last were on it
+    // before the run.
     let (mut plan, mut script) = Case { waves: 2, ..ONE }.begin();
     script.files.insert("/c".into(), NEW.sha256.clone());
     for (wave, place) in [(0, 0), (1, 1)] {
@@ -301,9 +505,41 @@ fn who_ran_the_new_config_already_goes_back_with_the_others() {
     let mut host = Host::Script(script);
     let (_halt, mut listen) = tokio::sync::watch::channel(0);
 
-    let said = block_on(run(&mut plan, &mut host, Conduct { run: "1", now: false, goes_on: false }, &mut listen, &mut |_| true)).map_err(|stop| stop.verdict);
-    let Host::Script(script) = host else { unreachable!("it was a script") };
+    let said = block_on(run(
+        &mut plan,
+        &mut host,
+        Conduct {
+            run: "1",
+            now: false,
+            goes_on: false,
+        },
+        &mut listen,
+        &mut |_| true,
+    ))
+    .map_err(|stop| stop.verdict);
+    let Host::Script(script) = host else {
+        unreachable!("it was a script")
+    };
     let states: Vec<State> = plan.instances().map(|i| i.state).collect();
-    assert_eq!((said, states), (Ok(Verdict::Reverted), vec![State::Reverted, State::Reverted, State::Untouched, State::Reverted]));
-    assert_eq!(script.signals.iter().filter(|(_, undo)| *undo).map(|(pid, _)| *pid).collect::<Vec<_>>(), [3, 0, 1]);
+    assert_eq!(
+        (said, states),
+        (
+            Ok(Verdict::Reverted),
+            vec![
+                State::Reverted,
+                State::Reverted,
+                State::Untouched,
+                State::Reverted
+            ]
+        )
+    );
+    assert_eq!(
+        script
+            .signals
+            .iter()
+            .filter(|(_, undo)| *undo)
+            .map(|(pid, _)| *pid)
+            .collect::<Vec<_>>(),
+        [3, 0, 1]
+    );
 }

@@ -22,13 +22,21 @@ impl Stop {
     /// An end that no single instance is the reason of.
     #[must_use]
     pub fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
-        Self { verdict, reason: reason.into(), instances: Vec::new(), by_validation: false }
+        Self {
+            verdict,
+            reason: reason.into(),
+            instances: Vec::new(),
+            by_validation: false,
+        }
     }
 
     /// A validator said no, or could not judge where it must.
     #[must_use]
     pub fn by_validation(verdict: Verdict, reason: String) -> Self {
-        Self { by_validation: true, ..Self::new(verdict, reason) }
+        Self {
+            by_validation: true,
+            ..Self::new(verdict, reason)
+        }
     }
 
     /// The operator interrupted the run before it had touched anything.
@@ -40,11 +48,27 @@ impl Stop {
     /// Instances that a guard refused, by name.
     #[must_use]
     pub fn refused(instances: Vec<Instance>) -> Self {
-        let text = |i: &Instance| format!("pid {} {}", i.pid, i.trouble.as_ref().map_or("", |t| &t.text));
-        let mut reason = instances.iter().take(NAMED).map(text).collect::<Vec<_>>().join("; ");
+        let text = |i: &Instance| {
+            format!(
+                "pid {} {}",
+                i.pid,
+                i.trouble.as_ref().map_or("", |t| &t.text)
+            )
+        };
+        let mut reason = instances
+            .iter()
+            .take(NAMED)
+            .map(text)
+            .collect::<Vec<_>>()
+            .join("; ");
         if instances.len() > NAMED {
             reason += &format!("; and {} more", instances.len() - NAMED);
         }
-        Self { verdict: Verdict::Refused, reason, instances, by_validation: false }
+        Self {
+            verdict: Verdict::Refused,
+            reason,
+            instances,
+            by_validation: false,
+        }
     }
 }

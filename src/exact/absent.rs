@@ -1,4 +1,5 @@
-//! Writes what is absent as `null`: an empty text, path or list. For `#[serde(serialize_with = "..")]`.
+//! Writes what is absent as `null`: an empty text, path or list. For `#[serde(serialize_with =
+//! "..")]`.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,9 @@ pub(crate) fn text_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<String,
 
 /// A path, exactly; empty stands for none.
 pub(crate) fn path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-    Some(path.to_path_buf()).filter(|path: &PathBuf| !path.as_os_str().is_empty()).write(to)
+    Some(path.to_path_buf())
+        .filter(|path: &PathBuf| !path.as_os_str().is_empty())
+        .write(to)
 }
 
 /// A list; empty stands for none.

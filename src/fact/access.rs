@@ -26,8 +26,15 @@ impl Access {
 
     /// What is wrong with the keys themselves, in one sentence; `https` is whether TLS is spoken.
     pub(crate) fn fault(&self, https: bool) -> Option<String> {
-        let named = [("auth_file", &self.auth_file), ("bearer_file", &self.bearer_file), ("client_cert", &self.client_cert), ("client_key", &self.client_key)];
-        let relative = named.iter().find_map(|(key, path)| Some((key, path.as_ref().filter(|path| !path.is_absolute())?)));
+        let named = [
+            ("auth_file", &self.auth_file),
+            ("bearer_file", &self.bearer_file),
+            ("client_cert", &self.client_cert),
+            ("client_key", &self.client_key),
+        ];
+        let relative = named
+            .iter()
+            .find_map(|(key, path)| Some((key, path.as_ref().filter(|path| !path.is_absolute())?)));
         if let Some((key, path)) = relative {
             return Some(format!("{key} = {path:?} is no absolute path"));
         }
@@ -35,7 +42,9 @@ impl Access {
             return Some("say one of auth_file and bearer_file".into());
         }
         match (&self.client_cert, &self.client_key) {
-            (Some(_), None) | (None, Some(_)) => Some("client_cert and client_key go together".into()),
+            (Some(_), None) | (None, Some(_)) => {
+                Some("client_cert and client_key go together".into())
+            }
             (Some(_), Some(_)) if !https => Some("client_cert and client_key are for https".into()),
             _ => None,
         }
@@ -64,7 +73,11 @@ fn userinfo(rest: &str) -> Option<usize> {
         return Some(at);
     }
     let port = authority.rsplit_once(':')?.1;
-    let is_port = port.is_empty() || port.starts_with('{') || port.ends_with('}') || port.ends_with(']') || port.bytes().all(|b| b.is_ascii_digit());
+    let is_port = port.is_empty()
+        || port.starts_with('{')
+        || port.ends_with('}')
+        || port.ends_with(']')
+        || port.bytes().all(|b| b.is_ascii_digit());
     if is_port { None } else { rest.find('@') }
 }
 
@@ -78,10 +91,14 @@ fn passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(at, mark)| {
         let begin = at + mark.len();
         let rest = text.get(begin..)?;
-        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ',')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ','))
+            .unwrap_or(rest.len());
         let user = userinfo(&rest[..end])?;
         // A colon may be written as an escape of TOML.
-        rest[..user].contains([':', '\\']).then_some(begin..begin + user)
+        rest[..user]
+            .contains([':', '\\'])
+            .then_some(begin..begin + user)
     })
 }
 
@@ -93,8 +110,8 @@ pub(crate) fn password_in(text: &str) -> Option<Range<usize>> {
     })
 }
 
-/// Where in a text a URL holds a user that may be a token: of HTTP, or of no scheme at all. What stands behind its `@` and is
-/// no host belongs to it.
+/// Where in a text a URL holds a user that may be a token: of HTTP, or of no scheme at all. What
+/// stands behind its `@` and is no host belongs to it.
 fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("//").filter_map(|(at, mark)| {
         let before = text[..at].to_ascii_lowercase();
@@ -104,24 +121,31 @@ fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
         }
         let begin = at + mark.len();
         let rest = text.get(begin..)?;
-        let end = rest.find(|c: char| c.is_whitespace() || "\"'`<>,/?#".contains(c)).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_whitespace() || "\"'`<>,/?#".contains(c))
+            .unwrap_or(rest.len());
         let authority = &rest[..end];
         let user = authority.rfind('@')?;
         let host = &authority[user + 1..];
-        let is_host = host.rsplit_once(':').is_none_or(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()) || port.ends_with(['}', ']']));
+        let is_host = host.rsplit_once(':').is_none_or(|(_, port)| {
+            port.bytes().all(|b| b.is_ascii_digit()) || port.ends_with(['}', ']'])
+        });
         Some(begin..begin + if is_host { user } else { end })
     })
 }
 
-/// Where a quoted text without a `://` holds what may be a user and a password before an `@`: a URL with a letter too few.
+/// Where a quoted text without a `://` holds what may be a user and a password before an `@`: a URL
+/// with a letter too few.
 fn misspelled(text: &str) -> impl Iterator<Item = Range<usize>> {
     let quotes = text.match_indices(['"', '\'']).map(|(at, _)| at + 1);
     quotes.filter_map(|begin| {
         let rest = text.get(begin..)?;
-        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ','))?;
+        let end = rest
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ','))?;
         let user = rest[..end].rfind('@')?;
         let head = &rest[..user];
-        let looks_like_one = head.contains(':') && !head.contains("://") && !head.starts_with(['@', '/', '.']);
+        let looks_like_one =
+            head.contains(':') && !head.contains("://") && !head.starts_with(['@', '/', '.']);
         looks_like_one.then_some(begin..begin + user)
     })
 }
@@ -129,7 +153,10 @@ fn misspelled(text: &str) -> impl Iterator<Item = Range<usize>> {
 /// The same text with every user and password of a URL as stars, byte for byte.
 pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut masked = Cow::Borrowed(text);
-    let mut all: Vec<Range<usize>> = passwords(text).chain(tokens(text)).chain(misspelled(text)).collect();
+    let mut all: Vec<Range<usize>> = passwords(text)
+        .chain(tokens(text))
+        .chain(misspelled(text))
+        .collect();
     all.sort_by_key(|found| (found.start, found.end));
     for found in all {
         let stars = "*".repeat(found.len());
@@ -144,33 +171,78 @@ mod tests {
 
     #[test]
     fn a_user_in_a_url_is_found() {
-        for url in ["http://a:b@{listen}/", "https://a@x/", "http://a:b/c@x/", "a:b@x", "http://a:@x/?q", "http://[::1]:b@x/", "http://a:p{x@h/"] {
+        for url in [
+            "http://a:b@{listen}/",
+            "https://a@x/",
+            "http://a:b/c@x/",
+            "a:b@x",
+            "http://a:@x/?q",
+            "http://[::1]:b@x/",
+            "http://a:p{x@h/",
+        ] {
             assert!(names_a_user(url), "{url}");
         }
-        for url in ["http://{listen}/@x", "http://x:80/a@b", "http://x/?u=a:b@c", "unix:/a@b", "http://[::1]/a@b", "http://h:{listen.port}/@", "http://h/"] {
+        for url in [
+            "http://{listen}/@x",
+            "http://x:80/a@b",
+            "http://x/?u=a:b@c",
+            "unix:/a@b",
+            "http://[::1]/a@b",
+            "http://h:{listen.port}/@",
+            "http://h/",
+        ] {
             assert!(!names_a_user(url), "{url}");
         }
     }
 
     #[test]
     fn a_password_is_masked_and_every_byte_stays_in_its_place() {
-        let text = "# http://a:b@x\nexec = [\"curl\", 'postgresql://ü:geheim@h/d', \"git://u@h\"]\nu = \"http://a:b/c@h/\"\n";
+        let text = "# http://a:b@x\nexec = [\"curl\", 'postgresql://ü:geheim@h/d', \
+                    \"git://u@h\"]\nu = \"http://a:b/c@h/\"\n";
         let masked = without_passwords(text);
         assert_eq!(masked.len(), text.len());
-        assert!(!masked.contains("geheim") && !masked.contains("a:b") && masked.contains("git://u@h"), "{masked}");
-        assert_eq!(password_in(text).map(|found| text[found].to_owned()).as_deref(), Some("ü:geheim"));
+        assert!(
+            !masked.contains("geheim") && !masked.contains("a:b") && masked.contains("git://u@h"),
+            "{masked}"
+        );
+        assert_eq!(
+            password_in(text)
+                .map(|found| text[found].to_owned())
+                .as_deref(),
+            Some("ü:geheim")
+        );
         assert!(!without_passwords(r#"u = "http://a\u003ageheim@h/""#).contains("geheim"));
-        for url in ["http://geheim@h/", "HTTPS://geheim@{listen}/x", "//u:geheim@h/", "//geheim@h", "http://{listen}@u:geheim/"] {
+        for url in [
+            "http://geheim@h/",
+            "HTTPS://geheim@{listen}/x",
+            "//u:geheim@h/",
+            "//geheim@h",
+            "http://{listen}@u:geheim/",
+        ] {
             let masked = without_passwords(url);
-            assert!(!masked.contains("geheim") && masked.len() == url.len(), "{url}: {masked}");
+            assert!(
+                !masked.contains("geheim") && masked.len() == url.len(),
+                "{url}: {masked}"
+            );
         }
-        for url in ["\"http:u:geheim@h/\"", "'u:geheim@{listen}/v'", "\"http:/u:geheim@h\"", "\"http//u:geheim@h\""] {
+        for url in [
+            "\"http:u:geheim@h/\"",
+            "'u:geheim@{listen}/v'",
+            "\"http:/u:geheim@h\"",
+            "\"http//u:geheim@h\"",
+        ] {
             let masked = without_passwords(url);
-            assert!(!masked.contains("geheim") && masked.len() == url.len(), "{url}: {masked}");
+            assert!(
+                !masked.contains("geheim") && masked.len() == url.len(),
+                "{url}: {masked}"
+            );
         }
         for text in ["http://h/a@b", "a // b@c", "see //h/x", "http://[::1]:80/@"] {
             assert_eq!(without_passwords(text), text);
         }
-        assert_eq!(password_in("# http://a:b@x\n  # more http://a:b@x\nu = \"http://x:80/\"\n"), None);
+        assert_eq!(
+            password_in("# http://a:b@x\n  # more http://a:b@x\nu = \"http://x:80/\"\n"),
+            None
+        );
     }
 }

@@ -32,7 +32,9 @@ impl Config {
             return Some(Self::Toml(toml::Value::Table(table)));
         }
         let all = YamlLoader::load_from_str(text).ok()?;
-        all.iter().any(|one| matches!(one, Yaml::Hash(_) | Yaml::Array(_))).then_some(Self::Yaml(all))
+        all.iter()
+            .any(|one| matches!(one, Yaml::Hash(_) | Yaml::Array(_)))
+            .then_some(Self::Yaml(all))
     }
 
     /// What stands at `key`, in text.
@@ -53,7 +55,9 @@ impl<'a> Node<'a> {
         if parts.is_empty() {
             return Some(self);
         }
-        (1..=parts.len()).rev().find_map(|many| self.get(&parts[..many].join("."))?.below(&parts[many..]))
+        (1..=parts.len())
+            .rev()
+            .find_map(|many| self.get(&parts[..many].join("."))?.below(&parts[many..]))
     }
 
     fn get(self, key: &str) -> Option<Self> {
@@ -64,7 +68,10 @@ impl<'a> Node<'a> {
             Self::Toml(toml::Value::Array(all)) => all.get(place()?).map(Node::Toml),
             Self::Toml(value) => value.get(key).map(Node::Toml),
             Self::Yaml(Yaml::Array(all)) => all.get(place()?).map(Node::Yaml),
-            Self::Yaml(Yaml::Hash(map)) => map.iter().find(|(name, _)| Node::Yaml(name).text().as_deref() == Some(key)).map(|(_, value)| Node::Yaml(value)),
+            Self::Yaml(Yaml::Hash(map)) => map
+                .iter()
+                .find(|(name, _)| Node::Yaml(name).text().as_deref() == Some(key))
+                .map(|(_, value)| Node::Yaml(value)),
             Self::Yaml(_) => None,
         }
     }
@@ -72,8 +79,16 @@ impl<'a> Node<'a> {
     /// As an answer would say it; none of a YAML list or map.
     fn text(self) -> Option<String> {
         match self {
-            Self::Json(value) => Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
-            Self::Toml(value) => Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
+            Self::Json(value) => Some(
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned),
+            ),
+            Self::Toml(value) => Some(
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned),
+            ),
             Self::Yaml(Yaml::String(text) | Yaml::Real(text)) => Some(text.clone()),
             Self::Yaml(Yaml::Integer(number)) => Some(number.to_string()),
             Self::Yaml(Yaml::Boolean(truth)) => Some(truth.to_string()),
@@ -92,16 +107,27 @@ pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, Strin
     let (mut filled, mut rest, mut config) = (String::new(), text, None);
     while let Some((head, behind)) = rest.split_once(OPEN) {
         let (key, tail) = behind.split_once('}').ok_or_else(|| unclosed(text))?;
-        let candidate = candidate.ok_or_else(|| format!("`{{candidate.{key}}}` needs a config that is one file"))?;
+        let candidate = candidate
+            .ok_or_else(|| format!("`{{candidate.{key}}}` needs a config that is one file"))?;
         filled += head;
         if key == "sha256" {
             filled += &config::digest(candidate);
         } else {
-            let parsed = config.get_or_insert_with(|| std::str::from_utf8(candidate).ok().and_then(Config::parse));
-            let parsed = parsed.as_ref().ok_or_else(|| format!("`{{candidate.{key}}}` needs a config in TOML, JSON or YAML, and the new one is none"))?;
+            let parsed = config
+                .get_or_insert_with(|| std::str::from_utf8(candidate).ok().and_then(Config::parse));
+            let parsed = parsed.as_ref().ok_or_else(|| {
+                format!(
+                    "`{{candidate.{key}}}` needs a \
+                config in TOML, JSON or YAML, and the new one is none"
+                )
+            })?;
             filled += &parsed.get(key).ok_or_else(|| {
-                let meant = likely(key, std::iter::once("sha256")).filter(|hint| hint.starts_with("did"));
-                format!("the new config has no `{key}`{}", meant.map_or(String::new(), |hint| format!("; {hint}")))
+                let meant =
+                    likely(key, std::iter::once("sha256")).filter(|hint| hint.starts_with("did"));
+                format!(
+                    "the new config has no `{key}`{}",
+                    meant.map_or(String::new(), |hint| format!("; {hint}"))
+                )
             })?;
         }
         rest = tail;
@@ -120,17 +146,33 @@ pub(super) fn template_fault(text: &str) -> Option<(String, String)> {
     for (at, _) in text.match_indices('{') {
         let rest = &text[at + 1..];
         let Some((name, _)) = rest.split_once('}') else {
-            return rest.starts_with("candidate").then(|| (unclosed(text), there.into()));
+            return rest
+                .starts_with("candidate")
+                .then(|| (unclosed(text), there.into()));
         };
-        if name.strip_prefix("candidate.").is_some_and(|key| !key.is_empty() && key.split('.').all(|part| !part.is_empty())) {
+        if name
+            .strip_prefix("candidate.")
+            .is_some_and(|key| !key.is_empty() && key.split('.').all(|part| !part.is_empty()))
+        {
             continue;
         }
-        let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c));
+        let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c));
         let word = name.split(['.', ':']).next().unwrap_or_default();
-        let meant = likely(&word.to_lowercase(), std::iter::once("candidate")).filter(|hint| hint.starts_with("did"));
+        let meant = likely(&word.to_lowercase(), std::iter::once("candidate"))
+            .filter(|hint| hint.starts_with("did"));
         if is_word && (meant.is_some() || !name.starts_with(|c: char| c.is_ascii_uppercase())) {
-            let key = name.split_once(['.', ':']).map_or("KEY", |(_, key)| key.trim_matches(['.', ':']));
-            let hint = meant.map_or(there.into(), |_| format!("did you mean `{{candidate.{}}}`?", if key.is_empty() { "KEY" } else { key }));
+            let key = name
+                .split_once(['.', ':'])
+                .map_or("KEY", |(_, key)| key.trim_matches(['.', ':']));
+            let hint = meant.map_or(there.into(), |_| {
+                format!(
+                    "did you mean `{{candidate.{}}}`?",
+                    if key.is_empty() { "KEY" } else { key }
+                )
+            });
             return Some((format!("no placeholder `{{{name}}}`"), hint));
         }
     }
@@ -144,23 +186,52 @@ mod tests {
 
     #[test]
     fn a_key_is_found_in_every_language() {
-        let of = |key: &str, config: &str| fill(&format!("<{{candidate.{key}}}>"), Some(config.as_bytes()));
-        let yaml = "# said\nglobal: { scrape_interval: 1m, ratio: 1.10, on: true }\njobs:\n- name: 'a: b'\n- name: 7\n---\nlate: x\n";
-        let json = "{\"global\": {\"scrape_interval\": \"1m\", \"ratio\": 1.5, \"on\": true}, \"jobs\": [{\"name\": \"a: b\"}], \"a.b\": {\"c\": 1}}";
-        let toml = "[global]\nscrape_interval = \"1m\"\nratio = 1.5\non = true\n[[jobs]]\nname = \"a: b\"\n[\"a.b\"]\nc = 1\n";
+        let of = |key: &str, config: &str| {
+            fill(&format!("<{{candidate.{key}}}>"), Some(config.as_bytes()))
+        };
+        let yaml = "# said\nglobal: { scrape_interval: 1m, ratio: 1.10, on: true }\njobs:\n- \
+                    name: 'a: b'\n- name: 7\n---\nlate: x\n";
+        let json = r#"{"global": {"scrape_interval": "1m", "ratio": 1.5, "on": true},
+                       "jobs": [{"name": "a: b"}], "a.b": {"c": 1}}"#;
+        let toml = "[global]\nscrape_interval = \"1m\"\nratio = 1.5\non = true\n[[jobs]]\nname = \
+                    \"a: b\"\n[\"a.b\"]\nc = 1\n";
         for config in [yaml, json, toml] {
-            for (key, wanted) in [("global.scrape_interval", "<1m>"), ("global.on", "<true>"), ("jobs.0.name", "<a: b>")] {
+            for (key, wanted) in [
+                ("global.scrape_interval", "<1m>"),
+                ("global.on", "<true>"),
+                ("jobs.0.name", "<a: b>"),
+            ] {
                 assert_eq!(of(key, config).as_deref(), Ok(wanted), "{key} of {config}");
             }
-            assert!(of("global.none", config).unwrap_err().contains("no `global.none`"), "{config}");
-            assert!(of("jobs.9", config).is_err() && of("", config).is_err(), "{config}");
+            assert!(
+                of("global.none", config)
+                    .unwrap_err()
+                    .contains("no `global.none`"),
+                "{config}"
+            );
+            assert!(
+                of("jobs.9", config).is_err() && of("", config).is_err(),
+                "{config}"
+            );
         }
-        assert_eq!((of("a.b.c", json).as_deref(), of("a.b.c", toml).as_deref()), (Ok("<1>"), Ok("<1>")));
         assert_eq!(
-            (of("global.ratio", yaml).as_deref(), of("jobs.1.name", yaml).as_deref(), of("late", yaml).as_deref()),
+            (of("a.b.c", json).as_deref(), of("a.b.c", toml).as_deref()),
+            (Ok("<1>"), Ok("<1>"))
+        );
+        assert_eq!(
+            (
+                of("global.ratio", yaml).as_deref(),
+                of("jobs.1.name", yaml).as_deref(),
+                of("late", yaml).as_deref()
+            ),
             (Ok("<1.10>"), Ok("<7>"), Ok("<x>"))
         );
-        for other in ["worker_processes 1;\nevents { }\n", "just words", "", "- a\n b: [\n"] {
+        for other in [
+            "worker_processes 1;\nevents { }\n",
+            "just words",
+            "",
+            "- a\n b: [\n",
+        ] {
             assert!(of("a", other).is_err(), "{other}");
         }
     }
@@ -168,13 +239,30 @@ mod tests {
     #[test]
     fn the_digest_needs_no_language() {
         let digest = config::digest(b"listen 80;\n");
-        assert_eq!(fill("a {candidate.sha256} b", Some(b"listen 80;\n")), Ok(format!("a {digest} b")));
-        assert!(fill("{candidate.sha256}", None).unwrap_err().contains("one file"));
+        assert_eq!(
+            fill("a {candidate.sha256} b", Some(b"listen 80;\n")),
+            Ok(format!("a {digest} b"))
+        );
+        assert!(
+            fill("{candidate.sha256}", None)
+                .unwrap_err()
+                .contains("one file")
+        );
     }
 
     #[test]
     fn what_stands_for_nothing_is_a_fault() {
-        for good in ["{candidate.a}", "x{candidate.a.b-c_d.0}y{candidate.sha256}", "{\"a\":1}", "{}", "{ a }", "{1}", "a}b{", "{x", "${candidate.x}"] {
+        for good in [
+            "{candidate.a}",
+            "x{candidate.a.b-c_d.0}y{candidate.sha256}",
+            "{\"a\":1}",
+            "{}",
+            "{ a }",
+            "{1}",
+            "a}b{",
+            "{x",
+            "${candidate.x}",
+        ] {
             assert_eq!(template_fault(good), None, "{good}");
         }
         for (bad, hint) in [
@@ -189,7 +277,11 @@ mod tests {
             ("{\"a\":\"{config.message}\"}", "there are {candidate.KEY}"),
             ("{listen}", "there are"),
         ] {
-            assert!(template_fault(bad).is_some_and(|(_, said)| said.contains(hint)), "{bad}: {:?}", template_fault(bad));
+            assert!(
+                template_fault(bad).is_some_and(|(_, said)| said.contains(hint)),
+                "{bad}: {:?}",
+                template_fault(bad)
+            );
         }
     }
 }

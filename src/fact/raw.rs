@@ -59,25 +59,44 @@ impl RawFact {
         let http = self.http.take().map(|url| {
             let url = url.into_inner();
             let (host, ca) = (host.take(), ca.take());
-            Source::Http(Ask { url, host, ca, insecure: self.insecure, status: self.status, access })
+            Source::Http(Ask {
+                url,
+                host,
+                ca,
+                insecure: self.insecure,
+                status: self.status,
+                access,
+            })
         });
-        let kernel = [(self.workers, Source::Workers), (self.listener, Source::Listener)].map(|(said, source)| said.then_some(source));
-        let mut all = http.into_iter().chain(self.exec.take().map(Source::Exec)).chain(kernel.into_iter().flatten());
+        let kernel = [
+            (self.workers, Source::Workers),
+            (self.listener, Source::Listener),
+        ]
+        .map(|(said, source)| said.then_some(source));
+        let mut all = http
+            .into_iter()
+            .chain(self.exec.take().map(Source::Exec))
+            .chain(kernel.into_iter().flatten());
         let (Some(source), None) = (all.next(), all.next()) else {
             return Err("say exactly one of http, exec, workers = true, listener = true".into());
         };
         match &source {
             // The URL is not repeated: it is printed and kept wherever its answer is spoken of.
-            Source::Http(ask) if names_a_user(&ask.url) => Err("a URL here names no user and no password; say `auth_file = PATH` beside it".into()),
+            Source::Http(ask) if names_a_user(&ask.url) => Err(
+                "a URL here names no user and no password; say `auth_file = PATH` beside it".into(),
+            ),
             Source::Http(ask) => http_fault(ask, tls).map_or(Ok(source), Err),
             Source::Exec(argv) if argv.is_empty() => Err("exec is empty".into()),
-            _ if tls || shows || self.host.is_some() => Err("host, ca, insecure, status and credentials go with http".into()),
+            _ if tls || shows || self.host.is_some() => {
+                Err("host, ca, insecure, status and credentials go with http".into())
+            }
             _ => Ok(source),
         }
     }
 }
 
-/// What is wrong with a request, in one sentence; `tls` is whether it says how a certificate is judged.
+/// What is wrong with a request, in one sentence; `tls` is whether it says how a certificate is
+/// judged.
 fn http_fault(ask: &Ask, tls: bool) -> Option<String> {
     if !ask.is_https() && !ask.url.starts_with("http://") {
         return Some("a URL here does not begin with http:// or https://".into());
@@ -86,7 +105,9 @@ fn http_fault(ask: &Ask, tls: bool) -> Option<String> {
         return Some("ca and insecure are for https".into());
     }
     if let Some(status) = ask.status.filter(|status| !(200..=599).contains(status)) {
-        return Some(format!("status = {status} is none that ends a request, from 200 to 599"));
+        return Some(format!(
+            "status = {status} is none that ends a request, from 200 to 599"
+        ));
     }
     ask.access.fault(ask.is_https())
 }
@@ -108,7 +129,11 @@ impl From<&str> for RawFault {
 
 impl From<String> for RawFault {
     fn from(message: String) -> Self {
-        Self { message, hint: None, at: None }
+        Self {
+            message,
+            hint: None,
+            at: None,
+        }
     }
 }
 
@@ -117,16 +142,30 @@ impl TryFrom<RawFact> for Fact {
 
     fn try_from(mut raw: RawFact) -> Result<Self, RawFault> {
         let url = raw.http.as_ref().map(Spanned::span);
-        let source = raw.source().map_err(|message| RawFault { at: url, ..message.into() })?;
+        let source = raw.source().map_err(|message| RawFault {
+            at: url,
+            ..message.into()
+        })?;
         let kernel = matches!(source, Source::Workers | Source::Listener);
-        let default = if matches!(source, Source::Exec(_)) { "stdout" } else { "body" };
+        let default = if matches!(source, Source::Exec(_)) {
+            "stdout"
+        } else {
+            "body"
+        };
         let read = match &raw.read {
-            Some(text) => read(text.get_ref()).map_err(|message| RawFault { at: Some(text.span()), ..message.into() })?,
+            Some(text) => read(text.get_ref()).map_err(|message| RawFault {
+                at: Some(text.span()),
+                ..message.into()
+            })?,
             None => read(default)?,
         };
         for text in raw.equals.iter().chain(&raw.contains) {
             if let Some((message, hint)) = template_fault(text.get_ref()) {
-                return Err(RawFault { message, hint: Some(hint), at: Some(text.span()) });
+                return Err(RawFault {
+                    message,
+                    hint: Some(hint),
+                    at: Some(text.span()),
+                });
             }
         }
         let wants = [
@@ -139,14 +178,28 @@ impl TryFrom<RawFact> for Fact {
         ];
         let mut wants = wants.into_iter().flatten();
         let (Some(wants), None) = (wants.next(), wants.next()) else {
-            return Err("say exactly one of equals, contains, changed = true, increased = true, after_signal = true, replaced = true".into());
+            return Err(
+                "say exactly one of equals, contains, changed = true, increased = true, \
+                        after_signal = true, replaced = true"
+                    .into(),
+            );
         };
         let command = matches!(source, Source::Exec(_));
         match (&read, &wants) {
-            (Read::Status | Read::Header(_), _) if command => Err("status and header are read over http".into()),
-            (Read::Stdout | Read::Exit, _) if !command => Err("stdout and exit are read of exec".into()),
-            (_, wants) if kernel != (*wants == Wants::Replaced) => Err("replaced goes with workers and listener, and these with nothing else".into()),
-            _ => Ok(Self { source, read, wants }),
+            (Read::Status | Read::Header(_), _) if command => {
+                Err("status and header are read over http".into())
+            }
+            (Read::Stdout | Read::Exit, _) if !command => {
+                Err("stdout and exit are read of exec".into())
+            }
+            (_, wants) if kernel != (*wants == Wants::Replaced) => {
+                Err("replaced goes with workers and listener, and these with nothing else".into())
+            }
+            _ => Ok(Self {
+                source,
+                read,
+                wants,
+            }),
         }
     }
 }
@@ -162,10 +215,17 @@ fn read(text: &str) -> Result<Read, String> {
             Some(("header", name)) => Read::Header(name.to_lowercase()),
             Some(("json", pointer)) => Read::Json(pointer.to_owned()),
             Some(("metric", sample)) => {
-                let (name, labels) = sample_name(sample).ok_or_else(|| format!("read = {other:?} is no metric:NAME{{label=\"value\"}}"))?;
+                let (name, labels) = sample_name(sample).ok_or_else(|| {
+                    format!("read = {other:?} is no metric:NAME{{label=\"value\"}}")
+                })?;
                 Read::Metric(name, labels)
             }
-            _ => return Err(format!("read = {other:?} is none of body, status, header:NAME, json:/POINTER, metric:NAME{{label=\"value\"}}, stdout, exit")),
+            _ => {
+                return Err(format!(
+                    "read = {other:?} is none of body, status, header:NAME, json:/POINTER, \
+                     metric:NAME{{label=\"value\"}}, stdout, exit"
+                ));
+            }
         },
     })
 }

@@ -12,7 +12,8 @@ const SHOWN: usize = 100;
 pub enum Showing {
     /// It may.
     Open,
-    /// What was read may repeat the credentials that it was asked with; what is wanted may be shown.
+    /// What was read may repeat the credentials that it was asked with; what is wanted may be
+    /// shown.
     Wanted,
     /// The config is a secret, and so is what it makes a program answer.
     Secret,
@@ -22,7 +23,11 @@ impl Showing {
     /// The same of an answer to a question with credentials.
     #[must_use]
     pub fn of_credentials(self) -> Self {
-        if self == Self::Secret { Self::Secret } else { Self::Wanted }
+        if self == Self::Secret {
+            Self::Secret
+        } else {
+            Self::Wanted
+        }
     }
 }
 
@@ -44,7 +49,11 @@ impl fmt::Display for Read {
 /// A text in backquotes: its first line, and no more than 100 letters of it.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    let line = text.trim_end_matches(['\n', '\r']).split(['\n', '\r']).next().unwrap_or_default();
+    let line = text
+        .trim_end_matches(['\n', '\r'])
+        .split(['\n', '\r'])
+        .next()
+        .unwrap_or_default();
     let cut: String = line.chars().take(SHOWN).collect();
     let more = cut.len() < text.trim_end_matches(['\n', '\r']).len();
     format!("`{cut}{}`", if more { " .." } else { "" })
@@ -59,9 +68,13 @@ impl Fact {
             (Wants::Increased, _) => "more than before the signal".into(),
             (Wants::AfterSignal, _) => "a moment after the signal".into(),
             (Wants::Replaced, _) => "what is new".into(),
-            (Wants::Equals(_) | Wants::Contains(_), Showing::Secret) => "what its config says, which is a secret".into(),
+            (Wants::Equals(_) | Wants::Contains(_), Showing::Secret) => {
+                "what its config says, which is a secret".into()
+            }
             (Wants::Equals(text), Showing::Open | Showing::Wanted) => shown(text),
-            (Wants::Contains(text), Showing::Open | Showing::Wanted) => format!("{} in it", shown(text)),
+            (Wants::Contains(text), Showing::Open | Showing::Wanted) => {
+                format!("{} in it", shown(text))
+            }
         };
         match (read, showing) {
             (None, _) => format!("has no {}, and wanted is {wanted}", self.read),
@@ -69,7 +82,10 @@ impl Fact {
             (Some(_), Showing::Wanted) => format!("reads something else, and wanted is {wanted}"),
             // What is looked for may stand in any line.
             (Some(read), Showing::Open) if matches!(self.wants, Wants::Contains(_)) => {
-                format!("reads {}, and wanted is {wanted}", shown(&read.trim_end().replace(['\r', '\n'], "\\n")))
+                format!(
+                    "reads {}, and wanted is {wanted}",
+                    shown(&read.trim_end().replace(['\r', '\n'], "\\n"))
+                )
             }
             (Some(read), Showing::Open) => format!("reads {}, and wanted is {wanted}", shown(read)),
         }
@@ -83,17 +99,42 @@ mod tests {
 
     #[test]
     fn what_was_read_and_wanted_is_said_but_no_secret() {
-        let fact = |wants| Fact { source: Source::Exec(vec!["x".into()]), read: Read::Body, wants };
+        let fact = |wants| Fact {
+            source: Source::Exec(vec!["x".into()]),
+            read: Read::Body,
+            wants,
+        };
         let equals = fact(Wants::Equals("two".into()));
-        assert_eq!(equals.unmet(Some("one\n"), Showing::Open), "reads `one`, and wanted is `two`");
-        assert_eq!(fact(Wants::Contains("two".into())).unmet(Some("a\nb"), Showing::Open), "reads `a\\nb`, and wanted is `two` in it");
-        assert_eq!(fact(Wants::Equals("two".into())).unmet(Some("a\nb"), Showing::Open), "reads `a ..`, and wanted is `two`");
-        assert_eq!(equals.unmet(Some("Bearer x"), Showing::Open.of_credentials()), "reads something else, and wanted is `two`");
-        for wants in [Wants::Equals("two".into()), Wants::Contains("two".into()), Wants::Changed, Wants::AfterSignal] {
+        assert_eq!(
+            equals.unmet(Some("one\n"), Showing::Open),
+            "reads `one`, and wanted is `two`"
+        );
+        assert_eq!(
+            fact(Wants::Contains("two".into())).unmet(Some("a\nb"), Showing::Open),
+            "reads `a\\nb`, and wanted is `two` in it"
+        );
+        assert_eq!(
+            fact(Wants::Equals("two".into())).unmet(Some("a\nb"), Showing::Open),
+            "reads `a ..`, and wanted is `two`"
+        );
+        assert_eq!(
+            equals.unmet(Some("Bearer x"), Showing::Open.of_credentials()),
+            "reads something else, and wanted is `two`"
+        );
+        for wants in [
+            Wants::Equals("two".into()),
+            Wants::Contains("two".into()),
+            Wants::Changed,
+            Wants::AfterSignal,
+        ] {
             let text = fact(wants).unmet(Some("one"), Showing::Secret);
             assert!(!text.contains("one") && !text.contains("two"), "{text}");
         }
         assert!(equals.unmet(Some(&"x".repeat(5_000)), Showing::Open).len() < 200);
-        assert!(equals.unmet(None, Showing::Open).contains("wanted is `two`"));
+        assert!(
+            equals
+                .unmet(None, Showing::Open)
+                .contains("wanted is `two`")
+        );
     }
 }

@@ -1,10 +1,19 @@
 //! Placeholders in the argv of a command, as `fleet.toml` writes them; the host fills them in.
 
 /// What there is, besides any number of `opt:OPTION` and `arg:OPTION`.
-const NAMES: [&str; 8] = ["exe", "config", "candidate", "pid", "listen", "listen.host", "listen.port", "args"];
+const NAMES: [&str; 8] = [
+    "exe",
+    "config",
+    "candidate",
+    "pid",
+    "listen",
+    "listen.host",
+    "listen.port",
+    "args",
+];
 
-/// The text before the first placeholder, its name, and the text behind it. A shell's `${x}`, curl's `%{x}` and a brace that holds anything
-/// but a name are no placeholders.
+/// The text before the first placeholder, its name, and the text behind it. A shell's `${x}`,
+/// curl's `%{x}` and a brace that holds anything but a name are no placeholders.
 #[must_use]
 pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
     text.match_indices('{').find_map(|(at, _)| {
@@ -12,7 +21,9 @@ pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
         let (name, after) = name.split_once('}')?;
         let (word, option) = name.split_once(':').unwrap_or((name, ""));
         let is_word = word.starts_with(|c: char| c.is_ascii_lowercase())
-            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'));
+            && word.chars().all(|c| {
+                c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-')
+            });
         let is_name = is_word && !option.contains(|c: char| c.is_whitespace() || c == '{');
         (is_name && !before.ends_with(['$', '%'])).then_some((before, name, after))
     })
@@ -21,7 +32,8 @@ pub fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
 /// The option whose every occurrence `name` stands for.
 #[must_use]
 pub fn option_of(name: &str) -> Option<&str> {
-    name.strip_prefix("opt:").filter(|option| option.len() > 1 && option.starts_with('-'))
+    name.strip_prefix("opt:")
+        .filter(|option| option.len() > 1 && option.starts_with('-'))
 }
 
 /// The option, or the number of the argument, whose value `name` stands for.
@@ -36,7 +48,10 @@ pub fn value_of(name: &str) -> Option<&str> {
 /// Whether `name` stands for something anywhere in `argv`.
 #[must_use]
 pub fn uses(argv: &[String], name: &str) -> bool {
-    let found = |arg: &String| std::iter::successors(placeholder(arg), |(_, _, after)| placeholder(after)).any(|(_, known, _)| known == name);
+    let found = |arg: &String| {
+        std::iter::successors(placeholder(arg), |(_, _, after)| placeholder(after))
+            .any(|(_, known, _)| known == name)
+    };
     argv.iter().any(found)
 }
 
@@ -47,20 +62,34 @@ pub(super) fn known(arg: &str) -> Option<&str> {
     if is_known { Some(name) } else { known(after) }
 }
 
-/// What is wrong with an argument, and what would be right; `more` are placeholders that its command alone has.
+/// What is wrong with an argument, and what would be right; `more` are placeholders that its
+/// command alone has.
 pub(super) fn fault(arg: &str, more: &[&str]) -> Option<(String, String)> {
     let (before, name, after) = placeholder(arg)?;
     if name == "args" || option_of(name).is_some() {
         let alone = before.is_empty() && after.is_empty();
-        return (!alone).then(|| (format!("`{{{name}}}` in {arg:?}"), "it becomes several arguments, so it stands alone".into()));
+        return (!alone).then(|| {
+            (
+                format!("`{{{name}}}` in {arg:?}"),
+                "it becomes several arguments, so it stands alone".into(),
+            )
+        });
     }
     if value_of(name).is_some() || NAMES.iter().chain(more).any(|known| *known == name) {
         return fault(after, more);
     }
-    let there: Vec<String> = NAMES.iter().chain(more).map(|name| format!("{{{name}}}")).collect();
+    let there: Vec<String> = NAMES
+        .iter()
+        .chain(more)
+        .map(|name| format!("{{{name}}}"))
+        .collect();
     Some((
         format!("no placeholder `{{{name}}}`"),
-        format!("there are: {}, {{opt:-o}}, {{arg:-o}}, {{arg:1}}; a brace that is meant as such is followed by a space", there.join(", ")),
+        format!(
+            "there are: {}, {{opt:-o}}, {{arg:-o}}, {{arg:1}}; a brace that is meant as such is \
+             followed by a space",
+            there.join(", ")
+        ),
     ))
 }
 
@@ -71,20 +100,47 @@ mod tests {
     #[test]
     fn placeholders_are_told_from_other_braces() {
         assert_eq!(placeholder("a{exe}b{pid}"), Some(("a", "exe", "b{pid}")));
-        assert_eq!(placeholder("{opt:--config.file}"), Some(("", "opt:--config.file", "")));
+        assert_eq!(
+            placeholder("{opt:--config.file}"),
+            Some(("", "opt:--config.file", ""))
+        );
         assert_eq!(placeholder("{listen_host}"), Some(("", "listen_host", "")));
-        for text in ["", "{", "{}", "{exe", "${home}", "%{url}", "{ print }", "{1}", "{\"a\":1}", "{a,b}", "{Exe}", "awk {print $1}"] {
+        for text in [
+            "",
+            "{",
+            "{}",
+            "{exe",
+            "${home}",
+            "%{url}",
+            "{ print }",
+            "{1}",
+            "{\"a\":1}",
+            "{a,b}",
+            "{Exe}",
+            "awk {print $1}",
+        ] {
             assert_eq!(placeholder(text), None, "{text}");
         }
         assert_eq!(placeholder("{x {exe}"), Some(("{x ", "exe", "")));
-        assert!(uses(&["a".into(), "{exe}={pid}".into()], "pid") && !uses(&["${pid}".into()], "pid"));
+        assert!(
+            uses(&["a".into(), "{exe}={pid}".into()], "pid") && !uses(&["${pid}".into()], "pid")
+        );
     }
 
     #[test]
     fn what_stands_for_nothing_is_a_fault() {
-        for good in
-            ["{exe}", "-c{candidate}", "{listen.host}:{listen.port}", "{args}", "{opt:-c}", "{opt:--x}", "plain", "x{arg:1}y", "{arg:-c}", "{arg:config_file}"]
-        {
+        for good in [
+            "{exe}",
+            "-c{candidate}",
+            "{listen.host}:{listen.port}",
+            "{args}",
+            "{opt:-c}",
+            "{opt:--x}",
+            "plain",
+            "x{arg:1}y",
+            "{arg:-c}",
+            "{arg:config_file}",
+        ] {
             assert_eq!(fault(good, &[]), None, "{good}");
         }
         for (bad, says) in [
@@ -100,7 +156,10 @@ mod tests {
             ("{candidate.x}", "there are"),
             ("{key}", "there are"),
         ] {
-            assert!(fault(bad, &[]).is_some_and(|(_, hint)| hint.contains(says)), "{bad}");
+            assert!(
+                fault(bad, &[]).is_some_and(|(_, hint)| hint.contains(says)),
+                "{bad}"
+            );
         }
         assert_eq!(fault("{key}", &["key"]), None);
     }

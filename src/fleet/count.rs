@@ -38,13 +38,23 @@ impl std::fmt::Display for Count {
 pub fn parse_count(text: &str) -> Result<Count, String> {
     let number = |t: &str, default: usize| match t {
         "" => Ok(default),
-        t => t.parse().map_err(|_| format!("count = {text:?} is not 3, 3.., ..5 or 3..5")),
+        t => t
+            .parse()
+            .map_err(|_| format!("count = {text:?} is not 3, 3.., ..5 or 3..5")),
     };
     let count = match text.split_once("..") {
-        Some((min, max)) => Count { min: number(min, 1)?, max: number(max, usize::MAX)? },
+        Some((min, max)) => Count {
+            min: number(min, 1)?,
+            max: number(max, usize::MAX)?,
+        },
         None => {
-            let exactly = text.parse().map_err(|_| format!("count = {text:?} is not a number"))?;
-            Count { min: exactly, max: exactly }
+            let exactly = text
+                .parse()
+                .map_err(|_| format!("count = {text:?} is not a number"))?;
+            Count {
+                min: exactly,
+                max: exactly,
+            }
         }
     };
     if count.min > count.max {
@@ -58,7 +68,9 @@ pub fn parse_count(text: &str) -> Result<Count, String> {
 /// # Errors
 /// A sentence when it is no such duration.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| format!("{text:?} is no duration such as 5s or 500ms"))?;
+    let parsed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration such as 5s or 500ms"))?;
     match Duration::try_from(parsed) {
         Ok(d) if d <= Duration::from_secs(3600) => Ok(d),
         _ => Err(format!("{text:?} is not between 0s and 1h")),

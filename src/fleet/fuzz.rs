@@ -53,7 +53,8 @@ fn value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         any::<String>().prop_map(|text| format!("{text:?}")),
         "[{}\\[\\]:%.*a-z0-9-]{0,12}".prop_map(|text| format!("'{text}'")),
-        "(\\{(listen|exe|arg:-c|candidate|pid|args|opt:-x|config)(\\}|/)?){1,3}".prop_map(|text| format!("'{text}'")),
+        "(\\{(listen|exe|arg:-c|candidate|pid|args|opt:-x|config)(\\}|/)?){1,3}"
+            .prop_map(|text| format!("'{text}'")),
         any::<i64>().prop_map(|number| number.to_string()),
         any::<f64>().prop_map(|number| format!("{number:e}")),
         "[0-9]{1,25}(s|ms|h|d|%|\\.\\.)?".prop_map(|text| format!("'{text}'")),
@@ -63,7 +64,8 @@ fn value() -> impl Strategy<Value = String> {
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..3).prop_map(|all| format!("[{}]", all.join(", "))),
+            proptest::collection::vec(inner.clone(), 0..3)
+                .prop_map(|all| format!("[{}]", all.join(", "))),
             ("[a-z_]{1,8}", inner).prop_map(|(key, value)| format!("{{ {key} = {value} }}")),
         ]
     })
@@ -73,16 +75,39 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn no_fleet_makes_its_reader_panic(keys in proptest::collection::vec((proptest::sample::select(&KEYS[..]), value()), 0..6), kind in any::<bool>()) {
-        let kind = if kind { "kind = 'hello'\n" } else { "match = { exe = 'x' }\nconfirm = []\n" };
-        let lines: String = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
-        if let Err(e) = Fleet::parse(format!("version = 1\n[[group]]\nname = 'a'\n{kind}{lines}").as_bytes(), Path::new("fleet.toml")) {
+    fn no_fleet_makes_its_reader_panic(
+        keys in proptest::collection::vec((proptest::sample::select(&KEYS[..]), value()), 0..6),
+        kind in any::<bool>(),
+    ) {
+        let kind = if kind {
+            "kind = 'hello'\n"
+        } else {
+            "match = { exe = 'x' }\nconfirm = []\n"
+        };
+        let lines: String = keys
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}\n"))
+            .collect();
+        if let Err(e) = Fleet::parse(
+            format!(
+                "version = 1\n[[group]]\nname = \
+                'a'\n{kind}{lines}"
+            )
+            .as_bytes(),
+            Path::new("fleet.toml"),
+        ) {
             prop_assert!(!e.to_string().is_empty());
         }
     }
 
     #[test]
-    fn no_bytes_make_its_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in any::<String>()) {
-        let _ = (Fleet::parse(&bytes, Path::new("a")), Fleet::parse(text.as_bytes(), Path::new("b")));
+    fn no_bytes_make_its_reader_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        text in any::<String>(),
+    ) {
+        let _ = (
+            Fleet::parse(&bytes, Path::new("a")),
+            Fleet::parse(text.as_bytes(), Path::new("b")),
+        );
     }
 }

@@ -32,7 +32,8 @@ pub struct Group {
     pub users: Vec<String>,
     /// Number of instances, checked before anything is touched.
     pub count: Count,
-    /// What an instance reads, changed as one step: of each target the first place that exists. Empty for a group that is only signalled and confirmed.
+    /// What an instance reads, changed as one step: of each target the first place that exists.
+    /// Empty for a group that is only signalled and confirmed.
     pub config: Vec<Vec<Place>>,
     /// Where the config of another user's process may lie, when its own command line names it.
     pub config_under: Vec<PathBuf>,
@@ -45,9 +46,11 @@ pub struct Group {
     pub needs_restart: Vec<Place>,
     /// A command that names, one a line, the keys of the config that need a restart.
     pub restart_keys: Vec<String>,
-    /// A command that prints the value that `{candidate}` gives to `{key}`: the same value as now needs no restart.
+    /// A command that prints the value that `{candidate}` gives to `{key}`: the same value as now
+    /// needs no restart.
     pub restart_value: Vec<String>,
-    /// A command that names, one a line, the keys that wait for a restart by what stands on the disk already.
+    /// A command that names, one a line, the keys that wait for a restart by what stands on the
+    /// disk already.
     pub restart_pending: Vec<String>,
     /// A command that names, one a line, the keys of `{config}` that another place overrides.
     #[serde(default)]
@@ -59,7 +62,8 @@ pub struct Group {
     /// Whether one is wanted.
     #[serde(default)]
     pub validation: Validation,
-    /// The same for a process that hides its arguments behind a title, where `validate` stands for some of them.
+    /// The same for a process that hides its arguments behind a title, where `validate` stands for
+    /// some of them.
     #[serde(default)]
     pub validate_titled: Vec<String>,
     /// What the program does with a config that it cannot load.
@@ -70,7 +74,8 @@ pub struct Group {
     pub timeout: Duration,
     /// A list of processes instead of a scan.
     pub instances: Vec<Listed>,
-    /// Whether somebody who knows the program says that it reloads on SIGHUP; a handler alone proves nothing.
+    /// Whether somebody who knows the program says that it reloads on SIGHUP; a handler alone
+    /// proves nothing.
     pub reloads: Reloads,
     /// Whether the signal makes it execute itself again.
     #[serde(default)]
@@ -87,14 +92,16 @@ pub struct Group {
     pub reject: Vec<Fact>,
     /// How often in a row, each time on a fresh connection.
     pub samples: u32,
-    /// Without one, one instance is signalled and proven alone before the others: nobody knows what this program does.
+    /// Without one, one instance is signalled and proven alone before the others: nobody knows what
+    /// this program does.
     pub kind: Option<String>,
     /// Whether an instance that nothing proves keeps the run from being a success.
     #[serde(default)]
     pub unproven: Unproven,
     /// In which waves its instances go, and what may fail.
     pub rollout: Rollout,
-    /// Groups whose last wave is proven before its first begins. One that is not in the run stands for those that it comes after itself.
+    /// Groups whose last wave is proven before its first begins. One that is not in the run stands
+    /// for those that it comes after itself.
     pub after: Vec<String>,
 }
 
@@ -102,7 +109,12 @@ impl Group {
     /// Whether its instances are asked at an endpoint of their own.
     #[must_use]
     pub fn needs_endpoint(&self) -> bool {
-        self.speaks == Speaks::Hello || self.confirm.iter().chain(&self.reject).any(|fact| fact.source.uses_listen())
+        self.speaks == Speaks::Hello
+            || self
+                .confirm
+                .iter()
+                .chain(&self.reject)
+                .any(|fact| fact.source.uses_listen())
     }
 }
 

@@ -6,34 +6,73 @@ use super::*;
 fn what_is_kept_of_a_group_reads_back_as_the_same() {
     let same = |group: &Group| {
         let text = serde_json::to_string(group).unwrap();
-        assert_eq!(serde_json::from_str::<Group>(&text).unwrap(), *group, "{text}");
+        assert_eq!(
+            serde_json::from_str::<Group>(&text).unwrap(),
+            *group,
+            "{text}"
+        );
     };
-    KINDS.iter().for_each(|kind| same(&Fleet::of_kind(kind.name).unwrap().groups[0]));
-    let all = "exe = [\"api\", \"/opt/*/api\"], script = \"run[[]1]\", args = [\"run\", [\"-W\", \"-Ws\"]], user = \"app\", cgroup = \"/a/*\", \
+    KINDS
+        .iter()
+        .for_each(|kind| same(&Fleet::of_kind(kind.name).unwrap().groups[0]));
+    let all = "exe = [\"api\", \"/opt/*/api\"], script = \"run[[]1]\", args = [\"run\", [\"-W\", \
+               \"-Ws\"]], user = \"app\", cgroup = \"/a/*\", \
                unit = \"api\", pid_file = \"/run/api.pid\", port = 80";
     let group = format!(
-        "version = 1\n[[group]]\nname = \"first\"\nkind = \"hello\"\n[[group]]\nname = \"api\"\nkind = \"hello\"\n\
-         match = {{ {all}, listens = \"unix:/run/*.s\" }}\nexclude = {{ {all}, listens = \"tcp:[::1]:80\" }}\n\
-         leader = {{ {all}, listens = \"tcp:80\" }}\nworker = {{ {all}, listens = \"{{arg:-l}}\" }}\n\
-         pid_file = [\"{{arg:--pid}}/x\", \"/run/a.pid\"]\nuser = [\"{{self}}\", \"app\"]\ncount = \"3..\"\n\
-         config = [[\"{{arg:-c}}\", \"{{cwd}}/a\"], [\"/etc/a.d\"]]\nconfig_under = \"/etc\"\ngetopt = \"a:b\"\nrepeated = \"all\"\n\
-         title = \"x {{argv}}\"\nbase = [\"{{arg:-p}}\", \"{{built:--p=}}\"]\nbuilt = [\"{{exe}}\"]\nincludes = [\"i\"]\nsource = \"{{config}}.new\"\nneeds_restart = [\"/etc/p\"]\n\
-         restart_keys = [\"a\"]\nrestart_value = [\"a\", \"{{key}}\"]\nrestart_pending = [\"b\"]\noverridden_keys = [\"o\"]\nsecret = true\nvalidate = [\"{{exe}}\", \"{{candidate}}\"]\nvalidate_titled = [\"{{exe}}\"]\n\
-         on_bad_config = \"dies\"\nrevive = [\"c\"]\nreloads = \"unchecked\"\nexecutes_itself = true\nlisten = [\"tcp:8081\", \"{{arg:--l}}\"]\nsignal = \"SIGUSR1\"\ntimeout = \"500ms\"\n\
-         instances = [{{ pid = 1, endpoint = \"unix:/x\" }}, {{ pid = 2 }}]\nsamples = 2\nunproven = \"accept\"\nafter = [\"first\"]\n\
-         [[group.confirm]]\nhttp = \"https://{{listen}}/m\"\nhost = \"a.b\"\nca = \"/ca\"\ninsecure = true\nstatus = 503\nauth_file = \"/a\"\nclient_cert = \"/c\"\nclient_key = \"/k\"\nread = 'metric:n{{ok=\"1\"}}'\nincreased = true\n\
-         [[group.confirm]]\nexec = [\"a\"]\nread = \"exit\"\nequals = \"0\"\n[[group.confirm]]\nexec = [\"a\"]\nafter_signal = true\n\
-         [[group.confirm]]\nworkers = true\nreplaced = true\n[[group.confirm]]\nlistener = true\nreplaced = true\n\
-         [[group.reject]]\nhttp = \"http://{{listen}}/\"\nread = \"header:A\"\ncontains = \"x\"\n[[group.reject]]\nhttp = \"http://x/\"\nread = \"json:/a\"\nchanged = true\n\
+        "version = 1\n[[group]]\nname = \"first\"\nkind = \"hello\"\n[[group]]\nname = \
+         \"api\"\nkind = \"hello\"\n\
+         match = {{ {all}, listens = \"unix:/run/*.s\" }}\nexclude = \
+         {{ {all}, listens = \"tcp:[::1]:80\" }}\n\
+         leader = {{ {all}, listens = \"tcp:80\" }}\nworker = {{ {all}, listens = \"{{arg:-l}}\" \
+         }}\n\
+         pid_file = [\"{{arg:--pid}}/x\", \"/run/a.pid\"]\nuser = [\"{{self}}\", \"app\"]\ncount \
+         = \"3..\"\n\
+         config = [[\"{{arg:-c}}\", \"{{cwd}}/a\"], [\"/etc/a.d\"]]\nconfig_under = \
+         \"/etc\"\ngetopt = \"a:b\"\nrepeated = \"all\"\n\
+         title = \"x {{argv}}\"\nbase = [\"{{arg:-p}}\", \"{{built:--p=}}\"]\nbuilt = \
+         [\"{{exe}}\"]\nincludes = [\"i\"]\nsource = \"{{config}}.new\"\nneeds_restart = \
+         [\"/etc/p\"]\n\
+         restart_keys = [\"a\"]\nrestart_value = [\"a\", \"{{key}}\"]\nrestart_pending = \
+         [\"b\"]\noverridden_keys = [\"o\"]\nsecret = true\nvalidate = [\"{{exe}}\", \
+         \"{{candidate}}\"]\nvalidate_titled = [\"{{exe}}\"]\n\
+         on_bad_config = \"dies\"\nrevive = [\"c\"]\nreloads = \"unchecked\"\nexecutes_itself = \
+         true\nlisten = [\"tcp:8081\", \"{{arg:--l}}\"]\nsignal = \"SIGUSR1\"\ntimeout = \
+         \"500ms\"\n\
+         instances = [{{ pid = 1, endpoint = \"unix:/x\" }}, {{ pid = 2 }}]\nsamples = \
+         2\nunproven = \"accept\"\nafter = [\"first\"]\n\
+         [[group.confirm]]\nhttp = \"https://{{listen}}/m\"\nhost = \"a.b\"\nca = \
+         \"/ca\"\ninsecure = true\nstatus = 503\nauth_file = \"/a\"\nclient_cert = \
+         \"/c\"\nclient_key = \"/k\"\nread = 'metric:n{{ok=\"1\"}}'\nincreased = true\n\
+         [[group.confirm]]\nexec = [\"a\"]\nread = \"exit\"\nequals = \
+         \"0\"\n[[group.confirm]]\nexec = [\"a\"]\nafter_signal = true\n\
+         [[group.confirm]]\nworkers = true\nreplaced = true\n[[group.confirm]]\nlistener = \
+         true\nreplaced = true\n\
+         [[group.reject]]\nhttp = \"http://{{listen}}/\"\nread = \"header:A\"\ncontains = \
+         \"x\"\n[[group.reject]]\nhttp = \"http://x/\"\nread = \"json:/a\"\nchanged = true\n\
          [[group.reject]]\nhttp = \"http://x/\"\nread = \"status\"\nequals = \"1\"\n\
-         [group.rollout]\nwaves = [\"1\", \"0.5%\", \"100%\"]\nmax_failures = \"25%\"\nmax_sick = 2\nbake = \"1s\"\ngate = [\"g\"]\non_failure = \"stop\"\n"
+         [group.rollout]\nwaves = [\"1\", \"0.5%\", \"100%\"]\nmax_failures = \"25%\"\nmax_sick = \
+         2\nbake = \"1s\"\ngate = [\"g\"]\non_failure = \"stop\"\n"
     );
-    let group = &Fleet::parse(group.as_bytes(), Path::new("fleet.toml")).unwrap().groups[1];
+    let group = &Fleet::parse(group.as_bytes(), Path::new("fleet.toml"))
+        .unwrap()
+        .groups[1];
     same(group);
     // A key that is added must be in it.
     let value = serde_json::to_value(group).unwrap();
-    let unset = |value: &serde_json::Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-    let groups = value.as_object().unwrap().iter().chain(value["matching"].as_object().unwrap()).chain(value["rollout"].as_object().unwrap());
+    let unset =
+        |value: &serde_json::Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    let groups = value
+        .as_object()
+        .unwrap()
+        .iter()
+        .chain(value["matching"].as_object().unwrap())
+        .chain(value["rollout"].as_object().unwrap());
     let groups = groups.chain(value["reading"].as_object().unwrap());
-    assert_eq!(groups.filter(|(_, value)| unset(value)).map(|(key, _)| key).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(
+        groups
+            .filter(|(_, value)| unset(value))
+            .map(|(key, _)| key)
+            .collect::<Vec<_>>(),
+        Vec::<&String>::new()
+    );
 }

@@ -7,14 +7,17 @@ use serde::{Deserialize, Serialize};
 /// Which processes: everything that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Match {
-    /// Globs, of which one must fit the executable's file name, or its path where the glob holds a `/`.
+    /// Globs, of which one must fit the executable's file name, or its path where the glob holds a
+    /// `/`.
     #[serde(with = "written")]
     pub exe: Vec<glob::Pattern>,
-    /// Globs over the script that an interpreter runs: its first argument that is no option (a `-m MODULE` counts), by file name or path as `exe`;
-    /// of one that calls itself `NAME: ..` it is NAME.
+    /// Globs over the script that an interpreter runs: its first argument that is no option (a `-m
+    /// MODULE` counts), by file name or path as `exe`; of one that calls itself `NAME: ..` it is
+    /// NAME.
     #[serde(with = "written")]
     pub script: Vec<glob::Pattern>,
-    /// Of each entry one glob must fit an argument; a command line that was rewritten into one string counts by its words.
+    /// Of each entry one glob must fit an argument; a command line that was rewritten into one
+    /// string counts by its words.
     #[serde(with = "written")]
     pub args: Vec<Vec<glob::Pattern>>,
     /// Who runs it, by name or number.
@@ -22,11 +25,13 @@ pub struct Match {
     /// Glob over its path in the unified control group hierarchy; `*` crosses `/`.
     #[serde(with = "written")]
     pub cgroup: Option<glob::Pattern>,
-    /// The systemd unit that it belongs to, with its suffix (`.service` when none is given); its leader is the unit's MainPID.
+    /// The systemd unit that it belongs to, with its suffix (`.service` when none is given); its
+    /// leader is the unit's MainPID.
     pub unit: Option<String>,
     /// It is the process whose number stands in this file.
     pub pid_file: Option<PathBuf>,
-    /// It listens on this TCP port, or a child of it does: one of the same executable, or of any where `exe` or `script` says who the parent is.
+    /// It listens on this TCP port, or a child of it does: one of the same executable, or of any
+    /// where `exe` or `script` says who the parent is.
     pub port: Option<u16>,
     /// It, or a child of it as for `port`, listens here.
     pub listens: Option<ListenAt>,
@@ -73,11 +78,16 @@ mod written {
         }
     }
 
-    pub(super) fn serialize<T: Written, S: Serializer>(globs: &T, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<T: Written, S: Serializer>(
+        globs: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         globs.text().serialize(to)
     }
 
-    pub(super) fn deserialize<'de, T: Written, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    pub(super) fn deserialize<'de, T: Written, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<T, D::Error> {
         T::parse(T::Text::deserialize(from)?).map_err(D::Error::custom)
     }
 }
@@ -86,12 +96,28 @@ impl Match {
     /// Whether nothing at all is given, which would mean every process.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { exe, script, args, user, cgroup, unit, pid_file, port, listens } = self;
+        let Self {
+            exe,
+            script,
+            args,
+            user,
+            cgroup,
+            unit,
+            pid_file,
+            port,
+            listens,
+        } = self;
         let patterns = exe.is_empty() && script.is_empty() && args.is_empty() && cgroup.is_none();
-        patterns && user.is_none() && unit.is_none() && pid_file.is_none() && port.is_none() && listens.is_none()
+        patterns
+            && user.is_none()
+            && unit.is_none()
+            && pid_file.is_none()
+            && port.is_none()
+            && listens.is_none()
     }
 
-    /// This match grown key by key, each with what is said of a process that it is the first not to fit.
+    /// This match grown key by key, each with what is said of a process that it is the first not to
+    /// fit.
     #[must_use]
     pub fn steps(&self) -> Vec<(Self, String)> {
         let (mut now, mut steps) = (Self::default(), Vec::new());
@@ -100,31 +126,55 @@ impl Match {
             steps.push((now.clone(), why));
         };
         if !self.exe.is_empty() {
-            grow(&|m| m.exe.clone_from(&self.exe), format!("does not execute {}", any(&self.exe)));
+            grow(
+                &|m| m.exe.clone_from(&self.exe),
+                format!("does not execute {}", any(&self.exe)),
+            );
         }
         if !self.script.is_empty() {
-            grow(&|m| m.script.clone_from(&self.script), format!("runs no script {}", any(&self.script)));
+            grow(
+                &|m| m.script.clone_from(&self.script),
+                format!("runs no script {}", any(&self.script)),
+            );
         }
         for patterns in &self.args {
             grow(&|m| m.args.push(patterns.clone()), lacking(patterns));
         }
         if let Some(user) = &self.user {
-            grow(&|m| m.user = Some(user.clone()), format!("is not user `{user}`'s"));
+            grow(
+                &|m| m.user = Some(user.clone()),
+                format!("is not user `{user}`'s"),
+            );
         }
         if let Some(cgroup) = &self.cgroup {
-            grow(&|m| m.cgroup = Some(cgroup.clone()), format!("is in no control group `{}`", cgroup.as_str()));
+            grow(
+                &|m| m.cgroup = Some(cgroup.clone()),
+                format!("is in no control group `{}`", cgroup.as_str()),
+            );
         }
         if let Some(unit) = &self.unit {
-            grow(&|m| m.unit = Some(unit.clone()), format!("is not in the unit `{unit}`"));
+            grow(
+                &|m| m.unit = Some(unit.clone()),
+                format!("is not in the unit `{unit}`"),
+            );
         }
         if let Some(file) = &self.pid_file {
-            grow(&|m| m.pid_file = Some(file.clone()), format!("is not whom `{}` names", file.display()));
+            grow(
+                &|m| m.pid_file = Some(file.clone()),
+                format!("is not whom `{}` names", file.display()),
+            );
         }
         if let Some(port) = self.port {
-            grow(&|m| m.port = Some(port), format!("does not listen on port {port}"));
+            grow(
+                &|m| m.port = Some(port),
+                format!("does not listen on port {port}"),
+            );
         }
         if let Some(place) = &self.listens {
-            grow(&|m| m.listens = Some(place.clone()), format!("does not listen at {place}"));
+            grow(
+                &|m| m.listens = Some(place.clone()),
+                format!("does not listen at {place}"),
+            );
         }
         steps
     }
@@ -138,7 +188,8 @@ impl Match {
         self.exe.is_empty() || self.exe.iter().any(|pattern| fits(pattern, path))
     }
 
-    /// Whether a program that only its names tell of (`comm`, of 15 bytes at most, and its first argument) may be the wanted executable.
+    /// Whether a program that only its names tell of (`comm`, of 15 bytes at most, and its first
+    /// argument) may be the wanted executable.
     #[must_use]
     pub fn may_have_exe(&self, comm: &str, name: &str) -> bool {
         self.exe.is_empty() || self.exe.iter().any(|pattern| may_fit(pattern, comm, name))
@@ -153,13 +204,23 @@ impl Match {
     /// The first wanted argument that is not there: the globs of which one should fit.
     #[must_use]
     pub fn lacks(&self, args: &[String]) -> Option<&[glob::Pattern]> {
-        let is_there = |any: &[glob::Pattern]| args.iter().any(|arg| any.iter().any(|pattern| pattern.matches(arg)));
-        self.args.iter().map(Vec::as_slice).find(|any| !is_there(any))
+        let is_there = |any: &[glob::Pattern]| {
+            args.iter()
+                .any(|arg| any.iter().any(|pattern| pattern.matches(arg)))
+        };
+        self.args
+            .iter()
+            .map(Vec::as_slice)
+            .find(|any| !is_there(any))
     }
 }
 
 fn any(patterns: &[glob::Pattern]) -> String {
-    patterns.iter().map(|pattern| format!("`{pattern}`")).collect::<Vec<_>>().join(" or ")
+    patterns
+        .iter()
+        .map(|pattern| format!("`{pattern}`"))
+        .collect::<Vec<_>>()
+        .join(" or ")
 }
 
 /// What is said of a process that has none of these among its arguments.
@@ -169,19 +230,37 @@ pub fn lacking(patterns: &[glob::Pattern]) -> String {
 }
 
 /// Names that systemd gives a unit's kind by.
-const SUFFIXES: [&str; 11] = [".service", ".scope", ".socket", ".slice", ".target", ".timer", ".path", ".mount", ".automount", ".swap", ".device"];
+const SUFFIXES: [&str; 11] = [
+    ".service",
+    ".scope",
+    ".socket",
+    ".slice",
+    ".target",
+    ".timer",
+    ".path",
+    ".mount",
+    ".automount",
+    ".swap",
+    ".device",
+];
 
 /// The full name of a systemd unit.
 #[must_use]
 pub fn unit_name(unit: &str) -> String {
-    if SUFFIXES.iter().any(|s| unit.ends_with(s)) { unit.to_owned() } else { format!("{unit}.service") }
+    if SUFFIXES.iter().any(|s| unit.ends_with(s)) {
+        unit.to_owned()
+    } else {
+        format!("{unit}.service")
+    }
 }
 
 /// Whether a path in the control group hierarchy leads through `unit`.
 #[must_use]
 pub fn in_unit(cgroup: &str, unit: &str) -> bool {
     // systemd writes a `_` before a name that would be taken for one of the kernel's own files.
-    cgroup.split('/').any(|part| part == unit || part.strip_prefix('_') == Some(unit))
+    cgroup
+        .split('/')
+        .any(|part| part == unit || part.strip_prefix('_') == Some(unit))
 }
 
 /// As [`fits`], where only names are to be had.
@@ -202,7 +281,8 @@ pub fn fits(pattern: &glob::Pattern, path: &str) -> bool {
     if pattern.as_str().contains('/') {
         return pattern.matches_path(path);
     }
-    path.file_name().is_some_and(|name| pattern.matches(&name.to_string_lossy()))
+    path.file_name()
+        .is_some_and(|name| pattern.matches(&name.to_string_lossy()))
 }
 
 /// A listening socket.
@@ -233,98 +313,31 @@ impl std::str::FromStr for ListenAt {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(option) = text.strip_prefix("{arg:").and_then(|t| t.strip_suffix('}')).filter(|o| !o.is_empty()) {
+        if let Some(option) = text
+            .strip_prefix("{arg:")
+            .and_then(|t| t.strip_suffix('}'))
+            .filter(|o| !o.is_empty())
+        {
             return Ok(Self::Arg(option.into()));
         }
         let says = match text.split_once(':') {
-            Some(("tcp", rest)) => rest.parse().map(Self::TcpPort).ok().or_else(|| rest.parse().map(Self::Tcp).ok()),
-            Some(("unix", path)) if path.starts_with('/') => glob::Pattern::new(path).map(Self::Unix).ok(),
+            Some(("tcp", rest)) => rest
+                .parse()
+                .map(Self::TcpPort)
+                .ok()
+                .or_else(|| rest.parse().map(Self::Tcp).ok()),
+            Some(("unix", path)) if path.starts_with('/') => {
+                glob::Pattern::new(path).map(Self::Unix).ok()
+            }
             _ => None,
         };
-        says.ok_or_else(|| format!("{text:?} is none of tcp:PORT, tcp:ADDRESS:PORT, unix:/PATH and {{arg:--option}}"))
+        says.ok_or_else(|| {
+            format!(
+                "{text:?} is none of tcp:PORT, tcp:ADDRESS:PORT, unix:/PATH and {{arg:--option}}"
+            )
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use super::*;
-
-    fn exe(pattern: &str) -> Match {
-        Match { exe: vec![glob::Pattern::new(pattern).unwrap()], ..Match::default() }
-    }
-
-    #[test]
-    fn an_executable_is_told_by_name_path_or_glob_whatever_its_length() {
-        for (pattern, path, holds) in [
-            ("nginx", "/usr/sbin/nginx", true),
-            ("nginx", "/usr/sbin/nginx (deleted)", true),
-            ("nginx", "/usr/sbin/nginx-debug", false),
-            ("a-name-of-many-more-than-sixteen-signs", "/x/a-name-of-many-more-than-sixteen-signs", true),
-            ("a-name-of-many-", "/x/a-name-of-many-more-than-sixteen-signs", false),
-            ("a b) c (d", "/x/a b) c (d", true),
-            ("/usr/*/nginx", "/usr/sbin/nginx", true),
-            ("/usr/sbin/nginx", "/opt/nginx", false),
-            ("python3*", "/usr/bin/python3.11", true),
-        ] {
-            assert_eq!(exe(pattern).has_exe(Path::new(path)), holds, "{pattern} {path}");
-        }
-    }
-
-    #[test]
-    fn where_only_names_are_to_be_had_they_may_be_cut() {
-        for (pattern, comm, name, may) in [
-            ("nginx", "nginx", "", true),
-            ("/usr/sbin/nginx", "nginx", "", true),
-            ("a-name-of-many-more-than-sixteen-signs", "a-name-of-many-", "", true),
-            ("a-name-*-signs", "a-name-of-many-", "", true),
-            ("another-name-of-many-signs", "a-name-of-many-", "", false),
-            ("api", "MainThread", "/opt/api", true),
-            ("api", "bash", "-bash", false),
-        ] {
-            assert_eq!(exe(pattern).may_have_exe(comm, name), may, "{pattern} {comm} {name}");
-        }
-    }
-
-    #[test]
-    fn a_match_grows_by_one_key_at_a_time_and_ends_as_it_is() {
-        let glob = |text: &str| glob::Pattern::new(text).unwrap();
-        let whole = Match {
-            exe: vec![glob("haproxy")],
-            args: vec![vec![glob("-W"), glob("-Ws")], vec![glob("-f")]],
-            port: Some(80),
-            listens: Some("{arg:-l}".parse().unwrap()),
-            ..Match::default()
-        };
-        let steps = whole.steps();
-        let said: Vec<&str> = steps.iter().map(|(_, why)| why.as_str()).collect();
-        let wanted = [
-            "does not execute `haproxy`",
-            "has no `-W` or `-Ws` among its arguments",
-            "has no `-f` among its arguments",
-            "does not listen on port 80",
-            "does not listen at {arg:-l}",
-        ];
-        assert_eq!(said, wanted);
-        assert_eq!(serde_json::to_value(&steps.last().unwrap().0).unwrap(), serde_json::to_value(&whole).unwrap());
-        for text in ["tcp:80", "tcp:[::1]:80", "unix:/run/*.sock", "{arg:-l}"] {
-            assert_eq!(text.parse::<ListenAt>().unwrap().to_string(), text);
-        }
-    }
-
-    #[test]
-    fn a_unit_is_a_part_of_the_path() {
-        for (path, unit, holds) in [
-            ("/system.slice/web.service", "web", true),
-            ("/system.slice/web.service/inner", "web.service", true),
-            ("/system.slice/system-web.slice/web@1.service", "web@1", true),
-            ("/system.slice/_memory.service", "memory", true),
-            ("/system.slice/webs.service", "web", false),
-            ("/system.slice/a.b.service", "a.b", true),
-            ("/user.slice/run-1.scope", "run-1.scope", true),
-            ("/", "web", false),
-        ] {
-            assert_eq!(in_unit(path, &unit_name(unit)), holds, "{path} {unit}");
-        }
-    }
-}
+mod tests;

@@ -38,8 +38,15 @@ impl Graph {
     /// nothing.
     #[must_use]
     pub fn of(nodes: &[(&str, &[String])]) -> Self {
-        let places: BTreeMap<&str, usize> = nodes.iter().enumerate().map(|(at, (name, _))| (*name, at)).collect();
-        let mut graph = Self { before: vec![Vec::new(); nodes.len()], after: vec![Vec::new(); nodes.len()] };
+        let places: BTreeMap<&str, usize> = nodes
+            .iter()
+            .enumerate()
+            .map(|(at, (name, _))| (*name, at))
+            .collect();
+        let mut graph = Self {
+            before: vec![Vec::new(); nodes.len()],
+            after: vec![Vec::new(); nodes.len()],
+        };
         for (at, (_, names)) in nodes.iter().enumerate() {
             for before in names.iter().filter_map(|name| places.get(name.as_str())) {
                 graph.before[at].push(*before);
@@ -67,8 +74,11 @@ impl Graph {
     #[must_use]
     pub fn circle(&self) -> Vec<usize> {
         let (_, waiting) = self.walk();
-        let Some(mut at) = waiting.iter().position(|waits| *waits > 0) else { return Vec::new() };
-        // Each node that waits comes after another one that waits, so the way back ends in a circle.
+        let Some(mut at) = waiting.iter().position(|waits| *waits > 0) else {
+            return Vec::new();
+        };
+        // Each node that waits comes after another one that waits, so the way back ends in a
+        // circle.
         let mut path = Vec::new();
         let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
         while !seen.contains_key(&at) {
@@ -87,7 +97,8 @@ impl Graph {
     /// The nodes in their order, and for how many nodes each of the others still waits.
     fn walk(&self) -> (Vec<usize>, Vec<usize>) {
         let mut waiting: Vec<usize> = self.before.iter().map(Vec::len).collect();
-        let mut ready: VecDeque<usize> = (0..waiting.len()).filter(|at| waiting[*at] == 0).collect();
+        let mut ready: VecDeque<usize> =
+            (0..waiting.len()).filter(|at| waiting[*at] == 0).collect();
         let mut sorted = Vec::with_capacity(waiting.len());
         while let Some(at) = ready.pop_front() {
             sorted.push(at);
@@ -111,9 +122,23 @@ mod tests {
     use crate::fleet::Fleet;
 
     fn fleet(groups: impl Iterator<Item = (String, Vec<String>)>) -> Fleet {
-        let after = |names: Vec<String>| if names.is_empty() { String::new() } else { format!("after = {names:?}\n") };
-        let group = |(name, names)| format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{}", after(names));
-        let text: String = ["version = 1\n".to_owned()].into_iter().chain(groups.map(group)).collect();
+        let after = |names: Vec<String>| {
+            if names.is_empty() {
+                String::new()
+            } else {
+                format!("after = {names:?}\n")
+            }
+        };
+        let group = |(name, names)| {
+            format!(
+                "[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{}",
+                after(names)
+            )
+        };
+        let text: String = ["version = 1\n".to_owned()]
+            .into_iter()
+            .chain(groups.map(group))
+            .collect();
         Fleet::parse(text.as_bytes(), Path::new("fleet.toml")).unwrap()
     }
 
@@ -128,9 +153,15 @@ mod tests {
     #[test]
     fn what_is_not_in_a_run_still_says_what_comes_after_what() {
         let whole = chain(9);
-        let some = whole.clone().select(&[name(1), name(4), name(8)], false).unwrap();
+        let some = whole
+            .clone()
+            .select(&[name(1), name(4), name(8)], false)
+            .unwrap();
         let beyond = beyond(&some.groups, &some.order);
-        assert_eq!(beyond.keys().cloned().collect::<Vec<_>>(), [2, 3, 5, 6, 7].map(name));
+        assert_eq!(
+            beyond.keys().cloned().collect::<Vec<_>>(),
+            [2, 3, 5, 6, 7].map(name)
+        );
         assert!(super::beyond(&whole.groups, &whole.order).is_empty());
     }
 
@@ -140,7 +171,10 @@ mod tests {
         let of = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (a, b, c, d) = (of(&["c"]), of(&["a"]), of(&["b", "x"]), of(&["c"]));
         let graph = Graph::of(&[("d", &d), ("a", &a), ("b", &b), ("c", &c), ("e", none)]);
-        assert_eq!((graph.circle(), graph.sorted()), (vec![1, 2, 3], vec![4, 0, 1, 2, 3]));
+        assert_eq!(
+            (graph.circle(), graph.sorted()),
+            (vec![1, 2, 3], vec![4, 0, 1, 2, 3])
+        );
         let own = of(&["a"]);
         assert_eq!(Graph::of(&[("a", &own)]).circle(), [0]);
     }
@@ -148,7 +182,10 @@ mod tests {
     /// The processor time of this thread, which other processes of a busy machine add nothing to.
     fn worked() -> Duration {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+        Duration::new(
+            time.tv_sec.try_into().unwrap(),
+            time.tv_nsec.try_into().unwrap(),
+        )
     }
 
     /// The shortest of a few tries.
@@ -163,13 +200,30 @@ mod tests {
 
     #[test]
     fn ten_times_the_groups_take_about_ten_times_as_long() {
-        let wide = |all: usize| fleet((0..all).map(|at| (name(at), if at == 0 { Vec::new() } else { vec![name(0)] })));
+        let wide = |all: usize| {
+            fleet((0..all).map(|at| (name(at), if at == 0 { Vec::new() } else { vec![name(0)] })))
+        };
         // Layers of two, each of which comes after both of the layer before.
-        let diamonds = |all: usize| fleet((0..all).map(|at| (name(at), if at < 2 { Vec::new() } else { vec![name(at / 2 * 2 - 2), name(at / 2 * 2 - 1)] })));
-        let shapes: [(&str, &dyn Fn(usize) -> Fleet); 3] = [("chain", &chain), ("wide", &wide), ("diamonds", &diamonds)];
+        let diamonds = |all: usize| {
+            fleet((0..all).map(|at| {
+                (
+                    name(at),
+                    if at < 2 {
+                        Vec::new()
+                    } else {
+                        vec![name(at / 2 * 2 - 2), name(at / 2 * 2 - 1)]
+                    },
+                )
+            }))
+        };
+        let shapes: [(&str, &dyn Fn(usize) -> Fleet); 3] =
+            [("chain", &chain), ("wide", &wide), ("diamonds", &diamonds)];
         for (shape, of) in shapes {
             let (few, many) = (took(|| of(300)), took(|| of(3_000)));
-            assert!(many < few * 50, "{shape}: 300 groups take {few:?}, and 3,000 {many:?}");
+            assert!(
+                many < few * 50,
+                "{shape}: 300 groups take {few:?}, and 3,000 {many:?}"
+            );
         }
     }
 }

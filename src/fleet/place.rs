@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Where something of a process is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
-    /// Below (or, when the path is empty, at) the value of this option on the process's own command line.
+    /// Below (or, when the path is empty, at) the value of this option on the process's own command
+    /// line.
     Arg(String, PathBuf),
     /// Below the process's working directory.
     Cwd(PathBuf),

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    Count, ExecutesItself, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reading, Reloads, Repeated, Rollout, Signal, Speaks, Unproven,
-    parse_count, parse_duration,
+    Count, ExecutesItself, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reading,
+    Reloads, Repeated, Rollout, Signal, Speaks, Unproven, parse_count, parse_duration,
     rollout::RawRollout,
     unit_name,
     validation::{RawValidate, validation},
@@ -101,10 +101,19 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
     let raw: RawFleet = fault::parse(bytes)?;
     let fault = |wrong: Wrong| Fault::new(bytes, wrong.message, wrong.hint, Some(wrong.at));
     if *raw.version.get_ref() != 1 {
-        return Err(fault(wrong(raw.version.span(), format!("version {}, but this hello reads version 1", raw.version.get_ref()))));
+        return Err(fault(wrong(
+            raw.version.span(),
+            format!(
+                "version {}, but this hello reads version 1",
+                raw.version.get_ref()
+            ),
+        )));
     }
     // Written at the top, it is counted over all groups that say nothing of their own.
-    let rollout = Rollout { alone: false, ..raw.rollout.over(&Rollout::default()).map_err(fault)? };
+    let rollout = Rollout {
+        alone: false,
+        ..raw.rollout.over(&Rollout::default()).map_err(fault)?
+    };
     let mut groups: Vec<Group> = Vec::new();
     let mut afters = Vec::new();
     let mut names = BTreeSet::new();
@@ -114,7 +123,10 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
         afters.push(raw.after.as_ref().map_or(at.clone(), Spanned::span));
         let group = resolve(raw, at, &rollout).map_err(fault)?;
         if !names.insert(group.name.clone()) {
-            return Err(fault(wrong(named, format!("two groups are named `{}`", group.name))));
+            return Err(fault(wrong(
+                named,
+                format!("two groups are named `{}`", group.name),
+            )));
         }
         groups.push(group);
     }
@@ -131,18 +143,33 @@ fn ordered(groups: &mut [Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
     for (group, at) in groups.iter_mut().zip(afters) {
         if let Some(unknown) = group.after.iter().find(|name| !names.contains(*name)) {
             let hint = likely(unknown, names.iter().map(String::as_str));
-            return Err(Wrong { hint, ..wrong(at.clone(), format!("after: no group `{unknown}`")) });
+            return Err(Wrong {
+                hint,
+                ..wrong(at.clone(), format!("after: no group `{unknown}`"))
+            });
         }
         group.after.sort();
         group.after.dedup();
     }
-    let nodes: Vec<(&str, &[String])> = groups.iter().map(|g| (g.name.as_str(), g.after.as_slice())).collect();
+    let nodes: Vec<(&str, &[String])> = groups
+        .iter()
+        .map(|g| (g.name.as_str(), g.after.as_slice()))
+        .collect();
     let circle = Graph::of(&nodes).circle();
-    let named: Vec<String> = circle.iter().map(|at| format!("`{}`", nodes[*at].0)).collect();
+    let named: Vec<String> = circle
+        .iter()
+        .map(|at| format!("`{}`", nodes[*at].0))
+        .collect();
     match circle.as_slice() {
         [] => Ok(()),
-        [one] => Err(wrong(afters[*one].clone(), format!("after: {} comes after itself", named.concat()))),
-        [first, ..] => Err(wrong(afters[*first].clone(), format!("after: {} wait for each other", named.join(", ")))),
+        [one] => Err(wrong(
+            afters[*one].clone(),
+            format!("after: {} comes after itself", named.concat()),
+        )),
+        [first, ..] => Err(wrong(
+            afters[*first].clone(),
+            format!("after: {} wait for each other", named.join(", ")),
+        )),
     }
 }
 
@@ -152,23 +179,45 @@ fn ordered(groups: &mut [Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
 /// When there is no such kind.
 pub(super) fn of_kind(kind: &str) -> Result<Group, Fault> {
     let named = || Some(Spanned::new(0..0, kind.to_owned()));
-    let raw = RawGroup { name: named(), kind: named(), ..RawGroup::default() };
+    let raw = RawGroup {
+        name: named(),
+        kind: named(),
+        ..RawGroup::default()
+    };
     resolve(raw, 0..0, &Rollout::default()).map_err(|w| Fault::new(&[], w.message, w.hint, None))
 }
 
 fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Wrong> {
-    let Some(kind) = kind else { return Ok(RawGroup::default()) };
+    let Some(kind) = kind else {
+        return Ok(RawGroup::default());
+    };
     let (name, at) = (kind.get_ref(), kind.span());
     match KINDS.iter().find(|known| known.name == name) {
-        Some(known) => fault::parse(known.text.as_bytes()).map_err(|e| wrong(at, format!("kind `{name}`: {e}"))),
-        None => Err(Wrong { hint: likely(name, KINDS.iter().map(|known| known.name)), ..wrong(at, format!("no kind `{name}`")) }),
+        Some(known) => fault::parse(known.text.as_bytes())
+            .map_err(|e| wrong(at, format!("kind `{name}`: {e}"))),
+        None => Err(Wrong {
+            hint: likely(name, KINDS.iter().map(|known| known.name)),
+            ..wrong(at, format!("no kind `{name}`"))
+        }),
     }
 }
 
 fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, Wrong> {
     let base = defaults(raw.kind.as_ref())?;
-    let name = raw.name.as_ref().or(raw.kind.as_ref()).ok_or_else(|| wrong(at.clone(), "`name` is missing"))?.get_ref().clone();
-    let unproven = || wrong(at.clone(), "nothing says how a reload is proven: add [[group.confirm]], or `confirm = []` where nothing can be seen");
+    let name = raw
+        .name
+        .as_ref()
+        .or(raw.kind.as_ref())
+        .ok_or_else(|| wrong(at.clone(), "`name` is missing"))?
+        .get_ref()
+        .clone();
+    let unproven = || {
+        wrong(
+            at.clone(),
+            "nothing says how a reload is proven: add [[group.confirm]], or `confirm = []` where \
+             nothing can be seen",
+        )
+    };
     let speaks = raw.speaks.or(base.speaks).unwrap_or(Speaks::None);
     let mut confirm = match raw.confirm.or(base.confirm) {
         Some(confirm) => facts(confirm)?,
@@ -180,31 +229,79 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         return Err(wrong(zero.span(), "0 samples would prove nothing"));
     }
     let instances = raw.instances.map(|i| (i.span(), i.into_inner()));
-    if let Some((at, _)) = instances.as_ref().filter(|(_, all)| all.iter().any(|i| i.pid <= 0)) {
+    if let Some((at, _)) = instances
+        .as_ref()
+        .filter(|(_, all)| all.iter().any(|i| i.pid <= 0))
+    {
         return Err(wrong(at.clone(), "a pid is not above 0"));
     }
-    if let Some((at, _)) = instances.as_ref().filter(|(_, all)| all.iter().filter_map(|i| i.endpoint.as_deref()).any(names_a_user)) {
+    if let Some((at, _)) = instances.as_ref().filter(|(_, all)| {
+        all.iter()
+            .filter_map(|i| i.endpoint.as_deref())
+            .any(names_a_user)
+    }) {
         let hint = Some("say `auth_file = PATH` in the group".into());
-        return Err(Wrong { hint, ..wrong(at.clone(), "an endpoint names no user and no password") });
+        return Err(Wrong {
+            hint,
+            ..wrong(at.clone(), "an endpoint names no user and no password")
+        });
     }
     let mut reject = facts(raw.reject.or(base.reject).unwrap_or_default())?;
-    shown_by(&mut [&mut confirm, &mut reject], [raw.auth_file, raw.bearer_file, raw.client_cert, raw.client_key])?;
-    let config_under = raw.config_under.or(base.config_under).map(paths).transpose()?.unwrap_or_default();
+    shown_by(
+        &mut [&mut confirm, &mut reject],
+        [
+            raw.auth_file,
+            raw.bearer_file,
+            raw.client_cert,
+            raw.client_key,
+        ],
+    )?;
+    let config_under = raw
+        .config_under
+        .or(base.config_under)
+        .map(paths)
+        .transpose()?
+        .unwrap_or_default();
     let one = |raw: Option<Spanned<RawMatch>>| raw.map(matching).transpose();
-    let all = |raw: Option<Spanned<Value>>| raw.map(|raw| places(&raw)).transpose().map(Option::unwrap_or_default);
+    let all = |raw: Option<Spanned<Value>>| {
+        raw.map(|raw| places(&raw))
+            .transpose()
+            .map(Option::unwrap_or_default)
+    };
     let revive = argv(raw.revive.or(base.revive), &[])?;
-    let on_bad_config = raw.on_bad_config.or(base.on_bad_config).unwrap_or(OnBad::Keeps);
-    let (validate, validation) = validation(raw.validate.or(base.validate), on_bad_config, &revive)?;
+    let on_bad_config = raw
+        .on_bad_config
+        .or(base.on_bad_config)
+        .unwrap_or(OnBad::Keeps);
+    let (validate, validation) =
+        validation(raw.validate.or(base.validate), on_bad_config, &revive)?;
     Ok(Group {
         name,
-        matching: matching(raw.r#match.or(base.r#match).ok_or_else(|| wrong(at.clone(), without_match(instances.is_some())))?)?,
+        matching: matching(
+            raw.r#match
+                .or(base.r#match)
+                .ok_or_else(|| wrong(at.clone(), without_match(instances.is_some())))?,
+        )?,
         exclude: one(raw.exclude.or(base.exclude))?,
         leader: one(raw.leader.or(base.leader))?,
         worker: one(raw.worker.or(base.worker))?,
         pid_file: all(raw.pid_file.or(base.pid_file))?,
-        users: raw.user.or(base.user).map_or(Ok(Vec::new()), |raw| Ok(strings(&raw)?.into_iter().map(str::to_owned).collect()))?,
-        count: raw.count.or(base.count).map_or(Ok(Count { min: 1, max: usize::MAX }), count)?,
-        config: raw.config.or(base.config).map(targets).transpose()?.unwrap_or_default(),
+        users: raw.user.or(base.user).map_or(Ok(Vec::new()), |raw| {
+            Ok(strings(&raw)?.into_iter().map(str::to_owned).collect())
+        })?,
+        count: raw.count.or(base.count).map_or(
+            Ok(Count {
+                min: 1,
+                max: usize::MAX,
+            }),
+            count,
+        )?,
+        config: raw
+            .config
+            .or(base.config)
+            .map(targets)
+            .transpose()?
+            .unwrap_or_default(),
         config_under,
         reading: Reading {
             getopt: raw.getopt.or(base.getopt),
@@ -212,7 +309,12 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
             title: raw.title.or(base.title).map(title).transpose()?,
             base: all(raw.base.or(base.base))?,
             built: argv(raw.built.or(base.built), &[])?,
-            includes: raw.includes.or(base.includes).map_or(Ok(Vec::new()), |raw| Ok(strings(&raw)?.into_iter().map(str::to_owned).collect()))?,
+            includes: raw
+                .includes
+                .or(base.includes)
+                .map_or(Ok(Vec::new()), |raw| {
+                    Ok(strings(&raw)?.into_iter().map(str::to_owned).collect())
+                })?,
         },
         source: raw.source.or(base.source).map(source).transpose()?,
         needs_restart: all(raw.needs_restart.or(base.needs_restart))?,
@@ -226,7 +328,10 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         validate,
         validation,
         validate_titled: argv(raw.validate_titled.or(base.validate_titled), &[])?,
-        reloads: raw.reloads.or(base.reloads).map_or(Ok(Reloads::No), reloads)?,
+        reloads: raw
+            .reloads
+            .or(base.reloads)
+            .map_or(Ok(Reloads::No), reloads)?,
         executes_itself: match raw.executes_itself.or(base.executes_itself) {
             Some(true) => ExecutesItself::Yes,
             Some(false) | None => ExecutesItself::No,
@@ -237,7 +342,10 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
             Some(text) => parse_duration(text.get_ref()).map_err(|why| wrong(text.span(), why))?,
             None => std::time::Duration::from_secs(5),
         },
-        samples: samples.map_or(if speaks == Speaks::Hello { 1 } else { 3 }, Spanned::into_inner),
+        samples: samples.map_or(
+            if speaks == Speaks::Hello { 1 } else { 3 },
+            Spanned::into_inner,
+        ),
         speaks,
         confirm,
         reject,
@@ -246,18 +354,34 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         // A kind cannot know what its operator bears.
         unproven: raw.unproven.unwrap_or_default(),
         rollout: raw.rollout.unwrap_or_default().over(rollout)?,
-        after: raw.after.map_or(Ok(Vec::new()), |raw| Ok(strings(&raw)?.into_iter().map(str::to_owned).collect()))?,
+        after: raw.after.map_or(Ok(Vec::new()), |raw| {
+            Ok(strings(&raw)?.into_iter().map(str::to_owned).collect())
+        })?,
     })
 }
 
 fn without_match(is_listed: bool) -> &'static str {
-    if is_listed { "`match` is missing: each of `instances` must satisfy one too" } else { "`match` is missing" }
+    if is_listed {
+        "`match` is missing: each of `instances` must satisfy one too"
+    } else {
+        "`match` is missing"
+    }
 }
 
 fn facts(raw: Vec<Spanned<RawFact>>) -> Result<Vec<Fact>, Wrong> {
     let one = |(at, raw): (Range<usize>, RawFact)| {
         let place = raw.place().unwrap_or(at.clone());
-        let fact = Fact::try_from(raw).map_err(|RawFault { message, hint, at: place }| Wrong { message, hint, at: place.unwrap_or(at.clone()) })?;
+        let fact = Fact::try_from(raw).map_err(
+            |RawFault {
+                 message,
+                 hint,
+                 at: place,
+             }| Wrong {
+                message,
+                hint,
+                at: place.unwrap_or(at.clone()),
+            },
+        )?;
         match &fact.source {
             Source::Exec(argv) => argv.iter().try_for_each(|arg| argument(arg, &[], &at))?,
             Source::Http(ask) => argument(&ask.url, &[], &place)?,
@@ -265,14 +389,25 @@ fn facts(raw: Vec<Spanned<RawFact>>) -> Result<Vec<Fact>, Wrong> {
         }
         Ok(fact)
     };
-    raw.into_iter().map(|fact| (fact.span(), fact.into_inner())).map(one).collect()
+    raw.into_iter()
+        .map(|fact| (fact.span(), fact.into_inner()))
+        .map(one)
+        .collect()
 }
 
 /// Gives what a group shows to each of its assertions that asks the instance itself.
 fn shown_by(all: &mut [&mut Vec<Fact>], raw: [Option<Spanned<PathBuf>>; 4]) -> Result<(), Wrong> {
-    let Some(at) = raw.iter().flatten().map(Spanned::span).next() else { return Ok(()) };
-    let [auth_file, bearer_file, client_cert, client_key] = raw.map(|path| path.map(Spanned::into_inner));
-    let access = Access { auth_file, bearer_file, client_cert, client_key };
+    let Some(at) = raw.iter().flatten().map(Spanned::span).next() else {
+        return Ok(());
+    };
+    let [auth_file, bearer_file, client_cert, client_key] =
+        raw.map(|path| path.map(Spanned::into_inner));
+    let access = Access {
+        auth_file,
+        bearer_file,
+        client_cert,
+        client_key,
+    };
     let mut asks = Vec::new();
     for fact in all.iter_mut().flat_map(|facts| facts.iter_mut()) {
         match &mut fact.source {
@@ -285,7 +420,10 @@ fn shown_by(all: &mut [&mut Vec<Fact>], raw: [Option<Spanned<PathBuf>>; 4]) -> R
         return Err(wrong(at, why));
     }
     if asks.is_empty() {
-        return Err(wrong(at, "credentials are for assertions with `http` and {listen}, and this group has none"));
+        return Err(wrong(
+            at,
+            "credentials are for assertions with `http` and {listen}, and this group has none",
+        ));
     }
     for ask in asks {
         let https = ask.is_https();
@@ -296,7 +434,9 @@ fn shown_by(all: &mut [&mut Vec<Fact>], raw: [Option<Spanned<PathBuf>>; 4]) -> R
 
 fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
     let (at, raw) = (raw.span(), raw.into_inner());
-    let pattern = |key: &str, text: &str| glob::Pattern::new(text).map_err(|e| wrong(at.clone(), format!("{key} = {text:?}: {e}")));
+    let pattern = |key: &str, text: &str| {
+        glob::Pattern::new(text).map_err(|e| wrong(at.clone(), format!("{key} = {text:?}: {e}")))
+    };
     let one = |key: &str, text: Option<String>| text.map(|text| pattern(key, &text)).transpose();
     let any = |key: &str, value: &Value| -> Result<Vec<glob::Pattern>, Wrong> {
         let texts = match value {
@@ -304,17 +444,32 @@ fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
             Value::Array(all) if !all.is_empty() => all.iter().map(Value::as_str).collect(),
             _ => None,
         };
-        let texts = texts.ok_or_else(|| wrong(at.clone(), format!("{key}: neither a string nor a list of strings of which one must fit")))?;
+        let texts = texts.ok_or_else(|| {
+            wrong(
+                at.clone(),
+                format!("{key}: neither a string nor a list of strings of which one must fit"),
+            )
+        })?;
         texts.into_iter().map(|text| pattern(key, text)).collect()
     };
     if let Some(path) = raw.pid_file.as_ref().filter(|path| !path.is_absolute()) {
-        return Err(wrong(at, format!("pid_file = {path:?} is no absolute path")));
+        return Err(wrong(
+            at,
+            format!("pid_file = {path:?} is no absolute path"),
+        ));
     }
-    let listens = raw.listens.map(|text| text.parse().map_err(|why: String| wrong(at.clone(), why))).transpose()?;
+    let listens = raw
+        .listens
+        .map(|text| text.parse().map_err(|why: String| wrong(at.clone(), why)))
+        .transpose()?;
     let matching = Match {
         exe: raw.exe.map_or(Ok(Vec::new()), |v| any("exe", &v))?,
         script: raw.script.map_or(Ok(Vec::new()), |v| any("script", &v))?,
-        args: raw.args.iter().map(|v| any("args", v)).collect::<Result<_, _>>()?,
+        args: raw
+            .args
+            .iter()
+            .map(|v| any("args", v))
+            .collect::<Result<_, _>>()?,
         user: raw.user,
         cgroup: one("cgroup", raw.cgroup)?,
         unit: raw.unit.as_deref().map(unit_name),
@@ -323,18 +478,25 @@ fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
         listens,
     };
     match matching.is_empty() {
-        true => Err(wrong(at, "nothing to match by: say `exe`, `script`, `args`, `user`, `cgroup`, `unit`, `pid_file`, `port` or `listens`")),
+        true => Err(wrong(
+            at,
+            "nothing to match by: say `exe`, `script`, `args`, `user`, `cgroup`, `unit`, \
+             `pid_file`, `port` or `listens`",
+        )),
         false => Ok(matching),
     }
 }
 
 fn count(raw: Spanned<Value>) -> Result<Count, Wrong> {
     let says = match raw.get_ref() {
-        Value::Integer(n) => usize::try_from(*n).ok().map(|n| Ok(Count { min: n, max: n })),
+        Value::Integer(n) => usize::try_from(*n)
+            .ok()
+            .map(|n| Ok(Count { min: n, max: n })),
         Value::String(text) => Some(parse_count(text)),
         _ => None,
     };
-    says.unwrap_or_else(|| Err("a count is 3, \"3..\", \"..5\" or \"3..5\"".into())).map_err(|why| wrong(raw.span(), why))
+    says.unwrap_or_else(|| Err("a count is 3, \"3..\", \"..5\" or \"3..5\"".into()))
+        .map_err(|why| wrong(raw.span(), why))
 }
 
 /// A string, or a list of strings.
@@ -356,13 +518,20 @@ fn paths(raw: Spanned<Value>) -> Result<Vec<PathBuf>, Wrong> {
 }
 
 fn places(raw: &Spanned<Value>) -> Result<Vec<Place>, Wrong> {
-    strings(raw)?.into_iter().map(|text| place(text).map_err(|why| wrong(raw.span(), why))).collect()
+    strings(raw)?
+        .into_iter()
+        .map(|text| place(text).map_err(|why| wrong(raw.span(), why)))
+        .collect()
 }
 
-/// One place, a list of places of which the first that exists counts, or a list of such lists: several targets.
+/// One place, a list of places of which the first that exists counts, or a list of such lists:
+/// several targets.
 fn targets(raw: Spanned<Value>) -> Result<Vec<Vec<Place>>, Wrong> {
     match raw.get_ref() {
-        Value::Array(all) if all.iter().any(Value::is_array) => all.iter().map(|inner| places(&Spanned::new(raw.span(), inner.clone()))).collect(),
+        Value::Array(all) if all.iter().any(Value::is_array) => all
+            .iter()
+            .map(|inner| places(&Spanned::new(raw.span(), inner.clone())))
+            .collect(),
         _ => Ok(vec![places(&raw)?]),
     }
 }
@@ -376,22 +545,33 @@ fn place(text: &str) -> Result<Place, String> {
         Some((name, rest)) => match (name, name.split_once(':')) {
             ("cwd", _) => below(rest).map(Place::Cwd),
             ("base", _) => below(rest).map(Place::Base),
-            (_, Some(("arg", option))) if super::value_of(&format!("arg:{option}")).is_some() => below(rest).map(|rest| Place::Arg(option.into(), rest)),
-            (_, Some(("built", text))) if !text.is_empty() => below(rest).map(|rest| Place::Built(text.into(), rest)),
-            (_, Some(("env", name))) if is_variable(name) => below(rest).map(|rest| Place::Env(name.into(), rest)),
+            (_, Some(("arg", option))) if super::value_of(&format!("arg:{option}")).is_some() => {
+                below(rest).map(|rest| Place::Arg(option.into(), rest))
+            }
+            (_, Some(("built", text))) if !text.is_empty() => {
+                below(rest).map(|rest| Place::Built(text.into(), rest))
+            }
+            (_, Some(("env", name))) if is_variable(name) => {
+                below(rest).map(|rest| Place::Env(name.into(), rest))
+            }
             _ => None,
         },
         None => text.starts_with('/').then(|| Place::Path(text.into())),
     };
     // Anything else would depend on where `hello` is started.
     found.ok_or_else(|| {
-        format!("{text:?} is neither {{arg:--option}}, {{arg:1}}, {{cwd}}/FILE, {{base}}/FILE, {{built:TEXT}}, {{env:NAME}} nor an absolute path")
+        format!(
+            "{text:?} is neither {{arg:--option}}, {{arg:1}}, {{cwd}}/FILE, {{base}}/FILE, \
+                 {{built:TEXT}}, {{env:NAME}} nor an absolute path"
+        )
     })
 }
 
 /// Whether a text is the name of a variable as POSIX allows it.
 fn is_variable(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn title(raw: Spanned<String>) -> Result<String, Wrong> {
@@ -404,7 +584,13 @@ fn source(raw: Spanned<String>) -> Result<String, Wrong> {
     if text.contains("{config}") && (text.starts_with('/') || text.starts_with("{config}")) {
         return Ok(raw.into_inner());
     }
-    Err(wrong(raw.span(), format!("source = {text:?} does not say where each target's new content is, such as \"{{config}}.new\"")))
+    Err(wrong(
+        raw.span(),
+        format!(
+            "source = {text:?} does not say where each target's new content is, such as \
+             \"{{config}}.new\""
+        ),
+    ))
 }
 
 fn reloads(raw: Spanned<Value>) -> Result<Reloads, Wrong> {
@@ -417,11 +603,17 @@ fn reloads(raw: Spanned<Value>) -> Result<Reloads, Wrong> {
 }
 
 fn listen(raw: Spanned<Value>) -> Result<Vec<ListenAt>, Wrong> {
-    strings(&raw)?.into_iter().map(|text| text.parse().map_err(|why: String| wrong(raw.span(), why))).collect()
+    strings(&raw)?
+        .into_iter()
+        .map(|text| text.parse().map_err(|why: String| wrong(raw.span(), why)))
+        .collect()
 }
 
 fn signal(raw: Spanned<String>) -> Result<Signal, Wrong> {
     let all = [Signal::Hup, Signal::Usr1, Signal::Usr2];
     let found = all.into_iter().find(|s| s.name() == raw.get_ref());
-    found.ok_or_else(|| Wrong { hint: likely(raw.get_ref(), all.into_iter().map(Signal::name)), ..wrong(raw.span(), "no signal that a program reloads on") })
+    found.ok_or_else(|| Wrong {
+        hint: likely(raw.get_ref(), all.into_iter().map(Signal::name)),
+        ..wrong(raw.span(), "no signal that a program reloads on")
+    })
 }

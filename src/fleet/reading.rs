@@ -12,7 +12,8 @@ pub struct Reading {
     pub getopt: Option<String>,
     /// Which value counts of an option that is given more than once.
     pub repeated: Repeated,
-    /// Its command line as it rewrites it, with `{argv}` for the arguments; the rest behind it is a glob.
+    /// Its command line as it rewrites it, with `{argv}` for the arguments; the rest behind it is a
+    /// glob.
     pub title: Option<String>,
     /// Directories that a relative path of its command line is below: the first that there is.
     pub base: Vec<Place>,
@@ -44,7 +45,12 @@ impl Reading {
     /// # Errors
     /// A sentence where `title` says neither.
     pub fn title_parts(title: &str) -> Result<(&str, glob::Pattern), String> {
-        let (before, after) = title.split_once(ARGV).ok_or_else(|| format!("title = {title:?} does not say where the arguments are: {ARGV}"))?;
-        Ok((before, glob::Pattern::new(after).map_err(|e| format!("title = {title:?}: {e}"))?))
+        let (before, after) = title.split_once(ARGV).ok_or_else(|| {
+            format!("title = {title:?} does not say where the arguments are: {ARGV}")
+        })?;
+        Ok((
+            before,
+            glob::Pattern::new(after).map_err(|e| format!("title = {title:?}: {e}"))?,
+        ))
     }
 }

@@ -48,17 +48,31 @@ impl<'de> Visitor<'de> for Either {
     }
 }
 
-/// The validator's argv, and whether the group has been asked for one. A program that a bad config ends, and that nothing
-/// validates for, must be one that can be started again.
-pub(super) fn validation(raw: Option<Spanned<RawValidate>>, on_bad: OnBad, revive: &[String]) -> Result<(Vec<String>, Validation), Wrong> {
-    let Some(raw) = raw else { return Ok((Vec::new(), Validation::Wanted)) };
+/// The validator's argv, and whether the group has been asked for one. A program that a bad config
+/// ends, and that nothing validates for, must be one that can be started again.
+pub(super) fn validation(
+    raw: Option<Spanned<RawValidate>>,
+    on_bad: OnBad,
+    revive: &[String],
+) -> Result<(Vec<String>, Validation), Wrong> {
+    let Some(raw) = raw else {
+        return Ok((Vec::new(), Validation::Wanted));
+    };
     let at = raw.span();
     match raw.into_inner() {
         RawValidate::Argv(words) => Ok((argv(Some(words), &[])?, Validation::Wanted)),
-        RawValidate::Word(word) if word != NONE => Err(wrong(at, format!("validate = {word:?} is no list of arguments"))
-            .hinted(format!("`validate = [\"{word}\"]`, or \"{NONE}\" for a program that has no validator"))),
+        RawValidate::Word(word) if word != NONE => {
+            Err(
+                wrong(at, format!("validate = {word:?} is no list of arguments")).hinted(format!(
+                    "`validate = [\"{word}\"]`, or \"{NONE}\" for a program that has no validator"
+                )),
+            )
+        }
         RawValidate::Word(_) if on_bad == OnBad::Dies && revive.is_empty() => {
-            let why = format!("a config that it cannot load ends the program, and with `validate = \"{NONE}\"` nothing finds that out before");
+            let why = format!(
+                "a config that it cannot load ends the program, and with `validate = \"{NONE}\"` \
+                 nothing finds that out before"
+            );
             Err(wrong(at, why).hinted("say how it is started again: `revive = [argv]`"))
         }
         RawValidate::Word(_) => Ok((Vec::new(), Validation::Waived)),

@@ -15,19 +15,35 @@ pub(super) struct Wrong {
 
 impl Wrong {
     pub(super) fn hinted(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 }
 
 pub(super) fn wrong(at: Range<usize>, message: impl Into<String>) -> Wrong {
-    Wrong { message: message.into(), hint: None, at }
+    Wrong {
+        message: message.into(),
+        hint: None,
+        at,
+    }
 }
 
 /// `more` are placeholders that this command alone has.
 pub(super) fn argv(raw: Option<Vec<Spanned<String>>>, more: &[&str]) -> Result<Vec<String>, Wrong> {
-    raw.unwrap_or_default().into_iter().map(|arg| argument(arg.get_ref(), more, &arg.span()).map(|()| arg.into_inner())).collect()
+    raw.unwrap_or_default()
+        .into_iter()
+        .map(|arg| argument(arg.get_ref(), more, &arg.span()).map(|()| arg.into_inner()))
+        .collect()
 }
 
 pub(super) fn argument(arg: &str, more: &[&str], at: &Range<usize>) -> Result<(), Wrong> {
-    argv::fault(arg, more).map_or(Ok(()), |(message, hint)| Err(Wrong { message, hint: Some(hint), at: at.clone() }))
+    argv::fault(arg, more).map_or(Ok(()), |(message, hint)| {
+        Err(Wrong {
+            message,
+            hint: Some(hint),
+            at: at.clone(),
+        })
+    })
 }

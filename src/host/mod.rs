@@ -1,4 +1,5 @@
-//! One machine and its verbs, each over a batch: survey, prepare, commit, read back. What cannot travel (locks, staged files, pidfds) stays with its host.
+//! One machine and its verbs, each over a batch: survey, prepare, commit, read back. What cannot
+//! travel (locks, staged files, pidfds) stays with its host.
 
 use std::{
     path::{Path, PathBuf},
@@ -45,7 +46,8 @@ impl Host {
         Self::Local(LocalHost::new(run))
     }
 
-    /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance runs; holds it against the guards. Touches nothing.
+    /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance
+    /// runs; holds it against the guards. Touches nothing.
     pub async fn survey(&mut self, groups: &[Arc<Group>], look: Look<'_>) -> Seen {
         match self {
             Self::Local(host) => host.survey(groups, look).await,
@@ -54,11 +56,18 @@ impl Host {
         }
     }
 
-    /// Stages every target beside the live file and validates it, once per distinct executable; proves that install can succeed. Touches nothing live.
+    /// Stages every target beside the live file and validates it, once per distinct executable;
+    /// proves that install can succeed. Touches nothing live.
     ///
     /// # Errors
     /// The first that is not ready: `Invalid`, `Refused`, or `Failed`.
-    pub async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+    pub async fn prepare(
+        &mut self,
+        steps: &mut [&mut Step],
+        strict: bool,
+        halts: &mut Halts,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), Stop> {
         match self {
             Self::Local(host) => host.prepare(steps, strict, halts, tell).await,
             #[cfg(test)]
@@ -66,11 +75,17 @@ impl Host {
         }
     }
 
-    /// Installs each target, then hangs up and confirms every instance. Where each is afterwards stands in its state. An undo is this, over flipped steps.
+    /// Installs each target, then hangs up and confirms every instance. Where each is afterwards
+    /// stands in its state. An undo is this, over flipped steps.
     ///
     /// # Errors
     /// A target could not be installed; no signal was sent then.
-    pub async fn commit(&mut self, steps: &mut [Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+    pub async fn commit(
+        &mut self,
+        steps: &mut [Step],
+        halts: &mut Halts,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), Stop> {
         match self {
             Self::Local(host) => host.commit(steps, halts, tell).await,
             #[cfg(test)]
@@ -78,9 +93,17 @@ impl Host {
         }
     }
 
-    /// Looks again, without a signal, at every instance whose state says what it runs: one that does not show it any more has its trouble then. `ask` says
-    /// which are asked; the others must live. An interrupt past `patience` ends the wait. Returns whether each has answered that was asked.
-    pub async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) -> bool {
+    /// Looks again, without a signal, at every instance whose state says what it runs: one that
+    /// does not show it any more has its trouble then. `ask` says which are asked; the others must
+    /// live. An interrupt past `patience` ends the wait. Returns whether each has answered that was
+    /// asked.
+    pub async fn check(
+        &mut self,
+        steps: &mut [&mut Step],
+        ask: Ask,
+        (halts, patience): (&mut Halts, u8),
+        tell: &mut impl FnMut(Event),
+    ) -> bool {
         match self {
             Self::Local(host) => host.check(steps, ask, (halts, patience), tell).await,
             #[cfg(test)]
@@ -91,8 +114,16 @@ impl Host {
         }
     }
 
-    /// Runs a command of the operator's that judges a wave, at most [`gate::LIMIT`]; `instances` are those of the wave. A halt ends it.
-    pub async fn gate(&self, argv: &[String], run: &str, wave: usize, instances: &[&Instance], halts: &mut Halts) -> gate::Said {
+    /// Runs a command of the operator's that judges a wave, at most [`gate::LIMIT`]; `instances`
+    /// are those of the wave. A halt ends it.
+    pub async fn gate(
+        &self,
+        argv: &[String],
+        run: &str,
+        wave: usize,
+        instances: &[&Instance],
+        halts: &mut Halts,
+    ) -> gate::Said {
         match self {
             Self::Local(_) => gate::ask(argv, run, wave, instances, halts).await,
             #[cfg(test)]
@@ -100,11 +131,18 @@ impl Host {
         }
     }
 
-    /// Matches that were not there at the survey and read a target of `steps`: each is proven on what that is now, or not. A halt ends the wait.
+    /// Matches that were not there at the survey and read a target of `steps`: each is proven on
+    /// what that is now, or not. A halt ends the wait.
     ///
     /// # Errors
     /// A sentence: whether there are any is not known.
-    pub async fn newcomers(&self, steps: &[&Step], undo: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<Vec<Member>, String> {
+    pub async fn newcomers(
+        &self,
+        steps: &[&Step],
+        undo: bool,
+        halts: &mut Halts,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<Vec<Member>, String> {
         match self {
             Self::Local(host) => host.newcomers(steps, undo, halts, tell).await,
             #[cfg(test)]
@@ -144,7 +182,12 @@ impl Host {
     pub fn look_back(&mut self) -> End {
         match self {
             Self::Local(host) => End {
-                late: host.targets.values_mut().flat_map(install::Target::late).map(|late| (late.path, late.what, late.bytes)).collect(),
+                late: host
+                    .targets
+                    .values_mut()
+                    .flat_map(install::Target::late)
+                    .map(|late| (late.path, late.what, late.bytes))
+                    .collect(),
                 not_held: host.held.not,
             },
             #[cfg(test)]
@@ -156,7 +199,11 @@ impl Host {
     pub fn clear(&mut self) -> Vec<(PathBuf, String)> {
         match self {
             Self::Local(host) => {
-                let stays = host.targets.values_mut().flat_map(install::Target::clear).collect();
+                let stays = host
+                    .targets
+                    .values_mut()
+                    .flat_map(install::Target::clear)
+                    .collect();
                 host.staging.end();
                 stays
             }
@@ -175,7 +222,8 @@ impl Host {
         }
     }
 
-    /// When what stands at a target was last changed in any way, in nanoseconds since 1970; none when it cannot be read.
+    /// When what stands at a target was last changed in any way, in nanoseconds since 1970; none
+    /// when it cannot be read.
     #[must_use]
     pub fn ctime(&self, path: &Path) -> Option<i128> {
         match self {
@@ -185,7 +233,8 @@ impl Host {
         }
     }
 
-    /// The digest of everything that is read through a target and is none of it, as it was before its instances were signalled.
+    /// The digest of everything that is read through a target and is none of it, as it was before
+    /// its instances were signalled.
     #[must_use]
     pub fn behind(&self, path: &Path) -> Option<String> {
         match self {
@@ -195,10 +244,15 @@ impl Host {
         }
     }
 
-    /// Whether a target of `step` is still what it was: there is work though nobody may get a signal.
+    /// Whether a target of `step` is still what it was: there is work though nobody may get a
+    /// signal.
     #[must_use]
     pub fn lags(&self, step: &Step) -> bool {
-        let lags = |s: &Shift| s.from.as_ref().is_some_and(|from| from.sha256 != s.to.sha256 && self.reads(&s.path).as_ref() == Some(&from.sha256));
+        let lags = |s: &Shift| {
+            s.from.as_ref().is_some_and(|from| {
+                from.sha256 != s.to.sha256 && self.reads(&s.path).as_ref() == Some(&from.sha256)
+            })
+        };
         step.shifts.iter().any(lags)
     }
 
@@ -206,7 +260,10 @@ impl Host {
     #[must_use]
     pub fn is_installed(&self, path: &Path) -> bool {
         match self {
-            Self::Local(host) => host.targets.get(path).is_some_and(install::Target::is_exchanged),
+            Self::Local(host) => host
+                .targets
+                .get(path)
+                .is_some_and(install::Target::is_exchanged),
             #[cfg(test)]
             Self::Script(host) => host.installed.contains(path),
         }

@@ -1,4 +1,5 @@
-//! The plan of a run that goes on with an earlier one: what each target becomes and who may be touched is known, what is there now is seen.
+//! The plan of a run that goes on with an earlier one: what each target becomes and who may be
+//! touched is known, what is there now is seen.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,63 +60,145 @@ struct Gone<'a> {
 
 impl Gone<'_> {
     fn named(&self) -> String {
-        let more = if self.pids.len() > NAMED { format!(" and {} more", self.pids.len() - NAMED) } else { String::new() };
-        self.pids.iter().take(NAMED).map(|(pid, _)| pid.to_string()).collect::<Vec<_>>().join(", ") + &more
+        let more = if self.pids.len() > NAMED {
+            format!(" and {} more", self.pids.len() - NAMED)
+        } else {
+            String::new()
+        };
+        self.pids
+            .iter()
+            .take(NAMED)
+            .map(|(pid, _)| pid.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+            + &more
     }
 
     fn event(&self, left: &Left) -> Event {
         let unreplaced = self.pids.len().saturating_sub(self.new);
-        let since = if left.same_boot { "not there any more since" } else { "of another boot than this:" };
+        let since = if left.same_boot {
+            "not there any more since"
+        } else {
+            "of another boot than this:"
+        };
         let place = match unreplaced {
             0 => "others have taken their place".to_owned(),
             n if n == self.pids.len() => "nobody has taken their place".to_owned(),
             n => format!("nobody has taken the place of {n}"),
         };
-        Event::Gone { group: self.group.into(), pids: self.pids.iter().map(|(pid, _)| *pid).collect(), why: format!("{since} run {}; {place}", left.id) }
+        Event::Gone {
+            group: self.group.into(),
+            pids: self.pids.iter().map(|(pid, _)| *pid).collect(),
+            why: format!("{since} run {}; {place}", left.id),
+        }
     }
 }
 
 /// Whom the earlier run knew and who is not there any more, by group and targets.
 fn gone<'a>(seen: &Seen, left: &'a Left) -> Vec<Gone<'a>> {
-    let instances = || seen.members.iter().chain(&seen.sick).map(|m| &m.instance).chain(&seen.refused);
-    let there: BTreeSet<(i32, u64)> = instances().filter(|_| left.same_boot).map(|i| (i.pid, i.started)).collect();
-    let known: BTreeSet<(i32, u64)> = left.instances.iter().filter(|_| left.same_boot).map(|i| (i.pid, i.started)).collect();
-    let new = |i: &Instance, group: &str, targets: &[PathBuf]| i.group == group && i.targets == targets && !known.contains(&(i.pid, i.started));
+    let instances = || {
+        seen.members
+            .iter()
+            .chain(&seen.sick)
+            .map(|m| &m.instance)
+            .chain(&seen.refused)
+    };
+    let there: BTreeSet<(i32, u64)> = instances()
+        .filter(|_| left.same_boot)
+        .map(|i| (i.pid, i.started))
+        .collect();
+    let known: BTreeSet<(i32, u64)> = left
+        .instances
+        .iter()
+        .filter(|_| left.same_boot)
+        .map(|i| (i.pid, i.started))
+        .collect();
+    let new = |i: &Instance, group: &str, targets: &[PathBuf]| {
+        i.group == group && i.targets == targets && !known.contains(&(i.pid, i.started))
+    };
     let mut all: BTreeMap<(&str, &[PathBuf]), Gone<'a>> = BTreeMap::new();
-    for LeftInstance { group, pid, started, targets } in left.instances.iter().filter(|i| !there.contains(&(i.pid, i.started))) {
-        let gone = all.entry((group, targets)).or_insert_with(|| Gone { group, pids: Vec::new(), new: instances().filter(|i| new(i, group, targets)).count() });
+    for LeftInstance {
+        group,
+        pid,
+        started,
+        targets,
+    } in left
+        .instances
+        .iter()
+        .filter(|i| !there.contains(&(i.pid, i.started)))
+    {
+        let gone = all.entry((group, targets)).or_insert_with(|| Gone {
+            group,
+            pids: Vec::new(),
+            new: instances().filter(|i| new(i, group, targets)).count(),
+        });
         gone.pids.push((*pid, *started));
     }
     all.into_values().collect()
 }
 
-/// Whom the earlier run knew, who is not there any more, and in whose place nobody has come: a sentence.
+/// Whom the earlier run knew, who is not there any more, and in whose place nobody has come: a
+/// sentence.
 #[must_use]
 pub fn unreplaced(seen: &Seen, left: &Left) -> Option<String> {
     let gone = gone(seen, left);
-    let lost: Vec<String> = gone.iter().filter(|g| g.pids.len() > g.new).map(|g| format!("{} pid {}", g.group, g.named())).collect();
-    (!lost.is_empty()).then(|| format!("not there any more since run {}, and not all replaced: {}", left.id, lost.join(", ")))
+    let lost: Vec<String> = gone
+        .iter()
+        .filter(|g| g.pids.len() > g.new)
+        .map(|g| format!("{} pid {}", g.group, g.named()))
+        .collect();
+    (!lost.is_empty()).then(|| {
+        format!(
+            "not there any more since run {}, and not all replaced: {}",
+            left.id,
+            lost.join(", ")
+        )
+    })
 }
 
-/// Whom the earlier run knew and who is not there any more; and of its groups, who reads nothing of what it changes.
+/// Whom the earlier run knew and who is not there any more; and of its groups, who reads nothing of
+/// what it changes.
 #[must_use]
 pub fn absent(seen: &Seen, left: &Left) -> Vec<Event> {
-    let apart = seen.members.iter().chain(&seen.sick).map(|m| &m.instance).filter(|i| !concerns(left, &i.targets));
+    let apart = seen
+        .members
+        .iter()
+        .chain(&seen.sick)
+        .map(|m| &m.instance)
+        .filter(|i| !concerns(left, &i.targets));
     let why = || format!("reads nothing of what run {} changes", left.id);
-    gone(seen, left).iter().map(|gone| gone.event(left)).chain(apart.map(|i| Event::LeftOut { pid: i.pid, why: why() })).collect()
+    gone(seen, left)
+        .iter()
+        .map(|gone| gone.event(left))
+        .chain(apart.map(|i| Event::LeftOut {
+            pid: i.pid,
+            why: why(),
+        }))
+        .collect()
 }
 
-/// Whether one that reads `targets` is any business of the run. One that reads none is only signalled.
+/// Whether one that reads `targets` is any business of the run. One that reads none is only
+/// signalled.
 fn concerns(left: &Left, targets: &[PathBuf]) -> bool {
-    targets.is_empty() || targets.iter().any(|path| left.targets.iter().any(|t| t.path == *path))
+    targets.is_empty()
+        || targets
+            .iter()
+            .any(|path| left.targets.iter().any(|t| t.path == *path))
 }
 
 impl Plan {
-    /// The plan that goes on with `aim.left`. `old` finds the bytes of an earlier config by digest; `who` the later run that made a target what it is.
+    /// The plan that goes on with `aim.left`. `old` finds the bytes of an earlier config by digest;
+    /// `who` the later run that made a target what it is.
     ///
     /// # Errors
-    /// The first end in the order of the exit codes: no match, busy, refused, invalid, restart required.
-    pub fn again(mut seen: Seen, aim: Aim<'_>, old: impl Fn(&str) -> Option<Vec<u8>>, who: impl Fn(&Path, &str) -> Option<String>) -> Result<Self, Stop> {
+    /// The first end in the order of the exit codes: no match, busy, refused, invalid, restart
+    /// required.
+    pub fn again(
+        mut seen: Seen,
+        aim: Aim<'_>,
+        old: impl Fn(&str) -> Option<Vec<u8>>,
+        who: impl Fn(&Path, &str) -> Option<String>,
+    ) -> Result<Self, Stop> {
         let left = aim.left;
         let mut left_out = lost(&seen, aim)?;
         if let Some(stop) = seen.stopped {
@@ -133,72 +216,153 @@ impl Plan {
         for target in &left.targets {
             shifts_of.insert(&target.path, shift(target, &seen, aim, &old, &who)?);
         }
-        let mut refused: Vec<_> = seen.refused.into_iter().filter(|i| concerns(left, &i.targets)).collect();
+        let mut refused: Vec<_> = seen
+            .refused
+            .into_iter()
+            .filter(|i| concerns(left, &i.targets))
+            .collect();
         // What was only signalled has no way back.
-        seen.members.retain(|m| concerns(left, &m.instance.targets) && (aim.way == Way::Forth || !m.instance.targets.is_empty()));
+        seen.members.retain(|m| {
+            concerns(left, &m.instance.targets)
+                && (aim.way == Way::Forth || !m.instance.targets.is_empty())
+        });
         let readers: Readers = apart(seen.members, |m| m.instance.targets.clone());
         let mut steps = Vec::new();
         for (paths, mut members) in readers {
             let (mut shifts, mut disk) = (Vec::new(), Vec::new());
             for path in &paths {
-                let Some((path, target)) = seen.targets.get_key_value(path) else { continue };
+                let Some((path, target)) = seen.targets.get_key_value(path) else {
+                    continue;
+                };
                 // What the earlier run did not know stays as it is.
-                let stays = || Shift { path: path.clone(), from: Some(target.disk.clone()), to: target.disk.clone(), secret: target.secret };
+                let stays = || Shift {
+                    path: path.clone(),
+                    from: Some(target.disk.clone()),
+                    to: target.disk.clone(),
+                    secret: target.secret,
+                };
                 shifts.push(shifts_of.get(path.as_path()).cloned().unwrap_or_else(stays));
                 disk.push((path.as_path(), target));
             }
             for member in &mut members {
                 if let Err(why) = place(member, &shifts, &disk, aim) {
-                    member.fail(State::Refused, Trouble { kind: State::Refused.into(), text: why });
+                    member.fail(
+                        State::Refused,
+                        Trouble {
+                            kind: State::Refused.into(),
+                            text: why,
+                        },
+                    );
                     refused.push(member.instance.clone());
                 }
             }
-            steps.push(Step { shifts, members, undo: false });
+            steps.push(Step {
+                shifts,
+                members,
+                undo: false,
+            });
         }
         if !refused.is_empty() {
             let stop = Stop::refused(refused);
-            return Err(Stop { reason: stop.reason + &too_many, ..stop });
+            return Err(Stop {
+                reason: stop.reason + &too_many,
+                ..stop
+            });
         }
-        // What nobody reads any more becomes what it was to become all the same: the next start of one would read it.
-        let read: BTreeSet<PathBuf> = steps.iter().flat_map(|s| &s.shifts).map(|s| s.path.clone()).collect();
-        let unread = shifts_of.into_values().filter(|shift| !read.contains(&shift.path));
-        let unread: Vec<Step> = unread.map(|shift| Step { shifts: vec![shift], members: Vec::new(), undo: false }).collect();
+        // What nobody reads any more becomes what it was to become all the same: the next start of
+        // one would read it.
+        let read: BTreeSet<PathBuf> = steps
+            .iter()
+            .flat_map(|s| &s.shifts)
+            .map(|s| s.path.clone())
+            .collect();
+        let unread = shifts_of
+            .into_values()
+            .filter(|shift| !read.contains(&shift.path));
+        let unread: Vec<Step> = unread
+            .map(|shift| Step {
+                shifts: vec![shift],
+                members: Vec::new(),
+                undo: false,
+            })
+            .collect();
         let restart = judge(&steps, &BTreeMap::new())?;
         let order: Vec<&Group> = left.groups.iter().collect();
-        let mut waves = if aim.at_once { waves::at_once(steps) } else { waves::in_waves(steps, &order, &aim.left.order) };
+        let mut waves = if aim.at_once {
+            waves::at_once(steps)
+        } else {
+            waves::in_waves(steps, &order, &aim.left.order)
+        };
         match waves.first_mut() {
             Some(first) => first.steps.extend(unread),
             None if unread.is_empty() => {}
             None => waves = waves::at_once(unread),
         }
-        Ok(Self { waves, newcomers: Vec::new(), left_out, restart })
+        Ok(Self {
+            waves,
+            newcomers: Vec::new(),
+            left_out,
+            restart,
+        })
     }
 }
 
-/// The instances of the earlier run that live and read other targets by now: what becomes of those of the run would be loaded
-/// by none of them.
+/// The instances of the earlier run that live and read other targets by now: what becomes of those
+/// of the run would be loaded by none of them.
 fn moved(seen: &Seen, left: &Left) -> Vec<Instance> {
-    let known = |m: &Member| left.instances.iter().find(|i| left.same_boot && (i.pid, i.started) == m.id);
+    let known = |m: &Member| {
+        left.instances
+            .iter()
+            .find(|i| left.same_boot && (i.pid, i.started) == m.id)
+    };
     let one = |m: &Member| {
         let was = &known(m)?.targets;
         let gone = was.iter().find(|path| !m.instance.targets.contains(path))?;
         let now = m.instance.targets.iter().find(|path| !was.contains(path));
-        let now = now.map_or("no such file".to_owned(), |path| format!("`{}`", path.display()));
-        let text = format!("it read `{}` in run {}, and names {now} today; lead that back to the former path, or restart it", gone.display(), left.id);
+        let now = now.map_or("no such file".to_owned(), |path| {
+            format!("`{}`", path.display())
+        });
+        let text = format!(
+            "it read `{}` in run {}, and names {now} today; lead that back to the former path, or \
+             restart it",
+            gone.display(),
+            left.id
+        );
         let mut member = m.clone();
-        member.fail(State::Refused, Trouble { kind: State::Refused.into(), text });
+        member.fail(
+            State::Refused,
+            Trouble {
+                kind: State::Refused.into(),
+                text,
+            },
+        );
         Some(member.instance)
     };
-    seen.members.iter().chain(&seen.sick).filter_map(one).collect()
+    seen.members
+        .iter()
+        .chain(&seen.sick)
+        .filter_map(one)
+        .collect()
 }
 
-/// Holds who is there against the number that each group must have. An old config is brought back all the same: who is missing is in the report then.
+/// Holds who is there against the number that each group must have. An old config is brought back
+/// all the same: who is missing is in the report then.
 fn lost(seen: &Seen, aim: Aim<'_>) -> Result<Vec<Member>, Stop> {
     let (left, gone) = (aim.left, gone(seen, aim.left));
     let mut lost = Vec::new();
     for group in &left.groups {
-        let sure = seen.members.iter().chain(&seen.sick).filter(|m| m.instance.group == group.name).count();
-        let found = sure + seen.refused.iter().filter(|i| i.group == group.name).count();
+        let sure = seen
+            .members
+            .iter()
+            .chain(&seen.sick)
+            .filter(|m| m.instance.group == group.name)
+            .count();
+        let found = sure
+            + seen
+                .refused
+                .iter()
+                .filter(|i| i.group == group.name)
+                .count();
         if group.count.holds(found, sure) {
             continue;
         }
@@ -212,17 +376,44 @@ fn lost(seen: &Seen, aim: Aim<'_>) -> Result<Vec<Member>, Stop> {
                 .collect();
             return Err(Stop::new(
                 Verdict::NoMatch,
-                format!("group `{}` has {}, not {}{}", group.name, counted(found, "instance"), group.count, gone.concat()),
+                format!(
+                    "group `{}` has {}, not {}{}",
+                    group.name,
+                    counted(found, "instance"),
+                    group.count,
+                    gone.concat()
+                ),
             ));
         }
         for gone in gone.iter().filter(|g| g.group == group.name) {
             // Which of them was replaced nobody knows; so many are missing.
-            for (pid, started) in gone.pids.iter().rev().take(gone.pids.len().saturating_sub(gone.new)) {
-                let known = left.instances.iter().find(|i| (i.pid, i.started) == (*pid, *started));
-                let instance = Instance { targets: known.map(|i| i.targets.clone()).unwrap_or_default(), wave: 0, ..Instance::new(gone.group, *pid, *started) };
+            for (pid, started) in gone
+                .pids
+                .iter()
+                .rev()
+                .take(gone.pids.len().saturating_sub(gone.new))
+            {
+                let known = left
+                    .instances
+                    .iter()
+                    .find(|i| (i.pid, i.started) == (*pid, *started));
+                let instance = Instance {
+                    targets: known.map(|i| i.targets.clone()).unwrap_or_default(),
+                    wave: 0,
+                    ..Instance::new(gone.group, *pid, *started)
+                };
                 let mut member = Member::new(instance, group.clone().into(), Vec::new());
-                let text = format!("is not there any more since run {}, and nobody has taken its place", left.id);
-                member.fail(State::Died, Trouble { kind: State::Died.into(), text });
+                let text = format!(
+                    "is not there any more since run {}, and nobody has taken its place",
+                    left.id
+                );
+                member.fail(
+                    State::Died,
+                    Trouble {
+                        kind: State::Died.into(),
+                        text,
+                    },
+                );
                 lost.push(member);
             }
         }
@@ -230,7 +421,8 @@ fn lost(seen: &Seen, aim: Aim<'_>) -> Result<Vec<Member>, Stop> {
     Ok(lost)
 }
 
-/// What becomes of one target: it must be what it was before the earlier run, or what that was bringing.
+/// What becomes of one target: it must be what it was before the earlier run, or what that was
+/// bringing.
 fn shift(
     target: &LeftTarget,
     seen: &Seen,
@@ -240,50 +432,97 @@ fn shift(
 ) -> Result<Shift, Stop> {
     let (path, id) = (target.path.display(), &aim.left.id);
     let refused = |why: String| Stop::new(Verdict::Refused, why);
-    let now = seen.targets.get(&target.path).ok_or_else(|| refused(format!("`{path}` is not there any more")))?;
+    let now = seen
+        .targets
+        .get(&target.path)
+        .ok_or_else(|| refused(format!("`{path}` is not there any more")))?;
     let (from, to) = match aim.way {
         Way::Forth => (target.from.as_deref(), target.to.as_str()),
         Way::Back => {
-            let no_way = || refused(format!("there is no way back from run {id}: nobody had the bytes that were served of `{path}` before it"));
-            (Some(target.to.as_str()), target.from.as_deref().ok_or_else(no_way)?)
+            let no_way = || {
+                refused(format!(
+                    "there is no way back from run {id}: nobody had the bytes that were served of \
+                     `{path}` before it"
+                ))
+            };
+            (
+                Some(target.to.as_str()),
+                target.from.as_deref().ok_or_else(no_way)?,
+            )
         }
     };
     let disk = &now.disk;
     if disk.form() != target.form || ![from, Some(to)].contains(&Some(disk.sha256.as_str())) {
-        let since = who(&target.path, &disk.sha256).or_else(|| aim.left.superseded_by().map(str::to_owned));
-        let by = since.map_or("another program has changed it since; put it back, or adopt it with `hello broadcast` and its group".to_owned(), |run| {
-            format!("run {run} came after it (`hello history {run}`)")
-        });
+        let since =
+            who(&target.path, &disk.sha256).or_else(|| aim.left.superseded_by().map(str::to_owned));
+        let by = since.map_or(
+            "another program has changed it since; put it back, or adopt it \
+                               with `hello broadcast` and its group"
+                .to_owned(),
+            |run| format!("run {run} came after it (`hello history {run}`)"),
+        );
         let (old, new) = (target.from.as_deref().map_or("?", short), short(&target.to));
         return Err(refused(format!(
-            "`{path}` on disk is {}, which is neither what it was before run {id} ({old}) nor what that made it ({new}): {by}",
+            "`{path}` on disk is {}, which is neither what it was before run {id} ({old}) nor \
+             what that made it ({new}): {by}",
             short(&disk.sha256)
         )));
     }
     let kept = |sha256: &str| match disk.sha256 == sha256 {
         true => Some(disk.clone()),
-        false => old(sha256).and_then(|bytes| Blob::kept(bytes, target.form)).filter(|blob| blob.sha256 == sha256),
+        false => old(sha256)
+            .and_then(|bytes| Blob::kept(bytes, target.form))
+            .filter(|blob| blob.sha256 == sha256),
     };
-    let to = kept(to).ok_or_else(|| refused(format!("the bytes that `{path}` would become ({}) are not kept any more", short(to))))?;
+    let to = kept(to).ok_or_else(|| {
+        refused(format!(
+            "the bytes that `{path}` would become ({}) are not kept any more",
+            short(to)
+        ))
+    })?;
     let from = from.and_then(kept);
-    let said = seen.members.iter().any(|m| m.group.secret.is_some() && m.instance.targets.contains(&target.path));
+    let said = seen
+        .members
+        .iter()
+        .any(|m| m.group.secret.is_some() && m.instance.targets.contains(&target.path));
     let secret = now.secret || (!said && to.tree.as_ref().is_some_and(|tree| !tree.is_public()));
-    Ok(Shift { path: target.path.clone(), from, to, secret })
+    Ok(Shift {
+        path: target.path.clone(),
+        from,
+        to,
+        secret,
+    })
 }
 
-/// Where one instance is: who needs no signal is unchanged, and what an earlier run may have done to it stands in it then.
+/// Where one instance is: who needs no signal is unchanged, and what an earlier run may have done
+/// to it stands in it then.
 ///
 /// # Errors
 /// A sentence: it runs neither of the two configs.
-fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], aim: Aim<'_>) -> Result<(), String> {
+fn place(
+    member: &mut Member,
+    shifts: &[Shift],
+    disk: &[(&Path, &SeenTarget)],
+    aim: Aim<'_>,
+) -> Result<(), String> {
     let left = aim.left;
-    let same = left.same_boot && left.instances.iter().any(|i| (i.pid, i.started) == member.id);
+    let same = left.same_boot
+        && left
+            .instances
+            .iter()
+            .any(|i| (i.pid, i.started) == member.id);
     let touch = left.touched.get(&member.id).filter(|_| left.same_boot);
     // What a process tells is the digest of its first target.
     let first = shifts.first();
-    let says = member.instance.before.as_deref().filter(|_| first.is_some());
+    let says = member
+        .instance
+        .before
+        .as_deref()
+        .filter(|_| first.is_some());
     let to = first.map(|s| s.to.sha256.as_str());
-    let from = first.and_then(|s| s.from.as_ref()).map(|from| from.sha256.as_str());
+    let from = first
+        .and_then(|s| s.from.as_ref())
+        .map(|from| from.sha256.as_str());
     if let (Some(says), Some(from), Some(first)) = (says, from, first)
         && says != from
         && Some(says) != to
@@ -303,18 +542,39 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
         Some(kept) => Readings::Before(kept.clone()),
         None => Readings::None,
     };
-    let otherwise = |touch: &Touch| if aim.way == Way::Forth { touch.back } else { touch.forth };
-    // A signal that is under way yet makes it load what is there when it takes it; what it was loading already may be the other config.
-    member.unsure = touch.map_or_else(|| is_under_way(member, aim.proven), |touch| otherwise(touch) && !touch.is_over());
-    let on_disk = disk.iter().zip(shifts).all(|((_, target), shift)| target.disk.sha256 == shift.to.sha256);
+    let otherwise = |touch: &Touch| {
+        if aim.way == Way::Forth {
+            touch.back
+        } else {
+            touch.forth
+        }
+    };
+    // A signal that is under way yet makes it load what is there when it takes it; what it was
+    // loading already may be the other config.
+    member.unsure = touch.map_or_else(
+        || is_under_way(member, aim.proven),
+        |touch| otherwise(touch) && !touch.is_over(),
+    );
+    let on_disk = disk
+        .iter()
+        .zip(shifts)
+        .all(|((_, target), shift)| target.disk.sha256 == shift.to.sha256);
     let told = shifts.len() == 1 && says.is_some() && says == to && (on_disk || aim.at_once);
     let shown = on_disk
-        && (settled(member, disk, aim.proven) || (shifts.is_empty() && !member.sick && touch.is_some_and(|touch| touch.state == Some(State::Confirmed))));
+        && (settled(member, disk, aim.proven)
+            || (shifts.is_empty()
+                && !member.sick
+                && touch.is_some_and(|touch| touch.state == Some(State::Confirmed))));
     let started_on_it = on_disk && !same && touch.is_none() && has_read_it(member, disk, back);
     if !member.unsure && (told || shown || started_on_it) {
         member.instance.state = State::Unchanged;
     }
-    let idle = touch.is_none_or(|touch| matches!(touch.state, Some(State::Reverted | State::Untouched | State::Refused)));
+    let idle = touch.is_none_or(|touch| {
+        matches!(
+            touch.state,
+            Some(State::Reverted | State::Untouched | State::Refused)
+        )
+    });
     // Unless it surely runs what was before.
     member.brought = !match says {
         Some(says) => idle && Some(says) == from,
@@ -324,13 +584,21 @@ fn place(member: &mut Member, shifts: &[Shift], disk: &[(&Path, &SeenTarget)], a
     Ok(())
 }
 
-/// Whether an instance that cannot tell what it runs started when every target was what it is now: it has read that, and
-/// a signal could change nothing that it shows.
+/// Whether an instance that cannot tell what it runs started when every target was what it is now:
+/// it has read that, and a signal could change nothing that it shows.
 fn has_read_it(member: &Member, disk: &[(&Path, &SeenTarget)], back: bool) -> bool {
     let later = disk.iter().all(|(_, target)| target.ctime < member.born);
     !member.sick
         && member.instance.before.is_none()
         && !disk.is_empty()
         && later
-        && agrees(member, disk, if back { Literals::Skipped } else { Literals::Count })
+        && agrees(
+            member,
+            disk,
+            if back {
+                Literals::Skipped
+            } else {
+                Literals::Count
+            },
+        )
 }

@@ -25,10 +25,12 @@ pub(super) struct Becomes {
     pub(super) secret: bool,
 }
 
-/// What every target becomes, and the first reason why a change is not acceptable: that is the end only where nobody is refused.
+/// What every target becomes, and the first reason why a change is not acceptable: that is the end
+/// only where nobody is refused.
 ///
 /// # Errors
-/// `Failed` where what was asked for is not there or cannot be read; `Refused` where a target would have to become two things.
+/// `Failed` where what was asked for is not there or cannot be read; `Refused` where a target would
+/// have to become two things.
 pub(super) fn decide<'a>(
     seen: &'a BTreeMap<PathBuf, SeenTarget>,
     readers: &Readers,
@@ -56,27 +58,51 @@ pub(super) fn decide<'a>(
 }
 
 fn invalid(named: &Path, why: &str) -> Stop {
-    Stop::new(Verdict::Invalid, format!("the new config is not valid: `{}`: {why}", shown(named)))
+    Stop::new(
+        Verdict::Invalid,
+        format!("the new config is not valid: `{}`: {why}", shown(named)),
+    )
 }
 
 /// The groups that read each target, by name.
 fn groups_of(readers: &Readers) -> BTreeMap<&Path, BTreeMap<&str, &Group>> {
     let mut all: BTreeMap<&Path, BTreeMap<&str, &Group>> = BTreeMap::new();
-    for (path, members) in readers.iter().flat_map(|(paths, members)| paths.iter().map(move |path| (path, members))) {
-        all.entry(path).or_default().extend(members.iter().map(|m| (m.group.name.as_str(), &*m.group)));
+    for (path, members) in readers
+        .iter()
+        .flat_map(|(paths, members)| paths.iter().map(move |path| (path, members)))
+    {
+        all.entry(path)
+            .or_default()
+            .extend(members.iter().map(|m| (m.group.name.as_str(), &*m.group)));
     }
     all
 }
 
 /// What one target becomes, and where that comes from; none when it stays.
-fn becomes(path: &Path, target: &SeenTarget, groups: &BTreeMap<&str, &Group>, changes: &Changes) -> Result<Option<(Blob, PathBuf)>, Stop> {
+fn becomes(
+    path: &Path,
+    target: &SeenTarget,
+    groups: &BTreeMap<&str, &Group>,
+    changes: &Changes,
+) -> Result<Option<(Blob, PathBuf)>, Stop> {
     let mut wanted: Option<(&str, Option<(Blob, PathBuf)>)> = None;
-    let digest = |new: &Option<(Blob, PathBuf)>| new.as_ref().map_or(&target.disk, |(to, _)| to).sha256.clone();
+    let digest = |new: &Option<(Blob, PathBuf)>| {
+        new.as_ref()
+            .map_or(&target.disk, |(to, _)| to)
+            .sha256
+            .clone()
+    };
     for (name, group) in groups {
         let new = for_group(path, target, group, changes)?;
         match &wanted {
             Some((other, known)) if digest(known) != digest(&new) => {
-                return Err(Stop::new(Verdict::Refused, format!("groups `{other}` and `{name}` read `{}`, and it cannot become both", path.display())));
+                return Err(Stop::new(
+                    Verdict::Refused,
+                    format!(
+                        "groups `{other}` and `{name}` read `{}`, and it cannot become both",
+                        path.display()
+                    ),
+                ));
             }
             _ => wanted = Some((name, new)),
         }
@@ -84,7 +110,12 @@ fn becomes(path: &Path, target: &SeenTarget, groups: &BTreeMap<&str, &Group>, ch
     Ok(wanted.and_then(|(_, new)| new))
 }
 
-fn for_group(path: &Path, target: &SeenTarget, group: &Group, changes: &Changes) -> Result<Option<(Blob, PathBuf)>, Stop> {
+fn for_group(
+    path: &Path,
+    target: &SeenTarget,
+    group: &Group,
+    changes: &Changes,
+) -> Result<Option<(Blob, PathBuf)>, Stop> {
     let disk = &target.disk;
     let put = |named: PathBuf, new: &Blob| match put(disk, new, changes.prune) {
         Ok(to) => Ok(Some((to, named))),
@@ -92,17 +123,34 @@ fn for_group(path: &Path, target: &SeenTarget, group: &Group, changes: &Changes)
     };
     match changes.of(&group.name) {
         Change::Adopt => match target.offered.get(&group.name) {
-            Some(Offered { path: named, content: Some(Ok(new)) }) => put(named.clone(), new),
-            Some(Offered { content: Some(Err((verdict, why))), .. }) => Err(Stop::new(*verdict, why.clone())),
+            Some(Offered {
+                path: named,
+                content: Some(Ok(new)),
+            }) => put(named.clone(), new),
+            Some(Offered {
+                content: Some(Err((verdict, why))),
+                ..
+            }) => Err(Stop::new(*verdict, why.clone())),
             _ => Ok(None),
         },
-        Change::Put { named, form, content } if group.config.len() == 1 => {
+        Change::Put {
+            named,
+            form,
+            content,
+        } if group.config.len() == 1 => {
             fits(disk.form(), *form).map_err(|why| invalid(named, &why))?;
-            put(named.clone(), content.as_ref().map_err(|why| invalid(named, why))?)
+            put(
+                named.clone(),
+                content.as_ref().map_err(|why| invalid(named, why))?,
+            )
         }
         Change::Put { named, content, .. } => {
             let Some(all) = &content.as_ref().map_err(|why| invalid(named, why))?.tree else {
-                let why = format!("group `{}` has several targets, and --config takes a directory with an entry for each", group.name);
+                let why = format!(
+                    "group `{}` has several targets, and --config takes a directory with an entry \
+                     for each",
+                    group.name
+                );
                 return Err(invalid(named, &why));
             };
             let name = path.file_name().unwrap_or_default();
@@ -117,68 +165,162 @@ fn for_group(path: &Path, target: &SeenTarget, group: &Group, changes: &Changes)
                 return Err(set_on(path, "it is a directory, and --set edits one file"));
             }
             if group.config.len() > 1 {
-                return Err(set_on(path, &format!("group `{}` has several targets, and --set edits one file", group.name)));
+                return Err(set_on(
+                    path,
+                    &format!(
+                        "group `{}` has several targets, and --set edits one file",
+                        group.name
+                    ),
+                ));
             }
-            edit(&disk.bytes, edits).map(|bytes| Some((Blob::new(bytes), path.to_owned()))).map_err(|why| set_on(path, &why))
+            edit(&disk.bytes, edits)
+                .map(|bytes| Some((Blob::new(bytes), path.to_owned())))
+                .map_err(|why| set_on(path, &why))
         }
     }
 }
 
 fn set_on(path: &Path, why: &str) -> Stop {
-    Stop::new(Verdict::Invalid, format!("the new config is not valid: --set on `{}`: {why}", path.display()))
+    Stop::new(
+        Verdict::Invalid,
+        format!(
+            "the new config is not valid: --set on `{}`: {why}",
+            path.display()
+        ),
+    )
 }
 
 /// Where a group's `source` is asked, something must be there for one of its targets at least.
-fn offered(seen: &BTreeMap<PathBuf, SeenTarget>, readers: &Readers, changes: &Changes) -> Result<(), Stop> {
+fn offered(
+    seen: &BTreeMap<PathBuf, SeenTarget>,
+    readers: &Readers,
+    changes: &Changes,
+) -> Result<(), Stop> {
     let mut looked: BTreeMap<&str, (&Offered, bool)> = BTreeMap::new();
     // What nobody in the run reads is offered to nobody.
-    let all: BTreeSet<&PathBuf> = if seen.values().all(|t| t.offered.is_empty()) { BTreeSet::new() } else { readers.keys().flatten().collect() };
+    let all: BTreeSet<&PathBuf> = if seen.values().all(|t| t.offered.is_empty()) {
+        BTreeSet::new()
+    } else {
+        readers.keys().flatten().collect()
+    };
     let read = |path: &PathBuf| all.contains(path);
-    for (group, offered) in seen.iter().filter(|(path, _)| read(path)).flat_map(|(_, t)| &t.offered) {
+    for (group, offered) in seen
+        .iter()
+        .filter(|(path, _)| read(path))
+        .flat_map(|(_, t)| &t.offered)
+    {
         looked.entry(group).or_insert((offered, false)).1 |= offered.content.is_some();
     }
-    let asked = |name: &str| matches!(changes.of(name), Change::Adopt) && readers.values().flatten().any(|m| m.group.name == name);
-    match looked.into_iter().find(|(name, (_, there))| !there && asked(name)) {
-        Some((name, (Offered { path, .. }, _))) => {
-            Err(Stop::new(Verdict::Failed, format!("cannot read `{}`: nothing is there, and group `{name}` takes its new config from it", shown(path))))
-        }
+    let asked = |name: &str| {
+        matches!(changes.of(name), Change::Adopt)
+            && readers.values().flatten().any(|m| m.group.name == name)
+    };
+    match looked
+        .into_iter()
+        .find(|(name, (_, there))| !there && asked(name))
+    {
+        Some((name, (Offered { path, .. }, _))) => Err(Stop::new(
+            Verdict::Failed,
+            format!(
+                "cannot read `{}`: nothing is there, and group `{name}` takes its new config from \
+                 it",
+                shown(path)
+            ),
+        )),
         None => Ok(()),
     }
 }
 
-/// An entry that is for no target of the group would be left out in silence; two targets of one name could not be told apart.
+/// An entry that is for no target of the group would be left out in silence; two targets of one
+/// name could not be told apart.
 fn strays(readers: &Readers, changes: &Changes) -> Option<Stop> {
     let mut targets: BTreeMap<&str, BTreeSet<&OsStr>> = BTreeMap::new();
     for (paths, members) in readers {
-        for group in members.iter().map(|m| &m.group).filter(|g| g.config.len() > 1) {
-            let Change::Put { named, .. } = changes.of(&group.name) else { continue };
+        for group in members
+            .iter()
+            .map(|m| &m.group)
+            .filter(|g| g.config.len() > 1)
+        {
+            let Change::Put { named, .. } = changes.of(&group.name) else {
+                continue;
+            };
             let names: BTreeSet<&OsStr> = paths.iter().filter_map(|p| p.file_name()).collect();
             if names.len() < paths.len() {
-                return Some(invalid(named, &format!("two targets of group `{}` have the same name, so it cannot be told which entry is whose", group.name)));
+                return Some(invalid(
+                    named,
+                    &format!(
+                        "two targets of group `{}` have the same name, so it cannot be told which \
+                         entry is whose",
+                        group.name
+                    ),
+                ));
             }
             targets.entry(&group.name).or_default().extend(names);
         }
     }
     for (name, names) in targets {
-        let Change::Put { named, content: Ok(Blob { tree: Some(all), .. }), .. } = changes.of(name) else { continue };
+        let Change::Put {
+            named,
+            content: Ok(Blob {
+                tree: Some(all), ..
+            }),
+            ..
+        } = changes.of(name)
+        else {
+            continue;
+        };
         if all.entries.is_empty() {
             return Some(invalid(named, "nothing is in it"));
         }
-        if let Some(stray) = all.entries.keys().find(|entry| !names.contains(entry.as_os_str())) {
-            let names: Vec<String> = names.iter().map(|n| format!("`{}`", shown(Path::new(n)))).collect();
-            return Some(invalid(&named.join(stray), &format!("group `{name}` has no target of that name; it has {}", names.join(", "))));
+        if let Some(stray) = all
+            .entries
+            .keys()
+            .find(|entry| !names.contains(entry.as_os_str()))
+        {
+            let names: Vec<String> = names
+                .iter()
+                .map(|n| format!("`{}`", shown(Path::new(n))))
+                .collect();
+            return Some(invalid(
+                &named.join(stray),
+                &format!(
+                    "group `{name}` has no target of that name; it has {}",
+                    names.join(", ")
+                ),
+            ));
         }
     }
     None
 }
 
-/// A directory that is exchanged takes along what is in it: another target in it would have to be changed twice.
-fn nested(seen: &BTreeMap<PathBuf, SeenTarget>, all: &BTreeMap<&Path, Becomes>) -> Result<(), Stop> {
-    let changes = |path: &Path| seen.get(path).zip(all.get(path)).is_some_and(|(target, becomes)| target.disk.sha256 != becomes.to.sha256);
-    for outer in seen.iter().filter(|(_, t)| t.disk.form() == Form::Directory).map(|(path, _)| path) {
-        let inner = seen.keys().find(|path| *path != outer && path.starts_with(outer) && (changes(path) || changes(outer)));
+/// A directory that is exchanged takes along what is in it: another target in it would have to be
+/// changed twice.
+fn nested(
+    seen: &BTreeMap<PathBuf, SeenTarget>,
+    all: &BTreeMap<&Path, Becomes>,
+) -> Result<(), Stop> {
+    let changes = |path: &Path| {
+        seen.get(path)
+            .zip(all.get(path))
+            .is_some_and(|(target, becomes)| target.disk.sha256 != becomes.to.sha256)
+    };
+    for outer in seen
+        .iter()
+        .filter(|(_, t)| t.disk.form() == Form::Directory)
+        .map(|(path, _)| path)
+    {
+        let inner = seen.keys().find(|path| {
+            *path != outer && path.starts_with(outer) && (changes(path) || changes(outer))
+        });
         if let Some(inner) = inner {
-            return Err(Stop::new(Verdict::Refused, format!("`{}` lies in `{}`, which is a target as well", inner.display(), outer.display())));
+            return Err(Stop::new(
+                Verdict::Refused,
+                format!(
+                    "`{}` lies in `{}`, which is a target as well",
+                    inner.display(),
+                    outer.display()
+                ),
+            ));
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
-//! Whether what an assertion takes from the candidate would hold now, filled from the config that runs: one that does
-//! not is mistaken, or the instance runs another config than its file, and it would prove nothing.
+//! Whether what an assertion takes from the candidate would hold now, filled from the config that
+//! runs: one that does not is mistaken, or the instance runs another config than its file, and it
+//! would prove nothing.
 
 use std::collections::BTreeMap;
 
@@ -12,47 +13,89 @@ use crate::{
 /// The longest value that is shown, in characters.
 const SHOWN: usize = 80;
 
-/// Refuses every one of `members` for which an `equals` that is taken from the config does not hold with what
-/// `shifts` replace.
+/// Refuses every one of `members` for which an `equals` that is taken from the config does not hold
+/// with what `shifts` replace.
 pub(super) fn refuse(members: &mut [Member], shifts: &[Shift], refused: &mut Vec<Instance>) {
-    for member in members.iter_mut().filter(|m| !m.sick && m.instance.state != State::Unchanged) {
-        let Some(text) = unheld(member, shifts) else { continue };
-        member.fail(State::Refused, Trouble { kind: State::Refused.into(), text });
+    for member in members
+        .iter_mut()
+        .filter(|m| !m.sick && m.instance.state != State::Unchanged)
+    {
+        let Some(text) = unheld(member, shifts) else {
+            continue;
+        };
+        member.fail(
+            State::Refused,
+            Trouble {
+                kind: State::Refused.into(),
+                text,
+            },
+        );
         refused.push(member.instance.clone());
     }
 }
 
-/// Why an assertion of `member` does not hold before the run; none where each does, or cannot be known.
+/// Why an assertion of `member` does not hold before the run; none where each does, or cannot be
+/// known.
 fn unheld(member: &Member, shifts: &[Shift]) -> Option<String> {
     let first = shifts.first()?;
     let from = first.from.as_ref()?;
-    let tells_another = member.instance.before.as_ref().is_some_and(|before| *before != from.sha256);
+    let tells_another = member
+        .instance
+        .before
+        .as_ref()
+        .is_some_and(|before| *before != from.sha256);
     // What stands there already is adopted because the instance may run something else.
-    if tells_another || shifts.iter().all(|shift| shift.from.as_ref().is_some_and(|from| from.sha256 == shift.to.sha256)) {
+    if tells_another
+        || shifts.iter().all(|shift| {
+            shift
+                .from
+                .as_ref()
+                .is_some_and(|from| from.sha256 == shift.to.sha256)
+        })
+    {
         return None;
     }
     let runs = from.file()?;
     let facts = member.group.confirm.iter().zip(&member.baseline);
-    facts.filter_map(|(fact, now)| Some((fact, now.as_deref()?))).find_map(|(fact, now)| {
-        let (filled, text) = taken(fact, runs)?;
-        if now == text {
-            return None;
-        }
-        let source = fact.source.describe(&member.instance.endpoint);
-        let now = if fact.source.shows_credentials() { "another value".into() } else { shown(now) };
-        let (now, text) = if first.secret { ("another value".into(), "the value of its config".into()) } else { (now, shown(&text)) };
-        Some(format!(
-            "{source} reads {now} before the run, and by the config that it runs {} should be {text}: the assertion is wrong, or it runs another config than `{}`; correct the assertion, adopt that file first, or say --include-sick to skip this check",
-            asked(&filled),
-            first.path.display()
-        ))
-    })
+    facts
+        .filter_map(|(fact, now)| Some((fact, now.as_deref()?)))
+        .find_map(|(fact, now)| {
+            let (filled, text) = taken(fact, runs)?;
+            if now == text {
+                return None;
+            }
+            let source = fact.source.describe(&member.instance.endpoint);
+            let now = if fact.source.shows_credentials() {
+                "another value".into()
+            } else {
+                shown(now)
+            };
+            let (now, text) = if first.secret {
+                (
+                    "another value".into(),
+                    "the value of its \
+            config"
+                        .into(),
+                )
+            } else {
+                (now, shown(&text))
+            };
+            Some(format!(
+                "{source} reads {now} before the run, and by the config that it runs {} should be \
+             {text}: the assertion is wrong, or it runs another config than `{}`; correct the \
+             assertion, adopt that file first, or say --include-sick to skip this check",
+                asked(&filled),
+                first.path.display()
+            ))
+        })
 }
 
 /// An `equals` with a part of the config in it, as it is written, and filled from `runs`.
 fn taken(fact: &Fact, runs: &[u8]) -> Option<(Fact, String)> {
     match fact.filled(Some(runs)).ok()?.wants {
-        Wants::Equals(text) if Wants::Equals(text.clone()) != fact.wants => Some((fact.clone(), text)),
+        Wants::Equals(text) if Wants::Equals(text.clone()) != fact.wants => {
+            Some((fact.clone(), text))
+        }
         _ => None,
     }
 }
@@ -61,24 +104,61 @@ fn taken(fact: &Fact, runs: &[u8]) -> Option<(Fact, String)> {
 pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> {
     let mut all: BTreeMap<(&str, usize), (i32, usize, String)> = BTreeMap::new();
     for step in steps {
-        let showing = if step.shifts.iter().any(|shift| shift.secret) { Showing::Secret } else { Showing::Open };
-        for member in step.members.iter().filter(|m| !m.sick && m.instance.state != State::Unchanged) {
-            for (place, (fact, now)) in member.group.confirm.iter().zip(&member.baseline).enumerate() {
-                let Some(now) = now.as_deref().filter(|now| is_unheld(fact, now)) else { continue };
+        let showing = if step.shifts.iter().any(|shift| shift.secret) {
+            Showing::Secret
+        } else {
+            Showing::Open
+        };
+        for member in step
+            .members
+            .iter()
+            .filter(|m| !m.sick && m.instance.state != State::Unchanged)
+        {
+            for (place, (fact, now)) in member
+                .group
+                .confirm
+                .iter()
+                .zip(&member.baseline)
+                .enumerate()
+            {
+                let Some(now) = now.as_deref().filter(|now| is_unheld(fact, now)) else {
+                    continue;
+                };
                 let i = &member.instance;
-                let showing = if fact.source.shows_credentials() { showing.of_credentials() } else { showing };
-                let why = || format!("{} {}", fact.source.describe(&i.endpoint), fact.unmet(Some(now), showing));
-                all.entry((&i.group, place)).or_insert_with(|| (i.pid, 0, why())).1 += 1;
+                let showing = if fact.source.shows_credentials() {
+                    showing.of_credentials()
+                } else {
+                    showing
+                };
+                let why = || {
+                    format!(
+                        "{} {}",
+                        fact.source.describe(&i.endpoint),
+                        fact.unmet(Some(now), showing)
+                    )
+                };
+                all.entry((&i.group, place))
+                    .or_insert_with(|| (i.pid, 0, why()))
+                    .1 += 1;
             }
         }
     }
-    all.into_iter().map(|((group, _), (pid, instances, why))| Event::Unheld { group: group.into(), pid, instances, why }).collect()
+    all.into_iter()
+        .map(|((group, _), (pid, instances, why))| Event::Unheld {
+            group: group.into(),
+            pid,
+            instances,
+            why,
+        })
+        .collect()
 }
 
 /// Whether a literal does not hold.
 fn is_unheld(fact: &Fact, now: &str) -> bool {
     let is_literal = match &fact.wants {
-        Wants::Equals(_) | Wants::Contains(_) => fact.filled(None).is_ok_and(|filled| filled.wants == fact.wants),
+        Wants::Equals(_) | Wants::Contains(_) => fact
+            .filled(None)
+            .is_ok_and(|filled| filled.wants == fact.wants),
         _ => false,
     };
     is_literal && !fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH)
@@ -122,7 +202,11 @@ mod tests {
     fn member(equals: &str, now: &str, before: Option<&str>) -> Member {
         let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
         let source = Source::Exec(vec!["ask".into()]);
-        group.confirm = vec![Fact { source, read: Read::Stdout, wants: Wants::Equals(equals.into()) }];
+        group.confirm = vec![Fact {
+            source,
+            read: Read::Stdout,
+            wants: Wants::Equals(equals.into()),
+        }];
         let mut member = Member::new(Instance::new("web", 7, 1), Arc::new(group), Vec::new());
         member.baseline = vec![Some(now.into())];
         member.instance.before = before.map(str::to_owned);
@@ -131,7 +215,12 @@ mod tests {
 
     fn shift(from: Option<&str>, secret: bool) -> Shift {
         let blob = |text: &str| Blob::new(text.as_bytes().to_vec());
-        Shift { path: "/etc/web.toml".into(), from: from.map(blob), to: blob("v = 'two'"), secret }
+        Shift {
+            path: "/etc/web.toml".into(),
+            from: from.map(blob),
+            to: blob("v = 'two'"),
+            secret,
+        }
     }
 
     #[test]
@@ -141,7 +230,12 @@ mod tests {
         assert_eq!(said("<{candidate.v}>", "<one>", old, false), None);
         for now in ["two", "", "one "] {
             let why = said("{candidate.v}", now, old, false).unwrap();
-            assert!(why.contains("`one`") && why.contains("{candidate.v}") && why.contains("/etc/web.toml"), "{why}");
+            assert!(
+                why.contains("`one`")
+                    && why.contains("{candidate.v}")
+                    && why.contains("/etc/web.toml"),
+                "{why}"
+            );
         }
         let why = said("{candidate.v}", "two", old, true).unwrap();
         assert!(!why.contains("`one`") && !why.contains("`two`"), "{why}");
@@ -150,7 +244,10 @@ mod tests {
     #[test]
     fn what_the_file_says_is_not_what_one_runs_that_tells_another_digest_or_adopts_it() {
         assert!(said_by("{candidate.v}", "two", "v = 'one'", None).is_some());
-        assert_eq!(said_by("{candidate.v}", "two", "v = 'one'", Some("another")), None);
+        assert_eq!(
+            said_by("{candidate.v}", "two", "v = 'one'", Some("another")),
+            None
+        );
         assert_eq!(said_by("{candidate.v}", "one", "v = 'two'", None), None);
     }
 
@@ -163,27 +260,59 @@ mod tests {
                 group.confirm[0].wants = wants.clone();
                 member.group = Arc::new(group);
             }
-            let step = Step { shifts: vec![shift(Some("v = 'one'"), secret)], members: all.into(), undo: false };
+            let step = Step {
+                shifts: vec![shift(Some("v = 'one'"), secret)],
+                members: all.into(),
+                undo: false,
+            };
             literals(std::iter::once(&step))
                 .into_iter()
                 .map(|event| match event {
-                    Event::Unheld { pid, instances, why, .. } => format!("{pid} {instances} {why}"),
+                    Event::Unheld {
+                        pid,
+                        instances,
+                        why,
+                        ..
+                    } => format!("{pid} {instances} {why}"),
                     _ => String::new(),
                 })
                 .collect::<Vec<_>>()
         };
-        assert_eq!(told(Wants::Equals("ok".into()), "no", false), ["7 2 `ask` reads `no`, and wanted is `ok`"]);
+        assert_eq!(
+            told(Wants::Equals("ok".into()), "no", false),
+            ["7 2 `ask` reads `no`, and wanted is `ok`"]
+        );
         assert_eq!(told(Wants::Contains("ok".into()), "no", false).len(), 1);
         let mut member = member("ok", "Bearer geheim", None);
         let mut group = (*member.group).clone();
-        let access = Access { bearer_file: Some("/t".into()), ..Access::default() };
-        group.confirm[0].source = Source::Http(Ask { url: "http://{listen}/".into(), access, ..Ask::default() });
+        let access = Access {
+            bearer_file: Some("/t".into()),
+            ..Access::default()
+        };
+        group.confirm[0].source = Source::Http(Ask {
+            url: "http://{listen}/".into(),
+            access,
+            ..Ask::default()
+        });
         member.group = Arc::new(group);
-        let step = Step { shifts: vec![shift(Some("v = 'one'"), false)], members: [member].into(), undo: false };
+        let step = Step {
+            shifts: vec![shift(Some("v = 'one'"), false)],
+            members: [member].into(),
+            undo: false,
+        };
         let events = literals(std::iter::once(&step));
-        let Some(Event::Unheld { why, .. }) = events.first() else { unreachable!("{events:?}") };
-        assert!(why.contains("reads something else, and wanted is `ok`") && !why.contains("geheim"), "{why}");
-        assert!(told(Wants::Equals("ok".into()), "geheim", true).iter().all(|why| !why.contains("geheim")));
+        let Some(Event::Unheld { why, .. }) = events.first() else {
+            unreachable!("{events:?}")
+        };
+        assert!(
+            why.contains("reads something else, and wanted is `ok`") && !why.contains("geheim"),
+            "{why}"
+        );
+        assert!(
+            told(Wants::Equals("ok".into()), "geheim", true)
+                .iter()
+                .all(|why| !why.contains("geheim"))
+        );
         for (wants, now) in [
             (Wants::Equals("ok".into()), "ok"),
             (Wants::Contains("ok".into()), "it is ok"),
@@ -196,8 +325,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_known_before_refuses_nothing() {
-        // A literal is what the new config is to show; the others have nothing that they could be filled from.
-        for (equals, from) in [("two", Some("v = 'one'")), ("{candidate.v}", None), ("{candidate.w}", Some("v = 'one'")), ("{candidate.v}", Some("["))] {
+        // A literal is what the new config is to show; the others have nothing that they could be
+        // filled from.
+        for (equals, from) in [
+            ("two", Some("v = 'one'")),
+            ("{candidate.v}", None),
+            ("{candidate.w}", Some("v = 'one'")),
+            ("{candidate.v}", Some("[")),
+        ] {
             assert_eq!(said(equals, "one", from, false), None, "{equals} {from:?}");
         }
     }

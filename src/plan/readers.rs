@@ -7,8 +7,12 @@ use crate::step::Member;
 /// Instances by what they read.
 pub(super) type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
 
-/// The members of each key, in their order. Where all have the same one, nobody is moved: ten thousand take room.
-pub(super) fn apart<K: Ord>(members: Vec<Member>, mut key: impl FnMut(&Member) -> K) -> BTreeMap<K, Vec<Member>> {
+/// The members of each key, in their order. Where all have the same one, nobody is moved: ten
+/// thousand take room.
+pub(super) fn apart<K: Ord>(
+    members: Vec<Member>,
+    mut key: impl FnMut(&Member) -> K,
+) -> BTreeMap<K, Vec<Member>> {
     let mut runs: Vec<(K, usize)> = Vec::new();
     for member in &members {
         let key = key(member);
@@ -18,11 +22,18 @@ pub(super) fn apart<K: Ord>(members: Vec<Member>, mut key: impl FnMut(&Member) -
         }
     }
     if runs.len() == 1 {
-        return runs.into_iter().map(|(key, _)| key).zip([members]).collect();
+        return runs
+            .into_iter()
+            .map(|(key, _)| key)
+            .zip([members])
+            .collect();
     }
     let (mut parts, mut members) = (BTreeMap::<K, Vec<Member>>::new(), members.into_iter());
     for (key, many) in runs {
-        parts.entry(key).or_default().extend(members.by_ref().take(many));
+        parts
+            .entry(key)
+            .or_default()
+            .extend(members.by_ref().take(many));
     }
     parts
 }

@@ -12,7 +12,8 @@ use crate::{
     tree::{Node, Tree},
 };
 
-/// A group that cannot tell what it runs, with so many targets; without a kind one instance goes first.
+/// A group that cannot tell what it runs, with so many targets; without a kind one instance goes
+/// first.
 pub(super) fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
     let mut group = Fleet::of_kind("nginx").unwrap().groups.remove(0);
     group.name = name.into();
@@ -22,7 +23,10 @@ pub(super) fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
 }
 
 pub(super) fn member(group: &Arc<Group>, pid: i32, targets: &[PathBuf]) -> Member {
-    let instance = Instance { targets: targets.to_vec(), ..Instance::new(&group.name, pid, 1) };
+    let instance = Instance {
+        targets: targets.to_vec(),
+        ..Instance::new(&group.name, pid, 1)
+    };
     Member::new(instance, group.clone(), Vec::new())
 }
 
@@ -31,30 +35,77 @@ pub(super) fn file(text: &str) -> Blob {
 }
 
 fn directory(entries: &[(&str, &str)]) -> Blob {
-    let entries = entries.iter().map(|(name, text)| ((*name).into(), Node::File(0o644, text.as_bytes().into()))).collect();
-    Blob::of(Tree { mode: 0o755, entries }).unwrap()
+    let entries = entries
+        .iter()
+        .map(|(name, text)| ((*name).into(), Node::File(0o644, text.as_bytes().into())))
+        .collect();
+    Blob::of(Tree {
+        mode: 0o755,
+        entries,
+    })
+    .unwrap()
 }
 
-pub(super) fn seen(members: Vec<Member>, targets: impl IntoIterator<Item = (PathBuf, Blob)>) -> Seen {
-    let target = |disk| SeenTarget { disk, ctime: 5, behind: Some(String::new()), secret: false, offered: BTreeMap::new() };
-    Seen { members, targets: targets.into_iter().map(|(path, disk)| (path, target(disk))).collect(), ..Seen::default() }
+pub(super) fn seen(
+    members: Vec<Member>,
+    targets: impl IntoIterator<Item = (PathBuf, Blob)>,
+) -> Seen {
+    let target = |disk| SeenTarget {
+        disk,
+        ctime: 5,
+        behind: Some(String::new()),
+        secret: false,
+        offered: BTreeMap::new(),
+    };
+    Seen {
+        members,
+        targets: targets
+            .into_iter()
+            .map(|(path, disk)| (path, target(disk)))
+            .collect(),
+        ..Seen::default()
+    }
 }
 
 pub(super) fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Result<Plan, Stop> {
     planned_over(seen, groups, asked, true)
 }
 
-fn planned_over(seen: Seen, groups: &[Arc<Group>], asked: &Asked, overwrite: bool) -> Result<Plan, Stop> {
-    let fleet = Fleet { groups: groups.iter().map(|g| (**g).clone()).collect(), ..Fleet::default() };
+fn planned_over(
+    seen: Seen,
+    groups: &[Arc<Group>],
+    asked: &Asked,
+    overwrite: bool,
+) -> Result<Plan, Stop> {
+    let fleet = Fleet {
+        groups: groups.iter().map(|g| (**g).clone()).collect(),
+        ..Fleet::default()
+    };
     let changes = Changes::read(asked).unwrap();
-    let count = Some(Count { min: 0, max: usize::MAX });
-    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count, overwrite, include_sick: false, proven: &Proven::default() }, |_| None)
+    let count = Some(Count {
+        min: 0,
+        max: usize::MAX,
+    });
+    Plan::new(
+        seen,
+        &Wish {
+            fleet: &fleet,
+            changes: &changes,
+            count,
+            overwrite,
+            include_sick: false,
+            proven: &Proven::default(),
+        },
+        |_| None,
+    )
 }
 
 /// What was put into a folder for `--config`, by entry.
 fn folder(entries: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    entries.iter().for_each(|(name, text)| std::fs::write(dir.path().join(name), text).unwrap());
+    entries
+        .iter()
+        .for_each(|(name, text)| std::fs::write(dir.path().join(name), text).unwrap());
     dir
 }
 
@@ -62,33 +113,67 @@ fn paths(all: &[&str]) -> Vec<PathBuf> {
     all.iter().map(PathBuf::from).collect()
 }
 
+/// One to three of five targets, a number of instances, and two choices.
+fn list() -> impl proptest::strategy::Strategy<Value = (Vec<i32>, i32, bool, bool)> {
+    let targets = proptest::sample::subsequence(vec![0, 1, 2, 3, 4], 1..=3);
+    (targets, 0..4i32, any::<bool>(), any::<bool>())
+}
+
 proptest! {
-    /// Groups with one to three of five targets each; every target has a content of its own, and every change as well.
+    /// Groups with one to three of five targets each; every target has a content of its own, and
+    /// every change as well.
     #[test]
     fn every_target_stands_once_for_its_readers_and_goes_from_what_it_was_to_what_was_asked(
-        lists in proptest::collection::vec((proptest::sample::subsequence(vec![0, 1, 2, 3, 4], 1..=3), 0..4i32, any::<bool>(), any::<bool>()), 1..4),
+        lists in proptest::collection::vec(list(), 1..4),
     ) {
         let path = |target: &i32| PathBuf::from(format!("/{target}/name{target}"));
-        let (mut groups, mut members, mut asked, mut dirs) = (Vec::new(), Vec::new(), Asked::default(), Vec::new());
+        let (mut groups, mut members, mut asked, mut dirs) =
+            (Vec::new(), Vec::new(), Asked::default(), Vec::new());
         let mut wanted: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
         for (at, (targets, instances, kind, changes)) in lists.iter().enumerate() {
             let name = format!("group{at}");
             let group = group(&name, targets.len(), *kind);
             let all: Vec<PathBuf> = targets.iter().map(path).collect();
-            members.extend((0..*instances).map(|n| member(&group, 10 * i32::try_from(at).unwrap() + n, &all)));
+            members.extend(
+                (0..*instances).map(|n| member(&group, 10 * i32::try_from(at).unwrap() + n, &all)),
+            );
             // Of several, the first stays as it is.
-            let changed = if targets.len() > 1 { &targets[1..] } else { &targets[..] };
-            let texts: Vec<(String, String)> = changed.iter().map(|t| (format!("name{t}"), format!("new {t}"))).collect();
-            let entries: Vec<(&str, &str)> = texts.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+            let changed = if targets.len() > 1 {
+                &targets[1..]
+            } else {
+                &targets[..]
+            };
+            let texts: Vec<(String, String)> = changed
+                .iter()
+                .map(|t| (format!("name{t}"), format!("new {t}")))
+                .collect();
+            let entries: Vec<(&str, &str)> = texts
+                .iter()
+                .map(|(n, t)| (n.as_str(), t.as_str()))
+                .collect();
             let dir = folder(&entries);
             if *changes {
                 let one = dir.path().join(&texts[0].0);
-                asked.configs.insert(name, if targets.len() > 1 { dir.path().into() } else { one });
+                asked.configs.insert(
+                    name,
+                    if targets.len() > 1 {
+                        dir.path().into()
+                    } else {
+                        one
+                    },
+                );
             }
             if *instances > 0 {
                 for target in targets {
-                    let becomes = if *changes && changed.contains(target) { "new" } else { "old" };
-                    wanted.entry(path(target)).or_default().insert(format!("{becomes} {target}"));
+                    let becomes = if *changes && changed.contains(target) {
+                        "new"
+                    } else {
+                        "old"
+                    };
+                    wanted
+                        .entry(path(target))
+                        .or_default()
+                        .insert(format!("{becomes} {target}"));
                 }
             }
             dirs.push(dir);
@@ -104,25 +189,61 @@ proptest! {
         let plan = said.unwrap();
         let mut pids: Vec<i32> = plan.instances().map(|i| i.pid).collect();
         pids.sort_unstable();
-        prop_assert_eq!(pids, all.iter().map(|m| m.instance.pid).collect::<Vec<_>>(), "everybody once");
+        prop_assert_eq!(
+            pids,
+            all.iter().map(|m| m.instance.pid).collect::<Vec<_>>(),
+            "everybody \
+                once"
+        );
         for wave in &plan.waves {
-            let lists: BTreeSet<Vec<&Path>> = wave.steps.iter().map(|s| s.shifts.iter().map(|s| s.path.as_path()).collect()).collect();
-            prop_assert_eq!(lists.len(), wave.steps.len(), "one step for all who read the same");
+            let lists: BTreeSet<Vec<&Path>> = wave
+                .steps
+                .iter()
+                .map(|s| s.shifts.iter().map(|s| s.path.as_path()).collect())
+                .collect();
+            prop_assert_eq!(
+                lists.len(),
+                wave.steps.len(),
+                "one step for all who read the same"
+            );
         }
         for step in plan.steps() {
-            let lists: Vec<Vec<PathBuf>> = step.members.iter().map(|m| m.instance.targets.clone()).collect();
+            let lists: Vec<Vec<PathBuf>> = step
+                .members
+                .iter()
+                .map(|m| m.instance.targets.clone())
+                .collect();
             let shifts: Vec<PathBuf> = step.shifts.iter().map(|s| s.path.clone()).collect();
-            prop_assert!(lists.iter().all(|list| *list == shifts), "{:?} {:?}", lists, shifts);
+            prop_assert!(
+                lists.iter().all(|list| *list == shifts),
+                "{:?} {:?}",
+                lists,
+                shifts
+            );
             let changes = step.shifts.iter().any(|s| s.to.bytes.starts_with(b"new"));
             for shift in &step.shifts {
                 let target = &shift.path.to_str().unwrap()[1..2];
                 prop_assert_eq!(&shift.to, &file(wanted[&shift.path].first().unwrap()));
-                prop_assert_eq!(shift.from.clone(), changes.then(|| file(&format!("old {target}"))));
+                prop_assert_eq!(
+                    shift.from.clone(),
+                    changes.then(|| file(&format!(
+                        "old \
+                        {target}"
+                    )))
+                );
             }
             let back = step.flip();
-            prop_assert_eq!(back.is_some(), changes, "who cannot tell has no way back from what is on the disk already");
+            prop_assert_eq!(
+                back.is_some(),
+                changes,
+                "who cannot tell has no way back from what \
+                    is on the disk already"
+            );
             for (forth, back) in step.shifts.iter().zip(back.iter().flat_map(|b| &b.shifts)) {
-                prop_assert_eq!((&forth.path, forth.from.as_ref(), &forth.to), (&back.path, Some(&back.to), back.from.as_ref().unwrap()));
+                prop_assert_eq!(
+                    (&forth.path, forth.from.as_ref(), &forth.to),
+                    (&back.path, Some(&back.to), back.from.as_ref().unwrap())
+                );
             }
         }
     }
@@ -131,40 +252,102 @@ proptest! {
 #[test]
 fn of_several_targets_each_has_an_entry_of_its_name_or_stays() {
     let (one, all) = (group("web", 2, true), paths(&["/e/main.conf", "/e/conf.d"]));
-    let now = || [("/e/main.conf".into(), file("old")), ("/e/conf.d".into(), directory(&[("a", "1"), ("b", "2")]))];
+    let now = || {
+        [
+            ("/e/main.conf".into(), file("old")),
+            ("/e/conf.d".into(), directory(&[("a", "1"), ("b", "2")])),
+        ]
+    };
     let go = |put: &Path, prune| {
-        let asked = Asked { config: Some(put.into()), prune, ..Asked::default() };
-        planned(seen(vec![member(&one, 1, &all)], now()), std::slice::from_ref(&one), &asked)
+        let asked = Asked {
+            config: Some(put.into()),
+            prune,
+            ..Asked::default()
+        };
+        planned(
+            seen(vec![member(&one, 1, &all)], now()),
+            std::slice::from_ref(&one),
+            &asked,
+        )
     };
     let new = folder(&[]);
     std::fs::create_dir(new.path().join("conf.d")).unwrap();
     std::fs::write(new.path().join("conf.d/a"), "new").unwrap();
     let plan = go(new.path(), false).unwrap();
     let shifts = &plan.waves[0].steps[0].shifts;
-    assert_eq!((&shifts[0].from, &shifts[0].to), (&Some(file("old")), &file("old")), "the file stays");
-    assert_eq!((&shifts[1].from, &shifts[1].to), (&Some(directory(&[("a", "1"), ("b", "2")])), &directory(&[("a", "new"), ("b", "2")])));
-    assert_eq!(go(new.path(), true).unwrap().waves[0].steps[0].shifts[1].to, directory(&[("a", "new")]));
+    assert_eq!(
+        (&shifts[0].from, &shifts[0].to),
+        (&Some(file("old")), &file("old")),
+        "the file stays"
+    );
+    assert_eq!(
+        (&shifts[1].from, &shifts[1].to),
+        (
+            &Some(directory(&[("a", "1"), ("b", "2")])),
+            &directory(&[("a", "new"), ("b", "2")])
+        )
+    );
+    assert_eq!(
+        go(new.path(), true).unwrap().waves[0].steps[0].shifts[1].to,
+        directory(&[("a", "new")])
+    );
     let invalid = |said: Result<Plan, Stop>, says: &str| {
         let stop = said.unwrap_err();
-        assert!(stop.verdict == Verdict::Invalid && stop.reason.contains(says), "{}", stop.reason);
+        assert!(
+            stop.verdict == Verdict::Invalid && stop.reason.contains(says),
+            "{}",
+            stop.reason
+        );
     };
     let (hidden, main) = (new.path().join(".hidden"), new.path().join("main.conf"));
     std::fs::write(&hidden, "").unwrap();
-    invalid(go(new.path(), false), ".hidden`: group `web` has no target of that name; it has `conf.d`, `main.conf`");
+    invalid(
+        go(new.path(), false),
+        ".hidden`: group `web` has no target of that name; it has `conf.d`, `main.conf`",
+    );
     std::fs::remove_file(&hidden).unwrap();
     std::fs::create_dir(&main).unwrap();
-    invalid(go(new.path(), false), "main.conf`: it is no regular file but a directory");
+    invalid(
+        go(new.path(), false),
+        "main.conf`: it is no regular file but a directory",
+    );
     std::fs::remove_dir(&main).unwrap();
     std::os::unix::fs::symlink("/etc/shadow", &main).unwrap();
     invalid(go(new.path(), false), "main.conf`: it is a link");
     invalid(go(folder(&[]).path(), false), "nothing is in it");
     invalid(go(&new.path().join("conf.d/a"), false), "several targets");
-    let set = Asked { set: vec![("a".into(), "b".into())], ..Asked::default() };
-    invalid(planned(seen(vec![member(&one, 1, &all)], now()), std::slice::from_ref(&one), &set), "--set edits one file");
-    let (twice, dir) = (paths(&["/e/main.conf", "/f/main.conf"]), folder(&[("main.conf", "x")]));
-    let on_disk = twice.iter().map(|p| (p.clone(), file("old"))).collect::<Vec<_>>();
-    let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
-    invalid(planned(seen(vec![member(&one, 1, &twice)], on_disk), std::slice::from_ref(&one), &asked), "the same name");
+    let set = Asked {
+        set: vec![("a".into(), "b".into())],
+        ..Asked::default()
+    };
+    invalid(
+        planned(
+            seen(vec![member(&one, 1, &all)], now()),
+            std::slice::from_ref(&one),
+            &set,
+        ),
+        "--set edits one file",
+    );
+    let (twice, dir) = (
+        paths(&["/e/main.conf", "/f/main.conf"]),
+        folder(&[("main.conf", "x")]),
+    );
+    let on_disk = twice
+        .iter()
+        .map(|p| (p.clone(), file("old")))
+        .collect::<Vec<_>>();
+    let asked = Asked {
+        config: Some(dir.path().into()),
+        ..Asked::default()
+    };
+    invalid(
+        planned(
+            seen(vec![member(&one, 1, &twice)], on_disk),
+            std::slice::from_ref(&one),
+            &asked,
+        ),
+        "the same name",
+    );
 }
 
 #[test]
@@ -172,66 +355,172 @@ fn a_directory_and_a_file_do_not_become_each_other_and_do_not_lie_in_each_other(
     let (one, dir) = (group("web", 1, true), folder(&[("a", "new")]));
     let go = |disk: Blob, put: PathBuf, set: bool| {
         let members = vec![member(&one, 1, &paths(&["/e/x"]))];
-        let set = if set { vec![("a".into(), "b".into())] } else { Vec::new() };
-        let asked = Asked { config: Some(put).filter(|_| set.is_empty()), set, ..Asked::default() };
-        planned(seen(members, [("/e/x".into(), disk)]), std::slice::from_ref(&one), &asked)
+        let set = if set {
+            vec![("a".into(), "b".into())]
+        } else {
+            Vec::new()
+        };
+        let asked = Asked {
+            config: Some(put).filter(|_| set.is_empty()),
+            set,
+            ..Asked::default()
+        };
+        planned(
+            seen(members, [("/e/x".into(), disk)]),
+            std::slice::from_ref(&one),
+            &asked,
+        )
     };
     for (disk, put, set, says) in [
-        (file("old"), dir.path().to_owned(), false, "no regular file but a directory"),
-        (directory(&[]), dir.path().join("a"), false, "it is no directory"),
+        (
+            file("old"),
+            dir.path().to_owned(),
+            false,
+            "no regular file but a directory",
+        ),
+        (
+            directory(&[]),
+            dir.path().join("a"),
+            false,
+            "it is no directory",
+        ),
         (directory(&[]), PathBuf::new(), true, "--set edits one file"),
     ] {
         let stop = go(disk, put, set).unwrap_err();
-        assert!(stop.verdict == Verdict::Invalid && stop.reason.contains(says), "{}", stop.reason);
+        assert!(
+            stop.verdict == Verdict::Invalid && stop.reason.contains(says),
+            "{}",
+            stop.reason
+        );
     }
     let two = [group("outer", 1, true), group("inner", 1, true)];
     let nested = |configs: BTreeMap<String, PathBuf>| {
-        let members = vec![member(&two[0], 1, &paths(&["/e"])), member(&two[1], 2, &paths(&["/e/a"]))];
-        planned(seen(members, [("/e".into(), directory(&[("a", "1")])), ("/e/a".into(), file("1"))]), &two, &Asked { configs, ..Asked::default() })
+        let members = vec![
+            member(&two[0], 1, &paths(&["/e"])),
+            member(&two[1], 2, &paths(&["/e/a"])),
+        ];
+        planned(
+            seen(
+                members,
+                [
+                    ("/e".into(), directory(&[("a", "1")])),
+                    ("/e/a".into(), file("1")),
+                ],
+            ),
+            &two,
+            &Asked {
+                configs,
+                ..Asked::default()
+            },
+        )
     };
-    for (changes, put) in [("outer", dir.path().to_owned()), ("inner", dir.path().join("a"))] {
+    for (changes, put) in [
+        ("outer", dir.path().to_owned()),
+        ("inner", dir.path().join("a")),
+    ] {
         let stop = nested([(changes.into(), put)].into()).unwrap_err();
-        assert!(stop.verdict == Verdict::Refused && stop.reason.contains("`/e/a` lies in `/e`"), "{}", stop.reason);
+        assert!(
+            stop.verdict == Verdict::Refused && stop.reason.contains("`/e/a` lies in `/e`"),
+            "{}",
+            stop.reason
+        );
     }
     assert!(nested(BTreeMap::new()).is_ok(), "nothing is exchanged");
 }
 
 #[test]
 fn a_source_counts_where_nothing_else_is_asked_for() {
-    let (one, all) = (Arc::new(Group { source: Some("{config}.new".into()), ..(*group("web", 2, true)).clone() }), paths(&["/e/a", "/e/b"]));
+    let (one, all) = (
+        Arc::new(Group {
+            source: Some("{config}.new".into()),
+            ..(*group("web", 2, true)).clone()
+        }),
+        paths(&["/e/a", "/e/b"]),
+    );
     let go = |offered: [Option<Result<Blob, (Verdict, String)>>; 2], asked: &Asked| {
-        let mut seen = seen(vec![member(&one, 1, &all)], all.iter().map(|p| (p.clone(), file("old"))));
+        let mut seen = seen(
+            vec![member(&one, 1, &all)],
+            all.iter().map(|p| (p.clone(), file("old"))),
+        );
         for ((path, target), content) in seen.targets.iter_mut().zip(offered) {
             let path = PathBuf::from(format!("{}.new", path.display()));
-            target.offered.insert("web".into(), Offered { path, content });
+            target
+                .offered
+                .insert("web".into(), Offered { path, content });
         }
         planned(seen, std::slice::from_ref(&one), asked)
     };
-    let to = |plan: Result<Plan, Stop>| plan.unwrap().waves[0].steps[0].shifts.iter().map(|s| s.to.clone()).collect::<Vec<_>>();
+    let to = |plan: Result<Plan, Stop>| {
+        plan.unwrap().waves[0].steps[0]
+            .shifts
+            .iter()
+            .map(|s| s.to.clone())
+            .collect::<Vec<_>>()
+    };
     let none = Asked::default();
-    assert_eq!(to(go([Some(Ok(file("new"))), None], &none)), [file("new"), file("old")], "what has none stays");
+    assert_eq!(
+        to(go([Some(Ok(file("new"))), None], &none)),
+        [file("new"), file("old")],
+        "what has none stays"
+    );
     let stop = go([None, None], &none).unwrap_err();
-    assert!(stop.verdict == Verdict::Failed && stop.reason.contains("`/e/a.new`"), "{}", stop.reason);
+    assert!(
+        stop.verdict == Verdict::Failed && stop.reason.contains("`/e/a.new`"),
+        "{}",
+        stop.reason
+    );
     for verdict in [Verdict::Failed, Verdict::Refused, Verdict::Invalid] {
-        assert_eq!(go([Some(Err((verdict, "why".into()))), None], &none).unwrap_err().verdict, verdict);
+        assert_eq!(
+            go([Some(Err((verdict, "why".into()))), None], &none)
+                .unwrap_err()
+                .verdict,
+            verdict
+        );
     }
-    assert_eq!(go([None, Some(Ok(directory(&[("x", "1")])))], &none).unwrap_err().verdict, Verdict::Invalid);
+    assert_eq!(
+        go([None, Some(Ok(directory(&[("x", "1")])))], &none)
+            .unwrap_err()
+            .verdict,
+        Verdict::Invalid
+    );
     let dir = folder(&[("b", "named")]);
-    let named = Asked { config: Some(dir.path().into()), ..Asked::default() };
-    assert_eq!(to(go([Some(Ok(file("new"))), None], &named)), [file("old"), file("named")]);
-    assert_eq!(to(go([None, None], &named)), [file("old"), file("named")], "nobody looks for it");
+    let named = Asked {
+        config: Some(dir.path().into()),
+        ..Asked::default()
+    };
+    assert_eq!(
+        to(go([Some(Ok(file("new"))), None], &named)),
+        [file("old"), file("named")]
+    );
+    assert_eq!(
+        to(go([None, None], &named)),
+        [file("old"), file("named")],
+        "nobody looks for it"
+    );
 }
 
 #[test]
 fn a_new_secret_makes_a_directory_one() {
     let (mut one, dir) = ((*group("web", 1, true)).clone(), folder(&[("key", "new")]));
-    std::fs::set_permissions(dir.path().join("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(
+        dir.path().join("key"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
     for (said, wanted) in [(None, true), (Some(false), false)] {
         one.secret = said;
         let group = Arc::new(one.clone());
         let members = vec![member(&group, 1, &paths(&["/e"]))];
-        let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
-        let plan = planned(seen(members, [("/e".into(), directory(&[("a", "1")]))]), &[group], &asked).unwrap();
+        let asked = Asked {
+            config: Some(dir.path().into()),
+            ..Asked::default()
+        };
+        let plan = planned(
+            seen(members, [("/e".into(), directory(&[("a", "1")]))]),
+            &[group],
+            &asked,
+        )
+        .unwrap();
         assert_eq!(plan.waves[0].steps[0].shifts[0].secret, wanted);
     }
 }
@@ -242,14 +531,34 @@ fn what_an_instance_tells_is_the_digest_of_its_first_target() {
     let go = |runs: &Blob, asked: &Asked| {
         let mut member = member(&one, 1, &all);
         member.instance.before = Some(runs.sha256.clone());
-        planned(seen(vec![member], all.iter().map(|p| (p.clone(), file(p.to_str().unwrap())))), std::slice::from_ref(&one), asked)
+        planned(
+            seen(
+                vec![member],
+                all.iter().map(|p| (p.clone(), file(p.to_str().unwrap()))),
+            ),
+            std::slice::from_ref(&one),
+            asked,
+        )
     };
     let dir = folder(&[("b", "new")]);
-    let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
+    let asked = Asked {
+        config: Some(dir.path().into()),
+        ..Asked::default()
+    };
     assert!(go(&file("/e/a"), &asked).is_ok());
-    assert!(go(&file("/e/b"), &asked).unwrap_err().reason.contains("runs "), "that is drift");
+    assert!(
+        go(&file("/e/b"), &asked)
+            .unwrap_err()
+            .reason
+            .contains("runs "),
+        "that is drift"
+    );
     let adopted = go(&file("/e/a"), &Asked::default()).unwrap();
-    assert_eq!(adopted.instances().map(|i| i.state).collect::<Vec<_>>(), [State::Untouched], "nobody knows what it has of the second");
+    assert_eq!(
+        adopted.instances().map(|i| i.state).collect::<Vec<_>>(),
+        [State::Untouched],
+        "nobody knows what it has of the second"
+    );
 }
 
 #[test]
@@ -257,49 +566,131 @@ fn a_directory_is_no_config_of_hello_serve() {
     let mut hello = Fleet::of_kind("hello").unwrap().groups.remove(0);
     hello.name = "web".into();
     let (group, dir) = (Arc::new(hello), folder(&[("a", "new")]));
-    let asked = Asked { config: Some(dir.path().into()), ..Asked::default() };
-    let stop = planned(seen(vec![member(&group, 1, &paths(&["/e"]))], [("/e".into(), directory(&[("a", "1")]))]), &[group], &asked).unwrap_err();
-    assert!(stop.verdict == Verdict::Invalid && stop.reason.contains("it is a directory"), "{}", stop.reason);
+    let asked = Asked {
+        config: Some(dir.path().into()),
+        ..Asked::default()
+    };
+    let stop = planned(
+        seen(
+            vec![member(&group, 1, &paths(&["/e"]))],
+            [("/e".into(), directory(&[("a", "1")]))],
+        ),
+        &[group],
+        &asked,
+    )
+    .unwrap_err();
+    assert!(
+        stop.verdict == Verdict::Invalid && stop.reason.contains("it is a directory"),
+        "{}",
+        stop.reason
+    );
 }
 
 #[test]
 fn only_what_has_an_entry_must_be_equal_now() {
-    let (one, lists) = (group("web", 2, true), [paths(&["/1/main.conf", "/1/conf.d"]), paths(&["/2/main.conf", "/2/conf.d"])]);
+    let (one, lists) = (
+        group("web", 2, true),
+        [
+            paths(&["/1/main.conf", "/1/conf.d"]),
+            paths(&["/2/main.conf", "/2/conf.d"]),
+        ],
+    );
     let go = |entry: &str| {
         let dir = folder(&[]);
         std::fs::create_dir(dir.path().join("conf.d")).unwrap();
         std::fs::write(dir.path().join(entry), "new").unwrap();
         let members = vec![member(&one, 1, &lists[0]), member(&one, 2, &lists[1])];
-        let on_disk = lists.iter().flat_map(|list| [(list[0].clone(), file(list[0].to_str().unwrap())), (list[1].clone(), directory(&[("a", "1")]))]);
-        planned_over(seen(members, on_disk), std::slice::from_ref(&one), &Asked { config: Some(dir.path().into()), ..Asked::default() }, false)
+        let on_disk = lists.iter().flat_map(|list| {
+            [
+                (list[0].clone(), file(list[0].to_str().unwrap())),
+                (list[1].clone(), directory(&[("a", "1")])),
+            ]
+        });
+        planned_over(
+            seen(members, on_disk),
+            std::slice::from_ref(&one),
+            &Asked {
+                config: Some(dir.path().into()),
+                ..Asked::default()
+            },
+            false,
+        )
     };
     assert!(go("conf.d/a").is_ok(), "the files differ, and stay");
     let stop = go("main.conf").unwrap_err();
-    assert!(stop.verdict == Verdict::Refused && stop.reason.contains("`/1/main.conf` and `/2/main.conf` differ"), "{}", stop.reason);
+    assert!(
+        stop.verdict == Verdict::Refused
+            && stop
+                .reason
+                .contains("`/1/main.conf` and `/2/main.conf` differ"),
+        "{}",
+        stop.reason
+    );
 }
 
-/// `healthy` and `sick` instances of one group that read one file, of whom `max` may be silent; where `proven` says so, all were proven on it.
-fn some_sick(healthy: i32, sick: i32, max: &str, include_sick: bool, proven: &Proven, count: Count) -> Result<Plan, Stop> {
+/// `healthy` and `sick` instances of one group that read one file, of whom `max` may be silent;
+/// where `proven` says so, all were proven on it.
+fn some_sick(
+    healthy: i32,
+    sick: i32,
+    max: &str,
+    include_sick: bool,
+    proven: &Proven,
+    count: Count,
+) -> Result<Plan, Stop> {
     let mut one = (*group("web", 1, true)).clone();
     (one.rollout.max_sick, one.rollout.waves) = (max.parse().unwrap(), vec!["1".parse().unwrap()]);
     let (one, all) = (Arc::new(one), paths(&["/e"]));
     let silent = |pid| {
-        let mut member = Member { sick: true, ..member(&one, pid, &all) };
-        member.instance.trouble = Some(Trouble { kind: TroubleKind::Sick, text: "is silent".into() });
+        let mut member = Member {
+            sick: true,
+            ..member(&one, pid, &all)
+        };
+        member.instance.trouble = Some(Trouble {
+            kind: TroubleKind::Sick,
+            text: "is silent".into(),
+        });
         member
     };
     // The silent ones have the lowest pids.
-    let members = (sick..sick + healthy).map(|pid| member(&one, pid + 1, &all)).collect();
-    let seen = Seen { sick: (0..sick).map(|pid| silent(pid + 1)).collect(), ..seen(members, [("/e".into(), file("old"))]) };
-    let fleet = Fleet { groups: vec![(*one).clone()], ..Fleet::default() };
+    let members = (sick..sick + healthy)
+        .map(|pid| member(&one, pid + 1, &all))
+        .collect();
+    let seen = Seen {
+        sick: (0..sick).map(|pid| silent(pid + 1)).collect(),
+        ..seen(members, [("/e".into(), file("old"))])
+    };
+    let fleet = Fleet {
+        groups: vec![(*one).clone()],
+        ..Fleet::default()
+    };
     let changes = Changes::read(&Asked::default()).unwrap();
-    Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count: Some(count), overwrite: true, include_sick, proven }, |_| None)
+    Plan::new(
+        seen,
+        &Wish {
+            fleet: &fleet,
+            changes: &changes,
+            count: Some(count),
+            overwrite: true,
+            include_sick,
+            proven,
+        },
+        |_| None,
+    )
 }
 
 proptest! {
     #[test]
-    fn the_silent_are_left_out_while_they_fit_and_somebody_answers(healthy in 0..8i32, sick in 0..8i32, max in prop_oneof!["[0-9]", "[0-9]{1,2}%"], include: bool) {
-        let any = Count { min: 0, max: usize::MAX };
+    fn the_silent_are_left_out_while_they_fit_and_somebody_answers(
+        healthy in 0..8i32,
+        sick in 0..8i32,
+        max in prop_oneof!["[0-9]", "[0-9]{1,2}%"],
+        include: bool,
+    ) {
+        let any = Count {
+            min: 0,
+            max: usize::MAX,
+        };
         let said = some_sick(healthy, sick, &max, include, &Proven::default(), any);
         let share: crate::fleet::Share = max.parse().unwrap();
         let all = usize::try_from(healthy + sick).unwrap();
@@ -307,19 +698,46 @@ proptest! {
         let Ok(plan) = said else {
             let stop = said.unwrap_err();
             prop_assert!(!include && sick > 0 && !fits && stop.verdict == Verdict::Refused);
-            prop_assert!(stop.instances.iter().all(|i| i.state == State::Refused) && stop.instances.len() == usize::try_from(sick).unwrap());
-            prop_assert!(stop.reason.contains("--include-sick") && stop.reason.contains("max_sick"), "{}", stop.reason);
+            prop_assert!(
+                stop.instances.iter().all(|i| i.state == State::Refused)
+                    && stop.instances.len() == usize::try_from(sick).unwrap()
+            );
+            prop_assert!(
+                stop.reason.contains("--include-sick") && stop.reason.contains("max_sick"),
+                "{}",
+                stop.reason
+            );
             return Ok(());
         };
         prop_assert!(include || sick == 0 || fits);
         prop_assert_eq!(plan.instances().count(), all, "everybody is named once");
         let left: Vec<&Instance> = plan.left_out.iter().map(|m| &m.instance).collect();
-        prop_assert_eq!(left.len(), if include { 0 } else { usize::try_from(sick).unwrap() });
-        prop_assert!(left.iter().all(|i| i.state == State::Untouched && i.wave == 0 && i.trouble.as_ref().is_some_and(|t| t.kind == TroubleKind::Sick)));
+        prop_assert_eq!(
+            left.len(),
+            if include {
+                0
+            } else {
+                usize::try_from(sick).unwrap()
+            }
+        );
+        let is_sick = |i: &Instance| i.trouble.as_ref().is_some_and(|t| t.kind == TroubleKind::Sick);
+        prop_assert!(left.iter().all(|i| i.state == State::Untouched && i.wave == 0 && is_sick(i)));
         // Those who answer go first.
-        let order: Vec<(usize, bool)> = plan.steps().flat_map(|s| &s.members).map(|m| (m.instance.wave, m.sick)).collect();
-        let last = order.iter().filter(|(_, sick)| !sick).map(|(wave, _)| *wave).max().unwrap_or(0);
-        prop_assert!(order.iter().all(|(wave, sick)| !sick || *wave >= last), "{order:?}");
+        let order: Vec<(usize, bool)> = plan
+            .steps()
+            .flat_map(|s| &s.members)
+            .map(|m| (m.instance.wave, m.sick))
+            .collect();
+        let last = order
+            .iter()
+            .filter(|(_, sick)| !sick)
+            .map(|(wave, _)| *wave)
+            .max()
+            .unwrap_or(0);
+        prop_assert!(
+            order.iter().all(|(wave, sick)| !sick || *wave >= last),
+            "{order:?}"
+        );
     }
 }
 
@@ -328,7 +746,12 @@ fn the_silent_are_counted_as_found() {
     let count = |n| Count { min: n, max: n };
     assert!(some_sick(2, 1, "1", false, &Proven::default(), count(3)).is_ok());
     for wrong in [2, 4] {
-        assert_eq!(some_sick(2, 1, "1", false, &Proven::default(), count(wrong)).unwrap_err().verdict, Verdict::NoMatch);
+        assert_eq!(
+            some_sick(2, 1, "1", false, &Proven::default(), count(wrong))
+                .unwrap_err()
+                .verdict,
+            Verdict::NoMatch
+        );
     }
 }
 
@@ -336,24 +759,66 @@ fn the_silent_are_counted_as_found() {
 fn a_silent_one_that_goes_along_is_signalled_whatever_was_proven_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let me = i32::try_from(std::process::id()).unwrap();
-    let started = procfs::process::Process::myself().unwrap().stat().unwrap().starttime;
-    let stand = BTreeMap::from([(PathBuf::from("/e"), crate::runs::Stand { sha256: file("old").sha256, ctime: 5, behind: Some(String::new()) })]);
-    let remains = crate::runs::Remains { pid: me, started, stands: stand, reload: crate::runs::Reload::Over(jiff::Timestamp::now()) };
+    let started = procfs::process::Process::myself()
+        .unwrap()
+        .stat()
+        .unwrap()
+        .starttime;
+    let stand = BTreeMap::from([(
+        PathBuf::from("/e"),
+        crate::runs::Stand {
+            sha256: file("old").sha256,
+            ctime: 5,
+            behind: Some(String::new()),
+        },
+    )]);
+    let remains = crate::runs::Remains {
+        pid: me,
+        started,
+        stands: stand,
+        reload: crate::runs::Reload::Over(jiff::Timestamp::now()),
+    };
     Proven::keep(dir.path(), [remains].into_iter()).unwrap();
     let proven = Proven::load(dir.path());
     let mut one = (*group("web", 1, true)).clone();
     one.confirm.clear();
     let one = Arc::new(one);
     let go = |sick| {
-        let instance = Instance { targets: paths(&["/e"]), ..Instance::new("web", me, started) };
-        let member = Member { sick, ..Member::new(instance, one.clone(), Vec::new()) };
-        let fleet = Fleet { groups: vec![(*one).clone()], ..Fleet::default() };
+        let instance = Instance {
+            targets: paths(&["/e"]),
+            ..Instance::new("web", me, started)
+        };
+        let member = Member {
+            sick,
+            ..Member::new(instance, one.clone(), Vec::new())
+        };
+        let fleet = Fleet {
+            groups: vec![(*one).clone()],
+            ..Fleet::default()
+        };
         let changes = Changes::read(&Asked::default()).unwrap();
         let seen = seen(vec![member], [("/e".into(), file("old"))]);
-        let plan = Plan::new(seen, &Wish { fleet: &fleet, changes: &changes, count: None, overwrite: true, include_sick: true, proven: &proven }, |_| None);
-        plan.unwrap().instances().map(|i| i.state).collect::<Vec<_>>()
+        let plan = Plan::new(
+            seen,
+            &Wish {
+                fleet: &fleet,
+                changes: &changes,
+                count: None,
+                overwrite: true,
+                include_sick: true,
+                proven: &proven,
+            },
+            |_| None,
+        );
+        plan.unwrap()
+            .instances()
+            .map(|i| i.state)
+            .collect::<Vec<_>>()
     };
-    assert_eq!((go(false), go(true)), (vec![State::Unchanged], vec![State::Untouched]));
+    assert_eq!(
+        (go(false), go(true)),
+        (vec![State::Unchanged], vec![State::Untouched])
+    );
 }
 
 #[test]
@@ -364,21 +829,57 @@ fn what_silent_ones_run_is_what_the_others_do() {
     let config = |message: &str| file(&format!("message = \"{message}\"\n"));
     let go = |runs: &[Option<&str>]| {
         let one_of = |(pid, runs): (i32, &Option<&str>)| {
-            let mut member = Member { sick: runs.is_none(), ..member(&one, pid, &all) };
+            let mut member = Member {
+                sick: runs.is_none(),
+                ..member(&one, pid, &all)
+            };
             member.instance.before = runs.map(|message| config(message).sha256);
             member
         };
-        let fleet = Fleet { groups: vec![(*one).clone()], ..Fleet::default() };
+        let fleet = Fleet {
+            groups: vec![(*one).clone()],
+            ..Fleet::default()
+        };
         let changes = Changes::read(&Asked::default()).unwrap();
-        let seen = seen((1..).zip(runs).map(one_of).collect(), [("/e".into(), config("new"))]);
-        let wish = Wish { fleet: &fleet, changes: &changes, count: None, overwrite: true, include_sick: true, proven: &Proven::default() };
-        let plan = Plan::new(seen, &wish, |sha256| (sha256 == config("old").sha256).then(|| config("old").bytes.to_vec())).unwrap();
+        let seen = seen(
+            (1..).zip(runs).map(one_of).collect(),
+            [("/e".into(), config("new"))],
+        );
+        let wish = Wish {
+            fleet: &fleet,
+            changes: &changes,
+            count: None,
+            overwrite: true,
+            include_sick: true,
+            proven: &Proven::default(),
+        };
+        let plan = Plan::new(seen, &wish, |sha256| {
+            (sha256 == config("old").sha256).then(|| config("old").bytes.to_vec())
+        })
+        .unwrap();
         let states: BTreeMap<i32, State> = plan.instances().map(|i| (i.pid, i.state)).collect();
-        (plan.targets()[0].from.clone(), states.into_values().collect::<Vec<_>>())
+        (
+            plan.targets()[0].from.clone(),
+            states.into_values().collect::<Vec<_>>(),
+        )
     };
     let (silent, same) = (State::Untouched, State::Unchanged);
-    assert_eq!(go(&[Some("old"), None]), (Some(config("old")), vec![silent; 2]));
-    assert_eq!(go(&[Some("new"), None]), (Some(config("new")), vec![same, silent]), "the same once more");
-    assert_eq!(go(&[None, None]), (None, vec![silent; 2]), "nobody says what the way back would be");
-    assert_eq!(go(&[Some("old"), Some("new"), None]), (Some(config("old")), vec![silent, same, silent]));
+    assert_eq!(
+        go(&[Some("old"), None]),
+        (Some(config("old")), vec![silent; 2])
+    );
+    assert_eq!(
+        go(&[Some("new"), None]),
+        (Some(config("new")), vec![same, silent]),
+        "the same once more"
+    );
+    assert_eq!(
+        go(&[None, None]),
+        (None, vec![silent; 2]),
+        "nobody says what the way back would be"
+    );
+    assert_eq!(
+        go(&[Some("old"), Some("new"), None]),
+        (Some(config("old")), vec![silent, same, silent])
+    );
 }

@@ -1,4 +1,5 @@
-//! Shows a run: lines for people on stderr, JSON on stdout. A reader that went away changes nothing.
+//! Shows a run: lines for people on stderr, JSON on stdout. A reader that went away changes
+//! nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,10 +82,15 @@ impl Reporter {
         }
     }
 
-    /// A reporter of what happened once: on stdout, every instance a line, and each line with its time.
+    /// A reporter of what happened once: on stdout, every instance a line, and each line with its
+    /// time.
     #[must_use]
     pub fn of_the_past() -> Self {
-        Self { past: Some(Default::default()), people: Sink::stdout(), ..Self::new(Output::Screen, false, true) }
+        Self {
+            past: Some(Default::default()),
+            people: Sink::stdout(),
+            ..Self::new(Output::Screen, false, true)
+        }
     }
 
     /// When the next line happened: the time of day, and since the run began.
@@ -93,13 +99,17 @@ impl Reporter {
     }
 
     fn elapsed(&self) -> Duration {
-        self.past.as_ref().map_or_else(|| self.began.elapsed(), |(_, elapsed)| *elapsed)
+        self.past
+            .as_ref()
+            .map_or_else(|| self.began.elapsed(), |(_, elapsed)| *elapsed)
     }
 
     /// Shows what happened.
     pub fn event(&mut self, event: &Event) {
         if let Event::Phase { phase, done, all } = event {
-            return self.people.progress(*done == 0, || Some(at(*phase, *done, *all)));
+            return self
+                .people
+                .progress(*done == 0, || Some(at(*phase, *done, *all)));
         }
         if self.output == Output::Jsonl {
             self.data(event);
@@ -107,47 +117,115 @@ impl Reporter {
         match event {
             Event::Survey { instances, fleet } => {
                 self.idle();
-                let place = fleet.as_ref().map_or("no fleet.toml".into(), |p| p.display().to_string());
-                self.line("Survey", &format!("{} on 1 host ({place})", self::instances(*instances)));
+                let place = fleet
+                    .as_ref()
+                    .map_or("no fleet.toml".into(), |p| p.display().to_string());
+                self.line(
+                    "Survey",
+                    &format!("{} on 1 host ({place})", self::instances(*instances)),
+                );
             }
             Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
             Event::ForeignLock { path, holder } => {
                 let why = "which may write none of the targets there";
-                self.line("Foreign lock", &format!("{} is locked by a process {why}; ignored{holder}", path.display()));
+                self.line(
+                    "Foreign lock",
+                    &format!(
+                        "{} is locked by a process {why}; ignored{holder}",
+                        path.display()
+                    ),
+                );
             }
-            Event::LeftBeside { path, why } => self.line("Left beside", &format!("{}: {why}", path.display())),
+            Event::LeftBeside { path, why } => {
+                self.line("Left beside", &format!("{}: {why}", path.display()))
+            }
             Event::LateEdit { path, what, kept } => {
-                let kept = kept.as_ref().map_or_else(String::new, |kept| format!("; what was written is kept in {}", kept.display()));
+                let kept = kept.as_ref().map_or_else(String::new, |kept| {
+                    format!("; what was written is kept in {}", kept.display())
+                });
                 let why = "was changed after it was replaced, through a descriptor from before";
-                self.line("Late edit", &format!("{} {why} ({what}){kept}", path.display()));
+                self.line(
+                    "Late edit",
+                    &format!("{} {why} ({what}){kept}", path.display()),
+                );
             }
             Event::NotHeld { targets } => {
-                let why = "whether an edit arrived later in what was replaced is not known: too few descriptors (ulimit -n)";
-                self.line("Not held", &format!("{}: {why}", screen::counted(*targets, "file")));
+                let why = "whether an edit arrived later in what was replaced is not known: too \
+                           few descriptors (ulimit -n)";
+                self.line(
+                    "Not held",
+                    &format!("{}: {why}", screen::counted(*targets, "file")),
+                );
             }
-            Event::Gone { group, pids, why } => self.line("Gone", &format!("{group} pid {} {why}", named(pids))),
-            Event::Superseded { run } => self.line("Superseded", &format!("run {run}, which was left open")),
-            Event::Insecure { group, url } => self.line("Insecure", &format!("{group}: the certificate of {url} is not checked")),
-            Event::Unheld { group, pid, instances, why } => {
-                let more = if *instances > 1 { format!(" and {} more", instances - 1) } else { String::new() };
-                self.line("Unheld", &format!("{group} pid {pid}{more}: before the run {why}"));
+            Event::Gone { group, pids, why } => {
+                self.line("Gone", &format!("{group} pid {} {why}", named(pids)))
             }
-            Event::NotOpened { group, pid, instances, path } => {
-                let more = if *instances > 1 { format!(" and {} more", instances - 1) } else { String::new() };
-                self.line("Not opened", &format!("{group} pid {pid}{more}: not seen to open {} after its signal", path.display()));
+            Event::Superseded { run } => {
+                self.line("Superseded", &format!("run {run}, which was left open"))
             }
-            Event::Valid { path, sha256, by } => self.line("Valid", &format!("{} sha256:{} by {by}", path.display(), short(sha256))),
-            Event::Unvalidated { pid, why } => self.line("Unvalidated", &format!("pid {pid}: {why}")),
+            Event::Insecure { group, url } => self.line(
+                "Insecure",
+                &format!("{group}: the certificate of {url} is not checked"),
+            ),
+            Event::Unheld {
+                group,
+                pid,
+                instances,
+                why,
+            } => {
+                let more = if *instances > 1 {
+                    format!(" and {} more", instances - 1)
+                } else {
+                    String::new()
+                };
+                self.line(
+                    "Unheld",
+                    &format!("{group} pid {pid}{more}: before the run {why}"),
+                );
+            }
+            Event::NotOpened {
+                group,
+                pid,
+                instances,
+                path,
+            } => {
+                let more = if *instances > 1 {
+                    format!(" and {} more", instances - 1)
+                } else {
+                    String::new()
+                };
+                self.line(
+                    "Not opened",
+                    &format!(
+                        "{group} pid {pid}{more}: not seen to open {} after its signal",
+                        path.display()
+                    ),
+                );
+            }
+            Event::Valid { path, sha256, by } => self.line(
+                "Valid",
+                &format!("{} sha256:{} by {by}", path.display(), short(sha256)),
+            ),
+            Event::Unvalidated { pid, why } => {
+                self.line("Unvalidated", &format!("pid {pid}: {why}"))
+            }
             Event::NoWayBack { path } => {
-                let why = "nobody has the bytes that are served now, so a failure could not be undone";
+                let why =
+                    "nobody has the bytes that are served now, so a failure could not be undone";
                 self.line("No way back", &format!("{}: {why}", path.display()));
             }
             Event::Waves { instances } => self.waves = instances.len(),
-            Event::Intent { undo, wave, pids, .. } => {
+            Event::Intent {
+                undo, wave, pids, ..
+            } => {
                 self.flush();
-                // The way back, and a file that is installed again after one was put back alone, are no wave.
+                // The way back, and a file that is installed again after one was put back alone,
+                // are no wave.
                 if !undo && self.waves > 1 && !pids.is_empty() {
-                    self.line("Wave", &format!("{wave}/{}: {}", self.waves, instances(pids.len())));
+                    self.line(
+                        "Wave",
+                        &format!("{wave}/{}: {}", self.waves, instances(pids.len())),
+                    );
                 }
                 (self.undo, self.batch) = (*undo, (pids.len(), 0));
                 self.awaited = (pids.iter().map(|(pid, _)| *pid).collect(), Instant::now());
@@ -155,7 +233,10 @@ impl Reporter {
             }
             Event::Installed { path, sha256 } => {
                 let word = if self.undo { "Put back" } else { "Installed" };
-                self.line(word, &format!("{} sha256:{}", path.display(), short(sha256)));
+                self.line(
+                    word,
+                    &format!("{} sha256:{}", path.display(), short(sha256)),
+                );
             }
             Event::UndoBegan { why } => {
                 self.flush();
@@ -171,15 +252,36 @@ impl Reporter {
             }
             Event::Baking { wave, seconds } => {
                 self.flush();
-                self.line("Baking", &format!("wave {wave} is left alone for {seconds}s"));
-                self.people.progress(true, || Some(Progress::of("Baking", format!("wave {wave} is left alone for {seconds}s"))));
+                self.line(
+                    "Baking",
+                    &format!("wave {wave} is left alone for {seconds}s"),
+                );
+                self.people.progress(true, || {
+                    Some(Progress::of(
+                        "Baking",
+                        format!("wave {wave} is left alone for {seconds}s"),
+                    ))
+                });
             }
             Event::Held { wave, instances } => {
                 self.flush();
                 self.idle();
-                self.line("Held", &format!("[{}] {} of wave {} still on the new config", seconds(self.elapsed()), self::instances(*instances), until(*wave)));
+                self.line(
+                    "Held",
+                    &format!(
+                        "[{}] {} of wave {} still on the new config",
+                        seconds(self.elapsed()),
+                        self::instances(*instances),
+                        until(*wave)
+                    ),
+                );
             }
-            Event::Gate { wave, command, exit, output } => {
+            Event::Gate {
+                wave,
+                command,
+                exit,
+                output,
+            } => {
                 self.flush();
                 self.idle();
                 let said = match exit {
@@ -188,37 +290,90 @@ impl Reporter {
                     None => "has not judged it, which is no".into(),
                 };
                 let word = if *exit == Some(0) { "Gate" } else { "FAILED" };
-                self.line(word, &format!("[{}] gate of wave {wave}: `{}` {said}", seconds(self.elapsed()), command.join(" ")));
-                output.lines().take(NAMED).for_each(|line| self.line("", &format!("| {line}")));
+                self.line(
+                    word,
+                    &format!(
+                        "[{}] gate of wave {wave}: `{}` {said}",
+                        seconds(self.elapsed()),
+                        command.join(" ")
+                    ),
+                );
+                output
+                    .lines()
+                    .take(NAMED)
+                    .for_each(|line| self.line("", &format!("| {line}")));
                 let more = output.lines().count().saturating_sub(NAMED);
                 if more > 0 {
-                    self.line("", &format!(".. and {more} more {}", if more == 1 { "line" } else { "lines" }));
+                    self.line(
+                        "",
+                        &format!(
+                            ".. and {more} more {}",
+                            if more == 1 { "line" } else { "lines" }
+                        ),
+                    );
                 }
             }
-            Event::Sick { group, pid, why, left_out, .. } => {
-                let what = if *left_out { "is left out" } else { "goes along" };
+            Event::Sick {
+                group,
+                pid,
+                why,
+                left_out,
+                ..
+            } => {
+                let what = if *left_out {
+                    "is left out"
+                } else {
+                    "goes along"
+                };
                 self.line("Sick", &format!("{group} pid {pid} {what}: {why}"));
             }
             Event::Phase { .. } => {}
-            Event::Instance { group, pid, endpoint, moved_from, successor_of, state, proof, draining, trouble, .. } => {
+            Event::Instance {
+                group,
+                pid,
+                endpoint,
+                moved_from,
+                successor_of,
+                state,
+                proof,
+                draining,
+                trouble,
+                ..
+            } => {
                 let place = match moved_from {
                     Some(from) => format!(" {from} moved to {endpoint}"),
                     None if endpoint.is_empty() => String::new(),
                     None => format!(" {endpoint}"),
                 };
-                let silent = trouble.as_ref().filter(|t| *state == State::Unconfirmed && t.kind == TroubleKind::Sick);
+                let silent = trouble
+                    .as_ref()
+                    .filter(|t| *state == State::Unconfirmed && t.kind == TroubleKind::Sick);
                 let silent = silent.map(|t| format!("silent before the run: {}", t.text));
-                let end = (*state, proven(*proof, draining), silent.as_deref().or(trouble.as_ref().map(|t| t.text.as_str())));
+                let end = (
+                    *state,
+                    proven(*proof, draining),
+                    silent
+                        .as_deref()
+                        .or(trouble.as_ref().map(|t| t.text.as_str())),
+                );
                 self.awaited.0.remove(&successor_of.unwrap_or(*pid));
-                let heir = successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
+                let heir =
+                    successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
                 self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
             }
-            Event::NotPruned { why } => self.line("Not pruned", &format!("old runs are still there: {why}")),
+            Event::NotPruned { why } => {
+                self.line("Not pruned", &format!("old runs are still there: {why}"))
+            }
             Event::LastLook | Event::SupersededBy { .. } | Event::Finished { .. } => {}
         }
     }
 
-    fn instance(&mut self, pid: i32, who: &str, (state, proven, trouble): (State, String, Option<&str>)) {
+    fn instance(
+        &mut self,
+        pid: i32,
+        who: &str,
+        (state, proven, trouble): (State, String, Option<&str>),
+    ) {
         self.batch.1 += 1;
         self.bar();
         let (all, done) = self.batch;
@@ -229,15 +384,29 @@ impl Reporter {
         let (word, why) = match state {
             State::Confirmed => ("Confirmed", proven),
             State::Unconfirmed => ("Signalled", unseen(trouble)),
-            State::Reverted => ("Reverted", proven + &trouble.map_or(String::new(), |t| format!(" (first: {t})"))),
+            State::Reverted => (
+                "Reverted",
+                proven + &trouble.map_or(String::new(), |t| format!(" (first: {t})")),
+            ),
             _ => ("FAILED", format!(": {}", trouble.unwrap_or("not proven"))),
         };
         if listed {
-            let place = if more == 0 { format!("({done}/{all}) ") } else { String::new() };
+            let place = if more == 0 {
+                format!("({done}/{all}) ")
+            } else {
+                String::new()
+            };
             self.line(word, &format!("[{at}] {place}{who}{why}"));
         } else if word == "FAILED" {
             // The pid of the text is what makes equal reasons different.
-            self.failures.entry(trouble.unwrap_or("not proven").replace(&format!("pid {pid} "), "")).or_default().push(pid);
+            self.failures
+                .entry(
+                    trouble
+                        .unwrap_or("not proven")
+                        .replace(&format!("pid {pid} "), ""),
+                )
+                .or_default()
+                .push(pid);
         }
         if !listed && done == all {
             self.flush();
@@ -251,10 +420,20 @@ impl Reporter {
         let at = seconds(self.elapsed());
         if all > LISTED && !self.verbose && done > 0 {
             let failed: usize = failures.values().map(Vec::len).sum();
-            self.line(if self.undo { "Reverted" } else { "Confirmed" }, &format!("[{at}] ({done}/{all}) {}", instances(done - failed)));
+            self.line(
+                if self.undo { "Reverted" } else { "Confirmed" },
+                &format!("[{at}] ({done}/{all}) {}", instances(done - failed)),
+            );
         }
         for (why, pids) in failures {
-            self.line("FAILED", &format!("[{at}] {}: {why}: pid {}", instances(pids.len()), named(&pids)));
+            self.line(
+                "FAILED",
+                &format!(
+                    "[{at}] {}: {why}: pid {}",
+                    instances(pids.len()),
+                    named(&pids)
+                ),
+            );
         }
     }
 
@@ -271,16 +450,40 @@ impl Reporter {
         if summary.exit == 0 && summary.run.is_empty() && !summary.rehearsal {
             self.line("Unchanged", &summary.reason);
         }
-        let counts: Vec<String> = summary.counts.iter().map(|(state, n)| format!("{n} {}", name(state))).collect();
-        let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
-        let (n, verdict) = (summary.instances.len(), if summary.rehearsal { "dry run".into() } else { name(summary.verdict) });
+        let counts: Vec<String> = summary
+            .counts
+            .iter()
+            .map(|(state, n)| format!("{n} {}", name(state)))
+            .collect();
+        let counts = if counts.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", counts.join(", "))
+        };
+        let (n, verdict) = (
+            summary.instances.len(),
+            if summary.rehearsal {
+                "dry run".into()
+            } else {
+                name(summary.verdict)
+            },
+        );
         // Before anything was touched, nobody's state is more than what the error says.
-        let n = if n == 0 { String::new() } else { format!("{}: ", instances(n)) };
-        self.line("Summary", &format!("[{}] {n}{verdict}{counts}", seconds(self.elapsed())));
+        let n = if n == 0 {
+            String::new()
+        } else {
+            format!("{}: ", instances(n))
+        };
+        self.line(
+            "Summary",
+            &format!("[{}] {n}{verdict}{counts}", seconds(self.elapsed())),
+        );
         if summary.exit != 0 {
-            self.people.line(&format!("\n{}", screen::failure(&summary.reason)));
+            self.people
+                .line(&format!("\n{}", screen::failure(&summary.reason)));
             if let Some(hint) = summary.hint() {
-                self.people.line(&format!("\n{}", screen::hint(&hint.what, &hint.commands)));
+                self.people
+                    .line(&format!("\n{}", screen::hint(&hint.what, &hint.commands)));
             }
         }
         self.close();
@@ -306,9 +509,18 @@ impl Reporter {
             let word = if self.undo { "Reverting" } else { "Confirming" };
             let (left, since) = &self.awaited;
             let more = left.len().saturating_sub(1);
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let more = if more == 0 {
+                String::new()
+            } else {
+                format!(" and {more} more")
+            };
             match left.first() {
-                Some(pid) if done < all => Some(Progress { done, all, awaited: Some((format!("pid {pid}{more}"), *since)), ..Progress::of(word, "") }),
+                Some(pid) if done < all => Some(Progress {
+                    done,
+                    all,
+                    awaited: Some((format!("pid {pid}{more}"), *since)),
+                    ..Progress::of(word, "")
+                }),
                 // The last look, and what follows it, may take their time.
                 _ if all > 0 => Some(Progress::of("Checking", "")),
                 _ => None,
@@ -324,14 +536,18 @@ impl Reporter {
     /// One line for people.
     pub fn line(&self, word: &str, text: &str) {
         match &self.past {
-            Some((clock, _)) => self.people.line(&format!("{clock} {}", screen::worded(word, &screen::line(text)))),
+            Some((clock, _)) => self.people.line(&format!(
+                "{clock} {}",
+                screen::worded(word, &screen::line(text))
+            )),
             None if self.quiet => {}
             None => self.people.line(&screen::worded(word, text)),
         }
     }
 }
 
-/// How a part of a run is shown while it lasts. Of what is counted, the one that is under way is named.
+/// How a part of a run is shown while it lasts. Of what is counted, the one that is under way is
+/// named.
 fn at(phase: Phase, done: usize, all: usize) -> Progress {
     let word = match phase {
         Phase::Surveying => "Surveying",
@@ -339,7 +555,11 @@ fn at(phase: Phase, done: usize, all: usize) -> Progress {
         Phase::Validating => "Validating",
         Phase::Judging => "Gate",
     };
-    Progress { done: (done + 1).min(all), all, ..Progress::of(word, "") }
+    Progress {
+        done: (done + 1).min(all),
+        all,
+        ..Progress::of(word, "")
+    }
 }
 
 /// What proved it, where that is less than its own word on the very bytes; and who will end later.
@@ -348,8 +568,16 @@ fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
         None | Some(Proof::Exact | Proof::None) => String::new(),
         Some(proof) => format!(" by {}", name(proof)),
     };
-    let drains = draining.iter().map(|pid| format!("pid {pid}")).collect::<Vec<_>>().join(", ");
-    if drains.is_empty() { by } else { format!("{by}; draining: {drains}") }
+    let drains = draining
+        .iter()
+        .map(|pid| format!("pid {pid}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if drains.is_empty() {
+        by
+    } else {
+        format!("{by}; draining: {drains}")
+    }
 }
 
 /// Why an instance that lives, and of which no fault was seen, is not proven.
@@ -360,7 +588,11 @@ fn unseen(trouble: Option<&str>) -> String {
 
 /// All waves from the first.
 fn until(wave: usize) -> String {
-    if wave == 1 { "1".into() } else { format!("1 to {wave}") }
+    if wave == 1 {
+        "1".into()
+    } else {
+        format!("1 to {wave}")
+    }
 }
 
 /// Who is put back alone, and why; the reason names who was the first.

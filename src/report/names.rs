@@ -14,6 +14,10 @@ pub(super) fn instances(n: usize) -> String {
 /// The first few, and how many more.
 pub(crate) fn named(pids: &[i32]) -> String {
     let all: Vec<String> = pids.iter().take(NAMED).map(i32::to_string).collect();
-    let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
+    let more = if pids.len() > NAMED {
+        format!(" and {} more", pids.len() - NAMED)
+    } else {
+        String::new()
+    };
     all.join(", ") + &more
 }

@@ -72,7 +72,8 @@ pub struct Asked {
     pub look: String,
     /// The command that shows the arguments.
     pub help: String,
-    /// The command that says of each instance whether it can be reloaded; without one, it is asked of the first.
+    /// The command that says of each instance whether it can be reloaded; without one, it is asked
+    /// of the first.
     pub doctor: Option<String>,
     /// What commands that are named for its run need besides.
     pub flag: String,
@@ -105,12 +106,24 @@ pub struct WaveReport {
 impl Summary {
     /// Counts the instances.
     #[must_use]
-    pub fn new(run: String, verdict: Verdict, reason: String, targets: Vec<TargetReport>, instances: Vec<Instance>) -> Self {
+    pub fn new(
+        run: String,
+        verdict: Verdict,
+        reason: String,
+        targets: Vec<TargetReport>,
+        instances: Vec<Instance>,
+    ) -> Self {
         let mut counts = BTreeMap::new();
         for instance in &instances {
             *counts.entry(instance.state).or_insert(0) += 1;
         }
-        let (look, flag, waves, gates, notes) = ("hello status".into(), String::new(), Vec::new(), Vec::new(), Vec::new());
+        let (look, flag, waves, gates, notes) = (
+            "hello status".into(),
+            String::new(),
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+        );
         Self {
             v: 1,
             run,
@@ -146,39 +159,77 @@ impl Summary {
     /// An end before anything was touched.
     #[must_use]
     pub fn stopped(stop: Stop) -> Self {
-        Self::new(String::new(), stop.verdict, stop.reason, Vec::new(), stop.instances)
+        Self::new(
+            String::new(),
+            stop.verdict,
+            stop.reason,
+            Vec::new(),
+            stop.instances,
+        )
     }
 
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> Option<Hint> {
         let look = self.look.clone();
-        let one = |what: &str, command: String| Some(Hint { what: what.into(), commands: vec![command] });
+        let one = |what: &str, command: String| {
+            Some(Hint {
+                what: what.into(),
+                commands: vec![command],
+            })
+        };
         match self.verdict {
             Verdict::Converged => None,
             Verdict::Usage => one("see the arguments:", self.help.clone()),
             Verdict::NoMatch => one("nothing was touched; see what there is:", look),
-            Verdict::Invalid => one("nothing was touched; mend the config and run the same command again; what each runs now:", look),
-            Verdict::Busy => one("nothing was touched; wait for the other run with --lock-timeout 60s; what each runs now:", look),
+            Verdict::Invalid => one(
+                "nothing was touched; mend the config and run the same command again; what each \
+                 runs now:",
+                look,
+            ),
+            Verdict::Busy => one(
+                "nothing was touched; wait for the other run with --lock-timeout 60s; what each \
+                 runs now:",
+                look,
+            ),
             Verdict::Refused if let Some(first) = self.instances.first() => {
-                let doctor = self.doctor.clone().unwrap_or_else(|| format!("hello doctor {}", first.pid));
+                let doctor = self
+                    .doctor
+                    .clone()
+                    .unwrap_or_else(|| format!("hello doctor {}", first.pid));
                 one("nothing was touched; why, and what to do about it:", doctor)
             }
-            Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => one("nothing was touched; when it is mended, look again:", look),
-            Verdict::Reverted => one("every touched instance is proven on the old config; when the cause is mended, look again:", look),
+            Verdict::Failed | Verdict::Refused | Verdict::RestartRequired => {
+                one("nothing was touched; when it is mended, look again:", look)
+            }
+            Verdict::Reverted => one(
+                "every touched instance is proven on the old config; when the cause is mended, \
+                 look again:",
+                look,
+            ),
             Verdict::Partial => {
-                let off = self.named(|s| !matches!(s, State::Confirmed | State::Unconfirmed | State::Unchanged));
+                let off = self.named(|s| {
+                    !matches!(s, State::Confirmed | State::Unconfirmed | State::Unchanged)
+                });
                 let what = match off.as_str() {
-                    "" => "every instance is proven on the new config, and the run was not to its end".into(),
-                    off => format!("every touched instance is proven, but not all on the new config: {off}; the next broadcast takes them along"),
+                    "" => {
+                        "every instance is proven on the new config, and the run was not to its end"
+                            .into()
+                    }
+                    off => format!(
+                        "every touched instance is proven, but not all on the new config: {off}; \
+                         the next broadcast takes them along"
+                    ),
                 };
                 Some(self.look_or_revert(&what))
             }
             Verdict::Unproven => {
                 let unseen = self.named(|s| s == State::Unconfirmed);
                 Some(self.look_or_revert(&format!(
-                    "every instance was signalled and lives, and nothing proves which config it runs: {unseen}; \
-                     say what can be seen with [[group.confirm]], or `unproven = \"accept\"` in its group"
+                    "every instance was signalled and lives, and nothing proves which config it \
+                     runs: {unseen}; \
+                     say what can be seen with [[group.confirm]], or `unproven = \"accept\"` in \
+                     its group"
                 )))
             }
             Verdict::Mixed => Some(self.mixed()),
@@ -189,18 +240,39 @@ impl Summary {
     fn look_or_revert(&self, what: &str) -> Hint {
         let look = self.look.clone();
         match self.way_back().filter(|_| !self.back) {
-            Some(revert) => Hint { what: format!("{what}; what each runs now, and then to put the old config back everywhere:"), commands: vec![look, revert] },
-            None => Hint { what: format!("{what}; what each runs now:"), commands: vec![look] },
+            Some(revert) => Hint {
+                what: format!(
+                    "{what}; what each runs now, and then to put the old config back everywhere:"
+                ),
+                commands: vec![look, revert],
+            },
+            None => Hint {
+                what: format!("{what}; what each runs now:"),
+                commands: vec![look],
+            },
         }
     }
 
     fn mixed(&self) -> Hint {
-        let dead = self.named(|s| matches!(s, State::RevertFailed | State::TimedOut | State::Rejected | State::Died));
-        let who = if dead.is_empty() { self.misplaced() } else { dead };
+        let dead = self.named(|s| {
+            matches!(
+                s,
+                State::RevertFailed | State::TimedOut | State::Rejected | State::Died
+            )
+        });
+        let who = if dead.is_empty() {
+            self.misplaced()
+        } else {
+            dead
+        };
         let what = format!("a person must look: {who}; what there is now;");
         let resume = format!("hello resume {}{}", self.run, self.flag);
         // Who is gone is started again first, on the file that stands there now.
-        let start = self.instances.iter().find_map(|i| i.start.clone().filter(|_| matches!(i.state, State::Died | State::RevertFailed)));
+        let start = self.instances.iter().find_map(|i| {
+            i.start
+                .clone()
+                .filter(|_| matches!(i.state, State::Died | State::RevertFailed))
+        });
         // A revert of a run that goes back goes on with that, as resume does.
         let back = self.way_back().filter(|_| !self.back);
         let then = match (start.is_some(), back.is_some()) {
@@ -210,31 +282,58 @@ impl Summary {
             (false, false) => "then to go on when the cause is mended:",
         };
         let commands = [Some(self.look.clone()), start, Some(resume), back];
-        Hint { what: format!("{what} {then}"), commands: commands.into_iter().flatten().collect() }
+        Hint {
+            what: format!("{what} {then}"),
+            commands: commands.into_iter().flatten().collect(),
+        }
     }
 
     /// The targets that do not hold the new config, or hold it though the run has not converged.
     fn misplaced(&self) -> String {
-        let (new, old): (Vec<&TargetReport>, Vec<&TargetReport>) = self.targets.iter().partition(|t| t.disk.as_ref() == Some(&t.to));
-        let named = |all: &[&TargetReport]| all.iter().take(NAMED).map(|t| format!("`{}`", t.path.display())).collect::<Vec<_>>().join(", ");
+        let (new, old): (Vec<&TargetReport>, Vec<&TargetReport>) = self
+            .targets
+            .iter()
+            .partition(|t| t.disk.as_ref() == Some(&t.to));
+        let named = |all: &[&TargetReport]| {
+            all.iter()
+                .take(NAMED)
+                .map(|t| format!("`{}`", t.path.display()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         match (new.as_slice(), old.as_slice()) {
             ([], []) => "not everything was looked at".into(),
             (new, []) => format!("{} holds what this run brought", named(new)),
             ([], old) => format!("{} does not hold what this run brought", named(old)),
-            (new, old) => format!("{} holds what this run brought, and {} does not", named(new), named(old)),
+            (new, old) => format!(
+                "{} holds what this run brought, and {} does not",
+                named(new),
+                named(old)
+            ),
         }
     }
 
     /// The command that undoes the run, where somebody has the bytes of before.
     fn way_back(&self) -> Option<String> {
-        let all = !self.run.is_empty() && !self.targets.is_empty() && self.targets.iter().all(|t| t.from.is_some());
+        let all = !self.run.is_empty()
+            && !self.targets.is_empty()
+            && self.targets.iter().all(|t| t.from.is_some());
         all.then(|| format!("hello revert {}{}", self.run, self.flag))
     }
 
     /// The first of those in such a state, each with it.
     fn named(&self, is: impl Fn(State) -> bool) -> String {
-        let all: Vec<String> = self.instances.iter().filter(|i| is(i.state)).map(|i| format!("pid {} {}", i.pid, stands(i.state))).collect();
-        let more = if all.len() > NAMED { format!(" and {} more", all.len() - NAMED) } else { String::new() };
+        let all: Vec<String> = self
+            .instances
+            .iter()
+            .filter(|i| is(i.state))
+            .map(|i| format!("pid {} {}", i.pid, stands(i.state)))
+            .collect();
+        let more = if all.len() > NAMED {
+            format!(" and {} more", all.len() - NAMED)
+        } else {
+            String::new()
+        };
         all.into_iter().take(NAMED).collect::<Vec<_>>().join(", ") + &more
     }
 
@@ -247,10 +346,16 @@ impl Summary {
             let adopted = target.disk.as_ref() == Some(&target.to);
             let back = match &target.from {
                 None => "no way back: nobody has the bytes that are served now",
-                Some(_) if adopted => "adopted as it is; on a failure the config of before is put back",
+                Some(_) if adopted => {
+                    "adopted as it is; on a failure the config of before is put back"
+                }
                 Some(_) => "on a failure it is put back",
             };
-            text += &format!("{}: sha256:{from} -> sha256:{}; {back}\n", plain(&target.path.to_string_lossy()), short(&target.to));
+            text += &format!(
+                "{}: sha256:{from} -> sha256:{}; {back}\n",
+                plain(&target.path.to_string_lossy()),
+                short(&target.to)
+            );
             if !adopted {
                 text += &self.between(target);
             }
@@ -260,33 +365,83 @@ impl Summary {
             text += &quoted(target.diff.as_deref().unwrap_or_default());
         }
         for wave in &self.waves {
-            let bake = if wave.bake_seconds > 0.0 { format!(", then {}s of bake", wave.bake_seconds) } else { String::new() };
-            let gates: Vec<String> = wave.gates.iter().map(|gate| format!(", then the gate `{}`", plain(&gate.join(" ")))).collect();
-            text += &format!("wave {}/{}: {}{bake}{}\n", wave.wave, self.waves.len(), instances(wave.instances), gates.concat());
-            let mine: Vec<&Instance> = self.instances.iter().filter(|i| i.wave == wave.wave).collect();
-            text += &if all || mine.len() <= LISTED { mine.into_iter().map(line).collect() } else { grouped(&mine) };
+            let bake = if wave.bake_seconds > 0.0 {
+                format!(", then {}s of bake", wave.bake_seconds)
+            } else {
+                String::new()
+            };
+            let gates: Vec<String> = wave
+                .gates
+                .iter()
+                .map(|gate| format!(", then the gate `{}`", plain(&gate.join(" "))))
+                .collect();
+            text += &format!(
+                "wave {}/{}: {}{bake}{}\n",
+                wave.wave,
+                self.waves.len(),
+                instances(wave.instances),
+                gates.concat()
+            );
+            let mine: Vec<&Instance> = self
+                .instances
+                .iter()
+                .filter(|i| i.wave == wave.wave)
+                .collect();
+            text += &if all || mine.len() <= LISTED {
+                mine.into_iter().map(line).collect()
+            } else {
+                grouped(&mine)
+            };
         }
         for i in self.instances.iter().filter(|i| i.wave == 0) {
             let why = i.trouble.as_ref().map_or("", |t| &t.text);
-            let shared = self.targets.iter().any(|t| i.targets.contains(&t.path) && t.from.as_ref() != Some(&t.to));
-            let more = if shared { "; what it reads changes for the others, so it would start on the new config" } else { "" };
-            text += &format!("left out: {} pid {}: {}{more}\n", plain(&i.group), i.pid, plain(why));
+            let shared = self
+                .targets
+                .iter()
+                .any(|t| i.targets.contains(&t.path) && t.from.as_ref() != Some(&t.to));
+            let more = if shared {
+                "; what it reads changes for the others, so it would start on the new config"
+            } else {
+                ""
+            };
+            text += &format!(
+                "left out: {} pid {}: {}{more}\n",
+                plain(&i.group),
+                i.pid,
+                plain(why)
+            );
         }
         text
     }
 
     /// What it means that a target is read by instances of several waves; nothing where it is not.
     fn between(&self, target: &TargetReport) -> String {
-        let reads = |i: &&Instance| i.state != State::Unchanged && i.wave != 0 && i.targets.contains(&target.path);
-        let waves: BTreeSet<usize> = self.instances.iter().filter(reads).map(|i| i.wave).collect();
+        let reads = |i: &&Instance| {
+            i.state != State::Unchanged && i.wave != 0 && i.targets.contains(&target.path)
+        };
+        let waves: BTreeSet<usize> = self
+            .instances
+            .iter()
+            .filter(reads)
+            .map(|i| i.wave)
+            .collect();
         let mut waves = waves.into_iter();
-        let (Some(first), later) = (waves.next(), waves.map(|wave| wave.to_string()).collect::<Vec<_>>()) else { return String::new() };
+        let (Some(first), later) = (
+            waves.next(),
+            waves.map(|wave| wave.to_string()).collect::<Vec<_>>(),
+        ) else {
+            return String::new();
+        };
         if later.is_empty() {
             return String::new();
         }
         let word = if later.len() == 1 { "wave" } else { "waves" };
-        let why = "an instance of these that starts again before its wave starts on the new config, and must then prove it like any other";
-        format!("  is installed with wave {first} and read in {word} {} too: {why}\n", later.join(", "))
+        let why = "an instance of these that starts again before its wave starts on the new \
+                   config, and must then prove it like any other";
+        format!(
+            "  is installed with wave {first} and read in {word} {} too: {why}\n",
+            later.join(", ")
+        )
     }
 }
 
@@ -294,26 +449,60 @@ impl Summary {
 fn becomes(i: &Instance) -> String {
     let what = match i.state {
         State::Unchanged => "runs it already, no signal",
-        _ if i.trouble.as_ref().is_some_and(|t| t.kind == TroubleKind::Sick) => "is silent and would be signalled",
+        _ if i
+            .trouble
+            .as_ref()
+            .is_some_and(|t| t.kind == TroubleKind::Sick) =>
+        {
+            "is silent and would be signalled"
+        }
         _ => "would be signalled",
     };
-    format!("{what}, {}", if i.validated { "validated" } else { "not validated" })
+    format!(
+        "{what}, {}",
+        if i.validated {
+            "validated"
+        } else {
+            "not validated"
+        }
+    )
 }
 
 fn line(i: &Instance) -> String {
     let targets: Vec<String> = i.targets.iter().map(|t| t.display().to_string()).collect();
-    let target = if targets.is_empty() { String::new() } else { format!(" reads {}", targets.join(", ")) };
-    let place = if i.endpoint.is_empty() { String::new() } else { format!(" {}", i.endpoint) };
-    format!("  {}\n", plain(&format!("{} pid {}{place}{target}: {}", i.group, i.pid, becomes(i))))
+    let target = if targets.is_empty() {
+        String::new()
+    } else {
+        format!(" reads {}", targets.join(", "))
+    };
+    let place = if i.endpoint.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", i.endpoint)
+    };
+    format!(
+        "  {}\n",
+        plain(&format!(
+            "{} pid {}{place}{target}: {}",
+            i.group,
+            i.pid,
+            becomes(i)
+        ))
+    )
 }
 
 /// Those of a large wave, counted; who went unvalidated is named.
 fn grouped(all: &[&Instance]) -> String {
     let mut groups: BTreeMap<(&str, String), Vec<&Instance>> = BTreeMap::new();
-    all.iter().for_each(|i| groups.entry((&i.group, becomes(i))).or_default().push(i));
+    all.iter()
+        .for_each(|i| groups.entry((&i.group, becomes(i))).or_default().push(i));
     let one = |((group, becomes), all): ((&str, String), Vec<&Instance>)| {
         let unsure: Vec<i32> = all.iter().filter(|i| !i.validated).map(|i| i.pid).collect();
-        let who = if unsure.is_empty() { String::new() } else { format!(": pid {}", named(&unsure)) };
+        let who = if unsure.is_empty() {
+            String::new()
+        } else {
+            format!(": pid {}", named(&unsure))
+        };
         format!("  {}: {} {becomes}{who}\n", plain(group), all.len())
     };
     groups.into_iter().map(one).collect()
@@ -337,89 +526,11 @@ fn stands(state: State) -> &'static str {
 
 /// A state or verdict as people and JSON name it.
 pub(super) fn name(what: impl Serialize) -> String {
-    serde_json::to_value(what).ok().and_then(|v| v.as_str().map(|s| s.replace('_', " "))).unwrap_or_default()
+    serde_json::to_value(what)
+        .ok()
+        .and_then(|v| v.as_str().map(|s| s.replace('_', " ")))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::{Form, Trouble};
-
-    fn instance(pid: i32, wave: usize, target: &str) -> Instance {
-        Instance { wave, targets: vec![target.into()], validated: true, ..Instance::new("web", pid, 1) }
-    }
-
-    /// What people read of a dry run over `/a`, which changes, and `/b`, which is what it should be.
-    fn text(instances: Vec<Instance>, all: bool) -> String {
-        let target = |path: &str, to: &str| TargetReport {
-            host: "local",
-            path: path.into(),
-            form: Form::File,
-            from: Some("old".into()),
-            to: to.into(),
-            disk: Some("old".into()),
-            entries: Vec::new(),
-            diff: None,
-        };
-        let last = instances.iter().map(|i| i.wave).max().unwrap_or(0);
-        let of = |wave| instances.iter().filter(|i| i.wave == wave && i.state != State::Unchanged).count();
-        let (bake_seconds, gates) = (0.5, vec![vec!["check".to_owned(), "web".into()], vec!["other".into()]]);
-        let mut waves: Vec<_> = (1..=last).map(|wave| WaveReport { wave, instances: of(wave), bake_seconds: 0.0, gates: Vec::new() }).collect();
-        if let Some(first) = waves.first_mut() {
-            (first.bake_seconds, first.gates) = (bake_seconds, gates);
-        }
-        let targets = vec![target("/a", "new"), target("/b", "old")];
-        Summary { waves, ..Summary::new(String::new(), Verdict::Converged, String::new(), targets, instances) }.rehearsal(all)
-    }
-
-    #[test]
-    fn a_dry_run_shows_each_wave_with_what_follows_it() {
-        let unchanged = Instance { state: State::Unchanged, ..instance(2, 1, "/a") };
-        let trouble = Some(Trouble { kind: TroubleKind::Sick, text: "no answer".into() });
-        let left_out = Instance { trouble, ..instance(4, 0, "/a") };
-        let silent = Instance { trouble: left_out.trouble.clone(), ..instance(6, 2, "/b") };
-        let unsure = Instance { validated: false, endpoint: "http://x/".into(), ..instance(3, 2, "/b") };
-        assert_eq!(
-            text(vec![instance(1, 1, "/a"), unchanged, unsure, instance(5, 2, "/b"), silent, left_out], false),
-            "/a: sha256:old -> sha256:new; on a failure it is put back\n\
-             /b: sha256:old -> sha256:old; adopted as it is; on a failure the config of before is put back\n\
-             wave 1/2: 1 instance, then 0.5s of bake, then the gate `check web`, then the gate `other`\n\
-             \x20 web pid 1 reads /a: would be signalled, validated\n\
-             \x20 web pid 2 reads /a: runs it already, no signal, validated\n\
-             wave 2/2: 3 instances\n\
-             \x20 web pid 3 http://x/ reads /b: would be signalled, not validated\n\
-             \x20 web pid 5 reads /b: would be signalled, validated\n\
-             \x20 web pid 6 reads /b: is silent and would be signalled, validated\n\
-             left out: web pid 4: no answer; what it reads changes for the others, so it would start on the new config\n"
-        );
-    }
-
-    #[test]
-    fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
-        let of = |target: &str| text([1, 2, 4].map(|wave| instance(wave, wave as usize, target)).to_vec(), false);
-        assert!(of("/a").contains("put back\n  is installed with wave 1 and read in waves 2, 4 too: an instance of these that starts again"), "{}", of("/a"));
-        assert!(!of("/b").contains("is installed"), "{}", of("/b"));
-        assert!(!text(vec![instance(1, 1, "/a"), instance(2, 1, "/a"), instance(3, 2, "/b")], false).contains("is installed"));
-        // Who needs no signal does not wait for one.
-        let unchanged = Instance { state: State::Unchanged, ..instance(2, 2, "/a") };
-        assert!(!text(vec![instance(1, 1, "/a"), unchanged, instance(3, 2, "/b")], false).contains("is installed"));
-    }
-
-    #[test]
-    fn a_large_wave_is_counted_and_who_is_unvalidated_is_named() {
-        let mut all: Vec<Instance> = (1..=34).map(|pid| instance(pid, if pid == 1 { 1 } else { 2 }, "/a")).collect();
-        all[1..13].iter_mut().for_each(|i| i.validated = false);
-        all[33].group = "other".into();
-        let said = text(all.clone(), false);
-        let (_, waves) = said.split_once("wave 1/2").unwrap_or_default();
-        assert_eq!(
-            waves.split_once('\n').unwrap_or_default().1,
-            "\x20 web pid 1 reads /a: would be signalled, validated\n\
-             wave 2/2: 33 instances\n\
-             \x20 other: 1 would be signalled, validated\n\
-             \x20 web: 12 would be signalled, not validated: pid 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more\n\
-             \x20 web: 20 would be signalled, validated\n"
-        );
-        assert_eq!(text(all, true).lines().filter(|line| line.contains(" pid ")).count(), 34);
-    }
-}
+mod tests;

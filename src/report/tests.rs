@@ -38,9 +38,18 @@ fn shown(events: &[Event], end: &Summary) -> String {
 }
 
 fn instance(pid: i32, state: State, trouble: Option<&str>) -> Instance {
-    let trouble = trouble.map(|text| Trouble { kind: State::TimedOut.into(), text: text.into() });
+    let trouble = trouble.map(|text| Trouble {
+        kind: State::TimedOut.into(),
+        text: text.into(),
+    });
     let endpoint = format!("http://127.0.0.1:{pid}/");
-    Instance { state, trouble, endpoint, targets: vec!["/c".into()], ..Instance::new("web", pid, 1) }
+    Instance {
+        state,
+        trouble,
+        endpoint,
+        targets: vec!["/c".into()],
+        ..Instance::new("web", pid, 1)
+    }
 }
 
 fn end(verdict: Verdict, instances: Vec<Instance>) -> Summary {
@@ -54,39 +63,76 @@ fn end(verdict: Verdict, instances: Vec<Instance>) -> Summary {
         entries: Vec::new(),
         diff: None,
     };
-    Summary { flag: " --state /s".into(), ..Summary::new("r1".into(), verdict, "why it is so".into(), vec![target], instances) }
+    Summary {
+        flag: " --state /s".into(),
+        ..Summary::new(
+            "r1".into(),
+            verdict,
+            "why it is so".into(),
+            vec![target],
+            instances,
+        )
+    }
 }
 
 fn intent(undo: bool, wave: usize, pids: &[i32]) -> Event {
-    Event::Intent { undo, wave, targets: Vec::new(), pids: pids.iter().map(|pid| (*pid, 1)).collect() }
+    Event::Intent {
+        undo,
+        wave,
+        targets: Vec::new(),
+        pids: pids.iter().map(|pid| (*pid, 1)).collect(),
+    }
 }
 
 fn installed(sha256: &str) -> Event {
-    Event::Installed { path: PathBuf::from("/c"), sha256: sha256.into() }
+    Event::Installed {
+        path: PathBuf::from("/c"),
+        sha256: sha256.into(),
+    }
 }
 
 #[test]
 fn a_failure_that_is_put_back_alone_reads_like_what_it_is() {
     let silent = "no answer within 1s after 5s";
     let events = [
-        Event::Waves { instances: vec![1, 2] },
+        Event::Waves {
+            instances: vec![1, 2],
+        },
         intent(false, 1, &[1]),
         installed("bb"),
         Event::of(&instance(1, State::Confirmed, None)),
-        Event::Baking { wave: 1, seconds: 30.0 },
-        Event::Held { wave: 1, instances: 1 },
-        Event::Gate { wave: 1, command: vec!["errors".into(), "web".into()], exit: Some(0), output: "0.1 %\n".into() },
+        Event::Baking {
+            wave: 1,
+            seconds: 30.0,
+        },
+        Event::Held {
+            wave: 1,
+            instances: 1,
+        },
+        Event::Gate {
+            wave: 1,
+            command: vec!["errors".into(), "web".into()],
+            exit: Some(0),
+            output: "0.1 %\n".into(),
+        },
         intent(false, 2, &[2, 3]),
         Event::of(&instance(2, State::Confirmed, None)),
         Event::of(&instance(3, State::TimedOut, Some(silent))),
-        Event::PutBack { pids: vec![3], why: format!("pid 3: {silent}") },
+        Event::PutBack {
+            pids: vec![3],
+            why: format!("pid 3: {silent}"),
+        },
         intent(true, 2, &[3]),
         installed("aa"),
         Event::of(&instance(3, State::Reverted, Some(silent))),
         intent(false, 2, &[]),
         installed("bb"),
     ];
-    let all = vec![instance(1, State::Confirmed, None), instance(2, State::Confirmed, None), instance(3, State::Reverted, Some(silent))];
+    let all = vec![
+        instance(1, State::Confirmed, None),
+        instance(2, State::Confirmed, None),
+        instance(3, State::Reverted, Some(silent)),
+    ];
     let wanted = "
          Wave 1/2: 1 instance
     Installed /c sha256:bb
@@ -106,55 +152,169 @@ fn a_failure_that_is_put_back_alone_reads_like_what_it_is() {
 
 error: why it is so
 
-hint: every touched instance is proven, but not all on the new config: pid 3 is reverted; the next broadcast takes them along; what each runs now, and then to put the old config back everywhere:
+hint: every touched instance is proven, but not all on the new config: pid 3 is reverted; the \
+next broadcast takes them along; what each runs now, and then to put the old config back everywhere:
   hello status
   hello revert r1 --state /s
 ";
-    assert_eq!(shown(&events, &end(Verdict::Partial, all)), wanted.trim_start_matches('\n'));
+    assert_eq!(
+        shown(&events, &end(Verdict::Partial, all)),
+        wanted.trim_start_matches('\n')
+    );
 }
 
 #[test]
 fn a_gate_that_says_no_and_a_run_that_is_stopped_say_why() {
     let output: String = (0..12).map(|n| format!("\x1b[31m{n}\n")).collect();
     let events = [
-        Event::Gate { wave: 2, command: vec!["errors".into()], exit: Some(3), output },
-        Event::Gate { wave: 2, command: vec!["/nowhere".into()], exit: None, output: "`/nowhere` could not be run".into() },
-        Event::PutBack { pids: Vec::new(), why: "stuck".into() },
-        Event::PutBack { pids: vec![3, 4], why: "pid 3: silent; and 1 more".into() },
-        Event::Stopped { why: "the gate says no".into() },
+        Event::Gate {
+            wave: 2,
+            command: vec!["errors".into()],
+            exit: Some(3),
+            output,
+        },
+        Event::Gate {
+            wave: 2,
+            command: vec!["/nowhere".into()],
+            exit: None,
+            output: "`/nowhere` could not be run".into(),
+        },
+        Event::PutBack {
+            pids: Vec::new(),
+            why: "stuck".into(),
+        },
+        Event::PutBack {
+            pids: vec![3, 4],
+            why: "pid 3: silent; and 1 more".into(),
+        },
+        Event::Stopped {
+            why: "the gate says no".into(),
+        },
         // Who fails once more, or came meanwhile, is one of no batch.
-        Event::of(&instance(5, State::TimedOut, Some("no longer proven: silent"))),
+        Event::of(&instance(
+            5,
+            State::TimedOut,
+            Some("no longer proven: silent"),
+        )),
     ];
-    let text = shown(&events, &end(Verdict::Partial, vec![instance(1, State::Confirmed, None)]));
+    let text = shown(
+        &events,
+        &end(Verdict::Partial, vec![instance(1, State::Confirmed, None)]),
+    );
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "        FAILED [   1.500s] gate of wave 2: `errors` says no (exit status 3)".get(1..).unwrap());
-    assert!(lines[1].ends_with(" | \\x1b[31m0") && lines[11].ends_with(".. and 2 more lines") && !text.contains('\x1b'), "{text}");
-    assert!(lines[12].ends_with("`/nowhere` has not judged it, which is no") && lines[13].ends_with("`/nowhere` could not be run"), "{text}");
-    assert!(lines[14].ends_with("Undo alone nobody was signalled, so only files go back: stuck"), "{text}");
-    assert!(lines[15].ends_with("Undo alone pid 3, 4 (pid 3: silent; and 1 more)"), "{text}");
-    assert!(lines[16].ends_with("Stopped nobody else is signalled: the gate says no"), "{text}");
-    assert!(lines[17].ends_with("FAILED [   1.500s] web pid 5 http://127.0.0.1:5/: no longer proven: silent"), "{text}");
-    assert!(text.contains("hint: every instance is proven on the new config, and the run was not to its end"), "{text}");
+    assert_eq!(
+        lines[0],
+        "        FAILED [   1.500s] gate of wave 2: `errors` says no (exit status 3)"
+            .get(1..)
+            .unwrap()
+    );
+    assert!(
+        lines[1].ends_with(" | \\x1b[31m0")
+            && lines[11].ends_with(".. and 2 more lines")
+            && !text.contains('\x1b'),
+        "{text}"
+    );
+    assert!(
+        lines[12].ends_with("`/nowhere` has not judged it, which is no")
+            && lines[13].ends_with("`/nowhere` could not be run"),
+        "{text}"
+    );
+    assert!(
+        lines[14].ends_with("Undo alone nobody was signalled, so only files go back: stuck"),
+        "{text}"
+    );
+    assert!(
+        lines[15].ends_with("Undo alone pid 3, 4 (pid 3: silent; and 1 more)"),
+        "{text}"
+    );
+    assert!(
+        lines[16].ends_with("Stopped nobody else is signalled: the gate says no"),
+        "{text}"
+    );
+    assert!(
+        lines[17].ends_with(
+            "FAILED [   1.500s] web pid 5 http://127.0.0.1:5/: no longer proven: silent"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "hint: every instance is proven on the new config, and the run was not to its end"
+        ),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_commands_that_read_come_before_those_that_write() {
-    let last = |verdict: Verdict, instances: Vec<Instance>| end(verdict, instances).hint().unwrap().commands.pop().unwrap();
-    let dead = || Instance { start: Some("systemctl start web".into()), ..instance(1, State::Died, Some("gone")) };
-    assert_eq!(last(Verdict::Mixed, vec![instance(1, State::TimedOut, Some("silent"))]), "hello revert r1 --state /s");
-    assert_eq!(end(Verdict::Mixed, vec![dead()]).hint().unwrap().commands[1], "systemctl start web");
-    assert_eq!(last(Verdict::Reverted, vec![instance(1, State::Reverted, None)]), "hello status");
-    let mut no_way_back = end(Verdict::Mixed, vec![instance(1, State::TimedOut, Some("silent"))]);
+    let last = |verdict: Verdict, instances: Vec<Instance>| {
+        end(verdict, instances)
+            .hint()
+            .unwrap()
+            .commands
+            .pop()
+            .unwrap()
+    };
+    let dead = || Instance {
+        start: Some("systemctl start web".into()),
+        ..instance(1, State::Died, Some("gone"))
+    };
+    assert_eq!(
+        last(
+            Verdict::Mixed,
+            vec![instance(1, State::TimedOut, Some("silent"))]
+        ),
+        "hello revert r1 --state /s"
+    );
+    assert_eq!(
+        end(Verdict::Mixed, vec![dead()]).hint().unwrap().commands[1],
+        "systemctl start web"
+    );
+    assert_eq!(
+        last(Verdict::Reverted, vec![instance(1, State::Reverted, None)]),
+        "hello status"
+    );
+    let mut no_way_back = end(
+        Verdict::Mixed,
+        vec![instance(1, State::TimedOut, Some("silent"))],
+    );
     no_way_back.targets[0].from = None;
-    assert_eq!(no_way_back.hint().unwrap().commands, ["hello status", "hello resume r1 --state /s"]);
-    let many: Vec<Instance> = (0..12).map(|pid| instance(pid, State::TimedOut, None)).collect();
-    assert!(end(Verdict::Mixed, many).hint().unwrap().what.contains("pid 9 timed out and 2 more;"));
+    assert_eq!(
+        no_way_back.hint().unwrap().commands,
+        ["hello status", "hello resume r1 --state /s"]
+    );
+    let many: Vec<Instance> = (0..12)
+        .map(|pid| instance(pid, State::TimedOut, None))
+        .collect();
+    assert!(
+        end(Verdict::Mixed, many)
+            .hint()
+            .unwrap()
+            .what
+            .contains("pid 9 timed out and 2 more;")
+    );
 }
 
 #[test]
 fn many_that_fail_once_more_are_named_together() {
-    let again: Vec<Event> = (0..30).map(|pid| Event::of(&instance(pid, State::TimedOut, Some("no longer proven: silent")))).collect();
+    let again: Vec<Event> = (0..30)
+        .map(|pid| {
+            Event::of(&instance(
+                pid,
+                State::TimedOut,
+                Some("no longer proven: silent"),
+            ))
+        })
+        .collect();
     let text = shown(&again, &end(Verdict::Mixed, Vec::new()));
-    assert_eq!(text.lines().filter(|line| line.contains("FAILED")).count(), 21, "{text}");
-    assert!(text.contains("10 instances: no longer proven: silent: pid 20, 21") && !text.contains("Confirmed"), "{text}");
+    assert_eq!(
+        text.lines().filter(|line| line.contains("FAILED")).count(),
+        21,
+        "{text}"
+    );
+    assert!(
+        text.contains("10 instances: no longer proven: silent: pid 20, 21")
+            && !text.contains("Confirmed"),
+        "{text}"
+    );
 }

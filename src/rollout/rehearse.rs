@@ -14,16 +14,28 @@ use crate::{
 /// A difference that is not found within this is shown less finely.
 const DIFF_LIMIT: Duration = Duration::from_secs(2);
 
-/// What would be done, with the difference of every config that is no secret; with `now` there is neither bake nor gate.
+/// What would be done, with the difference of every config that is no secret; with `now` there is
+/// neither bake nor gate.
 pub(super) fn rehearsed(plan: &Plan, host: &Host, now: bool) -> Summary {
-    let mut summary = summary(String::new(), Verdict::Converged, "dry run: nothing was touched".into(), plan, host);
+    let mut summary = summary(
+        String::new(),
+        Verdict::Converged,
+        "dry run: nothing was touched".into(),
+        plan,
+        host,
+    );
     for (report, shift) in summary.targets.iter_mut().zip(plan.targets()) {
         let Some(from) = &shift.from else { continue };
         let diff = match (&from.tree, &shift.to.tree) {
             (Some(old), Some(new)) => {
                 let all = old.differences(new);
                 report.entries = all.iter().map(entry).collect();
-                Some(all.iter().filter_map(|d| unified(bytes(d.old)?, bytes(d.new)?, &shown(&d.path))).collect()).filter(|text: &String| !text.is_empty())
+                Some(
+                    all.iter()
+                        .filter_map(|d| unified(bytes(d.old)?, bytes(d.new)?, &shown(&d.path)))
+                        .collect(),
+                )
+                .filter(|text: &String| !text.is_empty())
             }
             _ => unified(&from.bytes, &shift.to.bytes, ""),
         };
@@ -35,8 +47,17 @@ pub(super) fn rehearsed(plan: &Plan, host: &Host, now: bool) -> Summary {
 }
 
 fn report(wave: &Wave, now: bool) -> WaveReport {
-    let (bake, gates) = if now { (Duration::ZERO, Vec::new()) } else { (wave.bake, wave.gates.clone()) };
-    WaveReport { wave: wave.number, instances: wave.instances(), bake_seconds: bake.as_secs_f64(), gates }
+    let (bake, gates) = if now {
+        (Duration::ZERO, Vec::new())
+    } else {
+        (wave.bake, wave.gates.clone())
+    };
+    WaveReport {
+        wave: wave.number,
+        instances: wave.instances(),
+        bake_seconds: bake.as_secs_f64(),
+        gates,
+    }
 }
 
 fn entry(difference: &Difference<'_>) -> EntryReport {
@@ -45,8 +66,15 @@ fn entry(difference: &Difference<'_>) -> EntryReport {
         (Some(_), None) => Becomes::Removed,
         (Some(_), Some(_)) => Becomes::Changed,
     };
-    let end = if matches!(difference.new.or(difference.old), Some(Node::Tree(_))) { "/" } else { "" };
-    EntryReport { path: shown(&difference.path) + end, becomes }
+    let end = if matches!(difference.new.or(difference.old), Some(Node::Tree(_))) {
+        "/"
+    } else {
+        ""
+    };
+    EntryReport {
+        path: shown(&difference.path) + end,
+        becomes,
+    }
 }
 
 /// The bytes of a file, none of what is not there; `None` is what has none.
@@ -60,8 +88,23 @@ fn bytes(node: Option<&Node>) -> Option<&[u8]> {
 
 /// The difference of two texts, line by line; `below` is their place in a directory.
 fn unified(old: &[u8], new: &[u8], below: &str) -> Option<String> {
-    let (old, new) = (std::str::from_utf8(old).ok()?, std::str::from_utf8(new).ok()?);
-    let name = |which: &str| if below.is_empty() { which.to_owned() } else { format!("{which}/{below}") };
-    let diff = similar::TextDiff::configure().timeout(DIFF_LIMIT).diff_lines(old, new);
-    Some(diff.unified_diff().header(&name("now"), &name("new")).to_string())
+    let (old, new) = (
+        std::str::from_utf8(old).ok()?,
+        std::str::from_utf8(new).ok()?,
+    );
+    let name = |which: &str| {
+        if below.is_empty() {
+            which.to_owned()
+        } else {
+            format!("{which}/{below}")
+        }
+    };
+    let diff = similar::TextDiff::configure()
+        .timeout(DIFF_LIMIT)
+        .diff_lines(old, new);
+    Some(
+        diff.unified_diff()
+            .header(&name("now"), &name("new"))
+            .to_string(),
+    )
 }

@@ -15,7 +15,8 @@ use rustix::{
 
 use crate::trust::{Distrust, Way};
 
-/// Whether no other user decides what stands in `state`: that decides what is put back, and who is signalled.
+/// Whether no other user decides what stands in `state`: that decides what is put back, and who is
+/// signalled.
 ///
 /// # Errors
 /// Fails if another user does, with the place and what mends it; or as the system does.
@@ -26,12 +27,17 @@ pub fn trusted(state: &Path) -> io::Result<()> {
 fn judged(way: &Way, state: &Path) -> io::Result<()> {
     way.counts().map_err(|why| {
         // A directory above may be another user's for good reason.
-        let mend = why.mend().filter(|_| why.place() == way.end && way.is_directory()).map_or(String::new(), |mend| format!("`{mend}`, or "));
+        let mend = why
+            .mend()
+            .filter(|_| why.place() == way.end && way.is_directory())
+            .map_or(String::new(), |mend| format!("`{mend}`, or "));
         let why = match &why {
             Distrust::Writable { .. } => why.to_string(),
             why => format!("`{}`: {why}", state.display()),
         };
-        io::Error::other(format!("{why}, and so change what is put back; {mend}choose another place with --state"))
+        io::Error::other(format!(
+            "{why}, and so change what is put back; {mend}choose another place with --state"
+        ))
     })
 }
 
@@ -52,18 +58,25 @@ pub(super) fn make(state: &Path) -> io::Result<()> {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(e.into()),
         }
-        let made = fs::openat(&dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let made = fs::openat(
+            &dir,
+            name,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         if fs::fstat(&made)?.st_uid == rustix::process::geteuid().as_raw() {
             fs::fchmod(&made, Mode::RWXU)?;
         }
-        // Of another user's directory that is not to be had, and not needed by a user that may make an entry in it.
+        // Of another user's directory that is not to be had, and not needed by a user that may make
+        // an entry in it.
         let _ = fs::fsync(&dir);
         dir = made;
     }
     trusted(state)
 }
 
-/// Makes a folder of ours that nobody else may enter, whatever the umask is, and whatever its mode was. Answers whether it is new.
+/// Makes a folder of ours that nobody else may enter, whatever the umask is, and whatever its mode
+/// was. Answers whether it is new.
 pub(super) fn folder(path: &Path) -> io::Result<bool> {
     let new = match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => true,
@@ -88,14 +101,19 @@ pub(super) fn folder(path: &Path) -> io::Result<bool> {
 
 /// A new file of ours, written and not yet synced.
 pub(super) fn create(path: &Path, content: &[u8]) -> io::Result<File> {
-    let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     // The umask takes from the mode what it wants.
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(content)?;
     Ok(file)
 }
 
-/// Puts a whole file in the place of what was there, with `staged` beside it in between; its directory is not synced.
+/// Puts a whole file in the place of what was there, with `staged` beside it in between; its
+/// directory is not synced.
 pub(super) fn replace(path: &Path, staged: &Path, content: &[u8]) -> io::Result<()> {
     // Of one that was killed.
     let _ = std::fs::remove_file(staged);
@@ -108,8 +126,12 @@ pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// The same of new files below `dir`, all on its filesystem. Of one that is not open any more, with everything on that.
-pub(super) fn sync_files<'a>(dir: &Path, files: impl Iterator<Item = Option<&'a File>>) -> io::Result<()> {
+/// The same of new files below `dir`, all on its filesystem. Of one that is not open any more, with
+/// everything on that.
+pub(super) fn sync_files<'a>(
+    dir: &Path,
+    files: impl Iterator<Item = Option<&'a File>>,
+) -> io::Result<()> {
     match files.collect::<Option<Vec<&File>>>() {
         Some(files) => files.into_iter().try_for_each(File::sync_all),
         None => Ok(rustix::fs::syncfs(File::open(dir)?)?),
@@ -123,15 +145,26 @@ pub(super) enum Lock {
     Alone,
 }
 
-/// Takes the lock on the file at `path`, until the answer is dropped; none when it could not be had within `wait`.
+/// Takes the lock on the file at `path`, until the answer is dropped; none when it could not be had
+/// within `wait`.
 pub(super) fn lock(path: &Path, how: Lock, wait: Duration) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
     let until = Instant::now() + wait;
     loop {
-        let said = if how == Lock::Shared { file.try_lock_shared() } else { file.try_lock() };
+        let said = if how == Lock::Shared {
+            file.try_lock_shared()
+        } else {
+            file.try_lock()
+        };
         match said {
             Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(e)) => return Err(e),
         }
@@ -146,7 +179,13 @@ pub(super) fn names(dir: &Path) -> io::Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.extend(entry?.file_name().into_string().ok().filter(|name| !name.starts_with('.')));
+        names.extend(
+            entry?
+                .file_name()
+                .into_string()
+                .ok()
+                .filter(|name| !name.starts_with('.')),
+        );
     }
     names.sort_unstable();
     Ok(names)

@@ -51,7 +51,8 @@ fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
     folder::lock(&state.join("store.lock"), Lock::Alone, PATIENCE)?.ok_or(NotForgotten::Busy)
 }
 
-/// Takes away the run `id`, and the bytes that no other run has and no living process was last proven on; answers how many contents that were.
+/// Takes away the run `id`, and the bytes that no other run has and no living process was last
+/// proven on; answers how many contents that were.
 ///
 /// # Errors
 /// See [`NotForgotten`].
@@ -76,7 +77,8 @@ pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotFo
     Ok(dropped)
 }
 
-/// Takes away the bytes of this digest from every run; answers from how many, and whether a living process was last proven on them.
+/// Takes away the bytes of this digest from every run; answers from how many, and whether a living
+/// process was last proven on them.
 ///
 /// # Errors
 /// See [`NotForgotten`].

@@ -1,4 +1,5 @@
-//! A run's own folder and journal: what it needs is synced before it begins, and its last line before its mark goes.
+//! A run's own folder and journal: what it needs is synced before it begins, and its last line
+//! before its mark goes.
 
 use std::{
     collections::BTreeMap,
@@ -23,14 +24,17 @@ use crate::{
     step::Blob,
 };
 
-/// So long a run that takes old ones away is waited for; what this one needs is its own all the same.
+/// So long a run that takes old ones away is waited for; what this one needs is its own all the
+/// same.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest command line and reason in a journal's first line, in bytes, and most groups; `plan.json` has all of them.
+/// Longest command line and reason in a journal's first line, in bytes, and most groups;
+/// `plan.json` has all of them.
 const LONGEST: usize = 4096;
 const GROUPS: usize = 100;
 
-/// One execution of a plan, with a folder of its own: `plan.json`, `events.jsonl`, and old and new bytes by SHA-256 (a directory's as an archive that `tar tvf` lists).
-/// As long as it is open (it runs, its owner died, or it ended mixed) a mark with its targets stands in `open/`.
+/// One execution of a plan, with a folder of its own: `plan.json`, `events.jsonl`, and old and new
+/// bytes by SHA-256 (a directory's as an archive that `tar tvf` lists). As long as it is open (it
+/// runs, its owner died, or it ended mixed) a mark with its targets stands in `open/`.
 #[derive(Debug)]
 pub struct Run {
     /// Locked as long as its owner lives.
@@ -81,9 +85,14 @@ impl Who {
         Self {
             uid: nix::unistd::getuid().as_raw(),
             // All ones stands for nobody who logged in.
-            login_uid: std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|t| t.trim().parse().ok()).filter(|uid| *uid != u32::MAX),
+            login_uid: std::fs::read_to_string("/proc/self/loginuid")
+                .ok()
+                .and_then(|t| t.trim().parse().ok())
+                .filter(|uid| *uid != u32::MAX),
             sudo_user: env("SUDO_USER"),
-            ci_job: ["CI_JOB_URL", "GITHUB_RUN_ID", "BUILD_URL", "BUILD_TAG"].into_iter().find_map(env),
+            ci_job: ["CI_JOB_URL", "GITHUB_RUN_ID", "BUILD_URL", "BUILD_TAG"]
+                .into_iter()
+                .find_map(env),
         }
     }
 }
@@ -106,7 +115,12 @@ impl Began {
             boot_id: super::boot_id(),
             command,
             reason: record.reason.map(cut),
-            groups: record.groups.iter().take(GROUPS).map(|g| g.name.clone()).collect(),
+            groups: record
+                .groups
+                .iter()
+                .take(GROUPS)
+                .map(|g| g.name.clone())
+                .collect(),
             instances: record.instances.len(),
             targets: record.targets.len(),
             waves: record.waves,
@@ -124,14 +138,22 @@ struct Line<'a, E> {
 }
 
 fn line(event: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(&Line { event, v: 1, at: jiff::Timestamp::now() })?;
+    let mut line = serde_json::to_vec(&Line {
+        event,
+        v: 1,
+        at: jiff::Timestamp::now(),
+    })?;
     line.push(b'\n');
     Ok(line)
 }
 
 /// Appends to the journal of a run whose owner is gone, and syncs that.
 pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
-    let mut file = match OpenOptions::new().read(true).append(true).open(layout::journal_of(state, id)) {
+    let mut file = match OpenOptions::new()
+        .read(true)
+        .append(true)
+        .open(layout::journal_of(state, id))
+    {
         // Somebody took the whole run away: there is nothing that could be ended.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
@@ -146,10 +168,12 @@ pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
 }
 
 impl Run {
-    /// Opens the journal under `state` and syncs the plan and every config that may be needed on the way back.
+    /// Opens the journal under `state` and syncs the plan and every config that may be needed on
+    /// the way back.
     ///
     /// # Errors
-    /// The state directory cannot be written, or others can write it; nothing has been touched then.
+    /// The state directory cannot be written, or others can write it; nothing has been touched
+    /// then.
     pub fn begin(state: &Path, record: &Record<'_>) -> io::Result<Self> {
         folder::make(state)?;
         let runs = state.join("runs");
@@ -188,16 +212,28 @@ impl Run {
             readings: &record.readings,
         };
         // Many steps share one.
-        let blobs: BTreeMap<&str, &Blob> = record.blobs.iter().map(|b| (b.sha256.as_str(), *b)).collect();
+        let blobs: BTreeMap<&str, &Blob> = record
+            .blobs
+            .iter()
+            .map(|b| (b.sha256.as_str(), *b))
+            .collect();
         let fresh = store::take(state, dir, &blobs)?;
         // Of a large fleet it is long: it is nowhere in memory as a whole.
-        let mut file = BufWriter::with_capacity(1 << 16, folder::create(&dir.join("plan.json"), b"")?);
+        let mut file =
+            BufWriter::with_capacity(1 << 16, folder::create(&dir.join("plan.json"), b"")?);
         serde_json::to_writer_pretty(&mut file, &plan)?;
         let plan = file.into_inner().map_err(IntoInnerError::into_error)?;
         let events = folder::create(&dir.join("events.jsonl"), &line(&First::Began(&began))?)?;
-        // Where a filesystem has no locks, it is taken to be without an owner, as one that was killed.
+        // Where a filesystem has no locks, it is taken to be without an owner, as one that was
+        // killed.
         let _ = events.try_lock();
-        folder::sync_files(dir, fresh.iter().map(|f| f.file.as_ref()).chain([Some(&plan), Some(&events)]))?;
+        folder::sync_files(
+            dir,
+            fresh
+                .iter()
+                .map(|f| f.file.as_ref())
+                .chain([Some(&plan), Some(&events)]),
+        )?;
         if !fresh.is_empty() {
             store::publish(state, dir, &fresh)?;
             folder::sync(&store::folder_of(state))?;
@@ -206,11 +242,21 @@ impl Run {
         folder::sync(&state.join("runs"))?;
         // The last of all: what has a mark is whole.
         let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
-        let (mark, staged) = (layout::mark_of(state, record.id), state.join("open").join(format!(".{}.new", record.id)));
+        let (mark, staged) = (
+            layout::mark_of(state, record.id),
+            state.join("open").join(format!(".{}.new", record.id)),
+        );
         folder::replace(&mark, &staged, &marks::content(&targets)?)?;
         folder::sync(&state.join("open"))?;
         let said = syslog::Line::new(record, &began);
-        Ok(Self { events, torn: false, mark, dir: dir.into(), closed: false, said })
+        Ok(Self {
+            events,
+            torn: false,
+            mark,
+            dir: dir.into(),
+            closed: false,
+            said,
+        })
     }
 
     /// Appends an event; what a later look must be able to trust is on the disk when it returns.
@@ -237,7 +283,8 @@ impl Run {
             self.events.sync_data()?;
         }
         // A mixed run stays open: somebody must look, and its bytes are needed.
-        self.closed = matches!(event, Event::Finished { verdict, .. } if *verdict != Verdict::Mixed);
+        self.closed =
+            matches!(event, Event::Finished { verdict, .. } if *verdict != Verdict::Mixed);
         Ok(())
     }
 
@@ -252,7 +299,8 @@ impl Run {
         Ok(path)
     }
 
-    /// Closes it once its end is recorded, and leaves a line in syslog. Without its last line it stays open, and the next run looks at it again.
+    /// Closes it once its end is recorded, and leaves a line in syslog. Without its last line it
+    /// stays open, and the next run looks at it again.
     pub fn close(self, end: &Event) {
         if self.closed {
             let _ = std::fs::remove_file(&self.mark);
@@ -262,67 +310,4 @@ impl Run {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use super::*;
-
-    #[test]
-    fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let id = super::super::new_id();
-        let record = Record {
-            id: &id,
-            verb: Verb::Revert,
-            of: Some("another"),
-            reason: Some("why"),
-            command: vec!["x".repeat(5000), "hello".into()],
-            groups: &[],
-            order: Order::new(),
-            targets: Vec::new(),
-            instances: Vec::new(),
-            readings: Vec::new(),
-            waves: 1,
-            blobs: Vec::new(),
-        };
-        let mut run = Run::begin(dir.path(), &record).unwrap();
-        let held = super::super::past::Past::of(dir.path(), &id);
-        assert!(held.running && held.open && held.began.unwrap().command == [".."]);
-        let stopped = |why: &str| Event::Stopped { why: why.into() };
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let file = std::mem::replace(&mut run.events, full);
-        assert!(run.record(&stopped("a full disk")).is_err());
-        run.events = file;
-        run.events.write_all(b"{\"event\":\"stop").unwrap();
-        run.record(&stopped("later")).unwrap();
-        run.record(&stopped("last")).unwrap();
-        let events: Vec<_> = super::super::past::events(dir.path(), &id).unwrap().collect();
-        assert_eq!(events.iter().map(|e| e["why"].as_str().unwrap_or("-")).collect::<Vec<_>>(), ["-", "later", "last"]);
-        // A mixed end keeps it open; without its owner it is nobody's.
-        let end = |verdict| Event::Finished { verdict, reason: String::new(), counts: BTreeMap::new() };
-        run.record(&end(Verdict::Mixed)).unwrap();
-        run.close(&end(Verdict::Mixed));
-        let left = super::super::left_open(dir.path());
-        assert_eq!(left.iter().map(|p| (p.id.as_str(), p.verdict())).collect::<Vec<_>>(), [(id.as_str(), "mixed")]);
-        // The next takes its place, though it shares no target, since it goes on with it.
-        let next = super::super::new_id();
-        let run = Run::begin(
-            dir.path(),
-            &Record {
-                id: &next,
-                of: Some(&id),
-                order: Order::new(),
-                command: Vec::new(),
-                targets: Vec::new(),
-                instances: Vec::new(),
-                readings: Vec::new(),
-                blobs: Vec::new(),
-                ..record
-            },
-        )
-        .unwrap();
-        let closed = super::super::supersede::supersede(dir.path(), &next, Some(&id), &[], &[]);
-        assert_eq!((closed, super::super::past::Past::of(dir.path(), &id).verdict()), (vec![id.clone()], "superseded"));
-        drop(run);
-        assert_eq!(super::super::left_open(dir.path()).len(), 1);
-    }
-}
+mod tests;

@@ -57,45 +57,89 @@ pub struct Alive {
 
 /// Two fleets may have a group of one name; only the same matches make it the same group.
 fn key(group: &Group) -> String {
-    let matches = serde_json::to_vec(&(&group.matching, &group.exclude, &group.users, &group.instances)).unwrap_or_default();
+    let matches = serde_json::to_vec(&(
+        &group.matching,
+        &group.exclude,
+        &group.users,
+        &group.instances,
+    ))
+    .unwrap_or_default();
     format!("{} {}", group.name, config::digest(&matches))
 }
 
 fn lives(pid: i32, started: u64) -> bool {
     let stat = Process::new(pid).and_then(|process| process.stat());
-    stat.is_ok_and(|stat| stat.starttime == started && !matches!(stat.state(), Ok(ProcState::Zombie | ProcState::Dead)))
+    stat.is_ok_and(|stat| {
+        stat.starttime == started
+            && !matches!(stat.state(), Ok(ProcState::Zombie | ProcState::Dead))
+    })
 }
 
 impl Last {
-    /// What is kept under `state`; nothing where that is of another boot, cannot be read, or can be written by others.
+    /// What is kept under `state`; nothing where that is of another boot, cannot be read, or can be
+    /// written by others.
     #[must_use]
     pub fn load(state: &Path) -> Self {
-        let bytes = folder::trusted(state).ok().and_then(|()| config::read(&path_of(state), MAX_LAST).ok()).unwrap_or_default();
+        let bytes = folder::trusted(state)
+            .ok()
+            .and_then(|()| config::read(&path_of(state), MAX_LAST).ok())
+            .unwrap_or_default();
         let last: Self = serde_json::from_slice(&bytes).unwrap_or_default();
         let boot_id = boot_id();
-        if last.boot_id == boot_id { last } else { Self { boot_id, groups: BTreeMap::new() } }
+        if last.boot_id == boot_id {
+            last
+        } else {
+            Self {
+                boot_id,
+                groups: BTreeMap::new(),
+            }
+        }
     }
 
     /// Keeps what a run over `groups` left alive.
     ///
     /// # Errors
-    /// The state directory cannot be written; `status` then does not see an instance that ends after this run.
-    pub fn keep<'a>(state: &Path, groups: &[Group], instances: impl Iterator<Item = &'a Instance>) -> io::Result<()> {
+    /// The state directory cannot be written; `status` then does not see an instance that ends
+    /// after this run.
+    pub fn keep<'a>(
+        state: &Path,
+        groups: &[Group],
+        instances: impl Iterator<Item = &'a Instance>,
+    ) -> io::Result<()> {
         let mut alive: BTreeMap<&str, Vec<Alive>> = BTreeMap::new();
         for i in instances {
-            let ends = matches!(i.state, State::RevertFailed | State::TimedOut | State::Rejected);
+            let ends = matches!(
+                i.state,
+                State::RevertFailed | State::TimedOut | State::Rejected
+            );
             if i.state != State::Died && (!ends || lives(i.pid, i.started)) {
-                alive.entry(&i.group).or_default().push(Alive { pid: i.pid, started: i.started, targets: i.targets.clone() });
+                alive.entry(&i.group).or_default().push(Alive {
+                    pid: i.pid,
+                    started: i.started,
+                    targets: i.targets.clone(),
+                });
             }
         }
-        let Some(_lock) = folder::lock(&state.join("last.lock"), Lock::Alone, PATIENCE)? else { return Err(io::ErrorKind::TimedOut.into()) };
+        let Some(_lock) = folder::lock(&state.join("last.lock"), Lock::Alone, PATIENCE)? else {
+            return Err(io::ErrorKind::TimedOut.into());
+        };
         let mut last = Self::load(state);
         let at = jiff::Timestamp::now();
         for group in groups {
-            last.groups.insert(key(group), Left { at, instances: alive.remove(group.name.as_str()).unwrap_or_default() });
+            last.groups.insert(
+                key(group),
+                Left {
+                    at,
+                    instances: alive.remove(group.name.as_str()).unwrap_or_default(),
+                },
+            );
         }
         while last.groups.len() > MOST {
-            let oldest = last.groups.iter().min_by_key(|(_, left)| left.at).map(|(key, _)| key.clone());
+            let oldest = last
+                .groups
+                .iter()
+                .min_by_key(|(_, left)| left.at)
+                .map(|(key, _)| key.clone());
             oldest.and_then(|key| last.groups.remove(&key));
         }
         // Pids mean nothing after a loss of power, so nothing is synced.
@@ -105,15 +149,26 @@ impl Last {
         std::fs::rename(staged, path)
     }
 
-    /// The instances of `group` that ended since, and in whose place no other process has come: one of
-    /// `now` that reads the same targets takes the place of one.
+    /// The instances of `group` that ended since, and in whose place no other process has come: one
+    /// of `now` that reads the same targets takes the place of one.
     #[must_use]
     pub fn ended(&self, group: &Group, now: &[Alive]) -> Vec<Alive> {
-        let Some(left) = self.groups.get(&key(group)) else { return Vec::new() };
-        let known: BTreeSet<(i32, u64)> = left.instances.iter().map(|alive| (alive.pid, alive.started)).collect();
+        let Some(left) = self.groups.get(&key(group)) else {
+            return Vec::new();
+        };
+        let known: BTreeSet<(i32, u64)> = left
+            .instances
+            .iter()
+            .map(|alive| (alive.pid, alive.started))
+            .collect();
         let mut new: BTreeMap<&[PathBuf], usize> = BTreeMap::new();
-        now.iter().filter(|alive| !known.contains(&(alive.pid, alive.started))).for_each(|alive| *new.entry(&alive.targets).or_default() += 1);
-        let gone = left.instances.iter().filter(|alive| !lives(alive.pid, alive.started));
+        now.iter()
+            .filter(|alive| !known.contains(&(alive.pid, alive.started)))
+            .for_each(|alive| *new.entry(&alive.targets).or_default() += 1);
+        let gone = left
+            .instances
+            .iter()
+            .filter(|alive| !lives(alive.pid, alive.started));
         let unreplaced = gone.filter(|alive| match new.get_mut(alive.targets.as_slice()) {
             Some(places) if *places > 0 => {
                 *places -= 1;

@@ -42,6 +42,14 @@ pub struct Who {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields carry the names of the journal")]
 pub enum End {
-    Finished { at: jiff::Timestamp, verdict: String, reason: String, counts: BTreeMap<String, usize> },
-    SupersededBy { at: jiff::Timestamp, run: String },
+    Finished {
+        at: jiff::Timestamp,
+        verdict: String,
+        reason: String,
+        counts: BTreeMap<String, usize>,
+    },
+    SupersededBy {
+        at: jiff::Timestamp,
+        run: String,
+    },
 }

@@ -1,4 +1,5 @@
-//! Runs that are open: each has a mark with its targets in `open/`, from its beginning until its end is written.
+//! Runs that are open: each has a mark with its targets in `open/`, from its beginning until its
+//! end is written.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +23,9 @@ struct Mark {
 
 /// The bytes of a mark.
 pub(super) fn content(targets: &[PathBuf]) -> io::Result<Vec<u8>> {
-    Ok(serde_json::to_vec(&Mark { targets: targets.to_vec() })?)
+    Ok(serde_json::to_vec(&Mark {
+        targets: targets.to_vec(),
+    })?)
 }
 
 /// Ids of the runs that have a mark, oldest first.
@@ -34,7 +37,9 @@ pub(super) fn all(state: &Path) -> Vec<String> {
 #[must_use]
 pub fn targets(state: &Path, id: &str) -> Vec<PathBuf> {
     let bytes = crate::config::read(&layout::mark_of(state, id), MAX_MARK).unwrap_or_default();
-    serde_json::from_slice::<Mark>(&bytes).unwrap_or_default().targets
+    serde_json::from_slice::<Mark>(&bytes)
+        .unwrap_or_default()
+        .targets
 }
 
 /// Every run that has a mark, oldest first: it runs, its owner died, or it ended mixed.
@@ -43,16 +48,26 @@ pub fn marked(state: &Path) -> Vec<Past> {
     all(state).iter().map(|id| Past::of(state, id)).collect()
 }
 
-/// Runs that nobody has ended and nobody carries out, oldest first: their owner died, or they ended mixed.
+/// Runs that nobody has ended and nobody carries out, oldest first: their owner died, or they ended
+/// mixed.
 #[must_use]
 pub fn left_open(state: &Path) -> Vec<Past> {
-    all(state).iter().map(|id| Past::of(state, id)).filter(|past| past.open && !past.running).collect()
+    all(state)
+        .iter()
+        .map(|id| Past::of(state, id))
+        .filter(|past| past.open && !past.running)
+        .collect()
 }
 
-/// What an open run goes on with, and that with, and so on: of each the run that needs it. Whom they touched is known from all of them.
+/// What an open run goes on with, and that with, and so on: of each the run that needs it. Whom
+/// they touched is known from all of them.
 pub(super) fn needed(state: &Path) -> BTreeMap<String, Past> {
     let mut needed = BTreeMap::new();
-    for past in all(state).iter().map(|id| Past::of(state, id)).filter(|past| past.open || past.running) {
+    for past in all(state)
+        .iter()
+        .map(|id| Past::of(state, id))
+        .filter(|past| past.open || past.running)
+    {
         let of = |past: &Past| past.began.as_ref().and_then(|began| began.of.clone());
         let mut next = of(&past);
         while let Some(id) = next.take().filter(|id| !needed.contains_key(id)) {
@@ -71,11 +86,20 @@ pub(super) fn shares(state: &Path, id: &str, own: &[PathBuf], groups: &[&str]) -
         return targets.iter().any(|target| own.contains(target));
     }
     let began = Past::of(state, id).began;
-    began.is_some_and(|began| began.targets == 0 && !began.groups.is_empty() && began.groups.iter().all(|group| groups.contains(&group.as_str())))
+    began.is_some_and(|began| {
+        began.targets == 0
+            && !began.groups.is_empty()
+            && began
+                .groups
+                .iter()
+                .all(|group| groups.contains(&group.as_str()))
+    })
 }
 
 /// Whether a run was left open that a run over the targets `own` and these groups would close.
 #[must_use]
 pub fn is_left(state: &Path, own: &[PathBuf], groups: &[&str]) -> bool {
-    left_open(state).iter().any(|past| shares(state, &past.id, own, groups))
+    left_open(state)
+        .iter()
+        .any(|past| shares(state, &past.id, own, groups))
 }

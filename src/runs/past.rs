@@ -1,4 +1,5 @@
-//! What a run was, from the first and the last lines of its journal: however large it is, little of it is read.
+//! What a run was, from the first and the last lines of its journal: however large it is, little of
+//! it is read.
 
 use std::{
     fs::File,
@@ -43,14 +44,26 @@ impl Past {
         let marked = layout::mark_of(state, id).exists();
         let (began, end, held) = glance(&layout::journal_of(state, id)).unwrap_or_default();
         // Who was killed between its last line and its mark had ended.
-        let open = marked && end.as_ref().is_none_or(|end| matches!(end, End::Finished { verdict, .. } if verdict == "mixed"));
-        Self { id: id.into(), at: begun_at(id), open, running: marked && held, began, end }
+        let open = marked
+            && end.as_ref().is_none_or(
+                |end| matches!(end, End::Finished { verdict, .. } if verdict == "mixed"),
+            );
+        Self {
+            id: id.into(),
+            at: begun_at(id),
+            open,
+            running: marked && held,
+            began,
+            end,
+        }
     }
 
-    /// The commands that go on with a run that was left open, and that undo it; `flag` is what they need besides.
+    /// The commands that go on with a run that was left open, and that undo it; `flag` is what they
+    /// need besides.
     #[must_use]
     pub fn next(&self, flag: &str) -> Option<[String; 2]> {
-        (self.open && !self.running).then(|| ["resume", "revert"].map(|verb| format!("hello {verb} {}{flag}", self.id)))
+        (self.open && !self.running)
+            .then(|| ["resume", "revert"].map(|verb| format!("hello {verb} {}{flag}", self.id)))
     }
 
     /// How it ended, in one word.
@@ -77,19 +90,26 @@ pub(super) fn begun_at(id: &str) -> Option<jiff::Timestamp> {
 /// # Errors
 /// The state directory cannot be read.
 pub fn ids(state: &Path) -> io::Result<Vec<String>> {
-    Ok(folder::names(&state.join("runs"))?.into_iter().filter(|name| begun_at(name).is_some()).collect())
+    Ok(folder::names(&state.join("runs"))?
+        .into_iter()
+        .filter(|name| begun_at(name).is_some())
+        .collect())
 }
 
 /// Opens a journal; nothing that is no file is waited for.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
 /// The first line, the last one where it is an end, and whether whoever writes it lives.
 fn glance(journal: &Path) -> io::Result<(Option<Began>, Option<End>, bool)> {
     let mut file = open(journal)?;
-    let held = matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock));
+    let held = matches!(
+        file.try_lock_shared(),
+        Err(std::fs::TryLockError::WouldBlock)
+    );
     let length = file.metadata()?.len();
     let mut glance_at = |at: u64| {
         let mut bytes = Vec::with_capacity(usize::try_from(GLANCE.min(length)).unwrap_or(0) + 1);
@@ -98,11 +118,27 @@ fn glance(journal: &Path) -> io::Result<(Option<Began>, Option<End>, bool)> {
         io::Result::Ok(bytes)
     };
     let head = glance_at(0)?;
-    let tail = if length > GLANCE { Some(glance_at(length - GLANCE)?) } else { None };
-    let first = head.split(|b| *b == b'\n').next().and_then(|line| serde_json::from_slice(line).ok());
+    let tail = if length > GLANCE {
+        Some(glance_at(length - GLANCE)?)
+    } else {
+        None
+    };
+    let first = head
+        .split(|b| *b == b'\n')
+        .next()
+        .and_then(|line| serde_json::from_slice(line).ok());
     // Torn lines say nothing: of a writer that was killed, and where the glance begins.
-    let last = tail.as_ref().unwrap_or(&head).split(|b| *b == b'\n').rev().find_map(|line| serde_json::from_slice::<Value>(line).ok());
-    Ok((first, last.and_then(|value| serde_json::from_value(value).ok()), held))
+    let last = tail
+        .as_ref()
+        .unwrap_or(&head)
+        .split(|b| *b == b'\n')
+        .rev()
+        .find_map(|line| serde_json::from_slice::<Value>(line).ok());
+    Ok((
+        first,
+        last.and_then(|value| serde_json::from_value(value).ok()),
+        held,
+    ))
 }
 
 /// What happened in a run, line by line; torn lines are left out.

@@ -1,4 +1,5 @@
-//! What instances were last proven to run, for those that cannot tell it themselves: `proven.json` in the state directory.
+//! What instances were last proven to run, for those that cannot tell it themselves: `proven.json`
+//! in the state directory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +34,8 @@ pub struct Proven {
     /// Processes whose last signal of a run began a reload that was not seen to end.
     #[serde(default)]
     open: BTreeSet<String>,
-    /// Up to which signal the reloads of a process were seen to end. A run that was left open before that has left none.
+    /// Up to which signal the reloads of a process were seen to end. A run that was left open
+    /// before that has left none.
     #[serde(default)]
     over: BTreeMap<String, Timestamp>,
 }
@@ -65,9 +67,11 @@ pub enum Reload {
 pub struct Stand {
     /// Its digest.
     pub sha256: String,
-    /// Its last change of any kind, in nanoseconds since 1970: as long as it is the same, nobody has touched it since.
+    /// Its last change of any kind, in nanoseconds since 1970: as long as it is the same, nobody
+    /// has touched it since.
     pub ctime: i128,
-    /// The digest of everything that is read through it and is none of it; none where that was not known.
+    /// The digest of everything that is read through it and is none of it; none where that was not
+    /// known.
     #[serde(default)]
     pub behind: Option<String>,
 }
@@ -77,27 +81,52 @@ fn key(pid: i32, started: u64) -> String {
 }
 
 impl Proven {
-    /// What is kept under `state`; nothing where that is of another boot, whose pids mean nothing now, cannot be read, or can be written by others.
+    /// What is kept under `state`; nothing where that is of another boot, whose pids mean nothing
+    /// now, cannot be read, or can be written by others.
     #[must_use]
     pub fn load(state: &Path) -> Self {
-        let bytes = folder::trusted(state).ok().and_then(|()| crate::config::read(&state.join("proven.json"), MAX_PROVEN).ok()).unwrap_or_default();
+        let bytes = folder::trusted(state)
+            .ok()
+            .and_then(|()| crate::config::read(&state.join("proven.json"), MAX_PROVEN).ok())
+            .unwrap_or_default();
         let mut known: Self = serde_json::from_slice(&bytes).unwrap_or_default();
         let boot_id = boot_id();
         // What is later was written before the clock was set back.
         let now = Timestamp::now();
         known.over.retain(|_, at| *at <= now);
-        if known.boot_id == boot_id { known } else { Self { boot_id, ..Self::default() } }
+        if known.boot_id == boot_id {
+            known
+        } else {
+            Self {
+                boot_id,
+                ..Self::default()
+            }
+        }
     }
 
-    /// The same, with what runs under `state` have begun that were left open: their coordinator may have
-    /// died before it could write down what it had signalled.
+    /// The same, with what runs under `state` have begun that were left open: their coordinator may
+    /// have died before it could write down what it had signalled.
     #[must_use]
     pub fn with_open_runs(mut self, state: &Path) -> Self {
         for run in left_open(state) {
-            let Ok(left) = Left::find(state, Some(&run.id)) else { continue };
-            let touched = left.touched.iter().filter(|(_, touch)| left.same_boot && !touch.is_over());
-            let is_over = |id: &(i32, u64)| left.asked.get(id).is_some_and(|asked| self.over.get(&key(id.0, id.1)).is_some_and(|over| asked <= over));
-            let open: Vec<String> = touched.filter(|(id, _)| !is_over(id)).map(|(id, _)| key(id.0, id.1)).collect();
+            let Ok(left) = Left::find(state, Some(&run.id)) else {
+                continue;
+            };
+            let touched = left
+                .touched
+                .iter()
+                .filter(|(_, touch)| left.same_boot && !touch.is_over());
+            let is_over = |id: &(i32, u64)| {
+                left.asked.get(id).is_some_and(|asked| {
+                    self.over
+                        .get(&key(id.0, id.1))
+                        .is_some_and(|over| asked <= over)
+                })
+            };
+            let open: Vec<String> = touched
+                .filter(|(id, _)| !is_over(id))
+                .map(|(id, _)| key(id.0, id.1))
+                .collect();
             self.open.extend(open);
         }
         self
@@ -120,22 +149,36 @@ impl Proven {
 
     /// All that anybody was last proven to run.
     pub(super) fn digests(&self) -> BTreeSet<String> {
-        self.instances.values().flat_map(BTreeMap::values).map(|stand| stand.sha256.clone()).collect()
+        self.instances
+            .values()
+            .flat_map(BTreeMap::values)
+            .map(|stand| stand.sha256.clone())
+            .collect()
     }
 
-    /// Keeps what a run leaves behind of each process that it touched. Processes that ended are dropped.
+    /// Keeps what a run leaves behind of each process that it touched. Processes that ended are
+    /// dropped.
     ///
     /// # Errors
-    /// The state directory cannot be written, or others write there for too long; the next run then signals who would have needed no signal.
+    /// The state directory cannot be written, or others write there for too long; the next run then
+    /// signals who would have needed no signal.
     pub fn keep(state: &Path, remains: impl Iterator<Item = Remains>) -> io::Result<()> {
         let mut remains = remains.peekable();
         if remains.peek().is_none() {
             return Ok(());
         }
         // Runs on other targets may end at the same moment.
-        let Some(_lock) = folder::lock(&state.join("proven.lock"), Lock::Alone, PATIENCE)? else { return Err(io::ErrorKind::TimedOut.into()) };
+        let Some(_lock) = folder::lock(&state.join("proven.lock"), Lock::Alone, PATIENCE)? else {
+            return Err(io::ErrorKind::TimedOut.into());
+        };
         let mut proven = Self::load(state);
-        for Remains { pid, started, stands, reload } in remains {
+        for Remains {
+            pid,
+            started,
+            stands,
+            reload,
+        } in remains
+        {
             let key = key(pid, started);
             match reload {
                 Reload::Open => drop(proven.open.insert(key.clone())),
@@ -145,14 +188,31 @@ impl Proven {
                     *over = signalled.max(*over);
                 }
             }
-            proven.instances.insert(key, stands.into_iter().map(|(path, stand)| (Key(path), stand)).collect());
+            proven.instances.insert(
+                key,
+                stands
+                    .into_iter()
+                    .map(|(path, stand)| (Key(path), stand))
+                    .collect(),
+            );
         }
-        let started = |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
-        let alive = |id: &String| id.split_once(':').is_some_and(|(pid, start)| started(pid).is_some_and(|now| start.parse() == Ok(now)));
-        proven.instances.retain(|key, stands| !stands.is_empty() && alive(key));
+        let started =
+            |pid: &str| Some(Process::new(pid.parse().ok()?).ok()?.stat().ok()?.starttime);
+        let alive = |id: &String| {
+            id.split_once(':').is_some_and(|(pid, start)| {
+                started(pid).is_some_and(|now| start.parse() == Ok(now))
+            })
+        };
+        proven
+            .instances
+            .retain(|key, stands| !stands.is_empty() && alive(key));
         proven.open.retain(alive);
         proven.over.retain(|key, _| alive(key));
-        folder::replace(&state.join("proven.json"), &state.join("proven.json.new"), &serde_json::to_vec(&proven)?)
+        folder::replace(
+            &state.join("proven.json"),
+            &state.join("proven.json.new"),
+            &serde_json::to_vec(&proven)?,
+        )
     }
 }
 
@@ -165,25 +225,64 @@ mod tests {
     fn the_last_word_on_a_living_process_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let stand = |sha: &str| BTreeMap::from([(PathBuf::from("/a"), Stand { sha256: sha.into(), ctime: 5, behind: None })]);
+        let stand = |sha: &str| {
+            BTreeMap::from([(
+                PathBuf::from("/a"),
+                Stand {
+                    sha256: sha.into(),
+                    ctime: 5,
+                    behind: None,
+                },
+            )])
+        };
         let now = Process::myself().unwrap().stat().unwrap().starttime;
         // Its number was another process's once.
-        let remains = |pid, started, stands, reload| Remains { pid, started, stands, reload };
+        let remains = |pid, started, stands, reload| Remains {
+            pid,
+            started,
+            stands,
+            reload,
+        };
         let of = [
             remains(me, now, stand("one"), Reload::Over(Timestamp::now())),
             remains(me, 7, stand("dead"), Reload::Open),
             remains(i32::MAX, 7, stand("dead"), Reload::Over(Timestamp::now())),
         ];
         Proven::keep(dir.path(), of.into_iter()).unwrap();
-        let sha = |proven: &Proven, pid, started| proven.of(pid, started, Path::new("/a")).map(|s| s.sha256.clone());
+        let sha = |proven: &Proven, pid, started| {
+            proven
+                .of(pid, started, Path::new("/a"))
+                .map(|s| s.sha256.clone())
+        };
         let proven = Proven::load(dir.path());
-        assert_eq!((sha(&proven, me, now).as_deref(), sha(&proven, me, 7), sha(&proven, i32::MAX, 7)), (Some("one"), None, None));
-        assert!(!proven.is_open(me, now) && !proven.is_open(me, 7), "it is not kept of a process that has ended");
-        Proven::keep(dir.path(), [remains(me, now, BTreeMap::new(), Reload::Open)].into_iter()).unwrap();
+        assert_eq!(
+            (
+                sha(&proven, me, now).as_deref(),
+                sha(&proven, me, 7),
+                sha(&proven, i32::MAX, 7)
+            ),
+            (Some("one"), None, None)
+        );
+        assert!(
+            !proven.is_open(me, now) && !proven.is_open(me, 7),
+            "it is not kept of a process that has ended"
+        );
+        Proven::keep(
+            dir.path(),
+            [remains(me, now, BTreeMap::new(), Reload::Open)].into_iter(),
+        )
+        .unwrap();
         let proven = Proven::load(dir.path());
-        assert_eq!((sha(&proven, me, now), proven.is_open(me, now)), (None, true));
+        assert_eq!(
+            (sha(&proven, me, now), proven.is_open(me, now)),
+            (None, true)
+        );
         let text = std::fs::read_to_string(dir.path().join("proven.json")).unwrap();
-        std::fs::write(dir.path().join("proven.json"), text.replace(&boot_id(), "another")).unwrap();
+        std::fs::write(
+            dir.path().join("proven.json"),
+            text.replace(&boot_id(), "another"),
+        )
+        .unwrap();
         let other_boot = Proven::load(dir.path());
         assert!(other_boot.instances.is_empty() && other_boot.open.is_empty());
     }

@@ -1,5 +1,6 @@
-//! What a run stages beside its targets, written down before another user could exchange it: `staged/RUN.jsonl` in the
-//! state directory. It is not synced: it outlives a kill, and after a loss of power a leftover may stay.
+//! What a run stages beside its targets, written down before another user could exchange it:
+//! `staged/RUN.jsonl` in the state directory. It is not synced: it outlives a kill, and after a
+//! loss of power a leftover may stay.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,12 +36,19 @@ struct Owner {
 impl Owner {
     fn now() -> Self {
         let stat = Process::myself().and_then(|process| process.stat());
-        Self { boot_id: boot_id(), pid: std::process::id().cast_signed(), started: stat.map_or(0, |stat| stat.starttime) }
+        Self {
+            boot_id: boot_id(),
+            pid: std::process::id().cast_signed(),
+            started: stat.map_or(0, |stat| stat.starttime),
+        }
     }
 
     fn is_alive(&self) -> bool {
         let stat = Process::new(self.pid).and_then(|process| process.stat());
-        self.boot_id == boot_id() && stat.is_ok_and(|stat| stat.starttime == self.started && !matches!(stat.state, 'Z' | 'X'))
+        self.boot_id == boot_id()
+            && stat.is_ok_and(|stat| {
+                stat.starttime == self.started && !matches!(stat.state, 'Z' | 'X')
+            })
     }
 }
 
@@ -54,7 +62,10 @@ enum Name {
 
 impl Name {
     fn of(name: &OsStr) -> Self {
-        name.to_str().map_or_else(|| Self::Bytes(name.as_bytes().to_vec()), |text| Self::Text(text.into()))
+        name.to_str().map_or_else(
+            || Self::Bytes(name.as_bytes().to_vec()),
+            |text| Self::Text(text.into()),
+        )
     }
 
     fn get(self) -> OsString {
@@ -108,14 +119,22 @@ impl Staging {
     /// The record of the run `id`; made when something is staged first.
     #[must_use]
     pub fn of(state: &Path, id: &str) -> Self {
-        Self { place: Some((state.into(), id.into())), inner: Mutex::default() }
+        Self {
+            place: Some((state.into(), id.into())),
+            inner: Mutex::default(),
+        }
     }
 
-    /// The same of a run that only shows what it would do: it makes no state directory, and needs none.
+    /// The same of a run that only shows what it would do: it makes no state directory, and needs
+    /// none.
     #[must_use]
     pub fn where_possible(state: &Path, id: &str) -> Self {
         let staging = Self::of(state, id);
-        if state.exists() && staging.open().is_ok() { staging } else { Self::default() }
+        if state.exists() && staging.open().is_ok() {
+            staging
+        } else {
+            Self::default()
+        }
     }
 
     /// The state directory; none where no record is kept.
@@ -129,7 +148,9 @@ impl Staging {
     /// # Errors
     /// Fails if the state directory cannot be written, or another user decides what stands in it.
     pub fn open(&self) -> io::Result<()> {
-        let Some((state, id)) = &self.place else { return Ok(()) };
+        let Some((state, id)) = &self.place else {
+            return Ok(());
+        };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.file.is_some() {
             return Ok(());
@@ -139,7 +160,8 @@ impl Staging {
         let mut line = serde_json::to_vec(&Owner::now())?;
         line.push(b'\n');
         let path = path_of(state, id);
-        let file = folder::create(&path, &line).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        let file =
+            folder::create(&path, &line).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         // Where a filesystem has no locks, its owner's number says that it is alive.
         let _ = file.try_lock();
         inner.file = Some(file);
@@ -150,23 +172,54 @@ impl Staging {
     ///
     /// # Errors
     /// Fails if it cannot be written.
-    pub fn note(&self, dir: &OwnedFd, path: &Path, stage: Stage, entries: Vec<Identity>) -> io::Result<()> {
-        let Some((state, _)) = &self.place else { return Ok(()) };
-        let unusable = |e: io::Error| io::Error::new(e.kind(), format!("the state directory `{}` cannot be used: {e}", state.display()));
+    pub fn note(
+        &self,
+        dir: &OwnedFd,
+        path: &Path,
+        stage: Stage,
+        entries: Vec<Identity>,
+    ) -> io::Result<()> {
+        let Some((state, _)) = &self.place else {
+            return Ok(());
+        };
+        let unusable = |e: io::Error| {
+            io::Error::new(
+                e.kind(),
+                format!(
+                    "the state directory `{}` cannot be used: {e}",
+                    state.display()
+                ),
+            )
+        };
         self.open().map_err(unusable)?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
-        let line = Line { dir: Name::of(parent.as_os_str()), at: place(dir)?, name: Name::of(name), entries, sealed: stage == Stage::Sealed };
+        let (parent, name) = (
+            path.parent().unwrap_or(Path::new("/")),
+            path.file_name().unwrap_or_default(),
+        );
+        let line = Line {
+            dir: Name::of(parent.as_os_str()),
+            at: place(dir)?,
+            name: Name::of(name),
+            entries,
+            sealed: stage == Stage::Sealed,
+        };
         let mut line = serde_json::to_vec(&line)?;
         line.push(b'\n');
         inner.there.insert(path.into());
-        inner.file.as_mut().map_or(Ok(()), |file| file.write_all(&line)).map_err(unusable)
+        inner
+            .file
+            .as_mut()
+            .map_or(Ok(()), |file| file.write_all(&line))
+            .map_err(unusable)
     }
 
     /// Removes the record, unless something of what it names is left.
     pub fn end(&self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some((state, id)), true) = (&self.place, inner.there.is_empty() && inner.file.is_some()) {
+        if let (Some((state, id)), true) =
+            (&self.place, inner.there.is_empty() && inner.file.is_some())
+        {
             let _ = std::fs::remove_file(path_of(state, id));
             inner.file = None;
         }
@@ -174,7 +227,11 @@ impl Staging {
 
     /// Takes in that what was staged at `path` is gone.
     pub fn gone(&self, path: &Path) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).there.remove(path);
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .there
+            .remove(path);
     }
 }
 
@@ -188,8 +245,8 @@ fn path_of(state: &Path, id: &str) -> PathBuf {
     state.join("staged").join(format!("{id}.jsonl"))
 }
 
-/// Removes what runs that were killed have staged, as far as it still is what they made. Answers what stays, with the
-/// reason; its record stays too.
+/// Removes what runs that were killed have staged, as far as it still is what they made. Answers
+/// what stays, with the reason; its record stays too.
 #[must_use]
 pub fn sweep(state: &Path) -> Vec<(PathBuf, String)> {
     let mut left = Vec::new();
@@ -212,17 +269,23 @@ fn sweep_record(path: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     }
     let bytes = crate::config::read(path, MAX_RECORD).map_err(io::Error::other)?;
     let mut lines = bytes.split(|b| *b == b'\n');
-    let owner = lines.next().and_then(|line| serde_json::from_slice::<Owner>(line).ok());
+    let owner = lines
+        .next()
+        .and_then(|line| serde_json::from_slice::<Owner>(line).ok());
     if owner.is_some_and(|owner| owner.is_alive()) {
         return Ok(Vec::new());
     }
     let mut all: BTreeMap<(PathBuf, Identity, OsString), Known> = BTreeMap::new();
     // A torn line is of a name that was not made.
     for line in lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()) {
-        let known = all.entry((line.dir.get().into(), line.at, line.name.get())).or_default();
+        let known = all
+            .entry((line.dir.get().into(), line.at, line.name.get()))
+            .or_default();
         match (line.sealed, line.entries.is_empty()) {
             (_, true) => known.empty = true,
-            (true, _) => known.sealed.extend(line.entries.into_iter().map(Identity::unwritten)),
+            (true, _) => known
+                .sealed
+                .extend(line.entries.into_iter().map(Identity::unwritten)),
             (false, _) => known.whole.extend(line.entries),
         }
     }
@@ -254,13 +317,16 @@ fn place(dir: &OwnedFd) -> io::Result<Identity> {
     Ok(Identity::of(&status(dir, OsStr::new(""))?).owned_by(0))
 }
 
-/// The directory at this path, where it still is the one that was written down; none where it is gone.
+/// The directory at this path, where it still is the one that was written down; none where it is
+/// gone.
 fn directory(path: &Path, at: Identity) -> io::Result<Option<OwnedFd>> {
     use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
         Ok(dir) if place(&dir)? == at => Ok(Some(dir)),
-        Ok(_) | Err(Errno::LOOP) => Err(io::Error::other("another directory stands there by now, so that what a run has left was not found")),
+        Ok(_) | Err(Errno::LOOP) => Err(io::Error::other(
+            "another directory stands there by now, so that what a run has left was not found",
+        )),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(e) => Err(e.into()),
     }

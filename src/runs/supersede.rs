@@ -11,31 +11,50 @@ use crate::event::Event;
 /// So long another run that closes runs is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The run `id` takes the place of those that were left open: of `of` as a whole, of others as far as their targets are among `own`, whose locks
-/// whoever calls holds. Answers whom of it is closed by that. Not before `id` is at its end, and not where it has touched nothing: what they left
-/// is there until then.
-pub fn supersede(state: &Path, id: &str, of: Option<&str>, own: &[PathBuf], groups: &[&str]) -> Vec<String> {
-    let left = |other: &&String| *other != id && (of == Some(other.as_str()) || marks::shares(state, other, own, groups));
+/// The run `id` takes the place of those that were left open: of `of` as a whole, of others as far
+/// as their targets are among `own`, whose locks whoever calls holds. Answers whom of it is closed
+/// by that. Not before `id` is at its end, and not where it has touched nothing: what they left is
+/// there until then.
+pub fn supersede(
+    state: &Path,
+    id: &str,
+    of: Option<&str>,
+    own: &[PathBuf],
+    groups: &[&str],
+) -> Vec<String> {
+    let left = |other: &&String| {
+        *other != id && (of == Some(other.as_str()) || marks::shares(state, other, own, groups))
+    };
     if !marks::all(state).iter().any(|other| left(&other)) {
         return Vec::new();
     }
-    // Two runs may each take a part of the same one. Who is not let in leaves it open, for the next to look at.
-    let Ok(Some(_lock)) = folder::lock(&state.join("open.lock"), folder::Lock::Alone, PATIENCE) else { return Vec::new() };
+    // Two runs may each take a part of the same one. Who is not let in leaves it open, for the next
+    // to look at.
+    let Ok(Some(_lock)) = folder::lock(&state.join("open.lock"), folder::Lock::Alone, PATIENCE)
+    else {
+        return Vec::new();
+    };
     let mut closed = Vec::new();
     for other in marks::all(state).iter().filter(left) {
         let past = Past::of(state, other);
         if past.running {
             continue;
         }
-        let rest: Vec<PathBuf> = marks::targets(state, other).into_iter().filter(|t| of != Some(other.as_str()) && !own.contains(t)).collect();
+        let rest: Vec<PathBuf> = marks::targets(state, other)
+            .into_iter()
+            .filter(|t| of != Some(other.as_str()) && !own.contains(t))
+            .collect();
         if past.open && !rest.is_empty() {
             let staged = state.join("open").join(format!(".{other}.new"));
             // The old mark says more than is left, which is looked at again.
-            let _ = marks::content(&rest).and_then(|mark| folder::replace(&layout::mark_of(state, other), &staged, &mark));
+            let _ = marks::content(&rest)
+                .and_then(|mark| folder::replace(&layout::mark_of(state, other), &staged, &mark));
             continue;
         }
         // Without its last line it stays open.
-        if !past.open || journal::add_end(state, other, &Event::SupersededBy { run: id.into() }).is_ok() {
+        if !past.open
+            || journal::add_end(state, other, &Event::SupersededBy { run: id.into() }).is_ok()
+        {
             let _ = std::fs::remove_file(layout::mark_of(state, other));
             closed.extend(past.open.then(|| other.clone()));
         }

@@ -27,7 +27,11 @@ pub(super) struct Line {
 /// A value of one word, or in quotes; one line whatever is in it.
 fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=');
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("{text:?}") }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.into()
+    } else {
+        format!("{text:?}")
+    }
 }
 
 fn cut(text: &str, longest: usize) -> &str {
@@ -36,7 +40,10 @@ fn cut(text: &str, longest: usize) -> &str {
 
 impl Line {
     pub(super) fn new(record: &Record<'_>, began: &Began) -> Self {
-        let verb = serde_json::to_value(began.verb).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        let verb = serde_json::to_value(began.verb)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default();
         let mut who = format!("verb={verb} uid={}", began.who.uid);
         let login = began.who.login_uid.map(|uid| uid.to_string());
         let groups = began.groups.join(",");
@@ -48,7 +55,10 @@ impl Line {
             ("reason", began.reason.as_deref()),
             ("groups", Some(groups.as_str())),
         ];
-        for (key, value) in all.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+        for (key, value) in all
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+        {
             let _ = write!(who, " {key}={}", word(cut(value, REASON)));
         }
         let mut targets = String::new();
@@ -57,14 +67,27 @@ impl Line {
                 break;
             }
             let from = target.from.as_deref().map_or("?", short);
-            let _ = write!(targets, " {}:{from}->{}", word(&target.path.to_string_lossy()), short(&target.to));
+            let _ = write!(
+                targets,
+                " {}:{from}->{}",
+                word(&target.path.to_string_lossy()),
+                short(&target.to)
+            );
         }
-        Self { who: format!("run={} {who}", record.id), targets }
+        Self {
+            who: format!("run={} {who}", record.id),
+            targets,
+        }
     }
 
     /// The message; none of what is no end.
     fn message(&self, end: &Event) -> Option<String> {
-        let Event::Finished { verdict, counts, .. } = end else { return None };
+        let Event::Finished {
+            verdict, counts, ..
+        } = end
+        else {
+            return None;
+        };
         let severity = match verdict {
             Verdict::Converged => 6,
             Verdict::Mixed => 3,
@@ -72,7 +95,13 @@ impl Line {
         };
         let at = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
         let word = serde_json::to_value(verdict).ok()?;
-        let mut text = format!("<{}>{at} hello[{}]: verdict={} {}", DAEMON + severity, std::process::id(), word.as_str()?, self.who);
+        let mut text = format!(
+            "<{}>{at} hello[{}]: verdict={} {}",
+            DAEMON + severity,
+            std::process::id(),
+            word.as_str()?,
+            self.who
+        );
         for (state, n) in counts {
             let _ = write!(text, " {}={n}", serde_json::to_value(state).ok()?.as_str()?);
         }
@@ -85,7 +114,8 @@ impl Line {
             socket.set_nonblocking(true)?;
             socket.connect(SOCKET).map(|()| socket)
         });
-        // Where nobody listens no line is made: the local time alone may be looked for in a hundred folders.
+        // Where nobody listens no line is made: the local time alone may be looked for in a hundred
+        // folders.
         if let (Ok(socket), Some(message)) = (heard, self.message(end)) {
             let _ = socket.send(message.as_bytes());
         }
@@ -100,10 +130,26 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_that_every_receiver_takes() {
-        let line = Line { who: format!("run=1 reason={}", word("a \"b\"\nü")), targets: " /a:1->2".repeat(1000) };
-        let message = line.message(&Event::Finished { verdict: Verdict::Mixed, reason: String::new(), counts: BTreeMap::new() }).unwrap_or_default();
-        assert!(message.len() <= 1024 && message.len() > 1000 && message.starts_with("<27>"), "{message}");
-        assert!(message.contains(r#": verdict=mixed run=1 reason="a \"b\"\nü" /a:1->2 "#) && !message.contains('\n'), "{message}");
+        let line = Line {
+            who: format!("run=1 reason={}", word("a \"b\"\nü")),
+            targets: " /a:1->2".repeat(1000),
+        };
+        let message = line
+            .message(&Event::Finished {
+                verdict: Verdict::Mixed,
+                reason: String::new(),
+                counts: BTreeMap::new(),
+            })
+            .unwrap_or_default();
+        assert!(
+            message.len() <= 1024 && message.len() > 1000 && message.starts_with("<27>"),
+            "{message}"
+        );
+        assert!(
+            message.contains(r#": verdict=mixed run=1 reason="a \"b\"\nü" /a:1->2 "#)
+                && !message.contains('\n'),
+            "{message}"
+        );
         assert_eq!(line.message(&Event::UndoBegan { why: String::new() }), None);
     }
 }

@@ -1,5 +1,5 @@
-//! The line that shows what a run is at. It moves by itself, names the instance that is awaited, and
-//! goes when something else is written or the run ends.
+//! The line that shows what a run is at. It moves by itself, names the instance that is awaited,
+//! and goes when something else is written or the run ends.
 
 use std::{
     fmt::Write as _,
@@ -40,7 +40,13 @@ pub(crate) struct Progress {
 impl Progress {
     /// A part of a run of which nothing can be counted.
     pub(crate) fn of(word: &'static str, text: impl Into<String>) -> Self {
-        Self { word, done: 0, all: 0, text: text.into(), awaited: None }
+        Self {
+            word,
+            done: 0,
+            all: 0,
+            text: text.into(),
+            awaited: None,
+        }
     }
 
     /// The text behind the counts.
@@ -48,18 +54,31 @@ impl Progress {
         let mut message = self.text.clone();
         if let Some((what, since)) = &self.awaited {
             let space = if message.is_empty() { "" } else { " " };
-            let _ = write!(message, "{space}awaiting {what} for {}s", since.elapsed().as_secs());
+            let _ = write!(
+                message,
+                "{space}awaiting {what} for {}s",
+                since.elapsed().as_secs()
+            );
         }
         message
     }
 
-    /// The template that fits a terminal of so many columns, and how many of them are left for the text.
+    /// The template that fits a terminal of so many columns, and how many of them are left for the
+    /// text.
     fn layout(&self, columns: usize) -> (String, usize) {
         let counts = format!("{} of {}", self.done, self.all).len() + 1;
         let (template, used) = match (self.all, columns < NARROW) {
             (0, _) => ("{prefix:>12} [{elapsed_precise}] {msg}".to_owned(), HEAD),
-            (_, true) => ("{prefix:>12} [{elapsed_precise}] {pos} of {len} {msg}".to_owned(), HEAD + counts),
-            (_, false) => (format!("{{prefix:>12}} [{{elapsed_precise}}] {{bar:{BAR}}} {{pos}} of {{len}} {{msg}}"), HEAD + BAR + 1 + counts),
+            (_, true) => (
+                "{prefix:>12} [{elapsed_precise}] {pos} of {len} {msg}".to_owned(),
+                HEAD + counts,
+            ),
+            (_, false) => (
+                format!(
+                    "{{prefix:>12}} [{{elapsed_precise}}] {{bar:{BAR}}} {{pos}} of {{len}} {{msg}}"
+                ),
+                HEAD + BAR + 1 + counts,
+            ),
         };
         (template, columns.saturating_sub(used + 1))
     }
@@ -76,8 +95,13 @@ pub(super) struct Shown {
 impl Shown {
     pub(super) fn new(progress: Progress) -> Self {
         SHOWN.store(true, Ordering::Relaxed);
-        let bar = ProgressBar::with_draw_target(Some(progress.all as u64), ProgressDrawTarget::stderr());
-        let shown = Self { bar, progress, columns: columns() };
+        let bar =
+            ProgressBar::with_draw_target(Some(progress.all as u64), ProgressDrawTarget::stderr());
+        let shown = Self {
+            bar,
+            progress,
+            columns: columns(),
+        };
         shown.draw();
         shown
     }
@@ -125,11 +149,15 @@ impl Shown {
             self.bar.set_style(style);
         }
         self.bar.set_prefix(self.progress.word);
-        let message = super::line(&self.progress.message()).chars().take(room).collect::<String>();
+        let message = super::line(&self.progress.message())
+            .chars()
+            .take(room)
+            .collect::<String>();
         self.bar.set_message(message);
         self.bar.set_position(self.progress.done as u64);
         self.bar.tick();
-        // The line fills its row: what the terminal prints of Ctrl-C would begin another one, which alone would be cleared.
+        // The line fills its row: what the terminal prints of Ctrl-C would begin another one, which
+        // alone would be cleared.
         if !self.bar.is_hidden() {
             let _ = io::stderr().write_all(b"\r");
         }
@@ -153,14 +181,25 @@ mod tests {
     use super::*;
 
     fn validating() -> Progress {
-        Progress { done: 3, all: 30, ..Progress::of("Validating", "") }
+        Progress {
+            done: 3,
+            all: 30,
+            ..Progress::of("Validating", "")
+        }
     }
 
     #[test]
     fn the_line_says_what_is_awaited_and_for_how_long() {
         let since = Instant::now().checked_sub(Duration::from_secs(12));
         let awaited = since.map(|since| ("pid 7 and 2 more".to_owned(), since));
-        assert_eq!(Progress { awaited, ..validating() }.message(), "awaiting pid 7 and 2 more for 12s");
+        assert_eq!(
+            Progress {
+                awaited,
+                ..validating()
+            }
+            .message(),
+            "awaiting pid 7 and 2 more for 12s"
+        );
         assert_eq!(Progress::of("Gate", "of wave 1").message(), "of wave 1");
     }
 
@@ -170,7 +209,10 @@ mod tests {
             let (template, room) = validating().layout(columns);
             let counts = "3 of 30 ".len();
             let bar = if template.contains("bar") { BAR + 1 } else { 0 };
-            assert!(room == 0 || HEAD + counts + bar + room < columns, "{columns}");
+            assert!(
+                room == 0 || HEAD + counts + bar + room < columns,
+                "{columns}"
+            );
             assert_eq!(template.contains("bar"), columns >= NARROW, "{columns}");
         }
     }

@@ -2,8 +2,8 @@
 
 use std::{ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt};
 
-/// Spells `word` for a shell. A word of plain characters stays as it is; one with control characters
-/// or bytes that are no UTF-8 becomes `$'..'`, which bash, zsh and ksh read.
+/// Spells `word` for a shell. A word of plain characters stays as it is; one with control
+/// characters or bytes that are no UTF-8 becomes `$'..'`, which bash, zsh and ksh read.
 pub(crate) fn quote(word: impl AsRef<OsStr>) -> String {
     let bytes = word.as_ref().as_bytes();
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"@%+=:,./_-".contains(b);
@@ -45,12 +45,25 @@ mod tests {
 
     #[test]
     fn a_plain_word_stays_and_any_other_is_quoted() {
-        for (word, spelled) in
-            [("/etc/a.toml", "/etc/a.toml"), ("", "''"), ("/a b", "'/a b'"), ("it's", r"'it'\''s'"), ("$(x)", "'$(x)'"), ("~", "'~'"), ("a\nb", r"$'a\x0ab'")]
-        {
+        for (word, spelled) in [
+            ("/etc/a.toml", "/etc/a.toml"),
+            ("", "''"),
+            ("/a b", "'/a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$(x)", "'$(x)'"),
+            ("~", "'~'"),
+            ("a\nb", r"$'a\x0ab'"),
+        ] {
             assert_eq!(quote(word), spelled);
         }
-        assert_eq!([counted(0, "instance"), counted(1, "instance"), counted(2, "instance")], ["0 instances", "1 instance", "2 instances"]);
+        assert_eq!(
+            [
+                counted(0, "instance"),
+                counted(1, "instance"),
+                counted(2, "instance")
+            ],
+            ["0 instances", "1 instance", "2 instances"]
+        );
     }
 
     proptest! {
@@ -59,7 +72,8 @@ mod tests {
         #[test]
         fn bash_reads_back_every_word(bytes in proptest::collection::vec(1..=255u8, 0..12)) {
             let word = OsString::from_vec(bytes);
-            let read = Command::new("bash").args(["-c", &format!("printf %s {}", quote(&word))]).output().unwrap();
+            let read = Command::new("bash").args(["-c", &format!("printf %s \
+                {}", quote(&word))]).output().unwrap();
             prop_assert_eq!(OsString::from_vec(read.stdout), word);
         }
     }

@@ -1,4 +1,5 @@
-//! Writes aside, so that a reader that does not read (a full pipe, Ctrl-S) or went away holds up nothing.
+//! Writes aside, so that a reader that does not read (a full pipe, Ctrl-S) or went away holds up
+//! nothing.
 
 use std::{
     cell::Cell,
@@ -41,7 +42,8 @@ pub(crate) fn leave() {
     LEAVES.store(true, Ordering::Relaxed);
 }
 
-/// An output with a thread of its own, the only one that ever writes to it. Lines are kept in memory until the reader takes them.
+/// An output with a thread of its own, the only one that ever writes to it. Lines are kept in
+/// memory until the reader takes them.
 #[derive(Debug)]
 pub(crate) struct Sink {
     items: Option<Sender<Item>>,
@@ -88,7 +90,13 @@ impl Sink {
             shown.iter().for_each(Shown::end);
             let _ = tell.send(());
         });
-        Self { items: Some(items), bar: bar.then(|| Cell::new(Instant::now())), at, taken, done }
+        Self {
+            items: Some(items),
+            bar: bar.then(|| Cell::new(Instant::now())),
+            at,
+            taken,
+            done,
+        }
     }
 
     /// Lines for people. Never waits.
@@ -102,8 +110,9 @@ impl Sink {
         self.send(Item::Line(json));
     }
 
-    /// Shows what the run is at, where a terminal is looked at; `progress` is asked only there. Never
-    /// waits. Of a thousand steps each would wake the thread that draws, which looks by itself as well.
+    /// Shows what the run is at, where a terminal is looked at; `progress` is asked only there.
+    /// Never waits. Of a thousand steps each would wake the thread that draws, which looks by
+    /// itself as well.
     pub(crate) fn progress(&self, is_first: bool, progress: impl FnOnce() -> Option<Progress>) {
         let Some(last) = &self.bar else { return };
         if let Ok(mut at) = self.at.lock() {
@@ -125,9 +134,18 @@ impl Sink {
     pub(crate) fn close(&mut self) {
         self.items = None;
         let (mut seen, mut since) = (self.taken.load(Ordering::Relaxed), Instant::now());
-        while since.elapsed() < if LEAVES.load(Ordering::Relaxed) { HASTE } else { PATIENCE } {
+        while since.elapsed()
+            < if LEAVES.load(Ordering::Relaxed) {
+                HASTE
+            } else {
+                PATIENCE
+            }
+        {
             // A thread that ended has dropped its sender, which ends the wait as well.
-            if !matches!(self.done.recv_timeout(Duration::from_millis(100)), Err(RecvTimeoutError::Timeout)) {
+            if !matches!(
+                self.done.recv_timeout(Duration::from_millis(100)),
+                Err(RecvTimeoutError::Timeout)
+            ) {
                 return;
             }
             let now = self.taken.load(Ordering::Relaxed);
@@ -139,9 +157,15 @@ impl Sink {
 }
 
 /// The next item. While a line shows what the run is at, that moves meanwhile.
-fn next(queue: &Receiver<Item>, shown: &mut Option<Shown>, at: &Mutex<Option<Progress>>) -> Option<Item> {
+fn next(
+    queue: &Receiver<Item>,
+    shown: &mut Option<Shown>,
+    at: &Mutex<Option<Progress>>,
+) -> Option<Item> {
     loop {
-        let Some(line) = shown else { return queue.recv().ok() };
+        let Some(line) = shown else {
+            return queue.recv().ok();
+        };
         match queue.recv_timeout(TICK) {
             Ok(item) => return Some(item),
             Err(RecvTimeoutError::Timeout) => {

@@ -44,7 +44,10 @@ pub(crate) fn note(e: &io::Error) {
 
 /// Whether stdout is a terminal, though it may have been hung up.
 fn is_terminal() -> bool {
-    fstat(io::stdout()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && major(stat.st_rdev) != MEMORY)
+    fstat(io::stdout()).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && major(stat.st_rdev) != MEMORY
+    })
 }
 
 /// Why stdout did not take all that it was given; none where it did, or where its reader went away.

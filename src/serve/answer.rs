@@ -35,22 +35,35 @@ impl Answers {
             .route("/-/healthy", get(healthy))
             .route("/-/metrics", get(metrics))
             .with_state(server.clone());
-        Self { server, pages: TowerToHyperService::new(pages) }
+        Self {
+            server,
+            pages: TowerToHyperService::new(pages),
+        }
     }
 
-    /// One snapshot per request: its headers and its body cannot disagree, and it is that of every signal that came before, until it drains.
-    pub(super) async fn answer(&self, mut request: Request<Incoming>, peer: Peer) -> Result<Response, Infallible> {
+    /// One snapshot per request: its headers and its body cannot disagree, and it is that of every
+    /// signal that came before, until it drains.
+    pub(super) async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Response, Infallible> {
         let server = &self.server;
         server.catch_up();
         server.metrics.request();
         let snapshot = server.now.load_full();
-        let refused = if server.proof == Proof::Any { None } else { peer.refused(&request) };
+        let refused = if server.proof == Proof::Any {
+            None
+        } else {
+            peer.refused(&request)
+        };
         let path = request.uri().path();
         let mut response = if let (true, Some(why)) = (path.starts_with("/-/"), refused) {
             (StatusCode::FORBIDDEN, why).into_response()
         } else {
             let mut response = if path == "/" && request.method() == Method::GET {
-                // What a server is for, and all that most requests ask: to route it would take longer than to answer it.
+                // What a server is for, and all that most requests ask: to route it would take
+                // longer than to answer it.
                 message(&snapshot)
             } else {
                 request.extensions_mut().insert(snapshot.clone());
@@ -58,15 +71,24 @@ impl Answers {
             };
             if refused.is_none() {
                 let headers = response.headers_mut();
-                headers.insert(HeaderName::from_static(X_CONFIG_SHA256), snapshot.sha256.clone());
-                headers.insert(HeaderName::from_static(X_CONFIG_GENERATION), snapshot.told.effective.generation.into());
+                headers.insert(
+                    HeaderName::from_static(X_CONFIG_SHA256),
+                    snapshot.sha256.clone(),
+                );
+                headers.insert(
+                    HeaderName::from_static(X_CONFIG_GENERATION),
+                    snapshot.told.effective.generation.into(),
+                );
                 headers.insert(HeaderName::from_static(X_INSTANCE), server.instance.clone());
             }
             response
         };
         if server.draining() {
-            // Told in the answer, a client does not send the next request into a connection that is about to close.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            // Told in the answer, a client does not send the next request into a connection that is
+            // about to close.
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
     }
@@ -86,16 +108,26 @@ impl Peer {
             return Some("only for direct loopback peers; see --proof\n");
         }
         let own = own?;
-        let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
-        let foreign = hosts.chain(request.uri().authority().map(|a| a.as_str().as_bytes())).any(|host| !is_of_this_machine(host, own));
-        foreign.then_some("only for a Host of loopback, `localhost`, or the address that is listened on; see --proof\n")
+        let hosts = headers
+            .get_all(header::HOST)
+            .iter()
+            .map(HeaderValue::as_bytes);
+        let foreign = hosts
+            .chain(request.uri().authority().map(|a| a.as_str().as_bytes()))
+            .any(|host| !is_of_this_machine(host, own));
+        foreign.then_some(
+            "only for a Host of loopback, `localhost`, or the address that is \
+                           listened on; see --proof\n",
+        )
     }
 }
 
 /// Whether `host` (a name or an address, perhaps with a port) is `own`, an address of loopback,
 /// `localhost`, or a name without a dot, which no foreign domain is.
 fn is_of_this_machine(host: &[u8], own: IpAddr) -> bool {
-    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let Ok(host) = std::str::from_utf8(host) else {
+        return false;
+    };
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, rest)) => (name, rest.strip_prefix(':').unwrap_or(rest)),
         None => host.rsplit_once(':').unwrap_or((host, "")),
@@ -112,7 +144,10 @@ fn is_of_this_machine(host: &[u8], own: IpAddr) -> bool {
 
 fn message(snapshot: &Snapshot) -> Response {
     let mut response = Response::new(Body::from(snapshot.message.clone()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
@@ -125,7 +160,11 @@ async fn told(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
 }
 
 async fn healthy(State(server): State<Arc<Server>>) -> StatusCode {
-    if server.draining() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+    if server.draining() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    }
 }
 
 async fn metrics(State(server): State<Arc<Server>>) -> Response {

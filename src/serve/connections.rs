@@ -1,4 +1,5 @@
-//! Accepts, and speaks HTTP/1.1 with limits: a peer that is slow holds its own connection, and not for ever.
+//! Accepts, and speaks HTTP/1.1 with limits: a peer that is slow holds its own connection, and not
+//! for ever.
 
 use std::{cell::RefCell, io, pin::pin, sync::Arc, time::Duration};
 
@@ -18,11 +19,13 @@ use super::{
     seats::{Seats, Watched},
 };
 
-/// From an answer (or the start) to the last byte of the next request's head; so also how long a kept connection may idle.
+/// From an answer (or the start) to the last byte of the next request's head; so also how long a
+/// kept connection may idle.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// For a peer that takes nothing of its answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// After an accept that failed for want of something (descriptors, memory): time for it to come back.
+/// After an accept that failed for want of something (descriptors, memory): time for it to come
+/// back.
 const PAUSE: Duration = Duration::from_millis(50);
 /// In a drain: for requests that were on their way when it began.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -49,9 +52,17 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn new(listener: Listener, answers: Answers) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let slots = usize::try_from(limit.saturating_sub(SPARE).max(1)).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let slots = usize::try_from(limit.saturating_sub(SPARE).max(1))
+            .unwrap_or(usize::MAX)
+            .min(Semaphore::MAX_PERMITS);
         let (slots, seats) = (Arc::new(Semaphore::new(slots)), Arc::new(Seats::new()));
-        Self { listener, answers: Arc::new(answers), slots, seats, waiting: RefCell::default() }
+        Self {
+            listener,
+            answers: Arc::new(answers),
+            slots,
+            seats,
+            waiting: RefCell::default(),
+        }
     }
 
     /// The next connection, whatever goes wrong before it; cancel safe.
@@ -62,7 +73,13 @@ impl Connections {
                 match self.listener.accept().await {
                     Ok(accepted) => drop(self.waiting.replace(Some(accepted))),
                     // The peer's own fault, and only its.
-                    Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused) => {}
+                    Err(e)
+                        if matches!(
+                            e.kind(),
+                            io::ErrorKind::ConnectionAborted
+                                | io::ErrorKind::ConnectionReset
+                                | io::ErrorKind::ConnectionRefused
+                        ) => {}
                     Err(error) => {
                         if !complained {
                             tracing::error!(%error, "cannot accept: trying on");
@@ -81,7 +98,8 @@ impl Connections {
         }
     }
 
-    /// A slot for a connection that is there: where there is none, those that idle between requests give way, the oldest first.
+    /// A slot for a connection that is there: where there is none, those that idle between requests
+    /// give way, the oldest first.
     async fn slot(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(slot) = self.slots.clone().try_acquire_owned() {
@@ -89,7 +107,9 @@ impl Connections {
             }
             self.seats.close_one();
             // Ends as soon as one is free; never closed, it cannot fail.
-            if let Ok(Ok(slot)) = tokio::time::timeout(PAUSE, self.slots.clone().acquire_owned()).await {
+            if let Ok(Ok(slot)) =
+                tokio::time::timeout(PAUSE, self.slots.clone().acquire_owned()).await
+            {
                 return slot;
             }
         }
@@ -104,7 +124,12 @@ impl Connections {
         }
     }
 
-    fn spawn(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, slot: impl Send + 'static) {
+    fn spawn(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+        slot: impl Send + 'static,
+    ) {
         let (number, seat) = self.seats.take();
         let mut stream = TimeoutStream::new(Watched::new(stream, seat.clone()));
         stream.set_write_timeout(Some(WRITE_LIMIT));
@@ -139,14 +164,20 @@ impl Connections {
         });
     }
 
-    /// Takes in what the kernel has accepted already, then no more; ends when every connection has, or after `limit`.
+    /// Takes in what the kernel has accepted already, then no more; ends when every connection has,
+    /// or after `limit`.
     pub(super) async fn drain(self, limit: Duration) {
         let ended = async {
             loop {
                 // So that the listener has been looked at since the last one.
                 tokio::task::yield_now().await;
-                let Ok(slot) = self.slots.clone().try_acquire_owned() else { break };
-                let next = self.waiting.take().or_else(|| self.listener.accept().now_or_never()?.ok());
+                let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+                    break;
+                };
+                let next = self
+                    .waiting
+                    .take()
+                    .or_else(|| self.listener.accept().now_or_never()?.ok());
                 let Some((stream, peer)) = next else { break };
                 self.serve(Accepted { stream, peer, slot });
             }

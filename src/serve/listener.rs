@@ -13,7 +13,10 @@ use std::{
 use rustix::{
     fs::{CWD, Mode, OFlags, RenameFlags, fstat, open, renameat_with},
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt::set_tcp_nodelay},
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+        sockopt::set_tcp_nodelay,
+    },
 };
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -58,7 +61,8 @@ impl Listener {
 
     async fn bind_tcp(address: &str) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        // An answer goes out whole, never waiting for the peer's acknowledgement of the one before. Connections have it from their listener.
+        // An answer goes out whole, never waiting for the peer's acknowledgement of the one before.
+        // Connections have it from their listener.
         set_tcp_nodelay(&listener, true)?;
         let own = listener.local_addr()?.ip().to_canonical();
         Ok(Self::Tcp(listener, own))
@@ -83,9 +87,18 @@ impl Listener {
             Self::Tcp(listener, own) => {
                 let (stream, remote) = listener.accept().await?;
                 let local = remote.ip().to_canonical().is_loopback();
-                Ok((Stream::Tcp(stream), if local { Peer::Local(Some(*own)) } else { Peer::Remote }))
+                Ok((
+                    Stream::Tcp(stream),
+                    if local {
+                        Peer::Local(Some(*own))
+                    } else {
+                        Peer::Remote
+                    },
+                ))
             }
-            Self::Unix(listener, ..) => Ok((Stream::Unix(listener.accept().await?.0), Peer::Local(None))),
+            Self::Unix(listener, ..) => {
+                Ok((Stream::Unix(listener.accept().await?.0), Peer::Local(None)))
+            }
         }
     }
 
@@ -115,12 +128,18 @@ fn make_room(path: &Path) -> io::Result<()> {
             kind if kind.is_fifo() => "a FIFO",
             _ => "a device",
         };
-        let text = format!("there is {what}, and only a socket that no process listens on is replaced; move it away, or name another path");
+        let text = format!(
+            "there is {what}, and only a socket that no process listens on is replaced; move it \
+             away, or name another path"
+        );
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }
     let old = held(path)?;
     if is_listened_on(path)? {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "a process listens there"));
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "a process listens there",
+        ));
     }
     remove(path, &old)
 }
@@ -128,7 +147,12 @@ fn make_room(path: &Path) -> io::Result<()> {
 /// Whether a process listens at the socket file `path`. A full queue of connections is not waited
 /// for, as a `connect` that may block does.
 fn is_listened_on(path: &Path) -> io::Result<bool> {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
         // EPROTOTYPE: a socket of another type is bound there.
         Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => Ok(true),
@@ -139,16 +163,27 @@ fn is_listened_on(path: &Path) -> io::Result<bool> {
 
 /// Holds the very file at `path`, whatever it is.
 fn held(path: &Path) -> io::Result<OwnedFd> {
-    Ok(open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(open(
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// Removes `path` if it is the held socket. It is moved aside first: what is looked at then is what
 /// is removed, whatever another process puts at `path` meanwhile.
 fn remove(path: &Path, own: &OwnedFd) -> io::Result<()> {
     let own = fstat(own)?;
-    let is_own = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.file_type().is_socket() && (m.dev(), m.ino()) == (own.st_dev, own.st_ino));
+    let is_own = |path: &Path| {
+        path.symlink_metadata().is_ok_and(|m| {
+            m.file_type().is_socket() && (m.dev(), m.ino()) == (own.st_dev, own.st_ino)
+        })
+    };
     if !is_own(path) {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file has taken its place"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "another file has taken its place",
+        ));
     }
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -158,7 +193,10 @@ fn remove(path: &Path, own: &OwnedFd) -> io::Result<()> {
         Ok(()) if is_own(&aside) => fs::remove_file(&aside),
         Ok(()) => {
             renameat_with(CWD, &aside, CWD, path, RenameFlags::NOREPLACE)?;
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file has taken its place"))
+            Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "another file has taken its place",
+            ))
         }
         // A filesystem that knows no such rename.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::remove_file(path),
@@ -173,10 +211,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_has_from_its_listener_that_it_waits_for_no_acknowledgement() {
-        let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".into())).await.unwrap();
-        let address = listener.url().unwrap().replace("http://", "").replace('/', "");
+        let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".into()))
+            .await
+            .unwrap();
+        let address = listener
+            .url()
+            .unwrap()
+            .replace("http://", "")
+            .replace('/', "");
         let _asking = TcpStream::connect(address).await.unwrap();
-        let (Stream::Tcp(stream), _) = listener.accept().await.unwrap() else { panic!("it is TCP") };
+        let (Stream::Tcp(stream), _) = listener.accept().await.unwrap() else {
+            panic!("it is TCP")
+        };
         assert!(stream.nodelay().unwrap());
     }
 
@@ -206,7 +252,11 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         second.close();
         assert_eq!(fs::read(&path).unwrap(), b"precious");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside it");
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            2,
+            "nothing is left beside it"
+        );
     }
 
     #[tokio::test]
@@ -218,12 +268,21 @@ mod tests {
         rustix::net::listen(&listener, 0).unwrap();
         let mut waiting = Vec::new();
         loop {
-            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+            let socket = socket_with(
+                AddressFamily::UNIX,
+                SocketType::STREAM,
+                SocketFlags::NONBLOCK,
+                None,
+            )
+            .unwrap();
             if connect(&socket, &SocketAddrUnix::new(&path).unwrap()) == Err(Errno::AGAIN) {
                 break;
             }
             waiting.push(socket);
         }
-        assert_eq!(Listener::bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            Listener::bind_unix(&path).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
     }
 }

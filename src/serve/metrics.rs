@@ -49,14 +49,42 @@ impl Metrics {
         };
         let registry = &mut new.registry;
         registry.register("config_info", "The config that is served", new.info.clone());
-        registry.register("config_last_reload_successful", "Whether what the last reload found is served", new.successful.clone());
+        registry.register(
+            "config_last_reload_successful",
+            "Whether what the last reload found is served",
+            new.successful.clone(),
+        );
         let help = "When a load was successful last, in Unix time";
-        registry.register_with_unit("config_last_reload_success_timestamp", help, Unit::Seconds, new.success_at.clone());
-        registry.register("config_reloads", "Reloads by their result", new.reloads.clone());
-        registry.register_with_unit("config_reload_duration", "From the signal to the swap or the refusal", Unit::Seconds, new.took.clone());
-        registry.register("http_requests", "Requests, refused ones too", new.requests.clone());
+        registry.register_with_unit(
+            "config_last_reload_success_timestamp",
+            help,
+            Unit::Seconds,
+            new.success_at.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Reloads by their result",
+            new.reloads.clone(),
+        );
+        registry.register_with_unit(
+            "config_reload_duration",
+            "From the signal to the swap or the refusal",
+            Unit::Seconds,
+            new.took.clone(),
+        );
+        registry.register(
+            "http_requests",
+            "Requests, refused ones too",
+            new.requests.clone(),
+        );
         // A rate can only be seen of a series that was there before its first event.
-        for result in [AttemptResult::Applied, AttemptResult::Unchanged, AttemptResult::Rejected, AttemptResult::RestartRequired, AttemptResult::IoError] {
+        for result in [
+            AttemptResult::Applied,
+            AttemptResult::Unchanged,
+            AttemptResult::Rejected,
+            AttemptResult::RestartRequired,
+            AttemptResult::IoError,
+        ] {
             let _ = new.reloads.get_or_create(&label(result));
         }
         new.successful.set(1);
@@ -70,7 +98,13 @@ impl Metrics {
     }
 
     /// A reload ended; `sha256` is what is served after it.
-    pub(super) fn reload(&self, result: AttemptResult, sha256: &str, at: jiff::Timestamp, took: Duration) {
+    pub(super) fn reload(
+        &self,
+        result: AttemptResult,
+        sha256: &str,
+        at: jiff::Timestamp,
+        took: Duration,
+    ) {
         self.reloads.get_or_create(&label(result)).inc();
         self.took.observe(took.as_secs_f64());
         let successful = matches!(result, AttemptResult::Applied | AttemptResult::Unchanged);
@@ -82,7 +116,9 @@ impl Metrics {
 
     fn serves(&self, sha256: &str, at: jiff::Timestamp) {
         self.info.clear();
-        self.info.get_or_create(&[("sha256", sha256.to_owned())]).set(1);
+        self.info
+            .get_or_create(&[("sha256", sha256.to_owned())])
+            .set(1);
         self.success_at.set(at.as_duration().as_secs_f64());
     }
 

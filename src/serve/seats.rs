@@ -28,7 +28,8 @@ const BUSY: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Seat {
     began: Instant,
-    /// Since when it idles between requests, in milliseconds after `began` of all seats; or [`BUSY`].
+    /// Since when it idles between requests, in milliseconds after `began` of all seats; or
+    /// [`BUSY`].
     since: AtomicU64,
     /// Whether it was told to end.
     told: AtomicBool,
@@ -55,7 +56,8 @@ impl Seat {
     pub(super) async fn leaves(&self, seats: &Seats) {
         loop {
             self.leave.notified().await;
-            // The kernel may hold a request that this thread has not looked at yet; after this it has.
+            // The kernel may hold a request that this thread has not looked at yet; after this it
+            // has.
             tokio::task::yield_now().await;
             if seats.drains.load(Ordering::Relaxed) || self.idle().is_some() {
                 return;
@@ -78,7 +80,12 @@ pub(super) struct Seats {
 
 impl Seats {
     pub(super) fn new() -> Self {
-        Self { began: Instant::now(), all: Mutex::default(), drains: AtomicBool::new(false), freed: Notify::new() }
+        Self {
+            began: Instant::now(),
+            all: Mutex::default(),
+            drains: AtomicBool::new(false),
+            freed: Notify::new(),
+        }
     }
 
     fn all(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Arc<Seat>>)> {
@@ -87,7 +94,12 @@ impl Seats {
 
     /// A seat for a new connection, and the number to give it back by.
     pub(super) fn take(&self) -> (u64, Arc<Seat>) {
-        let seat = Seat { began: self.began, since: AtomicU64::new(0), told: AtomicBool::new(false), leave: Notify::new() };
+        let seat = Seat {
+            began: self.began,
+            since: AtomicU64::new(0),
+            told: AtomicBool::new(false),
+            leave: Notify::new(),
+        };
         seat.idles();
         let seat = Arc::new(seat);
         let mut all = self.all();
@@ -105,8 +117,15 @@ impl Seats {
     /// Tells the connection to end that has idled longest, if it has idled long enough.
     pub(super) fn close_one(&self) {
         let all = self.all();
-        let idle = all.1.values().filter(|seat| !seat.told.load(Ordering::Relaxed)).filter_map(|seat| Some((seat.idle()?, seat)));
-        if let Some((_, seat)) = idle.max_by_key(|(idle, _)| *idle).filter(|(idle, _)| *idle >= IDLE) {
+        let idle = all
+            .1
+            .values()
+            .filter(|seat| !seat.told.load(Ordering::Relaxed))
+            .filter_map(|seat| Some((seat.idle()?, seat)));
+        if let Some((_, seat)) = idle
+            .max_by_key(|(idle, _)| *idle)
+            .filter(|(idle, _)| *idle >= IDLE)
+        {
             seat.told.store(true, Ordering::Relaxed);
             seat.leave.notify_one();
         }
@@ -115,7 +134,10 @@ impl Seats {
     /// Tells every connection to end after the request that is under way, and waits until all have.
     pub(super) async fn drain(&self) {
         self.drains.store(true, Ordering::Relaxed);
-        self.all().1.values().for_each(|seat| seat.leave.notify_one());
+        self.all()
+            .1
+            .values()
+            .for_each(|seat| seat.leave.notify_one());
         while !self.all().1.is_empty() {
             self.freed.notified().await;
         }
@@ -134,12 +156,20 @@ pub(super) struct Watched<S> {
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, seat: Arc<Seat>) -> Self {
-        Self { stream, seat, answered: false }
+        Self {
+            stream,
+            seat,
+            answered: false,
+        }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
@@ -151,12 +181,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.answered = true;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, all: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        all: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         self.answered = true;
         Pin::new(&mut self.stream).poll_write_vectored(context, all)
     }

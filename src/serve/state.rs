@@ -57,8 +57,14 @@ impl ConfigSource {
     fn load(&self) -> Result<Loaded, LoadError> {
         let bytes = config::read(&self.0, MAX_CONFIG).map_err(LoadError::Read)?;
         match config::parse(&bytes) {
-            Ok(config) => Ok(Loaded { config, sha256: config::digest(&bytes) }),
-            Err(why) => Err(LoadError::Invalid { why: why.into(), bytes }),
+            Ok(config) => Ok(Loaded {
+                config,
+                sha256: config::digest(&bytes),
+            }),
+            Err(why) => Err(LoadError::Invalid {
+                why: why.into(),
+                bytes,
+            }),
         }
     }
 }
@@ -106,13 +112,37 @@ impl Server {
         let Loaded { config, sha256 } = first;
         let told = Told {
             v: 1,
-            instance: InstanceId { pid, started, exe: me.exe()?, version: env!("CARGO_PKG_VERSION").into() },
-            effective: Effective { sha256: sha256.clone(), generation: 1, loaded_at: now, path: source.0.clone() },
-            last_attempt: Attempt { seq: 1, sha256: Some(sha256.clone()), result: AttemptResult::Applied, error: None, at: now, took_us: micros(began) },
+            instance: InstanceId {
+                pid,
+                started,
+                exe: me.exe()?,
+                version: env!("CARGO_PKG_VERSION").into(),
+            },
+            effective: Effective {
+                sha256: sha256.clone(),
+                generation: 1,
+                loaded_at: now,
+                path: source.0.clone(),
+            },
+            last_attempt: Attempt {
+                seq: 1,
+                sha256: Some(sha256.clone()),
+                result: AttemptResult::Applied,
+                error: None,
+                at: now,
+                took_us: micros(began),
+            },
             restart_required: Vec::new(),
-            restart_only: bound.iter().map(|l| ("listen".to_owned(), l.clone())).collect(),
+            restart_only: bound
+                .iter()
+                .map(|l| ("listen".to_owned(), l.clone()))
+                .collect(),
         };
-        let snapshot = Snapshot { message: config.message.into(), sha256: value(&sha256), told };
+        let snapshot = Snapshot {
+            message: config.message.into(),
+            sha256: value(&sha256),
+            told,
+        };
         Ok(Self {
             now: ArcSwap::from_pointee(snapshot),
             instance: value(&format!("{pid}:{started}")),
@@ -136,15 +166,20 @@ impl Server {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Reloads if a signal came since the last reload began: an answer that is made after it says what it brought.
+    /// Reloads if a signal came since the last reload began: an answer that is made after it says
+    /// what it brought.
     pub(super) fn catch_up(&self) {
         // Who is about to end has told its manager so, and a reload would tell it otherwise.
-        if self.due.load(Ordering::Relaxed) && !self.draining() && self.due.swap(false, Ordering::AcqRel) {
+        if self.due.load(Ordering::Relaxed)
+            && !self.draining()
+            && self.due.swap(false, Ordering::AcqRel)
+        {
             self.reload();
         }
     }
 
-    /// Reads and checks aside, then swaps one pointer; whatever is wrong, the old config is served on.
+    /// Reads and checks aside, then swaps one pointer; whatever is wrong, the old config is served
+    /// on.
     fn reload(&self) {
         let began = Instant::now();
         if let Ok(reloading) = NotifyState::monotonic_usec_now() {
@@ -154,12 +189,24 @@ impl Server {
         next.told.restart_required.clear();
         let (sha256, result, error) = match self.source.load() {
             Err(LoadError::Read(why)) => (None, AttemptResult::IoError, Some(why.to_string())),
-            Err(LoadError::Invalid { why, bytes }) => (Some(config::digest(&bytes)), AttemptResult::Rejected, Some(why.to_string())),
-            Ok(Loaded { config, sha256 }) if self.bound.as_deref().is_some_and(|b| b != config.listen()) => {
+            Err(LoadError::Invalid { why, bytes }) => (
+                Some(config::digest(&bytes)),
+                AttemptResult::Rejected,
+                Some(why.to_string()),
+            ),
+            Ok(Loaded { config, sha256 })
+                if self.bound.as_deref().is_some_and(|b| b != config.listen()) =>
+            {
                 next.told.restart_required.push("listen".into());
-                (Some(sha256), AttemptResult::RestartRequired, Some("`listen` changed, which needs a restart".to_owned()))
+                (
+                    Some(sha256),
+                    AttemptResult::RestartRequired,
+                    Some("`listen` changed, which needs a restart".to_owned()),
+                )
             }
-            Ok(Loaded { sha256, .. }) if sha256 == next.told.effective.sha256 => (Some(sha256), AttemptResult::Unchanged, None),
+            Ok(Loaded { sha256, .. }) if sha256 == next.told.effective.sha256 => {
+                (Some(sha256), AttemptResult::Unchanged, None)
+            }
             Ok(Loaded { config, sha256 }) => {
                 let _ = self.levels.reload(filter(config.log));
                 next.message = config.message.into();
@@ -171,14 +218,33 @@ impl Server {
             }
         };
         let seq = next.told.last_attempt.seq + 1;
-        let status = format!("reload {seq}: {result:?} {}", error.as_deref().unwrap_or_default());
+        let status = format!(
+            "reload {seq}: {result:?} {}",
+            error.as_deref().unwrap_or_default()
+        );
         match &error {
-            None => tracing::info!(seq, ?result, sha256, generation = next.told.effective.generation, "reload"),
-            Some(error) => tracing::error!(seq, ?result, sha256, %error, "reload: the old config is served on"),
+            None => tracing::info!(
+                seq,
+                ?result,
+                sha256,
+                generation = next.told.effective.generation,
+                "reload"
+            ),
+            Some(error) => {
+                tracing::error!(seq, ?result, sha256, %error, "reload: the old config is served on")
+            }
         }
         let at = jiff::Timestamp::now();
-        self.metrics.reload(result, &next.told.effective.sha256, at, began.elapsed());
-        next.told.last_attempt = Attempt { seq, sha256, result, error, at, took_us: micros(began) };
+        self.metrics
+            .reload(result, &next.told.effective.sha256, at, began.elapsed());
+        next.told.last_attempt = Attempt {
+            seq,
+            sha256,
+            result,
+            error,
+            at,
+            took_us: micros(began),
+        };
         self.now.store(Arc::new(next));
         // Always, on refusal too: a manager that waits for it would wait for ever.
         notify(&[NotifyState::Ready, NotifyState::Status(&status)]);

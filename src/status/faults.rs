@@ -46,48 +46,104 @@ pub(super) struct Findings {
 impl GroupRow {
     /// Holds what was found of a group against its `count` and against the last run; `sure` of
     /// `found` matches are not refused.
-    pub(super) fn of(group: &Group, (found, sure): (usize, usize), rows: &[Row], last: &Last) -> Self {
+    pub(super) fn of(
+        group: &Group,
+        (found, sure): (usize, usize),
+        rows: &[Row],
+        last: &Last,
+    ) -> Self {
         let mut faults = Vec::new();
         if !group.count.holds(found, sure) {
-            faults.push(format!("has {}, not {}", screen::counted(found, "instance"), group.count));
+            faults.push(format!(
+                "has {}, not {}",
+                screen::counted(found, "instance"),
+                group.count
+            ));
         }
-        let mine = rows.iter().filter(|row| row.group == group.name && row.started > 0);
-        let now: Vec<Alive> =
-            mine.map(|row| Alive { pid: row.pid, started: row.started, targets: row.targets.iter().map(|t| t.path.clone()).collect() }).collect();
+        let mine = rows
+            .iter()
+            .filter(|row| row.group == group.name && row.started > 0);
+        let now: Vec<Alive> = mine
+            .map(|row| Alive {
+                pid: row.pid,
+                started: row.started,
+                targets: row.targets.iter().map(|t| t.path.clone()).collect(),
+            })
+            .collect();
         let ended = last.ended(group, &now);
-        faults.extend(ended.iter().map(|alive| format!("pid {} ended since the last run, and no process has taken its place", alive.pid)));
-        Self { group: group.name.clone(), count: group.count.to_string(), instances: found, ended, faults }
+        faults.extend(ended.iter().map(|alive| {
+            format!(
+                "pid {} ended since the last run, and no process has taken its place",
+                alive.pid
+            )
+        }));
+        Self {
+            group: group.name.clone(),
+            count: group.count.to_string(),
+            instances: found,
+            ended,
+            faults,
+        }
     }
 
     fn lines(&self) -> impl Iterator<Item = String> {
-        self.faults.iter().map(|fault| screen::row(&format!("{} {fault}", self.group)).into_owned())
+        self.faults
+            .iter()
+            .map(|fault| screen::row(&format!("{} {fault}", self.group)).into_owned())
     }
 }
 
 impl Findings {
-    /// Runs of `--state` that concern the groups and targets that were looked at, and the holders of locks.
+    /// Runs of `--state` that concern the groups and targets that were looked at, and the holders
+    /// of locks.
     pub(super) fn runs(&mut self, options: &Options, rows: &[Row], locks: Vec<String>) {
-        let groups: BTreeSet<&str> = options.fleet.groups.iter().map(|group| group.name.as_str()).collect();
-        let targets: BTreeSet<&PathBuf> = rows.iter().flat_map(|row| &row.targets).map(|target| &target.path).collect();
+        let groups: BTreeSet<&str> = options
+            .fleet
+            .groups
+            .iter()
+            .map(|group| group.name.as_str())
+            .collect();
+        let targets: BTreeSet<&PathBuf> = rows
+            .iter()
+            .flat_map(|row| &row.targets)
+            .map(|target| &target.path)
+            .collect();
         let state = options.state.as_deref();
         let concerns = |past: &Past| {
-            let reads = state.map(|state| runs::open_targets(state, &past.id)).unwrap_or_default();
-            let named = past.began.as_ref().is_none_or(|began| began.groups.iter().any(|group| groups.contains(group.as_str())));
+            let reads = state
+                .map(|state| runs::open_targets(state, &past.id))
+                .unwrap_or_default();
+            let named = past.began.as_ref().is_none_or(|began| {
+                began
+                    .groups
+                    .iter()
+                    .any(|group| groups.contains(group.as_str()))
+            });
             named || reads.iter().any(|path| targets.contains(path))
         };
         let marked = state.map(runs::marked).unwrap_or_default();
-        let (running, open): (Vec<Past>, Vec<Past>) =
-            marked.into_iter().filter(|past| past.open || past.running).filter(concerns).partition(|past| past.running);
+        let (running, open): (Vec<Past>, Vec<Past>) = marked
+            .into_iter()
+            .filter(|past| past.open || past.running)
+            .filter(concerns)
+            .partition(|past| past.running);
         self.open = open;
         let mut locks = locks.into_iter();
         self.running = running
             .into_iter()
             .map(|past| {
-                let began = past.began.as_ref().map(|began| format!("uid {}: {}", began.who.uid, began.command.join(" ")));
-                Running { owner: locks.next().or(began).unwrap_or_else(|| "unknown".into()), run: Some(past.id) }
+                let began = past
+                    .began
+                    .as_ref()
+                    .map(|began| format!("uid {}: {}", began.who.uid, began.command.join(" ")));
+                Running {
+                    owner: locks.next().or(began).unwrap_or_else(|| "unknown".into()),
+                    run: Some(past.id),
+                }
             })
             .collect();
-        self.running.extend(locks.map(|owner| Running { run: None, owner }));
+        self.running
+            .extend(locks.map(|owner| Running { run: None, owner }));
     }
 
     /// The verdict: a run under way, a fault, nothing found, or all well.
@@ -96,7 +152,12 @@ impl Findings {
         match rows {
             _ if !self.running.is_empty() => Verdict::Busy,
             [] if !ended && self.open.is_empty() => Verdict::NoMatch,
-            rows if self.open.is_empty() && self.groups.iter().all(|g| g.faults.is_empty()) && rows.iter().all(|r| r.faults.is_empty()) => Verdict::Converged,
+            rows if self.open.is_empty()
+                && self.groups.iter().all(|g| g.faults.is_empty())
+                && rows.iter().all(|r| r.faults.is_empty()) =>
+            {
+                Verdict::Converged
+            }
             _ => Verdict::Mixed,
         }
     }
@@ -104,24 +165,45 @@ impl Findings {
     /// Shows everything; answers the exit code.
     pub(super) fn show(&self, options: &Options, rows: &[Row], left_out: &[(i32, String)]) -> u8 {
         let verdict = self.verdict(rows);
-        if let Some([resume, revert]) = self.open.last().and_then(|newest| newest.next(&options.flag)) {
+        if let Some([resume, revert]) = self
+            .open
+            .last()
+            .and_then(|newest| newest.next(&options.flag))
+        {
             let ids: Vec<&str> = self.open.iter().map(|past| past.id.as_str()).collect();
-            screen::tell(&screen::worded("Left open", &format!("run {}: `{resume}` goes on, `{revert}` goes back", ids.join(", "))));
+            screen::tell(&screen::worded(
+                "Left open",
+                &format!(
+                    "run {}: `{resume}` goes on, `{revert}` goes back",
+                    ids.join(", ")
+                ),
+            ));
         }
         for Running { run, owner } in &self.running {
-            let run = run.as_ref().map_or_else(String::new, |run| format!("run {run}: "));
+            let run = run
+                .as_ref()
+                .map_or_else(String::new, |run| format!("run {run}: "));
             screen::tell(&screen::worded("Under way", &format!("{run}{owner}")));
         }
         let reason = self.reason(verdict, rows);
         if options.output == Output::Screen {
-            screen::answer(rows.iter().filter(|r| !options.quiet || !r.faults.is_empty()).map(Row::line));
+            screen::answer(
+                rows.iter()
+                    .filter(|r| !options.quiet || !r.faults.is_empty())
+                    .map(Row::line),
+            );
             screen::answer(self.groups.iter().flat_map(GroupRow::lines));
             if verdict == Verdict::NoMatch {
                 screen::tell(&screen::failure(&reason));
             }
         } else {
-            let open = self.open.iter().map(|past| serde_json::json!({ "run": past.id, "verdict": past.verdict(), "next": past.next(&options.flag) }));
-            let skipped = left_out.iter().map(|(pid, why)| serde_json::json!({ "pid": pid, "why": why }));
+            let next = |past: &Past| past.next(&options.flag);
+            let open = self.open.iter().map(|past| {
+                serde_json::json!({ "run": past.id, "verdict": past.verdict(), "next": next(past) })
+            });
+            let skipped = left_out
+                .iter()
+                .map(|(pid, why)| serde_json::json!({ "pid": pid, "why": why }));
             screen::data([serde_json::json!({
                 "v": 1,
                 "dry_run": false,
@@ -141,17 +223,37 @@ impl Findings {
 
     /// Why it is no success, in one line.
     fn reason(&self, verdict: Verdict, rows: &[Row]) -> String {
-        let groups = self.groups.iter().flat_map(|g| g.faults.iter().map(move |fault| format!("group `{}` {fault}", g.group)));
+        let groups = self.groups.iter().flat_map(|g| {
+            g.faults
+                .iter()
+                .map(move |fault| format!("group `{}` {fault}", g.group))
+        });
         match verdict {
             Verdict::Converged => String::new(),
-            Verdict::Busy => format!("a run is under way: {}", self.running.iter().map(|run| run.owner.as_str()).collect::<Vec<_>>().join("; ")),
+            Verdict::Busy => format!(
+                "a run is under way: {}",
+                self.running
+                    .iter()
+                    .map(|run| run.owner.as_str())
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            ),
             Verdict::NoMatch => {
                 let groups: Vec<String> = groups.collect();
-                if groups.is_empty() { "nothing was found".into() } else { format!("nothing was found: {}", groups.join("; ")) }
+                if groups.is_empty() {
+                    "nothing was found".into()
+                } else {
+                    format!("nothing was found: {}", groups.join("; "))
+                }
             }
             _ => {
-                let open = self.open.iter().map(|past| format!("run {} was left open", past.id));
-                let rows = rows.iter().filter_map(|row| Some(format!("pid {}: {}", row.pid, row.faults.first()?)));
+                let open = self
+                    .open
+                    .iter()
+                    .map(|past| format!("run {} was left open", past.id));
+                let rows = rows
+                    .iter()
+                    .filter_map(|row| Some(format!("pid {}: {}", row.pid, row.faults.first()?)));
                 open.chain(groups).chain(rows).next().unwrap_or_default()
             }
         }
@@ -159,8 +261,12 @@ impl Findings {
 
     /// What to type next about runs that were left open; the command that reads comes first.
     fn next(&self, options: &Options) -> Vec<String> {
-        let Some(newest) = self.open.last() else { return Vec::new() };
+        let Some(newest) = self.open.last() else {
+            return Vec::new();
+        };
         let commands = newest.next(&options.flag).into_iter().flatten();
-        std::iter::once(format!("hello history {}{}", newest.id, options.flag)).chain(commands).collect()
+        std::iter::once(format!("hello history {}{}", newest.id, options.flag))
+            .chain(commands)
+            .collect()
     }
 }

@@ -9,7 +9,8 @@ use crate::{fleet::Fleet, report::Output};
 pub struct Options {
     /// The fleet, read and selected.
     pub fleet: Fleet,
-    /// Where the record is kept of what was proven; without one, nothing is known of those who cannot tell what they run.
+    /// Where the record is kept of what was proven; without one, nothing is known of those who
+    /// cannot tell what they run.
     pub state: Option<PathBuf>,
     /// What commands need besides, so that they look there.
     pub flag: String,

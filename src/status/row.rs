@@ -22,7 +22,8 @@ pub(super) struct Row {
     pub(super) age_s: Option<i64>,
     /// All of them.
     pub(super) targets: Vec<Target>,
-    /// Why its validator says nothing of what stands on the disk; null where it says something, or there is none.
+    /// Why its validator says nothing of what stands on the disk; null where it says something, or
+    /// there is none.
     pub(super) unvalidated: Option<String>,
     /// Everything that a person should look at; empty when all agrees.
     pub(super) faults: Vec<String>,
@@ -81,13 +82,34 @@ impl Row {
                 Known::Started => format!("started on sha256:{runs}"),
                 Known::No => "not known".to_owned(),
             };
-            if self.targets.len() > 1 { format!("{} {what}", target.path.display()) } else { what }
+            if self.targets.len() > 1 {
+                format!("{} {what}", target.path.display())
+            } else {
+                what
+            }
         };
         let what = self.targets.iter().map(what).collect::<Vec<_>>().join(", ");
-        let who = [format!("{} pid {}", self.group, self.pid), self.endpoint.clone().unwrap_or_else(|| "-".into()), what];
-        let mut said = if self.faults.is_empty() { "ok".to_owned() } else { self.faults.join("; ") };
-        said.extend(self.unvalidated.iter().map(|why| format!("; not validated: {why}")));
-        let all = who.into_iter().filter(|part| !part.is_empty()).chain([said]).collect::<Vec<_>>().join(" ");
+        let who = [
+            format!("{} pid {}", self.group, self.pid),
+            self.endpoint.clone().unwrap_or_else(|| "-".into()),
+            what,
+        ];
+        let mut said = if self.faults.is_empty() {
+            "ok".to_owned()
+        } else {
+            self.faults.join("; ")
+        };
+        said.extend(
+            self.unvalidated
+                .iter()
+                .map(|why| format!("; not validated: {why}")),
+        );
+        let all = who
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .chain([said])
+            .collect::<Vec<_>>()
+            .join(" ");
         screen::row(&all).into_owned()
     }
 }

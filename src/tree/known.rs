@@ -1,4 +1,5 @@
-//! Removes only what is known: by inode, owner and time, never by name alone. A name can stand for another user's choice.
+//! Removes only what is known: by inode, owner and time, never by name alone. A name can stand for
+//! another user's choice.
 
 use std::{
     collections::BTreeSet,
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{MAX_DEPTH, bits, names, open, shown, status};
 
-/// One file, link or directory: device, inode, owner, birth, and of what is no directory its last change of content, both
-/// in nanoseconds since 1970. An inode that is used again was born later.
+/// One file, link or directory: device, inode, owner, birth, and of what is no directory its last
+/// change of content, both in nanoseconds since 1970. An inode that is used again was born later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity(u64, u64, u32, i64, i64);
 
@@ -24,10 +25,24 @@ impl Identity {
     /// Of what the kernel told.
     #[must_use]
     pub fn of(stat: &Statx) -> Self {
-        let nanos = |at: &fs::StatxTimestamp| at.tv_sec.saturating_mul(1_000_000_000).saturating_add(at.tv_nsec.into());
-        let changed = if kind(stat) == FileType::Directory { 0 } else { nanos(&stat.stx_mtime) };
+        let nanos = |at: &fs::StatxTimestamp| {
+            at.tv_sec
+                .saturating_mul(1_000_000_000)
+                .saturating_add(at.tv_nsec.into())
+        };
+        let changed = if kind(stat) == FileType::Directory {
+            0
+        } else {
+            nanos(&stat.stx_mtime)
+        };
         let device = fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
-        Self(device, stat.stx_ino, stat.stx_uid, nanos(&stat.stx_btime), changed)
+        Self(
+            device,
+            stat.stx_ino,
+            stat.stx_uid,
+            nanos(&stat.stx_btime),
+            changed,
+        )
     }
 
     /// The same while it is written: whatever is in it.
@@ -48,7 +63,8 @@ impl Identity {
 pub struct Known {
     /// These.
     pub whole: BTreeSet<Identity>,
-    /// These as long as no other user can enter them, with whatever is in them: they were being written.
+    /// These as long as no other user can enter them, with whatever is in them: they were being
+    /// written.
     pub sealed: BTreeSet<Identity>,
     /// What has nothing in it: a name that was about to be made.
     pub empty: bool,
@@ -76,8 +92,8 @@ impl Known {
         closed && self.sealed.contains(&Identity::of(stat).unwritten())
     }
 
-    /// Removes what stands in `dir` under this name, at `path`, as far as it is known; links are not followed, mounts not
-    /// entered. What is gone already is as it was wanted.
+    /// Removes what stands in `dir` under this name, at `path`, as far as it is known; links are
+    /// not followed, mounts not entered. What is gone already is as it was wanted.
     ///
     /// # Errors
     /// Fails at the first thing that stays; everything else is gone then.
@@ -87,12 +103,16 @@ impl Known {
             Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(io(e)),
             Ok(stat) if kind(&stat) == FileType::Directory => {
-                let said = open(dir, name).map_err(io).and_then(|inner| self.empty_out(dir, name, &inner, path, false, 0));
+                let said = open(dir, name)
+                    .map_err(io)
+                    .and_then(|inner| self.empty_out(dir, name, &inner, path, false, 0));
                 let bare = || self.empty && fs::unlinkat(dir, name, AtFlags::REMOVEDIR).is_ok();
                 said.or_else(|why| if bare() { Ok(()) } else { Err(why) })
             }
             Ok(stat) => {
-                let is_bare = stat.stx_uid == rustix::process::geteuid().as_raw() && stat.stx_size == 0 && stat.stx_nlink == 1;
+                let is_bare = stat.stx_uid == rustix::process::geteuid().as_raw()
+                    && stat.stx_size == 0
+                    && stat.stx_nlink == 1;
                 if !(self.has(&stat) || (self.empty && is_bare)) {
                     return Err(NotRemoved::Unknown(path.into()));
                 }
@@ -101,8 +121,17 @@ impl Known {
         }
     }
 
-    /// Removes a directory that is open, and before it all that is known in it; `sealed` is whether all of that is.
-    fn empty_out(&self, dir: &OwnedFd, name: &OsStr, inner: &OwnedFd, path: &Path, sealed: bool, depth: usize) -> Result<(), NotRemoved> {
+    /// Removes a directory that is open, and before it all that is known in it; `sealed` is whether
+    /// all of that is.
+    fn empty_out(
+        &self,
+        dir: &OwnedFd,
+        name: &OsStr,
+        inner: &OwnedFd,
+        path: &Path,
+        sealed: bool,
+        depth: usize,
+    ) -> Result<(), NotRemoved> {
         let io = |e: Errno| NotRemoved::Io(path.into(), e);
         let stat = status(inner, OsStr::new("")).map_err(io)?;
         // Who can write beside the target could make it as deep as they like.
@@ -123,8 +152,12 @@ impl Known {
                 Err(e) => Err(NotRemoved::Io(at, e)),
                 Ok(stat) if kind(&stat) == FileType::Directory => open(inner, &entry)
                     .map_err(|e| NotRemoved::Io(at.clone(), e))
-                    .and_then(|deeper| self.empty_out(inner, &entry, &deeper, &at, sealed, depth + 1)),
-                Ok(stat) if sealed || self.has(&stat) => unlink(inner, &entry).map_err(|e| NotRemoved::Io(at, e)),
+                    .and_then(|deeper| {
+                        self.empty_out(inner, &entry, &deeper, &at, sealed, depth + 1)
+                    }),
+                Ok(stat) if sealed || self.has(&stat) => {
+                    unlink(inner, &entry).map_err(|e| NotRemoved::Io(at, e))
+                }
                 Ok(_) => Err(NotRemoved::Unknown(at)),
             };
             stays = stays.and(said);
@@ -166,13 +199,23 @@ mod tests {
             std::fs::write(at(name), name).unwrap();
         }
         symlink(at("other"), at("tree/link")).unwrap();
-        let all = ["tree", "tree/a", "tree/sub", "tree/link", "file"].map(|name| identity(&dir, name));
-        let known = Known { whole: all.into(), ..Known::default() };
+        let all =
+            ["tree", "tree/a", "tree/sub", "tree/link", "file"].map(|name| identity(&dir, name));
+        let known = Known {
+            whole: all.into(),
+            ..Known::default()
+        };
         let remove = |name: &str| known.remove(&dir, OsStr::new(name), Path::new(name));
-        assert_eq!(remove("tree"), Err(NotRemoved::Unknown("tree/sub/b".into())));
+        assert_eq!(
+            remove("tree"),
+            Err(NotRemoved::Unknown("tree/sub/b".into()))
+        );
         assert!(!at("tree/a").exists() && at("tree/sub/b").exists() && at("other").exists());
         assert_eq!(remove("other"), Err(NotRemoved::Unknown("other".into())));
-        assert_eq!((remove("file"), remove("file"), at("file").exists()), (Ok(()), Ok(()), false));
+        assert_eq!(
+            (remove("file"), remove("file"), at("file").exists()),
+            (Ok(()), Ok(()), false)
+        );
         // Another directory under a name that is known.
         std::fs::rename(at("tree"), at("moved")).unwrap();
         std::fs::create_dir(at("tree")).unwrap();
@@ -187,10 +230,23 @@ mod tests {
         let dir = OwnedFd::from(std::fs::File::open(place.path()).unwrap());
         let file = place.path().join("file");
         std::fs::write(&file, "1").unwrap();
-        let known = Known { whole: [identity(&dir, "file")].into(), ..Known::default() };
+        let known = Known {
+            whole: [identity(&dir, "file")].into(),
+            ..Known::default()
+        };
         let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
-        std::fs::File::options().write(true).open(&file).unwrap().set_modified(later).unwrap();
-        assert!(known.remove(&dir, OsStr::new("file"), Path::new("file")).is_err() && file.exists());
+        std::fs::File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
+        assert!(
+            known
+                .remove(&dir, OsStr::new("file"), Path::new("file"))
+                .is_err()
+                && file.exists()
+        );
     }
 
     #[test]
@@ -199,15 +255,27 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let dir = OwnedFd::from(std::fs::File::open(place.path()).unwrap());
         std::fs::create_dir_all(place.path().join("tree/sub")).unwrap();
-        let mode = |mode: u32| std::fs::set_permissions(place.path().join("tree"), std::fs::Permissions::from_mode(mode)).unwrap();
-        let known = Known { sealed: [identity(&dir, "tree").unwritten()].into(), ..Known::default() };
+        let mode = |mode: u32| {
+            std::fs::set_permissions(
+                place.path().join("tree"),
+                std::fs::Permissions::from_mode(mode),
+            )
+            .unwrap()
+        };
+        let known = Known {
+            sealed: [identity(&dir, "tree").unwritten()].into(),
+            ..Known::default()
+        };
         let remove = || known.remove(&dir, OsStr::new("tree"), Path::new("tree"));
         mode(0o755);
         assert!(remove().is_err());
         mode(0o700);
         assert_eq!(remove(), Ok(()));
         // A name that was about to be made: nothing is in it.
-        let known = Known { empty: true, ..Known::default() };
+        let known = Known {
+            empty: true,
+            ..Known::default()
+        };
         let remove = || known.remove(&dir, OsStr::new("tree"), Path::new("tree"));
         std::fs::create_dir_all(place.path().join("tree/sub")).unwrap();
         assert!(remove().is_err());

@@ -17,15 +17,37 @@ impl Tree {
     /// # Errors
     /// When it is no such archive.
     pub fn unpack(bytes: &[u8]) -> io::Result<Self> {
-        let odd = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("no archive of a directory: {what}"));
+        let odd = |what: &str| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("no archive of a directory: {what}"),
+            )
+        };
         let mut root: Option<Self> = None;
         for entry in Archive::new(bytes).entries()? {
             let mut entry = entry?;
-            let (kind, mode, path) = (entry.header().entry_type(), entry.header().mode()?, entry.path_bytes().into_owned());
-            let names: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
+            let (kind, mode, path) = (
+                entry.header().entry_type(),
+                entry.header().mode()?,
+                entry.path_bytes().into_owned(),
+            );
+            let names: Vec<&[u8]> = path
+                .split(|b| *b == b'/')
+                .filter(|name| !name.is_empty() && *name != b".")
+                .collect();
             let node = match kind {
-                EntryType::Directory => Node::Tree(Self { mode, entries: Default::default() }),
-                EntryType::Symlink => Node::Link(OsStr::from_bytes(&entry.link_name_bytes().ok_or_else(|| odd("a link to nowhere"))?).into()),
+                EntryType::Directory => Node::Tree(Self {
+                    mode,
+                    entries: Default::default(),
+                }),
+                EntryType::Symlink => Node::Link(
+                    OsStr::from_bytes(
+                        &entry
+                            .link_name_bytes()
+                            .ok_or_else(|| odd("a link to nowhere"))?,
+                    )
+                    .into(),
+                ),
                 EntryType::Regular => {
                     let mut content = Vec::new();
                     entry.by_ref().take(MAX_TARGET).read_to_end(&mut content)?;

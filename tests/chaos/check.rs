@@ -32,22 +32,49 @@ pub(crate) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub(crate) fn new(live: &'a Live, before: &'a Before, ran: &'a Ran) -> Self {
         let run = ran.json["run"].as_str().unwrap_or_default();
-        let journal = Journal::read(&live.state.join("runs").join(if run.is_empty() { "none" } else { run }));
+        let journal =
+            Journal::read(
+                &live
+                    .state
+                    .join("runs")
+                    .join(if run.is_empty() { "none" } else { run }),
+            );
         let last_look = journal.last_look().unwrap_or(ran.began);
-        Self { live, before, ran, journal, last_look }
+        Self {
+            live,
+            before,
+            ran,
+            journal,
+            last_look,
+        }
     }
 
     /// Every claim as it is right after the command. Answers those that must hold later as well.
     pub(crate) fn now(&self, tally: &mut Tally) -> Vec<(usize, Claim, String)> {
         let ran = self.ran;
-        tally.claim("a command ends in time", !ran.hung, || "hang", || ran.line.clone());
-        tally.claim("a command does not panic", ran.code != Some(101) && !ran.stderr.contains("panicked at"), || "panic", || ran.stderr.clone());
+        tally.claim(
+            "a command ends in time",
+            !ran.hung,
+            || "hang",
+            || ran.line.clone(),
+        );
+        tally.claim(
+            "a command does not panic",
+            ran.code != Some(101) && !ran.stderr.contains("panicked at"),
+            || "panic",
+            || ran.stderr.clone(),
+        );
         let Some(exit) = ran.code else {
             self.intents(tally);
             return Vec::new();
         };
         let kind = if ran.starved { "verdict" } else { "tester" };
-        tally.claim("the fleet.toml is good", exit != 2, || kind, || format!("exit 2: {}", ran.stderr));
+        tally.claim(
+            "the fleet.toml is good",
+            exit != 2,
+            || kind,
+            || format!("exit 2: {}", ran.stderr),
+        );
         if exit == 2 {
             return Vec::new();
         }
@@ -59,7 +86,10 @@ impl<'a> Judge<'a> {
         if ran.beside {
             return Vec::new();
         }
-        let outcomes = ran.json["instances"].as_array().cloned().unwrap_or_default();
+        let outcomes = ran.json["instances"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         if !ran.dry {
             self.exit(exit, &outcomes, tally);
             self.intents(tally);
@@ -82,13 +112,21 @@ impl<'a> Judge<'a> {
 
     /// Faults that came too late for the verdict to know of them.
     fn late(&self) -> impl Iterator<Item = &Done> {
-        self.ran.done.iter().filter(|d| lasts_until(d) >= self.last_look)
+        self.ran
+            .done
+            .iter()
+            .filter(|d| lasts_until(d) >= self.last_look)
     }
 
     fn is_late_for(&self, slot: usize) -> bool {
         let target = self.live.slots[slot].target;
         self.late().any(|d| match d.what {
-            What::Kill(at) | What::Restart(at) | What::Hangup(at) | What::Steal(at) | What::Share(at) | What::Pause(at, _) => at == slot,
+            What::Kill(at)
+            | What::Restart(at)
+            | What::Hangup(at)
+            | What::Steal(at)
+            | What::Share(at)
+            | What::Pause(at, _) => at == slot,
             What::Write(at, _) => at == target,
             _ => false,
         })
@@ -99,35 +137,72 @@ impl<'a> Judge<'a> {
     }
 
     fn exit(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
-        let states: Vec<&str> = outcomes.iter().filter_map(|o| o["state"].as_str()).collect();
+        let states: Vec<&str> = outcomes
+            .iter()
+            .filter_map(|o| o["state"].as_str())
+            .collect();
         let unconfirmed = outcomes.iter().filter(|o| o["state"] == "unconfirmed");
-        let accepted = unconfirmed.filter_map(|o| o["group"].as_str()?.strip_prefix('g')?.parse().ok()).all(|at: usize| self.live.plan.groups[at].accepts);
+        let accepted = unconfirmed
+            .filter_map(|o| o["group"].as_str()?.strip_prefix('g')?.parse().ok())
+            .all(|at: usize| self.live.plan.groups[at].accepts);
         let starved = self.ran.starved && exit == 1 && self.ran.json.is_null();
-        let fits = claims::fits(exit, &states, accepted) && (self.ran.json["exit"] == exit || starved);
-        tally.claim("exit code and outcomes agree", fits, || "verdict", || format!("exit {exit} of JSON {}: {states:?}", self.ran.json["exit"]));
+        let fits =
+            claims::fits(exit, &states, accepted) && (self.ran.json["exit"] == exit || starved);
+        tally.claim(
+            "exit code and outcomes agree",
+            fits,
+            || "verdict",
+            || format!("exit {exit} of JSON {}: {states:?}", self.ran.json["exit"]),
+        );
         // A lock is another run's.
-        tally.claim("busy means that another run holds the lock", exit != 9, || "busy", || format!("exit 9, and no other run: {}", self.ran.stderr));
+        tally.claim(
+            "busy means that another run holds the lock",
+            exit != 9,
+            || "busy",
+            || format!("exit 9, and no other run: {}", self.ran.stderr),
+        );
         let lives = |(pid, started): &(i32, u64)| lives(*pid, *started);
-        let nothing_happened = self.ran.done.is_empty() && self.before.processes.iter().all(lives) && matches!(self.ran.verb, Verb::Broadcast(_));
-        tally.claim("instances that live are found", !(exit == 3 && nothing_happened), || "verdict", || self.ran.stderr.clone());
+        let nothing_happened = self.ran.done.is_empty()
+            && self.before.processes.iter().all(lives)
+            && matches!(self.ran.verb, Verb::Broadcast(_));
+        tally.claim(
+            "instances that live are found",
+            !(exit == 3 && nothing_happened),
+            || "verdict",
+            || self.ran.stderr.clone(),
+        );
     }
 
     /// An instance that was signalled must be in an intent that is older than the signal.
     fn intents(&self, tally: &mut Tally) {
         let journals: Vec<Journal> = self.ran.runs.iter().map(|run| Journal::read(run)).collect();
         for (at, slot) in self.live.slots.iter().enumerate() {
-            let foreign = self.had(|what| matches!(what, What::Hangup(other) | What::Restart(other) if other == at));
+            let foreign = self.had(
+                |what| matches!(what, What::Hangup(other) | What::Restart(other) if other == at),
+            );
             if foreign || slot.program == Program::Serve {
                 continue;
             }
-            for note in slot.notes().iter().filter(|n| n.what == "hup" && (self.ran.began..=self.ran.ended).contains(&n.at)) {
+            for note in slot
+                .notes()
+                .iter()
+                .filter(|n| n.what == "hup" && (self.ran.began..=self.ran.ended).contains(&n.at))
+            {
                 let id = self.before.processes[at];
-                let intended = journals.iter().filter_map(|j| j.intended(id.0, id.1)).any(|when| when <= note.at);
+                let intended = journals
+                    .iter()
+                    .filter_map(|j| j.intended(id.0, id.1))
+                    .any(|when| when <= note.at);
                 tally.claim(
                     "an intent is on the disk before a signal",
                     intended || slot.member.mode == Mode::Successor,
                     || "journal",
-                    || format!("pid {} was signalled at {:.3}, and no intent names it", note.pid, note.at),
+                    || {
+                        format!(
+                            "pid {} was signalled at {:.3}, and no intent names it",
+                            note.pid, note.at
+                        )
+                    },
                 );
             }
         }
@@ -136,20 +211,44 @@ impl<'a> Judge<'a> {
     /// The journal and the report tell the same.
     fn report(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
         let Some(finished) = self.journal.finished() else {
-            let open = !self.ran.cut && matches!(exit, 0 | 6 | 7 | 8 | 12) && !self.had(|w| w == What::Fill);
-            return tally.claim("a run that ended has its end in the journal", !open, || "journal", || format!("exit {exit}, and no `finished`"));
+            let open = !self.ran.cut
+                && matches!(exit, 0 | 6 | 7 | 8 | 12)
+                && !self.had(|w| w == What::Fill);
+            return tally.claim(
+                "a run that ended has its end in the journal",
+                !open,
+                || "journal",
+                || format!("exit {exit}, and no `finished`"),
+            );
         };
         let agrees = finished["verdict"] == self.ran.json["verdict"];
-        tally.claim("journal and report agree on the verdict", agrees, || "journal", || format!("{finished} and {}", self.ran.json["verdict"]));
+        tally.claim(
+            "journal and report agree on the verdict",
+            agrees,
+            || "journal",
+            || format!("{finished} and {}", self.ran.json["verdict"]),
+        );
         // A run that was told to leave at once, or whose disk is full, does not write its outcomes any more.
-        for outcome in outcomes.iter().filter(|_| !self.ran.cut && !self.had(|what| what == What::Fill)) {
-            let last = self.journal.named("instance").filter(|e| e["pid"] == outcome["pid"] && e["started"] == outcome["started"]).last();
+        for outcome in outcomes
+            .iter()
+            .filter(|_| !self.ran.cut && !self.had(|what| what == What::Fill))
+        {
+            let last = self
+                .journal
+                .named("instance")
+                .filter(|e| e["pid"] == outcome["pid"] && e["started"] == outcome["started"])
+                .last();
             if let Some(last) = last {
                 tally.claim(
                     "journal and report agree on an outcome",
                     last["state"] == outcome["state"],
                     || "journal",
-                    || format!("pid {}: {} in the journal, {} in the report", outcome["pid"], last["state"], outcome["state"]),
+                    || {
+                        format!(
+                            "pid {}: {} in the journal, {} in the report",
+                            outcome["pid"], last["state"], outcome["state"]
+                        )
+                    },
                 );
             }
         }
@@ -159,18 +258,30 @@ impl<'a> Judge<'a> {
     fn named(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
         // A process that took an instance's place stands for it, and so does one that took that one's.
         let of = |id: (i32, u64)| {
-            let own = outcomes.iter().find(|o| o["pid"] == id.0 && o["started"] == id.1);
+            let own = outcomes
+                .iter()
+                .find(|o| o["pid"] == id.0 && o["started"] == id.1);
             own.or_else(|| {
                 let places = self.journal.places_of(id.0);
-                outcomes.iter().find(|o| o["successor_of"].as_i64().is_some_and(|pid| places.contains(&pid)))
+                outcomes.iter().find(|o| {
+                    o["successor_of"]
+                        .as_i64()
+                        .is_some_and(|pid| places.contains(&pid))
+                })
             })
         };
         for (at, slot) in self.live.slots.iter().enumerate() {
             let (id, foreign) = (self.before.processes[at], self.had(|what| matches!(what, What::Hangup(other) | What::Restart(other) if other == at)));
-            let is_signalled = slot.notes().iter().any(|n| n.pid == id.0 && n.what == "hup" && (self.ran.began..=self.ran.ended).contains(&n.at));
+            let is_signalled = slot.notes().iter().any(|n| {
+                n.pid == id.0
+                    && n.what == "hup"
+                    && (self.ran.began..=self.ran.ended).contains(&n.at)
+            });
             if is_signalled && !foreign && slot.program != Program::Serve {
                 let state = of(id).map(|o| o["state"].clone());
-                let told = state.as_ref().is_some_and(|s| s != "untouched" && s != "refused" && s != "unchanged");
+                let told = state
+                    .as_ref()
+                    .is_some_and(|s| s != "untouched" && s != "refused" && s != "unchanged");
                 tally.claim(
                     "a signalled instance is in the report as such",
                     told,
@@ -179,34 +290,66 @@ impl<'a> Judge<'a> {
                 );
             }
             let leader = slot.leader();
-            let mine = self.ran.json["targets"]
-                .as_array()
-                .is_some_and(|all| all.iter().any(|t| t["path"].as_str().and_then(|p| self.live.target_of(p)) == Some(slot.target)));
+            let mine = self.ran.json["targets"].as_array().is_some_and(|all| {
+                all.iter().any(|t| {
+                    t["path"].as_str().and_then(|p| self.live.target_of(p)) == Some(slot.target)
+                })
+            });
             if exit == 0 && mine && lives(leader.0, leader.1) && !self.is_late_for(at) {
                 tally.claim(
                     "exit 0 speaks of every instance",
                     of(leader).is_some(),
                     || "outcome",
-                    || format!("exit 0, and pid {} ({}) is not in the report", leader.0, self.mode(Some(at))),
+                    || {
+                        format!(
+                            "exit 0, and pid {} ({}) is not in the report",
+                            leader.0,
+                            self.mode(Some(at))
+                        )
+                    },
                 );
             }
         }
     }
 
     /// An instance's outcome.
-    fn outcome(&self, exit: i32, outcome: &Value, tally: &mut Tally) -> Option<(usize, Claim, String)> {
+    fn outcome(
+        &self,
+        exit: i32,
+        outcome: &Value,
+        tally: &mut Tally,
+    ) -> Option<(usize, Claim, String)> {
         let state = outcome["state"].as_str().unwrap_or_default();
         let pid = i32::try_from(outcome["pid"].as_i64()?).ok()?;
         let started = outcome["started"].as_u64()?;
         let at = self.live.slot_of(pid, started);
-        let named = format!("pid {pid} ({}) is `{state}` by `{}` with exit {exit}", self.mode(at), outcome["proof"].as_str().unwrap_or("-"));
-        tally.claim("an outcome is of an instance", at.is_some(), || "outcome", || format!("{named}, and is no instance"));
+        let named = format!(
+            "pid {pid} ({}) is `{state}` by `{}` with exit {exit}",
+            self.mode(at),
+            outcome["proof"].as_str().unwrap_or("-")
+        );
+        tally.claim(
+            "an outcome is of an instance",
+            at.is_some(),
+            || "outcome",
+            || format!("{named}, and is no instance"),
+        );
         let (at, claim) = (at?, claims::of_outcome(state));
-        tally.claim("an outcome has a known name", claim.is_some(), || "tester", || named.clone());
+        tally.claim(
+            "an outcome has a known name",
+            claim.is_some(),
+            || "tester",
+            || named.clone(),
+        );
         let (slot, claim) = (&self.live.slots[at], claim?);
         if claim == Claim::Gone {
             let alive = lives(pid, started);
-            tally.claim("what died is gone", !alive, || "died", || format!("{named}, and it lives"));
+            tally.claim(
+                "what died is gone",
+                !alive,
+                || "died",
+                || format!("{named}, and it lives"),
+            );
             return None;
         }
         if claim == Claim::NoSignal {
@@ -216,22 +359,41 @@ impl<'a> Judge<'a> {
         if claim == Claim::Failed || self.is_late_for(at) {
             return None;
         }
-        let alive = lives(pid, started) || slot.notes().iter().any(|n| n.pid == pid && n.what == "ends" && n.at >= self.last_look);
-        tally.claim("an instance of that outcome lives", alive, || "alive", || format!("{named}, and the process is gone"));
+        let alive = lives(pid, started)
+            || slot
+                .notes()
+                .iter()
+                .any(|n| n.pid == pid && n.what == "ends" && n.at >= self.last_look);
+        tally.claim(
+            "an instance of that outcome lives",
+            alive,
+            || "alive",
+            || format!("{named}, and the process is gone"),
+        );
         if !alive || claim == Claim::Alive || !self.is_believable(at, outcome) {
             return None;
         }
         let shared = self.had(|what| what == What::Share(at));
-        tally.claim("nothing is proven on a shared port", !shared, || "serves", || format!("{named}, and another program listens on its port"));
+        tally.claim(
+            "nothing is proven on a shared port",
+            !shared,
+            || "serves",
+            || format!("{named}, and another program listens on its port"),
+        );
         self.serves(at, claim, outcome, &named, "right after the run", tally);
         Some((at, claim, named))
     }
 
     fn mode(&self, slot: Option<usize>) -> String {
-        slot.map(|at| &self.live.slots[at]).map_or("unknown".into(), |s| match s.program {
-            Program::Serve => "hello serve".into(),
-            program => format!("{program:?} {:?} {} ms", s.member.mode, s.member.slow.as_millis()),
-        })
+        slot.map(|at| &self.live.slots[at])
+            .map_or("unknown".into(), |s| match s.program {
+                Program::Serve => "hello serve".into(),
+                program => format!(
+                    "{program:?} {:?} {} ms",
+                    s.member.mode,
+                    s.member.slow.as_millis()
+                ),
+            })
     }
 
     /// Not what no coordinator can know better: a counter or a stamp shows a reload and no content, and a liar tells the
@@ -239,7 +401,12 @@ impl<'a> Judge<'a> {
     fn is_believable(&self, at: usize, outcome: &Value) -> bool {
         let slot = &self.live.slots[at];
         match slot.member.mode {
-            Mode::Liar => outcome["proof"] != "reloaded" && slot.answer() != seen(&self.live.targets[slot.target].path).and_then(|s| message_of(&s.bytes)),
+            Mode::Liar => {
+                outcome["proof"] != "reloaded"
+                    && slot.answer()
+                        != seen(&self.live.targets[slot.target].path)
+                            .and_then(|s| message_of(&s.bytes))
+            }
             Mode::Alternates => outcome["proof"] != "reloaded",
             _ => true,
         }
@@ -248,22 +415,43 @@ impl<'a> Judge<'a> {
     /// The digest that a claim speaks of; nothing where that is not known.
     fn wanted(&self, slot: usize, claim: Claim, outcome: &Value) -> Option<String> {
         let path = outcome["targets"][0].as_str()?;
-        let target = self.ran.json["targets"].as_array()?.iter().find(|t| t["path"] == path)?;
+        let target = self.ran.json["targets"]
+            .as_array()?
+            .iter()
+            .find(|t| t["path"] == path)?;
         let key = if claim == Claim::Old { "from" } else { "to" };
         if target["form"] != "directory" {
             return target[key].as_str().map(str::to_owned);
         }
         // Only the file in it is read: its bytes are those that stand there, where the digest says so.
         let is_there = target["disk"] == target[key];
-        is_there.then(|| seen(&self.live.targets[self.live.slots[slot].target].path)).flatten().map(|s| s.sha256)
+        is_there
+            .then(|| seen(&self.live.targets[self.live.slots[slot].target].path))
+            .flatten()
+            .map(|s| s.sha256)
     }
 
-    fn serves(&self, at: usize, claim: Claim, outcome: &Value, named: &str, when: &str, tally: &mut Tally) {
+    fn serves(
+        &self,
+        at: usize,
+        claim: Claim,
+        outcome: &Value,
+        named: &str,
+        when: &str,
+        tally: &mut Tally,
+    ) {
         let slot = &self.live.slots[at];
         let slow = slot.member.mode.is_slow() && self.had(|what| what == What::Hangup(at));
-        let Some(wanted) = self.wanted(at, claim, outcome).filter(|_| !slow) else { return };
-        let many = if slot.member.mode.has_workers() { SAMPLES_OF_WORKERS } else { SAMPLES };
-        let answers: Vec<Option<String>> = (0..many).map(|_| slot.truth().map(|t| t.sha256)).collect();
+        let Some(wanted) = self.wanted(at, claim, outcome).filter(|_| !slow) else {
+            return;
+        };
+        let many = if slot.member.mode.has_workers() {
+            SAMPLES_OF_WORKERS
+        } else {
+            SAMPLES
+        };
+        let answers: Vec<Option<String>> =
+            (0..many).map(|_| slot.truth().map(|t| t.sha256)).collect();
         let holds = |answer: &Option<String>| match claim {
             Claim::Kept => answer.as_ref() != Some(&wanted),
             _ => answer.as_ref() == Some(&wanted),
@@ -271,60 +459,143 @@ impl<'a> Judge<'a> {
         tally.claim(
             "it serves what its outcome says",
             answers.iter().all(holds),
-            || if claim == Claim::Old { "serves-old" } else { "serves-new" },
             || {
-                let short = |a: &Option<String>| a.as_ref().map_or("no answer".into(), |a| a[..8.min(a.len())].to_owned());
+                if claim == Claim::Old {
+                    "serves-old"
+                } else {
+                    "serves-new"
+                }
+            },
+            || {
+                let short = |a: &Option<String>| {
+                    a.as_ref()
+                        .map_or("no answer".into(), |a| a[..8.min(a.len())].to_owned())
+                };
                 let mut told: Vec<String> = answers.iter().map(short).collect();
                 told.dedup();
-                format!("{named}, which means {}; {when} it serves {}", &wanted[..8.min(wanted.len())], told.join(", "))
+                format!(
+                    "{named}, which means {}; {when} it serves {}",
+                    &wanted[..8.min(wanted.len())],
+                    told.join(", ")
+                )
             },
         );
     }
 
     fn no_signal(&self, at: usize, named: &str, tally: &mut Tally) {
-        let foreign = self.ran.done.iter().filter(|d| d.what == What::Hangup(at)).count() as u64;
+        let foreign = self
+            .ran
+            .done
+            .iter()
+            .filter(|d| d.what == What::Hangup(at))
+            .count() as u64;
         let other = self.had(|what| matches!(what, What::Restart(slot) | What::Kill(slot) | What::Steal(slot) if slot == at));
         let slot = &self.live.slots[at];
-        let (Some(before), Some(after)) = (self.before.hangups[at], slot.lives().then(|| slot.hangups()).flatten()) else { return };
+        let (Some(before), Some(after)) = (
+            self.before.hangups[at],
+            slot.lives().then(|| slot.hangups()).flatten(),
+        ) else {
+            return;
+        };
         if other {
             return;
         }
-        tally.claim("no signal reaches what is untouched", after <= before + foreign, || "signal", || format!("{named}; {} signals arrived", after - before));
+        tally.claim(
+            "no signal reaches what is untouched",
+            after <= before + foreign,
+            || "signal",
+            || format!("{named}; {} signals arrived", after - before),
+        );
     }
 
     /// Nothing was touched: files are as they were, and no signal arrived.
     fn untouched(&self, exit: i32, tally: &mut Tally) {
         for at in 0..self.live.slots.len() {
-            self.no_signal(at, &format!("exit {exit} touches nothing, slot {at} ({})", self.mode(Some(at))), tally);
+            self.no_signal(
+                at,
+                &format!(
+                    "exit {exit} touches nothing, slot {at} ({})",
+                    self.mode(Some(at))
+                ),
+                tally,
+            );
         }
         for (at, target) in self.live.targets.iter().enumerate() {
             let path = target.path.display();
-            let (Some(was), is) = (&self.before.files[at], seen(&target.path)) else { continue };
-            let Some(is) = is else {
-                tally.claim("exit without effect: the file is there", false, || "touched", || format!("exit {exit}, and `{path}` is gone"));
+            let (Some(was), is) = (&self.before.files[at], seen(&target.path)) else {
                 continue;
             };
-            let writes: Vec<&Done> = self.ran.done.iter().filter(|d| matches!(d.what, What::Write(other, _) if other == at)).collect();
-            let bytes = is.sha256 == was.sha256 || writes.iter().any(|w| w.bytes.as_ref() == Some(&is.bytes));
-            tally.claim("exit without effect: bytes", bytes, || "touched", || format!("exit {exit}, and `{path}` has other bytes"));
-            let renamed = writes.iter().any(|w| matches!(w.what, What::Write(_, Write::Rename)));
-            tally.claim("exit without effect: inode", is.inode == was.inode || renamed, || "touched", || format!("exit {exit}, and `{path}` is another file"));
-            let changed = renamed || self.had(|what| matches!(what, What::Chmod(other) | What::Chown(other) if other == at));
+            let Some(is) = is else {
+                tally.claim(
+                    "exit without effect: the file is there",
+                    false,
+                    || "touched",
+                    || format!("exit {exit}, and `{path}` is gone"),
+                );
+                continue;
+            };
+            let writes: Vec<&Done> = self
+                .ran
+                .done
+                .iter()
+                .filter(|d| matches!(d.what, What::Write(other, _) if other == at))
+                .collect();
+            let bytes = is.sha256 == was.sha256
+                || writes.iter().any(|w| w.bytes.as_ref() == Some(&is.bytes));
+            tally.claim(
+                "exit without effect: bytes",
+                bytes,
+                || "touched",
+                || format!("exit {exit}, and `{path}` has other bytes"),
+            );
+            let renamed = writes
+                .iter()
+                .any(|w| matches!(w.what, What::Write(_, Write::Rename)));
+            tally.claim(
+                "exit without effect: inode",
+                is.inode == was.inode || renamed,
+                || "touched",
+                || format!("exit {exit}, and `{path}` is another file"),
+            );
+            let changed = renamed
+                || self.had(
+                    |what| matches!(what, What::Chmod(other) | What::Chown(other) if other == at),
+                );
             let same = (is.mode, is.owner) == (was.mode, was.owner);
-            tally.claim("exit without effect: mode and owner", same || changed, || "touched", || format!("exit {exit}, and `{path}` has another mode"));
+            tally.claim(
+                "exit without effect: mode and owner",
+                same || changed,
+                || "touched",
+                || format!("exit {exit}, and `{path}` has another mode"),
+            );
         }
     }
 
     /// What the report says of the targets.
     fn targets(&self, exit: i32, tally: &mut Tally) {
         for target in self.ran.json["targets"].as_array().into_iter().flatten() {
-            let Some(at) = target["path"].as_str().and_then(|path| self.live.target_of(path)) else { continue };
-            let late = self.late().any(|d| matches!(d.what, What::Write(other, _) if other == at));
+            let Some(at) = target["path"]
+                .as_str()
+                .and_then(|path| self.live.target_of(path))
+            else {
+                continue;
+            };
+            let late = self
+                .late()
+                .any(|d| matches!(d.what, What::Write(other, _) if other == at));
             if late || target["disk"].is_null() {
                 continue;
             }
             let path = &self.live.targets[at].path;
-            let named = || format!("exit {exit}: `{}` from {} to {} disk {}", path.display(), target["from"], target["to"], target["disk"]);
+            let named = || {
+                format!(
+                    "exit {exit}: `{}` from {} to {} disk {}",
+                    path.display(),
+                    target["from"],
+                    target["to"],
+                    target["disk"]
+                )
+            };
             if target["form"] != "directory" {
                 let is = seen(path).map(|s| s.sha256);
                 tally.claim(
@@ -340,36 +611,76 @@ impl<'a> Judge<'a> {
                 Some(Files::Old) => self.stands_as_before(at),
                 _ => true,
             };
-            tally.claim("the targets are what the exit code says", good, || "disk", named);
+            tally.claim(
+                "the targets are what the exit code says",
+                good,
+                || "disk",
+                named,
+            );
         }
     }
 
     /// Whether the run has replaced a target, or signalled an instance that reads it.
     fn is_touched(&self, target: &Value) -> bool {
-        let of = |o: &&Value| o["targets"].as_array().is_some_and(|all| all.contains(&target["path"]));
-        let got_none = |o: &Value| o["state"].as_str().and_then(claims::of_outcome) == Some(Claim::NoSignal) || o["state"] == "unchanged";
+        let of = |o: &&Value| {
+            o["targets"]
+                .as_array()
+                .is_some_and(|all| all.contains(&target["path"]))
+        };
+        let got_none = |o: &Value| {
+            o["state"].as_str().and_then(claims::of_outcome) == Some(Claim::NoSignal)
+                || o["state"] == "unchanged"
+        };
         let outcomes = self.ran.json["instances"].as_array();
-        target["path"].as_str().is_some_and(|path| self.journal.installed(path)) || outcomes.is_some_and(|all| all.iter().filter(of).any(|o| !got_none(o)))
+        target["path"]
+            .as_str()
+            .is_some_and(|path| self.journal.installed(path))
+            || outcomes.is_some_and(|all| all.iter().filter(of).any(|o| !got_none(o)))
     }
 
     /// Whether a target is what it was before the command, or what another writer made of it.
     fn stands_as_before(&self, at: usize) -> bool {
         let is = seen(&self.live.targets[at].path).map(|s| s.bytes);
-        let edits = self.ran.done.iter().filter(|d| matches!(d.what, What::Write(other, _) if other == at)).filter_map(|d| d.bytes.as_ref());
+        let edits = self
+            .ran
+            .done
+            .iter()
+            .filter(|d| matches!(d.what, What::Write(other, _) if other == at))
+            .filter_map(|d| d.bytes.as_ref());
         let before = self.before.files[at].as_ref().map(|s| &s.bytes);
-        before.into_iter().chain(edits).any(|bytes| Some(bytes) == is.as_ref()) || (is.is_none() && before.is_none())
+        before
+            .into_iter()
+            .chain(edits)
+            .any(|bytes| Some(bytes) == is.as_ref())
+            || (is.is_none() && before.is_none())
     }
 
     /// No byte and no mode of another writer is lost without a word.
     fn edits(&self, exit: i32, tally: &mut Tally) {
         let kept = self.live.kept();
-        let is_kept = |bytes: &[u8]| kept.iter().any(|content| content.windows(bytes.len().max(1)).any(|window| window == bytes));
+        let is_kept = |bytes: &[u8]| {
+            kept.iter().any(|content| {
+                content
+                    .windows(bytes.len().max(1))
+                    .any(|window| window == bytes)
+            })
+        };
         for (at, target) in self.live.targets.iter().enumerate() {
             let done: Vec<&Done> =
                 self.ran.done.iter().filter(|d| matches!(d.what, What::Write(other, _) | What::Chmod(other) | What::Chown(other) if other == at)).collect();
-            let replaced = |after: &Done| done.iter().any(|d| d.began > after.began && matches!(d.what, What::Write(..)));
-            let again = |after: &Done| done.iter().any(|d| d.began > after.began && d.what == after.what);
-            let renamed = |before: &Done| done.iter().any(|d| d.began < before.began && matches!(d.what, What::Write(_, Write::Rename)));
+            let replaced = |after: &Done| {
+                done.iter()
+                    .any(|d| d.began > after.began && matches!(d.what, What::Write(..)))
+            };
+            let again = |after: &Done| {
+                done.iter()
+                    .any(|d| d.began > after.began && d.what == after.what)
+            };
+            let renamed = |before: &Done| {
+                done.iter().any(|d| {
+                    d.began < before.began && matches!(d.what, What::Write(_, Write::Rename))
+                })
+            };
             for edit in &done {
                 if self.ran.cut || edit.began >= self.last_look || replaced(edit) || again(edit) {
                     continue;
@@ -410,7 +721,12 @@ impl<'a> Judge<'a> {
                     "what stood there before is kept",
                     is_kept(&was.bytes),
                     || "lost",
-                    || format!("the bytes of `{}` before are nowhere", target.path.display()),
+                    || {
+                        format!(
+                            "the bytes of `{}` before are nowhere",
+                            target.path.display()
+                        )
+                    },
                 );
             }
         }
@@ -419,16 +735,38 @@ impl<'a> Judge<'a> {
     /// `hello status` says 0 only where each instance runs what is on its disk, as far as that is known.
     fn status(&self, exit: i32, tally: &mut Tally) {
         for row in self.ran.json["instances"].as_array().into_iter().flatten() {
-            let (Some(pid), Some(started)) = (row["pid"].as_i64().and_then(|p| i32::try_from(p).ok()), row["started"].as_u64()) else { continue };
+            let (Some(pid), Some(started)) = (
+                row["pid"].as_i64().and_then(|p| i32::try_from(p).ok()),
+                row["started"].as_u64(),
+            ) else {
+                continue;
+            };
             let at = self.live.slot_of(pid, started);
-            let Some(at) = at.filter(|at| self.live.slots[*at].member.mode != Mode::Liar) else { continue };
-            let named = format!("status, exit {exit}: pid {pid} ({}) runs {}", self.mode(Some(at)), row["runs"]);
-            tally.claim("status speaks of what lives", lives(pid, started), || "status", || format!("{named}, and is gone"));
+            let Some(at) = at.filter(|at| self.live.slots[*at].member.mode != Mode::Liar) else {
+                continue;
+            };
+            let named = format!(
+                "status, exit {exit}: pid {pid} ({}) runs {}",
+                self.mode(Some(at)),
+                row["runs"]
+            );
+            tally.claim(
+                "status speaks of what lives",
+                lives(pid, started),
+                || "status",
+                || format!("{named}, and is gone"),
+            );
             let told = row["targets"][0]["known"] == "told";
             if let Some(runs) = row["runs"].as_str().filter(|_| told) {
                 let is = self.live.slots[at].truth().map(|t| t.sha256);
-                let stable = !self.live.slots[at].member.mode.has_workers() && self.live.slots[at].member.mode != Mode::Alternates;
-                tally.claim("status says what runs", !stable || is.as_deref() == Some(runs), || "status", || format!("{named}, and it is {is:?}"));
+                let stable = !self.live.slots[at].member.mode.has_workers()
+                    && self.live.slots[at].member.mode != Mode::Alternates;
+                tally.claim(
+                    "status says what runs",
+                    !stable || is.as_deref() == Some(runs),
+                    || "status",
+                    || format!("{named}, and it is {is:?}"),
+                );
             }
         }
     }
@@ -439,11 +777,19 @@ impl<'a> Judge<'a> {
             let slot = &self.live.slots[*at];
             let (pid, started) = slot.leader();
             let of = |o: &&Value| o["pid"] == pid && o["started"] == started;
-            let outcome = self.ran.json["instances"].as_array().and_then(|all| all.iter().find(of));
+            let outcome = self.ran.json["instances"]
+                .as_array()
+                .and_then(|all| all.iter().find(of));
             let foreign = self.had(|what| what == What::Hangup(*at));
-            let Some(outcome) = outcome.filter(|_| !foreign && *claim != Claim::Kept) else { continue };
-            let Some(wanted) = self.wanted(*at, *claim, outcome) else { continue };
-            let other = |n: &&crate::live::Note| n.at > self.ran.ended && n.what.starts_with("serves ") && !n.what.contains(&wanted);
+            let Some(outcome) = outcome.filter(|_| !foreign && *claim != Claim::Kept) else {
+                continue;
+            };
+            let Some(wanted) = self.wanted(*at, *claim, outcome) else {
+                continue;
+            };
+            let other = |n: &&crate::live::Note| {
+                n.at > self.ran.ended && n.what.starts_with("serves ") && !n.what.contains(&wanted)
+            };
             let notes = slot.notes();
             let took_back = notes.iter().find(other);
             tally.claim(
@@ -452,10 +798,20 @@ impl<'a> Judge<'a> {
                 || "later",
                 || {
                     let late = took_back.map_or(0.0, |n| n.at - self.ran.ended);
-                    format!("{named}; {late:.2} s after the run it began to serve `{}`", took_back.map_or("", |n| n.what.as_str()))
+                    format!(
+                        "{named}; {late:.2} s after the run it began to serve `{}`",
+                        took_back.map_or("", |n| n.what.as_str())
+                    )
                 },
             );
-            self.serves(*at, *claim, outcome, named, "when every reload was over", tally);
+            self.serves(
+                *at,
+                *claim,
+                outcome,
+                named,
+                "when every reload was over",
+                tally,
+            );
         }
     }
 
@@ -469,22 +825,34 @@ impl<'a> Judge<'a> {
             return;
         }
         // A run without an instance of a target has no business with it.
-        let mine = |path: &str| ran.json["targets"].as_array().is_some_and(|all| all.iter().any(|t| t["path"] == path));
+        let mine = |path: &str| {
+            ran.json["targets"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|t| t["path"] == path))
+        };
         for target in &self.live.targets {
             let path = target.path.display().to_string();
             let left = hidden(&target.path);
             let whole = !ran.line.contains(" g0 ") || target.group == 0 || mine(&path);
             tally.claim(
                 "nothing hidden stays beside a target",
-                left.iter().all(|left| ran.stderr.contains(&left.display().to_string())) || !whole,
+                left.iter()
+                    .all(|left| ran.stderr.contains(&left.display().to_string()))
+                    || !whole,
                 || "leftover",
                 || format!("after exit {:?} of `{}`: {left:?}", ran.code, ran.line),
             );
         }
         for id in open_marks(self.live) {
             let journal = Journal::read(&self.live.state.join("runs").join(&id));
-            let closed = journal.finished().is_some_and(|f| f["verdict"] != "mixed") || journal.named("superseded_by").next().is_some();
-            tally.claim("a closed run has no open mark", !closed, || "leftover", || format!("run {id} is closed, and its mark is there"));
+            let closed = journal.finished().is_some_and(|f| f["verdict"] != "mixed")
+                || journal.named("superseded_by").next().is_some();
+            tally.claim(
+                "a closed run has no open mark",
+                !closed,
+                || "leftover",
+                || format!("run {id} is closed, and its mark is there"),
+            );
         }
     }
 }

@@ -60,8 +60,27 @@ pub(crate) fn fits(exit: i32, outcomes: &[&str], accepted: bool) -> bool {
         0 if accepted => all(&["confirmed", "unchanged", "unconfirmed"]),
         0 => all(&["confirmed", "unchanged"]),
         6 => all(&["reverted", "untouched", "refused", "unchanged"]),
-        8 => all(&["confirmed", "unchanged", "unconfirmed", "reverted", "rejected", "untouched", "refused"]),
-        12 => outcomes.contains(&"unconfirmed") && all(&["confirmed", "unchanged", "unconfirmed", "untouched", "refused", "reverted", "rejected"]),
+        8 => all(&[
+            "confirmed",
+            "unchanged",
+            "unconfirmed",
+            "reverted",
+            "rejected",
+            "untouched",
+            "refused",
+        ]),
+        12 => {
+            outcomes.contains(&"unconfirmed")
+                && all(&[
+                    "confirmed",
+                    "unchanged",
+                    "unconfirmed",
+                    "untouched",
+                    "refused",
+                    "reverted",
+                    "rejected",
+                ])
+        }
         1..=5 | 9..=11 => all(&["untouched", "refused", "unchanged"]),
         _ => true,
     }

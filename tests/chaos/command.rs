@@ -59,7 +59,11 @@ impl Before {
     fn new(live: &Live) -> Self {
         Self {
             files: live.files(),
-            hangups: live.slots.iter().map(|s| s.lives().then(|| s.hangups()).flatten()).collect(),
+            hangups: live
+                .slots
+                .iter()
+                .map(|s| s.lives().then(|| s.hangups()).flatten())
+                .collect(),
             processes: live.slots.iter().map(crate::live::Slot::leader).collect(),
             runs: runs(live),
         }
@@ -77,7 +81,12 @@ pub(crate) fn open_marks(live: &Live) -> BTreeSet<String> {
 }
 
 fn names(folder: &std::path::Path) -> BTreeSet<String> {
-    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 struct Running {
@@ -95,12 +104,24 @@ impl Running {
     fn start(live: &Live, number: usize, step: &Step, arguments: &[String]) -> io::Result<Self> {
         let mut command: Command = live.hello(step.descriptors);
         let out = live.dir.join(format!("out-{number}.json"));
-        command.args(arguments).stdout(File::create(&out)?).stderr(File::create(out.with_extension("err"))?);
+        command
+            .args(arguments)
+            .stdout(File::create(&out)?)
+            .stderr(File::create(out.with_extension("err"))?);
         let began = now();
         let child = command.spawn()?;
         let line = format!("hello {}", arguments.join(" "));
         std::fs::write(out.with_extension("cmd"), &line)?;
-        Ok(Self { child, line, verb: step.verb, dry: step.flags.contains(&"--dry-run"), began, out, ended: None, hung: false })
+        Ok(Self {
+            child,
+            line,
+            verb: step.verb,
+            dry: step.flags.contains(&"--dry-run"),
+            began,
+            out,
+            ended: None,
+            hung: false,
+        })
     }
 
     fn look(&mut self, deadline: f64) -> io::Result<()> {
@@ -150,12 +171,21 @@ pub(crate) fn run(live: &mut Live, step: &Step, number: usize) -> io::Result<(Be
     injector.finish();
     let done = std::mem::take(&mut injector.done);
     let since = runs_since(&live.state.join("runs"), &before.runs);
-    let spans: Vec<(f64, f64)> = all.iter().map(|r| (r.began, r.ended.map_or(f64::MAX, |(at, _)| at))).collect();
+    let spans: Vec<(f64, f64)> = all
+        .iter()
+        .map(|r| (r.began, r.ended.map_or(f64::MAX, |(at, _)| at)))
+        .collect();
     let ran = all.into_iter().enumerate().map(|(at, running)| {
-        let (ended, status) = running.ended.ok_or_else(|| io::Error::other("it has not ended"))?;
+        let (ended, status) = running
+            .ended
+            .ok_or_else(|| io::Error::other("it has not ended"))?;
         let text = std::fs::read(&running.out)?;
-        let beside = spans.iter().enumerate().any(|(other, (began, end))| other != at && *began <= ended && *end >= running.began);
-        let cut = status.signal().is_some() || done.iter().any(|d| matches!(d.what, What::Interrupt(2)));
+        let beside = spans
+            .iter()
+            .enumerate()
+            .any(|(other, (began, end))| other != at && *began <= ended && *end >= running.began);
+        let cut =
+            status.signal().is_some() || done.iter().any(|d| matches!(d.what, What::Interrupt(2)));
         Ok(Ran {
             line: running.line,
             verb: running.verb,
@@ -164,7 +194,8 @@ pub(crate) fn run(live: &mut Live, step: &Step, number: usize) -> io::Result<(Be
             ended,
             code: status.code(),
             json: serde_json::from_slice(&text).unwrap_or_default(),
-            stderr: String::from_utf8_lossy(&std::fs::read(running.out.with_extension("err"))?).into_owned(),
+            stderr: String::from_utf8_lossy(&std::fs::read(running.out.with_extension("err"))?)
+                .into_owned(),
             hung: running.hung,
             starved: step.descriptors.is_some(),
             beside,
@@ -177,14 +208,18 @@ pub(crate) fn run(live: &mut Live, step: &Step, number: usize) -> io::Result<(Be
 }
 
 fn runs_since(state: &std::path::Path, before: &BTreeSet<String>) -> Vec<PathBuf> {
-    names(state).difference(before).map(|name| state.join(name)).collect()
+    names(state)
+        .difference(before)
+        .map(|name| state.join(name))
+        .collect()
 }
 
 /// What a run may take at most by what its fleet says, in seconds.
 fn longest(live: &Live) -> f64 {
     let of = |g: &crate::plan::Group| {
         let gate = g.gate.map_or(0.0, |(takes, _)| takes.as_secs_f64() + 5.0);
-        (g.members.len() + 2) as f64 * (4.0 * g.timeout.as_secs_f64() + g.bake.as_secs_f64() + gate + 5.0)
+        (g.members.len() + 2) as f64
+            * (4.0 * g.timeout.as_secs_f64() + g.bake.as_secs_f64() + gate + 5.0)
     };
     live.plan.groups.iter().map(of).sum()
 }
@@ -192,7 +227,11 @@ fn longest(live: &Live) -> f64 {
 fn arguments(live: &mut Live, step: &Step, number: usize) -> io::Result<Vec<String>> {
     let mut all: Vec<String> = Vec::new();
     let text = |path: &std::path::Path| path.display().to_string();
-    let groups = if step.first_group_only { 1 } else { live.plan.groups.len() };
+    let groups = if step.first_group_only {
+        1
+    } else {
+        live.plan.groups.len()
+    };
     let fleet = ["--fleet".to_owned(), text(&live.write_fleet()?)];
     match step.verb {
         Verb::Status => {
@@ -211,12 +250,20 @@ fn arguments(live: &mut Live, step: &Step, number: usize) -> io::Result<Vec<Stri
             all.push("broadcast".into());
             all.extend(fleet);
             if live.plan.groups.len() > 1 {
-                all.push(if groups == 1 { "g0".into() } else { "--all".into() });
+                all.push(if groups == 1 {
+                    "g0".into()
+                } else {
+                    "--all".into()
+                });
             }
             let message = live.message(step.word);
             for group in 0..groups {
                 let stays = step.first_group_stays && group == 0 && groups > 1;
-                let change = if stays && change == Change::Config { Change::Same } else { change };
+                let change = if stays && change == Change::Config {
+                    Change::Same
+                } else {
+                    change
+                };
                 all.extend(changed(live, change, group, &message, number)?);
             }
             if change == Change::Set {
@@ -230,17 +277,35 @@ fn arguments(live: &mut Live, step: &Step, number: usize) -> io::Result<Vec<Stri
             all.extend(["--reason".into(), "an incident".into()]);
         }
     }
-    all.extend(["--state".into(), text(&live.state), "-o".into(), "json".into()]);
+    all.extend([
+        "--state".into(),
+        text(&live.state),
+        "-o".into(),
+        "json".into(),
+    ]);
     Ok(all)
 }
 
 /// Prepares a group's change: options that bring it, or the targets themselves for one that is adopted.
-fn changed(live: &Live, change: Change, group: usize, message: &str, number: usize) -> io::Result<Vec<String>> {
-    let targets: Vec<&PathBuf> = live.targets.iter().filter(|t| t.group == group).map(|t| &t.path).collect();
+fn changed(
+    live: &Live,
+    change: Change,
+    group: usize,
+    message: &str,
+    number: usize,
+) -> io::Result<Vec<String>> {
+    let targets: Vec<&PathBuf> = live
+        .targets
+        .iter()
+        .filter(|t| t.group == group)
+        .map(|t| &t.path)
+        .collect();
     let bytes = match change {
         Change::Set => return Ok(Vec::new()),
         Change::Comment => {
-            let now = std::fs::read(file_of(targets[0])).ok().and_then(|bytes| message_of(&bytes));
+            let now = std::fs::read(file_of(targets[0]))
+                .ok()
+                .and_then(|bytes| message_of(&bytes));
             config(&now.unwrap_or_default(), number + 1)
         }
         Change::Same => std::fs::read(file_of(targets[0])).unwrap_or_default(),
@@ -250,7 +315,8 @@ fn changed(live: &Live, change: Change, group: usize, message: &str, number: usi
         for target in targets {
             let file = file_of(target);
             // It may have gone with an edit, or lie on a full disk: the command then finds what there is.
-            let _ = written(&file.with_extension("new"), &bytes).and_then(|()| std::fs::rename(file.with_extension("new"), &file));
+            let _ = written(&file.with_extension("new"), &bytes)
+                .and_then(|()| std::fs::rename(file.with_extension("new"), &file));
         }
         return Ok(Vec::new());
     }
@@ -261,5 +327,8 @@ fn changed(live: &Live, change: Change, group: usize, message: &str, number: usi
     } else {
         written(&new, &bytes)?;
     }
-    Ok(vec!["--config".into(), format!("g{group}={}", new.display())])
+    Ok(vec![
+        "--config".into(),
+        format!("g{group}={}", new.display()),
+    ])
 }

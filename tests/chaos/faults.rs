@@ -1,7 +1,12 @@
 //! Runs fleets of real processes under random faults, and compares every claim of `hello` with what is there.
 //!
 //! `faults HELLO ROUNDS SEED` runs the rounds SEED, SEED + 1, ...; one round is repeated with ROUNDS 1 and its own seed.
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit, reason = "a program for people, and rogues that end as they like")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "a program for people, and rogues that end as they like"
+)]
 
 mod check;
 mod claims;
@@ -33,7 +38,12 @@ use tally::Tally;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let done = match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         ["rogue", ..] => rogue::run(&arguments).is_some(),
         ["thief", ..] => rogue::thief(&arguments).is_some(),
         ["check", file] => rogue::check(Path::new(file)),
@@ -50,7 +60,11 @@ fn main() -> ExitCode {
         },
         _ => usage(),
     };
-    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if done {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn usage() -> bool {
@@ -64,7 +78,10 @@ fn workers() -> usize {
 }
 
 fn all(hello: &Path, rounds: u64, seed: u64) -> ExitCode {
-    let base = match hello.canonicalize().and_then(|hello| Ok((hello, folder()?))) {
+    let base = match hello
+        .canonicalize()
+        .and_then(|hello| Ok((hello, folder()?)))
+    {
         Ok(base) => base,
         Err(e) => {
             eprintln!("cannot begin: {e}");
@@ -72,11 +89,17 @@ fn all(hello: &Path, rounds: u64, seed: u64) -> ExitCode {
         }
     };
     let (hello, base) = base;
-    let (next, total, began) = (AtomicU64::new(0), Mutex::new((Tally::default(), Vec::new())), Instant::now());
+    let (next, total, began) = (
+        AtomicU64::new(0),
+        Mutex::new((Tally::default(), Vec::new())),
+        Instant::now(),
+    );
     thread::scope(|scope| {
         for _ in 0..workers() {
             scope.spawn(|| {
-                while let Some(number) = Some(next.fetch_add(1, Ordering::SeqCst)).filter(|n| *n < rounds) {
+                while let Some(number) =
+                    Some(next.fetch_add(1, Ordering::SeqCst)).filter(|n| *n < rounds)
+                {
                     let (seed, found) = (seed + number, one(&hello, &base, seed + number));
                     if let Ok(mut total) = total.lock() {
                         if !found.found.is_empty() {
@@ -110,29 +133,66 @@ fn one(hello: &Path, base: &Path, seed: u64) -> Tally {
         let _ = std::fs::remove_dir_all(&dir);
     }
     for found in &tally.found {
-        println!("FAILED seed {seed}, {}: {} ({})", found.kind, found.text, found.claim);
+        println!(
+            "FAILED seed {seed}, {}: {} ({})",
+            found.kind, found.text, found.claim
+        );
     }
     if !tally.found.is_empty() {
-        println!("       repeat with: tests/faults 1 {seed}    its folder: {}", dir.display());
+        println!(
+            "       repeat with: tests/faults 1 {seed}    its folder: {}",
+            dir.display()
+        );
     }
     tally
 }
 
 fn counts<K: AsRef<str>>(counts: &BTreeMap<K, u64>) -> String {
-    counts.iter().map(|(name, count)| format!("{} {count}", name.as_ref())).collect::<Vec<_>>().join(", ")
+    counts
+        .iter()
+        .map(|(name, count)| format!("{} {count}", name.as_ref()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn summary(tally: &Tally, failed: &[u64], rounds: u64, seed: u64, took: Duration) -> ExitCode {
-    println!("{rounds} rounds of seed {seed} in {:.0} s", took.as_secs_f64());
-    println!("{} faults: {}", tally.faults.values().sum::<u64>(), counts(&tally.faults));
+    println!(
+        "{rounds} rounds of seed {seed} in {:.0} s",
+        took.as_secs_f64()
+    );
+    println!(
+        "{} faults: {}",
+        tally.faults.values().sum::<u64>(),
+        counts(&tally.faults)
+    );
     println!("exit codes: {}", counts(&tally.exits));
     println!("{} claims checked:", tally.total());
-    tally.claims.iter().for_each(|(name, count)| println!("  {count:>6} {name}"));
-    let (hangs, leftovers, tester) = (tally.of(|k| k == "hang"), tally.of(|k| k == "leftover"), tally.of(|k| k == "tester"));
-    println!("{} false claims, {hangs} hangs, {leftovers} leftovers, {tester} rounds that could not be run", tally.found.len() - hangs - leftovers - tester);
+    tally
+        .claims
+        .iter()
+        .for_each(|(name, count)| println!("  {count:>6} {name}"));
+    let (hangs, leftovers, tester) = (
+        tally.of(|k| k == "hang"),
+        tally.of(|k| k == "leftover"),
+        tally.of(|k| k == "tester"),
+    );
+    println!(
+        "{} false claims, {hangs} hangs, {leftovers} leftovers, {tester} rounds that could not be run",
+        tally.found.len() - hangs - leftovers - tester
+    );
     let mut failed = failed.to_vec();
     failed.sort_unstable();
-    failed.iter().for_each(|seed| println!("failed: tests/faults 1 {seed}"));
-    println!("{} passed, {} failed", rounds - failed.len() as u64, failed.len());
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    failed
+        .iter()
+        .for_each(|seed| println!("failed: tests/faults 1 {seed}"));
+    println!(
+        "{} passed, {} failed",
+        rounds - failed.len() as u64,
+        failed.len()
+    );
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -52,7 +52,11 @@ enum Undo {
 
 impl Injector {
     pub(crate) fn new(live: &Live, faults: &[Fault]) -> Self {
-        let needed = |at| faults.iter().any(|f| f.what == What::Write(at, Write::Descriptor));
+        let needed = |at| {
+            faults
+                .iter()
+                .any(|f| f.what == What::Write(at, Write::Descriptor))
+        };
         let open = |path: &Path| OpenOptions::new().write(true).open(file_of(path)).ok();
         Self {
             pending: faults.iter().map(|f| (f.clone(), None)).collect(),
@@ -60,7 +64,12 @@ impl Injector {
             done: Vec::new(),
             began: now(),
             before: live.files(),
-            open: live.targets.iter().enumerate().map(|(at, t)| needed(at).then(|| open(&t.path)).flatten()).collect(),
+            open: live
+                .targets
+                .iter()
+                .enumerate()
+                .map(|(at, t)| needed(at).then(|| open(&t.path)).flatten())
+                .collect(),
             thieves: Vec::new(),
             immutable: Vec::new(),
             filler: None,
@@ -73,26 +82,49 @@ impl Injector {
     }
 
     /// Injects what is due; `runs` are the folders of the runs that the command has begun.
-    pub(crate) fn poll(&mut self, live: &mut Live, coordinator: i32, runs: impl Fn() -> Vec<PathBuf>) {
+    pub(crate) fn poll(
+        &mut self,
+        live: &mut Live,
+        coordinator: i32,
+        runs: impl Fn() -> Vec<PathBuf>,
+    ) {
         for (fault, armed) in &mut self.pending {
             if armed.is_none() && holds(fault.when, live, &self.before, &runs) {
-                *armed = Some(if fault.when == When::Start { self.began } else { now() });
+                *armed = Some(if fault.when == When::Start {
+                    self.began
+                } else {
+                    now()
+                });
             }
         }
-        let is_due = |(fault, armed): &(Fault, Option<f64>)| armed.is_some_and(|at| now() >= at + fault.then.as_secs_f64());
-        let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending).into_iter().partition(is_due);
+        let is_due = |(fault, armed): &(Fault, Option<f64>)| {
+            armed.is_some_and(|at| now() >= at + fault.then.as_secs_f64())
+        };
+        let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(is_due);
         self.pending = rest;
         for what in due.into_iter().map(|(fault, _)| fault.what) {
             let began = now();
             if let Some(bytes) = self.inject(live, coordinator, what) {
                 let attributes = match what {
-                    What::Chmod(at) | What::Chown(at) => seen(&live.targets[at].path).map(|s| (s.mode, s.owner)),
+                    What::Chmod(at) | What::Chown(at) => {
+                        seen(&live.targets[at].path).map(|s| (s.mode, s.owner))
+                    }
                     _ => None,
                 };
-                self.done.push(Done { what, began, ended: now(), bytes, attributes });
+                self.done.push(Done {
+                    what,
+                    began,
+                    ended: now(),
+                    bytes,
+                    attributes,
+                });
             }
         }
-        let (ready, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undo).into_iter().partition(|(at, _)| *at <= now());
+        let (ready, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undo)
+            .into_iter()
+            .partition(|(at, _)| *at <= now());
         self.undo = later;
         for (_, undo) in ready {
             finish(&undo);
@@ -101,7 +133,8 @@ impl Injector {
 
     /// Answers nothing where the fault was not possible.
     fn inject(&mut self, live: &mut Live, coordinator: i32, what: What) -> Option<Option<Vec<u8>>> {
-        let coordinator_gets = |signal| kill(Pid::from_raw(coordinator), signal).ok().map(|()| None);
+        let coordinator_gets =
+            |signal| kill(Pid::from_raw(coordinator), signal).ok().map(|()| None);
         match what {
             What::Kill(at) => live.slots[at].kill().then_some(None),
             What::Restart(at) => live.restart(at).then_some(None),
@@ -109,7 +142,10 @@ impl Injector {
             What::Pause(at, time) => {
                 let (pid, started) = live.slots[at].leader();
                 live.slots[at].signal(Signal::SIGSTOP).then_some(())?;
-                self.undo.push((now() + time.as_secs_f64(), Undo::Continue(pid, Some(started))));
+                self.undo.push((
+                    now() + time.as_secs_f64(),
+                    Undo::Continue(pid, Some(started)),
+                ));
                 Some(None)
             }
             What::Steal(at) => {
@@ -117,14 +153,20 @@ impl Injector {
                 self.steal(live, at);
                 Some(None)
             }
-            What::Share(at) => (live.slots[at].member.reuseport && self.steal(live, at)).then_some(None),
+            What::Share(at) => {
+                (live.slots[at].member.reuseport && self.steal(live, at)).then_some(None)
+            }
             What::Write(at, how) => self.write(live, at, how).map(Some),
             What::Chmod(at) => {
                 let path = &live.targets[at].path;
                 let mode = if path.is_dir() { 0o750 } else { 0o640 };
-                std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).ok().map(|()| None)
+                std::fs::set_permissions(path, PermissionsExt::from_mode(mode))
+                    .ok()
+                    .map(|()| None)
             }
-            What::Chown(at) => std::os::unix::fs::chown(&live.targets[at].path, Some(0), Some(1)).ok().map(|()| None),
+            What::Chown(at) => std::os::unix::fs::chown(&live.targets[at].path, Some(0), Some(1))
+                .ok()
+                .map(|()| None),
             What::Immutable(at) => {
                 let path = file_of(&live.targets[at].path);
                 set_immutable(&path, true)?;
@@ -141,7 +183,10 @@ impl Injector {
             What::CoordinatorKill => coordinator_gets(Signal::SIGKILL),
             What::CoordinatorHangup => coordinator_gets(Signal::SIGHUP),
             What::CoordinatorPause(time) => {
-                self.undo.push((now() + time.as_secs_f64(), Undo::Continue(coordinator, None)));
+                self.undo.push((
+                    now() + time.as_secs_f64(),
+                    Undo::Continue(coordinator, None),
+                ));
                 coordinator_gets(Signal::SIGSTOP)
             }
             What::Interrupt(times) => {
@@ -156,13 +201,29 @@ impl Injector {
     /// A program that answers on a slot's port.
     fn steal(&mut self, live: &Live, at: usize) -> bool {
         let slot = &live.slots[at];
-        let port = slot.url.trim_end_matches('/').rsplit(':').next().unwrap_or_default().to_owned();
-        let Ok(exe) = std::env::current_exe() else { return false };
+        let port = slot
+            .url
+            .trim_end_matches('/')
+            .rsplit(':')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let Ok(exe) = std::env::current_exe() else {
+            return false;
+        };
         let mark = live.dir.display().to_string();
-        let thief = Command::new(exe).args(["thief", &port, "stolen", &mark]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let thief = Command::new(exe)
+            .args(["thief", &port, "stolen", &mark])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
         let Ok(mut thief) = thief else { return false };
         let mut line = String::new();
-        let there = thief.stdout.take().is_some_and(|out| BufReader::new(out).read_line(&mut line).is_ok_and(|n| n > 0));
+        let there = thief.stdout.take().is_some_and(|out| {
+            BufReader::new(out)
+                .read_line(&mut line)
+                .is_ok_and(|n| n > 0)
+        });
         self.thieves.push(thief);
         there
     }
@@ -174,15 +235,21 @@ impl Injector {
         match how {
             Write::InPlace => {
                 let open = OpenOptions::new().write(true).open(&file).ok()?;
-                open.write_all_at(&bytes, 0).and_then(|()| open.set_len(bytes.len() as u64)).ok()?;
+                open.write_all_at(&bytes, 0)
+                    .and_then(|()| open.set_len(bytes.len() as u64))
+                    .ok()?;
             }
             Write::Descriptor => {
                 let open = self.open[at].as_ref()?;
-                open.write_all_at(&bytes, 0).and_then(|()| open.set_len(bytes.len() as u64)).ok()?;
+                open.write_all_at(&bytes, 0)
+                    .and_then(|()| open.set_len(bytes.len() as u64))
+                    .ok()?;
             }
             Write::Rename => {
                 let new = live.dir.join("etc").join("another.tmp");
-                written(&new, &bytes).and_then(|()| std::fs::rename(&new, &file)).ok()?;
+                written(&new, &bytes)
+                    .and_then(|()| std::fs::rename(&new, &file))
+                    .ok()?;
             }
         }
         Some(bytes)
@@ -217,7 +284,9 @@ impl Drop for Injector {
 
 fn finish(undo: &Undo) {
     match undo {
-        Undo::Continue(pid, started) if started.is_none_or(|started| crate::world::lives(*pid, started)) => {
+        Undo::Continue(pid, started)
+            if started.is_none_or(|started| crate::world::lives(*pid, started)) =>
+        {
             let _ = kill(Pid::from_raw(*pid), Signal::SIGCONT);
         }
         Undo::Continue(..) => {}
@@ -230,10 +299,23 @@ fn finish(undo: &Undo) {
 fn set_immutable(path: &Path, immutable: bool) -> Option<()> {
     let file = File::open(path).ok()?;
     let flags = ioctl_getflags(&file).ok()?;
-    ioctl_setflags(&file, if immutable { flags | IFlags::IMMUTABLE } else { flags - IFlags::IMMUTABLE }).ok()
+    ioctl_setflags(
+        &file,
+        if immutable {
+            flags | IFlags::IMMUTABLE
+        } else {
+            flags - IFlags::IMMUTABLE
+        },
+    )
+    .ok()
 }
 
-fn holds(when: When, live: &Live, before: &[Option<Seen>], runs: &impl Fn() -> Vec<PathBuf>) -> bool {
+fn holds(
+    when: When,
+    live: &Live,
+    before: &[Option<Seen>],
+    runs: &impl Fn() -> Vec<PathBuf>,
+) -> bool {
     match when {
         When::Start => true,
         When::Staged => live.targets.iter().any(|t| !hidden(&t.path).is_empty()),
@@ -244,7 +326,10 @@ fn holds(when: When, live: &Live, before: &[Option<Seen>], runs: &impl Fn() -> V
         When::Gate => (0..live.plan.groups.len()).any(|group| live.gate_runs(group).exists()),
         When::Event(name) => {
             let line = format!("{{\"event\":\"{name}\"");
-            runs().iter().any(|run| std::fs::read_to_string(run.join("events.jsonl")).is_ok_and(|text| text.contains(&line)))
+            runs().iter().any(|run| {
+                std::fs::read_to_string(run.join("events.jsonl"))
+                    .is_ok_and(|text| text.contains(&line))
+            })
         }
     }
 }

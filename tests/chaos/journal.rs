@@ -11,7 +11,12 @@ pub(crate) struct Journal {
 impl Journal {
     pub(crate) fn read(run: &Path) -> Self {
         let text = std::fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
-        Self { events: text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect() }
+        Self {
+            events: text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect(),
+        }
     }
 
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &Value> {
@@ -25,7 +30,10 @@ impl Journal {
     /// When the last look began, which everything rests on that the run says. A journal that could not be written to its
     /// end has none: what it says of an instance is then as old as its own event, and that of the first is the oldest.
     pub(crate) fn last_look(&self) -> Option<f64> {
-        let look = self.named("last_look").last().or_else(|| self.named("instance").next());
+        let look = self
+            .named("last_look")
+            .last()
+            .or_else(|| self.named("instance").next());
         look.and_then(at)
     }
 
@@ -39,14 +47,22 @@ impl Journal {
         let mut places = vec![i64::from(pid)];
         for event in self.named("instance") {
             let of = event["successor_of"].as_i64();
-            places.extend(event["pid"].as_i64().filter(|_| of.is_some_and(|of| places.contains(&of))));
+            places.extend(
+                event["pid"]
+                    .as_i64()
+                    .filter(|_| of.is_some_and(|of| places.contains(&of))),
+            );
         }
         places
     }
 
     /// When this process was first intended to be signalled.
     pub(crate) fn intended(&self, pid: i32, started: u64) -> Option<f64> {
-        let has = |e: &&Value| e["pids"].as_array().is_some_and(|pids| pids.iter().any(|p| p[0] == pid && p[1] == started));
+        let has = |e: &&Value| {
+            e["pids"]
+                .as_array()
+                .is_some_and(|pids| pids.iter().any(|p| p[0] == pid && p[1] == started))
+        };
         self.named("intent").find(has).and_then(at)
     }
 }

@@ -81,7 +81,11 @@ impl Slot {
     /// The process that serves here: the one that was started, or the one that took its place.
     pub(crate) fn leader(&self) -> (i32, u64) {
         if self.member.mode == Mode::Successor
-            && let Some(note) = self.notes().iter().rev().find(|n| n.what.starts_with("began"))
+            && let Some(note) = self
+                .notes()
+                .iter()
+                .rev()
+                .find(|n| n.what.starts_with("began"))
         {
             return (note.pid, started_at(note.pid).unwrap_or_default());
         }
@@ -97,7 +101,11 @@ impl Slot {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let note = |line: &str| {
             let mut parts = line.splitn(3, ' ');
-            Some(Note { at: parts.next()?.parse().ok()?, pid: parts.next()?.parse().ok()?, what: parts.next()?.to_owned() })
+            Some(Note {
+                at: parts.next()?.parse().ok()?,
+                pid: parts.next()?.parse().ok()?,
+                what: parts.next()?.to_owned(),
+            })
         };
         text.lines().filter_map(note).collect()
     }
@@ -117,12 +125,24 @@ impl Slot {
         if self.program == Program::Serve {
             let answer = ask(&self.url, "/", ANSWER)?;
             let sha256 = answer.header("x-config-sha256")?.to_owned();
-            return Some(Truth { sha256, message: answer.body, busy: false });
+            return Some(Truth {
+                sha256,
+                message: answer.body,
+                busy: false,
+            });
         }
         let answer = ask(&self.url, "/truth", ANSWER)?;
         let mut words = answer.body.split(' ');
-        let (sha256, _, busy) = (words.next()?.to_owned(), words.next()?, words.next()? == "1");
-        Some(Truth { sha256, message: String::new(), busy })
+        let (sha256, _, busy) = (
+            words.next()?.to_owned(),
+            words.next()?,
+            words.next()? == "1",
+        );
+        Some(Truth {
+            sha256,
+            message: String::new(),
+            busy,
+        })
     }
 
     /// The answer that any client gets.
@@ -138,7 +158,8 @@ impl Slot {
     /// Ends the process and its workers.
     pub(crate) fn kill(&mut self) -> bool {
         let leader = self.leader();
-        let killed = lives(leader.0, leader.1) && kill(Pid::from_raw(leader.0), Signal::SIGKILL).is_ok();
+        let killed =
+            lives(leader.0, leader.1) && kill(Pid::from_raw(leader.0), Signal::SIGKILL).is_ok();
         if leader.0 == self.pid() {
             let _ = self.child.wait();
         }
@@ -154,14 +175,35 @@ impl Live {
             std::fs::create_dir_all(folder)?;
         }
         let small = plan.storage != Storage::Disk && nix::unistd::getuid().is_root();
-        let mounted = small && Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=755", "none"]).arg(&etc).status()?.success();
-        let state = if mounted && plan.storage == Storage::SmallWithState { etc.join("state") } else { dir.join("state") };
-        let mut live =
-            Self { plan: plan.clone(), dir: dir.into(), state, targets: Vec::new(), slots: Vec::new(), hello: hello.into(), mounted, next_message: 0 };
+        let mounted = small
+            && Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "size=2m,mode=755", "none"])
+                .arg(&etc)
+                .status()?
+                .success();
+        let state = if mounted && plan.storage == Storage::SmallWithState {
+            etc.join("state")
+        } else {
+            dir.join("state")
+        };
+        let mut live = Self {
+            plan: plan.clone(),
+            dir: dir.into(),
+            state,
+            targets: Vec::new(),
+            slots: Vec::new(),
+            hello: hello.into(),
+            mounted,
+            next_message: 0,
+        };
         for (at, group) in plan.groups.iter().enumerate() {
             live.make_targets(at, group, &etc)?;
             let exe = live.exe(at);
-            let program = if group.program == Program::Serve { hello.to_owned() } else { std::env::current_exe()? };
+            let program = if group.program == Program::Serve {
+                hello.to_owned()
+            } else {
+                std::env::current_exe()?
+            };
             linked(&program, &exe)?;
             live.make_gate(at, group)?;
         }
@@ -176,7 +218,11 @@ impl Live {
     fn make_targets(&mut self, at: usize, group: &Group, etc: &Path) -> io::Result<()> {
         for number in 0..group.targets {
             let bytes = config("first", 0);
-            let path = if group.directory { etc.join(format!("g{at}.d")) } else { etc.join(format!("g{at}-{number}.toml")) };
+            let path = if group.directory {
+                etc.join(format!("g{at}.d"))
+            } else {
+                etc.join(format!("g{at}-{number}.toml"))
+            };
             if group.directory {
                 std::fs::create_dir(&path)?;
                 written(&path.join("other.txt"), b"stays\n")?;
@@ -188,9 +234,15 @@ impl Live {
     }
 
     fn make_gate(&self, at: usize, group: &Group) -> io::Result<()> {
-        let Some((takes, exit)) = group.gate else { return Ok(()) };
+        let Some((takes, exit)) = group.gate else {
+            return Ok(());
+        };
         let running = self.gate_runs(at);
-        let text = format!("#!/bin/sh\ncat >/dev/null\n: >'{0}'\nsleep {1:.3}\nrm -f '{0}'\nexit {exit}\n", running.display(), takes.as_secs_f64());
+        let text = format!(
+            "#!/bin/sh\ncat >/dev/null\n: >'{0}'\nsleep {1:.3}\nrm -f '{0}'\nexit {exit}\n",
+            running.display(),
+            takes.as_secs_f64()
+        );
         let path = self.dir.join(format!("gate-{at}"));
         written(&path, text.as_bytes())?;
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))
@@ -201,28 +253,65 @@ impl Live {
     }
 
     fn exe(&self, group: usize) -> PathBuf {
-        self.dir.join("bin").join(format!("fault{}-{group}", self.plan.seed))
+        self.dir
+            .join("bin")
+            .join(format!("fault{}-{group}", self.plan.seed))
     }
 
     fn start_slot(&mut self, group: usize, program: Program, member: &Member) -> io::Result<()> {
-        let first = self.targets.iter().position(|t| t.group == group).unwrap_or_default();
-        let (target, log) = (first + member.target, self.dir.join("log").join(format!("{}.log", self.slots.len())));
+        let first = self
+            .targets
+            .iter()
+            .position(|t| t.group == group)
+            .unwrap_or_default();
+        let (target, log) = (
+            first + member.target,
+            self.dir
+                .join("log")
+                .join(format!("{}.log", self.slots.len())),
+        );
         let (child, url) = self.spawn(group, program, member, target, &log)?;
         let pid = i32::try_from(child.id()).unwrap_or_default();
         let started = started_at(pid).unwrap_or_default();
         let known = vec![(pid, started)];
-        self.slots.push(Slot { group, target, member: member.clone(), program, url, log, child, started, known });
+        self.slots.push(Slot {
+            group,
+            target,
+            member: member.clone(),
+            program,
+            url,
+            log,
+            child,
+            started,
+            known,
+        });
         Ok(())
     }
 
-    fn spawn(&self, group: usize, program: Program, member: &Member, target: usize, log: &Path) -> io::Result<(Child, String)> {
+    fn spawn(
+        &self,
+        group: usize,
+        program: Program,
+        member: &Member,
+        target: usize,
+        log: &Path,
+    ) -> io::Result<(Child, String)> {
         let mut command = Command::new(self.exe(group));
         let config = &self.targets[target].path;
         if program == Program::Serve {
             command.args(["serve", "--config"]).arg(config);
         } else {
-            command.args(["rogue", "--config"]).arg(config).arg("--log").arg(log);
-            command.args(["--mode", &member.mode.name(), "--slow", &member.slow.as_millis().to_string()]);
+            command
+                .args(["rogue", "--config"])
+                .arg(config)
+                .arg("--log")
+                .arg(log);
+            command.args([
+                "--mode",
+                &member.mode.name(),
+                "--slow",
+                &member.slow.as_millis().to_string(),
+            ]);
             if program == Program::Speaks {
                 command.arg("--merges");
             }
@@ -230,8 +319,15 @@ impl Live {
                 command.arg("--reuseport");
             }
         }
-        let errors = File::options().append(true).create(true).open(log.with_extension("err"))?;
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn()?;
+        let errors = File::options()
+            .append(true)
+            .create(true)
+            .open(log.with_extension("err"))?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
@@ -241,14 +337,25 @@ impl Live {
         }
         let _ = child.kill();
         let _ = child.wait();
-        Err(io::Error::other(format!("{} does not start: {line:?}", self.exe(group).display())))
+        Err(io::Error::other(format!(
+            "{} does not start: {line:?}",
+            self.exe(group).display()
+        )))
     }
 
     /// Starts a slot's program anew in its place. A config that it cannot read keeps it from starting.
     pub(crate) fn restart(&mut self, at: usize) -> bool {
         self.slots[at].kill();
         let slot = &self.slots[at];
-        let Ok((child, url)) = self.spawn(slot.group, slot.program, &slot.member, slot.target, &slot.log) else { return false };
+        let Ok((child, url)) = self.spawn(
+            slot.group,
+            slot.program,
+            &slot.member,
+            slot.target,
+            &slot.log,
+        ) else {
+            return false;
+        };
         let slot = &mut self.slots[at];
         (slot.child, slot.url) = (child, url);
         slot.started = started_at(slot.pid()).unwrap_or_default();
@@ -265,7 +372,11 @@ impl Live {
     /// The slot of a process that this round knows.
     pub(crate) fn slot_of(&self, pid: i32, started: u64) -> Option<usize> {
         // One that took a place is known by its own note only.
-        let took = |slot: &Slot| slot.notes().iter().any(|n| n.pid == pid && n.what.starts_with("began"));
+        let took = |slot: &Slot| {
+            slot.notes()
+                .iter()
+                .any(|n| n.pid == pid && n.what.starts_with("began"))
+        };
         let of = |slot: &Slot| slot.known.contains(&(pid, started)) || took(slot);
         self.slots.iter().position(of)
     }
@@ -286,7 +397,10 @@ impl Live {
             slot.signal(Signal::SIGCONT);
         }
         while idle < 3 {
-            let busy = self.slots.iter().any(|s| s.lives() && s.truth().is_some_and(|t| t.busy));
+            let busy = self
+                .slots
+                .iter()
+                .any(|s| s.lives() && s.truth().is_some_and(|t| t.busy));
             idle = if busy { 0 } else { idle + 1 };
             if Instant::now() > deadline {
                 return false;
@@ -302,16 +416,23 @@ impl Live {
         if let Some(limit) = descriptors {
             // The shell hands on its limit, and exec keeps its pid.
             command = Command::new("sh");
-            command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]).arg(&self.hello);
+            command
+                .args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
+                .arg(&self.hello);
         }
-        command.stdin(Stdio::null()).env_remove("HELLO_FLEET").env_remove("HELLO_STATE").current_dir(&self.dir);
+        command
+            .stdin(Stdio::null())
+            .env_remove("HELLO_FLEET")
+            .env_remove("HELLO_STATE")
+            .current_dir(&self.dir);
         command
     }
 
     pub(crate) fn write_fleet(&self) -> io::Result<PathBuf> {
         let mut text = "version = 1\n".to_owned();
         for (at, group) in self.plan.groups.iter().enumerate() {
-            self.describe(at, group, &mut text).map_err(io::Error::other)?;
+            self.describe(at, group, &mut text)
+                .map_err(io::Error::other)?;
         }
         let path = self.dir.join("fleet.toml");
         written(&path, text.as_bytes())?;
@@ -319,13 +440,31 @@ impl Live {
     }
 
     fn describe(&self, at: usize, group: &Group, text: &mut String) -> std::fmt::Result {
-        let (exe, role) = (self.exe(at), if group.program == Program::Serve { "serve" } else { "rogue" });
-        writeln!(text, "\n[[group]]\nname = \"g{at}\"\nmatch = {{ exe = \"{}\", args = [\"{role}\"] }}", exe.display())?;
-        writeln!(text, "config = \"{{arg:--config}}\"\ntimeout = \"{}ms\"", group.timeout.as_millis())?;
+        let (exe, role) = (
+            self.exe(at),
+            if group.program == Program::Serve {
+                "serve"
+            } else {
+                "rogue"
+            },
+        );
+        writeln!(
+            text,
+            "\n[[group]]\nname = \"g{at}\"\nmatch = {{ exe = \"{}\", args = [\"{role}\"] }}",
+            exe.display()
+        )?;
+        writeln!(
+            text,
+            "config = \"{{arg:--config}}\"\ntimeout = \"{}ms\"",
+            group.timeout.as_millis()
+        )?;
         if group.program == Program::Foreign {
             writeln!(text, "reloads = true")?;
             if !group.directory {
-                writeln!(text, "validate = [\"{{exe}}\", \"check\", \"{{candidate}}\"]")?;
+                writeln!(
+                    text,
+                    "validate = [\"{{exe}}\", \"check\", \"{{candidate}}\"]"
+                )?;
             }
         } else {
             writeln!(text, "kind = \"hello\"")?;
@@ -342,7 +481,11 @@ impl Live {
         for confirm in &group.confirm {
             writeln!(text, "[[group.confirm]]\n{}", fact(*confirm, &exe))?;
         }
-        writeln!(text, "[group.rollout]\nmax_failures = {}\non_failure = \"{}\"", group.max_failures, group.on_failure)?;
+        writeln!(
+            text,
+            "[group.rollout]\nmax_failures = {}\non_failure = \"{}\"",
+            group.max_failures, group.on_failure
+        )?;
         if let Some(waves) = group.waves {
             writeln!(text, "waves = {waves}")?;
         }
@@ -350,7 +493,11 @@ impl Live {
             writeln!(text, "bake = \"{}ms\"", group.bake.as_millis())?;
         }
         if group.gate.is_some() {
-            writeln!(text, "gate = [\"{}\"]", self.dir.join(format!("gate-{at}")).display())?;
+            writeln!(
+                text,
+                "gate = [\"{}\"]",
+                self.dir.join(format!("gate-{at}")).display()
+            )?;
         }
         Ok(())
     }
@@ -359,7 +506,12 @@ impl Live {
     pub(crate) fn kept(&self) -> Vec<Vec<u8>> {
         let (mut kept, mut folders) = (Vec::new(), vec![self.state.clone(), self.dir.join("etc")]);
         while let Some(folder) = folders.pop() {
-            for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()) {
+            for path in std::fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.path())
+            {
                 // The filler of a full disk is large, and nothing is in it.
                 let small = || std::fs::metadata(&path).is_ok_and(|m| m.len() < 1 << 20);
                 match path.is_dir() {
@@ -386,7 +538,10 @@ impl Live {
             let _ = slot.child.wait();
         }
         if std::mem::take(&mut self.mounted) {
-            let _ = Command::new("umount").arg("-l").arg(self.dir.join("etc")).status();
+            let _ = Command::new("umount")
+                .arg("-l")
+                .arg(self.dir.join("etc"))
+                .status();
         }
     }
 }
@@ -401,13 +556,19 @@ fn fact(confirm: Confirm, exe: &Path) -> String {
     let exe = exe.display();
     match confirm {
         Confirm::Equals => "http = \"http://{listen}/\"\nequals = \"{candidate.message}\"".into(),
-        Confirm::Contains => "http = \"http://{listen}/\"\ncontains = \"{candidate.message}\"".into(),
+        Confirm::Contains => {
+            "http = \"http://{listen}/\"\ncontains = \"{candidate.message}\"".into()
+        }
         Confirm::Changed => "http = \"http://{listen}/\"\nchanged = true".into(),
         Confirm::Increased => "http = \"http://{listen}/count\"\nincreased = true".into(),
         Confirm::AfterSignal => "http = \"http://{listen}/stamp\"\nafter_signal = true".into(),
         Confirm::Workers => "workers = true\nreplaced = true".into(),
-        Confirm::ExecEquals => format!("exec = [\"{exe}\", \"ask\", \"http://{{listen}}/\"]\nequals = \"{{candidate.message}}\""),
-        Confirm::ExecChanged => format!("exec = [\"{exe}\", \"ask\", \"http://{{listen}}/\"]\nchanged = true"),
+        Confirm::ExecEquals => format!(
+            "exec = [\"{exe}\", \"ask\", \"http://{{listen}}/\"]\nequals = \"{{candidate.message}}\""
+        ),
+        Confirm::ExecChanged => {
+            format!("exec = [\"{exe}\", \"ask\", \"http://{{listen}}/\"]\nchanged = true")
+        }
         Confirm::Clock => "http = \"http://{listen}/clock\"\nchanged = true".into(),
     }
 }
@@ -421,8 +582,17 @@ pub(crate) fn written(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// A second name of a program, or a copy where that cannot be. Another process makes it: a descriptor that is open for
 /// writing here could be inherited by a process of another round, and the copy could then not be executed.
 fn linked(program: &Path, name: &Path) -> io::Result<()> {
-    if std::fs::hard_link(program, name).is_ok() || Command::new("cp").arg(program).arg(name).status()?.success() {
+    if std::fs::hard_link(program, name).is_ok()
+        || Command::new("cp")
+            .arg(program)
+            .arg(name)
+            .status()?
+            .success()
+    {
         return Ok(());
     }
-    Err(io::Error::other(format!("cannot copy {}", program.display())))
+    Err(io::Error::other(format!(
+        "cannot copy {}",
+        program.display()
+    )))
 }

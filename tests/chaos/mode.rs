@@ -73,7 +73,10 @@ impl Mode {
 
     /// Whether its reload takes the time that its command line says.
     pub(crate) fn is_slow(self) -> bool {
-        matches!(self, Self::SlowEarly | Self::SlowLate | Self::SlowDrop | Self::Blank)
+        matches!(
+            self,
+            Self::SlowEarly | Self::SlowLate | Self::SlowDrop | Self::Blank
+        )
     }
 
     /// Whether workers answer instead of the process that takes the signal.

@@ -179,16 +179,34 @@ impl Plan {
         let random = &mut Random::new(seed);
         let many = if random.chance(30) { 2 } else { 1 };
         let groups: Vec<Group> = (0..many).map(|at| group(random, at)).collect();
-        let storage = random.weighted(&[(75, Storage::Disk), (15, Storage::Small), (10, Storage::SmallWithState)]);
-        let storage = if groups.iter().any(|g| g.directory) && !nix::unistd::getuid().is_root() { Storage::Disk } else { storage };
+        let storage = random.weighted(&[
+            (75, Storage::Disk),
+            (15, Storage::Small),
+            (10, Storage::SmallWithState),
+        ]);
+        let storage = if groups.iter().any(|g| g.directory) && !nix::unistd::getuid().is_root() {
+            Storage::Disk
+        } else {
+            storage
+        };
         let first = change(random, &groups);
         let mut commands = vec![step(random, Verb::Broadcast(first), &groups, storage)];
         for _ in 0..random.below(3) {
             let next = change(random, &groups);
-            let verb = random.weighted(&[(30, Verb::Broadcast(next)), (20, Verb::Resume), (30, Verb::Revert), (20, Verb::Status)]);
+            let verb = random.weighted(&[
+                (30, Verb::Broadcast(next)),
+                (20, Verb::Resume),
+                (30, Verb::Revert),
+                (20, Verb::Status),
+            ]);
             commands.push(step(random, verb, &groups, storage));
         }
-        Self { seed, groups, storage, commands }
+        Self {
+            seed,
+            groups,
+            storage,
+            commands,
+        }
     }
 }
 
@@ -202,35 +220,65 @@ fn change(random: &mut Random, groups: &[Group]) -> Change {
 }
 
 fn group(random: &mut Random, at: usize) -> Group {
-    let program = random.weighted(&[(30, Program::Serve), (20, Program::Speaks), (50, Program::Foreign)]);
+    let program = random.weighted(&[
+        (30, Program::Serve),
+        (20, Program::Speaks),
+        (50, Program::Foreign),
+    ]);
     let timeout = random.millis(500, 1200);
     let count = random.between(1, if at == 0 { 4 } else { 2 });
     let bad = match program {
         Program::Serve => Mode::Good,
-        Program::Speaks => random.pick(&[Mode::Good, Mode::SlowEarly, Mode::SlowLate, Mode::SlowDrop, Mode::Liar, Mode::Tells, Mode::Reexec, Mode::Dies]),
+        Program::Speaks => random.pick(&[
+            Mode::Good,
+            Mode::SlowEarly,
+            Mode::SlowLate,
+            Mode::SlowDrop,
+            Mode::Liar,
+            Mode::Tells,
+            Mode::Reexec,
+            Mode::Dies,
+        ]),
         Program::Foreign => {
             let slow = [Mode::SlowEarly, Mode::SlowLate, Mode::SlowDrop];
             // Half of the rounds have one that a coordinator is easily deceived by.
             if random.chance(50) {
                 random.pick(&Mode::ALL)
             } else {
-                random.weighted(&[(40, random.clone().pick(&slow)), (30, Mode::Blank), (20, Mode::KeepsWorker), (10, Mode::Dies)])
+                random.weighted(&[
+                    (40, random.clone().pick(&slow)),
+                    (30, Mode::Blank),
+                    (20, Mode::KeepsWorker),
+                    (10, Mode::Dies),
+                ])
             }
         }
     };
     let family = bad.has_workers() || bad == Mode::Helper;
     let directory = program == Program::Foreign && random.chance(15);
-    let targets = if random.chance(60) || directory { 1 } else { count };
+    let targets = if random.chance(60) || directory {
+        1
+    } else {
+        count
+    };
     let longest = usize::try_from(timeout.as_millis()).unwrap_or(500) * 3;
     let members = (0..count)
         .map(|i| Member {
-            mode: if random.chance(60) || (family && i == 0) { bad } else { if family { Mode::Workers } else { Mode::Good } },
+            mode: if random.chance(60) || (family && i == 0) {
+                bad
+            } else {
+                if family { Mode::Workers } else { Mode::Good }
+            },
             slow: random.millis(50, longest),
             reuseport: program != Program::Serve && random.chance(30),
             target: i % targets,
         })
         .collect();
-    let confirm = if program == Program::Foreign { confirm(random, bad, directory) } else { Vec::new() };
+    let confirm = if program == Program::Foreign {
+        confirm(random, bad, directory)
+    } else {
+        Vec::new()
+    };
     Group {
         program,
         members,
@@ -238,11 +286,27 @@ fn group(random: &mut Random, at: usize) -> Group {
         directory,
         confirm,
         timeout,
-        waves: random.pick(&[None, None, Some("[\"1\", \"50%\", \"100%\"]"), Some("[\"100%\"]"), Some("[\"50%\"]")]),
-        max_failures: if random.chance(40) { random.between(1, 2) } else { 0 },
+        waves: random.pick(&[
+            None,
+            None,
+            Some("[\"1\", \"50%\", \"100%\"]"),
+            Some("[\"100%\"]"),
+            Some("[\"50%\"]"),
+        ]),
+        max_failures: if random.chance(40) {
+            random.between(1, 2)
+        } else {
+            0
+        },
         on_failure: random.weighted(&[(60, "revert"), (20, "stop"), (20, "continue")]),
-        bake: if random.chance(45) { random.millis(100, 900) } else { Duration::ZERO },
-        gate: random.chance(50).then(|| (random.millis(50, 700), u8::from(random.chance(20)))),
+        bake: if random.chance(45) {
+            random.millis(100, 900)
+        } else {
+            Duration::ZERO
+        },
+        gate: random
+            .chance(50)
+            .then(|| (random.millis(50, 700), u8::from(random.chance(20)))),
         after_first: at > 0 && random.chance(30),
         accepts: random.chance(25),
     }
@@ -254,14 +318,26 @@ fn confirm(random: &mut Random, bad: Mode, directory: bool) -> Vec<Confirm> {
         return Vec::new();
     }
     if bad.has_workers() || bad == Mode::Helper {
-        return if random.chance(70) { vec![Confirm::Workers] } else { vec![Confirm::Equals] };
+        return if random.chance(70) {
+            vec![Confirm::Workers]
+        } else {
+            vec![Confirm::Equals]
+        };
     }
     let mut all = vec![(20, Confirm::Changed), (10, Confirm::ExecChanged)];
     if !directory && bad != Mode::Blank {
-        all.extend([(30, Confirm::Equals), (10, Confirm::Contains), (10, Confirm::ExecEquals)]);
+        all.extend([
+            (30, Confirm::Equals),
+            (10, Confirm::Contains),
+            (10, Confirm::ExecEquals),
+        ]);
     }
     if bad != Mode::Liar {
-        all.extend([(15, Confirm::Increased), (15, Confirm::AfterSignal), (5, Confirm::Clock)]);
+        all.extend([
+            (15, Confirm::Increased),
+            (15, Confirm::AfterSignal),
+            (5, Confirm::Clock),
+        ]);
     }
     let mut chosen = vec![random.weighted(&all)];
     if random.chance(25) {
@@ -274,7 +350,12 @@ fn confirm(random: &mut Random, bad: Mode, directory: bool) -> Vec<Confirm> {
 fn step(random: &mut Random, verb: Verb, groups: &[Group], storage: Storage) -> Step {
     let mut flags = Vec::new();
     if verb != Verb::Status {
-        for (percent, flag) in [(6, "--now"), (12, "--include-sick"), (6, "--dry-run"), (15, "--validate=off")] {
+        for (percent, flag) in [
+            (6, "--now"),
+            (12, "--include-sick"),
+            (6, "--dry-run"),
+            (15, "--validate=off"),
+        ] {
             let fits = matches!(verb, Verb::Broadcast(_)) || flag != "--now";
             if fits && random.chance(percent) {
                 flags.push(flag);
@@ -285,7 +366,11 @@ fn step(random: &mut Random, verb: Verb, groups: &[Group], storage: Storage) -> 
         }
     }
     let many = random.weighted(&[(15, 0), (40, 1), (30, 2), (15, 3)]);
-    let faults = if verb == Verb::Status { Vec::new() } else { (0..many).map(|_| fault(random, groups, storage)).collect() };
+    let faults = if verb == Verb::Status {
+        Vec::new()
+    } else {
+        (0..many).map(|_| fault(random, groups, storage)).collect()
+    };
     Step {
         verb,
         flags,
@@ -293,7 +378,13 @@ fn step(random: &mut Random, verb: Verb, groups: &[Group], storage: Storage) -> 
         first_group_only: random.chance(25),
         faults,
         twin: (verb != Verb::Status && random.chance(8)).then(|| random.millis(0, 400)),
-        descriptors: (verb != Verb::Status && random.chance(6)).then(|| if random.chance(40) { random.between(8, 40) } else { random.between(250, 270) }),
+        descriptors: (verb != Verb::Status && random.chance(6)).then(|| {
+            if random.chance(40) {
+                random.between(8, 40)
+            } else {
+                random.between(250, 270)
+            }
+        }),
         first_group_stays: random.chance(25),
     }
 }
@@ -325,7 +416,13 @@ fn fault(random: &mut Random, groups: &[Group], storage: Storage) -> Fault {
             all.push((40, What::Fill));
         }
     }
-    let mut facts = vec![(25, When::Start), (14, When::Staged), (18, When::Installed), (6, When::Event("intent")), (8, When::Event("instance"))];
+    let mut facts = vec![
+        (25, When::Start),
+        (14, When::Staged),
+        (18, When::Installed),
+        (6, When::Event("intent")),
+        (8, When::Event("instance")),
+    ];
     if groups.iter().any(|g| g.gate.is_some()) {
         facts.push((18, When::Gate));
     }
@@ -341,5 +438,9 @@ fn fault(random: &mut Random, groups: &[Group], storage: Storage) -> Fault {
         _ if random.chance(50) => random.millis(0, 10),
         _ => random.millis(0, 300),
     };
-    Fault { when, then, what: random.weighted(&all) }
+    Fault {
+        when,
+        then,
+        what: random.weighted(&all),
+    }
 }

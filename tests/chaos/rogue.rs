@@ -50,13 +50,24 @@ struct Turns {
 impl Turns {
     /// `2,6`: the answers 2, 8, 14 and so on since the reload. Every second one where that is not said.
     fn of(text: Option<&str>) -> Option<Self> {
-        let Some(text) = text else { return Some(Self { first: 0, every: 2, anew: false }) };
+        let Some(text) = text else {
+            return Some(Self {
+                first: 0,
+                every: 2,
+                anew: false,
+            });
+        };
         let (first, every) = text.split_once(',')?;
-        Some(Self { first: first.parse().ok()?, every: every.parse().ok()?, anew: true })
+        Some(Self {
+            first: first.parse().ok()?,
+            every: every.parse().ok()?,
+            anew: true,
+        })
     }
 
     fn are_before(self, turn: usize) -> bool {
-        turn.checked_sub(self.first).is_some_and(|since| since.is_multiple_of(self.every))
+        turn.checked_sub(self.first)
+            .is_some_and(|since| since.is_multiple_of(self.every))
     }
 }
 
@@ -105,10 +116,17 @@ impl Rogue {
     }
 
     fn load(&self) -> Option<Loaded> {
-        let file = if self.config.is_dir() { self.config.join("web.toml") } else { self.config.clone() };
+        let file = if self.config.is_dir() {
+            self.config.join("web.toml")
+        } else {
+            self.config.clone()
+        };
         let bytes = std::fs::read(file).ok()?;
         let message = message_of(&bytes)?;
-        Some(Loaded { sha256: digest(&bytes), message })
+        Some(Loaded {
+            sha256: digest(&bytes),
+            message,
+        })
     }
 
     fn note(&self, what: &str) {
@@ -120,9 +138,18 @@ impl Rogue {
     /// Another process of the same program, which gets the socket as its stdin.
     fn child(&self, listener: &TcpListener, role: &str) -> std::io::Result<std::process::Child> {
         let socket = OwnedFd::from(listener.try_clone()?);
-        let mut arguments: Vec<String> = self.arguments.iter().filter(|a| !ROLES.contains(&a.as_str())).cloned().collect();
+        let mut arguments: Vec<String> = self
+            .arguments
+            .iter()
+            .filter(|a| !ROLES.contains(&a.as_str()))
+            .cloned()
+            .collect();
         arguments.push(role.into());
-        Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::from(socket)).stdout(Stdio::null()).spawn()
+        Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::from(socket))
+            .stdout(Stdio::null())
+            .spawn()
     }
 }
 
@@ -158,7 +185,11 @@ pub(crate) fn run(arguments: &[String]) -> Option<()> {
         SigSet::from(Signal::SIGHUP).thread_unblock().ok()?;
     }
     let inherited = rogue.has(INHERITED) || rogue.has(WORKER);
-    let listener = if inherited { TcpListener::from(std::io::stdin().as_fd().try_clone_to_owned().ok()?) } else { listen(rogue.has("--reuseport"))? };
+    let listener = if inherited {
+        TcpListener::from(std::io::stdin().as_fd().try_clone_to_owned().ok()?)
+    } else {
+        listen(rogue.has("--reuseport"))?
+    };
     let first = rogue.load()?;
     let state = State {
         serves: first.clone(),
@@ -174,7 +205,9 @@ pub(crate) fn run(arguments: &[String]) -> Option<()> {
     rogue.note(&format!("began {} {}", first.sha256, first.message));
     let mut workers = Vec::new();
     match rogue.mode {
-        mode if mode.has_workers() && !rogue.has(WORKER) => workers.push(rogue.child(&listener, WORKER).ok()?),
+        mode if mode.has_workers() && !rogue.has(WORKER) => {
+            workers.push(rogue.child(&listener, WORKER).ok()?)
+        }
         Mode::Helper => workers.push(rogue.child(&listener, SLEEPER).ok()?),
         _ => {}
     }
@@ -185,7 +218,9 @@ pub(crate) fn run(arguments: &[String]) -> Option<()> {
     }
     if !inherited {
         let mut stdout = std::io::stdout();
-        writeln!(stdout, "http://{}/", listener.local_addr().ok()?).and_then(|()| stdout.flush()).ok()?;
+        writeln!(stdout, "http://{}/", listener.local_addr().ok()?)
+            .and_then(|()| stdout.flush())
+            .ok()?;
     }
     let mut byte = [0];
     while signals.read_exact(&mut byte).is_ok() {
@@ -194,7 +229,8 @@ pub(crate) fn run(arguments: &[String]) -> Option<()> {
         rogue.note("hup");
         hang_up(&rogue, &shared, &listener, &mut signals, &mut workers);
         if signals.set_nonblocking(true).is_ok() {
-            let more = rustix::net::recv(&signals, &mut [0; 1], rustix::net::RecvFlags::PEEK).is_ok();
+            let more =
+                rustix::net::recv(&signals, &mut [0; 1], rustix::net::RecvFlags::PEEK).is_ok();
             signals.set_nonblocking(false).ok()?;
             shared.lock().ok()?.busy = more;
         }
@@ -218,13 +254,23 @@ pub(crate) fn shared_port(port: u16) -> Option<TcpListener> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).ok()?;
     sockopt::set_socket_reuseaddr(&socket, true).ok()?;
     sockopt::set_socket_reuseport(&socket, true).ok()?;
-    bind(&socket, &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port)).ok()?;
+    bind(
+        &socket,
+        &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port),
+    )
+    .ok()?;
     listen(&socket, 64).ok()?;
     Some(TcpListener::from(socket))
 }
 
 /// One signal, in the manner of the mode.
-fn hang_up(rogue: &Rogue, shared: &Shared, listener: &TcpListener, signals: &mut UnixStream, workers: &mut Vec<std::process::Child>) {
+fn hang_up(
+    rogue: &Rogue,
+    shared: &Shared,
+    listener: &TcpListener,
+    signals: &mut UnixStream,
+    workers: &mut Vec<std::process::Child>,
+) {
     let Some(new) = rogue.load() else {
         attempt(shared, &Loaded::default(), "io_error");
         return rogue.note("unreadable");
@@ -240,7 +286,10 @@ fn hang_up(rogue: &Rogue, shared: &Shared, listener: &TcpListener, signals: &mut
             if rogue.has(MERGES) {
                 lose(rogue, shared, signals);
             }
-            rogue.load().into_iter().for_each(|new| apply(rogue, shared, new));
+            rogue
+                .load()
+                .into_iter()
+                .for_each(|new| apply(rogue, shared, new));
         }
         Mode::SlowDrop => {
             thread::sleep(rogue.slow);
@@ -260,7 +309,10 @@ fn hang_up(rogue: &Rogue, shared: &Shared, listener: &TcpListener, signals: &mut
             });
         }
         Mode::Alternates => {
-            let old = shared.lock().map(|state| state.serves.clone()).unwrap_or_default();
+            let old = shared
+                .lock()
+                .map(|state| state.serves.clone())
+                .unwrap_or_default();
             apply_over(rogue, shared, new, old);
         }
         Mode::Dies => end(rogue),
@@ -358,12 +410,24 @@ fn execute_again(rogue: &Rogue, listener: &TcpListener) {
     if nix::unistd::dup2_stdin(listener).is_err() {
         return;
     }
-    let mut arguments: Vec<String> = rogue.arguments.iter().filter(|a| !ROLES.contains(&a.as_str())).cloned().collect();
+    let mut arguments: Vec<String> = rogue
+        .arguments
+        .iter()
+        .filter(|a| !ROLES.contains(&a.as_str()))
+        .cloned()
+        .collect();
     arguments.push(INHERITED.into());
     let name = std::env::args().next().unwrap_or_default();
-    let arguments: Vec<CString> = [name].into_iter().chain(arguments).filter_map(|a| CString::new(a).ok()).collect();
+    let arguments: Vec<CString> = [name]
+        .into_iter()
+        .chain(arguments)
+        .filter_map(|a| CString::new(a).ok())
+        .collect();
     let _ = nix::unistd::execv(c"/proc/self/exe", &arguments);
-    rogue.note(&format!("cannot execute itself with fd {}", listener.as_raw_fd()));
+    rogue.note(&format!(
+        "cannot execute itself with fd {}",
+        listener.as_raw_fd()
+    ));
 }
 
 fn accept(rogue: &Rogue, listener: &TcpListener, shared: &Shared) {
@@ -374,7 +438,9 @@ fn accept(rogue: &Rogue, listener: &TcpListener, shared: &Shared) {
 }
 
 fn answer(rogue: &Rogue, mut stream: TcpStream, shared: &Shared) -> Option<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .ok()?;
     let (mut request, mut piece) = (Vec::new(), [0; 1024]);
     while !request.ends_with(b"\r\n\r\n") {
         let length = stream.read(&mut piece).ok().filter(|length| *length > 0)?;
@@ -386,8 +452,16 @@ fn answer(rogue: &Rogue, mut stream: TcpStream, shared: &Shared) -> Option<()> {
     let (is_truth, disk) = (path == "/truth", rogue.load());
     let turn = state.answers[usize::from(is_truth)];
     state.answers[usize::from(is_truth)] += 1;
-    let serves = if rogue.mode == Mode::Alternates && rogue.turns.are_before(turn) { state.before.clone() } else { state.serves.clone() };
-    let says = if rogue.mode == Mode::Liar { disk.unwrap_or_default().sha256 } else { serves.sha256.clone() };
+    let serves = if rogue.mode == Mode::Alternates && rogue.turns.are_before(turn) {
+        state.before.clone()
+    } else {
+        state.serves.clone()
+    };
+    let says = if rogue.mode == Mode::Liar {
+        disk.unwrap_or_default().sha256
+    } else {
+        serves.sha256.clone()
+    };
     let me = std::process::id();
     let started = crate::world::started_at(i32::try_from(me).ok()?).unwrap_or_default();
     let body = match path.as_str() {
@@ -407,13 +481,17 @@ fn answer(rogue: &Rogue, mut stream: TcpStream, shared: &Shared) -> Option<()> {
         _ => serves.message,
     };
     drop(state);
-    let head =
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Config-Sha256: {says}\r\nX-Instance: {me}:{started}\r\nConnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Config-Sha256: {says}\r\nX-Instance: {me}:{started}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     stream.write_all((head + &body).as_bytes()).ok()
 }
 
 fn stamp(at: f64) -> String {
-    jiff::Timestamp::from_microsecond((at * 1e6) as i64).map(|t| t.to_string()).unwrap_or_default()
+    jiff::Timestamp::from_microsecond((at * 1e6) as i64)
+        .map(|t| t.to_string())
+        .unwrap_or_default()
 }
 
 /// A program that is no instance: it takes a port, and answers like the server that was there.
@@ -425,12 +503,19 @@ pub(crate) fn thief(arguments: &[String]) -> Option<()> {
         let mut piece = [0; 4096];
         let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
         let _ = stream.read(&mut piece);
-        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{message}", message.len());
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{message}",
+            message.len()
+        );
     }
     Some(())
 }
 
 /// A validator: what says `invalid` is not valid.
 pub(crate) fn check(file: &Path) -> bool {
-    std::fs::read(file).ok().and_then(|bytes| message_of(&bytes)).is_some_and(|message| !message.contains("invalid"))
+    std::fs::read(file)
+        .ok()
+        .and_then(|bytes| message_of(&bytes))
+        .is_some_and(|message| !message.contains("invalid"))
 }

@@ -20,9 +20,16 @@ pub(crate) fn round(seed: u64, dir: &Path, hello: &Path) -> Tally {
     let plan = Plan::new(seed);
     let _ = std::fs::write(dir.join("plan.txt"), format!("{plan:#?}\n"));
     if let Err(e) = steps(&plan, dir, hello, &mut tally) {
-        tally.found.push(Finding { kind: "tester", claim: "the round could be run", text: e.to_string() });
+        tally.found.push(Finding {
+            kind: "tester",
+            claim: "the round could be run",
+            text: e.to_string(),
+        });
     }
-    let lines = tally.found.iter().map(|f| format!("{}: {} ({})\n", f.kind, f.text, f.claim));
+    let lines = tally
+        .found
+        .iter()
+        .map(|f| format!("{}: {} ({})\n", f.kind, f.text, f.claim));
     let _ = std::fs::write(dir.join("found.txt"), lines.collect::<String>());
     tally
 }
@@ -42,7 +49,12 @@ fn steps(plan: &Plan, dir: &Path, hello: &Path, tally: &mut Tally) -> io::Result
     };
     for (number, step) in plan.commands.iter().chain([&closing]).enumerate() {
         let settled = live.settle();
-        tally.claim("the instances come to rest", settled, || "tester", || "not within the limit".into());
+        tally.claim(
+            "the instances come to rest",
+            settled,
+            || "tester",
+            || "not within the limit".into(),
+        );
         if matches!(step.verb, Verb::Broadcast(_)) {
             for at in 0..live.slots.len() {
                 if !live.slots[at].lives() {
@@ -71,19 +83,34 @@ fn one(live: &mut Live, step: &Step, number: usize, tally: &mut Tally) -> io::Re
     if step.descriptors.is_some() {
         *tally.faults.entry("FewDescriptors".into()).or_default() += 1;
     }
-    let text: String = all[0].done.iter().map(|d| format!("{:.3} {:?}\n", d.began - all[0].began, d.what)).collect();
+    let text: String = all[0]
+        .done
+        .iter()
+        .map(|d| format!("{:.3} {:?}\n", d.began - all[0].began, d.what))
+        .collect();
     std::fs::write(live.dir.join(format!("faults-{number}.txt")), text)?;
-    let judges: Vec<Judge> = all.iter().map(|ran| Judge::new(live, &before, ran)).collect();
+    let judges: Vec<Judge> = all
+        .iter()
+        .map(|ran| Judge::new(live, &before, ran))
+        .collect();
     let mut held = Vec::new();
     for judge in &judges {
-        let code = judge.ran.code.map_or("killed".into(), |code| code.to_string());
+        let code = judge
+            .ran
+            .code
+            .map_or("killed".into(), |code| code.to_string());
         *tally.exits.entry(code).or_default() += 1;
         held.push(judge.now(tally));
         judge.leftovers(tally);
     }
     processes(live, all.iter().any(|ran| ran.cut), tally);
     let settled = live.settle();
-    tally.claim("the instances come to rest", settled, || "tester", || "not within the limit".into());
+    tally.claim(
+        "the instances come to rest",
+        settled,
+        || "tester",
+        || "not within the limit".into(),
+    );
     for (judge, held) in judges.iter().zip(&held) {
         judge.later(held, tally);
     }
@@ -93,12 +120,26 @@ fn one(live: &mut Live, step: &Step, number: usize, tally: &mut Tally) -> io::Re
 /// What a command started ends with it.
 fn processes(live: &Live, killed: bool, tally: &mut Tally) {
     let exes = live.dir.join("bin");
-    let own = |line: &str| line.starts_with(&exes.display().to_string()) && (line.contains(" rogue ") || line.contains(" serve ")) || line.contains(" thief ");
-    let left = || processes_of(&live.dir).into_iter().filter(|(pid, started, line)| !own(line) && lives(*pid, *started)).collect::<Vec<_>>();
+    let own = |line: &str| {
+        line.starts_with(&exes.display().to_string())
+            && (line.contains(" rogue ") || line.contains(" serve "))
+            || line.contains(" thief ")
+    };
+    let left = || {
+        processes_of(&live.dir)
+            .into_iter()
+            .filter(|(pid, started, line)| !own(line) && lives(*pid, *started))
+            .collect::<Vec<_>>()
+    };
     let (limit, mut all) = (now() + if killed { 2.0 * GRACE } else { GRACE }, left());
     while !all.is_empty() && now() < limit {
         thread::sleep(Duration::from_millis(20));
         all = left();
     }
-    tally.claim("no process of a command stays", all.is_empty(), || "leftover", || format!("{all:?}"));
+    tally.claim(
+        "no process of a command stays",
+        all.is_empty(),
+        || "leftover",
+        || format!("{all:?}"),
+    );
 }

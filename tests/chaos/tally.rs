@@ -20,10 +20,20 @@ pub(crate) struct Finding {
 
 impl Tally {
     /// Counts a claim; one that does not hold is kept, by its kind and with a text.
-    pub(crate) fn claim(&mut self, claim: &'static str, holds: bool, kind: impl FnOnce() -> &'static str, text: impl FnOnce() -> String) {
+    pub(crate) fn claim(
+        &mut self,
+        claim: &'static str,
+        holds: bool,
+        kind: impl FnOnce() -> &'static str,
+        text: impl FnOnce() -> String,
+    ) {
         *self.claims.entry(claim).or_default() += 1;
         if !holds {
-            self.found.push(Finding { kind: kind(), claim, text: text() });
+            self.found.push(Finding {
+                kind: kind(),
+                claim,
+                text: text(),
+            });
         }
     }
 

@@ -16,24 +16,48 @@ const NEW: &str = "message = \"two\"\nlisten = \"127.0.0.1:0\"\n";
 fn a_good_change_converges_and_a_second_run_signals_nobody() {
     let fleet = Fleet::start(3);
     let new = fleet.write("new.toml", NEW);
-    std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
-    let said = fleet.broadcast(&["--validate", "--config", new.to_str().unwrap()]).expect(0);
+    std::fs::set_permissions(
+        fleet.path("web.toml"),
+        std::fs::Permissions::from_mode(0o640),
+    )
+    .unwrap();
+    let said = fleet
+        .broadcast(&["--validate", "--config", new.to_str().unwrap()])
+        .expect(0);
     assert_eq!(said.states(), ["confirmed"; 3]);
     assert_eq!(fleet.bodies(), ["two"; 3]);
-    assert_eq!(fleet.path("web.toml").metadata().unwrap().permissions().mode() & 0o777, 0o640);
-    let said = fleet.broadcast(&["--config", new.to_str().unwrap()]).expect(0);
+    assert_eq!(
+        fleet
+            .path("web.toml")
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o640
+    );
+    let said = fleet
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(0);
     assert_eq!(said.states(), ["unchanged"; 3]);
     assert!(!said.stderr.contains("No way back"), "{}", said.stderr);
     assert_eq!(fleet.attempts(), [2; 3], "the second run signalled nobody");
     let (head, _) = get(fleet.url(0), "/");
-    assert!(head.contains("x-config-generation: 2") && head.contains(&format!("x-instance: {}:", fleet.pid(0))), "{head}");
+    assert!(
+        head.contains("x-config-generation: 2")
+            && head.contains(&format!("x-instance: {}:", fleet.pid(0))),
+        "{head}"
+    );
 }
 
 #[test]
 fn a_set_keeps_comments_and_order() {
     let fleet = Fleet::start(1);
     fleet.broadcast(&["--set", "message=5"]).expect(0);
-    assert_eq!(fleet.text(), "# the shared one\nmessage = \"5\" # said\nlisten = \"127.0.0.1:0\"\n");
+    assert_eq!(
+        fleet.text(),
+        "# the shared one\nmessage = \"5\" # said\nlisten = \"127.0.0.1:0\"\n"
+    );
     assert_eq!(fleet.bodies(), ["5"]);
 }
 
@@ -53,7 +77,9 @@ fn nothing_is_touched_by_a_change_that_cannot_be_taken() {
         (arg(fleet.dir.path()), 4, "no regular file"),
         (arg(&fleet.path("none.toml")), 1, "cannot read"),
     ] {
-        let said = fleet.broadcast(&["--validate", "--config", &path]).expect(code);
+        let said = fleet
+            .broadcast(&["--validate", "--config", &path])
+            .expect(code);
         assert!(said.stderr.contains(says), "{}", said.stderr);
     }
     fleet.broadcast(&["--count", "3"]).expect(3);
@@ -64,7 +90,10 @@ fn nothing_is_touched_by_a_change_that_cannot_be_taken() {
     assert!(said.stderr.contains("state directory"), "{}", said.stderr);
     std::fs::hard_link(fleet.path("web.toml"), fleet.path("second-name")).unwrap();
     fleet.broadcast(&["--set", "message=x"]).expect(5);
-    assert_eq!((fleet.text(), fleet.bodies(), fleet.attempts()), (before, vec!["one".into(); 2], vec![1; 2]));
+    assert_eq!(
+        (fleet.text(), fleet.bodies(), fleet.attempts()),
+        (before, vec!["one".into(); 2], vec![1; 2])
+    );
 }
 
 #[test]
@@ -73,7 +102,11 @@ fn a_bad_fleet_is_usage_and_a_held_lock_is_busy() {
     let dir = std::fs::File::open(fleet.dir.path()).unwrap();
     rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let said = fleet.broadcast(&["--set", "message=x"]).expect(9);
-    assert!(said.stderr.contains(&format!("pid {}", std::process::id())), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!("pid {}", std::process::id())),
+        "{}",
+        said.stderr
+    );
     fleet.write("fleet.toml", "version = 1\n[[group]]\nnmae = \"x\"\n");
     let said = fleet.broadcast(&[]).expect(2);
     assert!(said.stderr.contains("line 3"), "{}", said.stderr);
@@ -87,14 +120,23 @@ fn a_stopped_instance_is_refused_before_anything_is_touched() {
     let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert!(said.stderr.contains("is stopped"), "{}", said.stderr);
     fleet.signal(1, Signal::SIGCONT);
-    assert_eq!((fleet.text(), fleet.bodies()), (before, vec!["one".into(); 2]));
+    assert_eq!(
+        (fleet.text(), fleet.bodies()),
+        (before, vec!["one".into(); 2])
+    );
 }
 
 #[test]
 fn a_pid_of_the_list_that_is_something_else_is_no_match() {
     let fleet = Fleet::start(1);
-    let mut sleep = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-    let list = |pid: i64| std::fs::read_to_string(fleet.path("fleet.toml")).unwrap() + &format!("instances = [ {{ pid = {pid} }} ]\n");
+    let mut sleep = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let list = |pid: i64| {
+        std::fs::read_to_string(fleet.path("fleet.toml")).unwrap()
+            + &format!("instances = [ {{ pid = {pid} }} ]\n")
+    };
     let (listed, other) = (list(fleet.pid(0).into()), list(sleep.id().into()));
     fleet.write("fleet.toml", &other);
     fleet.broadcast(&["--set", "message=x"]).expect(3);
@@ -103,7 +145,11 @@ fn a_pid_of_the_list_that_is_something_else_is_no_match() {
     sleep.wait().unwrap();
     fleet.write("fleet.toml", &listed);
     fleet.broadcast(&["--set", "message=x"]).expect(0);
-    let endpoint = format!("instances = [ {{ pid = {}, endpoint = \"{}\" }} ]\n", fleet.pid(0), fleet.url(0));
+    let endpoint = format!(
+        "instances = [ {{ pid = {}, endpoint = \"{}\" }} ]\n",
+        fleet.pid(0),
+        fleet.url(0)
+    );
     let (head, _) = listed.split_once("instances").unwrap();
     fleet.write("fleet.toml", &(head.to_owned() + &endpoint));
     fleet.broadcast(&["--set", "message=y"]).expect(0);
@@ -121,24 +167,56 @@ fn no_process_at_all_is_no_match() {
 #[test]
 fn what_a_validator_says_of_a_secret_config_is_not_shown() {
     let fleet = Fleet::start(1);
-    let script = fleet.write("validator", "#!/bin/sh\ncat \"$1\"; ! grep -q hunter2 \"$1\"\n");
+    let script = fleet.write(
+        "validator",
+        "#!/bin/sh\ncat \"$1\"; ! grep -q hunter2 \"$1\"\n",
+    );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{candidate}}\"]\n", script.display()));
-    assert!(fleet.broadcast(&["--set", "message=hunter2"]).expect(4).stderr.contains("hunter2"));
-    std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{group}validate = [\"{}\", \"{{candidate}}\"]\n",
+            script.display()
+        ),
+    );
+    assert!(
+        fleet
+            .broadcast(&["--set", "message=hunter2"])
+            .expect(4)
+            .stderr
+            .contains("hunter2")
+    );
+    std::fs::set_permissions(
+        fleet.path("web.toml"),
+        std::fs::Permissions::from_mode(0o640),
+    )
+    .unwrap();
     let said = fleet.broadcast(&["--set", "log=hunter2"]).expect(4);
-    assert!(said.stderr.contains("line 4") && !said.stderr.contains("hunter2"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("line 4") && !said.stderr.contains("hunter2"),
+        "{}",
+        said.stderr
+    );
     let said = fleet.broadcast(&["--set", "message=hunter2"]).expect(4);
-    assert!(!said.stderr.contains("hunter2") && !said.json.to_string().contains("hunter2"), "{}", said.stderr);
+    assert!(
+        !said.stderr.contains("hunter2") && !said.json.to_string().contains("hunter2"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn a_validator_that_cannot_be_run_has_not_refused() {
     let fleet = Fleet::start(1);
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"/nowhere/validator\", \"{{candidate}}\"]\n"));
-    fleet.broadcast(&["--validate", "--set", "message=x"]).expect(5);
+    fleet.write(
+        "fleet.toml",
+        &format!("{group}validate = [\"/nowhere/validator\", \"{{candidate}}\"]\n"),
+    );
+    fleet
+        .broadcast(&["--validate", "--set", "message=x"])
+        .expect(5);
     assert_eq!(fleet.attempts(), [1]);
     let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
     assert_eq!(said.json["instances"][0]["validated"], false);
@@ -154,38 +232,85 @@ fn a_reader_that_does_not_read_or_went_away_holds_up_nothing() {
         (read, write)
     };
     let (unread, write) = tiny_pipe();
-    let mut child = fleet.command(&["-o", "jsonl", "--set", "message=x"]).stdout(write.try_clone().unwrap()).stderr(write).spawn().unwrap();
-    until("it converges though nobody reads", || fleet.bodies() == ["x"; 8]);
-    until("it ends though nobody reads", || child.try_wait().unwrap().is_some());
+    let mut child = fleet
+        .command(&["-o", "jsonl", "--set", "message=x"])
+        .stdout(write.try_clone().unwrap())
+        .stderr(write)
+        .spawn()
+        .unwrap();
+    until("it converges though nobody reads", || {
+        fleet.bodies() == ["x"; 8]
+    });
+    until("it ends though nobody reads", || {
+        child.try_wait().unwrap().is_some()
+    });
     assert_eq!(child.wait().unwrap().code(), Some(0));
     drop(unread);
     let (closed, write) = tiny_pipe();
     drop(closed);
-    let status = fleet.command(&["-o", "jsonl", "--set", "message=y"]).stdout(write.try_clone().unwrap()).stderr(write).status().unwrap();
-    assert_eq!((status.code(), fleet.bodies()), (Some(0), vec!["y".into(); 8]));
+    let status = fleet
+        .command(&["-o", "jsonl", "--set", "message=y"])
+        .stdout(write.try_clone().unwrap())
+        .stderr(write)
+        .status()
+        .unwrap();
+    assert_eq!(
+        (status.code(), fleet.bodies()),
+        (Some(0), vec!["y".into(); 8])
+    );
 }
 
 #[test]
 fn a_dry_run_shows_the_difference_and_touches_nothing() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
-    let output = fleet.command(&["--dry-run", "--set", "message=x"]).output().unwrap();
+    let output = fleet
+        .command(&["--dry-run", "--set", "message=x"])
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert!(text.contains("-message = \"one\"") && text.contains("+message = \"x\"") && text.contains(fleet.url(1)), "{text}");
+    assert!(
+        text.contains("-message = \"one\"")
+            && text.contains("+message = \"x\"")
+            && text.contains(fleet.url(1)),
+        "{text}"
+    );
     assert_eq!((fleet.text(), fleet.attempts()), (before, vec![1; 2]));
-    let left: Vec<_> = std::fs::read_dir(fleet.dir.path()).unwrap().map(|e| e.unwrap().file_name()).filter(|n| n.to_string_lossy().starts_with('.')).collect();
+    let left: Vec<_> = std::fs::read_dir(fleet.dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .filter(|n| n.to_string_lossy().starts_with('.'))
+        .collect();
     assert!(left.is_empty() && !fleet.path("state").exists(), "{left:?}");
-    std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    let output = fleet.command(&["--dry-run", "--set", "message=x"]).output().unwrap();
-    assert!(!String::from_utf8(output.stdout).unwrap().contains("message"), "a secret config has no diff");
+    std::fs::set_permissions(
+        fleet.path("web.toml"),
+        std::fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
+    let output = fleet
+        .command(&["--dry-run", "--set", "message=x"])
+        .output()
+        .unwrap();
+    assert!(
+        !String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("message"),
+        "a secret config has no diff"
+    );
 }
 
 /// A group that names no kind: its servers are taken for a program that nobody knows.
 fn without_a_kind(fleet: &Fleet, more: &str) {
-    let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap().replace("kind = \"hello\"\n", "");
-    let confirm = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"\n";
-    fleet.write("fleet.toml", &format!("{group}config = \"{{arg:--config}}\"\n{more}{confirm}"));
+    let group = std::fs::read_to_string(fleet.path("fleet.toml"))
+        .unwrap()
+        .replace("kind = \"hello\"\n", "");
+    let confirm =
+        "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"\n";
+    fleet.write(
+        "fleet.toml",
+        &format!("{group}config = \"{{arg:--config}}\"\n{more}{confirm}"),
+    );
 }
 
 #[test]
@@ -202,28 +327,75 @@ fn a_program_without_a_kind_is_proven_by_facts_and_one_goes_first() {
     let fleet = Fleet::start(3);
     without_a_kind(&fleet, "reloads = true\n");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
-    let mut waves: Vec<u64> = said.json["instances"].as_array().unwrap().iter().map(|i| i["wave"].as_u64().unwrap()).collect();
+    let mut waves: Vec<u64> = said.json["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| i["wave"].as_u64().unwrap())
+        .collect();
     waves.sort_unstable();
-    assert_eq!((waves, fleet.bodies()), (vec![1, 2, 2], vec!["x".into(); 3]));
+    assert_eq!(
+        (waves, fleet.bodies()),
+        (vec![1, 2, 2], vec!["x".into(); 3])
+    );
     // It loads and serves, but the fact that must hold does not: the first goes back, the others are never signalled.
     let before = (fleet.text(), fleet.attempts());
-    let said = fleet.broadcast(&["--set", "message=y", "--set", "listen=127.0.0.1:1", "--timeout", "500ms"]).expect(7);
+    let said = fleet
+        .broadcast(&[
+            "--set",
+            "message=y",
+            "--set",
+            "listen=127.0.0.1:1",
+            "--timeout",
+            "500ms",
+        ])
+        .expect(7);
     // It answers the old message all the time, which shows no end of any reload.
     assert_eq!(said.states(), ["revert_failed", "untouched", "untouched"]);
-    assert!(said.stderr.contains("nothing shows that its reload of the new one is over"), "{}", said.stderr);
-    assert_eq!((fleet.text(), fleet.bodies()), (before.0, vec!["x".into(); 3]));
-    assert_eq!(fleet.attempts().iter().zip(&before.1).filter(|(now, was)| now != was).count(), 1);
+    assert!(
+        said.stderr
+            .contains("nothing shows that its reload of the new one is over"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        (fleet.text(), fleet.bodies()),
+        (before.0, vec!["x".into(); 3])
+    );
+    assert_eq!(
+        fleet
+            .attempts()
+            .iter()
+            .zip(&before.1)
+            .filter(|(now, was)| now != was)
+            .count(),
+        1
+    );
     // What a fact needs and the new config lacks cannot be proven.
     let other = fleet.write("other.toml", "other = 1\n");
-    fleet.broadcast(&["--config", other.to_str().unwrap()]).expect(4);
+    fleet
+        .broadcast(&["--config", other.to_str().unwrap()])
+        .expect(4);
 }
 
 /// The validator stops the first server between its validation and its reload.
 pub(crate) fn with_a_victim(fleet: &Fleet) {
-    let script = fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && kill -STOP {}\n", fleet.pid(0)));
+    let script = fleet.write(
+        "validator",
+        &format!(
+            "#!/bin/sh\n\"$1\" check \"$2\" && kill -STOP {}\n",
+            fleet.pid(0)
+        ),
+    );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{exe}}\", \"{{candidate}}\"]\n", script.display()));
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{group}validate = [\"{}\", \"{{exe}}\", \"{{candidate}}\"]\n",
+            script.display()
+        ),
+    );
 }
 
 #[test]
@@ -231,8 +403,20 @@ fn one_that_hangs_is_undone_and_all_are_proven_on_the_old_config() {
     let fleet = Fleet::start(3);
     with_a_victim(&fleet);
     let before = fleet.text();
-    let mut child =
-        fleet.command(&["--waves", "100%", "--validate", "-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = fleet
+        .command(&[
+            "--waves",
+            "100%",
+            "--validate",
+            "-o",
+            "jsonl",
+            "--set",
+            "message=x",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut last = String::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         last = line.unwrap();
@@ -242,7 +426,10 @@ fn one_that_hangs_is_undone_and_all_are_proven_on_the_old_config() {
     }
     assert_eq!(child.wait().unwrap().code(), Some(6), "{last}");
     assert!(last.contains("\"counts\":{\"reverted\":3}"), "{last}");
-    assert_eq!((fleet.text(), fleet.bodies()), (before, vec!["one".into(); 3]));
+    assert_eq!(
+        (fleet.text(), fleet.bodies()),
+        (before, vec!["one".into(); 3])
+    );
 }
 
 #[test]
@@ -250,7 +437,9 @@ fn one_that_stays_stopped_is_named_and_the_file_is_put_back() {
     let fleet = Fleet::start(3);
     with_a_victim(&fleet);
     let before = fleet.text();
-    let said = fleet.broadcast(&["--waves", "100%", "--validate", "--set", "message=x"]).expect(7);
+    let said = fleet
+        .broadcast(&["--waves", "100%", "--validate", "--set", "message=x"])
+        .expect(7);
     assert_eq!(said.states(), ["revert_failed", "reverted", "reverted"]);
     assert_eq!(fleet.text(), before);
     fleet.signal(0, Signal::SIGCONT);
@@ -264,7 +453,10 @@ fn a_rejected_file_is_told_and_the_old_one_is_served_on() {
     fleet.signal(0, Signal::SIGHUP);
     until("it looked", || fleet.attempts() == [2]);
     let (_, told) = get(fleet.url(0), "/-/config");
-    assert!(told.contains("\"rejected\"") && told.contains("line 1"), "{told}");
+    assert!(
+        told.contains("\"rejected\"") && told.contains("line 1"),
+        "{told}"
+    );
     assert_eq!(fleet.bodies(), ["one"]);
     // What is on disk is adopted only when it is valid.
     fleet.broadcast(&[]).expect(4);
@@ -276,9 +468,17 @@ fn what_is_on_disk_is_adopted_and_goes_back_to_what_an_earlier_run_has_kept() {
     fleet.broadcast(&["--set", "message=x"]).expect(0);
     let kept = fleet.text();
     // Somebody writes the file by hand, and one instance hangs.
-    fleet.write("web.toml", "message = \"by hand\"\nlisten = \"127.0.0.1:0\"\n");
+    fleet.write(
+        "web.toml",
+        "message = \"by hand\"\nlisten = \"127.0.0.1:0\"\n",
+    );
     with_a_victim(&fleet);
-    let mut child = fleet.command(&["--validate", "-o", "jsonl"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = fleet
+        .command(&["--validate", "-o", "jsonl"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut last = String::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         last = line.unwrap();
@@ -298,22 +498,71 @@ fn without_the_old_bytes_there_is_no_way_back_and_that_is_told_before() {
     let output = fleet.command(&["--dry-run"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("no way back"));
     with_a_victim(&fleet);
-    let said = fleet.broadcast(&["--waves", "100%", "--validate", "--timeout", "500ms"]).expect(7);
-    assert!(said.stderr.contains("No way back") && said.stderr.contains("web.toml"), "{}", said.stderr);
-    assert_eq!((said.states(), fleet.text().as_str()), (vec!["confirmed", "timed_out"], by_hand));
+    let said = fleet
+        .broadcast(&["--waves", "100%", "--validate", "--timeout", "500ms"])
+        .expect(7);
+    assert!(
+        said.stderr.contains("No way back") && said.stderr.contains("web.toml"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        (said.states(), fleet.text().as_str()),
+        (vec!["confirmed", "timed_out"], by_hand)
+    );
     fleet.signal(0, Signal::SIGCONT);
-    until("it reads the file in the end", || fleet.bodies() == ["by hand"; 2]);
+    until("it reads the file in the end", || {
+        fleet.bodies() == ["by hand"; 2]
+    });
     // The run was left open: the next one on this file names it and closes it.
     let run = said.json["run"].as_str().unwrap().to_owned();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", group.split("validate").next().unwrap());
     let said = fleet.broadcast(&["--set", "message=z"]).expect(0);
-    assert!(said.stderr.contains(&format!("Superseded run {run}")), "{}", said.stderr);
-    let plan: serde_json::Value = serde_json::from_slice(&std::fs::read(fleet.path("state").join("runs").join(&run).join("plan.json")).unwrap()).unwrap();
-    assert_eq!((&plan["groups"][0]["signal"], &plan["groups"][0]["timeout"]["secs"]), (&"Hup".into(), &3.into()), "the groups are resolved: {plan:#}");
-    assert_eq!(std::fs::metadata(fleet.path("state").join("runs").join(&run)).unwrap().permissions().mode() & 0o777, 0o700);
-    let journal = std::fs::read_to_string(fleet.path("state").join("runs").join(&run).join("events.jsonl")).unwrap();
-    assert!(journal.lines().last().unwrap().contains("superseded_by"), "{journal}");
+    assert!(
+        said.stderr.contains(&format!("Superseded run {run}")),
+        "{}",
+        said.stderr
+    );
+    let plan: serde_json::Value = serde_json::from_slice(
+        &std::fs::read(
+            fleet
+                .path("state")
+                .join("runs")
+                .join(&run)
+                .join("plan.json"),
+        )
+        .unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            &plan["groups"][0]["signal"],
+            &plan["groups"][0]["timeout"]["secs"]
+        ),
+        (&"Hup".into(), &3.into()),
+        "the groups are resolved: {plan:#}"
+    );
+    assert_eq!(
+        std::fs::metadata(fleet.path("state").join("runs").join(&run))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
+    let journal = std::fs::read_to_string(
+        fleet
+            .path("state")
+            .join("runs")
+            .join(&run)
+            .join("events.jsonl"),
+    )
+    .unwrap();
+    assert!(
+        journal.lines().last().unwrap().contains("superseded_by"),
+        "{journal}"
+    );
     let said = fleet.broadcast(&["--set", "message=zz"]).expect(0);
     assert!(!said.stderr.contains("Superseded"), "{}", said.stderr);
 }
@@ -324,11 +573,37 @@ pub(crate) fn two_groups(fleet: &mut Fleet) -> (String, String) {
     fleet.write("web.toml", &text);
     fleet.write("other.toml", &text);
     fleet.serve_from("other.toml");
-    let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
-    let args = |config: &str| format!("match = {{ exe = \"{name}\", args = [\"serve\", \"{}\"] }}", fleet.path(config).display());
-    let group = |group: &str, config: &str| format!("[[group]]\nname = \"{group}\"\nkind = \"hello\"\n{}\n", args(config));
-    fleet.write("fleet.toml", &format!("version = 1\n{}{}", group("a", "web.toml"), group("b", "other.toml")));
-    let (new, newer) = (fleet.write("new.toml", NEW), fleet.write("newer.toml", &NEW.replace("two", "three")));
+    let name = fleet
+        .exe()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let args = |config: &str| {
+        format!(
+            "match = {{ exe = \"{name}\", args = [\"serve\", \"{}\"] }}",
+            fleet.path(config).display()
+        )
+    };
+    let group = |group: &str, config: &str| {
+        format!(
+            "[[group]]\nname = \"{group}\"\nkind = \"hello\"\n{}\n",
+            args(config)
+        )
+    };
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "version = 1\n{}{}",
+            group("a", "web.toml"),
+            group("b", "other.toml")
+        ),
+    );
+    let (new, newer) = (
+        fleet.write("new.toml", NEW),
+        fleet.write("newer.toml", &NEW.replace("two", "three")),
+    );
     (new.display().to_string(), newer.display().to_string())
 }
 
@@ -338,12 +613,26 @@ fn each_group_has_a_change_of_its_own_and_who_has_none_is_not_in_the_run() {
     let (new, newer) = two_groups(&mut fleet);
     fleet.broadcast(&["--set", "message=x"]).expect(2);
     fleet.broadcast(&["--all", "--config", &new]).expect(2);
-    fleet.broadcast(&["--config", &format!("a={new}"), "--config", &format!("b={newer}")]).expect(0);
+    fleet
+        .broadcast(&[
+            "--config",
+            &format!("a={new}"),
+            "--config",
+            &format!("b={newer}"),
+        ])
+        .expect(0);
     assert_eq!(fleet.bodies(), ["two", "three"]);
-    let said = fleet.broadcast(&["--config", &format!("b={new}")]).expect(0);
-    assert_eq!((said.states(), fleet.bodies()), (vec!["confirmed"], vec!["two".into(), "two".into()]));
+    let said = fleet
+        .broadcast(&["--config", &format!("b={new}")])
+        .expect(0);
+    assert_eq!(
+        (said.states(), fleet.bodies()),
+        (vec!["confirmed"], vec!["two".into(), "two".into()])
+    );
     fleet.broadcast(&["a", "--set", "message=only a"]).expect(0);
-    fleet.broadcast(&["--all", "--set", "message=both"]).expect(0);
+    fleet
+        .broadcast(&["--all", "--set", "message=both"])
+        .expect(0);
     assert_eq!(fleet.bodies(), ["both"; 2]);
 }
 
@@ -351,7 +640,13 @@ fn each_group_has_a_change_of_its_own_and_who_has_none_is_not_in_the_run() {
 fn one_config_for_several_files_is_taken_only_where_they_are_equal() {
     let mut fleet = Fleet::start(1);
     let (new, newer) = two_groups(&mut fleet);
-    let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
+    let name = fleet
+        .exe()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
     fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"all\"\nkind = \"hello\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n"));
     fleet.broadcast(&["--config", &new]).expect(0);
     assert_eq!(fleet.bodies(), ["two"; 2]);
@@ -359,8 +654,16 @@ fn one_config_for_several_files_is_taken_only_where_they_are_equal() {
     fleet.signal(1, Signal::SIGHUP);
     until("it reloaded", || fleet.bodies() == ["two", "else"]);
     let said = fleet.broadcast(&["--config", &newer]).expect(5);
-    assert!(said.stderr.contains("web.toml") && said.stderr.contains("other.toml") && said.stderr.contains("--overwrite"), "{}", said.stderr);
-    fleet.broadcast(&["--overwrite", "--config", &newer]).expect(0);
+    assert!(
+        said.stderr.contains("web.toml")
+            && said.stderr.contains("other.toml")
+            && said.stderr.contains("--overwrite"),
+        "{}",
+        said.stderr
+    );
+    fleet
+        .broadcast(&["--overwrite", "--config", &newer])
+        .expect(0);
     assert_eq!(fleet.bodies(), ["three"; 2]);
 }
 
@@ -368,13 +671,15 @@ fn one_config_for_several_files_is_taken_only_where_they_are_equal() {
 fn a_group_without_a_config_is_only_signalled_and_seen() {
     let fleet = Fleet::start(2);
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
-    let confirm =
-        "[[group.confirm]]\nhttp = \"http://{listen}/-/metrics\"\nread = 'metric:hello_config_reloads_total{result=\"unchanged\"}'\nincreased = true\n";
+    let confirm = "[[group.confirm]]\nhttp = \"http://{listen}/-/metrics\"\nread = 'metric:hello_config_reloads_total{result=\"unchanged\"}'\nincreased = true\n";
     fleet
         .write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nreloads = true\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n{confirm}"));
     fleet.broadcast(&["--set", "message=x"]).expect(2);
     let said = fleet.broadcast(&[]).expect(0);
-    assert_eq!((said.states(), fleet.attempts()), (vec!["confirmed"; 2], vec![2; 2]));
+    assert_eq!(
+        (said.states(), fleet.attempts()),
+        (vec!["confirmed"; 2], vec![2; 2])
+    );
 }
 
 #[test]
@@ -383,14 +688,26 @@ fn a_validator_gets_no_descriptors_and_no_environment_of_the_caller() {
     let script = fleet.write("validator", "#!/bin/sh\nls /proc/self/fd | tr '\\n' ' '; env | sed 's/=.*//' | sort | tr '\\n' ' '; exit 1\n");
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\"]\n", script.display()));
+    fleet.write(
+        "fleet.toml",
+        &format!("{group}validate = [\"{}\"]\n", script.display()),
+    );
     let command = fleet.command(&["--validate", "--set", "message=x"]);
     let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", "exec 9</dev/null; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args()).env("SECRET", "x");
+    shell
+        .args(["-c", "exec 9</dev/null; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env("SECRET", "x");
     let output = shell.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     // It says no to what runs as well.
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     // `ls` itself holds the folder that it lists.
-    assert!(stderr.contains("says no (exit status: 1): 0 1 2 3 ") && !stderr.contains("SECRET") && !stderr.contains(" 9 "), "{stderr}");
+    assert!(
+        stderr.contains("says no (exit status: 1): 0 1 2 3 ")
+            && !stderr.contains("SECRET")
+            && !stderr.contains(" 9 "),
+        "{stderr}"
+    );
 }

@@ -20,7 +20,9 @@ const SCRIPT: &str = "while read -r line; do eval \"$line\"; done\n";
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        crate::support::skipped("only root can start processes of other users, or in other control groups");
+        crate::support::skipped(
+            "only root can start processes of other users, or in other control groups",
+        );
     }
     root
 }
@@ -36,7 +38,15 @@ impl Server {
     /// Started, and listening: its first line is its address.
     fn start(house: &House, args: &[&str], config: &Path) -> Self {
         let mut command = Command::new(house.0.exe());
-        let mut child = command.arg("serve").args(args).arg("--config").arg(config).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .arg("serve")
+            .args(args)
+            .arg("--config")
+            .arg(config)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdout = child.stdout.take().unwrap();
         let server = Self(child);
         let mut url = String::new();
@@ -67,9 +77,22 @@ struct Shell {
 
 impl Shell {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut shell = Self { child, stdin, stdout, started: Vec::new() };
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (stdin, stdout) = (
+            child.stdin.take().unwrap(),
+            BufReader::new(child.stdout.take().unwrap()),
+        );
+        let mut shell = Self {
+            child,
+            stdin,
+            stdout,
+            started: Vec::new(),
+        };
         // It has become what it is started as once it answers.
         assert_eq!(shell.tell("echo here"), "here");
         shell
@@ -92,7 +115,14 @@ impl Shell {
         if !fifo.exists() {
             nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
         }
-        let pid = self.tell(&format!("(exec -a '{title}' '{}' <>'{}' >/dev/null) & echo $!", exe.display(), fifo.display())).parse().unwrap();
+        let pid = self
+            .tell(&format!(
+                "(exec -a '{title}' '{}' <>'{}' >/dev/null) & echo $!",
+                exe.display(),
+                fifo.display()
+            ))
+            .parse()
+            .unwrap();
         self.started.push(pid);
         until("the worker has its title", || words(pid) == title);
         pid
@@ -116,7 +146,10 @@ impl Drop for Shell {
 }
 
 fn words(pid: i32) -> String {
-    String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ").trim().to_owned()
+    String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
+        .replace('\0', " ")
+        .trim()
+        .to_owned()
 }
 
 /// A folder, a `hello`, and copies of a shell.
@@ -125,7 +158,8 @@ struct House(Fleet);
 impl House {
     fn new() -> Self {
         let house = Self(Fleet::start(0));
-        std::fs::set_permissions(house.0.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(house.0.dir.path(), std::fs::Permissions::from_mode(0o755))
+            .unwrap();
         house
     }
 
@@ -137,7 +171,14 @@ impl House {
     fn shell(&self, name: &str) -> PathBuf {
         let exe = self.path(name);
         std::fs::create_dir_all(exe.parent().unwrap()).unwrap();
-        assert!(Command::new("cp").arg("/bin/bash").arg(&exe).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .arg("/bin/bash")
+                .arg(&exe)
+                .status()
+                .unwrap()
+                .success()
+        );
         exe
     }
 
@@ -147,15 +188,27 @@ impl House {
     }
 
     fn group(&self, keys: &str) {
-        self.0.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"g\"\nreloads = true\nconfirm = []\n{keys}\n"));
+        self.0.write(
+            "fleet.toml",
+            &format!(
+                "version = 1\n[[group]]\nname = \"g\"\nreloads = true\nconfirm = []\n{keys}\n"
+            ),
+        );
     }
 
     /// Whom a group finds, by pid, and what is said besides.
     fn found(&self, keys: &str) -> (Vec<i32>, Said) {
         self.group(keys);
         let said = self.0.status();
-        let rows = said.json["instances"].as_array().unwrap_or_else(|| panic!("{keys}: {}", said.stderr));
-        (rows.iter().map(|row| i32::try_from(row["pid"].as_i64().unwrap()).unwrap()).collect(), said)
+        let rows = said.json["instances"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{keys}: {}", said.stderr));
+        (
+            rows.iter()
+                .map(|row| i32::try_from(row["pid"].as_i64().unwrap()).unwrap())
+                .collect(),
+            said,
+        )
     }
 
     fn finds(&self, keys: &str, pids: &[i32]) {
@@ -175,19 +228,55 @@ impl House {
 #[test]
 fn executables_of_any_name_by_name_path_or_glob_and_replaced_ones() {
     let house = House::new();
-    for name in ["short", "of-many-more-than-sixteen-signs", "a b) c (d", "R S) 1 (2 3"] {
+    for name in [
+        "short",
+        "of-many-more-than-sixteen-signs",
+        "a b) c (d",
+        "R S) 1 (2 3",
+    ] {
         let exe = house.shell(&format!("{name}/{name}"));
         let one = Shell::start(&mut Command::new(&exe));
         let pid = [one.pid()];
-        house.finds(&format!("match = {{ exe = \"{name}\", args = [] }}\nexclude = {{ cgroup = \"/none/such\" }}"), &pid);
+        house.finds(
+            &format!(
+                "match = {{ exe = \"{name}\", args = [] }}\nexclude = {{ cgroup = \"/none/such\" }}"
+            ),
+            &pid,
+        );
         house.finds(&format!("match = {{ exe = \"{}\" }}", exe.display()), &pid);
-        house.finds(&format!("match = {{ exe = \"{}/*/{name}\" }}", house.0.dir.path().display()), &pid);
-        house.finds(&format!("match = {{ exe = [\"no-such\", \"{}*\"] }}\nexclude = {{ exe = \"/usr/*\" }}", &name[..3]), &pid);
-        house.finds(&format!("match = {{ exe = \"{}/other/{name}\" }}", house.0.dir.path().display()), &[]);
-        house.finds(&format!("match = {{ exe = \"{name}\" }}\nexclude = {{ exe = \"{name}\" }}"), &[]);
+        house.finds(
+            &format!(
+                "match = {{ exe = \"{}/*/{name}\" }}",
+                house.0.dir.path().display()
+            ),
+            &pid,
+        );
+        house.finds(
+            &format!(
+                "match = {{ exe = [\"no-such\", \"{}*\"] }}\nexclude = {{ exe = \"/usr/*\" }}",
+                &name[..3]
+            ),
+            &pid,
+        );
+        house.finds(
+            &format!(
+                "match = {{ exe = \"{}/other/{name}\" }}",
+                house.0.dir.path().display()
+            ),
+            &[],
+        );
+        house.finds(
+            &format!("match = {{ exe = \"{name}\" }}\nexclude = {{ exe = \"{name}\" }}"),
+            &[],
+        );
         // As an upgrade of the package does.
         std::fs::rename(house.shell(&format!("{name}/new")), &exe).unwrap();
-        assert!(std::fs::read_link(format!("/proc/{}/exe", one.pid())).unwrap().to_string_lossy().ends_with(" (deleted)"));
+        assert!(
+            std::fs::read_link(format!("/proc/{}/exe", one.pid()))
+                .unwrap()
+                .to_string_lossy()
+                .ends_with(" (deleted)")
+        );
         house.finds(&format!("match = {{ exe = \"{name}\" }}"), &pid);
         house.finds(&format!("match = {{ exe = \"{}\" }}", exe.display()), &pid);
     }
@@ -197,13 +286,32 @@ fn executables_of_any_name_by_name_path_or_glob_and_replaced_ones() {
 fn arguments_must_all_be_there_and_a_rewritten_command_line_counts_by_its_words() {
     let house = House::new();
     let (exe, script) = (house.shell("many"), house.script("run"));
-    let one = Shell::start(Command::new(&exe).arg(&script).args(["-c", "a b", "--mode=web"]));
+    let one = Shell::start(
+        Command::new(&exe)
+            .arg(&script)
+            .args(["-c", "a b", "--mode=web"]),
+    );
     let titled = Shell::start(Command::new(&exe).arg0("many: master of a b"));
-    house.finds("match = { exe = \"many\", args = [\"-c\", \"a b\", \"--mode=*\"] }", &[one.pid()]);
-    house.finds("match = { exe = \"many\", args = [\"-c\", \"--mode=api\"] }", &[]);
-    house.finds("match = { exe = \"many\", args = [[\"--mode=api\", \"--mode=web\"]] }", &[one.pid()]);
-    house.finds("match = { exe = \"many\", args = [\"master\", \"b\"] }", &[titled.pid()]);
-    house.finds("match = { exe = \"many\" }\nexclude = { args = [\"master\"] }", &[one.pid()]);
+    house.finds(
+        "match = { exe = \"many\", args = [\"-c\", \"a b\", \"--mode=*\"] }",
+        &[one.pid()],
+    );
+    house.finds(
+        "match = { exe = \"many\", args = [\"-c\", \"--mode=api\"] }",
+        &[],
+    );
+    house.finds(
+        "match = { exe = \"many\", args = [[\"--mode=api\", \"--mode=web\"]] }",
+        &[one.pid()],
+    );
+    house.finds(
+        "match = { exe = \"many\", args = [\"master\", \"b\"] }",
+        &[titled.pid()],
+    );
+    house.finds(
+        "match = { exe = \"many\" }\nexclude = { args = [\"master\"] }",
+        &[one.pid()],
+    );
     house.finds("match = { exe = \"many\" }", &[one.pid(), titled.pid()]);
 }
 
@@ -215,23 +323,55 @@ fn interpreted_programs_are_told_by_their_script() {
     let name = format!("daemon-{}", std::process::id());
     let script = house.script(&name);
     let dir = house.0.dir.path();
-    let by_path = Shell::start(Command::new(&python).arg("-u").arg(&script).args(["-c", "x"]));
+    let by_path = Shell::start(
+        Command::new(&python)
+            .arg("-u")
+            .arg(&script)
+            .args(["-c", "x"]),
+    );
     let by_module = Shell::start(Command::new(&python).args(["-m", &name]).current_dir(dir));
     let by_title = Shell::start(Command::new(&python).arg0(format!("{name}: master [app]")));
     // It only looks at the file, as an editor does.
     let other = Shell::start(Command::new(&viewer).arg(&script));
     let all = [by_path.pid(), by_module.pid(), by_title.pid()];
     house.finds(&format!("match = {{ script = \"{name}\" }}"), &all);
-    house.finds(&format!("match = {{ script = [\"none\", \"{}?\"], exe = \"python3*\" }}", &name[..name.len() - 1]), &all);
-    house.finds(&format!("match = {{ script = \"{name}\", args = [\"-c\"] }}"), &[by_path.pid()]);
-    house.finds(&format!("match = {{ script = \"{}\" }}", script.display()), &[by_path.pid(), by_module.pid()]);
-    house.finds(&format!("match = {{ script = \"{name}\" }}\nexclude = {{ script = \"{}\" }}", script.display()), &[by_title.pid()]);
-    house.finds(&format!("match = {{ script = \"{name}\", exe = \"viewer\" }}"), &[other.pid()]);
+    house.finds(
+        &format!(
+            "match = {{ script = [\"none\", \"{}?\"], exe = \"python3*\" }}",
+            &name[..name.len() - 1]
+        ),
+        &all,
+    );
+    house.finds(
+        &format!("match = {{ script = \"{name}\", args = [\"-c\"] }}"),
+        &[by_path.pid()],
+    );
+    house.finds(
+        &format!("match = {{ script = \"{}\" }}", script.display()),
+        &[by_path.pid(), by_module.pid()],
+    );
+    house.finds(
+        &format!(
+            "match = {{ script = \"{name}\" }}\nexclude = {{ script = \"{}\" }}",
+            script.display()
+        ),
+        &[by_title.pid()],
+    );
+    house.finds(
+        &format!("match = {{ script = \"{name}\", exe = \"viewer\" }}"),
+        &[other.pid()],
+    );
     drop((by_path, by_module, by_title, other));
     let real = format!("real-{}", std::process::id());
-    let file = house.0.write(&real, "#!/usr/bin/env python3\nimport sys\nfor line in sys.stdin: print('here', flush=True)\n");
+    let file = house.0.write(
+        &real,
+        "#!/usr/bin/env python3\nimport sys\nfor line in sys.stdin: print('here', flush=True)\n",
+    );
     let mut python = Shell::start(Command::new("python3").arg(&file));
-    house.finds(&format!("match = {{ script = \"{real}\" }}"), &[python.pid()]);
+    house.finds(
+        &format!("match = {{ script = \"{real}\" }}"),
+        &[python.pid()],
+    );
     assert_eq!(python.tell(""), "here", "and it runs on");
 }
 
@@ -243,18 +383,51 @@ fn users_are_told_by_name_and_number_and_a_group_may_name_several() {
     let house = House::new();
     let exe = house.shell("whose");
     let mine = Shell::start(&mut Command::new(&exe));
-    let theirs = Shell::start(Command::new("setpriv").args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(&exe));
+    let theirs = Shell::start(
+        Command::new("setpriv")
+            .args([
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+                "--",
+            ])
+            .arg(&exe),
+    );
     let (me, other) = (mine.pid(), theirs.pid());
     let (found, said) = house.found("match = { exe = \"whose\" }");
-    assert!(found == [me] && said.stderr.contains(&format!("pid {other} belongs to uid 65534")), "{}", said.stderr);
-    house.finds("match = { exe = \"whose\" }\nuser = [\"{self}\", \"65534\", \"no-such-user-here\"]", &[me, other]);
+    assert!(
+        found == [me]
+            && said
+                .stderr
+                .contains(&format!("pid {other} belongs to uid 65534")),
+        "{}",
+        said.stderr
+    );
+    house.finds(
+        "match = { exe = \"whose\" }\nuser = [\"{self}\", \"65534\", \"no-such-user-here\"]",
+        &[me, other],
+    );
     house.finds("match = { exe = \"whose\" }\nuser = \"{self}\"", &[me]);
     house.finds("match = { exe = \"whose\" }\nuser = \"nobody\"", &[other]);
-    house.finds("match = { exe = \"whose\", user = \"nobody\" }\nuser = [\"nobody\", \"{self}\"]", &[other]);
-    house.finds("match = { exe = \"whose\", user = \"0\" }\nuser = [\"nobody\", \"root\"]", &[me]);
+    house.finds(
+        "match = { exe = \"whose\", user = \"nobody\" }\nuser = [\"nobody\", \"{self}\"]",
+        &[other],
+    );
+    house.finds(
+        "match = { exe = \"whose\", user = \"0\" }\nuser = [\"nobody\", \"root\"]",
+        &[me],
+    );
     house.finds("match = { exe = \"whose\" }\nuser = [\"nobody\", \"{self}\"]\nexclude = { user = \"nobody\" }", &[me]);
-    let said = house.refused("match = { exe = \"whose\" }\nuser = \"no-such-user-here\"", 3);
-    assert!(said.contains("error: no user `no-such-user-here`"), "{said}");
+    let said = house.refused(
+        "match = { exe = \"whose\" }\nuser = \"no-such-user-here\"",
+        3,
+    );
+    assert!(
+        said.contains("error: no user `no-such-user-here`"),
+        "{said}"
+    );
 }
 
 /// A control group of its own; removed at the end.
@@ -263,8 +436,17 @@ struct Cgroup(PathBuf);
 impl Cgroup {
     fn new(name: &str) -> Option<Self> {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let mount = mounts.lines().map(|l| l.split(' ').collect::<Vec<_>>()).find(|f| f[2] == "cgroup2").map(|f| PathBuf::from(f[1]));
-        let made = mount.map(|m| m.join(format!("hello-test-{}", std::process::id())).join(name)).filter(|dir| std::fs::create_dir_all(dir).is_ok());
+        let mount = mounts
+            .lines()
+            .map(|l| l.split(' ').collect::<Vec<_>>())
+            .find(|f| f[2] == "cgroup2")
+            .map(|f| PathBuf::from(f[1]));
+        let made = mount
+            .map(|m| {
+                m.join(format!("hello-test-{}", std::process::id()))
+                    .join(name)
+            })
+            .filter(|dir| std::fs::create_dir_all(dir).is_ok());
         if made.is_none() {
             crate::support::skipped("no control group of the unified hierarchy can be made here");
         }
@@ -279,25 +461,44 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         // The kernel needs a moment to let go of those who were killed in it.
-        until("the control group is empty", || std::fs::remove_dir(&self.0).is_ok());
+        until("the control group is empty", || {
+            std::fs::remove_dir(&self.0).is_ok()
+        });
         let _ = std::fs::remove_dir(self.0.parent().unwrap());
     }
 }
 
 #[test]
 fn control_groups_and_units() {
-    let Some(cgroup) = Cgroup::new("web-a.service") else { return };
+    let Some(cgroup) = Cgroup::new("web-a.service") else {
+        return;
+    };
     let house = House::new();
     let exe = house.shell("grouped");
-    let (inside, outside) = (Shell::start(&mut Command::new(&exe)), Shell::start(&mut Command::new(&exe)));
+    let (inside, outside) = (
+        Shell::start(&mut Command::new(&exe)),
+        Shell::start(&mut Command::new(&exe)),
+    );
     cgroup.take(inside.pid());
     let pid = [inside.pid()];
     house.finds("match = { unit = \"web-a\", exe = \"grouped\" }", &pid);
     house.finds("match = { unit = \"web-a.service\" }", &pid);
     house.finds("match = { unit = \"web\", exe = \"grouped\" }", &[]);
-    house.finds("match = { cgroup = \"*/web-?.service\", exe = \"grouped\" }", &pid);
-    house.finds(&format!("match = {{ cgroup = \"/hello-test-{}/*\" }}", std::process::id()), &pid);
-    house.finds("match = { exe = \"grouped\" }\nexclude = { unit = \"web-a\" }", &[outside.pid()]);
+    house.finds(
+        "match = { cgroup = \"*/web-?.service\", exe = \"grouped\" }",
+        &pid,
+    );
+    house.finds(
+        &format!(
+            "match = {{ cgroup = \"/hello-test-{}/*\" }}",
+            std::process::id()
+        ),
+        &pid,
+    );
+    house.finds(
+        "match = { exe = \"grouped\" }\nexclude = { unit = \"web-a\" }",
+        &[outside.pid()],
+    );
     drop(inside);
 }
 
@@ -307,24 +508,45 @@ fn the_main_process_of_a_unit_leads() {
     if !is_root() {
         return;
     }
-    let Some(cgroup) = Cgroup::new("main-b.service") else { return };
+    let Some(cgroup) = Cgroup::new("main-b.service") else {
+        return;
+    };
     let house = House::new();
     let exe = house.shell("mainly");
     let mut main = Shell::start(&mut Command::new(&exe));
     // Who is started by hand into the unit, and a leader by its place in the tree.
-    let (helper, below) = (Shell::start(&mut Command::new(&exe)), main.worker(&exe, "mainly below"));
-    [main.pid(), helper.pid(), below].iter().for_each(|pid| cgroup.take(*pid));
+    let (helper, below) = (
+        Shell::start(&mut Command::new(&exe)),
+        main.worker(&exe, "mainly below"),
+    );
+    [main.pid(), helper.pid(), below]
+        .iter()
+        .for_each(|pid| cgroup.take(*pid));
     house.finds("match = { unit = \"main-b\" }", &[main.pid(), helper.pid()]);
     let says = |answer: &str| {
-        let systemctl = house.0.write("systemctl", &format!("#!/bin/sh\n[ \"$5\" = main-b.service ] && {answer}\n"));
+        let systemctl = house.0.write(
+            "systemctl",
+            &format!("#!/bin/sh\n[ \"$5\" = main-b.service ] && {answer}\n"),
+        );
         std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
         house.group("match = { unit = \"main-b\" }");
         let script = "mount --bind \"$0\" /usr/bin/systemctl || exit 99; exec \"$1\" status -o json --fleet \"$2\"";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script]).arg(&systemctl).arg(house.0.exe()).arg(house.path("fleet.toml"));
+        command
+            .args(["--mount", "sh", "-c", script])
+            .arg(&systemctl)
+            .arg(house.0.exe())
+            .arg(house.path("fleet.toml"));
         let output = command.output().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-        Some(json["instances"].as_array().unwrap().iter().map(|row| row["pid"].as_i64().unwrap()).collect::<Vec<_>>())
+        Some(
+            json["instances"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|row| row["pid"].as_i64().unwrap())
+                .collect::<Vec<_>>(),
+        )
     };
     if !Path::new("/usr/bin/systemctl").exists() || says("echo 0").is_none() {
         crate::support::skipped("no systemctl that another could be bound over");
@@ -332,7 +554,10 @@ fn the_main_process_of_a_unit_leads() {
     }
     let pids = |pids: &[i32]| Some(pids.iter().copied().map(i64::from).collect::<Vec<_>>());
     assert_eq!(says(&format!("echo {below}")), pids(&[below]));
-    assert_eq!(says(&format!("echo {}", helper.pid())), pids(&[helper.pid()]));
+    assert_eq!(
+        says(&format!("echo {}", helper.pid())),
+        pids(&[helper.pid()])
+    );
     // No answer decides nothing: a unit without a process, one of another unit, no manager.
     for answer in ["echo 0", "echo 1", "exit 1"] {
         assert_eq!(says(answer), pids(&[main.pid(), helper.pid()]), "{answer}");
@@ -344,32 +569,86 @@ fn the_main_process_of_a_unit_leads() {
 fn a_pid_file_names_exactly_its_process_and_a_stale_one_is_told() {
     let house = House::new();
     let exe = house.shell("filed");
-    let (mut one, _other) = (Shell::start(&mut Command::new(&exe)), Shell::start(&mut Command::new(&exe)));
+    let (mut one, _other) = (
+        Shell::start(&mut Command::new(&exe)),
+        Shell::start(&mut Command::new(&exe)),
+    );
     let _below = one.worker(&exe, "filed worker");
     let file = house.path("run.pid");
-    let by_file = format!("match = {{ pid_file = \"{}\", exe = \"filed\" }}", file.display());
+    let by_file = format!(
+        "match = {{ pid_file = \"{}\", exe = \"filed\" }}",
+        file.display()
+    );
     let writes = |text: &str| house.0.write("run.pid", text);
-    assert!(house.refused(&by_file, 3).contains(&format!("error: pid file `{}`: there is none", file.display())));
+    assert!(house.refused(&by_file, 3).contains(&format!(
+        "error: pid file `{}`: there is none",
+        file.display()
+    )));
     writes(&format!("{}\n", one.pid()));
     house.finds(&by_file, &[one.pid()]);
-    house.finds(&format!("match = {{ pid_file = \"{}\" }}", file.display()), &[one.pid()]);
-    house.finds(&format!("match = {{ exe = \"filed\" }}\nexclude = {{ pid_file = \"{}\" }}", file.display()), &[_other.pid()]);
-    let all = format!("match = {{ exe = \"filed\" }}\nexclude = {{ pid_file = \"{}\" }}", house.path("none.pid").display());
+    house.finds(
+        &format!("match = {{ pid_file = \"{}\" }}", file.display()),
+        &[one.pid()],
+    );
+    house.finds(
+        &format!(
+            "match = {{ exe = \"filed\" }}\nexclude = {{ pid_file = \"{}\" }}",
+            file.display()
+        ),
+        &[_other.pid()],
+    );
+    let all = format!(
+        "match = {{ exe = \"filed\" }}\nexclude = {{ pid_file = \"{}\" }}",
+        house.path("none.pid").display()
+    );
     house.finds(&all, &[one.pid(), _other.pid()]);
     // Of another program, a thread, no number, and gone.
     writes(&std::process::id().to_string());
     let said = house.refused(&by_file, 3);
-    assert!(said.contains(&format!("pid {} stands in `{}` and is no process of group `g`", std::process::id(), file.display())), "{said}");
+    assert!(
+        said.contains(&format!(
+            "pid {} stands in `{}` and is no process of group `g`",
+            std::process::id(),
+            file.display()
+        )),
+        "{said}"
+    );
     writes("soon\n");
     let said = house.refused(&by_file, 3);
-    assert!(said.contains(&format!("pid file `{}`: it holds no process number", file.display())), "{said}");
-    assert!(house.refused(&format!("match = {{ exe = \"filed\" }}\nexclude = {{ pid_file = \"{}\" }}", file.display()), 3).contains("no process number"));
+    assert!(
+        said.contains(&format!(
+            "pid file `{}`: it holds no process number",
+            file.display()
+        )),
+        "{said}"
+    );
+    assert!(
+        house
+            .refused(
+                &format!(
+                    "match = {{ exe = \"filed\" }}\nexclude = {{ pid_file = \"{}\" }}",
+                    file.display()
+                ),
+                3
+            )
+            .contains("no process number")
+    );
     let gone = one.pid();
     writes(&gone.to_string());
     one.kill();
     let said = house.refused(&by_file, 3);
-    assert!(said.contains(&format!("pid {gone} stands in `{}` and is gone", file.display())), "{said}");
-    assert_eq!(house.found(&by_file).1.code, 7, "it is a fault in hello status as well");
+    assert!(
+        said.contains(&format!(
+            "pid {gone} stands in `{}` and is gone",
+            file.display()
+        )),
+        "{said}"
+    );
+    assert_eq!(
+        house.found(&by_file).1.code,
+        7,
+        "it is a fault in hello status as well"
+    );
     house.group("match = { pid_file = \"run.pid\" }");
     assert!(house.0.broadcast(&[]).expect(2).stderr.contains("absolute"));
 }
@@ -382,13 +661,26 @@ fn as_root_a_pid_file_that_others_can_write_is_not_believed() {
     let house = House::new();
     let exe = house.shell("trusted");
     let one = Shell::start(&mut Command::new(&exe));
-    let by_file = |file: &Path| format!("match = {{ pid_file = \"{}\", exe = \"trusted\" }}", file.display());
+    let by_file = |file: &Path| {
+        format!(
+            "match = {{ pid_file = \"{}\", exe = \"trusted\" }}",
+            file.display()
+        )
+    };
     let file = house.0.write("a.pid", &one.pid().to_string());
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
-    assert!(house.refused(&by_file(&file), 3).contains("others than root"));
+    assert!(
+        house
+            .refused(&by_file(&file), 3)
+            .contains("others than root")
+    );
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     nix::unistd::chown(&file, Some(65534.into()), None).unwrap();
-    assert!(house.refused(&by_file(&file), 3).contains("others than root"));
+    assert!(
+        house
+            .refused(&by_file(&file), 3)
+            .contains("others than root")
+    );
     nix::unistd::chown(&file, Some(0.into()), None).unwrap();
     house.finds(&by_file(&file), &[one.pid()]);
     // Their directory, and a link in it to a file of root's.
@@ -398,38 +690,105 @@ fn as_root_a_pid_file_that_others_can_write_is_not_believed() {
     house.finds(&by_file(&link), &[one.pid()]);
     nix::unistd::chown(&house.path("theirs"), Some(65534.into()), None).unwrap();
     let said = house.refused(&by_file(&link), 3);
-    assert!(said.contains("whose word does not count") && said.contains("by a link"), "{said}");
+    assert!(
+        said.contains("whose word does not count") && said.contains("by a link"),
+        "{said}"
+    );
     // The word of one's own user is enough for a process of that user.
-    let theirs = Shell::start(Command::new("setpriv").args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(&exe));
+    let theirs = Shell::start(
+        Command::new("setpriv")
+            .args([
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+                "--",
+            ])
+            .arg(&exe),
+    );
     let own = house.path("theirs/c.pid");
     std::fs::write(&own, theirs.pid().to_string()).unwrap();
     nix::unistd::chown(&own, Some(65534.into()), None).unwrap();
-    house.finds(&format!("{}\nuser = \"65534\"", by_file(&own)), &[theirs.pid()]);
+    house.finds(
+        &format!("{}\nuser = \"65534\"", by_file(&own)),
+        &[theirs.pid()],
+    );
 }
 
 #[test]
 fn who_listens_is_found_by_port_address_path_and_option() {
     let house = House(Fleet::start(3));
-    let config = house.0.write("unix.toml", &format!("message = \"u\"\nlisten = \"unix:{}\"\n", house.path("u.sock").display()));
+    let config = house.0.write(
+        "unix.toml",
+        &format!(
+            "message = \"u\"\nlisten = \"unix:{}\"\n",
+            house.path("u.sock").display()
+        ),
+    );
     let unix = Server::start(&house, &[], &config);
-    let port = |at: usize| house.0.url(at).trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
+    let port = |at: usize| {
+        house
+            .0
+            .url(at)
+            .trim_end_matches('/')
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
     let (first, second) = (house.0.pid(0), house.0.pid(1));
     // The shells and the test that started it are not meant, although a child of theirs listens.
     house.finds(&format!("match = {{ port = {} }}", port(0)), &[first]);
-    house.finds(&format!("match = {{ listens = \"tcp:{}\" }}", port(1)), &[second]);
-    house.finds(&format!("match = {{ listens = \"tcp:127.0.0.1:{}\" }}", port(1)), &[second]);
-    house.finds(&format!("match = {{ listens = \"tcp:127.0.0.2:{}\" }}", port(1)), &[]);
-    house.finds(&format!("match = {{ port = {}, exe = \"no-such\" }}", port(0)), &[]);
-    house.finds(&format!("match = {{ listens = \"unix:{}/*.sock\" }}", house.0.dir.path().display()), &[unix.pid()]);
-    let exe = house.0.exe().file_name().unwrap().to_str().unwrap().to_owned();
-    let not_first = format!("match = {{ exe = \"{exe}\" }}\nexclude = {{ port = {} }}", port(0));
+    house.finds(
+        &format!("match = {{ listens = \"tcp:{}\" }}", port(1)),
+        &[second],
+    );
+    house.finds(
+        &format!("match = {{ listens = \"tcp:127.0.0.1:{}\" }}", port(1)),
+        &[second],
+    );
+    house.finds(
+        &format!("match = {{ listens = \"tcp:127.0.0.2:{}\" }}", port(1)),
+        &[],
+    );
+    house.finds(
+        &format!("match = {{ port = {}, exe = \"no-such\" }}", port(0)),
+        &[],
+    );
+    house.finds(
+        &format!(
+            "match = {{ listens = \"unix:{}/*.sock\" }}",
+            house.0.dir.path().display()
+        ),
+        &[unix.pid()],
+    );
+    let exe = house
+        .0
+        .exe()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let not_first = format!(
+        "match = {{ exe = \"{exe}\" }}\nexclude = {{ port = {} }}",
+        port(0)
+    );
     house.finds(&not_first, &[second, house.0.pid(2), unix.pid()]);
     drop(unix);
     // Where the process's own command line says that it does.
     let config = house.0.write("option.toml", "message = \"o\"\n");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let option = Server::start(&house, &["--listen", &free], &config);
-    house.finds(&format!("match = {{ exe = \"{exe}\", listens = \"{{arg:--listen}}\" }}"), &[option.pid()]);
+    house.finds(
+        &format!("match = {{ exe = \"{exe}\", listens = \"{{arg:--listen}}\" }}"),
+        &[option.pid()],
+    );
 }
 
 #[test]
@@ -459,8 +818,17 @@ fn a_leader_is_found_by_the_socket_of_its_child() {
     let server = shell.tell(&serve).parse().unwrap();
     shell.started.push(server);
     until("it listens", || listen.exists());
-    house.finds(&format!("match = {{ listens = \"unix:{}\" }}", listen.display()), &[server]);
-    house.finds(&format!("match = {{ listens = \"unix:{}\", exe = \"starts\" }}", listen.display()), &[shell.pid()]);
+    house.finds(
+        &format!("match = {{ listens = \"unix:{}\" }}", listen.display()),
+        &[server],
+    );
+    house.finds(
+        &format!(
+            "match = {{ listens = \"unix:{}\", exe = \"starts\" }}",
+            listen.display()
+        ),
+        &[shell.pid()],
+    );
 }
 
 const PATTERNS: &str = "leader = { args = [\"master\"] }\nworker = { args = [\"worker\"] }";
@@ -472,31 +840,64 @@ fn leaders_are_told_by_their_pattern_and_workers_never_are() {
     let by_place = "match = { exe = \"led\" }".to_owned();
     let by_pattern = format!("{by_place}\n{PATTERNS}");
     let mut master = Shell::start(Command::new(&exe).arg0("led: master process led"));
-    let (worker, other) = (master.worker(&exe, "led: worker process"), master.worker(&exe, "led: cache manager"));
+    let (worker, other) = (
+        master.worker(&exe, "led: worker process"),
+        master.worker(&exe, "led: cache manager"),
+    );
     let second = Shell::start(Command::new(&exe).arg0("led: master process led -c x"));
     house.finds(&by_place, &[master.pid(), second.pid()]);
     house.finds(&by_pattern, &[master.pid(), second.pid()]);
     // By its number as well, a worker is not taken for a leader.
     for pid in [worker, other] {
-        let said = house.refused(&format!("{by_pattern}\ninstances = [ {{ pid = {} }}, {{ pid = {pid} }} ]", second.pid()), 5);
-        assert!(said.contains(&format!("pid {pid} is a worker of pid {}", master.pid())), "{said}");
+        let said = house.refused(
+            &format!(
+                "{by_pattern}\ninstances = [ {{ pid = {} }}, {{ pid = {pid} }} ]",
+                second.pid()
+            ),
+            5,
+        );
+        assert!(
+            said.contains(&format!("pid {pid} is a worker of pid {}", master.pid())),
+            "{said}"
+        );
     }
-    house.finds(&format!("{by_pattern}\ninstances = [ {{ pid = {} }} ]", second.pid()), &[second.pid()]);
+    house.finds(
+        &format!("{by_pattern}\ninstances = [ {{ pid = {} }} ]", second.pid()),
+        &[second.pid()],
+    );
     drop(second);
     // Workers whose master was killed live on, and nothing makes them reload.
     let group = format!("{by_pattern}\ncount = 1");
     let new = Shell::start(Command::new(&exe).arg0("led: master process led"));
     master.kill();
     until("the worker has lost its master", || {
-        !std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap().contains(&format!("PPid:\t{}", master.pid()))
+        !std::fs::read_to_string(format!("/proc/{worker}/status"))
+            .unwrap()
+            .contains(&format!("PPid:\t{}", master.pid()))
     });
     let said = house.refused(&group, 5);
-    assert!(said.contains(&format!("pid {worker} is a worker whose master is gone")) && !said.contains(&format!("pid {other}")), "{said}");
+    assert!(
+        said.contains(&format!("pid {worker} is a worker whose master is gone"))
+            && !said.contains(&format!("pid {other}")),
+        "{said}"
+    );
     let (found, said) = house.found(&group);
-    assert!(found.contains(&worker) && said.code == 7 && said.json.to_string().contains("whose master is gone"), "{:#}", said.json);
-    house.finds(&format!("{group}\nexclude = {{ args = [\"worker\"] }}"), &[new.pid()]);
+    assert!(
+        found.contains(&worker)
+            && said.code == 7
+            && said.json.to_string().contains("whose master is gone"),
+        "{:#}",
+        said.json
+    );
+    house.finds(
+        &format!("{group}\nexclude = {{ args = [\"worker\"] }}"),
+        &[new.pid()],
+    );
     drop(new);
-    assert!(house.refused(&group, 5).contains("whose master is gone"), "also where no master is left");
+    assert!(
+        house.refused(&group, 5).contains("whose master is gone"),
+        "also where no master is left"
+    );
 }
 
 #[test]
@@ -510,13 +911,21 @@ fn two_masters_of_one_service_are_refused_by_name() {
     let new = old.worker(&exe, "upgraded: master process 2");
     let said = house.refused(&group, 5);
     for (one, other) in [(new, old.pid()), (old.pid(), new)] {
-        let why = format!("pid {one} is being upgraded: pid {other} and pid {one} are both masters; finish or abort the upgrade first");
+        let why = format!(
+            "pid {one} is being upgraded: pid {other} and pid {one} are both masters; finish or abort the upgrade first"
+        );
         assert!(said.contains(&why), "{why}\n{said}");
     }
     let (found, said) = house.found(&group);
-    assert!(found.contains(&new) && found.contains(&old.pid()) && said.code == 7, "{:#}", said.json);
+    assert!(
+        found.contains(&new) && found.contains(&old.pid()) && said.code == 7,
+        "{:#}",
+        said.json
+    );
     kill(Pid::from_raw(new), Signal::SIGKILL).unwrap();
-    until("the upgrade is aborted", || !Path::new(&format!("/proc/{new}/exe")).exists());
+    until("the upgrade is aborted", || {
+        !Path::new(&format!("/proc/{new}/exe")).exists()
+    });
     house.finds(&group, &[old.pid()]);
 }
 
@@ -530,12 +939,19 @@ fn a_worker_that_was_only_just_forked_is_no_second_master() {
     let _worker = master.worker(&exe, "forks: worker process");
     let fifo = exe.with_extension("fifo");
     // A machine that is too busy to take its title in time has another try.
-    until("who has its master's title for a moment is waited for", || {
-        let line = format!("(read -t 0.2 _ <>'{0}'; exec -a 'forks: worker process' '{1}' <>'{0}' >/dev/null) & echo $!", fifo.display(), exe.display());
-        let pid: i32 = master.tell(&line).parse().unwrap();
-        master.started.push(pid);
-        house.found(&group).0 == [master.pid()]
-    });
+    until(
+        "who has its master's title for a moment is waited for",
+        || {
+            let line = format!(
+                "(read -t 0.2 _ <>'{0}'; exec -a 'forks: worker process' '{1}' <>'{0}' >/dev/null) & echo $!",
+                fifo.display(),
+                exe.display()
+            );
+            let pid: i32 = master.tell(&line).parse().unwrap();
+            master.started.push(pid);
+            house.found(&group).0 == [master.pid()]
+        },
+    );
 }
 
 #[test]
@@ -544,7 +960,13 @@ fn who_fits_no_pattern_is_named_where_nobody_leads() {
     let exe = house.shell("single");
     let one = Shell::start(Command::new(&exe).arg0("single: alone in the world"));
     let said = house.refused(&format!("match = {{ exe = \"single\" }}\n{PATTERNS}"), 3);
-    assert!(said.contains(&format!("pid {} is not what the `leader` of group `g` looks like", one.pid())), "{said}");
+    assert!(
+        said.contains(&format!(
+            "pid {} is not what the `leader` of group `g` looks like",
+            one.pid()
+        )),
+        "{said}"
+    );
 }
 
 #[test]
@@ -555,12 +977,25 @@ fn what_an_excluded_process_started_is_not_promoted() {
     let worker = master.worker(&exe, "started: two");
     let group = "match = { exe = \"started\" }\nexclude = { args = [\"one\"] }";
     let said = house.refused(group, 3);
-    assert!(said.contains(&format!("pid {worker} was started by pid {}, which group `g` excludes", master.pid())), "{said}");
+    assert!(
+        said.contains(&format!(
+            "pid {worker} was started by pid {}, which group `g` excludes",
+            master.pid()
+        )),
+        "{said}"
+    );
     // Unless somebody says that it leads, as under a watchdog.
-    house.finds(&format!("{group}\nleader = {{ args = [\"two\"] }}"), &[worker]);
+    house.finds(
+        &format!("{group}\nleader = {{ args = [\"two\"] }}"),
+        &[worker],
+    );
     let other = Shell::start(Command::new(&exe).arg0("started: three"));
     let (found, said) = house.found(group);
-    assert!(found == [other.pid()] && !said.stderr.contains("Left out"), "{}", said.stderr);
+    assert!(
+        found == [other.pid()] && !said.stderr.contains("Left out"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -568,11 +1003,22 @@ fn the_pid_file_of_a_group_says_who_leads() {
     let house = House::new();
     let exe = house.shell("watched");
     // The watchdog is the same program, and passes no signal on.
-    let mut watchdog = Shell::start(Command::new(&exe).arg(house.script("run")).arg("-p").arg(house.path("run.pid")).current_dir(house.0.dir.path()));
+    let mut watchdog = Shell::start(
+        Command::new(&exe)
+            .arg(house.script("run"))
+            .arg("-p")
+            .arg(house.path("run.pid"))
+            .current_dir(house.0.dir.path()),
+    );
     let server = watchdog.worker(&exe, "watched: serves");
     let alone = Shell::start(&mut Command::new(&exe));
-    for place in ["{arg:-p}".to_owned(), "{cwd}/run.pid".to_owned(), house.path("run.pid").display().to_string()] {
-        let group = format!("match = {{ exe = \"watched\" }}\npid_file = [\"/no/such.pid\", \"{place}\"]");
+    for place in [
+        "{arg:-p}".to_owned(),
+        "{cwd}/run.pid".to_owned(),
+        house.path("run.pid").display().to_string(),
+    ] {
+        let group =
+            format!("match = {{ exe = \"watched\" }}\npid_file = [\"/no/such.pid\", \"{place}\"]");
         // Neither without a file nor with one of somebody else does it decide.
         let _ = std::fs::remove_file(house.path("run.pid"));
         house.finds(&group, &[watchdog.pid(), alone.pid()]);
@@ -602,14 +1048,26 @@ fn workers_of_another_user_are_no_news_and_their_end_without_a_master_is() {
         exe.display(),
         fifo.display()
     );
-    let worker: i32 = master.tell(&format!("({drop_to}) >/dev/null & echo $!")).parse().unwrap();
+    let worker: i32 = master
+        .tell(&format!("({drop_to}) >/dev/null & echo $!"))
+        .parse()
+        .unwrap();
     master.started.push(worker);
-    until("the worker has its title", || words(worker) == "drops: worker");
+    until("the worker has its title", || {
+        words(worker) == "drops: worker"
+    });
     let (found, said) = house.found(&group);
-    assert!(found == [master.pid()] && !said.stderr.contains(&worker.to_string()), "{}", said.stderr);
+    assert!(
+        found == [master.pid()] && !said.stderr.contains(&worker.to_string()),
+        "{}",
+        said.stderr
+    );
     master.kill();
     let said = house.refused(&group, 5);
-    assert!(said.contains(&format!("pid {worker} is a worker whose master is gone")), "{said}");
+    assert!(
+        said.contains(&format!("pid {worker} is a worker whose master is gone")),
+        "{said}"
+    );
 }
 
 #[test]
@@ -618,20 +1076,47 @@ fn listed_numbers_that_are_no_processes() {
     let exe = house.shell("listed");
     let mut one = Shell::start(&mut Command::new(&exe));
     // The shell does not take in what it has become, so its child stays a zombie.
-    let zombie: i32 = one.tell("(read) </dev/null & echo $!; exec 2>/dev/null").parse().unwrap();
+    let zombie: i32 = one
+        .tell("(read) </dev/null & echo $!; exec 2>/dev/null")
+        .parse()
+        .unwrap();
     let mut lazy = Command::new(&exe).args(["-c", "exit 0"]).spawn().unwrap();
-    until("it has ended", || std::fs::read_to_string(format!("/proc/{}/stat", lazy.id())).unwrap().contains(") Z "));
-    let listed = |pid: i64| format!("match = {{ exe = \"listed\" }}\ninstances = [ {{ pid = {pid} }} ]");
+    until("it has ended", || {
+        std::fs::read_to_string(format!("/proc/{}/stat", lazy.id()))
+            .unwrap()
+            .contains(") Z ")
+    });
+    let listed =
+        |pid: i64| format!("match = {{ exe = \"listed\" }}\ninstances = [ {{ pid = {pid} }} ]");
     let said = house.refused(&listed(lazy.id().into()), 3);
     assert!(said.contains("runs no program"), "{said}");
     let (found, said) = house.found("match = { exe = \"listed\" }");
-    assert!(found == [one.pid()] && !said.stderr.contains(&zombie.to_string()), "{}", said.stderr);
+    assert!(
+        found == [one.pid()] && !said.stderr.contains(&zombie.to_string()),
+        "{}",
+        said.stderr
+    );
     lazy.wait().unwrap();
-    assert!(house.refused(&listed(lazy.id().into()), 3).contains("is gone"));
-    assert!(house.refused(&listed(i32::MAX.into()), 3).contains("is gone"));
-    let kernel = procfs::process::all_processes().unwrap().flatten().find(|p| p.stat().is_ok_and(|s| s.flags & 0x0020_0000 != 0));
+    assert!(
+        house
+            .refused(&listed(lazy.id().into()), 3)
+            .contains("is gone")
+    );
+    assert!(
+        house
+            .refused(&listed(i32::MAX.into()), 3)
+            .contains("is gone")
+    );
+    let kernel = procfs::process::all_processes()
+        .unwrap()
+        .flatten()
+        .find(|p| p.stat().is_ok_and(|s| s.flags & 0x0020_0000 != 0));
     match kernel {
-        Some(thread) => assert!(house.refused(&listed(thread.pid().into()), 3).contains("runs no program")),
+        Some(thread) => assert!(
+            house
+                .refused(&listed(thread.pid().into()), 3)
+                .contains("runs no program")
+        ),
         None => crate::support::skipped("no thread of the kernel is to be seen here"),
     }
     let said = house.refused(&listed(std::process::id().into()), 3);
@@ -651,28 +1136,69 @@ fn who_cannot_be_looked_at_is_named_where_it_may_be_meant() {
     let look = |keys: &str| {
         house.group(keys);
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(house.0.exe());
-        let output = command.args(["status", "--fleet"]).arg(house.path("fleet.toml")).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+        command
+            .args([
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+                "--",
+            ])
+            .arg(house.0.exe());
+        let output = command
+            .args(["status", "--fleet"])
+            .arg(house.path("fleet.toml"))
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr),
+        )
     };
-    for exe in ["hidden-of-many-more-than-sixteen", "hidden-of-many*", &exe.display().to_string()] {
-        let (code, said) = look(&format!("match = {{ exe = \"{exe}\", args = [\"serve\"] }}"));
-        assert!(code == Some(3) && said.contains(&format!("Left out pid {} cannot be looked at", one.pid())), "{exe}: {said}");
-        let (_, said) = look(&format!("match = {{ exe = \"{exe}\", args = [\"other\"] }}"));
+    for exe in [
+        "hidden-of-many-more-than-sixteen",
+        "hidden-of-many*",
+        &exe.display().to_string(),
+    ] {
+        let (code, said) = look(&format!(
+            "match = {{ exe = \"{exe}\", args = [\"serve\"] }}"
+        ));
+        assert!(
+            code == Some(3)
+                && said.contains(&format!("Left out pid {} cannot be looked at", one.pid())),
+            "{exe}: {said}"
+        );
+        let (_, said) = look(&format!(
+            "match = {{ exe = \"{exe}\", args = [\"other\"] }}"
+        ));
         assert!(!said.contains("Left out"), "{said}");
     }
     let (_, said) = look("match = { script = \"hidden-app\" }");
-    assert!(said.contains(&format!("Left out pid {} cannot be looked at", titled.pid())), "{said}");
+    assert!(
+        said.contains(&format!(
+            "Left out pid {} cannot be looked at",
+            titled.pid()
+        )),
+        "{said}"
+    );
     let (_, said) = look("match = { exe = \"another\" }");
     assert!(!said.contains("Left out"), "{said}");
     // Nobody can be told apart by a socket that nobody may see: so much is told.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (code, said) = look(&format!("match = {{ port = {port} }}"));
-    assert!(code == Some(7) && said.contains("who listens where group `g` says cannot be looked at"), "{said}");
+    assert!(
+        code == Some(7) && said.contains("who listens where group `g` says cannot be looked at"),
+        "{said}"
+    );
     drop(listener);
     let (code, said) = look(&format!("match = {{ port = {port} }}"));
-    assert!(code == Some(3) && !said.contains("cannot be looked at"), "{said}");
+    assert!(
+        code == Some(3) && !said.contains("cannot be looked at"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -682,10 +1208,21 @@ fn processes_that_come_and_go_during_the_scan_disturb_nobody() {
     let one = Shell::start(&mut Command::new(&exe));
     let mut busy = Shell::start(&mut Command::new(house.shell("busy")));
     // Until it is killed: programs of the group that end at once, one after the other, and their zombies.
-    writeln!(busy.stdin, "while :; do '{}' -c 'exit 0' </dev/null; ('{}' -c 'exit 0' </dev/null &); done", exe.display(), exe.display()).unwrap();
+    writeln!(
+        busy.stdin,
+        "while :; do '{}' -c 'exit 0' </dev/null; ('{}' -c 'exit 0' </dev/null &); done",
+        exe.display(),
+        exe.display()
+    )
+    .unwrap();
     for _ in 0..30 {
         let (found, said) = house.found("match = { exe = \"stays\" }");
-        assert!(found.contains(&one.pid()), "{}\n{:#}", said.stderr, said.json);
+        assert!(
+            found.contains(&one.pid()),
+            "{}\n{:#}",
+            said.stderr,
+            said.json
+        );
         assert!(!said.stderr.contains("Left out"), "{}", said.stderr);
     }
 }

@@ -49,7 +49,9 @@ const TOPICS: [&str; 17] = [
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        crate::support::skipped("only root can start processes of other users, or in other namespaces");
+        crate::support::skipped(
+            "only root can start processes of other users, or in other namespaces",
+        );
     }
     root
 }
@@ -61,9 +63,26 @@ impl Kept {
     /// Copies of `sleep`, so that a name of one's own tells them apart.
     fn sleep(fleet: &Fleet, name: &str, cwd: &Path) -> Self {
         let exe = fleet.path(name);
-        assert!(Command::new("cp").arg("/bin/sleep").arg(&exe).status().unwrap().success());
-        let kept = Self(Command::new(&exe).arg("600").current_dir(cwd).spawn().unwrap());
-        until("it executes the copy", || words(kept.pid()).first().is_some_and(|word| Path::new(word) == exe));
+        assert!(
+            Command::new("cp")
+                .arg("/bin/sleep")
+                .arg(&exe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let kept = Self(
+            Command::new(&exe)
+                .arg("600")
+                .current_dir(cwd)
+                .spawn()
+                .unwrap(),
+        );
+        until("it executes the copy", || {
+            words(kept.pid())
+                .first()
+                .is_some_and(|word| Path::new(word) == exe)
+        });
         kept
     }
 
@@ -89,7 +108,12 @@ struct Exam(Value);
 impl Exam {
     fn of(said: Said, code: i32) -> Self {
         let said = said.expect(code);
-        assert_eq!(said.json["processes"].as_array().map(Vec::len), Some(1), "{:#}", said.json);
+        assert_eq!(
+            said.json["processes"].as_array().map(Vec::len),
+            Some(1),
+            "{:#}",
+            said.json
+        );
         assert_eq!(said.json["processes"][0]["reloadable"], code == 0);
         Self(said.json["processes"][0].clone())
     }
@@ -107,20 +131,40 @@ impl Exam {
     /// One check says this, with this next to be done.
     #[track_caller]
     fn says(&self, topic: &str, ok: Option<bool>, text: &str, next: &str) {
-        let check = self.0["checks"].as_array().unwrap().iter().find(|c| c["check"] == topic).unwrap_or_else(|| panic!("no {topic}: {:#}", self.0));
-        let has = |key: &str, wanted: &str| check[key].as_str().unwrap_or_default().contains(wanted);
-        assert!(check["ok"] == serde_json::json!(ok) && has("text", text) && has("next", next), "{topic}: {text}, {next}: {:#}", self.0);
+        let check = self.0["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["check"] == topic)
+            .unwrap_or_else(|| panic!("no {topic}: {:#}", self.0));
+        let has =
+            |key: &str, wanted: &str| check[key].as_str().unwrap_or_default().contains(wanted);
+        assert!(
+            check["ok"] == serde_json::json!(ok) && has("text", text) && has("next", next),
+            "{topic}: {text}, {next}: {:#}",
+            self.0
+        );
     }
 
     /// Topics that keep it from a reload.
     fn bad(&self) -> Vec<&str> {
-        self.0["checks"].as_array().unwrap().iter().filter(|c| c["ok"] == false).map(|c| c["check"].as_str().unwrap()).collect()
+        self.0["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|c| c["ok"] == false)
+            .map(|c| c["check"].as_str().unwrap())
+            .collect()
     }
 }
 
 fn without_fleet(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hello"));
-    command.arg("doctor").args(args).current_dir("/proc/self").env_remove("HELLO_FLEET");
+    command
+        .arg("doctor")
+        .args(args)
+        .current_dir("/proc/self")
+        .env_remove("HELLO_FLEET");
     command
 }
 
@@ -132,11 +176,20 @@ fn add(fleet: &Fleet, keys: &str) {
 
 /// A group of a copy of `sleep`, which nobody signals.
 fn sleeps(fleet: &Fleet, name: &str, keys: &str) {
-    fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"g\"\nmatch = {{ exe = \"{}\" }}\n{keys}\n", fleet.path(name).display()));
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "version = 1\n[[group]]\nname = \"g\"\nmatch = {{ exe = \"{}\" }}\n{keys}\n",
+            fleet.path(name).display()
+        ),
+    );
 }
 
 fn names(dir: &Path) -> Vec<std::ffi::OsString> {
-    let mut all: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut all: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     all.sort();
     all
 }
@@ -147,25 +200,65 @@ fn a_server_that_can_be_reloaded_passes_every_check_and_nothing_is_touched() {
     let (before, pid) = (names(fleet.dir.path()), fleet.pid(0).to_string());
     let exam = Exam::fleet(&fleet, &[&pid], 0);
     let checks = exam.0["checks"].as_array().unwrap();
-    let topics: Vec<&str> = checks.iter().map(|c| c["check"].as_str().unwrap()).collect();
-    assert!(topics == TOPICS && checks.iter().all(|c| c["ok"] == true), "{:#}", exam.0);
-    assert_eq!((&exam.0["pid"], &exam.0["group"]), (&fleet.pid(0).into(), &"web".into()));
-    exam.says("config", Some(true), &fleet.path("web.toml").display().to_string(), "");
+    let topics: Vec<&str> = checks
+        .iter()
+        .map(|c| c["check"].as_str().unwrap())
+        .collect();
+    assert!(
+        topics == TOPICS && checks.iter().all(|c| c["ok"] == true),
+        "{:#}",
+        exam.0
+    );
+    assert_eq!(
+        (&exam.0["pid"], &exam.0["group"]),
+        (&fleet.pid(0).into(), &"web".into())
+    );
+    exam.says(
+        "config",
+        Some(true),
+        &fleet.path("web.toml").display().to_string(),
+        "",
+    );
     exam.says("endpoint", Some(true), fleet.url(0), "");
     exam.says("answers", Some(true), "tells that it runs sha256:", "");
     exam.says("validator", Some(true), "hello check", "");
     exam.says("proof", Some(true), "exact", "");
     // Without a pid, all that the fleet matches; for people, a line each.
-    assert_eq!(fleet.doctor(&[]).expect(0).json["processes"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        fleet.doctor(&[]).expect(0).json["processes"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
     let output = fleet.look("doctor").output().unwrap();
-    assert!(String::from_utf8(output.stdout).unwrap().ends_with("\n     Summary 2 processes: 2 can be reloaded, 0 cannot\n"));
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .ends_with("\n     Summary 2 processes: 2 can be reloaded, 0 cannot\n")
+    );
     let output = fleet.look("doctor").arg(&pid).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
-    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{stdout}");
+    assert_eq!(
+        (output.status.code(), output.stderr.len()),
+        (Some(0), 0),
+        "{stdout}"
+    );
     assert_eq!(stdout.lines().count(), 1 + TOPICS.len() + 1);
-    assert!(stdout.lines().all(|line| line.chars().nth(12) == Some(' ') && line.chars().nth(11) != Some(' ')), "{stdout}");
-    assert_eq!(stdout.lines().last().unwrap(), format!("      Result pid {pid} can be reloaded"));
-    assert_eq!((names(fleet.dir.path()), fleet.attempts()), (before, vec![1; 2]), "nothing was staged, and nobody was signalled");
+    assert!(
+        stdout
+            .lines()
+            .all(|line| line.chars().nth(12) == Some(' ') && line.chars().nth(11) != Some(' ')),
+        "{stdout}"
+    );
+    assert_eq!(
+        stdout.lines().last().unwrap(),
+        format!("      Result pid {pid} can be reloaded")
+    );
+    assert_eq!(
+        (names(fleet.dir.path()), fleet.attempts()),
+        (before, vec![1; 2]),
+        "nothing was staged, and nobody was signalled"
+    );
 }
 
 #[test]
@@ -173,51 +266,150 @@ fn what_is_not_there_and_what_cannot_be_meant() {
     let fleet = Fleet::start(1);
     let mut ended = Command::new("true").spawn().unwrap();
     let zombie = ended.id().to_string();
-    until("it has ended", || std::fs::read_to_string(format!("/proc/{zombie}/stat")).unwrap().contains(") Z "));
+    until("it has ended", || {
+        std::fs::read_to_string(format!("/proc/{zombie}/stat"))
+            .unwrap()
+            .contains(") Z ")
+    });
     let said = fleet.doctor(&[&zombie]).expect(3);
-    assert!(said.stderr.contains("runs no program") && said.json["missing"][0]["pid"] == zombie.parse::<i32>().unwrap(), "{:#}", said.json);
+    assert!(
+        said.stderr.contains("runs no program")
+            && said.json["missing"][0]["pid"] == zombie.parse::<i32>().unwrap(),
+        "{:#}",
+        said.json
+    );
     ended.wait().unwrap();
-    assert!(fleet.doctor(&[&zombie]).expect(3).stderr.contains("is gone"));
-    for (args, says) in [(&["0"][..], "no pid"), (&["99999999999"], "no pid"), (&["1", "none"], "no group `none`"), (&["none"], "no group `none`")] {
+    assert!(
+        fleet
+            .doctor(&[&zombie])
+            .expect(3)
+            .stderr
+            .contains("is gone")
+    );
+    for (args, says) in [
+        (&["0"][..], "no pid"),
+        (&["99999999999"], "no pid"),
+        (&["1", "none"], "no group `none`"),
+        (&["none"], "no group `none`"),
+    ] {
         let said = fleet.doctor(args).expect(2);
         assert!(said.stderr.contains(says), "{args:?}: {}", said.stderr);
     }
     add(&fleet, "count = 2");
     let said = fleet.doctor(&[]).expect(3);
-    assert!(said.stderr.contains("has 1 instance, not 2") && said.json["processes"][0]["reloadable"] == true, "{}", said.stderr);
+    assert!(
+        said.stderr.contains("has 1 instance, not 2")
+            && said.json["processes"][0]["reloadable"] == true,
+        "{}",
+        said.stderr
+    );
     fleet.write("fleet.toml", "version = 2\n");
     fleet.doctor(&[]).expect(2);
     let output = without_fleet(&[]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
 fn what_becomes_of_the_signal_and_who_says_so() {
     for (mode, group, signal, ok, next) in [
-        ("default", "reloads = true", "has no handler for SIGHUP and would die of it", Some(false), "unchecked"),
-        ("sigwait", "reloads = true", "waits for SIGHUP in sigwait", Some(true), ""),
-        ("sigwait", "reloads = \"unchecked\"", "waits for SIGHUP in sigwait", Some(true), ""),
-        ("ignore", "reloads = true", "ignores SIGHUP", Some(false), "nohup"),
-        ("block", "reloads = true", "blocks it at the moment", None, ""),
-        ("block", "reloads = true\nexecutes_itself = true", "blocks SIGHUP in every thread", Some(false), ""),
-        ("signalfd", "reloads = true", "waits for SIGHUP in a signalfd", Some(true), ""),
-        ("good", "reloads = true", "has a handler for SIGHUP", Some(true), ""),
+        (
+            "default",
+            "reloads = true",
+            "has no handler for SIGHUP and would die of it",
+            Some(false),
+            "unchecked",
+        ),
+        (
+            "sigwait",
+            "reloads = true",
+            "waits for SIGHUP in sigwait",
+            Some(true),
+            "",
+        ),
+        (
+            "sigwait",
+            "reloads = \"unchecked\"",
+            "waits for SIGHUP in sigwait",
+            Some(true),
+            "",
+        ),
+        (
+            "ignore",
+            "reloads = true",
+            "ignores SIGHUP",
+            Some(false),
+            "nohup",
+        ),
+        (
+            "block",
+            "reloads = true",
+            "blocks it at the moment",
+            None,
+            "",
+        ),
+        (
+            "block",
+            "reloads = true\nexecutes_itself = true",
+            "blocks SIGHUP in every thread",
+            Some(false),
+            "",
+        ),
+        (
+            "signalfd",
+            "reloads = true",
+            "waits for SIGHUP in a signalfd",
+            Some(true),
+            "",
+        ),
+        (
+            "good",
+            "reloads = true",
+            "has a handler for SIGHUP",
+            Some(true),
+            "",
+        ),
         ("exit", "", "which proves nothing", None, ""),
     ] {
         let fleet = Fleet::start(0);
         let mut all = rogues(&fleet, mode, mode, 1, &format!("{group}\n{SEEN}"));
         let vouched = !group.is_empty();
-        let exam = Exam::fleet(&fleet, &[], if vouched && ok != Some(false) { 0 } else { 5 });
+        let exam = Exam::fleet(
+            &fleet,
+            &[],
+            if vouched && ok != Some(false) { 0 } else { 5 },
+        );
         exam.says("signal", ok, signal, next);
         match vouched {
-            true => exam.says("reloads", Some(true), "group `rogue` says that it reloads on SIGHUP", ""),
-            false => exam.says("reloads", Some(false), "nobody who says that it reloads", "say `reloads = true` in group `rogue`"),
+            true => exam.says(
+                "reloads",
+                Some(true),
+                "group `rogue` says that it reloads on SIGHUP",
+                "",
+            ),
+            false => exam.says(
+                "reloads",
+                Some(false),
+                "nobody who says that it reloads",
+                "say `reloads = true` in group `rogue`",
+            ),
         }
         exam.says("proof", Some(true), "content", "");
         if ok == Some(false) || !vouched {
             // A run that is refused for it leads here.
             let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-            assert!(said.stderr.ends_with(&format!("\n  hello doctor --fleet {}\n", fleet.path("fleet.toml").display())), "{}", said.stderr);
+            assert!(
+                said.stderr.ends_with(&format!(
+                    "\n  hello doctor --fleet {}\n",
+                    fleet.path("fleet.toml").display()
+                )),
+                "{}",
+                said.stderr
+            );
         }
         assert!(all[0].runs(), "{mode}");
         // Ended by nobody, and asked by nobody to reload.
@@ -228,12 +420,26 @@ fn what_becomes_of_the_signal_and_who_says_so() {
 #[test]
 fn a_program_that_nobody_knows_and_one_that_only_looks_like_it() {
     let fleet = Fleet::start(0);
-    let (mut sleep, mut haproxy) = (Kept::sleep(&fleet, "naps", Path::new("/")), Kept::sleep(&fleet, "haproxy", Path::new("/")));
+    let (mut sleep, mut haproxy) = (
+        Kept::sleep(&fleet, "naps", Path::new("/")),
+        Kept::sleep(&fleet, "haproxy", Path::new("/")),
+    );
     let pid = sleep.pid().to_string();
     let exam = Exam::kinds(&[&pid], 5);
-    exam.says("group", Some(false), &format!("no kind means it: it executes {}", fleet.path("naps").display()), "write a group");
+    exam.says(
+        "group",
+        Some(false),
+        &format!(
+            "no kind means it: it executes {}",
+            fleet.path("naps").display()
+        ),
+        "write a group",
+    );
     exam.says("signal", Some(false), "would die of it", "");
-    assert_eq!((exam.bad(), &exam.0["group"]), (vec!["group", "signal"], &Value::Null));
+    assert_eq!(
+        (exam.bad(), &exam.0["group"]),
+        (vec!["group", "signal"], &Value::Null)
+    );
     Exam::kinds(&[&haproxy.pid().to_string()], 5).says(
         "group",
         Some(false),
@@ -241,15 +447,53 @@ fn a_program_that_nobody_knows_and_one_that_only_looks_like_it() {
         "start it as that asks",
     );
     // A group says why it does not mean it, and a kind that would is named.
-    Exam::fleet(&fleet, &[&pid], 5).says("group", Some(false), "group `web`: it does not execute `hello-", "");
-    sleeps(&fleet, "naps", "reloads = true\nconfirm = []\nexclude = { args = [\"600\"] }");
-    Exam::fleet(&fleet, &[&pid], 5).says("group", Some(false), "group `g`: it is left out by its `exclude`", "");
-    sleeps(&fleet, "naps", &format!("reloads = true\nconfirm = []\ninstances = [ {{ pid = {} }} ]", haproxy.pid()));
-    Exam::fleet(&fleet, &[&pid], 5).says("group", Some(false), "group `g`: it is not in the list of its `instances`", "");
-    let hello = Kept(Command::new(env!("CARGO_BIN_EXE_hello")).args(["serve", "--config"]).arg(fleet.path("web.toml")).stdout(Stdio::null()).spawn().unwrap());
+    Exam::fleet(&fleet, &[&pid], 5).says(
+        "group",
+        Some(false),
+        "group `web`: it does not execute `hello-",
+        "",
+    );
+    sleeps(
+        &fleet,
+        "naps",
+        "reloads = true\nconfirm = []\nexclude = { args = [\"600\"] }",
+    );
+    Exam::fleet(&fleet, &[&pid], 5).says(
+        "group",
+        Some(false),
+        "group `g`: it is left out by its `exclude`",
+        "",
+    );
+    sleeps(
+        &fleet,
+        "naps",
+        &format!(
+            "reloads = true\nconfirm = []\ninstances = [ {{ pid = {} }} ]",
+            haproxy.pid()
+        ),
+    );
+    Exam::fleet(&fleet, &[&pid], 5).says(
+        "group",
+        Some(false),
+        "group `g`: it is not in the list of its `instances`",
+        "",
+    );
+    let hello = Kept(
+        Command::new(env!("CARGO_BIN_EXE_hello"))
+            .args(["serve", "--config"])
+            .arg(fleet.path("web.toml"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
     until("it listens", || listening(hello.pid()).len() == 1);
     let exam = Exam::fleet(&fleet, &[&hello.pid().to_string()], 5);
-    exam.says("group", Some(false), "but kind `hello` would", "`hello kinds hello` prints a group for it");
+    exam.says(
+        "group",
+        Some(false),
+        "but kind `hello` would",
+        "`hello kinds hello` prints a group for it",
+    );
     assert_eq!(exam.bad(), ["group"]);
     let exam = Exam::kinds(&[&hello.pid().to_string()], 0);
     exam.says("group", Some(true), "kind `hello` means it", "");
@@ -261,7 +505,12 @@ fn one_that_is_stopped_and_one_that_does_not_speak() {
     let fleet = Fleet::start(1);
     fleet.stop(0);
     let exam = Exam::fleet(&fleet, &[], 5);
-    exam.says("state", Some(false), "is stopped", &format!("kill -CONT {}", fleet.pid(0)));
+    exam.says(
+        "state",
+        Some(false),
+        "is stopped",
+        &format!("kill -CONT {}", fleet.pid(0)),
+    );
     assert_eq!(exam.bad(), ["state", "answers"]);
     let fleet = Fleet::start(0);
     let _all = rogues(&fleet, "mute", "good", 1, "kind = \"hello\"\nvalidate = []");
@@ -278,13 +527,22 @@ fn where_it_is_asked() {
     exam.says(
         "endpoint",
         Some(false),
-        &format!("listens on {}", all[0].url.get(.."http://127.0.0.1:".len()).unwrap()),
+        &format!(
+            "listens on {}",
+            all[0].url.get(.."http://127.0.0.1:".len()).unwrap()
+        ),
         "say which with `listen = \"tcp:PORT\"`",
     );
     exam.says("answers", None, "its endpoint is not known", "");
     let port = all[0].url.trim_end_matches('/').rsplit(':').next().unwrap();
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &text.replace("reloads = true\n", &format!("reloads = true\nlisten = \"tcp:{port}\"\n")));
+    fleet.write(
+        "fleet.toml",
+        &text.replace(
+            "reloads = true\n",
+            &format!("reloads = true\nlisten = \"tcp:{port}\"\n"),
+        ),
+    );
     let exam = Exam::fleet(&fleet, &[], 0);
     exam.says("endpoint", Some(true), &all[0].url, "");
     exam.says("answers", Some(true), &all[0].url, "");
@@ -292,11 +550,20 @@ fn where_it_is_asked() {
     let _sleep = Kept::sleep(&fleet, "naps", Path::new("/"));
     sleeps(&fleet, "naps", "reloads = \"unchecked\"\nconfirm = []");
     let exam = Exam::fleet(&fleet, &[], 0);
-    exam.says("endpoint", None, "listens on no socket, and nobody asks it there", "");
+    exam.says(
+        "endpoint",
+        None,
+        "listens on no socket, and nobody asks it there",
+        "",
+    );
     exam.says("answers", None, "nothing can be seen", "");
     exam.says("proof", None, "none", "[[group.confirm]]");
     exam.says("config", None, "only signalled", "");
-    sleeps(&fleet, "naps", "reloads = \"unchecked\"\n[[group.confirm]]\nhttp = \"http://{listen}/\"\nchanged = true");
+    sleeps(
+        &fleet,
+        "naps",
+        "reloads = \"unchecked\"\n[[group.confirm]]\nhttp = \"http://{listen}/\"\nchanged = true",
+    );
     Exam::fleet(&fleet, &[], 5).says("endpoint", Some(false), "listens on no socket", "");
 }
 
@@ -306,7 +573,13 @@ fn what_it_reads_and_whether_that_can_be_replaced() {
     std::fs::create_dir(fleet.path("conf")).unwrap();
     let config = fleet.write("conf/naps.conf", "one");
     let _sleep = Kept::sleep(&fleet, "naps", &fleet.path("conf"));
-    let group = |places: &str| sleeps(&fleet, "naps", &format!("reloads = \"unchecked\"\nconfirm = []\nconfig = {places}"));
+    let group = |places: &str| {
+        sleeps(
+            &fleet,
+            "naps",
+            &format!("reloads = \"unchecked\"\nconfirm = []\nconfig = {places}"),
+        )
+    };
     let file = format!("\"{}\"", config.display());
     group(&file);
     let exam = Exam::fleet(&fleet, &[], 0);
@@ -317,7 +590,12 @@ fn what_it_reads_and_whether_that_can_be_replaced() {
     // A run that goes on at this moment.
     let dir = std::fs::File::open(fleet.path("conf")).unwrap();
     rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    Exam::fleet(&fleet, &[], 0).says("install", None, &format!("pid {}", std::process::id()), "--lock-timeout");
+    Exam::fleet(&fleet, &[], 0).says(
+        "install",
+        None,
+        &format!("pid {}", std::process::id()),
+        "--lock-timeout",
+    );
     drop(dir);
     std::fs::hard_link(&config, fleet.path("other")).unwrap();
     Exam::fleet(&fleet, &[], 5).says("install", Some(false), "more than one hard link", "");
@@ -328,7 +606,12 @@ fn what_it_reads_and_whether_that_can_be_replaced() {
     group(&format!("\"{}\"", fleet.path("conf").display()));
     let exam = Exam::fleet(&fleet, &[], 5);
     exam.says("config", Some(true), "(directory, sha256:", "");
-    exam.says("install", Some(false), "working directory", "start it elsewhere");
+    exam.says(
+        "install",
+        Some(false),
+        "working directory",
+        "start it elsewhere",
+    );
     group(&format!("[ {file}, \"/none\" ]"));
     Exam::fleet(&fleet, &[], 0).says("config", Some(true), "naps.conf", "");
     group("[ \"{arg:-c}\", \"/none/here\" ]");
@@ -338,17 +621,34 @@ fn what_it_reads_and_whether_that_can_be_replaced() {
     exam.says("disk", None, "its config is not known", "");
     assert_eq!(exam.bad(), ["config"]);
     // What it does not read on the signal.
-    sleeps(&fleet, "naps", &format!("reloads = \"unchecked\"\nconfirm = []\nconfig = {file}\nneeds_restart = {file}"));
+    sleeps(
+        &fleet,
+        "naps",
+        &format!("reloads = \"unchecked\"\nconfirm = []\nconfig = {file}\nneeds_restart = {file}"),
+    );
     Exam::fleet(&fleet, &[], 5).says("not_read", Some(false), "only at its start", "restart it");
-    let keys = |pending: &str| format!("reloads = \"unchecked\"\nconfirm = []\nconfig = {file}\nrestart_keys = [\"true\"]\nrestart_pending = [{pending}]");
-    for (pending, ok, text) in
-        [("\"true\"", Some(true), "named beforehand"), ("\"echo\", \"Max_Naps\"", None, "`max_naps`"), ("\"false\"", None, "not told: `false`")]
-    {
+    let keys = |pending: &str| {
+        format!(
+            "reloads = \"unchecked\"\nconfirm = []\nconfig = {file}\nrestart_keys = [\"true\"]\nrestart_pending = [{pending}]"
+        )
+    };
+    for (pending, ok, text) in [
+        ("\"true\"", Some(true), "named beforehand"),
+        ("\"echo\", \"Max_Naps\"", None, "`max_naps`"),
+        ("\"false\"", None, "not told: `false`"),
+    ] {
         sleeps(&fleet, "naps", &keys(pending));
         Exam::fleet(&fleet, &[], 0).says("not_read", ok, text, "");
     }
     let other = fleet.write("more.conf", "");
-    sleeps(&fleet, "naps", &format!("reloads = \"unchecked\"\nconfirm = []\nconfig = {file}\nneeds_restart = \"{}\"", other.display()));
+    sleeps(
+        &fleet,
+        "naps",
+        &format!(
+            "reloads = \"unchecked\"\nconfirm = []\nconfig = {file}\nneeds_restart = \"{}\"",
+            other.display()
+        ),
+    );
     Exam::fleet(&fleet, &[], 0).says("not_read", None, "more.conf", "");
 }
 
@@ -357,7 +657,16 @@ fn what_its_validator_says_and_what_a_bad_config_would_do() {
     let fleet = Fleet::start(0);
     let config = fleet.write("naps.conf", "good");
     let mut sleep = Kept::sleep(&fleet, "naps", fleet.dir.path());
-    let group = |keys: &str| sleeps(&fleet, "naps", &format!("reloads = \"unchecked\"\nconfirm = []\nconfig = \"{}\"\n{keys}", config.display()));
+    let group = |keys: &str| {
+        sleeps(
+            &fleet,
+            "naps",
+            &format!(
+                "reloads = \"unchecked\"\nconfirm = []\nconfig = \"{}\"\n{keys}",
+                config.display()
+            ),
+        )
+    };
     let grep = "validate = [\"grep\", \"-q\", \"good\", \"{candidate}\"]";
     group(grep);
     let exam = Exam::fleet(&fleet, &[], 0);
@@ -371,25 +680,61 @@ fn what_its_validator_says_and_what_a_bad_config_would_do() {
     fleet.write("naps.conf", "good");
     // An argv that does not name what is staged is asked of it in a mount namespace, which must be to be had.
     group("validate = [\"grep\", \"-q\", \"good\", \"naps.conf\"]");
-    let unshared = |args: &[&str]| Command::new("unshare").args(args).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    let unshared = |args: &[&str]| {
+        Command::new("unshare")
+            .args(args)
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    };
     let place = unshared(&["--mount", "true"]) || unshared(&["--user", "--mount", "true"]);
-    let said = if place { "grep -q good naps.conf" } else { "mount namespace" };
+    let said = if place {
+        "grep -q good naps.conf"
+    } else {
+        "mount namespace"
+    };
     Exam::fleet(&fleet, &[], 0).says("validator", place.then_some(true), said, "");
     let none = "validate = [\"/none/such\"]";
     group(none);
     let exam = Exam::fleet(&fleet, &[], 0);
-    exam.says("validator", None, "`/none/such` could not be run", "unvalidated");
+    exam.says(
+        "validator",
+        None,
+        "`/none/such` could not be run",
+        "unvalidated",
+    );
     exam.says("disk", None, "nobody knows", "");
     // Where a bad config ends the process, nobody is signalled without a validator.
     group(&format!("{none}\non_bad_config = \"dies\""));
-    Exam::fleet(&fleet, &[], 5).says("validator", Some(false), "could not be run", "nobody is signalled");
+    Exam::fleet(&fleet, &[], 5).says(
+        "validator",
+        Some(false),
+        "could not be run",
+        "nobody is signalled",
+    );
     group("on_bad_config = \"dies\"");
-    Exam::fleet(&fleet, &[], 5).says("validator", Some(false), "has no validator, and a bad config ends the process", "validate");
+    Exam::fleet(&fleet, &[], 5).says(
+        "validator",
+        Some(false),
+        "has no validator, and a bad config ends the process",
+        "validate",
+    );
     group(&format!("{grep}\non_bad_config = \"dies\""));
-    let by_hand = format!("cd {} && {} 600", fleet.dir.path().display(), fleet.path("naps").display());
+    let by_hand = format!(
+        "cd {} && {} 600",
+        fleet.dir.path().display(),
+        fleet.path("naps").display()
+    );
     Exam::fleet(&fleet, &[], 0).says("bad_config", None, "somebody must start it again", &by_hand);
-    group(&format!("{grep}\non_bad_config = \"dies\"\nrevive = [\"start\", \"naps\"]"));
-    Exam::fleet(&fleet, &[], 0).says("bad_config", Some(true), "started again on the old config by `start naps`", "");
+    group(&format!(
+        "{grep}\non_bad_config = \"dies\"\nrevive = [\"start\", \"naps\"]"
+    ));
+    Exam::fleet(&fleet, &[], 0).says(
+        "bad_config",
+        Some(true),
+        "started again on the old config by `start naps`",
+        "",
+    );
     assert!(sleep.runs());
 }
 
@@ -402,19 +747,40 @@ fn processes_of_other_users() {
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let as_nobody = |program: &Path| {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program);
+        command
+            .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"])
+            .arg(program);
         command
     };
     // An ordinary user looks at a server of root's.
     let mut command = as_nobody(fleet.exe());
-    command.args(["doctor", "-o", "json", "--fleet"]).arg(fleet.path("fleet.toml")).arg(fleet.pid(0).to_string());
+    command
+        .args(["doctor", "-o", "json", "--fleet"])
+        .arg(fleet.path("fleet.toml"))
+        .arg(fleet.pid(0).to_string());
     let exam = Exam::of(Said::of(&mut command), 5);
-    exam.says("permission", Some(false), "may not be signalled by this user", "run hello as uid 0 or as root");
+    exam.says(
+        "permission",
+        Some(false),
+        "may not be signalled by this user",
+        "run hello as uid 0 or as root",
+    );
     exam.says("mounts", None, "cannot be seen by this user", "");
     assert_eq!(fleet.attempts(), [1]);
     // Root looks at one of theirs, in a group that does not say whose it means, then in one that does.
-    let theirs = fleet.write("theirs.toml", "message = \"theirs\"\nlisten = \"127.0.0.1:0\"\n");
-    let other = Kept(as_nobody(fleet.exe()).args(["serve", "--config"]).arg(&theirs).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let theirs = fleet.write(
+        "theirs.toml",
+        "message = \"theirs\"\nlisten = \"127.0.0.1:0\"\n",
+    );
+    let other = Kept(
+        as_nobody(fleet.exe())
+            .args(["serve", "--config"])
+            .arg(&theirs)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
     until("it listens", || listening(other.pid()).len() == 1);
     let pid = other.pid().to_string();
     let exam = Exam::fleet(&fleet, &[&pid], 5);
@@ -422,26 +788,50 @@ fn processes_of_other_users() {
     exam.says("permission", Some(true), "may be signalled", "");
     add(&fleet, "user = \"65534\"");
     let exam = Exam::fleet(&fleet, &[&pid], 5);
-    exam.says("config", Some(false), "is of another user (uid 65534)", "`config_under`");
+    exam.says(
+        "config",
+        Some(false),
+        "is of another user (uid 65534)",
+        "`config_under`",
+    );
     exam.says("proof", Some(true), "exact", "");
     assert_eq!(exam.bad(), ["config"]);
-    add(&fleet, &format!("config_under = \"{}\"", fleet.dir.path().display()));
+    add(
+        &fleet,
+        &format!("config_under = \"{}\"", fleet.dir.path().display()),
+    );
     assert!(Exam::fleet(&fleet, &[&pid], 0).bad().is_empty());
 }
 
 #[test]
 fn one_in_another_network_cannot_be_asked() {
-    let net = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
+    let net = Command::new("unshare")
+        .args(["--net", "true"])
+        .stderr(Stdio::null())
+        .status();
     if !net.is_ok_and(|status| status.success()) {
         crate::support::skipped("no network namespace is to be had");
         return;
     }
     let fleet = Fleet::start(0);
-    let away = Command::new("unshare").arg("--net").arg(fleet.exe()).args(["serve", "--config"]).arg(fleet.path("web.toml")).stdout(Stdio::null()).spawn();
+    let away = Command::new("unshare")
+        .arg("--net")
+        .arg(fleet.exe())
+        .args(["serve", "--config"])
+        .arg(fleet.path("web.toml"))
+        .stdout(Stdio::null())
+        .spawn();
     let away = Kept(away.unwrap());
-    until("it executes hello", || words(away.pid()).get(1).is_some_and(|word| word == "serve"));
+    until("it executes hello", || {
+        words(away.pid()).get(1).is_some_and(|word| word == "serve")
+    });
     let exam = Exam::fleet(&fleet, &[], 5);
-    exam.says("network", Some(false), "another network namespace", &format!("nsenter --target {} --net", away.pid()));
+    exam.says(
+        "network",
+        Some(false),
+        "another network namespace",
+        &format!("nsenter --target {} --net", away.pid()),
+    );
     exam.says("endpoint", Some(false), "another network namespace", "");
     assert_eq!(exam.bad(), ["network", "endpoint"]);
 }
@@ -458,24 +848,55 @@ fn a_real_nginx_its_worker_and_what_becomes_of_them() {
     let (master, workers) = (web.daemon.pid(), web.daemon.children());
     let exam = of_nginx(&web.daemon, master, 0);
     exam.says("group", Some(true), "kind `nginx` means it", "");
-    exam.says("role", Some(true), &format!("takes the signal, for its workers too: pid {}, {}", workers[0], workers[1]), "");
+    exam.says(
+        "role",
+        Some(true),
+        &format!(
+            "takes the signal, for its workers too: pid {}, {}",
+            workers[0], workers[1]
+        ),
+        "",
+    );
     exam.says("config", Some(true), &web.file().display().to_string(), "");
     exam.says("validator", Some(true), "/nginx -t", "");
     exam.says("answers", Some(true), "its workers", "");
     exam.says("proof", Some(true), "workers", "");
     let exam = of_nginx(&web.daemon, workers[1], 5);
-    exam.says("role", Some(false), &format!("is a worker of pid {master}"), &format!("hello doctor {master}"));
+    exam.says(
+        "role",
+        Some(false),
+        &format!("is a worker of pid {master}"),
+        &format!("hello doctor {master}"),
+    );
     assert_eq!(exam.bad(), ["role"]);
     std::fs::write(web.file(), web.config("two") + "nonsense").unwrap();
-    of_nginx(&web.daemon, master, 5).says("disk", Some(false), "/nginx` says no (exit status: 1)", "mend it");
-    assert_eq!((web.says().as_deref(), web.daemon.children()), (Some("one"), workers.clone()), "nobody was signalled");
+    of_nginx(&web.daemon, master, 5).says(
+        "disk",
+        Some(false),
+        "/nginx` says no (exit status: 1)",
+        "mend it",
+    );
+    assert_eq!(
+        (web.says().as_deref(), web.daemon.children()),
+        (Some("one"), workers.clone()),
+        "nobody was signalled"
+    );
     // Its workers outlive a master that is killed.
     kill(Pid::from_raw(master), Signal::SIGKILL).unwrap();
     until("it is gone", || !web.daemon.runs());
     let orphan = workers[0];
-    let parent = || std::fs::read_to_string(format!("/proc/{orphan}/status")).unwrap().contains(&format!("PPid:\t{master}\n"));
+    let parent = || {
+        std::fs::read_to_string(format!("/proc/{orphan}/status"))
+            .unwrap()
+            .contains(&format!("PPid:\t{master}\n"))
+    };
     until("it has another parent", || !parent());
-    of_nginx(&web.daemon, orphan, 5).says("role", Some(false), "is a worker whose master is gone", "end it");
+    of_nginx(&web.daemon, orphan, 5).says(
+        "role",
+        Some(false),
+        "is a worker whose master is gone",
+        "end it",
+    );
 }
 
 /// A child of a process that is kept, killed by its pid.
@@ -492,25 +913,66 @@ fn two_masters_of_one_service_are_in_the_middle_of_an_upgrade() {
     let fleet = Fleet::start(0);
     let (sh, sleep) = (fleet.path("up-sh"), fleet.path("up-sleep"));
     for (from, to) in [("/bin/bash", &sh), ("/bin/sleep", &sleep)] {
-        assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .arg(from)
+                .arg(to)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
-    let mut old = Kept(Command::new(&sh).args(["-c", "\"$0\" 600 & echo $!; wait"]).arg(&sleep).stdout(Stdio::piped()).spawn().unwrap());
+    let mut old = Kept(
+        Command::new(&sh)
+            .args(["-c", "\"$0\" 600 & echo $!; wait"])
+            .arg(&sleep)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
     let mut line = String::new();
-    BufReader::new(old.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(old.0.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let new = Below(line.trim().parse().unwrap());
-    until("the new master is there", || words(new.0).first().is_some_and(|word| Path::new(word) == sleep));
+    until("the new master is there", || {
+        words(new.0)
+            .first()
+            .is_some_and(|word| Path::new(word) == sleep)
+    });
     let any = format!("{{ exe = \"{}/up-*\" }}", fleet.dir.path().display());
     fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"up\"\nmatch = {any}\nleader = {any}\nreloads = true\nconfirm = []\n"));
     let exam = Exam::fleet(&fleet, &[&old.pid().to_string()], 5);
-    exam.says("role", Some(false), &format!("pid {} and pid {} are both masters", new.0, old.pid()), "finish or abort the upgrade");
-    Exam::fleet(&fleet, &[&new.0.to_string()], 5).says("role", Some(false), "is being upgraded", "finish or abort the upgrade");
-    assert_eq!(fleet.doctor(&[]).expect(5).json["processes"].as_array().map(Vec::len), Some(2));
+    exam.says(
+        "role",
+        Some(false),
+        &format!("pid {} and pid {} are both masters", new.0, old.pid()),
+        "finish or abort the upgrade",
+    );
+    Exam::fleet(&fleet, &[&new.0.to_string()], 5).says(
+        "role",
+        Some(false),
+        "is being upgraded",
+        "finish or abort the upgrade",
+    );
+    assert_eq!(
+        fleet.doctor(&[]).expect(5).json["processes"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
 }
 
 #[test]
 fn an_nginx_behind_its_own_mounts_cannot_be_reloaded_from_here() {
-    for (mounts, topic) in [(OTHER_DIRECTORY, "config"), (OTHER_FILE, "config"), (FILE_ALONE, "config")] {
-        let Some(web) = nginx_behind(mounts) else { return };
+    for (mounts, topic) in [
+        (OTHER_DIRECTORY, "config"),
+        (OTHER_FILE, "config"),
+        (FILE_ALONE, "config"),
+    ] {
+        let Some(web) = nginx_behind(mounts) else {
+            return;
+        };
         let exam = of_nginx(&web.daemon, web.daemon.pid(), 5);
         exam.says("mounts", None, "a mount namespace of its own", "");
         exam.says(topic, Some(false), "its own mount", "mount its directory");

@@ -32,10 +32,17 @@ impl Daemon {
     /// It begins in its folder; `more` says what else is particular about it.
     fn start(args: &[&str], more: impl FnOnce(&mut Command, &Fleet)) -> Self {
         let fleet = Fleet::start(0);
-        ["mine", "default", "users"].iter().for_each(|name| drop(fleet.write(name, "a:b\n")));
+        ["mine", "default", "users"]
+            .iter()
+            .for_each(|name| drop(fleet.write(name, "a:b\n")));
         let script = fleet.write("d.py", DAEMON);
         let mut command = Command::new("python3");
-        command.arg(script).env("RUNS", fleet.path("runs")).args(args).current_dir(fleet.dir.path()).env("PWD", fleet.dir.path());
+        command
+            .arg(script)
+            .env("RUNS", fleet.path("runs"))
+            .args(args)
+            .current_dir(fleet.dir.path())
+            .env("PWD", fleet.dir.path());
         more(&mut command, &fleet);
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         let daemon = Self { fleet, child };
@@ -49,7 +56,8 @@ impl Daemon {
             "version = 1\n[[group]]\nname = \"d\"\nmatch = {{ script = \"{}\" }}\nreloads = true\nconfirm = []\ntimeout = \"300ms\"\n",
             script.display()
         );
-        self.fleet.write("fleet.toml", &format!("{group}config = {config}\n{more}\n"));
+        self.fleet
+            .write("fleet.toml", &format!("{group}config = {config}\n{more}\n"));
         let new = self.fleet.write("new", "c:d\n");
         self.fleet.broadcast(&["--config", new.to_str().unwrap()])
     }
@@ -87,54 +95,116 @@ fn no_default_is_written_where_a_word_may_name_the_config() {
     ] {
         let daemon = Daemon::start(args, |_, _| {});
         let default = daemon.path("default");
-        let said = daemon.change(&format!("[\"{{arg:--config}}\", \"{{arg:-c}}\", \"{}\"]", default.display()), "").expect(5);
-        assert!(said.stderr.contains("write `config = ") && said.stderr.contains("getopt"), "{args:?}: {}", said.stderr);
-        assert_eq!((daemon.text("default").as_str(), daemon.text("mine").as_str()), ("a:b\n", "a:b\n"), "{args:?}");
+        let said = daemon
+            .change(
+                &format!(
+                    "[\"{{arg:--config}}\", \"{{arg:-c}}\", \"{}\"]",
+                    default.display()
+                ),
+                "",
+            )
+            .expect(5);
+        assert!(
+            said.stderr.contains("write `config = ") && said.stderr.contains("getopt"),
+            "{args:?}: {}",
+            said.stderr
+        );
+        assert_eq!(
+            (
+                daemon.text("default").as_str(),
+                daemon.text("mine").as_str()
+            ),
+            ("a:b\n", "a:b\n"),
+            "{args:?}"
+        );
     }
     // What names something else leaves the default.
     for args in [&["--pid-file", "mine"][..], &["-x", "none"], &[]] {
         let daemon = Daemon::start(args, |_, _| {});
         let default = daemon.path("default");
-        daemon.change(&format!("[\"{{arg:--config}}\", \"{}\"]", default.display()), "").expect(12);
-        assert_eq!((daemon.text("default").as_str(), daemon.text("mine").as_str()), ("c:d\n", "a:b\n"), "{args:?}");
+        daemon
+            .change(
+                &format!("[\"{{arg:--config}}\", \"{}\"]", default.display()),
+                "",
+            )
+            .expect(12);
+        assert_eq!(
+            (
+                daemon.text("default").as_str(),
+                daemon.text("mine").as_str()
+            ),
+            ("c:d\n", "a:b\n"),
+            "{args:?}"
+        );
     }
 }
 
 #[test]
 fn the_root_directory_is_where_a_daemon_went_and_not_where_it_began() {
-    let below = |fleet: &Fleet| fleet.path("mine").display().to_string().trim_start_matches('/').to_owned();
+    let below = |fleet: &Fleet| {
+        fleet
+            .path("mine")
+            .display()
+            .to_string()
+            .trim_start_matches('/')
+            .to_owned()
+    };
     let daemon = Daemon::start(&[], |command, fleet| {
         // The same path below its folder is another file.
         let deep = fleet.path(&below(fleet));
         std::fs::create_dir_all(deep.parent().unwrap()).unwrap();
         std::fs::write(&deep, "its own\n").unwrap();
-        command.args(["-c", &below(fleet)]).env("PWD", "/").env("GOES", "/");
+        command
+            .args(["-c", &below(fleet)])
+            .env("PWD", "/")
+            .env("GOES", "/");
     });
     let said = daemon.change("\"{arg:-c}\"", "").expect(5);
-    assert!(said.stderr.contains("relative") && said.stderr.contains("write `config = "), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("relative") && said.stderr.contains("write `config = "),
+        "{}",
+        said.stderr
+    );
     assert_eq!(daemon.text("mine"), "a:b\n");
 }
 
 #[test]
 fn a_variable_of_its_environment_may_name_the_config() {
     let config = "[\"{arg:-c}\", \"{env:SETTINGS}/mine\"]";
-    let daemon = Daemon::start(&[], |command, fleet| _ = command.env("SETTINGS", fleet.dir.path()));
+    let daemon = Daemon::start(&[], |command, fleet| {
+        _ = command.env("SETTINGS", fleet.dir.path())
+    });
     daemon.change(config, "").expect(12);
     assert_eq!(daemon.text("mine"), "c:d\n");
     let daemon = Daemon::start(&[], |command, _| _ = command.env("SETTINGS", ""));
     let said = daemon.change(config, "").expect(5);
-    assert!(said.stderr.contains("no SETTINGS in its environment") && said.stderr.contains("write `config = "), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("no SETTINGS in its environment")
+            && said.stderr.contains("write `config = "),
+        "{}",
+        said.stderr
+    );
     assert_eq!(daemon.text("mine"), "a:b\n");
 }
 
 #[test]
 fn a_list_that_the_instance_holds_open_for_writing_is_what_it_is_for_the_validator() {
-    let daemon = Daemon::start(&["-c", "mine"], |command, fleet| _ = command.env("HELD", fleet.path("users")));
+    let daemon = Daemon::start(&["-c", "mine"], |command, fleet| {
+        _ = command.env("HELD", fleet.path("users"))
+    });
     let list = daemon.path("users");
-    let validator = format!("getopt = \"c:\"\nvalidate = [\"python3\", \"{}\", \"-t\", \"{}\"]", daemon.path("d.py").display(), list.display());
+    let validator = format!(
+        "getopt = \"c:\"\nvalidate = [\"python3\", \"{}\", \"-t\", \"{}\"]",
+        daemon.path("d.py").display(),
+        list.display()
+    );
     daemon.fleet.write("users", "a:b\nbroken\n");
     let said = daemon.change("\"{arg:-c}\"", &validator);
-    assert!([4, 5].contains(&said.code) || said.stderr.contains("Unvalidated"), "{}", said.stderr);
+    assert!(
+        [4, 5].contains(&said.code) || said.stderr.contains("Unvalidated"),
+        "{}",
+        said.stderr
+    );
     assert!(said.stderr.contains("bad line: broken"), "{}", said.stderr);
     daemon.fleet.write("users", "a:b\n");
     let said = daemon.change("\"{arg:-c}\"", &validator).expect(12);
@@ -143,22 +213,40 @@ fn a_list_that_the_instance_holds_open_for_writing_is_what_it_is_for_the_validat
 
 /// `command` as root that may not mount, if the machine has such a root and lets it have namespaces of its own.
 fn without_mounts(command: &Command) -> Option<Command> {
-    let drop = ["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--"];
-    let can = |program: &str, args: &[&str]| Command::new(program).args(args).output().is_ok_and(|output| output.status.success());
+    let drop = [
+        "--bounding-set",
+        "-sys_admin",
+        "--inh-caps",
+        "-sys_admin",
+        "--",
+    ];
+    let can = |program: &str, args: &[&str]| {
+        Command::new(program)
+            .args(args)
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
     let namespace = [&drop[..], &["unshare", "--user", "--mount", "true"]].concat();
     if !nix::unistd::geteuid().is_root() || !can("setpriv", &namespace) {
         crate::support::skipped("root without the right to mount may have no user namespace here");
         return None;
     }
     let mut wrapped = Command::new("setpriv");
-    wrapped.args(drop).arg(command.get_program()).args(command.get_args());
+    wrapped
+        .args(drop)
+        .arg(command.get_program())
+        .args(command.get_args());
     Some(wrapped)
 }
 
 #[test]
 fn root_without_the_right_to_mount_judges_and_changes_nothing() {
     let fleet = Fleet::start(1);
-    let (live, given, beside) = (fleet.path("web.toml"), fleet.write("given", "as it was\n"), fleet.path("beside"));
+    let (live, given, beside) = (
+        fleet.path("web.toml"),
+        fleet.write("given", "as it was\n"),
+        fleet.path("beside"),
+    );
     // It gives a file to another user, and writes beside the config and into the root directory.
     let script = format!(
         "chown 33:33 '{0}' || exit 2; [ \"$(stat -c %u '{0}')\" = 33 ] || exit 3; echo x >'{1}'; echo x >/beside-{2} || exit 4; ! grep -q bad '{3}'\n",
@@ -169,18 +257,37 @@ fn root_without_the_right_to_mount_judges_and_changes_nothing() {
     );
     let script = fleet.write("validator", &script);
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"/bin/sh\", \"{}\"]\n", script.display()));
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{group}validate = [\"/bin/sh\", \"{}\"]\n",
+            script.display()
+        ),
+    );
     let change = |message: &str| {
         let set = format!("message={message}");
-        Some(Said::of(&mut without_mounts(&fleet.command(&["-o", "json", "--validate=strict", "--set", &set]))?))
+        Some(Said::of(&mut without_mounts(&fleet.command(&[
+            "-o",
+            "json",
+            "--validate=strict",
+            "--set",
+            &set,
+        ]))?))
     };
     let Some(said) = change("bad") else { return };
     let said = said.expect(4);
-    assert!(said.stderr.contains("says no (exit status: 1)"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("says no (exit status: 1)"),
+        "{}",
+        said.stderr
+    );
     assert_eq!(fleet.bodies(), ["one"]);
     let said = change("good").unwrap().expect(0);
     assert!(said.stderr.contains("Valid"), "{}", said.stderr);
     use std::os::unix::fs::MetadataExt;
-    assert_eq!((std::fs::metadata(given).unwrap().uid(), beside.exists()), (0, false));
+    assert_eq!(
+        (std::fs::metadata(given).unwrap().uid(), beside.exists()),
+        (0, false)
+    );
     assert!(!PathBuf::from(format!("/beside-{}", std::process::id())).exists());
 }

@@ -28,7 +28,8 @@ pub(crate) struct Daemon {
 }
 
 /// The answer is the message of the new config.
-const SEEN: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";
+const SEEN: &str =
+    "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";
 const WORKERS: &str = "[[group.confirm]]\nworkers = true\nreplaced = true";
 
 impl Daemon {
@@ -38,13 +39,24 @@ impl Daemon {
     }
 
     /// The same by another command; `prepare` has the folder to do something with before that.
-    pub(crate) fn start_by(mut command: Command, config: &str, args: &[&str], prepare: impl FnOnce(&std::path::Path)) -> Self {
+    pub(crate) fn start_by(
+        mut command: Command,
+        config: &str,
+        args: &[&str],
+        prepare: impl FnOnce(&std::path::Path),
+    ) -> Self {
         let fleet = Fleet::start(0);
         std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         fleet.write("daemon.py", include_str!("daemon.py"));
         fleet.write("daemon.toml", &format!("message = \"one\"\n{config}\n"));
         prepare(fleet.dir.path());
-        let mut child = command.arg(fleet.path("daemon.py")).arg(fleet.path("daemon.toml")).args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .arg(fleet.path("daemon.py"))
+            .arg(fleet.path("daemon.toml"))
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let stdout = child.stdout.take().unwrap();
         let daemon = Self { fleet, child };
         let (tell, heard) = mpsc::channel();
@@ -53,7 +65,11 @@ impl Daemon {
             let _ = BufReader::new(stdout).read_line(&mut line);
             let _ = tell.send(line.ends_with('\n'));
         });
-        assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(true), "it says that it listens");
+        assert_eq!(
+            heard.recv_timeout(Duration::from_secs(30)),
+            Ok(true),
+            "it says that it listens"
+        );
         until("it runs its config", || daemon.runs() == "one");
         daemon
     }
@@ -64,7 +80,10 @@ impl Daemon {
 
     /// The message that it runs.
     pub(crate) fn runs(&self) -> String {
-        std::fs::read_to_string(self.path("daemon.toml.runs")).unwrap_or_default().trim().to_owned()
+        std::fs::read_to_string(self.path("daemon.toml.runs"))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -74,7 +93,9 @@ impl Daemon {
     fn children(&self) -> Vec<i32> {
         let pid = self.pid();
         let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+        list.split_whitespace()
+            .map(|pid| pid.parse().unwrap())
+            .collect()
     }
 
     /// A group of this daemon alone, which is proven by `facts`, or whatever else stands there.
@@ -108,8 +129,18 @@ impl Daemon {
     pub(crate) fn refuses(&self, facts: &str, says: &[&str]) {
         let before = std::fs::read(self.path("daemon.toml")).unwrap();
         let said = self.broadcast(facts, &["message=refused"]).expect(5);
-        assert!(says.iter().all(|word| said.stderr.contains(word)), "{says:?}: {}", said.stderr);
-        assert_eq!((std::fs::read(self.path("daemon.toml")).unwrap(), self.runs()), (before, "one".to_owned()));
+        assert!(
+            says.iter().all(|word| said.stderr.contains(word)),
+            "{says:?}: {}",
+            said.stderr
+        );
+        assert_eq!(
+            (
+                std::fs::read(self.path("daemon.toml")).unwrap(),
+                self.runs()
+            ),
+            (before, "one".to_owned())
+        );
     }
 }
 
@@ -117,7 +148,10 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(left) = std::fs::read_to_string(self.path("daemon.toml.left")).ok().and_then(|pid| pid.parse().ok()) {
+        if let Some(left) = std::fs::read_to_string(self.path("daemon.toml.left"))
+            .ok()
+            .and_then(|pid| pid.parse().ok())
+        {
             let _ = kill(Pid::from_raw(left), Signal::SIGKILL);
         }
     }
@@ -131,7 +165,10 @@ fn one(said: &Said) -> &serde_json::Value {
 }
 
 fn proof(said: &Said) -> (&str, &str) {
-    (one(said)["state"].as_str().unwrap(), one(said)["proof"].as_str().unwrap_or_default())
+    (
+        one(said)["state"].as_str().unwrap(),
+        one(said)["proof"].as_str().unwrap_or_default(),
+    )
 }
 
 /// A port that no other test has, below those that the kernel gives to whoever does not care.
@@ -139,7 +176,10 @@ fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
     let ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
-    ports.take(2000).find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok()).unwrap()
+    ports
+        .take(2000)
+        .find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok())
+        .unwrap()
 }
 
 #[test]
@@ -147,106 +187,258 @@ fn https_is_believed_by_its_own_authority_or_by_nobodys_and_never_by_another_nam
     let key = || KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "authority");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "authority");
     let authority = CertifiedIssuer::self_signed(params, key()).unwrap();
     let (signed, own) = (key(), key());
-    let certificate = CertificateParams::new(vec!["web.test".into()]).unwrap().signed_by(&signed, &authority).unwrap();
+    let certificate = CertificateParams::new(vec!["web.test".into()])
+        .unwrap()
+        .signed_by(&signed, &authority)
+        .unwrap();
     // As `openssl req -x509` makes one: an authority of itself.
     let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let itself = params.self_signed(&own).unwrap();
 
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
-    let pem = daemon.fleet.write("web.pem", &(certificate.pem() + &signed.serialize_pem()));
+    let pem = daemon
+        .fleet
+        .write("web.pem", &(certificate.pem() + &signed.serialize_pem()));
     let ca = daemon.fleet.write("ca.pem", &authority.pem());
-    let itself = daemon.fleet.write("itself.pem", &(itself.pem() + &own.serialize_pem()));
-    let fact = |more: &str| format!("[[group.confirm]]\nhttp = \"https://{{listen}}/\"\nequals = \"{{candidate.message}}\"\n{more}");
+    let itself = daemon
+        .fleet
+        .write("itself.pem", &(itself.pem() + &own.serialize_pem()));
+    let fact = |more: &str| {
+        format!(
+            "[[group.confirm]]\nhttp = \"https://{{listen}}/\"\nequals = \"{{candidate.message}}\"\n{more}"
+        )
+    };
     // Its first config has no TLS: a reload brings it, which a command sees.
-    let runs = format!("[[group.confirm]]\nexec = [\"cat\", \"{}\"]\nequals = \"{{candidate.message}}\"", daemon.path("daemon.toml.runs").display());
+    let runs = format!(
+        "[[group.confirm]]\nexec = [\"cat\", \"{}\"]\nequals = \"{{candidate.message}}\"",
+        daemon.path("daemon.toml.runs").display()
+    );
     let serves = |pem: &PathBuf, message: &str| {
-        daemon.broadcast(&runs, &[&format!("tls={}", pem.display()), message]).expect(0);
+        daemon
+            .broadcast(&runs, &[&format!("tls={}", pem.display()), message])
+            .expect(0);
     };
     serves(&pem, "message=zero");
 
     let by_authority = format!("ca = \"{}\"\nhost = \"web.test\"", ca.display());
-    let said = daemon.broadcast(&fact(&by_authority), &["message=two"]).expect(0);
+    let said = daemon
+        .broadcast(&fact(&by_authority), &["message=two"])
+        .expect(0);
     assert_eq!(proof(&said), ("confirmed", "content"));
-    assert!(one(&said)["endpoint"].as_str().unwrap().starts_with("https://127.0.0.1:") && !said.stderr.contains("Insecure"), "{}", said.stderr);
-    let said = daemon.broadcast(&fact("insecure = true"), &["message=one"]).expect(0);
-    assert!(said.stderr.contains("Insecure d: the certificate of https://{listen}/ is not checked"), "{}", said.stderr);
-    daemon.refuses(&fact(&format!("ca = \"{}\"\nhost = \"other.test\"", ca.display())), &["not valid for name"]);
-    daemon.refuses(&fact(&format!("ca = \"{}\"", ca.display())), &["not valid for", "`host`"]);
-    daemon.refuses(&fact(&format!("ca = \"{}\"\nhost = \"web.test\"", itself.display())), &["UnknownIssuer"]);
+    assert!(
+        one(&said)["endpoint"]
+            .as_str()
+            .unwrap()
+            .starts_with("https://127.0.0.1:")
+            && !said.stderr.contains("Insecure"),
+        "{}",
+        said.stderr
+    );
+    let said = daemon
+        .broadcast(&fact("insecure = true"), &["message=one"])
+        .expect(0);
+    assert!(
+        said.stderr
+            .contains("Insecure d: the certificate of https://{listen}/ is not checked"),
+        "{}",
+        said.stderr
+    );
+    daemon.refuses(
+        &fact(&format!("ca = \"{}\"\nhost = \"other.test\"", ca.display())),
+        &["not valid for name"],
+    );
+    daemon.refuses(
+        &fact(&format!("ca = \"{}\"", ca.display())),
+        &["not valid for", "`host`"],
+    );
+    daemon.refuses(
+        &fact(&format!(
+            "ca = \"{}\"\nhost = \"web.test\"",
+            itself.display()
+        )),
+        &["UnknownIssuer"],
+    );
     // Whether or not this host trusts anybody, it does not trust this one.
     daemon.refuses(&fact("host = \"web.test\""), &["https://", "`ca`"]);
-    daemon.refuses(&fact("ca = \"/nonexistent.pem\""), &["ca `/nonexistent.pem`"]);
-    daemon.refuses(&fact(&format!("ca = \"{}\"", daemon.path("daemon.toml").display())), &["does not hold certificates in PEM"]);
+    daemon.refuses(
+        &fact("ca = \"/nonexistent.pem\""),
+        &["ca `/nonexistent.pem`"],
+    );
+    daemon.refuses(
+        &fact(&format!(
+            "ca = \"{}\"",
+            daemon.path("daemon.toml").display()
+        )),
+        &["does not hold certificates in PEM"],
+    );
     // A self-signed certificate is trusted where it is named itself, for its own names.
     serves(&itself, "message=four");
     serves(&itself, "message=one");
-    daemon.refuses(&fact(&format!("ca = \"{}\"\nhost = \"web.test\"", itself.display())), &["not valid for name"]);
-    daemon.broadcast(&fact(&format!("ca = \"{}\"", itself.display())), &["message=three"]).expect(0);
+    daemon.refuses(
+        &fact(&format!(
+            "ca = \"{}\"\nhost = \"web.test\"",
+            itself.display()
+        )),
+        &["not valid for name"],
+    );
+    daemon
+        .broadcast(
+            &fact(&format!("ca = \"{}\"", itself.display())),
+            &["message=three"],
+        )
+        .expect(0);
 }
 
 #[test]
 fn the_host_that_a_fact_names_is_asked_for() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
-    let fact = |host: &str| format!("samples = 1\n{SEEN}\n[[group.confirm]]\nhttp = \"http://{{listen}}/host\"\nhost = \"{host}\"\nequals = \"web.test:81\"");
-    daemon.broadcast(&fact("web.test:81"), &["message=two"]).expect(0);
-    let said = daemon.unproven(&fact("web.test"), &["message=three"]).expect(7);
-    assert_eq!(one(&said)["state"], "revert_failed", "it never says what it should, on the way back neither");
+    let fact = |host: &str| {
+        format!(
+            "samples = 1\n{SEEN}\n[[group.confirm]]\nhttp = \"http://{{listen}}/host\"\nhost = \"{host}\"\nequals = \"web.test:81\""
+        )
+    };
+    daemon
+        .broadcast(&fact("web.test:81"), &["message=two"])
+        .expect(0);
+    let said = daemon
+        .unproven(&fact("web.test"), &["message=three"])
+        .expect(7);
+    assert_eq!(
+        one(&said)["state"],
+        "revert_failed",
+        "it never says what it should, on the way back neither"
+    );
 }
 
 #[test]
 fn a_unix_socket_is_asked_and_chosen() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (dir.path().join("a.sock"), dir.path().join(".s.PGSQL.5432"));
-    let daemon = Daemon::start(&format!("listen = [\"unix:{}\", \"unix:{}\"]", first.display(), second.display()), &[]);
-    daemon.refuses(SEEN, &["listens on", "a.sock", ".s.PGSQL.5432", "say which"]);
-    let said = daemon.broadcast(&format!("listen = \"unix:/*/a.sock\"\n{SEEN}"), &["message=two"]).expect(0);
-    assert_eq!((proof(&said), one(&said)["endpoint"].as_str().unwrap()), (("confirmed", "content"), &*format!("unix:{}", first.display())));
+    let daemon = Daemon::start(
+        &format!(
+            "listen = [\"unix:{}\", \"unix:{}\"]",
+            first.display(),
+            second.display()
+        ),
+        &[],
+    );
+    daemon.refuses(
+        SEEN,
+        &["listens on", "a.sock", ".s.PGSQL.5432", "say which"],
+    );
+    let said = daemon
+        .broadcast(
+            &format!("listen = \"unix:/*/a.sock\"\n{SEEN}"),
+            &["message=two"],
+        )
+        .expect(0);
+    assert_eq!(
+        (proof(&said), one(&said)["endpoint"].as_str().unwrap()),
+        (
+            ("confirmed", "content"),
+            &*format!("unix:{}", first.display())
+        )
+    );
     // What `psql` wants of such a socket.
     let words = format!("{} 5432", dir.path().display());
     let fact = "[[group.confirm]]\nexec = [\"echo\", \"{listen.host} {listen.port}\"]\n";
-    daemon.broadcast(&format!("listen = \"unix:/*.s.PGSQL.*\"\n{SEEN}\n{fact}equals = \"{words}\""), &["message=three"]).expect(0);
+    daemon
+        .broadcast(
+            &format!("listen = \"unix:/*.s.PGSQL.*\"\n{SEEN}\n{fact}equals = \"{words}\""),
+            &["message=three"],
+        )
+        .expect(0);
 }
 
 #[test]
 fn an_endpoint_is_chosen_by_the_first_entry_that_fits_exactly_one_socket() {
     let (web, other) = (free_port(), free_port());
-    let daemon = Daemon::start(&format!("listen = [\"0.0.0.0:{web}\", \"127.0.0.1:{other}\", \"127.0.0.2:{other}\"]"), &["--web", &format!(":{web}")]);
+    let daemon = Daemon::start(
+        &format!("listen = [\"0.0.0.0:{web}\", \"127.0.0.1:{other}\", \"127.0.0.2:{other}\"]"),
+        &["--web", &format!(":{web}")],
+    );
     let (web, other) = (format!("127.0.0.1:{web}"), format!("tcp:{other}"));
     daemon.refuses(SEEN, &[&web, "say which"]);
-    daemon.refuses(&format!("listen = [\"tcp:1\", \"{other}\"]\n{SEEN}"), &[&web, "none or several"]);
-    let said = daemon.broadcast(&format!("listen = [\"tcp:1\", \"{other}\", \"{{arg:--none}}\", \"{{arg:--web}}\"]\n{SEEN}"), &["message=two"]).expect(0);
+    daemon.refuses(
+        &format!("listen = [\"tcp:1\", \"{other}\"]\n{SEEN}"),
+        &[&web, "none or several"],
+    );
+    let said = daemon
+        .broadcast(
+            &format!(
+                "listen = [\"tcp:1\", \"{other}\", \"{{arg:--none}}\", \"{{arg:--web}}\"]\n{SEEN}"
+            ),
+            &["message=two"],
+        )
+        .expect(0);
     assert_eq!(one(&said)["endpoint"], format!("http://{web}/"));
     // A group that asks nobody there needs none.
     let exit = "[[group.confirm]]\nexec = [\"grep\", \"-q\", \"three\", \"{config}.runs\"]\nread = \"exit\"\nequals = \"0\"";
     let said = daemon.broadcast(exit, &["message=three"]).expect(0);
     // A literal need not hold before; that it did not is told, and kept.
-    assert!(said.stderr.contains("Unheld") && said.stderr.contains("reads `1`, and wanted is `0`"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("Unheld") && said.stderr.contains("reads `1`, and wanted is `0`"),
+        "{}",
+        said.stderr
+    );
     assert_eq!(said.json["notes"][0]["event"], "unheld", "{:#}", said.json);
-    assert_eq!((proof(&said), &one(&said)["endpoint"]), (("confirmed", "content"), &serde_json::Value::Null));
+    assert_eq!(
+        (proof(&said), &one(&said)["endpoint"]),
+        (("confirmed", "content"), &serde_json::Value::Null)
+    );
 }
 
 #[test]
 fn both_families_are_asked_on_loopback() {
     let port = free_port();
-    let daemon = Daemon::start(&format!("listen = [\"0.0.0.0:{port}\", \"[::]:{port} only\"]"), &[]);
+    let daemon = Daemon::start(
+        &format!("listen = [\"0.0.0.0:{port}\", \"[::]:{port} only\"]"),
+        &[],
+    );
     let said = daemon.broadcast(SEEN, &["message=two"]).expect(0);
-    assert_eq!(one(&said)["endpoint"], format!("http://127.0.0.1:{port}/"), "one port on both is one endpoint");
+    assert_eq!(
+        one(&said)["endpoint"],
+        format!("http://127.0.0.1:{port}/"),
+        "one port on both is one endpoint"
+    );
     let daemon = Daemon::start("listen = \"[::]:0\"", &[]);
     let said = daemon.broadcast(SEEN, &["message=two"]).expect(0);
-    assert!(one(&said)["endpoint"].as_str().unwrap().starts_with("http://[::1]:"), "{:#}", said.json);
+    assert!(
+        one(&said)["endpoint"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://[::1]:"),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
 fn the_sockets_of_children_are_its_own() {
     let port = free_port();
-    let daemon = Daemon::start(&format!("listen = \"127.0.0.1:{port}\"\nworkers = 1\nalone = true"), &[]);
-    until("its worker listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    let said = daemon.broadcast(&format!("{SEEN}\n{WORKERS}"), &["message=two"]).expect(0);
-    assert_eq!((proof(&said), one(&said)["endpoint"].as_str().unwrap()), (("confirmed", "content"), &*format!("http://127.0.0.1:{port}/")));
+    let daemon = Daemon::start(
+        &format!("listen = \"127.0.0.1:{port}\"\nworkers = 1\nalone = true"),
+        &[],
+    );
+    until("its worker listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let said = daemon
+        .broadcast(&format!("{SEEN}\n{WORKERS}"), &["message=two"])
+        .expect(0);
+    assert_eq!(
+        (proof(&said), one(&said)["endpoint"].as_str().unwrap()),
+        (
+            ("confirmed", "content"),
+            &*format!("http://127.0.0.1:{port}/")
+        )
+    );
 }
 
 #[test]
@@ -254,29 +446,100 @@ fn a_port_that_moves_is_followed_and_back() {
     let (first, second, third) = (free_port(), free_port(), free_port());
     let daemon = Daemon::start(&format!("listen = \"127.0.0.1:{first}\""), &[]);
     let url = |port: u16| format!("http://127.0.0.1:{port}/");
-    let said = daemon.broadcast(SEEN, &["message=two", &format!("listen=127.0.0.1:{second}")]).expect(0);
-    assert_eq!((proof(&said), &one(&said)["endpoint"], &one(&said)["moved_from"]), (("confirmed", "content"), &url(second).into(), &url(first).into()));
-    assert!(said.stderr.contains(&format!("{} moved to {} by content", url(first), url(second))), "{}", said.stderr);
+    let said = daemon
+        .broadcast(
+            SEEN,
+            &["message=two", &format!("listen=127.0.0.1:{second}")],
+        )
+        .expect(0);
+    assert_eq!(
+        (
+            proof(&said),
+            &one(&said)["endpoint"],
+            &one(&said)["moved_from"]
+        ),
+        (
+            ("confirmed", "content"),
+            &url(second).into(),
+            &url(first).into()
+        )
+    );
+    assert!(
+        said.stderr.contains(&format!(
+            "{} moved to {} by content",
+            url(first),
+            url(second)
+        )),
+        "{}",
+        said.stderr
+    );
     // It moves, and does not say what it should: it is undone, and proven where it was.
-    let said = daemon.unproven(SEEN, &["message=three", "answers=wrong", &format!("listen=127.0.0.1:{third}")]).expect(6);
-    assert_eq!((one(&said)["state"].as_str().unwrap(), &one(&said)["endpoint"]), ("reverted", &url(second).into()));
-    assert_eq!((&one(&said)["moved_from"], daemon.runs()), (&serde_json::Value::Null, "two".to_owned()));
+    let said = daemon
+        .unproven(
+            SEEN,
+            &[
+                "message=three",
+                "answers=wrong",
+                &format!("listen=127.0.0.1:{third}"),
+            ],
+        )
+        .expect(6);
+    assert_eq!(
+        (
+            one(&said)["state"].as_str().unwrap(),
+            &one(&said)["endpoint"]
+        ),
+        ("reverted", &url(second).into())
+    );
+    assert_eq!(
+        (&one(&said)["moved_from"], daemon.runs()),
+        (&serde_json::Value::Null, "two".to_owned())
+    );
 }
 
 #[test]
 fn what_somebody_else_answers_at_its_old_endpoint_is_not_believed() {
     let (first, second) = (free_port(), free_port());
     let daemon = Daemon::start(&format!("listen = \"127.0.0.1:{first}\""), &[]);
-    let said = daemon.unproven(SEEN, &["message=two", "answers=wrong", "leaves=two", &format!("listen=127.0.0.1:{second}")]).expect(6);
-    assert_eq!((one(&said)["state"].as_str().unwrap(), &one(&said)["trouble"]["kind"]), ("reverted", &"timed_out".into()), "{:#}", said.json);
-    assert_eq!((&one(&said)["endpoint"], daemon.runs()), (&format!("http://127.0.0.1:{first}/").into(), "one".to_owned()));
+    let said = daemon
+        .unproven(
+            SEEN,
+            &[
+                "message=two",
+                "answers=wrong",
+                "leaves=two",
+                &format!("listen=127.0.0.1:{second}"),
+            ],
+        )
+        .expect(6);
+    assert_eq!(
+        (
+            one(&said)["state"].as_str().unwrap(),
+            &one(&said)["trouble"]["kind"]
+        ),
+        ("reverted", &"timed_out".into()),
+        "{:#}",
+        said.json
+    );
+    assert_eq!(
+        (&one(&said)["endpoint"], daemon.runs()),
+        (
+            &format!("http://127.0.0.1:{first}/").into(),
+            "one".to_owned()
+        )
+    );
 }
 
 #[test]
 fn what_is_answered_after_its_end_is_not_believed() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
-    let said = daemon.broadcast(SEEN, &["message=two", "ends=two"]).expect(7);
-    assert_eq!((one(&said)["state"].as_str().unwrap(), &one(&said)["proof"]), ("revert_failed", &serde_json::Value::Null));
+    let said = daemon
+        .broadcast(SEEN, &["message=two", "ends=two"])
+        .expect(7);
+    assert_eq!(
+        (one(&said)["state"].as_str().unwrap(), &one(&said)["proof"]),
+        ("revert_failed", &serde_json::Value::Null)
+    );
     // A child that it left behind with its socket has taken its place, and proves nothing.
     assert!(one(&said)["successor_of"].is_i64(), "{:#}", said.json);
 }
@@ -286,19 +549,43 @@ fn workers_are_replaced_or_drain_or_stay() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"\nworkers = 3", &[]);
     until("its workers are there", || daemon.children().len() == 3);
     let said = daemon.broadcast(WORKERS, &["message=two"]).expect(0);
-    assert_eq!((proof(&said), &one(&said)["draining"]), (("confirmed", "workers"), &serde_json::json!([])));
+    assert_eq!(
+        (proof(&said), &one(&said)["draining"]),
+        (("confirmed", "workers"), &serde_json::json!([]))
+    );
     assert!(said.stderr.contains(" by workers\n"), "{}", said.stderr);
     // Old ones that listen no more are named; with a better fact that is the proof.
     let old = daemon.children();
-    let said = daemon.broadcast(&format!("{SEEN}\n{WORKERS}"), &["message=three", "old=drain"]).expect(0);
-    assert_eq!((proof(&said), &one(&said)["draining"]), (("confirmed", "content"), &serde_json::json!(old)));
+    let said = daemon
+        .broadcast(
+            &format!("{SEEN}\n{WORKERS}"),
+            &["message=three", "old=drain"],
+        )
+        .expect(0);
+    assert_eq!(
+        (proof(&said), &one(&said)["draining"]),
+        (("confirmed", "content"), &serde_json::json!(old))
+    );
     let pids: Vec<String> = old.iter().map(|pid| format!("pid {pid}")).collect();
-    assert!(said.stderr.contains(&format!(" by content; draining: {}", pids.join(", "))), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains(&format!(" by content; draining: {}", pids.join(", "))),
+        "{}",
+        said.stderr
+    );
     // One that still listens, or new ones that end at once, prove nothing.
     for bad in ["old=stay", "new=die"] {
         let said = daemon.unproven(WORKERS, &["message=four", bad]).expect(6);
-        let (kind, says) = if bad == "old=stay" { ("stranger", "an old worker, still listens") } else { ("timed_out", "its workers are not replaced") };
-        assert_eq!((proof(&said), &one(&said)["trouble"]["kind"]), (("reverted", "workers"), &kind.into()), "{bad}");
+        let (kind, says) = if bad == "old=stay" {
+            ("stranger", "an old worker, still listens")
+        } else {
+            ("timed_out", "its workers are not replaced")
+        };
+        assert_eq!(
+            (proof(&said), &one(&said)["trouble"]["kind"]),
+            (("reverted", "workers"), &kind.into()),
+            "{bad}"
+        );
         assert!(said.stderr.contains(says), "{}", said.stderr);
         assert_eq!(daemon.runs(), "three");
     }
@@ -310,15 +597,24 @@ fn a_listening_socket_is_replaced_or_kept() {
     let listener = "[[group.confirm]]\nlistener = true\nreplaced = true";
     let said = daemon.broadcast(listener, &["message=two"]).expect(0);
     assert_eq!(proof(&said), ("confirmed", "workers"));
-    let said = daemon.unproven(listener, &["message=three", "rebind=false"]).expect(6);
+    let said = daemon
+        .unproven(listener, &["message=three", "rebind=false"])
+        .expect(6);
     assert_eq!(proof(&said), ("reverted", "workers"));
-    assert!(said.stderr.contains("its listening socket is not replaced"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("its listening socket is not replaced"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn of_another_network_namespace_nobody_is_said_to_listen_no_more() {
     let mut command = Command::new("unshare");
-    let net = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
+    let net = Command::new("unshare")
+        .args(["--net", "true"])
+        .stderr(Stdio::null())
+        .status();
     if !net.is_ok_and(|status| status.success()) {
         crate::support::skipped("no network namespace is to be had");
         return;
@@ -335,59 +631,161 @@ fn a_command_is_read_by_what_it_prints_and_how_it_ends() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let exec = |argv: &str, rest: &str| format!("[[group.confirm]]\nexec = [{argv}]\n{rest}");
     let cat = "\"cat\", \"{config}.runs\"";
-    let said = daemon.broadcast(&exec(cat, "equals = \"{candidate.message}\""), &["message=two"]).expect(0);
+    let said = daemon
+        .broadcast(
+            &exec(cat, "equals = \"{candidate.message}\""),
+            &["message=two"],
+        )
+        .expect(0);
     assert_eq!(proof(&said), ("confirmed", "content"));
     // All of it, with its line end.
-    daemon.broadcast(&exec(cat, "read = \"body\"\nequals = \"{candidate.message}\\n\""), &["message=three"]).expect(0);
+    daemon
+        .broadcast(
+            &exec(cat, "read = \"body\"\nequals = \"{candidate.message}\\n\""),
+            &["message=three"],
+        )
+        .expect(0);
     let grep = "\"grep\", \"-q\", \"four\", \"{config}.runs\"";
-    daemon.broadcast(&exec(grep, "read = \"exit\"\nequals = \"0\""), &["message=four"]).expect(0);
+    daemon
+        .broadcast(
+            &exec(grep, "read = \"exit\"\nequals = \"0\""),
+            &["message=four"],
+        )
+        .expect(0);
     let known = format!("{} {}", daemon.pid(), daemon.path("daemon.toml").display());
     // That held before, so it proves nothing of the reload.
-    daemon.unproven(&exec("\"echo\", \"{pid} {config}\"", &format!("equals = \"{known}\"")), &["message=one"]).expect(12);
+    daemon
+        .unproven(
+            &exec(
+                "\"echo\", \"{pid} {config}\"",
+                &format!("equals = \"{known}\""),
+            ),
+            &["message=one"],
+        )
+        .expect(12);
     until("it runs that", || daemon.runs() == "one");
     // What is printed by one that fails is no answer, even where it is the wanted one.
-    let fails = exec("\"sh\", \"-c\", \"cat $0.runs; grep -q one $0.runs\", \"{config}\"", "equals = \"{candidate.message}\"");
+    let fails = exec(
+        "\"sh\", \"-c\", \"cat $0.runs; grep -q one $0.runs\", \"{config}\"",
+        "equals = \"{candidate.message}\"",
+    );
     let said = daemon.unproven(&fails, &["message=two"]).expect(7);
-    assert!(said.stderr.contains("ended with exit status 1"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("ended with exit status 1"),
+        "{}",
+        said.stderr
+    );
     until("it runs the old one", || daemon.runs() == "one");
     // Who cannot be run, or does not end, is refused before anything is touched.
-    daemon.refuses(&exec("\"/nonexistent\"", "equals = \"\""), &["`/nonexistent`", "could not be run"]);
+    daemon.refuses(
+        &exec("\"/nonexistent\"", "equals = \"\""),
+        &["`/nonexistent`", "could not be run"],
+    );
     daemon.group(&exec("\"sleep\", \"60\"", "equals = \"\""));
     // It has as long as the whole proof, and 5 s at least.
-    let said = daemon.fleet.broadcast(&["--set", "message=refused", "--timeout", "1s"]).expect(5);
-    assert!(said.stderr.contains("`sleep` did not end within 5s"), "{}", said.stderr);
-    daemon.refuses(&exec("\"false\"", "changed = true"), &["`false` ended with exit status 1", "could not be seen"]);
+    let said = daemon
+        .fleet
+        .broadcast(&["--set", "message=refused", "--timeout", "1s"])
+        .expect(5);
+    assert!(
+        said.stderr.contains("`sleep` did not end within 5s"),
+        "{}",
+        said.stderr
+    );
+    daemon.refuses(
+        &exec("\"false\"", "changed = true"),
+        &["`false` ended with exit status 1", "could not be seen"],
+    );
 }
 
 #[test]
 fn stamps_counters_and_what_changed_are_read_of_every_form() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
-    let url = daemon.broadcast(SEEN, &["message=zero"]).expect(0).json["instances"][0]["endpoint"].as_str().unwrap().to_owned();
-    let http = |path: &str, rest: &str| format!("[[group.confirm]]\nhttp = \"http://{{listen}}/{path}\"\n{rest}");
-    let script = format!("import urllib.request as u, sys; sys.stdout.write(u.urlopen('{url}' + sys.argv[1]).read().decode())");
-    let exec = |path: &str, rest: &str| format!("[[group.confirm]]\nexec = [\"python3\", \"-c\", \"{script}\", \"{path}\"]\n{rest}");
+    let url = daemon.broadcast(SEEN, &["message=zero"]).expect(0).json["instances"][0]["endpoint"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let http = |path: &str, rest: &str| {
+        format!("[[group.confirm]]\nhttp = \"http://{{listen}}/{path}\"\n{rest}")
+    };
+    let script = format!(
+        "import urllib.request as u, sys; sys.stdout.write(u.urlopen('{url}' + sys.argv[1]).read().decode())"
+    );
+    let exec = |path: &str, rest: &str| {
+        format!("[[group.confirm]]\nexec = [\"python3\", \"-c\", \"{script}\", \"{path}\"]\n{rest}")
+    };
     for (fact, proves) in [
-        (http("json", "read = \"json:/loaded\"\nafter_signal = true"), "reloaded"),
-        (http("metrics", "read = 'metric:loaded{of=\"config\"}'\nafter_signal = true"), "reloaded"),
-        (http("metrics", "read = \"metric:reloads_total\"\nincreased = true"), "reloaded"),
-        (http("", "read = \"header:X-Message\"\nchanged = true"), "content"),
-        (exec("json", "read = \"json:/loaded\"\nafter_signal = true"), "reloaded"),
-        (exec("metrics", "read = \"metric:reloads_total\"\nincreased = true"), "reloaded"),
+        (
+            http("json", "read = \"json:/loaded\"\nafter_signal = true"),
+            "reloaded",
+        ),
+        (
+            http(
+                "metrics",
+                "read = 'metric:loaded{of=\"config\"}'\nafter_signal = true",
+            ),
+            "reloaded",
+        ),
+        (
+            http(
+                "metrics",
+                "read = \"metric:reloads_total\"\nincreased = true",
+            ),
+            "reloaded",
+        ),
+        (
+            http("", "read = \"header:X-Message\"\nchanged = true"),
+            "content",
+        ),
+        (
+            exec("json", "read = \"json:/loaded\"\nafter_signal = true"),
+            "reloaded",
+        ),
+        (
+            exec(
+                "metrics",
+                "read = \"metric:reloads_total\"\nincreased = true",
+            ),
+            "reloaded",
+        ),
         (exec("", "changed = true"), "content"),
     ] {
         // Of several facts the strongest is the proof; one that held before the signal is none.
-        let said = daemon.broadcast(&format!("{fact}\n{}", http("", "read = \"status\"\nequals = \"200\"")), &[&format!("message={}", daemon.runs() + "x")]);
+        let said = daemon.broadcast(
+            &format!(
+                "{fact}\n{}",
+                http("", "read = \"status\"\nequals = \"200\"")
+            ),
+            &[&format!("message={}", daemon.runs() + "x")],
+        );
         assert_eq!(proof(&said.expect(0)), ("confirmed", proves), "{fact}");
     }
-    let said = daemon.broadcast(&http("", "read = \"status\"\nequals = \"200\""), &["message=last"]).expect(12);
+    let said = daemon
+        .broadcast(
+            &http("", "read = \"status\"\nequals = \"200\""),
+            &["message=last"],
+        )
+        .expect(12);
     assert_eq!(proof(&said), ("unconfirmed", "none"));
-    assert!(said.stderr.contains("read the same before its signal"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("read the same before its signal"),
+        "{}",
+        said.stderr
+    );
     // The old config says the same, so the answer proves nothing of the new one.
-    assert_eq!(proof(&daemon.broadcast(SEEN, &["other=1"]).expect(12)), ("unconfirmed", "none"));
-    let said = daemon.broadcast("confirm = []", &["message=one"]).expect(12);
+    assert_eq!(
+        proof(&daemon.broadcast(SEEN, &["other=1"]).expect(12)),
+        ("unconfirmed", "none")
+    );
+    let said = daemon
+        .broadcast("confirm = []", &["message=one"])
+        .expect(12);
     assert_eq!(proof(&said), ("unconfirmed", "none"));
     until("it runs that", || daemon.runs() == "one");
-    daemon.refuses(&http("metrics", "read = \"metric:nope\"\nincreased = true"), &["has no metric `nope`"]);
+    daemon.refuses(
+        &http("metrics", "read = \"metric:nope\"\nincreased = true"),
+        &["has no metric `nope`"],
+    );
 }
 
 #[test]
@@ -395,10 +793,22 @@ fn what_rose_before_the_signal_was_not_raised_by_it() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     // The validator runs after the survey: what it changes is no answer to the signal.
     let counter = daemon.fleet.write("counter", "1");
-    let validate = format!("validate = [\"sh\", \"-c\", \"echo 2 >/proc/$PPID/root{}\"]", counter.display());
-    let fact = format!("[[group.confirm]]\nexec = [\"cat\", \"{}\"]\nincreased = true", counter.display());
-    let said = daemon.unproven(&format!("{validate}\n{fact}"), &["message=two"]).expect(5);
-    assert!(said.stderr.contains("`increased` would prove nothing"), "{}", said.stderr);
+    let validate = format!(
+        "validate = [\"sh\", \"-c\", \"echo 2 >/proc/$PPID/root{}\"]",
+        counter.display()
+    );
+    let fact = format!(
+        "[[group.confirm]]\nexec = [\"cat\", \"{}\"]\nincreased = true",
+        counter.display()
+    );
+    let said = daemon
+        .unproven(&format!("{validate}\n{fact}"), &["message=two"])
+        .expect(5);
+    assert!(
+        said.stderr.contains("`increased` would prove nothing"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -406,8 +816,15 @@ fn a_refusal_is_heard_while_another_source_is_silent() {
     let port = free_port();
     let daemon = Daemon::start(&format!("listen = \"127.0.0.1:{port}\""), &[]);
     let reject = "[[group.reject]]\nexec = [\"grep\", \"-q\", \"wrong\", \"{config}.runs\"]\nread = \"exit\"\nequals = \"0\"";
-    let fact = format!("[[group.confirm]]\nhttp = \"http://127.0.0.1:{port}/\"\nequals = \"{{candidate.message}}\"");
-    let said = daemon.broadcast(&format!("{fact}\n{reject}"), &["message=two", "answers=wrong", "listen=127.0.0.1:0"]).expect(6);
+    let fact = format!(
+        "[[group.confirm]]\nhttp = \"http://127.0.0.1:{port}/\"\nequals = \"{{candidate.message}}\""
+    );
+    let said = daemon
+        .broadcast(
+            &format!("{fact}\n{reject}"),
+            &["message=two", "answers=wrong", "listen=127.0.0.1:0"],
+        )
+        .expect(6);
     assert_eq!(one(&said)["trouble"]["kind"], "rejected", "{:#}", said.json);
 }
 
@@ -421,17 +838,45 @@ fn a_directory_has_no_key_that_a_fact_could_ask_for() {
     }
     daemon.group(SEEN);
     let text = std::fs::read_to_string(daemon.path("fleet.toml")).unwrap();
-    daemon.fleet.write("fleet.toml", &text.replace(daemon.path("daemon.toml").to_str().unwrap(), live.to_str().unwrap()));
-    let said = daemon.fleet.broadcast(&["--config", new.to_str().unwrap()]).expect(4);
-    assert!(said.stderr.contains("`{candidate.message}` needs a config that is one file"), "{}", said.stderr);
+    daemon.fleet.write(
+        "fleet.toml",
+        &text.replace(
+            daemon.path("daemon.toml").to_str().unwrap(),
+            live.to_str().unwrap(),
+        ),
+    );
+    let said = daemon
+        .fleet
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(4);
+    assert!(
+        said.stderr
+            .contains("`{candidate.message}` needs a config that is one file"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn the_journal_says_what_the_proof_was() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let said = daemon.broadcast(SEEN, &["message=two"]).expect(0);
-    let journal = daemon.path("state/runs").join(said.json["run"].as_str().unwrap()).join("events.jsonl");
+    let journal = daemon
+        .path("state/runs")
+        .join(said.json["run"].as_str().unwrap())
+        .join("events.jsonl");
     let events = std::fs::read_to_string(journal).unwrap();
-    let event = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).find(|event| event["event"] == "instance").unwrap();
-    assert_eq!((&event["proof"], &event["moved_from"], &event["draining"]), (&"content".into(), &serde_json::Value::Null, &serde_json::json!([])));
+    let event = events
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .find(|event| event["event"] == "instance")
+        .unwrap();
+    assert_eq!(
+        (&event["proof"], &event["moved_from"], &event["draining"]),
+        (
+            &"content".into(),
+            &serde_json::Value::Null,
+            &serde_json::json!([])
+        )
+    );
 }

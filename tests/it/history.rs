@@ -32,12 +32,19 @@ fn history(fleet: &Fleet, args: &[&str]) -> Said {
 
 fn screen(fleet: &Fleet, args: &[&str]) -> String {
     let output = ask(fleet, &[&["history"], args].concat()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -54,29 +61,56 @@ fn mode(path: &Path) -> u32 {
 fn below(dir: &Path) -> Vec<PathBuf> {
     let mut all = vec![dir.to_owned()];
     for entry in std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
-        if entry.is_dir() { all.extend(below(&entry)) } else { all.push(entry) }
+        if entry.is_dir() {
+            all.extend(below(&entry))
+        } else {
+            all.push(entry)
+        }
     }
     all
 }
 
 /// A run whose owner is killed while it waits for one that hangs; answers its id.
 fn killed(fleet: &Fleet, args: &[&str]) -> String {
-    let known = if fleet.path("state/runs").exists() { runs(fleet) } else { Vec::new() };
-    let mut child = fleet.command(&["-o", "jsonl", "--timeout", "60s"]).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let known = if fleet.path("state/runs").exists() {
+        runs(fleet)
+    } else {
+        Vec::new()
+    };
+    let mut child = fleet
+        .command(&["-o", "jsonl", "--timeout", "60s"])
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         if line.unwrap().contains("\"intent\"") {
             child.kill().unwrap();
         }
     }
     child.wait().unwrap();
-    let new: Vec<String> = runs(fleet).into_iter().filter(|id| !known.contains(id)).collect();
+    let new: Vec<String> = runs(fleet)
+        .into_iter()
+        .filter(|id| !known.contains(id))
+        .collect();
     assert_eq!(new.len(), 1);
     new.into_iter().next().unwrap()
 }
 
 /// Everybody reads what is on the disk now, whether or not the run that was killed had come so far.
 fn settle(fleet: &Fleet, files: &[&str]) {
-    let wanted: Vec<String> = files.iter().map(|file| std::fs::read_to_string(fleet.path(file)).unwrap().split('"').nth(1).unwrap().to_owned()).collect();
+    let wanted: Vec<String> = files
+        .iter()
+        .map(|file| {
+            std::fs::read_to_string(fleet.path(file))
+                .unwrap()
+                .split('"')
+                .nth(1)
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
     for at in 0..fleet.len() {
         fleet.signal(at, Signal::SIGCONT);
         fleet.signal(at, Signal::SIGHUP);
@@ -101,23 +135,54 @@ fn every_content_is_stored_once_and_nobody_else_may_see_it() {
     std::fs::set_permissions(state.join("runs"), std::fs::Permissions::from_mode(0o777)).unwrap();
     let command = fleet.command(&["-o", "json", "--set", "message=two"]);
     let mut shell = Command::new("sh");
-    let said = Said::of(shell.args(["-c", "umask 0; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args()));
+    let said = Said::of(
+        shell
+            .args(["-c", "umask 0; exec \"$0\" \"$@\""])
+            .arg(command.get_program())
+            .args(command.get_args()),
+    );
     let first = said.expect(0).json["run"].as_str().unwrap().to_owned();
     let inode = |sha256: &str| state.join("bytes").join(sha256).metadata().unwrap().ino();
-    let known: Vec<(String, u64)> = names(&state.join("bytes")).into_iter().map(|sha256| (sha256.clone(), inode(&sha256))).collect();
+    let known: Vec<(String, u64)> = names(&state.join("bytes"))
+        .into_iter()
+        .map(|sha256| (sha256.clone(), inode(&sha256)))
+        .collect();
     assert_eq!(known.len(), 2);
     for message in ["one", "two", "one"] {
-        fleet.broadcast(&["--set", &format!("message={message}")]).expect(0);
+        fleet
+            .broadcast(&["--set", &format!("message={message}")])
+            .expect(0);
     }
     for (sha256, was) in &known {
-        assert_eq!((inode(sha256), state.join("bytes").join(sha256).metadata().unwrap().nlink()), (*was, 5), "one file, and a link of each of four runs");
-        assert_eq!(state.join("runs").join(&first).join(sha256).metadata().unwrap().ino(), *was);
+        assert_eq!(
+            (
+                inode(sha256),
+                state.join("bytes").join(sha256).metadata().unwrap().nlink()
+            ),
+            (*was, 5),
+            "one file, and a link of each of four runs"
+        );
+        assert_eq!(
+            state
+                .join("runs")
+                .join(&first)
+                .join(sha256)
+                .metadata()
+                .unwrap()
+                .ino(),
+            *was
+        );
     }
     assert_eq!(names(&state.join("bytes")).len(), 2);
     let all = below(&state);
     assert!(all.len() > 20, "{all:?}");
     for path in all.iter().filter(|p| **p != state) {
-        assert_eq!(mode(path), if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+        assert_eq!(
+            mode(path),
+            if path.is_dir() { 0o700 } else { 0o600 },
+            "{}",
+            path.display()
+        );
     }
     assert_eq!(mode(&state), 0o755);
     // What is not what its name says is not believed, and written again.
@@ -125,7 +190,10 @@ fn every_content_is_stored_once_and_nobody_else_may_see_it() {
     let text = std::fs::read(state.join("bytes").join(sha256)).unwrap();
     std::fs::write(state.join("bytes").join(sha256), vec![b'#'; text.len()]).unwrap();
     fleet.broadcast(&["--set", "message=two"]).expect(0);
-    assert_eq!(std::fs::read(state.join("bytes").join(sha256)).unwrap(), text);
+    assert_eq!(
+        std::fs::read(state.join("bytes").join(sha256)).unwrap(),
+        text
+    );
 }
 
 #[test]
@@ -136,65 +204,148 @@ fn a_state_directory_that_others_can_write_is_refused() {
     std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o775)).unwrap();
     let said = fleet.broadcast(&["--set", "message=x"]).expect(1);
     let mend = format!("chmod go-w {}", state.display());
-    assert!(said.stderr.contains("can write") && said.stderr.contains(&mend), "{}", said.stderr);
-    assert_eq!((fleet.text(), fleet.attempts(), names(&state)), (before, vec![1], vec![]));
-    assert!(Command::new("sh").args(["-c", &mend]).status().unwrap().success());
+    assert!(
+        said.stderr.contains("can write") && said.stderr.contains(&mend),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        (fleet.text(), fleet.attempts(), names(&state)),
+        (before, vec![1], vec![])
+    );
+    assert!(
+        Command::new("sh")
+            .args(["-c", &mend])
+            .status()
+            .unwrap()
+            .success()
+    );
     fleet.broadcast(&["--set", "message=x"]).expect(0);
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(&state, Some(65534), None).unwrap();
         let said = fleet.broadcast(&["--set", "message=y"]).expect(1);
-        assert!(said.stderr.contains("can write") && said.stderr.contains("chown 0"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("can write") && said.stderr.contains("chown 0"),
+            "{}",
+            said.stderr
+        );
     }
 }
 
 #[test]
 fn a_run_that_lost_its_owner_is_named_until_another_takes_its_place() {
     let fleet = hanging(2);
-    let run = killed(&fleet, &["--validate", "--set", "message=x", "--reason", "a first\u{1b} try"]);
+    let run = killed(
+        &fleet,
+        &[
+            "--validate",
+            "--set",
+            "message=x",
+            "--reason",
+            "a first\u{1b} try",
+        ],
+    );
     let state = fleet.path("state").display().to_string();
     let commands = ["resume", "revert"].map(|verb| format!("hello {verb} {run} --state {state}"));
     let said = history(&fleet, &[]).expect(0);
     let told = &said.json["runs"][0];
-    assert_eq!((&told["run"], &told["verdict"], &told["open"], &told["next"]), (&json!(run), &json!("open"), &json!(true), &json!(commands)));
-    assert_eq!((&told["began"]["verb"], &told["began"]["reason"]), (&json!("broadcast"), &json!("a first\u{1b} try")));
+    assert_eq!(
+        (&told["run"], &told["verdict"], &told["open"], &told["next"]),
+        (&json!(run), &json!("open"), &json!(true), &json!(commands))
+    );
+    assert_eq!(
+        (&told["began"]["verb"], &told["began"]["reason"]),
+        (&json!("broadcast"), &json!("a first\u{1b} try"))
+    );
     let text = screen(&fleet, &[]);
-    assert!(text.contains("broadcast of web: open, by uid ") && text.contains(": a first\\x1b try\n"), "{text}");
+    assert!(
+        text.contains("broadcast of web: open, by uid ") && text.contains(": a first\\x1b try\n"),
+        "{text}"
+    );
     assert!(commands.iter().all(|c| text.contains(c)), "{text}");
     // Whoever looks at the fleet sees it too.
     let said = fleet.status();
-    assert_eq!((&said.json["open"][0]["run"], &said.json["open"][0]["next"]), (&json!(run), &json!(commands)));
-    let line = said.stderr.lines().find(|l| l.contains("Left open")).unwrap();
+    assert_eq!(
+        (&said.json["open"][0]["run"], &said.json["open"][0]["next"]),
+        (&json!(run), &json!(commands))
+    );
+    let line = said
+        .stderr
+        .lines()
+        .find(|l| l.contains("Left open"))
+        .unwrap();
     assert!(commands.iter().all(|c| line.contains(c)), "{line}");
     // It is needed, and so are its bytes.
     let said = Said::of(&mut ask(&fleet, &["forget", &run])).expect(5);
-    assert!(commands.iter().all(|c| said.stderr.contains(c)), "{}", said.stderr);
+    assert!(
+        commands.iter().all(|c| said.stderr.contains(c)),
+        "{}",
+        said.stderr
+    );
     let sha256 = names(&fleet.path("state/bytes"))[0].clone();
     let said = Said::of(&mut ask(&fleet, &["forget", &sha256[..8]])).expect(5);
     assert!(said.stderr.contains(&run), "{}", said.stderr);
     assert_eq!(names(&fleet.path("state/bytes")).len(), 2);
     // Its last line was not written to its end.
     let journal = fleet.path("state/runs").join(&run).join("events.jsonl");
-    std::fs::OpenOptions::new().append(true).open(&journal).unwrap().write_all(b"{\"event\":\"insta").unwrap();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&journal)
+        .unwrap()
+        .write_all(b"{\"event\":\"insta")
+        .unwrap();
     assert_eq!(history(&fleet, &[]).json["runs"][0]["verdict"], "open");
     settle(&fleet, &["web.toml"; 2]);
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", group.split("validate").next().unwrap());
     let said = fleet.broadcast(&["--set", "message=z"]).expect(0);
     let other = said.json["run"].as_str().unwrap().to_owned();
-    assert!(said.stderr.contains(&format!("Superseded run {run}")), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!("Superseded run {run}")),
+        "{}",
+        said.stderr
+    );
     let said = history(&fleet, &[]).expect(0);
-    let verdicts: Vec<&Value> = said.json["runs"].as_array().unwrap().iter().map(|r| &r["verdict"]).collect();
+    let verdicts: Vec<&Value> = said.json["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["verdict"])
+        .collect();
     assert_eq!(verdicts, ["converged", "superseded"]);
     let text = std::fs::read_to_string(&journal).unwrap();
-    let parsed: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    assert_eq!((parsed.len(), parsed.last().unwrap()["run"].as_str()), (text.lines().count() - 1, Some(other.as_str())), "{text}");
-    assert!(parsed.iter().all(|e| e["v"] == 1 && e["at"].is_string()), "{text}");
+    let parsed: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    assert_eq!(
+        (parsed.len(), parsed.last().unwrap()["run"].as_str()),
+        (text.lines().count() - 1, Some(other.as_str())),
+        "{text}"
+    );
+    assert!(
+        parsed.iter().all(|e| e["v"] == 1 && e["at"].is_string()),
+        "{text}"
+    );
     let text = screen(&fleet, &[&run]);
-    assert!(text.lines().last().unwrap().contains(&format!("End superseded by run {other}")), "{text}");
-    assert_eq!((fleet.status().json["open"].clone(), fleet.status().stderr), (json!([]), String::new()));
+    assert!(
+        text.lines()
+            .last()
+            .unwrap()
+            .contains(&format!("End superseded by run {other}")),
+        "{text}"
+    );
+    assert_eq!(
+        (fleet.status().json["open"].clone(), fleet.status().stderr),
+        (json!([]), String::new())
+    );
     // Now nobody needs it.
     let said = Said::of(&mut ask(&fleet, &["forget", &run])).expect(0);
-    assert!(said.stderr.contains(&format!("run {run}, and 1 content")), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!("run {run}, and 1 content")),
+        "{}",
+        said.stderr
+    );
     assert_eq!(runs(&fleet), [other]);
     Said::of(&mut ask(&fleet, &["forget", &run])).expect(3);
 }
@@ -204,37 +355,80 @@ fn a_run_that_takes_a_part_leaves_the_rest_open() {
     let mut fleet = Fleet::start(1);
     let (new, newer) = two_groups(&mut fleet);
     // Both hang before they read.
-    let script = fleet.write("validator", &format!("#!/bin/sh\nkill -STOP {} {}\n", fleet.pid(0), fleet.pid(1)));
+    let script = fleet.write(
+        "validator",
+        &format!("#!/bin/sh\nkill -STOP {} {}\n", fleet.pid(0), fleet.pid(1)),
+    );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let groups = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    let hangs = groups.replace("kind = \"hello\"\n", &format!("kind = \"hello\"\nvalidate = [\"{}\"]\n", script.display()));
+    let hangs = groups.replace(
+        "kind = \"hello\"\n",
+        &format!("kind = \"hello\"\nvalidate = [\"{}\"]\n", script.display()),
+    );
     fleet.write("fleet.toml", &hangs);
-    let run = killed(&fleet, &["--config", &format!("a={new}"), "--config", &format!("b={new}")]);
+    let run = killed(
+        &fleet,
+        &[
+            "--config",
+            &format!("a={new}"),
+            "--config",
+            &format!("b={new}"),
+        ],
+    );
     settle(&fleet, &["web.toml", "other.toml"]);
     fleet.write("fleet.toml", &groups);
-    let targets = || serde_json::from_slice::<Value>(&std::fs::read(fleet.path("state/open").join(&run)).unwrap()).unwrap()["targets"].clone();
+    let targets = || {
+        serde_json::from_slice::<Value>(
+            &std::fs::read(fleet.path("state/open").join(&run)).unwrap(),
+        )
+        .unwrap()["targets"]
+            .clone()
+    };
     assert_eq!(targets().as_array().unwrap().len(), 2);
-    let said = fleet.broadcast(&["--config", &format!("a={newer}")]).expect(0);
+    let said = fleet
+        .broadcast(&["--config", &format!("a={newer}")])
+        .expect(0);
     assert!(!said.stderr.contains("Superseded"), "{}", said.stderr);
-    assert_eq!((targets(), &history(&fleet, &[]).json["runs"][1]["verdict"]), (json!([fleet.path("other.toml")]), &json!("open")));
-    let said = fleet.broadcast(&["--config", &format!("b={newer}")]).expect(0);
-    assert!(said.stderr.contains(&format!("Superseded run {run}")), "{}", said.stderr);
+    assert_eq!(
+        (targets(), &history(&fleet, &[]).json["runs"][1]["verdict"]),
+        (json!([fleet.path("other.toml")]), &json!("open"))
+    );
+    let said = fleet
+        .broadcast(&["--config", &format!("b={newer}")])
+        .expect(0);
+    assert!(
+        said.stderr.contains(&format!("Superseded run {run}")),
+        "{}",
+        said.stderr
+    );
     assert_eq!(names(&fleet.path("state/open")), [""; 0]);
 }
 
 #[test]
 fn what_happened_in_a_run_is_told_and_no_secret_of_it() {
     let mut fleet = Fleet::start(2);
-    std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    fleet.broadcast(&["--set", "message=hunter2", "--reason", "it was time"]).expect(0);
+    std::fs::set_permissions(
+        fleet.path("web.toml"),
+        std::fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
+    fleet
+        .broadcast(&["--set", "message=hunter2", "--reason", "it was time"])
+        .expect(0);
     fleet.kill(0);
     let said = fleet.broadcast(&["--set=message=hunter3"]).expect(0);
-    let (run, to) = (said.json["run"].as_str().unwrap().to_owned(), said.json["targets"][0]["to"].as_str().unwrap()[..12].to_owned());
+    let (run, to) = (
+        said.json["run"].as_str().unwrap().to_owned(),
+        said.json["targets"][0]["to"].as_str().unwrap()[..12].to_owned(),
+    );
     let from = said.json["targets"][0]["from"].as_str().unwrap()[..12].to_owned();
     let text = screen(&fleet, &[&run]);
     for wanted in [
         "Began broadcast of web, by uid ".to_owned(),
-        format!("{} sha256:{from} -> sha256:{to}", fleet.path("web.toml").display()),
+        format!(
+            "{} sha256:{from} -> sha256:{to}",
+            fleet.path("web.toml").display()
+        ),
         format!("Installed {} sha256:{to}", fleet.path("web.toml").display()),
         format!("(1/1) web pid {} {}", fleet.pid(1), fleet.url(1)),
         "End converged (1 confirmed): every instance proved the new config".into(),
@@ -243,14 +437,40 @@ fn what_happened_in_a_run_is_told_and_no_secret_of_it() {
     }
     let said = history(&fleet, &[&run[..30]]);
     assert_eq!(said.json["events"][0]["event"], "began");
-    assert_eq!((&said.json["events"].as_array().unwrap().last().unwrap()["verdict"], said.code), (&json!("converged"), 0));
+    assert_eq!(
+        (
+            &said.json["events"].as_array().unwrap().last().unwrap()["verdict"],
+            said.code
+        ),
+        (&json!("converged"), 0)
+    );
     let first = runs(&fleet)[0].clone();
-    let all = [text, said.json.to_string(), screen(&fleet, &[]), screen(&fleet, &[&first]), history(&fleet, &[&first]).json.to_string()].concat();
-    assert!(all.contains("it was time") && all.contains("--set=message=..") && !all.contains("hunter"), "{all}");
-    assert_eq!(history(&fleet, &["-n", "1"]).json["runs"].as_array().unwrap().len(), 1);
+    let all = [
+        text,
+        said.json.to_string(),
+        screen(&fleet, &[]),
+        screen(&fleet, &[&first]),
+        history(&fleet, &[&first]).json.to_string(),
+    ]
+    .concat();
+    assert!(
+        all.contains("it was time") && all.contains("--set=message=..") && !all.contains("hunter"),
+        "{all}"
+    );
+    assert_eq!(
+        history(&fleet, &["-n", "1"]).json["runs"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     // Ids begin with the time, so the first digits are those of both.
     let said = history(&fleet, &[&run[..4]]).expect(2);
-    assert!(said.stderr.contains(&run) && said.stderr.contains(&first), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&run) && said.stderr.contains(&first),
+        "{}",
+        said.stderr
+    );
     history(&fleet, &["ffff"]).expect(3);
 }
 
@@ -262,11 +482,20 @@ fn a_content_that_is_forgotten_is_no_way_back() {
     Said::of(&mut ask(&fleet, &["forget", &sha256[..7]])).expect(2);
     let by_hand = "message = \"by hand\"\nlisten = \"127.0.0.1:0\"\n";
     fleet.write("web.toml", by_hand);
-    let rehearsal = || String::from_utf8(fleet.command(&["--dry-run"]).output().unwrap().stdout).unwrap();
+    let rehearsal =
+        || String::from_utf8(fleet.command(&["--dry-run"]).output().unwrap().stdout).unwrap();
     assert!(!rehearsal().contains("no way back"));
     let said = Said::of(&mut ask(&fleet, &["forget", &sha256[..8].to_uppercase()])).expect(0);
-    assert!(said.stderr.contains("of 1 run: there is no way back to it"), "{}", said.stderr);
-    assert!(!below(&fleet.path("state")).iter().any(|p| p.ends_with(&sha256)));
+    assert!(
+        said.stderr.contains("of 1 run: there is no way back to it"),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        !below(&fleet.path("state"))
+            .iter()
+            .any(|p| p.ends_with(&sha256))
+    );
     assert!(rehearsal().contains("no way back"));
     Said::of(&mut ask(&fleet, &["forget", &sha256])).expect(3);
 }
@@ -297,14 +526,29 @@ fn old_runs_go_and_with_them_what_only_they_had() {
     let fleet = Fleet::start(1);
     private(&fleet);
     let has = |name: &str| fleet.path("state/bytes").join(name).exists();
-    let (older, old) = (old_run(&fleet, 40, 0, "older"), old_run(&fleet, 29, 0, "old"));
-    let (open, needed) = (old_run(&fleet, 50, 0, "open"), old_run(&fleet, 60, 0, "needed"));
+    let (older, old) = (
+        old_run(&fleet, 40, 0, "older"),
+        old_run(&fleet, 29, 0, "old"),
+    );
+    let (open, needed) = (
+        old_run(&fleet, 50, 0, "open"),
+        old_run(&fleet, 60, 0, "needed"),
+    );
     // What the open one goes on with.
     let first = old_run(&fleet, 55, 0, "first");
     let journal = fleet.path("state/runs").join(&open).join("events.jsonl");
-    let began = std::fs::read_to_string(&journal).unwrap().lines().next().unwrap().replace("\"of\":null", &format!("\"of\":\"{first}\""));
+    let began = std::fs::read_to_string(&journal)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .replace("\"of\":null", &format!("\"of\":\"{first}\""));
     std::fs::write(&journal, began).unwrap();
-    std::fs::write(fleet.path("state/open").join(&open), "{\"targets\":[\"/elsewhere\"]}").unwrap();
+    std::fs::write(
+        fleet.path("state/open").join(&open),
+        "{\"targets\":[\"/elsewhere\"]}",
+    )
+    .unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let proven = json!({"boot_id": boot.trim(), "instances": {"1:1": {"/elsewhere": {"sha256": "needed", "ctime": 1}}}});
     std::fs::write(fleet.path("state/proven.json"), proven.to_string()).unwrap();
@@ -312,19 +556,49 @@ fn old_runs_go_and_with_them_what_only_they_had() {
     std::fs::create_dir(fleet.path("state/runs/.half.gone")).unwrap();
     let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
     let new = said.json["run"].as_str().unwrap().to_owned();
-    assert_eq!(runs(&fleet), [&first, &open, &old, &new].map(String::as_str), "{older} and {needed} are older than 30 days");
-    assert_eq!(["older", "old", "open", "first", "needed", "orphan"].map(has), [false, true, true, true, true, false]);
+    assert_eq!(
+        runs(&fleet),
+        [&first, &open, &old, &new].map(String::as_str),
+        "{older} and {needed} are older than 30 days"
+    );
+    assert_eq!(
+        ["older", "old", "open", "first", "needed", "orphan"].map(has),
+        [false, true, true, true, true, false]
+    );
     let said = Said::of(&mut ask(&fleet, &["forget", &first])).expect(5);
-    assert!(said.stderr.contains(&format!("run {open} was left open and needs it")), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains(&format!("run {open} was left open and needs it")),
+        "{}",
+        said.stderr
+    );
     // By number alone: the open one is none of them.
-    let said = fleet.broadcast(&["--set", "message=y", "--keep", "2"]).expect(0);
+    let said = fleet
+        .broadcast(&["--set", "message=y", "--keep", "2"])
+        .expect(0);
     let newer = said.json["run"].as_str().unwrap().to_owned();
-    assert_eq!(runs(&fleet), [&first, &open, &new, &newer].map(String::as_str));
-    assert_eq!((has("old"), names(&fleet.path("state/bytes")).len()), (false, 6), "first, open, needed, and three of the two runs");
-    fleet.broadcast(&["--set", "message=z", "--keep", "1"]).expect(0);
-    assert_eq!((runs(&fleet).len(), names(&fleet.path("state/bytes")).len()), (3, 5));
-    fleet.broadcast(&["--set", "message=z", "--keep", "0"]).expect(2);
-    fleet.broadcast(&["--set", "message=z", "--keep", "3,4"]).expect(2);
+    assert_eq!(
+        runs(&fleet),
+        [&first, &open, &new, &newer].map(String::as_str)
+    );
+    assert_eq!(
+        (has("old"), names(&fleet.path("state/bytes")).len()),
+        (false, 6),
+        "first, open, needed, and three of the two runs"
+    );
+    fleet
+        .broadcast(&["--set", "message=z", "--keep", "1"])
+        .expect(0);
+    assert_eq!(
+        (runs(&fleet).len(), names(&fleet.path("state/bytes")).len()),
+        (3, 5)
+    );
+    fleet
+        .broadcast(&["--set", "message=z", "--keep", "0"])
+        .expect(2);
+    fleet
+        .broadcast(&["--set", "message=z", "--keep", "3,4"])
+        .expect(2);
 }
 
 #[test]
@@ -332,7 +606,13 @@ fn nothing_is_taken_away_while_a_run_begins_and_nobody_is_waited_for_without_end
     let fleet = Fleet::start(1);
     private(&fleet);
     old_run(&fleet, 40, 0, "old");
-    let lock = |name: &str| std::fs::File::options().create(true).append(true).open(fleet.path("state").join(name)).unwrap();
+    let lock = |name: &str| {
+        std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(fleet.path("state").join(name))
+            .unwrap()
+    };
     // As a run that has found bytes in the store and not yet linked them.
     let begins = lock("store.lock");
     begins.lock_shared().unwrap();
@@ -343,7 +623,10 @@ fn nothing_is_taken_away_while_a_run_begins_and_nobody_is_waited_for_without_end
     let held = ["store.lock", "proven.lock", "open.lock"].map(lock);
     held.iter().for_each(|lock| lock.lock().unwrap());
     let said = fleet.broadcast(&["--set", "message=y"]).expect(0);
-    assert_eq!((said.states(), fleet.bodies(), runs(&fleet).len()), (vec!["confirmed"], vec!["y".into()], 3));
+    assert_eq!(
+        (said.states(), fleet.bodies(), runs(&fleet).len()),
+        (vec!["confirmed"], vec!["y".into()], 3)
+    );
     drop(held);
     fleet.broadcast(&["--set", "message=z"]).expect(0);
     assert_eq!(runs(&fleet).len(), 3, "the old one went");
@@ -354,42 +637,102 @@ fn what_is_looked_at_does_not_grow_with_old_runs() {
     let fleet = Fleet::start(1);
     private(&fleet);
     for n in 0..1000 {
-        let dir = fleet.path("state/runs").join(old_run(&fleet, 1, n, &format!("content-{n}")));
+        let dir = fleet
+            .path("state/runs")
+            .join(old_run(&fleet, 1, n, &format!("content-{n}")));
         // Whoever opens it would wait for ever, and whoever reads the journal as a whole nearly so: it is 4 GB long.
         nix::unistd::mkfifo(&dir.join("plan.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let mut journal = std::fs::OpenOptions::new().read(true).write(true).open(dir.join("events.jsonl")).unwrap();
+        let mut journal = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(dir.join("events.jsonl"))
+            .unwrap();
         let text = std::fs::read_to_string(dir.join("events.jsonl")).unwrap();
         let (_, finished) = text.split_once('\n').unwrap();
         std::io::Seek::seek(&mut journal, std::io::SeekFrom::Start(4 << 30)).unwrap();
-        journal.write_all(format!("\n{finished}").as_bytes()).unwrap();
+        journal
+            .write_all(format!("\n{finished}").as_bytes())
+            .unwrap();
     }
     let log = fleet.path("log");
     let traced = |mut command: Command| -> (Said, Vec<String>) {
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-e", "trace=?open,openat,?openat2,read,pread64", "-s", "400", "-o"]).arg(&log).arg(command.get_program()).args(command.get_args());
-        if !Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success()) {
+        strace
+            .args([
+                "-f",
+                "-e",
+                "trace=?open,openat,?openat2,read,pread64",
+                "-s",
+                "400",
+                "-o",
+            ])
+            .arg(&log)
+            .arg(command.get_program())
+            .args(command.get_args());
+        if !Command::new("strace")
+            .arg("-V")
+            .output()
+            .is_ok_and(|o| o.status.success())
+        {
             crate::support::skipped("in part: there is no strace");
             return (Said::of(&mut command), Vec::new());
         }
         let said = Said::of(&mut strace);
-        (said, std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect())
+        (
+            said,
+            std::fs::read_to_string(&log)
+                .unwrap()
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+        )
     };
     let mut look = ask(&fleet, &["history", "-o", "json"]);
     look.args(["-n", "20"]);
     let (said, calls) = traced(look);
     let told = said.expect(0).json;
-    assert_eq!(told["runs"].as_array().unwrap().iter().filter(|r| r["verdict"] == "converged" && r["began"]["instances"] == 1).count(), 20);
-    let opened = |calls: &[String], name: &str| calls.iter().filter(|c| c.contains("open") && c.contains(name)).count();
-    let read = |calls: &[String]| -> u64 { calls.iter().filter(|c| c.contains("read")).filter_map(|c| c.rsplit("= ").next()?.parse::<u64>().ok()).sum() };
+    assert_eq!(
+        told["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|r| r["verdict"] == "converged" && r["began"]["instances"] == 1)
+            .count(),
+        20
+    );
+    let opened = |calls: &[String], name: &str| {
+        calls
+            .iter()
+            .filter(|c| c.contains("open") && c.contains(name))
+            .count()
+    };
+    let read = |calls: &[String]| -> u64 {
+        calls
+            .iter()
+            .filter(|c| c.contains("read"))
+            .filter_map(|c| c.rsplit("= ").next()?.parse::<u64>().ok())
+            .sum()
+    };
     if !calls.is_empty() {
-        assert_eq!((opened(&calls, "events.jsonl"), opened(&calls, "plan.json")), (20, 0));
+        assert_eq!(
+            (opened(&calls, "events.jsonl"), opened(&calls, "plan.json")),
+            (20, 0)
+        );
         assert!(read(&calls) < 4 << 20, "{} bytes", read(&calls));
     }
     let mut look = fleet.look("status");
-    look.args(["-o", "json", "--state"]).arg(fleet.path("state"));
+    look.args(["-o", "json", "--state"])
+        .arg(fleet.path("state"));
     let (said, calls) = traced(look);
     said.expect(0);
-    assert_eq!((opened(&calls, "events.jsonl"), opened(&calls, "plan.json"), opened(&calls, "state/runs")), (0, 0, 0));
+    assert_eq!(
+        (
+            opened(&calls, "events.jsonl"),
+            opened(&calls, "plan.json"),
+            opened(&calls, "state/runs")
+        ),
+        (0, 0, 0)
+    );
 }
 
 #[test]
@@ -397,17 +740,29 @@ fn every_run_leaves_a_line_in_syslog() {
     let fleet = Fleet::start(2);
     let (log, dev) = (fleet.path("log"), fleet.path("dev"));
     let socket = UnixDatagram::bind(&log).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     std::fs::create_dir(&dev).unwrap();
     // A /dev of its own, whose log is the one above.
     let script = "set -e; for f in null zero urandom; do touch \"$0/$f\"; mount --bind /dev/$f \"$0/$f\"; done; mount --rbind \"$0\" /dev; ln -sf \"$1\" /dev/log; shift; exec \"$@\"";
     let in_ns = |args: &[&str]| {
         let command = fleet.command(&[&["-o", "json"], args].concat());
         let mut unshare = Command::new("unshare");
-        unshare.args(["-m", "sh", "-c", script]).arg(&dev).arg(&log).arg(command.get_program()).args(command.get_args()).env("SUDO_USER", "alice");
+        unshare
+            .args(["-m", "sh", "-c", script])
+            .arg(&dev)
+            .arg(&log)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env("SUDO_USER", "alice");
         unshare
     };
-    if !Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|o| o.status.success()) {
+    if !Command::new("unshare")
+        .args(["-m", "true"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
         crate::support::skipped("no mount namespace is to be had");
         return;
     }
@@ -416,25 +771,42 @@ fn every_run_leaves_a_line_in_syslog() {
         let n = socket.recv(&mut message).unwrap();
         String::from_utf8(message[..n].to_vec()).unwrap()
     };
-    let said = Said::of(&mut in_ns(&["--set", "message=x", "--reason", "two\nlines"])).expect(0);
+    let said = Said::of(&mut in_ns(&[
+        "--set",
+        "message=x",
+        "--reason",
+        "two\nlines",
+    ]))
+    .expect(0);
     let (run, line) = (said.json["run"].as_str().unwrap(), heard());
     let digest = |which: &str| said.json["targets"][0][which].as_str().unwrap()[..12].to_owned();
     for wanted in [
         format!("verdict=converged run={run} verb=broadcast uid=0"),
         " sudo_user=alice ".into(),
         " reason=\"two\\nlines\" groups=web confirmed=2 ".into(),
-        format!(" {}:{}->{}", fleet.path("web.toml").display(), digest("from"), digest("to")),
+        format!(
+            " {}:{}->{}",
+            fleet.path("web.toml").display(),
+            digest("from"),
+            digest("to")
+        ),
     ] {
         assert!(line.contains(&wanted), "{wanted}\n{line}");
     }
     // "<30>Jan  2 03:04:05 hello[17]: "
     let (head, _) = line.split_once(": ").unwrap();
-    assert!(head.starts_with("<30>") && head.as_bytes()[7] == b' ' && head.contains(" hello["), "{head}");
+    assert!(
+        head.starts_with("<30>") && head.as_bytes()[7] == b' ' && head.contains(" hello["),
+        "{head}"
+    );
     // Longer than a message may be.
     let why = "why ".repeat(2000);
     Said::of(&mut in_ns(&["--set", "message=y", "--reason", &why])).expect(0);
     let line = heard();
-    assert!(line.len() <= 1024 && line.contains("verdict=converged") && line.contains("web.toml:"), "{line}");
+    assert!(
+        line.len() <= 1024 && line.contains("verdict=converged") && line.contains("web.toml:"),
+        "{line}"
+    );
     // A run that did not begin says nothing, and neither does a full log hold up anybody.
     let said = Said::of(&mut in_ns(&["--set", "message=y"])).expect(0);
     assert_eq!(said.states(), ["unchanged"; 2]);

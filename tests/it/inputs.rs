@@ -11,8 +11,24 @@ use crate::support::Fleet;
 /// Everything that must stay as it was.
 fn picture(fleet: &Fleet) -> (String, Vec<u64>, Vec<String>, [i64; 6]) {
     let m = fleet.path("web.toml").metadata().unwrap();
-    let beside = std::fs::read_dir(fleet.dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).filter(|n| n.starts_with('.')).collect();
-    (fleet.text(), fleet.attempts(), beside, [m.ino().cast_signed(), m.mode().into(), m.uid().into(), m.gid().into(), m.mtime(), m.mtime_nsec()])
+    let beside = std::fs::read_dir(fleet.dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n.starts_with('.'))
+        .collect();
+    (
+        fleet.text(),
+        fleet.attempts(),
+        beside,
+        [
+            m.ino().cast_signed(),
+            m.mode().into(),
+            m.uid().into(),
+            m.gid().into(),
+            m.mtime(),
+            m.mtime_nsec(),
+        ],
+    )
 }
 
 #[test]
@@ -25,32 +41,83 @@ fn a_new_config_that_is_none() {
         path
     };
     let large = fleet.path("large");
-    std::fs::File::create(&large).unwrap().set_len(100 << 20).unwrap();
+    std::fs::File::create(&large)
+        .unwrap()
+        .set_len(100 << 20)
+        .unwrap();
     std::os::unix::fs::symlink("/nowhere", fleet.path("dangling")).unwrap();
     for (path, code, says) in [
         (write("empty", b""), 4, "missing field `message`"),
         (fleet.dir.path().to_owned(), 4, "no regular file"),
         (large, 4, "larger than 16777216"),
         (write("binary", b"\x7fELF\x00\xff\xfe"), 4, "not UTF-8"),
-        (write("key", b"message = \"x\"\nlisten = \"127.0.0.1:0\"\nlgo = \"info\"\n"), 4, "did you mean `log`?"),
+        (
+            write(
+                "key",
+                b"message = \"x\"\nlisten = \"127.0.0.1:0\"\nlgo = \"info\"\n",
+            ),
+            4,
+            "did you mean `log`?",
+        ),
         (write("type", b"message = 5\n"), 4, "invalid type"),
-        (write("twice", b"message = \"x\"\nmessage = \"y\"\n"), 4, "duplicate key"),
-        (write("size", format!("message = \"{}\"\nlisten = \"127.0.0.1:0\"\n", "x".repeat(1 << 20)).as_bytes()), 4, "larger than"),
+        (
+            write("twice", b"message = \"x\"\nmessage = \"y\"\n"),
+            4,
+            "duplicate key",
+        ),
+        (
+            write(
+                "size",
+                format!(
+                    "message = \"{}\"\nlisten = \"127.0.0.1:0\"\n",
+                    "x".repeat(1 << 20)
+                )
+                .as_bytes(),
+            ),
+            4,
+            "larger than",
+        ),
         (fleet.path("dangling"), 1, "No such file"),
         (fleet.path("missing"), 1, "No such file"),
         (Path::new("/dev/zero").to_owned(), 4, "no regular file"),
     ] {
-        let said = fleet.broadcast(&["--validate", "--config", path.to_str().unwrap()]).expect(code);
+        let said = fleet
+            .broadcast(&["--validate", "--config", path.to_str().unwrap()])
+            .expect(code);
         let name = path.file_name().unwrap().to_str().unwrap();
-        assert!(said.stderr.contains(says) && said.stderr.contains(name), "{path:?}: {}", said.stderr);
-        assert!(said.stderr.contains("nothing was touched"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains(says) && said.stderr.contains(name),
+            "{path:?}: {}",
+            said.stderr
+        );
+        assert!(
+            said.stderr.contains("nothing was touched"),
+            "{}",
+            said.stderr
+        );
     }
-    for (text, place) in [("message = \"x\"\nlisten = \"127.0.0.1:0\"\nlgo = 1\n", ":3:1"), ("message = \"x\"\n\nmessage = \"y\"\n", ":3:1")] {
+    for (text, place) in [
+        (
+            "message = \"x\"\nlisten = \"127.0.0.1:0\"\nlgo = 1\n",
+            ":3:1",
+        ),
+        ("message = \"x\"\n\nmessage = \"y\"\n", ":3:1"),
+    ] {
         let path = write("placed", text.as_bytes());
-        let said = fleet.broadcast(&["--config", path.to_str().unwrap()]).expect(4);
-        assert!(said.stderr.contains(&format!("placed{place}")), "{}", said.stderr);
+        let said = fleet
+            .broadcast(&["--config", path.to_str().unwrap()])
+            .expect(4);
+        assert!(
+            said.stderr.contains(&format!("placed{place}")),
+            "{}",
+            said.stderr
+        );
     }
-    for set in [["--set", "message.deep=1"], ["--set", "lisen=x"], ["--set", "log=loud"]] {
+    for set in [
+        ["--set", "message.deep=1"],
+        ["--set", "lisen=x"],
+        ["--set", "log=loud"],
+    ] {
         fleet.broadcast(&set).expect(4);
     }
     fleet.broadcast(&["--set", "message=@/nowhere"]).expect(1);
@@ -69,7 +136,14 @@ fn a_file_that_the_operator_cannot_read() {
     let secret = fleet.write("secret.toml", "message = \"x\"\n");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let output = Command::new("setpriv")
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
+        .args([
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "--",
+        ])
         .arg(fleet.exe())
         .args(["broadcast", "--config"])
         .arg(&secret)
@@ -80,7 +154,10 @@ fn a_file_that_the_operator_cannot_read() {
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("secret.toml") && stderr.contains("ermission denied"), "{stderr}");
+    assert!(
+        stderr.contains("secret.toml") && stderr.contains("ermission denied"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -91,22 +168,58 @@ fn a_fleet_that_is_none() {
     for (bytes, says) in [
         (Vec::new(), "missing field `version`"),
         (b"\xff\xfe".to_vec(), "not UTF-8"),
-        (format!("{good}kidn = \"hello\"\n").into_bytes(), "did you mean `kind`?"),
+        (
+            format!("{good}kidn = \"hello\"\n").into_bytes(),
+            "did you mean `kind`?",
+        ),
         (format!("{good}count = \"many\"\n").into_bytes(), "count"),
-        (format!("{good}timeout = \"1s\"\n").into_bytes(), "duplicate key"),
+        (
+            format!("{good}timeout = \"1s\"\n").into_bytes(),
+            "duplicate key",
+        ),
     ] {
         std::fs::write(fleet.path("fleet.toml"), bytes).unwrap();
         let said = fleet.broadcast(&["--set", "message=x"]).expect(2);
-        assert!(said.stderr.contains(says) && said.stderr.contains("fleet.toml"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains(says) && said.stderr.contains("fleet.toml"),
+            "{}",
+            said.stderr
+        );
     }
     fleet.write("fleet.toml", &good);
-    std::fs::set_permissions(fleet.path("fleet.toml"), std::fs::Permissions::from_mode(0o666)).unwrap();
-    assert!(fleet.broadcast(&["--set", "message=x"]).expect(2).stderr.contains("chmod go-w"));
+    std::fs::set_permissions(
+        fleet.path("fleet.toml"),
+        std::fs::Permissions::from_mode(0o666),
+    )
+    .unwrap();
+    assert!(
+        fleet
+            .broadcast(&["--set", "message=x"])
+            .expect(2)
+            .stderr
+            .contains("chmod go-w")
+    );
     std::fs::remove_file(fleet.path("fleet.toml")).unwrap();
-    assert!(fleet.broadcast(&["--set", "message=x"]).expect(2).stderr.contains("cannot read"));
+    assert!(
+        fleet
+            .broadcast(&["--set", "message=x"])
+            .expect(2)
+            .stderr
+            .contains("cannot read")
+    );
     std::fs::create_dir(fleet.path("fleet.toml")).unwrap();
-    std::fs::set_permissions(fleet.path("fleet.toml"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(fleet.broadcast(&["--set", "message=x"]).expect(2).stderr.contains("no regular file"));
+    std::fs::set_permissions(
+        fleet.path("fleet.toml"),
+        std::fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    assert!(
+        fleet
+            .broadcast(&["--set", "message=x"])
+            .expect(2)
+            .stderr
+            .contains("no regular file")
+    );
     assert_eq!(picture(&fleet), before);
 }
 
@@ -121,36 +234,67 @@ fn owner_mode_and_attributes_stay_through_install_and_undo_and_a_symlink_stays_o
     if root {
         std::os::unix::fs::chown(&real, Some(65534), Some(65533)).unwrap();
     }
-    let xattr = rustix::fs::setxattr(&real, "user.test", b"kept", rustix::fs::XattrFlags::empty()).is_ok();
+    let xattr =
+        rustix::fs::setxattr(&real, "user.test", b"kept", rustix::fs::XattrFlags::empty()).is_ok();
     let check = |what: &str| {
         let m = real.metadata().unwrap();
         assert_eq!(m.mode() & 0o7777, 0o640, "{what}");
         assert!(!root || (m.uid(), m.gid()) == (65534, 65533), "{what}");
         let mut value = [0; 16];
-        assert!(!xattr || rustix::fs::getxattr(&real, "user.test", &mut value[..]).is_ok_and(|n| &value[..n] == b"kept"), "{what}");
+        assert!(
+            !xattr
+                || rustix::fs::getxattr(&real, "user.test", &mut value[..])
+                    .is_ok_and(|n| &value[..n] == b"kept"),
+            "{what}"
+        );
         assert!(live.symlink_metadata().unwrap().is_symlink());
     };
     let said = fleet.broadcast(&["--set", "message=hunter2"]).expect(0);
     assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
     check("installed");
-    assert_eq!(fleet.text(), "# the shared one\nmessage = \"hunter2\" # said\nlisten = \"127.0.0.1:0\"\n", "comments and order stay");
+    assert_eq!(
+        fleet.text(),
+        "# the shared one\nmessage = \"hunter2\" # said\nlisten = \"127.0.0.1:0\"\n",
+        "comments and order stay"
+    );
     fleet.stop(1);
     let mut command = fleet.command(&["--dry-run", "--set", "message=other"]);
     assert_eq!(command.output().unwrap().status.code(), Some(5));
     fleet.signal(1, nix::sys::signal::Signal::SIGCONT);
-    let output = fleet.command(&["--dry-run", "--set", "message=other"]).output().unwrap();
-    assert!(!String::from_utf8_lossy(&output.stdout).contains("message ="), "a secret config has no diff");
+    let output = fleet
+        .command(&["--dry-run", "--set", "message=other"])
+        .output()
+        .unwrap();
+    assert!(
+        !String::from_utf8_lossy(&output.stdout).contains("message ="),
+        "a secret config has no diff"
+    );
     // A validator stops one between its validation and its reload; the file goes back with everything that it had.
     let before = real.metadata().unwrap();
-    let script = fleet.write("validator", &format!("#!/bin/sh\nkill -STOP {}\n", fleet.pid(0)));
+    let script = fleet.write(
+        "validator",
+        &format!("#!/bin/sh\nkill -STOP {}\n", fleet.pid(0)),
+    );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\"]\n", script.display()));
-    let said = fleet.broadcast(&["--timeout", "300ms", "--set", "message=other"]).expect(7);
+    fleet.write(
+        "fleet.toml",
+        &format!("{group}validate = [\"{}\"]\n", script.display()),
+    );
+    let said = fleet
+        .broadcast(&["--timeout", "300ms", "--set", "message=other"])
+        .expect(7);
     assert!(!said.stderr.contains("hunter2") && !said.json.to_string().contains("hunter2"));
     check("undone");
     let after = real.metadata().unwrap();
-    assert_eq!((after.mtime(), after.mtime_nsec(), fleet.text().contains("hunter2")), (before.mtime(), before.mtime_nsec(), true));
+    assert_eq!(
+        (
+            after.mtime(),
+            after.mtime_nsec(),
+            fleet.text().contains("hunter2")
+        ),
+        (before.mtime(), before.mtime_nsec(), true)
+    );
     fleet.signal(0, nix::sys::signal::Signal::SIGCONT);
 }
 
@@ -163,7 +307,10 @@ fn in_mounts(fleet: &Fleet, script: &str) -> Option<(String, String)> {
         fleet.dir.path().display(),
         fleet.exe().display()
     );
-    let output = Command::new("unshare").args(["-m", "sh", "-c", &text]).output().ok()?;
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &text])
+        .output()
+        .ok()?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     if stderr.contains("unshare failed") {
         crate::support::skipped("no mount namespace is to be had");
@@ -175,14 +322,25 @@ fn in_mounts(fleet: &Fleet, script: &str) -> Option<(String, String)> {
 
 #[test]
 fn a_filesystem_that_is_read_only_or_full_is_told_before_anything_is_touched() {
-    for (spoil, says) in [("mount -o remount,ro \"$D/m\"", "ead-only"), ("dd if=/dev/zero of=\"$D/m/fill\" bs=1k 2>/dev/null || true", "No space")] {
+    for (spoil, says) in [
+        ("mount -o remount,ro \"$D/m\"", "ead-only"),
+        (
+            "dd if=/dev/zero of=\"$D/m/fill\" bs=1k 2>/dev/null || true",
+            "No space",
+        ),
+    ] {
         let fleet = Fleet::start(0);
         let script = format!(
             "mount -t tmpfs -o size=64k none \"$D/m\"; cp \"$D/web.toml\" \"$D/m/\"; serve \"$D/m/web.toml\"; {spoil}; cast; cmp \"$D/web.toml\" \"$D/m/web.toml\"; ls -A \"$D/m\" >&2"
         );
-        let Some((said, stderr)) = in_mounts(&fleet, &script) else { return };
+        let Some((said, stderr)) = in_mounts(&fleet, &script) else {
+            return;
+        };
         assert_eq!(said, "1 one", "{spoil}: {stderr}");
-        assert!(stderr.contains(says) && stderr.contains("m/web.toml") && !stderr.contains(".hello-"), "{stderr}");
+        assert!(
+            stderr.contains(says) && stderr.contains("m/web.toml") && !stderr.contains(".hello-"),
+            "{stderr}"
+        );
     }
 }
 
@@ -190,23 +348,37 @@ fn a_filesystem_that_is_read_only_or_full_is_told_before_anything_is_touched() {
 fn a_state_directory_that_is_full_is_told_before_anything_is_touched() {
     let fleet = Fleet::start(0);
     let script = "mkdir \"$D/state\"; mount -t tmpfs -o size=16k,mode=700 none \"$D/state\"; dd if=/dev/zero of=\"$D/state/fill\" bs=1k 2>/dev/null || true; serve \"$D/web.toml\"; cast; ls -A \"$D/state/runs\" \"$D/state/open\" | grep -v : >&2 || true";
-    let Some((said, stderr)) = in_mounts(&fleet, script) else { return };
+    let Some((said, stderr)) = in_mounts(&fleet, script) else {
+        return;
+    };
     assert_eq!(said, "1 one", "{stderr}");
-    assert!(stderr.contains("state directory") && stderr.contains("No space"), "{stderr}");
-    assert!(!stderr.lines().any(|line| line.len() == 32 && !line.contains(' ')), "what did not begin takes no room: {stderr}");
+    assert!(
+        stderr.contains("state directory") && stderr.contains("No space"),
+        "{stderr}"
+    );
+    assert!(
+        !stderr
+            .lines()
+            .any(|line| line.len() == 32 && !line.contains(' ')),
+        "what did not begin takes no room: {stderr}"
+    );
 }
 
 #[test]
 fn a_bound_file_is_refused_on_whichever_side_it_is_bound() {
     let fleet = Fleet::start(0);
     let script = "cp \"$D/web.toml\" \"$D/other.toml\"; mount --bind \"$D/other.toml\" \"$D/web.toml\"; serve \"$D/web.toml\"; cast";
-    let Some((said, stderr)) = in_mounts(&fleet, script) else { return };
+    let Some((said, stderr)) = in_mounts(&fleet, script) else {
+        return;
+    };
     assert_eq!(said, "5 one", "{stderr}");
     assert!(stderr.contains("mount point"), "{stderr}");
     let script = "unshare -m sh -c 'cp \"$1/web.toml\" \"$1/own.toml\"; mount --bind \"$1/own.toml\" \"$1/web.toml\"; exec \"$0\" serve --config \"$1/web.toml\"' \"$H\" \"$D\" >\"$D/url\" 2>/dev/null & P=$!; trap 'kill $P' EXIT; \
                   for _ in $(seq 600); do [ -s \"$D/url\" ] && break; sleep 0.05; done; cast";
     let fleet = Fleet::start(0);
-    let Some((said, stderr)) = in_mounts(&fleet, script) else { return };
+    let Some((said, stderr)) = in_mounts(&fleet, script) else {
+        return;
+    };
     assert_eq!(said, "5 one", "{stderr}");
     assert!(stderr.contains("its own mount"), "{stderr}");
 }
@@ -220,18 +392,34 @@ fn an_exchange_that_fails_ends_before_anything_is_touched_and_a_missing_one_is_r
     let fleet = Fleet::start(1);
     let inject = |what: &str, message: &str| {
         let mut command = Command::new("strace");
-        command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={what}")]).arg(fleet.exe());
-        command.args(["broadcast", "--set", message, "--fleet"]).arg(fleet.path("fleet.toml")).arg("--state").arg(fleet.path("state"));
+        command
+            .args(["-f", "-o", "/dev/null", "-e", &format!("inject={what}")])
+            .arg(fleet.exe());
+        command
+            .args(["broadcast", "--set", message, "--fleet"])
+            .arg(fleet.path("fleet.toml"))
+            .arg("--state")
+            .arg(fleet.path("state"));
         command.output().unwrap()
     };
     let before = picture(&fleet);
     for what in ["renameat2:error=EIO:when=1", "fsync:error=EIO:when=1"] {
         let output = inject(what, "message=x");
-        assert_eq!(output.status.code(), Some(1), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{what}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert_eq!(picture(&fleet), before, "{what}");
     }
     let output = inject("renameat2:error=EINVAL:when=1", "message=y");
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert_eq!(fleet.bodies(), ["y"]);
 }
 
@@ -241,9 +429,18 @@ fn a_key_that_the_command_line_overrides_is_refused_and_every_other_one_is_not()
         let mut fleet = Fleet::start(0);
         fleet.serve_with("web.toml", listen);
         let before = fleet.text();
-        let said = fleet.broadcast(&["--set", "message=two", "--set", "listen=127.0.0.1:1"]).expect(5);
-        assert!(said.stderr.contains("`listen` in ") && said.stderr.contains("`--listen` overrides"), "{}", said.stderr);
-        assert_eq!((fleet.text(), fleet.bodies()), (before, vec!["one".to_owned()]));
+        let said = fleet
+            .broadcast(&["--set", "message=two", "--set", "listen=127.0.0.1:1"])
+            .expect(5);
+        assert!(
+            said.stderr.contains("`listen` in ") && said.stderr.contains("`--listen` overrides"),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(
+            (fleet.text(), fleet.bodies()),
+            (before, vec!["one".to_owned()])
+        );
         fleet.broadcast(&["--set", "message=two"]).expect(0);
         assert_eq!(fleet.bodies(), ["two"]);
     }

@@ -19,7 +19,12 @@ const MOST: usize = 16 << 20;
 const LONGEST: Duration = Duration::from_secs(15);
 
 /// Sends `head`, then `rest` again and again, and tells how much it got rid of, and how long that took.
-fn flood(stream: &mut (impl Read + Write), head: &[u8], rest: &[u8], pause: Duration) -> (usize, Duration) {
+fn flood(
+    stream: &mut (impl Read + Write),
+    head: &[u8],
+    rest: &[u8],
+    pause: Duration,
+) -> (usize, Duration) {
     let (began, mut sent) = (Instant::now(), 0);
     let mut piece = [0; 4096];
     let _ = stream.read(&mut piece);
@@ -35,16 +40,33 @@ fn flood(stream: &mut (impl Read + Write), head: &[u8], rest: &[u8], pause: Dura
 }
 
 /// A peer at each of a TCP and a Unix socket; what it tells of every connection.
-fn peers(dir: &Path, name: &str, head: &[u8], rest: &[u8], pause: Duration) -> ([String; 2], Receiver<(usize, Duration)>) {
+fn peers(
+    dir: &Path,
+    name: &str,
+    head: &[u8],
+    rest: &[u8],
+    pause: Duration,
+) -> ([String; 2], Receiver<(usize, Duration)>) {
     let (tell, heard) = channel();
     let (head, rest): (Vec<u8>, Vec<u8>) = (head.into(), rest.into());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let (tell_tcp, head_tcp, rest_tcp) = (tell.clone(), head.clone(), rest.clone());
-    thread::spawn(move || listener.incoming().flatten().for_each(|mut s| tell_tcp.send(flood(&mut s, &head_tcp, &rest_tcp, pause)).unwrap_or_default()));
+    thread::spawn(move || {
+        listener.incoming().flatten().for_each(|mut s| {
+            tell_tcp
+                .send(flood(&mut s, &head_tcp, &rest_tcp, pause))
+                .unwrap_or_default()
+        })
+    });
     let path = dir.join(name);
     let listener = UnixListener::bind(&path).unwrap();
-    thread::spawn(move || listener.incoming().flatten().for_each(|mut s| tell.send(flood(&mut s, &head, &rest, pause)).unwrap_or_default()));
+    thread::spawn(move || {
+        listener.incoming().flatten().for_each(|mut s| {
+            tell.send(flood(&mut s, &head, &rest, pause))
+                .unwrap_or_default()
+        })
+    });
     ([url, format!("unix:{}", path.display())], heard)
 }
 
@@ -55,7 +77,13 @@ fn status(fleet: &Fleet, endpoint: &str) -> Said {
     let group = "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\n";
     let path = fleet
         .write("peer.toml", &format!("{group}match = {{ exe = {name:?} }}\ninstances = [{{ pid = {odd}, endpoint = {endpoint:?} }}, {{ pid = {well} }}]\n"));
-    Said::of(Command::new(fleet.exe()).args(["status", "-o", "json", "--fleet"]).arg(path).arg("--state").arg(fleet.path("state")))
+    Said::of(
+        Command::new(fleet.exe())
+            .args(["status", "-o", "json", "--fleet"])
+            .arg(path)
+            .arg("--state")
+            .arg(fleet.path("state")),
+    )
 }
 
 #[test]
@@ -64,7 +92,10 @@ fn a_peer_that_never_ends_ends_its_attempt() {
     let ok = "HTTP/1.1 200 OK\r\n";
     let chunked = format!("{ok}Transfer-Encoding: chunked\r\n\r\n");
     let heads = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(2000);
-    let (headers, chunks) = ("A: b\r\n".repeat(8000), format!("8000\r\n{}\r\n", "x".repeat(0x8000)));
+    let (headers, chunks) = (
+        "A: b\r\n".repeat(8000),
+        format!("8000\r\n{}\r\n", "x".repeat(0x8000)),
+    );
     let (small, long) = ("1\r\nx\r\n".repeat(8000), "y".repeat(1 << 16));
     let cases: [(&str, &str, &str, u64); 9] = [
         ("heads", "", &heads, 0),
@@ -73,20 +104,38 @@ fn a_peer_that_never_ends_ends_its_attempt() {
         ("chunks", &chunked, &chunks, 0),
         ("small", &chunked, &small, 0),
         ("extension", &format!("{chunked}1;"), &long, 0),
-        ("trailers", &format!("{chunked}1\r\nx\r\n0\r\n"), &headers, 0),
+        (
+            "trailers",
+            &format!("{chunked}1\r\nx\r\n0\r\n"),
+            &headers,
+            0,
+        ),
         ("nothing", ok, "A", 1000),
         ("endless", &format!("{ok}\r\n"), &long, 0),
     ];
     for (name, head, rest, pause) in cases {
-        let (endpoints, heard) = peers(fleet.dir.path(), name, head.as_bytes(), rest.as_bytes(), Duration::from_millis(pause));
+        let (endpoints, heard) = peers(
+            fleet.dir.path(),
+            name,
+            head.as_bytes(),
+            rest.as_bytes(),
+            Duration::from_millis(pause),
+        );
         for endpoint in endpoints {
             let began = Instant::now();
             let said = status(&fleet, &endpoint).expect(7);
-            assert!(began.elapsed() < LONGEST, "{name} at {endpoint}: {:?}", began.elapsed());
+            assert!(
+                began.elapsed() < LONGEST,
+                "{name} at {endpoint}: {:?}",
+                began.elapsed()
+            );
             let rows = said.json["instances"].as_array().unwrap();
             assert!(rows.iter().any(|row| row["pid"] == fleet.pid(1) && row["faults"] == serde_json::json!([])), "{name}: {:#}", said.json);
             let (sent, took) = heard.recv_timeout(2 * LONGEST).unwrap();
-            assert!(sent < MOST && took < LONGEST, "{name} at {endpoint}: {sent} bytes in {took:?}");
+            assert!(
+                sent < MOST && took < LONGEST,
+                "{name} at {endpoint}: {sent} bytes in {took:?}"
+            );
         }
     }
 }
@@ -114,7 +163,8 @@ impl Few {
     }
 
     fn connect(&self) -> BufReader<TcpStream> {
-        let stream = TcpStream::connect(self.1.trim_start_matches("http://").trim_end_matches('/')).unwrap();
+        let stream =
+            TcpStream::connect(self.1.trim_start_matches("http://").trim_end_matches('/')).unwrap();
         stream.set_read_timeout(Some(4 * LONGEST)).unwrap();
         BufReader::new(stream)
     }
@@ -129,7 +179,10 @@ impl Drop for Few {
 
 /// One request over a kept connection; none where the server has closed it before it took the request.
 fn ask(stream: &mut BufReader<TcpStream>) -> Option<String> {
-    stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+    stream
+        .get_mut()
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .ok()?;
     let mut length = 0;
     loop {
         let mut line = String::new();
@@ -137,7 +190,9 @@ fn ask(stream: &mut BufReader<TcpStream>) -> Option<String> {
             return None;
         }
         let line = line.trim_end().to_lowercase();
-        length = line.strip_prefix("content-length: ").map_or(length, |n| n.parse().unwrap());
+        length = line
+            .strip_prefix("content-length: ")
+            .map_or(length, |n| n.parse().unwrap());
         if line.is_empty() {
             break;
         }
@@ -155,7 +210,10 @@ fn connections_that_idle_give_way_when_there_is_no_room() {
     let mut half = server.connect();
     half.get_mut().write_all(b"GET / HTTP/1.1\r\nHost").unwrap();
     let mut kept: Vec<_> = (0..31).map(|_| server.connect()).collect();
-    assert!(kept.iter_mut().all(|stream| ask(stream).as_deref() == Some("one")));
+    assert!(
+        kept.iter_mut()
+            .all(|stream| ask(stream).as_deref() == Some("one"))
+    );
     // And some that have never said a word.
     let mute: Vec<_> = (0..10).map(|_| server.connect()).collect();
     let began = Instant::now();
@@ -163,13 +221,28 @@ fn connections_that_idle_give_way_when_there_is_no_room() {
         let (head, body) = try_get(&server.1, "/").unwrap();
         assert!(head.starts_with("http/1.1 200") && body == "one");
     }
-    assert!(began.elapsed() < LONGEST, "a new client is answered after {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < LONGEST,
+        "a new client is answered after {:?}",
+        began.elapsed()
+    );
     // Who was in the middle of a request is still there.
-    half.get_mut().write_all(b": x\r\nConnection: close\r\n\r\n").unwrap();
+    half.get_mut()
+        .write_all(b": x\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut text = String::new();
     half.read_to_string(&mut text).unwrap();
-    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("one"), "{text}");
-    assert_eq!(std::fs::read_dir(format!("/proc/{}/task", server.0.id())).unwrap().count(), 1, "one thread");
+    assert!(
+        text.starts_with("HTTP/1.1 200") && text.ends_with("one"),
+        "{text}"
+    );
+    assert_eq!(
+        std::fs::read_dir(format!("/proc/{}/task", server.0.id()))
+            .unwrap()
+            .count(),
+        1,
+        "one thread"
+    );
     drop(mute);
 }
 
@@ -179,7 +252,10 @@ fn no_connection_is_closed_while_there_is_room() {
     let server = Few::start(&fleet, 64, &[]);
     let mut kept: Vec<_> = (0..20).map(|_| server.connect()).collect();
     for _ in 0..3 {
-        assert!(kept.iter_mut().all(|stream| ask(stream).as_deref() == Some("one")));
+        assert!(
+            kept.iter_mut()
+                .all(|stream| ask(stream).as_deref() == Some("one"))
+        );
         thread::sleep(Duration::from_millis(700));
         try_get(&server.1, "/").unwrap();
     }
@@ -187,8 +263,13 @@ fn no_connection_is_closed_while_there_is_room() {
 
 /// The answer to `path`, asked with these further lines.
 fn asked(url: &str, path: &str, lines: &str) -> String {
-    let mut stream = TcpStream::connect(url.trim_start_matches("http://").trim_end_matches('/')).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n").unwrap();
+    let mut stream =
+        TcpStream::connect(url.trim_start_matches("http://").trim_end_matches('/')).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text.to_lowercase()
@@ -199,10 +280,23 @@ fn proof_is_for_direct_requests_that_name_this_machine() {
     let fleet = Fleet::start(0);
     let server = Few::start(&fleet, 256, &[]);
     let port = server.1.trim_end_matches('/').rsplit(':').next().unwrap();
-    let local = ["localhost", &format!("localhost:{port}"), &format!("127.0.0.1:{port}"), "[::1]", "web"].map(|host| format!("Host: {host}\r\n"));
+    let local = [
+        "localhost",
+        &format!("localhost:{port}"),
+        &format!("127.0.0.1:{port}"),
+        "[::1]",
+        "web",
+    ]
+    .map(|host| format!("Host: {host}\r\n"));
     for lines in local {
-        assert!(asked(&server.1, "/", &lines).contains("x-instance: "), "{lines}");
-        assert!(asked(&server.1, "/-/config", &lines).starts_with("http/1.1 200"), "{lines}");
+        assert!(
+            asked(&server.1, "/", &lines).contains("x-instance: "),
+            "{lines}"
+        );
+        assert!(
+            asked(&server.1, "/-/config", &lines).starts_with("http/1.1 200"),
+            "{lines}"
+        );
     }
     let foreign = [
         "Host: evil.example\r\n".to_owned(),
@@ -214,16 +308,37 @@ fn proof_is_for_direct_requests_that_name_this_machine() {
     ];
     for lines in &foreign {
         let page = asked(&server.1, "/", lines);
-        assert!(page.starts_with("http/1.1 200") && page.ends_with("one") && !page.contains("x-config") && !page.contains("x-instance"), "{lines}: {page}");
+        assert!(
+            page.starts_with("http/1.1 200")
+                && page.ends_with("one")
+                && !page.contains("x-config")
+                && !page.contains("x-instance"),
+            "{lines}: {page}"
+        );
         for path in ["/-/config", "/-/metrics", "/-/healthy", "/-/none"] {
             let page = asked(&server.1, path, lines);
-            assert!(page.starts_with("http/1.1 403") && !page.contains("x-config"), "{lines} {path}: {page}");
+            assert!(
+                page.starts_with("http/1.1 403") && !page.contains("x-config"),
+                "{lines} {path}: {page}"
+            );
         }
     }
-    assert!(asked(&server.1, "http://evil.example/-/config", "Host: localhost\r\n").starts_with("http/1.1 403"), "the name in the request line counts");
+    assert!(
+        asked(
+            &server.1,
+            "http://evil.example/-/config",
+            "Host: localhost\r\n"
+        )
+        .starts_with("http/1.1 403"),
+        "the name in the request line counts"
+    );
     let any = Few::start(&fleet, 256, &["--proof", "any"]);
     for lines in &foreign {
-        assert!(asked(&any.1, "/", lines).contains("x-instance: ") && asked(&any.1, "/-/config", lines).starts_with("http/1.1 200"), "{lines}");
+        assert!(
+            asked(&any.1, "/", lines).contains("x-instance: ")
+                && asked(&any.1, "/-/config", lines).starts_with("http/1.1 200"),
+            "{lines}"
+        );
     }
 }
 
@@ -231,11 +346,25 @@ fn proof_is_for_direct_requests_that_name_this_machine() {
 fn an_assertion_that_asks_by_a_foreign_name_is_refused_before_any_signal() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    let confirm = |host: &str| format!("{text}[[group.confirm]]\nhttp = \"http://{{listen}}/\"\nhost = \"{host}\"\nequals = \"{{candidate.message}}\"\n");
+    let confirm = |host: &str| {
+        format!(
+            "{text}[[group.confirm]]\nhttp = \"http://{{listen}}/\"\nhost = \"{host}\"\nequals = \"{{candidate.message}}\"\n"
+        )
+    };
     fleet.write("fleet.toml", &confirm("web.example"));
     let said = fleet.broadcast(&["--set", "message=two"]).expect(5);
-    assert!(said.json["reason"].as_str().unwrap().contains("--proof any"), "{:#}", said.json);
-    assert_eq!((fleet.bodies(), fleet.attempts()), (vec!["one".to_owned()], vec![1]));
+    assert!(
+        said.json["reason"]
+            .as_str()
+            .unwrap()
+            .contains("--proof any"),
+        "{:#}",
+        said.json
+    );
+    assert_eq!(
+        (fleet.bodies(), fleet.attempts()),
+        (vec!["one".to_owned()], vec![1])
+    );
     fleet.write("fleet.toml", &confirm("localhost"));
     fleet.broadcast(&["--set", "message=two"]).expect(0);
 }
@@ -243,13 +372,31 @@ fn an_assertion_that_asks_by_a_foreign_name_is_refused_before_any_signal() {
 #[test]
 fn an_endpoint_of_a_foreign_name_is_refused_with_the_reason() {
     let fleet = Fleet::start(2);
-    let port = fleet.url(0).trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
+    let port = fleet
+        .url(0)
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
     let faults = |host: &str| {
         let said = status(&fleet, &format!("http://{host}:{port}/"));
-        said.json["instances"].as_array().unwrap().iter().find(|row| row["pid"] == fleet.pid(0)).unwrap()["faults"].to_string()
+        said.json["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["pid"] == fleet.pid(0))
+            .unwrap()["faults"]
+            .to_string()
     };
-    assert_eq!((faults("localhost"), faults("127.0.0.1")), ("[]".into(), "[]".into()));
+    assert_eq!(
+        (faults("localhost"), faults("127.0.0.1")),
+        ("[]".into(), "[]".into())
+    );
     // A name of loopback with a dot in it, which the resolver answers by itself.
     let foreign = faults("hello.localhost");
-    assert!(foreign.contains("--proof any") || foreign.contains("lookup"), "{foreign}");
+    assert!(
+        foreign.contains("--proof any") || foreign.contains("lookup"),
+        "{foreign}"
+    );
 }

@@ -31,13 +31,19 @@ struct Orphan(i32);
 
 impl Drop for Orphan {
     fn drop(&mut self) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0), nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(self.0),
+            nix::sys::signal::Signal::SIGKILL,
+        );
     }
 }
 
 /// Another user holds the lock of this directory, and is gone with the answer.
 fn held(dir: &Path) -> Alice {
-    let alice = alice(&format!("exec 9<'{}'; flock 9; exec sleep 1000", dir.display()));
+    let alice = alice(&format!(
+        "exec 9<'{}'; flock 9; exec sleep 1000",
+        dir.display()
+    ));
     until("it is locked", || is_locked(dir));
     alice
 }
@@ -52,14 +58,37 @@ fn a_holder_that_may_write_nothing_there_is_named_and_ignored() {
     let alice = held(fleet.dir.path());
     let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
     let pid = format!("pid {} of uid 65534", alice.0.id());
-    assert!(said.stderr.contains("Foreign lock") && said.stderr.contains(&pid), "{}", said.stderr);
-    assert!(said.json["notes"][0]["event"] == "foreign_lock" && said.json["notes"][0]["holder"].as_str().unwrap().contains(&pid), "{:#}", said.json);
+    assert!(
+        said.stderr.contains("Foreign lock") && said.stderr.contains(&pid),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.json["notes"][0]["event"] == "foreign_lock"
+            && said.json["notes"][0]["holder"]
+                .as_str()
+                .unwrap()
+                .contains(&pid),
+        "{:#}",
+        said.json
+    );
     let run = said.json["run"].as_str().unwrap();
-    assert!(std::fs::read_to_string(fleet.path("state/runs").join(run).join("events.jsonl")).unwrap().contains("foreign_lock"));
+    assert!(
+        std::fs::read_to_string(fleet.path("state/runs").join(run).join("events.jsonl"))
+            .unwrap()
+            .contains("foreign_lock")
+    );
     // Neither keeps it a revert out, nor is it a reason of doctor's.
     fleet.again("revert", &[run]).expect(0);
     assert_eq!(fleet.bodies(), ["one"]);
-    assert!(!fleet.doctor(&[]).expect(0).json.to_string().contains("holds the lock"));
+    assert!(
+        !fleet
+            .doctor(&[])
+            .expect(0)
+            .json
+            .to_string()
+            .contains("holds the lock")
+    );
     for _ in 0..tries() / 20 {
         fleet.broadcast(&["--set", "message=x"]).expect(0);
         fleet.broadcast(&["--set", "message=y"]).expect(0);
@@ -79,7 +108,14 @@ fn a_holder_that_may_write_the_directory_or_the_target_keeps_a_run_out() {
     let busy = |what: &str| {
         let said = fleet.broadcast(&["--set", "message=two"]).expect(9);
         assert!(said.stderr.contains(&pid), "{what}: {}", said.stderr);
-        assert!(fleet.doctor(&[]).json.to_string().contains("holds the lock"), "{what}");
+        assert!(
+            fleet
+                .doctor(&[])
+                .json
+                .to_string()
+                .contains("holds the lock"),
+            "{what}"
+        );
     };
     nix::unistd::chown(&config, Some(65534.into()), None).unwrap();
     busy("its owner");
@@ -88,14 +124,29 @@ fn a_holder_that_may_write_the_directory_or_the_target_keeps_a_run_out() {
     busy("its group");
     mode(&config, 0o644);
     nix::unistd::chown(&config, Some(0.into()), Some(0.into())).unwrap();
-    if Command::new("setfacl").args(["-m", "u:65534:rw"]).arg(&config).status().is_ok_and(|status| status.success()) {
+    if Command::new("setfacl")
+        .args(["-m", "u:65534:rw"])
+        .arg(&config)
+        .status()
+        .is_ok_and(|status| status.success())
+    {
         busy("its list");
-        assert!(Command::new("setfacl").arg("-b").arg(&config).status().unwrap().success());
+        assert!(
+            Command::new("setfacl")
+                .arg("-b")
+                .arg(&config)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     // A lock is waited for as long as the operator says.
     mode(&config, 0o666);
-    let mut wait = fleet.command(&["-q", "--lock-timeout", "60s", "--set", "message=three"]).spawn().unwrap();
+    let mut wait = fleet
+        .command(&["-q", "--lock-timeout", "60s", "--set", "message=three"])
+        .spawn()
+        .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(wait.try_wait().unwrap().is_none());
     drop(alice);
@@ -114,10 +165,22 @@ fn the_holder_is_the_process_that_has_the_lock_and_not_the_one_that_took_it() {
     mode(pid_file.path(), 0o777);
     let place = pid_file.path().join("pid");
     let held = |command: &mut Command| {
-        let text = format!("exec 9<'{}'; flock 9; sleep 1000 & echo $! > '{}'", fleet.dir.path().display(), place.display());
-        let command = command.args(["-c", &text]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let text = format!(
+            "exec 9<'{}'; flock 9; sleep 1000 & echo $! > '{}'",
+            fleet.dir.path().display(),
+            place.display()
+        );
+        let command = command
+            .args(["-c", &text])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         assert!(command.status().unwrap().success());
-        let pid = std::fs::read_to_string(&place).unwrap().trim().parse::<i32>().unwrap();
+        let pid = std::fs::read_to_string(&place)
+            .unwrap()
+            .trim()
+            .parse::<i32>()
+            .unwrap();
         let orphan = Orphan(pid);
         assert!(is_locked(fleet.dir.path()));
         std::fs::remove_file(&place).unwrap();
@@ -129,11 +192,20 @@ fn the_holder_is_the_process_that_has_the_lock_and_not_the_one_that_took_it() {
     };
     let child = held(&mut as_nobody(Path::new("/bin/sh")));
     let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
-    assert!(said.stderr.contains(&format!("pid {} of uid 65534", child.0)), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains(&format!("pid {} of uid 65534", child.0)),
+        "{}",
+        said.stderr
+    );
     end(child);
     let child = held(&mut Command::new("/bin/sh"));
     let said = fleet.broadcast(&["--set", "message=three"]).expect(9);
-    assert!(said.stderr.contains(&format!("pid {} of uid 0", child.0)), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!("pid {} of uid 0", child.0)),
+        "{}",
+        said.stderr
+    );
     end(child);
 }
 
@@ -150,15 +222,41 @@ fn two_runs_of_root_exclude_each_other_whatever_other_users_hold() {
     let validator = crate::users::script(
         &fleet,
         "validator",
-        &format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n", there.display(), go.display()),
+        &format!(
+            "#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n",
+            there.display(),
+            go.display()
+        ),
     );
-    fleet.write("fleet.toml", &format!("{text}validate = [\"{validator}\", \"{{candidate}}\"]\n"));
-    let mut first = fleet.command(&["-q", "--set", "message=first"]).spawn().unwrap();
+    fleet.write(
+        "fleet.toml",
+        &format!("{text}validate = [\"{validator}\", \"{{candidate}}\"]\n"),
+    );
+    let mut first = fleet
+        .command(&["-q", "--set", "message=first"])
+        .spawn()
+        .unwrap();
     until("the first is at work", || there.exists());
     let mut second = Command::new(fleet.exe());
-    second.args(["broadcast", "-o", "json", "--set", "message=second", "--fleet"]).arg(fleet.path("fleet.toml")).arg("--state").arg(fleet.path("other"));
+    second
+        .args([
+            "broadcast",
+            "-o",
+            "json",
+            "--set",
+            "message=second",
+            "--fleet",
+        ])
+        .arg(fleet.path("fleet.toml"))
+        .arg("--state")
+        .arg(fleet.path("other"));
     let said = Said::of(&mut second).expect(9);
-    assert!(said.stderr.contains(&format!("pid {} of uid 0", first.id())), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains(&format!("pid {} of uid 0", first.id())),
+        "{}",
+        said.stderr
+    );
     std::fs::write(&go, "").unwrap();
     assert_eq!(first.wait().unwrap().code(), Some(0));
     let lock = Path::new("/run/hello/lock");
@@ -177,11 +275,22 @@ fn another_user_that_only_adopts_leaves_the_directory_unlocked() {
     mode(runtime.path(), 0o700);
     let _theirs = crate::users::serve(&fleet, "web.toml");
     // Root is at work in the directory, and its lock is no reason to wait for a run that writes nothing.
-    let dir = Flock::lock(File::open(fleet.dir.path()).unwrap(), FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
+    let dir = Flock::lock(
+        File::open(fleet.dir.path()).unwrap(),
+        FlockArg::LockExclusiveNonblock,
+    )
+    .map_err(|(_, e)| e)
+    .unwrap();
     assert!(dir.as_raw_fd() > 0);
     let run = |args: &[&str]| {
         let mut command = as_nobody(fleet.exe());
-        command.args(["broadcast", "-o", "json"]).args(args).arg("--fleet").arg(fleet.path("fleet.toml")).arg("--state").arg(runtime.path().join("state"));
+        command
+            .args(["broadcast", "-o", "json"])
+            .args(args)
+            .arg("--fleet")
+            .arg(fleet.path("fleet.toml"))
+            .arg("--state")
+            .arg(runtime.path().join("state"));
         Said::of(command.env("XDG_RUNTIME_DIR", runtime.path()))
     };
     run(&[]).expect(0);
@@ -191,9 +300,16 @@ fn another_user_that_only_adopts_leaves_the_directory_unlocked() {
 
 /// Whether root sees every process of the machine here: else a holder that is not found could be a run.
 pub(crate) fn sees_all() -> bool {
-    let first = std::fs::metadata("/proc/self/ns/pid").is_ok_and(|meta| std::os::unix::fs::MetadataExt::ino(&meta) == 0xEFFF_FFFC);
-    let all = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| entry.file_name().to_str().unwrap().parse::<i32>().is_ok());
-    let hides = |dir: std::fs::DirEntry| std::fs::read_dir(dir.path().join("fdinfo")).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied);
+    let first = std::fs::metadata("/proc/self/ns/pid")
+        .is_ok_and(|meta| std::os::unix::fs::MetadataExt::ino(&meta) == 0xEFFF_FFFC);
+    let all = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().unwrap().parse::<i32>().is_ok());
+    let hides = |dir: std::fs::DirEntry| {
+        std::fs::read_dir(dir.path().join("fdinfo"))
+            .is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+    };
     first && !all.into_iter().any(hides)
 }
 
@@ -203,7 +319,11 @@ fn a_lock_that_lies_in_a_socket_keeps_no_run_out() {
         return;
     }
     let mut python = Command::new("python3");
-    if !python.args(["-c", ""]).status().is_ok_and(|status| status.success()) {
+    if !python
+        .args(["-c", ""])
+        .status()
+        .is_ok_and(|status| status.success())
+    {
         crate::support::skipped("there is no python3");
         return;
     }
@@ -217,14 +337,33 @@ fn a_lock_that_lies_in_a_socket_keeps_no_run_out() {
         fleet.dir.path()
     );
     let mut command = Command::new("python3");
-    let _alice = Alice(command.args(["-c", &text]).uid(65534).gid(65534).spawn().unwrap());
+    let _alice = Alice(
+        command
+            .args(["-c", &text])
+            .uid(65534)
+            .gid(65534)
+            .spawn()
+            .unwrap(),
+    );
     until("it is locked", || is_locked(fleet.dir.path()));
     until("it lies in the socket", || {
         let pid = _alice.0.id();
         let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-        !fds.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == fleet.dir.path().canonicalize().unwrap()))
+        !fds.flatten().any(|fd| {
+            std::fs::read_link(fd.path())
+                .is_ok_and(|to| to == fleet.dir.path().canonicalize().unwrap())
+        })
     });
     let said = fleet.broadcast(&["--set", "message=two"]);
-    let is_unknown = !is_whole && said.code == 9 && said.stderr.contains("no process that could be looked at has it open");
-    assert!(is_unknown || (said.code == 0 && said.stderr.contains("Foreign lock")), "{}: {}", said.code, said.stderr);
+    let is_unknown = !is_whole
+        && said.code == 9
+        && said
+            .stderr
+            .contains("no process that could be looked at has it open");
+    assert!(
+        is_unknown || (said.code == 0 && said.stderr.contains("Foreign lock")),
+        "{}: {}",
+        said.code,
+        said.stderr
+    );
 }

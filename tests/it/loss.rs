@@ -25,50 +25,90 @@ fn add_to_group(fleet: &Fleet, more: &str) {
 /// A validator that does this, between the survey and the install.
 fn meanwhile(fleet: &Fleet, text: &str) {
     // What it writes itself is discarded: it goes through the root of its supervisor.
-    let validator = script(fleet, "validator", &format!("#!/bin/sh\ncd /proc/$PPID/root'{}'\n{text}\n", fleet.dir.path().display()));
-    add_to_group(fleet, &format!("validate = [\"{validator}\", \"{{candidate}}\"]\n"));
+    let validator = script(
+        fleet,
+        "validator",
+        &format!(
+            "#!/bin/sh\ncd /proc/$PPID/root'{}'\n{text}\n",
+            fleet.dir.path().display()
+        ),
+    );
+    add_to_group(
+        fleet,
+        &format!("validate = [\"{validator}\", \"{{candidate}}\"]\n"),
+    );
 }
 
 /// A gate that does this, after the install, and says no: everything goes back.
 fn gate(fleet: &Fleet, text: &str) {
-    let gate = script(fleet, "gate", &format!("#!/bin/sh\ncd '{}'\n{text}\nexit 1\n", fleet.dir.path().display()));
+    let gate = script(
+        fleet,
+        "gate",
+        &format!(
+            "#!/bin/sh\ncd '{}'\n{text}\nexit 1\n",
+            fleet.dir.path().display()
+        ),
+    );
     add_to_group(fleet, &format!("[rollout]\ngate = [\"{gate}\"]\n"));
 }
 
 fn has_setfacl(fleet: &Fleet) -> bool {
     let file = fleet.write("list", "");
-    Command::new("setfacl").args(["-m", "u:65534:rw"]).arg(file).status().is_ok_and(|status| status.success())
+    Command::new("setfacl")
+        .args(["-m", "u:65534:rw"])
+        .arg(file)
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 #[test]
 fn an_attribute_that_changes_between_survey_and_install_is_drift() {
-    for (change, says) in
-        [("chmod 600 web.toml", "mode 644 -> 600"), ("chown 65534 web.toml", "uid 0 -> 65534"), ("setfacl -m u:65534:rw web.toml", "posix_acl_access")]
-    {
+    for (change, says) in [
+        ("chmod 600 web.toml", "mode 644 -> 600"),
+        ("chown 65534 web.toml", "uid 0 -> 65534"),
+        ("setfacl -m u:65534:rw web.toml", "posix_acl_access"),
+    ] {
         let fleet = Fleet::start(1);
-        if (change.starts_with("chown") && !is_root()) || (change.starts_with("setfacl") && !has_setfacl(&fleet)) {
+        if (change.starts_with("chown") && !is_root())
+            || (change.starts_with("setfacl") && !has_setfacl(&fleet))
+        {
             continue;
         }
         meanwhile(&fleet, change);
         let before = fleet.text();
         let said = fleet.broadcast(&["--set", "message=two"]).expect(5);
         assert!(said.stderr.contains(says), "{change}: {}", said.stderr);
-        assert_eq!((fleet.text(), fleet.attempts()), (before, vec![1]), "{change}");
+        assert_eq!(
+            (fleet.text(), fleet.attempts()),
+            (before, vec![1]),
+            "{change}"
+        );
         let now = fleet.path("web.toml").metadata().unwrap();
-        assert!(now.mode() & 0o777 != 0o644 || now.uid() == 65534, "{change} is not undone");
+        assert!(
+            now.mode() & 0o777 != 0o644 || now.uid() == 65534,
+            "{change} is not undone"
+        );
     }
 }
 
 #[test]
 fn an_attribute_that_changes_before_a_rollback_is_left_alone_and_named() {
-    for (change, says) in [("chmod 600 web.toml", "mode 644 -> 600"), ("setfacl -m u:65534:rw web.toml", "posix_acl_access")] {
+    for (change, says) in [
+        ("chmod 600 web.toml", "mode 644 -> 600"),
+        ("setfacl -m u:65534:rw web.toml", "posix_acl_access"),
+    ] {
         let fleet = Fleet::start(1);
         if change.starts_with("setfacl") && !has_setfacl(&fleet) {
             continue;
         }
         gate(&fleet, change);
         let said = fleet.broadcast(&["--set", "message=two"]).expect(7);
-        assert!(said.json.to_string().contains(says), "{change}: {}\n{:#}", said.stderr, said.json);
+        assert!(
+            said.json.to_string().contains(says),
+            "{change}: {}\n{:#}",
+            said.stderr,
+            said.json
+        );
         assert!(fleet.text().contains("two"), "{change}");
     }
 }
@@ -78,11 +118,20 @@ fn edits_late(fleet: &Fleet, code: i32, path: &Path, new: &str) -> serde_json::V
     let mut old = OpenOptions::new().append(true).open(path).unwrap();
     let before = path.metadata().unwrap().ino();
     let (there, go) = (fleet.path("there"), fleet.path("go"));
-    let text = format!("#!/bin/sh\ntouch '{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done\nexit {}\n", there.display(), go.display(), i32::from(code != 0));
+    let text = format!(
+        "#!/bin/sh\ntouch '{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done\nexit {}\n",
+        there.display(),
+        go.display(),
+        i32::from(code != 0)
+    );
     let gate = script(fleet, "gate", &text);
     add_to_group(fleet, &format!("[rollout]\ngate = [\"{gate}\"]\n"));
     let out = File::create(fleet.path("out")).unwrap();
-    let args: &[&str] = if new.is_empty() { &["-o", "json", "--set", "message=two"] } else { &["-o", "json", "--config", new] };
+    let args: &[&str] = if new.is_empty() {
+        &["-o", "json", "--set", "message=two"]
+    } else {
+        &["-o", "json", "--config", new]
+    };
     let mut run = fleet.command(args).stdout(out).spawn().unwrap();
     until("it is installed", || there.exists());
     assert_ne!(path.metadata().unwrap().ino(), before);
@@ -95,13 +144,28 @@ fn edits_late(fleet: &Fleet, code: i32, path: &Path, new: &str) -> serde_json::V
 
 fn is_kept(fleet: &Fleet, said: &serde_json::Value, path: &str) {
     let note = &said["notes"][0];
-    assert!(note["event"] == "late_edit" && note["path"].as_str().unwrap().ends_with(path), "{said:#}");
+    assert!(
+        note["event"] == "late_edit" && note["path"].as_str().unwrap().ends_with(path),
+        "{said:#}"
+    );
     let kept = Path::new(note["kept"].as_str().unwrap());
-    assert!(std::fs::read_to_string(kept).unwrap().ends_with("# an edit that came too late\n"));
+    assert!(
+        std::fs::read_to_string(kept)
+            .unwrap()
+            .ends_with("# an edit that came too late\n")
+    );
     assert_eq!(kept.metadata().unwrap().mode() & 0o777, 0o600);
     let run = fleet.path("state/runs").join(said["run"].as_str().unwrap());
-    assert!(kept.canonicalize().unwrap().starts_with(run.canonicalize().unwrap()));
-    assert!(std::fs::read_to_string(run.join("events.jsonl")).unwrap().contains("late_edit"));
+    assert!(
+        kept.canonicalize()
+            .unwrap()
+            .starts_with(run.canonicalize().unwrap())
+    );
+    assert!(
+        std::fs::read_to_string(run.join("events.jsonl"))
+            .unwrap()
+            .contains("late_edit")
+    );
 }
 
 #[test]
@@ -130,9 +194,17 @@ fn such_an_edit_of_a_file_in_a_directory_is_kept() {
         mode(&etc.join(dir), 0o755);
     }
     let exe = fleet.path("daemon");
-    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg(std::env::current_exe().unwrap())
+            .arg(&exe)
+            .status()
+            .unwrap()
+            .success()
+    );
     let target = etc.canonicalize().unwrap().join("conf.d");
-    let _daemon = crate::targets::Daemon::start(&mut Command::new(&exe), std::slice::from_ref(&target));
+    let _daemon =
+        crate::targets::Daemon::start(&mut Command::new(&exe), std::slice::from_ref(&target));
     fleet.write(
         "fleet.toml",
         &format!(
@@ -140,9 +212,27 @@ fn such_an_edit_of_a_file_in_a_directory_is_kept() {
              confirm = [{{ http = \"http://{{listen}}/loads\", increased = true }}]\n"
         ),
     );
-    let said = edits_late(&fleet, 0, &target.join("a.conf"), etc.join("new").to_str().unwrap());
+    let said = edits_late(
+        &fleet,
+        0,
+        &target.join("a.conf"),
+        etc.join("new").to_str().unwrap(),
+    );
     is_kept(&fleet, &said, "conf.d/a.conf");
-    assert_eq!(std::fs::read_to_string(target.join("a.conf")).unwrap(), "new");
-    let hidden = std::fs::read_dir(&etc).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_str().unwrap().starts_with('.')).count();
+    assert_eq!(
+        std::fs::read_to_string(target.join("a.conf")).unwrap(),
+        "new"
+    );
+    let hidden = std::fs::read_dir(&etc)
+        .unwrap()
+        .filter(|e| {
+            e.as_ref()
+                .unwrap()
+                .file_name()
+                .to_str()
+                .unwrap()
+                .starts_with('.')
+        })
+        .count();
     assert_eq!(hidden, 0, "nothing is left beside it");
 }

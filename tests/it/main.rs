@@ -1,5 +1,10 @@
 //! Real `hello serve` processes, real signals, real files.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test says so by failing, and why it is skipped")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test says so by failing, and why it is skipped"
+)]
 #![allow(clippy::exit, reason = "rogues end as they like")]
 
 mod attacks;

@@ -46,19 +46,48 @@ impl Odd {
         let fleet = Fleet::start(0);
         let dir = fleet.path("odd").with_file_name(odd("dir"));
         std::fs::create_dir(&dir).unwrap();
-        let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
+        let name = fleet
+            .exe()
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         let exe = dir.join(odd(&name));
-        assert!(Command::new("cp").arg(fleet.exe()).arg(&exe).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .arg(fleet.exe())
+                .arg(&exe)
+                .status()
+                .unwrap()
+                .success()
+        );
         let config = dir.join(odd("web.toml"));
         std::fs::copy(fleet.path("web.toml"), &config).unwrap();
         let by = by(&fleet, &config);
-        let mut server = Command::new(&exe).args(["serve", "--config"]).arg(by).current_dir(&dir).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut server = Command::new(&exe)
+            .args(["serve", "--config"])
+            .arg(by)
+            .current_dir(&dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdout = server.stdout.take().unwrap();
-        let mut odd = Self { exe, config, server, url: String::new(), fleet };
+        let mut odd = Self {
+            exe,
+            config,
+            server,
+            url: String::new(),
+            fleet,
+        };
         BufReader::new(stdout).read_line(&mut odd.url).unwrap();
         odd.url = odd.url.trim().to_owned();
         let group = "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"10s\"\n";
-        odd.fleet.write("fleet.toml", &format!("{group}match = {{ exe = \"{name}*\", args = [\"serve\"] }}\n"));
+        odd.fleet.write(
+            "fleet.toml",
+            &format!("{group}match = {{ exe = \"{name}*\", args = [\"serve\"] }}\n"),
+        );
         odd
     }
 
@@ -78,7 +107,10 @@ impl Drop for Odd {
 fn path_of(value: &Value) -> Vec<u8> {
     match (value.as_str(), value["bytes"].as_str()) {
         (Some(text), _) => text.as_bytes().to_vec(),
-        (None, Some(hex)) => (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect(),
+        (None, Some(hex)) => (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect(),
         _ => panic!("{value} is no path"),
     }
 }
@@ -89,26 +121,63 @@ fn there_and_back(odd: &Odd) {
     let old = odd.text();
     let new = fleet.write("new.toml", NEW);
     let all = [fleet.doctor(&[]).expect(0), fleet.status().expect(0)];
-    assert_eq!(path_of(&all[0].json["processes"][0]["exe"]), odd.exe.as_os_str().as_bytes());
-    assert_eq!(path_of(&all[1].json["instances"][0]["path"]), odd.config.as_os_str().as_bytes());
-    let said = fleet.broadcast(&["--config", new.to_str().unwrap()]).expect(0);
-    assert_eq!((odd.text(), get(&odd.url, "/").1), (NEW.into(), "two".into()));
-    assert_eq!(path_of(&said.json["targets"][0]["path"]), odd.config.as_os_str().as_bytes());
-    assert_eq!(path_of(&said.json["instances"][0]["exe"]), odd.exe.as_os_str().as_bytes());
+    assert_eq!(
+        path_of(&all[0].json["processes"][0]["exe"]),
+        odd.exe.as_os_str().as_bytes()
+    );
+    assert_eq!(
+        path_of(&all[1].json["instances"][0]["path"]),
+        odd.config.as_os_str().as_bytes()
+    );
+    let said = fleet
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(0);
+    assert_eq!(
+        (odd.text(), get(&odd.url, "/").1),
+        (NEW.into(), "two".into())
+    );
+    assert_eq!(
+        path_of(&said.json["targets"][0]["path"]),
+        odd.config.as_os_str().as_bytes()
+    );
+    assert_eq!(
+        path_of(&said.json["instances"][0]["exe"]),
+        odd.exe.as_os_str().as_bytes()
+    );
     let told: Value = serde_json::from_str(&get(&odd.url, "/-/config").1).unwrap();
-    assert_eq!(path_of(&told["instance"]["exe"]), odd.exe.as_os_str().as_bytes());
+    assert_eq!(
+        path_of(&told["instance"]["exe"]),
+        odd.exe.as_os_str().as_bytes()
+    );
     let run = said.json["run"].as_str().unwrap();
     fleet.again("revert", &[run]).expect(0);
     assert_eq!((odd.text(), get(&odd.url, "/").1), (old, "one".into()));
-    let history = |args: &[&str]| ended(Command::new(&odd.exe).arg("history").args(args).arg("--state").arg(fleet.path("state")));
-    assert_eq!((history(&[run]).code, history(&[]).code, history(&["-o", "json", run]).code), (Some(0), Some(0), Some(0)));
+    let history = |args: &[&str]| {
+        ended(
+            Command::new(&odd.exe)
+                .arg("history")
+                .args(args)
+                .arg("--state")
+                .arg(fleet.path("state")),
+        )
+    };
+    assert_eq!(
+        (
+            history(&[run]).code,
+            history(&[]).code,
+            history(&["-o", "json", run]).code
+        ),
+        (Some(0), Some(0), Some(0))
+    );
 }
 
 #[test]
 fn a_config_of_any_name_is_replaced_and_brought_back() {
     there_and_back(&Odd::start(|_, config| config.as_os_str().to_owned()));
     // Relative to a working directory of any name.
-    there_and_back(&Odd::start(|_, config| config.file_name().unwrap().to_owned()));
+    there_and_back(&Odd::start(|_, config| {
+        config.file_name().unwrap().to_owned()
+    }));
     // Behind a link.
     there_and_back(&Odd::start(|fleet, config| {
         let link = fleet.path("link.toml");
@@ -125,8 +194,13 @@ fn a_name_that_only_looks_alike_is_another_file() {
     std::fs::create_dir_all(alike.parent().unwrap()).unwrap();
     std::fs::write(&alike, odd.text()).unwrap();
     let new = odd.fleet.write("new.toml", NEW);
-    odd.fleet.broadcast(&["--config", new.to_str().unwrap()]).expect(0);
-    assert_eq!((odd.text(), std::fs::read_to_string(&alike).unwrap() == NEW), (NEW.into(), false));
+    odd.fleet
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(0);
+    assert_eq!(
+        (odd.text(), std::fs::read_to_string(&alike).unwrap() == NEW),
+        (NEW.into(), false)
+    );
 }
 
 #[test]
@@ -137,8 +211,16 @@ fn one_odd_process_does_not_end_the_run_of_another() {
     // It matches the executable, and is left out by its arguments.
     let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
     assert_eq!(said.states(), ["confirmed"; 2]);
-    let said = Said::of(Command::new(fleet.exe()).args(["doctor", "-o", "json", &odd.server.id().to_string()]));
-    assert_eq!(path_of(&said.json["processes"][0]["exe"]), odd.exe.as_os_str().as_bytes());
+    let said = Said::of(Command::new(fleet.exe()).args([
+        "doctor",
+        "-o",
+        "json",
+        &odd.server.id().to_string(),
+    ]));
+    assert_eq!(
+        path_of(&said.json["processes"][0]["exe"]),
+        odd.exe.as_os_str().as_bytes()
+    );
 }
 
 #[test]
@@ -147,25 +229,53 @@ fn a_run_that_was_killed_over_an_odd_target_is_gone_on_with() {
     let fleet = &odd.fleet;
     let new = fleet.write("new.toml", NEW);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{text}[group.rollout]\ngate = [\"sleep\", \"50\"]\n"));
-    let mut run = fleet.command(&["-q", "--config", new.to_str().unwrap()]).stderr(Stdio::null()).spawn().unwrap();
-    until("it is installed", || odd.text() == NEW && get(&odd.url, "/").1 == "two");
+    fleet.write(
+        "fleet.toml",
+        &format!("{text}[group.rollout]\ngate = [\"sleep\", \"50\"]\n"),
+    );
+    let mut run = fleet
+        .command(&["-q", "--config", new.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it is installed", || {
+        odd.text() == NEW && get(&odd.url, "/").1 == "two"
+    });
     run.kill().unwrap();
     run.wait().unwrap();
     let said = fleet.again("revert", &[]).expect(0);
-    assert_eq!((odd.text().contains("one"), get(&odd.url, "/").1), (true, "one".into()), "{:#}", said.json);
+    assert_eq!(
+        (odd.text().contains("one"), get(&odd.url, "/").1),
+        (true, "one".into()),
+        "{:#}",
+        said.json
+    );
 }
 
 /// Whether it ended by itself, with a code of its own, and without a panic.
 fn is_well(what: &str, Ended { code, stderr, .. }: Ended) {
-    assert!(code.is_some_and(|code| code != 101) && !stderr.contains("panicked"), "{what}: {code:?} {stderr}");
+    assert!(
+        code.is_some_and(|code| code != 101) && !stderr.contains("panicked"),
+        "{what}: {code:?} {stderr}"
+    );
 }
 
 #[test]
 fn no_argument_makes_a_command_panic() {
     let fleet = Fleet::start(1);
     let odd = odd("x");
-    let commands = ["serve", "check", "broadcast", "resume", "revert", "kinds", "status", "doctor", "history", "forget"];
+    let commands = [
+        "serve",
+        "check",
+        "broadcast",
+        "resume",
+        "revert",
+        "kinds",
+        "status",
+        "doctor",
+        "history",
+        "forget",
+    ];
     for command in commands {
         let bare = || {
             let mut bare = Command::new(fleet.exe());
@@ -173,18 +283,61 @@ fn no_argument_makes_a_command_panic() {
             bare
         };
         is_well(command, ended(bare().arg(&odd)));
-        for option in ["--fleet", "--state", "--config", "--set", "--reason", "--timeout", "--waves", "--listen", "-o", "--keep", "--junit"] {
-            is_well(&format!("{command} {option}"), ended(bare().arg(option).arg(&odd)));
+        for option in [
+            "--fleet",
+            "--state",
+            "--config",
+            "--set",
+            "--reason",
+            "--timeout",
+            "--waves",
+            "--listen",
+            "-o",
+            "--keep",
+            "--junit",
+        ] {
+            is_well(
+                &format!("{command} {option}"),
+                ended(bare().arg(option).arg(&odd)),
+            );
         }
-        for name in ["HELLO_STATE", "HELLO_FLEET", "XDG_STATE_HOME", "HOME", "PATH", "SUDO_USER", "CI_JOB_URL", "TZ", "NO_COLOR", "TERM", "COLUMNS"] {
-            is_well(&format!("{command} with {name}"), ended(bare().args(if command == "serve" { &["--help"][..] } else { &[] }).env(name, &odd)));
+        for name in [
+            "HELLO_STATE",
+            "HELLO_FLEET",
+            "XDG_STATE_HOME",
+            "HOME",
+            "PATH",
+            "SUDO_USER",
+            "CI_JOB_URL",
+            "TZ",
+            "NO_COLOR",
+            "TERM",
+            "COLUMNS",
+        ] {
+            is_well(
+                &format!("{command} with {name}"),
+                ended(
+                    bare()
+                        .args(if command == "serve" {
+                            &["--help"][..]
+                        } else {
+                            &[]
+                        })
+                        .env(name, &odd),
+                ),
+            );
         }
     }
     // A run with all of these writes its command line and its operator down.
     let state = fleet.path("state").with_file_name(&odd);
     let mut run = Command::new(fleet.exe());
-    run.args(["broadcast", "--set", "message=two", "-o", "json", "--fleet"]).arg(fleet.path("fleet.toml"));
-    run.env("SUDO_USER", &odd).env("CI_JOB_URL", &odd).env("HOME", &odd).arg("--state").arg(&state);
+    run.args(["broadcast", "--set", "message=two", "-o", "json", "--fleet"])
+        .arg(fleet.path("fleet.toml"));
+    run.env("SUDO_USER", &odd)
+        .env("CI_JOB_URL", &odd)
+        .env("HOME", &odd)
+        .arg("--state")
+        .arg(&state);
     let run = ended(&mut run);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
@@ -215,16 +368,49 @@ fn no_number_or_duration_makes_a_command_panic() {
         "P1Y",
     ];
     for value in values {
-        for option in ["--timeout", "--lock-timeout", "--waves", "--max-failures", "--count", "--keep"] {
-            is_well(&format!("{option}={value}"), ended(&mut fleet.command(&["--dry-run", &format!("{option}={value}")])));
+        for option in [
+            "--timeout",
+            "--lock-timeout",
+            "--waves",
+            "--max-failures",
+            "--count",
+            "--keep",
+        ] {
+            is_well(
+                &format!("{option}={value}"),
+                ended(&mut fleet.command(&["--dry-run", &format!("{option}={value}")])),
+            );
         }
         is_well(value, ended(fleet.look("doctor").arg("--").arg(value)));
-        is_well(value, ended(Command::new(fleet.exe()).args(["history", &format!("--last={value}"), "--state"]).arg(fleet.path("state"))));
-        for key in ["timeout", "count", "samples", "rollout.bake", "rollout.max_sick", "rollout.waves", "listen", "pid_file"] {
+        is_well(
+            value,
+            ended(
+                Command::new(fleet.exe())
+                    .args(["history", &format!("--last={value}"), "--state"])
+                    .arg(fleet.path("state")),
+            ),
+        );
+        for key in [
+            "timeout",
+            "count",
+            "samples",
+            "rollout.bake",
+            "rollout.max_sick",
+            "rollout.waves",
+            "listen",
+            "pid_file",
+        ] {
             for text in [format!("{value:?}"), value.to_owned()] {
                 let group = "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\n";
                 let path = fleet.write("odd.toml", &format!("{group}{key} = {text}\n"));
-                is_well(&format!("{key} = {text}"), ended(Command::new(fleet.exe()).args(["status", "--fleet"]).arg(path)));
+                is_well(
+                    &format!("{key} = {text}"),
+                    ended(
+                        Command::new(fleet.exe())
+                            .args(["status", "--fleet"])
+                            .arg(path),
+                    ),
+                );
             }
         }
     }

@@ -54,12 +54,23 @@ impl House {
         }
         fleet.write("count", "1");
         let mut command = Command::new("python3");
-        command.arg(fleet.write("program.py", PROGRAM)).arg(fleet.path("count")).arg(how).args(reads.iter().map(|name| fleet.path(name)));
+        command
+            .arg(fleet.write("program.py", PROGRAM))
+            .arg(fleet.path("count"))
+            .arg(how)
+            .args(reads.iter().map(|name| fleet.path(name)));
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let program = Killed(child);
-        assert!(BufReader::new(stdout).lines().any(|line| line.unwrap() == "ready"));
-        Some(Self { fleet, _program: program })
+        assert!(
+            BufReader::new(stdout)
+                .lines()
+                .any(|line| line.unwrap() == "ready")
+        );
+        Some(Self {
+            fleet,
+            _program: program,
+        })
     }
 
     fn group(&self, config: &str, keys: &str) {
@@ -77,7 +88,8 @@ impl House {
     /// One that is unproven waits as long as its limit for what it opens.
     fn broadcast(&self, new: &str) -> Said {
         let new = self.fleet.path(new);
-        self.fleet.broadcast(&["--config", new.to_str().unwrap(), "--timeout", "10s"])
+        self.fleet
+            .broadcast(&["--config", new.to_str().unwrap(), "--timeout", "10s"])
     }
 
     fn opened(config: &str, how: &str, reads: &[&str]) -> Option<(i32, String, Value, String)> {
@@ -86,7 +98,10 @@ impl House {
         house.fleet.write("new", "two\n");
         let said = house.broadcast("new");
         let one = &said.json["instances"][0];
-        let state = one["state"].as_str().unwrap_or_else(|| panic!("{}\n{:#}", said.stderr, said.json)).to_owned();
+        let state = one["state"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{}\n{:#}", said.stderr, said.json))
+            .to_owned();
         Some((said.code, state, one["opened"].clone(), said.stderr))
     }
 }
@@ -97,30 +112,67 @@ const DEFAULT: &str = "[\"{arg:-c}\", \"DIR/a\"]";
 
 #[test]
 fn one_that_opens_its_config_is_confirmed_by_itself_and_by_its_children() {
-    let cases = [("itself", NAMED), ("itself", DEFAULT), ("child", DEFAULT), ("grandchild", DEFAULT), ("grandchild", NAMED)];
+    let cases = [
+        ("itself", NAMED),
+        ("itself", DEFAULT),
+        ("child", DEFAULT),
+        ("grandchild", DEFAULT),
+        ("grandchild", NAMED),
+    ];
     each(&cases, |(how, config)| {
-        let Some((code, state, opened, stderr)) = House::opened(config, how, &["a"]) else { return };
-        assert_eq!((code, state.as_str(), opened), (0, "confirmed", true.into()), "{how} {config}: {stderr}");
+        let Some((code, state, opened, stderr)) = House::opened(config, how, &["a"]) else {
+            return;
+        };
+        assert_eq!(
+            (code, state.as_str(), opened),
+            (0, "confirmed", true.into()),
+            "{how} {config}: {stderr}"
+        );
         assert!(!stderr.contains("Not opened"), "{stderr}");
     });
 }
 
 #[test]
 fn one_that_opens_another_file_is_told_and_is_unproven_where_nothing_names_its_config() {
-    let cases = [(NAMED, &[][..]), (NAMED, &["dir/b", "other"]), (DEFAULT, &[]), (DEFAULT, &["other"]), (SEVERAL, &["other"])];
+    let cases = [
+        (NAMED, &[][..]),
+        (NAMED, &["dir/b", "other"]),
+        (DEFAULT, &[]),
+        (DEFAULT, &["other"]),
+        (SEVERAL, &["other"]),
+    ];
     each(&cases, |(config, reads)| {
-        let (code, state) = if *config == NAMED { (0, "confirmed") } else { (12, "unconfirmed") };
-        let Some((exit, is, opened, stderr)) = House::opened(config, "itself", reads) else { return };
-        assert_eq!((exit, is.as_str(), opened), (code, state, false.into()), "{config} {reads:?}: {stderr}");
-        assert!(stderr.contains("Not opened") && stderr.contains("/a after its signal"), "{stderr}");
-        assert_eq!(code == 12, stderr.contains("does not say for certain that it reads that"), "{stderr}");
+        let (code, state) = if *config == NAMED {
+            (0, "confirmed")
+        } else {
+            (12, "unconfirmed")
+        };
+        let Some((exit, is, opened, stderr)) = House::opened(config, "itself", reads) else {
+            return;
+        };
+        assert_eq!(
+            (exit, is.as_str(), opened),
+            (code, state, false.into()),
+            "{config} {reads:?}: {stderr}"
+        );
+        assert!(
+            stderr.contains("Not opened") && stderr.contains("/a after its signal"),
+            "{stderr}"
+        );
+        assert_eq!(
+            code == 12,
+            stderr.contains("does not say for certain that it reads that"),
+            "{stderr}"
+        );
     });
 }
 
 #[test]
 fn a_helper_of_which_it_is_not_known_whose_it_was_is_not_said_to_be_another_s() {
     each(&["gone", "orphan"], |how| {
-        let Some((code, state, opened, stderr)) = House::opened(DEFAULT, how, &["a"]) else { return };
+        let Some((code, state, opened, stderr)) = House::opened(DEFAULT, how, &["a"]) else {
+            return;
+        };
         assert_eq!((code, state.as_str()), (0, "confirmed"), "{how}: {stderr}");
         assert!(opened == true || opened.is_null(), "{how}: {opened}");
     });
@@ -128,75 +180,144 @@ fn a_helper_of_which_it_is_not_known_whose_it_was_is_not_said_to_be_another_s() 
 
 #[test]
 fn what_the_run_itself_or_another_program_opens_counts_for_nobody() {
-    let Some(house) = House::of("itself", &["other"]) else { return };
+    let Some(house) = House::of("itself", &["other"]) else {
+        return;
+    };
     let seen = house.fleet.path("a");
-    house.group(DEFAULT, &format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"cat '{}'; sleep 0.2\"]\nchanged = true", seen.display()));
+    house.group(
+        DEFAULT,
+        &format!(
+            "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"cat '{}'; sleep 0.2\"]\nchanged = true",
+            seen.display()
+        ),
+    );
     house.fleet.write("new", "two\n");
     let reader = format!("while sleep 0.05; do exec 3<'{}'; done", seen.display());
     let _reader = Killed(Command::new("sh").args(["-c", &reader]).spawn().unwrap());
     let said = house.broadcast("new");
     // One of them may be gone before it is looked at.
     let ends = [(12, Value::Bool(false)), (0, Value::Null)];
-    assert!(ends.contains(&(said.code, said.json["instances"][0]["opened"].clone())), "{:#}", said.json);
+    assert!(
+        ends.contains(&(said.code, said.json["instances"][0]["opened"].clone())),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
 fn one_that_is_not_seen_to_open_its_default_is_not_said_to_be_back() {
-    let Some(house) = House::of("itself", &["other"]) else { return };
+    let Some(house) = House::of("itself", &["other"]) else {
+        return;
+    };
     let no = house.fleet.write("no", "#!/bin/sh\nexit 1\n");
     std::fs::set_permissions(&no, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    house.group(DEFAULT, &format!("[group.rollout]\ngate = [\"{}\"]", no.display()));
+    house.group(
+        DEFAULT,
+        &format!("[group.rollout]\ngate = [\"{}\"]", no.display()),
+    );
     house.fleet.write("new", "two\n");
     let said = house.broadcast("new").expect(7);
-    assert_eq!((said.states(), &said.json["instances"][0]["opened"]), (vec!["revert_failed"], &Value::Bool(false)), "{:#}", said.json);
+    assert_eq!(
+        (said.states(), &said.json["instances"][0]["opened"]),
+        (vec!["revert_failed"], &Value::Bool(false)),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
 fn a_directory_is_opened_where_one_of_its_new_files_is() {
-    for (reads, opened) in [(&["dir/deep/c"][..], true), (&["dir/b"], false), (&["dir", "a"], false)] {
-        let Some(house) = House::of("itself", reads) else { return };
+    for (reads, opened) in [
+        (&["dir/deep/c"][..], true),
+        (&["dir/b"], false),
+        (&["dir", "a"], false),
+    ] {
+        let Some(house) = House::of("itself", reads) else {
+            return;
+        };
         house.group("\"DIR/dir\"", "");
         std::fs::create_dir_all(house.fleet.path("new/deep")).unwrap();
-        [("new/b", "one\n"), ("new/deep/c", "two\n")].iter().for_each(|(name, text)| drop(house.fleet.write(name, text)));
+        [("new/b", "one\n"), ("new/deep/c", "two\n")]
+            .iter()
+            .for_each(|(name, text)| drop(house.fleet.write(name, text)));
         let said = house.broadcast("new").expect(0);
-        assert_eq!(said.json["instances"][0]["opened"], opened, "{reads:?} {:#}", said.json);
+        assert_eq!(
+            said.json["instances"][0]["opened"], opened,
+            "{reads:?} {:#}",
+            said.json
+        );
     }
 }
 
 #[test]
 fn each_of_several_targets_must_be_opened() {
-    for (reads, opened) in [(&["a", "other"][..], true), (&["a"], false), (&["other"], false)] {
-        let Some(house) = House::of("itself", reads) else { return };
+    for (reads, opened) in [
+        (&["a", "other"][..], true),
+        (&["a"], false),
+        (&["other"], false),
+    ] {
+        let Some(house) = House::of("itself", reads) else {
+            return;
+        };
         house.group("[[\"DIR/a\"], [\"DIR/other\"]]", "");
         let said = house.fleet.broadcast(&["--timeout", "30s"]).expect(0);
-        assert_eq!(said.json["instances"][0]["opened"], opened, "{reads:?} {:#}", said.json);
+        assert_eq!(
+            said.json["instances"][0]["opened"], opened,
+            "{reads:?} {:#}",
+            said.json
+        );
     }
 }
 
 #[test]
 fn without_the_capability_a_run_does_not_say_whether_it_was_opened() {
-    let Some(house) = House::of("itself", &["other"]) else { return };
+    let Some(house) = House::of("itself", &["other"]) else {
+        return;
+    };
     house.group(DEFAULT, "");
     house.fleet.write("new", "two\n");
     let new = house.fleet.path("new");
-    let run = house.fleet.command(&["-o", "json", "--config", new.to_str().unwrap()]);
+    let run = house
+        .fleet
+        .command(&["-o", "json", "--config", new.to_str().unwrap()]);
     // Root without the capability that the kernel asks for.
     let mut without = Command::new("setpriv");
-    without.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]).arg(run.get_program()).args(run.get_args());
-    without.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(run.get_current_dir().unwrap_or(Path::new("/")));
+    without
+        .args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"])
+        .arg(run.get_program())
+        .args(run.get_args());
+    without
+        .envs(
+            run.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(run.get_current_dir().unwrap_or(Path::new("/")));
     let said = Said::of(&mut without).expect(0);
-    assert_eq!((said.states(), &said.json["instances"][0]["opened"]), (vec!["confirmed"], &Value::Null), "{:#}", said.json);
+    assert_eq!(
+        (said.states(), &said.json["instances"][0]["opened"]),
+        (vec!["confirmed"], &Value::Null),
+        "{:#}",
+        said.json
+    );
     assert!(!said.stderr.contains("Not opened"), "{}", said.stderr);
 }
 
 #[test]
 fn doctor_tells_whether_a_run_would_see_it() {
-    for (config, text) in [(NAMED, "a run sees whether it opens"), (DEFAULT, "is only its default")] {
-        let Some(house) = House::of("itself", &["a"]) else { return };
+    for (config, text) in [
+        (NAMED, "a run sees whether it opens"),
+        (DEFAULT, "is only its default"),
+    ] {
+        let Some(house) = House::of("itself", &["a"]) else {
+            return;
+        };
         house.group(config, "");
         let said = house.fleet.doctor(&[]);
         let checks = said.json["processes"][0]["checks"].as_array().unwrap();
-        let check = checks.iter().find(|check| check["check"] == "opened").unwrap_or_else(|| panic!("{:#}", said.json));
+        let check = checks
+            .iter()
+            .find(|check| check["check"] == "opened")
+            .unwrap_or_else(|| panic!("{:#}", said.json));
         assert!(check["text"].as_str().unwrap().contains(text), "{check}");
     }
 }

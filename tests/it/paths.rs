@@ -54,16 +54,34 @@ impl House {
                 fleet.write(&format!("{dir}{name}"), name);
             }
         }
-        assert!(Command::new("cp").arg("/usr/bin/perl").arg(root.join("perl")).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .arg("/usr/bin/perl")
+                .arg(root.join("perl"))
+                .status()
+                .unwrap()
+                .success()
+        );
         Some(Self { fleet, root })
     }
 
     /// Runs the program in the folder `dir`; what its environment says of that comes with `env`.
     fn run(&self, dir: &str, args: &[&str], env: &[(&str, &str)]) -> Program {
         let mut command = Command::new(self.root.join("perl"));
-        command.arg(self.root.join("run.pl")).args(args).current_dir(self.root.join(dir));
-        command.env_remove("PWD").env("COUNT", self.root.join("count")).envs(env.iter().copied());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        command
+            .arg(self.root.join("run.pl"))
+            .args(args)
+            .current_dir(self.root.join(dir));
+        command
+            .env_remove("PWD")
+            .env("COUNT", self.root.join("count"))
+            .envs(env.iter().copied());
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdout = child.stdout.take().unwrap();
         let program = Program(child);
         let mut line = String::new();
@@ -74,20 +92,34 @@ impl House {
 
     fn group(&self, keys: &str) {
         let exe = self.root.join("perl");
-        let text = format!("version = 1\n[[group]]\nname = \"app\"\nmatch = {{ exe = \"{}\" }}\nreloads = true\n{keys}\n", exe.display());
-        self.fleet.write("fleet.toml", &text.replace("ROOT", self.root.to_str().unwrap()));
+        let text = format!(
+            "version = 1\n[[group]]\nname = \"app\"\nmatch = {{ exe = \"{}\" }}\nreloads = true\n{keys}\n",
+            exe.display()
+        );
+        self.fleet.write(
+            "fleet.toml",
+            &text.replace("ROOT", self.root.to_str().unwrap()),
+        );
     }
 
     /// The file that `doctor` says the process reads, below the folder; else why it does not know, behind a `?`.
     fn reads(&self, keys: &str) -> String {
         self.group(&format!("confirm = []\n{keys}"));
         let said = self.fleet.doctor(&[]);
-        let checks = said.json["processes"][0]["checks"].as_array().unwrap_or_else(|| panic!("{}\n{:#}", said.stderr, said.json));
-        let config = checks.iter().find(|check| check["check"] == "config").unwrap();
+        let checks = said.json["processes"][0]["checks"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{}\n{:#}", said.stderr, said.json));
+        let config = checks
+            .iter()
+            .find(|check| check["check"] == "config")
+            .unwrap();
         let text = config["text"].as_str().unwrap();
         if config["ok"] == true {
             let path = text.split('`').nth(1).unwrap();
-            return path.strip_prefix(&format!("{}/", self.root.display())).unwrap_or(path).to_owned();
+            return path
+                .strip_prefix(&format!("{}/", self.root.display()))
+                .unwrap_or(path)
+                .to_owned();
         }
         assert_eq!(said.code, 5, "{}", said.stderr);
         format!("?{text}; {}", config["next"].as_str().unwrap_or_default())
@@ -95,8 +127,15 @@ impl House {
 
     /// What a process with these arguments reads; `ROOT` stands for the folder.
     fn reads_by(&self, args: &[&str], keys: &str) -> String {
-        let args: Vec<String> = args.iter().map(|arg| arg.replace("ROOT", self.root.to_str().unwrap())).collect();
-        let _program = self.run("", &args.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+        let args: Vec<String> = args
+            .iter()
+            .map(|arg| arg.replace("ROOT", self.root.to_str().unwrap()))
+            .collect();
+        let _program = self.run(
+            "",
+            &args.iter().map(String::as_str).collect::<Vec<_>>(),
+            &[],
+        );
         self.reads(keys)
     }
 }
@@ -104,7 +143,10 @@ impl House {
 /// Whether a run is refused with this reason and the line of `fleet.toml` that helps.
 #[track_caller]
 fn refuses(said: &str, reason: &str) {
-    assert!(said.starts_with('?') && said.contains(reason) && said.contains("write `config = \""), "{reason}: {said}");
+    assert!(
+        said.starts_with('?') && said.contains(reason) && said.contains("write `config = \""),
+        "{reason}: {said}"
+    );
 }
 
 const OR_A: &str = "config = [\"{arg:-f}\", \"{arg:--config}\", \"ROOT/a\"]";
@@ -122,15 +164,27 @@ fn the_option_that_counts_is_the_one_that_the_program_takes() {
         (&["-f", "file:ROOT/b"], "", "b"),
         (&["-x"], "", "a"),
     ] {
-        assert_eq!(house.reads_by(args, &format!("{OR_A}\n{keys}")), file, "{args:?} {keys}");
+        assert_eq!(
+            house.reads_by(args, &format!("{OR_A}\n{keys}")),
+            file,
+            "{args:?} {keys}"
+        );
     }
     for (args, keys, reason) in [
         (&["-Df", "ROOT/b"][..], "", "may have -f"),
         (&["--conf=ROOT/b"], "", "may have -f or --config"),
-        (&["-f", "ROOT/b", "--config", "ROOT/a"], "", "may have -f or --config"),
+        (
+            &["-f", "ROOT/b", "--config", "ROOT/a"],
+            "",
+            "may have -f or --config",
+        ),
         (&["@more"], "", "@more"),
         (&["sub", "--", "-f", "ROOT/b"], "", "may have -f"),
-        (&["-f", "ROOT/a", "-f", "ROOT/b"], "repeated = \"all\"", "which of them"),
+        (
+            &["-f", "ROOT/a", "-f", "ROOT/b"],
+            "repeated = \"all\"",
+            "which of them",
+        ),
         (&["-f", "python:a.b"], "", "no path of a file"),
     ] {
         refuses(&house.reads_by(args, &format!("{OR_A}\n{keys}")), reason);
@@ -144,7 +198,11 @@ fn a_title_that_hides_the_arguments_leads_to_no_default() {
     house.fleet.write("my", "x");
     house.fleet.write("our file", "x");
     let by = |title: &str, keys: &str| {
-        let _program = house.run("", &["-f", &format!("{root}/b"), "--", "x", &"x".repeat(400)], &[("TITLE", &title.replace("ROOT", root))]);
+        let _program = house.run(
+            "",
+            &["-f", &format!("{root}/b"), "--", "x", &"x".repeat(400)],
+            &[("TITLE", &title.replace("ROOT", root))],
+        );
         house.reads(&format!("{OR_A}\n{keys}"))
     };
     refuses(&by("app: master process (ROOT/b)", ""), "written a title");
@@ -152,10 +210,17 @@ fn a_title_that_hides_the_arguments_leads_to_no_default() {
     assert_eq!(by("app: run -f ROOT/our file", ""), "our file");
     let pattern = "title = \"app: {argv} [[]*]\"\ngetopt = \"Df:\"";
     assert_eq!(by("app: run -D [1 of 2]", pattern), "a");
-    assert_eq!(by("app: run -Df ROOT/our file [1 of 2]", pattern), "our file");
+    assert_eq!(
+        by("app: run -Df ROOT/our file [1 of 2]", pattern),
+        "our file"
+    );
     refuses(&by("worker: run -D [1 of 2]", pattern), "written a title");
     // No room is left for the whole of it.
-    let cut = house.run("", &[], &[("TITLE", &format!("app: run -f {root} ")), ("TIMES", "400")]);
+    let cut = house.run(
+        "",
+        &[],
+        &[("TITLE", &format!("app: run -f {root} ")), ("TIMES", "400")],
+    );
     refuses(&house.reads(&format!("{OR_A}\n{pattern}")), "cut off");
     drop(cut);
     // Both files are there, and the title may mean either.
@@ -168,8 +233,19 @@ fn a_config_that_is_no_file_is_refused() {
     let Some(house) = House::new() else { return };
     symlink("/dev/stdin", house.root.join("link")).unwrap();
     nix::unistd::mkfifo(&house.root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    for path in ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "ROOT/link", "ROOT/pipe", "/dev/null"] {
-        refuses(&house.reads_by(&["-f", path], OR_A), "no file that a run could replace");
+    for path in [
+        "-",
+        "/dev/stdin",
+        "/dev/fd/0",
+        "/proc/self/fd/0",
+        "ROOT/link",
+        "ROOT/pipe",
+        "/dev/null",
+    ] {
+        refuses(
+            &house.reads_by(&["-f", path], OR_A),
+            "no file that a run could replace",
+        );
     }
 }
 
@@ -188,17 +264,44 @@ fn a_relative_path_begins_where_the_process_was_started() {
     let moved = by(&[("PWD", &one), ("MOVE", &two)], &["-f", "a"], config);
     refuses(&moved, "relative to the directory that it was started in");
     assert!(moved.contains(&format!("{one}/a")), "{moved}");
-    refuses(&by(&[], &["-f", "a"], config), "relative to the directory that it was started in");
-    assert_eq!(by(&[], &["-f", "a"], &format!("{config}\nbase = \"{{cwd}}\"")), "one/a");
+    refuses(
+        &by(&[], &["-f", "a"], config),
+        "relative to the directory that it was started in",
+    );
+    assert_eq!(
+        by(&[], &["-f", "a"], &format!("{config}\nbase = \"{{cwd}}\"")),
+        "one/a"
+    );
     // It has left that directory, and both have such a file.
-    let left = by(&[("PWD", &one), ("MOVE", &two)], &["-f", "a"], &format!("{config}\nbase = \"{{cwd}}\""));
-    refuses(&left, "which is there below the directory that it was started in");
+    let left = by(
+        &[("PWD", &one), ("MOVE", &two)],
+        &["-f", "a"],
+        &format!("{config}\nbase = \"{{cwd}}\""),
+    );
+    refuses(
+        &left,
+        "which is there below the directory that it was started in",
+    );
     assert!(left.contains(&format!("{one}/a")), "{left}");
-    assert_eq!(by(&[("MOVE", "/")], &["-p", &two, "-f", "a"], &format!("{config}\nbase = [\"{{arg:-p}}\", \"/none\"]")), "two/a");
+    assert_eq!(
+        by(
+            &[("MOVE", "/")],
+            &["-p", &two, "-f", "a"],
+            &format!("{config}\nbase = [\"{{arg:-p}}\", \"/none\"]")
+        ),
+        "two/a"
+    );
     // It stands in the directory that it was given.
     std::fs::create_dir(house.root.join("one/data")).unwrap();
     house.fleet.write("one/data/c", "c");
-    assert_eq!(by(&[("PWD", &one), ("MOVE", "data")], &["-d", "data"], "config = \"{arg:-d}/c\""), "one/data/c");
+    assert_eq!(
+        by(
+            &[("PWD", &one), ("MOVE", "data")],
+            &["-d", "data"],
+            "config = \"{arg:-d}/c\""
+        ),
+        "one/data/c"
+    );
 }
 
 #[test]
@@ -206,8 +309,12 @@ fn a_default_is_the_one_that_is_compiled_in() {
     let Some(house) = House::new() else { return };
     let by = |built: &str, args: &[&str]| {
         let built = built.replace("ROOT", house.root.to_str().unwrap());
-        let keys = format!("built = [\"sh\", \"-c\", \"echo {built}\"]\nbase = \"{{built:--prefix=}}\"");
-        house.reads_by(args, &format!("config = [\"{{arg:-f}}\", \"{{built:--conf=}}\", \"{{base}}/a\"]\n{keys}"))
+        let keys =
+            format!("built = [\"sh\", \"-c\", \"echo {built}\"]\nbase = \"{{built:--prefix=}}\"");
+        house.reads_by(
+            args,
+            &format!("config = [\"{{arg:-f}}\", \"{{built:--conf=}}\", \"{{base}}/a\"]\n{keys}"),
+        )
     };
     assert_eq!(by("--prefix=ROOT --conf=ROOT/b", &[]), "b");
     assert_eq!(by("--prefix=ROOT/one --conf=b", &[]), "one/b");
@@ -225,14 +332,23 @@ fn adopts(house: &House) -> Said {
 /// One run proves it, the next has nothing to do, and after `change` both `status` and a run see that.
 fn sees(house: &House, keys: &str, change: impl FnOnce()) {
     let count = house.root.join("count");
-    let fact = format!("[[group.confirm]]\nexec = [\"cat\", \"{}\"]\nchanged = true", count.display());
+    let fact = format!(
+        "[[group.confirm]]\nexec = [\"cat\", \"{}\"]\nchanged = true",
+        count.display()
+    );
     house.group(&format!("samples = 1\ntimeout = \"20s\"\n{keys}\n{fact}"));
     assert_eq!(adopts(house).expect(0).states(), ["confirmed"]);
     assert_eq!(adopts(house).expect(0).states(), ["unchanged"]);
     house.fleet.status().expect(0);
     change();
     let said = house.fleet.status().expect(7);
-    assert!(said.json["instances"][0]["faults"].to_string().contains("read through"), "{:#}", said.json);
+    assert!(
+        said.json["instances"][0]["faults"]
+            .to_string()
+            .contains("read through"),
+        "{:#}",
+        said.json
+    );
     assert_eq!(adopts(house).expect(0).states(), ["confirmed"]);
     house.fleet.status().expect(0);
 }
@@ -242,7 +358,9 @@ fn a_change_behind_a_link_that_leads_out_of_a_directory_is_a_change() {
     let Some(house) = House::new() else { return };
     let _program = house.run("", &[], &[]);
     symlink("../two/a", house.root.join("one/link")).unwrap();
-    sees(&house, "config = \"ROOT/one\"", || drop(house.fleet.write("two/a", "changed")));
+    sees(&house, "config = \"ROOT/one\"", || {
+        drop(house.fleet.write("two/a", "changed"))
+    });
 }
 
 #[test]
@@ -250,7 +368,11 @@ fn a_change_of_what_a_glob_includes_is_a_change() {
     let Some(house) = House::new() else { return };
     let _program = house.run("", &[], &[]);
     house.fleet.write("a", "x { include two/*; }");
-    sees(&house, "config = \"ROOT/a\"\nincludes = \"include\"", || drop(house.fleet.write("two/new", "new")));
+    sees(
+        &house,
+        "config = \"ROOT/a\"\nincludes = \"include\"",
+        || drop(house.fleet.write("two/new", "new")),
+    );
 }
 
 #[test]
@@ -258,27 +380,52 @@ fn a_file_with_more_arguments_behind_the_option_may_decide() {
     let Some(house) = House::new() else { return };
     house.fleet.write("more", "-f two/b");
     let config = "config = \"{arg:-f}\"";
-    refuses(&house.reads_by(&["-f", "ROOT/a", "@ROOT/more"], config), "may have -f once more in the file");
+    refuses(
+        &house.reads_by(&["-f", "ROOT/a", "@ROOT/more"], config),
+        "may have -f once more in the file",
+    );
     assert_eq!(house.reads_by(&["@ROOT/more", "-f", "ROOT/a"], config), "a");
-    assert_eq!(house.reads_by(&["-f", "ROOT/a", "--socket", "@abstract"], config), "a");
+    assert_eq!(
+        house.reads_by(&["-f", "ROOT/a", "--socket", "@abstract"], config),
+        "a"
+    );
     // An argument of the interpreter, or the name of the script, is no config.
     let _program = house.run("", &["ROOT/a"], &[]);
     house.group("confirm = []\nconfig = \"{arg:1}\"");
     let text = std::fs::read_to_string(house.fleet.path("fleet.toml")).unwrap();
-    house.fleet.write("fleet.toml", &text.replace("match = { ", "match = { script = \"run.pl\", "));
-    assert!(house.fleet.doctor(&[]).json.to_string().contains("or names its script"));
+    house.fleet.write(
+        "fleet.toml",
+        &text.replace("match = { ", "match = { script = \"run.pl\", "),
+    );
+    assert!(
+        house
+            .fleet
+            .doctor(&[])
+            .json
+            .to_string()
+            .contains("or names its script")
+    );
 }
 
 #[test]
 fn a_change_of_what_a_text_names_is_a_change_wherever_its_path_begins() {
-    for (text, name) in [("map ${LISTS}/b", "two/b"), ("list lists/c", "two/lists/c"), ("@admins", "one/admins"), ("include ../b", "b")] {
+    for (text, name) in [
+        ("map ${LISTS}/b", "two/b"),
+        ("list lists/c", "two/lists/c"),
+        ("@admins", "one/admins"),
+        ("include ../b", "b"),
+    ] {
         let Some(house) = House::new() else { return };
         std::fs::create_dir(house.root.join("two/lists")).unwrap();
-        ["two/lists/c", "one/admins"].iter().for_each(|name| drop(house.fleet.write(name, "c")));
+        ["two/lists/c", "one/admins"]
+            .iter()
+            .for_each(|name| drop(house.fleet.write(name, "c")));
         let lists = house.root.join("two");
         let _program = house.run("two", &[], &[("LISTS", lists.to_str().unwrap())]);
         house.fleet.write("one/a", text);
-        sees(&house, "config = \"ROOT/one/a\"", || drop(house.fleet.write(name, "changed")));
+        sees(&house, "config = \"ROOT/one/a\"", || {
+            drop(house.fleet.write(name, "changed"))
+        });
     }
 }
 
@@ -287,7 +434,15 @@ fn content_that_was_changed_and_is_back_may_have_been_read_in_between() {
     let Some(house) = House::new() else { return };
     let _program = house.run("", &[], &[]);
     house.fleet.write("a", "x { include two/b; }");
-    sees(&house, "config = \"ROOT/a\"\nincludes = \"include\"", || ["other", "b"].iter().for_each(|text| drop(house.fleet.write("two/b", text))));
+    sees(
+        &house,
+        "config = \"ROOT/a\"\nincludes = \"include\"",
+        || {
+            ["other", "b"]
+                .iter()
+                .for_each(|text| drop(house.fleet.write("two/b", text)))
+        },
+    );
 }
 
 #[test]
@@ -299,10 +454,17 @@ fn a_directory_that_is_mounted_elsewhere_is_named_as_this_host_has_it() {
     }
     let root = house.root.to_str().unwrap();
     std::fs::create_dir(house.root.join("inside")).unwrap();
-    let script = format!("mount --bind {root}/two {root}/inside && exec {root}/perl {root}/run.pl -f {root}/inside/b");
+    let script = format!(
+        "mount --bind {root}/two {root}/inside && exec {root}/perl {root}/run.pl -f {root}/inside/b"
+    );
     let mut unshare = Command::new("unshare");
-    let mut child =
-        unshare.args(["-m", "sh", "-c", &script]).env("COUNT", house.root.join("count")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = unshare
+        .args(["-m", "sh", "-c", &script])
+        .env("COUNT", house.root.join("count"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let stdout = child.stdout.take().unwrap();
     let _program = Program(child);
     let mut line = String::new();
@@ -313,5 +475,8 @@ fn a_directory_that_is_mounted_elsewhere_is_named_as_this_host_has_it() {
     }
     let said = house.reads("config = \"{arg:-f}\"");
     refuses(&said, "mount namespace of its own");
-    assert!(said.contains(&format!("config = \"{root}/two/b\"")), "{said}");
+    assert!(
+        said.contains(&format!("config = \"{root}/two/b\"")),
+        "{said}"
+    );
 }

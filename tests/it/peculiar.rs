@@ -25,7 +25,11 @@ impl Daemon {
         let fleet = Fleet::start(0);
         fleet.write("peculiar.py", include_str!("peculiar.py"));
         let mut command = Command::new("python3");
-        command.arg(fleet.path("peculiar.py")).arg(mode[0]).arg(fleet.path("d.toml")).args(&mode[1..]);
+        command
+            .arg(fleet.path("peculiar.py"))
+            .arg(mode[0])
+            .arg(fleet.path("d.toml"))
+            .args(&mode[1..]);
         Self::start(fleet, &mut command)
     }
 
@@ -34,14 +38,21 @@ impl Daemon {
         let daemon = Self::python(&[&["users"], &users[..]].concat());
         let status = format!("/proc/{}/status", daemon.child.0.id());
         let line = format!("Uid:\t{}\t", users.join("\t"));
-        until("it has its users", || std::fs::read_to_string(&status).unwrap_or_default().contains(&line));
+        until("it has its users", || {
+            std::fs::read_to_string(&status)
+                .unwrap_or_default()
+                .contains(&line)
+        });
         daemon
     }
 
     fn start(fleet: Fleet, command: &mut Command) -> Self {
         std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         fleet.write("d.toml", "message = \"one\"\n");
-        let child = Other(command.stdout(Stdio::null()).spawn().unwrap(), String::new());
+        let child = Other(
+            command.stdout(Stdio::null()).spawn().unwrap(),
+            String::new(),
+        );
         let daemon = Self { fleet, child };
         until("it runs its config", || daemon.text("runs") == "one");
         daemon
@@ -52,13 +63,20 @@ impl Daemon {
     }
 
     fn text(&self, name: &str) -> String {
-        std::fs::read_to_string(self.fleet.path(&format!("d.toml.{name}"))).unwrap_or_default().trim().to_owned()
+        std::fs::read_to_string(self.fleet.path(&format!("d.toml.{name}")))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     }
 
     /// A group of this daemon alone, which `more` describes further.
     fn group(&self, more: &str) {
         let (config, script) = (self.config(), self.fleet.path("peculiar.py"));
-        let matching = if script.exists() { format!("script = \"{}\"", script.display()) } else { "exe = \"again-*\"".into() };
+        let matching = if script.exists() {
+            format!("script = \"{}\"", script.display())
+        } else {
+            "exe = \"again-*\"".into()
+        };
         let pid = self.child.0.id();
         self.fleet.write(
             "fleet.toml",
@@ -70,7 +88,10 @@ impl Daemon {
     }
 
     fn fact(&self, name: &str, wants: &str) -> String {
-        format!("[[group.confirm]]\nexec = [\"cat\", \"{}.{name}\"]\n{wants}", self.config().display())
+        format!(
+            "[[group.confirm]]\nexec = [\"cat\", \"{}.{name}\"]\n{wants}",
+            self.config().display()
+        )
     }
 
     /// The message of the new config.
@@ -97,9 +118,17 @@ fn sigwait_is_seen_in_whichever_thread_it_is() {
 #[test]
 fn sigwait_protects_no_process_with_another_thread_that_is_open() {
     let daemon = Daemon::python(&["open"]);
-    until("its thread is open", || daemon.fleet.path("d.toml.ready").exists());
+    until("its thread is open", || {
+        daemon.fleet.path("d.toml.ready").exists()
+    });
     daemon.group(&daemon.seen());
-    assert!(daemon.set("two", &[]).expect(5).stderr.contains("would die of it"));
+    assert!(
+        daemon
+            .set("two", &[])
+            .expect(5)
+            .stderr
+            .contains("would die of it")
+    );
     assert_eq!(daemon.text("runs"), "one");
 }
 
@@ -110,7 +139,13 @@ fn a_blocked_signal_with_a_handler_is_pending_unless_the_process_executes_itself
     daemon.set("two", &[]).expect(0);
     assert_eq!(daemon.text("runs"), "two");
     daemon.group(&format!("executes_itself = true\n{}", daemon.seen()));
-    assert!(daemon.set("three", &[]).expect(5).stderr.contains("blocks SIGHUP"));
+    assert!(
+        daemon
+            .set("three", &[])
+            .expect(5)
+            .stderr
+            .contains("blocks SIGHUP")
+    );
     assert_eq!(daemon.text("runs"), "two");
 }
 
@@ -124,22 +159,45 @@ fn masters_with_several_users_are_met_by_a_group_that_names_them() {
         let daemon = Daemon::with_users(users);
         daemon.group(&daemon.seen());
         let said = daemon.set("two", &[]).expect(3);
-        assert!(said.stderr.contains("real and effective user differ") && said.stderr.contains("user = ["), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("real and effective user differ")
+                && said.stderr.contains("user = ["),
+            "{}",
+            said.stderr
+        );
         assert_eq!(daemon.text("runs"), "one");
     }
     let daemon = Daemon::with_users(["65534", "0", "0"]);
     // As the instance itself.
     let validator = "validate = [\"python3\", \"-c\", \"import os; os._exit(os.getresuid()[:2] != (65534, 0))\", \"{candidate}\"]";
-    daemon.group(&format!("user = [\"{{self}}\", \"65534\"]\n{validator}\n{}", daemon.seen()));
+    daemon.group(&format!(
+        "user = [\"{{self}}\", \"65534\"]\n{validator}\n{}",
+        daemon.seen()
+    ));
     let said = daemon.set("two", &[]).expect(0);
-    assert_eq!((daemon.text("runs"), said.json["instances"][0]["validated"].as_bool()), ("two".to_owned(), Some(true)));
+    assert_eq!(
+        (
+            daemon.text("runs"),
+            said.json["instances"][0]["validated"].as_bool()
+        ),
+        ("two".to_owned(), Some(true))
+    );
 }
 
 /// A server that calls itself by another number than this host does.
 fn in_a_namespace(fleet: &Fleet, more: &[&str]) -> Option<Other> {
     let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--kill-child"]).args(more).arg(fleet.exe()).args(["serve", "--config"]).arg(fleet.path("web.toml"));
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    command
+        .args(["--pid", "--fork", "--kill-child"])
+        .args(more)
+        .arg(fleet.exe())
+        .args(["serve", "--config"])
+        .arg(fleet.path("web.toml"));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut url = String::new();
     let stdout = child.stdout.take().unwrap();
     let mut other = Other(child, String::new());
@@ -154,7 +212,11 @@ fn a_server_in_a_pid_namespace_calls_itself_by_another_number() {
         return;
     }
     // With a `/proc` of its own, with the one of this host, and with another clock as well.
-    for (more, needed) in [(&["--mount-proc"][..], true), (&[], true), (&["--mount-proc", "--time", "--boottime", "5000"], false)] {
+    for (more, needed) in [
+        (&["--mount-proc"][..], true),
+        (&[], true),
+        (&["--mount-proc", "--time", "--boottime", "5000"], false),
+    ] {
         let fleet = Fleet::start(0);
         group(&fleet, "");
         let Some(server) = in_a_namespace(&fleet, more) else {
@@ -163,10 +225,16 @@ fn a_server_in_a_pid_namespace_calls_itself_by_another_number() {
             continue;
         };
         let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
-        assert_eq!((said.states(), get(&server.1, "/").1), (vec!["confirmed"], "two".to_owned()), "{more:?}");
+        assert_eq!(
+            (said.states(), get(&server.1, "/").1),
+            (vec!["confirmed"], "two".to_owned()),
+            "{more:?}"
+        );
         fleet.status().expect(0);
         fleet.write("bad.toml", "message = \"x\"\nlisten = \"127.0.0.1:1\"\n");
-        fleet.broadcast(&["--config", fleet.path("bad.toml").to_str().unwrap()]).expect(10);
+        fleet
+            .broadcast(&["--config", fleet.path("bad.toml").to_str().unwrap()])
+            .expect(10);
     }
 }
 
@@ -182,7 +250,10 @@ done
 
 fn again() -> (Daemon, PathBuf) {
     let fleet = Fleet::start(0);
-    let exe = fleet.path(&format!("again-{}", fleet.exe().file_name().unwrap().to_str().unwrap()));
+    let exe = fleet.path(&format!(
+        "again-{}",
+        fleet.exe().file_name().unwrap().to_str().unwrap()
+    ));
     copy("/bin/bash", &exe);
     let script = fleet.write("again.sh", AGAIN);
     let mut command = Command::new(&exe);
@@ -193,7 +264,14 @@ fn again() -> (Daemon, PathBuf) {
 /// Puts another program at the path, as an upgrade does.
 fn copy(program: &str, to: &Path) {
     let new = to.with_extension("new");
-    assert!(Command::new("cp").arg(program).arg(&new).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg(program)
+            .arg(&new)
+            .status()
+            .unwrap()
+            .success()
+    );
     std::fs::rename(&new, to).unwrap();
 }
 
@@ -201,22 +279,39 @@ fn copy(program: &str, to: &Path) {
 fn what_a_daemon_executes_again_is_what_judges_its_config() {
     let (daemon, exe) = again();
     // Passes by any shell but bash.
-    let validate = "validate = [\"{exe}\", \"-c\", \"test -z \\\"$BASH_VERSION\\\"\", \"x\", \"{candidate}\"]";
-    daemon.group(&format!("executes_itself = true\n{validate}\n{}", daemon.seen()));
+    let validate =
+        "validate = [\"{exe}\", \"-c\", \"test -z \\\"$BASH_VERSION\\\"\", \"x\", \"{candidate}\"]";
+    daemon.group(&format!(
+        "executes_itself = true\n{validate}\n{}",
+        daemon.seen()
+    ));
     daemon.set("two", &[]).expect(4);
     copy("/bin/dash", &exe);
     daemon.set("two", &[]).expect(0);
     assert_eq!(daemon.text("runs"), "two");
     std::fs::remove_file(&exe).unwrap();
     let said = daemon.set("three", &[]).expect(5);
-    assert!(said.stderr.contains("again on SIGHUP") && said.stderr.contains(exe.to_str().unwrap()), "{}", said.stderr);
-    assert_eq!((daemon.text("runs"), std::fs::read_to_string(daemon.config()).unwrap()), ("two".into(), "message = \"two\"\n".into()));
+    assert!(
+        said.stderr.contains("again on SIGHUP") && said.stderr.contains(exe.to_str().unwrap()),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        (
+            daemon.text("runs"),
+            std::fs::read_to_string(daemon.config()).unwrap()
+        ),
+        ("two".into(), "message = \"two\"\n".into())
+    );
 }
 
 #[test]
 fn one_that_goes_on_in_its_program_is_judged_by_that_whatever_stands_at_its_path() {
     let daemon = Daemon::python(&["sigwait"]);
-    daemon.group(&format!("validate = [\"{{exe}}\", \"-c\", \"pass\", \"{{candidate}}\"]\n{}", daemon.seen()));
+    daemon.group(&format!(
+        "validate = [\"{{exe}}\", \"-c\", \"pass\", \"{{candidate}}\"]\n{}",
+        daemon.seen()
+    ));
     let said = daemon.set("two", &[]).expect(0);
     assert_eq!(said.json["instances"][0]["validated"], true);
 }
@@ -224,7 +319,10 @@ fn one_that_goes_on_in_its_program_is_judged_by_that_whatever_stands_at_its_path
 #[test]
 fn two_reloads_within_one_second_have_two_stamps_of_whole_seconds() {
     let daemon = Daemon::python(&["plain"]);
-    daemon.group(&format!("samples = 1\n{}", daemon.fact("stamp", "after_signal = true")));
+    daemon.group(&format!(
+        "samples = 1\n{}",
+        daemon.fact("stamp", "after_signal = true")
+    ));
     for message in ["two", "three"] {
         daemon.set(message, &[]).expect(0);
         assert_eq!(daemon.text("runs"), message);
@@ -235,19 +333,35 @@ fn two_reloads_within_one_second_have_two_stamps_of_whole_seconds() {
 fn a_daemon_that_watches_its_file_has_changed_since_the_survey() {
     let daemon = Daemon::python(&["watches"]);
     // Slow enough for the daemon to have read its file before the signal.
-    let slow = format!("exec = [\"sh\", \"-c\", \"sleep 0.5; cat {}.runs\"]", daemon.config().display());
-    daemon.group(&format!("samples = 1\n[[group.confirm]]\n{slow}\nchanged = true"));
+    let slow = format!(
+        "exec = [\"sh\", \"-c\", \"sleep 0.5; cat {}.runs\"]",
+        daemon.config().display()
+    );
+    daemon.group(&format!(
+        "samples = 1\n[[group.confirm]]\n{slow}\nchanged = true"
+    ));
     let said = daemon.set("two", &[]).expect(0);
-    assert_eq!((said.json["instances"][0]["proof"].as_str(), daemon.text("runs")), (Some("content"), "two".into()));
+    assert_eq!(
+        (
+            said.json["instances"][0]["proof"].as_str(),
+            daemon.text("runs")
+        ),
+        (Some("content"), "two".into())
+    );
 }
 
 #[test]
 fn an_assertion_that_fell_and_holds_again_proves_the_way_back() {
     let daemon = Daemon::python(&["plain"]);
-    for (read, wants) in [("health", "equals = \"ok\""), ("health", "contains = \"k\"")] {
+    for (read, wants) in [
+        ("health", "equals = \"ok\""),
+        ("health", "contains = \"k\""),
+    ] {
         daemon.group(&daemon.fact(read, wants));
         let text = std::fs::read_to_string(daemon.fleet.path("fleet.toml")).unwrap();
-        daemon.fleet.write("fleet.toml", &text.replace("\"20s\"", "\"2s\""));
+        daemon
+            .fleet
+            .write("fleet.toml", &text.replace("\"20s\"", "\"2s\""));
         daemon.set("bad", &[]).expect(6);
         assert_eq!(daemon.text("runs"), "one", "{wants}");
     }
@@ -258,8 +372,18 @@ fn an_assertion_that_is_mistaken_about_the_running_config_is_refused_before_anyt
     let daemon = Daemon::python(&["plain"]);
     daemon.group(&daemon.fact("health", "equals = \"{candidate.message}\""));
     let said = daemon.set("two", &[]).expect(5);
-    assert!(said.stderr.contains("reads `ok`") && said.stderr.contains("{candidate.message}"), "{}", said.stderr);
-    assert_eq!((daemon.text("runs"), std::fs::read_to_string(daemon.config()).unwrap()), ("one".into(), "message = \"one\"\n".into()));
+    assert!(
+        said.stderr.contains("reads `ok`") && said.stderr.contains("{candidate.message}"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        (
+            daemon.text("runs"),
+            std::fs::read_to_string(daemon.config()).unwrap()
+        ),
+        ("one".into(), "message = \"one\"\n".into())
+    );
     // A literal is what the new config is to show.
     daemon.group(&daemon.fact("runs", "equals = \"two\""));
     daemon.set("two", &[]).expect(0);

@@ -50,7 +50,13 @@ fn a_pid_that_was_given_to_another_program_is_never_signalled() {
     let script = fleet.write("script", SCRIPT);
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{candidate}}\"]\n", fleet.path("validator").display()));
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{group}validate = [\"{}\", \"{{candidate}}\"]\n",
+            fleet.path("validator").display()
+        ),
+    );
     // The first process of the namespace is a shell that waits: it takes in whoever lost its parent.
     let wrapped = "sh \"$0\" \"$1\" \"$2\"; exit $?";
     let output = Command::new("unshare")
@@ -60,19 +66,45 @@ fn a_pid_that_was_given_to_another_program_is_never_signalled() {
         .arg(fleet.exe())
         .output()
         .unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     if stderr.contains("unshare failed") {
         crate::support::skipped("no pid namespace is to be had");
         return;
     }
     let said = std::fs::read_to_string(fleet.path("said.json")).unwrap_or_default();
     let value = |key: &str| {
-        stdout.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')).map(str::to_owned).unwrap_or_else(|| panic!("{stdout}\n{stderr}\n{said}"))
+        stdout
+            .lines()
+            .find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))
+            .map(str::to_owned)
+            .unwrap_or_else(|| panic!("{stdout}\n{stderr}\n{said}"))
     };
-    assert_eq!(value("comm"), "sleep", "it has the pid and lives\n{stdout}\n{said}");
-    assert_eq!((value("code").as_str(), value("body").as_str()), ("7", "one"), "{said}");
+    assert_eq!(
+        value("comm"),
+        "sleep",
+        "it has the pid and lives\n{stdout}\n{said}"
+    );
+    assert_eq!(
+        (value("code").as_str(), value("body").as_str()),
+        ("7", "one"),
+        "{said}"
+    );
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let of = |pid: &str| json["instances"].as_array().unwrap().iter().find(|i| i["pid"] == pid.parse::<i32>().unwrap()).unwrap()["state"].clone();
+    let of = |pid: &str| {
+        json["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|i| i["pid"] == pid.parse::<i32>().unwrap())
+            .unwrap()["state"]
+            .clone()
+    };
     assert_eq!(of(&value("victim")), "died", "{json:#}");
-    assert_eq!((json["counts"]["reverted"].clone(), fleet.text()), (1.into(), before));
+    assert_eq!(
+        (json["counts"]["reverted"].clone(), fleet.text()),
+        (1.into(), before)
+    );
 }

@@ -49,23 +49,34 @@ fn agrees(fleet: &Fleet, said: &Value, context: &str) {
     for i in said["instances"].as_array().unwrap() {
         let pid = i32::try_from(i["pid"].as_i64().unwrap()).unwrap();
         let state = i["state"].as_str().unwrap();
-        let Some(at) = (0..fleet.len()).find(|at| fleet.pid(*at) == pid) else { panic!("{context}: pid {pid} is nobody's") };
+        let Some(at) = (0..fleet.len()).find(|at| fleet.pid(*at) == pid) else {
+            panic!("{context}: pid {pid} is nobody's")
+        };
         let body = || get(fleet.url(at), "/").1;
         match state {
             // The first may have ended since it was proven.
             "confirmed" | "unchanged" if at != 0 => assert_eq!(body(), "x", "{context}: pid {pid}"),
-            "reverted" | "untouched" | "refused" if at != 0 => assert_eq!(body(), "one", "{context}: pid {pid} {state}"),
+            "reverted" | "untouched" | "refused" if at != 0 => {
+                assert_eq!(body(), "one", "{context}: pid {pid} {state}")
+            }
             _ => {}
         }
     }
     for target in said["targets"].as_array().unwrap() {
-        assert_eq!(target["disk"].as_str().unwrap(), sha256(&disk), "{context}: what it says of the disk");
+        assert_eq!(
+            target["disk"].as_str().unwrap(),
+            sha256(&disk),
+            "{context}: what it says of the disk"
+        );
     }
 }
 
 fn sha256(text: &str) -> String {
     use sha2::{Digest, Sha256};
-    Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(text)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 fn one(point: &str, what: Act) {
@@ -86,13 +97,35 @@ fn one(point: &str, what: Act) {
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let exe = fleet.exe().display().to_string();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{exe}\", \"{{candidate}}\"]\n", script.display()));
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{group}validate = [\"{}\", \"{exe}\", \"{{candidate}}\"]\n",
+            script.display()
+        ),
+    );
     if point == "before" {
         act(&mut fleet, what);
     }
     let began = Instant::now();
-    let args = ["--waves", "100%", "--count", "5", "--timeout", "1s", "-o", "jsonl", "--set", "message=x"];
-    let mut child = fleet.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let args = [
+        "--waves",
+        "100%",
+        "--count",
+        "5",
+        "--timeout",
+        "1s",
+        "-o",
+        "jsonl",
+        "--set",
+        "message=x",
+    ];
+    let mut child = fleet
+        .command(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
     if point == "validator" {
         until("the validator runs", || there.exists());
@@ -149,11 +182,22 @@ fn one(point: &str, what: Act) {
         agrees(&fleet, &said, &context);
     }
     if code == 7 {
-        let mine = said["instances"].as_array().unwrap().iter().find(|i| i["pid"] == pid).unwrap();
-        assert!(matches!(mine["state"].as_str().unwrap(), "died" | "revert_failed"), "{context}");
+        let mine = said["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|i| i["pid"] == pid)
+            .unwrap();
+        assert!(
+            matches!(mine["state"].as_str().unwrap(), "died" | "revert_failed"),
+            "{context}"
+        );
         // The one that took its place reads the same file, so it is looked at too.
         let reverted = said["counts"]["reverted"].as_u64().unwrap();
-        assert!(reverted == 4 || (what == Act::Replace && reverted == 5), "{context}");
+        assert!(
+            reverted == 4 || (what == Act::Replace && reverted == 5),
+            "{context}"
+        );
     }
     if early && code == 6 {
         assert_eq!(said["counts"]["reverted"], 5, "{context}");
@@ -192,12 +236,27 @@ fn broken_at_every_point() {
 /// A run that waits for a stopped instance, and what happens when its operator stops it.
 fn halted(interrupts: usize, continued: bool) -> (Fleet, Value) {
     let fleet = Fleet::start(3);
-    let script = fleet.write("validator", &format!("#!/bin/sh\nkill -STOP {}\n", fleet.pid(0)));
+    let script = fleet.write(
+        "validator",
+        &format!("#!/bin/sh\nkill -STOP {}\n", fleet.pid(0)),
+    );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\"]\n", script.display()));
+    fleet.write(
+        "fleet.toml",
+        &format!("{group}validate = [\"{}\"]\n", script.display()),
+    );
     let mut child = fleet
-        .command(&["--waves", "100%", "--timeout", "60s", "-o", "jsonl", "--set", "message=x"])
+        .command(&[
+            "--waves",
+            "100%",
+            "--timeout",
+            "60s",
+            "-o",
+            "jsonl",
+            "--set",
+            "message=x",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -229,7 +288,11 @@ fn halted(interrupts: usize, continued: bool) -> (Fleet, Value) {
 #[test]
 fn the_first_interrupt_undoes_and_proves_it() {
     let (fleet, said) = halted(1, true);
-    assert_eq!((&said["exit"], &said["counts"]["reverted"]), (&6.into(), &3.into()), "{said:#}");
+    assert_eq!(
+        (&said["exit"], &said["counts"]["reverted"]),
+        (&6.into(), &3.into()),
+        "{said:#}"
+    );
     assert_eq!(fleet.bodies(), ["one"; 3]);
 }
 
@@ -237,7 +300,10 @@ fn the_first_interrupt_undoes_and_proves_it() {
 fn the_second_interrupt_leaves_at_once_and_says_what_is_where() {
     let (fleet, said) = halted(2, false);
     assert_eq!(said["exit"], 7, "{said:#}");
-    assert_eq!(said["targets"][0]["disk"].as_str().unwrap(), sha256(&fleet.text()));
+    assert_eq!(
+        said["targets"][0]["disk"].as_str().unwrap(),
+        sha256(&fleet.text())
+    );
     fleet.signal(0, Signal::SIGCONT);
 }
 
@@ -246,15 +312,35 @@ fn an_interrupt_before_the_install_touches_nothing() {
     let fleet = Fleet::start(1);
     let before = fleet.text();
     let there = fleet.path("there");
-    let script = fleet.write("validator", &format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nsleep 60\n", there.display()));
+    let script = fleet.write(
+        "validator",
+        &format!(
+            "#!/bin/sh\ntouch /proc/$PPID/root'{}'\nsleep 60\n",
+            there.display()
+        ),
+    );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\"]\n", script.display()));
-    let mut child = fleet.command(&["-q", "--set", "message=x"]).stderr(Stdio::null()).spawn().unwrap();
+    fleet.write(
+        "fleet.toml",
+        &format!("{group}validate = [\"{}\"]\n", script.display()),
+    );
+    let mut child = fleet
+        .command(&["-q", "--set", "message=x"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     until("the validator runs", || there.exists());
     let began = Instant::now();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert!(began.elapsed().as_secs() < 25, "the validator was not waited for");
+    assert!(
+        began.elapsed().as_secs() < 25,
+        "the validator was not waited for"
+    );
     assert_eq!((fleet.text(), fleet.attempts()), (before, vec![1]));
 }

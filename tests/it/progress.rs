@@ -24,10 +24,26 @@ impl Terminal {
     fn start(fleet: &Fleet, columns: usize, args: &[&str]) -> Option<Self> {
         let typescript = fleet.path("typescript");
         let command = fleet.command(args);
-        let words: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        let words: Vec<String> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
         let mut script = Command::new("script");
-        script.args(["-q", "-e", "-f", "-c", &format!("stty cols {columns} rows 24; exec {}", words.join(" "))]).arg(&typescript);
-        match script.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+        script
+            .args([
+                "-q",
+                "-e",
+                "-f",
+                "-c",
+                &format!("stty cols {columns} rows 24; exec {}", words.join(" ")),
+            ])
+            .arg(&typescript);
+        match script
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+        {
             Ok(script) => Some(Self { script, typescript }),
             Err(_) => {
                 crate::support::skipped("there is no `script`");
@@ -45,8 +61,14 @@ impl Terminal {
         let parent = i32::try_from(self.script.id()).unwrap();
         let mut found = None;
         until("the run is on the terminal", || {
-            let all = procfs::process::all_processes().unwrap().flatten().filter(|p| p.exe().is_ok_and(|exe| exe == fleet.exe()));
-            found = all.filter_map(|p| p.stat().ok()).find(|stat| stat.ppid == parent).map(|stat| stat.pid);
+            let all = procfs::process::all_processes()
+                .unwrap()
+                .flatten()
+                .filter(|p| p.exe().is_ok_and(|exe| exe == fleet.exe()));
+            found = all
+                .filter_map(|p| p.stat().ok())
+                .find(|stat| stat.ppid == parent)
+                .map(|stat| stat.pid);
             found.is_some()
         });
         found.unwrap()
@@ -66,10 +88,19 @@ impl Drop for Terminal {
 
 /// The server at `at` is stopped once its config is validated, so that the run waits for it.
 fn hangs(fleet: &Fleet, at: usize) {
-    let script = fleet.write("validator", &format!("#!/bin/sh\nkill -STOP {}\n", fleet.pid(at)));
+    let script = fleet.write(
+        "validator",
+        &format!("#!/bin/sh\nkill -STOP {}\n", fleet.pid(at)),
+    );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{text}validate = [\"{}\", \"{{candidate}}\"]\n", script.display()));
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{text}validate = [\"{}\", \"{{candidate}}\"]\n",
+            script.display()
+        ),
+    );
 }
 
 /// What is on the line of the cursor when all of it was drawn: a `\r` and a new line begin anew.
@@ -81,28 +112,59 @@ fn last_line(text: &str) -> &str {
 fn it_moves_while_an_instance_is_awaited_and_names_it() {
     let fleet = Fleet::start(2);
     hangs(&fleet, 0);
-    let Some(mut terminal) = Terminal::start(&fleet, 100, &["--set", "message=two", "--timeout", "60s"]) else { return };
+    let Some(mut terminal) =
+        Terminal::start(&fleet, 100, &["--set", "message=two", "--timeout", "60s"])
+    else {
+        return;
+    };
     let awaited = |seconds: u32| format!("awaiting pid {} for {seconds}s", fleet.pid(0));
-    until("it is named", || terminal.text().contains(&awaited(0)) || terminal.text().contains(&awaited(1)));
+    until("it is named", || {
+        terminal.text().contains(&awaited(0)) || terminal.text().contains(&awaited(1))
+    });
     until("the time moves", || terminal.text().contains(&awaited(2)));
-    assert!(terminal.text().contains("of 1 awaiting") || terminal.text().contains("of 2 awaiting"), "{}", terminal.text());
+    assert!(
+        terminal.text().contains("of 1 awaiting") || terminal.text().contains("of 2 awaiting"),
+        "{}",
+        terminal.text()
+    );
     fleet.signal(0, Signal::SIGCONT);
     assert_eq!(terminal.end(), Some(0), "{}", terminal.text());
     let text = terminal.text();
     let (_, after) = text.rsplit_once("Summary").unwrap();
-    assert!(!after.contains("awaiting") && !after.contains("Confirming"), "{after:?}");
+    assert!(
+        !after.contains("awaiting") && !after.contains("Confirming"),
+        "{after:?}"
+    );
 }
 
 #[test]
 fn it_says_what_is_validated_and_which_gate_is_asked() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    let wait = |name: &str| format!("[\"/bin/sh\", \"-c\", \"until [ -e '{}' ]; do sleep 0.05; done\"]", fleet.path(name).display());
-    fleet.write("fleet.toml", &format!("{text}validate = {}\n[rollout]\ngate = {}\n", wait("valid"), wait("judged")));
-    let Some(mut terminal) = Terminal::start(&fleet, 100, &["--set", "message=two"]) else { return };
-    until("it says that it validates", || terminal.text().contains("Validating [") && terminal.text().contains("1 of 1"));
+    let wait = |name: &str| {
+        format!(
+            "[\"/bin/sh\", \"-c\", \"until [ -e '{}' ]; do sleep 0.05; done\"]",
+            fleet.path(name).display()
+        )
+    };
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{text}validate = {}\n[rollout]\ngate = {}\n",
+            wait("valid"),
+            wait("judged")
+        ),
+    );
+    let Some(mut terminal) = Terminal::start(&fleet, 100, &["--set", "message=two"]) else {
+        return;
+    };
+    until("it says that it validates", || {
+        terminal.text().contains("Validating [") && terminal.text().contains("1 of 1")
+    });
     fleet.write("valid", "");
-    until("it says that the gate is asked", || terminal.text().contains("Gate ["));
+    until("it says that the gate is asked", || {
+        terminal.text().contains("Gate [")
+    });
     fleet.write("judged", "");
     assert_eq!(terminal.end(), Some(0), "{}", terminal.text());
 }
@@ -111,11 +173,23 @@ fn it_says_what_is_validated_and_which_gate_is_asked() {
 fn it_is_gone_after_an_interrupt_and_fits_a_terminal_that_became_narrower() {
     let fleet = Fleet::start(1);
     hangs(&fleet, 0);
-    let Some(mut terminal) = Terminal::start(&fleet, 120, &["--set", "message=two", "--timeout", "60s"]) else { return };
+    let Some(mut terminal) =
+        Terminal::start(&fleet, 120, &["--set", "message=two", "--timeout", "60s"])
+    else {
+        return;
+    };
     until("it is awaited", || terminal.text().contains("awaiting pid"));
     let hello = terminal.hello(&fleet);
     let tty = std::fs::read_link(format!("/proc/{hello}/fd/2")).unwrap();
-    assert!(Command::new("stty").arg("-F").arg(tty).args(["cols", "40"]).status().unwrap().success());
+    assert!(
+        Command::new("stty")
+            .arg("-F")
+            .arg(tty)
+            .args(["cols", "40"])
+            .status()
+            .unwrap()
+            .success()
+    );
     until("it is drawn without the bar", || {
         let text = terminal.text();
         last_line(text.trim_end()).contains("0 of 1") && !last_line(text.trim_end()).contains('░')
@@ -127,6 +201,9 @@ fn it_is_gone_after_an_interrupt_and_fits_a_terminal_that_became_narrower() {
     assert_eq!(terminal.end(), Some(7), "{}", terminal.text());
     let text = terminal.text();
     let (_, after) = text.rsplit_once("Summary").unwrap();
-    assert!(!after.contains("awaiting") && !after.contains("Reverting"), "{after:?}");
+    assert!(
+        !after.contains("awaiting") && !after.contains("Reverting"),
+        "{after:?}"
+    );
     fleet.signal(0, Signal::SIGCONT);
 }

@@ -17,21 +17,37 @@ use crate::support::{Fleet, until};
 
 /// A validator that says no as long as the file `no` is there.
 fn with_a_validator(fleet: &Fleet, keys: &str) {
-    let script = fleet.write("validator", &format!("#!/bin/sh\n[ ! -e '{}' ]\n", fleet.path("no").display()));
+    let script = fleet.write(
+        "validator",
+        &format!("#!/bin/sh\n[ ! -e '{}' ]\n", fleet.path("no").display()),
+    );
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{text}validate = [\"{}\", \"{{candidate}}\"]\n{keys}\n", script.display()));
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{text}validate = [\"{}\", \"{{candidate}}\"]\n{keys}\n",
+            script.display()
+        ),
+    );
 }
 
 fn open(fleet: &Fleet) -> Vec<String> {
-    let all = std::fs::read_dir(fleet.path("state/open")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let all = std::fs::read_dir(fleet.path("state/open"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     all.filter(|name| !name.starts_with('.')).collect()
 }
 
 /// Kills a broadcast of `message=two` after its first instance is proven; the others were not signalled
 /// yet. Answers the run.
 fn killed(fleet: &Fleet) -> String {
-    let mut run = fleet.command(&["--set", "message=two", "-o", "jsonl", "--waves", "1,100%"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut run = fleet
+        .command(&["--set", "message=two", "-o", "jsonl", "--waves", "1,100%"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     for line in BufReader::new(run.stdout.take().unwrap()).lines() {
         if line.unwrap().contains("\"event\":\"instance\"") {
             run.kill().unwrap();
@@ -49,14 +65,33 @@ fn an_old_config_is_brought_back_without_validation_also_where_a_bad_one_ends_th
     for is_open in [false, true] {
         let fleet = Fleet::start(2);
         // The run is kept where it is by what follows its first wave.
-        with_a_validator(&fleet, "on_bad_config = \"dies\"\n[rollout]\nwaves = [1]\nbake = \"300ms\"");
-        let run = if is_open { killed(&fleet) } else { fleet.broadcast(&["--set", "message=two"]).expect(0).json["run"].as_str().unwrap().to_owned() };
+        with_a_validator(
+            &fleet,
+            "on_bad_config = \"dies\"\n[rollout]\nwaves = [1]\nbake = \"300ms\"",
+        );
+        let run = if is_open {
+            killed(&fleet)
+        } else {
+            fleet.broadcast(&["--set", "message=two"]).expect(0).json["run"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
         fleet.write("no", "");
         // A validator that refuses what an instance runs already cannot judge the old config.
         let said = fleet.again("revert", &[&run]).expect(5);
-        assert!(said.stderr.contains(&format!("hello revert {run} --validate=off")), "{}", said.stderr);
+        assert!(
+            said.stderr
+                .contains(&format!("hello revert {run} --validate=off")),
+            "{}",
+            said.stderr
+        );
         fleet.again("revert", &[&run, "--validate=off"]).expect(0);
-        assert_eq!((fleet.bodies(), open(&fleet)), (vec!["one".to_owned(); 2], Vec::new()), "open: {is_open}");
+        assert_eq!(
+            (fleet.bodies(), open(&fleet)),
+            (vec!["one".to_owned(); 2], Vec::new()),
+            "open: {is_open}"
+        );
     }
 }
 
@@ -66,7 +101,13 @@ fn todays_group_takes_the_place_of_a_wrong_one_in_the_journal() {
     for wrong in ["no", "count = 2", "dies"] {
         let mut fleet = Fleet::start(2);
         let right = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-        with_a_validator(&fleet, &format!("{}\n[rollout]\nwaves = [1]\nbake = \"300ms\"", if wrong == "count = 2" { wrong } else { "" }));
+        with_a_validator(
+            &fleet,
+            &format!(
+                "{}\n[rollout]\nwaves = [1]\nbake = \"300ms\"",
+                if wrong == "count = 2" { wrong } else { "" }
+            ),
+        );
         let run = killed(&fleet);
         let code = match wrong {
             "no" => {
@@ -80,7 +121,8 @@ fn todays_group_takes_the_place_of_a_wrong_one_in_the_journal() {
             _ => {
                 // As if the run had been asked with it.
                 let plan = fleet.path("state/runs").join(&run).join("plan.json");
-                let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&plan).unwrap()).unwrap();
+                let mut kept: serde_json::Value =
+                    serde_json::from_slice(&std::fs::read(&plan).unwrap()).unwrap();
                 let group = kept["groups"][0].as_object_mut().unwrap();
                 group.insert("on_bad_config".into(), "dies".into());
                 group.insert("validate".into(), serde_json::json!([]));
@@ -100,11 +142,20 @@ fn todays_group_takes_the_place_of_a_wrong_one_in_the_journal() {
 #[test]
 fn a_fleet_without_any_group_of_the_run_is_a_usage_error() {
     let fleet = Fleet::start(1);
-    let run = fleet.broadcast(&["--set", "message=two"]).expect(0).json["run"].as_str().unwrap().to_owned();
+    let run = fleet.broadcast(&["--set", "message=two"]).expect(0).json["run"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let other = fleet.write("other.toml", &text.replace("\"web\"", "\"api\""));
-    let said = fleet.again("revert", &[&run, "--fleet", other.to_str().unwrap()]).expect(2);
-    assert!(said.stderr.contains("no group of run") && said.stderr.contains("`web`"), "{}", said.stderr);
+    let said = fleet
+        .again("revert", &[&run, "--fleet", other.to_str().unwrap()])
+        .expect(2);
+    assert!(
+        said.stderr.contains("no group of run") && said.stderr.contains("`web`"),
+        "{}",
+        said.stderr
+    );
     assert_eq!(fleet.bodies(), ["two"]);
 }
 
@@ -117,13 +168,27 @@ fn a_later_run_that_proves_the_same_targets_closes_an_open_one_though_it_has_not
         for at in 0..2 {
             fleet.signal(at, Signal::SIGHUP);
         }
-        until("both run what is on the disk", || fleet.bodies() == ["two"; 2]);
+        until("both run what is on the disk", || {
+            fleet.bodies() == ["two"; 2]
+        });
         let new = fleet.write("new.toml", &fleet.text());
         let before = fleet.attempts();
-        let args: &[&str] = if config { &["--config", new.to_str().unwrap()] } else { &[] };
+        let args: &[&str] = if config {
+            &["--config", new.to_str().unwrap()]
+        } else {
+            &[]
+        };
         let said = fleet.broadcast(args).expect(0);
-        assert!(said.stderr.contains(&format!("Superseded run {run}")), "{}", said.stderr);
-        assert_eq!((open(&fleet), fleet.attempts()), (Vec::new(), before), "nothing was signalled");
+        assert!(
+            said.stderr.contains(&format!("Superseded run {run}")),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(
+            (open(&fleet), fleet.attempts()),
+            (Vec::new(), before),
+            "nothing was signalled"
+        );
         fleet.status().expect(0);
     }
 }
@@ -138,11 +203,22 @@ fn an_open_run_can_be_given_up() {
     fleet.write("web.toml", &by_hand);
     fleet.again("resume", &[]).expect(5);
     fleet.again("revert", &[]).expect(5);
-    let forget = |args: &[&str]| Command::new(fleet.exe()).args(["forget", &run]).args(args).arg("--state").arg(fleet.path("state")).output().unwrap();
+    let forget = |args: &[&str]| {
+        Command::new(fleet.exe())
+            .args(["forget", &run])
+            .args(args)
+            .arg("--state")
+            .arg(fleet.path("state"))
+            .output()
+            .unwrap()
+    };
     let refused = forget(&[]);
     let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(5), "{stderr}");
-    assert!(stderr.contains(&format!("hello forget {run} --abandon")), "{stderr}");
+    assert!(
+        stderr.contains(&format!("hello forget {run} --abandon")),
+        "{stderr}"
+    );
     assert_eq!(forget(&["--abandon"]).status.code(), Some(0));
     assert_eq!((open(&fleet), fleet.text()), (Vec::new(), by_hand));
 }
@@ -151,11 +227,25 @@ fn an_open_run_can_be_given_up() {
 fn a_run_that_is_under_way_cannot_be_given_up() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{text}[rollout]\nwaves = [1]\nbake = \"60s\"\n"));
-    let mut run = fleet.command(&["-q", "--set", "message=two"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("it bakes", || fleet.path("state/open").exists() && fleet.bodies() == ["two"]);
+    fleet.write(
+        "fleet.toml",
+        &format!("{text}[rollout]\nwaves = [1]\nbake = \"60s\"\n"),
+    );
+    let mut run = fleet
+        .command(&["-q", "--set", "message=two"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it bakes", || {
+        fleet.path("state/open").exists() && fleet.bodies() == ["two"]
+    });
     let id = open(&fleet).remove(0);
-    let said = Command::new(fleet.exe()).args(["forget", &id, "--abandon", "--state"]).arg(fleet.path("state")).output().unwrap();
+    let said = Command::new(fleet.exe())
+        .args(["forget", &id, "--abandon", "--state"])
+        .arg(fleet.path("state"))
+        .output()
+        .unwrap();
     assert_eq!(said.status.code(), Some(5), "{said:?}");
     assert_eq!(open(&fleet), [id]);
     run.kill().unwrap();
@@ -175,10 +265,20 @@ fn the_wait_for_locks_has_one_deadline_however_many_there_are() {
         locks.push(Flock::lock(dir, FlockArg::LockExclusive).unwrap());
     }
     let began = Instant::now();
-    let said = fleet.broadcast(&["--set", "message=two", "--lock-timeout", "1500ms"]).expect(9);
+    let said = fleet
+        .broadcast(&["--set", "message=two", "--lock-timeout", "1500ms"])
+        .expect(9);
     // One wait for each would be 15 s.
-    assert!(began.elapsed() < Duration::from_secs(10) && began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
-    assert!(said.stderr.contains("another run holds the lock"), "{}", said.stderr);
+    assert!(
+        began.elapsed() < Duration::from_secs(10) && began.elapsed() >= Duration::from_millis(1500),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        said.stderr.contains("another run holds the lock"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -187,20 +287,39 @@ fn an_interrupt_while_a_lock_is_waited_for_ends_the_run_untouched() {
         let fleet = Fleet::start(1);
         let dir = std::fs::File::open(fleet.dir.path()).unwrap();
         let lock = Flock::lock(dir, FlockArg::LockExclusive).unwrap();
-        let run =
-            fleet.command(&["--set", "message=two", "--lock-timeout", "10m", "-o", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let run = fleet
+            .command(&[
+                "--set",
+                "message=two",
+                "--lock-timeout",
+                "10m",
+                "-o",
+                "json",
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let pid = Pid::from_raw(i32::try_from(run.id()).unwrap());
         // The bit of a signal in `SigCgt`.
         let catches = || {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
+            let mask = status
+                .lines()
+                .find_map(|line| line.strip_prefix("SigCgt:"))
+                .unwrap()
+                .trim()
+                .to_owned();
             u64::from_str_radix(&mask, 16).unwrap() >> (signal as i32 - 1) & 1 == 1
         };
         until("it catches the signal", catches);
         kill(pid, signal).unwrap();
         let output = run.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stdout).contains("halted by the operator"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("halted by the operator"),
+            "{output:?}"
+        );
         assert_eq!(fleet.bodies(), ["one"]);
         drop(lock);
     }

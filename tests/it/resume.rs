@@ -21,7 +21,11 @@ const TWO: &[&str] = &["--set", "message=two"];
 /// A validator that stops this server, as long as somebody wants that.
 fn stopping(fleet: &Fleet, at: usize) -> PathBuf {
     let stop = fleet.write("stop", "");
-    let text = format!("#!/bin/sh\n\"$1\" check \"$2\" || exit 1\n[ ! -e '{}' ] || kill -STOP {}\n", stop.display(), fleet.pid(at));
+    let text = format!(
+        "#!/bin/sh\n\"$1\" check \"$2\" || exit 1\n[ ! -e '{}' ] || kill -STOP {}\n",
+        stop.display(),
+        fleet.pid(at)
+    );
     fleet.write("validator", &text)
 }
 
@@ -30,7 +34,13 @@ fn with_a_victim(fleet: &Fleet, at: usize) {
     let script = stopping(fleet, at);
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{exe}}\", \"{{candidate}}\"]\n", script.display()));
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{group}validate = [\"{}\", \"{{exe}}\", \"{{candidate}}\"]\n",
+            script.display()
+        ),
+    );
 }
 
 /// The servers in the order in which they are signalled.
@@ -57,12 +67,20 @@ fn kill_at(mut run: Child, event: &str, n: usize) -> Vec<String> {
 }
 
 fn jsonl(mut command: Command) -> Child {
-    command.args(["-o", "jsonl"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    command
+        .args(["-o", "jsonl"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// The ids of the runs in a folder of the state, oldest first.
 fn ids(fleet: &Fleet, folder: &str) -> Vec<String> {
-    let names = std::fs::read_dir(fleet.path("state").join(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let names = std::fs::read_dir(fleet.path("state").join(folder))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap());
     let mut ids: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
     ids.sort();
     ids
@@ -81,34 +99,61 @@ fn killed(fleet: &Fleet, args: &[&str], event: &str, n: usize) -> String {
 fn go_on(fleet: &Fleet, at: usize) {
     let _ = std::fs::remove_file(fleet.path("stop"));
     fleet.signal(at, Signal::SIGCONT);
-    let stopped = || std::fs::read_to_string(format!("/proc/{}/status", fleet.pid(at))).unwrap().contains("State:\tT");
+    let stopped = || {
+        std::fs::read_to_string(format!("/proc/{}/status", fleet.pid(at)))
+            .unwrap()
+            .contains("State:\tT")
+    };
     until("it goes on", || !stopped());
 }
 
 /// Nobody must look, and nothing staged is left.
 fn at_an_end(fleet: &Fleet, context: &str) {
-    assert_eq!(ids(fleet, "open"), Vec::<String>::new(), "{context}: no run is open");
-    let names = std::fs::read_dir(fleet.dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| name.starts_with('.')).collect::<Vec<_>>(), Vec::<String>::new(), "{context}: nothing staged is left");
+    assert_eq!(
+        ids(fleet, "open"),
+        Vec::<String>::new(),
+        "{context}: no run is open"
+    );
+    let names = std::fs::read_dir(fleet.dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert_eq!(
+        names
+            .filter(|name| name.starts_with('.'))
+            .collect::<Vec<_>>(),
+        Vec::<String>::new(),
+        "{context}: nothing staged is left"
+    );
 }
 
 /// Everybody and the disk are on the config of this message.
 fn all_on(fleet: &Fleet, message: &str, context: &str) {
     assert_eq!(fleet.bodies(), vec![message; fleet.len()], "{context}");
-    assert!(fleet.text().contains(&format!("message = \"{message}\"")), "{context}: {}", fleet.text());
+    assert!(
+        fleet.text().contains(&format!("message = \"{message}\"")),
+        "{context}: {}",
+        fleet.text()
+    );
     at_an_end(fleet, context);
 }
 
 fn plan(fleet: &Fleet, run: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(fleet.path("state/runs").join(run).join("plan.json")).unwrap()).unwrap()
+    serde_json::from_slice(
+        &std::fs::read(fleet.path("state/runs").join(run).join("plan.json")).unwrap(),
+    )
+    .unwrap()
 }
 
 #[test]
 fn wherever_its_owner_died_a_run_is_gone_on_with_or_undone() {
     // The victim by its place in the order of signals: it keeps the run where it is.
-    for (victim, limit, event, n) in
-        [(0, "20s", "intent", 1), (0, "20s", "installed", 1), (2, "20s", "instance", 1), (2, "20s", "instance", 2), (2, "500ms", "undo_began", 1)]
-    {
+    for (victim, limit, event, n) in [
+        (0, "20s", "intent", 1),
+        (0, "20s", "installed", 1),
+        (2, "20s", "instance", 1),
+        (2, "20s", "instance", 2),
+        (2, "500ms", "undo_began", 1),
+    ] {
         for (verb, message) in [("resume", "two"), ("revert", "one")] {
             let context = format!("{verb} after {event} {n}");
             let fleet = Fleet::start(3);
@@ -118,10 +163,18 @@ fn wherever_its_owner_died_a_run_is_gone_on_with_or_undone() {
             go_on(&fleet, victim);
             let said = fleet.again(verb, &["--reason", "it was left"]);
             assert_eq!(said.code, 0, "{context}: {}\n{:#}", said.stderr, said.json);
-            assert!(said.stderr.contains(&format!("Superseded run {run}")), "{context}: {}", said.stderr);
+            assert!(
+                said.stderr.contains(&format!("Superseded run {run}")),
+                "{context}: {}",
+                said.stderr
+            );
             all_on(&fleet, message, &context);
             let kept = plan(&fleet, said.json["run"].as_str().unwrap());
-            assert_eq!((&kept["verb"], &kept["of"], &kept["reason"]), (&verb.into(), &run.into(), &"it was left".into()), "{context}");
+            assert_eq!(
+                (&kept["verb"], &kept["of"], &kept["reason"]),
+                (&verb.into(), &run.into(), &"it was left".into()),
+                "{context}"
+            );
         }
     }
 }
@@ -146,9 +199,23 @@ fn what_somebody_changed_meanwhile_is_never_overwritten() {
     let before = fleet.attempts();
     for verb in ["resume", "revert"] {
         let said = fleet.again(verb, &[]).expect(5);
-        assert!(["web.toml", "neither", &run, "another program has changed it"].iter().all(|word| said.stderr.contains(word)), "{}", said.stderr);
+        assert!(
+            [
+                "web.toml",
+                "neither",
+                &run,
+                "another program has changed it"
+            ]
+            .iter()
+            .all(|word| said.stderr.contains(word)),
+            "{}",
+            said.stderr
+        );
     }
-    assert_eq!((fleet.text(), fleet.attempts(), ids(&fleet, "open")), (by_hand, before, vec![run]));
+    assert_eq!(
+        (fleet.text(), fleet.attempts(), ids(&fleet, "open")),
+        (by_hand, before, vec![run])
+    );
 }
 
 #[test]
@@ -163,7 +230,13 @@ fn one_that_runs_something_else_is_named_and_nobody_is_touched() {
     let before = fleet.attempts();
     for verb in ["resume", "revert"] {
         let said = fleet.again(verb, &[]).expect(5);
-        assert!(["runs", &pid, &run, "neither of them"].iter().all(|word| said.stderr.contains(word)), "{}", said.stderr);
+        assert!(
+            ["runs", &pid, &run, "neither of them"]
+                .iter()
+                .all(|word| said.stderr.contains(word)),
+            "{}",
+            said.stderr
+        );
     }
     assert_eq!((fleet.text(), fleet.attempts()), (now, before));
 }
@@ -177,10 +250,19 @@ fn who_was_restarted_meanwhile_is_told_and_taken_along() {
         fleet.kill(last);
         fleet.serve();
         let said = fleet.again(verb, &["-v"]).expect(0);
-        let told = format!("pid {gone} not there any more since run {run}; others have taken their place");
+        let told =
+            format!("pid {gone} not there any more since run {run}; others have taken their place");
         assert!(said.stderr.contains(&told), "{}", said.stderr);
-        let pids: Vec<i64> = said.json["instances"].as_array().unwrap().iter().map(|i| i["pid"].as_i64().unwrap()).collect();
-        assert!(pids.len() == 3 && pids.contains(&fleet.pid(3).into()), "{pids:?}");
+        let pids: Vec<i64> = said.json["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["pid"].as_i64().unwrap())
+            .collect();
+        assert!(
+            pids.len() == 3 && pids.contains(&fleet.pid(3).into()),
+            "{pids:?}"
+        );
         for at in [order[0], order[1], 3] {
             assert_eq!(crate::support::get(fleet.url(at), "/").1, message, "{verb}");
         }
@@ -190,33 +272,83 @@ fn who_was_restarted_meanwhile_is_told_and_taken_along() {
 
 #[test]
 fn who_is_gone_and_replaced_by_nobody_makes_no_green_end_in_silence() {
-    for (count, verb, code) in [("2..", "resume", 0), ("2..", "revert", 0), ("3", "resume", 3), ("3", "revert", 7)] {
+    for (count, verb, code) in [
+        ("2..", "resume", 0),
+        ("2..", "revert", 0),
+        ("3", "resume", 3),
+        ("3", "revert", 7),
+    ] {
         let context = format!("count = {count}, {verb}");
         let mut fleet = Fleet::start(3);
         let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
         fleet.write("fleet.toml", &format!("{group}count = \"{count}\"\n"));
         let (last, run) = left_in_the_second_wave(&fleet);
-        let (gone, others) = (fleet.pid(last).to_string(), [by_pid(&fleet)[0], by_pid(&fleet)[1]]);
+        let (gone, others) = (
+            fleet.pid(last).to_string(),
+            [by_pid(&fleet)[0], by_pid(&fleet)[1]],
+        );
         fleet.kill(last);
         let before = fleet.text();
         let said = fleet.again(verb, &[]);
-        assert_eq!(said.code, code, "{context}: {}\n{:#}", said.stderr, said.json);
-        assert!(said.stderr.contains(&format!("pid {gone} not there any more since run {run}; nobody has taken their place")), "{context}: {}", said.stderr);
+        assert_eq!(
+            said.code, code,
+            "{context}: {}\n{:#}",
+            said.stderr, said.json
+        );
+        assert!(
+            said.stderr.contains(&format!(
+                "pid {gone} not there any more since run {run}; nobody has taken their place"
+            )),
+            "{context}: {}",
+            said.stderr
+        );
         let bodies = || others.map(|at| crate::support::get(fleet.url(at), "/").1);
         match code {
             // Also where it is said in one line why the run ended.
-            0 => assert!(said.json["reason"].as_str().unwrap().contains(&gone), "{context}: {:#}", said.json),
+            0 => assert!(
+                said.json["reason"].as_str().unwrap().contains(&gone),
+                "{context}: {:#}",
+                said.json
+            ),
             3 => {
-                assert!(said.stderr.contains(&format!("gone since run {run}: pid {gone}")), "{context}: {}", said.stderr);
-                assert_eq!((fleet.text(), ids(&fleet, "open")), (before, vec![run]), "{context}: nothing was touched");
+                assert!(
+                    said.stderr
+                        .contains(&format!("gone since run {run}: pid {gone}")),
+                    "{context}: {}",
+                    said.stderr
+                );
+                assert_eq!(
+                    (fleet.text(), ids(&fleet, "open")),
+                    (before, vec![run]),
+                    "{context}: nothing was touched"
+                );
                 continue;
             }
             _ => {
-                assert_eq!(said.states(), ["confirmed", "confirmed", "died"], "{context}");
-                assert!(said.json["reason"].as_str().unwrap().contains(&format!("pid {gone}: is not there any more")), "{context}: {:#}", said.json);
+                assert_eq!(
+                    said.states(),
+                    ["confirmed", "confirmed", "died"],
+                    "{context}"
+                );
+                assert!(
+                    said.json["reason"]
+                        .as_str()
+                        .unwrap()
+                        .contains(&format!("pid {gone}: is not there any more")),
+                    "{context}: {:#}",
+                    said.json
+                );
             }
         }
-        assert_eq!(bodies(), if verb == "resume" { ["two"; 2] } else { ["one"; 2] }, "{context}");
+        assert_eq!(
+            bodies(),
+            if verb == "resume" {
+                ["two"; 2]
+            } else {
+                ["one"; 2]
+            },
+            "{context}"
+        );
         assert_eq!(fleet.text().contains("two"), verb == "resume", "{context}");
     }
 }
@@ -226,7 +358,12 @@ fn an_old_config_is_brought_back_where_nobody_is_left_to_read_it() {
     let mut fleet = Fleet::start(1);
     with_a_victim(&fleet, 0);
     let before = fleet.text();
-    killed(&fleet, &[TWO, &["--timeout", "20s"]].concat(), "installed", 1);
+    killed(
+        &fleet,
+        &[TWO, &["--timeout", "20s"]].concat(),
+        "installed",
+        1,
+    );
     fleet.kill(0);
     std::fs::remove_file(fleet.path("stop")).unwrap();
     fleet.again("resume", &[]).expect(3);
@@ -241,32 +378,64 @@ fn an_old_config_is_brought_back_where_nobody_is_left_to_read_it() {
 #[test]
 fn a_run_that_ended_well_is_undone_when_it_is_named() {
     let fleet = Fleet::start(3);
-    let run = fleet.broadcast(TWO).expect(0).json["run"].as_str().unwrap().to_owned();
+    let run = fleet.broadcast(TWO).expect(0).json["run"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let before = fleet.attempts();
-    for (args, code, says) in
-        [(&["revert"][..], 3, "hello history"), (&["resume"], 3, "no run is open"), (&["resume", &run], 5, "hello revert"), (&["revert", "x"], 3, "no run `x`")]
-    {
+    for (args, code, says) in [
+        (&["revert"][..], 3, "hello history"),
+        (&["resume"], 3, "no run is open"),
+        (&["resume", &run], 5, "hello revert"),
+        (&["revert", "x"], 3, "no run `x`"),
+    ] {
         let said = fleet.again(args[0], &args[1..]).expect(code);
         assert!(said.stderr.contains(says), "{args:?}: {}", said.stderr);
     }
     assert_eq!(fleet.attempts(), before);
     let dry = fleet.again("revert", &[&run[..20], "--dry-run"]).expect(0);
-    assert_eq!((dry.json["targets"][0]["disk"].as_str(), fleet.attempts()), (dry.json["targets"][0]["from"].as_str(), before));
+    assert_eq!(
+        (dry.json["targets"][0]["disk"].as_str(), fleet.attempts()),
+        (dry.json["targets"][0]["from"].as_str(), before)
+    );
     // By the beginning of its name; in one wave.
     let said = fleet.again("revert", &[&run[..20]]).expect(0);
     assert_eq!(said.states(), ["confirmed"; 3]);
-    assert!(said.json["instances"].as_array().unwrap().iter().all(|i| i["wave"] == 1) && said.json["reason"].as_str().unwrap().contains("old config"));
+    assert!(
+        said.json["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|i| i["wave"] == 1)
+            && said.json["reason"].as_str().unwrap().contains("old config")
+    );
     all_on(&fleet, "one", "undone");
     // Once more there is nothing to do, and nobody is signalled.
-    let (before, undo) = (fleet.attempts(), said.json["run"].as_str().unwrap().to_owned());
-    assert_eq!((fleet.again("revert", &[&run]).expect(0).states(), fleet.attempts()), (vec!["unchanged"; 3], before));
+    let (before, undo) = (
+        fleet.attempts(),
+        said.json["run"].as_str().unwrap().to_owned(),
+    );
+    assert_eq!(
+        (
+            fleet.again("revert", &[&run]).expect(0).states(),
+            fleet.attempts()
+        ),
+        (vec!["unchanged"; 3], before)
+    );
     // The undo is undone as well.
     fleet.again("revert", &[&undo]).expect(0);
     all_on(&fleet, "two", "undone twice");
     // What came after it is another's.
-    let later = fleet.broadcast(&["--set", "message=three"]).expect(0).json["run"].as_str().unwrap().to_owned();
+    let later = fleet.broadcast(&["--set", "message=three"]).expect(0).json["run"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let said = fleet.again("revert", &[&run]).expect(5);
-    assert!(said.stderr.contains(&format!("run {later} came after it")), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!("run {later} came after it")),
+        "{}",
+        said.stderr
+    );
     all_on(&fleet, "three", "left alone");
 }
 
@@ -275,40 +444,86 @@ fn who_was_never_signalled_and_runs_the_old_config_gets_no_signal_for_it() {
     let fleet = Fleet::start(3);
     let first = by_pid(&fleet)[0];
     with_a_victim(&fleet, first);
-    killed(&fleet, &[TWO, &["--timeout", "20s"]].concat(), "installed", 1);
+    killed(
+        &fleet,
+        &[TWO, &["--timeout", "20s"]].concat(),
+        "installed",
+        1,
+    );
     go_on(&fleet, first);
     let said = fleet.again("revert", &[]).expect(0);
     assert_eq!(said.states(), ["confirmed", "unchanged", "unchanged"]);
     let attempts = fleet.attempts();
-    assert_eq!(by_pid(&fleet)[1..].iter().map(|at| attempts[*at]).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(
+        by_pid(&fleet)[1..]
+            .iter()
+            .map(|at| attempts[*at])
+            .collect::<Vec<_>>(),
+        [1, 1]
+    );
     all_on(&fleet, "one", "undone");
 }
 
 #[test]
 fn what_goes_on_with_a_run_may_die_as_well() {
     for first in ["revert", "resume"] {
-        for (then, named) in [("revert", false), ("revert", true), ("resume", false), ("resume", true)] {
-            let context = format!("{first}, then {then}{}", if named { " by name" } else { "" });
+        for (then, named) in [
+            ("revert", false),
+            ("revert", true),
+            ("resume", false),
+            ("resume", true),
+        ] {
+            let context = format!(
+                "{first}, then {then}{}",
+                if named { " by name" } else { "" }
+            );
             let fleet = Fleet::start(3);
             let order = by_pid(&fleet);
             with_a_victim(&fleet, order[0]);
-            let run = killed(&fleet, &[TWO, &["--timeout", "20s"]].concat(), "installed", 1);
+            let run = killed(
+                &fleet,
+                &[TWO, &["--timeout", "20s"]].concat(),
+                "installed",
+                1,
+            );
             go_on(&fleet, order[0]);
             // The next comes as far as to its signals.
             let last = order[if first == "revert" { 0 } else { 2 }];
             stopping(&fleet, last);
             let mut command = Command::new(fleet.exe());
-            command.args([first, "--timeout", "20s", "--state"]).arg(fleet.path("state"));
-            kill_at(jsonl(command), "intent", if first == "revert" { 1 } else { 2 });
+            command
+                .args([first, "--timeout", "20s", "--state"])
+                .arg(fleet.path("state"));
+            kill_at(
+                jsonl(command),
+                "intent",
+                if first == "revert" { 1 } else { 2 },
+            );
             go_on(&fleet, last);
             let open = ids(&fleet, "open");
-            assert_eq!(open[0], run, "{context}: what was left is left until somebody has done something about it");
+            assert_eq!(
+                open[0], run,
+                "{context}: what was left is left until somebody has done something about it"
+            );
             let said = fleet.again(then, &[&run]).expect(5);
-            assert!(said.stderr.contains(&format!("run {} came after run {run}", open[1])), "{context}: {}", said.stderr);
+            assert!(
+                said.stderr
+                    .contains(&format!("run {} came after run {run}", open[1])),
+                "{context}: {}",
+                said.stderr
+            );
             let name = [open[1].as_str()];
             let said = fleet.again(then, if named { &name } else { &[] });
             assert_eq!(said.code, 0, "{context}: {}\n{:#}", said.stderr, said.json);
-            all_on(&fleet, if [first, then].contains(&"revert") { "one" } else { "two" }, &context);
+            all_on(
+                &fleet,
+                if [first, then].contains(&"revert") {
+                    "one"
+                } else {
+                    "two"
+                },
+                &context,
+            );
         }
     }
 }
@@ -323,7 +538,13 @@ fn after_a_restart_of_the_machine_no_pid_means_anything() {
         kept["boot_id"] = "another".into();
         std::fs::write(&path, kept.to_string()).unwrap();
         let said = fleet.again(verb, &[]).expect(0);
-        assert!(said.stderr.contains(&format!("of another boot than this: run {run}; others have taken their place")), "{}", said.stderr);
+        assert!(
+            said.stderr.contains(&format!(
+                "of another boot than this: run {run}; others have taken their place"
+            )),
+            "{}",
+            said.stderr
+        );
         all_on(&fleet, message, verb);
     }
 }
@@ -334,8 +555,17 @@ fn a_validator_that_refuses_the_old_config_is_asked_unless_it_must_be_there() {
     let script = fleet.write("validator", "#!/bin/sh\n! grep -q '\"one\"' \"$1\"\n");
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"{}\", \"{{candidate}}\"]\n", script.display()));
-    let run = fleet.broadcast(TWO).expect(0).json["run"].as_str().unwrap().to_owned();
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{group}validate = [\"{}\", \"{{candidate}}\"]\n",
+            script.display()
+        ),
+    );
+    let run = fleet.broadcast(TWO).expect(0).json["run"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let said = fleet.again("revert", &[&run]).expect(4);
     assert!(said.stderr.contains("--validate=off"), "{}", said.stderr);
     all_on(&fleet, "two", "refused");
@@ -350,13 +580,29 @@ fn two_targets_of_two_groups_go_the_same_way() {
         let (new, newer) = two_groups(&mut fleet);
         let other = fleet.len() - 1;
         let changes = [format!("a={new}"), format!("b={newer}")];
-        let args = ["--config", &changes[0], "--config", &changes[1], "--timeout", "20s"];
+        let args = [
+            "--config",
+            &changes[0],
+            "--config",
+            &changes[1],
+            "--timeout",
+            "20s",
+        ];
         with_a_victim(&fleet, other);
         killed(&fleet, &args, "installed", 2);
         go_on(&fleet, other);
         fleet.again(verb, &[]).expect(0);
-        assert_eq!(fleet.bodies(), [messages[0], messages[0], messages[1]], "{verb}");
-        assert_eq!(std::fs::read_to_string(fleet.path("other.toml")).unwrap().contains("three"), verb == "resume");
+        assert_eq!(
+            fleet.bodies(),
+            [messages[0], messages[0], messages[1]],
+            "{verb}"
+        );
+        assert_eq!(
+            std::fs::read_to_string(fleet.path("other.toml"))
+                .unwrap()
+                .contains("three"),
+            verb == "resume"
+        );
         at_an_end(&fleet, verb);
     }
 }
@@ -366,22 +612,43 @@ fn what_was_only_signalled_is_gone_on_with_and_has_no_way_back() {
     let fleet = Fleet::start(3);
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
     let fact = "http = \"http://{listen}/-/metrics\"\nread = 'metric:hello_config_reloads_total{result=\"unchanged\"}'\nincreased = true";
-    let group = format!("[[group]]\nname = \"web\"\nreloads = true\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n[[group.confirm]]\n{fact}\n");
+    let group = format!(
+        "[[group]]\nname = \"web\"\nreloads = true\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n[[group.confirm]]\n{fact}\n"
+    );
     // Its gate holds the run after the first wave.
     let stop = fleet.write("stop", "");
-    let gate = format!("[group.rollout]\ngate = [\"sh\", \"-c\", \"while [ -e '{}' ]; do sleep 0.05; done\"]\n", stop.display());
+    let gate = format!(
+        "[group.rollout]\ngate = [\"sh\", \"-c\", \"while [ -e '{}' ]; do sleep 0.05; done\"]\n",
+        stop.display()
+    );
     fleet.write("fleet.toml", &format!("version = 1\n{group}{gate}"));
     let mut broadcast = jsonl(fleet.command(&[]));
-    let journal = |run: &String| std::fs::read_to_string(fleet.path("state/runs").join(run).join("events.jsonl")).unwrap_or_default();
-    until("its first is proven", || fleet.path("state/open").exists() && ids(&fleet, "open").iter().any(|run| journal(run).contains("\"confirmed\"")));
+    let journal = |run: &String| {
+        std::fs::read_to_string(fleet.path("state/runs").join(run).join("events.jsonl"))
+            .unwrap_or_default()
+    };
+    until("its first is proven", || {
+        fleet.path("state/open").exists()
+            && ids(&fleet, "open")
+                .iter()
+                .any(|run| journal(run).contains("\"confirmed\""))
+    });
     broadcast.kill().unwrap();
     broadcast.wait().unwrap();
     let run = ids(&fleet, "open").remove(0);
     std::fs::remove_file(stop).unwrap();
     let said = fleet.again("revert", &[]).expect(5);
-    assert!(said.stderr.contains(&format!("run {run} changed no config")), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains(&format!("run {run} changed no config")),
+        "{}",
+        said.stderr
+    );
     // Whoever was proven is not asked again.
-    assert_eq!(fleet.again("resume", &[]).expect(0).states(), ["confirmed", "confirmed", "unchanged"]);
+    assert_eq!(
+        fleet.again("resume", &[]).expect(0).states(),
+        ["confirmed", "confirmed", "unchanged"]
+    );
     at_an_end(&fleet, "nothing was installed");
 }
 
@@ -393,7 +660,13 @@ fn unknown(files: &[&str], config: &str, facts: &str) -> Fleet {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "message = \"one\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
     }
-    let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
+    let name = fleet
+        .exe()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
     let config = config.replace("DIR", fleet.dir.path().to_str().unwrap());
     fleet.write(
         "fleet.toml",
@@ -424,9 +697,20 @@ fn who_tells_nothing_of_itself_is_seen_by_its_facts() {
         (&["web.toml"][..], "\"DIR/web.toml\"", equals, true),
         (&["web.toml"], "\"DIR/web.toml\"", changed, true),
         (&["conf.d/web.toml"], "\"DIR/conf.d\"", changed, false),
-        (&["web.toml", "other.toml"], "[[\"DIR/web.toml\"], [\"DIR/other.toml\"]]", equals, false),
+        (
+            &["web.toml", "other.toml"],
+            "[[\"DIR/web.toml\"], [\"DIR/other.toml\"]]",
+            equals,
+            false,
+        ),
     ] {
-        for (event, n) in [("intent", 1), ("installed", 1), ("instance", 1), ("instance", 2), ("finished", 1)] {
+        for (event, n) in [
+            ("intent", 1),
+            ("installed", 1),
+            ("instance", 1),
+            ("instance", 2),
+            ("finished", 1),
+        ] {
             for (verb, message) in [("resume", "two"), ("revert", "one")] {
                 let context = format!("{config} {facts} {event} {n} {verb}");
                 let fleet = unknown(files, config, facts);
@@ -443,11 +727,21 @@ fn who_tells_nothing_of_itself_is_seen_by_its_facts() {
                 } else {
                     let said = fleet.again(verb, &[&named]);
                     // Whether one that was about to be signalled was, and has ended that reload, nothing may show.
-                    assert!(matches!(said.code, 0 | 12), "{context}: {}\n{:#}", said.stderr, said.json);
+                    assert!(
+                        matches!(said.code, 0 | 12),
+                        "{context}: {}\n{:#}",
+                        said.stderr,
+                        said.json
+                    );
                 }
                 assert_eq!(fleet.bodies(), [message; 2], "{context}");
                 for file in files {
-                    assert!(std::fs::read_to_string(fleet.path(file)).unwrap().contains(&format!("\"{message}\"")), "{context}: {file}");
+                    assert!(
+                        std::fs::read_to_string(fleet.path(file))
+                            .unwrap()
+                            .contains(&format!("\"{message}\"")),
+                        "{context}: {file}"
+                    );
                 }
                 // One that had told its end may not have cleared what stood beside its files.
                 if open {
@@ -495,10 +789,23 @@ while time.monotonic() < end:
 #[test]
 fn one_that_loads_the_new_config_yet_has_not_proven_the_old_one_though_it_answers_like_it() {
     let fleet = Fleet::start(0);
-    let (script, config) = (fleet.write("slow.py", SLOW), fleet.write("slow.toml", "message = \"one\"\n"));
-    let mut slow = Killed(Command::new("/usr/bin/python3").arg(&script).arg(&config).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
+    let (script, config) = (
+        fleet.write("slow.py", SLOW),
+        fleet.write("slow.toml", "message = \"one\"\n"),
+    );
+    let mut slow = Killed(
+        Command::new("/usr/bin/python3")
+            .arg(&script)
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
     let mut line = String::new();
-    BufReader::new(slow.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(slow.0.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     fleet.write(
         "fleet.toml",
         &format!(
@@ -509,14 +816,25 @@ fn one_that_loads_the_new_config_yet_has_not_proven_the_old_one_though_it_answer
         ),
     );
     let mut command = fleet.command(TWO);
-    let mut run = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("it loads the new config", || fleet.path("slow.toml.loading").exists());
+    let mut run = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it loads the new config", || {
+        fleet.path("slow.toml.loading").exists()
+    });
     run.kill().unwrap();
     run.wait().unwrap();
     let mut command = Command::new(fleet.exe());
-    command.args(["revert", "--timeout", "8s", "--state"]).arg(fleet.path("state"));
+    command
+        .args(["revert", "--timeout", "8s", "--state"])
+        .arg(fleet.path("state"));
     let mut revert = jsonl(command);
-    let mut lines = BufReader::new(revert.stdout.take().unwrap()).lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let mut lines = BufReader::new(revert.stdout.take().unwrap())
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     assert!(lines.any(|line| line["event"] == "installed"));
     // It answers what is asked of it all this time, and would go on to the new config after that.
     std::thread::sleep(Duration::from_secs(1));
@@ -525,6 +843,10 @@ fn one_that_loads_the_new_config_yet_has_not_proven_the_old_one_though_it_answer
     let loads = std::fs::read_to_string(fleet.path("slow.toml.loads")).unwrap_or_default();
     // The new content may have been there for too short a time to be seen.
     let code = revert.wait().unwrap().code();
-    let is_honest = (code == Some(0) && last["counts"]["confirmed"] == 1) || (code == Some(12) && last["counts"]["unconfirmed"] == 1);
-    assert!(is_honest && (code == Some(12) || loads == "2"), "{code:?} after {loads:?} reloads: {last:#}");
+    let is_honest = (code == Some(0) && last["counts"]["confirmed"] == 1)
+        || (code == Some(12) && last["counts"]["unconfirmed"] == 1);
+    assert!(
+        is_honest && (code == Some(12) || loads == "2"),
+        "{code:?} after {loads:?} reloads: {last:#}"
+    );
 }

@@ -31,11 +31,23 @@ const LOADS: Duration = Duration::from_millis(3500);
 #[test]
 #[ignore = "not a test: the rogue that the others start"]
 fn run() {
-    let (Ok(mode), Ok(config)) = (std::env::var("ROGUE"), std::env::var("ROGUE_CONFIG")) else { return };
-    let message = move || std::fs::read_to_string(&config).unwrap().split('"').nth(1).unwrap_or_default().to_owned();
+    let (Ok(mode), Ok(config)) = (std::env::var("ROGUE"), std::env::var("ROGUE_CONFIG")) else {
+        return;
+    };
+    let message = move || {
+        std::fs::read_to_string(&config)
+            .unwrap()
+            .split('"')
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let file = PathBuf::from(std::env::var("ROGUE_CONFIG").unwrap());
     let old = message();
-    let (hung, signals) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (hung, signals) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let hup = signal_hook::consts::SIGHUP;
     let blocked = SigSet::from(Signal::SIGHUP);
     match mode.as_str() {
@@ -47,7 +59,14 @@ fn run() {
             // Blocked by whoever started it, in every thread.
             signal_hook::flag::register(hup, hung.clone()).unwrap();
         }
-        "exit" => drop(signal_hook::flag::register_conditional_shutdown(hup, 3, Arc::new(AtomicBool::new(true))).unwrap()),
+        "exit" => drop(
+            signal_hook::flag::register_conditional_shutdown(
+                hup,
+                3,
+                Arc::new(AtomicBool::new(true)),
+            )
+            .unwrap(),
+        ),
         "sigwait" | "signalfd" => {
             let (hung, waits) = (hung.clone(), mode == "sigwait");
             let fd = (!waits).then(|| SignalFd::new(&blocked).unwrap());
@@ -55,7 +74,10 @@ fn run() {
                 loop {
                     match &fd {
                         Some(fd) => {
-                            let mut poll = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
+                            let mut poll = [nix::poll::PollFd::new(
+                                fd.as_fd(),
+                                nix::poll::PollFlags::POLLIN,
+                            )];
                             nix::poll::poll(&mut poll, nix::poll::PollTimeout::NONE).unwrap();
                             fd.read_signal().unwrap();
                         }
@@ -84,8 +106,19 @@ fn run() {
     let me = procfs::process::Process::myself().unwrap();
     let started = me.stat().unwrap().starttime;
     let mut body = old.clone();
-    let digest = |path: &Path| -> String { Sha256::digest(std::fs::read(path).unwrap()).iter().map(|b| format!("{b:02x}")).collect() };
-    let (first, speaks) = (digest(&file), matches!(mode.as_str(), "liar" | "stale" | "past" | "past-io" | "picky"));
+    let digest = |path: &Path| -> String {
+        Sha256::digest(std::fs::read(path).unwrap())
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect()
+    };
+    let (first, speaks) = (
+        digest(&file),
+        matches!(
+            mode.as_str(),
+            "liar" | "stale" | "past" | "past-io" | "picky"
+        ),
+    );
     // What one that is picky serves, what it has looked at last, and what it said of that.
     let (mut loaded, mut looked, mut said) = (first.clone(), first.clone(), "applied");
     let mut loading: Option<(Instant, String)> = None;
@@ -107,14 +140,22 @@ fn run() {
         } else if asked && mode == "picky" {
             signals.fetch_add(1, Ordering::SeqCst);
             let (new, sha256) = (message(), digest(&file));
-            said = if new.contains("refuse") { "rejected" } else { "applied" };
+            said = if new.contains("refuse") {
+                "rejected"
+            } else {
+                "applied"
+            };
             if said == "applied" {
                 (body, loaded) = (new, sha256.clone());
             }
             looked = sha256;
         } else if asked {
             signals.fetch_add(1, Ordering::SeqCst);
-            body = if matches!(mode.as_str(), "old" | "liar" | "dumb") { old.clone() } else { message() };
+            body = if matches!(mode.as_str(), "old" | "liar" | "dumb") {
+                old.clone()
+            } else {
+                message()
+            };
         }
         let Ok(mut stream) = stream else { continue };
         if mute && signals.load(Ordering::SeqCst) == 0 {
@@ -160,8 +201,19 @@ fn run() {
             }
             _ => body.clone(),
         };
-        let proof = if speaks { format!("X-Config-Sha256: {serves}\r\nX-Instance: {}:{started}\r\n", me.pid) } else { String::new() };
-        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{proof}Connection: close\r\n\r\n{answer}", answer.len());
+        let proof = if speaks {
+            format!(
+                "X-Config-Sha256: {serves}\r\nX-Instance: {}:{started}\r\n",
+                me.pid
+            )
+        } else {
+            String::new()
+        };
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{proof}Connection: close\r\n\r\n{answer}",
+            answer.len()
+        );
     }
 }
 
@@ -174,8 +226,14 @@ pub(crate) struct Rogue {
 impl Rogue {
     pub(crate) fn start(exe: &Path, mode: &str, config: &Path) -> Self {
         // The shell hands on an ignored signal; exec keeps its pid.
-        let ignore = if mode == "ignore" { "trap '' HUP; " } else { "" };
-        let script = format!("{ignore}exec \"$0\" --exact rogue::run --ignored --nocapture --test-threads=1");
+        let ignore = if mode == "ignore" {
+            "trap '' HUP; "
+        } else {
+            ""
+        };
+        let script = format!(
+            "{ignore}exec \"$0\" --exact rogue::run --ignored --nocapture --test-threads=1"
+        );
         // A child inherits what its parent's thread blocks.
         let blocked = SigSet::from(Signal::SIGHUP);
         if matches!(mode, "block" | "sigwait" | "signalfd") {
@@ -191,7 +249,11 @@ impl Rogue {
             .unwrap();
         blocked.thread_unblock().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let url = stdout.lines().map(Result::unwrap).find(|l| l.starts_with("http://")).expect("it says where it listens");
+        let url = stdout
+            .lines()
+            .map(Result::unwrap)
+            .find(|l| l.starts_with("http://"))
+            .expect("it says where it listens");
         Self { child, url }
     }
 
@@ -223,7 +285,14 @@ pub(crate) fn rogues(fleet: &Fleet, name: &str, mode: &str, n: usize, group: &st
 /// A rogue of each kind under `name`, and a group that finds them.
 pub(crate) fn mixed(fleet: &Fleet, name: &str, modes: &[&str], group: &str) -> Vec<Rogue> {
     let exe = fleet.path(name);
-    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg(std::env::current_exe().unwrap())
+            .arg(&exe)
+            .status()
+            .unwrap()
+            .success()
+    );
     fleet.write(
         "fleet.toml",
         &format!(
@@ -232,10 +301,14 @@ pub(crate) fn mixed(fleet: &Fleet, name: &str, modes: &[&str], group: &str) -> V
             fleet.path("web.toml").display()
         ),
     );
-    modes.iter().map(|mode| Rogue::start(&exe, mode, &fleet.path("web.toml"))).collect()
+    modes
+        .iter()
+        .map(|mode| Rogue::start(&exe, mode, &fleet.path("web.toml")))
+        .collect()
 }
 
-pub(crate) const SEEN: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";
+pub(crate) const SEEN: &str =
+    "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";
 
 #[test]
 fn who_does_not_take_the_signal_is_refused_by_name_and_runs_on() {
@@ -243,16 +316,31 @@ fn who_does_not_take_the_signal_is_refused_by_name_and_runs_on() {
         let fleet = Fleet::start(0);
         let before = fleet.text();
         // What is pending is lost only where the process executes itself.
-        let mut all = rogues(&fleet, mode, mode, 1, &format!("reloads = true\nexecutes_itself = true\n{SEEN}"));
+        let mut all = rogues(
+            &fleet,
+            mode,
+            mode,
+            1,
+            &format!("reloads = true\nexecutes_itself = true\n{SEEN}"),
+        );
         let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-        assert!(said.stderr.contains(says) && said.stderr.contains(&format!("pid {}", all[0].child.id())), "{mode}: {}", said.stderr);
+        assert!(
+            said.stderr.contains(says)
+                && said.stderr.contains(&format!("pid {}", all[0].child.id())),
+            "{mode}: {}",
+            said.stderr
+        );
         assert_eq!(said.states(), ["refused"]);
         assert!(all[0].runs() && fleet.text() == before, "{mode}");
         assert_eq!(all[0].signals(), "0", "{mode}");
     };
     // At the same time: whoever blocks it is waited for.
     std::thread::scope(|scope| {
-        for (mode, says) in [("default", "no handler"), ("ignore", "ignores SIGHUP"), ("block", "blocks SIGHUP")] {
+        for (mode, says) in [
+            ("default", "no handler"),
+            ("ignore", "ignores SIGHUP"),
+            ("block", "blocks SIGHUP"),
+        ] {
             scope.spawn(move || refused(mode, says));
         }
     });
@@ -267,14 +355,28 @@ fn a_handler_alone_is_no_proof_that_a_program_reloads() {
     assert!(said.stderr.contains("reloads = true"), "{}", said.stderr);
     // As `hello serve` it must speak as that does.
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &text.replace("name = \"rogue\"\n", "name = \"rogue\"\nkind = \"hello\"\n"));
+    fleet.write(
+        "fleet.toml",
+        &text.replace("name = \"rogue\"\n", "name = \"rogue\"\nkind = \"hello\"\n"),
+    );
     fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert!(all.iter_mut().all(Rogue::runs) && fleet.text() == before);
     // When somebody says that it reloads, one is tried alone, dies, and the others are never signalled.
-    fleet.write("fleet.toml", &text.replace("name = \"rogue\"\n", "name = \"rogue\"\nreloads = true\n"));
+    fleet.write(
+        "fleet.toml",
+        &text.replace("name = \"rogue\"\n", "name = \"rogue\"\nreloads = true\n"),
+    );
     let said = fleet.broadcast(&["--set", "message=x"]).expect(7);
     assert_eq!(said.states(), ["died", "untouched"]);
-    assert_eq!((all.iter_mut().filter_map(|r| r.runs().then_some(())).count(), fleet.text()), (1, before));
+    assert_eq!(
+        (
+            all.iter_mut()
+                .filter_map(|r| r.runs().then_some(()))
+                .count(),
+            fleet.text()
+        ),
+        (1, before)
+    );
 }
 
 #[test]
@@ -284,9 +386,18 @@ fn one_that_goes_on_with_the_old_message_is_undone() {
     let mut all = rogues(&fleet, "old", "old", 3, &format!("reloads = true\n{SEEN}"));
     let said = fleet.broadcast(&["--set", "message=x"]).expect(7);
     assert_eq!(said.states(), ["revert_failed", "untouched", "untouched"]);
-    assert!(said.stderr.contains("nothing shows that its reload of the new one is over"), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("nothing shows that its reload of the new one is over"),
+        "{}",
+        said.stderr
+    );
     assert!(all.iter_mut().all(Rogue::runs) && fleet.text() == before);
-    assert_eq!(all.iter().filter(|r| r.signals() != "0").count(), 1, "one alone was tried");
+    assert_eq!(
+        all.iter().filter(|r| r.signals() != "0").count(),
+        1,
+        "one alone was tried"
+    );
 }
 
 #[test]
@@ -295,8 +406,13 @@ fn one_that_answers_late_between_the_file_and_its_signal_is_proven_on_the_way_ba
     let before = fleet.text();
     let group = "reloads = true\nsamples = 1\n[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true\n[rollout]\ngate = [\"false\"]";
     let all = rogues(&fleet, "pauses", "pauses", 1, group);
-    let said = fleet.broadcast(&["--set", "message=x", "--timeout", "10s"]).expect(6);
-    assert_eq!((said.states(), fleet.text(), all[0].signals()), (vec!["reverted"], before, "2".to_owned()));
+    let said = fleet
+        .broadcast(&["--set", "message=x", "--timeout", "10s"])
+        .expect(6);
+    assert_eq!(
+        (said.states(), fleet.text(), all[0].signals()),
+        (vec!["reverted"], before, "2".to_owned())
+    );
 }
 
 #[test]
@@ -305,24 +421,50 @@ fn one_that_lies_about_its_digest_is_not_believed() {
     let before = fleet.text();
     let all = rogues(&fleet, "liar", "liar", 1, "kind = \"hello\"\nvalidate = []");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
-    assert_eq!((said.states(), fleet.text(), all[0].signals()), (vec!["reverted"], before, "2".to_owned()));
+    assert_eq!(
+        (said.states(), fleet.text(), all[0].signals()),
+        (vec!["reverted"], before, "2".to_owned())
+    );
 }
 
 #[test]
 fn one_that_serves_the_message_of_another_config_is_not_believed() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
-    let all = rogues(&fleet, "stale", "stale", 1, "kind = \"hello\"\nvalidate = []");
+    let all = rogues(
+        &fleet,
+        "stale",
+        "stale",
+        1,
+        "kind = \"hello\"\nvalidate = []",
+    );
     let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
-    assert_eq!(said.json["instances"][0]["trouble"]["kind"], "timed_out", "{:#}", said.json);
-    assert_eq!((said.states(), fleet.text(), all[0].signals()), (vec!["reverted"], before, "2".to_owned()));
+    assert_eq!(
+        said.json["instances"][0]["trouble"]["kind"], "timed_out",
+        "{:#}",
+        said.json
+    );
+    assert_eq!(
+        (said.states(), fleet.text(), all[0].signals()),
+        (vec!["reverted"], before, "2".to_owned())
+    );
 }
 
 #[test]
 fn a_signalfd_is_a_handler_and_so_is_sigwait() {
-    for (mode, reloads) in [("signalfd", "true"), ("sigwait", "true"), ("sigwait", "\"unchecked\"")] {
+    for (mode, reloads) in [
+        ("signalfd", "true"),
+        ("sigwait", "true"),
+        ("sigwait", "\"unchecked\""),
+    ] {
         let fleet = Fleet::start(0);
-        let all = rogues(&fleet, mode, mode, 2, &format!("reloads = {reloads}\n{SEEN}"));
+        let all = rogues(
+            &fleet,
+            mode,
+            mode,
+            2,
+            &format!("reloads = {reloads}\n{SEEN}"),
+        );
         fleet.broadcast(&["--set", "message=x"]).expect(0);
         assert!(all.iter().all(|r| get(&r.url, "/").1 == "x"), "{mode}");
     }
@@ -334,10 +476,22 @@ fn a_listed_thread_is_no_process() {
     let before = fleet.text();
     let all = rogues(&fleet, "threads", "sigwait", 1, "reloads = \"unchecked\"");
     let pid = i32::try_from(all[0].child.id()).unwrap();
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().file_name().to_str().unwrap().parse::<i32>().unwrap());
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|t| {
+            t.unwrap()
+                .file_name()
+                .to_str()
+                .unwrap()
+                .parse::<i32>()
+                .unwrap()
+        });
     let thread = tasks.into_iter().find(|t| *t != pid).unwrap();
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{text}instances = [ {{ pid = {thread} }} ]\n{SEEN}\n"));
+    fleet.write(
+        "fleet.toml",
+        &format!("{text}instances = [ {{ pid = {thread} }} ]\n{SEEN}\n"),
+    );
     fleet.broadcast(&["--set", "message=x"]).expect(3);
     assert_eq!((fleet.text(), all[0].signals()), (before, "0".to_owned()));
 }
@@ -346,7 +500,13 @@ fn a_listed_thread_is_no_process() {
 fn names_of_any_length_and_with_any_sign_are_found() {
     for name in ["a-name-of-many-more-than-sixteen-signs", "a b) c (d"] {
         let fleet = Fleet::start(0);
-        let all = rogues(&fleet, name, "good", 2, &format!("count = 2\nreloads = true\n{SEEN}"));
+        let all = rogues(
+            &fleet,
+            name,
+            "good",
+            2,
+            &format!("count = 2\nreloads = true\n{SEEN}"),
+        );
         fleet.broadcast(&["--set", "message=x"]).expect(0);
         assert!(all.iter().all(|r| get(&r.url, "/").1 == "x"));
     }
@@ -361,21 +521,41 @@ fn of_whom_nothing_can_be_seen_is_unconfirmed_and_what_it_says_itself_ends_the_w
     until("it reloaded", || get(&all[0].url, "/").1 == "x");
     drop(all);
     let reject = "[[group.reject]]\nhttp = \"http://{listen}/signals\"\nincreased = true";
-    let all = rogues(&fleet, "rejects", "old", 1, &format!("reloads = true\n{SEEN}\n{reject}"));
+    let all = rogues(
+        &fleet,
+        "rejects",
+        "old",
+        1,
+        &format!("reloads = true\n{SEEN}\n{reject}"),
+    );
     let said = fleet.broadcast(&["--set", "message=y"]).expect(6);
-    assert_eq!(said.json["instances"][0]["trouble"]["kind"], "rejected", "{:#}", said.json);
+    assert_eq!(
+        said.json["instances"][0]["trouble"]["kind"], "rejected",
+        "{:#}",
+        said.json
+    );
     // Adopted without a record of what was proven, there is no way back: it is told what it is, and the bad file is named.
     std::fs::remove_dir_all(fleet.path("state")).unwrap();
     // What it serves already would be proven before it has taken the signal.
     fleet.write("web.toml", &fleet.text().replace("\"x\"", "\"z\""));
     let said = fleet.broadcast(&[]).expect(7);
     assert_eq!(said.states(), ["rejected"]);
-    assert!(said.stderr.contains("web.toml") && all[0].signals() == "3", "{}", said.stderr);
+    assert!(
+        said.stderr.contains("web.toml") && all[0].signals() == "3",
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn a_go_program_without_notify_is_refused() {
-    if Command::new("go").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+    if Command::new("go")
+        .arg("version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_err()
+    {
         crate::support::skipped("Go is not installed");
         return;
     }
@@ -385,10 +565,21 @@ fn a_go_program_without_notify_is_refused() {
         "package main\nimport (\"fmt\"; \"net\"; \"net/http\")\nfunc main() { l, _ := net.Listen(\"tcp\", \"127.0.0.1:0\"); fmt.Printf(\"http://%s/\\n\", l.Addr()); http.Serve(l, nil) }\n",
     );
     let exe = fleet.path("go-server");
-    assert!(Command::new("go").args(["build", "-o"]).arg(&exe).arg(&source).env("HOME", fleet.dir.path()).status().unwrap().success());
+    assert!(
+        Command::new("go")
+            .args(["build", "-o"])
+            .arg(&exe)
+            .arg(&source)
+            .env("HOME", fleet.dir.path())
+            .status()
+            .unwrap()
+            .success()
+    );
     let mut child = Command::new(&exe).stdout(Stdio::piped()).spawn().unwrap();
     let mut url = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut url)
+        .unwrap();
     let mut go = Rogue { child, url };
     fleet.write(
         "fleet.toml",
@@ -402,26 +593,57 @@ fn a_go_program_without_notify_is_refused() {
 fn a_program_that_was_upgraded_meanwhile_is_the_same_process() {
     let mut fleet = Fleet::start(1);
     let exe = fleet.exe().display().to_string();
-    let script = fleet.write("validator", &format!("R=/proc/$PPID/root; cp '{exe}' \"$R{exe}.new\" && mv \"$R{exe}.new\" \"$R{exe}\"\n"));
+    let script = fleet.write(
+        "validator",
+        &format!(
+            "R=/proc/$PPID/root; cp '{exe}' \"$R{exe}.new\" && mv \"$R{exe}.new\" \"$R{exe}\"\n"
+        ),
+    );
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{text}validate = [\"/bin/sh\", \"{}\"]\n", script.display()));
+    fleet.write(
+        "fleet.toml",
+        &format!("{text}validate = [\"/bin/sh\", \"{}\"]\n", script.display()),
+    );
     let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
-    assert_eq!((said.states(), fleet.bodies()), (vec!["confirmed"], vec!["x".to_owned()]));
+    assert_eq!(
+        (said.states(), fleet.bodies()),
+        (vec!["confirmed"], vec!["x".to_owned()])
+    );
     // It runs on; only what would be started next is another.
     fleet.kill(0);
 }
 
 #[test]
 fn a_halt_ends_also_the_survey_and_the_look_at_keys() {
-    for group in ["confirm = []\nrestart_keys = [\"sh\", \"-c\", \"WAIT\"]", "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"WAIT\"]\nequals = \"x\""] {
+    for group in [
+        "confirm = []\nrestart_keys = [\"sh\", \"-c\", \"WAIT\"]",
+        "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"WAIT\"]\nequals = \"x\"",
+    ] {
         let fleet = Fleet::start(0);
         let asked = fleet.path("asked");
-        let group = group.replace("WAIT", &format!("touch '{}'; exec sleep 60", asked.display()));
-        let mut all = rogues(&fleet, "halted", "good", 1, &format!("reloads = true\n{group}"));
-        let child = fleet.command(&["--set", "message=x"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let group = group.replace(
+            "WAIT",
+            &format!("touch '{}'; exec sleep 60", asked.display()),
+        );
+        let mut all = rogues(
+            &fleet,
+            "halted",
+            "good",
+            1,
+            &format!("reloads = true\n{group}"),
+        );
+        let child = fleet
+            .command(&["--set", "message=x"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
         let mut child = Killed(child.unwrap());
         until("it is asked", || asked.exists());
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).unwrap()), Signal::SIGINT).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).unwrap()),
+            Signal::SIGINT,
+        )
+        .unwrap();
         // Sooner than the command's own limit, which would refuse it.
         assert_eq!(child.0.wait().unwrap().code(), Some(1), "{group}");
         assert!(all[0].runs() && all[0].signals() == "0" && fleet.text().contains("\"one\""));
@@ -431,7 +653,13 @@ fn a_halt_ends_also_the_survey_and_the_look_at_keys() {
 #[test]
 fn a_key_that_was_edited_in_place_needs_its_restart_all_the_same() {
     let fleet = Fleet::start(0);
-    let all = rogues(&fleet, "keys", "good", 1, &format!("reloads = true\n{SEEN}"));
+    let all = rogues(
+        &fleet,
+        "keys",
+        "good",
+        1,
+        &format!("reloads = true\n{SEEN}"),
+    );
     fleet.broadcast(&["--set", "message=a"]).expect(0);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let keys = "reloads = true\nrestart_keys = [\"echo\", \"message\"]\nrestart_value = [\"grep\", \"{key}\", \"{candidate}\"]";
@@ -439,14 +667,30 @@ fn a_key_that_was_edited_in_place_needs_its_restart_all_the_same() {
     fleet.broadcast(&["--set", "message=b"]).expect(10);
     fleet.write("web.toml", &fleet.text().replace("\"a\"", "\"b\""));
     let said = fleet.broadcast(&[]).expect(10);
-    assert!(said.stderr.contains("`message`") && all[0].signals() == "1", "{}", said.stderr);
+    assert!(
+        said.stderr.contains("`message`") && all[0].signals() == "1",
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn one_that_may_still_load_the_new_config_is_not_proven_on_the_old_by_serving_it() {
     let fleet = Fleet::start(0);
-    let all = rogues(&fleet, "late", "late", 1, &format!("reloads = true\n{SEEN}"));
-    let said = fleet.broadcast(&["--set", "message=x", "--timeout", "2s"]).expect(7);
+    let all = rogues(
+        &fleet,
+        "late",
+        "late",
+        1,
+        &format!("reloads = true\n{SEEN}"),
+    );
+    let said = fleet
+        .broadcast(&["--set", "message=x", "--timeout", "2s"])
+        .expect(7);
     assert_eq!(said.states(), ["revert_failed"]);
-    assert_eq!(get(&all[0].url, "/").1, "x", "it serves the new one, as the verdict says");
+    assert_eq!(
+        get(&all[0].url, "/").1,
+        "x",
+        "it serves the new one, as the verdict says"
+    );
 }

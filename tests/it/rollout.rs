@@ -15,15 +15,26 @@ use crate::support::{Fleet, RUN_LIMIT, get, until};
 
 /// What a run told, the object at its end last, and its exit code; `on` sees each event when it is read.
 pub(crate) fn run(mut command: Command, mut on: impl FnMut(&Value)) -> (Vec<Value>, i32) {
-    let mut child = command.args(["-o", "jsonl"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .args(["-o", "jsonl"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (tell, heard) = mpsc::channel();
-    thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    thread::spawn(move || {
+        lines
+            .map_while(Result::ok)
+            .try_for_each(|line| tell.send(line))
+    });
     let mut all = Vec::new();
     loop {
         match heard.recv_timeout(RUN_LIMIT) {
             Ok(line) => all.push(serde_json::from_str(&line).unwrap()),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return (all, child.wait().unwrap().code().unwrap()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return (all, child.wait().unwrap().code().unwrap());
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let _ = child.kill();
                 panic!("nothing within {RUN_LIMIT:?}, after {all:#?}");
@@ -35,16 +46,38 @@ pub(crate) fn run(mut command: Command, mut on: impl FnMut(&Value)) -> (Vec<Valu
 
 /// Number and pids of every batch that was signalled on the way forth, in order, and its place among the events.
 fn intents(events: &[Value]) -> Vec<(usize, u64, Vec<i32>)> {
-    let pids = |e: &Value| e["pids"].as_array().unwrap().iter().map(|p| i32::try_from(p[0].as_i64().unwrap()).unwrap()).collect::<Vec<_>>();
-    let forth = events.iter().enumerate().filter(|(_, e)| e["event"] == "intent" && e["undo"] == false);
-    forth.map(|(at, e)| (at, e["wave"].as_u64().unwrap(), pids(e))).filter(|(_, _, pids)| !pids.is_empty()).collect()
+    let pids = |e: &Value| {
+        e["pids"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| i32::try_from(p[0].as_i64().unwrap()).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let forth = events
+        .iter()
+        .enumerate()
+        .filter(|(_, e)| e["event"] == "intent" && e["undo"] == false);
+    forth
+        .map(|(at, e)| (at, e["wave"].as_u64().unwrap(), pids(e)))
+        .filter(|(_, _, pids)| !pids.is_empty())
+        .collect()
 }
 
 /// How many instances of `group` are in each wave, by its number.
 fn sizes(said: &Value, group: &str) -> Vec<(u64, usize)> {
-    let mut waves: Vec<u64> = said["instances"].as_array().unwrap().iter().filter(|i| i["group"] == group).map(|i| i["wave"].as_u64().unwrap()).collect();
+    let mut waves: Vec<u64> = said["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|i| i["group"] == group)
+        .map(|i| i["wave"].as_u64().unwrap())
+        .collect();
     waves.sort_unstable();
-    waves.chunk_by(u64::eq).map(|same| (same[0], same.len())).collect()
+    waves
+        .chunk_by(u64::eq)
+        .map(|same| (same[0], same.len()))
+        .collect()
 }
 
 /// Its place in the fleet.
@@ -55,15 +88,28 @@ pub(crate) fn server(fleet: &Fleet, pid: i32) -> usize {
 /// The first server of a wave, as a dry run says.
 fn first_of(fleet: &Fleet, wave: u64, args: &[&str]) -> usize {
     let said = fleet.broadcast(&[&["--dry-run"], args].concat()).expect(0);
-    let found = said.json["instances"].as_array().unwrap().iter().find(|i| i["wave"] == wave).unwrap();
-    server(fleet, i32::try_from(found["pid"].as_i64().unwrap()).unwrap())
+    let found = said.json["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| i["wave"] == wave)
+        .unwrap();
+    server(
+        fleet,
+        i32::try_from(found["pid"].as_i64().unwrap()).unwrap(),
+    )
 }
 
 /// A group of a `fleet.toml`: those who were started with this config, and its other keys.
 fn group(fleet: &Fleet, name: &str, config: &str, more: &str) -> String {
     let exe = fleet.exe().file_name().unwrap().to_str().unwrap();
-    let matching = format!("match = {{ exe = \"{exe}\", args = [\"serve\", \"{}\"] }}", fleet.path(config).display());
-    format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\ntimeout = \"3s\"\n{matching}\n{more}\n")
+    let matching = format!(
+        "match = {{ exe = \"{exe}\", args = [\"serve\", \"{}\"] }}",
+        fleet.path(config).display()
+    );
+    format!(
+        "[[group]]\nname = \"{name}\"\nkind = \"hello\"\ntimeout = \"3s\"\n{matching}\n{more}\n"
+    )
 }
 
 /// A validator that says yes and stops the server of this pid: it takes no signal until the test lets it go on.
@@ -83,7 +129,10 @@ pub(crate) fn say(fleet: &Fleet, more: &str) {
 pub(crate) fn has_its_signal(pid: i32) {
     until("it has its signal", || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+        let pending = status
+            .lines()
+            .find_map(|line| line.strip_prefix("ShdPnd:"))
+            .unwrap();
         u64::from_str_radix(pending.trim(), 16).unwrap() & 1 == 1
     });
 }
@@ -99,41 +148,88 @@ fn no_wave_begins_before_the_one_before_it_is_proven() {
     say(&fleet, &stops(&fleet, fleet.pid(canary)));
     let others: Vec<usize> = (0..5).filter(|at| *at != canary).collect();
     let mut continued = None;
-    let (events, code) = run(fleet.command(&["--waves", "1,40%", "--timeout", "30s", "--set", "message=x"]), |event| {
-        if event["event"] == "installed" && continued.is_none() {
-            has_its_signal(fleet.pid(canary));
-            others.iter().for_each(|at| assert_eq!(told(&fleet, *at)["last_attempt"]["seq"], 1, "nobody else has looked"));
-            continued = Some(jiff::Timestamp::now());
-            fleet.signal(canary, Signal::SIGCONT);
-        }
-    });
-    assert_eq!((code, fleet.bodies(), fleet.attempts()), (0, vec!["x".into(); 5], vec![2; 5]));
+    let (events, code) = run(
+        fleet.command(&["--waves", "1,40%", "--timeout", "30s", "--set", "message=x"]),
+        |event| {
+            if event["event"] == "installed" && continued.is_none() {
+                has_its_signal(fleet.pid(canary));
+                others.iter().for_each(|at| {
+                    assert_eq!(
+                        told(&fleet, *at)["last_attempt"]["seq"],
+                        1,
+                        "nobody else has looked"
+                    )
+                });
+                continued = Some(jiff::Timestamp::now());
+                fleet.signal(canary, Signal::SIGCONT);
+            }
+        },
+    );
+    assert_eq!(
+        (code, fleet.bodies(), fleet.attempts()),
+        (0, vec!["x".into(); 5], vec![2; 5])
+    );
     let waves = intents(&events);
-    assert_eq!(waves.iter().map(|(_, wave, pids)| (*wave, pids.len())).collect::<Vec<_>>(), [(1, 1), (2, 1), (3, 3)]);
+    assert_eq!(
+        waves
+            .iter()
+            .map(|(_, wave, pids)| (*wave, pids.len()))
+            .collect::<Vec<_>>(),
+        [(1, 1), (2, 1), (3, 3)]
+    );
     assert_eq!(waves[0].2, [fleet.pid(canary)]);
     let mut all: Vec<i32> = waves.iter().flat_map(|(_, _, pids)| pids.clone()).collect();
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 5, "everybody once");
     for (at, _, pids) in &waves {
-        let proven = |pid: &i32| events.iter().position(|e| e["event"] == "instance" && e["pid"] == *pid && e["state"] == "confirmed").unwrap();
+        let proven = |pid: &i32| {
+            events
+                .iter()
+                .position(|e| {
+                    e["event"] == "instance" && e["pid"] == *pid && e["state"] == "confirmed"
+                })
+                .unwrap()
+        };
         for (_, _, earlier) in waves.iter().take_while(|(earlier, ..)| earlier < at) {
-            assert!(earlier.iter().all(|pid| proven(pid) < *at), "{pids:?} before {earlier:?}");
+            assert!(
+                earlier.iter().all(|pid| proven(pid) < *at),
+                "{pids:?} before {earlier:?}"
+            );
         }
     }
     for at in others {
-        let tried: jiff::Timestamp = told(&fleet, at)["last_attempt"]["at"].as_str().unwrap().parse().unwrap();
-        assert!(tried > continued.unwrap(), "{tried}: it was signalled while the first was stopped");
+        let tried: jiff::Timestamp = told(&fleet, at)["last_attempt"]["at"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(
+            tried > continued.unwrap(),
+            "{tried}: it was signalled while the first was stopped"
+        );
     }
-    assert_eq!(events.iter().find(|e| e["event"] == "waves").unwrap()["instances"], serde_json::json!([1, 1, 3]));
+    assert_eq!(
+        events.iter().find(|e| e["event"] == "waves").unwrap()["instances"],
+        serde_json::json!([1, 1, 3])
+    );
 }
 
 #[test]
 fn a_wave_is_told_when_it_begins_and_a_run_of_one_wave_tells_none() {
     let fleet = Fleet::start(3);
-    let screen = |args: &[&str]| String::from_utf8(fleet.command(args).output().unwrap().stderr).unwrap();
+    let screen =
+        |args: &[&str]| String::from_utf8(fleet.command(args).output().unwrap().stderr).unwrap();
     let said = screen(&["--set", "message=x"]);
-    let places: Vec<usize> = ["Wave 1/2: 1 instance\n", "(1/1)", "Wave 2/2: 2 instances\n", "(2/2)"].iter().map(|text| said.find(text).unwrap()).collect();
+    let places: Vec<usize> = [
+        "Wave 1/2: 1 instance\n",
+        "(1/1)",
+        "Wave 2/2: 2 instances\n",
+        "(2/2)",
+    ]
+    .iter()
+    .map(|text| said.find(text).unwrap())
+    .collect();
     assert!(places.is_sorted(), "{said}");
     let said = screen(&["--waves", "100%", "--set", "message=y"]);
     assert!(said.contains("(3/3)") && !said.contains("Wave"), "{said}");
@@ -145,20 +241,46 @@ fn a_group_goes_after_those_that_it_names() {
     fleet.write("other.toml", &fleet.text());
     fleet.serve_from("other.toml");
     fleet.serve_from("other.toml");
-    let both =
-        |after: &str| fleet.write("fleet.toml", &format!("version = 1\n{}{}", group(&fleet, "a", "web.toml", after), group(&fleet, "b", "other.toml", "")));
+    let both = |after: &str| {
+        fleet.write(
+            "fleet.toml",
+            &format!(
+                "version = 1\n{}{}",
+                group(&fleet, "a", "web.toml", after),
+                group(&fleet, "b", "other.toml", "")
+            ),
+        )
+    };
     both("after = [\"b\"]");
     let (events, code) = run(fleet.command(&["--all", "--set", "message=x"]), |_| {});
-    let order: Vec<Vec<usize>> = intents(&events).into_iter().map(|(_, _, pids)| pids.into_iter().map(|pid| server(&fleet, pid) / 2).collect()).collect();
-    assert_eq!((code, order), (0, vec![vec![1], vec![1], vec![0], vec![0]]), "the servers of b are the later ones");
+    let order: Vec<Vec<usize>> = intents(&events)
+        .into_iter()
+        .map(|(_, _, pids)| {
+            pids.into_iter()
+                .map(|pid| server(&fleet, pid) / 2)
+                .collect()
+        })
+        .collect();
+    assert_eq!(
+        (code, order),
+        (0, vec![vec![1], vec![1], vec![0], vec![0]]),
+        "the servers of b are the later ones"
+    );
     let said = events.last().unwrap();
-    assert_eq!((sizes(said, "b"), sizes(said, "a")), (vec![(1, 1), (2, 1)], vec![(3, 1), (4, 1)]));
+    assert_eq!(
+        (sizes(said, "b"), sizes(said, "a")),
+        (vec![(1, 1), (2, 1)], vec![(3, 1), (4, 1)])
+    );
     // Who is not in the run is not waited for.
     let said = fleet.broadcast(&["a", "--set", "message=y"]).expect(0);
     assert_eq!(sizes(&said.json, "a"), [(1, 1), (2, 1)]);
     both("");
     let said = fleet.broadcast(&["--all", "--set", "message=z"]).expect(0);
-    assert_eq!((sizes(&said.json, "a"), sizes(&said.json, "b")), (vec![(1, 1), (2, 1)], vec![(1, 1), (2, 1)]), "side by side");
+    assert_eq!(
+        (sizes(&said.json, "a"), sizes(&said.json, "b")),
+        (vec![(1, 1), (2, 1)], vec![(1, 1), (2, 1)]),
+        "side by side"
+    );
     both("after = \"b\"");
     // Nobody of b needs a signal, so nobody is waited for.
     let said = fleet
@@ -167,10 +289,18 @@ fn a_group_goes_after_those_that_it_names() {
             "--config",
             &format!("b={}", fleet.path("other.toml").display()),
             "--config",
-            &format!("a={}", fleet.write("new.toml", "message = \"v\"\nlisten = \"127.0.0.1:0\"\n").display()),
+            &format!(
+                "a={}",
+                fleet
+                    .write("new.toml", "message = \"v\"\nlisten = \"127.0.0.1:0\"\n")
+                    .display()
+            ),
         ])
         .expect(0);
-    assert_eq!((sizes(&said.json, "b"), sizes(&said.json, "a")), (vec![(1, 2)], vec![(1, 1), (2, 1)]));
+    assert_eq!(
+        (sizes(&said.json, "b"), sizes(&said.json, "a")),
+        (vec![(1, 2)], vec![(1, 1), (2, 1)])
+    );
 }
 
 #[test]
@@ -179,29 +309,54 @@ fn what_a_group_says_counts_over_the_fleet_and_the_command_line_over_both() {
     fleet.write("other.toml", &fleet.text());
     fleet.serve_from("other.toml");
     fleet.serve_from("other.toml");
-    let own = group(&fleet, "b", "other.toml", "[group.rollout]\nwaves = \"100%\"");
+    let own = group(
+        &fleet,
+        "b",
+        "other.toml",
+        "[group.rollout]\nwaves = \"100%\"",
+    );
     let groups = group(&fleet, "a", "web.toml", "") + &own;
-    fleet.write("fleet.toml", &format!("version = 1\n[rollout]\nwaves = [1, \"50%\"]\n{groups}"));
+    fleet.write(
+        "fleet.toml",
+        &format!("version = 1\n[rollout]\nwaves = [1, \"50%\"]\n{groups}"),
+    );
     let waves = |args: &[&str]| {
-        let said = fleet.broadcast(&[&["--dry-run", "--all", "--set", "message=x"], args].concat()).expect(0).json;
+        let said = fleet
+            .broadcast(&[&["--dry-run", "--all", "--set", "message=x"], args].concat())
+            .expect(0)
+            .json;
         (sizes(&said, "a"), sizes(&said, "b"))
     };
     assert_eq!(waves(&[]), (vec![(1, 1), (2, 1), (3, 2)], vec![(1, 2)]));
-    assert_eq!(waves(&["--waves", "75%"]), (vec![(1, 3), (2, 1)], vec![(1, 2)]));
-    assert_eq!(waves(&["--waves", "1"]), (vec![(1, 1), (2, 3)], vec![(1, 1), (2, 1)]));
+    assert_eq!(
+        waves(&["--waves", "75%"]),
+        (vec![(1, 3), (2, 1)], vec![(1, 2)])
+    );
+    assert_eq!(
+        waves(&["--waves", "1"]),
+        (vec![(1, 1), (2, 3)], vec![(1, 1), (2, 1)])
+    );
     // Nobody knows what a program without a kind does of the signal: it stays careful.
     let confirm = "reloads = true\nconfig = \"{arg:--config}\"\n[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"\n";
     let unknown = group(&fleet, "a", "web.toml", confirm).replace("kind = \"hello\"\n", "");
     fleet.write("fleet.toml", &format!("version = 1\n{unknown}{own}"));
-    assert_eq!(waves(&["--waves", "100%"]), (vec![(1, 1), (2, 3)], vec![(1, 2)]));
+    assert_eq!(
+        waves(&["--waves", "100%"]),
+        (vec![(1, 1), (2, 3)], vec![(1, 2)])
+    );
     for (flags, says) in [
         (["--waves", "0"], "a wave of 0 is nobody"),
         (["--waves", "50%,25%"], "25% after 50% adds nobody"),
         (["--waves", "1,all"], "percentage"),
         (["--max-failures", "101%"], "percentage"),
-        (["--on-failure", "never"], "[possible values: revert, stop, continue]"),
+        (
+            ["--on-failure", "never"],
+            "[possible values: revert, stop, continue]",
+        ),
     ] {
-        let said = fleet.broadcast(&[&["--all", "--set", "message=x"][..], &flags].concat()).expect(2);
+        let said = fleet
+            .broadcast(&[&["--all", "--set", "message=x"][..], &flags].concat())
+            .expect(2);
         assert!(said.stderr.contains(says), "{}", said.stderr);
     }
     assert_eq!(fleet.attempts(), [1; 6]);
@@ -216,25 +371,76 @@ fn the_command_line_decides_how_many_may_fail_and_what_follows() {
     let base = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap() + &validate;
     let mut now = vec!["one".to_owned(); 4];
     for (message, rollout, flags, code, states) in [
-        ("a", "", &[][..], 6, ["reverted", "reverted", "untouched", "untouched"]),
-        ("b", "", &["--max-failures", "25%"], 8, ["confirmed", "confirmed", "confirmed", "reverted"]),
+        (
+            "a",
+            "",
+            &[][..],
+            6,
+            ["reverted", "reverted", "untouched", "untouched"],
+        ),
+        (
+            "b",
+            "",
+            &["--max-failures", "25%"],
+            8,
+            ["confirmed", "confirmed", "confirmed", "reverted"],
+        ),
         // A group's own budget does not count any more, and 24 % of four is nobody.
-        ("c", "max_failures = 4", &["--max-failures", "24%"], 6, ["reverted", "reverted", "untouched", "untouched"]),
-        ("d", "", &["--on-failure", "stop"], 8, ["confirmed", "reverted", "untouched", "untouched"]),
-        ("e", "", &["--on-failure", "continue"], 8, ["confirmed", "confirmed", "confirmed", "reverted"]),
-        ("f", "on_failure = \"continue\"", &["--on-failure", "revert"], 6, ["reverted", "reverted", "untouched", "untouched"]),
+        (
+            "c",
+            "max_failures = 4",
+            &["--max-failures", "24%"],
+            6,
+            ["reverted", "reverted", "untouched", "untouched"],
+        ),
+        (
+            "d",
+            "",
+            &["--on-failure", "stop"],
+            8,
+            ["confirmed", "reverted", "untouched", "untouched"],
+        ),
+        (
+            "e",
+            "",
+            &["--on-failure", "continue"],
+            8,
+            ["confirmed", "confirmed", "confirmed", "reverted"],
+        ),
+        (
+            "f",
+            "on_failure = \"continue\"",
+            &["--on-failure", "revert"],
+            6,
+            ["reverted", "reverted", "untouched", "untouched"],
+        ),
     ] {
-        fleet.write("fleet.toml", &format!("{base}[group.rollout]\nwaves = [1, \"50%\"]\n{rollout}\n"));
+        fleet.write(
+            "fleet.toml",
+            &format!("{base}[group.rollout]\nwaves = [1, \"50%\"]\n{rollout}\n"),
+        );
         let set = format!("message={message}");
-        let (events, ended) = run(fleet.command(&[&["--set", &set], flags].concat()), |event| {
-            if event["event"] == "put_back" || event["event"] == "undo_began" {
-                fleet.signal(victim, Signal::SIGCONT);
-            }
-        });
+        let (events, ended) = run(
+            fleet.command(&[&["--set", &set], flags].concat()),
+            |event| {
+                if event["event"] == "put_back" || event["event"] == "undo_began" {
+                    fleet.signal(victim, Signal::SIGCONT);
+                }
+            },
+        );
         let said = events.last().unwrap();
-        let mut last: Vec<&str> = said["instances"].as_array().unwrap().iter().map(|i| i["state"].as_str().unwrap()).collect();
+        let mut last: Vec<&str> = said["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["state"].as_str().unwrap())
+            .collect();
         last.sort_unstable();
-        assert_eq!((ended, last), (code, states.to_vec()), "{message}: {said:#}");
+        assert_eq!(
+            (ended, last),
+            (code, states.to_vec()),
+            "{message}: {said:#}"
+        );
         for i in said["instances"].as_array().unwrap() {
             let at = server(&fleet, i32::try_from(i["pid"].as_i64().unwrap()).unwrap());
             if i["state"] == "confirmed" {
@@ -255,23 +461,43 @@ fn the_command_line_decides_how_many_may_fail_and_what_follows() {
 #[test]
 fn a_dry_run_shows_the_waves_and_what_is_between_them() {
     let fleet = Fleet::start(4);
-    say(&fleet, "[group.rollout]\nbake = \"1500ms\"\ngate = [\"/bin/false\", \"x\"]\n");
+    say(
+        &fleet,
+        "[group.rollout]\nbake = \"1500ms\"\ngate = [\"/bin/false\", \"x\"]\n",
+    );
     let args = ["--dry-run", "--waves", "1,50%", "--set", "message=x"];
     let output = fleet.command(&args).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let between = "is installed with wave 1 and read in waves 2, 3 too: an instance of these that starts again before its wave starts on the new config";
     assert!(text.contains(between), "{text}");
-    let waves: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("wave ")).map(|line| line.split(" http").next().unwrap()).collect();
+    let waves: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.starts_with("wave "))
+        .map(|line| line.split(" http").next().unwrap())
+        .collect();
     let mut pids: Vec<i32> = (0..4).map(|at| fleet.pid(at)).collect();
     pids.sort_unstable();
-    let [a, b, c, d] = <[i32; 4]>::try_from(pids).unwrap().map(|pid| format!("  web pid {pid}"));
+    let [a, b, c, d] = <[i32; 4]>::try_from(pids)
+        .unwrap()
+        .map(|pid| format!("  web pid {pid}"));
     let after = ", then 1.5s of bake, then the gate `/bin/false x`";
-    let [one, two, three] = [("1/3", "1 instance"), ("2/3", "1 instance"), ("3/3", "2 instances")].map(|(wave, n)| format!("wave {wave}: {n}{after}"));
+    let [one, two, three] = [
+        ("1/3", "1 instance"),
+        ("2/3", "1 instance"),
+        ("3/3", "2 instances"),
+    ]
+    .map(|(wave, n)| format!("wave {wave}: {n}{after}"));
     assert_eq!(waves, [&one, &a, &two, &b, &three, &c, &d]);
     let said = fleet.broadcast(&args).expect(0).json;
     let wave = |wave: u64, instances: u64| serde_json::json!({"wave": wave, "instances": instances, "bake_seconds": 1.5, "gates": [["/bin/false", "x"]]});
-    assert_eq!(said["waves"], serde_json::json!([wave(1, 1), wave(2, 1), wave(3, 2)]));
-    assert_eq!((fleet.attempts(), fleet.bodies()), (vec![1; 4], vec!["one".into(); 4]));
+    assert_eq!(
+        said["waves"],
+        serde_json::json!([wave(1, 1), wave(2, 1), wave(3, 2)])
+    );
+    assert_eq!(
+        (fleet.attempts(), fleet.bodies()),
+        (vec![1; 4], vec!["one".into(); 4])
+    );
 }
 
 /// Two groups that read one file, the second after the first. The server of the second is killed when the file is installed with the wave of the
@@ -282,7 +508,10 @@ fn restarted(more: &str) -> (Fleet, Value, i32) {
     fleet.serve_from("link.toml");
     let named = fleet.path("b.pid");
     std::fs::write(&named, fleet.pid(1).to_string()).unwrap();
-    let (first, more) = (stops(&fleet, fleet.pid(0)), more.replace("{named}", named.to_str().unwrap()));
+    let (first, more) = (
+        stops(&fleet, fleet.pid(0)),
+        more.replace("{named}", named.to_str().unwrap()),
+    );
     // Nobody of the first fails because the test is slow.
     let patient = group(&fleet, "a", "web.toml", &first).replace("3s", "60s");
     let groups = patient + &group(&fleet, "b", "link.toml", &format!("after = \"a\"\n{more}"));
@@ -303,7 +532,12 @@ fn restarted(more: &str) -> (Fleet, Value, i32) {
 }
 
 pub(crate) fn instance(said: &Value, pid: i32) -> &Value {
-    said["instances"].as_array().unwrap().iter().find(|i| i["pid"] == pid).unwrap_or_else(|| panic!("pid {pid} is not in {said:#}"))
+    said["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| i["pid"] == pid)
+        .unwrap_or_else(|| panic!("pid {pid} is not in {said:#}"))
 }
 
 #[test]
@@ -311,8 +545,16 @@ fn one_that_restarts_before_its_wave_proves_the_new_config_in_it_without_a_signa
     let (fleet, said, code) = restarted("pid_file = \"{named}\"");
     assert_eq!(code, 0, "{said:#}");
     let new = instance(&said, fleet.pid(2));
-    assert_eq!((&new["state"], &new["wave"], &new["successor_of"]), (&"confirmed".into(), &2.into(), &fleet.pid(1).into()), "{said:#}");
-    assert_eq!(told(&fleet, 2)["last_attempt"]["seq"], 1, "it has read its config once, at its start");
+    assert_eq!(
+        (&new["state"], &new["wave"], &new["successor_of"]),
+        (&"confirmed".into(), &2.into(), &fleet.pid(1).into()),
+        "{said:#}"
+    );
+    assert_eq!(
+        told(&fleet, 2)["last_attempt"]["seq"],
+        1,
+        "it has read its config once, at its start"
+    );
 }
 
 #[test]
@@ -321,6 +563,19 @@ fn one_that_nobody_names_has_died_and_the_new_one_is_named() {
     assert_eq!(code, 7, "{said:#}");
     assert_eq!(instance(&said, fleet.pid(1))["state"], "died", "{said:#}");
     // The file went back, and it runs what that no longer has.
-    assert_eq!((&instance(&said, fleet.pid(0))["state"], &instance(&said, fleet.pid(2))["state"]), (&"reverted".into(), &"revert_failed".into()), "{said:#}");
-    assert_eq!((get(fleet.url(0), "/").1.as_str(), get(fleet.url(2), "/").1.as_str()), ("one", "x"));
+    assert_eq!(
+        (
+            &instance(&said, fleet.pid(0))["state"],
+            &instance(&said, fleet.pid(2))["state"]
+        ),
+        (&"reverted".into(), &"revert_failed".into()),
+        "{said:#}"
+    );
+    assert_eq!(
+        (
+            get(fleet.url(0), "/").1.as_str(),
+            get(fleet.url(2), "/").1.as_str()
+        ),
+        ("one", "x")
+    );
 }

@@ -16,7 +16,9 @@ fn told(fleet: &Fleet) -> Value {
 }
 
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_else(|| panic!("no {name} in {head}"))
+    head.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        .unwrap_or_else(|| panic!("no {name} in {head}"))
 }
 
 #[test]
@@ -26,13 +28,28 @@ fn an_answer_carries_the_message_and_its_own_proof() {
     assert_eq!(body, "one", "exactly the bytes of the message");
     assert_eq!(header(&head, "content-type"), "text/plain; charset=utf-8");
     let told = told(&fleet);
-    assert_eq!(header(&head, "x-config-sha256"), told["effective"]["sha256"].as_str().unwrap());
+    assert_eq!(
+        header(&head, "x-config-sha256"),
+        told["effective"]["sha256"].as_str().unwrap()
+    );
     assert_eq!(header(&head, "x-config-generation"), "1");
-    assert_eq!(header(&head, "x-instance"), format!("{}:{}", fleet.pid(0), told["instance"]["started"]));
+    assert_eq!(
+        header(&head, "x-instance"),
+        format!("{}:{}", fleet.pid(0), told["instance"]["started"])
+    );
     assert_eq!(told["v"], 1);
     assert_eq!(told["instance"]["pid"], fleet.pid(0));
-    assert_eq!(told["effective"]["path"], fleet.path("web.toml").to_str().unwrap());
-    assert_eq!((&told["last_attempt"]["seq"], &told["last_attempt"]["result"]), (&Value::from(1), &Value::from("applied")));
+    assert_eq!(
+        told["effective"]["path"],
+        fleet.path("web.toml").to_str().unwrap()
+    );
+    assert_eq!(
+        (
+            &told["last_attempt"]["seq"],
+            &told["last_attempt"]["result"]
+        ),
+        (&Value::from(1), &Value::from("applied"))
+    );
     assert_eq!(told["restart_only"]["listen"], "127.0.0.1:0");
 }
 
@@ -40,19 +57,47 @@ fn an_answer_carries_the_message_and_its_own_proof() {
 fn every_method_is_answered_with_the_same_proof() {
     let fleet = Fleet::start(1);
     let ask = |method: &str| {
-        let mut stream = std::net::TcpStream::connect(fleet.url(0).trim_start_matches("http://").trim_end_matches('/')).unwrap();
-        write!(stream, "{method} /?x=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut stream = std::net::TcpStream::connect(
+            fleet
+                .url(0)
+                .trim_start_matches("http://")
+                .trim_end_matches('/'),
+        )
+        .unwrap();
+        write!(
+            stream,
+            "{method} /?x=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let mut lines: Vec<String> = head.to_lowercase().lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect();
+        let mut lines: Vec<String> = head
+            .to_lowercase()
+            .lines()
+            .filter(|line| !line.starts_with("date:"))
+            .map(str::to_owned)
+            .collect();
         lines.sort();
         (lines, body.to_owned())
     };
     let (get, head, post) = (ask("GET"), ask("HEAD"), ask("POST"));
-    assert_eq!((&get.0, get.1.as_str(), head.1.as_str()), (&head.0, "one", ""));
-    assert!(post.0.contains(&"http/1.1 405 method not allowed".to_owned()), "{post:?}");
-    let proof = |lines: &[String]| lines.iter().filter(|line| line.starts_with("x-")).cloned().collect::<Vec<_>>();
+    assert_eq!(
+        (&get.0, get.1.as_str(), head.1.as_str()),
+        (&head.0, "one", "")
+    );
+    assert!(
+        post.0
+            .contains(&"http/1.1 405 method not allowed".to_owned()),
+        "{post:?}"
+    );
+    let proof = |lines: &[String]| {
+        lines
+            .iter()
+            .filter(|line| line.starts_with("x-"))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     assert_eq!((proof(&get.0).len(), proof(&get.0)), (3, proof(&post.0)));
 }
 
@@ -65,7 +110,13 @@ fn a_hangup_swaps_the_message() {
     fleet.signal(0, Signal::SIGHUP);
     until("it serves the new message", || fleet.bodies() == ["two"]);
     let after = told(&fleet);
-    assert_eq!((&after["effective"]["generation"], &after["last_attempt"]["result"]), (&Value::from(2), &Value::from("applied")));
+    assert_eq!(
+        (
+            &after["effective"]["generation"],
+            &after["last_attempt"]["result"]
+        ),
+        (&Value::from(2), &Value::from("applied"))
+    );
     assert_ne!(after["effective"]["sha256"], before["effective"]["sha256"]);
     assert_eq!(after["instance"], before["instance"], "the same process");
 }
@@ -75,7 +126,10 @@ fn whoever_asks_after_a_hangup_is_answered_by_the_new_config_at_once() {
     let fleet = Fleet::start(1);
     for round in 0..200 {
         let message = format!("round {round}");
-        fleet.write("web.toml", &format!("message = \"{message}\"\nlisten = \"127.0.0.1:0\"\n"));
+        fleet.write(
+            "web.toml",
+            &format!("message = \"{message}\"\nlisten = \"127.0.0.1:0\"\n"),
+        );
         fleet.signal(0, Signal::SIGHUP);
         assert_eq!(fleet.bodies(), [message]);
     }
@@ -85,9 +139,18 @@ fn whoever_asks_after_a_hangup_is_answered_by_the_new_config_at_once() {
 #[test]
 fn what_cannot_be_taken_changes_neither_message_nor_generation() {
     let fleet = Fleet::start(1);
-    for (seq, text, result) in
-        [(2, "message = \"two\"\nlisne = \"127.0.0.1:0\"\n", "rejected"), (3, "message = \"two\"\nlisten = \"127.0.0.1:1\"\n", "restart_required")]
-    {
+    for (seq, text, result) in [
+        (
+            2,
+            "message = \"two\"\nlisne = \"127.0.0.1:0\"\n",
+            "rejected",
+        ),
+        (
+            3,
+            "message = \"two\"\nlisten = \"127.0.0.1:1\"\n",
+            "restart_required",
+        ),
+    ] {
         fleet.write("web.toml", text);
         fleet.signal(0, Signal::SIGHUP);
         until("it looked", || fleet.attempts() == [seq]);
@@ -96,7 +159,10 @@ fn what_cannot_be_taken_changes_neither_message_nor_generation() {
         assert_eq!(told["effective"]["generation"], 1);
         assert_eq!(fleet.bodies(), ["one"]);
     }
-    assert_eq!(told(&fleet)["restart_required"], serde_json::json!(["listen"]));
+    assert_eq!(
+        told(&fleet)["restart_required"],
+        serde_json::json!(["listen"])
+    );
     std::fs::remove_file(fleet.path("web.toml")).unwrap();
     fleet.signal(0, Signal::SIGHUP);
     until("it looked", || fleet.attempts() == [4]);
@@ -108,11 +174,20 @@ fn what_cannot_be_taken_changes_neither_message_nor_generation() {
 fn a_check_tells_valid_invalid_and_unreadable_apart() {
     let fleet = Fleet::start(0);
     let check = |path: &std::path::Path| {
-        let output = Command::new(env!("CARGO_BIN_EXE_hello")).arg("check").arg(path).stdin(Stdio::null()).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = Command::new(env!("CARGO_BIN_EXE_hello"))
+            .arg("check")
+            .arg(path)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     assert_eq!(check(&fleet.path("web.toml")).0, Some(0));
-    let (code, stderr) = check(&fleet.write("broken.toml", "message = \"x\"\nlisne = \"127.0.0.1:0\"\n"));
+    let (code, stderr) =
+        check(&fleet.write("broken.toml", "message = \"x\"\nlisne = \"127.0.0.1:0\"\n"));
     assert_eq!(code, Some(4), "{stderr}");
     assert!(stderr.contains("listen"), "{stderr}");
     assert_eq!(check(fleet.dir.path()).0, Some(4));
@@ -127,8 +202,14 @@ fn metrics_say_what_is_served_and_how_reloads_ended() {
     fleet.signal(0, Signal::SIGHUP);
     until("it looked", || fleet.attempts() == [3]);
     let (head, page) = get(fleet.url(0), "/-/metrics");
-    assert!(header(&head, "content-type").starts_with("application/openmetrics-text"), "{head}");
-    let sha256 = told(&fleet)["effective"]["sha256"].as_str().unwrap().to_owned();
+    assert!(
+        header(&head, "content-type").starts_with("application/openmetrics-text"),
+        "{head}"
+    );
+    let sha256 = told(&fleet)["effective"]["sha256"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for line in [
         format!("hello_config_info{{sha256=\"{sha256}\"}} 1"),
         "hello_config_last_reload_successful 0".into(),
@@ -138,22 +219,40 @@ fn metrics_say_what_is_served_and_how_reloads_ended() {
     ] {
         assert!(page.lines().any(|l| l == line), "no {line} in\n{page}");
     }
-    assert!(page.contains("hello_config_last_reload_success_timestamp_seconds 1") && page.contains("hello_http_requests_total "), "{page}");
+    assert!(
+        page.contains("hello_config_last_reload_success_timestamp_seconds 1")
+            && page.contains("hello_http_requests_total "),
+        "{page}"
+    );
     assert!(page.ends_with("# EOF\n"), "{page}");
 }
 
 #[test]
 fn what_a_proxy_forwards_is_not_told() {
     let fleet = Fleet::start(1);
-    let address = fleet.url(0).trim_start_matches("http://").trim_end_matches('/').to_owned();
-    for (name, path, wanted) in
-        [("X-Forwarded-For", "/-/config", "403"), ("Forwarded", "/-/metrics", "403"), ("X-Other", "/-/config", "200"), ("Forwarded", "/", "200")]
-    {
+    let address = fleet
+        .url(0)
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .to_owned();
+    for (name, path, wanted) in [
+        ("X-Forwarded-For", "/-/config", "403"),
+        ("Forwarded", "/-/metrics", "403"),
+        ("X-Other", "/-/config", "200"),
+        ("Forwarded", "/", "200"),
+    ] {
         let mut stream = std::net::TcpStream::connect(&address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{name}: 10.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\n{name}: 10.0.0.1\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        assert!(text.starts_with(&format!("HTTP/1.1 {wanted}")), "{name} {path}: {text}");
+        assert!(
+            text.starts_with(&format!("HTTP/1.1 {wanted}")),
+            "{name} {path}: {text}"
+        );
     }
 }
 
@@ -162,27 +261,50 @@ fn a_burst_of_signals_ends_on_the_newest_file() {
     let fleet = Fleet::start(1);
     for n in 0..1000 {
         if n % 100 == 0 {
-            fleet.write("web.toml", &format!("message = \"{n}\"\nlisten = \"127.0.0.1:0\"\n"));
+            fleet.write(
+                "web.toml",
+                &format!("message = \"{n}\"\nlisten = \"127.0.0.1:0\"\n"),
+            );
         }
         fleet.signal(0, Signal::SIGHUP);
     }
-    until("it serves what stood there at the last signal", || fleet.bodies() == ["900"]);
+    until("it serves what stood there at the last signal", || {
+        fleet.bodies() == ["900"]
+    });
     let told = told(&fleet);
-    assert!(told["last_attempt"]["seq"].as_u64().unwrap() <= 1001, "{told:#}");
+    assert!(
+        told["last_attempt"]["seq"].as_u64().unwrap() <= 1001,
+        "{told:#}"
+    );
 }
 
 #[test]
 fn two_reloads_of_one_second_and_a_way_back_to_the_same_bytes_are_told_apart() {
     let fleet = Fleet::start(1);
-    let (one, two) = (fleet.text(), "message = \"two\"\nlisten = \"127.0.0.1:0\"\n");
-    for (seq, text, result) in [(2, two, "applied"), (3, &one, "applied"), (4, "broken", "rejected"), (5, &one, "unchanged"), (6, two, "applied")] {
+    let (one, two) = (
+        fleet.text(),
+        "message = \"two\"\nlisten = \"127.0.0.1:0\"\n",
+    );
+    for (seq, text, result) in [
+        (2, two, "applied"),
+        (3, &one, "applied"),
+        (4, "broken", "rejected"),
+        (5, &one, "unchanged"),
+        (6, two, "applied"),
+    ] {
         fleet.write("web.toml", text);
         fleet.signal(0, Signal::SIGHUP);
         until("it looked", || fleet.attempts() == [seq]);
         assert_eq!(told(&fleet)["last_attempt"]["result"], result);
     }
     assert_eq!(told(&fleet)["effective"]["generation"], 4);
-    assert_eq!(std::fs::read_dir(format!("/proc/{}/task", fleet.pid(0))).unwrap().count(), 1, "one thread");
+    assert_eq!(
+        std::fs::read_dir(format!("/proc/{}/task", fleet.pid(0)))
+            .unwrap()
+            .count(),
+        1,
+        "one thread"
+    );
 }
 
 /// A server that the test starts itself.
@@ -190,7 +312,11 @@ struct Own(Killed, String);
 
 impl Own {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut url = String::new();
         let stdout = child.stdout.take().unwrap();
         let mut own = Self(Killed(child), String::new());
@@ -201,7 +327,11 @@ impl Own {
     }
 
     fn signal(&self, signal: Signal) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap()),
+            signal,
+        )
+        .unwrap();
     }
 }
 
@@ -209,7 +339,11 @@ impl Own {
 fn an_ignored_signal_that_was_inherited_is_taken_all_the_same() {
     let fleet = Fleet::start(0);
     let script = "trap '' HUP; exec \"$0\" serve --config \"$1\"";
-    let own = Own::start(Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_hello")]).arg(fleet.path("web.toml")));
+    let own = Own::start(
+        Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_hello")])
+            .arg(fleet.path("web.toml")),
+    );
     fleet.write("web.toml", "message = \"two\"\nlisten = \"127.0.0.1:0\"\n");
     own.signal(Signal::SIGHUP);
     until("it serves the new message", || get(&own.1, "/").1 == "two");
@@ -218,10 +352,18 @@ fn an_ignored_signal_that_was_inherited_is_taken_all_the_same() {
 #[test]
 fn a_drain_lets_open_requests_finish_and_idle_connections_go() {
     let fleet = Fleet::start(0);
-    let mut own = Own::start(Command::new(env!("CARGO_BIN_EXE_hello")).args(["serve", "--drain", "20s", "--config"]).arg(fleet.path("web.toml")));
-    let connect = || std::net::TcpStream::connect(own.1.trim_start_matches("http://").trim_end_matches('/')).unwrap();
+    let mut own = Own::start(
+        Command::new(env!("CARGO_BIN_EXE_hello"))
+            .args(["serve", "--drain", "20s", "--config"])
+            .arg(fleet.path("web.toml")),
+    );
+    let connect = || {
+        std::net::TcpStream::connect(own.1.trim_start_matches("http://").trim_end_matches('/'))
+            .unwrap()
+    };
     let mut idle = connect();
-    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
     let mut answer = [0; 512];
     assert!(idle.read(&mut answer).unwrap() > 0, "a kept connection");
     let mut open = connect();
@@ -231,9 +373,14 @@ fn a_drain_lets_open_requests_finish_and_idle_connections_go() {
     let _ = open.write_all(b"st: x\r\nConnection: close\r\n\r\n");
     let mut text = String::new();
     if open.read_to_string(&mut text).is_ok() && !text.is_empty() {
-        assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("one"), "{text}");
+        assert!(
+            text.starts_with("HTTP/1.1 200") && text.ends_with("one"),
+            "{text}"
+        );
     }
-    until("it ended long before the limit of the drain", || own.0.try_wait().unwrap().is_some());
+    until("it ended long before the limit of the drain", || {
+        own.0.try_wait().unwrap().is_some()
+    });
     assert_eq!(own.0.wait().unwrap().code(), Some(0));
 }
 
@@ -241,10 +388,22 @@ fn a_drain_lets_open_requests_finish_and_idle_connections_go() {
 fn a_unix_socket_is_served_found_and_removed() {
     let fleet = Fleet::start(0);
     let socket = fleet.path("web.sock");
-    fleet.write("web.toml", &format!("message = \"one\"\nlisten = \"unix:{}\"\n", socket.display()));
-    let mut own = Own::start(Command::new(fleet.exe()).args(["serve", "--config"]).arg(fleet.path("web.toml")));
+    fleet.write(
+        "web.toml",
+        &format!(
+            "message = \"one\"\nlisten = \"unix:{}\"\n",
+            socket.display()
+        ),
+    );
+    let mut own = Own::start(
+        Command::new(fleet.exe())
+            .args(["serve", "--config"])
+            .arg(fleet.path("web.toml")),
+    );
     assert_eq!(own.1, format!("unix:{}", socket.display()));
-    fleet.broadcast(&["--validate", "--set", "message=two"]).expect(0);
+    fleet
+        .broadcast(&["--validate", "--set", "message=two"])
+        .expect(0);
     own.signal(Signal::SIGTERM);
     until("it ended", || own.0.try_wait().unwrap().is_some());
     assert!(!socket.exists());
@@ -257,14 +416,25 @@ fn only_a_socket_gives_way_to_a_server() {
     let serve = || {
         let listen = format!("unix:{}", path.display());
         let mut command = Command::new(fleet.exe());
-        command.args(["serve", "--listen", &listen, "--config"]).arg(fleet.path("web.toml")).stdin(Stdio::null());
+        command
+            .args(["serve", "--listen", &listen, "--config"])
+            .arg(fleet.path("web.toml"))
+            .stdin(Stdio::null());
         command
     };
     let refused = |what: &str| {
         let before = path.symlink_metadata().unwrap();
         let ended = ended(&mut serve());
-        assert!(ended.code == Some(1) && ended.stderr.contains(what), "{what}: {}", ended.stderr);
-        assert_eq!(before.ino(), path.symlink_metadata().unwrap().ino(), "it stays");
+        assert!(
+            ended.code == Some(1) && ended.stderr.contains(what),
+            "{what}: {}",
+            ended.stderr
+        );
+        assert_eq!(
+            before.ino(),
+            path.symlink_metadata().unwrap().ino(),
+            "it stays"
+        );
     };
     std::fs::write(&path, "precious").unwrap();
     refused("a regular file");
@@ -297,20 +467,36 @@ fn a_service_manager_hears_ready_after_every_reload() {
     let fleet = Fleet::start(0);
     let path = fleet.path("notify.sock");
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    manager
+        .set_read_timeout(Some(std::time::Duration::from_secs(30)))
+        .unwrap();
     let heard = || {
         let mut buffer = [0; 4096];
         let length = manager.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
-    let own = Own::start(Command::new(env!("CARGO_BIN_EXE_hello")).args(["serve", "--config"]).arg(fleet.path("web.toml")).env("NOTIFY_SOCKET", &path));
+    let own = Own::start(
+        Command::new(env!("CARGO_BIN_EXE_hello"))
+            .args(["serve", "--config"])
+            .arg(fleet.path("web.toml"))
+            .env("NOTIFY_SOCKET", &path),
+    );
     assert!(heard().contains("READY=1"));
-    for (text, status) in [("message = \"two\"\nlisten = \"127.0.0.1:0\"\n", "Applied"), ("message = 1\n", "Rejected")] {
+    for (text, status) in [
+        ("message = \"two\"\nlisten = \"127.0.0.1:0\"\n", "Applied"),
+        ("message = 1\n", "Rejected"),
+    ] {
         fleet.write("web.toml", text);
         own.signal(Signal::SIGHUP);
         let said = heard();
-        assert!(said.contains("RELOADING=1") && said.contains("MONOTONIC_USEC="), "{said}");
+        assert!(
+            said.contains("RELOADING=1") && said.contains("MONOTONIC_USEC="),
+            "{said}"
+        );
         let said = heard();
-        assert!(said.contains("READY=1") && said.contains("STATUS=") && said.contains(status), "{said}");
+        assert!(
+            said.contains("READY=1") && said.contains("STATUS=") && said.contains(status),
+            "{said}"
+        );
     }
 }

@@ -22,7 +22,10 @@ fn descriptors(pid: i32, current: Option<u64>) {
     prlimit(
         Pid::from_raw(pid),
         Resource::Nofile,
-        Rlimit { current: current.or(getrlimit(Resource::Nofile).current), maximum: getrlimit(Resource::Nofile).maximum },
+        Rlimit {
+            current: current.or(getrlimit(Resource::Nofile).current),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        },
     )
     .unwrap();
 }
@@ -39,39 +42,74 @@ fn is_well(fleet: &Fleet, at: usize) {
 /// Says more in the group of a fleet, before its facts.
 fn with(fleet: &Fleet, more: &str) {
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &text.replacen("[[group]]\n", &format!("[[group]]\n{more}\n"), 1));
+    fleet.write(
+        "fleet.toml",
+        &text.replacen("[[group]]\n", &format!("[[group]]\n{more}\n"), 1),
+    );
 }
 
 fn rollout(fleet: &Fleet, says: &str) {
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &text.replacen("version = 1\n", &format!("version = 1\n[rollout]\n{says}\n"), 1));
+    fleet.write(
+        "fleet.toml",
+        &text.replacen(
+            "version = 1\n",
+            &format!("version = 1\n[rollout]\n{says}\n"),
+            1,
+        ),
+    );
 }
 
 /// The group's validator is a script; it runs between the survey and the first signal.
 fn validator(fleet: &Fleet, script: &str) {
     let path = fleet.write("validator", &format!("#!/bin/sh\n{script}\n"));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    with(fleet, &format!("validate = [\"{}\", \"{{exe}}\", \"{{candidate}}\"]", path.display()));
+    with(
+        fleet,
+        &format!(
+            "validate = [\"{}\", \"{{exe}}\", \"{{candidate}}\"]",
+            path.display()
+        ),
+    );
 }
 
 fn instance(said: &Said, pid: i32) -> Value {
-    said.json["instances"].as_array().unwrap().iter().find(|i| i["pid"] == pid).unwrap().clone()
+    said.json["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| i["pid"] == pid)
+        .unwrap()
+        .clone()
 }
 
 fn journal(fleet: &Fleet, said: &Said, file: &str) -> String {
-    std::fs::read_to_string(fleet.path("state").join("runs").join(said.json["run"].as_str().unwrap()).join(file)).unwrap()
+    std::fs::read_to_string(
+        fleet
+            .path("state")
+            .join("runs")
+            .join(said.json["run"].as_str().unwrap())
+            .join(file),
+    )
+    .unwrap()
 }
 
 /// Rogues of these modes under one name, in the order of their pids.
 fn mixed(fleet: &Fleet, modes: &[&str], group: &str) -> Vec<Rogue> {
     drop(rogues(fleet, "mixed", "good", 0, group));
-    let mut all: Vec<Rogue> = modes.iter().map(|mode| Rogue::start(&fleet.path("mixed"), mode, &fleet.path("web.toml"))).collect();
+    let mut all: Vec<Rogue> = modes
+        .iter()
+        .map(|mode| Rogue::start(&fleet.path("mixed"), mode, &fleet.path("web.toml")))
+        .collect();
     all.sort_by_key(Rogue::pid);
     all
 }
 
 fn serves(rogues: &[Rogue], said: &Said) -> Vec<String> {
-    rogues.iter().map(|r| get(instance(said, r.pid())["endpoint"].as_str().unwrap(), "/").1).collect()
+    rogues
+        .iter()
+        .map(|r| get(instance(said, r.pid())["endpoint"].as_str().unwrap(), "/").1)
+        .collect()
 }
 
 #[test]
@@ -81,38 +119,86 @@ fn who_is_silent_is_left_out_and_named_while_it_fits() {
     hangs(&fleet, 1);
     let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert_eq!((said.states(), fleet.text()), (vec!["refused"], before));
-    for says in [&format!("pid {} ", fleet.pid(1)), "no answer within", "1 of 3 of group `web`", "`max_sick` is 0", "--include-sick"] {
+    for says in [
+        &format!("pid {} ", fleet.pid(1)),
+        "no answer within",
+        "1 of 3 of group `web`",
+        "`max_sick` is 0",
+        "--include-sick",
+    ] {
         assert!(said.stderr.contains(says), "{says}: {}", said.stderr);
     }
     // A share of the group's instances, rounded down; a share of the group wins over that of the fleet.
     rollout(&fleet, "max_sick = \"33%\"");
     fleet.broadcast(&["--set", "message=x"]).expect(5);
     rollout_of_group(&fleet, "max_sick = \"34%\"");
-    let output = fleet.command(&["--dry-run", "--set", "message=x"]).output().unwrap();
+    let output = fleet
+        .command(&["--dry-run", "--set", "message=x"])
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
-        output.status.success() && text.contains(&format!("left out: web pid {}", fleet.pid(1))) && text.contains("would start on the new config"),
+        output.status.success()
+            && text.contains(&format!("left out: web pid {}", fleet.pid(1)))
+            && text.contains("would start on the new config"),
         "{text}"
     );
     let said = fleet.broadcast(&["--set", "message=x"]).expect(8);
-    assert_eq!((said.states(), &said.json["verdict"]), (vec!["confirmed", "confirmed", "untouched"], &"partial".into()));
+    assert_eq!(
+        (said.states(), &said.json["verdict"]),
+        (
+            vec!["confirmed", "confirmed", "untouched"],
+            &"partial".into()
+        )
+    );
     let sick = instance(&said, fleet.pid(1));
     let text = sick["trouble"]["text"].as_str().unwrap();
-    assert_eq!((&sick["trouble"]["kind"], &sick["wave"]), (&"sick".into(), &0.into()), "{sick:#}");
-    assert!(text.contains("no answer within") && text.contains(&format!("`{}` holds the new config", fleet.path("web.toml").display())), "{text}");
+    assert_eq!(
+        (&sick["trouble"]["kind"], &sick["wave"]),
+        (&"sick".into(), &0.into()),
+        "{sick:#}"
+    );
+    assert!(
+        text.contains("no answer within")
+            && text.contains(&format!(
+                "`{}` holds the new config",
+                fleet.path("web.toml").display()
+            )),
+        "{text}"
+    );
     let named = format!("Sick web pid {} is left out: ", fleet.pid(1));
     let reason = said.json["reason"].as_str().unwrap();
-    assert!(said.stderr.contains(&named) && reason.contains(&format!("left out: pid {}", fleet.pid(1))), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&named) && reason.contains(&format!("left out: pid {}", fleet.pid(1))),
+        "{}",
+        said.stderr
+    );
     assert!(journal(&fleet, &said, "plan.json").contains("\"sick\""));
     // Who was not signalled has not looked; the next run does with it what the others need not.
     is_well(&fleet, 1);
-    assert_eq!((fleet.attempts(), fleet.bodies()), (vec![2, 1, 2], ["x", "one", "x"].map(String::from).to_vec()));
+    assert_eq!(
+        (fleet.attempts(), fleet.bodies()),
+        (vec![2, 1, 2], ["x", "one", "x"].map(String::from).to_vec())
+    );
     hangs(&fleet, 1);
     let said = fleet.broadcast(&[]).expect(8);
-    assert_eq!((said.states(), said.json["run"].as_str()), (vec!["unchanged", "unchanged", "untouched"], None));
-    assert!(said.json["reason"].as_str().unwrap().contains("left out: pid"), "{:#}", said.json);
+    assert_eq!(
+        (said.states(), said.json["run"].as_str()),
+        (vec!["unchanged", "unchanged", "untouched"], None)
+    );
+    assert!(
+        said.json["reason"]
+            .as_str()
+            .unwrap()
+            .contains("left out: pid"),
+        "{:#}",
+        said.json
+    );
     is_well(&fleet, 1);
-    assert_eq!(fleet.broadcast(&[]).expect(0).states(), ["confirmed", "unchanged", "unchanged"]);
+    assert_eq!(
+        fleet.broadcast(&[]).expect(0).states(),
+        ["confirmed", "unchanged", "unchanged"]
+    );
 }
 
 fn rollout_of_group(fleet: &Fleet, says: &str) {
@@ -126,14 +212,27 @@ fn who_is_silent_counts_as_found_and_one_at_least_must_answer() {
     let before = fleet.text();
     rollout(&fleet, "max_sick = \"100%\"");
     hangs(&fleet, 0);
-    fleet.broadcast(&["--count", "1", "--set", "message=x"]).expect(3);
-    fleet.broadcast(&["--count", "3", "--set", "message=x"]).expect(3);
+    fleet
+        .broadcast(&["--count", "1", "--set", "message=x"])
+        .expect(3);
+    fleet
+        .broadcast(&["--count", "3", "--set", "message=x"])
+        .expect(3);
     hangs(&fleet, 1);
-    let said = fleet.broadcast(&["--count", "2", "--set", "message=x"]).expect(5);
-    assert!(said.stderr.contains("nobody of group `web` would be left") && said.stderr.contains("--include-sick"), "{}", said.stderr);
+    let said = fleet
+        .broadcast(&["--count", "2", "--set", "message=x"])
+        .expect(5);
+    assert!(
+        said.stderr.contains("nobody of group `web` would be left")
+            && said.stderr.contains("--include-sick"),
+        "{}",
+        said.stderr
+    );
     is_well(&fleet, 1);
     assert_eq!((said.states(), fleet.text()), (vec!["refused"; 2], before));
-    fleet.broadcast(&["--count", "2", "--set", "message=x"]).expect(8);
+    fleet
+        .broadcast(&["--count", "2", "--set", "message=x"])
+        .expect(8);
 }
 
 #[test]
@@ -142,25 +241,60 @@ fn what_other_guards_refuse_is_not_sick() {
     let before = fleet.text();
     rollout(&fleet, "max_sick = \"100%\"");
     fleet.stop(1);
-    for more in [&["--set", "message=x"][..], &["--include-sick", "--set", "message=x"], &["--now", "--reason", "r", "--set", "message=x"]] {
+    for more in [
+        &["--set", "message=x"][..],
+        &["--include-sick", "--set", "message=x"],
+        &["--now", "--reason", "r", "--set", "message=x"],
+    ] {
         let said = fleet.broadcast(more).expect(5);
-        assert!(said.stderr.contains("is stopped") && fleet.text() == before, "{}", said.stderr);
+        assert!(
+            said.stderr.contains("is stopped") && fleet.text() == before,
+            "{}",
+            said.stderr
+        );
     }
     fleet.signal(1, Signal::SIGCONT);
     // Another config than that on its disk.
     fleet.write("web.toml", &before.replace("\"one\"", "\"by hand\""));
-    let said = fleet.broadcast(&["--include-sick", "--set", "message=x"]).expect(5);
-    assert!(said.stderr.contains("neither the old nor the new"), "{}", said.stderr);
-    let all = mixed(&fleet, &["good", "ignore"], &format!("reloads = true\n{SEEN}"));
+    let said = fleet
+        .broadcast(&["--include-sick", "--set", "message=x"])
+        .expect(5);
+    assert!(
+        said.stderr.contains("neither the old nor the new"),
+        "{}",
+        said.stderr
+    );
+    let all = mixed(
+        &fleet,
+        &["good", "ignore"],
+        &format!("reloads = true\n{SEEN}"),
+    );
     rollout(&fleet, "max_sick = 1");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-    assert!(said.stderr.contains("ignores SIGHUP") && all.len() == 2, "{}", said.stderr);
+    assert!(
+        said.stderr.contains("ignores SIGHUP") && all.len() == 2,
+        "{}",
+        said.stderr
+    );
     drop(all);
     // A command that cannot be run says nothing of whom it would ask.
-    let all = mixed(&fleet, &["good"], "reloads = true\n[[group.confirm]]\nexec = [\"/nowhere/x\"]\nequals = \"x\"");
+    let all = mixed(
+        &fleet,
+        &["good"],
+        "reloads = true\n[[group.confirm]]\nexec = [\"/nowhere/x\"]\nequals = \"x\"",
+    );
     rollout(&fleet, "max_sick = 1");
-    for more in [&["--set", "message=x"][..], &["--include-sick", "--set", "message=x"]] {
-        assert!(fleet.broadcast(more).expect(5).stderr.contains("could not be run"));
+    for more in [
+        &["--set", "message=x"][..],
+        &["--include-sick", "--set", "message=x"],
+    ] {
+        assert!(
+            fleet
+                .broadcast(more)
+                .expect(5)
+                .stderr
+                .contains("could not be run")
+        );
     }
     assert_eq!(all[0].signals(), "0");
 }
@@ -168,36 +302,83 @@ fn what_other_guards_refuse_is_not_sick() {
 #[test]
 fn one_whose_port_is_closed_is_sick_and_so_is_one_that_is_asked_where_nobody_is() {
     let fleet = Fleet::start(0);
-    let all = mixed(&fleet, &["good", "closed", "mute"], &format!("reloads = true\n{SEEN}"));
+    let all = mixed(
+        &fleet,
+        &["good", "closed", "mute"],
+        &format!("reloads = true\n{SEEN}"),
+    );
     rollout(&fleet, "max_sick = 2");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(8);
-    let mut why: Vec<String> = said.json["instances"].as_array().unwrap().iter().filter_map(|i| Some(i["trouble"]["text"].as_str()?.to_owned())).collect();
+    let mut why: Vec<String> = said.json["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|i| Some(i["trouble"]["text"].as_str()?.to_owned()))
+        .collect();
     why.sort();
-    assert!(why.len() == 2 && why[0].contains("no answer within") && why[1].contains("listens on no socket"), "{why:?}");
+    assert!(
+        why.len() == 2
+            && why[0].contains("no answer within")
+            && why[1].contains("listens on no socket"),
+        "{why:?}"
+    );
     drop(all);
     let fleet = Fleet::start(2);
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let (first, second) = (fleet.pid(0), fleet.pid(1));
-    with(&fleet, &format!("instances = [{{ pid = {first} }}, {{ pid = {second}, endpoint = \"http://{nobody}/\" }}]"));
+    with(
+        &fleet,
+        &format!(
+            "instances = [{{ pid = {first} }}, {{ pid = {second}, endpoint = \"http://{nobody}/\" }}]"
+        ),
+    );
     rollout(&fleet, "max_sick = 1");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(8);
     let sick = instance(&said, second);
-    assert!(sick["state"] == "untouched" && sick["trouble"]["text"].as_str().unwrap().contains("onnection refused"), "{sick:#}");
+    assert!(
+        sick["state"] == "untouched"
+            && sick["trouble"]["text"]
+                .as_str()
+                .unwrap()
+                .contains("onnection refused"),
+        "{sick:#}"
+    );
     assert_eq!(fleet.attempts(), [2, 1]);
 }
 
 #[test]
 fn silent_ones_go_along_after_the_others_and_are_proven_by_the_new_config_alone() {
     let fleet = Fleet::start(0);
-    let all = mixed(&fleet, &["closed", "mute", "good"], &format!("reloads = true\n{SEEN}"));
-    let said = fleet.broadcast(&["--include-sick", "--timeout", "10s", "--set", "message=x"]).expect(0);
-    assert_eq!((said.states(), serves(&all, &said)), (vec!["confirmed"; 3], vec!["x".to_owned(); 3]));
+    let all = mixed(
+        &fleet,
+        &["closed", "mute", "good"],
+        &format!("reloads = true\n{SEEN}"),
+    );
+    let said = fleet
+        .broadcast(&["--include-sick", "--timeout", "10s", "--set", "message=x"])
+        .expect(0);
+    assert_eq!(
+        (said.states(), serves(&all, &said)),
+        (vec!["confirmed"; 3], vec!["x".to_owned(); 3])
+    );
     for i in said.json["instances"].as_array().unwrap() {
         // One goes alone first, and it is the one that answers.
         assert_eq!(i["wave"] == 1, i["trouble"].is_null(), "{i:#}");
-        assert!(i["proof"] == "content" && i["moved_from"].is_null() && i["endpoint"].as_str().unwrap().starts_with("http://"), "{i:#}");
+        assert!(
+            i["proof"] == "content"
+                && i["moved_from"].is_null()
+                && i["endpoint"].as_str().unwrap().starts_with("http://"),
+            "{i:#}"
+        );
     }
-    assert!(said.stderr.matches("goes along: ").count() == 2, "{}", said.stderr);
+    assert!(
+        said.stderr.matches("goes along: ").count() == 2,
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -205,13 +386,28 @@ fn silent_ones_go_back_with_all_and_prove_the_old_config() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     // One of them answers again and serves the old message.
-    let all = mixed(&fleet, &["good", "closed", "mute", "dumb"], &format!("reloads = true\n{SEEN}"));
-    let said = fleet.broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"]).expect(7);
+    let all = mixed(
+        &fleet,
+        &["good", "closed", "mute", "dumb"],
+        &format!("reloads = true\n{SEEN}"),
+    );
+    let said = fleet
+        .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
+        .expect(7);
     // The one that serves the old message all the time shows no end of its reload.
-    assert_eq!((said.states(), fleet.text()), (vec!["revert_failed", "reverted", "reverted", "reverted"], before));
+    assert_eq!(
+        (said.states(), fleet.text()),
+        (
+            vec!["revert_failed", "reverted", "reverted", "reverted"],
+            before
+        )
+    );
     assert_eq!(serves(&all, &said), vec!["one".to_owned(); 4]);
     let text = said.json["instances"].to_string();
-    assert!(text.contains("and wanted is `x` after 3s (silent before the run: "), "{text}");
+    assert!(
+        text.contains("and wanted is `x` after 3s (silent before the run: "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -219,22 +415,56 @@ fn what_compares_with_before_proves_nothing_of_one_that_was_silent() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let changed = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nchanged = true\n";
-    let all = mixed(&fleet, &["good", "mute"], &format!("reloads = true\n{changed}"));
-    let said = fleet.broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"]).expect(6);
-    assert_eq!((said.states(), fleet.text()), (vec!["reverted"; 2], before.clone()));
+    let all = mixed(
+        &fleet,
+        &["good", "mute"],
+        &format!("reloads = true\n{changed}"),
+    );
+    let said = fleet
+        .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
+        .expect(6);
+    assert_eq!(
+        (said.states(), fleet.text()),
+        (vec!["reverted"; 2], before.clone())
+    );
     let why = said.json["reason"].as_str().unwrap();
-    assert!(why.contains("compare with what it said before the signal") && why.contains("silent before the run"), "{why}");
+    assert!(
+        why.contains("compare with what it said before the signal")
+            && why.contains("silent before the run"),
+        "{why}"
+    );
     assert_eq!(serves(&all, &said), ["one", "one"]);
     drop(all);
     // With another fact that is the proof, its source must only answer again.
-    let status = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nread = \"status\"\nequals = \"200\"\n";
+    let status =
+        "[[group.confirm]]\nhttp = \"http://{listen}/\"\nread = \"status\"\nequals = \"200\"\n";
     let increased = "[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true\n";
-    let all = mixed(&fleet, &["good", "mute"], &format!("reloads = true\n{changed}{increased}{status}"));
-    let said = fleet.broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"]).expect(12);
-    let sick = said.json["instances"].as_array().unwrap().iter().find(|i| !i["trouble"].is_null()).unwrap();
-    assert_eq!((sick["proof"].as_str(), serves(&all, &said)), (Some("none"), vec!["x".to_owned(); 2]), "{sick:#}");
+    let all = mixed(
+        &fleet,
+        &["good", "mute"],
+        &format!("reloads = true\n{changed}{increased}{status}"),
+    );
+    let said = fleet
+        .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
+        .expect(12);
+    let sick = said.json["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| !i["trouble"].is_null())
+        .unwrap();
+    assert_eq!(
+        (sick["proof"].as_str(), serves(&all, &said)),
+        (Some("none"), vec!["x".to_owned(); 2]),
+        "{sick:#}"
+    );
     assert_eq!(sick["state"], "unconfirmed", "{sick:#}");
-    assert!(said.stderr.contains("its config is not proven: silent before the run: "), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("its config is not proven: silent before the run: "),
+        "{}",
+        said.stderr
+    );
 }
 
 /// Three servers: the first hangs until its config is validated, and the validator then does `more`.
@@ -244,24 +474,48 @@ fn one_that_wakes(more: impl Fn(&Fleet) -> String) -> Fleet {
     // Its last attempt failed, for want of a descriptor: what it says of that is no answer to the run.
     fleet.signal(0, Signal::SIGHUP);
     let limit = getrlimit(Resource::Nofile).current.unwrap();
-    validator(&fleet, &format!("\"$1\" check \"$2\" && prlimit --pid {} --nofile={limit}: && {}", fleet.pid(0), more(&fleet)));
+    validator(
+        &fleet,
+        &format!(
+            "\"$1\" check \"$2\" && prlimit --pid {} --nofile={limit}: && {}",
+            fleet.pid(0),
+            more(&fleet)
+        ),
+    );
     fleet
 }
 
 #[test]
 fn a_server_that_was_silent_is_proven_by_its_own_word_about_a_look_after_the_signal() {
     let fleet = one_that_wakes(|_| "true".into());
-    let said = fleet.broadcast(&["--validate", "--include-sick", "--set", "message=x"]).expect(0);
-    assert_eq!((said.states(), fleet.bodies()), (vec!["confirmed"; 3], vec!["x".to_owned(); 3]));
+    let said = fleet
+        .broadcast(&["--validate", "--include-sick", "--set", "message=x"])
+        .expect(0);
+    assert_eq!(
+        (said.states(), fleet.bodies()),
+        (vec!["confirmed"; 3], vec!["x".to_owned(); 3])
+    );
     let woken = instance(&said, fleet.pid(0));
-    assert!(woken["proof"] == "exact" && woken["before"].is_null() && woken["trouble"]["kind"] == "sick" && woken["wave"] == 2, "{woken:#}");
+    assert!(
+        woken["proof"] == "exact"
+            && woken["before"].is_null()
+            && woken["trouble"]["kind"] == "sick"
+            && woken["wave"] == 2,
+        "{woken:#}"
+    );
     for (mode, kind) in [("past", "timed_out"), ("past-io", "timed_out")] {
         let fleet = Fleet::start(0);
         let before = fleet.text();
         let all = mixed(&fleet, &[mode], "kind = \"hello\"\nvalidate = []");
-        let said = fleet.broadcast(&["--include-sick", "--set", "message=x"]).expect(7);
+        let said = fleet
+            .broadcast(&["--include-sick", "--set", "message=x"])
+            .expect(7);
         let i = instance(&said, all[0].pid());
-        assert_eq!((&i["trouble"]["kind"], &i["state"], fleet.text()), (&kind.into(), &"revert_failed".into(), before), "{mode}: {i:#}");
+        assert_eq!(
+            (&i["trouble"]["kind"], &i["state"], fleet.text()),
+            (&kind.into(), &"revert_failed".into(), before),
+            "{mode}: {i:#}"
+        );
     }
 }
 
@@ -269,17 +523,33 @@ fn a_server_that_was_silent_is_proven_by_its_own_word_about_a_look_after_the_sig
 fn a_server_that_was_silent_goes_back_as_the_others_do() {
     let fleet = one_that_wakes(|fleet| format!("kill -STOP {}", fleet.pid(2)));
     rollout(&fleet, "waves = [\"100%\"]");
-    let mut child =
-        fleet.command(&["--validate", "--include-sick", "-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = fleet
+        .command(&[
+            "--validate",
+            "--include-sick",
+            "-o",
+            "jsonl",
+            "--set",
+            "message=x",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let (mut last, mut confirmed) = (String::new(), false);
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         last = line.unwrap();
-        confirmed |= last.contains(&format!("\"pid\":{},", fleet.pid(0))) && last.contains("\"state\":\"confirmed\"");
+        confirmed |= last.contains(&format!("\"pid\":{},", fleet.pid(0)))
+            && last.contains("\"state\":\"confirmed\"");
         if last.contains("\"undo_began\"") {
             fleet.signal(2, Signal::SIGCONT);
         }
     }
-    assert_eq!((child.wait().unwrap().code(), confirmed), (Some(6), true), "{last}");
+    assert_eq!(
+        (child.wait().unwrap().code(), confirmed),
+        (Some(6), true),
+        "{last}"
+    );
     assert!(last.contains("\"counts\":{\"reverted\":3}"), "{last}");
     assert_eq!(fleet.bodies(), ["one"; 3]);
 }
@@ -289,11 +559,21 @@ fn a_server_that_stays_silent_is_named_and_the_others_go_back() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
     hangs(&fleet, 0);
-    let said = fleet.broadcast(&["--include-sick", "--set", "message=x"]).expect(7);
-    assert_eq!((said.states(), fleet.text()), (vec!["revert_failed", "reverted"], before));
+    let said = fleet
+        .broadcast(&["--include-sick", "--set", "message=x"])
+        .expect(7);
+    assert_eq!(
+        (said.states(), fleet.text()),
+        (vec!["revert_failed", "reverted"], before)
+    );
     let sick = instance(&said, fleet.pid(0));
     let text = sick["trouble"]["text"].as_str().unwrap();
-    assert!(sick["trouble"]["kind"] == "timed_out" && text.contains("silent before the run") && sick["state"] == "revert_failed", "{text}");
+    assert!(
+        sick["trouble"]["kind"] == "timed_out"
+            && text.contains("silent before the run")
+            && sick["state"] == "revert_failed",
+        "{text}"
+    );
     is_well(&fleet, 0);
     assert_eq!(fleet.bodies(), ["one"; 2]);
 }
@@ -307,9 +587,18 @@ fn now(fleet: &Fleet, more: &[&str]) -> Said {
 fn what_cannot_wait_needs_a_reason() {
     let fleet = Fleet::start(1);
     let before = fleet.text();
-    for more in [&["--now", "--set", "message=x"][..], &["--now", "--reason", " ", "--set", "message=x"]] {
+    for more in [
+        &["--now", "--set", "message=x"][..],
+        &["--now", "--reason", " ", "--set", "message=x"],
+    ] {
         let said = fleet.broadcast(more).expect(2);
-        assert!(said.stderr.contains("needs a reason") && said.stderr.contains("hint: ") && said.stderr.contains("--reason TEXT"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("needs a reason")
+                && said.stderr.contains("hint: ")
+                && said.stderr.contains("--reason TEXT"),
+            "{}",
+            said.stderr
+        );
     }
     // What it does after a failure is not for choice.
     let said = now(&fleet, &["--on-failure", "revert", "--set", "message=x"]).expect(2);
@@ -318,23 +607,63 @@ fn what_cannot_wait_needs_a_reason() {
     let said = now(&fleet, &["--set", "message=x"]).expect(0);
     let plan: Value = serde_json::from_str(&journal(&fleet, &said, "plan.json")).unwrap();
     assert_eq!(plan["reason"], "an incident");
-    assert!(plan["command"].as_array().unwrap().contains(&"--now".into()), "{plan:#}");
+    assert!(
+        plan["command"]
+            .as_array()
+            .unwrap()
+            .contains(&"--now".into()),
+        "{plan:#}"
+    );
 }
 
 #[test]
 fn a_run_that_cannot_wait_bakes_nothing_asks_no_gate_and_takes_silent_ones_along() {
     let fleet = Fleet::start(0);
-    let all = mixed(&fleet, &["good", "good", "closed"], &format!("reloads = true\n{SEEN}"));
+    let all = mixed(
+        &fleet,
+        &["good", "good", "closed"],
+        &format!("reloads = true\n{SEEN}"),
+    );
     let asked = fleet.path("asked");
-    rollout(&fleet, &format!("bake = \"30m\"\ngate = [\"touch\", \"{}\"]", asked.display()));
+    rollout(
+        &fleet,
+        &format!(
+            "bake = \"30m\"\ngate = [\"touch\", \"{}\"]",
+            asked.display()
+        ),
+    );
     let said = now(&fleet, &["--timeout", "10s", "--set", "message=x"]).expect(0);
-    assert_eq!((said.states(), serves(&all, &said)), (vec!["confirmed"; 3], vec!["x".to_owned(); 3]));
-    assert!(!asked.exists() && !said.stderr.contains("Baking") && !said.stderr.contains("gate"), "{}", said.stderr);
-    let mut waves: Vec<u64> = said.json["instances"].as_array().unwrap().iter().map(|i| i["wave"].as_u64().unwrap()).collect();
+    assert_eq!(
+        (said.states(), serves(&all, &said)),
+        (vec!["confirmed"; 3], vec!["x".to_owned(); 3])
+    );
+    assert!(
+        !asked.exists() && !said.stderr.contains("Baking") && !said.stderr.contains("gate"),
+        "{}",
+        said.stderr
+    );
+    let mut waves: Vec<u64> = said.json["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| i["wave"].as_u64().unwrap())
+        .collect();
     waves.sort_unstable();
     assert_eq!(waves, [1, 2, 2], "waves stay");
-    let said = now(&fleet, &["--timeout", "10s", "--waves", "1,2", "--set", "message=y"]).expect(0);
-    assert!(said.json["instances"].as_array().unwrap().iter().any(|i| i["wave"] == 3), "{:#}", said.json);
+    let said = now(
+        &fleet,
+        &["--timeout", "10s", "--waves", "1,2", "--set", "message=y"],
+    )
+    .expect(0);
+    assert!(
+        said.json["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|i| i["wave"] == 3),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
@@ -342,7 +671,10 @@ fn a_run_that_cannot_wait_puts_nothing_back() {
     let back = |fleet: &Fleet, said: &Said| {
         let events = journal(fleet, said, "events.jsonl");
         assert!(
-            !events.contains("undo_began") && !events.contains("put_back") && !events.contains("\"undo\":true") && events.contains("\"stopped\""),
+            !events.contains("undo_began")
+                && !events.contains("put_back")
+                && !events.contains("\"undo\":true")
+                && events.contains("\"stopped\""),
             "{events}"
         );
         assert!(fleet.text().contains("\"x\""), "{}", fleet.text());
@@ -350,7 +682,11 @@ fn a_run_that_cannot_wait_puts_nothing_back() {
     // Refused by the first, in its own words: nobody else is asked, and the file stays.
     let fleet = Fleet::start(0);
     let reject = "[[group.reject]]\nhttp = \"http://{listen}/signals\"\nincreased = true";
-    let all = mixed(&fleet, &["old", "old"], &format!("reloads = true\n{SEEN}\n{reject}"));
+    let all = mixed(
+        &fleet,
+        &["old", "old"],
+        &format!("reloads = true\n{SEEN}\n{reject}"),
+    );
     let said = now(&fleet, &["--set", "message=x"]).expect(8);
     assert_eq!(said.states(), ["rejected", "untouched"]);
     let mut signals: Vec<String> = all.iter().map(Rogue::signals).collect();
@@ -362,17 +698,26 @@ fn a_run_that_cannot_wait_puts_nothing_back() {
     let fleet = Fleet::start(2);
     hangs(&fleet, 0);
     let said = now(&fleet, &["--set", "message=x"]).expect(7);
-    assert_eq!((said.states(), get(fleet.url(1), "/").1.as_str()), (vec!["confirmed", "timed_out"], "x"));
+    assert_eq!(
+        (said.states(), get(fleet.url(1), "/").1.as_str()),
+        (vec!["confirmed", "timed_out"], "x")
+    );
     back(&fleet, &said);
     is_well(&fleet, 0);
     // Within a budget the run goes on, and still nothing is put back.
     let fleet = Fleet::start(3);
     rollout(&fleet, "max_failures = 1\nwaves = [1, 2]");
-    validator(&fleet, &format!("\"$1\" check \"$2\" && kill -STOP {}", fleet.pid(0)));
+    validator(
+        &fleet,
+        &format!("\"$1\" check \"$2\" && kill -STOP {}", fleet.pid(0)),
+    );
     let said = now(&fleet, &["--set", "message=x"]).expect(7);
     assert_eq!(said.states(), ["confirmed", "confirmed", "timed_out"]);
     let events = journal(&fleet, &said, "events.jsonl");
-    assert!(!events.contains("put_back") && !events.contains("\"undo\":true"), "{events}");
+    assert!(
+        !events.contains("put_back") && !events.contains("\"undo\":true"),
+        "{events}"
+    );
     fleet.signal(0, Signal::SIGCONT);
     until("it loads what stayed there", || fleet.bodies() == ["x"; 3]);
 }
@@ -410,11 +755,28 @@ fn one_that_may_have_been_signalled_is_not_left_out_and_an_old_config_is_brought
     hangs(&fleet, 0);
     now(&fleet, &["--set", "message=x"]).expect(7);
     let said = fleet.again("resume", &[]).expect(5);
-    assert!(said.stderr.contains("1 of group `web` may have been signalled already") && said.stderr.contains("--include-sick"), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("1 of group `web` may have been signalled already")
+            && said.stderr.contains("--include-sick"),
+        "{}",
+        said.stderr
+    );
     // Everybody else is on the old config, though this one says nothing.
     let said = fleet.again("revert", &[]).expect(7);
-    assert_eq!((said.states(), get(fleet.url(1), "/").1.as_str()), (vec!["confirmed", "timed_out"], "one"), "{:#}", said.json);
-    assert!(fleet.text().contains("\"one\"") && instance(&said, fleet.pid(0))["trouble"]["text"].as_str().unwrap().contains("silent before the run"));
+    assert_eq!(
+        (said.states(), get(fleet.url(1), "/").1.as_str()),
+        (vec!["confirmed", "timed_out"], "one"),
+        "{:#}",
+        said.json
+    );
+    assert!(
+        fleet.text().contains("\"one\"")
+            && instance(&said, fleet.pid(0))["trouble"]["text"]
+                .as_str()
+                .unwrap()
+                .contains("silent before the run")
+    );
     is_well(&fleet, 0);
     fleet.again("revert", &[]).expect(0);
     assert_eq!(fleet.bodies(), ["one"; 2]);
@@ -422,10 +784,28 @@ fn one_that_may_have_been_signalled_is_not_left_out_and_an_old_config_is_brought
     hangs(&fleet, 0);
     now(&fleet, &["--set", "message=y"]).expect(7);
     let limit = getrlimit(Resource::Nofile).current.unwrap();
-    fleet.write("validator", &format!("#!/bin/sh\n\"$1\" check \"$2\" && prlimit --pid {} --nofile={limit}:\n", fleet.pid(0)));
-    std::fs::set_permissions(fleet.path("validator"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let said = fleet.again("resume", &["--include-sick", "--validate"]).expect(0);
-    assert_eq!((instance(&said, fleet.pid(0))["state"].as_str(), fleet.bodies()), (Some("confirmed"), vec!["y".to_owned(); 2]));
+    fleet.write(
+        "validator",
+        &format!(
+            "#!/bin/sh\n\"$1\" check \"$2\" && prlimit --pid {} --nofile={limit}:\n",
+            fleet.pid(0)
+        ),
+    );
+    std::fs::set_permissions(
+        fleet.path("validator"),
+        std::fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    let said = fleet
+        .again("resume", &["--include-sick", "--validate"])
+        .expect(0);
+    assert_eq!(
+        (
+            instance(&said, fleet.pid(0))["state"].as_str(),
+            fleet.bodies()
+        ),
+        (Some("confirmed"), vec!["y".to_owned(); 2])
+    );
 }
 
 #[test]
@@ -433,14 +813,25 @@ fn who_was_left_out_is_left_out_again_when_the_run_is_gone_on_with() {
     let fleet = Fleet::start(3);
     rollout(&fleet, "max_sick = 1");
     hangs(&fleet, 1);
-    let mut child = fleet.command(&["-o", "jsonl", "--set", "message=x"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = fleet
+        .command(&["-o", "jsonl", "--set", "message=x"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("\"installed\"")));
     child.kill().unwrap();
     child.wait().unwrap();
     let said = fleet.again("resume", &[]).expect(8);
     let sick = instance(&said, fleet.pid(1));
-    assert!(sick["state"] == "untouched" && sick["trouble"]["kind"] == "sick", "{sick:#}");
+    assert!(
+        sick["state"] == "untouched" && sick["trouble"]["kind"] == "sick",
+        "{sick:#}"
+    );
     is_well(&fleet, 1);
-    assert_eq!((fleet.attempts()[1], fleet.bodies()), (1, ["x", "one", "x"].map(String::from).to_vec()));
+    assert_eq!(
+        (fleet.attempts()[1], fleet.bodies()),
+        (1, ["x", "one", "x"].map(String::from).to_vec())
+    );
 }

@@ -18,9 +18,15 @@ use crate::{
 fn a_bad_file_on_disk_is_waiting_to_fail() {
     let fleet = Fleet::start(2);
     fleet.status().expect(0);
-    fleet.write("web.toml", "message = \"later\"\nlisten = \"127.0.0.1:0\"\n");
+    fleet.write(
+        "web.toml",
+        "message = \"later\"\nlisten = \"127.0.0.1:0\"\n",
+    );
     let said = fleet.status().expect(7).json.to_string();
-    assert!(said.contains("does not run the config on its disk") && !said.contains("waiting to fail"), "{said}");
+    assert!(
+        said.contains("does not run the config on its disk") && !said.contains("waiting to fail"),
+        "{said}"
+    );
     fleet.write("web.toml", "message = 1\n");
     let said = fleet.status().expect(7).json.to_string();
     assert!(said.contains("waiting to fail"), "{said}");
@@ -28,9 +34,15 @@ fn a_bad_file_on_disk_is_waiting_to_fail() {
     // Its own validator is asked, whatever that is.
     fleet.write("web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{group}validate = [\"/bin/sh\", \"-c\", \"echo no, never; exit 1\"]\n"));
+    fleet.write(
+        "fleet.toml",
+        &format!("{group}validate = [\"/bin/sh\", \"-c\", \"echo no, never; exit 1\"]\n"),
+    );
     let said = fleet.status().expect(7).json.to_string();
-    assert!(said.contains("waiting to fail") && said.contains("no, never"), "{said}");
+    assert!(
+        said.contains("waiting to fail") && said.contains("no, never"),
+        "{said}"
+    );
     assert_eq!(fleet.attempts(), [1; 2], "nobody was signalled");
 }
 
@@ -38,7 +50,11 @@ fn a_bad_file_on_disk_is_waiting_to_fail() {
 #[track_caller]
 fn row<'a>(said: &'a Said, known: &str) -> &'a Value {
     let rows = said.json["instances"].as_array().unwrap();
-    assert!(rows.len() == 1 && rows[0]["targets"][0]["known"] == known, "{known}: {:#}", said.json);
+    assert!(
+        rows.len() == 1 && rows[0]["targets"][0]["known"] == known,
+        "{known}: {:#}",
+        said.json
+    );
     &rows[0]
 }
 
@@ -56,26 +72,60 @@ fn sleeps(fleet: &Fleet, keys: &str) {
 fn sleep(fleet: &Fleet) -> Killed {
     let exe = fleet.path("naps");
     if !exe.exists() {
-        assert!(Command::new("cp").arg("/bin/sleep").arg(&exe).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .arg("/bin/sleep")
+                .arg(&exe)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     let sleep = Killed(Command::new(&exe).arg("600").spawn().unwrap());
     let pid = i32::try_from(sleep.0.id()).unwrap();
-    until("it executes the copy", || words(pid).first().is_some_and(|word| Path::new(word) == exe));
+    until("it executes the copy", || {
+        words(pid)
+            .first()
+            .is_some_and(|word| Path::new(word) == exe)
+    });
     sleep
 }
 
 #[test]
 fn of_one_that_cannot_tell_what_was_proven_is_known() {
     let fleet = Fleet::start(0);
-    let all = rogues(&fleet, "good", "good", 1, &format!("reloads = true\n{SEEN}"));
+    let all = rogues(
+        &fleet,
+        "good",
+        "good",
+        1,
+        &format!("reloads = true\n{SEEN}"),
+    );
     let said = fleet.status().expect(0);
-    assert_eq!((&row(&said, "no")["runs"], &said.json["instances"][0]["endpoint"]), (&Value::Null, &all[0].url.clone().into()));
+    assert_eq!(
+        (
+            &row(&said, "no")["runs"],
+            &said.json["instances"][0]["endpoint"]
+        ),
+        (&Value::Null, &all[0].url.clone().into())
+    );
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     let said = fleet.status().expect(0);
     let row_of = row(&said, "proven");
-    assert!(row_of["runs"].is_string() && row_of["runs"] == row_of["disk"] && row_of["targets"][0]["runs"] == row_of["runs"], "{row_of:#}");
+    assert!(
+        row_of["runs"].is_string()
+            && row_of["runs"] == row_of["disk"]
+            && row_of["targets"][0]["runs"] == row_of["runs"],
+        "{row_of:#}"
+    );
     // Another state directory knows nothing of it.
-    let other = Said::of(fleet.look("status").args(["-o", "json", "--state"]).arg(fleet.path("other"))).expect(0);
+    let other = Said::of(
+        fleet
+            .look("status")
+            .args(["-o", "json", "--state"])
+            .arg(fleet.path("other")),
+    )
+    .expect(0);
     row(&other, "no");
     // The same bytes once more: what stood there in between may have been read.
     let proven = row_of["runs"].clone();
@@ -84,12 +134,32 @@ fn of_one_that_cannot_tell_what_was_proven_is_known() {
     fleet.write("web.toml", "message = \"three\"\n");
     let said = fleet.status().expect(7);
     assert_eq!(row(&said, "proven")["runs"], proven);
-    assert!(said.json["instances"][0]["faults"][0].as_str().unwrap().contains("on disk was changed after it was proven"), "{:#}", said.json);
+    assert!(
+        said.json["instances"][0]["faults"][0]
+            .as_str()
+            .unwrap()
+            .contains("on disk was changed after it was proven"),
+        "{:#}",
+        said.json
+    );
     // For people: what it was proven on, and what is wrong.
-    let output = fleet.look("status").arg("--state").arg(fleet.path("state")).output().unwrap();
+    let output = fleet
+        .look("status")
+        .arg("--state")
+        .arg(fleet.path("state"))
+        .output()
+        .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
-    let wanted = format!("rogue pid {} {} proven on sha256:{} `", all[0].pid(), all[0].url, &proven.as_str().unwrap()[..12]);
-    assert!(stdout.starts_with(&wanted) && stdout.lines().count() == 1, "{stdout}");
+    let wanted = format!(
+        "rogue pid {} {} proven on sha256:{} `",
+        all[0].pid(),
+        all[0].url,
+        &proven.as_str().unwrap()[..12]
+    );
+    assert!(
+        stdout.starts_with(&wanted) && stdout.lines().count() == 1,
+        "{stdout}"
+    );
     // What stands there was proven, and its assertion reads something else.
     fleet.broadcast(&[]).expect(0);
     fleet.broadcast(&["--set", "message=four"]).expect(0);
@@ -97,14 +167,25 @@ fn of_one_that_cannot_tell_what_was_proven_is_known() {
     fleet.write("web.toml", "message = \"by hand\"\n");
     let signals = all[0].signals();
     kill(Pid::from_raw(all[0].pid()), Signal::SIGHUP).unwrap();
-    until("it has read that", || all[0].signals() != signals && get(&all[0].url, "/").1 == "by hand");
+    until("it has read that", || {
+        all[0].signals() != signals && get(&all[0].url, "/").1 == "by hand"
+    });
     fleet.write("web.toml", &text);
     let said = fleet.status().expect(7);
     let faults = said.json["instances"][0]["faults"].to_string();
-    assert!(faults.contains("reads `by hand`, and wanted is `four`"), "{faults}");
+    assert!(
+        faults.contains("reads `by hand`, and wanted is `four`"),
+        "{faults}"
+    );
     // One that was started anew is another process.
     drop(all);
-    let all = rogues(&fleet, "good", "good", 1, &format!("reloads = true\n{SEEN}"));
+    let all = rogues(
+        &fleet,
+        "good",
+        "good",
+        1,
+        &format!("reloads = true\n{SEEN}"),
+    );
     row(&fleet.status().expect(0), "no");
     assert_eq!(all[0].signals(), "0");
 }
@@ -115,29 +196,79 @@ fn of_several_targets_each_is_known_by_itself() {
     std::fs::create_dir(fleet.path("conf.d")).unwrap();
     fleet.write("conf.d/a", "a");
     let seen = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"two\"";
-    let all = rogues(&fleet, "good", "good", 1, &format!("reloads = true\n{seen}"));
+    let all = rogues(
+        &fleet,
+        "good",
+        "good",
+        1,
+        &format!("reloads = true\n{seen}"),
+    );
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let (file, dir) = (fleet.path("web.toml"), fleet.path("conf.d"));
-    let config = format!("config = [[\"{}\"], [\"{}\"]]\n", file.display(), dir.display());
-    let text = text.lines().filter(|line| !line.starts_with("config = ")).collect::<Vec<_>>().join("\n");
-    fleet.write("fleet.toml", &text.replace("timeout = \"800ms\"", &format!("timeout = \"800ms\"\n{config}")));
+    let config = format!(
+        "config = [[\"{}\"], [\"{}\"]]\n",
+        file.display(),
+        dir.display()
+    );
+    let text = text
+        .lines()
+        .filter(|line| !line.starts_with("config = "))
+        .collect::<Vec<_>>()
+        .join("\n");
+    fleet.write(
+        "fleet.toml",
+        &text.replace(
+            "timeout = \"800ms\"",
+            &format!("timeout = \"800ms\"\n{config}"),
+        ),
+    );
     std::fs::create_dir_all(fleet.path("new/conf.d")).unwrap();
     fleet.write("new/web.toml", "message = \"two\"\n");
     fleet.write("new/conf.d/a", "b");
-    fleet.broadcast(&["--config", fleet.path("new").to_str().unwrap()]).expect(0);
+    fleet
+        .broadcast(&["--config", fleet.path("new").to_str().unwrap()])
+        .expect(0);
     let said = fleet.status().expect(0);
     let known = |said: &Said| -> Vec<String> {
         let targets = said.json["instances"][0]["targets"].as_array().unwrap();
-        targets.iter().map(|t| format!("{} {} {}", t["path"].as_str().unwrap(), t["known"].as_str().unwrap(), t["runs"] == t["disk"])).collect()
+        targets
+            .iter()
+            .map(|t| {
+                format!(
+                    "{} {} {}",
+                    t["path"].as_str().unwrap(),
+                    t["known"].as_str().unwrap(),
+                    t["runs"] == t["disk"]
+                )
+            })
+            .collect()
     };
-    assert_eq!(known(&said), [format!("{} proven true", file.display()), format!("{} proven true", dir.display())]);
+    assert_eq!(
+        known(&said),
+        [
+            format!("{} proven true", file.display()),
+            format!("{} proven true", dir.display())
+        ]
+    );
     fleet.write("conf.d/b", "b");
     let said = fleet.status().expect(7);
-    assert_eq!(known(&said), [format!("{} proven true", file.display()), format!("{} proven false", dir.display())]);
-    let output = fleet.look("status").arg("--state").arg(fleet.path("state")).output().unwrap();
+    assert_eq!(
+        known(&said),
+        [
+            format!("{} proven true", file.display()),
+            format!("{} proven false", dir.display())
+        ]
+    );
+    let output = fleet
+        .look("status")
+        .arg("--state")
+        .arg(fleet.path("state"))
+        .output()
+        .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(
-        stdout.contains(&format!("{} proven on sha256:", dir.display())) && stdout.contains(&format!("`{}` on disk was changed", dir.display())),
+        stdout.contains(&format!("{} proven on sha256:", dir.display()))
+            && stdout.contains(&format!("`{}` on disk was changed", dir.display())),
         "{stdout}"
     );
     assert_eq!(all[0].signals(), "1");
@@ -154,7 +285,10 @@ fn one_that_is_older_than_what_it_reads_at_its_start_must_be_restarted() {
     let row_of = row(&said, "started");
     assert_eq!(row_of["runs"], row_of["disk"]);
     let new = fleet.write("naps.conf", "");
-    for keys in [format!("config = \"{0}\"\nneeds_restart = \"{0}\"", new.display()), format!("config = {old}\nneeds_restart = \"{}\"", new.display())] {
+    for keys in [
+        format!("config = \"{0}\"\nneeds_restart = \"{0}\"", new.display()),
+        format!("config = {old}\nneeds_restart = \"{}\"", new.display()),
+    ] {
         sleeps(&fleet, &keys);
         let told = || {
             // Until the kernel's coarse clocks tell the two moments apart.
@@ -162,7 +296,11 @@ fn one_that_is_older_than_what_it_reads_at_its_start_must_be_restarted() {
             let said = fleet.status();
             said.code == 7
                 && said.json["instances"][0]["targets"][0]["known"] == "no"
-                && said.json["instances"][0]["faults"][0].as_str().is_some_and(|f| f.contains("naps.conf") && f.contains("older config than its disk"))
+                && said.json["instances"][0]["faults"][0]
+                    .as_str()
+                    .is_some_and(|f| {
+                        f.contains("naps.conf") && f.contains("older config than its disk")
+                    })
         };
         until("it is said that it must be restarted", told);
     }
@@ -173,29 +311,64 @@ fn keys_that_wait_for_a_restart_are_named() {
     let fleet = Fleet::start(0);
     let _sleep = sleep(&fleet);
     let config = fleet.write("naps.conf", "");
-    for (pending, code, says) in
-        [("\"true\"", 0, ""), ("\"echo\", \"Max_Naps\"", 7, "a restart is needed for `max_naps`"), ("\"false\"", 7, "`false` ended with 1")]
-    {
-        sleeps(&fleet, &format!("config = \"{}\"\nrestart_pending = [{pending}]", config.display()));
+    for (pending, code, says) in [
+        ("\"true\"", 0, ""),
+        (
+            "\"echo\", \"Max_Naps\"",
+            7,
+            "a restart is needed for `max_naps`",
+        ),
+        ("\"false\"", 7, "`false` ended with 1"),
+    ] {
+        sleeps(
+            &fleet,
+            &format!(
+                "config = \"{}\"\nrestart_pending = [{pending}]",
+                config.display()
+            ),
+        );
         let said = fleet.status().expect(code);
-        assert!(row(&said, "no")["faults"].to_string().contains(says), "{:#}", said.json);
+        assert!(
+            row(&said, "no")["faults"].to_string().contains(says),
+            "{:#}",
+            said.json
+        );
     }
 }
 
 #[test]
 fn a_refused_reload_is_told_until_it_is_mended() {
     let fleet = Fleet::start(0);
-    let failed = |when: &str| format!("reloads = true\n{SEEN}\n[[group.reject]]\nhttp = \"http://{{listen}}/signals\"\nequals = \"{when}\"");
+    let failed = |when: &str| {
+        format!(
+            "reloads = true\n{SEEN}\n[[group.reject]]\nhttp = \"http://{{listen}}/signals\"\nequals = \"{when}\""
+        )
+    };
     let all = rogues(&fleet, "good", "good", 1, &failed("0"));
     let said = fleet.status().expect(7);
-    assert!(said.json["instances"][0]["faults"][0].as_str().unwrap().contains("says that its last reload was refused"), "{:#}", said.json);
-    fleet.write("fleet.toml", &std::fs::read_to_string(fleet.path("fleet.toml")).unwrap().replace("equals = \"0\"", "equals = \"1\""));
+    assert!(
+        said.json["instances"][0]["faults"][0]
+            .as_str()
+            .unwrap()
+            .contains("says that its last reload was refused"),
+        "{:#}",
+        said.json
+    );
+    fleet.write(
+        "fleet.toml",
+        &std::fs::read_to_string(fleet.path("fleet.toml"))
+            .unwrap()
+            .replace("equals = \"0\"", "equals = \"1\""),
+    );
     fleet.status().expect(0);
     // One that cannot be asked would not be reloaded either.
     kill(Pid::from_raw(all[0].pid()), Signal::SIGSTOP).unwrap();
     let said = fleet.status().expect(7);
     let faults = said.json["instances"][0]["faults"].to_string();
-    assert!(faults.contains("is stopped") && faults.contains("no answer"), "{faults}");
+    assert!(
+        faults.contains("is stopped") && faults.contains("no answer"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -205,39 +378,87 @@ fn nobody_is_told_twice_and_nobody_at_all_is_exit_3() {
     fleet.status().expect(3);
     let _sleep = sleep(&fleet);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    fleet.write("fleet.toml", &format!("{text}{}", text.trim_start_matches("version = 1\n").replace("\"g\"", "\"h\"")));
+    fleet.write(
+        "fleet.toml",
+        &format!(
+            "{text}{}",
+            text.trim_start_matches("version = 1\n")
+                .replace("\"g\"", "\"h\"")
+        ),
+    );
     // The second group has none left, which is a fault.
     let said = fleet.status().expect(7);
-    assert_eq!((said.json["instances"].as_array().map(Vec::len), &said.json["instances"][0]["group"]), (Some(1), &"g".into()));
-    assert!(said.json["groups"][1]["faults"].to_string().contains("has 0 instances"), "{:#}", said.json);
+    assert_eq!(
+        (
+            said.json["instances"].as_array().map(Vec::len),
+            &said.json["instances"][0]["group"]
+        ),
+        (Some(1), &"g".into())
+    );
+    assert!(
+        said.json["groups"][1]["faults"]
+            .to_string()
+            .contains("has 0 instances"),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
 fn a_real_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
     let Some(web) = nginx() else { return };
-    let group = format!("name = \"web\"\nkind = \"nginx\"\nmatch = {{ exe = \"nginx\", args = [\"{}\"] }}\n", web.file().display());
-    web.daemon.write("fleet.toml", &format!("version = 1\n[[group]]\n{group}"));
+    let group = format!(
+        "name = \"web\"\nkind = \"nginx\"\nmatch = {{ exe = \"nginx\", args = [\"{}\"] }}\n",
+        web.file().display()
+    );
+    web.daemon
+        .write("fleet.toml", &format!("version = 1\n[[group]]\n{group}"));
     let status = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hello"));
-        Said::of(command.args(["status", "-o", "json", "--fleet"]).arg(web.daemon.path("fleet.toml")).arg("--state").arg(web.daemon.path("state")))
+        Said::of(
+            command
+                .args(["status", "-o", "json", "--fleet"])
+                .arg(web.daemon.path("fleet.toml"))
+                .arg("--state")
+                .arg(web.daemon.path("state")),
+        )
     };
     let said = status().expect(0);
-    assert_eq!((&row(&said, "no")["pid"], &said.json["instances"][0]["path"]), (&web.daemon.pid().into(), &web.file().display().to_string().into()));
+    assert_eq!(
+        (&row(&said, "no")["pid"], &said.json["instances"][0]["path"]),
+        (
+            &web.daemon.pid().into(),
+            &web.file().display().to_string().into()
+        )
+    );
     let new = web.daemon.write("new", &web.config("two"));
-    web.daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(0);
+    web.daemon
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(0);
     let said = status().expect(0);
-    assert_eq!(row(&said, "proven")["disk"], said.json["instances"][0]["runs"]);
+    assert_eq!(
+        row(&said, "proven")["disk"],
+        said.json["instances"][0]["runs"]
+    );
     std::fs::write(web.file(), "nonsense").unwrap();
     let faults = status().expect(7).json["instances"][0]["faults"].to_string();
-    assert!(faults.contains("waiting to fail") && faults.contains("changed after it was proven"), "{faults}");
+    assert!(
+        faults.contains("waiting to fail") && faults.contains("changed after it was proven"),
+        "{faults}"
+    );
     // A worker's title names no file, so that everybody's are looked at; their configs are not judged.
-    web.daemon.write("fleet.toml", "version = 1\n[[group]]\nname = \"web\"\nkind = \"nginx\"\nvalidate = []\n");
+    web.daemon.write(
+        "fleet.toml",
+        "version = 1\n[[group]]\nname = \"web\"\nkind = \"nginx\"\nvalidate = []\n",
+    );
     let worker = web.daemon.children()[0];
     web.daemon.signal(Signal::SIGKILL);
     until("it is gone", || !web.daemon.runs());
     until("its worker is nobody's", || {
         let said = status();
         let rows = said.json["instances"].as_array().unwrap();
-        rows.iter().any(|row| row["pid"] == worker && row["faults"].to_string().contains("whose master is gone"))
+        rows.iter().any(|row| {
+            row["pid"] == worker && row["faults"].to_string().contains("whose master is gone")
+        })
     });
 }

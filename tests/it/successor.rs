@@ -116,9 +116,21 @@ fn outside(fleet: &Fleet, script: &str) -> (Outside, String) {
         let _ = std::fs::remove_file(fleet.path(name));
     }
     // The shell itself is there before the survey; only its child comes later.
-    let shell = format!("while [ ! -e '{dir}/go' ]; do sleep 0.02; done\n{script} >/dev/null 2>&1 &\ntouch '{dir}/went'; wait");
-    let child = Command::new("sh").args(["-c", &shell]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    (Outside(child), format!("#!/bin/sh\ntouch /proc/$PPID/root'{dir}/go'\nwhile [ ! -e /proc/$PPID/root'{dir}/went' ]; do sleep 0.02; done\n"))
+    let shell = format!(
+        "while [ ! -e '{dir}/go' ]; do sleep 0.02; done\n{script} >/dev/null 2>&1 &\ntouch '{dir}/went'; wait"
+    );
+    let child = Command::new("sh")
+        .args(["-c", &shell])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    (
+        Outside(child),
+        format!(
+            "#!/bin/sh\ntouch /proc/$PPID/root'{dir}/go'\nwhile [ ! -e /proc/$PPID/root'{dir}/went' ]; do sleep 0.02; done\n"
+        ),
+    )
 }
 
 /// One daemon and all that it started, ended by pid.
@@ -148,7 +160,10 @@ impl Place {
         BufReader::new(stdout).read_line(&mut url).unwrap();
         place.url = url.trim().to_owned();
         assert!(place.url.starts_with("http://"), "{url:?}");
-        let (script, dir) = (place.fleet.path("daemon.py"), place.fleet.dir.path().display());
+        let (script, dir) = (
+            place.fleet.path("daemon.py"),
+            place.fleet.dir.path().display(),
+        );
         let group = group.replace("DIR", &dir.to_string());
         place.fleet.write(
             "fleet.toml",
@@ -163,8 +178,16 @@ impl Place {
 
     fn command(fleet: &Fleet, mode: &str) -> Command {
         let mut command = Command::new("/usr/bin/python3");
-        command.arg(fleet.path("daemon.py")).args(["--mode", mode, "--config"]).arg(fleet.path("web.toml"));
-        command.arg("--pids").arg(fleet.path("pids")).arg("--pid-file").arg(fleet.path("pid")).stderr(Stdio::null());
+        command
+            .arg(fleet.path("daemon.py"))
+            .args(["--mode", mode, "--config"])
+            .arg(fleet.path("web.toml"));
+        command
+            .arg("--pids")
+            .arg(fleet.path("pids"))
+            .arg("--pid-file")
+            .arg(fleet.path("pid"))
+            .stderr(Stdio::null());
         command
     }
 
@@ -177,11 +200,17 @@ impl Place {
 
     /// Every pid that the daemon or what it started has had.
     fn pids(&self) -> Vec<i32> {
-        std::fs::read_to_string(self.fleet.path("pids")).unwrap_or_default().lines().map(|l| l.parse().unwrap()).collect()
+        std::fs::read_to_string(self.fleet.path("pids"))
+            .unwrap_or_default()
+            .lines()
+            .map(|l| l.parse().unwrap())
+            .collect()
     }
 
     fn set(&self, message: &str, code: i32) -> Said {
-        self.fleet.broadcast(&["--set", &format!("message={message}")]).expect(code)
+        self.fleet
+            .broadcast(&["--set", &format!("message={message}")])
+            .expect(code)
     }
 }
 
@@ -206,8 +235,15 @@ fn who_takes_an_instance_s_place_must_prove_the_new_config_and_does() {
     let said = place.set("two", 0);
     let i = &said.json["instances"][0];
     let new = *place.pids().last().unwrap();
-    assert!(new != old && i["pid"] == new && i["successor_of"] == old && i["state"] == "confirmed", "{i:#}");
-    assert!(said.stderr.contains(&format!("in the place of pid {old}")), "{}", said.stderr);
+    assert!(
+        new != old && i["pid"] == new && i["successor_of"] == old && i["state"] == "confirmed",
+        "{i:#}"
+    );
+    assert!(
+        said.stderr.contains(&format!("in the place of pid {old}")),
+        "{}",
+        said.stderr
+    );
     assert_eq!(get(&place.url, "/").1, "two");
     // It is an instance like any other.
     place.set("three", 0);
@@ -220,8 +256,17 @@ fn a_successor_that_serves_the_old_config_has_not_proven_the_new_one() {
     // It serves the old config all the time, which shows no end of a reload.
     let said = place.set("two", 7);
     let i = &said.json["instances"][0];
-    assert!(i["successor_of"].is_i64() || i["pid"] != place.pids()[0], "{i:#}");
-    assert_eq!((get(&place.url, "/").1.as_str(), place.fleet.text().contains("\"one\"")), ("one", true));
+    assert!(
+        i["successor_of"].is_i64() || i["pid"] != place.pids()[0],
+        "{i:#}"
+    );
+    assert_eq!(
+        (
+            get(&place.url, "/").1.as_str(),
+            place.fleet.text().contains("\"one\"")
+        ),
+        ("one", true)
+    );
 }
 
 #[test]
@@ -229,14 +274,24 @@ fn who_is_started_again_under_the_pid_file_of_its_group_is_its_successor() {
     let place = Place::new("restart", "pid_file = \"DIR/pid\"");
     let said = place.set("two", 0);
     let i = &said.json["instances"][0];
-    assert!(i["successor_of"] == place.pids()[0] && i["state"] == "confirmed", "{i:#}");
+    assert!(
+        i["successor_of"] == place.pids()[0] && i["state"] == "confirmed",
+        "{i:#}"
+    );
     assert_eq!(get(&place.url, "/").1, "two");
 }
 
 /// The command that starts the only instance again, which stands among those to type next.
 fn to_type(said: &Said) -> String {
-    let line = said.json["instances"][0]["start"].as_str().unwrap().to_owned();
-    assert!(said.stderr.lines().any(|shown| shown.trim() == line), "{}", said.stderr);
+    let line = said.json["instances"][0]["start"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        said.stderr.lines().any(|shown| shown.trim() == line),
+        "{}",
+        said.stderr
+    );
     line
 }
 
@@ -244,9 +299,21 @@ fn to_type(said: &Said) -> String {
 fn without_a_successor_it_died_and_the_command_to_type_is_said() {
     let place = Place::new("die", "");
     let said = place.set("two", 7);
-    assert_eq!((&said.json["instances"][0]["state"], place.fleet.text().contains("\"one\"")), (&"died".into(), true), "{:#}", said.json);
+    assert_eq!(
+        (
+            &said.json["instances"][0]["state"],
+            place.fleet.text().contains("\"one\"")
+        ),
+        (&"died".into(), true),
+        "{:#}",
+        said.json
+    );
     let line = to_type(&said);
-    assert!(line.starts_with("cd ") && line.contains("daemon.py --mode die --config"), "{}", said.stderr);
+    assert!(
+        line.starts_with("cd ") && line.contains("daemon.py --mode die --config"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -254,36 +321,78 @@ fn one_that_died_is_started_again_on_the_old_config() {
     let place = Place::new("die", "revive = [\"{exe}\", \"{args}\"]");
     let said = place.set("two", 6);
     let i = &said.json["instances"][0];
-    assert!(i["state"] == "reverted" && i["successor_of"] == place.pids()[0], "{i:#}");
+    assert!(
+        i["state"] == "reverted" && i["successor_of"] == place.pids()[0],
+        "{i:#}"
+    );
     assert_eq!(i["trouble"]["kind"], "died");
     // It outlives who started it, in a session of its own.
     let new = i["pid"].as_i64().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{new}/stat")).unwrap();
-    assert_eq!(stat.rsplit(") ").next().unwrap().split(' ').nth(3).unwrap(), new.to_string(), "{stat}");
+    assert_eq!(
+        stat.rsplit(") ").next().unwrap().split(' ').nth(3).unwrap(),
+        new.to_string(),
+        "{stat}"
+    );
     let bad = Place::new("die", "revive = [\"false\"]");
     let said = bad.set("two", 7);
     assert!(said.stderr.contains("`false` ended"), "{}", said.stderr);
 }
 
 #[test]
-fn a_program_that_a_bad_config_ends_and_that_has_no_validator_is_reloaded_where_its_group_says_so() {
-    let place = Place::new("die", "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]");
-    let refused = place.fleet.broadcast(&["--set", "message=two", "--validate"]).expect(5);
-    assert!(refused.stderr.contains("has no validator"), "{}", refused.stderr);
+fn a_program_that_a_bad_config_ends_and_that_has_no_validator_is_reloaded_where_its_group_says_so()
+{
+    let place = Place::new(
+        "die",
+        "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]",
+    );
+    let refused = place
+        .fleet
+        .broadcast(&["--set", "message=two", "--validate"])
+        .expect(5);
+    assert!(
+        refused.stderr.contains("has no validator"),
+        "{}",
+        refused.stderr
+    );
     assert!(!place.fleet.path("pids.hung").exists(), "not signalled");
     // The other ways of validation do not matter to it.
-    let said = place.fleet.broadcast(&["--set", "message=two", "--validate=off"]).expect(6);
-    assert_eq!(said.json["instances"][0]["trouble"]["kind"], "died", "{:#}", said.json);
+    let said = place
+        .fleet
+        .broadcast(&["--set", "message=two", "--validate=off"])
+        .expect(6);
+    assert_eq!(
+        said.json["instances"][0]["trouble"]["kind"], "died",
+        "{:#}",
+        said.json
+    );
     let said = place.set("three", 6);
-    assert_eq!(said.json["instances"][0]["state"], "reverted", "{:#}", said.json);
-    assert_eq!(get(said.json["instances"][0]["endpoint"].as_str().unwrap(), "/").1, "one");
-    let reload = Place::new("reload", "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]");
+    assert_eq!(
+        said.json["instances"][0]["state"], "reverted",
+        "{:#}",
+        said.json
+    );
+    assert_eq!(
+        get(said.json["instances"][0]["endpoint"].as_str().unwrap(), "/").1,
+        "one"
+    );
+    let reload = Place::new(
+        "reload",
+        "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]",
+    );
     reload.set("two", 0);
     // Without the word, or without a way to start it again, nothing is signalled.
     place.group("validate = \"none\"\n", "");
     assert!(place.set("four", 5).stderr.contains("a bad config ends it"));
     place.group("revive = [\"{exe}\", \"{args}\"]", "validate = \"none\"");
-    assert!(place.fleet.broadcast(&["--set", "message=four"]).expect(2).stderr.contains("revive = [argv]"));
+    assert!(
+        place
+            .fleet
+            .broadcast(&["--set", "message=four"])
+            .expect(2)
+            .stderr
+            .contains("revive = [argv]")
+    );
 }
 
 #[test]
@@ -291,12 +400,22 @@ fn a_successor_is_looked_at_again_as_what_it_is() {
     let place = Place::new("hand-over", "[group.rollout]\nbake = \"20ms\"");
     let said = place.set("two", 0);
     let i = &said.json["instances"][0];
-    assert!(i["successor_of"] == place.pids()[0] && i["state"] == "confirmed" && said.stderr.contains("Held"), "{i:#}\n{}", said.stderr);
+    assert!(
+        i["successor_of"] == place.pids()[0]
+            && i["state"] == "confirmed"
+            && said.stderr.contains("Held"),
+        "{i:#}\n{}",
+        said.stderr
+    );
     // One that is gone by then leaves one that died, though it was proven by what it answered.
     let place = Place::new("hand-over-soon", "[group.rollout]\nbake = \"2s\"");
     place.group("equals = \"{candidate.message}\"", "contains = \"\"");
     let said = place.set("two", 7);
-    assert_eq!(said.json["instances"][0]["state"], "died", "{:#}", said.json);
+    assert_eq!(
+        said.json["instances"][0]["state"], "died",
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
@@ -314,14 +433,32 @@ fn who_came_meanwhile_and_reads_the_file_is_confirmed_too_or_the_run_is_mixed() 
         let script = place.fleet.write("validator", &asks);
         let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
         // The first is not proven before the newcomer is there.
-        let group = group.replace("reloads = true\n", &format!("reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]\n", script.display()));
-        let there = format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n", place.fleet.path("pids").display());
-        place.fleet.write("fleet.toml", &format!("{group}\n{there}"));
+        let group = group.replace(
+            "reloads = true\n",
+            &format!(
+                "reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]\n",
+                script.display()
+            ),
+        );
+        let there = format!(
+            "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n",
+            place.fleet.path("pids").display()
+        );
+        place
+            .fleet
+            .write("fleet.toml", &format!("{group}\n{there}"));
         let said = place.set("two", code);
         let new = place.pids()[1];
         let all = said.json["instances"].as_array().unwrap();
-        let i = all.iter().find(|i| i["pid"] == new).unwrap_or_else(|| panic!("{:#}", said.json));
-        assert_eq!((all.len(), i["state"].as_str().unwrap()), (2, if code == 0 { "confirmed" } else { "timed_out" }), "{i:#}");
+        let i = all
+            .iter()
+            .find(|i| i["pid"] == new)
+            .unwrap_or_else(|| panic!("{:#}", said.json));
+        assert_eq!(
+            (all.len(), i["state"].as_str().unwrap()),
+            (2, if code == 0 { "confirmed" } else { "timed_out" }),
+            "{i:#}"
+        );
     }
 }
 
@@ -332,13 +469,26 @@ fn a_stranger_on_the_endpoint_keeps_the_new_config_from_being_proven() {
     let i = &said.json["instances"][0];
     let stranger = place.pids()[1];
     assert_eq!(i["trouble"]["kind"], "stranger", "{i:#}");
-    assert!(i["trouble"]["text"].as_str().unwrap().contains(&format!("pid {stranger} ")), "{i:#}");
+    assert!(
+        i["trouble"]["text"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("pid {stranger} ")),
+        "{i:#}"
+    );
     assert!(place.fleet.text().contains("\"one\""), "undone");
     // As long as it is there, nothing is begun.
     let said = place.set("three", 5);
-    assert!(said.stderr.contains(&format!("pid {stranger} ")) && said.stderr.contains("shares its address"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!("pid {stranger} "))
+            && said.stderr.contains("shares its address"),
+        "{}",
+        said.stderr
+    );
     kill(Pid::from_raw(stranger), Signal::SIGKILL).unwrap();
-    until("the stranger is gone", || !std::path::Path::new(&format!("/proc/{stranger}")).exists());
+    until("the stranger is gone", || {
+        !std::path::Path::new(&format!("/proc/{stranger}")).exists()
+    });
     let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
     assert!(group.contains("timeout"));
     assert_eq!(get(&place.url, "/").1, "one");
@@ -349,7 +499,11 @@ fn what_to_type_is_said_also_where_it_could_not_be_started_again_and_as_it_is_to
     let place = Place::new("die", "revive = [\"false\", \"{exe}\", \"{args}\"]");
     let said = place.set("two", 7);
     let line = to_type(&said);
-    assert!(line.contains("&& false /") && line.contains("daemon.py --mode die --config /"), "{}", said.stderr);
+    assert!(
+        line.contains("&& false /") && line.contains("daemon.py --mode die --config /"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -357,15 +511,31 @@ fn a_worker_that_was_left_behind_takes_nobody_s_place_and_is_not_signalled() {
     let place = Place::new("fork", "[[group.confirm]]\nworkers = true\nreplaced = true");
     let old = place.pids()[0];
     let said = place.set("two", 7);
-    assert_eq!((said.json["instances"][0]["pid"].as_i64(), said.json["instances"][0]["state"].as_str()), (Some(old.into()), Some("died")), "{:#}", said.json);
-    assert_eq!(std::fs::read_to_string(place.fleet.path("pids.hung")).unwrap(), format!("{old}\n"));
+    assert_eq!(
+        (
+            said.json["instances"][0]["pid"].as_i64(),
+            said.json["instances"][0]["state"].as_str()
+        ),
+        (Some(old.into()), Some("died")),
+        "{:#}",
+        said.json
+    );
+    assert_eq!(
+        std::fs::read_to_string(place.fleet.path("pids.hung")).unwrap(),
+        format!("{old}\n")
+    );
 }
 
 #[test]
 fn where_nothing_says_who_leads_a_successor_is_who_has_inherited() {
     let place = Place::new("hand-over", "pid_file = \"DIR/none\"");
     let said = place.set("two", 0);
-    assert_eq!(said.json["instances"][0]["successor_of"], place.pids()[0], "{:#}", said.json);
+    assert_eq!(
+        said.json["instances"][0]["successor_of"],
+        place.pids()[0],
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
@@ -375,9 +545,21 @@ fn a_pid_file_that_others_can_write_names_no_successor() {
         return;
     }
     let place = Place::new("restart", "pid_file = \"DIR/pid\"");
-    std::fs::set_permissions(place.fleet.path("pid"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    std::fs::set_permissions(
+        place.fleet.path("pid"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o666),
+    )
+    .unwrap();
     let said = place.set("two", 7);
-    assert!(said.json["instances"].as_array().unwrap().iter().all(|i| i["successor_of"].is_null()), "{:#}", said.json);
+    assert!(
+        said.json["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|i| i["successor_of"].is_null()),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
@@ -387,13 +569,30 @@ fn a_stranger_on_the_address_that_is_asked_is_one_though_the_instance_listens_on
     // Of two sockets the kernel leads to the one whose address is said more exactly.
     let mut other = Command::new("/usr/bin/python3");
     let copy = place.fleet.write("other.py", DAEMON);
-    other.arg(copy).args(["--mode", "reload", "--says", "two", "--port", port, "--config"]).arg(place.fleet.path("web.toml"));
-    let mut other = other.arg("--pids").arg(place.fleet.path("pids")).stdout(Stdio::null()).spawn().unwrap();
-    until("it answers", || place.pids().len() == 2 && get(&place.url, "/").1 == "two");
+    other
+        .arg(copy)
+        .args([
+            "--mode", "reload", "--says", "two", "--port", port, "--config",
+        ])
+        .arg(place.fleet.path("web.toml"));
+    let mut other = other
+        .arg("--pids")
+        .arg(place.fleet.path("pids"))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it answers", || {
+        place.pids().len() == 2 && get(&place.url, "/").1 == "two"
+    });
     let said = place.set("two", 5);
     other.kill().unwrap();
     other.wait().unwrap();
-    assert!(said.stderr.contains(&format!("pid {} ", other.id())) && said.stderr.contains("shares its address"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!("pid {} ", other.id()))
+            && said.stderr.contains("shares its address"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -408,12 +607,31 @@ fn who_came_meanwhile_has_as_long_as_everybody_and_who_has_ended_is_nobody() {
         );
         let (_outside, asks) = outside(&place.fleet, &start);
         let script = place.fleet.write("validator", &asks);
-        place.group("timeout = \"4s\"", &format!("timeout = \"10m\"\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", script.display()));
+        place.group(
+            "timeout = \"4s\"",
+            &format!(
+                "timeout = \"10m\"\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]",
+                script.display()
+            ),
+        );
         let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
-        let there = format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n", place.fleet.path("pids").display());
-        place.fleet.write("fleet.toml", &format!("{group}\n{there}"));
-        let said = place.fleet.broadcast(&["--set", "message=two", "--timeout", "8s"]).expect(code);
-        assert_eq!(said.json["instances"].as_array().unwrap().len(), if code == 0 { 1 } else { 2 }, "{:#}", said.json);
+        let there = format!(
+            "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n",
+            place.fleet.path("pids").display()
+        );
+        place
+            .fleet
+            .write("fleet.toml", &format!("{group}\n{there}"));
+        let said = place
+            .fleet
+            .broadcast(&["--set", "message=two", "--timeout", "8s"])
+            .expect(code);
+        assert_eq!(
+            said.json["instances"].as_array().unwrap().len(),
+            if code == 0 { 1 } else { 2 },
+            "{:#}",
+            said.json
+        );
     }
 }
 
@@ -421,7 +639,9 @@ fn who_came_meanwhile_has_as_long_as_everybody_and_who_has_ended_is_nobody() {
 fn one_that_was_started_again_is_undone_by_its_own_count_of_attempts() {
     let mut fleet = Fleet::start(2);
     for message in ["a", "b", "c"] {
-        fleet.broadcast(&["--set", &format!("message={message}")]).expect(0);
+        fleet
+            .broadcast(&["--set", &format!("message={message}")])
+            .expect(0);
     }
     let (first, second) = (fleet.pid(0), fleet.pid(1));
     fleet.write("pid", &format!("{first}\n"));
@@ -434,19 +654,39 @@ fn one_that_was_started_again_is_undone_by_its_own_count_of_attempts() {
         dir = fleet.dir.path().display(),
     );
     let (_outside, asks) = outside(&fleet, &script);
-    let asks = format!("{asks}while [ ! -e /proc/$PPID/root'{}/stopped' ]; do sleep 0.02; done\n", fleet.dir.path().display());
+    let asks = format!(
+        "{asks}while [ ! -e /proc/$PPID/root'{}/stopped' ]; do sleep 0.02; done\n",
+        fleet.dir.path().display()
+    );
     let script = fleet.write("validator", &asks);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
-    let more = format!("pid_file = \"{}\"\nvalidate = [\"/bin/sh\", \"{}\"]\n", fleet.path("pid").display(), script.display());
+    let more = format!(
+        "pid_file = \"{}\"\nvalidate = [\"/bin/sh\", \"{}\"]\n",
+        fleet.path("pid").display(),
+        script.display()
+    );
     fleet.write("fleet.toml", &format!("{text}{more}"));
     let said = fleet.broadcast(&["--set", "message=two"]);
     fleet.signal(1, Signal::SIGCONT);
-    let new: i32 = std::fs::read_to_string(fleet.path("pid")).unwrap().trim().parse().unwrap();
+    let new: i32 = std::fs::read_to_string(fleet.path("pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     kill(Pid::from_raw(new), Signal::SIGKILL).unwrap();
     fleet.kill(0);
     let said = said.expect(7);
-    let i = said.json["instances"].as_array().unwrap().iter().find(|i| i["pid"] == new).unwrap_or_else(|| panic!("{:#}", said.json));
-    assert_eq!((i["state"].as_str(), i["successor_of"].as_i64()), (Some("reverted"), Some(first.into())), "{i:#}");
+    let i = said.json["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| i["pid"] == new)
+        .unwrap_or_else(|| panic!("{:#}", said.json));
+    assert_eq!(
+        (i["state"].as_str(), i["successor_of"].as_i64()),
+        (Some("reverted"), Some(first.into())),
+        "{i:#}"
+    );
 }
 
 #[test]
@@ -455,8 +695,16 @@ fn a_successor_that_ends_as_well_leaves_one_that_died_and_the_command_to_type() 
     let old = place.pids()[0];
     let said = place.set("two", 7);
     let i = &said.json["instances"][0];
-    assert_eq!((i["pid"].as_i64(), i["state"].as_str()), (Some(old.into()), Some("died")), "{i:#}");
-    assert!(to_type(&said).contains("daemon.py --mode hand-over-soon"), "{}", said.stderr);
+    assert_eq!(
+        (i["pid"].as_i64(), i["state"].as_str()),
+        (Some(old.into()), Some("died")),
+        "{i:#}"
+    );
+    assert!(
+        to_type(&said).contains("daemon.py --mode hand-over-soon"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -494,10 +742,29 @@ fn who_was_there_before_the_new_file_and_says_what_only_that_says_has_read_it() 
     );
     let (_outside, asks) = outside(&place.fleet, &start);
     let validator = place.fleet.write("validator", &asks);
-    place.group("reloads = true", &format!("reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", validator.display()));
+    place.group(
+        "reloads = true",
+        &format!(
+            "reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]",
+            validator.display()
+        ),
+    );
     let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
-    let there = format!("[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n", place.fleet.path("pids").display());
-    place.fleet.write("fleet.toml", &format!("{group}\n{there}"));
+    let there = format!(
+        "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n",
+        place.fleet.path("pids").display()
+    );
+    place
+        .fleet
+        .write("fleet.toml", &format!("{group}\n{there}"));
     let said = place.set("two", 0);
-    assert_eq!((said.json["instances"].as_array().unwrap().len(), said.states()), (2, vec!["confirmed", "confirmed"]), "{:#}", said.json);
+    assert_eq!(
+        (
+            said.json["instances"].as_array().unwrap().len(),
+            said.states()
+        ),
+        (2, vec!["confirmed", "confirmed"]),
+        "{:#}",
+        said.json
+    );
 }

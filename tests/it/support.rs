@@ -74,13 +74,31 @@ impl Fleet {
     /// `n` servers of one shared config, under an executable name that no other test uses.
     pub(crate) fn start(n: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let name = format!("hello-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "hello-{}-{}",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        );
         let exe = dir.path().join(&name);
         // The copy is made by another process: a descriptor that is open for writing here could be
         // inherited by a child of a parallel test, and the copy could then not be executed.
-        assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_hello")).arg(&exe).status().unwrap().success());
-        let mut fleet = Self { dir, exe, servers: Vec::new() };
-        fleet.write("web.toml", "# the shared one\nmessage = \"one\" # said\nlisten = \"127.0.0.1:0\"\n");
+        assert!(
+            Command::new("cp")
+                .arg(env!("CARGO_BIN_EXE_hello"))
+                .arg(&exe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let mut fleet = Self {
+            dir,
+            exe,
+            servers: Vec::new(),
+        };
+        fleet.write(
+            "web.toml",
+            "# the shared one\nmessage = \"one\" # said\nlisten = \"127.0.0.1:0\"\n",
+        );
         fleet.write(
             "fleet.toml",
             &format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"3s\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n"),
@@ -115,8 +133,15 @@ impl Fleet {
 
     pub(crate) fn serve_with(&mut self, config: &str, more: &[&str]) {
         let mut serve = Command::new(&self.exe);
-        serve.args(["serve", "--config"]).arg(self.path(config)).args(more);
-        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        serve
+            .args(["serve", "--config"])
+            .arg(self.path(config))
+            .args(more);
+        let mut child = serve
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdout = child.stdout.take().unwrap();
         // Kept first, so that it is killed whatever its first line is.
         self.servers.push((child, String::new()));
@@ -165,12 +190,19 @@ impl Fleet {
 
     pub(crate) fn stop(&self, at: usize) {
         self.signal(at, Signal::SIGSTOP);
-        let stopped = || std::fs::read_to_string(format!("/proc/{}/status", self.pid(at))).unwrap().contains("State:\tT");
+        let stopped = || {
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid(at)))
+                .unwrap()
+                .contains("State:\tT")
+        };
         until("it is stopped", stopped);
     }
 
     pub(crate) fn bodies(&self) -> Vec<String> {
-        self.servers.iter().map(|(_, url)| get(url, "/").1).collect()
+        self.servers
+            .iter()
+            .map(|(_, url)| get(url, "/").1)
+            .collect()
     }
 
     pub(crate) fn attempts(&self) -> Vec<u64> {
@@ -179,7 +211,13 @@ impl Fleet {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.exe);
-        command.arg("broadcast").arg("--fleet").arg(self.path("fleet.toml")).arg("--state").arg(self.path("state")).args(args);
+        command
+            .arg("broadcast")
+            .arg("--fleet")
+            .arg(self.path("fleet.toml"))
+            .arg("--state")
+            .arg(self.path("state"))
+            .args(args);
         command
     }
 
@@ -189,11 +227,21 @@ impl Fleet {
 
     /// `resume` or `revert`.
     pub(crate) fn again(&self, verb: &str, args: &[&str]) -> Said {
-        Said::of(Command::new(&self.exe).arg(verb).args(["-o", "json", "--state"]).arg(self.path("state")).args(args))
+        Said::of(
+            Command::new(&self.exe)
+                .arg(verb)
+                .args(["-o", "json", "--state"])
+                .arg(self.path("state"))
+                .args(args),
+        )
     }
 
     pub(crate) fn status(&self) -> Said {
-        Said::of(self.look("status").args(["-o", "json", "--state"]).arg(self.path("state")))
+        Said::of(
+            self.look("status")
+                .args(["-o", "json", "--state"])
+                .arg(self.path("state")),
+        )
     }
 
     pub(crate) fn doctor(&self, args: &[&str]) -> Said {
@@ -203,7 +251,9 @@ impl Fleet {
     /// A command that only looks.
     pub(crate) fn look(&self, command: &str) -> Command {
         let mut look = Command::new(&self.exe);
-        look.arg(command).arg("--fleet").arg(self.path("fleet.toml"));
+        look.arg(command)
+            .arg("--fleet")
+            .arg(self.path("fleet.toml"));
         look
     }
 }
@@ -211,18 +261,31 @@ impl Fleet {
 impl Said {
     pub(crate) fn of(command: &mut Command) -> Self {
         let Ended { code, json, stderr } = ended(command);
-        Self { code: code.unwrap(), json, stderr }
+        Self {
+            code: code.unwrap(),
+            json,
+            stderr,
+        }
     }
 
     /// Of a command that was started with pipes.
     pub(crate) fn at_its_end(command: Child) -> Self {
         let output = command.wait_with_output().unwrap();
         let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        Self { code: output.status.code().unwrap(), json, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+        Self {
+            code: output.status.code().unwrap(),
+            json,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 
     pub(crate) fn states(&self) -> Vec<&str> {
-        let mut states: Vec<&str> = self.json["instances"].as_array().unwrap().iter().map(|i| i["state"].as_str().unwrap()).collect();
+        let mut states: Vec<&str> = self.json["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["state"].as_str().unwrap())
+            .collect();
         states.sort_unstable();
         states
     }
@@ -246,12 +309,20 @@ impl Drop for Fleet {
 /// `tests/run` collects the reasons in the file that `HELLO_TEST_SKIPPED` names.
 pub(crate) fn skipped(why: &str) {
     let name = thread::current().name().unwrap_or("?").to_owned();
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped, and CI=true: {why}");
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "skipped, and CI=true: {why}"
+    );
     eprintln!("skipped: {why}");
     if let Some(list) = std::env::var_os("HELLO_TEST_SKIPPED") {
-        let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
+        let mut list = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(list)
+            .unwrap();
         // In one write, so that tests that run side by side do not mix.
-        list.write_all(format!("{name}: {why}\n").as_bytes()).unwrap();
+        list.write_all(format!("{name}: {why}\n").as_bytes())
+            .unwrap();
     }
 }
 
@@ -259,7 +330,9 @@ pub(crate) fn skipped(why: &str) {
 /// in what a validator of the instance prints.
 pub(crate) fn without_cargo(command: &mut Command) -> &mut Command {
     let cwd = std::env::current_dir().unwrap();
-    for (name, _) in std::env::vars_os().filter(|(name, value)| name.to_string_lossy().starts_with("CARGO") || *value == *cwd) {
+    for (name, _) in std::env::vars_os()
+        .filter(|(name, value)| name.to_string_lossy().starts_with("CARGO") || *value == *cwd)
+    {
         command.env_remove(name);
     }
     command
@@ -280,13 +353,18 @@ pub(crate) fn get(url: &str, path: &str) -> (String, String) {
 /// As `get`, of a server that may not be there yet.
 pub(crate) fn try_get(url: &str, path: &str) -> std::io::Result<(String, String)> {
     let address = url.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(20))?;
+    let mut stream =
+        TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(20))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     // In one piece: a second small one would wait for the first to be acknowledged.
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .ok_or(std::io::ErrorKind::UnexpectedEof)?;
     Ok((head.to_lowercase(), body.to_owned()))
 }
 
@@ -304,13 +382,36 @@ pub(crate) fn killed_while_it_validates(fleet: &Fleet) {
     let (there, script) = (fleet.path("validates"), fleet.path("slow-validator"));
     let _ = std::fs::remove_file(&there);
     // It ends with the descriptor that the run holds of it.
-    std::fs::write(&script, format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nexec sleep 30\n", there.display())).unwrap();
+    std::fs::write(
+        &script,
+        format!(
+            "#!/bin/sh\ntouch /proc/$PPID/root'{}'\nexec sleep 30\n",
+            there.display()
+        ),
+    )
+    .unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let group: Vec<&str> = text.lines().filter(|line| !line.starts_with("validate")).collect();
-    let slow = group.join("\n").replacen("[[group]]", &format!("[[group]]\nvalidate = [{:?}, \"{{candidate}}\"]", script.to_str().unwrap()), 1);
+    let group: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("validate"))
+        .collect();
+    let slow = group.join("\n").replacen(
+        "[[group]]",
+        &format!(
+            "[[group]]\nvalidate = [{:?}, \"{{candidate}}\"]",
+            script.to_str().unwrap()
+        ),
+        1,
+    );
     fleet.write("fleet.toml", &slow);
-    let mut run = fleet.command(&["-q", "--set", "message=staged"]).stderr(Stdio::null()).spawn().unwrap();
-    until("it validates", || there.exists() || run.try_wait().unwrap().is_some());
+    let mut run = fleet
+        .command(&["-q", "--set", "message=staged"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it validates", || {
+        there.exists() || run.try_wait().unwrap().is_some()
+    });
     run.kill().unwrap();
     run.wait().unwrap();
     assert!(there.exists(), "it ended before it validated");
@@ -321,12 +422,21 @@ pub(crate) fn killed_while_it_validates(fleet: &Fleet) {
 pub(crate) fn ended(command: &mut Command) -> Ended {
     let output = output(command);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ended { code: output.status.code(), json: serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr }
+    Ended {
+        code: output.status.code(),
+        json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+        stderr,
+    }
 }
 
 /// Runs it to its end; one that does not end in time is killed by its pid.
 fn output(command: &mut Command) -> Output {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let (tell, heard) = mpsc::channel();
     thread::spawn(move || tell.send(child.wait_with_output()));

@@ -23,13 +23,17 @@ use crate::support::{Fleet, Said, get};
 #[test]
 #[ignore = "not a test: the daemon that the others start"]
 fn daemon() {
-    let Ok(paths) = std::env::var("DAEMON") else { return };
+    let Ok(paths) = std::env::var("DAEMON") else {
+        return;
+    };
     let hung = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, hung.clone()).unwrap();
     let refuses = std::env::var("DAEMON_REFUSES").unwrap_or_else(|_| "broken".into());
     let load = || {
         let mut all = String::new();
-        paths.split(':').for_each(|path| listing(Path::new(path), &mut all));
+        paths
+            .split(':')
+            .for_each(|path| listing(Path::new(path), &mut all));
         Some(all).filter(|all| !all.contains(&refuses))
     };
     let (mut served, mut loads, mut refused) = (load().unwrap(), 1, 0);
@@ -55,7 +59,11 @@ fn daemon() {
             "/refused" => refused.to_string(),
             _ => served.clone(),
         };
-        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}", answer.len());
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}",
+            answer.len()
+        );
     }
 }
 
@@ -63,13 +71,24 @@ fn daemon() {
 fn listing(path: &Path, into: &mut String) {
     let kind = path.symlink_metadata().unwrap().file_type();
     if kind.is_dir() {
-        let mut all: Vec<PathBuf> = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut all: Vec<PathBuf> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
         all.sort();
         all.iter().for_each(|path| listing(path, into));
     } else if kind.is_symlink() {
-        *into += &format!("{} -> {}\n", path.display(), std::fs::read_link(path).unwrap().display());
+        *into += &format!(
+            "{} -> {}\n",
+            path.display(),
+            std::fs::read_link(path).unwrap().display()
+        );
     } else {
-        *into += &format!("{}={}\n", path.display(), std::fs::read_to_string(path).unwrap());
+        *into += &format!(
+            "{}={}\n",
+            path.display(),
+            std::fs::read_to_string(path).unwrap()
+        );
     }
 }
 
@@ -82,12 +101,31 @@ pub(crate) struct Daemon {
 impl Daemon {
     pub(crate) fn start(command: &mut Command, paths: &[PathBuf]) -> Self {
         let paths: Vec<&str> = paths.iter().map(|p| p.to_str().unwrap()).collect();
-        command.args(["--exact", "targets::daemon", "--ignored", "--nocapture", "--test-threads=1"]).env("DAEMON", paths.join(":"));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        command
+            .args([
+                "--exact",
+                "targets::daemon",
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env("DAEMON", paths.join(":"));
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         // Kept first, so that it is killed whatever it says.
-        let mut daemon = Self { child, url: String::new() };
-        daemon.url = stdout.lines().map(Result::unwrap).find(|l| l.starts_with("http://")).expect("it says where it listens");
+        let mut daemon = Self {
+            child,
+            url: String::new(),
+        };
+        daemon.url = stdout
+            .lines()
+            .map(Result::unwrap)
+            .find(|l| l.starts_with("http://"))
+            .expect("it says where it listens");
         daemon
     }
 
@@ -123,18 +161,44 @@ impl Place {
         let fleet = Fleet::start(0);
         let exe = fleet.path("daemon");
         // Copied by another process, as support.rs says why.
-        assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap().success());
-        write(&fleet.path("etc/conf.d"), &[("a.conf", "old"), ("kept.conf", "kept"), ("sub/deep/x", "x"), ("empty", "")]);
+        assert!(
+            Command::new("cp")
+                .arg(std::env::current_exe().unwrap())
+                .arg(&exe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        write(
+            &fleet.path("etc/conf.d"),
+            &[
+                ("a.conf", "old"),
+                ("kept.conf", "kept"),
+                ("sub/deep/x", "x"),
+                ("empty", ""),
+            ],
+        );
         symlink("../elsewhere", fleet.path("etc/conf.d/link")).unwrap();
         write(&fleet.path("etc"), &[("main.conf", "main")]);
-        let targets = names.iter().map(|n| fleet.path("etc").canonicalize().unwrap().join(n)).collect();
-        let place = Self { fleet, exe, targets };
+        let targets = names
+            .iter()
+            .map(|n| fleet.path("etc").canonicalize().unwrap().join(n))
+            .collect();
+        let place = Self {
+            fleet,
+            exe,
+            targets,
+        };
         place.group("");
         place
     }
 
     fn group(&self, more: &str) {
-        let targets: Vec<String> = self.targets.iter().map(|t| format!("[{:?}]", t.to_str().unwrap())).collect();
+        let targets: Vec<String> = self
+            .targets
+            .iter()
+            .map(|t| format!("[{:?}]", t.to_str().unwrap()))
+            .collect();
         let (exe, targets) = (self.exe.display(), targets.join(", "));
         self.fleet
             .write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"d\"\nmatch = {{ exe = \"{exe}\" }}\nconfig = [{targets}]\n{more}\n{CONFIRM}"));
@@ -169,24 +233,43 @@ impl Place {
 
     /// Names in `etc`: nothing that was staged may be left there.
     fn beside(&self) -> Vec<OsString> {
-        let mut names: Vec<OsString> = std::fs::read_dir(self.at("etc")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<OsString> = std::fs::read_dir(self.at("etc"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         names.sort();
         names
     }
 
     fn run(&self, args: &[&str], code: i32) -> Said {
         let said = self.fleet.broadcast(args).expect(code);
-        assert!(!self.beside().iter().any(|name| name.as_bytes().starts_with(b".")), "left behind: {:?}", self.beside());
+        assert!(
+            !self
+                .beside()
+                .iter()
+                .any(|name| name.as_bytes().starts_with(b".")),
+            "left behind: {:?}",
+            self.beside()
+        );
         said
     }
 
     /// Runs hello with a system call that fails; its exit code and what it says to people.
     fn injected(&self, what: &str, new: &str) -> Option<(Option<i32>, String)> {
         let mut command = Command::new("strace");
-        command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={what}")]).arg(self.fleet.exe());
-        command.args(["broadcast", "--config", new, "--fleet"]).arg(self.at("fleet.toml")).arg("--state").arg(self.at("state"));
+        command
+            .args(["-f", "-o", "/dev/null", "-e", &format!("inject={what}")])
+            .arg(self.fleet.exe());
+        command
+            .args(["broadcast", "--config", new, "--fleet"])
+            .arg(self.at("fleet.toml"))
+            .arg("--state")
+            .arg(self.at("state"));
         match command.output() {
-            Ok(output) => Some((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())),
+            Ok(output) => Some((
+                output.status.code(),
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            )),
             Err(_) => {
                 crate::support::skipped("strace is not installed");
                 None
@@ -196,9 +279,14 @@ impl Place {
 
     /// A validator that runs between survey and install.
     fn validator(&self, script: &str) {
-        let path = self.fleet.write("validator", &format!("#!/bin/sh\n{script}\n"));
+        let path = self
+            .fleet
+            .write("validator", &format!("#!/bin/sh\n{script}\n"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        self.group(&format!("validate = [\"{}\", \"{{candidate}}\"]", path.display()));
+        self.group(&format!(
+            "validate = [\"{}\", \"{{candidate}}\"]",
+            path.display()
+        ));
     }
 }
 
@@ -210,7 +298,12 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        for dir in path.ancestors().skip(1).take_while(|a| *a != dir).chain([dir]) {
+        for dir in path
+            .ancestors()
+            .skip(1)
+            .take_while(|a| *a != dir)
+            .chain([dir])
+        {
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
     }
@@ -220,50 +313,118 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
 fn a_directory_is_added_to_and_what_only_it_has_goes_only_when_asked() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
-    std::fs::set_permissions(place.at("etc/conf.d/a.conf"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(
+        place.at("etc/conf.d/a.conf"),
+        std::fs::Permissions::from_mode(0o640),
+    )
+    .unwrap();
     let odd = "two words\nof two lines";
-    let new = place.new_files(&[("a.conf", "new"), ("sub/y", "y"), (odd, "odd"), (".hidden", ""), ("other/z", "z")]);
+    let new = place.new_files(&[
+        ("a.conf", "new"),
+        ("sub/y", "y"),
+        (odd, "odd"),
+        (".hidden", ""),
+        ("other/z", "z"),
+    ]);
     let said = place.run(&["--config", &new], 0);
-    assert_eq!((said.states(), daemon.says("/loads")), (vec!["confirmed"], "2".to_owned()));
+    assert_eq!(
+        (said.states(), daemon.says("/loads")),
+        (vec!["confirmed"], "2".to_owned())
+    );
     assert_eq!(daemon.says("/"), place.disk());
-    for (name, text) in
-        [("a.conf", "new"), (odd, "odd"), ("sub/y", "y"), ("sub/deep/x", "x"), ("kept.conf", "kept"), ("empty", ""), (".hidden", ""), ("other/z", "z")]
-    {
+    for (name, text) in [
+        ("a.conf", "new"),
+        (odd, "odd"),
+        ("sub/y", "y"),
+        ("sub/deep/x", "x"),
+        ("kept.conf", "kept"),
+        ("empty", ""),
+        (".hidden", ""),
+        ("other/z", "z"),
+    ] {
         assert_eq!(place.text(&format!("etc/conf.d/{name}")), text);
     }
-    assert_eq!(std::fs::read_link(place.at("etc/conf.d/link")).unwrap(), Path::new("../elsewhere"));
-    assert_eq!(place.at("etc/conf.d/a.conf").metadata().unwrap().mode() & 0o7777, 0o640, "the mode is the live one's");
+    assert_eq!(
+        std::fs::read_link(place.at("etc/conf.d/link")).unwrap(),
+        Path::new("../elsewhere")
+    );
+    assert_eq!(
+        place.at("etc/conf.d/a.conf").metadata().unwrap().mode() & 0o7777,
+        0o640,
+        "the mode is the live one's"
+    );
     // Old and new are kept as archives that anybody can read.
     let (run, target) = (said.json["run"].as_str().unwrap(), &said.json["targets"][0]);
     assert_eq!(target["form"], "directory");
-    for (digest, has) in [(&target["from"], "./sub/deep/x"), (&target["to"], "./other/z")] {
-        let archive = place.at("state/runs").join(run).join(digest.as_str().unwrap());
+    for (digest, has) in [
+        (&target["from"], "./sub/deep/x"),
+        (&target["to"], "./other/z"),
+    ] {
+        let archive = place
+            .at("state/runs")
+            .join(run)
+            .join(digest.as_str().unwrap());
         let listed = Command::new("tar").arg("tf").arg(archive).output().unwrap();
-        assert!(String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == has), "{listed:?}");
+        assert!(
+            String::from_utf8_lossy(&listed.stdout)
+                .lines()
+                .any(|line| line == has),
+            "{listed:?}"
+        );
     }
     place.run(&["--config", &new, "--prune"], 0);
-    assert_eq!((daemon.says("/"), place.at("etc/conf.d/kept.conf").exists(), place.at("etc/conf.d/link").exists()), (place.disk(), false, false));
+    assert_eq!(
+        (
+            daemon.says("/"),
+            place.at("etc/conf.d/kept.conf").exists(),
+            place.at("etc/conf.d/link").exists()
+        ),
+        (place.disk(), false, false)
+    );
     // Nothing changes, and nobody has touched it since it was proven: no signal. Once somebody has, it is signalled, because it cannot tell what it runs.
     let said = place.run(&["--config", &new], 0);
-    assert_eq!((said.states(), daemon.says("/loads")), (vec!["unchanged"], "3".to_owned()));
+    assert_eq!(
+        (said.states(), daemon.says("/loads")),
+        (vec!["unchanged"], "3".to_owned())
+    );
     std::fs::write(place.at("etc/conf.d/a.conf"), "new").unwrap();
     let said = place.run(&["--config", &new], 0);
-    assert_eq!((said.states(), daemon.says("/loads")), (vec!["confirmed"], "4".to_owned()));
+    assert_eq!(
+        (said.states(), daemon.says("/loads")),
+        (vec!["confirmed"], "4".to_owned())
+    );
     // Without the record of what was proven, nobody knows what is served.
     std::fs::remove_dir_all(place.at("state")).unwrap();
     let said = place.run(&["--config", &new], 0);
-    assert!(!said.stderr.contains("Installed") && said.stderr.contains("No way back"), "{}", said.stderr);
+    assert!(
+        !said.stderr.contains("Installed") && said.stderr.contains("No way back"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn a_dry_run_lists_what_becomes_of_the_entries_and_shows_no_secret() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
-    let before = (place.disk(), place.at("etc/conf.d").metadata().unwrap().ino());
+    let before = (
+        place.disk(),
+        place.at("etc/conf.d").metadata().unwrap().ino(),
+    );
     let new = place.new_files(&[("a.conf", "new"), ("added/x", "x"), ("kept.conf", "kept")]);
     let screen = |args: &[&str]| {
-        let output = place.fleet.command(&["--dry-run", "--config", &new]).args(args).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = place
+            .fleet
+            .command(&["--dry-run", "--config", &new])
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     let said = screen(&[]);
@@ -274,35 +435,91 @@ fn a_dry_run_lists_what_becomes_of_the_entries_and_shows_no_secret() {
             .map(|l| l.trim().replace("   ", " "))
             .collect::<Vec<_>>()
     };
-    assert_eq!(lines(&said), ["changed a.conf", "added added/", "added added/x"], "{said}");
+    assert_eq!(
+        lines(&said),
+        ["changed a.conf", "added added/", "added added/x"],
+        "{said}"
+    );
     assert!(
-        said.contains("--- now/a.conf\n") && said.contains("+++ new/a.conf\n") && said.contains("-old") && said.contains("+new") && !said.contains("kept"),
+        said.contains("--- now/a.conf\n")
+            && said.contains("+++ new/a.conf\n")
+            && said.contains("-old")
+            && said.contains("+new")
+            && !said.contains("kept"),
         "{said}"
     );
     let said = screen(&["--prune"]);
-    let gone = ["removed empty", "removed link", "removed sub/", "removed sub/deep/", "removed sub/deep/x"];
+    let gone = [
+        "removed empty",
+        "removed link",
+        "removed sub/",
+        "removed sub/deep/",
+        "removed sub/deep/x",
+    ];
     assert_eq!(lines(&said)[3..], gone, "{said}");
     assert!(said.contains("-x\n"), "{said}");
     let said = place.run(&["--dry-run", "--config", &new, "--prune"], 0);
-    assert_eq!(said.json["targets"][0]["entries"][0], serde_json::json!({ "path": "a.conf", "becomes": "changed" }));
+    assert_eq!(
+        said.json["targets"][0]["entries"][0],
+        serde_json::json!({ "path": "a.conf", "becomes": "changed" })
+    );
     // One file in it that not everybody may read makes all of it a secret; names are none.
-    std::fs::set_permissions(place.at("etc/conf.d/sub/deep/x"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(
+        place.at("etc/conf.d/sub/deep/x"),
+        std::fs::Permissions::from_mode(0o640),
+    )
+    .unwrap();
     let said = screen(&[]);
-    assert!(lines(&said).len() == 3 && !said.contains("-old") && !said.contains("+new"), "{said}");
-    assert_eq!((place.disk(), place.at("etc/conf.d").metadata().unwrap().ino()), before);
-    assert_eq!((daemon.says("/loads"), place.beside()), ("1".to_owned(), vec!["conf.d".into(), "main.conf".into()]));
+    assert!(
+        lines(&said).len() == 3 && !said.contains("-old") && !said.contains("+new"),
+        "{said}"
+    );
+    assert_eq!(
+        (
+            place.disk(),
+            place.at("etc/conf.d").metadata().unwrap().ino()
+        ),
+        before
+    );
+    assert_eq!(
+        (daemon.says("/loads"), place.beside()),
+        ("1".to_owned(), vec!["conf.d".into(), "main.conf".into()])
+    );
 }
 
 #[test]
 fn what_does_not_load_is_exchanged_back_and_proven() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
-    let before = (place.disk(), place.at("etc/conf.d").metadata().unwrap().ino());
+    let before = (
+        place.disk(),
+        place.at("etc/conf.d").metadata().unwrap().ino(),
+    );
     let new = place.new_files(&[("a.conf", "broken"), ("b.conf", "b")]);
     let said = place.run(&["--config", &new, "--prune"], 6);
-    assert_eq!((said.states(), said.json["instances"][0]["trouble"]["kind"].as_str()), (vec!["reverted"], Some("rejected")));
-    assert_eq!((place.disk(), place.at("etc/conf.d").metadata().unwrap().ino()), before, "the very directory is back");
-    assert_eq!((daemon.says("/"), daemon.says("/loads"), daemon.says("/refused")), (before.0, "2".to_owned(), "1".to_owned()));
+    assert_eq!(
+        (
+            said.states(),
+            said.json["instances"][0]["trouble"]["kind"].as_str()
+        ),
+        (vec!["reverted"], Some("rejected"))
+    );
+    assert_eq!(
+        (
+            place.disk(),
+            place.at("etc/conf.d").metadata().unwrap().ino()
+        ),
+        before,
+        "the very directory is back"
+    );
+    assert_eq!(
+        (
+            daemon.says("/"),
+            daemon.says("/loads"),
+            daemon.says("/refused")
+        ),
+        (before.0, "2".to_owned(), "1".to_owned())
+    );
 }
 
 #[test]
@@ -311,22 +528,47 @@ fn several_targets_are_one_step() {
     let daemons = [place.start(), place.start()];
     let new = place.new_files(&[("main.conf", "new main"), ("conf.d/a.conf", "new")]);
     let said = place.run(&["--config", &new], 0);
-    assert_eq!((said.states(), said.json["targets"].as_array().unwrap().len()), (vec!["confirmed"; 2], 2));
-    assert!(daemons.iter().all(|d| d.says("/loads") == "2" && d.says("/") == place.disk()), "one signal for both");
     assert_eq!(
-        (place.text("etc/main.conf"), place.text("etc/conf.d/a.conf"), place.text("etc/conf.d/kept.conf")),
+        (
+            said.states(),
+            said.json["targets"].as_array().unwrap().len()
+        ),
+        (vec!["confirmed"; 2], 2)
+    );
+    assert!(
+        daemons
+            .iter()
+            .all(|d| d.says("/loads") == "2" && d.says("/") == place.disk()),
+        "one signal for both"
+    );
+    assert_eq!(
+        (
+            place.text("etc/main.conf"),
+            place.text("etc/conf.d/a.conf"),
+            place.text("etc/conf.d/kept.conf")
+        ),
         ("new main".into(), "new".into(), "kept".into())
     );
     // What has no entry stays, and both go back.
     let before = place.disk();
     let new = place.new_files(&[("main.conf", "broken")]);
     let said = place.run(&["--config", &new], 6);
-    assert_eq!((said.states(), place.disk()), (vec!["reverted", "untouched"], before.clone()));
+    assert_eq!(
+        (said.states(), place.disk()),
+        (vec!["reverted", "untouched"], before.clone())
+    );
     let new = place.new_files(&[("main.conf", "x"), ("conf.d/a.conf", "broken")]);
-    assert_eq!(place.run(&["--config", &new], 6).states(), ["reverted", "untouched"]);
+    assert_eq!(
+        place.run(&["--config", &new], 6).states(),
+        ["reverted", "untouched"]
+    );
     let new = place.new_files(&[("main.conf", "x"), (".other", "")]);
     let said = place.run(&["--config", &new], 4);
-    assert!(said.stderr.contains(".other") && said.stderr.contains("no target of that name"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(".other") && said.stderr.contains("no target of that name"),
+        "{}",
+        said.stderr
+    );
     assert_eq!(place.disk(), before);
 }
 
@@ -335,16 +577,36 @@ fn when_the_second_cannot_be_installed_the_first_goes_back_and_nobody_is_signall
     for targets in [["main.conf", "conf.d"], ["conf.d", "main.conf"]] {
         let place = Place::new(&targets);
         let daemon = place.start();
-        let (second, first) = if targets[1] == "conf.d" { ("conf.d/kept.conf", "main.conf") } else { ("main.conf", "conf.d/a.conf") };
+        let (second, first) = if targets[1] == "conf.d" {
+            ("conf.d/kept.conf", "main.conf")
+        } else {
+            ("main.conf", "conf.d/a.conf")
+        };
         let before = place.text(&format!("etc/{first}"));
         // In place, it would change what stands at the live path for itself alone: it goes through its parent's root.
-        place.validator(&format!("printf 'somebody else' > /proc/$PPID/root'{}'", place.at("etc").join(second).display()));
+        place.validator(&format!(
+            "printf 'somebody else' > /proc/$PPID/root'{}'",
+            place.at("etc").join(second).display()
+        ));
         let new = place.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
         // The second has not its old bytes, which somebody must look at.
         let said = place.run(&["--config", &new], 7);
-        assert!(said.stderr.contains("changed by somebody else") && said.stderr.contains("Put back"), "{}", said.stderr);
-        assert_eq!((said.states(), daemon.says("/loads")), (vec!["untouched"], "1".to_owned()));
-        assert_eq!((place.text(&format!("etc/{first}")), place.text(&format!("etc/{second}"))), (before, "somebody else".to_owned()));
+        assert!(
+            said.stderr.contains("changed by somebody else") && said.stderr.contains("Put back"),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(
+            (said.states(), daemon.says("/loads")),
+            (vec!["untouched"], "1".to_owned())
+        );
+        assert_eq!(
+            (
+                place.text(&format!("etc/{first}")),
+                place.text(&format!("etc/{second}"))
+            ),
+            (before, "somebody else".to_owned())
+        );
     }
 }
 
@@ -352,10 +614,21 @@ fn when_the_second_cannot_be_installed_the_first_goes_back_and_nobody_is_signall
 fn a_directory_that_somebody_changes_after_the_survey_is_left_alone() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
-    place.validator(&format!("ln -s x /proc/$PPID/root'{}'", place.at("etc/conf.d/sub/somebody").display()));
+    place.validator(&format!(
+        "ln -s x /proc/$PPID/root'{}'",
+        place.at("etc/conf.d/sub/somebody").display()
+    ));
     let said = place.run(&["--config", &place.new_files(&[("a.conf", "new")])], 5);
-    assert!(said.stderr.contains("changed by somebody else") && said.stderr.contains("nothing was touched"), "{}", said.stderr);
-    assert_eq!((place.text("etc/conf.d/a.conf"), daemon.says("/loads")), ("old".into(), "1".into()));
+    assert!(
+        said.stderr.contains("changed by somebody else")
+            && said.stderr.contains("nothing was touched"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        (place.text("etc/conf.d/a.conf"), daemon.says("/loads")),
+        ("old".into(), "1".into())
+    );
     assert!(place.at("etc/conf.d/sub/somebody").is_symlink());
 }
 
@@ -366,46 +639,95 @@ fn what_somebody_elses_tool_put_beside_each_target_is_its_candidate() {
     std::fs::set_permissions(place.at("etc"), std::fs::Permissions::from_mode(0o755)).unwrap();
     place.group("source = \"{config}.new\"");
     let said = place.run(&[], 1);
-    assert!(said.stderr.contains("etc/conf.d.new`: nothing is there"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("etc/conf.d.new`: nothing is there"),
+        "{}",
+        said.stderr
+    );
     write(&place.at("etc"), &[("main.conf.new", "new main")]);
     place.run(&[], 0);
-    assert_eq!((place.text("etc/main.conf"), place.text("etc/conf.d/a.conf")), ("new main".into(), "old".into()), "one that has none stays");
+    assert_eq!(
+        (place.text("etc/main.conf"), place.text("etc/conf.d/a.conf")),
+        ("new main".into(), "old".into()),
+        "one that has none stays"
+    );
     write(&place.at("etc/conf.d.new"), &[("a.conf", "new")]);
     place.run(&[], 0);
-    assert_eq!((place.text("etc/conf.d/a.conf"), place.text("etc/conf.d/kept.conf"), daemon.says("/")), ("new".into(), "kept".into(), place.disk()));
+    assert_eq!(
+        (
+            place.text("etc/conf.d/a.conf"),
+            place.text("etc/conf.d/kept.conf"),
+            daemon.says("/")
+        ),
+        ("new".into(), "kept".into(), place.disk())
+    );
     let said = place.run(&[], 0);
-    assert!(!said.stderr.contains("Installed") && place.at("etc/conf.d.new/a.conf").exists(), "{}", said.stderr);
+    assert!(
+        !said.stderr.contains("Installed") && place.at("etc/conf.d.new/a.conf").exists(),
+        "{}",
+        said.stderr
+    );
     let target = &said.json["targets"][1];
     assert_eq!(target["to"], target["disk"], "it is there already");
     place.run(&["--prune"], 0);
     assert!(!place.at("etc/conf.d/kept.conf").exists() && daemon.says("/") == place.disk());
     let before = place.disk();
     write(&place.at("etc/conf.d.new"), &[("a.conf", "newer")]);
-    std::fs::set_permissions(place.at("etc/conf.d.new/a.conf"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    std::fs::set_permissions(
+        place.at("etc/conf.d.new/a.conf"),
+        std::fs::Permissions::from_mode(0o666),
+    )
+    .unwrap();
     let said = place.run(&[], 5);
-    assert!(said.stderr.contains("others than root and you can write `a.conf` in it"), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("others than root and you can write `a.conf` in it"),
+        "{}",
+        said.stderr
+    );
     // What is named on the command line counts first.
     assert_eq!(place.disk(), before);
-    place.run(&["--config", &place.new_files(&[("main.conf", "named")])], 0);
+    place.run(
+        &["--config", &place.new_files(&[("main.conf", "named")])],
+        0,
+    );
     assert_eq!(place.text("etc/main.conf"), "named");
-    std::fs::set_permissions(place.at("etc/conf.d.new/a.conf"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(
+        place.at("etc/conf.d.new/a.conf"),
+        std::fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
     write(&place.at("etc"), &[("main.conf.new", "broken")]);
     let before = place.disk();
-    assert_eq!((place.run(&[], 6).states(), place.disk()), (vec!["reverted"], before));
+    assert_eq!(
+        (place.run(&[], 6).states(), place.disk()),
+        (vec!["reverted"], before)
+    );
 }
 
 #[test]
 fn what_is_no_directory_for_a_directory_is_told_before_anything_is_touched() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
-    let before = (place.disk(), place.at("etc/conf.d").metadata().unwrap().ino());
+    let before = (
+        place.disk(),
+        place.at("etc/conf.d").metadata().unwrap().ino(),
+    );
     let new = place.new_files(&[("a.conf", "new")]);
     nix::unistd::mkfifo(&place.at("new/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     std::fs::create_dir(place.at("nothing")).unwrap();
     let nothing = place.at("nothing").display().to_string();
     for (args, code, says) in [
-        (&["--config", &format!("{new}/a.conf")][..], 4, "it is no directory"),
-        (&["--config", &new], 4, "`pipe` in it is neither file, directory nor link"),
+        (
+            &["--config", &format!("{new}/a.conf")][..],
+            4,
+            "it is no directory",
+        ),
+        (
+            &["--config", &new],
+            4,
+            "`pipe` in it is neither file, directory nor link",
+        ),
         (&["--config", &nothing, "--prune"], 4, "nothing is in it"),
         (&["--set", "a=b"], 4, "--set edits one file"),
         (&["--prune"], 2, "--config"),
@@ -416,16 +738,32 @@ fn what_is_no_directory_for_a_directory_is_told_before_anything_is_touched() {
     }
     std::fs::remove_file(place.at("new/pipe")).unwrap();
     std::fs::hard_link(place.at("etc/conf.d/sub/deep/x"), place.at("second-name")).unwrap();
-    assert!(place.run(&["--config", &new], 5).stderr.contains("`sub/deep/x` in it has more than one hard link"));
+    assert!(
+        place
+            .run(&["--config", &new], 5)
+            .stderr
+            .contains("`sub/deep/x` in it has more than one hard link")
+    );
     std::fs::remove_file(place.at("second-name")).unwrap();
     let socket = std::os::unix::net::UnixListener::bind(place.at("etc/conf.d/socket")).unwrap();
-    assert!(place.run(&["--config", &new], 5).stderr.contains("`socket` in it is neither file, directory nor link"));
+    assert!(
+        place
+            .run(&["--config", &new], 5)
+            .stderr
+            .contains("`socket` in it is neither file, directory nor link")
+    );
     drop(socket);
     std::fs::remove_file(place.at("etc/conf.d/socket")).unwrap();
     let lock = std::fs::File::open(place.at("etc")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     place.run(&["--config", &new], 9);
-    assert_eq!((place.disk(), place.at("etc/conf.d").metadata().unwrap().ino()), before);
+    assert_eq!(
+        (
+            place.disk(),
+            place.at("etc/conf.d").metadata().unwrap().ino()
+        ),
+        before
+    );
     assert_eq!(daemon.says("/loads"), "1");
 }
 
@@ -433,14 +771,34 @@ fn what_is_no_directory_for_a_directory_is_told_before_anything_is_touched() {
 fn one_that_stands_in_the_directory_is_refused_unless_nothing_is_exchanged() {
     let place = Place::new(&["conf.d"]);
     let outside = place.start();
-    let inside = Daemon::start(Command::new(&place.exe).current_dir(place.at("etc/conf.d/sub")), &place.targets);
+    let inside = Daemon::start(
+        Command::new(&place.exe).current_dir(place.at("etc/conf.d/sub")),
+        &place.targets,
+    );
     let new = place.new_files(&[("a.conf", "new")]);
     let before = place.disk();
     let said = place.run(&["--config", &new], 5);
-    assert!(said.stderr.contains(&format!("pid {} has its working directory in", inside.child.id())), "{}", said.stderr);
-    assert!(!said.stderr.contains(&format!("pid {} ", outside.child.id())) && place.disk() == before, "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!(
+            "pid {} has its working directory in",
+            inside.child.id()
+        )),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        !said
+            .stderr
+            .contains(&format!("pid {} ", outside.child.id()))
+            && place.disk() == before,
+        "{}",
+        said.stderr
+    );
     place.run(&[], 0);
-    assert_eq!((outside.says("/loads"), inside.says("/loads")), ("2".to_owned(), "2".to_owned()));
+    assert_eq!(
+        (outside.says("/loads"), inside.says("/loads")),
+        ("2".to_owned(), "2".to_owned())
+    );
 }
 
 /// Runs a script in a mount namespace of its own; its last line on stdout is `code LOADS`. `start` starts the daemon, `cast` runs hello.
@@ -456,31 +814,60 @@ fn in_mounts(place: &Place, script: &str) -> Option<(String, String)> {
         place.exe.display(),
         place.targets[0].display(),
     );
-    let output = Command::new("unshare").args(["-m", "sh", "-c", &text]).output().ok()?;
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &text])
+        .output()
+        .ok()?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     if stderr.contains("unshare failed") {
         crate::support::skipped("no mount namespace is to be had");
         return None;
     }
-    Some((String::from_utf8_lossy(&output.stdout).trim().to_owned(), stderr))
+    Some((
+        String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        stderr,
+    ))
 }
 
 #[test]
 fn a_mount_in_the_directory_is_refused_on_whichever_side_it_is() {
     let own = "start unshare -m sh -c 'mount --bind \"$1\" \"$2\"; shift 2; exec \"$@\"' sh";
     for (script, says) in [
-        ("mount --bind \"$E/conf.d\" \"$E/conf.d\"; start; cast", "it is a mount point"),
-        ("mount --bind \"$E/conf.d/empty\" \"$E/conf.d/a.conf\"; start; cast", "`a.conf` in it is a mount point"),
-        ("mount -t tmpfs none \"$E/conf.d/sub\"; start; cast", "`sub` in it is a mount point"),
-        (&format!("{own} \"$D/new\" \"$E/conf.d\"; cast"), "sees another file"),
-        (&format!("{own} \"$E/conf.d\" \"$E/conf.d\"; cast"), "sees another file"),
-        (&format!("{own} \"$D/new/b\" \"$E/conf.d/a.conf\"; cast"), "has a mount of its own at"),
+        (
+            "mount --bind \"$E/conf.d\" \"$E/conf.d\"; start; cast",
+            "it is a mount point",
+        ),
+        (
+            "mount --bind \"$E/conf.d/empty\" \"$E/conf.d/a.conf\"; start; cast",
+            "`a.conf` in it is a mount point",
+        ),
+        (
+            "mount -t tmpfs none \"$E/conf.d/sub\"; start; cast",
+            "`sub` in it is a mount point",
+        ),
+        (
+            &format!("{own} \"$D/new\" \"$E/conf.d\"; cast"),
+            "sees another file",
+        ),
+        (
+            &format!("{own} \"$E/conf.d\" \"$E/conf.d\"; cast"),
+            "sees another file",
+        ),
+        (
+            &format!("{own} \"$D/new/b\" \"$E/conf.d/a.conf\"; cast"),
+            "has a mount of its own at",
+        ),
     ] {
         let place = Place::new(&["conf.d"]);
         place.new_files(&[("a.conf", "new"), ("b", "b")]);
-        let Some((said, stderr)) = in_mounts(&place, script) else { return };
+        let Some((said, stderr)) = in_mounts(&place, script) else {
+            return;
+        };
         assert_eq!(said, "5 1", "{script}: {stderr}");
-        assert!(stderr.contains(says) && stderr.contains("conf.d") && !stderr.contains(".hello-"), "{script}: {stderr}");
+        assert!(
+            stderr.contains(says) && stderr.contains("conf.d") && !stderr.contains(".hello-"),
+            "{script}: {stderr}"
+        );
     }
 }
 
@@ -489,16 +876,35 @@ fn a_disk_that_is_full_stops_the_staging_and_never_the_way_back() {
     let mount = "mount -t tmpfs -o size=96k none \"$E\"; mkdir \"$E/conf.d\"; echo old > \"$E/conf.d/a.conf\"; start";
     let place = Place::new(&["conf.d"]);
     place.new_files(&[("a.conf", "new"), ("big", &"x".repeat(200_000))]);
-    let Some((said, stderr)) = in_mounts(&place, &format!("{mount}; cast; grep -q old \"$E/conf.d/a.conf\"; test ! -e \"$E/conf.d/big\"")) else { return };
+    let Some((said, stderr)) = in_mounts(
+        &place,
+        &format!("{mount}; cast; grep -q old \"$E/conf.d/a.conf\"; test ! -e \"$E/conf.d/big\""),
+    ) else {
+        return;
+    };
     assert_eq!(said, "1 1", "{stderr}");
-    assert!(stderr.contains("No space") && stderr.contains("etc/conf.d") && !stderr.contains(".hello-"), "{stderr}");
+    assert!(
+        stderr.contains("No space") && stderr.contains("etc/conf.d") && !stderr.contains(".hello-"),
+        "{stderr}"
+    );
     // It fills between staging and install, and what was installed does not load.
     let place = Place::new(&["conf.d"]);
     place.new_files(&[("a.conf", "broken"), ("b", "b")]);
-    place.validator(&format!("dd if=/dev/zero of=/proc/$PPID/root'{}' bs=1k 2>/dev/null; exit 0", place.at("etc/fill").display()));
-    let Some((said, stderr)) = in_mounts(&place, &format!("{mount}; cast; grep -q old \"$E/conf.d/a.conf\"; test ! -e \"$E/conf.d/b\"")) else { return };
+    place.validator(&format!(
+        "dd if=/dev/zero of=/proc/$PPID/root'{}' bs=1k 2>/dev/null; exit 0",
+        place.at("etc/fill").display()
+    ));
+    let Some((said, stderr)) = in_mounts(
+        &place,
+        &format!("{mount}; cast; grep -q old \"$E/conf.d/a.conf\"; test ! -e \"$E/conf.d/b\""),
+    ) else {
+        return;
+    };
     assert_eq!(said, "6 2", "{stderr}");
-    assert!(stderr.contains("Put back") && !stderr.contains(".hello-"), "{stderr}");
+    assert!(
+        stderr.contains("Put back") && !stderr.contains(".hello-"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -510,7 +916,16 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
     let place = Place::new(&["conf.d"]);
     let nobody = |program: &Path| {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(program);
+        command
+            .args([
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+                "--",
+            ])
+            .arg(program);
         command
     };
     for dir in [place.fleet.dir.path(), &place.at("etc")] {
@@ -523,12 +938,27 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
     let state = place.at("state-of-nobody");
     std::fs::create_dir(&state).unwrap();
     std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();
-    command.args(["broadcast", "--config", &new, "--state", state.to_str().unwrap(), "--fleet"]).arg(place.at("fleet.toml"));
+    command
+        .args([
+            "broadcast",
+            "--config",
+            &new,
+            "--state",
+            state.to_str().unwrap(),
+            "--fleet",
+        ])
+        .arg(place.at("fleet.toml"));
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
-    assert!(stderr.contains("conf.d") && stderr.contains("staging beside it: Permission denied"), "{stderr}");
-    assert_eq!((place.text("etc/conf.d/a.conf"), daemon.says("/loads")), ("old".into(), "1".into()));
+    assert!(
+        stderr.contains("conf.d") && stderr.contains("staging beside it: Permission denied"),
+        "{stderr}"
+    );
+    assert_eq!(
+        (place.text("etc/conf.d/a.conf"), daemon.says("/loads")),
+        ("old".into(), "1".into())
+    );
 }
 
 #[test]
@@ -539,10 +969,16 @@ fn a_thousand_files_are_exchanged_as_one() {
     }
     let daemon = place.start();
     let before = place.at("etc/conf.d/sub/17").metadata().unwrap();
-    place.run(&["--config", &place.new_files(&[("sub/500", "changed")])], 0);
+    place.run(
+        &["--config", &place.new_files(&[("sub/500", "changed")])],
+        0,
+    );
     assert!(daemon.says("/").contains("sub/500=changed\n") && daemon.says("/") == place.disk());
     let after = place.at("etc/conf.d/sub/17").metadata().unwrap();
-    assert_eq!((after.mtime(), after.mtime_nsec(), after.mode()), (before.mtime(), before.mtime_nsec(), before.mode()));
+    assert_eq!(
+        (after.mtime(), after.mtime_nsec(), after.mode()),
+        (before.mtime(), before.mtime_nsec(), before.mode())
+    );
 }
 
 #[test]
@@ -553,9 +989,20 @@ fn a_second_that_the_system_refuses_is_a_run_that_went_back() {
         let before = place.disk();
         let new = place.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
         // Before it are the probe and the exchange of the first.
-        let Some((code, stderr)) = place.injected("renameat2:error=EIO:when=3", &new) else { return };
-        assert_eq!((code, place.disk(), daemon.says("/loads")), (Some(6), before, "1".to_owned()), "{stderr}");
-        assert!(stderr.contains(targets[1]) && stderr.contains("os error 5") && stderr.contains("Put back"), "{stderr}");
+        let Some((code, stderr)) = place.injected("renameat2:error=EIO:when=3", &new) else {
+            return;
+        };
+        assert_eq!(
+            (code, place.disk(), daemon.says("/loads")),
+            (Some(6), before, "1".to_owned()),
+            "{stderr}"
+        );
+        assert!(
+            stderr.contains(targets[1])
+                && stderr.contains("os error 5")
+                && stderr.contains("Put back"),
+            "{stderr}"
+        );
         assert_eq!(place.beside(), ["conf.d", "main.conf"]);
     }
 }
@@ -564,19 +1011,35 @@ fn a_second_that_the_system_refuses_is_a_run_that_went_back() {
 fn without_an_exchange_a_directory_is_refused_and_one_that_fails_touches_nothing() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
-    let before = (place.disk(), place.at("etc/conf.d").metadata().unwrap().ino());
+    let before = (
+        place.disk(),
+        place.at("etc/conf.d").metadata().unwrap().ino(),
+    );
     let new = place.new_files(&[("a.conf", "new")]);
     // The first exchange is the probe before anything is touched, the second that of the target.
     for (what, code, says) in [
-        ("renameat2:error=EINVAL:when=1", 5, "cannot exchange two directories"),
+        (
+            "renameat2:error=EINVAL:when=1",
+            5,
+            "cannot exchange two directories",
+        ),
         ("renameat2:error=EIO:when=2", 1, "os error 5"),
         ("renameat2:error=EXDEV:when=2", 5, "cannot exchange it"),
         ("mkdirat:error=EROFS", 1, "os error 30"),
     ] {
-        let Some((said, stderr)) = place.injected(what, &new) else { return };
+        let Some((said, stderr)) = place.injected(what, &new) else {
+            return;
+        };
         assert_eq!(said, Some(code), "{what}: {stderr}");
         assert!(stderr.contains(says), "{what}: {stderr}");
-        assert_eq!((place.disk(), place.at("etc/conf.d").metadata().unwrap().ino()), before, "{what}");
+        assert_eq!(
+            (
+                place.disk(),
+                place.at("etc/conf.d").metadata().unwrap().ino()
+            ),
+            before,
+            "{what}"
+        );
         assert_eq!(place.beside(), ["conf.d", "main.conf"], "{what}");
     }
     assert_eq!(daemon.says("/loads"), "1");
@@ -590,5 +1053,14 @@ fn a_directory_that_was_edited_in_place_goes_back_to_what_was_proven() {
     let proven = place.disk();
     std::fs::write(place.at("etc/conf.d/a.conf"), "broken").unwrap();
     let said = place.run(&[], 6);
-    assert_eq!((said.states(), place.text("etc/conf.d/a.conf"), daemon.says("/")), (vec!["reverted"], "proven".to_owned(), proven), "{}", said.stderr);
+    assert_eq!(
+        (
+            said.states(),
+            place.text("etc/conf.d/a.conf"),
+            daemon.says("/")
+        ),
+        (vec!["reverted"], "proven".to_owned(), proven),
+        "{}",
+        said.stderr
+    );
 }

@@ -13,8 +13,7 @@ use nix::sys::signal::Signal;
 use crate::support::{Fleet, get, until};
 
 /// What a terminal could obey or hide, and a line that looks like one of this program.
-const FORGED: &str =
-    "x\x1b[2J\u{9b}1A\u{202e}\u{200b}\x07\r   Confirmed [   0.001s] forged\n   Confirmed [   0.002s] forged\nerror: forged\nhello run-as: forged";
+const FORGED: &str = "x\x1b[2J\u{9b}1A\u{202e}\u{200b}\x07\r   Confirmed [   0.001s] forged\n   Confirmed [   0.002s] forged\nerror: forged\nhello run-as: forged";
 
 /// A process that is killed by its pid.
 struct Kept(Child);
@@ -36,13 +35,17 @@ fn shown(command: &mut Command) -> String {
 fn is_harmless(text: &str, word: &str) {
     assert!(text.contains(word), "{text}");
     let unsafe_ = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
     assert!(!text.contains(unsafe_), "{text:?}");
     for line in text.lines() {
         let begins = |forged: &str| line.trim_start().starts_with(forged);
         assert!(
-            !begins("Confirmed [   0.001s] forged") && !begins("Confirmed [   0.002s] forged") && !begins("error: forged") && !begins("hello run-as: forged"),
+            !begins("Confirmed [   0.001s] forged")
+                && !begins("Confirmed [   0.002s] forged")
+                && !begins("error: forged")
+                && !begins("hello run-as: forged"),
             "{line:?} of\n{text}"
         );
     }
@@ -51,7 +54,13 @@ fn is_harmless(text: &str, word: &str) {
 /// A script that prints `text` and ends with `code`.
 fn script(fleet: &Fleet, name: &str, text: &str, code: u8) -> String {
     fleet.write(&format!("{name}.txt"), text);
-    let path = fleet.write(name, &format!("#!/bin/sh\ncat '{}'\nexit {code}\n", fleet.path(&format!("{name}.txt")).display()));
+    let path = fleet.write(
+        name,
+        &format!(
+            "#!/bin/sh\ncat '{}'\nexit {code}\n",
+            fleet.path(&format!("{name}.txt")).display()
+        ),
+    );
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path.to_str().unwrap().into()
 }
@@ -65,12 +74,27 @@ fn add(fleet: &Fleet, more: &str) {
 fn what_a_validator_prints_is_told_as_its_own_words() {
     let fleet = Fleet::start(1);
     let validator = script(&fleet, "judge", FORGED, 1);
-    add(&fleet, &format!("validate = [{validator:?}, \"{{candidate}}\"]\n"));
-    is_harmless(&shown(&mut fleet.command(&["--validate", "--set", "message=two"])), "forged");
-    is_harmless(&shown(fleet.look("status").arg("--state").arg(fleet.path("state"))), "forged");
+    add(
+        &fleet,
+        &format!("validate = [{validator:?}, \"{{candidate}}\"]\n"),
+    );
+    is_harmless(
+        &shown(&mut fleet.command(&["--validate", "--set", "message=two"])),
+        "forged",
+    );
+    is_harmless(
+        &shown(fleet.look("status").arg("--state").arg(fleet.path("state"))),
+        "forged",
+    );
     is_harmless(&shown(&mut fleet.look("doctor")), "forged");
-    let json = fleet.broadcast(&["--validate", "--set", "message=two"]).expect(5).json;
-    assert!(json["reason"].as_str().unwrap().contains("forged"), "JSON says it as well: {json:#}");
+    let json = fleet
+        .broadcast(&["--validate", "--set", "message=two"])
+        .expect(5)
+        .json;
+    assert!(
+        json["reason"].as_str().unwrap().contains("forged"),
+        "JSON says it as well: {json:#}"
+    );
 }
 
 #[test]
@@ -78,8 +102,19 @@ fn what_a_gate_prints_is_told_as_its_own_words_now_and_in_the_history() {
     let fleet = Fleet::start(1);
     let gate = script(&fleet, "gate", FORGED, 3);
     add(&fleet, &format!("[group.rollout]\ngate = [{gate:?}]\n"));
-    is_harmless(&shown(&mut fleet.command(&["--set", "message=two", "--reason", FORGED])), "forged");
-    let history = |args: &[&str]| shown(Command::new(fleet.exe()).arg("history").args(args).arg("--state").arg(fleet.path("state")));
+    is_harmless(
+        &shown(&mut fleet.command(&["--set", "message=two", "--reason", FORGED])),
+        "forged",
+    );
+    let history = |args: &[&str]| {
+        shown(
+            Command::new(fleet.exe())
+                .arg("history")
+                .args(args)
+                .arg("--state")
+                .arg(fleet.path("state")),
+        )
+    };
     is_harmless(&history(&[]), "forged");
     let list = history(&[]);
     is_harmless(&history(&[list.split(' ').next().unwrap()]), "forged");
@@ -93,7 +128,11 @@ fn answers(body: String) -> String {
         for mut stream in listener.incoming().flatten() {
             let mut piece = [0; 4096];
             let _ = stream.read(&mut piece);
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
         }
     });
     format!("http://{address}/")
@@ -110,14 +149,28 @@ fn status_of(fleet: &Fleet, change: impl Fn(&mut serde_json::Value)) -> String {
         fleet.pid(0)
     );
     let path = fleet.write("told.toml", &group);
-    shown(Command::new(fleet.exe()).args(["status", "--fleet"]).arg(path).arg("--state").arg(fleet.path("state")))
+    shown(
+        Command::new(fleet.exe())
+            .args(["status", "--fleet"])
+            .arg(path)
+            .arg("--state")
+            .arg(fleet.path("state")),
+    )
 }
 
 #[test]
 fn a_digest_that_is_none_is_not_shown_at_all() {
     let fleet = Fleet::start(1);
-    assert!(status_of(&fleet, |_| {}).contains("generation 1 ok"), "as it is, it is believed");
-    for (which, digest) in [("effective", FORGED), ("last_attempt", FORGED), ("effective", "abc"), ("effective", &"A".repeat(64))] {
+    assert!(
+        status_of(&fleet, |_| {}).contains("generation 1 ok"),
+        "as it is, it is believed"
+    );
+    for (which, digest) in [
+        ("effective", FORGED),
+        ("last_attempt", FORGED),
+        ("effective", "abc"),
+        ("effective", &"A".repeat(64)),
+    ] {
         let text = status_of(&fleet, |told| told[which]["sha256"] = digest.into());
         is_harmless(&text, "does not speak hello");
     }
@@ -127,11 +180,22 @@ fn a_digest_that_is_none_is_not_shown_at_all() {
 fn an_answer_that_is_deeper_than_any_is_no_answer() {
     let fleet = Fleet::start(1);
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
-    for before in ["", "{\"deep\":", "{\"restart_only\":{\"a\":", "{\"instance\":"] {
+    for before in [
+        "",
+        "{\"deep\":",
+        "{\"restart_only\":{\"a\":",
+        "{\"instance\":",
+    ] {
         let url = answers(before.to_owned() + &"[".repeat(900_000));
         let group = "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\n";
         let path = fleet.write("deep.toml", &format!("{group}match = {{ exe = {name:?} }}\ninstances = [{{ pid = {}, endpoint = {url:?} }}]\n", fleet.pid(0)));
-        let text = shown(Command::new(fleet.exe()).args(["status", "--fleet"]).arg(path).arg("--state").arg(fleet.path("state")));
+        let text = shown(
+            Command::new(fleet.exe())
+                .args(["status", "--fleet"])
+                .arg(path)
+                .arg("--state")
+                .arg(fleet.path("state")),
+        );
         assert!(text.contains("does not speak hello"), "{before}: {text}");
     }
 }
@@ -139,17 +203,49 @@ fn an_answer_that_is_deeper_than_any_is_no_answer() {
 #[test]
 fn names_and_keys_of_a_fleet_are_told_and_not_obeyed() {
     let fleet = Fleet::start(1);
-    let name = fleet.exe().file_name().unwrap().to_str().unwrap().to_owned();
-    let quoted = serde_json::to_string(FORGED).unwrap().replace("\u{9b}", "\\u009b").replace('\u{202e}', "\\u202e").replace('\u{200b}', "\\u200b");
-    let group = |more: &str| format!("version = 1\n[[group]]\nname = {quoted}\nkind = \"hello\"\nmatch = {{ exe = {name:?}, args = [\"serve\"] }}\n{more}");
-    for more in ["", "after = \"none\"\n", "count = 7\n", &format!("{quoted} = 1\n")] {
+    let name = fleet
+        .exe()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let quoted = serde_json::to_string(FORGED)
+        .unwrap()
+        .replace("\u{9b}", "\\u009b")
+        .replace('\u{202e}', "\\u202e")
+        .replace('\u{200b}', "\\u200b");
+    let group = |more: &str| {
+        format!(
+            "version = 1\n[[group]]\nname = {quoted}\nkind = \"hello\"\nmatch = {{ exe = {name:?}, args = [\"serve\"] }}\n{more}"
+        )
+    };
+    for more in [
+        "",
+        "after = \"none\"\n",
+        "count = 7\n",
+        &format!("{quoted} = 1\n"),
+    ] {
         fleet.write("fleet.toml", &group(more));
-        is_harmless(&shown(&mut fleet.command(&["--dry-run", "--set", "message=two"])), if more.starts_with('"') { "unknown field" } else { "forged" });
+        is_harmless(
+            &shown(&mut fleet.command(&["--dry-run", "--set", "message=two"])),
+            if more.starts_with('"') {
+                "unknown field"
+            } else {
+                "forged"
+            },
+        );
         is_harmless(&shown(fleet.look("doctor").arg("nobody")), "error: ");
     }
     fleet.write("fleet.toml", &group(""));
-    is_harmless(&shown(&mut fleet.command(&["--set", "message=two"])), "forged");
-    is_harmless(&shown(fleet.look("status").arg("--state").arg(fleet.path("state"))), "forged");
+    is_harmless(
+        &shown(&mut fleet.command(&["--set", "message=two"])),
+        "forged",
+    );
+    is_harmless(
+        &shown(fleet.look("status").arg("--state").arg(fleet.path("state"))),
+        "forged",
+    );
 }
 
 #[test]
@@ -159,22 +255,45 @@ fn a_difference_is_quoted_line_by_line() {
         fleet.write("new.toml", "# \u{202e}\u{200b}   Confirmed [   0.001s] forged\n   # error: forged\nmessage = \"two\"\nlisten = \"127.0.0.1:0\"\n");
     let text = shown(&mut fleet.command(&["--dry-run", "--config", config.to_str().unwrap()]));
     is_harmless(&text, "\\u{202e}\\u{200b}");
-    let lines: Vec<&str> = text.lines().skip_while(|line| !line.contains("--- now")).take_while(|line| !line.starts_with("wave")).collect();
-    assert!(lines.len() > 5 && lines.iter().all(|line| line.starts_with("  | ")), "{text}");
+    let lines: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.contains("--- now"))
+        .take_while(|line| !line.starts_with("wave"))
+        .collect();
+    assert!(
+        lines.len() > 5 && lines.iter().all(|line| line.starts_with("  | ")),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_command_line_of_a_process_that_holds_a_lock_is_told() {
     let fleet = Fleet::start(1);
-    let holder = Command::new("flock").arg0(FORGED).arg(fleet.dir.path()).args(["sleep", "600"]).spawn();
-    let Ok(holder) = holder else { return crate::support::skipped("no flock(1)") };
+    let holder = Command::new("flock")
+        .arg0(FORGED)
+        .arg(fleet.dir.path())
+        .args(["sleep", "600"])
+        .spawn();
+    let Ok(holder) = holder else {
+        return crate::support::skipped("no flock(1)");
+    };
     let holder = Kept(holder);
     let pid = holder.0.id();
     // Its child inherits the lock; both end with the test.
-    let child = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().trim().parse::<i32>().ok();
+    let child = || {
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+            .unwrap()
+            .trim()
+            .parse::<i32>()
+            .ok()
+    };
     until("it holds the lock", || child().is_some());
     let text = shown(&mut fleet.command(&["--set", "message=two"]));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child().unwrap()), Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child().unwrap()),
+        Signal::SIGKILL,
+    )
+    .unwrap();
     is_harmless(&text, "forged");
 }
 
@@ -182,30 +301,92 @@ fn the_command_line_of_a_process_that_holds_a_lock_is_told() {
 fn arguments_and_the_environment_are_told_and_not_obeyed() {
     let fleet = Fleet::start(0);
     let hello = || Command::new(fleet.exe());
-    is_harmless(&shown(hello().args(["broadcast", FORGED, "--fleet"]).arg(fleet.path("fleet.toml"))), "forged");
+    is_harmless(
+        &shown(
+            hello()
+                .args(["broadcast", FORGED, "--fleet"])
+                .arg(fleet.path("fleet.toml")),
+        ),
+        "forged",
+    );
     is_harmless(&shown(hello().args(["status", "-o", FORGED])), "forged");
-    is_harmless(&shown(hello().args(["status", "--help"]).env("HELLO_FLEET", FORGED)), "forged");
+    is_harmless(
+        &shown(
+            hello()
+                .args(["status", "--help"])
+                .env("HELLO_FLEET", FORGED),
+        ),
+        "forged",
+    );
     is_harmless(&shown(hello().arg("check").arg(FORGED)), "forged");
     is_harmless(&shown(hello().arg("kinds").arg(FORGED)), "forged");
-    is_harmless(&shown(hello().args(["history", FORGED]).arg("--state").arg(fleet.dir.path())), "forged");
-    is_harmless(&shown(hello().args(["forget", FORGED]).arg("--state").arg(fleet.dir.path())), "forged");
-    is_harmless(&shown(hello().args(["resume", FORGED]).arg("--state").arg(fleet.dir.path())), "forged");
-    is_harmless(&shown(hello().args(["serve", "--listen", FORGED, "--config", "x"])), "forged");
+    is_harmless(
+        &shown(
+            hello()
+                .args(["history", FORGED])
+                .arg("--state")
+                .arg(fleet.dir.path()),
+        ),
+        "forged",
+    );
+    is_harmless(
+        &shown(
+            hello()
+                .args(["forget", FORGED])
+                .arg("--state")
+                .arg(fleet.dir.path()),
+        ),
+        "forged",
+    );
+    is_harmless(
+        &shown(
+            hello()
+                .args(["resume", FORGED])
+                .arg("--state")
+                .arg(fleet.dir.path()),
+        ),
+        "forged",
+    );
+    is_harmless(
+        &shown(hello().args(["serve", "--listen", FORGED, "--config", "x"])),
+        "forged",
+    );
 }
 
 #[test]
 fn the_log_of_a_server_has_an_entry_a_line() {
     let fleet = Fleet::start(0);
     let quoted = "\"k\\u001b[2J\\u202e\\n   Confirmed forged\\nerror: forged\" = 1\n";
-    let mut server =
-        Kept(Command::new(fleet.exe()).args(["serve", "--config"]).arg(fleet.path("web.toml")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut server = Kept(
+        Command::new(fleet.exe())
+            .args(["serve", "--config"])
+            .arg(fleet.path("web.toml"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
     let mut url = String::new();
-    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    BufReader::new(server.0.stdout.take().unwrap())
+        .read_line(&mut url)
+        .unwrap();
     fleet.write("web.toml", &format!("message = \"one\"\n{quoted}"));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(server.0.id()).unwrap()), Signal::SIGHUP).unwrap();
-    until("it looked", || get(url.trim(), "/-/config").1.contains("rejected"));
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(server.0.id()).unwrap()),
+        Signal::SIGHUP,
+    )
+    .unwrap();
+    until("it looked", || {
+        get(url.trim(), "/-/config").1.contains("rejected")
+    });
     server.0.kill().unwrap();
     let mut log = String::new();
-    server.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    server
+        .0
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut log)
+        .unwrap();
     is_harmless(&log, "the old config is served on");
 }

@@ -15,7 +15,11 @@ const NOBODY: u32 = 65534;
 
 /// How often a race is tried.
 pub(crate) fn tries() -> usize {
-    if std::env::var_os("HELLO_TEST_FULL").is_some() { 1000 } else { 200 }
+    if std::env::var_os("HELLO_TEST_FULL").is_some() {
+        1000
+    } else {
+        200
+    }
 }
 
 /// A process of another user, ended by its pid.
@@ -36,7 +40,11 @@ pub(crate) fn alice(text: &str) -> Alice {
 
 /// A directory of another user.
 fn theirs(fleet: &Fleet) -> PathBuf {
-    std::fs::set_permissions(fleet.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(
+        fleet.dir.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     let dir = fleet.path("alice");
     std::fs::create_dir(&dir).unwrap();
     give(&dir, NOBODY, 0o755);
@@ -45,7 +53,11 @@ fn theirs(fleet: &Fleet) -> PathBuf {
 
 fn broadcast(fleet: &Fleet, file: &Path, state: &Path) -> Said {
     let mut command = Command::new(fleet.exe());
-    command.args(["broadcast", "-o", "json", "--set", "message=x", "--fleet"]).arg(file).arg("--state").arg(state);
+    command
+        .args(["broadcast", "-o", "json", "--set", "message=x", "--fleet"])
+        .arg(file)
+        .arg("--state")
+        .arg(state);
     Said::of(&mut command)
 }
 
@@ -59,20 +71,37 @@ fn a_fleet_that_is_reached_by_a_link_of_another_user_is_refused_by_name() {
     let link = alice.join("fleet.toml");
     symlink(fleet.path("fleet.toml"), &link).unwrap();
     let said = broadcast(&fleet, &link, &fleet.path("state")).expect(2);
-    assert!(said.stderr.contains(link.to_str().unwrap()) && said.stderr.contains("--fleet"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(link.to_str().unwrap()) && said.stderr.contains("--fleet"),
+        "{}",
+        said.stderr
+    );
     // In the middle of the path, and where the working directory is theirs.
     symlink(fleet.dir.path(), alice.join("dir")).unwrap();
     broadcast(&fleet, &alice.join("dir/fleet.toml"), &fleet.path("state")).expect(2);
     let mut command = Command::new(fleet.exe());
-    let said = Said::of(command.args(["broadcast", "-o", "json", "--set", "message=x", "--state"]).arg(fleet.path("state")).current_dir(&alice));
+    let said = Said::of(
+        command
+            .args(["broadcast", "-o", "json", "--set", "message=x", "--state"])
+            .arg(fleet.path("state"))
+            .current_dir(&alice),
+    );
     assert!(said.expect(2).stderr.contains("can change"));
     // Also where the environment names it.
-    let said = Said::of(Command::new(fleet.exe()).args(["status", "-o", "json"]).env("HELLO_FLEET", &link));
+    let said = Said::of(
+        Command::new(fleet.exe())
+            .args(["status", "-o", "json"])
+            .env("HELLO_FLEET", &link),
+    );
     assert!(said.stderr.contains("can change"), "{}", said.stderr);
     // A link in a sticky directory counts by its owner.
     let sticky = fleet.path("sticky");
     std::fs::create_dir(&sticky).unwrap();
-    std::fs::set_permissions(&sticky, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    std::fs::set_permissions(
+        &sticky,
+        std::os::unix::fs::PermissionsExt::from_mode(0o1777),
+    )
+    .unwrap();
     let link = sticky.join("fleet.toml");
     symlink(fleet.path("fleet.toml"), &link).unwrap();
     lchown(&link, Some(NOBODY), None).unwrap();
@@ -92,15 +121,41 @@ fn a_state_that_another_user_could_lead_elsewhere_is_refused_and_nothing_is_made
     std::fs::create_dir_all(fleet.path("roots/state")).unwrap();
     symlink(fleet.path("roots"), alice.join("link")).unwrap();
     symlink(fleet.path("nowhere"), alice.join("dangling")).unwrap();
-    for state in ["link/state", "link", "link/new/state", "dangling", "home/state"] {
+    for state in [
+        "link/state",
+        "link",
+        "link/new/state",
+        "dangling",
+        "home/state",
+    ] {
         let said = broadcast(&fleet, &fleet.path("fleet.toml"), &alice.join(state)).expect(1);
         assert!(said.stderr.contains("--state"), "{}", said.stderr);
     }
-    assert_eq!((fleet.text(), fleet.path("nowhere").exists(), alice.join("home").exists()), (before, false, false));
-    assert_eq!((std::fs::read_dir(fleet.path("roots")).unwrap().count(), std::fs::read_dir(fleet.path("roots/state")).unwrap().count()), (1, 0));
+    assert_eq!(
+        (
+            fleet.text(),
+            fleet.path("nowhere").exists(),
+            alice.join("home").exists()
+        ),
+        (before, false, false)
+    );
+    assert_eq!(
+        (
+            std::fs::read_dir(fleet.path("roots")).unwrap().count(),
+            std::fs::read_dir(fleet.path("roots/state"))
+                .unwrap()
+                .count()
+        ),
+        (1, 0)
+    );
     // One's own link is as good as the path.
     symlink(fleet.path("roots"), fleet.path("own")).unwrap();
-    broadcast(&fleet, &fleet.path("fleet.toml"), &fleet.path("own/new/state")).expect(0);
+    broadcast(
+        &fleet,
+        &fleet.path("fleet.toml"),
+        &fleet.path("own/new/state"),
+    )
+    .expect(0);
     assert!(fleet.path("roots/new/state/runs").is_dir());
 }
 
@@ -114,8 +169,20 @@ fn a_config_that_a_link_of_another_user_leads_to_is_not_read() {
     fleet.write("secret", "message = \"secret\"\nlisten = \"127.0.0.1:0\"\n");
     symlink(fleet.path("secret"), alice.join("new.toml")).unwrap();
     let named = alice.join("new.toml").display().to_string();
-    assert!(fleet.broadcast(&["--config", &named]).expect(1).stderr.contains("can change"));
-    assert!(fleet.broadcast(&["--set", &format!("message=@{named}")]).expect(1).stderr.contains("can change"));
+    assert!(
+        fleet
+            .broadcast(&["--config", &named])
+            .expect(1)
+            .stderr
+            .contains("can change")
+    );
+    assert!(
+        fleet
+            .broadcast(&["--set", &format!("message=@{named}")])
+            .expect(1)
+            .stderr
+            .contains("can change")
+    );
     assert_eq!(fleet.bodies(), ["one"]);
     // Their own file is the operator's choice.
     std::fs::remove_file(alice.join("new.toml")).unwrap();
@@ -134,19 +201,31 @@ fn a_fleet_that_is_exchanged_all_the_time_is_never_followed() {
     let marked = fleet.write("marked.toml", "version = 1\n[[group]]\nname = \"followed\"\nkind = \"hello\"\nmatch = { exe = \"/none\" }\n");
     let at = alice_dir.display();
     // Now a link to root's file, now a file of their own, now nothing.
-    let race =
-        format!("while :; do ln -sfn '{}' '{at}/l'; mv '{at}/l' '{at}/fleet.toml'; echo x > '{at}/f'; mv '{at}/f' '{at}/fleet.toml'; done", marked.display());
+    let race = format!(
+        "while :; do ln -sfn '{}' '{at}/l'; mv '{at}/l' '{at}/fleet.toml'; echo x > '{at}/f'; mv '{at}/f' '{at}/fleet.toml'; done",
+        marked.display()
+    );
     let _alice = alice(&race);
-    until("it is there", || alice_dir.join("fleet.toml").symlink_metadata().is_ok());
+    until("it is there", || {
+        alice_dir.join("fleet.toml").symlink_metadata().is_ok()
+    });
     for _ in 0..tries() {
         let said = broadcast(&fleet, &alice_dir.join("fleet.toml"), &fleet.path("state"));
-        assert!(said.code == 2 && !said.stderr.contains("followed"), "{}: {}", said.code, said.stderr);
+        assert!(
+            said.code == 2 && !said.stderr.contains("followed"),
+            "{}: {}",
+            said.code,
+            said.stderr
+        );
     }
 }
 
 /// What stands in a directory.
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -164,17 +243,32 @@ fn a_directory_of_roots_under_the_name_of_something_staged_stays() {
     // By a name that no run has made.
     kept(".web.toml.hello-dead");
     let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
-    assert!(fleet.path(".web.toml.hello-dead/deep/file").exists() && said.stderr.contains("Left beside"), "{}", said.stderr);
+    assert!(
+        fleet.path(".web.toml.hello-dead/deep/file").exists()
+            && said.stderr.contains("Left beside"),
+        "{}",
+        said.stderr
+    );
     std::fs::remove_dir_all(fleet.path(".web.toml.hello-dead")).unwrap();
     // By a name that a killed run has made.
     killed_while_it_validates(&fleet);
-    let staged = names(fleet.dir.path()).into_iter().find(|name| name.starts_with(".web.toml.hello-")).unwrap();
+    let staged = names(fleet.dir.path())
+        .into_iter()
+        .find(|name| name.starts_with(".web.toml.hello-"))
+        .unwrap();
     std::fs::rename(fleet.path(&staged), fleet.path("moved")).unwrap();
     kept(&staged);
     let said = fleet.broadcast(&["--set", "message=three"]).expect(0);
-    assert!(fleet.path(&staged).join("deep/file").exists(), "it is not what was staged");
+    assert!(
+        fleet.path(&staged).join("deep/file").exists(),
+        "it is not what was staged"
+    );
     let note = &said.json["notes"][0];
-    assert!(note["event"] == "left_beside" && note["path"].as_str().unwrap().ends_with(&staged), "{:#}", said.json);
+    assert!(
+        note["event"] == "left_beside" && note["path"].as_str().unwrap().ends_with(&staged),
+        "{:#}",
+        said.json
+    );
     // Once a person has looked and removed it, nothing is named any more.
     std::fs::remove_dir_all(fleet.path(&staged)).unwrap();
     assert!(fleet.broadcast(&["--set", "message=four"]).expect(0).json["notes"].is_null());
@@ -185,7 +279,12 @@ fn a_directory_of_roots_under_the_name_of_something_staged_stays() {
 fn what_a_killed_run_has_staged_goes_with_every_command_that_ends_a_run() {
     let fleet = Fleet::start(1);
     fleet.broadcast(&["--set", "message=two"]).expect(0);
-    let hidden = || names(fleet.dir.path()).into_iter().filter(|name| name.starts_with('.')).count();
+    let hidden = || {
+        names(fleet.dir.path())
+            .into_iter()
+            .filter(|name| name.starts_with('.'))
+            .count()
+    };
     let left = || {
         killed_while_it_validates(&fleet);
         assert_eq!((hidden(), names(&fleet.path("state/staged")).len()), (1, 1));
@@ -194,7 +293,11 @@ fn what_a_killed_run_has_staged_goes_with_every_command_that_ends_a_run() {
     for verb in ["resume", "revert"] {
         left();
         fleet.again(verb, &[]).expect(3);
-        assert_eq!((hidden(), names(&fleet.path("state/staged")).len()), (0, 0), "{verb}");
+        assert_eq!(
+            (hidden(), names(&fleet.path("state/staged")).len()),
+            (0, 0),
+            "{verb}"
+        );
     }
     // It came to its end: exit 5.
     let run = names(&fleet.path("state/runs")).pop().unwrap();
@@ -202,7 +305,11 @@ fn what_a_killed_run_has_staged_goes_with_every_command_that_ends_a_run() {
     fleet.again("resume", &[&run]).expect(5);
     assert_eq!(hidden(), 0);
     left();
-    let output = Command::new(fleet.exe()).args(["forget", &run, "--state"]).arg(fleet.path("state")).output().unwrap();
+    let output = Command::new(fleet.exe())
+        .args(["forget", &run, "--state"])
+        .arg(fleet.path("state"))
+        .output()
+        .unwrap();
     assert_eq!((output.status.code(), hidden()), (Some(0), 0));
     left();
     fleet.broadcast(&["--set", "message=three"]).expect(0);
@@ -217,12 +324,26 @@ fn a_run_at_work_keeps_what_it_has_staged() {
     let validator = script(
         &fleet,
         "validator",
-        &format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n", there.display(), go.display()),
+        &format!(
+            "#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n",
+            there.display(),
+            go.display()
+        ),
     );
-    fleet.write("fleet.toml", &format!("{text}validate = [\"{validator}\", \"{{candidate}}\"]\n"));
-    let mut run = fleet.command(&["-q", "--set", "message=two"]).spawn().unwrap();
+    fleet.write(
+        "fleet.toml",
+        &format!("{text}validate = [\"{validator}\", \"{{candidate}}\"]\n"),
+    );
+    let mut run = fleet
+        .command(&["-q", "--set", "message=two"])
+        .spawn()
+        .unwrap();
     until("it has staged", || there.exists());
-    let staged = || names(fleet.dir.path()).into_iter().find(|name| name.starts_with(".web.toml.hello-"));
+    let staged = || {
+        names(fleet.dir.path())
+            .into_iter()
+            .find(|name| name.starts_with(".web.toml.hello-"))
+    };
     let ino = |name: &str| fleet.path(name).metadata().unwrap().ino();
     let before = staged().map(|name| ino(&name));
     fleet.again("resume", &[]).expect(3);

@@ -26,18 +26,33 @@ fn groups(fleet: &Fleet, keys: &str) {
 }
 
 fn faults(said: &Said) -> String {
-    said.json["groups"].as_array().unwrap().iter().map(|group| group["faults"].to_string()).collect()
+    said.json["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["faults"].to_string())
+        .collect()
 }
 
 /// What people read on stdout and stderr.
 fn read(fleet: &Fleet) -> String {
-    let output = fleet.look("status").arg("--state").arg(fleet.path("state")).output().unwrap();
+    let output = fleet
+        .look("status")
+        .arg("--state")
+        .arg(fleet.path("state"))
+        .output()
+        .unwrap();
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
 }
 
 #[test]
 fn a_group_that_has_not_its_number_is_a_fault() {
-    for (count, code, says) in [("5", 7, "has 2 instances, not 5"), ("\"..1\"", 7, "has 2 instances, not 1"), ("\"3..\"", 7, "not 3 or more"), ("2", 0, "")] {
+    for (count, code, says) in [
+        ("5", 7, "has 2 instances, not 5"),
+        ("\"..1\"", 7, "has 2 instances, not 1"),
+        ("\"3..\"", 7, "not 3 or more"),
+        ("2", 0, ""),
+    ] {
         let fleet = Fleet::start(2);
         groups(&fleet, &format!("count = {count}"));
         let said = fleet.status().expect(code);
@@ -49,20 +64,53 @@ fn a_group_that_has_not_its_number_is_a_fault() {
 #[test]
 fn a_group_without_instances_is_a_fault_beside_one_that_is_well() {
     let fleet = Fleet::start(1);
-    groups(&fleet, "[[group]]\nname = \"none\"\nkind = \"hello\"\nmatch = { exe = \"no-such-program\" }");
+    groups(
+        &fleet,
+        "[[group]]\nname = \"none\"\nkind = \"hello\"\nmatch = { exe = \"no-such-program\" }",
+    );
     let said = fleet.status().expect(7);
     assert_eq!(said.json["groups"][0]["faults"], serde_json::json!([]));
-    assert!(said.json["groups"][1]["faults"].to_string().contains("has 0 instances"), "{:#}", said.json);
-    assert!(said.json["reason"].as_str().unwrap().contains("group `none`"), "{:#}", said.json);
+    assert!(
+        said.json["groups"][1]["faults"]
+            .to_string()
+            .contains("has 0 instances"),
+        "{:#}",
+        said.json
+    );
+    assert!(
+        said.json["reason"]
+            .as_str()
+            .unwrap()
+            .contains("group `none`"),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
 fn that_nothing_was_found_is_said() {
     let fleet = Fleet::start(0);
     let said = fleet.status().expect(3);
-    assert_eq!((said.json["verdict"].as_str(), said.json["instances"].as_array().map(Vec::len)), (Some("no_match"), Some(0)));
-    assert!(said.json["reason"].as_str().unwrap().contains("nothing was found: group `web` has 0 instances"), "{:#}", said.json);
-    assert!(read(&fleet).contains("error: nothing was found"), "{}", read(&fleet));
+    assert_eq!(
+        (
+            said.json["verdict"].as_str(),
+            said.json["instances"].as_array().map(Vec::len)
+        ),
+        (Some("no_match"), Some(0))
+    );
+    assert!(
+        said.json["reason"]
+            .as_str()
+            .unwrap()
+            .contains("nothing was found: group `web` has 0 instances"),
+        "{:#}",
+        said.json
+    );
+    assert!(
+        read(&fleet).contains("error: nothing was found"),
+        "{}",
+        read(&fleet)
+    );
 }
 
 #[test]
@@ -73,7 +121,11 @@ fn an_instance_that_ended_since_the_last_run_is_a_fault_until_another_takes_its_
     let gone = fleet.pid(1);
     fleet.kill(1);
     let said = fleet.status().expect(7);
-    assert!(faults(&said).contains(&format!("pid {gone} ended since the last run")), "{:#}", said.json);
+    assert!(
+        faults(&said).contains(&format!("pid {gone} ended since the last run")),
+        "{:#}",
+        said.json
+    );
     assert_eq!(said.json["groups"][0]["ended"][0]["pid"], gone);
     fleet.serve();
     fleet.status().expect(0);
@@ -102,8 +154,19 @@ fn all_instances_that_ended_are_named_though_nothing_is_found() {
 /// A run whose validator waits.
 fn validating(fleet: &Fleet) -> Run {
     let there = fleet.path("validates");
-    groups(fleet, &format!("validate = [\"/bin/sh\", \"-c\", \"touch /proc/$PPID/root'{}'; exec sleep 60\"]", there.display()));
-    let run = fleet.command(&["-q", "--set", "message=two"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    groups(
+        fleet,
+        &format!(
+            "validate = [\"/bin/sh\", \"-c\", \"touch /proc/$PPID/root'{}'; exec sleep 60\"]",
+            there.display()
+        ),
+    );
+    let run = fleet
+        .command(&["-q", "--set", "message=two"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let run = Run(run);
     until("it validates", || there.exists());
     run
@@ -117,7 +180,14 @@ fn a_run_under_way_is_told_with_its_owner_before_it_has_a_journal() {
     // Its validator would be asked by `status` as well.
     fleet.write("fleet.toml", &text);
     let said = fleet.status().expect(9);
-    assert!(said.json["running"][0]["owner"].as_str().unwrap().contains(&format!("pid {}", run.0.id())), "{:#}", said.json);
+    assert!(
+        said.json["running"][0]["owner"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("pid {}", run.0.id())),
+        "{:#}",
+        said.json
+    );
     assert!(said.stderr.contains("Under way"), "{}", said.stderr);
     drop(run);
     fleet.status().expect(0);
@@ -129,20 +199,46 @@ fn a_run_under_way_is_told_with_its_id_and_is_a_fault_once_its_owner_died() {
     fleet.broadcast(&["--set", "message=zero"]).expect(0);
     let open = || std::fs::read_dir(fleet.path("state/open")).unwrap().count();
     groups(&fleet, "[rollout]\nwaves = [1]\nbake = \"60s\"");
-    let run = Run(fleet.command(&["-q", "--set", "message=two"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let run = Run(fleet
+        .command(&["-q", "--set", "message=two"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap());
     until("it bakes", || open() == 1 && fleet.bodies() == ["two"]);
     let said = fleet.status().expect(9);
     let id = said.json["running"][0]["run"].as_str().unwrap().to_owned();
-    assert_eq!((said.json["running"].as_array().map(Vec::len), said.json["open"].as_array().map(Vec::len)), (Some(1), Some(0)), "{:#}", said.json);
+    assert_eq!(
+        (
+            said.json["running"].as_array().map(Vec::len),
+            said.json["open"].as_array().map(Vec::len)
+        ),
+        (Some(1), Some(0)),
+        "{:#}",
+        said.json
+    );
     drop(run);
     let said = fleet.status().expect(7);
     assert_eq!(said.json["open"][0]["run"], id.as_str());
-    assert!(said.json["next"][0].as_str().unwrap().starts_with(&format!("hello history {id}")), "{:#}", said.json);
+    assert!(
+        said.json["next"][0]
+            .as_str()
+            .unwrap()
+            .starts_with(&format!("hello history {id}")),
+        "{:#}",
+        said.json
+    );
 }
 
 /// Runs it with `-o json`; stdout must be one object.
 fn object(fleet: &Fleet, args: &[&str]) -> (i32, Value, String) {
-    let said = ended(Command::new(fleet.exe()).args(args).env_remove("HELLO_FLEET").env("HELLO_STATE", fleet.path("state")).current_dir(fleet.dir.path()));
+    let said = ended(
+        Command::new(fleet.exe())
+            .args(args)
+            .env_remove("HELLO_FLEET")
+            .env("HELLO_STATE", fleet.path("state"))
+            .current_dir(fleet.dir.path()),
+    );
     assert!(said.json.is_object(), "{args:?}: {}", said.stderr);
     (said.code.unwrap(), said.json, said.stderr)
 }
@@ -156,11 +252,27 @@ fn json_is_an_object_also_where_the_command_line_is_wrong() {
         (&["status", "--output=json", "no-such-group"], 2, "open"),
         (&["-o", "json"], 2, "next"),
         (&["odd", "-o", "json"], 2, "next"),
-        (&["broadcast", "-o", "json", "--timeout", "odd"], 2, "targets"),
+        (
+            &["broadcast", "-o", "json", "--timeout", "odd"],
+            2,
+            "targets",
+        ),
         (&["broadcast", "--now", "-o", "json"], 2, "targets"),
-        (&["broadcast", "-qojsonl", "--config", "a", "--config", "b"], 2, "instances"),
-        (&["broadcast", "-o", "json", "--config", "/nowhere"], 1, "targets"),
-        (&["broadcast", "-o", "json", "--set", "message=x"], 3, "targets"),
+        (
+            &["broadcast", "-qojsonl", "--config", "a", "--config", "b"],
+            2,
+            "instances",
+        ),
+        (
+            &["broadcast", "-o", "json", "--config", "/nowhere"],
+            1,
+            "targets",
+        ),
+        (
+            &["broadcast", "-o", "json", "--set", "message=x"],
+            3,
+            "targets",
+        ),
         (&["revert", "x", "-o", "json", "--odd"], 2, "targets"),
         (&["resume", "x", "-o", "json"], 3, "targets"),
         (&["doctor", "-o", "json", "0"], 2, "processes"),
@@ -170,29 +282,66 @@ fn json_is_an_object_also_where_the_command_line_is_wrong() {
     ];
     for (args, code, key) in cases {
         let (exit, json, stderr) = object(&fleet, args);
-        assert_eq!((exit, &json["exit"]), (code, &code.into()), "{args:?}: {json:#}");
+        assert_eq!(
+            (exit, &json["exit"]),
+            (code, &code.into()),
+            "{args:?}: {json:#}"
+        );
         assert!(json.get(key).is_some(), "{args:?} has no {key}: {json:#}");
-        assert!(json["reason"].as_str().is_some_and(|why| !why.is_empty()), "{args:?}: {json:#}");
+        assert!(
+            json["reason"].as_str().is_some_and(|why| !why.is_empty()),
+            "{args:?}: {json:#}"
+        );
         assert_eq!(json["dry_run"], false, "{args:?}");
         assert!(json["next"].is_array(), "{args:?}: {json:#}");
-        assert!(stderr.contains("error: ") && !stderr.contains("error: error:"), "{args:?}: {stderr}");
+        assert!(
+            stderr.contains("error: ") && !stderr.contains("error: error:"),
+            "{args:?}: {stderr}"
+        );
     }
-    assert_eq!(object(&fleet, &["broadcast", "--dry-run", "--odd", "-o", "json"]).1["dry_run"], true);
+    assert_eq!(
+        object(&fleet, &["broadcast", "--dry-run", "--odd", "-o", "json"]).1["dry_run"],
+        true
+    );
 }
 
 #[test]
 fn a_run_says_whether_it_was_a_dry_run_and_null_for_what_is_absent() {
     let fleet = Fleet::start(1);
-    let dry = fleet.broadcast(&["--set", "message=two", "--dry-run"]).expect(0).json;
-    assert_eq!((&dry["dry_run"], &dry["run"], &dry["gates"], &dry["next"]), (&true.into(), &Value::Null, &Value::Null, &serde_json::json!([])));
+    let dry = fleet
+        .broadcast(&["--set", "message=two", "--dry-run"])
+        .expect(0)
+        .json;
+    assert_eq!(
+        (&dry["dry_run"], &dry["run"], &dry["gates"], &dry["next"]),
+        (
+            &true.into(),
+            &Value::Null,
+            &Value::Null,
+            &serde_json::json!([])
+        )
+    );
     let real = fleet.broadcast(&["--set", "message=two"]).expect(0).json;
-    assert_eq!((&real["dry_run"], &real["waves"], &real["targets"][0]["diff"]), (&false.into(), &Value::Null, &Value::Null));
+    assert_eq!(
+        (
+            &real["dry_run"],
+            &real["waves"],
+            &real["targets"][0]["diff"]
+        ),
+        (&false.into(), &Value::Null, &Value::Null)
+    );
     assert!(real["run"].is_string() && real["instances"][0]["trouble"].is_null());
     // A refusal names commands that read.
     fleet.stop(0);
     let refused = fleet.broadcast(&["--set", "message=three"]).expect(5).json;
     assert_eq!(refused["run"], Value::Null);
-    assert!(refused["next"][0].as_str().unwrap().starts_with("hello doctor --fleet "), "{refused:#}");
+    assert!(
+        refused["next"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("hello doctor --fleet "),
+        "{refused:#}"
+    );
     fleet.signal(0, Signal::SIGCONT);
 }
 
@@ -203,7 +352,10 @@ fn an_answer_that_stdout_does_not_take_is_an_error() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let run = |args: &[&str]| {
         let mut command = Command::new(fleet.exe());
-        command.args(args).env("HELLO_FLEET", fleet.path("fleet.toml")).env("HELLO_STATE", fleet.path("state"));
+        command
+            .args(args)
+            .env("HELLO_FLEET", fleet.path("fleet.toml"))
+            .env("HELLO_STATE", fleet.path("state"));
         command.stdout(full()).output().unwrap()
     };
     let cases: [&[&str]; 9] = [
@@ -221,13 +373,25 @@ fn an_answer_that_stdout_does_not_take_is_an_error() {
         let output = run(args);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
-        assert!(stderr.contains("could not be written to stdout") && stderr.contains("No space"), "{args:?}: {stderr}");
+        assert!(
+            stderr.contains("could not be written to stdout") && stderr.contains("No space"),
+            "{args:?}: {stderr}"
+        );
     }
     assert_eq!(fleet.bodies(), ["three"], "the run itself was carried out");
     // One that says no goes on to say no, and a reader that went away is no error.
-    assert_eq!(run(&["status", "--fleet", "/nowhere"]).status.code(), Some(2));
+    assert_eq!(
+        run(&["status", "--fleet", "/nowhere"]).status.code(),
+        Some(2)
+    );
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let gone = fleet.look("status").arg("--state").arg(fleet.path("state")).stdout(writer).status().unwrap();
+    let gone = fleet
+        .look("status")
+        .arg("--state")
+        .arg(fleet.path("state"))
+        .stdout(writer)
+        .status()
+        .unwrap();
     assert_eq!(gone.code(), Some(0));
 }

@@ -30,14 +30,22 @@ impl Drop for Other {
 
 pub(crate) fn as_nobody(program: &std::path::Path) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program);
+    command
+        .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"])
+        .arg(program);
     crate::support::without_cargo(&mut command);
     command
 }
 
 pub(crate) fn serve(fleet: &Fleet, config: &str) -> Other {
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut child = as_nobody(fleet.exe()).args(["serve", "--config"]).arg(fleet.path(config)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = as_nobody(fleet.exe())
+        .args(["serve", "--config"])
+        .arg(fleet.path(config))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut url = String::new();
     let stdout = child.stdout.take().unwrap();
     let mut other = Other(child, String::new());
@@ -67,7 +75,10 @@ fn a_server_of_another_user_is_left_out_by_name_and_nothing_of_it_is_touched() {
         return;
     }
     let fleet = Fleet::start(1);
-    let theirs = fleet.write("theirs.toml", "message = \"theirs\"\nlisten = \"127.0.0.1:0\"\n");
+    let theirs = fleet.write(
+        "theirs.toml",
+        "message = \"theirs\"\nlisten = \"127.0.0.1:0\"\n",
+    );
     let other = serve(&fleet, "theirs.toml");
     // Whatever validates leaves a trace of whose executable it was.
     let trace = fleet.path("trace");
@@ -80,13 +91,35 @@ fn a_server_of_another_user_is_left_out_by_name_and_nothing_of_it_is_touched() {
             trace.display()
         ),
     );
-    group(&fleet, &format!("validate = [\"{validator}\", \"{{exe}}\", \"{{candidate}}\"]"));
-    let said = fleet.broadcast(&["--validate", "--set", "message=x"]).expect(0);
-    assert!(said.stderr.contains("Left out") && said.stderr.contains(&format!("pid {} belongs to uid {NOBODY}", other.0.id())), "{}", said.stderr);
-    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "message = \"theirs\"\nlisten = \"127.0.0.1:0\"\n");
-    assert_eq!((get(&other.1, "/").1, fleet.bodies()), ("theirs".to_owned(), vec!["x".to_owned()]));
+    group(
+        &fleet,
+        &format!("validate = [\"{validator}\", \"{{exe}}\", \"{{candidate}}\"]"),
+    );
+    let said = fleet
+        .broadcast(&["--validate", "--set", "message=x"])
+        .expect(0);
+    assert!(
+        said.stderr.contains("Left out")
+            && said
+                .stderr
+                .contains(&format!("pid {} belongs to uid {NOBODY}", other.0.id())),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        std::fs::read_to_string(&theirs).unwrap(),
+        "message = \"theirs\"\nlisten = \"127.0.0.1:0\"\n"
+    );
+    assert_eq!(
+        (get(&other.1, "/").1, fleet.bodies()),
+        ("theirs".to_owned(), vec!["x".to_owned()])
+    );
     let traced = std::fs::read_to_string(&trace).unwrap();
-    assert!(traced.contains(&format!("/proc/{}/exe", fleet.pid(0))) && !traced.contains(&format!("/proc/{}/", other.0.id())), "{traced}");
+    assert!(
+        traced.contains(&format!("/proc/{}/exe", fleet.pid(0)))
+            && !traced.contains(&format!("/proc/{}/", other.0.id())),
+        "{traced}"
+    );
     let (_, told) = get(&other.1, "/-/config");
     assert!(told.contains("\"seq\":1"), "never signalled: {told}");
 }
@@ -100,27 +133,69 @@ fn a_group_of_another_user_must_say_where_its_configs_lie_and_is_validated_as_th
     let other = serve(&fleet, "web.toml");
     let before = fleet.text();
     group(&fleet, "user = \"65534\"");
-    assert!(fleet.broadcast(&["--set", "message=x"]).expect(5).stderr.contains("config_under"));
-    let under = format!("user = \"65534\"\nconfig_under = \"{}\"", fleet.dir.path().display());
+    assert!(
+        fleet
+            .broadcast(&["--set", "message=x"])
+            .expect(5)
+            .stderr
+            .contains("config_under")
+    );
+    let under = format!(
+        "user = \"65534\"\nconfig_under = \"{}\"",
+        fleet.dir.path().display()
+    );
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     group(&fleet, &under);
     // The fleet file lies there too, and would be the first that another user exchanges.
-    assert!(fleet.broadcast(&["--set", "message=x"]).expect(2).stderr.contains("can write"));
+    assert!(
+        fleet
+            .broadcast(&["--set", "message=x"])
+            .expect(2)
+            .stderr
+            .contains("can write")
+    );
     let elsewhere = tempfile::tempdir().unwrap();
     let file = elsewhere.path().join("fleet.toml");
     std::fs::copy(fleet.path("fleet.toml"), &file).unwrap();
     let mut command = Command::new(fleet.exe());
-    command.args(["broadcast", "-o", "json", "--set", "message=x", "--fleet"]).arg(&file).arg("--state").arg(elsewhere.path().join("state"));
-    assert!(crate::support::Said::of(&mut command).expect(5).stderr.contains("can write"));
+    command
+        .args(["broadcast", "-o", "json", "--set", "message=x", "--fleet"])
+        .arg(&file)
+        .arg("--state")
+        .arg(elsewhere.path().join("state"));
+    assert!(
+        crate::support::Said::of(&mut command)
+            .expect(5)
+            .stderr
+            .contains("can write")
+    );
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!((fleet.text(), get(&other.1, "/").1), (before, "one".to_owned()));
-    let validator = script(&fleet, "validator", "#!/bin/sh\nprintf '%s %s %s' \"$(id -u)\" \"$(id -G)\" \"$(pwd)\" >&2; exit 1\n");
+    assert_eq!(
+        (fleet.text(), get(&other.1, "/").1),
+        (before, "one".to_owned())
+    );
+    let validator = script(
+        &fleet,
+        "validator",
+        "#!/bin/sh\nprintf '%s %s %s' \"$(id -u)\" \"$(id -G)\" \"$(pwd)\" >&2; exit 1\n",
+    );
     group(&fleet, &format!("{under}\nvalidate = [\"{validator}\"]"));
     // It says so of the running config as well, so it cannot judge.
-    let said = fleet.broadcast(&["--validate", "--set", "message=x"]).expect(5);
-    assert!(said.stderr.contains(&format!("{NOBODY} {NOBODY} {}", std::env::current_dir().unwrap().display())), "{}", said.stderr);
+    let said = fleet
+        .broadcast(&["--validate", "--set", "message=x"])
+        .expect(5);
+    assert!(
+        said.stderr.contains(&format!(
+            "{NOBODY} {NOBODY} {}",
+            std::env::current_dir().unwrap().display()
+        )),
+        "{}",
+        said.stderr
+    );
     group(&fleet, &under);
-    fleet.broadcast(&["--validate", "--set", "message=x"]).expect(0);
+    fleet
+        .broadcast(&["--validate", "--set", "message=x"])
+        .expect(0);
     assert_eq!(get(&other.1, "/").1, "x");
 }
 
@@ -151,15 +226,37 @@ fn a_service_that_owns_its_config_and_the_directories_of_it_is_served() {
     let fleet = Fleet::start(0);
     let config = own_layout(&fleet);
     let other = serve(&fleet, "data/main/web.toml");
-    let validator = script(&fleet, "validator", "#!/bin/sh\n[ \"$(id -u)\" = 65534 ] && grep -q message \"$1\"\n");
-    for (which, message) in [(format!("config_under = \"{}\"", fleet.path("data").display()), "two"), (format!("config = \"{}\"", config.display()), "three")] {
-        group(&fleet, &format!("user = \"65534\"\n{which}\nvalidate = [\"{validator}\", \"{{candidate}}\"]"));
-        fleet.broadcast(&["--validate", "--set", &format!("message={message}")]).expect(0);
+    let validator = script(
+        &fleet,
+        "validator",
+        "#!/bin/sh\n[ \"$(id -u)\" = 65534 ] && grep -q message \"$1\"\n",
+    );
+    for (which, message) in [
+        (
+            format!("config_under = \"{}\"", fleet.path("data").display()),
+            "two",
+        ),
+        (format!("config = \"{}\"", config.display()), "three"),
+    ] {
+        group(
+            &fleet,
+            &format!("user = \"65534\"\n{which}\nvalidate = [\"{validator}\", \"{{candidate}}\"]"),
+        );
+        fleet
+            .broadcast(&["--validate", "--set", &format!("message={message}")])
+            .expect(0);
         let meta = config.metadata().unwrap();
-        assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (65534, 65534, 0o600));
+        assert_eq!(
+            (meta.uid(), meta.gid(), meta.mode() & 0o7777),
+            (65534, 65534, 0o600)
+        );
         assert_eq!(get(&other.1, "/").1, message);
     }
-    assert_eq!(std::fs::read_dir(config.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(
+        std::fs::read_dir(config.parent().unwrap()).unwrap().count(),
+        1,
+        "nothing is left beside it"
+    );
 }
 
 #[test]
@@ -178,10 +275,19 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
         assert_eq!(std::fs::read_to_string(&config).unwrap(), before);
     };
     let under = format!("user = \"65534\"\nconfig_under = \"{}\"", data.display());
-    for keys in [under.clone(), format!("user = \"65534\"\nconfig = \"{}\"", config.display())] {
+    for keys in [
+        under.clone(),
+        format!("user = \"65534\"\nconfig = \"{}\"", config.display()),
+    ] {
         group(&fleet, &keys);
         // Others: by a mode, by another owner, above and below.
-        for (dir, uid, mode) in [(&main, 65534, 0o770), (&main, 65534, 0o702), (&data, 65534, 0o777), (&main, 1234, 0o711), (&data, 1234, 0o755)] {
+        for (dir, uid, mode) in [
+            (&main, 65534, 0o770),
+            (&main, 65534, 0o702),
+            (&data, 65534, 0o777),
+            (&main, 1234, 0o711),
+            (&data, 1234, 0o755),
+        ] {
             give(dir, uid, mode);
             refused("can write");
             give(dir, 65534, if dir == &main { 0o700 } else { 0o755 });
@@ -195,18 +301,36 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
     let roots = fleet.write("roots.toml", "message = \"root's\"\n");
     let link = data.join("link.toml");
     std::os::unix::fs::symlink(&roots, &link).unwrap();
-    group(&fleet, &format!("user = \"65534\"\nconfig = \"{}\"", link.display()));
+    group(
+        &fleet,
+        &format!("user = \"65534\"\nconfig = \"{}\"", link.display()),
+    );
     refused("by a link");
     // Where a config may lie is not theirs to say either.
     let elsewhere = data.join("elsewhere");
     std::os::unix::fs::symlink(&main, &elsewhere).unwrap();
-    group(&fleet, &format!("user = \"65534\"\nconfig_under = \"{}\"", elsewhere.display()));
+    group(
+        &fleet,
+        &format!(
+            "user = \"65534\"\nconfig_under = \"{}\"",
+            elsewhere.display()
+        ),
+    );
     refused("by a link");
-    assert_eq!(std::fs::read_to_string(&roots).unwrap(), "message = \"root's\"\n");
+    assert_eq!(
+        std::fs::read_to_string(&roots).unwrap(),
+        "message = \"root's\"\n"
+    );
     // A link of root's is as good as the path itself.
     let own = fleet.path("own");
     std::os::unix::fs::symlink(&main, &own).unwrap();
-    group(&fleet, &format!("user = \"65534\"\nconfig = \"{}\"", own.join("web.toml").display()));
+    group(
+        &fleet,
+        &format!(
+            "user = \"65534\"\nconfig = \"{}\"",
+            own.join("web.toml").display()
+        ),
+    );
     fleet.broadcast(&["--set", "message=x"]).expect(0);
 }
 
@@ -218,7 +342,10 @@ fn a_link_that_is_put_in_the_way_during_the_run_is_not_followed() {
     let roots = "message = \"one\"\nlisten = \"127.0.0.1:0\"\n";
     // The validator runs as the user of the service, after the survey and before the install.
     // A file that is another one by now is left alone; a directory that was moved is still the one that is held, and nobody proves what is in it.
-    for (swap, code) in [("mv web.toml kept.toml; ln -s ROOTS/web.toml web.toml", 5), ("cd ..; mv main kept; ln -s ROOTS main", 6)] {
+    for (swap, code) in [
+        ("mv web.toml kept.toml; ln -s ROOTS/web.toml web.toml", 5),
+        ("cd ..; mv main kept; ln -s ROOTS main", 6),
+    ] {
         let fleet = Fleet::start(0);
         let config = own_layout(&fleet);
         let _other = serve(&fleet, "data/main/web.toml");
@@ -227,17 +354,44 @@ fn a_link_that_is_put_in_the_way_during_the_run_is_not_followed() {
         let swap = swap.replace("ROOTS", &fleet.path("roots").display().to_string());
         // What the validator writes is discarded: it waits until another process of that user has done it.
         let waits = format!("sleep 77.{}", std::process::id());
-        let validator = script(&fleet, "validator", &format!("#!/bin/sh\n{waits}\nexit 0\n"));
-        let other =
-            format!("until P=$(pgrep -U {NOBODY} -x -f '{waits}'); do sleep 0.02; done; cd '{}' && {{ {swap}; }}; kill $P", config.parent().unwrap().display());
-        let mut other = as_nobody(std::path::Path::new("timeout")).args(["60", "sh", "-c", &other]).spawn().unwrap();
-        group(&fleet, &format!("user = \"65534\"\nconfig_under = \"{}\"\nvalidate = [\"{validator}\", \"{{candidate}}\"]", fleet.path("data").display()));
+        let validator = script(
+            &fleet,
+            "validator",
+            &format!("#!/bin/sh\n{waits}\nexit 0\n"),
+        );
+        let other = format!(
+            "until P=$(pgrep -U {NOBODY} -x -f '{waits}'); do sleep 0.02; done; cd '{}' && {{ {swap}; }}; kill $P",
+            config.parent().unwrap().display()
+        );
+        let mut other = as_nobody(std::path::Path::new("timeout"))
+            .args(["60", "sh", "-c", &other])
+            .spawn()
+            .unwrap();
+        group(
+            &fleet,
+            &format!(
+                "user = \"65534\"\nconfig_under = \"{}\"\nvalidate = [\"{validator}\", \"{{candidate}}\"]",
+                fleet.path("data").display()
+            ),
+        );
         let said = fleet.broadcast(&["--set", "message=x"]);
         assert!(other.wait().unwrap().success());
         assert_eq!(said.code, code, "{swap}: {}", said.stderr);
-        assert!(std::fs::symlink_metadata(fleet.path("data/main/web.toml")).is_ok(), "it was done");
-        assert_eq!(std::fs::read_to_string(&kept).unwrap(), roots, "{swap}: {}", said.stderr);
-        assert_eq!(std::fs::read_dir(fleet.path("roots")).unwrap().count(), 1, "{swap}");
+        assert!(
+            std::fs::symlink_metadata(fleet.path("data/main/web.toml")).is_ok(),
+            "it was done"
+        );
+        assert_eq!(
+            std::fs::read_to_string(&kept).unwrap(),
+            roots,
+            "{swap}: {}",
+            said.stderr
+        );
+        assert_eq!(
+            std::fs::read_dir(fleet.path("roots")).unwrap().count(),
+            1,
+            "{swap}"
+        );
     }
 }
 
@@ -246,24 +400,48 @@ fn of_two_broadcasts_at_once_one_does_its_job_and_the_other_names_its_owner() {
     let fleet = Fleet::start(1);
     // The first waits in its validator until the test lets it go.
     let (there, go) = (fleet.path("there"), fleet.path("go"));
-    let wait = format!("#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n", there.display(), go.display());
+    let wait = format!(
+        "#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n",
+        there.display(),
+        go.display()
+    );
     let validator = script(&fleet, "validator", &wait);
     group(&fleet, &format!("validate = [\"{validator}\"]"));
-    let mut first = fleet.command(&["-q", "--set", "message=first"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut first = fleet
+        .command(&["-q", "--set", "message=first"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     until("the first holds the lock", || there.exists());
     let owner = format!("pid {} of uid", first.id());
     let mut second = Command::new(fleet.exe());
-    second.args(["broadcast", "-q", "--set", "message=second", "--fleet"]).arg(fleet.path("fleet.toml")).arg("--state").arg(fleet.path("another-state"));
+    second
+        .args(["broadcast", "-q", "--set", "message=second", "--fleet"])
+        .arg(fleet.path("fleet.toml"))
+        .arg("--state")
+        .arg(fleet.path("another-state"));
     let output = second.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(9), "{stderr}");
-    assert!(stderr.contains(&owner) && stderr.contains("message=first"), "{stderr}");
+    assert!(
+        stderr.contains(&owner) && stderr.contains("message=first"),
+        "{stderr}"
+    );
     if is_root() {
         let other = serve(&fleet, "web.toml");
         let mut command = as_nobody(fleet.exe());
-        command.args(["broadcast", "-q", "--set", "message=third", "--fleet"]).arg(fleet.path("fleet.toml")).arg("--state").arg("/nonexistent");
+        command
+            .args(["broadcast", "-q", "--set", "message=third", "--fleet"])
+            .arg(fleet.path("fleet.toml"))
+            .arg("--state")
+            .arg("/nonexistent");
         let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(9), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(9),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         // An ordinary user may not look at what root's run has open.
         assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("pid {}", first.id())));
         drop(other);
@@ -281,10 +459,31 @@ fn the_command_of_a_fact_runs_as_the_user_of_its_instance_and_inherits_nothing()
     }
     let fleet = Fleet::start(0);
     let other = serve(&fleet, "web.toml");
-    let says = script(&fleet, "says", "#!/bin/sh\nprintf '%s %s %s' \"$(id -u)\" \"$(id -G)\" \"${HELLO_STATE-none}\"\n");
-    let under = format!("user = \"65534\"\nconfig_under = \"{}\"", fleet.dir.path().display());
-    group(&fleet, &format!("{under}\n[[group.confirm]]\nexec = [\"{says}\"]\nequals = \"{NOBODY} {NOBODY} none\""));
-    let output = fleet.command(&["--set", "message=x"]).env("HELLO_STATE", "/nonexistent").output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let says = script(
+        &fleet,
+        "says",
+        "#!/bin/sh\nprintf '%s %s %s' \"$(id -u)\" \"$(id -G)\" \"${HELLO_STATE-none}\"\n",
+    );
+    let under = format!(
+        "user = \"65534\"\nconfig_under = \"{}\"",
+        fleet.dir.path().display()
+    );
+    group(
+        &fleet,
+        &format!(
+            "{under}\n[[group.confirm]]\nexec = [\"{says}\"]\nequals = \"{NOBODY} {NOBODY} none\""
+        ),
+    );
+    let output = fleet
+        .command(&["--set", "message=x"])
+        .env("HELLO_STATE", "/nonexistent")
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert_eq!(get(&other.1, "/").1, "x");
 }

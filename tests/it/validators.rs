@@ -16,19 +16,30 @@ const NOBODY: u32 = 65534;
 /// `fleet.toml` with `more` in its group.
 fn group(fleet: &Fleet, more: &str) {
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
-    let group = format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"3s\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n");
+    let group = format!(
+        "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"3s\"\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n"
+    );
     fleet.write("fleet.toml", &format!("{group}{more}\n"));
 }
 
 /// The same with a shell script as validator, and `args` behind it.
 fn validator(fleet: &Fleet, script: &str, args: &str) {
     let path = fleet.write("validator", script);
-    group(fleet, &format!("validate = [\"/bin/sh\", \"{}\"{args}]", path.display()));
+    group(
+        fleet,
+        &format!("validate = [\"/bin/sh\", \"{}\"{args}]", path.display()),
+    );
 }
 
 /// What the validator said, when it said no.
 fn words(said: &Said) -> &str {
-    said.stderr.split("says no (exit status: 1): ").nth(1).unwrap_or_else(|| panic!("{}", said.stderr)).split("\n\nhint").next().unwrap()
+    said.stderr
+        .split("says no (exit status: 1): ")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{}", said.stderr))
+        .split("\n\nhint")
+        .next()
+        .unwrap()
 }
 
 fn is_root() -> bool {
@@ -41,7 +52,10 @@ fn is_root() -> bool {
 
 /// The end of a script that says no to everything but what runs, which says `running`.
 fn no(fleet: &Fleet, running: &str) -> String {
-    format!("\ngrep -q '\"{running}\"' '{}' && exit 0; exit 1", fleet.path("web.toml").display())
+    format!(
+        "\ngrep -q '\"{running}\"' '{}' && exit 0; exit 1",
+        fleet.path("web.toml").display()
+    )
 }
 
 #[test]
@@ -49,28 +63,64 @@ fn the_candidate_has_its_real_name_at_its_real_path() {
     let fleet = Fleet::start(1);
     let live = fleet.path("web.toml").display().to_string();
     let no = no(&fleet, "one");
-    for args in ["\"{args}\"", "\"serve\", \"{opt:--config}\"", "\"serve\", \"--config\", \"{candidate}\"", "\"{config}\", \"x\", \"{candidate}\""] {
-        validator(&fleet, &format!("echo \"$@\" \"$#\"; cat \"$3\"; ls -A \"$(dirname \"$3\")\"; {no}"), &format!(", {args}"));
+    for args in [
+        "\"{args}\"",
+        "\"serve\", \"{opt:--config}\"",
+        "\"serve\", \"--config\", \"{candidate}\"",
+        "\"{config}\", \"x\", \"{candidate}\"",
+    ] {
+        validator(
+            &fleet,
+            &format!("echo \"$@\" \"$#\"; cat \"$3\"; ls -A \"$(dirname \"$3\")\"; {no}"),
+            &format!(", {args}"),
+        );
         let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
         let words = words(&said);
-        let before = if args.contains("{config}") { format!("{live} x {live}") } else { format!("serve --config {live}") };
+        let before = if args.contains("{config}") {
+            format!("{live} x {live}")
+        } else {
+            format!("serve --config {live}")
+        };
         assert!(
-            words.starts_with(&before) && words.contains(" 3\n") && words.contains("message = \"two\"") && !words.contains(".hello-"),
+            words.starts_with(&before)
+                && words.contains(" 3\n")
+                && words.contains("message = \"two\"")
+                && !words.contains(".hello-"),
             "{args}: {}",
             said.stderr
         );
     }
     // One that was not given at all is no argument.
-    validator(&fleet, &format!("echo \"args: $# $*\"; {no}"), ", \"{opt:--listen}\", \"{candidate}\", \"{pid}\", \"{listen.host}\", \"{listen.port}\"");
+    validator(
+        &fleet,
+        &format!("echo \"args: $# $*\"; {no}"),
+        ", \"{opt:--listen}\", \"{candidate}\", \"{pid}\", \"{listen.host}\", \"{listen.port}\"",
+    );
     let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
-    let url = fleet.url(0).trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
-    assert!(words(&said).starts_with("args: 4 ") && words(&said).ends_with(&format!(" {} 127.0.0.1 {url}", fleet.pid(0))), "{}", said.stderr);
+    let url = fleet
+        .url(0)
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert!(
+        words(&said).starts_with("args: 4 ")
+            && words(&said).ends_with(&format!(" {} 127.0.0.1 {url}", fleet.pid(0))),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn no_other_process_sees_the_candidate_at_the_live_path() {
     let fleet = Fleet::start(1);
-    let (there, go, live, before) = (fleet.path("there"), fleet.path("go"), fleet.path("web.toml"), fleet.text());
+    let (there, go, live, before) = (
+        fleet.path("there"),
+        fleet.path("go"),
+        fleet.path("web.toml"),
+        fleet.text(),
+    );
     let wait = format!(
         "R=/proc/$PPID/root; cat '{0}' >\"$R{1}.new\"; mv \"$R{1}.new\" \"$R{1}\"\nwhile [ ! -e \"$R{2}\" ]; do sleep 0.02; done\n",
         live.display(),
@@ -78,35 +128,82 @@ fn no_other_process_sees_the_candidate_at_the_live_path() {
         go.display()
     );
     validator(&fleet, &wait, "");
-    let mut run = fleet.command(&["-q", "--validate", "--set", "message=two"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut run = fleet
+        .command(&["-q", "--validate", "--set", "message=two"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     until("the validator has read the live path", || there.exists());
-    assert_eq!(std::fs::read_to_string(&there).unwrap(), before.replace("one\" # said", "two\" # said"));
+    assert_eq!(
+        std::fs::read_to_string(&there).unwrap(),
+        before.replace("one\" # said", "two\" # said")
+    );
     assert_eq!(fleet.text(), before, "nobody else sees it");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(live.to_str().unwrap()), "{mounts}");
     std::fs::write(&go, "").unwrap();
-    assert_eq!((run.wait().unwrap().code(), fleet.bodies()), (Some(0), vec!["two".to_owned()]));
+    assert_eq!(
+        (run.wait().unwrap().code(), fleet.bodies()),
+        (Some(0), vec!["two".to_owned()])
+    );
     // The live file by name, not as an argument of the process: the operator wants it there.
-    validator(&fleet, &format!("echo \"$1\"; cat \"$1\"; {}", no(&fleet, "two")), ", \"{config}\"");
+    validator(
+        &fleet,
+        &format!("echo \"$1\"; cat \"$1\"; {}", no(&fleet, "two")),
+        ", \"{config}\"",
+    );
     let said = fleet.broadcast(&["--set", "message=three"]).expect(4);
-    assert!(words(&said).starts_with(live.to_str().unwrap()) && words(&said).contains("three"), "{}", said.stderr);
+    assert!(
+        words(&said).starts_with(live.to_str().unwrap()) && words(&said).contains("three"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn several_files_are_judged_together() {
     let fleet = Fleet::start(1);
     let more = fleet.write("more.toml", "message = \"more\"\n");
-    let script = fleet.write("validator", &format!("cat '{}' '{}' \"$1\"; {}", fleet.path("web.toml").display(), more.display(), no(&fleet, "one")));
-    let config = format!("config = [[\"{{arg:--config}}\"], [\"{}\"]]", more.display());
-    group(&fleet, &format!("{config}\nspeaks = \"none\"\nconfirm = []\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]", script.display()));
+    let script = fleet.write(
+        "validator",
+        &format!(
+            "cat '{}' '{}' \"$1\"; {}",
+            fleet.path("web.toml").display(),
+            more.display(),
+            no(&fleet, "one")
+        ),
+    );
+    let config = format!(
+        "config = [[\"{{arg:--config}}\"], [\"{}\"]]",
+        more.display()
+    );
+    group(
+        &fleet,
+        &format!(
+            "{config}\nspeaks = \"none\"\nconfirm = []\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]",
+            script.display()
+        ),
+    );
     let new = fleet.path("new");
     std::fs::create_dir(&new).unwrap();
     for name in ["web.toml", "more.toml"] {
         std::fs::write(new.join(name), "message = \"both\"\n").unwrap();
     }
-    let said = fleet.broadcast(&["--config", new.to_str().unwrap()]).expect(4);
-    assert_eq!(words(&said).matches("message = \"both\"").count(), 3, "{}", said.stderr);
-    assert!(said.stderr.contains(&format!("web.toml`, `{}`", more.display())), "{}", said.stderr);
+    let said = fleet
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(4);
+    assert_eq!(
+        words(&said).matches("message = \"both\"").count(),
+        3,
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr
+            .contains(&format!("web.toml`, `{}`", more.display())),
+        "{}",
+        said.stderr
+    );
 }
 
 /// `hello run-as`, in the directory `cwd`.
@@ -119,12 +216,35 @@ fn in_place_nothing_of_root_is_left_to_another_user() {
     // A server of another user, from the outside.
     let fleet = Fleet::start(0);
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let _other = Server::start(as_nobody(fleet.exe()).arg("serve").arg("--config").arg(fleet.path("web.toml")));
-    let script = fleet.write("validator", &format!("id -u; cat '{}'; {}", fleet.path("web.toml").display(), no(&fleet, "one")));
-    let user = format!("user = \"{NOBODY}\"\nconfig_under = \"{}\"", fleet.dir.path().display());
-    group(&fleet, &format!("{user}\nvalidate = [\"/bin/sh\", \"{}\"]", script.display()));
+    let _other = Server::start(
+        as_nobody(fleet.exe())
+            .arg("serve")
+            .arg("--config")
+            .arg(fleet.path("web.toml")),
+    );
+    let script = fleet.write(
+        "validator",
+        &format!(
+            "id -u; cat '{}'; {}",
+            fleet.path("web.toml").display(),
+            no(&fleet, "one")
+        ),
+    );
+    let user = format!(
+        "user = \"{NOBODY}\"\nconfig_under = \"{}\"",
+        fleet.dir.path().display()
+    );
+    group(
+        &fleet,
+        &format!("{user}\nvalidate = [\"/bin/sh\", \"{}\"]", script.display()),
+    );
     let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
-    assert!(words(&said).starts_with(&format!("{NOBODY}\n")) && words(&said).contains("message = \"two\""), "{}", said.stderr);
+    assert!(
+        words(&said).starts_with(&format!("{NOBODY}\n"))
+            && words(&said).contains("message = \"two\""),
+        "{}",
+        said.stderr
+    );
 }
 
 /// A server that is no child of the fleet, killed by its pid.
@@ -132,7 +252,11 @@ struct Server(Child);
 
 impl Server {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdout = child.stdout.take().unwrap();
         let server = Self(child);
         let (tell, heard) = mpsc::channel();
@@ -141,7 +265,9 @@ impl Server {
             let _ = BufReader::new(stdout).read_line(&mut url);
             let _ = tell.send(url);
         });
-        let url = heard.recv_timeout(Duration::from_secs(30)).unwrap_or_default();
+        let url = heard
+            .recv_timeout(Duration::from_secs(30))
+            .unwrap_or_default();
         assert!(url.starts_with("http://"), "{url:?}");
         server
     }
@@ -156,7 +282,16 @@ impl Drop for Server {
 
 fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups", "--"]).arg(program);
+    command
+        .args([
+            "--reuid",
+            &NOBODY.to_string(),
+            "--regid",
+            &NOBODY.to_string(),
+            "--clear-groups",
+            "--",
+        ])
+        .arg(program);
     crate::support::without_cargo(&mut command);
     command
 }
@@ -166,43 +301,92 @@ fn an_ordinary_user_has_a_user_namespace_of_its_own_for_it() {
     if !is_root() {
         return;
     }
-    if !as_nobody("unshare").args(["--user", "--mount", "true"]).output().is_ok_and(|o| o.status.success()) {
+    if !as_nobody("unshare")
+        .args(["--user", "--mount", "true"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
         crate::support::skipped("an ordinary user may have no user namespace here");
         return;
     }
     let fleet = Fleet::start(0);
-    for path in [fleet.dir.path().to_owned(), fleet.path("web.toml"), fleet.path("fleet.toml")] {
+    for path in [
+        fleet.dir.path().to_owned(),
+        fleet.path("web.toml"),
+        fleet.path("fleet.toml"),
+    ] {
         chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
     }
-    let _server = Server::start(as_nobody(fleet.exe()).arg("serve").arg("--config").arg(fleet.path("web.toml")));
-    let script = fleet.write("validator", &format!("id -u; grep CapEff /proc/self/status; cat '{}'; exec \"$1\" --version", fleet.path("web.toml").display()));
-    let wrong = fleet.write("wrong", &format!("sh '{}' \"$1\"; {}", script.display(), no(&fleet, "one")));
+    let _server = Server::start(
+        as_nobody(fleet.exe())
+            .arg("serve")
+            .arg("--config")
+            .arg(fleet.path("web.toml")),
+    );
+    let script = fleet.write(
+        "validator",
+        &format!(
+            "id -u; grep CapEff /proc/self/status; cat '{}'; exec \"$1\" --version",
+            fleet.path("web.toml").display()
+        ),
+    );
+    let wrong = fleet.write(
+        "wrong",
+        &format!("sh '{}' \"$1\"; {}", script.display(), no(&fleet, "one")),
+    );
     for (validate, code) in [
-        (format!("\"/bin/sh\", \"{}\", \"{{exe}}\"", wrong.display()), 4),
+        (
+            format!("\"/bin/sh\", \"{}\", \"{{exe}}\"", wrong.display()),
+            4,
+        ),
         ("\"{exe}\", \"check\", \"{config}\"".to_owned(), 0),
-        (format!("\"/bin/sh\", \"{}\", \"{{exe}}\"", script.display()), 0),
+        (
+            format!("\"/bin/sh\", \"{}\", \"{{exe}}\"", script.display()),
+            0,
+        ),
     ] {
         group(&fleet, &format!("validate = [{validate}]"));
         let run = fleet.command(&["--validate", "--set", &format!("message={code}")]);
-        let output = as_nobody(run.get_program()).args(run.get_args()).output().unwrap();
+        let output = as_nobody(run.get_program())
+            .args(run.get_args())
+            .output()
+            .unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{validate}: {stderr}");
         if code == 4 {
             let wanted = format!("{NOBODY}\nCapEff:\t0000000000000000\n");
             // Lines of another program are marked as such.
             let stderr = stderr.replace("\n  | ", "\n");
-            assert!(stderr.contains(&wanted) && stderr.contains("message = \"4\"") && stderr.contains("hello 0."), "{stderr}");
+            assert!(
+                stderr.contains(&wanted)
+                    && stderr.contains("message = \"4\"")
+                    && stderr.contains("hello 0."),
+                "{stderr}"
+            );
         }
     }
     // The executable that it runs has no path any more; it was opened before the namespace was entered.
     let new = fleet.path("new");
-    assert!(Command::new("cp").arg(fleet.exe()).arg(&new).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg(fleet.exe())
+            .arg(&new)
+            .status()
+            .unwrap()
+            .success()
+    );
     std::fs::rename(&new, fleet.exe()).unwrap();
     group(&fleet, "validate = [\"{exe}\", \"check\", \"{config}\"]");
     let run = fleet.command(&["--validate", "--set", "message=replaced"]);
-    let output = as_nobody(run.get_program()).args(run.get_args()).output().unwrap();
+    let output = as_nobody(run.get_program())
+        .args(run.get_args())
+        .output()
+        .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(0) && stderr.contains("(deleted) check"), "{stderr}");
+    assert!(
+        output.status.code() == Some(0) && stderr.contains("(deleted) check"),
+        "{stderr}"
+    );
 }
 
 /// Without the right to mount and without user namespaces, as in many a container.
@@ -226,18 +410,39 @@ fn where_no_namespace_is_to_be_had_nobody_counts_as_validated() {
     let fleet = Fleet::start(0);
     let script = fleet.write("script", CONFINED);
     validator(&fleet, "exit 0", "");
-    let output = Command::new("unshare").args(["--user", "--map-root-user", "sh"]).arg(script).arg(fleet.dir.path()).arg(fleet.exe()).output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh"])
+        .arg(script)
+        .arg(fleet.dir.path())
+        .arg(fleet.exe())
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     if stderr.contains("unshare failed") || stderr.contains("max_user_namespaces") {
         crate::support::skipped(&format!("no user namespace is to be had: {stderr}"));
         return;
     }
     let said = |how: &str| std::fs::read_to_string(fleet.path(how)).unwrap();
-    assert_eq!(stdout, "auto 0\nstrict 5\n", "{stderr}\n{}\n{}", said("auto"), said("strict"));
+    assert_eq!(
+        stdout,
+        "auto 0\nstrict 5\n",
+        "{stderr}\n{}\n{}",
+        said("auto"),
+        said("strict")
+    );
     let json: serde_json::Value = serde_json::from_str(&said("auto.json")).unwrap();
     assert_eq!(json["instances"][0]["validated"], false, "{json:#}");
     for how in ["auto", "strict"] {
-        assert!(said(how).contains("no mount namespace in which the new config could stand at its live path: "), "{}", said(how));
+        assert!(
+            said(how).contains(
+                "no mount namespace in which the new config could stand at its live path: "
+            ),
+            "{}",
+            said(how)
+        );
     }
     assert!(said("auto").contains("Unvalidated"), "{}", said("auto"));
 }
@@ -247,13 +452,34 @@ fn a_config_that_ends_its_process_is_validated_whatever_is_said() {
     let fleet = Fleet::start(1);
     group(&fleet, "on_bad_config = \"dies\"\nvalidate = []");
     let said = fleet.broadcast(&["--set", "message=two"]).expect(5);
-    assert!(said.stderr.contains("has no validator, and a bad config ends it"), "{}", said.stderr);
-    group(&fleet, "on_bad_config = \"dies\"\nvalidate = [\"/nowhere/x\", \"{candidate}\"]");
-    let said = fleet.broadcast(&["--validate=auto", "--set", "message=two"]).expect(5);
-    assert!(said.stderr.contains("`/nowhere/x` could not be run"), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("has no validator, and a bad config ends it"),
+        "{}",
+        said.stderr
+    );
+    group(
+        &fleet,
+        "on_bad_config = \"dies\"\nvalidate = [\"/nowhere/x\", \"{candidate}\"]",
+    );
+    let said = fleet
+        .broadcast(&["--validate=auto", "--set", "message=two"])
+        .expect(5);
+    assert!(
+        said.stderr.contains("`/nowhere/x` could not be run"),
+        "{}",
+        said.stderr
+    );
     group(&fleet, "on_bad_config = \"dies\"");
-    let said = fleet.broadcast(&["--validate=off", "--set", "message=two"]).expect(2);
-    assert!(said.stderr.contains("--validate=off is not for group `web`"), "{}", said.stderr);
+    let said = fleet
+        .broadcast(&["--validate=off", "--set", "message=two"])
+        .expect(2);
+    assert!(
+        said.stderr
+            .contains("--validate=off is not for group `web`"),
+        "{}",
+        said.stderr
+    );
     assert_eq!(fleet.attempts(), [1]);
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     assert_eq!(fleet.bodies(), ["two"]);
@@ -262,11 +488,29 @@ fn a_config_that_ends_its_process_is_validated_whatever_is_said() {
 #[test]
 fn instances_that_would_be_asked_the_same_are_asked_once() {
     let fleet = Fleet::start(3);
-    for (args, wanted) in [(", \"{exe}\", \"{args}\"", 1), (", \"{pid}\", \"{candidate}\"", 3)] {
+    for (args, wanted) in [
+        (", \"{exe}\", \"{args}\"", 1),
+        (", \"{pid}\", \"{candidate}\"", 3),
+    ] {
         validator(&fleet, "exit 0", args);
-        let said = fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
-        assert_eq!(said.stderr.matches("Valid ").count(), wanted, "{}", said.stderr);
-        assert!(said.json["instances"].as_array().unwrap().iter().all(|i| i["validated"] == true), "{:#}", said.json);
+        let said = fleet
+            .broadcast(&["--validate", "--dry-run", "--set", "message=two"])
+            .expect(0);
+        assert_eq!(
+            said.stderr.matches("Valid ").count(),
+            wanted,
+            "{}",
+            said.stderr
+        );
+        assert!(
+            said.json["instances"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|i| i["validated"] == true),
+            "{:#}",
+            said.json
+        );
     }
 }
 
@@ -274,14 +518,37 @@ fn instances_that_would_be_asked_the_same_are_asked_once() {
 fn an_executable_that_was_replaced_on_disk_still_judges() {
     let fleet = Fleet::start(1);
     let new = fleet.path("new");
-    assert!(Command::new("cp").arg(fleet.exe()).arg(&new).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg(fleet.exe())
+            .arg(&new)
+            .status()
+            .unwrap()
+            .success()
+    );
     std::fs::rename(&new, fleet.exe()).unwrap();
     let bad = fleet.write("bad.toml", "mesage = \"two\"\n");
-    group(&fleet, "speaks = \"none\"\nvalidate = [\"{exe}\", \"check\", \"{candidate}\"]\nconfirm = []");
-    let said = fleet.broadcast(&["--config", bad.to_str().unwrap()]).expect(4);
-    assert!(said.stderr.contains("(deleted)` says no (exit status: 4)") && said.stderr.contains("did you mean `message`?"), "{}", said.stderr);
-    let said = fleet.broadcast(&["--validate", "--set", "message=two"]).expect(12);
-    assert!(said.stderr.contains("Valid") && said.stderr.contains("(deleted) check"), "{}", said.stderr);
+    group(
+        &fleet,
+        "speaks = \"none\"\nvalidate = [\"{exe}\", \"check\", \"{candidate}\"]\nconfirm = []",
+    );
+    let said = fleet
+        .broadcast(&["--config", bad.to_str().unwrap()])
+        .expect(4);
+    assert!(
+        said.stderr.contains("(deleted)` says no (exit status: 4)")
+            && said.stderr.contains("did you mean `message`?"),
+        "{}",
+        said.stderr
+    );
+    let said = fleet
+        .broadcast(&["--validate", "--set", "message=two"])
+        .expect(12);
+    assert!(
+        said.stderr.contains("Valid") && said.stderr.contains("(deleted) check"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -292,23 +559,50 @@ fn a_status_asks_about_the_live_file_as_a_broadcast_does() {
     for args in ["", ", \"{args}\"", ", \"{candidate}\""] {
         validator(&fleet, &format!("cat '{}'; exit 1", live.display()), args);
         let said = fleet.status().expect(7).json.to_string();
-        assert!(said.contains("waiting to fail") && said.contains("newer") && !said.contains(".hello-"), "{said}");
+        assert!(
+            said.contains("waiting to fail") && said.contains("newer") && !said.contains(".hello-"),
+            "{said}"
+        );
     }
 }
 
 #[test]
 fn what_could_not_be_run_shows_nothing_of_a_secret() {
     let fleet = Fleet::start(1);
-    std::fs::set_permissions(fleet.path("web.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
-    validator(&fleet, &format!("grep message '{}' >&2; exit 126", fleet.path("web.toml").display()), "");
-    let said = fleet.broadcast(&["--dry-run", "--set", "message=hunter2"]).expect(0);
-    assert!(said.stderr.contains("could not be run (exit status: 126)") && !said.stderr.contains("hunter2"), "{}", said.stderr);
+    std::fs::set_permissions(
+        fleet.path("web.toml"),
+        std::fs::Permissions::from_mode(0o640),
+    )
+    .unwrap();
+    validator(
+        &fleet,
+        &format!(
+            "grep message '{}' >&2; exit 126",
+            fleet.path("web.toml").display()
+        ),
+        "",
+    );
+    let said = fleet
+        .broadcast(&["--dry-run", "--set", "message=hunter2"])
+        .expect(0);
+    assert!(
+        said.stderr.contains("could not be run (exit status: 126)")
+            && !said.stderr.contains("hunter2"),
+        "{}",
+        said.stderr
+    );
 }
 
 /// `Fleet::start(0)` and a server of it with this environment.
 fn with_environment(variables: &[(&str, &str)]) -> (Fleet, Server) {
     let fleet = Fleet::start(0);
-    let server = Server::start(Command::new(fleet.exe()).arg("serve").arg("--config").arg(fleet.path("web.toml")).envs(variables.iter().copied()));
+    let server = Server::start(
+        Command::new(fleet.exe())
+            .arg("serve")
+            .arg("--config")
+            .arg(fleet.path("web.toml"))
+            .envs(variables.iter().copied()),
+    );
     (fleet, server)
 }
 
@@ -331,11 +625,26 @@ fn a_validator_has_the_environment_of_the_instance_and_none_of_its_values_is_sho
     validator(&fleet, &format!("{script}{}", no(&fleet, "one")), "");
     let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
     let plain = words(&said).replace("\n  | ", "\n");
-    assert!(plain.contains("colour is <***>\nhas them\n0"), "{}", said.stderr);
-    let kept = Command::new("grep").args(["-r", "crimson-7"]).arg(fleet.path("state")).output().unwrap();
-    assert!(!said.json.to_string().contains("crimson-7") && kept.stdout.is_empty(), "{:#}", said.json);
+    assert!(
+        plain.contains("colour is <***>\nhas them\n0"),
+        "{}",
+        said.stderr
+    );
+    let kept = Command::new("grep")
+        .args(["-r", "crimson-7"])
+        .arg(fleet.path("state"))
+        .output()
+        .unwrap();
+    assert!(
+        !said.json.to_string().contains("crimson-7") && kept.stdout.is_empty(),
+        "{:#}",
+        said.json
+    );
     // The command of an assertion has none of it.
-    group(&fleet, "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"echo $COLOUR-\"]\nequals = \"-\"");
+    group(
+        &fleet,
+        "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"echo $COLOUR-\"]\nequals = \"-\"",
+    );
     fleet.broadcast(&["--set", "message=three"]).expect(0);
 }
 
@@ -356,19 +665,39 @@ fn where_a_title_hides_environment_and_arguments_nothing_is_guessed() {
     let fleet = Fleet::start(0);
     let (program, there) = (fleet.write("titled.py", TITLED), fleet.path("there"));
     let config = fleet.write("app.conf", "colour = 1\n");
-    let titled = Command::new("/usr/bin/python3").arg(program).arg("worker: master [app]").arg(&there).env("COLOUR", "x").spawn().unwrap();
+    let titled = Command::new("/usr/bin/python3")
+        .arg(program)
+        .arg("worker: master [app]")
+        .arg(&there)
+        .env("COLOUR", "x")
+        .spawn()
+        .unwrap();
     let titled = Ending(titled);
     until("it has its title", || there.exists());
     let say = |more: &str| {
-        let pid = format!("instances = [{{ pid = {} }}]\nmatch = {{ exe = \"python3*\" }}", titled.0.id());
+        let pid = format!(
+            "instances = [{{ pid = {} }}]\nmatch = {{ exe = \"python3*\" }}",
+            titled.0.id()
+        );
         fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"app\"\nreloads = true\nconfirm = []\nconfig = {config:?}\n{pid}\n{more}\n"));
     };
-    let dry = |code: i32| fleet.broadcast(&["--validate", "--dry-run", "--config", fleet.write("new.conf", "colour = 2\n").to_str().unwrap()]).expect(code);
+    let dry = |code: i32| {
+        fleet
+            .broadcast(&[
+                "--validate",
+                "--dry-run",
+                "--config",
+                fleet.write("new.conf", "colour = 2\n").to_str().unwrap(),
+            ])
+            .expect(code)
+    };
     for asks in ["\"{args}\"", "\"{opt:-c}\", \"{candidate}\""] {
         say(&format!("validate = [\"true\", {asks}]"));
         assert!(dry(5).stderr.contains("a title that hides the arguments"));
     }
-    say("validate = [\"true\", \"{args}\"]\nvalidate_titled = [\"sh\", \"-c\", \"test -z \\\"$COLOUR\\\" && grep -q 2 $0\", \"{candidate}\"]");
+    say(
+        "validate = [\"true\", \"{args}\"]\nvalidate_titled = [\"sh\", \"-c\", \"test -z \\\"$COLOUR\\\" && grep -q 2 $0\", \"{candidate}\"]",
+    );
     assert!(dry(0).stderr.contains("in a clean environment"));
 }
 
@@ -386,12 +715,29 @@ impl Drop for Ending {
 fn a_validator_that_refuses_what_the_instance_runs_cannot_judge() {
     let fleet = Fleet::start(1);
     validator(&fleet, "echo no license here; exit 1", "");
-    let said = fleet.broadcast(&["--validate", "--set", "message=two"]).expect(5);
-    assert!(said.stderr.contains("cannot judge here") && said.stderr.contains("no license here"), "{}", said.stderr);
+    let said = fleet
+        .broadcast(&["--validate", "--set", "message=two"])
+        .expect(5);
+    assert!(
+        said.stderr.contains("cannot judge here") && said.stderr.contains("no license here"),
+        "{}",
+        said.stderr
+    );
     let said = fleet.status().expect(0);
-    assert!(said.json["instances"][0]["unvalidated"].as_str().unwrap().contains("cannot judge here"), "{:#}", said.json);
+    assert!(
+        said.json["instances"][0]["unvalidated"]
+            .as_str()
+            .unwrap()
+            .contains("cannot judge here"),
+        "{:#}",
+        said.json
+    );
     let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
-    assert!(said.stderr.contains("Unvalidated") && said.json["instances"][0]["validated"] == false, "{}", said.stderr);
+    assert!(
+        said.stderr.contains("Unvalidated") && said.json["instances"][0]["validated"] == false,
+        "{}",
+        said.stderr
+    );
     group(&fleet, "on_bad_config = \"dies\"\nvalidate = [\"false\"]");
     fleet.broadcast(&["--set", "message=three"]).expect(5);
     assert_eq!(fleet.bodies(), ["two"]);
@@ -408,7 +754,11 @@ fn what_a_validator_writes_is_discarded() {
         return;
     }
     let fleet = Fleet::start(1);
-    let (log, kept, live) = (fleet.write("app.log", "old"), fleet.path("kept"), fleet.path("web.toml"));
+    let (log, kept, live) = (
+        fleet.write("app.log", "old"),
+        fleet.path("kept"),
+        fleet.path("web.toml"),
+    );
     std::fs::create_dir_all(kept.join("sub")).unwrap();
     std::fs::write(kept.join("sub/file"), "here").unwrap();
     let before = (fleet.text(), kept.metadata().unwrap().permissions().mode());
@@ -419,11 +769,34 @@ fn what_a_validator_writes_is_discarded() {
         "touch /made-by-a-validator /var/made-by-a-validator /dev/shm/made-by-a-validator && cd / && mkdir made && mv made moved".to_owned(),
     ];
     validator(&fleet, &format!("set -e\n{}", tricks.join("\n")), "");
-    let said = fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
-    assert!(said.json["instances"][0]["validated"] == true, "{:#}", said.json);
-    assert_eq!((fleet.text(), kept.metadata().unwrap().permissions().mode()), before);
-    assert_eq!((std::fs::read_to_string(&log).unwrap().as_str(), std::fs::read_to_string(kept.join("sub/file")).unwrap().as_str()), ("old", "here"));
-    for made in ["/made-by-a-validator", "/var/made-by-a-validator", "/dev/shm/made-by-a-validator", "/moved", "/made"] {
+    let said = fleet
+        .broadcast(&["--validate", "--dry-run", "--set", "message=two"])
+        .expect(0);
+    assert!(
+        said.json["instances"][0]["validated"] == true,
+        "{:#}",
+        said.json
+    );
+    assert_eq!(
+        (fleet.text(), kept.metadata().unwrap().permissions().mode()),
+        before
+    );
+    assert_eq!(
+        (
+            std::fs::read_to_string(&log).unwrap().as_str(),
+            std::fs::read_to_string(kept.join("sub/file"))
+                .unwrap()
+                .as_str()
+        ),
+        ("old", "here")
+    );
+    for made in [
+        "/made-by-a-validator",
+        "/var/made-by-a-validator",
+        "/dev/shm/made-by-a-validator",
+        "/moved",
+        "/made",
+    ] {
         assert!(!std::path::Path::new(made).exists(), "{made}");
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -439,11 +812,20 @@ fn a_validator_that_writes_too_much_has_not_judged() {
     let fill = fleet.path("fill");
     for script in [
         format!("head -c 70000000 /dev/zero >'{}'", fill.display()),
-        format!("head -c 70000000 /dev/zero >'{}' 2>/dev/null; sleep 0.3; exit 1", fill.display()),
+        format!(
+            "head -c 70000000 /dev/zero >'{}' 2>/dev/null; sleep 0.3; exit 1",
+            fill.display()
+        ),
     ] {
         validator(&fleet, &script, "");
-        let said = fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(5);
-        assert!(said.stderr.contains("64 MiB") && !fill.exists(), "{}", said.stderr);
+        let said = fleet
+            .broadcast(&["--validate", "--dry-run", "--set", "message=two"])
+            .expect(5);
+        assert!(
+            said.stderr.contains("64 MiB") && !fill.exists(),
+            "{}",
+            said.stderr
+        );
     }
 }
 
@@ -458,10 +840,21 @@ fn a_large_log_that_the_instance_holds_open_is_empty_to_its_validator() {
     // Longer than all that a validator may write, and nearly nothing on the disk.
     file.set_len(200 << 20).unwrap();
     let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("exec 7>>'{}'; exec '{}' serve --config '{}'", log.display(), fleet.exe().display(), fleet.path("web.toml").display()));
+    command.arg("-c").arg(format!(
+        "exec 7>>'{}'; exec '{}' serve --config '{}'",
+        log.display(),
+        fleet.exe().display(),
+        fleet.path("web.toml").display()
+    ));
     let _server = Server::start(&mut command);
-    validator(&fleet, &format!("[ ! -s '{0}' ] && echo line >>'{0}'", log.display()), "");
-    fleet.broadcast(&["--validate", "--set", "message=two"]).expect(0);
+    validator(
+        &fleet,
+        &format!("[ ! -s '{0}' ] && echo line >>'{0}'", log.display()),
+        "",
+    );
+    fleet
+        .broadcast(&["--validate", "--set", "message=two"])
+        .expect(0);
     assert_eq!(log.metadata().unwrap().len(), 200 << 20);
 }
 
@@ -473,9 +866,14 @@ fn a_validator_still_reaches_the_sockets_of_other_processes() {
     let fleet = Fleet::start(1);
     let path = fleet.path("db.sock");
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let connects = format!("python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"{}\")'", path.display());
+    let connects = format!(
+        "python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"{}\")'",
+        path.display()
+    );
     validator(&fleet, &connects, "");
-    fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
+    fleet
+        .broadcast(&["--validate", "--dry-run", "--set", "message=two"])
+        .expect(0);
 }
 
 #[test]
@@ -485,10 +883,15 @@ fn different_validators_run_side_by_side() {
     }
     let fleet = Fleet::start(2);
     // Each waits until it sees that the other has begun.
-    let script =
-        "R=/proc/$PPID/root$1; : >\"$R/began.$2\"; for _ in $(seq 500); do [ \"$(ls \"$R\" | grep -c began)\" = 2 ] && exit 0; sleep 0.02; done; exit 1";
-    validator(&fleet, script, &format!(", \"{}\", \"{{pid}}\"", fleet.dir.path().display()));
-    fleet.broadcast(&["--validate", "--dry-run", "--set", "message=two"]).expect(0);
+    let script = "R=/proc/$PPID/root$1; : >\"$R/began.$2\"; for _ in $(seq 500); do [ \"$(ls \"$R\" | grep -c began)\" = 2 ] && exit 0; sleep 0.02; done; exit 1";
+    validator(
+        &fleet,
+        script,
+        &format!(", \"{}\", \"{{pid}}\"", fleet.dir.path().display()),
+    );
+    fleet
+        .broadcast(&["--validate", "--dry-run", "--set", "message=two"])
+        .expect(0);
 }
 
 #[test]
@@ -498,17 +901,38 @@ fn a_validator_that_ends_well_and_names_an_error_only_in_the_candidate_has_refus
     let leaves_out = "grep -n bad \"$1\" | sed \"s|^\\([0-9]*\\):|parse: $1 line \\1: |\"\n";
     validator(&fleet, leaves_out, ", \"{candidate}\"");
     let said = fleet.broadcast(&["--set", "message=bad"]).expect(4);
-    let named = format!("parse: {} line 2: message = \"bad\"", fleet.path("web.toml").display());
-    assert!(said.stderr.contains("ends well") && said.stderr.contains(&named), "{}", said.stderr);
+    let named = format!(
+        "parse: {} line 2: message = \"bad\"",
+        fleet.path("web.toml").display()
+    );
+    assert!(
+        said.stderr.contains("ends well") && said.stderr.contains(&named),
+        "{}",
+        said.stderr
+    );
     assert!(fleet.text().contains("\"one\""), "nothing is touched");
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     // The lines of a secret are not shown.
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &format!("{text}secret = true\n"));
     let said = fleet.broadcast(&["--set", "message=bad"]).expect(4);
-    assert!(said.stderr.contains("are not shown") && !said.stderr.contains("parse:"), "{}", said.stderr);
-    validator(&fleet, "grep -q bad \"$1\" && echo 'FATAL: not taken'\nexit 0", ", \"{candidate}\"");
-    assert!(fleet.broadcast(&["--set", "message=bad"]).expect(4).stderr.contains("FATAL: not taken"));
+    assert!(
+        said.stderr.contains("are not shown") && !said.stderr.contains("parse:"),
+        "{}",
+        said.stderr
+    );
+    validator(
+        &fleet,
+        "grep -q bad \"$1\" && echo 'FATAL: not taken'\nexit 0",
+        ", \"{candidate}\"",
+    );
+    assert!(
+        fleet
+            .broadcast(&["--set", "message=bad"])
+            .expect(4)
+            .stderr
+            .contains("FATAL: not taken")
+    );
 }
 
 #[test]
@@ -516,8 +940,15 @@ fn words_that_a_validator_says_of_every_config_refuse_none() {
     let fleet = Fleet::start(1);
     let lists = "grep -n '' \"$1\" | sed \"s|^\\([0-9]*\\):|reads $1 line \\1: |\"\n";
     let warns = "grep -n six \"$1\" | sed \"s|^\\([0-9]*\\):|warning: $1:\\1: deprecated: |\"\n";
-    for (message, script) in [("two", lists), ("three", "date; echo \"error: no license ($$)\"\n"), ("error: four", "cat \"$1\"\n"), ("six", warns)] {
+    for (message, script) in [
+        ("two", lists),
+        ("three", "date; echo \"error: no license ($$)\"\n"),
+        ("error: four", "cat \"$1\"\n"),
+        ("six", warns),
+    ] {
         validator(&fleet, script, ", \"{candidate}\"");
-        fleet.broadcast(&["--set", &format!("message={message}")]).expect(0);
+        fleet
+            .broadcast(&["--set", &format!("message={message}")])
+            .expect(0);
     }
 }

@@ -22,13 +22,24 @@ use crate::{
 fn with_a_gate(fleet: &Fleet, rollout: &str, script: &str) -> PathBuf {
     let gate = fleet.write("gate", &format!("#!/bin/sh\n{script}\n"));
     std::fs::set_permissions(&gate, std::fs::Permissions::from_mode(0o755)).unwrap();
-    say(fleet, &format!("[group.rollout]\n{rollout}\ngate = [\"{}\", \"of web\"]\n", gate.display()));
+    say(
+        fleet,
+        &format!(
+            "[group.rollout]\n{rollout}\ngate = [\"{}\", \"of web\"]\n",
+            gate.display()
+        ),
+    );
     gate
 }
 
 /// The states of a run's instances, sorted.
 fn states(said: &Value) -> Vec<&str> {
-    let mut states: Vec<&str> = said["instances"].as_array().unwrap().iter().map(|i| i["state"].as_str().unwrap()).collect();
+    let mut states: Vec<&str> = said["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| i["state"].as_str().unwrap())
+        .collect();
     states.sort_unstable();
     states
 }
@@ -39,7 +50,12 @@ fn of<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
 
 /// Which of them a run's instance is.
 fn which(said: &Value, state: &str) -> i32 {
-    let i = said["instances"].as_array().unwrap().iter().find(|i| i["state"] == state).unwrap();
+    let i = said["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| i["state"] == state)
+        .unwrap();
     i32::try_from(i["pid"].as_i64().unwrap()).unwrap()
 }
 
@@ -47,36 +63,110 @@ fn which(said: &Value, state: &str) -> i32 {
 fn a_gate_is_told_of_its_wave_and_what_it_says_is_reported() {
     let fleet = Fleet::start(3);
     let heard = fleet.path("heard");
-    with_a_gate(&fleet, "", &format!("echo \"$1 $HELLO_RUN $HELLO_WAVE\"; echo aside >&2; cat >>'{}'; exit 0", heard.display()));
+    with_a_gate(
+        &fleet,
+        "",
+        &format!(
+            "echo \"$1 $HELLO_RUN $HELLO_WAVE\"; echo aside >&2; cat >>'{}'; exit 0",
+            heard.display()
+        ),
+    );
     let (events, code) = run(fleet.command(&["--set", "message=x"]), |_| {});
     let said = events.last().unwrap();
     assert_eq!((code, fleet.bodies()), (0, vec!["x".into(); 3]), "{said:#}");
     let id = said["run"].as_str().unwrap();
     for (place, gate) in of(&events, "gate").into_iter().enumerate() {
         let output = format!("of web {id} {}\naside\n", place + 1);
-        assert_eq!((&gate["wave"], &gate["exit"], &gate["output"]), (&(place + 1).into(), &0.into(), &output.into()));
+        assert_eq!(
+            (&gate["wave"], &gate["exit"], &gate["output"]),
+            (&(place + 1).into(), &0.into(), &output.into())
+        );
         assert_eq!(gate, &said["gates"][place], "the report has it too");
     }
     assert_eq!(of(&events, "gate").len(), 2);
     // One line for each instance of its wave, with its state by then.
-    let heard: Vec<Value> = std::fs::read_to_string(heard).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(heard.iter().map(|i| i["wave"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 2]);
-    assert!(heard.iter().all(|i| i["state"] == "confirmed" && i["group"] == "web" && i["endpoint"].as_str().unwrap().starts_with("http://")), "{heard:#?}");
+    let heard: Vec<Value> = std::fs::read_to_string(heard)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        heard
+            .iter()
+            .map(|i| i["wave"].as_u64().unwrap())
+            .collect::<Vec<_>>(),
+        [1, 2, 2]
+    );
+    assert!(
+        heard.iter().all(|i| i["state"] == "confirmed"
+            && i["group"] == "web"
+            && i["endpoint"].as_str().unwrap().starts_with("http://")),
+        "{heard:#?}"
+    );
     // It stands in the journal as well, and people see it.
-    let journal = std::fs::read_to_string(fleet.path("state").join("runs").join(id).join("events.jsonl")).unwrap();
+    let journal = std::fs::read_to_string(
+        fleet
+            .path("state")
+            .join("runs")
+            .join(id)
+            .join("events.jsonl"),
+    )
+    .unwrap();
     assert_eq!(journal.matches("\"event\":\"gate\"").count(), 2);
-    let screen = String::from_utf8(fleet.command(&["--set", "message=y"]).output().unwrap().stderr).unwrap();
-    assert!(screen.contains("gate of wave 2") && screen.contains("says yes\n             | of web ") && screen.contains("             | aside\n"), "{screen}");
+    let screen = String::from_utf8(
+        fleet
+            .command(&["--set", "message=y"])
+            .output()
+            .unwrap()
+            .stderr,
+    )
+    .unwrap();
+    assert!(
+        screen.contains("gate of wave 2")
+            && screen.contains("says yes\n             | of web ")
+            && screen.contains("             | aside\n"),
+        "{screen}"
+    );
 }
 
 #[test]
 fn a_gate_that_says_no_or_cannot_be_run_ends_the_run_as_its_group_says() {
     for (on_failure, script, code, wanted, message) in [
-        ("revert", "echo too many errors; exit 1", 6, ["reverted", "untouched", "untouched"], "one"),
-        ("stop", "echo too many errors; exit 1", 8, ["confirmed", "untouched", "untouched"], "x"),
-        ("continue", "echo too many errors; exit 1", 8, ["confirmed"; 3], "x"),
-        ("revert", "kill -9 $$", 6, ["reverted", "untouched", "untouched"], "one"),
-        ("revert", "", 6, ["reverted", "untouched", "untouched"], "one"),
+        (
+            "revert",
+            "echo too many errors; exit 1",
+            6,
+            ["reverted", "untouched", "untouched"],
+            "one",
+        ),
+        (
+            "stop",
+            "echo too many errors; exit 1",
+            8,
+            ["confirmed", "untouched", "untouched"],
+            "x",
+        ),
+        (
+            "continue",
+            "echo too many errors; exit 1",
+            8,
+            ["confirmed"; 3],
+            "x",
+        ),
+        (
+            "revert",
+            "kill -9 $$",
+            6,
+            ["reverted", "untouched", "untouched"],
+            "one",
+        ),
+        (
+            "revert",
+            "",
+            6,
+            ["reverted", "untouched", "untouched"],
+            "one",
+        ),
     ] {
         let fleet = Fleet::start(3);
         let gate = with_a_gate(&fleet, &format!("on_failure = \"{on_failure}\""), script);
@@ -85,8 +175,18 @@ fn a_gate_that_says_no_or_cannot_be_run_ends_the_run_as_its_group_says() {
         }
         let said = fleet.broadcast(&["--set", "message=x"]).expect(code);
         assert_eq!(said.states(), wanted, "{on_failure} {script}");
-        assert!(said.json["reason"].as_str().unwrap().contains("the gate of wave"), "{:#}", said.json);
-        assert!(fleet.text().contains(&format!("message = \"{message}\"")), "{on_failure} {script}");
+        assert!(
+            said.json["reason"]
+                .as_str()
+                .unwrap()
+                .contains("the gate of wave"),
+            "{:#}",
+            said.json
+        );
+        assert!(
+            fleet.text().contains(&format!("message = \"{message}\"")),
+            "{on_failure} {script}"
+        );
         let asked = said.json["gates"].as_array().unwrap();
         assert_eq!(asked.len(), if on_failure == "continue" { 2 } else { 1 });
         let says = match script {
@@ -94,9 +194,21 @@ fn a_gate_that_says_no_or_cannot_be_run_ends_the_run_as_its_group_says() {
             "kill -9 $$" => "ended by signal 9",
             _ => "too many errors",
         };
-        assert!(asked[0]["output"].as_str().unwrap().contains(says) && said.stderr.contains(says), "{:#}\n{}", said.json, said.stderr);
+        assert!(
+            asked[0]["output"].as_str().unwrap().contains(says) && said.stderr.contains(says),
+            "{:#}\n{}",
+            said.json,
+            said.stderr
+        );
         if code == 8 {
-            assert!(said.stderr.contains(&format!("\n  hello revert {} --state ", said.json["run"].as_str().unwrap())), "{}", said.stderr);
+            assert!(
+                said.stderr.contains(&format!(
+                    "\n  hello revert {} --state ",
+                    said.json["run"].as_str().unwrap()
+                )),
+                "{}",
+                said.stderr
+            );
         }
     }
 }
@@ -105,35 +217,77 @@ fn a_gate_that_says_no_or_cannot_be_run_ends_the_run_as_its_group_says() {
 fn one_that_serves_the_new_config_only_for_its_proof_is_found_after_the_bake() {
     let forgets = |rollout: &str| {
         let fleet = Fleet::start(0);
-        let group = format!("reloads = true\n{SEEN}\n[group.rollout]\nbake = \"20ms\"\n{rollout}\n");
+        let group =
+            format!("reloads = true\n{SEEN}\n[group.rollout]\nbake = \"20ms\"\n{rollout}\n");
         let all = mixed(&fleet, "forgets", &["good", "good", "forgets"], &group);
         let (events, code) = run(fleet.command(&["--set", "message=x"]), |_| {});
         (fleet, all, events, code)
     };
     let (fleet, all, events, code) = forgets("");
     let said = events.last().unwrap();
-    assert_eq!((code, fleet.text().contains("\"one\"")), (6, true), "{said:#}");
+    assert_eq!(
+        (code, fleet.text().contains("\"one\"")),
+        (6, true),
+        "{said:#}"
+    );
     let bad = instance(said, all[2].pid());
-    assert!(bad["trouble"]["text"].as_str().unwrap().starts_with("no longer proven: "), "{bad:#}");
-    assert_eq!((&bad["trouble"]["kind"], &bad["state"]), (&"timed_out".into(), &"reverted".into()));
-    assert!(all.iter().all(|r| get(&r.url, "/").1 == "one"), "everybody is back");
+    assert!(
+        bad["trouble"]["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("no longer proven: "),
+        "{bad:#}"
+    );
+    assert_eq!(
+        (&bad["trouble"]["kind"], &bad["state"]),
+        (&"timed_out".into(), &"reverted".into())
+    );
+    assert!(
+        all.iter().all(|r| get(&r.url, "/").1 == "one"),
+        "everybody is back"
+    );
     // Within the budget it goes back alone, and the others stay.
     // On a busy machine it may take its signal only when the new file stands there again, which is told as 7.
     let mut tries = (0..5).map(|_| forgets("max_failures = 1"));
-    let (fleet, all, events, code) = tries.find(|(.., code)| *code != 7).expect("it goes back alone");
+    let (fleet, all, events, code) = tries
+        .find(|(.., code)| *code != 7)
+        .expect("it goes back alone");
     let said = events.last().unwrap();
-    assert_eq!((code, states(said), fleet.text().contains("\"x\"")), (8, vec!["confirmed", "confirmed", "reverted"], true), "{said:#}");
-    assert_eq!(all.iter().map(|r| get(&r.url, "/").1).collect::<Vec<_>>(), ["x", "x", "one"]);
+    assert_eq!(
+        (code, states(said), fleet.text().contains("\"x\"")),
+        (8, vec!["confirmed", "confirmed", "reverted"], true),
+        "{said:#}"
+    );
+    assert_eq!(
+        all.iter().map(|r| get(&r.url, "/").1).collect::<Vec<_>>(),
+        ["x", "x", "one"]
+    );
     let held = of(&events, "held").last().unwrap()["instances"].clone();
-    assert_eq!((held, of(&events, "put_back")[0]["pids"].clone()), (2.into(), serde_json::json!([all[2].pid()])));
+    assert_eq!(
+        (held, of(&events, "put_back")[0]["pids"].clone()),
+        (2.into(), serde_json::json!([all[2].pid()]))
+    );
 }
 
 /// The gate of the first wave does something to its instance; then what the run told.
-fn between_the_waves(rollout: &str, act: &str, on: impl Fn(&Fleet, usize, &Value)) -> (Fleet, usize, Vec<Value>, i32) {
+fn between_the_waves(
+    rollout: &str,
+    act: &str,
+    on: impl Fn(&Fleet, usize, &Value),
+) -> (Fleet, usize, Vec<Value>, i32) {
     let fleet = Fleet::start(3);
-    with_a_gate(&fleet, rollout, &format!("[ $HELLO_WAVE = 1 ] || exit 0\npid=$(sed 's/.*\"pid\":\\([0-9]*\\),.*/\\1/')\n{act}"));
+    with_a_gate(
+        &fleet,
+        rollout,
+        &format!(
+            "[ $HELLO_WAVE = 1 ] || exit 0\npid=$(sed 's/.*\"pid\":\\([0-9]*\\),.*/\\1/')\n{act}"
+        ),
+    );
     let canary = (0..3).min_by_key(|at| fleet.pid(*at)).unwrap();
-    let (events, code) = run(fleet.command(&["--timeout", "1s", "--set", "message=x"]), |event| on(&fleet, canary, event));
+    let (events, code) = run(
+        fleet.command(&["--timeout", "1s", "--set", "message=x"]),
+        |event| on(&fleet, canary, event),
+    );
     (fleet, canary, events, code)
 }
 
@@ -142,22 +296,45 @@ fn one_that_died_since_its_wave_is_found_after_the_next_bake_and_at_the_end_with
     for (rollout, code, wanted) in [
         ("bake = \"20ms\"", 7, ["died", "reverted", "reverted"]),
         ("", 7, ["died", "reverted", "reverted"]),
-        ("on_failure = \"stop\"", 7, ["confirmed", "confirmed", "died"]),
+        (
+            "on_failure = \"stop\"",
+            7,
+            ["confirmed", "confirmed", "died"],
+        ),
         ("max_failures = 1", 7, ["confirmed", "confirmed", "died"]),
     ] {
-        let (fleet, canary, events, ended) = between_the_waves(rollout, "kill -9 $pid", |_, _, _| {});
+        let (fleet, canary, events, ended) =
+            between_the_waves(rollout, "kill -9 $pid", |_, _, _| {});
         let said = events.last().unwrap();
-        assert_eq!((ended, states(said)), (code, wanted.to_vec()), "{rollout} {said:#}");
+        assert_eq!(
+            (ended, states(said)),
+            (code, wanted.to_vec()),
+            "{rollout} {said:#}"
+        );
         let dead = instance(said, fleet.pid(canary));
-        assert!(dead["trouble"]["text"].as_str().unwrap().starts_with("no longer proven: ") && !dead["start"].is_null(), "{dead:#}");
+        assert!(
+            dead["trouble"]["text"]
+                .as_str()
+                .unwrap()
+                .starts_with("no longer proven: ")
+                && !dead["start"].is_null(),
+            "{dead:#}"
+        );
     }
 }
 
 #[test]
 fn one_that_hangs_since_its_wave_is_put_back_and_proven_once_it_goes_on() {
-    for (rollout, code, wanted, message) in
-        [("bake = \"20ms\"", 6, ["reverted"; 3], "one"), ("", 6, ["reverted"; 3], "one"), ("max_failures = 1", 8, ["confirmed", "confirmed", "reverted"], "x")]
-    {
+    for (rollout, code, wanted, message) in [
+        ("bake = \"20ms\"", 6, ["reverted"; 3], "one"),
+        ("", 6, ["reverted"; 3], "one"),
+        (
+            "max_failures = 1",
+            8,
+            ["confirmed", "confirmed", "reverted"],
+            "x",
+        ),
+    ] {
         let goes_on = |fleet: &Fleet, canary: usize, event: &Value| {
             if event["event"] == "put_back" || event["event"] == "undo_began" {
                 fleet.signal(canary, Signal::SIGCONT);
@@ -165,28 +342,58 @@ fn one_that_hangs_since_its_wave_is_put_back_and_proven_once_it_goes_on() {
         };
         let (fleet, canary, events, ended) = between_the_waves(rollout, "kill -STOP $pid", goes_on);
         let said = events.last().unwrap();
-        assert_eq!((ended, states(said)), (code, wanted.to_vec()), "{rollout} {said:#}");
+        assert_eq!(
+            (ended, states(said)),
+            (code, wanted.to_vec()),
+            "{rollout} {said:#}"
+        );
         let mut bodies = vec![message; 3];
         bodies[canary] = "one";
         assert_eq!(fleet.bodies(), bodies, "{rollout}");
-        assert!(fleet.text().contains(&format!("message = \"{message}\"")), "{rollout}");
+        assert!(
+            fleet.text().contains(&format!("message = \"{message}\"")),
+            "{rollout}"
+        );
     }
 }
 
 #[test]
 fn a_file_that_somebody_writes_during_the_run_is_left_alone_and_nobody_is_proven_on_it() {
-    let (fleet, _, events, code) =
-        between_the_waves("", "printf 'message = \"by hand\"\\nlisten = \"127.0.0.1:0\"\\n' >\"$(dirname \"$0\")/web.toml\"", |_, _, _| {});
+    let (fleet, _, events, code) = between_the_waves(
+        "",
+        "printf 'message = \"by hand\"\\nlisten = \"127.0.0.1:0\"\\n' >\"$(dirname \"$0\")/web.toml\"",
+        |_, _, _| {},
+    );
     let said = events.last().unwrap();
     // Neither to install nor to put back anything is allowed there any more.
-    assert_eq!((code, states(said)), (7, vec!["revert_failed", "untouched", "untouched"]), "{said:#}");
-    assert!(fleet.text().contains("by hand") && said["instances"].to_string().contains("could not be put back"), "{said:#}");
+    assert_eq!(
+        (code, states(said)),
+        (7, vec!["revert_failed", "untouched", "untouched"]),
+        "{said:#}"
+    );
+    assert!(
+        fleet.text().contains("by hand")
+            && said["instances"]
+                .to_string()
+                .contains("could not be put back"),
+        "{said:#}"
+    );
     // After the last gate every instance is looked at once more, and so is its file.
     let after = "printf 'message = \"by hand\"\\nlisten = \"127.0.0.1:0\"\\n' >\"$(dirname \"$0\")/web.toml\"";
     let (_, _, events, code) = between_the_waves("waves = [\"100%\"]", after, |_, _, _| {});
     let said = events.last().unwrap();
-    assert_eq!((code, states(said)), (7, vec!["revert_failed"; 3]), "{said:#}");
-    assert!(said["reason"].as_str().unwrap().contains("was changed by another program since"), "{said:#}");
+    assert_eq!(
+        (code, states(said)),
+        (7, vec!["revert_failed"; 3]),
+        "{said:#}"
+    );
+    assert!(
+        said["reason"]
+            .as_str()
+            .unwrap()
+            .contains("was changed by another program since"),
+        "{said:#}"
+    );
 }
 
 #[test]
@@ -198,16 +405,29 @@ fn a_file_of_its_own_that_somebody_writes_after_the_proof_is_found_when_it_is_lo
             fleet.serve_from(name);
         }
         let write = "file=$(sed 's/.*\"targets\":\\[\"\\([^\"]*\\)\".*/\\1/'); echo '# by hand' >>\"$file\"";
-        with_a_gate(&fleet, rollout, &format!("[ $HELLO_WAVE = 1 ] || exit 0\n{write}"));
+        with_a_gate(
+            &fleet,
+            rollout,
+            &format!("[ $HELLO_WAVE = 1 ] || exit 0\n{write}"),
+        );
         let (events, code) = run(fleet.command(&["--set", "message=x"]), |_| {});
         let said = events.last().unwrap();
         let mut wanted = vec![other, "revert_failed"];
         wanted.sort_unstable();
         assert_eq!((code, states(said)), (7, wanted), "{rollout} {said:#}");
         let bad = instance(said, which(said, "revert_failed"));
-        assert!(bad["trouble"]["text"].as_str().unwrap().contains("was changed by another program since"), "{bad:#}");
+        assert!(
+            bad["trouble"]["text"]
+                .as_str()
+                .unwrap()
+                .contains("was changed by another program since"),
+            "{bad:#}"
+        );
         let text = std::fs::read_to_string(bad["targets"][0].as_str().unwrap()).unwrap();
-        assert!(text.ends_with("# by hand\n") && text.contains("\"x\""), "it is left alone: {text}");
+        assert!(
+            text.ends_with("# by hand\n") && text.contains("\"x\""),
+            "it is left alone: {text}"
+        );
     }
 }
 
@@ -216,19 +436,39 @@ fn shared(modes: &[&str], rollout: &str) -> (Fleet, Vec<Rogue>, Value, i32) {
     let fleet = Fleet::start(0);
     // It counts its signals, which shows the end of a reload that changed nothing.
     let counts = "[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true";
-    let all = mixed(&fleet, "shared", modes, &format!("reloads = true\n{SEEN}\n{counts}\n[group.rollout]\n{rollout}\n"));
+    let all = mixed(
+        &fleet,
+        "shared",
+        modes,
+        &format!("reloads = true\n{SEEN}\n{counts}\n[group.rollout]\n{rollout}\n"),
+    );
     let (events, code) = run(fleet.command(&["--set", "message=x"]), |_| {});
     (fleet, all, events.last().unwrap().clone(), code)
 }
 
 #[test]
 fn within_the_budget_one_is_put_back_alone_and_the_shared_file_is_there_again_for_the_others() {
-    let (fleet, all, said, code) = shared(&["good", "old", "good", "good"], "max_failures = \"25%\"");
-    assert_eq!((code, states(&said)), (8, vec!["confirmed", "confirmed", "confirmed", "reverted"]), "{said:#}");
+    let (fleet, all, said, code) =
+        shared(&["good", "old", "good", "good"], "max_failures = \"25%\"");
+    assert_eq!(
+        (code, states(&said)),
+        (8, vec!["confirmed", "confirmed", "confirmed", "reverted"]),
+        "{said:#}"
+    );
     assert!(fleet.text().contains("\"x\""), "the file is the new one");
-    assert_eq!(all.iter().map(|r| get(&r.url, "/").1).collect::<Vec<_>>(), ["x", "one", "x", "x"]);
-    assert_eq!((which(&said, "reverted"), all[1].signals().as_str()), (all[1].pid(), "2"), "it was signalled back, and proven");
-    assert!([0, 2, 3].into_iter().all(|at| all[at].signals() == "1"), "nobody else was");
+    assert_eq!(
+        all.iter().map(|r| get(&r.url, "/").1).collect::<Vec<_>>(),
+        ["x", "one", "x", "x"]
+    );
+    assert_eq!(
+        (which(&said, "reverted"), all[1].signals().as_str()),
+        (all[1].pid(), "2"),
+        "it was signalled back, and proven"
+    );
+    assert!(
+        [0, 2, 3].into_iter().all(|at| all[at].signals() == "1"),
+        "nobody else was"
+    );
     assert_eq!(said["targets"][0]["disk"], said["targets"][0]["to"]);
 }
 
@@ -237,22 +477,49 @@ fn past_the_budget_its_group_says_what_follows() {
     // The budget counts over the whole run: one in each of two waves.
     let modes = ["good", "old", "good", "old"];
     let (fleet, all, said, code) = shared(&modes, "waves = [\"50%\"]\nmax_failures = 1");
-    assert!(code == 6 && states(&said).iter().all(|s| ["reverted", "untouched"].contains(s)), "{said:#}");
+    assert!(
+        code == 6
+            && states(&said)
+                .iter()
+                .all(|s| ["reverted", "untouched"].contains(s)),
+        "{said:#}"
+    );
     assert!(fleet.text().contains("\"one\"") && all.iter().all(|r| get(&r.url, "/").1 == "one"));
     for (on_failure, max, wanted) in [("stop", 0, 2), ("continue", 0, 0), ("stop", 1, 0)] {
-        let (fleet, all, said, code) = shared(&modes, &format!("waves = [\"50%\"]\nmax_failures = {max}\non_failure = \"{on_failure}\""));
+        let (fleet, all, said, code) = shared(
+            &modes,
+            &format!("waves = [\"50%\"]\nmax_failures = {max}\non_failure = \"{on_failure}\""),
+        );
         let untouched = states(&said).iter().filter(|s| **s == "untouched").count();
         let context = format!("{on_failure} {max} {said:#}");
         // Whichever is the canary, the old ones are back and the good ones of their waves are not.
-        assert!((code == 8 || code == 6) && states(&said).iter().all(|s| ["confirmed", "reverted", "untouched"].contains(s)), "{context}");
+        assert!(
+            (code == 8 || code == 6)
+                && states(&said)
+                    .iter()
+                    .all(|s| ["confirmed", "reverted", "untouched"].contains(s)),
+            "{context}"
+        );
         assert!(untouched >= wanted, "{context}");
         let serves = |pid: i32| get(&all.iter().find(|r| r.pid() == pid).unwrap().url, "/").1;
         for i in said["instances"].as_array().unwrap() {
             let pid = i32::try_from(i["pid"].as_i64().unwrap()).unwrap();
-            assert_eq!(serves(pid), if i["state"] == "confirmed" { "x" } else { "one" }, "{context}");
+            assert_eq!(
+                serves(pid),
+                if i["state"] == "confirmed" {
+                    "x"
+                } else {
+                    "one"
+                },
+                "{context}"
+            );
         }
         let new = states(&said).contains(&"confirmed");
-        assert_eq!((code, fleet.text().contains("\"x\"")), (if new { 8 } else { 6 }, new), "{context}");
+        assert_eq!(
+            (code, fleet.text().contains("\"x\"")),
+            (if new { 8 } else { 6 }, new),
+            "{context}"
+        );
     }
 }
 
@@ -263,30 +530,73 @@ fn one_with_a_file_of_its_own_goes_back_with_that_alone() {
         fleet.write(name, &fleet.text());
         fleet.serve_from(name);
     }
-    say(&fleet, &format!("{}[group.rollout]\nwaves = [\"100%\"]\nmax_failures = 1\n", stops(&fleet, fleet.pid(1))));
-    let (events, code) = run(fleet.command(&["--timeout", "1s", "--set", "message=x"]), |event| {
-        if event["event"] == "put_back" {
-            fleet.signal(1, Signal::SIGCONT);
-        }
-    });
+    say(
+        &fleet,
+        &format!(
+            "{}[group.rollout]\nwaves = [\"100%\"]\nmax_failures = 1\n",
+            stops(&fleet, fleet.pid(1))
+        ),
+    );
+    let (events, code) = run(
+        fleet.command(&["--timeout", "1s", "--set", "message=x"]),
+        |event| {
+            if event["event"] == "put_back" {
+                fleet.signal(1, Signal::SIGCONT);
+            }
+        },
+    );
     let said = events.last().unwrap();
-    assert_eq!((code, states(said), fleet.bodies()), (8, vec!["confirmed", "confirmed", "reverted"], vec!["x".into(), "one".into(), "x".into()]), "{said:#}");
+    assert_eq!(
+        (code, states(said), fleet.bodies()),
+        (
+            8,
+            vec!["confirmed", "confirmed", "reverted"],
+            vec!["x".into(), "one".into(), "x".into()]
+        ),
+        "{said:#}"
+    );
     for (name, message) in [("a.toml", "x"), ("b.toml", "one"), ("c.toml", "x")] {
-        assert!(std::fs::read_to_string(fleet.path(name)).unwrap().contains(&format!("message = \"{message}\"")), "{name}");
+        assert!(
+            std::fs::read_to_string(fleet.path(name))
+                .unwrap()
+                .contains(&format!("message = \"{message}\"")),
+            "{name}"
+        );
     }
-    let installed: Vec<&str> = of(&events, "installed").iter().map(|e| e["path"].as_str().unwrap()).collect();
-    assert_eq!(installed.len(), 4, "three forth, and one back: {installed:?}");
+    let installed: Vec<&str> = of(&events, "installed")
+        .iter()
+        .map(|e| e["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        installed.len(),
+        4,
+        "three forth, and one back: {installed:?}"
+    );
     assert_eq!(server(&fleet, which(said, "reverted")), 1);
 }
 
 #[test]
 fn a_halt_while_a_wave_is_left_alone_or_judged_goes_back_or_stops_there() {
-    for (on_failure, code, wanted) in [("revert", 6, ["reverted", "untouched", "untouched"]), ("stop", 8, ["confirmed", "untouched", "untouched"])] {
-        for (phase, rollout, gate) in [("baking", "bake = \"600s\"", "exit 0"), ("gate", "", "touch \"$0.asked\"; exec sleep 600")] {
+    for (on_failure, code, wanted) in [
+        ("revert", 6, ["reverted", "untouched", "untouched"]),
+        ("stop", 8, ["confirmed", "untouched", "untouched"]),
+    ] {
+        for (phase, rollout, gate) in [
+            ("baking", "bake = \"600s\"", "exit 0"),
+            ("gate", "", "touch \"$0.asked\"; exec sleep 600"),
+        ] {
             let fleet = Fleet::start(3);
-            with_a_gate(&fleet, &format!("on_failure = \"{on_failure}\"\n{rollout}"), gate);
+            with_a_gate(
+                &fleet,
+                &format!("on_failure = \"{on_failure}\"\n{rollout}"),
+                gate,
+            );
             let mut command = fleet.command(&["-o", "json", "--set", "message=x"]);
-            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let child = command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
             let began = || match phase {
                 "baking" => journal(&fleet).contains("\"event\":\"baking\""),
@@ -296,8 +606,18 @@ fn a_halt_while_a_wave_is_left_alone_or_judged_goes_back_or_stops_there() {
             kill(pid, Signal::SIGINT).unwrap();
             let output = child.wait_with_output().unwrap();
             let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!((output.status.code(), states(&said)), (Some(code), wanted.to_vec()), "{on_failure} while {phase}: {said:#}");
-            assert!(said["reason"].as_str().unwrap().contains("halted by the operator"), "{said:#}");
+            assert_eq!(
+                (output.status.code(), states(&said)),
+                (Some(code), wanted.to_vec()),
+                "{on_failure} while {phase}: {said:#}"
+            );
+            assert!(
+                said["reason"]
+                    .as_str()
+                    .unwrap()
+                    .contains("halted by the operator"),
+                "{said:#}"
+            );
             assert_eq!(fleet.text().contains("\"x\""), on_failure == "stop");
         }
     }
@@ -305,66 +625,133 @@ fn a_halt_while_a_wave_is_left_alone_or_judged_goes_back_or_stops_there() {
 
 /// All that the newest run has written down.
 fn journal(fleet: &Fleet) -> String {
-    let runs = std::fs::read_dir(fleet.path("state/runs")).into_iter().flatten().flatten().map(|e| e.path()).max();
-    runs.and_then(|run| std::fs::read_to_string(run.join("events.jsonl")).ok()).unwrap_or_default()
+    let runs = std::fs::read_dir(fleet.path("state/runs"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .max();
+    runs.and_then(|run| std::fs::read_to_string(run.join("events.jsonl")).ok())
+        .unwrap_or_default()
 }
 
 #[test]
 fn a_halt_between_two_waves_leaves_nobody_on_the_new_config() {
     let fleet = Fleet::start(3);
     // The gate itself asks the run to stop, and says yes.
-    with_a_gate(&fleet, "", "kill -INT $(cut -d' ' -f4 /proc/$PPID/stat); exit 0");
+    with_a_gate(
+        &fleet,
+        "",
+        "kill -INT $(cut -d' ' -f4 /proc/$PPID/stat); exit 0",
+    );
     let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
-    assert!(said.json["reason"].as_str().unwrap().contains("halted") && fleet.bodies() == ["one"; 3] && fleet.text().contains("\"one\""), "{:#}", said.json);
+    assert!(
+        said.json["reason"].as_str().unwrap().contains("halted")
+            && fleet.bodies() == ["one"; 3]
+            && fleet.text().contains("\"one\""),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
 fn a_terminal_that_vanishes_in_the_middle_of_a_run_changes_nothing() {
     let mut fleet = Fleet::start(3);
     fleet.write("other.toml", &fleet.text());
-    with_a_gate(&fleet, "bake = \"20ms\"", "touch \"$0.asked\"; until [ -e \"$0.go\" ]; do sleep 0.05; done; exit 0");
+    with_a_gate(
+        &fleet,
+        "bake = \"20ms\"",
+        "touch \"$0.asked\"; until [ -e \"$0.go\" ]; do sleep 0.05; done; exit 0",
+    );
     let command = fleet.command(&["-v", "--set", "message=x"]);
-    let line: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let line: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
     // The terminal is that of `script`, and ends with it.
     let mut terminal = Command::new("script");
-    terminal.args(["-q", "-e", "-c", &format!("exec {}", line.join(" ")), "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    terminal
+        .args([
+            "-q",
+            "-e",
+            "-c",
+            &format!("exec {}", line.join(" ")),
+            "/dev/null",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let Ok(child) = terminal.spawn() else {
         crate::support::skipped("there is no `script`");
         return;
     };
     let mut terminal = Killed(child);
-    until("the first wave is proven and judged", || fleet.path("gate.asked").exists());
+    until("the first wave is proven and judged", || {
+        fleet.path("gate.asked").exists()
+    });
     let hello = children(i32::try_from(terminal.0.id()).unwrap());
-    let has_terminal = |pid: i32| procfs::process::Process::new(pid).and_then(|p| p.stat()).is_ok_and(|stat| stat.tty_nr != 0);
+    let has_terminal = |pid: i32| {
+        procfs::process::Process::new(pid)
+            .and_then(|p| p.stat())
+            .is_ok_and(|stat| stat.tty_nr != 0)
+    };
     assert!(hello.len() == 1 && has_terminal(hello[0]), "{hello:?}");
     terminal.0.kill().unwrap();
     terminal.0.wait().unwrap();
     until("its terminal is gone", || !has_terminal(hello[0]));
     fleet.write("gate.go", "");
-    until("the run is over", || journal(&fleet).contains("\"event\":\"finished\""));
-    assert!(journal(&fleet).contains("\"verdict\":\"converged\""), "{}", journal(&fleet));
-    assert_eq!((fleet.bodies(), fleet.attempts()), (vec!["x".into(); 3], vec![2; 3]));
-    until("nobody is left", || procfs::process::Process::new(hello[0]).is_err());
+    until("the run is over", || {
+        journal(&fleet).contains("\"event\":\"finished\"")
+    });
+    assert!(
+        journal(&fleet).contains("\"verdict\":\"converged\""),
+        "{}",
+        journal(&fleet)
+    );
+    assert_eq!(
+        (fleet.bodies(), fleet.attempts()),
+        (vec!["x".into(); 3], vec![2; 3])
+    );
+    until("nobody is left", || {
+        procfs::process::Process::new(hello[0]).is_err()
+    });
     fleet.kill(0);
 }
 
 fn children(pid: i32) -> Vec<i32> {
-    let all = procfs::process::all_processes().unwrap().flatten().filter_map(|p| p.stat().ok());
-    all.filter(|stat| stat.ppid == pid).map(|stat| stat.pid).collect()
+    let all = procfs::process::all_processes()
+        .unwrap()
+        .flatten()
+        .filter_map(|p| p.stat().ok());
+    all.filter(|stat| stat.ppid == pid)
+        .map(|stat| stat.pid)
+        .collect()
 }
 
 #[test]
 fn a_full_pipe_and_a_closed_one_hold_up_no_wave() {
     let fleet = Fleet::start(4);
-    with_a_gate(&fleet, "waves = [1, 2, 3]\nbake = \"1ms\"", "head -c 20000 /dev/zero | tr '\\0' x; exit 0");
+    with_a_gate(
+        &fleet,
+        "waves = [1, 2, 3]\nbake = \"1ms\"",
+        "head -c 20000 /dev/zero | tr '\\0' x; exit 0",
+    );
     let (unread, write) = std::io::pipe().unwrap();
     nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
     let command = fleet.command(&["-o", "jsonl", "--set", "message=x"]);
     let mut shell = Command::new("sh");
-    shell.args(["-c", "exec \"$0\" \"$@\" 2>&-"]).arg(command.get_program()).args(command.get_args()).stdout(write);
+    shell
+        .args(["-c", "exec \"$0\" \"$@\" 2>&-"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdout(write);
     let mut child = Killed(shell.spawn().unwrap());
-    until("it converges though nobody reads", || fleet.bodies() == ["x"; 4]);
-    until("it ends though nobody reads", || child.0.try_wait().unwrap().is_some());
+    until("it converges though nobody reads", || {
+        fleet.bodies() == ["x"; 4]
+    });
+    until("it ends though nobody reads", || {
+        child.0.try_wait().unwrap().is_some()
+    });
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
     assert_eq!(journal(&fleet).matches("\"event\":\"gate\"").count(), 4);
     drop(unread);

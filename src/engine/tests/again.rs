@@ -1,14 +1,25 @@
-//! Runs that go on with one that was left: what that may have done goes back with the rest, or is named.
+//! Runs that go on with one that was left: what that may have done goes back with the rest, or is
+//! named.
 
 use super::*;
 
-/// One that fails, one that an earlier run has brought there, one that it may have signalled and whose turn comes later, and one that it never did;
-/// each with a file of its own. Nobody reads the last file.
+/// One that fails, one that an earlier run has brought there, one that it may have signalled and
+/// whose turn comes later, and one that it never did; each with a file of its own. Nobody reads the
+/// last file.
 fn left(then: OnFailure) -> (Plan, ScriptHost) {
-    let (mut plan, mut script) = Case { waves: 2, own: true, then, ..ONE }.begin();
+    let (mut plan, mut script) = Case {
+        waves: 2,
+        own: true,
+        then,
+        ..ONE
+    }
+    .begin();
     let group = plan.waves[0].steps[0].members[0].group.clone();
     let case = Case { own: true, ..ONE };
-    plan.waves[0].steps.push(Step { members: Vec::new(), ..case.step(&group, &[9]) });
+    plan.waves[0].steps.push(Step {
+        members: Vec::new(),
+        ..case.step(&group, &[9])
+    });
     for (path, pid) in [("/c1", 1), ("/c2", 2), ("/c9", 9)] {
         script.files.insert(path.into(), NEW.sha256.clone());
         script.runs.insert(pid, NEW.sha256.clone());
@@ -20,11 +31,28 @@ fn left(then: OnFailure) -> (Plan, ScriptHost) {
     (plan, script)
 }
 
-fn go(mut plan: Plan, script: ScriptHost, now: bool) -> (Result<Verdict, Verdict>, Vec<State>, ScriptHost) {
+fn go(
+    mut plan: Plan,
+    script: ScriptHost,
+    now: bool,
+) -> (Result<Verdict, Verdict>, Vec<State>, ScriptHost) {
     let mut host = Host::Script(script);
     let (_halt, mut listen) = tokio::sync::watch::channel(0);
-    let said = block_on(run(&mut plan, &mut host, Conduct { run: "1", now, goes_on: true }, &mut listen, &mut |_| true)).map_err(|stop| stop.verdict);
-    let Host::Script(script) = host else { unreachable!("it was a script") };
+    let said = block_on(run(
+        &mut plan,
+        &mut host,
+        Conduct {
+            run: "1",
+            now,
+            goes_on: true,
+        },
+        &mut listen,
+        &mut |_| true,
+    ))
+    .map_err(|stop| stop.verdict);
+    let Host::Script(script) = host else {
+        unreachable!("it was a script")
+    };
     (said, plan.instances().map(|i| i.state).collect(), script)
 }
 
@@ -32,16 +60,39 @@ fn go(mut plan: Plan, script: ScriptHost, now: bool) -> (Result<Verdict, Verdict
 fn everything_that_an_earlier_run_may_have_done_goes_back_with_the_rest() {
     let (plan, script) = left(OnFailure::Revert);
     let (said, states, script) = go(plan, script, false);
-    assert_eq!((said, states), (Ok(Verdict::Reverted), vec![State::Reverted, State::Reverted, State::Reverted, State::Untouched]));
-    assert!(script.files.values().all(|file| *file == OLD.sha256), "{:?}", script.files);
-    assert!((0..4).all(|pid| script.runs[&pid] == OLD.sha256) && !script.signals.iter().any(|(pid, _)| *pid == 3), "{:?}", script.signals);
+    assert_eq!(
+        (said, states),
+        (
+            Ok(Verdict::Reverted),
+            vec![
+                State::Reverted,
+                State::Reverted,
+                State::Reverted,
+                State::Untouched
+            ]
+        )
+    );
+    assert!(
+        script.files.values().all(|file| *file == OLD.sha256),
+        "{:?}",
+        script.files
+    );
+    assert!(
+        (0..4).all(|pid| script.runs[&pid] == OLD.sha256)
+            && !script.signals.iter().any(|(pid, _)| *pid == 3),
+        "{:?}",
+        script.signals
+    );
 }
 
 #[test]
 fn whom_an_earlier_run_may_have_signalled_is_named_where_its_turn_does_not_come() {
     let (plan, script) = left(OnFailure::Stop);
     let (said, states, _) = go(plan, script, false);
-    assert_eq!((said, &states[2..]), (Ok(Verdict::Mixed), &[State::TimedOut, State::Untouched][..]));
+    assert_eq!(
+        (said, &states[2..]),
+        (Ok(Verdict::Mixed), &[State::TimedOut, State::Untouched][..])
+    );
 }
 
 #[test]
@@ -61,5 +112,18 @@ fn a_file_that_nobody_needs_a_signal_for_becomes_what_it_is_to_become() {
     plan.waves[0].steps.retain(|s| !s.is_work());
     script.files.insert("/c9".into(), OLD.sha256.clone());
     let (said, states, script) = go(plan, script, true);
-    assert_eq!((said, states, &script.files[&PathBuf::from("/c9")], script.signals.len()), (Ok(Verdict::Converged), vec![State::Unchanged], &NEW.sha256, 0));
+    assert_eq!(
+        (
+            said,
+            states,
+            &script.files[&PathBuf::from("/c9")],
+            script.signals.len()
+        ),
+        (
+            Ok(Verdict::Converged),
+            vec![State::Unchanged],
+            &NEW.sha256,
+            0
+        )
+    );
 }

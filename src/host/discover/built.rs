@@ -1,4 +1,5 @@
-//! What is compiled into a program: the command of its group asks the executable that the process runs.
+//! What is compiled into a program: the command of its group asks the executable that the process
+//! runs.
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,8 @@ use crate::{
     },
 };
 
-/// The longest that a program may take to print what is compiled into it: it reads no config for that.
+/// The longest that a program may take to print what is compiled into it: it reads no config for
+/// that.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// An executable by device and inode, and how it is asked.
@@ -57,8 +59,24 @@ async fn printed(found: &Found, group: &Group) -> Result<String, String> {
         return Err("its group has no command `built` that would tell".into());
     }
     let exe = exe(&found.seen);
-    let known = Known { pid: found.seen.inside, exe: &exe, args: &found.args, endpoint: "", config: None, candidate: None };
-    let subject = Subject { identity: &found.seen, renewed: None };
-    let output = exec::read(&known.fill(&group.reading.built)?, subject, LIMIT).await.map_err(|e| e.to_string())?;
-    Ok(format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    let known = Known {
+        pid: found.seen.inside,
+        exe: &exe,
+        args: &found.args,
+        endpoint: "",
+        config: None,
+        candidate: None,
+    };
+    let subject = Subject {
+        identity: &found.seen,
+        renewed: None,
+    };
+    let output = exec::read(&known.fill(&group.reading.built)?, subject, LIMIT)
+        .await
+        .map_err(|e| e.to_string())?;
+    Ok(format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    ))
 }

@@ -1,4 +1,5 @@
-//! What a process reads of its config: resolved, seen by it as the same files, and where nobody else decides what is overwritten.
+//! What a process reads of its config: resolved, seen by it as the same files, and where nobody
+//! else decides what is overwritten.
 
 use std::{
     ffi::OsString,
@@ -24,11 +25,16 @@ use crate::{
     trust::Way,
 };
 
-/// What a process reads of its config, resolved, and seen by it as the same files; nothing for a group without one.
+/// What a process reads of its config, resolved, and seen by it as the same files; nothing for a
+/// group without one.
 ///
 /// # Errors
 /// A sentence that says why it cannot be told or must not be replaced.
-pub(crate) async fn configs_of(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<Config>, String> {
+pub(crate) async fn configs_of(
+    found: &Found,
+    group: &Group,
+    ways: &Ways,
+) -> Result<Vec<Config>, String> {
     let mut read = read_by(found, group, ways);
     if matches!(read, Err(NotTold::Ask)) {
         ways.built.ask(found, group).await;
@@ -38,9 +44,15 @@ pub(crate) async fn configs_of(found: &Found, group: &Group, ways: &Ways) -> Res
 }
 
 /// The same of many, in their order.
-pub(crate) async fn all_configs(all: &[(Arc<Group>, Found)], ways: &Ways) -> Vec<Result<Vec<Config>, String>> {
+pub(crate) async fn all_configs(
+    all: &[(Arc<Group>, Found)],
+    ways: &Ways,
+) -> Vec<Result<Vec<Config>, String>> {
     let mut answers = Vec::with_capacity(all.len());
-    for (read, (group, found)) in at_once(all, |(group, found)| read_by(found, group, ways)).into_iter().zip(all) {
+    for (read, (group, found)) in at_once(all, |(group, found)| read_by(found, group, ways))
+        .into_iter()
+        .zip(all)
+    {
         answers.push(match read {
             Err(NotTold::Ask) => configs_of(found, group, ways).await,
             read => read.map_err(|why| why.to_string()),
@@ -51,12 +63,21 @@ pub(crate) async fn all_configs(all: &[(Arc<Group>, Found)], ways: &Ways) -> Vec
 
 fn read_by(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<Config>, NotTold> {
     let built = ways.built.of(found, group);
-    let lookup = Lookup { found, group, built: built.as_deref() };
-    group.config.iter().map(|places| config_of(lookup, places, ways)).collect()
+    let lookup = Lookup {
+        found,
+        group,
+        built: built.as_deref(),
+    };
+    group
+        .config
+        .iter()
+        .map(|places| config_of(lookup, places, ways))
+        .collect()
 }
 
-/// What is known from one process to the next: what their programs say of themselves, and the last path that was resolved,
-/// with what this host sees at its end. Most instances of a fleet are started with the same.
+/// What is known from one process to the next: what their programs say of themselves, and the last
+/// path that was resolved, with what this host sees at its end. Most instances of a fleet are
+/// started with the same.
 #[derive(Debug, Default)]
 pub(crate) struct Ways {
     last: RwLock<Option<Arc<(PathBuf, Way, View)>>>,
@@ -82,18 +103,35 @@ impl Ways {
 
 /// What of its files the signal does not make it read.
 pub(crate) fn fixed_of(found: &Found, group: &Group) -> Vec<PathBuf> {
-    let lookup = Lookup { found, group, built: None };
+    let lookup = Lookup {
+        found,
+        group,
+        built: None,
+    };
     let named = |place: &Place| match place {
         Place::Arg(option, below) => {
             let values = lookup.values(&[option]).unwrap_or_default();
-            values.iter().filter_map(|value| Some(joined(lookup.absolute(value).ok()?, below))).collect()
+            values
+                .iter()
+                .filter_map(|value| Some(joined(lookup.absolute(value).ok()?, below)))
+                .collect()
         }
-        place => place_of(found.pid, &found.args, place).ok().flatten().into_iter().collect::<Vec<_>>(),
+        place => place_of(found.pid, &found.args, place)
+            .ok()
+            .flatten()
+            .into_iter()
+            .collect::<Vec<_>>(),
     };
-    group.needs_restart.iter().flat_map(named).filter_map(|path| path.canonicalize().ok()).collect()
+    group
+        .needs_restart
+        .iter()
+        .flat_map(named)
+        .filter_map(|path| path.canonicalize().ok())
+        .collect()
 }
 
-/// The first of `places` that exists. Never another one where its command line may say which one it reads.
+/// The first of `places` that exists. Never another one where its command line may say which one it
+/// reads.
 fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config, NotTold> {
     let Lookup { found, group, .. } = lookup;
     let mut last = String::new();
@@ -103,20 +141,37 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
         }
         let Some((named, is_guess)) = named_by(lookup, places, place)? else {
             match place {
-                Place::Arg(option, _) => last = format!("has no {{arg:{option}}} on its command line"),
-                Place::Env(name, _) => last = format!("{last}{}no {name} in its environment", if last.is_empty() { "has " } else { ", and " }),
+                Place::Arg(option, _) => {
+                    last = format!("has no {{arg:{option}}} on its command line")
+                }
+                Place::Env(name, _) => {
+                    last = format!(
+                        "{last}{}no {name} in its environment",
+                        if last.is_empty() { "has " } else { ", and " }
+                    )
+                }
                 _ => {}
             }
             continue;
         };
         if let Some(stream) = stream_of(&named) {
-            return Err(lookup.refuse(&format!("reads its config from {stream}, which is no file that a run could replace"), None));
+            return Err(lookup.refuse(
+                &format!(
+                    "reads its config from {stream}, which is no file that a run could replace"
+                ),
+                None,
+            ));
         }
         if !matches!(place, Place::Arg(..))
-            && places[..at].iter().any(|place| matches!(place, Place::Arg(..)))
+            && places[..at]
+                .iter()
+                .any(|place| matches!(place, Place::Arg(..)))
             && let Some(word) = lookup.unexplained(&named)
         {
-            let why = format!("names no config by {}, and may do so by `{word}` of its command line", options_of(&places[..at]));
+            let why = format!(
+                "names no config by {}, and may do so by `{word}` of its command line",
+                options_of(&places[..at])
+            );
             return Err(lookup.refuse_options(&why));
         }
         let resolved = match ways.of(&named) {
@@ -124,8 +179,17 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
             // What its command line says is what it reads: another place would be another config.
             Err(e) if matches!(place, Place::Arg(..) | Place::Built(..) | Place::Env(..)) => {
                 return Err(match mounts::here(found.pid, &named) {
-                    Some(here) => lookup.refuse(&format!("reads `{}` in a mount namespace of its own", named.display()), Some(&here)),
-                    None => NotTold::Because(format!("reads its config from `{}`: {e}", named.display())),
+                    Some(here) => lookup.refuse(
+                        &format!(
+                            "reads `{}` in a mount namespace of its own",
+                            named.display()
+                        ),
+                        Some(&here),
+                    ),
+                    None => NotTold::Because(format!(
+                        "reads its config from `{}`: {e}",
+                        named.display()
+                    )),
                 });
             }
             Err(e) => {
@@ -134,15 +198,26 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
             }
         };
         let (_, way, view) = &*resolved;
-        if way.is_of_a_process() || !matches!(FileType::from_raw_mode(way.stat().st_mode), FileType::RegularFile | FileType::Directory) {
-            let why = format!("reads its config from `{}`, which is a stream or a device, and no file that a run could replace", named.display());
+        if way.is_of_a_process()
+            || !matches!(
+                FileType::from_raw_mode(way.stat().st_mode),
+                FileType::RegularFile | FileType::Directory
+            )
+        {
+            let why = format!(
+                "reads its config from `{}`, which is a stream or a device, and no file that a \
+                 run could replace",
+                named.display()
+            );
             return Err(lookup.refuse(&why, None));
         }
         trusted(found, group, way, matches!(place, Place::Path(_))).map_err(NotTold::Because)?;
         if !view.is_seen_by(found.pid, &way.end) {
-            let mend = "change it where it runs, or mount its directory there and not the file alone";
+            let mend =
+                "change it where it runs, or mount its directory there and not the file alone";
             return Err(NotTold::Because(format!(
-                "sees another file at `{}` than this host does (its own mount or root directory); {mend}",
+                "sees another file at `{}` than this host does (its own mount or root directory); \
+                 {mend}",
                 way.end.display()
             )));
         }
@@ -152,7 +227,10 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
             Place::Path(_) | Place::Cwd(_) => places.len() > 1,
             Place::Arg(..) | Place::Env(..) => is_guess,
         };
-        return Ok(Config { path: way.end.clone(), assumed });
+        return Ok(Config {
+            path: way.end.clone(),
+            assumed,
+        });
     }
     Err(lookup.refuse(&last, None))
 }
@@ -170,15 +248,28 @@ fn options_of(places: &[Place]) -> String {
 
 /// Whether the option of this place is only another spelling of one before it.
 fn is_spelled_before(places: &[Place], at: usize) -> bool {
-    let Place::Arg(_, below) = &places[at] else { return false };
-    places[..at].iter().any(|place| matches!(place, Place::Arg(_, other) if other == below))
+    let Place::Arg(_, below) = &places[at] else {
+        return false;
+    };
+    places[..at]
+        .iter()
+        .any(|place| matches!(place, Place::Arg(_, other) if other == below))
 }
 
-/// The path of a place for this process, and whether a relative value makes it a guess; none where its command line or its
-/// program names none.
-fn named_by(lookup: Lookup<'_>, places: &[Place], place: &Place) -> Result<Option<(PathBuf, bool)>, NotTold> {
+/// The path of a place for this process, and whether a relative value makes it a guess; none where
+/// its command line or its program names none.
+fn named_by(
+    lookup: Lookup<'_>,
+    places: &[Place],
+    place: &Place,
+) -> Result<Option<(PathBuf, bool)>, NotTold> {
     let below_value = |value: Option<OsString>, below: &Path| {
-        let path = |value: OsString| Ok((joined(lookup.absolute(&value)?, below), lookup.is_guess(&value)));
+        let path = |value: OsString| {
+            Ok((
+                joined(lookup.absolute(&value)?, below),
+                lookup.is_guess(&value),
+            ))
+        };
         value.map(path).transpose()
     };
     match place {
@@ -195,10 +286,22 @@ fn named_by(lookup: Lookup<'_>, places: &[Place], place: &Place) -> Result<Optio
             let values = lookup.values(&spelled.collect::<Vec<_>>())?;
             match values.as_slice() {
                 [] => Ok(None),
-                [one] => Ok(Some((named_by_value(lookup, one, below)?, lookup.is_guess(one)))),
+                [one] => Ok(Some((
+                    named_by_value(lookup, one, below)?,
+                    lookup.is_guess(one),
+                ))),
                 all => {
-                    let all: Vec<String> = all.iter().map(|value| value.to_string_lossy().into_owned()).collect();
-                    Err(lookup.refuse(&format!("reads {}, and which of them the change is for is not said", list(&all)), None))
+                    let all: Vec<String> = all
+                        .iter()
+                        .map(|value| value.to_string_lossy().into_owned())
+                        .collect();
+                    Err(lookup.refuse(
+                        &format!(
+                            "reads {}, and which of them the change is for is not said",
+                            list(&all)
+                        ),
+                        None,
+                    ))
                 }
             }
         }
@@ -206,21 +309,41 @@ fn named_by(lookup: Lookup<'_>, places: &[Place], place: &Place) -> Result<Optio
 }
 
 /// The path that the value of an option names.
-fn named_by_value(lookup: Lookup<'_>, value: &std::ffi::OsStr, below: &Path) -> Result<PathBuf, NotTold> {
+fn named_by_value(
+    lookup: Lookup<'_>,
+    value: &std::ffi::OsStr,
+    below: &Path,
+) -> Result<PathBuf, NotTold> {
     if value == "-" {
-        return Err(lookup.refuse("reads its config from its standard input, which is no file that a run could replace", None));
+        return Err(lookup.refuse(
+            "reads its config from its standard input, which is no file that a run could replace",
+            None,
+        ));
     }
     let text = value.to_string_lossy();
-    let scheme = text.split_once(':').filter(|(scheme, _)| scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_lowercase()));
-    let Some((scheme, rest)) = scheme else { return Ok(joined(lookup.absolute(value)?, below)) };
+    let scheme = text
+        .split_once(':')
+        .filter(|(scheme, _)| scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_lowercase()));
+    let Some((scheme, rest)) = scheme else {
+        return Ok(joined(lookup.absolute(value)?, below));
+    };
     let literal = lookup.absolute(value).map(|path| joined(path, below));
-    if literal.as_ref().is_ok_and(|path| path.symlink_metadata().is_ok()) {
+    if literal
+        .as_ref()
+        .is_ok_and(|path| path.symlink_metadata().is_ok())
+    {
         return literal;
     }
     if scheme == "file" {
-        return Ok(joined(lookup.absolute(rest.strip_prefix("//").unwrap_or(rest).as_ref())?, below));
+        return Ok(joined(
+            lookup.absolute(rest.strip_prefix("//").unwrap_or(rest).as_ref())?,
+            below,
+        ));
     }
-    Err(lookup.refuse(&format!("reads its config from `{text}`, which is no path of a file"), None))
+    Err(lookup.refuse(
+        &format!("reads its config from `{text}`, which is no path of a file"),
+        None,
+    ))
 }
 
 /// The stream that a path leads each process to as its own, whatever it is for this one.
@@ -230,11 +353,16 @@ fn stream_of(path: &Path) -> Option<String> {
     is_own.then(|| format!("`{}`, which each process has for itself", path.display()))
 }
 
-/// Where a place of no config is for a process with these arguments, resolved or there or not; none when its command line does not say.
+/// Where a place of no config is for a process with these arguments, resolved or there or not; none
+/// when its command line does not say.
 ///
 /// # Errors
 /// A sentence without its subject.
-pub(crate) fn place_of(pid: i32, args: &[String], place: &Place) -> Result<Option<PathBuf>, String> {
+pub(crate) fn place_of(
+    pid: i32,
+    args: &[String],
+    place: &Place,
+) -> Result<Option<PathBuf>, String> {
     let (below, value) = match place {
         Place::Path(path) => return Ok(Some(path.clone())),
         Place::Built(..) | Place::Env(..) => return Ok(None),
@@ -244,27 +372,45 @@ pub(crate) fn place_of(pid: i32, args: &[String], place: &Place) -> Result<Optio
             None => return Ok(None),
         },
     };
-    let cwd =
-        if value.is_absolute() { PathBuf::new() } else { std::fs::read_link(format!("/proc/{pid}/cwd")).map_err(|e| format!("working directory: {e}"))? };
+    let cwd = if value.is_absolute() {
+        PathBuf::new()
+    } else {
+        std::fs::read_link(format!("/proc/{pid}/cwd"))
+            .map_err(|e| format!("working directory: {e}"))?
+    };
     // An empty part would leave a slash at the end, which only a directory has.
-    Ok(Some([value, below].into_iter().filter(|part| !part.as_os_str().is_empty()).fold(cwd, |path, part| path.join(part))))
+    Ok(Some(
+        [value, below]
+            .into_iter()
+            .filter(|part| !part.as_os_str().is_empty())
+            .fold(cwd, |path, part| path.join(part)),
+    ))
 }
 
-/// As root, nothing that another user can write decides what is overwritten, but what the process's own user could overwrite itself.
+/// As root, nothing that another user can write decides what is overwritten, but what the process's
+/// own user could overwrite itself.
 fn trusted(found: &Found, group: &Group, way: &Way, chosen: bool) -> Result<(), String> {
     if found.uid == nix::unistd::geteuid().as_raw() {
         return Ok(());
     }
     let path = way.end.display();
     if !chosen {
-        under(found.uid, &way.end, &group.config_under).map_err(|why| format!("is of another user (uid {}) and names `{path}`; {why}", found.uid))?;
+        under(found.uid, &way.end, &group.config_under).map_err(|why| {
+            format!(
+                "is of another user (uid {}) and names `{path}`; {why}",
+                found.uid
+            )
+        })?;
     }
-    way.is_guarded(found.uid).map_err(|why| format!("reads `{path}`, and {why}"))
+    way.is_guarded(found.uid)
+        .map_err(|why| format!("reads `{path}`, and {why}"))
 }
 
 /// Whether `path` lies under one of `roots`, none of which the process's user may lead elsewhere.
 fn under(uid: u32, path: &Path, roots: &[PathBuf]) -> Result<(), String> {
-    let mut last = "its command line alone does not decide that: write `config` as a path, or `config_under`, into its group".to_owned();
+    let mut last = "its command line alone does not decide that: write `config` as a path, or \
+                    `config_under`, into its group"
+        .to_owned();
     for root in roots {
         let Ok(way) = Way::of(root) else { continue };
         if !path.starts_with(&way.end) {
@@ -272,7 +418,12 @@ fn under(uid: u32, path: &Path, roots: &[PathBuf]) -> Result<(), String> {
         }
         match way.is_straight() {
             Ok(()) => return Ok(()),
-            Err(_) => last = format!("uid {uid} or others can lead `config_under` (`{}`) elsewhere by a link", root.display()),
+            Err(_) => {
+                last = format!(
+                    "uid {uid} or others can lead `config_under` (`{}`) elsewhere by a link",
+                    root.display()
+                )
+            }
         }
     }
     Err(last)

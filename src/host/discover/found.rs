@@ -18,7 +18,8 @@ use crate::{
 pub(crate) struct Config {
     /// Resolved.
     pub(crate) path: PathBuf,
-    /// True where neither the process nor the fleet names it: it is what its program reads by default.
+    /// True where neither the process nor the fleet names it: it is what its program reads by
+    /// default.
     pub(crate) assumed: bool,
 }
 
@@ -37,8 +38,8 @@ pub(crate) struct Found {
     pub(crate) uid: u32,
     /// The process that was seen, for whatever is started for it later.
     pub(crate) seen: Identity,
-    /// Its arguments without its own name; a command line that was rewritten into one string by its words. Short options stand
-    /// in words of their own where its group says how it reads them.
+    /// Its arguments without its own name; a command line that was rewritten into one string by its
+    /// words. Short options stand in words of their own where its group says how it reads them.
     pub(crate) args: Vec<String>,
     /// Whether these are all of its arguments.
     pub(crate) telling: Telling,
@@ -51,7 +52,8 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// The process that was seen. Where its group would start it again, also whether it sees what this process sees.
+    /// The process that was seen. Where its group would start it again, also whether it sees what
+    /// this process sees.
     pub(crate) fn identity(&self, group: &Group) -> Identity {
         let may_start_again = !group.revive.is_empty() || group.on_bad_config == OnBad::Dies;
         let sees = match may_start_again {
@@ -60,7 +62,11 @@ impl Found {
             false => Sees::NotAsked,
         };
         let renewal = renewal::of(&self.seen, group, &self.exe, &self.args);
-        Identity { sees, renewal, ..self.seen.clone() }
+        Identity {
+            sees,
+            renewal,
+            ..self.seen.clone()
+        }
     }
 
     /// As it is reported.
@@ -69,16 +75,23 @@ impl Found {
         Instance {
             exe: self.exe.clone(),
             endpoint,
-            targets: self.configs.iter().map(|config| config.path.clone()).collect(),
+            targets: self
+                .configs
+                .iter()
+                .map(|config| config.path.clone())
+                .collect(),
             ..Instance::new(group, self.pid, self.started)
         }
     }
 }
 
-/// Whether a process has its own PID, mount or network namespace; only a part of what it may have of its own, which
-/// costs little to look at.
+/// Whether a process has its own PID, mount or network namespace; only a part of what it may have
+/// of its own, which costs little to look at.
 fn stands_elsewhere(seen: &Identity) -> bool {
-    seen.inside != seen.pid || ["mnt", "net"].into_iter().any(|space| guard::shares(seen.pid, space) == Some(false))
+    seen.inside != seen.pid
+        || ["mnt", "net"]
+            .into_iter()
+            .any(|space| guard::shares(seen.pid, space) == Some(false))
 }
 
 /// What a look for one group's processes found; all by pid.
@@ -86,13 +99,15 @@ fn stands_elsewhere(seen: &Identity) -> bool {
 pub(crate) struct Finds {
     /// Leaders of the group's users.
     pub(crate) found: Vec<Found>,
-    /// Matches that stand in the way of a reload, and why: two masters of one service, workers without a master.
+    /// Matches that stand in the way of a reload, and why: two masters of one service, workers
+    /// without a master.
     pub(crate) refused: Vec<(Found, String)>,
     /// Matches that another takes the signal for: pid, and that of their leader.
     pub(crate) workers: Vec<(i32, i32)>,
     /// Matches that may not be touched: pid and why.
     pub(crate) left_out: Vec<(i32, String)>,
-    /// Processes asked for by number that are gone or something else: pid and why; 0 where the reason is no process.
+    /// Processes asked for by number that are gone or something else: pid and why; 0 where the
+    /// reason is no process.
     pub(crate) missing: Vec<(i32, String)>,
     /// Why this program could not look at processes, where it could not: then others may be there.
     pub(crate) blind: Option<String>,

@@ -1,4 +1,5 @@
-//! One process, looked at: read from `/proc` through one descriptor, so that all of it is of the same process.
+//! One process, looked at: read from `/proc` through one descriptor, so that all of it is of the
+//! same process.
 
 use std::{
     ffi::OsStr,
@@ -48,7 +49,8 @@ pub(super) struct Looked {
 pub(super) enum Origin {
     /// It has one, or took the others itself.
     Itself,
-    /// Its executable is setuid or setgid, or may be: any user may have started it, with any arguments.
+    /// Its executable is setuid or setgid, or may be: any user may have started it, with any
+    /// arguments.
     Executable,
 }
 
@@ -72,7 +74,11 @@ pub(super) enum Unseen {
 impl From<io::Error> for Unseen {
     fn from(e: io::Error) -> Self {
         // What was opened before it ended says in its own way that it is gone when it is read.
-        if is_gone(&e) { Self::Gone } else { Self::Failed(e) }
+        if is_gone(&e) {
+            Self::Gone
+        } else {
+            Self::Failed(e)
+        }
     }
 }
 
@@ -110,15 +116,31 @@ fn read(pid: i32, process: Proc) -> Result<Looked, Unseen> {
     };
     let line = CommandLine::parse(&process.read("cmdline")?);
     let differs = person.is_setuid() || person.is_setgid();
-    let origin = if differs && process.is_set_id().unwrap_or(true) { Origin::Executable } else { Origin::Itself };
-    let title = if line.rewritten { Line::Title } else { Line::Arguments };
+    let origin = if differs && process.is_set_id().unwrap_or(true) {
+        Origin::Executable
+    } else {
+        Origin::Itself
+    };
+    let title = if line.rewritten {
+        Line::Title
+    } else {
+        Line::Arguments
+    };
     let inside = numbers.last().copied().unwrap_or(pid);
     Ok(Looked {
         pid,
         started: stat.started,
         parent: stat.parent,
         uid: status.euid,
-        identity: Identity { pid, inside, started: stat.started, exe: inode, person: person.into(), line: title, ..Identity::default() },
+        identity: Identity {
+            pid,
+            inside,
+            started: stat.started,
+            exe: inode,
+            person: person.into(),
+            line: title,
+            ..Identity::default()
+        },
         origin,
         exe,
         comm: stat.comm,
@@ -142,15 +164,25 @@ impl<'a> Wanted<'a> {
     /// `pid` is whom its `pid_file` names.
     pub(super) fn new(what: &'a Match, pid: Option<i32>) -> Self {
         let uid = what.user.as_deref().map(|user| uid_of(user).ok());
-        Self { what, uid, pid: what.pid_file.is_some().then_some(pid) }
+        Self {
+            what,
+            uid,
+            pid: what.pid_file.is_some().then_some(pid),
+        }
     }
 
-    /// Whether everything that the match says of the process itself holds; its sockets are not looked at. None where this user cannot tell.
+    /// Whether everything that the match says of the process itself holds; its sockets are not
+    /// looked at. None where this user cannot tell.
     pub(super) fn fits(&self, one: &Looked) -> Option<bool> {
         let what = self.what;
         let pid = self.pid.is_none_or(|pid| pid == Some(one.pid));
         let user = self.uid.is_none_or(|uid| uid == Some(one.uid));
-        if !(pid && user && one.exe.as_ref().is_none_or(|exe| what.has_exe(exe)) && what.has_args(&one.line.args) && one.has_script(what)) {
+        if !(pid
+            && user
+            && one.exe.as_ref().is_none_or(|exe| what.has_exe(exe))
+            && what.has_args(&one.line.args)
+            && one.has_script(what))
+        {
             return Some(false);
         }
         let hidden = (one.exe.is_none() && !what.exe.is_empty()).then_some(None);
@@ -158,9 +190,16 @@ impl<'a> Wanted<'a> {
             return hidden.unwrap_or(Some(true));
         }
         let path = one.cgroup()?;
-        let cgroup = what.cgroup.as_ref().is_none_or(|pattern| pattern.matches(&path));
+        let cgroup = what
+            .cgroup
+            .as_ref()
+            .is_none_or(|pattern| pattern.matches(&path));
         let unit = what.unit.as_ref().is_none_or(|unit| in_unit(&path, unit));
-        if cgroup && unit { hidden.unwrap_or(Some(true)) } else { Some(false) }
+        if cgroup && unit {
+            hidden.unwrap_or(Some(true))
+        } else {
+            Some(false)
+        }
     }
 
     /// Of a process that is the program that is meant, which argument it lacks.
@@ -168,14 +207,27 @@ impl<'a> Wanted<'a> {
         let what = self.what;
         let named = !what.exe.is_empty() || !what.script.is_empty();
         let is_it = one.exe.as_ref().is_some_and(|exe| what.has_exe(exe)) && one.has_script(what);
-        what.lacks(&one.line.args).filter(|_| named && is_it).map(lacking)
+        what.lacks(&one.line.args)
+            .filter(|_| named && is_it)
+            .map(lacking)
     }
 
-    /// Whether one of which it cannot be told may be meant: its names or something rarer than arguments and a user must speak for it.
+    /// Whether one of which it cannot be told may be meant: its names or something rarer than
+    /// arguments and a user must speak for it.
     pub(super) fn may_be(&self, one: &Looked) -> bool {
-        let Match { script, cgroup, unit, pid_file, .. } = self.what;
+        let Match {
+            script,
+            cgroup,
+            unit,
+            pid_file,
+            ..
+        } = self.what;
         let rare = !script.is_empty() || cgroup.is_some() || unit.is_some() || pid_file.is_some();
-        let name = if one.line.rewritten { one.line.name.split([':', ' ']).next().unwrap_or_default() } else { &one.line.name };
+        let name = if one.line.rewritten {
+            one.line.name.split([':', ' ']).next().unwrap_or_default()
+        } else {
+            &one.line.name
+        };
         rare || !self.what.exe.is_empty() && self.what.may_have_exe(&one.comm, name)
     }
 }
@@ -188,7 +240,10 @@ impl Looked {
 
     /// Without its descriptor: there may be more matches than one process may open.
     pub(super) fn closed(self) -> Self {
-        Self { process: None, ..self }
+        Self {
+            process: None,
+            ..self
+        }
     }
 
     fn has_script(&self, what: &Match) -> bool {
@@ -197,16 +252,38 @@ impl Looked {
         }
         // A title says as much of an executable that may not be seen.
         let trusted = !what.exe.is_empty() || self.exe.is_none();
-        let Some(script) = self.line.script(self.exe.as_deref().unwrap_or(Path::new("")), trusted) else { return false };
-        let full =
-            || self.process.as_ref().and_then(|p| p.link("cwd").ok()).map_or_else(|| script.into(), |cwd| cwd.join(script).to_string_lossy().into_owned());
-        what.script.iter().any(|pattern| if pattern.as_str().contains('/') { fits(pattern, &full()) } else { fits(pattern, script) })
+        let Some(script) = self
+            .line
+            .script(self.exe.as_deref().unwrap_or(Path::new("")), trusted)
+        else {
+            return false;
+        };
+        let full = || {
+            self.process
+                .as_ref()
+                .and_then(|p| p.link("cwd").ok())
+                .map_or_else(
+                    || script.into(),
+                    |cwd| cwd.join(script).to_string_lossy().into_owned(),
+                )
+        };
+        what.script.iter().any(|pattern| {
+            if pattern.as_str().contains('/') {
+                fits(pattern, &full())
+            } else {
+                fits(pattern, script)
+            }
+        })
     }
 
-    /// Its path in the unified hierarchy, from `/proc/PID/cgroup`; empty where there is no such hierarchy.
+    /// Its path in the unified hierarchy, from `/proc/PID/cgroup`; empty where there is no such
+    /// hierarchy.
     fn cgroup(&self) -> Option<String> {
         let text = String::from_utf8(self.process.as_ref()?.read("cgroup").ok()?).ok()?;
-        let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        let path = text
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .unwrap_or_default();
         Some(path.strip_suffix(" (deleted)").unwrap_or(path).to_owned())
     }
 }
@@ -220,64 +297,4 @@ pub(super) fn unmarked(exe: PathBuf) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says so by failing, and why it is skipped")]
-    use std::process::{Command, Stdio};
-
-    use super::*;
-
-    #[test]
-    fn one_that_ends_while_it_is_looked_at_is_gone() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let process = Proc::open(pid).unwrap();
-        assert!(look(pid).unwrap().exe.unwrap().ends_with("sleep"));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(matches!(read(pid, process), Err(Unseen::Gone)));
-        assert!(matches!(look(pid), Err(Unseen::Gone)));
-    }
-
-    #[test]
-    fn a_replaced_executable_is_the_same_program() {
-        let dir = tempfile::tempdir().unwrap();
-        let exe = dir.path().canonicalize().unwrap().join("program");
-        assert!(Command::new("cp").arg("/bin/sleep").arg(&exe).status().unwrap().success());
-        let mut child = Command::new(&exe).arg("60").spawn().unwrap();
-        std::fs::remove_file(&exe).unwrap();
-        let one = look(i32::try_from(child.id()).unwrap());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let one = one.unwrap();
-        assert!(one.exe.as_ref() != Some(&exe) && one.program() == Some(exe), "{:?}", one.exe);
-    }
-
-    #[test]
-    fn zombies_and_threads_run_no_program() {
-        let mut child = Command::new("true").stdout(Stdio::null()).spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while !matches!(look(pid), Err(Unseen::NoProgram)) {
-            assert!(std::time::Instant::now() < deadline, "it has ended and nobody took it in");
-            std::thread::yield_now();
-        }
-        child.wait().unwrap();
-        let (go, wait) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || wait.recv());
-        let me = i32::try_from(std::process::id()).unwrap();
-        let tids = std::fs::read_dir("/proc/self/task").unwrap().map(|t| t.unwrap().file_name().to_str().unwrap().parse::<i32>().unwrap());
-        let tid = tids.into_iter().find(|t| *t != me).unwrap();
-        assert!(matches!(look(tid), Err(Unseen::Thread(of)) if of == me) || look(tid).is_err_and(|e| matches!(e, Unseen::Gone)));
-        drop(go);
-        let _ = thread.join().unwrap();
-    }
-
-    #[test]
-    fn a_thread_of_the_kernel_runs_no_program() {
-        let kernel = procfs::process::all_processes().unwrap().flatten().find(|p| p.stat().is_ok_and(|s| s.flags & KERNEL_THREAD != 0));
-        match kernel {
-            Some(one) => assert!(matches!(look(one.pid()), Err(Unseen::NoProgram))),
-            None => eprintln!("skipped: no thread of the kernel is to be seen here"),
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
-//! Where the places of a group are for one process: by its command line, by where it was started, by what is compiled into it.
+//! Where the places of a group are for one process: by its command line, by where it was started,
+//! by what is compiled into it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -49,13 +50,21 @@ pub(super) struct Lookup<'a> {
 impl<'a> Lookup<'a> {
     /// `why`, and the line of `fleet.toml` that says which file it is.
     pub(super) fn refuse(&self, why: &str, path: Option<&Path>) -> NotTold {
-        let path = path.map_or_else(|| "/PATH/OF/ITS/CONFIG".into(), |path| path.display().to_string());
-        NotTold::Because(format!("{why}; write `config = \"{path}\"` into group `{}`, if that is the file which it reads", self.group.name))
+        let path = path.map_or_else(
+            || "/PATH/OF/ITS/CONFIG".into(),
+            |path| path.display().to_string(),
+        );
+        NotTold::Because(format!(
+            "{why}; write `config = \"{path}\"` into group `{}`, if that is the file which it \
+             reads",
+            self.group.name
+        ))
     }
 
     /// The same, where it is also enough to say how the program reads its options.
     pub(super) fn refuse_options(&self, why: &str) -> NotTold {
-        let mend = "or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, `getopt = \"\"` where every option is a word";
+        let mend = "or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, \
+                    `getopt = \"\"` where every option is a word";
         match self.refuse(why, None) {
             NotTold::Because(why) => NotTold::Because(format!("{why}, {mend}")),
             other => other,
@@ -65,39 +74,76 @@ impl<'a> Lookup<'a> {
     /// The arguments of its program: those of its interpreter stand before the script.
     fn options(&self, args: &'a [String]) -> Options<'a> {
         let script = &self.group.matching.script;
-        let start = args.iter().position(|arg| script.iter().any(|pattern| fits(pattern, arg))).map_or(0, |at| at + 1);
+        let start = args
+            .iter()
+            .position(|arg| script.iter().any(|pattern| fits(pattern, arg)))
+            .map_or(0, |at| at + 1);
         let reading = &self.group.reading;
-        Options { args: &args[start..], getopt: reading.getopt.as_deref(), repeated: reading.repeated }
+        Options {
+            args: &args[start..],
+            getopt: reading.getopt.as_deref(),
+            repeated: reading.repeated,
+        }
     }
 
-    /// The values of an option that has all these spellings; more than one only where the program reads all of them.
+    /// The values of an option that has all these spellings; more than one only where the program
+    /// reads all of them.
     pub(super) fn values(&self, spellings: &[&str]) -> Result<Vec<OsString>, NotTold> {
         // A place is no option: what stands there is its value.
         if let ([name], Telling::Arguments) = (spellings, &self.found.telling)
             && let Some(place) = argument::place(name)
         {
             let of_interpreter = self.found.args.len() - self.options(&self.found.args).args.len();
-            if let Some(word) = self.found.args.get(place).filter(|_| place < of_interpreter) {
-                let why = format!("has `{word}` as its argument {}, which belongs to its interpreter or names its script: count on from there", place + 1);
+            if let Some(word) = self
+                .found
+                .args
+                .get(place)
+                .filter(|_| place < of_interpreter)
+            {
+                let why = format!(
+                    "has `{word}` as its argument {}, which belongs to its interpreter or names \
+                     its script: count on from there",
+                    place + 1
+                );
                 return Err(self.refuse(&why, None));
             }
-            return argument::argument(&self.found.args, name).map(|value| self.exact(value.to_owned())).into_iter().collect();
+            return argument::argument(&self.found.args, name)
+                .map(|value| self.exact(value.to_owned()))
+                .into_iter()
+                .collect();
         }
         if let Telling::Title(title) = &self.found.telling {
-            return self.in_title(title, spellings).map(|value| vec![value.into()]);
+            return self
+                .in_title(title, spellings)
+                .map(|value| vec![value.into()]);
         }
         let said = self.options(&self.found.args).said(spellings);
         if let Telling::Joined(certain) = &self.found.telling
             && self.options(certain).said(spellings) != said
         {
             let option = spellings.join(" or ");
-            return Err(self.refuse(&format!("has {option} in its title behind a value with blanks, of which it may be a part"), None));
+            return Err(self.refuse(
+                &format!(
+                    "has {option} in its title behind a value with \
+                blanks, of which it may be a part"
+                ),
+                None,
+            ));
         }
         if let Said::Value(value) = &said
-            && let Some(word) = self.options(&self.found.args).file_behind(value).filter(|word| self.is_file(word))
+            && let Some(word) = self
+                .options(&self.found.args)
+                .file_behind(value)
+                .filter(|word| self.is_file(word))
         {
             let option = spellings.join(" or ");
-            return Err(self.refuse(&format!("may have {option} once more in the file that `{word}` of its command line names"), None));
+            return Err(self.refuse(
+                &format!(
+                    "may have {option} once more in the file that \
+                `{word}` of its command line names"
+                ),
+                None,
+            ));
         }
         let values = match said {
             Said::Absent => Vec::new(),
@@ -105,7 +151,9 @@ impl<'a> Lookup<'a> {
             Said::Several(values) => values,
             Said::Unclear(word) => {
                 let option = spellings.join(" or ");
-                return Err(self.refuse_options(&format!("may have {option} in `{word}` of its command line, or not")));
+                return Err(self.refuse_options(&format!(
+                    "may have {option} in `{word}` of its command line, or not"
+                )));
             }
         };
         values.into_iter().map(|value| self.exact(value)).collect()
@@ -114,7 +162,10 @@ impl<'a> Lookup<'a> {
     /// Whether a word `@FILE` names a file, below any directory that it may have been started in.
     fn is_file(&self, word: &str) -> bool {
         let name = word.trim_start_matches('@');
-        self.pwd().into_iter().chain(self.cwd()).any(|dir| dir.join(name).is_file())
+        self.pwd()
+            .into_iter()
+            .chain(self.cwd())
+            .any(|dir| dir.join(name).is_file())
     }
 
     /// The bytes of a value as the kernel tells them.
@@ -126,27 +177,51 @@ impl<'a> Lookup<'a> {
         let line = std::fs::read(format!("/proc/{}/cmdline", self.found.pid)).unwrap_or_default();
         let tail = |raw: &[u8]| {
             let text = String::from_utf8_lossy(raw).into_owned();
-            let before = text.strip_suffix(&value).filter(|before| !before.contains(char::REPLACEMENT_CHARACTER))?;
+            let before = text
+                .strip_suffix(&value)
+                .filter(|before| !before.contains(char::REPLACEMENT_CHARACTER))?;
             raw.get(before.len()..).map(<[u8]>::to_vec)
         };
         let mut all: Vec<Vec<u8>> = line.split(|b| *b == 0).filter_map(tail).collect();
         all.dedup();
         match all.as_slice() {
             [one] => Ok(OsString::from_vec(one.clone())),
-            _ => Err(self.refuse(&format!("names a config that cannot be told from `{value}`"), None)),
+            _ => Err(self.refuse(
+                &format!("names a config that cannot be told from `{value}`"),
+                None,
+            )),
         }
     }
 
-    /// The value that a title has of an option, where the file that is there leaves only one reading of it.
+    /// The value that a title has of an option, where the file that is there leaves only one
+    /// reading of it.
     fn in_title(&self, title: &str, spellings: &[&str]) -> Result<String, NotTold> {
-        let all: Vec<String> = spellings.iter().flat_map(|option| title::values(title, option)).collect();
-        let hides = || self.refuse(&format!("has written a title over its command line (`{title}`), which does not tell its arguments"), None);
+        let all: Vec<String> = spellings
+            .iter()
+            .flat_map(|option| title::values(title, option))
+            .collect();
+        let hides = || {
+            self.refuse(
+                &format!(
+                    "has written a title over its command line (`{title}`), which \
+                                  does not tell its arguments"
+                ),
+                None,
+            )
+        };
         if title::is_cut(self.found.pid, title.len()) {
-            return Err(self.refuse("has written a title over its command line, and the end of it may be cut off", None));
+            return Err(self.refuse(
+                "has written a title over its command line, and the end of it may be cut off",
+                None,
+            ));
         }
         let mut there = Vec::new();
         for value in &all {
-            if self.absolute(OsStr::new(value)).is_ok_and(|path| path.exists()) && !there.contains(value) {
+            if self
+                .absolute(OsStr::new(value))
+                .is_ok_and(|path| path.exists())
+                && !there.contains(value)
+            {
                 there.push(value.clone());
             }
         }
@@ -154,7 +229,13 @@ impl<'a> Lookup<'a> {
             ([one], _) => Ok(one.clone()),
             ([], Some(first)) => Ok(first.clone()),
             ([], None) => Err(hides()),
-            _ => Err(self.refuse(&format!("has blanks in its title (`{title}`), which may name {}", list(&there)), None)),
+            _ => Err(self.refuse(
+                &format!(
+                    "has blanks in its title (`{title}`), which may name {}",
+                    list(&there)
+                ),
+                None,
+            )),
         }
     }
 
@@ -162,29 +243,44 @@ impl<'a> Lookup<'a> {
     pub(super) fn built(&self, text: &str) -> Result<Option<String>, NotTold> {
         match self.built {
             None => Err(NotTold::Ask),
-            Some(Err(why)) => Err(self.refuse(&format!("does not tell which config is compiled into it: {why}"), None)),
+            Some(Err(why)) => Err(self.refuse(
+                &format!("does not tell which config is compiled into it: {why}"),
+                None,
+            )),
             Some(Ok(output)) => Ok(behind(output, text)),
         }
     }
 
-    /// The value of a variable of the environment that it was started with; none where it is empty or not there.
+    /// The value of a variable of the environment that it was started with; none where it is empty
+    /// or not there.
     pub(super) fn variable(&self, name: &str) -> Result<Option<OsString>, NotTold> {
-        let value = exec::variable(self.found.pid, name).ok_or_else(|| self.refuse(&format!("does not tell its environment, which may have {name}"), None))?;
+        let value = exec::variable(self.found.pid, name).ok_or_else(|| {
+            self.refuse(
+                &format!("does not tell its environment, which may have {name}"),
+                None,
+            )
+        })?;
         Ok(value.filter(|value| !value.is_empty()))
     }
 
-    /// A path of its command line, which begins at the directory that its group says, or that it was started in.
+    /// A path of its command line, which begins at the directory that its group says, or that it
+    /// was started in.
     pub(super) fn absolute(&self, value: &OsStr) -> Result<PathBuf, NotTold> {
         let value = Path::new(value);
         if value.is_absolute() {
             return Ok(value.to_owned());
         }
-        let base = if self.group.reading.base.is_empty() { self.started_in(value)? } else { self.base()? };
+        let base = if self.group.reading.base.is_empty() {
+            self.started_in(value)?
+        } else {
+            self.base()?
+        };
         let path = base.join(value);
         match self.elsewhere(&base, value) {
             Some(other) if inode(&other) != inode(&path) => {
                 let why = format!(
-                    "was given `{}`, which is there below the directory that it was started in and below `{}`, in which it stands now",
+                    "was given `{}`, which is there below the directory that it was started in \
+                     and below `{}`, in which it stands now",
                     value.display(),
                     base.display()
                 );
@@ -210,79 +306,126 @@ impl<'a> Lookup<'a> {
                     Some(dir) => (self.cwd()?.join(dir), below),
                     None => continue,
                 },
-                Place::Built(text, below) => match self.built(text)?.filter(|dir| dir.starts_with('/')) {
-                    Some(dir) => (dir.into(), below),
-                    None => continue,
-                },
+                Place::Built(text, below) => {
+                    match self.built(text)?.filter(|dir| dir.starts_with('/')) {
+                        Some(dir) => (dir.into(), below),
+                        None => continue,
+                    }
+                }
             };
             return Ok(joined(dir, below));
         }
-        Err(self.refuse("names its config by a path below a directory that nothing tells", None))
+        Err(self.refuse(
+            "names its config by a path below a directory that nothing tells",
+            None,
+        ))
     }
 
-    /// Whether nothing but its working directory says where a relative path begins: the program may take it below another one.
+    /// Whether nothing but its working directory says where a relative path begins: the program may
+    /// take it below another one.
     pub(super) fn is_guess(&self, value: &OsStr) -> bool {
         let stays = || self.group.reading.base.is_empty() || self.base().ok() == self.cwd().ok();
         !Path::new(value).is_absolute() && stays()
     }
 
-    /// The same path below the directory that its environment says it was started in, where it has left that for `base`, and a
-    /// file is there as well.
+    /// The same path below the directory that its environment says it was started in, where it has
+    /// left that for `base`, and a file is there as well.
     fn elsewhere(&self, base: &Path, value: &Path) -> Option<PathBuf> {
-        let left = || self.group.reading.base.iter().any(|place| matches!(place, Place::Cwd(_))) && self.cwd().is_ok_and(|cwd| cwd == base);
+        let left = || {
+            self.group
+                .reading
+                .base
+                .iter()
+                .any(|place| matches!(place, Place::Cwd(_)))
+                && self.cwd().is_ok_and(|cwd| cwd == base)
+        };
         let other = self.pwd().filter(|pwd| pwd != base && left())?.join(value);
         other.is_file().then_some(other)
     }
 
     pub(super) fn cwd(&self) -> Result<PathBuf, NotTold> {
         let of = format!("/proc/{}/cwd", self.found.pid);
-        std::fs::read_link(of).map_err(|e: io::Error| self.refuse(&format!("does not tell its working directory: {e}"), None))
+        std::fs::read_link(of).map_err(|e: io::Error| {
+            self.refuse(&format!("does not tell its working directory: {e}"), None)
+        })
     }
 
-    /// The directory that it was started in. Its environment names it, and its working directory must agree: it is still
-    /// that one, or the one that `value` names.
+    /// The directory that it was started in. Its environment names it, and its working directory
+    /// must agree: it is still that one, or the one that `value` names.
     fn started_in(&self, value: &Path) -> Result<PathBuf, NotTold> {
-        let (cwd, root) = (self.cwd()?, PathBuf::from(format!("/proc/{}/root", self.found.pid)));
+        let (cwd, root) = (
+            self.cwd()?,
+            PathBuf::from(format!("/proc/{}/root", self.found.pid)),
+        );
         let same = |path: &Path| {
             let inside = root.join(path.strip_prefix("/").unwrap_or(path));
-            inode(&inside) != (0, 0) && inode(&inside) == inode(Path::new(&format!("/proc/{}/cwd", self.found.pid)))
+            inode(&inside) != (0, 0)
+                && inode(&inside) == inode(Path::new(&format!("/proc/{}/cwd", self.found.pid)))
         };
         let named = self.pwd();
         match &named {
-            // A daemon that went to the root directory may have started anywhere: not every supervisor sets PWD.
+            // A daemon that went to the root directory may have started anywhere: not every
+            // supervisor sets PWD.
             Some(pwd) if same(pwd) && pwd != Path::new("/") => return Ok(cwd),
             Some(pwd) if same(&pwd.join(value)) => return Ok(pwd.clone()),
             _ => {}
         }
-        let likely = named.iter().chain([&cwd]).map(|dir| dir.join(value)).find(|path| path.exists());
+        let likely = named
+            .iter()
+            .chain([&cwd])
+            .map(|dir| dir.join(value))
+            .find(|path| path.exists());
         let why = format!(
-            "was given `{}`, a path relative to the directory that it was started in, and nothing tells that one (it stands in `{}` now)",
+            "was given `{}`, a path relative to the directory that it was started in, and nothing \
+             tells that one (it stands in `{}` now)",
             value.display(),
             cwd.display()
         );
-        let NotTold::Because(why) = self.refuse(&why, likely.as_deref()) else { return Err(NotTold::Ask) };
-        Err(NotTold::Because(format!("{why}, or `base = \"{{cwd}}\"` if it never leaves that directory")))
+        let NotTold::Because(why) = self.refuse(&why, likely.as_deref()) else {
+            return Err(NotTold::Ask);
+        };
+        Err(NotTold::Because(format!(
+            "{why}, or `base = \"{{cwd}}\"` if it never leaves that directory"
+        )))
     }
 
-    /// A word of its command line that may name its config in place of `default`: a file that is there, where nothing says how
-    /// the program reads its options.
+    /// A word of its command line that may name its config in place of `default`: a file that is
+    /// there, where nothing says how the program reads its options.
     pub(super) fn unexplained(&self, default: &Path) -> Option<String> {
         if self.group.reading.getopt.is_some() {
             return None;
         }
-        let line = CommandLine { name: String::new(), rewritten: false, args: self.found.args.clone() };
+        let line = CommandLine {
+            name: String::new(),
+            rewritten: false,
+            args: self.found.args.clone(),
+        };
         let script = line.script(&self.found.exe, false);
         let args = self.options(&self.found.args).args;
         let may_be = |(at, word): (usize, &String)| {
             let (option, value) = match word.split_once('=') {
                 Some((option, value)) if word.starts_with('-') => (option, value),
                 _ if word.starts_with('-') => return None,
-                _ => (args.get(at.wrapping_sub(1)).filter(|before| before.starts_with('-')).map_or("", String::as_str), word.as_str()),
+                _ => (
+                    args.get(at.wrapping_sub(1))
+                        .filter(|before| before.starts_with('-'))
+                        .map_or("", String::as_str),
+                    word.as_str(),
+                ),
             };
             let option = option.to_ascii_lowercase();
-            let is_other = OTHER_OPTIONS.iter().any(|name| option.contains(name)) || script == Some(value) || value.ends_with(".jar");
-            let path = self.cwd().ok()?.join(value).canonicalize().ok().filter(|path| path.is_file() && !is_other)?;
-            let is_config = !OTHER_PLACES.iter().any(|dir| path.starts_with(dir)) && inode(&path) != inode(default);
+            let is_other = OTHER_OPTIONS.iter().any(|name| option.contains(name))
+                || script == Some(value)
+                || value.ends_with(".jar");
+            let path = self
+                .cwd()
+                .ok()?
+                .join(value)
+                .canonicalize()
+                .ok()
+                .filter(|path| path.is_file() && !is_other)?;
+            let is_config = !OTHER_PLACES.iter().any(|dir| path.starts_with(dir))
+                && inode(&path) != inode(default);
             is_config.then(|| word.clone())
         };
         args.iter().enumerate().find_map(may_be)
@@ -291,21 +434,38 @@ impl<'a> Lookup<'a> {
     /// The working directory of the shell that started it, as its environment says.
     fn pwd(&self) -> Option<PathBuf> {
         let environment = std::fs::read(format!("/proc/{}/environ", self.found.pid)).ok()?;
-        let mut all = environment.split(|b| *b == 0).filter_map(|one| one.strip_prefix(b"PWD="));
+        let mut all = environment
+            .split(|b| *b == 0)
+            .filter_map(|one| one.strip_prefix(b"PWD="));
         match (all.next(), all.next()) {
-            (Some(one), None) => Some(PathBuf::from(OsStr::from_bytes(one))).filter(|path| path.is_absolute()),
+            (Some(one), None) => {
+                Some(PathBuf::from(OsStr::from_bytes(one))).filter(|path| path.is_absolute())
+            }
             _ => None,
         }
     }
 }
 
-/// Each option that names a config by a path below another directory than its working directory is now: its name, its value,
-/// and the whole path. A command about the process stands in its working directory.
+/// Each option that names a config by a path below another directory than its working directory is
+/// now: its name, its value, and the whole path. A command about the process stands in its working
+/// directory.
 pub(super) fn moved(found: &Found, group: &Group) -> Vec<(String, String, String)> {
-    let lookup = Lookup { found, group, built: None };
+    let lookup = Lookup {
+        found,
+        group,
+        built: None,
+    };
     let one = |place: &Place| {
-        let Place::Arg(option, _) = place else { return None };
-        let value = lookup.values(&[option]).ok()?.pop()?.into_string().ok().filter(|value| !value.starts_with('/'))?;
+        let Place::Arg(option, _) = place else {
+            return None;
+        };
+        let value = lookup
+            .values(&[option])
+            .ok()?
+            .pop()?
+            .into_string()
+            .ok()
+            .filter(|value| !value.starts_with('/'))?;
         let path = lookup.absolute(OsStr::new(&value)).ok()?;
         let is_there = path.exists() && path != lookup.cwd().ok()?.join(&value);
         Some((option.clone(), value, path.to_str()?.to_owned())).filter(|_| is_there)
@@ -318,7 +478,11 @@ pub(super) fn replace(args: &mut [String], option: &str, value: &str, path: &str
     for at in 0..args.len() {
         if args[at] == option && args.get(at + 1).is_some_and(|next| next == value) {
             path.clone_into(&mut args[at + 1]);
-        } else if args[at].strip_prefix(option).and_then(|rest| rest.strip_prefix('=')) == Some(value) {
+        } else if args[at]
+            .strip_prefix(option)
+            .and_then(|rest| rest.strip_prefix('='))
+            == Some(value)
+        {
             args[at] = format!("{option}={path}");
         }
     }
@@ -326,41 +490,39 @@ pub(super) fn replace(args: &mut [String], option: &str, value: &str, path: &str
 
 /// An empty part would leave a slash at the end, which only a directory has.
 pub(super) fn joined(dir: PathBuf, below: &Path) -> PathBuf {
-    if below.as_os_str().is_empty() { dir } else { dir.join(below) }
+    if below.as_os_str().is_empty() {
+        dir
+    } else {
+        dir.join(below)
+    }
 }
 
 pub(super) fn list(values: &[String]) -> String {
-    values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(" and ")
+    values
+        .iter()
+        .map(|value| format!("`{value}`"))
+        .collect::<Vec<_>>()
+        .join(" and ")
 }
 
 /// The word behind `text` in what a program prints, or what its quotes hold.
 fn behind(output: &str, text: &str) -> Option<String> {
-    let starts_word = |at: usize| text.starts_with(char::is_whitespace) || !output[..at].ends_with(|c: char| !c.is_whitespace() && !"'\"(".contains(c));
-    let (at, _) = output.match_indices(text).find(|(at, _)| starts_word(*at))?;
+    let starts_word = |at: usize| {
+        text.starts_with(char::is_whitespace)
+            || !output[..at].ends_with(|c: char| !c.is_whitespace() && !"'\"(".contains(c))
+    };
+    let (at, _) = output
+        .match_indices(text)
+        .find(|(at, _)| starts_word(*at))?;
     let rest = output[at + text.len()..].trim_start_matches([' ', '\t']);
     let value = match rest.strip_prefix('"') {
         Some(quoted) => quoted.split('"').next(),
-        None => rest.split(|c: char| c.is_whitespace() || "'\"(),;".contains(c)).next(),
+        None => rest
+            .split(|c: char| c.is_whitespace() || "'\"(),;".contains(c))
+            .next(),
     };
     value.filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_compiled_in_is_the_word_behind_a_text() {
-        for (output, text, value) in [
-            ("configure arguments: --with-cc-opt='-ffile-prefix-map=/b --prefix=/p' --conf-path=/etc/n.conf --x", "--conf-path=", Some("/etc/n.conf")),
-            ("--with-cc-opt='-O2 -ffile--prefix=/b' --prefix=/p", "--prefix=", Some("/p")),
-            ("  --web.config.file=\"\"\n  --config.file=\"a b.yml\"  \n", "--config.file=", Some("a b.yml")),
-            ("file (defaults to /etc/d.conf).", "(defaults to", Some("/etc/d.conf")),
-            ("\tConfig file:\t\t/etc/r.conf\n\tPID", "Config file:", Some("/etc/r.conf")),
-            ("--conf-path=", "--conf-path=", None),
-            ("nothing", "--conf-path=", None),
-        ] {
-            assert_eq!(behind(output, text).as_deref(), value, "{output}");
-        }
-    }
-}
+mod tests;

@@ -6,20 +6,38 @@ use procfs::process::{MountInfo, Process};
 
 use crate::host::exec::placeholders::inode;
 
-/// The path that this host has for what the process `pid` sees at `path`; none where it has none, or where both are the same.
+/// The path that this host has for what the process `pid` sees at `path`; none where it has none,
+/// or where both are the same.
 pub(super) fn here(pid: i32, path: &Path) -> Option<PathBuf> {
     let seen = PathBuf::from(format!("/proc/{pid}/root")).join(path.strip_prefix("/").ok()?);
     let wanted = Some(inode(&seen)).filter(|found| *found != (0, 0))?;
-    let theirs: Vec<MountInfo> = Process::new(pid).ok()?.mountinfo().ok()?.into_iter().collect();
+    let theirs: Vec<MountInfo> = Process::new(pid)
+        .ok()?
+        .mountinfo()
+        .ok()?
+        .into_iter()
+        .collect();
     // The innermost mount that the path lies in; of two at one place the later one is on top.
-    let mount = theirs.iter().filter(|mount| path.starts_with(&mount.mount_point)).max_by_key(|mount| mount.mount_point.components().count())?;
+    let mount = theirs
+        .iter()
+        .filter(|mount| path.starts_with(&mount.mount_point))
+        .max_by_key(|mount| mount.mount_point.components().count())?;
     // What replaces a file that is mounted alone is not seen there.
     if mount.mount_point == path {
         return None;
     }
     let source = Path::new(&mount.root).join(path.strip_prefix(&mount.mount_point).ok()?);
-    let ours: Vec<MountInfo> = Process::myself().ok()?.mountinfo().ok()?.into_iter().collect();
+    let ours: Vec<MountInfo> = Process::myself()
+        .ok()?
+        .mountinfo()
+        .ok()?
+        .into_iter()
+        .collect();
     let place = |own: &MountInfo| Some(own.mount_point.join(source.strip_prefix(&own.root).ok()?));
-    let same = ours.iter().filter(|own| own.majmin == mount.majmin).filter_map(place);
-    same.filter(|own| own != path).find(|own| inode(own) == wanted)
+    let same = ours
+        .iter()
+        .filter(|own| own.majmin == mount.majmin)
+        .filter_map(place);
+    same.filter(|own| own != path)
+        .find(|own| inode(own) == wanted)
 }

@@ -7,7 +7,8 @@ use crate::{
     host::{discover::scan::Scan, proc::snapshot::Since},
 };
 
-/// A look at everybody, and who of them came after the survey: one serves all who wait for a successor.
+/// A look at everybody, and who of them came after the survey: one serves all who wait for a
+/// successor.
 #[derive(Debug)]
 pub(crate) struct Newest {
     began: Instant,
@@ -21,10 +22,16 @@ impl Newest {
         // Where the kernel tells of no process, none is new.
         let (began, scan) = (Instant::now(), Scan::take().unwrap_or_default());
         let new = scan.pids().filter(|pid| surveyed.is_new(*pid)).collect();
-        Self { began, took: began.elapsed(), scan, new }
+        Self {
+            began,
+            took: began.elapsed(),
+            scan,
+            new,
+        }
     }
 
-    /// Whether it began at most `old` ago, or so lately that another one would leave no time for anything else.
+    /// Whether it began at most `old` ago, or so lately that another one would leave no time for
+    /// anything else.
     pub(crate) fn serves(&self, old: Duration) -> bool {
         self.began.elapsed() < old + 4 * self.took
     }

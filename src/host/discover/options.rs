@@ -53,7 +53,10 @@ impl Options<'_> {
         }
         if given.is_empty() {
             // Such an argument names a file with more arguments, of which nothing is known here.
-            let file = self.args.iter().find(|arg| arg.len() > 1 && arg.starts_with('@'));
+            let file = self
+                .args
+                .iter()
+                .find(|arg| arg.len() > 1 && arg.starts_with('@'));
             return file.map_or(Said::Absent, |arg| Said::Unclear(quoted(arg)));
         }
         let position = |given: &Given| match given {
@@ -71,13 +74,16 @@ impl Options<'_> {
         }
         // Two spellings may be two options, of which nothing says which one the program prefers.
         let names: Vec<&str> = given.iter().map(|(_, name)| *name).collect();
-        let is_mixed = self.getopt.is_none() && values.len() > 1 && names.iter().any(|name| *name != names[0]);
+        let is_mixed =
+            self.getopt.is_none() && values.len() > 1 && names.iter().any(|name| *name != names[0]);
         let last = |given: &[(Given, &str)]| match given {
             [.., (Given::Sure(_, value), _)] => value.clone(),
             _ => String::new(),
         };
         match self.repeated {
-            Repeated::Last if is_mixed => Said::Unclear(format!("{} and {}", names[0], names[names.len() - 1])),
+            Repeated::Last if is_mixed => {
+                Said::Unclear(format!("{} and {}", names[0], names[names.len() - 1]))
+            }
             Repeated::Last => Said::Value(last(&given)),
             Repeated::First => Said::Value(values.swap_remove(0)),
             Repeated::All if values.len() > 1 => Said::Several(values),
@@ -85,13 +91,15 @@ impl Options<'_> {
         }
     }
 
-    /// A word `@FILE` behind the last place of `value`: programs that take such a word for a file with more arguments let these
-    /// decide.
+    /// A word `@FILE` behind the last place of `value`: programs that take such a word for a file
+    /// with more arguments let these decide.
     pub(super) fn file_behind(&self, value: &str) -> Option<&str> {
         let at = self.args.iter().rposition(|arg| arg.ends_with(value))?;
         let is_last = self.repeated == Repeated::Last;
         let behind = self.args[at + 1..].iter().filter(|_| is_last);
-        behind.map(String::as_str).find(|arg| arg.len() > 1 && arg.starts_with('@'))
+        behind
+            .map(String::as_str)
+            .find(|arg| arg.len() > 1 && arg.starts_with('@'))
     }
 
     /// Every place where the option stands, or may stand.
@@ -101,11 +109,13 @@ impl Options<'_> {
             Some(letters) => self.letters(name, letters),
             None => self.guessed(name),
         };
-        // What follows the end of the options is no option; a program that takes it for more files reads those, too.
+        // What follows the end of the options is no option; a program that takes it for more files
+        // reads those, too.
         if self.repeated == Repeated::All && self.end() + 1 < self.args.len() {
             found.push(Given::Unsure("--".into()));
         }
-        // Nothing is certain before the last place where it certainly stands, and nothing of that counts.
+        // Nothing is certain before the last place where it certainly stands, and nothing of that
+        // counts.
         if self.repeated == Repeated::Last
             && let Some(sure) = found.iter().rposition(|one| matches!(one, Given::Sure(..)))
         {
@@ -116,7 +126,10 @@ impl Options<'_> {
 
     /// Where the options end: at `--`, or with the arguments.
     fn end(&self) -> usize {
-        self.args.iter().position(|arg| arg == "--").unwrap_or(self.args.len())
+        self.args
+            .iter()
+            .position(|arg| arg == "--")
+            .unwrap_or(self.args.len())
     }
 
     /// Every option is a word, and `-x` the same as `--x`.
@@ -130,7 +143,9 @@ impl Options<'_> {
             }
             match arg.trim_start_matches('-').strip_prefix(plain)? {
                 "" if dashed => Some(self.next(at)),
-                rest => rest.strip_prefix('=').map(|value| Given::Sure(at, value.into())),
+                rest => rest
+                    .strip_prefix('=')
+                    .map(|value| Given::Sure(at, value.into())),
             }
         };
         (0..self.end()).filter_map(one).collect()
@@ -161,7 +176,11 @@ impl Options<'_> {
                 let (letter, own) = options[options.len() - 1];
                 let takes_next = own.is_none() && takes(letters, letter) == Takes::Value;
                 for (letter, value) in options {
-                    let value = value.or_else(|| takes_next.then(|| self.args.get(at + 1).map(String::as_str)).flatten());
+                    let value = value.or_else(|| {
+                        takes_next
+                            .then(|| self.args.get(at + 1).map(String::as_str))
+                            .flatten()
+                    });
                     found.extend(self.short(at, name, letter, value, takes(letters, letter)));
                 }
                 at += usize::from(takes_next);
@@ -176,9 +195,22 @@ impl Options<'_> {
     }
 
     /// The option `letter`, where it is the one that is wanted, or its value assigns to it.
-    fn short(&self, at: usize, name: &str, letter: char, value: Option<&str>, takes: Takes) -> Option<Given> {
-        if name.strip_prefix('-').is_some_and(|wanted| wanted.chars().eq([letter])) {
-            return Some(value.map_or_else(|| Given::Unsure(quoted(&self.args[at])), |value| Given::Sure(at, value.into())));
+    fn short(
+        &self,
+        at: usize,
+        name: &str,
+        letter: char,
+        value: Option<&str>,
+        takes: Takes,
+    ) -> Option<Given> {
+        if name
+            .strip_prefix('-')
+            .is_some_and(|wanted| wanted.chars().eq([letter]))
+        {
+            return Some(value.map_or_else(
+                || Given::Unsure(quoted(&self.args[at])),
+                |value| Given::Sure(at, value.into()),
+            ));
         }
         let value = value.filter(|_| takes != Takes::Nothing)?;
         assigned(value, name).map(|value| Given::Sure(at, value.into()))
@@ -190,15 +222,19 @@ impl Options<'_> {
         if let Some(value) = assigned(&arg[2..], name) {
             return Some(Given::Sure(at, value.into()));
         }
-        let (word, value) = arg.split_once('=').map_or((arg, None), |(word, value)| (word, Some(value)));
+        let (word, value) = arg
+            .split_once('=')
+            .map_or((arg, None), |(word, value)| (word, Some(value)));
         match value {
             Some(value) if word == name => Some(Given::Sure(at, value.into())),
             None if word == name => Some(self.next(at)),
-            _ => (name.starts_with("--") && word.len() > 2 && name.starts_with(word)).then(|| Given::Unsure(quoted(arg))),
+            _ => (name.starts_with("--") && word.len() > 2 && name.starts_with(word))
+                .then(|| Given::Unsure(quoted(arg))),
         }
     }
 
-    /// Nothing is known of the program: what is spelled plainly counts, and what may be the option is unsure.
+    /// Nothing is known of the program: what is spelled plainly counts, and what may be the option
+    /// is unsure.
     fn guessed(&self, name: &str) -> Vec<Given> {
         let end = self.end();
         let is_short = name.len() == 2 && name.starts_with('-');
@@ -206,13 +242,21 @@ impl Options<'_> {
             let arg = self.args[at].as_str();
             let sure = match arg.strip_prefix(name) {
                 Some("") if name.starts_with('-') => Some(self.next(at)),
-                Some(rest) if rest.starts_with('/') && is_short => Some(Given::Sure(at, rest.into())),
-                Some(rest) => rest.strip_prefix('=').map(|value| Given::Sure(at, value.into())),
+                Some(rest) if rest.starts_with('/') && is_short => {
+                    Some(Given::Sure(at, rest.into()))
+                }
+                Some(rest) => rest
+                    .strip_prefix('=')
+                    .map(|value| Given::Sure(at, value.into())),
                 None => None,
             };
             let given = sure.or_else(|| self.suspect(at, name))?;
             // Behind `--` it may be an argument of another program that this one starts.
-            Some(if at > end { Given::Unsure(quoted(arg)) } else { given })
+            Some(if at > end {
+                Given::Unsure(quoted(arg))
+            } else {
+                given
+            })
         };
         (0..self.args.len()).filter_map(one).collect()
     }
@@ -221,24 +265,43 @@ impl Options<'_> {
     fn suspect(&self, at: usize, name: &str) -> Option<Given> {
         let arg = self.args[at].as_str();
         // getopt_long(3) takes abbreviations, and other programs take one dash for two.
-        let (word, long) = (arg.split_once('=').map_or(arg, |(word, _)| word).trim_start_matches('-'), name.trim_start_matches('-'));
+        let (word, long) = (
+            arg.split_once('=')
+                .map_or(arg, |(word, _)| word)
+                .trim_start_matches('-'),
+            name.trim_start_matches('-'),
+        );
         if arg.starts_with('-') && name.starts_with('-') && name.len() > 2 {
             let is_short = !arg.starts_with("--") && word.len() < 2;
-            return (!word.is_empty() && !is_short && long.starts_with(word)).then(|| Given::Unsure(quoted(arg)));
+            return (!word.is_empty() && !is_short && long.starts_with(word))
+                .then(|| Given::Unsure(quoted(arg)));
         }
         // `--c FILE`, where `--config` is known as `-c` alone.
         if arg.starts_with("--") && word == long && name.starts_with('-') {
             return Some(Given::Unsure(quoted(arg)));
         }
         if !name.starts_with('-') {
-            let value = arg.strip_prefix('-').and_then(|rest| rest.get(1..)).and_then(|rest| assigned(rest, name));
+            let value = arg
+                .strip_prefix('-')
+                .and_then(|rest| rest.get(1..))
+                .and_then(|rest| assigned(rest, name));
             return value.map(|value| Given::Sure(at, value.into()));
         }
-        let (letters, letter) = (arg.strip_prefix('-').filter(|l| !l.starts_with('-'))?, name.strip_prefix('-')?);
+        let (letters, letter) = (
+            arg.strip_prefix('-').filter(|l| !l.starts_with('-'))?,
+            name.strip_prefix('-')?,
+        );
         let (before, rest) = letters.split_once(letter)?;
         let is_bundle = letter.len() == 1 && before.chars().all(|c| c.is_ascii_alphanumeric());
-        let next = self.args.get(at + 1).is_some_and(|next| !next.starts_with('-'));
-        let has_value = if rest.is_empty() { !before.is_empty() && next } else { true };
+        let next = self
+            .args
+            .get(at + 1)
+            .is_some_and(|next| !next.starts_with('-'));
+        let has_value = if rest.is_empty() {
+            !before.is_empty() && next
+        } else {
+            true
+        };
         (is_bundle && has_value).then(|| Given::Unsure(quoted(arg)))
     }
 }
@@ -284,7 +347,8 @@ fn may_hold(word: &str, name: &str) -> bool {
     word.starts_with("--") || letter.is_some_and(|letter| word.contains(letter))
 }
 
-/// The value that `text` assigns to a setting without a dash: `-` and `_` are one, and so are capital and small letters.
+/// The value that `text` assigns to a setting without a dash: `-` and `_` are one, and so are
+/// capital and small letters.
 fn assigned<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let plain = |text: &str| text.replace('-', "_").to_ascii_lowercase();
     let (key, value) = text.split_once('=')?;
@@ -295,19 +359,23 @@ fn quoted(word: &str) -> String {
     word.chars().take(QUOTED).collect()
 }
 
-/// The arguments with every short option and its value in words of their own; `None` where they are so already, or where a
-/// letter is not known.
+/// The arguments with every short option and its value in words of their own; `None` where they are
+/// so already, or where a letter is not known.
 pub(super) fn unbundled(args: &[String], letters: &str) -> Option<Vec<String>> {
     let mut out = Vec::with_capacity(args.len() + 4);
     let mut at = 0;
     while at < args.len() && args[at] != "--" {
-        let word = args[at].strip_prefix('-').filter(|word| !word.is_empty() && !word.starts_with('-'));
+        let word = args[at]
+            .strip_prefix('-')
+            .filter(|word| !word.is_empty() && !word.starts_with('-'));
         let Some(word) = word else {
             out.push(args[at].clone());
             at += 1;
             continue;
         };
-        let Letters::Options(options) = split(word, letters) else { return None };
+        let Letters::Options(options) = split(word, letters) else {
+            return None;
+        };
         let (last, own) = options[options.len() - 1];
         for (letter, value) in &options {
             // A value that may be left out counts only in the same word.
@@ -328,119 +396,4 @@ pub(super) fn unbundled(args: &[String], letters: &str) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SSHD: &str = "46DGQRTVdeiqrtb:C:c:E:f:g:h:k:o:p:u:";
-    const POSTGRES: &str = "B:bC:c:D:d:EeFf:h:ijk:lN:nOPp:r:S:sTt:v:W:";
-
-    fn words(line: &str) -> Vec<String> {
-        line.split_whitespace().map(str::to_owned).collect()
-    }
-
-    fn said(line: &str, getopt: Option<&str>, repeated: Repeated, names: &[&str]) -> String {
-        let args = words(line);
-        match (Options { args: &args, getopt, repeated }).said(names) {
-            Said::Absent => "-".into(),
-            Said::Value(value) => value,
-            Said::Several(values) => values.join("+"),
-            Said::Unclear(word) => format!("?{word}"),
-        }
-    }
-
-    #[test]
-    fn letters_are_read_as_getopt_reads_them() {
-        for (line, name, value) in [
-            ("-D -f a", "-f", "a"),
-            ("-Df a", "-f", "a"),
-            ("-Def a", "-f", "a"),
-            ("-Dfa/b", "-f", "a/b"),
-            ("-fa", "-f", "a"),
-            ("-f=a", "-f", "=a"),
-            ("-f a -Df b", "-f", "b"),
-            // The value of another option is none.
-            ("-o -f a", "-f", "-"),
-            ("-E x-f -D", "-f", "-"),
-            ("-Df a -- -f b", "-f", "a"),
-            ("-D -f", "-f", "?-f"),
-            // A letter that is not known may take the rest of its word.
-            ("-Zf a", "-f", "?-Zf"),
-            ("-Z -f a", "-f", "a"),
-            ("x -f a y", "-f", "a"),
-            ("-oKey=v -f a", "Key", "v"),
-        ] {
-            assert_eq!(said(line, Some(SSHD), Repeated::Last, &[name]), value, "{line}");
-        }
-        for (line, value) in [
-            ("-D d -c config_file=/a", "/a"),
-            ("-D d -cconfig_file=/a", "/a"),
-            ("-D d --config-file=/a", "/a"),
-            ("--config_file=/a -c Config_File=/b", "/b"),
-            ("-c hba_file=/a -D d", "-"),
-        ] {
-            assert_eq!(said(line, Some(POSTGRES), Repeated::Last, &["config_file", "--config-file", "--config_file"]), value, "{line}");
-        }
-        assert_eq!(said("--conf=/a", Some("hC:"), Repeated::Last, &["-C", "--conf-file"]), "?--conf=/a");
-        assert_eq!(said("--conf-file=/a -C /b", Some("hC:"), Repeated::Last, &["-C", "--conf-file"]), "/b");
-    }
-
-    #[test]
-    fn a_program_whose_options_are_words_has_no_letters() {
-        for (line, value) in [("-c a", "a"), ("--c=a", "a"), ("-c a -config b", "b"), ("-config a -c b", "b"), ("-sc a", "-"), ("-D", "-"), ("-c", "?-c")] {
-            assert_eq!(said(line, Some(""), Repeated::Last, &["-c", "-config", "--config"]), value, "{line}");
-        }
-        assert_eq!(said("-f a -f b", Some(""), Repeated::All, &["-f"]), "a+b");
-        assert_eq!(said("-f a -f a", Some(""), Repeated::All, &["-f"]), "a");
-        assert_eq!(said("-f a -- b", Some(""), Repeated::All, &["-f"]), "?--");
-        assert_eq!(said("-f a -f b", Some(""), Repeated::First, &["-f"]), "a");
-    }
-
-    #[test]
-    fn where_nothing_is_known_of_the_program_a_word_that_may_be_the_option_is_unclear() {
-        for (line, name, value) in [
-            ("-f a", "-f", "a"),
-            ("-f a -f b", "-f", "b"),
-            ("-f=a", "-f", "a"),
-            ("-f/etc/a", "-f", "/etc/a"),
-            ("-Df a", "-f", "?-Df"),
-            ("-Df/etc/a", "-f", "?-Df/etc/a"),
-            ("-fconf/a", "-f", "?-fconf/a"),
-            ("-Df a -f b", "-f", "b"),
-            ("-f b -Df a", "-f", "?-Df"),
-            ("-foreground -x", "-f", "?-foreground"),
-            ("-foreground -f a", "-f", "a"),
-            ("-fname", "-f", "?-fname"),
-            ("-dfname", "-f", "?-dfname"),
-            ("--f a", "-f", "?--f"),
-            ("-config a", "--config", "?-config"),
-            ("-config=a", "--config", "?-config=a"),
-            ("--c a", "--config", "?--c"),
-            ("-conf a", "--config", "?-conf"),
-            ("-c a", "--config", "-"),
-            ("-x a", "--config", "-"),
-            ("-Df", "-f", "-"),
-            ("-Df -x", "-f", "-"),
-            ("--conf a", "--config", "?--conf"),
-            ("--config a --conf b", "--config", "?--conf"),
-            ("@more", "-f", "?@more"),
-            ("run -- sub -f a", "-f", "?-f"),
-            ("-c config_file=/a", "config_file", "/a"),
-            ("-cconfig_file=/a", "config_file", "/a"),
-            ("x", "-f", "-"),
-        ] {
-            assert_eq!(said(line, None, Repeated::Last, &[name]), value, "{line}");
-        }
-        assert_eq!(said("-c a --config b", None, Repeated::Last, &["-c", "--config"]), "?-c and --config");
-        assert_eq!(said("-c a --config a", None, Repeated::Last, &["-c", "--config"]), "a");
-    }
-
-    #[test]
-    fn unbundled_it_says_the_same() {
-        let of = |line: &str| unbundled(&words(line), SSHD).map_or_else(|| line.to_owned(), |args| args.join(" "));
-        assert_eq!(of("-Def a"), "-D -e -f a");
-        assert_eq!(of("-De -fa -- -Df b"), "-D -e -f a -- -Df b");
-        assert_eq!(of("-o -Df x"), "-o -Df x");
-        assert_eq!(of("-DZf x"), "-DZf x");
-        assert_eq!(unbundled(&words("-r514 -nr 5"), "r::n").map(|args| args.join(" ")).as_deref(), Some("-r514 -n -r 5"));
-    }
-}
+mod tests;

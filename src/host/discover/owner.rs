@@ -1,5 +1,5 @@
-//! Whose a process is. Masters such as squid and proftpd change their users by themselves, so that real,
-//! effective and saved user differ.
+//! Whose a process is. Masters such as squid and proftpd change their users by themselves, so that
+//! real, effective and saved user differ.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,10 @@ use crate::{fleet::Group, identity::Person};
 /// The user of a process: of several, the one that is trusted least.
 pub(super) fn of(person: &Person) -> u32 {
     let [real, effective, saved] = person.uids;
-    [effective, real, saved].into_iter().find(|uid| !is_trusted(*uid)).unwrap_or(effective)
+    [effective, real, saved]
+        .into_iter()
+        .find(|uid| !is_trusted(*uid))
+        .unwrap_or(effective)
 }
 
 /// Why a match is not one of the processes of `uids`, the users of `group`; none where it is.
@@ -19,26 +22,50 @@ pub(super) fn not_meant(one: &Looked, uids: &[u32], group: &Group) -> Option<Str
     let person = &one.identity.person;
     let name = &group.name;
     if !person.is_setuid() {
-        let whose = if group.users.is_empty() { "its caller's own processes, unless it names a `user`" } else { "its `user`'s processes" };
-        return (!uids.contains(&one.uid)).then(|| format!("belongs to uid {}, and group `{name}` matches only {whose}", one.uid));
+        let whose = if group.users.is_empty() {
+            "its caller's own processes, unless it names a `user`"
+        } else {
+            "its `user`'s processes"
+        };
+        return (!uids.contains(&one.uid)).then(|| {
+            format!(
+                "belongs to uid {}, and group `{name}` matches only {whose}",
+                one.uid
+            )
+        });
     }
     let users = described(person);
     if one.origin == Origin::Executable {
-        return Some(format!("runs as {users}, since its executable is setuid: its real user may have started it, and group `{name}` does not match it"));
+        return Some(format!(
+            "runs as {users}, since its executable is setuid: its real user may have started it, \
+             and group `{name}` does not match it"
+        ));
     }
     let all: BTreeSet<u32> = person.uids.into();
-    let foreign: Vec<u32> = all.iter().copied().filter(|uid| !is_trusted(*uid)).collect();
+    let foreign: Vec<u32> = all
+        .iter()
+        .copied()
+        .filter(|uid| !is_trusted(*uid))
+        .collect();
     if foreign.len() > 1 {
-        return Some(format!("runs as {users}: more than one of them is neither root nor the caller, and no group matches that"));
+        return Some(format!(
+            "runs as {users}: more than one of them is neither root nor the caller, and no group \
+             matches that"
+        ));
     }
     let [real, effective, _] = person.uids;
     let is_theirs = uids.contains(&real) || uids.contains(&effective);
     if is_theirs && all.iter().all(|uid| uids.contains(uid) || is_trusted(*uid)) {
         return None;
     }
-    let missing = foreign.iter().copied().find(|uid| !uids.contains(uid)).unwrap_or(effective);
+    let missing = foreign
+        .iter()
+        .copied()
+        .find(|uid| !uids.contains(uid))
+        .unwrap_or(effective);
     Some(format!(
-        "runs as {users}: its real and effective user differ, and group `{name}` matches it only if it names both; say {} in the group",
+        "runs as {users}: its real and effective user differ, and group `{name}` matches it only \
+         if it names both; say {} in the group",
         line(group, missing)
     ))
 }
@@ -50,14 +77,22 @@ fn is_trusted(uid: u32) -> bool {
 
 fn described(person: &Person) -> String {
     let [real, effective, saved] = person.uids;
-    let saved = if saved == effective || saved == real { String::new() } else { format!(", saved uid {saved}") };
+    let saved = if saved == effective || saved == real {
+        String::new()
+    } else {
+        format!(", saved uid {saved}")
+    };
     format!("real uid {real}, effective uid {effective}{saved}")
 }
 
 /// The line of `fleet.toml` that names `missing` too.
 fn line(group: &Group, missing: u32) -> String {
     let own = "{self}".to_owned();
-    let mut users = if group.users.is_empty() { vec![own] } else { group.users.clone() };
+    let mut users = if group.users.is_empty() {
+        vec![own]
+    } else {
+        group.users.clone()
+    };
     users.push(user_name(missing));
     let users: Vec<String> = users.iter().map(|user| format!("{user:?}")).collect();
     format!("`user = [{}]`", users.join(", "))
@@ -78,7 +113,11 @@ mod tests {
 
     fn one(uids: [u32; 3], origin: Origin) -> Looked {
         let mut one = look(i32::try_from(std::process::id()).unwrap()).unwrap();
-        one.identity.person = Person { uids, ..Person::default() }.into();
+        one.identity.person = Person {
+            uids,
+            ..Person::default()
+        }
+        .into();
         (one.uid, one.origin) = (uids[1], origin);
         one
     }
@@ -89,25 +128,54 @@ mod tests {
         let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
         group.users = vec!["{self}".into(), "4001".into()];
         let said = |uids, known: &[u32]| not_meant(&one(uids, Origin::Itself), known, &group);
-        for uids in [[4001, me, me], [me, 4001, me], [me, 4001, 4001], [4001, 4001, me], [4001; 3], [me; 3]] {
+        for uids in [
+            [4001, me, me],
+            [me, 4001, me],
+            [me, 4001, 4001],
+            [4001, 4001, me],
+            [4001; 3],
+            [me; 3],
+        ] {
             assert_eq!(said(uids, &[me, 4001]), None, "{uids:?}");
         }
         for uids in [[4001, me, me], [me, 4001, me], [me, 4001, 4001]] {
             let why = said(uids, &[me]).unwrap();
-            assert!(why.contains("real and effective user differ") && why.contains("\"4001\""), "{why}");
+            assert!(
+                why.contains("real and effective user differ") && why.contains("\"4001\""),
+                "{why}"
+            );
         }
         assert!(said([4002, me, me], &[me, 4001]).is_some_and(|why| why.contains("\"4002\"")));
-        assert!(said([4001, 4002, me], &[me, 4001, 4002]).is_some_and(|why| why.contains("more than one")));
+        assert!(
+            said([4001, 4002, me], &[me, 4001, 4002])
+                .is_some_and(|why| why.contains("more than one"))
+        );
         assert!(said([me; 3], &[4001]).is_some() && said([4001; 3], &[me]).is_some());
-        let by_its_file = not_meant(&one([4001, me, me], Origin::Executable), &[me, 4001], &group);
+        let by_its_file = not_meant(
+            &one([4001, me, me], Origin::Executable),
+            &[me, 4001],
+            &group,
+        );
         assert!(by_its_file.is_some_and(|why| why.contains("setuid")));
     }
 
     #[test]
     fn it_belongs_to_the_user_that_is_trusted_least() {
         let me = geteuid().as_raw();
-        for (uids, uid) in [([4001, me, me], 4001), ([me, 4001, me], 4001), ([me, me, 4001], 4001), ([me; 3], me)] {
-            assert_eq!(of(&Person { uids, ..Person::default() }), uid, "{uids:?}");
+        for (uids, uid) in [
+            ([4001, me, me], 4001),
+            ([me, 4001, me], 4001),
+            ([me, me, 4001], 4001),
+            ([me; 3], me),
+        ] {
+            assert_eq!(
+                of(&Person {
+                    uids,
+                    ..Person::default()
+                }),
+                uid,
+                "{uids:?}"
+            );
         }
     }
 }

@@ -41,14 +41,21 @@ impl PidFile {
         };
         let way = Way::of(path).map_err(io)?;
         let fd = way.open().map_err(io)?;
-        let bytes = config::read_fd(fd, MAX_PID_FILE).map_err(|e| PidFileError::Unreadable(e.to_string()))?;
+        let bytes = config::read_fd(fd, MAX_PID_FILE)
+            .map_err(|e| PidFileError::Unreadable(e.to_string()))?;
         let text = String::from_utf8_lossy(&bytes);
-        let pid = text.lines().next().and_then(|line| line.split_whitespace().next()?.parse().ok()).filter(|pid| *pid > 0);
-        let pid = pid.ok_or_else(|| PidFileError::Unreadable("it holds no process number".into()))?;
+        let pid = text
+            .lines()
+            .next()
+            .and_then(|line| line.split_whitespace().next()?.parse().ok())
+            .filter(|pid| *pid > 0);
+        let pid =
+            pid.ok_or_else(|| PidFileError::Unreadable("it holds no process number".into()))?;
         Ok(Self { pid, way })
     }
 
-    /// Whether its word counts for a process of user `uid`: as root, whom a signal goes to is not decided by what others can write.
+    /// Whether its word counts for a process of user `uid`: as root, whom a signal goes to is not
+    /// decided by what others can write.
     ///
     /// # Errors
     /// A sentence that says who else decides.
@@ -88,7 +95,13 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             assert_eq!(PidFile::read(&file).ok().map(|f| f.pid), pid, "{text:?}");
         }
-        assert!(matches!(PidFile::read(&dir.path().join("none")), Err(PidFileError::Missing)));
-        assert!(matches!(PidFile::read(dir.path()), Err(PidFileError::Unreadable(_))));
+        assert!(matches!(
+            PidFile::read(&dir.path().join("none")),
+            Err(PidFileError::Missing)
+        ));
+        assert!(matches!(
+            PidFile::read(dir.path()),
+            Err(PidFileError::Unreadable(_))
+        ));
     }
 }

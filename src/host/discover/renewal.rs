@@ -1,5 +1,6 @@
-//! What a process that executes itself again on the signal will execute: the program that stands at its path by then.
-//! Where it is gone, the process dies of the reload; where it is another one, that one loads the config.
+//! What a process that executes itself again on the signal will execute: the program that stands at
+//! its path by then. Where it is gone, the process dies of the reload; where it is another one,
+//! that one loads the config.
 
 use std::{
     ffi::OsStr,
@@ -18,8 +19,8 @@ use crate::{
     identity::{Identity, Line, Renewal},
 };
 
-/// What the reload of a process of `group` executes. `exe` is what `/proc/PID/exe` says, and `args` are its arguments
-/// without its own name, or the words of its title.
+/// What the reload of a process of `group` executes. `exe` is what `/proc/PID/exe` says, and `args`
+/// are its arguments without its own name, or the words of its title.
 #[must_use]
 pub(crate) fn of(identity: &Identity, group: &Group, exe: &Path, args: &[String]) -> Renewal {
     if group.executes_itself == ExecutesItself::No {
@@ -48,11 +49,14 @@ pub(crate) fn refuses(renewal: &Renewal, group: &Group) -> Option<String> {
     let signal = group.signal.name();
     match renewal {
         Renewal::None | Renewal::Same | Renewal::Another(..) => None,
-        Renewal::Missing(path) => {
-            Some(format!("executes `{}` again on {signal}, and no program is there any more: it would die of it; put one there, or restart it", path.display()))
-        }
+        Renewal::Missing(path) => Some(format!(
+            "executes `{}` again on {signal}, and no program is there any more: it would die of \
+             it; put one there, or restart it",
+            path.display()
+        )),
         Renewal::Elsewhere(path) => Some(format!(
-            "executes `{}` again on {signal}, which leads to another program than it runs by now: that is an upgrade and no reload; restart it",
+            "executes `{}` again on {signal}, which leads to another program than it runs by now: \
+             that is an upgrade and no reload; restart it",
             path.display()
         )),
     }
@@ -62,21 +66,32 @@ pub(crate) fn refuses(renewal: &Renewal, group: &Group) -> Option<String> {
 #[must_use]
 pub(crate) fn unmarked(exe: &Path) -> &Path {
     let bytes = exe.as_os_str().as_bytes();
-    Path::new(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)))
+    Path::new(OsStr::from_bytes(
+        bytes.strip_suffix(b" (deleted)").unwrap_or(bytes),
+    ))
 }
 
-/// The word of a title that names the executable by its absolute path, as sshd's does, and its place.
+/// The word of a title that names the executable by its absolute path, as sshd's does, and its
+/// place.
 #[must_use]
 pub(crate) fn named_in_title(exe: &Path, words: &[String]) -> Option<(usize, PathBuf)> {
     let name = unmarked(exe).file_name()?;
-    let is_it = |word: &&String| word.starts_with('/') && Path::new(word.as_str()).file_name() == Some(name);
+    let is_it = |word: &&String| {
+        word.starts_with('/') && Path::new(word.as_str()).file_name() == Some(name)
+    };
     let (at, word) = words.iter().enumerate().find(|(_, word)| is_it(word))?;
     Some((at, word.into()))
 }
 
 /// The script that an interpreter of `group` runs, as this process names it.
 fn script_of(pid: i32, group: &Group, args: &[String]) -> Option<PathBuf> {
-    let is_script = |arg: &&String| group.matching.script.iter().any(|pattern| fits(pattern, arg));
+    let is_script = |arg: &&String| {
+        group
+            .matching
+            .script
+            .iter()
+            .any(|pattern| fits(pattern, arg))
+    };
     let script = Path::new(args.iter().find(is_script)?);
     // A bare name may be that of a module.
     if script.is_absolute() {
@@ -86,8 +101,8 @@ fn script_of(pid: i32, group: &Group, args: &[String]) -> Option<PathBuf> {
     (script.components().count() > 1).then(|| cwd.join(script))
 }
 
-/// The path that the process executes: the name that it was started by, which may be a link to the newest version,
-/// else where its executable was.
+/// The path that the process executes: the name that it was started by, which may be a link to the
+/// newest version, else where its executable was.
 fn path_of(identity: &Identity, exe: &Path, args: &[String]) -> PathBuf {
     let named = match identity.line {
         Line::Title => named_in_title(exe, args).map(|(_, path)| path),
@@ -101,15 +116,34 @@ fn path_of(identity: &Identity, exe: &Path, args: &[String]) -> PathBuf {
 /// The words of the title of a process.
 fn title_of(pid: i32) -> Vec<String> {
     let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&title).trim_end_matches('\0').split_whitespace().map(str::to_owned).collect()
+    String::from_utf8_lossy(&title)
+        .trim_end_matches('\0')
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect()
 }
 
-/// What a process finds at an absolute path: where that ends, as this process would write it, with device and inode.
+/// What a process finds at an absolute path: where that ends, as this process would write it, with
+/// device and inode.
 fn seen_by(pid: i32, path: &Path) -> io::Result<(PathBuf, (u64, u64))> {
-    let root: OwnedFd = open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let root: OwnedFd = open(
+        format!("/proc/{pid}/root"),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let below = path.strip_prefix("/").map_err(io::Error::other)?;
-    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-    let file = openat2(&root, below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)?;
+    let below = if below.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        below
+    };
+    let file = openat2(
+        &root,
+        below,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT,
+    )?;
     let stat = fstat(&file)?;
     let end = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     Ok((end, (stat.st_dev, stat.st_ino)))
@@ -133,7 +167,14 @@ mod tests {
     }
 
     fn copy(to: &Path) {
-        assert!(Command::new("cp").arg("/bin/sleep").arg(to).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .arg("/bin/sleep")
+                .arg(to)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     fn renewal(of: &Ended, kind: &str) -> Renewal {
@@ -141,8 +182,17 @@ mod tests {
         let pid = i32::try_from(of.0.id()).unwrap();
         let proc = PathBuf::from(format!("/proc/{pid}/exe"));
         let exe = crate::host::exec::placeholders::inode(&proc);
-        let identity = Identity { pid, exe, ..Identity::default() };
-        super::of(&identity, &group, &proc.read_link().unwrap(), &["60".into()])
+        let identity = Identity {
+            pid,
+            exe,
+            ..Identity::default()
+        };
+        super::of(
+            &identity,
+            &group,
+            &proc.read_link().unwrap(),
+            &["60".into()],
+        )
     }
 
     #[test]
@@ -155,13 +205,23 @@ mod tests {
         std::os::unix::fs::symlink(&exe, &link).unwrap();
         let by_path = Ended(Command::new(&exe).arg("60").spawn().unwrap());
         let by_link = Ended(Command::new(&link).arg("60").spawn().unwrap());
-        // Its command line is the one of this process until it executes, and empty for a moment then.
-        let of = |child: &Ended, name: &str| PathBuf::from(format!("/proc/{}/{name}", child.0.id()));
-        let executes = |child: &Ended| of(child, "exe").read_link().unwrap() == exe && std::fs::read(of(child, "cmdline")).unwrap().ends_with(b"\x0060\0");
+        // Its command line is the one of this process until it executes, and empty for a moment
+        // then.
+        let of =
+            |child: &Ended, name: &str| PathBuf::from(format!("/proc/{}/{name}", child.0.id()));
+        let executes = |child: &Ended| {
+            of(child, "exe").read_link().unwrap() == exe
+                && std::fs::read(of(child, "cmdline"))
+                    .unwrap()
+                    .ends_with(b"\x0060\0")
+        };
         while !executes(&by_path) || !executes(&by_link) {
             std::thread::yield_now();
         }
-        assert_eq!((renewal(&by_path, "sshd"), renewal(&by_link, "haproxy")), (Renewal::Same, Renewal::Same));
+        assert_eq!(
+            (renewal(&by_path, "sshd"), renewal(&by_link, "haproxy")),
+            (Renewal::Same, Renewal::Same)
+        );
         assert_eq!(renewal(&by_path, "nginx"), Renewal::None);
         // A newer release behind the link: its own file is as it was.
         std::fs::remove_file(&link).unwrap();
@@ -171,17 +231,35 @@ mod tests {
         std::fs::rename(&newer, &exe).unwrap();
         assert!(matches!(renewal(&by_path, "sshd"), Renewal::Another(path, _) if path == exe));
         std::fs::remove_file(&exe).unwrap();
-        assert_eq!((renewal(&by_path, "sshd"), renewal(&by_link, "haproxy")), (Renewal::Missing(exe), Renewal::Missing(link)));
+        assert_eq!(
+            (renewal(&by_path, "sshd"), renewal(&by_link, "haproxy")),
+            (Renewal::Missing(exe), Renewal::Missing(link))
+        );
     }
 
     #[test]
     fn a_title_names_the_program_by_its_path_or_not_at_all() {
         let words = |title: &str| title.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let named = |exe: &str, title: &str| named_in_title(Path::new(exe), &words(title)).map(|(at, path)| (at, path.display().to_string()));
-        assert_eq!(named("/usr/sbin/sshd", "/usr/sbin/sshd -D [listener]"), Some((0, "/usr/sbin/sshd".into())));
-        assert_eq!(named("/opt/2/sshd (deleted)", "/opt/now/sshd -D"), Some((0, "/opt/now/sshd".into())));
-        assert_eq!(named("/usr/sbin/nginx", "master process /usr/sbin/nginx -c /a"), Some((2, "/usr/sbin/nginx".into())));
-        assert_eq!(named("/usr/sbin/php-fpm8.2", "master process (/etc/php/fpm.conf)"), None);
+        let named = |exe: &str, title: &str| {
+            named_in_title(Path::new(exe), &words(title))
+                .map(|(at, path)| (at, path.display().to_string()))
+        };
+        assert_eq!(
+            named("/usr/sbin/sshd", "/usr/sbin/sshd -D [listener]"),
+            Some((0, "/usr/sbin/sshd".into()))
+        );
+        assert_eq!(
+            named("/opt/2/sshd (deleted)", "/opt/now/sshd -D"),
+            Some((0, "/opt/now/sshd".into()))
+        );
+        assert_eq!(
+            named("/usr/sbin/nginx", "master process /usr/sbin/nginx -c /a"),
+            Some((2, "/usr/sbin/nginx".into()))
+        );
+        assert_eq!(
+            named("/usr/sbin/php-fpm8.2", "master process (/etc/php/fpm.conf)"),
+            None
+        );
         assert_eq!(named("/usr/sbin/proftpd", "(accepting connections)"), None);
     }
 }

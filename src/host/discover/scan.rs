@@ -75,7 +75,8 @@ struct Matches {
     matched: BTreeMap<i32, Matched>,
     /// Who could not be looked at as a process.
     unseen: BTreeMap<i32, Unseen>,
-    /// Whether somebody of whom nothing is known but that he may listen where the group says was passed over.
+    /// Whether somebody of whom nothing is known but that he may listen where the group says was
+    /// passed over.
     may_listen: bool,
     /// The same program with other arguments: pid, and which it lacks.
     others: Vec<(i32, String)>,
@@ -102,15 +103,31 @@ impl Scan {
     /// The same of those that were there a moment ago, sorted; this process is never found.
     pub(crate) fn of(there: &[i32]) -> Self {
         let me = std::process::id();
-        let pids: Vec<i32> = there.iter().copied().filter(|pid| u32::try_from(*pid) != Ok(me)).collect();
+        let pids: Vec<i32> = there
+            .iter()
+            .copied()
+            .filter(|pid| u32::try_from(*pid) != Ok(me))
+            .collect();
         // Nothing but this link is read of the many that are no match.
         let entry = |pid: &i32| match std::fs::read_link(format!("/proc/{pid}/exe")) {
-            Ok(exe) => Some(Entry { pid: *pid, exe: Some(unmarked(exe)) }),
-            // One that may not be seen may be meant; a zombie and a thread of the kernel have no executable.
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => look(*pid).is_ok().then_some(Entry { pid: *pid, exe: None }),
+            Ok(exe) => Some(Entry {
+                pid: *pid,
+                exe: Some(unmarked(exe)),
+            }),
+            // One that may not be seen may be meant; a zombie and a thread of the kernel have no
+            // executable.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                look(*pid).is_ok().then_some(Entry {
+                    pid: *pid,
+                    exe: None,
+                })
+            }
             Err(_) => None,
         };
-        Self { all: at_once(&pids, entry).into_iter().flatten().collect(), ..Self::default() }
+        Self {
+            all: at_once(&pids, entry).into_iter().flatten().collect(),
+            ..Self::default()
+        }
     }
 
     /// Everybody, by number.
@@ -120,7 +137,11 @@ impl Scan {
 
     /// Whether a process may be one of `group`, by its executable alone.
     pub(crate) fn may_be(&self, group: &Group, pid: i32) -> bool {
-        let entry = self.all.binary_search_by_key(&pid, |e| e.pid).ok().and_then(|at| self.all.get(at));
+        let entry = self
+            .all
+            .binary_search_by_key(&pid, |e| e.pid)
+            .ok()
+            .and_then(|at| self.all.get(at));
         entry.is_some_and(|e| e.exe.as_ref().is_none_or(|exe| group.matching.has_exe(exe)))
     }
 
@@ -146,19 +167,42 @@ impl Scan {
                 return finds;
             }
         };
-        let Matches { matched, unseen, may_listen, others } = self.settled(&asked).await;
+        let Matches {
+            matched,
+            unseen,
+            may_listen,
+            others,
+        } = self.settled(&asked).await;
         finds.blind = unseen.values().find_map(Unseen::own);
-        let no_match = |pid: &i32| unseen.get(pid).map_or_else(|| format!("is no process of group `{}`", group.name), Unseen::to_string);
-        let said = Said { main: self.main(&matched, group).await, named: named(&matched, group), pattern: group.leader.is_some() };
+        let no_match = |pid: &i32| {
+            unseen.get(pid).map_or_else(
+                || format!("is no process of group `{}`", group.name),
+                Unseen::to_string,
+            )
+        };
+        let said = Said {
+            main: self.main(&matched, group).await,
+            named: named(&matched, group),
+            pattern: group.leader.is_some(),
+        };
         let mut ends = asked.ends(matched, &said);
         if !group.instances.is_empty() {
             for listed in &group.instances {
                 match ends.remove(&listed.pid) {
-                    Some(End::Found(found)) => finds.found.push(Found { endpoint: listed.endpoint.clone(), ..found }),
+                    Some(End::Found(found)) => finds.found.push(Found {
+                        endpoint: listed.endpoint.clone(),
+                        ..found
+                    }),
                     Some(End::Refused(found, why)) => finds.refused.push((found, why)),
                     Some(End::LeftOut(why)) => finds.missing.push((listed.pid, why)),
                     Some(End::Worker(found, leader)) => {
-                        finds.refused.push((found, format!("is a worker of pid {leader}, which takes the signal for it: list that one")));
+                        finds.refused.push((
+                            found,
+                            format!(
+                                "is a worker of pid {leader}, which \
+                            takes the signal for it: list that one"
+                            ),
+                        ));
                     }
                     None => finds.missing.push((listed.pid, no_match(&listed.pid))),
                 }
@@ -168,7 +212,10 @@ impl Scan {
         if let (Some(Some(pid)), Some(path)) = (asked.matching.pid, &group.matching.pid_file)
             && !ends.contains_key(&pid)
         {
-            finds.missing.push((pid, format!("stands in `{}` and {}", path.display(), no_match(&pid))));
+            finds.missing.push((
+                pid,
+                format!("stands in `{}` and {}", path.display(), no_match(&pid)),
+            ));
         }
         for (pid, end) in ends {
             match end {
@@ -178,12 +225,22 @@ impl Scan {
                 End::LeftOut(why) => finds.left_out.push((pid, why)),
             }
         }
-        finds.left_out.extend(unseen.into_iter().filter_map(|(pid, e)| matches!(e, Unseen::Failed(_)).then(|| (pid, e.to_string()))));
+        finds.left_out.extend(
+            unseen.into_iter().filter_map(|(pid, e)| {
+                matches!(e, Unseen::Failed(_)).then(|| (pid, e.to_string()))
+            }),
+        );
         if finds.found.is_empty() && finds.refused.is_empty() {
             finds.left_out.extend(others.into_iter().take(OTHERS));
         }
         if may_listen && finds.found.is_empty() && finds.refused.is_empty() {
-            finds.missing.push((0, format!("who listens where group `{}` says cannot be looked at by this user", group.name)));
+            finds.missing.push((
+                0,
+                format!(
+                    "who listens where group `{}` says cannot be looked at by this user",
+                    group.name
+                ),
+            ));
         }
         finds
     }
@@ -192,27 +249,62 @@ impl Scan {
     pub(super) fn ask<'a>(&self, group: &'a Group) -> Result<Asked<'a>, Missing> {
         // Nobody can be a user that is not there.
         let uids = uids_of(group).map_err(|why| (0, why))?;
-        let parts = [Some(&group.matching), group.exclude.as_ref(), group.leader.as_ref(), group.worker.as_ref()];
-        if parts.iter().flatten().any(|m| m.port.is_some() || m.listens.is_some())
+        let parts = [
+            Some(&group.matching),
+            group.exclude.as_ref(),
+            group.leader.as_ref(),
+            group.worker.as_ref(),
+        ];
+        if parts
+            .iter()
+            .flatten()
+            .any(|m| m.port.is_some() || m.listens.is_some())
             && let Err(why) = self.listeners()
         {
-            return Err((0, format!("the kernel does not tell who listens where: {why}")));
+            return Err((
+                0,
+                format!("the kernel does not tell who listens where: {why}"),
+            ));
         }
         let matching = Wanted::new(&group.matching, who(&group.matching, true)?);
-        let exclude = group.exclude.as_ref().map(|m| Ok(Wanted::new(m, who(m, false)?))).transpose()?;
+        let exclude = group
+            .exclude
+            .as_ref()
+            .map(|m| Ok(Wanted::new(m, who(m, false)?)))
+            .transpose()?;
         // A pattern whose pid file says nothing fits nobody.
-        let pattern = |m: &'a Option<Match>| m.as_ref().map(|m| Wanted::new(m, who(m, true).ok().flatten()));
-        Ok(Asked { group, uids, matching, exclude, leader: pattern(&group.leader), worker: pattern(&group.worker) })
+        let pattern = |m: &'a Option<Match>| {
+            m.as_ref()
+                .map(|m| Wanted::new(m, who(m, true).ok().flatten()))
+        };
+        Ok(Asked {
+            group,
+            uids,
+            matching,
+            exclude,
+            leader: pattern(&group.leader),
+            worker: pattern(&group.worker),
+        })
     }
 
-    /// Every match, once none of them is a worker that was only just forked and still has the title of its master.
+    /// Every match, once none of them is a worker that was only just forked and still has the title
+    /// of its master.
     async fn settled(&self, asked: &Asked<'_>) -> Matches {
         loop {
             let matches = self.matches(asked);
             let leads = |pid: i32| matches.matched.get(&pid).is_some_and(|m| m.leads);
-            let is_young = |pid: i32| Process::new(pid).ok().and_then(|p| age(&p)).is_some_and(|age| age < FORKED);
+            let is_young = |pid: i32| {
+                Process::new(pid)
+                    .ok()
+                    .and_then(|p| age(&p))
+                    .is_some_and(|age| age < FORKED)
+            };
             // In time it has another title, or is old enough to be believed.
-            if !matches.matched.values().any(|m| m.leads && leads(m.one.parent) && is_young(m.one.pid)) {
+            if !matches
+                .matched
+                .values()
+                .any(|m| m.leads && leads(m.one.parent) && is_young(m.one.pid))
+            {
                 return matches;
             }
             tokio::time::sleep(AGAIN).await;
@@ -225,15 +317,25 @@ impl Scan {
         let what = asked.matching.what;
         let mut pids: BTreeSet<i32> = match asked.matching.pid {
             Some(pid) => pid.into_iter().collect(),
-            None => self.all.iter().filter(|e| e.exe.as_ref().is_none_or(|exe| what.has_exe(exe))).map(|e| e.pid).collect(),
+            None => self
+                .all
+                .iter()
+                .filter(|e| e.exe.as_ref().is_none_or(|exe| what.has_exe(exe)))
+                .map(|e| e.pid)
+                .collect(),
         };
         pids.extend(asked.group.instances.iter().map(|l| l.pid));
         let pids: Vec<i32> = pids.into_iter().collect();
-        for (pid, said) in pids.iter().zip(at_once(&pids, |pid| self.match_of(asked, *pid))) {
+        for (pid, said) in pids
+            .iter()
+            .zip(at_once(&pids, |pid| self.match_of(asked, *pid)))
+        {
             match said {
                 Ok(Likely::Match(one)) => drop(matches.matched.insert(*pid, one)),
                 Ok(Likely::Other(lacks)) => matches.others.extend(lacks.map(|why| (*pid, why))),
-                Ok(Likely::Hidden) => matches.may_listen |= what.port.is_some() || what.listens.is_some(),
+                Ok(Likely::Hidden) => {
+                    matches.may_listen |= what.port.is_some() || what.listens.is_some()
+                }
                 Err(e) => drop(matches.unseen.insert(*pid, e)),
             }
         }
@@ -250,10 +352,28 @@ impl Scan {
         if fit.is_none() && !asked.matching.may_be(&one) {
             return Ok(Likely::Hidden);
         }
-        let excluded = asked.exclude.as_ref().is_some_and(|e| self.fits(e, &one) == Some(true));
-        let fits = |wanted: &Option<Wanted<'_>>| !excluded && wanted.as_ref().is_some_and(|w| self.fits(w, &one) != Some(false));
-        let (leads, works, sure) = (fits(&asked.leader), fits(&asked.worker), fit.is_some() && one.exe.is_some());
-        Ok(Likely::Match(Matched { one: one.closed(), excluded, sure, leads, works }))
+        let excluded = asked
+            .exclude
+            .as_ref()
+            .is_some_and(|e| self.fits(e, &one) == Some(true));
+        let fits = |wanted: &Option<Wanted<'_>>| {
+            !excluded
+                && wanted
+                    .as_ref()
+                    .is_some_and(|w| self.fits(w, &one) != Some(false))
+        };
+        let (leads, works, sure) = (
+            fits(&asked.leader),
+            fits(&asked.worker),
+            fit.is_some() && one.exe.is_some(),
+        );
+        Ok(Likely::Match(Matched {
+            one: one.closed(),
+            excluded,
+            sure,
+            leads,
+            works,
+        }))
     }
 
     /// Whether all of a match holds; none where this user cannot tell.
@@ -276,16 +396,23 @@ impl Scan {
 
     /// Whether the process or a child of it listens there.
     fn listens(&self, what: &Match, one: &Looked, place: &ListenAt) -> Option<bool> {
-        let Ok(listeners) = self.listeners() else { return None };
+        let Ok(listeners) = self.listeners() else {
+            return None;
+        };
         let args = &one.line.args;
         if !listeners.any(place, args) {
             return Some(false);
         }
         let program = one.program();
         // Who starts any program, as init or a shell, does not listen where that program does.
-        let counts = |child: &&Entry| !what.exe.is_empty() || !what.script.is_empty() || child.exe == program;
+        let counts = |child: &&Entry| {
+            !what.exe.is_empty() || !what.script.is_empty() || child.exe == program
+        };
         let children = self.children(one.pid).filter(counts).map(|child| child.pid);
-        let held: Vec<Option<bool>> = std::iter::once(one.pid).chain(children).map(|pid| listeners.holds_at(pid, place, args)).collect();
+        let held: Vec<Option<bool>> = std::iter::once(one.pid)
+            .chain(children)
+            .map(|pid| listeners.holds_at(pid, place, args))
+            .collect();
         if held.contains(&Some(true)) {
             return Some(true);
         }
@@ -296,20 +423,41 @@ impl Scan {
     fn children(&self, pid: i32) -> impl Iterator<Item = &Entry> {
         let by_parent = self.by_parent.get_or_init(|| {
             let mut map: HashMap<i32, Vec<usize>> = HashMap::new();
-            let Ok(mut system) = System::new() else { return map };
-            system.refresh_processes_specifics(ProcessesToUpdate::All, true, ProcessRefreshKind::nothing().without_tasks());
+            let Ok(mut system) = System::new() else {
+                return map;
+            };
+            system.refresh_processes_specifics(
+                ProcessesToUpdate::All,
+                true,
+                ProcessRefreshKind::nothing().without_tasks(),
+            );
             let number = |pid: sysinfo::Pid| i32::try_from(pid.as_u32()).ok();
-            let parents: HashMap<i32, i32> = system.processes().iter().filter_map(|(pid, p)| Some((number(*pid)?, number(p.parent()?)?))).collect();
-            for (at, parent) in self.all.iter().enumerate().filter_map(|(at, e)| Some((at, *parents.get(&e.pid)?))) {
+            let parents: HashMap<i32, i32> = system
+                .processes()
+                .iter()
+                .filter_map(|(pid, p)| Some((number(*pid)?, number(p.parent()?)?)))
+                .collect();
+            for (at, parent) in self
+                .all
+                .iter()
+                .enumerate()
+                .filter_map(|(at, e)| Some((at, *parents.get(&e.pid)?)))
+            {
                 map.entry(parent).or_default().push(at);
             }
             map
         });
-        by_parent.get(&pid).into_iter().flatten().filter_map(|at| self.all.get(*at))
+        by_parent
+            .get(&pid)
+            .into_iter()
+            .flatten()
+            .filter_map(|at| self.all.get(*at))
     }
 
     fn listeners(&self) -> Result<&Listeners, &String> {
-        self.listeners.get_or_init(|| Listeners::read().map_err(|e| e.to_string())).as_ref()
+        self.listeners
+            .get_or_init(|| Listeners::read().map_err(|e| e.to_string()))
+            .as_ref()
     }
 
     /// The main process of the group's unit, if it has one.
@@ -322,7 +470,10 @@ impl Scan {
 }
 
 /// What one that may be meant turned out to be.
-#[expect(clippy::large_enum_variant, reason = "one is taken apart as soon as it is made")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is taken apart as soon as it is made"
+)]
 enum Likely {
     Match(Matched),
     /// It is none, and which argument it lacks where that is all.
@@ -345,38 +496,78 @@ struct Matched {
 impl Asked<'_> {
     /// What becomes of each match.
     fn ends(&self, matched: BTreeMap<i32, Matched>, said: &Said) -> BTreeMap<i32, End> {
-        let nodes: Vec<Node> = matched.values().map(|m| Node { pid: m.one.pid, parent: m.one.parent, leads: m.leads, works: m.works }).collect();
+        let nodes: Vec<Node> = matched
+            .values()
+            .map(|m| Node {
+                pid: m.one.pid,
+                parent: m.one.parent,
+                leads: m.leads,
+                works: m.works,
+            })
+            .collect();
         let roles = roles(&nodes, said);
-        let led = roles.iter().any(|(pid, role)| !matched[pid].excluded && !matches!(role, Role::Worker(_)));
-        let (pids, excluded): (BTreeSet<i32>, BTreeSet<i32>) =
-            (matched.keys().copied().collect(), matched.values().filter(|m| m.excluded).map(|m| m.one.pid).collect());
+        let led = roles
+            .iter()
+            .any(|(pid, role)| !matched[pid].excluded && !matches!(role, Role::Worker(_)));
+        let (pids, excluded): (BTreeSet<i32>, BTreeSet<i32>) = (
+            matched.keys().copied().collect(),
+            matched
+                .values()
+                .filter(|m| m.excluded)
+                .map(|m| m.one.pid)
+                .collect(),
+        );
         let end = |(pid, Matched { one, sure, .. }): (i32, Matched)| {
             let name = &self.group.name;
             let whose = self.is_not_meant(&one);
-            let role = roles.get(&pid).copied().filter(|_| !excluded.contains(&pid))?;
+            let role = roles
+                .get(&pid)
+                .copied()
+                .filter(|_| !excluded.contains(&pid))?;
             let end = match role {
                 Role::Worker(_) if !led && excluded.contains(&one.parent) => End::LeftOut(format!(
-                    "was started by pid {}, which group `{name}` excludes; if it takes the signal itself, say so with `leader` or `pid_file`",
+                    "was started by pid {}, which group `{name}` excludes; if it takes the signal \
+                     itself, say so with `leader` or `pid_file`",
                     one.parent
                 )),
-                Role::Worker(_) if !led && !pids.contains(&one.parent) => End::LeftOut(format!("is not what the `leader` of group `{name}` looks like")),
+                Role::Worker(_) if !led && !pids.contains(&one.parent) => End::LeftOut(format!(
+                    "is not what the `leader` of group `{name}` looks like"
+                )),
                 Role::Worker(leader) => End::Worker(found(one), leader),
-                _ if !sure => End::LeftOut(format!("cannot be looked at by this user (it is uid {}'s), and may be one of group `{name}`", one.uid)),
+                _ if !sure => End::LeftOut(format!(
+                    "cannot be looked at by this user (it is uid {}'s), and may be one of group \
+                     `{name}`",
+                    one.uid
+                )),
                 Role::Leader => match whose {
                     Some(why) => End::LeftOut(why),
                     None => End::Found(read_as(found(one), self.group)),
                 },
                 Role::Upgraded(other) => {
-                    let why = format!("is being upgraded: pid {other} and pid {pid} are both masters; finish or abort the upgrade first");
-                    if whose.is_some() { End::LeftOut(why) } else { End::Refused(read_as(found(one), self.group), why) }
+                    let why = format!(
+                        "is being upgraded: pid {other} and pid {pid} are both masters; finish or \
+                         abort the upgrade first"
+                    );
+                    if whose.is_some() {
+                        End::LeftOut(why)
+                    } else {
+                        End::Refused(read_as(found(one), self.group), why)
+                    }
                 }
                 Role::Orphan => {
                     // It may have ended together with its master, only later.
                     look(pid).ok().filter(|now| now.started == one.started)?;
-                    let why = "is a worker whose master is gone, so that nothing makes it reload; end it, or leave it out with `exclude`".to_owned();
-                    // Workers often run as another user than their master did, and root answers for both.
+                    let why = "is a worker whose master is gone, so that nothing makes it reload; \
+                               end it, or leave it out with `exclude`"
+                        .to_owned();
+                    // Workers often run as another user than their master did, and root answers for
+                    // both.
                     let ours = whose.is_none() || nix::unistd::geteuid().is_root();
-                    if ours { End::Refused(read_as(found(one), self.group), why) } else { End::LeftOut(why) }
+                    if ours {
+                        End::Refused(read_as(found(one), self.group), why)
+                    } else {
+                        End::LeftOut(why)
+                    }
                 }
             };
             Some((pid, end))
@@ -396,12 +587,20 @@ fn read_as(mut found: Found, group: &Group) -> Found {
         && let Some(args) = title::arguments(found.pid, text, &group.reading)
     {
         let certain = title::certain(&args);
-        let telling = if certain == args.len() { Telling::Arguments } else { Telling::Joined(args[..certain].to_vec()) };
+        let telling = if certain == args.len() {
+            Telling::Arguments
+        } else {
+            Telling::Joined(args[..certain].to_vec())
+        };
         (found.args, found.telling) = (args, telling);
         found.seen.line = Line::Told;
     }
     let is_told = !matches!(found.telling, Telling::Title(_));
-    let letters = group.reading.getopt.as_deref().filter(|letters| !letters.is_empty() && is_told);
+    let letters = group
+        .reading
+        .getopt
+        .as_deref()
+        .filter(|letters| !letters.is_empty() && is_told);
     if let Some(args) = letters.and_then(|letters| options::unbundled(&found.args, letters)) {
         found.args = args;
     }
@@ -414,25 +613,68 @@ fn read_as(mut found: Found, group: &Group) -> Found {
 
 pub(super) fn found(one: Looked) -> Found {
     let uid = owner::of(&one.identity.person);
-    let Looked { pid, started, parent, identity, exe, line, status, .. } = one;
-    let telling = if line.rewritten { Telling::Title(line.name) } else { Telling::Arguments };
+    let Looked {
+        pid,
+        started,
+        parent,
+        identity,
+        exe,
+        line,
+        status,
+        ..
+    } = one;
+    let telling = if line.rewritten {
+        Telling::Title(line.name)
+    } else {
+        Telling::Arguments
+    };
     let exe = exe.unwrap_or_default();
-    Found { pid, started, parent, exe, uid, seen: identity, args: line.args, telling, status, endpoint: None, configs: Vec::new() }
+    Found {
+        pid,
+        started,
+        parent,
+        exe,
+        uid,
+        seen: identity,
+        args: line.args,
+        telling,
+        status,
+        endpoint: None,
+        configs: Vec::new(),
+    }
 }
 
-/// Whose processes a group means; names that are not on this host are nobody's, unless none is left.
+/// Whose processes a group means; names that are not on this host are nobody's, unless none is
+/// left.
 fn uids_of(group: &Group) -> Result<Vec<u32>, String> {
     let me = nix::unistd::geteuid().as_raw();
     if group.users.is_empty() {
         return Ok(vec![me]);
     }
-    let uids: Vec<Result<u32, String>> = group.users.iter().map(|user| if user == "{self}" { Ok(me) } else { uid_of(user) }).collect();
-    if uids.iter().all(Result::is_err) { uids.into_iter().collect() } else { Ok(uids.into_iter().flatten().collect()) }
+    let uids: Vec<Result<u32, String>> = group
+        .users
+        .iter()
+        .map(|user| {
+            if user == "{self}" {
+                Ok(me)
+            } else {
+                uid_of(user)
+            }
+        })
+        .collect();
+    if uids.iter().all(Result::is_err) {
+        uids.into_iter().collect()
+    } else {
+        Ok(uids.into_iter().flatten().collect())
+    }
 }
 
-/// The process that a match's `pid_file` names; where it is `needed`, a file that is not there is a fault.
+/// The process that a match's `pid_file` names; where it is `needed`, a file that is not there is a
+/// fault.
 pub(super) fn who(what: &Match, needed: bool) -> Result<Option<i32>, Missing> {
-    let Some(path) = &what.pid_file else { return Ok(None) };
+    let Some(path) = &what.pid_file else {
+        return Ok(None);
+    };
     let file = match PidFile::read(path) {
         Ok(file) => file,
         Err(PidFileError::Missing) if !needed => return Ok(None),
@@ -440,20 +682,40 @@ pub(super) fn who(what: &Match, needed: bool) -> Result<Option<i32>, Missing> {
     };
     // Whether it is there is told where the others are looked at.
     if let Ok(one) = look(file.pid) {
-        file.is_trusted(one.uid).map_err(|why| (file.pid, format!("stands in `{}`, whose word does not count: {why}", path.display())))?;
+        file.is_trusted(one.uid).map_err(|why| {
+            (
+                file.pid,
+                format!(
+                    "stands in `{}`, whose word does not count: {why}",
+                    path.display()
+                ),
+            )
+        })?;
     }
     Ok(Some(file.pid))
 }
 
-/// Whom the group's pid files name, as each match says where they are; the word of one that others can write does not count.
+/// Whom the group's pid files name, as each match says where they are; the word of one that others
+/// can write does not count.
 fn named(matched: &BTreeMap<i32, Matched>, group: &Group) -> BTreeSet<i32> {
     let mut read: BTreeMap<PathBuf, Option<PidFile>> = BTreeMap::new();
     let mut named = BTreeSet::new();
     for one in matched.values().map(|m| &m.one) {
-        let places = group.pid_file.iter().filter_map(|place| place_of(one.pid, &one.line.args, place).ok().flatten());
+        let places = group
+            .pid_file
+            .iter()
+            .filter_map(|place| place_of(one.pid, &one.line.args, place).ok().flatten());
         for path in places {
-            let Some(file) = read.entry(path).or_insert_with_key(|path| PidFile::read(path).ok()) else { continue };
-            if matched.get(&file.pid).is_some_and(|m| file.is_trusted(m.one.uid).is_ok()) {
+            let Some(file) = read
+                .entry(path)
+                .or_insert_with_key(|path| PidFile::read(path).ok())
+            else {
+                continue;
+            };
+            if matched
+                .get(&file.pid)
+                .is_some_and(|m| file.is_trusted(m.one.uid).is_ok())
+            {
                 named.insert(file.pid);
             }
             break;
@@ -463,42 +725,4 @@ fn named(matched: &BTreeMap<i32, Matched>, group: &Group) -> BTreeSet<i32> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use super::*;
-    use crate::fleet::Fleet;
-
-    #[tokio::test]
-    async fn one_that_ended_after_the_scan_is_no_match_and_no_fault() {
-        let mut gone = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let mut there = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let scan = Scan::take().unwrap();
-        gone.kill().unwrap();
-        gone.wait().unwrap();
-        let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
-        group.matching = Match { exe: vec![glob::Pattern::new("sleep").unwrap()], ..Match::default() };
-        let finds = scan.find(&group).await;
-        let (gone, alive) = (i32::try_from(gone.id()).unwrap(), i32::try_from(there.id()).unwrap());
-        there.kill().unwrap();
-        there.wait().unwrap();
-        assert!(finds.found.iter().any(|f| f.pid == alive) && finds.missing.is_empty(), "{finds:?}");
-        assert!(!finds.found.iter().any(|f| f.pid == gone) && !finds.left_out.iter().any(|(pid, _)| *pid == gone), "{finds:?}");
-    }
-
-    #[test]
-    fn nothing_without_a_program_is_scanned() {
-        let mut zombie = std::process::Command::new("true").spawn().unwrap();
-        let pid = i32::try_from(zombie.id()).unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while !matches!(look(pid), Err(Unseen::NoProgram)) {
-            assert!(std::time::Instant::now() < deadline, "it ends");
-            std::thread::yield_now();
-        }
-        let scan = Scan::take().unwrap();
-        let me = i32::try_from(std::process::id()).unwrap();
-        assert!(scan.all.len() > 1 && !scan.all.iter().any(|e| e.pid == pid || e.pid == me));
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|t| t.unwrap().file_name().to_str().unwrap().parse::<i32>().unwrap());
-        assert!(!tasks.into_iter().any(|tid| scan.all.iter().any(|e| e.pid == tid)));
-        zombie.wait().unwrap();
-    }
-}
+mod tests;

@@ -2,11 +2,12 @@
 
 use crate::fleet::Reading;
 
-/// The room that the kernel has for a title which goes on into the environment, in bytes: one page, as proc(5) reads it.
+/// The room that the kernel has for a title which goes on into the environment, in bytes: one page,
+/// as proc(5) reads it.
 const SHOWN: usize = 4096;
 
-/// A title that ends so near to the end of its room may have lost something: programs keep one or two bytes for its end
-/// (nginx two), and some of them round down, in bytes.
+/// A title that ends so near to the end of its room may have lost something: programs keep one or
+/// two bytes for its end (nginx two), and some of them round down, in bytes.
 const MARGIN: usize = 8;
 
 /// What the command line of a process tells of its arguments.
@@ -15,19 +16,23 @@ pub(crate) enum Telling {
     /// All of them.
     #[default]
     Arguments,
-    /// All of them, out of a title that has lost the borders between them; these, the first ones, can be read in one way only.
+    /// All of them, out of a title that has lost the borders between them; these, the first ones,
+    /// can be read in one way only.
     Joined(Vec<String>),
     /// A title stands there, and nothing says that it holds all of them.
     Title(String),
 }
 
-/// The arguments in `title` as `reading` says where they are; none where it does not say so, or where the title was cut off.
+/// The arguments in `title` as `reading` says where they are; none where it does not say so, or
+/// where the title was cut off.
 pub(crate) fn arguments(pid: i32, title: &str, reading: &Reading) -> Option<Vec<String>> {
     let (before, after) = Reading::title_parts(reading.title.as_deref()?).ok()?;
     let rest = title.strip_prefix(before)?;
     // The last place where what follows the arguments begins.
     let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
-    let end = ends.rev().find(|at| rest.get(*at..).is_some_and(|tail| after.matches(tail)))?;
+    let end = ends
+        .rev()
+        .find(|at| rest.get(*at..).is_some_and(|tail| after.matches(tail)))?;
     if is_cut(pid, title.len()) {
         return None;
     }
@@ -35,18 +40,26 @@ pub(crate) fn arguments(pid: i32, title: &str, reading: &Reading) -> Option<Vec<
     Some(words(args, reading.getopt.as_deref().unwrap_or_default()))
 }
 
-/// How many of the arguments out of a title can be read in one way only: behind a value with blanks, an option may be a part
-/// of that value.
+/// How many of the arguments out of a title can be read in one way only: behind a value with
+/// blanks, an option may be a part of that value.
 pub(crate) fn certain(args: &[String]) -> usize {
-    let is_doubtful = |(value, next): (&String, &String)| next.starts_with('-') && next.len() > 1 && !is_whole(value);
-    args.iter().zip(args.iter().skip(1)).position(is_doubtful).map_or(args.len(), |at| at + 1)
+    let is_doubtful = |(value, next): (&String, &String)| {
+        next.starts_with('-') && next.len() > 1 && !is_whole(value)
+    };
+    args.iter()
+        .zip(args.iter().skip(1))
+        .position(is_doubtful)
+        .map_or(args.len(), |at| at + 1)
 }
 
-/// Whether a value goes on in no other way: without blanks, the path of something that is there, or directives that are
-/// complete.
+/// Whether a value goes on in no other way: without blanks, the path of something that is there, or
+/// directives that are complete.
 fn is_whole(value: &str) -> bool {
     let is_even = |quote: char| value.matches(quote).count().is_multiple_of(2);
-    let complete = value.trim_end().ends_with([';', '}']) && !value.contains('#') && is_even('"') && is_even('\'');
+    let complete = value.trim_end().ends_with([';', '}'])
+        && !value.contains('#')
+        && is_even('"')
+        && is_even('\'');
     let is_there = || {
         let path = value.find('/').map(|at| std::path::Path::new(&value[at..]));
         path.is_some_and(std::path::Path::exists)
@@ -54,23 +67,27 @@ fn is_whole(value: &str) -> bool {
     !value.contains(' ') || complete || is_there()
 }
 
-/// Whether a title of this length fills all the room that its process has for it, so that more of it may have been cut off.
-/// The room is what the kernel has put arguments and environment into.
+/// Whether a title of this length fills all the room that its process has for it, so that more of
+/// it may have been cut off. The room is what the kernel has put arguments and environment into.
 pub(super) fn is_cut(pid: i32, length: usize) -> bool {
     if length + MARGIN >= SHOWN {
         return true;
     }
-    let Ok(stat) = procfs::process::Process::new(pid).and_then(|process| process.stat()) else { return true };
+    let Ok(stat) = procfs::process::Process::new(pid).and_then(|process| process.stat()) else {
+        return true;
+    };
     match (stat.arg_start, stat.env_end) {
         // A process that moved its arguments elsewhere has room for them there.
-        (Some(start), Some(end)) if start > 0 && end > start => usize::try_from(end - start).is_ok_and(|room| length + MARGIN >= room),
+        (Some(start), Some(end)) if start > 0 && end > start => {
+            usize::try_from(end - start).is_ok_and(|room| length + MARGIN >= room)
+        }
         (Some(start), Some(_)) if start > 0 => false,
         _ => true,
     }
 }
 
-/// Arguments that a title joins by blanks: what follows an option that takes a value is one value, with its blanks, up to the
-/// next option.
+/// Arguments that a title joins by blanks: what follows an option that takes a value is one value,
+/// with its blanks, up to the next option.
 fn words(text: &str, letters: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut in_value = false;
@@ -97,10 +114,17 @@ fn words(text: &str, letters: &str) -> Vec<String> {
     words
 }
 
-/// The options of one word: whether the last one takes a value, and whether that begins in the word.
+/// The options of one word: whether the last one takes a value, and whether that begins in the
+/// word.
 fn last_option(word: &str, letters: &str) -> (bool, bool) {
-    let Some(word) = word.strip_prefix('-').filter(|word| !word.starts_with('-')) else { return (false, false) };
-    let takes = |letter: char| letters.split_once(letter).is_some_and(|(_, rest)| rest.starts_with(':'));
+    let Some(word) = word.strip_prefix('-').filter(|word| !word.starts_with('-')) else {
+        return (false, false);
+    };
+    let takes = |letter: char| {
+        letters
+            .split_once(letter)
+            .is_some_and(|(_, rest)| rest.starts_with(':'))
+    };
     match word.char_indices().find(|(_, letter)| takes(*letter)) {
         Some((at, letter)) => (true, at + letter.len_utf8() < word.len()),
         None => (false, false),
@@ -115,16 +139,27 @@ fn has_value(word: &str, letters: &str) -> bool {
     matches!(last_option(word, letters), (true, true))
 }
 
-/// What may follow the option in a title that does not say where a value ends: the first word, the first two, and so on.
+/// What may follow the option in a title that does not say where a value ends: the first word, the
+/// first two, and so on.
 pub(super) fn values(title: &str, option: &str) -> Vec<String> {
-    let starts = title.match_indices(option).filter(|(at, _)| *at > 0 && title[..*at].ends_with(' '));
+    let starts = title
+        .match_indices(option)
+        .filter(|(at, _)| *at > 0 && title[..*at].ends_with(' '));
     let value = |(at, _): (usize, &str)| {
         let rest = &title[at + option.len()..];
-        rest.strip_prefix([' ', '=']).map(|rest| rest.trim_start_matches(' '))
+        rest.strip_prefix([' ', '='])
+            .map(|rest| rest.trim_start_matches(' '))
     };
-    let Some(text) = starts.filter_map(value).last() else { return Vec::new() };
-    let ends = text.match_indices(' ').map(|(at, _)| at).chain([text.len()]);
-    ends.map(|end| text[..end].to_owned()).filter(|value| !value.is_empty()).collect()
+    let Some(text) = starts.filter_map(value).last() else {
+        return Vec::new();
+    };
+    let ends = text
+        .match_indices(' ')
+        .map(|(at, _)| at)
+        .chain([text.len()]);
+    ends.map(|end| text[..end].to_owned())
+        .filter(|value| !value.is_empty())
+        .collect()
 }
 
 #[cfg(test)]
@@ -135,7 +170,11 @@ mod tests {
     const NGINX: &str = "?hVvtTqp:s:e:g:c:";
 
     fn reading(title: &str, getopt: &str) -> Reading {
-        Reading { title: Some(title.into()), getopt: Some(getopt.into()), ..Reading::default() }
+        Reading {
+            title: Some(title.into()),
+            getopt: Some(getopt.into()),
+            ..Reading::default()
+        }
     }
 
     /// This process has room for much longer ones.
@@ -149,12 +188,22 @@ mod tests {
         for (title, args) in [
             ("nginx", vec![]),
             ("/usr/sbin/nginx -c /a", vec!["-c", "/a"]),
-            ("nginx -c /srv/my site/a  b.conf -q", vec!["-c", "/srv/my site/a  b.conf", "-q"]),
-            ("nginx -g daemon off; -p /x y/ -c c", vec!["-g", "daemon off;", "-p", "/x y/", "-c", "c"]),
+            (
+                "nginx -c /srv/my site/a  b.conf -q",
+                vec!["-c", "/srv/my site/a  b.conf", "-q"],
+            ),
+            (
+                "nginx -g daemon off; -p /x y/ -c c",
+                vec!["-g", "daemon off;", "-p", "/x y/", "-c", "c"],
+            ),
             ("nginx -c/a b -q", vec!["-c/a b", "-q"]),
             ("nginx -qc /a b", vec!["-qc", "/a b"]),
         ] {
-            assert_eq!(of(&format!("nginx: master process {title}"), &nginx).unwrap(), args, "{title}");
+            assert_eq!(
+                of(&format!("nginx: master process {title}"), &nginx).unwrap(),
+                args,
+                "{title}"
+            );
         }
         assert_eq!(of("nginx: worker process", &nginx), None);
         let sshd = reading("sshd: {argv} [[]listener] *", "Df:");
@@ -189,8 +238,14 @@ mod tests {
 
     #[test]
     fn without_a_pattern_every_end_of_a_value_is_possible() {
-        assert_eq!(values("app: run -c /a b/c --x", "-c"), ["/a", "/a b/c", "/a b/c --x"]);
+        assert_eq!(
+            values("app: run -c /a b/c --x", "-c"),
+            ["/a", "/a b/c", "/a b/c --x"]
+        );
         assert_eq!(values("app: run --config=/a", "--config"), ["/a"]);
-        assert!(values("app: run x-c /a", "-c").is_empty() && values("app: run -config /a", "-c").is_empty());
+        assert!(
+            values("app: run x-c /a", "-c").is_empty()
+                && values("app: run -config /a", "-c").is_empty()
+        );
     }
 }

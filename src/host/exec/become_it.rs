@@ -38,7 +38,8 @@ use super::{
 };
 use crate::identity::Person;
 
-/// Becomes the command of the request on stdin; comes back only when that failed, which is told over the same socket.
+/// Becomes the command of the request on stdin; comes back only when that failed, which is told
+/// over the same socket.
 pub(crate) fn become_it() -> u8 {
     let parent = getppid();
     let Ok(channel) = channel() else { return 1 };
@@ -63,7 +64,9 @@ fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, Stri
             }
         }
         Policy::Start(person, cwd) => {
-            own().and_then(|own| become_person(&own, person)).map_err(|e| cannot_become(person, &e))?;
+            own()
+                .and_then(|own| become_person(&own, person))
+                .map_err(|e| cannot_become(person, &e))?;
             // As the user whose directory it is; a program that needs none finds the root.
             let _ = chdir(cwd.as_os_str()).or_else(|_| chdir("/"));
             let _ = own_keyring();
@@ -85,20 +88,32 @@ fn judge(instance: &Instance, channel: &UnixStream) -> Result<Held, String> {
     let own = own().map_err(|e| format!("this process cannot be looked at: {e}"))?;
     let held = Held::open(instance).map_err(|e| e.to_string())?;
     super::held::enter(&held)?;
-    let users = if held.person.uids == own.uids { Users::Own } else { Users::Callers };
+    let users = if held.person.uids == own.uids {
+        Users::Own
+    } else {
+        Users::Callers
+    };
     let view = match instance.world {
-        World::View => Some(view::build(&instance.binds, &held.written, &numbers, users, held.spaces.has_own_files())?),
+        World::View => Some(view::build(
+            &instance.binds,
+            &held.written,
+            &numbers,
+            users,
+            held.spaces.has_own_files(),
+        )?),
         World::Files | World::Environment => None,
     };
     if let Some(view) = &view {
-        hand_on(&view.store, channel).map_err(|e| format!("its supervisor cannot be told what it writes to: {e}"))?;
+        hand_on(&view.store, channel)
+            .map_err(|e| format!("its supervisor cannot be told what it writes to: {e}"))?;
     }
     become_person(&own, &held.person).map_err(|e| cannot_become(&held.person, &e))?;
     // It must not gain by a program what its instance could not.
     // With that, the kernel would take a differing effective user from it (capabilities(7)).
     let keeps_root = held.person.has_root() && (held.person.is_setuid() || held.person.is_setgid());
     if !keeps_root && (instance.entered || held.spaces.differ() || own != held.person) {
-        set_no_new_privs(true).map_err(|e| format!("it cannot be kept from gaining privileges: {e}"))?;
+        set_no_new_privs(true)
+            .map_err(|e| format!("it cannot be kept from gaining privileges: {e}"))?;
     }
     view::enter_again(view.as_ref())?;
     // Of the keyring of the stage before, which is as empty, it would not be the owner.
@@ -107,7 +122,8 @@ fn judge(instance: &Instance, channel: &UnixStream) -> Result<Held, String> {
 }
 
 fn restored(request: &Request) -> Result<(), String> {
-    limits::restore(request.files).map_err(|e| format!("its limit of open files cannot be restored: {e}"))
+    limits::restore(request.files)
+        .map_err(|e| format!("its limit of open files cannot be restored: {e}"))
 }
 
 fn cannot_become(person: &Person, e: &io::Error) -> String {
@@ -116,8 +132,13 @@ fn cannot_become(person: &Person, e: &io::Error) -> String {
 
 /// Ends this process, and the command that it becomes, with its supervisor.
 fn end_with_parent(parent: Option<Pid>) -> Result<(), String> {
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| format!("it cannot be ended with its supervisor: {e}"))?;
-    if getppid() == parent { Ok(()) } else { Err("its supervisor ended".into()) }
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| format!("it cannot be ended with its supervisor: {e}"))?;
+    if getppid() == parent {
+        Ok(())
+    } else {
+        Err("its supervisor ended".into())
+    }
 }
 
 /// Lets the command read `input`.
@@ -131,37 +152,78 @@ fn stdin(input: &[u8]) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdin(&file)?)
 }
 
-/// The environment of the command: that of its instance where that is wanted and known, else the clean one of this process.
+/// The environment of the command: that of its instance where that is wanted and known, else the
+/// clean one of this process.
 fn environment(held: &Held) -> Variables {
     let own = || std::env::vars_os().collect();
-    let Some(mut all) = held.environment.as_deref().and_then(environ::parse).map(|all| environ::passed_on(all, PATH)) else { return own() };
+    let Some(mut all) = held
+        .environment
+        .as_deref()
+        .and_then(environ::parse)
+        .map(|all| environ::passed_on(all, PATH))
+    else {
+        return own();
+    };
     // What the stages above set for every such command.
     all.extend(std::env::vars_os().filter(|(name, _)| name == "PYTHONDONTWRITEBYTECODE"));
     all
 }
 
-/// Executes a program by its path, or the first of its name in the `PATH` of `environment`, else in that of this program.
+/// Executes a program by its path, or the first of its name in the `PATH` of `environment`, else in
+/// that of this program.
 fn in_environment(argv: &[OsString], environment: Variables) -> String {
-    let Some((program, args)) = argv.split_first() else { return "the command is empty".into() };
-    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone()).unwrap_or_default();
+    let Some((program, args)) = argv.split_first() else {
+        return "the command is empty".into();
+    };
+    let path = environment
+        .iter()
+        .find(|(name, _)| name == "PATH")
+        .map(|(_, value)| value.clone())
+        .unwrap_or_default();
     // A relative place would be one of the directory that the command works in.
-    let places = std::env::split_paths(&path).chain(std::env::split_paths(PATH)).filter(|dir| dir.is_absolute());
+    let places = std::env::split_paths(&path)
+        .chain(std::env::split_paths(PATH))
+        .filter(|dir| dir.is_absolute());
     let is_program = |path: &PathBuf| path.is_file() && access(path, Access::EXEC_OK).is_ok();
     let named = program.as_bytes().contains(&b'/');
-    let found = if named { None } else { places.map(|dir| dir.join(program)).find(is_program) };
-    let mut command = Command::new(found.as_ref().map_or(program.as_os_str(), |path| path.as_os_str()));
-    command.arg0(program).args(args).env_clear().envs(environment).exec().to_string()
+    let found = if named {
+        None
+    } else {
+        places.map(|dir| dir.join(program)).find(is_program)
+    };
+    let mut command = Command::new(
+        found
+            .as_ref()
+            .map_or(program.as_os_str(), |path| path.as_os_str()),
+    );
+    command
+        .arg0(program)
+        .args(args)
+        .env_clear()
+        .envs(environment)
+        .exec()
+        .to_string()
 }
 
 /// Executes a program that is held open.
 fn by_descriptor(exe: &OwnedFd, name: &OsStr, argv: &[OsString], environment: Variables) -> String {
-    let words = std::iter::once(name).chain(argv.iter().skip(1).map(OsString::as_os_str)).map(|word| CString::new(word.as_bytes()));
-    let env = environment.into_iter().map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()));
-    let (Ok(words), Ok(env)) = (words.collect::<Result<Vec<_>, _>>(), env.collect::<Result<Vec<_>, _>>()) else {
+    let words = std::iter::once(name)
+        .chain(argv.iter().skip(1).map(OsString::as_os_str))
+        .map(|word| CString::new(word.as_bytes()));
+    let env = environment
+        .into_iter()
+        .map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()));
+    let (Ok(words), Ok(env)) = (
+        words.collect::<Result<Vec<_>, _>>(),
+        env.collect::<Result<Vec<_>, _>>(),
+    ) else {
         return io::Error::from(Errno::EINVAL).to_string();
     };
-    // Rust ignores SIGPIPE. A signal with a handler has its default again in the program that is executed.
-    if let Err(e) = signal_hook::flag::register(Signal::PIPE.as_raw(), Arc::new(AtomicBool::new(false))) {
+    // Rust ignores SIGPIPE. A signal with a handler has its default again in the program that is
+    // executed.
+    if let Err(e) =
+        signal_hook::flag::register(Signal::PIPE.as_raw(), Arc::new(AtomicBool::new(false)))
+    {
         return e.to_string();
     }
     let Err(e) = execveat(exe, c"", &words, &env, AtFlags::AT_EMPTY_PATH);

@@ -4,8 +4,9 @@ use std::io;
 
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set, configure_capability_in_ambient_set,
-    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
+    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities,
 };
 
 use crate::{host::proc::kernel::Proc, identity::Person};
@@ -16,11 +17,15 @@ use crate::{host::proc::kernel::Proc, identity::Person};
 /// The system's: `/proc` does not tell.
 pub(super) fn own() -> io::Result<Person> {
     let pid = std::fs::read_link("/proc/self")?;
-    let pid = pid.to_str().and_then(|pid| pid.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    let pid = pid
+        .to_str()
+        .and_then(|pid| pid.parse().ok())
+        .ok_or(io::ErrorKind::InvalidData)?;
     Ok(Proc::open(pid)?.status()?.1)
 }
 
-/// Becomes `person`. Capabilities only ever get fewer. An ordinary user has found only its own processes, and stays what it is.
+/// Becomes `person`. Capabilities only ever get fewer. An ordinary user has found only its own
+/// processes, and stays what it is.
 ///
 /// # Errors
 /// The system's: this process may not.
@@ -30,14 +35,30 @@ pub(super) fn become_person(own: &Person, person: &Person) -> io::Result<()> {
     }
     let is_root = person.has_root();
     // A program that root executes has all that its bounding set leaves.
-    bound(own, if is_root { person.permitted & person.bounding } else { person.bounding })?;
+    bound(
+        own,
+        if is_root {
+            person.permitted & person.bounding
+        } else {
+            person.bounding
+        },
+    )?;
     let ambient = person.ambient & own.permitted;
     set_keep_capabilities(true)?;
-    let (gids, uids) = (person.gids.map(Gid::from_raw), person.uids.map(Uid::from_raw));
+    let (gids, uids) = (
+        person.gids.map(Gid::from_raw),
+        person.uids.map(Uid::from_raw),
+    );
     let mut groups = own.groups.clone();
     groups.sort_unstable();
     if groups != person.groups {
-        setgroups(&person.groups.iter().map(|gid| Gid::from_raw(*gid)).collect::<Vec<_>>())?;
+        setgroups(
+            &person
+                .groups
+                .iter()
+                .map(|gid| Gid::from_raw(*gid))
+                .collect::<Vec<_>>(),
+        )?;
     }
     if own.gids != person.gids {
         setresgid(gids[0], gids[1], gids[2])?;
@@ -45,8 +66,19 @@ pub(super) fn become_person(own: &Person, person: &Person) -> io::Result<()> {
     if own.uids != person.uids {
         setresuid(uids[0], uids[1], uids[2])?;
     }
-    let kept = CapabilitySet::from_bits_retain(if is_root { person.permitted & own.permitted } else { ambient });
-    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::from_bits_retain(ambient) })?;
+    let kept = CapabilitySet::from_bits_retain(if is_root {
+        person.permitted & own.permitted
+    } else {
+        ambient
+    });
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable: CapabilitySet::from_bits_retain(ambient),
+        },
+    )?;
     clear_ambient_capability_set()?;
     for one in each(ambient) {
         configure_capability_in_ambient_set(one, true)?;
@@ -65,5 +97,8 @@ fn bound(own: &Person, most: u64) -> io::Result<()> {
 }
 
 fn each(set: u64) -> impl Iterator<Item = CapabilitySet> {
-    (0..u64::BITS).map(|bit| 1 << bit).filter(move |bit| set & bit != 0).map(CapabilitySet::from_bits_retain)
+    (0..u64::BITS)
+        .map(|bit| 1 << bit)
+        .filter(move |bit| set & bit != 0)
+        .map(CapabilitySet::from_bits_retain)
 }

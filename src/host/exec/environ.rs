@@ -1,4 +1,5 @@
-//! The environment that a process was started with, as `/proc/PID/environ` tells it, and what of it a command is given.
+//! The environment that a process was started with, as `/proc/PID/environ` tells it, and what of it
+//! a command is given.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,8 +20,8 @@ const LINE: usize = 8;
 /// Stands in for a value.
 const MASK: &[u8] = b"***";
 
-/// For this process alone: its supervisor would take the word of a command for its own, or the command would take the
-/// sockets of its instance for its own.
+/// For this process alone: its supervisor would take the word of a command for its own, or the
+/// command would take the sockets of its instance for its own.
 const DROPPED: &[&str] = &[
     "NOTIFY_SOCKET",
     "MAINPID",
@@ -38,11 +39,26 @@ const DROPPED: &[&str] = &[
 ];
 
 /// The same of every name that begins so.
-const DROPPED_FAMILIES: &[&str] = &["WATCHDOG_", "LISTEN_", "HAPROXY_MWORKER", "EINHORN_FD", "PUMA_INHERIT_"];
+const DROPPED_FAMILIES: &[&str] = &[
+    "WATCHDOG_",
+    "LISTEN_",
+    "HAPROXY_MWORKER",
+    "EINHORN_FD",
+    "PUMA_INHERIT_",
+];
 
-/// Names whose values differ from one start of a process to the next and mean nothing to its config.
-const OF_ONE_START: &[&str] =
-    &["INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "SHLVL", "OLDPWD", "_"];
+/// Names whose values differ from one start of a process to the next and mean nothing to its
+/// config.
+const OF_ONE_START: &[&str] = &[
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "SYSTEMD_EXEC_PID",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    "SHLVL",
+    "OLDPWD",
+    "_",
+];
 
 /// Values that are no secret and stand in many a message.
 const PLAIN: &[&str] = &[
@@ -80,8 +96,8 @@ const PLAIN: &[&str] = &[
 /// Names and values, in their order.
 pub(super) type Variables = Vec<(OsString, OsString)>;
 
-/// The variables in the bytes of `/proc/PID/environ`; none where it is no environment throughout: a title was written
-/// over it, and a part of it may look like a variable.
+/// The variables in the bytes of `/proc/PID/environ`; none where it is no environment throughout: a
+/// title was written over it, and a part of it may look like a variable.
 pub(super) fn parse(raw: &[u8]) -> Option<Variables> {
     if raw.is_empty() {
         return Some(Variables::new());
@@ -89,7 +105,10 @@ pub(super) fn parse(raw: &[u8]) -> Option<Variables> {
     if raw.len() >= CUT {
         return None;
     }
-    raw.strip_suffix(b"\0")?.split(|b| *b == 0).map(pair).collect()
+    raw.strip_suffix(b"\0")?
+        .split(|b| *b == 0)
+        .map(pair)
+        .collect()
 }
 
 fn pair(entry: &[u8]) -> Option<(OsString, OsString)> {
@@ -98,14 +117,22 @@ fn pair(entry: &[u8]) -> Option<(OsString, OsString)> {
     // Besides what POSIX allows: functions of bash, and names of containers and build systems.
     let is_name = |b: &u8| b.is_ascii_alphanumeric() || b"_%()-.".contains(b);
     let good = !name.is_empty() && name.iter().all(is_name) && !name[0].is_ascii_digit();
-    good.then(|| (OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())))
+    good.then(|| {
+        (
+            OsString::from_vec(name.to_vec()),
+            OsString::from_vec(value.to_vec()),
+        )
+    })
 }
 
 /// Without what is for the instance alone, and with a `PATH`.
 pub(super) fn passed_on(mut all: Variables, path: &str) -> Variables {
     let is = |name: &OsStr| {
         let name = name.to_string_lossy();
-        DROPPED.contains(&&*name) || DROPPED_FAMILIES.iter().any(|family| name.starts_with(family))
+        DROPPED.contains(&&*name)
+            || DROPPED_FAMILIES
+                .iter()
+                .any(|family| name.starts_with(family))
     };
     all.retain(|(name, _)| !is(name));
     if all.iter().all(|(name, _)| name != "PATH") {
@@ -116,40 +143,63 @@ pub(super) fn passed_on(mut all: Variables, path: &str) -> Variables {
 
 /// The environment of the process `pid`, as far as this user may see it and it is one.
 pub(crate) fn of(pid: i32) -> Option<Environment> {
-    let raw = Proc::open(pid).and_then(|process| process.read("environ")).ok()?;
+    let raw = Proc::open(pid)
+        .and_then(|process| process.read("environ"))
+        .ok()?;
     parse(&raw).map(Environment::of)
 }
 
-/// The value of the variable `name` of the process `pid`, where it has one; none where its environment is not known.
+/// The value of the variable `name` of the process `pid`, where it has one; none where its
+/// environment is not known.
 pub(crate) fn variable(pid: i32, name: &str) -> Option<Option<OsString>> {
-    let raw = Proc::open(pid).and_then(|process| process.read("environ")).ok()?;
-    Some(parse(&raw)?.into_iter().find(|(known, _)| known == name).map(|(_, value)| value))
+    let raw = Proc::open(pid)
+        .and_then(|process| process.read("environ"))
+        .ok()?;
+    Some(
+        parse(&raw)?
+            .into_iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value),
+    )
 }
 
 /// The variables of the process `pid` that are text; none where its environment is not known.
 pub(crate) fn variables(pid: i32) -> Vec<(String, String)> {
-    let raw = Proc::open(pid).and_then(|process| process.read("environ")).ok();
-    let all = raw.as_deref().and_then(parse).unwrap_or_default().into_iter();
-    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    let raw = Proc::open(pid)
+        .and_then(|process| process.read("environ"))
+        .ok();
+    let all = raw
+        .as_deref()
+        .and_then(parse)
+        .unwrap_or_default()
+        .into_iter();
+    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
-/// The digest of all that a command is given of the environment of the process `pid`; empty where that is not known. What
-/// differs with every start is no part of it.
+/// The digest of all that a command is given of the environment of the process `pid`; empty where
+/// that is not known. What differs with every start is no part of it.
 pub(crate) fn identity(pid: i32) -> String {
-    let raw = Proc::open(pid).and_then(|process| process.read("environ")).ok();
-    raw.as_deref().and_then(parse).map_or_else(String::new, identity_of)
+    let raw = Proc::open(pid)
+        .and_then(|process| process.read("environ"))
+        .ok();
+    raw.as_deref()
+        .and_then(parse)
+        .map_or_else(String::new, identity_of)
 }
 
 fn identity_of(all: Variables) -> String {
     let mut all = passed_on(all, "");
     all.retain(|(name, _)| !OF_ONE_START.iter().any(|one| name == *one));
     all.sort();
-    let lines = all.iter().flat_map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
+    let lines = all
+        .iter()
+        .flat_map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
     digest(&lines.collect::<Vec<_>>().concat())
 }
 
-/// The parts of a value that may be a secret by themselves: words, what is assigned in them, and of a URL its user, password
-/// and query. Paths and options are none.
+/// The parts of a value that may be a secret by themselves: words, what is assigned in them, and of
+/// a URL its user, password and query. Paths and options are none.
 fn parts(value: &str, all: &mut Vec<Vec<u8>>) {
     let mut add = |part: &str, shortest: usize| {
         if part.len() >= shortest && !part.starts_with(['/', '-', '.']) {
@@ -165,13 +215,18 @@ fn parts(value: &str, all: &mut Vec<Vec<u8>>) {
                 add(name, LINE);
                 add(password, SHORTEST);
             }
-            query.split(['&', '#']).filter_map(|pair| pair.split_once('=')).for_each(|(_, value)| add(value, SHORTEST));
+            query
+                .split(['&', '#'])
+                .filter_map(|pair| pair.split_once('='))
+                .for_each(|(_, value)| add(value, SHORTEST));
             continue;
         }
         add(word, LINE);
         if let Some((name, assigned)) = word.split_once(['=', ':']) {
             let name = name.to_ascii_lowercase();
-            let is_secret = ["pass", "pwd", "secret", "token", "key"].iter().any(|mark| name.contains(mark));
+            let is_secret = ["pass", "pwd", "secret", "token", "key"]
+                .iter()
+                .any(|mark| name.contains(mark));
             add(assigned, if is_secret { SHORTEST } else { LINE });
         }
     }
@@ -181,7 +236,10 @@ fn parts(value: &str, all: &mut Vec<Vec<u8>>) {
 fn unescaped(text: &str) -> Option<Vec<u8>> {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((first, behind)) = rest.split_first() {
-        let byte = behind.get(..2).filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let byte = behind
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         out.push(byte.unwrap_or(*first));
         rest = if byte.is_some() { &behind[2..] } else { behind };
     }
@@ -194,12 +252,21 @@ pub(crate) struct Environment(Vec<Vec<u8>>);
 
 impl Environment {
     fn of(all: Variables) -> Self {
-        let plain = |name: &OsStr| PLAIN.iter().any(|plain| name == *plain) || name.as_bytes().starts_with(b"LC_") || name.as_bytes().starts_with(b"XDG_");
+        let plain = |name: &OsStr| {
+            PLAIN.iter().any(|plain| name == *plain)
+                || name.as_bytes().starts_with(b"LC_")
+                || name.as_bytes().starts_with(b"XDG_")
+        };
         let mut values = Vec::new();
         for (_, value) in all.into_iter().filter(|(name, _)| !plain(name)) {
             let value = value.into_vec();
             // A command may print a long value line by line, or a part of it.
-            values.extend(value.split(|b| *b == b'\n').filter(|line| line.len() >= LINE).map(<[u8]>::to_vec));
+            values.extend(
+                value
+                    .split(|b| *b == b'\n')
+                    .filter(|line| line.len() >= LINE)
+                    .map(<[u8]>::to_vec),
+            );
             parts(&String::from_utf8_lossy(&value), &mut values);
             values.push(value);
         }
@@ -209,9 +276,14 @@ impl Environment {
         Self(values)
     }
 
-    /// Leaves out values that stand in these texts, which everybody may see: the command line, the path of a config.
+    /// Leaves out values that stand in these texts, which everybody may see: the command line, the
+    /// path of a config.
     pub(crate) fn without<'a>(mut self, shown: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
-        self.0.retain(|value| !shown.clone().any(|text| text.windows(value.len()).any(|part| part == value)));
+        self.0.retain(|value| {
+            !shown
+                .clone()
+                .any(|text| text.windows(value.len()).any(|part| part == value))
+        });
         self
     }
 
@@ -235,64 +307,4 @@ impl Environment {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use super::*;
-
-    fn names(raw: &[u8]) -> Option<Vec<String>> {
-        Some(passed_on(parse(raw)?, "/bin").into_iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect())
-    }
-
-    #[test]
-    fn what_is_for_the_instance_alone_is_not_passed_on() {
-        let raw = b"A=1\0NOTIFY_SOCKET=/x\0WATCHDOG_USEC=1\0LISTEN_FDS=2\0NGINX=5;\0GUNICORN_FD=3\0HAPROXY_MWORKER_REEXEC=1\0HAPROXY_CLI=x\0B=\0C=a=b\0";
-        assert_eq!(names(raw).unwrap(), ["A=1", "HAPROXY_CLI=x", "B=", "C=a=b", "PATH=/bin"]);
-        assert_eq!(names(b"PATH=/x\0BASH_FUNC_f%%=() {\n}\0").unwrap(), ["PATH=/x", "BASH_FUNC_f%%=() {\n}"]);
-        assert_eq!(names(b"").unwrap(), ["PATH=/bin"]);
-    }
-
-    #[test]
-    fn an_environment_is_another_one_by_what_a_config_may_read_of_it() {
-        let of = |raw: &[u8]| identity_of(parse(raw).unwrap());
-        let one = of(b"PORT=1\0A=2\0INVOCATION_ID=x\0NOTIFY_SOCKET=/x\0");
-        assert_eq!(one, of(b"A=2\0PORT=1\0INVOCATION_ID=y\0SHLVL=3\0"));
-        for other in [&b"PORT=2\0A=2\0"[..], b"PORT=1\0", b"PORT=1\0A=2\0B=\0", b""] {
-            assert_ne!(one, of(other));
-        }
-    }
-
-    #[test]
-    fn a_title_is_no_environment() {
-        for raw in ["\0\0\0", "s nginx -c /x\0\0\0", "/bin\0HOME=/\0", "tail of=a value\0HOME=/\0", "0:di=01;34\0A=1\0", "A=1\0\0B=2\0", "A=1\0B=2", "=x\0"] {
-            assert_eq!(names(raw.as_bytes()), None, "{raw:?}");
-        }
-    }
-
-    #[test]
-    fn values_are_masked_and_what_is_no_secret_is_shown() {
-        let all = parse(b"TOKEN=s3cret\0LONGER=s3cret-too\0HOME=/root\0N=1\0KEY=-----BEGIN\nabcdefghij\n\0").unwrap();
-        let environment = Environment::of(all);
-        let masked = |text: &str| {
-            let mut text = text.as_bytes().to_vec();
-            environment.mask(&mut text);
-            String::from_utf8(text).unwrap()
-        };
-        assert_eq!(masked("a s3cret, s3cret-too, /root and 1"), "a ***, ***, /root and 1");
-        assert_eq!(masked("line: abcdefghij"), "line: ***");
-        let mut text = b"a s3cret of s3cret-too".to_vec();
-        let argv = [&b"run"[..], b"--with=s3cret-too"];
-        environment.without(argv.into_iter()).mask(&mut text);
-        assert_eq!(text, b"a s3cret of s3cret-too");
-        let all = "DB=postgres://app:pass%40word@db/x?sslkey=hidden1&a=1\0LOGIN=admin Geheim88word\0DSN=host=db password=kurz1\0\
-                   OPTS=-c /etc/x.conf --verbose\0JSON={\"token\":\"longsecret\"}\0";
-        let environment = Environment::of(parse(all.as_bytes()).unwrap());
-        let masked = |text: &str| {
-            let mut text = text.as_bytes().to_vec();
-            environment.mask(&mut text);
-            String::from_utf8(text).unwrap()
-        };
-        assert_eq!(masked("pass%40word pass@word hidden1 Geheim88word kurz1 longsecret"), "*** *** *** *** *** ***");
-        assert_eq!(masked("app at db, /etc/x.conf, --verbose"), "app at db, /etc/x.conf, --verbose");
-        assert_eq!(masked(""), "");
-    }
-}
+mod tests;

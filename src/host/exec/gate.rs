@@ -15,13 +15,25 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Said {
     /// Its exit code; none where it could not be run or did not end by itself.
     pub exit: Option<i32>,
-    /// Why there is no exit code, and what it printed: 64 KiB at most, stdout and stderr as they came.
+    /// Why there is no exit code, and what it printed: 64 KiB at most, stdout and stderr as they
+    /// came.
     pub output: String,
 }
 
-/// Runs it as the operator would: as this user, here, with this environment. It is given the instances of the wave on stdin, one JSON object a line.
-pub(crate) async fn ask(argv: &[String], run: &str, wave: usize, instances: &[&Instance], halts: &mut Halts) -> Said {
-    let input = instances.iter().filter_map(|i| serde_json::to_string(i).ok()).flat_map(|line| (line + "\n").into_bytes()).collect();
+/// Runs it as the operator would: as this user, here, with this environment. It is given the
+/// instances of the wave on stdin, one JSON object a line.
+pub(crate) async fn ask(
+    argv: &[String],
+    run: &str,
+    wave: usize,
+    instances: &[&Instance],
+    halts: &mut Halts,
+) -> Said {
+    let input = instances
+        .iter()
+        .filter_map(|i| serde_json::to_string(i).ok())
+        .flat_map(|line| (line + "\n").into_bytes())
+        .collect();
     let mut output = Output::default();
     let ran = tokio::select! {
         biased;
@@ -30,14 +42,37 @@ pub(crate) async fn ask(argv: &[String], run: &str, wave: usize, instances: &[&I
     };
     let printed = String::from_utf8_lossy(&output.stdout);
     match ran {
-        Ok(code) => Said { exit: Some(code), output: printed.into_owned() },
-        Err(why) if printed.is_empty() => Said { exit: None, output: why },
-        Err(why) => Said { exit: None, output: format!("{why}\n{printed}") },
+        Ok(code) => Said {
+            exit: Some(code),
+            output: printed.into_owned(),
+        },
+        Err(why) if printed.is_empty() => Said {
+            exit: None,
+            output: why,
+        },
+        Err(why) => Said {
+            exit: None,
+            output: format!("{why}\n{printed}"),
+        },
     }
 }
 
-async fn run_it(argv: &[String], run: &str, wave: usize, input: Vec<u8>, output: &mut Output, limit: Duration) -> Result<i32, NotRun> {
-    exec::operators(argv, &[("HELLO_RUN", run), ("HELLO_WAVE", &wave.to_string())], input, output, limit).await
+async fn run_it(
+    argv: &[String],
+    run: &str,
+    wave: usize,
+    input: Vec<u8>,
+    output: &mut Output,
+    limit: Duration,
+) -> Result<i32, NotRun> {
+    exec::operators(
+        argv,
+        &[("HELLO_RUN", run), ("HELLO_WAVE", &wave.to_string())],
+        input,
+        output,
+        limit,
+    )
+    .await
 }
 
 #[cfg(test)]
@@ -58,16 +93,41 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_told_of_the_run_and_its_wave_and_what_it_says_stays_in_order() {
-        let one = Instance { endpoint: "http://127.0.0.1:1/".into(), ..Instance::new("web", 7, 1) };
-        let Said { exit, output } = said(&sh("echo $HELLO_RUN $HELLO_WAVE; echo no >&2; cat; echo \"$PATH\"; exit 3"), &[&one, &one]).await;
+        let one = Instance {
+            endpoint: "http://127.0.0.1:1/".into(),
+            ..Instance::new("web", 7, 1)
+        };
+        let Said { exit, output } = said(
+            &sh("echo $HELLO_RUN $HELLO_WAVE; echo no >&2; cat; echo \"$PATH\"; exit 3"),
+            &[&one, &one],
+        )
+        .await;
         let lines: Vec<&str> = output.lines().collect();
-        assert_eq!((exit, lines.len(), &lines[..2]), (Some(3), 5, &["r1 2", "no"][..]), "{output}");
+        assert_eq!(
+            (exit, lines.len(), &lines[..2]),
+            (Some(3), 5, &["r1 2", "no"][..]),
+            "{output}"
+        );
         let told: serde_json::Value = serde_json::from_str(lines[3]).unwrap();
         assert_eq!(
-            (&told["pid"], &told["group"], &told["endpoint"], &told["state"]),
-            (&7.into(), &"web".into(), &"http://127.0.0.1:1/".into(), &"untouched".into())
+            (
+                &told["pid"],
+                &told["group"],
+                &told["endpoint"],
+                &told["state"]
+            ),
+            (
+                &7.into(),
+                &"web".into(),
+                &"http://127.0.0.1:1/".into(),
+                &"untouched".into()
+            )
         );
-        assert_eq!(lines[4], std::env::var("PATH").unwrap(), "it has the environment of the operator");
+        assert_eq!(
+            lines[4],
+            std::env::var("PATH").unwrap(),
+            "it has the environment of the operator"
+        );
     }
 
     #[tokio::test]
@@ -80,17 +140,33 @@ mod tests {
     #[tokio::test]
     async fn one_that_could_not_be_run_or_has_no_exit_code_says_why() {
         let nowhere = said(&["/nowhere/gate".into()], &[]).await;
-        assert!(nowhere.exit.is_none() && nowhere.output.contains("`/nowhere/gate` could not be run: No such file"), "{nowhere:?}");
+        assert!(
+            nowhere.exit.is_none()
+                && nowhere
+                    .output
+                    .contains("`/nowhere/gate` could not be run: No such file"),
+            "{nowhere:?}"
+        );
         assert_eq!(said(&[], &[]).await.exit, None);
         let killed = said(&sh("echo so far; kill -9 $$"), &[]).await;
-        assert_eq!(killed, Said { exit: None, output: "`sh` was ended by signal 9\nso far\n".into() });
+        assert_eq!(
+            killed,
+            Said {
+                exit: None,
+                output: "`sh` was ended by signal 9\nso far\n".into()
+            }
+        );
         assert_eq!(said(&sh("exit 127"), &[]).await.exit, Some(127));
     }
 
     /// Waits until the process is gone, or only whoever adopted it has not taken in its end yet.
     async fn ended(pid: i32) {
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
-        let lives = || procfs::process::Process::new(pid).and_then(|p| p.stat()).is_ok_and(|stat| stat.state != 'Z');
+        let lives = || {
+            procfs::process::Process::new(pid)
+                .and_then(|p| p.stat())
+                .is_ok_and(|stat| stat.state != 'Z')
+        };
         while lives() {
             assert!(std::time::Instant::now() < deadline, "pid {pid} lives on");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -101,8 +177,15 @@ mod tests {
     async fn past_its_time_or_at_a_halt_it_ends_with_all_that_it_started() {
         let dir = tempfile::tempdir().unwrap();
         let there = dir.path().join("pid");
-        let script = sh(&format!("echo so far; sleep 600 & echo $! >'{0}.new'; mv '{0}.new' '{0}'; wait", there.display()));
-        let pid = || std::fs::read_to_string(&there).ok().and_then(|text| text.trim().parse::<i32>().ok());
+        let script = sh(&format!(
+            "echo so far; sleep 600 & echo $! >'{0}.new'; mv '{0}.new' '{0}'; wait",
+            there.display()
+        ));
+        let pid = || {
+            std::fs::read_to_string(&there)
+                .ok()
+                .and_then(|text| text.trim().parse::<i32>().ok())
+        };
         let (mut limit, mut said) = (Duration::from_millis(200), Output::default());
         // A busy machine may not have come to the child by then.
         while pid().is_none() {
@@ -122,9 +205,22 @@ mod tests {
             tell.send(1).unwrap();
         };
         let (said, ()) = tokio::join!(ask(&script, "r1", 1, &[], &mut halts), halt);
-        assert!(said.exit.is_none() && said.output.contains("halted"), "{said:?}");
+        assert!(
+            said.exit.is_none() && said.output.contains("halted"),
+            "{said:?}"
+        );
         ended(pid().unwrap()).await;
-        let never = ask(&sh(&format!("rm '{}'", there.display())), "r1", 1, &[], &mut halts).await;
-        assert!(never.exit.is_none() && there.exists(), "nothing is run after a halt: {never:?}");
+        let never = ask(
+            &sh(&format!("rm '{}'", there.display())),
+            "r1",
+            1,
+            &[],
+            &mut halts,
+        )
+        .await;
+        assert!(
+            never.exit.is_none() && there.exists(),
+            "nothing is run after a halt: {never:?}"
+        );
     }
 }

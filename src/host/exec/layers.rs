@@ -1,4 +1,5 @@
-//! Layers over every filesystem that a command may write to: all writes go to memory, at most 64 MiB, and end with it.
+//! Layers over every filesystem that a command may write to: all writes go to memory, at most 64
+//! MiB, and end with it.
 
 use std::{
     ffi::OsStr,
@@ -18,12 +19,13 @@ use nix::{
 };
 use rustix::{
     fs::{
-        Access, AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxFlags, Uid, XattrFlags, accessat, fchmod, fchown, fsetxattr, fstat,
-        fstatvfs, getxattr, mkdirat, open, openat, openat2, statx, symlinkat,
+        Access, AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxFlags, Uid,
+        XattrFlags, accessat, fchmod, fchown, fsetxattr, fstat, fstatvfs, getxattr, mkdirat, open,
+        openat, openat2, statx, symlinkat,
     },
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-        move_mount, open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
     },
 };
 
@@ -40,7 +42,8 @@ const INODES: &str = "65536";
 /// The most bytes of files in the root directory that are copied; a further one is read-only.
 const FILES: u64 = 8 << 20;
 
-/// How deep directories of this user are looked for where the directories above are not its own: `/var/lib/NAME`.
+/// How deep directories of this user are looked for where the directories above are not its own:
+/// `/var/lib/NAME`.
 const DEPTH: usize = 3;
 
 /// A directory, or anything, as a place.
@@ -65,7 +68,8 @@ pub(super) struct Layers<'a> {
     mounts: Vec<Mount>,
     /// Directories in which something is written.
     wanted: Vec<PathBuf>,
-    /// The working directory, where its path may lead elsewhere by now; covered, once everything is.
+    /// The working directory, where its path may lead elsewhere by now; covered, once everything
+    /// is.
     pub(super) cwd: Option<(PathBuf, OwnedFd)>,
     /// How many files stand in for others.
     files: usize,
@@ -83,20 +87,34 @@ impl<'a> Layers<'a> {
             fsconfig_set_string(&fs, key, value)?;
         }
         fsconfig_create(&fs)?;
-        let store = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)?;
+        let store = fsmount(
+            &fs,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
+        )?;
         attach(&store, &open("/", PLACE, Mode::empty())?)?;
-        Ok(Self { numbers, store, made: Vec::new(), mounts, wanted: Vec::new(), cwd: None, files: 0 })
+        Ok(Self {
+            numbers,
+            store,
+            made: Vec::new(),
+            mounts,
+            wanted: Vec::new(),
+            cwd: None,
+            files: 0,
+        })
     }
 
-    /// Covers everything that can be written to; something is written in each of the directories `wanted`. The root directory
-    /// of this process is another one afterwards.
+    /// Covers everything that can be written to; something is written in each of the directories
+    /// `wanted`. The root directory of this process is another one afterwards.
     ///
     /// # Errors
     /// Fails if something can be written to and not be covered.
     pub(super) fn cover(&mut self, wanted: Vec<PathBuf>) -> Result<(), String> {
         self.wanted = wanted;
         // One that this user cannot reach, no command of it can.
-        let reached = std::mem::take(&mut self.mounts).into_iter().filter_map(|mount| at(&mount.path).ok().map(|fd| (mount, fd)));
+        let reached = std::mem::take(&mut self.mounts)
+            .into_iter()
+            .filter_map(|mount| at(&mount.path).ok().map(|fd| (mount, fd)));
         let held: Vec<(Mount, OwnedFd)> = reached.collect();
         let root = open("/", PLACE, Mode::empty()).map_err(|e| format!("`/`: {e}"))?;
         match self.layer(&root, Setuid::AsBelow) {
@@ -112,9 +130,14 @@ impl<'a> Layers<'a> {
 
     /// Puts a layer over the working directory, where it is held.
     fn part_of_cwd(&mut self, mounts: &[&Mount]) -> Result<(), String> {
-        let Some((path, dir)) = self.cwd.take() else { return Ok(()) };
+        let Some((path, dir)) = self.cwd.take() else {
+            return Ok(());
+        };
         if mounts.iter().any(|mount| mount.path.starts_with(&path)) {
-            return Err(format!("`{}`: its path can be led elsewhere, and something is mounted inside it", path.display()));
+            return Err(format!(
+                "`{}`: its path can be led elsewhere, and something is mounted inside it",
+                path.display()
+            ));
         }
         let how = |e: io::Error| format!("`{}`: {e}", path.display());
         let layer = self.layer(&dir, Setuid::AsBelow).map_err(how)?;
@@ -128,15 +151,31 @@ impl<'a> Layers<'a> {
         let failed = |e: io::Error| format!("`/`: {e}");
         // Attached out of sight: this process alone makes it its root.
         mkdirat(&self.store, "root", Mode::RWXU).map_err(|e| failed(e.into()))?;
-        let place = openat(&self.store, "root", PLACE, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let place =
+            openat(&self.store, "root", PLACE, Mode::empty()).map_err(|e| failed(e.into()))?;
         attach(root, &place).map_err(failed)?;
         let mut kept = Vec::new();
-        for (mount, fd) in held.iter().filter(|(mount, _)| mount.path != Path::new("/")) {
+        for (mount, fd) in held
+            .iter()
+            .filter(|(mount, _)| mount.path != Path::new("/"))
+        {
             let how = |e: io::Error| format!("`{}`: {e}", mount.path.display());
-            let layer = if mount.used == Use::Covered { self.layer(fd, Setuid::AsBelow).ok() } else { None };
+            let layer = if mount.used == Use::Covered {
+                self.layer(fd, Setuid::AsBelow).ok()
+            } else {
+                None
+            };
             kept.push(match layer {
                 Some(layer) => (mount.path.as_path(), layer, Use::Covered),
-                None => (mount.path.as_path(), copy(fd, OpenTreeFlags::empty()).map_err(how)?, if mount.used == Use::Kept { Use::Kept } else { Use::ReadOnly }),
+                None => (
+                    mount.path.as_path(),
+                    copy(fd, OpenTreeFlags::empty()).map_err(how)?,
+                    if mount.used == Use::Kept {
+                        Use::Kept
+                    } else {
+                        Use::ReadOnly
+                    },
+                ),
             });
         }
         let cwd = self.cwd.take();
@@ -145,7 +184,10 @@ impl<'a> Layers<'a> {
             let layer = self.layer(dir, Setuid::AsBelow).map_err(how)?;
             self.cwd = Some((path.clone(), layer.try_clone().map_err(how)?));
             // Before whatever is mounted inside it.
-            let place = kept.iter().position(|(mount, ..)| mount.starts_with(path) && mount != path).unwrap_or(kept.len());
+            let place = kept
+                .iter()
+                .position(|(mount, ..)| mount.starts_with(path) && mount != path)
+                .unwrap_or(kept.len());
             kept.insert(place, (path, layer, Use::Covered));
         }
         self.step_into(root).map_err(failed)?;
@@ -165,11 +207,15 @@ impl<'a> Layers<'a> {
         Ok(fchdir(&self.numbers.0)?)
     }
 
-    /// Puts a layer over every directory below `path` that no mount stands in; what lies beside mounts becomes read-only, as
-    /// far as this user could write to it at all.
+    /// Puts a layer over every directory below `path` that no mount stands in; what lies beside
+    /// mounts becomes read-only, as far as this user could write to it at all.
     fn parts(&mut self, path: &Path, mounts: &[&Mount]) -> Result<(), String> {
         let how = |e: io::Error| format!("`{}`: {e}", path.display());
-        let below: Vec<&Mount> = mounts.iter().filter(|mount| mount.path != path && mount.path.starts_with(path)).copied().collect();
+        let below: Vec<&Mount> = mounts
+            .iter()
+            .filter(|mount| mount.path != path && mount.path.starts_with(path))
+            .copied()
+            .collect();
         let used = match mounts.iter().find(|mount| mount.path == path) {
             Some(mount) => mount.used,
             // Devices are no files in a layer of an ordinary user.
@@ -177,12 +223,15 @@ impl<'a> Layers<'a> {
             None => Use::Covered,
         };
         let Ok(fd) = at(path) else { return Ok(()) };
-        let writable = accessat(&fd, ".", Access::WRITE_OK, AtFlags::EACCESS).is_ok() || used == Use::ReadOnly;
+        let writable =
+            accessat(&fd, ".", Access::WRITE_OK, AtFlags::EACCESS).is_ok() || used == Use::ReadOnly;
         match (used, below.is_empty()) {
             (Use::Kept, _) => return self.next_parts(path, Vec::new(), &below),
             (Use::Covered, true) => match self.nested(path, &fd) {
                 Ok(()) => return Ok(()),
-                Err(e) if e.raw_os_error() == Some(Errno::EACCES as i32) && !writable => return Ok(()),
+                Err(e) if e.raw_os_error() == Some(Errno::EACCES as i32) && !writable => {
+                    return Ok(());
+                }
                 Err(_) => {}
             },
             _ => {}
@@ -203,10 +252,16 @@ impl<'a> Layers<'a> {
         self.next_parts(path, directories(path), &below)
     }
 
-    /// Makes a directory in memory the root of this process. What stands in the root directory until now stands in it.
+    /// Makes a directory in memory the root of this process. What stands in the root directory
+    /// until now stands in it.
     fn own_root(&mut self, root: &OwnedFd) -> io::Result<()> {
         mkdirat(&self.store, "root", Mode::RWXU)?;
-        let own = openat(&self.store, "root", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let own = openat(
+            &self.store,
+            "root",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         like(&own, root)?;
         let mut files = 0;
         for entry in std::fs::read_dir("/")?.flatten() {
@@ -220,7 +275,12 @@ impl<'a> Layers<'a> {
             if kind.is_dir() {
                 mkdirat(&own, &name, Mode::RWXU)?;
             } else {
-                openat(&own, &name, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR)?;
+                openat(
+                    &own,
+                    &name,
+                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+                    Mode::RUSR,
+                )?;
             }
             let size = u64::try_from(fstat(&from)?.st_size).unwrap_or(u64::MAX);
             if kind.is_file() && files + size <= FILES {
@@ -238,32 +298,52 @@ impl<'a> Layers<'a> {
         self.step_into(&own)
     }
 
-    /// Writes what is in the file `from` to the file `name` in `dir`, with the same owners and mode as far as this user may.
+    /// Writes what is in the file `from` to the file `name` in `dir`, with the same owners and mode
+    /// as far as this user may.
     fn copied(&self, from: &OwnedFd, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
         let stat = fstat(from)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let into = openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut mode = Mode::from_raw_mode(stat.st_mode & 0o777);
-        match openat(&self.numbers.0, from.as_raw_fd().to_string(), flags, Mode::empty()) {
-            Ok(content) => _ = io::copy(&mut File::from(content), &mut File::from(into.try_clone()?))?,
+        match openat(
+            &self.numbers.0,
+            from.as_raw_fd().to_string(),
+            flags,
+            Mode::empty(),
+        ) {
+            Ok(content) => {
+                _ = io::copy(&mut File::from(content), &mut File::from(into.try_clone()?))?
+            }
             // This user may not read it, and no command of it can.
             Err(_) => mode = Mode::empty(),
         }
-        let _ = fchown(&into, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+        let _ = fchown(
+            &into,
+            Some(Uid::from_raw(stat.st_uid)),
+            Some(Gid::from_raw(stat.st_gid)),
+        );
         Ok(fchmod(&into, mode)?)
     }
 
-    /// Puts a layer over a directory, and one over each directory in it that this user may write to: what stands in a
-    /// directory of another user cannot be changed in a layer of that.
+    /// Puts a layer over a directory, and one over each directory in it that this user may write
+    /// to: what stands in a directory of another user cannot be changed in a layer of that.
     fn nested(&mut self, path: &Path, fd: &OwnedFd) -> io::Result<()> {
         let mut own = Vec::new();
         if !is_own(fd) {
             own_below(path, &mut own);
         }
-        own.extend(self.wanted.iter().filter(|dir| *dir != path && dir.starts_with(path)).cloned());
+        own.extend(
+            self.wanted
+                .iter()
+                .filter(|dir| *dir != path && dir.starts_with(path))
+                .cloned(),
+        );
         own.sort_unstable();
         own.dedup();
-        let own: Vec<(PathBuf, OwnedFd)> = own.into_iter().filter_map(|dir| at(&dir).ok().map(|fd| (dir, fd))).collect();
+        let own: Vec<(PathBuf, OwnedFd)> = own
+            .into_iter()
+            .filter_map(|dir| at(&dir).ok().map(|fd| (dir, fd)))
+            .collect();
         attach(&self.layer(fd, Setuid::AsBelow)?, fd)?;
         for (dir, fd) in own {
             // Without one of its own it is covered by the layer above.
@@ -275,9 +355,18 @@ impl<'a> Layers<'a> {
     }
 
     /// The same of `inside`, and of what leads to the mounts `below`.
-    fn next_parts(&mut self, path: &Path, mut inside: Vec<PathBuf>, below: &[&Mount]) -> Result<(), String> {
+    fn next_parts(
+        &mut self,
+        path: &Path,
+        mut inside: Vec<PathBuf>,
+        below: &[&Mount],
+    ) -> Result<(), String> {
         let depth = path.components().count();
-        inside.extend(below.iter().map(|mount| mount.path.components().take(depth + 1).collect::<PathBuf>()));
+        inside.extend(
+            below
+                .iter()
+                .map(|mount| mount.path.components().take(depth + 1).collect::<PathBuf>()),
+        );
         inside.sort_unstable();
         inside.dedup();
         inside.iter().try_for_each(|next| self.parts(next, below))
@@ -296,10 +385,16 @@ impl<'a> Layers<'a> {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(e) => return Err(e.into()),
             }
-            dirs.push(openat(&self.store, name.as_str(), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+            dirs.push(openat(
+                &self.store,
+                name.as_str(),
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?);
         }
         like(&dirs[0], lower)?;
-        let layer = overlay([lower, &dirs[0], &dirs[1]], false).or_else(|_| overlay([lower, &dirs[0], &dirs[1]], true))?;
+        let layer = overlay([lower, &dirs[0], &dirs[1]], false)
+            .or_else(|_| overlay([lower, &dirs[0], &dirs[1]], true))?;
         let has = fstatvfs(lower)?.f_flag;
         let mut attributes = MountAttrFlags::empty();
         for (flag, same) in [
@@ -332,15 +427,23 @@ impl<'a> Layers<'a> {
         if !self.covers(&place) {
             return Err(io::Error::other("is not covered"));
         }
-        if rustix::fs::FileType::from_raw_mode(fstat(&place)?.st_mode) != rustix::fs::FileType::RegularFile {
+        if rustix::fs::FileType::from_raw_mode(fstat(&place)?.st_mode)
+            != rustix::fs::FileType::RegularFile
+        {
             return Err(io::Error::other("is no file"));
         }
-        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        Ok(openat(&self.numbers.0, place.as_raw_fd().to_string(), flags, Mode::empty())?)
+        let flags =
+            OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(openat(
+            &self.numbers.0,
+            place.as_raw_fd().to_string(),
+            flags,
+            Mode::empty(),
+        )?)
     }
 
-    /// Opens a file for writing that stands at `path` for this process alone, empty, where what stands there cannot be emptied:
-    /// a user namespace does not know its group.
+    /// Opens a file for writing that stands at `path` for this process alone, empty, where what
+    /// stands there cannot be emptied: a user namespace does not know its group.
     ///
     /// # Errors
     /// Fails if nothing covers what stands there.
@@ -354,9 +457,20 @@ impl<'a> Layers<'a> {
         }
         self.files += 1;
         let name = format!("{}.file", self.files);
-        let file = openat(&self.store, name.as_str(), OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)?;
+        let file = openat(
+            &self.store,
+            name.as_str(),
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::RUSR | Mode::WUSR,
+        )?;
         fchmod(&file, Mode::from_raw_mode(fstat(&place)?.st_mode & 0o777))?;
-        attach(&copy(&openat(&self.store, name.as_str(), PLACE, Mode::empty())?, OpenTreeFlags::empty())?, &place)?;
+        attach(
+            &copy(
+                &openat(&self.store, name.as_str(), PLACE, Mode::empty())?,
+                OpenTreeFlags::empty(),
+            )?,
+            &place,
+        )?;
         Ok(file)
     }
 
@@ -369,13 +483,17 @@ impl<'a> Layers<'a> {
 /// The directories in one, as far as this user may look into it.
 fn directories(path: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// Whether this user owns a directory, or may write to it.
 fn is_own(dir: &OwnedFd) -> bool {
     let owner = fstat(dir).map(|stat| stat.st_uid);
-    owner == Ok(rustix::process::geteuid().as_raw()) || accessat(dir, ".", Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+    owner == Ok(rustix::process::geteuid().as_raw())
+        || accessat(dir, ".", Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
 
 /// The topmost directories below `path` that this user owns or may write to, down to `/A/B/C`.
@@ -384,7 +502,10 @@ fn own_below(path: &Path, own: &mut Vec<PathBuf>) {
         return;
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    for dir in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()) {
+    for dir in entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+    {
         match at(&dir) {
             Ok(fd) if is_own(&fd) => own.push(dir),
             Ok(_) => own_below(&dir, own),
@@ -393,7 +514,8 @@ fn own_below(path: &Path, own: &mut Vec<PathBuf>) {
     }
 }
 
-/// Gives a mount further flags beside those that it has. This process stands in the directory of its descriptors.
+/// Gives a mount further flags beside those that it has. This process stands in the directory of
+/// its descriptors.
 pub(super) fn remount(tree: &OwnedFd, more: MsFlags) -> io::Result<()> {
     let has = fstatvfs(tree)?.f_flag;
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | more;
@@ -405,25 +527,50 @@ pub(super) fn remount(tree: &OwnedFd, more: MsFlags) -> io::Result<()> {
     ] {
         flags.set(same, has.contains(flag) || more.contains(same));
     }
-    Ok(mount(None::<&str>, tree.as_raw_fd().to_string().as_str(), None::<&str>, flags, None::<&str>)?)
+    Ok(mount(
+        None::<&str>,
+        tree.as_raw_fd().to_string().as_str(),
+        None::<&str>,
+        flags,
+        None::<&str>,
+    )?)
 }
 
 /// What stands at a path that has no link in it.
 pub(super) fn at(path: &Path) -> io::Result<OwnedFd> {
-    Ok(openat2(CWD, path, PLACE, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS)?)
+    Ok(openat2(
+        CWD,
+        path,
+        PLACE,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )?)
 }
 
 /// A mount of the same, not yet attached.
 pub(super) fn copy(of: &OwnedFd, more: OpenTreeFlags) -> io::Result<OwnedFd> {
-    Ok(open_tree(of, "", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH | more)?)
+    Ok(open_tree(
+        of,
+        "",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | more,
+    )?)
 }
 
 pub(super) fn attach(tree: &OwnedFd, at: &OwnedFd) -> io::Result<()> {
-    Ok(move_mount(tree, "", at, "", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)?)
+    Ok(move_mount(
+        tree,
+        "",
+        at,
+        "",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+    )?)
 }
 
-/// A filesystem of what is below, what is written, and what the kernel needs for that. In a user namespace of its own it
-/// keeps its marks in attributes of users.
+/// A filesystem of what is below, what is written, and what the kernel needs for that. In a user
+/// namespace of its own it keeps its marks in attributes of users.
 fn overlay(dirs: [&OwnedFd; 3], marks_of_users: bool) -> io::Result<OwnedFd> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&fs, "source", "hello")?;
@@ -442,11 +589,25 @@ fn overlay(dirs: [&OwnedFd; 3], marks_of_users: bool) -> io::Result<OwnedFd> {
 fn like(upper: &OwnedFd, lower: &OwnedFd) -> io::Result<()> {
     let stat = fstat(lower)?;
     let mut mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-    if fchown(upper, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).is_err() {
+    if fchown(
+        upper,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )
+    .is_err()
+    {
         // It belongs to this user then, which must not do what it could not do before.
-        for (access, bits) in [(Access::WRITE_OK, 0o222), (Access::READ_OK, 0o444), (Access::EXEC_OK, 0o111)] {
+        for (access, bits) in [
+            (Access::WRITE_OK, 0o222),
+            (Access::READ_OK, 0o444),
+            (Access::EXEC_OK, 0o111),
+        ] {
             let may = accessat(lower, ".", access, AtFlags::EACCESS).is_ok();
-            mode = if may { mode | Mode::from_raw_mode(bits & 0o700) } else { mode - Mode::from_raw_mode(bits) };
+            mode = if may {
+                mode | Mode::from_raw_mode(bits & 0o700)
+            } else {
+                mode - Mode::from_raw_mode(bits)
+            };
         }
     }
     fchmod(upper, mode)?;
@@ -460,9 +621,16 @@ fn like(upper: &OwnedFd, lower: &OwnedFd) -> io::Result<()> {
 }
 
 fn mount_of(fd: &OwnedFd) -> io::Result<u64> {
-    let stat = statx(fd, OsStr::from_bytes(b""), AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    let stat = statx(
+        fd,
+        OsStr::from_bytes(b""),
+        AtFlags::EMPTY_PATH,
+        StatxFlags::MNT_ID,
+    )?;
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-        return Err(io::Error::other("this kernel does not tell through which mount a file is seen"));
+        return Err(io::Error::other(
+            "this kernel does not tell through which mount a file is seen",
+        ));
     }
     Ok(stat.stx_mnt_id)
 }

@@ -1,4 +1,5 @@
-//! The limit of open files: `hello` raises its own, and the commands that it starts are given the one that it was started with.
+//! The limit of open files: `hello` raises its own, and the commands that it starts are given the
+//! one that it was started with.
 
 use std::{io, sync::OnceLock};
 

@@ -1,18 +1,21 @@
 //! The one room that starts foreign processes. Nothing outside it names `Command`.
 //!
-//! Each command runs in a session and a session keyring of its own, with the limits that `hello` was started with.
-//! [`Policy`] says with which identity:
+//! Each command runs in a session and a session keyring of its own, with the limits that `hello`
+//! was started with. [`Policy`] says with which identity:
 //!
-//! - *Judge*: validators, exec assertions and restart keys. The process that the survey saw is opened once, through one
-//!   descriptor of its `/proc/PID`, and compared with what the survey recorded. The command enters its namespaces, root
-//!   and working directory by descriptor, and has its users, groups and at most its capabilities.
-//! - *Start*: a process that ended is started again as the user that it ran as. It may leave children.
+//! - *Judge*: validators, exec assertions and restart keys. The process that the survey saw is
+//!   opened once, through one descriptor of its `/proc/PID`, and compared with what the survey
+//!   recorded. The command enters its namespaces, root and working directory by descriptor, and has
+//!   its users, groups and at most its capabilities.
+//! - *Start*: a process that ended is started again as the user that it ran as. It may leave
+//!   children.
 //! - *Own*: a command of the operator's: the operator's identity and environment.
 //!
-//! A command of the first and the last sort has a supervisor, which is this binary again (`exec-supervise`). It keeps the
-//! identity of the caller, so that the command can neither read nor signal it. Every process that the command leaves
-//! behind becomes its child, and is ended by it. It starts this binary once more (`exec-become`), which gives up what it
-//! must and becomes the command. All of them talk over a socket on stdin, which the command never sees.
+//! A command of the first and the last sort has a supervisor, which is this binary again
+//! (`exec-supervise`). It keeps the identity of the caller, so that the command can neither read
+//! nor signal it. Every process that the command leaves behind becomes its child, and is ended by
+//! it. It starts this binary once more (`exec-become`), which gives up what it must and becomes the
+//! command. All of them talk over a socket on stdin, which the command never sees.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What the stages of a command tell each other, over a socket: a request down, an answer up. Closing it ends the command.
+//! What the stages of a command tell each other, over a socket: a request down, an answer up.
+//! Closing it ends the command.
 
 use std::{
     ffi::OsString,
@@ -13,7 +14,10 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags},
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg},
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +47,8 @@ pub(super) enum Policy {
     Own(Leftovers),
 }
 
-/// What becomes of the processes that a command of the operator's leaves behind when it ends by itself.
+/// What becomes of the processes that a command of the operator's leaves behind when it ends by
+/// itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Leftovers {
     Ended,
@@ -68,7 +73,8 @@ pub(super) struct Instance {
     pub(super) started: u64,
     /// Device and inode of its executable.
     pub(super) exe: (u64, u64),
-    /// The path of an executable that counts as the same: a process that executes itself again may run a newer one.
+    /// The path of an executable that counts as the same: a process that executes itself again may
+    /// run a newer one.
     pub(super) renewed: Option<OsString>,
     pub(super) person: Person,
     /// Whether the program is the executable of the instance, and the name that it is given then.
@@ -79,7 +85,8 @@ pub(super) struct Instance {
     pub(super) entered: bool,
 }
 
-/// A staged file or directory and the live path at which the command, and no other process, sees it.
+/// A staged file or directory and the live path at which the command, and no other process, sees
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bind {
     /// Where it is staged.
@@ -115,7 +122,11 @@ impl Request {
         let body = serde_json::to_vec(self)?;
         let mut all = Vec::with_capacity(16 + body.len() + self.input.len());
         for length in [body.len(), self.input.len()] {
-            all.extend(u64::try_from(length).map_err(io::Error::other)?.to_be_bytes());
+            all.extend(
+                u64::try_from(length)
+                    .map_err(io::Error::other)?
+                    .to_be_bytes(),
+            );
         }
         all.extend(body);
         all.extend(&self.input);
@@ -126,12 +137,18 @@ impl Request {
         let mut length = || -> io::Result<usize> {
             let mut bytes = [0; 8];
             from.read_exact(&mut bytes)?;
-            usize::try_from(u64::from_be_bytes(bytes)).ok().filter(|length| *length <= MAX).ok_or_else(|| io::ErrorKind::InvalidData.into())
+            usize::try_from(u64::from_be_bytes(bytes))
+                .ok()
+                .filter(|length| *length <= MAX)
+                .ok_or_else(|| io::ErrorKind::InvalidData.into())
         };
         let (mut body, mut input) = (vec![0; length()?], vec![0; length()?]);
         from.read_exact(&mut body)?;
         from.read_exact(&mut input)?;
-        Ok(Self { input, ..serde_json::from_slice(&body)? })
+        Ok(Self {
+            input,
+            ..serde_json::from_slice(&body)?
+        })
     }
 }
 
@@ -148,24 +165,39 @@ impl Answer {
     }
 }
 
-/// Hands the filesystem that a command writes to upwards, before anything else is sent: with a blank, which no answer minds.
+/// Hands the filesystem that a command writes to upwards, before anything else is sent: with a
+/// blank, which no answer minds.
 pub(super) fn hand_on(store: &OwnedFd, to: &UnixStream) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [store.as_fd()]);
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(to, &[IoSlice::new(b" ")], &mut ancillary, SendFlags::NOSIGNAL)?;
+    sendmsg(
+        to,
+        &[IoSlice::new(b" ")],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 
 /// Takes what was handed on; none where the first that is sent is something else.
 pub(super) fn take(from: &UnixStream) -> Option<OwnedFd> {
-    let (mut space, mut blank) = ([MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))], [0]);
+    let (mut space, mut blank) = (
+        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))],
+        [0],
+    );
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let peeked = recv(from, &mut blank, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
     if peeked.1 == 0 || blank != *b" " {
         return None;
     }
-    recvmsg(from, &mut [IoSliceMut::new(&mut blank)], &mut ancillary, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT).ok()?;
+    recvmsg(
+        from,
+        &mut [IoSliceMut::new(&mut blank)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+    )
+    .ok()?;
     ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -192,15 +224,31 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let odd = OsString::from_vec(vec![b'a', 0xff, b'\n']);
         let sent = Request {
-            policy: Policy::Start(Person { bounding: u64::MAX, ..Person::default() }, odd.clone()),
+            policy: Policy::Start(
+                Person {
+                    bounding: u64::MAX,
+                    ..Person::default()
+                },
+                odd.clone(),
+            ),
             argv: vec![odd.clone()],
             files: (Some(7), None),
             input: b"\xff\n{".to_vec(),
         };
         (&ours).write_all(&sent.encode().unwrap()).unwrap();
-        let Request { policy, argv, files, input } = Request::receive(&theirs).unwrap();
-        assert!(matches!(policy, Policy::Start(person, cwd) if person.bounding == u64::MAX && cwd == odd));
-        assert_eq!((argv, files, input), (vec![odd], (Some(7), None), b"\xff\n{".to_vec()));
+        let Request {
+            policy,
+            argv,
+            files,
+            input,
+        } = Request::receive(&theirs).unwrap();
+        assert!(
+            matches!(policy, Policy::Start(who, cwd) if who.bounding == u64::MAX && cwd == odd)
+        );
+        assert_eq!(
+            (argv, files, input),
+            (vec![odd], (Some(7), None), b"\xff\n{".to_vec())
+        );
         drop(ours);
         assert!(Request::receive(&theirs).is_err() && Answer::receive(&theirs).is_none());
     }

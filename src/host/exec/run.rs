@@ -29,7 +29,8 @@ const MAX_OUTPUT: u64 = 64 << 10;
 /// The longest answer of a supervisor, in bytes: a path and a sentence.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// How long a process that a command left behind may hold its output open, once the command has ended.
+/// How long a process that a command left behind may hold its output open, once the command has
+/// ended.
 const HELD_OPEN: Duration = Duration::from_millis(200);
 
 /// Where programs are looked for, whatever the operator's own environment says.
@@ -69,7 +70,8 @@ pub(crate) enum NotRun {
     Left(String),
     /// What it answered says nothing of its config.
     #[error(
-        "`{0}` wrote to more than the 64 MiB that are kept until its end (a file counts whole once it is opened for writing, a log as well), so its answer does not count"
+        "`{0}` wrote to more than the 64 MiB that are kept until its end (a file counts whole \
+         once it is opened for writing, a log as well), so its answer does not count"
     )]
     Filled(String),
 }
@@ -78,7 +80,8 @@ pub(crate) enum NotRun {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
     pub(crate) identity: &'a Identity,
-    /// The path of its executable, where a newer one at that path counts as the same: a process may execute itself again.
+    /// The path of its executable, where a newer one at that path counts as the same: a process may
+    /// execute itself again.
     pub(crate) renewed: Option<&'a Path>,
 }
 
@@ -86,46 +89,90 @@ pub(crate) struct Subject<'a> {
 ///
 /// # Errors
 /// Why nothing is known of what it would have said.
-pub(crate) async fn judge(argv: &[String], subject: Subject<'_>, limit: Duration) -> Result<Output, NotRun> {
+pub(crate) async fn judge(
+    argv: &[String],
+    subject: Subject<'_>,
+    limit: Duration,
+) -> Result<Output, NotRun> {
     about(argv, subject, World::Files, &[], &[], limit).await
 }
 
-/// The same in the environment of its instance. Of the values of that nothing is left in what it says to stderr.
+/// The same in the environment of its instance. Of the values of that nothing is left in what it
+/// says to stderr.
 ///
 /// # Errors
 /// As [`judge`].
-pub(crate) async fn inform(argv: &[String], subject: Subject<'_>, limit: Duration) -> Result<Output, NotRun> {
+pub(crate) async fn inform(
+    argv: &[String],
+    subject: Subject<'_>,
+    limit: Duration,
+) -> Result<Output, NotRun> {
     let environment = environ::of(subject.identity.pid);
     let mut output = about(argv, subject, World::Environment, &[], &[], limit).await?;
-    environment.iter().for_each(|environment| environment.mask(&mut output.stderr));
+    environment
+        .iter()
+        .for_each(|environment| environment.mask(&mut output.stderr));
     Ok(output)
 }
 
-/// The same for a command that is asked for paths: nothing is masked in what it says, and its writes are discarded.
+/// The same for a command that is asked for paths: nothing is masked in what it says, and its
+/// writes are discarded.
 ///
 /// # Errors
 /// As [`look`].
-pub(crate) async fn read(argv: &[String], subject: Subject<'_>, limit: Duration) -> Result<Output, NotRun> {
+pub(crate) async fn read(
+    argv: &[String],
+    subject: Subject<'_>,
+    limit: Duration,
+) -> Result<Output, NotRun> {
     about(argv, subject, World::View, &[], &[], limit).await
 }
 
-/// The same for a command that only looks: it sees each of `binds` at its live path, and what it writes is discarded. Of the
-/// values of the environment nothing is left in what it says.
+/// The same for a command that only looks: it sees each of `binds` at its live path, and what it
+/// writes is discarded. Of the values of the environment nothing is left in what it says.
 ///
 /// # Errors
-/// As [`judge`]; also where such a view of the files cannot be had, or it wrote more than can be kept.
-pub(crate) async fn look(argv: &[String], subject: Subject<'_>, binds: &[Bind], limit: Duration) -> Result<Output, NotRun> {
-    let shown = argv.iter().map(String::as_bytes).chain(binds.iter().map(|bind| bind.to.as_os_str().as_bytes()));
-    let environment = environ::of(subject.identity.pid).map(|environment| environment.without(shown));
-    // Python would keep what it compiled, and take it for the next candidate of the same second and size.
-    let mut output = about(argv, subject, World::View, binds, &[("PYTHONDONTWRITEBYTECODE", "1")], limit).await?;
+/// As [`judge`]; also where such a view of the files cannot be had, or it wrote more than can be
+/// kept.
+pub(crate) async fn look(
+    argv: &[String],
+    subject: Subject<'_>,
+    binds: &[Bind],
+    limit: Duration,
+) -> Result<Output, NotRun> {
+    let shown = argv
+        .iter()
+        .map(String::as_bytes)
+        .chain(binds.iter().map(|bind| bind.to.as_os_str().as_bytes()));
+    let environment =
+        environ::of(subject.identity.pid).map(|environment| environment.without(shown));
+    // Python would keep what it compiled, and take it for the next candidate of the same second and
+    // size.
+    let mut output = about(
+        argv,
+        subject,
+        World::View,
+        binds,
+        &[("PYTHONDONTWRITEBYTECODE", "1")],
+        limit,
+    )
+    .await?;
     for text in [&mut output.stdout, &mut output.stderr] {
-        environment.iter().for_each(|environment| environment.mask(text));
+        environment
+            .iter()
+            .for_each(|environment| environment.mask(text));
     }
     Ok(output)
 }
 
-async fn about(argv: &[String], subject: Subject<'_>, world: World, binds: &[Bind], env: &[(&str, &str)], limit: Duration) -> Result<Output, NotRun> {
+async fn about(
+    argv: &[String],
+    subject: Subject<'_>,
+    world: World,
+    binds: &[Bind],
+    env: &[(&str, &str)],
+    limit: Duration,
+) -> Result<Output, NotRun> {
     let program = argv.first().ok_or(NotRun::Empty)?;
     let Subject { identity, renewed } = subject;
     let is_own = Path::new(program) == held(identity);
@@ -141,9 +188,18 @@ async fn about(argv: &[String], subject: Subject<'_>, world: World, binds: &[Bin
         entered: false,
     };
     let (mut command, channel) = supervisor(program)?;
-    command.env_clear().env("PATH", PATH).envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env_clear()
+        .env("PATH", PATH)
+        .envs(env.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut output = Output::default();
-    let run = Run { channel, request: request(Policy::Judge(Box::new(instance)), argv), shared: None };
+    let run = Run {
+        channel,
+        request: request(Policy::Judge(Box::new(instance)), argv),
+        shared: None,
+    };
     let code = run.run_out(command, program, &mut output, limit).await?;
     match code {
         126 | 127 => Err(NotRun::Unrunnable(program.clone(), code)),
@@ -151,40 +207,75 @@ async fn about(argv: &[String], subject: Subject<'_>, world: World, binds: &[Bin
     }
 }
 
-/// Runs a command of the operator's, with its environment and `env`; it reads `input`. What it prints is in `output`, stdout
-/// and stderr as they came, also where it has no exit code.
+/// Runs a command of the operator's, with its environment and `env`; it reads `input`. What it
+/// prints is in `output`, stdout and stderr as they came, also where it has no exit code.
 ///
 /// # Errors
 /// Why it has none.
-pub(crate) async fn operators(argv: &[String], env: &[(&str, &str)], input: Vec<u8>, output: &mut Output, limit: Duration) -> Result<i32, NotRun> {
+pub(crate) async fn operators(
+    argv: &[String],
+    env: &[(&str, &str)],
+    input: Vec<u8>,
+    output: &mut Output,
+    limit: Duration,
+) -> Result<i32, NotRun> {
     let program = argv.first().ok_or(NotRun::Empty)?;
     let failed = |e: io::Error| NotRun::Spawn(program.clone(), e.to_string());
     // One pipe for both, so that what it prints stays in its order.
     let (write, shared) = pipe().map_err(failed)?;
     let write = write.into_blocking_fd().map_err(failed)?;
     let (mut command, channel) = supervisor(program)?;
-    command.envs(env.iter().copied()).stdout(write.try_clone().map_err(failed)?).stderr(write);
-    let request = Request { input, ..request(Policy::Own(Leftovers::Kept), argv) };
-    Run { channel, request, shared: Some(shared) }.run_out(command, program, output, limit).await
+    command
+        .envs(env.iter().copied())
+        .stdout(write.try_clone().map_err(failed)?)
+        .stderr(write);
+    let request = Request {
+        input,
+        ..request(Policy::Own(Leftovers::Kept), argv)
+    };
+    Run {
+        channel,
+        request,
+        shared: Some(shared),
+    }
+    .run_out(command, program, output, limit)
+    .await
 }
 
-/// Asks a program of the system as the caller, in a clean environment; what it printed, if it ended well and in time.
+/// Asks a program of the system as the caller, in a clean environment; what it printed, if it ended
+/// well and in time.
 pub(crate) async fn query(argv: &[String], limit: Duration) -> Option<Vec<u8>> {
     let program = argv.first()?;
     let (mut command, channel) = supervisor(program).ok()?;
-    command.env_clear().stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut output = Output::default();
-    let run = Run { channel, request: request(Policy::Own(Leftovers::Ended), argv), shared: None };
-    let code = run.run_out(command, program, &mut output, limit).await.ok()?;
+    let run = Run {
+        channel,
+        request: request(Policy::Own(Leftovers::Ended), argv),
+        shared: None,
+    };
+    let code = run
+        .run_out(command, program, &mut output, limit)
+        .await
+        .ok()?;
     (code == 0).then_some(output.stdout)
 }
 
 fn request(policy: Policy, argv: &[String]) -> Request {
-    Request { policy, argv: argv.iter().map(OsString::from).collect(), files: limits::original(), input: Vec::new() }
+    Request {
+        policy,
+        argv: argv.iter().map(OsString::from).collect(),
+        files: limits::original(),
+        input: Vec::new(),
+    }
 }
 
 fn supervisor(program: &str) -> Result<(Command, std::os::unix::net::UnixStream), NotRun> {
-    let (command, channel) = stage(SUPERVISE, None).map_err(|e| NotRun::Spawn(program.to_owned(), e.to_string()))?;
+    let (command, channel) =
+        stage(SUPERVISE, None).map_err(|e| NotRun::Spawn(program.to_owned(), e.to_string()))?;
     Ok((command.into(), channel))
 }
 
@@ -197,19 +288,36 @@ struct Run {
 }
 
 impl Run {
-    /// Runs `command`, which is its supervisor. When this is dropped, the supervisor ends everything.
+    /// Runs `command`, which is its supervisor. When this is dropped, the supervisor ends
+    /// everything.
     ///
     /// # Errors
     /// It could not be run, or has no exit code.
-    async fn run_out(self, mut command: Command, program: &str, output: &mut Output, limit: Duration) -> Result<i32, NotRun> {
-        let Self { channel, request, shared } = self;
+    async fn run_out(
+        self,
+        mut command: Command,
+        program: &str,
+        output: &mut Output,
+        limit: Duration,
+    ) -> Result<i32, NotRun> {
+        let Self {
+            channel,
+            request,
+            shared,
+        } = self;
         let failed = |e: io::Error| NotRun::Spawn(program.to_owned(), e.to_string());
         let bytes = request.encode().map_err(failed)?;
         let mut channel = connected(channel).map_err(failed)?;
         let mut child = command.spawn().map_err(failed)?;
-        // It holds what the command prints to, and the other end of the socket, which would have no end otherwise.
+        // It holds what the command prints to, and the other end of the socket, which would have no
+        // end otherwise.
         drop(command);
-        let Ok(answer) = timeout(limit, ended(&mut child, &mut channel, &bytes, shared, output)).await else {
+        let Ok(answer) = timeout(
+            limit,
+            ended(&mut child, &mut channel, &bytes, shared, output),
+        )
+        .await
+        else {
             drop(channel);
             // It takes what it needs to end everything, and is left alone after that.
             let _ = timeout(ENDING * 2, child.wait()).await;
@@ -232,18 +340,32 @@ pub(super) fn connected(channel: std::os::unix::net::UnixStream) -> io::Result<U
     UnixStream::from_std(channel)
 }
 
-/// Sends a request, and reads what comes back until the socket is closed; none where that is nothing.
-pub(super) async fn exchanged(channel: &mut UnixStream, request: &[u8]) -> io::Result<Option<Answer>> {
+/// Sends a request, and reads what comes back until the socket is closed; none where that is
+/// nothing.
+pub(super) async fn exchanged(
+    channel: &mut UnixStream,
+    request: &[u8],
+) -> io::Result<Option<Answer>> {
     // A stage that could not even read it says so, or ends.
     let _ = channel.write_all(request).await;
     let mut sent = Vec::new();
     // One that ended without reading all resets the socket.
     let _ = channel.take(MAX_ANSWER).read_to_end(&mut sent).await;
-    if sent.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&sent)?)) }
+    if sent.is_empty() {
+        Ok(None)
+    } else {
+        Ok(Some(serde_json::from_slice(&sent)?))
+    }
 }
 
 /// Waits for the answer while the outputs are read, so that a talkative command never blocks.
-async fn ended(child: &mut Child, channel: &mut UnixStream, request: &[u8], shared: Option<Receiver>, output: &mut Output) -> io::Result<Answer> {
+async fn ended(
+    child: &mut Child,
+    channel: &mut UnixStream,
+    request: &[u8],
+    shared: Option<Receiver>,
+    output: &mut Output,
+) -> io::Result<Answer> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let first = async {
         match shared {

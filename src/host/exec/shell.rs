@@ -7,12 +7,27 @@ use crate::identity::Person;
 
 /// As a shell reads it.
 pub(crate) fn quoted(argv: &[String]) -> String {
-    let plain = |arg: &String| !arg.is_empty() && arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c));
-    argv.iter().map(|arg| if plain(arg) { arg.clone() } else { format!("'{}'", arg.replace('\'', "'\\''")) }).collect::<Vec<_>>().join(" ")
+    let plain = |arg: &String| {
+        !arg.is_empty()
+            && arg
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c))
+    };
+    argv.iter()
+        .map(|arg| {
+            if plain(arg) {
+                arg.clone()
+            } else {
+                format!("'{}'", arg.replace('\'', "'\\''"))
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
-/// What starts `argv` in `cwd` as `person`: as the person at the terminal where it is the same, else by `setpriv`. None where
-/// it would have more rights than it had. Another user's directory is entered as that user, which may have put a link there.
+/// What starts `argv` in `cwd` as `person`: as the person at the terminal where it is the same,
+/// else by `setpriv`. None where it would have more rights than it had. Another user's directory is
+/// entered as that user, which may have put a link there.
 pub(crate) fn typed(argv: &[String], person: &Person, cwd: &Path) -> Option<String> {
     let own = own().ok()?;
     let cwd = cwd.display().to_string();
@@ -21,7 +36,15 @@ pub(crate) fn typed(argv: &[String], person: &Person, cwd: &Path) -> Option<Stri
         return (!more).then(|| format!("cd {} && {}", quoted(&[cwd]), quoted(argv)));
     }
     let groups: Vec<String> = person.groups.iter().map(u32::to_string).collect();
-    let mut setpriv: Vec<String> = ["setpriv", "--reuid", &person.uid().to_string(), "--regid", &person.gid().to_string()].map(str::to_owned).into();
+    let mut setpriv: Vec<String> = [
+        "setpriv",
+        "--reuid",
+        &person.uid().to_string(),
+        "--regid",
+        &person.gid().to_string(),
+    ]
+    .map(str::to_owned)
+    .into();
     match groups.is_empty() {
         true => setpriv.push("--clear-groups".into()),
         false => setpriv.extend(["--groups".into(), groups.join(",")]),

@@ -24,7 +24,9 @@ impl Spaces {
     /// # Errors
     /// A sentence: they cannot be seen, or never be entered.
     pub(super) fn open(process: &Proc, root: &OwnedFd) -> Result<Self, String> {
-        let look = |name: &str| other(process, name).map_err(|e| format!("its namespaces cannot be seen: {e}"));
+        let look = |name: &str| {
+            other(process, name).map_err(|e| format!("its namespaces cannot be seen: {e}"))
+        };
         if look("user")?.is_some() {
             return Err("it has a user namespace of its own".into());
         }
@@ -32,9 +34,20 @@ impl Spaces {
         for name in ENTERED {
             entered.extend(look(name)?.map(|space| (name, space)));
         }
-        let own = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty()).map_err(io::Error::from);
-        let other_root = own.and_then(|own| Ok(place(&own)? != place(root)?)).map_err(|e| format!("its root directory cannot be seen: {e}"))?;
-        Ok(Self { entered, pid: look("pid")?, other_root })
+        let own = open(
+            "/",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+        .map_err(io::Error::from);
+        let other_root = own
+            .and_then(|own| Ok(place(&own)? != place(root)?))
+            .map_err(|e| format!("its root directory cannot be seen: {e}"))?;
+        Ok(Self {
+            entered,
+            pid: look("pid")?,
+            other_root,
+        })
     }
 
     /// Its PID namespace, for the children of this process.
@@ -47,7 +60,8 @@ impl Spaces {
         self.other_root || self.entered.iter().any(|(name, _)| *name == "mnt")
     }
 
-    /// Whether anything is not the caller's. A process in a PID namespace of its own has been entered by then.
+    /// Whether anything is not the caller's. A process in a PID namespace of its own has been
+    /// entered by then.
     pub(super) fn differ(&self) -> bool {
         self.other_root || !self.entered.is_empty()
     }
@@ -56,7 +70,9 @@ impl Spaces {
 /// Whether the process `pid` has the namespaces and the root directory of this one.
 pub(crate) fn sees(pid: i32) -> Sees {
     let spaces = Proc::open(pid).ok().and_then(|process| {
-        let root = process.hold("root", OFlags::PATH | OFlags::DIRECTORY).ok()?;
+        let root = process
+            .hold("root", OFlags::PATH | OFlags::DIRECTORY)
+            .ok()?;
         Spaces::open(&process, &root).ok()
     });
     match spaces {
@@ -65,10 +81,18 @@ pub(crate) fn sees(pid: i32) -> Sees {
     }
 }
 
-/// The namespaces and the root directory of a process, by their inodes; empty where they cannot be seen.
+/// The namespaces and the root directory of a process, by their inodes; empty where they cannot be
+/// seen.
 pub(crate) fn surroundings(pid: i32) -> Vec<(u64, u64)> {
-    let Ok(process) = Proc::open(pid) else { return Vec::new() };
-    let names = ENTERED.iter().copied().chain(["pid", "user"]).map(|name| format!("ns/{name}")).chain(["root".into()]);
+    let Ok(process) = Proc::open(pid) else {
+        return Vec::new();
+    };
+    let names = ENTERED
+        .iter()
+        .copied()
+        .chain(["pid", "user"])
+        .map(|name| format!("ns/{name}"))
+        .chain(["root".into()]);
     names.filter_map(|name| process.inode(&name).ok()).collect()
 }
 
@@ -86,6 +110,16 @@ fn other(process: &Proc, name: &str) -> io::Result<Option<OwnedFd>> {
 
 /// A directory, and through which mount it is seen.
 fn place(dir: &OwnedFd) -> io::Result<(u32, u32, u64, u64)> {
-    let stat = statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::MNT_ID)?;
-    Ok((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino, stat.stx_mnt_id))
+    let stat = statx(
+        dir,
+        "",
+        AtFlags::EMPTY_PATH,
+        StatxFlags::INO | StatxFlags::MNT_ID,
+    )?;
+    Ok((
+        stat.stx_dev_major,
+        stat.stx_dev_minor,
+        stat.stx_ino,
+        stat.stx_mnt_id,
+    ))
 }

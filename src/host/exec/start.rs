@@ -18,7 +18,8 @@ use crate::identity::Person;
 /// Longest that this binary may take to become the program.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Starts `argv` as `person`, in `cwd` if that user may enter it. It is no child of a supervisor, and lives on.
+/// Starts `argv` as `person`, in `cwd` if that user may enter it. It is no child of a supervisor,
+/// and lives on.
 ///
 /// # Errors
 /// A sentence without its subject.
@@ -32,7 +33,11 @@ pub(crate) async fn start(argv: &[String], person: &Person, cwd: &Path) -> Resul
     let bytes = request.encode().map_err(|e| e.to_string())?;
     let (command, channel) = stage(BECOME, None).map_err(|e| e.to_string())?;
     let mut command = Command::from(command);
-    command.env_clear().env("PATH", PATH).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .env_clear()
+        .env("PATH", PATH)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut channel = connected(channel).map_err(|e| e.to_string())?;
     let child = command.spawn().map_err(|e| e.to_string())?;
     drop(command);

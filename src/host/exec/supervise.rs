@@ -1,4 +1,5 @@
-//! The stage between `hello` and a command: it keeps the caller's identity, and leaves no process behind.
+//! The stage between `hello` and a command: it keeps the caller's identity, and leaves no process
+//! behind.
 
 use std::{
     io,
@@ -25,13 +26,19 @@ use super::{
 };
 
 /// Between two looks at what a command has written.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
+};
 
-/// Runs the command of the request on stdin, and answers how it went. When the other end of the socket is closed, everything
-/// that the command started is ended.
+/// Runs the command of the request on stdin, and answers how it went. When the other end of the
+/// socket is closed, everything that the command started is ended.
 pub(crate) fn supervise() -> u8 {
     let Ok(channel) = channel() else { return 1 };
-    if let Some(answer) = part().and_then(|()| attempt(&channel)).unwrap_or_else(|why| Some(Answer::NotRun(why))) {
+    if let Some(answer) = part()
+        .and_then(|()| attempt(&channel))
+        .unwrap_or_else(|why| Some(Answer::NotRun(why)))
+    {
         // A process that has gone away needs no answer.
         let _ = answer.send(&channel);
     }
@@ -54,7 +61,9 @@ fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
     // Whatever the command prints to has its end when the command has ended.
     silence().map_err(failed)?;
     // If it ended already, its status says so.
-    let _ = request.encode().and_then(|bytes| io::Write::write_all(&mut &next.channel, &bytes));
+    let _ = request
+        .encode()
+        .and_then(|bytes| io::Write::write_all(&mut &next.channel, &bytes));
     let watched = watch(&next, channel).map_err(failed)?;
     if watched == Watched::Unwanted {
         end(next);
@@ -72,7 +81,8 @@ fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
     Ok(Some(told.unwrap_or_else(|| answer(status))))
 }
 
-/// Starts the next stage: another supervisor inside the PID namespace of the instance, where that has one, else the command.
+/// Starts the next stage: another supervisor inside the PID namespace of the instance, where that
+/// has one, else the command.
 fn begin(request: &mut Request) -> Result<Next, String> {
     let (mut name, mut image) = (BECOME, None);
     if let Policy::Judge(instance) = &mut request.policy {
@@ -82,7 +92,8 @@ fn begin(request: &mut Request) -> Result<Next, String> {
             image = Some(sealed().map_err(|e| format!("this program cannot be copied: {e}"))?);
         }
         if let Some(space) = held.spaces.pid() {
-            let entered = move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::ProcessID));
+            let entered =
+                move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::ProcessID));
             entered.map_err(|e| format!("its pid namespace cannot be entered: {e}"))?;
             (name, instance.entered) = (SUPERVISE, true);
         }
@@ -90,7 +101,11 @@ fn begin(request: &mut Request) -> Result<Next, String> {
     let failed = |e: io::Error| format!("its next stage cannot be started: {e}");
     let (mut command, channel) = stage(name, image.as_ref()).map_err(failed)?;
     let child = command.spawn().map_err(failed)?;
-    Ok(Next { child, channel, is_supervisor: name == SUPERVISE })
+    Ok(Next {
+        child,
+        channel,
+        is_supervisor: name == SUPERVISE,
+    })
 }
 
 /// From here on this process prints nothing.
@@ -113,7 +128,10 @@ fn watch(next: &Next, channel: &UnixStream) -> io::Result<Watched> {
     let pidfd = pidfd_open(pid(&next.child)?, PidfdFlags::empty())?;
     let (mut store, mut ended): (Option<OwnedFd>, _) = (None, Watched::Ended);
     loop {
-        let mut fds = vec![PollFd::new(channel, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+        let mut fds = vec![
+            PollFd::new(channel, PollFlags::IN),
+            PollFd::new(&pidfd, PollFlags::IN),
+        ];
         // Of one that writes to nothing of its own nothing is taken before its end.
         if store.is_none() && !next.is_supervisor && ended == Watched::Ended {
             fds.push(PollFd::new(&next.channel, PollFlags::IN));
@@ -127,7 +145,11 @@ fn watch(next: &Next, channel: &UnixStream) -> io::Result<Watched> {
             Ok(_) if ready[0] => return Ok(Watched::Unwanted),
             Ok(_) if ready[1] => {
                 let late = store.is_none().then(|| take(&next.channel)).flatten();
-                return Ok(if late.as_ref().is_some_and(is_full) { Watched::Filled } else { ended });
+                return Ok(if late.as_ref().is_some_and(is_full) {
+                    Watched::Filled
+                } else {
+                    ended
+                });
             }
             Ok(_) if ready.get(2) == Some(&true) => match take(&next.channel) {
                 Some(handed) => store = Some(handed),
@@ -143,7 +165,10 @@ fn watch(next: &Next, channel: &UnixStream) -> io::Result<Watched> {
 /// The same, once nothing more is handed on.
 fn wait_for_end(pidfd: &OwnedFd, channel: &UnixStream) -> io::Result<Watched> {
     loop {
-        let mut fds = [PollFd::new(channel, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(channel, PollFlags::IN),
+            PollFd::new(pidfd, PollFlags::IN),
+        ];
         match poll(&mut fds, None) {
             Ok(_) if !fds[0].revents().is_empty() => return Ok(Watched::Unwanted),
             Ok(_) if !fds[1].revents().is_empty() => return Ok(Watched::Ended),
@@ -158,19 +183,32 @@ fn is_full(store: &OwnedFd) -> bool {
     fstatvfs(store).is_ok_and(|stat| stat.f_bfree == 0 || stat.f_ffree == 0)
 }
 
-/// Ends everything, first by the supervisor below where there is one: only that has what left its own children behind.
+/// Ends everything, first by the supervisor below where there is one: only that has what left its
+/// own children behind.
 fn end(next: Next) {
-    let Next { child, channel, is_supervisor } = next;
+    let Next {
+        child,
+        channel,
+        is_supervisor,
+    } = next;
     drop(channel);
-    if is_supervisor && let Ok(pidfd) = pid(&child).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)) {
-        let limit = Timespec { tv_sec: i64::try_from(ENDING.as_secs()).unwrap_or_default(), tv_nsec: 0 };
+    if is_supervisor
+        && let Ok(pidfd) = pid(&child).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
+    {
+        let limit = Timespec {
+            tv_sec: i64::try_from(ENDING.as_secs()).unwrap_or_default(),
+            tv_nsec: 0,
+        };
         let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit));
     }
     descend::end_all(ENDING);
 }
 
 fn pid(child: &Child) -> io::Result<Pid> {
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn answer(status: ExitStatus) -> Answer {

@@ -24,15 +24,24 @@ use super::{
     request::channel,
 };
 
-/// Enters user and mount namespaces of its own, in which this process may mount. Root keeps every user that it knows: a
-/// validator may give files to one of them. Any other process is itself alone.
+/// Enters user and mount namespaces of its own, in which this process may mount. Root keeps every
+/// user that it knows: a validator may give files to one of them. Any other process is itself
+/// alone.
 ///
 /// # Errors
 /// The system's: no such namespaces are to be had.
 pub(super) fn enter(numbers: &Numbers, users: Users) -> Result<(), Errno> {
-    let (uid, gid, root) = (Uid::effective(), Gid::effective(), Uid::effective().is_root());
+    let (uid, gid, root) = (
+        Uid::effective(),
+        Gid::effective(),
+        Uid::effective().is_root(),
+    );
     // Only a process outside the namespace may say which users it has.
-    let helper = if root { Helper::start(numbers).ok() } else { None };
+    let helper = if root {
+        Helper::start(numbers).ok()
+    } else {
+        None
+    };
     if helper.is_none() && users == Users::Callers {
         return Err(Errno::EPERM);
     }
@@ -44,8 +53,12 @@ pub(super) fn enter(numbers: &Numbers, users: Users) -> Result<(), Errno> {
         return Err(Errno::EPERM);
     }
     // The kernel gives the files of a process that is closed to others to root.
-    set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(|e| Errno::from_raw(e.raw_os_error()))?;
-    let write = |path: &str, text: String| std::fs::write(path, text).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()));
+    set_dumpable_behavior(DumpableBehavior::Dumpable)
+        .map_err(|e| Errno::from_raw(e.raw_os_error()))?;
+    let write = |path: &str, text: String| {
+        std::fs::write(path, text)
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))
+    };
     // A process that has not given up changing groups may not name its own.
     write("/proc/self/setgroups", "deny".into())?;
     write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
@@ -61,11 +74,24 @@ struct Helper {
 impl Helper {
     /// Starts it: it knows this process by the directory of that in `/proc`.
     fn start(numbers: &Numbers) -> io::Result<Self> {
-        let process = openat(&numbers.0, "..", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let process = openat(
+            &numbers.0,
+            "..",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let (channel, theirs) = UnixStream::pair()?;
         let mut command = Command::new(this());
-        command.arg(MAP_USERS).env_clear().stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(process)).stderr(Stdio::null());
-        Ok(Self { child: command.spawn()?, channel })
+        command
+            .arg(MAP_USERS)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(process))
+            .stderr(Stdio::null());
+        Ok(Self {
+            child: command.spawn()?,
+            channel,
+        })
     }
 
     /// Lets it write, and waits for its end.
@@ -74,20 +100,29 @@ impl Helper {
         drop(self.channel);
         let status = self.child.wait()?;
         asked?;
-        if status.success() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
     }
 }
 
-/// Gives the user namespace of the process whose directory of `/proc` is its descriptor 1 every user and group of this one, once it
-/// is told to on stdin.
+/// Gives the user namespace of the process whose directory of `/proc` is its descriptor 1 every
+/// user and group of this one, once it is told to on stdin.
 pub(crate) fn map_users() -> u8 {
     let told = channel().and_then(|mut channel| channel.read_exact(&mut [0]));
-    u8::from(told.and_then(|()| ["uid_map", "gid_map"].into_iter().try_for_each(map)).is_err())
+    u8::from(
+        told.and_then(|()| ["uid_map", "gid_map"].into_iter().try_for_each(map))
+            .is_err(),
+    )
 }
 
 fn map(name: &str) -> io::Result<()> {
     let own = std::fs::read_to_string(format!("/proc/self/{name}"))?;
-    let mut file = OpenOptions::new().write(true).open(format!("/proc/self/fd/1/{name}"))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/self/fd/1/{name}"))?;
     // One write is the whole map (user_namespaces(7)).
     file.write_all(same(&own).as_bytes())
 }
@@ -108,7 +143,10 @@ mod tests {
 
     #[test]
     fn each_user_of_a_map_is_itself_in_the_next_one() {
-        assert_eq!(same("         0          0 4294967295\n"), "0 0 4294967295\n");
+        assert_eq!(
+            same("         0          0 4294967295\n"),
+            "0 0 4294967295\n"
+        );
         assert_eq!(same("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
         assert_eq!(same(""), "");
     }

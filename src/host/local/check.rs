@@ -45,35 +45,85 @@ impl Ask {
     pub(crate) fn means(self, member: &Member) -> bool {
         match self {
             Self::All => true,
-            Self::SeenBefore(moment) | Self::AtTheEnd(moment) => member.proven_at.is_none_or(|at| at < moment),
+            Self::SeenBefore(moment) | Self::AtTheEnd(moment) => {
+                member.proven_at.is_none_or(|at| at < moment)
+            }
         }
     }
 }
 
-/// Why one whose process is not there any more proves nothing, where no other was looked for in its place.
-const GONE: &str = "it ended, or is another process by now, and the run was interrupted before its successor was looked for";
+/// Why one whose process is not there any more proves nothing, where no other was looked for in its
+/// place.
+const GONE: &str = "it ended, or is another process by now, and the run was interrupted before \
+                    its successor was looked for";
 
 impl LocalHost {
-    pub(crate) async fn check(&mut self, steps: &mut [&mut Step], ask: Ask, (halts, patience): (&mut Halts, u8), tell: &mut impl FnMut(Event)) -> bool {
-        let (lanes, since, surveyed, begun, targets, openings) = (&self.lanes, &self.since, &self.surveyed, &RefCell::default(), &self.targets, &self.openings);
+    pub(crate) async fn check(
+        &mut self,
+        steps: &mut [&mut Step],
+        ask: Ask,
+        (halts, patience): (&mut Halts, u8),
+        tell: &mut impl FnMut(Event),
+    ) -> bool {
+        let (lanes, since, surveyed, begun, targets, openings) = (
+            &self.lanes,
+            &self.since,
+            &self.surveyed,
+            &RefCell::default(),
+            &self.targets,
+            &self.openings,
+        );
         let backs: Vec<Vec<Shift>> = steps.iter().map(|step| back(step)).collect();
         let all = steps.iter_mut().zip(&backs).flat_map(|(step, back)| {
             let shifts = step.shifts.as_slice();
-            step.members.iter_mut().map(move |m| (if m.instance.state == State::Reverted { back.as_slice() } else { shifts }, m))
+            step.members.iter_mut().map(move |m| {
+                (
+                    if m.instance.state == State::Reverted {
+                        back.as_slice()
+                    } else {
+                        shifts
+                    },
+                    m,
+                )
+            })
         });
         let all: Vec<(&[Shift], &mut Member)> = all.filter(|(_, m)| claims(m)).collect();
         // Their files are read when they have answered; at the end of a run it reads them itself.
         let reads = !matches!(ask, Ask::AtTheEnd(_));
-        let looked: BTreeSet<(i32, u64)> = all.iter().filter(|(_, m)| reads && ask.means(m)).map(|(_, m)| m.id).collect();
-        let there = at_once(&all.iter().map(|(_, m)| &m.instance).collect::<Vec<_>>(), |i| presence(i.pid, i.started, &i.exe));
+        let looked: BTreeSet<(i32, u64)> = all
+            .iter()
+            .filter(|(_, m)| reads && ask.means(m))
+            .map(|(_, m)| m.id)
+            .collect();
+        let there = at_once(
+            &all.iter().map(|(_, m)| &m.instance).collect::<Vec<_>>(),
+            |i| presence(i.pid, i.started, &i.exe),
+        );
         let is_same = |there: &Presence| matches!(there, Presence::Same(_));
-        let asked: Vec<_> = all.into_iter().zip(there).filter(|((_, m), there)| !is_same(there) || (shows(m) && ask.means(m))).collect();
-        let mut gone: BTreeSet<(i32, u64)> = asked.iter().filter(|(_, there)| !is_same(there)).map(|((_, m), _)| m.id).collect();
+        let asked: Vec<_> = all
+            .into_iter()
+            .zip(there)
+            .filter(|((_, m), there)| !is_same(there) || (shows(m) && ask.means(m)))
+            .collect();
+        let mut gone: BTreeSet<(i32, u64)> = asked
+            .iter()
+            .filter(|(_, there)| !is_same(there))
+            .map(|((_, m), _)| m.id)
+            .collect();
         let nothing = asked.is_empty();
         let wait = |((shifts, member), _), turn| async move {
             let member: &mut Member = member;
             let id = member.id;
-            let fresh = Fresh { shifts, since, surveyed, undo: member.instance.state == State::Reverted, turn: &turn, begun, targets, openings };
+            let fresh = Fresh {
+                shifts,
+                since,
+                surveyed,
+                undo: member.instance.state == State::Reverted,
+                turn: &turn,
+                begun,
+                targets,
+                openings,
+            };
             let seen = again(Box::new(member.clone()), fresh, lanes).await;
             let is_new = !claims(&seen) || seen.instance.pid != member.instance.pid;
             *member = *seen;
@@ -83,48 +133,103 @@ impl LocalHost {
             gone.remove(&id);
             new.into_iter().for_each(&mut *tell);
         };
-        // None of them is signalled, so one that is not waited for any more is what it was, if it is there.
-        let is_whole = all_of(asked.into_iter(), wait, self.at_once, halts, patience, each).await || nothing;
-        for member in steps.iter_mut().flat_map(|step| &mut step.members).filter(|m| gone.contains(&m.id)) {
-            tell(lose(member, Trouble { kind: State::TimedOut.into(), text: GONE.into() }));
+        // None of them is signalled, so one that is not waited for any more is what it was, if it
+        // is there.
+        let is_whole =
+            all_of(asked.into_iter(), wait, self.at_once, halts, patience, each).await || nothing;
+        for member in steps
+            .iter_mut()
+            .flat_map(|step| &mut step.members)
+            .filter(|m| gone.contains(&m.id))
+        {
+            tell(lose(
+                member,
+                Trouble {
+                    kind: State::TimedOut.into(),
+                    text: GONE.into(),
+                },
+            ));
         }
         self.foreign_listeners(steps, tell);
         if looked.is_empty() {
             return is_whole;
         }
-        // Last, so that a change between the reading of a file and the proofs is seen. Many read the same one.
+        // Last, so that a change between the reading of a file and the proofs is seen. Many read
+        // the same one.
         let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
-        for Step { shifts, members, .. } in steps.iter_mut().map(|step| &mut **step) {
+        for Step {
+            shifts, members, ..
+        } in steps.iter_mut().map(|step| &mut **step)
+        {
             let other = shifts.iter().find(|s| {
-                let is = || self.targets.get(&s.path).is_none_or(|target| target.holds(&s.to));
+                let is = || {
+                    self.targets
+                        .get(&s.path)
+                        .is_none_or(|target| target.holds(&s.to))
+                };
                 !*stands.entry(&s.path).or_insert_with(is)
             });
-            for member in members.iter_mut().filter(|m| shows(m) && m.instance.state != State::Reverted && looked.contains(&m.id)) {
+            for member in members.iter_mut().filter(|m| {
+                shows(m) && m.instance.state != State::Reverted && looked.contains(&m.id)
+            }) {
                 let i = &member.instance;
-                let text = match (other, i.targets.iter().find(|path| !sees_the_same(i.pid, path))) {
-                    (Some(shift), _) => format!("`{}` was changed by another program since", shift.path.display()),
+                let text = match (
+                    other,
+                    i.targets.iter().find(|path| !sees_the_same(i.pid, path)),
+                ) {
+                    (Some(shift), _) => format!(
+                        "`{}` was changed by another program since",
+                        shift.path.display()
+                    ),
                     // One that has ended sees nothing.
                     (None, Some(_)) if is_over(i.pid, i.started, &i.exe) => {
-                        tell(lose(member, Trouble { kind: State::Died.into(), text: "the process ended".into() }));
+                        tell(lose(
+                            member,
+                            Trouble {
+                                kind: State::Died.into(),
+                                text: "the process ended".into(),
+                            },
+                        ));
                         continue;
                     }
-                    (None, Some(path)) => format!("sees another file at `{}` than this host does", path.display()),
+                    (None, Some(path)) => format!(
+                        "sees another file at `{}` than this host does",
+                        path.display()
+                    ),
                     (None, None) => continue,
                 };
-                tell(lose(member, Trouble { kind: State::TimedOut.into(), text }));
+                tell(lose(
+                    member,
+                    Trouble {
+                        kind: State::TimedOut.into(),
+                        text,
+                    },
+                ));
             }
         }
         is_whole
     }
 
-    /// Fails every instance on whose address a process outside of the run listens by now. What was seen of
-    /// it is older than this look.
+    /// Fails every instance on whose address a process outside of the run listens by now. What was
+    /// seen of it is older than this look.
     fn foreign_listeners(&self, steps: &mut [&mut Step], tell: &mut impl FnMut(Event)) {
-        let Ok(listeners) = self.lanes.listeners(Duration::ZERO) else { return };
-        for member in steps.iter_mut().flat_map(|step| &mut step.members).filter(|m| shows(m)) {
+        let Ok(listeners) = self.lanes.listeners(Duration::ZERO) else {
+            return;
+        };
+        for member in steps
+            .iter_mut()
+            .flat_map(|step| &mut step.members)
+            .filter(|m| shows(m))
+        {
             let others = strangers_in(member, &listeners, &self.lanes);
             if !others.is_empty() {
-                tell(lose(member, Trouble { kind: TroubleKind::Stranger, text: shares(&others) }));
+                tell(lose(
+                    member,
+                    Trouble {
+                        kind: TroubleKind::Stranger,
+                        text: shares(&others),
+                    },
+                ));
             }
         }
     }
@@ -132,7 +237,11 @@ impl LocalHost {
 
 /// Ends the claim of an instance that has none any more, for this reason; answers its new state.
 pub(crate) fn lose(member: &mut Member, trouble: Trouble) -> Event {
-    let state = if member.instance.state == State::Reverted { State::RevertFailed } else { State::TimedOut };
+    let state = if member.instance.state == State::Reverted {
+        State::RevertFailed
+    } else {
+        State::TimedOut
+    };
     member.instance.proof = None;
     member.fail(state, no_longer(trouble));
     Event::of(&member.instance)
@@ -140,8 +249,15 @@ pub(crate) fn lose(member: &mut Member, trouble: Trouble) -> Event {
 
 /// What a step installs on the way back, where an instance of it went back; else nothing.
 fn back(step: &Step) -> Vec<Shift> {
-    let went_back = step.members.iter().any(|m| m.instance.state == State::Reverted);
-    if went_back { step.shifts_back().unwrap_or_default() } else { Vec::new() }
+    let went_back = step
+        .members
+        .iter()
+        .any(|m| m.instance.state == State::Reverted);
+    if went_back {
+        step.shifts_back().unwrap_or_default()
+    } else {
+        Vec::new()
+    }
 }
 
 /// Whether its state says that it lives.
@@ -151,11 +267,17 @@ fn claims(member: &Member) -> bool {
 
 /// Whether its state says what it runs, or that nothing is wrong with it.
 fn shows(member: &Member) -> bool {
-    matches!(member.instance.state, State::Confirmed | State::Unconfirmed | State::Unchanged | State::Reverted)
+    matches!(
+        member.instance.state,
+        State::Confirmed | State::Unconfirmed | State::Unchanged | State::Reverted
+    )
 }
 
 fn no_longer(trouble: Trouble) -> Trouble {
-    Trouble { text: format!("no longer proven: {}", trouble.text), ..trouble }
+    Trouble {
+        text: format!("no longer proven: {}", trouble.text),
+        ..trouble
+    }
 }
 
 /// Asks one that was proven once more; answers it as it was, or with its trouble, or its successor.
@@ -169,7 +291,10 @@ async fn again(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<
 }
 
 async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<(), Trouble> {
-    let trouble = |kind: State, text| Trouble { kind: kind.into(), text };
+    let trouble = |kind: State, text| Trouble {
+        kind: kind.into(),
+        text,
+    };
     let pidfd = hold(&member.instance).map_err(|e| match e {
         NotHung::Gone(text) => trouble(State::Died, text),
         NotHung::Refused(text) => trouble(State::TimedOut, text),
@@ -185,10 +310,22 @@ async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<
     if member.instance.successor_of.is_some() {
         fresh.turn.give_back();
         // What comparing facts compare with is the other one's.
-        return Box::pin(successor::proven(member, fresh, member.timeout, lanes)).await.map(drop);
+        return Box::pin(successor::proven(member, fresh, member.timeout, lanes))
+            .await
+            .map(drop);
     }
-    let Some(wanted) = still(member, fresh.shifts, fresh.undo)? else { return Ok(()) };
+    let Some(wanted) = still(member, fresh.shifts, fresh.undo)? else {
+        return Ok(());
+    };
     let when = member.signalled.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let hung = Hung { pid: member.instance.pid, started: member.instance.started, pidfd, at: Instant::now(), when };
-    confirm(&hung, member, &wanted, lanes, fresh.turn, None).await.map(drop)
+    let hung = Hung {
+        pid: member.instance.pid,
+        started: member.instance.started,
+        pidfd,
+        at: Instant::now(),
+        when,
+    };
+    confirm(&hung, member, &wanted, lanes, fresh.turn, None)
+        .await
+        .map(drop)
 }

@@ -31,40 +31,89 @@ use crate::{
 const UNSEEN: &str = "nothing that can be seen of it shows that it went back";
 
 impl LocalHost {
-    pub(crate) async fn commit(&mut self, steps: &mut [Step], halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+    pub(crate) async fn commit(
+        &mut self,
+        steps: &mut [Step],
+        halts: &mut Halts,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), Stop> {
         let undo = steps.iter().any(|s| s.undo);
         let stuck = self.install(steps, tell)?;
         // What changes behind a target from now on may or may not be read.
-        for path in steps.iter().flat_map(|step| &step.shifts).map(|shift| &shift.path) {
+        for path in steps
+            .iter()
+            .flat_map(|step| &step.shifts)
+            .map(|shift| &shift.path)
+        {
             if let Some(follow) = self.follows.get_mut(path) {
                 follow.look(path);
             }
         }
-        // Whoever would read a file that could not be put back is left as it is, and named; everybody else goes back.
+        // Whoever would read a file that could not be put back is left as it is, and named;
+        // everybody else goes back.
         for step in steps.iter_mut() {
-            let Some(stop) = step.shifts.iter().find_map(|s| stuck.get(&s.path)) else { continue };
+            let Some(stop) = step.shifts.iter().find_map(|s| stuck.get(&s.path)) else {
+                continue;
+            };
             for member in &mut step.members {
                 let text = format!("its config could not be put back: {}", stop.reason);
-                let state = if member.instance.state == State::Died { State::Died } else { State::RevertFailed };
-                member.fail(state, Trouble { kind: state.into(), text });
+                let state = if member.instance.state == State::Died {
+                    State::Died
+                } else {
+                    State::RevertFailed
+                };
+                member.fail(
+                    state,
+                    Trouble {
+                        kind: state.into(),
+                        text,
+                    },
+                );
                 tell(Event::of(&member.instance));
             }
         }
         let is_free = |step: &Step| !step.shifts.iter().any(|s| stuck.contains_key(&s.path));
         // One that speaks our protocol tells the digest of what it has read.
-        let is_watched = |m: &Member| m.group.speaks == Speaks::None && m.instance.state != State::Unchanged;
-        self.openings.mark(steps.iter().filter(|step| step.members.iter().any(is_watched)).flat_map(|step| &step.shifts));
-        let (lanes, since, surveyed, targets, openings) = (&self.lanes, &self.since, &self.surveyed, &self.targets, &self.openings);
-        let free = steps.iter_mut().enumerate().filter(|(_, step)| is_free(step));
+        let is_watched =
+            |m: &Member| m.group.speaks == Speaks::None && m.instance.state != State::Unchanged;
+        self.openings.mark(
+            steps
+                .iter()
+                .filter(|step| step.members.iter().any(is_watched))
+                .flat_map(|step| &step.shifts),
+        );
+        let (lanes, since, surveyed, targets, openings) = (
+            &self.lanes,
+            &self.since,
+            &self.surveyed,
+            &self.targets,
+            &self.openings,
+        );
+        let free = steps
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, step)| is_free(step));
         let begun = &RefCell::new(BTreeSet::new());
         let all = free.flat_map(|(at, step)| {
             let shifts = step.shifts.as_slice();
-            step.members.iter_mut().enumerate().map(move |(place, m)| (at, place, shifts, m))
+            step.members
+                .iter_mut()
+                .enumerate()
+                .map(move |(place, m)| (at, place, shifts, m))
         });
         let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
         let wait = |(at, place, shifts, member), turn| async move {
             let member: &mut Member = member;
-            let fresh = Fresh { shifts, since, surveyed, undo, turn: &turn, begun, targets, openings };
+            let fresh = Fresh {
+                shifts,
+                since,
+                surveyed,
+                undo,
+                turn: &turn,
+                begun,
+                targets,
+                openings,
+            };
             // Whoever is not waited for to the end stays what it was.
             let (seen, not_opened) = signal_and_see(Box::new(member.clone()), fresh, lanes).await;
             *member = *seen;
@@ -72,39 +121,74 @@ impl LocalHost {
         };
         let (mut ended, mut not_opened) = (BTreeSet::new(), BTreeMap::new());
         // The halt of the operator: no new signal, and nobody is waited for any more.
-        let finished = all_of(signalled, wait, self.at_once.saturating_sub(self.held.now / 2).max(16), halts, u8::from(undo), |(at, place, event, other)| {
-            if let (Some(path), Event::Instance { group, pid, .. }) = (other, &event) {
-                not_opened.entry((group.clone(), path)).or_insert((*pid, 0)).1 += 1;
-            }
-            tell(event);
-            ended.insert((at, place));
-        })
+        let finished = all_of(
+            signalled,
+            wait,
+            self.at_once.saturating_sub(self.held.now / 2).max(16),
+            halts,
+            u8::from(undo),
+            |(at, place, event, other)| {
+                if let (Some(path), Event::Instance { group, pid, .. }) = (other, &event) {
+                    not_opened
+                        .entry((group.clone(), path))
+                        .or_insert((*pid, 0))
+                        .1 += 1;
+                }
+                tell(event);
+                ended.insert((at, place));
+            },
+        )
         .await;
         for ((group, path), (pid, instances)) in not_opened {
-            let event = Event::NotOpened { group, pid, instances, path };
+            let event = Event::NotOpened {
+                group,
+                pid,
+                instances,
+                path,
+            };
             self.notes.push(event.clone());
             tell(event);
         }
         if !finished {
-            let state = if undo { State::RevertFailed } else { State::TimedOut };
+            let state = if undo {
+                State::RevertFailed
+            } else {
+                State::TimedOut
+            };
             let begun = begun.take();
-            // Perhaps signalled, and their proof was not waited for: they count as touched. The others
-            // are what they were.
-            for (at, step) in steps.iter_mut().enumerate().filter(|(_, step)| is_free(step)) {
-                let open = step.members.iter_mut().enumerate().filter(|(place, m)| !ended.contains(&(at, *place)) && m.instance.state != State::Unchanged);
+            // Perhaps signalled, and their proof was not waited for: they count as touched. The
+            // others are what they were.
+            for (at, step) in steps
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, step)| is_free(step))
+            {
+                let open = step.members.iter_mut().enumerate().filter(|(place, m)| {
+                    !ended.contains(&(at, *place)) && m.instance.state != State::Unchanged
+                });
                 let open = open.filter(|(_, m)| undo || begun.contains(&m.id));
                 open.for_each(|(_, member)| {
                     member.signalled.get_or_insert_with(jiff::Timestamp::now);
-                    member.fail(state, Trouble { kind: state.into(), text: HALTED.into() });
+                    member.fail(
+                        state,
+                        Trouble {
+                            kind: state.into(),
+                            text: HALTED.into(),
+                        },
+                    );
                 });
             }
         }
         stuck.into_values().next().map_or(Ok(()), Err)
     }
 
-    /// Makes every target what its step wants, and reads it back. On the way back, it goes on with every one that it can put back, and answers the
-    /// others.
-    fn install(&mut self, steps: &[Step], tell: &mut impl FnMut(Event)) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
+    /// Makes every target what its step wants, and reads it back. On the way back, it goes on with
+    /// every one that it can put back, and answers the others.
+    fn install(
+        &mut self,
+        steps: &[Step],
+        tell: &mut impl FnMut(Event),
+    ) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
         let mut exchanged = BTreeMap::new();
         let mut stuck = self.exchange(steps, &mut exchanged);
         if exchanged.is_empty() {
@@ -112,14 +196,20 @@ impl LocalHost {
         }
         // One look at who is there by now and one sync serve them all.
         let since = Since::now().unwrap_or_else(|_| Since::unseen());
-        let synced = sync_names(exchanged.keys().filter_map(|path| self.targets.get(*path))).map_err(from_install);
+        let synced = sync_names(exchanged.keys().filter_map(|path| self.targets.get(*path)))
+            .map_err(from_install);
         for (path, shift) in exchanged {
             self.since.insert(path.clone(), since.clone());
             match (&synced, &mut stuck) {
                 (Ok(()), Ok(stuck)) if stuck.contains_key(path) => {}
-                (Ok(()), _) => tell(Event::Installed { path: path.clone(), sha256: shift.to.sha256.clone() }),
+                (Ok(()), _) => tell(Event::Installed {
+                    path: path.clone(),
+                    sha256: shift.to.sha256.clone(),
+                }),
                 (Err(stop), Ok(stuck)) if steps.iter().any(|s| s.undo) => {
-                    stuck.entry(path.clone()).or_insert_with(|| Stop::new(stop.verdict, stop.reason.clone()));
+                    stuck
+                        .entry(path.clone())
+                        .or_insert_with(|| Stop::new(stop.verdict, stop.reason.clone()));
                 }
                 (Err(_), _) => {}
             }
@@ -130,23 +220,44 @@ impl LocalHost {
         }
     }
 
-    fn exchange<'a>(&mut self, steps: &'a [Step], exchanged: &mut BTreeMap<&'a PathBuf, &'a Shift>) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
+    fn exchange<'a>(
+        &mut self,
+        steps: &'a [Step],
+        exchanged: &mut BTreeMap<&'a PathBuf, &'a Shift>,
+    ) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
         let run = self.run.clone();
         let mut stuck = BTreeMap::new();
-        for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
+        for (step, shift) in steps
+            .iter()
+            .flat_map(|step| step.shifts.iter().map(move |shift| (step, shift)))
+        {
             let Some(from) = &shift.from else { continue };
-            let Some(target) = self.targets.get_mut(&shift.path) else { continue };
+            let Some(target) = self.targets.get_mut(&shift.path) else {
+                continue;
+            };
             let is_held = self.held.now < self.held.most;
             target.hold(is_held);
-            let said = target.install(&from.sha256, &shift.to, &run).map_err(from_install);
+            let said = target
+                .install(&from.sha256, &shift.to, &run)
+                .map_err(from_install);
             if matches!(said, Ok(true)) {
                 exchanged.insert(&shift.path, shift);
                 if !target.is_directory() {
-                    *(if is_held { &mut self.held.now } else { &mut self.held.not }) += 1;
+                    *(if is_held {
+                        &mut self.held.now
+                    } else {
+                        &mut self.held.not
+                    }) += 1;
                 }
             }
             let said = match said {
-                Ok(_) if !target.holds(&shift.to) => Err(Stop::new(Verdict::Refused, format!("`{}` does not hold what was installed", shift.path.display()))),
+                Ok(_) if !target.holds(&shift.to) => Err(Stop::new(
+                    Verdict::Refused,
+                    format!(
+                        "`{}` does not hold what was installed",
+                        shift.path.display()
+                    ),
+                )),
                 said => said,
             };
             match said {
@@ -159,26 +270,36 @@ impl LocalHost {
     }
 }
 
-/// Signals an instance and waits for its end; answers a target that it was not seen to open as well. What only few need is kept
-/// apart: of ten thousand that are waited for, each has all of this.
-async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> (Box<Member>, Option<PathBuf>) {
-    let Fresh { shifts, undo, turn, .. } = fresh;
+/// Signals an instance and waits for its end; answers a target that it was not seen to open as
+/// well. What only few need is kept apart: of ten thousand that are waited for, each has all of
+/// this.
+async fn signal_and_see(
+    mut member: Box<Member>,
+    fresh: Fresh<'_>,
+    lanes: &Lanes,
+) -> (Box<Member>, Option<PathBuf>) {
+    let Fresh {
+        shifts, undo, turn, ..
+    } = fresh;
     member.instance.opened = None;
     if member.sick || member.instance.state == State::Died {
         turn.give_back();
     }
     let said = match member.instance.state {
         // Only the old config is there again.
-        State::Died if undo && !member.group.revive.is_empty() => match Box::pin(revive(&member, fresh, lanes)).await {
-            Ok(new) => return (Box::new(new), None),
-            Err(trouble) => {
-                // Why it died stays first; why it is not there again is what the operator needs.
-                if let Some(first) = &mut member.instance.trouble {
-                    first.text = format!("{}; {}", first.text, trouble.text);
+        State::Died if undo && !member.group.revive.is_empty() => {
+            match Box::pin(revive(&member, fresh, lanes)).await {
+                Ok(new) => return (Box::new(new), None),
+                Err(trouble) => {
+                    // Why it died stays first; why it is not there again is what the operator
+                    // needs.
+                    if let Some(first) = &mut member.instance.trouble {
+                        first.text = format!("{}; {}", first.text, trouble.text);
+                    }
+                    Err(trouble)
                 }
-                Err(trouble)
             }
-        },
+        }
         _ => prove(&mut member, fresh, lanes).await,
     };
     let not_opened = match &said {
@@ -187,37 +308,80 @@ async fn signal_and_see(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes
     };
     match said {
         // It may run what another file says.
-        Ok(Shown::Config(..)) if let Some(path) = not_opened.as_ref().filter(|path| member.assumed.contains(path)) => {
+        Ok(Shown::Config(..))
+            if let Some(path) = not_opened
+                .as_ref()
+                .filter(|path| member.assumed.contains(path)) =>
+        {
             let path = path.display();
             let text = format!(
-                "it was not seen to open `{path}`, and its command line does not say for certain that it reads that: say in its group which `config` it reads"
+                "it was not seen to open `{path}`, and its command line does not say for certain \
+                 that it reads that: say in its group which `config` it reads"
             );
-            let state = if undo { State::RevertFailed } else { State::Unconfirmed };
+            let state = if undo {
+                State::RevertFailed
+            } else {
+                State::Unconfirmed
+            };
             (member.instance.proof, member.proven_at) = (Some(Proof::None), Some(Instant::now()));
-            member.fail(state, Trouble { kind: State::Unconfirmed.into(), text });
+            member.fail(
+                state,
+                Trouble {
+                    kind: State::Unconfirmed.into(),
+                    text,
+                },
+            );
         }
         Ok(Shown::Config(proof, took)) => {
-            member.instance.state = if undo { State::Reverted } else { State::Confirmed };
+            member.instance.state = if undo {
+                State::Reverted
+            } else {
+                State::Confirmed
+            };
             (member.instance.proof, member.proven_at) = (Some(proof), Some(Instant::now()));
             member.unsure = false;
             member.instance.took_us = u64::try_from(took.as_micros()).ok();
             let is_known = !undo || !member.is_back_by_its_answers();
-            member.instance.after = shifts.first().filter(|_| is_known).map(|s| s.to.sha256.clone());
+            member.instance.after = shifts
+                .first()
+                .filter(|_| is_known)
+                .map(|s| s.to.sha256.clone());
         }
         Ok(Shown::Life) if !undo => {
-            (member.instance.state, member.instance.proof) = (State::Unconfirmed, Some(Proof::None));
+            (member.instance.state, member.instance.proof) =
+                (State::Unconfirmed, Some(Proof::None));
             member.proven_at = Some(Instant::now());
         }
-        Ok(Shown::Life) => member.fail(State::RevertFailed, Trouble { kind: State::Unconfirmed.into(), text: UNSEEN.into() }),
-        Err(trouble) => return (Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await), None),
+        Ok(Shown::Life) => member.fail(
+            State::RevertFailed,
+            Trouble {
+                kind: State::Unconfirmed.into(),
+                text: UNSEEN.into(),
+            },
+        ),
+        Err(trouble) => {
+            return (
+                Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await),
+                None,
+            );
+        }
     }
     (member, not_opened)
 }
 
-/// Takes down whether an instance has opened its targets since its signal; answers one that it was not seen to open.
+/// Takes down whether an instance has opened its targets since its signal; answers one that it was
+/// not seen to open.
 async fn opened(member: &mut Member, shown: &Shown, fresh: Fresh<'_>) -> Option<PathBuf> {
-    let left = if let Shown::Config(_, took) = shown { member.timeout.saturating_sub(*took) } else { Duration::ZERO };
-    let said = if member.group.speaks == Speaks::None { fresh.openings.of(member, left).await } else { Opened::Unknown };
+    let left = if let Shown::Config(_, took) = shown {
+        member.timeout.saturating_sub(*took)
+    } else {
+        Duration::ZERO
+    };
+    let said = if member.group.speaks == Speaks::None {
+        fresh.openings.of(member, left).await
+    } else {
+        Opened::Unknown
+    };
     let (opened, path) = match said {
         Opened::Each => (Some(true), None),
         Opened::Not(path) => (Some(false), Some(path)),
@@ -228,7 +392,12 @@ async fn opened(member: &mut Member, shown: &Shown, fresh: Fresh<'_>) -> Option<
 }
 
 /// One that proves nothing; or who has taken its place, if that is why.
-pub(crate) async fn failed(mut member: Member, trouble: Trouble, fresh: Fresh<'_>, lanes: &Lanes) -> Member {
+pub(crate) async fn failed(
+    mut member: Member,
+    trouble: Trouble,
+    fresh: Fresh<'_>,
+    lanes: &Lanes,
+) -> Member {
     fresh.turn.give_back();
     let state = match (fresh.undo, trouble.kind.state()) {
         (_, State::Died) => State::Died,
@@ -240,13 +409,18 @@ pub(crate) async fn failed(mut member: Member, trouble: Trouble, fresh: Fresh<'_
     {
         return new;
     }
-    if matches!((state, member.instance.state), (State::Died, _) | (_, State::Died)) {
+    if matches!(
+        (state, member.instance.state),
+        (State::Died, _) | (_, State::Died)
+    ) {
         member.instance.start = revive::command(&member);
     }
     member.instance.proof = None;
     // Its first trouble stays; why the way back failed as well is what the operator needs next.
-    if let (true, Some(first)) = (fresh.undo && state == State::RevertFailed, &mut member.instance.trouble)
-        && first.text != trouble.text
+    if let (true, Some(first)) = (
+        fresh.undo && state == State::RevertFailed,
+        &mut member.instance.trouble,
+    ) && first.text != trouble.text
     {
         first.text = format!("{}; after the rollback: {}", first.text, trouble.text);
     }
@@ -262,9 +436,24 @@ async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<M
         // Nobody is there, as without it.
         Err(trouble) if trouble.kind.state() == State::Died => return None,
         Err(trouble) => {
-            let instance = Instance { wave: member.instance.wave, ..found.instance(&member.instance.group) };
-            let mut new = Member { instance, identity: found.identity(&member.group), seq: 0, ..member.clone() };
-            new.fail(if fresh.undo { State::RevertFailed } else { State::TimedOut }, trouble);
+            let instance = Instance {
+                wave: member.instance.wave,
+                ..found.instance(&member.instance.group)
+            };
+            let mut new = Member {
+                instance,
+                identity: found.identity(&member.group),
+                seq: 0,
+                ..member.clone()
+            };
+            new.fail(
+                if fresh.undo {
+                    State::RevertFailed
+                } else {
+                    State::TimedOut
+                },
+                trouble,
+            );
             new
         }
     };

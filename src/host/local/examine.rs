@@ -117,16 +117,31 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn good(topic: Topic, text: impl Into<String>) -> Self {
-        Self { topic, ok: Some(true), text: text.into(), next: None }
+        Self {
+            topic,
+            ok: Some(true),
+            text: text.into(),
+            next: None,
+        }
     }
 
     /// A finding that does not decide.
     pub(crate) fn note(topic: Topic, text: impl Into<String>) -> Self {
-        Self { topic, ok: None, text: text.into(), next: None }
+        Self {
+            topic,
+            ok: None,
+            text: text.into(),
+            next: None,
+        }
     }
 
     pub(crate) fn bad(topic: Topic, text: impl Into<String>) -> Self {
-        Self { topic, ok: Some(false), text: text.into(), next: None }
+        Self {
+            topic,
+            ok: Some(false),
+            text: text.into(),
+            next: None,
+        }
     }
 
     /// What a guard says: behind the last `;` of its sentence stands what to do about it.
@@ -141,12 +156,18 @@ impl Check {
 
     /// The finding of a guard.
     fn of(topic: Topic, said: Result<(), String>, good: impl Into<String>) -> Self {
-        said.map_or_else(|why| Self::refused(topic, &why), |()| Self::good(topic, good))
+        said.map_or_else(
+            |why| Self::refused(topic, &why),
+            |()| Self::good(topic, good),
+        )
     }
 
     /// With what to do about it.
     pub(crate) fn then(self, next: impl Into<String>) -> Self {
-        Self { next: Some(next.into()), ..self }
+        Self {
+            next: Some(next.into()),
+            ..self
+        }
     }
 
     /// The same finding where it does not decide.
@@ -169,39 +190,74 @@ impl Examiner {
     /// # Errors
     /// A sentence when it does not tell.
     pub(crate) fn new() -> Result<Self, String> {
-        let listeners = Listeners::read().map_err(|e| format!("the kernel does not tell who listens where: {e}"))?;
-        Ok(Self { listeners, ..Self::default() })
+        let listeners = Listeners::read()
+            .map_err(|e| format!("the kernel does not tell who listens where: {e}"))?;
+        Ok(Self {
+            listeners,
+            ..Self::default()
+        })
     }
 
     /// Processes that may share an address with each other: matches of the same groups.
     pub(crate) fn know<'a>(&self, found: impl IntoIterator<Item = &'a Found>) {
-        self.lanes.know(found.into_iter().map(|f| (f.pid, f.started)));
+        self.lanes
+            .know(found.into_iter().map(|f| (f.pid, f.started)));
     }
 
-    /// Everything about a process whose group and role are known; without a group, what can be said of any program.
+    /// Everything about a process whose group and role are known; without a group, what can be said
+    /// of any program.
     pub(crate) async fn examine(&self, found: &Found, group: Option<&Group>) -> Vec<Check> {
         let pid = found.pid;
         let signal = group.map_or(Signal::Hup, |group| group.signal);
         let mut checks = match group {
-            Some(group) => vec![Check::of(Topic::Reloads, vouched(group), format!("{} says that it reloads on {}", who_says(group), signal.name()))],
-            None => vec![Check::note(Topic::Reloads, format!("nobody says what it does on {}", signal.name()))],
+            Some(group) => vec![Check::of(
+                Topic::Reloads,
+                vouched(group),
+                format!(
+                    "{} says that it reloads on {}",
+                    who_says(group),
+                    signal.name()
+                ),
+            )],
+            None => vec![Check::note(
+                Topic::Reloads,
+                format!("nobody says what it does on {}", signal.name()),
+            )],
         };
         checks.push(on_signal(pid, signal, group).await);
         let whose = format!("run hello as uid {} or as root", found.uid);
-        let permission = Check::of(Topic::Permission, may_signal(pid), format!("may be signalled by uid {}", nix::unistd::geteuid()));
-        checks.push(if permission.ok == Some(false) { permission.then(whose) } else { permission });
+        let permission = Check::of(
+            Topic::Permission,
+            may_signal(pid),
+            format!("may be signalled by uid {}", nix::unistd::geteuid()),
+        );
+        checks.push(if permission.ok == Some(false) {
+            permission.then(whose)
+        } else {
+            permission
+        });
         checks.push(Check::of(Topic::State, runs(pid), "runs"));
         checks.push(match guard::shares(pid, "mnt") {
             Some(true) => Check::good(Topic::Mounts, "sees the mounts of this host"),
-            Some(false) => Check::note(Topic::Mounts, "has a mount namespace of its own: what it sees at the path of its config is compared"),
-            None => Check::note(Topic::Mounts, "its mount namespace cannot be seen by this user"),
+            Some(false) => Check::note(
+                Topic::Mounts,
+                "has a mount namespace of its own: what it \
+                sees at the path of its config is compared",
+            ),
+            None => Check::note(
+                Topic::Mounts,
+                "its mount namespace cannot be seen by this user",
+            ),
         });
         let Some(group) = group else {
             checks.push(network(pid, false));
             return checks;
         };
         if found.exe.as_os_str().is_empty() {
-            checks.push(Check::note(Topic::Config, "cannot be looked at by this user, nor can anything else of it"));
+            checks.push(Check::note(
+                Topic::Config,
+                "cannot be looked at by this user, nor can anything else of it",
+            ));
             return checks;
         }
         checks.extend(program(found, group));
@@ -220,11 +276,24 @@ impl Examiner {
             Err(_) => Check::note(Topic::Install, "not looked at"),
         });
         let mut instance = found.instance(&group.name);
-        let said = found.endpoint.clone().map_or_else(|| self.listeners.endpoint(found.pid, &found.args, group), Ok);
+        let said = found.endpoint.clone().map_or_else(
+            || self.listeners.endpoint(found.pid, &found.args, group),
+            Ok,
+        );
         checks.push(match &said {
-            Ok(endpoint) => Check::of(Topic::Endpoint, alone(found, endpoint, &self.listeners, &self.lanes), endpoint.clone()),
+            Ok(endpoint) => Check::of(
+                Topic::Endpoint,
+                alone(found, endpoint, &self.listeners, &self.lanes),
+                endpoint.clone(),
+            ),
             Err(why) if group.needs_endpoint() => Check::refused(Topic::Endpoint, why),
-            Err(why) => Check::note(Topic::Endpoint, format!("{}, and nobody asks it there", why.rsplit_once("; ").map_or(why.as_str(), |(why, _)| why))),
+            Err(why) => Check::note(
+                Topic::Endpoint,
+                format!(
+                    "{}, and nobody asks it there",
+                    why.rsplit_once("; ").map_or(why.as_str(), |(why, _)| why)
+                ),
+            ),
         });
         instance.endpoint = said.clone().unwrap_or_default();
         instance.targets = live.iter().flatten().map(|l| l.path.clone()).collect();
@@ -234,11 +303,25 @@ impl Examiner {
         checks.push(self.answers(&mut member, said.is_ok()).await);
         match &live {
             Ok(live) => self.validator(&member, live, checks).await,
-            Err(_) => checks.extend([Topic::Validator, Topic::Disk].map(|topic| Check::note(topic, "not looked at, since its config is not known"))),
+            Err(_) => {
+                checks.extend([Topic::Validator, Topic::Disk].map(|topic| {
+                    Check::note(topic, "not looked at, since its config is not known")
+                }))
+            }
         }
         checks.push(on_bad_config(&member));
-        checks.push(proof(&member, live.iter().flatten().next().and_then(|l| l.disk.as_ref().ok())));
-        checks.extend(live.as_deref().ok().and_then(|live| is_watched(&member, live)));
+        checks.push(proof(
+            &member,
+            live.iter()
+                .flatten()
+                .next()
+                .and_then(|l| l.disk.as_ref().ok()),
+        ));
+        checks.extend(
+            live.as_deref()
+                .ok()
+                .and_then(|live| is_watched(&member, live)),
+        );
         checks.push(not_read(found, &member, live.as_deref().unwrap_or_default()).await);
     }
 
@@ -247,12 +330,22 @@ impl Examiner {
         if group.needs_endpoint() && !has_endpoint {
             return Check::note(Topic::Answers, "not asked, since its endpoint is not known");
         }
-        let mut sources: Vec<String> = group.confirm.iter().chain(&group.reject).map(|fact| fact.source.describe(&member.instance.endpoint)).collect();
+        let mut sources: Vec<String> = group
+            .confirm
+            .iter()
+            .chain(&group.reject)
+            .map(|fact| fact.source.describe(&member.instance.endpoint))
+            .collect();
         sources.dedup();
         if sources.is_empty() && group.speaks == Speaks::None {
-            return Check::note(Topic::Answers, "is not asked: its group says that nothing can be seen");
+            return Check::note(
+                Topic::Answers,
+                "is not asked: its group says that nothing can be seen",
+            );
         }
-        let said = answers(member, &self.listeners, &self.lanes).await.map_err(|silence| silence.why);
+        let said = answers(member, &self.listeners, &self.lanes)
+            .await
+            .map_err(|silence| silence.why);
         let good = match &member.instance.after {
             Some(sha256) => format!("tells that it runs sha256:{}", short(sha256)),
             None => format!("all facts can be read: {}", sources.join(", ")),
@@ -260,52 +353,102 @@ impl Examiner {
         Check::of(Topic::Answers, said, good)
     }
 
-    /// Whether its validator can be run, on a new config as well, and what it says of the one on the disk.
+    /// Whether its validator can be run, on a new config as well, and what it says of the one on
+    /// the disk.
     async fn validator(&self, member: &Member, live: &[Live], checks: &mut Vec<Check>) {
         let group = &member.group;
         let must = group.on_bad_config == OnBad::Dies;
         let decides = |check: Check| if must { check } else { check.undecided() };
         if group.validation == Validation::Waived {
-            checks.push(Check::note(Topic::Validator, format!("group `{}` says that the program has none", group.name)));
+            checks.push(Check::note(
+                Topic::Validator,
+                format!("group `{}` says that the program has none", group.name),
+            ));
             checks.push(Check::note(Topic::Disk, "nobody knows whether it is valid"));
             return;
         }
         if group.validate.is_empty() {
-            let why = format!("group `{}` has no validator{}", group.name, if must { ", and a bad config ends the process" } else { "" });
-            checks.push(decides(Check::bad(Topic::Validator, why).then("say `validate = [argv]`")));
+            let why = format!(
+                "group `{}` has no validator{}",
+                group.name,
+                if must {
+                    ", and a bad config ends the process"
+                } else {
+                    ""
+                }
+            );
+            checks.push(decides(
+                Check::bad(Topic::Validator, why).then("say `validate = [argv]`"),
+            ));
             checks.push(Check::note(Topic::Disk, "nobody knows whether it is valid"));
             return;
         }
         let (said, by) = self.judged.of(member, live).await;
-        let place = if matches!(said, Err(NotPassed::NotRun(_))) { Ok(()) } else { self.judged.place(member, live).await };
+        let place = if matches!(said, Err(NotPassed::NotRun(_))) {
+            Ok(())
+        } else {
+            self.judged.place(member, live).await
+        };
         checks.push(match (&said, &place) {
-            (Err(NotPassed::NotRun(why)), _) | (_, Err(why)) => decides(Check::bad(Topic::Validator, why.clone()).then(match must {
-                true => "without it nobody is signalled: mend it, or say another with `validate`",
-                false => "without it a config goes unvalidated: mend it, or say another with `validate`",
-            })),
+            (Err(NotPassed::NotRun(why)), _) | (_, Err(why)) => {
+                decides(Check::bad(Topic::Validator, why.clone()).then(match must {
+                    true => {
+                        "without it nobody is signalled: mend it, or say another with `validate`"
+                    }
+                    false => {
+                        "without it a config goes unvalidated: mend it, or say another with \
+                          `validate`"
+                    }
+                }))
+            }
             (_, Ok(())) => Check::good(Topic::Validator, by),
         });
-        let paths = live.iter().map(|l| format!("`{}`", l.path.display())).collect::<Vec<_>>().join(", ");
+        let paths = live
+            .iter()
+            .map(|l| format!("`{}`", l.path.display()))
+            .collect::<Vec<_>>()
+            .join(", ");
         checks.push(match said {
             Ok(said) if !said.is_empty() => {
-                let text = if live.iter().any(|l| l.secret) { "which are not shown: it is a secret".into() } else { said.text() };
-                Check::note(Topic::Disk, format!("{paths} is valid as it stands, and its validator names errors: {text}"))
+                let text = if live.iter().any(|l| l.secret) {
+                    "which are not shown: it is a secret".into()
+                } else {
+                    said.text()
+                };
+                Check::note(
+                    Topic::Disk,
+                    format!(
+                        "{paths} is valid as it stands, and its validator names errors: {text}"
+                    ),
+                )
             }
             Ok(_) => Check::good(Topic::Disk, format!("{paths} is valid as it stands")),
-            Err(NotPassed::Refused(why)) if !live.is_empty() && live.iter().all(|l| is_as_it_started(member, &l.path)) => {
-                decides(Check::bad(Topic::Disk, cannot_judge(&why)).then("say another validator with `validate`"))
+            Err(NotPassed::Refused(why))
+                if !live.is_empty() && live.iter().all(|l| is_as_it_started(member, &l.path)) =>
+            {
+                decides(
+                    Check::bad(Topic::Disk, cannot_judge(&why))
+                        .then("say another validator with `validate`"),
+                )
             }
-            Err(NotPassed::Refused(why)) => Check::bad(Topic::Disk, format!("{paths}: {why}")).then("mend it: neither a reload nor a restart takes it"),
-            Err(NotPassed::NotRun(_)) => Check::note(Topic::Disk, "nobody knows whether it is valid"),
+            Err(NotPassed::Refused(why)) => Check::bad(Topic::Disk, format!("{paths}: {why}"))
+                .then("mend it: neither a reload nor a restart takes it"),
+            Err(NotPassed::NotRun(_)) => {
+                Check::note(Topic::Disk, "nobody knows whether it is valid")
+            }
         });
     }
 }
 
 fn who_says(group: &Group) -> String {
-    group.kind.as_ref().map_or_else(|| format!("group `{}`", group.name), |kind| format!("kind `{kind}`"))
+    group.kind.as_ref().map_or_else(
+        || format!("group `{}`", group.name),
+        |kind| format!("kind `{kind}`"),
+    )
 }
 
-/// What becomes of the signal. Without a word of somebody who knows the program, a handler proves nothing.
+/// What becomes of the signal. Without a word of somebody who knows the program, a handler proves
+/// nothing.
 async fn on_signal(pid: i32, signal: Signal, group: Option<&Group>) -> Check {
     let name = signal.name();
     if let Some(group) = group
@@ -313,26 +456,53 @@ async fn on_signal(pid: i32, signal: Signal, group: Option<&Group>) -> Check {
     {
         let check = Check::bad(Topic::Signal, why);
         return match guard::disposition(pid, signal) {
-            Ok(Disposition::Ignored) => check.then(format!("start it without nohup, and by nobody who ignores {name}")),
-            Ok(Disposition::Default) => check.then("if a thread of it waits in sigwait, say `reloads = \"unchecked\"`; else it can only be restarted"),
+            Ok(Disposition::Ignored) => check.then(format!(
+                "start it without nohup, and by nobody \
+                who ignores {name}"
+            )),
+            Ok(Disposition::Default) => check.then(
+                "if a thread of it waits in sigwait, say \
+                `reloads = \"unchecked\"`; else it can only be restarted",
+            ),
             _ => check,
         };
     }
     let vouched = group.is_some_and(|group| vouched(group).is_ok());
-    let proves = "which proves nothing while nobody says that it reloads: the runtimes of Go and Java catch it in every program, and die of it all the same";
+    let proves = "which proves nothing while nobody says that it reloads: the runtimes of Go and \
+                  Java catch it in every program, and die of it all the same";
     match guard::disposition(pid, signal) {
         Err(why) => Check::bad(Topic::Signal, why),
-        Ok(Disposition::Caught) if vouched => Check::good(Topic::Signal, format!("has a handler for {name}")),
-        Ok(Disposition::Awaited) if vouched => Check::good(Topic::Signal, format!("waits for {name} in a signalfd")),
-        Ok(Disposition::InSigwait) if vouched => Check::good(Topic::Signal, format!("waits for {name} in sigwait")),
-        Ok(Disposition::Blocked) if vouched => {
-            Check::note(Topic::Signal, format!("has a handler for {name}, and blocks it at the moment: the signal is pending until it does not"))
+        Ok(Disposition::Caught) if vouched => {
+            Check::good(Topic::Signal, format!("has a handler for {name}"))
         }
-        Ok(Disposition::Caught | Disposition::Awaited | Disposition::InSigwait) => Check::note(Topic::Signal, format!("has a handler for {name}, {proves}")),
+        Ok(Disposition::Awaited) if vouched => {
+            Check::good(Topic::Signal, format!("waits for {name} in a signalfd"))
+        }
+        Ok(Disposition::InSigwait) if vouched => {
+            Check::good(Topic::Signal, format!("waits for {name} in sigwait"))
+        }
+        Ok(Disposition::Blocked) if vouched => Check::note(
+            Topic::Signal,
+            format!(
+                "has a handler for {name}, and blocks it at the moment: the signal is pending \
+                 until it does not"
+            ),
+        ),
+        Ok(Disposition::Caught | Disposition::Awaited | Disposition::InSigwait) => {
+            Check::note(Topic::Signal, format!("has a handler for {name}, {proves}"))
+        }
         // Only where somebody says that it need not show.
-        Ok(Disposition::Default) if vouched => Check::note(Topic::Signal, format!("shows no handler for {name}, and its group says that it waits in sigwait")),
-        Ok(Disposition::Default) => Check::bad(Topic::Signal, format!("has no handler for {name} and would die of it")),
-        Ok(Disposition::Blocked) => Check::bad(Topic::Signal, format!("blocks {name} in every thread")),
+        Ok(Disposition::Default) if vouched => Check::note(
+            Topic::Signal,
+            format!("shows no handler for {name}, and its group says that it waits in sigwait"),
+        ),
+        Ok(Disposition::Default) => Check::bad(
+            Topic::Signal,
+            format!("has no handler for {name} and would die of it"),
+        ),
+        Ok(Disposition::Blocked) => {
+            Check::bad(Topic::Signal, format!("blocks {name} in every thread"))
+        }
         Ok(Disposition::Ignored) => Check::bad(Topic::Signal, format!("ignores {name}")),
     }
 }
@@ -346,11 +516,19 @@ fn program(found: &Found, group: &Group) -> Option<Check> {
     let (exe, signal) = (renewal::unmarked(&found.exe), group.signal.name());
     match renewal {
         Renewal::Another(path, _) => {
-            let text = format!("executes `{}` again on {signal}, another program than it runs: that one judges its config", path.display());
+            let text = format!(
+                "executes `{}` again on {signal}, another program than it runs: that one judges \
+                 its config",
+                path.display()
+            );
             Some(Check::note(Topic::Program, text))
         }
         Renewal::None if exe != found.exe => {
-            let text = format!("`{}` was replaced or removed since it started: it goes on with the old program, which judges its config", exe.display());
+            let text = format!(
+                "`{}` was replaced or removed since it started: it goes on with the old program, \
+                 which judges its config",
+                exe.display()
+            );
             Some(Check::note(Topic::Program, text).then("restart it to run another"))
         }
         _ => None,
@@ -360,10 +538,18 @@ fn program(found: &Found, group: &Group) -> Option<Check> {
 fn network(pid: i32, needed: bool) -> Check {
     match guard::shares(pid, "net") {
         Some(true) => Check::good(Topic::Network, "is in the network of this host"),
-        None => Check::note(Topic::Network, "its network namespace cannot be seen by this user"),
+        None => Check::note(
+            Topic::Network,
+            "its network namespace cannot be seen by this user",
+        ),
         Some(false) => {
-            let check = Check::bad(Topic::Network, "is in another network namespace, where this host cannot ask it");
-            let check = check.then(format!("run hello in there: `nsenter --target {pid} --net hello ..`"));
+            let check = Check::bad(
+                Topic::Network,
+                "is in another network namespace, where this host cannot ask it",
+            );
+            let check = check.then(format!(
+                "run hello in there: `nsenter --target {pid} --net hello ..`"
+            ));
             if needed { check } else { check.undecided() }
         }
     }
@@ -375,20 +561,34 @@ fn config(live: &Result<Vec<Live>, String>, of: &Identity) -> Check {
         Err(why) => return Check::refused(Topic::Config, why),
     };
     if live.is_empty() {
-        return Check::note(Topic::Config, "its group has no config: it is only signalled and confirmed");
+        return Check::note(
+            Topic::Config,
+            "its group has no config: it is only signalled and confirmed",
+        );
     }
     let mut all = Vec::new();
     for one in live {
         let path = one.path.display();
         match &one.disk {
             Ok(blob) => {
-                let form = if blob.form() == Form::Directory { "directory" } else { "file" };
-                all.push(format!("`{path}` ({form}, sha256:{}{})", short(&blob.sha256), if one.secret { ", a secret" } else { "" }));
+                let form = if blob.form() == Form::Directory {
+                    "directory"
+                } else {
+                    "file"
+                };
+                all.push(format!(
+                    "`{path}` ({form}, sha256:{}{})",
+                    short(&blob.sha256),
+                    if one.secret { ", a secret" } else { "" }
+                ));
             }
             Err(why) => return Check::bad(Topic::Config, why.clone()),
         }
     }
-    if let Some(why) = live.iter().find_map(|one| Readers::default().refuse(of, &one.path, &one.path)) {
+    if let Some(why) = live
+        .iter()
+        .find_map(|one| Readers::default().refuse(of, &one.path, &one.path))
+    {
         return Check::refused(Topic::Config, &why.to_string());
     }
     Check::good(Topic::Config, format!("reads {}", all.join(", ")))
@@ -402,7 +602,9 @@ fn install(live: &[Live], pid: i32) -> Check {
         return Check::refused(Topic::Install, &why);
     }
     match live.iter().find_map(Live::held_by) {
-        Some(busy) => Check::note(Topic::Install, busy).then("wait for it, or say --lock-timeout 60s"),
+        Some(busy) => {
+            Check::note(Topic::Install, busy).then("wait for it, or say --lock-timeout 60s")
+        }
         None => Check::good(Topic::Install, "can be replaced in one step"),
     }
 }
@@ -413,15 +615,33 @@ fn on_bad_config(member: &Member) -> Check {
         (OnBad::Keeps, _) => Check::good(
             Topic::BadConfig,
             match group.kind {
-                Some(_) => "its kind says that it keeps its old config when it cannot load the new one",
-                None => "is taken to keep its old config when it cannot load the new one; if it ends: `on_bad_config = \"dies\"`",
+                Some(_) => {
+                    "its kind says that it keeps its old config when it cannot load the new one"
+                }
+                None => {
+                    "is taken to keep its old config when it cannot load the new one; if it ends: \
+                     `on_bad_config = \"dies\"`"
+                }
             },
         ),
-        (OnBad::Dies, false) => Check::good(Topic::BadConfig, format!("ends, and is started again on the old config by `{}`", group.revive.join(" "))),
+        (OnBad::Dies, false) => Check::good(
+            Topic::BadConfig,
+            format!(
+                "ends, and is started again on the old config by `{}`",
+                group.revive.join(" ")
+            ),
+        ),
         (OnBad::Dies, true) => {
-            let check = Check::note(Topic::BadConfig, "ends when it cannot load the new config, and somebody must start it again");
-            let by_hand = revive::command(member).map_or(String::new(), |line| format!("; by hand it would be: {line}"));
-            check.then(format!("say how in its group with `revive = [argv]`{by_hand}"))
+            let check = Check::note(
+                Topic::BadConfig,
+                "ends when it cannot load the new config, and somebody must start it again",
+            );
+            let by_hand = revive::command(member).map_or(String::new(), |line| {
+                format!("; by hand it would be: {line}")
+            });
+            check.then(format!(
+                "say how in its group with `revive = [argv]`{by_hand}"
+            ))
         }
     }
 }
@@ -430,56 +650,113 @@ fn on_bad_config(member: &Member) -> Check {
 fn proof(member: &Member, disk: Option<&Blob>) -> Check {
     let group = &member.group;
     if group.speaks == Speaks::Hello && !group.config.is_empty() {
-        return Check::good(Topic::Proof, format!("{}: it tells the digest of the very bytes", word(Proof::Exact)));
+        return Check::good(
+            Topic::Proof,
+            format!(
+                "{}: it tells the digest of the very bytes",
+                word(Proof::Exact)
+            ),
+        );
     }
-    let filled: Result<Vec<Fact>, String> = group.confirm.iter().map(|fact| fact.filled(disk.and_then(Blob::file))).collect();
+    let filled: Result<Vec<Fact>, String> = group
+        .confirm
+        .iter()
+        .map(|fact| fact.filled(disk.and_then(Blob::file)))
+        .collect();
     let filled = match filled {
         Ok(filled) => filled,
         Err(why) => return Check::note(Topic::Proof, why),
     };
     // Another config changes what is taken from it.
-    let differs = |at: usize| group.confirm.get(at).map(|fact| &fact.wants) != filled.get(at).map(|fact| &fact.wants);
-    let unheld =
-        |at: usize| matches!(&filled[at].wants, Wants::Equals(text) if member.baseline.get(at).is_some_and(|now| now.as_ref().is_some_and(|now| now != text)));
-    let (endpoint, mut unheld) = (&member.instance.endpoint, (0..filled.len()).filter(|at| unheld(*at)));
+    let differs = |at: usize| {
+        group.confirm.get(at).map(|fact| &fact.wants) != filled.get(at).map(|fact| &fact.wants)
+    };
+    let reads = |at: usize| member.baseline.get(at).and_then(Option::as_ref);
+    let unheld = |at: usize| match &filled[at].wants {
+        Wants::Equals(text) => reads(at).is_some_and(|now| now != text),
+        _ => false,
+    };
+    let (endpoint, mut unheld) = (
+        &member.instance.endpoint,
+        (0..filled.len()).filter(|at| unheld(*at)),
+    );
     if let Some(at) = unheld.clone().find(|at| differs(*at)) {
-        let text = format!("{} does not read what the config on the disk says that it should", filled[at].source.describe(endpoint));
-        return Check::bad(Topic::Proof, text).then("correct the assertion, or bring it to what is on the disk first");
+        let text = format!(
+            "{} does not read what the config on the disk says that it should",
+            filled[at].source.describe(endpoint)
+        );
+        return Check::bad(Topic::Proof, text)
+            .then("correct the assertion, or bring it to what is on the disk first");
     }
-    let fails = unheld.next().map_or(String::new(), |at| format!(" (at the moment {} reads otherwise)", filled[at].source.describe(endpoint)));
+    let fails = unheld.next().map_or(String::new(), |at| {
+        format!(
+            " (at the moment {} reads otherwise)",
+            filled[at].source.describe(endpoint)
+        )
+    });
     let proof = strongest(&filled, &member.baseline, differs, true, |_| true);
     let what = match proof {
         Proof::Exact => "it tells the digest of the very bytes",
         Proof::Content => "it answers what the new config makes it answer",
         Proof::Reloaded => "it tells that it loaded a config after the signal",
         Proof::Workers => "its workers, or its listening socket, are new",
-        Proof::None if filled.is_empty() => "its group says that nothing can be seen, so that it ends as unconfirmed",
+        Proof::None if filled.is_empty() => {
+            "its group says that nothing can be seen, so that it ends as unconfirmed"
+        }
         Proof::None => "all that its facts say is so already",
     };
     let text = format!("{}: {what}{fails}", word(proof));
-    if proof == Proof::None { Check::note(Topic::Proof, text).then("say what can be seen with [[group.confirm]]") } else { Check::good(Topic::Proof, text) }
+    if proof == Proof::None {
+        Check::note(Topic::Proof, text).then("say what can be seen with [[group.confirm]]")
+    } else {
+        Check::good(Topic::Proof, text)
+    }
 }
 
-/// Whether a run of this user sees that it opens its config after the signal; none of one that tells what it has read.
+/// Whether a run of this user sees that it opens its config after the signal; none of one that
+/// tells what it has read.
 fn is_watched(member: &Member, live: &[Live]) -> Option<Check> {
     if member.group.speaks == Speaks::Hello || live.is_empty() {
         return None;
     }
-    let default = live.iter().find(|one| one.assumed).map(|one| format!("`{}` is only its default, or begins where it stands", one.path.display()));
+    let default = live.iter().find(|one| one.assumed).map(|one| {
+        format!(
+            "`{}` is only its default, or begins where it stands",
+            one.path.display()
+        )
+    });
     Some(match (opened::may_watch(), default) {
-        (true, None) => Check::good(Topic::Opened, "a run sees whether it opens its config after the signal"),
-        (true, Some(default)) => Check::good(Topic::Opened, format!("{default}: it is unproven unless a run sees it open that after the signal")),
-        (false, None) => Check::note(Topic::Opened, "only root sees whether it opens its config after the signal"),
+        (true, None) => Check::good(
+            Topic::Opened,
+            "a run sees whether it opens its config after the signal",
+        ),
+        (true, Some(default)) => Check::good(
+            Topic::Opened,
+            format!("{default}: it is unproven unless a run sees it open that after the signal"),
+        ),
+        (false, None) => Check::note(
+            Topic::Opened,
+            "only root sees whether it opens its config after the signal",
+        ),
         (false, Some(default)) => {
-            let check = Check::note(Topic::Opened, format!("{default}, and only root sees whether it opens that after the signal"));
-            check.then(format!("say `config` in group `{}`, if that is the file which it reads", member.group.name))
+            let check = Check::note(
+                Topic::Opened,
+                format!("{default}, and only root sees whether it opens that after the signal"),
+            );
+            check.then(format!(
+                "say `config` in group `{}`, if that is the file which it reads",
+                member.group.name
+            ))
         }
     })
 }
 
 /// As JSON names it.
 fn word(proof: Proof) -> String {
-    serde_json::to_value(proof).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(proof)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// What the signal does not make it read.
@@ -488,22 +765,46 @@ async fn not_read(found: &Found, member: &Member, live: &[Live]) -> Check {
     let (fixed, signal) = (discover::fixed_of(found, group), group.signal.name());
     let within = |path: &Path| fixed.iter().any(|f| f.starts_with(path));
     if let Some(one) = live.iter().find(|one| within(&one.path)) {
-        let text = format!("does not read `{}` on {signal}, only at its start", one.path.display());
+        let text = format!(
+            "does not read `{}` on {signal}, only at its start",
+            one.path.display()
+        );
         return Check::bad(Topic::NotRead, text).then("restart it after a change of that");
     }
     match (fixed.as_slice(), group.restart_keys.is_empty()) {
-        ([], true) if group.speaks == Speaks::Hello => {
-            Check::good(Topic::NotRead, "a changed `listen` needs a restart, or is overridden by `--listen`, and is told beforehand")
-        }
-        ([], true) => Check::good(Topic::NotRead, format!("nothing is known that it would not read on {signal}")),
+        ([], true) if group.speaks == Speaks::Hello => Check::good(
+            Topic::NotRead,
+            "a changed `listen` needs a restart, or is overridden by `--listen`, and is told \
+             beforehand",
+        ),
+        ([], true) => Check::good(
+            Topic::NotRead,
+            format!("nothing is known that it would not read on {signal}"),
+        ),
         ([], false) => match restart::pending(member).await {
-            Ok(keys) if keys.is_empty() => Check::good(Topic::NotRead, "some keys need a restart, and are named beforehand"),
-            Ok(keys) => Check::note(Topic::NotRead, format!("a restart is needed for {} on its disk", quoted(&keys))).then("restart it"),
-            Err(why) => Check::note(Topic::NotRead, format!("some keys need a restart, and which wait for one is not told: {why}")),
+            Ok(keys) if keys.is_empty() => Check::good(
+                Topic::NotRead,
+                "some keys need a restart, and are named beforehand",
+            ),
+            Ok(keys) => Check::note(
+                Topic::NotRead,
+                format!("a restart is needed for {} on its disk", quoted(&keys)),
+            )
+            .then("restart it"),
+            Err(why) => Check::note(
+                Topic::NotRead,
+                format!("some keys need a restart, and which wait for one is not told: {why}"),
+            ),
         },
         (fixed, _) => {
             let fixed: Vec<String> = fixed.iter().map(|f| format!("`{}`", f.display())).collect();
-            Check::note(Topic::NotRead, format!("does not read {} on {signal}, only at its start", fixed.join(", ")))
+            Check::note(
+                Topic::NotRead,
+                format!(
+                    "does not read {} on {signal}, only at its start",
+                    fixed.join(", ")
+                ),
+            )
         }
     }
 }

@@ -21,7 +21,8 @@ use crate::{
 /// How a survey looks.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
-    /// Whether the lock of each target is taken before it is read, and how long another run's is waited for.
+    /// Whether the lock of each target is taken before it is read, and how long another run's is
+    /// waited for.
     pub lock: Option<Duration>,
     /// Instead of each group's own limit from a signal to its proof.
     pub timeout: Option<Duration>,
@@ -36,7 +37,8 @@ pub struct Look<'a> {
 pub struct LocalHost {
     pub(in crate::host) run: String,
     pub(in crate::host) lanes: Arc<Lanes>,
-    /// So many instances are signalled and waited for at once: as many as there are descriptors for.
+    /// So many instances are signalled and waited for at once: as many as there are descriptors
+    /// for.
     pub(in crate::host) at_once: usize,
     pub(in crate::host) dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
     /// Whether the lock of each of `dirs` is held.
@@ -83,12 +85,37 @@ impl LocalHost {
     /// Of the run named `run`.
     #[must_use]
     pub(in crate::host) fn new(run: &str) -> Self {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
-        // One descriptor for the pidfd and one for its watch; the rest is for connections, files and locks.
-        let at_once = usize::try_from(limit.saturating_sub(256 + opened::descriptors()) / 2).unwrap_or(usize::MAX).max(16);
-        let held = Held { most: usize::try_from(limit / 4).unwrap_or(usize::MAX), ..Held::default() };
-        let (dirs, locked, locks, targets, staging, notes, groups, surveyed, since) = Default::default();
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+            .current
+            .unwrap_or(1 << 20);
+        // One descriptor for the pidfd and one for its watch; the rest is for connections, files
+        // and locks.
+        let at_once = usize::try_from(limit.saturating_sub(256 + opened::descriptors()) / 2)
+            .unwrap_or(usize::MAX)
+            .max(16);
+        let held = Held {
+            most: usize::try_from(limit / 4).unwrap_or(usize::MAX),
+            ..Held::default()
+        };
+        let (dirs, locked, locks, targets, staging, notes, groups, surveyed, since) =
+            Default::default();
         let (follows, openings) = Default::default();
-        Self { run: run.into(), follows, lanes: Arc::default(), at_once, dirs, locked, locks, targets, staging, notes, held, groups, surveyed, since, openings }
+        Self {
+            run: run.into(),
+            follows,
+            lanes: Arc::default(),
+            at_once,
+            dirs,
+            locked,
+            locks,
+            targets,
+            staging,
+            notes,
+            held,
+            groups,
+            surveyed,
+            since,
+            openings,
+        }
     }
 }

@@ -25,19 +25,37 @@ use crate::{
 };
 
 impl LocalHost {
-    pub(crate) async fn prepare(&mut self, steps: &mut [&mut Step], strict: bool, halts: &mut Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
-        self.targets.values_mut().for_each(|target| target.record_in(&self.staging));
+    pub(crate) async fn prepare(
+        &mut self,
+        steps: &mut [&mut Step],
+        strict: bool,
+        halts: &mut Halts,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), Stop> {
+        self.targets
+            .values_mut()
+            .for_each(|target| target.record_in(&self.staging));
         if self.locked {
             // What stands in a directory is read once for all targets in it.
             let mut beside = BTreeMap::new();
             for (path, target) in &self.targets {
-                for name in target.strange(beside.entry(path.parent()).or_insert_with(|| target.names())) {
+                for name in target.strange(
+                    beside
+                        .entry(path.parent())
+                        .or_insert_with(|| target.names()),
+                ) {
                     let path = path.with_file_name(name);
                     // What is left of a run of this state was told already.
-                    if self.notes.iter().any(|note| matches!(note, Event::LeftBeside { path: known, .. } if *known == path)) {
+                    let is_it = |note: &Event| match note {
+                        Event::LeftBeside { path: known, .. } => *known == path,
+                        _ => false,
+                    };
+                    if self.notes.iter().any(is_it) {
                         continue;
                     }
-                    let why = "no run of this state has written down that it made it; remove it by hand if it may go".into();
+                    let why = "no run of this state has written down that it made it; remove it \
+                               by hand if it may go"
+                        .into();
                     let event = Event::LeftBeside { path, why };
                     tell(event.clone());
                     self.notes.push(event);
@@ -52,7 +70,11 @@ impl LocalHost {
                 if *halts.borrow() > 0 {
                     return Err(Stop::halted());
                 }
-                tell(Event::Phase { phase: Phase::Staging, done: staged.len(), all });
+                tell(Event::Phase {
+                    phase: Phase::Staging,
+                    done: staged.len(),
+                    all,
+                });
                 self.clinging(step, shift)?;
                 if !staged.contains_key(&shift.path) {
                     staged.insert(shift.path.clone(), self.stage(shift, sync, tell)?);
@@ -87,23 +109,51 @@ impl LocalHost {
         halts: &mut Halts,
         tell: &mut impl FnMut(Event),
     ) -> Result<Vec<Vec<bool>>, Stop> {
-        let proven: &LazyCell<Proven, _> = &LazyCell::new(|| self.staging.state().map(Proven::load).unwrap_or_default());
+        let proven: &LazyCell<Proven, _> =
+            &LazyCell::new(|| self.staging.state().map(Proven::load).unwrap_or_default());
         let readers = steps.iter().map(|step| {
             let of = |s: &Shift| {
                 let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
-                let inodes = self.targets.get(&s.path).and_then(Target::inodes).unwrap_or_default();
-                Candidate { live: s.path.clone(), staged, inodes, sha256: s.to.sha256.clone(), secret: s.secret }
+                let inodes = self
+                    .targets
+                    .get(&s.path)
+                    .and_then(Target::inodes)
+                    .unwrap_or_default();
+                Candidate {
+                    live: s.path.clone(),
+                    staged,
+                    inodes,
+                    sha256: s.to.sha256.clone(),
+                    secret: s.secret,
+                }
             };
-            let stood: LazyCell<Vec<Stood>, _> = LazyCell::new(|| step.shifts.iter().map(|shift| self.stood(shift)).collect());
-            let runs_live = move |member: &Member| !stood.is_empty() && stood.iter().enumerate().all(|(at, stood)| stood.is_run_by(member, at == 0, proven));
-            Readers { members: &step.members, candidates: step.shifts.iter().map(of).collect(), runs_live: Box::new(runs_live) }
+            let stood: LazyCell<Vec<Stood>, _> =
+                LazyCell::new(|| step.shifts.iter().map(|shift| self.stood(shift)).collect());
+            let runs_live = move |member: &Member| {
+                !stood.is_empty()
+                    && stood
+                        .iter()
+                        .enumerate()
+                        .all(|(at, stood)| stood.is_run_by(member, at == 0, proven))
+            };
+            Readers {
+                members: &step.members,
+                candidates: step.shifts.iter().map(of).collect(),
+                runs_live: Box::new(runs_live),
+            }
         });
         let readers: Vec<Readers<'_>> = readers.collect();
         let all = passed(&readers, strict, halts, tell).await?;
         for step in steps.iter() {
-            let Some(first) = step.shifts.first() else { continue };
+            let Some(first) = step.shifts.first() else {
+                continue;
+            };
             let staged = staged.get(&first.path).unwrap_or(&first.path);
-            for member in step.members.iter().filter(|m| m.instance.state != State::Unchanged) {
+            for member in step
+                .members
+                .iter()
+                .filter(|m| m.instance.state != State::Unchanged)
+            {
                 tokio::select! {
                     said = overridden::keys(member, &step.shifts) => said?,
                     Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
@@ -118,34 +168,70 @@ impl LocalHost {
     }
 
     /// Stages what becomes of a target, and takes the place on the disk for its way back.
-    fn stage(&mut self, shift: &Shift, sync: Sync, tell: &mut impl FnMut(Event)) -> Result<PathBuf, Stop> {
+    fn stage(
+        &mut self,
+        shift: &Shift,
+        sync: Sync,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<PathBuf, Stop> {
         let run = self.run.clone();
-        let Some(target) = self.targets.get_mut(&shift.path) else { return Ok(shift.path.clone()) };
+        let Some(target) = self.targets.get_mut(&shift.path) else {
+            return Ok(shift.path.clone());
+        };
         let adopted = target.holds(&shift.to);
-        let staged = if adopted { Ok(shift.path.clone()) } else { target.stage(&shift.to, &run, sync) };
+        let staged = if adopted {
+            Ok(shift.path.clone())
+        } else {
+            target.stage(&shift.to, &run, sync)
+        };
         let staged = staged.map_err(from_install)?;
         match &shift.from {
             // Nothing is to be put back where nothing changes.
             Some(from) if from.sha256 == shift.to.sha256 => {}
             Some(from) => target.reserve(from, sync).map_err(from_install)?,
-            None => tell(Event::NoWayBack { path: shift.path.clone() }),
+            None => tell(Event::NoWayBack {
+                path: shift.path.clone(),
+            }),
         }
         Ok(staged)
     }
 
     /// Refuses the instances that would go on seeing the old directory after it was exchanged.
     fn clinging(&self, step: &Step, shift: &Shift) -> Result<(), Stop> {
-        let changes = self.targets.get(&shift.path).is_some_and(|t| t.is_directory() && !t.holds(&shift.to));
-        let why = |m: &Member| guard::clings_to(m.instance.pid, &shift.path).map(|why| refused(m.instance.clone(), why));
-        let all: Vec<Instance> = if changes { step.members.iter().filter_map(why).collect() } else { Vec::new() };
-        if all.is_empty() { Ok(()) } else { Err(Stop::refused(all)) }
+        let changes = self
+            .targets
+            .get(&shift.path)
+            .is_some_and(|t| t.is_directory() && !t.holds(&shift.to));
+        let why = |m: &Member| {
+            guard::clings_to(m.instance.pid, &shift.path)
+                .map(|why| refused(m.instance.clone(), why))
+        };
+        let all: Vec<Instance> = if changes {
+            step.members.iter().filter_map(why).collect()
+        } else {
+            Vec::new()
+        };
+        if all.is_empty() {
+            Ok(())
+        } else {
+            Err(Stop::refused(all))
+        }
     }
 
     /// What stands at a target now, before it is replaced.
     fn stood(&self, shift: &Shift) -> Stood {
         let target = self.targets.get(&shift.path);
-        let sha256 = target.and_then(Target::digest).filter(|now| *now != shift.to.sha256);
-        Stood { path: shift.path.clone(), sha256, behind: self.follows.get(&shift.path).and_then(|follow| follow.behind.clone()) }
+        let sha256 = target
+            .and_then(Target::digest)
+            .filter(|now| *now != shift.to.sha256);
+        Stood {
+            path: shift.path.clone(),
+            sha256,
+            behind: self
+                .follows
+                .get(&shift.path)
+                .and_then(|follow| follow.behind.clone()),
+        }
     }
 }
 
@@ -159,13 +245,18 @@ struct Stood {
 }
 
 impl Stood {
-    /// Whether an instance is known to run it: by its own word, which is about the first target; by the record of the run that
-    /// proved it; or since nothing of it was changed after the instance started.
+    /// Whether an instance is known to run it: by its own word, which is about the first target; by
+    /// the record of the run that proved it; or since nothing of it was changed after the instance
+    /// started.
     fn is_run_by(&self, member: &Member, is_first: bool, proven: &Proven) -> bool {
-        let Some(sha256) = &self.sha256 else { return false };
+        let Some(sha256) = &self.sha256 else {
+            return false;
+        };
         let i = &member.instance;
         let says = is_first && i.before.as_ref() == Some(sha256);
-        let is_same = |stand: &Stand| stand.sha256 == *sha256 && self.behind.is_some() && stand.behind == self.behind;
+        let is_same = |stand: &Stand| {
+            stand.sha256 == *sha256 && self.behind.is_some() && stand.behind == self.behind
+        };
         let is_proven = || proven.of(i.pid, i.started, &self.path).is_some_and(is_same);
         says || is_proven() || is_as_it_started(member, &self.path)
     }
@@ -175,10 +266,29 @@ impl Stood {
 fn readable_by_all(steps: &[&mut Step], staged: &BTreeMap<PathBuf, PathBuf>) -> Result<(), Stop> {
     let (mut readers, mut all) = (readable::Readers::default(), Vec::new());
     for step in steps {
-        for member in step.members.iter().filter(|m| m.instance.state != State::Unchanged) {
-            let of = |shift: &Shift| readers.refuse(&member.identity, &shift.path, staged.get(&shift.path).unwrap_or(&shift.path));
-            all.extend(step.shifts.iter().find_map(of).map(|why| refused(member.instance.clone(), why.to_string())));
+        for member in step
+            .members
+            .iter()
+            .filter(|m| m.instance.state != State::Unchanged)
+        {
+            let of = |shift: &Shift| {
+                readers.refuse(
+                    &member.identity,
+                    &shift.path,
+                    staged.get(&shift.path).unwrap_or(&shift.path),
+                )
+            };
+            all.extend(
+                step.shifts
+                    .iter()
+                    .find_map(of)
+                    .map(|why| refused(member.instance.clone(), why.to_string())),
+            );
         }
     }
-    if all.is_empty() { Ok(()) } else { Err(Stop::refused(all)) }
+    if all.is_empty() {
+        Ok(())
+    } else {
+        Err(Stop::refused(all))
+    }
 }

@@ -25,7 +25,8 @@ pub struct ScriptHost {
     pub once: BTreeSet<PathBuf>,
     /// What becomes of a pid: forth, back. Those that are not here do what is wanted.
     pub ends: BTreeMap<i32, (State, State)>,
-    /// What becomes of a pid in the so manieth look again; those that are not here prove what they did.
+    /// What becomes of a pid in the so manieth look again; those that are not here prove what they
+    /// did.
     pub checks: BTreeMap<(usize, i32), State>,
     /// So many looks again there were.
     pub checked: usize,
@@ -38,8 +39,16 @@ pub struct ScriptHost {
 }
 
 impl ScriptHost {
-    pub(crate) fn check(&mut self, steps: &mut [&mut Step], ask: Ask, tell: &mut impl FnMut(Event)) {
-        let members = steps.iter_mut().flat_map(|s| &mut s.members).filter(|m| m.instance.state == State::Confirmed);
+    pub(crate) fn check(
+        &mut self,
+        steps: &mut [&mut Step],
+        ask: Ask,
+        tell: &mut impl FnMut(Event),
+    ) {
+        let members = steps
+            .iter_mut()
+            .flat_map(|s| &mut s.members)
+            .filter(|m| m.instance.state == State::Confirmed);
         let mut asked: Vec<&mut Member> = members.filter(|m| ask.means(m)).collect();
         // A look that asks none is no look.
         self.checked += usize::from(!asked.is_empty());
@@ -47,7 +56,13 @@ impl ScriptHost {
             member.proven_at = Some(Instant::now());
             let pid = member.instance.pid;
             if let Some(bad) = self.checks.get(&(self.checked, pid)) {
-                member.fail(*bad, Trouble { kind: (*bad).into(), text: format!("{bad:?} when looked at again") });
+                member.fail(
+                    *bad,
+                    Trouble {
+                        kind: (*bad).into(),
+                        text: format!("{bad:?} when looked at again"),
+                    },
+                );
                 if *bad == State::Died {
                     self.runs.remove(&pid);
                 }
@@ -57,15 +72,35 @@ impl ScriptHost {
     }
 
     pub(crate) fn gate(&self, argv: &[String], wave: usize) -> gate::Said {
-        gate::Said { exit: self.gates.get(&(wave, argv.concat())).copied().unwrap_or(Some(0)), output: String::new() }
+        gate::Said {
+            exit: self
+                .gates
+                .get(&(wave, argv.concat()))
+                .copied()
+                .unwrap_or(Some(0)),
+            output: String::new(),
+        }
     }
 
-    pub(crate) fn commit(&mut self, steps: &mut [Step], halts: &Halts, tell: &mut impl FnMut(Event)) -> Result<(), Stop> {
+    pub(crate) fn commit(
+        &mut self,
+        steps: &mut [Step],
+        halts: &Halts,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), Stop> {
         let mut stuck = BTreeSet::new();
-        for (step, shift) in steps.iter().flat_map(|step| step.shifts.iter().map(move |shift| (step, shift))) {
+        for (step, shift) in steps
+            .iter()
+            .flat_map(|step| step.shifts.iter().map(move |shift| (step, shift)))
+        {
             let Some(from) = &shift.from else { continue };
-            let is_stuck = self.stuck.get(&shift.path).is_some_and(|(forth, back)| if step.undo { *back } else { *forth });
-            let again = !step.undo && self.once.contains(&shift.path) && self.installed.contains(&shift.path);
+            let is_stuck = self
+                .stuck
+                .get(&shift.path)
+                .is_some_and(|(forth, back)| if step.undo { *back } else { *forth });
+            let again = !step.undo
+                && self.once.contains(&shift.path)
+                && self.installed.contains(&shift.path);
             let now = self.files.get(&shift.path).cloned().unwrap_or_default();
             if now == shift.to.sha256 {
                 continue;
@@ -77,41 +112,77 @@ impl ScriptHost {
                 }
                 return Err(Stop::new(Verdict::Failed, "stuck"));
             }
-            self.files.insert(shift.path.clone(), shift.to.sha256.clone());
+            self.files
+                .insert(shift.path.clone(), shift.to.sha256.clone());
             self.installed.insert(shift.path.clone());
-            tell(Event::Installed { path: shift.path.clone(), sha256: shift.to.sha256.clone() });
+            tell(Event::Installed {
+                path: shift.path.clone(),
+                sha256: shift.to.sha256.clone(),
+            });
         }
-        for Step { shifts, members, undo } in steps {
+        for Step {
+            shifts,
+            members,
+            undo,
+        } in steps
+        {
             let is_stuck = shifts.iter().any(|s| stuck.contains(&s.path));
-            for member in members.iter_mut().filter(|m| m.instance.state != State::Unchanged) {
+            for member in members
+                .iter_mut()
+                .filter(|m| m.instance.state != State::Unchanged)
+            {
                 match (is_stuck, *halts.borrow() > u8::from(*undo)) {
                     (true, _) if member.instance.state == State::Died => {}
                     (true, _) => fail(member, State::RevertFailed, "stuck"),
                     // Perhaps signalled, and nobody has waited for the proof.
                     (false, true) => {
                         member.signalled = Some(jiff::Timestamp::now());
-                        fail(member, if *undo { State::RevertFailed } else { State::TimedOut }, HALTED);
+                        fail(
+                            member,
+                            if *undo {
+                                State::RevertFailed
+                            } else {
+                                State::TimedOut
+                            },
+                            HALTED,
+                        );
                     }
                     (false, false) => self.signal(member, *undo),
                 }
                 tell(Event::of(&member.instance));
             }
         }
-        if stuck.is_empty() { Ok(()) } else { Err(Stop::new(Verdict::Failed, "stuck")) }
+        if stuck.is_empty() {
+            Ok(())
+        } else {
+            Err(Stop::new(Verdict::Failed, "stuck"))
+        }
     }
 
     fn signal(&mut self, member: &mut Member, undo: bool) {
         let pid = member.instance.pid;
-        let (forth, back) = self.ends.get(&pid).copied().unwrap_or((State::Confirmed, State::Reverted));
+        let (forth, back) = self
+            .ends
+            .get(&pid)
+            .copied()
+            .unwrap_or((State::Confirmed, State::Reverted));
         let state = if undo { back } else { forth };
         if state != State::Refused {
             self.signals.push((pid, undo));
             member.signalled = Some(jiff::Timestamp::now());
         }
-        let file = member.instance.targets.first().and_then(|path| self.files.get(path)).cloned().unwrap_or_default();
+        let file = member
+            .instance
+            .targets
+            .first()
+            .and_then(|path| self.files.get(path))
+            .cloned()
+            .unwrap_or_default();
         match state {
             // One that proves nothing may load it all the same.
-            State::Confirmed | State::Unconfirmed | State::Reverted | State::TimedOut => drop(self.runs.insert(pid, file)),
+            State::Confirmed | State::Unconfirmed | State::Reverted | State::TimedOut => {
+                drop(self.runs.insert(pid, file))
+            }
             State::Died => drop(self.runs.remove(&pid)),
             _ => {}
         }
@@ -125,5 +196,11 @@ impl ScriptHost {
 }
 
 fn fail(member: &mut Member, state: State, text: &str) {
-    member.fail(state, Trouble { kind: state.into(), text: text.into() });
+    member.fail(
+        state,
+        Trouble {
+            kind: state.into(),
+            text: text.into(),
+        },
+    );
 }

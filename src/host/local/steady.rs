@@ -17,7 +17,8 @@ use crate::{
 
 /// Between the two readings: clocks of whole seconds differ by then.
 const APART: Duration = Duration::from_millis(1100);
-/// How often an instance that does not answer the second time is asked at most. All tries together have the limit of one answer.
+/// How often an instance that does not answer the second time is asked at most. All tries together
+/// have the limit of one answer.
 const TRIES: u32 = 3;
 
 impl LocalHost {
@@ -27,8 +28,15 @@ impl LocalHost {
     /// # Errors
     /// `Refused` with every such instance; `Failed` when the operator interrupts.
     pub(crate) async fn steady(&self, steps: &[&mut Step], halts: &mut Halts) -> Result<(), Stop> {
-        let members = || steps.iter().flat_map(|s| &s.members).filter(|m| is_compared(m));
-        let Some(last) = members().filter_map(|m| m.read_at).max() else { return Ok(()) };
+        let members = || {
+            steps
+                .iter()
+                .flat_map(|s| &s.members)
+                .filter(|m| is_compared(m))
+        };
+        let Some(last) = members().filter_map(|m| m.read_at).max() else {
+            return Ok(());
+        };
         let wait = (last + APART).saturating_duration_since(Instant::now());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -37,25 +45,46 @@ impl LocalHost {
         let mut moving: Vec<Instance> = Vec::new();
         let again = |member: &'_ Member, _| {
             let member = member.clone();
-            async move { differs(&member, &self.lanes).await.map(|why| refused(member.instance, why)) }
+            async move {
+                differs(&member, &self.lanes)
+                    .await
+                    .map(|why| refused(member.instance, why))
+            }
         };
-        if !all_of(members(), again, self.at_once, halts, 0, |one| moving.extend(one)).await {
+        if !all_of(members(), again, self.at_once, halts, 0, |one| {
+            moving.extend(one)
+        })
+        .await
+        {
             return Err(Stop::halted());
         }
-        if moving.is_empty() { Ok(()) } else { Err(Stop::refused(moving)) }
+        if moving.is_empty() {
+            Ok(())
+        } else {
+            Err(Stop::refused(moving))
+        }
     }
 }
 
 /// Whether the instance is signalled, and one of its assertions compares with what it reads now.
 fn is_compared(member: &Member) -> bool {
     let mut all = member.group.confirm.iter().chain(&member.group.reject);
-    !member.sick && member.instance.state != State::Unchanged && member.read_at.is_some() && all.any(Fact::must_be_steady)
+    !member.sick
+        && member.instance.state != State::Unchanged
+        && member.read_at.is_some()
+        && all.any(Fact::must_be_steady)
 }
 
 /// Why a comparing assertion of `member` would prove nothing; none where each reads as before.
 async fn differs(member: &Member, lanes: &Lanes) -> Option<String> {
     let group = &member.group;
-    let facts = || group.confirm.iter().zip(&member.baseline).chain(group.reject.iter().zip(&member.rejected));
+    let facts = || {
+        group
+            .confirm
+            .iter()
+            .zip(&member.baseline)
+            .chain(group.reject.iter().zip(&member.rejected))
+    };
     let steady = || facts().filter(|(fact, before)| fact.must_be_steady() && before.is_some());
     let deadline = Instant::now() + within(member.timeout);
     for attempt in 0..TRIES {
@@ -67,9 +96,18 @@ async fn differs(member: &Member, lanes: &Lanes) -> Option<String> {
             break;
         }
         let permit = lanes.fast.acquire().await.ok();
-        let asked = Box::pin(Answers::within(left, steady().map(|(fact, _)| &fact.source), member, lanes));
-        let Some(answers) = lanes.carried(permit, asked).await else { continue };
-        let moving = |(fact, before): &(&Fact, &Option<String>)| answers.read(fact).is_some_and(|now| Some(now) != **before);
+        let asked = Box::pin(Answers::within(
+            left,
+            steady().map(|(fact, _)| &fact.source),
+            member,
+            lanes,
+        ));
+        let Some(answers) = lanes.carried(permit, asked).await else {
+            continue;
+        };
+        let moving = |(fact, before): &(&Fact, &Option<String>)| {
+            answers.read(fact).is_some_and(|now| Some(now) != **before)
+        };
         if let Some((fact, _)) = steady().find(moving) {
             return Some(moves(fact, &member.instance.endpoint));
         }
@@ -89,6 +127,7 @@ fn moves(fact: &Fact, endpoint: &str) -> String {
     };
     let source = fact.source.describe(endpoint);
     format!(
-        "{source} reads otherwise from one second to the next without a signal, so `{asks}` would prove nothing; read what only a reload changes, or say what it must be (`equals`)"
+        "{source} reads otherwise from one second to the next without a signal, so `{asks}` would \
+         prove nothing; read what only a reload changes, or say what it must be (`equals`)"
     )
 }

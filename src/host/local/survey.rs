@@ -1,4 +1,5 @@
-//! The first verb: who is there, what each runs, and whether each can be reloaded at all. Touches nothing but locks.
+//! The first verb: who is there, what each runs, and whether each can be reloaded at all. Touches
+//! nothing but locks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,19 +41,37 @@ use crate::{
 };
 
 /// What the kind `hello` asserts.
-static OF_ITS_KIND: LazyLock<Vec<Fact>> =
-    LazyLock::new(|| Fleet::of_kind("hello").ok().and_then(|mut fleet| fleet.groups.pop()).map(|group| group.confirm).unwrap_or_default());
+static OF_ITS_KIND: LazyLock<Vec<Fact>> = LazyLock::new(|| {
+    Fleet::of_kind("hello")
+        .ok()
+        .and_then(|mut fleet| fleet.groups.pop())
+        .map(|group| group.confirm)
+        .unwrap_or_default()
+});
 
 impl LocalHost {
     pub(crate) async fn survey(&mut self, groups: &[Arc<Group>], look: Look<'_>) -> Seen {
         let mut seen = Seen::default();
         // Who comes later has as long as everybody.
-        let timed = |g: &Arc<Group>| look.timeout.map_or_else(|| g.clone(), |timeout| Arc::new(Group { timeout, ..(**g).clone() }));
+        let timed = |g: &Arc<Group>| {
+            look.timeout.map_or_else(
+                || g.clone(),
+                |timeout| {
+                    Arc::new(Group {
+                        timeout,
+                        ..(**g).clone()
+                    })
+                },
+            )
+        };
         self.groups = groups.iter().map(timed).collect();
         self.surveyed = match Since::now() {
             Ok(now) => now,
             Err(e) => {
-                seen.stopped = Some(Stop::new(Verdict::Failed, format!("the kernel does not tell which processes there are: {e}")));
+                seen.stopped = Some(Stop::new(
+                    Verdict::Failed,
+                    format!("the kernel does not tell which processes there are: {e}"),
+                ));
                 return seen;
             }
         };
@@ -61,28 +80,45 @@ impl LocalHost {
         let mut found = self.open_targets(found, look, &mut seen).await;
         if seen.stopped.is_some() {
             // Whoever holds the lock is changing what would be looked at.
-            seen.refused.extend(found.drain(..).map(|(group, f)| f.instance(&group.name)));
+            seen.refused
+                .extend(found.drain(..).map(|(group, f)| f.instance(&group.name)));
             return seen;
         }
-        let (listeners, kin) = both(Listeners::read, || Kin::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect()));
+        let (listeners, kin) = both(Listeners::read, || {
+            Kin::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect())
+        });
         let listeners = match listeners {
             Ok(listeners) => listeners.with(kin),
             Err(e) => {
-                seen.stopped = Some(Stop::new(Verdict::Failed, format!("the kernel does not tell who listens where: {e}")));
+                seen.stopped = Some(Stop::new(
+                    Verdict::Failed,
+                    format!("the kernel does not tell who listens where: {e}"),
+                ));
                 return seen;
             }
         };
-        self.lanes.know(found.iter().map(|(_, f)| (f.pid, f.started)));
-        let looked = at_once(&found, |(group, f)| member(group, f, look, &listeners, &self.lanes));
-        let late: Vec<bool> = found.iter().map(|(group, f)| !f.status.is_ready(group.signal)).collect();
+        self.lanes
+            .know(found.iter().map(|(_, f)| (f.pid, f.started)));
+        let looked = at_once(&found, |(group, f)| {
+            member(group, f, look, &listeners, &self.lanes)
+        });
+        let late: Vec<bool> = found
+            .iter()
+            .map(|(group, f)| !f.status.is_ready(group.signal))
+            .collect();
         drop(found);
         let looked = ready(looked, &late).await;
         let (listeners, lanes) = (Arc::new(listeners), self.lanes.clone());
-        let mut answers: Vec<Option<Looked>> = std::iter::repeat_with(|| None).take(looked.len()).collect();
-        let mut asked = crew(looked.into_iter().enumerate().collect(), AT_ONCE, move |(at, one)| {
-            let (listeners, lanes) = (listeners.clone(), lanes.clone());
-            async move { (at, answered(one, &listeners, &lanes).await) }
-        });
+        let mut answers: Vec<Option<Looked>> =
+            std::iter::repeat_with(|| None).take(looked.len()).collect();
+        let mut asked = crew(
+            looked.into_iter().enumerate().collect(),
+            AT_ONCE,
+            move |(at, one)| {
+                let (listeners, lanes) = (listeners.clone(), lanes.clone());
+                async move { (at, answered(one, &listeners, &lanes).await) }
+            },
+        );
         while let Some((at, said)) = asked.next().await {
             answers[at] = Some(said);
         }
@@ -99,7 +135,12 @@ impl LocalHost {
             }
         }
         let mut readers: BTreeMap<&Path, Vec<&Member>> = BTreeMap::new();
-        for (member, path) in seen.members.iter().chain(&seen.sick).flat_map(|m| m.instance.targets.iter().map(move |path| (m, path))) {
+        for (member, path) in seen
+            .members
+            .iter()
+            .chain(&seen.sick)
+            .flat_map(|m| m.instance.targets.iter().map(move |path| (m, path)))
+        {
             readers.entry(path).or_default().push(member);
         }
         for (path, target) in &mut self.targets {
@@ -107,15 +148,36 @@ impl LocalHost {
             match target.survey() {
                 Ok(disk) => {
                     let mut readers = readers.get(path.as_path()).into_iter().flatten();
-                    let offered = readers.clone().filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
-                    let offered: BTreeMap<_, _> = offered.collect::<BTreeMap<_, _>>().into_iter().map(|(g, s)| (g, source::look(s, path))).collect();
+                    let offered = readers
+                        .clone()
+                        .filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
+                    let offered: BTreeMap<_, _> = offered
+                        .collect::<BTreeMap<_, _>>()
+                        .into_iter()
+                        .map(|(g, s)| (g, source::look(s, path)))
+                        .collect();
                     let includes = readers.clone().flat_map(|m| &m.group.reading.includes);
-                    let untold = readers.clone().filter(|m| m.group.speaks == Speaks::None).map(|m| m.instance.pid);
+                    let untold = readers
+                        .clone()
+                        .filter(|m| m.group.speaks == Speaks::None)
+                        .map(|m| m.instance.pid);
                     let follow = Follow::of(path, includes, untold.collect());
                     let behind = follow.behind.clone();
                     self.follows.insert(path.clone(), follow);
-                    let secret = readers.next().and_then(|m| m.group.secret).unwrap_or(!target.is_public(&disk));
-                    seen.targets.insert(path.clone(), SeenTarget { disk, ctime: target.ctime().unwrap_or(i128::MAX), behind, secret, offered });
+                    let secret = readers
+                        .next()
+                        .and_then(|m| m.group.secret)
+                        .unwrap_or(!target.is_public(&disk));
+                    seen.targets.insert(
+                        path.clone(),
+                        SeenTarget {
+                            disk,
+                            ctime: target.ctime().unwrap_or(i128::MAX),
+                            behind,
+                            secret,
+                            offered,
+                        },
+                    );
                 }
                 Err(e) => seen.stopped = seen.stopped.or_else(|| Some(from_install(e))),
             }
@@ -124,7 +186,12 @@ impl LocalHost {
     }
 
     /// Opens, and with `look.lock` locks, the directory of every target.
-    async fn open_targets(&mut self, found: Vec<(Arc<Group>, Found)>, look: Look<'_>, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
+    async fn open_targets(
+        &mut self,
+        found: Vec<(Arc<Group>, Found)>,
+        look: Look<'_>,
+        seen: &mut Seen,
+    ) -> Vec<(Arc<Group>, Found)> {
         let mut kept = Vec::new();
         let ways = discover::Ways::default();
         let read = discover::all_configs(&found, &ways).await;
@@ -138,10 +205,14 @@ impl LocalHost {
             }
             kept.push((group, f));
         }
-        let read = kept.iter().flat_map(|(_, f)| f.configs.iter().map(|config| (&config.path, Some(f.uid))));
+        let read = kept
+            .iter()
+            .flat_map(|(_, f)| f.configs.iter().map(|config| (&config.path, Some(f.uid))));
         let mut wanted: BTreeMap<PathBuf, Vec<(&PathBuf, Option<u32>)>> = BTreeMap::new();
         for (path, uid) in read.chain(look.also.iter().map(|path| (path, None))) {
-            let all = wanted.entry(path.parent().unwrap_or(Path::new("/")).to_owned()).or_default();
+            let all = wanted
+                .entry(path.parent().unwrap_or(Path::new("/")).to_owned())
+                .or_default();
             // Many instances of one user read the same.
             if all.last() != Some(&(path, uid)) {
                 all.push((path, uid));
@@ -150,10 +221,15 @@ impl LocalHost {
         let mut holders = Holders::default();
         let until = tokio::time::Instant::now() + look.lock.unwrap_or_default();
         for (dir, all) in wanted {
-            match self.open_directory(&dir, &all, (look, until), &mut holders, seen).await {
+            match self
+                .open_directory(&dir, &all, (look, until), &mut holders, seen)
+                .await
+            {
                 Ok(fd) => {
                     for (path, _) in all {
-                        self.targets.entry(path.clone()).or_insert_with(|| Target::new(path, fd.clone()));
+                        self.targets
+                            .entry(path.clone())
+                            .or_insert_with(|| Target::new(path, fd.clone()));
                     }
                     self.dirs.insert(dir, fd);
                 }
@@ -182,18 +258,37 @@ impl LocalHost {
         };
         let (way, fd) = lock::open(dir).map_err(no)?;
         // Another directory may have its name by now than when the path was judged.
-        let users: BTreeSet<u32> = targets.iter().filter_map(|(_, uid)| *uid).filter(|uid| *uid != rustix::process::geteuid().as_raw()).collect();
+        let users: BTreeSet<u32> = targets
+            .iter()
+            .filter_map(|(_, uid)| *uid)
+            .filter(|uid| *uid != rustix::process::geteuid().as_raw())
+            .collect();
         for uid in users {
-            let refused = |why| Stop::new(Verdict::Refused, format!("`{}` became another directory: {why}", dir.display()));
+            let refused = |why| {
+                Stop::new(
+                    Verdict::Refused,
+                    format!("`{}` became another directory: {why}", dir.display()),
+                )
+            };
             way.guards(uid).map_err(refused)?;
         }
         if look.lock.is_some() {
-            let names: BTreeSet<&std::ffi::OsStr> = targets.iter().filter_map(|(path, _)| path.file_name()).collect();
+            let names: BTreeSet<&std::ffi::OsStr> = targets
+                .iter()
+                .filter_map(|(path, _)| path.file_name())
+                .collect();
             let names: Vec<&std::ffi::OsStr> = names.into_iter().collect();
-            let wanted = lock::Wanted { until, intent: look.intent, names: &names };
+            let wanted = lock::Wanted {
+                until,
+                intent: look.intent,
+                names: &names,
+            };
             let locked = lock::lock(&fd, dir, wanted, holders).await.map_err(no)?;
             if let Some(holder) = locked.foreign.clone() {
-                let event = Event::ForeignLock { path: dir.into(), holder };
+                let event = Event::ForeignLock {
+                    path: dir.into(),
+                    holder,
+                };
                 self.notes.push(event.clone());
                 seen.notes.push(event);
             }
@@ -205,49 +300,88 @@ impl LocalHost {
 
 /// One scan for all groups.
 async fn find(groups: &[Arc<Group>], there: &Since, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
-    let all = Scan::of(there.pids()).find_all(groups.iter().map(|group| &**group)).await;
+    let all = Scan::of(there.pids())
+        .find_all(groups.iter().map(|group| &**group))
+        .await;
     let mut found = Vec::new();
     for (group, said) in groups.iter().zip(all) {
         if let Some(why) = said.blind {
-            seen.stopped.get_or_insert_with(|| Stop::new(Verdict::Failed, format!("cannot look at processes: {why}")));
+            seen.stopped.get_or_insert_with(|| {
+                Stop::new(Verdict::Failed, format!("cannot look at processes: {why}"))
+            });
         }
         seen.left_out.extend(said.left_out);
         seen.missing.extend(said.missing);
-        seen.refused.extend(said.refused.into_iter().map(|(f, why)| refused(f.instance(&group.name), why)));
+        seen.refused.extend(
+            said.refused
+                .into_iter()
+                .map(|(f, why)| refused(f.instance(&group.name), why)),
+        );
         found.extend(said.found.into_iter().map(|f| (group.clone(), f)));
     }
     found
 }
 
 pub(crate) fn refused(instance: Instance, text: String) -> Instance {
-    Instance { state: State::Refused, trouble: Some(Trouble { kind: State::Refused.into(), text }), ..instance }
+    Instance {
+        state: State::Refused,
+        trouble: Some(Trouble {
+            kind: State::Refused.into(),
+            text,
+        }),
+        ..instance
+    }
 }
 
 pub(crate) fn from_install(e: InstallError) -> Stop {
-    let verdict = if matches!(e, InstallError::Io(..) | InstallError::Record(_)) { Verdict::Failed } else { Verdict::Refused };
+    let verdict = if matches!(e, InstallError::Io(..) | InstallError::Record(_)) {
+        Verdict::Failed
+    } else {
+        Verdict::Refused
+    };
     Stop::new(verdict, e.to_string())
 }
 
-/// One that every guard has let through so far, or as it is reported; it goes from hand to hand, and is large.
+/// One that every guard has let through so far, or as it is reported; it goes from hand to hand,
+/// and is large.
 type Looked = Result<Box<Member>, Box<Instance>>;
 
 /// What the kernel tells of one; nobody is waited for.
-fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, lanes: &Lanes) -> Looked {
+fn member(
+    group: &Arc<Group>,
+    f: &Found,
+    look: Look<'_>,
+    listeners: &Listeners,
+    lanes: &Lanes,
+) -> Looked {
     let mut instance = f.instance(&group.name);
     let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
     let mut silent = None;
-    match f.endpoint.clone().map_or_else(|| listeners.endpoint(f.pid, &f.args, group), Ok) {
+    match f
+        .endpoint
+        .clone()
+        .map_or_else(|| listeners.endpoint(f.pid, &f.args, group), Ok)
+    {
         Ok(endpoint) => instance.endpoint = endpoint,
-        Err(why) if group.needs_endpoint() && listeners.is_deaf(f.pid, &f.args, group) => silent = Some(why),
+        Err(why) if group.needs_endpoint() && listeners.is_deaf(f.pid, &f.args, group) => {
+            silent = Some(why)
+        }
         Err(why) if group.needs_endpoint() => return Err(no(&instance, why)),
         // Nobody asks it there.
         Err(_) => {}
     }
     alone(f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
-    vouched(group).and_then(|()| may_signal(f.pid)).map_err(|why| no(&instance, why))?;
+    vouched(group)
+        .and_then(|()| may_signal(f.pid))
+        .map_err(|why| no(&instance, why))?;
     let mut member = Box::new(Member::new(instance, group.clone(), f.args.clone()));
     member.identity = f.identity(group);
-    member.assumed = f.configs.iter().filter(|config| config.assumed).map(|config| config.path.clone()).collect();
+    member.assumed = f
+        .configs
+        .iter()
+        .filter(|config| config.assumed)
+        .map(|config| config.path.clone())
+        .collect();
     if let Some(why) = renewal::refuses(&member.identity.renewal, group) {
         return Err(no(&member.instance, why));
     }
@@ -261,10 +395,16 @@ fn member(group: &Arc<Group>, f: &Found, look: Look<'_>, listeners: &Listeners, 
     Ok(member)
 }
 
-/// Those that take the signal. Whoever did not when it was found (`late`) is waited for, all of them at the same time.
+/// Those that take the signal. Whoever did not when it was found (`late`) is waited for, all of
+/// them at the same time.
 async fn ready(mut looked: Vec<Looked>, late: &[bool]) -> Vec<Looked> {
-    let late = looked.iter().zip(late).enumerate().filter_map(|(at, (one, late))| Some((at, one.as_ref().ok().filter(|_| *late)?)));
-    let waits = late.map(|(at, m)| async move { (at, guards(&m.group, m.instance.pid, m.timeout).await) });
+    let late = looked
+        .iter()
+        .zip(late)
+        .enumerate()
+        .filter_map(|(at, (one, late))| Some((at, one.as_ref().ok().filter(|_| *late)?)));
+    let waits =
+        late.map(|(at, m)| async move { (at, guards(&m.group, m.instance.pid, m.timeout).await) });
     for (at, said) in futures_util::future::join_all(waits).await {
         if let (Err(why), Ok(member)) = (said, &looked[at]) {
             looked[at] = Err(Box::new(refused(member.instance.clone(), why)));
@@ -292,7 +432,9 @@ async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looke
     let mut member = looked?;
     let group = member.group.clone();
     let no = |member: &Member, why: String| Box::new(refused(member.instance.clone(), why));
-    if !member.sick && (group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty()) {
+    if !member.sick
+        && (group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty())
+    {
         match answers(&mut member, listeners, lanes).await {
             Ok(()) => {}
             Err(silence) if silence.asked => member.silenced(silence.why),
@@ -301,7 +443,11 @@ async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looke
     }
     if member.sick {
         // One that ended or was stopped meanwhile is silent for that.
-        if guard::is_over(member.instance.pid, member.instance.started, &member.instance.exe) {
+        if guard::is_over(
+            member.instance.pid,
+            member.instance.started,
+            &member.instance.exe,
+        ) {
             return Err(no(&member, "ended while it was looked at".into()));
         }
         runs(member.instance.pid).map_err(|why| no(&member, why))?;
@@ -310,7 +456,12 @@ async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looke
 }
 
 /// Whether nobody listens at its endpoint but who is in the run.
-pub(crate) fn alone(found: &Found, endpoint: &str, listeners: &Listeners, lanes: &Lanes) -> Result<(), String> {
+pub(crate) fn alone(
+    found: &Found,
+    endpoint: &str,
+    listeners: &Listeners,
+    lanes: &Lanes,
+) -> Result<(), String> {
     let others = match endpoint.starts_with("unix:") || found.endpoint.is_some() {
         true => Vec::new(),
         false => strangers::on(found.pid, endpoint, listeners, lanes),
@@ -318,7 +469,10 @@ pub(crate) fn alone(found: &Found, endpoint: &str, listeners: &Listeners, lanes:
     if others.is_empty() {
         return Ok(());
     }
-    Err(format!("shares its address with {}, which is not in the run: whom it answers is chance", others.join(", ")))
+    Err(format!(
+        "shares its address with {}, which is not in the run: whom it answers is chance",
+        others.join(", ")
+    ))
 }
 
 /// Whether it takes the signal, now or in a moment.
@@ -333,69 +487,139 @@ pub(crate) fn vouched(group: &Group) -> Result<(), String> {
         return Ok(());
     }
     let (signal, name) = (group.signal.name(), &group.name);
-    Err(format!("has nobody who says that it reloads on {signal} (many programs die of it); if it does, say `reloads = true` in group `{name}`"))
+    Err(format!(
+        "has nobody who says that it reloads on {signal} (many programs die of it); if it does, \
+         say `reloads = true` in group `{name}`"
+    ))
 }
 
 /// Whether this user may signal it.
 pub(crate) fn may_signal(pid: i32) -> Result<(), String> {
-    if permitted(pid) { Ok(()) } else { Err("may not be signalled by this user".into()) }
+    if permitted(pid) {
+        Ok(())
+    } else {
+        Err("may not be signalled by this user".into())
+    }
 }
 
 /// Whether it would take a signal before it goes on.
 pub(crate) fn runs(pid: i32) -> Result<(), String> {
-    if guard::is_stopped(pid) { Err(format!("is stopped; continue it with `kill -CONT {pid}`")) } else { Ok(()) }
+    if guard::is_stopped(pid) {
+        Err(format!("is stopped; continue it with `kill -CONT {pid}`"))
+    } else {
+        Ok(())
+    }
 }
 
 /// What it says it runs, and what its facts read now.
 ///
 /// # Errors
 /// What is silent, or speaks something else.
-pub(crate) async fn answers(member: &mut Member, listeners: &Listeners, lanes: &Lanes) -> Result<(), Silence> {
-    let Err(silence) = ask(member, lanes).await else { return Ok(()) };
+pub(crate) async fn answers(
+    member: &mut Member,
+    listeners: &Listeners,
+    lanes: &Lanes,
+) -> Result<(), Silence> {
+    let Err(silence) = ask(member, lanes).await else {
+        return Ok(());
+    };
     // It was asked at its only socket, which may speak something else.
     let group = &member.group;
-    let missing = listeners.missing(member.instance.pid, &member.args, group).filter(|_| group.needs_endpoint());
-    let see = group.kind.as_ref().map_or(String::new(), |kind| format!(" (what it needs: `hello kinds {kind}`)"));
-    let more = missing.map_or(String::new(), |all| format!("; it listens nowhere that its group's `listen` names: {all}{see}"));
-    Err(Silence { why: silence.why + &more, ..silence })
+    let missing = listeners
+        .missing(member.instance.pid, &member.args, group)
+        .filter(|_| group.needs_endpoint());
+    let see = group.kind.as_ref().map_or(String::new(), |kind| {
+        format!(" (what it needs: `hello kinds {kind}`)")
+    });
+    let more = missing.map_or(String::new(), |all| {
+        format!("; it listens nowhere that its group's `listen` names: {all}{see}")
+    });
+    Err(Silence {
+        why: silence.why + &more,
+        ..silence
+    })
 }
 
 async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
     let group = member.group.clone();
     if group.speaks == Speaks::Hello {
         let i = &mut member.instance;
-        let Told { instance, effective, last_attempt, restart_only, .. } = told(&i.endpoint, lanes).await.map_err(Silence::of)?;
+        let Told {
+            instance,
+            effective,
+            last_attempt,
+            restart_only,
+            ..
+        } = told(&i.endpoint, lanes).await.map_err(Silence::of)?;
         if !is_its_name(i.pid, i.started, (instance.pid, instance.started)) {
-            return Err(Silence::of(format!("{} is answered by pid {}, not by it", i.endpoint, instance.pid)));
+            return Err(Silence::of(format!(
+                "{} is answered by pid {}, not by it",
+                i.endpoint, instance.pid
+            )));
         }
         i.after = Some(effective.sha256.clone());
         i.before = Some(effective.sha256);
         (member.seq, member.restart_only) = (last_attempt.seq, restart_only.into());
-        // What its kind asks besides is what the config says that it has told: only what a fleet.toml says is read.
+        // What its kind asks besides is what the config says that it has told: only what a
+        // fleet.toml says is read.
         if group.reject.is_empty() && (group.confirm.is_empty() || group.confirm == *OF_ITS_KIND) {
             return Ok(());
         }
     }
     let _permit = lanes.fast.acquire().await;
-    let answers = Answers::of(group.confirm.iter().chain(&group.reject).map(|fact| &fact.source), member, lanes).await;
+    let answers = Answers::of(
+        group
+            .confirm
+            .iter()
+            .chain(&group.reject)
+            .map(|fact| &fact.source),
+        member,
+        lanes,
+    )
+    .await;
     if let Some((source, Silence { why, asked })) = answers.silent() {
-        return Err(Silence { why: format!("{}: {why}", source.describe(&member.instance.endpoint)), asked: *asked });
+        return Err(Silence {
+            why: format!("{}: {why}", source.describe(&member.instance.endpoint)),
+            asked: *asked,
+        });
     }
-    if group.speaks == Speaks::Hello && answers.own().any(|answer| answer.header(X_INSTANCE).is_none()) {
-        let why =
-            "its answers do not say which process gives them, so they would prove nothing (asked by a `host` of another name? start it with `--proof any`)";
+    if group.speaks == Speaks::Hello
+        && answers
+            .own()
+            .any(|answer| answer.header(X_INSTANCE).is_none())
+    {
+        let why = "its answers do not say which process gives them, so they would prove nothing \
+                   (asked by a `host` of another name? start it with `--proof any`)";
         return Err(Silence::of(format!("{}: {why}", member.instance.endpoint)));
     }
-    let all = group.confirm.iter().map(|fact| (fact, Role::Confirm)).chain(group.reject.iter().map(|fact| (fact, Role::Reject)));
-    if let Some((fact, why)) = all.into_iter().find_map(|(fact, role)| Some((fact, answers.unreadable(fact, role)?))) {
-        return Err(Silence::of(format!("{} {why}", fact.source.describe(&member.instance.endpoint))));
+    let all = group
+        .confirm
+        .iter()
+        .map(|fact| (fact, Role::Confirm))
+        .chain(group.reject.iter().map(|fact| (fact, Role::Reject)));
+    if let Some((fact, why)) = all
+        .into_iter()
+        .find_map(|(fact, role)| Some((fact, answers.unreadable(fact, role)?)))
+    {
+        return Err(Silence::of(format!(
+            "{} {why}",
+            fact.source.describe(&member.instance.endpoint)
+        )));
     }
-    let (baseline, rejected) = (answers.readings(&group.confirm), answers.readings(&group.reject));
-    let needed = |(fact, reading): &(&Fact, &Option<String>)| fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none();
+    let (baseline, rejected) = (
+        answers.readings(&group.confirm),
+        answers.readings(&group.reject),
+    );
+    let needed = |(fact, reading): &(&Fact, &Option<String>)| {
+        fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none()
+    };
     if let Some((fact, _)) = group.confirm.iter().zip(&baseline).find(needed) {
         // The kernel has told all that there is.
         let asked = !fact.source.is_kernel();
-        return Err(Silence { why: answers.no_baseline(fact, &member.instance.endpoint), asked });
+        return Err(Silence {
+            why: answers.no_baseline(fact, &member.instance.endpoint),
+            asked,
+        });
     }
     member.read_at = Some(Instant::now());
     (member.baseline, member.rejected) = (baseline, rejected);

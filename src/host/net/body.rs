@@ -34,12 +34,17 @@ pub(crate) struct Large {
 
 impl Large {
     pub(crate) fn of(all: Arc<Semaphore>) -> Self {
-        Self { all, permit: OnceCell::new() }
+        Self {
+            all,
+            permit: OnceCell::new(),
+        }
     }
 
     /// Waits for the permit, once for all bodies of the attempt.
     async fn begin(&self) {
-        self.permit.get_or_init(|| async { self.all.clone().acquire_owned().await.ok() }).await;
+        self.permit
+            .get_or_init(|| async { self.all.clone().acquire_owned().await.ok() })
+            .await;
     }
 }
 
@@ -76,7 +81,10 @@ impl Lines<'_> {
                 self.line.clear();
             }
             if self.line.len() + self.kept.len() > MAX_KEPT {
-                return Err(format!("the samples that are asked for are longer than {} KiB", MAX_KEPT >> 10));
+                return Err(format!(
+                    "the samples that are asked for are longer than {} KiB",
+                    MAX_KEPT >> 10
+                ));
             }
             if end.is_some() {
                 self.kept.append(&mut self.line);
@@ -91,13 +99,28 @@ impl Lines<'_> {
 ///
 /// # Errors
 /// A sentence: it broke off, or is too long.
-pub(crate) async fn collect(mut body: Incoming, keep: &Keep, large: &Large) -> Result<Bytes, String> {
+pub(crate) async fn collect(
+    mut body: Incoming,
+    keep: &Keep,
+    large: &Large,
+) -> Result<Bytes, String> {
     let (mut length, mut all) = (0_usize, Vec::new());
-    let names = if let Keep::Samples(names) = keep { names.as_slice() } else { &[] };
-    let mut lines = Lines { names, line: Vec::new(), skips: false, kept: Vec::new() };
+    let names = if let Keep::Samples(names) = keep {
+        names.as_slice()
+    } else {
+        &[]
+    };
+    let mut lines = Lines {
+        names,
+        line: Vec::new(),
+        skips: false,
+        kept: Vec::new(),
+    };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| super::causes::whole(&e))?;
-        let Some(piece) = frame.data_ref() else { continue };
+        let Some(piece) = frame.data_ref() else {
+            continue;
+        };
         length += piece.len();
         if length > MAX_BODY {
             return Err(format!("its answer is longer than {} MiB", MAX_BODY >> 20));
@@ -129,12 +152,27 @@ mod tests {
         let page = b"# HELP up\nup 1\nup_total{a=\"b\"} 2\nother 3\nup";
         let names = ["up".to_owned(), "o".to_owned()];
         for size in [1, 2, 3, 7, page.len()] {
-            let mut lines = Lines { names: &names, line: Vec::new(), skips: false, kept: Vec::new() };
-            page.chunks(size).for_each(|piece| lines.take(piece).unwrap());
+            let mut lines = Lines {
+                names: &names,
+                line: Vec::new(),
+                skips: false,
+                kept: Vec::new(),
+            };
+            page.chunks(size)
+                .for_each(|piece| lines.take(piece).unwrap());
             lines.take(b"\n").unwrap();
-            assert_eq!(String::from_utf8_lossy(&lines.kept), "up 1\nup_total{a=\"b\"} 2\nother 3\nup\n", "{size}");
+            assert_eq!(
+                String::from_utf8_lossy(&lines.kept),
+                "up 1\nup_total{a=\"b\"} 2\nother 3\nup\n",
+                "{size}"
+            );
         }
-        let mut lines = Lines { names: &names, line: Vec::new(), skips: false, kept: Vec::new() };
+        let mut lines = Lines {
+            names: &names,
+            line: Vec::new(),
+            skips: false,
+            kept: Vec::new(),
+        };
         lines.take(&vec![b'x'; 4 * MAX_KEPT]).unwrap();
         assert!(lines.take(b"\no").is_ok() && lines.take(&vec![b'o'; 2 * MAX_KEPT]).is_err());
     }

@@ -17,8 +17,9 @@ use tokio::{
     net::{TcpStream, lookup_host},
 };
 
-/// A connection for one question. On this host it stands as soon as it was asked for, and the question goes out at once: whoever accepts the connection
-/// finds it there, and need not wake up a second time.
+/// A connection for one question. On this host it stands as soon as it was asked for, and the
+/// question goes out at once: whoever accepts the connection finds it there, and need not wake up a
+/// second time.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -32,7 +33,10 @@ impl Connection {
     /// # Errors
     /// The system's, of the last address.
     pub(crate) async fn to(host: &str, port: u16) -> io::Result<Self> {
-        let mut said = Err(io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address")));
+        let mut said = Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("`{host}` has no address"),
+        ));
         for address in lookup_host((host, port)).await? {
             said = Self::open(address).await;
             if said.is_ok() {
@@ -45,18 +49,36 @@ impl Connection {
     async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::from_std(ask_for(address)?.into())?;
         if stream.peer_addr().is_ok() {
-            return Ok(Self { stream, at_once: true });
+            return Ok(Self {
+                stream,
+                at_once: true,
+            });
         }
         // Another host has to answer first, or nobody listens.
         stream.writable().await?;
-        stream.take_error()?.map_or(Ok(Self { stream, at_once: false }), Err)
+        stream.take_error()?.map_or(
+            Ok(Self {
+                stream,
+                at_once: false,
+            }),
+            Err,
+        )
     }
 }
 
 /// Begins a connection; whether it stands shows later.
 fn ask_for(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = socket_with(
+        family,
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(e) => Err(e.into()),
@@ -64,13 +86,21 @@ fn ask_for(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if std::mem::take(&mut self.at_once) {
             match rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL) {
                 Err(Errno::AGAIN) => {}
@@ -103,7 +133,9 @@ mod tests {
     async fn what_is_asked_is_there_before_the_connection_is_taken() {
         for host in ["127.0.0.1", "localhost"] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let mut connection = Connection::to(host, listener.local_addr().unwrap().port()).await.unwrap();
+            let mut connection = Connection::to(host, listener.local_addr().unwrap().port())
+                .await
+                .unwrap();
             assert!(connection.at_once);
             connection.write_all(b"question").await.unwrap();
             let (mut taken, _) = listener.accept().unwrap();
@@ -122,15 +154,24 @@ mod tests {
     #[tokio::test]
     async fn one_that_nobody_takes_says_so() {
         // A port that was free a moment ago.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        assert_eq!(Connection::to("127.0.0.1", port).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        assert_eq!(
+            Connection::to("127.0.0.1", port).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
         assert!(Connection::to("no.such.host.invalid", port).await.is_err());
     }
 
     #[tokio::test]
     async fn more_than_the_kernel_takes_at_once_is_written_when_there_is_room() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut connection = Connection::to("127.0.0.1", listener.local_addr().unwrap().port()).await.unwrap();
+        let mut connection = Connection::to("127.0.0.1", listener.local_addr().unwrap().port())
+            .await
+            .unwrap();
         let much = vec![7; 32 << 20];
         let reader = std::thread::spawn(move || {
             let (mut taken, _) = listener.accept().unwrap();

@@ -24,17 +24,31 @@ const MAX: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CredentialError {
     #[error("{key} `{}`: {why}", .path.display())]
-    Unreadable { key: &'static str, path: PathBuf, why: String },
+    Unreadable {
+        key: &'static str,
+        path: PathBuf,
+        why: String,
+    },
     #[error("{key} `{}` does not count: {why}{}", .path.display(), mend(why))]
-    Untrusted { key: &'static str, path: PathBuf, why: Distrust },
-    #[error("{key} `{}` can be read by every user; run `chmod o-r {}`", .path.display(), .path.display())]
+    Untrusted {
+        key: &'static str,
+        path: PathBuf,
+        why: Distrust,
+    },
+    #[error("{key} `{}` can be read by every user; run `chmod o-r \
+             {}`", .path.display(), .path.display())]
     Public { key: &'static str, path: PathBuf },
     #[error("{key} `{}` does not hold {wanted}", .path.display())]
-    Other { key: &'static str, path: PathBuf, wanted: &'static str },
+    Other {
+        key: &'static str,
+        path: PathBuf,
+        wanted: &'static str,
+    },
 }
 
 fn mend(why: &Distrust) -> String {
-    why.mend().map_or(String::new(), |mend| format!("; run `{mend}`"))
+    why.mend()
+        .map_or(String::new(), |mend| format!("; run `{mend}`"))
 }
 
 /// What one request shows, and what it trusts.
@@ -67,35 +81,65 @@ impl Named<'_> {
     /// The bytes of the file, which only root and the caller may decide about.
     fn read(&self, readers: Readers) -> Result<Vec<u8>, CredentialError> {
         let (key, path) = (self.key, || self.path.to_owned());
-        let unreadable = |e: io::Error| CredentialError::Unreadable { key, path: path(), why: e.to_string() };
+        let unreadable = |e: io::Error| CredentialError::Unreadable {
+            key,
+            path: path(),
+            why: e.to_string(),
+        };
         let way = Way::of(self.path).map_err(unreadable)?;
-        way.counts().map_err(|why| CredentialError::Untrusted { key, path: path(), why })?;
+        way.counts().map_err(|why| CredentialError::Untrusted {
+            key,
+            path: path(),
+            why,
+        })?;
         if readers == Readers::NotEvery && way.stat().st_mode & 0o004 != 0 {
             return Err(CredentialError::Public { key, path: path() });
         }
         config::read_fd(way.open().map_err(unreadable)?, MAX).map_err(|e| match e {
             ReadError::Io(e) => unreadable(e),
-            ReadError::Unacceptable(why) => CredentialError::Unreadable { key, path: path(), why },
+            ReadError::Unacceptable(why) => CredentialError::Unreadable {
+                key,
+                path: path(),
+                why,
+            },
         })
     }
 
     fn other(&self, wanted: &'static str) -> CredentialError {
-        CredentialError::Other { key: self.key, path: self.path.to_owned(), wanted }
+        CredentialError::Other {
+            key: self.key,
+            path: self.path.to_owned(),
+            wanted,
+        }
     }
 
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
         let bytes = self.read(Readers::Any)?;
-        let all: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().unwrap_or_default();
-        if all.is_empty() { Err(self.other("certificates in PEM")) } else { Ok(all) }
+        let all: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+            .collect::<Result<_, _>>()
+            .unwrap_or_default();
+        if all.is_empty() {
+            Err(self.other("certificates in PEM"))
+        } else {
+            Ok(all)
+        }
     }
 
     /// The only line, as what a header may hold.
-    fn header(&self, wanted: &'static str, value: impl FnOnce(&[u8]) -> Option<String>) -> Result<HeaderValue, CredentialError> {
+    fn header(
+        &self,
+        wanted: &'static str,
+        value: impl FnOnce(&[u8]) -> Option<String>,
+    ) -> Result<HeaderValue, CredentialError> {
         let bytes = self.read(Readers::NotEvery)?;
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let value = Some(line).filter(|line| !line.iter().any(u8::is_ascii_control)).and_then(value);
-        let mut header = value.and_then(|value| HeaderValue::from_str(&value).ok()).ok_or_else(|| self.other(wanted))?;
+        let value = Some(line)
+            .filter(|line| !line.iter().any(u8::is_ascii_control))
+            .and_then(value);
+        let mut header = value
+            .and_then(|value| HeaderValue::from_str(&value).ok())
+            .ok_or_else(|| self.other(wanted))?;
         header.set_sensitive(true);
         Ok(header)
     }
@@ -111,39 +155,72 @@ impl Credentials {
         let access = &ask.access;
         let authorization = match (&access.auth_file, &access.bearer_file) {
             (Some(path), _) => {
-                let basic = |line: &[u8]| line.contains(&b':').then(|| format!("Basic {}", BASE64_STANDARD.encode(line)));
+                let basic = |line: &[u8]| {
+                    line.contains(&b':')
+                        .then(|| format!("Basic {}", BASE64_STANDARD.encode(line)))
+                };
                 Some(named("auth_file", path).header("one line of USER:PASSWORD", basic)?)
             }
             (None, Some(path)) => {
-                let bearer = |line: &[u8]| Some(format!("Bearer {}", std::str::from_utf8(line).ok().filter(|token| is_token(token))?));
+                let bearer = |line: &[u8]| {
+                    Some(format!(
+                        "Bearer {}",
+                        std::str::from_utf8(line)
+                            .ok()
+                            .filter(|token| is_token(token))?
+                    ))
+                };
                 Some(named("bearer_file", path).header("one line with a token", bearer)?)
             }
             (None, None) => None,
         };
-        let ca = ask.ca.as_deref().filter(|_| !ask.insecure).map(|path| named("ca", path).certificates()).transpose()?;
+        let ca = ask
+            .ca
+            .as_deref()
+            .filter(|_| !ask.insecure)
+            .map(|path| named("ca", path).certificates())
+            .transpose()?;
         let client = match (&access.client_cert, &access.client_key) {
             (Some(cert), Some(key)) => {
                 let key = named("client_key", key);
                 let bytes = key.read(Readers::NotEvery)?;
-                let private = PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| key.other("a private key in PEM"))?;
+                let private = PrivateKeyDer::from_pem_slice(&bytes)
+                    .map_err(|_| key.other("a private key in PEM"))?;
                 Some((named("client_cert", cert).certificates()?, private))
             }
             _ => None,
         };
-        let secrets = authorization.as_ref().map(secrets).unwrap_or_default().into();
-        Ok(Self { authorization, secrets, ca, client })
+        let secrets = authorization
+            .as_ref()
+            .map(secrets)
+            .unwrap_or_default()
+            .into();
+        Ok(Self {
+            authorization,
+            secrets,
+            ca,
+            client,
+        })
     }
 }
 
 /// The texts of a header `Authorization` that are secret: what it holds, and the password in that.
 fn secrets(header: &HeaderValue) -> Vec<String> {
     let text = String::from_utf8_lossy(header.as_bytes()).into_owned();
-    let Some((scheme, value)) = text.split_once(' ') else { return vec![text] };
+    let Some((scheme, value)) = text.split_once(' ') else {
+        return vec![text];
+    };
     let mut all = vec![value.to_owned()];
     if scheme == "Basic"
-        && let Some(line) = BASE64_STANDARD.decode(value).ok().and_then(|line| String::from_utf8(line).ok())
+        && let Some(line) = BASE64_STANDARD
+            .decode(value)
+            .ok()
+            .and_then(|line| String::from_utf8(line).ok())
     {
-        all.extend(line.split_once(':').map(|(_, password)| password.to_owned()));
+        all.extend(
+            line.split_once(':')
+                .map(|(_, password)| password.to_owned()),
+        );
     }
     // A shorter one stands in every text.
     all.retain(|text| text.len() >= 4);
@@ -168,11 +245,25 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         let access = match key {
-            "auth_file" => Access { auth_file: Some(path), ..Access::default() },
-            "bearer_file" => Access { bearer_file: Some(path), ..Access::default() },
-            _ => Access { client_cert: Some(path.clone()), client_key: Some(path), ..Access::default() },
+            "auth_file" => Access {
+                auth_file: Some(path),
+                ..Access::default()
+            },
+            "bearer_file" => Access {
+                bearer_file: Some(path),
+                ..Access::default()
+            },
+            _ => Access {
+                client_cert: Some(path.clone()),
+                client_key: Some(path),
+                ..Access::default()
+            },
         };
-        let said = Credentials::of(&Ask { access, ..Ask::default() }).map_err(|e| e.to_string())?;
+        let said = Credentials::of(&Ask {
+            access,
+            ..Ask::default()
+        })
+        .map_err(|e| e.to_string())?;
         Ok(said.authorization.unwrap().to_str().unwrap().to_owned())
     }
 
@@ -187,9 +278,18 @@ mod tests {
     fn a_file_of_credentials_becomes_a_header_and_is_never_repeated() {
         let dir = tempfile::tempdir().unwrap();
         let of = |bytes: &[u8], mode, key| read(dir.path(), bytes, mode, key);
-        assert_eq!(of(b"ops:te:st\n", 0o600, "auth_file").unwrap(), "Basic b3BzOnRlOnN0");
-        assert_eq!(of("ü:x\r\n".as_bytes(), 0o440, "auth_file").unwrap(), "Basic w7w6eA==");
-        assert_eq!(of(b"abc.def-1\n", 0o600, "bearer_file").unwrap(), "Bearer abc.def-1");
+        assert_eq!(
+            of(b"ops:te:st\n", 0o600, "auth_file").unwrap(),
+            "Basic b3BzOnRlOnN0"
+        );
+        assert_eq!(
+            of("ü:x\r\n".as_bytes(), 0o440, "auth_file").unwrap(),
+            "Basic w7w6eA=="
+        );
+        assert_eq!(
+            of(b"abc.def-1\n", 0o600, "bearer_file").unwrap(),
+            "Bearer abc.def-1"
+        );
         for (bytes, mode, key, says) in [
             (&b"geheim"[..], 0o600, "auth_file", "USER:PASSWORD"),
             (b"a:geheim\nb:geheim\n", 0o600, "auth_file", "one line"),
@@ -201,7 +301,10 @@ mod tests {
             (b"geheim", 0o600, "client_key", "private key"),
         ] {
             let why = of(bytes, mode, key).unwrap_err();
-            assert!(why.contains(says) && why.contains(key) && !why.contains("geheim"), "{key}: {why}");
+            assert!(
+                why.contains(says) && why.contains(key) && !why.contains("geheim"),
+                "{key}: {why}"
+            );
         }
     }
 }

@@ -76,12 +76,18 @@ pub(crate) fn within(left: Duration) -> Duration {
 
 /// That an attempt ended without an answer, for people.
 pub(crate) fn no_answer(limit: Duration) -> String {
-    format!("no answer within {:?}", Duration::from_millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)))
+    format!(
+        "no answer within {:?}",
+        Duration::from_millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+    )
 }
 
 /// A request to the instance's own endpoint.
 pub(crate) fn own(path: &str) -> Ask {
-    Ask { url: format!("http://{{listen}}{path}"), ..Ask::default() }
+    Ask {
+        url: format!("http://{{listen}}{path}"),
+        ..Ask::default()
+    }
 }
 
 impl Answer {
@@ -91,32 +97,57 @@ impl Answer {
 
     /// Whether its body counts: an error page is no answer, unless the assertion asks for one.
     pub(crate) fn counts(&self) -> bool {
-        self.wanted.map_or((200..300).contains(&self.status), |wanted| wanted == self.status)
+        self.wanted
+            .map_or((200..300).contains(&self.status), |wanted| {
+                wanted == self.status
+            })
     }
 
-    /// Whether it counts for a header. An error page has those of its server as well; without this one it is named.
+    /// Whether it counts for a header. An error page has those of its server as well; without this
+    /// one it is named.
     pub(crate) fn has_header(&self, name: &str) -> bool {
-        self.counts() || (self.wanted.is_none() && ((300..400).contains(&self.status) || self.header(name).is_some()))
+        self.counts()
+            || (self.wanted.is_none()
+                && ((300..400).contains(&self.status) || self.header(name).is_some()))
     }
 
     /// `text` without anything secret of the request: a server may repeat it.
     pub(crate) fn masked(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+        self.secrets.iter().fold(text.to_owned(), |text, secret| {
+            text.replace(secret.as_str(), "***")
+        })
     }
 
     /// Its status and what goes with that, for people.
     pub(crate) fn status_line(&self) -> String {
-        let name = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
-        let mut text = format!("answers {}{}", self.status, name.map_or(String::new(), |name| format!(" {name}")));
+        let name = StatusCode::from_u16(self.status)
+            .ok()
+            .and_then(|status| status.canonical_reason());
+        let mut text = format!(
+            "answers {}{}",
+            self.status,
+            name.map_or(String::new(), |name| format!(" {name}"))
+        );
         let told = |name| {
             let value = String::from_utf8_lossy(self.headers.get(name)?.as_bytes()).into_owned();
-            Some(without_passwords(&self.masked(&value)).chars().take(MAX_SHOWN).collect::<String>())
+            Some(
+                without_passwords(&self.masked(&value))
+                    .chars()
+                    .take(MAX_SHOWN)
+                    .collect::<String>(),
+            )
         };
         // A query holds tokens and states of a login.
-        let cut = |url: String| url.find(['?', '#']).map(|at| format!("{}***", &url[..=at])).unwrap_or(url);
+        let cut = |url: String| {
+            url.find(['?', '#'])
+                .map(|at| format!("{}***", &url[..=at]))
+                .unwrap_or(url)
+        };
         let (location, asks) = (told(LOCATION).map(cut), told(WWW_AUTHENTICATE));
         for (name, value) in [("Location", &location), ("WWW-Authenticate", &asks)] {
-            text = value.as_ref().map_or(text.clone(), |value| format!("{text} ({name}: {value})"));
+            text = value
+                .as_ref()
+                .map_or(text.clone(), |value| format!("{text} ({name}: {value})"));
         }
         text
     }
@@ -125,11 +156,20 @@ impl Answer {
     pub(crate) fn refusal(&self) -> String {
         let next = match (self.status, self.wanted) {
             (status, Some(wanted)) => format!("its assertion asks for {wanted}, not for {status}"),
-            (400, _) => "if it speaks TLS there, ask by https://, with `client_cert` where it wants one".into(),
-            (401 | 403, _) => "say `auth_file = PATH` or `bearer_file = PATH` beside the assertion".into(),
-            (404, _) => "if it is served below another path, say that with [[group.confirm]]".into(),
+            (400, _) => {
+                "if it speaks TLS there, ask by https://, with `client_cert` where it wants one"
+                    .into()
+            }
+            (401 | 403, _) => {
+                "say `auth_file = PATH` or `bearer_file = PATH` beside the assertion".into()
+            }
+            (404, _) => {
+                "if it is served below another path, say that with [[group.confirm]]".into()
+            }
             (300..400, _) => "ask where it leads to".into(),
-            (status, _) => format!("where that is right, say `status = {status}` beside the assertion"),
+            (status, _) => {
+                format!("where that is right, say `status = {status}` beside the assertion")
+            }
         };
         format!("{}; {next}", self.status_line())
     }
@@ -140,7 +180,8 @@ impl Answer {
 struct Way {
     socket: Socket,
     tls: bool,
-    /// As the URL says it; sent as `Host`, and asked for as the certificate's name, unless the fact names another.
+    /// As the URL says it; sent as `Host`, and asked for as the certificate's name, unless the fact
+    /// names another.
     authority: String,
     path: String,
 }
@@ -156,21 +197,41 @@ impl Way {
         let fill = |text: &str| known.fill(&[text.to_owned()]).map(|filled| filled.concat());
         let (scheme, rest) = ask.url.split_once("://").unwrap_or(("http", &ask.url));
         let tls = scheme == "https";
-        let (address, path) = rest.find(['/', '?']).map_or((rest, "/"), |at| rest.split_at(at));
+        let (address, path) = rest
+            .find(['/', '?'])
+            .map_or((rest, "/"), |at| rest.split_at(at));
         let (address, path) = (fill(address)?, fill(path)?);
-        let path = if path.starts_with('?') { format!("/{path}") } else { path };
+        let path = if path.starts_with('?') {
+            format!("/{path}")
+        } else {
+            path
+        };
         if let Some(socket) = address.strip_prefix("unix:") {
-            return Ok(Self { socket: Socket::Unix(socket.into()), tls, authority: "localhost".into(), path });
+            return Ok(Self {
+                socket: Socket::Unix(socket.into()),
+                tls,
+                authority: "localhost".into(),
+                path,
+            });
         }
-        let parsed: Authority = address.parse().map_err(|e| format!("`{address}` is no address: {e}"))?;
+        let parsed: Authority = address
+            .parse()
+            .map_err(|e| format!("`{address}` is no address: {e}"))?;
         let port = parsed.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        Ok(Self { socket: Socket::Tcp(without_brackets(parsed.host()).into(), port), tls, authority: address, path })
+        Ok(Self {
+            socket: Socket::Tcp(without_brackets(parsed.host()).into(), port),
+            tls,
+            authority: address,
+            path,
+        })
     }
 }
 
 /// IPv6 addresses stand in brackets wherever a port could follow.
 fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
+    host.strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 /// Asks once in our own protocol, over a connection of its own.
@@ -178,8 +239,16 @@ fn without_brackets(host: &str) -> &str {
 /// # Errors
 /// A sentence: no answer within [`QUICK`], or none that could be read.
 pub(crate) async fn get(ask: &Ask, known: &Known<'_>) -> Result<Answer, String> {
-    let (credentials, large) = (Credentials::default(), Large::of(Arc::new(Semaphore::new(1))));
-    let terms = Terms { credentials: &credentials, time: QUICK, keep: &Keep::All, large: &large };
+    let (credentials, large) = (
+        Credentials::default(),
+        Large::of(Arc::new(Semaphore::new(1))),
+    );
+    let terms = Terms {
+        credentials: &credentials,
+        time: QUICK,
+        keep: &Keep::All,
+        large: &large,
+    };
     sent(ask, known, &terms, MAX_STATUS).await
 }
 
@@ -187,22 +256,41 @@ pub(crate) async fn get(ask: &Ask, known: &Known<'_>) -> Result<Answer, String> 
 ///
 /// # Errors
 /// A sentence: no answer within the time, or none that could be read.
-pub(crate) async fn answer(ask: &Ask, known: &Known<'_>, terms: &Terms<'_>) -> Result<Answer, String> {
+pub(crate) async fn answer(
+    ask: &Ask,
+    known: &Known<'_>,
+    terms: &Terms<'_>,
+) -> Result<Answer, String> {
     sent(ask, known, terms, MAX_READ).await
 }
 
-async fn sent(ask: &Ask, known: &Known<'_>, terms: &Terms<'_>, limit: usize) -> Result<Answer, String> {
+async fn sent(
+    ask: &Ask,
+    known: &Known<'_>,
+    terms: &Terms<'_>,
+    limit: usize,
+) -> Result<Answer, String> {
     let way = Way::of(ask, known)?;
     let said = timeout(terms.time, async {
         match &way.socket {
-            Socket::Unix(path) => over(UnixStream::connect(path).await, ask, &way, terms, limit).await,
-            Socket::Tcp(host, port) => over(Connection::to(host, *port).await, ask, &way, terms, limit).await,
+            Socket::Unix(path) => {
+                over(UnixStream::connect(path).await, ask, &way, terms, limit).await
+            }
+            Socket::Tcp(host, port) => {
+                over(Connection::to(host, *port).await, ask, &way, terms, limit).await
+            }
         }
     });
     said.await.unwrap_or_else(|_| Err(no_answer(terms.time)))
 }
 
-async fn over<S>(stream: std::io::Result<S>, ask: &Ask, way: &Way, terms: &Terms<'_>, limit: usize) -> Result<Answer, String>
+async fn over<S>(
+    stream: std::io::Result<S>,
+    ask: &Ask,
+    way: &Way,
+    terms: &Terms<'_>,
+    limit: usize,
+) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -211,25 +299,57 @@ where
     if !way.tls {
         return exchange(stream, ask, host, &way.path, terms).await;
     }
-    let named: Authority = host.parse().map_err(|e| format!("`{host}` is no name: {e}"))?;
-    let stream = tls::connect(stream, ask, terms.credentials, without_brackets(named.host())).await?;
+    let named: Authority = host
+        .parse()
+        .map_err(|e| format!("`{host}` is no name: {e}"))?;
+    let stream = tls::connect(
+        stream,
+        ask,
+        terms.credentials,
+        without_brackets(named.host()),
+    )
+    .await?;
     exchange(stream, ask, host, &way.path, terms).await
 }
 
-async fn exchange<S>(stream: S, ask: &Ask, host: &str, path: &str, terms: &Terms<'_>) -> Result<Answer, String>
+async fn exchange<S>(
+    stream: S,
+    ask: &Ask,
+    host: &str,
+    path: &str,
+    terms: &Terms<'_>,
+) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| whole(&e))?;
-    let mut request = Request::get(path).header(HOST, host).header(CONNECTION, "close").body(Empty::<Bytes>::new()).map_err(|e| whole(&e))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| whole(&e))?;
+    let mut request = Request::get(path)
+        .header(HOST, host)
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| whole(&e))?;
     if let Some(authorization) = &terms.credentials.authorization {
-        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        request
+            .headers_mut()
+            .insert(AUTHORIZATION, authorization.clone());
     }
     let exchange = async {
-        let (head, body) = sender.send_request(request).await.map_err(|e| whole(&e))?.into_parts();
+        let (head, body) = sender
+            .send_request(request)
+            .await
+            .map_err(|e| whole(&e))?
+            .into_parts();
         let body = body::collect(body, terms.keep, terms.large).await?;
         let secrets = terms.credentials.secrets.clone();
-        Ok(Answer { status: head.status.as_u16(), wanted: ask.status, headers: head.headers, body, secrets })
+        Ok(Answer {
+            status: head.status.as_u16(),
+            wanted: ask.status,
+            headers: head.headers,
+            body,
+            secrets,
+        })
     };
     tokio::pin!(exchange, connection);
     // The connection moves the bytes; polled here, in the same task, it costs no spawn.
@@ -243,72 +363,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use super::*;
-
-    #[test]
-    fn a_url_says_where_its_request_goes() {
-        let way = |url: &str, endpoint: &str| Way::of(&Ask { url: url.into(), ..own("") }, &Known::at(endpoint));
-        let tcp = |host: &str, port| Socket::Tcp(host.into(), port);
-        for (url, endpoint, socket, authority, path) in [
-            ("http://{listen}/a?b", "http://127.0.0.1:81/", tcp("127.0.0.1", 81), "127.0.0.1:81", "/a?b"),
-            ("https://{listen}", "https://[::1]:81/", tcp("::1", 81), "[::1]:81", "/"),
-            ("http://{listen.host}:82/{pid}", "http://127.0.0.1:81/", tcp("127.0.0.1", 82), "127.0.0.1:82", "/0"),
-            ("https://x.test?a", "", tcp("x.test", 443), "x.test", "/?a"),
-            ("http://x.test/", "", tcp("x.test", 80), "x.test", "/"),
-            ("http://{listen}/a", "unix:/run/x.sock", Socket::Unix("/run/x.sock".into()), "localhost", "/a"),
-        ] {
-            let wanted = Way { socket, tls: url.starts_with("https"), authority: authority.into(), path: path.into() };
-            assert_eq!(way(url, endpoint).unwrap(), wanted, "{url}");
-        }
-        assert!(way("http://{listen}/", "").unwrap_err().contains("no endpoint") && way("http://a b/", "").is_err());
-    }
-
-    /// A peer that answers whatever comes by the same bytes again and again; its port.
-    fn floods(bytes: &'static [u8]) -> u16 {
-        use std::io::Write;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || listener.incoming().flatten().for_each(|mut stream| while stream.write_all(bytes).is_ok() {}));
-        port
-    }
-
-    #[tokio::test]
-    async fn a_flood_ends_its_attempt_and_holds_up_no_other_task() {
-        // Alerts of TLS that mean nothing, heads that announce another, and a record that is as long as one can be.
-        let warning: &[u8] = b"\x15\x03\x03\x00\x02\x01\x5a";
-        let cases: [(&str, &'static [u8]); 4] = [
-            ("https", warning.repeat(4096).leak()),
-            ("https", vec![0x16; 1 << 16].leak()),
-            ("http", b"HTTP/1.1 103 A\r\n\r\n".repeat(4096).leak()),
-            ("http", vec![b'a'; 1 << 16].leak()),
-        ];
-        for (scheme, bytes) in cases {
-            let ask = Ask { url: format!("{scheme}://127.0.0.1:{}/", floods(bytes)), insecure: scheme == "https", ..Ask::default() };
-            let (known, began) = (Known::at(""), std::time::Instant::now());
-            let turns = async {
-                let mut turns = 0;
-                loop {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                    turns += 1;
-                    if turns > 2 || began.elapsed() > 10 * QUICK {
-                        break turns;
-                    }
-                }
-            };
-            let (answer, turns) = tokio::join!(get(&ask, &known), turns);
-            assert!(answer.is_err() && turns > 2, "{scheme}: {turns} turns of another task");
-            assert!(began.elapsed() < 10 * QUICK, "{scheme}: {:?}", began.elapsed());
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_read_of_one_attempt_is_bounded() {
-        use tokio::io::AsyncReadExt;
-        let mut stream = Metered::new(tokio::io::repeat(7), MAX_STATUS);
-        let mut all = Vec::new();
-        let why = stream.read_to_end(&mut all).await.unwrap_err();
-        assert_eq!((all.len(), why.to_string().as_str()), (MAX_STATUS, "it sends more than 1280 KiB"));
-    }
-}
+mod tests;

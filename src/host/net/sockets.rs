@@ -1,4 +1,5 @@
-//! Which sockets are listened on, and by whom: one dump of the kernel's tables serves the whole fleet.
+//! Which sockets are listened on, and by whom: one dump of the kernel's tables serves the whole
+//! fleet.
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,9 @@ use crate::{
         tree::{Kin, family},
     },
 };
-use netlink_packet_core::{Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_sock_diag::{
     SockDiagMessage,
     constants::{AF_INET, AF_INET6, IPPROTO_TCP},
@@ -43,13 +46,15 @@ pub(crate) enum Address {
 /// Listening sockets of this network namespace, by inode.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    /// Without an address where its name is abstract or relative: it listens, and cannot be asked from here.
+    /// Without an address where its name is abstract or relative: it listens, and cannot be asked
+    /// from here.
     sockets: HashMap<u64, Option<Address>>,
     /// The same by address: several sockets may share one (`SO_REUSEPORT`).
     tcp: HashMap<SocketAddr, Vec<u64>>,
     /// So many sockets listen on each port, whatever the address.
     ports: HashMap<u16, usize>,
-    /// Whether this host has `::1`; a socket on all addresses is open to IPv6 also where loopback has none.
+    /// Whether this host has `::1`; a socket on all addresses is open to IPv6 also where loopback
+    /// has none.
     six: bool,
     /// Whose child everybody is, where that is known of all.
     kin: Option<Kin>,
@@ -64,9 +69,19 @@ impl Listeners {
         let mut sockets = HashMap::new();
         // A socket on `::` that takes IPv4 as well is in the second table alone.
         for family in [AF_INET, AF_INET6] {
-            let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+            let socket_id = if family == AF_INET {
+                SocketId::new_v4()
+            } else {
+                SocketId::new_v6()
+            };
             let states = inet::StateFlags::LISTEN;
-            let request = InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id };
+            let request = InetRequest {
+                family,
+                protocol: IPPROTO_TCP,
+                extensions: ExtensionFlags::empty(),
+                states,
+                socket_id,
+            };
             dump(SockDiagMessage::InetRequest(request), |said| {
                 if let SockDiagMessage::InetResponse(r) = said {
                     let id = &r.header.socket_id;
@@ -75,29 +90,50 @@ impl Listeners {
                 }
             })?;
         }
-        let request = UnixRequest { state_flags: unix::StateFlags::LISTEN, inode: 0, show_flags: ShowFlags::NAME | ShowFlags::VFS, cookie: [0xff; 8] };
+        let request = UnixRequest {
+            state_flags: unix::StateFlags::LISTEN,
+            inode: 0,
+            show_flags: ShowFlags::NAME | ShowFlags::VFS,
+            cookie: [0xff; 8],
+        };
         let mut files: HashMap<PathBuf, Vec<(u64, u32)>> = HashMap::new();
         dump(SockDiagMessage::UnixRequest(request), |said| {
-            let SockDiagMessage::UnixResponse(r) = said else { return };
+            let SockDiagMessage::UnixResponse(r) = said else {
+                return;
+            };
             let path = r.nlas.iter().find_map(|nla| match nla {
-                Nla::Name(UnixDiagName::Pathname(path)) if Path::new(path).is_absolute() => Some(Address::Unix(path.into())),
+                Nla::Name(UnixDiagName::Pathname(path)) if Path::new(path).is_absolute() => {
+                    Some(Address::Unix(path.into()))
+                }
                 _ => None,
             });
-            if let (Some(Address::Unix(path)), Some(file)) = (&path, r.nlas.iter().find_map(file_of)) {
-                files.entry(path.clone()).or_default().push((r.header.inode.into(), file));
+            if let (Some(Address::Unix(path)), Some(file)) =
+                (&path, r.nlas.iter().find_map(file_of))
+            {
+                files
+                    .entry(path.clone())
+                    .or_default()
+                    .push((r.header.inode.into(), file));
             }
             sockets.insert(r.header.inode.into(), path);
         })?;
-        // Of several sockets that were bound to one path, all but the last have lost it: nobody who connects there reaches them.
+        // Of several sockets that were bound to one path, all but the last have lost it: nobody who
+        // connects there reaches them.
         for (path, all) in files.iter().filter(|(_, all)| all.len() > 1) {
-            let Ok(now) = std::fs::metadata(path) else { continue };
-            let reached = |(_, file): &&(u64, u32)| u64::from(*file) == now.ino() & u64::from(u32::MAX);
+            let Ok(now) = std::fs::metadata(path) else {
+                continue;
+            };
+            let reached =
+                |(_, file): &&(u64, u32)| u64::from(*file) == now.ino() & u64::from(u32::MAX);
             if all.iter().any(|one| reached(&one)) {
-                all.iter().filter(|one| !reached(one)).for_each(|(inode, _)| drop(sockets.insert(*inode, None)));
+                all.iter()
+                    .filter(|one| !reached(one))
+                    .for_each(|(inode, _)| drop(sockets.insert(*inode, None)));
             }
         }
         let loopback = format!("{:032x} ", 1);
-        let six = std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|all| all.lines().any(|line| line.starts_with(&loopback)));
+        let six = std::fs::read_to_string("/proc/net/if_inet6")
+            .is_ok_and(|all| all.lines().any(|line| line.starts_with(&loopback)));
         let (mut tcp, mut ports) = (HashMap::<SocketAddr, Vec<u64>>::new(), HashMap::new());
         for (inode, address) in &sockets {
             if let Some(Address::Tcp(address)) = address {
@@ -105,7 +141,13 @@ impl Listeners {
                 *ports.entry(address.port()).or_default() += 1;
             }
         }
-        Ok(Self { sockets, tcp, ports, six, kin: None })
+        Ok(Self {
+            sockets,
+            tcp,
+            ports,
+            six,
+            kin: None,
+        })
     }
 
     /// With whose child everybody is.
@@ -143,14 +185,25 @@ impl Listeners {
 
     /// Whether anybody listens where a process with these arguments would.
     pub(crate) fn any(&self, wanted: &ListenAt, args: &[String]) -> bool {
-        self.sockets.values().flatten().any(|address| address.fits(wanted, args))
+        self.sockets
+            .values()
+            .flatten()
+            .any(|address| address.fits(wanted, args))
     }
 
-    /// Whether the process `pid` itself holds a socket that listens there; none where this user may not see its descriptors.
+    /// Whether the process `pid` itself holds a socket that listens there; none where this user may
+    /// not see its descriptors.
     pub(crate) fn holds_at(&self, pid: i32, wanted: &ListenAt, args: &[String]) -> Option<bool> {
-        let fits = |inode| self.sockets.get(&inode).is_some_and(|at| at.as_ref().is_some_and(|address| address.fits(wanted, args)));
+        let fits = |inode| {
+            self.sockets.get(&inode).is_some_and(|at| {
+                at.as_ref()
+                    .is_some_and(|address| address.fits(wanted, args))
+            })
+        };
         let mut held = false;
-        match descriptors(pid, |_, to| held |= to.ok().and_then(socket).is_some_and(fits)) {
+        match descriptors(pid, |_, to| {
+            held |= to.ok().and_then(socket).is_some_and(fits)
+        }) {
             Ok(()) => Some(held),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Some(false),
             Err(_) => None,
@@ -163,20 +216,38 @@ impl Listeners {
     /// As [`sockets_of`], of the process itself.
     pub(crate) fn addresses(&self, pid: i32) -> Result<Vec<Address>, String> {
         let mut inodes = sockets_of(pid)?;
-        // A descendant that ended meanwhile, or went to another namespace, has nothing that could be asked.
-        let family = self.kin.as_ref().map_or_else(|| family(pid), |kin| kin.family(pid));
-        inodes.extend(family.into_iter().skip(1).flat_map(|child| sockets_of(child).unwrap_or_default()));
-        let mut all: Vec<Address> = inodes.iter().filter_map(|inode| self.sockets.get(inode)?.clone()).collect();
+        // A descendant that ended meanwhile, or went to another namespace, has nothing that could
+        // be asked.
+        let family = self
+            .kin
+            .as_ref()
+            .map_or_else(|| family(pid), |kin| kin.family(pid));
+        inodes.extend(
+            family
+                .into_iter()
+                .skip(1)
+                .flat_map(|child| sockets_of(child).unwrap_or_default()),
+        );
+        let mut all: Vec<Address> = inodes
+            .iter()
+            .filter_map(|inode| self.sockets.get(inode)?.clone())
+            .collect();
         all.sort();
         all.dedup();
         Ok(all)
     }
 
-    /// The endpoint of a process with these arguments: the first entry of the group's `listen` that fits exactly one of its addresses decides.
+    /// The endpoint of a process with these arguments: the first entry of the group's `listen` that
+    /// fits exactly one of its addresses decides.
     ///
     /// # Errors
     /// A sentence when it listens on none, or on several of which none is chosen.
-    pub(crate) fn endpoint(&self, pid: i32, args: &[String], group: &Group) -> Result<String, String> {
+    pub(crate) fn endpoint(
+        &self,
+        pid: i32,
+        args: &[String],
+        group: &Group,
+    ) -> Result<String, String> {
         let all = without_twins(self.addresses(pid)?);
         let chosen = group.listen.iter().find_map(|wanted| {
             let mut fitting = all.iter().filter(|address| address.fits(wanted, args));
@@ -186,28 +257,54 @@ impl Listeners {
             (Some(one), _) | (None, [one]) => Ok(self.url(one, scheme(group))),
             (None, []) => Err("listens on no socket".into()),
             (None, many) => {
-                let many: Vec<String> = many.iter().map(|one| self.url(one, scheme(group))).collect();
-                let said = if group.listen.is_empty() { "" } else { "its group's `listen` fits none or several of them; " };
-                Err(format!("listens on {}; {said}say which with `listen = \"tcp:PORT\"` in its group", many.join(", ")))
+                let many: Vec<String> = many
+                    .iter()
+                    .map(|one| self.url(one, scheme(group)))
+                    .collect();
+                let said = if group.listen.is_empty() {
+                    ""
+                } else {
+                    "its group's `listen` fits none or several of them; "
+                };
+                Err(format!(
+                    "listens on {}; {said}say which with `listen = \"tcp:PORT\"` in its group",
+                    many.join(", ")
+                ))
             }
         }
     }
 
-    /// What the group's `listen` names, where it names something and the process listens nowhere that is it.
+    /// What the group's `listen` names, where it names something and the process listens nowhere
+    /// that is it.
     pub(crate) fn missing(&self, pid: i32, args: &[String], group: &Group) -> Option<String> {
         let all = self.addresses(pid).unwrap_or_default();
-        let missing = !group.listen.is_empty() && !all.iter().any(|one| group.listen.iter().any(|wanted| one.fits(wanted, args)));
-        missing.then(|| group.listen.iter().map(|wanted| format!("`{wanted}`")).collect::<Vec<_>>().join(", "))
+        let missing = !group.listen.is_empty()
+            && !all
+                .iter()
+                .any(|one| group.listen.iter().any(|wanted| one.fits(wanted, args)));
+        missing.then(|| {
+            group
+                .listen
+                .iter()
+                .map(|wanted| format!("`{wanted}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        })
     }
 
-    /// Whether it can be seen that the process listens nowhere, or nowhere that its group's `listen` names.
+    /// Whether it can be seen that the process listens nowhere, or nowhere that its group's
+    /// `listen` names.
     pub(crate) fn is_deaf(&self, pid: i32, args: &[String], group: &Group) -> bool {
-        self.addresses(pid).is_ok_and(|all| all.is_empty() || self.missing(pid, args, group).is_some())
+        self.addresses(pid)
+            .is_ok_and(|all| all.is_empty() || self.missing(pid, args, group).is_some())
     }
 
     /// Whether a process or a descendant of it listens where `endpoint` says.
     pub(crate) fn holds(&self, pid: i32, endpoint: &str, group: &Group) -> bool {
-        self.addresses(pid).is_ok_and(|all| all.iter().any(|one| self.url(one, scheme(group)) == endpoint))
+        self.addresses(pid).is_ok_and(|all| {
+            all.iter()
+                .any(|one| self.url(one, scheme(group)) == endpoint)
+        })
     }
 
     /// A socket on all addresses is asked on loopback.
@@ -217,7 +314,11 @@ impl Listeners {
             Address::Tcp(addr) => {
                 let mut addr = *addr;
                 if addr.ip().is_unspecified() {
-                    addr.set_ip(if addr.is_ipv4() || !self.six { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+                    addr.set_ip(if addr.is_ipv4() || !self.six {
+                        Ipv4Addr::LOCALHOST.into()
+                    } else {
+                        Ipv6Addr::LOCALHOST.into()
+                    });
                 }
                 format!("{scheme}://{addr}/")
             }
@@ -235,21 +336,39 @@ fn file_of(nla: &Nla) -> Option<u32> {
 
 /// What is spoken at the endpoint, as far as its group says.
 fn scheme(group: &Group) -> &'static str {
-    let mut asked = group.confirm.iter().chain(&group.reject).filter_map(|fact| match &fact.source {
-        Source::Http(ask) if fact.source.uses_listen() => Some(if ask.url.starts_with("https://") { "https" } else { "http" }),
-        _ => None,
-    });
-    if group.speaks == Speaks::Hello { "http" } else { asked.next().unwrap_or("tcp") }
+    let mut asked = group
+        .confirm
+        .iter()
+        .chain(&group.reject)
+        .filter_map(|fact| match &fact.source {
+            Source::Http(ask) if fact.source.uses_listen() => {
+                Some(if ask.url.starts_with("https://") {
+                    "https"
+                } else {
+                    "http"
+                })
+            }
+            _ => None,
+        });
+    if group.speaks == Speaks::Hello {
+        "http"
+    } else {
+        asked.next().unwrap_or("tcp")
+    }
 }
 
-/// Programs that listen on all addresses, or on loopback, often do so once for IPv4 and once for IPv6: the two are one endpoint.
+/// Programs that listen on all addresses, or on loopback, often do so once for IPv4 and once for
+/// IPv6: the two are one endpoint.
 fn without_twins(all: Vec<Address>) -> Vec<Address> {
     let four = |addr: &SocketAddr| match addr {
-        SocketAddr::V6(six) if six.ip().is_unspecified() => Some((Ipv4Addr::UNSPECIFIED, six.port())),
+        SocketAddr::V6(six) if six.ip().is_unspecified() => {
+            Some((Ipv4Addr::UNSPECIFIED, six.port()))
+        }
         SocketAddr::V6(six) if six.ip().is_loopback() => Some((Ipv4Addr::LOCALHOST, six.port())),
         _ => None,
     };
-    let is_twin = |one: &Address| matches!(one, Address::Tcp(addr) if four(addr).is_some_and(|twin| all.contains(&Address::Tcp(twin.into()))));
+    let has = |twin: (Ipv4Addr, u16)| all.contains(&Address::Tcp(twin.into()));
+    let is_twin = |one: &Address| matches!(one, Address::Tcp(addr) if four(addr).is_some_and(has));
     all.iter().filter(|one| !is_twin(one)).cloned().collect()
 }
 
@@ -260,20 +379,28 @@ impl Address {
             (Self::Tcp(addr), ListenAt::TcpPort(port)) => addr.port() == *port,
             (Self::Tcp(addr), ListenAt::Tcp(wanted)) => addr == wanted,
             (Self::Unix(path), ListenAt::Unix(wanted)) => wanted.matches_path(path),
-            (_, ListenAt::Arg(option)) => argument(args, option).is_some_and(|value| self.is_said(value)),
+            (_, ListenAt::Arg(option)) => {
+                argument(args, option).is_some_and(|value| self.is_said(value))
+            }
             _ => false,
         }
     }
 
-    /// Whether it is what an option says: `PORT`, `:PORT`, `HOST:PORT`, or the path of a socket. A name is not looked up: its port decides.
+    /// Whether it is what an option says: `PORT`, `:PORT`, `HOST:PORT`, or the path of a socket. A
+    /// name is not looked up: its port decides.
     fn is_said(&self, value: &str) -> bool {
         match self {
             Self::Unix(path) => path == Path::new(value.strip_prefix("unix:").unwrap_or(value)),
             Self::Tcp(addr) => {
                 let (host, port) = value.rsplit_once(':').unwrap_or(("", value));
-                let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+                let ip = host
+                    .trim_start_matches('[')
+                    .trim_end_matches(']')
+                    .parse::<std::net::IpAddr>();
                 // Go listens on `::` when it is told `0.0.0.0`.
-                let fits = ip.map_or(true, |ip| ip == addr.ip() || (ip.is_unspecified() && addr.ip().is_unspecified()));
+                let fits = ip.map_or(true, |ip| {
+                    ip == addr.ip() || (ip.is_unspecified() && addr.ip().is_unspecified())
+                });
                 fits && port.parse() == Ok(addr.port())
             }
         }
@@ -318,112 +445,33 @@ fn dump(request: SockDiagMessage, mut each: impl FnMut(&SockDiagMessage)) -> io:
         socket.recv(&mut piece, 0)?;
         let mut rest = piece.as_slice();
         while !rest.is_empty() {
-            let Some(length) = rest.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b) as usize) else { break };
-            // A socket that cannot be read (a strange name) is nobody's endpoint; the others still are.
-            let payload = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_or(NetlinkPayload::Noop, |m| m.payload);
+            let Some(length) = rest
+                .first_chunk::<4>()
+                .map(|b| u32::from_ne_bytes(*b) as usize)
+            else {
+                break;
+            };
+            // A socket that cannot be read (a strange name) is nobody's endpoint; the others still
+            // are.
+            let payload = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
+                .map_or(NetlinkPayload::Noop, |m| m.payload);
             match payload {
                 NetlinkPayload::InnerMessage(said) => each(&said),
                 // An error of a dump may come inside its end, as a negative errno.
-                NetlinkPayload::Done(done) if done.code < 0 => return Err(io::Error::from_raw_os_error(-done.code)),
+                NetlinkPayload::Done(done) if done.code < 0 => {
+                    return Err(io::Error::from_raw_os_error(-done.code));
+                }
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(e) => return Err(e.to_io()),
                 _ => {}
             }
             // Messages are aligned to 4 bytes.
-            rest = rest.get(length.next_multiple_of(4).max(16)..).unwrap_or_default();
+            rest = rest
+                .get(length.next_multiple_of(4).max(16)..)
+                .unwrap_or_default();
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use super::*;
-    use crate::fleet::Fleet;
-
-    fn group(listen: &[&str]) -> Group {
-        let group = Fleet::of_kind("hello").unwrap().groups.remove(0);
-        Group { listen: listen.iter().map(|l| l.parse().unwrap()).collect(), ..group }
-    }
-
-    fn words(line: &str) -> Vec<String> {
-        line.split_whitespace().map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn of_two_sockets_on_one_path_only_the_last_is_reached() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.sock");
-        let inode = |of: &std::os::unix::net::UnixListener| -> u64 {
-            let link = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(of))).unwrap();
-            link.to_string_lossy().trim_start_matches("socket:[").trim_end_matches(']').parse().unwrap()
-        };
-        let first = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let at = |of| Listeners::read().unwrap().sockets.get(&inode(of)).unwrap().clone();
-        assert_eq!(at(&first), Some(Address::Unix(path.clone())));
-        // Its file stays, under another name: so the new one has another inode.
-        std::fs::rename(&path, dir.path().join("old")).unwrap();
-        let second = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert_eq!((at(&first), at(&second)), (None, Some(Address::Unix(path))));
-    }
-
-    #[test]
-    fn own_listeners_are_found_and_chosen() {
-        let dir = tempfile::tempdir().unwrap();
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let tcp = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let six = std::net::TcpListener::bind("[::1]:0").unwrap();
-        let both = std::net::TcpListener::bind("[::]:0").unwrap();
-        let unix = dir.path().join("s.sock");
-        let _unix = std::os::unix::net::UnixListener::bind(&unix).unwrap();
-        let listeners = Listeners::read().unwrap();
-        let port = |of: &std::net::TcpListener| of.local_addr().unwrap().port();
-        let asked = |listen: &[&str]| listeners.endpoint(pid, &words(&format!("--web :{}", port(&tcp))), &group(listen));
-        let (first, socket) = (format!("http://127.0.0.1:{}/", port(&tcp)), format!("unix:{}", unix.display()));
-        assert_eq!(asked(&[&format!("tcp:{}", port(&tcp))]).unwrap(), first);
-        assert_eq!(asked(&[&format!("tcp:{}", six.local_addr().unwrap())]).unwrap(), format!("http://[::1]:{}/", port(&six)));
-        assert_eq!(asked(&[&socket]).unwrap(), socket);
-        assert_eq!(asked(&["{arg:--web}"]).unwrap(), first);
-        // The first that fits exactly one decides; what fits none, or two, is passed over.
-        assert_eq!(asked(&["tcp:1", "{arg:--none}", "unix:/*", "{arg:--web}"]).unwrap(), socket);
-        for listen in [&[][..], &["tcp:1"][..]] {
-            let said = asked(listen).unwrap_err();
-            assert!(said.contains("say which") && said.contains(&first) && said.contains(&socket), "{said}");
-        }
-        // Both families are asked on loopback, whichever is there.
-        assert!(listeners.holds(pid, &format!("http://[::1]:{}/", port(&both)), &group(&[])));
-        let without = Listeners { six: false, ..listeners };
-        assert!(without.holds(pid, &format!("http://127.0.0.1:{}/", port(&both)), &group(&[])));
-    }
-
-    #[test]
-    fn one_port_on_both_families_is_one_endpoint() {
-        let all = |text: &str| -> Vec<Address> { words(text).iter().map(|one| Address::Tcp(one.parse().unwrap())).collect() };
-        assert_eq!(without_twins(all("0.0.0.0:80 [::]:80 127.0.0.1:81 [::1]:81")), all("0.0.0.0:80 127.0.0.1:81"));
-        let several = all("0.0.0.0:80 [::]:81 [::1]:80 127.0.0.1:82 [::]:82");
-        assert_eq!(without_twins(several.clone()), several);
-    }
-
-    #[test]
-    fn an_option_says_an_address_in_every_spelling() {
-        let fits = |addr: &str, value: &str| Address::Tcp(addr.parse().unwrap()).fits(&"{arg:-l}".parse().unwrap(), &words(&format!("-l {value}")));
-        for value in ["80", ":80", "0.0.0.0:80", "[::]:80", "localhost:80", "*:80"] {
-            assert!(fits("[::]:80", value) && !fits("[::]:81", value), "{value}");
-        }
-        assert!(fits("127.0.0.2:80", "127.0.0.2:80") && !fits("127.0.0.1:80", "127.0.0.2:80") && !fits("[::]:80", "x"));
-        let unix = Address::Unix("/run/x.sock".into());
-        assert!(unix.is_said("/run/x.sock") && unix.is_said("unix:/run/x.sock") && !unix.is_said("80"));
-    }
-
-    #[test]
-    fn the_scheme_is_what_the_facts_speak() {
-        let with = |confirm: &str| {
-            let mut group = Group { speaks: Speaks::None, reject: Vec::new(), ..group(&[]) };
-            group.confirm = vec![toml::from_str::<crate::fact::RawFact>(confirm).map(crate::fact::Fact::try_from).unwrap().unwrap()];
-            scheme(&group)
-        };
-        assert_eq!(with("http = \"https://{listen}/\"\nequals = \"x\""), "https");
-        assert_eq!(with("http = \"http://{listen}/\"\nequals = \"x\""), "http");
-        assert_eq!(with("exec = [\"psql\", \"{listen.host}\"]\nequals = \"x\""), "tcp");
-    }
-}
+mod tests;

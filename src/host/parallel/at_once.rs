@@ -1,5 +1,6 @@
-//! Does what only waits for the kernel on every core: a thousand looks into `/proc` are no work for one. The threads stay: one that has just begun often
-//! shares the core of whoever began it, for milliseconds.
+//! Does what only waits for the kernel on every core: a thousand looks into `/proc` are no work for
+//! one. The threads stay: one that has just begun often shares the core of whoever began it, for
+//! milliseconds.
 
 use std::{
     sync::OnceLock,
@@ -22,7 +23,8 @@ static ONLY: OnceLock<ThreadId> = OnceLock::new();
 /// Whether there are threads; where none is to be had, whoever asks does all of it.
 static THERE: OnceLock<bool> = OnceLock::new();
 
-/// From now on only this thread asks for anything: it is one of those that do it, and what it does lies in its own memory.
+/// From now on only this thread asks for anything: it is one of those that do it, and what it does
+/// lies in its own memory.
 pub(crate) fn by_this_thread() {
     let _ = ONLY.set(thread::current().id());
 }
@@ -32,19 +34,31 @@ fn there() -> bool {
     may_ask()
         && *THERE.get_or_init(|| {
             // Said as a number, the environment does not say it.
-            let pool = ThreadPoolBuilder::new().num_threads(thread::available_parallelism().map_or(1, usize::from).min(MOST));
-            let pool = if ONLY.get().is_some() { pool.use_current_thread() } else { pool };
+            let pool = ThreadPoolBuilder::new().num_threads(
+                thread::available_parallelism()
+                    .map_or(1, usize::from)
+                    .min(MOST),
+            );
+            let pool = if ONLY.get().is_some() {
+                pool.use_current_thread()
+            } else {
+                pool
+            };
             pool.build_global().is_ok()
         })
 }
 
 /// Of a pool that only one thread belongs to, another one would wait for ever.
 fn may_ask() -> bool {
-    ONLY.get().is_none_or(|only| *only == thread::current().id())
+    ONLY.get()
+        .is_none_or(|only| *only == thread::current().id())
 }
 
 /// What `each` answers of every one of `items`, in their order.
-pub(crate) fn at_once<T: Sync, R: Send>(items: &[T], each: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+pub(crate) fn at_once<T: Sync, R: Send>(
+    items: &[T],
+    each: impl Fn(&T) -> R + Sync + Send,
+) -> Vec<R> {
     if items.len() <= WORTH || !there() {
         return items.iter().map(each).collect();
     }
@@ -52,8 +66,15 @@ pub(crate) fn at_once<T: Sync, R: Send>(items: &[T], each: impl Fn(&T) -> R + Sy
 }
 
 /// What both answer; neither waits for the other where there are threads already.
-pub(crate) fn both<A: Send, B: Send>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B + Send) -> (A, B) {
-    if may_ask() && THERE.get() == Some(&true) { rayon::join(one, other) } else { (one(), other()) }
+pub(crate) fn both<A: Send, B: Send>(
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if may_ask() && THERE.get() == Some(&true) {
+        rayon::join(one, other)
+    } else {
+        (one(), other())
+    }
 }
 
 #[cfg(test)]
@@ -64,7 +85,10 @@ mod tests {
     fn every_one_is_answered_in_order() {
         for many in [0, 1, WORTH, WORTH * 2 + 1, WORTH * 40 + 7] {
             let items: Vec<usize> = (0..many).collect();
-            assert_eq!(at_once(&items, |at| at * 2), items.iter().map(|at| at * 2).collect::<Vec<_>>());
+            assert_eq!(
+                at_once(&items, |at| at * 2),
+                items.iter().map(|at| at * 2).collect::<Vec<_>>()
+            );
         }
         assert_eq!(both(|| 1, || 2), (1, 2));
     }

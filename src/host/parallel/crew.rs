@@ -15,7 +15,8 @@ use crate::runtime;
 /// Below so many a thread costs more than it saves.
 const WORTH: usize = 64;
 
-/// What comes out of all that is waited for, in any order; whoever drops it waits for nobody any more, and nobody goes on.
+/// What comes out of all that is waited for, in any order; whoever drops it waits for nobody any
+/// more, and nobody goes on.
 pub(crate) struct Crew<S, R> {
     mine: S,
     /// None once the others are done.
@@ -23,15 +24,23 @@ pub(crate) struct Crew<S, R> {
     threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// Waits for the future that `each` makes of every item, for at most `at_once` of them at the same time: here, and on a thread for every other core,
-/// each of which takes the next one as soon as it has room for it.
-pub(crate) fn crew<T, F, R>(items: Vec<T>, at_once: usize, each: impl Fn(T) -> F + Clone + Send + 'static) -> Crew<impl Stream<Item = R> + Unpin, R>
+/// Waits for the future that `each` makes of every item, for at most `at_once` of them at the same
+/// time: here, and on a thread for every other core, each of which takes the next one as soon as it
+/// has room for it.
+pub(crate) fn crew<T, F, R>(
+    items: Vec<T>,
+    at_once: usize,
+    each: impl Fn(T) -> F + Clone + Send + 'static,
+) -> Crew<impl Stream<Item = R> + Unpin, R>
 where
     T: Send + 'static,
     F: Future<Output = R>,
     R: Send + 'static,
 {
-    let cores = thread::available_parallelism().map_or(1, usize::from).min(items.len() / WORTH).max(1);
+    let cores = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(items.len() / WORTH)
+        .max(1);
     let at_once = at_once.div_ceil(cores);
     let items = Arc::new(Mutex::new(items.into_iter()));
     // No panic can come between the lock and its end.
@@ -40,10 +49,26 @@ where
     let others_do = || {
         let (next, each, tell) = (next.clone(), each.clone(), tell.clone());
         // Where there is no thread, or nothing to wait with, this one takes it all.
-        thread::Builder::new().spawn(move || drop(runtime::run(move || work(stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once), tell))))
+        thread::Builder::new().spawn(move || {
+            drop(runtime::run(move || {
+                work(
+                    stream::iter(std::iter::from_fn(next))
+                        .map(each)
+                        .buffer_unordered(at_once),
+                    tell,
+                )
+            }))
+        })
     };
     let threads = (1..cores).filter_map(|_| others_do().ok()).collect();
-    Crew { mine: stream::iter(std::iter::from_fn(next)).map(each).buffer_unordered(at_once).boxed_local(), others: Some(others), threads }
+    Crew {
+        mine: stream::iter(std::iter::from_fn(next))
+            .map(each)
+            .buffer_unordered(at_once)
+            .boxed_local(),
+        others: Some(others),
+        threads,
+    }
 }
 
 /// Hands over what comes out of `all`, as long as somebody listens.
@@ -112,7 +137,10 @@ mod tests {
                 at
             });
             let all: Vec<usize> = waited.collect().await;
-            assert_eq!((all.len(), all.into_iter().collect::<BTreeSet<_>>()), (many, (0..many).collect()));
+            assert_eq!(
+                (all.len(), all.into_iter().collect::<BTreeSet<_>>()),
+                (many, (0..many).collect())
+            );
         }
     }
 
@@ -133,6 +161,9 @@ mod tests {
         let then = begun.load(Ordering::SeqCst);
         assert!(then < many, "only so many at once");
         // Every thread has ended: nobody is left who could hold what it counts with.
-        assert_eq!((Arc::strong_count(&begun), begun.load(Ordering::SeqCst)), (1, then));
+        assert_eq!(
+            (Arc::strong_count(&begun), begun.load(Ordering::SeqCst)),
+            (1, then)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Waits for many at the same time, and begins only so many of them at once: what one needs while it is waited for, few of ten thousand have.
+//! Waits for many at the same time, and begins only so many of them at once: what one needs while
+//! it is waited for, few of ten thousand have.
 
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
@@ -7,8 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::event::Halts;
 
-/// So many begin together, and as many more once all of these have ended or given their turn back: where everybody is signalled before anybody is asked,
-/// a signal between the questions to others would cost both.
+/// So many begin together, and as many more once all of these have ended or given their turn back:
+/// where everybody is signalled before anybody is asked, a signal between the questions to others
+/// would cost both.
 const BEGUN: usize = 1024;
 /// When nobody has for so long, as many more begin all the same: every one gets its signal soon.
 const STALLED: Duration = Duration::from_millis(250);
@@ -18,7 +20,8 @@ const STALLED: Duration = Duration::from_millis(250);
 pub(crate) struct Turn(RefCell<Option<OwnedSemaphorePermit>>);
 
 impl Turn {
-    /// Somebody else begins: this one takes longer than a look or two, as a stopped one does, and must hold up nobody.
+    /// Somebody else begins: this one takes longer than a look or two, as a stopped one does, and
+    /// must hold up nobody.
     pub(crate) fn give_back(&self) {
         drop(self.0.take());
     }
@@ -33,17 +36,27 @@ struct Turns {
 
 impl Turns {
     fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(BEGUN)), taken: RefCell::default() }
+        Self {
+            all: Arc::new(Semaphore::new(BEGUN)),
+            taken: RefCell::default(),
+        }
     }
 
     /// The next, once one is there.
     async fn next(&self) -> Turn {
         let mut free = self.all.available_permits();
         loop {
-            if let Some(one) = self.taken.borrow_mut().as_mut().and_then(|taken| taken.split(1)) {
+            if let Some(one) = self
+                .taken
+                .borrow_mut()
+                .as_mut()
+                .and_then(|taken| taken.split(1))
+            {
                 return Turn(RefCell::new(Some(one)));
             }
-            match tokio::time::timeout(STALLED, self.all.clone().acquire_many_owned(BEGUN as u32)).await {
+            match tokio::time::timeout(STALLED, self.all.clone().acquire_many_owned(BEGUN as u32))
+                .await
+            {
                 Ok(Ok(taken)) => drop(self.taken.replace(Some(taken))),
                 // Nobody closes it.
                 Ok(Err(_)) => return Turn::default(),
@@ -58,8 +71,9 @@ impl Turns {
     }
 }
 
-/// Waits for what `wait` makes of all `items`, each with what it needs as many descriptors for as there are at most, and hands over what comes out; a
-/// halt past `patience` ends it. Answers whether all have ended.
+/// Waits for what `wait` makes of all `items`, each with what it needs as many descriptors for as
+/// there are at most, and hands over what comes out; a halt past `patience` ends it. Answers
+/// whether all have ended.
 pub(crate) async fn all_of<T, W: Future>(
     items: impl Iterator<Item = T>,
     wait: impl Fn(T, Turn) -> W,
@@ -69,7 +83,9 @@ pub(crate) async fn all_of<T, W: Future>(
     mut each: impl FnMut(W::Output),
 ) -> bool {
     let turns = &Turns::new();
-    let begun = stream::iter(items).then(|item| async move { (item, turns.next().await) }).map(|(item, turn)| wait(item, turn));
+    let begun = stream::iter(items)
+        .then(|item| async move { (item, turns.next().await) })
+        .map(|(item, turn)| wait(item, turn));
     // Each holds a pidfd.
     let mut waits = std::pin::pin!(begun.buffer_unordered(at_once));
     loop {
@@ -98,7 +114,8 @@ mod tests {
 
     use super::*;
 
-    /// How many of `many` were begun when the first `stuck` of them never end, and for how long; those give their turn back if `gives`.
+    /// How many of `many` were begun when the first `stuck` of them never end, and for how long;
+    /// those give their turn back if `gives`.
     async fn begun(many: usize, stuck: usize, gives: bool, limit: Duration) -> (usize, usize) {
         let (begun, ended) = (Cell::new(0), Cell::new(0));
         let (_halt, mut halts) = tokio::sync::watch::channel(0);
@@ -114,7 +131,9 @@ mod tests {
                 }
             }
         };
-        let all = all_of(0..many, wait, usize::MAX, &mut halts, 0, |()| ended.set(ended.get() + 1));
+        let all = all_of(0..many, wait, usize::MAX, &mut halts, 0, |()| {
+            ended.set(ended.get() + 1)
+        });
         let _ = tokio::time::timeout(limit, all).await;
         (begun.get(), ended.get())
     }
@@ -125,9 +144,15 @@ mod tests {
         // Before anybody was found to be stuck.
         assert_eq!(begun(many, BEGUN, false, STALLED / 2).await, (BEGUN, 0));
         // Who gives the turn back holds nobody up at all.
-        assert_eq!(begun(many, BEGUN * 2, true, STALLED / 2).await, (many, BEGUN * 3));
+        assert_eq!(
+            begun(many, BEGUN * 2, true, STALLED / 2).await,
+            (many, BEGUN * 3)
+        );
         // Nor does one that cannot, for long.
-        assert_eq!(begun(many, BEGUN, false, STALLED * 2).await, (many, BEGUN * 4));
+        assert_eq!(
+            begun(many, BEGUN, false, STALLED * 2).await,
+            (many, BEGUN * 4)
+        );
         assert_eq!(begun(many, many, false, STALLED * 5).await, (many, 0));
         assert_eq!(begun(many, 1, false, STALLED * 3).await, (many, many - 1));
     }
@@ -145,6 +170,9 @@ mod tests {
                 halt.send_replace(1);
             }
         });
-        assert!(!all.await && (101..BEGUN).contains(&begun.get()), "{begun:?}");
+        assert!(
+            !all.await && (101..BEGUN).contains(&begun.get()),
+            "{begun:?}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Asks an instance's sources, each once in an attempt: facts of one source are read from one answer.
+//! Asks an instance's sources, each once in an attempt: facts of one source are read from one
+//! answer.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -59,7 +60,8 @@ enum Said {
 pub(crate) struct Silence {
     /// For people.
     pub(crate) why: String,
-    /// Whether it was asked at all: a command that cannot be run, or a kernel that does not tell, says nothing of the instance.
+    /// Whether it was asked at all: a command that cannot be run, or a kernel that does not tell,
+    /// says nothing of the instance.
     pub(crate) asked: bool,
 }
 
@@ -70,7 +72,10 @@ impl Silence {
     }
 
     fn unasked(why: impl ToString) -> Self {
-        Self { why: why.to_string(), asked: false }
+        Self {
+            why: why.to_string(),
+            asked: false,
+        }
     }
 }
 
@@ -85,21 +90,43 @@ pub(crate) struct Answers<'a> {
 
 impl<'a> Answers<'a> {
     /// Asks `sources`, each distinct one once, all at the same time.
-    pub(crate) async fn of(sources: impl Iterator<Item = &'a Source>, member: &'a Member, lanes: &Lanes) -> Self {
+    pub(crate) async fn of(
+        sources: impl Iterator<Item = &'a Source>,
+        member: &'a Member,
+        lanes: &Lanes,
+    ) -> Self {
         Self::within(member.timeout, sources, member, lanes).await
     }
 
     /// The same where the instance has only `left` of its limit.
-    pub(crate) async fn within(left: Duration, sources: impl Iterator<Item = &'a Source>, member: &'a Member, lanes: &Lanes) -> Self {
+    pub(crate) async fn within(
+        left: Duration,
+        sources: impl Iterator<Item = &'a Source>,
+        member: &'a Member,
+        lanes: &Lanes,
+    ) -> Self {
         let (large, limit) = (lanes.large(), http::within(left));
-        let attempt = Attempt { member, lanes, limit, large: &large };
-        let asked = distinct(sources).map(|source| async move { (source, attempt.ask(source).await) });
-        Self { all: futures_util::future::join_all(asked).await, member, _large: large }
+        let attempt = Attempt {
+            member,
+            lanes,
+            limit,
+            large: &large,
+        };
+        let asked =
+            distinct(sources).map(|source| async move { (source, attempt.ask(source).await) });
+        Self {
+            all: futures_util::future::join_all(asked).await,
+            member,
+            _large: large,
+        }
     }
 
     /// A source that did not answer, and why; rather one that could not be asked.
     pub(crate) fn silent(&self) -> Option<(&Source, &Silence)> {
-        self.all.iter().filter_map(|(source, said)| Some((*source, said.as_ref().err()?))).min_by_key(|(_, silence)| silence.asked)
+        self.all
+            .iter()
+            .filter_map(|(source, said)| Some((*source, said.as_ref().err()?)))
+            .min_by_key(|(_, silence)| silence.asked)
     }
 
     /// What `fact` reads; none where the answer has no such thing.
@@ -110,7 +137,11 @@ impl<'a> Answers<'a> {
     /// The same for people.
     fn shown(&self, fact: &Fact) -> Option<String> {
         let read = self.read(fact)?;
-        Some(if let Some(Said::Http(answer)) = self.said(&fact.source) { answer.masked(&read) } else { read })
+        Some(if let Some(Said::Http(answer)) = self.said(&fact.source) {
+            answer.masked(&read)
+        } else {
+            read
+        })
     }
 
     /// What each of `facts` reads.
@@ -122,18 +153,37 @@ impl<'a> Answers<'a> {
     pub(crate) fn why_not(&self, fact: &Fact, endpoint: &str) -> String {
         let source = fact.source.describe(endpoint);
         match self.said(&fact.source) {
-            Some(Said::Command(output)) if output.code != 0 && fact.read != Read::Exit => format!("{source} ended with exit status {}", output.code),
-            Some(Said::Kernel(_)) => format!("{source} {} not replaced", if fact.source == Source::Workers { "are" } else { "is" }),
-            Some(Said::Http(answer)) if is_refused(answer, &fact.read) => format!("{source} {}", answer.status_line()),
-            _ => format!("{source} {}", fact.unmet(self.shown(fact).as_deref(), self.showing())),
+            Some(Said::Command(output)) if output.code != 0 && fact.read != Read::Exit => {
+                format!("{source} ended with exit status {}", output.code)
+            }
+            Some(Said::Kernel(_)) => format!(
+                "{source} {} not replaced",
+                if fact.source == Source::Workers {
+                    "are"
+                } else {
+                    "is"
+                }
+            ),
+            Some(Said::Http(answer)) if is_refused(answer, &fact.read) => {
+                format!("{source} {}", answer.status_line())
+            }
+            _ => format!(
+                "{source} {}",
+                fact.unmet(self.shown(fact).as_deref(), self.showing())
+            ),
         }
     }
 
     /// That an assertion of `reject` holds, for people: what was read.
     pub(crate) fn kept_old(&self, fact: &Fact, endpoint: &str) -> String {
         let read = self.shown(fact).filter(|_| self.showing() == Showing::Open);
-        let read = read.map_or(String::new(), |read| format!(" ({} reads {})", fact.read, crate::fact::shown(&read)));
-        format!("{} says that it kept the old config{read}", fact.source.describe(endpoint))
+        let read = read.map_or(String::new(), |read| {
+            format!(" ({} reads {})", fact.read, crate::fact::shown(&read))
+        });
+        format!(
+            "{} says that it kept the old config{read}",
+            fact.source.describe(endpoint)
+        )
     }
 
     /// Why `fact` could never hold, for people: an error page, or an answer that has no such metric
@@ -145,15 +195,34 @@ impl<'a> Answers<'a> {
             (Said::Command(output), _) if output.code != 0 => None,
             (said @ (Said::Http(_) | Said::Command(_)), Read::Metric(name, labels)) if needed => {
                 // Other labels of it may come with the new config.
-                let labels = if fact.compares() { labels.clone() } else { Vec::new() };
+                let labels = if fact.compares() {
+                    labels.clone()
+                } else {
+                    Vec::new()
+                };
                 let is_there = said.read(&Read::Metric(name.clone(), labels)).is_some();
-                (!is_there).then(|| format!("has no metric `{name}`{}", if fact.compares() { " with these labels" } else { "" }))
+                (!is_there).then(|| {
+                    format!(
+                        "has no metric `{name}`{}",
+                        if fact.compares() {
+                            " with these labels"
+                        } else {
+                            ""
+                        }
+                    )
+                })
             }
-            (said, read) if fact.wants == Wants::AfterSignal && said.read(read).is_some_and(|text| !text.trim().is_empty()) => {
+            (said, read)
+                if fact.wants == Wants::AfterSignal
+                    && said.read(read).is_some_and(|text| !text.trim().is_empty()) =>
+            {
                 let text = fact.told_by(said.read(read))?;
-                fact.no_moment(&text).map(|why| format!("{why}, so it cannot be `after_signal`"))
+                fact.no_moment(&text)
+                    .map(|why| format!("{why}, so it cannot be `after_signal`"))
             }
-            (said, read @ Read::Json(pointer)) if needed && said.read(read).is_none() => Some(format!("has no value at `{pointer}`, or is no JSON")),
+            (said, read @ Read::Json(pointer)) if needed && said.read(read).is_none() => {
+                Some(format!("has no value at `{pointer}`, or is no JSON"))
+            }
             _ => None,
         }
     }
@@ -171,11 +240,20 @@ impl<'a> Answers<'a> {
     /// Why there is nothing that `fact` could compare with, for people.
     pub(crate) fn no_baseline(&self, fact: &Fact, endpoint: &str) -> String {
         let source = fact.source.describe(endpoint);
-        match (&fact.source, self.said(&fact.source).and_then(|said| said.read(&fact.read))) {
+        match (
+            &fact.source,
+            self.said(&fact.source)
+                .and_then(|said| said.read(&fact.read)),
+        ) {
             (Source::Workers, _) => "has no workers that a reload could replace".into(),
             (Source::Listener, _) => "has no listening socket that a reload could replace".into(),
-            (_, Some(_)) => format!("{source} reads as nothing, so a change of it could not be seen"),
-            (_, None) => format!("{}, so a change of it could not be seen", self.why_not(fact, endpoint)),
+            (_, Some(_)) => {
+                format!("{source} reads as nothing, so a change of it could not be seen")
+            }
+            (_, None) => format!(
+                "{}, so a change of it could not be seen",
+                self.why_not(fact, endpoint)
+            ),
         }
     }
 
@@ -188,7 +266,12 @@ impl<'a> Answers<'a> {
     }
 
     fn said(&self, source: &Source) -> Option<&Said> {
-        self.all.iter().find(|(asked, _)| *asked == source)?.1.as_ref().ok()
+        self.all
+            .iter()
+            .find(|(asked, _)| *asked == source)?
+            .1
+            .as_ref()
+            .ok()
     }
 }
 
@@ -203,39 +286,82 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn ask(self, source: &Source) -> Result<Said, Silence> {
-        let Self { member, lanes, limit, .. } = self;
+        let Self {
+            member,
+            lanes,
+            limit,
+            ..
+        } = self;
         let i = &member.instance;
         let config = i.targets.first().map(PathBuf::as_path);
-        let known = |exe| Known { pid: member.identity.inside, exe, args: &member.args, endpoint: &i.endpoint, config, candidate: config };
+        let known = |exe| Known {
+            pid: member.identity.inside,
+            exe,
+            args: &member.args,
+            endpoint: &i.endpoint,
+            config,
+            candidate: config,
+        };
         match source {
-            Source::Http(ask) => self.request(source, ask, &known(Path::new("/proc/self/exe"))).await,
+            Source::Http(ask) => {
+                self.request(source, ask, &known(Path::new("/proc/self/exe")))
+                    .await
+            }
             Source::Exec(argv) => {
-                let argv = known(&placeholders::exe(&member.identity)).fill(argv).map_err(Silence::unasked)?;
+                let argv = known(&placeholders::exe(&member.identity))
+                    .fill(argv)
+                    .map_err(Silence::unasked)?;
                 // It may have executed itself again for its new config.
-                let subject = Subject { identity: &member.identity, renewed: Some(&i.exe) };
-                exec::judge(&argv, subject, limit.max(COMMAND)).await.map(Said::Command).map_err(|e| match e {
-                    NotRun::Limit(..) => Silence::of(e.to_string()),
-                    _ => Silence::unasked(e),
-                })
+                let subject = Subject {
+                    identity: &member.identity,
+                    renewed: Some(&i.exe),
+                };
+                exec::judge(&argv, subject, limit.max(COMMAND))
+                    .await
+                    .map(Said::Command)
+                    .map_err(|e| match e {
+                        NotRun::Limit(..) => Silence::of(e.to_string()),
+                        _ => Silence::unasked(e),
+                    })
             }
             // A look of a moment ago could miss a socket that was opened since.
-            Source::Workers => workers(i.pid, workers_before(member), || lanes.listeners(Duration::ZERO)).map(Said::Kernel).map_err(Silence::unasked),
-            Source::Listener => listener(i.pid, || lanes.listeners(Duration::ZERO)).map(Said::Kernel).map_err(Silence::unasked),
+            Source::Workers => workers(i.pid, workers_before(member), || {
+                lanes.listeners(Duration::ZERO)
+            })
+            .map(Said::Kernel)
+            .map_err(Silence::unasked),
+            Source::Listener => listener(i.pid, || lanes.listeners(Duration::ZERO))
+                .map(Said::Kernel)
+                .map_err(Silence::unasked),
         }
     }
 
     async fn request(self, source: &Source, ask: &Ask, known: &Known<'_>) -> Result<Said, Silence> {
         let credentials = Credentials::of(ask).map_err(Silence::unasked)?;
         let keep = keep(source, self.member);
-        let terms = Terms { credentials: &credentials, time: self.limit, keep: &keep, large: self.large };
-        http::answer(ask, known, &terms).await.map(Said::Http).map_err(Silence::of)
+        let terms = Terms {
+            credentials: &credentials,
+            time: self.limit,
+            keep: &keep,
+            large: self.large,
+        };
+        http::answer(ask, known, &terms)
+            .await
+            .map(Said::Http)
+            .map_err(Silence::of)
     }
 }
 
 /// What the assertions of an instance read of the body that `source` answers.
 fn keep(source: &Source, member: &Member) -> Keep {
     let mut names = Vec::new();
-    for fact in member.group.confirm.iter().chain(&member.group.reject).filter(|fact| fact.source == *source) {
+    for fact in member
+        .group
+        .confirm
+        .iter()
+        .chain(&member.group.reject)
+        .filter(|fact| fact.source == *source)
+    {
         match &fact.read {
             Read::Metric(name, _) => names.push(name.clone()),
             Read::Status | Read::Header(_) => {}
@@ -248,7 +374,9 @@ fn keep(source: &Source, member: &Member) -> Keep {
 /// The reading of its workers from before the signal; none while that is taken.
 fn workers_before(member: &Member) -> Option<&str> {
     let mut facts = member.group.confirm.iter().zip(&member.baseline);
-    facts.find(|(fact, _)| fact.source == Source::Workers).and_then(|(_, before)| before.as_deref())
+    facts
+        .find(|(fact, _)| fact.source == Source::Workers)
+        .and_then(|(_, before)| before.as_deref())
 }
 
 impl Said {
@@ -274,7 +402,11 @@ impl Said {
             (Read::Json(pointer), _) => {
                 let value: serde_json::Value = serde_json::from_slice(body).ok()?;
                 let value = value.pointer(pointer)?;
-                Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+                Some(
+                    value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned),
+                )
             }
             (Read::Status, Self::Http(answer)) => Some(answer.status.to_string()),
             (Read::Header(name), Self::Http(answer)) => answer.header(name).map(str::to_owned),

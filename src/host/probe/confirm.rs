@@ -1,4 +1,5 @@
-//! Asks an instance what it serves until the wanted config is proven, it refused, it died, or the deadline passed.
+//! Asks an instance what it serves until the wanted config is proven, it refused, it died, or the
+//! deadline passed.
 
 use std::{
     cell::Cell,
@@ -59,10 +60,15 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Returns all that is asked. An instance that speaks our protocol is asked on its `serving` path, if nothing else is.
+    /// Returns all that is asked. An instance that speaks our protocol is asked on its `serving`
+    /// path, if nothing else is.
     fn sources<'a>(&'a self, serving: &'a Source) -> impl Iterator<Item = &'a Source> {
         let serving = (self.says.is_some() && self.facts.is_empty()).then_some(serving);
-        self.facts.iter().chain(&self.reject).map(|f| &f.source).chain(serving)
+        self.facts
+            .iter()
+            .chain(&self.reject)
+            .map(|f| &f.source)
+            .chain(serving)
     }
 }
 
@@ -104,7 +110,8 @@ impl Other {
 }
 
 /// Why the way back is not proven by the old config alone.
-const STILL_OPEN: &str = "serves the old config, and nothing shows that its reload of the new one is over";
+const STILL_OPEN: &str =
+    "serves the old config, and nothing shows that its reload of the new one is over";
 
 /// What an instance that speaks our protocol must say.
 #[derive(Debug, Clone)]
@@ -127,11 +134,19 @@ pub(crate) struct Says {
 pub(crate) async fn outlives(hung: &Hung, limit: Duration) -> Result<(), Trouble> {
     let _ = tokio::time::timeout_at((hung.at + limit).into(), end_of(&hung.pidfd)).await;
     // The watch may have failed; the process is asked itself.
-    if has_ended(&hung.pidfd) { Err(Trouble { kind: State::Died.into(), text: "the process ended".into() }) } else { Ok(()) }
+    if has_ended(&hung.pidfd) {
+        Err(Trouble {
+            kind: State::Died.into(),
+            text: "the process ended".into(),
+        })
+    } else {
+        Ok(())
+    }
 }
 
-/// Polls until `wanted` is proven: at once, then after 1, 2, 4 .. 100 ms. Answers the time since the signal; where its endpoint is by then, and
-/// which old workers will end later, stands in `member`. Whoever has the turn of its first question already brings it as `lane`.
+/// Polls until `wanted` is proven: at once, then after 1, 2, 4 .. 100 ms. Answers the time since
+/// the signal; where its endpoint is by then, and which old workers will end later, stands in
+/// `member`. Whoever has the turn of its first question already brings it as `lane`.
 ///
 /// # Errors
 /// The trouble: it died, it refused, or an attempt that ended past the deadline proved nothing.
@@ -143,7 +158,10 @@ pub(crate) async fn confirm(
     turn: &Turn,
     mut lane: Option<SemaphorePermit<'_>>,
 ) -> Result<Duration, Trouble> {
-    let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
+    let trouble = |kind: State, text: String| Trouble {
+        kind: kind.into(),
+        text,
+    };
     let (limit, waits) = (member.timeout, Notify::new());
     // Most of those that are asked at once have proven it with that, and it has a limit of its own.
     if lane.is_none() {
@@ -153,22 +171,39 @@ pub(crate) async fn confirm(
         let (mut pause, mut silent, mut looked) = (Duration::from_millis(1), member.sick, hung.at);
         let mut steady = Steadiness::of(wanted.samples);
         loop {
-            // An attempt that began before the deadline may end past it; only then is the wait over.
+            // An attempt that began before the deadline may end past it; only then is the wait
+            // over.
             let late = hung.at.elapsed() >= limit;
             let said = {
-                let _slow = if silent && lane.is_none() { lanes.slow.acquire().await.ok() } else { None };
+                let _slow = if silent && lane.is_none() {
+                    lanes.slow.acquire().await.ok()
+                } else {
+                    None
+                };
                 let permit = match lane.take() {
                     None if !silent => lanes.fast.acquire().await.ok(),
                     brought => brought,
                 };
                 // On the heap only while it is asked: most of a large fleet wait for their turn.
                 let attempt = Box::pin(sampled(hung, member, wanted, (&mut steady, late), lanes));
-                lanes.carried(permit, attempt).await.unwrap_or_else(|| Err(Said::Silent(no_answer(QUICK))))
+                lanes
+                    .carried(permit, attempt)
+                    .await
+                    .unwrap_or_else(|| Err(Said::Silent(no_answer(QUICK))))
             };
             if let Some(kids) = &wanted.kids {
-                let id = |pid: &i32| Some((*pid, Process::new(*pid).and_then(|p| p.stat()).ok()?.starttime));
+                let id = |pid: &i32| {
+                    Some((
+                        *pid,
+                        Process::new(*pid).and_then(|p| p.stat()).ok()?.starttime,
+                    ))
+                };
                 let now = children(hung.pid).unwrap_or_default();
-                let new: Vec<(i32, u64)> = now.difference(kids).filter_map(id).filter(|id| !member.heirs.contains(id)).collect();
+                let new: Vec<(i32, u64)> = now
+                    .difference(kids)
+                    .filter_map(id)
+                    .filter(|id| !member.heirs.contains(id))
+                    .collect();
                 member.heirs.extend(new);
             }
             let mut kind = TroubleKind::Ended(State::TimedOut);
@@ -188,7 +223,8 @@ pub(crate) async fn confirm(
                             pause = (pause * 2).min(Duration::from_millis(100));
                             continue;
                         }
-                        None if matches!(&wanted.until, Until::Other { seen, .. } if !seen.get()) => {
+                        None if matches!(&wanted.until, Until::Other { seen, .. } if !seen.get()) =>
+                        {
                             return Err(trouble(State::Unconfirmed, STILL_OPEN.into()));
                         }
                         None => {
@@ -202,7 +238,9 @@ pub(crate) async fn confirm(
                     }
                 }
                 // Whatever it said or did not, one that has ended has ended.
-                Err(_) if has_ended(&hung.pidfd) => return Err(trouble(State::Died, "the process ended".into())),
+                Err(_) if has_ended(&hung.pidfd) => {
+                    return Err(trouble(State::Died, "the process ended".into()));
+                }
                 Err(Said::Refused(why)) => return Err(trouble(State::Rejected, why)),
                 Err(Said::NotYet(why)) => why,
                 Err(Said::Lingers(why)) => {
@@ -217,12 +255,22 @@ pub(crate) async fn confirm(
             turn.give_back();
             waits.notify_one();
             if late {
-                let others = if kind == TroubleKind::Stranger { Vec::new() } else { strangers(member, lanes) };
+                let others = if kind == TroubleKind::Stranger {
+                    Vec::new()
+                } else {
+                    strangers(member, lanes)
+                };
                 if !others.is_empty() {
                     let text = format!("{why} after {limit:?}; {}", shares(&others));
-                    return Err(Trouble { kind: TroubleKind::Stranger, text });
+                    return Err(Trouble {
+                        kind: TroubleKind::Stranger,
+                        text,
+                    });
                 }
-                return Err(Trouble { kind, text: format!("{why} after {limit:?}") });
+                return Err(Trouble {
+                    kind,
+                    text: format!("{why} after {limit:?}"),
+                });
             }
             if looked.elapsed() >= LOOK_AGAIN {
                 looked = Instant::now();
@@ -260,41 +308,67 @@ impl Until {
     }
 }
 
-/// Whether the endpoint that has answered is still the instance's. Who speaks our protocol has said so itself; what the fleet gives is taken as it is.
+/// Whether the endpoint that has answered is still the instance's. Who speaks our protocol has said
+/// so itself; what the fleet gives is taken as it is.
 fn is_its_own(member: &Member, lanes: &Lanes) -> bool {
     let (i, group) = (&member.instance, &member.group);
     // A socket that was opened a moment ago is in a new look only.
-    let holds = |old| lanes.listeners(old).is_ok_and(|listeners| listeners.holds(i.pid, &i.endpoint, group));
-    group.speaks == Speaks::Hello || !finds_endpoint(member) || holds(LOOK_AGAIN) || holds(Duration::ZERO)
+    let holds = |old| {
+        lanes
+            .listeners(old)
+            .is_ok_and(|listeners| listeners.holds(i.pid, &i.endpoint, group))
+    };
+    group.speaks == Speaks::Hello
+        || !finds_endpoint(member)
+        || holds(LOOK_AGAIN)
+        || holds(Duration::ZERO)
 }
 
-/// Why the answers may be another process's, or an old worker's. Where nothing is proven, an old worker
-/// is no fault.
+/// Why the answers may be another process's, or an old worker's. Where nothing is proven, an old
+/// worker is no fault.
 fn other_speaker(member: &Member, wanted: &Wanted, lanes: &Lanes) -> Option<Trouble> {
     if !is_its_own(member, lanes) {
-        return Some(Trouble { kind: State::TimedOut.into(), text: "its endpoint is another process's by now".into() });
+        return Some(Trouble {
+            kind: State::TimedOut.into(),
+            text: "its endpoint is another process's by now".into(),
+        });
     }
     let all = strangers(member, lanes);
     if !all.is_empty() {
-        return Some(Trouble { kind: TroubleKind::Stranger, text: shares(&all) });
+        return Some(Trouble {
+            kind: TroubleKind::Stranger,
+            text: shares(&all),
+        });
     }
     if matches!(wanted.until, Until::Deadline) {
         return None;
     }
     match old_workers::listening(member, lanes) {
-        Ok(old) => old.map(|pid| Trouble { kind: TroubleKind::Stranger, text: format!("pid {pid}, an old worker, still listens") }),
-        Err(why) => Some(Trouble { kind: State::TimedOut.into(), text: format!("whether an old worker still listens is not known: {why}") }),
+        Ok(old) => old.map(|pid| Trouble {
+            kind: TroubleKind::Stranger,
+            text: format!("pid {pid}, an old worker, still listens"),
+        }),
+        Err(why) => Some(Trouble {
+            kind: State::TimedOut.into(),
+            text: format!("whether an old worker still listens is not known: {why}"),
+        }),
     }
 }
 
 /// That foreign listeners share its address.
 pub(crate) fn shares(strangers: &[String]) -> String {
-    format!("{} listens there too, and is not in the run", strangers.join(", "))
+    format!(
+        "{} listens there too, and is not in the run",
+        strangers.join(", ")
+    )
 }
 
 /// Who else listens where the instance does. What the fleet gives as an endpoint may be anywhere.
 pub(crate) fn strangers(member: &Member, lanes: &Lanes) -> Vec<String> {
-    lanes.listeners(LOOK_AGAIN).map(|listeners| strangers_in(member, &listeners, lanes)).unwrap_or_default()
+    lanes
+        .listeners(LOOK_AGAIN)
+        .map(|listeners| strangers_in(member, &listeners, lanes))
+        .unwrap_or_default()
 }
 
 /// The same, of these listeners.
@@ -307,14 +381,19 @@ pub(crate) fn strangers_in(member: &Member, listeners: &Listeners, lanes: &Lanes
     strangers::on(i.pid, &i.endpoint, listeners, lanes)
 }
 
-/// Looks where the instance listens by now; answers whether that is another place, which is asked from then on.
+/// Looks where the instance listens by now; answers whether that is another place, which is asked
+/// from then on.
 pub(crate) fn moved(member: &mut Member, lanes: &Lanes) -> bool {
     if !finds_endpoint(member) {
         return false;
     }
-    let found = lanes.listeners(LOOK_AGAIN).and_then(|listeners| listeners.endpoint(member.instance.pid, &member.args, &member.group));
+    let found = lanes
+        .listeners(LOOK_AGAIN)
+        .and_then(|listeners| listeners.endpoint(member.instance.pid, &member.args, &member.group));
     // While it listens nowhere, or on the old and the new, nothing is known.
-    let Some(new) = found.ok().filter(|new| *new != member.instance.endpoint) else { return false };
+    let Some(new) = found.ok().filter(|new| *new != member.instance.endpoint) else {
+        return false;
+    };
     let i = &mut member.instance;
     let old = std::mem::replace(&mut i.endpoint, new);
     let from = i.moved_from.take().unwrap_or(old);
@@ -323,7 +402,8 @@ pub(crate) fn moved(member: &mut Member, lanes: &Lanes) -> bool {
     true
 }
 
-/// Whether the instance's endpoint is looked for: it is asked there, and the fleet does not say where that is.
+/// Whether the instance's endpoint is looked for: it is asked there, and the fleet does not say
+/// where that is.
 fn finds_endpoint(member: &Member) -> bool {
     member.group.needs_endpoint() && !is_given(member)
 }
@@ -351,17 +431,27 @@ impl Said {
     }
 }
 
-/// Asks every source once, and where everything holds, each in a row of samples; answers the old workers that
-/// will end later. `late` is whether the deadline has passed.
-async fn sampled(hung: &Hung, member: &Member, wanted: &Wanted, (steady, late): (&mut Steadiness, bool), lanes: &Lanes) -> Result<Vec<Child>, Said> {
-    let mut drains = attempt(hung, member, wanted, None, lanes).await.inspect_err(|said| said.tells(steady))?;
+/// Asks every source once, and where everything holds, each in a row of samples; answers the old
+/// workers that will end later. `late` is whether the deadline has passed.
+async fn sampled(
+    hung: &Hung,
+    member: &Member,
+    wanted: &Wanted,
+    (steady, late): (&mut Steadiness, bool),
+    lanes: &Lanes,
+) -> Result<Vec<Child>, Said> {
+    let mut drains = attempt(hung, member, wanted, None, lanes)
+        .await
+        .inspect_err(|said| said.tells(steady))?;
     steady.holds();
     if wanted.until.waits(late) {
         return Ok(drains);
     }
     let serving = Source::Http(own("/"));
     for source in steady.questions(wanted.sources(&serving)) {
-        let said = attempt(hung, member, wanted, Some(source), lanes).await.inspect_err(|said| said.tells(steady))?;
+        let said = attempt(hung, member, wanted, Some(source), lanes)
+            .await
+            .inspect_err(|said| said.tells(steady))?;
         if *source == Source::Workers {
             drains = said;
         }
@@ -370,18 +460,43 @@ async fn sampled(hung: &Hung, member: &Member, wanted: &Wanted, (steady, late): 
 }
 
 /// Asks once, of all sources or of `only` one; answers the old workers that will end later.
-async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, only: Option<&Source>, lanes: &Lanes) -> Result<Vec<Child>, Said> {
+async fn attempt(
+    hung: &Hung,
+    member: &Member,
+    wanted: &Wanted,
+    only: Option<&Source>,
+    lanes: &Lanes,
+) -> Result<Vec<Child>, Said> {
     let i = &member.instance;
     if i.endpoint.is_empty() && member.group.needs_endpoint() {
-        return Err(Said::Silent("it listens nowhere where it could be asked".into()));
+        return Err(Said::Silent(
+            "it listens nowhere where it could be asked".into(),
+        ));
     }
-    let (is_asked, serving) = (|source: &Source| only.is_none_or(|only| only == source), Source::Http(own("/")));
+    let (is_asked, serving) = (
+        |source: &Source| only.is_none_or(|only| only == source),
+        Source::Http(own("/")),
+    );
     let left = member.timeout.saturating_sub(hung.at.elapsed());
-    let answers = Answers::within(left, wanted.sources(&serving).filter(|source| is_asked(source)), member, lanes).await;
+    let answers = Answers::within(
+        left,
+        wanted.sources(&serving).filter(|source| is_asked(source)),
+        member,
+        lanes,
+    )
+    .await;
     let before = |readings: &[Option<String>], at: usize| readings.get(at).cloned().flatten();
-    for (at, fact) in wanted.reject.iter().enumerate().filter(|(_, fact)| is_asked(&fact.source)) {
+    for (at, fact) in wanted
+        .reject
+        .iter()
+        .enumerate()
+        .filter(|(_, fact)| is_asked(&fact.source))
+    {
         let (now, was) = (answers.read(fact), before(&member.rejected, at));
-        let holds = |now: &Option<String>| now.as_deref().is_some_and(|now| fact.holds(now, was.as_deref(), hung.when));
+        let holds = |now: &Option<String>| {
+            now.as_deref()
+                .is_some_and(|now| fact.holds(now, was.as_deref(), hung.when))
+        };
         if holds(&now) && (fact.compares() || !holds(&was)) {
             return Err(Said::Refused(answers.kept_old(fact, &i.endpoint)));
         }
@@ -390,32 +505,56 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, only: Option<&So
         return Err(Said::Silent(silence.why.clone()));
     }
     let (mut not_yet, mut drains, mut lingers) = (None, Vec::new(), None);
-    for (at, fact) in wanted.facts.iter().enumerate().filter(|(_, fact)| is_asked(&fact.source)) {
+    for (at, fact) in wanted
+        .facts
+        .iter()
+        .enumerate()
+        .filter(|(_, fact)| is_asked(&fact.source))
+    {
         let (now, was) = (answers.read(fact), before(&member.baseline, at));
         if let (Until::Other { others, seen }, Some(now)) = (&wanted.until, &now)
-            && others.get(at).is_some_and(|other| other.as_ref().is_some_and(|other| other.is(now)))
+            && others
+                .get(at)
+                .is_some_and(|other| other.as_ref().is_some_and(|other| other.is(now)))
         {
             seen.set(true);
         }
-        if !now.as_deref().is_some_and(|now| fact.holds(now, was.as_deref(), hung.when)) {
+        if !now
+            .as_deref()
+            .is_some_and(|now| fact.holds(now, was.as_deref(), hung.when))
+        {
             not_yet.get_or_insert_with(|| answers.why_not(fact, &i.endpoint));
         }
         if let (Source::Workers, Some(was), Some(now)) = (&fact.source, was, now) {
             drains = draining(&was, &now);
-            let apart = || apart(&was, &now, &*lanes.listeners(Duration::ZERO).ok()?).map(|pid| pid.to_string());
-            let old = lingering(&was, &now).first().and_then(|id| id.split(':').next().map(str::to_owned)).or_else(apart);
+            let apart = || {
+                apart(&was, &now, &*lanes.listeners(Duration::ZERO).ok()?)
+                    .map(|pid| pid.to_string())
+            };
+            let old = lingering(&was, &now)
+                .first()
+                .and_then(|id| id.split(':').next().map(str::to_owned))
+                .or_else(apart);
             lingers = old.map(|pid| format!("pid {pid}, an old worker, still listens"));
         }
     }
     if let Some(why) = lingers {
         return Err(Said::Lingers(why));
     }
-    let Some(says) = &wanted.says else { return not_yet.map_or(Ok(drains), |why| Err(Said::NotYet(why))) };
-    let is_it = |name: &str| inside::parsed(name).is_some_and(|claimed| inside::is_its_name(hung.pid, hung.started, claimed));
+    let Some(says) = &wanted.says else {
+        return not_yet.map_or(Ok(drains), |why| Err(Said::NotYet(why)));
+    };
+    let is_it = |name: &str| {
+        inside::parsed(name)
+            .is_some_and(|claimed| inside::is_its_name(hung.pid, hung.started, claimed))
+    };
     for answer in answers.own() {
         if !answer.header(X_INSTANCE).is_some_and(is_it) {
             let named = answer.header(X_INSTANCE).filter(|named| is_instance(named));
-            return Err(Said::NotYet(format!("it is answered by {}", named.unwrap_or("a process that does not say which one it is"))));
+            return Err(Said::NotYet(format!(
+                "it is answered by {}",
+                named.unwrap_or("a process that does not say which one it is")
+            )));
         }
         if answer.header(X_CONFIG_SHA256) != Some(&says.sha256) {
             not_yet.get_or_insert_with(|| "serves another config".into());
@@ -424,25 +563,52 @@ async fn attempt(hung: &Hung, member: &Member, wanted: &Wanted, only: Option<&So
     if not_yet.is_none() && (!says.anew || only.is_some()) {
         return Ok(drains);
     }
-    let answer = get(&own(STATUS), &Known::at(&i.endpoint)).await.map_err(Said::Silent)?;
+    let answer = get(&own(STATUS), &Known::at(&i.endpoint))
+        .await
+        .map_err(Said::Silent)?;
     let told = Told::read(&answer.body).map_err(|e| Said::NotYet(format!("{STATUS}: {e}")))?;
-    if !inside::is_its_name(hung.pid, hung.started, (told.instance.pid, told.instance.started)) {
-        return Err(Said::NotYet(format!("it is answered by pid {}", told.instance.pid)));
+    if !inside::is_its_name(
+        hung.pid,
+        hung.started,
+        (told.instance.pid, told.instance.started),
+    ) {
+        return Err(Said::NotYet(format!(
+            "it is answered by pid {}",
+            told.instance.pid
+        )));
     }
     let last = told.last_attempt;
-    // Where nobody knows how often it had looked before its signal, it is the time of its last look that tells.
-    let later = if member.sick { last.at >= hung.when } else { last.seq > says.seq };
+    // Where nobody knows how often it had looked before its signal, it is the time of its last look
+    // that tells.
+    let later = if member.sick {
+        last.at >= hung.when
+    } else {
+        last.seq > says.seq
+    };
     let looked = later && last.sha256.as_deref() == Some(&says.sha256);
     if not_yet.is_none() && looked {
         return Ok(drains);
     }
-    let kept = matches!(last.result, AttemptResult::Rejected | AttemptResult::RestartRequired | AttemptResult::IoError);
+    let kept = matches!(
+        last.result,
+        AttemptResult::Rejected | AttemptResult::RestartRequired | AttemptResult::IoError
+    );
     if says.refusable && later && kept && (looked || last.sha256.is_none()) {
-        return Err(Said::Refused(last.error.unwrap_or_else(|| "it says that it kept the old config".into())));
+        return Err(Said::Refused(
+            last.error
+                .unwrap_or_else(|| "it says that it kept the old config".into()),
+        ));
     }
     // What it serves is not what is wanted, or its last look was not at what is wanted.
-    let still = format!("still at generation {}, attempt {}", told.effective.generation, last.seq);
-    Err(Said::NotYet(not_yet.filter(|_| told.effective.sha256 == says.sha256).unwrap_or(still)))
+    let still = format!(
+        "still at generation {}, attempt {}",
+        told.effective.generation, last.seq
+    );
+    Err(Said::NotYet(
+        not_yet
+            .filter(|_| told.effective.sha256 == says.sha256)
+            .unwrap_or(still),
+    ))
 }
 
 /// Spreads the polls of many instances: between half the pause and all of it.

@@ -1,4 +1,5 @@
-//! What all instances that are asked share: places for questions, and the last looks at the kernel's tables.
+//! What all instances that are asked share: places for questions, and the last looks at the
+//! kernel's tables.
 
 use std::{
     collections::BTreeSet,
@@ -27,8 +28,9 @@ use crate::{
 
 /// So many of a lane are asked at the same time.
 pub(crate) const AT_ONCE: usize = 64;
-/// What all those that wait for a proof share.
-/// Bounds the connections that are open at once: whoever was silent once waits in the slow lane, so that stopped instances cannot starve healthy ones.
+/// What all those that wait for a proof share. Bounds the connections that are open at once:
+/// whoever was silent once waits in the slow lane, so that stopped instances cannot starve healthy
+/// ones.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     pub(crate) fast: Semaphore,
@@ -69,7 +71,11 @@ impl Lanes {
     /// Awaits an attempt. It keeps its place of the fast lane for [`QUICK`] and then needs one of
     /// the slow lane, so that instances that do not answer hold up no other. None where there is
     /// no such place.
-    pub(crate) async fn carried<T>(&self, fast: Option<SemaphorePermit<'_>>, mut attempt: impl Future<Output = T> + Unpin) -> Option<T> {
+    pub(crate) async fn carried<T>(
+        &self,
+        fast: Option<SemaphorePermit<'_>>,
+        mut attempt: impl Future<Output = T> + Unpin,
+    ) -> Option<T> {
         if let Some(permit) = fast {
             if let Ok(answer) = timeout(QUICK, &mut attempt).await {
                 return Some(answer);
@@ -110,12 +116,18 @@ impl Lanes {
     /// # Errors
     /// A sentence when the kernel does not tell.
     pub(crate) fn listeners(&self, old: Duration) -> Result<Arc<Listeners>, String> {
-        let mut last = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some((_, known)) = last.as_ref().filter(|(at, _)| at.elapsed() < old) {
             return Ok(known.clone());
         }
         let at = Instant::now();
-        let new = Arc::new(Listeners::read().map_err(|e| format!("the kernel does not tell who listens where: {e}"))?);
+        let new = Arc::new(
+            Listeners::read()
+                .map_err(|e| format!("the kernel does not tell who listens where: {e}"))?,
+        );
         *last = Some((at, new.clone()));
         Ok(new)
     }
@@ -127,11 +139,20 @@ impl Lanes {
 /// A sentence: silent, or not one that speaks this protocol.
 pub(crate) async fn told(endpoint: &str, lanes: &Lanes) -> Result<Told, String> {
     let _permit = lanes.fast.acquire().await;
-    let answer = get(&own(STATUS), &Known::at(endpoint)).await.map_err(|why| format!("{endpoint}: {why}"))?;
+    let answer = get(&own(STATUS), &Known::at(endpoint))
+        .await
+        .map_err(|why| format!("{endpoint}: {why}"))?;
     if answer.status != 200 {
-        let why =
-            if answer.status == 403 { " (asked from elsewhere, or by another name than an address or `localhost`? start it with `--proof any`)" } else { "" };
-        return Err(format!("{endpoint} answers {} to GET {STATUS}{why}", answer.status));
+        let why = if answer.status == 403 {
+            " (asked from elsewhere, or by another name than an address or `localhost`? start it \
+             with `--proof any`)"
+        } else {
+            ""
+        };
+        return Err(format!(
+            "{endpoint} answers {} to GET {STATUS}{why}",
+            answer.status
+        ));
     }
     Told::read(&answer.body).map_err(|e| format!("{endpoint} does not speak hello: {e}"))
 }

@@ -12,14 +12,21 @@ use crate::{
     step::Member,
 };
 
-/// Tells whether the instance or a descendant of it listens anywhere. False where the kernel does not tell.
+/// Tells whether the instance or a descendant of it listens anywhere. False where the kernel does
+/// not tell.
 pub(crate) fn listens(member: &Member, lanes: &Lanes) -> bool {
     addresses(member, lanes, LOOK_AGAIN).is_some_and(|many| many > 0)
 }
 
-/// The fault of an instance that lives and is not proven; none where it is as it was before its signal.
+/// The fault of an instance that lives and is not proven; none where it is as it was before its
+/// signal.
 pub(crate) fn fault(member: &Member, lanes: &Lanes) -> Option<Trouble> {
-    let trouble = |text: &str| Some(Trouble { kind: State::TimedOut.into(), text: text.into() });
+    let trouble = |text: &str| {
+        Some(Trouble {
+            kind: State::TimedOut.into(),
+            text: text.into(),
+        })
+    };
     if guard::is_stopped(member.instance.pid) {
         return trouble("it is stopped since its signal");
     }
@@ -33,5 +40,12 @@ pub(crate) fn fault(member: &Member, lanes: &Lanes) -> Option<Trouble> {
 
 /// The number of its addresses in a look of at most this age; none where the kernel does not tell.
 fn addresses(member: &Member, lanes: &Lanes, old: Duration) -> Option<usize> {
-    Some(lanes.listeners(old).ok()?.addresses(member.instance.pid).ok()?.len())
+    Some(
+        lanes
+            .listeners(old)
+            .ok()?
+            .addresses(member.instance.pid)
+            .ok()?
+            .len(),
+    )
 }

@@ -1,19 +1,24 @@
-//! What readings from before a signal say of it: which second it must wait for, whether the file was read without it,
-//! and whether the reload that came before is over.
+//! What readings from before a signal say of it: which second it must wait for, whether the file
+//! was read without it, and whether the reload that came before is over.
 
 use std::time::Duration;
 
 use crate::fact::{Fact, Wants};
 
-/// The longest wait for the next second of a clock: a stamp that lies further ahead is of another clock.
+/// The longest wait for the next second of a clock: a stamp that lies further ahead is of another
+/// clock.
 const AHEAD: i64 = 2;
-/// How far the coarse clock of the kernel, which many programs read, can be behind: two ticks of 10 ms.
+/// How far the coarse clock of the kernel, which many programs read, can be behind: two ticks of 10
+/// ms.
 const BEHIND: Duration = Duration::from_millis(20);
 
-/// How long the signal must wait until a stamp of whole seconds can be later than the one that was read: a reload
-/// within the same second would leave it as it is. None where it need not wait.
+/// How long the signal must wait until a stamp of whole seconds can be later than the one that was
+/// read: a reload within the same second would leave it as it is. None where it need not wait.
 pub(crate) fn next_second(facts: &[Fact], baseline: &[Option<String>]) -> Option<Duration> {
-    let stamps = facts.iter().zip(baseline).filter_map(|(fact, before)| fact.whole_second(before.as_deref()?));
+    let stamps = facts
+        .iter()
+        .zip(baseline)
+        .filter_map(|(fact, before)| fact.whole_second(before.as_deref()?));
     let wait = until_after(stamps.max()?, jiff::Timestamp::now());
     (!wait.is_zero()).then_some(wait + BEHIND)
 }
@@ -27,9 +32,14 @@ fn until_after(stamp: i64, now: jiff::Timestamp) -> Duration {
     Duration::try_from(end.duration_since(now)).unwrap_or_default()
 }
 
-/// Makes what is expected to change compare with the survey again, where it has changed since: the readings were steady
-/// before the file was installed, so the instance watches the file and has read it by itself.
-pub(crate) fn keep_survey(facts: &[Fact], survey: &[Option<String>], baseline: &mut [Option<String>]) {
+/// Makes what is expected to change compare with the survey again, where it has changed since: the
+/// readings were steady before the file was installed, so the instance watches the file and has
+/// read it by itself.
+pub(crate) fn keep_survey(
+    facts: &[Fact],
+    survey: &[Option<String>],
+    baseline: &mut [Option<String>],
+) {
     for ((fact, before), now) in facts.iter().zip(survey).zip(baseline) {
         if fact.wants == Wants::Changed && before.is_some() && now.is_some() && before != now {
             now.clone_from(before);
@@ -37,12 +47,23 @@ pub(crate) fn keep_survey(facts: &[Fact], survey: &[Option<String>], baseline: &
     }
 }
 
-/// Whether an assertion that does not compare held before the run and does not hold right before the signal that takes
-/// everything back: the new config shows in that, so the reload of it is over. `first` and `now` are the readings.
-pub(crate) fn show_the_other(facts: &[Fact], first: &[Option<String>], now: &[Option<String>]) -> bool {
+/// Whether an assertion that does not compare held before the run and does not hold right before
+/// the signal that takes everything back: the new config shows in that, so the reload of it is
+/// over. `first` and `now` are the readings.
+pub(crate) fn show_the_other(
+    facts: &[Fact],
+    first: &[Option<String>],
+    now: &[Option<String>],
+) -> bool {
     let holds = |fact: &Fact, reading: &str| fact.holds(reading, None, jiff::Timestamp::UNIX_EPOCH);
-    let readings = first.iter().zip(now).map(|(first, now)| first.as_deref().zip(now.as_deref()));
-    let mut all = facts.iter().zip(readings).filter_map(|(fact, both)| Some((fact, both?)));
+    let readings = first
+        .iter()
+        .zip(now)
+        .map(|(first, now)| first.as_deref().zip(now.as_deref()));
+    let mut all = facts
+        .iter()
+        .zip(readings)
+        .filter_map(|(fact, both)| Some((fact, both?)));
     all.any(|(fact, (first, now))| {
         let plain = matches!(fact.wants, Wants::Equals(_) | Wants::Contains(_));
         plain && !now.trim().is_empty() && holds(fact, first) && !holds(fact, now)
@@ -56,18 +77,35 @@ mod tests {
     use crate::fact::{Read, Source};
 
     fn fact(wants: Wants) -> Fact {
-        Fact { source: Source::Exec(vec!["x".into()]), read: Read::Stdout, wants }
+        Fact {
+            source: Source::Exec(vec!["x".into()]),
+            read: Read::Stdout,
+            wants,
+        }
     }
 
     fn texts(all: &[&str]) -> Vec<Option<String>> {
-        all.iter().map(|text| (*text != "-").then(|| (*text).to_owned())).collect()
+        all.iter()
+            .map(|text| (*text != "-").then(|| (*text).to_owned()))
+            .collect()
     }
 
     #[test]
     fn the_signal_waits_for_the_second_after_the_stamp() {
         let now = jiff::Timestamp::new(1_000, 250_000_000).unwrap();
-        for (stamp, millis) in [(998, 0), (999, 0), (1_000, 750), (1_001, 1_750), (1_002, 0), (9_999, 0)] {
-            assert_eq!(until_after(stamp, now), Duration::from_millis(millis), "{stamp}");
+        for (stamp, millis) in [
+            (998, 0),
+            (999, 0),
+            (1_000, 750),
+            (1_001, 1_750),
+            (1_002, 0),
+            (9_999, 0),
+        ] {
+            assert_eq!(
+                until_after(stamp, now),
+                Duration::from_millis(millis),
+                "{stamp}"
+            );
         }
     }
 
@@ -75,15 +113,27 @@ mod tests {
     fn only_stamps_of_whole_seconds_are_waited_for() {
         let stamp = |wants: Wants, text: &str| fact(wants).whole_second(text);
         assert_eq!(stamp(Wants::AfterSignal, "1700000000"), Some(1_700_000_000));
-        assert_eq!(stamp(Wants::AfterSignal, "2023-11-14T22:13:20Z"), Some(1_700_000_000));
-        for (wants, text) in [(Wants::AfterSignal, "1700000000.5"), (Wants::AfterSignal, "soon"), (Wants::Changed, "1700000000")] {
+        assert_eq!(
+            stamp(Wants::AfterSignal, "2023-11-14T22:13:20Z"),
+            Some(1_700_000_000)
+        );
+        for (wants, text) in [
+            (Wants::AfterSignal, "1700000000.5"),
+            (Wants::AfterSignal, "soon"),
+            (Wants::Changed, "1700000000"),
+        ] {
             assert_eq!(stamp(wants, text), None, "{text}");
         }
     }
 
     #[test]
     fn what_was_read_without_a_signal_compares_with_the_survey() {
-        let facts = [fact(Wants::Changed), fact(Wants::Increased), fact(Wants::Changed), fact(Wants::Changed)];
+        let facts = [
+            fact(Wants::Changed),
+            fact(Wants::Increased),
+            fact(Wants::Changed),
+            fact(Wants::Changed),
+        ];
         let mut now = texts(&["two", "2", "-", "same"]);
         keep_survey(&facts, &texts(&["one", "1", "one", "same"]), &mut now);
         assert_eq!(now, texts(&["one", "2", "-", "same"]));
@@ -92,12 +142,27 @@ mod tests {
     #[test]
     fn an_assertion_that_fell_shows_the_other_config() {
         let equals = [fact(Wants::Equals("ok".into()))];
-        let shows = |first: &str, now: &str| show_the_other(&equals, &texts(&[first]), &texts(&[now]));
+        let shows =
+            |first: &str, now: &str| show_the_other(&equals, &texts(&[first]), &texts(&[now]));
         assert!(shows("ok", "refused"));
-        for (first, now) in [("ok", "ok"), ("no", "refused"), ("ok", "-"), ("-", "no"), ("ok", " ")] {
+        for (first, now) in [
+            ("ok", "ok"),
+            ("no", "refused"),
+            ("ok", "-"),
+            ("-", "no"),
+            ("ok", " "),
+        ] {
             assert!(!shows(first, now), "{first} {now}");
         }
-        assert!(show_the_other(&[fact(Wants::Contains("one".into()))], &texts(&["one!"]), &texts(&["two!"])));
-        assert!(!show_the_other(&[fact(Wants::Changed)], &texts(&["one"]), &texts(&["two"])));
+        assert!(show_the_other(
+            &[fact(Wants::Contains("one".into()))],
+            &texts(&["one!"]),
+            &texts(&["two!"])
+        ));
+        assert!(!show_the_other(
+            &[fact(Wants::Changed)],
+            &texts(&["one"]),
+            &texts(&["two"])
+        ));
     }
 }

@@ -2,7 +2,8 @@
 
 use super::cmdline::option_value;
 
-/// Which argument `{arg:NAME}` means: the one at a place, counted from 1, where the name is a number.
+/// Which argument `{arg:NAME}` means: the one at a place, counted from 1, where the name is a
+/// number.
 pub(crate) fn place(name: &str) -> Option<usize> {
     name.parse::<usize>().ok()?.checked_sub(1)
 }
@@ -22,7 +23,15 @@ mod tests {
     #[test]
     fn an_argument_is_named_by_its_option_or_its_place() {
         let args: Vec<String> = ["run", "-c", "a", "--7=b"].map(str::to_owned).to_vec();
-        for (name, wanted) in [("1", Some("run")), ("3", Some("a")), ("-c", Some("a")), ("--7", Some("b")), ("5", None), ("0", None), ("-d", None)] {
+        for (name, wanted) in [
+            ("1", Some("run")),
+            ("3", Some("a")),
+            ("-c", Some("a")),
+            ("--7", Some("b")),
+            ("5", None),
+            ("0", None),
+            ("-d", None),
+        ] {
             assert_eq!(argument(&args, name), wanted, "{name}");
         }
     }

@@ -1,4 +1,5 @@
-//! The command line of a process, as `/proc/PID/cmdline` tells it: arguments, or a title that the process wrote over them.
+//! The command line of a process, as `/proc/PID/cmdline` tells it: arguments, or a title that the
+//! process wrote over them.
 
 use std::path::Path;
 
@@ -29,35 +30,104 @@ struct Interpreter {
     script: &'static str,
 }
 
-const ANY: Interpreter = Interpreter { names: &[], valued: "", long: &[], rest: "", code: "", script: "" };
+const ANY: Interpreter = Interpreter {
+    names: &[],
+    valued: "",
+    long: &[],
+    rest: "",
+    code: "",
+    script: "",
+};
 
 const KNOWN: &[Interpreter] = &[
-    Interpreter { names: &["python", "pypy"], valued: "WX", long: &["--check-hash-based-pycs"], code: "c", script: "m", ..ANY },
-    Interpreter { names: &["bash", "dash", "ash", "sh", "ksh", "mksh", "zsh", "busybox"], valued: "oO", long: &["--rcfile", "--init-file"], code: "c", ..ANY },
-    Interpreter { names: &["perl"], valued: "I", rest: "mMxiCDFVdl0", code: "eE", ..ANY },
-    Interpreter { names: &["ruby"], valued: "ICEr", rest: "WKxFi0T", code: "e", ..ANY },
+    Interpreter {
+        names: &["python", "pypy"],
+        valued: "WX",
+        long: &["--check-hash-based-pycs"],
+        code: "c",
+        script: "m",
+        ..ANY
+    },
+    Interpreter {
+        names: &["bash", "dash", "ash", "sh", "ksh", "mksh", "zsh", "busybox"],
+        valued: "oO",
+        long: &["--rcfile", "--init-file"],
+        code: "c",
+        ..ANY
+    },
+    Interpreter {
+        names: &["perl"],
+        valued: "I",
+        rest: "mMxiCDFVdl0",
+        code: "eE",
+        ..ANY
+    },
+    Interpreter {
+        names: &["ruby"],
+        valued: "ICEr",
+        rest: "WKxFi0T",
+        code: "e",
+        ..ANY
+    },
     Interpreter {
         names: &["node", "nodejs"],
         valued: "rC",
-        long: &["--require", "--import", "--loader", "--experimental-loader", "--conditions"],
+        long: &[
+            "--require",
+            "--import",
+            "--loader",
+            "--experimental-loader",
+            "--conditions",
+        ],
         code: "ep",
         ..ANY
     },
-    Interpreter { names: &["php"], valued: "cdtz", code: "rBRES", script: "f", ..ANY },
-    Interpreter { names: &["lua", "luajit"], valued: "l", code: "e", ..ANY },
+    Interpreter {
+        names: &["php"],
+        valued: "cdtz",
+        code: "rBRES",
+        script: "f",
+        ..ANY
+    },
+    Interpreter {
+        names: &["lua", "luajit"],
+        valued: "l",
+        code: "e",
+        ..ANY
+    },
     // Its options are words behind one dash: no letter of them stands alone.
     Interpreter {
         names: &["java"],
-        long: &["-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules", "--add-opens", "--add-exports", "--add-reads"],
+        long: &[
+            "-cp",
+            "-classpath",
+            "--class-path",
+            "-p",
+            "--module-path",
+            "--add-modules",
+            "--add-opens",
+            "--add-exports",
+            "--add-reads",
+        ],
         rest: "abcdefghijklmnopqrstuvwxyzADEHIPRVX",
         ..ANY
     },
-    Interpreter { names: &["deno", "bun", "dotnet", "mono", "tclsh", "guile", "Rscript", "beam.smp"], ..ANY },
+    Interpreter {
+        names: &[
+            "deno", "bun", "dotnet", "mono", "tclsh", "guile", "Rscript", "beam.smp",
+        ],
+        ..ANY
+    },
 ];
 
 /// The interpreter of this file name, whatever its version.
 fn known(name: &str) -> Option<&'static Interpreter> {
-    KNOWN.iter().find(|i| i.names.iter().any(|known| name.strip_prefix(known).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.'))))
+    KNOWN.iter().find(|i| {
+        i.names.iter().any(|known| {
+            name.strip_prefix(known)
+                .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.'))
+        })
+    })
 }
 
 fn file_name(path: &str) -> &str {
@@ -67,23 +137,41 @@ fn file_name(path: &str) -> &str {
 impl CommandLine {
     /// Of the bytes of `/proc/PID/cmdline`.
     pub(crate) fn parse(raw: &[u8]) -> Self {
-        let args: Vec<String> = raw.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
-        let Some((name, rest)) = args.split_first() else { return Self::default() };
-        // A daemon that tells its state in its title has one string there: its words are all that is left of the arguments.
-        // A process pads a title with zeros, or ends it where the kernel would not end an argument.
+        let args: Vec<String> = raw
+            .split(|b| *b == 0)
+            .map(|arg| String::from_utf8_lossy(arg).into_owned())
+            .collect();
+        let Some((name, rest)) = args.split_first() else {
+            return Self::default();
+        };
+        // A daemon that tells its state in its title has one string there: its words are all that
+        // is left of the arguments. A process pads a title with zeros, or ends it where the kernel
+        // would not end an argument.
         let is_padded = rest.len() != 1;
-        let rewritten = (name.contains(' ') || is_padded) && !name.is_empty() && rest.iter().all(String::is_empty);
-        let args =
-            if rewritten { name.split_whitespace().skip(1).map(str::to_owned).collect() } else { rest.strip_suffix(&[String::new()]).unwrap_or(rest).to_vec() };
-        Self { name: name.clone(), rewritten, args }
+        let rewritten = (name.contains(' ') || is_padded)
+            && !name.is_empty()
+            && rest.iter().all(String::is_empty);
+        let args = if rewritten {
+            name.split_whitespace().skip(1).map(str::to_owned).collect()
+        } else {
+            rest.strip_suffix(&[String::new()]).unwrap_or(rest).to_vec()
+        };
+        Self {
+            name: name.clone(),
+            rewritten,
+            args,
+        }
     }
 
-    /// The script that the interpreter `exe` runs, as it was named; `trusted`: somebody says that `exe` is one. None of a program that is none.
+    /// The script that the interpreter `exe` runs, as it was named; `trusted`: somebody says that
+    /// `exe` is one. None of a program that is none.
     pub(crate) fn script(&self, exe: &Path, trusted: bool) -> Option<&str> {
         let exe = exe.to_string_lossy();
         let by_exe = known(file_name(exe.strip_suffix(" (deleted)").unwrap_or(&exe)));
         // A shell that is a part of another executable (busybox) is known by what it was called.
-        let interpreter = by_exe.or_else(|| known(file_name(&self.name))).or(trusted.then_some(&ANY))?;
+        let interpreter = by_exe
+            .or_else(|| known(file_name(&self.name)))
+            .or(trusted.then_some(&ANY))?;
         if self.rewritten
             && let Some((name, _)) = self.name.split_once(": ")
             && !name.contains(char::is_whitespace)
@@ -94,7 +182,8 @@ impl CommandLine {
     }
 }
 
-/// The first argument that is neither an option nor the value of one, or the value of the option that names the script.
+/// The first argument that is neither an option nor the value of one, or the value of the option
+/// that names the script.
 fn first_of<'a>(interpreter: &Interpreter, args: &'a [String]) -> Option<&'a str> {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -121,7 +210,11 @@ fn first_of<'a>(interpreter: &Interpreter, args: &'a [String]) -> Option<&'a str
                 return None;
             }
             if interpreter.script.contains(letter) {
-                return if value.is_empty() { args.next().map(String::as_str) } else { Some(value) };
+                return if value.is_empty() {
+                    args.next().map(String::as_str)
+                } else {
+                    Some(value)
+                };
             }
             if interpreter.valued.contains(letter) && value.is_empty() {
                 args.next();
@@ -134,7 +227,8 @@ fn first_of<'a>(interpreter: &Interpreter, args: &'a [String]) -> Option<&'a str
     None
 }
 
-/// `--option VALUE`, `--option=VALUE`, or `-o/VALUE` for a path behind a short option; of several the last one.
+/// `--option VALUE`, `--option=VALUE`, or `-o/VALUE` for a path behind a short option; of several
+/// the last one.
 pub(crate) fn option_value<'a>(args: &'a [String], option: &str) -> Option<&'a str> {
     let (at, from) = option_place(args, option)?;
     args[at].get(from..)
@@ -142,70 +236,15 @@ pub(crate) fn option_value<'a>(args: &'a [String], option: &str) -> Option<&'a s
 
 /// Which argument has the value of `option`, and from which byte on.
 fn option_place(args: &[String], option: &str) -> Option<(usize, usize)> {
-    args.iter().enumerate().rev().find_map(|(at, arg)| match arg.strip_prefix(option)? {
-        "" => (at + 1 < args.len()).then_some((at + 1, 0)),
-        rest if rest.starts_with('/') && option.len() == 2 => Some((at, option.len())),
-        rest => rest.starts_with('=').then_some((at, option.len() + 1)),
-    })
+    args.iter()
+        .enumerate()
+        .rev()
+        .find_map(|(at, arg)| match arg.strip_prefix(option)? {
+            "" => (at + 1 < args.len()).then_some((at + 1, 0)),
+            rest if rest.starts_with('/') && option.len() == 2 => Some((at, option.len())),
+            rest => rest.starts_with('=').then_some((at, option.len() + 1)),
+        })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn arguments(raw: &[u8]) -> Vec<String> {
-        CommandLine::parse(raw).args
-    }
-
-    #[test]
-    fn options_are_found_in_every_spelling() {
-        let value = |line: &str, option: &str| option_value(&arguments(line.replace(' ', "\0").as_bytes()), option).map(str::to_owned);
-        assert_eq!(value("x serve --config a.toml ", "--config").as_deref(), Some("a.toml"));
-        assert_eq!(value("x serve --config=a.toml", "--config").as_deref(), Some("a.toml"));
-        assert_eq!(value("x -f/etc/a", "-f").as_deref(), Some("/etc/a"));
-        assert_eq!(value("x -c config_file=/etc/a", "config_file").as_deref(), Some("/etc/a"));
-        assert_eq!(value("x -config a", "-c"), None);
-        assert_eq!(value("x serve --configs=a.toml --config", "--config"), None);
-    }
-
-    #[test]
-    fn a_rewritten_command_line_counts_by_its_words() {
-        assert_eq!(arguments(b"nginx: master process nginx -c /a\0\0\0\0"), ["master", "process", "nginx", "-c", "/a"]);
-        assert_eq!(arguments(b"/usr/bin/x\0a b\0"), ["a b"]);
-        assert_eq!(arguments(b"/a b/x\0-c\0"), ["-c"]);
-        assert!(arguments(b"").is_empty());
-    }
-
-    #[test]
-    fn the_script_is_the_first_argument_that_is_no_option_of_the_interpreter() {
-        for (exe, line, script) in [
-            ("/usr/bin/python3.11", "/usr/bin/python3|/usr/bin/gunicorn|-c|conf.py|app", Some("/usr/bin/gunicorn")),
-            ("/usr/bin/python3.11", "python3|-W|ignore|-X|dev|-u|app.py", Some("app.py")),
-            ("/usr/bin/python3.11", "python3|-Wignore|-m|gunicorn|app", Some("gunicorn")),
-            ("/usr/bin/python3.11", "python3|-um|gunicorn", Some("gunicorn")),
-            ("/usr/bin/python3.11", "python3|-mgunicorn", Some("gunicorn")),
-            ("/usr/bin/python3.11", "python3|-c|print()|gunicorn", None),
-            ("/usr/bin/python3.11", "python3|-|gunicorn", None),
-            ("/usr/bin/python3.11", "python3|--check-hash-based-pycs|always|--|app.py", Some("app.py")),
-            ("/usr/bin/python3.11 (deleted)", "python3|app.py", Some("app.py")),
-            ("/usr/bin/python3.11", "gunicorn: master [app]", Some("gunicorn")),
-            ("/usr/bin/python3.11", "python3 /usr/bin/gunicorn -c x", Some("/usr/bin/gunicorn")),
-            ("/usr/bin/perl", "perl|-MFoo::exec|-wT|-I|lib|starman|x", Some("starman")),
-            ("/usr/bin/ruby3.1", "ruby|-W0|-r|bundler|puma", Some("puma")),
-            ("/usr/bin/node", "node|--require|x.js|--max-old-space-size=9|server.js", Some("server.js")),
-            ("/usr/bin/php8.2", "php|-d|a=b|-f|x.php", Some("x.php")),
-            ("/usr/bin/java", "java|-Xmx1g|-Dfile=c|-cp|x:y|-jar|app.jar", Some("app.jar")),
-            ("/usr/bin/java", "java|-cp|x|org.example.Main", Some("org.example.Main")),
-            ("/usr/bin/bash", "/bin/bash|-o|pipefail|-eu|run.sh", Some("run.sh")),
-            ("/bin/busybox", "sh|run.sh", Some("run.sh")),
-            ("/usr/bin/bash", "bash", None),
-            ("/usr/bin/vim", "vim|gunicorn", None),
-            ("/usr/bin/pythonic", "pythonic|gunicorn", None),
-        ] {
-            let line = CommandLine::parse(format!("{}\0", line.replace('|', "\0")).as_bytes());
-            assert_eq!(line.script(Path::new(exe), false), script, "{exe} {line:?}");
-        }
-        let line = CommandLine::parse(b"own|run.x\0".to_vec().iter().map(|b| if *b == b'|' { 0 } else { *b }).collect::<Vec<_>>().as_slice());
-        assert_eq!((line.script(Path::new("/opt/own"), false), line.script(Path::new("/opt/own"), true)), (None, Some("run.x")));
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
-//! Whether a process takes the signal: many die of it, some never see it. Read from `/proc/PID/status` and `/proc/PID/fdinfo`.
+//! Whether a process takes the signal: many die of it, some never see it. Read from
+//! `/proc/PID/status` and `/proc/PID/fdinfo`.
 
 use std::{
     ffi::OsString,
@@ -25,7 +26,8 @@ use crate::{
 const YOUNG: Duration = Duration::from_secs(10);
 /// An old process may re-execute itself at this very moment, for some milliseconds.
 const REEXEC: Duration = Duration::from_millis(500);
-/// One that blocks the signal may be loading: for a port that is taken HAProxy tries for 2 s, nginx for 2.5 s.
+/// One that blocks the signal may be loading: for a port that is taken HAProxy tries for 2 s, nginx
+/// for 2.5 s.
 const LOADING: Duration = Duration::from_secs(4);
 
 /// What becomes of a signal to a process, as the kernel tells it.
@@ -41,7 +43,8 @@ pub(crate) enum Disposition {
     InSigwait,
     /// It has a handler, and every thread blocks it: it stays pending until one does not.
     Blocked,
-    /// It ends the process, unless a thread waits for it in `sigwait` and this user may not see that.
+    /// It ends the process, unless a thread waits for it in `sigwait` and this user may not see
+    /// that.
     Default,
 }
 
@@ -62,11 +65,27 @@ pub(crate) fn disposition(pid: i32, signal: Signal) -> Result<Disposition, Strin
         return Ok(Disposition::Awaited);
     }
     if !status.catches(signal) {
-        return Ok(if sigwait::waits(pid, signal) { Disposition::InSigwait } else { Disposition::Default });
+        return Ok(if sigwait::waits(pid, signal) {
+            Disposition::InSigwait
+        } else {
+            Disposition::Default
+        });
     }
     // A signal to the process is taken by any thread that does not block it.
-    let any = || Process::new(pid).and_then(|p| p.tasks()).is_ok_and(|tasks| tasks.flatten().any(|t| Status::of(t.tid).is_ok_and(|s| !s.blocks(signal))));
-    Ok(if any() { Disposition::Caught } else { Disposition::Blocked })
+    let any = || {
+        Process::new(pid)
+            .and_then(|p| p.tasks())
+            .is_ok_and(|tasks| {
+                tasks
+                    .flatten()
+                    .any(|t| Status::of(t.tid).is_ok_and(|s| !s.blocks(signal)))
+            })
+    };
+    Ok(if any() {
+        Disposition::Caught
+    } else {
+        Disposition::Blocked
+    })
 }
 
 /// Why `pid` does not take `signal` now; none when it does.
@@ -90,14 +109,16 @@ fn why_not(found: &Result<Disposition, String>, group: &Group) -> Option<String>
     }
 }
 
-/// Whether a process is in the same namespace of this sort (`mnt`, `net`) as this one; none where this user may not see that.
+/// Whether a process is in the same namespace of this sort (`mnt`, `net`) as this one; none where
+/// this user may not see that.
 #[must_use]
 pub(crate) fn shares(pid: i32, namespace: &str) -> Option<bool> {
     fn of(who: &str, namespace: &str) -> Option<PathBuf> {
         std::fs::read_link(format!("/proc/{who}/ns/{namespace}")).ok()
     }
     // This process stays where it was started.
-    static OWN: LazyLock<[Option<PathBuf>; 2]> = LazyLock::new(|| ["net", "mnt"].map(|namespace| of("self", namespace)));
+    static OWN: LazyLock<[Option<PathBuf>; 2]> =
+        LazyLock::new(|| ["net", "mnt"].map(|namespace| of("self", namespace)));
     let [net, mnt] = &*OWN;
     Some(of(&pid.to_string(), namespace)? == *if namespace == "net" { net } else { mnt }.as_ref()?)
 }
@@ -108,16 +129,22 @@ fn has_signalfd(pid: i32, bit: u64) -> bool {
     // What was seen counts.
     let _ = descriptors(pid, |fd, to| {
         if !found && to.is_ok_and(|to| to == b"anon_inode:[signalfd]") {
-            let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", fd.to_string_lossy())).unwrap_or_default();
-            let mask = info.lines().find_map(|l| l.strip_prefix("sigmask:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+            let info =
+                std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", fd.to_string_lossy()))
+                    .unwrap_or_default();
+            let mask = info
+                .lines()
+                .find_map(|l| l.strip_prefix("sigmask:"))
+                .and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
             found = mask.is_some_and(|m| m & bit != 0);
         }
     });
     found
 }
 
-/// Waits, at most `limit`, until the process takes the signal: one that has just started or re-executes itself has no handler for a moment.
-/// One that blocks it is given the time of a load: HAProxy forgets what comes before that is over.
+/// Waits, at most `limit`, until the process takes the signal: one that has just started or
+/// re-executes itself has no handler for a moment. One that blocks it is given the time of a load:
+/// HAProxy forgets what comes before that is over.
 ///
 /// # Errors
 /// Why it does not.
@@ -125,7 +152,9 @@ pub(crate) async fn takes(pid: i32, group: &Group, limit: Duration) -> Result<()
     let began = Instant::now();
     loop {
         let found = disposition(pid, group.signal);
-        let Some(why) = why_not(&found, group) else { return Ok(()) };
+        let Some(why) = why_not(&found, group) else {
+            return Ok(());
+        };
         // What blocked it a moment ago may not any more.
         let loads = matches!(found, Ok(Disposition::Blocked)) || blocks(pid, group.signal);
         let limit = if loads { limit.max(LOADING) } else { limit };
@@ -150,7 +179,10 @@ fn blocks(pid: i32, signal: Signal) -> bool {
 /// How long a process is given to have its handler: until it is young no more.
 #[must_use]
 pub(crate) fn patience(pid: i32, limit: Duration) -> Duration {
-    let age = Process::new(pid).ok().and_then(|p| age(&p)).unwrap_or_default();
+    let age = Process::new(pid)
+        .ok()
+        .and_then(|p| age(&p))
+        .unwrap_or_default();
     limit.min(YOUNG.saturating_sub(age).max(REEXEC))
 }
 
@@ -158,7 +190,12 @@ pub(crate) fn patience(pid: i32, limit: Duration) -> Duration {
 #[must_use]
 pub(crate) fn age(process: &Process) -> Option<Duration> {
     let started = Stat::of(process.pid()).ok()?.started;
-    let up: f64 = std::fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
+    let up: f64 = std::fs::read_to_string("/proc/uptime")
+        .ok()?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()?;
     Duration::try_from_secs_f64(up - started as f64 / procfs::ticks_per_second() as f64).ok()
 }
 
@@ -167,10 +204,12 @@ pub(crate) fn age(process: &Process) -> Option<Duration> {
 pub(crate) fn ticks() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let nanos = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
-    u64::try_from(nanos * i128::from(procfs::ticks_per_second()) / 1_000_000_000).unwrap_or_default()
+    u64::try_from(nanos * i128::from(procfs::ticks_per_second()) / 1_000_000_000)
+        .unwrap_or_default()
 }
 
-/// When a process started, in nanoseconds since 1970; rather too early than too late, since the kernel counts in ticks.
+/// When a process started, in nanoseconds since 1970; rather too early than too late, since the
+/// kernel counts in ticks.
 #[must_use]
 pub(crate) fn born(pid: i32) -> Option<i128> {
     let age = age(&Process::new(pid).ok()?)?;
@@ -192,7 +231,8 @@ pub(crate) fn is_pending(pid: i32, signal: Signal) -> bool {
     Status::of(pid).is_ok_and(|status| status.is_pending(signal))
 }
 
-/// Whether `pid` is stopped, by a signal or a tracer: it would take the signal only once it goes on.
+/// Whether `pid` is stopped, by a signal or a tracer: it would take the signal only once it goes
+/// on.
 #[must_use]
 pub(crate) fn is_stopped(pid: i32) -> bool {
     Status::of(pid).is_ok_and(|status| status.is_stopped())
@@ -251,17 +291,25 @@ fn kept(exe: &Path) -> &[u8] {
     bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)
 }
 
-/// Whether what stands at `path`, as the process sees it, is what this host sees there, and what is put there will be. The same file bound onto itself
-/// would stay the old one, and so would one that is bound alone into a directory of its own, as a container has it: what is exchanged is in another.
+/// Whether what stands at `path`, as the process sees it, is what this host sees there, and what is
+/// put there will be. The same file bound onto itself would stay the old one, and so would one that
+/// is bound alone into a directory of its own, as a container has it: what is exchanged is in
+/// another.
 #[must_use]
 pub(crate) fn sees_the_same(pid: i32, path: &Path) -> bool {
-    if sees_all(pid) { path.symlink_metadata().is_ok() } else { View::of(path, Path::new("/")).is_seen_by(pid, path) }
+    if sees_all(pid) {
+        path.symlink_metadata().is_ok()
+    } else {
+        View::of(path, Path::new("/")).is_seen_by(pid, path)
+    }
 }
 
-/// Whether every path leads the process where it leads this one: the same mounts, from the same root.
+/// Whether every path leads the process where it leads this one: the same mounts, from the same
+/// root.
 fn sees_all(pid: i32) -> bool {
     // What is read of it is seen from the root of this process.
-    shares(pid, "mnt") == Some(true) && std::fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|root| root == Path::new("/"))
+    shares(pid, "mnt") == Some(true)
+        && std::fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|root| root == Path::new("/"))
 }
 
 /// What stands at a path and in the directory above it.
@@ -278,27 +326,46 @@ impl View {
     #[must_use]
     pub(crate) fn of(path: &Path, root: &Path) -> Self {
         let look = |p: &Path| {
-            let stat = rustix::fs::statx(rustix::fs::CWD, root.join(p.strip_prefix("/").unwrap_or(p)), AtFlags::empty(), StatxFlags::BASIC_STATS).ok()?;
-            Some(((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino), stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
+            let stat = rustix::fs::statx(
+                rustix::fs::CWD,
+                root.join(p.strip_prefix("/").unwrap_or(p)),
+                AtFlags::empty(),
+                StatxFlags::BASIC_STATS,
+            )
+            .ok()?;
+            Some((
+                (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino),
+                stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+            ))
         };
-        Self { file: look(path), dir: look(path.parent().unwrap_or(path)).map(|(inode, _)| inode) }
+        Self {
+            file: look(path),
+            dir: look(path.parent().unwrap_or(path)).map(|(inode, _)| inode),
+        }
     }
 
     /// Whether a process sees just this at `path`.
     #[must_use]
     pub(crate) fn is_seen_by(&self, pid: i32, path: &Path) -> bool {
-        self.file.is_some() && (sees_all(pid) || Self::of(path, &Path::new("/proc").join(pid.to_string()).join("root")) == *self)
+        self.file.is_some()
+            && (sees_all(pid)
+                || Self::of(path, &Path::new("/proc").join(pid.to_string()).join("root")) == *self)
     }
 }
 
-/// Why the process would go on seeing the old directory, or a part of it, after `dir` was exchanged; none when it would not.
+/// Why the process would go on seeing the old directory, or a part of it, after `dir` was
+/// exchanged; none when it would not.
 #[must_use]
 pub(crate) fn clings_to(pid: i32, dir: &Path) -> Option<String> {
     let proc = Path::new("/proc").join(pid.to_string());
     for (link, what) in [("cwd", "working directory"), ("root", "root directory")] {
         match std::fs::read_link(proc.join(link)) {
             Ok(at) if at.starts_with(dir) => {
-                return Some(format!("has its {what} in `{}` and would go on seeing the old one; start it elsewhere, or change single files", dir.display()));
+                return Some(format!(
+                    "has its {what} in `{}` and would go on seeing the old one; start it \
+                     elsewhere, or change single files",
+                    dir.display()
+                ));
             }
             Ok(_) => {}
             Err(e) => return Some(format!("cannot be looked at ({what}): {e}")),
@@ -315,11 +382,15 @@ pub(crate) fn clings_to(pid: i32, dir: &Path) -> Option<String> {
     }
 }
 
-/// The fifth field of a line of `/proc/PID/mountinfo`, in which blanks and the like are written as `\040`.
+/// The fifth field of a line of `/proc/PID/mountinfo`, in which blanks and the like are written as
+/// `\040`.
 fn mount_point(line: &[u8]) -> Option<PathBuf> {
     let (mut path, mut rest) = (Vec::new(), line.split(|b| *b == b' ').nth(4)?);
     while let [first, tail @ ..] = rest {
-        let escaped = tail.get(..3).filter(|_| *first == b'\\').and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        let escaped = tail
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         path.push(escaped.unwrap_or(*first));
         rest = if escaped.is_some() { &tail[3..] } else { tail };
     }
@@ -327,41 +398,4 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use nix::sys::signal::SigSet;
-
-    use super::*;
-    use crate::fleet::Fleet;
-
-    #[tokio::test(start_paused = true)]
-    async fn one_that_blocks_the_signal_is_given_the_time_of_a_load_and_a_young_one_that_of_a_start() {
-        let hup = SigSet::from(nix::sys::signal::Signal::SIGHUP);
-        let sleep = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        // A child inherits what its parent's thread blocks.
-        hup.thread_block().unwrap();
-        let loads = sleep();
-        hup.thread_unblock().unwrap();
-        let group = Fleet::of_kind("haproxy").unwrap().groups.remove(0);
-        for (mut child, least, most) in [(loads, LOADING, LOADING + REEXEC), (sleep(), Duration::ZERO, REEXEC)] {
-            let (pid, began) = (i32::try_from(child.id()).unwrap(), Instant::now());
-            let said = takes(pid, &group, Duration::ZERO).await;
-            let patience = patience(pid, group.timeout);
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let (late, ended) = (began.elapsed(), takes(pid, &group, group.timeout).await);
-            assert!(ended.is_err() && began.elapsed() == late, "nobody waits for one that ended");
-            assert!(said.is_err() && late >= least && late <= most, "{said:?} after {late:?}");
-            assert!(patience > REEXEC && patience <= YOUNG, "{patience:?}");
-        }
-    }
-
-    #[test]
-    fn mount_points_are_read_whatever_signs_are_in_them() {
-        let point = |field: &str| mount_point(format!("36 35 98:0 /mnt1 {field} rw,noatime master:1 - ext3 /dev/root rw").as_bytes());
-        for (field, path) in [("/a", "/a"), ("/a\\040b\\134", "/a b\\"), ("/a\\", "/a\\"), ("/a\\04", "/a\\04")] {
-            assert_eq!(point(field), Some(path.into()));
-        }
-        assert_eq!(mount_point(b""), None);
-    }
-}
+mod tests;

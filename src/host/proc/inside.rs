@@ -1,21 +1,24 @@
-//! How a process in a PID or time namespace of its own calls itself: another number, and another start time, than
-//! this host gives it.
+//! How a process in a PID or time namespace of its own calls itself: another number, and another
+//! start time, than this host gives it.
 
 use procfs::ticks_per_second;
 
 use super::kernel::{Proc, whole};
 
-/// Whether `claimed`, a pid and a start time, is what the process of this `pid` and start time calls itself.
+/// Whether `claimed`, a pid and a start time, is what the process of this `pid` and start time
+/// calls itself.
 #[must_use]
 pub(crate) fn is_its_name(pid: i32, started: u64, claimed: (i32, u64)) -> bool {
     if claimed == (pid, started) {
         return true;
     }
-    names(pid, started).is_some_and(|(numbers, started)| numbers.contains(&claimed.0) && started.contains(&claimed.1))
+    names(pid, started).is_some_and(|(numbers, started)| {
+        numbers.contains(&claimed.0) && started.contains(&claimed.1)
+    })
 }
 
-/// The numbers of a process in each PID namespace that it is in, and its start time here and by its own clock. None
-/// where it is another process by now, or in the PID namespace of this one.
+/// The numbers of a process in each PID namespace that it is in, and its start time here and by its
+/// own clock. None where it is another process by now, or in the PID namespace of this one.
 fn names(pid: i32, started: u64) -> Option<(Vec<i32>, [u64; 2])> {
     let process = Proc::open(pid).ok()?;
     let (_, _, numbers) = process.status().ok()?;
@@ -24,21 +27,30 @@ fn names(pid: i32, started: u64) -> Option<(Vec<i32>, [u64; 2])> {
         return None;
     }
     let theirs = process.read("timens_offsets").ok();
-    let own = std::fs::File::open("/proc/self/timens_offsets").and_then(whole).ok();
+    let own = std::fs::File::open("/proc/self/timens_offsets")
+        .and_then(whole)
+        .ok();
     // A kernel without time namespaces has no such file.
-    let shift = match (theirs.as_deref().and_then(boottime), own.as_deref().and_then(boottime)) {
+    let shift = match (
+        theirs.as_deref().and_then(boottime),
+        own.as_deref().and_then(boottime),
+    ) {
         (Some(theirs), Some(own)) => theirs - own,
         _ => 0,
     };
     let nanos = i128::from(started) * i128::from(1_000_000_000 / ticks_per_second()) + shift;
-    let ticks = u64::try_from(nanos / i128::from(1_000_000_000 / ticks_per_second())).unwrap_or(started);
+    let ticks =
+        u64::try_from(nanos / i128::from(1_000_000_000 / ticks_per_second())).unwrap_or(started);
     Some((numbers, [started, ticks]))
 }
 
 /// The offset of the clock since boot, in nanoseconds, of a `timens_offsets` (time_namespaces(7)).
 fn boottime(text: &[u8]) -> Option<i128> {
     let text = std::str::from_utf8(text).ok()?;
-    let mut words = text.lines().find_map(|line| line.strip_prefix("boottime"))?.split_ascii_whitespace();
+    let mut words = text
+        .lines()
+        .find_map(|line| line.strip_prefix("boottime"))?
+        .split_ascii_whitespace();
     let seconds: i128 = words.next()?.parse().ok()?;
     let nanos: i128 = words.next()?.parse().ok()?;
     Some(seconds * 1_000_000_000 + nanos)
@@ -62,13 +74,19 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let started = Stat::of(pid).unwrap().started;
         assert!(is_its_name(pid, started, (pid, started)));
-        assert!(!is_its_name(pid, started, (1, started)) && !is_its_name(pid, started, (pid, started + 1)));
+        assert!(
+            !is_its_name(pid, started, (1, started))
+                && !is_its_name(pid, started, (pid, started + 1))
+        );
     }
 
     #[test]
     fn offsets_and_names_are_read() {
         let text = b"monotonic           0         0\nboottime      -86400  500000000\n";
         assert_eq!(boottime(text), Some(-86_399_500_000_000));
-        assert_eq!((boottime(b""), parsed("7:12"), parsed("7"), parsed("a:1")), (None, Some((7, 12)), None, None));
+        assert_eq!(
+            (boottime(b""), parsed("7:12"), parsed("7"), parsed("a:1")),
+            (None, Some((7, 12)), None, None)
+        );
     }
 }

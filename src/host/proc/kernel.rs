@@ -1,5 +1,6 @@
-//! What the kernel tells of a process in `/proc/PID/stat` and `/proc/PID/status`: the few fields that every instance is asked for several times,
-//! each file read at once. Whatever is asked for more rarely is read by `procfs`.
+//! What the kernel tells of a process in `/proc/PID/stat` and `/proc/PID/status`: the few fields
+//! that every instance is asked for several times, each file read at once. Whatever is asked for
+//! more rarely is read by `procfs`.
 
 use std::{
     ffi::{CStr, OsString},
@@ -21,13 +22,16 @@ use crate::{fleet::Signal, identity::Person};
 /// So much the kernel gives at once.
 const PAGE: usize = 4096;
 
-/// A longer command line is cut. The groups of a process stand in its status, and there can be 65,536 of them.
+/// A longer command line is cut. The groups of a process stand in its status, and there can be
+/// 65,536 of them.
 const MAX: u64 = 4 << 20;
 
-/// So many numbers of closed descriptors are passed over before the list is asked for: it costs what ten of them do.
+/// So many numbers of closed descriptors are passed over before the list is asked for: it costs
+/// what ten of them do.
 const CLOSED: u64 = 8;
 
-/// The directory of one process: whatever is read through it is of that process, whoever has its number later.
+/// The directory of one process: whatever is read through it is of that process, whoever has its
+/// number later.
 #[derive(Debug)]
 pub(crate) struct Proc(OwnedFd);
 
@@ -37,7 +41,11 @@ impl Proc {
     /// # Errors
     /// The system's: there is no such process.
     pub(crate) fn open(pid: i32) -> io::Result<Self> {
-        Ok(Self(open(format!("/proc/{pid}"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+        Ok(Self(open(
+            format!("/proc/{pid}"),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?))
     }
 
     /// The whole of a file in it.
@@ -45,7 +53,12 @@ impl Proc {
     /// # Errors
     /// The system's: the process is gone, or this user may not read it.
     pub(crate) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        whole(File::from(openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+        whole(File::from(openat(
+            &self.0,
+            name,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?))
     }
 
     /// Where a link in it leads to.
@@ -70,7 +83,9 @@ impl Proc {
     /// # Errors
     /// As [`Proc::read`].
     pub(crate) fn is_set_id(&self) -> io::Result<bool> {
-        Ok(gives_another_id(statat(&self.0, "exe", AtFlags::empty())?.st_mode))
+        Ok(gives_another_id(
+            statat(&self.0, "exe", AtFlags::empty())?.st_mode,
+        ))
     }
 
     /// Opens a file in it, or what a link in it leads to.
@@ -78,7 +93,12 @@ impl Proc {
     /// # Errors
     /// As [`Proc::read`].
     pub(crate) fn hold(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
-        Ok(openat(&self.0, name, flags | OFlags::CLOEXEC, Mode::empty())?)
+        Ok(openat(
+            &self.0,
+            name,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?)
     }
 
     /// `/proc/PID/stat`.
@@ -89,7 +109,8 @@ impl Proc {
         Stat::parse(&self.read("stat")?).ok_or_else(strange)
     }
 
-    /// `/proc/PID/status`, with as whom it runs and its numbers in each PID namespace that it is seen in, the outermost first.
+    /// `/proc/PID/status`, with as whom it runs and its numbers in each PID namespace that it is
+    /// seen in, the outermost first.
     ///
     /// # Errors
     /// As [`Proc::read`].
@@ -110,7 +131,8 @@ pub(crate) struct Stat {
     pub(crate) parent: i32,
     /// `PF_*` of the kernel.
     pub(crate) flags: u32,
-    /// How many threads have not ended. Of a process whose first thread has ended before the others it is more than one.
+    /// How many threads have not ended. Of a process whose first thread has ended before the others
+    /// it is more than one.
     threads: u32,
     /// In clock ticks since boot.
     pub(crate) started: u64,
@@ -152,7 +174,10 @@ pub(crate) fn whole(file: File) -> io::Result<Vec<u8>> {
 }
 
 fn strange() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the kernel tells of it in another form than is known")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the kernel tells of it in another form than is known",
+    )
 }
 
 impl Stat {
@@ -166,14 +191,37 @@ impl Stat {
 
     fn parse(raw: &[u8]) -> Option<Self> {
         // The name may have any sign in it, also brackets.
-        let (open, close) = (raw.iter().position(|b| *b == b'(')?, raw.iter().rposition(|b| *b == b')')?);
+        let (open, close) = (
+            raw.iter().position(|b| *b == b'(')?,
+            raw.iter().rposition(|b| *b == b')')?,
+        );
         let comm = String::from_utf8_lossy(raw.get(open + 1..close)?).into_owned();
-        let mut rest = std::str::from_utf8(raw.get(close + 1..)?).ok()?.split_ascii_whitespace();
+        let mut rest = std::str::from_utf8(raw.get(close + 1..)?)
+            .ok()?
+            .split_ascii_whitespace();
         // As proc(5) counts them, the next one is the third.
-        let (state, parent, flags) = (rest.next()?.chars().next()?, rest.next()?.parse().ok()?, rest.nth(4)?.parse().ok()?);
+        let (state, parent, flags) = (
+            rest.next()?.chars().next()?,
+            rest.next()?.parse().ok()?,
+            rest.nth(4)?.parse().ok()?,
+        );
         let (threads, started) = (rest.nth(10)?.parse().ok()?, rest.nth(1)?.parse().ok()?);
-        let (blocked, ignored, caught) = (rest.nth(9)?.parse().ok()?, rest.next()?.parse().ok()?, rest.next()?.parse().ok()?);
-        Some(Self { comm, state, parent, flags, threads, started, blocked, ignored, caught })
+        let (blocked, ignored, caught) = (
+            rest.nth(9)?.parse().ok()?,
+            rest.next()?.parse().ok()?,
+            rest.next()?.parse().ok()?,
+        );
+        Some(Self {
+            comm,
+            state,
+            parent,
+            flags,
+            threads,
+            started,
+            blocked,
+            ignored,
+            caught,
+        })
     }
 
     /// Whether its first thread takes the signal by a handler.
@@ -182,8 +230,8 @@ impl Stat {
         self.caught & !self.blocked & !self.ignored & bit(signal) != 0
     }
 
-    /// Tells whether the process is there and has not ended. While another thread than the first one executes a program, the first one has
-    /// ended, and the process has not.
+    /// Tells whether the process is there and has not ended. While another thread than the first
+    /// one executes a program, the first one has ended, and the process has not.
     #[must_use]
     pub(crate) fn lives(&self) -> bool {
         !matches!(self.state, 'Z' | 'X') || self.threads > 1
@@ -194,8 +242,12 @@ impl Stat {
 fn person(raw: &[u8]) -> Option<(Person, Vec<i32>)> {
     let (mut person, mut numbers, mut seen) = (Person::default(), Vec::new(), 0);
     for line in raw.split(|b| *b == b'\n') {
-        let Some(at) = line.iter().position(|b| *b == b':') else { continue };
-        let value = std::str::from_utf8(&line[at + 1..]).unwrap_or_default().trim_ascii();
+        let Some(at) = line.iter().position(|b| *b == b':') else {
+            continue;
+        };
+        let value = std::str::from_utf8(&line[at + 1..])
+            .unwrap_or_default()
+            .trim_ascii();
         let first = || -> Option<[u32; 3]> {
             let mut ids = value.split_ascii_whitespace().map(|id| id.parse().ok());
             Some([ids.next()??, ids.next()??, ids.next()??])
@@ -204,13 +256,21 @@ fn person(raw: &[u8]) -> Option<(Person, Vec<i32>)> {
         match &line[..at] {
             b"Uid" => person.uids = first()?,
             b"Gid" => person.gids = first()?,
-            b"Groups" => person.groups = value.split_ascii_whitespace().map(|id| id.parse().ok()).collect::<Option<_>>()?,
+            b"Groups" => {
+                person.groups = value
+                    .split_ascii_whitespace()
+                    .map(|id| id.parse().ok())
+                    .collect::<Option<_>>()?
+            }
             b"CapPrm" => person.permitted = set()?,
             b"CapBnd" => person.bounding = set()?,
             b"CapAmb" => person.ambient = set()?,
             // A kernel without PID namespaces says nothing of them.
             b"NSpid" => {
-                numbers = value.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect::<Option<_>>()?;
+                numbers = value
+                    .split_ascii_whitespace()
+                    .map(|pid| pid.parse().ok())
+                    .collect::<Option<_>>()?;
                 continue;
             }
             _ => continue,
@@ -234,15 +294,20 @@ impl Status {
         let mut status = Self::default();
         let mut seen = 0;
         for line in raw.split(|b| *b == b'\n') {
-            let Some(at) = line.iter().position(|b| *b == b':') else { continue };
-            let value = std::str::from_utf8(&line[at + 1..]).unwrap_or_default().trim_ascii();
+            let Some(at) = line.iter().position(|b| *b == b':') else {
+                continue;
+            };
+            let value = std::str::from_utf8(&line[at + 1..])
+                .unwrap_or_default()
+                .trim_ascii();
             let mask = || u64::from_str_radix(value, 16).ok();
             match &line[..at] {
                 b"State" => status.stopped = value.starts_with(['T', 't']),
                 b"Tgid" => status.leader = value.parse().ok()?,
                 b"Uid" => {
                     let mut ids = value.split_ascii_whitespace();
-                    (status.ruid, status.euid) = (ids.next()?.parse().ok()?, ids.next()?.parse().ok()?);
+                    (status.ruid, status.euid) =
+                        (ids.next()?.parse().ok()?, ids.next()?.parse().ok()?);
                 }
                 b"SigPnd" | b"ShdPnd" => status.pending |= mask()?,
                 b"SigBlk" => status.blocked = mask()?,
@@ -280,7 +345,8 @@ impl Status {
         self.caught & bit(signal) != 0
     }
 
-    /// Whether it runs and has its handler for the signal: one look that lets through whoever needs no second one.
+    /// Whether it runs and has its handler for the signal: one look that lets through whoever needs
+    /// no second one.
     #[must_use]
     pub(crate) fn is_ready(&self, signal: Signal) -> bool {
         !self.stopped && self.catches(signal) && !self.blocks(signal)
@@ -313,7 +379,12 @@ pub(crate) fn is_gone(e: &io::Error) -> bool {
 pub(crate) fn pids() -> io::Result<Vec<i32>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        all.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+        all.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<i32>().ok()),
+        );
     }
     all.sort_unstable();
     Ok(all)
@@ -323,18 +394,35 @@ pub(crate) fn pids() -> io::Result<Vec<i32>> {
 #[must_use]
 pub(crate) fn is_own(e: &io::Error) -> bool {
     let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
-    wants.iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
+    wants
+        .iter()
+        .any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Shows `each` every descriptor that `pid` has open, by its number, with what it leads to: `socket:[17]`, or the beginning of a path.
-/// One that is closed meanwhile is passed over; of one that this user may not look at `each` is shown why.
+/// Shows `each` every descriptor that `pid` has open, by its number, with what it leads to:
+/// `socket:[17]`, or the beginning of a path. One that is closed meanwhile is passed over; of one
+/// that this user may not look at `each` is shown why.
 ///
 /// # Errors
 /// The system's: the process is gone, or this user may not look at its descriptors.
-pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, io::Result<&[u8]>)) -> io::Result<()> {
+pub(crate) fn descriptors(
+    pid: i32,
+    mut each: impl FnMut(&CStr, io::Result<&[u8]>),
+) -> io::Result<()> {
     // A process that ended while it is looked at is not there, whatever the kernel calls that.
-    let gone = |e: Errno| if e == Errno::SRCH { io::ErrorKind::NotFound.into() } else { io::Error::from(e) };
-    let dir = open(format!("/proc/{pid}/fd"), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)?;
+    let gone = |e: Errno| {
+        if e == Errno::SRCH {
+            io::ErrorKind::NotFound.into()
+        } else {
+            io::Error::from(e)
+        }
+    };
+    let dir = open(
+        format!("/proc/{pid}/fd"),
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(gone)?;
     let mut link = [MaybeUninit::uninit(); 64];
     let mut show = |name: &CStr| match readlinkat_raw(&dir, name, &mut link) {
         Ok((to, _)) => {
@@ -347,7 +435,8 @@ pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, io::Result<&[u8]
             true
         }
     };
-    // The kernel tells how many there are (since 6.2), and where few were closed they are the first numbers: no list is needed.
+    // The kernel tells how many there are (since 6.2), and where few were closed they are the first
+    // numbers: no list is needed.
     let many = u64::try_from(fstat(&dir).map_err(gone)?.st_size).unwrap_or_default();
     let (mut shown, mut tried) = (0, 0);
     while shown < many && tried < many + CLOSED {
@@ -362,7 +451,12 @@ pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, io::Result<&[u8]
     while let Some(one) = all.next() {
         let one = one.map_err(gone)?;
         let name = one.file_name();
-        if name.to_str().ok().and_then(|name| name.parse().ok()).is_some_and(|number: u64| number >= tried) {
+        if name
+            .to_str()
+            .ok()
+            .and_then(|name| name.parse().ok())
+            .is_some_and(|number: u64| number >= tried)
+        {
             show(name);
         }
     }
@@ -372,7 +466,10 @@ pub(crate) fn descriptors(pid: i32, mut each: impl FnMut(&CStr, io::Result<&[u8]
 /// The inode of a socket that a descriptor leads to.
 #[must_use]
 pub(crate) fn socket(to: &[u8]) -> Option<u64> {
-    std::str::from_utf8(to.strip_prefix(b"socket:[")?.strip_suffix(b"]")?).ok()?.parse().ok()
+    std::str::from_utf8(to.strip_prefix(b"socket:[")?.strip_suffix(b"]")?)
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// The signal in a mask.
@@ -382,85 +479,4 @@ pub(crate) fn bit(signal: Signal) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn it_is_what_the_library_reads() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let (stat, status) = (Stat::of(pid).unwrap(), Status::of(pid).unwrap());
-        let me = procfs::process::Process::myself().unwrap();
-        let known = me.stat().unwrap();
-        let same = (known.comm, known.ppid, known.flags, known.starttime);
-        assert_eq!((stat.comm.clone(), stat.parent, stat.flags, stat.started), same);
-        assert_eq!((stat.blocked, stat.ignored, stat.caught), (known.blocked, known.sigignore, known.sigcatch));
-        assert!(stat.lives(), "{stat:?}");
-        let known = me.status().unwrap();
-        assert_eq!((status.leader, status.ruid, status.euid), (known.tgid, known.ruid, known.euid));
-        assert_eq!((status.blocked, status.ignored, status.caught), (known.sigblk, known.sigign, known.sigcgt));
-        assert!(!status.is_stopped() && Stat::of(i32::MAX).is_err() && Status::of(i32::MAX).is_err());
-        assert!(descriptors(pid, |_, to| assert!(to.is_ok_and(|to| !to.is_empty()))).is_ok() && descriptors(i32::MAX, |_, _| {}).is_err());
-        assert_eq!((socket(b"socket:[17]"), socket(b"socket:[17"), socket(b"/socket:[17]")), (Some(17), None, None));
-    }
-
-    #[test]
-    fn a_process_whose_first_thread_has_ended_lives_as_long_as_another_does() {
-        let stat = |state: char, threads: u32| {
-            let line = format!("7 (a) b) {state} 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 0 0 0 0 0 0 0 0 0 0 1 2 3");
-            Stat::parse(line.as_bytes()).unwrap()
-        };
-        assert!(stat('Z', 2).lives() && stat('S', 1).lives());
-        assert!(!stat('Z', 1).lives() && !stat('Z', 0).lives());
-        assert_eq!(stat('Z', 2).started, 99);
-    }
-
-    #[test]
-    fn every_descriptor_is_shown_once_however_many_numbers_are_free() {
-        let (read, _write) = std::os::unix::net::UnixStream::pair().unwrap();
-        for least in [3, 20, 400] {
-            let held = rustix::io::fcntl_dupfd_cloexec(&read, least).unwrap();
-            rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty()).unwrap();
-            let number = std::os::fd::AsRawFd::as_raw_fd(&held).to_string();
-            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-            drop(held);
-            let pid = i32::try_from(child.id()).unwrap();
-            // It opens nothing more once it sleeps.
-            let began = std::time::Instant::now();
-            while !std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap().contains("nanosleep") && began.elapsed().as_secs() < 5 {
-                std::thread::yield_now();
-            }
-            let mut all = Vec::new();
-            let said = descriptors(pid, |number, to| all.push((number.to_str().unwrap().to_owned(), to.unwrap().to_vec())));
-            let there: BTreeSet<String> =
-                std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|fd| fd.unwrap().file_name().into_string().unwrap()).collect();
-            child.kill().unwrap();
-            child.wait().unwrap();
-            said.unwrap();
-            let numbers: BTreeSet<String> = all.iter().map(|(number, _)| number.clone()).collect();
-            assert_eq!((all.len(), &numbers), (there.len(), &there));
-            assert!(all.iter().any(|(one, to)| *one == number && socket(to).is_some()), "{all:?}");
-        }
-    }
-
-    #[test]
-    fn any_name_can_be_read_and_half_a_status_is_none() {
-        let stat =
-            |name: &str| Stat::parse(format!("7 ({name}) T 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12345 1 2 3 4 5 6 7 8 0 512 2048 2561 0").as_bytes());
-        for name in ["a", "a) R (b", "", ") Z 1", "\u{e4} b"] {
-            let wanted =
-                Stat { comm: name.into(), state: 'T', parent: 3, flags: 4_194_560, threads: 9, started: 12345, blocked: 512, ignored: 2048, caught: 2561 };
-            // It catches all three, blocks one and ignores another.
-            assert!(wanted.takes(Signal::Hup) && !wanted.takes(Signal::Usr1) && !wanted.takes(Signal::Usr2));
-            assert_eq!(stat(name), Some(wanted));
-        }
-        assert_eq!(Stat::parse(b"7 (a) T 3"), None);
-        let whole = "Name:\ta\nState:\tt (tracing stop)\nTgid:\t7\nUid:\t1\t2\t3\t4\nSigPnd:\t0\nShdPnd:\t1\nSigBlk:\t200\nSigIgn:\t0\nSigCgt:\t1\n";
-        let status = Status::parse(whole.as_bytes()).unwrap();
-        assert!(status.is_stopped() && status.is_pending(Signal::Hup) && status.catches(Signal::Hup) && status.blocks(Signal::Usr1));
-        assert!(!status.ignores(Signal::Hup) && !status.blocks(Signal::Hup) && (status.leader, status.ruid, status.euid) == (7, 1, 2));
-        assert_eq!(Status::parse(whole.replace("SigIgn", "Sig").as_bytes()), None);
-    }
-}
+mod tests;

@@ -79,7 +79,10 @@ pub(crate) fn open(i: &Instance) -> Result<OwnedFd, NotHung> {
 
 /// Ends when the process behind `pidfd` does.
 pub(crate) async fn end_of(pidfd: &OwnedFd) {
-    #[expect(deprecated, reason = "what is borrowed stays open, and the replacement is unsafe to call")]
+    #[expect(
+        deprecated,
+        reason = "what is borrowed stays open, and the replacement is unsafe to call"
+    )]
     match AsyncFd::new(pidfd.as_fd()) {
         Ok(fd) => drop(fd.readable().await),
         // Nothing more can be watched: the polls still see a silent process.
@@ -90,5 +93,9 @@ pub(crate) async fn end_of(pidfd: &OwnedFd) {
 /// Whether the process behind `pidfd` has ended by now.
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     // An error of the call says nothing about the process.
-    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    poll(
+        &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
+        PollTimeout::ZERO,
+    )
+    .is_ok_and(|ready| ready > 0)
 }

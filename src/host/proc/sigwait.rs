@@ -1,5 +1,6 @@
-//! Whether a process waits for a signal in `sigwait`, which leaves no mark in its masks: the kernel shows the system
-//! call in which each thread is, with its arguments, to root and to the user of the process.
+//! Whether a process waits for a signal in `sigwait`, which leaves no mark in its masks: the kernel
+//! shows the system call in which each thread is, with its arguments, to root and to the user of
+//! the process.
 
 use std::{fs::File, os::unix::fs::FileExt};
 
@@ -8,15 +9,23 @@ use nix::libc::SYS_rt_sigtimedwait;
 use super::kernel::{Status, bit, whole};
 use crate::fleet::Signal;
 
-/// Whether a thread of `pid` waits for `signal` in `sigwait`, and every other thread blocks it: one that does not would
-/// end the process by it.
+/// Whether a thread of `pid` waits for `signal` in `sigwait`, and every other thread blocks it: one
+/// that does not would end the process by it.
 #[must_use]
 pub(crate) fn waits(pid: i32, signal: Signal) -> bool {
     let mut found = false;
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
     for thread in threads {
-        let Some(tid) = thread.ok().and_then(|thread| thread.file_name().to_str()?.parse::<i32>().ok()) else { return false };
-        // While it waits, the kernel shows the signal as not blocked (`do_sigtimedwait` in kernel/signal.c).
+        let Some(tid) = thread
+            .ok()
+            .and_then(|thread| thread.file_name().to_str()?.parse::<i32>().ok())
+        else {
+            return false;
+        };
+        // While it waits, the kernel shows the signal as not blocked (`do_sigtimedwait` in
+        // kernel/signal.c).
         if waited_for(pid, tid).is_some_and(|set| set & bit(signal) != 0) {
             found = true;
         } else if !Status::of(tid).is_ok_and(|status| status.blocks(signal)) {
@@ -26,17 +35,22 @@ pub(crate) fn waits(pid: i32, signal: Signal) -> bool {
     found
 }
 
-/// The signals that a thread waits for in `sigwait`; none where it is elsewhere, or this user may not see that.
+/// The signals that a thread waits for in `sigwait`; none where it is elsewhere, or this user may
+/// not see that.
 fn waited_for(pid: i32, tid: i32) -> Option<u64> {
     let text = whole(File::open(format!("/proc/{pid}/task/{tid}/syscall")).ok()?).ok()?;
     let set = address(std::str::from_utf8(&text).ok()?)?;
     let mut bits = [0; 8];
     // Its memory is of the process; all threads share it.
-    File::open(format!("/proc/{pid}/mem")).ok()?.read_exact_at(&mut bits, set).ok()?;
+    File::open(format!("/proc/{pid}/mem"))
+        .ok()?
+        .read_exact_at(&mut bits, set)
+        .ok()?;
     Some(u64::from_ne_bytes(bits))
 }
 
-/// Where the set of signals is, in a line of `/proc/PID/task/TID/syscall`: the number of the call and its arguments.
+/// Where the set of signals is, in a line of `/proc/PID/task/TID/syscall`: the number of the call
+/// and its arguments.
 fn address(line: &str) -> Option<u64> {
     let mut words = line.split_ascii_whitespace();
     let call: i64 = words.next()?.parse().ok()?;
@@ -51,9 +65,17 @@ mod tests {
 
     #[test]
     fn only_the_call_of_sigwait_has_a_set() {
-        let line = format!("{SYS_rt_sigtimedwait} 0x7ffd1000 0x0 0x0 0x8 0x0 0x0 0x7ffd0ff0 0x7f0000001000\n");
+        let line = format!(
+            "{SYS_rt_sigtimedwait} 0x7ffd1000 0x0 0x0 0x8 0x0 0x0 0x7ffd0ff0 0x7f0000001000\n"
+        );
         assert_eq!(address(&line), Some(0x7ffd_1000));
-        for other in ["running\n", "0 0x1000 0x0\n", "-1 0x7ffd 0x7f00\n", "", "x y"] {
+        for other in [
+            "running\n",
+            "0 0x1000 0x0\n",
+            "-1 0x7ffd 0x7f00\n",
+            "",
+            "x y",
+        ] {
             assert_eq!(address(other), None, "{other}");
         }
     }

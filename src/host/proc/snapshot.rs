@@ -23,12 +23,19 @@ impl Since {
     /// # Errors
     /// The system's: the kernel does not tell which processes there are.
     pub(crate) fn now() -> io::Result<Self> {
-        Ok(Self { pids: Some(pids()?.into()), ..Self::unseen() })
+        Ok(Self {
+            pids: Some(pids()?.into()),
+            ..Self::unseen()
+        })
     }
 
     /// Of this moment, at which no process was looked at.
     pub(crate) fn unseen() -> Self {
-        Self { pids: None, ticks: guard::ticks(), when: jiff::Timestamp::now() }
+        Self {
+            pids: None,
+            ticks: guard::ticks(),
+            when: jiff::Timestamp::now(),
+        }
     }
 
     /// The processes that were there, sorted.
@@ -42,7 +49,9 @@ impl Since {
     }
 
     pub(crate) fn was_there(&self, pid: i32) -> bool {
-        self.pids.as_ref().is_none_or(|pids| pids.binary_search(&pid).is_ok())
+        self.pids
+            .as_ref()
+            .is_none_or(|pids| pids.binary_search(&pid).is_ok())
     }
 
     /// Whether the process that has this number now came later.

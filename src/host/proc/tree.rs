@@ -24,7 +24,10 @@ fn descent<I: IntoIterator<Item = i32>>(pid: i32, of: impl Fn(i32) -> I) -> Vec<
     let mut at = 0;
     while let Some(one) = all.get(at).copied() {
         // A number that was given out anew meanwhile could make it a circle.
-        let new: Vec<i32> = of(one).into_iter().filter(|child| !all.contains(child)).collect();
+        let new: Vec<i32> = of(one)
+            .into_iter()
+            .filter(|child| !all.contains(child))
+            .collect();
         all.extend(new);
         at += 1;
     }
@@ -36,7 +39,8 @@ fn descent<I: IntoIterator<Item = i32>>(pid: i32, of: impl Fn(i32) -> I) -> Vec<
 pub(crate) struct Kin(HashMap<i32, Vec<i32>>);
 
 impl Kin {
-    /// `known` is the parent of each that was looked at a moment ago; none where most others were not.
+    /// `known` is the parent of each that was looked at a moment ago; none where most others were
+    /// not.
     pub(crate) fn of(known: &HashMap<i32, i32>) -> Option<Self> {
         let all = pids().ok()?;
         if known.len() * 2 < all.len() {
@@ -44,7 +48,11 @@ impl Kin {
         }
         let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
         for pid in all {
-            if let Some(parent) = known.get(&pid).copied().or_else(|| Some(Stat::of(pid).ok()?.parent)) {
+            if let Some(parent) = known
+                .get(&pid)
+                .copied()
+                .or_else(|| Some(Stat::of(pid).ok()?.parent))
+            {
                 children.entry(parent).or_default().push(pid);
             }
         }
@@ -63,13 +71,15 @@ impl Kin {
 /// The system's: nothing is known of its children.
 pub(crate) fn children(pid: i32) -> io::Result<BTreeSet<i32>> {
     // Most have one thread, whose number is that of the process.
-    let alone = std::fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.nlink() == 3);
+    let alone =
+        std::fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.nlink() == 3);
     let mut all = listed(pid, alone)?;
     // The first of a list is there as long as anybody is.
     if alone && all.is_empty() {
         return Ok(all);
     }
-    // While a child ends, its siblings can be missing from the kernel's list: two looks that say the same missed nobody.
+    // While a child ends, its siblings can be missing from the kernel's list: two looks that say
+    // the same missed nobody.
     for _ in 0..8 {
         let again = listed(pid, alone)?;
         let same = again == all;
@@ -83,21 +93,35 @@ pub(crate) fn children(pid: i32) -> io::Result<BTreeSet<i32>> {
 
 fn listed(pid: i32, alone: bool) -> io::Result<BTreeSet<i32>> {
     // A kernel without that list (CONFIG_PROC_CHILDREN) is asked for everybody's parent.
-    static LISTED: LazyLock<bool> = LazyLock::new(|| std::path::Path::new("/proc/thread-self/children").exists());
+    static LISTED: LazyLock<bool> =
+        LazyLock::new(|| std::path::Path::new("/proc/thread-self/children").exists());
     if !*LISTED {
-        return Ok(pids()?.into_iter().filter(|child| Stat::of(*child).is_ok_and(|stat| stat.parent == pid)).collect());
+        return Ok(pids()?
+            .into_iter()
+            .filter(|child| Stat::of(*child).is_ok_and(|stat| stat.parent == pid))
+            .collect());
     }
     // Each thread has a list of those that it started.
     let of = |thread: &str| -> io::Result<Vec<i32>> {
-        let list = there(File::open(format!("/proc/{pid}/task/{thread}/children")).and_then(whole))?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&list).split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect())
+        let list =
+            there(File::open(format!("/proc/{pid}/task/{thread}/children")).and_then(whole))?
+                .unwrap_or_default();
+        Ok(String::from_utf8_lossy(&list)
+            .split_ascii_whitespace()
+            .filter_map(|child| child.parse().ok())
+            .collect())
     };
     if alone {
         return Ok(of(&pid.to_string())?.into_iter().collect());
     }
     let mut all = BTreeSet::new();
-    for thread in there(std::fs::read_dir(format!("/proc/{pid}/task")))?.into_iter().flatten() {
-        let Some(thread) = there(thread)? else { continue };
+    for thread in there(std::fs::read_dir(format!("/proc/{pid}/task")))?
+        .into_iter()
+        .flatten()
+    {
+        let Some(thread) = there(thread)? else {
+            continue;
+        };
         all.extend(of(&thread.file_name().to_string_lossy())?);
     }
     Ok(all)

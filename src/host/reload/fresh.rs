@@ -7,7 +7,10 @@ use std::{
 };
 
 use crate::{
-    host::{parallel::turns::Turn, proc::snapshot::Since, reload::opened::Openings, target::install::Target},
+    host::{
+        parallel::turns::Turn, proc::snapshot::Since, reload::opened::Openings,
+        target::install::Target,
+    },
     step::{Blob, Member, Shift},
 };
 
@@ -43,17 +46,33 @@ impl Fresh<'_> {
 
     /// When the last of the targets became what it is.
     pub(crate) fn since_when(&self) -> jiff::Timestamp {
-        self.shifts.iter().filter_map(|s| self.since.get(&s.path)).map(|since| since.when).max().unwrap_or(jiff::Timestamp::MIN)
+        self.shifts
+            .iter()
+            .filter_map(|s| self.since.get(&s.path))
+            .map(|since| since.when)
+            .max()
+            .unwrap_or(jiff::Timestamp::MIN)
     }
 
     pub(crate) fn came_later(&self, pid: i32, started: u64) -> bool {
-        self.shifts.iter().all(|s| self.since.get(&s.path).is_some_and(|since| since.is_before(pid, started)))
+        self.shifts.iter().all(|s| {
+            self.since
+                .get(&s.path)
+                .is_some_and(|since| since.is_before(pid, started))
+        })
     }
 
-    /// The target that holds other bytes by now than this run has placed there. A process that started
-    /// meanwhile may have read these.
+    /// The target that holds other bytes by now than this run has placed there. A process that
+    /// started meanwhile may have read these.
     pub(crate) fn replaced(&self) -> Option<&Path> {
-        let holds = |s: &Shift| self.targets.get(&s.path).is_some_and(|target| target.holds(&s.to));
-        self.shifts.iter().find(|s| !holds(s)).map(|s| s.path.as_path())
+        let holds = |s: &Shift| {
+            self.targets
+                .get(&s.path)
+                .is_some_and(|target| target.holds(&s.to))
+        };
+        self.shifts
+            .iter()
+            .find(|s| !holds(s))
+            .map(|s| s.path.as_path())
     }
 }

@@ -1,7 +1,8 @@
 //! Which processes open the targets of a run after their signal, as fanotify(7) tells root.
 //!
-//! A target is marked once its new bytes stand there. The kernel names the opener by its pid before the call that opens the
-//! file returns, so an opening that a proof rests on is known before the proof is.
+//! A target is marked once its new bytes stand there. The kernel names the opener by its pid before
+//! the call that opens the file returns, so an opening that a proof rests on is known before the
+//! proof is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,13 +33,15 @@ use crate::{
     tree::{Node, Tree},
 };
 
-/// With fewer descriptors than this the targets are not watched: the kernel opens one for each of the [`EVENTS`].
+/// With fewer descriptors than this the targets are not watched: the kernel opens one for each of
+/// the [`EVENTS`].
 const DESCRIPTORS: u64 = 1024;
 /// The openings that one call of the kernel tells, each with a descriptor.
 const EVENTS: u64 = 170;
 /// The generations that are looked through for the instance that an opener descends from.
 const GENERATIONS: usize = 64;
-/// The time that an instance has for its openings after its proof: a counter may move before the file is read.
+/// The time that an instance has for its openings after its proof: a counter may move before the
+/// file is read.
 const PATIENCE: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -65,8 +68,13 @@ pub(crate) fn descriptors() -> u64 {
 
 fn kernel() -> Option<Fanotify> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let (flags, of_files) = (InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK, EventFFlags::O_CLOEXEC | EventFFlags::O_LARGEFILE);
-    (limit >= DESCRIPTORS).then(|| Fanotify::init(flags, of_files).ok()).flatten()
+    let (flags, of_files) = (
+        InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK,
+        EventFFlags::O_CLOEXEC | EventFFlags::O_LARGEFILE,
+    );
+    (limit >= DESCRIPTORS)
+        .then(|| Fanotify::init(flags, of_files).ok())
+        .flatten()
 }
 
 /// The watch of one run.
@@ -76,8 +84,8 @@ pub(crate) struct Openings {
     watch: OnceLock<Option<Watch>>,
 }
 
-/// The openings, and the thread that takes them in at once: a child that has read a file for its parent is soon gone, and
-/// with it whose child it was.
+/// The openings, and the thread that takes them in at once: a child that has read a file for its
+/// parent is soon gone, and with it whose child it was.
 #[derive(Debug)]
 struct Watch {
     told: Arc<Told>,
@@ -99,8 +107,8 @@ struct Seen {
     targets: BTreeMap<(u64, u64), PathBuf>,
     /// Instances that may have been signalled, by their pids.
     signalled: BTreeMap<i32, Signalled>,
-    /// Targets that a process opened of which it is not known whether it descends from an instance; and how many openings
-    /// had been told by then.
+    /// Targets that a process opened of which it is not known whether it descends from an instance;
+    /// and how many openings had been told by then.
     untold: BTreeMap<PathBuf, u64>,
     /// When the first of these was to be signalled, in clock ticks since boot.
     first: Option<u64>,
@@ -127,7 +135,8 @@ struct Signalled {
 enum Opener {
     /// The instance's of this pid, or of a descendant of it.
     Instance(i32),
-    /// That of a process which descends from no instance, or only through a shell that was there before the signal.
+    /// That of a process which descends from no instance, or only through a shell that was there
+    /// before the signal.
     Other,
     /// The process has ended, or has lost its parent: it is not known.
     Untold,
@@ -135,10 +144,16 @@ enum Opener {
 
 impl Watch {
     fn begin() -> Option<Self> {
-        let told = Arc::new(Told { kernel: kernel()?, seen: Mutex::default() });
+        let told = Arc::new(Told {
+            kernel: kernel()?,
+            seen: Mutex::default(),
+        });
         let (closed, open) = io::pipe().ok()?;
         let for_thread = told.clone();
-        std::thread::Builder::new().name("openings".into()).spawn(move || for_thread.listen(&closed)).ok()?;
+        std::thread::Builder::new()
+            .name("openings".into())
+            .spawn(move || for_thread.listen(&closed))
+            .ok()?;
         Some(Self { told, _open: open })
     }
 }
@@ -147,7 +162,10 @@ impl Told {
     /// Takes in openings until `closed` is.
     fn listen(&self, closed: &PipeReader) {
         loop {
-            let mut wait = [PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN), PollFd::new(closed.as_fd(), PollFlags::POLLIN)];
+            let mut wait = [
+                PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN),
+                PollFd::new(closed.as_fd(), PollFlags::POLLIN),
+            ];
             let is_over = match poll(&mut wait, PollTimeout::NONE) {
                 Ok(_) => wait[1].any().unwrap_or(true),
                 Err(e) => e != Errno::EINTR,
@@ -178,14 +196,22 @@ impl Told {
 }
 
 impl Openings {
-    /// Marks what stands at the targets of these shifts now. One that cannot be marked is not watched.
+    /// Marks what stands at the targets of these shifts now. One that cannot be marked is not
+    /// watched.
     pub(crate) fn mark<'a>(&self, shifts: impl Iterator<Item = &'a Shift>) {
-        let Some(Watch { told, .. }) = self.watch.get_or_init(Watch::begin) else { return };
+        let Some(Watch { told, .. }) = self.watch.get_or_init(Watch::begin) else {
+            return;
+        };
         let mut seen = told.seen();
         for shift in shifts {
-            match files(shift).iter().map(|path| mark(&told.kernel, path)).collect::<io::Result<Vec<_>>>() {
+            match files(shift)
+                .iter()
+                .map(|path| mark(&told.kernel, path))
+                .collect::<io::Result<Vec<_>>>()
+            {
                 Ok(files) => {
-                    seen.targets.extend(files.into_iter().map(|file| (file, shift.path.clone())));
+                    seen.targets
+                        .extend(files.into_iter().map(|file| (file, shift.path.clone())));
                     seen.marked.insert(shift.path.clone());
                 }
                 Err(_) => drop(seen.marked.remove(&shift.path)),
@@ -198,15 +224,24 @@ impl Openings {
         if let Some(Some(Watch { told, .. })) = self.watch.get() {
             let (mut seen, at) = (told.seen(), guard::ticks());
             seen.first.get_or_insert(at);
-            let signalled = Signalled { exe: member.instance.exe.clone(), at, told: seen.told, opened: BTreeSet::new() };
+            let signalled = Signalled {
+                exe: member.instance.exe.clone(),
+                at,
+                told: seen.told,
+                opened: BTreeSet::new(),
+            };
             seen.signalled.insert(member.instance.pid, signalled);
         }
     }
 
-    /// What `member` has opened since its signal. Where that is not everything, it is waited for: a moment, or `left` where
-    /// its proof depends on that.
+    /// What `member` has opened since its signal. Where that is not everything, it is waited for: a
+    /// moment, or `left` where its proof depends on that.
     pub(crate) async fn of(&self, member: &Member, left: Duration) -> Opened {
-        let patience = if member.assumed.is_empty() { PATIENCE } else { left.max(PATIENCE) };
+        let patience = if member.assumed.is_empty() {
+            PATIENCE
+        } else {
+            left.max(PATIENCE)
+        };
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             let opened = self.now(member.instance.pid, &member.instance.targets);
@@ -218,11 +253,27 @@ impl Openings {
     }
 
     fn now(&self, pid: i32, targets: &[PathBuf]) -> Opened {
-        let Some(Some(Watch { told, .. })) = self.watch.get() else { return Opened::Unknown };
+        let Some(Some(Watch { told, .. })) = self.watch.get() else {
+            return Opened::Unknown;
+        };
         let seen = told.seen();
-        let Some(signalled) = seen.signalled.get(&pid).filter(|_| !seen.lost && !targets.is_empty()) else { return Opened::Unknown };
-        let is_untold = |path: &PathBuf| !seen.marked.contains(path) || seen.untold.get(path).is_some_and(|told| *told > signalled.told);
-        let mut missing = targets.iter().filter(|path| !signalled.opened.contains(*path));
+        let Some(signalled) = seen
+            .signalled
+            .get(&pid)
+            .filter(|_| !seen.lost && !targets.is_empty())
+        else {
+            return Opened::Unknown;
+        };
+        let is_untold = |path: &PathBuf| {
+            !seen.marked.contains(path)
+                || seen
+                    .untold
+                    .get(path)
+                    .is_some_and(|told| *told > signalled.told)
+        };
+        let mut missing = targets
+            .iter()
+            .filter(|path| !signalled.opened.contains(*path));
         match missing.clone().find(|path| !is_untold(path)) {
             Some(path) => Opened::Not(path.clone()),
             None if missing.next().is_some() => Opened::Unknown,
@@ -239,7 +290,9 @@ impl Seen {
             self.lost = true;
             return;
         };
-        let Some(target) = self.targets.get(&(status.st_dev, status.st_ino)).cloned() else { return };
+        let Some(target) = self.targets.get(&(status.st_dev, status.st_ino)).cloned() else {
+            return;
+        };
         match self.opener(event.pid()) {
             Opener::Instance(pid) => {
                 if let Some(signalled) = self.signalled.get_mut(&pid) {
@@ -251,8 +304,9 @@ impl Seen {
         }
     }
 
-    /// Whose opening that of the process `pid` is. A descendant opens for an instance where each process between the two
-    /// executes what the instance does, or came after the signal: a shell below a daemon is no part of that.
+    /// Whose opening that of the process `pid` is. A descendant opens for an instance where each
+    /// process between the two executes what the instance does, or came after the signal: a shell
+    /// below a daemon is no part of that.
     fn opener(&self, pid: i32) -> Opener {
         let (mut at, mut between) = (pid, Vec::<(u64, Option<PathBuf>)>::new());
         for _ in 0..GENERATIONS {
@@ -260,16 +314,30 @@ impl Seen {
                 return Opener::Other;
             }
             if let Some(signalled) = self.signalled.get(&at) {
-                let is_its_own = between.iter().all(|(started, exe)| *started >= signalled.at || exe.as_ref() == Some(&signalled.exe));
-                return if is_its_own { Opener::Instance(at) } else { Opener::Other };
+                let is_its_own = between.iter().all(|(started, exe)| {
+                    *started >= signalled.at || exe.as_ref() == Some(&signalled.exe)
+                });
+                return if is_its_own {
+                    Opener::Instance(at)
+                } else {
+                    Opener::Other
+                };
             }
-            let Ok(stat) = Stat::of(at) else { return Opener::Untold };
+            let Ok(stat) = Stat::of(at) else {
+                return Opener::Untold;
+            };
             if stat.parent <= 0 || at == 1 {
                 break;
             }
-            between.push((stat.started, std::fs::read_link(format!("/proc/{at}/exe")).ok()));
+            between.push((
+                stat.started,
+                std::fs::read_link(format!("/proc/{at}/exe")).ok(),
+            ));
             // An orphan that came after a signal may be an instance's.
-            if stat.parent == 1 && self.first.is_none_or(|first| stat.started >= first) && !self.signalled.contains_key(&1) {
+            if stat.parent == 1
+                && self.first.is_none_or(|first| stat.started >= first)
+                && !self.signalled.contains_key(&1)
+            {
                 return Opener::Untold;
             }
             at = stat.parent;
@@ -278,19 +346,33 @@ impl Seen {
     }
 }
 
-/// The new files of a shift; those that are there where none is new. For an entry that was removed, and for a link, it is the
-/// directory: its names are read again.
+/// The new files of a shift; those that are there where none is new. For an entry that was removed,
+/// and for a link, it is the directory: its names are read again.
 fn files(shift: &Shift) -> Vec<PathBuf> {
-    let Some(tree) = &shift.to.tree else { return vec![shift.path.clone()] };
-    let empty = Tree { mode: tree.mode, entries: BTreeMap::new() };
-    let from = shift.from.as_ref().filter(|from| from.sha256 != shift.to.sha256).and_then(|from| from.tree.as_deref());
+    let Some(tree) = &shift.to.tree else {
+        return vec![shift.path.clone()];
+    };
+    let empty = Tree {
+        mode: tree.mode,
+        entries: BTreeMap::new(),
+    };
+    let from = shift
+        .from
+        .as_ref()
+        .filter(|from| from.sha256 != shift.to.sha256)
+        .and_then(|from| from.tree.as_deref());
     let mut all = vec![];
     for difference in from.unwrap_or(&empty).differences(tree) {
         let path = shift.path.join(&difference.path);
         match difference.new {
             Some(Node::File(..)) => all.push(path),
             Some(Node::Tree(_)) => {}
-            Some(Node::Link(_)) | None => all.extend(path.ancestors().skip(1).find(|dir| dir.is_dir()).map(Path::to_owned)),
+            Some(Node::Link(_)) | None => all.extend(
+                path.ancestors()
+                    .skip(1)
+                    .find(|dir| dir.is_dir())
+                    .map(Path::to_owned),
+            ),
         }
     }
     if all.is_empty() {
@@ -300,83 +382,24 @@ fn files(shift: &Shift) -> Vec<PathBuf> {
 }
 
 fn mark(kernel: &Fanotify, path: &Path) -> io::Result<(u64, u64)> {
-    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits()).map_err(io::Error::other)?;
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits())
+        .map_err(io::Error::other)?;
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     let status = file.metadata()?;
-    if !matches!(FileType::from_raw_mode(status.mode()), FileType::RegularFile | FileType::Directory) {
+    if !matches!(
+        FileType::from_raw_mode(status.mode()),
+        FileType::RegularFile | FileType::Directory
+    ) {
         return Err(io::Error::other("is neither a file nor a directory"));
     }
-    kernel.mark(MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_OPEN | MaskFlags::FAN_ONDIR, &file, None::<&Path>)?;
+    kernel.mark(
+        MarkFlags::FAN_MARK_ADD,
+        MaskFlags::FAN_OPEN | MaskFlags::FAN_ONDIR,
+        &file,
+        None::<&Path>,
+    )?;
     Ok((status.dev(), status.ino()))
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use std::io::{Read, Write};
-
-    use super::*;
-    use crate::{event::Instance, fleet::Fleet, step::Blob};
-
-    /// A shell that opens the files whose paths it reads, one a line, and says when it has.
-    struct Shell(std::process::Child);
-
-    impl Shell {
-        fn start() -> Self {
-            let mut sh = std::process::Command::new("sh");
-            sh.args(["-c", "while read path; do exec 3<\"$path\"; echo; done"]);
-            Self(sh.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap())
-        }
-
-        fn pid(&self) -> i32 {
-            i32::try_from(self.0.id()).unwrap()
-        }
-
-        fn opens(&mut self, path: &Path) {
-            writeln!(self.0.stdin.as_mut().unwrap(), "{}", path.display()).unwrap();
-            assert_eq!(self.0.stdout.as_mut().unwrap().read(&mut [0; 8]).unwrap(), 1);
-        }
-    }
-
-    impl Drop for Shell {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-
-    fn member(pid: i32, targets: &[&Path]) -> Member {
-        let group = Fleet::of_kind("nginx").unwrap().groups.remove(0);
-        let instance = Instance { targets: targets.iter().map(|path| path.to_path_buf()).collect(), ..Instance::new("g", pid, 1) };
-        Member::new(instance, Arc::new(group), Vec::new())
-    }
-
-    #[test]
-    fn only_what_is_opened_after_the_signal_counts() {
-        if !may_watch() {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
-        [&one, &other].iter().for_each(|path| std::fs::write(path, "x").unwrap());
-        let shift = |path: &PathBuf| Shift { path: path.clone(), from: None, to: Blob::read(path).unwrap(), secret: false };
-        let openings = Openings::default();
-        let mut shell = Shell::start();
-        let (member, pid) = (member(shell.pid(), &[&one, &other]), shell.pid());
-        let now = || openings.now(pid, &member.instance.targets);
-        assert_eq!(now(), Opened::Unknown);
-        openings.mark([shift(&one), shift(&other)].iter());
-        assert_eq!(now(), Opened::Unknown, "it was not signalled");
-        shell.opens(&one);
-        openings.begin(&member);
-        assert_eq!(now(), Opened::Not(one.clone()));
-        File::open(&one).unwrap();
-        assert_eq!(now(), Opened::Not(one.clone()), "the run itself has opened it");
-        shell.opens(&one);
-        assert_eq!(now(), Opened::Not(other.clone()));
-        shell.opens(&other);
-        assert_eq!(now(), Opened::Each);
-        openings.begin(&member);
-        assert_eq!(now(), Opened::Not(one), "it is signalled once more");
-    }
-}
+mod tests;

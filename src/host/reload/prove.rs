@@ -21,12 +21,14 @@ use crate::{
     step::{Member, Readings, Shift},
 };
 
-/// Longest that the signal of an instance which is asked at once waits for the turn of its question.
-/// Silent instances hold the turns for longer, and must not hold up the signals of others.
+/// Longest that the signal of an instance which is asked at once waits for the turn of its
+/// question. Silent instances hold the turns for longer, and must not hold up the signals of
+/// others.
 const SOON: Duration = Duration::from_millis(250);
 
 /// Why the wanted content proves nothing of an instance that an earlier run has signalled.
-const EARLIER_OPEN: &str = "it shows this config as it did before its signal, and nothing shows that the reload of an earlier run is over";
+const EARLIER_OPEN: &str = "it shows this config as it did before its signal, and nothing shows \
+                            that the reload of an earlier run is over";
 
 /// The end of a wait that no fault has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +53,14 @@ enum Earlier {
 /// # Errors
 /// The trouble: it died, it refused, it does not take the signal, or it proves nothing though it
 /// could.
-pub(crate) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<Shown, Trouble> {
-    let Fresh { shifts, undo, turn, .. } = fresh;
+pub(crate) async fn prove(
+    member: &mut Member,
+    fresh: Fresh<'_>,
+    lanes: &Lanes,
+) -> Result<Shown, Trouble> {
+    let Fresh {
+        shifts, undo, turn, ..
+    } = fresh;
     let mut facts = filled(&member.group.confirm, shifts)?;
     let first = member.baseline.clone();
     member.instance.proof = None;
@@ -62,7 +70,11 @@ pub(crate) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
         State::TimedOut => undo && member.proven_at.is_none(),
         _ => false,
     };
-    let mut earlier = if member.unsure || unseen { Earlier::Open } else { Earlier::Over };
+    let mut earlier = if member.unsure || unseen {
+        Earlier::Open
+    } else {
+        Earlier::Over
+    };
     let compares = facts.iter().any(Fact::compares);
     if compares && (undo || member.unsure) {
         turn.give_back();
@@ -76,16 +88,26 @@ pub(crate) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
         Box::pin(read_anew(member, &facts, undo, lanes)).await;
         if let Readings::Before(kept) = &member.kept {
             // It may run the new config already: its answer of now is nothing that could change.
-            let changes = member.baseline.iter_mut().zip(kept).zip(&facts).filter(|(_, fact)| fact.wants == Wants::Changed && !undo);
+            let changes = member
+                .baseline
+                .iter_mut()
+                .zip(kept)
+                .zip(&facts)
+                .filter(|(_, fact)| fact.wants == Wants::Changed && !undo);
             changes.for_each(|((now, before), _)| now.clone_from(before));
         }
-        if undo && !member.unsure && second_end::has_ended_since(&facts, &first, &member.baseline, sent) {
+        if undo
+            && !member.unsure
+            && second_end::has_ended_since(&facts, &first, &member.baseline, sent)
+        {
             earlier = Earlier::Over;
         }
     }
     // A child, or a holder of its socket, may have taken its place later. One that speaks our
     // protocol never hands over.
-    let kids = (member.group.speaks == Speaks::None).then(|| children(member.instance.pid).ok()).flatten();
+    let kids = (member.group.speaks == Speaks::None)
+        .then(|| children(member.instance.pid).ok())
+        .flatten();
     if kids.is_some() {
         member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
         old_workers::take_down(member, undo);
@@ -95,7 +117,8 @@ pub(crate) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
         Box::pin(shown_before(member, &facts, lanes)).await;
     }
     let blind = blind(&mut facts, member, shifts);
-    // Where an earlier run has left its readings, those are from before the new config, and this survey's may not be.
+    // Where an earlier run has left its readings, those are from before the new config, and this
+    // survey's may not be.
     if !undo && !member.unsure && !matches!(member.kept, Readings::Before(_)) {
         readings::keep_survey(&facts, &first, &mut member.baseline);
     }
@@ -108,10 +131,20 @@ pub(crate) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     // hardly ever done. Assertions that compare with a reading must not wait once more, nor must an
     // instance that is known to be silent.
     let is_silent = member.sick || member.instance.state == State::TimedOut;
-    let asked_at_once = member.group.speaks == Speaks::Hello && !is_silent && !facts.iter().any(Fact::compares);
+    let asked_at_once =
+        member.group.speaks == Speaks::Hello && !is_silent && !facts.iter().any(Fact::compares);
     let wanted = wanted(member, shifts, facts, undo)?;
-    let plan = wanted.as_ref().map(|wanted| Evidence::of(member, (wanted, &first), shifts, undo, earlier));
-    let mut lane = if asked_at_once { tokio::time::timeout(SOON, lanes.fast.acquire()).await.ok().and_then(Result::ok) } else { None };
+    let plan = wanted
+        .as_ref()
+        .map(|wanted| Evidence::of(member, (wanted, &first), shifts, undo, earlier));
+    let mut lane = if asked_at_once {
+        tokio::time::timeout(SOON, lanes.fast.acquire())
+            .await
+            .ok()
+            .and_then(Result::ok)
+    } else {
+        None
+    };
     let may_be_unseen = plan.as_ref().is_none_or(Evidence::may_be_unseen);
     if may_be_unseen && member.group.speaks == Speaks::None {
         member.listened = lost::listens(member, lanes);
@@ -125,7 +158,15 @@ pub(crate) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     if lane.is_none() {
         tokio::task::yield_now().await;
     }
-    let Some((wanted, Evidence { proof, until, again })) = wanted.zip(plan) else {
+    let Some((
+        wanted,
+        Evidence {
+            proof,
+            until,
+            again,
+        },
+    )) = wanted.zip(plan)
+    else {
         turn.give_back();
         outlives(&hung, member.timeout).await?;
         return life(member, None, undo, lanes);
@@ -133,7 +174,11 @@ pub(crate) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
     if undo {
         member.went_back.clone_from(&wanted.facts);
     }
-    let wanted = Wanted { kids, until, ..wanted };
+    let wanted = Wanted {
+        kids,
+        until,
+        ..wanted
+    };
     let took = match confirm(&hung, member, &wanted, lanes, turn, lane).await {
         Ok(took) => took,
         // It shows what is wanted, as it did before, and the end of an earlier reload was not seen.
@@ -141,19 +186,37 @@ pub(crate) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
             return life(member, Some(EARLIER_OPEN.into()), undo, lanes);
         }
         Err(trouble) if trouble.kind.state() == State::TimedOut && blind => {
-            return Err(Trouble { text: format!("{}; {BLIND}", trouble.text), ..trouble });
+            return Err(Trouble {
+                text: format!("{}; {BLIND}", trouble.text),
+                ..trouble
+            });
         }
         Err(trouble) => return Err(trouble),
     };
     if again {
         turn.give_back();
-        let wanted = Wanted { until: Until::Shown, ..wanted };
+        let wanted = Wanted {
+            until: Until::Shown,
+            ..wanted
+        };
         Box::pin(second_end::see(hung, member, &wanted, sent, (lanes, turn))).await?;
     } else if proof == Proof::None {
-        let held = wanted.facts.first().map(|fact| fact.source.describe(&member.instance.endpoint));
+        let held = wanted
+            .facts
+            .first()
+            .map(|fact| fact.source.describe(&member.instance.endpoint));
         let had_reading = member.baseline.first().is_some_and(Option::is_some);
-        let why = if had_reading { "read the same before its signal" } else { "had nothing to read before its signal, and may have held all the time" };
-        return life(member, held.map(|source| format!("{source} {why}")), undo, lanes);
+        let why = if had_reading {
+            "read the same before its signal"
+        } else {
+            "had nothing to read before its signal, and may have held all the time"
+        };
+        return life(
+            member,
+            held.map(|source| format!("{source} {why}")),
+            undo,
+            lanes,
+        );
     }
     Ok(Shown::Config(proof, took))
 }
@@ -162,13 +225,24 @@ pub(crate) async fn prove(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) 
 ///
 /// # Errors
 /// The trouble: it is stopped, or listens nowhere any more.
-fn life(member: &mut Member, why: Option<String>, undo: bool, lanes: &Lanes) -> Result<Shown, Trouble> {
+fn life(
+    member: &mut Member,
+    why: Option<String>,
+    undo: bool,
+    lanes: &Lanes,
+) -> Result<Shown, Trouble> {
     if let Some(fault) = lost::fault(member, lanes) {
         return Err(fault);
     }
     // That it was silent before the run says more.
     if let Some(text) = why.filter(|_| !undo && member.instance.trouble.is_none()) {
-        member.fail(State::Unconfirmed, Trouble { kind: State::Unconfirmed.into(), text });
+        member.fail(
+            State::Unconfirmed,
+            Trouble {
+                kind: State::Unconfirmed.into(),
+                text,
+            },
+        );
     }
     Ok(Shown::Life)
 }
@@ -182,16 +256,30 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn of(member: &Member, (wanted, first): (&Wanted, &[Option<String>]), shifts: &[Shift], undo: bool, earlier: Earlier) -> Self {
+    fn of(
+        member: &Member,
+        (wanted, first): (&Wanted, &[Option<String>]),
+        shifts: &[Shift],
+        undo: bool,
+        earlier: Earlier,
+    ) -> Self {
         if wanted.says.is_some() {
-            return Self { proof: Proof::Exact, until: Until::Shown, again: false };
+            return Self {
+                proof: Proof::Exact,
+                until: Until::Shown,
+                again: false,
+            };
         }
         let (written, open) = (&member.group.confirm, earlier == Earlier::Open);
         // An assertion that held already counts only where the instance may run this config since
         // before its signal, where no earlier reload can end that, and where the other config would
         // not make it hold.
         let may_hold = !open && (undo || member.unsure || member.brought || member.runs_it);
-        let others: Vec<Option<Other>> = written.iter().zip(&wanted.facts).map(|(written, fact)| other(written, fact, shifts)).collect();
+        let others: Vec<Option<Other>> = written
+            .iter()
+            .zip(&wanted.facts)
+            .map(|(written, fact)| other(written, fact, shifts))
+            .collect();
         let differs = |at: usize| others[at].is_some();
         // While an earlier reload is under way, its end is a change as well.
         let counts = |fact: &Fact| undo || !open || fact.wants != Wants::Changed;
@@ -199,13 +287,36 @@ impl Evidence {
         let compares = wanted.facts.iter().any(Fact::compares);
         // The wanted content proves nothing while an earlier reload may be under way. The other
         // content, seen before it, shows that this reload is over.
-        if open && !compares && (undo || (proof == Proof::None && others.iter().any(Option::is_some))) {
-            let seen = others.iter().zip(&member.baseline).any(|(other, before)| other.as_ref().zip(before.as_deref()).is_some_and(|(o, b)| o.is(b)));
+        if open
+            && !compares
+            && (undo || (proof == Proof::None && others.iter().any(Option::is_some)))
+        {
+            let seen = others.iter().zip(&member.baseline).any(|(other, before)| {
+                other
+                    .as_ref()
+                    .zip(before.as_deref())
+                    .is_some_and(|(o, b)| o.is(b))
+            });
             let seen = seen || readings::show_the_other(&wanted.facts, first, &member.baseline);
-            return Self { proof: Proof::Content, until: Until::Other { others, seen: seen.into() }, again: false };
+            return Self {
+                proof: Proof::Content,
+                until: Until::Other {
+                    others,
+                    seen: seen.into(),
+                },
+                again: false,
+            };
         }
-        let until = if proof == Proof::None { Until::Deadline } else { Until::Shown };
-        Self { proof, until, again: open && proof != Proof::None }
+        let until = if proof == Proof::None {
+            Until::Deadline
+        } else {
+            Until::Shown
+        };
+        Self {
+            proof,
+            until,
+            again: open && proof != Proof::None,
+        }
     }
 
     /// Tells whether the wait may end with nothing seen but that the instance lives.
@@ -217,7 +328,9 @@ impl Evidence {
 /// The reading that the config which `shifts` replace would give to an assertion; none where that
 /// is not known, or is the same.
 pub(crate) fn other(written: &Fact, filled: &Fact, shifts: &[Shift]) -> Option<Other> {
-    let Wants::Equals(text) = &filled.wants else { return None };
+    let Wants::Equals(text) = &filled.wants else {
+        return None;
+    };
     if written.wants == Wants::Changed {
         return Some(Other::Not(text.clone()));
     }
@@ -231,18 +344,41 @@ pub(crate) fn other(written: &Fact, filled: &Fact, shifts: &[Shift]) -> Option<O
 /// The facts with what the config says that `shifts` install.
 pub(crate) fn filled(facts: &[Fact], shifts: &[Shift]) -> Result<Vec<Fact>, Trouble> {
     let to = shifts.first().and_then(|s| s.to.file());
-    facts.iter().map(|f| f.filled(to)).collect::<Result<_, _>>().map_err(|text| Trouble { kind: State::Refused.into(), text })
+    facts
+        .iter()
+        .map(|f| f.filled(to))
+        .collect::<Result<_, _>>()
+        .map_err(|text| Trouble {
+            kind: State::Refused.into(),
+            text,
+        })
 }
 
-/// Makes the facts that ask for a change ask for what can be seen; `first` is what they read before the way forth.
-fn adjust(facts: &mut [Fact], kept: &Readings, first: &[Option<String>], shifts: &[Shift], undo: bool) {
+/// Makes the facts that ask for a change ask for what can be seen; `first` is what they read before
+/// the way forth.
+fn adjust(
+    facts: &mut [Fact],
+    kept: &Readings,
+    first: &[Option<String>],
+    shifts: &[Shift],
+    undo: bool,
+) {
     let (first, back) = match kept {
         Readings::None => (first, undo),
         Readings::Before(kept) => (kept.as_slice(), undo),
         Readings::After(kept) => (kept.as_slice(), !undo),
     };
-    let same = !shifts.is_empty() && shifts.iter().all(|s| s.from.as_ref().is_some_and(|from| from.sha256 == s.to.sha256));
-    for (fact, first) in facts.iter_mut().zip(first).filter(|(fact, _)| fact.wants == Wants::Changed) {
+    let same = !shifts.is_empty()
+        && shifts.iter().all(|s| {
+            s.from
+                .as_ref()
+                .is_some_and(|from| from.sha256 == s.to.sha256)
+        });
+    for (fact, first) in facts
+        .iter_mut()
+        .zip(first)
+        .filter(|(fact, _)| fact.wants == Wants::Changed)
+    {
         match first {
             // The same bytes once more change no answer: that there is one must do.
             _ if same => fact.wants = Wants::Contains(String::new()),
@@ -254,13 +390,17 @@ fn adjust(facts: &mut [Fact], kept: &Readings, first: &[Option<String>], shifts:
 }
 
 /// Why a silent one cannot be proven.
-const BLIND: &str = "its facts compare with what it said before the signal, when it was silent, so that nothing proves its reload";
+const BLIND: &str = "its facts compare with what it said before the signal, when it was silent, \
+                     so that nothing proves its reload";
 
-/// Of one that was silent, what compares with a reading that nobody has proves nothing: its source must only answer again, and the other facts are the
-/// proof, or that it tells what it serves. Answers whether there is nothing else; then nothing is proven.
+/// Of one that was silent, what compares with a reading that nobody has proves nothing: its source
+/// must only answer again, and the other facts are the proof, or that it tells what it serves.
+/// Answers whether there is nothing else; then nothing is proven.
 fn blind(facts: &mut [Fact], member: &Member, shifts: &[Shift]) -> bool {
     let baseline = |at: usize| member.baseline.get(at).is_some_and(Option::is_some);
-    let unread = |at: usize, fact: &Fact| member.sick && fact.compares() && fact.wants != Wants::AfterSignal && !baseline(at);
+    let unread = |at: usize, fact: &Fact| {
+        member.sick && fact.compares() && fact.wants != Wants::AfterSignal && !baseline(at)
+    };
     let tells = member.group.speaks == Speaks::Hello && !shifts.is_empty();
     if !tells && facts.iter().enumerate().all(|(at, fact)| unread(at, fact)) {
         return !facts.is_empty();
@@ -273,55 +413,103 @@ fn blind(facts: &mut [Fact], member: &Member, shifts: &[Shift]) -> bool {
     false
 }
 
-/// What proves that `member` runs what `shifts` install; none where its group says that there is nothing to see.
-fn wanted(member: &Member, shifts: &[Shift], facts: Vec<Fact>, undo: bool) -> Result<Option<Wanted>, Trouble> {
+/// What proves that `member` runs what `shifts` install; none where its group says that there is
+/// nothing to see.
+fn wanted(
+    member: &Member,
+    shifts: &[Shift],
+    facts: Vec<Fact>,
+    undo: bool,
+) -> Result<Option<Wanted>, Trouble> {
     let (i, group) = (&member.instance, &member.group);
     let says = match (group.speaks, shifts.first().map(|s| &s.to)) {
         (Speaks::Hello, Some(to)) => {
             // Of one that did not say what it runs, an answer could be from before the signal.
-            let anew = undo || member.unsure || i.before.as_ref().is_none_or(|before| *before == to.sha256);
-            Some(Says { sha256: to.sha256.clone(), refusable: !undo, anew, seq: member.seq })
+            let anew = undo
+                || member.unsure
+                || i.before.as_ref().is_none_or(|before| *before == to.sha256);
+            Some(Says {
+                sha256: to.sha256.clone(),
+                refusable: !undo,
+                anew,
+                seq: member.seq,
+            })
         }
         _ => None,
     };
-    // A refusal of the way forth is no refusal of the way back, and one of an earlier run's config none of this one's.
-    let reject = if undo || member.unsure { Vec::new() } else { filled(&group.reject, shifts)? };
+    // A refusal of the way forth is no refusal of the way back, and one of an earlier run's config
+    // none of this one's.
+    let reject = if undo || member.unsure {
+        Vec::new()
+    } else {
+        filled(&group.reject, shifts)?
+    };
     if facts.is_empty() && says.is_none() {
         return Ok(None);
     }
     // The kernel is no connection that could have been answered by somebody else.
-    let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) { 1 } else { group.samples };
-    Ok(Some(Wanted { says, facts, reject, samples, kids: None, until: Until::Shown }))
+    let samples = if says.is_none() && facts.iter().all(|f| f.source.is_kernel()) {
+        1
+    } else {
+        group.samples
+    };
+    Ok(Some(Wanted {
+        says,
+        facts,
+        reject,
+        samples,
+        kids: None,
+        until: Until::Shown,
+    }))
 }
 
 /// The assertions that must still hold of an instance that has shown them, without a signal; `undo`
 /// where it has gone back to what `shifts` install. None where nothing can be asked.
-pub(crate) fn still(member: &Member, shifts: &[Shift], undo: bool) -> Result<Option<Wanted>, Trouble> {
+pub(crate) fn still(
+    member: &Member,
+    shifts: &[Shift],
+    undo: bool,
+) -> Result<Option<Wanted>, Trouble> {
     if undo {
         // Made for its way back: its readings of before the run are gone by now.
         return Ok(wanted(member, shifts, member.went_back.clone(), undo)?.map(asked_only));
     }
     let mut facts = filled(&member.group.confirm, shifts)?;
     if member.instance.state == State::Unchanged {
-        // It was never signalled, so nothing that compares with before its signal can hold. What did not hold at the survey is
-        // no part of the reason for which it is left as it is.
+        // It was never signalled, so nothing that compares with before its signal can hold. What
+        // did not hold at the survey is no part of the reason for which it is left as it is.
         let held = |at: usize, fact: &Fact| {
             let now = member.baseline.get(at).and_then(Option::as_deref);
             now.is_none_or(|now| fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH))
         };
         let mut at = 0..;
-        facts.retain(|fact| at.next().is_some_and(|at| !fact.compares() && held(at, fact)));
+        facts.retain(|fact| {
+            at.next()
+                .is_some_and(|at| !fact.compares() && held(at, fact))
+        });
     }
     adjust(&mut facts, &member.kept, &member.baseline, shifts, false);
     blind(&mut facts, member, shifts);
     let wanted = wanted(member, shifts, facts, false)?;
-    Ok(if member.instance.state == State::Unchanged { wanted.map(asked_only) } else { wanted })
+    Ok(if member.instance.state == State::Unchanged {
+        wanted.map(asked_only)
+    } else {
+        wanted
+    })
 }
 
 /// The same of an instance whose word is enough, however old its last reload is.
 fn asked_only(wanted: Wanted) -> Wanted {
-    let says = wanted.says.map(|says| Says { anew: false, refusable: false, ..says });
-    Wanted { says, reject: Vec::new(), ..wanted }
+    let says = wanted.says.map(|says| Says {
+        anew: false,
+        refusable: false,
+        ..says
+    });
+    Wanted {
+        says,
+        reject: Vec::new(),
+        ..wanted
+    }
 }
 
 /// Waits, at most half of what it has for its proof, until an earlier reload is over: the instance
@@ -334,7 +522,8 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) -> bool {
     let settle = async {
         loop {
             let now = Answers::of(kernel(), member, lanes).await.readings(facts);
-            let idle = guard::not_taking(i.pid, group).is_none() && !guard::is_pending(i.pid, group.signal);
+            let idle = guard::not_taking(i.pid, group).is_none()
+                && !guard::is_pending(i.pid, group.signal);
             if idle && before.as_ref() == Some(&now) {
                 break;
             }
@@ -344,61 +533,119 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) -> bool {
     };
     if kernel().next().is_some() && guard::is_same(i.pid, i.started, &i.exe) {
         // One that stays stopped is signalled all the same.
-        return tokio::time::timeout(member.timeout / 2, settle).await.is_ok();
+        return tokio::time::timeout(member.timeout / 2, settle)
+            .await
+            .is_ok();
     }
     false
 }
 
-/// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was not changed by the signal.
-/// On the way back nothing from before the way forth counts.
+/// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was
+/// not changed by the signal. On the way back nothing from before the way forth counts.
 async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
     let (before, unsure) = (std::mem::take(&mut member.baseline), member.unsure);
     if undo || unsure || member.sick {
-        // The way forth may have moved it to where nobody has looked yet; a silent one may be somewhere by now.
+        // The way forth may have moved it to where nobody has looked yet; a silent one may be
+        // somewhere by now.
         moved(member, lanes);
     }
     let until = Instant::now() + member.timeout / 2;
     let mut silent = member.sick;
     let now = loop {
         let now = {
-            let _slow = if silent { lanes.slow.acquire().await.ok() } else { None };
-            let fast = if silent { None } else { lanes.fast.acquire().await.ok() };
+            let _slow = if silent {
+                lanes.slow.acquire().await.ok()
+            } else {
+                None
+            };
+            let fast = if silent {
+                None
+            } else {
+                lanes.fast.acquire().await.ok()
+            };
             let left = until.saturating_duration_since(Instant::now());
-            let asked = Box::pin(Answers::within(left, facts.iter().map(|f| &f.source), member, lanes));
-            lanes.carried(fast, asked).await.map_or_else(|| vec![None; facts.len()], |answers| answers.readings(facts))
+            let asked = Box::pin(Answers::within(
+                left,
+                facts.iter().map(|f| &f.source),
+                member,
+                lanes,
+            ));
+            lanes.carried(fast, asked).await.map_or_else(
+                || vec![None; facts.len()],
+                |answers| answers.readings(facts),
+            )
         };
-        // Where nothing older counts, one that was only slow to answer could never prove what compares.
-        let lacks = facts.iter().zip(&now).any(|(fact, reading)| fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none());
+        // Where nothing older counts, one that was only slow to answer could never prove what
+        // compares.
+        let lacks = facts.iter().zip(&now).any(|(fact, reading)| {
+            fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none()
+        });
         let i = &member.instance;
-        if !(undo || unsure) || member.sick || !lacks || Instant::now() >= until || !guard::is_same(i.pid, i.started, &i.exe) {
+        if !(undo || unsure)
+            || member.sick
+            || !lacks
+            || Instant::now() >= until
+            || !guard::is_same(i.pid, i.started, &i.exe)
+        {
             break now;
         }
         silent = true;
         tokio::time::sleep(SETTLED).await;
     };
-    let older = |at: usize| before.get(at).cloned().flatten().filter(|_| !undo && !unsure);
-    let now = now.into_iter().enumerate().map(|(at, reading)| match (before.get(at), facts.get(at)) {
-        // Who worked before the way forth runs the old config, and may stay.
-        (Some(Some(first)), Some(fact)) if undo && fact.source == Source::Workers => reading.map(|now| kept(first, &now)),
-        _ => reading,
-    });
-    member.baseline = now.enumerate().map(|(at, reading)| reading.or_else(|| older(at))).collect();
+    let older = |at: usize| {
+        before
+            .get(at)
+            .cloned()
+            .flatten()
+            .filter(|_| !undo && !unsure)
+    };
+    let now =
+        now.into_iter()
+            .enumerate()
+            .map(|(at, reading)| match (before.get(at), facts.get(at)) {
+                // Who worked before the way forth runs the old config, and may stay.
+                (Some(Some(first)), Some(fact)) if undo && fact.source == Source::Workers => {
+                    reading.map(|now| kept(first, &now))
+                }
+                _ => reading,
+            });
+    member.baseline = now
+        .enumerate()
+        .map(|(at, reading)| reading.or_else(|| older(at)))
+        .collect();
 }
 
-/// Reads once more what does not hold before the signal. Of two processes that answer in turn the other one may have
-/// shown it all the time, and then it proves nothing.
+/// Reads once more what does not hold before the signal. Of two processes that answer in turn the
+/// other one may have shown it all the time, and then it proves nothing.
 async fn shown_before(member: &mut Member, facts: &[Fact], lanes: &Lanes) {
-    let samples = if member.group.samples > 1 { member.group.samples } else { 0 };
+    let samples = if member.group.samples > 1 {
+        member.group.samples
+    } else {
+        0
+    };
     let holds = |fact: &Fact, read: &str| fact.holds(read, None, jiff::Timestamp::UNIX_EPOCH);
-    for (at, fact) in facts.iter().enumerate().filter(|(_, fact)| matches!(fact.wants, Wants::Equals(_) | Wants::Contains(_))) {
-        let is_open = |before: Option<&Option<String>>| before.and_then(Option::as_deref).is_some_and(|before| !holds(fact, before));
+    for (at, fact) in facts
+        .iter()
+        .enumerate()
+        .filter(|(_, fact)| matches!(fact.wants, Wants::Equals(_) | Wants::Contains(_)))
+    {
+        let is_open = |before: Option<&Option<String>>| {
+            before
+                .and_then(Option::as_deref)
+                .is_some_and(|before| !holds(fact, before))
+        };
         for _ in 0..samples {
             if !is_open(member.baseline.get(at)) {
                 break;
             }
             let _permit = lanes.fast.acquire().await;
-            let now = Answers::of(std::iter::once(&fact.source), member, lanes).await.read(fact);
-            if let (Some(before), Some(now)) = (member.baseline.get_mut(at), now.filter(|now| holds(fact, now))) {
+            let now = Answers::of(std::iter::once(&fact.source), member, lanes)
+                .await
+                .read(fact);
+            if let (Some(before), Some(now)) = (
+                member.baseline.get_mut(at),
+                now.filter(|now| holds(fact, now)),
+            ) {
                 *before = Some(now);
             }
         }
@@ -418,7 +665,10 @@ pub(crate) fn strongest(
 ) -> Proof {
     let of = |(at, filled): (usize, &Fact)| match &filled.wants {
         Wants::Equals(_) | Wants::Contains(_) => {
-            let held = baseline.get(at).and_then(Option::as_deref).map(|before| filled.holds(before, None, jiff::Timestamp::UNIX_EPOCH));
+            let held = baseline
+                .get(at)
+                .and_then(Option::as_deref)
+                .map(|before| filled.holds(before, None, jiff::Timestamp::UNIX_EPOCH));
             let proves = match held {
                 Some(held) => !held || (may_hold && differs(at)),
                 None => differs(at),
@@ -429,5 +679,11 @@ pub(crate) fn strongest(
         Wants::Increased | Wants::AfterSignal => Some(Proof::Reloaded),
         Wants::Replaced => Some(Proof::Workers),
     };
-    filled.iter().enumerate().filter(|(_, fact)| counts(fact)).filter_map(of).min().unwrap_or(Proof::None)
+    filled
+        .iter()
+        .enumerate()
+        .filter(|(_, fact)| counts(fact))
+        .filter_map(of)
+        .min()
+        .unwrap_or(Proof::None)
 }

@@ -1,5 +1,5 @@
-//! A time stamp or a counter shows that a reload ended, and not which one. Where the end of an earlier
-//! reload was not seen before the signal, the first end after it can be that one's.
+//! A time stamp or a counter shows that a reload ended, and not which one. Where the end of an
+//! earlier reload was not seen before the signal, the first end after it can be that one's.
 
 use std::time::{Duration, Instant};
 
@@ -19,26 +19,40 @@ use crate::{
     step::Member,
 };
 
-/// A reload that an earlier signal began is waited for at most this many times the instance's own limit.
+/// A reload that an earlier signal began is waited for at most this many times the instance's own
+/// limit.
 const SLOWEST: u32 = 4;
 /// Two stamps of whole seconds differ when they are this far apart.
 const STAMPS: Duration = Duration::from_millis(1100);
 /// Reloads of one process take about, and not exactly, the same time: waited for besides.
 const SPREAD: Duration = Duration::from_millis(250);
 
-/// Whether a reload that the signal of `sent` asked for has ended between the readings `first` and `now`.
-pub(crate) fn has_ended_since(facts: &[Fact], first: &[Option<String>], now: &[Option<String>], sent: Option<jiff::Timestamp>) -> bool {
+/// Whether a reload that the signal of `sent` asked for has ended between the readings `first` and
+/// `now`.
+pub(crate) fn has_ended_since(
+    facts: &[Fact],
+    first: &[Option<String>],
+    now: &[Option<String>],
+    sent: Option<jiff::Timestamp>,
+) -> bool {
     let Some(sent) = sent else { return false };
     facts
         .iter()
         .zip(first)
         .zip(now)
-        .any(|((fact, first), now)| tells_ends(fact) && first.is_some() && now.as_deref().is_some_and(|now| fact.holds(now, first.as_deref(), sent)))
+        .any(|((fact, first), now)| {
+            tells_ends(fact)
+                && first.is_some()
+                && now
+                    .as_deref()
+                    .is_some_and(|now| fact.holds(now, first.as_deref(), sent))
+        })
 }
 
-/// Sees another end of a reload after the one that was just seen. One that the signal `hung` asked for may
-/// be under way yet, for as long as the one since `sent` can have taken. Where none ends until then, that
-/// signal was lost, or merged with the earlier one; the instance is signalled once more, and must reload.
+/// Sees another end of a reload after the one that was just seen. One that the signal `hung` asked
+/// for may be under way yet, for as long as the one since `sent` can have taken. Where none ends
+/// until then, that signal was lost, or merged with the earlier one; the instance is signalled once
+/// more, and must reload.
 ///
 /// # Errors
 /// The trouble: it died, it does not take the signal, or no other end was seen.
@@ -49,21 +63,34 @@ pub(crate) async fn see(
     sent: Option<jiff::Timestamp>,
     (lanes, turn): (&Lanes, &Turn),
 ) -> Result<(), Trouble> {
-    let since = sent.and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)).ok());
-    let slowest = since.unwrap_or_default().clamp(member.timeout, member.timeout.saturating_mul(SLOWEST));
+    let since =
+        sent.and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)).ok());
+    let slowest = since
+        .unwrap_or_default()
+        .clamp(member.timeout, member.timeout.saturating_mul(SLOWEST));
     if !wanted.facts.iter().any(tells_ends) {
         // An answer or the workers must be so when the reload of before would have ended.
         tokio::time::sleep_until((hung.at + slowest).into()).await;
-        return confirm(&hung, member, wanted, lanes, turn, None).await.map(drop);
+        return confirm(&hung, member, wanted, lanes, turn, None)
+            .await
+            .map(drop);
     }
     read(member, wanted, lanes).await;
-    let stamps = wanted.facts.iter().any(|fact| fact.wants == Wants::AfterSignal);
+    let stamps = wanted
+        .facts
+        .iter()
+        .any(|fact| fact.wants == Wants::AfterSignal);
     let limit = (slowest + SPREAD).max(if stamps { STAMPS } else { Duration::ZERO });
     let own = std::mem::replace(&mut member.timeout, limit);
-    let hung = Hung { at: Instant::now(), ..hung };
+    let hung = Hung {
+        at: Instant::now(),
+        ..hung
+    };
     let said = confirm(&hung, member, wanted, lanes, turn, None).await;
     let said = match said {
-        Err(trouble) if trouble.kind.state() == State::TimedOut => once_more(member, wanted, lanes, turn).await,
+        Err(trouble) if trouble.kind.state() == State::TimedOut => {
+            once_more(member, wanted, lanes, turn).await
+        }
         said => said.map(drop),
     };
     member.timeout = own;
@@ -71,14 +98,26 @@ pub(crate) async fn see(
 }
 
 /// Signals the instance again, and waits for the end of that reload.
-async fn once_more(member: &mut Member, wanted: &Wanted, lanes: &Lanes, turn: &Turn) -> Result<(), Trouble> {
+async fn once_more(
+    member: &mut Member,
+    wanted: &Wanted,
+    lanes: &Lanes,
+    turn: &Turn,
+) -> Result<(), Trouble> {
     read(member, wanted, lanes).await;
     let hung = signal(member, || {}).await?;
     let said = confirm(&hung, member, wanted, lanes, turn, None).await;
-    said.map(drop).map_err(|trouble| match trouble.kind.state() {
-        State::TimedOut => Trouble { text: format!("one reload ended, perhaps an earlier one, and no other did: {}", trouble.text), ..trouble },
-        _ => trouble,
-    })
+    said.map(drop)
+        .map_err(|trouble| match trouble.kind.state() {
+            State::TimedOut => Trouble {
+                text: format!(
+                    "one reload ended, perhaps an earlier one, and no other did: {}",
+                    trouble.text
+                ),
+                ..trouble
+            },
+            _ => trouble,
+        })
 }
 
 /// Whether every end of a reload changes what `fact` reads.
@@ -90,7 +129,9 @@ fn tells_ends(fact: &Fact) -> bool {
 async fn read(member: &mut Member, wanted: &Wanted, lanes: &Lanes) {
     let now = {
         let _permit = lanes.slow.acquire().await;
-        Answers::of(wanted.facts.iter().map(|fact| &fact.source), member, lanes).await.readings(&wanted.facts)
+        Answers::of(wanted.facts.iter().map(|fact| &fact.source), member, lanes)
+            .await
+            .readings(&wanted.facts)
     };
     for ((fact, now), before) in wanted.facts.iter().zip(now).zip(&mut member.baseline) {
         if tells_ends(fact) && now.is_some() {
@@ -107,11 +148,26 @@ mod tests {
     #[test]
     fn a_value_that_moved_since_the_first_signal_is_the_end_of_its_reload() {
         let ends = |wants: Wants, first: &str, now: &str| {
-            let facts = [Fact { source: Source::Exec(Vec::new()), read: Read::Stdout, wants }];
-            has_ended_since(&facts, &[Some(first.into())], &[Some(now.into())], "2026-01-01T00:00:10Z".parse().ok())
+            let facts = [Fact {
+                source: Source::Exec(Vec::new()),
+                read: Read::Stdout,
+                wants,
+            }];
+            has_ended_since(
+                &facts,
+                &[Some(first.into())],
+                &[Some(now.into())],
+                "2026-01-01T00:00:10Z".parse().ok(),
+            )
         };
         assert!(ends(Wants::Increased, "1", "2") && !ends(Wants::Increased, "1", "1"));
-        assert!(ends(Wants::AfterSignal, "1767225609", "1767225610") && !ends(Wants::AfterSignal, "1767225607", "1767225608"));
-        assert!(!ends(Wants::Changed, "1", "2"), "another answer is not yet an end");
+        assert!(
+            ends(Wants::AfterSignal, "1767225609", "1767225610")
+                && !ends(Wants::AfterSignal, "1767225607", "1767225608")
+        );
+        assert!(
+            !ends(Wants::Changed, "1", "2"),
+            "another answer is not yet an end"
+        );
     }
 }

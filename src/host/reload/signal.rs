@@ -1,4 +1,5 @@
-//! Signals exactly the process that was surveyed, and only while it takes the signal and sees the file that was installed.
+//! Signals exactly the process that was surveyed, and only while it takes the signal and sees the
+//! file that was installed.
 
 use std::time::{Duration, Instant};
 
@@ -17,13 +18,18 @@ use crate::{
     step::Member,
 };
 
-/// Opens the pidfd, looks again at who it is and whether it takes the signal, then sends it.
-/// A process that was stopped after the survey is signalled all the same: the signal waits for it, and so does the proof.
-/// One without the handler may be re-executing itself: it is waited for, never signalled blindly. Before that, `waits` is told.
+/// Opens the pidfd, looks again at who it is and whether it takes the signal, then sends it. A
+/// process that was stopped after the survey is signalled all the same: the signal waits for it,
+/// and so does the proof. One without the handler may be re-executing itself: it is waited for,
+/// never signalled blindly. Before that, `waits` is told.
 ///
 /// # Errors
 /// When it is another process by now, or still does not take the signal at the end of `limit`.
-pub(crate) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce()) -> Result<Hung, NotHung> {
+pub(crate) async fn hang_up(
+    member: &Member,
+    limit: Duration,
+    waits: impl FnOnce(),
+) -> Result<Hung, NotHung> {
     let i = &member.instance;
     let pidfd = open(i)?;
     if !is_ready(i.pid, i.started, &i.exe, member.group.signal) {
@@ -35,21 +41,29 @@ pub(crate) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce
             waits();
             takes(i.pid, &member.group, limit).await
         };
-        // Only now: what took the signal just now must be the one that is held, and who ended meanwhile has refused nothing.
+        // Only now: what took the signal just now must be the one that is held, and who ended
+        // meanwhile has refused nothing.
         there(i)?;
         taken.map_err(NotHung::Refused)?;
     }
     if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {
         // One that has ended sees nothing.
         there(i)?;
-        return Err(NotHung::Refused(format!("sees another file at `{}` than this host does", path.display())));
+        return Err(NotHung::Refused(format!(
+            "sees another file at `{}` than this host does",
+            path.display()
+        )));
     }
     let now = renewal::of(&member.identity, &member.group, &i.exe, &member.args);
     if let Some(why) = renewal::refuses(&now, &member.group) {
         return Err(NotHung::Refused(why));
     }
     if now != member.identity.renewal {
-        return Err(NotHung::Refused("would execute another program than the one that has validated its config; run hello again".into()));
+        return Err(NotHung::Refused(
+            "would execute another program than the one that has \
+                                     validated its config; run hello again"
+                .into(),
+        ));
     }
     let signal = match member.group.signal {
         Signal::Hup => rustix::process::Signal::HUP,
@@ -59,7 +73,13 @@ pub(crate) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce
     // Taken before it is sent: a quick program has loaded its config before this one goes on.
     let (at, when) = (Instant::now(), jiff::Timestamp::now());
     pidfd_send_signal(&pidfd, signal).map_err(|e| gone(&format!("took no signal: {e}")))?;
-    Ok(Hung { pid: i.pid, started: i.started, pidfd, at, when })
+    Ok(Hung {
+        pid: i.pid,
+        started: i.started,
+        pidfd,
+        at,
+        when,
+    })
 }
 
 /// Signals the instance once it takes the signal; `waits` is told before it is waited for.
@@ -67,10 +87,18 @@ pub(crate) async fn hang_up(member: &Member, limit: Duration, waits: impl FnOnce
 /// # Errors
 /// The trouble: it died, or does not take the signal.
 pub(crate) async fn signal(member: &mut Member, waits: impl FnOnce()) -> Result<Hung, Trouble> {
-    let hung = hang_up(member, member.timeout, waits).await.map_err(|e| match e {
-        NotHung::Gone(text) => Trouble { kind: State::Died.into(), text },
-        NotHung::Refused(text) => Trouble { kind: State::Refused.into(), text },
-    })?;
+    let hung = hang_up(member, member.timeout, waits)
+        .await
+        .map_err(|e| match e {
+            NotHung::Gone(text) => Trouble {
+                kind: State::Died.into(),
+                text,
+            },
+            NotHung::Refused(text) => Trouble {
+                kind: State::Refused.into(),
+                text,
+            },
+        })?;
     member.signalled = Some(hung.when);
     Ok(hung)
 }

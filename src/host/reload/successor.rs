@@ -1,5 +1,6 @@
-//! New processes: one that takes an instance's place during a reload, one that was started again, and any that came meanwhile.
-//! What each reads it has read after it was installed, so it must say what everybody must say, but nothing that compares with before.
+//! New processes: one that takes an instance's place during a reload, one that was started again,
+//! and any that came meanwhile. What each reads it has read after it was installed, so it must say
+//! what everybody must say, but nothing that compares with before.
 
 use std::time::{Duration, Instant};
 
@@ -28,17 +29,22 @@ use crate::{
     step::{Blob, Member},
 };
 
-/// A successor is there before the one whose place it takes ends; what is told by a unit or a pid file may come later.
+/// A successor is there before the one whose place it takes ends; what is told by a unit or a pid
+/// file may come later.
 const AT_ONCE: Duration = Duration::from_millis(500);
-/// So long a manager takes to start one again; how long that then needs for its proof is another matter.
+/// So long a manager takes to start one again; how long that then needs for its proof is another
+/// matter.
 const NAMED: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The process that has taken the place of `member`, which ended: it descends from it, holds its listening socket, or is what the unit or the pid file
-/// of its group names by now. None when there is none in time.
+/// The process that has taken the place of `member`, which ended: it descends from it, holds its
+/// listening socket, or is what the unit or the pid file of its group names by now. None when there
+/// is none in time.
 pub(crate) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Option<Found> {
     let group = &member.group;
-    let named = group.matching.unit.is_some() || group.matching.pid_file.is_some() || !group.pid_file.is_empty();
+    let named = group.matching.unit.is_some()
+        || group.matching.pid_file.is_some()
+        || !group.pid_file.is_empty();
     let patience = match member.instance.state {
         _ if named => member.timeout.clamp(AT_ONCE, NAMED),
         // On the way forth it was waited for already.
@@ -46,20 +52,33 @@ pub(crate) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Op
         _ => AT_ONCE,
     };
     let deadline = Instant::now() + patience;
-    let has_workers = group.confirm.iter().any(|fact| fact.source == Source::Workers);
+    let has_workers = group
+        .confirm
+        .iter()
+        .any(|fact| fact.source == Source::Workers);
     loop {
         let late = Instant::now() >= deadline;
         let newest = lanes.newest(surveyed, PAUSE);
-        for found in if newest.may_have(group) { unknown(member, &newest, lanes).await } else { Vec::new() } {
+        for found in if newest.may_have(group) {
+            unknown(member, &newest, lanes).await
+        } else {
+            Vec::new()
+        } {
             let id = (found.pid, found.started);
-            // A worker that was left behind is no leader, whatever it looks like: it has none of its own.
-            if !surveyed.is_before(found.pid, found.started) || (has_workers && children(found.pid).is_ok_and(|children| children.is_empty())) {
+            // A worker that was left behind is no leader, whatever it looks like: it has none of
+            // its own.
+            if !surveyed.is_before(found.pid, found.started)
+                || (has_workers && children(found.pid).is_ok_and(|children| children.is_empty()))
+            {
                 continue;
             }
             // Where somebody says who leads, a child that only helps with the start is nobody.
             let takes_over = match discover::is_named(&found, group).await {
                 Some(is_named) => is_named,
-                None => (late || !named) && (member.heirs.contains(&id) || inherits(&found, member, lanes)),
+                None => {
+                    (late || !named)
+                        && (member.heirs.contains(&id) || inherits(&found, member, lanes))
+                }
             };
             if takes_over {
                 lanes.know([id]);
@@ -75,12 +94,22 @@ pub(crate) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Op
 
 /// Matches of its group that are not in the run and read what `member` did.
 pub(crate) async fn unknown(member: &Member, newest: &Newest, lanes: &Lanes) -> Vec<Found> {
-    let group = Group { instances: Vec::new(), ..(*member.group).clone() };
+    let group = Group {
+        instances: Vec::new(),
+        ..(*member.group).clone()
+    };
     let ways = discover::Ways::default();
     let mut same = Vec::new();
     for found in newest.scan.find(&group).await.found {
-        let Ok(configs) = discover::configs_of(&found, &group, &ways).await else { continue };
-        if configs.iter().map(|config| &config.path).eq(&member.instance.targets) && !lanes.is_known((found.pid, found.started)) {
+        let Ok(configs) = discover::configs_of(&found, &group, &ways).await else {
+            continue;
+        };
+        if configs
+            .iter()
+            .map(|config| &config.path)
+            .eq(&member.instance.targets)
+            && !lanes.is_known((found.pid, found.started))
+        {
             same.push(Found { configs, ..found });
         }
     }
@@ -89,23 +118,44 @@ pub(crate) async fn unknown(member: &Member, newest: &Newest, lanes: &Lanes) -> 
 
 /// Whether it holds a listening socket that `member` held.
 fn inherits(found: &Found, member: &Member, lanes: &Lanes) -> bool {
-    let (Ok(held), Ok(listeners)) = (sockets_of(found.pid), lanes.listeners(PAUSE)) else { return false };
-    held.iter().any(|socket| member.sockets.contains(socket) && listeners.listens(*socket))
+    let (Ok(held), Ok(listeners)) = (sockets_of(found.pid), lanes.listeners(PAUSE)) else {
+        return false;
+    };
+    held.iter()
+        .any(|socket| member.sockets.contains(socket) && listeners.listens(*socket))
 }
 
 /// `found` in the place of `member`, proven, or why it is not.
 ///
 /// # Errors
 /// The trouble of the new process, after `limit`.
-pub(crate) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limit: Duration, lanes: &Lanes) -> Result<Member, Trouble> {
+pub(crate) async fn prove(
+    found: &Found,
+    member: &Member,
+    fresh: Fresh<'_>,
+    limit: Duration,
+    lanes: &Lanes,
+) -> Result<Member, Trouble> {
     let i = &member.instance;
     let mut new = member.clone();
     new.args = found.args.clone().into();
     new.identity = found.identity(&member.group);
-    new.instance = crate::event::Instance { wave: i.wave, validated: i.validated, before: i.before.clone(), ..found.instance(&i.group) };
+    new.instance = crate::event::Instance {
+        wave: i.wave,
+        validated: i.validated,
+        before: i.before.clone(),
+        ..found.instance(&i.group)
+    };
     let began = Instant::now();
     let proof = proven(&mut new, fresh, limit, lanes).await?;
-    (new.instance.proof, new.instance.state) = (Some(proof), if fresh.undo { State::Reverted } else { State::Confirmed });
+    (new.instance.proof, new.instance.state) = (
+        Some(proof),
+        if fresh.undo {
+            State::Reverted
+        } else {
+            State::Confirmed
+        },
+    );
     new.instance.after = fresh.to().map(|to| to.sha256.clone());
     new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
     new.signalled = Some(fresh.since_when());
@@ -115,14 +165,25 @@ pub(crate) async fn prove(found: &Found, member: &Member, fresh: Fresh<'_>, limi
     Ok(new)
 }
 
-/// Waits until `new`, which compares with nothing before itself, proves what `fresh` wants; one that has proven it is asked whether it does so still.
+/// Waits until `new`, which compares with nothing before itself, proves what `fresh` wants; one
+/// that has proven it is asked whether it does so still.
 ///
 /// # Errors
 /// As [`prove`].
-pub(crate) async fn proven(new: &mut Member, fresh: Fresh<'_>, limit: Duration, lanes: &Lanes) -> Result<Proof, Trouble> {
+pub(crate) async fn proven(
+    new: &mut Member,
+    fresh: Fresh<'_>,
+    limit: Duration,
+    lanes: &Lanes,
+) -> Result<Proof, Trouble> {
     let pid = new.instance.pid;
-    let trouble = |kind: State, text: String| Trouble { kind: kind.into(), text };
-    let Ok(pidfd) = hold(&new.instance) else { return Err(trouble(State::Died, format!("pid {pid} ended too"))) };
+    let trouble = |kind: State, text: String| Trouble {
+        kind: kind.into(),
+        text,
+    };
+    let Ok(pidfd) = hold(&new.instance) else {
+        return Err(trouble(State::Died, format!("pid {pid} ended too")));
+    };
     let began = Instant::now();
     let mut steady = Steadiness::of(new.group.samples);
     loop {
@@ -144,28 +205,56 @@ pub(crate) async fn proven(new: &mut Member, fresh: Fresh<'_>, limit: Duration, 
 }
 
 /// What a new process proves now, in every sample.
-async fn steadily(new: &mut Member, fresh: Fresh<'_>, steady: &mut Steadiness, lanes: &Lanes) -> Result<Proof, String> {
-    let proof = says(new, fresh, None, lanes).await.inspect_err(|_| steady.does_not_hold())?;
+async fn steadily(
+    new: &mut Member,
+    fresh: Fresh<'_>,
+    steady: &mut Steadiness,
+    lanes: &Lanes,
+) -> Result<Proof, String> {
+    let proof = says(new, fresh, None, lanes)
+        .await
+        .inspect_err(|_| steady.does_not_hold())?;
     steady.holds();
     let (group, serving) = (new.group.clone(), Source::Http(own("/")));
     let status = group.confirm.is_empty().then_some(&serving);
     for source in steady.questions(group.confirm.iter().map(|fact| &fact.source).chain(status)) {
-        says(new, fresh, Some(source), lanes).await.inspect_err(|_| steady.does_not_hold())?;
+        says(new, fresh, Some(source), lanes)
+            .await
+            .inspect_err(|_| steady.does_not_hold())?;
     }
     Ok(proof)
 }
 
 /// What a new process proves now, by the answers of all sources or of `only` one.
-async fn says(new: &mut Member, fresh: Fresh<'_>, only: Option<&Source>, lanes: &Lanes) -> Result<Proof, String> {
+async fn says(
+    new: &mut Member,
+    fresh: Fresh<'_>,
+    only: Option<&Source>,
+    lanes: &Lanes,
+) -> Result<Proof, String> {
     let group = new.group.clone();
-    // That it has read its config is known then, and another install of the same bytes changes nothing of that.
-    let before = (new.instance.state == State::Confirmed).then_some(new.signalled).flatten();
+    // That it has read its config is known then, and another install of the same bytes changes
+    // nothing of that.
+    let before = (new.instance.state == State::Confirmed)
+        .then_some(new.signalled)
+        .flatten();
     if group.needs_endpoint() {
-        new.instance.endpoint = lanes.listeners(PAUSE)?.endpoint(new.instance.pid, &new.args, &group)?;
+        new.instance.endpoint =
+            lanes
+                .listeners(PAUSE)?
+                .endpoint(new.instance.pid, &new.args, &group)?;
     }
     let i = &new.instance;
-    let facts: Vec<Fact> = group.confirm.iter().map(|f| f.filled(fresh.to().and_then(Blob::file))).collect::<Result<_, _>>()?;
-    let asked = || facts.iter().filter(|fact| only.is_none_or(|only| *only == fact.source));
+    let facts: Vec<Fact> = group
+        .confirm
+        .iter()
+        .map(|f| f.filled(fresh.to().and_then(Blob::file)))
+        .collect::<Result<_, _>>()?;
+    let asked = || {
+        facts
+            .iter()
+            .filter(|fact| only.is_none_or(|only| *only == fact.source))
+    };
     let answers = Answers::within(new.timeout, asked().map(|f| &f.source), new, lanes).await;
     if let Some((_, silence)) = answers.silent() {
         return Err(silence.why.clone());
@@ -174,8 +263,12 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, only: Option<&Source>, lanes: 
     let holds = |fact: &Fact| match &fact.wants {
         // There is no before: that it is new shows in its start.
         Wants::Changed | Wants::Increased => true,
-        Wants::Replaced => answers.read(fact).is_some_and(|now| now.lines().any(|line| line.ends_with(" listens"))),
-        Wants::Equals(_) | Wants::Contains(_) | Wants::AfterSignal => answers.read(fact).is_some_and(|now| fact.holds(&now, None, since)),
+        Wants::Replaced => answers
+            .read(fact)
+            .is_some_and(|now| now.lines().any(|line| line.ends_with(" listens"))),
+        Wants::Equals(_) | Wants::Contains(_) | Wants::AfterSignal => answers
+            .read(fact)
+            .is_some_and(|now| fact.holds(&now, None, since)),
     };
     if let Some(fact) = asked().find(|f| !holds(f)) {
         return Err(answers.why_not(fact, &i.endpoint));
@@ -192,15 +285,28 @@ async fn says(new: &mut Member, fresh: Fresh<'_>, only: Option<&Source>, lanes: 
             _ => Ok(Proof::Exact),
         };
     }
-    let content = group.confirm.iter().zip(&facts).any(|(written, new)| other(written, new, fresh.shifts).is_some());
+    let content = group
+        .confirm
+        .iter()
+        .zip(&facts)
+        .any(|(written, new)| other(written, new, fresh.shifts).is_some());
     if !content && before.is_none() {
         if !fresh.came_later(i.pid, i.started) {
-            return Err("was there before its config was, and nothing proves that it has read it".into());
+            return Err(
+                "was there before its config was, and nothing proves that it has read it".into(),
+            );
         }
         if let Some(path) = fresh.replaced() {
-            return Err(format!("`{}` holds other bytes by now, and it may have read these", path.display()));
+            return Err(format!(
+                "`{}` holds other bytes by now, and it may have read these",
+                path.display()
+            ));
         }
     }
     guard::takes(i.pid, &group, Duration::ZERO).await?;
-    Ok(if content { Proof::Content } else { Proof::Reloaded })
+    Ok(if content {
+        Proof::Content
+    } else {
+        Proof::Reloaded
+    })
 }

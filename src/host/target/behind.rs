@@ -1,5 +1,5 @@
-//! Content that is read through a target and is none of it: behind links that lead out of a directory, behind directives
-//! that include more files, and in files that its text names.
+//! Content that is read through a target and is none of it: behind links that lead out of a
+//! directory, behind directives that include more files, and in files that its text names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,24 +17,42 @@ use crate::{
     },
 };
 
-/// Most files and directories that are followed, as many as a target may have entries. Of more nothing is known.
+/// Most files and directories that are followed, as many as a target may have entries. Of more
+/// nothing is known.
 const MAX_FOLLOWED: usize = crate::tree::MAX_ENTRIES;
 
 /// Stands for the content of a path where nothing is.
 const MISSING: &str = "missing";
 
-/// The digest of everything that is read through the target at `path`; empty where that is nothing, and none where it is too
-/// much to be known. Files that the text of the target names count only where there are `readers`: processes that cannot
-/// tell themselves what they run.
-pub(crate) fn behind<'a>(path: &Path, includes: impl IntoIterator<Item = &'a String>, readers: &[i32]) -> Option<String> {
+/// The digest of everything that is read through the target at `path`; empty where that is nothing,
+/// and none where it is too much to be known. Files that the text of the target names count only
+/// where there are `readers`: processes that cannot tell themselves what they run.
+pub(crate) fn behind<'a>(
+    path: &Path,
+    includes: impl IntoIterator<Item = &'a String>,
+    readers: &[i32],
+) -> Option<String> {
     let walk = Walk::over(path, includes, readers, How::Any)?;
-    let all: Vec<String> = walk.found.iter().map(|(path, content)| format!("{}\0{content}\n", path.display())).collect();
-    Some(if all.is_empty() { String::new() } else { digest(all.concat().as_bytes()) })
+    let all: Vec<String> = walk
+        .found
+        .iter()
+        .map(|(path, content)| format!("{}\0{content}\n", path.display()))
+        .collect();
+    Some(if all.is_empty() {
+        String::new()
+    } else {
+        digest(all.concat().as_bytes())
+    })
 }
 
-/// The last change, in nanoseconds since 1970, of the target at `path` and of everything that is read through it, with the
-/// links and directories that lead there; none where it is too much to be known.
-pub(crate) fn newest<'a>(path: &Path, includes: impl IntoIterator<Item = &'a String>, readers: &[i32]) -> Option<i128> {
+/// The last change, in nanoseconds since 1970, of the target at `path` and of everything that is
+/// read through it, with the links and directories that lead there; none where it is too much to be
+/// known.
+pub(crate) fn newest<'a>(
+    path: &Path,
+    includes: impl IntoIterator<Item = &'a String>,
+    readers: &[i32],
+) -> Option<i128> {
     let mut walk = Walk::over(path, includes, readers, How::Appends)?;
     walk.dated(path);
     Some(walk.newest)
@@ -52,8 +70,16 @@ pub(crate) struct Follow {
 }
 
 impl Follow {
-    pub(crate) fn of<'a>(path: &Path, includes: impl Iterator<Item = &'a String>, readers: Vec<i32>) -> Self {
-        let mut follow = Self { includes: includes.cloned().collect(), readers, behind: None };
+    pub(crate) fn of<'a>(
+        path: &Path,
+        includes: impl Iterator<Item = &'a String>,
+        readers: Vec<i32>,
+    ) -> Self {
+        let mut follow = Self {
+            includes: includes.cloned().collect(),
+            readers,
+            behind: None,
+        };
         follow.look(path);
         follow
     }
@@ -83,14 +109,35 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn over<'i>(top: &'a Path, includes: impl IntoIterator<Item = &'i String>, readers: &[i32], how: How) -> Option<Self> {
-        let includes: Vec<String> = includes.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+    fn over<'i>(
+        top: &'a Path,
+        includes: impl IntoIterator<Item = &'i String>,
+        readers: &[i32],
+        how: How,
+    ) -> Option<Self> {
+        let includes: Vec<String> = includes
+            .into_iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect();
         let written = (!readers.is_empty()).then(|| Written::by(readers, how));
         let follows = !includes.is_empty() || written.is_some();
         let (seen, found) = (BTreeSet::new(), BTreeMap::new());
-        let variables = readers.first().map(|pid| exec::variables(*pid)).unwrap_or_default();
+        let variables = readers
+            .first()
+            .map(|pid| exec::variables(*pid))
+            .unwrap_or_default();
         let bases = bases(top, readers);
-        let mut walk = Self { top, includes, written, bases, variables, seen, found, bytes: 0, newest: i128::MIN };
+        let mut walk = Self {
+            top,
+            includes,
+            written,
+            bases,
+            variables,
+            seen,
+            found,
+            bytes: 0,
+            newest: i128::MIN,
+        };
         if top.is_dir() {
             walk.directory(top)?;
         } else if follows {
@@ -102,7 +149,9 @@ impl<'a> Walk<'a> {
     /// Takes down the last change of what stands at `path` itself.
     fn dated(&mut self, path: &Path) {
         if let Ok(meta) = path.symlink_metadata() {
-            self.newest = self.newest.max(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()));
+            self.newest = self
+                .newest
+                .max(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()));
         }
     }
 
@@ -125,7 +174,9 @@ impl<'a> Walk<'a> {
         if !self.takes(path)? {
             return Some(());
         }
-        let Ok(entries) = fs::read_dir(path) else { return Some(()) };
+        let Ok(entries) = fs::read_dir(path) else {
+            return Some(());
+        };
         let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         names.sort();
         names.iter().try_for_each(|name| self.entry(name))
@@ -141,29 +192,56 @@ impl<'a> Walk<'a> {
         }
         let Some(bytes) = self.read(path) else {
             // One that may not be read, or is too large, is told by what it is.
-            let identity = path.metadata().map(|m| format!("{} {} {} {} {}", m.dev(), m.ino(), m.size(), m.ctime(), m.ctime_nsec()));
-            self.found.insert(path.to_owned(), identity.unwrap_or_else(|_| MISSING.into()));
+            let identity = path.metadata().map(|m| {
+                format!(
+                    "{} {} {} {} {}",
+                    m.dev(),
+                    m.ino(),
+                    m.size(),
+                    m.ctime(),
+                    m.ctime_nsec()
+                )
+            });
+            self.found
+                .insert(path.to_owned(), identity.unwrap_or_else(|_| MISSING.into()));
             return Some(());
         };
         if !is_own {
-            self.found.insert(path.to_owned(), format!("{} {}", digest(&bytes), changed(path)));
+            let when = changed(path);
+            self.found
+                .insert(path.to_owned(), format!("{} {when}", digest(&bytes)));
         }
         let text = expanded(&String::from_utf8_lossy(&bytes), &self.variables);
-        values(&text, &self.includes).iter().try_for_each(|value| self.included(path, value))?;
+        values(&text, &self.includes)
+            .iter()
+            .try_for_each(|value| self.included(path, value))?;
         if self.written.is_none() || bytes.contains(&0) {
             return Some(());
         }
-        mentions(&text)?.into_iter().try_for_each(|word| self.mentioned(path, word))
+        mentions(&text)?
+            .into_iter()
+            .try_for_each(|word| self.mentioned(path, word))
     }
 
-    /// A word of the file `by` that may name files. Only a file that is there counts, and none that a process writes.
+    /// A word of the file `by` that may name files. Only a file that is there counts, and none that
+    /// a process writes.
     fn mentioned(&mut self, by: &Path, word: &str) -> Option<()> {
         for dir in self.dirs(by) {
             let named = dir.join(word);
-            let all = if word.contains('*') { globbed(&named) } else { vec![named] };
-            for (named, path) in all.iter().filter_map(|path| Some((path, path.canonicalize().ok()?))) {
+            let all = if word.contains('*') {
+                globbed(&named)
+            } else {
+                vec![named]
+            };
+            for (named, path) in all
+                .iter()
+                .filter_map(|path| Some((path, path.canonicalize().ok()?)))
+            {
                 let is_written = |written: &Written| written.has(&path);
-                if !path.is_file() || is_of_programs(&path) || self.written.as_ref().is_some_and(is_written) {
+                if !path.is_file()
+                    || is_of_programs(&path)
+                    || self.written.as_ref().is_some_and(is_written)
+                {
                     continue;
                 }
                 self.dated(named);
@@ -189,7 +267,8 @@ impl<'a> Walk<'a> {
         Some(bytes)
     }
 
-    /// What a directive in the file `by` names: a path or a glob, below one of the directories that programs take for that.
+    /// What a directive in the file `by` names: a path or a glob, below one of the directories that
+    /// programs take for that.
     fn included(&mut self, by: &Path, value: &str) -> Option<()> {
         let mut named: Vec<PathBuf> = self.dirs(by).iter().map(|dir| dir.join(value)).collect();
         named.sort();
@@ -212,7 +291,11 @@ impl<'a> Walk<'a> {
     /// The directories below which a relative path in the file `by` may begin.
     fn dirs(&self, by: &Path) -> Vec<PathBuf> {
         let own = by.parent().map(Path::to_owned);
-        self.bases.iter().cloned().chain(own.filter(|own| !self.bases.contains(own))).collect()
+        self.bases
+            .iter()
+            .cloned()
+            .chain(own.filter(|own| !self.bases.contains(own)))
+            .collect()
     }
 
     /// Whether a path was not followed yet.
@@ -223,15 +306,28 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Where relative paths in a target may begin: in it, beside it, in the directory that holds both that and the main config
-/// (`sites-enabled` below that of `nginx.conf`), and in the working directories of its readers.
+/// Where relative paths in a target may begin: in it, beside it, in the directory that holds both
+/// that and the main config (`sites-enabled` below that of `nginx.conf`), and in the working
+/// directories of its readers.
 fn bases(top: &Path, readers: &[i32]) -> Vec<PathBuf> {
-    let above = top.ancestors().skip(1).take(if readers.is_empty() { 1 } else { 2 });
+    let above = top
+        .ancestors()
+        .skip(1)
+        .take(if readers.is_empty() { 1 } else { 2 });
     let cwd = |pid: &i32| fs::read_link(format!("/proc/{pid}/cwd")).ok();
     // The root directory is where daemons stand that begin nowhere.
-    let cwds = readers.iter().take(READERS).filter_map(cwd).filter(|cwd| cwd != Path::new("/"));
+    let cwds = readers
+        .iter()
+        .take(READERS)
+        .filter_map(cwd)
+        .filter(|cwd| cwd != Path::new("/"));
     let mut all = Vec::new();
-    for dir in above.filter(|dir| *dir != Path::new("/")).chain([top]).map(Path::to_owned).chain(cwds) {
+    for dir in above
+        .filter(|dir| *dir != Path::new("/"))
+        .chain([top])
+        .map(Path::to_owned)
+        .chain(cwds)
+    {
         if !all.contains(&dir) {
             all.push(dir);
         }
@@ -241,7 +337,10 @@ fn bases(top: &Path, readers: &[i32]) -> Vec<PathBuf> {
 
 /// When a file was last changed, which tells of a content that was there and is back.
 fn changed(path: &Path) -> String {
-    path.metadata().map_or_else(|_| MISSING.into(), |meta| format!("{} {}", meta.ctime(), meta.ctime_nsec()))
+    path.metadata().map_or_else(
+        |_| MISSING.into(),
+        |meta| format!("{} {}", meta.ctime(), meta.ctime_nsec()),
+    )
 }
 
 /// `text` with each `${NAME}` replaced by the variable of that name, where there is one.
@@ -249,13 +348,22 @@ fn expanded(text: &str, variables: &[(String, String)]) -> String {
     if !text.contains("${") {
         return text.to_owned();
     }
-    variables.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
+    variables
+        .iter()
+        .fold(text.to_owned(), |text, (name, value)| {
+            text.replace(&format!("${{{name}}}"), value)
+        })
 }
 
 /// The paths that a pattern names, or the path itself where it is none and something is there.
 fn globbed(pattern: &Path) -> Vec<PathBuf> {
     let found = pattern.to_str().and_then(|text| glob::glob(text).ok());
-    found.into_iter().flatten().flatten().take(MAX_FOLLOWED + 1).collect()
+    found
+        .into_iter()
+        .flatten()
+        .flatten()
+        .take(MAX_FOLLOWED + 1)
+        .collect()
 }
 
 /// The values of these directives in a text, whose lines may begin with `#` as a comment.
@@ -279,7 +387,10 @@ fn values(text: &str, directives: &[String]) -> Vec<String> {
         for directive in directives {
             for (at, _) in lower.match_indices(directive.as_str()) {
                 let rest = &plain[at + directive.len()..];
-                let begins = plain[..at].chars().next_back().is_none_or(|c| c.is_whitespace() || "{;[".contains(c));
+                let begins = plain[..at]
+                    .chars()
+                    .next_back()
+                    .is_none_or(|c| c.is_whitespace() || "{;[".contains(c));
                 let ends = rest.starts_with(|c: char| c.is_whitespace() || "=:'\"".contains(c));
                 if !begins || !ends {
                     continue;
@@ -293,7 +404,8 @@ fn values(text: &str, directives: &[String]) -> Vec<String> {
     values
 }
 
-/// The paths in what follows a directive: the first word, and each further one that looks like a path.
+/// The paths in what follows a directive: the first word, and each further one that looks like a
+/// path.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text.trim_start_matches('[');
@@ -303,7 +415,9 @@ fn words(text: &str) -> Vec<String> {
         let (word, behind) = match quote {
             Some(quote) => rest[1..].split_once(quote).unwrap_or((&rest[1..], "")),
             None => {
-                let end = rest.find(|c: char| c.is_whitespace() || ";,{}]#".contains(c)).unwrap_or(rest.len());
+                let end = rest
+                    .find(|c: char| c.is_whitespace() || ";,{}]#".contains(c))
+                    .unwrap_or(rest.len());
                 rest.split_at(end)
             }
         };
@@ -318,118 +432,4 @@ fn words(text: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    fn of(text: &str, directives: &[&str]) -> Vec<String> {
-        values(text, &directives.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn the_values_of_a_directive_are_found_in_every_grammar() {
-        assert_eq!(of("http { include a/*; include \"b c\"; } # x", &["include"]), ["a/*", "b c"]);
-        assert_eq!(of("# include no\nInclude /a/*.conf /b.conf", &["include"]), ["/a/*.conf", "/b.conf"]);
-        assert_eq!(of("include_dir = 'conf.d'\ninclude_if_exists 'x'", &["include_dir", "include_if_exists", "include"]), ["conf.d", "x"]);
-        assert_eq!(of("rule_files:\n  - \"r/*.yml\"\n  - s.yml\nscrape:\n  - t.yml", &["rule_files"]), ["r/*.yml", "s.yml"]);
-        assert_eq!(of("rule_files: [a.yml, 'b.yml']", &["rule_files"]), ["a.yml", "b.yml"]);
-        assert_eq!(of("bind :443 ssl crt /a.pem alpn h2", &["crt"]), ["/a.pem"]);
-        assert!(of("my_include x; includes y;", &["include"]).is_empty());
-    }
-
-    #[test]
-    fn what_lies_behind_a_target_changes_its_digest_and_nothing_else_does() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
-        let at = |name: &str| root.join(name);
-        for name in ["enabled", "available/deep", "parts"] {
-            fs::create_dir_all(at(name)).unwrap();
-        }
-        fs::write(at("available/a"), "one").unwrap();
-        fs::write(at("available/deep/b"), "one").unwrap();
-        fs::write(at("enabled/own"), "one").unwrap();
-        fs::write(at("main"), "include parts/*; include single;").unwrap();
-        symlink("../available/a", at("enabled/a")).unwrap();
-        symlink("../available/deep", at("enabled/deep")).unwrap();
-        symlink("own", at("enabled/inner")).unwrap();
-        symlink("nowhere", at("enabled/lost")).unwrap();
-        let names = ["include".to_owned()];
-        let both = || (behind(&at("enabled"), &[], &[]).unwrap(), behind(&at("main"), &names, &[]).unwrap());
-        let mut last = both();
-        assert!(!last.0.is_empty());
-        let mut changed = |directory: bool, file: bool, what: &str| {
-            let now = both();
-            assert_eq!((now.0 != last.0, now.1 != last.1), (directory, file), "{what}");
-            last = now;
-        };
-        changed(false, false, "nothing");
-        fs::write(at("available/a"), "two").unwrap();
-        changed(true, false, "a file behind a link");
-        fs::write(at("available/deep/b"), "two").unwrap();
-        changed(true, false, "a file in a directory behind a link");
-        fs::write(at("enabled/own"), "two").unwrap();
-        changed(false, false, "the target's own file");
-        fs::write(at("enabled/nowhere"), "two").unwrap();
-        changed(true, false, "what a link leads to that led nowhere");
-        fs::write(at("parts/x"), "include more").unwrap();
-        changed(false, true, "a new file for a glob");
-        fs::write(at("more"), "x").unwrap();
-        changed(false, true, "what an included file includes");
-        fs::write(at("single"), "x").unwrap();
-        changed(false, true, "a file that was missing");
-        fs::write(at("main"), "include parts/*; include single; # more").unwrap();
-        changed(false, false, "the file itself");
-        assert_eq!(behind(&at("main"), &[], &[]).as_deref(), Some(""));
-    }
-
-    /// Waits until the clock of the disk has gone on.
-    fn until_later(path: &Path) {
-        let stamp = || {
-            fs::write(path, "one").unwrap();
-            path.metadata().map(|meta| (meta.ctime(), meta.ctime_nsec())).unwrap()
-        };
-        let before = stamp();
-        while stamp() <= before {}
-    }
-
-    #[test]
-    fn a_file_that_the_text_of_a_target_names_counts_whatever_names_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
-        let at = |name: &str| root.join(name);
-        for name in ["map", "ticket.key", "cert.pem", "rules.yml", "users", "list", "log", "unnamed"] {
-            fs::write(at(name), "one").unwrap();
-        }
-        let me = i32::try_from(std::process::id()).unwrap();
-        let log = fs::OpenOptions::new().append(true).open(at("log")).unwrap();
-        let text = format!(
-            "use map(.{0}) {1};\n\"include\":\n  \"*.yml\"\n# unnamed.key\nssl = '{2}' log {3}\ninclude users, list",
-            "/map",
-            at("ticket.key").display(),
-            at("cert.pem").display(),
-            at("log").display()
-        );
-        fs::write(at("main"), text).unwrap();
-        let now = || behind(&at("main"), &[], &[me]).unwrap();
-        for name in ["map", "ticket.key", "cert.pem", "rules.yml", "users"] {
-            let before = now();
-            fs::write(at(name), "two").unwrap();
-            assert_ne!(now(), before, "{name}");
-        }
-        let list = fs::OpenOptions::new().write(true).open(at("list")).unwrap();
-        let date = || newest(&at("main"), &[], &[me]).unwrap();
-        let before = (now(), date());
-        until_later(&at("unnamed"));
-        fs::write(at("list"), "two").unwrap();
-        assert_eq!(now(), before.0, "a file that the process writes to");
-        assert!(date() > before.1, "a list that is held open for its lock");
-        drop(list);
-        let before = now();
-        fs::write(at("unnamed"), "two").unwrap();
-        fs::write(at("log"), "a line that the process writes").unwrap();
-        assert_eq!(now(), before, "a log, and a file that nothing names");
-        drop(log);
-    }
-}
+mod tests;

@@ -18,20 +18,30 @@ use crate::{
     trust::{Distrust, Way, is_us},
 };
 
-/// Looks where `source` says for the new content of the target at `config`, and reads what is there, once.
+/// Looks where `source` says for the new content of the target at `config`, and reads what is
+/// there, once.
 pub(crate) fn look(source: &str, config: &Path) -> Offered {
     let mut path = OsString::new();
     for (at, part) in source.split("{config}").enumerate() {
         // Whatever signs are in the path, they stay.
-        path.push(if at == 0 { OsStr::new("") } else { config.as_os_str() });
+        path.push(if at == 0 {
+            OsStr::new("")
+        } else {
+            config.as_os_str()
+        });
         path.push(part);
     }
     let path = PathBuf::from(path);
     let content = match Way::of(&path) {
         // A link that others could put there would lead to any file that root can read.
-        Ok(way) => Some(read(&way).map_err(|(verdict, why)| (verdict, format!("`{}`: {why}", shown(&path))))),
+        Ok(way) => Some(
+            read(&way).map_err(|(verdict, why)| (verdict, format!("`{}`: {why}", shown(&path)))),
+        ),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-        Err(e) => Some(Err((Verdict::Failed, format!("cannot read `{}`: {e}", shown(&path))))),
+        Err(e) => Some(Err((
+            Verdict::Failed,
+            format!("cannot read `{}`: {e}", shown(&path)),
+        ))),
     };
     Offered { path, content }
 }
@@ -39,7 +49,10 @@ pub(crate) fn look(source: &str, config: &Path) -> Offered {
 fn read(way: &Way) -> Result<Blob, (Verdict, String)> {
     let failed = |e: std::io::Error| (Verdict::Failed, e.to_string());
     way.is_ours().map_err(|why| match why {
-        Distrust::Writable { place, .. } if place == way.end => (Verdict::Refused, "others than root and you can write it".into()),
+        Distrust::Writable { place, .. } if place == way.end => (
+            Verdict::Refused,
+            "others than root and you can write it".into(),
+        ),
         why => (Verdict::Refused, why.to_string()),
     })?;
     content(way.open().map_err(failed)?).map_err(|e| match e {
@@ -58,9 +71,15 @@ enum Unread {
 fn content(fd: OwnedFd) -> Result<Blob, Unread> {
     let io = |e: std::io::Error| Unread::Read(e.into());
     let untrusted = |path: &Path, stat: &Statx| {
-        let writable = stat.stx_mode & 0o022 != 0 && FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink;
-        let who = if path.as_os_str().is_empty() { "it".to_owned() } else { format!("`{}` in it", shown(path)) };
-        (writable || !is_us(stat.stx_uid)).then(|| format!("others than root and you can write {who}"))
+        let writable = stat.stx_mode & 0o022 != 0
+            && FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink;
+        let who = if path.as_os_str().is_empty() {
+            "it".to_owned()
+        } else {
+            format!("`{}` in it", shown(path))
+        };
+        (writable || !is_us(stat.stx_uid))
+            .then(|| format!("others than root and you can write {who}"))
     };
     let stat = status(&fd, OsStr::new("")).map_err(|e| io(e.into()))?;
     if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory {
@@ -79,12 +98,19 @@ fn content(fd: OwnedFd) -> Result<Blob, Unread> {
     }
     let kind = FileType::from_raw_mode(stat.stx_mode.into());
     if kind != FileType::RegularFile {
-        return Err(Unread::Read(ReadError::Unacceptable(format!("it is no regular file ({kind:?})"))));
+        return Err(Unread::Read(ReadError::Unacceptable(format!(
+            "it is no regular file ({kind:?})"
+        ))));
     }
     let mut bytes = Vec::new();
-    File::from(fd).take(MAX_TARGET + 1).read_to_end(&mut bytes).map_err(io)?;
+    File::from(fd)
+        .take(MAX_TARGET + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
     match bytes.len() as u64 {
-        length if length > MAX_TARGET => Err(Unread::Read(ReadError::Unacceptable(format!("it is larger than {MAX_TARGET} bytes")))),
+        length if length > MAX_TARGET => Err(Unread::Read(ReadError::Unacceptable(format!(
+            "it is larger than {MAX_TARGET} bytes"
+        )))),
         _ => Ok(Blob::new(bytes)),
     }
 }
@@ -100,11 +126,16 @@ mod tests {
     fn what_the_operators_own_tool_put_there_is_read_and_what_others_could_have_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let mode = |name: &str, mode: u32| std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        let mode = |name: &str, mode: u32| {
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap()
+        };
         let go = || look("{config}.new", &at("a b")).content;
         let refused = |what: &str| {
             let (verdict, why) = go().unwrap().unwrap_err();
-            assert!(verdict == Verdict::Refused && why.contains(what) && why.contains("a b.new"), "{why}");
+            assert!(
+                verdict == Verdict::Refused && why.contains(what) && why.contains("a b.new"),
+                "{why}"
+            );
         };
         assert!(go().is_none());
         std::fs::write(at("a b.new"), "new").unwrap();
@@ -144,6 +175,9 @@ mod tests {
             chown(dir.path(), Some(65534), None).unwrap();
             refused("others than root and you can write");
         }
-        assert_eq!(look("/x{config}-{config}.d", Path::new("/a b")).path, Path::new("/x/a b-/a b.d"));
+        assert_eq!(
+            look("/x{config}-{config}.d", Path::new("/a b")).path,
+            Path::new("/x/a b-/a b.d")
+        );
     }
 }

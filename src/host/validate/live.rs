@@ -41,31 +41,52 @@ pub(crate) struct Live {
     pub(crate) disk: Result<Blob, String>,
     /// Its last change of any kind, in nanoseconds since 1970.
     pub(crate) ctime: Option<i128>,
-    /// The digest of everything that is read through it and is none of it; none where that is not known.
+    /// The digest of everything that is read through it and is none of it; none where that is not
+    /// known.
     pub(crate) behind: Option<String>,
     /// Whether its content must not be shown.
     pub(crate) secret: bool,
-    /// True where neither the process nor the fleet names it: it is what its program reads by default.
+    /// True where neither the process nor the fleet names it: it is what its program reads by
+    /// default.
     pub(crate) assumed: bool,
     target: Target,
     dir: Arc<OwnedFd>,
 }
 
 impl Live {
-    /// Everything that a process reads of its config, in the order of its group's `config`. No lock is taken.
+    /// Everything that a process reads of its config, in the order of its group's `config`. No lock
+    /// is taken.
     ///
     /// # Errors
     /// A sentence: it cannot be told, or must not be replaced.
     pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, String> {
         let mut all = Vec::new();
-        for Config { path, assumed } in discover::configs_of(found, group, &discover::Ways::default()).await? {
-            let (_, dir) = lock::open(path.parent().unwrap_or(Path::new("/"))).map_err(|e| e.to_string())?;
+        for Config { path, assumed } in
+            discover::configs_of(found, group, &discover::Ways::default()).await?
+        {
+            let (_, dir) =
+                lock::open(path.parent().unwrap_or(Path::new("/"))).map_err(|e| e.to_string())?;
             let target = Target::new(&path, dir.clone());
             let disk = target.read().map_err(|e| e.to_string());
-            let secret = group.secret.unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
-            let readers: &[i32] = if group.speaks == Speaks::None { &[found.pid] } else { &[] };
+            let secret = group
+                .secret
+                .unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
+            let readers: &[i32] = if group.speaks == Speaks::None {
+                &[found.pid]
+            } else {
+                &[]
+            };
             let behind = behind(&path, &group.reading.includes, readers);
-            all.push(Self { ctime: target.ctime(), behind, path, disk, secret, assumed, target, dir });
+            all.push(Self {
+                ctime: target.ctime(),
+                behind,
+                path,
+                disk,
+                secret,
+                assumed,
+                target,
+                dir,
+            });
         }
         Ok(all)
     }
@@ -75,31 +96,45 @@ impl Live {
         self.disk.as_ref().ok().map(|blob| blob.sha256.as_str())
     }
 
-    /// Why a run could not replace it, or the process `pid` would not see what replaced it; nothing is written to find that out.
+    /// Why a run could not replace it, or the process `pid` would not see what replaced it; nothing
+    /// is written to find that out.
     pub(crate) fn stays(&self, pid: i32) -> Option<String> {
         let clings = || guard::clings_to(pid, &self.path).filter(|_| self.target.is_directory());
-        self.target.replaceable().err().map(|e| e.to_string()).or_else(clings)
+        self.target
+            .replaceable()
+            .err()
+            .map(|e| e.to_string())
+            .or_else(clings)
     }
 
-    /// Another run that holds its lock: "another run holds the lock of `DIR`: pid 17 of uid 0: hello broadcast".
+    /// Another run that holds its lock: "another run holds the lock of `DIR`: pid 17 of uid 0:
+    /// hello broadcast".
     pub(crate) fn held_by(&self) -> Option<String> {
         let owner = lock::blocked(&self.dir, self.path.file_name().as_slice())?;
-        Some(LockError::Busy(self.path.parent().unwrap_or(Path::new("/")).into(), owner).to_string())
+        Some(
+            LockError::Busy(self.path.parent().unwrap_or(Path::new("/")).into(), owner).to_string(),
+        )
     }
 
     /// As it is judged, as if it were its own candidate.
     pub(crate) fn candidate(&self) -> Candidate {
         let sha256 = self.sha256().unwrap_or_default().to_owned();
         let inodes = self.target.inodes().unwrap_or_default();
-        Candidate { live: self.path.clone(), staged: self.path.clone(), inodes, sha256, secret: self.secret }
+        Candidate {
+            live: self.path.clone(),
+            staged: self.path.clone(),
+            inodes,
+            sha256,
+            secret: self.secret,
+        }
     }
 }
 
 /// What a validator said, and who it was.
 type Said = (Result<Complaints, NotPassed>, String);
 
-/// What was said already of what stands on the disk: once for all instances that would be asked the same. Different
-/// validators run side by side.
+/// What was said already of what stands on the disk: once for all instances that would be asked the
+/// same. Different validators run side by side.
 #[derive(Debug)]
 pub(crate) struct Judged {
     said: Answers<Said>,
@@ -111,7 +146,11 @@ type Answers<T> = Mutex<HashMap<Key, Arc<OnceCell<T>>>>;
 
 impl Default for Judged {
     fn default() -> Self {
-        Self { said: Mutex::default(), places: Mutex::default(), turns: Semaphore::new(side_by_side()) }
+        Self {
+            said: Mutex::default(),
+            places: Mutex::default(),
+            turns: Semaphore::new(side_by_side()),
+        }
     }
 }
 
@@ -134,8 +173,18 @@ impl Judged {
     }
 
     /// Every later call for the same key waits for the first answer.
-    async fn once<T: Clone>(&self, known: &Answers<T>, key: Key, ask: impl Future<Output = T>) -> T {
-        let cell = known.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+    async fn once<T: Clone>(
+        &self,
+        known: &Answers<T>,
+        key: Key,
+        ask: impl Future<Output = T>,
+    ) -> T {
+        let cell = known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(key)
+            .or_default()
+            .clone();
         let answer = cell.get_or_init(|| async {
             let _turn = self.turns.acquire().await;
             ask.await

@@ -1,7 +1,8 @@
 //! The arguments of a process that wrote a title over them.
 //!
-//! Some programs repeat their arguments in the title (`nginx: master process nginx -c /etc/x -g pid /run/x;`), without the
-//! borders between them. Others tell something else there (`gunicorn: master [app]`), and the arguments are lost.
+//! Some programs repeat their arguments in the title (`nginx: master process nginx -c /etc/x -g pid
+//! /run/x;`), without the borders between them. Others tell something else there (`gunicorn: master
+//! [app]`), and the arguments are lost.
 
 use crate::{
     fleet::{option_of, placeholder},
@@ -10,7 +11,9 @@ use crate::{
 };
 
 /// Why nothing is asked of a process about its arguments.
-pub(crate) const HIDDEN: &str = "its command line is a title that hides the arguments of the process, or the borders between them, which `{args}` and `{opt:..}` stand for; say another `validate` without them";
+pub(crate) const HIDDEN: &str = "its command line is a title that hides the arguments of the \
+                                 process, or the borders between them, which `{args}` and \
+                                 `{opt:..}` stand for; say another `validate` without them";
 
 /// What is known of them.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +39,8 @@ impl Arguments {
 
 /// Whether `argv` stands for arguments of the process.
 pub(crate) fn asks(argv: &[String]) -> bool {
-    let asks = |arg: &String| matches!(placeholder(arg), Some(("", name, "")) if name == "args" || option_of(name).is_some());
+    let is_several = |name: &str| name == "args" || option_of(name).is_some();
+    let asks = |arg: &String| matches!(placeholder(arg), Some(("", name, "")) if is_several(name));
     argv.iter().any(asks)
 }
 
@@ -45,27 +49,46 @@ pub(crate) fn arguments(member: &Member) -> Arguments {
     let exe = member.instance.exe.to_string_lossy();
     let line = std::fs::read(format!("/proc/{}/cmdline", member.identity.pid)).unwrap_or_default();
     if let Some(args) = by_group(member, &line) {
-        return if certain_of(&args) == args.len() { Arguments::Kept } else { Arguments::Hidden };
+        return if certain_of(&args) == args.len() {
+            Arguments::Kept
+        } else {
+            Arguments::Hidden
+        };
     }
     of(&line, exe.strip_suffix(" (deleted)").unwrap_or(&exe))
 }
 
-/// The arguments in a title, where the group of the process says how it writes that. The survey has read them in the same way.
+/// The arguments in a title, where the group of the process says how it writes that. The survey has
+/// read them in the same way.
 fn by_group(member: &Member, line: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(line).ok()?.trim_end_matches('\0');
-    if text.contains('\0') { None } else { arguments_of(member.identity.pid, text, &member.group.reading) }
+    if text.contains('\0') {
+        None
+    } else {
+        arguments_of(member.identity.pid, text, &member.group.reading)
+    }
 }
 
 /// Those of the bytes of `/proc/PID/cmdline` of a process that runs `exe`.
 fn of(line: &[u8], exe: &str) -> Arguments {
-    let text = line.iter().rposition(|b| *b != 0).map_or(&[][..], |last| &line[..=last]);
+    let text = line
+        .iter()
+        .rposition(|b| *b != 0)
+        .map_or(&[][..], |last| &line[..=last]);
     // A single string, which is no path with a blank in it but `NAME: words`.
-    let Ok(text) = std::str::from_utf8(text) else { return Arguments::Kept };
-    let Some((name, words)) = text.split_once(": ").filter(|(name, _)| !name.contains(char::is_whitespace) && !text.contains('\0')) else {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Arguments::Kept;
+    };
+    let Some((name, words)) = text
+        .split_once(": ")
+        .filter(|(name, _)| !name.contains(char::is_whitespace) && !text.contains('\0'))
+    else {
         return Arguments::Kept;
     };
     let file = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    let own = |word: &str| !word.starts_with(['(', '[', '-']) && (file(word) == file(exe) || file(word) == name);
+    let own = |word: &str| {
+        !word.starts_with(['(', '[', '-']) && (file(word) == file(exe) || file(word) == name)
+    };
     let mut at = 0;
     for word in words.split(' ') {
         at += word.len() + 1;
@@ -76,8 +99,9 @@ fn of(line: &[u8], exe: &str) -> Arguments {
     Arguments::Hidden
 }
 
-/// The arguments in a text that has lost the borders between them: a word that begins with `-` begins an option, and all
-/// that follows up to the next one is its value. A word in brackets tells a state.
+/// The arguments in a text that has lost the borders between them: a word that begins with `-`
+/// begins an option, and all that follows up to the next one is its value. A word in brackets tells
+/// a state.
 fn split(text: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut is_value = false;
@@ -111,13 +135,43 @@ mod tests {
             Arguments::Told(args) => args.join("|"),
             other => format!("{other:?}"),
         };
-        let nginx = "nginx: master process nginx -c /srv/my app/n.conf -g pid /run/x;  daemon on; -e /e.log\0\0\0";
-        assert_eq!(told(nginx, "/usr/sbin/nginx"), "-c|/srv/my app/n.conf|-g|pid /run/x;  daemon on;|-e|/e.log");
-        assert_eq!(told("nginx: master process /opt/nginx/sbin/nginx", "/opt/nginx/sbin/nginx"), "");
-        assert_eq!(told("sshd: /usr/sbin/sshd -D -f /a -o Port=2 [listener] 0 of 10-100 startups", "/usr/sbin/sshd"), "-D|-f|/a|-o|Port=2");
-        assert_eq!(told("gunicorn: master [app:app]", "/usr/bin/python3.11"), "Hidden");
-        assert_eq!(told("php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)\0", "/usr/sbin/php-fpm8.2"), "Hidden");
-        for line in ["", "/usr/bin/python3\0/usr/bin/gunicorn\0-c\0x: y\0", "python3 /usr/bin/gunicorn -c x", "x\0"] {
+        let nginx = "nginx: master process nginx -c /srv/my app/n.conf -g pid /run/x;  daemon on; \
+                     -e /e.log\0\0\0";
+        assert_eq!(
+            told(nginx, "/usr/sbin/nginx"),
+            "-c|/srv/my app/n.conf|-g|pid /run/x;  daemon on;|-e|/e.log"
+        );
+        assert_eq!(
+            told(
+                "nginx: master process /opt/nginx/sbin/nginx",
+                "/opt/nginx/sbin/nginx"
+            ),
+            ""
+        );
+        assert_eq!(
+            told(
+                "sshd: /usr/sbin/sshd -D -f /a -o Port=2 [listener] 0 of 10-100 startups",
+                "/usr/sbin/sshd"
+            ),
+            "-D|-f|/a|-o|Port=2"
+        );
+        assert_eq!(
+            told("gunicorn: master [app:app]", "/usr/bin/python3.11"),
+            "Hidden"
+        );
+        assert_eq!(
+            told(
+                "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)\0",
+                "/usr/sbin/php-fpm8.2"
+            ),
+            "Hidden"
+        );
+        for line in [
+            "",
+            "/usr/bin/python3\0/usr/bin/gunicorn\0-c\0x: y\0",
+            "python3 /usr/bin/gunicorn -c x",
+            "x\0",
+        ] {
             assert_eq!(told(line, "/usr/bin/python3.11"), "Kept", "{line:?}");
         }
     }

@@ -7,7 +7,10 @@ use crate::{
     runs::{Past, Verb},
 };
 
-const ALL: Count = Count { min: 0, max: usize::MAX };
+const ALL: Count = Count {
+    min: 0,
+    max: usize::MAX,
+};
 
 fn config(message: &str) -> Blob {
     Blob::new(format!("message = \"{message}\"\n").into_bytes())
@@ -16,8 +19,18 @@ fn config(message: &str) -> Blob {
 fn left(touched: &[(i32, Touch)], count: Count) -> Left {
     let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
     (group.name, group.count) = ("web".into(), count);
-    let target = |path: &str| LeftTarget { path: path.into(), form: crate::event::Form::File, from: Some(config("old").sha256), to: config("new").sha256 };
-    let instance = |pid| LeftInstance { group: "web".into(), pid, started: 5, targets: vec!["/a".into()] };
+    let target = |path: &str| LeftTarget {
+        path: path.into(),
+        form: crate::event::Form::File,
+        from: Some(config("old").sha256),
+        to: config("new").sha256,
+    };
+    let instance = |pid| LeftInstance {
+        group: "web".into(),
+        pid,
+        started: 5,
+        targets: vec!["/a".into()],
+    };
     Left {
         id: "1".into(),
         verb: Verb::Broadcast,
@@ -28,39 +41,87 @@ fn left(touched: &[(i32, Touch)], count: Count) -> Left {
         targets: vec![target("/a"), target("/b")],
         instances: (1..=3).map(instance).collect(),
         readings: BTreeMap::new(),
-        touched: touched.iter().map(|(pid, touch)| ((*pid, 5), *touch)).collect(),
+        touched: touched
+            .iter()
+            .map(|(pid, touch)| ((*pid, 5), *touch))
+            .collect(),
         asked: BTreeMap::new(),
-        past: Past { id: "1".into(), at: None, open: true, running: false, began: None, end: None },
+        past: Past {
+            id: "1".into(),
+            at: None,
+            open: true,
+            running: false,
+            began: None,
+            end: None,
+        },
     }
 }
 
-/// What is there: each by its pid, start and what it says that it runs; and the disk, of which nobody reads the second file.
+/// What is there: each by its pid, start and what it says that it runs; and the disk, of which
+/// nobody reads the second file.
 fn seen(left: &Left, members: &[(i32, u64, &str)], disk: &str) -> Seen {
     let group = Arc::new(left.groups[0].clone());
     let member = |(pid, started, says): &(i32, u64, &str)| {
-        let instance = Instance { targets: vec!["/a".into()], before: Some(config(says).sha256), ..Instance::new("web", *pid, *started) };
+        let instance = Instance {
+            targets: vec!["/a".into()],
+            before: Some(config(says).sha256),
+            ..Instance::new("web", *pid, *started)
+        };
         Member::new(instance, group.clone(), Vec::new())
     };
-    let target = || SeenTarget { disk: config(disk), ctime: 5, behind: Some(String::new()), secret: false, offered: BTreeMap::new() };
-    let targets = ["/a", "/b"].map(|path| (PathBuf::from(path), target())).into();
-    Seen { members: members.iter().map(member).collect(), targets, ..Seen::default() }
+    let target = || SeenTarget {
+        disk: config(disk),
+        ctime: 5,
+        behind: Some(String::new()),
+        secret: false,
+        offered: BTreeMap::new(),
+    };
+    let targets = ["/a", "/b"]
+        .map(|path| (PathBuf::from(path), target()))
+        .into();
+    Seen {
+        members: members.iter().map(member).collect(),
+        targets,
+        ..Seen::default()
+    }
 }
 
 fn kept(sha256: &str) -> Option<Vec<u8>> {
-    ["old", "new"].into_iter().map(config).find(|blob| blob.sha256 == sha256).map(|blob| blob.bytes.to_vec())
+    ["old", "new"]
+        .into_iter()
+        .map(config)
+        .find(|blob| blob.sha256 == sha256)
+        .map(|blob| blob.bytes.to_vec())
 }
 
 fn again(left: &Left, seen: Seen, way: Way) -> Result<Plan, Stop> {
-    let aim = Aim { left, way, at_once: way == Way::Back, include_sick: way == Way::Back, proven: &Proven::default() };
+    let aim = Aim {
+        left,
+        way,
+        at_once: way == Way::Back,
+        include_sick: way == Way::Back,
+        proven: &Proven::default(),
+    };
     Plan::again(seen, aim, kept, |_, _| None)
 }
 
 fn states(plan: &Plan) -> BTreeMap<i32, (State, bool, bool)> {
-    plan.steps().flat_map(|s| &s.members).map(|m| (m.instance.pid, (m.instance.state, m.unsure, m.brought))).collect()
+    plan.steps()
+        .flat_map(|s| &s.members)
+        .map(|m| (m.instance.pid, (m.instance.state, m.unsure, m.brought)))
+        .collect()
 }
 
-const FORTH: Touch = Touch { forth: true, back: false, state: None };
-const BACK: Touch = Touch { forth: true, back: true, state: None };
+const FORTH: Touch = Touch {
+    forth: true,
+    back: false,
+    state: None,
+};
+const BACK: Touch = Touch {
+    forth: true,
+    back: true,
+    state: None,
+};
 
 #[test]
 fn who_needs_a_signal_is_what_it_says_the_disk_and_what_may_have_been_done_to_it() {
@@ -73,39 +134,138 @@ fn who_needs_a_signal_is_what_it_says_the_disk_and_what_may_have_been_done_to_it
         (None, "new", "new", (Unchanged, false, true), Untouched),
         (None, "new", "old", (Untouched, false, true), Untouched),
         // A signal that is under way makes it load what is there when it takes it.
-        (Some(FORTH), "old", "new", (Untouched, false, true), Untouched),
-        (Some(FORTH), "old", "old", (Untouched, false, true), Untouched),
-        (Some(FORTH), "new", "new", (Unchanged, false, true), Untouched),
+        (
+            Some(FORTH),
+            "old",
+            "new",
+            (Untouched, false, true),
+            Untouched,
+        ),
+        (
+            Some(FORTH),
+            "old",
+            "old",
+            (Untouched, false, true),
+            Untouched,
+        ),
+        (
+            Some(FORTH),
+            "new",
+            "new",
+            (Unchanged, false, true),
+            Untouched,
+        ),
         (Some(BACK), "new", "new", (Untouched, true, true), Untouched),
         (Some(BACK), "old", "old", (Untouched, true, true), Untouched),
-        (Some(Touch { state: is(Confirmed), ..FORTH }), "new", "new", (Unchanged, false, true), Untouched),
-        (Some(Touch { state: is(Reverted), ..BACK }), "old", "old", (Untouched, false, false), Unchanged),
-        (Some(Touch { state: is(TimedOut), ..FORTH }), "old", "new", (Untouched, false, true), Untouched),
-        (Some(Touch { state: is(Rejected), ..FORTH }), "old", "new", (Untouched, false, true), Untouched),
-        (Some(Touch { state: is(Unconfirmed), ..FORTH }), "old", "new", (Untouched, false, true), Untouched),
-        (Some(Touch { state: is(Died), ..BACK }), "old", "new", (Untouched, true, true), Untouched),
+        (
+            Some(Touch {
+                state: is(Confirmed),
+                ..FORTH
+            }),
+            "new",
+            "new",
+            (Unchanged, false, true),
+            Untouched,
+        ),
+        (
+            Some(Touch {
+                state: is(Reverted),
+                ..BACK
+            }),
+            "old",
+            "old",
+            (Untouched, false, false),
+            Unchanged,
+        ),
+        (
+            Some(Touch {
+                state: is(TimedOut),
+                ..FORTH
+            }),
+            "old",
+            "new",
+            (Untouched, false, true),
+            Untouched,
+        ),
+        (
+            Some(Touch {
+                state: is(Rejected),
+                ..FORTH
+            }),
+            "old",
+            "new",
+            (Untouched, false, true),
+            Untouched,
+        ),
+        (
+            Some(Touch {
+                state: is(Unconfirmed),
+                ..FORTH
+            }),
+            "old",
+            "new",
+            (Untouched, false, true),
+            Untouched,
+        ),
+        (
+            Some(Touch {
+                state: is(Died),
+                ..BACK
+            }),
+            "old",
+            "new",
+            (Untouched, true, true),
+            Untouched,
+        ),
     ] {
         let context = format!("{touch:?}, says {says}, disk {disk}");
-        let left = left(&touch.map(|touch| (1, touch)).into_iter().collect::<Vec<_>>(), ALL);
+        let left = left(
+            &touch
+                .map(|touch| (1, touch))
+                .into_iter()
+                .collect::<Vec<_>>(),
+            ALL,
+        );
         let go = |way| states(&again(&left, seen(&left, &[(1, 5, says)], disk), way).unwrap())[&1];
         assert_eq!(go(Way::Forth), forth, "forth: {context}");
         assert_eq!(go(Way::Back).0, back, "back: {context}");
         let proven = touch.is_none_or(|touch| matches!(touch.state, Some(Confirmed | Reverted)));
-        assert_eq!(go(Way::Back).1, !proven, "whoever was signalled for the other config must prove this one anew: {context}");
+        assert_eq!(
+            go(Way::Back).1,
+            !proven,
+            "whoever was signalled for the other config must prove this one anew: {context}"
+        );
     }
 }
 
 #[test]
 fn every_target_goes_the_whole_way_whether_anybody_reads_it_or_not() {
     let left = left(&[], ALL);
-    for (way, disk, to) in [(Way::Forth, "old", "new"), (Way::Forth, "new", "new"), (Way::Back, "new", "old"), (Way::Back, "old", "old")] {
+    for (way, disk, to) in [
+        (Way::Forth, "old", "new"),
+        (Way::Forth, "new", "new"),
+        (Way::Back, "new", "old"),
+        (Way::Back, "old", "old"),
+    ] {
         for members in [&[(1, 5, "old")][..], &[]] {
             let plan = again(&left, seen(&left, members, disk), way).unwrap();
-            let shifts: Vec<(PathBuf, Blob, Option<Blob>)> = plan.targets().into_iter().map(|s| (s.path.clone(), s.to.clone(), s.from.clone())).collect();
+            let shifts: Vec<(PathBuf, Blob, Option<Blob>)> = plan
+                .targets()
+                .into_iter()
+                .map(|s| (s.path.clone(), s.to.clone(), s.from.clone()))
+                .collect();
             let other = if to == "new" { "old" } else { "new" };
             assert_eq!(shifts.len(), 2);
-            assert!(shifts.iter().all(|(_, to_, from)| *to_ == config(to) && *from == Some(config(other))), "{way:?} {disk}: {shifts:?}");
-            assert!(way == Way::Forth || plan.waves.len() <= 1, "an old config goes back in one wave");
+            assert!(
+                shifts
+                    .iter()
+                    .all(|(_, to_, from)| *to_ == config(to) && *from == Some(config(other))),
+                "{way:?} {disk}: {shifts:?}"
+            );
+            assert!(
+                way == Way::Forth || plan.waves.len() <= 1,
+                "an old config goes back in one wave"
+            );
         }
     }
 }
@@ -116,13 +276,29 @@ fn what_is_neither_of_the_two_is_refused_by_name() {
     for way in [Way::Forth, Way::Back] {
         let refused = |seen: Seen, says: &str| {
             let stop = again(&left, seen, way).unwrap_err();
-            assert!(stop.verdict == Verdict::Refused && stop.reason.contains(says), "{}", stop.reason);
+            assert!(
+                stop.verdict == Verdict::Refused && stop.reason.contains(says),
+                "{}",
+                stop.reason
+            );
         };
-        refused(seen(&left, &[(1, 5, "old")], "by hand"), "another program has changed it since");
-        refused(seen(&left, &[(1, 5, "old"), (2, 5, "by hand")], "new"), "pid 2 runs");
+        refused(
+            seen(&left, &[(1, 5, "old")], "by hand"),
+            "another program has changed it since",
+        );
+        refused(
+            seen(&left, &[(1, 5, "old"), (2, 5, "by hand")], "new"),
+            "pid 2 runs",
+        );
         let stop = Plan::again(
             seen(&left, &[], "by hand"),
-            Aim { left: &left, way, at_once: false, include_sick: false, proven: &Proven::default() },
+            Aim {
+                left: &left,
+                way,
+                at_once: false,
+                include_sick: false,
+                proven: &Proven::default(),
+            },
             kept,
             |_, _| Some("7".into()),
         );
@@ -133,22 +309,58 @@ fn what_is_neither_of_the_two_is_refused_by_name() {
 #[test]
 fn without_the_bytes_there_is_no_way_there_and_perhaps_none_back() {
     let go = |left: &Left, disk: &str, way, kept: &dyn Fn(&str) -> Option<Vec<u8>>| {
-        Plan::again(seen(left, &[(1, 5, "new")], disk), Aim { left, way, at_once: false, include_sick: false, proven: &Proven::default() }, kept, |_, _| None)
+        Plan::again(
+            seen(left, &[(1, 5, "new")], disk),
+            Aim {
+                left,
+                way,
+                at_once: false,
+                include_sick: false,
+                proven: &Proven::default(),
+            },
+            kept,
+            |_, _| None,
+        )
     };
     let none = |_: &str| None;
     let left = left(&[], ALL);
-    assert!(go(&left, "old", Way::Forth, &none).unwrap_err().reason.contains("not kept any more"));
-    assert!(go(&left, "new", Way::Back, &none).unwrap_err().reason.contains("not kept any more"));
+    assert!(
+        go(&left, "old", Way::Forth, &none)
+            .unwrap_err()
+            .reason
+            .contains("not kept any more")
+    );
+    assert!(
+        go(&left, "new", Way::Back, &none)
+            .unwrap_err()
+            .reason
+            .contains("not kept any more")
+    );
     let plan = go(&left, "new", Way::Forth, &none).unwrap();
-    assert!(plan.targets().iter().all(|s| s.from.is_none()), "it is there already, and the old one is not");
+    assert!(
+        plan.targets().iter().all(|s| s.from.is_none()),
+        "it is there already, and the old one is not"
+    );
     let other = |_: &str| Some(b"something else".to_vec());
-    assert!(go(&left, "old", Way::Forth, &other).is_err(), "what is kept must be what its name says");
+    assert!(
+        go(&left, "old", Way::Forth, &other).is_err(),
+        "what is kept must be what its name says"
+    );
     let mut adopted = left.clone();
     adopted.targets.iter_mut().for_each(|t| t.from = None);
     assert!(go(&adopted, "new", Way::Forth, &kept).is_ok());
-    assert!(go(&adopted, "old", Way::Forth, &kept).unwrap_err().reason.contains("neither"));
+    assert!(
+        go(&adopted, "old", Way::Forth, &kept)
+            .unwrap_err()
+            .reason
+            .contains("neither")
+    );
     let stop = go(&adopted, "new", Way::Back, &kept).unwrap_err();
-    assert!(stop.verdict == Verdict::Refused && stop.reason.contains("no way back"), "{}", stop.reason);
+    assert!(
+        stop.verdict == Verdict::Refused && stop.reason.contains("no way back"),
+        "{}",
+        stop.reason
+    );
 }
 
 #[test]
@@ -158,27 +370,72 @@ fn who_is_gone_counts_and_who_came_stands_for_him() {
             Event::Gone { pids, why, .. } => Some((pids, why)),
             _ => None,
         };
-        (absent(seen, left).into_iter().find_map(why), unreplaced(seen, left).is_some())
+        (
+            absent(seen, left).into_iter().find_map(why),
+            unreplaced(seen, left).is_some(),
+        )
     };
     let three = left(&[], Count { min: 3, max: 3 });
-    let all = seen(&three, &[(1, 5, "old"), (2, 5, "old"), (3, 5, "old")], "new");
+    let all = seen(
+        &three,
+        &[(1, 5, "old"), (2, 5, "old"), (3, 5, "old")],
+        "new",
+    );
     assert_eq!(told(&three, &all), (None, false));
     // Another process of the same number.
-    let new = seen(&three, &[(1, 5, "old"), (2, 5, "old"), (3, 6, "new")], "new");
+    let new = seen(
+        &three,
+        &[(1, 5, "old"), (2, 5, "old"), (3, 6, "new")],
+        "new",
+    );
     let (gone, unreplaced) = told(&three, &new);
-    assert!(gone.is_some_and(|(pids, why)| pids == [3] && why.contains("others have taken")) && !unreplaced);
-    assert!(states(&again(&three, new, Way::Forth).unwrap())[&3].2, "who came reads what is there");
+    assert!(
+        gone.is_some_and(|(pids, why)| pids == [3] && why.contains("others have taken"))
+            && !unreplaced
+    );
+    assert!(
+        states(&again(&three, new, Way::Forth).unwrap())[&3].2,
+        "who came reads what is there"
+    );
     let lost = || seen(&three, &[(1, 5, "old"), (2, 5, "old")], "new");
     let (gone, unreplaced) = told(&three, &lost());
     assert!(gone.is_some_and(|(_, why)| why.contains("nobody has taken")) && unreplaced);
-    assert_eq!(again(&three, lost(), Way::Forth).unwrap_err().verdict, Verdict::NoMatch);
+    assert_eq!(
+        again(&three, lost(), Way::Forth).unwrap_err().verdict,
+        Verdict::NoMatch
+    );
     let plan = again(&three, lost(), Way::Back).unwrap();
-    let left_out: Vec<(i32, State)> = plan.left_out.iter().map(|m| (m.instance.pid, m.instance.state)).collect();
-    assert_eq!(left_out, [(3, State::Died)], "an old config is brought back all the same");
+    let left_out: Vec<(i32, State)> = plan
+        .left_out
+        .iter()
+        .map(|m| (m.instance.pid, m.instance.state))
+        .collect();
+    assert_eq!(
+        left_out,
+        [(3, State::Died)],
+        "an old config is brought back all the same"
+    );
     // After a restart of the machine they are all others, whatever their numbers are.
-    let booted = Left { same_boot: false, touched: [((1, 5), FORTH)].into(), ..three.clone() };
-    let plan = again(&booted, seen(&three, &[(1, 5, "new"), (2, 5, "new"), (3, 5, "new")], "new"), Way::Forth).unwrap();
-    assert!(states(&plan).values().all(|state| *state == (State::Unchanged, false, true)));
+    let booted = Left {
+        same_boot: false,
+        touched: [((1, 5), FORTH)].into(),
+        ..three.clone()
+    };
+    let plan = again(
+        &booted,
+        seen(
+            &three,
+            &[(1, 5, "new"), (2, 5, "new"), (3, 5, "new")],
+            "new",
+        ),
+        Way::Forth,
+    )
+    .unwrap();
+    assert!(
+        states(&plan)
+            .values()
+            .all(|state| *state == (State::Unchanged, false, true))
+    );
 }
 
 #[test]
@@ -186,15 +443,29 @@ fn a_silent_one_gets_the_old_config_back_and_keeps_others_from_the_new_one() {
     let left = left(&[(1, FORTH)], ALL);
     let go = |pid: i32, way| {
         let mut seen = seen(&left, &[(1, 5, "new"), (2, 5, "new")], "new");
-        let at = seen.members.iter().position(|m| m.instance.pid == pid).unwrap();
-        let mut silent = Member { sick: true, ..seen.members.remove(at) };
+        let at = seen
+            .members
+            .iter()
+            .position(|m| m.instance.pid == pid)
+            .unwrap();
+        let mut silent = Member {
+            sick: true,
+            ..seen.members.remove(at)
+        };
         silent.instance.before = None;
-        silent.instance.trouble = Some(Trouble { kind: crate::event::TroubleKind::Sick, text: "no answer".into() });
+        silent.instance.trouble = Some(Trouble {
+            kind: crate::event::TroubleKind::Sick,
+            text: "no answer".into(),
+        });
         seen.sick.push(silent);
         again(&left, seen, way)
     };
     for pid in [1, 2] {
-        assert_eq!(states(&go(pid, Way::Back).unwrap())[&pid].0, State::Untouched, "it is signalled");
+        assert_eq!(
+            states(&go(pid, Way::Back).unwrap())[&pid].0,
+            State::Untouched,
+            "it is signalled"
+        );
         assert_eq!(go(pid, Way::Forth).unwrap_err().verdict, Verdict::Refused);
     }
 }
@@ -222,8 +493,14 @@ fn a_process_that_started_when_the_file_was_back_has_read_it_at_its_start() {
     for touched in [&[(2, FORTH)][..], &[]] {
         let left = left(touched, ALL);
         let mut seen = seen(&left, &[(2, 5, "old")], "old");
-        seen.members.iter_mut().for_each(|m| (m.born, m.instance.before) = (6, None));
-        assert_ne!(states(&again(&left, seen, Way::Back).unwrap())[&2].0, State::Unchanged, "{touched:?}");
+        seen.members
+            .iter_mut()
+            .for_each(|m| (m.born, m.instance.before) = (6, None));
+        assert_ne!(
+            states(&again(&left, seen, Way::Back).unwrap())[&2].0,
+            State::Unchanged,
+            "{touched:?}"
+        );
     }
 }
 
@@ -234,7 +511,13 @@ fn an_instance_that_reads_another_file_by_now_is_refused_with_both_paths() {
         let mut moved = seen(&left, &[(1, 5, "new"), (2, 6, "new")], "new");
         moved.members[0].instance.targets = vec!["/elsewhere".into()];
         let stop = again(&left, moved, way).unwrap_err();
-        assert!(stop.verdict == Verdict::Refused && stop.reason.contains("`/a`") && stop.reason.contains("`/elsewhere`"), "{way:?}: {}", stop.reason);
+        assert!(
+            stop.verdict == Verdict::Refused
+                && stop.reason.contains("`/a`")
+                && stop.reason.contains("`/elsewhere`"),
+            "{way:?}: {}",
+            stop.reason
+        );
         // Another process under that pid is no instance of the run.
         let mut other = seen(&left, &[(1, 6, "new")], "new");
         other.members[0].instance.targets = vec!["/elsewhere".into()];

@@ -27,7 +27,10 @@ const CHECK: &str = "echo \"mnt=$(readlink /proc/self/ns/mnt) root=$(echo /*) ui
 
 /// Where the test itself is.
 fn host() -> String {
-    std::fs::read_link("/proc/self/ns/mnt").unwrap().display().to_string()
+    std::fs::read_link("/proc/self/ns/mnt")
+        .unwrap()
+        .display()
+        .to_string()
 }
 
 /// A process of a container: its first line was `begun`, and it is known by its executable.
@@ -43,9 +46,23 @@ fn contained(command: &mut Command) -> Option<Process> {
 fn wrapped(command: &mut Command, wrapper: &[&str], exe: &Path, script: &Path) -> Option<Process> {
     let fifo = script.with_extension("fifo");
     if !fifo.exists() {
-        assert!(Command::new("mkfifo").arg("-m").arg("666").arg(&fifo).status().unwrap().success());
+        assert!(
+            Command::new("mkfifo")
+                .arg("-m")
+                .arg("666")
+                .arg(&fifo)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
-    let start = format!("{} '{}' '{}' 9<>'{}' || echo none", wrapper.join(" "), exe.display(), script.display(), fifo.display());
+    let start = format!(
+        "{} '{}' '{}' 9<>'{}' || echo none",
+        wrapper.join(" "),
+        exe.display(),
+        script.display(),
+        fifo.display()
+    );
     contained(command.args(["-c", &start]))
 }
 
@@ -55,22 +72,58 @@ fn answer(said: &Said) -> Option<String> {
     if text.contains("says no") {
         return Some(text);
     }
-    assert!(text.contains("could not be run") || text.contains("nvalidated") || text.contains("own mount"), "{text}");
+    assert!(
+        text.contains("could not be run")
+            || text.contains("nvalidated")
+            || text.contains("own mount"),
+        "{text}"
+    );
     None
 }
 
 #[test]
 fn a_container_of_the_second_user_is_never_asked_outside_of_its_namespaces() {
     let Some(ground) = Ground::new() else { return };
-    let (exe, config) = (ground.alice("instance"), ground.file("live", "one\n", 0o644));
-    assert!(Command::new("cp").arg("/bin/bash").arg(&exe).status().unwrap().success());
+    let (exe, config) = (
+        ground.alice("instance"),
+        ground.file("live", "one\n", 0o644),
+    );
+    assert!(
+        Command::new("cp")
+            .arg("/bin/bash")
+            .arg(&exe)
+            .status()
+            .unwrap()
+            .success()
+    );
     let script = ground.file("instance.sh", INSTANCE, 0o644);
     let notes = Notes::new();
-    let check = ground.program("check", &format!("#!/bin/bash\n{{ readlink /proc/self/ns/mnt; id -u; }} >{}\n", notes.sink()));
-    let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"];
-    let Some(_process) = wrapped(&mut as_alice("sh"), &wrapper, &exe, &script) else { return };
+    let check = ground.program(
+        "check",
+        &format!(
+            "#!/bin/bash\n{{ readlink /proc/self/ns/mnt; id -u; }} >{}\n",
+            notes.sink()
+        ),
+    );
+    let wrapper = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ];
+    let Some(_process) = wrapped(&mut as_alice("sh"), &wrapper, &exe, &script) else {
+        return;
+    };
     for user in [format!("user = \"{}\"\n", uid()), String::new()] {
-        group(&ground, &exe.display().to_string(), &check, &format!("{user}config = \"{}\"", config.display()));
+        group(
+            &ground,
+            &exe.display().to_string(),
+            &check,
+            &format!("{user}config = \"{}\"", config.display()),
+        );
         for at in 0..tries(4) {
             let new = ground.fleet.write("new", &format!("{at}\n"));
             let said = match at % 4 {
@@ -79,38 +132,89 @@ fn a_container_of_the_second_user_is_never_asked_outside_of_its_namespaces() {
                 _ => ground.say("doctor", ""),
             };
             if at == 0 && !user.is_empty() {
-                assert!(format!("{}{}", said.stderr, said.json).contains("user namespace"), "{}", said.stderr);
+                assert!(
+                    format!("{}{}", said.stderr, said.json).contains("user namespace"),
+                    "{}",
+                    said.stderr
+                );
             }
         }
     }
-    assert_eq!(notes.text(), "", "its program ran in the namespaces of the host");
+    assert_eq!(
+        notes.text(),
+        "",
+        "its program ran in the namespaces of the host"
+    );
 }
 
 #[test]
 fn a_container_of_root_s_is_asked_inside_of_it_or_not_at_all() {
     let Some(ground) = Ground::new() else { return };
     let exe = ground.fleet.path("instance");
-    assert!(Command::new("cp").arg("/bin/bash").arg(&exe).status().unwrap().success());
-    let (script, check, config) = (ground.fleet.write("instance.sh", INSTANCE), ground.program("check", CHECK), ground.fleet.write("live", "one\n"));
+    assert!(
+        Command::new("cp")
+            .arg("/bin/bash")
+            .arg(&exe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (script, check, config) = (
+        ground.fleet.write("instance.sh", INSTANCE),
+        ground.program("check", CHECK),
+        ground.fleet.write("live", "one\n"),
+    );
     let name = exe.display().to_string();
     // Mounts and numbers of its own; or only a smaller bounding set.
     for (wrapper, is_bound) in [
-        (&["unshare", "--mount", "--pid", "--fork", "--mount-proc"][..], false),
-        (&["setpriv", "--bounding-set", "-sys_admin,-sys_ptrace,-setuid", "--inh-caps", "-all"], true),
+        (
+            &["unshare", "--mount", "--pid", "--fork", "--mount-proc"][..],
+            false,
+        ),
+        (
+            &[
+                "setpriv",
+                "--bounding-set",
+                "-sys_admin,-sys_ptrace,-setuid",
+                "--inh-caps",
+                "-all",
+            ],
+            true,
+        ),
     ] {
-        let Some(process) = wrapped(Command::new("sh").process_group(), wrapper, &exe, &script) else { return };
-        group(&ground, &name, &check, &format!("config = \"{}\"", config.display()));
+        let Some(process) = wrapped(Command::new("sh").process_group(), wrapper, &exe, &script)
+        else {
+            return;
+        };
+        group(
+            &ground,
+            &name,
+            &check,
+            &format!("config = \"{}\"", config.display()),
+        );
         let mut asked = 0;
         for at in 0..tries(3) {
             let new = ground.fleet.write("new", &format!("{at}\n"));
-            let said = if at % 3 == 2 { ground.say("status", "") } else { ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()]) };
+            let said = if at % 3 == 2 {
+                ground.say("status", "")
+            } else {
+                ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()])
+            };
             let Some(words) = answer(&said) else { continue };
             asked += 1;
             if is_bound {
-                let set = words.split("CapBnd:").nth(1).and_then(|rest| u64::from_str_radix(&rest.trim_start_matches("\\t").trim()[..16], 16).ok());
-                assert!(set.is_some_and(|set| set & (1 << 21 | 1 << 19 | 1 << 7) == 0), "it has more than its instance: {words}");
+                let set = words.split("CapBnd:").nth(1).and_then(|rest| {
+                    u64::from_str_radix(&rest.trim_start_matches("\\t").trim()[..16], 16).ok()
+                });
+                assert!(
+                    set.is_some_and(|set| set & (1 << 21 | 1 << 19 | 1 << 7) == 0),
+                    "it has more than its instance: {words}"
+                );
             } else {
-                assert!(words.contains("mnt=mnt:") && !words.contains(&host()), "it ran in the mount namespace of the host: {words}");
+                assert!(
+                    words.contains("mnt=mnt:") && !words.contains(&host()),
+                    "it ran in the mount namespace of the host: {words}"
+                );
             }
         }
         println!("{wrapper:?}: asked inside {asked} times");
@@ -123,7 +227,16 @@ fn jail(ground: &Ground, name: &str) -> PathBuf {
     let jail = ground.fleet.path("jail");
     let script = "set -e; mkdir -p \"$0/bin\" \"$0/proc\" \"$0/dev\" \"$0$2\"; cp /bin/bash \"$0/bin/$1\"; : >\"$0/jailed\"\n\
                   for lib in $(ldd /bin/bash | grep -o '/[^ ]*'); do mkdir -p \"$0$(dirname \"$lib\")\"; cp \"$lib\" \"$0$lib\"; done";
-    assert!(Command::new("sh").args(["-c", script]).arg(&jail).arg(name).arg(ground.fleet.dir.path()).status().unwrap().success());
+    assert!(
+        Command::new("sh")
+            .args(["-c", script])
+            .arg(&jail)
+            .arg(name)
+            .arg(ground.fleet.dir.path())
+            .status()
+            .unwrap()
+            .success()
+    );
     jail
 }
 
@@ -132,21 +245,58 @@ fn a_process_below_another_root_directory_is_asked_there_or_not_at_all() {
     let Some(ground) = Ground::new() else { return };
     let name = format!("{}-jail", ground.fleet.exe().file_name().unwrap().display());
     let jail = jail(&ground, &name);
-    std::fs::write(jail.join("instance.sh"), "trap : HUP\necho begun\nwhile :; do read -r -t 1 <&9; done\n").unwrap();
+    std::fs::write(
+        jail.join("instance.sh"),
+        "trap : HUP\necho begun\nwhile :; do read -r -t 1 <&9; done\n",
+    )
+    .unwrap();
     // The fleet stands at the same path there, and nothing else does.
-    let check = ground.program("check", "if [ -e /jailed ]; then echo in: jail; else echo in: host; fi; exit 1\n");
-    let (fifo, config) = (ground.fleet.path("fifo"), ground.fleet.write("live", "one\n"));
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let check = ground.program(
+        "check",
+        "if [ -e /jailed ]; then echo in: jail; else echo in: host; fi; exit 1\n",
+    );
+    let (fifo, config) = (
+        ground.fleet.path("fifo"),
+        ground.fleet.write("live", "one\n"),
+    );
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
     let (dir, jail) = (ground.fleet.dir.path().display(), jail.display());
-    let start = format!("mount --bind '{dir}' '{jail}{dir}' && exec chroot '{jail}' '/bin/{name}' /instance.sh 9<>'{}' || echo none", fifo.display());
-    let Some(_process) = contained(Command::new("unshare").process_group().args(["--mount", "sh", "-c", &start])) else { return };
-    group(&ground, &name, &check, &format!("config = \"{}\"", config.display()));
+    let start = format!(
+        "mount --bind '{dir}' '{jail}{dir}' && exec chroot '{jail}' '/bin/{name}' /instance.sh 9<>'{}' || echo none",
+        fifo.display()
+    );
+    let Some(_process) = contained(
+        Command::new("unshare")
+            .process_group()
+            .args(["--mount", "sh", "-c", &start]),
+    ) else {
+        return;
+    };
+    group(
+        &ground,
+        &name,
+        &check,
+        &format!("config = \"{}\"", config.display()),
+    );
     let mut asked = 0;
     for at in 0..tries(3) {
         let new = ground.fleet.write("new", &format!("{at}\n"));
-        let said = if at % 3 == 2 { ground.say("status", "") } else { ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()]) };
+        let said = if at % 3 == 2 {
+            ground.say("status", "")
+        } else {
+            ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()])
+        };
         let text = format!("{}{}", said.stderr, said.json);
-        assert!(!text.contains("in: host"), "its program ran below the root directory of the host: {text}");
+        assert!(
+            !text.contains("in: host"),
+            "its program ran below the root directory of the host: {text}"
+        );
         asked += usize::from(text.contains("in: jail"));
     }
     println!("asked below its root directory {asked} times");
@@ -168,8 +318,18 @@ impl Grouped for Command {
 fn nothing_can_write_to_the_program_that_enters_a_container() {
     let Some(ground) = Ground::new() else { return };
     let exe = ground.fleet.path("instance");
-    assert!(Command::new("cp").arg("/bin/bash").arg(&exe).status().unwrap().success());
-    let (config, there) = (ground.fleet.write("live", "one\n"), ground.fleet.path("there"));
+    assert!(
+        Command::new("cp")
+            .arg("/bin/bash")
+            .arg(&exe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (config, there) = (
+        ground.fleet.write("live", "one\n"),
+        ground.fleet.path("there"),
+    );
     let before = ground.fleet.exe().metadata().unwrap();
     // A process of the container opens the executable of each new process there for writing.
     let script = ground.fleet.write(
@@ -181,8 +341,16 @@ fn nothing_can_write_to_the_program_that_enters_a_container() {
         ),
     );
     let wrapper = ["unshare", "--mount", "--pid", "--fork", "--mount-proc"];
-    let Some(_process) = wrapped(Command::new("sh").process_group(), &wrapper, &exe, &script) else { return };
-    group(&ground, &exe.display().to_string(), "/dev/null", &format!("config = \"{}\"", config.display()));
+    let Some(_process) = wrapped(Command::new("sh").process_group(), &wrapper, &exe, &script)
+    else {
+        return;
+    };
+    group(
+        &ground,
+        &exe.display().to_string(),
+        "/dev/null",
+        &format!("config = \"{}\"", config.display()),
+    );
     for at in 0..tries(5) {
         let new = ground.fleet.write("new", &format!("{at}\n"));
         ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()]);
@@ -190,6 +358,9 @@ fn nothing_can_write_to_the_program_that_enters_a_container() {
     until("it has looked", || there.exists());
     assert!(!std::fs::read_to_string(&there).unwrap().contains("written"));
     let after = ground.fleet.exe().metadata().unwrap();
-    assert_eq!((after.len(), after.mtime(), after.mtime_nsec()), (before.len(), before.mtime(), before.mtime_nsec()));
+    assert_eq!(
+        (after.len(), after.mtime(), after.mtime_nsec()),
+        (before.len(), before.mtime(), before.mtime_nsec())
+    );
     assert_eq!(after.permissions().mode(), before.permissions().mode());
 }

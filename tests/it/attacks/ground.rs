@@ -33,7 +33,11 @@ pub(super) fn uid() -> u32 {
 
 /// How often a race is tried: `sample` times, or in full.
 pub(super) fn tries(sample: usize) -> usize {
-    if std::env::var_os("HELLO_TEST_FULL").is_some() { 300 } else { sample }
+    if std::env::var_os("HELLO_TEST_FULL").is_some() {
+        300
+    } else {
+        sample
+    }
 }
 
 /// How much longer a race is tried than so many times where nothing came of it yet: a busy machine may have let the attacker
@@ -46,7 +50,9 @@ pub(super) fn race(least: usize, mut attempt: impl FnMut(usize) -> bool) {
     let mut deadline = None;
     for at in 0.. {
         let has_met = attempt(at);
-        if at + 1 >= least && (has_met || Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + LATE)) {
+        if at + 1 >= least
+            && (has_met || Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + LATE))
+        {
             return;
         }
     }
@@ -71,7 +77,11 @@ impl Drop for Process {
 /// A program that the second user starts, without any right of root's.
 pub(super) fn as_alice(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    command.uid(uid()).gid(uid()).process_group(0).stdin(Stdio::null());
+    command
+        .uid(uid())
+        .gid(uid())
+        .process_group(0)
+        .stdin(Stdio::null());
     command
 }
 
@@ -79,7 +89,9 @@ pub(super) fn as_alice(program: impl AsRef<std::ffi::OsStr>) -> Command {
 pub(super) fn begun(command: &mut Command) -> (Process, String) {
     let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(process.0.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert!(!line.is_empty(), "it has ended: {command:?}");
     (process, line.trim().to_owned())
 }
@@ -102,7 +114,11 @@ impl Attacker {
     }
 
     fn number(&self, at: usize) -> u64 {
-        u64::from_le_bytes(std::fs::read(&self.count).unwrap()[at..at + 8].try_into().unwrap())
+        u64::from_le_bytes(
+            std::fs::read(&self.count).unwrap()[at..at + 8]
+                .try_into()
+                .unwrap(),
+        )
     }
 }
 
@@ -122,7 +138,11 @@ impl Ground {
         if !is_root() {
             return None;
         }
-        if !Command::new("python3").args(["-c", ""]).status().is_ok_and(|status| status.success()) {
+        if !Command::new("python3")
+            .args(["-c", ""])
+            .status()
+            .is_ok_and(|status| status.success())
+        {
             crate::support::skipped("the attacker is a program for python3");
             return None;
         }
@@ -133,7 +153,12 @@ impl Ground {
         give(&alice, uid(), 0o755);
         std::fs::create_dir(&roots).unwrap();
         std::fs::set_permissions(&roots, std::fs::Permissions::from_mode(0o700)).unwrap();
-        Some(Self { fleet, alice, roots, servers: Vec::new() })
+        Some(Self {
+            fleet,
+            alice,
+            roots,
+            servers: Vec::new(),
+        })
     }
 
     /// The same with one instance, which works in the second user's directory; its process.
@@ -187,7 +212,13 @@ impl Ground {
 
     /// Starts an instance of the second user in `cwd`.
     pub(super) fn serve(&mut self, config: &Path, cwd: &Path) -> i32 {
-        let (server, url) = begun(as_alice(self.fleet.exe()).args(["serve", "--config"]).arg(config).current_dir(cwd).stderr(Stdio::null()));
+        let (server, url) = begun(
+            as_alice(self.fleet.exe())
+                .args(["serve", "--config"])
+                .arg(config)
+                .current_dir(cwd)
+                .stderr(Stdio::null()),
+        );
         assert!(url.starts_with("http://"), "{url}");
         self.servers.push(server);
         self.servers.last().unwrap().pid()
@@ -195,9 +226,18 @@ impl Ground {
 
     /// `fleet.toml` with the group of these instances, and `more` in it.
     pub(super) fn group(&self, more: &str) {
-        let (exe, alice, uid) = (self.fleet.exe().file_name().unwrap().to_str().unwrap(), self.alice.display(), uid());
-        let group = format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"400ms\"\nuser = \"{uid}\"\nconfig_under = \"{alice}\"\n");
-        self.fleet.write("fleet.toml", &format!("{group}match = {{ exe = \"{exe}\", args = [\"serve\"] }}\n{more}\n"));
+        let (exe, alice, uid) = (
+            self.fleet.exe().file_name().unwrap().to_str().unwrap(),
+            self.alice.display(),
+            uid(),
+        );
+        let group = format!(
+            "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\ntimeout = \"400ms\"\nuser = \"{uid}\"\nconfig_under = \"{alice}\"\n"
+        );
+        self.fleet.write(
+            "fleet.toml",
+            &format!("{group}match = {{ exe = \"{exe}\", args = [\"serve\"] }}\n{more}\n"),
+        );
     }
 
     /// Starts an attack; see `attacker.py`.
@@ -211,8 +251,17 @@ impl Ground {
             }
             number += 1;
         };
-        let (process, _) = begun(as_alice("python3").arg(script).arg(&count).arg(verb).args(args));
-        Attacker { _process: process, count }
+        let (process, _) = begun(
+            as_alice("python3")
+                .arg(script)
+                .arg(&count)
+                .arg(verb)
+                .args(args),
+        );
+        Attacker {
+            _process: process,
+            count,
+        }
     }
 
     /// `broadcast`, with `args`.
@@ -237,14 +286,28 @@ impl Untouched {
 fn add(path: &Path, all: &mut Vec<(PathBuf, [i64; 6], Vec<u8>)>) {
     let meta = path.symlink_metadata().unwrap();
     let number = |n: u64| i64::try_from(n).unwrap();
-    let told = [number(meta.ino()), meta.uid().into(), meta.mode().into(), number(meta.nlink()), meta.ctime(), meta.ctime_nsec()];
+    let told = [
+        number(meta.ino()),
+        meta.uid().into(),
+        meta.mode().into(),
+        number(meta.nlink()),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    ];
     if meta.is_dir() {
         all.push((path.to_owned(), told, Vec::new()));
-        let mut inner: Vec<PathBuf> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut inner: Vec<PathBuf> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         inner.sort();
         inner.iter().for_each(|path| add(path, all));
     } else {
-        all.push((path.to_owned(), told, std::fs::read(path).unwrap_or_default()));
+        all.push((
+            path.to_owned(),
+            told,
+            std::fs::read(path).unwrap_or_default(),
+        ));
     }
 }
 
@@ -259,9 +322,15 @@ impl Ground {
         };
         let mut all = vec![self.fleet.exe().display().to_string()];
         all.extend(args.iter().map(|arg| (*arg).to_owned()));
-        all.extend(["--fleet".into(), self.fleet.path("fleet.toml").display().to_string()]);
+        all.extend([
+            "--fleet".into(),
+            self.fleet.path("fleet.toml").display().to_string(),
+        ]);
         if verb != "doctor" {
-            all.extend(["--state".into(), self.fleet.path("state").display().to_string()]);
+            all.extend([
+                "--state".into(),
+                self.fleet.path("state").display().to_string(),
+            ]);
         }
         all
     }
@@ -282,7 +351,10 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(super) fn new(ground: &'a Ground) -> Self {
-        Self { ground, notes: Notes::new() }
+        Self {
+            ground,
+            notes: Notes::new(),
+        }
     }
 
     /// The file that tells of the session.
@@ -292,19 +364,41 @@ impl<'a> Session<'a> {
 
     /// The argv of `intruder.py`, as `fleet.toml` has it.
     pub(super) fn intruder(&self) -> String {
-        let script = self.ground.program("intruder.py", include_str!("intruder.py"));
-        format!("[\"python3\", \"{script}\", \"{}\", \"{}\"]", self.told(), self.notes.port())
+        let script = self
+            .ground
+            .program("intruder.py", include_str!("intruder.py"));
+        format!(
+            "[\"python3\", \"{script}\", \"{}\", \"{}\"]",
+            self.told(),
+            self.notes.port()
+        )
     }
 
     /// Runs a command there; what stood on the terminal.
     pub(super) fn run(&self, argv: &[String]) -> String {
-        let script = self.ground.program("session.py", include_str!("session.py"));
-        let output = Command::new("python3").arg(script).arg(self.told()).args(argv).stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let script = self
+            .ground
+            .program("session.py", include_str!("session.py"));
+        let output = Command::new("python3")
+            .arg(script)
+            .arg(self.told())
+            .args(argv)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     pub(super) fn notes(&self) -> Vec<serde_json::Value> {
-        self.notes.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.notes
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }

@@ -17,7 +17,14 @@ use crate::{
 
 /// A program of another name, as an instance: a copy of bash.
 fn bash(to: &Path) {
-    assert!(Command::new("cp").arg("/bin/bash").arg(to).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg("/bin/bash")
+            .arg(to)
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 /// What its process is, as a script notes it: `Uid`, `Gid`, `Groups`, capabilities and `NoNewPrivs`, each in a line.
@@ -27,11 +34,20 @@ const SELF: &str = "while IFS= read -r line; do case $line in Uid:*|Gid:*|Groups
 fn is_alice(note: &str) {
     let uid = uid();
     let ids = format!("{uid}\t{uid}\t{uid}\t{uid}");
-    assert!(note.contains(&format!("Uid:\t{ids}\n")) && note.contains(&format!("Gid:\t{ids}\n")), "{note}");
+    assert!(
+        note.contains(&format!("Uid:\t{ids}\n")) && note.contains(&format!("Gid:\t{ids}\n")),
+        "{note}"
+    );
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-        assert!(note.contains(&format!("{set}:\t0000000000000000\n")), "{note}");
+        assert!(
+            note.contains(&format!("{set}:\t0000000000000000\n")),
+            "{note}"
+        );
     }
-    assert!(note.contains("Groups:\t \n") || note.contains(&format!("Groups:\t{uid} \n")), "{note}");
+    assert!(
+        note.contains("Groups:\t \n") || note.contains(&format!("Groups:\t{uid} \n")),
+        "{note}"
+    );
 }
 
 /// An instance that is now itself and now a setuid program of root's, with the same pid and start time.
@@ -49,12 +65,23 @@ struct Changing {
 impl Changing {
     fn new() -> Option<Self> {
         let (ground, uid) = (Ground::new()?, uid());
-        let (exe, conf, notes) = (ground.alice("instance"), ground.folder("conf"), Notes::new());
+        let (exe, conf, notes) = (
+            ground.alice("instance"),
+            ground.folder("conf"),
+            Notes::new(),
+        );
         bash(&exe);
         // Root's own program, which any user may start: it starts what it is told, as root, and that gives root up again.
         let (door, setuid) = (ground.fleet.path("door"), ground.fleet.path("door/env"));
         std::fs::create_dir(&door).unwrap();
-        assert!(Command::new("cp").arg("/usr/bin/env").arg(&setuid).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .arg("/usr/bin/env")
+                .arg(&setuid)
+                .status()
+                .unwrap()
+                .success()
+        );
         std::fs::set_permissions(&setuid, std::fs::Permissions::from_mode(0o4755)).unwrap();
         nix::unistd::chown(&door, Some(0.into()), Some(uid.into())).unwrap();
         std::fs::set_permissions(&door, std::fs::Permissions::from_mode(0o750)).unwrap();
@@ -73,10 +100,27 @@ impl Changing {
                 exe = exe.display()
             ),
         );
-        assert!(as_alice("mkfifo").arg(ground.alice("fifo")).status().unwrap().success());
-        let (process, _) = begun(as_alice(&exe).arg(script).arg("first").stderr(Stdio::null()));
+        assert!(
+            as_alice("mkfifo")
+                .arg(ground.alice("fifo"))
+                .status()
+                .unwrap()
+                .success()
+        );
+        let (process, _) = begun(
+            as_alice(&exe)
+                .arg(script)
+                .arg("first")
+                .stderr(Stdio::null()),
+        );
         give(&conf, uid, 0o755);
-        Some(Self { ground, live, notes, turns, _process: process })
+        Some(Self {
+            ground,
+            live,
+            notes,
+            turns,
+            _process: process,
+        })
     }
 
     fn group(&self, more: &str) {
@@ -96,14 +140,25 @@ impl Changing {
 
     fn noted(&self) -> Vec<String> {
         // One without an end is of a command that was ended.
-        self.notes.each().into_iter().filter(|note| note.ends_with("end\n")).collect()
+        self.notes
+            .each()
+            .into_iter()
+            .filter(|note| note.ends_with("end\n"))
+            .collect()
     }
 
     /// How many commands ran; none of them as root.
     fn ran(&self) -> usize {
         let users = format!("Uid:\t{0}\t{0}\t{0}\t{0}", uid());
-        let is_other = |note: &String| note.lines().any(|line| line.starts_with("Uid:") && line != users);
-        assert!(!self.notes.each().iter().any(is_other), "a command ran as another user: {:?}", self.notes.each());
+        let is_other = |note: &String| {
+            note.lines()
+                .any(|line| line.starts_with("Uid:") && line != users)
+        };
+        assert!(
+            !self.notes.each().iter().any(is_other),
+            "a command ran as another user: {:?}",
+            self.notes.each()
+        );
         let notes = self.noted();
         notes.iter().for_each(|note| is_alice(note));
         notes.len()
@@ -111,13 +166,20 @@ impl Changing {
 
     fn new_config(&self, at: usize) -> Vec<String> {
         let text = std::fs::read_to_string(&self.live).unwrap();
-        let path = self.ground.fleet.write("new", &(text + &format!("key_{at} = {at}\n")));
+        let path = self
+            .ground
+            .fleet
+            .write("new", &(text + &format!("key_{at} = {at}\n")));
         vec!["--config".into(), path.display().to_string()]
     }
 
     fn broadcast(&self, at: usize, args: &[&str]) -> Said {
         let config = self.new_config(at);
-        let all: Vec<&str> = config.iter().map(String::as_str).chain(args.iter().copied()).collect();
+        let all: Vec<&str> = config
+            .iter()
+            .map(String::as_str)
+            .chain(args.iter().copied())
+            .collect();
         self.ground.broadcast(&all)
     }
 }
@@ -125,7 +187,8 @@ impl Changing {
 /// Whether a command was not run because the instance was another process by then.
 fn has_met(said: &Said) -> bool {
     let all = format!("{}{}", said.stderr, said.json);
-    all.contains("is not the process any more that was surveyed") || all.contains("runs with more groups")
+    all.contains("is not the process any more that was surveyed")
+        || all.contains("runs with more groups")
 }
 
 /// How the tries went.
@@ -151,18 +214,30 @@ fn turning(changing: &Changing, sample: usize, act: impl Fn(usize) -> Said) {
         tried.met > 0 && tried.ran > 0 && tried.turned > 0
     });
     println!("setuid in between: {tried:?}");
-    assert!(tried.met > 0 && tried.ran > 0 && tried.turned > 0, "the race was not run: {tried:?}");
+    assert!(
+        tried.met > 0 && tried.ran > 0 && tried.turned > 0,
+        "the race was not run: {tried:?}"
+    );
     // Nor can a command become root by a setuid program itself.
-    assert!(changing.noted().iter().all(|note| note.contains("NoNewPrivs:\t1\n")));
+    assert!(
+        changing
+            .noted()
+            .iter()
+            .all(|note| note.contains("NoNewPrivs:\t1\n"))
+    );
 }
 
 #[test]
 fn a_validator_never_runs_as_the_setuid_program_that_its_instance_executes_meanwhile() {
-    let Some(changing) = Changing::new() else { return };
+    let Some(changing) = Changing::new() else {
+        return;
+    };
     changing.group("confirm = []\nvalidate = [\"{exe}\", \"{candidate}\"]");
     let conf = changing.live.parent().unwrap();
     let words = changing.ground.alice("words");
-    let swaps = changing.ground.attack("swap", &[conf, Path::new(".hello-"), &words]);
+    let swaps = changing
+        .ground
+        .attack("swap", &[conf, Path::new(".hello-"), &words]);
     turning(&changing, 30, |at| match at % 3 {
         0 => changing.broadcast(at, &["--dry-run"]),
         1 => changing.ground.say("status", ""),
@@ -173,9 +248,13 @@ fn a_validator_never_runs_as_the_setuid_program_that_its_instance_executes_meanw
 
 #[test]
 fn no_assertion_and_no_restart_key_runs_as_the_setuid_program_of_its_instance() {
-    let Some(changing) = Changing::new() else { return };
+    let Some(changing) = Changing::new() else {
+        return;
+    };
     let live = changing.live.display().to_string();
-    changing.group(&format!("validate = []\n[[group.confirm]]\nexec = [\"{{exe}}\", \"{live}\"]\nequals = \"x\""));
+    changing.group(&format!(
+        "validate = []\n[[group.confirm]]\nexec = [\"{{exe}}\", \"{live}\"]\nequals = \"x\""
+    ));
     turning(&changing, 8, |_| changing.ground.say("status", ""));
     changing.group("confirm = []\nvalidate = []\nrestart_keys = [\"{exe}\", \"{candidate}\"]");
     turning(&changing, 8, |at| changing.broadcast(at, &["--dry-run"]));
@@ -183,7 +262,9 @@ fn no_assertion_and_no_restart_key_runs_as_the_setuid_program_of_its_instance() 
 
 #[test]
 fn no_process_of_the_same_user_reaches_into_a_stage_that_becomes_its_command() {
-    let Some(mut ground) = Ground::new() else { return };
+    let Some(mut ground) = Ground::new() else {
+        return;
+    };
     let config = ground.config("web.toml");
     for _ in 0..10 {
         ground.serve_at_home(&config);
@@ -195,14 +276,22 @@ fn no_process_of_the_same_user_reaches_into_a_stage_that_becomes_its_command() {
         ground.say("dry-run", &format!("x{at}")).expect(0);
         grasp.count() > 0
     });
-    println!("stages of hello that were seen as the second user: {}", grasp.count());
+    println!(
+        "stages of hello that were seen as the second user: {}",
+        grasp.count()
+    );
     assert!(grasp.count() > 0, "no stage was ever seen");
     assert_eq!(grasp.got(), 0, "a stage was looked into, or traced");
 }
 
 /// An instance that ends on a bad config, in a directory that is exchanged; its executable is another one by then.
 fn dying(ground: &Ground, revive: &str) -> (Process, PathBuf) {
-    let (exe, notes, work, uid) = (ground.alice("instance"), ground.notebook("notes"), ground.folder("work"), uid());
+    let (exe, notes, work, uid) = (
+        ground.alice("instance"),
+        ground.notebook("notes"),
+        ground.folder("work"),
+        uid(),
+    );
     bash(&exe);
     let live = ground.file("live", "good\n", 0o644);
     let marker = ground.roots.join("marker");
@@ -216,12 +305,23 @@ fn dying(ground: &Ground, revive: &str) -> (Process, PathBuf) {
         marker.display()
     );
     ground.file("other", &other, 0o755);
-    let on_signal = format!("if grep -q bad '{0}'; then mv '{1}' '{2}'; exit 3; fi", live.display(), ground.alice("other").display(), exe.display());
+    let on_signal = format!(
+        "if grep -q bad '{0}'; then mv '{1}' '{2}'; exit 3; fi",
+        live.display(),
+        ground.alice("other").display(),
+        exe.display()
+    );
     let script = ground.program(
         "dying.sh",
         &format!("trap \"{on_signal}\" HUP\necho begun\nexec 8<>'{}'\nwhile :; do read -r -t 0.01 <&8; done\n", ground.alice("fifo").display()),
     );
-    assert!(as_alice("mkfifo").arg(ground.alice("fifo")).status().unwrap().success());
+    assert!(
+        as_alice("mkfifo")
+            .arg(ground.alice("fifo"))
+            .status()
+            .unwrap()
+            .success()
+    );
     let (process, _) = begun(as_alice(&exe).arg(script).current_dir(&work));
     ground.fleet.write(
         "fleet.toml",
@@ -248,9 +348,20 @@ fn what_is_started_again_and_what_a_person_is_told_to_type_run_as_the_user_of_th
     assert!(!marker.exists(), "it was started as root: {}", text());
     is_alice(&text());
     let session = text().lines().find_map(|line| line.parse::<i32>().ok());
-    assert!(session.is_some_and(|session| Some(session) != nix::unistd::getsid(None).ok().map(nix::unistd::Pid::as_raw)), "{}", text());
+    assert!(
+        session
+            .is_some_and(|session| Some(session)
+                != nix::unistd::getsid(None).ok().map(nix::unistd::Pid::as_raw)),
+        "{}",
+        text()
+    );
     drop(process);
-    let hint = said.stderr.lines().map(str::trim).find(|line| line.contains("setpriv --reuid")).unwrap_or_else(|| panic!("{}", said.stderr));
+    let hint = said
+        .stderr
+        .lines()
+        .map(str::trim)
+        .find(|line| line.contains("setpriv --reuid"))
+        .unwrap_or_else(|| panic!("{}", said.stderr));
     let exchanges = ground.attack("exchange", &[&ground.alice("work"), &ground.alice("link")]);
     let before = exchanges.count();
     race(tries(50), |_| {
@@ -258,8 +369,18 @@ fn what_is_started_again_and_what_a_person_is_told_to_type_run_as_the_user_of_th
         assert!(!marker.exists(), "it ran as root: {hint}");
         exchanges.count() > before && text().matches("end\n").count() > 1
     });
-    assert!(text().matches("end\n").count() > 1, "the hint starts it: {hint}\n{}", text());
-    assert!(!text().contains("root's words"), "it was started in a directory of root's: {hint}");
+    assert!(
+        text().matches("end\n").count() > 1,
+        "the hint starts it: {hint}\n{}",
+        text()
+    );
+    assert!(
+        !text().contains("root's words"),
+        "it was started in a directory of root's: {hint}"
+    );
     assert!(exchanges.count() > before);
-    text().split("end\n").filter(|note| note.contains("Uid")).for_each(is_alice);
+    text()
+        .split("end\n")
+        .filter(|note| note.contains("Uid"))
+        .for_each(is_alice);
 }

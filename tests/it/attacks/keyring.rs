@@ -4,13 +4,23 @@ use super::ground::{Ground, Session, tries};
 
 #[test]
 fn no_command_of_another_user_reads_a_key_of_root_s_session() {
-    let Some((ground, _)) = Ground::serving() else { return };
+    let Some((ground, _)) = Ground::serving() else {
+        return;
+    };
     let session = Session::new(&ground);
     let intruder = session.intruder();
     // The key is there for the session itself.
-    let own = session.run(&["python3".into(), ground.program("intruder.py", include_str!("intruder.py")), session.told(), session.notes.port().to_string()]);
+    let own = session.run(&[
+        "python3".into(),
+        ground.program("intruder.py", include_str!("intruder.py")),
+        session.told(),
+        session.notes.port().to_string(),
+    ]);
     let notes = session.notes();
-    let Some(first) = notes.first().filter(|note| note["keys"][0] == "a key of root's") else {
+    let Some(first) = notes
+        .first()
+        .filter(|note| note["keys"][0] == "a key of root's")
+    else {
         crate::support::skipped(&format!("this kernel keeps no keys: {own}"));
         return;
     };
@@ -18,15 +28,27 @@ fn no_command_of_another_user_reads_a_key_of_root_s_session() {
     if first["tty"] == "yes" {
         assert!(own.contains("typed:touch typed-by-alice."), "{own}");
     }
-    let (exec, keys) = (format!("validate = []\n[[group.confirm]]\nexec = {intruder}\nequals = \"x\""), format!("validate = []\nrestart_keys = {intruder}"));
+    let (exec, keys) = (
+        format!("validate = []\n[[group.confirm]]\nexec = {intruder}\nequals = \"x\""),
+        format!("validate = []\nrestart_keys = {intruder}"),
+    );
     for at in 0..tries(3).div_ceil(3) {
-        for (group, verb) in [(format!("validate = {intruder}"), "dry-run"), (exec.clone(), "broadcast"), (keys.clone(), "dry-run")] {
+        for (group, verb) in [
+            (format!("validate = {intruder}"), "dry-run"),
+            (exec.clone(), "broadcast"),
+            (keys.clone(), "dry-run"),
+        ] {
             ground.group(&group);
             let before = session.notes().len();
             let shown = session.run(&ground.verb(verb, &format!("key{at}")));
             let notes = session.notes();
             assert!(notes.len() > before, "{group} has run nothing: {shown}");
-            assert!(notes[before..].iter().all(|note| note["keys"] == serde_json::json!([])), "{notes:#?}");
+            assert!(
+                notes[before..]
+                    .iter()
+                    .all(|note| note["keys"] == serde_json::json!([])),
+                "{notes:#?}"
+            );
         }
     }
 }

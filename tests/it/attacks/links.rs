@@ -24,7 +24,11 @@ fn etc(ground: &Ground) -> std::path::PathBuf {
 /// Runs the next of these commands; `last` is the run that a revert takes back. Everything that it said.
 fn tried(ground: &Ground, at: usize, verbs: &[&str], last: &mut String) -> String {
     let verb = verbs[at % verbs.len()];
-    let said = if verb == "revert" { ground.fleet.again("revert", &[last]) } else { ground.say(verb, &format!("x{at}")) };
+    let said = if verb == "revert" {
+        ground.fleet.again("revert", &[last])
+    } else {
+        ground.say(verb, &format!("x{at}"))
+    };
     if let Some(run) = said.json["run"].as_str().filter(|_| verb == "broadcast") {
         run.clone_into(last);
     }
@@ -33,52 +37,100 @@ fn tried(ground: &Ground, at: usize, verbs: &[&str], last: &mut String) -> Strin
 
 #[test]
 fn the_directory_of_a_config_that_is_exchanged_for_one_of_root_s_leads_no_run_there() {
-    let Some(mut ground) = Ground::new() else { return };
+    let Some(mut ground) = Ground::new() else {
+        return;
+    };
     let conf = ground.folder("conf");
     let config = ground.config("conf/passwd");
     let (etc, link) = (etc(&ground), ground.alice("link"));
     ground.serve_at_home(&config);
     let notes = Notes::new();
     // It names no path: the candidate stands at the live path for it alone. It notes what is mounted, and what it reads.
-    let text = format!("#!/bin/bash\n{{ grep -c ' {}/' /proc/self/mountinfo; cat '{}'; }} >{} 2>&1\n", etc.display(), config.display(), notes.sink());
+    let text = format!(
+        "#!/bin/bash\n{{ grep -c ' {}/' /proc/self/mountinfo; cat '{}'; }} >{} 2>&1\n",
+        etc.display(),
+        config.display(),
+        notes.sink()
+    );
     let validator = ground.program("validator", &text);
     ground.group(&format!("validate = [\"{validator}\"]"));
     let before = Untouched::of(&etc);
-    let verbs = ["dry-run", "broadcast", "status", "revert", "dry-run", "broadcast", "doctor"];
+    let verbs = [
+        "dry-run",
+        "broadcast",
+        "status",
+        "revert",
+        "dry-run",
+        "broadcast",
+        "doctor",
+    ];
     let (mut met, mut passed, mut moved, mut last) = (0, 0, 0, String::new());
     for (attack, sample) in [("cued", 20), ("exchange", 10)] {
         let (mark, args): (&Path, Vec<&Path>) = (Path::new(".hello-"), vec![&conf, &link]);
-        let args = if attack == "cued" { [vec![conf.as_path(), mark], args].concat() } else { args };
+        let args = if attack == "cued" {
+            [vec![conf.as_path(), mark], args].concat()
+        } else {
+            args
+        };
         let attacker = ground.attack(attack, &args);
         race(tries(sample), |at| {
             let count = attacker.count();
             let said = tried(&ground, at, &verbs, &mut last);
             moved += usize::from(attacker.count() > count);
             met += usize::from(
-                ["leads elsewhere", "ymbolic link", "not what was surveyed", "by a link", "was changed by another"].iter().any(|word| said.contains(word)),
+                [
+                    "leads elsewhere",
+                    "ymbolic link",
+                    "not what was surveyed",
+                    "by a link",
+                    "was changed by another",
+                ]
+                .iter()
+                .any(|word| said.contains(word)),
             );
-            passed += usize::from(said.contains("\"converged\"") || said.contains("\"dry_run\":true"));
+            passed +=
+                usize::from(said.contains("\"converged\"") || said.contains("\"dry_run\":true"));
             assert!(!said.contains("root's words"), "{said}");
             assert_eq!(Untouched::of(&etc), before, "{said}");
             moved > 0 && met + passed > 0
         });
     }
     let notes = notes.text();
-    println!("exchanged within {moved} runs, met by {met}, passed by {passed}; {} validators", notes.matches("listen").count());
-    assert!(moved > 0 && met + passed > 0, "the race was not run: moved {moved}, met {met}");
-    assert!(!notes.contains("root's words"), "a validator has read root's file: {notes}");
-    assert!(notes.lines().filter(|line| line.parse::<u32>().is_ok()).all(|line| line == "0"), "something was mounted in root's directory: {notes}");
+    println!(
+        "exchanged within {moved} runs, met by {met}, passed by {passed}; {} validators",
+        notes.matches("listen").count()
+    );
+    assert!(
+        moved > 0 && met + passed > 0,
+        "the race was not run: moved {moved}, met {met}"
+    );
+    assert!(
+        !notes.contains("root's words"),
+        "a validator has read root's file: {notes}"
+    );
+    assert!(
+        notes
+            .lines()
+            .filter(|line| line.parse::<u32>().is_ok())
+            .all(|line| line == "0"),
+        "something was mounted in root's directory: {notes}"
+    );
 }
 
 #[test]
 fn a_file_that_only_root_may_read_is_never_staged_with_the_owner_of_another_one() {
-    let Some(mut ground) = Ground::new() else { return };
+    let Some(mut ground) = Ground::new() else {
+        return;
+    };
     let conf = ground.folder("conf");
     let config = ground.config("conf/web.toml");
     ground.serve_at_home(&config);
     ground.group("speaks = \"none\"\nconfirm = []\nvalidate = []");
     // It lies in a directory of the second user, who may move it there, and may not read it.
-    let secret = write(&conf.join("secret"), "message = \"one\"\nlisten = \"127.0.0.1:0\"\n# root's words\n");
+    let secret = write(
+        &conf.join("secret"),
+        "message = \"one\"\nlisten = \"127.0.0.1:0\"\n# root's words\n",
+    );
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let words = Path::new("root's words");
     let loot = ground.attack("loot", &[&conf, Path::new(".hello-"), words]);
@@ -88,25 +140,42 @@ fn a_file_that_only_root_may_read_is_never_staged_with_the_owner_of_another_one(
         let exchanges = ground.attack("exchange", &[&config, &secret, Path::new(most)]);
         race(tries(30), |at| {
             let count = exchanges.count();
-            let said = tried(&ground, at, &["dry-run", "dry-run", "dry-run", "broadcast", "revert"], &mut last);
+            let said = tried(
+                &ground,
+                at,
+                &["dry-run", "dry-run", "dry-run", "broadcast", "revert"],
+                &mut last,
+            );
             moved += usize::from(exchanges.count() > count);
             assert_eq!(loot.got(), 0, "try {at}: {said}");
             moved > 0 && loot.count() > 0
         });
     }
-    println!("exchanged within {moved} runs; {} looks at what was staged", loot.count());
+    println!(
+        "exchanged within {moved} runs; {} looks at what was staged",
+        loot.count()
+    );
     assert!(moved > 0 && loot.count() > 0, "the race was not run");
     // Whatever stands there now, root's words are in no file that is not root's.
-    for entry in std::fs::read_dir(&conf).unwrap().map(|entry| entry.unwrap()) {
+    for entry in std::fs::read_dir(&conf)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+    {
         let is_roots = std::os::unix::fs::MetadataExt::uid(&entry.metadata().unwrap()) == 0;
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        assert!(is_roots || !text.contains("root's words"), "{}", entry.path().display());
+        assert!(
+            is_roots || !text.contains("root's words"),
+            "{}",
+            entry.path().display()
+        );
     }
 }
 
 #[test]
 fn a_validator_never_runs_in_a_directory_of_root_s_that_its_working_directory_is_exchanged_for() {
-    let Some(mut ground) = Ground::new() else { return };
+    let Some(mut ground) = Ground::new() else {
+        return;
+    };
     let (work, config) = (ground.folder("work"), ground.config("web.toml"));
     ground.file("work/secret", "alice's words\n", 0o644);
     let inner = ground.roots.join("inner");
@@ -117,14 +186,24 @@ fn a_validator_never_runs_in_a_directory_of_root_s_that_its_working_directory_is
         ground.serve(&config, &work);
     }
     let notes = Notes::new();
-    let validator = ground.program("validator", &format!("#!/bin/bash\n{{ readlink /proc/self/cwd; cat secret; }} >{}\n", notes.sink()));
+    let validator = ground.program(
+        "validator",
+        &format!(
+            "#!/bin/bash\n{{ readlink /proc/self/cwd; cat secret; }} >{}\n",
+            notes.sink()
+        ),
+    );
     // Each instance is asked for itself.
-    for argv in [format!("\"{validator}\", \"{{pid}}\", \"{{candidate}}\""), format!("\"{validator}\", \"{{pid}}\"")] {
+    for argv in [
+        format!("\"{validator}\", \"{{pid}}\", \"{{candidate}}\""),
+        format!("\"{validator}\", \"{{pid}}\""),
+    ] {
         ground.group(&format!("validate = [{argv}]"));
         notes.clear();
         let mut exchanged = 0;
         for most in ["0", "0.02"] {
-            let exchanges = ground.attack("exchange", &[&work, &ground.alice("link"), Path::new(most)]);
+            let exchanges =
+                ground.attack("exchange", &[&work, &ground.alice("link"), Path::new(most)]);
             race(tries(20).div_ceil(10), |at| {
                 ground.say(["dry-run", "status"][at % 2], &format!("x{at}"));
                 let notes = notes.text();
@@ -134,16 +213,29 @@ fn a_validator_never_runs_in_a_directory_of_root_s_that_its_working_directory_is
         }
         let notes = notes.text();
         let elsewhere = notes.matches("/link\n").count();
-        println!("{} validators, {elsewhere} while the path was the link; {} exchanges", notes.matches("words").count(), exchanged);
-        assert!(elsewhere > 0 && notes.contains("alice's words"), "the race was not run: {notes}");
+        println!(
+            "{} validators, {elsewhere} while the path was the link; {} exchanges",
+            notes.matches("words").count(),
+            exchanged
+        );
+        assert!(
+            elsewhere > 0 && notes.contains("alice's words"),
+            "the race was not run: {notes}"
+        );
         assert!(!notes.contains("root's words"), "{notes}");
     }
 }
 
 #[test]
 fn the_working_directory_of_a_command_is_the_held_one_or_there_is_no_command() {
-    let Some(mut ground) = Ground::new() else { return };
-    let (work, other, config) = (ground.folder("work"), ground.folder("other"), ground.config("web.toml"));
+    let Some(mut ground) = Ground::new() else {
+        return;
+    };
+    let (work, other, config) = (
+        ground.folder("work"),
+        ground.folder("other"),
+        ground.config("web.toml"),
+    );
     for (name, text) in [("work", "held\n"), ("other", "another\n")] {
         ground.folder(&format!("{name}/sub"));
         ground.file(&format!("{name}/sub/which"), text, 0o644);
@@ -152,8 +244,14 @@ fn the_working_directory_of_a_command_is_the_held_one_or_there_is_no_command() {
         ground.serve(&config, &work.join("sub"));
     }
     let notes = Notes::new();
-    let validator = ground.program("validator", &format!("#!/bin/bash\ncat which >{}\n", notes.sink()));
-    for argv in [format!("\"{validator}\", \"{{pid}}\", \"{{candidate}}\""), format!("\"{validator}\", \"{{pid}}\"")] {
+    let validator = ground.program(
+        "validator",
+        &format!("#!/bin/bash\ncat which >{}\n", notes.sink()),
+    );
+    for argv in [
+        format!("\"{validator}\", \"{{pid}}\", \"{{candidate}}\""),
+        format!("\"{validator}\", \"{{pid}}\""),
+    ] {
         ground.group(&format!("validate = [{argv}]"));
         let run = |at: usize| ground.say("dry-run", &format!("x{at}"));
         let held = || notes.text();
@@ -162,7 +260,11 @@ fn the_working_directory_of_a_command_is_the_held_one_or_there_is_no_command() {
         std::fs::rename(&other, &work).unwrap();
         notes.clear();
         run(0).expect(0);
-        assert!(held().contains("held") && !held().contains("another"), "{}", held());
+        assert!(
+            held().contains("held") && !held().contains("another"),
+            "{}",
+            held()
+        );
         std::fs::rename(&work, &other).unwrap();
         std::fs::rename(ground.alice("moved"), &work).unwrap();
         // And it is replaced all the time.
@@ -187,5 +289,12 @@ fn held_is_elsewhere(work: &Path) -> bool {
 }
 
 fn rename_back(work: &Path, other: &Path) {
-    rustix::fs::renameat_with(rustix::fs::CWD, work, rustix::fs::CWD, other, rustix::fs::RenameFlags::EXCHANGE).unwrap();
+    rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        work,
+        rustix::fs::CWD,
+        other,
+        rustix::fs::RenameFlags::EXCHANGE,
+    )
+    .unwrap();
 }

@@ -11,12 +11,17 @@ fn mode(path: &Path, mode: u32) {
 
 #[test]
 fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
-    let Some(mut ground) = Ground::new() else { return };
+    let Some(mut ground) = Ground::new() else {
+        return;
+    };
     // Where one cannot be looked at, it may hold a lock whose holder is not found: that counts, and says why.
     let is_whole = sees_all();
     let conf = ground.fleet.path("conf");
     std::fs::create_dir(&conf).unwrap();
-    ground.fleet.write("conf/web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
+    ground.fleet.write(
+        "conf/web.toml",
+        "message = \"one\"\nlisten = \"127.0.0.1:0\"\n",
+    );
     ground.fleet.serve_from("conf/web.toml");
     let lock = ground.attack("lock", &[&conf]);
     until("it is handed on", || lock.count() > 100);
@@ -27,14 +32,35 @@ fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
             2 if !last.is_empty() => ground.fleet.again("revert", &[&last]),
             _ => ground.broadcast(&["--set", &format!("message=x{at}")]),
         };
-        let is_unknown = !is_whole && said.code == 9 && said.stderr.contains("no process that could be looked at has it open");
-        assert!(said.code == 0 || is_unknown, "try {at}: {} {}", said.code, said.stderr);
+        let is_unknown = !is_whole
+            && said.code == 9
+            && said
+                .stderr
+                .contains("no process that could be looked at has it open");
+        assert!(
+            said.code == 0 || is_unknown,
+            "try {at}: {} {}",
+            said.code,
+            said.stderr
+        );
         if said.code == 0 {
-            said.json["run"].as_str().unwrap_or_default().clone_into(&mut last);
+            said.json["run"]
+                .as_str()
+                .unwrap_or_default()
+                .clone_into(&mut last);
         }
         handed += lock.count() - before;
         foreign += usize::from(said.stderr.contains("Foreign lock"));
-        assert!(!is_whole || !ground.fleet.doctor(&[]).json.to_string().contains("holds the lock"), "try {at}");
+        assert!(
+            !is_whole
+                || !ground
+                    .fleet
+                    .doctor(&[])
+                    .json
+                    .to_string()
+                    .contains("holds the lock"),
+            "try {at}"
+        );
         handed > 0 && foreign > 0
     });
     println!("handed on {handed} times within the runs; named by {foreign} of them");
@@ -43,19 +69,33 @@ fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
 
 #[test]
 fn a_lock_on_what_lies_beside_the_target_keeps_no_run_out() {
-    let Some(mut ground) = Ground::new() else { return };
+    let Some(mut ground) = Ground::new() else {
+        return;
+    };
     let conf = ground.fleet.path("conf");
     std::fs::create_dir(&conf).unwrap();
-    ground.fleet.write("conf/web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
+    ground.fleet.write(
+        "conf/web.toml",
+        "message = \"one\"\nlisten = \"127.0.0.1:0\"\n",
+    );
     ground.fleet.serve_from("conf/web.toml");
     // The state directory is one that others may look at, as far as its own modes go.
     ground.broadcast(&["--set", "message=zero"]).expect(0);
     mode(&ground.fleet.path("state"), 0o755);
     // The directory of the locks cannot be entered; what is above it can be locked.
     let (run, all) = (Path::new("/run/hello"), ground.fleet.dir.path());
-    assert_eq!(run.join("lock").metadata().unwrap().permissions().mode() & 0o777, 0o700);
-    let flocks = [ground.attack("flocks", &[run, all]), ground.attack("flocks", &[all, run]), ground.attack("flocks", &[&conf])];
-    until("each has locked something", || flocks.iter().all(|attacker| attacker.count() > 0));
+    assert_eq!(
+        run.join("lock").metadata().unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    let flocks = [
+        ground.attack("flocks", &[run, all]),
+        ground.attack("flocks", &[all, run]),
+        ground.attack("flocks", &[&conf]),
+    ];
+    until("each has locked something", || {
+        flocks.iter().all(|attacker| attacker.count() > 0)
+    });
     let (mut locked, mut last) = (0, String::new());
     race(tries(15), |at| {
         let before: u64 = flocks.iter().map(super::ground::Attacker::count).sum();
@@ -65,7 +105,11 @@ fn a_lock_on_what_lies_beside_the_target_keeps_no_run_out() {
         };
         assert_eq!(said.code, 0, "try {at}: {}", said.stderr);
         last = said.json["run"].as_str().unwrap_or_default().to_owned();
-        locked += flocks.iter().map(super::ground::Attacker::count).sum::<u64>() - before;
+        locked += flocks
+            .iter()
+            .map(super::ground::Attacker::count)
+            .sum::<u64>()
+            - before;
         locked > 0
     });
     println!("{locked} locks were taken within the runs");

@@ -24,11 +24,16 @@ struct Noted {
 impl Notes {
     pub(super) fn new() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let (port, noted) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Noted::default())));
+        let (port, noted) = (
+            listener.local_addr().unwrap().port(),
+            Arc::new(Mutex::new(Noted::default())),
+        );
         let into = Arc::clone(&noted);
         thread::spawn(move || {
             while !into.lock().unwrap().is_over {
-                let Ok((stream, _)) = listener.accept() else { return };
+                let Ok((stream, _)) = listener.accept() else {
+                    return;
+                };
                 into.lock().unwrap().each.push(Vec::new());
                 take(stream, &into);
             }
@@ -54,7 +59,12 @@ impl Notes {
     pub(super) fn each(&self) -> Vec<String> {
         self.settle();
         let noted = self.noted.lock().unwrap();
-        noted.each.iter().filter(|bytes| !bytes.is_empty()).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+        noted
+            .each
+            .iter()
+            .filter(|bytes| !bytes.is_empty())
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .collect()
     }
 
     /// How many connections were made so far.
@@ -70,10 +80,12 @@ impl Notes {
     /// Waits until every connection that was made before was read to its end.
     fn settle(&self) {
         let mut last = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        last.set_read_timeout(Some(crate::support::RUN_LIMIT)).unwrap();
+        last.set_read_timeout(Some(crate::support::RUN_LIMIT))
+            .unwrap();
         last.shutdown(Shutdown::Write).unwrap();
         let mut done = [0];
-        last.read_exact(&mut done).expect("a connection for notes is still open");
+        last.read_exact(&mut done)
+            .expect("a connection for notes is still open");
     }
 }
 

@@ -10,13 +10,21 @@ use crate::support::{Said, write};
 
 /// Whether a run said that it does not follow.
 fn is_refused(said: &Said) -> bool {
-    said.stderr.contains("can change") || said.stderr.contains("can write") || said.stderr.contains("ymbolic link")
+    said.stderr.contains("can change")
+        || said.stderr.contains("can write")
+        || said.stderr.contains("ymbolic link")
 }
 
 #[test]
 fn neither_the_fleet_nor_the_state_is_taken_from_where_the_second_user_leads_to() {
-    let Some((ground, _)) = Ground::serving() else { return };
-    let (here, link, good) = (ground.folder("here"), ground.alice("link"), ground.fleet.path("good"));
+    let Some((ground, _)) = Ground::serving() else {
+        return;
+    };
+    let (here, link, good) = (
+        ground.folder("here"),
+        ground.alice("link"),
+        ground.fleet.path("good"),
+    );
     let (own, file_link) = (ground.alice("fleet.toml"), ground.alice("file-link"));
     std::fs::create_dir(&good).unwrap();
     let marked = "version = 1\n[[group]]\nname = \"followed\"\nkind = \"hello\"\nmatch = { exe = \"/none\" }\n";
@@ -35,9 +43,15 @@ fn neither_the_fleet_nor_the_state_is_taken_from_where_the_second_user_leads_to(
         let mut hello = Command::new(ground.fleet.exe());
         match at % 4 {
             // The fleet of the working directory.
-            0 => hello.args(["status", "-o", "json"]).current_dir(&ground.alice),
-            1 => hello.args(["status", "-o", "json", "--fleet"]).arg(here.join("fleet.toml")),
-            2 => hello.args(["doctor", "-o", "json"]).env("HELLO_FLEET", here.join("fleet.toml")),
+            0 => hello
+                .args(["status", "-o", "json"])
+                .current_dir(&ground.alice),
+            1 => hello
+                .args(["status", "-o", "json", "--fleet"])
+                .arg(here.join("fleet.toml")),
+            2 => hello
+                .args(["doctor", "-o", "json"])
+                .env("HELLO_FLEET", here.join("fleet.toml")),
             _ => hello
                 .args(["broadcast", "-o", "json", "--set", "message=x", "--fleet"])
                 .arg(ground.fleet.path("fleet.toml"))
@@ -47,27 +61,59 @@ fn neither_the_fleet_nor_the_state_is_taken_from_where_the_second_user_leads_to(
         let said = Said::of(&mut hello);
         moved += usize::from(exchanges.count() > count && files.count() > 0);
         refused += usize::from(is_refused(&said));
-        assert!(!said.stderr.contains("followed") && !said.json.to_string().contains("followed"), "{at}: {}", said.stderr);
+        assert!(
+            !said.stderr.contains("followed") && !said.json.to_string().contains("followed"),
+            "{at}: {}",
+            said.stderr
+        );
         // A run that took the state would end otherwise.
-        assert!([1, 2].contains(&said.code), "{at}: {} {}", said.code, said.stderr);
+        assert!(
+            [1, 2].contains(&said.code),
+            "{at}: {} {}",
+            said.code,
+            said.stderr
+        );
         moved > 0 && refused > 0
     });
     println!("exchanged within {moved} runs, refused by name {refused}");
-    assert!(moved > 0 && refused > 0, "the race was not run: {moved} {refused}");
+    assert!(
+        moved > 0 && refused > 0,
+        "the race was not run: {moved} {refused}"
+    );
     assert_eq!(Untouched::of(&good), before);
     drop(exchanges);
-    for dir in [&here, &link].into_iter().filter(|path| path.symlink_metadata().unwrap().is_dir()) {
-        assert!(std::fs::read_dir(dir).unwrap().all(|entry| entry.unwrap().metadata().unwrap().uid() == uid()), "root has made something there");
+    for dir in [&here, &link]
+        .into_iter()
+        .filter(|path| path.symlink_metadata().unwrap().is_dir())
+    {
+        assert!(
+            std::fs::read_dir(dir)
+                .unwrap()
+                .all(|entry| entry.unwrap().metadata().unwrap().uid() == uid()),
+            "root has made something there"
+        );
     }
 }
 
 #[test]
 fn a_config_of_the_operator_s_is_never_read_along_a_link_of_the_second_user() {
-    let Some((ground, _)) = Ground::serving() else { return };
+    let Some((ground, _)) = Ground::serving() else {
+        return;
+    };
     ground.group("");
-    let secret = write(&ground.roots.join("new.toml"), "message = \"root's words\"\nlisten = \"127.0.0.1:0\"\n");
+    let secret = write(
+        &ground.roots.join("new.toml"),
+        "message = \"root's words\"\nlisten = \"127.0.0.1:0\"\n",
+    );
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let (named, link) = (ground.file("new.toml", "message = \"two\"\nlisten = \"127.0.0.1:0\"\n", 0o644), ground.alice("link"));
+    let (named, link) = (
+        ground.file(
+            "new.toml",
+            "message = \"two\"\nlisten = \"127.0.0.1:0\"\n",
+            0o644,
+        ),
+        ground.alice("link"),
+    );
     symlink(&secret, &link).unwrap();
     let exchanges = ground.attack("exchange", &[&named, &link]);
     let (mut refused, mut taken) = (0, 0);
@@ -79,9 +125,20 @@ fn a_config_of_the_operator_s_is_never_read_along_a_link_of_the_second_user() {
         };
         refused += usize::from(is_refused(&said));
         taken += usize::from(said.code == 0);
-        assert!(!said.stderr.contains("root's words") && !said.json.to_string().contains("root's words"), "{at}: {}", said.stderr);
+        assert!(
+            !said.stderr.contains("root's words")
+                && !said.json.to_string().contains("root's words"),
+            "{at}: {}",
+            said.stderr
+        );
         refused > 0 && taken > 0
     });
-    println!("refused {refused}, taken {taken}, {} exchanges", exchanges.count());
-    assert!(refused > 0 && taken > 0, "the race was not run: {refused} {taken}");
+    println!(
+        "refused {refused}, taken {taken}, {} exchanges",
+        exchanges.count()
+    );
+    assert!(
+        refused > 0 && taken > 0,
+        "the race was not run: {refused} {taken}"
+    );
 }

@@ -17,7 +17,10 @@ fn kept(conf: &Path) -> Vec<(u64, PathBuf)> {
     let mut kept: Vec<(u64, PathBuf)> = std::fs::read_dir(conf)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| std::fs::read_to_string(path.join("deep/file")).is_ok_and(|text| text == "root's words\n"))
+        .filter(|path| {
+            std::fs::read_to_string(path.join("deep/file"))
+                .is_ok_and(|text| text == "root's words\n")
+        })
         .map(|path| (path.metadata().unwrap().ino(), path))
         .collect();
     kept.sort();
@@ -25,13 +28,23 @@ fn kept(conf: &Path) -> Vec<(u64, PathBuf)> {
 }
 
 fn staged(conf: &Path) -> Vec<PathBuf> {
-    let all = std::fs::read_dir(conf).unwrap().map(|entry| entry.unwrap().path());
-    all.filter(|path| path.file_name().unwrap().to_string_lossy().contains(".hello-")).collect()
+    let all = std::fs::read_dir(conf)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    all.filter(|path| {
+        path.file_name()
+            .unwrap()
+            .to_string_lossy()
+            .contains(".hello-")
+    })
+    .collect()
 }
 
 #[test]
 fn what_root_has_in_a_directory_of_another_user_outlives_every_sweep() {
-    let Some(mut ground) = Ground::new() else { return };
+    let Some(mut ground) = Ground::new() else {
+        return;
+    };
     let conf = ground.folder("conf");
     let config = ground.config("conf/web.toml");
     ground.serve_at_home(&config);
@@ -45,16 +58,36 @@ fn what_root_has_in_a_directory_of_another_user_outlives_every_sweep() {
     let before: Vec<u64> = kept(&conf).into_iter().map(|(ino, _)| ino).collect();
     assert_eq!(before.len(), 3);
     let there = Notes::new();
-    let waits = ground.program("waits", &format!("#!/bin/bash\n: >{}\nexec sleep 30\n", there.sink()));
+    let waits = ground.program(
+        "waits",
+        &format!("#!/bin/bash\n: >{}\nexec sleep 30\n", there.sink()),
+    );
     let mark = Path::new(".hello-");
-    let hide = ground.attack("hide", &[&conf, mark, Path::new("keep1"), Path::new("keep2"), Path::new("keep3")]);
+    let hide = ground.attack(
+        "hide",
+        &[
+            &conf,
+            mark,
+            Path::new("keep1"),
+            Path::new("keep2"),
+            Path::new("keep3"),
+        ],
+    );
     let mut hidden = 0;
     race(tries(12), |at| {
         // A run is killed while what it has staged stands there.
         ground.group(&format!("validate = [\"{waits}\", \"{{candidate}}\"]"));
         let before_it = there.connections();
-        let mut run = ground.fleet.command(&["-q", "--set", &format!("message=k{at}")]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        until("it validates", || there.connections() > before_it || run.try_wait().unwrap().is_some());
+        let mut run = ground
+            .fleet
+            .command(&["-q", "--set", &format!("message=k{at}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("it validates", || {
+            there.connections() > before_it || run.try_wait().unwrap().is_some()
+        });
         run.kill().unwrap();
         run.wait().unwrap();
         // The next one sweeps, and stages for itself.
@@ -67,14 +100,28 @@ fn what_root_has_in_a_directory_of_another_user_outlives_every_sweep() {
         };
         hidden += usize::from(hide.count() > count);
         // One that is renamed while they are looked for is not seen.
-        until("everything of root's is there", || kept(&conf).iter().map(|(ino, _)| *ino).eq(before.iter().copied()));
+        until("everything of root's is there", || {
+            kept(&conf)
+                .iter()
+                .map(|(ino, _)| *ino)
+                .eq(before.iter().copied())
+        });
         hidden > 0
     });
-    println!("something of root's stood at a staged name within {hidden} runs, {} times in all", hide.count());
+    println!(
+        "something of root's stood at a staged name within {hidden} runs, {} times in all",
+        hide.count()
+    );
     assert!(hidden > 0, "the race was not run");
     drop(hide);
     // Whatever is left is named, and goes only by hand.
     let left = staged(&conf);
     let said = ground.say("broadcast", "last");
-    assert!(left.iter().all(|path| !kept(&conf).iter().any(|(_, kept)| kept == path) || said.stderr.contains("Left beside")), "{}", said.stderr);
+    assert!(
+        left.iter()
+            .all(|path| !kept(&conf).iter().any(|(_, kept)| kept == path)
+                || said.stderr.contains("Left beside")),
+        "{}",
+        said.stderr
+    );
 }

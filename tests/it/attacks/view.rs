@@ -17,12 +17,18 @@ use crate::support::{until, write};
 
 /// The mount namespaces in which the candidate stands at the path, and that of a descendant of `run` among them.
 fn seeing(path: &Path, run: i32) -> (BTreeSet<String>, Option<String>) {
-    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
     let (mut all, mut own) = (BTreeSet::new(), None);
     for pid in pids {
         // A process that ends meanwhile has no namespace.
-        let Ok(space) = std::fs::read_link(format!("/proc/{pid}/ns/mnt")) else { continue };
-        if std::fs::read_to_string(format!("/proc/{pid}/root{}", path.display())).is_ok_and(|text| text.contains("two")) {
+        let Ok(space) = std::fs::read_link(format!("/proc/{pid}/ns/mnt")) else {
+            continue;
+        };
+        if std::fs::read_to_string(format!("/proc/{pid}/root{}", path.display()))
+            .is_ok_and(|text| text.contains("two"))
+        {
             let space = space.display().to_string();
             if descends(pid, run) {
                 own = Some(space.clone());
@@ -50,25 +56,48 @@ fn descends(mut pid: i32, from: i32) -> bool {
 
 #[test]
 fn what_stands_at_its_live_path_for_a_validator_is_in_the_files_of_no_other_process() {
-    let Some((ground, server)) = Ground::serving() else { return };
+    let Some((ground, server)) = Ground::serving() else {
+        return;
+    };
     let config = ground.alice("web.toml");
     // Other namespaces that are told of each mount of this one, as long as that is shared.
     let mut others = Vec::new();
     for sharing in ["shared", "slave"] {
         let mut unshare = std::process::Command::new("unshare");
         std::os::unix::process::CommandExt::process_group(&mut unshare, 0);
-        unshare.args(["--mount", "--propagation", sharing, "sh", "-c", "echo begun; exec sleep 600"]).stdin(Stdio::null());
+        unshare
+            .args([
+                "--mount",
+                "--propagation",
+                sharing,
+                "sh",
+                "-c",
+                "echo begun; exec sleep 600",
+            ])
+            .stdin(Stdio::null());
         others.push(begun(&mut unshare).0);
     }
     let (reader, _) = begun(as_alice("sh").args(["-c", "echo begun; exec sleep 600"]));
     // It tells what it reads, and waits until the connection is closed.
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let address = format!("/dev/tcp/127.0.0.1/{}", listener.local_addr().unwrap().port());
-    let text = format!("#!/bin/bash\nexec 3<>{address}\ncat '{}' >&3\nread -r <&3\nexit 0\n", config.display());
+    let address = format!(
+        "/dev/tcp/127.0.0.1/{}",
+        listener.local_addr().unwrap().port()
+    );
+    let text = format!(
+        "#!/bin/bash\nexec 3<>{address}\ncat '{}' >&3\nread -r <&3\nexit 0\n",
+        config.display()
+    );
     let validator = ground.program("validator", &text);
     ground.group(&format!("validate = [\"{validator}\"]"));
-    let mut run = ground.fleet.command(&["-q", "--dry-run", "--set", "message=two"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut run = ground
+        .fleet
+        .command(&["-q", "--dry-run", "--set", "message=two"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let pid = i32::try_from(run.id()).unwrap();
     let (mut waits, mut there) = (None, String::new());
     until("the validator waits", || {
@@ -77,20 +106,36 @@ fn what_stands_at_its_live_path_for_a_validator_is_in_the_files_of_no_other_proc
     });
     let (mut validator, _) = waits.expect("it ended before it validated");
     validator.set_nonblocking(false).unwrap();
-    validator.set_read_timeout(Some(crate::support::RUN_LIMIT)).unwrap();
+    validator
+        .set_read_timeout(Some(crate::support::RUN_LIMIT))
+        .unwrap();
     while !there.contains("listen") {
         let mut piece = [0; 256];
         let length = validator.read(&mut piece).unwrap();
         assert!(length > 0, "it has read only {there:?}");
         there.push_str(std::str::from_utf8(&piece[..length]).unwrap());
     }
-    assert!(there.contains("two"), "it sees the candidate at the live path: {there}");
+    assert!(
+        there.contains("two"),
+        "it sees the candidate at the live path: {there}"
+    );
     let (seeing, own) = seeing(&config, pid);
     assert!(own.is_some(), "it is there for itself: {seeing:?}");
-    assert!(seeing.iter().all(|space| Some(space) == own.as_ref()), "another namespace has it too: {seeing:?}, not only {own:?}");
-    for other in others.iter().map(super::ground::Process::pid).chain([server, reader.pid(), pid]) {
-        let text = std::fs::read_to_string(format!("/proc/{other}/root{}", config.display())).unwrap();
-        assert!(!text.contains("two"), "pid {other} reads the candidate at the live path");
+    assert!(
+        seeing.iter().all(|space| Some(space) == own.as_ref()),
+        "another namespace has it too: {seeing:?}, not only {own:?}"
+    );
+    for other in others
+        .iter()
+        .map(super::ground::Process::pid)
+        .chain([server, reader.pid(), pid])
+    {
+        let text =
+            std::fs::read_to_string(format!("/proc/{other}/root{}", config.display())).unwrap();
+        assert!(
+            !text.contains("two"),
+            "pid {other} reads the candidate at the live path"
+        );
     }
     drop(validator);
     run.wait().unwrap();
@@ -103,8 +148,15 @@ const MANY: usize = 40;
 
 #[test]
 fn what_is_mounted_for_a_validator_covers_no_file_of_root_s() {
-    let Some(mut ground) = Ground::new() else { return };
-    let (conf, link, etc, new) = (ground.folder("conf"), ground.alice("link"), ground.fleet.path("etc"), ground.fleet.path("new"));
+    let Some(mut ground) = Ground::new() else {
+        return;
+    };
+    let (conf, link, etc, new) = (
+        ground.folder("conf"),
+        ground.alice("link"),
+        ground.fleet.path("etc"),
+        ground.fleet.path("new"),
+    );
     for dir in [&etc, &new] {
         std::fs::create_dir(dir).unwrap();
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -113,47 +165,96 @@ fn what_is_mounted_for_a_validator_covers_no_file_of_root_s() {
     for name in &names {
         ground.config(&format!("conf/{name}"));
         write(&etc.join(name), "root's words\n");
-        write(&new.join(name), "message = \"two\"\nlisten = \"127.0.0.1:0\"\n");
+        write(
+            &new.join(name),
+            "message = \"two\"\nlisten = \"127.0.0.1:0\"\n",
+        );
     }
     symlink(&etc, &link).unwrap();
     ground.serve_at_home(&conf.join(&names[0]));
     let notes = Notes::new();
-    let text = format!("#!/bin/bash\n{{ echo began; cat '{}'/*; }} >{} 2>&1\n", etc.display(), notes.sink());
+    let text = format!(
+        "#!/bin/bash\n{{ echo began; cat '{}'/*; }} >{} 2>&1\n",
+        etc.display(),
+        notes.sink()
+    );
     let validator = ground.program("validator", &text);
-    let others: Vec<String> = names[1..].iter().map(|name| format!("[\"{}\"]", conf.join(name).display())).collect();
+    let others: Vec<String> = names[1..]
+        .iter()
+        .map(|name| format!("[\"{}\"]", conf.join(name).display()))
+        .collect();
     ground.group(&format!("config = [[\"{{arg:--config}}\"], {}]\nspeaks = \"none\"\nconfirm = []\nvalidate = [\"{validator}\"]", others.join(", ")));
     let run = || ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()]);
     run().expect(0);
     let noted = || notes.text();
     assert!(noted().contains("began"), "the validator runs");
     let mark = format!(".{}.hello-", names[MANY - 1]);
-    let attacker = ground.attack("lead", &[&conf, Path::new(&mark), &conf, &link, Path::new("0.06")]);
+    let attacker = ground.attack(
+        "lead",
+        &[&conf, Path::new(&mark), &conf, &link, Path::new("0.06")],
+    );
     let mut met = 0;
     race(tries(60), |_| {
         let (count, began) = (attacker.count(), noted().matches("began").count());
         let said = run();
         // Its directory was led elsewhere when its candidates stood beside it, and its validator was to run.
-        met += usize::from(attacker.count() > count && (said.code != 0 || noted().matches("began").count() > began));
-        assert!(!noted().contains("message"), "a file of root's is covered by a candidate");
+        met += usize::from(
+            attacker.count() > count
+                && (said.code != 0 || noted().matches("began").count() > began),
+        );
+        assert!(
+            !noted().contains("message"),
+            "a file of root's is covered by a candidate"
+        );
         met > 0
     });
-    println!("led elsewhere within {met} runs, {} validators", noted().matches("began").count());
+    println!(
+        "led elsewhere within {met} runs, {} validators",
+        noted().matches("began").count()
+    );
     assert!(met > 0, "the race was not run");
 }
 
 #[test]
 fn a_setuid_program_gives_no_right_where_a_candidate_is_mounted() {
-    let Some((ground, _server)) = Ground::serving() else { return };
+    let Some((ground, _server)) = Ground::serving() else {
+        return;
+    };
     let (setuid, notes) = (ground.fleet.path("env"), Notes::new());
-    assert!(Command::new("cp").arg("/usr/bin/env").arg(&setuid).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg("/usr/bin/env")
+            .arg(&setuid)
+            .status()
+            .unwrap()
+            .success()
+    );
     std::fs::set_permissions(&setuid, std::fs::Permissions::from_mode(0o4755)).unwrap();
     let elsewhere = as_alice(&setuid).args(["id", "-u"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&elsewhere.stdout), "0\n", "elsewhere it gives root's");
-    let text = format!("#!/bin/bash\n{{ cat '{}'; '{}' id -u; }} >{}\n", ground.alice("web.toml").display(), setuid.display(), notes.sink());
+    assert_eq!(
+        String::from_utf8_lossy(&elsewhere.stdout),
+        "0\n",
+        "elsewhere it gives root's"
+    );
+    let text = format!(
+        "#!/bin/bash\n{{ cat '{}'; '{}' id -u; }} >{}\n",
+        ground.alice("web.toml").display(),
+        setuid.display(),
+        notes.sink()
+    );
     let validator = ground.program("validator", &text);
     ground.group(&format!("validate = [\"{validator}\"]"));
-    ground.broadcast(&["--dry-run", "--set", "message=two"]).expect(0);
+    ground
+        .broadcast(&["--dry-run", "--set", "message=two"])
+        .expect(0);
     let notes = notes.text();
-    assert!(notes.contains("two"), "it sees the candidate at the live path: {notes}");
-    assert_eq!(notes.lines().last(), Some(uid().to_string().as_str()), "{notes}");
+    assert!(
+        notes.contains("two"),
+        "it sees the candidate at the live path: {notes}"
+    );
+    assert_eq!(
+        notes.lines().last(),
+        Some(uid().to_string().as_str()),
+        "{notes}"
+    );
 }

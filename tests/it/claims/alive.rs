@@ -11,13 +11,21 @@ use nix::{
     unistd::Pid,
 };
 
-use super::server::{CHANGED, EQUALS, INCREASED, PATIENT, STAMPED, Server, each, fleet, group, groups, holds, script, set, state};
+use super::server::{
+    CHANGED, EQUALS, INCREASED, PATIENT, STAMPED, Server, each, fleet, group, groups, holds,
+    script, set, state,
+};
 use crate::support::{Fleet, Killed, Said, until};
 
 /// A second group, whose gate does this after everything was proven.
 fn gated(fleet: &Fleet, act: &str) -> String {
     let gate = script(fleet, "gate", act);
-    group(fleet, "gated", "gated.toml", &format!("{EQUALS}[group.rollout]\ngate = [\"{gate}\"]"))
+    group(
+        fleet,
+        "gated",
+        "gated.toml",
+        &format!("{EQUALS}[group.rollout]\ngate = [\"{gate}\"]"),
+    )
 }
 
 #[test]
@@ -25,7 +33,15 @@ fn one_that_is_killed_by_the_last_gate_is_not_confirmed() {
     each(&[EQUALS, CHANGED, INCREASED, "confirm = []\n"], |facts| {
         let (fleet, servers) = fleet(&[("Good", 0)], "");
         let gate = script(&fleet, "gate", &format!("kill -9 {}", servers[0].pid()));
-        groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"))]);
+        groups(
+            &fleet,
+            &[group(
+                &fleet,
+                "g",
+                "web.toml",
+                &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"),
+            )],
+        );
         let said = set(&fleet, "two", &["--timeout", "2s"]).expect(7);
         assert_eq!(state(&said, &servers[0]), "died", "{facts}");
         holds(&said, &servers);
@@ -39,9 +55,23 @@ fn one_that_executes_itself_again_and_again_is_dead_once_a_signal_found_no_handl
         let (fleet, servers) = fleet(&[("ReexecOpen", 0)], "");
         let pid = servers[0].pid();
         // One reading tells both: while another thread executes the program, the first one has ended, and is not alone.
-        let over = format!("set -- $(cat /proc/{pid}/stat); case \"$3\" in Z|X) [ \"${{20}}\" -le 1 ];; *) false;; esac");
-        let gate = script(&fleet, "gate", &format!("over() {{ {over}; }}\nuntil over && over; do kill -HUP {pid}; done"));
-        groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"))]);
+        let over = format!(
+            "set -- $(cat /proc/{pid}/stat); case \"$3\" in Z|X) [ \"${{20}}\" -le 1 ];; *) false;; esac"
+        );
+        let gate = script(
+            &fleet,
+            "gate",
+            &format!("over() {{ {over}; }}\nuntil over && over; do kill -HUP {pid}; done"),
+        );
+        groups(
+            &fleet,
+            &[group(
+                &fleet,
+                "g",
+                "web.toml",
+                &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"),
+            )],
+        );
         let said = set(&fleet, "two", PATIENT).expect(7);
         assert!(!servers[0].lives(), "{facts}");
         assert_eq!(state(&said, &servers[0]), "died", "{facts}");
@@ -53,20 +83,35 @@ fn one_that_executes_itself_again_and_again_is_dead_once_a_signal_found_no_handl
 fn one_that_dies_before_the_operator_leaves_at_once_is_not_said_to_live() {
     // The second one never goes back in time: the first one has, and dies while the run waits.
     let (fleet, servers) = fleet(&[("Good", 0), ("SlowLate", 60_000)], EQUALS);
-    let run = fleet.command(&["-o", "json", "--set", "message=two", "--timeout", "4s"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let run = fleet
+        .command(&["-o", "json", "--set", "message=two", "--timeout", "4s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let coordinator = Pid::from_raw(i32::try_from(run.id()).unwrap());
     let journal = || {
-        let runs = std::fs::read_dir(fleet.path("state/runs")).into_iter().flatten().flatten();
-        runs.map(|run| std::fs::read_to_string(run.path().join("events.jsonl")).unwrap_or_default()).collect::<String>()
+        let runs = std::fs::read_dir(fleet.path("state/runs"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        runs.map(|run| std::fs::read_to_string(run.path().join("events.jsonl")).unwrap_or_default())
+            .collect::<String>()
     };
-    until("the first one has gone back", || journal().contains("\"state\":\"reverted\""));
+    until("the first one has gone back", || {
+        journal().contains("\"state\":\"reverted\"")
+    });
     kill(Pid::from_raw(servers[0].pid()), Signal::SIGKILL).unwrap();
     until("it is dead", || !servers[0].lives());
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         kill(coordinator, signal).unwrap();
     }
     let said = Said::at_its_end(run).expect(7);
-    assert!(matches!(state(&said, &servers[0]), "revert_failed" | "died"), "{:#}", said.json);
+    assert!(
+        matches!(state(&said, &servers[0]), "revert_failed" | "died"),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
@@ -74,19 +119,33 @@ fn one_whose_file_another_writer_changes_before_it_reads_is_not_confirmed_by_a_r
     each(&[INCREASED, STAMPED], |facts| {
         let (fleet, servers) = fleet(&[("SlowLate", 3000)], facts);
         let mut run = fleet.command(&[&["-o", "json", "--set", "message=two"], PATIENT].concat());
-        let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let run = run
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         // A change before the signal would leave it untouched.
-        until("it has taken its signal", || Server::truth(&servers[0].url).is_some_and(|(_, busy)| busy));
+        until("it has taken its signal", || {
+            Server::truth(&servers[0].url).is_some_and(|(_, busy)| busy)
+        });
         fleet.write("web.toml", &fleet.text().replace("two", "other"));
         let said = Said::at_its_end(run).expect(7);
-        assert_eq!(state(&said, &servers[0]), "timed_out", "{facts}: {:#}", said.json);
+        assert_eq!(
+            state(&said, &servers[0]),
+            "timed_out",
+            "{facts}: {:#}",
+            said.json
+        );
     });
 }
 
 #[test]
 fn one_that_needs_no_signal_must_live_at_the_end_as_well() {
     // One that was proven by an earlier run; one that is another process by then.
-    for act in ["kill -9 PID", "kill -9 PID; echo 'message = \"other\"' >CONFIG"] {
+    for act in [
+        "kill -9 PID",
+        "kill -9 PID; echo 'message = \"other\"' >CONFIG",
+    ] {
         let (_fleet, said, servers) = beside_one_that_needs_no_signal(act);
         assert_eq!(said.code, 7, "{act}: {:#}", said.json);
         holds(&said, &servers);
@@ -95,10 +154,17 @@ fn one_that_needs_no_signal_must_live_at_the_end_as_well() {
 
 #[test]
 fn a_file_of_one_that_needs_no_signal_is_read_again_at_the_end() {
-    for act in ["echo '# edited' >>CONFIG", "cp CONFIG CONFIG.new; echo '# edited' >>CONFIG.new; mv CONFIG.new CONFIG"] {
+    for act in [
+        "echo '# edited' >>CONFIG",
+        "cp CONFIG CONFIG.new; echo '# edited' >>CONFIG.new; mv CONFIG.new CONFIG",
+    ] {
         let (_fleet, said, servers) = beside_one_that_needs_no_signal(act);
         assert_ne!(said.code, 0, "{act}: {:#}", said.json);
-        assert!(state(&said, &servers[0]) != "unchanged", "{act}: {:#}", said.json);
+        assert!(
+            state(&said, &servers[0]) != "unchanged",
+            "{act}: {:#}",
+            said.json
+        );
     }
 }
 
@@ -116,14 +182,22 @@ fn one_whose_place_was_taken_is_not_said_to_live() {
     let said = set(&fleet, "two", &[]);
     let all = said.json["instances"].as_array().unwrap();
     let lives = ["unconfirmed", "confirmed", "reverted", "unchanged"];
-    assert!(!all.iter().any(|i| i["pid"] == servers[0].pid() && lives.contains(&i["state"].as_str().unwrap())), "{:#}", said.json);
+    assert!(
+        !all.iter()
+            .any(|i| i["pid"] == servers[0].pid() && lives.contains(&i["state"].as_str().unwrap())),
+        "{:#}",
+        said.json
+    );
     assert!(!servers[0].lives());
 }
 
 #[test]
 fn one_that_executes_itself_again_is_proven_by_what_it_then_serves() {
     for mode in ["Reexec", "ReexecOpen"] {
-        let (fleet, servers) = fleet(&[(mode, 0)], &format!("{EQUALS}[group.rollout]\nbake = \"200ms\""));
+        let (fleet, servers) = fleet(
+            &[(mode, 0)],
+            &format!("{EQUALS}[group.rollout]\nbake = \"200ms\""),
+        );
         for message in ["two", "three"] {
             let said = set(&fleet, message, &[]);
             assert!(matches!(said.code, 0 | 6 | 7), "{mode}: {:#}", said.json);
@@ -140,9 +214,14 @@ fn beside_one_that_needs_no_signal(act: &str) -> (Fleet, Said, Vec<Server>) {
     groups(&fleet, &[still(), gated(&fleet, "exit 0")]);
     set(&fleet, "two", &["--all", "--timeout", "10s"]).expect(0);
     let config = fleet.path("still.toml");
-    let act = act.replace("PID", &servers[0].pid().to_string()).replace("CONFIG", config.to_str().unwrap());
+    let act = act
+        .replace("PID", &servers[0].pid().to_string())
+        .replace("CONFIG", config.to_str().unwrap());
     groups(&fleet, &[still(), gated(&fleet, &act)]);
-    let (new, same) = (format!("gated={}", new(&fleet).display()), format!("still={}", config.display()));
+    let (new, same) = (
+        format!("gated={}", new(&fleet).display()),
+        format!("still={}", config.display()),
+    );
     let said = fleet.broadcast(&["--config", &new, "--config", &same, "--timeout", "10s"]);
     (fleet, said, servers)
 }
@@ -175,10 +254,19 @@ impl Odd {
             ),
         );
         let mut command = Command::new("python3");
-        let mut child = command.arg(program).arg(fleet.path("web.toml")).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .arg(program)
+            .arg(fleet.path("web.toml"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let stdout = child.stdout.take().unwrap();
         let odd = Self(Killed(child));
-        assert!(BufReader::new(stdout).lines().any(|line| line.unwrap() == "there"));
+        assert!(
+            BufReader::new(stdout)
+                .lines()
+                .any(|line| line.unwrap() == "there")
+        );
         odd
     }
 
@@ -189,23 +277,57 @@ impl Odd {
 
 #[test]
 fn one_that_stops_or_goes_deaf_on_its_signal_is_not_said_to_be_without_a_fault() {
-    each(&[("os.kill(os.getpid(), signal.SIGSTOP)", "is stopped"), ("listener.close()", "listens nowhere"), ("pass", "")], |(act, fault)| {
-        each(&["confirm = []", "[[group.confirm]]\nexec = [\"true\"]\nread = \"exit\"\nequals = \"0\""], |facts| {
-            let fleet = Fleet::start(0);
-            let odd = Odd::start(&fleet, act);
-            let (program, config) = (fleet.path("odd.py"), fleet.path("web.toml"));
-            let matching = format!("match = {{ args = [\"{}\"] }}\nconfig = \"{}\"", program.display(), config.display());
-            groups(&fleet, &[format!("[[group]]\nname = \"g\"\n{matching}\nreloads = true\ntimeout = \"1s\"\n{facts}\n")]);
-            let said = set(&fleet, "two", &[]);
-            let all = said.json["instances"].as_array().unwrap();
-            let state = all.iter().find(|i| i["pid"] == odd.pid()).unwrap()["state"].as_str().unwrap();
-            match *fault {
-                "" => assert_eq!((said.code, state), (12, "unconfirmed"), "{facts}: {:#}", said.json),
-                fault => {
-                    assert_eq!((said.code, state), (7, "revert_failed"), "{act}: {facts}: {:#}", said.json);
-                    assert!(said.stderr.contains(fault), "{act}: {}", said.stderr);
-                }
-            }
-        });
-    });
+    each(
+        &[
+            ("os.kill(os.getpid(), signal.SIGSTOP)", "is stopped"),
+            ("listener.close()", "listens nowhere"),
+            ("pass", ""),
+        ],
+        |(act, fault)| {
+            each(
+                &[
+                    "confirm = []",
+                    "[[group.confirm]]\nexec = [\"true\"]\nread = \"exit\"\nequals = \"0\"",
+                ],
+                |facts| {
+                    let fleet = Fleet::start(0);
+                    let odd = Odd::start(&fleet, act);
+                    let (program, config) = (fleet.path("odd.py"), fleet.path("web.toml"));
+                    let matching = format!(
+                        "match = {{ args = [\"{}\"] }}\nconfig = \"{}\"",
+                        program.display(),
+                        config.display()
+                    );
+                    groups(
+                        &fleet,
+                        &[format!(
+                            "[[group]]\nname = \"g\"\n{matching}\nreloads = true\ntimeout = \"1s\"\n{facts}\n"
+                        )],
+                    );
+                    let said = set(&fleet, "two", &[]);
+                    let all = said.json["instances"].as_array().unwrap();
+                    let state = all.iter().find(|i| i["pid"] == odd.pid()).unwrap()["state"]
+                        .as_str()
+                        .unwrap();
+                    match *fault {
+                        "" => assert_eq!(
+                            (said.code, state),
+                            (12, "unconfirmed"),
+                            "{facts}: {:#}",
+                            said.json
+                        ),
+                        fault => {
+                            assert_eq!(
+                                (said.code, state),
+                                (7, "revert_failed"),
+                                "{act}: {facts}: {:#}",
+                                said.json
+                            );
+                            assert!(said.stderr.contains(fault), "{act}: {}", said.stderr);
+                        }
+                    }
+                },
+            );
+        },
+    );
 }

@@ -1,31 +1,58 @@
 //! `reverted`, and `confirmed` beside it, while a reload is still under way.
 
-use super::server::{CHANGED, EQUALS, INCREASED, PATIENT, STAMPED, Server, each, fleet, group, groups, holds, message, outcome, script, set, state, text};
+use super::server::{
+    CHANGED, EQUALS, INCREASED, PATIENT, STAMPED, Server, each, fleet, group, groups, holds,
+    message, outcome, script, set, state, text,
+};
 use crate::support::Fleet;
 
 #[test]
 fn a_reload_that_outlasts_the_way_back_leaves_nothing_proven() {
     each(
-        &[("SlowEarly", EQUALS), ("SlowDrop", EQUALS), ("SlowEarly", CHANGED), ("SlowDrop", CHANGED), ("SlowEarly", STAMPED), ("SlowDrop", INCREASED)],
+        &[
+            ("SlowEarly", EQUALS),
+            ("SlowDrop", EQUALS),
+            ("SlowEarly", CHANGED),
+            ("SlowDrop", CHANGED),
+            ("SlowEarly", STAMPED),
+            ("SlowDrop", INCREASED),
+        ],
         |(mode, facts)| {
             let (fleet, servers) = fleet(&[(mode, 2500)], facts);
             let said = set(&fleet, "two", &[]).expect(7);
-            assert_eq!(state(&said, &servers[0]), "revert_failed", "{mode}: {facts}");
+            assert_eq!(
+                state(&said, &servers[0]),
+                "revert_failed",
+                "{mode}: {facts}"
+            );
         },
     );
 }
 
 #[test]
 fn the_end_of_the_first_reload_is_not_taken_for_that_of_the_second() {
-    each(&[("SlowEarly", INCREASED), ("SlowEarly", STAMPED), ("SlowDrop", INCREASED), ("SlowDrop", STAMPED), ("SlowLate", INCREASED)], |(mode, facts)| {
-        // Longer than the limit, and shorter than twice that: it ends on the way back.
-        let (fleet, servers) = fleet(&[(mode, 1200)], facts);
-        let said = set(&fleet, "two", &[]);
-        // On a busy machine it may be in time, or too late for a second end; it is named as unproven then.
-        let ends = [(0, "confirmed"), (6, "reverted"), (7, "revert_failed")];
-        assert!(ends.contains(&(said.code, state(&said, &servers[0]))), "{mode}: {facts}: {:#}", said.json);
-        holds(&said, &servers);
-    });
+    each(
+        &[
+            ("SlowEarly", INCREASED),
+            ("SlowEarly", STAMPED),
+            ("SlowDrop", INCREASED),
+            ("SlowDrop", STAMPED),
+            ("SlowLate", INCREASED),
+        ],
+        |(mode, facts)| {
+            // Longer than the limit, and shorter than twice that: it ends on the way back.
+            let (fleet, servers) = fleet(&[(mode, 1200)], facts);
+            let said = set(&fleet, "two", &[]);
+            // On a busy machine it may be in time, or too late for a second end; it is named as unproven then.
+            let ends = [(0, "confirmed"), (6, "reverted"), (7, "revert_failed")];
+            assert!(
+                ends.contains(&(said.code, state(&said, &servers[0]))),
+                "{mode}: {facts}: {:#}",
+                said.json
+            );
+            holds(&said, &servers);
+        },
+    );
 }
 
 #[test]
@@ -39,12 +66,27 @@ fn one_that_keeps_its_config_without_a_word_is_reverted_by_a_reload_of_its_own()
 
 #[test]
 fn one_that_went_back_alone_does_not_load_the_new_config_afterwards() {
-    each(&[("SlowLate", STAMPED), ("SlowLate", INCREASED), ("SlowDrop", STAMPED), ("SlowEarly", EQUALS)], |(mode, facts)| {
-        let (fleet, servers) = fleet(&[(mode, 1200), ("Good", 0)], &format!("{facts}[group.rollout]\nmax_failures = 1\nwaves = [\"100%\"]"));
-        let said = set(&fleet, "two", &[]);
-        assert!(matches!(said.code, 0 | 7 | 8), "{mode}: {facts}: {:#}", said.json);
-        holds(&said, &servers);
-    });
+    each(
+        &[
+            ("SlowLate", STAMPED),
+            ("SlowLate", INCREASED),
+            ("SlowDrop", STAMPED),
+            ("SlowEarly", EQUALS),
+        ],
+        |(mode, facts)| {
+            let (fleet, servers) = fleet(
+                &[(mode, 1200), ("Good", 0)],
+                &format!("{facts}[group.rollout]\nmax_failures = 1\nwaves = [\"100%\"]"),
+            );
+            let said = set(&fleet, "two", &[]);
+            assert!(
+                matches!(said.code, 0 | 7 | 8),
+                "{mode}: {facts}: {:#}",
+                said.json
+            );
+            holds(&said, &servers);
+        },
+    );
 }
 
 #[test]
@@ -53,12 +95,22 @@ fn one_that_reads_the_file_again_while_it_is_away_for_another_is_not_confirmed()
         let (fleet, servers) = fleet(&[("SlowLate", 1900), (mode, *slow)], "");
         // Another program has just asked it to reload: its proof is the end of that. One more follows, and ends
         // while the old file is there for the other one.
-        let validator = script(&fleet, "validator", &format!("kill -HUP {}; sleep 0.6", servers[0].pid()));
-        let more = format!("validate = [\"{validator}\"]\n{EQUALS}[group.rollout]\nmax_failures = 1\nwaves = [\"100%\"]");
+        let validator = script(
+            &fleet,
+            "validator",
+            &format!("kill -HUP {}; sleep 0.6", servers[0].pid()),
+        );
+        let more = format!(
+            "validate = [\"{validator}\"]\n{EQUALS}[group.rollout]\nmax_failures = 1\nwaves = [\"100%\"]"
+        );
         groups(&fleet, &[group(&fleet, "g", "web.toml", &more)]);
         let said = set(&fleet, "odd", &["--timeout", "1500ms"]);
         // A busy machine may give it so much longer that it has loaded the new config in time.
-        assert!(matches!(said.code, 6..=8) || (said.code == 0 && *mode == "SlowEarly"), "{mode}: {:#}", said.json);
+        assert!(
+            matches!(said.code, 6..=8) || (said.code == 0 && *mode == "SlowEarly"),
+            "{mode}: {:#}",
+            said.json
+        );
         holds(&said, &servers);
     });
 }
@@ -69,7 +121,10 @@ fn an_empty_answer_is_no_reading_on_the_way_back() {
     // It has never run what stands there.
     fleet.write("web.toml", "message = \"disk\"\n");
     let said = set(&fleet, "two", &[]).expect(7);
-    assert_eq!((state(&said, &servers[0]), &*message(&servers[0])), ("revert_failed", "one"));
+    assert_eq!(
+        (state(&said, &servers[0]), &*message(&servers[0])),
+        ("revert_failed", "one")
+    );
 }
 
 #[test]
@@ -78,12 +133,22 @@ fn one_that_shows_again_what_it_showed_is_not_said_to_run_what_stood_on_the_disk
     let (fleet, servers) = fleet(&[("Liar", 0)], "");
     fleet.write("web.toml", "message = \"disk\"\n");
     let count = "exec 3<>/dev/tcp/127.0.0.1/$1; printf \"GET /count HTTP/1.1\\r\\n\\r\\n\" >&3; sed \"1,/^\\r$/d\" <&3";
-    let ask = script(&fleet, "ask", &format!("[ \"$(bash -c '{count}' ask \"$1\")\" = 2 ] && echo second || echo first"));
-    let facts = format!("samples = 1\n[[group.confirm]]\nexec = [\"{ask}\", \"{{listen.port}}\"]\nchanged = true\n[group.rollout]\ngate = [\"false\"]");
+    let ask = script(
+        &fleet,
+        "ask",
+        &format!("[ \"$(bash -c '{count}' ask \"$1\")\" = 2 ] && echo second || echo first"),
+    );
+    let facts = format!(
+        "samples = 1\n[[group.confirm]]\nexec = [\"{ask}\", \"{{listen.port}}\"]\nchanged = true\n[group.rollout]\ngate = [\"false\"]"
+    );
     groups(&fleet, &[group(&fleet, "g", "web.toml", &facts)]);
     let said = set(&fleet, "two", PATIENT).expect(6);
     let one = outcome(&said, &servers[0]);
-    assert_eq!((&one["state"], &one["after"], &*message(&servers[0])), (&"reverted".into(), &serde_json::Value::Null, "one"), "{one:#}");
+    assert_eq!(
+        (&one["state"], &one["after"], &*message(&servers[0])),
+        (&"reverted".into(), &serde_json::Value::Null, "one"),
+        "{one:#}"
+    );
     // No record says that it runs that: the next run signals it.
     let said = fleet.broadcast(PATIENT);
     assert!(!said.states().contains(&"unchanged"), "{:#}", said.json);
@@ -92,11 +157,26 @@ fn one_that_shows_again_what_it_showed_is_not_said_to_run_what_stood_on_the_disk
 #[test]
 fn one_that_was_proven_on_the_disk_before_is_said_to_run_it_again() {
     let fleet = Fleet::start(0);
-    let gate = script(&fleet, "gate", &format!("! grep -q three '{}'", text(&fleet.path("web.toml"))));
+    let gate = script(
+        &fleet,
+        "gate",
+        &format!("! grep -q three '{}'", text(&fleet.path("web.toml"))),
+    );
     let servers = [Server::start(&fleet, "Good", 0, "web.toml")];
-    groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{CHANGED}[group.rollout]\ngate = [\"{gate}\"]"))]);
+    groups(
+        &fleet,
+        &[group(
+            &fleet,
+            "g",
+            "web.toml",
+            &format!("{CHANGED}[group.rollout]\ngate = [\"{gate}\"]"),
+        )],
+    );
     set(&fleet, "two", PATIENT).expect(0);
     let said = set(&fleet, "three", PATIENT).expect(6);
-    assert_eq!(outcome(&said, &servers[0])["after"], said.json["targets"][0]["from"]);
+    assert_eq!(
+        outcome(&said, &servers[0])["after"],
+        said.json["targets"][0]["from"]
+    );
     holds(&said, &servers);
 }

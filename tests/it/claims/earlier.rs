@@ -11,20 +11,39 @@ const SLOW: u64 = 5000;
 fn revert(fleet: &Fleet, more: &[&str]) -> Said {
     let runs = std::fs::read_dir(fleet.path("state/runs")).unwrap();
     // Their ids sort by time.
-    let newest = runs.map(|run| run.unwrap().file_name().into_string().unwrap()).max().unwrap();
+    let newest = runs
+        .map(|run| run.unwrap().file_name().into_string().unwrap())
+        .max()
+        .unwrap();
     fleet.again("revert", &[&[newest.as_str()], more].concat())
 }
 
 #[test]
 fn a_revert_does_not_prove_the_old_config_while_the_reload_of_the_new_one_is_under_way() {
-    each(&[("SlowEarly", EQUALS), ("SlowDrop", EQUALS), ("SlowEarly", CHANGED), ("SlowDrop", CHANGED)], |(mode, facts)| {
-        let (fleet, servers) = fleet(&[(mode, SLOW)], facts);
-        set(&fleet, "two", &[]).expect(7);
-        let said = revert(&fleet, &[]);
-        assert!(matches!(said.code, 7 | 12), "{mode}: {facts}: {:#}", said.json);
-        assert!(!matches!(state(&said, &servers[0]), "confirmed" | "unchanged"), "{mode}: {:#}", said.json);
-        holds(&said, &servers);
-    });
+    each(
+        &[
+            ("SlowEarly", EQUALS),
+            ("SlowDrop", EQUALS),
+            ("SlowEarly", CHANGED),
+            ("SlowDrop", CHANGED),
+        ],
+        |(mode, facts)| {
+            let (fleet, servers) = fleet(&[(mode, SLOW)], facts);
+            set(&fleet, "two", &[]).expect(7);
+            let said = revert(&fleet, &[]);
+            assert!(
+                matches!(said.code, 7 | 12),
+                "{mode}: {facts}: {:#}",
+                said.json
+            );
+            assert!(
+                !matches!(state(&said, &servers[0]), "confirmed" | "unchanged"),
+                "{mode}: {:#}",
+                said.json
+            );
+            holds(&said, &servers);
+        },
+    );
 }
 
 #[test]
@@ -45,13 +64,16 @@ fn a_later_broadcast_does_not_take_the_end_of_an_earlier_reload_for_its_own() {
 
 #[test]
 fn a_revert_of_a_killed_run_proves_nothing_while_its_reload_is_under_way() {
-    each(&[("SlowEarly", EQUALS), ("SlowDrop", CHANGED)], |(mode, facts)| {
-        let (fleet, servers) = fleet(&[(mode, SLOW)], facts);
-        killed_while_it_reloads(&fleet, &servers[0]);
-        let said = revert(&fleet, &[]);
-        assert_ne!(said.code, 0, "{mode}: {facts}: {:#}", said.json);
-        holds(&said, &servers);
-    });
+    each(
+        &[("SlowEarly", EQUALS), ("SlowDrop", CHANGED)],
+        |(mode, facts)| {
+            let (fleet, servers) = fleet(&[(mode, SLOW)], facts);
+            killed_while_it_reloads(&fleet, &servers[0]);
+            let said = revert(&fleet, &[]);
+            assert_ne!(said.code, 0, "{mode}: {facts}: {:#}", said.json);
+            holds(&said, &servers);
+        },
+    );
 }
 
 #[test]
@@ -72,7 +94,11 @@ fn a_revert_that_sees_the_new_content_end_is_proven() {
         holds(&said, &servers);
         // The survey may have met it in the middle.
         let ends = [(0, "confirmed"), (5, "refused"), (12, "unconfirmed")];
-        assert!(ends.contains(&(said.code, state(&said, &servers[0]))), "{facts}: {:#}", said.json);
+        assert!(
+            ends.contains(&(said.code, state(&said, &servers[0]))),
+            "{facts}: {:#}",
+            said.json
+        );
     });
 }
 
@@ -81,11 +107,22 @@ fn the_end_of_a_reload_that_a_run_on_another_file_has_seen_closes_that_of_the_ru
     let (fleet, servers) = fleet(&[("SlowEarly", 1500)], CHANGED);
     set(&fleet, "two", &[]).expect(7);
     servers[0].settles();
-    let (other, read) = (fleet.write("other.toml", "x = 1\n"), std::fs::read_to_string(fleet.path("fleet.toml")).unwrap());
+    let (other, read) = (
+        fleet.write("other.toml", "x = 1\n"),
+        std::fs::read_to_string(fleet.path("fleet.toml")).unwrap(),
+    );
     let broadcast = |facts: &str, new: &str| {
-        let text = read.replace("\"{arg:7}\"", &format!("\"{}\"", other.display())).replace(CHANGED, facts);
+        let text = read
+            .replace("\"{arg:7}\"", &format!("\"{}\"", other.display()))
+            .replace(CHANGED, facts);
         fleet.write("fleet.toml", &text);
-        fleet.broadcast(&[&["--config", fleet.write("new", new).to_str().unwrap()], PATIENT].concat())
+        fleet.broadcast(
+            &[
+                &["--config", fleet.write("new", new).to_str().unwrap()],
+                PATIENT,
+            ]
+            .concat(),
+        )
     };
     let said = broadcast(INCREASED, "x = 2\n").expect(0);
     assert_eq!(state(&said, &servers[0]), "confirmed");
@@ -93,12 +130,27 @@ fn the_end_of_a_reload_that_a_run_on_another_file_has_seen_closes_that_of_the_ru
     let said = broadcast(&INCREASED.replace("increased", "changed"), "x = 3\n").expect(0);
     assert_eq!(state(&said, &servers[0]), "confirmed");
     // That run is open still, and a process that was not proven since is as it left it.
-    assert!(fleet.path("state/open").read_dir().unwrap().next().is_some());
+    assert!(
+        fleet
+            .path("state/open")
+            .read_dir()
+            .unwrap()
+            .next()
+            .is_some()
+    );
 }
 
 /// Kills a run that waits for the proof of its instance, once the reload of that has begun.
 fn killed_while_it_reloads(fleet: &Fleet, server: &Server) {
     let mut command = fleet.command(&["--set", "message=two", "--timeout", "60s"]);
-    let _run = Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    until("the instance has begun its reload", || Server::truth(&server.url).is_some_and(|(_, is_busy)| is_busy));
+    let _run = Killed(
+        command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    until("the instance has begun its reload", || {
+        Server::truth(&server.url).is_some_and(|(_, is_busy)| is_busy)
+    });
 }

@@ -2,7 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use super::server::{EQUALS, INCREASED, PATIENT, Server, fleet, group, groups, holds, script, set, state, text};
+use super::server::{
+    EQUALS, INCREASED, PATIENT, Server, fleet, group, groups, holds, script, set, state, text,
+};
 use crate::support::{Fleet, Said, until};
 
 /// Executes a command for which the kernel refuses `O_TMPFILE`, as it does on a filesystem that has no such
@@ -29,13 +31,21 @@ os.execv(sys.argv[1], sys.argv[1:])
 /// A command of `hello` without such files; none where this machine does not let it be refused.
 fn without(fleet: &Fleet, command: &Command) -> Command {
     let mut filtered = Command::new("python3");
-    filtered.arg(fleet.write("without.py", WITHOUT)).arg(command.get_program()).args(command.get_args());
+    filtered
+        .arg(fleet.write("without.py", WITHOUT))
+        .arg(command.get_program())
+        .args(command.get_args());
     filtered
 }
 
 fn can_refuse(fleet: &Fleet) -> bool {
     let mut tried = Command::new("python3");
-    let tried = tried.arg(fleet.write("without.py", WITHOUT)).arg("try").arg(fleet.dir.path()).stderr(Stdio::null()).status();
+    let tried = tried
+        .arg(fleet.write("without.py", WITHOUT))
+        .arg("try")
+        .arg(fleet.dir.path())
+        .stderr(Stdio::null())
+        .status();
     let can = tried.is_ok_and(|status| status.success());
     if !can {
         crate::support::skipped("this machine does not let O_TMPFILE be refused");
@@ -45,20 +55,35 @@ fn can_refuse(fleet: &Fleet) -> bool {
 
 /// What stands beside the target that is no file of the test.
 fn beside(fleet: &Fleet) -> Vec<String> {
-    let names = std::fs::read_dir(fleet.dir.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+    let names = std::fs::read_dir(fleet.dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
     names.filter(|name| name.contains(".hello-")).collect()
 }
 
 #[test]
 fn a_filesystem_without_nameless_files_is_staged_on_and_rolled_back_on() {
     for (gate, code, wanted) in [("true", 0, "\"two\""), ("false", 6, "\"one\"")] {
-        let (fleet, servers) = fleet(&[("Good", 0)], &format!("{EQUALS}[group.rollout]\ngate = [\"{gate}\"]"));
+        let (fleet, servers) = fleet(
+            &[("Good", 0)],
+            &format!("{EQUALS}[group.rollout]\ngate = [\"{gate}\"]"),
+        );
         if !can_refuse(&fleet) {
             return;
         }
-        let said = Said::of(&mut without(&fleet, fleet.command(&["-o", "json"]).args(["--set", "message=two", "--timeout", "10s"]))).expect(code);
+        let said = Said::of(&mut without(
+            &fleet,
+            fleet
+                .command(&["-o", "json"])
+                .args(["--set", "message=two", "--timeout", "10s"]),
+        ))
+        .expect(code);
         assert!(fleet.text().contains(wanted), "{}", fleet.text());
-        assert_eq!(beside(&fleet), Vec::<String>::new(), "nothing is left beside it");
+        assert_eq!(
+            beside(&fleet),
+            Vec::<String>::new(),
+            "nothing is left beside it"
+        );
         holds(&said, &servers);
     }
 }
@@ -72,16 +97,36 @@ fn what_a_killed_run_has_staged_under_a_name_goes_with_the_next_one() {
     let servers = [Server::start(&fleet, "Good", 0, "web.toml")];
     let (there, dir) = (fleet.path("validates"), fleet.dir.path().display());
     // What it writes is discarded, but where it leaves its own files by its parent.
-    let validator = script(&fleet, "validator", &format!("touch /proc/$PPID/root'{dir}/validates'; exec sleep 30"));
-    groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("validate = [\"{validator}\"]\n{EQUALS}"))]);
-    let mut run = without(&fleet, &fleet.command(&["-q", "--set", "message=staged"])).stderr(Stdio::null()).spawn().unwrap();
-    until("it validates", || there.exists() || run.try_wait().unwrap().is_some());
+    let validator = script(
+        &fleet,
+        "validator",
+        &format!("touch /proc/$PPID/root'{dir}/validates'; exec sleep 30"),
+    );
+    groups(
+        &fleet,
+        &[group(
+            &fleet,
+            "g",
+            "web.toml",
+            &format!("validate = [\"{validator}\"]\n{EQUALS}"),
+        )],
+    );
+    let mut run = without(&fleet, &fleet.command(&["-q", "--set", "message=staged"]))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it validates", || {
+        there.exists() || run.try_wait().unwrap().is_some()
+    });
     run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(beside(&fleet).len(), 1, "it has staged one file");
     groups(&fleet, &[group(&fleet, "g", "web.toml", EQUALS)]);
     let said = set(&fleet, "two", PATIENT).expect(0);
-    assert_eq!((beside(&fleet), state(&said, &servers[0])), (Vec::new(), "confirmed"));
+    assert_eq!(
+        (beside(&fleet), state(&said, &servers[0])),
+        (Vec::new(), "confirmed")
+    );
 }
 
 #[test]
@@ -89,8 +134,20 @@ fn a_process_that_comes_at_the_last_gate_is_in_the_report() {
     for mode in ["Good", "Silent"] {
         let (fleet, mut servers) = fleet(&[("Good", 0)], "");
         let (dir, gate) = (fleet.dir.path().display(), fleet.path("gate"));
-        script(&fleet, "gate", &format!("touch '{dir}/go'; while [ ! -e '{dir}/went' ]; do sleep 0.02; done"));
-        groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{EQUALS}[group.rollout]\ngate = [\"{}\"]", text(&gate)))]);
+        script(
+            &fleet,
+            "gate",
+            &format!("touch '{dir}/go'; while [ ! -e '{dir}/went' ]; do sleep 0.02; done"),
+        );
+        groups(
+            &fleet,
+            &[group(
+                &fleet,
+                "g",
+                "web.toml",
+                &format!("{EQUALS}[group.rollout]\ngate = [\"{}\"]", text(&gate)),
+            )],
+        );
         let (said, new) = std::thread::scope(|scope| {
             let comes = scope.spawn(|| {
                 until("the gate runs", || fleet.path("go").exists());
@@ -100,7 +157,12 @@ fn a_process_that_comes_at_the_last_gate_is_in_the_report() {
             });
             (set(&fleet, "two", PATIENT), comes.join().unwrap())
         });
-        assert_eq!((said.code, state(&said, &new)), (0, "confirmed"), "{mode}: {:#}", said.json);
+        assert_eq!(
+            (said.code, state(&said, &new)),
+            (0, "confirmed"),
+            "{mode}: {:#}",
+            said.json
+        );
         servers.push(new);
         holds(&said, &servers);
     }
@@ -112,8 +174,20 @@ fn a_process_that_comes_after_its_file_was_replaced_is_not_proven_by_its_start()
         let (fleet, mut servers) = fleet(&[("Good", 0)], "");
         let (dir, gate) = (fleet.dir.path().display(), fleet.path("gate"));
         let replace = "cp web.toml other; echo '# of another writer' >>other; mv other web.toml";
-        script(&fleet, "gate", &format!("cd '{dir}'; {replace}; touch go; while [ ! -e went ]; do sleep 0.02; done"));
-        groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{facts}[group.rollout]\ngate = [\"{}\"]", text(&gate)))]);
+        script(
+            &fleet,
+            "gate",
+            &format!("cd '{dir}'; {replace}; touch go; while [ ! -e went ]; do sleep 0.02; done"),
+        );
+        groups(
+            &fleet,
+            &[group(
+                &fleet,
+                "g",
+                "web.toml",
+                &format!("{facts}[group.rollout]\ngate = [\"{}\"]", text(&gate)),
+            )],
+        );
         let (said, new) = std::thread::scope(|scope| {
             let comes = scope.spawn(|| {
                 until("the gate runs", || fleet.path("go").exists());
@@ -124,7 +198,11 @@ fn a_process_that_comes_after_its_file_was_replaced_is_not_proven_by_its_start()
             (set(&fleet, "two", &[]), comes.join().unwrap())
         });
         assert_eq!(said.code, 7, "{facts}: {:#}", said.json);
-        assert!(["timed_out", "revert_failed"].contains(&state(&said, &new)), "{facts}: {:#}", said.json);
+        assert!(
+            ["timed_out", "revert_failed"].contains(&state(&said, &new)),
+            "{facts}: {:#}",
+            said.json
+        );
         servers.push(new);
         holds(&said, &servers);
     }

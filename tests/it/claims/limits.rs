@@ -8,7 +8,10 @@ use crate::support::{Ended, Fleet, ended};
 /// A command of `hello` with so many descriptors.
 fn with(fleet: &Fleet, limit: u32, command: &Command) -> Ended {
     let mut limited = Command::new("sh");
-    limited.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]).arg(command.get_program()).args(command.get_args());
+    limited
+        .args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args());
     ended(limited.current_dir(fleet.dir.path()))
 }
 
@@ -19,9 +22,14 @@ fn with_too_few_descriptors_nothing_is_said_of_an_instance() {
     groups(&fleet, &[group(&fleet, "g", "web.toml", EQUALS)]);
     let before = fleet.text();
     for limit in [6, 7, 8, 9, 10, 11, 12, 16, 24, 64, 255] {
-        for (verb, output) in
-            [("broadcast", "json"), ("broadcast", "jsonl"), ("broadcast", "screen"), ("resume", "json"), ("revert", "json"), ("status", "json")]
-        {
+        for (verb, output) in [
+            ("broadcast", "json"),
+            ("broadcast", "jsonl"),
+            ("broadcast", "screen"),
+            ("resume", "json"),
+            ("revert", "json"),
+            ("status", "json"),
+        ] {
             let mut command = match verb {
                 "broadcast" => fleet.command(&["--set", "message=two"]),
                 "status" => fleet.look("status"),
@@ -33,11 +41,25 @@ fn with_too_few_descriptors_nothing_is_said_of_an_instance() {
             };
             command.args(["-o", output]);
             let said = with(&fleet, limit, &command);
-            let named = || format!("{verb} -o {output} with {limit}: {}\n{:#}", said.stderr, said.json);
+            let named = || {
+                format!(
+                    "{verb} -o {output} with {limit}: {}\n{:#}",
+                    said.stderr, said.json
+                )
+            };
             assert_eq!(said.code, Some(1), "{}", named());
-            assert!(said.stderr.contains("ulimit -n 256") && !said.stderr.contains("panicked"), "{}", named());
+            assert!(
+                said.stderr.contains("ulimit -n 256") && !said.stderr.contains("panicked"),
+                "{}",
+                named()
+            );
             if verb != "status" && output != "screen" {
-                assert_eq!((&said.json["exit"], &said.json["verdict"]), (&1.into(), &"failed".into()), "{}", named());
+                assert_eq!(
+                    (&said.json["exit"], &said.json["verdict"]),
+                    (&1.into(), &"failed".into()),
+                    "{}",
+                    named()
+                );
                 assert_eq!(said.json["instances"], serde_json::json!([]), "{}", named());
             }
         }
@@ -48,12 +70,19 @@ fn with_too_few_descriptors_nothing_is_said_of_an_instance() {
 #[test]
 fn with_just_enough_descriptors_every_instance_is_proven() {
     let fleet = Fleet::start(0);
-    let servers: Vec<Server> = (0..3).map(|_| Server::start(&fleet, "Good", 0, "web.toml")).collect();
+    let servers: Vec<Server> = (0..3)
+        .map(|_| Server::start(&fleet, "Good", 0, "web.toml"))
+        .collect();
     groups(&fleet, &[group(&fleet, "g", "web.toml", EQUALS)]);
     let mut command = fleet.command(&["-o", "json", "--set", "message=two", "--timeout", "10s"]);
     command.arg("--quiet");
     let said = with(&fleet, 256, &command);
-    assert_eq!((said.code, &said.json["counts"]["confirmed"]), (Some(0), &3.into()), "{}", said.stderr);
+    assert_eq!(
+        (said.code, &said.json["counts"]["confirmed"]),
+        (Some(0), &3.into()),
+        "{}",
+        said.stderr
+    );
     assert!(servers.iter().all(Server::lives));
     set(&fleet, "three", PATIENT).expect(0);
 }

@@ -16,28 +16,68 @@ fn shared(first: &str, direction: &str) -> (Said, Server) {
         fleet.write(config, &fleet.text());
         Server::with(&fleet, mode, slow, config, &["--reuseport"])
     };
-    let (one, _slow) = (start("Good", 0, "one.toml"), start("SlowEarly", 700, "slow.toml"));
-    let gate = if direction == "reverted" { "[group.rollout]\ngate = [\"false\"]" } else { "" };
+    let (one, _slow) = (
+        start("Good", 0, "one.toml"),
+        start("SlowEarly", 700, "slow.toml"),
+    );
+    let gate = if direction == "reverted" {
+        "[group.rollout]\ngate = [\"false\"]"
+    } else {
+        ""
+    };
     let slow = group(&fleet, "slow", "slow.toml", &format!("{INCREASED}{gate}"));
     groups(&fleet, &[group(&fleet, "one", "one.toml", first), slow]);
     let mut foreign = None;
-    let (events, code) = rollout::run(fleet.command(&["--all", "--set", "message=two", "--timeout", "3s", "--waves", "100%"]), |event| {
-        let is_proven = event["event"] == "instance" && event["pid"] == one.pid() && event["state"] == direction;
-        if is_proven && foreign.is_none() {
-            foreign = Some(Foreign::start(&fleet, &one));
-        }
-    });
+    let (events, code) = rollout::run(
+        fleet.command(&[
+            "--all",
+            "--set",
+            "message=two",
+            "--timeout",
+            "3s",
+            "--waves",
+            "100%",
+        ]),
+        |event| {
+            let is_proven = event["event"] == "instance"
+                && event["pid"] == one.pid()
+                && event["state"] == direction;
+            if is_proven && foreign.is_none() {
+                foreign = Some(Foreign::start(&fleet, &one));
+            }
+        },
+    );
     assert!(foreign.is_some(), "{events:#?}");
-    (Said { code, json: events.last().unwrap().clone(), stderr: String::new() }, one)
+    (
+        Said {
+            code,
+            json: events.last().unwrap().clone(),
+            stderr: String::new(),
+        },
+        one,
+    )
 }
 
 #[test]
 fn one_that_shares_its_address_by_the_end_of_the_run_is_not_proven() {
-    each(&[(EQUALS, "confirmed"), ("kind = \"hello\"\nvalidate = []\n", "confirmed"), (INCREASED, "confirmed"), (EQUALS, "reverted")], |(first, direction)| {
-        let (said, one) = shared(first, direction);
-        let outcome = outcome(&said, &one);
-        assert!(said.code == 7 && outcome["state"] != *direction, "{first}: exit {}: {:#}", said.code, said.json);
-    });
+    each(
+        &[
+            (EQUALS, "confirmed"),
+            ("kind = \"hello\"\nvalidate = []\n", "confirmed"),
+            (INCREASED, "confirmed"),
+            (EQUALS, "reverted"),
+        ],
+        |(first, direction)| {
+            let (said, one) = shared(first, direction);
+            let outcome = outcome(&said, &one);
+            assert!(
+                said.code == 7 && outcome["state"] != *direction,
+                "{first}: exit {}: {:#}",
+                said.code,
+                said.json
+            );
+        },
+    );
 }
 
 #[test]
@@ -45,9 +85,20 @@ fn one_that_needs_no_signal_is_refused_where_its_address_is_shared() {
     let fleet = Fleet::start(0);
     let server = Server::with(&fleet, "Liar", 0, "web.toml", &["--reuseport"]);
     // What it writes is discarded, but where it leaves its own files by its parent.
-    let text = format!("dir=/proc/$PPID/root'{}'; touch \"$dir/go\"; while [ ! -e \"$dir/went\" ]; do sleep 0.02; done", fleet.dir.path().display());
+    let text = format!(
+        "dir=/proc/$PPID/root'{}'; touch \"$dir/go\"; while [ ! -e \"$dir/went\" ]; do sleep 0.02; done",
+        fleet.dir.path().display()
+    );
     let validator = script(&fleet, "validator", &text);
-    groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("kind = \"hello\"\nvalidate = [\"{validator}\"]\n"))]);
+    groups(
+        &fleet,
+        &[group(
+            &fleet,
+            "g",
+            "web.toml",
+            &format!("kind = \"hello\"\nvalidate = [\"{validator}\"]\n"),
+        )],
+    );
     let (go, went) = (fleet.path("go"), fleet.path("went"));
     let said = thread::scope(|scope| {
         let foreign = scope.spawn(|| {
@@ -61,7 +112,12 @@ fn one_that_needs_no_signal_is_refused_where_its_address_is_shared() {
         said
     });
     let said = said.expect(5);
-    assert_eq!(outcome(&said, &server)["state"], "refused", "{:#}", said.json);
+    assert_eq!(
+        outcome(&said, &server)["state"],
+        "refused",
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
@@ -70,7 +126,20 @@ fn one_that_got_no_signal_and_shows_another_message_is_refused() {
     // It says that it runs what is on the disk, and serves its first message.
     let server = Server::start(&fleet, "Liar", 0, "web.toml");
     fleet.write("web.toml", "message = \"two\"\n");
-    groups(&fleet, &[group(&fleet, "g", "web.toml", "kind = \"hello\"\nvalidate = []\n")]);
+    groups(
+        &fleet,
+        &[group(
+            &fleet,
+            "g",
+            "web.toml",
+            "kind = \"hello\"\nvalidate = []\n",
+        )],
+    );
     let said = fleet.broadcast(&[]).expect(5);
-    assert_eq!(outcome(&said, &server)["state"], "refused", "{:#}", said.json);
+    assert_eq!(
+        outcome(&said, &server)["state"],
+        "refused",
+        "{:#}",
+        said.json
+    );
 }

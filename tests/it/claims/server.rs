@@ -40,10 +40,21 @@ pub(crate) struct Foreign(Child);
 impl Foreign {
     pub(crate) fn start(fleet: &Fleet, server: &Server) -> Self {
         let mut command = command(fleet);
-        let mut child = command.args([THIEF, server.port(), "one"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .args([THIEF, server.port(), "one"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdout = child.stdout.take().unwrap();
         let foreign = Self(child);
-        assert!(BufReader::new(stdout).lines().map_while(Result::ok).any(|line| line.ends_with("there")), "it listens");
+        assert!(
+            BufReader::new(stdout)
+                .lines()
+                .map_while(Result::ok)
+                .any(|line| line.ends_with("there")),
+            "it listens"
+        );
         foreign
     }
 }
@@ -61,10 +72,24 @@ fn command(fleet: &Fleet) -> Command {
     if !exe.exists() {
         let own = std::env::current_exe().unwrap();
         // Another process copies it: what is open for writing here could not be executed.
-        assert!(std::fs::hard_link(&own, &exe).is_ok() || Command::new("cp").arg(own).arg(&exe).status().unwrap().success());
+        assert!(
+            std::fs::hard_link(&own, &exe).is_ok()
+                || Command::new("cp")
+                    .arg(own)
+                    .arg(&exe)
+                    .status()
+                    .unwrap()
+                    .success()
+        );
     }
     let mut command = Command::new(exe);
-    command.args(["--exact", "claims::server::run", "--ignored", "--nocapture", "--"]);
+    command.args([
+        "--exact",
+        "claims::server::run",
+        "--ignored",
+        "--nocapture",
+        "--",
+    ]);
     command
 }
 
@@ -74,11 +99,15 @@ pub(crate) const TIMEOUT: Duration = Duration::from_millis(800);
 /// For runs whose instances prove at once what they should, on however busy a machine.
 pub(crate) const PATIENT: &[&str] = &["--timeout", "10s"];
 
-pub(crate) const EQUALS: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"\n";
-pub(crate) const CONTAINS: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\ncontains = \"{candidate.message}\"\n";
+pub(crate) const EQUALS: &str =
+    "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"\n";
+pub(crate) const CONTAINS: &str =
+    "[[group.confirm]]\nhttp = \"http://{listen}/\"\ncontains = \"{candidate.message}\"\n";
 pub(crate) const CHANGED: &str = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nchanged = true\n";
-pub(crate) const INCREASED: &str = "[[group.confirm]]\nhttp = \"http://{listen}/count\"\nincreased = true\n";
-pub(crate) const STAMPED: &str = "[[group.confirm]]\nhttp = \"http://{listen}/stamp\"\nafter_signal = true\n";
+pub(crate) const INCREASED: &str =
+    "[[group.confirm]]\nhttp = \"http://{listen}/count\"\nincreased = true\n";
+pub(crate) const STAMPED: &str =
+    "[[group.confirm]]\nhttp = \"http://{listen}/stamp\"\nafter_signal = true\n";
 pub(crate) const WORKERS: &str = "[[group.confirm]]\nworkers = true\nreplaced = true\n";
 
 /// A process of the fleet, ended by its pid with all that it started.
@@ -111,9 +140,17 @@ impl Server {
         let stdout = child.stdout.take().unwrap();
         let started = started_at(i32::try_from(child.id()).unwrap()).unwrap();
         // Kept first, so that it is ended whatever it says.
-        let mut server = Self { child, stdout: BufReader::new(stdout), started, url: String::new(), dir: fleet.dir.path().into() };
+        let mut server = Self {
+            child,
+            stdout: BufReader::new(stdout),
+            started,
+            url: String::new(),
+            dir: fleet.dir.path().into(),
+        };
         let mut lines = server.stdout.by_ref().lines().map_while(Result::ok);
-        server.url = lines.find_map(|line| line.find("http://").map(|at| line[at..].to_owned())).expect("it says where it listens");
+        server.url = lines
+            .find_map(|line| line.find("http://").map(|at| line[at..].to_owned()))
+            .expect("it says where it listens");
         server
     }
 
@@ -149,7 +186,10 @@ impl Server {
 
     /// Every answer of many, each over a connection of its own.
     pub(crate) fn serves(&self) -> Vec<String> {
-        let mut all: Vec<String> = (0..24).filter_map(|_| Self::truth(&self.url)).map(|(sha256, _)| sha256).collect();
+        let mut all: Vec<String> = (0..24)
+            .filter_map(|_| Self::truth(&self.url))
+            .map(|(sha256, _)| sha256)
+            .collect();
         all.sort();
         all.dedup();
         all
@@ -162,7 +202,10 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // Workers and successors have its command line.
-        for (pid, started, _) in processes_of(&self.dir).into_iter().filter(|(.., line)| mine(line)) {
+        for (pid, started, _) in processes_of(&self.dir)
+            .into_iter()
+            .filter(|(.., line)| mine(line))
+        {
             if lives(pid, started) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
@@ -190,7 +233,10 @@ pub(crate) fn groups(fleet: &Fleet, all: &[String]) {
 /// A fleet of one group of servers that all read `web.toml`: each a mode and how long its reload takes.
 pub(crate) fn fleet(servers: &[(&str, u64)], more: &str) -> (Fleet, Vec<Server>) {
     let fleet = Fleet::start(0);
-    let all = servers.iter().map(|(mode, slow)| Server::start(&fleet, mode, *slow, "web.toml")).collect();
+    let all = servers
+        .iter()
+        .map(|(mode, slow)| Server::start(&fleet, mode, *slow, "web.toml"))
+        .collect();
     groups(&fleet, &[group(&fleet, "g", "web.toml", more)]);
     (fleet, all)
 }
@@ -198,15 +244,23 @@ pub(crate) fn fleet(servers: &[(&str, u64)], more: &str) -> (Fleet, Vec<Server>)
 /// Tests each case at the same time as the others: most of it is waiting.
 pub(crate) fn each<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
     thread::scope(|scope| {
-        let all: Vec<_> = cases.iter().map(|case| scope.spawn(|| test(case))).collect();
-        all.into_iter().for_each(|one| one.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+        let all: Vec<_> = cases
+            .iter()
+            .map(|case| scope.spawn(|| test(case)))
+            .collect();
+        all.into_iter()
+            .for_each(|one| one.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
     });
 }
 
 /// The outcome of one of the servers.
 pub(crate) fn outcome<'a>(said: &'a Said, server: &Server) -> &'a Value {
-    let all = said.json["instances"].as_array().unwrap_or_else(|| panic!("{}\n{:#}", said.stderr, said.json));
-    all.iter().find(|i| i["pid"] == server.pid()).unwrap_or_else(|| panic!("pid {} is not named: {:#}", server.pid(), said.json))
+    let all = said.json["instances"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{}\n{:#}", said.stderr, said.json));
+    all.iter()
+        .find(|i| i["pid"] == server.pid())
+        .unwrap_or_else(|| panic!("pid {} is not named: {:#}", server.pid(), said.json))
 }
 
 pub(crate) fn state<'a>(said: &'a Said, server: &Server) -> &'a str {
@@ -221,13 +275,25 @@ fn holds_now(said: &Said, server: &Server) {
     let key = match outcome["state"].as_str().unwrap() {
         "confirmed" | "unchanged" => "to",
         "reverted" => "from",
-        "unconfirmed" | "rejected" => return assert!(server.lives(), "it is said to live: {}", named()),
+        "unconfirmed" | "rejected" => {
+            return assert!(server.lives(), "it is said to live: {}", named());
+        }
         "died" => return assert!(!server.lives(), "it is said to have ended: {}", named()),
         _ => return,
     };
     assert!(server.lives(), "it is said to live: {}", named());
-    let target = said.json["targets"].as_array().unwrap().iter().find(|t| t["path"] == outcome["targets"][0]).unwrap();
-    assert_eq!(server.serves(), [target[key].as_str().unwrap()], "every answer is of `{key}`: {}", named());
+    let target = said.json["targets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|t| t["path"] == outcome["targets"][0])
+        .unwrap();
+    assert_eq!(
+        server.serves(),
+        [target[key].as_str().unwrap()],
+        "every answer is of `{key}`: {}",
+        named()
+    );
 }
 
 /// Holds every outcome against its process, at once and when all signals are worked off, and the report
@@ -240,8 +306,15 @@ pub(crate) fn holds(said: &Said, servers: &[Server]) {
     }
     for target in said.json["targets"].as_array().unwrap() {
         let bytes = std::fs::read(target["path"].as_str().unwrap()).unwrap();
-        assert_eq!(target["disk"], digest(&bytes), "it says what stands on the disk: {target:#}");
-        assert!(said.code != 0 || target["disk"] == target["to"], "exit 0 says that it holds the new bytes: {target:#}");
+        assert_eq!(
+            target["disk"],
+            digest(&bytes),
+            "it says what stands on the disk: {target:#}"
+        );
+        assert!(
+            said.code != 0 || target["disk"] == target["to"],
+            "exit 0 says that it holds the new bytes: {target:#}"
+        );
     }
 }
 

@@ -5,14 +5,22 @@ use nix::{
     unistd::Pid,
 };
 
-use super::server::{CONTAINS, EQUALS, INCREASED, STAMPED, Server, each, group, groups, holds, set, state, text};
+use super::server::{
+    CONTAINS, EQUALS, INCREASED, STAMPED, Server, each, group, groups, holds, set, state, text,
+};
 use crate::support::{Fleet, Said, until};
 
 /// One run over a server some of whose answers are of the config before: those of the number before the comma, counted
 /// from 0 since the reload, and then every so manieth.
 fn answers_in_turns(turns: &str, facts: &str) -> (Fleet, Vec<Server>, Said) {
     let fleet = Fleet::start(0);
-    let servers = vec![Server::with(&fleet, "Alternates", 0, "web.toml", &["--turns", turns])];
+    let servers = vec![Server::with(
+        &fleet,
+        "Alternates",
+        0,
+        "web.toml",
+        &["--turns", turns],
+    )];
     groups(&fleet, &[group(&fleet, "g", "web.toml", facts)]);
     let said = set(&fleet, "two", &[]);
     (fleet, servers, said)
@@ -21,16 +29,29 @@ fn answers_in_turns(turns: &str, facts: &str) -> (Fleet, Vec<Server>, Said) {
 fn is_not_proven(turns: &str, facts: &str) {
     let (_fleet, servers, said) = answers_in_turns(turns, facts);
     let state = state(&said, &servers[0]);
-    assert!(said.code == 7 && matches!(state, "timed_out" | "revert_failed"), "{turns}, {facts}: {:#}", said.json);
+    assert!(
+        said.code == 7 && matches!(state, "timed_out" | "revert_failed"),
+        "{turns}, {facts}: {:#}",
+        said.json
+    );
     holds(&said, &servers);
 }
 
 #[test]
 fn as_many_sides_as_samples_are_all_met_whatever_else_is_asked() {
     // Each side gets the same questions again and again where several sources are asked in turn.
-    each(&[format!("{EQUALS}{INCREASED}"), format!("{STAMPED}{EQUALS}"), format!("{CONTAINS}{STAMPED}{INCREASED}")], |facts| {
-        each(&["0,2", "1,2", "0,3", "1,3", "2,3"], |turns| is_not_proven(turns, facts));
-    });
+    each(
+        &[
+            format!("{EQUALS}{INCREASED}"),
+            format!("{STAMPED}{EQUALS}"),
+            format!("{CONTAINS}{STAMPED}{INCREASED}"),
+        ],
+        |facts| {
+            each(&["0,2", "1,2", "0,3", "1,3", "2,3"], |turns| {
+                is_not_proven(turns, facts)
+            });
+        },
+    );
 }
 
 #[test]
@@ -45,7 +66,12 @@ fn what_it_shows_is_proven_once_it_shows_nothing_else_any_more() {
     let patient = format!("{EQUALS}{INCREASED}");
     each(&[EQUALS, &patient], |facts| {
         let (_fleet, servers, said) = answers_in_turns("1,1000000", facts);
-        assert_eq!((said.code, state(&said, &servers[0])), (0, "confirmed"), "{facts}: {:#}", said.json);
+        assert_eq!(
+            (said.code, state(&said, &servers[0])),
+            (0, "confirmed"),
+            "{facts}: {:#}",
+            said.json
+        );
     });
 }
 
@@ -54,13 +80,24 @@ fn what_one_side_showed_before_the_signal_proves_nothing() {
     each(&[EQUALS, CONTAINS], |facts| {
         let fleet = Fleet::start(0);
         // Its first answer after each reload is of the config before.
-        let servers = [Server::with(&fleet, "Alternates", 0, "web.toml", &["--turns", "0,1000000"])];
+        let servers = [Server::with(
+            &fleet,
+            "Alternates",
+            0,
+            "web.toml",
+            &["--turns", "0,1000000"],
+        )];
         let one = fleet.text();
-        for (reloads, config) in [one.replace("\"one\"", "\"two\""), one.clone()].iter().enumerate() {
+        for (reloads, config) in [one.replace("\"one\"", "\"two\""), one.clone()]
+            .iter()
+            .enumerate()
+        {
             fleet.write("web.toml", config);
             kill(Pid::from_raw(servers[0].pid()), Signal::SIGHUP).unwrap();
             let notes = || std::fs::read_to_string(fleet.path("rogues.log")).unwrap();
-            until("it has reloaded", || notes().matches(" serves ").count() > reloads);
+            until("it has reloaded", || {
+                notes().matches(" serves ").count() > reloads
+            });
             servers[0].settles();
         }
         groups(&fleet, &[group(&fleet, "g", "web.toml", facts)]);
@@ -68,6 +105,10 @@ fn what_one_side_showed_before_the_signal_proves_nothing() {
         let said = fleet.broadcast(&["--config", &text(&new)]);
         // An `equals` that does not hold at the survey is refused before anything is touched.
         let ends = [(5, "refused"), (12, "unconfirmed")];
-        assert!(ends.contains(&(said.code, state(&said, &servers[0]))), "{facts}: {:#}", said.json);
+        assert!(
+            ends.contains(&(said.code, state(&said, &servers[0]))),
+            "{facts}: {:#}",
+            said.json
+        );
     });
 }

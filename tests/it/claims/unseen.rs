@@ -1,14 +1,21 @@
 //! Assertions that could not have failed: an empty answer, an answer that changes by itself, and one that held
 //! before the signal.
 
-use super::server::{CHANGED, CONTAINS, EQUALS, INCREASED, PATIENT, Server, each, fleet, group, groups, holds, script, set, state, text};
+use super::server::{
+    CHANGED, CONTAINS, EQUALS, INCREASED, PATIENT, Server, each, fleet, group, groups, holds,
+    script, set, state, text,
+};
 use crate::support::Fleet;
 
 /// Asks the server as a pipeline would: nothing is printed where the body is empty.
 fn pipeline(fleet: &Fleet, prints: &str) -> String {
     let ask = "exec 3<>/dev/tcp/127.0.0.1/$1; printf 'GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' >&3; sed '1,/^\\r$/d' <&3";
-    let script =
-        script(fleet, "ask", &format!("exec bash -c \"$0.sh\" ask \"$1\" | {prints}").replace("\"$0.sh\"", &format!("'{}'", ask.replace('\'', "'\\''"))));
+    let script = script(
+        fleet,
+        "ask",
+        &format!("exec bash -c \"$0.sh\" ask \"$1\" | {prints}")
+            .replace("\"$0.sh\"", &format!("'{}'", ask.replace('\'', "'\\''"))),
+    );
     format!("[[group.confirm]]\nexec = [\"{script}\", \"{{listen.port}}\"]\nchanged = true\n")
 }
 
@@ -16,7 +23,11 @@ fn pipeline(fleet: &Fleet, prints: &str) -> String {
 fn an_empty_answer_proves_nothing() {
     each(&["", "cat", "(cat; echo ' ')"], |prints| {
         let (fleet, servers) = fleet(&[("Blank", 300)], CHANGED);
-        let facts = if prints.is_empty() { CHANGED.to_owned() } else { pipeline(&fleet, prints) };
+        let facts = if prints.is_empty() {
+            CHANGED.to_owned()
+        } else {
+            pipeline(&fleet, prints)
+        };
         groups(&fleet, &[group(&fleet, "g", "web.toml", &facts)]);
         let said = set(&fleet, "two", &[]).expect(7);
         assert_eq!(state(&said, &servers[0]), "revert_failed", "{facts}");
@@ -27,8 +38,16 @@ fn an_empty_answer_proves_nothing() {
 fn an_answer_that_changes_by_itself_is_refused() {
     let (fleet, servers) = fleet(&[("Good", 0)], CHANGED);
     let before = fleet.text();
-    let counter = script(&fleet, "counter", &format!("echo >>'{0}'; exec wc -l <'{0}'", text(&fleet.path("asked"))));
-    let exec = |argv: &str, wants: &str| format!("[[group.confirm]]\nexec = [{argv}]\n{wants} = true\n");
+    let counter = script(
+        &fleet,
+        "counter",
+        &format!(
+            "echo >>'{0}'; exec wc -l <'{0}'",
+            text(&fleet.path("asked"))
+        ),
+    );
+    let exec =
+        |argv: &str, wants: &str| format!("[[group.confirm]]\nexec = [{argv}]\n{wants} = true\n");
     for facts in [
         "[[group.confirm]]\nhttp = \"http://{listen}/clock\"\nchanged = true\n".to_owned(),
         "[[group.confirm]]\nhttp = \"http://{listen}/clock\"\nincreased = true\n".into(),
@@ -38,7 +57,11 @@ fn an_answer_that_changes_by_itself_is_refused() {
     ] {
         groups(&fleet, &[group(&fleet, "g", "web.toml", &facts)]);
         let said = set(&fleet, "two", &[]).expect(5);
-        assert_eq!((state(&said, &servers[0]), fleet.text()), ("refused", before.clone()), "{facts}");
+        assert_eq!(
+            (state(&said, &servers[0]), fleet.text()),
+            ("refused", before.clone()),
+            "{facts}"
+        );
     }
 }
 
@@ -48,33 +71,66 @@ fn an_assertion_that_held_before_the_signal_proves_nothing() {
         // Longer than the run waits: it serves the old config when that ends.
         let (fleet, servers) = fleet(&[("SlowEarly", 2500), ("Good", 0)], facts);
         let new = fleet.write("new.toml", &format!("# a comment\n{}", fleet.text()));
-        let said = fleet.broadcast(&["--waves", "100%", "--config", &text(&new)]).expect(12);
+        let said = fleet
+            .broadcast(&["--waves", "100%", "--config", &text(&new)])
+            .expect(12);
         assert_eq!(said.states(), ["unconfirmed"; 2], "{facts}");
         holds(&said, &servers);
         // Nothing says that they run it: they are signalled once more.
         let said = fleet.broadcast(&["--waves", "100%"]).expect(12);
         assert_eq!(said.states(), ["unconfirmed"; 2], "{facts}");
-        groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("unproven = \"accept\"\n{facts}"))]);
-        assert_eq!(fleet.broadcast(&["--waves", "100%"]).expect(0).states(), ["unconfirmed"; 2], "{facts}");
+        groups(
+            &fleet,
+            &[group(
+                &fleet,
+                "g",
+                "web.toml",
+                &format!("unproven = \"accept\"\n{facts}"),
+            )],
+        );
+        assert_eq!(
+            fleet.broadcast(&["--waves", "100%"]).expect(0).states(),
+            ["unconfirmed"; 2],
+            "{facts}"
+        );
     });
 }
 
 #[test]
 fn on_the_way_back_an_assertion_that_held_all_the_time_proves_nothing() {
     // It serves the old and the new config in turns, and its answers are the same.
-    let (fleet, servers) = fleet(&[("Alternates", 0), ("SlowEarly", 4000)], &format!("{EQUALS}[group.rollout]\ngate = [\"false\"]"));
+    let (fleet, servers) = fleet(
+        &[("Alternates", 0), ("SlowEarly", 4000)],
+        &format!("{EQUALS}[group.rollout]\ngate = [\"false\"]"),
+    );
     let new = fleet.write("new.toml", &format!("# a comment\n{}", fleet.text()));
     let said = fleet.broadcast(&["--config", &text(&new)]).expect(7);
-    assert!(servers.iter().all(|server| matches!(state(&said, server), "revert_failed" | "untouched")), "{:#}", said.json);
+    assert!(
+        servers
+            .iter()
+            .all(|server| matches!(state(&said, server), "revert_failed" | "untouched")),
+        "{:#}",
+        said.json
+    );
 }
 
 #[test]
 fn a_reload_that_is_seen_beside_it_is_the_proof() {
     let fleet = Fleet::start(0);
     let servers = [Server::start(&fleet, "Good", 0, "web.toml")];
-    groups(&fleet, &[group(&fleet, "g", "web.toml", &format!("{EQUALS}{INCREASED}"))]);
+    groups(
+        &fleet,
+        &[group(
+            &fleet,
+            "g",
+            "web.toml",
+            &format!("{EQUALS}{INCREASED}"),
+        )],
+    );
     let new = fleet.write("new.toml", &format!("# a comment\n{}", fleet.text()));
-    let said = fleet.broadcast(&[&["--config", &text(&new)], PATIENT].concat()).expect(0);
+    let said = fleet
+        .broadcast(&[&["--config", &text(&new)], PATIENT].concat())
+        .expect(0);
     assert_eq!(said.json["instances"][0]["proof"], "reloaded");
     holds(&said, &servers);
 }

@@ -10,7 +10,9 @@ use nix::{
     unistd::Pid,
 };
 
-use super::server::{CONTAINS, EQUALS, INCREASED, PATIENT, WORKERS, each, fleet, holds, outcome, set, state};
+use super::server::{
+    CONTAINS, EQUALS, INCREASED, PATIENT, WORKERS, each, fleet, holds, outcome, set, state,
+};
 
 use crate::support::{Fleet, get};
 
@@ -48,9 +50,17 @@ struct Umbrella(Child, String);
 impl Umbrella {
     fn start(fleet: &Fleet, helpers: u32) -> Self {
         let script = fleet.write("umbrella.py", UMBRELLA);
-        let mut child = Command::new("python3").arg(script).arg(fleet.path("web.toml")).arg(helpers.to_string()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("python3")
+            .arg(script)
+            .arg(fleet.path("web.toml"))
+            .arg(helpers.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut url)
+            .unwrap();
         Self(child, url.trim().to_owned())
     }
 }
@@ -58,7 +68,10 @@ impl Umbrella {
 impl Drop for Umbrella {
     fn drop(&mut self) {
         // It ends its helpers.
-        let _ = kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGTERM);
+        let _ = kill(
+            Pid::from_raw(i32::try_from(self.0.id()).unwrap()),
+            Signal::SIGTERM,
+        );
         let _ = self.0.wait();
     }
 }
@@ -92,20 +105,41 @@ while os.getppid() == master:
 
 #[test]
 fn a_child_that_listens_alone_proves_what_it_reads_itself() {
-    each(&[("reads", 0, "confirmed"), ("keeps", 7, "revert_failed")], |(does, code, state)| {
-        let fleet = Fleet::start(0);
-        let script = fleet.write("kid.py", KID);
-        let mut child = Command::new("python3").arg(&script).arg(fleet.path("web.toml")).arg(does).stdout(Stdio::piped()).spawn().unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        let kid = Umbrella(child, url.trim().to_owned());
-        let (config, listen) = (fleet.path("web.toml"), kid.1.trim_start_matches("http://").trim_end_matches('/').to_owned());
-        let head = format!("version = 1\n[[group]]\nname = \"k\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"", script.display(), config.display());
-        fleet.write("fleet.toml", &format!("{head}\nlisten = [\"tcp:{listen}\"]\nreloads = true\ntimeout = \"1s\"\n{EQUALS}"));
-        let said = set(&fleet, "two", if *code == 0 { PATIENT } else { &[] }).expect(*code);
-        assert_eq!(said.states(), [*state], "{:#}", said.json);
-        assert_eq!(get(&kid.1, "/").1, if *code == 0 { "two" } else { "one" });
-    });
+    each(
+        &[("reads", 0, "confirmed"), ("keeps", 7, "revert_failed")],
+        |(does, code, state)| {
+            let fleet = Fleet::start(0);
+            let script = fleet.write("kid.py", KID);
+            let mut child = Command::new("python3")
+                .arg(&script)
+                .arg(fleet.path("web.toml"))
+                .arg(does)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut url = String::new();
+            BufReader::new(child.stdout.take().unwrap())
+                .read_line(&mut url)
+                .unwrap();
+            let kid = Umbrella(child, url.trim().to_owned());
+            let (config, listen) = (
+                fleet.path("web.toml"),
+                kid.1
+                    .trim_start_matches("http://")
+                    .trim_end_matches('/')
+                    .to_owned(),
+            );
+            let head = format!(
+                "version = 1\n[[group]]\nname = \"k\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"",
+                script.display(),
+                config.display()
+            );
+            fleet.write("fleet.toml", &format!("{head}\nlisten = [\"tcp:{listen}\"]\nreloads = true\ntimeout = \"1s\"\n{EQUALS}"));
+            let said = set(&fleet, "two", if *code == 0 { PATIENT } else { &[] }).expect(*code);
+            assert_eq!(said.states(), [*state], "{:#}", said.json);
+            assert_eq!(get(&kid.1, "/").1, if *code == 0 { "two" } else { "one" });
+        },
+    );
 }
 
 #[test]
@@ -114,11 +148,25 @@ fn children_that_do_not_listen_prove_nothing_by_coming() {
         let fleet = Fleet::start(0);
         let umbrella = Umbrella::start(&fleet, *helpers);
         let (script, config) = (fleet.path("umbrella.py"), fleet.path("web.toml"));
-        let head = format!("version = 1\n[[group]]\nname = \"u\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"", script.display(), config.display());
-        fleet.write("fleet.toml", &format!("{head}\nreloads = true\ntimeout = \"1s\"\n{WORKERS}"));
+        let head = format!(
+            "version = 1\n[[group]]\nname = \"u\"\nmatch = {{ args = [\"{}\"] }}\nconfig = \"{}\"",
+            script.display(),
+            config.display()
+        );
+        fleet.write(
+            "fleet.toml",
+            &format!("{head}\nreloads = true\ntimeout = \"1s\"\n{WORKERS}"),
+        );
         let said = set(&fleet, "two", &[]);
         assert!(matches!(said.code, 5 | 7), "{:#}", said.json);
-        assert!(!said.states().iter().any(|state| matches!(*state, "confirmed" | "reverted")), "{:#}", said.json);
+        assert!(
+            !said
+                .states()
+                .iter()
+                .any(|state| matches!(*state, "confirmed" | "reverted")),
+            "{:#}",
+            said.json
+        );
         assert_eq!(get(&umbrella.1, "/").1, "one");
     });
 }
@@ -130,7 +178,11 @@ fn an_old_worker_that_goes_on_accepting_makes_no_answer_a_proof() {
         let (fleet, servers) = fleet(&[("KeepsWorker", 0)], &format!("samples = 1\n{facts}"));
         let said = set(&fleet, "two", &[]).expect(7);
         let one = outcome(&said, &servers[0]);
-        assert_eq!((&one["state"], &one["proof"]), (&"revert_failed".into(), &serde_json::Value::Null), "{facts}: {one:#}");
+        assert_eq!(
+            (&one["state"], &one["proof"]),
+            (&"revert_failed".into(), &serde_json::Value::Null),
+            "{facts}: {one:#}"
+        );
         // What an earlier run has left accepts as well. By chance it answers before the run already.
         let said = set(&fleet, "three", &["--include-sick"]).expect(7);
         assert_eq!(state(&said, &servers[0]), "revert_failed", "{facts}");
@@ -140,7 +192,10 @@ fn an_old_worker_that_goes_on_accepting_makes_no_answer_a_proof() {
 #[test]
 fn workers_that_end_once_others_serve_are_no_hindrance() {
     each(&[("true", 0), ("false", 6)], |(gate, code)| {
-        let (fleet, servers) = fleet(&[("Workers", 0), ("Workers", 0)], &format!("{EQUALS}[group.rollout]\ngate = [\"{gate}\"]"));
+        let (fleet, servers) = fleet(
+            &[("Workers", 0), ("Workers", 0)],
+            &format!("{EQUALS}[group.rollout]\ngate = [\"{gate}\"]"),
+        );
         let said = set(&fleet, "two", PATIENT).expect(*code);
         holds(&said, &servers);
     })

@@ -26,30 +26,51 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
     place.change();
     let whole = place.whole().effects;
     let begin = whole.iter().position(|e| e.name.contains(from)).unwrap();
-    let points: Vec<&Effect> = whole[begin..].iter().filter(|e| e.outside && !matches!(e.call.as_str(), "connect" | "pidfd_send_signal")).collect();
+    let points: Vec<&Effect> = whole[begin..]
+        .iter()
+        .filter(|e| e.outside && !matches!(e.call.as_str(), "connect" | "pidfd_send_signal"))
+        .collect();
     let (mut hit, mut tried, mut codes) = (BTreeSet::new(), 0, BTreeSet::new());
     for (at, wanted) in points.iter().enumerate() {
         for (which, error) in ERRORS.into_iter().enumerate() {
             let mut aim = Aim::at(wanted);
             for _ in 0..TRIES {
                 let (change, attempts) = (place.change(), place.attempts());
-                let run = traced(&place.broadcast(), &place.dir, Some(&aim.inject(&format!("error={error}"))));
+                let run = traced(
+                    &place.broadcast(),
+                    &place.dir,
+                    Some(&aim.inject(&format!("error={error}"))),
+                );
                 let failed = run.effects.iter().position(|e| e.failed);
-                let context = format!("{name}: {error} at {}: {}", failed.map_or("nothing", |at| &run.effects[at].name), run.ended.stderr);
-                let before = failed.is_some_and(|at| !run.effects[..at].iter().any(installs)).then_some(attempts);
+                let context = format!(
+                    "{name}: {error} at {}: {}",
+                    failed.map_or("nothing", |at| &run.effects[at].name),
+                    run.ended.stderr
+                );
+                let before = failed
+                    .is_some_and(|at| !run.effects[..at].iter().any(installs))
+                    .then_some(attempts);
                 let how = ["resume", "revert"][(at + which) % 2];
                 if failed.is_some_and(|at| !run.effects[at].outside) {
                     // The thread could not even write to itself, which no disk makes it: as one that was killed.
                     go_on(place, &change, ends, how, &context);
                 } else {
-                    codes.insert(judge(place, &change, &run.ended, ends, before, how, &context));
+                    codes.insert(judge(
+                        place, &change, &run.ended, ends, before, how, &context,
+                    ));
                 }
                 assert_eq!(place.ids(), first, "{context}: somebody died");
                 tried += 1;
                 let failed = failed.map(|at| &run.effects[at]);
                 aim.correct(&whole, &run.effects);
-                hit.extend(failed.filter(|e| e.outside).map(|e| (e.name.clone(), error)));
-                if lacks(&run.effects, &whole, wanted) || failed.is_none() && !has(&run.effects, wanted) {
+                hit.extend(
+                    failed
+                        .filter(|e| e.outside)
+                        .map(|e| (e.name.clone(), error)),
+                );
+                if lacks(&run.effects, &whole, wanted)
+                    || failed.is_none() && !has(&run.effects, wanted)
+                {
                     hit.insert((wanted.name.clone(), error));
                 }
                 if hit.contains(&(wanted.name.clone(), error)) {
@@ -58,19 +79,40 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
             }
         }
     }
-    println!("{name}: {tried} runs in which a call failed ({} different ones), with the exit codes {codes:?}", hit.len());
-    let missed = missed(points.iter().copied(), |effect| ERRORS.iter().any(|error| hit.contains(&(effect.name.clone(), *error))));
+    println!(
+        "{name}: {tried} runs in which a call failed ({} different ones), with the exit codes {codes:?}",
+        hit.len()
+    );
+    let missed = missed(points.iter().copied(), |effect| {
+        ERRORS
+            .iter()
+            .any(|error| hit.contains(&(effect.name.clone(), *error)))
+    });
     assert!(missed.is_empty(), "{name}: never failed: {missed:?}");
     assert!(hit.len() >= at_least, "{name}: only {} calls", hit.len());
     let change = place.change();
     assert_eq!(place.whole().ended.code, Some(ends));
-    assert_eq!((place.is_new(&change, name), place.staged()), (ends == 0, Vec::new()), "{name}");
+    assert_eq!(
+        (place.is_new(&change, name), place.staged()),
+        (ends == 0, Vec::new()),
+        "{name}"
+    );
 }
 
 /// Holds what a run says against what is there, and brings everybody to one config where it did not. `before` is how often each had looked at its config,
 /// where what failed did so before the first install. Answers the exit code.
-pub(super) fn judge(place: &Place, change: &Change, run: &Ended, ends: i32, before: Option<Vec<serde_json::Value>>, how: &str, context: &str) -> i32 {
-    let code = run.code.unwrap_or_else(|| panic!("{context}: ended by a signal"));
+pub(super) fn judge(
+    place: &Place,
+    change: &Change,
+    run: &Ended,
+    ends: i32,
+    before: Option<Vec<serde_json::Value>>,
+    how: &str,
+    context: &str,
+) -> i32 {
+    let code = run
+        .code
+        .unwrap_or_else(|| panic!("{context}: ended by a signal"));
     let context = format!("exit {code}, {context}");
     place.is_true(change, run, &context);
     match code {
@@ -78,16 +120,32 @@ pub(super) fn judge(place: &Place, change: &Change, run: &Ended, ends: i32, befo
         6 => assert!(!place.is_new(change, &context), "{context}"),
         1 | 5 => {
             assert!(!place.is_new(change, &context), "{context}");
-            assert!(before.as_ref().is_none_or(|before| *before == place.attempts()), "{context}: somebody was signalled");
+            assert!(
+                before
+                    .as_ref()
+                    .is_none_or(|before| *before == place.attempts()),
+                "{context}: somebody was signalled"
+            );
         }
         7 => {
-            let named = run.json["instances"].as_array().into_iter().flatten().any(|i| !i["trouble"].is_null());
-            assert!(named || run.json["targets"][0]["disk"] != run.json["targets"][0]["from"], "{context}: nobody is named: {:#}", run.json);
+            let named = run.json["instances"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|i| !i["trouble"].is_null());
+            assert!(
+                named || run.json["targets"][0]["disk"] != run.json["targets"][0]["from"],
+                "{context}: nobody is named: {:#}",
+                run.json
+            );
             assert_eq!(place.open().len(), 1, "{context}: it is not open");
         }
         _ => panic!("{context}: no such end"),
     }
-    assert!(before.is_none() || matches!(code, 1 | 5) || code == ends, "{context}: something was touched");
+    assert!(
+        before.is_none() || matches!(code, 1 | 5) || code == ends,
+        "{context}: something was touched"
+    );
     go_on(place, change, ends, how, &context);
     code
 }
@@ -98,7 +156,11 @@ fn go_on(place: &Place, change: &Change, ends: i32, how: &str, context: &str) {
         let said = place.go_on(how);
         let context = format!("{context}, then {how}: {}", said.stderr);
         let wanted = if how == "resume" { ends } else { 0 };
-        assert_eq!((said.code, place.is_new(change, &context)), (wanted, how == "resume" && ends == 0), "{context}");
+        assert_eq!(
+            (said.code, place.is_new(change, &context)),
+            (wanted, how == "resume" && ends == 0),
+            "{context}"
+        );
     }
     place.is_over(context);
 }
@@ -106,13 +168,25 @@ fn go_on(place: &Place, change: &Change, ends: i32, how: &str, context: &str) {
 #[test]
 fn on_the_way_forth() {
     if can_trace() {
-        matrix("failures forth", &Place::new(3, false, r#"["1", "2", "100%"]"#), 0, "flock", 100);
+        matrix(
+            "failures forth",
+            &Place::new(3, false, r#"["1", "2", "100%"]"#),
+            0,
+            "flock",
+            100,
+        );
     }
 }
 
 #[test]
 fn on_the_way_back() {
     if can_trace() {
-        matrix("failures back", &Place::new(2, true, r#"["1", "100%"]"#), 6, "undo_began", 30);
+        matrix(
+            "failures back",
+            &Place::new(2, true, r#"["1", "100%"]"#),
+            6,
+            "undo_began",
+            30,
+        );
     }
 }

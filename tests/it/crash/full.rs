@@ -17,16 +17,34 @@ const PAGE: u64 = 4096;
 #[test]
 fn a_disk_that_becomes_full_at_any_moment_leaves_nobody_between() {
     let mut command = Command::new("unshare");
-    command.arg("--mount").arg(std::env::current_exe().unwrap()).args(["--exact", "crash::full::inside", "--ignored", "--nocapture", "--test-threads=1"]);
-    let output = command.env("CRASH_INSIDE", "yes").stdin(Stdio::null()).output();
+    command
+        .arg("--mount")
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "crash::full::inside",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
+    let output = command
+        .env("CRASH_INSIDE", "yes")
+        .stdin(Stdio::null())
+        .output();
     let output = output.unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     if stderr.contains("unshare failed") {
         crate::support::skipped("no mount namespace is to be had");
         return;
     }
     print!("{stdout}");
-    assert!(output.status.success() && stdout.contains("full disks:"), "{stdout}{stderr}");
+    assert!(
+        output.status.success() && stdout.contains("full disks:"),
+        "{stdout}{stderr}"
+    );
 }
 
 #[test]
@@ -35,37 +53,95 @@ fn inside() {
     if std::env::var("CRASH_INSIDE").is_err() {
         return;
     }
-    for (small, limit) in [("state", "names"), ("state", "pages"), ("etc", "names"), ("etc", "pages")] {
-        let place = Place::on(2, true, r#"["1", "100%"]"#, |dir| mount(&["-t", "tmpfs", "-o", "size=4m,nr_inodes=1000,mode=755", "none"], &dir.join(small)));
+    for (small, limit) in [
+        ("state", "names"),
+        ("state", "pages"),
+        ("etc", "names"),
+        ("etc", "pages"),
+    ] {
+        let place = Place::on(2, true, r#"["1", "100%"]"#, |dir| {
+            mount(
+                &[
+                    "-t",
+                    "tmpfs",
+                    "-o",
+                    "size=4m,nr_inodes=1000,mode=755",
+                    "none",
+                ],
+                &dir.join(small),
+            )
+        });
         let dir = place.dir.join(small);
         let (first, mut codes) = (place.ids(), Vec::new());
         for left in 0..MOST {
             let (change, before) = (place.change(), place.attempts());
             let stat = statvfs(&dir).unwrap();
             match limit {
-                "names" => mount(&["-o", &format!("remount,nr_inodes={}", stat.files() - stat.files_free() + left)], &dir),
-                _ => std::fs::write(dir.join("fill"), vec![0; usize::try_from((stat.blocks_available() - left) * PAGE).unwrap()]).unwrap(),
+                "names" => mount(
+                    &[
+                        "-o",
+                        &format!(
+                            "remount,nr_inodes={}",
+                            stat.files() - stat.files_free() + left
+                        ),
+                    ],
+                    &dir,
+                ),
+                _ => std::fs::write(
+                    dir.join("fill"),
+                    vec![0; usize::try_from((stat.blocks_available() - left) * PAGE).unwrap()],
+                )
+                .unwrap(),
             }
             let run = ended(&mut place.broadcast());
             match limit {
                 "names" => mount(&["-o", "remount,nr_inodes=1000"], &dir),
                 _ => std::fs::remove_file(dir.join("fill")).unwrap(),
             }
-            let context = format!("full disks: {small} has {left} {limit} left: {}", run.stderr);
+            let context = format!(
+                "full disks: {small} has {left} {limit} left: {}",
+                run.stderr
+            );
             // What cannot be begun touches nothing.
             let before = (run.code == Some(1)).then_some(before);
-            codes.push(judge(&place, &change, &run, 6, before, ["resume", "revert"][usize::try_from(left % 2).unwrap()], &context));
-            assert_eq!((place.ids(), place.staged()), (first.clone(), Vec::new()), "{context}");
+            codes.push(judge(
+                &place,
+                &change,
+                &run,
+                6,
+                before,
+                ["resume", "revert"][usize::try_from(left % 2).unwrap()],
+                &context,
+            ));
+            assert_eq!(
+                (place.ids(), place.staged()),
+                (first.clone(), Vec::new()),
+                "{context}"
+            );
         }
-        println!("full disks: {small} with 0 to {} {limit} left: exit codes {codes:?}", MOST - 1);
+        println!(
+            "full disks: {small} with 0 to {} {limit} left: exit codes {codes:?}",
+            MOST - 1
+        );
         // Nothing can be begun on a disk that has nothing left, and once there is enough it is as always. In between nothing is left undone: the way back
         // was written before the way forth.
-        assert_eq!((codes.first(), codes.last()), (Some(&1), Some(&6)), "{small} {limit}");
-        assert!(codes.iter().all(|code| matches!(code, 1 | 6)), "{small} {limit}: {codes:?}");
+        assert_eq!(
+            (codes.first(), codes.last()),
+            (Some(&1), Some(&6)),
+            "{small} {limit}"
+        );
+        assert!(
+            codes.iter().all(|code| matches!(code, 1 | 6)),
+            "{small} {limit}: {codes:?}"
+        );
     }
 }
 
 fn mount(args: &[&str], dir: &Path) {
     let output = Command::new("mount").args(args).arg(dir).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -11,11 +11,24 @@ use super::{
 
 /// Every effect of a run, and of the ends of waiting for a proof the first and the last.
 fn points(all: &[Effect]) -> Vec<Effect> {
-    let signalled = all.iter().position(|e| e.call == "pidfd_send_signal").unwrap();
-    let polls: Vec<usize> = (0..all.len()).filter(|at| all[*at].call == "connect").collect();
-    let kept = [polls.first(), polls.iter().find(|at| **at > signalled), polls.last()];
-    let is_kept = |at: usize| all[at].outside && (all[at].call != "connect" || kept.contains(&Some(&at)));
-    (0..all.len()).filter(|at| is_kept(*at)).map(|at| all[at].clone()).collect()
+    let signalled = all
+        .iter()
+        .position(|e| e.call == "pidfd_send_signal")
+        .unwrap();
+    let polls: Vec<usize> = (0..all.len())
+        .filter(|at| all[*at].call == "connect")
+        .collect();
+    let kept = [
+        polls.first(),
+        polls.iter().find(|at| **at > signalled),
+        polls.last(),
+    ];
+    let is_kept =
+        |at: usize| all[at].outside && (all[at].call != "connect" || kept.contains(&Some(&at)));
+    (0..all.len())
+        .filter(|at| is_kept(*at))
+        .map(|at| all[at].clone())
+        .collect()
 }
 
 /// Kills a run at each of its effects, and goes on with it. `ends` is how a run ends that nobody kills.
@@ -23,9 +36,18 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
     let first = place.ids();
     let change = place.change();
     let whole = place.whole();
-    assert_eq!(whole.ended.code, Some(ends), "{name}: {}", whole.ended.stderr);
+    assert_eq!(
+        whole.ended.code,
+        Some(ends),
+        "{name}: {}",
+        whole.ended.stderr
+    );
     assert_eq!(place.is_new(&change, name), ends == 0);
-    assert_eq!(unsynced(&whole.effects), Vec::<String>::new(), "{name}: what must outlive a loss of power");
+    assert_eq!(
+        unsynced(&whole.effects),
+        Vec::<String>::new(),
+        "{name}: what must outlive a loss of power"
+    );
     let points = points(&whole.effects);
     let (mut hit, mut lacking, mut tried, mut ended_in) = (BTreeSet::new(), 0, 0, [0, 0]);
     let mut elsewhere = BTreeMap::<String, Vec<String>>::new();
@@ -44,7 +66,10 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
             let inject = aim.inject("signal=SIGKILL");
             let run = traced(&place.broadcast(), &place.dir, Some(&inject));
             let end = run.effects.last().map_or("nothing", |e| &e.name);
-            elsewhere.entry(wanted.name.clone()).or_default().push(format!("{inject}: {:?} at {end}", run.ended.code));
+            elsewhere
+                .entry(wanted.name.clone())
+                .or_default()
+                .push(format!("{inject}: {:?} at {end}", run.ended.code));
             aim.correct(&whole.effects, &run.effects);
             if lacks(&run.effects, &whole.effects, wanted) {
                 hit.insert(wanted.name.clone());
@@ -59,7 +84,12 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
                     hit.insert(wanted.name.clone());
                     lacking += 1;
                 }
-                assert_eq!((run.ended.code, place.is_new(&change, name)), (Some(ends), ends == 0), "{name}: {}", run.ended.stderr);
+                assert_eq!(
+                    (run.ended.code, place.is_new(&change, name)),
+                    (Some(ends), ends == 0),
+                    "{name}: {}",
+                    run.ended.stderr
+                );
                 continue;
             }
             tried += 1;
@@ -67,8 +97,15 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
             let undone = run.effects.iter().any(|e| e.name.contains("undo_began"));
             // Where it takes long, not always.
             let rest = if place.is_blind() && undone { 6 } else { 2 };
-            let how = if (at + usize::from(ends != 0)) % rest == 0 { "resume" } else { "revert" };
-            let context = format!("{name}: killed at {}, then {how}", killed.as_ref().map_or("nothing", |e| &e.name));
+            let how = if (at + usize::from(ends != 0)) % rest == 0 {
+                "resume"
+            } else {
+                "revert"
+            };
+            let context = format!(
+                "{name}: killed at {}, then {how}",
+                killed.as_ref().map_or("nothing", |e| &e.name)
+            );
             ended_in[usize::from(go_on(place, &change, how, ends, &context))] += 1;
             assert_eq!(place.ids(), first, "{context}: somebody died");
             hit.extend(killed.filter(|e| e.outside).map(|e| e.name));
@@ -82,12 +119,23 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
         ended_in[1]
     );
     elsewhere.retain(|point, _| missed.iter().any(|kind| point.starts_with(kind)));
-    assert!(missed.is_empty(), "{name}: never killed at {missed:?}: {elsewhere:#?}");
-    assert!(hit.len() - lacking >= at_least, "{name}: only {} effects", hit.len());
+    assert!(
+        missed.is_empty(),
+        "{name}: never killed at {missed:?}: {elsewhere:#?}"
+    );
+    assert!(
+        hit.len() - lacking >= at_least,
+        "{name}: only {} effects",
+        hit.len()
+    );
     // A run that ends leaves nothing beside the file, whatever those before it have left.
     let change = place.change();
     assert_eq!(place.whole().ended.code, Some(ends));
-    assert_eq!((place.is_new(&change, name), place.staged()), (ends == 0, Vec::new()), "{name}");
+    assert_eq!(
+        (place.is_new(&change, name), place.staged()),
+        (ends == 0, Vec::new()),
+        "{name}"
+    );
 }
 
 /// Goes on with a run that was killed, where it had begun; everything is on one config then, and nothing is lost. Answers whether that is the new one.
@@ -106,7 +154,10 @@ fn go_on(place: &Place, change: &Change, how: &str, ends: i32, context: &str) ->
     assert!(!new || ends == 0, "{context}");
     if begun {
         assert_eq!(place.staged(), Vec::<String>::new(), "{context}");
-        assert!(place.keeps(&change.old) && place.keeps(&change.new), "{context}: bytes are gone");
+        assert!(
+            place.keeps(&change.old) && place.keeps(&change.new),
+            "{context}: bytes are gone"
+        );
     }
     place.is_over(&context);
     new
@@ -122,43 +173,80 @@ fn in_one_wave() {
 #[test]
 fn in_three_waves() {
     if can_trace() {
-        matrix("three waves", &Place::new(5, false, r#"["1", "2", "100%"]"#), 0, 50);
+        matrix(
+            "three waves",
+            &Place::new(5, false, r#"["1", "2", "100%"]"#),
+            0,
+            50,
+        );
     }
 }
 
 #[test]
 fn in_one_wave_that_is_undone() {
     if can_trace() {
-        matrix("one wave, undone", &Place::new(3, true, r#"["100%"]"#), 6, 50);
+        matrix(
+            "one wave, undone",
+            &Place::new(3, true, r#"["100%"]"#),
+            6,
+            50,
+        );
     }
 }
 
 #[test]
 fn in_three_waves_that_are_undone() {
     if can_trace() {
-        matrix("three waves, undone", &Place::new(4, true, r#"["1", "2", "100%"]"#), 6, 60);
+        matrix(
+            "three waves, undone",
+            &Place::new(4, true, r#"["1", "2", "100%"]"#),
+            6,
+            60,
+        );
     }
 }
 
 #[test]
 fn where_nobody_can_tell_what_it_runs() {
     if can_trace() {
-        matrix("blind", &Place::blind(3, false, r#"["1", "2", "100%"]"#), 0, 50);
+        matrix(
+            "blind",
+            &Place::blind(3, false, r#"["1", "2", "100%"]"#),
+            0,
+            50,
+        );
     }
 }
 
 #[test]
 fn where_nobody_can_tell_what_it_runs_and_all_is_undone() {
     if can_trace() {
-        matrix("blind, undone", &Place::blind(3, true, r#"["1", "100%"]"#), 6, 50);
+        matrix(
+            "blind, undone",
+            &Place::blind(3, true, r#"["1", "100%"]"#),
+            6,
+            50,
+        );
     }
 }
 
 #[test]
-fn what_a_dead_run_has_left_beside_the_file_goes_with_the_next_run_and_not_with_one_that_only_looks() {
+fn what_a_dead_run_has_left_beside_the_file_goes_with_the_next_run_and_not_with_one_that_only_looks()
+ {
     let place = Place::new(1, false, r#"["100%"]"#);
     let change = place.change();
-    let run = |args: &[&str]| place.fleet.broadcast(&[&["--config", place.dir.join("new.toml").to_str().unwrap()], args].concat()).expect(0);
+    let run = |args: &[&str]| {
+        place
+            .fleet
+            .broadcast(
+                &[
+                    &["--config", place.dir.join("new.toml").to_str().unwrap()],
+                    args,
+                ]
+                .concat(),
+            )
+            .expect(0)
+    };
     place.leave_behind();
     let left = place.staged();
     assert_eq!(left.len(), 1);
@@ -167,13 +255,27 @@ fn what_a_dead_run_has_left_beside_the_file_goes_with_the_next_run_and_not_with_
     run(&[]);
     assert!(place.is_new(&change, "") && place.staged().is_empty());
     place.leave_behind();
-    assert_eq!((place.staged().len(), run(&[]).states()), (1, vec!["unchanged"]));
-    assert!(place.staged().is_empty(), "also where nothing is to be done");
+    assert_eq!(
+        (place.staged().len(), run(&[]).states()),
+        (1, vec!["unchanged"])
+    );
+    assert!(
+        place.staged().is_empty(),
+        "also where nothing is to be done"
+    );
     // By its name alone it is nothing that a run has made.
     place.fleet.write("etc/.web.toml.hello-dead", "");
     let said = run(&[]);
     assert_eq!(place.staged(), [".web.toml.hello-dead"]);
-    assert!(said.stderr.contains("Left beside") && said.json["notes"][0]["path"].as_str().unwrap().ends_with(".web.toml.hello-dead"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("Left beside")
+            && said.json["notes"][0]["path"]
+                .as_str()
+                .unwrap()
+                .ends_with(".web.toml.hello-dead"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -183,7 +285,9 @@ fn who_ran_the_new_config_already_is_undone_with_the_others() {
     let change = place.change();
     place.fleet.write("etc/web.toml", &change.new);
     place.fleet.signal(0, nix::sys::signal::Signal::SIGHUP);
-    until("it runs the new config", || get(place.fleet.url(0), "/").1.starts_with("refuse"));
+    until("it runs the new config", || {
+        get(place.fleet.url(0), "/").1.starts_with("refuse")
+    });
     let said = place.fleet.broadcast(&[]).expect(6);
     assert_eq!(said.states(), ["reverted"; 3]);
     assert!(!place.is_new(&change, ""));

@@ -70,23 +70,42 @@ impl Place {
     }
 
     /// The same after something was done to the folder of it all, in which `etc` and `state` are empty.
-    pub(super) fn on(servers: usize, picky: bool, waves: &str, prepare: impl FnOnce(&Path)) -> Self {
+    pub(super) fn on(
+        servers: usize,
+        picky: bool,
+        waves: &str,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let mut place = Self::empty(picky, prepare);
         (0..servers).for_each(|_| place.fleet.serve_from("etc/web.toml"));
         place.pick();
         let (server, exe) = (place.fleet.exe().file_name().unwrap(), place.exe());
-        let group = format!("kind = \"hello\"\nvalidate = []\nmatch = {{ exe = [{server:?}, {exe:?}], args = [[\"serve\", \"rogue::run\"]] }}\n");
+        let group = format!(
+            "kind = \"hello\"\nvalidate = []\nmatch = {{ exe = [{server:?}, {exe:?}], args = [[\"serve\", \"rogue::run\"]] }}\n"
+        );
         place.group(&group, waves);
         place
     }
 
     /// `n` processes that cannot tell what they run; the last of them is picky. One without a kind is always signalled alone first.
     pub(super) fn blind(n: usize, picky: bool, waves: &str) -> Self {
-        let mut place = Self { blind: true, ..Self::empty(picky, |_| {}) };
+        let mut place = Self {
+            blind: true,
+            ..Self::empty(picky, |_| {})
+        };
         for at in 1..=n {
             let mut command = Command::new(place.exe());
-            command.env("DAEMON_REFUSES", if picky && at == n { "refuse" } else { "nothing" });
-            place.others.push(Other::Blind(Daemon::start(&mut command, &[place.config()])));
+            command.env(
+                "DAEMON_REFUSES",
+                if picky && at == n {
+                    "refuse"
+                } else {
+                    "nothing"
+                },
+            );
+            place
+                .others
+                .push(Other::Blind(Daemon::start(&mut command, &[place.config()])));
         }
         let group = format!(
             "reloads = true\nsamples = 1\nmatch = {{ exe = {:?} }}\n[[group.confirm]]\nhttp = \"http://{{listen}}/loads\"\nincreased = true\n\
@@ -101,18 +120,41 @@ impl Place {
         let fleet = Fleet::start(0);
         let dir = fleet.dir.path().canonicalize().unwrap();
         // In a folder of its own, so that nothing else ever stands beside it.
-        ["etc", "state"].iter().for_each(|name| std::fs::create_dir(dir.join(name)).unwrap());
+        ["etc", "state"]
+            .iter()
+            .for_each(|name| std::fs::create_dir(dir.join(name)).unwrap());
         prepare(&dir);
         fleet.write("etc/web.toml", &fleet.text());
-        let place = Self { fleet, others: Vec::new(), picky, blind: false, dir, serial: Cell::new(0) };
-        assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(place.exe()).status().unwrap().success());
+        let place = Self {
+            fleet,
+            others: Vec::new(),
+            picky,
+            blind: false,
+            dir,
+            serial: Cell::new(0),
+        };
+        assert!(
+            Command::new("cp")
+                .arg(std::env::current_exe().unwrap())
+                .arg(place.exe())
+                .status()
+                .unwrap()
+                .success()
+        );
         place
     }
 
     fn group(&self, group: &str, waves: &str) {
         let count = self.pids().len();
-        let text = format!("name = \"web\"\ncount = {count}\nconfig = {:?}\ntimeout = \"{}\"\n{group}", self.config(), self.timeout());
-        self.fleet.write("fleet.toml", &format!("version = 1\n[[group]]\n{text}[rollout]\nwaves = {waves}\n"));
+        let text = format!(
+            "name = \"web\"\ncount = {count}\nconfig = {:?}\ntimeout = \"{}\"\n{group}",
+            self.config(),
+            self.timeout()
+        );
+        self.fleet.write(
+            "fleet.toml",
+            &format!("version = 1\n[[group]]\n{text}[rollout]\nwaves = {waves}\n"),
+        );
     }
 
     pub(super) fn is_blind(&self) -> bool {
@@ -136,7 +178,11 @@ impl Place {
     fn pick(&mut self) {
         self.others.clear();
         if self.picky {
-            self.others.push(Other::Picky(Rogue::start(&self.exe(), "picky", &self.config())));
+            self.others.push(Other::Picky(Rogue::start(
+                &self.exe(),
+                "picky",
+                &self.config(),
+            )));
         }
     }
 
@@ -151,16 +197,30 @@ impl Place {
     }
 
     fn pids(&self) -> Vec<i32> {
-        (0..self.fleet.len()).map(|at| self.fleet.pid(at)).chain(self.others.iter().map(Other::pid)).collect()
+        (0..self.fleet.len())
+            .map(|at| self.fleet.pid(at))
+            .chain(self.others.iter().map(Other::pid))
+            .collect()
     }
 
     /// Pid and start time of each; none may have ended.
     pub(super) fn ids(&self) -> Vec<(i32, u64)> {
-        self.pids().into_iter().map(|pid| (pid, started(pid).unwrap_or_else(|| panic!("pid {pid} has ended")))).collect()
+        self.pids()
+            .into_iter()
+            .map(|pid| {
+                (
+                    pid,
+                    started(pid).unwrap_or_else(|| panic!("pid {pid} has ended")),
+                )
+            })
+            .collect()
     }
 
     pub(super) fn urls(&self) -> Vec<&str> {
-        (0..self.fleet.len()).map(|at| self.fleet.url(at)).chain(self.others.iter().map(Other::url)).collect()
+        (0..self.fleet.len())
+            .map(|at| self.fleet.url(at))
+            .chain(self.others.iter().map(Other::url))
+            .collect()
     }
 
     /// Another config than any before, written to `new.toml`; the one of now to `old.toml`.
@@ -169,7 +229,10 @@ impl Place {
         let old = self.text();
         // What the picky one refuses has this word in it.
         let word = if self.picky { "refuse" } else { "take" };
-        let new = format!("message = \"{word} {}\"\nlisten = \"127.0.0.1:0\"\n", self.serial.get());
+        let new = format!(
+            "message = \"{word} {}\"\nlisten = \"127.0.0.1:0\"\n",
+            self.serial.get()
+        );
         self.fleet.write("old.toml", &old);
         self.fleet.write("new.toml", &new);
         Change { old, new }
@@ -177,7 +240,13 @@ impl Place {
 
     /// A run that brings the new config.
     pub(super) fn broadcast(&self) -> Command {
-        self.fleet.command(&["-q", "-o", "json", "--config", self.dir.join("new.toml").to_str().unwrap()])
+        self.fleet.command(&[
+            "-q",
+            "-o",
+            "json",
+            "--config",
+            self.dir.join("new.toml").to_str().unwrap(),
+        ])
     }
 
     /// Kills a run that has staged another config, and has not yet begun: it waits for its validator.
@@ -187,17 +256,26 @@ impl Place {
 
     /// A run with which nobody meddles.
     pub(super) fn whole(&self) -> Traced {
-        patiently(|| traced(&self.broadcast(), &self.dir, None), |run| is_late(run.ended.code, &run.ended.stderr))
+        patiently(
+            || traced(&self.broadcast(), &self.dir, None),
+            |run| is_late(run.ended.code, &run.ended.stderr),
+        )
     }
 
     /// A run that adopts what is there.
     pub(super) fn adopt(&self) -> Said {
-        patiently(|| self.fleet.broadcast(&[]), |said| is_late(Some(said.code), &said.stderr))
+        patiently(
+            || self.fleet.broadcast(&[]),
+            |said| is_late(Some(said.code), &said.stderr),
+        )
     }
 
     /// `hello resume` or `hello revert`.
     pub(super) fn go_on(&self, how: &str) -> Said {
-        patiently(|| self.fleet.again(how, &[]), |said| is_late(Some(said.code), &said.stderr))
+        patiently(
+            || self.fleet.again(how, &[]),
+            |said| is_late(Some(said.code), &said.stderr),
+        )
     }
 
     /// Every instance answers one config, the file is that one, and it is the old or the new one: answers whether it is the new.
@@ -208,15 +286,27 @@ impl Place {
     /// The same of some.
     pub(super) fn are_new(&self, change: &Change, urls: &[&str], context: &str) -> bool {
         let disk = self.text();
-        assert!(disk == change.old || disk == change.new, "{context}: the file is neither old nor new: {disk}");
+        assert!(
+            disk == change.old || disk == change.new,
+            "{context}: the file is neither old nor new: {disk}"
+        );
         let (message, digest) = (disk.split('"').nth(1).unwrap(), sha256(disk.as_bytes()));
         for url in urls {
             let (head, body) = get(url, "/");
             if self.blind {
-                assert!(body.contains(&format!("{message:?}")), "{context}: {url} serves another config than the one on the disk: {body}");
+                assert!(
+                    body.contains(&format!("{message:?}")),
+                    "{context}: {url} serves another config than the one on the disk: {body}"
+                );
             } else {
-                assert_eq!(body, message, "{context}: {url} serves another config than the one on the disk");
-                assert!(head.contains(&format!("x-config-sha256: {digest}")), "{context}: {url} was proven on other bytes: {head}");
+                assert_eq!(
+                    body, message,
+                    "{context}: {url} serves another config than the one on the disk"
+                );
+                assert!(
+                    head.contains(&format!("x-config-sha256: {digest}")),
+                    "{context}: {url} was proven on other bytes: {head}"
+                );
             }
         }
         disk == change.new
@@ -225,12 +315,29 @@ impl Place {
     /// What a run says of each instance is what is seen of it, and what it says of the file is what is on the disk. It says something of each one that is
     /// neither on the new config nor on the old one as everybody else.
     pub(super) fn is_true(&self, change: &Change, ended: &Ended, context: &str) {
-        let (targets, instances) = (ended.json["targets"].as_array(), ended.json["instances"].as_array());
-        for target in targets.into_iter().flatten().filter(|t| !t["disk"].is_null()) {
-            assert_eq!(target["disk"], sha256(self.text().as_bytes()).as_str(), "{context}: {:#}", ended.json);
+        let (targets, instances) = (
+            ended.json["targets"].as_array(),
+            ended.json["instances"].as_array(),
+        );
+        for target in targets
+            .into_iter()
+            .flatten()
+            .filter(|t| !t["disk"].is_null())
+        {
+            assert_eq!(
+                target["disk"],
+                sha256(self.text().as_bytes()).as_str(),
+                "{context}: {:#}",
+                ended.json
+            );
         }
-        let at: BTreeMap<i64, &str> =
-            self.pids().into_iter().zip(self.urls()).filter(|(pid, _)| started(*pid).is_some()).map(|(pid, url)| (pid.into(), url)).collect();
+        let at: BTreeMap<i64, &str> = self
+            .pids()
+            .into_iter()
+            .zip(self.urls())
+            .filter(|(pid, _)| started(*pid).is_some())
+            .map(|(pid, url)| (pid.into(), url))
+            .collect();
         for instance in instances.into_iter().flatten() {
             let wanted = match instance["state"].as_str().unwrap() {
                 "confirmed" | "unchanged" => &change.new,
@@ -238,10 +345,15 @@ impl Place {
                 _ => continue,
             };
             // Who ended since proves nothing any more.
-            let Some(url) = at.get(&instance["pid"].as_i64().unwrap()) else { continue };
+            let Some(url) = at.get(&instance["pid"].as_i64().unwrap()) else {
+                continue;
+            };
             let (head, _) = get(url, "/");
             let says = format!("x-config-sha256: {}", sha256(wanted.as_bytes()));
-            assert!(head.contains(&says), "{context}: {url} is not what is said of it: {instance:#}\n{head}");
+            assert!(
+                head.contains(&says),
+                "{context}: {url} is not what is said of it: {instance:#}\n{head}"
+            );
         }
     }
 
@@ -252,51 +364,97 @@ impl Place {
 
     /// What a run has staged beside the file.
     pub(super) fn staged(&self) -> Vec<String> {
-        let names = std::fs::read_dir(self.dir.join("etc")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let names = std::fs::read_dir(self.dir.join("etc"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name != "web.toml").collect()
     }
 
     /// The lock can be had, and no run is open.
     pub(super) fn is_over(&self, context: &str) {
         let dir = File::open(self.dir.join("etc")).unwrap();
-        assert!(Flock::lock(dir, FlockArg::LockExclusiveNonblock).is_ok(), "{context}: the lock is held");
-        assert_eq!(self.open(), Vec::<String>::new(), "{context}: a run is open");
+        assert!(
+            Flock::lock(dir, FlockArg::LockExclusiveNonblock).is_ok(),
+            "{context}: the lock is held"
+        );
+        assert_eq!(
+            self.open(),
+            Vec::<String>::new(),
+            "{context}: a run is open"
+        );
     }
 
     /// Runs that have a mark, and whose journal does not say that they came to an end after which nobody must look. What is no mark yet has a dot
     /// before its name.
     pub(super) fn open(&self) -> Vec<String> {
-        let marks = std::fs::read_dir(self.dir.join("state/open")).into_iter().flatten().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let marks = std::fs::read_dir(self.dir.join("state/open"))
+            .into_iter()
+            .flatten()
+            .map(|e| e.unwrap().file_name().into_string().unwrap());
         let ended = |id: &String| {
-            let events = std::fs::read_to_string(self.dir.join("state/runs").join(id).join("events.jsonl")).unwrap();
-            let mut events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            events.any(|e| e["event"] == "superseded_by" || (e["event"] == "finished" && e["verdict"] != "mixed"))
+            let events =
+                std::fs::read_to_string(self.dir.join("state/runs").join(id).join("events.jsonl"))
+                    .unwrap();
+            let mut events = events
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            events.any(|e| {
+                e["event"] == "superseded_by"
+                    || (e["event"] == "finished" && e["verdict"] != "mixed")
+            })
         };
-        marks.filter(|id| !id.starts_with('.') && !ended(id)).collect()
+        marks
+            .filter(|id| !id.starts_with('.') && !ended(id))
+            .collect()
     }
 
     /// Whether the bytes of this config are kept by a run.
     pub(super) fn keeps(&self, config: &str) -> bool {
-        kept(&self.dir.join("state"), &sha256(config.as_bytes()), config.as_bytes())
+        kept(
+            &self.dir.join("state"),
+            &sha256(config.as_bytes()),
+            config.as_bytes(),
+        )
     }
 }
 
 /// Whether a run touched nothing because a busy machine kept an instance from answering in time, or from ending its
 /// reload before the next run read it twice.
 pub(super) fn is_late(code: Option<i32>, stderr: &str) -> bool {
-    code == Some(5) && ["no answer within", "reads otherwise from one second to the next"].iter().any(|why| stderr.contains(why))
+    code == Some(5)
+        && [
+            "no answer within",
+            "reads otherwise from one second to the next",
+        ]
+        .iter()
+        .any(|why| stderr.contains(why))
 }
 
 fn patiently<T>(run: impl Fn() -> T, is_late: impl Fn(&T) -> bool) -> T {
-    (1..10).map(|_| run()).find(|said| !is_late(said)).unwrap_or_else(run)
+    (1..10)
+        .map(|_| run())
+        .find(|said| !is_late(said))
+        .unwrap_or_else(run)
 }
 
 fn kept(dir: &Path, name: &str, bytes: &[u8]) -> bool {
-    std::fs::read_dir(dir).into_iter().flatten().map(|e| e.unwrap().path()).any(|path| {
-        if path.is_dir() { kept(&path, name, bytes) } else { path.file_name().is_some_and(|n| n == name) && std::fs::read(&path).unwrap() == bytes }
-    })
+    std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .map(|e| e.unwrap().path())
+        .any(|path| {
+            if path.is_dir() {
+                kept(&path, name, bytes)
+            } else {
+                path.file_name().is_some_and(|n| n == name)
+                    && std::fs::read(&path).unwrap() == bytes
+            }
+        })
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }

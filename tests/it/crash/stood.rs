@@ -32,7 +32,12 @@ impl Drop for Standing {
 
 /// Runs a command under strace that stops it at some effect, and does `meanwhile` while it stands. Answers how it ended, and what it had done when it stood; nothing
 /// where it did not.
-fn stopped(mut command: Command, log: &Path, dir: &Path, meanwhile: impl FnOnce()) -> (Ended, Vec<Effect>) {
+fn stopped(
+    mut command: Command,
+    log: &Path,
+    dir: &Path,
+    meanwhile: impl FnOnce(),
+) -> (Ended, Vec<Effect>) {
     let run = std::thread::spawn(move || ended(&mut command));
     let deadline = Instant::now() + RUN_LIMIT;
     let mut done = Vec::new();
@@ -55,7 +60,11 @@ fn stopped(mut command: Command, log: &Path, dir: &Path, meanwhile: impl FnOnce(
 
 /// Whether the run says that something is wrong with this process.
 fn names(run: &Ended, pid: i32) -> bool {
-    run.json["instances"].as_array().into_iter().flatten().any(|i| i["pid"] == pid && !i["trouble"].is_null())
+    run.json["instances"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|i| i["pid"] == pid && !i["trouble"].is_null())
 }
 
 /// `ends` is how a run ends that nobody meddles with.
@@ -65,78 +74,161 @@ fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
     let _ = place.whole();
     let change = place.change();
     let whole = place.whole();
-    assert_eq!((whole.ended.code, place.is_new(&change, name)), (Some(ends), ends == 0), "{name}: {}", whole.ended.stderr);
+    assert_eq!(
+        (whole.ended.code, place.is_new(&change, name)),
+        (Some(ends), ends == 0),
+        "{name}: {}",
+        whole.ended.stderr
+    );
     let points = whole.effects.iter().filter(|e| e.outside).step_by(EVERY);
     let (mut hit, mut tried, mut codes) = (BTreeSet::new(), 0, BTreeMap::<i32, usize>::new());
     for (at, wanted) in points.enumerate() {
-        let (victim, again, how) = (at % place.fleet.len(), at % 2 == 1, ["resume", "revert"][at / 2 % 2]);
+        let (victim, again, how) = (
+            at % place.fleet.len(),
+            at % 2 == 1,
+            ["resume", "revert"][at / 2 % 2],
+        );
         let mut aim = Aim::at(wanted);
         for _ in 0..TRIES {
-            let (change, log, dir, gone) = (place.change(), log(&place.dir), place.dir.clone(), place.fleet.pid(victim));
-            let command = under(&place.broadcast(), &log, Some(&aim.inject("signal=SIGSTOP")));
+            let (change, log, dir, gone) = (
+                place.change(),
+                log(&place.dir),
+                place.dir.clone(),
+                place.fleet.pid(victim),
+            );
+            let command = under(
+                &place.broadcast(),
+                &log,
+                Some(&aim.inject("signal=SIGSTOP")),
+            );
             let fleet = &mut place.fleet;
-            let meanwhile = || if again { fleet.restart(victim, "etc/web.toml") } else { fleet.kill(victim) };
+            let meanwhile = || {
+                if again {
+                    fleet.restart(victim, "etc/web.toml")
+                } else {
+                    fleet.kill(victim)
+                }
+            };
             let (run, stood) = stopped(command, &log, &dir, meanwhile);
             aim.correct(&whole.effects, &stood);
             let Some(stood) = stood.into_iter().last() else {
-                assert!(run.code == Some(ends) || is_late(run.code, &run.stderr), "{name}: {}", run.stderr);
+                assert!(
+                    run.code == Some(ends) || is_late(run.code, &run.stderr),
+                    "{name}: {}",
+                    run.stderr
+                );
                 continue;
             };
             tried += 1;
-            let code = run.code.unwrap_or_else(|| panic!("{name}: ended by a signal"));
+            let code = run
+                .code
+                .unwrap_or_else(|| panic!("{name}: ended by a signal"));
             *codes.entry(code).or_default() += 1;
             let what = if again { "started again" } else { "killed" };
-            let context = format!("{name}: exit {code}, pid {gone} was {what} at {}: {}", stood.name, run.stderr);
-            after(&mut place, &change, &run, (victim, gone, again), how, &context);
+            let context = format!(
+                "{name}: exit {code}, pid {gone} was {what} at {}: {}",
+                stood.name, run.stderr
+            );
+            after(
+                &mut place,
+                &change,
+                &run,
+                (victim, gone, again),
+                how,
+                &context,
+            );
             hit.extend(Some(stood).filter(|e| e.outside).map(|e| e.name));
             if hit.contains(&wanted.name) {
                 break;
             }
         }
     }
-    println!("{name}: stopped at {tried} points ({} different effects), exit codes (and how often) {codes:?}", hit.len());
+    println!(
+        "{name}: stopped at {tried} points ({} different effects), exit codes (and how often) {codes:?}",
+        hit.len()
+    );
     assert!(hit.len() >= at_least, "{name}: only {} effects", hit.len());
 }
 
 /// What is to be seen after a run during which one was killed or started `again`; then everybody is brought to one config.
-fn after(place: &mut Place, change: &Change, run: &Ended, (victim, gone, again): (usize, i32, bool), how: &str, context: &str) {
+fn after(
+    place: &mut Place,
+    change: &Change,
+    run: &Ended,
+    (victim, gone, again): (usize, i32, bool),
+    how: &str,
+    context: &str,
+) {
     let code = run.code.unwrap();
     place.is_true(change, run, context);
-    let others: Vec<&str> = place.urls().into_iter().enumerate().filter(|(at, _)| *at != victim).map(|(_, url)| url).collect();
+    let others: Vec<&str> = place
+        .urls()
+        .into_iter()
+        .enumerate()
+        .filter(|(at, _)| *at != victim)
+        .map(|(_, url)| url)
+        .collect();
     let new = place.are_new(change, &others, context);
     match code {
         0 => assert!(new, "{context}"),
         1 | 3 | 5 | 6 => assert!(!new, "{context}"),
-        7 => assert!(names(run, gone) || names(run, place.fleet.pid(victim)), "{context}: nobody is named: {:#}", run.json),
+        7 => assert!(
+            names(run, gone) || names(run, place.fleet.pid(victim)),
+            "{context}: nobody is named: {:#}",
+            run.json
+        ),
         _ => panic!("{context}: no such end"),
     }
     if again {
         let told = get(place.fleet.url(victim), "/").1;
-        assert!(place.text().contains(&format!("{told:?}")) || names(run, place.fleet.pid(victim)), "{context}: the new one runs {told}, and nobody says so");
+        assert!(
+            place.text().contains(&format!("{told:?}")) || names(run, place.fleet.pid(victim)),
+            "{context}: the new one runs {told}, and nobody says so"
+        );
     }
     // Killed or not: so the one that is to be the last is the last again.
     place.restart(victim);
     let begun = !place.open().is_empty();
-    let then = if begun { place.go_on(how) } else { place.adopt() };
+    let then = if begun {
+        place.go_on(how)
+    } else {
+        place.adopt()
+    };
     // What is on the disk by now is what everybody is to run; who came in between may have read something else.
     let said = place.adopt();
-    let context = format!("{context}, then {}: {}, then {}: {}", then.code, then.stderr, said.code, said.stderr);
+    let context = format!(
+        "{context}, then {}: {}, then {}: {}",
+        then.code, then.stderr, said.code, said.stderr
+    );
     assert_eq!(said.code, 0, "{context}");
     place.is_new(change, &context);
     place.is_over(&context);
-    assert!(place.keeps(&change.old) && place.staged().is_empty(), "{context}");
+    assert!(
+        place.keeps(&change.old) && place.staged().is_empty(),
+        "{context}"
+    );
 }
 
 #[test]
 fn in_three_waves() {
     if can_trace() {
-        matrix("stopped in three waves", Place::new(4, false, r#"["1", "2", "100%"]"#), 0, 15);
+        matrix(
+            "stopped in three waves",
+            Place::new(4, false, r#"["1", "2", "100%"]"#),
+            0,
+            15,
+        );
     }
 }
 
 #[test]
 fn in_two_waves_that_are_undone() {
     if can_trace() {
-        matrix("stopped in two waves, undone", Place::new(3, true, r#"["1", "100%"]"#), 6, 20);
+        matrix(
+            "stopped in two waves, undone",
+            Place::new(3, true, r#"["1", "100%"]"#),
+            6,
+            20,
+        );
     }
 }

@@ -44,7 +44,11 @@ pub(super) struct Aim {
 
 impl Aim {
     pub(super) fn at(wanted: &Effect) -> Self {
-        Self { wanted: wanted.clone(), nth: wanted.nth, before: None }
+        Self {
+            wanted: wanted.clone(),
+            nth: wanted.nth,
+            before: None,
+        }
     }
 
     /// What strace is told to do there: `what` is `signal=NAME` or `error=NAME`.
@@ -68,10 +72,21 @@ impl Aim {
         if let Some(there) = run.iter().find(|e| e.name == self.wanted.name) {
             return there.nth;
         }
-        let known = |e: &Effect| whole.iter().find(|known| known.name == e.name).map(|known| known.nth);
-        let last = run.iter().rev().filter(same).find_map(|e| Some((e.nth, known(e)?)));
+        let known = |e: &Effect| {
+            whole
+                .iter()
+                .find(|known| known.name == e.name)
+                .map(|known| known.nth)
+        };
+        let last = run
+            .iter()
+            .rev()
+            .filter(same)
+            .find_map(|e| Some((e.nth, known(e)?)));
         // So many more or less were counted by then.
-        let moved = last.map_or(self.nth, |(nth, known)| (self.wanted.nth + nth).saturating_sub(known).max(1));
+        let moved = last.map_or(self.nth, |(nth, known)| {
+            (self.wanted.nth + nth).saturating_sub(known).max(1)
+        });
         // What was caught there stood in front of it, and `whole` had no such thing: a thread that wakes itself once more, or a time that needs to be set.
         if moved == self.nth { moved + 1 } else { moved }
     }
@@ -89,9 +104,15 @@ pub(super) fn can_trace() -> bool {
     if !need("strace") {
         return false;
     }
-    let said = Command::new("strace").args(["-o", "/dev/null", "true"]).output().unwrap();
+    let said = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output()
+        .unwrap();
     let why = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert!(said.status.success() || std::env::var("CI").as_deref() != Ok("true"), "nothing may be traced here, and CI=true: {why}");
+    assert!(
+        said.status.success() || std::env::var("CI").as_deref() != Ok("true"),
+        "nothing may be traced here, and CI=true: {why}"
+    );
     if !said.status.success() {
         crate::support::skipped(&format!("nothing may be traced here: {why}"));
     }
@@ -101,13 +122,19 @@ pub(super) fn can_trace() -> bool {
 /// A log that no other run writes to.
 pub(super) fn log(dir: &Path) -> PathBuf {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
-    dir.join(format!("strace-{}", COUNTER.fetch_add(1, Ordering::Relaxed)))
+    dir.join(format!(
+        "strace-{}",
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    ))
 }
 
 /// `command` under strace; `inject` is what strace does at one of the calls, as [`Aim::inject`] says.
 pub(super) fn under(command: &Command, log: &Path, inject: Option<&str>) -> Command {
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-y", "-s", "80", "-o"]).arg(log).args(["-e", &format!("trace={EFFECTS}")]);
+    strace
+        .args(["-f", "-y", "-s", "80", "-o"])
+        .arg(log)
+        .args(["-e", &format!("trace={EFFECTS}")]);
     if inject.is_none_or(|inject| inject.contains("error=")) {
         // Faster: the process stands still at these calls alone. No signal can be sent to it then.
         strace.arg("--seccomp-bpf");
@@ -125,19 +152,28 @@ pub(super) fn traced(command: &Command, dir: &Path, inject: Option<&str>) -> Tra
     let ended = ended(&mut under(command, &log, inject));
     let text = std::fs::read_to_string(&log).unwrap_or_default();
     std::fs::remove_file(log).unwrap();
-    Traced { ended, effects: effects(&text, dir) }
+    Traced {
+        ended,
+        effects: effects(&text, dir),
+    }
 }
 
 /// The coordinator's own thread, from the log of strace: what others do before it calls anything is only to look, and to end.
 pub(super) fn thread(log: &str) -> &str {
-    log.lines().find(|line| line.contains('(')).and_then(|line| line.split(' ').next()).unwrap_or_default()
+    log.lines()
+        .find(|line| line.contains('('))
+        .and_then(|line| line.split(' ').next())
+        .unwrap_or_default()
 }
 
 /// What that thread did.
 pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
     let lines = log.lines().filter_map(|line| line.split_once(' '));
     let thread = thread(log);
-    let (mut calls, mut names) = (BTreeMap::<&str, usize>::new(), BTreeMap::<String, usize>::new());
+    let (mut calls, mut names) = (
+        BTreeMap::<&str, usize>::new(),
+        BTreeMap::<String, usize>::new(),
+    );
     let mut all: Vec<Effect> = Vec::new();
     for (_, line) in lines.filter(|(pid, _)| *pid == thread) {
         let failed = line.ends_with("(INJECTED)");
@@ -145,7 +181,11 @@ pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
             last.failed |= failed;
         }
         // `+++ exited` is no call.
-        let Some((call, args)) = line.trim_start().split_once('(').filter(|(call, _)| call.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')) else {
+        let Some((call, args)) = line
+            .trim_start()
+            .split_once('(')
+            .filter(|(call, _)| call.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_'))
+        else {
             continue;
         };
         let nth = calls.entry(call).or_default();
@@ -155,7 +195,13 @@ pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
         let name = format!("{call} {}", about.as_deref().unwrap_or("elsewhere"));
         let place = names.entry(name.clone()).or_default();
         *place += 1;
-        all.push(Effect { call: call.to_owned(), nth, name: format!("{} #{place}", name.trim_end()), outside: about.is_some(), failed });
+        all.push(Effect {
+            call: call.to_owned(),
+            nth,
+            name: format!("{} #{place}", name.trim_end()),
+            outside: about.is_some(),
+            failed,
+        });
     }
     all
 }
@@ -174,12 +220,21 @@ pub(super) fn has(run: &[Effect], wanted: &Effect) -> bool {
 }
 
 /// Kinds of effects of which none was hit. One single effect may be missed where the thread writes to itself now more often and now less.
-pub(super) fn missed<'a>(points: impl IntoIterator<Item = &'a Effect>, is_hit: impl Fn(&Effect) -> bool) -> Vec<&'a str> {
+pub(super) fn missed<'a>(
+    points: impl IntoIterator<Item = &'a Effect>,
+    is_hit: impl Fn(&Effect) -> bool,
+) -> Vec<&'a str> {
     let mut kinds: BTreeMap<&str, bool> = BTreeMap::new();
     for effect in points {
-        *kinds.entry(effect.name.rsplit_once(" #").unwrap().0).or_default() |= is_hit(effect);
+        *kinds
+            .entry(effect.name.rsplit_once(" #").unwrap().0)
+            .or_default() |= is_hit(effect);
     }
-    kinds.into_iter().filter(|(_, hit)| !hit).map(|(kind, _)| kind).collect()
+    kinds
+        .into_iter()
+        .filter(|(_, hit)| !hit)
+        .map(|(kind, _)| kind)
+        .collect()
 }
 
 /// What a run had not synced when it installed a config or sent a signal, and must have: what it needs on the way back, what it intends, and what it installed.
@@ -200,13 +255,23 @@ pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
         if words[1].ends_with("events.jsonl") && call == "write" {
             intended = (intended || words[2] == "intent") && words[2] != "undo_began";
         }
-        let folder = |path: &str| path.rsplit_once('/').map_or(path, |(folder, _)| folder).to_owned();
+        let folder = |path: &str| {
+            path.rsplit_once('/')
+                .map_or(path, |(folder, _)| folder)
+                .to_owned()
+        };
         match call.as_str() {
             "fsync" | "fdatasync" => drop(dirty.remove(words[1])),
             "syncfs" => dirty.clear(),
             // What became of each instance is synced with what is intended next.
-            "write" if words[1].ends_with("events.jsonl") && !words.iter().any(|w| ["began", "intent", "undo_began", "put_back"].contains(w)) => {}
-            "write" | "fchmod" | "fchown" | "utimensat" | "fsetxattr" => drop(dirty.insert(words[1].to_owned())),
+            "write"
+                if words[1].ends_with("events.jsonl")
+                    && !words
+                        .iter()
+                        .any(|w| ["began", "intent", "undo_began", "put_back"].contains(w)) => {}
+            "write" | "fchmod" | "fchown" | "utimensat" | "fsetxattr" => {
+                let _ = dirty.insert(words[1].to_owned());
+            }
             "mkdir" => drop(dirty.insert(folder(words[1]))),
             "rename" | "link" | "linkat" => drop(dirty.insert(folder(words[2]))),
             _ if installs => drop(dirty.insert(words[1].to_owned())),
@@ -224,17 +289,31 @@ fn about(call: &str, args: &str, dir: &Path) -> Option<String> {
     // Where another thread calls meanwhile, strace ends the line before the result.
     let args = args.strip_suffix(" <unfinished ...>").unwrap_or(args);
     // The file of the descriptor, and the names.
-    let held = args.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| path);
-    let quoted = args.split('"').skip(1).step_by(2).filter(|_| !call.contains("write"));
+    let held = args
+        .split_once('<')
+        .and_then(|(_, rest)| rest.split_once('>'))
+        .map(|(path, _)| path);
+    let quoted = args
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|_| !call.contains("write"));
     let places: Vec<&str> = held.into_iter().chain(quoted).collect();
     let dir = dir.to_str().unwrap();
     if !places.iter().any(|place| place.starts_with(dir)) {
         return None;
     }
-    let mut said: Vec<String> = places.iter().map(|place| unnumbered(place.strip_prefix(dir).unwrap_or(place))).collect();
+    let mut said: Vec<String> = places
+        .iter()
+        .map(|place| unnumbered(place.strip_prefix(dir).unwrap_or(place)))
+        .collect();
     if let Some((_, event)) = args.split_once(r#"{\"event\":\""#) {
         said.push(event.split('\\').next().unwrap_or_default().to_owned());
-        said.extend(event.contains(r#"\"undo\":true"#).then(|| "undo".to_owned()));
+        said.extend(
+            event
+                .contains(r#"\"undo\":true"#)
+                .then(|| "undo".to_owned()),
+        );
     }
     Some(said.join(" "))
 }
@@ -244,8 +323,13 @@ fn unnumbered(place: &str) -> String {
     let mut text = String::new();
     for word in place.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '#') {
         let name = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-        let number = (name.len() >= 32 && name.bytes().all(|c| c.is_ascii_hexdigit())) || name.starts_with('#');
-        text += &if number { word.replace(name, if name.len() == 64 { "SHA" } else { "ID" }) } else { word.to_owned() };
+        let number = (name.len() >= 32 && name.bytes().all(|c| c.is_ascii_hexdigit()))
+            || name.starts_with('#');
+        text += &if number {
+            word.replace(name, if name.len() == 64 { "SHA" } else { "ID" })
+        } else {
+            word.to_owned()
+        };
     }
     text
 }
@@ -267,8 +351,16 @@ fn what_is_an_effect_is_told_without_what_differs_between_runs() {
 7 +++ killed by SIGKILL +++
 "#;
     let all = effects(log, Path::new("/d"));
-    let told: Vec<(&str, usize)> = all.iter().filter(|e| e.outside).map(|e| (e.name.as_str(), e.nth)).collect();
-    let failed: Vec<&str> = all.iter().filter(|e| e.failed).map(|e| e.name.as_str()).collect();
+    let told: Vec<(&str, usize)> = all
+        .iter()
+        .filter(|e| e.outside)
+        .map(|e| (e.name.as_str(), e.nth))
+        .collect();
+    let failed: Vec<&str> = all
+        .iter()
+        .filter(|e| e.failed)
+        .map(|e| e.name.as_str())
+        .collect();
     assert_eq!((failed, all.len()), (vec!["fsync #1"], told.len() + 1));
     let wanted = [
         ("flock #1", 1),

@@ -50,12 +50,16 @@ impl Web {
 
     /// Broadcasts a config.
     pub(super) fn put(&self, text: &str) -> Said {
-        self.daemon.broadcast(&["--config", self.written(text).to_str().unwrap()])
+        self.daemon
+            .broadcast(&["--config", self.written(text).to_str().unwrap()])
     }
 
     /// As [`Web::put`], and hands on each event as it happens.
     pub(super) fn watch(&self, text: &str, on_event: impl FnMut(&Value)) -> Said {
-        self.daemon.watch(&["--config", self.written(text).to_str().unwrap()], on_event)
+        self.daemon.watch(
+            &["--config", self.written(text).to_str().unwrap()],
+            on_event,
+        )
     }
 
     fn written(&self, text: &str) -> PathBuf {
@@ -65,14 +69,21 @@ impl Web {
 
     /// Waits until it is as it was when it started: it has its title, takes the signal, and old workers are gone.
     pub(super) fn is_settled(&self) {
-        let title = || self.sort.kind != "sshd" || words(self.daemon.pid()).contains(&"[listener]".to_owned());
-        until("it has settled", || self.takes_hangup() && title() && self.daemon.children().len() == self.sort.workers);
+        let title = || {
+            self.sort.kind != "sshd" || words(self.daemon.pid()).contains(&"[listener]".to_owned())
+        };
+        until("it has settled", || {
+            self.takes_hangup() && title() && self.daemon.children().len() == self.sort.workers
+        });
     }
 
     /// How often it says that it got the signal.
     pub(super) fn hangups(&self) -> usize {
         let (log, words) = self.sort.tells;
-        std::fs::read_to_string(self.daemon.path(log)).unwrap().matches(words).count()
+        std::fs::read_to_string(self.daemon.path(log))
+            .unwrap()
+            .matches(words)
+            .count()
     }
 
     /// Whether one of its workers ever got the signal.
@@ -85,7 +96,12 @@ impl Web {
         Stand {
             text: std::fs::read_to_string(self.file()).unwrap(),
             inode: self.file().metadata().unwrap().ino(),
-            children: self.daemon.children().into_iter().map(|pid| (pid, started(pid))).collect(),
+            children: self
+                .daemon
+                .children()
+                .into_iter()
+                .map(|pid| (pid, started(pid)))
+                .collect(),
             hangups: self.hangups(),
         }
     }
@@ -113,7 +129,11 @@ impl Load {
                 let (mut answered, mut dropped) = (0, Vec::new());
                 while !over.load(Ordering::Relaxed) {
                     match try_get(&format!("127.0.0.1:{port}"), "/") {
-                        Ok((head, body)) if head.contains(" 200 ") && WORDS.contains(&body.as_str()) => answered += 1,
+                        Ok((head, body))
+                            if head.contains(" 200 ") && WORDS.contains(&body.as_str()) =>
+                        {
+                            answered += 1
+                        }
                         other => dropped.push(format!("{other:?}")),
                     }
                     // Other tests want the machine too.
@@ -122,14 +142,24 @@ impl Load {
                 (answered, dropped)
             })
         };
-        Self { clients: (0..4).map(|_| client()).collect(), over }
+        Self {
+            clients: (0..4).map(|_| client()).collect(),
+            over,
+        }
     }
 
     /// How many requests were answered, and what became of the others.
     fn end(mut self) -> (usize, Vec<String>) {
         self.over.store(true, Ordering::Relaxed);
-        let ends: Vec<(usize, Vec<String>)> = self.clients.drain(..).map(|client| client.join().unwrap()).collect();
-        (ends.iter().map(|(n, _)| n).sum(), ends.into_iter().flat_map(|(_, dropped)| dropped).collect())
+        let ends: Vec<(usize, Vec<String>)> = self
+            .clients
+            .drain(..)
+            .map(|client| client.join().unwrap())
+            .collect();
+        (
+            ends.iter().map(|(n, _)| n).sum(),
+            ends.into_iter().flat_map(|(_, dropped)| dropped).collect(),
+        )
     }
 }
 
@@ -147,7 +177,14 @@ pub(super) fn converges(web: &Web, load: bool) {
         let old = web.daemon.children();
         let said = web.put(&web.config(word)).expect(0);
         let one = only(&said);
-        assert_eq!((&one["state"], &one["proof"], &one["pid"]), (&"confirmed".into(), &"workers".into(), &web.daemon.pid().into()));
+        assert_eq!(
+            (&one["state"], &one["proof"], &one["pid"]),
+            (
+                &"confirmed".into(),
+                &"workers".into(),
+                &web.daemon.pid().into()
+            )
+        );
         assert!((0..16).all(|_| web.says().as_deref() == Some(word)));
         assert!(old.iter().all(|pid| listening(*pid).is_empty()));
     }
@@ -163,7 +200,10 @@ pub(super) fn converges(web: &Web, load: bool) {
     assert_eq!(web.daemon.broadcast(&[]).expect(0).states(), ["unchanged"]);
     assert_eq!(web.stand(), stand);
     if let Some((answered, dropped)) = load.map(Load::end) {
-        assert!(dropped.is_empty() && answered > 100, "{answered} answered; {dropped:?}");
+        assert!(
+            dropped.is_empty() && answered > 100,
+            "{answered} answered; {dropped:?}"
+        );
     }
 }
 
@@ -179,14 +219,26 @@ pub(super) fn refuses(web: &Web, text: &str, says: &str) {
 
 /// A group that is the kind's own text, as `hello kinds NAME` prints it, with another `match` alone.
 pub(super) fn copied(web: &Web) {
-    let said = Command::new(env!("CARGO_BIN_EXE_hello")).args(["kinds", web.sort.kind]).output().unwrap();
+    let said = Command::new(env!("CARGO_BIN_EXE_hello"))
+        .args(["kinds", web.sort.kind])
+        .output()
+        .unwrap();
     let text = String::from_utf8(said.stdout).unwrap();
-    let at = text.lines().position(|line| line.starts_with("match = ")).unwrap();
+    let at = text
+        .lines()
+        .position(|line| line.starts_with("match = "))
+        .unwrap();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines[at] = format!("match = {}", web.matching());
     assert!(!text.contains("\nkind = "), "{text}");
-    web.daemon.write("fleet.toml", &format!("version = 1\n{}\n", lines.join("\n")));
-    assert_eq!(web.put(&web.config("twelve")).expect(0).states(), ["confirmed"]);
+    web.daemon.write(
+        "fleet.toml",
+        &format!("version = 1\n{}\n", lines.join("\n")),
+    );
+    assert_eq!(
+        web.put(&web.config("twelve")).expect(0).states(),
+        ["confirmed"]
+    );
     assert_eq!(web.says().as_deref(), Some("twelve"));
 }
 
@@ -196,11 +248,22 @@ pub(super) fn stopped_before(web: &Web) {
     let new = web.written(&web.config("two"));
     let stand = web.stand();
     web.daemon.stop();
-    let said = web.daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(5);
-    assert!(said.stderr.contains(&format!("pid {} is stopped", web.daemon.pid())), "{}", said.stderr);
+    let said = web
+        .daemon
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(5);
+    assert!(
+        said.stderr
+            .contains(&format!("pid {} is stopped", web.daemon.pid())),
+        "{}",
+        said.stderr
+    );
     assert_eq!(web.stand(), stand);
     web.daemon.signal(Signal::SIGCONT);
-    assert_eq!((said.states(), web.says().as_deref()), (vec!["refused"], Some("one")));
+    assert_eq!(
+        (said.states(), web.says().as_deref()),
+        (vec!["refused"], Some("one"))
+    );
     web.is_settled();
     assert_eq!(web.stand(), stand);
 }
@@ -211,13 +274,32 @@ pub(super) fn stopped_after(web: &Web) {
     let stand = web.stand();
     let said = web.put(&web.config("two")).expect(7);
     let one = only(&said);
-    assert_eq!((&one["state"], &one["trouble"]["kind"], &one["pid"]), (&"revert_failed".into(), &"timed_out".into(), &web.daemon.pid().into()));
-    assert!(said.stderr.contains(&format!("pid {} is not proven on the old config", web.daemon.pid())), "{}", said.stderr);
-    assert_eq!((std::fs::read_to_string(web.file()).unwrap(), web.hangups()), (stand.text, stand.hangups));
+    assert_eq!(
+        (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+        (
+            &"revert_failed".into(),
+            &"timed_out".into(),
+            &web.daemon.pid().into()
+        )
+    );
+    assert!(
+        said.stderr.contains(&format!(
+            "pid {} is not proven on the old config",
+            web.daemon.pid()
+        )),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        (std::fs::read_to_string(web.file()).unwrap(), web.hangups()),
+        (stand.text, stand.hangups)
+    );
     web.daemon.signal(Signal::SIGCONT);
     until("it has taken the signal", || web.hangups() > stand.hangups);
     web.is_settled();
-    until("it says the old word", || web.says().as_deref() == Some("one"));
+    until("it says the old word", || {
+        web.says().as_deref() == Some("one")
+    });
 }
 
 /// Stopped after the survey until the undo begins, it is proven on the old config.
@@ -231,16 +313,32 @@ pub(super) fn stopped_until_the_undo(web: &Web) {
     });
     let said = said.expect(6);
     let one = only(&said);
-    assert_eq!((&one["state"], &one["trouble"]["kind"], &one["pid"]), (&"reverted".into(), &"timed_out".into(), &web.daemon.pid().into()));
+    assert_eq!(
+        (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+        (
+            &"reverted".into(),
+            &"timed_out".into(),
+            &web.daemon.pid().into()
+        )
+    );
     // sshd takes its own place once for each of the two signals, and nothing listens meanwhile.
     let said: Vec<_> = (0..16).map(|_| web.says()).collect();
-    assert!(said.iter().flatten().all(|word| word == "one") && (web.sort.workers == 0 || !said.contains(&None)), "{said:?}");
+    assert!(
+        said.iter().flatten().all(|word| word == "one")
+            && (web.sort.workers == 0 || !said.contains(&None)),
+        "{said:?}"
+    );
     assert_eq!(std::fs::read_to_string(web.file()).unwrap(), stand.text);
-    until("it says the old word", || web.says().as_deref() == Some("one"));
+    until("it says the old word", || {
+        web.says().as_deref() == Some("one")
+    });
     web.is_settled();
     assert!(web.hangups() > stand.hangups);
     let now = web.daemon.children();
-    assert!(!stand.children.iter().any(|(pid, _)| now.contains(pid)), "{now:?}");
+    assert!(
+        !stand.children.iter().any(|(pid, _)| now.contains(pid)),
+        "{now:?}"
+    );
 }
 
 /// Killed once the new config is installed, it is named, and the old config is back.
@@ -255,8 +353,16 @@ pub(super) fn killed(web: &Web) {
     });
     let said = said.expect(7);
     let one = only(&said);
-    assert_eq!((&one["state"], &one["trouble"]["kind"], &one["pid"]), (&"died".into(), &"died".into(), &web.daemon.pid().into()));
-    assert!(said.stderr.contains(&format!("pid {} died", web.daemon.pid())), "{}", said.stderr);
+    assert_eq!(
+        (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+        (&"died".into(), &"died".into(), &web.daemon.pid().into())
+    );
+    assert!(
+        said.stderr
+            .contains(&format!("pid {} died", web.daemon.pid())),
+        "{}",
+        said.stderr
+    );
     assert_eq!(std::fs::read_to_string(web.file()).unwrap(), text);
 }
 
@@ -267,10 +373,19 @@ pub(super) fn drains(web: &Web) {
     let open = web.open();
     let said = web.put(&web.config("three")).expect(0);
     let named = only(&said)["draining"].clone();
-    until("only the busy one is left", || old.iter().filter(|pid| started(**pid).is_some()).count() == 1);
+    until("only the busy one is left", || {
+        old.iter().filter(|pid| started(**pid).is_some()).count() == 1
+    });
     let busy = *old.iter().find(|pid| started(**pid).is_some()).unwrap();
-    assert_eq!((only(&said)["state"].as_str(), named), (Some("confirmed"), serde_json::json!([busy])));
-    assert!(said.stderr.contains(&format!("draining: pid {busy}")), "{}", said.stderr);
+    assert_eq!(
+        (only(&said)["state"].as_str(), named),
+        (Some("confirmed"), serde_json::json!([busy]))
+    );
+    assert!(
+        said.stderr.contains(&format!("draining: pid {busy}")),
+        "{}",
+        said.stderr
+    );
     assert!((0..16).all(|_| web.says().as_deref() == Some("three")));
     drop(open);
     until("it is gone", || started(busy).is_none());
@@ -280,7 +395,10 @@ pub(super) fn drains(web: &Web) {
 /// A port of loopback that is taken as long as what is returned lives.
 pub(super) fn taken() -> (std::net::TcpListener, u16) {
     let port = super::free_port();
-    (std::net::TcpListener::bind(("127.0.0.1", port)).unwrap(), port)
+    (
+        std::net::TcpListener::bind(("127.0.0.1", port)).unwrap(),
+        port,
+    )
 }
 
 /// What passes its validator and does not load is undone, and the old config proven live by new workers.
@@ -290,12 +408,21 @@ pub(super) fn does_not_load(web: &Web, text: &str) {
     let stand = web.stand();
     let said = web.put(text).expect(6);
     let one = only(&said);
-    assert_eq!((&one["state"], &one["trouble"]["kind"], &one["validated"]), (&"reverted".into(), &"timed_out".into(), &true.into()));
+    assert_eq!(
+        (&one["state"], &one["trouble"]["kind"], &one["validated"]),
+        (&"reverted".into(), &"timed_out".into(), &true.into())
+    );
     assert!((0..16).all(|_| web.says().as_deref() == Some("one")));
-    assert_eq!((std::fs::read_to_string(web.file()).unwrap(), web.hangups()), (stand.text, stand.hangups + 2));
+    assert_eq!(
+        (std::fs::read_to_string(web.file()).unwrap(), web.hangups()),
+        (stand.text, stand.hangups + 2)
+    );
     web.is_settled();
     let now = web.daemon.children();
-    assert!(!stand.children.iter().any(|(pid, _)| now.contains(pid)), "{now:?}");
+    assert!(
+        !stand.children.iter().any(|(pid, _)| now.contains(pid)),
+        "{now:?}"
+    );
     assert!(!web.was_a_worker_struck());
 }
 
@@ -309,7 +436,10 @@ pub(super) fn old_one_listens(web: &Web) {
     // Its new worker must be there by then, however busy the machine is.
     web.fleet("timeout = \"5s\"");
     web.is_settled();
-    let (old, text) = (web.daemon.children()[0], std::fs::read_to_string(web.file()).unwrap());
+    let (old, text) = (
+        web.daemon.children()[0],
+        std::fs::read_to_string(web.file()).unwrap(),
+    );
     stop(old);
     let said = web.watch(&web.config("two"), |event| {
         if event["event"] == "undo_began" {
@@ -319,11 +449,26 @@ pub(super) fn old_one_listens(web: &Web) {
     });
     let said = said.expect(6);
     let one = only(&said);
-    assert_eq!((&one["state"], &one["trouble"]["kind"]), (&"reverted".into(), &"stranger".into()));
-    assert!(one["trouble"]["text"].as_str().unwrap().contains(&format!("pid {old}")), "{one:#}");
+    assert_eq!(
+        (&one["state"], &one["trouble"]["kind"]),
+        (&"reverted".into(), &"stranger".into())
+    );
+    assert!(
+        one["trouble"]["text"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("pid {old}")),
+        "{one:#}"
+    );
     until("it is gone", || started(old).is_none());
     web.is_settled();
-    assert_eq!((web.says().as_deref(), std::fs::read_to_string(web.file()).unwrap()), (Some("one"), text));
+    assert_eq!(
+        (
+            web.says().as_deref(),
+            std::fs::read_to_string(web.file()).unwrap()
+        ),
+        (Some("one"), text)
+    );
     assert!(!web.was_a_worker_struck());
 }
 
@@ -333,10 +478,27 @@ pub(super) fn dies(web: &Web, text: &str) {
     let before = std::fs::read_to_string(web.file()).unwrap();
     let said = web.put(text).expect(7);
     let one = only(&said);
-    assert_eq!((&one["state"], &one["trouble"]["kind"], &one["pid"]), (&"died".into(), &"died".into(), &web.daemon.pid().into()));
-    assert_eq!((std::fs::read_to_string(web.file()).unwrap(), web.daemon.runs()), (before, false));
+    assert_eq!(
+        (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+        (&"died".into(), &"died".into(), &web.daemon.pid().into())
+    );
+    assert_eq!(
+        (
+            std::fs::read_to_string(web.file()).unwrap(),
+            web.daemon.runs()
+        ),
+        (before, false)
+    );
     let command = one["start"].as_str().unwrap_or_else(|| panic!("{one:#}"));
-    assert!(said.stderr.lines().any(|line| line.trim() == command) && said.json["next"].as_array().unwrap().contains(&one["start"]), "{}", said.stderr);
+    assert!(
+        said.stderr.lines().any(|line| line.trim() == command)
+            && said.json["next"]
+                .as_array()
+                .unwrap()
+                .contains(&one["start"]),
+        "{}",
+        said.stderr
+    );
     let typed = Daemon::spawn(folder(), Command::new("sh").args(["-c", command]));
     until("it says the old word", || {
         assert!(typed.runs(), "{command}: {}", typed.log());
@@ -351,8 +513,23 @@ pub(super) fn is_revived(web: &Web, text: &str, revive: &[&str]) {
     let said = web.put(text).expect(6);
     let one = only(&said);
     let old = web.daemon.pid();
-    assert_eq!((&one["state"], &one["trouble"]["kind"], &one["successor_of"]), (&"reverted".into(), &"died".into(), &old.into()));
+    assert_eq!(
+        (&one["state"], &one["trouble"]["kind"], &one["successor_of"]),
+        (&"reverted".into(), &"died".into(), &old.into())
+    );
     let new = i32::try_from(one["pid"].as_i64().unwrap()).unwrap();
-    assert!(new != old && started(new).is_some() && words(new).contains(&web.file().display().to_string()), "{one:#}");
-    assert_eq!((web.says().as_deref(), std::fs::read_to_string(web.file()).unwrap(), web.daemon.runs()), (Some("one"), before, false));
+    assert!(
+        new != old
+            && started(new).is_some()
+            && words(new).contains(&web.file().display().to_string()),
+        "{one:#}"
+    );
+    assert_eq!(
+        (
+            web.says().as_deref(),
+            std::fs::read_to_string(web.file()).unwrap(),
+            web.daemon.runs()
+        ),
+        (Some("one"), before, false)
+    );
 }

@@ -12,6 +12,9 @@ fn who_is_stopped_or_killed_is_told_of_every_daemon() {
         ("dnsmasq", dnsmasq::stopped_or_killed),
     ];
     let all = all.map(|(name, check)| (name, std::thread::spawn(check)));
-    let failed: Vec<&str> = all.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name)).collect();
+    let failed: Vec<&str> = all
+        .into_iter()
+        .filter_map(|(name, thread)| thread.join().is_err().then_some(name))
+        .collect();
     assert_eq!(failed, [""; 0], "each has said why above");
 }

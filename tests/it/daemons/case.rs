@@ -33,7 +33,9 @@ pub(crate) struct Case<'a> {
 impl Case<'_> {
     /// Writes the group, with `more` keys in it.
     pub(crate) fn fleet(&self, more: &str) {
-        let Self { kind, group, facts, .. } = self;
+        let Self {
+            kind, group, facts, ..
+        } = self;
         self.daemon.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"one\"\nkind = \"{kind}\"\n{group}\n{more}\n{facts}\n"));
     }
 
@@ -54,15 +56,28 @@ impl Case<'_> {
     /// Everything of the live file that a write or an exchange would change.
     fn stands(&self) -> (String, u64, i64, u32, u32) {
         let meta = self.daemon.path(self.file).metadata().unwrap();
-        (self.text(), meta.ino(), ctime(&self.daemon.path(self.file)), meta.mode(), meta.uid())
+        (
+            self.text(),
+            meta.ino(),
+            ctime(&self.daemon.path(self.file)),
+            meta.mode(),
+            meta.uid(),
+        )
     }
 
     /// A run that ends with `code`, says all of `says`, and neither touches the file nor makes the daemon load anything.
     pub(crate) fn untouched(&self, code: i32, says: &[&str], run: impl FnOnce() -> Said) -> Said {
         let (before, loads) = (self.stands(), (self.loads)());
         let said = run().expect(code);
-        assert!(says.iter().all(|word| said.stderr.contains(word)), "{says:?}: {}", said.stderr);
-        assert_eq!((self.stands(), (self.loads)(), self.daemon.runs()), (before, loads, true));
+        assert!(
+            says.iter().all(|word| said.stderr.contains(word)),
+            "{says:?}: {}",
+            said.stderr
+        );
+        assert_eq!(
+            (self.stands(), (self.loads)(), self.daemon.runs()),
+            (before, loads, true)
+        );
         said
     }
 
@@ -71,7 +86,16 @@ impl Case<'_> {
         let (before, loads) = (self.stands(), (self.loads)());
         let said = self.change(text).expect(0);
         let one = only(&said);
-        assert_eq!((&one["state"], &one["proof"], &one["pid"]), (&"confirmed".into(), &proof.into(), &self.daemon.pid().into()), "{:#}", said.json);
+        assert_eq!(
+            (&one["state"], &one["proof"], &one["pid"]),
+            (
+                &"confirmed".into(),
+                &proof.into(),
+                &self.daemon.pid().into()
+            ),
+            "{:#}",
+            said.json
+        );
         let now = self.stands();
         assert_eq!((now.0.as_str(), now.3, now.4), (text, before.3, before.4));
         assert_ne!((self.loads)(), loads, "seen from outside");
@@ -83,11 +107,21 @@ impl Case<'_> {
     }
 
     /// The same, with the exit code and the outcome that its proof is good for.
-    pub(crate) fn goes_back_as(&self, text: &str, trouble: &str, (code, outcome): (i32, &str)) -> Said {
+    pub(crate) fn goes_back_as(
+        &self,
+        text: &str,
+        trouble: &str,
+        (code, outcome): (i32, &str),
+    ) -> Said {
         let (before, loads) = (self.text(), (self.loads)());
         let said = self.change(text).expect(code);
         let one = only(&said);
-        assert_eq!((&one["state"], &one["trouble"]["kind"], &one["pid"]), (&outcome.into(), &trouble.into(), &self.daemon.pid().into()), "{:#}", said.json);
+        assert_eq!(
+            (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+            (&outcome.into(), &trouble.into(), &self.daemon.pid().into()),
+            "{:#}",
+            said.json
+        );
         assert_eq!(self.text(), before);
         assert_ne!((self.loads)(), loads, "the old config was loaded again");
         said
@@ -101,7 +135,10 @@ impl Case<'_> {
     /// The same, with the exit code and the outcome of the same bytes once more.
     pub(crate) fn settles_as(&self, (code, outcome): (i32, &str)) -> Said {
         let text = self.text();
-        for said in [self.untouched(0, &[], || self.change(&text)), self.untouched(0, &[], || self.daemon.broadcast(&[]))] {
+        for said in [
+            self.untouched(0, &[], || self.change(&text)),
+            self.untouched(0, &[], || self.daemon.broadcast(&[])),
+        ] {
             assert_eq!(said.states(), ["unchanged"]);
         }
         let loads = (self.loads)();
@@ -114,14 +151,25 @@ impl Case<'_> {
 
     /// What its validator refuses is refused before anything is touched, and told of what stands on the disk already.
     pub(crate) fn refuses(&self, broken: &str, says: &str) {
-        self.untouched(4, &["the new config is not valid", says], || self.change(broken));
+        self.untouched(4, &["the new config is not valid", says], || {
+            self.change(broken)
+        });
         let fine = self.daemon.status().expect(0);
         assert_eq!(fine.json["instances"][0]["pid"], self.daemon.pid());
         let (text, loads) = (self.text(), (self.loads)());
         self.edit(broken);
         let said = self.daemon.status().expect(7);
-        let faults = said.json["instances"][0]["faults"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect::<Vec<_>>().join("; ");
-        assert!(faults.contains("waiting to fail") && faults.contains(says), "{faults}");
+        let faults = said.json["instances"][0]["faults"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|f| f.as_str().unwrap())
+            .collect::<Vec<_>>()
+            .join("; ");
+        assert!(
+            faults.contains("waiting to fail") && faults.contains(says),
+            "{faults}"
+        );
         self.edit(&text);
         assert_eq!((self.loads)(), loads);
     }
@@ -131,7 +179,12 @@ impl Case<'_> {
         let (old, loads) = (self.text(), (self.loads)());
         self.daemon.stop();
         let said = self.change(text).expect(5);
-        assert!(said.stderr.contains(&format!("pid {} is stopped", self.daemon.pid())), "{}", said.stderr);
+        assert!(
+            said.stderr
+                .contains(&format!("pid {} is stopped", self.daemon.pid())),
+            "{}",
+            said.stderr
+        );
         assert_eq!(self.text(), old);
         self.daemon.signal(Signal::SIGCONT);
         assert_eq!((self.loads)(), loads, "no signal waited for it");
@@ -139,11 +192,22 @@ impl Case<'_> {
         // Whoever validates stops it.
         self.fleet(&format!("timeout = \"200ms\"\n{STOPS}\n{more}"));
         let said = self.change(text).expect(7);
-        assert_eq!((said.states(), &only(&said)["trouble"]["kind"]), (vec!["revert_failed"], &"timed_out".into()), "{:#}", said.json);
-        assert!(said.stderr.contains(&format!("pid {}", self.daemon.pid())), "{}", said.stderr);
+        assert_eq!(
+            (said.states(), &only(&said)["trouble"]["kind"]),
+            (vec!["revert_failed"], &"timed_out".into()),
+            "{:#}",
+            said.json
+        );
+        assert!(
+            said.stderr.contains(&format!("pid {}", self.daemon.pid())),
+            "{}",
+            said.stderr
+        );
         assert_eq!(self.text(), old);
         self.daemon.signal(Signal::SIGCONT);
-        until("the signal that waited for it loads the old file", || (self.loads)() != loads);
+        until("the signal that waited for it loads the old file", || {
+            (self.loads)() != loads
+        });
 
         // It is stopped once more, so that it proves nothing before it is killed.
         self.fleet(&format!("timeout = \"50s\"\n{STOPS}\n{more}"));
@@ -155,8 +219,17 @@ impl Case<'_> {
             }
         });
         let said = said.expect(7);
-        assert_eq!((said.states(), &only(&said)["pid"]), (vec!["died"], &self.daemon.pid().into()), "{:#}", said.json);
-        assert!(said.stderr.contains(&format!("pid {}", self.daemon.pid())), "{}", said.stderr);
+        assert_eq!(
+            (said.states(), &only(&said)["pid"]),
+            (vec!["died"], &self.daemon.pid().into()),
+            "{:#}",
+            said.json
+        );
+        assert!(
+            said.stderr.contains(&format!("pid {}", self.daemon.pid())),
+            "{}",
+            said.stderr
+        );
         assert!(installed && started(self.daemon.pid()).is_none());
         assert_eq!(self.text(), old);
     }
@@ -177,7 +250,12 @@ impl Case<'_> {
         });
         let end = (said.code, only(&said)["state"].as_str().unwrap());
         assert!(ends.contains(&end), "{end:?}: {}", said.stderr);
-        assert_eq!(only(&said)["trouble"]["kind"], "timed_out", "{:#}", said.json);
+        assert_eq!(
+            only(&said)["trouble"]["kind"],
+            "timed_out",
+            "{:#}",
+            said.json
+        );
         assert_eq!(self.text(), old);
         self.fleet("");
     }
@@ -185,6 +263,9 @@ impl Case<'_> {
     /// A change, with the name of each event as it happens.
     fn follow(&self, text: &str, mut each: impl FnMut(&str)) -> Said {
         let new = self.daemon.write("new", text);
-        self.daemon.watch(&["--config", new.to_str().unwrap()], |event| each(event["event"].as_str().unwrap_or_default()))
+        self.daemon
+            .watch(&["--config", new.to_str().unwrap()], |event| {
+                each(event["event"].as_str().unwrap_or_default())
+            })
     }
 }

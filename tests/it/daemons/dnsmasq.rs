@@ -11,30 +11,61 @@ const ASKED: &str = "exec = [\"dig\", \"+short\", \"+tries=1\", \"+time=1\", \"-
 
 /// The name has another address than before, and has one: a line that is no host is left out without a word.
 fn facts() -> String {
-    format!("[[group.confirm]]\n{ASKED}\nchanged = true\n[[group.confirm]]\n{ASKED}\ncontains = \".\"\n")
+    format!(
+        "[[group.confirm]]\n{ASKED}\nchanged = true\n[[group.confirm]]\n{ASKED}\ncontains = \".\"\n"
+    )
 }
 
 /// It is another user's where the tests are root.
 fn under(dnsmasq: &Service) -> String {
-    format!("\nconfig_under = \"{}\"", dnsmasq.daemon.dir.path().display())
+    format!(
+        "\nconfig_under = \"{}\"",
+        dnsmasq.daemon.dir.path().display()
+    )
 }
 
 /// How often it has read its hosts file.
 fn loads(dnsmasq: &Service) -> String {
     let said = format!("read {}", dnsmasq.daemon.path("hosts").display());
-    dnsmasq.daemon.log().lines().filter(|line| line.contains(&said)).count().to_string()
+    dnsmasq
+        .daemon
+        .log()
+        .lines()
+        .filter(|line| line.contains(&said))
+        .count()
+        .to_string()
 }
 
 fn of_hosts<'a>(dnsmasq: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
-    let group = format!("match = {{ exe = \"dnsmasq\", args = [\"{}\"] }}", dnsmasq.daemon.path("hosts").display()) + &under(dnsmasq);
-    let case = Case { daemon: &dnsmasq.daemon, kind: "dnsmasq-hosts", file: "hosts", group, facts: facts(), loads };
+    let group = format!(
+        "match = {{ exe = \"dnsmasq\", args = [\"{}\"] }}",
+        dnsmasq.daemon.path("hosts").display()
+    ) + &under(dnsmasq);
+    let case = Case {
+        daemon: &dnsmasq.daemon,
+        kind: "dnsmasq-hosts",
+        file: "hosts",
+        group,
+        facts: facts(),
+        loads,
+    };
     case.fleet("");
     case
 }
 
 fn of_config<'a>(dnsmasq: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
-    let group = format!("match = {{ exe = \"dnsmasq\", args = [\"{}\"] }}", dnsmasq.daemon.path("dnsmasq.conf").display()) + &under(dnsmasq);
-    let case = Case { daemon: &dnsmasq.daemon, kind: "dnsmasq", file: "dnsmasq.conf", group, facts: String::new(), loads };
+    let group = format!(
+        "match = {{ exe = \"dnsmasq\", args = [\"{}\"] }}",
+        dnsmasq.daemon.path("dnsmasq.conf").display()
+    ) + &under(dnsmasq);
+    let case = Case {
+        daemon: &dnsmasq.daemon,
+        kind: "dnsmasq",
+        file: "dnsmasq.conf",
+        group,
+        facts: String::new(),
+        loads,
+    };
     case.fleet("");
     case
 }
@@ -66,7 +97,10 @@ pub(super) fn stopped_or_killed() {
     let loads = || loads(&dnsmasq);
     let case = of_hosts(&dnsmasq, &loads);
     // Only where it was seen on the new address meanwhile, the old one shows that it went back.
-    case.goes_on_as("192.0.2.2 a.test\n", &[(6, "reverted"), (7, "revert_failed")]);
+    case.goes_on_as(
+        "192.0.2.2 a.test\n",
+        &[(6, "reverted"), (7, "revert_failed")],
+    );
     case.stops_and_dies("192.0.2.2 a.test\n", "");
 }
 
@@ -76,12 +110,20 @@ fn a_change_of_dnsmasqs_config_needs_a_restart_and_is_judged_all_the_same() {
     let loads = || loads(&dnsmasq);
     let case = of_config(&dnsmasq, &loads);
     let good = case.text();
-    assert_eq!(case.untouched(0, &[], || dnsmasq.daemon.broadcast(&[])).states(), ["unchanged"]);
+    assert_eq!(
+        case.untouched(0, &[], || dnsmasq.daemon.broadcast(&[]))
+            .states(),
+        ["unchanged"]
+    );
     let other = good.replace("192.0.2.50", "192.0.2.51");
-    case.untouched(10, &["dnsmasq.conf", "only at its start"], || case.change(&other));
+    case.untouched(10, &["dnsmasq.conf", "only at its start"], || {
+        case.change(&other)
+    });
     case.refuses(&format!("{good}nonsense\n"), "bad option at line 4");
     // Somebody wrote it by hand.
     case.edit(&other);
-    case.untouched(10, &["dnsmasq.conf", "only at its start"], || dnsmasq.daemon.broadcast(&[]));
+    case.untouched(10, &["dnsmasq.conf", "only at its start"], || {
+        dnsmasq.daemon.broadcast(&[])
+    });
     assert_eq!(address(&dnsmasq, "conf.test"), "192.0.2.50");
 }

@@ -27,12 +27,18 @@ fn what_its_validator_refuses_touches_nothing() {
     acts::refuses(&web, &(web.config("two") + "workers = \"many\"\n"), "many");
     acts::refuses(&web, &(web.config("two") + "workers =\n"), "SyntaxError");
     // Its app, too, must be there.
-    acts::refuses(&web, &web.config("two").replace("app:app", "none:app"), "none");
+    acts::refuses(
+        &web,
+        &web.config("two").replace("app:app", "none:app"),
+        "none",
+    );
 }
 
 #[test]
 fn a_config_of_the_same_size_and_second_is_not_taken_for_the_one_before() {
-    let Some(web) = gunicorn_that_caches() else { return };
+    let Some(web) = gunicorn_that_caches() else {
+        return;
+    };
     web.fleet("");
     for word in ["two", "six", "ten"] {
         assert_eq!(web.put(&web.config(word)).expect(0).states(), ["confirmed"]);
@@ -71,9 +77,17 @@ fn workers_that_lost_their_master_are_refused_by_name() {
     web.daemon.signal(Signal::SIGKILL);
     until("the master is gone", || !web.daemon.runs());
     let new = web.daemon.write("new", &web.config("two"));
-    let said = web.daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(5);
+    let said = web
+        .daemon
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(5);
     for pid in &workers {
-        assert!(said.stderr.contains(&format!("pid {pid} has no handler for SIGHUP")), "{}", said.stderr);
+        assert!(
+            said.stderr
+                .contains(&format!("pid {pid} has no handler for SIGHUP")),
+            "{}",
+            said.stderr
+        );
     }
     assert!(workers.iter().all(|pid| started(*pid).is_some()));
 }
@@ -89,8 +103,17 @@ fn a_worker_with_an_open_request_still_listens_and_is_waited_for() {
     let said = web.put(&web.config("three")).expect(6);
     let busy = *old.iter().find(|pid| started(**pid).is_some()).unwrap();
     let one = acts::only(&said);
-    assert_eq!((one["trouble"]["kind"].as_str(), web.says().as_deref()), (Some("stranger"), Some("one")));
-    assert!(one["trouble"]["text"].as_str().unwrap().contains(&format!("pid {busy}")), "{one:#}");
+    assert_eq!(
+        (one["trouble"]["kind"].as_str(), web.says().as_deref()),
+        (Some("stranger"), Some("one"))
+    );
+    assert!(
+        one["trouble"]["text"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("pid {busy}")),
+        "{one:#}"
+    );
     web.daemon.write("go", "");
     until("it is gone", || started(busy).is_none());
     drop(open);
@@ -101,11 +124,16 @@ fn a_worker_with_an_open_request_still_listens_and_is_waited_for() {
     let open = web.open();
     let said = web.watch(&web.config("three"), |event| {
         if event["event"] == "installed" {
-            until("the new ones answer", || web.says().as_deref() == Some("three"));
+            until("the new ones answer", || {
+                web.says().as_deref() == Some("three")
+            });
             web.daemon.write("go", "");
         }
     });
-    assert_eq!((said.expect(0).states(), web.says().as_deref()), (vec!["confirmed"], Some("three")));
+    assert_eq!(
+        (said.expect(0).states(), web.says().as_deref()),
+        (vec!["confirmed"], Some("three"))
+    );
     drop(open);
 }
 

@@ -24,14 +24,24 @@ fn the_printed_kind_is_a_group() {
 fn what_its_validator_refuses_touches_nothing() {
     let Some(web) = haproxy() else { return };
     web.fleet("");
-    acts::refuses(&web, &web.config("two").replace("mode http\n", "mode htpp\n"), "unknown proxy mode 'htpp'");
+    acts::refuses(
+        &web,
+        &web.config("two").replace("mode http\n", "mode htpp\n"),
+        "unknown proxy mode 'htpp'",
+    );
 }
 
 #[test]
 fn a_taken_port_is_undone() {
     let Some(web) = haproxy() else { return };
     let (_taken, port) = acts::taken();
-    acts::does_not_load(&web, &web.config("two").replace("\n  http-request wait", &format!(",127.0.0.1:{port}\n  http-request wait")));
+    acts::does_not_load(
+        &web,
+        &web.config("two").replace(
+            "\n  http-request wait",
+            &format!(",127.0.0.1:{port}\n  http-request wait"),
+        ),
+    );
 }
 
 #[test]
@@ -41,10 +51,22 @@ fn a_signal_waits_until_it_has_loaded() {
     web.fleet("");
     let new = web.daemon.write("new", &web.config("two"));
     // What comes while it tries for a port is forgotten.
-    acts::overwrite(&web, &web.config("one").replace("\n  http-request wait", &format!(",127.0.0.1:{port}\n  http-request wait")));
+    acts::overwrite(
+        &web,
+        &web.config("one").replace(
+            "\n  http-request wait",
+            &format!(",127.0.0.1:{port}\n  http-request wait"),
+        ),
+    );
     web.daemon.signal(Signal::SIGHUP);
     until("it loads", || !web.takes_hangup());
-    assert_eq!(web.daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(0).states(), ["confirmed"]);
+    assert_eq!(
+        web.daemon
+            .broadcast(&["--config", new.to_str().unwrap()])
+            .expect(0)
+            .states(),
+        ["confirmed"]
+    );
     assert_eq!((web.says().as_deref(), web.hangups()), (Some("two"), 2));
 }
 
@@ -79,9 +101,15 @@ fn without_a_master_it_is_no_match() {
         return;
     }
     let (dir, port) = (folder(), free_port());
-    let config = write(&dir.path().join("haproxy.cfg"), &(HAPROXY.text)(dir.path(), port, "one"));
+    let config = write(
+        &dir.path().join("haproxy.cfg"),
+        &(HAPROXY.text)(dir.path(), port, "one"),
+    );
     let daemon = Daemon::spawn(dir, command("haproxy").args(["-db", "-f"]).arg(&config));
-    let says = || crate::support::try_get(&format!("127.0.0.1:{port}"), "/").is_ok_and(|(_, body)| body == "one");
+    let says = || {
+        crate::support::try_get(&format!("127.0.0.1:{port}"), "/")
+            .is_ok_and(|(_, body)| body == "one")
+    };
     until("it answers", says);
     daemon.write(
         "fleet.toml",
@@ -91,9 +119,22 @@ fn without_a_master_it_is_no_match() {
         ),
     );
     let new = daemon.write("new", &(HAPROXY.text)(daemon.dir.path(), port, "two"));
-    let said = daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(3);
-    assert!(said.stderr.contains(&format!("pid {} has no `-W` or `-Ws` among its arguments", daemon.pid())), "{}", said.stderr);
-    assert!(says() && daemon.runs() && !daemon.log().contains("SIGHUP"), "{}", daemon.log());
+    let said = daemon
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(3);
+    assert!(
+        said.stderr.contains(&format!(
+            "pid {} has no `-W` or `-Ws` among its arguments",
+            daemon.pid()
+        )),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        says() && daemon.runs() && !daemon.log().contains("SIGHUP"),
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]

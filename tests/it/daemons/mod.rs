@@ -66,7 +66,11 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        Self { dir, child, below: RefCell::default() }
+        Self {
+            dir,
+            child,
+            below: RefCell::default(),
+        }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -106,7 +110,12 @@ impl Daemon {
 
     /// `hello broadcast` with the folder's `fleet.toml`.
     pub(crate) fn broadcast(&self, args: &[&str]) -> Said {
-        Said::of(self.hello("broadcast").args(["-o", "json", "--state"]).arg(self.path("state")).args(args))
+        Said::of(
+            self.hello("broadcast")
+                .args(["-o", "json", "--state"])
+                .arg(self.path("state"))
+                .args(args),
+        )
     }
 
     /// `hello status` with the folder's `fleet.toml`.
@@ -118,9 +127,20 @@ impl Daemon {
     pub(crate) fn watch(&self, args: &[&str], mut on_event: impl FnMut(&Value)) -> Said {
         let stderr = self.path("stderr");
         let mut hello = self.hello("broadcast");
-        hello.args(["-o", "jsonl", "--state"]).arg(self.path("state")).args(args).stdout(Stdio::piped());
-        let mut child = hello.stdin(Stdio::null()).stderr(std::fs::File::create(&stderr).unwrap()).spawn().unwrap();
-        let (pid, stdout) = (Pid::from_raw(i32::try_from(child.id()).unwrap()), child.stdout.take().unwrap());
+        hello
+            .args(["-o", "jsonl", "--state"])
+            .arg(self.path("state"))
+            .args(args)
+            .stdout(Stdio::piped());
+        let mut child = hello
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(&stderr).unwrap())
+            .spawn()
+            .unwrap();
+        let (pid, stdout) = (
+            Pid::from_raw(i32::try_from(child.id()).unwrap()),
+            child.stdout.take().unwrap(),
+        );
         let (over, ended) = mpsc::channel::<()>();
         // It is waited for only after its output has ended, so until then the pid is its own.
         let watch = std::thread::spawn(move || {
@@ -136,12 +156,19 @@ impl Daemon {
         }
         drop(over);
         assert!(watch.join().unwrap().is_none(), "not within {RUN_LIMIT:?}");
-        Said { code: child.wait().unwrap().code().unwrap(), json, stderr: std::fs::read_to_string(stderr).unwrap() }
+        Said {
+            code: child.wait().unwrap().code().unwrap(),
+            json,
+            stderr: std::fs::read_to_string(stderr).unwrap(),
+        }
     }
 
     fn hello(&self, command: &str) -> Command {
         let mut hello = Command::new(env!("CARGO_BIN_EXE_hello"));
-        hello.arg(command).arg("--fleet").arg(self.path("fleet.toml"));
+        hello
+            .arg(command)
+            .arg("--fleet")
+            .arg(self.path("fleet.toml"));
         hello
     }
 
@@ -149,7 +176,9 @@ impl Daemon {
         let mut next = vec![self.pid()];
         while let Some(pid) = next.pop() {
             let found = children(pid);
-            self.below.borrow_mut().extend(found.iter().filter_map(|pid| Some((*pid, started(*pid)?))));
+            self.below
+                .borrow_mut()
+                .extend(found.iter().filter_map(|pid| Some((*pid, started(*pid)?))));
             next.extend(found);
         }
     }
@@ -160,9 +189,15 @@ impl Drop for Daemon {
         self.remember();
         // Who was started anew by its group's `revive` descends from nobody, but names the folder.
         let folder = self.dir.path().display().to_string();
-        let all = procfs::process::all_processes().into_iter().flatten().flatten().map(|p| p.pid);
+        let all = procfs::process::all_processes()
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|p| p.pid);
         let named = all.filter(|pid| words(*pid).iter().any(|word| word.contains(&folder)));
-        self.below.borrow_mut().extend(named.filter_map(|pid| Some((pid, started(pid)?))));
+        self.below
+            .borrow_mut()
+            .extend(named.filter_map(|pid| Some((pid, started(pid)?))));
         // Not waited for yet, so neither the pid nor the group can be another's.
         let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
         let _ = self.child.kill();
@@ -189,9 +224,18 @@ pub(crate) fn need(name: &str) -> bool {
 /// Where the program is, by its absolute path.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let postgres = glob::glob("/usr/lib/postgresql/*/bin").unwrap().filter_map(Result::ok);
-    let is_program = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-    std::env::split_paths(&path).chain(MORE.iter().map(PathBuf::from)).chain(postgres).map(|dir| dir.join(name)).find(is_program)
+    let postgres = glob::glob("/usr/lib/postgresql/*/bin")
+        .unwrap()
+        .filter_map(Result::ok);
+    let is_program = |path: &PathBuf| {
+        path.metadata()
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&path)
+        .chain(MORE.iter().map(PathBuf::from))
+        .chain(postgres)
+        .map(|dir| dir.join(name))
+        .find(is_program)
 }
 
 /// A command of a program that `need` found.
@@ -215,7 +259,9 @@ pub(crate) fn free_port() -> u16 {
     // Two test processes at once start far apart.
     let first = std::process::id() % many * 211;
     for _ in RANGE {
-        let port = RANGE.start + u16::try_from((first + u32::from(NEXT.fetch_add(1, Ordering::Relaxed))) % many).unwrap();
+        let port = RANGE.start
+            + u16::try_from((first + u32::from(NEXT.fetch_add(1, Ordering::Relaxed))) % many)
+                .unwrap();
         if TcpListener::bind(("0.0.0.0", port)).is_ok() {
             return port;
         }
@@ -225,10 +271,18 @@ pub(crate) fn free_port() -> u16 {
 
 /// The pids of the children of a process, each one that has not ended, in rising order.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
-    let tasks = glob::glob(&format!("/proc/{pid}/task/*/children")).unwrap().filter_map(Result::ok);
-    let lists: Vec<String> = tasks.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
-    let mut all: Vec<i32> =
-        lists.iter().flat_map(|list| list.split_whitespace()).map(|pid| pid.parse().unwrap()).filter(|pid| started(*pid).is_some()).collect();
+    let tasks = glob::glob(&format!("/proc/{pid}/task/*/children"))
+        .unwrap()
+        .filter_map(Result::ok);
+    let lists: Vec<String> = tasks
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .collect();
+    let mut all: Vec<i32> = lists
+        .iter()
+        .flat_map(|list| list.split_whitespace())
+        .map(|pid| pid.parse().unwrap())
+        .filter(|pid| started(*pid).is_some())
+        .collect();
     all.sort_unstable();
     all
 }
@@ -236,7 +290,12 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
 /// Stops a process, and waits until it stands still.
 pub(crate) fn stop(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
-    let state = || procfs::process::Process::new(pid).and_then(|p| p.stat()).unwrap().state;
+    let state = || {
+        procfs::process::Process::new(pid)
+            .and_then(|p| p.stat())
+            .unwrap()
+            .state
+    };
     crate::support::until("it is stopped", || state() == 'T');
 }
 
@@ -249,27 +308,62 @@ pub(crate) fn started(pid: i32) -> Option<u64> {
 /// The inodes of the TCP sockets (v4) on which this one process listens.
 pub(crate) fn listening(pid: i32) -> BTreeSet<u64> {
     use procfs::{net::TcpState, process::FDTarget};
-    let Ok(fds) = procfs::process::Process::new(pid).and_then(|p| p.fd()) else { return BTreeSet::new() };
-    let held: BTreeSet<u64> = fds.flatten().filter_map(|fd| if let FDTarget::Socket(inode) = fd.target { Some(inode) } else { None }).collect();
+    let Ok(fds) = procfs::process::Process::new(pid).and_then(|p| p.fd()) else {
+        return BTreeSet::new();
+    };
+    let held: BTreeSet<u64> = fds
+        .flatten()
+        .filter_map(|fd| {
+            if let FDTarget::Socket(inode) = fd.target {
+                Some(inode)
+            } else {
+                None
+            }
+        })
+        .collect();
     // Read after the descriptors, which name also sockets that are closed meanwhile.
-    let all: BTreeSet<u64> = procfs::net::tcp().unwrap().into_iter().filter(|s| s.state == TcpState::Listen).map(|s| s.inode).collect();
+    let all: BTreeSet<u64> = procfs::net::tcp()
+        .unwrap()
+        .into_iter()
+        .filter(|s| s.state == TcpState::Listen)
+        .map(|s| s.inode)
+        .collect();
     held.intersection(&all).copied().collect()
 }
 
 /// The words of a process's command line or title.
 pub(crate) fn words(pid: i32) -> Vec<String> {
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&raw).split(['\0', ' ']).filter(|w| !w.is_empty()).map(str::to_owned).collect()
+    String::from_utf8_lossy(&raw)
+        .split(['\0', ' '])
+        .filter(|w| !w.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn a_dropped_daemon_leaves_nothing_behind() {
     let script = "setsid sleep 600 & sleep 600 & exec sleep 600";
     let daemon = Daemon::spawn(folder(), Command::new("sh").args(["-c", script]));
-    crate::support::until("all three run", || daemon.children().iter().filter(|pid| words(**pid) == ["sleep", "600"]).count() == 2);
-    let all: Vec<(i32, u64)> = daemon.children().into_iter().chain([daemon.pid()]).map(|pid| (pid, started(pid).unwrap())).collect();
+    crate::support::until("all three run", || {
+        daemon
+            .children()
+            .iter()
+            .filter(|pid| words(**pid) == ["sleep", "600"])
+            .count()
+            == 2
+    });
+    let all: Vec<(i32, u64)> = daemon
+        .children()
+        .into_iter()
+        .chain([daemon.pid()])
+        .map(|pid| (pid, started(pid).unwrap()))
+        .collect();
     let dir = daemon.dir.path().to_owned();
     drop(daemon);
-    assert!(all.len() == 3 && all.iter().all(|(pid, since)| started(*pid) != Some(*since)), "{all:?}");
+    assert!(
+        all.len() == 3 && all.iter().all(|(pid, since)| started(*pid) != Some(*since)),
+        "{all:?}"
+    );
     assert!(!dir.exists());
 }

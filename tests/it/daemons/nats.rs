@@ -10,19 +10,34 @@ fn loads(nats: &Service) -> String {
 }
 
 fn max_payload(nats: &Service) -> u64 {
-    nats.json("/varz", "/max_payload").unwrap().as_u64().unwrap()
+    nats.json("/varz", "/max_payload")
+        .unwrap()
+        .as_u64()
+        .unwrap()
 }
 
 fn case<'a>(nats: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
-    let group = format!("match = {{ exe = \"nats-server\", args = [\"{}\"] }}", nats.daemon.path("nats.conf").display());
-    let case = Case { daemon: &nats.daemon, kind: "nats-server", file: "nats.conf", group, facts: String::new(), loads };
+    let group = format!(
+        "match = {{ exe = \"nats-server\", args = [\"{}\"] }}",
+        nats.daemon.path("nats.conf").display()
+    );
+    let case = Case {
+        daemon: &nats.daemon,
+        kind: "nats-server",
+        file: "nats.conf",
+        group,
+        facts: String::new(),
+        loads,
+    };
     case.fleet("");
     case
 }
 
 #[test]
 fn nats_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
-    let Some(nats) = nats(Monitor::CommandLine) else { return };
+    let Some(nats) = nats(Monitor::CommandLine) else {
+        return;
+    };
     let loads = || loads(&nats);
     let case = case(&nats, &loads);
     let good = case.text();
@@ -34,20 +49,33 @@ fn nats_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
 
 #[test]
 fn nats_tells_nothing_of_an_option_that_it_cannot_reload_and_goes_back_after_the_timeout() {
-    let Some(nats) = nats(Monitor::CommandLine) else { return };
+    let Some(nats) = nats(Monitor::CommandLine) else {
+        return;
+    };
     let loads = || loads(&nats);
     let case = case(&nats, &loads);
     case.fleet("timeout = \"2s\"");
     let good = case.text();
-    case.goes_back(&format!("{}server_name: other\n", good.replace("1048576", "2097152")), "timed_out");
+    case.goes_back(
+        &format!("{}server_name: other\n", good.replace("1048576", "2097152")),
+        "timed_out",
+    );
     assert_eq!(max_payload(&nats), 1_048_576);
-    assert!(nats.daemon.log().contains("config reload not supported for ServerName"), "{}", nats.daemon.log());
+    assert!(
+        nats.daemon
+            .log()
+            .contains("config reload not supported for ServerName"),
+        "{}",
+        nats.daemon.log()
+    );
     case.settles();
 }
 
 /// Stopped or killed while it is reloaded.
 pub(super) fn stopped_or_killed() {
-    let Some(nats) = nats(Monitor::CommandLine) else { return };
+    let Some(nats) = nats(Monitor::CommandLine) else {
+        return;
+    };
     let loads = || loads(&nats);
     let case = case(&nats, &loads);
     let other = case.text().replace("1048576", "2097152");
@@ -62,14 +90,32 @@ fn nats_is_refused_where_it_has_no_monitor_or_none_is_found_and_says_what_to_do(
         let case = case(&nats, &loads);
         let good = case.text();
         let other = good.replace("1048576", "2097152");
-        case.untouched(5, &["listen = \"tcp:PORT\"", &format!("127.0.0.1:{}", nats.port)], || case.change(&other));
+        case.untouched(
+            5,
+            &["listen = \"tcp:PORT\"", &format!("127.0.0.1:{}", nats.port)],
+            || case.change(&other),
+        );
         case.fleet(&format!("listen = \"tcp:{}\"", nats.port));
         case.takes(&other, "reloaded");
     }
     if let Some(nats) = nats(Monitor::None) {
-        let trapped = || nats.daemon.log().matches("Trapped \"hangup\" signal").count().to_string();
+        let trapped = || {
+            nats.daemon
+                .log()
+                .matches("Trapped \"hangup\" signal")
+                .count()
+                .to_string()
+        };
         let case = case(&nats, &trapped);
         let other = case.text().replace("1048576", "2097152");
-        case.untouched(5, &[&format!("pid {}", nats.daemon.pid()), "`{arg:-http_port}`", "`hello kinds nats-server`"], || case.change(&other));
+        case.untouched(
+            5,
+            &[
+                &format!("pid {}", nats.daemon.pid()),
+                "`{arg:-http_port}`",
+                "`hello kinds nats-server`",
+            ],
+            || case.change(&other),
+        );
     }
 }

@@ -26,15 +26,29 @@ fn the_printed_kind_is_a_group() {
 #[test]
 fn what_its_validator_refuses_touches_nothing() {
     let Some(web) = nginx() else { return };
-    web.fleet(&format!("pid_file = \"{}\"", web.daemon.path("pid").display()));
-    acts::refuses(&web, &web.config("two").replace("worker_connections", "worker_conections"), "unknown directive \"worker_conections\"");
+    web.fleet(&format!(
+        "pid_file = \"{}\"",
+        web.daemon.path("pid").display()
+    ));
+    acts::refuses(
+        &web,
+        &web.config("two")
+            .replace("worker_connections", "worker_conections"),
+        "unknown directive \"worker_conections\"",
+    );
 }
 
 #[test]
 fn a_taken_port_is_undone() {
     let Some(web) = nginx() else { return };
     let (_taken, port) = acts::taken();
-    acts::does_not_load(&web, &web.config("two").replace("    location / ", &format!("    listen 127.0.0.1:{port};\n    location / ")));
+    acts::does_not_load(
+        &web,
+        &web.config("two").replace(
+            "    location / ",
+            &format!("    listen 127.0.0.1:{port};\n    location / "),
+        ),
+    );
 }
 
 #[test]
@@ -81,7 +95,11 @@ fn server(web: &Web, word: &str) -> (String, String, String) {
     let all = web.config(word);
     let (before, rest) = all.split_once("  server {").unwrap();
     let (within, after) = rest.split_once("\n  }\n").unwrap();
-    (before.to_owned(), format!("server {{{within}\n}}\n"), after.to_owned())
+    (
+        before.to_owned(),
+        format!("server {{{within}\n}}\n"),
+        after.to_owned(),
+    )
 }
 
 fn site(web: &Web, word: &str) -> String {
@@ -90,7 +108,10 @@ fn site(web: &Web, word: &str) -> String {
 
 fn main(web: &Web) -> String {
     let (before, _, after) = server(web, "");
-    format!("{before}  include {}/*.conf;\n{after}", web.daemon.path("etc/conf.d").display())
+    format!(
+        "{before}  include {}/*.conf;\n{after}",
+        web.daemon.path("etc/conf.d").display()
+    )
 }
 
 #[test]
@@ -101,15 +122,29 @@ fn a_directory_of_includes_is_judged_and_changed_as_one() {
     std::fs::create_dir(&new).unwrap();
     let put = || web.daemon.broadcast(&["--config", new.to_str().unwrap()]);
     // The live directory would pass: what is judged is the new one.
-    write(&new.join("site.conf"), &site(&web, "two").replace("location", "locatoin"));
+    write(
+        &new.join("site.conf"),
+        &site(&web, "two").replace("location", "locatoin"),
+    );
     let (stand, names) = (web.stand(), names(&conf));
     let said = put().expect(4);
-    assert!(said.stderr.contains("unknown directive \"locatoin\"") && said.stderr.contains(conf.to_str().unwrap()), "{}", said.stderr);
-    assert_eq!((web.stand(), self::names(&conf), text(&conf)), (stand, names, site(&web, "one")));
+    assert!(
+        said.stderr.contains("unknown directive \"locatoin\"")
+            && said.stderr.contains(conf.to_str().unwrap()),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(
+        (web.stand(), self::names(&conf), text(&conf)),
+        (stand, names, site(&web, "one"))
+    );
     write(&new.join("site.conf"), &site(&web, "two"));
     write(&new.join("more.conf"), "# more\n");
     assert_eq!(put().expect(0).states(), ["confirmed"]);
-    assert_eq!((web.says().as_deref(), self::names(&conf)), (Some("two"), vec!["more.conf".into(), "site.conf".into()]));
+    assert_eq!(
+        (web.says().as_deref(), self::names(&conf)),
+        (Some("two"), vec!["more.conf".into(), "site.conf".into()])
+    );
     assert_eq!(put().expect(0).states(), ["unchanged"]);
     assert_eq!(web.hangups(), 2);
 }
@@ -117,34 +152,72 @@ fn a_directory_of_includes_is_judged_and_changed_as_one() {
 #[test]
 fn a_file_and_a_directory_are_judged_and_changed_as_one() {
     let Some((web, conf)) = split() else { return };
-    web.fleet(&format!("config = [[\"{{arg:-c}}\"], [\"{}\"]]", conf.display()));
+    web.fleet(&format!(
+        "config = [[\"{{arg:-c}}\"], [\"{}\"]]",
+        conf.display()
+    ));
     let new = web.daemon.path("new.d");
     std::fs::create_dir_all(new.join("conf.d")).unwrap();
     let put = || web.daemon.broadcast(&["--config", new.to_str().unwrap()]);
     // Each passes with the live other one, and not with the new other one.
     let log = |name: &str| format!("log_format {name} '$uri';\n");
-    write(&new.join("nginx.conf"), &main(&web).replace("  include", &format!("  {}  include", log("one"))));
-    write(&new.join("conf.d/site.conf"), &(log("one") + &site(&web, "two")));
+    write(
+        &new.join("nginx.conf"),
+        &main(&web).replace("  include", &format!("  {}  include", log("one"))),
+    );
+    write(
+        &new.join("conf.d/site.conf"),
+        &(log("one") + &site(&web, "two")),
+    );
     let stand = web.stand();
     let said = put().expect(4);
-    assert!(said.stderr.contains("duplicate \"log_format\" name \"one\""), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("duplicate \"log_format\" name \"one\""),
+        "{}",
+        said.stderr
+    );
     assert_eq!((web.stand(), text(&conf)), (stand, site(&web, "one")));
-    write(&new.join("conf.d/site.conf"), &(log("two") + &site(&web, "two")));
+    write(
+        &new.join("conf.d/site.conf"),
+        &(log("two") + &site(&web, "two")),
+    );
     assert_eq!(put().expect(0).states(), ["confirmed"]);
-    assert_eq!((web.says().as_deref(), web.stand().text.contains("log_format one")), (Some("two"), true));
+    assert_eq!(
+        (
+            web.says().as_deref(),
+            web.stand().text.contains("log_format one")
+        ),
+        (Some("two"), true)
+    );
     // What does not load is put back whole.
     let (_taken, port) = acts::taken();
-    web.fleet(&format!("config = [[\"{{arg:-c}}\"], [\"{}\"]]\ntimeout = \"1500ms\"", conf.display()));
+    web.fleet(&format!(
+        "config = [[\"{{arg:-c}}\"], [\"{}\"]]\ntimeout = \"1500ms\"",
+        conf.display()
+    ));
     write(&new.join("nginx.conf"), &main(&web));
-    write(&new.join("conf.d/site.conf"), &site(&web, "three").replace("    location / ", &format!("    listen 127.0.0.1:{port};\n    location / ")));
+    write(
+        &new.join("conf.d/site.conf"),
+        &site(&web, "three").replace(
+            "    location / ",
+            &format!("    listen 127.0.0.1:{port};\n    location / "),
+        ),
+    );
     web.is_settled();
     let stand = web.stand();
     assert_eq!(put().expect(6).states(), ["reverted"]);
-    assert_eq!((web.says().as_deref(), text(&conf), web.stand().text), (Some("two"), log("two") + &site(&web, "two"), stand.text));
+    assert_eq!(
+        (web.says().as_deref(), text(&conf), web.stand().text),
+        (Some("two"), log("two") + &site(&web, "two"), stand.text)
+    );
 }
 
 fn names(dir: &std::path::Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -167,18 +240,39 @@ mount -t tmpfs none etc; mkdir etc/conf.d; mount --bind kept etc/conf.d; cp kept
         (FILE_ALONE, "etc", "one"),
         (DIRECTORY_ALONE, "etc/conf.d", "one"),
     ] {
-        let Some(web) = nginx_behind(mounts) else { return };
+        let Some(web) = nginx_behind(mounts) else {
+            return;
+        };
         let target = web.daemon.path(target);
         web.fleet(&format!("config = \"{}\"", target.display()));
         let new = web.daemon.path("new");
         if target.is_dir() {
             std::fs::create_dir(&new).unwrap();
         }
-        write(&if target.is_dir() { new.join("nginx.conf") } else { new.clone() }, &web.config("two"));
+        write(
+            &if target.is_dir() {
+                new.join("nginx.conf")
+            } else {
+                new.clone()
+            },
+            &web.config("two"),
+        );
         let stand = web.stand();
-        let said = web.daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(5);
-        assert!(said.stderr.contains(&format!("pid {}", web.daemon.pid())) && said.stderr.contains("mount"), "{mounts}: {}", said.stderr);
-        assert_eq!((said.states(), web.says().as_deref(), web.stand()), (vec!["refused"], Some(word), stand), "{mounts}");
+        let said = web
+            .daemon
+            .broadcast(&["--config", new.to_str().unwrap()])
+            .expect(5);
+        assert!(
+            said.stderr.contains(&format!("pid {}", web.daemon.pid()))
+                && said.stderr.contains("mount"),
+            "{mounts}: {}",
+            said.stderr
+        );
+        assert_eq!(
+            (said.states(), web.says().as_deref(), web.stand()),
+            (vec!["refused"], Some(word), stand),
+            "{mounts}"
+        );
     }
 }
 
@@ -189,28 +283,71 @@ fn two_masters_are_refused_by_name() {
     }
     let (dir, port) = (folder(), free_port());
     std::fs::create_dir(dir.path().join("etc")).unwrap();
-    let config = write(&dir.path().join("etc/nginx.conf"), &(NGINX.text)(dir.path(), port, "one"));
+    let config = write(
+        &dir.path().join("etc/nginx.conf"),
+        &(NGINX.text)(dir.path(), port, "one"),
+    );
     // As long as its first parent lives, nginx takes no upgrade.
     let script = "(\"$0\" -p . -c \"$1\" & until [ -s pid ]; do sleep 0.02; done); exec sleep 600";
-    let daemon = Daemon::spawn(dir, Command::new("sh").args(["-c", script]).arg(program("nginx").unwrap()).arg(&config));
-    let master = || std::fs::read_to_string(daemon.path("pid")).ok()?.trim().parse::<i32>().ok();
-    let runs = || master().filter(|pid| children(*pid).iter().filter(|pid| words(**pid).contains(&"worker".to_owned())).count() == 2);
+    let daemon = Daemon::spawn(
+        dir,
+        Command::new("sh")
+            .args(["-c", script])
+            .arg(program("nginx").unwrap())
+            .arg(&config),
+    );
+    let master = || {
+        std::fs::read_to_string(daemon.path("pid"))
+            .ok()?
+            .trim()
+            .parse::<i32>()
+            .ok()
+    };
+    let runs = || {
+        master().filter(|pid| {
+            children(*pid)
+                .iter()
+                .filter(|pid| words(**pid).contains(&"worker".to_owned()))
+                .count()
+                == 2
+        })
+    };
     until("it runs", || runs().is_some());
     let old = runs().unwrap();
     until("its first parent is gone", || daemon.children().is_empty());
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(old), Signal::SIGUSR2).unwrap();
     until("the new one runs", || runs().is_some_and(|new| new != old));
     let new = runs().unwrap();
-    daemon.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"nginx\"\nmatch = {}\n", (NGINX.matching)(daemon.dir.path(), port)));
+    daemon.write(
+        "fleet.toml",
+        &format!(
+            "version = 1\n[[group]]\nname = \"web\"\nkind = \"nginx\"\nmatch = {}\n",
+            (NGINX.matching)(daemon.dir.path(), port)
+        ),
+    );
     let text = daemon.write("new", &(NGINX.text)(daemon.dir.path(), port, "two"));
     let workers = (children(old), children(new));
-    let said = daemon.broadcast(&["--config", text.to_str().unwrap()]).expect(5);
-    for text in [format!("pid {old} is being upgraded: pid {new}"), format!("pid {new} is being upgraded: pid {old}")] {
+    let said = daemon
+        .broadcast(&["--config", text.to_str().unwrap()])
+        .expect(5);
+    for text in [
+        format!("pid {old} is being upgraded: pid {new}"),
+        format!("pid {new} is being upgraded: pid {old}"),
+    ] {
         assert!(said.stderr.contains(&text), "{}", said.stderr);
     }
-    assert_eq!((said.states(), (children(old), children(new))), (vec!["refused", "refused"], workers));
+    assert_eq!(
+        (said.states(), (children(old), children(new))),
+        (vec!["refused", "refused"], workers)
+    );
     let log = std::fs::read_to_string(daemon.path("error.log")).unwrap();
-    assert!(!log.contains("SIGHUP") && std::fs::read_to_string(config).unwrap().contains("return 200 one;"), "{log}");
+    assert!(
+        !log.contains("SIGHUP")
+            && std::fs::read_to_string(config)
+                .unwrap()
+                .contains("return 200 one;"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -222,12 +359,26 @@ fn workers_that_lost_their_master_are_refused_by_name() {
     web.daemon.signal(Signal::SIGKILL);
     until("the master is gone", || !web.daemon.runs());
     let new = web.daemon.write("new", &web.config("two"));
-    let said = web.daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(5);
+    let said = web
+        .daemon
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(5);
     for pid in &workers {
-        assert!(said.stderr.contains(&format!("pid {pid} is a worker whose master is gone")), "{}", said.stderr);
+        assert!(
+            said.stderr
+                .contains(&format!("pid {pid} is a worker whose master is gone")),
+            "{}",
+            said.stderr
+        );
     }
-    assert_eq!((said.states(), web.says().as_deref()), (vec!["refused", "refused"], Some("one")));
-    assert_eq!(workers.iter().map(|pid| started(*pid)).collect::<Vec<_>>(), since);
+    assert_eq!(
+        (said.states(), web.says().as_deref()),
+        (vec!["refused", "refused"], Some("one"))
+    );
+    assert_eq!(
+        workers.iter().map(|pid| started(*pid)).collect::<Vec<_>>(),
+        since
+    );
     assert!(workers.iter().all(|pid| !listening(*pid).is_empty()) && !web.was_a_worker_struck());
 }
 

@@ -42,7 +42,9 @@ struct Postgres {
 
 impl Postgres {
     fn start(layout: Layout) -> Option<Self> {
-        let there = ["postgres", "initdb", "psql", "setpriv", "ipcrm"].into_iter().all(need);
+        let there = ["postgres", "initdb", "psql", "setpriv", "ipcrm"]
+            .into_iter()
+            .all(need);
         there.then(|| {
             let (dir, port) = (folder(), free_port());
             let [data, run, etc] = ["data", "run", "etc"].map(|name| dir.path().join(name));
@@ -85,19 +87,34 @@ impl Postgres {
     /// What a query gives over a new connection: a line per row, `|` between columns; none when it failed.
     fn sql(&self, query: &str) -> Option<String> {
         let mut psql = as_postgres("psql");
-        psql.args(["-XAtq", "-d", "postgres", "-h"]).arg(self.daemon.path("run")).arg("-p").arg(self.port.to_string()).args(["-c", query]);
-        let output = psql.env("PGCONNECT_TIMEOUT", "20").current_dir(self.daemon.dir.path()).output().unwrap();
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        psql.args(["-XAtq", "-d", "postgres", "-h"])
+            .arg(self.daemon.path("run"))
+            .arg("-p")
+            .arg(self.port.to_string())
+            .args(["-c", query]);
+        let output = psql
+            .env("PGCONNECT_TIMEOUT", "20")
+            .current_dir(self.daemon.dir.path())
+            .output()
+            .unwrap();
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// When it last read its config, in seconds since the epoch, to the microsecond.
     fn loaded(&self) -> String {
-        self.sql("select extract(epoch from pg_conf_load_time())").unwrap()
+        self.sql("select extract(epoch from pg_conf_load_time())")
+            .unwrap()
     }
 
     /// What a key is, in its own unit, and whether it waits for a restart.
     fn value(&self, name: &str) -> String {
-        self.sql(&format!("select setting, pending_restart from pg_settings where name = '{name}'")).unwrap()
+        self.sql(&format!(
+            "select setting, pending_restart from pg_settings where name = '{name}'"
+        ))
+        .unwrap()
     }
 }
 
@@ -106,8 +123,13 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         if !self.daemon.runs() {
             // It was killed. The seventh line is the key and the number of the segment.
-            let said = std::fs::read_to_string(self.daemon.path("data/postmaster.pid")).unwrap_or_default();
-            if let Some(segment) = said.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
+            let said = std::fs::read_to_string(self.daemon.path("data/postmaster.pid"))
+                .unwrap_or_default();
+            if let Some(segment) = said
+                .lines()
+                .nth(6)
+                .and_then(|line| line.split_whitespace().nth(1))
+            {
                 let _ = command("ipcrm").args(["-m", segment]).output();
             }
             return;
@@ -124,7 +146,11 @@ impl Drop for Postgres {
 
 /// As whom PostgreSQL runs, since it refuses root.
 fn postgres_user() -> Option<User> {
-    geteuid().is_root().then(|| User::from_name("postgres").unwrap().expect("its package makes the user"))
+    geteuid().is_root().then(|| {
+        User::from_name("postgres")
+            .unwrap()
+            .expect("its package makes the user")
+    })
 }
 
 fn give(path: &std::path::Path) {
@@ -135,9 +161,20 @@ fn give(path: &std::path::Path) {
 
 fn as_postgres(name: &str) -> Command {
     let program = command(name);
-    let Some(user) = postgres_user() else { return program };
+    let Some(user) = postgres_user() else {
+        return program;
+    };
     let mut wrapped = command("setpriv");
-    wrapped.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups", "--"]).arg(program.get_program());
+    wrapped
+        .args([
+            "--reuid",
+            &user.uid.to_string(),
+            "--regid",
+            &user.gid.to_string(),
+            "--init-groups",
+            "--",
+        ])
+        .arg(program.get_program());
     wrapped
 }
 
@@ -148,15 +185,25 @@ fn case<'a>(postgres: &'a Postgres, loads: &'a dyn Fn() -> String) -> Case<'a> {
         Layout::Upstream => postgres.daemon.path("data").display().to_string(),
     };
     let under = config.parent().unwrap().display();
-    let group = format!("match = {{ exe = \"postgres\", args = [\"{arg}\"] }}\nconfig_under = \"{under}\"");
-    let case = Case { daemon: &postgres.daemon, kind: "postgres", file: postgres.layout.file(), group, facts: String::new(), loads };
+    let group =
+        format!("match = {{ exe = \"postgres\", args = [\"{arg}\"] }}\nconfig_under = \"{under}\"");
+    let case = Case {
+        daemon: &postgres.daemon,
+        kind: "postgres",
+        file: postgres.layout.file(),
+        group,
+        facts: String::new(),
+        loads,
+    };
     case.fleet("");
     case
 }
 
 #[test]
 fn postgres_applies_what_it_can_and_names_what_waits_for_a_restart() {
-    let Some(postgres) = Postgres::start(Layout::Debian) else { return };
+    let Some(postgres) = Postgres::start(Layout::Debian) else {
+        return;
+    };
     let good = std::fs::read_to_string(postgres.daemon.path("etc/postgresql.conf")).unwrap();
     let reload = |text: &str| {
         let before = postgres.loaded();
@@ -164,20 +211,44 @@ fn postgres_applies_what_it_can_and_names_what_waits_for_a_restart() {
         postgres.daemon.signal(Signal::SIGHUP);
         until("it has read its config", || postgres.loaded() != before);
     };
-    let faults = || postgres.sql("select name, error from pg_file_settings where error is not null").unwrap();
-    assert_eq!((postgres.value("work_mem").as_str(), faults().as_str()), ("4096|f", ""));
+    let faults = || {
+        postgres
+            .sql("select name, error from pg_file_settings where error is not null")
+            .unwrap()
+    };
+    assert_eq!(
+        (postgres.value("work_mem").as_str(), faults().as_str()),
+        ("4096|f", "")
+    );
     reload(&good.replace("4MB", "8MB"));
-    assert_eq!((postgres.value("work_mem").as_str(), faults().as_str()), ("8192|f", ""));
+    assert_eq!(
+        (postgres.value("work_mem").as_str(), faults().as_str()),
+        ("8192|f", "")
+    );
     reload(&good.replace("max_connections = 20", "max_connections = 30"));
-    assert_eq!((postgres.value("work_mem").as_str(), postgres.value("max_connections").as_str()), ("4096|f", "20|t"));
+    assert_eq!(
+        (
+            postgres.value("work_mem").as_str(),
+            postgres.value("max_connections").as_str()
+        ),
+        ("4096|f", "20|t")
+    );
     assert_eq!(faults(), "max_connections|setting could not be applied");
     reload(&good);
-    assert_eq!((postgres.value("max_connections").as_str(), faults().as_str()), ("20|f", ""));
+    assert_eq!(
+        (
+            postgres.value("max_connections").as_str(),
+            faults().as_str()
+        ),
+        ("20|f", "")
+    );
 }
 
 #[test]
 fn postgres_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
-    let Some(postgres) = Postgres::start(Layout::Debian) else { return };
+    let Some(postgres) = Postgres::start(Layout::Debian) else {
+        return;
+    };
     let loads = || postgres.loaded();
     let case = case(&postgres, &loads);
     let good = case.text();
@@ -189,75 +260,157 @@ fn postgres_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
 
 #[test]
 fn postgres_with_its_config_in_its_data_is_served_and_nothing_of_it_is_shown() {
-    let Some(postgres) = Postgres::start(Layout::Upstream) else { return };
+    let Some(postgres) = Postgres::start(Layout::Upstream) else {
+        return;
+    };
     let loads = || postgres.loaded();
     let case = case(&postgres, &loads);
     let good = case.text();
-    case.takes(&good.replace("work_mem = 4MB", "work_mem = 8MB"), "reloaded");
+    case.takes(
+        &good.replace("work_mem = 4MB", "work_mem = 8MB"),
+        "reloaded",
+    );
     assert_eq!(postgres.value("work_mem"), "8192|f");
     case.settles();
-    case.refuses(&format!("{good}work_mem == 9MB\n"), "its output is not shown");
+    case.refuses(
+        &format!("{good}work_mem == 9MB\n"),
+        "its output is not shown",
+    );
     let more = good.replace("max_connections = 20", "max_connections = 30");
     let said = case.untouched(10, &["`max_connections`"], || case.change(&more));
-    assert!(!said.stderr.contains("max_connections = "), "{}", said.stderr);
+    assert!(
+        !said.stderr.contains("max_connections = "),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn postgres_says_at_once_that_it_cannot_apply_a_value_and_goes_back() {
-    let Some(postgres) = Postgres::start(Layout::Debian) else { return };
+    let Some(postgres) = Postgres::start(Layout::Debian) else {
+        return;
+    };
     let loads = || postgres.loaded();
     let case = case(&postgres, &loads);
     let good = case.text();
-    case.goes_back(&format!("{}default_tablespace = 'nowhere'\n", good.replace("4MB", "8MB")), "rejected");
+    case.goes_back(
+        &format!(
+            "{}default_tablespace = 'nowhere'\n",
+            good.replace("4MB", "8MB")
+        ),
+        "rejected",
+    );
     assert_eq!(postgres.value("work_mem"), "4096|f");
     // A key of a file that it includes is nothing that could be seen before.
-    write(&postgres.daemon.path("etc/more.conf"), "max_connections = 30\n");
+    write(
+        &postgres.daemon.path("etc/more.conf"),
+        "max_connections = 30\n",
+    );
     case.goes_back(&format!("{good}include = 'more.conf'\n"), "rejected");
     assert_eq!(postgres.value("max_connections"), "20|f");
     // With this one nobody can connect any more who could say so.
     case.fleet("timeout = \"2s\"");
-    case.goes_back(&format!("{good}session_preload_libraries = 'nothing'\n"), "timed_out");
+    case.goes_back(
+        &format!("{good}session_preload_libraries = 'nothing'\n"),
+        "timed_out",
+    );
     case.settles();
 }
 
 #[test]
 fn postgres_keys_that_need_a_restart_are_named_and_nothing_is_touched() {
-    let Some(postgres) = Postgres::start(Layout::Debian) else { return };
+    let Some(postgres) = Postgres::start(Layout::Debian) else {
+        return;
+    };
     let loads = || postgres.loaded();
     let case = case(&postgres, &loads);
     let good = case.text();
-    let more = good.replace("max_connections = 20", "max_connections = 30").replace("4MB", "8MB") + "superuser_reserved_connections = 4\n";
-    case.untouched(10, &["`max_connections`, `superuser_reserved_connections`"], || case.change(&more));
-    assert_eq!((postgres.value("max_connections"), postgres.value("work_mem")), ("20|f".into(), "4096|f".into()));
+    let more = good
+        .replace("max_connections = 20", "max_connections = 30")
+        .replace("4MB", "8MB")
+        + "superuser_reserved_connections = 4\n";
+    case.untouched(
+        10,
+        &["`max_connections`, `superuser_reserved_connections`"],
+        || case.change(&more),
+    );
+    assert_eq!(
+        (
+            postgres.value("max_connections"),
+            postgres.value("work_mem")
+        ),
+        ("20|f".into(), "4096|f".into())
+    );
     // Somebody wrote it by hand: who has the old bytes knows what changed, and where nobody has, the server does.
     case.edit(&more);
-    case.untouched(10, &["`max_connections`, `superuser_reserved_connections`"], || postgres.daemon.broadcast(&[]));
+    case.untouched(
+        10,
+        &["`max_connections`, `superuser_reserved_connections`"],
+        || postgres.daemon.broadcast(&[]),
+    );
     case.edit(&good);
-    assert_eq!(postgres.daemon.broadcast(&[]).expect(0).states(), ["confirmed"]);
+    assert_eq!(
+        postgres.daemon.broadcast(&[]).expect(0).states(),
+        ["confirmed"]
+    );
     case.edit(&more);
-    case.untouched(10, &["`max_connections`, `superuser_reserved_connections`"], || postgres.daemon.broadcast(&[]));
+    case.untouched(
+        10,
+        &["`max_connections`, `superuser_reserved_connections`"],
+        || postgres.daemon.broadcast(&[]),
+    );
     // One that waits since before is no matter of this change.
     case.takes(&more.replace("8MB", "12MB"), "reloaded");
-    assert_eq!((postgres.value("max_connections"), postgres.value("work_mem")), ("20|t".into(), "12288|f".into()));
+    assert_eq!(
+        (
+            postgres.value("max_connections"),
+            postgres.value("work_mem")
+        ),
+        ("20|t".into(), "12288|f".into())
+    );
     case.edit(&good);
-    assert_eq!(postgres.daemon.broadcast(&[]).expect(0).states(), ["confirmed"]);
+    assert_eq!(
+        postgres.daemon.broadcast(&[]).expect(0).states(),
+        ["confirmed"]
+    );
     // The same values, written otherwise, and one that was the default already.
-    let same = good.replace("max_connections = 20", "Max_Connections '20' # as before").replace("16MB", "16384kB");
-    case.takes(&format!("{same}superuser_reserved_connections = 3\n"), "reloaded");
+    let same = good
+        .replace("max_connections = 20", "Max_Connections '20' # as before")
+        .replace("16MB", "16384kB");
+    case.takes(
+        &format!("{same}superuser_reserved_connections = 3\n"),
+        "reloaded",
+    );
 }
 
 #[test]
 fn postgres_keeps_its_old_rules_when_the_new_ones_have_a_fault() {
-    let Some(postgres) = Postgres::start(Layout::Debian) else { return };
+    let Some(postgres) = Postgres::start(Layout::Debian) else {
+        return;
+    };
     let loads = || postgres.loaded();
     let data = postgres.daemon.path("data").display().to_string();
     for (file, good, bad) in [
-        ("data/pg_hba.conf", "host all all 127.0.0.9/32 scram-sha-256\n", "host all all 127.0.0.9/32 scrum-sha-256\n"),
-        ("data/pg_ident.conf", "one /^(.*)@x$ \\1\n", "one /^(.*@x$ \\1\n"),
+        (
+            "data/pg_hba.conf",
+            "host all all 127.0.0.9/32 scram-sha-256\n",
+            "host all all 127.0.0.9/32 scrum-sha-256\n",
+        ),
+        (
+            "data/pg_ident.conf",
+            "one /^(.*)@x$ \\1\n",
+            "one /^(.*@x$ \\1\n",
+        ),
     ] {
         let config = postgres.daemon.path(file).display().to_string();
-        let group = format!("match = {{ exe = \"postgres\", args = [\"{data}\"] }}\nconfig = \"{config}\"\nconfig_under = \"{data}\"");
-        let case = Case { file, group, ..case(&postgres, &loads) };
+        let group = format!(
+            "match = {{ exe = \"postgres\", args = [\"{data}\"] }}\nconfig = \"{config}\"\nconfig_under = \"{data}\""
+        );
+        let case = Case {
+            file,
+            group,
+            ..case(&postgres, &loads)
+        };
         case.fleet("");
         let text = case.text();
         case.takes(&format!("{text}{good}"), "reloaded");
@@ -274,27 +427,46 @@ fn postgres_keeps_its_old_rules_when_the_new_ones_have_a_fault() {
 
 #[test]
 fn postgres_keys_that_another_place_overrides_are_refused() {
-    let Some(postgres) = Postgres::start(Layout::Debian) else { return };
+    let Some(postgres) = Postgres::start(Layout::Debian) else {
+        return;
+    };
     let loads = || postgres.loaded();
     let case = case(&postgres, &loads);
     postgres.sql("alter system set work_mem = '6MB'").unwrap();
     let good = case.text();
-    case.untouched(5, &["`work_mem`", "overridden_keys"], || case.change(&good.replace("4MB", "8MB")));
+    case.untouched(5, &["`work_mem`", "overridden_keys"], || {
+        case.change(&good.replace("4MB", "8MB"))
+    });
     // Another key is no matter of that, and neither is a file that comes after it, once it is read.
     case.takes(&format!("{good}maintenance_work_mem = 8MB\n"), "reloaded");
-    write(&postgres.daemon.path("etc/more.conf"), "maintenance_work_mem = 9MB\n");
+    write(
+        &postgres.daemon.path("etc/more.conf"),
+        "maintenance_work_mem = 9MB\n",
+    );
     case.takes(&format!("{good}include = 'more.conf'\n"), "reloaded");
-    let said = case.untouched(5, &["`maintenance_work_mem`"], || case.change(&format!("{good}maintenance_work_mem = 7MB\ninclude = 'more.conf'\n")));
+    let said = case.untouched(5, &["`maintenance_work_mem`"], || {
+        case.change(&format!(
+            "{good}maintenance_work_mem = 7MB\ninclude = 'more.conf'\n"
+        ))
+    });
     assert!(!said.stderr.contains("`work_mem`"), "{}", said.stderr);
     postgres.sql("alter system reset all").unwrap();
-    case.takes(&format!("{}include = 'more.conf'\n", good.replace("4MB", "8MB")), "reloaded");
+    case.takes(
+        &format!("{}include = 'more.conf'\n", good.replace("4MB", "8MB")),
+        "reloaded",
+    );
 }
 
 /// Stopped or killed while it is reloaded.
 pub(super) fn stopped_or_killed() {
-    let Some(postgres) = Postgres::start(Layout::Debian) else { return };
+    let Some(postgres) = Postgres::start(Layout::Debian) else {
+        return;
+    };
     let loads = || postgres.loaded();
     let case = case(&postgres, &loads);
     // One that is stopped does not tell its keys either.
-    case.stops_and_dies(&case.text().replace("4MB", "8MB"), "restart_keys = []\noverridden_keys = []");
+    case.stops_and_dies(
+        &case.text().replace("4MB", "8MB"),
+        "restart_keys = []\noverridden_keys = []",
+    );
 }

@@ -15,46 +15,79 @@ fn text(interval: &str) -> String {
 
 /// It passes promtool, which does not open the file, and cannot be applied unless that is a certificate.
 fn with_ca(interval: &str) -> String {
-    text(interval) + "alerting:\n  alertmanagers:\n  - scheme: https\n    tls_config: { ca_file: ca.pem }\n"
+    text(interval)
+        + "alerting:\n  alertmanagers:\n  - scheme: https\n    tls_config: { ca_file: ca.pem }\n"
 }
 
 fn loads(prometheus: &Service) -> String {
-    prometheus.metric("prometheus_config_last_reload_success_timestamp_seconds").unwrap().to_string()
+    prometheus
+        .metric("prometheus_config_last_reload_success_timestamp_seconds")
+        .unwrap()
+        .to_string()
 }
 
 fn is_well(prometheus: &Service) -> bool {
-    prometheus.metric("prometheus_config_last_reload_successful").unwrap() == 1.0
+    prometheus
+        .metric("prometheus_config_last_reload_successful")
+        .unwrap()
+        == 1.0
 }
 
 fn runs(prometheus: &Service, interval: &str) -> bool {
-    prometheus.json("/api/v1/status/config", "/data/yaml").unwrap().as_str().unwrap().contains(&format!("scrape_interval: {interval}\n"))
+    prometheus
+        .json("/api/v1/status/config", "/data/yaml")
+        .unwrap()
+        .as_str()
+        .unwrap()
+        .contains(&format!("scrape_interval: {interval}\n"))
 }
 
 fn case<'a>(prometheus: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
     let config = prometheus.daemon.path("prometheus.yml");
-    let group = format!("match = {{ exe = \"prometheus\", args = [\"--config.file={}\"] }}", config.display());
-    let case = Case { daemon: &prometheus.daemon, kind: "prometheus", file: "prometheus.yml", group, facts: String::new(), loads };
+    let group = format!(
+        "match = {{ exe = \"prometheus\", args = [\"--config.file={}\"] }}",
+        config.display()
+    );
+    let case = Case {
+        daemon: &prometheus.daemon,
+        kind: "prometheus",
+        file: "prometheus.yml",
+        group,
+        facts: String::new(),
+        loads,
+    };
     case.fleet("");
     case
 }
 
 #[test]
 fn prometheus_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
-    let Some(prometheus) = prometheus() else { return };
+    let Some(prometheus) = prometheus() else {
+        return;
+    };
     let loads = || loads(&prometheus);
     let case = case(&prometheus, &loads);
     case.takes(&text("20s"), "reloaded");
     assert!(runs(&prometheus, "20s"));
     case.settles();
-    case.refuses("global:\n  scrape_interval: soon\n", "not a valid duration string");
+    case.refuses(
+        "global:\n  scrape_interval: soon\n",
+        "not a valid duration string",
+    );
     case.edit(&text("25s"));
-    assert_eq!(prometheus.daemon.broadcast(&[]).expect(0).states(), ["confirmed"], "what stands there is taken over");
+    assert_eq!(
+        prometheus.daemon.broadcast(&[]).expect(0).states(),
+        ["confirmed"],
+        "what stands there is taken over"
+    );
     assert!(runs(&prometheus, "25s"));
 }
 
 #[test]
 fn prometheus_says_at_once_that_it_cannot_apply_a_config_and_goes_back() {
-    let Some(prometheus) = prometheus() else { return };
+    let Some(prometheus) = prometheus() else {
+        return;
+    };
     let loads = || loads(&prometheus);
     let case = case(&prometheus, &loads);
     case.takes(&text("20s"), "reloaded");
@@ -73,7 +106,9 @@ fn prometheus_says_at_once_that_it_cannot_apply_a_config_and_goes_back() {
 
 /// Stopped or killed while it is reloaded.
 pub(super) fn stopped_or_killed() {
-    let Some(prometheus) = prometheus() else { return };
+    let Some(prometheus) = prometheus() else {
+        return;
+    };
     let loads = || loads(&prometheus);
     let case = case(&prometheus, &loads);
     case.goes_on(&text("20s"));
@@ -85,11 +120,22 @@ fn two(shared: bool) -> Option<[Service; 2]> {
     let first = prometheus()?;
     let dir = folder();
     let own = crate::support::write(&dir.path().join("prometheus.yml"), &text("15s"));
-    let config = if shared { first.daemon.path("prometheus.yml") } else { own };
+    let config = if shared {
+        first.daemon.path("prometheus.yml")
+    } else {
+        own
+    };
     let second = prometheus_of(dir, &config)?;
     let of = |p: &Service| format!("\"--web.listen-address=127.0.0.1:{}\"", p.port);
-    let group = format!("match = {{ exe = \"prometheus\", args = [[{}, {}]] }}\ncount = 2\n", of(&first), of(&second));
-    first.daemon.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"both\"\nkind = \"prometheus\"\n{group}"));
+    let group = format!(
+        "match = {{ exe = \"prometheus\", args = [[{}, {}]] }}\ncount = 2\n",
+        of(&first),
+        of(&second)
+    );
+    first.daemon.write(
+        "fleet.toml",
+        &format!("version = 1\n[[group]]\nname = \"both\"\nkind = \"prometheus\"\n{group}"),
+    );
     Some([first, second])
 }
 
@@ -97,21 +143,55 @@ fn two(shared: bool) -> Option<[Service; 2]> {
 fn two_of_prometheus_with_a_config_each_go_together_and_back_together() {
     let Some(both) = two(false) else { return };
     let daemon = &both[0].daemon;
-    let broadcast = |text: &str| daemon.broadcast(&["--waves", "100%", "--config", daemon.write("new", text).to_str().unwrap()]);
+    let broadcast = |text: &str| {
+        daemon.broadcast(&[
+            "--waves",
+            "100%",
+            "--config",
+            daemon.write("new", text).to_str().unwrap(),
+        ])
+    };
     let said = broadcast(&text("20s")).expect(0);
-    assert_eq!((said.states(), said.json["targets"].as_array().unwrap().len()), (vec!["confirmed", "confirmed"], 2), "{:#}", said.json);
+    assert_eq!(
+        (
+            said.states(),
+            said.json["targets"].as_array().unwrap().len()
+        ),
+        (vec!["confirmed", "confirmed"], 2),
+        "{:#}",
+        said.json
+    );
     assert!(both.iter().all(|p| runs(p, "20s")));
     // The first can apply the next one, the second cannot.
-    let certificate = rcgen::generate_simple_self_signed(["prometheus.test".to_owned()]).unwrap().cert.pem();
+    let certificate = rcgen::generate_simple_self_signed(["prometheus.test".to_owned()])
+        .unwrap()
+        .cert
+        .pem();
     both[0].daemon.write("ca.pem", &certificate);
     both[1].daemon.write("ca.pem", "no certificate\n");
     let before = both.each_ref().map(loads);
     let said = broadcast(&with_ca("25s")).expect(6);
     assert_eq!(said.states(), ["reverted", "reverted"]);
-    let trouble = |p: &Service| said.json["instances"].as_array().unwrap().iter().find(|i| i["pid"] == p.daemon.pid()).unwrap()["trouble"]["kind"].clone();
-    assert_eq!([trouble(&both[0]), trouble(&both[1])], [serde_json::Value::Null, "rejected".into()], "{:#}", said.json);
+    let trouble = |p: &Service| {
+        said.json["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|i| i["pid"] == p.daemon.pid())
+            .unwrap()["trouble"]["kind"]
+            .clone()
+    };
+    assert_eq!(
+        [trouble(&both[0]), trouble(&both[1])],
+        [serde_json::Value::Null, "rejected".into()],
+        "{:#}",
+        said.json
+    );
     for (prometheus, before) in both.iter().zip(before) {
-        assert_eq!(std::fs::read_to_string(prometheus.daemon.path("prometheus.yml")).unwrap(), text("20s"));
+        assert_eq!(
+            std::fs::read_to_string(prometheus.daemon.path("prometheus.yml")).unwrap(),
+            text("20s")
+        );
         assert!(is_well(prometheus) && runs(prometheus, "20s") && loads(prometheus) != before);
     }
 }
@@ -120,8 +200,25 @@ fn two_of_prometheus_with_a_config_each_go_together_and_back_together() {
 fn two_of_prometheus_with_one_config_are_one_step() {
     let Some(both) = two(true) else { return };
     let daemon = &both[0].daemon;
-    let said = daemon.broadcast(&["--config", daemon.write("new", &text("20s")).to_str().unwrap()]).expect(0);
-    assert_eq!((said.states(), said.json["targets"].as_array().unwrap().len()), (vec!["confirmed", "confirmed"], 1), "{:#}", said.json);
+    let said = daemon
+        .broadcast(&[
+            "--config",
+            daemon.write("new", &text("20s")).to_str().unwrap(),
+        ])
+        .expect(0);
+    assert_eq!(
+        (
+            said.states(),
+            said.json["targets"].as_array().unwrap().len()
+        ),
+        (vec!["confirmed", "confirmed"], 1),
+        "{:#}",
+        said.json
+    );
     assert!(both.iter().all(|p| runs(p, "20s")));
-    assert_eq!(std::fs::read_to_string(both[1].daemon.path("prometheus.yml")).unwrap(), text("15s"), "the one that nobody reads");
+    assert_eq!(
+        std::fs::read_to_string(both[1].daemon.path("prometheus.yml")).unwrap(),
+        text("15s"),
+        "the one that nobody reads"
+    );
 }

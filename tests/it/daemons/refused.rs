@@ -8,10 +8,16 @@ use crate::support::{until, write};
 
 /// The signal is not sent, for this reason.
 fn refuses(daemon: &Daemon, matching: &str, more: &str, says: &str) {
-    let text = format!("version = 1\n[[group]]\nname = \"one\"\nmatch = {{ {matching} }}\nconfirm = []\ntimeout = \"200ms\"\n{more}\n");
+    let text = format!(
+        "version = 1\n[[group]]\nname = \"one\"\nmatch = {{ {matching} }}\nconfirm = []\ntimeout = \"200ms\"\n{more}\n"
+    );
     daemon.write("fleet.toml", &text);
     let said = daemon.broadcast(&[]).expect(5);
-    assert!(said.stderr.contains(&format!("pid {} ", daemon.pid())) && said.stderr.contains(says), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&format!("pid {} ", daemon.pid())) && said.stderr.contains(says),
+        "{}",
+        said.stderr
+    );
     assert_eq!((said.states(), daemon.runs()), (vec!["refused"], true));
     let told = daemon.status().expect(7);
     assert_eq!(told.json["instances"][0]["pid"], daemon.pid());
@@ -21,8 +27,16 @@ fn refuses(daemon: &Daemon, matching: &str, more: &str, says: &str) {
 fn redis_is_refused_whatever_its_group_says() {
     let Some(redis) = redis() else { return };
     // Its executable is the one of its checker; its name on the command line is another.
-    let matching = format!("exe = \"redis-check-rdb\", args = [\"127.0.0.1:{}\"]", redis.port);
-    refuses(&redis.daemon, &matching, "", "nobody who says that it reloads");
+    let matching = format!(
+        "exe = \"redis-check-rdb\", args = [\"127.0.0.1:{}\"]",
+        redis.port
+    );
+    refuses(
+        &redis.daemon,
+        &matching,
+        "",
+        "nobody who says that it reloads",
+    );
     refuses(&redis.daemon, &matching, "reloads = true", "ignores SIGHUP");
     assert!(pong(&redis));
 }
@@ -30,15 +44,27 @@ fn redis_is_refused_whatever_its_group_says() {
 #[test]
 fn sleep_is_refused_whatever_its_group_says() {
     let sleep = sleep();
-    let matching = format!("exe = \"sleep\", args = [\"{}\"]", super::words(sleep.pid())[1]);
+    let matching = format!(
+        "exe = \"sleep\", args = [\"{}\"]",
+        super::words(sleep.pid())[1]
+    );
     refuses(&sleep, &matching, "", "nobody who says that it reloads");
-    refuses(&sleep, &matching, "reloads = true", "has no handler for SIGHUP");
+    refuses(
+        &sleep,
+        &matching,
+        "reloads = true",
+        "has no handler for SIGHUP",
+    );
 }
 
 #[test]
-fn a_program_in_go_that_does_nothing_about_the_signal_is_refused_unless_somebody_says_that_it_reloads() {
+fn a_program_in_go_that_does_nothing_about_the_signal_is_refused_unless_somebody_says_that_it_reloads()
+ {
     let Some(go) = plain_go() else { return };
-    let matching = format!("exe = \"prometheus-node-exporter\", args = [\"--web.listen-address=127.0.0.1:{}\"]", go.port);
+    let matching = format!(
+        "exe = \"prometheus-node-exporter\", args = [\"--web.listen-address=127.0.0.1:{}\"]",
+        go.port
+    );
     refuses(&go.daemon, &matching, "", "nobody who says that it reloads");
     assert!(go.get("/").is_some());
 }

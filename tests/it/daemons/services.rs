@@ -41,7 +41,8 @@ impl Service {
     }
 
     fn connect(&self) -> Option<TcpStream> {
-        let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], self.port).into(), ANSWER).ok()?;
+        let stream =
+            TcpStream::connect_timeout(&([127, 0, 0, 1], self.port).into(), ANSWER).ok()?;
         stream.set_read_timeout(Some(ANSWER)).ok()?;
         Some(stream)
     }
@@ -59,19 +60,29 @@ impl Service {
 
     /// A value of the JSON that a path answers.
     pub(crate) fn json(&self, path: &str, pointer: &str) -> Option<Value> {
-        serde_json::from_str::<Value>(&self.get(path)?).ok()?.pointer(pointer).cloned()
+        serde_json::from_str::<Value>(&self.get(path)?)
+            .ok()?
+            .pointer(pointer)
+            .cloned()
     }
 
     /// A metric without labels.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
-        self.get("/metrics")?.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        self.get("/metrics")?
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 }
 
 /// Waits until a file is older than what starts now, by more than the coarse clocks of both.
 fn aged(file: PathBuf) -> PathBuf {
-    let changed = || SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(ctime(&file)).unwrap());
-    until("the file is a little older", || changed().elapsed().is_ok_and(|age| age > Duration::from_millis(60)));
+    let changed =
+        || SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(ctime(&file)).unwrap());
+    until("the file is a little older", || {
+        changed()
+            .elapsed()
+            .is_ok_and(|age| age > Duration::from_millis(60))
+    });
     file
 }
 
@@ -84,7 +95,10 @@ pub(crate) fn ctime(file: &Path) -> i64 {
 /// Prometheus; `prometheus.yml` scrapes nothing, every 15 s.
 pub(crate) fn prometheus() -> Option<Service> {
     let dir = folder();
-    let config = write(&dir.path().join("prometheus.yml"), "global:\n  scrape_interval: 15s\n");
+    let config = write(
+        &dir.path().join("prometheus.yml"),
+        "global:\n  scrape_interval: 15s\n",
+    );
     prometheus_of(dir, &config)
 }
 
@@ -94,9 +108,16 @@ pub(crate) fn prometheus_of(dir: TempDir, config: &Path) -> Option<Service> {
     there.then(|| {
         let port = free_port();
         let mut command = command("prometheus");
-        command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                dir.path().join("data").display()
+            ));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        Service::start(Daemon::spawn(dir, &mut command), port, |s| s.get("/-/ready").is_some())
+        Service::start(Daemon::spawn(dir, &mut command), port, |s| {
+            s.get("/-/ready").is_some()
+        })
     })
 }
 
@@ -117,9 +138,18 @@ fn alertmanager_at(cluster: &str) -> Option<Service> {
         let text = "route:\n  receiver: nobody\n  group_wait: 30s\nreceivers:\n- name: nobody\n";
         let config = write(&dir.path().join("alertmanager.yml"), text);
         let mut command = command("prometheus-alertmanager");
-        command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.path={}", dir.path().join("data").display()));
-        command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg(format!("--cluster.listen-address={cluster}"));
-        Service::start(Daemon::spawn(dir, &mut command), port, |s| s.get("/-/ready").is_some())
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.path={}",
+                dir.path().join("data").display()
+            ));
+        command
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg(format!("--cluster.listen-address={cluster}"));
+        Service::start(Daemon::spawn(dir, &mut command), port, |s| {
+            s.get("/-/ready").is_some()
+        })
     })
 }
 
@@ -136,8 +166,15 @@ pub(crate) enum Monitor {
 pub(crate) fn nats(monitor: Monitor) -> Option<Service> {
     need("nats-server").then(|| {
         let (dir, port, clients) = (folder(), free_port(), free_port());
-        let http = if monitor == Monitor::Config { format!("http: \"127.0.0.1:{port}\"\n") } else { String::new() };
-        let config = write(&dir.path().join("nats.conf"), &format!("listen: \"127.0.0.1:{clients}\"\n{http}max_payload: 1048576\n"));
+        let http = if monitor == Monitor::Config {
+            format!("http: \"127.0.0.1:{port}\"\n")
+        } else {
+            String::new()
+        };
+        let config = write(
+            &dir.path().join("nats.conf"),
+            &format!("listen: \"127.0.0.1:{clients}\"\n{http}max_payload: 1048576\n"),
+        );
         let mut command = command("nats-server");
         command.arg("-c").arg(config);
         if monitor == Monitor::CommandLine {
@@ -156,20 +193,46 @@ pub(crate) fn dnsmasq() -> Option<Service> {
     let there = need("dnsmasq") && need("dig");
     there.then(|| {
         // It is asked over UDP.
-        let (dir, port) = (folder(), std::iter::repeat_with(free_port).find(|p| UdpSocket::bind(("127.0.0.1", *p)).is_ok()).unwrap());
-        let config = aged(write(&dir.path().join("dnsmasq.conf"), "no-resolv\nno-hosts\naddress=/conf.test/192.0.2.50\n"));
+        let (dir, port) = (
+            folder(),
+            std::iter::repeat_with(free_port)
+                .find(|p| UdpSocket::bind(("127.0.0.1", *p)).is_ok())
+                .unwrap(),
+        );
+        let config = aged(write(
+            &dir.path().join("dnsmasq.conf"),
+            "no-resolv\nno-hosts\naddress=/conf.test/192.0.2.50\n",
+        ));
         let hosts = write(&dir.path().join("hosts"), "192.0.2.1 a.test\n");
         let mut command = command("dnsmasq");
-        command.arg("-C").arg(config).arg("-H").arg(hosts).arg(format!("--port={port}"));
-        command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--keep-in-foreground", "--log-facility=-", "--pid-file="]);
+        command
+            .arg("-C")
+            .arg(config)
+            .arg("-H")
+            .arg(hosts)
+            .arg(format!("--port={port}"));
+        command.args([
+            "--listen-address=127.0.0.1",
+            "--bind-interfaces",
+            "--keep-in-foreground",
+            "--log-facility=-",
+            "--pid-file=",
+        ]);
         // Without a word it becomes the user of its package; of anybody but root it stays as it is.
-        Service::start(Daemon::spawn(dir, &mut command), port, |s| address(s, "a.test") == "192.0.2.1")
+        Service::start(Daemon::spawn(dir, &mut command), port, |s| {
+            address(s, "a.test") == "192.0.2.1"
+        })
     })
 }
 
 /// What dnsmasq answers for a name: empty for one that it does not know.
 pub(crate) fn address(dnsmasq: &Service, name: &str) -> String {
-    let output = command("dig").args(["+short", "+tries=1", "+time=5", "@127.0.0.1", "-p"]).arg(dnsmasq.port.to_string()).arg(name).output().unwrap();
+    let output = command("dig")
+        .args(["+short", "+tries=1", "+time=5", "@127.0.0.1", "-p"])
+        .arg(dnsmasq.port.to_string())
+        .arg(name)
+        .output()
+        .unwrap();
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -200,7 +263,9 @@ pub(crate) fn redis() -> Option<Service> {
     need("redis-server").then(|| {
         let (dir, port) = (folder(), free_port());
         let mut command = command("redis-server");
-        command.args(["--bind", "127.0.0.1", "--save", "", "--port"]).arg(port.to_string());
+        command
+            .args(["--bind", "127.0.0.1", "--save", "", "--port"])
+            .arg(port.to_string());
         Service::start(Daemon::spawn(dir, &mut command), port, pong)
     })
 }
@@ -211,7 +276,9 @@ pub(crate) fn pong(redis: &Service) -> bool {
         let mut stream = redis.connect()?;
         stream.write_all(b"PING\r\n").ok()?;
         let mut line = String::new();
-        BufReader::new(stream.take(LONGEST)).read_line(&mut line).ok()?;
+        BufReader::new(stream.take(LONGEST))
+            .read_line(&mut line)
+            .ok()?;
         Some(line)
     };
     answer().is_some_and(|line| line == "+PONG\r\n")
@@ -222,15 +289,25 @@ pub(crate) fn plain_go() -> Option<Service> {
     need("prometheus-node-exporter").then(|| {
         let (dir, port) = (folder(), free_port());
         let mut command = unguarded("prometheus-node-exporter");
-        command.arg("--collector.disable-defaults").arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        Service::start(Daemon::spawn(dir, &mut command), port, |s| s.get("/").is_some())
+        command
+            .arg("--collector.disable-defaults")
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        Service::start(Daemon::spawn(dir, &mut command), port, |s| {
+            s.get("/").is_some()
+        })
     })
 }
 
 /// `sleep`, which has no handler. Its argument is that of no other test.
 pub(crate) fn sleep() -> Daemon {
-    let sleep = Daemon::spawn(folder(), unguarded("sleep").arg(format!("600.{}", free_port())));
-    let is_sleep = || std::fs::read_link(format!("/proc/{}/exe", sleep.pid())).is_ok_and(|exe| exe.ends_with("sleep"));
+    let sleep = Daemon::spawn(
+        folder(),
+        unguarded("sleep").arg(format!("600.{}", free_port())),
+    );
+    let is_sleep = || {
+        std::fs::read_link(format!("/proc/{}/exe", sleep.pid()))
+            .is_ok_and(|exe| exe.ends_with("sleep"))
+    };
     // Its command line is there a little later than its executable.
     until("it sleeps", || is_sleep() && words(sleep.pid()).len() == 2);
     sleep
@@ -239,26 +316,50 @@ pub(crate) fn sleep() -> Daemon {
 /// A program that dies of the signal also where the tests run under `nohup`.
 fn unguarded(name: &str) -> Command {
     let mut wrapped = command("env");
-    wrapped.arg("--default-signal=HUP").arg(command(name).get_program());
+    wrapped
+        .arg("--default-signal=HUP")
+        .arg(command(name).get_program());
     wrapped
 }
 
 /// Whether a process catches SIGHUP, and whether it ignores it.
 fn masks(pid: i32) -> (bool, bool) {
-    let status = procfs::process::Process::new(pid).unwrap().status().unwrap();
+    let status = procfs::process::Process::new(pid)
+        .unwrap()
+        .status()
+        .unwrap();
     (status.sigcgt & 1 == 1, status.sigign & 1 == 1)
 }
 
 #[test]
 fn prometheus_tells_every_reload_and_every_refusal() {
-    let Some(prometheus) = prometheus() else { return };
-    let runs =
-        |interval: &str| prometheus.json("/api/v1/status/config", "/data/yaml").unwrap().as_str().unwrap().contains(&format!("scrape_interval: {interval}\n"));
-    let loaded = || prometheus.metric("prometheus_config_last_reload_success_timestamp_seconds").unwrap();
-    let successful = || prometheus.metric("prometheus_config_last_reload_successful").unwrap() == 1.0;
+    let Some(prometheus) = prometheus() else {
+        return;
+    };
+    let runs = |interval: &str| {
+        prometheus
+            .json("/api/v1/status/config", "/data/yaml")
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .contains(&format!("scrape_interval: {interval}\n"))
+    };
+    let loaded = || {
+        prometheus
+            .metric("prometheus_config_last_reload_success_timestamp_seconds")
+            .unwrap()
+    };
+    let successful = || {
+        prometheus
+            .metric("prometheus_config_last_reload_successful")
+            .unwrap()
+            == 1.0
+    };
     let before = loaded();
     assert!(successful() && runs("15s"));
-    prometheus.daemon.write("prometheus.yml", "global:\n  scrape_interval: 20s\n");
+    prometheus
+        .daemon
+        .write("prometheus.yml", "global:\n  scrape_interval: 20s\n");
     prometheus.daemon.signal(Signal::SIGHUP);
     until("it has reloaded", || loaded() > before && successful());
     assert!(runs("20s"));
@@ -267,53 +368,106 @@ fn prometheus_tells_every_reload_and_every_refusal() {
     let bad = "global:\n  scrape_interval: 25s\nalerting:\n  alertmanagers:\n  - scheme: https\n    tls_config: { ca_file: ca.pem }\n";
     let before = loaded();
     let path = prometheus.daemon.write("prometheus.yml", bad);
-    assert!(command("promtool").args(["check", "config"]).arg(path).output().unwrap().status.success());
+    assert!(
+        command("promtool")
+            .args(["check", "config"])
+            .arg(path)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     prometheus.daemon.signal(Signal::SIGHUP);
     until("it has refused", || !successful());
     assert_eq!(loaded(), before);
-    prometheus.daemon.write("prometheus.yml", "global:\n  scrape_interval: 20s\n");
+    prometheus
+        .daemon
+        .write("prometheus.yml", "global:\n  scrape_interval: 20s\n");
     prometheus.daemon.signal(Signal::SIGHUP);
-    until("it runs the old config again", || loaded() > before && successful());
+    until("it runs the old config again", || {
+        loaded() > before && successful()
+    });
     assert!(runs("20s"));
 }
 
 #[test]
 fn alertmanager_tells_every_reload_and_every_refusal() {
-    let Some(alertmanager) = alertmanager() else { return };
-    let metric = |name: &str| alertmanager.metric(&format!("alertmanager_config_{name}")).unwrap();
+    let Some(alertmanager) = alertmanager() else {
+        return;
+    };
+    let metric = |name: &str| {
+        alertmanager
+            .metric(&format!("alertmanager_config_{name}"))
+            .unwrap()
+    };
     let loaded = || metric("last_reload_success_timestamp_seconds");
     let successful = || metric("last_reload_successful") == 1.0;
     let good = std::fs::read_to_string(alertmanager.daemon.path("alertmanager.yml")).unwrap();
     let (before, hash) = (loaded(), metric("hash"));
     // It passes amtool, which does not open the file, and cannot be applied.
     alertmanager.daemon.write("ca.pem", "no certificate\n");
-    let bad = format!("{good}  webhook_configs:\n  - url: http://127.0.0.1:1/\n    http_config: {{ tls_config: {{ ca_file: ca.pem }} }}\n");
+    let bad = format!(
+        "{good}  webhook_configs:\n  - url: http://127.0.0.1:1/\n    http_config: {{ tls_config: {{ ca_file: ca.pem }} }}\n"
+    );
     let path = alertmanager.daemon.write("alertmanager.yml", &bad);
-    assert!(command("amtool").arg("check-config").arg(path).output().unwrap().status.success());
+    assert!(
+        command("amtool")
+            .arg("check-config")
+            .arg(path)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     alertmanager.daemon.signal(Signal::SIGHUP);
     until("it has refused", || !successful());
     assert_eq!((loaded(), metric("hash")), (before, hash));
-    alertmanager.daemon.write("alertmanager.yml", &good.replace("30s", "20s"));
+    alertmanager
+        .daemon
+        .write("alertmanager.yml", &good.replace("30s", "20s"));
     alertmanager.daemon.signal(Signal::SIGHUP);
     until("it has reloaded", || loaded() > before && successful());
-    let runs = alertmanager.json("/api/v2/status", "/config/original").unwrap();
-    assert!(runs.as_str().unwrap().contains("group_wait: 20s\n") && metric("hash") != hash, "{runs}");
+    let runs = alertmanager
+        .json("/api/v2/status", "/config/original")
+        .unwrap();
+    assert!(
+        runs.as_str().unwrap().contains("group_wait: 20s\n") && metric("hash") != hash,
+        "{runs}"
+    );
 }
 
 #[test]
 fn nats_tells_when_it_reloaded_and_nothing_of_a_refusal() {
-    let Some(nats) = nats(Monitor::Config) else { return };
+    let Some(nats) = nats(Monitor::Config) else {
+        return;
+    };
     let varz = |key: &str| nats.json("/varz", &format!("/{key}")).unwrap();
     let loaded = || varz("config_load_time");
     let good = std::fs::read_to_string(nats.daemon.path("nats.conf")).unwrap();
     let before = loaded();
     // It passes `-t`, and is not for a running server.
-    let path = nats.daemon.write("nats.conf", &format!("{good}server_name: other\n"));
-    assert!(command("nats-server").arg("-t").arg("-c").arg(path).output().unwrap().status.success());
+    let path = nats
+        .daemon
+        .write("nats.conf", &format!("{good}server_name: other\n"));
+    assert!(
+        command("nats-server")
+            .arg("-t")
+            .arg("-c")
+            .arg(path)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     nats.daemon.signal(Signal::SIGHUP);
-    until("it has refused", || nats.daemon.log().contains("config reload not supported for ServerName"));
+    until("it has refused", || {
+        nats.daemon
+            .log()
+            .contains("config reload not supported for ServerName")
+    });
     assert_eq!(loaded(), before);
-    nats.daemon.write("nats.conf", &good.replace("1048576", "2097152"));
+    nats.daemon
+        .write("nats.conf", &good.replace("1048576", "2097152"));
     nats.daemon.signal(Signal::SIGHUP);
     until("it has reloaded", || loaded() != before);
     assert_eq!(varz("max_payload"), 2_097_152);
@@ -324,21 +478,35 @@ fn dnsmasq_reads_its_hosts_again_and_never_its_config() {
     let Some(dnsmasq) = dnsmasq() else { return };
     assert_eq!(address(&dnsmasq, "conf.test"), "192.0.2.50");
     dnsmasq.daemon.write("hosts", "192.0.2.2 a.test\n");
-    dnsmasq.daemon.write("dnsmasq.conf", "no-resolv\nno-hosts\naddress=/conf.test/192.0.2.51\n");
+    dnsmasq.daemon.write(
+        "dnsmasq.conf",
+        "no-resolv\nno-hosts\naddress=/conf.test/192.0.2.51\n",
+    );
     dnsmasq.daemon.signal(Signal::SIGHUP);
-    until("it has read its hosts", || address(&dnsmasq, "a.test") == "192.0.2.2");
+    until("it has read its hosts", || {
+        address(&dnsmasq, "a.test") == "192.0.2.2"
+    });
     assert_eq!(address(&dnsmasq, "conf.test"), "192.0.2.50");
 }
 
 #[test]
 fn rsyslog_opens_its_files_again_and_never_reads_its_config() {
     let Some(rsyslog) = rsyslog() else { return };
-    let (out, old, other) = (rsyslog.daemon.path("out"), rsyslog.daemon.path("out.old"), rsyslog.daemon.path("other"));
-    let holds = |path: &std::path::Path, text: &str| std::fs::read_to_string(path).is_ok_and(|t| t.contains(text));
+    let (out, old, other) = (
+        rsyslog.daemon.path("out"),
+        rsyslog.daemon.path("out.old"),
+        rsyslog.daemon.path("other"),
+    );
+    let holds = |path: &std::path::Path, text: &str| {
+        std::fs::read_to_string(path).is_ok_and(|t| t.contains(text))
+    };
     log_line(&rsyslog, "one");
     until("the line is in the file", || holds(&out, "one"));
     let config = std::fs::read_to_string(rsyslog.daemon.path("rsyslog.conf")).unwrap();
-    rsyslog.daemon.write("rsyslog.conf", &config.replace(out.to_str().unwrap(), other.to_str().unwrap()));
+    rsyslog.daemon.write(
+        "rsyslog.conf",
+        &config.replace(out.to_str().unwrap(), other.to_str().unwrap()),
+    );
     std::fs::rename(&out, old).unwrap();
     rsyslog.daemon.signal(Signal::SIGHUP);
     until("it has opened its file again", || {

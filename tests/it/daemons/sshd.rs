@@ -22,7 +22,11 @@ fn the_printed_kind_is_a_group() {
 fn what_its_validator_refuses_touches_nothing() {
     let Some(web) = sshd() else { return };
     web.fleet("");
-    acts::refuses(&web, &(web.config("two") + "PermitRotoLogin no\n"), "PermitRotoLogin");
+    acts::refuses(
+        &web,
+        &(web.config("two") + "PermitRotoLogin no\n"),
+        "PermitRotoLogin",
+    );
 }
 
 #[test]
@@ -50,18 +54,30 @@ fn an_open_connection_stays() {
     web.fleet("");
     web.is_settled();
     let open = web.open();
-    until("only that connection is left", || web.daemon.children().len() == 1);
+    until("only that connection is left", || {
+        web.daemon.children().len() == 1
+    });
     let child = web.daemon.children()[0];
     let new = web.daemon.write("new", &web.config("three"));
-    assert_eq!(web.daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(0).states(), ["confirmed"]);
-    assert_eq!((web.says().as_deref(), started(child).is_some()), (Some("three"), true));
+    assert_eq!(
+        web.daemon
+            .broadcast(&["--config", new.to_str().unwrap()])
+            .expect(0)
+            .states(),
+        ["confirmed"]
+    );
+    assert_eq!(
+        (web.says().as_deref(), started(child).is_some()),
+        (Some("three"), true)
+    );
     drop(open);
     until("it is gone", || started(child).is_none());
 }
 
 /// The old config with another port, which is the only one.
 fn only_on(web: &Web, port: u16) -> String {
-    web.config("two").replace(&format!("Port {}\n", web.port), &format!("Port {port}\n"))
+    web.config("two")
+        .replace(&format!("Port {}\n", web.port), &format!("Port {port}\n"))
 }
 
 #[test]
@@ -76,5 +92,9 @@ fn a_taken_port_ends_it_and_it_is_revived() {
     let Some(web) = sshd() else { return };
     let (_taken, port) = acts::taken();
     let exe = program("sshd").unwrap();
-    acts::is_revived(&web, &only_on(&web, port), &[exe.to_str().unwrap(), "-D", "-f", "{config}"]);
+    acts::is_revived(
+        &web,
+        &only_on(&web, port),
+        &[exe.to_str().unwrap(), "-D", "-f", "{config}"],
+    );
 }

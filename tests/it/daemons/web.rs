@@ -55,14 +55,19 @@ impl Web {
             assert!(said.is_some() || runs, "it ended: {}", web.daemon.log());
             said.is_some()
         });
-        until("all its workers run", || web.daemon.children().len() >= sort.workers);
+        until("all its workers run", || {
+            web.daemon.children().len() >= sort.workers
+        });
         until("it takes the signal", || web.takes_hangup());
         web
     }
 
     /// Whether SIGHUP has a handler now and is not blocked: while HAProxy loads, one that comes is forgotten.
     pub(crate) fn takes_hangup(&self) -> bool {
-        let status = procfs::process::Process::new(self.daemon.pid()).unwrap().status().unwrap();
+        let status = procfs::process::Process::new(self.daemon.pid())
+            .unwrap()
+            .status()
+            .unwrap();
         status.sigcgt & 1 == 1 && status.sigblk & 1 == 0
     }
 
@@ -97,7 +102,9 @@ fn connect(port: u16) -> Option<TcpStream> {
 }
 
 fn body(port: u16) -> Option<String> {
-    try_get(&format!("127.0.0.1:{port}"), "/").ok().map(|(_, body)| body)
+    try_get(&format!("127.0.0.1:{port}"), "/")
+        .ok()
+        .map(|(_, body)| body)
 }
 
 pub(super) static NGINX: Sort = Sort {
@@ -140,12 +147,24 @@ pub(crate) fn nginx_behind(mounts: &str) -> Option<Web> {
     if !need("nginx") {
         return None;
     }
-    if !Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|o| o.status.success()) {
+    if !Command::new("unshare")
+        .args(["--mount", "true"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
         crate::support::skipped("no mount namespace is to be had");
         return None;
     }
     let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "sh", "-c", &format!("set -e\n{mounts}\nexec \"$@\""), "sh"]).arg(program("nginx").unwrap());
+    unshare
+        .args([
+            "--mount",
+            "sh",
+            "-c",
+            &format!("set -e\n{mounts}\nexec \"$@\""),
+            "sh",
+        ])
+        .arg(program("nginx").unwrap());
     Some(nginx_by(unshare))
 }
 
@@ -153,16 +172,28 @@ fn nginx_by(mut command: Command) -> Web {
     let (dir, port) = (folder(), free_port());
     for (place, word) in [("etc", "one"), ("other", "other")] {
         std::fs::create_dir(dir.path().join(place)).unwrap();
-        write(&dir.path().join(place).join("nginx.conf"), &(NGINX.text)(dir.path(), port, word));
+        write(
+            &dir.path().join(place).join("nginx.conf"),
+            &(NGINX.text)(dir.path(), port, word),
+        );
     }
     write(&dir.path().join("slow"), &"x".repeat(1 << 16));
-    command.arg("-p").arg(dir.path()).arg("-c").arg(dir.path().join(NGINX.file));
+    command
+        .arg("-p")
+        .arg(dir.path())
+        .arg("-c")
+        .arg(dir.path().join(NGINX.file));
     Web::start(&NGINX, port, Daemon::spawn(dir, &mut command))
 }
 
 pub(super) static HAPROXY: Sort = Sort {
     kind: "haproxy",
-    matching: |dir, _| format!("{{ exe = \"haproxy\", args = [[\"-W\", \"-Ws\"], \"{}/haproxy.cfg\"] }}", dir.display()),
+    matching: |dir, _| {
+        format!(
+            "{{ exe = \"haproxy\", args = [[\"-W\", \"-Ws\"], \"{}/haproxy.cfg\"] }}",
+            dir.display()
+        )
+    },
     tells: ("log", "Reloading HAProxy"),
     struck: Some("SIGHUP received, dumping"),
     workers: 1,
@@ -182,21 +213,35 @@ pub(super) static HAPROXY: Sort = Sort {
 pub(crate) fn haproxy() -> Option<Web> {
     need("haproxy").then(|| {
         let (dir, port) = (folder(), free_port());
-        let config = write(&dir.path().join(HAPROXY.file), &(HAPROXY.text)(dir.path(), port, "one"));
-        Web::start(&HAPROXY, port, Daemon::spawn(dir, command("haproxy").args(["-W", "-f"]).arg(config)))
+        let config = write(
+            &dir.path().join(HAPROXY.file),
+            &(HAPROXY.text)(dir.path(), port, "one"),
+        );
+        Web::start(
+            &HAPROXY,
+            port,
+            Daemon::spawn(dir, command("haproxy").args(["-W", "-f"]).arg(config)),
+        )
     })
 }
 
 static GUNICORN: Sort = Sort {
     kind: "gunicorn",
-    matching: |dir, _| format!("{{ script = \"gunicorn\", args = [\"{}/gunicorn.conf.py\"] }}", dir.display()),
+    matching: |dir, _| {
+        format!(
+            "{{ script = \"gunicorn\", args = [\"{}/gunicorn.conf.py\"] }}",
+            dir.display()
+        )
+    },
     tells: ("log", "Handling signal: hup"),
     struck: Some("terminated due to signal 1\n"),
     workers: 2,
     file: "gunicorn.conf.py",
     text: |dir, port, word| {
         let dir = dir.display();
-        format!("wsgi_app = \"app:app\"\nchdir = \"{dir}\"\nbind = \"127.0.0.1:{port}\"\nworkers = 2\nraw_env = [\"WORD={word}\"]\n")
+        format!(
+            "wsgi_app = \"app:app\"\nchdir = \"{dir}\"\nbind = \"127.0.0.1:{port}\"\nworkers = 2\nraw_env = [\"WORD={word}\"]\n"
+        )
     },
     ask: body,
     open: "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -233,26 +278,44 @@ pub(super) fn gunicorn_that_caches() -> Option<Web> {
 fn gunicorn_by(command: &mut Command) -> Web {
     let (dir, port) = (folder(), free_port());
     write(&dir.path().join("app.py"), APP);
-    let config = write(&dir.path().join(GUNICORN.file), &(GUNICORN.text)(dir.path(), port, "one"));
-    Web::start(&GUNICORN, port, Daemon::spawn(dir, command.arg("-c").arg(config)))
+    let config = write(
+        &dir.path().join(GUNICORN.file),
+        &(GUNICORN.text)(dir.path(), port, "one"),
+    );
+    Web::start(
+        &GUNICORN,
+        port,
+        Daemon::spawn(dir, command.arg("-c").arg(config)),
+    )
 }
 
 static SSHD: Sort = Sort {
     kind: "sshd",
-    matching: |dir, _| format!("{{ exe = \"sshd\", args = [\"{}/sshd_config\"] }}", dir.display()),
+    matching: |dir, _| {
+        format!(
+            "{{ exe = \"sshd\", args = [\"{}/sshd_config\"] }}",
+            dir.display()
+        )
+    },
     tells: ("log", "Received SIGHUP; restarting."),
     struck: None,
     workers: 0,
     file: "sshd_config",
     text: |dir, port, word| {
         let dir = dir.display();
-        format!("Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/hostkey\nPidFile {dir}/pid\nUsePAM no\nMaxStartups 100\nVersionAddendum {word}\n")
+        format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/hostkey\nPidFile {dir}/pid\nUsePAM no\nMaxStartups 100\nVersionAddendum {word}\n"
+        )
     },
     ask: |port| {
         let mut banner = String::new();
         // It goes on to talk: the first line is enough.
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(connect(port)?), &mut banner).ok()?;
-        banner.trim_end().rsplit_once(' ').map(|(_, word)| word.to_owned())
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(connect(port)?), &mut banner)
+            .ok()?;
+        banner
+            .trim_end()
+            .rsplit_once(' ')
+            .map(|(_, word)| word.to_owned())
     },
     // The server speaks first.
     open: "",
@@ -266,13 +329,34 @@ pub(crate) fn sshd() -> Option<Web> {
         if nix::unistd::geteuid().is_root() {
             std::fs::create_dir_all("/run/sshd").unwrap();
         }
-        assert!(command("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(dir.path().join("hostkey")).status().unwrap().success());
-        let config = write(&dir.path().join(SSHD.file), &(SSHD.text)(dir.path(), port, "one"));
+        assert!(
+            command("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(dir.path().join("hostkey"))
+                .status()
+                .unwrap()
+                .success()
+        );
+        let config = write(
+            &dir.path().join(SSHD.file),
+            &(SSHD.text)(dir.path(), port, "one"),
+        );
         // A newer sshd soon refuses a client that only looks at banners, an older one does not know this.
         const PATIENT: [&str; 2] = ["-o", "PerSourcePenalties=no"];
-        let knows = command("sshd").arg("-t").args(PATIENT).arg("-f").arg(&config).output().unwrap().status.success();
+        let knows = command("sshd")
+            .arg("-t")
+            .args(PATIENT)
+            .arg("-f")
+            .arg(&config)
+            .output()
+            .unwrap()
+            .status
+            .success();
         let mut command = command("sshd");
-        command.args(["-D", "-e", "-f"]).arg(config).args(if knows { &PATIENT[..] } else { &[] });
+        command
+            .args(["-D", "-e", "-f"])
+            .arg(config)
+            .args(if knows { &PATIENT[..] } else { &[] });
         Web::start(&SSHD, port, Daemon::spawn(dir, &mut command))
     })
 }
@@ -282,12 +366,19 @@ fn reload(web: &Web, word: &str) {
     write(&web.file(), &web.config(word));
     until("it takes the signal", || web.takes_hangup());
     web.daemon.signal(Signal::SIGHUP);
-    until("the new word is said", || web.says().as_deref() == Some(word));
+    until("the new word is said", || {
+        web.says().as_deref() == Some(word)
+    });
 }
 
 /// The old child that stays after a reload, because its client does, and the new ones.
 fn busy_and_new(web: &Web, old: &[i32]) -> (i32, Vec<i32>) {
-    let split = || -> (Vec<i32>, Vec<i32>) { web.daemon.children().into_iter().partition(|pid| old.contains(pid)) };
+    let split = || -> (Vec<i32>, Vec<i32>) {
+        web.daemon
+            .children()
+            .into_iter()
+            .partition(|pid| old.contains(pid))
+    };
     let (mut stay, mut new) = split();
     until("only the busy one is left, and all new ones run", || {
         (stay, new) = split();
@@ -301,11 +392,19 @@ fn busy_and_new(web: &Web, old: &[i32]) -> (i32, Vec<i32>) {
 fn nginx_replaces_its_workers_and_a_draining_one_says_so_and_listens_no_more() {
     let Some(web) = nginx() else { return };
     let (old, sockets) = (web.daemon.children(), listening(web.daemon.pid()));
-    assert_eq!((old.len(), sockets.len(), web.says().as_deref()), (2, 1, Some("one")));
+    assert_eq!(
+        (old.len(), sockets.len(), web.says().as_deref()),
+        (2, 1, Some("one"))
+    );
     let open = web.open();
     reload(&web, "two");
     let (busy, _) = busy_and_new(&web, &old);
-    until("it drains", || words(busy).join(" ").ends_with("worker process is shutting down") && listening(busy).is_empty());
+    until("it drains", || {
+        words(busy)
+            .join(" ")
+            .ends_with("worker process is shutting down")
+            && listening(busy).is_empty()
+    });
     assert_eq!(listening(web.daemon.pid()), sockets);
     assert!(words(web.daemon.pid()).contains(&web.file().display().to_string()));
     drop(open);
@@ -317,13 +416,25 @@ fn haproxy_hands_its_socket_to_a_new_worker_and_its_master_executes_itself_again
     let Some(web) = haproxy() else { return };
     let (old, was) = (web.daemon.children(), started(web.daemon.pid()));
     let sockets = listening(old[0]);
-    assert_eq!((old.len(), sockets.len(), listening(web.daemon.pid()).len()), (1, 1, 0));
+    assert_eq!(
+        (old.len(), sockets.len(), listening(web.daemon.pid()).len()),
+        (1, 1, 0)
+    );
     let open = web.open();
     reload(&web, "two");
     let (busy, new) = busy_and_new(&web, &old);
-    assert_eq!((listening(new[0]), started(web.daemon.pid())), (sockets, was));
-    until("the old worker listens no more", || listening(busy).is_empty());
-    assert!(words(new[0]).contains(&"-sf".to_owned()), "{:?}", words(new[0]));
+    assert_eq!(
+        (listening(new[0]), started(web.daemon.pid())),
+        (sockets, was)
+    );
+    until("the old worker listens no more", || {
+        listening(busy).is_empty()
+    });
+    assert!(
+        words(new[0]).contains(&"-sf".to_owned()),
+        "{:?}",
+        words(new[0])
+    );
     drop(open);
     until("it is gone", || started(busy).is_none());
 }
@@ -335,7 +446,14 @@ fn gunicorn_replaces_its_workers_and_a_draining_one_still_holds_the_socket() {
     let open = web.open();
     reload(&web, "two");
     let (busy, new) = busy_and_new(&web, &old);
-    assert_eq!((listening(busy), listening(new[0]), listening(web.daemon.pid())), (sockets.clone(), sockets.clone(), sockets));
+    assert_eq!(
+        (
+            listening(busy),
+            listening(new[0]),
+            listening(web.daemon.pid())
+        ),
+        (sockets.clone(), sockets.clone(), sockets)
+    );
     web.daemon.write("go", "");
     until("it is gone", || started(busy).is_none());
     drop(open);
@@ -349,11 +467,21 @@ fn gunicorn_without_a_kind_is_reloaded_by_a_group_that_says_all() {
         "name = \"app\"\nmatch = {{ exe = \"python3*\", args = [\"-c\", \"{config}\"] }}\nconfig = \"{{arg:-c}}\"\nreloads = true\ntimeout = \"20s\"\n\
          [[group.confirm]]\nhttp = \"http://{{listen}}/\"\nequals = \"three\"\n"
     );
-    web.daemon.write("fleet.toml", &format!("version = 1\n[[group]]\n{group}"));
-    assert_eq!(web.daemon.status().expect(0).json["instances"][0]["pid"], web.daemon.pid());
+    web.daemon
+        .write("fleet.toml", &format!("version = 1\n[[group]]\n{group}"));
+    assert_eq!(
+        web.daemon.status().expect(0).json["instances"][0]["pid"],
+        web.daemon.pid()
+    );
     let new = web.daemon.write("new", &web.config("three"));
-    let said = web.daemon.broadcast(&["--config", new.to_str().unwrap()]).expect(0);
-    assert_eq!((said.states(), web.says().as_deref()), (vec!["confirmed"], Some("three")));
+    let said = web
+        .daemon
+        .broadcast(&["--config", new.to_str().unwrap()])
+        .expect(0);
+    assert_eq!(
+        (said.states(), web.says().as_deref()),
+        (vec!["confirmed"], Some("three"))
+    );
 }
 
 #[test]
@@ -361,7 +489,9 @@ fn sshd_takes_its_own_place_with_a_new_socket_and_leaves_its_connections_alone()
     let Some(web) = sshd() else { return };
     let (was, sockets) = (started(web.daemon.pid()), listening(web.daemon.pid()));
     let open = web.open();
-    until("only that connection is left", || web.daemon.children().len() == 1);
+    until("only that connection is left", || {
+        web.daemon.children().len() == 1
+    });
     let old = web.daemon.children();
     assert_eq!(sockets.len(), 1);
     reload(&web, "two");
@@ -376,26 +506,47 @@ fn sshd_takes_its_own_place_with_a_new_socket_and_leaves_its_connections_alone()
 #[test]
 fn an_nginx_behind_its_own_mounts_reads_another_file_than_the_one_that_stands_there() {
     for mounts in [OTHER_DIRECTORY, OTHER_FILE] {
-        let Some(web) = nginx_behind(mounts) else { return };
+        let Some(web) = nginx_behind(mounts) else {
+            return;
+        };
         let old = web.daemon.children();
         write(&web.file(), &web.config("two"));
         web.daemon.signal(Signal::SIGHUP);
-        until("its workers are new", || web.daemon.children().len() == 2 && web.daemon.children().iter().all(|pid| !old.contains(pid)));
+        until("its workers are new", || {
+            web.daemon.children().len() == 2
+                && web.daemon.children().iter().all(|pid| !old.contains(pid))
+        });
         assert_eq!(web.says().as_deref(), Some("other"));
     }
 }
 
 #[test]
 fn an_nginx_whose_config_alone_is_bound_reads_the_old_file_after_an_exchange() {
-    let Some(web) = nginx_behind(FILE_ALONE) else { return };
+    let Some(web) = nginx_behind(FILE_ALONE) else {
+        return;
+    };
     let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap());
-    let within = PathBuf::from(format!("/proc/{}/root", web.daemon.pid())).join(web.file().strip_prefix("/").unwrap());
-    assert_eq!((inode(&web.file()), web.says().as_deref()), (inode(&within), Some("one")));
+    let within = PathBuf::from(format!("/proc/{}/root", web.daemon.pid()))
+        .join(web.file().strip_prefix("/").unwrap());
+    assert_eq!(
+        (inode(&web.file()), web.says().as_deref()),
+        (inode(&within), Some("one"))
+    );
     let staged = write(&web.daemon.path("etc/staged"), &web.config("two"));
-    rustix::fs::renameat_with(rustix::fs::CWD, &staged, rustix::fs::CWD, web.file(), rustix::fs::RenameFlags::EXCHANGE).unwrap();
+    rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        &staged,
+        rustix::fs::CWD,
+        web.file(),
+        rustix::fs::RenameFlags::EXCHANGE,
+    )
+    .unwrap();
     assert_ne!(inode(&web.file()), inode(&within));
     let old = web.daemon.children();
     web.daemon.signal(Signal::SIGHUP);
-    until("its workers are new", || web.daemon.children().len() == 2 && web.daemon.children().iter().all(|pid| !old.contains(pid)));
+    until("its workers are new", || {
+        web.daemon.children().len() == 2
+            && web.daemon.children().iter().all(|pid| !old.contains(pid))
+    });
     assert_eq!(web.says().as_deref(), Some("one"));
 }

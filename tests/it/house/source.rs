@@ -38,26 +38,53 @@ impl Sources {
         let read = |file: PathBuf| {
             let text = std::fs::read_to_string(&file).unwrap();
             let module = module(src, &file);
-            (module.clone(), Source { file, ..parsed(&text, &module, &modules) })
+            (
+                module.clone(),
+                Source {
+                    file,
+                    ..parsed(&text, &module, &modules)
+                },
+            )
         };
-        Self(files.into_iter().filter(|file| !is_test(file)).map(read).collect())
+        Self(
+            files
+                .into_iter()
+                .filter(|file| !is_test(file))
+                .map(read)
+                .collect(),
+        )
     }
 
     /// The files that each file imports; what is named through another file's re-export is where that leads.
     pub(super) fn imports(&self) -> BTreeMap<&Names, BTreeSet<&Names>> {
         let of = |(module, source): (&'_ Names, &'_ Source)| {
-            let all = source.named.iter().filter_map(|names| self.file_of(names, 0)).filter(|other| *other != module);
+            let all = source
+                .named
+                .iter()
+                .filter_map(|names| self.file_of(names, 0))
+                .filter(|other| *other != module);
             all.map(Clone::clone).collect::<BTreeSet<Names>>()
         };
         let own = |names: Names| self.0.get_key_value(&names).unwrap().0;
-        self.0.iter().map(|one| (one.0, of(one).into_iter().map(own).collect())).collect()
+        self.0
+            .iter()
+            .map(|one| (one.0, of(one).into_iter().map(own).collect()))
+            .collect()
     }
 
     fn file_of(&self, names: &[String], depth: usize) -> Option<&Names> {
         (1..=names.len()).rev().find_map(|end| {
             let (module, source) = self.0.get_key_value(&names[..end])?;
-            let led = names.get(end).and_then(|name| source.re_exports.get(name)).filter(|_| depth < 8);
-            Some(led.and_then(|to| self.file_of(&[to.as_slice(), &names[end + 1..]].concat(), depth + 1)).unwrap_or(module))
+            let led = names
+                .get(end)
+                .and_then(|name| source.re_exports.get(name))
+                .filter(|_| depth < 8);
+            Some(
+                led.and_then(|to| {
+                    self.file_of(&[to.as_slice(), &names[end + 1..]].concat(), depth + 1)
+                })
+                .unwrap_or(module),
+            )
         })
     }
 }
@@ -65,7 +92,10 @@ impl Sources {
 /// Every file of Rust below `dir`.
 pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+    for entry in std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+    {
         if entry.is_dir() {
             all.extend(files(&entry));
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
@@ -77,16 +107,30 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 pub(super) fn is_test(file: &Path) -> bool {
-    file.ends_with("tests.rs") || file.iter().any(|part| part == "tests") || ["fuzz.rs", "kept.rs", "script.rs"].iter().any(|name| file.ends_with(name))
+    file.ends_with("tests.rs")
+        || file.iter().any(|part| part == "tests")
+        || ["fuzz.rs", "kept.rs", "script.rs"]
+            .iter()
+            .any(|name| file.ends_with(name))
 }
 
 fn module(src: &Path, file: &Path) -> Names {
     let path = file.strip_prefix(src).unwrap().with_extension("");
-    path.iter().map(|part| part.to_str().unwrap().to_owned()).filter(|part| part != "mod").collect()
+    path.iter()
+        .map(|part| part.to_str().unwrap().to_owned())
+        .filter(|part| part != "mod")
+        .collect()
 }
 
 fn parsed(text: &str, module: &[String], modules: &BTreeSet<Names>) -> Source {
-    let mut reader = Reader { module, modules, source: Source { lines: text.lines().count(), ..Source::default() } };
+    let mut reader = Reader {
+        module,
+        modules,
+        source: Source {
+            lines: text.lines().count(),
+            ..Source::default()
+        },
+    };
     reader.visit_file(&syn::parse_file(text).unwrap());
     reader.source
 }
@@ -103,11 +147,20 @@ impl Reader<'_> {
         let mut base = match names.first()?.as_str() {
             "crate" => return Some(names[1..].to_vec()),
             "self" | "super" => self.module.to_vec(),
-            child if self.modules.contains(&[self.module, &[child.to_owned()]].concat()) => return Some([self.module, names].concat()),
+            child
+                if self
+                    .modules
+                    .contains(&[self.module, &[child.to_owned()]].concat()) =>
+            {
+                return Some([self.module, names].concat());
+            }
             _ => return None,
         };
         let mut rest = names;
-        while let Some(("super" | "self", behind)) = rest.split_first().map(|(first, behind)| (first.as_str(), behind)) {
+        while let Some(("super" | "self", behind)) = rest
+            .split_first()
+            .map(|(first, behind)| (first.as_str(), behind))
+        {
             if rest[0] == "super" {
                 base.pop();
             }
@@ -125,7 +178,10 @@ impl Reader<'_> {
                 return;
             }
             UseTree::Group(group) => {
-                group.items.iter().for_each(|tree| self.tree(tree, before, is_public));
+                group
+                    .items
+                    .iter()
+                    .for_each(|tree| self.tree(tree, before, is_public));
                 return;
             }
             UseTree::Name(name) => (name.ident.to_string(), name.ident.to_string()),
@@ -134,7 +190,9 @@ impl Reader<'_> {
         };
         let own = (!name.is_empty() && name != "self").then_some(name);
         let names: Names = before.iter().cloned().chain(own).collect();
-        let Some(names) = self.absolute(&names) else { return };
+        let Some(names) = self.absolute(&names) else {
+            return;
+        };
         if is_public {
             self.source.re_exports.insert(alias, names);
         } else {
@@ -148,7 +206,12 @@ impl Reader<'_> {
 }
 
 fn is_for_tests(attributes: &[Attribute]) -> bool {
-    let is_test = |attribute: &Attribute| attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Ident>().is_ok_and(|ident| ident == "test");
+    let is_test = |attribute: &Attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute
+                .parse_args::<syn::Ident>()
+                .is_ok_and(|ident| ident == "test")
+    };
     attributes.iter().any(is_test)
 }
 
@@ -180,7 +243,11 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let names: Names = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let names: Names = path
+            .segments
+            .iter()
+            .map(|segment| segment.ident.to_string())
+            .collect();
         if names.len() > 1
             && let Some(names) = self.absolute(&names)
         {
@@ -190,12 +257,18 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 
     fn visit_item_fn(&mut self, item: &'ast ItemFn) {
-        self.function(&item.sig.ident, lines(&item.sig).max(1) + lines(&item.block) - 1);
+        self.function(
+            &item.sig.ident,
+            lines(&item.sig).max(1) + lines(&item.block) - 1,
+        );
         visit::visit_item_fn(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast ImplItemFn) {
-        self.function(&item.sig.ident, lines(&item.sig).max(1) + lines(&item.block) - 1);
+        self.function(
+            &item.sig.ident,
+            lines(&item.sig).max(1) + lines(&item.block) - 1,
+        );
         visit::visit_impl_item_fn(self, item);
     }
 }
@@ -203,12 +276,21 @@ impl<'ast> Visit<'ast> for Reader<'_> {
 #[test]
 fn imports_are_found_in_every_spelling() {
     let names = |text: &str| text.split("::").map(str::to_owned).collect::<Names>();
-    let modules: BTreeSet<Names> = ["a", "a::b", "a::c", "d"].iter().map(|path| names(path)).collect();
+    let modules: BTreeSet<Names> = ["a", "a::b", "a::c", "d"]
+        .iter()
+        .map(|path| names(path))
+        .collect();
     let text = "use crate::d::{self, E, f::{g as h}};\nuse super::d as e;\npub(crate) use self::b::I;\n#[cfg(test)]\nmod tests { use crate::x; }\n\
                 pub(in crate::y) fn f(a: b::J) -> std::io::Result<()> { c::k(crate::d::L) }";
     let source = parsed(text, &names("a"), &modules);
     let found: Vec<String> = source.named.iter().map(|names| names.join("::")).collect();
-    assert_eq!(found, ["d", "d::E", "d::f::g", "d", "a::b::J", "a::c::k", "d::L"]);
-    assert_eq!(source.re_exports, BTreeMap::from([("I".to_owned(), names("a::b::I"))]));
+    assert_eq!(
+        found,
+        ["d", "d::E", "d::f::g", "d", "a::b::J", "a::c::k", "d::L"]
+    );
+    assert_eq!(
+        source.re_exports,
+        BTreeMap::from([("I".to_owned(), names("a::b::I"))])
+    );
     assert_eq!(source.functions, [("f".to_owned(), 1)]);
 }

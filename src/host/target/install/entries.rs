@@ -14,7 +14,8 @@ use rustix::{
 
 use crate::tree::{Identity, shown};
 
-/// Access-control lists that a new entry has from its directory; they stay only where the live one has them too.
+/// Access-control lists that a new entry has from its directory; they stay only where the live one
+/// has them too.
 pub(super) const LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 /// One entry.
@@ -39,12 +40,27 @@ impl Entry {
         }
         // A list is named first: it changes the mode too.
         if self.xattrs != now.xattrs {
-            let value = |entry: &Self, name: &[u8]| entry.xattrs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+            let value = |entry: &Self, name: &[u8]| {
+                entry
+                    .xattrs
+                    .iter()
+                    .find(|(known, _)| known == name)
+                    .map(|(_, value)| value.clone())
+            };
             let names = self.xattrs.iter().chain(&now.xattrs).map(|(name, _)| name);
-            let name = names.clone().find(|name| value(self, name) != value(now, name)).cloned().unwrap_or_default();
-            let shown = |value: Option<Vec<u8>>| value.map_or_else(|| "none".to_owned(), |value| hex(&value));
+            let name = names
+                .clone()
+                .find(|name| value(self, name) != value(now, name))
+                .cloned()
+                .unwrap_or_default();
+            let shown = |value: Option<Vec<u8>>| {
+                value.map_or_else(|| "none".to_owned(), |value| hex(&value))
+            };
             let (before, after) = (shown(value(self, &name)), shown(value(now, &name)));
-            return Some(format!("{} {before} -> {after}", String::from_utf8_lossy(&name)));
+            return Some(format!(
+                "{} {before} -> {after}",
+                String::from_utf8_lossy(&name)
+            ));
         }
         (self.mode != now.mode).then(|| format!("mode {:o} -> {:o}", self.mode, now.mode))
     }
@@ -53,8 +69,16 @@ impl Entry {
 /// The first bytes of a value, and how long it is.
 fn hex(value: &[u8]) -> String {
     const SHOWN: usize = 32;
-    let digits: String = value.iter().take(SHOWN).map(|b| format!("{b:02x}")).collect();
-    if value.len() > SHOWN { format!("{digits}.. ({} bytes)", value.len()) } else { digits }
+    let digits: String = value
+        .iter()
+        .take(SHOWN)
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    if value.len() > SHOWN {
+        format!("{digits}.. ({} bytes)", value.len())
+    } else {
+        digits
+    }
 }
 
 /// Every entry of a target by its path in it; a file is one with an empty path.
@@ -65,12 +89,21 @@ impl Entries {
     /// Of a file that is open.
     pub(super) fn of(file: &OwnedFd) -> io::Result<Self> {
         let mut entries = Self::default();
-        entries.add(Path::new(""), &crate::tree::status(file, std::ffi::OsStr::new(""))?, Some(file))?;
+        entries.add(
+            Path::new(""),
+            &crate::tree::status(file, std::ffi::OsStr::new(""))?,
+            Some(file),
+        )?;
         Ok(entries)
     }
 
     /// Takes in one entry; a link has no xattrs that any program sets.
-    pub(super) fn add(&mut self, path: &Path, stat: &Statx, file: Option<&OwnedFd>) -> io::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        path: &Path,
+        stat: &Statx,
+        file: Option<&OwnedFd>,
+    ) -> io::Result<()> {
         let mut all = Vec::new();
         if let Some(file) = file {
             for name in xattrs(file)? {
@@ -86,17 +119,28 @@ impl Entries {
         }
         let mode = u32::from(stat.stx_mode) & 0o7777;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        let entry = Entry { identity: Identity::of(stat), kind, mode, uid: stat.stx_uid, gid: stat.stx_gid, xattrs: all };
+        let entry = Entry {
+            identity: Identity::of(stat),
+            kind,
+            mode,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            xattrs: all,
+        };
         self.0.insert(path.into(), entry);
         Ok(())
     }
 
-    /// The first attribute that is another one in `now`, of entries that both have: "mode 644 -> 600", of `x` in a directory
-    /// "`x` in it: mode 644 -> 600".
+    /// The first attribute that is another one in `now`, of entries that both have: "mode 644 ->
+    /// 600", of `x` in a directory "`x` in it: mode 644 -> 600".
     pub(super) fn difference(&self, now: &Self) -> Option<String> {
         self.0.iter().find_map(|(path, before)| {
             let text = before.difference(now.0.get(path)?)?;
-            Some(if path.as_os_str().is_empty() { text } else { format!("`{}` in it: {text}", shown(path)) })
+            Some(if path.as_os_str().is_empty() {
+                text
+            } else {
+                format!("`{}` in it: {text}", shown(path))
+            })
         })
     }
 
@@ -137,7 +181,10 @@ pub(super) fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
             Err(e) => return Err(e.into()),
         }
     }
-    for name in xattrs(to)?.iter().filter(|name| LISTS.contains(&name.as_slice()) && !names.contains(name)) {
+    for name in xattrs(to)?
+        .iter()
+        .filter(|name| LISTS.contains(&name.as_slice()) && !names.contains(name))
+    {
         fs::fremovexattr(to, &**name)?;
     }
     Ok(())
@@ -145,13 +192,18 @@ pub(super) fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
 
 fn xattrs(file: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     match sized(|names| fs::flistxattr(file, names)) {
-        Ok(names) => Ok(names.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()),
+        Ok(names) => Ok(names
+            .split(|b| *b == 0)
+            .filter(|n| !n.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect()),
         Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
         Err(e) => Err(e.into()),
     }
 }
 
-/// What the kernel writes into a buffer that is large enough: most need little, and none more than 64 KiB.
+/// What the kernel writes into a buffer that is large enough: most need little, and none more than
+/// 64 KiB.
 fn sized(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0; 256];
     let length = match read(&mut bytes) {

@@ -28,14 +28,18 @@ use crate::{
 };
 
 /// For reading, along no link.
-const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOFOLLOW);
 
 /// A file to replace.
 #[derive(Debug)]
 pub(crate) struct FileTarget {
     pub(super) spot: Spot,
-    /// The rollback content: the old bytes in a file without a name, so that a disk that fills meanwhile cannot stop a
-    /// rollback.
+    /// The rollback content: the old bytes in a file without a name, so that a disk that fills
+    /// meanwhile cannot stop a rollback.
     reserve: Option<OwnedFd>,
     /// Files that came out of an exchange.
     old: Vec<Old>,
@@ -43,7 +47,11 @@ pub(crate) struct FileTarget {
 
 impl FileTarget {
     pub(super) fn new(spot: Spot) -> Self {
-        Self { spot, reserve: None, old: Vec::new() }
+        Self {
+            spot,
+            reserve: None,
+            old: Vec::new(),
+        }
     }
 
     pub(super) fn read(&self) -> Result<Blob, InstallError> {
@@ -52,12 +60,14 @@ impl FileTarget {
 
     pub(super) fn survey(&mut self) -> Result<Blob, InstallError> {
         let file = self.open()?;
-        // Attributes before bytes, as at every later look: a change in between is one of the bytes or shows later.
+        // Attributes before bytes, as at every later look: a change in between is one of the bytes
+        // or shows later.
         self.spot.expects = Some(Entries::of(&file).map_err(|e| self.spot.io(e))?);
         self.content(file)
     }
 
-    /// Through the held directory, and along no link: another user may have put one there since the path was resolved.
+    /// Through the held directory, and along no link: another user may have put one there since the
+    /// path was resolved.
     fn open(&self) -> Result<OwnedFd, InstallError> {
         fs::openat(&*self.spot.dir, &*self.spot.name, READ, Mode::empty()).map_err(|e| match e {
             Errno::LOOP => self.spot.refused("it is a symbolic link by now"),
@@ -66,7 +76,9 @@ impl FileTarget {
     }
 
     fn content(&self, file: OwnedFd) -> Result<Blob, InstallError> {
-        config::read_fd(file, MAX_TARGET).map(Blob::new).map_err(|e| self.spot.refused(e.to_string()))
+        config::read_fd(file, MAX_TARGET)
+            .map(Blob::new)
+            .map_err(|e| self.spot.refused(e.to_string()))
     }
 
     pub(super) fn is_public(&self) -> bool {
@@ -77,7 +89,12 @@ impl FileTarget {
         digest_of(&self.spot.dir, &self.spot.name)
     }
 
-    pub(super) fn stage(&mut self, bytes: &[u8], run: &str, sync: Sync) -> Result<PathBuf, InstallError> {
+    pub(super) fn stage(
+        &mut self,
+        bytes: &[u8],
+        run: &str,
+        sync: Sync,
+    ) -> Result<PathBuf, InstallError> {
         self.guard()?;
         let (live, identity_of_live) = self.live()?;
         let name = self.spot.beside(run);
@@ -87,14 +104,17 @@ impl FileTarget {
             Some(file) => file,
             None => self.create(&name)?,
         };
-        let staged = fill(file, &live, bytes, Time::New, sync).map_err(|e| self.spot.unstaged(e)).and_then(|file| {
-            let identity = Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
-            self.know(&name, vec![identity, identity_of_live])?;
-            if is_nameless {
-                link(&file, &self.spot.dir, &name).map_err(|e| self.spot.unstaged(e))?;
-            }
-            Ok(())
-        });
+        let staged = fill(file, &live, bytes, Time::New, sync)
+            .map_err(|e| self.spot.unstaged(e))
+            .and_then(|file| {
+                let identity =
+                    Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
+                self.know(&name, vec![identity, identity_of_live])?;
+                if is_nameless {
+                    link(&file, &self.spot.dir, &name).map_err(|e| self.spot.unstaged(e))?;
+                }
+                Ok(())
+            });
         if let Err(e) = staged {
             self.unfinished();
             self.spot.unstage();
@@ -108,18 +128,24 @@ impl FileTarget {
         let me = rustix::process::geteuid().as_raw();
         if let Some(beside) = &mut self.spot.staged
             && let Ok(stat) = status(&self.spot.dir, &beside.name)
-            && beside.known.sealed.contains(&Identity::of(&stat).owned_by(me).unwritten())
+            && beside
+                .known
+                .sealed
+                .contains(&Identity::of(&stat).owned_by(me).unwritten())
         {
             beside.known.whole.insert(Identity::of(&stat));
         }
     }
 
-    /// Opens the live file, whose attributes what is staged gets. They must be those of the survey: another user may have
-    /// exchanged it for a file of its own, which would make the content readable to that user.
+    /// Opens the live file, whose attributes what is staged gets. They must be those of the survey:
+    /// another user may have exchanged it for a file of its own, which would make the content
+    /// readable to that user.
     fn live(&mut self) -> Result<(OwnedFd, Identity), InstallError> {
         let file = self.open()?;
         let now = Entries::of(&file).map_err(|e| self.spot.io(e))?;
-        let identity = now.identity(std::path::Path::new("")).ok_or_else(|| self.spot.drifted())?;
+        let identity = now
+            .identity(std::path::Path::new(""))
+            .ok_or_else(|| self.spot.drifted())?;
         self.spot.has_expected(&now)?;
         self.spot.expects.get_or_insert(now);
         Ok((file, identity))
@@ -127,7 +153,12 @@ impl FileTarget {
 
     /// A file without a name beside the target; none where the filesystem has none.
     fn nameless(&self) -> Result<Option<OwnedFd>, InstallError> {
-        match fs::openat(&*self.spot.dir, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
+        match fs::openat(
+            &*self.spot.dir,
+            ".",
+            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::RUSR | Mode::WUSR,
+        ) {
             Ok(file) => Ok(Some(file)),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => Ok(None),
             Err(e) => Err(self.spot.unstaged(e)),
@@ -137,33 +168,60 @@ impl FileTarget {
     /// A new file under this name, written down at once.
     fn create(&mut self, name: &OsStr) -> Result<OwnedFd, InstallError> {
         self.spot.note(name, Stage::Wanted, Vec::new())?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = fs::openat(&*self.spot.dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(|e| self.spot.unstaged(e))?;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = fs::openat(&*self.spot.dir, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| self.spot.unstaged(e))?;
         let identity = Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
-        let known = Known { sealed: [identity.unwritten()].into(), ..Known::default() };
-        self.spot.staged = Some(Beside { name: name.into(), known, was: None });
+        let known = Known {
+            sealed: [identity.unwritten()].into(),
+            ..Known::default()
+        };
+        self.spot.staged = Some(Beside {
+            name: name.into(),
+            known,
+            was: None,
+        });
         self.spot.note(name, Stage::Sealed, vec![identity])?;
         Ok(file)
     }
 
     /// What stands under this name, or is about to, is one of these.
     fn know(&mut self, name: &OsStr, identities: Vec<Identity>) -> Result<(), InstallError> {
-        let beside = self.spot.staged.get_or_insert_with(|| Beside { name: name.into(), ..Beside::default() });
-        let new: Vec<Identity> = identities.into_iter().filter(|identity| beside.known.whole.insert(*identity)).collect();
-        if new.is_empty() { Ok(()) } else { self.spot.note(name, Stage::Whole, new) }
+        let beside = self.spot.staged.get_or_insert_with(|| Beside {
+            name: name.into(),
+            ..Beside::default()
+        });
+        let new: Vec<Identity> = identities
+            .into_iter()
+            .filter(|identity| beside.known.whole.insert(*identity))
+            .collect();
+        if new.is_empty() {
+            Ok(())
+        } else {
+            self.spot.note(name, Stage::Whole, new)
+        }
     }
 
-    /// Writes the rollback content into a file without a name: its place on the disk is taken before anything is touched.
-    /// Where a filesystem has no such files the rollback content is staged when it is needed.
+    /// Writes the rollback content into a file without a name: its place on the disk is taken
+    /// before anything is touched. Where a filesystem has no such files the rollback content is
+    /// staged when it is needed.
     pub(super) fn reserve(&mut self, bytes: &[u8], sync: Sync) -> Result<(), InstallError> {
         if let Some(file) = self.nameless()? {
             let (live, _) = self.live()?;
-            self.reserve = Some(fill(file, &live, bytes, Time::Kept, sync).map_err(|e| self.spot.unstaged(e))?);
+            self.reserve = Some(
+                fill(file, &live, bytes, Time::Kept, sync).map_err(|e| self.spot.unstaged(e))?,
+            );
         }
         Ok(())
     }
 
-    pub(super) fn install(&mut self, from: &str, to: &Blob, run: &str) -> Result<bool, InstallError> {
+    pub(super) fn install(
+        &mut self,
+        from: &str,
+        to: &Blob,
+        run: &str,
+    ) -> Result<bool, InstallError> {
         let now = look(&self.spot.dir, &self.spot.name);
         if self.spot.is_done(now.as_ref(), from, to)? {
             return Ok(false);
@@ -173,7 +231,9 @@ impl FileTarget {
             None => self.restage(to, run)?,
         };
         // The same content in another inode than when it was staged.
-        let came_out = now.map(|now| now.entries.identities().collect()).unwrap_or_default();
+        let came_out = now
+            .map(|now| now.entries.identities().collect())
+            .unwrap_or_default();
         self.know(&name, came_out)?;
         let came = match self.spot.exchange(&name, from, look)? {
             Ok(came) => came,
@@ -195,42 +255,67 @@ impl FileTarget {
     fn ready(&self, to: &Blob) -> Option<(OsString, Entries)> {
         let beside = self.spot.staged.as_ref()?;
         let staged = look(&self.spot.dir, &beside.name)?;
-        let is_ours = staged.sha256 == to.sha256 && staged.entries.identities().all(|identity| beside.known.whole.contains(&identity));
+        let is_ours = staged.sha256 == to.sha256
+            && staged
+                .entries
+                .identities()
+                .all(|identity| beside.known.whole.contains(&identity));
         is_ours.then(|| (beside.name.clone(), staged.entries))
     }
 
-    /// Without an exchange: the old file keeps a second name until what was replaced is known to be it.
+    /// Without an exchange: the old file keeps a second name until what was replaced is known to be
+    /// it.
     fn replace(&mut self, staged: &OsStr, from: &str) -> Result<Seen, InstallError> {
         let mut old = OsString::from(staged);
         old.push("-old");
         let live = Entries::of(&self.open()?).map_err(|e| self.spot.io(e))?;
-        let known = Known { whole: live.identities().collect(), ..Known::default() };
-        self.spot.note(&old, Stage::Whole, live.identities().collect())?;
+        let known = Known {
+            whole: live.identities().collect(),
+            ..Known::default()
+        };
+        self.spot
+            .note(&old, Stage::Whole, live.identities().collect())?;
         let dir = self.spot.dir.clone();
-        fs::linkat(&*dir, &*self.spot.name, &*dir, &*old, AtFlags::empty()).map_err(|e| self.spot.io(e))?;
+        fs::linkat(&*dir, &*self.spot.name, &*dir, &*old, AtFlags::empty())
+            .map_err(|e| self.spot.io(e))?;
         let came = look(&dir, &old).filter(|came| came.sha256 == from);
         let renamed = match &came {
-            Some(came) => self.spot.is_expected(came).and_then(|()| fs::renameat(&*dir, staged, &*dir, &*self.spot.name).map_err(|e| self.spot.io(e))),
+            Some(came) => self.spot.is_expected(came).and_then(|()| {
+                fs::renameat(&*dir, staged, &*dir, &*self.spot.name).map_err(|e| self.spot.io(e))
+            }),
             None => Err(self.spot.drifted()),
         };
         // A second name that cannot go is swept by the next run.
-        self.spot.remove(&Beside { name: old, known, was: None });
+        self.spot.remove(&Beside {
+            name: old,
+            known,
+            was: None,
+        });
         renamed?;
         self.spot.exchanged = true;
         came.ok_or_else(|| self.spot.drifted())
     }
 
-    /// Gives the rollback content its name; what was not reserved is written now. Answers the name, and the attributes.
+    /// Gives the rollback content its name; what was not reserved is written now. Answers the name,
+    /// and the attributes.
     fn restage(&mut self, to: &Blob, run: &str) -> Result<(OsString, Entries), InstallError> {
         self.spot.unstage();
         let mut run = format!("{run}-undo");
         if let Some(file) = &self.reserve {
             let name = self.spot.beside(&run);
-            let identity = Identity::of(&status(file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
+            let identity =
+                Identity::of(&status(file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
             self.spot.note(&name, Stage::Whole, vec![identity])?;
             if link(file, &self.spot.dir, &name).is_ok() {
-                let known = Known { whole: [identity].into(), ..Known::default() };
-                self.spot.staged = Some(Beside { name, known, was: None });
+                let known = Known {
+                    whole: [identity].into(),
+                    ..Known::default()
+                };
+                self.spot.staged = Some(Beside {
+                    name,
+                    known,
+                    was: None,
+                });
                 if let Some(ready) = self.ready(to) {
                     self.reserve = None;
                     return Ok(ready);
@@ -248,12 +333,19 @@ impl FileTarget {
 
     /// As [`super::Target::late`].
     pub(super) fn late(&mut self) -> Vec<Late> {
-        std::mem::take(&mut self.old).into_iter().filter_map(|old| old.late(self.spot.path.clone())).collect()
+        std::mem::take(&mut self.old)
+            .into_iter()
+            .filter_map(|old| old.late(self.spot.path.clone()))
+            .collect()
     }
 
     pub(super) fn guard(&self) -> Result<(), InstallError> {
         let stat = self.spot.status().map_err(|e| self.spot.io(e))?;
-        if is_file(&stat) { self.spot.guard(&stat) } else { Err(self.spot.refused("it is not a regular file")) }
+        if is_file(&stat) {
+            self.spot.guard(&stat)
+        } else {
+            Err(self.spot.refused("it is not a regular file"))
+        }
     }
 }
 
@@ -275,19 +367,32 @@ fn fill(fd: OwnedFd, live: &OwnedFd, bytes: &[u8], time: Time, sync: Sync) -> io
     let mine = fs::fstat(&fd)?;
     // The owner first: a change of owner clears mode bits.
     if (mine.st_uid, mine.st_gid) != (stat.st_uid, stat.st_gid) {
-        fs::fchown(&fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        fs::fchown(
+            &fd,
+            Some(Uid::from_raw(stat.st_uid)),
+            Some(Gid::from_raw(stat.st_gid)),
+        )?;
     }
     copy_xattrs(live, &fd)?;
     fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    // A program that knows a file by its size and whole seconds, as Python's cache of compiled files does, must see that it
-    // is another one.
+    // A program that knows a file by its size and whole seconds, as Python's cache of compiled
+    // files does, must see that it is another one.
     let seconds = match time {
         Time::New => (mine.st_mtime == stat.st_mtime).then_some(stat.st_mtime + 1),
         Time::Kept => Some(stat.st_mtime),
     };
     if let Some(tv_sec) = seconds {
-        let last_modification = Timespec { tv_sec, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or_default() };
-        fs::futimens(&fd, &Timestamps { last_access: last_modification, last_modification })?;
+        let last_modification = Timespec {
+            tv_sec,
+            tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or_default(),
+        };
+        fs::futimens(
+            &fd,
+            &Timestamps {
+                last_access: last_modification,
+                last_modification,
+            },
+        )?;
     }
     if sync == Sync::Singly {
         fs::fsync(&fd)?;
@@ -307,11 +412,18 @@ fn look(dir: &OwnedFd, name: &OsStr) -> Option<Seen> {
     let entries = Entries::of(&fd).ok()?;
     let file = File::from(fd);
     let sha256 = digest(&file)?;
-    Some(Seen { sha256, entries, fd: file.into(), tree: None })
+    Some(Seen {
+        sha256,
+        entries,
+        fd: file.into(),
+        tree: None,
+    })
 }
 
 fn digest_of(dir: &OwnedFd, name: &OsStr) -> Option<String> {
-    digest(&File::from(fs::openat(dir, name, READ, Mode::empty()).ok()?))
+    digest(&File::from(
+        fs::openat(dir, name, READ, Mode::empty()).ok()?,
+    ))
 }
 
 fn digest(file: &File) -> Option<String> {
@@ -322,164 +434,4 @@ fn digest(file: &File) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use std::sync::Arc;
-
-    use super::{super::Target, *};
-
-    fn target(bytes: &[u8]) -> (tempfile::TempDir, PathBuf, FileTarget) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().canonicalize().unwrap().join("web.toml");
-        std::fs::write(&path, bytes).unwrap();
-        let fd = File::open(dir.path()).unwrap().into();
-        let Target::File(target) = Target::new(&path, Arc::new(fd)) else { panic!("it is a file") };
-        (dir, path, target)
-    }
-
-    #[test]
-    fn what_was_not_surveyed_is_left_alone() {
-        let (dir, path, mut target) = target(b"surveyed");
-        let to = Blob::new(b"new".to_vec());
-        target.stage(&to.bytes, "1", Sync::Singly).unwrap();
-        std::fs::write(&path, b"somebody else").unwrap();
-        assert!(matches!(target.install(&config::digest(b"surveyed"), &to, "1"), Err(InstallError::Drifted(_))));
-        drop(target);
-        assert_eq!(std::fs::read(&path).unwrap(), b"somebody else");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing staged is left");
-    }
-
-    #[test]
-    fn what_is_new_has_another_second() {
-        let (_dir, path, mut target) = target(b"old");
-        let seconds = |path: &std::path::Path| std::os::unix::fs::MetadataExt::mtime(&path.metadata().unwrap());
-        let old = seconds(&path);
-        let staged = target.stage(b"new", "1", Sync::Singly).unwrap();
-        assert!(seconds(&staged) > old);
-    }
-
-    #[test]
-    fn there_and_back_again_from_what_was_reserved() {
-        let (dir, path, mut target) = target(b"old");
-        let (from, to) = (Blob::new(b"old".to_vec()), Blob::new(b"new".to_vec()));
-        let before = path.metadata().unwrap().modified().unwrap();
-        target.stage(&to.bytes, "1", Sync::Singly).unwrap();
-        target.reserve(&from.bytes, Sync::Singly).unwrap();
-        assert!(target.install(&from.sha256, &to, "1").unwrap() && !target.install(&from.sha256, &to, "1").unwrap());
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert!(target.install(&to.sha256, &from, "1").unwrap());
-        assert_eq!((std::fs::read(&path).unwrap(), path.metadata().unwrap().modified().unwrap()), (b"old".to_vec(), before));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing staged is left");
-    }
-
-    fn mode(path: &std::path::Path, mode: u32) {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-    }
-
-    #[test]
-    fn an_attribute_that_was_changed_since_the_survey_is_named_and_left_alone() {
-        let (dir, path, mut target) = target(b"old");
-        mode(&path, 0o640);
-        let from = target.survey().unwrap();
-        let to = Blob::new(b"new".to_vec());
-        target.stage(&to.bytes, "1", Sync::Singly).unwrap();
-        target.reserve(&from.bytes, Sync::Singly).unwrap();
-        mode(&path, 0o600);
-        let why = target.install(&from.sha256, &to, "1").unwrap_err().to_string();
-        assert!(why.contains("mode 640 -> 600"), "{why}");
-        mode(&path, 0o640);
-        assert!(target.install(&from.sha256, &to, "1").unwrap());
-        // Before a rollback too.
-        mode(&path, 0o644);
-        let why = target.install(&to.sha256, &from, "1").unwrap_err().to_string();
-        assert!(why.contains("mode 640 -> 644"), "{why}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        mode(&path, 0o640);
-        assert!(target.install(&to.sha256, &from, "1").unwrap());
-        drop(target);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn nothing_is_staged_with_attributes_that_the_survey_has_not_seen() {
-        let (dir, path, mut target) = target(b"old");
-        mode(&path, 0o600);
-        let from = target.survey().unwrap();
-        mode(&path, 0o604);
-        let why = target.stage(b"new", "1", Sync::Singly).unwrap_err().to_string();
-        assert!(why.contains("mode 600 -> 604"), "{why}");
-        assert!(target.reserve(&from.bytes, Sync::Singly).is_err());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn what_came_out_of_the_exchange_with_other_attributes_goes_straight_back() {
-        let (_dir, path, mut target) = target(b"old");
-        let from = target.survey().unwrap();
-        target.stage(b"new", "1", Sync::Singly).unwrap();
-        mode(&path, 0o600);
-        let name = target.spot.beside("1");
-        assert!(matches!(target.spot.exchange(&name, &from.sha256, look), Err(InstallError::Changed(..))));
-        assert_eq!((std::fs::read(&path).unwrap(), target.spot.exchanged), (b"old".to_vec(), false));
-    }
-
-    #[test]
-    fn an_edit_through_a_descriptor_from_before_is_found_at_the_end() {
-        let (_dir, path, mut target) = target(b"old");
-        let from = target.survey().unwrap();
-        let to = Blob::new(b"new".to_vec());
-        target.stage(&to.bytes, "1", Sync::Singly).unwrap();
-        let mut before = File::options().append(true).open(&path).unwrap();
-        assert!(target.install(&from.sha256, &to, "1").unwrap());
-        let mut installed = File::options().append(true).open(&path).unwrap();
-        assert!(target.install(&to.sha256, &from, "1").unwrap());
-        before.write_all(b" edited").unwrap();
-        installed.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o604)).unwrap();
-        let late: Vec<_> = target.late().into_iter().map(|late| (late.what.contains("mode"), late.bytes)).collect();
-        assert_eq!(late, [(false, Some(b"old edited".to_vec())), (true, None)]);
-        installed.write_all(b"").unwrap();
-        assert!(target.late().is_empty(), "each is told once");
-    }
-
-    #[test]
-    fn another_file_under_the_staged_name_is_neither_installed_nor_removed() {
-        let (dir, path, mut target) = target(b"old");
-        let from = target.survey().unwrap();
-        let to = Blob::new(b"new".to_vec());
-        let staged = target.stage(&to.bytes, "1", Sync::Singly).unwrap();
-        std::fs::rename(&staged, dir.path().join("moved")).unwrap();
-        std::fs::write(&staged, b"new").unwrap();
-        let its = std::os::unix::fs::MetadataExt::ino(&staged.metadata().unwrap());
-        assert!(target.install(&from.sha256, &to, "1").unwrap());
-        assert_ne!(std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap()), its);
-        assert!(staged.exists() && target.spot.stays.len() == 1, "it is another program's");
-    }
-
-    #[test]
-    fn without_an_exchange_the_old_file_is_known_before_it_is_replaced() {
-        let (dir, path, mut target) = target(b"old");
-        target.stage(b"new", "1", Sync::Singly).unwrap();
-        let staged = target.spot.beside("1");
-        assert!(matches!(target.replace(&staged, "another digest"), Err(InstallError::Drifted(_))));
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        target.replace(&staged, &config::digest(b"old")).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_link_is_not_read() {
-        let (dir, path, target) = target(b"old");
-        assert_eq!(*target.read().unwrap().bytes, *b"old");
-        std::fs::rename(&path, dir.path().join("other")).unwrap();
-        std::os::unix::fs::symlink("other", &path).unwrap();
-        assert!(target.read().unwrap_err().to_string().contains("link by now"));
-    }
-
-    #[test]
-    fn a_hard_link_is_refused() {
-        let (dir, path, mut target) = target(b"old");
-        std::fs::hard_link(&path, dir.path().join("other")).unwrap();
-        assert!(matches!(target.stage(b"new", "1", Sync::Singly), Err(InstallError::Refused(..))));
-    }
-}
+mod tests;

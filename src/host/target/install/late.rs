@@ -1,4 +1,5 @@
-//! Edits that arrived in what a run has exchanged away, through a descriptor that was opened before.
+//! Edits that arrived in what a run has exchanged away, through a descriptor that was opened
+//! before.
 
 use std::{
     fs::File,
@@ -31,18 +32,32 @@ pub(super) struct Old {
 
 impl Old {
     pub(super) fn new(file: OwnedFd, sha256: &str, entries: Entries) -> Self {
-        Self { file: file.into(), sha256: sha256.into(), entries }
+        Self {
+            file: file.into(),
+            sha256: sha256.into(),
+            entries,
+        }
     }
 
     /// What it has become since, at `path`; none where nothing was changed.
     pub(super) fn late(mut self, path: PathBuf) -> Option<Late> {
         let bytes = self.read().ok()?;
         let fd = OwnedFd::from(self.file);
-        let changed = Entries::of(&fd).ok().and_then(|now| self.entries.difference(&now));
+        let changed = Entries::of(&fd)
+            .ok()
+            .and_then(|now| self.entries.difference(&now));
         match (config::digest(&bytes) == self.sha256, changed) {
             (true, None) => None,
-            (true, Some(what)) => Some(Late { path, what, bytes: None }),
-            (false, _) => Some(Late { path, what: "content".into(), bytes: Some(bytes) }),
+            (true, Some(what)) => Some(Late {
+                path,
+                what,
+                bytes: None,
+            }),
+            (false, _) => Some(Late {
+                path,
+                what: "content".into(),
+                bytes: Some(bytes),
+            }),
         }
     }
 

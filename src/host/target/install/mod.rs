@@ -1,4 +1,5 @@
-//! Replaces one file or directory so that no reader ever sees half of it and nothing of its attributes is lost.
+//! Replaces one file or directory so that no reader ever sees half of it and nothing of its
+//! attributes is lost.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,12 +49,18 @@ pub(crate) fn sync_all<'a>(targets: impl Iterator<Item = &'a Target>) -> Result<
 ///
 /// # Errors
 /// `Io` when a filesystem cannot write it.
-pub(crate) fn sync_names<'a>(targets: impl Iterator<Item = &'a Target>) -> Result<(), InstallError> {
-    let dirs: BTreeMap<*const OwnedFd, &Target> = targets.map(|target| (Arc::as_ptr(&target.spot().dir), target)).collect();
+pub(crate) fn sync_names<'a>(
+    targets: impl Iterator<Item = &'a Target>,
+) -> Result<(), InstallError> {
+    let dirs: BTreeMap<*const OwnedFd, &Target> = targets
+        .map(|target| (Arc::as_ptr(&target.spot().dir), target))
+        .collect();
     if Sync::of(dirs.len()) == Sync::Together {
         return sync_all(dirs.into_values());
     }
-    dirs.into_values().map(Target::spot).try_for_each(|spot| fs::fsync(&*spot.dir).map_err(|e| spot.io(e)))
+    dirs.into_values()
+        .map(Target::spot)
+        .try_for_each(|spot| fs::fsync(&*spot.dir).map_err(|e| spot.io(e)))
 }
 
 /// What is to be replaced, under a held descriptor of the directory that it stands in.
@@ -64,12 +71,15 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// What stands at `path` (resolved), in its directory `dir`; what is no directory is looked at as a file.
+    /// What stands at `path` (resolved), in its directory `dir`; what is no directory is looked at
+    /// as a file.
     #[must_use]
     pub(crate) fn new(path: &Path, dir: Arc<OwnedFd>) -> Self {
         let spot = Spot::new(path, dir);
         match spot.status() {
-            Ok(stat) if kind(&stat) == FileType::Directory => Self::Directory(TreeTarget::new(spot)),
+            Ok(stat) if kind(&stat) == FileType::Directory => {
+                Self::Directory(TreeTarget::new(spot))
+            }
             _ => Self::File(FileTarget::new(spot)),
         }
     }
@@ -90,7 +100,8 @@ impl Target {
         }
     }
 
-    /// What stands there now, which must be that, attribute by attribute, until this run exchanges it.
+    /// What stands there now, which must be that, attribute by attribute, until this run exchanges
+    /// it.
     ///
     /// # Errors
     /// As [`Target::read`].
@@ -126,7 +137,8 @@ impl Target {
         self.digest().as_ref() == Some(&content.sha256)
     }
 
-    /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest entry.
+    /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest
+    /// entry.
     #[must_use]
     pub(crate) fn ctime(&self) -> Option<i128> {
         match self {
@@ -139,8 +151,19 @@ impl Target {
     #[must_use]
     pub(crate) fn inodes(&self) -> Option<[(u64, u64); 2]> {
         let spot = self.spot();
-        let inode = |name: &OsStr| fs::statat(&*spot.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| (stat.st_dev, stat.st_ino));
-        Some([inode(spot.staged.as_ref().map_or(&spot.name, |staged| &staged.name))?, inode(&spot.name)?])
+        let inode = |name: &OsStr| {
+            fs::statat(&*spot.dir, name, AtFlags::SYMLINK_NOFOLLOW)
+                .ok()
+                .map(|stat| (stat.st_dev, stat.st_ino))
+        };
+        Some([
+            inode(
+                spot.staged
+                    .as_ref()
+                    .map_or(&spot.name, |staged| &staged.name),
+            )?,
+            inode(&spot.name)?,
+        ])
     }
 
     /// Whether a run could replace it, as far as can be told while nothing is written.
@@ -155,11 +178,17 @@ impl Target {
         self.spot().writable()
     }
 
-    /// Writes `to` beside what is live, with its owners, modes and xattrs, synced; refuses what install could not replace. Answers the path.
+    /// Writes `to` beside what is live, with its owners, modes and xattrs, synced; refuses what
+    /// install could not replace. Answers the path.
     ///
     /// # Errors
     /// `Refused` by a guard; `Io` on a full or read-only filesystem.
-    pub(crate) fn stage(&mut self, to: &Blob, run: &str, sync: Sync) -> Result<PathBuf, InstallError> {
+    pub(crate) fn stage(
+        &mut self,
+        to: &Blob,
+        run: &str,
+        sync: Sync,
+    ) -> Result<PathBuf, InstallError> {
         match self {
             Self::File(file) => file.stage(&to.bytes, run, sync),
             Self::Directory(tree) => tree.stage(to, run),
@@ -176,8 +205,12 @@ impl Target {
         self.spot_mut().hold = hold;
     }
 
-    /// Hidden names in its directory that are beside it as a run's are, and that this run has not made, of `names`.
-    pub(crate) fn strange<'a>(&self, names: &'a BTreeSet<OsString>) -> impl Iterator<Item = &'a OsString> {
+    /// Hidden names in its directory that are beside it as a run's are, and that this run has not
+    /// made, of `names`.
+    pub(crate) fn strange<'a>(
+        &self,
+        names: &'a BTreeSet<OsString>,
+    ) -> impl Iterator<Item = &'a OsString> {
         self.spot().strange(names)
     }
 
@@ -187,7 +220,8 @@ impl Target {
         self.spot().names()
     }
 
-    /// Looks once more at everything that this run has exchanged away: edits that arrived there since.
+    /// Looks once more at everything that this run has exchanged away: edits that arrived there
+    /// since.
     pub(crate) fn late(&mut self) -> Vec<Late> {
         match self {
             Self::File(file) => file.late(),
@@ -226,12 +260,18 @@ impl Target {
         }
     }
 
-    /// Makes it `to`: it is `from`: exchange, and what came out must be `from`, else it goes straight back; it is `to` already: nothing.
-    /// Answers whether it was exchanged; it is on the disk after [`sync_names`].
+    /// Makes it `to`: it is `from`: exchange, and what came out must be `from`, else it goes
+    /// straight back; it is `to` already: nothing. Answers whether it was exchanged; it is on the
+    /// disk after [`sync_names`].
     ///
     /// # Errors
     /// `Drifted` when it is neither; it is then as it was found.
-    pub(crate) fn install(&mut self, from: &str, to: &Blob, run: &str) -> Result<bool, InstallError> {
+    pub(crate) fn install(
+        &mut self,
+        from: &str,
+        to: &Blob,
+        run: &str,
+    ) -> Result<bool, InstallError> {
         match self {
             Self::File(file) => file.install(from, to, run),
             Self::Directory(tree) => tree.install(from, to, run),

@@ -58,7 +58,8 @@ pub(super) struct Spot {
     /// What cannot be installed again, and may have been edited: it goes at the end.
     pub(super) old: Vec<Beside>,
     pub(super) exchanged: bool,
-    /// The attributes that what stands there must have: those of the survey, then those of what was installed.
+    /// The attributes that what stands there must have: those of the survey, then those of what was
+    /// installed.
     pub(super) expects: Option<Entries>,
     pub(super) staging: Arc<Staging>,
     pub(super) hold: bool,
@@ -70,7 +71,18 @@ impl Spot {
     pub(super) fn new(path: &Path, dir: Arc<OwnedFd>) -> Self {
         let name = path.file_name().unwrap_or_default().into();
         let (staged, old, expects, staging, stays) = Default::default();
-        Self { path: path.into(), dir, name, staged, old, exchanged: false, expects, staging, hold: true, stays }
+        Self {
+            path: path.into(),
+            dir,
+            name,
+            staged,
+            old,
+            exchanged: false,
+            expects,
+            staging,
+            hold: true,
+            stays,
+        }
     }
 
     pub(super) fn status(&self) -> Result<Statx, Errno> {
@@ -89,9 +101,14 @@ impl Spot {
         InstallError::Drifted(self.path.clone())
     }
 
-    /// Whether what stands there is `to` already; what is neither that nor `from`, or has other attributes than it must, is
-    /// another program's.
-    pub(super) fn is_done(&self, now: Option<&Seen>, from: &str, to: &Blob) -> Result<bool, InstallError> {
+    /// Whether what stands there is `to` already; what is neither that nor `from`, or has other
+    /// attributes than it must, is another program's.
+    pub(super) fn is_done(
+        &self,
+        now: Option<&Seen>,
+        from: &str,
+        to: &Blob,
+    ) -> Result<bool, InstallError> {
         match now {
             Some(now) if now.sha256 == to.sha256 => Ok(true),
             Some(now) if now.sha256 == from => self.is_expected(now).map(|()| false),
@@ -105,7 +122,11 @@ impl Spot {
 
     /// Whether what is there has the attributes that it must have.
     pub(super) fn has_expected(&self, now: &Entries) -> Result<(), InstallError> {
-        match self.expects.as_ref().and_then(|before| before.difference(now)) {
+        match self
+            .expects
+            .as_ref()
+            .and_then(|before| before.difference(now))
+        {
             Some(what) => Err(InstallError::Changed(self.path.clone(), what)),
             None => Ok(()),
         }
@@ -129,9 +150,18 @@ impl Spot {
         name
     }
 
-    /// Writes down what is about to stand under this name. On the way back nothing waits for a full disk.
-    pub(super) fn note(&self, name: &OsStr, stage: Stage, entries: Vec<Identity>) -> Result<(), InstallError> {
-        match self.staging.note(&self.dir, &self.path.with_file_name(name), stage, entries) {
+    /// Writes down what is about to stand under this name. On the way back nothing waits for a full
+    /// disk.
+    pub(super) fn note(
+        &self,
+        name: &OsStr,
+        stage: Stage,
+        entries: Vec<Identity>,
+    ) -> Result<(), InstallError> {
+        match self
+            .staging
+            .note(&self.dir, &self.path.with_file_name(name), stage, entries)
+        {
             Err(e) if !self.exchanged => Err(InstallError::Record(e)),
             _ => Ok(()),
         }
@@ -142,7 +172,10 @@ impl Spot {
         fixed(stat).map_or(Ok(()), |why| Err(self.refused(format!("it {why}"))))?;
         let dir = fs::fstat(&*self.dir).map_err(|e| self.io(e))?;
         let me = rustix::process::geteuid();
-        if dir.st_mode & 0o1000 != 0 && !me.is_root() && ![dir.st_uid, stat.stx_uid].contains(&me.as_raw()) {
+        if dir.st_mode & 0o1000 != 0
+            && !me.is_root()
+            && ![dir.st_uid, stat.stx_uid].contains(&me.as_raw())
+        {
             return Err(self.refused("its directory is sticky, and neither is yours"));
         }
         Ok(())
@@ -150,49 +183,87 @@ impl Spot {
 
     /// Whether this user could write beside it what has the same owner.
     pub(super) fn writable(&self) -> Result<(), InstallError> {
-        let (owner, me) = (self.status().map_err(|e| self.io(e))?.stx_uid, rustix::process::geteuid());
+        let (owner, me) = (
+            self.status().map_err(|e| self.io(e))?.stx_uid,
+            rustix::process::geteuid(),
+        );
         if !me.is_root() && owner != me.as_raw() {
-            return Err(self.refused(format!("it belongs to uid {owner}, and only root could put in its place what does so too")));
+            return Err(self.refused(format!(
+                "it belongs to uid {owner}, and only root could put in its place what does so too"
+            )));
         }
-        match fs::accessat(&*self.dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+        match fs::accessat(
+            &*self.dir,
+            ".",
+            Access::WRITE_OK | Access::EXEC_OK,
+            AtFlags::EACCESS,
+        ) {
             // An old kernel does not tell it of the effective user.
             Ok(()) | Err(Errno::NOSYS) => Ok(()),
             Err(e) => Err(self.unstaged(e)),
         }
     }
 
-    /// Exchanges the target with `staged`, which [`super::sync_names`] puts on the disk; what came out must be `from` with the
-    /// attributes that it must have, else it goes straight back. Answers what came out, or the kernel's reason when there is
-    /// no exchange on this filesystem.
-    pub(super) fn exchange(&mut self, staged: &OsStr, from: &str, look: Look) -> Result<Result<Seen, Errno>, InstallError> {
-        let exchange = || fs::renameat_with(&*self.dir, staged, &*self.dir, &*self.name, RenameFlags::EXCHANGE);
+    /// Exchanges the target with `staged`, which [`super::sync_names`] puts on the disk; what came
+    /// out must be `from` with the attributes that it must have, else it goes straight back.
+    /// Answers what came out, or the kernel's reason when there is no exchange on this filesystem.
+    pub(super) fn exchange(
+        &mut self,
+        staged: &OsStr,
+        from: &str,
+        look: Look,
+    ) -> Result<Result<Seen, Errno>, InstallError> {
+        let exchange = || {
+            fs::renameat_with(
+                &*self.dir,
+                staged,
+                &*self.dir,
+                &*self.name,
+                RenameFlags::EXCHANGE,
+            )
+        };
         match exchange() {
             Ok(()) => {}
             // The last is what a layered filesystem says of a directory of a lower layer.
-            Err(e @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV)) => return Ok(Err(e)),
+            Err(e @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV)) => {
+                return Ok(Err(e));
+            }
             Err(e) => return Err(self.io(e)),
         }
-        let came = look(&self.dir, staged).filter(|came| came.sha256 == from).ok_or_else(|| self.drifted());
+        let came = look(&self.dir, staged)
+            .filter(|came| came.sha256 == from)
+            .ok_or_else(|| self.drifted());
         match came.and_then(|came| self.is_expected(&came).map(|()| came)) {
             Ok(came) => {
                 self.exchanged = true;
                 Ok(Ok(came))
             }
-            Err(why) => match exchange() {
-                Ok(()) => Err(why),
-                Err(e) => {
-                    // It is another program's, and must outlive this run.
-                    self.staging.gone(&self.path.with_file_name(staged));
-                    (self.staged, self.exchanged) = (None, true);
-                    Err(self.io(io::Error::other(format!("was changed by somebody else, and what they wrote stands at `{}` now: {e}", staged.display()))))
+            Err(why) => {
+                match exchange() {
+                    Ok(()) => Err(why),
+                    Err(e) => {
+                        // It is another program's, and must outlive this run.
+                        self.staging.gone(&self.path.with_file_name(staged));
+                        (self.staged, self.exchanged) = (None, true);
+                        Err(self.io(io::Error::other(format!(
+                            "was changed by somebody else, and \
+                            what they wrote stands at `{}` now: {e}",
+                            staged.display()
+                        ))))
+                    }
                 }
-            },
+            }
         }
     }
 
     /// Removes what stands beside it, if anything does.
     pub(super) fn unstage(&mut self) {
-        let all: Vec<Beside> = self.staged.take().into_iter().chain(std::mem::take(&mut self.old)).collect();
+        let all: Vec<Beside> = self
+            .staged
+            .take()
+            .into_iter()
+            .chain(std::mem::take(&mut self.old))
+            .collect();
         for beside in all {
             self.remove(&beside);
         }
@@ -206,10 +277,20 @@ impl Spot {
     }
 
     /// As [`super::Target::strange`].
-    pub(super) fn strange<'a>(&self, names: &'a BTreeSet<OsString>) -> impl Iterator<Item = &'a OsString> {
+    pub(super) fn strange<'a>(
+        &self,
+        names: &'a BTreeSet<OsString>,
+    ) -> impl Iterator<Item = &'a OsString> {
         let prefix = self.beside("").into_encoded_bytes();
-        let own: Vec<OsString> = self.staged.iter().chain(&self.old).map(|beside| beside.name.clone()).collect();
-        names.iter().filter(move |name| name.as_encoded_bytes().starts_with(&prefix) && !own.contains(name))
+        let own: Vec<OsString> = self
+            .staged
+            .iter()
+            .chain(&self.old)
+            .map(|beside| beside.name.clone())
+            .collect();
+        names
+            .iter()
+            .filter(move |name| name.as_encoded_bytes().starts_with(&prefix) && !own.contains(name))
     }
 
     /// Removes it as far as it is known. What stays is named.

@@ -1,4 +1,5 @@
-//! A target that is a directory. What it was stays beside it under a hidden name until the run ends: a rollback writes nothing.
+//! A target that is a directory. What it was stays beside it under a hidden name until the run
+//! ends: a rollback writes nothing.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Statx, StatxAttributes, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{
+        self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Statx, StatxAttributes, Timespec,
+        Timestamps, Uid, XattrFlags,
+    },
     io::Errno,
 };
 
@@ -74,18 +78,33 @@ impl TreeTarget {
     }
 
     pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {
-        let Some(wanted) = &to.tree else { return Err(self.spot.refused("it is a directory, and would become a file")) };
+        let Some(wanted) = &to.tree else {
+            return Err(self
+                .spot
+                .refused("it is a directory, and would become a file"));
+        };
         let (live, now) = self.guard()?;
         self.spot.writable()?;
         let (_, entries) = visit(&live, |_| None).map_err(|e| self.spot.refused(e.to_string()))?;
         let identities: Vec<Identity> = entries.identities().collect();
         self.spot.expects.get_or_insert(entries);
         let name = self.spot.beside(run);
-        self.spot.staged = Some(Beside { name: name.clone(), known: Known { empty: true, ..Known::default() }, was: None });
-        let said = self.write(&name, wanted, (&live, &now), identities).and_then(|()| match seen(&self.spot.dir, &name) {
-            Some(staged) if staged.sha256 == to.sha256 => Ok(()),
-            _ => Err(self.spot.refused("its filesystem does not keep names, modes or links as they are")),
+        self.spot.staged = Some(Beside {
+            name: name.clone(),
+            known: Known {
+                empty: true,
+                ..Known::default()
+            },
+            was: None,
         });
+        let said = self
+            .write(&name, wanted, (&live, &now), identities)
+            .and_then(|()| match seen(&self.spot.dir, &name) {
+                Some(staged) if staged.sha256 == to.sha256 => Ok(()),
+                _ => Err(self
+                    .spot
+                    .refused("its filesystem does not keep names, modes or links as they are")),
+            });
         match said {
             Ok(()) => Ok(self.spot.path.with_file_name(name)),
             Err(e) => {
@@ -104,7 +123,13 @@ impl TreeTarget {
         Ok((live, now))
     }
 
-    fn write(&mut self, name: &OsStr, wanted: &Tree, (live, now): (&OwnedFd, &Tree), identities: Vec<Identity>) -> Result<(), InstallError> {
+    fn write(
+        &mut self,
+        name: &OsStr,
+        wanted: &Tree,
+        (live, now): (&OwnedFd, &Tree),
+        identities: Vec<Identity>,
+    ) -> Result<(), InstallError> {
         let dir = self.spot.dir.clone();
         let mut probe = OsString::from(name);
         probe.push("-probe");
@@ -115,49 +140,89 @@ impl TreeTarget {
         // Both are empty yet, so it does not matter which is which.
         let exchanged = fs::renameat_with(&*dir, name, &*dir, &*probe, RenameFlags::EXCHANGE);
         fs::unlinkat(&*dir, &*probe, AtFlags::REMOVEDIR).map_err(|e| self.spot.unstaged(e))?;
-        self.spot.staging.gone(&self.spot.path.with_file_name(&probe));
+        self.spot
+            .staging
+            .gone(&self.spot.path.with_file_name(&probe));
         match exchanged {
             Ok(()) => {}
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Err(self.spot.refused("its filesystem cannot exchange two directories in one step")),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                return Err(self
+                    .spot
+                    .refused("its filesystem cannot exchange two directories in one step"));
+            }
             Err(e) => return Err(self.spot.unstaged(e)),
         }
         let singly = wanted.size().0 <= SYNCED_SINGLY;
         let failed = |e: io::Error| self.spot.unstaged(e);
         let staged = open(&dir, name).map_err(|e| failed(e.into()))?;
         let stat = status(&staged, OsStr::new("")).map_err(|e| failed(e.into()))?;
-        // Whose directory it stands in can put another one there: one of another user, or with something in it, is not the one just made.
-        let is_empty = crate::tree::names(&staged, 0).map_err(|e| failed(e.into()))?.is_empty();
+        // Whose directory it stands in can put another one there: one of another user, or with
+        // something in it, is not the one just made.
+        let is_empty = crate::tree::names(&staged, 0)
+            .map_err(|e| failed(e.into()))?
+            .is_empty();
         if stat.stx_uid != rustix::process::geteuid().as_raw() || !is_empty {
-            return Err(failed(io::Error::other("another directory was put in its place")));
+            return Err(failed(io::Error::other(
+                "another directory was put in its place",
+            )));
         }
         let top = Identity::of(&stat);
         self.spot.note(name, Stage::Sealed, vec![top])?;
         if let Some(beside) = &mut self.spot.staged {
             beside.known.sealed.insert(top.unwritten());
         }
-        let mut models = Models { expects: self.spot.expects.as_ref(), entries: Entries::default(), is_whole: true };
-        let owner = fill(wanted, &staged, Some((live, now)), (Uid::ROOT, Gid::ROOT), (Path::new(""), singly), &mut models);
+        let mut models = Models {
+            expects: self.spot.expects.as_ref(),
+            entries: Entries::default(),
+            is_whole: true,
+        };
+        let owner = fill(
+            wanted,
+            &staged,
+            Some((live, now)),
+            (Uid::ROOT, Gid::ROOT),
+            (Path::new(""), singly),
+            &mut models,
+        );
         let owner = owner.map_err(|e| self.spot.unstaged(e))?;
-        // No other user can enter it yet. An entry that another user has exchanged since the survey would make the content
-        // readable to that user.
-        let Models { entries, is_whole, .. } = models;
+        // No other user can enter it yet. An entry that another user has exchanged since the survey
+        // would make the content readable to that user.
+        let Models {
+            entries, is_whole, ..
+        } = models;
         self.spot.has_expected(&entries)?;
         if !is_whole {
             return Err(self.spot.drifted());
         }
         // What stands there once its owner can enter it: these, or after the exchange those.
-        let (_, entries) = visit(&staged, |_| None).map_err(|e| self.spot.refused(e.to_string()))?;
-        let all: Vec<Identity> = entries.identities().chain([top.owned_by(owner.0.as_raw())]).chain(identities).collect();
+        let (_, entries) =
+            visit(&staged, |_| None).map_err(|e| self.spot.refused(e.to_string()))?;
+        let all: Vec<Identity> = entries
+            .identities()
+            .chain([top.owned_by(owner.0.as_raw())])
+            .chain(identities)
+            .collect();
         self.spot.note(name, Stage::Whole, all.clone())?;
         if let Some(beside) = &mut self.spot.staged {
             beside.known.whole.extend(all);
         }
         let sealed = dress(&staged, Some(live), owner, wanted.mode);
-        let synced = sealed.and_then(|()| if singly { Ok(fs::fsync(&staged)?) } else { Ok(fs::syncfs(&staged)?) });
+        let synced = sealed.and_then(|()| {
+            if singly {
+                Ok(fs::fsync(&staged)?)
+            } else {
+                Ok(fs::syncfs(&staged)?)
+            }
+        });
         synced.map_err(|e| self.spot.unstaged(e))
     }
 
-    pub(super) fn install(&mut self, from: &str, to: &Blob, run: &str) -> Result<bool, InstallError> {
+    pub(super) fn install(
+        &mut self,
+        from: &str,
+        to: &Blob,
+        run: &str,
+    ) -> Result<bool, InstallError> {
         let now = seen(&self.spot.dir, &self.spot.name);
         if self.spot.is_done(now.as_ref(), from, to)? {
             return Ok(false);
@@ -175,10 +240,22 @@ impl TreeTarget {
                 self.ready(to).ok_or_else(|| self.spot.drifted())?
             }
         };
-        let name = self.spot.staged.as_ref().map(|beside| beside.name.clone()).unwrap_or_default();
+        let name = self
+            .spot
+            .staged
+            .as_ref()
+            .map(|beside| beside.name.clone())
+            .unwrap_or_default();
         // The same content in other inodes than when it was staged.
-        let came_out: Vec<Identity> = now.map(|now| now.entries.identities().collect()).unwrap_or_default();
-        let is_known = |identity: &Identity| self.spot.staged.as_ref().is_some_and(|beside| beside.known.whole.contains(identity));
+        let came_out: Vec<Identity> = now
+            .map(|now| now.entries.identities().collect())
+            .unwrap_or_default();
+        let is_known = |identity: &Identity| {
+            self.spot
+                .staged
+                .as_ref()
+                .is_some_and(|beside| beside.known.whole.contains(identity))
+        };
         if !came_out.iter().all(is_known) {
             self.spot.note(&name, Stage::Whole, came_out.clone())?;
         }
@@ -191,16 +268,26 @@ impl TreeTarget {
                 self.spot.expects = Some(installs);
                 Ok(true)
             }
-            Err(e) => Err(self.spot.refused(format!("its filesystem cannot exchange it in one step: {e}"))),
+            Err(e) => Err(self.spot.refused(format!(
+                "its filesystem cannot exchange it in one step: {e}"
+            ))),
         }
     }
 
-    /// The attributes of what stands beside it, where that is `to` as it was made, or as it came out of an exchange.
+    /// The attributes of what stands beside it, where that is `to` as it was made, or as it came
+    /// out of an exchange.
     fn ready(&self, to: &Blob) -> Option<Entries> {
         let beside = self.spot.staged.as_ref()?;
-        let staged = seen(&self.spot.dir, &beside.name).filter(|staged| staged.sha256 == to.sha256)?;
-        let is_ours = staged.entries.identities().all(|identity| beside.known.whole.contains(&identity));
-        let is_same = beside.was.as_ref().is_none_or(|(_, was)| was.difference(&staged.entries).is_none());
+        let staged =
+            seen(&self.spot.dir, &beside.name).filter(|staged| staged.sha256 == to.sha256)?;
+        let is_ours = staged
+            .entries
+            .identities()
+            .all(|identity| beside.known.whole.contains(&identity));
+        let is_same = beside
+            .was
+            .as_ref()
+            .is_none_or(|(_, was)| was.difference(&staged.entries).is_none());
         (is_ours && is_same).then_some(staged.entries)
     }
 
@@ -209,9 +296,18 @@ impl TreeTarget {
         let (dir, path) = (self.spot.dir.clone(), self.spot.path.clone());
         let mut all = Vec::new();
         for beside in self.spot.staged.iter_mut().chain(&mut self.spot.old) {
-            let Some((was, before)) = &beside.was else { continue };
+            let Some((was, before)) = &beside.was else {
+                continue;
+            };
             let Some(now) = seen(&dir, &beside.name) else {
-                all.push(Late { path: path.clone(), what: format!("`{}` cannot be read any more", shown(Path::new(&beside.name))), bytes: None });
+                all.push(Late {
+                    path: path.clone(),
+                    what: format!(
+                        "`{}` cannot be read any more",
+                        shown(Path::new(&beside.name))
+                    ),
+                    bytes: None,
+                });
                 continue;
             };
             let Some(tree) = now.tree else { continue };
@@ -227,7 +323,10 @@ impl TreeTarget {
                 };
                 // Its bytes are kept, so it may go with the rest; by what it is now.
                 if bytes.is_some() {
-                    beside.known.whole.extend(now.entries.identity(&difference.path));
+                    beside
+                        .known
+                        .whole
+                        .extend(now.entries.identity(&difference.path));
                 }
                 edits.insert(difference.path, (what.to_owned(), bytes));
             }
@@ -237,33 +336,54 @@ impl TreeTarget {
                     edits.entry(at.to_owned()).or_insert((what, None));
                 }
             }
-            all.extend(edits.into_iter().map(|(at, (what, bytes))| Late { path: path.join(at), what, bytes }));
+            all.extend(edits.into_iter().map(|(at, (what, bytes))| Late {
+                path: path.join(at),
+                what,
+                bytes,
+            }));
         }
         all
     }
 }
 
-/// Reads a directory of the fleet; what is mounted in it would be taken along, or deleted, and what `more` says something of is refused.
+/// Reads a directory of the fleet; what is mounted in it would be taken along, or deleted, and what
+/// `more` says something of is refused.
 fn look(dir: &OwnedFd, more: impl Fn(&Statx) -> Option<&'static str>) -> Result<Tree, ReadError> {
     Tree::read(dir, &mut check(dir, more)?)
 }
 
 /// The same, with the attributes of every entry.
-fn visit(dir: &OwnedFd, more: impl Fn(&Statx) -> Option<&'static str>) -> Result<(Tree, Entries), ReadError> {
+fn visit(
+    dir: &OwnedFd,
+    more: impl Fn(&Statx) -> Option<&'static str>,
+) -> Result<(Tree, Entries), ReadError> {
     let mut entries = Entries::default();
-    let tree = Tree::visited(dir, &mut check(dir, more)?, &mut |path, stat, file| entries.add(path, stat, file))?;
+    let tree = Tree::visited(dir, &mut check(dir, more)?, &mut |path, stat, file| {
+        entries.add(path, stat, file)
+    })?;
     Ok((tree, entries))
 }
 
-fn check(dir: &OwnedFd, more: impl Fn(&Statx) -> Option<&'static str>) -> io::Result<impl FnMut(&Path, &Statx) -> Result<(), String>> {
+fn check(
+    dir: &OwnedFd,
+    more: impl Fn(&Statx) -> Option<&'static str>,
+) -> io::Result<impl FnMut(&Path, &Statx) -> Result<(), String>> {
     let device = |stat: &Statx| (stat.stx_dev_major, stat.stx_dev_minor);
     let outer = status(dir, OsStr::new("")).map(|stat| device(&stat))?;
     Ok(move |path: &Path, stat: &Statx| {
         // Of files, layered filesystems tell the device of a layer.
         let foreign = kind(stat) == FileType::Directory && device(stat) != outer;
         let mounted = foreign || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-        let why = if mounted { Some("is a mount point") } else { more(stat) };
-        let who = if path.as_os_str().is_empty() { "it".to_owned() } else { format!("`{}` in it", shown(path)) };
+        let why = if mounted {
+            Some("is a mount point")
+        } else {
+            more(stat)
+        };
+        let who = if path.as_os_str().is_empty() {
+            "it".to_owned()
+        } else {
+            format!("`{}` in it", shown(path))
+        };
         why.map_or(Ok(()), |why| Err(format!("{who} {why}")))
     })
 }
@@ -277,7 +397,12 @@ fn seen(dir: &OwnedFd, name: &OsStr) -> Option<Seen> {
     let fd = open(dir, name).ok()?;
     let (tree, entries) = visit(&fd, |_| None).ok()?;
     let Blob { sha256, tree, .. } = Blob::of(tree).ok()?;
-    Some(Seen { sha256, entries, fd, tree })
+    Some(Seen {
+        sha256,
+        entries,
+        fd,
+        tree,
+    })
 }
 
 /// The live entries that those of a staged directory get their attributes from.
@@ -292,7 +417,12 @@ struct Models<'a> {
 
 impl Models<'_> {
     /// Takes in the entry at `path`, of this type; none where there is none of it any more.
-    fn add(&mut self, path: &Path, kind: FileType, model: Option<(&Statx, Option<&OwnedFd>)>) -> io::Result<()> {
+    fn add(
+        &mut self,
+        path: &Path,
+        kind: FileType,
+        model: Option<(&Statx, Option<&OwnedFd>)>,
+    ) -> io::Result<()> {
         match model {
             Some((stat, file)) => self.entries.add(path, stat, file)?,
             None => self.is_whole &= !self.expects.is_some_and(|entries| entries.has(path, kind)),
@@ -302,13 +432,20 @@ impl Models<'_> {
 
     fn add_open(&mut self, path: &Path, kind: FileType, model: Option<&OwnedFd>) -> io::Result<()> {
         let stat = model.map(|file| status(file, OsStr::new(""))).transpose()?;
-        self.add(path, kind, stat.as_ref().zip(model).map(|(stat, file)| (stat, Some(file))))
+        self.add(
+            path,
+            kind,
+            stat.as_ref()
+                .zip(model)
+                .map(|(stat, file)| (stat, Some(file))),
+        )
     }
 }
 
-/// Writes the entries of `to` into `staged`, which nobody else can enter before all is done. What the live directory has of the same name and type
-/// gives them owner, xattrs and, where nothing changed, time; the owner of a new one is that of its directory. Answers the owner that `staged` is to
-/// have: with [`dress`], the last of all, its owner can enter it.
+/// Writes the entries of `to` into `staged`, which nobody else can enter before all is done. What
+/// the live directory has of the same name and type gives them owner, xattrs and, where nothing
+/// changed, time; the owner of a new one is that of its directory. Answers the owner that `staged`
+/// is to have: with [`dress`], the last of all, its owner can enter it.
 fn fill(
     to: &Tree,
     staged: &OwnedFd,
@@ -336,20 +473,36 @@ fn fill(
                     Some((live, Node::Tree(tree))) => Some((open(live, name)?, tree)),
                     _ => None,
                 };
-                let owner = fill(inner, &dir, before.as_ref().map(|(dir, tree)| (dir, *tree)), owner, (&at, singly), models)?;
+                let owner = fill(
+                    inner,
+                    &dir,
+                    before.as_ref().map(|(dir, tree)| (dir, *tree)),
+                    owner,
+                    (&at, singly),
+                    models,
+                )?;
                 dress(&dir, before.as_ref().map(|(dir, _)| dir), owner, inner.mode)?;
                 if singly {
                     fs::fsync(&dir)?;
                 }
             }
             Node::File(mode, bytes) => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let mut file = File::from(fs::openat(staged, name, flags, Mode::RUSR | Mode::WUSR)?);
+                let flags = OFlags::CREATE
+                    | OFlags::EXCL
+                    | OFlags::WRONLY
+                    | OFlags::NOFOLLOW
+                    | OFlags::CLOEXEC;
+                let mut file =
+                    File::from(fs::openat(staged, name, flags, Mode::RUSR | Mode::WUSR)?);
                 file.write_all(bytes)?;
                 let file = OwnedFd::from(file);
                 let before = match before {
                     Some((dir, Node::File(_, old))) => {
-                        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+                        let flags = OFlags::RDONLY
+                            | OFlags::NOFOLLOW
+                            | OFlags::NONBLOCK
+                            | OFlags::NOCTTY
+                            | OFlags::CLOEXEC;
                         Some((fs::openat(dir, name, flags, Mode::empty())?, old == bytes))
                     }
                     _ => None,
@@ -370,10 +523,22 @@ fn fill(
                     Some((dir, Node::Link(old))) => Some((status(dir, name)?, old == target)),
                     _ => None,
                 };
-                models.add(&at, FileType::Symlink, before.as_ref().map(|(stat, _)| (stat, None)))?;
-                let (uid, gid) = before.as_ref().map_or(owner, |(stat, _)| (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid)));
+                models.add(
+                    &at,
+                    FileType::Symlink,
+                    before.as_ref().map(|(stat, _)| (stat, None)),
+                )?;
+                let (uid, gid) = before.as_ref().map_or(owner, |(stat, _)| {
+                    (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid))
+                });
                 if owner_of_stat(&status(staged, name)?) != (uid, gid) {
-                    fs::chownat(staged, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                    fs::chownat(
+                        staged,
+                        name,
+                        Some(uid),
+                        Some(gid),
+                        AtFlags::SYMLINK_NOFOLLOW,
+                    )?;
                 }
                 if let Some((stat, true)) = &before {
                     fs::utimensat(staged, name, &time_of(stat), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -388,13 +553,19 @@ fn fill(
 fn inherit(live: &OwnedFd, staged: &OwnedFd) -> io::Result<()> {
     let mut value = vec![0u8; 64 << 10];
     match fs::fgetxattr(live, LISTS[1], &mut value[..]) {
-        Ok(size) => Ok(fs::fsetxattr(staged, LISTS[1], &value[..size], XattrFlags::empty())?),
+        Ok(size) => Ok(fs::fsetxattr(
+            staged,
+            LISTS[1],
+            &value[..size],
+            XattrFlags::empty(),
+        )?),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }
 
-/// The owner first: a change of owner clears mode bits. The mode last: a list that is set changes them too.
+/// The owner first: a change of owner clears mode bits. The mode last: a list that is set changes
+/// them too.
 fn dress(to: &OwnedFd, live: Option<&OwnedFd>, owner: (Uid, Gid), mode: u32) -> io::Result<()> {
     if owner_of(to)? != owner {
         fs::fchown(to, Some(owner.0), Some(owner.1))?;
@@ -414,6 +585,12 @@ fn owner_of_stat(stat: &Statx) -> (Uid, Gid) {
 }
 
 fn time_of(stat: &Statx) -> Timestamps {
-    let last_modification = Timespec { tv_sec: stat.stx_mtime.tv_sec, tv_nsec: stat.stx_mtime.tv_nsec.into() };
-    Timestamps { last_access: last_modification, last_modification }
+    let last_modification = Timespec {
+        tv_sec: stat.stx_mtime.tv_sec,
+        tv_nsec: stat.stx_mtime.tv_nsec.into(),
+    };
+    Timestamps {
+        last_access: last_modification,
+        last_modification,
+    }
 }

@@ -1,7 +1,7 @@
 //! Which processes hold a `flock`, and whether they may write what it stands for.
 //!
-//! The number in `/proc/locks` is of the process that took the lock, which may have ended: a child can hold the same
-//! description. The true holders are those with that lock in `/proc/PID/fdinfo`.
+//! The number in `/proc/locks` is of the process that took the lock, which may have ended: a child
+//! can hold the same description. The true holders are those with that lock in `/proc/PID/fdinfo`.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,7 +21,8 @@ use crate::host::proc::{
     kernel::{self, is_gone},
 };
 
-/// The inode of the first pid namespace, in which no process is hidden (`PROC_PID_INIT_INO` of the kernel).
+/// The inode of the first pid namespace, in which no process is hidden (`PROC_PID_INIT_INO` of the
+/// kernel).
 const FIRST_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// `CAP_DAC_OVERRIDE`, as a bit of `CapEff`.
 const MAY_ALL: u64 = 1 << 1;
@@ -54,18 +55,31 @@ pub(crate) struct Holders(Option<(Instant, Look)>);
 
 impl Look {
     fn now() -> Self {
-        let mut look = Self { is_whole: is_first_namespace() && rustix::process::geteuid().is_root(), ..Self::default() };
-        let Ok(all) = std::fs::read_dir("/proc") else { return Self::default() };
-        for pid in all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        let mut look = Self {
+            is_whole: is_first_namespace() && rustix::process::geteuid().is_root(),
+            ..Self::default()
+        };
+        let Ok(all) = std::fs::read_dir("/proc") else {
+            return Self::default();
+        };
+        for pid in all
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        {
             let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
                 // One that ended holds nothing.
                 look.is_whole &= !std::path::Path::new(&format!("/proc/{pid}")).exists();
                 continue;
             };
             for file in files.flatten() {
-                let Ok(text) = std::fs::read_to_string(file.path()) else { continue };
+                let Ok(text) = std::fs::read_to_string(file.path()) else {
+                    continue;
+                };
                 for inode in text.lines().filter_map(locked) {
-                    look.held.entry(inode).or_default().push((Pid(pid), file.file_name().to_string_lossy().into_owned()));
+                    look.held
+                        .entry(inode)
+                        .or_default()
+                        .push((Pid(pid), file.file_name().to_string_lossy().into_owned()));
                 }
             }
         }
@@ -75,9 +89,16 @@ impl Look {
     /// Processes that hold a lock on this very file.
     fn of(&self, stat: &Stat) -> BTreeSet<Pid> {
         let same = |(pid, fd): &&(Pid, String)| {
-            std::fs::metadata(format!("/proc/{}/fd/{fd}", pid.0)).is_ok_and(|meta| (meta.dev(), meta.ino()) == (stat.st_dev, stat.st_ino))
+            std::fs::metadata(format!("/proc/{}/fd/{fd}", pid.0))
+                .is_ok_and(|meta| (meta.dev(), meta.ino()) == (stat.st_dev, stat.st_ino))
         };
-        self.held.get(&stat.st_ino).into_iter().flatten().filter(same).map(|(pid, _)| *pid).collect()
+        self.held
+            .get(&stat.st_ino)
+            .into_iter()
+            .flatten()
+            .filter(same)
+            .map(|(pid, _)| *pid)
+            .collect()
     }
 }
 
@@ -93,12 +114,18 @@ fn is_first_namespace() -> bool {
 
 /// The number that `/proc/locks` tells for this file; none where no process has a lock on it.
 fn taker(stat: &Stat) -> Option<i32> {
-    let id = format!("{:02x}:{:02x}:{}", fs::major(stat.st_dev), fs::minor(stat.st_dev), stat.st_ino);
+    let id = format!(
+        "{:02x}:{:02x}:{}",
+        fs::major(stat.st_dev),
+        fs::minor(stat.st_dev),
+        stat.st_ino
+    );
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let find = |ending: &str| {
         locks.lines().find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            (fields.get(1) == Some(&"FLOCK") && fields.get(5)?.ends_with(ending)).then(|| fields[4].parse().ok())?
+            (fields.get(1) == Some(&"FLOCK") && fields.get(5)?.ends_with(ending))
+                .then(|| fields[4].parse().ok())?
         })
     };
     // Some filesystems (btrfs) tell another device number here than stat does.
@@ -111,29 +138,43 @@ impl Holders {
         if self.0.as_ref().is_none_or(|(at, _)| *at < since) {
             self.0 = Some((Instant::now(), Look::now()));
         }
-        &self.0.get_or_insert_with(|| (Instant::now(), Look::default())).1
+        &self
+            .0
+            .get_or_insert_with(|| (Instant::now(), Look::default()))
+            .1
     }
 
     /// Holders of the lock on a file that no other user can open.
     pub(super) fn of(&mut self, file: &OwnedFd) -> Vec<Holder> {
-        let Ok(stat) = fs::fstat(file) else { return Vec::new() };
+        let Ok(stat) = fs::fstat(file) else {
+            return Vec::new();
+        };
         if taker(&stat).is_none() {
             return Vec::new();
         }
-        self.look(Instant::now()).of(&stat).into_iter().map(|pid| Holder { text: told(pid.0), counts: true }).collect()
+        self.look(Instant::now())
+            .of(&stat)
+            .into_iter()
+            .map(|pid| Holder {
+                text: told(pid.0),
+                counts: true,
+            })
+            .collect()
     }
 
-    /// The holder of the lock on the directory `dir` of these targets that decides: one that may write there, else any.
-    /// None where the lock is free. A holder that cannot be found or looked at counts, because it may be a run; but not
-    /// where every process of the machine was looked at: then no process has it, and it lies in a socket; nor where the
-    /// process that took it is known, and may not write there.
+    /// The holder of the lock on the directory `dir` of these targets that decides: one that may
+    /// write there, else any. None where the lock is free. A holder that cannot be found or looked
+    /// at counts, because it may be a run; but not where every process of the machine was looked
+    /// at: then no process has it, and it lies in a socket; nor where the process that took it is
+    /// known, and may not write there.
     pub(super) fn judge(&mut self, dir: &OwnedFd, names: &[&OsStr]) -> Option<Holder> {
         let stat = fs::fstat(dir).ok()?;
         let taker = taker(&stat)?;
         // One look serves all directories; one whose holder is not in it is newer, or hides.
         let early = self.0.as_ref().map_or_else(Instant::now, |(at, _)| *at);
         let mut all = known(&self.look(early).of(&stat), dir, names);
-        // A description that one process hands to another is seen at neither, if each was looked at too early or too late.
+        // A description that one process hands to another is seen at neither, if each was looked at
+        // too early or too late.
         for _ in 0..2 {
             if all.is_empty() {
                 all = known(&self.look(Instant::now()).of(&stat), dir, names);
@@ -143,15 +184,23 @@ impl Holders {
             return Some(holder.clone());
         }
         let is_whole = self.look(early).is_whole;
-        let text = if Process::new(taker).is_ok() { told(taker) } else { format!(": no process that could be looked at has it open; pid {taker} took it") };
-        // It may have dropped the lock since. A run takes its lock itself, so that one that such a process took is no run's.
+        let text = if Process::new(taker).is_ok() {
+            told(taker)
+        } else {
+            format!(": no process that could be looked at has it open; pid {taker} took it")
+        };
+        // It may have dropped the lock since. A run takes its lock itself, so that one that such a
+        // process took is no run's.
         let is_no_runs = may_write(taker, dir, names) == Some(false);
-        Some(Holder { text, counts: !(is_whole || is_no_runs) })
+        Some(Holder {
+            text,
+            counts: !(is_whole || is_no_runs),
+        })
     }
 }
 
-/// Those of `found` that are still there. A process that has ended holds nothing, and could otherwise count by ending
-/// while it is looked at, again and again.
+/// Those of `found` that are still there. A process that has ended holds nothing, and could
+/// otherwise count by ending while it is looked at, again and again.
 fn known(found: &BTreeSet<Pid>, dir: &OwnedFd, names: &[&OsStr]) -> Vec<Holder> {
     let holder = |pid: &Pid| {
         let may = may_write(pid.0, dir, names);
@@ -159,20 +208,27 @@ fn known(found: &BTreeSet<Pid>, dir: &OwnedFd, names: &[&OsStr]) -> Vec<Holder> 
             Ok(stat) => !stat.lives(),
             Err(e) => is_gone(&e),
         };
-        (may.is_some() || !has_ended()).then(|| Holder { text: told(pid.0), counts: may != Some(false) })
+        (may.is_some() || !has_ended()).then(|| Holder {
+            text: told(pid.0),
+            counts: may != Some(false),
+        })
     };
     found.iter().filter_map(holder).collect()
 }
 /// The permission to write, in a mode and in an access-control list.
 const WRITE: u16 = 2;
 
-/// Whether a process may write the directory or one of the targets; none where it cannot be looked at.
+/// Whether a process may write the directory or one of the targets; none where it cannot be looked
+/// at.
 fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
-    let status = Process::new(pid).and_then(|process| process.status()).ok()?;
+    let status = Process::new(pid)
+        .and_then(|process| process.status())
+        .ok()?;
     // One that became another user by its executable file was started by its real user.
     let uids = [status.ruid, status.euid, status.suid];
     let groups: BTreeSet<u32> = status.groups.iter().copied().chain([status.egid]).collect();
-    let same_users = std::fs::read_link(format!("/proc/{pid}/ns/user")).ok() == std::fs::read_link("/proc/self/ns/user").ok();
+    let same_users = std::fs::read_link(format!("/proc/{pid}/ns/user")).ok()
+        == std::fs::read_link("/proc/self/ns/user").ok();
     if uids == [0; 3] {
         return Some(true);
     }
@@ -181,7 +237,10 @@ fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
         return Some(true);
     }
     let may = |stat: &Stat, list: Option<Vec<u8>>, by_mode: bool| {
-        uids.iter().all(|uid| *uid == stat.st_uid || (by_mode && permitted(stat, list.as_deref(), *uid, &groups, WRITE)))
+        uids.iter().all(|uid| {
+            *uid == stat.st_uid
+                || (by_mode && permitted(stat, list.as_deref(), *uid, &groups, WRITE))
+        })
     };
     let stat = fs::fstat(dir).ok()?;
     // In a sticky directory an entry is exchanged by its owner alone, or by the directory's.
@@ -190,7 +249,12 @@ fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
     }
     for name in names {
         use rustix::fs::{Mode, OFlags};
-        let Ok(file) = fs::openat(dir, *name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()) else {
+        let Ok(file) = fs::openat(
+            dir,
+            *name,
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) else {
             continue;
         };
         if may(&fs::fstat(&file).ok()?, list_of(&file), true) {
@@ -208,27 +272,45 @@ pub(crate) fn list_of(file: &OwnedFd) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether mode or access-control list permit this user, which is not the owner, all of `wanted` (4 read, 2 write, 1
-/// execute). The list is as the kernel keeps it: a version, then entries
-/// of tag, permissions and number (`posix_acl_xattr.h`).
-pub(crate) fn permitted(stat: &Stat, list: Option<&[u8]>, uid: u32, groups: &BTreeSet<u32>, wanted: u16) -> bool {
+/// Whether mode or access-control list permit this user, which is not the owner, all of `wanted` (4
+/// read, 2 write, 1 execute). The list is as the kernel keeps it: a version, then entries of tag,
+/// permissions and number (`posix_acl_xattr.h`).
+pub(crate) fn permitted(
+    stat: &Stat,
+    list: Option<&[u8]>,
+    uid: u32,
+    groups: &BTreeSet<u32>,
+    wanted: u16,
+) -> bool {
     let suffices = |bits: u16| bits & wanted == wanted;
     let is_member = groups.contains(&stat.st_gid);
     let Some(list) = list else {
-        return suffices(u16::try_from(stat.st_mode >> if is_member { 3 } else { 0 } & 7).unwrap_or(0));
+        return suffices(
+            u16::try_from(stat.st_mode >> if is_member { 3 } else { 0 } & 7).unwrap_or(0),
+        );
     };
     let entries: Vec<(u16, u16, u32)> = list
         .get(4..)
         .unwrap_or_default()
         .chunks_exact(8)
-        .map(|e| (u16::from_le_bytes([e[0], e[1]]), u16::from_le_bytes([e[2], e[3]]), u32::from_le_bytes([e[4], e[5], e[6], e[7]])))
+        .map(|e| {
+            (
+                u16::from_le_bytes([e[0], e[1]]),
+                u16::from_le_bytes([e[2], e[3]]),
+                u32::from_le_bytes([e[4], e[5], e[6], e[7]]),
+            )
+        })
         .collect();
     let of = |tag: u16| entries.iter().find(|e| e.0 == tag).map(|e| e.1);
     let mask = of(0x10).unwrap_or(7);
     if let Some((_, bits, _)) = entries.iter().find(|e| e.0 == 0x02 && e.2 == uid) {
         return suffices(bits & mask);
     }
-    let mine: Vec<u16> = entries.iter().filter(|e| (e.0 == 0x04 && is_member) || (e.0 == 0x08 && groups.contains(&e.2))).map(|e| e.1).collect();
+    let mine: Vec<u16> = entries
+        .iter()
+        .filter(|e| (e.0 == 0x04 && is_member) || (e.0 == 0x08 && groups.contains(&e.2)))
+        .map(|e| e.1)
+        .collect();
     match mine.as_slice() {
         [] => suffices(of(0x20).unwrap_or(0)),
         mine => mine.iter().any(|bits| suffices(bits & mask)),
@@ -240,61 +322,17 @@ fn told(pid: i32) -> String {
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
     let process = Process::new(pid);
-    let user = process.as_ref().ok().and_then(|p| p.status().ok()).map_or(String::new(), |s| format!(" of uid {}", s.euid));
-    let age = process.ok().and_then(|p| Some(guard::age(&p)?.as_secs())).map_or(String::new(), |s| format!(", running for {s} s"));
+    let user = process
+        .as_ref()
+        .ok()
+        .and_then(|p| p.status().ok())
+        .map_or(String::new(), |s| format!(" of uid {}", s.euid));
+    let age = process
+        .ok()
+        .and_then(|p| Some(guard::age(&p)?.as_secs()))
+        .map_or(String::new(), |s| format!(", running for {s} s"));
     format!(": pid {pid}{user}{age}: {}", command.trim())
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-    use super::*;
-
-    fn stat(uid: u32, gid: u32, mode: u32) -> Stat {
-        let mut stat = fs::stat("/").unwrap();
-        (stat.st_uid, stat.st_gid, stat.st_mode) = (uid, gid, mode);
-        stat
-    }
-
-    #[test]
-    fn a_mode_permits_the_group_or_the_others() {
-        let groups = BTreeSet::from([7, 8]);
-        for (gid, mode, may) in [(7, 0o775, true), (7, 0o757, false), (9, 0o757, true), (9, 0o775, false)] {
-            assert_eq!(permitted(&stat(1, gid, mode), None, 5, &groups, WRITE), may, "{gid} {mode:o}");
-        }
-    }
-
-    #[test]
-    fn a_list_permits_by_its_mask() {
-        let entry = |tag: u16, bits: u16, id: u32| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat();
-        let list = |user: u16, group: u16, mask: u16, other: u16| {
-            [2u32.to_le_bytes().to_vec(), entry(1, 7, 0), entry(2, user, 5), entry(4, 5, 0), entry(8, group, 8), entry(16, mask, 0), entry(32, other, 0)]
-                .concat()
-        };
-        let groups = BTreeSet::from([8]);
-        for (uid, all, may) in
-            [(5, list(7, 0, 7, 0), true), (5, list(7, 0, 5, 7), false), (6, list(0, 7, 7, 0), true), (6, list(0, 5, 7, 7), false), (6, list(7, 7, 5, 7), false)]
-        {
-            assert_eq!(permitted(&stat(1, 1, 0o775), Some(&all), uid, &groups, WRITE), may, "{uid}");
-        }
-        assert!(permitted(&stat(1, 1, 0o775), Some(&list(0, 0, 7, 2)), 6, &BTreeSet::from([3]), WRITE));
-    }
-
-    #[test]
-    fn a_process_that_has_ended_holds_nothing() {
-        let dir: OwnedFd = std::fs::File::open("/").unwrap().into();
-        let me = i32::try_from(std::process::id()).unwrap();
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let ended = i32::try_from(child.id()).unwrap();
-        child.wait().unwrap();
-        assert_eq!(known(&BTreeSet::from([Pid(ended)]), &dir, &[]).len(), 0);
-        assert_eq!(known(&BTreeSet::from([Pid(ended), Pid(me)]), &dir, &[]).len(), 1);
-    }
-
-    #[test]
-    fn the_inode_of_a_line_is_found() {
-        assert_eq!(locked("lock:\t1: FLOCK  ADVISORY  WRITE 359 00:13:11691 0 EOF"), Some(11691));
-        assert_eq!(locked("lock:\t1: POSIX  ADVISORY  WRITE 359 00:13:11691 0 EOF"), None);
-        assert_eq!(locked("pos:\t0"), None);
-    }
-}
+mod tests;

@@ -1,0 +1,202 @@
+#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+use super::*;
+
+fn fact(wants: Wants) -> Fact {
+    let ask = Ask {
+        url: "http://{listen}/".into(),
+        ..Ask::default()
+    };
+    Fact {
+        source: Source::Http(ask),
+        read: Read::Body,
+        wants,
+    }
+}
+
+#[test]
+fn keys_of_the_candidate_are_filled_in() {
+    let candidate = b"a = \"x\"\n[b]\nc = 5\n";
+    let filled = fact(Wants::Equals("<{candidate.a}-{candidate.b.c}>".into()))
+        .filled(Some(candidate))
+        .unwrap();
+    assert!(
+        filled.holds("<x-5>", None, jiff::Timestamp::UNIX_EPOCH)
+            && !filled.holds("<x-6>", None, jiff::Timestamp::UNIX_EPOCH)
+    );
+    assert!(
+        fact(Wants::Equals("{candidate.none}".into()))
+            .filled(Some(candidate))
+            .unwrap_err()
+            .contains("no `none`")
+    );
+    assert!(
+        fact(Wants::Equals("{candidate.a}".into()))
+            .filled(Some(b"\xff"))
+            .is_err()
+    );
+    assert!(
+        fact(Wants::Contains("{candidate.a}".into()))
+            .filled(None)
+            .unwrap_err()
+            .contains("one file")
+    );
+    assert!(
+        fact(Wants::Contains("a".into())).filled(None).is_ok()
+            && fact(Wants::Changed).filled(None).is_ok()
+    );
+}
+
+#[test]
+fn a_comparison_needs_a_reading_from_before() {
+    assert!(
+        fact(Wants::Increased).holds("10", Some("9"), jiff::Timestamp::UNIX_EPOCH)
+            && !fact(Wants::Increased).holds("9", Some("9"), jiff::Timestamp::UNIX_EPOCH)
+    );
+    assert!(
+        !fact(Wants::Increased).holds("10", None, jiff::Timestamp::UNIX_EPOCH)
+            && !fact(Wants::Changed).holds("x", None, jiff::Timestamp::UNIX_EPOCH)
+    );
+}
+
+#[test]
+fn metrics_are_found_by_name_and_labels() {
+    let body = "# TYPE a gauge\nab 1\na{x=\"1\",y=\"}\"} 2\na{x=\"2\"} 3 1700\na 4\n";
+    let Read::Metric(name, labels) = Fact::try_from(raw("metric:a{x=\"2\"}")).unwrap().read else {
+        panic!("no metric")
+    };
+    assert_eq!(metric(body, &name, &labels).as_deref(), Some("3"));
+    assert_eq!(metric(body, "a", &[]).as_deref(), Some("2"));
+    assert_eq!(metric(body, "ab", &[]).as_deref(), Some("1"));
+    assert_eq!(metric(body, "a", &[("x".into(), "9".into())]), None);
+    assert!(
+        Fact::try_from(raw("metric:a{x=")).is_err() && Fact::try_from(raw("mertic:a")).is_err()
+    );
+}
+
+fn raw(read: &str) -> RawFact {
+    toml::from_str(&format!(
+        "http = \"http://{{listen}}/\"\nchanged = true\nread = '{read}'"
+    ))
+    .unwrap()
+}
+
+#[test]
+fn workers_are_replaced_when_no_old_one_listens() {
+    let fact = fact(Wants::Replaced);
+    let holds = |now: &str| {
+        fact.holds(
+            now,
+            Some("1:5 listens\n2:6 listens"),
+            jiff::Timestamp::UNIX_EPOCH,
+        )
+    };
+    assert!(holds("3:9 listens") && holds("1:5\n3:9 listens") && holds("1:7 listens"));
+    assert!(fact.holds(
+        "1:5 listens\n3:9 listens",
+        Some("1:5 kept listens\n2:6 listens"),
+        jiff::Timestamp::UNIX_EPOCH
+    ));
+    assert!(
+        !fact.holds(
+            "1:5 listens",
+            Some("1:5 kept listens"),
+            jiff::Timestamp::UNIX_EPOCH
+        ),
+        "nothing is new"
+    );
+    assert_eq!(
+        lingering(
+            "1:5 listens\n2:6 kept listens",
+            "1:5 listens\n2:6 listens\n3:9 listens"
+        ),
+        ["1:5"]
+    );
+    assert!(
+        lingering("1:5 listens", "1:5 listens").is_empty()
+            && lingering("1:5 listens", "1:5\n3:9 listens").is_empty()
+    );
+    assert!(
+        !holds("1:5\n2:6") && !holds("1:5 listens\n3:9 listens") && !holds("") && !holds("3:9")
+    );
+    assert!(
+        fact.holds("3:9", Some("1:5"), jiff::Timestamp::UNIX_EPOCH),
+        "where none listened, none must"
+    );
+}
+
+#[test]
+fn sources_and_readings_that_do_not_go_together_are_told() {
+    for (text, says) in [
+        ("changed = true", "exactly one of http"),
+        (
+            "http = \"http://x/\"\nexec = [\"x\"]\nchanged = true",
+            "exactly one of http",
+        ),
+        ("http = \"ftp://x/\"\nchanged = true", "does not begin"),
+        (
+            "http = \"http://x/\"\ninsecure = true\nchanged = true",
+            "for https",
+        ),
+        (
+            "exec = [\"x\"]\nhost = \"x\"\nchanged = true",
+            "go with http",
+        ),
+        (
+            "exec = [\"x\"]\nread = \"status\"\nchanged = true",
+            "over http",
+        ),
+        ("workers = true\nchanged = true", "replaced goes with"),
+        (
+            "http = \"http://x/\"\nreplaced = true",
+            "replaced goes with",
+        ),
+    ] {
+        let said = Fact::try_from(toml::from_str::<RawFact>(text).unwrap())
+            .unwrap_err()
+            .message;
+        assert!(said.contains(says), "{text}: {said}");
+    }
+    assert!(
+        Fact::try_from(toml::from_str::<RawFact>("workers = true\nreplaced = true").unwrap())
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_stamp_counts_as_finely_as_it_is_told_and_only_if_it_is_later_than_before() {
+    let (fact, sent) = (
+        fact(Wants::AfterSignal),
+        "2026-01-01T00:00:10.5004Z".parse().unwrap(),
+    );
+    let at = |text: &str, before| fact.holds(text, before, sent);
+    assert!(at("2026-01-01T00:00:10.6Z", None) && !at("2026-01-01T00:00:10.4Z", None));
+    assert!(
+        at("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:09Z"))
+            && !at("2026-01-01T00:00:10Z", Some("2026-01-01T00:00:10Z"))
+    );
+    assert!(
+        at("1767225611", None)
+            && at("1.767225611e9", None)
+            && !at("1767225609", None)
+            && !at("soon", None)
+    );
+    // Prometheus and NATS: nanoseconds, whose zeros at the end are left out.
+    assert!(
+        at("1.7672256105005e+09", Some("1.767225e+09"))
+            && !at("1.7672256105003e+09", None)
+            && !at("1.767225609e+09", None)
+    );
+    assert!(
+        at("2026-01-01T00:00:10.500401001Z", None) && !at("2026-01-01T00:00:10.500398999Z", None)
+    );
+    // The clock of the daemon is a tick behind.
+    assert!(
+        at("1767225610.4950", Some("1767225609.1")) && !at("1767225610.4850", Some("1767225609.1"))
+    );
+    // Milliseconds that were cut off, and the same ones from before.
+    assert!(
+        at("1767225610.500\n", Some("1767225610.499"))
+            && !at("1767225610.500", Some("1767225610.500"))
+            && !at("1767225610.499", None)
+    );
+}

@@ -1,0 +1,162 @@
+#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+use super::*;
+use crate::fleet::Fleet;
+
+fn group(listen: &[&str]) -> Group {
+    let group = Fleet::of_kind("hello").unwrap().groups.remove(0);
+    Group {
+        listen: listen.iter().map(|l| l.parse().unwrap()).collect(),
+        ..group
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn of_two_sockets_on_one_path_only_the_last_is_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.sock");
+    let inode = |of: &std::os::unix::net::UnixListener| -> u64 {
+        let link = std::fs::read_link(format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(of)
+        ))
+        .unwrap();
+        link.to_string_lossy()
+            .trim_start_matches("socket:[")
+            .trim_end_matches(']')
+            .parse()
+            .unwrap()
+    };
+    let first = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let at = |of| {
+        Listeners::read()
+            .unwrap()
+            .sockets
+            .get(&inode(of))
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(at(&first), Some(Address::Unix(path.clone())));
+    // Its file stays, under another name: so the new one has another inode.
+    std::fs::rename(&path, dir.path().join("old")).unwrap();
+    let second = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert_eq!((at(&first), at(&second)), (None, Some(Address::Unix(path))));
+}
+
+#[test]
+fn own_listeners_are_found_and_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = i32::try_from(std::process::id()).unwrap();
+    let tcp = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let six = std::net::TcpListener::bind("[::1]:0").unwrap();
+    let both = std::net::TcpListener::bind("[::]:0").unwrap();
+    let unix = dir.path().join("s.sock");
+    let _unix = std::os::unix::net::UnixListener::bind(&unix).unwrap();
+    let listeners = Listeners::read().unwrap();
+    let port = |of: &std::net::TcpListener| of.local_addr().unwrap().port();
+    let asked = |listen: &[&str]| {
+        listeners.endpoint(
+            pid,
+            &words(&format!("--web :{}", port(&tcp))),
+            &group(listen),
+        )
+    };
+    let (first, socket) = (
+        format!("http://127.0.0.1:{}/", port(&tcp)),
+        format!("unix:{}", unix.display()),
+    );
+    assert_eq!(asked(&[&format!("tcp:{}", port(&tcp))]).unwrap(), first);
+    assert_eq!(
+        asked(&[&format!("tcp:{}", six.local_addr().unwrap())]).unwrap(),
+        format!("http://[::1]:{}/", port(&six))
+    );
+    assert_eq!(asked(&[&socket]).unwrap(), socket);
+    assert_eq!(asked(&["{arg:--web}"]).unwrap(), first);
+    // The first that fits exactly one decides; what fits none, or two, is passed over.
+    assert_eq!(
+        asked(&["tcp:1", "{arg:--none}", "unix:/*", "{arg:--web}"]).unwrap(),
+        socket
+    );
+    for listen in [&[][..], &["tcp:1"][..]] {
+        let said = asked(listen).unwrap_err();
+        assert!(
+            said.contains("say which") && said.contains(&first) && said.contains(&socket),
+            "{said}"
+        );
+    }
+    // Both families are asked on loopback, whichever is there.
+    assert!(listeners.holds(pid, &format!("http://[::1]:{}/", port(&both)), &group(&[])));
+    let without = Listeners {
+        six: false,
+        ..listeners
+    };
+    assert!(without.holds(
+        pid,
+        &format!("http://127.0.0.1:{}/", port(&both)),
+        &group(&[])
+    ));
+}
+
+#[test]
+fn one_port_on_both_families_is_one_endpoint() {
+    let all = |text: &str| -> Vec<Address> {
+        words(text)
+            .iter()
+            .map(|one| Address::Tcp(one.parse().unwrap()))
+            .collect()
+    };
+    assert_eq!(
+        without_twins(all("0.0.0.0:80 [::]:80 127.0.0.1:81 [::1]:81")),
+        all("0.0.0.0:80 127.0.0.1:81")
+    );
+    let several = all("0.0.0.0:80 [::]:81 [::1]:80 127.0.0.1:82 [::]:82");
+    assert_eq!(without_twins(several.clone()), several);
+}
+
+#[test]
+fn an_option_says_an_address_in_every_spelling() {
+    let fits = |addr: &str, value: &str| {
+        Address::Tcp(addr.parse().unwrap())
+            .fits(&"{arg:-l}".parse().unwrap(), &words(&format!("-l {value}")))
+    };
+    for value in ["80", ":80", "0.0.0.0:80", "[::]:80", "localhost:80", "*:80"] {
+        assert!(fits("[::]:80", value) && !fits("[::]:81", value), "{value}");
+    }
+    assert!(
+        fits("127.0.0.2:80", "127.0.0.2:80")
+            && !fits("127.0.0.1:80", "127.0.0.2:80")
+            && !fits("[::]:80", "x")
+    );
+    let unix = Address::Unix("/run/x.sock".into());
+    assert!(unix.is_said("/run/x.sock") && unix.is_said("unix:/run/x.sock") && !unix.is_said("80"));
+}
+
+#[test]
+fn the_scheme_is_what_the_facts_speak() {
+    let with = |confirm: &str| {
+        let mut group = Group {
+            speaks: Speaks::None,
+            reject: Vec::new(),
+            ..group(&[])
+        };
+        group.confirm = vec![
+            toml::from_str::<crate::fact::RawFact>(confirm)
+                .map(crate::fact::Fact::try_from)
+                .unwrap()
+                .unwrap(),
+        ];
+        scheme(&group)
+    };
+    assert_eq!(
+        with("http = \"https://{listen}/\"\nequals = \"x\""),
+        "https"
+    );
+    assert_eq!(with("http = \"http://{listen}/\"\nequals = \"x\""), "http");
+    assert_eq!(
+        with("exec = [\"psql\", \"{listen.host}\"]\nequals = \"x\""),
+        "tcp"
+    );
+}
