@@ -207,7 +207,11 @@ impl<'a> Walk<'a> {
             return Some(());
         };
         if !is_own {
-            let when = changed(path);
+            let when = if is_a_number(&bytes) {
+                String::new()
+            } else {
+                changed(path)
+            };
             self.found
                 .insert(path.to_owned(), format!("{} {when}", digest(&bytes)));
         }
@@ -333,6 +337,12 @@ fn bases(top: &Path, readers: &[i32]) -> Vec<PathBuf> {
         }
     }
     all
+}
+
+/// Whether this is the content of a pid file, which some programs write anew at each reload.
+fn is_a_number(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii();
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 /// When a file was last changed, which tells of a content that was there and is back.
