@@ -72,7 +72,7 @@ const HOST: &[(&str, &[&str])] = &[
 const MOST_OF_A_FILE: usize = 820;
 
 /// The most lines of a function.
-const MOST_OF_A_FUNCTION: usize = 170;
+const MOST_OF_A_FUNCTION: usize = 270;
 
 fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
