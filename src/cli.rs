@@ -489,11 +489,48 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         return Err(NO_REASON.into());
     }
     let mut fleet = find_fleet(
-        args.fleet,
+        args.fleet.clone(),
         &args.groups,
         args.all || args.config.iter().any(|c| c.contains('=')),
     )
     .map_err(|e| e.to_string())?;
+    let change = changes(&args, &mut fleet)?;
+    may_change(&change, &args, &fleet)?;
+    let dies =
+        |g: &&fleet::Group| (g.on_bad_config, g.validation) == (OnBad::Dies, Validation::Wanted);
+    if let (Validate::Off, Some(group)) = (args.validate, fleet.groups.iter().find(dies)) {
+        let why = "a config that it cannot load ends its process, so it is signalled only with a \
+                   config that its validator passes";
+        return Err(format!(
+            "--validate=off is not for group `{}`: {why}",
+            group.name
+        ));
+    }
+    overrule(&mut fleet, &args.waves, args.max_failures, args.on_failure)?;
+    let (state, flag) = past::place(args.state)?;
+    Ok(broadcast::Options {
+        fleet,
+        change,
+        overwrite: args.overwrite,
+        validate: args.validate.into(),
+        dry_run: args.dry_run,
+        include_sick: args.include_sick || args.now,
+        now: args.now,
+        count: args.count,
+        timeout: args.timeout,
+        lock_timeout: args.lock_timeout,
+        reason: args.reason,
+        keep: args.keep,
+        state,
+        flag,
+        output: args.output,
+        quiet: args.quiet,
+        verbose: args.verbose,
+    })
+}
+
+/// What becomes of the configs of `fleet`. Groups that no change names leave it, where some are named.
+fn changes(args: &BroadcastArgs, fleet: &mut Fleet) -> Result<Asked, String> {
     let mut change = Asked {
         prune: args.prune,
         ..Asked::default()
@@ -535,6 +572,11 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
             .ok_or_else(|| format!("--set {s:?} is not KEY=VALUE"))
     };
     change.set = args.set.iter().map(pair).collect::<Result<_, _>>()?;
+    Ok(change)
+}
+
+/// Whether these groups can take such a change.
+fn may_change(change: &Asked, args: &BroadcastArgs, fleet: &Fleet) -> Result<(), String> {
     if args.prune && args.config.is_empty() && !fleet.groups.iter().any(|g| g.source.is_some()) {
         return Err(
             "--prune says what goes when a directory becomes another: it needs --config, \
@@ -549,37 +591,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
             group.name
         ));
     }
-    let dies =
-        |g: &&fleet::Group| (g.on_bad_config, g.validation) == (OnBad::Dies, Validation::Wanted);
-    if let (Validate::Off, Some(group)) = (args.validate, fleet.groups.iter().find(dies)) {
-        let why = "a config that it cannot load ends its process, so it is signalled only with a \
-                   config that its validator passes";
-        return Err(format!(
-            "--validate=off is not for group `{}`: {why}",
-            group.name
-        ));
-    }
-    overrule(&mut fleet, &args.waves, args.max_failures, args.on_failure)?;
-    let (state, flag) = past::place(args.state)?;
-    Ok(broadcast::Options {
-        fleet,
-        change,
-        overwrite: args.overwrite,
-        validate: args.validate.into(),
-        dry_run: args.dry_run,
-        include_sick: args.include_sick || args.now,
-        now: args.now,
-        count: args.count,
-        timeout: args.timeout,
-        lock_timeout: args.lock_timeout,
-        reason: args.reason,
-        keep: args.keep,
-        state,
-        flag,
-        output: args.output,
-        quiet: args.quiet,
-        verbose: args.verbose,
-    })
+    Ok(())
 }
 
 /// What the command line says of waves and failures counts for every group of the run.

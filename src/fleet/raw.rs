@@ -202,8 +202,53 @@ fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Wrong> {
     }
 }
 
+impl RawGroup {
+    /// What it says, and for the rest what its kind says.
+    fn over(self, base: Self) -> Self {
+        Self {
+            r#match: self.r#match.or(base.r#match),
+            exclude: self.exclude.or(base.exclude),
+            leader: self.leader.or(base.leader),
+            worker: self.worker.or(base.worker),
+            pid_file: self.pid_file.or(base.pid_file),
+            user: self.user.or(base.user),
+            count: self.count.or(base.count),
+            config: self.config.or(base.config),
+            config_under: self.config_under.or(base.config_under),
+            getopt: self.getopt.or(base.getopt),
+            repeated: self.repeated.or(base.repeated),
+            title: self.title.or(base.title),
+            base: self.base.or(base.base),
+            built: self.built.or(base.built),
+            includes: self.includes.or(base.includes),
+            source: self.source.or(base.source),
+            needs_restart: self.needs_restart.or(base.needs_restart),
+            restart_keys: self.restart_keys.or(base.restart_keys),
+            restart_value: self.restart_value.or(base.restart_value),
+            restart_pending: self.restart_pending.or(base.restart_pending),
+            overridden_keys: self.overridden_keys.or(base.overridden_keys),
+            secret: self.secret.or(base.secret),
+            validate: self.validate.or(base.validate),
+            validate_titled: self.validate_titled.or(base.validate_titled),
+            on_bad_config: self.on_bad_config.or(base.on_bad_config),
+            revive: self.revive.or(base.revive),
+            reloads: self.reloads.or(base.reloads),
+            executes_itself: self.executes_itself.or(base.executes_itself),
+            speaks: self.speaks.or(base.speaks),
+            listen: self.listen.or(base.listen),
+            signal: self.signal.or(base.signal),
+            timeout: self.timeout.or(base.timeout),
+            samples: self.samples.or(base.samples),
+            confirm: self.confirm.or(base.confirm),
+            reject: self.reject.or(base.reject),
+            ..self
+        }
+    }
+}
+
 fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, Wrong> {
     let base = defaults(raw.kind.as_ref())?;
+    let mut raw = raw.over(base);
     let name = raw
         .name
         .as_ref()
@@ -211,6 +256,85 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         .ok_or_else(|| wrong(at.clone(), "`name` is missing"))?
         .get_ref()
         .clone();
+    let proof = proof(&mut raw, &at)?;
+    let instances = listed(raw.instances.take())?;
+    let reading = reading(&mut raw)?;
+    let config_under = raw.config_under.map(paths).transpose()?.unwrap_or_default();
+    let one = |raw: Option<Spanned<RawMatch>>| raw.map(matching).transpose();
+    let all = |raw: Option<Spanned<Value>>| {
+        raw.map(|raw| places(&raw))
+            .transpose()
+            .map(Option::unwrap_or_default)
+    };
+    let revive = argv(raw.revive, &[])?;
+    let on_bad_config = raw.on_bad_config.unwrap_or(OnBad::Keeps);
+    let (validate, validation) = validation(raw.validate, on_bad_config, &revive)?;
+    Ok(Group {
+        name,
+        matching: matching(
+            raw.r#match
+                .ok_or_else(|| wrong(at.clone(), without_match(instances.is_some())))?,
+        )?,
+        exclude: one(raw.exclude)?,
+        leader: one(raw.leader)?,
+        worker: one(raw.worker)?,
+        pid_file: all(raw.pid_file)?,
+        users: raw.user.map_or(Ok(Vec::new()), |raw| words(&raw))?,
+        count: raw.count.map_or(
+            Ok(Count {
+                min: 1,
+                max: usize::MAX,
+            }),
+            count,
+        )?,
+        config: raw.config.map(targets).transpose()?.unwrap_or_default(),
+        config_under,
+        reading,
+        source: raw.source.map(source).transpose()?,
+        needs_restart: all(raw.needs_restart)?,
+        restart_keys: argv(raw.restart_keys, &[])?,
+        restart_value: argv(raw.restart_value, &["key"])?,
+        restart_pending: argv(raw.restart_pending, &[])?,
+        overridden_keys: argv(raw.overridden_keys, &[])?,
+        on_bad_config,
+        revive,
+        secret: raw.secret,
+        validate,
+        validation,
+        validate_titled: argv(raw.validate_titled, &[])?,
+        reloads: raw.reloads.map_or(Ok(Reloads::No), reloads)?,
+        executes_itself: match raw.executes_itself {
+            Some(true) => ExecutesItself::Yes,
+            Some(false) | None => ExecutesItself::No,
+        },
+        listen: raw.listen.map_or(Ok(Vec::new()), listen)?,
+        signal: raw.signal.map_or(Ok(Signal::Hup), signal)?,
+        timeout: match raw.timeout {
+            Some(text) => parse_duration(text.get_ref()).map_err(|why| wrong(text.span(), why))?,
+            None => std::time::Duration::from_secs(5),
+        },
+        samples: proof.samples,
+        speaks: proof.speaks,
+        confirm: proof.confirm,
+        reject: proof.reject,
+        instances: instances.unwrap_or_default(),
+        kind: raw.kind.map(Spanned::into_inner),
+        // A kind cannot know what its operator bears.
+        unproven: raw.unproven.unwrap_or_default(),
+        rollout: raw.rollout.unwrap_or_default().over(rollout)?,
+        after: raw.after.map_or(Ok(Vec::new()), |raw| words(&raw))?,
+    })
+}
+
+/// How a reload is proven.
+struct Proof {
+    speaks: Speaks,
+    confirm: Vec<Fact>,
+    reject: Vec<Fact>,
+    samples: u32,
+}
+
+fn proof(raw: &mut RawGroup, at: &Range<usize>) -> Result<Proof, Wrong> {
     let unproven = || {
         wrong(
             at.clone(),
@@ -218,17 +342,38 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
              nothing can be seen",
         )
     };
-    let speaks = raw.speaks.or(base.speaks).unwrap_or(Speaks::None);
-    let mut confirm = match raw.confirm.or(base.confirm) {
+    let speaks = raw.speaks.unwrap_or(Speaks::None);
+    let mut confirm = match raw.confirm.take() {
         Some(confirm) => facts(confirm)?,
         None if speaks == Speaks::Hello => Vec::new(),
         None => return Err(unproven()),
     };
-    let samples = raw.samples.or(base.samples);
+    let samples = raw.samples.take();
     if let Some(zero) = samples.as_ref().filter(|s| *s.get_ref() == 0) {
         return Err(wrong(zero.span(), "0 samples would prove nothing"));
     }
-    let instances = raw.instances.map(|i| (i.span(), i.into_inner()));
+    let mut reject = facts(raw.reject.take().unwrap_or_default())?;
+    shown_by(
+        &mut [&mut confirm, &mut reject],
+        [
+            raw.auth_file.take(),
+            raw.bearer_file.take(),
+            raw.client_cert.take(),
+            raw.client_key.take(),
+        ],
+    )?;
+    let usual = if speaks == Speaks::Hello { 1 } else { 3 };
+    Ok(Proof {
+        speaks,
+        confirm,
+        reject,
+        samples: samples.map_or(usual, Spanned::into_inner),
+    })
+}
+
+/// Processes that are named by number; none where there is no such list.
+fn listed(raw: Option<Spanned<Vec<Listed>>>) -> Result<Option<Vec<Listed>>, Wrong> {
+    let instances = raw.map(|i| (i.span(), i.into_inner()));
     if let Some((at, _)) = instances
         .as_ref()
         .filter(|(_, all)| all.iter().any(|i| i.pid <= 0))
@@ -246,118 +391,26 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
             ..wrong(at.clone(), "an endpoint names no user and no password")
         });
     }
-    let mut reject = facts(raw.reject.or(base.reject).unwrap_or_default())?;
-    shown_by(
-        &mut [&mut confirm, &mut reject],
-        [
-            raw.auth_file,
-            raw.bearer_file,
-            raw.client_cert,
-            raw.client_key,
-        ],
-    )?;
-    let config_under = raw
-        .config_under
-        .or(base.config_under)
-        .map(paths)
-        .transpose()?
-        .unwrap_or_default();
-    let one = |raw: Option<Spanned<RawMatch>>| raw.map(matching).transpose();
-    let all = |raw: Option<Spanned<Value>>| {
-        raw.map(|raw| places(&raw))
-            .transpose()
-            .map(Option::unwrap_or_default)
-    };
-    let revive = argv(raw.revive.or(base.revive), &[])?;
-    let on_bad_config = raw
-        .on_bad_config
-        .or(base.on_bad_config)
-        .unwrap_or(OnBad::Keeps);
-    let (validate, validation) =
-        validation(raw.validate.or(base.validate), on_bad_config, &revive)?;
-    Ok(Group {
-        name,
-        matching: matching(
-            raw.r#match
-                .or(base.r#match)
-                .ok_or_else(|| wrong(at.clone(), without_match(instances.is_some())))?,
-        )?,
-        exclude: one(raw.exclude.or(base.exclude))?,
-        leader: one(raw.leader.or(base.leader))?,
-        worker: one(raw.worker.or(base.worker))?,
-        pid_file: all(raw.pid_file.or(base.pid_file))?,
-        users: raw.user.or(base.user).map_or(Ok(Vec::new()), |raw| {
-            Ok(strings(&raw)?.into_iter().map(str::to_owned).collect())
-        })?,
-        count: raw.count.or(base.count).map_or(
-            Ok(Count {
-                min: 1,
-                max: usize::MAX,
-            }),
-            count,
-        )?,
-        config: raw
-            .config
-            .or(base.config)
-            .map(targets)
-            .transpose()?
-            .unwrap_or_default(),
-        config_under,
-        reading: Reading {
-            getopt: raw.getopt.or(base.getopt),
-            repeated: raw.repeated.or(base.repeated).unwrap_or_default(),
-            title: raw.title.or(base.title).map(title).transpose()?,
-            base: all(raw.base.or(base.base))?,
-            built: argv(raw.built.or(base.built), &[])?,
-            includes: raw
-                .includes
-                .or(base.includes)
-                .map_or(Ok(Vec::new()), |raw| {
-                    Ok(strings(&raw)?.into_iter().map(str::to_owned).collect())
-                })?,
-        },
-        source: raw.source.or(base.source).map(source).transpose()?,
-        needs_restart: all(raw.needs_restart.or(base.needs_restart))?,
-        restart_keys: argv(raw.restart_keys.or(base.restart_keys), &[])?,
-        restart_value: argv(raw.restart_value.or(base.restart_value), &["key"])?,
-        restart_pending: argv(raw.restart_pending.or(base.restart_pending), &[])?,
-        overridden_keys: argv(raw.overridden_keys.or(base.overridden_keys), &[])?,
-        on_bad_config,
-        revive,
-        secret: raw.secret.or(base.secret),
-        validate,
-        validation,
-        validate_titled: argv(raw.validate_titled.or(base.validate_titled), &[])?,
-        reloads: raw
-            .reloads
-            .or(base.reloads)
-            .map_or(Ok(Reloads::No), reloads)?,
-        executes_itself: match raw.executes_itself.or(base.executes_itself) {
-            Some(true) => ExecutesItself::Yes,
-            Some(false) | None => ExecutesItself::No,
-        },
-        listen: raw.listen.or(base.listen).map_or(Ok(Vec::new()), listen)?,
-        signal: raw.signal.or(base.signal).map_or(Ok(Signal::Hup), signal)?,
-        timeout: match raw.timeout.or(base.timeout) {
-            Some(text) => parse_duration(text.get_ref()).map_err(|why| wrong(text.span(), why))?,
-            None => std::time::Duration::from_secs(5),
-        },
-        samples: samples.map_or(
-            if speaks == Speaks::Hello { 1 } else { 3 },
-            Spanned::into_inner,
-        ),
-        speaks,
-        confirm,
-        reject,
-        instances: instances.map(|(_, all)| all).unwrap_or_default(),
-        kind: raw.kind.map(Spanned::into_inner),
-        // A kind cannot know what its operator bears.
-        unproven: raw.unproven.unwrap_or_default(),
-        rollout: raw.rollout.unwrap_or_default().over(rollout)?,
-        after: raw.after.map_or(Ok(Vec::new()), |raw| {
-            Ok(strings(&raw)?.into_iter().map(str::to_owned).collect())
-        })?,
+    Ok(instances.map(|(_, all)| all))
+}
+
+/// How a program reads its command line.
+fn reading(raw: &mut RawGroup) -> Result<Reading, Wrong> {
+    let base = raw.base.take().map(|raw| places(&raw)).transpose()?;
+    let includes = raw.includes.take().map(|raw| words(&raw)).transpose()?;
+    Ok(Reading {
+        getopt: raw.getopt.take(),
+        repeated: raw.repeated.unwrap_or_default(),
+        title: raw.title.take().map(title).transpose()?,
+        base: base.unwrap_or_default(),
+        built: argv(raw.built.take(), &[])?,
+        includes: includes.unwrap_or_default(),
     })
+}
+
+/// One text, or a list of them.
+fn words(raw: &Spanned<Value>) -> Result<Vec<String>, Wrong> {
+    Ok(strings(raw)?.into_iter().map(str::to_owned).collect())
 }
 
 fn without_match(is_listed: bool) -> &'static str {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 pub(crate) use self::names::named;
 use self::{
+    lines::line_of,
     names::{LISTED, NAMED, instances},
     summary::name,
 };
@@ -23,6 +24,7 @@ use crate::{
     step::short,
 };
 
+mod lines;
 mod names;
 mod refusal;
 mod summary;
@@ -114,129 +116,26 @@ impl Reporter {
         if self.output == Output::Jsonl {
             self.data(event);
         }
+        if let Some((word, text)) = line_of(event) {
+            return self.line(word, &text);
+        }
         match event {
             Event::Survey { instances, fleet } => {
                 self.idle();
                 let place = fleet
                     .as_ref()
                     .map_or("no fleet.toml".into(), |p| p.display().to_string());
-                self.line(
-                    "Survey",
-                    &format!("{} on 1 host ({place})", self::instances(*instances)),
-                );
-            }
-            Event::LeftOut { pid, why } => self.line("Left out", &format!("pid {pid} {why}")),
-            Event::ForeignLock { path, holder } => {
-                let why = "which may write none of the targets there";
-                self.line(
-                    "Foreign lock",
-                    &format!(
-                        "{} is locked by a process {why}; ignored{holder}",
-                        path.display()
-                    ),
-                );
-            }
-            Event::LeftBeside { path, why } => {
-                self.line("Left beside", &format!("{}: {why}", path.display()))
-            }
-            Event::LateEdit { path, what, kept } => {
-                let kept = kept.as_ref().map_or_else(String::new, |kept| {
-                    format!("; what was written is kept in {}", kept.display())
-                });
-                let why = "was changed after it was replaced, through a descriptor from before";
-                self.line(
-                    "Late edit",
-                    &format!("{} {why} ({what}){kept}", path.display()),
-                );
-            }
-            Event::NotHeld { targets } => {
-                let why = "whether an edit arrived later in what was replaced is not known: too \
-                           few descriptors (ulimit -n)";
-                self.line(
-                    "Not held",
-                    &format!("{}: {why}", screen::counted(*targets, "file")),
-                );
-            }
-            Event::Gone { group, pids, why } => {
-                self.line("Gone", &format!("{group} pid {} {why}", named(pids)))
-            }
-            Event::Superseded { run } => {
-                self.line("Superseded", &format!("run {run}, which was left open"))
-            }
-            Event::Insecure { group, url } => self.line(
-                "Insecure",
-                &format!("{group}: the certificate of {url} is not checked"),
-            ),
-            Event::Unheld {
-                group,
-                pid,
-                instances,
-                why,
-            } => {
-                let more = if *instances > 1 {
-                    format!(" and {} more", instances - 1)
-                } else {
-                    String::new()
-                };
-                self.line(
-                    "Unheld",
-                    &format!("{group} pid {pid}{more}: before the run {why}"),
-                );
-            }
-            Event::NotOpened {
-                group,
-                pid,
-                instances,
-                path,
-            } => {
-                let more = if *instances > 1 {
-                    format!(" and {} more", instances - 1)
-                } else {
-                    String::new()
-                };
-                self.line(
-                    "Not opened",
-                    &format!(
-                        "{group} pid {pid}{more}: not seen to open {} after its signal",
-                        path.display()
-                    ),
-                );
-            }
-            Event::Valid { path, sha256, by } => self.line(
-                "Valid",
-                &format!("{} sha256:{} by {by}", path.display(), short(sha256)),
-            ),
-            Event::Unvalidated { pid, why } => {
-                self.line("Unvalidated", &format!("pid {pid}: {why}"))
-            }
-            Event::NoWayBack { path } => {
-                let why =
-                    "nobody has the bytes that are served now, so a failure could not be undone";
-                self.line("No way back", &format!("{}: {why}", path.display()));
+                let found = self::instances(*instances);
+                self.line("Survey", &format!("{found} on 1 host ({place})"));
             }
             Event::Waves { instances } => self.waves = instances.len(),
             Event::Intent {
                 undo, wave, pids, ..
-            } => {
-                self.flush();
-                // The way back, and a file that is installed again after one was put back alone,
-                // are no wave.
-                if !undo && self.waves > 1 && !pids.is_empty() {
-                    self.line(
-                        "Wave",
-                        &format!("{wave}/{}: {}", self.waves, instances(pids.len())),
-                    );
-                }
-                (self.undo, self.batch) = (*undo, (pids.len(), 0));
-                self.awaited = (pids.iter().map(|(pid, _)| *pid).collect(), Instant::now());
-                self.bar();
-            }
+            } => self.intent(*undo, *wave, pids),
             Event::Installed { path, sha256 } => {
                 let word = if self.undo { "Put back" } else { "Installed" };
-                self.line(
-                    word,
-                    &format!("{} sha256:{}", path.display(), short(sha256)),
-                );
+                let text = format!("{} sha256:{}", path.display(), short(sha256));
+                self.line(word, &text);
             }
             Event::UndoBegan { why } => {
                 self.flush();
@@ -252,120 +151,121 @@ impl Reporter {
             }
             Event::Baking { wave, seconds } => {
                 self.flush();
-                self.line(
-                    "Baking",
-                    &format!("wave {wave} is left alone for {seconds}s"),
-                );
-                self.people.progress(true, || {
-                    Some(Progress::of(
-                        "Baking",
-                        format!("wave {wave} is left alone for {seconds}s"),
-                    ))
-                });
+                let text = format!("wave {wave} is left alone for {seconds}s");
+                self.line("Baking", &text);
+                self.people
+                    .progress(true, || Some(Progress::of("Baking", text)));
             }
             Event::Held { wave, instances } => {
                 self.flush();
                 self.idle();
-                self.line(
-                    "Held",
-                    &format!(
-                        "[{}] {} of wave {} still on the new config",
-                        seconds(self.elapsed()),
-                        self::instances(*instances),
-                        until(*wave)
-                    ),
-                );
+                let (at, many) = (seconds(self.elapsed()), self::instances(*instances));
+                let waves = until(*wave);
+                let text = format!("[{at}] {many} of wave {waves} still on the new config");
+                self.line("Held", &text);
             }
             Event::Gate {
                 wave,
                 command,
                 exit,
                 output,
-            } => {
-                self.flush();
-                self.idle();
-                let said = match exit {
-                    Some(0) => "says yes".into(),
-                    Some(code) => format!("says no (exit status {code})"),
-                    None => "has not judged it, which is no".into(),
-                };
-                let word = if *exit == Some(0) { "Gate" } else { "FAILED" };
-                self.line(
-                    word,
-                    &format!(
-                        "[{}] gate of wave {wave}: `{}` {said}",
-                        seconds(self.elapsed()),
-                        command.join(" ")
-                    ),
-                );
-                output
-                    .lines()
-                    .take(NAMED)
-                    .for_each(|line| self.line("", &format!("| {line}")));
-                let more = output.lines().count().saturating_sub(NAMED);
-                if more > 0 {
-                    self.line(
-                        "",
-                        &format!(
-                            ".. and {more} more {}",
-                            if more == 1 { "line" } else { "lines" }
-                        ),
-                    );
-                }
-            }
-            Event::Sick {
-                group,
-                pid,
-                why,
-                left_out,
-                ..
-            } => {
-                let what = if *left_out {
-                    "is left out"
-                } else {
-                    "goes along"
-                };
-                self.line("Sick", &format!("{group} pid {pid} {what}: {why}"));
-            }
-            Event::Phase { .. } => {}
-            Event::Instance {
-                group,
-                pid,
-                endpoint,
-                moved_from,
-                successor_of,
-                state,
-                proof,
-                draining,
-                trouble,
-                ..
-            } => {
-                let place = match moved_from {
-                    Some(from) => format!(" {from} moved to {endpoint}"),
-                    None if endpoint.is_empty() => String::new(),
-                    None => format!(" {endpoint}"),
-                };
-                let silent = trouble
-                    .as_ref()
-                    .filter(|t| *state == State::Unconfirmed && t.kind == TroubleKind::Sick);
-                let silent = silent.map(|t| format!("silent before the run: {}", t.text));
-                let end = (
-                    *state,
-                    proven(*proof, draining),
-                    silent
-                        .as_deref()
-                        .or(trouble.as_ref().map(|t| t.text.as_str())),
-                );
-                self.awaited.0.remove(&successor_of.unwrap_or(*pid));
-                let heir =
-                    successor_of.map_or(String::new(), |old| format!(" in the place of pid {old}"));
-                self.instance(*pid, &format!("{group} pid {pid}{heir}{place}"), end);
-            }
-            Event::NotPruned { why } => {
-                self.line("Not pruned", &format!("old runs are still there: {why}"))
-            }
-            Event::LastLook | Event::SupersededBy { .. } | Event::Finished { .. } => {}
+            } => self.gate((*wave, command), *exit, output),
+            Event::Instance { .. } => self.ended(event),
+            // Lines without a state were shown already; the others are nothing for people.
+            Event::LeftOut { .. }
+            | Event::Gone { .. }
+            | Event::Insecure { .. }
+            | Event::Unheld { .. }
+            | Event::NotOpened { .. }
+            | Event::Unvalidated { .. }
+            | Event::Sick { .. }
+            | Event::ForeignLock { .. }
+            | Event::LeftBeside { .. }
+            | Event::LateEdit { .. }
+            | Event::NotHeld { .. }
+            | Event::Valid { .. }
+            | Event::NoWayBack { .. }
+            | Event::Superseded { .. }
+            | Event::NotPruned { .. } => {}
+            Event::Phase { .. }
+            | Event::LastLook
+            | Event::SupersededBy { .. }
+            | Event::Finished { .. } => {}
         }
+    }
+
+    /// Begins a batch of instances.
+    fn intent(&mut self, undo: bool, wave: usize, pids: &[(i32, u64)]) {
+        self.flush();
+        // The way back, and a file that is installed again after one was put back alone, are no
+        // wave.
+        if !undo && self.waves > 1 && !pids.is_empty() {
+            let text = format!("{wave}/{}: {}", self.waves, instances(pids.len()));
+            self.line("Wave", &text);
+        }
+        (self.undo, self.batch) = (undo, (pids.len(), 0));
+        self.awaited = (pids.iter().map(|(pid, _)| *pid).collect(), Instant::now());
+        self.bar();
+    }
+
+    /// Shows the verdict of a gate, and the beginning of what it printed.
+    fn gate(&mut self, (wave, command): (usize, &[String]), exit: Option<i32>, output: &str) {
+        self.flush();
+        self.idle();
+        let said = match exit {
+            Some(0) => "says yes".into(),
+            Some(code) => format!("says no (exit status {code})"),
+            None => "has not judged it, which is no".into(),
+        };
+        let word = if exit == Some(0) { "Gate" } else { "FAILED" };
+        let (at, command) = (seconds(self.elapsed()), command.join(" "));
+        self.line(
+            word,
+            &format!("[{at}] gate of wave {wave}: `{command}` {said}"),
+        );
+        for line in output.lines().take(NAMED) {
+            self.line("", &format!("| {line}"));
+        }
+        let more = output.lines().count().saturating_sub(NAMED);
+        if more > 0 {
+            self.line(
+                "",
+                &format!(".. and {} more", screen::counted(more, "line")),
+            );
+        }
+    }
+
+    /// Shows how an instance ended.
+    fn ended(&mut self, event: &Event) {
+        let Event::Instance {
+            group,
+            pid,
+            endpoint,
+            moved_from,
+            successor_of,
+            state,
+            proof,
+            draining,
+            trouble,
+            ..
+        } = event
+        else {
+            return;
+        };
+        let place = match moved_from {
+            Some(from) => format!(" {from} moved to {endpoint}"),
+            None if endpoint.is_empty() => String::new(),
+            None => format!(" {endpoint}"),
+        };
+        let is_silent = |kind| *state == State::Unconfirmed && kind == TroubleKind::Sick;
+        let silent = trouble.as_ref().filter(|t| is_silent(t.kind));
+        let silent = silent.map(|t| format!("silent before the run: {}", t.text));
+        let text = trouble.as_ref().map(|t| t.text.as_str());
+        let end = (*state, proven(*proof, draining), silent.as_deref().or(text));
+        self.awaited.0.remove(&successor_of.unwrap_or(*pid));
+        let old = successor_of.map(|old| format!(" in the place of pid {old}"));
+        let old = old.unwrap_or_default();
+        self.instance(*pid, &format!("{group} pid {pid}{old}{place}"), end);
     }
 
     fn instance(
