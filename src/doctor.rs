@@ -236,6 +236,39 @@ async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answe
     answer
 }
 
+/// A group for each kind that there is.
+fn groups_of_kinds() -> Vec<Group> {
+    let all = KINDS
+        .iter()
+        .filter_map(|kind| Fleet::of_kind(kind.name).ok());
+    all.flat_map(|fleet| fleet.groups).collect()
+}
+
+/// Why no group and no kind means a process, and what to do; `far` of the reasons are of groups of other programs.
+fn unmeant(found: &Found, reasons: &[String], far: usize) -> (String, &'static str) {
+    let exe = if found.exe.as_os_str().is_empty() {
+        "what it executes cannot be seen".into()
+    } else {
+        format!("it executes {}", found.exe.display())
+    };
+    let unseen = if nix::unistd::geteuid().is_root() {
+        "give hello CAP_SYS_PTRACE, or run it where the process runs"
+    } else {
+        "run hello as root"
+    };
+    match (reasons.is_empty(), found.exe.as_os_str().is_empty()) {
+        (true, false) => (exe, NEW_GROUP),
+        (true, true) => (exe, unseen),
+        (false, true) => (reasons.join("; "), unseen),
+        // Groups of other programs say nothing of it.
+        (false, false) if reasons.len() == far => (reasons.join("; "), NEW_GROUP),
+        (false, false) => (
+            reasons.join("; "),
+            "start it as that asks, or mend the group",
+        ),
+    }
+}
+
 /// A process that no group of the fleet means: whether a kind would, and else what keeps the
 /// nearest from it.
 async fn by_kind(
@@ -259,14 +292,7 @@ async fn by_kind(
         0
     };
     let (mut meant, mut lone) = (Vec::new(), None);
-    let mut groups = Vec::new();
-    for kind in KINDS {
-        groups.extend(
-            Fleet::of_kind(kind.name)
-                .into_iter()
-                .flat_map(|fleet| fleet.groups),
-        );
-    }
+    let groups = groups_of_kinds();
     for group in &groups {
         match scan.standing(group, found.pid).await {
             standing @ (Standing::Leads(..) | Standing::Refused(_) | Standing::Works(_)) => {
@@ -285,27 +311,7 @@ async fn by_kind(
         |path| format!("no group of {} means it", path.display()),
     );
     let Some((group, standing)) = lone else {
-        let exe = if found.exe.as_os_str().is_empty() {
-            "what it executes cannot be seen".into()
-        } else {
-            format!("it executes {}", found.exe.display())
-        };
-        let unseen = if nix::unistd::geteuid().is_root() {
-            "give hello CAP_SYS_PTRACE, or run it where the process runs"
-        } else {
-            "run hello as root"
-        };
-        let (reasons, next) = match (reasons.is_empty(), found.exe.as_os_str().is_empty()) {
-            (true, false) => (exe, NEW_GROUP),
-            (true, true) => (exe, unseen),
-            (false, true) => (reasons.join("; "), unseen),
-            // Groups of other programs say nothing of it.
-            (false, false) if reasons.len() == far => (reasons.join("; "), NEW_GROUP),
-            (false, false) => (
-                reasons.join("; "),
-                "start it as that asks, or mend the group",
-            ),
-        };
+        let (reasons, next) = unmeant(&found, &reasons, far);
         let mut checks = vec![
             Check::bad(
                 Topic::Group,

@@ -245,6 +245,59 @@ fn stands(past: &Past) -> String {
     }
 }
 
+/// The first lines of a run.
+fn tell_beginning(past: &Past, began: &Began, reporter: &mut Reporter) {
+    let Began {
+        instances,
+        targets,
+        waves,
+        ..
+    } = began;
+    reporter.line("Began", &format!("{}{}", verb(began), by(began)));
+    reporter.line(
+        "",
+        &format!(
+            "on {}: {}, {}, {}",
+            past.at.map_or_else(String::new, |at| shown(at, "%F")),
+            screen::counted(*instances, "instance"),
+            screen::counted(*targets, "target"),
+            screen::counted(*waves, "wave")
+        ),
+    );
+    reporter.line("Command", &began.command.join(" "));
+}
+
+/// What a wave was about to do.
+fn tell_intent(past: &Past, event: Event, reporter: &mut Reporter) {
+    if let Event::Intent {
+        undo,
+        wave,
+        targets,
+        pids,
+    } = event
+    {
+        let waves = past.began.as_ref().map_or(wave, |began| began.waves);
+        reporter.line(
+            if undo { "Back" } else { "Wave" },
+            &format!(
+                "{wave}/{waves}: {} to be signalled",
+                screen::counted(pids.len(), "instance")
+            ),
+        );
+        for target in targets {
+            let from = target.from.as_deref().map_or("?", short);
+            reporter.line(
+                "",
+                &format!(
+                    "{} sha256:{from} -> sha256:{}",
+                    target.path.display(),
+                    short(&target.to)
+                ),
+            );
+        }
+    }
+}
+
 /// Everything that happened, in time, as the run itself had shown it.
 fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
     let mut reporter = Reporter::of_the_past();
@@ -262,24 +315,7 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
             elapsed,
         );
         if let Some(began) = past.began.as_ref().filter(|_| value["event"] == "began") {
-            let Began {
-                instances,
-                targets,
-                waves,
-                ..
-            } = began;
-            reporter.line("Began", &format!("{}{}", verb(began), by(began)));
-            reporter.line(
-                "",
-                &format!(
-                    "on {}: {}, {}, {}",
-                    past.at.map_or_else(String::new, |at| shown(at, "%F")),
-                    screen::counted(*instances, "instance"),
-                    screen::counted(*targets, "target"),
-                    screen::counted(*waves, "wave")
-                ),
-            );
-            reporter.line("Command", &began.command.join(" "));
+            tell_beginning(past, began, &mut reporter);
             continue;
         }
         let end: Option<End> = serde_json::from_value(value.clone()).ok();
@@ -303,33 +339,7 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
             }
         };
         reporter.event(&event);
-        if let Event::Intent {
-            undo,
-            wave,
-            targets,
-            pids,
-        } = event
-        {
-            let waves = past.began.as_ref().map_or(wave, |began| began.waves);
-            reporter.line(
-                if undo { "Back" } else { "Wave" },
-                &format!(
-                    "{wave}/{waves}: {} to be signalled",
-                    screen::counted(pids.len(), "instance")
-                ),
-            );
-            for target in targets {
-                let from = target.from.as_deref().map_or("?", short);
-                reporter.line(
-                    "",
-                    &format!(
-                        "{} sha256:{from} -> sha256:{}",
-                        target.path.display(),
-                        short(&target.to)
-                    ),
-                );
-            }
-        }
+        tell_intent(past, event, &mut reporter);
     }
     reporter.at(String::new(), Duration::ZERO);
     if past.end.is_none() {
