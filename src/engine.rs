@@ -39,6 +39,18 @@ struct Past {
     then: OnFailure,
 }
 
+/// How a run came to its end.
+#[derive(Debug, Clone)]
+pub struct RunEnd {
+    /// What was seen at the end.
+    pub verdict: Verdict,
+    /// Why it is not converged, as far as one failure or one gate decided that; none where only the
+    /// states tell.
+    pub reason: Option<String>,
+    /// What each gate said, as its event.
+    pub gates: Vec<Event>,
+}
+
 struct Engine<'a, T> {
     plan: &'a mut Plan,
     host: &'a mut Host,
@@ -48,6 +60,9 @@ struct Engine<'a, T> {
     budget: Budget,
     /// The journal has missed something.
     lost: bool,
+    /// See [`RunEnd`].
+    reason: Option<String>,
+    gates: Vec<Event>,
     /// The first failure that the run went on after.
     borne: Option<Stop>,
     /// A gate said no, and the run went on.
@@ -68,9 +83,9 @@ pub async fn run(
     conduct: Conduct<'_>,
     halts: &mut Halts,
     tell: &mut impl FnMut(Event) -> bool,
-) -> Result<Verdict, Stop> {
+) -> Result<RunEnd, Stop> {
     let budget = Budget::of(plan);
-    Engine {
+    let mut engine = Engine {
         plan,
         host,
         conduct,
@@ -78,16 +93,22 @@ pub async fn run(
         tell,
         budget,
         lost: false,
+        reason: None,
+        gates: Vec::new(),
         borne: None,
         warned: false,
         settled: Instant::now(),
-    }
-    .run()
-    .await
+    };
+    let verdict = engine.run().await?;
+    Ok(RunEnd {
+        verdict,
+        reason: engine.reason,
+        gates: engine.gates,
+    })
 }
 
 impl<T: FnMut(Event) -> bool> Engine<'_, T> {
-    async fn run(mut self) -> Result<Verdict, Stop> {
+    async fn run(&mut self) -> Result<Verdict, Stop> {
         for at in 0..self.plan.waves.len() {
             if !is_work(&self.plan.waves[at])
                 && !self.plan.waves[at].steps.iter().any(|s| self.host.lags(s))
@@ -103,15 +124,13 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             let way_back = self.has_way_back(at);
             return Ok(match then {
                 _ if *self.halts.borrow() > 1 => {
-                    self.say(Event::Stopped {
-                        why: format!("{}, and left at once", stop.reason),
-                    });
+                    self.stopped(format!("{}, and left at once", stop.reason));
                     self.last_look().await;
                     Verdict::Mixed
                 }
                 OnFailure::Revert => self.revert(at, stop.reason).await,
                 _ => {
-                    self.say(Event::Stopped { why: stop.reason });
+                    self.stopped(stop.reason);
                     match self.seen(false).await {
                         _ if !way_back => Verdict::Mixed,
                         // It was stopped before it had seen all that it should.
@@ -132,6 +151,12 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             Verdict::Converged | Verdict::Unproven if self.warned => Ok(Verdict::Partial),
             verdict => Ok(verdict),
         }
+    }
+
+    /// Says that nothing else is signalled, and why.
+    fn stopped(&mut self, why: String) {
+        self.reason = Some(why.clone());
+        self.say(Event::Stopped { why });
     }
 
     fn say(&mut self, event: Event) {
@@ -353,12 +378,17 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
                 .map(|m| m.group.rollout.on_failure)
                 .max();
             let then = self.allowed(at, wanted.unwrap_or(OnFailure::Revert));
-            self.say(Event::Gate {
+            let event = Event::Gate {
                 wave: number,
                 command: gate.clone(),
                 exit: said.exit,
                 output: said.output.clone(),
-            });
+            };
+            if said.exit != Some(0) {
+                self.reason = Some(format!("the gate of wave {number} says no"));
+            }
+            self.gates.push(event.clone());
+            self.say(event);
             if *self.halts.borrow() > 0 {
                 return Err(self.cut_short(at, Stop::halted()).await);
             }
@@ -452,6 +482,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             .flat_map(|s| &s.members)
             .map(|m| m.instance.pid)
             .collect();
+        self.reason = Some(why.to_owned());
         self.say(Event::PutBack {
             pids,
             why: why.to_owned(),
@@ -544,6 +575,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
         let mut undo: Vec<Step> = readers
             .chain(begun.iter().filter_map(|s| s.flip()))
             .collect();
+        self.reason = Some(why.clone());
         self.say(Event::UndoBegan { why });
         self.settled = Instant::now();
         // What could not be put back shows in the states, and in the digests that are read below.

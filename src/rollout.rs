@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    engine::{self, Conduct},
+    engine::{self, Conduct, RunEnd},
     event::{Event, Halts, Instance, State, Stop, Verdict},
     fact::Wants,
     fleet::{Group, Order, Speaks, beyond},
@@ -184,7 +184,6 @@ pub async fn carry_out(
     on_event(&Event::Waves {
         instances: plan.waves.iter().map(Wave::instances).collect(),
     });
-    let (mut why, mut gates) = (String::new(), Vec::new());
     let ended = engine::run(
         &mut plan,
         &mut host,
@@ -195,18 +194,6 @@ pub async fn carry_out(
         },
         halts,
         &mut |event| {
-            if let Event::UndoBegan { why: said }
-            | Event::Stopped { why: said }
-            | Event::PutBack { why: said, .. } = &event
-            {
-                why.clone_from(said);
-            }
-            if let Event::Gate { wave, exit, .. } = &event {
-                if *exit != Some(0) {
-                    why = format!("the gate of wave {wave} says no");
-                }
-                gates.push(event.clone());
-            }
             on_event(&event);
             // What is only shown while it lasts is not kept.
             matches!(event, Event::Phase { .. }) || journal.record(&event).is_ok()
@@ -220,13 +207,20 @@ pub async fn carry_out(
     }
     let verdict = ended
         .as_ref()
-        .map_or_else(|stop| stop.verdict, |verdict| *verdict);
+        .map_or_else(|stop| stop.verdict, |end| end.verdict);
+    let gates = ended
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |end| end.gates.clone());
     let reason = match &ended {
         Err(stop) => stop.reason.clone(),
-        Ok(Verdict::Converged) if !is_work => "every instance runs it already".to_owned(),
-        Ok(Verdict::Converged) => converged(&plan, terms.back),
-        Ok(verdict) if why.is_empty() => unproven(&plan, *verdict, terms.back),
-        Ok(_) => why,
+        Ok(end) if end.verdict == Verdict::Converged && !is_work => {
+            "every instance runs it already".to_owned()
+        }
+        Ok(end) if end.verdict == Verdict::Converged => converged(&plan, terms.back),
+        Ok(end) => end
+            .reason
+            .clone()
+            .unwrap_or_else(|| unproven(&plan, end.verdict, terms.back)),
     };
     let summary = Summary {
         gates,
@@ -264,13 +258,13 @@ pub async fn carry_out(
 /// if this one has touched nothing.
 fn superseded(
     terms: &Terms<'_>,
-    ended: &Result<Verdict, Stop>,
+    ended: &Result<RunEnd, Stop>,
     plan: &Plan,
     groups: &[&str],
 ) -> Vec<String> {
     let is_proven = |i: &Instance| matches!(i.state, State::Confirmed | State::Unchanged);
     match ended {
-        Ok(Verdict::Converged) if plan.instances().all(is_proven) => {
+        Ok(end) if end.verdict == Verdict::Converged && plan.instances().all(is_proven) => {
             runs::supersede(terms.state, terms.id, terms.of, &plan.paths(), groups)
         }
         Ok(_) => runs::supersede(terms.state, terms.id, terms.of, &[], &[]),

@@ -67,7 +67,7 @@ impl<T: FnMut(Event) -> bool> Engine<'_, T> {
             Ok(newcomers) => self.plan.newcomers = newcomers,
             Err(why) => {
                 whole = false;
-                self.say(Event::Stopped { why });
+                self.stopped(why);
             }
         }
         // Last of all, everything that the verdict speaks of: the instances, then the files.

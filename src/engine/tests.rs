@@ -221,6 +221,7 @@ impl Case {
             &mut listen,
             &mut tell,
         ))
+        .map(|end| end.verdict)
         .map_err(|stop| stop.verdict);
         let Host::Script(script) = host else {
             unreachable!("it was a script")
@@ -516,6 +517,7 @@ fn who_ran_the_new_config_already_goes_back_with_the_others() {
         &mut listen,
         &mut |_| true,
     ))
+    .map(|end| end.verdict)
     .map_err(|stop| stop.verdict);
     let Host::Script(script) = host else {
         unreachable!("it was a script")

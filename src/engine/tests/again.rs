@@ -49,6 +49,7 @@ fn go(
         &mut listen,
         &mut |_| true,
     ))
+    .map(|end| end.verdict)
     .map_err(|stop| stop.verdict);
     let Host::Script(script) = host else {
         unreachable!("it was a script")

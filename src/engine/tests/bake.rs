@@ -210,7 +210,22 @@ fn a_no_that_one_group_bears_does_not_hide_the_no_of_another() {
         &mut |_| true,
     ))
     .map_err(|stop| stop.verdict);
-    assert_eq!(said, Ok(Verdict::Reverted));
+    let end = said.unwrap();
+    assert_eq!(end.verdict, Verdict::Reverted);
+    let asked: Vec<&str> = end
+        .gates
+        .iter()
+        .filter_map(|event| match event {
+            Event::Gate { command, .. } => Some(command[0].as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, ["gate", "strict"]);
+    let reason = end.reason.unwrap();
+    assert!(
+        reason.contains("`strict` ended with exit status 2"),
+        "{reason}"
+    );
 }
 
 #[test]
