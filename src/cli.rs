@@ -529,7 +529,8 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
     })
 }
 
-/// What becomes of the configs of `fleet`. Groups that no change names leave it, where some are named.
+/// What becomes of the configs of `fleet`. Groups that no change names leave it, where some are
+/// named.
 fn changes(args: &BroadcastArgs, fleet: &mut Fleet) -> Result<Asked, String> {
     let mut change = Asked {
         prune: args.prune,

@@ -244,7 +244,8 @@ fn groups_of_kinds() -> Vec<Group> {
     all.flat_map(|fleet| fleet.groups).collect()
 }
 
-/// Why no group and no kind means a process, and what to do; `far` of the reasons are of groups of other programs.
+/// Why no group and no kind means a process, and what to do; `far` of the reasons are of groups of
+/// other programs.
 fn unmeant(found: &Found, reasons: &[String], far: usize) -> (String, &'static str) {
     let exe = if found.exe.as_os_str().is_empty() {
         "what it executes cannot be seen".into()

@@ -350,11 +350,7 @@ impl Look {
         if let Err(silence) = answers(member, &self.listeners, &self.lanes).await {
             row.faults.push(silence.why);
         }
-        let was_proven = live.first().is_some_and(|one| {
-            let stand = self.proven.of(row.pid, row.started, &one.path);
-            stand.is_some_and(|stand| one.sha256() == Some(&stand.sha256))
-        });
-        row.faults.extend(unheld(member, live, was_proven));
+        row.faults.extend(unheld(member, live));
         let refused = group
             .reject
             .iter()
@@ -372,9 +368,9 @@ impl Look {
     }
 }
 
-/// An assertion that does not hold: one that is taken from the config on the disk, or one that held
-/// when that was proven.
-fn unheld(member: &Member, live: &[Live], was_proven: bool) -> Option<String> {
+/// An assertion that is taken from the config on the disk and does not hold. A literal may be what
+/// the next config is to show.
+fn unheld(member: &Member, live: &[Live]) -> Option<String> {
     let bytes = live.first().and_then(|one| one.disk.as_ref().ok()?.file());
     let showing = if live.iter().any(|one| one.secret) {
         Showing::Secret
@@ -389,7 +385,7 @@ fn unheld(member: &Member, live: &[Live], was_proven: bool) -> Option<String> {
         .find_map(|(fact, now)| {
             let filled = fact.filled(bytes).ok()?;
             let is_plain = matches!(filled.wants, Wants::Equals(_) | Wants::Contains(_));
-            let counts = is_plain && (filled.wants != fact.wants || was_proven);
+            let counts = is_plain && filled.wants != fact.wants;
             let now = now
                 .as_deref()
                 .filter(|now| counts && !filled.holds(now, None, jiff::Timestamp::UNIX_EPOCH))?;

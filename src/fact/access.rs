@@ -92,7 +92,7 @@ fn passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
         let begin = at + mark.len();
         let rest = text.get(begin..)?;
         let end = rest
-            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ','))
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`'))
             .unwrap_or(rest.len());
         let user = userinfo(&rest[..end])?;
         // A colon may be written as an escape of TOML.
@@ -140,8 +140,7 @@ fn misspelled(text: &str) -> impl Iterator<Item = Range<usize>> {
     let quotes = text.match_indices(['"', '\'']).map(|(at, _)| at + 1);
     quotes.filter_map(|begin| {
         let rest = text.get(begin..)?;
-        let end = rest
-            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ','))?;
+        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`'))?;
         let user = rest[..end].rfind('@')?;
         let head = &rest[..user];
         let looks_like_one =

@@ -30,7 +30,8 @@ fn what_is_kept_of_a_group_reads_back_as_the_same() {
          config = [[\"{{arg:-c}}\", \"{{cwd}}/a\"], [\"/etc/a.d\"]]\nconfig_under = \
          \"/etc\"\ngetopt = \"a:b\"\nrepeated = \"all\"\n\
          title = \"x {{argv}}\"\nbase = [\"{{arg:-p}}\", \"{{built:--p=}}\"]\nbuilt = \
-         [\"{{exe}}\"]\nincludes = [\"i\"]\nsource = \"{{config}}.new\"\nneeds_restart = \
+         [\"{{exe}}\"]\nincludes = [\"i\"]\nno_default = [\"-n\"]\nsource = \"{{config}}.new\"\n\
+         needs_restart = \
          [\"/etc/p\"]\n\
          restart_keys = [\"a\"]\nrestart_value = [\"a\", \"{{key}}\"]\nrestart_pending = \
          [\"b\"]\noverridden_keys = [\"o\"]\nsecret = true\nvalidate = [\"{{exe}}\", \

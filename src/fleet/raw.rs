@@ -48,6 +48,7 @@ struct RawGroup {
     base: Option<Spanned<Value>>,
     built: Option<Vec<Spanned<String>>>,
     includes: Option<Spanned<Value>>,
+    no_default: Option<Spanned<Value>>,
     source: Option<Spanned<String>>,
     needs_restart: Option<Spanned<Value>>,
     restart_keys: Option<Vec<Spanned<String>>>,
@@ -221,6 +222,7 @@ impl RawGroup {
             base: self.base.or(base.base),
             built: self.built.or(base.built),
             includes: self.includes.or(base.includes),
+            no_default: self.no_default.or(base.no_default),
             source: self.source.or(base.source),
             needs_restart: self.needs_restart.or(base.needs_restart),
             restart_keys: self.restart_keys.or(base.restart_keys),
@@ -398,6 +400,7 @@ fn listed(raw: Option<Spanned<Vec<Listed>>>) -> Result<Option<Vec<Listed>>, Wron
 fn reading(raw: &mut RawGroup) -> Result<Reading, Wrong> {
     let base = raw.base.take().map(|raw| places(&raw)).transpose()?;
     let includes = raw.includes.take().map(|raw| words(&raw)).transpose()?;
+    let no_default = raw.no_default.take().map(|raw| words(&raw)).transpose()?;
     Ok(Reading {
         getopt: raw.getopt.take(),
         repeated: raw.repeated.unwrap_or_default(),
@@ -405,6 +408,7 @@ fn reading(raw: &mut RawGroup) -> Result<Reading, Wrong> {
         base: base.unwrap_or_default(),
         built: argv(raw.built.take(), &[])?,
         includes: includes.unwrap_or_default(),
+        no_default: no_default.unwrap_or_default(),
     })
 }
 

@@ -21,6 +21,10 @@ pub struct Reading {
     pub built: Vec<String>,
     /// Directives of its config whose values are paths or globs of more of it.
     pub includes: Vec<String>,
+    /// Arguments with which it reads no file of its own accord: only what others name is its
+    /// config.
+    #[serde(default)]
+    pub no_default: Vec<String>,
 }
 
 /// Which value counts of an option that is given more than once.

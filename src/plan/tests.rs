@@ -720,7 +720,10 @@ proptest! {
                 usize::try_from(sick).unwrap()
             }
         );
-        let is_sick = |i: &Instance| i.trouble.as_ref().is_some_and(|t| t.kind == TroubleKind::Sick);
+        let is_sick = |i: &Instance| {
+            let trouble = i.trouble.as_ref();
+            trouble.is_some_and(|t| t.kind == TroubleKind::Sick)
+        };
         prop_assert!(left.iter().all(|i| i.state == State::Untouched && i.wave == 0 && is_sick(i)));
         // Those who answer go first.
         let order: Vec<(usize, bool)> = plan

@@ -228,10 +228,8 @@ impl Reporter {
         }
         let more = output.lines().count().saturating_sub(NAMED);
         if more > 0 {
-            self.line(
-                "",
-                &format!(".. and {} more", screen::counted(more, "line")),
-            );
+            let lines = if more == 1 { "line" } else { "lines" };
+            self.line("", &format!(".. and {more} more {lines}"));
         }
     }
 

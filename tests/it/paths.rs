@@ -389,6 +389,16 @@ fn a_file_with_more_arguments_behind_the_option_may_decide() {
         house.reads_by(&["-f", "ROOT/a", "--socket", "@abstract"], config),
         "a"
     );
+    // A file that cannot have the option in it.
+    let token = ["-f", "ROOT/a", "--token", "@ROOT/one/b"];
+    assert_eq!(house.reads_by(&token, config), "a");
+    // What says that nothing is read leads to no default.
+    let default = "config = [\"{arg:-f}\", \"ROOT/a\"]\nno_default = [\"--none\"]\ngetopt = \"\"";
+    refuses(
+        &house.reads_by(&["--none"], default),
+        "says by `--none` that it does not read",
+    );
+    assert_eq!(house.reads_by(&["--none", "-f", "ROOT/b"], default), "b");
     // An argument of the interpreter, or the name of the script, is no config.
     let _program = house.run("", &["ROOT/a"], &[]);
     house.group("confirm = []\nconfig = \"{arg:1}\"");

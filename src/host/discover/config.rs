@@ -154,6 +154,18 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
             }
             continue;
         };
+        if !matches!(place, Place::Arg(..) | Place::Env(..))
+            && let Some(word) = found
+                .args
+                .iter()
+                .find(|arg| group.reading.no_default.contains(arg))
+        {
+            let why = format!(
+                "says by `{word}` that it does not read `{}`",
+                named.display()
+            );
+            return Err(lookup.refuse(&why, None));
+        }
         if let Some(stream) = stream_of(&named) {
             return Err(lookup.refuse(
                 &format!(

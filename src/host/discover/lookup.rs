@@ -27,6 +27,9 @@ const OTHER_OPTIONS: &[&str] = &["pid", "log", "sock", "lock", "cert", "key", "-
 /// Where no config lies.
 const OTHER_PLACES: &[&str] = &["/run", "/var/run", "/var/log", "/dev", "/proc", "/sys"];
 
+/// Largest file of arguments that is read, in bytes.
+const MAX_ARGUMENTS: u64 = 64 << 10;
+
 /// Why it is not known what a process reads.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotTold {
@@ -134,7 +137,7 @@ impl<'a> Lookup<'a> {
             && let Some(word) = self
                 .options(&self.found.args)
                 .file_behind(value)
-                .filter(|word| self.is_file(word))
+                .filter(|word| self.may_hold(word, spellings))
         {
             let option = spellings.join(" or ");
             return Err(self.refuse(
@@ -159,13 +162,21 @@ impl<'a> Lookup<'a> {
         values.into_iter().map(|value| self.exact(value)).collect()
     }
 
-    /// Whether a word `@FILE` names a file, below any directory that it may have been started in.
-    fn is_file(&self, word: &str) -> bool {
+    /// Whether a word `@FILE` names a file with one of these options in it, below any directory
+    /// that the process may have been started in.
+    fn may_hold(&self, word: &str, spellings: &[&str]) -> bool {
         let name = word.trim_start_matches('@');
-        self.pwd()
+        let files = self
+            .pwd()
             .into_iter()
             .chain(self.cwd())
-            .any(|dir| dir.join(name).is_file())
+            .map(|dir| dir.join(name));
+        files.filter(|file| file.is_file()).any(|file| {
+            // One that is too large, or may not be read, may hold anything.
+            let text = crate::config::read(&file, MAX_ARGUMENTS).ok();
+            let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            text.is_none_or(|text| spellings.iter().any(|option| text.contains(option)))
+        })
     }
 
     /// The bytes of a value as the kernel tells them.
@@ -284,7 +295,10 @@ impl<'a> Lookup<'a> {
                     value.display(),
                     base.display()
                 );
-                Err(self.refuse(&why, Some(&other)))
+                Err(self.refuse(
+                    &format!("{why} (`{}` and `{}`)", other.display(), path.display()),
+                    None,
+                ))
             }
             _ => Ok(path),
         }

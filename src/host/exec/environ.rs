@@ -276,14 +276,13 @@ impl Environment {
         Self(values)
     }
 
-    /// Leaves out values that stand in these texts, which everybody may see: the command line, the
-    /// path of a config.
+    /// Leaves out values that are one of these texts, which everybody may see: an argument, or what
+    /// stands behind its `=`; the path of a config.
     pub(crate) fn without<'a>(mut self, shown: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
-        self.0.retain(|value| {
-            !shown
-                .clone()
-                .any(|text| text.windows(value.len()).any(|part| part == value))
-        });
+        let assigned = |text: &'a [u8]| text.split(|b| *b == b'=').nth(1);
+        let is = |text: &'a [u8], value: &[u8]| text == value || assigned(text) == Some(value);
+        self.0
+            .retain(|value| !shown.clone().any(|text| is(text, value)));
         self
     }
 

@@ -100,6 +100,8 @@ struct Walk<'a> {
     bases: Vec<PathBuf>,
     /// Variables that a text may name, of a reader.
     variables: Vec<(String, String)>,
+    /// Whether what is followed now was only named by a text, and by no directive or link.
+    is_named: bool,
     seen: BTreeSet<PathBuf>,
     /// What does not belong to the target, by its resolved path, with a digest.
     found: BTreeMap<PathBuf, String>,
@@ -133,6 +135,7 @@ impl<'a> Walk<'a> {
             written,
             bases,
             variables,
+            is_named: false,
             seen,
             found,
             bytes: 0,
@@ -207,7 +210,9 @@ impl<'a> Walk<'a> {
             return Some(());
         };
         if !is_own {
-            let when = if is_a_number(&bytes) {
+            // A program may write a file that its text only names anew at each reload, such as its
+            // pid file.
+            let when = if self.is_named {
                 String::new()
             } else {
                 changed(path)
@@ -230,7 +235,12 @@ impl<'a> Walk<'a> {
     /// A word of the file `by` that may name files. Only a file that is there counts, and none that
     /// a process writes.
     fn mentioned(&mut self, by: &Path, word: &str) -> Option<()> {
-        for dir in self.dirs(by) {
+        // A bare word names a file only beside the config: anywhere else it is a user or a group.
+        let is_bare = !word.contains(['/', '.', '*']);
+        let near = [self.top.parent(), Some(self.top), by.parent()];
+        let is_near = |dir: &PathBuf| near.contains(&Some(dir.as_path()));
+        let dirs: Vec<PathBuf> = self.dirs(by);
+        for dir in dirs.into_iter().filter(|dir| !is_bare || is_near(dir)) {
             let named = dir.join(word);
             let all = if word.contains('*') {
                 globbed(&named)
@@ -249,7 +259,10 @@ impl<'a> Walk<'a> {
                     continue;
                 }
                 self.dated(named);
-                self.file(&path)?;
+                let before = std::mem::replace(&mut self.is_named, true);
+                let followed = self.file(&path);
+                self.is_named = before;
+                followed?;
             }
             if word.starts_with('/') {
                 break;
@@ -337,12 +350,6 @@ fn bases(top: &Path, readers: &[i32]) -> Vec<PathBuf> {
         }
     }
     all
-}
-
-/// Whether this is the content of a pid file, which some programs write anew at each reload.
-fn is_a_number(bytes: &[u8]) -> bool {
-    let text = bytes.trim_ascii();
-    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 /// When a file was last changed, which tells of a content that was there and is back.

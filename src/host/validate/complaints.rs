@@ -2,13 +2,22 @@
 //! that they do not take and go on: `squid -k parse` ends with 0 then, and such a line would never
 //! be in force.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
-/// Words that name an error where `:` or `]` stands behind them.
+/// Words that name an error where `:` stands behind them, or brackets around them.
 const WORDS: [&str; 5] = ["error", "fatal", "emerg", "alert", "crit"];
 
-/// Phrases that name one by themselves.
-const PHRASES: [&str; 3] = ["syntax error", "parse error", "bungled"];
+/// Words that name one by themselves, in these letters.
+const LOUD: [&str; 3] = ["ERROR", "FATAL", "CRITICAL"];
+
+/// Texts that name one by themselves, as logs in fields have them.
+const PHRASES: [&str; 5] = [
+    "syntax error",
+    "parse error",
+    "bungled",
+    "level=error",
+    "\"level\":\"error\"",
+];
 
 /// Words that turn a phrase into its opposite: `no syntax errors`.
 const NEGATIONS: [&str; 3] = ["no ", "0 ", "without "];
@@ -18,8 +27,11 @@ const LESS: [&str; 7] = [
     "warn", "deprecat", "obsolete", "notice", "note:", "info", "debug",
 ];
 
-/// Lines of each kind that are kept; more of them say nothing else.
-const MAX_LINES: usize = 20;
+/// Lines that are shown; more of them say nothing else.
+const SHOWN: usize = 20;
+
+/// The longest part of a line that is looked for in the content, in characters.
+const REPEATED: usize = 24;
 
 /// Lines of a validator's output that name an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,13 +49,12 @@ impl Complaints {
     pub(crate) fn of(output: &str, paths: &[&Path], is_content: impl Fn(&str) -> bool) -> Self {
         let mut all = Self::default();
         for line in output.lines().map(str::trim) {
-            let lines = match marker(line) {
-                Some(marker) if !is_content(marker) => &mut all.errors,
-                None if paths.iter().any(|path| names_a_line(line, path)) => &mut all.places,
-                _ => continue,
-            };
-            if lines.len() < MAX_LINES {
-                lines.push(line.to_owned());
+            match marker(line) {
+                Some(at) if !is_content(&repeated(&line[at..])) => all.errors.push(line.to_owned()),
+                None if paths.iter().any(|path| names_a_line(line, path)) => {
+                    all.places.push(line.to_owned());
+                }
+                _ => {}
             }
         }
         all
@@ -53,60 +64,92 @@ impl Complaints {
         self.errors.is_empty() && self.places.is_empty()
     }
 
-    /// Those that `other` does not have. Numbers are not compared: they are times and places. Where
-    /// the other has places as well, they are what this validator always says.
+    /// Those that `other` does not have, or has not as often. Words with a digit in them are not
+    /// compared: they are times, places and addresses. Where the other has places as well, they
+    /// are what this validator always says.
     pub(crate) fn beyond(&self, other: &Self) -> Self {
-        let known: Vec<String> = other
-            .errors
-            .iter()
-            .map(|line| without_numbers(line))
-            .collect();
-        let errors = self
-            .errors
-            .iter()
-            .filter(|line| !known.contains(&without_numbers(line)))
-            .cloned()
-            .collect();
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for line in &other.errors {
+            *known.entry(without_numbers(line)).or_default() += 1;
+        }
+        let mut is_new = |line: &&String| match known.get_mut(&without_numbers(line)) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        };
+        let errors = self.errors.iter().filter(|line| is_new(line)).cloned();
+        let is_usual = !other.places.is_empty();
         Self {
-            errors,
-            places: if other.places.is_empty() {
-                self.places.clone()
-            } else {
+            errors: errors.collect(),
+            places: if is_usual {
                 Vec::new()
+            } else {
+                self.places.clone()
             },
         }
     }
 
     /// The lines, as they are shown.
     pub(crate) fn text(&self) -> String {
-        [self.errors.as_slice(), &self.places].concat().join("\n")
+        let all: Vec<&str> = self
+            .errors
+            .iter()
+            .chain(&self.places)
+            .map(String::as_str)
+            .collect();
+        let more = all.len().saturating_sub(SHOWN);
+        let shown = all[..all.len() - more].join("\n");
+        if more == 0 {
+            shown
+        } else {
+            format!("{shown}\n.. and {more} more")
+        }
     }
 }
 
-/// The part of a line that names an error.
-fn marker(line: &str) -> Option<&str> {
+/// The part of a line that would stand in the content as well, if the line only repeats that.
+fn repeated(text: &str) -> String {
+    text.chars().take(REPEATED).collect()
+}
+
+/// Where in a line an error is named.
+fn marker(line: &str) -> Option<usize> {
     // Of the same length, byte by byte.
     let lower = line.to_ascii_lowercase();
-    let phrase = PHRASES.iter().find_map(|phrase| {
-        let at = lower.find(phrase)?;
+    let phrase = |phrase: &&str| {
+        let at = lower.find(*phrase)?;
         let is_denied = NEGATIONS.iter().any(|no| lower[..at].ends_with(no));
-        (!is_denied).then(|| &line[at..at + phrase.len()])
-    });
+        (!is_denied).then_some(at)
+    };
+    let is_letter = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     let word = |word: &&str| {
-        lower.match_indices(*word).find_map(|(at, _)| {
-            let (before, end) = (&lower[..at], at + word.len());
-            let is_whole =
-                !before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-'));
-            (is_whole && lower[end..].starts_with([':', ']'])).then(|| &line[at..=end])
+        lower.match_indices(*word).map(|(at, _)| at).find(|at| {
+            let (before, after) = (&lower[..*at], &lower[at + word.len()..]);
+            let is_labelled = after.starts_with(':') && !before.ends_with(is_letter);
+            is_labelled || (after.starts_with(']') && before.ends_with('['))
         })
     };
-    phrase.or_else(|| WORDS.iter().find_map(word))
+    let loud = |word: &&str| {
+        line.match_indices(*word).map(|(at, _)| at).find(|at| {
+            let (before, after) = (&line[..*at], &line[at + word.len()..]);
+            let is_denied = NEGATIONS.iter().any(|no| before.ends_with(no));
+            let is_alone = !before.ends_with(is_letter) && after.starts_with([' ', '\t']);
+            is_alone && !is_denied
+        })
+    };
+    PHRASES
+        .iter()
+        .find_map(phrase)
+        .or_else(|| WORDS.iter().find_map(word))
+        .or_else(|| LOUD.iter().find_map(loud))
 }
 
 /// Whether a line names a line of what lies at `path`, or below it, and nothing says that it is
-/// less than an error.
+/// less than an error. One in parentheses only says where something else stands.
 fn names_a_line(line: &str, path: &Path) -> bool {
-    let Some((_, after)) = path.to_str().and_then(|path| line.split_once(path)) else {
+    let Some((before, after)) = path.to_str().and_then(|path| line.split_once(path)) else {
         return false;
     };
     let file = after.split_whitespace().next().unwrap_or_default();
@@ -116,12 +159,16 @@ fn names_a_line(line: &str, path: &Path) -> bool {
             .any(|after| after.starts_with(|c: char| c.is_ascii_digit()))
     };
     let lower = line.to_ascii_lowercase();
-    (is_followed(file, ":") || is_followed(&lower, "line "))
+    !before.ends_with('(')
+        && (is_followed(file, ":") || is_followed(&lower, "line "))
         && !LESS.iter().any(|less| lower.contains(less))
 }
 
+/// A line without the words that have a digit in them.
 fn without_numbers(line: &str) -> String {
-    line.chars().filter(|c| !c.is_ascii_digit()).collect()
+    let words = line.split(|c: char| c.is_whitespace() || "()[]<>,;='\"".contains(c));
+    let words = words.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -143,6 +190,9 @@ mod tests {
             "FATAL: Bungled x.conf line 3",
             "nginx: [emerg] unknown directive",
             "x: syntax error in line 2",
+            "12:00 worker ERROR unknown key",
+            "ts=1 level=error msg=x",
+            "{\"level\":\"error\",\"msg\":\"x\"}",
         ] {
             assert_eq!(of(line).errors, [line]);
         }
@@ -156,6 +206,8 @@ mod tests {
             "0 parse errors",
             "x-error: 3",
             "[warn] conflicting name",
+            "levels: [warn error]",
+            "0 ERROR lines",
             "errors: 0",
             "",
         ] {
@@ -205,6 +257,22 @@ mod tests {
         );
         assert_eq!(after.beyond(&before).text(), "10:02 x:5: error: new");
         assert!(before.beyond(&after).is_empty());
+    }
+
+    #[test]
+    fn noise_that_differs_from_run_to_run_is_not_new_and_one_more_of_it_is() {
+        let noise =
+            |n: u32| format!("ERROR:root:no pool <app.Pool object at 0x7f{n:x}a> (/tmp/x{n})");
+        assert!(of(&noise(11)).beyond(&of(&noise(12))).is_empty());
+        let twice = format!("{}\n{}", noise(1), noise(2));
+        assert!(!of(&twice).beyond(&of(&noise(3))).is_empty());
+        // However many there are, the same ones are not new.
+        let many = |from: usize| {
+            let lines = (from..25).map(|at| format!("error: k{} is not set", "u".repeat(at)));
+            of(&lines.collect::<Vec<_>>().join("\n"))
+        };
+        assert!(many(1).beyond(&many(0)).is_empty() && !many(0).beyond(&many(1)).is_empty());
+        assert!(many(0).text().ends_with(".. and 5 more"));
     }
 
     #[test]
