@@ -163,6 +163,31 @@ fn sources_and_readings_that_do_not_go_together_are_told() {
 }
 
 #[test]
+fn a_reading_that_can_never_be_a_moment_after_a_signal_says_why() {
+    let fact = fact(Wants::AfterSignal);
+    for reading in [
+        "1700000000",
+        "1.7e9",
+        "2023-11-14T22:13:20Z",
+        "never",
+        "null",
+        "-",
+        "one",
+    ] {
+        assert_eq!(fact.no_moment(reading), None, "{reading}");
+    }
+    for reading in ["Sun, 29 Nov 2026 20:09:20 GMT", "2026-11-29 20:09:20", "v2"] {
+        assert!(
+            fact.no_moment(reading)
+                .is_some_and(|why| why.contains("ISO 8601")),
+            "{reading}"
+        );
+    }
+    let later = fact.no_moment("99999999999");
+    assert!(later.is_some_and(|why| why.contains("in the future")));
+}
+
+#[test]
 fn a_stamp_counts_as_finely_as_it_is_told_and_only_if_it_is_later_than_before() {
     let (fact, sent) = (
         fact(Wants::AfterSignal),

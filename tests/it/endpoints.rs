@@ -72,10 +72,6 @@ fn an_error_page_is_no_answer_and_is_refused_before_anything_is_touched() {
             "answers 302 Found (Location: http://**********@elsewhere.test/x)",
         ),
         (
-            http("/", "after_signal = true"),
-            "does not read as a number of seconds or an ISO 8601 date",
-        ),
-        (
             http("/metrics", "read = \"metric:nope\"\nafter_signal = true"),
             "has no metric `nope`",
         ),
