@@ -529,8 +529,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
     })
 }
 
-/// What becomes of the configs of `fleet`. Groups that no change names leave it, where some are
-/// named.
+/// Returns the change that is asked for. Where groups are named by it, all others leave `fleet`.
 fn changes(args: &BroadcastArgs, fleet: &mut Fleet) -> Result<Asked, String> {
     let mut change = Asked {
         prune: args.prune,
@@ -576,7 +575,7 @@ fn changes(args: &BroadcastArgs, fleet: &mut Fleet) -> Result<Asked, String> {
     Ok(change)
 }
 
-/// Whether these groups can take such a change.
+/// Refuses a change that a group of `fleet` cannot take.
 fn may_change(change: &Asked, args: &BroadcastArgs, fleet: &Fleet) -> Result<(), String> {
     if args.prune && args.config.is_empty() && !fleet.groups.iter().any(|g| g.source.is_some()) {
         return Err(

@@ -42,7 +42,7 @@ struct Past {
 /// How a run came to its end.
 #[derive(Debug, Clone)]
 pub struct RunEnd {
-    /// What was seen at the end.
+    /// The verdict of what was seen at the end.
     pub verdict: Verdict,
     /// Why it is not converged, as far as one failure or one gate decided that; none where only the
     /// states tell.

@@ -219,6 +219,13 @@ impl Fact {
         }
     }
 
+    /// Whether the assertion holds of `now` alone: it is compared neither with a reading from
+    /// before nor with the moment of a signal.
+    #[must_use]
+    pub fn holds_alone(&self, now: &str) -> bool {
+        self.holds(now, None, jiff::Timestamp::UNIX_EPOCH)
+    }
+
     /// What `reading` tells this assertion: nothing, where it is empty and the assertion asks for a
     /// difference. A program that prints nothing when it fails would tell one.
     #[must_use]
@@ -334,22 +341,16 @@ fn moment(text: &str) -> Option<(f64, f64)> {
 /// How far ahead of this clock a stamp may be that a program of this host gives, in seconds.
 const CLOCKS_DIFFER: f64 = 60.0;
 
-impl Fact {
-    /// Why `reading` can never be a moment after a signal: it is none, or lies in the future
-    /// already.
-    #[must_use]
-    pub fn no_moment(&self, reading: &str) -> Option<String> {
-        match moment(reading) {
-            // A word for a reload that never was: the first one brings a moment.
-            None if !reading.contains(|c: char| c.is_ascii_digit()) => None,
-            None => Some("does not read as a number of seconds or an ISO 8601 date".into()),
-            Some((stamp, _))
-                if stamp > jiff::Timestamp::now().as_duration().as_secs_f64() + CLOCKS_DIFFER =>
-            {
-                Some("reads as a moment in the future".into())
-            }
-            Some(_) => None,
-        }
+/// Why `reading` can never be a moment after a signal: it is none, or lies in the future already.
+#[must_use]
+pub fn no_moment(reading: &str) -> Option<&'static str> {
+    let now = jiff::Timestamp::now().as_duration().as_secs_f64();
+    match moment(reading) {
+        // A word for a reload that never was: the first one brings a moment.
+        None if !reading.contains(|c: char| c.is_ascii_digit()) => None,
+        None => Some("does not read as a number of seconds or an ISO 8601 date"),
+        Some((stamp, _)) if stamp > now + CLOCKS_DIFFER => Some("reads as a moment in the future"),
+        Some(_) => None,
     }
 }
 

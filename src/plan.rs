@@ -422,10 +422,7 @@ enum Literals {
 fn agrees(member: &Member, targets: &[(&Path, &SeenTarget)], literals: Literals) -> bool {
     let disk = targets.first().and_then(|(_, target)| target.disk.file());
     let holds = |(fact, now): (&Fact, &Option<String>)| {
-        let holds = |filled: &Fact| {
-            now.as_deref()
-                .is_some_and(|now| filled.holds(now, None, jiff::Timestamp::UNIX_EPOCH))
-        };
+        let holds = |filled: &Fact| now.as_deref().is_some_and(|now| filled.holds_alone(now));
         let is_skipped =
             |filled: &Fact| literals == Literals::Skipped && filled.wants == fact.wants;
         fact.compares()

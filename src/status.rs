@@ -356,7 +356,7 @@ impl Look {
             .iter()
             .zip(&member.rejected)
             .find(|(fact, now)| {
-                let holds = |now: &String| fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH);
+                let holds = |now: &String| fact.holds_alone(now);
                 !fact.compares() && now.as_ref().is_some_and(holds)
             });
         if let Some((fact, _)) = refused {
@@ -388,12 +388,8 @@ fn unheld(member: &Member, live: &[Live]) -> Option<String> {
             let counts = is_plain && filled.wants != fact.wants;
             let now = now
                 .as_deref()
-                .filter(|now| counts && !filled.holds(now, None, jiff::Timestamp::UNIX_EPOCH))?;
-            let showing = if fact.source.shows_credentials() {
-                showing.of_credentials()
-            } else {
-                showing
-            };
+                .filter(|now| counts && !filled.holds_alone(now))?;
+            let showing = showing.of(&fact.source);
             Some(format!(
                 "{} {}",
                 fact.source.describe(&member.instance.endpoint),

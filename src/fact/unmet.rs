@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Fact, Read, Wants};
+use super::{Fact, Read, Source, Wants};
 
 /// Longest part of a text that is repeated, in letters.
 const SHOWN: usize = 100;
@@ -20,13 +20,13 @@ pub enum Showing {
 }
 
 impl Showing {
-    /// The same of an answer to a question with credentials.
+    /// The same of an answer of `source`.
     #[must_use]
-    pub fn of_credentials(self) -> Self {
-        if self == Self::Secret {
-            Self::Secret
-        } else {
+    pub fn of(self, source: &Source) -> Self {
+        if self == Self::Open && source.shows_credentials() {
             Self::Wanted
+        } else {
+            self
         }
     }
 }
@@ -95,7 +95,7 @@ impl Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Read, Source};
+    use crate::fact::{Access, Ask, Read, Source};
 
     #[test]
     fn what_was_read_and_wanted_is_said_but_no_secret() {
@@ -105,6 +105,13 @@ mod tests {
             wants,
         };
         let equals = fact(Wants::Equals("two".into()));
+        let with_a_token = Source::Http(Ask {
+            access: Access {
+                bearer_file: Some("/t".into()),
+                ..Access::default()
+            },
+            ..Ask::default()
+        });
         assert_eq!(
             equals.unmet(Some("one\n"), Showing::Open),
             "reads `one`, and wanted is `two`"
@@ -118,7 +125,7 @@ mod tests {
             "reads `a ..`, and wanted is `two`"
         );
         assert_eq!(
-            equals.unmet(Some("Bearer x"), Showing::Open.of_credentials()),
+            equals.unmet(Some("Bearer x"), Showing::Open.of(&with_a_token)),
             "reads something else, and wanted is `two`"
         );
         for wants in [

@@ -125,11 +125,7 @@ pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> 
                     continue;
                 };
                 let i = &member.instance;
-                let showing = if fact.source.shows_credentials() {
-                    showing.of_credentials()
-                } else {
-                    showing
-                };
+                let showing = showing.of(&fact.source);
                 let why = || {
                     format!(
                         "{} {}",
@@ -161,7 +157,7 @@ fn is_unheld(fact: &Fact, now: &str) -> bool {
             .is_ok_and(|filled| filled.wants == fact.wants),
         _ => false,
     };
-    is_literal && !fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH)
+    is_literal && !fact.holds_alone(now)
 }
 
 fn asked(fact: &Fact) -> String {

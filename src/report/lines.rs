@@ -1,6 +1,6 @@
 //! Events that are one line each, whatever came before them.
 
-use super::names::named;
+use super::names::{and_more, named};
 use crate::{event::Event, screen::counted, step::short};
 
 /// The word and the text of such an event; none for every other one.
@@ -25,7 +25,7 @@ fn of_processes(event: &Event) -> Option<(&'static str, String)> {
             instances,
             why,
         } => {
-            let more = and_more(*instances);
+            let more = and_more(instances.saturating_sub(1));
             let text = format!("{group} pid {pid}{more}: before the run {why}");
             ("Unheld", text)
         }
@@ -35,7 +35,7 @@ fn of_processes(event: &Event) -> Option<(&'static str, String)> {
             instances,
             path,
         } => {
-            let (more, path) = (and_more(*instances), path.display());
+            let (more, path) = (and_more(instances.saturating_sub(1)), path.display());
             let text = format!("{group} pid {pid}{more}: not seen to open {path} after its signal");
             ("Not opened", text)
         }
@@ -100,12 +100,4 @@ fn of_runs(event: &Event) -> Option<(&'static str, String)> {
         Event::NotPruned { why } => ("Not pruned", format!("old runs are still there: {why}")),
         _ => return None,
     })
-}
-
-/// ` and 2 more` of three.
-fn and_more(instances: usize) -> String {
-    match instances.saturating_sub(1) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    }
 }

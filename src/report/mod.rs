@@ -11,7 +11,7 @@ use serde::Serialize;
 pub(crate) use self::names::named;
 use self::{
     lines::line_of,
-    names::{LISTED, NAMED, instances},
+    names::{LISTED, NAMED, and_more, instances},
     summary::name,
 };
 pub use self::{
@@ -406,12 +406,7 @@ impl Reporter {
         self.people.progress(done == 0 || done >= all, || {
             let word = if self.undo { "Reverting" } else { "Confirming" };
             let (left, since) = &self.awaited;
-            let more = left.len().saturating_sub(1);
-            let more = if more == 0 {
-                String::new()
-            } else {
-                format!(" and {more} more")
-            };
+            let more = and_more(left.len().saturating_sub(1));
             match left.first() {
                 Some(pid) if done < all => Some(Progress {
                     done,

@@ -14,10 +14,13 @@ pub(super) fn instances(n: usize) -> String {
 /// The first few, and how many more.
 pub(crate) fn named(pids: &[i32]) -> String {
     let all: Vec<String> = pids.iter().take(NAMED).map(i32::to_string).collect();
-    let more = if pids.len() > NAMED {
-        format!(" and {} more", pids.len() - NAMED)
-    } else {
-        String::new()
-    };
-    all.join(", ") + &more
+    all.join(", ") + &and_more(pids.len().saturating_sub(NAMED))
+}
+
+/// ` and 2 more`; nothing where there are none.
+pub(super) fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::names::{LISTED, NAMED, instances, named};
+use super::names::{LISTED, NAMED, and_more, instances, named};
 use crate::{
     event::{Event, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
     exact::absent,
@@ -329,11 +329,7 @@ impl Summary {
             .filter(|i| is(i.state))
             .map(|i| format!("pid {} {}", i.pid, stands(i.state)))
             .collect();
-        let more = if all.len() > NAMED {
-            format!(" and {} more", all.len() - NAMED)
-        } else {
-            String::new()
-        };
+        let more = and_more(all.len().saturating_sub(NAMED));
         all.into_iter().take(NAMED).collect::<Vec<_>>().join(", ") + &more
     }
 

@@ -141,51 +141,39 @@ pub(super) fn passed_on(mut all: Variables, path: &str) -> Variables {
     all
 }
 
+/// The variables of the process `pid`, as far as this user may see its environment and it is one.
+fn variables_of(pid: i32) -> Option<Variables> {
+    let raw = Proc::open(pid).and_then(|process| process.read("environ"));
+    parse(&raw.ok()?)
+}
+
 /// The environment of the process `pid`, as far as this user may see it and it is one.
 pub(crate) fn of(pid: i32) -> Option<Environment> {
-    let raw = Proc::open(pid)
-        .and_then(|process| process.read("environ"))
-        .ok()?;
-    parse(&raw).map(Environment::of)
+    variables_of(pid).map(Environment::of)
 }
 
 /// The value of the variable `name` of the process `pid`, where it has one; none where its
 /// environment is not known.
 pub(crate) fn variable(pid: i32, name: &str) -> Option<Option<OsString>> {
-    let raw = Proc::open(pid)
-        .and_then(|process| process.read("environ"))
-        .ok()?;
-    Some(
-        parse(&raw)?
-            .into_iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value),
-    )
+    let found = variables_of(pid)?
+        .into_iter()
+        .find(|(known, _)| known == name);
+    Some(found.map(|(_, value)| value))
 }
 
 /// The variables of the process `pid` that are text; none where its environment is not known.
 pub(crate) fn variables(pid: i32) -> Vec<(String, String)> {
-    let raw = Proc::open(pid)
-        .and_then(|process| process.read("environ"))
-        .ok();
-    let all = raw
-        .as_deref()
-        .and_then(parse)
-        .unwrap_or_default()
-        .into_iter();
-    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let all = variables_of(pid).unwrap_or_default();
+    all.into_iter().filter_map(text).collect()
 }
 
 /// The digest of all that a command is given of the environment of the process `pid`; empty where
 /// that is not known. What differs with every start is no part of it.
 pub(crate) fn identity(pid: i32) -> String {
-    let raw = Proc::open(pid)
-        .and_then(|process| process.read("environ"))
-        .ok();
-    raw.as_deref()
-        .and_then(parse)
-        .map_or_else(String::new, identity_of)
+    variables_of(pid).map_or_else(String::new, identity_of)
 }
 
 fn identity_of(all: Variables) -> String {

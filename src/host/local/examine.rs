@@ -359,27 +359,23 @@ impl Examiner {
         let group = &member.group;
         let must = group.on_bad_config == OnBad::Dies;
         let decides = |check: Check| if must { check } else { check.undecided() };
-        if group.validation == Validation::Waived {
-            checks.push(Check::note(
-                Topic::Validator,
-                format!("group `{}` says that the program has none", group.name),
-            ));
-            checks.push(Check::note(Topic::Disk, "nobody knows whether it is valid"));
-            return;
-        }
         if group.validate.is_empty() {
-            let why = format!(
-                "group `{}` has no validator{}",
-                group.name,
-                if must {
-                    ", and a bad config ends the process"
-                } else {
-                    ""
+            let name = &group.name;
+            let ends = if must {
+                ", and a bad config ends the process"
+            } else {
+                ""
+            };
+            checks.push(match group.validation {
+                Validation::Waived => {
+                    let why = format!("group `{name}` says that the program has none");
+                    Check::note(Topic::Validator, why)
                 }
-            );
-            checks.push(decides(
-                Check::bad(Topic::Validator, why).then("say `validate = [argv]`"),
-            ));
+                Validation::Wanted => {
+                    let why = format!("group `{name}` has no validator{ends}");
+                    decides(Check::bad(Topic::Validator, why).then("say `validate = [argv]`"))
+                }
+            });
             checks.push(Check::note(Topic::Disk, "nobody knows whether it is valid"));
             return;
         }

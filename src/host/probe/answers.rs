@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    fact::{Ask, Fact, Read, Showing, Source, Wants, metric},
+    fact::{Ask, Fact, Read, Showing, Source, Wants, metric, no_moment},
     host::{
         exec::{
             self, NotRun, Output, Subject,
@@ -214,11 +214,9 @@ impl<'a> Answers<'a> {
             }
             (said, read)
                 if fact.wants == Wants::AfterSignal
-                    && said.read(read).is_some_and(|text| !text.trim().is_empty()) =>
+                    && let Some(text) = fact.told_by(said.read(read)) =>
             {
-                let text = fact.told_by(said.read(read))?;
-                fact.no_moment(&text)
-                    .map(|why| format!("{why}, so it cannot be `after_signal`"))
+                no_moment(&text).map(|why| format!("{why}, so it cannot be `after_signal`"))
             }
             (said, read @ Read::Json(pointer)) if needed && said.read(read).is_none() => {
                 Some(format!("has no value at `{pointer}`, or is no JSON"))

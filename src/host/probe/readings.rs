@@ -55,7 +55,7 @@ pub(crate) fn show_the_other(
     first: &[Option<String>],
     now: &[Option<String>],
 ) -> bool {
-    let holds = |fact: &Fact, reading: &str| fact.holds(reading, None, jiff::Timestamp::UNIX_EPOCH);
+    let holds = |fact: &Fact, reading: &str| fact.holds_alone(reading);
     let readings = first
         .iter()
         .zip(now)

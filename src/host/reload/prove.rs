@@ -478,15 +478,12 @@ pub(crate) fn still(
     if member.instance.state == State::Unchanged {
         // It was never signalled, so nothing that compares with before its signal can hold. What
         // did not hold at the survey is no part of the reason for which it is left as it is.
-        let held = |at: usize, fact: &Fact| {
-            let now = member.baseline.get(at).and_then(Option::as_deref);
-            now.is_none_or(|now| fact.holds(now, None, jiff::Timestamp::UNIX_EPOCH))
+        let now = |at: usize| member.baseline.get(at).and_then(Option::as_deref);
+        let stays = |(at, fact): &(usize, Fact)| {
+            !fact.compares() && now(*at).is_none_or(|now| fact.holds_alone(now))
         };
-        let mut at = 0..;
-        facts.retain(|fact| {
-            at.next()
-                .is_some_and(|at| !fact.compares() && held(at, fact))
-        });
+        let stay = facts.into_iter().enumerate().filter(stays);
+        facts = stay.map(|(_, fact)| fact).collect();
     }
     adjust(&mut facts, &member.kept, &member.baseline, shifts, false);
     blind(&mut facts, member, shifts);
@@ -623,7 +620,7 @@ async fn shown_before(member: &mut Member, facts: &[Fact], lanes: &Lanes) {
     } else {
         0
     };
-    let holds = |fact: &Fact, read: &str| fact.holds(read, None, jiff::Timestamp::UNIX_EPOCH);
+    let holds = |fact: &Fact, read: &str| fact.holds_alone(read);
     for (at, fact) in facts
         .iter()
         .enumerate()
@@ -668,7 +665,7 @@ pub(crate) fn strongest(
             let held = baseline
                 .get(at)
                 .and_then(Option::as_deref)
-                .map(|before| filled.holds(before, None, jiff::Timestamp::UNIX_EPOCH));
+                .map(|before| filled.holds_alone(before));
             let proves = match held {
                 Some(held) => !held || (may_hold && differs(at)),
                 None => differs(at),

@@ -221,26 +221,27 @@ impl<'a> Walk<'a> {
                 .insert(path.to_owned(), format!("{} {when}", digest(&bytes)));
         }
         let text = expanded(&String::from_utf8_lossy(&bytes), &self.variables);
+        let dirs = self.dirs(path);
         values(&text, &self.includes)
             .iter()
-            .try_for_each(|value| self.included(path, value))?;
+            .try_for_each(|value| self.included(&dirs, value))?;
         if self.written.is_none() || bytes.contains(&0) {
             return Some(());
         }
-        mentions(&text)?
-            .into_iter()
-            .try_for_each(|word| self.mentioned(path, word))
+        // A bare word names a file only beside the config: anywhere else it is a user or a group.
+        let beside = [self.top.parent(), Some(self.top), path.parent()];
+        let is_near = |dir: &&PathBuf| beside.contains(&Some(dir.as_path()));
+        let near: Vec<PathBuf> = dirs.iter().filter(is_near).cloned().collect();
+        mentions(&text)?.into_iter().try_for_each(|word| {
+            let is_bare = !word.contains(['/', '.', '*']);
+            self.mentioned(if is_bare { &near } else { &dirs }, word)
+        })
     }
 
-    /// A word of the file `by` that may name files. Only a file that is there counts, and none that
-    /// a process writes.
-    fn mentioned(&mut self, by: &Path, word: &str) -> Option<()> {
-        // A bare word names a file only beside the config: anywhere else it is a user or a group.
-        let is_bare = !word.contains(['/', '.', '*']);
-        let near = [self.top.parent(), Some(self.top), by.parent()];
-        let is_near = |dir: &PathBuf| near.contains(&Some(dir.as_path()));
-        let dirs: Vec<PathBuf> = self.dirs(by);
-        for dir in dirs.into_iter().filter(|dir| !is_bare || is_near(dir)) {
+    /// A word of a text that may name files below `dirs`. Only a file that is there counts, and
+    /// none that a process writes.
+    fn mentioned(&mut self, dirs: &[PathBuf], word: &str) -> Option<()> {
+        for dir in dirs {
             let named = dir.join(word);
             let all = if word.contains('*') {
                 globbed(&named)
@@ -284,10 +285,9 @@ impl<'a> Walk<'a> {
         Some(bytes)
     }
 
-    /// What a directive in the file `by` names: a path or a glob, below one of the directories that
-    /// programs take for that.
-    fn included(&mut self, by: &Path, value: &str) -> Option<()> {
-        let mut named: Vec<PathBuf> = self.dirs(by).iter().map(|dir| dir.join(value)).collect();
+    /// What a directive names: a path or a glob, below one of `dirs`.
+    fn included(&mut self, dirs: &[PathBuf], value: &str) -> Option<()> {
+        let mut named: Vec<PathBuf> = dirs.iter().map(|dir| dir.join(value)).collect();
         named.sort();
         named.dedup();
         let mut is_there = false;
@@ -307,12 +307,10 @@ impl<'a> Walk<'a> {
 
     /// The directories below which a relative path in the file `by` may begin.
     fn dirs(&self, by: &Path) -> Vec<PathBuf> {
+        let mut all = self.bases.clone();
         let own = by.parent().map(Path::to_owned);
-        self.bases
-            .iter()
-            .cloned()
-            .chain(own.filter(|own| !self.bases.contains(own)))
-            .collect()
+        all.extend(own.filter(|own| !self.bases.contains(own)));
+        all
     }
 
     /// Whether a path was not followed yet.
