@@ -69,8 +69,15 @@ impl Web {
 
     /// Waits until it is as it was when it started: it has its title, takes the signal, and old workers are gone.
     pub(super) fn is_settled(&self) {
-        let title = || {
-            self.sort.kind != "sshd" || words(self.daemon.pid()).contains(&"[listener]".to_owned())
+        let has = |pid: i32, word: &str| words(pid).iter().any(|one| one.contains(word));
+        let title = || match self.sort.kind {
+            "sshd" => has(self.daemon.pid(), "[listener]"),
+            // Until then it looks like a second master.
+            "nginx" => {
+                let workers = self.daemon.children();
+                workers.into_iter().all(|worker| has(worker, "worker"))
+            }
+            _ => true,
         };
         until("it has settled", || {
             self.takes_hangup() && title() && self.daemon.children().len() == self.sort.workers
