@@ -3,14 +3,14 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    change::{Asked, Changes},
-    event::{Event, Halts, Phase, Stop, Verdict},
+    change::{ChangeRequest, Changes},
+    event::{Abort, Event, Interrupts, Phase, Verdict},
+    execute::{RunContext, Validate, emit_survey, execute, sweep},
     fleet::{Count, Fleet},
-    host::{Host, Intent, Look},
-    plan::{Plan, Wish},
-    report::{Asked as Addressed, Output, Reporter, Summary},
-    rollout::{Terms, Validate, carry_out, sweep, tell_survey},
-    runs::{self, Keep, Proven, Staging, Verb},
+    host::{Host, Intent, SurveyRequest},
+    plan::{Plan, PlanRequest},
+    report::{CommandContext as Addressed, Output, Reporter, Summary},
+    runs::{self, ProofCache, Retention, Staging, Verb},
     screen,
 };
 
@@ -20,7 +20,7 @@ pub struct Options {
     /// The fleet, read and selected.
     pub fleet: Fleet,
     /// The change, not yet read.
-    pub change: Asked,
+    pub change: ChangeRequest,
     /// One `--config` is taken for targets that differ now.
     pub overwrite: bool,
     /// What validation must give.
@@ -34,7 +34,7 @@ pub struct Options {
     /// How long another run's lock is waited for.
     pub lock_timeout: Duration,
     /// Whose endpoint is silent goes along, proven by the new config alone.
-    pub include_sick: bool,
+    pub include_unresponsive: bool,
     /// No bake, no gate, and nothing goes back by itself.
     pub now: bool,
     /// Why; kept in the journal.
@@ -42,9 +42,9 @@ pub struct Options {
     /// Where runs are kept.
     pub state: PathBuf,
     /// What commands need besides, so that they look there.
-    pub flag: String,
+    pub state_args: String,
     /// Which of them.
-    pub keep: Keep,
+    pub keep: Retention,
     /// What stdout carries.
     pub output: Output,
     /// No progress lines.
@@ -54,7 +54,7 @@ pub struct Options {
 }
 
 /// Runs the command to its verdict; every end is reported.
-pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
+pub async fn run(mut options: Options, mut halts: Interrupts) -> Verdict {
     let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
     if options.validate == Validate::Off {
         options
@@ -65,12 +65,12 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
     }
     let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event))
         .await
-        .unwrap_or_else(Summary::stopped);
+        .unwrap_or_else(Summary::aborted);
     let (look, doctor) = match &options.fleet.path {
         Some(path) => {
             let path = screen::quote(path);
             (
-                format!("hello status --fleet {path}{}", options.flag),
+                format!("hello status --fleet {path}{}", options.state_args),
                 format!("hello doctor --fleet {path}"),
             )
         }
@@ -83,16 +83,16 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
                 .collect();
             let groups = groups.join(" ");
             (
-                format!("hello status {groups}{}", options.flag),
+                format!("hello status {groups}{}", options.state_args),
                 format!("hello doctor {groups}"),
             )
         }
     };
     let summary = summary.addressed(Addressed {
-        look,
+        status_command: look,
         help: "hello broadcast --help".into(),
         doctor: Some(doctor),
-        flag: options.flag.clone(),
+        state_args: options.state_args.clone(),
         dry_run: options.dry_run,
     });
     reporter.finish(&summary);
@@ -101,9 +101,9 @@ pub async fn run(mut options: Options, mut halts: Halts) -> Verdict {
 
 async fn attempt(
     options: &Options,
-    halts: &mut Halts,
+    halts: &mut Interrupts,
     on_event: &mut impl FnMut(&Event),
-) -> Result<Summary, Stop> {
+) -> Result<Summary, Abort> {
     let changes = Changes::read(&options.change)?;
     // One that only shows what it would do touches nothing.
     let left_beside = if options.dry_run {
@@ -132,7 +132,7 @@ async fn attempt(
     } else {
         Intent::Install
     };
-    let look = Look {
+    let look = SurveyRequest {
         lock: (!options.dry_run).then_some(options.lock_timeout),
         timeout: options.timeout,
         intent,
@@ -145,25 +145,25 @@ async fn attempt(
     });
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
-        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
+        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
     };
-    tell_survey(
+    emit_survey(
         &seen,
         &options.fleet.groups,
         options.fleet.path.as_deref(),
         on_event,
     );
-    let proven = Proven::load(&options.state).with_open_runs(&options.state);
-    let wish = Wish {
+    let proven = ProofCache::load(&options.state).with_open_runs(&options.state);
+    let wish = PlanRequest {
         fleet: &options.fleet,
         changes: &changes,
         count: options.count,
         overwrite: options.overwrite,
-        include_sick: options.include_sick,
+        include_sick: options.include_unresponsive,
         proven: &proven,
     };
     let plan = Plan::new(seen, &wish, |sha256| runs::stored(&options.state, sha256))?;
-    let unheld = if options.now || options.include_sick {
+    let unheld = if options.now || options.include_unresponsive {
         Vec::new()
     } else {
         plan.unheld()
@@ -172,7 +172,7 @@ async fn attempt(
         on_event(&event);
         host.note(event);
     }
-    let terms = Terms {
+    let terms = RunContext {
         id: &id,
         verb: Verb::Broadcast,
         of: None,
@@ -186,5 +186,5 @@ async fn attempt(
         reason: options.reason.as_deref(),
         keep: options.keep,
     };
-    carry_out(terms, plan, host, halts, on_event).await
+    execute(terms, plan, host, halts, on_event).await
 }

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     config::{self, MAX_TARGET, ReadError},
-    event::{Form, Stop, Verdict},
-    step::Blob,
+    event::{Abort, TargetKind, Verdict},
+    step::Content,
     tree::{Node, Tree},
     trust,
 };
@@ -23,9 +23,9 @@ pub enum Change {
         /// As the operator named it.
         named: PathBuf,
         /// What it is.
-        form: Form,
+        form: TargetKind,
         /// What was read, once.
-        content: Result<Blob, String>,
+        content: Result<Content, String>,
     },
     /// These keys of each target's own bytes are edited.
     Set(Vec<(String, String)>),
@@ -44,7 +44,7 @@ pub struct Changes {
 
 /// The arguments as they were given.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
+pub struct ChangeRequest {
     /// `--config PATH`, a file or directory, for one group.
     pub config: Option<PathBuf>,
     /// `--config GROUP=PATH`, one for each group.
@@ -60,20 +60,20 @@ impl Changes {
     ///
     /// # Errors
     /// When one cannot be read: nothing is known of it then.
-    pub fn read(asked: &Asked) -> Result<Self, Stop> {
+    pub fn read(asked: &ChangeRequest) -> Result<Self, Abort> {
         let file = |path: &PathBuf| {
             let (named, form) = (
                 path.clone(),
                 if path.is_dir() {
-                    Form::Directory
+                    TargetKind::Directory
                 } else {
-                    Form::File
+                    TargetKind::File
                 },
             );
-            match Blob::read(path) {
+            match Content::read(path) {
                 Ok(blob) => Ok(Change::Put {
                     named,
-                    form: blob.form(),
+                    form: blob.kind(),
                     content: Ok(blob),
                 }),
                 Err(ReadError::Unacceptable(why)) => Ok(Change::Put {
@@ -81,7 +81,7 @@ impl Changes {
                     form,
                     content: Err(why),
                 }),
-                Err(ReadError::Io(e)) => Err(Stop::new(
+                Err(ReadError::Io(e)) => Err(Abort::new(
                     Verdict::Failed,
                     format!("cannot read `{}`: {e}", path.display()),
                 )),
@@ -100,7 +100,7 @@ impl Changes {
             .configs
             .iter()
             .map(|(group, path)| Ok((group.clone(), file(path)?)))
-            .collect::<Result<_, Stop>>()?;
+            .collect::<Result<_, Abort>>()?;
         Ok(Self {
             named,
             others,
@@ -130,12 +130,14 @@ impl Changes {
 /// # Errors
 /// A sentence: one is a file and the other a directory, nothing is in it, or see
 /// [`Tree::overlaid`].
-pub fn put(live: &Blob, new: &Blob, prune: bool) -> Result<Blob, String> {
+pub fn put(live: &Content, new: &Content, prune: bool) -> Result<Content, String> {
     match (&live.tree, &new.tree) {
         // Whoever meant that the directory is to go does not say it so.
         (Some(_), Some(new)) if new.entries.is_empty() => Err("nothing is in it".into()),
-        (Some(live), Some(new)) => Blob::of(live.overlaid(new, prune)?).map_err(|e| e.to_string()),
-        _ => fits(live.form(), new.form()).map(|()| new.clone()),
+        (Some(live), Some(new)) => {
+            Content::from_tree(live.overlaid(new, prune)?).map_err(|e| e.to_string())
+        }
+        _ => fits(live.kind(), new.kind()).map(|()| new.clone()),
     }
 }
 
@@ -143,12 +145,12 @@ pub fn put(live: &Blob, new: &Blob, prune: bool) -> Result<Blob, String> {
 ///
 /// # Errors
 /// A sentence when it cannot.
-pub fn fits(live: Form, new: Form) -> Result<(), String> {
+pub fn fits(live: TargetKind, new: TargetKind) -> Result<(), String> {
     match (live, new) {
-        (Form::Directory, Form::File) => {
+        (TargetKind::Directory, TargetKind::File) => {
             Err("it is no directory, and what it would replace is one".into())
         }
-        (Form::File, Form::Directory) => {
+        (TargetKind::File, TargetKind::Directory) => {
             Err("it is no regular file but a directory, and what it would replace is a file".into())
         }
         _ => Ok(()),
@@ -160,22 +162,24 @@ pub fn fits(live: Form, new: Form) -> Result<(), String> {
 ///
 /// # Errors
 /// A sentence when it is a link: where that leads to is not looked at.
-pub fn entry(all: &Tree, name: &OsStr) -> Result<Option<Blob>, String> {
+pub fn entry(all: &Tree, name: &OsStr) -> Result<Option<Content>, String> {
     match all.entries.get(name) {
         None => Ok(None),
-        Some(Node::File(_, bytes)) => Ok(Some(Blob::new(bytes.to_vec()))),
-        Some(Node::Tree(tree)) => Blob::of(tree.clone()).map(Some).map_err(|e| e.to_string()),
+        Some(Node::File(_, bytes)) => Ok(Some(Content::new(bytes.to_vec()))),
+        Some(Node::Tree(tree)) => Content::from_tree(tree.clone())
+            .map(Some)
+            .map_err(|e| e.to_string()),
         Some(Node::Link(_)) => Err("it is a link".into()),
     }
 }
 
 /// The value itself, or the text of its `@FILE` without the last line end.
-fn value_of(key: &str, value: &str) -> Result<String, Stop> {
+fn value_of(key: &str, value: &str) -> Result<String, Abort> {
     let Some(path) = value.strip_prefix('@') else {
         return Ok(value.to_owned());
     };
     let failed = |why: String| {
-        Stop::new(
+        Abort::new(
             Verdict::Failed,
             format!("cannot read `{path}` for --set {key}: {why}"),
         )

@@ -6,35 +6,34 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
     broadcast,
-    change::Asked,
+    change::ChangeRequest,
     check::{self, CheckError},
     config::Listen,
-    doctor,
+    diagnostic, doctor,
     event::Verdict,
-    fault,
-    fleet::{self, Count, Fleet, FleetError, KINDS, OnBad, Share, Validation},
+    fleet::{self, Count, Fleet, FleetError, KINDS, OnBadConfig, Share, Validation},
     host::exec,
     report::Output,
-    runs::{Keep, Verb},
+    runs::{Retention, Verb},
     screen,
     serve::{self, Hangups},
     status,
 };
 
-mod again;
-mod carry;
 mod descriptors;
+mod history;
 mod interrupt;
-mod past;
 mod refusal;
+mod resume;
+mod run;
 mod state;
 #[cfg(test)]
 mod tests;
 mod validate;
 
 use self::{
-    carry::{act, wait_for},
     refusal::fail,
+    run::{block_on, run_mutating},
     validate::Validate,
 };
 
@@ -60,10 +59,10 @@ enum Command {
     Broadcast(BroadcastArgs),
     /// Go on with a run whose owner died or that ended mixed: look at what is there now, and bring
     /// everybody to what that run was bringing.
-    Resume(again::AgainArgs),
+    Resume(resume::ResumeArgs),
     /// Bring the config back that a run replaced, and prove that: of an open run, or (the undo
     /// button) of a named one that had ended well.
-    Revert(again::AgainArgs),
+    Revert(resume::ResumeArgs),
     /// Runs a command for another process of this program, and ends with it whatever it started.
     #[command(hide = true)]
     ExecSupervise,
@@ -86,10 +85,10 @@ enum Command {
     /// can, 5 it cannot, 3 there is none. Reads only.
     Doctor(DoctorArgs),
     /// The runs that were, newest first; of one, everything that happened. Reads only.
-    History(past::HistoryArgs),
+    History(history::HistoryArgs),
     /// Take away one run now, or the bytes of one config from every run; what an open run needs is
     /// refused: exit 5.
-    Forget(past::ForgetArgs),
+    Forget(history::ForgetArgs),
 }
 
 impl Command {
@@ -240,7 +239,7 @@ struct BroadcastArgs {
     /// new config alone. Without this it is left out while so many of its group fit `max_sick`, and
     /// else refused.
     #[arg(long)]
-    include_sick: bool,
+    include_unresponsive: bool,
     /// For an incident; needs --reason. No bake and no gate, --include-sick, and after a failure
     /// nobody else is signalled and nothing is put back by itself. Validation, guards, lock and
     /// journal stay.
@@ -258,7 +257,7 @@ struct BroadcastArgs {
     /// Which runs are kept when this one has ended: the last N, those up to that AGE, or both
     /// limits. Open ones always are.
     #[arg(long, value_name = "N|AGE|N,AGE", default_value = "50,30d")]
-    keep: Keep,
+    keep: Retention,
     /// What stdout carries.
     #[arg(short, long, value_enum, default_value_t = Output::Screen)]
     output: Output,
@@ -299,7 +298,7 @@ fn command(hangups: Hangups) -> ExitCode {
     // Before any file is opened: with too few descriptors, a good file would be told as one that
     // cannot be read.
     if cli.command.looks_at_processes()
-        && let Err(few) = descriptors::raise()
+        && let Err(few) = descriptors::raise_nofile_limit()
     {
         return few.tell();
     }
@@ -311,7 +310,7 @@ fn command(hangups: Hangups) -> ExitCode {
         Command::ExecBecome => ExitCode::from(exec::become_it()),
         Command::ExecMapUsers => ExitCode::from(exec::map_users()),
         Command::Broadcast(args) => match options(args) {
-            Ok(options) => act(|halts| broadcast::run(options, halts)),
+            Ok(options) => run_mutating(|halts| broadcast::run(options, halts)),
             Err(why) => {
                 let code = fail(Verdict::Usage.exit(), &why);
                 if why == NO_REASON {
@@ -326,16 +325,16 @@ fn command(hangups: Hangups) -> ExitCode {
                 code
             }
         },
-        Command::Resume(args) => again::run(Verb::Resume, args),
-        Command::Revert(args) => again::run(Verb::Revert, args),
-        Command::History(args) => past::history(args),
-        Command::Forget(args) => past::forget(args),
+        Command::Resume(args) => resume::run(Verb::Resume, args),
+        Command::Revert(args) => resume::run(Verb::Revert, args),
+        Command::History(args) => history::history(args),
+        Command::Forget(args) => history::forget(args),
         Command::Status(args) => match find_fleet(args.fleet, &args.groups, args.groups.is_empty())
         {
             Ok(fleet) => {
-                let (state, flag) = past::place(args.state)
+                let (state, flag) = history::state_dir(args.state)
                     .map_or((None, String::new()), |(state, flag)| (Some(state), flag));
-                look(status::run(status::Options {
+                run_readonly(status::run(status::Options {
                     fleet,
                     state,
                     flag,
@@ -346,7 +345,7 @@ fn command(hangups: Hangups) -> ExitCode {
             Err(why) => fail(Verdict::Usage.exit(), &why.to_string()),
         },
         Command::Doctor(args) => match doctor(args) {
-            Ok(options) => look(doctor::run(options)),
+            Ok(options) => run_readonly(doctor::run(options)),
             Err(why) => fail(Verdict::Usage.exit(), &why),
         },
     }
@@ -396,8 +395,8 @@ fn doctor(args: DoctorArgs) -> Result<doctor::Options, String> {
 }
 
 /// Runs a command that touches nothing to its exit code.
-fn look(command: impl Future<Output = u8> + 'static) -> ExitCode {
-    wait_for(|| async { ExitCode::from(command.await) })
+fn run_readonly(command: impl Future<Output = u8> + 'static) -> ExitCode {
+    block_on(|| async { ExitCode::from(command.await) })
 }
 
 /// Help, or why the arguments are none. Clap repeats arguments and variables of the environment.
@@ -460,8 +459,8 @@ fn kinds(name: Option<&str>) -> ExitCode {
         Some(name) => match KINDS.iter().find(|kind| kind.name == name) {
             Some(kind) => kind.as_group(),
             None => {
-                let hint =
-                    fault::likely(name, KINDS.iter().map(|kind| kind.name)).unwrap_or_default();
+                let hint = diagnostic::suggest(name, KINDS.iter().map(|kind| kind.name))
+                    .unwrap_or_default();
                 return fail(Verdict::Usage.exit(), &format!("no kind `{name}`; {hint}"));
             }
         },
@@ -496,8 +495,9 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
     .map_err(|e| e.to_string())?;
     let change = changes(&args, &mut fleet)?;
     may_change(&change, &args, &fleet)?;
-    let dies =
-        |g: &&fleet::Group| (g.on_bad_config, g.validation) == (OnBad::Dies, Validation::Wanted);
+    let dies = |g: &&fleet::Group| {
+        (g.on_bad_config, g.validation) == (OnBadConfig::Dies, Validation::Wanted)
+    };
     if let (Validate::Off, Some(group)) = (args.validate, fleet.groups.iter().find(dies)) {
         let why = "a config that it cannot load ends its process, so it is signalled only with a \
                    config that its validator passes";
@@ -506,15 +506,15 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
             group.name
         ));
     }
-    overrule(&mut fleet, &args.waves, args.max_failures, args.on_failure)?;
-    let (state, flag) = past::place(args.state)?;
+    apply_overrides(&mut fleet, &args.waves, args.max_failures, args.on_failure)?;
+    let (state, flag) = history::state_dir(args.state)?;
     Ok(broadcast::Options {
         fleet,
         change,
         overwrite: args.overwrite,
         validate: args.validate.into(),
         dry_run: args.dry_run,
-        include_sick: args.include_sick || args.now,
+        include_unresponsive: args.include_unresponsive || args.now,
         now: args.now,
         count: args.count,
         timeout: args.timeout,
@@ -522,7 +522,7 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
         reason: args.reason,
         keep: args.keep,
         state,
-        flag,
+        state_args: flag,
         output: args.output,
         quiet: args.quiet,
         verbose: args.verbose,
@@ -530,10 +530,10 @@ fn options(args: BroadcastArgs) -> Result<broadcast::Options, String> {
 }
 
 /// Returns the change that is asked for. Where groups are named by it, all others leave `fleet`.
-fn changes(args: &BroadcastArgs, fleet: &mut Fleet) -> Result<Asked, String> {
-    let mut change = Asked {
+fn changes(args: &BroadcastArgs, fleet: &mut Fleet) -> Result<ChangeRequest, String> {
+    let mut change = ChangeRequest {
         prune: args.prune,
-        ..Asked::default()
+        ..ChangeRequest::default()
     };
     for arg in &args.config {
         // A path may have a `=` in it, so only the name of a group counts as one.
@@ -576,7 +576,7 @@ fn changes(args: &BroadcastArgs, fleet: &mut Fleet) -> Result<Asked, String> {
 }
 
 /// Refuses a change that a group of `fleet` cannot take.
-fn may_change(change: &Asked, args: &BroadcastArgs, fleet: &Fleet) -> Result<(), String> {
+fn may_change(change: &ChangeRequest, args: &BroadcastArgs, fleet: &Fleet) -> Result<(), String> {
     if args.prune && args.config.is_empty() && !fleet.groups.iter().any(|g| g.source.is_some()) {
         return Err(
             "--prune says what goes when a directory becomes another: it needs --config, \
@@ -595,7 +595,7 @@ fn may_change(change: &Asked, args: &BroadcastArgs, fleet: &Fleet) -> Result<(),
 }
 
 /// What the command line says of waves and failures counts for every group of the run.
-fn overrule(
+fn apply_overrides(
     fleet: &mut Fleet,
     waves: &[Share],
     max_failures: Option<Share>,

@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::fault::{self, Fault};
+use crate::diagnostic::{self, ConfigError};
 
 /// Largest config that `hello serve` takes, in bytes.
 pub const MAX_CONFIG: u64 = 1 << 20;
@@ -83,14 +83,14 @@ impl FromStr for Listen {
 ///
 /// # Errors
 /// What is wrong, where, and what would be right.
-pub fn parse(bytes: &[u8]) -> Result<Config, Fault> {
-    let config: Config = fault::parse(bytes)?;
+pub fn parse(bytes: &[u8]) -> Result<Config, ConfigError> {
+    let config: Config = diagnostic::parse(bytes)?;
     if let Some(Err(why)) = config
         .listen
         .as_ref()
         .map(|l| Listen::from_str(l.get_ref()))
     {
-        return Err(Fault::new(
+        return Err(ConfigError::new(
             bytes,
             format!("listen: {why}"),
             None,

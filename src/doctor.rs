@@ -10,10 +10,10 @@ use crate::{
     fleet::{Fleet, Group, KINDS},
     host::{
         discover::{
-            self, Scan, Standing,
+            self, Membership, Scan,
             found::{Finds, Found},
         },
-        local::examine::{Check, Examiner, Topic},
+        local::examine::{Examiner, Finding, Topic},
     },
     report::{Output, refused},
     screen,
@@ -39,13 +39,13 @@ pub struct Options {
 
 /// One process and what was found of it.
 #[derive(Debug, Serialize)]
-struct Patient {
+struct ProcessReport {
     pid: i32,
     /// The group that means it; none where none does.
     group: Option<String>,
     #[serde(with = "crate::exact")]
     exe: PathBuf,
-    checks: Vec<Check>,
+    checks: Vec<Finding>,
     reloadable: bool,
 }
 
@@ -59,7 +59,7 @@ struct Missing {
 
 #[derive(Debug, Default, Serialize)]
 struct Answer {
-    processes: Vec<Patient>,
+    processes: Vec<ProcessReport>,
     missing: Vec<Missing>,
 }
 
@@ -69,7 +69,7 @@ pub async fn run(options: Options) -> u8 {
     let examiner = match Examiner::new() {
         Ok(examiner) => examiner,
         Err(why) => {
-            return blind(options.output, &why);
+            return cannot_look(options.output, &why);
         }
     };
     let answer = match Scan::take() {
@@ -82,7 +82,7 @@ pub async fn run(options: Options) -> u8 {
     let answer = match answer {
         Ok(answer) => answer,
         Err(why) => {
-            return blind(options.output, &format!("cannot look at processes: {why}"));
+            return cannot_look(options.output, &format!("cannot look at processes: {why}"));
         }
     };
     let missing = !answer.missing.is_empty() || answer.processes.is_empty();
@@ -96,7 +96,7 @@ pub async fn run(options: Options) -> u8 {
 }
 
 /// Ends a look that could not see.
-fn blind(output: Output, why: &str) -> u8 {
+fn cannot_look(output: Output, why: &str) -> u8 {
     screen::tell(&screen::failure(why));
     if output != Output::Screen {
         screen::data([refused(Verdict::Failed, why, &[], serde_json::Map::new())]);
@@ -167,7 +167,7 @@ async fn all(fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Result<Answer, 
     examiner.know(ask.iter().map(|(_, found, _)| found));
     let looks = ask.into_iter().map(|(group, found, role)| async move {
         let checks = examined(&found, group, role, vec![matched(group, fleet)], examiner).await;
-        Patient::new(found, Some(group), checks)
+        ProcessReport::new(found, Some(group), checks)
     });
     answer.processes = futures_util::future::join_all(looks).await;
     Ok(answer)
@@ -195,13 +195,13 @@ async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answe
     );
     let mut standings = Vec::new();
     for group in &fleet.groups {
-        standings.push((group, scan.standing(group, pid).await));
+        standings.push((group, scan.membership(group, pid).await));
     }
-    let rank = |standing: &Standing| match standing {
-        Standing::Leads(..) | Standing::Refused(_) => 0,
-        Standing::Works(_) => 1,
-        Standing::LeftOut(_) => 2,
-        Standing::NoMatch { .. } => 3,
+    let rank = |standing: &Membership| match standing {
+        Membership::Leads(..) | Membership::Refused(_) => 0,
+        Membership::Works(_) => 1,
+        Membership::LeftOut(_) => 2,
+        Membership::NoMatch { .. } => 3,
     };
     // The first in file order of the best.
     standings.sort_by_key(|(_, standing)| rank(standing));
@@ -214,8 +214,8 @@ async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answe
         None
     };
     let patient = match best {
-        Some((group, Standing::LeftOut(why))) => {
-            let check = Check::bad(Topic::Group, format!("group `{}`: {why}", group.name));
+        Some((group, Membership::LeftOut(why))) => {
+            let check = Finding::bad(Topic::Group, format!("group `{}`: {why}", group.name));
             let check = if group.users.is_empty() {
                 check.then("say whose processes it means: `user = ..`")
             } else {
@@ -223,12 +223,12 @@ async fn one(pid: i32, fleet: &Fleet, scan: &Scan, examiner: &Examiner) -> Answe
             };
             let mut checks = vec![check];
             checks.extend(examiner.examine(&found, Some(group)).await);
-            Patient::new(found, Some(group), checks)
+            ProcessReport::new(found, Some(group), checks)
         }
         Some((group, standing)) => {
             let (found, role) = role(standing, found);
             let checks = examined(&found, group, role, vec![matched(group, fleet)], examiner).await;
-            Patient::new(found, Some(group), checks)
+            ProcessReport::new(found, Some(group), checks)
         }
         None => by_kind(scan, found, fleet, standings, examiner).await,
     };
@@ -246,7 +246,7 @@ fn groups_of_kinds() -> Vec<Group> {
 
 /// Why no group and no kind means a process, and what to do; `far` of the reasons are of groups of
 /// other programs.
-fn unmeant(found: &Found, reasons: &[String], far: usize) -> (String, &'static str) {
+fn not_meant(found: &Found, reasons: &[String], far: usize) -> (String, &'static str) {
     let exe = if found.exe.as_os_str().is_empty() {
         "what it executes cannot be seen".into()
     } else {
@@ -276,16 +276,18 @@ async fn by_kind(
     scan: &Scan,
     found: Found,
     fleet: &Fleet,
-    standings: Vec<(&Group, Standing)>,
+    standings: Vec<(&Group, Membership)>,
     examiner: &Examiner,
-) -> Patient {
+) -> ProcessReport {
     let few = standings.len() <= REPEATED;
     let mut reasons: Vec<String> = standings
         .iter()
-        .filter_map(|(group, standing)| kept_out(&format!("group `{}`", group.name), standing, few))
+        .filter_map(|(group, standing)| {
+            skip_reason(&format!("group `{}`", group.name), standing, few)
+        })
         .collect();
-    let is_far = |(_, standing): &&(&Group, Standing)| {
-        matches!(standing, Standing::NoMatch { near: false, .. })
+    let is_far = |(_, standing): &&(&Group, Membership)| {
+        matches!(standing, Membership::NoMatch { near: false, .. })
     };
     let far = if few {
         standings.iter().filter(is_far).count()
@@ -295,12 +297,12 @@ async fn by_kind(
     let (mut meant, mut lone) = (Vec::new(), None);
     let groups = groups_of_kinds();
     for group in &groups {
-        match scan.standing(group, found.pid).await {
-            standing @ (Standing::Leads(..) | Standing::Refused(_) | Standing::Works(_)) => {
+        match scan.membership(group, found.pid).await {
+            standing @ (Membership::Leads(..) | Membership::Refused(_) | Membership::Works(_)) => {
                 meant.push(format!("`{}`", group.name));
                 lone.get_or_insert((group, standing));
             }
-            standing => reasons.extend(kept_out(
+            standing => reasons.extend(skip_reason(
                 &format!("kind `{}`", group.name),
                 &standing,
                 false,
@@ -312,16 +314,16 @@ async fn by_kind(
         |path| format!("no group of {} means it", path.display()),
     );
     let Some((group, standing)) = lone else {
-        let (reasons, next) = unmeant(&found, &reasons, far);
+        let (reasons, next) = not_meant(&found, &reasons, far);
         let mut checks = vec![
-            Check::bad(
+            Finding::bad(
                 Topic::Group,
                 format!("{none}, and no kind means it: {reasons}"),
             )
             .then(next),
         ];
         checks.extend(examiner.examine(&found, None).await);
-        return Patient::new(found, None, checks);
+        return ProcessReport::new(found, None, checks);
     };
     let (kinds, name) = (format!("kind {}", meant.join(" or ")), &group.name);
     let (reasons, mend) = if reasons.is_empty() {
@@ -334,12 +336,12 @@ async fn by_kind(
     };
     let by_name = fleet.path.is_none() && fleet.groups.is_empty();
     let mut check = if by_name {
-        Check::good(
+        Finding::good(
             Topic::Group,
             format!("{kinds} means it (no fleet.toml is in use)"),
         )
     } else {
-        Check::bad(Topic::Group, format!("{none}{reasons}, but {kinds} would"))
+        Finding::bad(Topic::Group, format!("{none}{reasons}, but {kinds} would"))
             .then(format!("{mend}`hello kinds {name}` prints a group for it"))
     };
     if by_name && meant.len() > 1 {
@@ -356,20 +358,20 @@ async fn by_kind(
     let (found, role) = role(standing, found);
     examiner.know(&scan.find(group).await.found);
     let checks = examined(&found, group, role, vec![check], examiner).await;
-    Patient::new(found, by_name.then_some(group), checks)
+    ProcessReport::new(found, by_name.then_some(group), checks)
 }
 
 /// What keeps a process out, where something of it fits, or where it is said of `all`.
-fn kept_out(whose: &str, standing: &Standing, all: bool) -> Option<String> {
+fn skip_reason(whose: &str, standing: &Membership, all: bool) -> Option<String> {
     match standing {
-        Standing::LeftOut(why) => Some(format!("{whose}: it {why}")),
-        Standing::NoMatch { why, near } if *near || all => Some(format!("{whose}: it {why}")),
+        Membership::LeftOut(why) => Some(format!("{whose}: it {why}")),
+        Membership::NoMatch { why, near } if *near || all => Some(format!("{whose}: it {why}")),
         _ => None,
     }
 }
 
 /// Its workers, or why it takes no signal.
-fn role(standing: Standing, found: Found) -> (Found, Result<Vec<i32>, String>) {
+fn role(standing: Membership, found: Found) -> (Found, Result<Vec<i32>, String>) {
     let pid = |leader| {
         format!(
             "is a worker of pid {leader}, which takes the signal for it; look at that one: `hello \
@@ -377,20 +379,20 @@ fn role(standing: Standing, found: Found) -> (Found, Result<Vec<i32>, String>) {
         )
     };
     match standing {
-        Standing::Leads(found, workers) => (found, Ok(workers)),
-        Standing::Works(leader) => (found, Err(pid(leader))),
-        Standing::Refused(why) | Standing::LeftOut(why) | Standing::NoMatch { why, .. } => {
+        Membership::Leads(found, workers) => (found, Ok(workers)),
+        Membership::Works(leader) => (found, Err(pid(leader))),
+        Membership::Refused(why) | Membership::LeftOut(why) | Membership::NoMatch { why, .. } => {
             (found, Err(why))
         }
     }
 }
 
-fn matched(group: &Group, fleet: &Fleet) -> Check {
+fn matched(group: &Group, fleet: &Fleet) -> Finding {
     let kind = group
         .kind
         .as_ref()
         .map_or(String::new(), |kind| format!(" (kind `{kind}`)"));
-    Check::good(
+    Finding::good(
         Topic::Group,
         match &fleet.path {
             Some(path) => format!(
@@ -408,9 +410,9 @@ async fn examined(
     found: &Found,
     group: &Group,
     role: Result<Vec<i32>, String>,
-    mut checks: Vec<Check>,
+    mut checks: Vec<Finding>,
     examiner: &Examiner,
-) -> Vec<Check> {
+) -> Vec<Finding> {
     match role {
         Ok(workers) => {
             let workers: Vec<String> = workers.iter().map(i32::to_string).collect();
@@ -419,16 +421,19 @@ async fn examined(
             } else {
                 format!(", for its workers too: pid {}", workers.join(", "))
             };
-            checks.push(Check::good(Topic::Role, format!("takes the signal{whom}")));
+            checks.push(Finding::good(
+                Topic::Role,
+                format!("takes the signal{whom}"),
+            ));
             checks.extend(examiner.examine(found, Some(group)).await);
         }
-        Err(why) => checks.push(Check::refused(Topic::Role, &why)),
+        Err(why) => checks.push(Finding::refused(Topic::Role, &why)),
     }
     checks
 }
 
-impl Patient {
-    fn new(found: Found, group: Option<&Group>, checks: Vec<Check>) -> Self {
+impl ProcessReport {
+    fn new(found: Found, group: Option<&Group>, checks: Vec<Finding>) -> Self {
         let reloadable = !checks.iter().any(|c| c.ok == Some(false));
         Self {
             pid: found.pid,
@@ -457,7 +462,7 @@ impl Patient {
                 .as_ref()
                 .map_or(String::new(), |next| format!("; {next}"));
             lines.push(line(
-                check.topic.word(),
+                check.topic.proof_word(),
                 &format!("{mark} {}{next}", check.text),
             ));
         }
@@ -491,7 +496,7 @@ impl Patient {
 impl Answer {
     fn show(&self, output: Output, code: u8) {
         if output == Output::Screen {
-            screen::answer(self.processes.iter().flat_map(Patient::lines));
+            screen::answer(self.processes.iter().flat_map(ProcessReport::lines));
             let (all, can) = (
                 self.processes.len(),
                 self.processes.iter().filter(|p| p.reloadable).count(),

@@ -10,10 +10,10 @@ use crate::fleet::Unproven;
 mod phase;
 mod stop;
 
-pub use self::{phase::Phase, stop::Stop};
+pub use self::{phase::Phase, stop::Abort};
 
 /// How often the operator asked to stop: 1 means no new signal and go back, 2 means leave now.
-pub type Halts = watch::Receiver<u8>;
+pub type Interrupts = watch::Receiver<u8>;
 
 /// How a run ended; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,19 +71,22 @@ impl Verdict {
     /// are, and of whether everything was `undone`. Each state comes with what its group says of an
     /// instance that is not proven.
     #[must_use]
-    pub fn of(states: impl IntoIterator<Item = (State, Unproven)>, undone: bool) -> Self {
+    pub fn of(states: impl IntoIterator<Item = (Outcome, Unproven)>, undone: bool) -> Self {
         let (mut proven, mut all_new, mut some_new, mut none_new) = (true, true, false, true);
         let mut unconfirmed = false;
         for (state, unproven) in states {
-            unconfirmed |= state == State::Unconfirmed && unproven == Unproven::Report;
+            unconfirmed |= state == Outcome::Unconfirmed && unproven == Unproven::Report;
             let new = matches!(
                 state,
-                State::Confirmed | State::Unconfirmed | State::Unchanged
+                Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Unchanged
             );
-            let old = matches!(state, State::Reverted | State::Untouched | State::Refused);
-            proven &= new || old || state == State::Rejected;
+            let old = matches!(
+                state,
+                Outcome::Reverted | Outcome::Untouched | Outcome::Refused
+            );
+            proven &= new || old || state == Outcome::Rejected;
             (all_new, some_new) = (all_new & new, some_new | new);
-            none_new &= old || state == State::Unchanged;
+            none_new &= old || state == Outcome::Unchanged;
         }
         match undone {
             _ if !proven => Self::Mixed,
@@ -100,7 +103,7 @@ impl Verdict {
 /// Where an instance is at the end; exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum Outcome {
     /// Never signalled.
     Untouched,
     /// Ran the new config already, so it got no signal.
@@ -126,29 +129,29 @@ pub enum State {
 /// What went wrong, finer than the state that it led to first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TroubleKind {
+pub enum FailureKind {
     /// Its endpoint was silent before the run.
-    Sick,
+    Unresponsive,
     /// Somebody else, or an old worker, listens where the instance does: whom it answers is chance.
-    Stranger,
+    ForeignListener,
     /// The state says it.
     #[serde(untagged)]
-    Ended(State),
+    Ended(Outcome),
 }
 
-impl From<State> for TroubleKind {
-    fn from(state: State) -> Self {
+impl From<Outcome> for FailureKind {
+    fn from(state: Outcome) -> Self {
         Self::Ended(state)
     }
 }
 
-impl TroubleKind {
+impl FailureKind {
     /// The state that it leads to on the way forth.
     #[must_use]
-    pub fn state(self) -> State {
+    pub fn outcome(self) -> Outcome {
         match self {
-            Self::Stranger => State::TimedOut,
-            Self::Sick => State::Untouched,
+            Self::ForeignListener => Outcome::TimedOut,
+            Self::Unresponsive => Outcome::Untouched,
             Self::Ended(state) => state,
         }
     }
@@ -156,9 +159,9 @@ impl TroubleKind {
 
 /// Why one step on one instance went wrong.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Trouble {
+pub struct Failure {
     /// What it was.
-    pub kind: TroubleKind,
+    pub kind: FailureKind,
     /// For people; one line.
     pub text: String,
 }
@@ -187,9 +190,9 @@ pub struct Instance {
     /// one is proven. 0 for one that is left out.
     pub wave: usize,
     /// Where it is.
-    pub state: State,
+    pub outcome: Outcome,
     /// What went wrong first.
-    pub trouble: Option<Trouble>,
+    pub failure: Option<Failure>,
     /// Whether its validator passed the candidate.
     pub validated: bool,
     /// Digest it ran at the survey; none where it cannot tell.
@@ -213,10 +216,10 @@ pub struct Instance {
     pub opened: Option<bool>,
 }
 
-impl State {
+impl Outcome {
     /// Tells whether no reload of a run is under way: its end was seen, or no signal was sent.
     #[must_use]
-    pub fn leaves_nothing_open(self) -> bool {
+    pub fn is_settled(self) -> bool {
         matches!(
             self,
             Self::Confirmed | Self::Reverted | Self::Untouched | Self::Refused
@@ -254,8 +257,8 @@ impl Instance {
             endpoint: String::new(),
             targets: Vec::new(),
             wave: 1,
-            state: State::Untouched,
-            trouble: None,
+            outcome: Outcome::Untouched,
+            failure: None,
             validated: false,
             before: None,
             after: None,
@@ -274,7 +277,7 @@ impl Instance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum Form {
+pub enum TargetKind {
     File,
     Directory,
 }
@@ -283,7 +286,7 @@ pub enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum Becomes {
+pub enum EntryChange {
     Added,
     Changed,
     Removed,
@@ -295,7 +298,7 @@ pub struct EntryReport {
     /// Below the directory, on one line whatever signs are in it.
     pub path: String,
     /// What becomes of it.
-    pub becomes: Becomes,
+    pub change: EntryChange,
 }
 
 /// A file or directory that is replaced.
@@ -308,7 +311,7 @@ pub struct TargetReport {
     #[serde(with = "crate::exact")]
     pub path: PathBuf,
     /// What it is; the digests of a directory are those of its archive.
-    pub form: Form,
+    pub kind: TargetKind,
     /// Digest before.
     pub from: Option<String>,
     /// Digest wanted.
@@ -329,7 +332,7 @@ fn here() -> &'static str {
 }
 
 /// Why nobody waited for a proof to the end.
-pub const HALTED: &str = "not waited for to the end: halted by the operator";
+pub const INTERRUPTED: &str = "not waited for to the end: halted by the operator";
 
 /// Something that happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -353,7 +356,7 @@ pub enum Event {
         why: String,
     },
     /// A process that is not in the run, and why.
-    LeftOut { pid: i32, why: String },
+    Skipped { pid: i32, why: String },
     /// A process holds a lock on this directory and may write none of the targets in it, so that it
     /// is ignored.
     ForeignLock { path: PathBuf, holder: String },
@@ -372,7 +375,7 @@ pub enum Event {
     Insecure { group: String, url: String },
     /// What an assertion demands without asking the config did not hold before the run, at so many
     /// instances of a group; one of them by its pid.
-    Unheld {
+    NotHeldBefore {
         group: String,
         pid: i32,
         instances: usize,
@@ -395,7 +398,7 @@ pub enum Event {
         by: String,
     },
     /// Nobody has the bytes of the config that is served now: a failure could not be undone.
-    NoWayBack {
+    NoRollbackContent {
         #[serde(with = "crate::exact")]
         path: PathBuf,
     },
@@ -417,15 +420,15 @@ pub enum Event {
         sha256: String,
     },
     /// The run goes back; the old bytes are about to be installed.
-    UndoBegan { why: String },
+    RollbackBegan { why: String },
     /// These failed, and are put back alone.
-    PutBack { pids: Vec<i32>, why: String },
+    RolledBack { pids: Vec<i32>, why: String },
     /// The run goes no further; who is proven on the new config stays on it.
     Stopped { why: String },
     /// A wave is left alone before it is looked at again.
     Baking { wave: usize, seconds: f64 },
     /// After that, so many instances of all waves until now prove the new config still.
-    Held { wave: usize, instances: usize },
+    Baked { wave: usize, instances: usize },
     /// What the operator's own command says of a wave; without an exit code it could not be run, or
     /// did not end.
     Gate {
@@ -435,7 +438,7 @@ pub enum Event {
         output: String,
     },
     /// Its endpoint is silent before the run: it is left out, or goes along all the same.
-    Sick {
+    Unresponsive {
         group: String,
         pid: i32,
         #[serde(
@@ -444,7 +447,7 @@ pub enum Event {
         )]
         endpoint: String,
         why: String,
-        left_out: bool,
+        skipped: bool,
     },
     /// The run is at this: `done` of `all`, where that is known. Shown while it lasts, and never
     /// kept.
@@ -465,21 +468,21 @@ pub enum Event {
         endpoint: String,
         moved_from: Option<String>,
         successor_of: Option<i32>,
-        state: State,
+        outcome: Outcome,
         proof: Option<Proof>,
         draining: Vec<i32>,
-        trouble: Option<Trouble>,
+        failure: Option<Failure>,
         took_us: Option<u64>,
     },
     /// The last look begins: what the verdict speaks of was so at this moment or later.
-    LastLook,
+    FinalCheck,
     /// Old runs, or bytes that nobody needs any more, could not be taken away.
     NotPruned { why: String },
     /// The end.
     Finished {
         verdict: Verdict,
         reason: String,
-        counts: BTreeMap<State, usize>,
+        counts: BTreeMap<Outcome, usize>,
     },
 }
 
@@ -494,10 +497,10 @@ impl Event {
             endpoint: i.endpoint.clone(),
             moved_from: i.moved_from.clone(),
             successor_of: i.successor_of,
-            state: i.state,
+            outcome: i.outcome,
             proof: i.proof,
             draining: i.draining.clone(),
-            trouble: i.trouble.clone(),
+            failure: i.failure.clone(),
             took_us: i.took_us,
         }
     }

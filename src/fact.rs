@@ -15,25 +15,25 @@ use self::candidate::fill;
 pub use self::unmet::{Showing, shown};
 pub(crate) use self::{
     access::{password_in, without_passwords},
-    raw::{RawFact, RawFault, names_a_user},
+    raw::{RawAssertion, RawAssertionError, names_a_user},
 };
 
 /// One entry of `[[group.confirm]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fact {
+pub struct Assertion {
     /// Where the answer comes from.
     pub source: Source,
     /// What is read of the answer.
-    pub read: Read,
+    pub read: Extract,
     /// What it must be.
-    pub wants: Wants,
+    pub expectation: Expectation,
 }
 
 /// Where an answer comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// The instance's endpoint, over HTTP or HTTPS.
-    Http(Ask),
+    Http(HttpRequest),
     /// A command, run as the instance's user; its argv has placeholders.
     Exec(Vec<String>),
     /// The kernel: the instance's children, and which of them hold a listening socket.
@@ -44,7 +44,7 @@ pub enum Source {
 
 /// One request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
+pub struct HttpRequest {
     /// `http://` or `https://`, with `{listen}` for the instance's own address.
     pub url: String,
     /// Sent as `Host`, and asked for as the certificate's name; else the URL's own.
@@ -61,7 +61,7 @@ pub struct Ask {
     pub access: Access,
 }
 
-impl Ask {
+impl HttpRequest {
     /// Whether it speaks TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {
@@ -111,7 +111,7 @@ impl Source {
     #[must_use]
     pub fn describe(&self, endpoint: &str) -> String {
         match self {
-            Self::Http(ask) => ask.url.replace("{listen}", bare(endpoint)),
+            Self::Http(ask) => ask.url.replace("{listen}", address_of(endpoint)),
             Self::Exec(argv) => {
                 let all = argv.join(" ").replace(['\n', '\r'], " ");
                 // A query may be as long as a page.
@@ -129,7 +129,7 @@ impl Source {
 
 /// An endpoint's address without its scheme: `HOST:PORT`, or `unix:PATH`.
 #[must_use]
-pub fn bare(endpoint: &str) -> &str {
+pub fn address_of(endpoint: &str) -> &str {
     endpoint
         .split_once("://")
         .map_or(endpoint, |(_, rest)| rest)
@@ -138,7 +138,7 @@ pub fn bare(endpoint: &str) -> &str {
 
 /// What is read of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Read {
+pub enum Extract {
     /// All of it: the body, or what the kernel says.
     Body,
     /// What a command printed, without the last line end.
@@ -157,7 +157,7 @@ pub enum Read {
 
 /// What a reading must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Wants {
+pub enum Expectation {
     /// Exactly this text; `{candidate.KEY}` stands for a key of the new config, and
     /// `{candidate.sha256}` for its digest.
     Equals(String),
@@ -174,20 +174,20 @@ pub enum Wants {
     Replaced,
 }
 
-impl Fact {
+impl Assertion {
     /// The fact with every `{candidate.KEY}` filled in from `candidate`.
     ///
     /// # Errors
     /// When the candidate is not one file (none), is neither TOML, JSON nor YAML, or has no such
     /// key.
-    pub fn filled(&self, candidate: Option<&[u8]>) -> Result<Self, String> {
-        let wants = match &self.wants {
-            Wants::Equals(text) => Wants::Equals(fill(text, candidate)?),
-            Wants::Contains(text) => Wants::Contains(fill(text, candidate)?),
+    pub fn resolved(&self, candidate: Option<&[u8]>) -> Result<Self, String> {
+        let wants = match &self.expectation {
+            Expectation::Equals(text) => Expectation::Equals(fill(text, candidate)?),
+            Expectation::Contains(text) => Expectation::Contains(fill(text, candidate)?),
             other => other.clone(),
         };
         Ok(Self {
-            wants,
+            expectation: wants,
             ..self.clone()
         })
     }
@@ -196,11 +196,11 @@ impl Fact {
     #[must_use]
     pub fn holds(&self, now: &str, before: Option<&str>, signalled: jiff::Timestamp) -> bool {
         let number = |text: &str| text.trim().parse::<f64>().ok();
-        match &self.wants {
-            Wants::Equals(text) => now == text,
-            Wants::Contains(text) => now.contains(text),
-            Wants::Changed => before.is_some_and(|b| b != now),
-            Wants::AfterSignal => moment(now).is_some_and(|(stamp, units)| {
+        match &self.expectation {
+            Expectation::Equals(text) => now == text,
+            Expectation::Contains(text) => now.contains(text),
+            Expectation::Changed => before.is_some_and(|b| b != now),
+            Expectation::AfterSignal => parse_moment(now).is_some_and(|(stamp, units)| {
                 // The kernel's coarse clock, which many programs read, is behind by up to a tick.
                 // Being later than before is the stronger proof.
                 let behind = if before.is_some() { 0.01 } else { 0.0 };
@@ -208,11 +208,11 @@ impl Fact {
                 // Told in whole units, a moment is cut off: the signal's is cut off likewise.
                 stamp >= (sent * units).floor() / units
                     && before
-                        .and_then(moment)
+                        .and_then(parse_moment)
                         .is_none_or(|(before, _)| stamp > before)
             }),
-            Wants::Replaced => before.is_some_and(|before| replaced(before, now)),
-            Wants::Increased => before
+            Expectation::Replaced => before.is_some_and(|before| replaced(before, now)),
+            Expectation::Increased => before
                 .and_then(number)
                 .zip(number(now))
                 .is_some_and(|(b, n)| n > b),
@@ -229,15 +229,15 @@ impl Fact {
     /// What `reading` tells this assertion: nothing, where it is empty and the assertion asks for a
     /// difference. A program that prints nothing when it fails would tell one.
     #[must_use]
-    pub fn told_by(&self, reading: Option<String>) -> Option<String> {
-        reading.filter(|text| !self.compares() || !text.trim().is_empty())
+    pub fn reported_by(&self, reading: Option<String>) -> Option<String> {
+        reading.filter(|text| !self.needs_baseline() || !text.trim().is_empty())
     }
 
     /// Whether the reading may not change by itself, without a signal: a clock or a counter of
     /// requests would prove every reload.
     #[must_use]
     pub fn must_be_steady(&self) -> bool {
-        self.compares() && !self.source.is_kernel()
+        self.needs_baseline() && !self.source.is_kernel()
     }
 
     /// The stamp that `reading` is for an `after_signal`, in seconds since 1970, if it tells whole
@@ -248,16 +248,20 @@ impl Fact {
         reason = "a stamp beyond 64 bits of seconds is saturated, and far ahead"
     )]
     pub fn whole_second(&self, reading: &str) -> Option<i64> {
-        let (stamp, units) = moment(reading).filter(|_| self.wants == Wants::AfterSignal)?;
+        let (stamp, units) =
+            parse_moment(reading).filter(|_| self.expectation == Expectation::AfterSignal)?;
         (units <= 1.0).then_some(stamp as i64)
     }
 
     /// Whether the fact compares with a reading from before the signal.
     #[must_use]
-    pub fn compares(&self) -> bool {
+    pub fn needs_baseline(&self) -> bool {
         matches!(
-            self.wants,
-            Wants::Changed | Wants::Increased | Wants::AfterSignal | Wants::Replaced
+            self.expectation,
+            Expectation::Changed
+                | Expectation::Increased
+                | Expectation::AfterSignal
+                | Expectation::Replaced
         )
     }
 }
@@ -268,11 +272,15 @@ impl Fact {
 /// that the process starts for another purpose is new as well.
 fn replaced(before: &str, now: &str) -> bool {
     let listens = |line: &str| line.ends_with(" listens");
-    let is_old = |line: &str| before.lines().any(|old| name(old) == name(line));
+    let is_old = |line: &str| {
+        before
+            .lines()
+            .any(|old| worker_name(old) == worker_name(line))
+    };
     let is_kept = |line: &str| {
         before
             .lines()
-            .any(|old| name(old) == name(line) && old.contains(KEPT))
+            .any(|old| worker_name(old) == worker_name(line) && old.contains(KEPT))
     };
     let listened = before.lines().any(listens);
     let serves = |line: &str| !is_old(line) && (listens(line) || !listened);
@@ -283,7 +291,7 @@ fn replaced(before: &str, now: &str) -> bool {
 
 /// Of whom a line of a reading of the kernel speaks.
 #[must_use]
-pub fn name(line: &str) -> &str {
+pub fn worker_name(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
 
@@ -293,27 +301,27 @@ pub const KEPT: &str = " kept";
 
 /// Of a reading of the kernel, those of `before` that still listen though something new does.
 #[must_use]
-pub fn lingering(before: &str, now: &str) -> Vec<String> {
+pub fn old_workers(before: &str, now: &str) -> Vec<String> {
     let listening = || now.lines().filter(|line| line.ends_with(" listens"));
     let old = |line: &&str| {
         before
             .lines()
-            .any(|old| name(old) == name(line) && !old.contains(KEPT))
+            .any(|old| worker_name(old) == worker_name(line) && !old.contains(KEPT))
     };
-    let lingering: Vec<String> = listening()
+    let old_workers: Vec<String> = listening()
         .filter(old)
-        .map(|line| name(line).to_owned())
+        .map(|line| worker_name(line).to_owned())
         .collect();
-    if lingering.len() == listening().count() {
+    if old_workers.len() == listening().count() {
         Vec::new()
     } else {
-        lingering
+        old_workers
     }
 }
 
 /// Seconds since 1970, and in how many parts of one they are told: 1 where they are whole, 1000
 /// with three digits behind the point.
-fn moment(text: &str) -> Option<(f64, f64)> {
+fn parse_moment(text: &str) -> Option<(f64, f64)> {
     let text = text.trim();
     let seconds = match text.parse::<f64>() {
         Ok(seconds) => seconds,
@@ -343,9 +351,9 @@ const CLOCKS_DIFFER: f64 = 60.0;
 
 /// Why `reading` can never be a moment after a signal: it is none, or lies in the future already.
 #[must_use]
-pub fn no_moment(reading: &str) -> Option<&'static str> {
+pub fn why_no_moment(reading: &str) -> Option<&'static str> {
     let now = jiff::Timestamp::now().as_duration().as_secs_f64();
-    match moment(reading) {
+    match parse_moment(reading) {
         // A word for a reload that never was: the first one brings a moment.
         None if !reading.contains(|c: char| c.is_ascii_digit()) => None,
         None => Some("does not read as a number of seconds or an ISO 8601 date"),

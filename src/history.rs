@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     event::{Event, Verdict},
     report::{Output, Reporter, refused},
-    runs::{self, Began, End, Past, Who},
+    runs::{self, Operator, RunBegan, RunEnded, RunInfo},
     screen,
     step::short,
 };
@@ -67,7 +67,7 @@ fn failed(options: &Options, verdict: Verdict, why: &str) -> u8 {
 }
 
 fn list(options: &Options) -> std::io::Result<u8> {
-    let mut ids = runs::ids(&options.state)?;
+    let mut ids = runs::run_ids(&options.state)?;
     ids.reverse();
     if ids.is_empty() {
         screen::tell(&screen::line(&format!(
@@ -78,7 +78,7 @@ fn list(options: &Options) -> std::io::Result<u8> {
     let runs = ids
         .iter()
         .take(options.last)
-        .map(|id| Past::of(&options.state, id));
+        .map(|id| RunInfo::of(&options.state, id));
     match options.output {
         Output::Screen => runs.for_each(|past| {
             let next = past.next(&options.flag).into_iter().flatten();
@@ -121,7 +121,7 @@ fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
             ),
         });
     };
-    let past = Past::of(&options.state, id);
+    let past = RunInfo::of(&options.state, id);
     // A run that never began may have no journal.
     let events: Box<dyn Iterator<Item = Value>> = match runs::events(&options.state, id) {
         Ok(events) => Box::new(events),
@@ -142,7 +142,7 @@ fn one(options: &Options, prefix: &str) -> std::io::Result<u8> {
 }
 
 /// A run as JSON tells it.
-fn object(past: &Past, flag: &str) -> Value {
+fn object(past: &RunInfo, flag: &str) -> Value {
     let next = past.next(flag).unwrap_or_default();
     let next: Vec<&String> = next.iter().filter(|command| !command.is_empty()).collect();
     json!({
@@ -158,7 +158,7 @@ fn object(past: &Past, flag: &str) -> Value {
 }
 
 /// A run on one line, for people.
-fn line(past: &Past) -> String {
+fn line(past: &RunInfo) -> String {
     let at = past
         .at
         .map_or_else(String::new, |at| shown(at, "%Y-%m-%d %H:%M:%S"));
@@ -174,7 +174,7 @@ fn shown(at: Timestamp, format: &str) -> String {
 }
 
 /// "revert of 0198.. of web, api".
-fn verb(began: &Began) -> String {
+fn verb(began: &RunBegan) -> String {
     let verb = serde_json::to_value(began.verb).unwrap_or_default();
     let of = began
         .of
@@ -187,13 +187,13 @@ fn verb(began: &Began) -> String {
     )
 }
 
-fn by(began: &Began) -> String {
-    let Who {
+fn by(began: &RunBegan) -> String {
+    let Operator {
         uid,
         login_uid,
         sudo_user,
         ci_job,
-    } = &began.who;
+    } = &began.operator;
     let login = login_uid
         .filter(|login| login != uid)
         .map(|login| format!("logged in as uid {login}"));
@@ -216,9 +216,9 @@ fn by(began: &Began) -> String {
 }
 
 /// "converged (3 confirmed)".
-fn ended(end: &End) -> String {
+fn ended(end: &RunEnded) -> String {
     match end {
-        End::Finished {
+        RunEnded::Finished {
             verdict, counts, ..
         } => {
             let counts: Vec<String> = counts
@@ -232,12 +232,12 @@ fn ended(end: &End) -> String {
             };
             format!("{verdict}{counts}").replace('_', " ")
         }
-        End::SupersededBy { run, .. } => format!("superseded by run {run}"),
+        RunEnded::SupersededBy { run, .. } => format!("superseded by run {run}"),
     }
 }
 
 /// Where a run stands, for people.
-fn stands(past: &Past) -> String {
+fn stands(past: &RunInfo) -> String {
     match &past.end {
         _ if past.running => "it runs now".into(),
         Some(end) => ended(end) + if past.open { ", open" } else { "" },
@@ -246,8 +246,8 @@ fn stands(past: &Past) -> String {
 }
 
 /// The first lines of a run.
-fn tell_beginning(past: &Past, began: &Began, reporter: &mut Reporter) {
-    let Began {
+fn tell_beginning(past: &RunInfo, began: &RunBegan, reporter: &mut Reporter) {
+    let RunBegan {
         instances,
         targets,
         waves,
@@ -268,7 +268,7 @@ fn tell_beginning(past: &Past, began: &Began, reporter: &mut Reporter) {
 }
 
 /// What a wave was about to do.
-fn tell_intent(past: &Past, event: Event, reporter: &mut Reporter) {
+fn tell_intent(past: &RunInfo, event: Event, reporter: &mut Reporter) {
     if let Event::Intent {
         undo,
         wave,
@@ -299,8 +299,8 @@ fn tell_intent(past: &Past, event: Event, reporter: &mut Reporter) {
 }
 
 /// Everything that happened, in time, as the run itself had shown it.
-fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
-    let mut reporter = Reporter::of_the_past();
+fn tell(past: &RunInfo, events: impl Iterator<Item = Value>, flag: &str) {
+    let mut reporter = Reporter::for_replay();
     let mut first = None;
     for mut value in events {
         let at = value["at"]
@@ -310,7 +310,7 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
         let elapsed = at.zip(*first).map_or(Duration::ZERO, |(at, first)| {
             at.duration_since(first).try_into().unwrap_or_default()
         });
-        reporter.at(
+        reporter.set_time(
             at.map_or_else(String::new, |at| shown(at, "%H:%M:%S%.3f")),
             elapsed,
         );
@@ -318,7 +318,7 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
             tell_beginning(past, began, &mut reporter);
             continue;
         }
-        let end: Option<End> = serde_json::from_value(value.clone()).ok();
+        let end: Option<RunEnded> = serde_json::from_value(value.clone()).ok();
         if let Some(end) = end {
             let why = value["reason"]
                 .as_str()
@@ -341,7 +341,7 @@ fn tell(past: &Past, events: impl Iterator<Item = Value>, flag: &str) {
         reporter.event(&event);
         tell_intent(past, event, &mut reporter);
     }
-    reporter.at(String::new(), Duration::ZERO);
+    reporter.set_time(String::new(), Duration::ZERO);
     if past.end.is_none() {
         reporter.line("No end", &stands(past));
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Users, groups and capabilities of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Person {
+pub struct Credentials {
     /// Real, effective and saved user.
     pub uids: [u32; 3],
     /// Real, effective and saved group.
@@ -46,7 +46,7 @@ pub struct Identity {
     /// Device and inode of its executable; zeros where this user may not see it.
     pub exe: (u64, u64),
     /// Its user, groups and capabilities; equal ones are kept once.
-    pub person: Arc<Person>,
+    pub person: Arc<Credentials>,
     /// What of its surroundings is its own.
     pub sees: Sees,
     /// Whether its command line is one.
@@ -84,7 +84,7 @@ pub enum Renewal {
     Missing(PathBuf),
 }
 
-impl Person {
+impl Credentials {
     /// Whether it acts as another user than it was started by, or could again.
     #[must_use]
     pub fn is_setuid(&self) -> bool {

@@ -7,31 +7,33 @@ use std::{
 };
 
 use self::{
-    becomes::Becomes,
-    readers::{Readers, apart},
+    desired::DesiredContent,
+    readers::{Readers, group_by_targets},
 };
 use crate::{
     change::{Change, Changes},
     config,
-    event::{Event, Form, Instance, State, Stop, Trouble, Verdict},
-    fact::Fact,
+    event::{Abort, Event, Failure, Instance, Outcome, TargetKind, Verdict},
+    fact::Assertion,
     fleet::{Count, Fleet, Group, Speaks, Unproven},
-    runs::{Proven, Stand},
+    runs::{ProofCache, ProvenTarget},
     screen,
-    step::{Blob, Member, Ran, Seen, SeenTarget, Shift, Step, short},
+    step::{
+        Content, PlannedInstance, RanBefore, Step, Survey, SurveyedTarget, TargetChange, short,
+    },
 };
 
-mod again;
-mod becomes;
+mod desired;
 mod holds;
 mod readers;
-mod sick;
+mod recovery;
 #[cfg(test)]
 mod tests;
+mod unresponsive;
 mod waves;
 
 pub use self::{
-    again::{Aim, Way, absent, unreplaced},
+    recovery::{Direction, RecoveryRequest, absent, unreplaced},
     waves::Wave,
 };
 
@@ -42,16 +44,16 @@ pub struct Plan {
     pub waves: Vec<Wave>,
     /// Who was not there at the survey, reads a target of the run, and must prove it like everybody
     /// else.
-    pub newcomers: Vec<Member>,
+    pub newcomers: Vec<PlannedInstance>,
     /// Who is left out on purpose, each with its trouble.
-    pub left_out: Vec<Member>,
+    pub left_out: Vec<PlannedInstance>,
     /// Why it may only be prepared: valid or not is said first.
-    pub restart: Option<Stop>,
+    pub restart: Option<Abort>,
 }
 
 /// What decides a plan besides what was seen.
 #[derive(Debug)]
-pub struct Wish<'a> {
+pub struct PlanRequest<'a> {
     /// The groups.
     pub fleet: &'a Fleet,
     /// What becomes of their configs.
@@ -63,7 +65,7 @@ pub struct Wish<'a> {
     /// Whose endpoint is silent goes along.
     pub include_sick: bool,
     /// What those who cannot tell what they run were last proven to run.
-    pub proven: &'a Proven,
+    pub proven: &'a ProofCache,
 }
 
 impl Plan {
@@ -74,30 +76,30 @@ impl Plan {
     /// The first end in the order of the exit codes: no match, busy, refused, invalid, restart
     /// required.
     pub fn new(
-        mut seen: Seen,
-        wish: &Wish<'_>,
+        mut seen: Survey,
+        wish: &PlanRequest<'_>,
         old: impl Fn(&str) -> Option<Vec<u8>>,
-    ) -> Result<Self, Stop> {
-        counted(&seen, wish)?;
-        if let Some(stop) = seen.stopped {
+    ) -> Result<Self, Abort> {
+        check_counts(&seen, wish)?;
+        if let Some(stop) = seen.abort {
             return Err(stop);
         }
         let (left_out, too_many) =
-            sick::judge(&mut seen, &wish.fleet.groups, wish.include_sick, |_| false);
-        for member in &mut seen.members {
-            member.unsure = is_under_way(member, wish.proven);
+            unresponsive::judge(&mut seen, &wish.fleet.groups, wish.include_sick, |_| false);
+        for member in &mut seen.instances {
+            member.signal_may_be_pending = is_under_way(member, wish.proven);
         }
         let mut refused = seen.refused;
-        let readers: Readers = apart(seen.members, |m| m.instance.targets.clone());
+        let readers: Readers = group_by_targets(seen.instances, |m| m.instance.targets.clone());
         let differing = if wish.overwrite {
             None
         } else {
             differing(&readers, &seen.targets, wish.changes)
         };
-        let (becomes, invalid) = becomes::decide(&seen.targets, &readers, wish.changes)?;
+        let (becomes, invalid) = desired::desired_contents(&seen.targets, &readers, wish.changes)?;
         let mut steps = Vec::new();
         for (paths, mut members) in readers {
-            let all: Vec<(&Path, &SeenTarget, &Becomes)> = paths
+            let all: Vec<(&Path, &SurveyedTarget, &DesiredContent)> = paths
                 .iter()
                 .filter_map(|path| {
                     let (path, target) = seen.targets.get_key_value(path)?;
@@ -106,32 +108,38 @@ impl Plan {
                 .collect();
             let adopted = all
                 .iter()
-                .all(|(_, target, becomes)| target.disk.sha256 == becomes.to.sha256);
-            let all_disk: Vec<(&Path, &SeenTarget)> = all
+                .all(|(_, target, becomes)| target.content.sha256 == becomes.to.sha256);
+            let all_disk: Vec<(&Path, &SurveyedTarget)> = all
                 .iter()
                 .map(|(path, target, _)| (*path, *target))
                 .collect();
             for member in members
                 .iter_mut()
-                .filter(|m| settled(m, &all_disk, wish.proven))
+                .filter(|m| already_current(m, &all_disk, wish.proven))
             {
-                member.ran = Ran::Disk;
+                member.ran_before = RanBefore::Disk;
             }
             if adopted {
                 members
                     .iter_mut()
-                    .filter(|m| m.ran == Ran::Disk)
-                    .for_each(|m| m.instance.state = State::Unchanged);
+                    .filter(|m| m.ran_before == RanBefore::Disk)
+                    .for_each(|m| m.instance.outcome = Outcome::Unchanged);
             }
             let mut shifts = Vec::new();
             for (place, (path, target, becomes)) in all.iter().enumerate() {
                 let from = match (adopted, place) {
                     (false, 0) => {
-                        drifted(path, &target.disk, &becomes.to, &mut members, &mut refused);
-                        Some(target.disk.clone())
+                        drifted(
+                            path,
+                            &target.content,
+                            &becomes.to,
+                            &mut members,
+                            &mut refused,
+                        );
+                        Some(target.content.clone())
                     }
-                    (false, _) => Some(target.disk.clone()),
-                    (true, _) => served(
+                    (false, _) => Some(target.content.clone()),
+                    (true, _) => previous_content(
                         path,
                         target,
                         all.len() == 1,
@@ -140,7 +148,7 @@ impl Plan {
                         &old,
                     ),
                 };
-                shifts.push(Shift {
+                shifts.push(TargetChange {
                     path: (*path).into(),
                     from,
                     to: becomes.to.clone(),
@@ -151,14 +159,14 @@ impl Plan {
                 holds::refuse(&mut members, &shifts, &mut refused);
             }
             steps.push(Step {
-                shifts,
-                members,
+                changes: shifts,
+                instances: members,
                 undo: false,
             });
         }
         if !refused.is_empty() {
-            let stop = Stop::refused(refused);
-            return Err(Stop {
+            let stop = Abort::refused(refused);
+            return Err(Abort {
                 reason: stop.reason + &too_many,
                 ..stop
             });
@@ -166,7 +174,7 @@ impl Plan {
         if let Some(stop) = differing.or(invalid) {
             return Err(stop);
         }
-        let restart = judge(&steps, &becomes)?;
+        let restart = order_by_config(&steps, &becomes)?;
         let order: Vec<&Group> = wish.fleet.groups.iter().collect();
         Ok(Self {
             waves: waves::in_waves(steps, &order, &wish.fleet.order),
@@ -184,28 +192,28 @@ impl Plan {
     /// Every instance.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
         self.steps()
-            .flat_map(|s| &s.members)
+            .flat_map(|s| &s.instances)
             .chain(&self.newcomers)
             .chain(&self.left_out)
             .map(|m| &m.instance)
     }
 
     /// How every instance ended, for [`Verdict::of`].
-    pub fn ends(&self) -> impl Iterator<Item = (State, Unproven)> {
+    pub fn ends(&self) -> impl Iterator<Item = (Outcome, Unproven)> {
         let members = self
             .steps()
-            .flat_map(|s| &s.members)
+            .flat_map(|s| &s.instances)
             .chain(&self.newcomers)
             .chain(&self.left_out);
-        members.map(|m| (m.instance.state, m.group.unproven))
+        members.map(|m| (m.instance.outcome, m.group.unproven))
     }
 
     /// Each target once.
     #[must_use]
-    pub fn targets(&self) -> Vec<&Shift> {
+    pub fn targets(&self) -> Vec<&TargetChange> {
         let mut known = BTreeSet::new();
         self.steps()
-            .flat_map(|s| &s.shifts)
+            .flat_map(|s| &s.changes)
             .filter(|s| known.insert(s.path.as_path()))
             .collect()
     }
@@ -224,17 +232,17 @@ impl Plan {
     }
 
     /// Takes over what became of the instances of `steps`.
-    pub fn settle(&mut self, steps: &[Step]) {
-        let ends: BTreeMap<(i32, u64), &Member> = steps
+    pub fn apply_outcomes(&mut self, steps: &[Step]) {
+        let ends: BTreeMap<(i32, u64), &PlannedInstance> = steps
             .iter()
-            .flat_map(|s| &s.members)
+            .flat_map(|s| &s.instances)
             .map(|m| (m.id, m))
             .collect();
         for member in self
             .waves
             .iter_mut()
             .flat_map(|w| &mut w.steps)
-            .flat_map(|s| &mut s.members)
+            .flat_map(|s| &mut s.instances)
         {
             if let Some(end) = ends.get(&member.id) {
                 *member = (*end).clone();
@@ -244,19 +252,19 @@ impl Plan {
 }
 
 /// Holds the number of instances of each group against what is expected of it.
-fn counted(seen: &Seen, wish: &Wish<'_>) -> Result<(), Stop> {
+fn check_counts(seen: &Survey, wish: &PlanRequest<'_>) -> Result<(), Abort> {
     if let Some((pid, why)) = seen.missing.first() {
         let who = if *pid == 0 {
             String::new()
         } else {
             format!("pid {pid} ")
         };
-        return Err(Stop::new(Verdict::NoMatch, format!("{who}{why}")));
+        return Err(Abort::new(Verdict::NoMatch, format!("{who}{why}")));
     }
     let mut surely: BTreeMap<&str, usize> = BTreeMap::new();
-    seen.members
+    seen.instances
         .iter()
-        .chain(&seen.sick)
+        .chain(&seen.unresponsive)
         .for_each(|m| *surely.entry(&m.instance.group).or_default() += 1);
     let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
     seen.refused
@@ -270,12 +278,12 @@ fn counted(seen: &Seen, wish: &Wish<'_>) -> Result<(), Stop> {
         let count = wish.count.unwrap_or(group.count);
         if !count.holds(found, sure) {
             let left: Vec<String> = seen
-                .left_out
+                .skipped
                 .iter()
                 .take(10)
                 .map(|(pid, why)| format!("; left out: pid {pid} {why}"))
                 .collect();
-            return Err(Stop::new(
+            return Err(Abort::new(
                 Verdict::NoMatch,
                 format!(
                     "group `{}` has {}, not {count}{}",
@@ -292,9 +300,9 @@ fn counted(seen: &Seen, wish: &Wish<'_>) -> Result<(), Stop> {
 /// One file for several targets is taken only where they are equal now.
 fn differing(
     readers: &Readers,
-    targets: &BTreeMap<PathBuf, SeenTarget>,
+    targets: &BTreeMap<PathBuf, SurveyedTarget>,
     changes: &Changes,
-) -> Option<Stop> {
+) -> Option<Abort> {
     let mut first: BTreeMap<(&Path, usize), (&Path, &str)> = BTreeMap::new();
     for (paths, members) in readers {
         let Some(group) = members.first().map(|m| &m.instance.group) else {
@@ -320,8 +328,8 @@ fn differing(
             };
             let (other, sha256) = first
                 .entry((named, place))
-                .or_insert((path, &target.disk.sha256));
-            if *sha256 != target.disk.sha256 {
+                .or_insert((path, &target.content.sha256));
+            if *sha256 != target.content.sha256 {
                 let why = format!(
                     "`{}` would become the config of several files, but `{}` and `{}` differ now; \
                      if they may become equal, say --overwrite",
@@ -329,7 +337,7 @@ fn differing(
                     other.display(),
                     path.display()
                 );
-                return Some(Stop::new(Verdict::Refused, why));
+                return Some(Abort::new(Verdict::Refused, why));
             }
         }
     }
@@ -340,9 +348,9 @@ fn differing(
 /// the digest of its first target.
 fn drifted(
     path: &Path,
-    disk: &Blob,
-    to: &Blob,
-    members: &mut [Member],
+    disk: &Content,
+    to: &Content,
+    members: &mut [PlannedInstance],
     refused: &mut Vec<Instance>,
 ) {
     for member in members {
@@ -363,9 +371,9 @@ fn drifted(
             member.instance.group
         );
         member.fail(
-            State::Refused,
-            Trouble {
-                kind: State::Refused.into(),
+            Outcome::Refused,
+            Failure {
+                kind: Outcome::Refused.into(),
                 text,
             },
         );
@@ -375,7 +383,7 @@ fn drifted(
 
 /// Tells whether an earlier run may have left a reload under way of an instance that cannot tell
 /// itself what it runs.
-fn is_under_way(member: &Member, proven: &Proven) -> bool {
+fn is_under_way(member: &PlannedInstance, proven: &ProofCache) -> bool {
     let (pid, started) = member.id;
     member.group.speaks == Speaks::None && proven.is_open(pid, started)
 }
@@ -383,29 +391,34 @@ fn is_under_way(member: &Member, proven: &Proven) -> bool {
 /// Whether one that cannot tell what it runs needs no signal: it was proven on what stands there,
 /// nobody has touched that since, and what it says now is not another config's; or it reads that
 /// only at its start, and started later.
-fn settled(member: &Member, targets: &[(&Path, &SeenTarget)], proven: &Proven) -> bool {
+fn already_current(
+    member: &PlannedInstance,
+    targets: &[(&Path, &SurveyedTarget)],
+    proven: &ProofCache,
+) -> bool {
     let i = &member.instance;
-    let stands = |(path, target): &(&Path, &SeenTarget)| {
+    let stands = |(path, target): &(&Path, &SurveyedTarget)| {
         let proven = proven.of(i.pid, i.started, path);
-        let fixed = member.fixed.iter().any(|f| f == path) && target.ctime < member.born;
+        let fixed =
+            member.restart_only_paths.iter().any(|f| f == path) && target.ctime < member.started_ns;
         fixed
             || proven.is_some_and(|p| {
-                p.sha256 == target.disk.sha256
+                p.sha256 == target.content.sha256
                     && p.ctime == target.ctime
                     && is_same_behind(p, target)
             })
     };
     // What a silent one says now is not known.
-    !member.sick
+    !member.unresponsive
         && i.before.is_none()
         && !targets.is_empty()
         && targets.iter().all(stands)
-        && agrees(member, targets, Literals::Count)
+        && baseline_matches(member, targets, Literals::Count)
 }
 
 /// Whether what is read through a target is known, and the same as when an instance was proven to
 /// run it.
-fn is_same_behind(stand: &Stand, target: &SeenTarget) -> bool {
+fn is_same_behind(stand: &ProvenTarget, target: &SurveyedTarget) -> bool {
     target.behind.is_some() && stand.behind == target.behind
 }
 
@@ -419,15 +432,22 @@ enum Literals {
 }
 
 /// Whether each of its facts that compares with nothing holds now.
-fn agrees(member: &Member, targets: &[(&Path, &SeenTarget)], literals: Literals) -> bool {
-    let disk = targets.first().and_then(|(_, target)| target.disk.file());
-    let holds = |(fact, now): (&Fact, &Option<String>)| {
-        let holds = |filled: &Fact| now.as_deref().is_some_and(|now| filled.holds_alone(now));
-        let is_skipped =
-            |filled: &Fact| literals == Literals::Skipped && filled.wants == fact.wants;
-        fact.compares()
+fn baseline_matches(
+    member: &PlannedInstance,
+    targets: &[(&Path, &SurveyedTarget)],
+    literals: Literals,
+) -> bool {
+    let disk = targets
+        .first()
+        .and_then(|(_, target)| target.content.file());
+    let holds = |(fact, now): (&Assertion, &Option<String>)| {
+        let holds = |filled: &Assertion| now.as_deref().is_some_and(|now| filled.holds_alone(now));
+        let is_skipped = |filled: &Assertion| {
+            literals == Literals::Skipped && filled.expectation == fact.expectation
+        };
+        fact.needs_baseline()
             || fact
-                .filled(disk)
+                .resolved(disk)
                 .is_ok_and(|filled| is_skipped(&filled) || holds(&filled))
     };
     member.group.confirm.iter().zip(&member.baseline).all(holds)
@@ -437,25 +457,25 @@ fn agrees(member: &Member, targets: &[(&Path, &SeenTarget)], literals: Literals)
 /// tell what it runs is taken to run what it was last proven to run; of several targets nobody
 /// tells more than the first. A silent one is always signalled, and what it runs is what the others
 /// do.
-fn served(
+fn previous_content(
     path: &Path,
-    target: &SeenTarget,
+    target: &SurveyedTarget,
     alone: bool,
-    members: &mut [Member],
-    proven: &Proven,
+    members: &mut [PlannedInstance],
+    proven: &ProofCache,
     old: impl Fn(&str) -> Option<Vec<u8>>,
-) -> Option<Blob> {
-    let disk = &target.disk;
+) -> Option<Content> {
+    let disk = &target.content;
     let mut others: Vec<Option<String>> = Vec::new();
-    let all_silent = members.iter().all(|m| m.sick);
+    let all_silent = members.iter().all(|m| m.unresponsive);
     for member in members
         .iter_mut()
-        .filter(|m| m.instance.state != State::Unchanged)
+        .filter(|m| m.instance.outcome != Outcome::Unchanged)
     {
         match member.instance.before.clone().filter(|_| alone) {
             Some(runs) if runs == disk.sha256 => {
-                if !member.sick {
-                    member.instance.state = State::Unchanged;
+                if !member.unresponsive {
+                    member.instance.outcome = Outcome::Unchanged;
                 }
             }
             Some(runs) => others.push(Some(runs)),
@@ -466,7 +486,7 @@ fn served(
                 }
                 // The same bytes, written again.
                 Some(stand) if stand.sha256 == disk.sha256 => {}
-                None if member.sick && !all_silent => {}
+                None if member.unresponsive && !all_silent => {}
                 stand => others.push(stand.map(|s| s.sha256.clone())),
             },
         }
@@ -476,7 +496,7 @@ fn served(
     match others.as_slice() {
         [] => Some(disk.clone()),
         [Some(one)] => old(one)
-            .and_then(|bytes| Blob::kept(bytes, disk.form()))
+            .and_then(|bytes| Content::from_stored(bytes, disk.kind()))
             .filter(|b| b.sha256 == *one),
         _ => None,
     }
@@ -484,28 +504,31 @@ fn served(
 
 /// Whether the candidates can be proven at all; for `hello serve`, whether each is a config that
 /// needs no restart.
-fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<Option<Stop>, Stop> {
-    let mut restart: Option<Stop> = None;
+fn order_by_config(
+    steps: &[Step],
+    becomes: &BTreeMap<&Path, DesiredContent>,
+) -> Result<Option<Abort>, Abort> {
+    let mut restart: Option<Abort> = None;
     for step in steps {
-        let empty = Blob::new(Vec::new());
+        let empty = Content::new(Vec::new());
         let (to, secret, path) = step
-            .shifts
+            .changes
             .first()
             .map_or((&empty, false, Path::new("")), |s| {
                 (&s.to, s.secret, s.path.as_path())
             });
         let named = becomes.get(path).map_or(path, |b| b.named.as_path());
         let invalid = |why: String| {
-            Stop::new(
+            Abort::new(
                 Verdict::Invalid,
                 format!("the new config is not valid: `{}`\n{why}", named.display()),
             )
         };
         let mut judged: Vec<&str> = Vec::new();
-        for member in &step.members {
+        for member in &step.instances {
             let group = &member.group;
-            if group.speaks == Speaks::Hello && !step.shifts.is_empty() {
-                if to.form() == Form::Directory {
+            if group.speaks == Speaks::Hello && !step.changes.is_empty() {
+                if to.kind() == TargetKind::Directory {
                     return Err(invalid(
                         "it is a directory, and this kind of process reads one file".into(),
                     ));
@@ -536,15 +559,20 @@ fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<Option<St
                         "pid {}: `listen` is {now} and becomes {listen}, which needs a restart",
                         member.instance.pid
                     );
-                    restart.get_or_insert(Stop::new(Verdict::RestartRequired, why));
+                    restart.get_or_insert(Abort::new(Verdict::RestartRequired, why));
                 }
             }
             let i = &member.instance;
             let fixed = step
-                .shifts
+                .changes
                 .iter()
-                .find(|s| member.fixed.iter().any(|f| f.starts_with(&s.path)))
-                .filter(|_| i.state != State::Unchanged);
+                .find(|s| {
+                    member
+                        .restart_only_paths
+                        .iter()
+                        .any(|f| f.starts_with(&s.path))
+                })
+                .filter(|_| i.outcome != Outcome::Unchanged);
             if let Some(shift) = fixed {
                 let why = format!(
                     "pid {} ({}) does not read `{}` on {}, only at its start",
@@ -553,12 +581,12 @@ fn judge(steps: &[Step], becomes: &BTreeMap<&Path, Becomes>) -> Result<Option<St
                     shift.path.display(),
                     group.signal.name()
                 );
-                restart.get_or_insert(Stop::new(Verdict::RestartRequired, why));
+                restart.get_or_insert(Abort::new(Verdict::RestartRequired, why));
             }
             if !judged.contains(&group.name.as_str()) {
                 judged.push(&group.name);
                 for fact in group.confirm.iter().chain(&group.reject) {
-                    fact.filled(to.file()).map_err(|why| {
+                    fact.resolved(to.file()).map_err(|why| {
                         invalid(format!(
                             "group `{}` confirms by {}: {why}",
                             group.name,

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    event::{Event, Halts, Phase, Stop, Verdict},
-    fleet::{Fleet, Group, OnBad},
-    host::{Host, Intent, Look},
-    plan::{Aim, Plan, Way, absent, unreplaced},
-    report::{Asked, Output, Reporter, Summary},
-    rollout::{Terms, Validate, carry_out, sweep, tell_survey},
-    runs::{self, Keep, Left, LeftError, Past, Proven, Staging, Verb},
+    event::{Abort, Event, Interrupts, Phase, Verdict},
+    execute::{RunContext, Validate, emit_survey, execute, sweep},
+    fleet::{Fleet, Group, OnBadConfig},
+    host::{Host, Intent, SurveyRequest},
+    plan::{Direction, Plan, RecoveryRequest, absent, unreplaced},
+    report::{CommandContext, Output, Reporter, Summary},
+    runs::{self, InterruptedRun, ProofCache, Retention, RunError, RunInfo, Staging, Verb},
     screen,
 };
 
@@ -27,7 +27,7 @@ pub struct Options {
     /// Prepare, show, and drop what was staged.
     pub dry_run: bool,
     /// Whose endpoint is silent goes along; always where an old config is brought back.
-    pub include_sick: bool,
+    pub include_unresponsive: bool,
     /// Instead of each group's own timeout.
     pub timeout: Option<Duration>,
     /// How long another run's lock is waited for.
@@ -35,11 +35,11 @@ pub struct Options {
     /// Why; kept in the journal.
     pub reason: Option<String>,
     /// Which runs are kept.
-    pub keep: Keep,
+    pub keep: Retention,
     /// Where runs are kept.
     pub state: PathBuf,
     /// What commands need besides, so that they look there.
-    pub flag: String,
+    pub state_args: String,
     /// What stdout carries.
     pub output: Output,
     /// No progress lines.
@@ -49,21 +49,21 @@ pub struct Options {
 }
 
 /// Runs the command to its verdict; every end is reported.
-pub async fn run(options: Options, mut halts: Halts) -> Verdict {
+pub async fn run(options: Options, mut halts: Interrupts) -> Verdict {
     let mut reporter = Reporter::new(options.output, options.quiet, options.verbose);
     let summary = attempt(&options, &mut halts, &mut |event| reporter.event(event))
         .await
-        .unwrap_or_else(Summary::stopped);
+        .unwrap_or_else(Summary::aborted);
     let look = match (summary.run.as_str(), &options.run) {
-        ("", None) => format!("hello history{}", options.flag),
+        ("", None) => format!("hello history{}", options.state_args),
         ("", Some(run)) if summary.verdict != Verdict::NoMatch => {
-            format!("hello history {}{}", screen::quote(run), options.flag)
+            format!("hello history {}{}", screen::quote(run), options.state_args)
         }
-        ("", Some(_)) => format!("hello history{}", options.flag),
-        (run, _) => format!("hello history {run}{}", options.flag),
+        ("", Some(_)) => format!("hello history{}", options.state_args),
+        (run, _) => format!("hello history {run}{}", options.state_args),
     };
-    let summary = summary.addressed(Asked {
-        look,
+    let summary = summary.addressed(CommandContext {
+        status_command: look,
         help: format!(
             "hello {} --help",
             if options.verb == Verb::Revert {
@@ -73,7 +73,7 @@ pub async fn run(options: Options, mut halts: Halts) -> Verdict {
             }
         ),
         doctor: None,
-        flag: options.flag.clone(),
+        state_args: options.state_args.clone(),
         dry_run: options.dry_run,
     });
     reporter.finish(&summary);
@@ -82,9 +82,9 @@ pub async fn run(options: Options, mut halts: Halts) -> Verdict {
 
 async fn attempt(
     options: &Options,
-    halts: &mut Halts,
+    halts: &mut Interrupts,
     on_event: &mut impl FnMut(&Event),
-) -> Result<Summary, Stop> {
+) -> Result<Summary, Abort> {
     // Also where nothing is left to go on with.
     let left_beside = if options.dry_run {
         Vec::new()
@@ -92,13 +92,14 @@ async fn attempt(
         sweep(&options.state)
     };
     left_beside.iter().for_each(&mut *on_event);
-    let mut left = Left::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
+    let mut left =
+        InterruptedRun::find(&options.state, options.run.as_deref()).map_err(|e| no_run(&e))?;
     if let Some(fleet) = &options.fleet {
         renew(&mut left, fleet)?;
     }
-    let way = way(options, &left)?;
+    let way = direction(options, &left)?;
     // Whether what is brought is an old config, whatever led there.
-    let back = left.back ^ (way == Way::Back);
+    let back = left.back ^ (way == Direction::Back);
     let id = runs::new_id();
     let mut host = Host::local(&id);
     host.record_in(if options.dry_run {
@@ -108,13 +109,13 @@ async fn attempt(
     });
     left_beside.into_iter().for_each(|event| host.note(event));
     // What the run was asked with stays in the journal of this one.
-    let at_once = back || way == Way::Back;
+    let at_once = back || way == Direction::Back;
     let asked = |g: &Group| match options.validate {
         // An old config that must be there is brought back also where a bad one would end the
         // process.
         Validate::Off if at_once => Group {
             validate: Vec::new(),
-            on_bad_config: OnBad::Keeps,
+            on_bad_config: OnBadConfig::Keeps,
             ..g.clone()
         },
         Validate::Off => Group {
@@ -125,7 +126,7 @@ async fn attempt(
     };
     let groups: Vec<_> = left.groups.iter().map(asked).map(Arc::new).collect();
     let targets: Vec<PathBuf> = left.targets.iter().map(|t| t.path.clone()).collect();
-    let look = Look {
+    let look = SurveyRequest {
         lock: (!options.dry_run).then_some(options.lock_timeout),
         timeout: options.timeout,
         intent: Intent::Install,
@@ -138,9 +139,9 @@ async fn attempt(
     });
     let seen = tokio::select! {
         seen = host.survey(&groups, look) => seen,
-        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
+        Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
     };
-    tell_survey(
+    emit_survey(
         &seen,
         &left.groups,
         Some(&options.state.join("runs").join(&left.id)),
@@ -148,25 +149,25 @@ async fn attempt(
     );
     absent(&seen, &left).iter().for_each(&mut *on_event);
     let unreplaced = unreplaced(&seen, &left);
-    let proven = Proven::load(&options.state);
-    let aim = Aim {
+    let proven = ProofCache::load(&options.state);
+    let aim = RecoveryRequest {
         left: &left,
         way,
         at_once,
-        include_sick: options.include_sick || at_once,
+        include_sick: options.include_unresponsive || at_once,
         proven: &proven,
     };
     let who =
         |path: &std::path::Path, sha256: &str| runs::later(&options.state, &left.id, path, sha256);
-    let plan = Plan::again(
+    let plan = Plan::recover(
         seen,
         aim,
         |sha256| runs::stored(&options.state, sha256),
         who,
     )?;
-    let terms = Terms {
+    let terms = RunContext {
         id: &id,
-        verb: if way == Way::Back {
+        verb: if way == Direction::Back {
             Verb::Revert
         } else {
             Verb::Resume
@@ -184,7 +185,7 @@ async fn attempt(
         reason: options.reason.as_deref(),
         keep: options.keep,
     };
-    let ended = carry_out(terms, plan, host, halts, on_event)
+    let ended = execute(terms, plan, host, halts, on_event)
         .await
         .map(|mut summary| {
             // A good end that is one of fewer than there were says so.
@@ -194,11 +195,11 @@ async fn attempt(
             summary
         });
     ended.map_err(|stop| match stop.by_validation && at_once {
-        true => Stop {
+        true => Abort {
             reason: format!(
                 "{}\nto bring the old config back without validation: hello revert {} \
                              --validate=off{}",
-                stop.reason, left.id, options.flag
+                stop.reason, left.id, options.state_args
             ),
             ..stop
         },
@@ -211,7 +212,7 @@ async fn attempt(
 ///
 /// # Errors
 /// `fleet.toml` has none of the groups.
-fn renew(left: &mut Left, fleet: &Fleet) -> Result<(), Stop> {
+fn renew(left: &mut InterruptedRun, fleet: &Fleet) -> Result<(), Abort> {
     let mut renewed = 0;
     for group in &mut left.groups {
         let Some(today) = fleet.groups.iter().find(|today| today.name == group.name) else {
@@ -232,7 +233,7 @@ fn renew(left: &mut Left, fleet: &Fleet) -> Result<(), Stop> {
         .iter()
         .map(|group| format!("`{}`", group.name))
         .collect();
-    Err(Stop::new(
+    Err(Abort::new(
         Verdict::Usage,
         format!(
             "--fleet has no group of run {}: {}",
@@ -246,26 +247,26 @@ fn renew(left: &mut Left, fleet: &Fleet) -> Result<(), Stop> {
 ///
 /// # Errors
 /// It came to its end, so there is nothing to go on with.
-fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
-    let refused = |why: String| Err(Stop::new(Verdict::Refused, why));
+fn direction(options: &Options, left: &InterruptedRun) -> Result<Direction, Abort> {
+    let refused = |why: String| Err(Abort::new(Verdict::Refused, why));
     match (options.verb, left.superseded_by()) {
         (Verb::Revert, _) => {}
         (_, Some(later)) => {
-            let verb = if Past::of(&options.state, later).open {
+            let verb = if RunInfo::of(&options.state, later).open {
                 "resume"
             } else {
                 "history"
             };
             return refused(format!(
                 "run {} has its end in run {later}, which took its place: `hello {verb} {later}{}`",
-                left.id, options.flag
+                left.id, options.state_args
             ));
         }
         _ if !left.past.open => {
             return refused(format!(
                 "run {} came to its end, and there is nothing to go on with; `hello revert \
                  {0}{1}` undoes it",
-                left.id, options.flag
+                left.id, options.state_args
             ));
         }
         _ => {}
@@ -277,7 +278,7 @@ fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
         );
         return refused(format!(
             "{why}: `hello resume {later}{0}`, or `hello revert {later}{0}`",
-            options.flag
+            options.state_args
         ));
     }
     // It is the old config that is meant: an open run that was bringing it is gone on with. Only
@@ -289,16 +290,20 @@ fn way(options: &Options, left: &Left) -> Result<Way, Stop> {
             left.id
         ));
     }
-    Ok(if back { Way::Back } else { Way::Forth })
+    Ok(if back {
+        Direction::Back
+    } else {
+        Direction::Forward
+    })
 }
 
-fn no_run(e: &LeftError) -> Stop {
+fn no_run(e: &RunError) -> Abort {
     let (verdict, hint) = match e {
-        LeftError::NoneOpen(_) => (Verdict::NoMatch, "; one that came to its end must be named"),
-        LeftError::Running(..) => (Verdict::Busy, "; wait for its end, or interrupt it"),
-        LeftError::Unknown(..) => (Verdict::NoMatch, ""),
-        LeftError::Ambiguous(..) => (Verdict::Usage, ""),
-        LeftError::State(..) | LeftError::Unreadable(..) => (Verdict::Failed, ""),
+        RunError::NoneOpen(_) => (Verdict::NoMatch, "; one that came to its end must be named"),
+        RunError::Running(..) => (Verdict::Busy, "; wait for its end, or interrupt it"),
+        RunError::Unknown(..) => (Verdict::NoMatch, ""),
+        RunError::Ambiguous(..) => (Verdict::Usage, ""),
+        RunError::State(..) | RunError::Unreadable(..) => (Verdict::Failed, ""),
     };
-    Stop::new(verdict, format!("{e}{hint}"))
+    Abort::new(verdict, format!("{e}{hint}"))
 }

@@ -11,37 +11,37 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::{Instance, TargetReport},
     fleet::{Group, Order},
-    step::Blob,
+    step::Content,
 };
 
-mod folder;
 mod forget;
+mod info;
+mod interrupted;
 mod journal;
-mod keep;
-mod last;
+mod last_seen;
 mod layout;
-mod left;
-mod lines;
-mod marks;
-mod past;
-mod proven;
+mod open_runs;
+mod proof_cache;
+mod records;
+mod retention;
 mod staged;
+mod state_dir;
 mod store;
 mod supersede;
 mod syslog;
 
 pub use self::{
-    folder::trusted,
     forget::{NotForgotten, OpenRuns, bytes_of, forget_bytes, forget_run},
-    journal::Run,
-    keep::{Keep, prune},
-    last::{Alive, Last},
-    left::{Left, LeftError, LeftInstance, LeftTarget, Touch, later},
-    lines::{Began, End, Who},
-    marks::{is_left, left_open, marked, targets as open_targets},
-    past::{Past, events, find, ids},
-    proven::{Proven, Reload, Remains, Stand},
+    info::{RunInfo, events, find, run_ids},
+    interrupted::{InterruptedRun, RunError, RunInstance, RunTarget, SignalRecord, later},
+    journal::Journal,
+    last_seen::{LastInstance, LastSeen},
+    open_runs::{is_left, marked_runs, open_runs, targets as open_targets},
+    proof_cache::{ProofCache, ProvenInstance, ProvenTarget, Reload},
+    records::{Operator, RunBegan, RunEnded},
+    retention::{Retention, prune},
     staged::{Stage, Staging, sweep},
+    state_dir::trusted,
     store::stored,
     supersede::supersede,
 };
@@ -85,7 +85,7 @@ pub struct Record<'a> {
     /// How many waves there are.
     pub waves: usize,
     /// Old and new bytes.
-    pub blobs: Vec<&'a Blob>,
+    pub blobs: Vec<&'a Content>,
 }
 
 /// A new run's id: a UUIDv7, which sorts by time.

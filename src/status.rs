@@ -12,26 +12,26 @@ use std::{
 
 use crate::{
     event::Verdict,
-    fact::{Showing, Wants},
+    fact::{Expectation, Showing},
     fleet::{Group, Reloads, Speaks},
     host::{
         discover::{self, Scan, found::Found},
-        local::survey::{alone, answers},
+        local::survey::{check_exclusive_address, take_baseline},
         net::sockets::Listeners,
-        probe::lanes::{Lanes, told},
+        probe::limits::{ProbeLimits, self_report},
         proc::{guard, inside::is_its_name},
         target::as_started::is_as_it_started,
         validate::{
-            live::{Judged, Live},
+            current::{CurrentTarget, ValidationCache},
             restart::{self, quoted},
-            run::NotPassed,
+            run::ValidationError,
             verdicts::cannot_judge,
         },
     },
     report::{Output, refused},
-    runs::{Last, Proven},
+    runs::{LastSeen, ProofCache},
     screen,
-    step::Member,
+    step::PlannedInstance,
 };
 
 mod faults;
@@ -41,7 +41,7 @@ mod row;
 pub use self::options::Options;
 use self::{
     faults::{Findings, GroupRow},
-    row::{Known, Row, Target},
+    row::{KnownBy, Row, RowTarget},
 };
 
 /// The kernel counts starts in ticks, and a process is told as born rather too early, in
@@ -49,11 +49,11 @@ use self::{
 const SURELY: i128 = 50_000_000;
 
 /// What all instances are looked at with.
-struct Look {
+struct StatusProbe {
     listeners: Listeners,
-    lanes: Lanes,
-    judged: Judged,
-    proven: Proven,
+    lanes: ProbeLimits,
+    judged: ValidationCache,
+    proven: ProofCache,
     /// By the directory of a target: the run that holds its lock.
     locks: RefCell<BTreeMap<PathBuf, Option<String>>>,
 }
@@ -65,31 +65,35 @@ pub async fn run(options: Options) -> u8 {
     let (scan, listeners) = match Scan::take().and_then(|scan| Ok((scan, Listeners::read()?))) {
         Ok(seen) => seen,
         Err(e) => {
-            return blind(
+            return cannot_look(
                 &options,
                 &format!("the kernel does not tell of processes and their sockets: {e}"),
             );
         }
     };
-    let look = Look {
+    let look = StatusProbe {
         listeners,
-        lanes: Lanes::default(),
-        judged: Judged::default(),
+        lanes: ProbeLimits::default(),
+        judged: ValidationCache::default(),
         proven: options
             .state
             .as_deref()
-            .map(Proven::load)
+            .map(ProofCache::load)
             .unwrap_or_default(),
         locks: RefCell::default(),
     };
-    let last = options.state.as_deref().map(Last::load).unwrap_or_default();
+    let last = options
+        .state
+        .as_deref()
+        .map(LastSeen::load)
+        .unwrap_or_default();
     let groups = &options.fleet.groups;
     let (mut rows, mut findings, mut left_out) = (Vec::new(), Findings::default(), Vec::new());
     let all = scan.find_all(groups.iter()).await;
     if let Some(why) = all.iter().find_map(|seen| seen.blind.as_ref()) {
-        return blind(&options, &format!("cannot look at processes: {why}"));
+        return cannot_look(&options, &format!("cannot look at processes: {why}"));
     }
-    look.lanes.know(
+    look.lanes.add_known(
         all.iter()
             .flat_map(|seen| &seen.found)
             .map(|f| (f.pid, f.started)),
@@ -129,7 +133,7 @@ pub async fn run(options: Options) -> u8 {
 }
 
 /// Ends a look that could not see.
-fn blind(options: &Options, why: &str) -> u8 {
+fn cannot_look(options: &Options, why: &str) -> u8 {
     screen::tell(&screen::failure(why));
     if options.output != Output::Screen {
         screen::data([refused(Verdict::Failed, why, &[], serde_json::Map::new())]);
@@ -137,7 +141,7 @@ fn blind(options: &Options, why: &str) -> u8 {
     Verdict::Failed.exit()
 }
 
-impl Look {
+impl StatusProbe {
     async fn at(&self, group: &Group, found: &Found) -> Row {
         let mut row = Row::new(group, found.pid, found.started);
         if group.reloads == Reloads::No {
@@ -148,7 +152,7 @@ impl Look {
         }
         // One that blocks it at this moment, as PostgreSQL does for every new connection, takes it
         // at the next.
-        if let Err(why) = guard::takes(found.pid, group, Duration::ZERO).await {
+        if let Err(why) = guard::wait_for_handler(found.pid, group, Duration::ZERO).await {
             row.faults
                 .push(format!("would not take the signal: it {why}"));
         }
@@ -160,8 +164,9 @@ impl Look {
             Ok,
         ) {
             Ok(endpoint) => {
-                row.faults
-                    .extend(alone(found, &endpoint, &self.listeners, &self.lanes).err());
+                row.faults.extend(
+                    check_exclusive_address(found, &endpoint, &self.listeners, &self.lanes).err(),
+                );
                 row.endpoint = Some(endpoint);
             }
             Err(why) if group.needs_endpoint() => row.faults.push(why),
@@ -170,7 +175,7 @@ impl Look {
         }
         let mut instance = found.instance(&group.name);
         instance.endpoint = row.endpoint.clone().unwrap_or_default();
-        let live = Live::of(found, group).await;
+        let live = CurrentTarget::of(found, group).await;
         row.faults.extend(live.as_ref().err().cloned());
         let (known, live) = (live.is_ok(), live.unwrap_or_default());
         instance.targets = live.iter().map(|l| l.path.clone()).collect();
@@ -179,9 +184,10 @@ impl Look {
             self.locks
                 .borrow_mut()
                 .entry(dir)
-                .or_insert_with(|| one.held_by());
+                .or_insert_with(|| one.lock_owner());
         }
-        let mut member = Member::new(instance, Arc::new(group.clone()), found.args.clone());
+        let mut member =
+            PlannedInstance::new(instance, Arc::new(group.clone()), found.args.clone());
         member.identity = found.identity(group);
         member.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
         self.targets(&mut row, group, found, &live);
@@ -201,8 +207,8 @@ impl Look {
 
     /// Asks the validator of what stands on the disk. One that refuses what its instance runs
     /// cannot judge here.
-    async fn validated(&self, row: &mut Row, member: &Member, live: &[Live]) {
-        let is_proven = |target: &Target, one: &Live| {
+    async fn validated(&self, row: &mut Row, member: &PlannedInstance, live: &[CurrentTarget]) {
+        let is_proven = |target: &RowTarget, one: &CurrentTarget| {
             let is_same = || {
                 self.proven
                     .of(row.pid, row.started, &one.path)
@@ -210,24 +216,28 @@ impl Look {
             };
             target.runs.is_some() && target.runs == target.disk && is_same()
         };
-        let is_run = |(target, one): (&Target, &Live)| {
+        let is_run = |(target, one): (&RowTarget, &CurrentTarget)| {
             is_proven(target, one) || is_as_it_started(member, &one.path)
         };
         let runs_it = !live.is_empty() && row.targets.iter().zip(live).all(is_run);
         match self.judged.of(member, live).await.0 {
             Ok(_) => {}
-            Err(NotPassed::Refused(why)) if runs_it => row.unvalidated = Some(cannot_judge(&why)),
-            Err(NotPassed::Refused(why)) => row.faults.push(format!("waiting to fail: {why}")),
+            Err(ValidationError::Refused(why)) if runs_it => {
+                row.unvalidated = Some(cannot_judge(&why))
+            }
+            Err(ValidationError::Refused(why)) => {
+                row.faults.push(format!("waiting to fail: {why}"))
+            }
             // It has not refused.
-            Err(NotPassed::NotRun(why)) => row.unvalidated = Some(why),
+            Err(ValidationError::NotRun(why)) => row.unvalidated = Some(why),
         }
     }
 
     /// What is known of each target without asking.
-    fn targets(&self, row: &mut Row, group: &Group, found: &Found, live: &[Live]) {
+    fn targets(&self, row: &mut Row, group: &Group, found: &Found, live: &[CurrentTarget]) {
         let (fixed, born) = (
             discover::fixed_of(found, group),
-            guard::born(found.pid).unwrap_or(i128::MIN),
+            guard::start_time_ns(found.pid).unwrap_or(i128::MIN),
         );
         let newer = |path: &Path, at: Option<i128>, born: i128| {
             at.or_else(|| changed_at(path)).is_some_and(|at| at >= born)
@@ -250,26 +260,26 @@ impl Look {
             let stand = self.proven.of(found.pid, found.started, &one.path);
             let (runs, known) = match stand {
                 _ if fixed.contains(&one.path) && newer(&one.path, one.ctime, born) => {
-                    (None, Known::No)
+                    (None, KnownBy::No)
                 }
-                _ if fixed.contains(&one.path) => (disk.clone(), Known::Started),
+                _ if fixed.contains(&one.path) => (disk.clone(), KnownBy::Started),
                 // It may have been another one in between, and been read.
                 Some(stand)
                     if one.sha256() == Some(&stand.sha256) && one.ctime != Some(stand.ctime) =>
                 {
-                    (None, Known::No)
+                    (None, KnownBy::No)
                 }
-                Some(stand) => (Some(stand.sha256.clone()), Known::Proven),
-                None => (None, Known::No),
+                Some(stand) => (Some(stand.sha256.clone()), KnownBy::Proven),
+                None => (None, KnownBy::No),
             };
-            if known == Known::Proven && runs != disk {
+            if known == KnownBy::Proven && runs != disk {
                 row.faults.push(format!(
                     "`{}` on disk was changed after it was proven",
                     one.path.display()
                 ));
             }
             if let Some(stand) = stand.filter(|stand| {
-                known == Known::Proven && stand.behind.is_some() && stand.behind != one.behind
+                known == KnownBy::Proven && stand.behind.is_some() && stand.behind != one.behind
             }) {
                 let what = if stand.behind.as_deref() == Some("") {
                     "is read now"
@@ -282,7 +292,7 @@ impl Look {
                     one.path.display()
                 ));
             }
-            row.targets.push(Target {
+            row.targets.push(RowTarget {
                 path: one.path.clone(),
                 disk,
                 runs,
@@ -296,7 +306,7 @@ impl Look {
         let Some(endpoint) = &row.endpoint else {
             return;
         };
-        match told(endpoint, &self.lanes).await {
+        match self_report(endpoint, &self.lanes).await {
             Err(why) => row.faults.push(why),
             Ok(told)
                 if !is_its_name(
@@ -324,7 +334,7 @@ impl Look {
                         row.faults
                             .push("does not run the config on its disk".into());
                     }
-                    (first.runs, first.known) = (Some(told.effective.sha256), Known::Told);
+                    (first.runs, first.known) = (Some(told.effective.sha256), KnownBy::SelfReport);
                 }
             }
         }
@@ -332,7 +342,7 @@ impl Look {
 
     /// Whether keys wait for a restart, the facts of its group can be read and hold, and none says
     /// that its last reload was refused.
-    async fn shows(&self, row: &mut Row, member: &mut Member, live: &[Live]) {
+    async fn shows(&self, row: &mut Row, member: &mut PlannedInstance, live: &[CurrentTarget]) {
         match restart::pending(member).await {
             Ok(keys) if keys.is_empty() => {}
             Ok(keys) => row.faults.push(format!(
@@ -347,8 +357,8 @@ impl Look {
         {
             return;
         }
-        if let Err(silence) = answers(member, &self.listeners, &self.lanes).await {
-            row.faults.push(silence.why);
+        if let Err(silence) = take_baseline(member, &self.listeners, &self.lanes).await {
+            row.faults.push(silence.message);
         }
         row.faults.extend(unheld(member, live));
         let refused = group
@@ -357,7 +367,7 @@ impl Look {
             .zip(&member.rejected)
             .find(|(fact, now)| {
                 let holds = |now: &String| fact.holds_alone(now);
-                !fact.compares() && now.as_ref().is_some_and(holds)
+                !fact.needs_baseline() && now.as_ref().is_some_and(holds)
             });
         if let Some((fact, _)) = refused {
             row.faults.push(format!(
@@ -370,7 +380,7 @@ impl Look {
 
 /// An assertion that is taken from the config on the disk and does not hold. A literal may be what
 /// the next config is to show.
-fn unheld(member: &Member, live: &[Live]) -> Option<String> {
+fn unheld(member: &PlannedInstance, live: &[CurrentTarget]) -> Option<String> {
     let bytes = live.first().and_then(|one| one.disk.as_ref().ok()?.file());
     let showing = if live.iter().any(|one| one.secret) {
         Showing::Secret
@@ -383,9 +393,12 @@ fn unheld(member: &Member, live: &[Live]) -> Option<String> {
         .iter()
         .zip(&member.baseline)
         .find_map(|(fact, now)| {
-            let filled = fact.filled(bytes).ok()?;
-            let is_plain = matches!(filled.wants, Wants::Equals(_) | Wants::Contains(_));
-            let counts = is_plain && filled.wants != fact.wants;
+            let filled = fact.resolved(bytes).ok()?;
+            let is_plain = matches!(
+                filled.expectation,
+                Expectation::Equals(_) | Expectation::Contains(_)
+            );
+            let counts = is_plain && filled.expectation != fact.expectation;
             let now = now
                 .as_deref()
                 .filter(|now| counts && !filled.holds_alone(now))?;

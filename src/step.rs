@@ -14,9 +14,10 @@ use rustix::fs::FileType;
 use crate::{
     config::{self, MAX_TARGET, ReadError},
     event::{
-        Event, Form, Instance, Proof, State, Stop, TargetReport, Trouble, TroubleKind, Verdict,
+        Abort, Event, Failure, FailureKind, Instance, Outcome, Proof, TargetKind, TargetReport,
+        Verdict,
     },
-    fact::{Fact, Wants},
+    fact::{Assertion, Expectation},
     fleet::Group,
     identity::Identity,
     tree::Tree,
@@ -25,7 +26,7 @@ use crate::{
 
 /// The content of a file or a directory, and its digest; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blob {
+pub struct Content {
     /// A file's bytes, or a directory as one archive.
     pub bytes: Arc<[u8]>,
     /// Lower-case hex SHA-256 of `bytes`.
@@ -34,7 +35,7 @@ pub struct Blob {
     pub tree: Option<Arc<Tree>>,
 }
 
-impl Blob {
+impl Content {
     /// A file.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
@@ -49,7 +50,7 @@ impl Blob {
     ///
     /// # Errors
     /// None that memory can give.
-    pub fn of(tree: Tree) -> io::Result<Self> {
+    pub fn from_tree(tree: Tree) -> io::Result<Self> {
         let bytes = tree.archive()?;
         Ok(Self {
             tree: Some(Arc::new(tree)),
@@ -60,10 +61,10 @@ impl Blob {
     /// What an earlier run kept of a file, or of a directory as its archive; none where it is no
     /// such archive.
     #[must_use]
-    pub fn kept(bytes: Vec<u8>, form: Form) -> Option<Self> {
+    pub fn from_stored(bytes: Vec<u8>, form: TargetKind) -> Option<Self> {
         match form {
-            Form::File => Some(Self::new(bytes)),
-            Form::Directory => Tree::unpack(&bytes).and_then(Self::of).ok(),
+            TargetKind::File => Some(Self::new(bytes)),
+            TargetKind::Directory => Tree::unpack(&bytes).and_then(Self::from_tree).ok(),
         }
     }
 
@@ -79,7 +80,7 @@ impl Blob {
         {
             return config::read_fd(fd, MAX_TARGET).map(Self::new);
         }
-        Ok(Self::of(Tree::read(&fd, &mut |_, _| Ok(()))?)?)
+        Ok(Self::from_tree(Tree::read(&fd, &mut |_, _| Ok(()))?)?)
     }
 
     /// The bytes of a file; none of a directory.
@@ -90,11 +91,11 @@ impl Blob {
 
     /// Whether it is a file or a directory.
     #[must_use]
-    pub fn form(&self) -> Form {
+    pub fn kind(&self) -> TargetKind {
         if self.tree.is_some() {
-            Form::Directory
+            TargetKind::Directory
         } else {
-            Form::File
+            TargetKind::File
         }
     }
 }
@@ -102,7 +103,7 @@ impl Blob {
 /// What an earlier run read of an instance's facts, of whose changes the group says that they prove
 /// a config.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Readings {
+pub enum PriorReadings {
     /// Nobody has kept any.
     #[default]
     None,
@@ -114,7 +115,7 @@ pub enum Readings {
 
 /// Whether an instance is known to have run, at the survey, what stood on the disk then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Ran {
+pub enum RanBefore {
     /// It cannot tell, and nothing else tells it.
     #[default]
     Unknown,
@@ -124,7 +125,7 @@ pub enum Ran {
 
 /// An instance and what the survey learnt of it.
 #[derive(Debug, Clone)]
-pub struct Member {
+pub struct PlannedInstance {
     /// Pid and start time at the survey, whoever has taken its place since.
     pub id: (i32, u64),
     /// What is reported of it.
@@ -142,21 +143,21 @@ pub struct Member {
     /// inherited it.
     pub sockets: Vec<u64>,
     /// Children that it had after the signal and not before.
-    pub heirs: Vec<(i32, u64)>,
+    pub new_children: Vec<(i32, u64)>,
     /// Descendants that it had right before its first signal of the run: they run the old config.
-    pub crew: Vec<(i32, u64)>,
+    pub workers_before: Vec<(i32, u64)>,
     /// Descendants that do not run the config which is wanted; none of them may go on accepting.
-    pub outdated: Vec<(i32, u64)>,
+    pub old_workers: Vec<(i32, u64)>,
     /// What the signal does not make it read: a change of one of these needs a restart.
-    pub fixed: Vec<PathBuf>,
+    pub restart_only_paths: Vec<PathBuf>,
     /// When it started, in nanoseconds since 1970, at most as early as it may have been.
-    pub born: i128,
+    pub started_ns: i128,
     /// From its signal to its proof.
     pub timeout: Duration,
     /// Its attempt number at the survey, where it tells one.
-    pub seq: u64,
+    pub attempt_seq: u64,
     /// Its endpoint was silent at the survey: what it did before its signal is not known.
-    pub sick: bool,
+    pub unresponsive: bool,
     /// Keys that it cannot change without a restart, with their values in force.
     pub restart_only: Arc<BTreeMap<String, String>>,
     /// Readings of the group's `confirm` facts from before the signal, in the same order.
@@ -165,33 +166,33 @@ pub struct Member {
     pub rejected: Vec<Option<String>>,
     /// An earlier run may have signalled it, and what it loads for that may be the other config:
     /// what it says now may change by itself.
-    pub unsure: bool,
+    pub signal_may_be_pending: bool,
     /// It may run what this run brings, or be about to, since an earlier run or its start: when
     /// everything goes back, so does it.
-    pub brought: bool,
+    pub may_run_new: bool,
     /// It ran the config that this run brings back, and was not signalled for another since.
     pub runs_it: bool,
     /// What it ran before the run, of one that cannot tell.
-    pub ran: Ran,
+    pub ran_before: RanBefore,
     /// Readings of its `confirm` facts from before an earlier run.
-    pub kept: Readings,
+    pub prior_readings: PriorReadings,
     /// When it was signalled last; of one that has taken another's place, since when its config is
     /// what it proved.
     pub signalled: Option<jiff::Timestamp>,
     /// When it was last seen on the config that its state speaks of; none while nobody has looked.
     pub proven_at: Option<Instant>,
     /// The assertions that it has shown on its way back.
-    pub went_back: Vec<Fact>,
+    pub shown_back: Vec<Assertion>,
     /// Whether it listened anywhere right before its signal; known only where nothing else may be
     /// seen of it.
     pub listened: bool,
     /// When the readings of `baseline` were taken at the survey.
-    pub read_at: Option<Instant>,
+    pub baseline_read_at: Option<Instant>,
     /// Targets that its program reads by default: neither it nor the fleet names them.
     pub assumed: Vec<PathBuf>,
 }
 
-impl Member {
+impl PlannedInstance {
     /// One of which nothing was asked yet.
     #[must_use]
     pub fn new(instance: Instance, group: Arc<Group>, args: Vec<String>) -> Self {
@@ -206,37 +207,37 @@ impl Member {
             identity: Identity::default(),
             cwd: PathBuf::new(),
             sockets,
-            heirs,
-            crew,
-            outdated,
-            fixed: Vec::new(),
-            born: i128::MIN,
+            new_children: heirs,
+            workers_before: crew,
+            old_workers: outdated,
+            restart_only_paths: Vec::new(),
+            started_ns: i128::MIN,
             timeout,
-            seq: 0,
-            sick: false,
+            attempt_seq: 0,
+            unresponsive: false,
             restart_only,
             baseline,
             rejected,
-            unsure: false,
-            brought: false,
+            signal_may_be_pending: false,
+            may_run_new: false,
             runs_it: false,
-            ran: Ran::Unknown,
-            kept: Readings::None,
+            ran_before: RanBefore::Unknown,
+            prior_readings: PriorReadings::None,
             signalled: None,
             proven_at: None,
-            went_back: Vec::new(),
+            shown_back: Vec::new(),
             listened: false,
-            read_at: None,
+            baseline_read_at: None,
             assumed: Vec::new(),
         }
     }
 
     /// Its endpoint says nothing before the run, for this reason.
-    pub fn silenced(&mut self, why: String) {
-        (self.sick, self.instance.trouble) = (
+    pub fn mark_unresponsive(&mut self, why: String) {
+        (self.unresponsive, self.instance.failure) = (
             true,
-            Some(Trouble {
-                kind: TroubleKind::Sick,
+            Some(Failure {
+                kind: FailureKind::Unresponsive,
                 text: why,
             }),
         );
@@ -246,8 +247,8 @@ impl Member {
     #[must_use]
     pub fn is_touched(&self) -> bool {
         !matches!(
-            self.instance.state,
-            State::Untouched | State::Unchanged | State::Refused
+            self.instance.outcome,
+            Outcome::Untouched | Outcome::Unchanged | Outcome::Refused
         )
     }
 
@@ -255,38 +256,38 @@ impl Member {
     #[must_use]
     pub fn is_good(&self) -> bool {
         matches!(
-            self.instance.state,
-            State::Confirmed | State::Unconfirmed | State::Unchanged | State::Reverted
+            self.instance.outcome,
+            Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Unchanged | Outcome::Reverted
         )
     }
 
     /// Whether its claim does not hold, though neither this run nor an earlier one has signalled
     /// it.
     #[must_use]
-    pub fn is_unsignalled(&self) -> bool {
-        self.instance.state == State::TimedOut
+    pub fn failed_unsignalled(&self) -> bool {
+        self.instance.outcome == Outcome::TimedOut
             && self.signalled.is_none()
-            && !self.unsure
-            && !self.brought
+            && !self.signal_may_be_pending
+            && !self.may_run_new
     }
 
     /// Whether nothing but its answers from before the run says that it is on the old config again,
     /// and what it ran then is not known: it shows what it showed, and that is all.
     #[must_use]
-    pub fn is_back_by_its_answers(&self) -> bool {
-        let compares = |fact: &Fact| fact.wants == Wants::Changed;
-        self.ran == Ran::Unknown
+    pub fn is_back_by_answers_alone(&self) -> bool {
+        let compares = |fact: &Assertion| fact.expectation == Expectation::Changed;
+        self.ran_before == RanBefore::Unknown
             && self.instance.proof == Some(Proof::Content)
             && self.group.confirm.iter().all(compares)
     }
 
     /// Ends it in `trouble`; the first trouble is the one that stays.
-    pub fn fail(&mut self, state: State, trouble: Trouble) {
-        self.instance.state = state;
-        match &mut self.instance.trouble {
+    pub fn fail(&mut self, state: Outcome, trouble: Failure) {
+        self.instance.outcome = state;
+        match &mut self.instance.failure {
             // That it was silent before the run is not yet what came of its signal.
-            Some(first) if first.kind == TroubleKind::Sick => {
-                *first = Trouble {
+            Some(first) if first.kind == FailureKind::Unresponsive => {
+                *first = Failure {
                     text: format!("{} (silent before the run: {})", trouble.text, first.text),
                     ..trouble
                 };
@@ -299,31 +300,31 @@ impl Member {
 
 /// What the survey of one host found; touches nothing, judges nothing.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Survey {
     /// Found, asked, and let through by every guard.
-    pub members: Vec<Member>,
+    pub instances: Vec<PlannedInstance>,
     /// Let through by every guard, and silent where they are asked; each with its trouble.
-    pub sick: Vec<Member>,
+    pub unresponsive: Vec<PlannedInstance>,
     /// Found and refused, each with its trouble.
     pub refused: Vec<Instance>,
     /// Matches that are not in the run: pid and why.
-    pub left_out: Vec<(i32, String)>,
+    pub skipped: Vec<(i32, String)>,
     /// Listed processes that are gone or something else: pid and why.
     pub missing: Vec<(i32, String)>,
     /// What the operator should know of it, and what ends nothing.
     pub notes: Vec<Event>,
     /// The first end that a lock or a directory gave: another run's lock, a directory that cannot
     /// be opened.
-    pub stopped: Option<Stop>,
+    pub abort: Option<Abort>,
     /// What stands on disk, by path.
-    pub targets: BTreeMap<PathBuf, SeenTarget>,
+    pub targets: BTreeMap<PathBuf, SurveyedTarget>,
 }
 
 /// A target at the survey.
 #[derive(Debug, Clone)]
-pub struct SeenTarget {
+pub struct SurveyedTarget {
     /// What it is.
-    pub disk: Blob,
+    pub content: Content,
     /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest
     /// entry.
     pub ctime: i128,
@@ -333,28 +334,28 @@ pub struct SeenTarget {
     /// Whether what it is must not be shown.
     pub secret: bool,
     /// What somebody else put there to become it, by the group that says where.
-    pub offered: BTreeMap<String, Offered>,
+    pub staged: BTreeMap<String, StagedSource>,
 }
 
 /// What stands where a group's `source` looks.
 #[derive(Debug, Clone)]
-pub struct Offered {
+pub struct StagedSource {
     /// Where.
     pub path: PathBuf,
     /// What, or why it is not taken; none when nothing is there.
-    pub content: Option<Result<Blob, (Verdict, String)>>,
+    pub content: Option<Result<Content, (Verdict, String)>>,
 }
 
 /// What a target becomes. To install is to make it `to`: it is `from`: exchange; it is `to`
 /// already: nothing; anything else: hands off.
 #[derive(Debug, Clone)]
-pub struct Shift {
+pub struct TargetChange {
     /// Resolved path.
     pub path: PathBuf,
     /// What it is, and the way back; none where nobody has the bytes that are served now.
-    pub from: Option<Blob>,
+    pub from: Option<Content>,
     /// What it becomes.
-    pub to: Blob,
+    pub to: Content,
     /// Whether its content must not be shown.
     pub secret: bool,
 }
@@ -364,9 +365,9 @@ pub struct Shift {
 #[derive(Debug, Clone)]
 pub struct Step {
     /// What is replaced, all of it before anybody is signalled.
-    pub shifts: Vec<Shift>,
+    pub changes: Vec<TargetChange>,
     /// Who reads it.
-    pub members: Vec<Member>,
+    pub instances: Vec<PlannedInstance>,
     /// Whether this is the way back.
     pub undo: bool,
 }
@@ -375,57 +376,57 @@ impl Step {
     /// Whether anybody gets a signal.
     #[must_use]
     pub fn is_work(&self) -> bool {
-        self.members
+        self.instances
             .iter()
-            .any(|m| m.instance.state != State::Unchanged)
+            .any(|m| m.instance.outcome != Outcome::Unchanged)
     }
 
     /// Each shift the other way round; none where the old bytes of one are not there.
     #[must_use]
-    pub fn shifts_back(&self) -> Option<Vec<Shift>> {
-        let back = |s: &Shift| {
-            Some(Shift {
+    pub fn changes_back(&self) -> Option<Vec<TargetChange>> {
+        let back = |s: &TargetChange| {
+            Some(TargetChange {
                 path: s.path.clone(),
                 from: Some(s.to.clone()),
                 to: s.from.clone()?,
                 secret: s.secret,
             })
         };
-        self.shifts.iter().map(back).collect()
+        self.changes.iter().map(back).collect()
     }
 
     /// The way back: `from` and `to` change places, and who was touched is signalled again; so is
     /// who ran `to` already. None where there is no way back.
     #[must_use]
     pub fn flip(&self) -> Option<Self> {
-        let shifts = self.shifts_back()?;
-        let moves = self.shifts.iter().any(|s| {
+        let shifts = self.changes_back()?;
+        let moves = self.changes.iter().any(|s| {
             s.from
                 .as_ref()
                 .is_some_and(|from| from.sha256 != s.to.sha256)
         });
-        let back = |m: &Member| match m.instance.state {
+        let back = |m: &PlannedInstance| match m.instance.outcome {
             // It needed no signal for what goes away now.
-            State::Unchanged if moves => Some(Member {
+            Outcome::Unchanged if moves => Some(PlannedInstance {
                 instance: Instance {
-                    state: State::Confirmed,
+                    outcome: Outcome::Confirmed,
                     ..m.instance.clone()
                 },
                 ..m.clone()
             }),
             // Who was put back alone is there already.
-            State::Reverted => None,
-            _ => (m.is_touched() || m.brought).then(|| m.clone()),
+            Outcome::Reverted => None,
+            _ => (m.is_touched() || m.may_run_new).then(|| m.clone()),
         };
         Some(Self {
-            shifts,
-            members: self.members.iter().filter_map(back).collect(),
+            changes: shifts,
+            instances: self.instances.iter().filter_map(back).collect(),
             undo: !self.undo,
         })
     }
 }
 
-impl Shift {
+impl TargetChange {
     /// Where the target is now; `disk` is its digest.
     #[must_use]
     pub fn report(&self, disk: Option<String>) -> TargetReport {
@@ -433,7 +434,7 @@ impl Shift {
         TargetReport {
             host: "local",
             path: self.path.clone(),
-            form: self.to.form(),
+            kind: self.to.kind(),
             from,
             to: self.to.sha256.clone(),
             disk,

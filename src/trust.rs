@@ -105,7 +105,7 @@ fn kind(stat: &Stat) -> FileType {
 
 /// A directory, file or link that is held.
 #[derive(Debug)]
-struct Held {
+struct HeldLink {
     fd: OwnedFd,
     path: PathBuf,
     stat: Stat,
@@ -134,17 +134,17 @@ impl Passed {
 
 /// A path that was walked to its end, or as far as there is something.
 #[derive(Debug)]
-pub struct Way {
+pub struct ResolvedPath {
     /// Without any link in it.
     pub end: PathBuf,
     /// The directories above the end, from the root.
-    above: Vec<Held>,
-    last: Held,
+    above: Vec<HeldLink>,
+    last: HeldLink,
     passed: Vec<Passed>,
     links: usize,
 }
 
-fn held(dir: impl std::os::fd::AsFd, name: &OsStr, path: PathBuf) -> io::Result<Held> {
+fn held(dir: impl std::os::fd::AsFd, name: &OsStr, path: PathBuf) -> io::Result<HeldLink> {
     let fd = fs::openat(
         dir,
         name,
@@ -152,7 +152,7 @@ fn held(dir: impl std::os::fd::AsFd, name: &OsStr, path: PathBuf) -> io::Result<
         Mode::empty(),
     )?;
     let stat = fs::fstat(&fd)?;
-    Ok(Held { fd, path, stat })
+    Ok(HeldLink { fd, path, stat })
 }
 
 fn reversed(path: &Path) -> Vec<OsString> {
@@ -162,7 +162,7 @@ fn reversed(path: &Path) -> Vec<OsString> {
         .collect()
 }
 
-impl Way {
+impl ResolvedPath {
     /// Walks a path; a relative one begins at the working directory.
     ///
     /// # Errors
@@ -267,7 +267,7 @@ impl Way {
                 Mode::empty(),
             )?;
             let stat = fs::fstat(&fd)?;
-            let next = Held {
+            let next = HeldLink {
                 fd,
                 path: PathBuf::from(says),
                 stat,
@@ -424,7 +424,7 @@ impl Way {
 
     fn guarded<'a>(
         &self,
-        dirs: impl Iterator<Item = &'a Held>,
+        dirs: impl Iterator<Item = &'a HeldLink>,
         owner: u32,
     ) -> Result<(), Distrust> {
         let whom = || {
@@ -435,7 +435,7 @@ impl Way {
             }
         };
         let (mut dirs, mut given) = (dirs.peekable(), false);
-        while let Some(Held { path, stat, .. }) = dirs.next() {
+        while let Some(HeldLink { path, stat, .. }) = dirs.next() {
             // In a sticky directory no other user can replace the next one; a file in it they could
             // put there first.
             let others = is_open(stat) && (stat.st_mode & 0o1000 == 0 || dirs.peek().is_none());
@@ -469,7 +469,7 @@ impl Way {
 /// # Errors
 /// Fails if there is such a link, or as the system does.
 pub fn open_named(path: &Path) -> io::Result<OwnedFd> {
-    let way = Way::of(path)?;
+    let way = ResolvedPath::of(path)?;
     if rustix::process::geteuid().is_root() {
         way.is_straight()?;
     }

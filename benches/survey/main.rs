@@ -12,7 +12,7 @@ use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use hello::{
     fleet::Fleet as Groups,
-    host::{Host, Intent, Look},
+    host::{Host, Intent, SurveyRequest},
 };
 
 use self::support::{
@@ -68,7 +68,7 @@ fn pairs(n: usize, pairs: usize, pgrep: bool) {
         let began = Instant::now();
         let seen = runtime.block_on(Host::local("bench").survey(
             &groups,
-            Look {
+            SurveyRequest {
                 lock: None,
                 timeout: None,
                 intent: Intent::Adopt,
@@ -77,7 +77,11 @@ fn pairs(n: usize, pairs: usize, pgrep: bool) {
         ));
         let took = began.elapsed();
         assert!(
-            seen.members.len() == n && seen.members.iter().all(|m| !m.instance.endpoint.is_empty()),
+            seen.instances.len() == n
+                && seen
+                    .instances
+                    .iter()
+                    .all(|m| !m.instance.endpoint.is_empty()),
             "{:?}",
             seen.refused.first()
         );

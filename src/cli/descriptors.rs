@@ -41,7 +41,7 @@ impl TooFew {
 ///
 /// # Errors
 /// Fails if fewer are allowed than are needed.
-pub(super) fn raise() -> Result<(), TooFew> {
+pub(super) fn raise_nofile_limit() -> Result<(), TooFew> {
     exec::remember();
     let limit = getrlimit(Resource::Nofile);
     // Without that limit, fewer instances are waited for at once.
@@ -67,6 +67,6 @@ pub(super) fn raise() -> Result<(), TooFew> {
 
 /// Keeps the descriptors that `hello` was handed from every command that it starts. Those that it
 /// opens itself are kept from them already.
-pub(super) fn close_handed_down() {
+pub(super) fn set_inherited_cloexec() {
     close_fds::set_fds_cloexec(3, &[]);
 }

@@ -13,7 +13,7 @@ use signal_hook::{
 };
 use tokio::sync::watch;
 
-use crate::{event::Halts, screen};
+use crate::{event::Interrupts, screen};
 
 /// The interrupt that ends the process at once: the first ends the run in order, the second leaves.
 const AT_ONCE: u8 = 3;
@@ -22,7 +22,7 @@ const AT_ONCE: u8 = 3;
 ///
 /// # Errors
 /// Fails if the signals cannot be caught.
-pub(super) fn watch() -> io::Result<Halts> {
+pub(super) fn watch() -> io::Result<Interrupts> {
     let (mut read, write) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM] {
         pipe::register(signal, write.try_clone()?)?;

@@ -6,7 +6,7 @@ use std::{ffi::OsString, process::ExitCode};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    event::{Stop, Verdict},
+    event::{Abort, Verdict},
     report::{self, Summary},
     screen,
 };
@@ -78,7 +78,7 @@ impl Wanted {
         };
         let rest = match self.verb() {
             "broadcast" | "resume" | "revert" => {
-                let summary = Summary::stopped(Stop::new(verdict, reason));
+                let summary = Summary::aborted(Abort::new(verdict, reason));
                 rest(
                     serde_json::to_value(Summary {
                         next,

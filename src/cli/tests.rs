@@ -85,7 +85,7 @@ proptest! {
                 fleet::parse_duration(&text),
                 fleet::parse_count(&text),
                 text.parse::<Share>(),
-                text.parse::<Keep>(),
+                text.parse::<Retention>(),
                 text.parse::<Listen>(),
             );
             if let Ok(share) = text.parse::<Share>() {

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::rollout;
+use crate::execute;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Validate {
@@ -11,7 +11,7 @@ pub(super) enum Validate {
     Off,
 }
 
-impl From<Validate> for rollout::Validate {
+impl From<Validate> for execute::Validate {
     fn from(how: Validate) -> Self {
         match how {
             Validate::Auto => Self::Auto,

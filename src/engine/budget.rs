@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{event::State, fleet::OnFailure, plan::Plan, step::Member};
+use crate::{event::Outcome, fleet::OnFailure, plan::Plan, step::PlannedInstance};
 
 /// What is left of every budget. A budget has the name of its group, or none for all groups that
 /// say nothing of their own.
@@ -16,7 +16,7 @@ pub(super) struct Budget {
 
 /// Failures that were not known before.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct FailedInstances {
     pub(super) ids: BTreeSet<(i32, u64)>,
     /// The first, for people.
     pub(super) reason: String,
@@ -24,7 +24,7 @@ pub(super) struct Failed {
     pub(super) then: Option<OnFailure>,
 }
 
-fn key(member: &Member) -> Option<String> {
+fn key(member: &PlannedInstance) -> Option<String> {
     member
         .group
         .rollout
@@ -32,15 +32,15 @@ fn key(member: &Member) -> Option<String> {
         .then(|| member.group.name.clone())
 }
 
-fn members(plan: &Plan) -> impl Iterator<Item = &Member> {
-    plan.steps().flat_map(|s| &s.members)
+fn members(plan: &Plan) -> impl Iterator<Item = &PlannedInstance> {
+    plan.steps().flat_map(|s| &s.instances)
 }
 
 impl Budget {
     pub(super) fn of(plan: &Plan) -> Self {
-        let mut all: BTreeMap<Option<String>, (usize, &Member)> = BTreeMap::new();
+        let mut all: BTreeMap<Option<String>, (usize, &PlannedInstance)> = BTreeMap::new();
         // A part of those who are signalled: who runs it already cannot fail.
-        for member in members(plan).filter(|m| m.instance.state != State::Unchanged) {
+        for member in members(plan).filter(|m| m.instance.outcome != Outcome::Unchanged) {
             all.entry(key(member)).or_insert((0, member)).0 += 1;
         }
         let limits = all
@@ -54,14 +54,14 @@ impl Budget {
     }
 
     /// Counts who has failed since it was asked last.
-    pub(super) fn take(&mut self, plan: &Plan) -> Failed {
-        let mut failed = Failed {
+    pub(super) fn update(&mut self, plan: &Plan) -> FailedInstances {
+        let mut failed = FailedInstances {
             ids: BTreeSet::new(),
             reason: String::new(),
             then: None,
         };
-        let mut new: Vec<&Member> = members(plan)
-            .filter(|m| !m.is_good() && m.instance.state != State::Untouched)
+        let mut new: Vec<&PlannedInstance> = members(plan)
+            .filter(|m| !m.is_good() && m.instance.outcome != Outcome::Untouched)
             .collect();
         new.retain(|m| self.failed.entry(key(m)).or_default().insert(m.id));
         for member in &new {
@@ -69,7 +69,7 @@ impl Budget {
             if failed.ids.is_empty() {
                 let why = member
                     .instance
-                    .trouble
+                    .failure
                     .as_ref()
                     .map_or("not proven", |t| &t.text);
                 let more = if new.len() > 1 {

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     fleet::{Fleet, Group, Share},
     host::local::script::ScriptHost,
-    step::{Blob, Shift},
+    step::{Content, TargetChange},
 };
 
 mod again;
@@ -19,8 +19,8 @@ mod halts;
 mod sweep;
 
 static GROUP: LazyLock<Group> = LazyLock::new(|| Fleet::of_kind("hello").unwrap().groups.remove(0));
-static OLD: LazyLock<Blob> = LazyLock::new(|| Blob::new(b"old".to_vec()));
-static NEW: LazyLock<Blob> = LazyLock::new(|| Blob::new(b"new".to_vec()));
+static OLD: LazyLock<Content> = LazyLock::new(|| Content::new(b"old".to_vec()));
+static NEW: LazyLock<Content> = LazyLock::new(|| Content::new(b"new".to_vec()));
 
 thread_local! {
     /// Its clock goes on as soon as everybody waits.
@@ -36,13 +36,13 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// What an instance that fails ends in, forth and back.
-const BAD: [State; 4] = [
-    State::Refused,
-    State::Rejected,
-    State::TimedOut,
-    State::Died,
+const BAD: [Outcome; 4] = [
+    Outcome::Refused,
+    Outcome::Rejected,
+    Outcome::TimedOut,
+    Outcome::Died,
 ];
-const BACK: [State; 3] = [State::Reverted, State::RevertFailed, State::Died];
+const BACK: [Outcome; 3] = [Outcome::Reverted, Outcome::RevertFailed, Outcome::Died];
 const THEN: [OnFailure; 3] = [OnFailure::Revert, OnFailure::Stop, OnFailure::Continue];
 
 /// A run over instances of one group, two in each wave.
@@ -102,9 +102,9 @@ impl Case {
 
     fn step(self, group: &Arc<Group>, pids: &[i32]) -> Step {
         let path = self.path(pids[0]);
-        let member = |pid: &i32| Member {
-            seq: 1,
-            ..Member::new(
+        let member = |pid: &i32| PlannedInstance {
+            attempt_seq: 1,
+            ..PlannedInstance::new(
                 Instance {
                     targets: vec![path.clone()],
                     ..Instance::new("hello", *pid, 1)
@@ -113,15 +113,15 @@ impl Case {
                 Vec::new(),
             )
         };
-        let shift = Shift {
+        let shift = TargetChange {
             path: path.clone(),
             from: self.way_back.then(|| OLD.clone()),
             to: NEW.clone(),
             secret: false,
         };
         Step {
-            shifts: vec![shift],
-            members: pids.iter().map(member).collect(),
+            changes: vec![shift],
+            instances: pids.iter().map(member).collect(),
             undo: false,
         }
     }
@@ -213,10 +213,10 @@ impl Case {
         let said = block_on(run(
             &mut plan,
             &mut host,
-            Conduct {
+            EngineOptions {
                 run: "1",
-                now: self.now,
-                goes_on: false,
+                immediate: self.now,
+                recovering: false,
             },
             &mut listen,
             &mut tell,
@@ -238,11 +238,11 @@ impl Case {
 }
 
 impl Ran {
-    fn states(&self) -> Vec<State> {
-        self.plan.instances().map(|i| i.state).collect()
+    fn states(&self) -> Vec<Outcome> {
+        self.plan.instances().map(|i| i.outcome).collect()
     }
 
-    fn is(&self, path: &PathBuf, blob: &Blob) -> bool {
+    fn is(&self, path: &PathBuf, blob: &Content) -> bool {
         self.script.files[path] == blob.sha256
     }
 
@@ -264,7 +264,8 @@ impl Ran {
                 script.runs
             )
         };
-        let runs = |i: &Instance, blob: &Blob| self.script.runs.get(&i.pid) == Some(&blob.sha256);
+        let runs =
+            |i: &Instance, blob: &Content| self.script.runs.get(&i.pid) == Some(&blob.sha256);
         assert!(
             self.script
                 .files
@@ -274,12 +275,14 @@ impl Ran {
             context()
         );
         for i in self.plan.instances() {
-            let agrees = match i.state {
-                State::Confirmed | State::Unconfirmed => runs(i, &NEW),
-                State::Reverted | State::Untouched | State::Refused | State::Rejected => {
+            let agrees = match i.outcome {
+                Outcome::Confirmed | Outcome::Unconfirmed => runs(i, &NEW),
+                Outcome::Reverted | Outcome::Untouched | Outcome::Refused | Outcome::Rejected => {
                     runs(i, &OLD)
                 }
-                State::Unchanged | State::TimedOut | State::Died | State::RevertFailed => true,
+                Outcome::Unchanged | Outcome::TimedOut | Outcome::Died | Outcome::RevertFailed => {
+                    true
+                }
             };
             assert!(
                 agrees,
@@ -321,8 +324,8 @@ impl Ran {
             let mut readers = self.plan.instances().filter(|i| i.targets[0] == *path);
             readers.all(|i| {
                 matches!(
-                    i.state,
-                    State::Untouched | State::Refused | State::Reverted | State::Rejected
+                    i.outcome,
+                    Outcome::Untouched | Outcome::Refused | Outcome::Reverted | Outcome::Rejected
                 )
             })
         };
@@ -358,10 +361,14 @@ impl Ran {
                     );
                     intended.extend(pids.iter().map(|(pid, _)| (*pid, *undo)));
                 }
-                Event::Instance { pid, state, .. } if BAD.contains(state) => {
+                Event::Instance {
+                    pid,
+                    outcome: state,
+                    ..
+                } if BAD.contains(state) => {
                     failed.insert(*pid);
                 }
-                Event::UndoBegan { .. } | Event::Stopped { .. } => over = true,
+                Event::RollbackBegan { .. } | Event::Stopped { .. } => over = true,
                 Event::Gate { exit, .. } => {
                     over |= *exit != Some(0) && self.case.then != OnFailure::Continue
                 }
@@ -383,27 +390,27 @@ impl Ran {
     /// The table of exit codes.
     fn verdict(&self) -> Verdict {
         let (undone, stopped) = (
-            self.told(|e| matches!(e, Event::UndoBegan { .. })),
+            self.told(|e| matches!(e, Event::RollbackBegan { .. })),
             self.told(|e| matches!(e, Event::Stopped { .. })),
         );
         let states = self.states();
-        let all = |of: &[State]| states.iter().all(|s| of.contains(s));
-        let files = |blob: &Blob| {
+        let all = |of: &[Outcome]| states.iter().all(|s| of.contains(s));
+        let files = |blob: &Content| {
             self.case
                 .pids()
                 .all(|pid| self.is(&self.case.path(pid), blob))
         };
         let reads_another = |i: &Instance| {
-            matches!(i.state, State::Confirmed | State::Unconfirmed)
+            matches!(i.outcome, Outcome::Confirmed | Outcome::Unconfirmed)
                 && !self.is(&i.targets[0], &NEW)
         };
         let unproven = states
             .iter()
-            .any(|s| matches!(s, State::TimedOut | State::Died | State::RevertFailed));
+            .any(|s| matches!(s, Outcome::TimedOut | Outcome::Died | Outcome::RevertFailed));
         let never = self.told(|e| matches!(e, Event::Gate { exit, .. } if *exit != Some(0)));
         let (new, old) = (
-            [State::Confirmed, State::Unconfirmed],
-            [State::Reverted, State::Untouched, State::Refused],
+            [Outcome::Confirmed, Outcome::Unconfirmed],
+            [Outcome::Reverted, Outcome::Untouched, Outcome::Refused],
         );
         match () {
             () if unproven || self.left || self.plan.instances().any(reads_another) => {
@@ -458,7 +465,7 @@ fn what_was_never_touched_is_no_reverted_run() {
             .run(|script| {
                 script.ends.extend(
                     case.pids()
-                        .map(|pid| (pid, (State::Refused, State::Reverted))),
+                        .map(|pid| (pid, (Outcome::Refused, Outcome::Reverted))),
                 )
             })
             .hold(|| "refused".into());
@@ -469,7 +476,9 @@ fn what_was_never_touched_is_no_reverted_run() {
 #[test]
 fn without_a_way_back_or_with_a_file_that_stays_a_failure_is_mixed() {
     let timed_out = |script: &mut ScriptHost| {
-        script.ends.insert(1, (State::TimedOut, State::Reverted));
+        script
+            .ends
+            .insert(1, (Outcome::TimedOut, Outcome::Reverted));
     };
     for then in THEN {
         let ran = Case {
@@ -500,19 +509,21 @@ fn who_ran_the_new_config_already_goes_back_with_the_others() {
     let (mut plan, mut script) = Case { waves: 2, ..ONE }.begin();
     script.files.insert("/c".into(), NEW.sha256.clone());
     for (wave, place) in [(0, 0), (1, 1)] {
-        plan.waves[wave].steps[0].members[place].instance.state = State::Unchanged;
+        plan.waves[wave].steps[0].instances[place].instance.outcome = Outcome::Unchanged;
     }
-    script.ends.insert(1, (State::Rejected, State::Reverted));
+    script
+        .ends
+        .insert(1, (Outcome::Rejected, Outcome::Reverted));
     let mut host = Host::Script(script);
     let (_halt, mut listen) = tokio::sync::watch::channel(0);
 
     let said = block_on(run(
         &mut plan,
         &mut host,
-        Conduct {
+        EngineOptions {
             run: "1",
-            now: false,
-            goes_on: false,
+            immediate: false,
+            recovering: false,
         },
         &mut listen,
         &mut |_| true,
@@ -522,16 +533,16 @@ fn who_ran_the_new_config_already_goes_back_with_the_others() {
     let Host::Script(script) = host else {
         unreachable!("it was a script")
     };
-    let states: Vec<State> = plan.instances().map(|i| i.state).collect();
+    let states: Vec<Outcome> = plan.instances().map(|i| i.outcome).collect();
     assert_eq!(
         (said, states),
         (
             Ok(Verdict::Reverted),
             vec![
-                State::Reverted,
-                State::Reverted,
-                State::Untouched,
-                State::Reverted
+                Outcome::Reverted,
+                Outcome::Reverted,
+                Outcome::Untouched,
+                Outcome::Reverted
             ]
         )
     );

@@ -7,7 +7,7 @@ const NAMED: usize = 10;
 
 /// Why a run ended before it had touched anything, or how one of its steps failed.
 #[derive(Debug)]
-pub struct Stop {
+pub struct Abort {
     /// Decides the exit code.
     pub verdict: Verdict,
     /// For people.
@@ -18,7 +18,7 @@ pub struct Stop {
     pub by_validation: bool,
 }
 
-impl Stop {
+impl Abort {
     /// An end that no single instance is the reason of.
     #[must_use]
     pub fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
@@ -41,7 +41,7 @@ impl Stop {
 
     /// The operator interrupted the run before it had touched anything.
     #[must_use]
-    pub fn halted() -> Self {
+    pub fn interrupted() -> Self {
         Self::new(Verdict::Failed, "halted by the operator")
     }
 
@@ -52,7 +52,7 @@ impl Stop {
             format!(
                 "pid {} {}",
                 i.pid,
-                i.trouble.as_ref().map_or("", |t| &t.text)
+                i.failure.as_ref().map_or("", |t| &t.text)
             )
         };
         let mut reason = instances

@@ -2,17 +2,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-const STATES: [State; 10] = [
-    State::Untouched,
-    State::Unchanged,
-    State::Confirmed,
-    State::Unconfirmed,
-    State::Refused,
-    State::Rejected,
-    State::TimedOut,
-    State::Died,
-    State::Reverted,
-    State::RevertFailed,
+const STATES: [Outcome; 10] = [
+    Outcome::Untouched,
+    Outcome::Unchanged,
+    Outcome::Confirmed,
+    Outcome::Unconfirmed,
+    Outcome::Refused,
+    Outcome::Rejected,
+    Outcome::TimedOut,
+    Outcome::Died,
+    Outcome::Reverted,
+    Outcome::RevertFailed,
 ];
 
 proptest! {
@@ -22,7 +22,7 @@ proptest! {
         picks in proptest::collection::vec((0..STATES.len(), any::<bool>()), 0..6),
         undone: bool,
     ) {
-        let states: Vec<State> = picks.iter().map(|(p, _)| STATES[*p]).collect();
+        let states: Vec<Outcome> = picks.iter().map(|(p, _)| STATES[*p]).collect();
         let of = |accept: bool| {
             if accept {
                 Unproven::Accept
@@ -30,21 +30,21 @@ proptest! {
                 Unproven::Report
             }
         };
-        let ends: Vec<(State, Unproven)> = picks
+        let ends: Vec<(Outcome, Unproven)> = picks
             .iter()
             .map(|(p, accept)| (STATES[*p], of(*accept)))
             .collect();
-        let all = |good: &[State]| states.iter().all(|s| good.contains(s));
-        let new = [State::Confirmed, State::Unchanged, State::Unconfirmed];
-        let untouched = [State::Reverted, State::Untouched, State::Refused];
+        let all = |good: &[Outcome]| states.iter().all(|s| good.contains(s));
+        let new = [Outcome::Confirmed, Outcome::Unchanged, Outcome::Unconfirmed];
+        let untouched = [Outcome::Reverted, Outcome::Untouched, Outcome::Refused];
         let wanted = if undone {
-            if all(&[&untouched[..], &[State::Unchanged]].concat()) {
+            if all(&[&untouched[..], &[Outcome::Unchanged]].concat()) {
                 Verdict::Reverted
             } else {
                 Verdict::Mixed
             }
         } else if all(&new) {
-            let reported = ends.contains(&(State::Unconfirmed, Unproven::Report));
+            let reported = ends.contains(&(Outcome::Unconfirmed, Unproven::Report));
             if reported {
                 Verdict::Unproven
             } else {
@@ -52,7 +52,7 @@ proptest! {
             }
         } else if all(&untouched) {
             Verdict::Reverted
-        } else if all(&[&new[..], &untouched, &[State::Rejected]].concat()) {
+        } else if all(&[&new[..], &untouched, &[Outcome::Rejected]].concat()) {
             Verdict::Partial
         } else {
             Verdict::Mixed

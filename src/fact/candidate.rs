@@ -2,7 +2,7 @@
 
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::{config, fault::likely};
+use crate::{config, diagnostic::suggest};
 
 const OPEN: &str = "{candidate.";
 
@@ -123,7 +123,7 @@ pub(super) fn fill(text: &str, candidate: Option<&[u8]>) -> Result<String, Strin
             })?;
             filled += &parsed.get(key).ok_or_else(|| {
                 let meant =
-                    likely(key, std::iter::once("sha256")).filter(|hint| hint.starts_with("did"));
+                    suggest(key, std::iter::once("sha256")).filter(|hint| hint.starts_with("did"));
                 format!(
                     "the new config has no `{key}`{}",
                     meant.map_or(String::new(), |hint| format!("; {hint}"))
@@ -161,7 +161,7 @@ pub(super) fn template_fault(text: &str) -> Option<(String, String)> {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c));
         let word = name.split(['.', ':']).next().unwrap_or_default();
-        let meant = likely(&word.to_lowercase(), std::iter::once("candidate"))
+        let meant = suggest(&word.to_lowercase(), std::iter::once("candidate"))
             .filter(|hint| hint.starts_with("did"));
         if is_word && (meant.is_some() || !name.starts_with(|c: char| c.is_ascii_uppercase())) {
             let key = name

@@ -6,12 +6,15 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use super::access::names_a_user;
-use super::{Access, Ask, Fact, Read, Source, Wants, candidate::template_fault, sample_name};
+use super::{
+    Access, Assertion, Expectation, Extract, HttpRequest, Source, candidate::template_fault,
+    sample_name,
+};
 
 /// A [`Fact`] as `fleet.toml` writes it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RawFact {
+pub(crate) struct RawAssertion {
     http: Option<Spanned<String>>,
     host: Option<String>,
     ca: Option<PathBuf>,
@@ -40,7 +43,7 @@ pub(crate) struct RawFact {
     replaced: bool,
 }
 
-impl RawFact {
+impl RawAssertion {
     /// Where its URL stands.
     pub(crate) fn place(&self) -> Option<Range<usize>> {
         self.http.as_ref().map(Spanned::span)
@@ -59,7 +62,7 @@ impl RawFact {
         let http = self.http.take().map(|url| {
             let url = url.into_inner();
             let (host, ca) = (host.take(), ca.take());
-            Source::Http(Ask {
+            Source::Http(HttpRequest {
                 url,
                 host,
                 ca,
@@ -97,7 +100,7 @@ impl RawFact {
 
 /// What is wrong with a request, in one sentence; `tls` is whether it says how a certificate is
 /// judged.
-fn http_fault(ask: &Ask, tls: bool) -> Option<String> {
+fn http_fault(ask: &HttpRequest, tls: bool) -> Option<String> {
     if !ask.is_https() && !ask.url.starts_with("http://") {
         return Some("a URL here does not begin with http:// or https://".into());
     }
@@ -114,20 +117,20 @@ fn http_fault(ask: &Ask, tls: bool) -> Option<String> {
 
 /// What is wrong with an assertion.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RawFault {
+pub(crate) struct RawAssertionError {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
     /// Where; none where the whole assertion is meant.
     pub(crate) at: Option<Range<usize>>,
 }
 
-impl From<&str> for RawFault {
+impl From<&str> for RawAssertionError {
     fn from(message: &str) -> Self {
         Self::from(message.to_owned())
     }
 }
 
-impl From<String> for RawFault {
+impl From<String> for RawAssertionError {
     fn from(message: String) -> Self {
         Self {
             message,
@@ -137,12 +140,12 @@ impl From<String> for RawFault {
     }
 }
 
-impl TryFrom<RawFact> for Fact {
-    type Error = RawFault;
+impl TryFrom<RawAssertion> for Assertion {
+    type Error = RawAssertionError;
 
-    fn try_from(mut raw: RawFact) -> Result<Self, RawFault> {
+    fn try_from(mut raw: RawAssertion) -> Result<Self, RawAssertionError> {
         let url = raw.http.as_ref().map(Spanned::span);
-        let source = raw.source().map_err(|message| RawFault {
+        let source = raw.source().map_err(|message| RawAssertionError {
             at: url,
             ..message.into()
         })?;
@@ -153,7 +156,7 @@ impl TryFrom<RawFact> for Fact {
             "body"
         };
         let read = match &raw.read {
-            Some(text) => read(text.get_ref()).map_err(|message| RawFault {
+            Some(text) => read(text.get_ref()).map_err(|message| RawAssertionError {
                 at: Some(text.span()),
                 ..message.into()
             })?,
@@ -161,7 +164,7 @@ impl TryFrom<RawFact> for Fact {
         };
         for text in raw.equals.iter().chain(&raw.contains) {
             if let Some((message, hint)) = template_fault(text.get_ref()) {
-                return Err(RawFault {
+                return Err(RawAssertionError {
                     message,
                     hint: Some(hint),
                     at: Some(text.span()),
@@ -169,12 +172,14 @@ impl TryFrom<RawFact> for Fact {
             }
         }
         let wants = [
-            raw.equals.map(|text| Wants::Equals(text.into_inner())),
-            raw.contains.map(|text| Wants::Contains(text.into_inner())),
-            raw.changed.then_some(Wants::Changed),
-            raw.increased.then_some(Wants::Increased),
-            raw.after_signal.then_some(Wants::AfterSignal),
-            raw.replaced.then_some(Wants::Replaced),
+            raw.equals
+                .map(|text| Expectation::Equals(text.into_inner())),
+            raw.contains
+                .map(|text| Expectation::Contains(text.into_inner())),
+            raw.changed.then_some(Expectation::Changed),
+            raw.increased.then_some(Expectation::Increased),
+            raw.after_signal.then_some(Expectation::AfterSignal),
+            raw.replaced.then_some(Expectation::Replaced),
         ];
         let mut wants = wants.into_iter().flatten();
         let (Some(wants), None) = (wants.next(), wants.next()) else {
@@ -186,39 +191,39 @@ impl TryFrom<RawFact> for Fact {
         };
         let command = matches!(source, Source::Exec(_));
         match (&read, &wants) {
-            (Read::Status | Read::Header(_), _) if command => {
+            (Extract::Status | Extract::Header(_), _) if command => {
                 Err("status and header are read over http".into())
             }
-            (Read::Stdout | Read::Exit, _) if !command => {
+            (Extract::Stdout | Extract::Exit, _) if !command => {
                 Err("stdout and exit are read of exec".into())
             }
-            (_, wants) if kernel != (*wants == Wants::Replaced) => {
+            (_, wants) if kernel != (*wants == Expectation::Replaced) => {
                 Err("replaced goes with workers and listener, and these with nothing else".into())
             }
             _ => Ok(Self {
                 source,
                 read,
-                wants,
+                expectation: wants,
             }),
         }
     }
 }
 
 /// What is read, as `fleet.toml` says it.
-fn read(text: &str) -> Result<Read, String> {
+fn read(text: &str) -> Result<Extract, String> {
     Ok(match text {
-        "body" => Read::Body,
-        "status" => Read::Status,
-        "stdout" => Read::Stdout,
-        "exit" => Read::Exit,
+        "body" => Extract::Body,
+        "status" => Extract::Status,
+        "stdout" => Extract::Stdout,
+        "exit" => Extract::Exit,
         other => match other.split_once(':') {
-            Some(("header", name)) => Read::Header(name.to_lowercase()),
-            Some(("json", pointer)) => Read::Json(pointer.to_owned()),
+            Some(("header", name)) => Extract::Header(name.to_lowercase()),
+            Some(("json", pointer)) => Extract::Json(pointer.to_owned()),
             Some(("metric", sample)) => {
                 let (name, labels) = sample_name(sample).ok_or_else(|| {
                     format!("read = {other:?} is no metric:NAME{{label=\"value\"}}")
                 })?;
-                Read::Metric(name, labels)
+                Extract::Metric(name, labels)
             }
             _ => {
                 return Err(format!(

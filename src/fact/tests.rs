@@ -1,67 +1,72 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use super::*;
 
-fn fact(wants: Wants) -> Fact {
-    let ask = Ask {
+fn fact(wants: Expectation) -> Assertion {
+    let ask = HttpRequest {
         url: "http://{listen}/".into(),
-        ..Ask::default()
+        ..HttpRequest::default()
     };
-    Fact {
+    Assertion {
         source: Source::Http(ask),
-        read: Read::Body,
-        wants,
+        read: Extract::Body,
+        expectation: wants,
     }
 }
 
 #[test]
 fn keys_of_the_candidate_are_filled_in() {
     let candidate = b"a = \"x\"\n[b]\nc = 5\n";
-    let filled = fact(Wants::Equals("<{candidate.a}-{candidate.b.c}>".into()))
-        .filled(Some(candidate))
-        .unwrap();
+    let filled = fact(Expectation::Equals(
+        "<{candidate.a}-{candidate.b.c}>".into(),
+    ))
+    .resolved(Some(candidate))
+    .unwrap();
     assert!(
         filled.holds("<x-5>", None, jiff::Timestamp::UNIX_EPOCH)
             && !filled.holds("<x-6>", None, jiff::Timestamp::UNIX_EPOCH)
     );
     assert!(
-        fact(Wants::Equals("{candidate.none}".into()))
-            .filled(Some(candidate))
+        fact(Expectation::Equals("{candidate.none}".into()))
+            .resolved(Some(candidate))
             .unwrap_err()
             .contains("no `none`")
     );
     assert!(
-        fact(Wants::Equals("{candidate.a}".into()))
-            .filled(Some(b"\xff"))
+        fact(Expectation::Equals("{candidate.a}".into()))
+            .resolved(Some(b"\xff"))
             .is_err()
     );
     assert!(
-        fact(Wants::Contains("{candidate.a}".into()))
-            .filled(None)
+        fact(Expectation::Contains("{candidate.a}".into()))
+            .resolved(None)
             .unwrap_err()
             .contains("one file")
     );
     assert!(
-        fact(Wants::Contains("a".into())).filled(None).is_ok()
-            && fact(Wants::Changed).filled(None).is_ok()
+        fact(Expectation::Contains("a".into()))
+            .resolved(None)
+            .is_ok()
+            && fact(Expectation::Changed).resolved(None).is_ok()
     );
 }
 
 #[test]
 fn a_comparison_needs_a_reading_from_before() {
     assert!(
-        fact(Wants::Increased).holds("10", Some("9"), jiff::Timestamp::UNIX_EPOCH)
-            && !fact(Wants::Increased).holds("9", Some("9"), jiff::Timestamp::UNIX_EPOCH)
+        fact(Expectation::Increased).holds("10", Some("9"), jiff::Timestamp::UNIX_EPOCH)
+            && !fact(Expectation::Increased).holds("9", Some("9"), jiff::Timestamp::UNIX_EPOCH)
     );
     assert!(
-        !fact(Wants::Increased).holds("10", None, jiff::Timestamp::UNIX_EPOCH)
-            && !fact(Wants::Changed).holds("x", None, jiff::Timestamp::UNIX_EPOCH)
+        !fact(Expectation::Increased).holds("10", None, jiff::Timestamp::UNIX_EPOCH)
+            && !fact(Expectation::Changed).holds("x", None, jiff::Timestamp::UNIX_EPOCH)
     );
 }
 
 #[test]
 fn metrics_are_found_by_name_and_labels() {
     let body = "# TYPE a gauge\nab 1\na{x=\"1\",y=\"}\"} 2\na{x=\"2\"} 3 1700\na 4\n";
-    let Read::Metric(name, labels) = Fact::try_from(raw("metric:a{x=\"2\"}")).unwrap().read else {
+    let Extract::Metric(name, labels) = Assertion::try_from(raw("metric:a{x=\"2\"}")).unwrap().read
+    else {
         panic!("no metric")
     };
     assert_eq!(metric(body, &name, &labels).as_deref(), Some("3"));
@@ -69,11 +74,12 @@ fn metrics_are_found_by_name_and_labels() {
     assert_eq!(metric(body, "ab", &[]).as_deref(), Some("1"));
     assert_eq!(metric(body, "a", &[("x".into(), "9".into())]), None);
     assert!(
-        Fact::try_from(raw("metric:a{x=")).is_err() && Fact::try_from(raw("mertic:a")).is_err()
+        Assertion::try_from(raw("metric:a{x=")).is_err()
+            && Assertion::try_from(raw("mertic:a")).is_err()
     );
 }
 
-fn raw(read: &str) -> RawFact {
+fn raw(read: &str) -> RawAssertion {
     toml::from_str(&format!(
         "http = \"http://{{listen}}/\"\nchanged = true\nread = '{read}'"
     ))
@@ -82,7 +88,7 @@ fn raw(read: &str) -> RawFact {
 
 #[test]
 fn workers_are_replaced_when_no_old_one_listens() {
-    let fact = fact(Wants::Replaced);
+    let fact = fact(Expectation::Replaced);
     let holds = |now: &str| {
         fact.holds(
             now,
@@ -105,15 +111,15 @@ fn workers_are_replaced_when_no_old_one_listens() {
         "nothing is new"
     );
     assert_eq!(
-        lingering(
+        old_workers(
             "1:5 listens\n2:6 kept listens",
             "1:5 listens\n2:6 listens\n3:9 listens"
         ),
         ["1:5"]
     );
     assert!(
-        lingering("1:5 listens", "1:5 listens").is_empty()
-            && lingering("1:5 listens", "1:5\n3:9 listens").is_empty()
+        old_workers("1:5 listens", "1:5 listens").is_empty()
+            && old_workers("1:5 listens", "1:5\n3:9 listens").is_empty()
     );
     assert!(
         !holds("1:5\n2:6") && !holds("1:5 listens\n3:9 listens") && !holds("") && !holds("3:9")
@@ -151,14 +157,16 @@ fn sources_and_readings_that_do_not_go_together_are_told() {
             "replaced goes with",
         ),
     ] {
-        let said = Fact::try_from(toml::from_str::<RawFact>(text).unwrap())
+        let said = Assertion::try_from(toml::from_str::<RawAssertion>(text).unwrap())
             .unwrap_err()
             .message;
         assert!(said.contains(says), "{text}: {said}");
     }
     assert!(
-        Fact::try_from(toml::from_str::<RawFact>("workers = true\nreplaced = true").unwrap())
-            .is_ok()
+        Assertion::try_from(
+            toml::from_str::<RawAssertion>("workers = true\nreplaced = true").unwrap()
+        )
+        .is_ok()
     );
 }
 
@@ -173,22 +181,22 @@ fn a_reading_that_can_never_be_a_moment_after_a_signal_says_why() {
         "-",
         "one",
     ] {
-        assert_eq!(no_moment(reading), None, "{reading}");
+        assert_eq!(why_no_moment(reading), None, "{reading}");
     }
     for reading in ["Sun, 29 Nov 2026 20:09:20 GMT", "2026-11-29 20:09:20", "v2"] {
         assert!(
-            no_moment(reading).is_some_and(|why| why.contains("ISO 8601")),
+            why_no_moment(reading).is_some_and(|why| why.contains("ISO 8601")),
             "{reading}"
         );
     }
-    let later = no_moment("99999999999");
+    let later = why_no_moment("99999999999");
     assert!(later.is_some_and(|why| why.contains("in the future")));
 }
 
 #[test]
 fn a_stamp_counts_as_finely_as_it_is_told_and_only_if_it_is_later_than_before() {
     let (fact, sent) = (
-        fact(Wants::AfterSignal),
+        fact(Expectation::AfterSignal),
         "2026-01-01T00:00:10.5004Z".parse().unwrap(),
     );
     let at = |text: &str, before| fact.holds(text, before, sent);

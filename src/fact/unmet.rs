@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Fact, Read, Source, Wants};
+use super::{Assertion, Expectation, Extract, Source};
 
 /// Longest part of a text that is repeated, in letters.
 const SHOWN: usize = 100;
@@ -32,7 +32,7 @@ impl Showing {
 }
 
 // As `fleet.toml` writes it; labels of a metric are left out.
-impl fmt::Display for Read {
+impl fmt::Display for Extract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Body => f.write_str("body"),
@@ -59,20 +59,20 @@ pub fn shown(text: &str) -> String {
     format!("`{cut}{}`", if more { " .." } else { "" })
 }
 
-impl Fact {
+impl Assertion {
     /// What was read and what was wanted; `read` is none where the answer has no such thing.
     #[must_use]
     pub fn unmet(&self, read: Option<&str>, showing: Showing) -> String {
-        let wanted = match (&self.wants, showing) {
-            (Wants::Changed, _) => "another text than before the signal".into(),
-            (Wants::Increased, _) => "more than before the signal".into(),
-            (Wants::AfterSignal, _) => "a moment after the signal".into(),
-            (Wants::Replaced, _) => "what is new".into(),
-            (Wants::Equals(_) | Wants::Contains(_), Showing::Secret) => {
+        let wanted = match (&self.expectation, showing) {
+            (Expectation::Changed, _) => "another text than before the signal".into(),
+            (Expectation::Increased, _) => "more than before the signal".into(),
+            (Expectation::AfterSignal, _) => "a moment after the signal".into(),
+            (Expectation::Replaced, _) => "what is new".into(),
+            (Expectation::Equals(_) | Expectation::Contains(_), Showing::Secret) => {
                 "what its config says, which is a secret".into()
             }
-            (Wants::Equals(text), Showing::Open | Showing::Wanted) => shown(text),
-            (Wants::Contains(text), Showing::Open | Showing::Wanted) => {
+            (Expectation::Equals(text), Showing::Open | Showing::Wanted) => shown(text),
+            (Expectation::Contains(text), Showing::Open | Showing::Wanted) => {
                 format!("{} in it", shown(text))
             }
         };
@@ -81,7 +81,7 @@ impl Fact {
             (Some(_), Showing::Secret) => format!("does not read as it should; wanted is {wanted}"),
             (Some(_), Showing::Wanted) => format!("reads something else, and wanted is {wanted}"),
             // What is looked for may stand in any line.
-            (Some(read), Showing::Open) if matches!(self.wants, Wants::Contains(_)) => {
+            (Some(read), Showing::Open) if matches!(self.expectation, Expectation::Contains(_)) => {
                 format!(
                     "reads {}, and wanted is {wanted}",
                     shown(&read.trim_end().replace(['\r', '\n'], "\\n"))
@@ -95,33 +95,33 @@ impl Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Access, Ask, Read, Source};
+    use crate::fact::{Access, Extract, HttpRequest, Source};
 
     #[test]
     fn what_was_read_and_wanted_is_said_but_no_secret() {
-        let fact = |wants| Fact {
+        let fact = |wants| Assertion {
             source: Source::Exec(vec!["x".into()]),
-            read: Read::Body,
-            wants,
+            read: Extract::Body,
+            expectation: wants,
         };
-        let equals = fact(Wants::Equals("two".into()));
-        let with_a_token = Source::Http(Ask {
+        let equals = fact(Expectation::Equals("two".into()));
+        let with_a_token = Source::Http(HttpRequest {
             access: Access {
                 bearer_file: Some("/t".into()),
                 ..Access::default()
             },
-            ..Ask::default()
+            ..HttpRequest::default()
         });
         assert_eq!(
             equals.unmet(Some("one\n"), Showing::Open),
             "reads `one`, and wanted is `two`"
         );
         assert_eq!(
-            fact(Wants::Contains("two".into())).unmet(Some("a\nb"), Showing::Open),
+            fact(Expectation::Contains("two".into())).unmet(Some("a\nb"), Showing::Open),
             "reads `a\\nb`, and wanted is `two` in it"
         );
         assert_eq!(
-            fact(Wants::Equals("two".into())).unmet(Some("a\nb"), Showing::Open),
+            fact(Expectation::Equals("two".into())).unmet(Some("a\nb"), Showing::Open),
             "reads `a ..`, and wanted is `two`"
         );
         assert_eq!(
@@ -129,10 +129,10 @@ mod tests {
             "reads something else, and wanted is `two`"
         );
         for wants in [
-            Wants::Equals("two".into()),
-            Wants::Contains("two".into()),
-            Wants::Changed,
-            Wants::AfterSignal,
+            Expectation::Equals("two".into()),
+            Expectation::Contains("two".into()),
+            Expectation::Changed,
+            Expectation::AfterSignal,
         ] {
             let text = fact(wants).unmet(Some("one"), Showing::Secret);
             assert!(!text.contains("one") && !text.contains("two"), "{text}");

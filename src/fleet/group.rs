@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     count::Count,
     matching::{ListenAt, Match},
-    place::Place,
+    path_base::PathBase,
     reading::Reading,
     rollout::Rollout,
 };
-use crate::fact::Fact;
+use crate::fact::Assertion;
 
 /// One group, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,14 +27,14 @@ pub struct Group {
     /// What a match looks like that only works for a leader; one without a leader is refused.
     pub worker: Option<Match>,
     /// Where a leader writes its number: the first that exists decides who leads.
-    pub pid_file: Vec<Place>,
+    pub pid_file: Vec<PathBase>,
     /// Whose processes, by name or number; `{self}` is the caller. Empty: the caller's own.
     pub users: Vec<String>,
     /// Number of instances, checked before anything is touched.
     pub count: Count,
     /// What an instance reads, changed as one step: of each target the first place that exists.
     /// Empty for a group that is only signalled and confirmed.
-    pub config: Vec<Vec<Place>>,
+    pub config: Vec<Vec<PathBase>>,
     /// Where the config of another user's process may lie, when its own command line names it.
     pub config_under: Vec<PathBuf>,
     /// How it reads its command line.
@@ -43,7 +43,7 @@ pub struct Group {
     /// Where each target's new content was put by somebody else; `{config}` stands for the target.
     pub source: Option<String>,
     /// Places that the signal does not make it read: a change of one needs a restart.
-    pub needs_restart: Vec<Place>,
+    pub needs_restart: Vec<PathBase>,
     /// A command that names, one a line, the keys of the config that need a restart.
     pub restart_keys: Vec<String>,
     /// A command that prints the value that `{candidate}` gives to `{key}`: the same value as now
@@ -67,7 +67,7 @@ pub struct Group {
     #[serde(default)]
     pub validate_titled: Vec<String>,
     /// What the program does with a config that it cannot load.
-    pub on_bad_config: OnBad,
+    pub on_bad_config: OnBadConfig,
     /// Starts it again, after it died and the old config is back.
     pub revive: Vec<String>,
     /// Per instance, from its signal to the proof.
@@ -87,9 +87,9 @@ pub struct Group {
     /// What makes it reload.
     pub signal: Signal,
     /// All must hold.
-    pub confirm: Vec<Fact>,
+    pub confirm: Vec<Assertion>,
     /// One that holds after the signal and did not before says that the config was refused.
-    pub reject: Vec<Fact>,
+    pub reject: Vec<Assertion>,
     /// How often in a row, each time on a fresh connection.
     pub samples: u32,
     /// Without one, one instance is signalled and proven alone before the others: nobody knows what
@@ -121,7 +121,7 @@ impl Group {
 /// What a program does with a config that it cannot load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OnBad {
+pub enum OnBadConfig {
     /// It goes on with the old one.
     Keeps,
     /// It ends: validation is strict, and one instance goes alone first.

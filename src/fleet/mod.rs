@@ -8,9 +8,9 @@ use std::{
 
 use crate::{
     config::{self, ReadError},
+    diagnostic::ConfigError,
     fact::{password_in, without_passwords},
-    fault::Fault,
-    trust::{Distrust, Way},
+    trust::{Distrust, ResolvedPath},
 };
 
 mod argv;
@@ -18,26 +18,28 @@ mod count;
 #[cfg(test)]
 mod fuzz;
 mod group;
-#[cfg(test)]
-mod kept;
 mod kinds;
 mod matching;
 mod order;
-mod place;
+mod path_base;
 mod raw;
 mod reading;
 mod rollout;
+#[cfg(test)]
+mod roundtrip;
+mod spanned;
 mod validation;
-mod wrong;
 
 pub use self::{
     argv::{option_of, placeholder, uses, value_of},
     count::{Count, parse_count, parse_duration},
-    group::{ExecutesItself, Group, Listed, OnBad, Reloads, Signal, Speaks, Unproven, Validation},
+    group::{
+        ExecutesItself, Group, Listed, OnBadConfig, Reloads, Signal, Speaks, Unproven, Validation,
+    },
     kinds::{KINDS, Kind},
     matching::{ListenAt, Match, fits, in_unit, lacking, unit_name},
-    order::{Graph, Order, beyond},
-    place::Place,
+    order::{Graph, Order, outside_order},
+    path_base::PathBase,
     reading::{Reading, Repeated},
     rollout::{OnFailure, Rollout, Share, check_waves},
 };
@@ -105,7 +107,7 @@ impl Fleet {
             path: path.into(),
             why,
         };
-        let way = Way::of(path).map_err(|e| unreadable(e.to_string()))?;
+        let way = ResolvedPath::of(path).map_err(|e| unreadable(e.to_string()))?;
         way.counts()
             .map_err(|why| FleetError::Untrusted(path.into(), why))?;
         let file = way.open().map_err(|e| unreadable(e.to_string()))?;
@@ -120,7 +122,7 @@ impl Fleet {
         // A fault shows its line, and never a password in it.
         let text = String::from_utf8_lossy(bytes);
         let shown = without_passwords(&text);
-        let told = |fault: Fault| {
+        let told = |fault: ConfigError| {
             let all = format!(
                 "in `{}`: {fault}\n{}",
                 path.display(),
@@ -133,7 +135,7 @@ impl Fleet {
             let hint =
                 "an assertion takes it from `auth_file = PATH`, a command from a file of its own"
                     .to_owned();
-            return Err(told(Fault::new(
+            return Err(told(ConfigError::new(
                 bytes,
                 "a URL with a password in it, which would be printed and kept",
                 Some(hint),

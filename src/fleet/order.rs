@@ -10,7 +10,7 @@ pub type Order = BTreeMap<String, Vec<String>>;
 /// The part of `order` that says more of `groups` than they say themselves: what groups that are
 /// not among them come after, as far as one of `groups` comes after these.
 #[must_use]
-pub fn beyond(groups: &[Group], order: &Order) -> Order {
+pub fn outside_order(groups: &[Group], order: &Order) -> Order {
     let mine: BTreeSet<&str> = groups.iter().map(|g| g.name.as_str()).collect();
     let mut found = Order::new();
     let mut next: Vec<&String> = groups.iter().flat_map(|g| &g.after).collect();
@@ -157,12 +157,12 @@ mod tests {
             .clone()
             .select(&[name(1), name(4), name(8)], false)
             .unwrap();
-        let beyond = beyond(&some.groups, &some.order);
+        let beyond = outside_order(&some.groups, &some.order);
         assert_eq!(
             beyond.keys().cloned().collect::<Vec<_>>(),
             [2, 3, 5, 6, 7].map(name)
         );
-        assert!(super::beyond(&whole.groups, &whole.order).is_empty());
+        assert!(super::outside_order(&whole.groups, &whole.order).is_empty());
     }
 
     #[test]

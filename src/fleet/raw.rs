@@ -6,16 +6,16 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    Count, ExecutesItself, Graph, Group, KINDS, Listed, ListenAt, Match, OnBad, Place, Reading,
-    Reloads, Repeated, Rollout, Signal, Speaks, Unproven, parse_count, parse_duration,
+    Count, ExecutesItself, Graph, Group, KINDS, Listed, ListenAt, Match, OnBadConfig, PathBase,
+    Reading, Reloads, Repeated, Rollout, Signal, Speaks, Unproven, parse_count, parse_duration,
     rollout::RawRollout,
+    spanned::{SpannedError, argument, argv, spanned},
     unit_name,
     validation::{RawValidate, validation},
-    wrong::{Wrong, argument, argv, wrong},
 };
 use crate::{
-    fact::{Access, Fact, RawFact, RawFault, Source, names_a_user},
-    fault::{self, Fault, likely},
+    diagnostic::{self, ConfigError, suggest},
+    fact::{Access, Assertion, RawAssertion, RawAssertionError, Source, names_a_user},
 };
 
 #[derive(Debug, Deserialize)]
@@ -58,7 +58,7 @@ struct RawGroup {
     secret: Option<bool>,
     validate: Option<Spanned<RawValidate>>,
     validate_titled: Option<Vec<Spanned<String>>>,
-    on_bad_config: Option<OnBad>,
+    on_bad_config: Option<OnBadConfig>,
     revive: Option<Vec<Spanned<String>>>,
     reloads: Option<Spanned<Value>>,
     executes_itself: Option<bool>,
@@ -68,8 +68,8 @@ struct RawGroup {
     timeout: Option<Spanned<String>>,
     instances: Option<Spanned<Vec<Listed>>>,
     samples: Option<Spanned<u32>>,
-    confirm: Option<Vec<Spanned<RawFact>>>,
-    reject: Option<Vec<Spanned<RawFact>>>,
+    confirm: Option<Vec<Spanned<RawAssertion>>>,
+    reject: Option<Vec<Spanned<RawAssertion>>>,
     unproven: Option<Unproven>,
     rollout: Option<RawRollout>,
     after: Option<Spanned<Value>>,
@@ -98,11 +98,12 @@ struct RawMatch {
 ///
 /// # Errors
 /// The first fault, with its place.
-pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
-    let raw: RawFleet = fault::parse(bytes)?;
-    let fault = |wrong: Wrong| Fault::new(bytes, wrong.message, wrong.hint, Some(wrong.at));
+pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, ConfigError> {
+    let raw: RawFleet = diagnostic::parse(bytes)?;
+    let fault =
+        |wrong: SpannedError| ConfigError::new(bytes, wrong.message, wrong.hint, Some(wrong.at));
     if *raw.version.get_ref() != 1 {
-        return Err(fault(wrong(
+        return Err(fault(spanned(
             raw.version.span(),
             format!(
                 "version {}, but this hello reads version 1",
@@ -124,7 +125,7 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
         afters.push(raw.after.as_ref().map_or(at.clone(), Spanned::span));
         let group = resolve(raw, at, &rollout).map_err(fault)?;
         if !names.insert(group.name.clone()) {
-            return Err(fault(wrong(
+            return Err(fault(spanned(
                 named,
                 format!("two groups are named `{}`", group.name),
             )));
@@ -132,21 +133,21 @@ pub(super) fn groups(bytes: &[u8]) -> Result<Vec<Group>, Fault> {
         groups.push(group);
     }
     if groups.is_empty() {
-        return Err(Fault::new(bytes, "no [[group]] in it", None, None));
+        return Err(ConfigError::new(bytes, "no [[group]] in it", None, None));
     }
     ordered(&mut groups, &afters).map_err(fault)?;
     Ok(groups)
 }
 
 /// Every group that another comes after is there, and none comes after itself.
-fn ordered(groups: &mut [Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
+fn ordered(groups: &mut [Group], afters: &[Range<usize>]) -> Result<(), SpannedError> {
     let names: BTreeSet<String> = groups.iter().map(|g| g.name.clone()).collect();
     for (group, at) in groups.iter_mut().zip(afters) {
         if let Some(unknown) = group.after.iter().find(|name| !names.contains(*name)) {
-            let hint = likely(unknown, names.iter().map(String::as_str));
-            return Err(Wrong {
+            let hint = suggest(unknown, names.iter().map(String::as_str));
+            return Err(SpannedError {
                 hint,
-                ..wrong(at.clone(), format!("after: no group `{unknown}`"))
+                ..spanned(at.clone(), format!("after: no group `{unknown}`"))
             });
         }
         group.after.sort();
@@ -163,11 +164,11 @@ fn ordered(groups: &mut [Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
         .collect();
     match circle.as_slice() {
         [] => Ok(()),
-        [one] => Err(wrong(
+        [one] => Err(spanned(
             afters[*one].clone(),
             format!("after: {} comes after itself", named.concat()),
         )),
-        [first, ..] => Err(wrong(
+        [first, ..] => Err(spanned(
             afters[*first].clone(),
             format!("after: {} wait for each other", named.join(", ")),
         )),
@@ -178,27 +179,28 @@ fn ordered(groups: &mut [Group], afters: &[Range<usize>]) -> Result<(), Wrong> {
 ///
 /// # Errors
 /// When there is no such kind.
-pub(super) fn of_kind(kind: &str) -> Result<Group, Fault> {
+pub(super) fn of_kind(kind: &str) -> Result<Group, ConfigError> {
     let named = || Some(Spanned::new(0..0, kind.to_owned()));
     let raw = RawGroup {
         name: named(),
         kind: named(),
         ..RawGroup::default()
     };
-    resolve(raw, 0..0, &Rollout::default()).map_err(|w| Fault::new(&[], w.message, w.hint, None))
+    resolve(raw, 0..0, &Rollout::default())
+        .map_err(|w| ConfigError::new(&[], w.message, w.hint, None))
 }
 
-fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, Wrong> {
+fn defaults(kind: Option<&Spanned<String>>) -> Result<RawGroup, SpannedError> {
     let Some(kind) = kind else {
         return Ok(RawGroup::default());
     };
     let (name, at) = (kind.get_ref(), kind.span());
     match KINDS.iter().find(|known| known.name == name) {
-        Some(known) => fault::parse(known.text.as_bytes())
-            .map_err(|e| wrong(at, format!("kind `{name}`: {e}"))),
-        None => Err(Wrong {
-            hint: likely(name, KINDS.iter().map(|known| known.name)),
-            ..wrong(at, format!("no kind `{name}`"))
+        Some(known) => diagnostic::parse(known.text.as_bytes())
+            .map_err(|e| spanned(at, format!("kind `{name}`: {e}"))),
+        None => Err(SpannedError {
+            hint: suggest(name, KINDS.iter().map(|known| known.name)),
+            ..spanned(at, format!("no kind `{name}`"))
         }),
     }
 }
@@ -248,17 +250,17 @@ impl RawGroup {
     }
 }
 
-fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, Wrong> {
+fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, SpannedError> {
     let base = defaults(raw.kind.as_ref())?;
     let mut raw = raw.over(base);
     let name = raw
         .name
         .as_ref()
         .or(raw.kind.as_ref())
-        .ok_or_else(|| wrong(at.clone(), "`name` is missing"))?
+        .ok_or_else(|| spanned(at.clone(), "`name` is missing"))?
         .get_ref()
         .clone();
-    let proof = proof(&mut raw, &at)?;
+    let proof = resolve_proof(&mut raw, &at)?;
     let instances = listed(raw.instances.take())?;
     let reading = reading(&mut raw)?;
     let config_under = raw.config_under.map(paths).transpose()?.unwrap_or_default();
@@ -269,13 +271,13 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
             .map(Option::unwrap_or_default)
     };
     let revive = argv(raw.revive, &[])?;
-    let on_bad_config = raw.on_bad_config.unwrap_or(OnBad::Keeps);
+    let on_bad_config = raw.on_bad_config.unwrap_or(OnBadConfig::Keeps);
     let (validate, validation) = validation(raw.validate, on_bad_config, &revive)?;
     Ok(Group {
         name,
         matching: matching(
             raw.r#match
-                .ok_or_else(|| wrong(at.clone(), without_match(instances.is_some())))?,
+                .ok_or_else(|| spanned(at.clone(), without_match(instances.is_some())))?,
         )?,
         exclude: one(raw.exclude)?,
         leader: one(raw.leader)?,
@@ -312,7 +314,9 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
         listen: raw.listen.map_or(Ok(Vec::new()), listen)?,
         signal: raw.signal.map_or(Ok(Signal::Hup), signal)?,
         timeout: match raw.timeout {
-            Some(text) => parse_duration(text.get_ref()).map_err(|why| wrong(text.span(), why))?,
+            Some(text) => {
+                parse_duration(text.get_ref()).map_err(|why| spanned(text.span(), why))?
+            }
             None => std::time::Duration::from_secs(5),
         },
         samples: proof.samples,
@@ -331,14 +335,14 @@ fn resolve(raw: RawGroup, at: Range<usize>, rollout: &Rollout) -> Result<Group, 
 /// How a reload is proven.
 struct Proof {
     speaks: Speaks,
-    confirm: Vec<Fact>,
-    reject: Vec<Fact>,
+    confirm: Vec<Assertion>,
+    reject: Vec<Assertion>,
     samples: u32,
 }
 
-fn proof(raw: &mut RawGroup, at: &Range<usize>) -> Result<Proof, Wrong> {
+fn resolve_proof(raw: &mut RawGroup, at: &Range<usize>) -> Result<Proof, SpannedError> {
     let unproven = || {
-        wrong(
+        spanned(
             at.clone(),
             "nothing says how a reload is proven: add [[group.confirm]], or `confirm = []` where \
              nothing can be seen",
@@ -352,7 +356,7 @@ fn proof(raw: &mut RawGroup, at: &Range<usize>) -> Result<Proof, Wrong> {
     };
     let samples = raw.samples.take();
     if let Some(zero) = samples.as_ref().filter(|s| *s.get_ref() == 0) {
-        return Err(wrong(zero.span(), "0 samples would prove nothing"));
+        return Err(spanned(zero.span(), "0 samples would prove nothing"));
     }
     let mut reject = facts(raw.reject.take().unwrap_or_default())?;
     shown_by(
@@ -374,13 +378,13 @@ fn proof(raw: &mut RawGroup, at: &Range<usize>) -> Result<Proof, Wrong> {
 }
 
 /// Processes that are named by number; none where there is no such list.
-fn listed(raw: Option<Spanned<Vec<Listed>>>) -> Result<Option<Vec<Listed>>, Wrong> {
+fn listed(raw: Option<Spanned<Vec<Listed>>>) -> Result<Option<Vec<Listed>>, SpannedError> {
     let instances = raw.map(|i| (i.span(), i.into_inner()));
     if let Some((at, _)) = instances
         .as_ref()
         .filter(|(_, all)| all.iter().any(|i| i.pid <= 0))
     {
-        return Err(wrong(at.clone(), "a pid is not above 0"));
+        return Err(spanned(at.clone(), "a pid is not above 0"));
     }
     if let Some((at, _)) = instances.as_ref().filter(|(_, all)| {
         all.iter()
@@ -388,16 +392,16 @@ fn listed(raw: Option<Spanned<Vec<Listed>>>) -> Result<Option<Vec<Listed>>, Wron
             .any(names_a_user)
     }) {
         let hint = Some("say `auth_file = PATH` in the group".into());
-        return Err(Wrong {
+        return Err(SpannedError {
             hint,
-            ..wrong(at.clone(), "an endpoint names no user and no password")
+            ..spanned(at.clone(), "an endpoint names no user and no password")
         });
     }
     Ok(instances.map(|(_, all)| all))
 }
 
 /// How a program reads its command line.
-fn reading(raw: &mut RawGroup) -> Result<Reading, Wrong> {
+fn reading(raw: &mut RawGroup) -> Result<Reading, SpannedError> {
     let base = raw.base.take().map(|raw| places(&raw)).transpose()?;
     let includes = raw.includes.take().map(|raw| words(&raw)).transpose()?;
     let no_default = raw.no_default.take().map(|raw| words(&raw)).transpose()?;
@@ -413,7 +417,7 @@ fn reading(raw: &mut RawGroup) -> Result<Reading, Wrong> {
 }
 
 /// One text, or a list of them.
-fn words(raw: &Spanned<Value>) -> Result<Vec<String>, Wrong> {
+fn words(raw: &Spanned<Value>) -> Result<Vec<String>, SpannedError> {
     Ok(strings(raw)?.into_iter().map(str::to_owned).collect())
 }
 
@@ -425,15 +429,15 @@ fn without_match(is_listed: bool) -> &'static str {
     }
 }
 
-fn facts(raw: Vec<Spanned<RawFact>>) -> Result<Vec<Fact>, Wrong> {
-    let one = |(at, raw): (Range<usize>, RawFact)| {
+fn facts(raw: Vec<Spanned<RawAssertion>>) -> Result<Vec<Assertion>, SpannedError> {
+    let one = |(at, raw): (Range<usize>, RawAssertion)| {
         let place = raw.place().unwrap_or(at.clone());
-        let fact = Fact::try_from(raw).map_err(
-            |RawFault {
+        let fact = Assertion::try_from(raw).map_err(
+            |RawAssertionError {
                  message,
                  hint,
                  at: place,
-             }| Wrong {
+             }| SpannedError {
                 message,
                 hint,
                 at: place.unwrap_or(at.clone()),
@@ -453,7 +457,10 @@ fn facts(raw: Vec<Spanned<RawFact>>) -> Result<Vec<Fact>, Wrong> {
 }
 
 /// Gives what a group shows to each of its assertions that asks the instance itself.
-fn shown_by(all: &mut [&mut Vec<Fact>], raw: [Option<Spanned<PathBuf>>; 4]) -> Result<(), Wrong> {
+fn shown_by(
+    all: &mut [&mut Vec<Assertion>],
+    raw: [Option<Spanned<PathBuf>>; 4],
+) -> Result<(), SpannedError> {
     let Some(at) = raw.iter().flatten().map(Spanned::span).next() else {
         return Ok(());
     };
@@ -474,10 +481,10 @@ fn shown_by(all: &mut [&mut Vec<Fact>], raw: [Option<Spanned<PathBuf>>; 4]) -> R
     }
     let https = asks.iter().any(|ask| ask.is_https());
     if let Some(why) = access.fault(https) {
-        return Err(wrong(at, why));
+        return Err(spanned(at, why));
     }
     if asks.is_empty() {
-        return Err(wrong(
+        return Err(spanned(
             at,
             "credentials are for assertions with `http` and {listen}, and this group has none",
         ));
@@ -489,20 +496,20 @@ fn shown_by(all: &mut [&mut Vec<Fact>], raw: [Option<Spanned<PathBuf>>; 4]) -> R
     Ok(())
 }
 
-fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
+fn matching(raw: Spanned<RawMatch>) -> Result<Match, SpannedError> {
     let (at, raw) = (raw.span(), raw.into_inner());
     let pattern = |key: &str, text: &str| {
-        glob::Pattern::new(text).map_err(|e| wrong(at.clone(), format!("{key} = {text:?}: {e}")))
+        glob::Pattern::new(text).map_err(|e| spanned(at.clone(), format!("{key} = {text:?}: {e}")))
     };
     let one = |key: &str, text: Option<String>| text.map(|text| pattern(key, &text)).transpose();
-    let any = |key: &str, value: &Value| -> Result<Vec<glob::Pattern>, Wrong> {
+    let any = |key: &str, value: &Value| -> Result<Vec<glob::Pattern>, SpannedError> {
         let texts = match value {
             Value::String(one) => Some(vec![one.as_str()]),
             Value::Array(all) if !all.is_empty() => all.iter().map(Value::as_str).collect(),
             _ => None,
         };
         let texts = texts.ok_or_else(|| {
-            wrong(
+            spanned(
                 at.clone(),
                 format!("{key}: neither a string nor a list of strings of which one must fit"),
             )
@@ -510,14 +517,14 @@ fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
         texts.into_iter().map(|text| pattern(key, text)).collect()
     };
     if let Some(path) = raw.pid_file.as_ref().filter(|path| !path.is_absolute()) {
-        return Err(wrong(
+        return Err(spanned(
             at,
             format!("pid_file = {path:?} is no absolute path"),
         ));
     }
     let listens = raw
         .listens
-        .map(|text| text.parse().map_err(|why: String| wrong(at.clone(), why)))
+        .map(|text| text.parse().map_err(|why: String| spanned(at.clone(), why)))
         .transpose()?;
     let matching = Match {
         exe: raw.exe.map_or(Ok(Vec::new()), |v| any("exe", &v))?,
@@ -535,7 +542,7 @@ fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
         listens,
     };
     match matching.is_empty() {
-        true => Err(wrong(
+        true => Err(spanned(
             at,
             "nothing to match by: say `exe`, `script`, `args`, `user`, `cgroup`, `unit`, \
              `pid_file`, `port` or `listens`",
@@ -544,7 +551,7 @@ fn matching(raw: Spanned<RawMatch>) -> Result<Match, Wrong> {
     }
 }
 
-fn count(raw: Spanned<Value>) -> Result<Count, Wrong> {
+fn count(raw: Spanned<Value>) -> Result<Count, SpannedError> {
     let says = match raw.get_ref() {
         Value::Integer(n) => usize::try_from(*n)
             .ok()
@@ -553,37 +560,37 @@ fn count(raw: Spanned<Value>) -> Result<Count, Wrong> {
         _ => None,
     };
     says.unwrap_or_else(|| Err("a count is 3, \"3..\", \"..5\" or \"3..5\"".into()))
-        .map_err(|why| wrong(raw.span(), why))
+        .map_err(|why| spanned(raw.span(), why))
 }
 
 /// A string, or a list of strings.
-fn strings(raw: &Spanned<Value>) -> Result<Vec<&str>, Wrong> {
+fn strings(raw: &Spanned<Value>) -> Result<Vec<&str>, SpannedError> {
     let list = match raw.get_ref() {
         Value::String(one) => Some(vec![one.as_str()]),
         Value::Array(all) if !all.is_empty() => all.iter().map(Value::as_str).collect(),
         _ => None,
     };
-    list.ok_or_else(|| wrong(raw.span(), "neither a string nor a list of strings"))
+    list.ok_or_else(|| spanned(raw.span(), "neither a string nor a list of strings"))
 }
 
-fn paths(raw: Spanned<Value>) -> Result<Vec<PathBuf>, Wrong> {
+fn paths(raw: Spanned<Value>) -> Result<Vec<PathBuf>, SpannedError> {
     let all = strings(&raw)?;
     match all.iter().find(|p| !p.starts_with('/')) {
-        Some(path) => Err(wrong(raw.span(), format!("{path:?} is no absolute path"))),
+        Some(path) => Err(spanned(raw.span(), format!("{path:?} is no absolute path"))),
         None => Ok(all.into_iter().map(PathBuf::from).collect()),
     }
 }
 
-fn places(raw: &Spanned<Value>) -> Result<Vec<Place>, Wrong> {
+fn places(raw: &Spanned<Value>) -> Result<Vec<PathBase>, SpannedError> {
     strings(raw)?
         .into_iter()
-        .map(|text| place(text).map_err(|why| wrong(raw.span(), why)))
+        .map(|text| place(text).map_err(|why| spanned(raw.span(), why)))
         .collect()
 }
 
 /// One place, a list of places of which the first that exists counts, or a list of such lists:
 /// several targets.
-fn targets(raw: Spanned<Value>) -> Result<Vec<Vec<Place>>, Wrong> {
+fn targets(raw: Spanned<Value>) -> Result<Vec<Vec<PathBase>>, SpannedError> {
     match raw.get_ref() {
         Value::Array(all) if all.iter().any(Value::is_array) => all
             .iter()
@@ -593,27 +600,27 @@ fn targets(raw: Spanned<Value>) -> Result<Vec<Vec<Place>>, Wrong> {
     }
 }
 
-fn place(text: &str) -> Result<Place, String> {
+fn place(text: &str) -> Result<PathBase, String> {
     let below = |rest: &str| match rest.strip_prefix('/') {
         Some(rest) => Some(PathBuf::from(rest)),
         None => rest.is_empty().then(PathBuf::new),
     };
     let found = match text.strip_prefix('{').and_then(|t| t.split_once('}')) {
         Some((name, rest)) => match (name, name.split_once(':')) {
-            ("cwd", _) => below(rest).map(Place::Cwd),
-            ("base", _) => below(rest).map(Place::Base),
+            ("cwd", _) => below(rest).map(PathBase::Cwd),
+            ("base", _) => below(rest).map(PathBase::Base),
             (_, Some(("arg", option))) if super::value_of(&format!("arg:{option}")).is_some() => {
-                below(rest).map(|rest| Place::Arg(option.into(), rest))
+                below(rest).map(|rest| PathBase::Arg(option.into(), rest))
             }
             (_, Some(("built", text))) if !text.is_empty() => {
-                below(rest).map(|rest| Place::Built(text.into(), rest))
+                below(rest).map(|rest| PathBase::Built(text.into(), rest))
             }
             (_, Some(("env", name))) if is_variable(name) => {
-                below(rest).map(|rest| Place::Env(name.into(), rest))
+                below(rest).map(|rest| PathBase::Env(name.into(), rest))
             }
             _ => None,
         },
-        None => text.starts_with('/').then(|| Place::Path(text.into())),
+        None => text.starts_with('/').then(|| PathBase::Path(text.into())),
     };
     // Anything else would depend on where `hello` is started.
     found.ok_or_else(|| {
@@ -631,17 +638,17 @@ fn is_variable(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-fn title(raw: Spanned<String>) -> Result<String, Wrong> {
-    Reading::title_parts(raw.get_ref()).map_err(|why| wrong(raw.span(), why))?;
+fn title(raw: Spanned<String>) -> Result<String, SpannedError> {
+    Reading::title_parts(raw.get_ref()).map_err(|why| spanned(raw.span(), why))?;
     Ok(raw.into_inner())
 }
 
-fn source(raw: Spanned<String>) -> Result<String, Wrong> {
+fn source(raw: Spanned<String>) -> Result<String, SpannedError> {
     let text = raw.get_ref();
     if text.contains("{config}") && (text.starts_with('/') || text.starts_with("{config}")) {
         return Ok(raw.into_inner());
     }
-    Err(wrong(
+    Err(spanned(
         raw.span(),
         format!(
             "source = {text:?} does not say where each target's new content is, such as \
@@ -650,27 +657,30 @@ fn source(raw: Spanned<String>) -> Result<String, Wrong> {
     ))
 }
 
-fn reloads(raw: Spanned<Value>) -> Result<Reloads, Wrong> {
+fn reloads(raw: Spanned<Value>) -> Result<Reloads, SpannedError> {
     match raw.get_ref() {
         Value::Boolean(true) => Ok(Reloads::Yes),
         Value::Boolean(false) => Ok(Reloads::No),
         Value::String(text) if text == "unchecked" => Ok(Reloads::Unchecked),
-        _ => Err(wrong(raw.span(), "reloads is true, false or \"unchecked\"")),
+        _ => Err(spanned(
+            raw.span(),
+            "reloads is true, false or \"unchecked\"",
+        )),
     }
 }
 
-fn listen(raw: Spanned<Value>) -> Result<Vec<ListenAt>, Wrong> {
+fn listen(raw: Spanned<Value>) -> Result<Vec<ListenAt>, SpannedError> {
     strings(&raw)?
         .into_iter()
-        .map(|text| text.parse().map_err(|why: String| wrong(raw.span(), why)))
+        .map(|text| text.parse().map_err(|why: String| spanned(raw.span(), why)))
         .collect()
 }
 
-fn signal(raw: Spanned<String>) -> Result<Signal, Wrong> {
+fn signal(raw: Spanned<String>) -> Result<Signal, SpannedError> {
     let all = [Signal::Hup, Signal::Usr1, Signal::Usr2];
     let found = all.into_iter().find(|s| s.name() == raw.get_ref());
-    found.ok_or_else(|| Wrong {
-        hint: likely(raw.get_ref(), all.into_iter().map(Signal::name)),
-        ..wrong(raw.span(), "no signal that a program reloads on")
+    found.ok_or_else(|| SpannedError {
+        hint: suggest(raw.get_ref(), all.into_iter().map(Signal::name)),
+        ..spanned(raw.span(), "no signal that a program reloads on")
     })
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Place;
+use super::PathBase;
 
 /// How a program reads its command line, as its group or kind says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct Reading {
     /// glob.
     pub title: Option<String>,
     /// Directories that a relative path of its command line is below: the first that there is.
-    pub base: Vec<Place>,
+    pub base: Vec<PathBase>,
     /// A command that prints the paths that are compiled into the program.
     pub built: Vec<String>,
     /// Directives of its config whose values are paths or globs of more of it.

@@ -7,7 +7,7 @@ use toml::{Spanned, Value};
 
 use super::{
     argv, parse_duration,
-    wrong::{Wrong, wrong},
+    spanned::{SpannedError, spanned},
 };
 
 /// A part of some instances: a number of them, or hundredths of a percent.
@@ -121,7 +121,7 @@ pub struct Rollout {
     /// nothing of their own.
     pub alone: bool,
     /// So many of the group may have a silent endpoint before the run: they are left out.
-    pub max_sick: Share,
+    pub max_unresponsive: Share,
     /// How long a wave is left alone before every proven instance is looked at again.
     pub bake: Duration,
     /// A command of the operator's that must exit 0 after each wave; empty for none.
@@ -136,7 +136,7 @@ impl Default for Rollout {
             waves: vec![Share::Count(1), Share::Part(10_000)],
             max_failures: Share::Count(0),
             alone: false,
-            max_sick: Share::Count(0),
+            max_unresponsive: Share::Count(0),
             bake: Duration::ZERO,
             gate: Vec::new(),
             on_failure: OnFailure::Revert,
@@ -150,7 +150,7 @@ impl Default for Rollout {
 pub(super) struct RawRollout {
     waves: Option<Spanned<Value>>,
     max_failures: Option<Spanned<Value>>,
-    max_sick: Option<Spanned<Value>>,
+    max_unresponsive: Option<Spanned<Value>>,
     bake: Option<Spanned<String>>,
     gate: Option<Vec<Spanned<String>>>,
     on_failure: Option<OnFailure>,
@@ -158,23 +158,23 @@ pub(super) struct RawRollout {
 
 impl RawRollout {
     /// Takes what is written here over what `base` says.
-    pub(super) fn over(self, base: &Rollout) -> Result<Rollout, Wrong> {
+    pub(super) fn over(self, base: &Rollout) -> Result<Rollout, SpannedError> {
         let one = |raw: Option<Spanned<Value>>| {
-            raw.map(|raw| share(raw.get_ref()).map_err(|why| wrong(raw.span(), why)))
+            raw.map(|raw| share(raw.get_ref()).map_err(|why| spanned(raw.span(), why)))
                 .transpose()
         };
         let max_failures = one(self.max_failures)?;
         Ok(Rollout {
             waves: match self.waves {
-                Some(raw) => waves(raw.get_ref()).map_err(|why| wrong(raw.span(), why))?,
+                Some(raw) => waves(raw.get_ref()).map_err(|why| spanned(raw.span(), why))?,
                 None => base.waves.clone(),
             },
             alone: base.alone || max_failures.is_some(),
             max_failures: max_failures.unwrap_or(base.max_failures),
-            max_sick: one(self.max_sick)?.unwrap_or(base.max_sick),
+            max_unresponsive: one(self.max_unresponsive)?.unwrap_or(base.max_unresponsive),
             bake: match self.bake {
                 Some(text) => {
-                    parse_duration(text.get_ref()).map_err(|why| wrong(text.span(), why))?
+                    parse_duration(text.get_ref()).map_err(|why| spanned(text.span(), why))?
                 }
                 None => base.bake,
             },
@@ -207,9 +207,9 @@ fn waves(value: &Value) -> Result<Vec<Share>, String> {
 }
 
 /// An argv; it speaks of a wave and not of a process, so nothing stands for anything in it.
-fn gate(raw: Vec<Spanned<String>>) -> Result<Vec<String>, Wrong> {
+fn gate(raw: Vec<Spanned<String>>) -> Result<Vec<String>, SpannedError> {
     if let Some(nothing) = raw.first().filter(|program| program.get_ref().is_empty()) {
-        return Err(wrong(
+        return Err(spanned(
             nothing.span(),
             "a gate is a program and its arguments, without a shell; `gate = []` is none",
         ));
@@ -218,7 +218,7 @@ fn gate(raw: Vec<Spanned<String>>) -> Result<Vec<String>, Wrong> {
         .iter()
         .find_map(|arg| argv::known(arg.get_ref()).map(|name| (name, arg.span())))
     {
-        Some((name, at)) => Err(wrong(
+        Some((name, at)) => Err(spanned(
             at,
             format!("`{{{name}}}`: a gate judges a wave, not a process, so it has no placeholders"),
         )),

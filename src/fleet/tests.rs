@@ -13,7 +13,7 @@ fn a_kind_fills_what_a_group_leaves_out() {
     let group = &fleet.groups[0];
     assert_eq!(
         group.config,
-        [[Place::Arg("--config".into(), PathBuf::new())]]
+        [[PathBase::Arg("--config".into(), PathBuf::new())]]
     );
     assert_eq!(
         group.count,
@@ -46,8 +46,8 @@ fn every_key_of_a_group_without_a_kind() {
     assert_eq!(
         group.config,
         [[
-            Place::Arg("-c".into(), PathBuf::new()),
-            Place::Path("/etc/api.conf".into())
+            PathBase::Arg("-c".into(), PathBuf::new()),
+            PathBase::Path("/etc/api.conf".into())
         ]]
     );
     assert_eq!(

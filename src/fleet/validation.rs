@@ -9,8 +9,8 @@ use serde::{
 use toml::Spanned;
 
 use super::{
-    OnBad, Validation,
-    wrong::{Wrong, argv, wrong},
+    OnBadConfig, Validation,
+    spanned::{SpannedError, argv, spanned},
 };
 
 /// The word for a program that has no validator.
@@ -52,28 +52,28 @@ impl<'de> Visitor<'de> for Either {
 /// ends, and that nothing validates for, must be one that can be started again.
 pub(super) fn validation(
     raw: Option<Spanned<RawValidate>>,
-    on_bad: OnBad,
+    on_bad: OnBadConfig,
     revive: &[String],
-) -> Result<(Vec<String>, Validation), Wrong> {
+) -> Result<(Vec<String>, Validation), SpannedError> {
     let Some(raw) = raw else {
         return Ok((Vec::new(), Validation::Wanted));
     };
     let at = raw.span();
     match raw.into_inner() {
         RawValidate::Argv(words) => Ok((argv(Some(words), &[])?, Validation::Wanted)),
-        RawValidate::Word(word) if word != NONE => {
-            Err(
-                wrong(at, format!("validate = {word:?} is no list of arguments")).hinted(format!(
-                    "`validate = [\"{word}\"]`, or \"{NONE}\" for a program that has no validator"
-                )),
-            )
-        }
-        RawValidate::Word(_) if on_bad == OnBad::Dies && revive.is_empty() => {
+        RawValidate::Word(word) if word != NONE => Err(spanned(
+            at,
+            format!("validate = {word:?} is no list of arguments"),
+        )
+        .hinted(format!(
+            "`validate = [\"{word}\"]`, or \"{NONE}\" for a program that has no validator"
+        ))),
+        RawValidate::Word(_) if on_bad == OnBadConfig::Dies && revive.is_empty() => {
             let why = format!(
                 "a config that it cannot load ends the program, and with `validate = \"{NONE}\"` \
                  nothing finds that out before"
             );
-            Err(wrong(at, why).hinted("say how it is started again: `revive = [argv]`"))
+            Err(spanned(at, why).hinted("say how it is started again: `revive = [argv]`"))
         }
         RawValidate::Word(_) => Ok((Vec::new(), Validation::Waived)),
     }

@@ -6,16 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use self::{exec::gate, local::check::Ask, target::install};
+use self::{exec::gate, local::check::Recheck, target::install};
 pub use self::{
-    local::host::{End, LocalHost, Look},
+    local::host::{LateEdits, LocalHost, SurveyRequest},
     target::lock::Intent,
 };
 use crate::{
-    event::{Event, Halts, Instance, Stop},
+    event::{Abort, Event, Instance, Interrupts},
     fleet::Group,
     runs::Staging,
-    step::{Member, Seen, Shift, Step},
+    step::{PlannedInstance, Step, Survey, TargetChange},
 };
 
 pub(crate) mod discover;
@@ -48,11 +48,11 @@ impl Host {
 
     /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance
     /// runs; holds it against the guards. Touches nothing.
-    pub async fn survey(&mut self, groups: &[Arc<Group>], look: Look<'_>) -> Seen {
+    pub async fn survey(&mut self, groups: &[Arc<Group>], look: SurveyRequest<'_>) -> Survey {
         match self {
             Self::Local(host) => host.survey(groups, look).await,
             #[cfg(test)]
-            Self::Script(_) => Seen::default(),
+            Self::Script(_) => Survey::default(),
         }
     }
 
@@ -65,9 +65,9 @@ impl Host {
         &mut self,
         steps: &mut [&mut Step],
         strict: bool,
-        halts: &mut Halts,
+        halts: &mut Interrupts,
         tell: &mut impl FnMut(Event),
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Abort> {
         match self {
             Self::Local(host) => host.prepare(steps, strict, halts, tell).await,
             #[cfg(test)]
@@ -83,9 +83,9 @@ impl Host {
     pub async fn commit(
         &mut self,
         steps: &mut [Step],
-        halts: &mut Halts,
+        halts: &mut Interrupts,
         tell: &mut impl FnMut(Event),
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Abort> {
         match self {
             Self::Local(host) => host.commit(steps, halts, tell).await,
             #[cfg(test)]
@@ -100,8 +100,8 @@ impl Host {
     pub async fn check(
         &mut self,
         steps: &mut [&mut Step],
-        ask: Ask,
-        (halts, patience): (&mut Halts, u8),
+        ask: Recheck,
+        (halts, patience): (&mut Interrupts, u8),
         tell: &mut impl FnMut(Event),
     ) -> bool {
         match self {
@@ -122,8 +122,8 @@ impl Host {
         run: &str,
         wave: usize,
         instances: &[&Instance],
-        halts: &mut Halts,
-    ) -> gate::Said {
+        halts: &mut Interrupts,
+    ) -> gate::GateOutcome {
         match self {
             Self::Local(_) => gate::ask(argv, run, wave, instances, halts).await,
             #[cfg(test)]
@@ -140,9 +140,9 @@ impl Host {
         &self,
         steps: &[&Step],
         undo: bool,
-        halts: &mut Halts,
+        halts: &mut Interrupts,
         tell: &mut impl FnMut(Event),
-    ) -> Result<Vec<Member>, String> {
+    ) -> Result<Vec<PlannedInstance>, String> {
         match self {
             Self::Local(host) => host.newcomers(steps, undo, halts, tell).await,
             #[cfg(test)]
@@ -179,9 +179,9 @@ impl Host {
     }
 
     /// Looks once more at everything that this run has exchanged away.
-    pub fn look_back(&mut self) -> End {
+    pub fn late_edits(&mut self) -> LateEdits {
         match self {
-            Self::Local(host) => End {
+            Self::Local(host) => LateEdits {
                 late: host
                     .targets
                     .values_mut()
@@ -191,7 +191,7 @@ impl Host {
                 not_held: host.held.not,
             },
             #[cfg(test)]
-            Self::Script(_) => End::default(),
+            Self::Script(_) => LateEdits::default(),
         }
     }
 
@@ -214,7 +214,7 @@ impl Host {
 
     /// Digest of what stands at a target now; none when it cannot be read.
     #[must_use]
-    pub fn reads(&self, path: &Path) -> Option<String> {
+    pub fn disk_digest(&self, path: &Path) -> Option<String> {
         match self {
             Self::Local(host) => host.targets.get(path)?.digest(),
             #[cfg(test)]
@@ -247,13 +247,14 @@ impl Host {
     /// Whether a target of `step` is still what it was: there is work though nobody may get a
     /// signal.
     #[must_use]
-    pub fn lags(&self, step: &Step) -> bool {
-        let lags = |s: &Shift| {
+    pub fn needs_install(&self, step: &Step) -> bool {
+        let lags = |s: &TargetChange| {
             s.from.as_ref().is_some_and(|from| {
-                from.sha256 != s.to.sha256 && self.reads(&s.path).as_ref() == Some(&from.sha256)
+                from.sha256 != s.to.sha256
+                    && self.disk_digest(&s.path).as_ref() == Some(&from.sha256)
             })
         };
-        step.shifts.iter().any(lags)
+        step.changes.iter().any(lags)
     }
 
     /// Whether this run has exchanged the target at `path`.

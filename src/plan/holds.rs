@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    event::{Event, Instance, State, Trouble},
-    fact::{Fact, Showing, Wants},
-    step::{Member, Shift, Step},
+    event::{Event, Failure, Instance, Outcome},
+    fact::{Assertion, Expectation, Showing},
+    step::{PlannedInstance, Step, TargetChange},
 };
 
 /// The longest value that is shown, in characters.
@@ -15,18 +15,22 @@ const SHOWN: usize = 80;
 
 /// Refuses every one of `members` for which an `equals` that is taken from the config does not hold
 /// with what `shifts` replace.
-pub(super) fn refuse(members: &mut [Member], shifts: &[Shift], refused: &mut Vec<Instance>) {
+pub(super) fn refuse(
+    members: &mut [PlannedInstance],
+    shifts: &[TargetChange],
+    refused: &mut Vec<Instance>,
+) {
     for member in members
         .iter_mut()
-        .filter(|m| !m.sick && m.instance.state != State::Unchanged)
+        .filter(|m| !m.unresponsive && m.instance.outcome != Outcome::Unchanged)
     {
         let Some(text) = unheld(member, shifts) else {
             continue;
         };
         member.fail(
-            State::Refused,
-            Trouble {
-                kind: State::Refused.into(),
+            Outcome::Refused,
+            Failure {
+                kind: Outcome::Refused.into(),
                 text,
             },
         );
@@ -36,7 +40,7 @@ pub(super) fn refuse(members: &mut [Member], shifts: &[Shift], refused: &mut Vec
 
 /// Why an assertion of `member` does not hold before the run; none where each does, or cannot be
 /// known.
-fn unheld(member: &Member, shifts: &[Shift]) -> Option<String> {
+fn unheld(member: &PlannedInstance, shifts: &[TargetChange]) -> Option<String> {
     let first = shifts.first()?;
     let from = first.from.as_ref()?;
     let tells_another = member
@@ -91,9 +95,9 @@ fn unheld(member: &Member, shifts: &[Shift]) -> Option<String> {
 }
 
 /// An `equals` with a part of the config in it, as it is written, and filled from `runs`.
-fn taken(fact: &Fact, runs: &[u8]) -> Option<(Fact, String)> {
-    match fact.filled(Some(runs)).ok()?.wants {
-        Wants::Equals(text) if Wants::Equals(text.clone()) != fact.wants => {
+fn taken(fact: &Assertion, runs: &[u8]) -> Option<(Assertion, String)> {
+    match fact.resolved(Some(runs)).ok()?.expectation {
+        Expectation::Equals(text) if Expectation::Equals(text.clone()) != fact.expectation => {
             Some((fact.clone(), text))
         }
         _ => None,
@@ -104,15 +108,15 @@ fn taken(fact: &Fact, runs: &[u8]) -> Option<(Fact, String)> {
 pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> {
     let mut all: BTreeMap<(&str, usize), (i32, usize, String)> = BTreeMap::new();
     for step in steps {
-        let showing = if step.shifts.iter().any(|shift| shift.secret) {
+        let showing = if step.changes.iter().any(|shift| shift.secret) {
             Showing::Secret
         } else {
             Showing::Open
         };
         for member in step
-            .members
+            .instances
             .iter()
-            .filter(|m| !m.sick && m.instance.state != State::Unchanged)
+            .filter(|m| !m.unresponsive && m.instance.outcome != Outcome::Unchanged)
         {
             for (place, (fact, now)) in member
                 .group
@@ -140,7 +144,7 @@ pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> 
         }
     }
     all.into_iter()
-        .map(|((group, _), (pid, instances, why))| Event::Unheld {
+        .map(|((group, _), (pid, instances, why))| Event::NotHeldBefore {
             group: group.into(),
             pid,
             instances,
@@ -150,19 +154,19 @@ pub(super) fn literals<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Event> 
 }
 
 /// Whether a literal does not hold.
-fn is_unheld(fact: &Fact, now: &str) -> bool {
-    let is_literal = match &fact.wants {
-        Wants::Equals(_) | Wants::Contains(_) => fact
-            .filled(None)
-            .is_ok_and(|filled| filled.wants == fact.wants),
+fn is_unheld(fact: &Assertion, now: &str) -> bool {
+    let is_literal = match &fact.expectation {
+        Expectation::Equals(_) | Expectation::Contains(_) => fact
+            .resolved(None)
+            .is_ok_and(|filled| filled.expectation == fact.expectation),
         _ => false,
     };
     is_literal && !fact.holds_alone(now)
 }
 
-fn asked(fact: &Fact) -> String {
-    match &fact.wants {
-        Wants::Equals(text) => format!("`equals = {text:?}`"),
+fn asked(fact: &Assertion) -> String {
+    match &fact.expectation {
+        Expectation::Equals(text) => format!("`equals = {text:?}`"),
         _ => "it".into(),
     }
 }
@@ -182,9 +186,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        fact::{Access, Ask, Read, Source},
+        fact::{Access, Extract, HttpRequest, Source},
         fleet::Fleet,
-        step::Blob,
+        step::Content,
     };
 
     fn said_by(equals: &str, now: &str, from: &str, before: Option<&str>) -> Option<String> {
@@ -195,23 +199,24 @@ mod tests {
         unheld(&member(equals, now, None), &[shift(from, secret)])
     }
 
-    fn member(equals: &str, now: &str, before: Option<&str>) -> Member {
+    fn member(equals: &str, now: &str, before: Option<&str>) -> PlannedInstance {
         let mut group = Fleet::of_kind("hello").unwrap().groups.remove(0);
         let source = Source::Exec(vec!["ask".into()]);
-        group.confirm = vec![Fact {
+        group.confirm = vec![Assertion {
             source,
-            read: Read::Stdout,
-            wants: Wants::Equals(equals.into()),
+            read: Extract::Stdout,
+            expectation: Expectation::Equals(equals.into()),
         }];
-        let mut member = Member::new(Instance::new("web", 7, 1), Arc::new(group), Vec::new());
+        let mut member =
+            PlannedInstance::new(Instance::new("web", 7, 1), Arc::new(group), Vec::new());
         member.baseline = vec![Some(now.into())];
         member.instance.before = before.map(str::to_owned);
         member
     }
 
-    fn shift(from: Option<&str>, secret: bool) -> Shift {
-        let blob = |text: &str| Blob::new(text.as_bytes().to_vec());
-        Shift {
+    fn shift(from: Option<&str>, secret: bool) -> TargetChange {
+        let blob = |text: &str| Content::new(text.as_bytes().to_vec());
+        TargetChange {
             path: "/etc/web.toml".into(),
             from: from.map(blob),
             to: blob("v = 'two'"),
@@ -249,22 +254,22 @@ mod tests {
 
     #[test]
     fn a_literal_that_does_not_hold_before_is_told_once_for_its_group() {
-        let told = |wants: Wants, now: &str, secret: bool| {
+        let told = |wants: Expectation, now: &str, secret: bool| {
             let mut all = [member("", now, None), member("", now, None)];
             for member in &mut all {
                 let mut group = (*member.group).clone();
-                group.confirm[0].wants = wants.clone();
+                group.confirm[0].expectation = wants.clone();
                 member.group = Arc::new(group);
             }
             let step = Step {
-                shifts: vec![shift(Some("v = 'one'"), secret)],
-                members: all.into(),
+                changes: vec![shift(Some("v = 'one'"), secret)],
+                instances: all.into(),
                 undo: false,
             };
             literals(std::iter::once(&step))
                 .into_iter()
                 .map(|event| match event {
-                    Event::Unheld {
+                    Event::NotHeldBefore {
                         pid,
                         instances,
                         why,
@@ -275,29 +280,32 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            told(Wants::Equals("ok".into()), "no", false),
+            told(Expectation::Equals("ok".into()), "no", false),
             ["7 2 `ask` reads `no`, and wanted is `ok`"]
         );
-        assert_eq!(told(Wants::Contains("ok".into()), "no", false).len(), 1);
+        assert_eq!(
+            told(Expectation::Contains("ok".into()), "no", false).len(),
+            1
+        );
         let mut member = member("ok", "Bearer geheim", None);
         let mut group = (*member.group).clone();
         let access = Access {
             bearer_file: Some("/t".into()),
             ..Access::default()
         };
-        group.confirm[0].source = Source::Http(Ask {
+        group.confirm[0].source = Source::Http(HttpRequest {
             url: "http://{listen}/".into(),
             access,
-            ..Ask::default()
+            ..HttpRequest::default()
         });
         member.group = Arc::new(group);
         let step = Step {
-            shifts: vec![shift(Some("v = 'one'"), false)],
-            members: [member].into(),
+            changes: vec![shift(Some("v = 'one'"), false)],
+            instances: [member].into(),
             undo: false,
         };
         let events = literals(std::iter::once(&step));
-        let Some(Event::Unheld { why, .. }) = events.first() else {
+        let Some(Event::NotHeldBefore { why, .. }) = events.first() else {
             unreachable!("{events:?}")
         };
         assert!(
@@ -305,15 +313,15 @@ mod tests {
             "{why}"
         );
         assert!(
-            told(Wants::Equals("ok".into()), "geheim", true)
+            told(Expectation::Equals("ok".into()), "geheim", true)
                 .iter()
                 .all(|why| !why.contains("geheim"))
         );
         for (wants, now) in [
-            (Wants::Equals("ok".into()), "ok"),
-            (Wants::Contains("ok".into()), "it is ok"),
-            (Wants::Equals("{candidate.v}".into()), "no"),
-            (Wants::Changed, "no"),
+            (Expectation::Equals("ok".into()), "ok"),
+            (Expectation::Contains("ok".into()), "it is ok"),
+            (Expectation::Equals("{candidate.v}".into()), "no"),
+            (Expectation::Changed, "no"),
         ] {
             assert_eq!(told(wants, now, false), [""; 0]);
         }

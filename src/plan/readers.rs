@@ -2,17 +2,17 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::step::Member;
+use crate::step::PlannedInstance;
 
 /// Instances by what they read.
-pub(super) type Readers = BTreeMap<Vec<PathBuf>, Vec<Member>>;
+pub(super) type Readers = BTreeMap<Vec<PathBuf>, Vec<PlannedInstance>>;
 
 /// The members of each key, in their order. Where all have the same one, nobody is moved: ten
 /// thousand take room.
-pub(super) fn apart<K: Ord>(
-    members: Vec<Member>,
-    mut key: impl FnMut(&Member) -> K,
-) -> BTreeMap<K, Vec<Member>> {
+pub(super) fn group_by_targets<K: Ord>(
+    members: Vec<PlannedInstance>,
+    mut key: impl FnMut(&PlannedInstance) -> K,
+) -> BTreeMap<K, Vec<PlannedInstance>> {
     let mut runs: Vec<(K, usize)> = Vec::new();
     for member in &members {
         let key = key(member);
@@ -28,7 +28,10 @@ pub(super) fn apart<K: Ord>(
             .zip([members])
             .collect();
     }
-    let (mut parts, mut members) = (BTreeMap::<K, Vec<Member>>::new(), members.into_iter());
+    let (mut parts, mut members) = (
+        BTreeMap::<K, Vec<PlannedInstance>>::new(),
+        members.into_iter(),
+    );
     for (key, many) in runs {
         parts
             .entry(key)

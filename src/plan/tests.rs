@@ -5,10 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    change::Asked,
-    event::TroubleKind,
-    fleet::{Group, Place},
-    step::Offered,
+    change::ChangeRequest,
+    event::FailureKind,
+    fleet::{Group, PathBase},
+    step::StagedSource,
     tree::{Node, Tree},
 };
 
@@ -17,29 +17,29 @@ use crate::{
 pub(super) fn group(name: &str, targets: usize, kind: bool) -> Arc<Group> {
     let mut group = Fleet::of_kind("nginx").unwrap().groups.remove(0);
     group.name = name.into();
-    group.config = vec![vec![Place::Path("/".into())]; targets];
+    group.config = vec![vec![PathBase::Path("/".into())]; targets];
     group.kind = group.kind.filter(|_| kind);
     Arc::new(group)
 }
 
-pub(super) fn member(group: &Arc<Group>, pid: i32, targets: &[PathBuf]) -> Member {
+pub(super) fn member(group: &Arc<Group>, pid: i32, targets: &[PathBuf]) -> PlannedInstance {
     let instance = Instance {
         targets: targets.to_vec(),
         ..Instance::new(&group.name, pid, 1)
     };
-    Member::new(instance, group.clone(), Vec::new())
+    PlannedInstance::new(instance, group.clone(), Vec::new())
 }
 
-pub(super) fn file(text: &str) -> Blob {
-    Blob::new(text.into())
+pub(super) fn file(text: &str) -> Content {
+    Content::new(text.into())
 }
 
-fn directory(entries: &[(&str, &str)]) -> Blob {
+fn directory(entries: &[(&str, &str)]) -> Content {
     let entries = entries
         .iter()
         .map(|(name, text)| ((*name).into(), Node::File(0o644, text.as_bytes().into())))
         .collect();
-    Blob::of(Tree {
+    Content::from_tree(Tree {
         mode: 0o755,
         entries,
     })
@@ -47,36 +47,40 @@ fn directory(entries: &[(&str, &str)]) -> Blob {
 }
 
 pub(super) fn seen(
-    members: Vec<Member>,
-    targets: impl IntoIterator<Item = (PathBuf, Blob)>,
-) -> Seen {
-    let target = |disk| SeenTarget {
-        disk,
+    members: Vec<PlannedInstance>,
+    targets: impl IntoIterator<Item = (PathBuf, Content)>,
+) -> Survey {
+    let target = |disk| SurveyedTarget {
+        content: disk,
         ctime: 5,
         behind: Some(String::new()),
         secret: false,
-        offered: BTreeMap::new(),
+        staged: BTreeMap::new(),
     };
-    Seen {
-        members,
+    Survey {
+        instances: members,
         targets: targets
             .into_iter()
             .map(|(path, disk)| (path, target(disk)))
             .collect(),
-        ..Seen::default()
+        ..Survey::default()
     }
 }
 
-pub(super) fn planned(seen: Seen, groups: &[Arc<Group>], asked: &Asked) -> Result<Plan, Stop> {
+pub(super) fn planned(
+    seen: Survey,
+    groups: &[Arc<Group>],
+    asked: &ChangeRequest,
+) -> Result<Plan, Abort> {
     planned_over(seen, groups, asked, true)
 }
 
 fn planned_over(
-    seen: Seen,
+    seen: Survey,
     groups: &[Arc<Group>],
-    asked: &Asked,
+    asked: &ChangeRequest,
     overwrite: bool,
-) -> Result<Plan, Stop> {
+) -> Result<Plan, Abort> {
     let fleet = Fleet {
         groups: groups.iter().map(|g| (**g).clone()).collect(),
         ..Fleet::default()
@@ -88,13 +92,13 @@ fn planned_over(
     });
     Plan::new(
         seen,
-        &Wish {
+        &PlanRequest {
             fleet: &fleet,
             changes: &changes,
             count,
             overwrite,
             include_sick: false,
-            proven: &Proven::default(),
+            proven: &ProofCache::default(),
         },
         |_| None,
     )
@@ -128,7 +132,7 @@ proptest! {
     ) {
         let path = |target: &i32| PathBuf::from(format!("/{target}/name{target}"));
         let (mut groups, mut members, mut asked, mut dirs) =
-            (Vec::new(), Vec::new(), Asked::default(), Vec::new());
+            (Vec::new(), Vec::new(), ChangeRequest::default(), Vec::new());
         let mut wanted: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
         for (at, (targets, instances, kind, changes)) in lists.iter().enumerate() {
             let name = format!("group{at}");
@@ -199,7 +203,7 @@ proptest! {
             let lists: BTreeSet<Vec<&Path>> = wave
                 .steps
                 .iter()
-                .map(|s| s.shifts.iter().map(|s| s.path.as_path()).collect())
+                .map(|s| s.changes.iter().map(|s| s.path.as_path()).collect())
                 .collect();
             prop_assert_eq!(
                 lists.len(),
@@ -209,19 +213,19 @@ proptest! {
         }
         for step in plan.steps() {
             let lists: Vec<Vec<PathBuf>> = step
-                .members
+                .instances
                 .iter()
                 .map(|m| m.instance.targets.clone())
                 .collect();
-            let shifts: Vec<PathBuf> = step.shifts.iter().map(|s| s.path.clone()).collect();
+            let shifts: Vec<PathBuf> = step.changes.iter().map(|s| s.path.clone()).collect();
             prop_assert!(
                 lists.iter().all(|list| *list == shifts),
                 "{:?} {:?}",
                 lists,
                 shifts
             );
-            let changes = step.shifts.iter().any(|s| s.to.bytes.starts_with(b"new"));
-            for shift in &step.shifts {
+            let changes = step.changes.iter().any(|s| s.to.bytes.starts_with(b"new"));
+            for shift in &step.changes {
                 let target = &shift.path.to_str().unwrap()[1..2];
                 prop_assert_eq!(&shift.to, &file(wanted[&shift.path].first().unwrap()));
                 prop_assert_eq!(
@@ -239,7 +243,7 @@ proptest! {
                 "who cannot tell has no way back from what \
                     is on the disk already"
             );
-            for (forth, back) in step.shifts.iter().zip(back.iter().flat_map(|b| &b.shifts)) {
+            for (forth, back) in step.changes.iter().zip(back.iter().flat_map(|b| &b.changes)) {
                 prop_assert_eq!(
                     (&forth.path, forth.from.as_ref(), &forth.to),
                     (&back.path, Some(&back.to), back.from.as_ref().unwrap())
@@ -259,10 +263,10 @@ fn of_several_targets_each_has_an_entry_of_its_name_or_stays() {
         ]
     };
     let go = |put: &Path, prune| {
-        let asked = Asked {
+        let asked = ChangeRequest {
             config: Some(put.into()),
             prune,
-            ..Asked::default()
+            ..ChangeRequest::default()
         };
         planned(
             seen(vec![member(&one, 1, &all)], now()),
@@ -274,7 +278,7 @@ fn of_several_targets_each_has_an_entry_of_its_name_or_stays() {
     std::fs::create_dir(new.path().join("conf.d")).unwrap();
     std::fs::write(new.path().join("conf.d/a"), "new").unwrap();
     let plan = go(new.path(), false).unwrap();
-    let shifts = &plan.waves[0].steps[0].shifts;
+    let shifts = &plan.waves[0].steps[0].changes;
     assert_eq!(
         (&shifts[0].from, &shifts[0].to),
         (&Some(file("old")), &file("old")),
@@ -288,10 +292,10 @@ fn of_several_targets_each_has_an_entry_of_its_name_or_stays() {
         )
     );
     assert_eq!(
-        go(new.path(), true).unwrap().waves[0].steps[0].shifts[1].to,
+        go(new.path(), true).unwrap().waves[0].steps[0].changes[1].to,
         directory(&[("a", "new")])
     );
-    let invalid = |said: Result<Plan, Stop>, says: &str| {
+    let invalid = |said: Result<Plan, Abort>, says: &str| {
         let stop = said.unwrap_err();
         assert!(
             stop.verdict == Verdict::Invalid && stop.reason.contains(says),
@@ -316,9 +320,9 @@ fn of_several_targets_each_has_an_entry_of_its_name_or_stays() {
     invalid(go(new.path(), false), "main.conf`: it is a link");
     invalid(go(folder(&[]).path(), false), "nothing is in it");
     invalid(go(&new.path().join("conf.d/a"), false), "several targets");
-    let set = Asked {
+    let set = ChangeRequest {
         set: vec![("a".into(), "b".into())],
-        ..Asked::default()
+        ..ChangeRequest::default()
     };
     invalid(
         planned(
@@ -336,9 +340,9 @@ fn of_several_targets_each_has_an_entry_of_its_name_or_stays() {
         .iter()
         .map(|p| (p.clone(), file("old")))
         .collect::<Vec<_>>();
-    let asked = Asked {
+    let asked = ChangeRequest {
         config: Some(dir.path().into()),
-        ..Asked::default()
+        ..ChangeRequest::default()
     };
     invalid(
         planned(
@@ -353,17 +357,17 @@ fn of_several_targets_each_has_an_entry_of_its_name_or_stays() {
 #[test]
 fn a_directory_and_a_file_do_not_become_each_other_and_do_not_lie_in_each_other() {
     let (one, dir) = (group("web", 1, true), folder(&[("a", "new")]));
-    let go = |disk: Blob, put: PathBuf, set: bool| {
+    let go = |disk: Content, put: PathBuf, set: bool| {
         let members = vec![member(&one, 1, &paths(&["/e/x"]))];
         let set = if set {
             vec![("a".into(), "b".into())]
         } else {
             Vec::new()
         };
-        let asked = Asked {
+        let asked = ChangeRequest {
             config: Some(put).filter(|_| set.is_empty()),
             set,
-            ..Asked::default()
+            ..ChangeRequest::default()
         };
         planned(
             seen(members, [("/e/x".into(), disk)]),
@@ -408,9 +412,9 @@ fn a_directory_and_a_file_do_not_become_each_other_and_do_not_lie_in_each_other(
                 ],
             ),
             &two,
-            &Asked {
+            &ChangeRequest {
                 configs,
-                ..Asked::default()
+                ..ChangeRequest::default()
             },
         )
     };
@@ -437,7 +441,7 @@ fn a_source_counts_where_nothing_else_is_asked_for() {
         }),
         paths(&["/e/a", "/e/b"]),
     );
-    let go = |offered: [Option<Result<Blob, (Verdict, String)>>; 2], asked: &Asked| {
+    let go = |offered: [Option<Result<Content, (Verdict, String)>>; 2], asked: &ChangeRequest| {
         let mut seen = seen(
             vec![member(&one, 1, &all)],
             all.iter().map(|p| (p.clone(), file("old"))),
@@ -445,19 +449,19 @@ fn a_source_counts_where_nothing_else_is_asked_for() {
         for ((path, target), content) in seen.targets.iter_mut().zip(offered) {
             let path = PathBuf::from(format!("{}.new", path.display()));
             target
-                .offered
-                .insert("web".into(), Offered { path, content });
+                .staged
+                .insert("web".into(), StagedSource { path, content });
         }
         planned(seen, std::slice::from_ref(&one), asked)
     };
-    let to = |plan: Result<Plan, Stop>| {
+    let to = |plan: Result<Plan, Abort>| {
         plan.unwrap().waves[0].steps[0]
-            .shifts
+            .changes
             .iter()
             .map(|s| s.to.clone())
             .collect::<Vec<_>>()
     };
-    let none = Asked::default();
+    let none = ChangeRequest::default();
     assert_eq!(
         to(go([Some(Ok(file("new"))), None], &none)),
         [file("new"), file("old")],
@@ -484,9 +488,9 @@ fn a_source_counts_where_nothing_else_is_asked_for() {
         Verdict::Invalid
     );
     let dir = folder(&[("b", "named")]);
-    let named = Asked {
+    let named = ChangeRequest {
         config: Some(dir.path().into()),
-        ..Asked::default()
+        ..ChangeRequest::default()
     };
     assert_eq!(
         to(go([Some(Ok(file("new"))), None], &named)),
@@ -511,9 +515,9 @@ fn a_new_secret_makes_a_directory_one() {
         one.secret = said;
         let group = Arc::new(one.clone());
         let members = vec![member(&group, 1, &paths(&["/e"]))];
-        let asked = Asked {
+        let asked = ChangeRequest {
             config: Some(dir.path().into()),
-            ..Asked::default()
+            ..ChangeRequest::default()
         };
         let plan = planned(
             seen(members, [("/e".into(), directory(&[("a", "1")]))]),
@@ -521,14 +525,14 @@ fn a_new_secret_makes_a_directory_one() {
             &asked,
         )
         .unwrap();
-        assert_eq!(plan.waves[0].steps[0].shifts[0].secret, wanted);
+        assert_eq!(plan.waves[0].steps[0].changes[0].secret, wanted);
     }
 }
 
 #[test]
 fn what_an_instance_tells_is_the_digest_of_its_first_target() {
     let (one, all) = (group("web", 2, true), paths(&["/e/a", "/e/b"]));
-    let go = |runs: &Blob, asked: &Asked| {
+    let go = |runs: &Content, asked: &ChangeRequest| {
         let mut member = member(&one, 1, &all);
         member.instance.before = Some(runs.sha256.clone());
         planned(
@@ -541,9 +545,9 @@ fn what_an_instance_tells_is_the_digest_of_its_first_target() {
         )
     };
     let dir = folder(&[("b", "new")]);
-    let asked = Asked {
+    let asked = ChangeRequest {
         config: Some(dir.path().into()),
-        ..Asked::default()
+        ..ChangeRequest::default()
     };
     assert!(go(&file("/e/a"), &asked).is_ok());
     assert!(
@@ -553,10 +557,10 @@ fn what_an_instance_tells_is_the_digest_of_its_first_target() {
             .contains("runs "),
         "that is drift"
     );
-    let adopted = go(&file("/e/a"), &Asked::default()).unwrap();
+    let adopted = go(&file("/e/a"), &ChangeRequest::default()).unwrap();
     assert_eq!(
-        adopted.instances().map(|i| i.state).collect::<Vec<_>>(),
-        [State::Untouched],
+        adopted.instances().map(|i| i.outcome).collect::<Vec<_>>(),
+        [Outcome::Untouched],
         "nobody knows what it has of the second"
     );
 }
@@ -566,9 +570,9 @@ fn a_directory_is_no_config_of_hello_serve() {
     let mut hello = Fleet::of_kind("hello").unwrap().groups.remove(0);
     hello.name = "web".into();
     let (group, dir) = (Arc::new(hello), folder(&[("a", "new")]));
-    let asked = Asked {
+    let asked = ChangeRequest {
         config: Some(dir.path().into()),
-        ..Asked::default()
+        ..ChangeRequest::default()
     };
     let stop = planned(
         seen(
@@ -609,9 +613,9 @@ fn only_what_has_an_entry_must_be_equal_now() {
         planned_over(
             seen(members, on_disk),
             std::slice::from_ref(&one),
-            &Asked {
+            &ChangeRequest {
                 config: Some(dir.path().into()),
-                ..Asked::default()
+                ..ChangeRequest::default()
             },
             false,
         )
@@ -635,19 +639,20 @@ fn some_sick(
     sick: i32,
     max: &str,
     include_sick: bool,
-    proven: &Proven,
+    proven: &ProofCache,
     count: Count,
-) -> Result<Plan, Stop> {
+) -> Result<Plan, Abort> {
     let mut one = (*group("web", 1, true)).clone();
-    (one.rollout.max_sick, one.rollout.waves) = (max.parse().unwrap(), vec!["1".parse().unwrap()]);
+    (one.rollout.max_unresponsive, one.rollout.waves) =
+        (max.parse().unwrap(), vec!["1".parse().unwrap()]);
     let (one, all) = (Arc::new(one), paths(&["/e"]));
     let silent = |pid| {
-        let mut member = Member {
-            sick: true,
+        let mut member = PlannedInstance {
+            unresponsive: true,
             ..member(&one, pid, &all)
         };
-        member.instance.trouble = Some(Trouble {
-            kind: TroubleKind::Sick,
+        member.instance.failure = Some(Failure {
+            kind: FailureKind::Unresponsive,
             text: "is silent".into(),
         });
         member
@@ -656,18 +661,18 @@ fn some_sick(
     let members = (sick..sick + healthy)
         .map(|pid| member(&one, pid + 1, &all))
         .collect();
-    let seen = Seen {
-        sick: (0..sick).map(|pid| silent(pid + 1)).collect(),
+    let seen = Survey {
+        unresponsive: (0..sick).map(|pid| silent(pid + 1)).collect(),
         ..seen(members, [("/e".into(), file("old"))])
     };
     let fleet = Fleet {
         groups: vec![(*one).clone()],
         ..Fleet::default()
     };
-    let changes = Changes::read(&Asked::default()).unwrap();
+    let changes = Changes::read(&ChangeRequest::default()).unwrap();
     Plan::new(
         seen,
-        &Wish {
+        &PlanRequest {
             fleet: &fleet,
             changes: &changes,
             count: Some(count),
@@ -691,7 +696,7 @@ proptest! {
             min: 0,
             max: usize::MAX,
         };
-        let said = some_sick(healthy, sick, &max, include, &Proven::default(), any);
+        let said = some_sick(healthy, sick, &max, include, &ProofCache::default(), any);
         let share: crate::fleet::Share = max.parse().unwrap();
         let all = usize::try_from(healthy + sick).unwrap();
         let fits = healthy > 0 && usize::try_from(sick).unwrap() <= share.rounded_down(all);
@@ -699,7 +704,7 @@ proptest! {
             let stop = said.unwrap_err();
             prop_assert!(!include && sick > 0 && !fits && stop.verdict == Verdict::Refused);
             prop_assert!(
-                stop.instances.iter().all(|i| i.state == State::Refused)
+                stop.instances.iter().all(|i| i.outcome == Outcome::Refused)
                     && stop.instances.len() == usize::try_from(sick).unwrap()
             );
             prop_assert!(
@@ -721,15 +726,15 @@ proptest! {
             }
         );
         let is_sick = |i: &Instance| {
-            let trouble = i.trouble.as_ref();
-            trouble.is_some_and(|t| t.kind == TroubleKind::Sick)
+            let trouble = i.failure.as_ref();
+            trouble.is_some_and(|t| t.kind == FailureKind::Unresponsive)
         };
-        prop_assert!(left.iter().all(|i| i.state == State::Untouched && i.wave == 0 && is_sick(i)));
+        prop_assert!(left.iter().all(|i| i.outcome == Outcome::Untouched && i.wave == 0 && is_sick(i)));
         // Those who answer go first.
         let order: Vec<(usize, bool)> = plan
             .steps()
-            .flat_map(|s| &s.members)
-            .map(|m| (m.instance.wave, m.sick))
+            .flat_map(|s| &s.instances)
+            .map(|m| (m.instance.wave, m.unresponsive))
             .collect();
         let last = order
             .iter()
@@ -747,10 +752,10 @@ proptest! {
 #[test]
 fn the_silent_are_counted_as_found() {
     let count = |n| Count { min: n, max: n };
-    assert!(some_sick(2, 1, "1", false, &Proven::default(), count(3)).is_ok());
+    assert!(some_sick(2, 1, "1", false, &ProofCache::default(), count(3)).is_ok());
     for wrong in [2, 4] {
         assert_eq!(
-            some_sick(2, 1, "1", false, &Proven::default(), count(wrong))
+            some_sick(2, 1, "1", false, &ProofCache::default(), count(wrong))
                 .unwrap_err()
                 .verdict,
             Verdict::NoMatch
@@ -769,20 +774,20 @@ fn a_silent_one_that_goes_along_is_signalled_whatever_was_proven_of_it() {
         .starttime;
     let stand = BTreeMap::from([(
         PathBuf::from("/e"),
-        crate::runs::Stand {
+        crate::runs::ProvenTarget {
             sha256: file("old").sha256,
             ctime: 5,
             behind: Some(String::new()),
         },
     )]);
-    let remains = crate::runs::Remains {
+    let remains = crate::runs::ProvenInstance {
         pid: me,
         started,
         stands: stand,
         reload: crate::runs::Reload::Over(jiff::Timestamp::now()),
     };
-    Proven::keep(dir.path(), [remains].into_iter()).unwrap();
-    let proven = Proven::load(dir.path());
+    ProofCache::keep(dir.path(), [remains].into_iter()).unwrap();
+    let proven = ProofCache::load(dir.path());
     let mut one = (*group("web", 1, true)).clone();
     one.confirm.clear();
     let one = Arc::new(one);
@@ -791,19 +796,19 @@ fn a_silent_one_that_goes_along_is_signalled_whatever_was_proven_of_it() {
             targets: paths(&["/e"]),
             ..Instance::new("web", me, started)
         };
-        let member = Member {
-            sick,
-            ..Member::new(instance, one.clone(), Vec::new())
+        let member = PlannedInstance {
+            unresponsive: sick,
+            ..PlannedInstance::new(instance, one.clone(), Vec::new())
         };
         let fleet = Fleet {
             groups: vec![(*one).clone()],
             ..Fleet::default()
         };
-        let changes = Changes::read(&Asked::default()).unwrap();
+        let changes = Changes::read(&ChangeRequest::default()).unwrap();
         let seen = seen(vec![member], [("/e".into(), file("old"))]);
         let plan = Plan::new(
             seen,
-            &Wish {
+            &PlanRequest {
                 fleet: &fleet,
                 changes: &changes,
                 count: None,
@@ -815,12 +820,12 @@ fn a_silent_one_that_goes_along_is_signalled_whatever_was_proven_of_it() {
         );
         plan.unwrap()
             .instances()
-            .map(|i| i.state)
+            .map(|i| i.outcome)
             .collect::<Vec<_>>()
     };
     assert_eq!(
         (go(false), go(true)),
-        (vec![State::Unchanged], vec![State::Untouched])
+        (vec![Outcome::Unchanged], vec![Outcome::Untouched])
     );
 }
 
@@ -832,8 +837,8 @@ fn what_silent_ones_run_is_what_the_others_do() {
     let config = |message: &str| file(&format!("message = \"{message}\"\n"));
     let go = |runs: &[Option<&str>]| {
         let one_of = |(pid, runs): (i32, &Option<&str>)| {
-            let mut member = Member {
-                sick: runs.is_none(),
+            let mut member = PlannedInstance {
+                unresponsive: runs.is_none(),
                 ..member(&one, pid, &all)
             };
             member.instance.before = runs.map(|message| config(message).sha256);
@@ -843,30 +848,30 @@ fn what_silent_ones_run_is_what_the_others_do() {
             groups: vec![(*one).clone()],
             ..Fleet::default()
         };
-        let changes = Changes::read(&Asked::default()).unwrap();
+        let changes = Changes::read(&ChangeRequest::default()).unwrap();
         let seen = seen(
             (1..).zip(runs).map(one_of).collect(),
             [("/e".into(), config("new"))],
         );
-        let wish = Wish {
+        let wish = PlanRequest {
             fleet: &fleet,
             changes: &changes,
             count: None,
             overwrite: true,
             include_sick: true,
-            proven: &Proven::default(),
+            proven: &ProofCache::default(),
         };
         let plan = Plan::new(seen, &wish, |sha256| {
             (sha256 == config("old").sha256).then(|| config("old").bytes.to_vec())
         })
         .unwrap();
-        let states: BTreeMap<i32, State> = plan.instances().map(|i| (i.pid, i.state)).collect();
+        let states: BTreeMap<i32, Outcome> = plan.instances().map(|i| (i.pid, i.outcome)).collect();
         (
             plan.targets()[0].from.clone(),
             states.into_values().collect::<Vec<_>>(),
         )
     };
-    let (silent, same) = (State::Untouched, State::Unchanged);
+    let (silent, same) = (Outcome::Untouched, Outcome::Unchanged);
     assert_eq!(
         go(&[Some("old"), None]),
         (Some(config("old")), vec![silent; 2])

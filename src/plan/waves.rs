@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::readers::apart;
+use super::readers::group_by_targets;
 use crate::{
-    event::State,
-    fleet::{Graph, Group, OnBad, Order, Share},
+    event::Outcome,
+    fleet::{Graph, Group, OnBadConfig, Order, Share},
     step::Step,
 };
 
@@ -31,8 +31,8 @@ impl Wave {
     pub fn instances(&self) -> usize {
         self.steps
             .iter()
-            .flat_map(|s| &s.members)
-            .filter(|m| m.instance.state != State::Unchanged)
+            .flat_map(|s| &s.instances)
+            .filter(|m| m.instance.outcome != Outcome::Unchanged)
             .count()
     }
 }
@@ -69,12 +69,12 @@ fn turns(steps: &[Step], order: &[&Group], beyond: &Order) -> BTreeMap<String, T
     let mut many: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for member in steps
         .iter()
-        .flat_map(|s| &s.members)
-        .filter(|m| m.instance.state != State::Unchanged)
+        .flat_map(|s| &s.instances)
+        .filter(|m| m.instance.outcome != Outcome::Unchanged)
     {
         let (all, healthy) = many.entry(&member.instance.group).or_default();
         *all += 1;
-        *healthy += usize::from(!member.sick);
+        *healthy += usize::from(!member.unresponsive);
     }
     let named: BTreeMap<&str, &Group> = order.iter().map(|g| (g.name.as_str(), *g)).collect();
     let mine = order.iter().map(|g| (g.name.as_str(), g.after.as_slice()));
@@ -95,7 +95,7 @@ fn turns(steps: &[Step], order: &[&Group], beyond: &Order) -> BTreeMap<String, T
         let mut signalled = Vec::new();
         if let Some(group) = named.get(nodes[at].0) {
             let (all, healthy) = many.get(nodes[at].0).copied().unwrap_or_default();
-            let canary = group.kind.is_none() || group.on_bad_config == OnBad::Dies;
+            let canary = group.kind.is_none() || group.on_bad_config == OnBadConfig::Dies;
             signalled = cuts(&group.rollout.waves, all, canary);
             turns.insert(
                 group.name.clone(),
@@ -112,8 +112,8 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group], beyond: &Order) -> Ve
     let mut groups = turns(&steps, order, beyond);
     let mut waves: BTreeMap<usize, Vec<Step>> = BTreeMap::new();
     for Step {
-        shifts,
-        mut members,
+        changes: shifts,
+        instances: mut members,
         undo,
     } in steps
     {
@@ -122,24 +122,24 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group], beyond: &Order) -> Ve
         if !members.is_sorted_by_key(|m| m.id) {
             members.sort_by_key(|m| m.id);
         }
-        let parts = apart(members, |member| {
+        let parts = group_by_targets(members, |member| {
             groups
                 .get_mut(&member.instance.group)
                 .map_or(0, |(begins, ends, turns)| {
-                    if member.instance.state == State::Unchanged {
+                    if member.instance.outcome == Outcome::Unchanged {
                         // A wave in which nobody is signalled is none.
                         return if ends.is_empty() { 0 } else { *begins };
                     }
                     // A canary that is known to be silent would prove nothing: those go last.
-                    let turn = &mut turns[usize::from(member.sick)];
+                    let turn = &mut turns[usize::from(member.unresponsive)];
                     *turn += 1;
                     *begins + ends.iter().take_while(|end| **end < *turn).count()
                 })
         });
         for (at, members) in parts {
             waves.entry(at).or_default().push(Step {
-                shifts: shifts.clone(),
-                members,
+                changes: shifts.clone(),
+                instances: members,
                 undo,
             });
         }
@@ -152,7 +152,7 @@ pub(super) fn in_waves(steps: Vec<Step>, order: &[&Group], beyond: &Order) -> Ve
 }
 
 /// All of them together.
-pub(super) fn at_once(steps: Vec<Step>) -> Vec<Wave> {
+pub(super) fn instances_at_once(steps: Vec<Step>) -> Vec<Wave> {
     if steps.is_empty() {
         Vec::new()
     } else {
@@ -163,7 +163,7 @@ pub(super) fn at_once(steps: Vec<Step>) -> Vec<Wave> {
 fn wave(mut steps: Vec<Step>, number: usize) -> Wave {
     steps
         .iter_mut()
-        .flat_map(|s| &mut s.members)
+        .flat_map(|s| &mut s.instances)
         .for_each(|m| m.instance.wave = number);
     let mut wave = Wave {
         number,
@@ -173,8 +173,8 @@ fn wave(mut steps: Vec<Step>, number: usize) -> Wave {
     };
     for member in steps
         .iter()
-        .flat_map(|s| &s.members)
-        .filter(|m| m.instance.state != State::Unchanged)
+        .flat_map(|s| &s.instances)
+        .filter(|m| m.instance.outcome != Outcome::Unchanged)
     {
         let rollout = &member.group.rollout;
         wave.bake = wave.bake.max(rollout.bake);

@@ -13,13 +13,13 @@ pub(super) fn line_of(event: &Event) -> Option<(&'static str, String)> {
 /// What was seen of processes, and of what they answer.
 fn of_processes(event: &Event) -> Option<(&'static str, String)> {
     Some(match event {
-        Event::LeftOut { pid, why } => ("Left out", format!("pid {pid} {why}")),
+        Event::Skipped { pid, why } => ("Left out", format!("pid {pid} {why}")),
         Event::Gone { group, pids, why } => ("Gone", format!("{group} pid {} {why}", named(pids))),
         Event::Insecure { group, url } => (
             "Insecure",
             format!("{group}: the certificate of {url} is not checked"),
         ),
-        Event::Unheld {
+        Event::NotHeldBefore {
             group,
             pid,
             instances,
@@ -40,11 +40,11 @@ fn of_processes(event: &Event) -> Option<(&'static str, String)> {
             ("Not opened", text)
         }
         Event::Unvalidated { pid, why } => ("Unvalidated", format!("pid {pid}: {why}")),
-        Event::Sick {
+        Event::Unresponsive {
             group,
             pid,
             why,
-            left_out,
+            skipped: left_out,
             ..
         } => {
             let what = if *left_out {
@@ -85,7 +85,7 @@ fn of_files(event: &Event) -> Option<(&'static str, String)> {
             let text = format!("{} sha256:{} by {by}", path.display(), short(sha256));
             ("Valid", text)
         }
-        Event::NoWayBack { path } => {
+        Event::NoRollbackContent { path } => {
             let why = "nobody has the bytes that are served now, so a failure could not be undone";
             ("No way back", format!("{}: {why}", path.display()))
         }

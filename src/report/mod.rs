@@ -16,10 +16,10 @@ use self::{
 };
 pub use self::{
     refusal::refused,
-    summary::{Asked, Summary, WaveReport},
+    summary::{CommandContext, Summary, WaveReport},
 };
 use crate::{
-    event::{Event, Phase, Proof, State, TroubleKind},
+    event::{Event, FailureKind, Outcome, Phase, Proof},
     screen::{self, Progress, Sink},
     step::short,
 };
@@ -87,7 +87,7 @@ impl Reporter {
     /// A reporter of what happened once: on stdout, every instance a line, and each line with its
     /// time.
     #[must_use]
-    pub fn of_the_past() -> Self {
+    pub fn for_replay() -> Self {
         Self {
             past: Some(Default::default()),
             people: Sink::stdout(),
@@ -96,7 +96,7 @@ impl Reporter {
     }
 
     /// When the next line happened: the time of day, and since the run began.
-    pub fn at(&mut self, clock: String, elapsed: Duration) {
+    pub fn set_time(&mut self, clock: String, elapsed: Duration) {
         self.past = Some((clock, elapsed));
     }
 
@@ -111,7 +111,7 @@ impl Reporter {
         if let Event::Phase { phase, done, all } = event {
             return self
                 .people
-                .progress(*done == 0, || Some(at(*phase, *done, *all)));
+                .progress(*done == 0, || Some(progress_of(*phase, *done, *all)));
         }
         if self.output == Output::Jsonl {
             self.data(event);
@@ -137,13 +137,13 @@ impl Reporter {
                 let text = format!("{} sha256:{}", path.display(), short(sha256));
                 self.line(word, &text);
             }
-            Event::UndoBegan { why } => {
+            Event::RollbackBegan { why } => {
                 self.flush();
                 self.line("Undo", why);
             }
-            Event::PutBack { pids, why } => {
+            Event::RolledBack { pids, why } => {
                 self.flush();
-                self.line("Undo alone", &alone(pids, why));
+                self.line("Undo alone", &rolled_back_text(pids, why));
             }
             Event::Stopped { why } => {
                 self.flush();
@@ -156,11 +156,11 @@ impl Reporter {
                 self.people
                     .progress(true, || Some(Progress::of("Baking", text)));
             }
-            Event::Held { wave, instances } => {
+            Event::Baked { wave, instances } => {
                 self.flush();
                 self.idle();
                 let (at, many) = (seconds(self.elapsed()), self::instances(*instances));
-                let waves = until(*wave);
+                let waves = wave_text(*wave);
                 let text = format!("[{at}] {many} of wave {waves} still on the new config");
                 self.line("Held", &text);
             }
@@ -172,23 +172,23 @@ impl Reporter {
             } => self.gate((*wave, command), *exit, output),
             Event::Instance { .. } => self.ended(event),
             // Lines without a state were shown already; the others are nothing for people.
-            Event::LeftOut { .. }
+            Event::Skipped { .. }
             | Event::Gone { .. }
             | Event::Insecure { .. }
-            | Event::Unheld { .. }
+            | Event::NotHeldBefore { .. }
             | Event::NotOpened { .. }
             | Event::Unvalidated { .. }
-            | Event::Sick { .. }
+            | Event::Unresponsive { .. }
             | Event::ForeignLock { .. }
             | Event::LeftBeside { .. }
             | Event::LateEdit { .. }
             | Event::NotHeld { .. }
             | Event::Valid { .. }
-            | Event::NoWayBack { .. }
+            | Event::NoRollbackContent { .. }
             | Event::Superseded { .. }
             | Event::NotPruned { .. } => {}
             Event::Phase { .. }
-            | Event::LastLook
+            | Event::FinalCheck
             | Event::SupersededBy { .. }
             | Event::Finished { .. } => {}
         }
@@ -241,10 +241,10 @@ impl Reporter {
             endpoint,
             moved_from,
             successor_of,
-            state,
+            outcome: state,
             proof,
             draining,
-            trouble,
+            failure: trouble,
             ..
         } = event
         else {
@@ -255,11 +255,15 @@ impl Reporter {
             None if endpoint.is_empty() => String::new(),
             None => format!(" {endpoint}"),
         };
-        let is_silent = |kind| *state == State::Unconfirmed && kind == TroubleKind::Sick;
+        let is_silent = |kind| *state == Outcome::Unconfirmed && kind == FailureKind::Unresponsive;
         let silent = trouble.as_ref().filter(|t| is_silent(t.kind));
         let silent = silent.map(|t| format!("silent before the run: {}", t.text));
         let text = trouble.as_ref().map(|t| t.text.as_str());
-        let end = (*state, proven(*proof, draining), silent.as_deref().or(text));
+        let end = (
+            *state,
+            proof_text(*proof, draining),
+            silent.as_deref().or(text),
+        );
         self.awaited.0.remove(&successor_of.unwrap_or(*pid));
         let old = successor_of.map(|old| format!(" in the place of pid {old}"));
         let old = old.unwrap_or_default();
@@ -270,7 +274,7 @@ impl Reporter {
         &mut self,
         pid: i32,
         who: &str,
-        (state, proven, trouble): (State, String, Option<&str>),
+        (state, proven, trouble): (Outcome, String, Option<&str>),
     ) {
         self.batch.1 += 1;
         self.bar();
@@ -280,9 +284,9 @@ impl Reporter {
         let at = seconds(self.elapsed());
         let listed = self.verbose || (all <= LISTED && more <= LISTED);
         let (word, why) = match state {
-            State::Confirmed => ("Confirmed", proven),
-            State::Unconfirmed => ("Signalled", unseen(trouble)),
-            State::Reverted => (
+            Outcome::Confirmed => ("Confirmed", proven),
+            Outcome::Unconfirmed => ("Signalled", unconfirmed_text(trouble)),
+            Outcome::Reverted => (
                 "Reverted",
                 proven + &trouble.map_or(String::new(), |t| format!(" (first: {t})")),
             ),
@@ -342,10 +346,10 @@ impl Reporter {
         self.idle();
         if self.output != Output::Screen {
             self.data(summary);
-        } else if summary.rehearsal {
+        } else if summary.dry_run_text {
             self.data.line(summary.rehearsal(self.verbose).trim_end());
         }
-        if summary.exit == 0 && summary.run.is_empty() && !summary.rehearsal {
+        if summary.exit == 0 && summary.run.is_empty() && !summary.dry_run_text {
             self.line("Unchanged", &summary.reason);
         }
         let counts: Vec<String> = summary
@@ -360,7 +364,7 @@ impl Reporter {
         };
         let (n, verdict) = (
             summary.instances.len(),
-            if summary.rehearsal {
+            if summary.dry_run_text {
                 "dry run".into()
             } else {
                 name(summary.verdict)
@@ -441,7 +445,7 @@ impl Reporter {
 
 /// How a part of a run is shown while it lasts. Of what is counted, the one that is under way is
 /// named.
-fn at(phase: Phase, done: usize, all: usize) -> Progress {
+fn progress_of(phase: Phase, done: usize, all: usize) -> Progress {
     let word = match phase {
         Phase::Surveying => "Surveying",
         Phase::Staging => "Staging",
@@ -456,7 +460,7 @@ fn at(phase: Phase, done: usize, all: usize) -> Progress {
 }
 
 /// What proved it, where that is less than its own word on the very bytes; and who will end later.
-fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
+fn proof_text(proof: Option<Proof>, draining: &[i32]) -> String {
     let by = match proof {
         None | Some(Proof::Exact | Proof::None) => String::new(),
         Some(proof) => format!(" by {}", name(proof)),
@@ -474,13 +478,13 @@ fn proven(proof: Option<Proof>, draining: &[i32]) -> String {
 }
 
 /// Why an instance that lives, and of which no fault was seen, is not proven.
-fn unseen(trouble: Option<&str>) -> String {
+fn unconfirmed_text(trouble: Option<&str>) -> String {
     let why = trouble.unwrap_or("nothing that can be seen of it proves it");
     format!(": it lives, and its config is not proven: {why}")
 }
 
 /// All waves from the first.
-fn until(wave: usize) -> String {
+fn wave_text(wave: usize) -> String {
     if wave == 1 {
         "1".into()
     } else {
@@ -489,7 +493,7 @@ fn until(wave: usize) -> String {
 }
 
 /// Who is put back alone, and why; the reason names who was the first.
-fn alone(pids: &[i32], why: &str) -> String {
+fn rolled_back_text(pids: &[i32], why: &str) -> String {
     match pids {
         [] => format!("nobody was signalled, so only files go back: {why}"),
         [one] if why.starts_with(&format!("pid {one}:")) => why.into(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::names::{LISTED, NAMED, and_more, instances, named};
 use crate::{
-    event::{Event, Instance, State, Stop, TargetReport, TroubleKind, Verdict},
+    event::{Abort, Event, FailureKind, Instance, Outcome, TargetReport, Verdict},
     exact::absent,
     screen::{line as plain, quoted},
     step::short,
@@ -35,7 +35,7 @@ pub struct Summary {
     /// Every instance.
     pub instances: Vec<Instance>,
     /// Instances by state.
-    pub counts: BTreeMap<State, usize>,
+    pub counts: BTreeMap<Outcome, usize>,
     /// In the order in which they would go; only of a dry run.
     #[serde(serialize_with = "absent::list")]
     pub waves: Vec<WaveReport>,
@@ -47,7 +47,7 @@ pub struct Summary {
     pub notes: Vec<Event>,
     /// The command that shows what each instance runs now.
     #[serde(skip)]
-    pub look: String,
+    pub status_command: String,
     /// The command that shows the arguments.
     #[serde(skip)]
     pub help: String,
@@ -56,10 +56,10 @@ pub struct Summary {
     pub doctor: Option<String>,
     /// What commands that are named for its run need besides.
     #[serde(skip)]
-    pub flag: String,
+    pub state_args: String,
     /// Whether it only shows what would be done.
     #[serde(skip)]
-    pub rehearsal: bool,
+    pub dry_run_text: bool,
     /// Whether what it brought is an old config.
     #[serde(skip)]
     pub back: bool,
@@ -67,16 +67,16 @@ pub struct Summary {
 
 /// What the command line of a run says of the commands that come after it.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct CommandContext {
     /// The command that shows what each instance runs now.
-    pub look: String,
+    pub status_command: String,
     /// The command that shows the arguments.
     pub help: String,
     /// The command that says of each instance whether it can be reloaded; without one, it is asked
     /// of the first.
     pub doctor: Option<String>,
     /// What commands that are named for its run need besides.
-    pub flag: String,
+    pub state_args: String,
     /// Whether it was only to show what it would do.
     pub dry_run: bool,
 }
@@ -115,7 +115,7 @@ impl Summary {
     ) -> Self {
         let mut counts = BTreeMap::new();
         for instance in &instances {
-            *counts.entry(instance.state).or_insert(0) += 1;
+            *counts.entry(instance.outcome).or_insert(0) += 1;
         }
         let (look, flag, waves, gates, notes) = (
             "hello status".into(),
@@ -138,27 +138,28 @@ impl Summary {
             waves,
             gates,
             notes,
-            look,
+            status_command: look,
             help: "hello --help".into(),
             doctor: None,
-            flag,
-            rehearsal: false,
+            state_args: flag,
+            dry_run_text: false,
             back: false,
         }
     }
 
     /// The same, with the commands that fit the command line it was asked by.
     #[must_use]
-    pub fn addressed(mut self, asked: Asked) -> Self {
-        (self.look, self.help, self.doctor) = (asked.look, asked.help, asked.doctor);
-        (self.flag, self.dry_run) = (asked.flag, asked.dry_run);
+    pub fn addressed(mut self, asked: CommandContext) -> Self {
+        (self.status_command, self.help, self.doctor) =
+            (asked.status_command, asked.help, asked.doctor);
+        (self.state_args, self.dry_run) = (asked.state_args, asked.dry_run);
         self.next = self.hint().map(|hint| hint.commands).unwrap_or_default();
         self
     }
 
     /// An end before anything was touched.
     #[must_use]
-    pub fn stopped(stop: Stop) -> Self {
+    pub fn aborted(stop: Abort) -> Self {
         Self::new(
             String::new(),
             stop.verdict,
@@ -171,7 +172,7 @@ impl Summary {
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> Option<Hint> {
-        let look = self.look.clone();
+        let look = self.status_command.clone();
         let one = |what: &str, command: String| {
             Some(Hint {
                 what: what.into(),
@@ -209,7 +210,10 @@ impl Summary {
             ),
             Verdict::Partial => {
                 let off = self.named(|s| {
-                    !matches!(s, State::Confirmed | State::Unconfirmed | State::Unchanged)
+                    !matches!(
+                        s,
+                        Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Unchanged
+                    )
                 });
                 let what = match off.as_str() {
                     "" => {
@@ -224,7 +228,7 @@ impl Summary {
                 Some(self.look_or_revert(&what))
             }
             Verdict::Unproven => {
-                let unseen = self.named(|s| s == State::Unconfirmed);
+                let unseen = self.named(|s| s == Outcome::Unconfirmed);
                 Some(self.look_or_revert(&format!(
                     "every instance was signalled and lives, and nothing proves which config it \
                      runs: {unseen}; \
@@ -238,8 +242,8 @@ impl Summary {
 
     /// The command that reads, and the one that brings the old config back where there is one.
     fn look_or_revert(&self, what: &str) -> Hint {
-        let look = self.look.clone();
-        match self.way_back().filter(|_| !self.back) {
+        let look = self.status_command.clone();
+        match self.rollback_command().filter(|_| !self.back) {
             Some(revert) => Hint {
                 what: format!(
                     "{what}; what each runs now, and then to put the old config back everywhere:"
@@ -257,7 +261,7 @@ impl Summary {
         let dead = self.named(|s| {
             matches!(
                 s,
-                State::RevertFailed | State::TimedOut | State::Rejected | State::Died
+                Outcome::RevertFailed | Outcome::TimedOut | Outcome::Rejected | Outcome::Died
             )
         });
         let who = if dead.is_empty() {
@@ -266,22 +270,22 @@ impl Summary {
             dead
         };
         let what = format!("a person must look: {who}; what there is now;");
-        let resume = format!("hello resume {}{}", self.run, self.flag);
+        let resume = format!("hello resume {}{}", self.run, self.state_args);
         // Who is gone is started again first, on the file that stands there now.
         let start = self.instances.iter().find_map(|i| {
             i.start
                 .clone()
-                .filter(|_| matches!(i.state, State::Died | State::RevertFailed))
+                .filter(|_| matches!(i.outcome, Outcome::Died | Outcome::RevertFailed))
         });
         // A revert of a run that goes back goes on with that, as resume does.
-        let back = self.way_back().filter(|_| !self.back);
+        let back = self.rollback_command().filter(|_| !self.back);
         let then = match (start.is_some(), back.is_some()) {
             (true, true) => "to start it again; then to go on, or to go back:",
             (true, false) => "to start it again; then to go on:",
             (false, true) => "then to go on when the cause is mended, or to go back:",
             (false, false) => "then to go on when the cause is mended:",
         };
-        let commands = [Some(self.look.clone()), start, Some(resume), back];
+        let commands = [Some(self.status_command.clone()), start, Some(resume), back];
         Hint {
             what: format!("{what} {then}"),
             commands: commands.into_iter().flatten().collect(),
@@ -314,20 +318,20 @@ impl Summary {
     }
 
     /// The command that undoes the run, where somebody has the bytes of before.
-    fn way_back(&self) -> Option<String> {
+    fn rollback_command(&self) -> Option<String> {
         let all = !self.run.is_empty()
             && !self.targets.is_empty()
             && self.targets.iter().all(|t| t.from.is_some());
-        all.then(|| format!("hello revert {}{}", self.run, self.flag))
+        all.then(|| format!("hello revert {}{}", self.run, self.state_args))
     }
 
     /// The first of those in such a state, each with it.
-    fn named(&self, is: impl Fn(State) -> bool) -> String {
+    fn named(&self, is: impl Fn(Outcome) -> bool) -> String {
         let all: Vec<String> = self
             .instances
             .iter()
-            .filter(|i| is(i.state))
-            .map(|i| format!("pid {} {}", i.pid, stands(i.state)))
+            .filter(|i| is(i.outcome))
+            .map(|i| format!("pid {} {}", i.pid, outcome_text(i.outcome)))
             .collect();
         let more = and_more(all.len().saturating_sub(NAMED));
         all.into_iter().take(NAMED).collect::<Vec<_>>().join(", ") + &more
@@ -353,10 +357,10 @@ impl Summary {
                 short(&target.to)
             );
             if !adopted {
-                text += &self.between(target);
+                text += &self.shared_target_note(target);
             }
             for entry in &target.entries {
-                text += &format!("  {:<7} {}\n", name(entry.becomes), plain(&entry.path));
+                text += &format!("  {:<7} {}\n", name(entry.change), plain(&entry.path));
             }
             text += &quoted(target.diff.as_deref().unwrap_or_default());
         }
@@ -390,7 +394,7 @@ impl Summary {
             };
         }
         for i in self.instances.iter().filter(|i| i.wave == 0) {
-            let why = i.trouble.as_ref().map_or("", |t| &t.text);
+            let why = i.failure.as_ref().map_or("", |t| &t.text);
             let shared = self
                 .targets
                 .iter()
@@ -411,9 +415,9 @@ impl Summary {
     }
 
     /// What it means that a target is read by instances of several waves; nothing where it is not.
-    fn between(&self, target: &TargetReport) -> String {
+    fn shared_target_note(&self, target: &TargetReport) -> String {
         let reads = |i: &&Instance| {
-            i.state != State::Unchanged && i.wave != 0 && i.targets.contains(&target.path)
+            i.outcome != Outcome::Unchanged && i.wave != 0 && i.targets.contains(&target.path)
         };
         let waves: BTreeSet<usize> = self
             .instances
@@ -442,13 +446,13 @@ impl Summary {
 }
 
 /// What would be done with an instance.
-fn becomes(i: &Instance) -> String {
-    let what = match i.state {
-        State::Unchanged => "runs it already, no signal",
+fn next_outcome(i: &Instance) -> String {
+    let what = match i.outcome {
+        Outcome::Unchanged => "runs it already, no signal",
         _ if i
-            .trouble
+            .failure
             .as_ref()
-            .is_some_and(|t| t.kind == TroubleKind::Sick) =>
+            .is_some_and(|t| t.kind == FailureKind::Unresponsive) =>
         {
             "is silent and would be signalled"
         }
@@ -482,7 +486,7 @@ fn line(i: &Instance) -> String {
             "{} pid {}{place}{target}: {}",
             i.group,
             i.pid,
-            becomes(i)
+            next_outcome(i)
         ))
     )
 }
@@ -490,8 +494,12 @@ fn line(i: &Instance) -> String {
 /// Those of a large wave, counted; who went unvalidated is named.
 fn grouped(all: &[&Instance]) -> String {
     let mut groups: BTreeMap<(&str, String), Vec<&Instance>> = BTreeMap::new();
-    all.iter()
-        .for_each(|i| groups.entry((&i.group, becomes(i))).or_default().push(i));
+    all.iter().for_each(|i| {
+        groups
+            .entry((&i.group, next_outcome(i)))
+            .or_default()
+            .push(i)
+    });
     let one = |((group, becomes), all): ((&str, String), Vec<&Instance>)| {
         let unsure: Vec<i32> = all.iter().filter(|i| !i.validated).map(|i| i.pid).collect();
         let who = if unsure.is_empty() {
@@ -505,18 +513,18 @@ fn grouped(all: &[&Instance]) -> String {
 }
 
 /// The end of a sentence that begins with an instance.
-fn stands(state: State) -> &'static str {
+fn outcome_text(state: Outcome) -> &'static str {
     match state {
-        State::Untouched => "was not touched",
-        State::Unchanged => "is unchanged",
-        State::Confirmed => "is confirmed",
-        State::Unconfirmed => "is unconfirmed",
-        State::Refused => "was refused",
-        State::Rejected => "rejected the new config",
-        State::TimedOut => "timed out",
-        State::Died => "died",
-        State::Reverted => "is reverted",
-        State::RevertFailed => "is not proven on the old config",
+        Outcome::Untouched => "was not touched",
+        Outcome::Unchanged => "is unchanged",
+        Outcome::Confirmed => "is confirmed",
+        Outcome::Unconfirmed => "is unconfirmed",
+        Outcome::Refused => "was refused",
+        Outcome::Rejected => "rejected the new config",
+        Outcome::TimedOut => "timed out",
+        Outcome::Died => "died",
+        Outcome::Reverted => "is reverted",
+        Outcome::RevertFailed => "is not proven on the old config",
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::event::{Form, Instance, TargetReport, Trouble, Verdict};
+use crate::event::{Failure, Instance, TargetKind, TargetReport, Verdict};
 
 /// What is written to it stays.
 #[derive(Debug, Clone, Default)]
@@ -37,15 +37,15 @@ fn shown(events: &[Event], end: &Summary) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-fn instance(pid: i32, state: State, trouble: Option<&str>) -> Instance {
-    let trouble = trouble.map(|text| Trouble {
-        kind: State::TimedOut.into(),
+fn instance(pid: i32, state: Outcome, trouble: Option<&str>) -> Instance {
+    let trouble = trouble.map(|text| Failure {
+        kind: Outcome::TimedOut.into(),
         text: text.into(),
     });
     let endpoint = format!("http://127.0.0.1:{pid}/");
     Instance {
-        state,
-        trouble,
+        outcome: state,
+        failure: trouble,
         endpoint,
         targets: vec!["/c".into()],
         ..Instance::new("web", pid, 1)
@@ -56,7 +56,7 @@ fn end(verdict: Verdict, instances: Vec<Instance>) -> Summary {
     let target = TargetReport {
         host: "local",
         path: "/c".into(),
-        form: Form::File,
+        kind: TargetKind::File,
         from: Some("aa".into()),
         to: "bb".into(),
         disk: Some("bb".into()),
@@ -64,7 +64,7 @@ fn end(verdict: Verdict, instances: Vec<Instance>) -> Summary {
         diff: None,
     };
     Summary {
-        flag: " --state /s".into(),
+        state_args: " --state /s".into(),
         ..Summary::new(
             "r1".into(),
             verdict,
@@ -100,12 +100,12 @@ fn a_failure_that_is_put_back_alone_reads_like_what_it_is() {
         },
         intent(false, 1, &[1]),
         installed("bb"),
-        Event::of(&instance(1, State::Confirmed, None)),
+        Event::of(&instance(1, Outcome::Confirmed, None)),
         Event::Baking {
             wave: 1,
             seconds: 30.0,
         },
-        Event::Held {
+        Event::Baked {
             wave: 1,
             instances: 1,
         },
@@ -116,22 +116,22 @@ fn a_failure_that_is_put_back_alone_reads_like_what_it_is() {
             output: "0.1 %\n".into(),
         },
         intent(false, 2, &[2, 3]),
-        Event::of(&instance(2, State::Confirmed, None)),
-        Event::of(&instance(3, State::TimedOut, Some(silent))),
-        Event::PutBack {
+        Event::of(&instance(2, Outcome::Confirmed, None)),
+        Event::of(&instance(3, Outcome::TimedOut, Some(silent))),
+        Event::RolledBack {
             pids: vec![3],
             why: format!("pid 3: {silent}"),
         },
         intent(true, 2, &[3]),
         installed("aa"),
-        Event::of(&instance(3, State::Reverted, Some(silent))),
+        Event::of(&instance(3, Outcome::Reverted, Some(silent))),
         intent(false, 2, &[]),
         installed("bb"),
     ];
     let all = vec![
-        instance(1, State::Confirmed, None),
-        instance(2, State::Confirmed, None),
-        instance(3, State::Reverted, Some(silent)),
+        instance(1, Outcome::Confirmed, None),
+        instance(2, Outcome::Confirmed, None),
+        instance(3, Outcome::Reverted, Some(silent)),
     ];
     let wanted = "
          Wave 1/2: 1 instance
@@ -179,11 +179,11 @@ fn a_gate_that_says_no_and_a_run_that_is_stopped_say_why() {
             exit: None,
             output: "`/nowhere` could not be run".into(),
         },
-        Event::PutBack {
+        Event::RolledBack {
             pids: Vec::new(),
             why: "stuck".into(),
         },
-        Event::PutBack {
+        Event::RolledBack {
             pids: vec![3, 4],
             why: "pid 3: silent; and 1 more".into(),
         },
@@ -193,13 +193,16 @@ fn a_gate_that_says_no_and_a_run_that_is_stopped_say_why() {
         // Who fails once more, or came meanwhile, is one of no batch.
         Event::of(&instance(
             5,
-            State::TimedOut,
+            Outcome::TimedOut,
             Some("no longer proven: silent"),
         )),
     ];
     let text = shown(
         &events,
-        &end(Verdict::Partial, vec![instance(1, State::Confirmed, None)]),
+        &end(
+            Verdict::Partial,
+            vec![instance(1, Outcome::Confirmed, None)],
+        ),
     );
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
@@ -257,12 +260,12 @@ fn the_commands_that_read_come_before_those_that_write() {
     };
     let dead = || Instance {
         start: Some("systemctl start web".into()),
-        ..instance(1, State::Died, Some("gone"))
+        ..instance(1, Outcome::Died, Some("gone"))
     };
     assert_eq!(
         last(
             Verdict::Mixed,
-            vec![instance(1, State::TimedOut, Some("silent"))]
+            vec![instance(1, Outcome::TimedOut, Some("silent"))]
         ),
         "hello revert r1 --state /s"
     );
@@ -271,12 +274,15 @@ fn the_commands_that_read_come_before_those_that_write() {
         "systemctl start web"
     );
     assert_eq!(
-        last(Verdict::Reverted, vec![instance(1, State::Reverted, None)]),
+        last(
+            Verdict::Reverted,
+            vec![instance(1, Outcome::Reverted, None)]
+        ),
         "hello status"
     );
     let mut no_way_back = end(
         Verdict::Mixed,
-        vec![instance(1, State::TimedOut, Some("silent"))],
+        vec![instance(1, Outcome::TimedOut, Some("silent"))],
     );
     no_way_back.targets[0].from = None;
     assert_eq!(
@@ -284,7 +290,7 @@ fn the_commands_that_read_come_before_those_that_write() {
         ["hello status", "hello resume r1 --state /s"]
     );
     let many: Vec<Instance> = (0..12)
-        .map(|pid| instance(pid, State::TimedOut, None))
+        .map(|pid| instance(pid, Outcome::TimedOut, None))
         .collect();
     assert!(
         end(Verdict::Mixed, many)
@@ -301,7 +307,7 @@ fn many_that_fail_once_more_are_named_together() {
         .map(|pid| {
             Event::of(&instance(
                 pid,
-                State::TimedOut,
+                Outcome::TimedOut,
                 Some("no longer proven: silent"),
             ))
         })

@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
 use super::{
-    Proven, folder,
-    folder::Lock,
-    keep, layout, marks,
-    past::{self, Past},
+    ProofCache,
+    info::{self, RunInfo},
+    layout, open_runs, retention, state_dir,
+    state_dir::Lock,
     store,
 };
 
@@ -27,7 +27,7 @@ pub enum OpenRuns {
 pub enum NotForgotten {
     /// This run needs it.
     #[error("run {} is open", .0.id)]
-    Open(Box<Past>),
+    Open(Box<RunInfo>),
     /// Runs that begin or take old ones away, for too long.
     #[error("other runs use the store")]
     Busy,
@@ -41,14 +41,14 @@ pub enum NotForgotten {
 /// # Errors
 /// The state directory cannot be read.
 pub fn bytes_of(state: &Path, prefix: &str) -> io::Result<Vec<String>> {
-    let mut all = folder::names(&store::folder_of(state))?;
+    let mut all = state_dir::names(&store::folder_of(state))?;
     all.retain(|sha256| sha256.starts_with(prefix));
     Ok(all)
 }
 
 fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
-    folder::trusted(state)?;
-    folder::lock(&state.join("store.lock"), Lock::Alone, PATIENCE)?.ok_or(NotForgotten::Busy)
+    state_dir::trusted(state)?;
+    state_dir::lock(&state.join("store.lock"), Lock::Alone, PATIENCE)?.ok_or(NotForgotten::Busy)
 }
 
 /// Takes away the run `id`, and the bytes that no other run has and no living process was last
@@ -58,14 +58,14 @@ fn lock(state: &Path) -> Result<std::fs::File, NotForgotten> {
 /// See [`NotForgotten`].
 pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotForgotten> {
     let _lock = lock(state)?;
-    let past = Past::of(state, id);
+    let past = RunInfo::of(state, id);
     if past.running || (past.open && open == OpenRuns::Refused) {
         return Err(NotForgotten::Open(Box::new(past)));
     }
-    if let Some(past) = marks::needed(state).remove(id) {
+    if let Some(past) = open_runs::needed(state).remove(id) {
         return Err(NotForgotten::Open(Box::new(past)));
     }
-    let dropped = keep::remove(state, id, &Proven::load(state).digests())?;
+    let dropped = retention::remove(state, id, &ProofCache::load(state).digests())?;
     if past.open {
         // Last: a mark without its run is still seen as open, and can be abandoned once more.
         match std::fs::remove_file(layout::mark_of(state, id)) {
@@ -73,7 +73,7 @@ pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotFo
             _ => {}
         }
     }
-    folder::sync(&state.join("runs"))?;
+    state_dir::sync(&state.join("runs"))?;
     Ok(dropped)
 }
 
@@ -85,20 +85,20 @@ pub fn forget_run(state: &Path, id: &str, open: OpenRuns) -> Result<usize, NotFo
 pub fn forget_bytes(state: &Path, sha256: &str) -> Result<(usize, bool), NotForgotten> {
     let _lock = lock(state)?;
     let has = |id: &&String| state.join("runs").join(id).join(sha256).exists();
-    for id in marks::all(state).iter().filter(has) {
-        let past = Past::of(state, id);
+    for id in open_runs::all(state).iter().filter(has) {
+        let past = RunInfo::of(state, id);
         if past.open || past.running {
             return Err(NotForgotten::Open(Box::new(past)));
         }
     }
-    let ids = past::ids(state)?;
+    let ids = info::run_ids(state)?;
     let runs: Vec<&String> = ids.iter().filter(has).collect();
     for id in &runs {
         std::fs::remove_file(state.join("runs").join(id).join(sha256))?;
-        folder::sync(&state.join("runs").join(id))?;
+        state_dir::sync(&state.join("runs").join(id))?;
     }
     store::drop_unused(state, sha256)?;
-    folder::sync(&store::folder_of(state))?;
-    let needed: BTreeSet<String> = Proven::load(state).digests();
+    state_dir::sync(&store::folder_of(state))?;
+    let needed: BTreeSet<String> = ProofCache::load(state).digests();
     Ok((runs.len(), needed.contains(sha256)))
 }

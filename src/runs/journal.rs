@@ -12,16 +12,15 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Record, Verb,
-    folder::{self, Lock},
-    layout,
-    lines::{Began, Who},
-    marks, store, syslog,
+    Record, Verb, layout, open_runs,
+    records::{Operator, RunBegan},
+    state_dir::{self, Lock},
+    store, syslog,
 };
 use crate::{
     event::{Event, Instance, TargetReport, Verdict},
     fleet::{Group, Order},
-    step::Blob,
+    step::Content,
 };
 
 /// So long a run that takes old ones away is waited for; what this one needs is its own all the
@@ -36,7 +35,7 @@ const GROUPS: usize = 100;
 /// bytes by SHA-256 (a directory's as an archive that `tar tvf` lists). As long as it is open (it
 /// runs, its owner died, or it ended mixed) a mark with its targets stands in `open/`.
 #[derive(Debug)]
-pub struct Run {
+pub struct Journal {
     /// Locked as long as its owner lives.
     events: File,
     /// Whether the last line could not be written to its end.
@@ -45,7 +44,7 @@ pub struct Run {
     dir: PathBuf,
     /// Whether its last line is written, and nobody needs to look.
     closed: bool,
-    said: syslog::Line,
+    syslog: syslog::Line,
 }
 
 /// `plan.json`.
@@ -56,7 +55,7 @@ struct Plan<'a> {
     of: Option<&'a str>,
     boot_id: &'a str,
     #[serde(flatten)]
-    who: &'a Who,
+    who: &'a Operator,
     reason: Option<&'a str>,
     command: &'a [String],
     groups: &'a [Group],
@@ -71,14 +70,14 @@ struct Plan<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum First<'a> {
-    Began(&'a Began),
+    Began(&'a RunBegan),
 }
 
 fn cut(text: &str) -> String {
     text[..text.floor_char_boundary(LONGEST)].into()
 }
 
-impl Who {
+impl Operator {
     /// Of this process.
     fn now() -> Self {
         let env = |name: &str| std::env::var_os(name).map(|value| cut(&value.to_string_lossy()));
@@ -97,7 +96,7 @@ impl Who {
     }
 }
 
-impl Began {
+impl RunBegan {
     fn of(record: &Record<'_>) -> Self {
         let mut room = LONGEST;
         let fits = |word: &&String| {
@@ -111,7 +110,7 @@ impl Began {
         Self {
             verb: record.verb,
             of: record.of.map(Into::into),
-            who: Who::now(),
+            operator: Operator::now(),
             boot_id: super::boot_id(),
             command,
             reason: record.reason.map(cut),
@@ -167,7 +166,7 @@ pub(super) fn add_end(state: &Path, id: &str, event: &Event) -> io::Result<()> {
     file.sync_data()
 }
 
-impl Run {
+impl Journal {
     /// Opens the journal under `state` and syncs the plan and every config that may be needed on
     /// the way back.
     ///
@@ -175,14 +174,14 @@ impl Run {
     /// The state directory cannot be written, or others can write it; nothing has been touched
     /// then.
     pub fn begin(state: &Path, record: &Record<'_>) -> io::Result<Self> {
-        folder::make(state)?;
+        state_dir::make(state)?;
         let runs = state.join("runs");
         let mut new = false;
         for path in [&runs, &state.join("open"), &store::folder_of(state)] {
-            new |= folder::folder(path)?;
+            new |= state_dir::folder(path)?;
         }
         if new {
-            folder::sync(state)?;
+            state_dir::sync(state)?;
         }
         let dir = runs.join(record.id);
         Self::written(state, &dir, record).inspect_err(|_| {
@@ -194,15 +193,15 @@ impl Run {
 
     fn written(state: &Path, dir: &Path, record: &Record<'_>) -> io::Result<Self> {
         // Nobody takes away what it finds in the store.
-        let _lock = folder::lock(&state.join("store.lock"), Lock::Shared, PATIENCE)?;
-        folder::folder(dir)?;
-        let began = Began::of(record);
+        let _lock = state_dir::lock(&state.join("store.lock"), Lock::Shared, PATIENCE)?;
+        state_dir::folder(dir)?;
+        let began = RunBegan::of(record);
         let plan = Plan {
             v: 1,
             verb: record.verb,
             of: record.of,
             boot_id: &began.boot_id,
-            who: &began.who,
+            who: &began.operator,
             reason: record.reason,
             command: &record.command,
             groups: record.groups,
@@ -212,7 +211,7 @@ impl Run {
             readings: &record.readings,
         };
         // Many steps share one.
-        let blobs: BTreeMap<&str, &Blob> = record
+        let blobs: BTreeMap<&str, &Content> = record
             .blobs
             .iter()
             .map(|b| (b.sha256.as_str(), *b))
@@ -220,14 +219,14 @@ impl Run {
         let fresh = store::take(state, dir, &blobs)?;
         // Of a large fleet it is long: it is nowhere in memory as a whole.
         let mut file =
-            BufWriter::with_capacity(1 << 16, folder::create(&dir.join("plan.json"), b"")?);
+            BufWriter::with_capacity(1 << 16, state_dir::create(&dir.join("plan.json"), b"")?);
         serde_json::to_writer_pretty(&mut file, &plan)?;
         let plan = file.into_inner().map_err(IntoInnerError::into_error)?;
-        let events = folder::create(&dir.join("events.jsonl"), &line(&First::Began(&began))?)?;
+        let events = state_dir::create(&dir.join("events.jsonl"), &line(&First::Began(&began))?)?;
         // Where a filesystem has no locks, it is taken to be without an owner, as one that was
         // killed.
         let _ = events.try_lock();
-        folder::sync_files(
+        state_dir::sync_files(
             dir,
             fresh
                 .iter()
@@ -236,18 +235,18 @@ impl Run {
         )?;
         if !fresh.is_empty() {
             store::publish(state, dir, &fresh)?;
-            folder::sync(&store::folder_of(state))?;
+            state_dir::sync(&store::folder_of(state))?;
         }
-        folder::sync(dir)?;
-        folder::sync(&state.join("runs"))?;
+        state_dir::sync(dir)?;
+        state_dir::sync(&state.join("runs"))?;
         // The last of all: what has a mark is whole.
         let targets: Vec<PathBuf> = record.targets.iter().map(|t| t.path.clone()).collect();
         let (mark, staged) = (
             layout::mark_of(state, record.id),
             state.join("open").join(format!(".{}.new", record.id)),
         );
-        folder::replace(&mark, &staged, &marks::content(&targets)?)?;
-        folder::sync(&state.join("open"))?;
+        state_dir::replace(&mark, &staged, &open_runs::content(&targets)?)?;
+        state_dir::sync(&state.join("open"))?;
         let said = syslog::Line::new(record, &began);
         Ok(Self {
             events,
@@ -255,7 +254,7 @@ impl Run {
             mark,
             dir: dir.into(),
             closed: false,
-            said,
+            syslog: said,
         })
     }
 
@@ -274,8 +273,8 @@ impl Run {
         if matches!(
             event,
             Event::Intent { .. }
-                | Event::UndoBegan { .. }
-                | Event::PutBack { .. }
+                | Event::RollbackBegan { .. }
+                | Event::RolledBack { .. }
                 | Event::Stopped { .. }
                 | Event::Finished { .. }
                 | Event::SupersededBy { .. }
@@ -294,8 +293,8 @@ impl Run {
     /// Fails if the run's folder cannot be written.
     pub fn keep_late(&self, number: usize, bytes: &[u8]) -> io::Result<PathBuf> {
         let path = self.dir.join(format!("late-{number}"));
-        folder::create(&path, bytes)?.sync_all()?;
-        folder::sync(&self.dir)?;
+        state_dir::create(&path, bytes)?.sync_all()?;
+        state_dir::sync(&self.dir)?;
         Ok(path)
     }
 
@@ -305,7 +304,7 @@ impl Run {
         if self.closed {
             let _ = std::fs::remove_file(&self.mark);
         }
-        self.said.send(end);
+        self.syslog.send(end);
     }
 }
 

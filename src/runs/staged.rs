@@ -19,7 +19,7 @@ use procfs::process::Process;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{boot_id, folder};
+use super::{boot_id, state_dir};
 use crate::tree::{Identity, Known, status};
 
 /// Largest record that is read, in bytes: 10,000 entries need about 1 MB.
@@ -155,13 +155,13 @@ impl Staging {
         if inner.file.is_some() {
             return Ok(());
         }
-        folder::make(state)?;
-        folder::folder(&state.join("staged"))?;
+        state_dir::make(state)?;
+        state_dir::folder(&state.join("staged"))?;
         let mut line = serde_json::to_vec(&Owner::now())?;
         line.push(b'\n');
         let path = path_of(state, id);
         let file =
-            folder::create(&path, &line).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+            state_dir::create(&path, &line).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         // Where a filesystem has no locks, its owner's number says that it is alive.
         let _ = file.try_lock();
         inner.file = Some(file);
@@ -251,8 +251,8 @@ fn path_of(state: &Path, id: &str) -> PathBuf {
 pub fn sweep(state: &Path) -> Vec<(PathBuf, String)> {
     let mut left = Vec::new();
     let staged = state.join("staged");
-    let names = folder::names(&staged).unwrap_or_default();
-    if names.is_empty() || folder::trusted(state).is_err() {
+    let names = state_dir::names(&staged).unwrap_or_default();
+    if names.is_empty() || state_dir::trusted(state).is_err() {
         return left;
     }
     for name in names {

@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::folder;
-use crate::{config, step::Blob};
+use super::state_dir;
+use crate::{config, step::Content};
 
 /// Largest content that is read back, in bytes: a directory's archive has a head for every entry
 /// besides what is in it.
@@ -38,7 +38,7 @@ pub fn stored(state: &Path, sha256: &str) -> Option<Vec<u8>> {
 pub(super) struct Fresh<'a> {
     /// Open until it is synced, unless there are many.
     pub(super) file: Option<File>,
-    blob: &'a Blob,
+    blob: &'a Content,
 }
 
 /// Gives the run whose folder is `dir` all of `blobs`: a link to what is stored already, and the
@@ -46,14 +46,14 @@ pub(super) struct Fresh<'a> {
 pub(super) fn take<'a>(
     state: &Path,
     dir: &Path,
-    blobs: &BTreeMap<&str, &'a Blob>,
+    blobs: &BTreeMap<&str, &'a Content>,
 ) -> io::Result<Vec<Fresh<'a>>> {
     let mut fresh = Vec::new();
     for (sha256, blob) in blobs {
         let (kept, own) = (folder_of(state).join(sha256), dir.join(sha256));
         // One that somebody else takes away in between is a new one.
         if !is(&kept, &blob.bytes) || std::fs::hard_link(&kept, &own).is_err() {
-            let file = folder::create(&own, &blob.bytes)?;
+            let file = state_dir::create(&own, &blob.bytes)?;
             fresh.push(Fresh {
                 file: (fresh.len() < SINGLY).then_some(file),
                 blob,
@@ -75,7 +75,7 @@ pub(super) fn publish(state: &Path, dir: &Path, fresh: &[Fresh<'_>]) -> io::Resu
             Err(_) => {}
         }
         let run = dir.file_name().unwrap_or_default().display();
-        folder::replace(
+        state_dir::replace(
             &kept,
             &bytes.join(format!(".{}.{run}", blob.sha256)),
             &blob.bytes,
@@ -101,7 +101,7 @@ pub(super) fn drop_unused(state: &Path, sha256: &str) -> io::Result<bool> {
     };
     // Where links are not to be had, a run has a copy.
     if meta.nlink() > 1
-        || folder::names(&state.join("runs"))?
+        || state_dir::names(&state.join("runs"))?
             .iter()
             .any(|run| state.join("runs").join(run).join(sha256).exists())
     {

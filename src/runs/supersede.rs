@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{folder, journal, layout, marks, past::Past};
+use super::{info::RunInfo, journal, layout, open_runs, state_dir};
 use crate::event::Event;
 
 /// So long another run that closes runs is waited for.
@@ -23,32 +23,34 @@ pub fn supersede(
     groups: &[&str],
 ) -> Vec<String> {
     let left = |other: &&String| {
-        *other != id && (of == Some(other.as_str()) || marks::shares(state, other, own, groups))
+        *other != id && (of == Some(other.as_str()) || open_runs::shares(state, other, own, groups))
     };
-    if !marks::all(state).iter().any(|other| left(&other)) {
+    if !open_runs::all(state).iter().any(|other| left(&other)) {
         return Vec::new();
     }
     // Two runs may each take a part of the same one. Who is not let in leaves it open, for the next
     // to look at.
-    let Ok(Some(_lock)) = folder::lock(&state.join("open.lock"), folder::Lock::Alone, PATIENCE)
+    let Ok(Some(_lock)) =
+        state_dir::lock(&state.join("open.lock"), state_dir::Lock::Alone, PATIENCE)
     else {
         return Vec::new();
     };
     let mut closed = Vec::new();
-    for other in marks::all(state).iter().filter(left) {
-        let past = Past::of(state, other);
+    for other in open_runs::all(state).iter().filter(left) {
+        let past = RunInfo::of(state, other);
         if past.running {
             continue;
         }
-        let rest: Vec<PathBuf> = marks::targets(state, other)
+        let rest: Vec<PathBuf> = open_runs::targets(state, other)
             .into_iter()
             .filter(|t| of != Some(other.as_str()) && !own.contains(t))
             .collect();
         if past.open && !rest.is_empty() {
             let staged = state.join("open").join(format!(".{other}.new"));
             // The old mark says more than is left, which is looked at again.
-            let _ = marks::content(&rest)
-                .and_then(|mark| folder::replace(&layout::mark_of(state, other), &staged, &mark));
+            let _ = open_runs::content(&rest).and_then(|mark| {
+                state_dir::replace(&layout::mark_of(state, other), &staged, &mark)
+            });
             continue;
         }
         // Without its last line it stays open.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, os::unix::net::UnixDatagram};
 
-use super::{Record, lines::Began};
+use super::{Record, records::RunBegan};
 use crate::{
     event::{Event, Verdict},
     step::short,
@@ -39,18 +39,18 @@ fn cut(text: &str, longest: usize) -> &str {
 }
 
 impl Line {
-    pub(super) fn new(record: &Record<'_>, began: &Began) -> Self {
+    pub(super) fn new(record: &Record<'_>, began: &RunBegan) -> Self {
         let verb = serde_json::to_value(began.verb)
             .ok()
             .and_then(|v| v.as_str().map(str::to_owned))
             .unwrap_or_default();
-        let mut who = format!("verb={verb} uid={}", began.who.uid);
-        let login = began.who.login_uid.map(|uid| uid.to_string());
+        let mut who = format!("verb={verb} uid={}", began.operator.uid);
+        let login = began.operator.login_uid.map(|uid| uid.to_string());
         let groups = began.groups.join(",");
         let all = [
             ("login_uid", login.as_deref()),
-            ("sudo_user", began.who.sudo_user.as_deref()),
-            ("ci_job", began.who.ci_job.as_deref()),
+            ("sudo_user", began.operator.sudo_user.as_deref()),
+            ("ci_job", began.operator.ci_job.as_deref()),
             ("of", began.of.as_deref()),
             ("reason", began.reason.as_deref()),
             ("groups", Some(groups.as_str())),
@@ -150,6 +150,9 @@ mod tests {
                 && !message.contains('\n'),
             "{message}"
         );
-        assert_eq!(line.message(&Event::UndoBegan { why: String::new() }), None);
+        assert_eq!(
+            line.message(&Event::RollbackBegan { why: String::new() }),
+            None
+        );
     }
 }

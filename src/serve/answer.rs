@@ -19,7 +19,7 @@ use super::{
     proof::Proof,
     state::{Server, Snapshot},
 };
-use crate::told::{X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE};
+use crate::self_report::{X_CONFIG_GENERATION, X_CONFIG_SHA256, X_INSTANCE};
 
 /// Answers everybody.
 pub(super) struct Answers {

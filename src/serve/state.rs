@@ -17,8 +17,8 @@ use tracing_subscriber::{Registry, filter::LevelFilter, reload};
 use super::{failure::Failure, manager::notify, metrics::Metrics, proof::Proof};
 use crate::{
     config::{self, Config, Level, MAX_CONFIG, ReadError},
-    fault::Fault,
-    told::{Attempt, AttemptResult, Effective, InstanceId, Told},
+    diagnostic::ConfigError,
+    self_report::{Attempt, AttemptResult, Effective, InstanceId, SelfReport},
 };
 
 /// Changes what is logged while it runs.
@@ -37,7 +37,10 @@ pub(super) struct Loaded {
 
 enum LoadError {
     Read(ReadError),
-    Invalid { why: Box<Fault>, bytes: Vec<u8> },
+    Invalid {
+        why: Box<ConfigError>,
+        bytes: Vec<u8>,
+    },
 }
 
 impl ConfigSource {
@@ -74,7 +77,7 @@ impl ConfigSource {
 pub(super) struct Snapshot {
     pub(super) message: Bytes,
     pub(super) sha256: HeaderValue,
-    pub(super) told: Told,
+    pub(super) told: SelfReport,
 }
 
 /// One server.
@@ -110,7 +113,7 @@ impl Server {
         let (pid, started) = (me.pid, me.stat()?.starttime);
         let now = jiff::Timestamp::now();
         let Loaded { config, sha256 } = first;
-        let told = Told {
+        let told = SelfReport {
             v: 1,
             instance: InstanceId {
                 pid,

@@ -10,7 +10,7 @@ use crate::{
     event::Verdict,
     fleet::Group,
     report::Output,
-    runs::{self, Alive, Last, Past},
+    runs::{self, LastInstance, LastSeen, RunInfo},
     screen,
 };
 
@@ -22,7 +22,7 @@ pub(super) struct GroupRow {
     count: String,
     instances: usize,
     /// Those that ended since the last run, and that no other process replaced.
-    ended: Vec<Alive>,
+    ended: Vec<LastInstance>,
     faults: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Running {
 pub(super) struct Findings {
     pub(super) groups: Vec<GroupRow>,
     pub(super) running: Vec<Running>,
-    pub(super) open: Vec<Past>,
+    pub(super) open: Vec<RunInfo>,
 }
 
 impl GroupRow {
@@ -50,7 +50,7 @@ impl GroupRow {
         group: &Group,
         (found, sure): (usize, usize),
         rows: &[Row],
-        last: &Last,
+        last: &LastSeen,
     ) -> Self {
         let mut faults = Vec::new();
         if !group.count.holds(found, sure) {
@@ -63,8 +63,8 @@ impl GroupRow {
         let mine = rows
             .iter()
             .filter(|row| row.group == group.name && row.started > 0);
-        let now: Vec<Alive> = mine
-            .map(|row| Alive {
+        let now: Vec<LastInstance> = mine
+            .map(|row| LastInstance {
                 pid: row.pid,
                 started: row.started,
                 targets: row.targets.iter().map(|t| t.path.clone()).collect(),
@@ -109,7 +109,7 @@ impl Findings {
             .map(|target| &target.path)
             .collect();
         let state = options.state.as_deref();
-        let concerns = |past: &Past| {
+        let concerns = |past: &RunInfo| {
             let reads = state
                 .map(|state| runs::open_targets(state, &past.id))
                 .unwrap_or_default();
@@ -121,8 +121,8 @@ impl Findings {
             });
             named || reads.iter().any(|path| targets.contains(path))
         };
-        let marked = state.map(runs::marked).unwrap_or_default();
-        let (running, open): (Vec<Past>, Vec<Past>) = marked
+        let marked = state.map(runs::marked_runs).unwrap_or_default();
+        let (running, open): (Vec<RunInfo>, Vec<RunInfo>) = marked
             .into_iter()
             .filter(|past| past.open || past.running)
             .filter(concerns)
@@ -132,10 +132,9 @@ impl Findings {
         self.running = running
             .into_iter()
             .map(|past| {
-                let began = past
-                    .began
-                    .as_ref()
-                    .map(|began| format!("uid {}: {}", began.who.uid, began.command.join(" ")));
+                let began = past.began.as_ref().map(|began| {
+                    format!("uid {}: {}", began.operator.uid, began.command.join(" "))
+                });
                 Running {
                     owner: locks.next().or(began).unwrap_or_else(|| "unknown".into()),
                     run: Some(past.id),
@@ -197,7 +196,7 @@ impl Findings {
                 screen::tell(&screen::failure(&reason));
             }
         } else {
-            let next = |past: &Past| past.next(&options.flag);
+            let next = |past: &RunInfo| past.next(&options.flag);
             let open = self.open.iter().map(|past| {
                 serde_json::json!({ "run": past.id, "verdict": past.verdict(), "next": next(past) })
             });

@@ -21,7 +21,7 @@ pub(super) struct Row {
     pub(super) generation: Option<u64>,
     pub(super) age_s: Option<i64>,
     /// All of them.
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<RowTarget>,
     /// Why its validator says nothing of what stands on the disk; null where it says something, or
     /// there is none.
     pub(super) unvalidated: Option<String>,
@@ -31,21 +31,21 @@ pub(super) struct Row {
 
 /// What an instance reads.
 #[derive(Debug, Serialize)]
-pub(super) struct Target {
+pub(super) struct RowTarget {
     #[serde(with = "crate::exact")]
     pub(super) path: PathBuf,
     pub(super) disk: Option<String>,
     /// What it runs of that, and how that is known.
     pub(super) runs: Option<String>,
-    pub(super) known: Known,
+    pub(super) known: KnownBy,
 }
 
 /// How it is known what an instance runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Known {
+pub(super) enum KnownBy {
     /// It tells it.
-    Told,
+    SelfReport,
     /// A run proved it, and the process is the same.
     Proven,
     /// It reads that only at its start, and started after the last change.
@@ -74,13 +74,15 @@ impl Row {
 
     /// For people.
     pub(super) fn line(&self) -> String {
-        let what = |target: &Target| {
+        let what = |target: &RowTarget| {
             let runs = target.runs.as_deref().map_or("-", short);
             let what = match target.known {
-                Known::Told => format!("sha256:{runs} generation {}", self.generation.unwrap_or(0)),
-                Known::Proven => format!("proven on sha256:{runs}"),
-                Known::Started => format!("started on sha256:{runs}"),
-                Known::No => "not known".to_owned(),
+                KnownBy::SelfReport => {
+                    format!("sha256:{runs} generation {}", self.generation.unwrap_or(0))
+                }
+                KnownBy::Proven => format!("proven on sha256:{runs}"),
+                KnownBy::Started => format!("started on sha256:{runs}"),
+                KnownBy::No => "not known".to_owned(),
             };
             if self.targets.len() > 1 {
                 format!("{} {what}", target.path.display())

@@ -31,22 +31,25 @@ fn it_ends_where_the_kernel_ends() {
     ] {
         let named = dir.join(named);
         assert_eq!(
-            Way::of(&named).unwrap().end,
+            ResolvedPath::of(&named).unwrap().end,
             named.canonicalize().unwrap(),
             "{}",
             named.display()
         );
     }
     for named in ["none", "a/b/file/more", "round", "a/b/file/"] {
-        assert!(Way::of(&dir.join(named)).is_err(), "{named}");
+        assert!(ResolvedPath::of(&dir.join(named)).is_err(), "{named}");
     }
-    assert_eq!(Way::of(Path::new("/..")).unwrap().end, Path::new("/"));
-    let (way, missing) = Way::until(&dir.join("absolute/b/x/y")).unwrap();
+    assert_eq!(
+        ResolvedPath::of(Path::new("/..")).unwrap().end,
+        Path::new("/")
+    );
+    let (way, missing) = ResolvedPath::until(&dir.join("absolute/b/x/y")).unwrap();
     assert_eq!(
         (way.end, missing),
         (dir.join("a/b"), vec!["x".into(), "y".into()])
     );
-    assert!(Way::until(&dir.join("x/../a")).is_err());
+    assert!(ResolvedPath::until(&dir.join("x/../a")).is_err());
 }
 
 #[test]
@@ -54,7 +57,7 @@ fn what_is_opened_is_what_was_judged() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "judged").unwrap();
-    let way = Way::of(&file).unwrap();
+    let way = ResolvedPath::of(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
     symlink("/etc/passwd", &file).unwrap();
     let text = io::read_to_string(std::fs::File::from(way.open().unwrap())).unwrap();
@@ -87,7 +90,7 @@ fn a_link_counts_where_only_root_and_the_caller_could_put_it() {
     }
     symlink(&real, &link).unwrap();
     let says = |path: &Path| {
-        Way::of(path)
+        ResolvedPath::of(path)
             .unwrap()
             .is_ours()
             .map_err(|why| why.place().to_owned())
@@ -98,7 +101,7 @@ fn a_link_counts_where_only_root_and_the_caller_could_put_it() {
     assert_eq!(says(&link), Ok(()));
     lchown(&link, Some(65534), None).unwrap();
     assert_eq!(says(&link), Err(link.clone()));
-    assert!(Way::of(&link).unwrap().is_straight().is_err());
+    assert!(ResolvedPath::of(&link).unwrap().is_straight().is_err());
     lchown(&link, Some(0), None).unwrap();
     // Where others can write, none does; nor where the directory is another user's.
     mode(&dir.join("open"), 0o777);

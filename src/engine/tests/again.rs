@@ -14,20 +14,25 @@ fn left(then: OnFailure) -> (Plan, ScriptHost) {
         ..ONE
     }
     .begin();
-    let group = plan.waves[0].steps[0].members[0].group.clone();
+    let group = plan.waves[0].steps[0].instances[0].group.clone();
     let case = Case { own: true, ..ONE };
     plan.waves[0].steps.push(Step {
-        members: Vec::new(),
+        instances: Vec::new(),
         ..case.step(&group, &[9])
     });
     for (path, pid) in [("/c1", 1), ("/c2", 2), ("/c9", 9)] {
         script.files.insert(path.into(), NEW.sha256.clone());
         script.runs.insert(pid, NEW.sha256.clone());
     }
-    script.ends.insert(0, (State::Rejected, State::Reverted));
+    script
+        .ends
+        .insert(0, (Outcome::Rejected, Outcome::Reverted));
     let [_, one] = plan.waves[0].steps.get_disjoint_mut([0, 1]).unwrap();
-    (one.members[0].instance.state, one.members[0].brought) = (State::Unchanged, true);
-    plan.waves[1].steps[0].members[0].brought = true;
+    (
+        one.instances[0].instance.outcome,
+        one.instances[0].may_run_new,
+    ) = (Outcome::Unchanged, true);
+    plan.waves[1].steps[0].instances[0].may_run_new = true;
     (plan, script)
 }
 
@@ -35,16 +40,16 @@ fn go(
     mut plan: Plan,
     script: ScriptHost,
     now: bool,
-) -> (Result<Verdict, Verdict>, Vec<State>, ScriptHost) {
+) -> (Result<Verdict, Verdict>, Vec<Outcome>, ScriptHost) {
     let mut host = Host::Script(script);
     let (_halt, mut listen) = tokio::sync::watch::channel(0);
     let said = block_on(run(
         &mut plan,
         &mut host,
-        Conduct {
+        EngineOptions {
             run: "1",
-            now,
-            goes_on: true,
+            immediate: now,
+            recovering: true,
         },
         &mut listen,
         &mut |_| true,
@@ -54,7 +59,7 @@ fn go(
     let Host::Script(script) = host else {
         unreachable!("it was a script")
     };
-    (said, plan.instances().map(|i| i.state).collect(), script)
+    (said, plan.instances().map(|i| i.outcome).collect(), script)
 }
 
 #[test]
@@ -66,10 +71,10 @@ fn everything_that_an_earlier_run_may_have_done_goes_back_with_the_rest() {
         (
             Ok(Verdict::Reverted),
             vec![
-                State::Reverted,
-                State::Reverted,
-                State::Reverted,
-                State::Untouched
+                Outcome::Reverted,
+                Outcome::Reverted,
+                Outcome::Reverted,
+                Outcome::Untouched
             ]
         )
     );
@@ -92,7 +97,10 @@ fn whom_an_earlier_run_may_have_signalled_is_named_where_its_turn_does_not_come(
     let (said, states, _) = go(plan, script, false);
     assert_eq!(
         (said, &states[2..]),
-        (Ok(Verdict::Mixed), &[State::TimedOut, State::Untouched][..])
+        (
+            Ok(Verdict::Mixed),
+            &[Outcome::TimedOut, Outcome::Untouched][..]
+        )
     );
 }
 
@@ -122,7 +130,7 @@ fn a_file_that_nobody_needs_a_signal_for_becomes_what_it_is_to_become() {
         ),
         (
             Ok(Verdict::Converged),
-            vec![State::Unchanged],
+            vec![Outcome::Unchanged],
             &NEW.sha256,
             0
         )

@@ -30,7 +30,7 @@ fn a_good_run_bakes_and_asks_after_every_wave() {
         let marks = |e: &Event| match e {
             Event::Intent { wave, .. } => Some(format!("wave {wave}")),
             Event::Baking { wave, .. } => Some(format!("bake {wave}")),
-            Event::Held { wave, instances } => Some(format!("held {wave} by {instances}")),
+            Event::Baked { wave, instances } => Some(format!("held {wave} by {instances}")),
             Event::Gate { wave, command, .. } => Some(format!("{} {wave}", command[0])),
             _ => None,
         };
@@ -60,7 +60,7 @@ fn a_good_run_bakes_and_asks_after_every_wave() {
 fn who_proves_it_no_longer_after_a_bake_has_failed_like_any_other() {
     for case in cases() {
         for (nth, pid) in (1..=case.waves).flat_map(|nth| (0..2 * nth).map(move |pid| (nth, pid))) {
-            for (bad, back) in [State::TimedOut, State::Rejected, State::Died]
+            for (bad, back) in [Outcome::TimedOut, Outcome::Rejected, Outcome::Died]
                 .into_iter()
                 .flat_map(|bad| BACK.map(|back| (bad, back)))
             {
@@ -69,8 +69,8 @@ fn who_proves_it_no_longer_after_a_bake_has_failed_like_any_other() {
                     script
                         .checks
                         .insert((usize::try_from(nth).unwrap(), pid), bad);
-                    script.ends.insert(pid, (State::Confirmed, back));
-                    if bad == State::Rejected {
+                    script.ends.insert(pid, (Outcome::Confirmed, back));
+                    if bad == Outcome::Rejected {
                         // It has loaded the old one again.
                         script.runs.insert(pid, OLD.sha256.clone());
                     }
@@ -78,7 +78,7 @@ fn who_proves_it_no_longer_after_a_bake_has_failed_like_any_other() {
                 let i = ran.plan.instances().find(|i| i.pid == pid).unwrap();
                 // One that says that it kept the old config after it was proven on the new one says
                 // so of itself.
-                let ran = if i.state == State::Rejected {
+                let ran = if i.outcome == Outcome::Rejected {
                     Ran {
                         script: ScriptHost {
                             runs: old(&ran, pid),
@@ -95,7 +95,7 @@ fn who_proves_it_no_longer_after_a_bake_has_failed_like_any_other() {
                 let is_asked = |e: &Event| matches!(e, Event::Gate { wave, .. } if *wave == number);
                 assert_eq!(ran.told(is_asked), borne, "{} {case:?}", context());
                 assert_eq!(
-                    ran.states().iter().all(|s| *s != State::Untouched),
+                    ran.states().iter().all(|s| *s != Outcome::Untouched),
                     borne || nth == case.waves,
                     "{} {case:?}",
                     context()
@@ -125,7 +125,7 @@ fn what_was_proven_waves_ago_is_looked_at_once_more_at_the_end() {
         for pid in case.pids() {
             let ran = case
                 .run(|script| {
-                    script.checks.insert((1, pid), State::Died);
+                    script.checks.insert((1, pid), Outcome::Died);
                 })
                 .hold(|| format!("pid {pid} is gone at the end"));
             // After a gate every proof is old; without one, those of the last wave are of this
@@ -187,9 +187,9 @@ fn a_no_that_one_group_bears_does_not_hide_the_no_of_another() {
     };
     let (mut plan, mut script) = case.begin();
     let wave = &mut plan.waves[0];
-    let mut strict = (*wave.steps[0].members[1].group).clone();
+    let mut strict = (*wave.steps[0].instances[1].group).clone();
     (strict.rollout.on_failure, strict.rollout.gate) = (OnFailure::Revert, vec!["strict".into()]);
-    wave.steps[0].members[1].group = Arc::new(strict);
+    wave.steps[0].instances[1].group = Arc::new(strict);
     wave.gates.push(vec!["strict".into()]);
     script.gates.extend([
         ((1, "gate".into()), Some(1)),
@@ -201,10 +201,10 @@ fn a_no_that_one_group_bears_does_not_hide_the_no_of_another() {
     let said = block_on(run(
         &mut plan,
         &mut host,
-        Conduct {
+        EngineOptions {
             run: "1",
-            now: false,
-            goes_on: false,
+            immediate: false,
+            recovering: false,
         },
         &mut listen,
         &mut |_| true,
@@ -237,12 +237,14 @@ fn who_kept_the_old_config_goes_back_once_its_file_does() {
             ..ALL
         };
         let ran = case.run(|script| {
-            script.ends.insert(0, (State::Rejected, State::Reverted));
-            script.checks.insert((1, 1), State::TimedOut);
+            script
+                .ends
+                .insert(0, (Outcome::Rejected, Outcome::Reverted));
+            script.checks.insert((1, 1), Outcome::TimedOut);
         });
         // Only as long as the other one ran the new config was the file there for it.
         let ran = ran.hold(|| "the only one that was proven is so no longer".into());
-        assert_eq!(ran.states()[..2], [State::Reverted; 2]);
+        assert_eq!(ran.states()[..2], [Outcome::Reverted; 2]);
         assert_eq!(
             ran.said,
             Ok(if then == OnFailure::Stop {

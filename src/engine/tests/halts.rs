@@ -37,20 +37,20 @@ fn cases() -> impl Iterator<Item = Case> {
 }
 
 /// Nobody, or each alone, times out, whether it can be put back or not.
-fn fates(case: Case) -> impl Iterator<Item = Option<(i32, State)>> {
+fn fates(case: Case) -> impl Iterator<Item = Option<(i32, Outcome)>> {
     std::iter::once(None).chain(case.pids().flat_map(|pid| {
         [
-            Some((pid, State::Reverted)),
-            Some((pid, State::RevertFailed)),
+            Some((pid, Outcome::Reverted)),
+            Some((pid, Outcome::RevertFailed)),
         ]
     }))
 }
 
-fn write(fate: Option<(i32, State)>) -> impl FnOnce(&mut ScriptHost) {
+fn write(fate: Option<(i32, Outcome)>) -> impl FnOnce(&mut ScriptHost) {
     move |script| {
         script
             .ends
-            .extend(fate.map(|(pid, back)| (pid, (State::TimedOut, back))))
+            .extend(fate.map(|(pid, back)| (pid, (Outcome::TimedOut, back))))
     }
 }
 
@@ -74,8 +74,8 @@ fn a_halt_at_every_event_ends_as_the_group_says() {
                 let undoes = |e: &Event| {
                     matches!(
                         e,
-                        Event::UndoBegan { .. }
-                            | Event::PutBack { .. }
+                        Event::RollbackBegan { .. }
+                            | Event::RolledBack { .. }
                             | Event::Intent { undo: true, .. }
                     )
                 };
@@ -98,7 +98,7 @@ fn a_halt_at_every_event_ends_as_the_group_says() {
                 }
                 if fate.is_none() && ran.said == Ok(Verdict::Mixed) {
                     assert!(
-                        case.now && ran.states().contains(&State::TimedOut),
+                        case.now && ran.states().contains(&Outcome::TimedOut),
                         "whoever was not waited for can be put back: {}",
                         context()
                     );
@@ -139,10 +139,9 @@ fn the_second_halt_leaves_at_once_and_what_is_told_is_so() {
                         "whatever runs then is not waited for, and nothing is begun: {}",
                         context()
                     );
-                    let goes_back = ran.events[second..]
-                        .iter()
-                        .skip(1)
-                        .any(|e| matches!(e, Event::PutBack { .. } | Event::UndoBegan { .. }));
+                    let goes_back = ran.events[second..].iter().skip(1).any(|e| {
+                        matches!(e, Event::RolledBack { .. } | Event::RollbackBegan { .. })
+                    });
                     assert!(!goes_back, "{}", context());
                 }
             }
@@ -174,7 +173,8 @@ fn a_journal_that_is_lost_is_a_halt_wherever_it_is_lost() {
                 assert!(!forth, "{}", context());
                 // Nothing is touched after the last look.
                 assert!(
-                    ran.said != Ok(Verdict::Converged) || matches!(ran.events[at], Event::LastLook),
+                    ran.said != Ok(Verdict::Converged)
+                        || matches!(ran.events[at], Event::FinalCheck),
                     "{}",
                     context()
                 );

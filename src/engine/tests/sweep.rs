@@ -3,9 +3,9 @@
 use super::*;
 
 /// Some of a case's instances, and what becomes of each.
-type Fates = Vec<(i32, (State, State))>;
+type Fates = Vec<(i32, (Outcome, Outcome))>;
 
-fn fates(case: Case, back: &[State]) -> Vec<Fates> {
+fn fates(case: Case, back: &[Outcome]) -> Vec<Fates> {
     let each = |pid: i32| {
         BAD.into_iter()
             .flat_map(move |f| back.iter().map(move |b| (pid, (f, *b))))
@@ -48,28 +48,30 @@ fn every_trouble_in_every_wave_ends_in_its_verdict_and_nothing_is_left_between()
                 .run(|script| script.ends.extend(fates.iter().copied()))
                 .hold(|| format!("{fates:?}"));
             let context = || format!("{fates:?}\n{case:?}: {:?} {:?}", ran.said, ran.states());
-            let went_on = ran.states().iter().all(|s| *s != State::Untouched);
+            let went_on = ran.states().iter().all(|s| *s != Outcome::Untouched);
             if fates.len() <= case.limit() || case.then == OnFailure::Continue {
                 assert!(
                     went_on
-                        && !ran
-                            .told(|e| matches!(e, Event::UndoBegan { .. } | Event::Stopped { .. })),
+                        && !ran.told(|e| matches!(
+                            e,
+                            Event::RollbackBegan { .. } | Event::Stopped { .. }
+                        )),
                     "it went on: {}",
                     context()
                 );
             }
             // Whoever did not fail, in a wave that was reached, ends on the new config unless
             // everything goes back.
-            let reverted = ran.told(|e| matches!(e, Event::UndoBegan { .. }));
+            let reverted = ran.told(|e| matches!(e, Event::RollbackBegan { .. }));
             for i in ran.plan.instances().filter(|i| {
-                !fates.iter().any(|(pid, _)| *pid == i.pid) && i.state != State::Untouched
+                !fates.iter().any(|(pid, _)| *pid == i.pid) && i.outcome != Outcome::Untouched
             }) {
                 assert_eq!(
-                    i.state,
+                    i.outcome,
                     if reverted {
-                        State::Reverted
+                        Outcome::Reverted
                     } else {
-                        State::Confirmed
+                        Outcome::Confirmed
                     },
                     "{}",
                     context()
@@ -79,10 +81,12 @@ fn every_trouble_in_every_wave_ends_in_its_verdict_and_nothing_is_left_between()
             for (pid, (forth, back)) in &fates {
                 let i = ran.plan.instances().find(|i| i.pid == *pid).unwrap();
                 let stays = ran.case.own || ran.is(&i.targets[0], &OLD);
-                match (i.state, forth) {
-                    (State::Untouched, _) => {}
-                    (state, State::Refused) => assert_eq!(state, State::Refused, "{}", context()),
-                    (State::Rejected, State::Rejected) => {
+                match (i.outcome, forth) {
+                    (Outcome::Untouched, _) => {}
+                    (state, Outcome::Refused) => {
+                        assert_eq!(state, Outcome::Refused, "{}", context())
+                    }
+                    (Outcome::Rejected, Outcome::Rejected) => {
                         assert!(!stays, "its file went back without it: {}", context())
                     }
                     (state, _) => assert_eq!(state, *back, "{}", context()),
@@ -110,15 +114,15 @@ fn for_an_incident_nothing_goes_back_by_itself() {
             assert!(
                 !ran.told(|e| matches!(
                     e,
-                    Event::Baking { .. } | Event::Gate { .. } | Event::PutBack { .. }
+                    Event::Baking { .. } | Event::Gate { .. } | Event::RolledBack { .. }
                 )),
                 "{case:?} {fates:?}"
             );
             let installed = ran
                 .plan
                 .steps()
-                .filter(|s| s.members.iter().any(Member::is_touched))
-                .all(|s| ran.is(&s.shifts[0].path, &NEW));
+                .filter(|s| s.instances.iter().any(PlannedInstance::is_touched))
+                .all(|s| ran.is(&s.changes[0].path, &NEW));
             assert!(installed, "{case:?} {fates:?}");
         }
     }
@@ -144,7 +148,7 @@ fn without_a_way_back_nobody_is_put_back_and_a_failure_within_the_budget_ends_no
             );
             if fates.len() <= case.limit() {
                 assert!(
-                    ran.states().iter().all(|s| *s != State::Untouched),
+                    ran.states().iter().all(|s| *s != Outcome::Untouched),
                     "{case:?} {fates:?}"
                 );
             }
@@ -163,12 +167,12 @@ fn the_budget_counts_over_the_whole_run() {
     let one_each = |script: &mut ScriptHost| {
         script
             .ends
-            .extend([0, 2, 4].map(|pid| (pid, (State::TimedOut, State::Reverted))))
+            .extend([0, 2, 4].map(|pid| (pid, (Outcome::TimedOut, Outcome::Reverted))))
     };
     let ran = case.run(one_each).hold(|| "one each".into());
     assert_eq!(
         (ran.said, ran.states()),
-        (Ok(Verdict::Reverted), vec![State::Reverted; 6])
+        (Ok(Verdict::Reverted), vec![Outcome::Reverted; 6])
     );
     let ran = Case {
         budget: Share::Count(3),
@@ -185,7 +189,7 @@ fn the_budget_counts_over_the_whole_run() {
     .hold(|| "one each, past it in the second wave".into());
     assert_eq!(
         (ran.said, &ran.states()[4..]),
-        (Ok(Verdict::Reverted), &[State::Untouched; 2][..])
+        (Ok(Verdict::Reverted), &[Outcome::Untouched; 2][..])
     );
 }
 
@@ -201,14 +205,14 @@ fn who_runs_it_already_is_no_part_that_may_fail() {
         .waves
         .iter_mut()
         .flat_map(|w| &mut w.steps)
-        .flat_map(|s| &mut s.members)
+        .flat_map(|s| &mut s.instances)
         .skip(1)
     {
-        member.instance.state = State::Unchanged;
+        member.instance.outcome = Outcome::Unchanged;
     }
-    plan.waves[0].steps[0].members[0].instance.state = State::TimedOut;
+    plan.waves[0].steps[0].instances[0].instance.outcome = Outcome::TimedOut;
     assert!(
-        Budget::of(&plan).take(&plan).then.is_some(),
+        Budget::of(&plan).update(&plan).then.is_some(),
         "half of one is nobody"
     );
 }
@@ -226,14 +230,14 @@ fn a_file_that_cannot_be_installed_or_put_back_is_told_and_everything_else_goes_
                     script.stuck.insert(case.path(stuck), sides);
                     script
                         .ends
-                        .extend(bad.map(|pid| (pid, (State::TimedOut, State::Reverted))));
+                        .extend(bad.map(|pid| (pid, (Outcome::TimedOut, Outcome::Reverted))));
                 });
                 let ran = ran.hold(context);
                 // Only who reads it may be left unproven.
                 let unproven = ran
                     .plan
                     .instances()
-                    .filter(|i| matches!(i.state, State::TimedOut | State::RevertFailed));
+                    .filter(|i| matches!(i.outcome, Outcome::TimedOut | Outcome::RevertFailed));
                 assert!(
                     unproven.into_iter().all(|i| i.pid == stuck),
                     "{}\n{case:?} {:?} {:?}",
@@ -252,7 +256,9 @@ fn a_shared_file_that_is_not_there_again_is_no_good_end() {
         for bad in case.pids() {
             let ran = case.run(|script| {
                 script.once.insert("/c".into());
-                script.ends.insert(bad, (State::TimedOut, State::Reverted));
+                script
+                    .ends
+                    .insert(bad, (Outcome::TimedOut, Outcome::Reverted));
             });
             let ran =
                 ran.hold(|| format!("{bad} times out, and the file cannot be installed again"));
@@ -289,16 +295,16 @@ fn a_file_that_was_the_new_one_before_the_run_stays_where_nobody_was_signalled_f
                 .for_each(|file| file.clone_from(&NEW.sha256));
             script
                 .ends
-                .extend([0, 1].map(|pid| (pid, (State::TimedOut, State::Reverted))));
+                .extend([0, 1].map(|pid| (pid, (Outcome::TimedOut, Outcome::Reverted))));
         });
         let later = if then == OnFailure::Continue {
-            State::Confirmed
+            Outcome::Confirmed
         } else {
-            State::Untouched
+            Outcome::Untouched
         };
         assert_eq!(
             (ran.said, &ran.states()[..2], &ran.states()[2..]),
-            (Ok(verdict), &[State::Reverted; 2][..], &[later; 2][..]),
+            (Ok(verdict), &[Outcome::Reverted; 2][..], &[later; 2][..]),
             "{then:?}"
         );
         assert!(

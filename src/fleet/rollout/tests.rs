@@ -129,9 +129,9 @@ fn a_rollout_is_what_the_group_says_over_what_the_fleet_says() {
     let group =
         |name: &str, more: &str| format!("[[group]]\nname = \"{name}\"\nkind = \"hello\"\n{more}");
     let top = "version = 1\n[rollout]\nwaves = [2, \"0.5%\"]\nmax_failures = \
-               \"10%\"\nmax_sick = 1\nbake = \"1m\"\ngate = [\"/bin/g\", \
+               \"10%\"\nmax_unresponsive = 1\nbake = \"1m\"\ngate = [\"/bin/g\", \
                \"${x}\"]\non_failure = \"stop\"\n";
-    let own = "[group.rollout]\nwaves = \"100%\"\nmax_failures = 0\nmax_sick = \"1%\"\nbake = \
+    let own = "[group.rollout]\nwaves = \"100%\"\nmax_failures = 0\nmax_unresponsive = \"1%\"\nbake = \
                \"0s\"\ngate = []\non_failure = \"continue\"\n";
     let groups = read(&format!(
         "{top}{}{}{}",
@@ -152,13 +152,13 @@ fn a_rollout_is_what_the_group_says_over_what_the_fleet_says() {
             waves,
             max_failures,
             alone: false,
-            max_sick: Share::Count(1),
+            max_unresponsive: Share::Count(1),
             bake,
             gate,
             on_failure: OnFailure::Stop
         }
     );
-    let (waves, max_failures, max_sick) =
+    let (waves, max_failures, max_unresponsive) =
         (vec![Share::Part(10_000)], Share::Count(0), Share::Part(100));
     let (bake, gate) = (Duration::ZERO, Vec::new());
     assert_eq!(
@@ -167,7 +167,7 @@ fn a_rollout_is_what_the_group_says_over_what_the_fleet_says() {
             waves,
             max_failures,
             alone: true,
-            max_sick,
+            max_unresponsive,
             bake,
             gate,
             on_failure: OnFailure::Continue

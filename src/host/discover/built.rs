@@ -13,7 +13,7 @@ use crate::{
         discover::found::Found,
         exec::{
             self, Subject,
-            placeholders::{Known, exe},
+            placeholders::{Values, exe},
         },
     },
 };
@@ -59,7 +59,7 @@ async fn printed(found: &Found, group: &Group) -> Result<String, String> {
         return Err("its group has no command `built` that would tell".into());
     }
     let exe = exe(&found.seen);
-    let known = Known {
+    let known = Values {
         pid: found.seen.inside,
         exe: &exe,
         args: &found.args,

@@ -11,18 +11,18 @@ use std::{
 use rustix::fs::FileType;
 
 use crate::{
-    fleet::{Group, Place},
+    fleet::{Group, PathBase},
     host::{
         discover::{
             built::BuiltIn,
             found::{Config, Found},
-            lookup::{Lookup, NotTold, joined, list},
+            lookup::{Lookup, LookupError, joined, list},
             mounts,
         },
-        parallel::at_once::at_once,
+        parallel::par_map::par_map,
         proc::{argument::argument, guard::View},
     },
-    trust::Way,
+    trust::ResolvedPath,
 };
 
 /// What a process reads of its config, resolved, and seen by it as the same files; nothing for a
@@ -33,10 +33,10 @@ use crate::{
 pub(crate) async fn configs_of(
     found: &Found,
     group: &Group,
-    ways: &Ways,
+    ways: &ConfigPaths,
 ) -> Result<Vec<Config>, String> {
     let mut read = read_by(found, group, ways);
-    if matches!(read, Err(NotTold::Ask)) {
+    if matches!(read, Err(LookupError::Ask)) {
         ways.built.ask(found, group).await;
         read = read_by(found, group, ways);
     }
@@ -46,22 +46,22 @@ pub(crate) async fn configs_of(
 /// The same of many, in their order.
 pub(crate) async fn all_configs(
     all: &[(Arc<Group>, Found)],
-    ways: &Ways,
+    ways: &ConfigPaths,
 ) -> Vec<Result<Vec<Config>, String>> {
     let mut answers = Vec::with_capacity(all.len());
-    for (read, (group, found)) in at_once(all, |(group, found)| read_by(found, group, ways))
+    for (read, (group, found)) in par_map(all, |(group, found)| read_by(found, group, ways))
         .into_iter()
         .zip(all)
     {
         answers.push(match read {
-            Err(NotTold::Ask) => configs_of(found, group, ways).await,
+            Err(LookupError::Ask) => configs_of(found, group, ways).await,
             read => read.map_err(|why| why.to_string()),
         });
     }
     answers
 }
 
-fn read_by(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<Config>, NotTold> {
+fn read_by(found: &Found, group: &Group, ways: &ConfigPaths) -> Result<Vec<Config>, LookupError> {
     let built = ways.built.of(found, group);
     let lookup = Lookup {
         found,
@@ -79,19 +79,19 @@ fn read_by(found: &Found, group: &Group, ways: &Ways) -> Result<Vec<Config>, Not
 /// path that was resolved, with what this host sees at its end. Most instances of a fleet are
 /// started with the same.
 #[derive(Debug, Default)]
-pub(crate) struct Ways {
-    last: RwLock<Option<Arc<(PathBuf, Way, View)>>>,
+pub(crate) struct ConfigPaths {
+    last: RwLock<Option<Arc<(PathBuf, ResolvedPath, View)>>>,
     built: BuiltIn,
 }
 
-impl Ways {
-    fn of(&self, named: &Path) -> io::Result<Arc<(PathBuf, Way, View)>> {
+impl ConfigPaths {
+    fn of(&self, named: &Path) -> io::Result<Arc<(PathBuf, ResolvedPath, View)>> {
         // Nobody waits for what is quickly resolved anew.
         let last = self.last.try_read().ok().and_then(|last| last.clone());
         if let Some(known) = last.filter(|known| known.0 == named) {
             return Ok(known);
         }
-        let way = Way::of(named)?;
+        let way = ResolvedPath::of(named)?;
         let view = View::of(&way.end, Path::new("/"));
         let new = Arc::new((named.to_owned(), way, view));
         if let Ok(mut last) = self.last.try_write() {
@@ -108,8 +108,8 @@ pub(crate) fn fixed_of(found: &Found, group: &Group) -> Vec<PathBuf> {
         group,
         built: None,
     };
-    let named = |place: &Place| match place {
-        Place::Arg(option, below) => {
+    let named = |place: &PathBase| match place {
+        PathBase::Arg(option, below) => {
             let values = lookup.values(&[option]).unwrap_or_default();
             values
                 .iter()
@@ -132,7 +132,11 @@ pub(crate) fn fixed_of(found: &Found, group: &Group) -> Vec<PathBuf> {
 
 /// The first of `places` that exists. Never another one where its command line may say which one it
 /// reads.
-fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config, NotTold> {
+fn config_of(
+    lookup: Lookup<'_>,
+    places: &[PathBase],
+    ways: &ConfigPaths,
+) -> Result<Config, LookupError> {
     let Lookup { found, group, .. } = lookup;
     let mut last = String::new();
     for (at, place) in places.iter().enumerate() {
@@ -141,10 +145,10 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
         }
         let Some((named, is_guess)) = named_by(lookup, places, place)? else {
             match place {
-                Place::Arg(option, _) => {
+                PathBase::Arg(option, _) => {
                     last = format!("has no {{arg:{option}}} on its command line")
                 }
-                Place::Env(name, _) => {
+                PathBase::Env(name, _) => {
                     last = format!(
                         "{last}{}no {name} in its environment",
                         if last.is_empty() { "has " } else { ", and " }
@@ -154,7 +158,7 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
             }
             continue;
         };
-        if !matches!(place, Place::Arg(..) | Place::Env(..))
+        if !matches!(place, PathBase::Arg(..) | PathBase::Env(..))
             && let Some(word) = found
                 .args
                 .iter()
@@ -174,10 +178,10 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
                 None,
             ));
         }
-        if !matches!(place, Place::Arg(..))
+        if !matches!(place, PathBase::Arg(..))
             && places[..at]
                 .iter()
-                .any(|place| matches!(place, Place::Arg(..)))
+                .any(|place| matches!(place, PathBase::Arg(..)))
             && let Some(word) = lookup.unexplained(&named)
         {
             let why = format!(
@@ -189,7 +193,12 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
         let resolved = match ways.of(&named) {
             Ok(resolved) => resolved,
             // What its command line says is what it reads: another place would be another config.
-            Err(e) if matches!(place, Place::Arg(..) | Place::Built(..) | Place::Env(..)) => {
+            Err(e)
+                if matches!(
+                    place,
+                    PathBase::Arg(..) | PathBase::Built(..) | PathBase::Env(..)
+                ) =>
+            {
                 return Err(match mounts::here(found.pid, &named) {
                     Some(here) => lookup.refuse(
                         &format!(
@@ -198,7 +207,7 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
                         ),
                         Some(&here),
                     ),
-                    None => NotTold::Because(format!(
+                    None => LookupError::Because(format!(
                         "reads its config from `{}`: {e}",
                         named.display()
                     )),
@@ -223,11 +232,12 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
             );
             return Err(lookup.refuse(&why, None));
         }
-        trusted(found, group, way, matches!(place, Place::Path(_))).map_err(NotTold::Because)?;
+        trusted(found, group, way, matches!(place, PathBase::Path(_)))
+            .map_err(LookupError::Because)?;
         if !view.is_seen_by(found.pid, &way.end) {
             let mend =
                 "change it where it runs, or mount its directory there and not the file alone";
-            return Err(NotTold::Because(format!(
+            return Err(LookupError::Because(format!(
                 "sees another file at `{}` than this host does (its own mount or root directory); \
                  {mend}",
                 way.end.display()
@@ -235,9 +245,9 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
         }
         // A path that stands alone is the operator's word.
         let assumed = match place {
-            Place::Built(..) | Place::Base(_) => true,
-            Place::Path(_) | Place::Cwd(_) => places.len() > 1,
-            Place::Arg(..) | Place::Env(..) => is_guess,
+            PathBase::Built(..) | PathBase::Base(_) => true,
+            PathBase::Path(_) | PathBase::Cwd(_) => places.len() > 1,
+            PathBase::Arg(..) | PathBase::Env(..) => is_guess,
         };
         return Ok(Config {
             path: way.end.clone(),
@@ -248,10 +258,10 @@ fn config_of(lookup: Lookup<'_>, places: &[Place], ways: &Ways) -> Result<Config
 }
 
 /// The options of these places, for people.
-fn options_of(places: &[Place]) -> String {
+fn options_of(places: &[PathBase]) -> String {
     let mut options = Vec::new();
     for place in places {
-        if let Place::Arg(option, _) = place {
+        if let PathBase::Arg(option, _) = place {
             options.push(option.as_str());
         }
     }
@@ -259,22 +269,22 @@ fn options_of(places: &[Place]) -> String {
 }
 
 /// Whether the option of this place is only another spelling of one before it.
-fn is_spelled_before(places: &[Place], at: usize) -> bool {
-    let Place::Arg(_, below) = &places[at] else {
+fn is_spelled_before(places: &[PathBase], at: usize) -> bool {
+    let PathBase::Arg(_, below) = &places[at] else {
         return false;
     };
     places[..at]
         .iter()
-        .any(|place| matches!(place, Place::Arg(_, other) if other == below))
+        .any(|place| matches!(place, PathBase::Arg(_, other) if other == below))
 }
 
 /// The path of a place for this process, and whether a relative value makes it a guess; none where
 /// its command line or its program names none.
 fn named_by(
     lookup: Lookup<'_>,
-    places: &[Place],
-    place: &Place,
-) -> Result<Option<(PathBuf, bool)>, NotTold> {
+    places: &[PathBase],
+    place: &PathBase,
+) -> Result<Option<(PathBuf, bool)>, LookupError> {
     let below_value = |value: Option<OsString>, below: &Path| {
         let path = |value: OsString| {
             Ok((
@@ -285,14 +295,14 @@ fn named_by(
         value.map(path).transpose()
     };
     match place {
-        Place::Path(path) => Ok(Some((path.clone(), false))),
-        Place::Cwd(below) => Ok(Some((joined(lookup.cwd()?, below), false))),
-        Place::Base(below) => Ok(Some((joined(lookup.base()?, below), false))),
-        Place::Built(text, below) => below_value(lookup.built(text)?.map(Into::into), below),
-        Place::Env(name, below) => below_value(lookup.variable(name)?, below),
-        Place::Arg(_, below) => {
+        PathBase::Path(path) => Ok(Some((path.clone(), false))),
+        PathBase::Cwd(below) => Ok(Some((joined(lookup.cwd()?, below), false))),
+        PathBase::Base(below) => Ok(Some((joined(lookup.base()?, below), false))),
+        PathBase::Built(text, below) => below_value(lookup.built(text)?.map(Into::into), below),
+        PathBase::Env(name, below) => below_value(lookup.variable(name)?, below),
+        PathBase::Arg(_, below) => {
             let spelled = places.iter().filter_map(|place| match place {
-                Place::Arg(option, other) if other == below => Some(option.as_str()),
+                PathBase::Arg(option, other) if other == below => Some(option.as_str()),
                 _ => None,
             });
             let values = lookup.values(&spelled.collect::<Vec<_>>())?;
@@ -325,7 +335,7 @@ fn named_by_value(
     lookup: Lookup<'_>,
     value: &std::ffi::OsStr,
     below: &Path,
-) -> Result<PathBuf, NotTold> {
+) -> Result<PathBuf, LookupError> {
     if value == "-" {
         return Err(lookup.refuse(
             "reads its config from its standard input, which is no file that a run could replace",
@@ -373,13 +383,13 @@ fn stream_of(path: &Path) -> Option<String> {
 pub(crate) fn place_of(
     pid: i32,
     args: &[String],
-    place: &Place,
+    place: &PathBase,
 ) -> Result<Option<PathBuf>, String> {
     let (below, value) = match place {
-        Place::Path(path) => return Ok(Some(path.clone())),
-        Place::Built(..) | Place::Env(..) => return Ok(None),
-        Place::Cwd(below) | Place::Base(below) => (below, Path::new("")),
-        Place::Arg(option, below) => match argument(args, option) {
+        PathBase::Path(path) => return Ok(Some(path.clone())),
+        PathBase::Built(..) | PathBase::Env(..) => return Ok(None),
+        PathBase::Cwd(below) | PathBase::Base(below) => (below, Path::new("")),
+        PathBase::Arg(option, below) => match argument(args, option) {
             Some(value) => (below, Path::new(value)),
             None => return Ok(None),
         },
@@ -401,7 +411,7 @@ pub(crate) fn place_of(
 
 /// As root, nothing that another user can write decides what is overwritten, but what the process's
 /// own user could overwrite itself.
-fn trusted(found: &Found, group: &Group, way: &Way, chosen: bool) -> Result<(), String> {
+fn trusted(found: &Found, group: &Group, way: &ResolvedPath, chosen: bool) -> Result<(), String> {
     if found.uid == nix::unistd::geteuid().as_raw() {
         return Ok(());
     }
@@ -424,7 +434,9 @@ fn under(uid: u32, path: &Path, roots: &[PathBuf]) -> Result<(), String> {
                     `config_under`, into its group"
         .to_owned();
     for root in roots {
-        let Ok(way) = Way::of(root) else { continue };
+        let Ok(way) = ResolvedPath::of(root) else {
+            continue;
+        };
         if !path.starts_with(&way.end) {
             continue;
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     event::Instance,
-    fleet::{Group, OnBad},
+    fleet::{Group, OnBadConfig},
     host::{
         discover::{renewal, title::Telling},
         exec::sees,
@@ -55,7 +55,7 @@ impl Found {
     /// The process that was seen. Where its group would start it again, also whether it sees what
     /// this process sees.
     pub(crate) fn identity(&self, group: &Group) -> Identity {
-        let may_start_again = !group.revive.is_empty() || group.on_bad_config == OnBad::Dies;
+        let may_start_again = !group.revive.is_empty() || group.on_bad_config == OnBadConfig::Dies;
         let sees = match may_start_again {
             true => sees(self.pid),
             false if stands_elsewhere(&self.seen) => Sees::Another,

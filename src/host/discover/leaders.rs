@@ -31,7 +31,7 @@ pub(super) enum Role {
 
 /// Who decides, besides the patterns.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct LeaderSource {
     /// The unit's main process.
     pub(super) main: Option<i32>,
     /// Whom pid files name.
@@ -43,7 +43,7 @@ pub(super) struct Said {
 /// The role of every match. The unit's main process decides for all; pid files, the pattern, and at
 /// last who has no match for a parent, decide for each family (what descends from one match through
 /// matches alone).
-pub(super) fn roles(nodes: &[Node], said: &Said) -> BTreeMap<i32, Role> {
+pub(super) fn roles(nodes: &[Node], said: &LeaderSource) -> BTreeMap<i32, Role> {
     let by_pid: BTreeMap<i32, &Node> = nodes.iter().map(|n| (n.pid, n)).collect();
     let parent = |pid: i32| {
         by_pid
@@ -115,7 +115,7 @@ pub(super) fn roles(nodes: &[Node], said: &Said) -> BTreeMap<i32, Role> {
 mod tests {
     use super::*;
 
-    fn of(nodes: &[(i32, i32, &str)], said: &Said) -> Vec<Role> {
+    fn of(nodes: &[(i32, i32, &str)], said: &LeaderSource) -> Vec<Role> {
         let nodes: Vec<Node> = nodes
             .iter()
             .map(|(pid, parent, fits)| Node {
@@ -129,8 +129,8 @@ mod tests {
         nodes.iter().map(|n| roles[&n.pid]).collect()
     }
 
-    fn said(main: Option<i32>, named: &[i32], pattern: bool) -> Said {
-        Said {
+    fn said(main: Option<i32>, named: &[i32], pattern: bool) -> LeaderSource {
+        LeaderSource {
             main,
             named: named.iter().copied().collect(),
             pattern,

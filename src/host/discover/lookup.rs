@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
-    fleet::{Group, Place, fits},
+    fleet::{Group, PathBase, fits},
     host::{
         discover::{
             found::Found,
-            options::{Options, Said},
+            options::{GivenOptions, Options},
             title::{self, Telling},
         },
         exec::{self, placeholders::inode},
@@ -32,7 +32,7 @@ const MAX_ARGUMENTS: u64 = 64 << 10;
 
 /// Why it is not known what a process reads.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotTold {
+pub(super) enum LookupError {
     /// A sentence without its subject; behind its last `; ` stands what to do about it.
     #[error("{0}")]
     Because(String),
@@ -52,12 +52,12 @@ pub(super) struct Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     /// `why`, and the line of `fleet.toml` that says which file it is.
-    pub(super) fn refuse(&self, why: &str, path: Option<&Path>) -> NotTold {
+    pub(super) fn refuse(&self, why: &str, path: Option<&Path>) -> LookupError {
         let path = path.map_or_else(
             || "/PATH/OF/ITS/CONFIG".into(),
             |path| path.display().to_string(),
         );
-        NotTold::Because(format!(
+        LookupError::Because(format!(
             "{why}; write `config = \"{path}\"` into group `{}`, if that is the file which it \
              reads",
             self.group.name
@@ -65,11 +65,11 @@ impl<'a> Lookup<'a> {
     }
 
     /// The same, where it is also enough to say how the program reads its options.
-    pub(super) fn refuse_options(&self, why: &str) -> NotTold {
+    pub(super) fn refuse_options(&self, why: &str) -> LookupError {
         let mend = "or say how it reads its options: `getopt = \"..\"`, as getopt(3) has them, \
                     `getopt = \"\"` where every option is a word";
         match self.refuse(why, None) {
-            NotTold::Because(why) => NotTold::Because(format!("{why}, {mend}")),
+            LookupError::Because(why) => LookupError::Because(format!("{why}, {mend}")),
             other => other,
         }
     }
@@ -91,7 +91,7 @@ impl<'a> Lookup<'a> {
 
     /// The values of an option that has all these spellings; more than one only where the program
     /// reads all of them.
-    pub(super) fn values(&self, spellings: &[&str]) -> Result<Vec<OsString>, NotTold> {
+    pub(super) fn values(&self, spellings: &[&str]) -> Result<Vec<OsString>, LookupError> {
         // A place is no option: what stands there is its value.
         if let ([name], Telling::Arguments) = (spellings, &self.found.telling)
             && let Some(place) = argument::place(name)
@@ -133,7 +133,7 @@ impl<'a> Lookup<'a> {
                 None,
             ));
         }
-        if let Said::Value(value) = &said
+        if let GivenOptions::Value(value) = &said
             && let Some(word) = self
                 .options(&self.found.args)
                 .file_behind(value)
@@ -149,10 +149,10 @@ impl<'a> Lookup<'a> {
             ));
         }
         let values = match said {
-            Said::Absent => Vec::new(),
-            Said::Value(value) => vec![value],
-            Said::Several(values) => values,
-            Said::Unclear(word) => {
+            GivenOptions::Absent => Vec::new(),
+            GivenOptions::Value(value) => vec![value],
+            GivenOptions::Several(values) => values,
+            GivenOptions::Unclear(word) => {
                 let option = spellings.join(" or ");
                 return Err(self.refuse_options(&format!(
                     "may have {option} in `{word}` of its command line, or not"
@@ -180,7 +180,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// The bytes of a value as the kernel tells them.
-    fn exact(&self, value: String) -> Result<OsString, NotTold> {
+    fn exact(&self, value: String) -> Result<OsString, LookupError> {
         // The mark that stands for what is no UTF-8.
         if !value.contains(char::REPLACEMENT_CHARACTER) {
             return Ok(value.into());
@@ -206,7 +206,7 @@ impl<'a> Lookup<'a> {
 
     /// The value that a title has of an option, where the file that is there leaves only one
     /// reading of it.
-    fn in_title(&self, title: &str, spellings: &[&str]) -> Result<String, NotTold> {
+    fn in_title(&self, title: &str, spellings: &[&str]) -> Result<String, LookupError> {
         let all: Vec<String> = spellings
             .iter()
             .flat_map(|option| title::values(title, option))
@@ -251,9 +251,9 @@ impl<'a> Lookup<'a> {
     }
 
     /// What is compiled into its program behind `text`.
-    pub(super) fn built(&self, text: &str) -> Result<Option<String>, NotTold> {
+    pub(super) fn built(&self, text: &str) -> Result<Option<String>, LookupError> {
         match self.built {
-            None => Err(NotTold::Ask),
+            None => Err(LookupError::Ask),
             Some(Err(why)) => Err(self.refuse(
                 &format!("does not tell which config is compiled into it: {why}"),
                 None,
@@ -264,7 +264,7 @@ impl<'a> Lookup<'a> {
 
     /// The value of a variable of the environment that it was started with; none where it is empty
     /// or not there.
-    pub(super) fn variable(&self, name: &str) -> Result<Option<OsString>, NotTold> {
+    pub(super) fn variable(&self, name: &str) -> Result<Option<OsString>, LookupError> {
         let value = exec::variable(self.found.pid, name).ok_or_else(|| {
             self.refuse(
                 &format!("does not tell its environment, which may have {name}"),
@@ -276,7 +276,7 @@ impl<'a> Lookup<'a> {
 
     /// A path of its command line, which begins at the directory that its group says, or that it
     /// was started in.
-    pub(super) fn absolute(&self, value: &OsStr) -> Result<PathBuf, NotTold> {
+    pub(super) fn absolute(&self, value: &OsStr) -> Result<PathBuf, LookupError> {
         let value = Path::new(value);
         if value.is_absolute() {
             return Ok(value.to_owned());
@@ -305,22 +305,22 @@ impl<'a> Lookup<'a> {
     }
 
     /// The first directory of the group's `base` that there is.
-    pub(super) fn base(&self) -> Result<PathBuf, NotTold> {
+    pub(super) fn base(&self) -> Result<PathBuf, LookupError> {
         for place in &self.group.reading.base {
             let (dir, below) = match place {
-                Place::Path(path) => return Ok(path.clone()),
-                Place::Cwd(below) => return Ok(joined(self.cwd()?, below)),
-                Place::Base(_) => continue,
-                Place::Env(name, below) => match self.variable(name)? {
+                PathBase::Path(path) => return Ok(path.clone()),
+                PathBase::Cwd(below) => return Ok(joined(self.cwd()?, below)),
+                PathBase::Base(_) => continue,
+                PathBase::Env(name, below) => match self.variable(name)? {
                     Some(dir) => (self.cwd()?.join(dir), below),
                     None => continue,
                 },
                 // A program with a base stays where it was started.
-                Place::Arg(option, below) => match self.values(&[option])?.pop() {
+                PathBase::Arg(option, below) => match self.values(&[option])?.pop() {
                     Some(dir) => (self.cwd()?.join(dir), below),
                     None => continue,
                 },
-                Place::Built(text, below) => {
+                PathBase::Built(text, below) => {
                     match self.built(text)?.filter(|dir| dir.starts_with('/')) {
                         Some(dir) => (dir.into(), below),
                         None => continue,
@@ -350,14 +350,14 @@ impl<'a> Lookup<'a> {
                 .reading
                 .base
                 .iter()
-                .any(|place| matches!(place, Place::Cwd(_)))
+                .any(|place| matches!(place, PathBase::Cwd(_)))
                 && self.cwd().is_ok_and(|cwd| cwd == base)
         };
         let other = self.pwd().filter(|pwd| pwd != base && left())?.join(value);
         other.is_file().then_some(other)
     }
 
-    pub(super) fn cwd(&self) -> Result<PathBuf, NotTold> {
+    pub(super) fn cwd(&self) -> Result<PathBuf, LookupError> {
         let of = format!("/proc/{}/cwd", self.found.pid);
         std::fs::read_link(of).map_err(|e: io::Error| {
             self.refuse(&format!("does not tell its working directory: {e}"), None)
@@ -366,7 +366,7 @@ impl<'a> Lookup<'a> {
 
     /// The directory that it was started in. Its environment names it, and its working directory
     /// must agree: it is still that one, or the one that `value` names.
-    fn started_in(&self, value: &Path) -> Result<PathBuf, NotTold> {
+    fn started_in(&self, value: &Path) -> Result<PathBuf, LookupError> {
         let (cwd, root) = (
             self.cwd()?,
             PathBuf::from(format!("/proc/{}/root", self.found.pid)),
@@ -395,10 +395,10 @@ impl<'a> Lookup<'a> {
             value.display(),
             cwd.display()
         );
-        let NotTold::Because(why) = self.refuse(&why, likely.as_deref()) else {
-            return Err(NotTold::Ask);
+        let LookupError::Because(why) = self.refuse(&why, likely.as_deref()) else {
+            return Err(LookupError::Ask);
         };
-        Err(NotTold::Because(format!(
+        Err(LookupError::Because(format!(
             "{why}, or `base = \"{{cwd}}\"` if it never leaves that directory"
         )))
     }
@@ -469,8 +469,8 @@ pub(super) fn moved(found: &Found, group: &Group) -> Vec<(String, String, String
         group,
         built: None,
     };
-    let one = |place: &Place| {
-        let Place::Arg(option, _) = place else {
+    let one = |place: &PathBase| {
+        let PathBase::Arg(option, _) = place else {
             return None;
         };
         let value = lookup

@@ -3,22 +3,22 @@
 mod built;
 mod config;
 pub(crate) mod found;
+mod inspect;
 mod leaders;
-mod look;
 mod lookup;
+mod membership;
 mod mounts;
-pub(crate) mod newest;
+pub(crate) mod new_processes;
 mod options;
 mod owner;
 mod pidfile;
 pub(crate) mod renewal;
 mod scan;
-mod standing;
 pub(crate) mod title;
 mod unit;
 
 pub(crate) use self::{
-    config::{Ways, all_configs, configs_of, fixed_of},
+    config::{ConfigPaths, all_configs, configs_of, fixed_of},
+    membership::{Membership, is_named, process},
     scan::Scan,
-    standing::{Standing, is_named, process},
 };

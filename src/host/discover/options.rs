@@ -18,7 +18,7 @@ pub(super) struct Options<'a> {
 
 /// What a command line says of an option.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum GivenOptions {
     /// The option is not there.
     Absent,
     /// It has this value.
@@ -46,7 +46,7 @@ enum Letters<'a> {
 
 impl Options<'_> {
     /// What is said of an option that has all these spellings.
-    pub(super) fn said(&self, spellings: &[&str]) -> Said {
+    pub(super) fn said(&self, spellings: &[&str]) -> GivenOptions {
         let mut given: Vec<(Given, &str)> = Vec::new();
         for name in spellings {
             given.extend(self.given(name).into_iter().map(|one| (one, *name)));
@@ -57,7 +57,9 @@ impl Options<'_> {
                 .args
                 .iter()
                 .find(|arg| arg.len() > 1 && arg.starts_with('@'));
-            return file.map_or(Said::Absent, |arg| Said::Unclear(quoted(arg)));
+            return file.map_or(GivenOptions::Absent, |arg| {
+                GivenOptions::Unclear(quoted(arg))
+            });
         }
         let position = |given: &Given| match given {
             Given::Sure(at, _) => *at,
@@ -69,7 +71,7 @@ impl Options<'_> {
             match one {
                 Given::Sure(_, value) if !values.contains(value) => values.push(value.clone()),
                 Given::Sure(..) => {}
-                Given::Unsure(word) => return Said::Unclear(word.clone()),
+                Given::Unsure(word) => return GivenOptions::Unclear(word.clone()),
             }
         }
         // Two spellings may be two options, of which nothing says which one the program prefers.
@@ -82,12 +84,12 @@ impl Options<'_> {
         };
         match self.repeated {
             Repeated::Last if is_mixed => {
-                Said::Unclear(format!("{} and {}", names[0], names[names.len() - 1]))
+                GivenOptions::Unclear(format!("{} and {}", names[0], names[names.len() - 1]))
             }
-            Repeated::Last => Said::Value(last(&given)),
-            Repeated::First => Said::Value(values.swap_remove(0)),
-            Repeated::All if values.len() > 1 => Said::Several(values),
-            Repeated::All => Said::Value(values.swap_remove(0)),
+            Repeated::Last => GivenOptions::Value(last(&given)),
+            Repeated::First => GivenOptions::Value(values.swap_remove(0)),
+            Repeated::All if values.len() > 1 => GivenOptions::Several(values),
+            Repeated::All => GivenOptions::Value(values.swap_remove(0)),
         }
     }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use nix::unistd::{Uid, User, geteuid};
 
-use super::look::{Looked, Origin};
-use crate::{fleet::Group, identity::Person};
+use super::inspect::{Inspected, Origin};
+use crate::{fleet::Group, identity::Credentials};
 
 /// The user of a process: of several, the one that is trusted least.
-pub(super) fn of(person: &Person) -> u32 {
+pub(super) fn of(person: &Credentials) -> u32 {
     let [real, effective, saved] = person.uids;
     [effective, real, saved]
         .into_iter()
@@ -18,7 +18,7 @@ pub(super) fn of(person: &Person) -> u32 {
 }
 
 /// Why a match is not one of the processes of `uids`, the users of `group`; none where it is.
-pub(super) fn not_meant(one: &Looked, uids: &[u32], group: &Group) -> Option<String> {
+pub(super) fn not_meant(one: &Inspected, uids: &[u32], group: &Group) -> Option<String> {
     let person = &one.identity.person;
     let name = &group.name;
     if !person.is_setuid() {
@@ -75,7 +75,7 @@ fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-fn described(person: &Person) -> String {
+fn described(person: &Credentials) -> String {
     let [real, effective, saved] = person.uids;
     let saved = if saved == effective || saved == real {
         String::new()
@@ -109,13 +109,13 @@ fn user_name(uid: u32) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
-    use crate::{fleet::Fleet, host::discover::look::look};
+    use crate::{fleet::Fleet, host::discover::inspect::inspect};
 
-    fn one(uids: [u32; 3], origin: Origin) -> Looked {
-        let mut one = look(i32::try_from(std::process::id()).unwrap()).unwrap();
-        one.identity.person = Person {
+    fn one(uids: [u32; 3], origin: Origin) -> Inspected {
+        let mut one = inspect(i32::try_from(std::process::id()).unwrap()).unwrap();
+        one.identity.person = Credentials {
             uids,
-            ..Person::default()
+            ..Credentials::default()
         }
         .into();
         (one.uid, one.origin) = (uids[1], origin);
@@ -169,9 +169,9 @@ mod tests {
             ([me; 3], me),
         ] {
             assert_eq!(
-                of(&Person {
+                of(&Credentials {
                     uids,
-                    ..Person::default()
+                    ..Credentials::default()
                 }),
                 uid,
                 "{uids:?}"

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use crate::{
     config,
-    trust::{Way, is_us},
+    trust::{ResolvedPath, is_us},
 };
 
 /// A postmaster's has eight lines; nobody's has more than this.
@@ -15,7 +15,7 @@ const MAX_PID_FILE: u64 = 64 << 10;
 pub(super) struct PidFile {
     /// The process that it names, there or not.
     pub(super) pid: i32,
-    way: Way,
+    way: ResolvedPath,
 }
 
 /// Why a pid file names nobody.
@@ -39,7 +39,7 @@ impl PidFile {
             io::ErrorKind::NotFound => PidFileError::Missing,
             _ => PidFileError::Unreadable(e.to_string()),
         };
-        let way = Way::of(path).map_err(io)?;
+        let way = ResolvedPath::of(path).map_err(io)?;
         let fd = way.open().map_err(io)?;
         let bytes = config::read_fd(fd, MAX_PID_FILE)
             .map_err(|e| PidFileError::Unreadable(e.to_string()))?;

@@ -17,15 +17,15 @@ use crate::{
         discover::{
             config::place_of,
             found::{Finds, Found},
-            leaders::{Node, Role, Said, roles},
-            look::{Looked, Unseen, Wanted, look, unmarked},
+            inspect::{Criteria, InspectError, Inspected, inspect, unmarked},
+            leaders::{LeaderSource, Node, Role, roles},
             lookup, options, owner,
             pidfile::{PidFile, PidFileError},
             title::{self, Telling},
             unit::main_pid,
         },
         net::sockets::Listeners,
-        parallel::at_once::at_once,
+        parallel::par_map::par_map,
         proc::{guard::age, kernel::pids, user::uid_of},
     },
     identity::Line,
@@ -59,10 +59,10 @@ pub(crate) struct Scan {
 pub(super) struct Asked<'a> {
     group: &'a Group,
     uids: Vec<u32>,
-    matching: Wanted<'a>,
-    pub(super) exclude: Option<Wanted<'a>>,
-    leader: Option<Wanted<'a>>,
-    worker: Option<Wanted<'a>>,
+    matching: Criteria<'a>,
+    pub(super) exclude: Option<Criteria<'a>>,
+    leader: Option<Criteria<'a>>,
+    worker: Option<Criteria<'a>>,
 }
 
 /// A pid, or 0, and why it is not what was asked for.
@@ -74,7 +74,7 @@ struct Matches {
     /// Every match, of whatever user.
     matched: BTreeMap<i32, Matched>,
     /// Who could not be looked at as a process.
-    unseen: BTreeMap<i32, Unseen>,
+    unseen: BTreeMap<i32, InspectError>,
     /// Whether somebody of whom nothing is known but that he may listen where the group says was
     /// passed over.
     may_listen: bool,
@@ -117,7 +117,7 @@ impl Scan {
             // One that may not be seen may be meant; a zombie and a thread of the kernel have no
             // executable.
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-                look(*pid).is_ok().then_some(Entry {
+                inspect(*pid).is_ok().then_some(Entry {
                     pid: *pid,
                     exe: None,
                 })
@@ -125,7 +125,7 @@ impl Scan {
             Err(_) => None,
         };
         Self {
-            all: at_once(&pids, entry).into_iter().flatten().collect(),
+            all: par_map(&pids, entry).into_iter().flatten().collect(),
             ..Self::default()
         }
     }
@@ -173,14 +173,14 @@ impl Scan {
             may_listen,
             others,
         } = self.settled(&asked).await;
-        finds.blind = unseen.values().find_map(Unseen::own);
+        finds.blind = unseen.values().find_map(InspectError::own);
         let no_match = |pid: &i32| {
             unseen.get(pid).map_or_else(
                 || format!("is no process of group `{}`", group.name),
-                Unseen::to_string,
+                InspectError::to_string,
             )
         };
-        let said = Said {
+        let said = LeaderSource {
             main: self.main(&matched, group).await,
             named: named(&matched, group),
             pattern: group.leader.is_some(),
@@ -225,11 +225,11 @@ impl Scan {
                 End::LeftOut(why) => finds.left_out.push((pid, why)),
             }
         }
-        finds.left_out.extend(
-            unseen.into_iter().filter_map(|(pid, e)| {
-                matches!(e, Unseen::Failed(_)).then(|| (pid, e.to_string()))
-            }),
-        );
+        finds
+            .left_out
+            .extend(unseen.into_iter().filter_map(|(pid, e)| {
+                matches!(e, InspectError::Failed(_)).then(|| (pid, e.to_string()))
+            }));
         if finds.found.is_empty() && finds.refused.is_empty() {
             finds.left_out.extend(others.into_iter().take(OTHERS));
         }
@@ -266,16 +266,16 @@ impl Scan {
                 format!("the kernel does not tell who listens where: {why}"),
             ));
         }
-        let matching = Wanted::new(&group.matching, who(&group.matching, true)?);
+        let matching = Criteria::new(&group.matching, who(&group.matching, true)?);
         let exclude = group
             .exclude
             .as_ref()
-            .map(|m| Ok(Wanted::new(m, who(m, false)?)))
+            .map(|m| Ok(Criteria::new(m, who(m, false)?)))
             .transpose()?;
         // A pattern whose pid file says nothing fits nobody.
         let pattern = |m: &'a Option<Match>| {
             m.as_ref()
-                .map(|m| Wanted::new(m, who(m, true).ok().flatten()))
+                .map(|m| Criteria::new(m, who(m, true).ok().flatten()))
         };
         Ok(Asked {
             group,
@@ -328,7 +328,7 @@ impl Scan {
         let pids: Vec<i32> = pids.into_iter().collect();
         for (pid, said) in pids
             .iter()
-            .zip(at_once(&pids, |pid| self.match_of(asked, *pid)))
+            .zip(par_map(&pids, |pid| self.match_of(asked, *pid)))
         {
             match said {
                 Ok(Likely::Match(one)) => drop(matches.matched.insert(*pid, one)),
@@ -343,8 +343,8 @@ impl Scan {
     }
 
     /// What one of those that may be meant is.
-    fn match_of(&self, asked: &Asked<'_>, pid: i32) -> Result<Likely, Unseen> {
-        let one = look(pid)?;
+    fn match_of(&self, asked: &Asked<'_>, pid: i32) -> Result<Likely, InspectError> {
+        let one = inspect(pid)?;
         let fit = self.fits(&asked.matching, &one);
         if fit == Some(false) {
             return Ok(Likely::Other(asked.matching.lacks(&one)));
@@ -356,7 +356,7 @@ impl Scan {
             .exclude
             .as_ref()
             .is_some_and(|e| self.fits(e, &one) == Some(true));
-        let fits = |wanted: &Option<Wanted<'_>>| {
+        let fits = |wanted: &Option<Criteria<'_>>| {
             !excluded
                 && wanted
                     .as_ref()
@@ -377,7 +377,7 @@ impl Scan {
     }
 
     /// Whether all of a match holds; none where this user cannot tell.
-    pub(super) fn fits(&self, wanted: &Wanted<'_>, one: &Looked) -> Option<bool> {
+    pub(super) fn fits(&self, wanted: &Criteria<'_>, one: &Inspected) -> Option<bool> {
         let itself = wanted.fits(one);
         if itself == Some(false) {
             return itself;
@@ -395,7 +395,7 @@ impl Scan {
     }
 
     /// Whether the process or a child of it listens there.
-    fn listens(&self, what: &Match, one: &Looked, place: &ListenAt) -> Option<bool> {
+    fn listens(&self, what: &Match, one: &Inspected, place: &ListenAt) -> Option<bool> {
         let Ok(listeners) = self.listeners() else {
             return None;
         };
@@ -484,7 +484,7 @@ enum Likely {
 
 /// A match, and what it fits of its group's patterns.
 struct Matched {
-    one: Looked,
+    one: Inspected,
     /// Not meant; what it started is no leader for that.
     excluded: bool,
     /// Whether nothing of it is hidden from this user.
@@ -495,7 +495,7 @@ struct Matched {
 
 impl Asked<'_> {
     /// What becomes of each match.
-    fn ends(&self, matched: BTreeMap<i32, Matched>, said: &Said) -> BTreeMap<i32, End> {
+    fn ends(&self, matched: BTreeMap<i32, Matched>, said: &LeaderSource) -> BTreeMap<i32, End> {
         let nodes: Vec<Node> = matched
             .values()
             .map(|m| Node {
@@ -556,7 +556,7 @@ impl Asked<'_> {
                 }
                 Role::Orphan => {
                     // It may have ended together with its master, only later.
-                    look(pid).ok().filter(|now| now.started == one.started)?;
+                    inspect(pid).ok().filter(|now| now.started == one.started)?;
                     let why = "is a worker whose master is gone, so that nothing makes it reload; \
                                end it, or leave it out with `exclude`"
                         .to_owned();
@@ -576,7 +576,7 @@ impl Asked<'_> {
     }
 
     /// Why a match is not one of the group's users' processes.
-    fn is_not_meant(&self, one: &Looked) -> Option<String> {
+    fn is_not_meant(&self, one: &Inspected) -> Option<String> {
         owner::not_meant(one, &self.uids, self.group)
     }
 }
@@ -611,9 +611,9 @@ fn read_as(mut found: Found, group: &Group) -> Found {
     found
 }
 
-pub(super) fn found(one: Looked) -> Found {
+pub(super) fn found(one: Inspected) -> Found {
     let uid = owner::of(&one.identity.person);
-    let Looked {
+    let Inspected {
         pid,
         started,
         parent,
@@ -681,7 +681,7 @@ pub(super) fn who(what: &Match, needed: bool) -> Result<Option<i32>, Missing> {
         Err(e) => return Err((0, format!("pid file `{}`: {e}", path.display()))),
     };
     // Whether it is there is told where the others are looked at.
-    if let Ok(one) = look(file.pid) {
+    if let Ok(one) = inspect(file.pid) {
         file.is_trusted(one.uid).map_err(|why| {
             (
                 file.pid,

@@ -28,7 +28,7 @@ use rustix::{
 use super::{
     drop::{become_person, own},
     environ::{self, Variables},
-    held::Held,
+    held::OpenedLogs,
     limits,
     numbers::{Numbers, Users},
     program::{own_keyring, part},
@@ -36,7 +36,7 @@ use super::{
     run::PATH,
     view,
 };
-use crate::identity::Person;
+use crate::identity::Credentials;
 
 /// Becomes the command of the request on stdin; comes back only when that failed, which is told
 /// over the same socket.
@@ -83,10 +83,10 @@ fn attempt(channel: &UnixStream, parent: Option<Pid>) -> Result<Infallible, Stri
 }
 
 /// Enters all that the instance has of its own, and becomes its user.
-fn judge(instance: &Instance, channel: &UnixStream) -> Result<Held, String> {
+fn judge(instance: &Instance, channel: &UnixStream) -> Result<OpenedLogs, String> {
     let numbers = Numbers::open()?;
     let own = own().map_err(|e| format!("this process cannot be looked at: {e}"))?;
-    let held = Held::open(instance).map_err(|e| e.to_string())?;
+    let held = OpenedLogs::open(instance).map_err(|e| e.to_string())?;
     super::held::enter(&held)?;
     let users = if held.person.uids == own.uids {
         Users::Own
@@ -126,7 +126,7 @@ fn restored(request: &Request) -> Result<(), String> {
         .map_err(|e| format!("its limit of open files cannot be restored: {e}"))
 }
 
-fn cannot_become(person: &Person, e: &io::Error) -> String {
+fn cannot_become(person: &Credentials, e: &io::Error) -> String {
     format!("cannot become uid {}: {e}", person.uid())
 }
 
@@ -154,7 +154,7 @@ fn stdin(input: &[u8]) -> io::Result<()> {
 
 /// The environment of the command: that of its instance where that is wanted and known, else the
 /// clean one of this process.
-fn environment(held: &Held) -> Variables {
+fn environment(held: &OpenedLogs) -> Variables {
     let own = || std::env::vars_os().collect();
     let Some(mut all) = held
         .environment

@@ -9,13 +9,13 @@ use rustix::thread::{
     set_keep_capabilities,
 };
 
-use crate::{host::proc::kernel::Proc, identity::Person};
+use crate::{host::proc::kernel::Proc, identity::Credentials};
 
 /// The identity of this process.
 ///
 /// # Errors
 /// The system's: `/proc` does not tell.
-pub(super) fn own() -> io::Result<Person> {
+pub(super) fn own() -> io::Result<Credentials> {
     let pid = std::fs::read_link("/proc/self")?;
     let pid = pid
         .to_str()
@@ -29,7 +29,7 @@ pub(super) fn own() -> io::Result<Person> {
 ///
 /// # Errors
 /// The system's: this process may not.
-pub(super) fn become_person(own: &Person, person: &Person) -> io::Result<()> {
+pub(super) fn become_person(own: &Credentials, person: &Credentials) -> io::Result<()> {
     if !Uid::effective().is_root() || own == person {
         return Ok(());
     }
@@ -87,7 +87,7 @@ pub(super) fn become_person(own: &Person, person: &Person) -> io::Result<()> {
 }
 
 /// Takes from the bounding set whatever is not in `most`.
-fn bound(own: &Person, most: u64) -> io::Result<()> {
+fn bound(own: &Credentials, most: u64) -> io::Result<()> {
     for one in each(own.bounding & !most) {
         if capability_is_in_bounding_set(one)? {
             remove_capability_from_bounding_set(one)?;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    event::{HALTED, Halts, Instance},
-    host::exec::{self, NotRun, Output},
+    event::{INTERRUPTED, Instance, Interrupts},
+    host::exec::{self, Output, RunError},
 };
 
 /// Longest that it may take.
@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct GateOutcome {
     /// Its exit code; none where it could not be run or did not end by itself.
     pub exit: Option<i32>,
     /// Why there is no exit code, and what it printed: 64 KiB at most, stdout and stderr as they
@@ -27,8 +27,8 @@ pub(crate) async fn ask(
     run: &str,
     wave: usize,
     instances: &[&Instance],
-    halts: &mut Halts,
-) -> Said {
+    halts: &mut Interrupts,
+) -> GateOutcome {
     let input = instances
         .iter()
         .filter_map(|i| serde_json::to_string(i).ok())
@@ -37,20 +37,20 @@ pub(crate) async fn ask(
     let mut output = Output::default();
     let ran = tokio::select! {
         biased;
-        Ok(_) = halts.wait_for(|n| *n > 0) => Err(HALTED.to_owned()),
+        Ok(_) = halts.wait_for(|n| *n > 0) => Err(INTERRUPTED.to_owned()),
         ran = run_it(argv, run, wave, input, &mut output, LIMIT) => ran.map_err(|e| e.to_string()),
     };
     let printed = String::from_utf8_lossy(&output.stdout);
     match ran {
-        Ok(code) => Said {
+        Ok(code) => GateOutcome {
             exit: Some(code),
             output: printed.into_owned(),
         },
-        Err(why) if printed.is_empty() => Said {
+        Err(why) if printed.is_empty() => GateOutcome {
             exit: None,
             output: why,
         },
-        Err(why) => Said {
+        Err(why) => GateOutcome {
             exit: None,
             output: format!("{why}\n{printed}"),
         },
@@ -64,7 +64,7 @@ async fn run_it(
     input: Vec<u8>,
     output: &mut Output,
     limit: Duration,
-) -> Result<i32, NotRun> {
+) -> Result<i32, RunError> {
     exec::operators(
         argv,
         &[("HELLO_RUN", run), ("HELLO_WAVE", &wave.to_string())],
@@ -86,7 +86,7 @@ mod tests {
         ["sh", "-c", script].map(String::from).into()
     }
 
-    async fn said(argv: &[String], instances: &[&Instance]) -> Said {
+    async fn said(argv: &[String], instances: &[&Instance]) -> GateOutcome {
         let (_tell, mut halts) = watch::channel(0);
         ask(argv, "r1", 2, instances, &mut halts).await
     }
@@ -97,7 +97,7 @@ mod tests {
             endpoint: "http://127.0.0.1:1/".into(),
             ..Instance::new("web", 7, 1)
         };
-        let Said { exit, output } = said(
+        let GateOutcome { exit, output } = said(
             &sh("echo $HELLO_RUN $HELLO_WAVE; echo no >&2; cat; echo \"$PATH\"; exit 3"),
             &[&one, &one],
         )
@@ -151,7 +151,7 @@ mod tests {
         let killed = said(&sh("echo so far; kill -9 $$"), &[]).await;
         assert_eq!(
             killed,
-            Said {
+            GateOutcome {
                 exit: None,
                 output: "`sh` was ended by signal 9\nso far\n".into()
             }
@@ -191,7 +191,7 @@ mod tests {
         while pid().is_none() {
             said = Output::default();
             let ran = run_it(&script, "r1", 1, Vec::new(), &mut said, limit).await;
-            assert!(matches!(ran, Err(NotRun::Limit(..))), "{ran:?}");
+            assert!(matches!(ran, Err(RunError::Limit(..))), "{ran:?}");
             limit *= 2;
         }
         assert_eq!(said.stdout, b"so far\n");

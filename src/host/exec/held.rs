@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     host::proc::kernel::{Proc, gives_another_id},
-    identity::Person,
+    identity::Credentials,
 };
 
 /// Why a command about a process is not run.
@@ -44,13 +44,13 @@ pub(super) enum Unlike {
 
 /// What is held of a process that is the surveyed one.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct OpenedLogs {
     pub(super) exe: OwnedFd,
     pub(super) cwd: OwnedFd,
     pub(super) root: OwnedFd,
     pub(super) spaces: Spaces,
     /// The user, groups and capabilities of its command.
-    pub(super) person: Person,
+    pub(super) person: Credentials,
     /// The bytes of its environment; none where they are not wanted, or this user may not read
     /// them.
     pub(super) environment: Option<Vec<u8>>,
@@ -71,7 +71,7 @@ pub(super) struct Written {
     size: u64,
 }
 
-impl Held {
+impl OpenedLogs {
     /// Opens the process of `of`.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Held {
 }
 
 /// The user, groups and capabilities of the command, if the process is still what the survey saw.
-fn as_surveyed(of: &Instance, process: &Proc, exe: &OwnedFd) -> Result<Person, Unlike> {
+fn as_surveyed(of: &Instance, process: &Proc, exe: &OwnedFd) -> Result<Credentials, Unlike> {
     let hidden = |e: io::Error| Unlike::Hidden(of.pid, e);
     let changed = |why: String| Unlike::Changed(of.pid, why);
     let (_, now, _) = process.status().map_err(hidden)?;
@@ -218,7 +218,7 @@ fn is_renewed(of: &Instance, process: &Proc) -> bool {
             .is_some_and(|was| now.is_ok_and(|now| now == was))
 }
 
-fn users(person: &Person) -> String {
+fn users(person: &Credentials) -> String {
     let [real, effective, saved] = person.uids;
     if person.is_setuid() {
         format!("uid {effective} (real {real}, saved {saved})")
@@ -231,8 +231,8 @@ fn users(person: &Person) -> String {
 ///
 /// # Errors
 /// A sentence: what cannot be entered.
-pub(super) fn enter(held: &Held) -> Result<(), String> {
-    let Held {
+pub(super) fn enter(held: &OpenedLogs) -> Result<(), String> {
+    let OpenedLogs {
         spaces, root, cwd, ..
     } = held;
     for (name, space) in &spaces.entered {

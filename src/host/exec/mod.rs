@@ -45,7 +45,7 @@ pub(crate) use self::{
     environ::{identity as environment_identity, of as environment, variable, variables},
     limits::remember,
     request::Bind,
-    run::{NotRun, Output, Subject, inform, judge, look, operators, query, read},
+    run::{Output, RunError, Subject, inform, judge, look, operators, query, read},
     shell::{quoted, typed},
     spaces::{sees, surroundings},
     start::start,

@@ -14,7 +14,7 @@ use crate::{
 
 /// What is known of an instance.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Known<'a> {
+pub(crate) struct Values<'a> {
     pub(crate) pid: i32,
     /// Its executable, as [`exe`] finds it.
     pub(crate) exe: &'a Path,
@@ -28,7 +28,7 @@ pub(crate) struct Known<'a> {
     pub(crate) candidate: Option<&'a Path>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> Values<'a> {
     /// One of which nothing but its endpoint is known.
     pub(crate) fn at(endpoint: &'a str) -> Self {
         Self {
@@ -208,7 +208,7 @@ mod tests {
 
     fn filled(argv: &str, args: &str, endpoint: &str) -> Result<String, String> {
         let args = words(args);
-        let known = Known {
+        let known = Values {
             pid: 7,
             exe: Path::new("/proc/7/exe"),
             args: &args,
@@ -282,7 +282,7 @@ mod tests {
         );
         assert_eq!(of("x y"), "");
         assert_eq!(of("--file"), "");
-        let known = Known {
+        let known = Values {
             pid: 7,
             exe: Path::new("x"),
             args: &words("-c a"),

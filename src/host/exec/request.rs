@@ -21,7 +21,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::identity::Person;
+use crate::identity::Credentials;
 
 /// The longest request; a longer one is a fault. The arguments of a command are at most 2 MiB.
 const MAX: usize = 64 << 20;
@@ -43,7 +43,7 @@ pub(super) struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Policy {
     Judge(Box<Instance>),
-    Start(Person, OsString),
+    Start(Credentials, OsString),
     Own(Leftovers),
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Instance {
     /// The path of an executable that counts as the same: a process that executes itself again may
     /// run a newer one.
     pub(super) renewed: Option<OsString>,
-    pub(super) person: Person,
+    pub(super) person: Credentials,
     /// Whether the program is the executable of the instance, and the name that it is given then.
     pub(super) own: Option<OsString>,
     pub(super) world: World,
@@ -225,9 +225,9 @@ mod tests {
         let odd = OsString::from_vec(vec![b'a', 0xff, b'\n']);
         let sent = Request {
             policy: Policy::Start(
-                Person {
+                Credentials {
                     bounding: u64::MAX,
-                    ..Person::default()
+                    ..Credentials::default()
                 },
                 odd.clone(),
             ),

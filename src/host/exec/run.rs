@@ -49,7 +49,7 @@ pub(crate) struct Output {
 
 /// Why a command has told nothing.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotRun {
+pub(crate) enum RunError {
     /// No argv.
     #[error("the command is empty")]
     Empty,
@@ -93,7 +93,7 @@ pub(crate) async fn judge(
     argv: &[String],
     subject: Subject<'_>,
     limit: Duration,
-) -> Result<Output, NotRun> {
+) -> Result<Output, RunError> {
     about(argv, subject, World::Files, &[], &[], limit).await
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn inform(
     argv: &[String],
     subject: Subject<'_>,
     limit: Duration,
-) -> Result<Output, NotRun> {
+) -> Result<Output, RunError> {
     let environment = environ::of(subject.identity.pid);
     let mut output = about(argv, subject, World::Environment, &[], &[], limit).await?;
     environment
@@ -124,7 +124,7 @@ pub(crate) async fn read(
     argv: &[String],
     subject: Subject<'_>,
     limit: Duration,
-) -> Result<Output, NotRun> {
+) -> Result<Output, RunError> {
     about(argv, subject, World::View, &[], &[], limit).await
 }
 
@@ -139,7 +139,7 @@ pub(crate) async fn look(
     subject: Subject<'_>,
     binds: &[Bind],
     limit: Duration,
-) -> Result<Output, NotRun> {
+) -> Result<Output, RunError> {
     let shown = argv
         .iter()
         .map(String::as_bytes)
@@ -172,8 +172,8 @@ async fn about(
     binds: &[Bind],
     env: &[(&str, &str)],
     limit: Duration,
-) -> Result<Output, NotRun> {
-    let program = argv.first().ok_or(NotRun::Empty)?;
+) -> Result<Output, RunError> {
+    let program = argv.first().ok_or(RunError::Empty)?;
     let Subject { identity, renewed } = subject;
     let is_own = Path::new(program) == held(identity);
     let instance = Instance {
@@ -202,7 +202,7 @@ async fn about(
     };
     let code = run.run_out(command, program, &mut output, limit).await?;
     match code {
-        126 | 127 => Err(NotRun::Unrunnable(program.clone(), code)),
+        126 | 127 => Err(RunError::Unrunnable(program.clone(), code)),
         code => Ok(Output { code, ..output }),
     }
 }
@@ -218,9 +218,9 @@ pub(crate) async fn operators(
     input: Vec<u8>,
     output: &mut Output,
     limit: Duration,
-) -> Result<i32, NotRun> {
-    let program = argv.first().ok_or(NotRun::Empty)?;
-    let failed = |e: io::Error| NotRun::Spawn(program.clone(), e.to_string());
+) -> Result<i32, RunError> {
+    let program = argv.first().ok_or(RunError::Empty)?;
+    let failed = |e: io::Error| RunError::Spawn(program.clone(), e.to_string());
     // One pipe for both, so that what it prints stays in its order.
     let (write, shared) = pipe().map_err(failed)?;
     let write = write.into_blocking_fd().map_err(failed)?;
@@ -273,9 +273,9 @@ fn request(policy: Policy, argv: &[String]) -> Request {
     }
 }
 
-fn supervisor(program: &str) -> Result<(Command, std::os::unix::net::UnixStream), NotRun> {
+fn supervisor(program: &str) -> Result<(Command, std::os::unix::net::UnixStream), RunError> {
     let (command, channel) =
-        stage(SUPERVISE, None).map_err(|e| NotRun::Spawn(program.to_owned(), e.to_string()))?;
+        stage(SUPERVISE, None).map_err(|e| RunError::Spawn(program.to_owned(), e.to_string()))?;
     Ok((command.into(), channel))
 }
 
@@ -299,13 +299,13 @@ impl Run {
         program: &str,
         output: &mut Output,
         limit: Duration,
-    ) -> Result<i32, NotRun> {
+    ) -> Result<i32, RunError> {
         let Self {
             channel,
             request,
             shared,
         } = self;
-        let failed = |e: io::Error| NotRun::Spawn(program.to_owned(), e.to_string());
+        let failed = |e: io::Error| RunError::Spawn(program.to_owned(), e.to_string());
         let bytes = request.encode().map_err(failed)?;
         let mut channel = connected(channel).map_err(failed)?;
         let mut child = command.spawn().map_err(failed)?;
@@ -321,15 +321,15 @@ impl Run {
             drop(channel);
             // It takes what it needs to end everything, and is left alone after that.
             let _ = timeout(ENDING * 2, child.wait()).await;
-            return Err(NotRun::Limit(program.to_owned(), limit));
+            return Err(RunError::Limit(program.to_owned(), limit));
         };
         let _ = timeout(ENDING, child.wait()).await;
         match answer.map_err(failed)? {
             Answer::Ended(code) => Ok(code),
-            Answer::Signalled(signal) => Err(NotRun::Signal(program.to_owned(), signal)),
-            Answer::NotRun(why) => Err(NotRun::Spawn(program.to_owned(), why)),
-            Answer::Left => Err(NotRun::Left(program.to_owned())),
-            Answer::Filled => Err(NotRun::Filled(program.to_owned())),
+            Answer::Signalled(signal) => Err(RunError::Signal(program.to_owned(), signal)),
+            Answer::NotRun(why) => Err(RunError::Spawn(program.to_owned(), why)),
+            Answer::Left => Err(RunError::Left(program.to_owned())),
+            Answer::Filled => Err(RunError::Filled(program.to_owned())),
         }
     }
 }

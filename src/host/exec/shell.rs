@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::drop::own;
-use crate::identity::Person;
+use crate::identity::Credentials;
 
 /// As a shell reads it.
 pub(crate) fn quoted(argv: &[String]) -> String {
@@ -28,7 +28,7 @@ pub(crate) fn quoted(argv: &[String]) -> String {
 /// What starts `argv` in `cwd` as `person`: as the person at the terminal where it is the same,
 /// else by `setpriv`. None where it would have more rights than it had. Another user's directory is
 /// entered as that user, which may have put a link there.
-pub(crate) fn typed(argv: &[String], person: &Person, cwd: &Path) -> Option<String> {
+pub(crate) fn typed(argv: &[String], person: &Credentials, cwd: &Path) -> Option<String> {
     let own = own().ok()?;
     let cwd = cwd.display().to_string();
     if own.uid() == person.uid() {

@@ -13,7 +13,7 @@ use super::{
     request::{Answer, Policy, Request},
     run::{PATH, connected, exchanged},
 };
-use crate::identity::Person;
+use crate::identity::Credentials;
 
 /// Longest that this binary may take to become the program.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -23,7 +23,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A sentence without its subject.
-pub(crate) async fn start(argv: &[String], person: &Person, cwd: &Path) -> Result<Child, String> {
+pub(crate) async fn start(
+    argv: &[String],
+    person: &Credentials,
+    cwd: &Path,
+) -> Result<Child, String> {
     let request = Request {
         policy: Policy::Start(person.clone(), cwd.as_os_str().to_owned()),
         argv: argv.iter().map(Into::into).collect(),

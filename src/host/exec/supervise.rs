@@ -20,7 +20,7 @@ use rustix::{
 
 use super::{
     BECOME, ENDING, SUPERVISE, descend,
-    held::Held,
+    held::OpenedLogs,
     program::{part, sealed, stage},
     request::{Answer, Leftovers, Policy, Request, channel, take},
 };
@@ -86,7 +86,7 @@ fn attempt(channel: &UnixStream) -> Result<Option<Answer>, String> {
 fn begin(request: &mut Request) -> Result<Next, String> {
     let (mut name, mut image) = (BECOME, None);
     if let Policy::Judge(instance) = &mut request.policy {
-        let held = Held::open(instance).map_err(|e| e.to_string())?;
+        let held = OpenedLogs::open(instance).map_err(|e| e.to_string())?;
         // A sealed copy starts sealed copies.
         if !instance.entered && (held.spaces.pid().is_some() || held.spaces.has_own_files()) {
             image = Some(sealed().map_err(|e| format!("this program cannot be copied: {e}"))?);

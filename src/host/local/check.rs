@@ -8,31 +8,31 @@ use std::{
 };
 
 use crate::{
-    event::{Event, Halts, State, Trouble, TroubleKind},
+    event::{Event, Failure, FailureKind, Interrupts, Outcome},
     host::{
-        local::{commit::failed, host::LocalHost},
-        parallel::{at_once::at_once, turns::all_of},
+        local::{commit::failed_event, host::LocalHost},
+        parallel::{admission::run_admitted, par_map::par_map},
         probe::{
-            confirm::{confirm, shares, strangers_in},
-            lanes::Lanes,
-            lost,
+            confirm::{confirm, foreign_listeners_in, sharing_text},
+            limits::ProbeLimits,
+            lost_listeners,
         },
         proc::{
             guard::{Presence, is_over, presence, sees_the_same},
-            pidfd::{Hung, NotHung, hold},
+            pidfd::{SignalError, SignalledProcess, hold},
         },
         reload::{
-            fresh::Fresh,
-            prove::still,
+            context::ProofContext,
+            prove::expected_after,
             successor::{self},
         },
     },
-    step::{Member, Shift, Step},
+    step::{PlannedInstance, Step, TargetChange},
 };
 
 /// Which instances a look asks anew, and reads the files of; all others must only live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum Recheck {
     /// Each that was seen on the config that its state speaks of.
     All,
     /// Each that was seen on it before this moment.
@@ -41,8 +41,8 @@ pub enum Ask {
     AtTheEnd(Instant),
 }
 
-impl Ask {
-    pub(crate) fn means(self, member: &Member) -> bool {
+impl Recheck {
+    pub(crate) fn covers(self, member: &PlannedInstance) -> bool {
         match self {
             Self::All => true,
             Self::SeenBefore(moment) | Self::AtTheEnd(moment) => {
@@ -61,24 +61,24 @@ impl LocalHost {
     pub(crate) async fn check(
         &mut self,
         steps: &mut [&mut Step],
-        ask: Ask,
-        (halts, patience): (&mut Halts, u8),
+        ask: Recheck,
+        (halts, patience): (&mut Interrupts, u8),
         tell: &mut impl FnMut(Event),
     ) -> bool {
         let (lanes, since, surveyed, begun, targets, openings) = (
-            &self.lanes,
+            &self.limits,
             &self.since,
             &self.surveyed,
             &RefCell::default(),
             &self.targets,
             &self.openings,
         );
-        let backs: Vec<Vec<Shift>> = steps.iter().map(|step| back(step)).collect();
+        let backs: Vec<Vec<TargetChange>> = steps.iter().map(|step| back(step)).collect();
         let all = steps.iter_mut().zip(&backs).flat_map(|(step, back)| {
-            let shifts = step.shifts.as_slice();
-            step.members.iter_mut().map(move |m| {
+            let shifts = step.changes.as_slice();
+            step.instances.iter_mut().map(move |m| {
                 (
-                    if m.instance.state == State::Reverted {
+                    if m.instance.outcome == Outcome::Reverted {
                         back.as_slice()
                     } else {
                         shifts
@@ -87,15 +87,16 @@ impl LocalHost {
                 )
             })
         });
-        let all: Vec<(&[Shift], &mut Member)> = all.filter(|(_, m)| claims(m)).collect();
+        let all: Vec<(&[TargetChange], &mut PlannedInstance)> =
+            all.filter(|(_, m)| claims_config(m)).collect();
         // Their files are read when they have answered; at the end of a run it reads them itself.
-        let reads = !matches!(ask, Ask::AtTheEnd(_));
+        let reads = !matches!(ask, Recheck::AtTheEnd(_));
         let looked: BTreeSet<(i32, u64)> = all
             .iter()
-            .filter(|(_, m)| reads && ask.means(m))
+            .filter(|(_, m)| reads && ask.covers(m))
             .map(|(_, m)| m.id)
             .collect();
-        let there = at_once(
+        let there = par_map(
             &all.iter().map(|(_, m)| &m.instance).collect::<Vec<_>>(),
             |i| presence(i.pid, i.started, &i.exe),
         );
@@ -103,7 +104,7 @@ impl LocalHost {
         let asked: Vec<_> = all
             .into_iter()
             .zip(there)
-            .filter(|((_, m), there)| !is_same(there) || (shows(m) && ask.means(m)))
+            .filter(|((_, m), there)| !is_same(there) || (shows_config(m) && ask.covers(m)))
             .collect();
         let mut gone: BTreeSet<(i32, u64)> = asked
             .iter()
@@ -112,20 +113,20 @@ impl LocalHost {
             .collect();
         let nothing = asked.is_empty();
         let wait = |((shifts, member), _), turn| async move {
-            let member: &mut Member = member;
+            let member: &mut PlannedInstance = member;
             let id = member.id;
-            let fresh = Fresh {
-                shifts,
+            let fresh = ProofContext {
+                changes: shifts,
                 since,
                 surveyed,
-                undo: member.instance.state == State::Reverted,
-                turn: &turn,
-                begun,
+                undo: member.instance.outcome == Outcome::Reverted,
+                slot: &turn,
+                mark_signalled: begun,
                 targets,
                 openings,
             };
-            let seen = again(Box::new(member.clone()), fresh, lanes).await;
-            let is_new = !claims(&seen) || seen.instance.pid != member.instance.pid;
+            let seen = recheck(Box::new(member.clone()), fresh, lanes).await;
+            let is_new = !claims_config(&seen) || seen.instance.pid != member.instance.pid;
             *member = *seen;
             (id, is_new.then(|| Event::of(&member.instance)))
         };
@@ -135,17 +136,25 @@ impl LocalHost {
         };
         // None of them is signalled, so one that is not waited for any more is what it was, if it
         // is there.
-        let is_whole =
-            all_of(asked.into_iter(), wait, self.at_once, halts, patience, each).await || nothing;
+        let is_whole = run_admitted(
+            asked.into_iter(),
+            wait,
+            self.parallel_reloads,
+            halts,
+            patience,
+            each,
+        )
+        .await
+            || nothing;
         for member in steps
             .iter_mut()
-            .flat_map(|step| &mut step.members)
+            .flat_map(|step| &mut step.instances)
             .filter(|m| gone.contains(&m.id))
         {
-            tell(lose(
+            tell(mark_lost(
                 member,
-                Trouble {
-                    kind: State::TimedOut.into(),
+                Failure {
+                    kind: Outcome::TimedOut.into(),
                     text: GONE.into(),
                 },
             ));
@@ -158,7 +167,9 @@ impl LocalHost {
         // the same one.
         let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
         for Step {
-            shifts, members, ..
+            changes: shifts,
+            instances: members,
+            ..
         } in steps.iter_mut().map(|step| &mut **step)
         {
             let other = shifts.iter().find(|s| {
@@ -170,7 +181,7 @@ impl LocalHost {
                 !*stands.entry(&s.path).or_insert_with(is)
             });
             for member in members.iter_mut().filter(|m| {
-                shows(m) && m.instance.state != State::Reverted && looked.contains(&m.id)
+                shows_config(m) && m.instance.outcome != Outcome::Reverted && looked.contains(&m.id)
             }) {
                 let i = &member.instance;
                 let text = match (
@@ -183,10 +194,10 @@ impl LocalHost {
                     ),
                     // One that has ended sees nothing.
                     (None, Some(_)) if is_over(i.pid, i.started, &i.exe) => {
-                        tell(lose(
+                        tell(mark_lost(
                             member,
-                            Trouble {
-                                kind: State::Died.into(),
+                            Failure {
+                                kind: Outcome::Died.into(),
                                 text: "the process ended".into(),
                             },
                         ));
@@ -198,10 +209,10 @@ impl LocalHost {
                     ),
                     (None, None) => continue,
                 };
-                tell(lose(
+                tell(mark_lost(
                     member,
-                    Trouble {
-                        kind: State::TimedOut.into(),
+                    Failure {
+                        kind: Outcome::TimedOut.into(),
                         text,
                     },
                 ));
@@ -213,21 +224,21 @@ impl LocalHost {
     /// Fails every instance on whose address a process outside of the run listens by now. What was
     /// seen of it is older than this look.
     fn foreign_listeners(&self, steps: &mut [&mut Step], tell: &mut impl FnMut(Event)) {
-        let Ok(listeners) = self.lanes.listeners(Duration::ZERO) else {
+        let Ok(listeners) = self.limits.listeners(Duration::ZERO) else {
             return;
         };
         for member in steps
             .iter_mut()
-            .flat_map(|step| &mut step.members)
-            .filter(|m| shows(m))
+            .flat_map(|step| &mut step.instances)
+            .filter(|m| shows_config(m))
         {
-            let others = strangers_in(member, &listeners, &self.lanes);
+            let others = foreign_listeners_in(member, &listeners, &self.limits);
             if !others.is_empty() {
-                tell(lose(
+                tell(mark_lost(
                     member,
-                    Trouble {
-                        kind: TroubleKind::Stranger,
-                        text: shares(&others),
+                    Failure {
+                        kind: FailureKind::ForeignListener,
+                        text: sharing_text(&others),
                     },
                 ));
             }
@@ -236,96 +247,112 @@ impl LocalHost {
 }
 
 /// Ends the claim of an instance that has none any more, for this reason; answers its new state.
-pub(crate) fn lose(member: &mut Member, trouble: Trouble) -> Event {
-    let state = if member.instance.state == State::Reverted {
-        State::RevertFailed
+pub(crate) fn mark_lost(member: &mut PlannedInstance, trouble: Failure) -> Event {
+    let state = if member.instance.outcome == Outcome::Reverted {
+        Outcome::RevertFailed
     } else {
-        State::TimedOut
+        Outcome::TimedOut
     };
     member.instance.proof = None;
-    member.fail(state, no_longer(trouble));
+    member.fail(state, no_longer_failure(trouble));
     Event::of(&member.instance)
 }
 
 /// What a step installs on the way back, where an instance of it went back; else nothing.
-fn back(step: &Step) -> Vec<Shift> {
+fn back(step: &Step) -> Vec<TargetChange> {
     let went_back = step
-        .members
+        .instances
         .iter()
-        .any(|m| m.instance.state == State::Reverted);
+        .any(|m| m.instance.outcome == Outcome::Reverted);
     if went_back {
-        step.shifts_back().unwrap_or_default()
+        step.changes_back().unwrap_or_default()
     } else {
         Vec::new()
     }
 }
 
 /// Whether its state says that it lives.
-fn claims(member: &Member) -> bool {
-    shows(member) || member.instance.state == State::Rejected
+fn claims_config(member: &PlannedInstance) -> bool {
+    shows_config(member) || member.instance.outcome == Outcome::Rejected
 }
 
 /// Whether its state says what it runs, or that nothing is wrong with it.
-fn shows(member: &Member) -> bool {
+fn shows_config(member: &PlannedInstance) -> bool {
     matches!(
-        member.instance.state,
-        State::Confirmed | State::Unconfirmed | State::Unchanged | State::Reverted
+        member.instance.outcome,
+        Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Unchanged | Outcome::Reverted
     )
 }
 
-fn no_longer(trouble: Trouble) -> Trouble {
-    Trouble {
+fn no_longer_failure(trouble: Failure) -> Failure {
+    Failure {
         text: format!("no longer proven: {}", trouble.text),
         ..trouble
     }
 }
 
 /// Asks one that was proven once more; answers it as it was, or with its trouble, or its successor.
-async fn again(mut member: Box<Member>, fresh: Fresh<'_>, lanes: &Lanes) -> Box<Member> {
+async fn recheck(
+    mut member: Box<PlannedInstance>,
+    fresh: ProofContext<'_>,
+    lanes: &ProbeLimits,
+) -> Box<PlannedInstance> {
     let Err(trouble) = proves(&mut member, fresh, lanes).await else {
         member.proven_at = Some(Instant::now());
         return member;
     };
     // Only few need it, and every one that is waited for would have its size.
-    Box::new(Box::pin(failed(*member, no_longer(trouble), fresh, lanes)).await)
+    Box::new(
+        Box::pin(failed_event(
+            *member,
+            no_longer_failure(trouble),
+            fresh,
+            lanes,
+        ))
+        .await,
+    )
 }
 
-async fn proves(member: &mut Member, fresh: Fresh<'_>, lanes: &Lanes) -> Result<(), Trouble> {
-    let trouble = |kind: State, text| Trouble {
+async fn proves(
+    member: &mut PlannedInstance,
+    fresh: ProofContext<'_>,
+    lanes: &ProbeLimits,
+) -> Result<(), Failure> {
+    let trouble = |kind: Outcome, text| Failure {
         kind: kind.into(),
         text,
     };
     let pidfd = hold(&member.instance).map_err(|e| match e {
-        NotHung::Gone(text) => trouble(State::Died, text),
-        NotHung::Refused(text) => trouble(State::TimedOut, text),
+        SignalError::Gone(text) => trouble(Outcome::Died, text),
+        SignalError::Refused(text) => trouble(Outcome::TimedOut, text),
     })?;
-    if !shows(member) {
+    if !shows_config(member) {
         return Ok(());
     }
-    if member.instance.state == State::Unconfirmed
-        && let Some(fault) = lost::fault(member, lanes)
+    if member.instance.outcome == Outcome::Unconfirmed
+        && let Some(fault) = lost_listeners::fault(member, lanes)
     {
         return Err(fault);
     }
     if member.instance.successor_of.is_some() {
-        fresh.turn.give_back();
+        fresh.slot.give_back();
         // What comparing facts compare with is the other one's.
         return Box::pin(successor::proven(member, fresh, member.timeout, lanes))
             .await
             .map(drop);
     }
-    let Some(wanted) = still(member, fresh.shifts, fresh.undo)? else {
+    let Some(wanted) = expected_after(member, fresh.changes, fresh.undo)? else {
         return Ok(());
     };
     let when = member.signalled.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let hung = Hung {
+    let hung = SignalledProcess {
         pid: member.instance.pid,
         started: member.instance.started,
         pidfd,
         at: Instant::now(),
         when,
     };
-    confirm(&hung, member, &wanted, lanes, fresh.turn, None)
+    confirm(&hung, member, &wanted, lanes, fresh.slot, None)
         .await
         .map(drop)
 }

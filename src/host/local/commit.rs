@@ -8,23 +8,23 @@ use std::{
 };
 
 use crate::{
-    event::{Event, HALTED, Halts, Instance, Proof, State, Stop, Trouble, Verdict},
+    event::{Abort, Event, Failure, INTERRUPTED, Instance, Interrupts, Outcome, Proof, Verdict},
     fleet::Speaks,
     host::{
-        local::{host::LocalHost, survey::from_install},
-        parallel::turns::all_of,
-        probe::lanes::Lanes,
-        proc::snapshot::Since,
+        local::{host::LocalHost, survey::install_abort},
+        parallel::admission::run_admitted,
+        probe::limits::ProbeLimits,
+        proc::snapshot::ProcessSnapshot,
         reload::{
-            fresh::Fresh,
+            context::ProofContext,
             opened::Opened,
-            prove::{Shown, prove},
-            revive::{self, revive},
+            prove::{Proven, prove},
+            restart_command::{self, restart_command},
             successor::{self},
         },
         target::install::sync_names,
     },
-    step::{Member, Shift, Step},
+    step::{PlannedInstance, Step, TargetChange},
 };
 
 /// Why an instance is not proven on the old config.
@@ -34,15 +34,15 @@ impl LocalHost {
     pub(crate) async fn commit(
         &mut self,
         steps: &mut [Step],
-        halts: &mut Halts,
+        halts: &mut Interrupts,
         tell: &mut impl FnMut(Event),
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Abort> {
         let undo = steps.iter().any(|s| s.undo);
         let stuck = self.install(steps, tell)?;
         // What changes behind a target from now on may or may not be read.
         for path in steps
             .iter()
-            .flat_map(|step| &step.shifts)
+            .flat_map(|step| &step.changes)
             .map(|shift| &shift.path)
         {
             if let Some(follow) = self.follows.get_mut(path) {
@@ -52,19 +52,19 @@ impl LocalHost {
         // Whoever would read a file that could not be put back is left as it is, and named;
         // everybody else goes back.
         for step in steps.iter_mut() {
-            let Some(stop) = step.shifts.iter().find_map(|s| stuck.get(&s.path)) else {
+            let Some(stop) = step.changes.iter().find_map(|s| stuck.get(&s.path)) else {
                 continue;
             };
-            for member in &mut step.members {
+            for member in &mut step.instances {
                 let text = format!("its config could not be put back: {}", stop.reason);
-                let state = if member.instance.state == State::Died {
-                    State::Died
+                let state = if member.instance.outcome == Outcome::Died {
+                    Outcome::Died
                 } else {
-                    State::RevertFailed
+                    Outcome::RevertFailed
                 };
                 member.fail(
                     state,
-                    Trouble {
+                    Failure {
                         kind: state.into(),
                         text,
                     },
@@ -72,18 +72,19 @@ impl LocalHost {
                 tell(Event::of(&member.instance));
             }
         }
-        let is_free = |step: &Step| !step.shifts.iter().any(|s| stuck.contains_key(&s.path));
+        let is_free = |step: &Step| !step.changes.iter().any(|s| stuck.contains_key(&s.path));
         // One that speaks our protocol tells the digest of what it has read.
-        let is_watched =
-            |m: &Member| m.group.speaks == Speaks::None && m.instance.state != State::Unchanged;
+        let is_watched = |m: &PlannedInstance| {
+            m.group.speaks == Speaks::None && m.instance.outcome != Outcome::Unchanged
+        };
         self.openings.mark(
             steps
                 .iter()
-                .filter(|step| step.members.iter().any(is_watched))
-                .flat_map(|step| &step.shifts),
+                .filter(|step| step.instances.iter().any(is_watched))
+                .flat_map(|step| &step.changes),
         );
         let (lanes, since, surveyed, targets, openings) = (
-            &self.lanes,
+            &self.limits,
             &self.since,
             &self.surveyed,
             &self.targets,
@@ -95,36 +96,39 @@ impl LocalHost {
             .filter(|(_, step)| is_free(step));
         let begun = &RefCell::new(BTreeSet::new());
         let all = free.flat_map(|(at, step)| {
-            let shifts = step.shifts.as_slice();
-            step.members
+            let shifts = step.changes.as_slice();
+            step.instances
                 .iter_mut()
                 .enumerate()
                 .map(move |(place, m)| (at, place, shifts, m))
         });
-        let signalled = all.filter(|(.., m)| m.instance.state != State::Unchanged);
+        let signalled = all.filter(|(.., m)| m.instance.outcome != Outcome::Unchanged);
         let wait = |(at, place, shifts, member), turn| async move {
-            let member: &mut Member = member;
-            let fresh = Fresh {
-                shifts,
+            let member: &mut PlannedInstance = member;
+            let fresh = ProofContext {
+                changes: shifts,
                 since,
                 surveyed,
                 undo,
-                turn: &turn,
-                begun,
+                slot: &turn,
+                mark_signalled: begun,
                 targets,
                 openings,
             };
             // Whoever is not waited for to the end stays what it was.
-            let (seen, not_opened) = signal_and_see(Box::new(member.clone()), fresh, lanes).await;
+            let (seen, not_opened) =
+                reload_and_confirm(Box::new(member.clone()), fresh, lanes).await;
             *member = *seen;
             (at, place, Event::of(&member.instance), not_opened)
         };
         let (mut ended, mut not_opened) = (BTreeSet::new(), BTreeMap::new());
         // The halt of the operator: no new signal, and nobody is waited for any more.
-        let finished = all_of(
+        let finished = run_admitted(
             signalled,
             wait,
-            self.at_once.saturating_sub(self.held.now / 2).max(16),
+            self.parallel_reloads
+                .saturating_sub(self.held.now / 2)
+                .max(16),
             halts,
             u8::from(undo),
             |(at, place, event, other)| {
@@ -151,9 +155,9 @@ impl LocalHost {
         }
         if !finished {
             let state = if undo {
-                State::RevertFailed
+                Outcome::RevertFailed
             } else {
-                State::TimedOut
+                Outcome::TimedOut
             };
             let begun = begun.take();
             // Perhaps signalled, and their proof was not waited for: they count as touched. The
@@ -163,17 +167,17 @@ impl LocalHost {
                 .enumerate()
                 .filter(|(_, step)| is_free(step))
             {
-                let open = step.members.iter_mut().enumerate().filter(|(place, m)| {
-                    !ended.contains(&(at, *place)) && m.instance.state != State::Unchanged
+                let open = step.instances.iter_mut().enumerate().filter(|(place, m)| {
+                    !ended.contains(&(at, *place)) && m.instance.outcome != Outcome::Unchanged
                 });
                 let open = open.filter(|(_, m)| undo || begun.contains(&m.id));
                 open.for_each(|(_, member)| {
                     member.signalled.get_or_insert_with(jiff::Timestamp::now);
                     member.fail(
                         state,
-                        Trouble {
+                        Failure {
                             kind: state.into(),
-                            text: HALTED.into(),
+                            text: INTERRUPTED.into(),
                         },
                     );
                 });
@@ -188,16 +192,16 @@ impl LocalHost {
         &mut self,
         steps: &[Step],
         tell: &mut impl FnMut(Event),
-    ) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
+    ) -> Result<BTreeMap<PathBuf, Abort>, Abort> {
         let mut exchanged = BTreeMap::new();
         let mut stuck = self.exchange(steps, &mut exchanged);
         if exchanged.is_empty() {
             return stuck;
         }
         // One look at who is there by now and one sync serve them all.
-        let since = Since::now().unwrap_or_else(|_| Since::unseen());
+        let since = ProcessSnapshot::now().unwrap_or_else(|_| ProcessSnapshot::unseen());
         let synced = sync_names(exchanged.keys().filter_map(|path| self.targets.get(*path)))
-            .map_err(from_install);
+            .map_err(install_abort);
         for (path, shift) in exchanged {
             self.since.insert(path.clone(), since.clone());
             match (&synced, &mut stuck) {
@@ -209,7 +213,7 @@ impl LocalHost {
                 (Err(stop), Ok(stuck)) if steps.iter().any(|s| s.undo) => {
                     stuck
                         .entry(path.clone())
-                        .or_insert_with(|| Stop::new(stop.verdict, stop.reason.clone()));
+                        .or_insert_with(|| Abort::new(stop.verdict, stop.reason.clone()));
                 }
                 (Err(_), _) => {}
             }
@@ -223,13 +227,13 @@ impl LocalHost {
     fn exchange<'a>(
         &mut self,
         steps: &'a [Step],
-        exchanged: &mut BTreeMap<&'a PathBuf, &'a Shift>,
-    ) -> Result<BTreeMap<PathBuf, Stop>, Stop> {
+        exchanged: &mut BTreeMap<&'a PathBuf, &'a TargetChange>,
+    ) -> Result<BTreeMap<PathBuf, Abort>, Abort> {
         let run = self.run.clone();
         let mut stuck = BTreeMap::new();
         for (step, shift) in steps
             .iter()
-            .flat_map(|step| step.shifts.iter().map(move |shift| (step, shift)))
+            .flat_map(|step| step.changes.iter().map(move |shift| (step, shift)))
         {
             let Some(from) = &shift.from else { continue };
             let Some(target) = self.targets.get_mut(&shift.path) else {
@@ -239,7 +243,7 @@ impl LocalHost {
             target.hold(is_held);
             let said = target
                 .install(&from.sha256, &shift.to, &run)
-                .map_err(from_install);
+                .map_err(install_abort);
             if matches!(said, Ok(true)) {
                 exchanged.insert(&shift.path, shift);
                 if !target.is_directory() {
@@ -251,7 +255,7 @@ impl LocalHost {
                 }
             }
             let said = match said {
-                Ok(_) if !target.holds(&shift.to) => Err(Stop::new(
+                Ok(_) if !target.holds(&shift.to) => Err(Abort::new(
                     Verdict::Refused,
                     format!(
                         "`{}` does not hold what was installed",
@@ -273,27 +277,30 @@ impl LocalHost {
 /// Signals an instance and waits for its end; answers a target that it was not seen to open as
 /// well. What only few need is kept apart: of ten thousand that are waited for, each has all of
 /// this.
-async fn signal_and_see(
-    mut member: Box<Member>,
-    fresh: Fresh<'_>,
-    lanes: &Lanes,
-) -> (Box<Member>, Option<PathBuf>) {
-    let Fresh {
-        shifts, undo, turn, ..
+async fn reload_and_confirm(
+    mut member: Box<PlannedInstance>,
+    fresh: ProofContext<'_>,
+    lanes: &ProbeLimits,
+) -> (Box<PlannedInstance>, Option<PathBuf>) {
+    let ProofContext {
+        changes: shifts,
+        undo,
+        slot: turn,
+        ..
     } = fresh;
     member.instance.opened = None;
-    if member.sick || member.instance.state == State::Died {
+    if member.unresponsive || member.instance.outcome == Outcome::Died {
         turn.give_back();
     }
-    let said = match member.instance.state {
+    let said = match member.instance.outcome {
         // Only the old config is there again.
-        State::Died if undo && !member.group.revive.is_empty() => {
-            match Box::pin(revive(&member, fresh, lanes)).await {
+        Outcome::Died if undo && !member.group.revive.is_empty() => {
+            match Box::pin(restart_command(&member, fresh, lanes)).await {
                 Ok(new) => return (Box::new(new), None),
                 Err(trouble) => {
                     // Why it died stays first; why it is not there again is what the operator
                     // needs.
-                    if let Some(first) = &mut member.instance.trouble {
+                    if let Some(first) = &mut member.instance.failure {
                         first.text = format!("{}; {}", first.text, trouble.text);
                     }
                     Err(trouble)
@@ -303,12 +310,12 @@ async fn signal_and_see(
         _ => prove(&mut member, fresh, lanes).await,
     };
     let not_opened = match &said {
-        Ok(shown) => opened(&mut member, shown, fresh).await,
+        Ok(shown) => wait_for_opening(&mut member, shown, fresh).await,
         Err(_) => None,
     };
     match said {
         // It may run what another file says.
-        Ok(Shown::Config(..))
+        Ok(Proven::Config(..))
             if let Some(path) = not_opened
                 .as_ref()
                 .filter(|path| member.assumed.contains(path)) =>
@@ -319,49 +326,49 @@ async fn signal_and_see(
                  that it reads that: say in its group which `config` it reads"
             );
             let state = if undo {
-                State::RevertFailed
+                Outcome::RevertFailed
             } else {
-                State::Unconfirmed
+                Outcome::Unconfirmed
             };
             (member.instance.proof, member.proven_at) = (Some(Proof::None), Some(Instant::now()));
             member.fail(
                 state,
-                Trouble {
-                    kind: State::Unconfirmed.into(),
+                Failure {
+                    kind: Outcome::Unconfirmed.into(),
                     text,
                 },
             );
         }
-        Ok(Shown::Config(proof, took)) => {
-            member.instance.state = if undo {
-                State::Reverted
+        Ok(Proven::Config(proof, took)) => {
+            member.instance.outcome = if undo {
+                Outcome::Reverted
             } else {
-                State::Confirmed
+                Outcome::Confirmed
             };
             (member.instance.proof, member.proven_at) = (Some(proof), Some(Instant::now()));
-            member.unsure = false;
+            member.signal_may_be_pending = false;
             member.instance.took_us = u64::try_from(took.as_micros()).ok();
-            let is_known = !undo || !member.is_back_by_its_answers();
+            let is_known = !undo || !member.is_back_by_answers_alone();
             member.instance.after = shifts
                 .first()
                 .filter(|_| is_known)
                 .map(|s| s.to.sha256.clone());
         }
-        Ok(Shown::Life) if !undo => {
-            (member.instance.state, member.instance.proof) =
-                (State::Unconfirmed, Some(Proof::None));
+        Ok(Proven::Life) if !undo => {
+            (member.instance.outcome, member.instance.proof) =
+                (Outcome::Unconfirmed, Some(Proof::None));
             member.proven_at = Some(Instant::now());
         }
-        Ok(Shown::Life) => member.fail(
-            State::RevertFailed,
-            Trouble {
-                kind: State::Unconfirmed.into(),
+        Ok(Proven::Life) => member.fail(
+            Outcome::RevertFailed,
+            Failure {
+                kind: Outcome::Unconfirmed.into(),
                 text: UNSEEN.into(),
             },
         ),
         Err(trouble) => {
             return (
-                Box::new(Box::pin(failed(*member, trouble, fresh, lanes)).await),
+                Box::new(Box::pin(failed_event(*member, trouble, fresh, lanes)).await),
                 None,
             );
         }
@@ -371,8 +378,12 @@ async fn signal_and_see(
 
 /// Takes down whether an instance has opened its targets since its signal; answers one that it was
 /// not seen to open.
-async fn opened(member: &mut Member, shown: &Shown, fresh: Fresh<'_>) -> Option<PathBuf> {
-    let left = if let Shown::Config(_, took) = shown {
+async fn wait_for_opening(
+    member: &mut PlannedInstance,
+    shown: &Proven,
+    fresh: ProofContext<'_>,
+) -> Option<PathBuf> {
+    let left = if let Proven::Config(_, took) = shown {
         member.timeout.saturating_sub(*took)
     } else {
         Duration::ZERO
@@ -392,34 +403,34 @@ async fn opened(member: &mut Member, shown: &Shown, fresh: Fresh<'_>) -> Option<
 }
 
 /// One that proves nothing; or who has taken its place, if that is why.
-pub(crate) async fn failed(
-    mut member: Member,
-    trouble: Trouble,
-    fresh: Fresh<'_>,
-    lanes: &Lanes,
-) -> Member {
-    fresh.turn.give_back();
-    let state = match (fresh.undo, trouble.kind.state()) {
-        (_, State::Died) => State::Died,
-        (true, _) => State::RevertFailed,
+pub(crate) async fn failed_event(
+    mut member: PlannedInstance,
+    trouble: Failure,
+    fresh: ProofContext<'_>,
+    lanes: &ProbeLimits,
+) -> PlannedInstance {
+    fresh.slot.give_back();
+    let state = match (fresh.undo, trouble.kind.outcome()) {
+        (_, Outcome::Died) => Outcome::Died,
+        (true, _) => Outcome::RevertFailed,
         (false, state) => state,
     };
-    if state == State::Died
-        && let Some(new) = succeeded(&member, fresh, lanes).await
+    if state == Outcome::Died
+        && let Some(new) = succeeded_event(&member, fresh, lanes).await
     {
         return new;
     }
     if matches!(
-        (state, member.instance.state),
-        (State::Died, _) | (_, State::Died)
+        (state, member.instance.outcome),
+        (Outcome::Died, _) | (_, Outcome::Died)
     ) {
-        member.instance.start = revive::command(&member);
+        member.instance.start = restart_command::command(&member);
     }
     member.instance.proof = None;
     // Its first trouble stays; why the way back failed as well is what the operator needs next.
     if let (true, Some(first)) = (
-        fresh.undo && state == State::RevertFailed,
-        &mut member.instance.trouble,
+        fresh.undo && state == Outcome::RevertFailed,
+        &mut member.instance.failure,
     ) && first.text != trouble.text
     {
         first.text = format!("{}; after the rollback: {}", first.text, trouble.text);
@@ -429,28 +440,32 @@ pub(crate) async fn failed(
 }
 
 /// Who took its place, where somebody did: proven, or named with what it does not prove.
-async fn succeeded(member: &Member, fresh: Fresh<'_>, lanes: &Lanes) -> Option<Member> {
-    let found = successor::heir(member, fresh.surveyed, lanes).await?;
+async fn succeeded_event(
+    member: &PlannedInstance,
+    fresh: ProofContext<'_>,
+    lanes: &ProbeLimits,
+) -> Option<PlannedInstance> {
+    let found = successor::find_successor(member, fresh.surveyed, lanes).await?;
     let mut new = match successor::prove(&found, member, fresh, member.timeout, lanes).await {
         Ok(new) => new,
         // Nobody is there, as without it.
-        Err(trouble) if trouble.kind.state() == State::Died => return None,
+        Err(trouble) if trouble.kind.outcome() == Outcome::Died => return None,
         Err(trouble) => {
             let instance = Instance {
                 wave: member.instance.wave,
                 ..found.instance(&member.instance.group)
             };
-            let mut new = Member {
+            let mut new = PlannedInstance {
                 instance,
                 identity: found.identity(&member.group),
-                seq: 0,
+                attempt_seq: 0,
                 ..member.clone()
             };
             new.fail(
                 if fresh.undo {
-                    State::RevertFailed
+                    Outcome::RevertFailed
                 } else {
-                    State::TimedOut
+                    Outcome::TimedOut
                 },
                 trouble,
             );

@@ -5,27 +5,29 @@ use std::{path::Path, sync::Arc, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    event::{Form, Proof},
-    fact::{Fact, Wants},
-    fleet::{Group, OnBad, Signal, Speaks, Validation},
+    event::{Proof, TargetKind},
+    fact::{Assertion, Expectation},
+    fleet::{Group, OnBadConfig, Signal, Speaks, Validation},
     host::{
         discover::{self, found::Found, renewal},
-        local::survey::{alone, answers, may_signal, runs, vouched},
+        local::survey::{
+            check_declared, check_exclusive_address, check_not_stopped, may_signal, take_baseline,
+        },
         net::sockets::Listeners,
-        probe::lanes::Lanes,
+        probe::limits::ProbeLimits,
         proc::guard::{self, Disposition},
-        reload::{opened, prove::strongest, revive},
+        reload::{opened, prove::strongest_proof, restart_command},
         target::as_started::is_as_it_started,
         validate::{
-            live::{Judged, Live},
+            current::{CurrentTarget, ValidationCache},
             readable::Readers,
             restart::{self, quoted},
-            run::NotPassed,
+            run::ValidationError,
             verdicts::cannot_judge,
         },
     },
     identity::{Identity, Renewal},
-    step::{Blob, Member, short},
+    step::{Content, PlannedInstance, short},
 };
 
 /// How long a process that re-executes itself, or has just started, is given to have its handler.
@@ -77,7 +79,7 @@ pub(crate) enum Topic {
 
 impl Topic {
     /// As people read it, in at most 12 letters.
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn proof_word(self) -> &'static str {
         match self {
             Self::Group => "Group",
             Self::Role => "Role",
@@ -104,7 +106,7 @@ impl Topic {
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Check {
+pub(crate) struct Finding {
     #[serde(rename = "check")]
     pub(crate) topic: Topic,
     /// Whether it lets a reload through; none where it does not decide, or is not known.
@@ -115,7 +117,7 @@ pub(crate) struct Check {
     pub(crate) next: Option<String>,
 }
 
-impl Check {
+impl Finding {
     pub(crate) fn good(topic: Topic, text: impl Into<String>) -> Self {
         Self {
             topic,
@@ -180,8 +182,8 @@ impl Check {
 #[derive(Debug, Default)]
 pub(crate) struct Examiner {
     listeners: Listeners,
-    lanes: Lanes,
-    judged: Judged,
+    lanes: ProbeLimits,
+    judged: ValidationCache,
 }
 
 impl Examiner {
@@ -201,32 +203,32 @@ impl Examiner {
     /// Processes that may share an address with each other: matches of the same groups.
     pub(crate) fn know<'a>(&self, found: impl IntoIterator<Item = &'a Found>) {
         self.lanes
-            .know(found.into_iter().map(|f| (f.pid, f.started)));
+            .add_known(found.into_iter().map(|f| (f.pid, f.started)));
     }
 
     /// Everything about a process whose group and role are known; without a group, what can be said
     /// of any program.
-    pub(crate) async fn examine(&self, found: &Found, group: Option<&Group>) -> Vec<Check> {
+    pub(crate) async fn examine(&self, found: &Found, group: Option<&Group>) -> Vec<Finding> {
         let pid = found.pid;
         let signal = group.map_or(Signal::Hup, |group| group.signal);
         let mut checks = match group {
-            Some(group) => vec![Check::of(
+            Some(group) => vec![Finding::of(
                 Topic::Reloads,
-                vouched(group),
+                check_declared(group),
                 format!(
                     "{} says that it reloads on {}",
-                    who_says(group),
+                    declared_by(group),
                     signal.name()
                 ),
             )],
-            None => vec![Check::note(
+            None => vec![Finding::note(
                 Topic::Reloads,
                 format!("nobody says what it does on {}", signal.name()),
             )],
         };
         checks.push(on_signal(pid, signal, group).await);
         let whose = format!("run hello as uid {} or as root", found.uid);
-        let permission = Check::of(
+        let permission = Finding::of(
             Topic::Permission,
             may_signal(pid),
             format!("may be signalled by uid {}", nix::unistd::geteuid()),
@@ -236,15 +238,15 @@ impl Examiner {
         } else {
             permission
         });
-        checks.push(Check::of(Topic::State, runs(pid), "runs"));
+        checks.push(Finding::of(Topic::State, check_not_stopped(pid), "runs"));
         checks.push(match guard::shares(pid, "mnt") {
-            Some(true) => Check::good(Topic::Mounts, "sees the mounts of this host"),
-            Some(false) => Check::note(
+            Some(true) => Finding::good(Topic::Mounts, "sees the mounts of this host"),
+            Some(false) => Finding::note(
                 Topic::Mounts,
                 "has a mount namespace of its own: what it \
                 sees at the path of its config is compared",
             ),
-            None => Check::note(
+            None => Finding::note(
                 Topic::Mounts,
                 "its mount namespace cannot be seen by this user",
             ),
@@ -254,7 +256,7 @@ impl Examiner {
             return checks;
         };
         if found.exe.as_os_str().is_empty() {
-            checks.push(Check::note(
+            checks.push(Finding::note(
                 Topic::Config,
                 "cannot be looked at by this user, nor can anything else of it",
             ));
@@ -268,12 +270,12 @@ impl Examiner {
     }
 
     /// What it reads, how that is judged, and how a reload of it is proven.
-    async fn reading(&self, found: &Found, group: &Group, checks: &mut Vec<Check>) {
-        let live = Live::of(found, group).await;
+    async fn reading(&self, found: &Found, group: &Group, checks: &mut Vec<Finding>) {
+        let live = CurrentTarget::of(found, group).await;
         checks.push(config(&live, &found.identity(group)));
         checks.push(match &live {
             Ok(live) => install(live, found.pid),
-            Err(_) => Check::note(Topic::Install, "not looked at"),
+            Err(_) => Finding::note(Topic::Install, "not looked at"),
         });
         let mut instance = found.instance(&group.name);
         let said = found.endpoint.clone().map_or_else(
@@ -281,13 +283,13 @@ impl Examiner {
             Ok,
         );
         checks.push(match &said {
-            Ok(endpoint) => Check::of(
+            Ok(endpoint) => Finding::of(
                 Topic::Endpoint,
-                alone(found, endpoint, &self.listeners, &self.lanes),
+                check_exclusive_address(found, endpoint, &self.listeners, &self.lanes),
                 endpoint.clone(),
             ),
-            Err(why) if group.needs_endpoint() => Check::refused(Topic::Endpoint, why),
-            Err(why) => Check::note(
+            Err(why) if group.needs_endpoint() => Finding::refused(Topic::Endpoint, why),
+            Err(why) => Finding::note(
                 Topic::Endpoint,
                 format!(
                     "{}, and nobody asks it there",
@@ -297,7 +299,8 @@ impl Examiner {
         });
         instance.endpoint = said.clone().unwrap_or_default();
         instance.targets = live.iter().flatten().map(|l| l.path.clone()).collect();
-        let mut member = Member::new(instance, Arc::new(group.clone()), found.args.clone());
+        let mut member =
+            PlannedInstance::new(instance, Arc::new(group.clone()), found.args.clone());
         member.identity = found.identity(group);
         member.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
         checks.push(self.answers(&mut member, said.is_ok()).await);
@@ -305,7 +308,7 @@ impl Examiner {
             Ok(live) => self.validator(&member, live, checks).await,
             Err(_) => {
                 checks.extend([Topic::Validator, Topic::Disk].map(|topic| {
-                    Check::note(topic, "not looked at, since its config is not known")
+                    Finding::note(topic, "not looked at, since its config is not known")
                 }))
             }
         }
@@ -325,10 +328,10 @@ impl Examiner {
         checks.push(not_read(found, &member, live.as_deref().unwrap_or_default()).await);
     }
 
-    async fn answers(&self, member: &mut Member, has_endpoint: bool) -> Check {
+    async fn answers(&self, member: &mut PlannedInstance, has_endpoint: bool) -> Finding {
         let group = member.group.clone();
         if group.needs_endpoint() && !has_endpoint {
-            return Check::note(Topic::Answers, "not asked, since its endpoint is not known");
+            return Finding::note(Topic::Answers, "not asked, since its endpoint is not known");
         }
         let mut sources: Vec<String> = group
             .confirm
@@ -338,27 +341,32 @@ impl Examiner {
             .collect();
         sources.dedup();
         if sources.is_empty() && group.speaks == Speaks::None {
-            return Check::note(
+            return Finding::note(
                 Topic::Answers,
                 "is not asked: its group says that nothing can be seen",
             );
         }
-        let said = answers(member, &self.listeners, &self.lanes)
+        let said = take_baseline(member, &self.listeners, &self.lanes)
             .await
-            .map_err(|silence| silence.why);
+            .map_err(|silence| silence.message);
         let good = match &member.instance.after {
             Some(sha256) => format!("tells that it runs sha256:{}", short(sha256)),
             None => format!("all facts can be read: {}", sources.join(", ")),
         };
-        Check::of(Topic::Answers, said, good)
+        Finding::of(Topic::Answers, said, good)
     }
 
     /// Whether its validator can be run, on a new config as well, and what it says of the one on
     /// the disk.
-    async fn validator(&self, member: &Member, live: &[Live], checks: &mut Vec<Check>) {
+    async fn validator(
+        &self,
+        member: &PlannedInstance,
+        live: &[CurrentTarget],
+        checks: &mut Vec<Finding>,
+    ) {
         let group = &member.group;
-        let must = group.on_bad_config == OnBad::Dies;
-        let decides = |check: Check| if must { check } else { check.undecided() };
+        let must = group.on_bad_config == OnBadConfig::Dies;
+        let decides = |check: Finding| if must { check } else { check.undecided() };
         if group.validate.is_empty() {
             let name = &group.name;
             let ends = if must {
@@ -369,25 +377,28 @@ impl Examiner {
             checks.push(match group.validation {
                 Validation::Waived => {
                     let why = format!("group `{name}` says that the program has none");
-                    Check::note(Topic::Validator, why)
+                    Finding::note(Topic::Validator, why)
                 }
                 Validation::Wanted => {
                     let why = format!("group `{name}` has no validator{ends}");
-                    decides(Check::bad(Topic::Validator, why).then("say `validate = [argv]`"))
+                    decides(Finding::bad(Topic::Validator, why).then("say `validate = [argv]`"))
                 }
             });
-            checks.push(Check::note(Topic::Disk, "nobody knows whether it is valid"));
+            checks.push(Finding::note(
+                Topic::Disk,
+                "nobody knows whether it is valid",
+            ));
             return;
         }
         let (said, by) = self.judged.of(member, live).await;
-        let place = if matches!(said, Err(NotPassed::NotRun(_))) {
+        let place = if matches!(said, Err(ValidationError::NotRun(_))) {
             Ok(())
         } else {
             self.judged.place(member, live).await
         };
         checks.push(match (&said, &place) {
-            (Err(NotPassed::NotRun(why)), _) | (_, Err(why)) => {
-                decides(Check::bad(Topic::Validator, why.clone()).then(match must {
+            (Err(ValidationError::NotRun(why)), _) | (_, Err(why)) => decides(
+                Finding::bad(Topic::Validator, why.clone()).then(match must {
                     true => {
                         "without it nobody is signalled: mend it, or say another with `validate`"
                     }
@@ -395,9 +406,9 @@ impl Examiner {
                         "without it a config goes unvalidated: mend it, or say another with \
                           `validate`"
                     }
-                }))
-            }
-            (_, Ok(())) => Check::good(Topic::Validator, by),
+                }),
+            ),
+            (_, Ok(())) => Finding::good(Topic::Validator, by),
         });
         let paths = live
             .iter()
@@ -411,32 +422,34 @@ impl Examiner {
                 } else {
                     said.text()
                 };
-                Check::note(
+                Finding::note(
                     Topic::Disk,
                     format!(
                         "{paths} is valid as it stands, and its validator names errors: {text}"
                     ),
                 )
             }
-            Ok(_) => Check::good(Topic::Disk, format!("{paths} is valid as it stands")),
-            Err(NotPassed::Refused(why))
+            Ok(_) => Finding::good(Topic::Disk, format!("{paths} is valid as it stands")),
+            Err(ValidationError::Refused(why))
                 if !live.is_empty() && live.iter().all(|l| is_as_it_started(member, &l.path)) =>
             {
                 decides(
-                    Check::bad(Topic::Disk, cannot_judge(&why))
+                    Finding::bad(Topic::Disk, cannot_judge(&why))
                         .then("say another validator with `validate`"),
                 )
             }
-            Err(NotPassed::Refused(why)) => Check::bad(Topic::Disk, format!("{paths}: {why}"))
-                .then("mend it: neither a reload nor a restart takes it"),
-            Err(NotPassed::NotRun(_)) => {
-                Check::note(Topic::Disk, "nobody knows whether it is valid")
+            Err(ValidationError::Refused(why)) => {
+                Finding::bad(Topic::Disk, format!("{paths}: {why}"))
+                    .then("mend it: neither a reload nor a restart takes it")
+            }
+            Err(ValidationError::NotRun(_)) => {
+                Finding::note(Topic::Disk, "nobody knows whether it is valid")
             }
         });
     }
 }
 
-fn who_says(group: &Group) -> String {
+fn declared_by(group: &Group) -> String {
     group.kind.as_ref().map_or_else(
         || format!("group `{}`", group.name),
         |kind| format!("kind `{kind}`"),
@@ -445,12 +458,13 @@ fn who_says(group: &Group) -> String {
 
 /// What becomes of the signal. Without a word of somebody who knows the program, a handler proves
 /// nothing.
-async fn on_signal(pid: i32, signal: Signal, group: Option<&Group>) -> Check {
+async fn on_signal(pid: i32, signal: Signal, group: Option<&Group>) -> Finding {
     let name = signal.name();
     if let Some(group) = group
-        && let Err(why) = guard::takes(pid, group, guard::patience(pid, HANDLER)).await
+        && let Err(why) =
+            guard::wait_for_handler(pid, group, guard::handler_grace_period(pid, HANDLER)).await
     {
-        let check = Check::bad(Topic::Signal, why);
+        let check = Finding::bad(Topic::Signal, why);
         return match guard::disposition(pid, signal) {
             Ok(Disposition::Ignored) => check.then(format!(
                 "start it without nohup, and by nobody \
@@ -463,21 +477,21 @@ async fn on_signal(pid: i32, signal: Signal, group: Option<&Group>) -> Check {
             _ => check,
         };
     }
-    let vouched = group.is_some_and(|group| vouched(group).is_ok());
+    let vouched = group.is_some_and(|group| check_declared(group).is_ok());
     let proves = "which proves nothing while nobody says that it reloads: the runtimes of Go and \
                   Java catch it in every program, and die of it all the same";
     match guard::disposition(pid, signal) {
-        Err(why) => Check::bad(Topic::Signal, why),
+        Err(why) => Finding::bad(Topic::Signal, why),
         Ok(Disposition::Caught) if vouched => {
-            Check::good(Topic::Signal, format!("has a handler for {name}"))
+            Finding::good(Topic::Signal, format!("has a handler for {name}"))
         }
         Ok(Disposition::Awaited) if vouched => {
-            Check::good(Topic::Signal, format!("waits for {name} in a signalfd"))
+            Finding::good(Topic::Signal, format!("waits for {name} in a signalfd"))
         }
         Ok(Disposition::InSigwait) if vouched => {
-            Check::good(Topic::Signal, format!("waits for {name} in sigwait"))
+            Finding::good(Topic::Signal, format!("waits for {name} in sigwait"))
         }
-        Ok(Disposition::Blocked) if vouched => Check::note(
+        Ok(Disposition::Blocked) if vouched => Finding::note(
             Topic::Signal,
             format!(
                 "has a handler for {name}, and blocks it at the moment: the signal is pending \
@@ -485,29 +499,29 @@ async fn on_signal(pid: i32, signal: Signal, group: Option<&Group>) -> Check {
             ),
         ),
         Ok(Disposition::Caught | Disposition::Awaited | Disposition::InSigwait) => {
-            Check::note(Topic::Signal, format!("has a handler for {name}, {proves}"))
+            Finding::note(Topic::Signal, format!("has a handler for {name}, {proves}"))
         }
         // Only where somebody says that it need not show.
-        Ok(Disposition::Default) if vouched => Check::note(
+        Ok(Disposition::Default) if vouched => Finding::note(
             Topic::Signal,
             format!("shows no handler for {name}, and its group says that it waits in sigwait"),
         ),
-        Ok(Disposition::Default) => Check::bad(
+        Ok(Disposition::Default) => Finding::bad(
             Topic::Signal,
             format!("has no handler for {name} and would die of it"),
         ),
         Ok(Disposition::Blocked) => {
-            Check::bad(Topic::Signal, format!("blocks {name} in every thread"))
+            Finding::bad(Topic::Signal, format!("blocks {name} in every thread"))
         }
-        Ok(Disposition::Ignored) => Check::bad(Topic::Signal, format!("ignores {name}")),
+        Ok(Disposition::Ignored) => Finding::bad(Topic::Signal, format!("ignores {name}")),
     }
 }
 
 /// What became of its program since it started; none where that stands at its path.
-fn program(found: &Found, group: &Group) -> Option<Check> {
+fn program(found: &Found, group: &Group) -> Option<Finding> {
     let renewal = found.identity(group).renewal;
     if let Some(why) = renewal::refuses(&renewal, group) {
-        return Some(Check::refused(Topic::Program, &why));
+        return Some(Finding::refused(Topic::Program, &why));
     }
     let (exe, signal) = (renewal::unmarked(&found.exe), group.signal.name());
     match renewal {
@@ -517,7 +531,7 @@ fn program(found: &Found, group: &Group) -> Option<Check> {
                  its config",
                 path.display()
             );
-            Some(Check::note(Topic::Program, text))
+            Some(Finding::note(Topic::Program, text))
         }
         Renewal::None if exe != found.exe => {
             let text = format!(
@@ -525,21 +539,21 @@ fn program(found: &Found, group: &Group) -> Option<Check> {
                  which judges its config",
                 exe.display()
             );
-            Some(Check::note(Topic::Program, text).then("restart it to run another"))
+            Some(Finding::note(Topic::Program, text).then("restart it to run another"))
         }
         _ => None,
     }
 }
 
-fn network(pid: i32, needed: bool) -> Check {
+fn network(pid: i32, needed: bool) -> Finding {
     match guard::shares(pid, "net") {
-        Some(true) => Check::good(Topic::Network, "is in the network of this host"),
-        None => Check::note(
+        Some(true) => Finding::good(Topic::Network, "is in the network of this host"),
+        None => Finding::note(
             Topic::Network,
             "its network namespace cannot be seen by this user",
         ),
         Some(false) => {
-            let check = Check::bad(
+            let check = Finding::bad(
                 Topic::Network,
                 "is in another network namespace, where this host cannot ask it",
             );
@@ -551,13 +565,13 @@ fn network(pid: i32, needed: bool) -> Check {
     }
 }
 
-fn config(live: &Result<Vec<Live>, String>, of: &Identity) -> Check {
+fn config(live: &Result<Vec<CurrentTarget>, String>, of: &Identity) -> Finding {
     let live = match live {
         Ok(live) => live,
-        Err(why) => return Check::refused(Topic::Config, why),
+        Err(why) => return Finding::refused(Topic::Config, why),
     };
     if live.is_empty() {
-        return Check::note(
+        return Finding::note(
             Topic::Config,
             "its group has no config: it is only signalled and confirmed",
         );
@@ -567,7 +581,7 @@ fn config(live: &Result<Vec<Live>, String>, of: &Identity) -> Check {
         let path = one.path.display();
         match &one.disk {
             Ok(blob) => {
-                let form = if blob.form() == Form::Directory {
+                let form = if blob.kind() == TargetKind::Directory {
                     "directory"
                 } else {
                     "file"
@@ -578,37 +592,37 @@ fn config(live: &Result<Vec<Live>, String>, of: &Identity) -> Check {
                     if one.secret { ", a secret" } else { "" }
                 ));
             }
-            Err(why) => return Check::bad(Topic::Config, why.clone()),
+            Err(why) => return Finding::bad(Topic::Config, why.clone()),
         }
     }
     if let Some(why) = live
         .iter()
         .find_map(|one| Readers::default().refuse(of, &one.path, &one.path))
     {
-        return Check::refused(Topic::Config, &why.to_string());
+        return Finding::refused(Topic::Config, &why.to_string());
     }
-    Check::good(Topic::Config, format!("reads {}", all.join(", ")))
+    Finding::good(Topic::Config, format!("reads {}", all.join(", ")))
 }
 
-fn install(live: &[Live], pid: i32) -> Check {
+fn install(live: &[CurrentTarget], pid: i32) -> Finding {
     if live.is_empty() {
-        return Check::note(Topic::Install, "nothing is replaced");
+        return Finding::note(Topic::Install, "nothing is replaced");
     }
-    if let Some(why) = live.iter().find_map(|one| one.stays(pid)) {
-        return Check::refused(Topic::Install, &why);
+    if let Some(why) = live.iter().find_map(|one| one.replace_blocker(pid)) {
+        return Finding::refused(Topic::Install, &why);
     }
-    match live.iter().find_map(Live::held_by) {
+    match live.iter().find_map(CurrentTarget::lock_owner) {
         Some(busy) => {
-            Check::note(Topic::Install, busy).then("wait for it, or say --lock-timeout 60s")
+            Finding::note(Topic::Install, busy).then("wait for it, or say --lock-timeout 60s")
         }
-        None => Check::good(Topic::Install, "can be replaced in one step"),
+        None => Finding::good(Topic::Install, "can be replaced in one step"),
     }
 }
 
-fn on_bad_config(member: &Member) -> Check {
+fn on_bad_config(member: &PlannedInstance) -> Finding {
     let group = &member.group;
     match (group.on_bad_config, group.revive.is_empty()) {
-        (OnBad::Keeps, _) => Check::good(
+        (OnBadConfig::Keeps, _) => Finding::good(
             Topic::BadConfig,
             match group.kind {
                 Some(_) => {
@@ -620,19 +634,19 @@ fn on_bad_config(member: &Member) -> Check {
                 }
             },
         ),
-        (OnBad::Dies, false) => Check::good(
+        (OnBadConfig::Dies, false) => Finding::good(
             Topic::BadConfig,
             format!(
                 "ends, and is started again on the old config by `{}`",
                 group.revive.join(" ")
             ),
         ),
-        (OnBad::Dies, true) => {
-            let check = Check::note(
+        (OnBadConfig::Dies, true) => {
+            let check = Finding::note(
                 Topic::BadConfig,
                 "ends when it cannot load the new config, and somebody must start it again",
             );
-            let by_hand = revive::command(member).map_or(String::new(), |line| {
+            let by_hand = restart_command::command(member).map_or(String::new(), |line| {
                 format!("; by hand it would be: {line}")
             });
             check.then(format!(
@@ -643,10 +657,10 @@ fn on_bad_config(member: &Member) -> Check {
 }
 
 /// The strongest thing that its facts would prove of a config such as the one on the disk.
-fn proof(member: &Member, disk: Option<&Blob>) -> Check {
+fn proof(member: &PlannedInstance, disk: Option<&Content>) -> Finding {
     let group = &member.group;
     if group.speaks == Speaks::Hello && !group.config.is_empty() {
-        return Check::good(
+        return Finding::good(
             Topic::Proof,
             format!(
                 "{}: it tells the digest of the very bytes",
@@ -654,22 +668,23 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
             ),
         );
     }
-    let filled: Result<Vec<Fact>, String> = group
+    let filled: Result<Vec<Assertion>, String> = group
         .confirm
         .iter()
-        .map(|fact| fact.filled(disk.and_then(Blob::file)))
+        .map(|fact| fact.resolved(disk.and_then(Content::file)))
         .collect();
     let filled = match filled {
         Ok(filled) => filled,
-        Err(why) => return Check::note(Topic::Proof, why),
+        Err(why) => return Finding::note(Topic::Proof, why),
     };
     // Another config changes what is taken from it.
     let differs = |at: usize| {
-        group.confirm.get(at).map(|fact| &fact.wants) != filled.get(at).map(|fact| &fact.wants)
+        group.confirm.get(at).map(|fact| &fact.expectation)
+            != filled.get(at).map(|fact| &fact.expectation)
     };
     let reads = |at: usize| member.baseline.get(at).and_then(Option::as_ref);
-    let unheld = |at: usize| match &filled[at].wants {
-        Wants::Equals(text) => reads(at).is_some_and(|now| now != text),
+    let unheld = |at: usize| match &filled[at].expectation {
+        Expectation::Equals(text) => reads(at).is_some_and(|now| now != text),
         _ => false,
     };
     let (endpoint, mut unheld) = (
@@ -681,7 +696,7 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
             "{} does not read what the config on the disk says that it should",
             filled[at].source.describe(endpoint)
         );
-        return Check::bad(Topic::Proof, text)
+        return Finding::bad(Topic::Proof, text)
             .then("correct the assertion, or bring it to what is on the disk first");
     }
     let fails = unheld.next().map_or(String::new(), |at| {
@@ -690,7 +705,7 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
             filled[at].source.describe(endpoint)
         )
     });
-    let proof = strongest(&filled, &member.baseline, differs, true, |_| true);
+    let proof = strongest_proof(&filled, &member.baseline, differs, true, |_| true);
     let what = match proof {
         Proof::Exact => "it tells the digest of the very bytes",
         Proof::Content => "it answers what the new config makes it answer",
@@ -703,15 +718,15 @@ fn proof(member: &Member, disk: Option<&Blob>) -> Check {
     };
     let text = format!("{}: {what}{fails}", word(proof));
     if proof == Proof::None {
-        Check::note(Topic::Proof, text).then("say what can be seen with [[group.confirm]]")
+        Finding::note(Topic::Proof, text).then("say what can be seen with [[group.confirm]]")
     } else {
-        Check::good(Topic::Proof, text)
+        Finding::good(Topic::Proof, text)
     }
 }
 
 /// Whether a run of this user sees that it opens its config after the signal; none of one that
 /// tells what it has read.
-fn is_watched(member: &Member, live: &[Live]) -> Option<Check> {
+fn is_watched(member: &PlannedInstance, live: &[CurrentTarget]) -> Option<Finding> {
     if member.group.speaks == Speaks::Hello || live.is_empty() {
         return None;
     }
@@ -722,20 +737,20 @@ fn is_watched(member: &Member, live: &[Live]) -> Option<Check> {
         )
     });
     Some(match (opened::may_watch(), default) {
-        (true, None) => Check::good(
+        (true, None) => Finding::good(
             Topic::Opened,
             "a run sees whether it opens its config after the signal",
         ),
-        (true, Some(default)) => Check::good(
+        (true, Some(default)) => Finding::good(
             Topic::Opened,
             format!("{default}: it is unproven unless a run sees it open that after the signal"),
         ),
-        (false, None) => Check::note(
+        (false, None) => Finding::note(
             Topic::Opened,
             "only root sees whether it opens its config after the signal",
         ),
         (false, Some(default)) => {
-            let check = Check::note(
+            let check = Finding::note(
                 Topic::Opened,
                 format!("{default}, and only root sees whether it opens that after the signal"),
             );
@@ -756,7 +771,7 @@ fn word(proof: Proof) -> String {
 }
 
 /// What the signal does not make it read.
-async fn not_read(found: &Found, member: &Member, live: &[Live]) -> Check {
+async fn not_read(found: &Found, member: &PlannedInstance, live: &[CurrentTarget]) -> Finding {
     let group = &member.group;
     let (fixed, signal) = (discover::fixed_of(found, group), group.signal.name());
     let within = |path: &Path| fixed.iter().any(|f| f.starts_with(path));
@@ -765,36 +780,36 @@ async fn not_read(found: &Found, member: &Member, live: &[Live]) -> Check {
             "does not read `{}` on {signal}, only at its start",
             one.path.display()
         );
-        return Check::bad(Topic::NotRead, text).then("restart it after a change of that");
+        return Finding::bad(Topic::NotRead, text).then("restart it after a change of that");
     }
     match (fixed.as_slice(), group.restart_keys.is_empty()) {
-        ([], true) if group.speaks == Speaks::Hello => Check::good(
+        ([], true) if group.speaks == Speaks::Hello => Finding::good(
             Topic::NotRead,
             "a changed `listen` needs a restart, or is overridden by `--listen`, and is told \
              beforehand",
         ),
-        ([], true) => Check::good(
+        ([], true) => Finding::good(
             Topic::NotRead,
             format!("nothing is known that it would not read on {signal}"),
         ),
         ([], false) => match restart::pending(member).await {
-            Ok(keys) if keys.is_empty() => Check::good(
+            Ok(keys) if keys.is_empty() => Finding::good(
                 Topic::NotRead,
                 "some keys need a restart, and are named beforehand",
             ),
-            Ok(keys) => Check::note(
+            Ok(keys) => Finding::note(
                 Topic::NotRead,
                 format!("a restart is needed for {} on its disk", quoted(&keys)),
             )
             .then("restart it"),
-            Err(why) => Check::note(
+            Err(why) => Finding::note(
                 Topic::NotRead,
                 format!("some keys need a restart, and which wait for one is not told: {why}"),
             ),
         },
         (fixed, _) => {
             let fixed: Vec<String> = fixed.iter().map(|f| format!("`{}`", f.display())).collect();
-            Check::note(
+            Finding::note(
                 Topic::NotRead,
                 format!(
                     "does not read {} on {signal}, only at its start",

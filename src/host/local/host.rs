@@ -6,8 +6,8 @@ use crate::{
     event::Event,
     fleet::Group,
     host::{
-        probe::lanes::Lanes,
-        proc::snapshot::Since,
+        probe::limits::ProbeLimits,
+        proc::snapshot::ProcessSnapshot,
         reload::opened::{self, Openings},
         target::{
             behind::Follow,
@@ -20,7 +20,7 @@ use crate::{
 
 /// How a survey looks.
 #[derive(Debug, Clone, Copy)]
-pub struct Look<'a> {
+pub struct SurveyRequest<'a> {
     /// Whether the lock of each target is taken before it is read, and how long another run's is
     /// waited for.
     pub lock: Option<Duration>,
@@ -36,10 +36,10 @@ pub struct Look<'a> {
 #[derive(Debug)]
 pub struct LocalHost {
     pub(in crate::host) run: String,
-    pub(in crate::host) lanes: Arc<Lanes>,
+    pub(in crate::host) limits: Arc<ProbeLimits>,
     /// So many instances are signalled and waited for at once: as many as there are descriptors
     /// for.
-    pub(in crate::host) at_once: usize,
+    pub(in crate::host) parallel_reloads: usize,
     pub(in crate::host) dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
     /// Whether the lock of each of `dirs` is held.
     pub(in crate::host) locked: bool,
@@ -53,11 +53,11 @@ pub struct LocalHost {
     pub(in crate::host) held: Held,
     pub(in crate::host) groups: Vec<Arc<Group>>,
     /// When the survey began, and who was there by then.
-    pub(in crate::host) surveyed: Since,
+    pub(in crate::host) surveyed: ProcessSnapshot,
     /// What is read through each target.
     pub(in crate::host) follows: BTreeMap<PathBuf, Follow>,
     /// Since when each target is what it is.
-    pub(in crate::host) since: BTreeMap<PathBuf, Since>,
+    pub(in crate::host) since: BTreeMap<PathBuf, ProcessSnapshot>,
     /// Who opens the targets.
     pub(in crate::host) openings: Openings,
 }
@@ -74,7 +74,7 @@ pub(in crate::host) struct Held {
 
 /// What came out of the end of a run on this host.
 #[derive(Debug, Default)]
-pub struct End {
+pub struct LateEdits {
     /// Edits that arrived in what was exchanged away: where, what, and the bytes.
     pub late: Vec<(PathBuf, String, Option<Vec<u8>>)>,
     /// Files of which that is not known.
@@ -103,8 +103,8 @@ impl LocalHost {
         Self {
             run: run.into(),
             follows,
-            lanes: Arc::default(),
-            at_once,
+            limits: Arc::default(),
+            parallel_reloads: at_once,
             dirs,
             locked,
             locks,

@@ -3,15 +3,15 @@
 use std::{cell::RefCell, collections::BTreeSet};
 
 use crate::{
-    event::{Event, HALTED, Halts, State, Trouble},
+    event::{Event, Failure, INTERRUPTED, Interrupts, Outcome},
     host::{
-        discover::{self, found::Found, newest::Newest},
+        discover::{self, found::Found, new_processes::NewProcesses},
         local::host::LocalHost,
-        parallel::turns::Turn,
+        parallel::admission::Slot,
         proc::kernel::pids,
-        reload::{fresh::Fresh, successor::prove},
+        reload::{context::ProofContext, successor::prove},
     },
-    step::{Member, Step},
+    step::{PlannedInstance, Step},
 };
 
 impl LocalHost {
@@ -24,9 +24,9 @@ impl LocalHost {
         &self,
         steps: &[&Step],
         undo: bool,
-        halts: &mut Halts,
+        halts: &mut Interrupts,
         tell: &mut impl FnMut(Event),
-    ) -> Result<Vec<Member>, String> {
+    ) -> Result<Vec<PlannedInstance>, String> {
         let surveyed = &self.surveyed;
         // Nobody is signalled: a run that was halted already looks to its end.
         let patience = u8::from(undo).max((*halts.borrow()).min(1));
@@ -35,7 +35,8 @@ impl LocalHost {
         if now.into_iter().all(|pid| surveyed.was_there(pid)) {
             return Ok(Vec::new());
         }
-        let (newest, mut new, mut known) = (Newest::look(surveyed), Vec::new(), BTreeSet::new());
+        let (newest, mut new, mut known) =
+            (NewProcesses::look(surveyed), Vec::new(), BTreeSet::new());
         for group in self
             .groups
             .iter()
@@ -43,22 +44,24 @@ impl LocalHost {
         {
             // A worker that has lost its leader meanwhile looks like one, and was there.
             let came = |f: &Found| {
-                !self.lanes.is_known((f.pid, f.started)) && surveyed.is_before(f.pid, f.started)
+                !self.limits.is_known((f.pid, f.started)) && surveyed.is_before(f.pid, f.started)
             };
             let found = newest.scan.find(group).await.found.into_iter().filter(came);
             // One that two groups match belongs to the first.
             new.extend(found.filter(|f| known.insert(f.pid)).map(|f| (group, f)));
         }
         // They may share an address, and are no strangers to each other.
-        self.lanes.know(new.iter().map(|(_, f)| (f.pid, f.started)));
+        self.limits
+            .add_known(new.iter().map(|(_, f)| (f.pid, f.started)));
         let mut all = Vec::new();
         for (group, found) in new {
-            let targets = discover::configs_of(&found, group, &discover::Ways::default()).await;
+            let targets =
+                discover::configs_of(&found, group, &discover::ConfigPaths::default()).await;
             let reads = |step: &&&Step| {
                 targets.as_ref().is_ok_and(|t| {
                     t.is_empty()
                         || step
-                            .shifts
+                            .changes
                             .iter()
                             .any(|s| t.iter().any(|config| config.path == s.path))
                 })
@@ -67,41 +70,41 @@ impl LocalHost {
                 configs: targets.clone().unwrap_or_default(),
                 ..found
             };
-            let mut member = Member::new(
+            let mut member = PlannedInstance::new(
                 found.instance(&group.name),
                 group.clone(),
                 found.args.clone(),
             );
             member.identity = found.identity(group);
             let state = if undo {
-                State::RevertFailed
+                Outcome::RevertFailed
             } else {
-                State::TimedOut
+                Outcome::TimedOut
             };
             match steps.iter().find(reads) {
                 Some(step) => {
-                    let fresh = Fresh {
-                        shifts: &step.shifts,
+                    let fresh = ProofContext {
+                        changes: &step.changes,
                         since: &self.since,
                         surveyed,
                         undo: step.undo,
-                        turn: &Turn::default(),
-                        begun: &RefCell::default(),
+                        slot: &Slot::default(),
+                        mark_signalled: &RefCell::default(),
                         targets: &self.targets,
                         openings: &self.openings,
                     };
-                    let proof = prove(&found, &member, fresh, member.timeout, &self.lanes);
+                    let proof = prove(&found, &member, fresh, member.timeout, &self.limits);
                     let said = tokio::select! {
                         said = proof => said,
                         Ok(_) = halts.wait_for(|n| *n > patience) => {
-                            Err(Trouble { kind: state.into(), text: HALTED.into() })
+                            Err(Failure { kind: state.into(), text: INTERRUPTED.into() })
                         }
                     };
                     match said {
                         Ok(proven) => member = proven,
                         // Somebody's validator, or another command of the same program: it runs no
                         // config any more.
-                        Err(trouble) if trouble.kind.state() == State::Died => continue,
+                        Err(trouble) if trouble.kind.outcome() == Outcome::Died => continue,
                         Err(trouble) => member.fail(state, trouble),
                     }
                 }
@@ -109,7 +112,7 @@ impl LocalHost {
                 None if targets.is_ok() => continue,
                 None => member.fail(
                     state,
-                    Trouble {
+                    Failure {
                         kind: state.into(),
                         text: targets.err().unwrap_or_default(),
                     },

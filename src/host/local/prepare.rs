@@ -3,11 +3,11 @@
 use std::{cell::LazyCell, collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    event::{Event, Halts, Instance, Phase, State, Stop},
+    event::{Abort, Event, Instance, Interrupts, Outcome, Phase},
     host::{
         local::{
             host::LocalHost,
-            survey::{from_install, refused},
+            survey::{install_abort, refused},
         },
         proc::guard,
         target::{
@@ -15,13 +15,13 @@ use crate::{
             install::{Sync, Target, sync_all},
         },
         validate::{
-            judge::Candidate,
+            case::Candidate,
             overridden, readable, restart,
             verdicts::{Readers, passed},
         },
     },
-    runs::{Proven, Stand},
-    step::{Member, Shift, Step},
+    runs::{ProofCache, ProvenTarget},
+    step::{PlannedInstance, Step, TargetChange},
 };
 
 impl LocalHost {
@@ -29,9 +29,9 @@ impl LocalHost {
         &mut self,
         steps: &mut [&mut Step],
         strict: bool,
-        halts: &mut Halts,
+        halts: &mut Interrupts,
         tell: &mut impl FnMut(Event),
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Abort> {
         self.targets
             .values_mut()
             .for_each(|target| target.record_in(&self.staging));
@@ -64,25 +64,25 @@ impl LocalHost {
         }
         let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
         let sync = Sync::of(self.targets.len());
-        let all: usize = steps.iter().map(|step| step.shifts.len()).sum();
+        let all: usize = steps.iter().map(|step| step.changes.len()).sum();
         for step in steps.iter() {
-            for shift in &step.shifts {
+            for shift in &step.changes {
                 if *halts.borrow() > 0 {
-                    return Err(Stop::halted());
+                    return Err(Abort::interrupted());
                 }
                 tell(Event::Phase {
                     phase: Phase::Staging,
                     done: staged.len(),
                     all,
                 });
-                self.clinging(step, shift)?;
+                self.directory_held_open(step, shift)?;
                 if !staged.contains_key(&shift.path) {
                     staged.insert(shift.path.clone(), self.stage(shift, sync, tell)?);
                 }
             }
         }
         if sync == Sync::Together {
-            sync_all(self.targets.values()).map_err(from_install)?;
+            sync_all(self.targets.values()).map_err(install_abort)?;
         }
         readable_by_all(steps, &staged)?;
         let (mut first, mut second) = (halts.clone(), halts.clone());
@@ -92,7 +92,7 @@ impl LocalHost {
         let passed = valid?;
         steady?;
         for (step, passed) in steps.iter_mut().zip(passed) {
-            for (member, passed) in step.members.iter_mut().zip(passed) {
+            for (member, passed) in step.instances.iter_mut().zip(passed) {
                 member.instance.validated = passed;
             }
         }
@@ -106,13 +106,17 @@ impl LocalHost {
         steps: &[&mut Step],
         staged: &BTreeMap<PathBuf, PathBuf>,
         strict: bool,
-        halts: &mut Halts,
+        halts: &mut Interrupts,
         tell: &mut impl FnMut(Event),
-    ) -> Result<Vec<Vec<bool>>, Stop> {
-        let proven: &LazyCell<Proven, _> =
-            &LazyCell::new(|| self.staging.state().map(Proven::load).unwrap_or_default());
+    ) -> Result<Vec<Vec<bool>>, Abort> {
+        let proven: &LazyCell<ProofCache, _> = &LazyCell::new(|| {
+            self.staging
+                .state()
+                .map(ProofCache::load)
+                .unwrap_or_default()
+        });
         let readers = steps.iter().map(|step| {
-            let of = |s: &Shift| {
+            let of = |s: &TargetChange| {
                 let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
                 let inodes = self
                     .targets
@@ -127,9 +131,13 @@ impl LocalHost {
                     secret: s.secret,
                 }
             };
-            let stood: LazyCell<Vec<Stood>, _> =
-                LazyCell::new(|| step.shifts.iter().map(|shift| self.stood(shift)).collect());
-            let runs_live = move |member: &Member| {
+            let stood: LazyCell<Vec<ExistingTarget>, _> = LazyCell::new(|| {
+                step.changes
+                    .iter()
+                    .map(|shift| self.existing_target(shift))
+                    .collect()
+            });
+            let runs_live = move |member: &PlannedInstance| {
                 !stood.is_empty()
                     && stood
                         .iter()
@@ -137,30 +145,30 @@ impl LocalHost {
                         .all(|(at, stood)| stood.is_run_by(member, at == 0, proven))
             };
             Readers {
-                members: &step.members,
-                candidates: step.shifts.iter().map(of).collect(),
+                members: &step.instances,
+                candidates: step.changes.iter().map(of).collect(),
                 runs_live: Box::new(runs_live),
             }
         });
         let readers: Vec<Readers<'_>> = readers.collect();
         let all = passed(&readers, strict, halts, tell).await?;
         for step in steps.iter() {
-            let Some(first) = step.shifts.first() else {
+            let Some(first) = step.changes.first() else {
                 continue;
             };
             let staged = staged.get(&first.path).unwrap_or(&first.path);
             for member in step
-                .members
+                .instances
                 .iter()
-                .filter(|m| m.instance.state != State::Unchanged)
+                .filter(|m| m.instance.outcome != Outcome::Unchanged)
             {
                 tokio::select! {
-                    said = overridden::keys(member, &step.shifts) => said?,
-                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
+                    said = overridden::keys(member, &step.changes) => said?,
+                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
                 }
                 tokio::select! {
-                    said = restart::keys(member, &step.shifts, staged) => said?,
-                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
+                    said = restart::keys(member, &step.changes, staged) => said?,
+                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
                 }
             }
         }
@@ -170,10 +178,10 @@ impl LocalHost {
     /// Stages what becomes of a target, and takes the place on the disk for its way back.
     fn stage(
         &mut self,
-        shift: &Shift,
+        shift: &TargetChange,
         sync: Sync,
         tell: &mut impl FnMut(Event),
-    ) -> Result<PathBuf, Stop> {
+    ) -> Result<PathBuf, Abort> {
         let run = self.run.clone();
         let Some(target) = self.targets.get_mut(&shift.path) else {
             return Ok(shift.path.clone());
@@ -184,12 +192,12 @@ impl LocalHost {
         } else {
             target.stage(&shift.to, &run, sync)
         };
-        let staged = staged.map_err(from_install)?;
+        let staged = staged.map_err(install_abort)?;
         match &shift.from {
             // Nothing is to be put back where nothing changes.
             Some(from) if from.sha256 == shift.to.sha256 => {}
-            Some(from) => target.reserve(from, sync).map_err(from_install)?,
-            None => tell(Event::NoWayBack {
+            Some(from) => target.reserve(from, sync).map_err(install_abort)?,
+            None => tell(Event::NoRollbackContent {
                 path: shift.path.clone(),
             }),
         }
@@ -197,34 +205,34 @@ impl LocalHost {
     }
 
     /// Refuses the instances that would go on seeing the old directory after it was exchanged.
-    fn clinging(&self, step: &Step, shift: &Shift) -> Result<(), Stop> {
+    fn directory_held_open(&self, step: &Step, shift: &TargetChange) -> Result<(), Abort> {
         let changes = self
             .targets
             .get(&shift.path)
             .is_some_and(|t| t.is_directory() && !t.holds(&shift.to));
-        let why = |m: &Member| {
-            guard::clings_to(m.instance.pid, &shift.path)
+        let why = |m: &PlannedInstance| {
+            guard::keeps_directory_open(m.instance.pid, &shift.path)
                 .map(|why| refused(m.instance.clone(), why))
         };
         let all: Vec<Instance> = if changes {
-            step.members.iter().filter_map(why).collect()
+            step.instances.iter().filter_map(why).collect()
         } else {
             Vec::new()
         };
         if all.is_empty() {
             Ok(())
         } else {
-            Err(Stop::refused(all))
+            Err(Abort::refused(all))
         }
     }
 
     /// What stands at a target now, before it is replaced.
-    fn stood(&self, shift: &Shift) -> Stood {
+    fn existing_target(&self, shift: &TargetChange) -> ExistingTarget {
         let target = self.targets.get(&shift.path);
         let sha256 = target
             .and_then(Target::digest)
             .filter(|now| *now != shift.to.sha256);
-        Stood {
+        ExistingTarget {
             path: shift.path.clone(),
             sha256,
             behind: self
@@ -236,7 +244,7 @@ impl LocalHost {
 }
 
 /// What stands at a target.
-struct Stood {
+struct ExistingTarget {
     path: PathBuf,
     /// None where it is the candidate, or cannot be read.
     sha256: Option<String>,
@@ -244,17 +252,17 @@ struct Stood {
     behind: Option<String>,
 }
 
-impl Stood {
+impl ExistingTarget {
     /// Whether an instance is known to run it: by its own word, which is about the first target; by
     /// the record of the run that proved it; or since nothing of it was changed after the instance
     /// started.
-    fn is_run_by(&self, member: &Member, is_first: bool, proven: &Proven) -> bool {
+    fn is_run_by(&self, member: &PlannedInstance, is_first: bool, proven: &ProofCache) -> bool {
         let Some(sha256) = &self.sha256 else {
             return false;
         };
         let i = &member.instance;
         let says = is_first && i.before.as_ref() == Some(sha256);
-        let is_same = |stand: &Stand| {
+        let is_same = |stand: &ProvenTarget| {
             stand.sha256 == *sha256 && self.behind.is_some() && stand.behind == self.behind
         };
         let is_proven = || proven.of(i.pid, i.started, &self.path).is_some_and(is_same);
@@ -263,15 +271,15 @@ impl Stood {
 }
 
 /// Refuses the instances that may not read what becomes of their targets.
-fn readable_by_all(steps: &[&mut Step], staged: &BTreeMap<PathBuf, PathBuf>) -> Result<(), Stop> {
+fn readable_by_all(steps: &[&mut Step], staged: &BTreeMap<PathBuf, PathBuf>) -> Result<(), Abort> {
     let (mut readers, mut all) = (readable::Readers::default(), Vec::new());
     for step in steps {
         for member in step
-            .members
+            .instances
             .iter()
-            .filter(|m| m.instance.state != State::Unchanged)
+            .filter(|m| m.instance.outcome != Outcome::Unchanged)
         {
-            let of = |shift: &Shift| {
+            let of = |shift: &TargetChange| {
                 readers.refuse(
                     &member.identity,
                     &shift.path,
@@ -279,7 +287,7 @@ fn readable_by_all(steps: &[&mut Step], staged: &BTreeMap<PathBuf, PathBuf>) -> 
                 )
             };
             all.extend(
-                step.shifts
+                step.changes
                     .iter()
                     .find_map(of)
                     .map(|why| refused(member.instance.clone(), why.to_string())),
@@ -289,6 +297,6 @@ fn readable_by_all(steps: &[&mut Step], staged: &BTreeMap<PathBuf, PathBuf>) -> 
     if all.is_empty() {
         Ok(())
     } else {
-        Err(Stop::refused(all))
+        Err(Abort::refused(all))
     }
 }

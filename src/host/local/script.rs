@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    event::{Event, HALTED, Halts, State, Stop, Trouble, Verdict},
-    host::{exec::gate, local::check::Ask},
-    step::{Member, Step},
+    event::{Abort, Event, Failure, INTERRUPTED, Interrupts, Outcome, Verdict},
+    host::{exec::gate, local::check::Recheck},
+    step::{PlannedInstance, Step},
 };
 
 /// Files by digest, and what becomes of an instance forth and back.
@@ -24,10 +24,10 @@ pub struct ScriptHost {
     /// Files that cannot be installed forth a second time.
     pub once: BTreeSet<PathBuf>,
     /// What becomes of a pid: forth, back. Those that are not here do what is wanted.
-    pub ends: BTreeMap<i32, (State, State)>,
+    pub ends: BTreeMap<i32, (Outcome, Outcome)>,
     /// What becomes of a pid in the so manieth look again; those that are not here prove what they
     /// did.
-    pub checks: BTreeMap<(usize, i32), State>,
+    pub checks: BTreeMap<(usize, i32), Outcome>,
     /// So many looks again there were.
     pub checked: usize,
     /// Exit codes of gates, or none, by wave and their first word; those that are not here say yes.
@@ -42,14 +42,14 @@ impl ScriptHost {
     pub(crate) fn check(
         &mut self,
         steps: &mut [&mut Step],
-        ask: Ask,
+        ask: Recheck,
         tell: &mut impl FnMut(Event),
     ) {
         let members = steps
             .iter_mut()
-            .flat_map(|s| &mut s.members)
-            .filter(|m| m.instance.state == State::Confirmed);
-        let mut asked: Vec<&mut Member> = members.filter(|m| ask.means(m)).collect();
+            .flat_map(|s| &mut s.instances)
+            .filter(|m| m.instance.outcome == Outcome::Confirmed);
+        let mut asked: Vec<&mut PlannedInstance> = members.filter(|m| ask.covers(m)).collect();
         // A look that asks none is no look.
         self.checked += usize::from(!asked.is_empty());
         for member in &mut asked {
@@ -58,12 +58,12 @@ impl ScriptHost {
             if let Some(bad) = self.checks.get(&(self.checked, pid)) {
                 member.fail(
                     *bad,
-                    Trouble {
+                    Failure {
                         kind: (*bad).into(),
                         text: format!("{bad:?} when looked at again"),
                     },
                 );
-                if *bad == State::Died {
+                if *bad == Outcome::Died {
                     self.runs.remove(&pid);
                 }
                 tell(Event::of(&member.instance));
@@ -71,8 +71,8 @@ impl ScriptHost {
         }
     }
 
-    pub(crate) fn gate(&self, argv: &[String], wave: usize) -> gate::Said {
-        gate::Said {
+    pub(crate) fn gate(&self, argv: &[String], wave: usize) -> gate::GateOutcome {
+        gate::GateOutcome {
             exit: self
                 .gates
                 .get(&(wave, argv.concat()))
@@ -85,13 +85,13 @@ impl ScriptHost {
     pub(crate) fn commit(
         &mut self,
         steps: &mut [Step],
-        halts: &Halts,
+        halts: &Interrupts,
         tell: &mut impl FnMut(Event),
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Abort> {
         let mut stuck = BTreeSet::new();
         for (step, shift) in steps
             .iter()
-            .flat_map(|step| step.shifts.iter().map(move |shift| (step, shift)))
+            .flat_map(|step| step.changes.iter().map(move |shift| (step, shift)))
         {
             let Some(from) = &shift.from else { continue };
             let is_stuck = self
@@ -110,7 +110,7 @@ impl ScriptHost {
                     stuck.insert(shift.path.clone());
                     continue;
                 }
-                return Err(Stop::new(Verdict::Failed, "stuck"));
+                return Err(Abort::new(Verdict::Failed, "stuck"));
             }
             self.files
                 .insert(shift.path.clone(), shift.to.sha256.clone());
@@ -121,30 +121,30 @@ impl ScriptHost {
             });
         }
         for Step {
-            shifts,
-            members,
+            changes: shifts,
+            instances: members,
             undo,
         } in steps
         {
             let is_stuck = shifts.iter().any(|s| stuck.contains(&s.path));
             for member in members
                 .iter_mut()
-                .filter(|m| m.instance.state != State::Unchanged)
+                .filter(|m| m.instance.outcome != Outcome::Unchanged)
             {
                 match (is_stuck, *halts.borrow() > u8::from(*undo)) {
-                    (true, _) if member.instance.state == State::Died => {}
-                    (true, _) => fail(member, State::RevertFailed, "stuck"),
+                    (true, _) if member.instance.outcome == Outcome::Died => {}
+                    (true, _) => fail(member, Outcome::RevertFailed, "stuck"),
                     // Perhaps signalled, and nobody has waited for the proof.
                     (false, true) => {
                         member.signalled = Some(jiff::Timestamp::now());
                         fail(
                             member,
                             if *undo {
-                                State::RevertFailed
+                                Outcome::RevertFailed
                             } else {
-                                State::TimedOut
+                                Outcome::TimedOut
                             },
-                            HALTED,
+                            INTERRUPTED,
                         );
                     }
                     (false, false) => self.signal(member, *undo),
@@ -155,19 +155,19 @@ impl ScriptHost {
         if stuck.is_empty() {
             Ok(())
         } else {
-            Err(Stop::new(Verdict::Failed, "stuck"))
+            Err(Abort::new(Verdict::Failed, "stuck"))
         }
     }
 
-    fn signal(&mut self, member: &mut Member, undo: bool) {
+    fn signal(&mut self, member: &mut PlannedInstance, undo: bool) {
         let pid = member.instance.pid;
         let (forth, back) = self
             .ends
             .get(&pid)
             .copied()
-            .unwrap_or((State::Confirmed, State::Reverted));
+            .unwrap_or((Outcome::Confirmed, Outcome::Reverted));
         let state = if undo { back } else { forth };
-        if state != State::Refused {
+        if state != Outcome::Refused {
             self.signals.push((pid, undo));
             member.signalled = Some(jiff::Timestamp::now());
         }
@@ -180,25 +180,25 @@ impl ScriptHost {
             .unwrap_or_default();
         match state {
             // One that proves nothing may load it all the same.
-            State::Confirmed | State::Unconfirmed | State::Reverted | State::TimedOut => {
+            Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Reverted | Outcome::TimedOut => {
                 drop(self.runs.insert(pid, file))
             }
-            State::Died => drop(self.runs.remove(&pid)),
+            Outcome::Died => drop(self.runs.remove(&pid)),
             _ => {}
         }
         match state {
-            State::Confirmed | State::Unconfirmed | State::Reverted => {
-                (member.instance.state, member.proven_at) = (state, Some(Instant::now()));
+            Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Reverted => {
+                (member.instance.outcome, member.proven_at) = (state, Some(Instant::now()));
             }
             bad => fail(member, bad, &format!("{bad:?}")),
         }
     }
 }
 
-fn fail(member: &mut Member, state: State, text: &str) {
+fn fail(member: &mut PlannedInstance, state: Outcome, text: &str) {
     member.fail(
         state,
-        Trouble {
+        Failure {
             kind: state.into(),
             text: text.into(),
         },

@@ -4,15 +4,15 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    event::{Halts, Instance, State, Stop},
-    fact::{Fact, Wants},
+    event::{Abort, Instance, Interrupts, Outcome},
+    fact::{Assertion, Expectation},
     host::{
         local::{host::LocalHost, survey::refused},
         net::http::within,
-        parallel::turns::all_of,
-        probe::{answers::Answers, lanes::Lanes},
+        parallel::admission::run_admitted,
+        probe::{limits::ProbeLimits, results::ProbeResults},
     },
-    step::{Member, Step},
+    step::{PlannedInstance, Step},
 };
 
 /// Between the two readings: clocks of whole seconds differ by then.
@@ -27,56 +27,60 @@ impl LocalHost {
     ///
     /// # Errors
     /// `Refused` with every such instance; `Failed` when the operator interrupts.
-    pub(crate) async fn steady(&self, steps: &[&mut Step], halts: &mut Halts) -> Result<(), Stop> {
+    pub(crate) async fn steady(
+        &self,
+        steps: &[&mut Step],
+        halts: &mut Interrupts,
+    ) -> Result<(), Abort> {
         let members = || {
             steps
                 .iter()
-                .flat_map(|s| &s.members)
+                .flat_map(|s| &s.instances)
                 .filter(|m| is_compared(m))
         };
-        let Some(last) = members().filter_map(|m| m.read_at).max() else {
+        let Some(last) = members().filter_map(|m| m.baseline_read_at).max() else {
             return Ok(());
         };
         let wait = (last + APART).saturating_duration_since(Instant::now());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
+            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
         }
         let mut moving: Vec<Instance> = Vec::new();
-        let again = |member: &'_ Member, _| {
+        let again = |member: &'_ PlannedInstance, _| {
             let member = member.clone();
             async move {
-                differs(&member, &self.lanes)
+                differs(&member, &self.limits)
                     .await
                     .map(|why| refused(member.instance, why))
             }
         };
-        if !all_of(members(), again, self.at_once, halts, 0, |one| {
+        if !run_admitted(members(), again, self.parallel_reloads, halts, 0, |one| {
             moving.extend(one)
         })
         .await
         {
-            return Err(Stop::halted());
+            return Err(Abort::interrupted());
         }
         if moving.is_empty() {
             Ok(())
         } else {
-            Err(Stop::refused(moving))
+            Err(Abort::refused(moving))
         }
     }
 }
 
 /// Whether the instance is signalled, and one of its assertions compares with what it reads now.
-fn is_compared(member: &Member) -> bool {
+fn is_compared(member: &PlannedInstance) -> bool {
     let mut all = member.group.confirm.iter().chain(&member.group.reject);
-    !member.sick
-        && member.instance.state != State::Unchanged
-        && member.read_at.is_some()
-        && all.any(Fact::must_be_steady)
+    !member.unresponsive
+        && member.instance.outcome != Outcome::Unchanged
+        && member.baseline_read_at.is_some()
+        && all.any(Assertion::must_be_steady)
 }
 
 /// Why a comparing assertion of `member` would prove nothing; none where each reads as before.
-async fn differs(member: &Member, lanes: &Lanes) -> Option<String> {
+async fn differs(member: &PlannedInstance, lanes: &ProbeLimits) -> Option<String> {
     let group = &member.group;
     let facts = || {
         group
@@ -95,8 +99,8 @@ async fn differs(member: &Member, lanes: &Lanes) -> Option<String> {
         if left.is_zero() {
             break;
         }
-        let permit = lanes.fast.acquire().await.ok();
-        let asked = Box::pin(Answers::within(
+        let permit = lanes.responsive.acquire().await.ok();
+        let asked = Box::pin(ProbeResults::within(
             left,
             steady().map(|(fact, _)| &fact.source),
             member,
@@ -105,13 +109,13 @@ async fn differs(member: &Member, lanes: &Lanes) -> Option<String> {
         let Some(answers) = lanes.carried(permit, asked).await else {
             continue;
         };
-        let moving = |(fact, before): &(&Fact, &Option<String>)| {
+        let moving = |(fact, before): &(&Assertion, &Option<String>)| {
             answers.read(fact).is_some_and(|now| Some(now) != **before)
         };
         if let Some((fact, _)) = steady().find(moving) {
             return Some(moves(fact, &member.instance.endpoint));
         }
-        if answers.silent().is_none() {
+        if answers.first_error().is_none() {
             break;
         }
     }
@@ -119,10 +123,10 @@ async fn differs(member: &Member, lanes: &Lanes) -> Option<String> {
     None
 }
 
-fn moves(fact: &Fact, endpoint: &str) -> String {
-    let asks = match fact.wants {
-        Wants::Increased => "increased",
-        Wants::AfterSignal => "after_signal",
+fn moves(fact: &Assertion, endpoint: &str) -> String {
+    let asks = match fact.expectation {
+        Expectation::Increased => "increased",
+        Expectation::AfterSignal => "after_signal",
         _ => "changed",
     };
     let source = fact.source.describe(endpoint);

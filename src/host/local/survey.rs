@@ -12,23 +12,26 @@ use std::{
 use futures_util::StreamExt;
 
 use crate::{
-    event::{Event, Instance, State, Stop, Trouble, Verdict},
-    fact::{Fact, Wants},
+    event::{Abort, Event, Failure, Instance, Outcome, Verdict},
+    fact::{Assertion, Expectation},
     fleet::{Fleet, Group, Reloads, Speaks},
     host::{
         discover::{self, Scan, found::Found, renewal},
-        local::host::{LocalHost, Look},
+        local::host::{LocalHost, SurveyRequest},
         net::sockets::Listeners,
         parallel::{
-            at_once::{at_once, both},
-            crew::crew,
+            fan_out::fan_out,
+            par_map::{join, par_map},
         },
         probe::{
-            answers::{Answers, Role, Silence},
-            lanes::{AT_ONCE, Lanes, told},
-            strangers,
+            limits::{AT_ONCE, ProbeLimits, self_report},
+            port_sharing,
+            results::{ProbeError, ProbeResults, Role},
         },
-        proc::{guard, inside::is_its_name, pidfd::permitted, snapshot::Since, tree::Kin},
+        proc::{
+            guard, inside::is_its_name, pidfd::permitted, snapshot::ProcessSnapshot,
+            tree::ProcessTree,
+        },
         target::{
             behind::Follow,
             install::{InstallError, Target},
@@ -36,12 +39,12 @@ use crate::{
             source,
         },
     },
-    step::{Member, Seen, SeenTarget},
-    told::{Told, X_INSTANCE},
+    self_report::{SelfReport, X_INSTANCE},
+    step::{PlannedInstance, Survey, SurveyedTarget},
 };
 
 /// What the kind `hello` asserts.
-static OF_ITS_KIND: LazyLock<Vec<Fact>> = LazyLock::new(|| {
+static OF_ITS_KIND: LazyLock<Vec<Assertion>> = LazyLock::new(|| {
     Fleet::of_kind("hello")
         .ok()
         .and_then(|mut fleet| fleet.groups.pop())
@@ -50,8 +53,12 @@ static OF_ITS_KIND: LazyLock<Vec<Fact>> = LazyLock::new(|| {
 });
 
 impl LocalHost {
-    pub(crate) async fn survey(&mut self, groups: &[Arc<Group>], look: Look<'_>) -> Seen {
-        let mut seen = Seen::default();
+    pub(crate) async fn survey(
+        &mut self,
+        groups: &[Arc<Group>],
+        look: SurveyRequest<'_>,
+    ) -> Survey {
+        let mut seen = Survey::default();
         // Who comes later has as long as everybody.
         let timed = |g: &Arc<Group>| {
             look.timeout.map_or_else(
@@ -65,10 +72,10 @@ impl LocalHost {
             )
         };
         self.groups = groups.iter().map(timed).collect();
-        self.surveyed = match Since::now() {
+        self.surveyed = match ProcessSnapshot::now() {
             Ok(now) => now,
             Err(e) => {
-                seen.stopped = Some(Stop::new(
+                seen.abort = Some(Abort::new(
                     Verdict::Failed,
                     format!("the kernel does not tell which processes there are: {e}"),
                 ));
@@ -78,67 +85,67 @@ impl LocalHost {
         self.locked = look.lock.is_some();
         let found = find(groups, &self.surveyed, &mut seen).await;
         let mut found = self.open_targets(found, look, &mut seen).await;
-        if seen.stopped.is_some() {
+        if seen.abort.is_some() {
             // Whoever holds the lock is changing what would be looked at.
             seen.refused
                 .extend(found.drain(..).map(|(group, f)| f.instance(&group.name)));
             return seen;
         }
-        let (listeners, kin) = both(Listeners::read, || {
-            Kin::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect())
+        let (listeners, kin) = join(Listeners::read, || {
+            ProcessTree::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect())
         });
         let listeners = match listeners {
             Ok(listeners) => listeners.with(kin),
             Err(e) => {
-                seen.stopped = Some(Stop::new(
+                seen.abort = Some(Abort::new(
                     Verdict::Failed,
                     format!("the kernel does not tell who listens where: {e}"),
                 ));
                 return seen;
             }
         };
-        self.lanes
-            .know(found.iter().map(|(_, f)| (f.pid, f.started)));
-        let looked = at_once(&found, |(group, f)| {
-            member(group, f, look, &listeners, &self.lanes)
+        self.limits
+            .add_known(found.iter().map(|(_, f)| (f.pid, f.started)));
+        let looked = par_map(&found, |(group, f)| {
+            member(group, f, look, &listeners, &self.limits)
         });
         let late: Vec<bool> = found
             .iter()
             .map(|(group, f)| !f.status.is_ready(group.signal))
             .collect();
         drop(found);
-        let looked = ready(looked, &late).await;
-        let (listeners, lanes) = (Arc::new(listeners), self.lanes.clone());
-        let mut answers: Vec<Option<Looked>> =
+        let looked = wait_until_ready(looked, &late).await;
+        let (listeners, lanes) = (Arc::new(listeners), self.limits.clone());
+        let mut answers: Vec<Option<SurveyedInstance>> =
             std::iter::repeat_with(|| None).take(looked.len()).collect();
-        let mut asked = crew(
+        let mut asked = fan_out(
             looked.into_iter().enumerate().collect(),
             AT_ONCE,
             move |(at, one)| {
                 let (listeners, lanes) = (listeners.clone(), lanes.clone());
-                async move { (at, answered(one, &listeners, &lanes).await) }
+                async move { (at, probe_instance(one, &listeners, &lanes).await) }
             },
         );
         while let Some((at, said)) = asked.next().await {
             answers[at] = Some(said);
         }
         drop(asked);
-        seen.members.reserve_exact(answers.len());
+        seen.instances.reserve_exact(answers.len());
         for said in answers.into_iter().flatten() {
             match said {
-                Ok(member) if member.sick => seen.sick.push(*member),
+                Ok(member) if member.unresponsive => seen.unresponsive.push(*member),
                 Ok(mut member) => {
-                    share(&mut member, seen.members.last());
-                    seen.members.push(*member);
+                    intern(&mut member, seen.instances.last());
+                    seen.instances.push(*member);
                 }
                 Err(instance) => seen.refused.push(*instance),
             }
         }
-        let mut readers: BTreeMap<&Path, Vec<&Member>> = BTreeMap::new();
+        let mut readers: BTreeMap<&Path, Vec<&PlannedInstance>> = BTreeMap::new();
         for (member, path) in seen
-            .members
+            .instances
             .iter()
-            .chain(&seen.sick)
+            .chain(&seen.unresponsive)
             .flat_map(|m| m.instance.targets.iter().map(move |path| (m, path)))
         {
             readers.entry(path).or_default().push(member);
@@ -154,7 +161,7 @@ impl LocalHost {
                     let offered: BTreeMap<_, _> = offered
                         .collect::<BTreeMap<_, _>>()
                         .into_iter()
-                        .map(|(g, s)| (g, source::look(s, path)))
+                        .map(|(g, s)| (g, source::read_source(s, path)))
                         .collect();
                     let includes = readers.clone().flat_map(|m| &m.group.reading.includes);
                     let untold = readers
@@ -170,16 +177,16 @@ impl LocalHost {
                         .unwrap_or(!target.is_public(&disk));
                     seen.targets.insert(
                         path.clone(),
-                        SeenTarget {
-                            disk,
+                        SurveyedTarget {
+                            content: disk,
                             ctime: target.ctime().unwrap_or(i128::MAX),
                             behind,
                             secret,
-                            offered,
+                            staged: offered,
                         },
                     );
                 }
-                Err(e) => seen.stopped = seen.stopped.or_else(|| Some(from_install(e))),
+                Err(e) => seen.abort = seen.abort.or_else(|| Some(install_abort(e))),
             }
         }
         seen
@@ -189,11 +196,11 @@ impl LocalHost {
     async fn open_targets(
         &mut self,
         found: Vec<(Arc<Group>, Found)>,
-        look: Look<'_>,
-        seen: &mut Seen,
+        look: SurveyRequest<'_>,
+        seen: &mut Survey,
     ) -> Vec<(Arc<Group>, Found)> {
         let mut kept = Vec::new();
-        let ways = discover::Ways::default();
+        let ways = discover::ConfigPaths::default();
         let read = discover::all_configs(&found, &ways).await;
         for ((group, mut f), read) in found.into_iter().zip(read) {
             match read {
@@ -233,7 +240,7 @@ impl LocalHost {
                     }
                     self.dirs.insert(dir, fd);
                 }
-                Err(stop) => drop(seen.stopped.get_or_insert(stop)),
+                Err(stop) => drop(seen.abort.get_or_insert(stop)),
             }
         }
         kept
@@ -244,17 +251,17 @@ impl LocalHost {
         &mut self,
         dir: &Path,
         targets: &[(&PathBuf, Option<u32>)],
-        (look, until): (Look<'_>, tokio::time::Instant),
+        (look, until): (SurveyRequest<'_>, tokio::time::Instant),
         holders: &mut Holders,
-        seen: &mut Seen,
-    ) -> Result<Arc<OwnedFd>, Stop> {
+        seen: &mut Survey,
+    ) -> Result<Arc<OwnedFd>, Abort> {
         let no = |e: LockError| {
             let verdict = match e {
                 LockError::Busy(..) => Verdict::Busy,
                 LockError::Swapped(..) => Verdict::Refused,
                 LockError::Io(..) => Verdict::Failed,
             };
-            Stop::new(verdict, e.to_string())
+            Abort::new(verdict, e.to_string())
         };
         let (way, fd) = lock::open(dir).map_err(no)?;
         // Another directory may have its name by now than when the path was judged.
@@ -265,7 +272,7 @@ impl LocalHost {
             .collect();
         for uid in users {
             let refused = |why| {
-                Stop::new(
+                Abort::new(
                     Verdict::Refused,
                     format!("`{}` became another directory: {why}", dir.display()),
                 )
@@ -278,7 +285,7 @@ impl LocalHost {
                 .filter_map(|(path, _)| path.file_name())
                 .collect();
             let names: Vec<&std::ffi::OsStr> = names.into_iter().collect();
-            let wanted = lock::Wanted {
+            let wanted = lock::LockRequest {
                 until,
                 intent: look.intent,
                 names: &names,
@@ -299,18 +306,22 @@ impl LocalHost {
 }
 
 /// One scan for all groups.
-async fn find(groups: &[Arc<Group>], there: &Since, seen: &mut Seen) -> Vec<(Arc<Group>, Found)> {
+async fn find(
+    groups: &[Arc<Group>],
+    there: &ProcessSnapshot,
+    seen: &mut Survey,
+) -> Vec<(Arc<Group>, Found)> {
     let all = Scan::of(there.pids())
         .find_all(groups.iter().map(|group| &**group))
         .await;
     let mut found = Vec::new();
     for (group, said) in groups.iter().zip(all) {
         if let Some(why) = said.blind {
-            seen.stopped.get_or_insert_with(|| {
-                Stop::new(Verdict::Failed, format!("cannot look at processes: {why}"))
+            seen.abort.get_or_insert_with(|| {
+                Abort::new(Verdict::Failed, format!("cannot look at processes: {why}"))
             });
         }
-        seen.left_out.extend(said.left_out);
+        seen.skipped.extend(said.left_out);
         seen.missing.extend(said.missing);
         seen.refused.extend(
             said.refused
@@ -324,36 +335,36 @@ async fn find(groups: &[Arc<Group>], there: &Since, seen: &mut Seen) -> Vec<(Arc
 
 pub(crate) fn refused(instance: Instance, text: String) -> Instance {
     Instance {
-        state: State::Refused,
-        trouble: Some(Trouble {
-            kind: State::Refused.into(),
+        outcome: Outcome::Refused,
+        failure: Some(Failure {
+            kind: Outcome::Refused.into(),
             text,
         }),
         ..instance
     }
 }
 
-pub(crate) fn from_install(e: InstallError) -> Stop {
+pub(crate) fn install_abort(e: InstallError) -> Abort {
     let verdict = if matches!(e, InstallError::Io(..) | InstallError::Record(_)) {
         Verdict::Failed
     } else {
         Verdict::Refused
     };
-    Stop::new(verdict, e.to_string())
+    Abort::new(verdict, e.to_string())
 }
 
 /// One that every guard has let through so far, or as it is reported; it goes from hand to hand,
 /// and is large.
-type Looked = Result<Box<Member>, Box<Instance>>;
+type SurveyedInstance = Result<Box<PlannedInstance>, Box<Instance>>;
 
 /// What the kernel tells of one; nobody is waited for.
 fn member(
     group: &Arc<Group>,
     f: &Found,
-    look: Look<'_>,
+    look: SurveyRequest<'_>,
     listeners: &Listeners,
-    lanes: &Lanes,
-) -> Looked {
+    lanes: &ProbeLimits,
+) -> SurveyedInstance {
     let mut instance = f.instance(&group.name);
     let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
     let mut silent = None;
@@ -370,11 +381,16 @@ fn member(
         // Nobody asks it there.
         Err(_) => {}
     }
-    alone(f, &instance.endpoint, listeners, lanes).map_err(|why| no(&instance, why))?;
-    vouched(group)
+    check_exclusive_address(f, &instance.endpoint, listeners, lanes)
+        .map_err(|why| no(&instance, why))?;
+    check_declared(group)
         .and_then(|()| may_signal(f.pid))
         .map_err(|why| no(&instance, why))?;
-    let mut member = Box::new(Member::new(instance, group.clone(), f.args.clone()));
+    let mut member = Box::new(PlannedInstance::new(
+        instance,
+        group.clone(),
+        f.args.clone(),
+    ));
     member.identity = f.identity(group);
     member.assumed = f
         .configs
@@ -387,17 +403,20 @@ fn member(
     }
     member.timeout = look.timeout.unwrap_or(group.timeout);
     member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
-    member.fixed = discover::fixed_of(f, group);
-    member.born = guard::born_at(f.started);
+    member.restart_only_paths = discover::fixed_of(f, group);
+    member.started_ns = guard::started_at(f.started);
     if let Some(why) = silent {
-        member.silenced(why);
+        member.mark_unresponsive(why);
     }
     Ok(member)
 }
 
 /// Those that take the signal. Whoever did not when it was found (`late`) is waited for, all of
 /// them at the same time.
-async fn ready(mut looked: Vec<Looked>, late: &[bool]) -> Vec<Looked> {
+async fn wait_until_ready(
+    mut looked: Vec<SurveyedInstance>,
+    late: &[bool],
+) -> Vec<SurveyedInstance> {
     let late = looked
         .iter()
         .zip(late)
@@ -414,7 +433,7 @@ async fn ready(mut looked: Vec<Looked>, late: &[bool]) -> Vec<Looked> {
 }
 
 /// What the instances of a fleet have in common is kept once.
-fn share(member: &mut Member, other: Option<&Member>) {
+fn intern(member: &mut PlannedInstance, other: Option<&PlannedInstance>) {
     let Some(other) = other else { return };
     if member.args == other.args {
         member.args = other.args.clone();
@@ -428,20 +447,25 @@ fn share(member: &mut Member, other: Option<&Member>) {
 }
 
 /// The same one once it has answered.
-async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looked {
+async fn probe_instance(
+    looked: SurveyedInstance,
+    listeners: &Listeners,
+    lanes: &ProbeLimits,
+) -> SurveyedInstance {
     let mut member = looked?;
     let group = member.group.clone();
-    let no = |member: &Member, why: String| Box::new(refused(member.instance.clone(), why));
-    if !member.sick
+    let no =
+        |member: &PlannedInstance, why: String| Box::new(refused(member.instance.clone(), why));
+    if !member.unresponsive
         && (group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty())
     {
-        match answers(&mut member, listeners, lanes).await {
+        match take_baseline(&mut member, listeners, lanes).await {
             Ok(()) => {}
-            Err(silence) if silence.asked => member.silenced(silence.why),
-            Err(silence) => return Err(no(&member, silence.why)),
+            Err(silence) if silence.reached => member.mark_unresponsive(silence.message),
+            Err(silence) => return Err(no(&member, silence.message)),
         }
     }
-    if member.sick {
+    if member.unresponsive {
         // One that ended or was stopped meanwhile is silent for that.
         if guard::is_over(
             member.instance.pid,
@@ -450,21 +474,21 @@ async fn answered(looked: Looked, listeners: &Listeners, lanes: &Lanes) -> Looke
         ) {
             return Err(no(&member, "ended while it was looked at".into()));
         }
-        runs(member.instance.pid).map_err(|why| no(&member, why))?;
+        check_not_stopped(member.instance.pid).map_err(|why| no(&member, why))?;
     }
     Ok(member)
 }
 
 /// Whether nobody listens at its endpoint but who is in the run.
-pub(crate) fn alone(
+pub(crate) fn check_exclusive_address(
     found: &Found,
     endpoint: &str,
     listeners: &Listeners,
-    lanes: &Lanes,
+    lanes: &ProbeLimits,
 ) -> Result<(), String> {
     let others = match endpoint.starts_with("unix:") || found.endpoint.is_some() {
         true => Vec::new(),
-        false => strangers::on(found.pid, endpoint, listeners, lanes),
+        false => port_sharing::foreign_listeners(found.pid, endpoint, listeners, lanes),
     };
     if others.is_empty() {
         return Ok(());
@@ -477,12 +501,12 @@ pub(crate) fn alone(
 
 /// Whether it takes the signal, now or in a moment.
 async fn guards(group: &Group, pid: i32, timeout: std::time::Duration) -> Result<(), String> {
-    runs(pid)?;
-    guard::takes(pid, group, guard::patience(pid, timeout)).await
+    check_not_stopped(pid)?;
+    guard::wait_for_handler(pid, group, guard::handler_grace_period(pid, timeout)).await
 }
 
 /// Whether somebody says what the program does on the signal.
-pub(crate) fn vouched(group: &Group) -> Result<(), String> {
+pub(crate) fn check_declared(group: &Group) -> Result<(), String> {
     if group.reloads != Reloads::No {
         return Ok(());
     }
@@ -503,7 +527,7 @@ pub(crate) fn may_signal(pid: i32) -> Result<(), String> {
 }
 
 /// Whether it would take a signal before it goes on.
-pub(crate) fn runs(pid: i32) -> Result<(), String> {
+pub(crate) fn check_not_stopped(pid: i32) -> Result<(), String> {
     if guard::is_stopped(pid) {
         Err(format!("is stopped; continue it with `kill -CONT {pid}`"))
     } else {
@@ -515,12 +539,12 @@ pub(crate) fn runs(pid: i32) -> Result<(), String> {
 ///
 /// # Errors
 /// What is silent, or speaks something else.
-pub(crate) async fn answers(
-    member: &mut Member,
+pub(crate) async fn take_baseline(
+    member: &mut PlannedInstance,
     listeners: &Listeners,
-    lanes: &Lanes,
-) -> Result<(), Silence> {
-    let Err(silence) = ask(member, lanes).await else {
+    lanes: &ProbeLimits,
+) -> Result<(), ProbeError> {
+    let Err(silence) = probe_once(member, lanes).await else {
         return Ok(());
     };
     // It was asked at its only socket, which may speak something else.
@@ -534,40 +558,42 @@ pub(crate) async fn answers(
     let more = missing.map_or(String::new(), |all| {
         format!("; it listens nowhere that its group's `listen` names: {all}{see}")
     });
-    Err(Silence {
-        why: silence.why + &more,
+    Err(ProbeError {
+        message: silence.message + &more,
         ..silence
     })
 }
 
-async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
+async fn probe_once(member: &mut PlannedInstance, lanes: &ProbeLimits) -> Result<(), ProbeError> {
     let group = member.group.clone();
     if group.speaks == Speaks::Hello {
         let i = &mut member.instance;
-        let Told {
+        let SelfReport {
             instance,
             effective,
             last_attempt,
             restart_only,
             ..
-        } = told(&i.endpoint, lanes).await.map_err(Silence::of)?;
+        } = self_report(&i.endpoint, lanes)
+            .await
+            .map_err(ProbeError::of)?;
         if !is_its_name(i.pid, i.started, (instance.pid, instance.started)) {
-            return Err(Silence::of(format!(
+            return Err(ProbeError::of(format!(
                 "{} is answered by pid {}, not by it",
                 i.endpoint, instance.pid
             )));
         }
         i.after = Some(effective.sha256.clone());
         i.before = Some(effective.sha256);
-        (member.seq, member.restart_only) = (last_attempt.seq, restart_only.into());
+        (member.attempt_seq, member.restart_only) = (last_attempt.seq, restart_only.into());
         // What its kind asks besides is what the config says that it has told: only what a
         // fleet.toml says is read.
         if group.reject.is_empty() && (group.confirm.is_empty() || group.confirm == *OF_ITS_KIND) {
             return Ok(());
         }
     }
-    let _permit = lanes.fast.acquire().await;
-    let answers = Answers::of(
+    let _permit = lanes.responsive.acquire().await;
+    let answers = ProbeResults::of(
         group
             .confirm
             .iter()
@@ -577,20 +603,30 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
         lanes,
     )
     .await;
-    if let Some((source, Silence { why, asked })) = answers.silent() {
-        return Err(Silence {
-            why: format!("{}: {why}", source.describe(&member.instance.endpoint)),
-            asked: *asked,
+    if let Some((
+        source,
+        ProbeError {
+            message: why,
+            reached: asked,
+        },
+    )) = answers.first_error()
+    {
+        return Err(ProbeError {
+            message: format!("{}: {why}", source.describe(&member.instance.endpoint)),
+            reached: *asked,
         });
     }
     if group.speaks == Speaks::Hello
         && answers
-            .own()
+            .own_answers()
             .any(|answer| answer.header(X_INSTANCE).is_none())
     {
         let why = "its answers do not say which process gives them, so they would prove nothing \
                    (asked by a `host` of another name? start it with `--proof any`)";
-        return Err(Silence::of(format!("{}: {why}", member.instance.endpoint)));
+        return Err(ProbeError::of(format!(
+            "{}: {why}",
+            member.instance.endpoint
+        )));
     }
     let all = group
         .confirm
@@ -601,7 +637,7 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
         .into_iter()
         .find_map(|(fact, role)| Some((fact, answers.unreadable(fact, role)?)))
     {
-        return Err(Silence::of(format!(
+        return Err(ProbeError::of(format!(
             "{} {why}",
             fact.source.describe(&member.instance.endpoint)
         )));
@@ -610,18 +646,18 @@ async fn ask(member: &mut Member, lanes: &Lanes) -> Result<(), Silence> {
         answers.readings(&group.confirm),
         answers.readings(&group.reject),
     );
-    let needed = |(fact, reading): &(&Fact, &Option<String>)| {
-        fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none()
+    let needed = |(fact, reading): &(&Assertion, &Option<String>)| {
+        fact.needs_baseline() && fact.expectation != Expectation::AfterSignal && reading.is_none()
     };
     if let Some((fact, _)) = group.confirm.iter().zip(&baseline).find(needed) {
         // The kernel has told all that there is.
         let asked = !fact.source.is_kernel();
-        return Err(Silence {
-            why: answers.no_baseline(fact, &member.instance.endpoint),
-            asked,
+        return Err(ProbeError {
+            message: answers.no_baseline(fact, &member.instance.endpoint),
+            reached: asked,
         });
     }
-    member.read_at = Some(Instant::now());
+    member.baseline_read_at = Some(Instant::now());
     (member.baseline, member.rejected) = (baseline, rejected);
     Ok(())
 }

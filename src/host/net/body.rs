@@ -17,7 +17,7 @@ pub(crate) const LARGE_AT_ONCE: usize = 4;
 
 /// What is kept of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Keep {
+pub(crate) enum KeepLines {
     /// All of it.
     All,
     /// The lines of a page of metrics that begin with one of these names; none where only the head
@@ -101,11 +101,11 @@ impl Lines<'_> {
 /// A sentence: it broke off, or is too long.
 pub(crate) async fn collect(
     mut body: Incoming,
-    keep: &Keep,
+    keep: &KeepLines,
     large: &Large,
 ) -> Result<Bytes, String> {
     let (mut length, mut all) = (0_usize, Vec::new());
-    let names = if let Keep::Samples(names) = keep {
+    let names = if let KeepLines::Samples(names) = keep {
         names.as_slice()
     } else {
         &[]
@@ -126,8 +126,8 @@ pub(crate) async fn collect(
             return Err(format!("its answer is longer than {} MiB", MAX_BODY >> 20));
         }
         match keep {
-            Keep::Samples(_) => lines.take(piece)?,
-            Keep::All => {
+            KeepLines::Samples(_) => lines.take(piece)?,
+            KeepLines::All => {
                 if length > LARGE {
                     large.begin().await;
                 }
@@ -135,7 +135,7 @@ pub(crate) async fn collect(
             }
         }
     }
-    if *keep == Keep::All {
+    if *keep == KeepLines::All {
         return Ok(all.into());
     }
     lines.take(b"\n")?;

@@ -13,8 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::{
     config::{self, ReadError},
-    fact::Ask,
-    trust::{Distrust, Way},
+    fact::HttpRequest,
+    trust::{Distrust, ResolvedPath},
 };
 
 /// Longest file of credentials, in bytes: the authorities of a whole system are about 220 KiB.
@@ -86,7 +86,7 @@ impl Named<'_> {
             path: path(),
             why: e.to_string(),
         };
-        let way = Way::of(self.path).map_err(unreadable)?;
+        let way = ResolvedPath::of(self.path).map_err(unreadable)?;
         way.counts().map_err(|why| CredentialError::Untrusted {
             key,
             path: path(),
@@ -150,7 +150,7 @@ impl Credentials {
     ///
     /// # Errors
     /// Fails if one cannot be read, holds something else, or another user could decide about it.
-    pub(crate) fn of(ask: &Ask) -> Result<Self, CredentialError> {
+    pub(crate) fn of(ask: &HttpRequest) -> Result<Self, CredentialError> {
         let named = |key, path| Named { key, path };
         let access = &ask.access;
         let authorization = match (&access.auth_file, &access.bearer_file) {
@@ -259,9 +259,9 @@ mod tests {
                 ..Access::default()
             },
         };
-        let said = Credentials::of(&Ask {
+        let said = Credentials::of(&HttpRequest {
             access,
-            ..Ask::default()
+            ..HttpRequest::default()
         })
         .map_err(|e| e.to_string())?;
         Ok(said.authorization.unwrap().to_str().unwrap().to_owned())

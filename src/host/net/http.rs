@@ -18,11 +18,11 @@ use tokio::{
 };
 
 use crate::{
-    fact::{Ask, without_passwords},
+    fact::{HttpRequest, without_passwords},
     host::{
-        exec::placeholders::Known,
+        exec::placeholders::Values,
         net::{
-            body::{self, Keep, Large, MAX_BODY},
+            body::{self, KeepLines, Large, MAX_BODY},
             causes::whole,
             connect::Connection,
             credentials::Credentials,
@@ -61,11 +61,11 @@ pub(crate) struct Answer {
 }
 
 /// Which files, limits and parts of the answer a request has.
-pub(crate) struct Terms<'a> {
+pub(crate) struct RequestOptions<'a> {
     pub(crate) credentials: &'a Credentials,
     /// How long it may take.
     pub(crate) time: Duration,
-    pub(crate) keep: &'a Keep,
+    pub(crate) keep: &'a KeepLines,
     pub(crate) large: &'a Large,
 }
 
@@ -83,10 +83,10 @@ pub(crate) fn no_answer(limit: Duration) -> String {
 }
 
 /// A request to the instance's own endpoint.
-pub(crate) fn own(path: &str) -> Ask {
-    Ask {
+pub(crate) fn own(path: &str) -> HttpRequest {
+    HttpRequest {
         url: format!("http://{{listen}}{path}"),
-        ..Ask::default()
+        ..HttpRequest::default()
     }
 }
 
@@ -177,7 +177,7 @@ impl Answer {
 
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
-struct Way {
+struct Target {
     socket: Socket,
     tls: bool,
     /// As the URL says it; sent as `Host`, and asked for as the certificate's name, unless the fact
@@ -192,8 +192,8 @@ enum Socket {
     Unix(PathBuf),
 }
 
-impl Way {
-    fn of(ask: &Ask, known: &Known<'_>) -> Result<Self, String> {
+impl Target {
+    fn of(ask: &HttpRequest, known: &Values<'_>) -> Result<Self, String> {
         let fill = |text: &str| known.fill(&[text.to_owned()]).map(|filled| filled.concat());
         let (scheme, rest) = ask.url.split_once("://").unwrap_or(("http", &ask.url));
         let tls = scheme == "https";
@@ -238,15 +238,15 @@ fn without_brackets(host: &str) -> &str {
 ///
 /// # Errors
 /// A sentence: no answer within [`QUICK`], or none that could be read.
-pub(crate) async fn get(ask: &Ask, known: &Known<'_>) -> Result<Answer, String> {
+pub(crate) async fn get(ask: &HttpRequest, known: &Values<'_>) -> Result<Answer, String> {
     let (credentials, large) = (
         Credentials::default(),
         Large::of(Arc::new(Semaphore::new(1))),
     );
-    let terms = Terms {
+    let terms = RequestOptions {
         credentials: &credentials,
         time: QUICK,
-        keep: &Keep::All,
+        keep: &KeepLines::All,
         large: &large,
     };
     sent(ask, known, &terms, MAX_STATUS).await
@@ -257,20 +257,20 @@ pub(crate) async fn get(ask: &Ask, known: &Known<'_>) -> Result<Answer, String> 
 /// # Errors
 /// A sentence: no answer within the time, or none that could be read.
 pub(crate) async fn answer(
-    ask: &Ask,
-    known: &Known<'_>,
-    terms: &Terms<'_>,
+    ask: &HttpRequest,
+    known: &Values<'_>,
+    terms: &RequestOptions<'_>,
 ) -> Result<Answer, String> {
     sent(ask, known, terms, MAX_READ).await
 }
 
 async fn sent(
-    ask: &Ask,
-    known: &Known<'_>,
-    terms: &Terms<'_>,
+    ask: &HttpRequest,
+    known: &Values<'_>,
+    terms: &RequestOptions<'_>,
     limit: usize,
 ) -> Result<Answer, String> {
-    let way = Way::of(ask, known)?;
+    let way = Target::of(ask, known)?;
     let said = timeout(terms.time, async {
         match &way.socket {
             Socket::Unix(path) => {
@@ -286,9 +286,9 @@ async fn sent(
 
 async fn over<S>(
     stream: std::io::Result<S>,
-    ask: &Ask,
-    way: &Way,
-    terms: &Terms<'_>,
+    ask: &HttpRequest,
+    way: &Target,
+    terms: &RequestOptions<'_>,
     limit: usize,
 ) -> Result<Answer, String>
 where
@@ -314,10 +314,10 @@ where
 
 async fn exchange<S>(
     stream: S,
-    ask: &Ask,
+    ask: &HttpRequest,
     host: &str,
     path: &str,
-    terms: &Terms<'_>,
+    terms: &RequestOptions<'_>,
 ) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -16,7 +16,7 @@ use crate::{
         argument::argument,
         guard::shares,
         kernel::{descriptors, socket},
-        tree::{Kin, family},
+        tree::{ProcessTree, family},
     },
 };
 use netlink_packet_core::{
@@ -57,7 +57,7 @@ pub(crate) struct Listeners {
     /// has none.
     six: bool,
     /// Whose child everybody is, where that is known of all.
-    kin: Option<Kin>,
+    kin: Option<ProcessTree>,
 }
 
 impl Listeners {
@@ -151,7 +151,7 @@ impl Listeners {
     }
 
     /// With whose child everybody is.
-    pub(crate) fn with(self, kin: Option<Kin>) -> Self {
+    pub(crate) fn with(self, kin: Option<ProcessTree>) -> Self {
         Self { kin, ..self }
     }
 

@@ -16,7 +16,7 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{fact::Ask, host::net::credentials::Credentials};
+use crate::{fact::HttpRequest, host::net::credentials::Credentials};
 
 /// Speaks TLS over `stream` with whoever can show a certificate for `name` that the fact trusts.
 ///
@@ -24,7 +24,7 @@ use crate::{fact::Ask, host::net::credentials::Credentials};
 /// A sentence: no certificates to trust, or not the one that is wanted.
 pub(crate) async fn connect<S>(
     stream: S,
-    ask: &Ask,
+    ask: &HttpRequest,
     credentials: &Credentials,
     name: &str,
 ) -> Result<TlsStream<S>, String>

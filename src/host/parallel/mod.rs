@@ -1,5 +1,5 @@
 //! Does many things at once.
 
-pub(crate) mod at_once;
-pub(crate) mod crew;
-pub(crate) mod turns;
+pub(crate) mod admission;
+pub(crate) mod fan_out;
+pub(crate) mod par_map;

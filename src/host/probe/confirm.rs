@@ -11,32 +11,31 @@ use procfs::process::Process;
 use tokio::sync::{Notify, SemaphorePermit};
 
 use crate::{
-    event::{State, Trouble, TroubleKind},
-    fact::{Fact, Source, lingering},
+    event::{Failure, FailureKind, Outcome},
+    fact::{Assertion, Source, old_workers},
     fleet::{Listed, Speaks},
     host::{
-        exec::placeholders::Known,
+        exec::placeholders::Values,
         net::{
             http::{QUICK, STATUS, get, no_answer, own},
             sockets::Listeners,
         },
-        parallel::turns::Turn,
+        parallel::admission::Slot,
         probe::{
-            answers::Answers,
-            lanes::Lanes,
-            old_workers,
-            samples::Steadiness,
-            strangers,
+            limits::ProbeLimits,
+            old_workers, port_sharing,
+            results::ProbeResults,
+            samples::Samples,
             workers::{apart, draining, lasting},
         },
         proc::{
             inside,
-            pidfd::{Hung, end_of, has_ended},
+            pidfd::{SignalledProcess, end_of, has_ended},
             tree::{Child, children},
         },
     },
-    step::Member,
-    told::{AttemptResult, Told, X_CONFIG_SHA256, X_INSTANCE, is_instance},
+    self_report::{AttemptResult, SelfReport, X_CONFIG_SHA256, X_INSTANCE, is_instance},
+    step::PlannedInstance,
 };
 
 /// An endpoint that does not prove anything is looked for again, but not at every attempt.
@@ -44,27 +43,27 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What an instance must prove; the readings from before the signal are its member's.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct Expected {
     /// For one that speaks our protocol: what it must say of itself.
-    pub(crate) says: Option<Says>,
+    pub(crate) self_report: Option<SelfReportExpectation>,
     /// Must all hold; filled in already.
-    pub(crate) facts: Vec<Fact>,
+    pub(crate) confirm: Vec<Assertion>,
     /// One that holds now and did not before ends the wait: it refused.
-    pub(crate) reject: Vec<Fact>,
+    pub(crate) reject: Vec<Assertion>,
     /// How often in a row.
     pub(crate) samples: u32,
     /// Its children before the signal, where a new one may take its place.
-    pub(crate) kids: Option<BTreeSet<i32>>,
+    pub(crate) children_before: Option<BTreeSet<i32>>,
     /// When it has been seen.
-    pub(crate) until: Until,
+    pub(crate) until: WaitUntil,
 }
 
-impl Wanted {
+impl Expected {
     /// Returns all that is asked. An instance that speaks our protocol is asked on its `serving`
     /// path, if nothing else is.
     fn sources<'a>(&'a self, serving: &'a Source) -> impl Iterator<Item = &'a Source> {
-        let serving = (self.says.is_some() && self.facts.is_empty()).then_some(serving);
-        self.facts
+        let serving = (self.self_report.is_some() && self.confirm.is_empty()).then_some(serving);
+        self.confirm
             .iter()
             .chain(&self.reject)
             .map(|f| &f.source)
@@ -74,7 +73,7 @@ impl Wanted {
 
 /// When the wait for a proof is over.
 #[derive(Debug, Clone)]
-pub(crate) enum Until {
+pub(crate) enum WaitUntil {
     /// Once everything holds.
     Shown,
     /// At the deadline, and everything must hold then: all of it may have held before the signal.
@@ -82,7 +81,7 @@ pub(crate) enum Until {
     /// Once everything holds, and the instance was `seen` on the other config before that.
     Other {
         /// The reading that the other config gives to each assertion, where that is known.
-        others: Vec<Option<Other>>,
+        others: Vec<Option<OtherConfig>>,
         /// Whether one was read, now or before the signal.
         seen: Cell<bool>,
     },
@@ -90,14 +89,14 @@ pub(crate) enum Until {
 
 /// A reading that only the other config gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Other {
+pub(crate) enum OtherConfig {
     /// This text.
     Text(String),
     /// Any text but this one.
     Not(String),
 }
 
-impl Other {
+impl OtherConfig {
     /// Whether the reading `now` is the other config's.
     pub(crate) fn is(&self, now: &str) -> bool {
         match self {
@@ -115,14 +114,14 @@ const STILL_OPEN: &str =
 
 /// What an instance that speaks our protocol must say.
 #[derive(Debug, Clone)]
-pub(crate) struct Says {
+pub(crate) struct SelfReportExpectation {
     /// Digest that must be told on the serving path.
     pub(crate) sha256: String,
     /// Whether a refusal of `sha256` ends the wait.
-    pub(crate) refusable: bool,
+    pub(crate) rejection_is_final: bool,
     /// The last attempt must be later than the one before the signal and have read `sha256`:
     /// an answer that could be from before the signal proves nothing.
-    pub(crate) anew: bool,
+    pub(crate) require_new_attempt: bool,
     /// The instance's attempt number before the signal; not known of a sick one.
     pub(crate) seq: u64,
 }
@@ -131,12 +130,15 @@ pub(crate) struct Says {
 ///
 /// # Errors
 /// The trouble: it died.
-pub(crate) async fn outlives(hung: &Hung, limit: Duration) -> Result<(), Trouble> {
+pub(crate) async fn outlives_signal(
+    hung: &SignalledProcess,
+    limit: Duration,
+) -> Result<(), Failure> {
     let _ = tokio::time::timeout_at((hung.at + limit).into(), end_of(&hung.pidfd)).await;
     // The watch may have failed; the process is asked itself.
     if has_ended(&hung.pidfd) {
-        Err(Trouble {
-            kind: State::Died.into(),
+        Err(Failure {
+            kind: Outcome::Died.into(),
             text: "the process ended".into(),
         })
     } else {
@@ -151,14 +153,14 @@ pub(crate) async fn outlives(hung: &Hung, limit: Duration) -> Result<(), Trouble
 /// # Errors
 /// The trouble: it died, it refused, or an attempt that ended past the deadline proved nothing.
 pub(crate) async fn confirm(
-    hung: &Hung,
-    member: &mut Member,
-    wanted: &Wanted,
-    lanes: &Lanes,
-    turn: &Turn,
+    hung: &SignalledProcess,
+    member: &mut PlannedInstance,
+    wanted: &Expected,
+    lanes: &ProbeLimits,
+    turn: &Slot,
     mut lane: Option<SemaphorePermit<'_>>,
-) -> Result<Duration, Trouble> {
-    let trouble = |kind: State, text: String| Trouble {
+) -> Result<Duration, Failure> {
+    let trouble = |kind: Outcome, text: String| Failure {
         kind: kind.into(),
         text,
     };
@@ -168,20 +170,21 @@ pub(crate) async fn confirm(
         waits.notify_one();
     }
     let polls = async {
-        let (mut pause, mut silent, mut looked) = (Duration::from_millis(1), member.sick, hung.at);
-        let mut steady = Steadiness::of(wanted.samples);
+        let (mut pause, mut silent, mut looked) =
+            (Duration::from_millis(1), member.unresponsive, hung.at);
+        let mut steady = Samples::of(wanted.samples);
         loop {
             // An attempt that began before the deadline may end past it; only then is the wait
             // over.
             let late = hung.at.elapsed() >= limit;
             let said = {
                 let _slow = if silent && lane.is_none() {
-                    lanes.slow.acquire().await.ok()
+                    lanes.unresponsive.acquire().await.ok()
                 } else {
                     None
                 };
                 let permit = match lane.take() {
-                    None if !silent => lanes.fast.acquire().await.ok(),
+                    None if !silent => lanes.responsive.acquire().await.ok(),
                     brought => brought,
                 };
                 // On the heap only while it is asked: most of a large fleet wait for their turn.
@@ -189,9 +192,9 @@ pub(crate) async fn confirm(
                 lanes
                     .carried(permit, attempt)
                     .await
-                    .unwrap_or_else(|| Err(Said::Silent(no_answer(QUICK))))
+                    .unwrap_or_else(|| Err(AttemptError::Silent(no_answer(QUICK))))
             };
-            if let Some(kids) = &wanted.kids {
+            if let Some(kids) = &wanted.children_before {
                 let id = |pid: &i32| {
                     Some((
                         *pid,
@@ -202,16 +205,16 @@ pub(crate) async fn confirm(
                 let new: Vec<(i32, u64)> = now
                     .difference(kids)
                     .filter_map(id)
-                    .filter(|id| !member.heirs.contains(id))
+                    .filter(|id| !member.new_children.contains(id))
                     .collect();
-                member.heirs.extend(new);
+                member.new_children.extend(new);
             }
-            let mut kind = TroubleKind::Ended(State::TimedOut);
+            let mut kind = FailureKind::Ended(Outcome::TimedOut);
             let why = match said {
                 Ok(draining) => {
                     // What was answered after its end was answered by somebody else.
                     if has_ended(&hung.pidfd) {
-                        return Err(trouble(State::Died, "the process ended".into()));
+                        return Err(trouble(Outcome::Died, "the process ended".into()));
                     }
                     let took = hung.at.elapsed();
                     match other_speaker(member, wanted, lanes) {
@@ -223,9 +226,9 @@ pub(crate) async fn confirm(
                             pause = (pause * 2).min(Duration::from_millis(100));
                             continue;
                         }
-                        None if matches!(&wanted.until, Until::Other { seen, .. } if !seen.get()) =>
+                        None if matches!(&wanted.until, WaitUntil::Other { seen, .. } if !seen.get()) =>
                         {
-                            return Err(trouble(State::Unconfirmed, STILL_OPEN.into()));
+                            return Err(trouble(Outcome::Unconfirmed, STILL_OPEN.into()));
                         }
                         None => {
                             member.instance.draining = lasting(draining).await;
@@ -239,15 +242,15 @@ pub(crate) async fn confirm(
                 }
                 // Whatever it said or did not, one that has ended has ended.
                 Err(_) if has_ended(&hung.pidfd) => {
-                    return Err(trouble(State::Died, "the process ended".into()));
+                    return Err(trouble(Outcome::Died, "the process ended".into()));
                 }
-                Err(Said::Refused(why)) => return Err(trouble(State::Rejected, why)),
-                Err(Said::NotYet(why)) => why,
-                Err(Said::Lingers(why)) => {
-                    kind = TroubleKind::Stranger;
+                Err(AttemptError::Refused(why)) => return Err(trouble(Outcome::Rejected, why)),
+                Err(AttemptError::NotYet(why)) => why,
+                Err(AttemptError::OldWorkerListening(why)) => {
+                    kind = FailureKind::ForeignListener;
                     why
                 }
-                Err(Said::Silent(why)) => {
+                Err(AttemptError::Silent(why)) => {
                     silent = true;
                     why
                 }
@@ -255,28 +258,28 @@ pub(crate) async fn confirm(
             turn.give_back();
             waits.notify_one();
             if late {
-                let others = if kind == TroubleKind::Stranger {
+                let others = if kind == FailureKind::ForeignListener {
                     Vec::new()
                 } else {
-                    strangers(member, lanes)
+                    foreign_listeners(member, lanes)
                 };
                 if !others.is_empty() {
-                    let text = format!("{why} after {limit:?}; {}", shares(&others));
-                    return Err(Trouble {
-                        kind: TroubleKind::Stranger,
+                    let text = format!("{why} after {limit:?}; {}", sharing_text(&others));
+                    return Err(Failure {
+                        kind: FailureKind::ForeignListener,
                         text,
                     });
                 }
-                return Err(Trouble {
+                return Err(Failure {
                     kind,
                     text: format!("{why} after {limit:?}"),
                 });
             }
             if looked.elapsed() >= LOOK_AGAIN {
                 looked = Instant::now();
-                if moved(member, lanes) {
+                if follow_moved_endpoint(member, lanes) {
                     // Its other address was the other config's.
-                    if let Until::Other { seen, .. } = &wanted.until {
+                    if let WaitUntil::Other { seen, .. } = &wanted.until {
                         seen.set(true);
                     }
                     continue;
@@ -292,12 +295,12 @@ pub(crate) async fn confirm(
     };
     tokio::select! {
         biased;
-        () = end => Err(trouble(State::Died, "the process ended".into())),
+        () = end => Err(trouble(Outcome::Died, "the process ended".into())),
         said = polls => said,
     }
 }
 
-impl Until {
+impl WaitUntil {
     /// Whether what holds now is not enough yet; `late` is whether the deadline has passed.
     fn waits(&self, late: bool) -> bool {
         match self {
@@ -310,7 +313,7 @@ impl Until {
 
 /// Whether the endpoint that has answered is still the instance's. Who speaks our protocol has said
 /// so itself; what the fleet gives is taken as it is.
-fn is_its_own(member: &Member, lanes: &Lanes) -> bool {
+fn endpoint_still_owned(member: &PlannedInstance, lanes: &ProbeLimits) -> bool {
     let (i, group) = (&member.instance, &member.group);
     // A socket that was opened a moment ago is in a new look only.
     let holds = |old| {
@@ -326,37 +329,41 @@ fn is_its_own(member: &Member, lanes: &Lanes) -> bool {
 
 /// Why the answers may be another process's, or an old worker's. Where nothing is proven, an old
 /// worker is no fault.
-fn other_speaker(member: &Member, wanted: &Wanted, lanes: &Lanes) -> Option<Trouble> {
-    if !is_its_own(member, lanes) {
-        return Some(Trouble {
-            kind: State::TimedOut.into(),
+fn other_speaker(
+    member: &PlannedInstance,
+    wanted: &Expected,
+    lanes: &ProbeLimits,
+) -> Option<Failure> {
+    if !endpoint_still_owned(member, lanes) {
+        return Some(Failure {
+            kind: Outcome::TimedOut.into(),
             text: "its endpoint is another process's by now".into(),
         });
     }
-    let all = strangers(member, lanes);
+    let all = foreign_listeners(member, lanes);
     if !all.is_empty() {
-        return Some(Trouble {
-            kind: TroubleKind::Stranger,
-            text: shares(&all),
+        return Some(Failure {
+            kind: FailureKind::ForeignListener,
+            text: sharing_text(&all),
         });
     }
-    if matches!(wanted.until, Until::Deadline) {
+    if matches!(wanted.until, WaitUntil::Deadline) {
         return None;
     }
     match old_workers::listening(member, lanes) {
-        Ok(old) => old.map(|pid| Trouble {
-            kind: TroubleKind::Stranger,
+        Ok(old) => old.map(|pid| Failure {
+            kind: FailureKind::ForeignListener,
             text: format!("pid {pid}, an old worker, still listens"),
         }),
-        Err(why) => Some(Trouble {
-            kind: State::TimedOut.into(),
+        Err(why) => Some(Failure {
+            kind: Outcome::TimedOut.into(),
             text: format!("whether an old worker still listens is not known: {why}"),
         }),
     }
 }
 
 /// That foreign listeners share its address.
-pub(crate) fn shares(strangers: &[String]) -> String {
+pub(crate) fn sharing_text(strangers: &[String]) -> String {
     format!(
         "{} listens there too, and is not in the run",
         strangers.join(", ")
@@ -364,26 +371,30 @@ pub(crate) fn shares(strangers: &[String]) -> String {
 }
 
 /// Who else listens where the instance does. What the fleet gives as an endpoint may be anywhere.
-pub(crate) fn strangers(member: &Member, lanes: &Lanes) -> Vec<String> {
+pub(crate) fn foreign_listeners(member: &PlannedInstance, lanes: &ProbeLimits) -> Vec<String> {
     lanes
         .listeners(LOOK_AGAIN)
-        .map(|listeners| strangers_in(member, &listeners, lanes))
+        .map(|listeners| foreign_listeners_in(member, &listeners, lanes))
         .unwrap_or_default()
 }
 
 /// The same, of these listeners.
-pub(crate) fn strangers_in(member: &Member, listeners: &Listeners, lanes: &Lanes) -> Vec<String> {
+pub(crate) fn foreign_listeners_in(
+    member: &PlannedInstance,
+    listeners: &Listeners,
+    lanes: &ProbeLimits,
+) -> Vec<String> {
     let i = &member.instance;
     // Where the fleet names an address, that need not be one of its own sockets.
-    if i.endpoint.starts_with("unix:") || is_given(member) {
+    if i.endpoint.starts_with("unix:") || endpoint_is_given(member) {
         return Vec::new();
     }
-    strangers::on(i.pid, &i.endpoint, listeners, lanes)
+    port_sharing::foreign_listeners(i.pid, &i.endpoint, listeners, lanes)
 }
 
 /// Looks where the instance listens by now; answers whether that is another place, which is asked
 /// from then on.
-pub(crate) fn moved(member: &mut Member, lanes: &Lanes) -> bool {
+pub(crate) fn follow_moved_endpoint(member: &mut PlannedInstance, lanes: &ProbeLimits) -> bool {
     if !finds_endpoint(member) {
         return false;
     }
@@ -404,27 +415,27 @@ pub(crate) fn moved(member: &mut Member, lanes: &Lanes) -> bool {
 
 /// Whether the instance's endpoint is looked for: it is asked there, and the fleet does not say
 /// where that is.
-fn finds_endpoint(member: &Member) -> bool {
-    member.group.needs_endpoint() && !is_given(member)
+fn finds_endpoint(member: &PlannedInstance) -> bool {
+    member.group.needs_endpoint() && !endpoint_is_given(member)
 }
 
 /// Whether the fleet says where the instance is asked.
-fn is_given(member: &Member) -> bool {
+fn endpoint_is_given(member: &PlannedInstance) -> bool {
     let given = |listed: &Listed| listed.pid == member.instance.pid && listed.endpoint.is_some();
     member.group.instances.iter().any(given)
 }
 
-enum Said {
+enum AttemptError {
     NotYet(String),
     /// An old worker still takes connections.
-    Lingers(String),
+    OldWorkerListening(String),
     Silent(String),
     Refused(String),
 }
 
-impl Said {
+impl AttemptError {
     /// An answer of another config after one of the wanted one: two may answer.
-    fn tells(&self, steady: &mut Steadiness) {
+    fn tells(&self, steady: &mut Samples) {
         if matches!(self, Self::NotYet(_)) {
             steady.does_not_hold();
         }
@@ -434,12 +445,12 @@ impl Said {
 /// Asks every source once, and where everything holds, each in a row of samples; answers the old
 /// workers that will end later. `late` is whether the deadline has passed.
 async fn sampled(
-    hung: &Hung,
-    member: &Member,
-    wanted: &Wanted,
-    (steady, late): (&mut Steadiness, bool),
-    lanes: &Lanes,
-) -> Result<Vec<Child>, Said> {
+    hung: &SignalledProcess,
+    member: &PlannedInstance,
+    wanted: &Expected,
+    (steady, late): (&mut Samples, bool),
+    lanes: &ProbeLimits,
+) -> Result<Vec<Child>, AttemptError> {
     let mut drains = attempt(hung, member, wanted, None, lanes)
         .await
         .inspect_err(|said| said.tells(steady))?;
@@ -461,15 +472,15 @@ async fn sampled(
 
 /// Asks once, of all sources or of `only` one; answers the old workers that will end later.
 async fn attempt(
-    hung: &Hung,
-    member: &Member,
-    wanted: &Wanted,
+    hung: &SignalledProcess,
+    member: &PlannedInstance,
+    wanted: &Expected,
     only: Option<&Source>,
-    lanes: &Lanes,
-) -> Result<Vec<Child>, Said> {
+    lanes: &ProbeLimits,
+) -> Result<Vec<Child>, AttemptError> {
     let i = &member.instance;
     if i.endpoint.is_empty() && member.group.needs_endpoint() {
-        return Err(Said::Silent(
+        return Err(AttemptError::Silent(
             "it listens nowhere where it could be asked".into(),
         ));
     }
@@ -478,7 +489,7 @@ async fn attempt(
         Source::Http(own("/")),
     );
     let left = member.timeout.saturating_sub(hung.at.elapsed());
-    let answers = Answers::within(
+    let answers = ProbeResults::within(
         left,
         wanted.sources(&serving).filter(|source| is_asked(source)),
         member,
@@ -497,22 +508,22 @@ async fn attempt(
             now.as_deref()
                 .is_some_and(|now| fact.holds(now, was.as_deref(), hung.when))
         };
-        if holds(&now) && (fact.compares() || !holds(&was)) {
-            return Err(Said::Refused(answers.kept_old(fact, &i.endpoint)));
+        if holds(&now) && (fact.needs_baseline() || !holds(&was)) {
+            return Err(AttemptError::Refused(answers.kept_old(fact, &i.endpoint)));
         }
     }
-    if let Some((_, silence)) = answers.silent() {
-        return Err(Said::Silent(silence.why.clone()));
+    if let Some((_, silence)) = answers.first_error() {
+        return Err(AttemptError::Silent(silence.message.clone()));
     }
     let (mut not_yet, mut drains, mut lingers) = (None, Vec::new(), None);
     for (at, fact) in wanted
-        .facts
+        .confirm
         .iter()
         .enumerate()
         .filter(|(_, fact)| is_asked(&fact.source))
     {
         let (now, was) = (answers.read(fact), before(&member.baseline, at));
-        if let (Until::Other { others, seen }, Some(now)) = (&wanted.until, &now)
+        if let (WaitUntil::Other { others, seen }, Some(now)) = (&wanted.until, &now)
             && others
                 .get(at)
                 .is_some_and(|other| other.as_ref().is_some_and(|other| other.is(now)))
@@ -531,7 +542,7 @@ async fn attempt(
                 apart(&was, &now, &*lanes.listeners(Duration::ZERO).ok()?)
                     .map(|pid| pid.to_string())
             };
-            let old = lingering(&was, &now)
+            let old = old_workers(&was, &now)
                 .first()
                 .and_then(|id| id.split(':').next().map(str::to_owned))
                 .or_else(apart);
@@ -539,19 +550,19 @@ async fn attempt(
         }
     }
     if let Some(why) = lingers {
-        return Err(Said::Lingers(why));
+        return Err(AttemptError::OldWorkerListening(why));
     }
-    let Some(says) = &wanted.says else {
-        return not_yet.map_or(Ok(drains), |why| Err(Said::NotYet(why)));
+    let Some(says) = &wanted.self_report else {
+        return not_yet.map_or(Ok(drains), |why| Err(AttemptError::NotYet(why)));
     };
     let is_it = |name: &str| {
         inside::parsed(name)
             .is_some_and(|claimed| inside::is_its_name(hung.pid, hung.started, claimed))
     };
-    for answer in answers.own() {
+    for answer in answers.own_answers() {
         if !answer.header(X_INSTANCE).is_some_and(is_it) {
             let named = answer.header(X_INSTANCE).filter(|named| is_instance(named));
-            return Err(Said::NotYet(format!(
+            return Err(AttemptError::NotYet(format!(
                 "it is answered by {}",
                 named.unwrap_or("a process that does not say which one it is")
             )));
@@ -560,19 +571,20 @@ async fn attempt(
             not_yet.get_or_insert_with(|| "serves another config".into());
         }
     }
-    if not_yet.is_none() && (!says.anew || only.is_some()) {
+    if not_yet.is_none() && (!says.require_new_attempt || only.is_some()) {
         return Ok(drains);
     }
-    let answer = get(&own(STATUS), &Known::at(&i.endpoint))
+    let answer = get(&own(STATUS), &Values::at(&i.endpoint))
         .await
-        .map_err(Said::Silent)?;
-    let told = Told::read(&answer.body).map_err(|e| Said::NotYet(format!("{STATUS}: {e}")))?;
+        .map_err(AttemptError::Silent)?;
+    let told = SelfReport::read(&answer.body)
+        .map_err(|e| AttemptError::NotYet(format!("{STATUS}: {e}")))?;
     if !inside::is_its_name(
         hung.pid,
         hung.started,
         (told.instance.pid, told.instance.started),
     ) {
-        return Err(Said::NotYet(format!(
+        return Err(AttemptError::NotYet(format!(
             "it is answered by pid {}",
             told.instance.pid
         )));
@@ -580,7 +592,7 @@ async fn attempt(
     let last = told.last_attempt;
     // Where nobody knows how often it had looked before its signal, it is the time of its last look
     // that tells.
-    let later = if member.sick {
+    let later = if member.unresponsive {
         last.at >= hung.when
     } else {
         last.seq > says.seq
@@ -593,8 +605,8 @@ async fn attempt(
         last.result,
         AttemptResult::Rejected | AttemptResult::RestartRequired | AttemptResult::IoError
     );
-    if says.refusable && later && kept && (looked || last.sha256.is_none()) {
-        return Err(Said::Refused(
+    if says.rejection_is_final && later && kept && (looked || last.sha256.is_none()) {
+        return Err(AttemptError::Refused(
             last.error
                 .unwrap_or_else(|| "it says that it kept the old config".into()),
         ));
@@ -604,7 +616,7 @@ async fn attempt(
         "still at generation {}, attempt {}",
         told.effective.generation, last.seq
     );
-    Err(Said::NotYet(
+    Err(AttemptError::NotYet(
         not_yet
             .filter(|_| told.effective.sha256 == says.sha256)
             .unwrap_or(still),

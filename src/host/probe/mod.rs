@@ -1,11 +1,11 @@
 //! What an instance serves.
 
-pub(crate) mod answers;
 pub(crate) mod confirm;
-pub(crate) mod lanes;
-pub(crate) mod lost;
+pub(crate) mod limits;
+pub(crate) mod lost_listeners;
 pub(crate) mod old_workers;
+pub(crate) mod port_sharing;
 pub(crate) mod readings;
+pub(crate) mod results;
 pub(crate) mod samples;
-pub(crate) mod strangers;
 pub(crate) mod workers;

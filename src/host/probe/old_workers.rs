@@ -4,35 +4,36 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use crate::{
-    fact::bare,
+    fact::address_of,
     host::{
         net::sockets::{Address, Listeners, sockets_of},
-        probe::{lanes::Lanes, strangers::asked},
+        probe::{limits::ProbeLimits, port_sharing::asked},
         proc::tree::{Child, family, lives},
     },
-    step::Member,
+    step::PlannedInstance,
 };
 
 /// Takes down, right before a signal, which descendants of the instance do not run the config that
 /// is wanted. On the way back, a worker from before the first signal of the run has the old config.
-pub(crate) fn take_down(member: &mut Member, undo: bool) {
+pub(crate) fn record_old_workers(member: &mut PlannedInstance, undo: bool) {
     let pid = member.instance.pid;
     let id = |pid: i32| Some((pid, lives(pid).ok()??.started));
     let now: BTreeSet<Child> = family(pid).into_iter().skip(1).filter_map(id).collect();
     if undo {
-        let may_stay = |child: &Child| !member.unsure && member.crew.contains(child);
-        member.outdated = now
+        let may_stay =
+            |child: &Child| !member.signal_may_be_pending && member.workers_before.contains(child);
+        member.old_workers = now
             .into_iter()
-            .chain(member.heirs.iter().copied())
+            .chain(member.new_children.iter().copied())
             .filter(|child| !may_stay(child))
             .collect();
         return;
     }
     // Those of an instance that an earlier run may have signalled can run either config.
-    if !member.unsure && !member.brought {
-        member.crew = now.iter().copied().collect();
+    if !member.signal_may_be_pending && !member.may_run_new {
+        member.workers_before = now.iter().copied().collect();
     }
-    member.outdated = now.into_iter().collect();
+    member.old_workers = now.into_iter().collect();
 }
 
 /// An outdated worker that still listens where the instance does. One that is the only process of
@@ -41,14 +42,17 @@ pub(crate) fn take_down(member: &mut Member, undo: bool) {
 ///
 /// # Errors
 /// A sentence: the kernel does not tell.
-pub(crate) fn listening(member: &Member, lanes: &Lanes) -> Result<Option<i32>, String> {
+pub(crate) fn listening(
+    member: &PlannedInstance,
+    lanes: &ProbeLimits,
+) -> Result<Option<i32>, String> {
     let is_there = |(pid, started): Child| {
         lives(pid).map_or(true, |stat| {
             stat.is_some_and(|stat| stat.started == started)
         })
     };
     let left: Vec<Child> = member
-        .outdated
+        .old_workers
         .iter()
         .copied()
         .filter(|child| is_there(*child))
@@ -72,7 +76,7 @@ pub(crate) fn listening(member: &Member, lanes: &Lanes) -> Result<Option<i32>, S
         }
     }
     let listeners = lanes.listeners(std::time::Duration::ZERO)?;
-    let places = Places::of(&own, &member.instance.endpoint, &listeners);
+    let places = Addresses::of(&own, &member.instance.endpoint, &listeners);
     let mut old = held
         .into_iter()
         .filter(|(_, sockets)| {
@@ -87,14 +91,14 @@ pub(crate) fn listening(member: &Member, lanes: &Lanes) -> Result<Option<i32>, S
 }
 
 /// Where the instance and its new workers listen, and where it is asked.
-struct Places<'a> {
+struct Addresses<'a> {
     sockets: &'a BTreeSet<u64>,
     addresses: BTreeSet<&'a Address>,
     asked: Option<SocketAddr>,
     path: Option<&'a str>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> Addresses<'a> {
     fn of(sockets: &'a BTreeSet<u64>, endpoint: &'a str, listeners: &'a Listeners) -> Self {
         let addresses = sockets
             .iter()
@@ -104,7 +108,7 @@ impl<'a> Places<'a> {
             sockets,
             addresses,
             asked: asked(endpoint),
-            path: bare(endpoint).strip_prefix("unix:"),
+            path: address_of(endpoint).strip_prefix("unix:"),
         }
     }
 

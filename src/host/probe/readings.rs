@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::fact::{Fact, Wants};
+use crate::fact::{Assertion, Expectation};
 
 /// The longest wait for the next second of a clock: a stamp that lies further ahead is of another
 /// clock.
@@ -14,7 +14,7 @@ const BEHIND: Duration = Duration::from_millis(20);
 
 /// How long the signal must wait until a stamp of whole seconds can be later than the one that was
 /// read: a reload within the same second would leave it as it is. None where it need not wait.
-pub(crate) fn next_second(facts: &[Fact], baseline: &[Option<String>]) -> Option<Duration> {
+pub(crate) fn next_second(facts: &[Assertion], baseline: &[Option<String>]) -> Option<Duration> {
     let stamps = facts
         .iter()
         .zip(baseline)
@@ -36,12 +36,16 @@ fn until_after(stamp: i64, now: jiff::Timestamp) -> Duration {
 /// readings were steady before the file was installed, so the instance watches the file and has
 /// read it by itself.
 pub(crate) fn keep_survey(
-    facts: &[Fact],
+    facts: &[Assertion],
     survey: &[Option<String>],
     baseline: &mut [Option<String>],
 ) {
     for ((fact, before), now) in facts.iter().zip(survey).zip(baseline) {
-        if fact.wants == Wants::Changed && before.is_some() && now.is_some() && before != now {
+        if fact.expectation == Expectation::Changed
+            && before.is_some()
+            && now.is_some()
+            && before != now
+        {
             now.clone_from(before);
         }
     }
@@ -51,11 +55,11 @@ pub(crate) fn keep_survey(
 /// the signal that takes everything back: the new config shows in that, so the reload of it is
 /// over. `first` and `now` are the readings.
 pub(crate) fn show_the_other(
-    facts: &[Fact],
+    facts: &[Assertion],
     first: &[Option<String>],
     now: &[Option<String>],
 ) -> bool {
-    let holds = |fact: &Fact, reading: &str| fact.holds_alone(reading);
+    let holds = |fact: &Assertion, reading: &str| fact.holds_alone(reading);
     let readings = first
         .iter()
         .zip(now)
@@ -65,7 +69,10 @@ pub(crate) fn show_the_other(
         .zip(readings)
         .filter_map(|(fact, both)| Some((fact, both?)));
     all.any(|(fact, (first, now))| {
-        let plain = matches!(fact.wants, Wants::Equals(_) | Wants::Contains(_));
+        let plain = matches!(
+            fact.expectation,
+            Expectation::Equals(_) | Expectation::Contains(_)
+        );
         plain && !now.trim().is_empty() && holds(fact, first) && !holds(fact, now)
     })
 }
@@ -74,13 +81,13 @@ pub(crate) fn show_the_other(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
-    use crate::fact::{Read, Source};
+    use crate::fact::{Extract, Source};
 
-    fn fact(wants: Wants) -> Fact {
-        Fact {
+    fn fact(wants: Expectation) -> Assertion {
+        Assertion {
             source: Source::Exec(vec!["x".into()]),
-            read: Read::Stdout,
-            wants,
+            read: Extract::Stdout,
+            expectation: wants,
         }
     }
 
@@ -111,16 +118,19 @@ mod tests {
 
     #[test]
     fn only_stamps_of_whole_seconds_are_waited_for() {
-        let stamp = |wants: Wants, text: &str| fact(wants).whole_second(text);
-        assert_eq!(stamp(Wants::AfterSignal, "1700000000"), Some(1_700_000_000));
+        let stamp = |wants: Expectation, text: &str| fact(wants).whole_second(text);
         assert_eq!(
-            stamp(Wants::AfterSignal, "2023-11-14T22:13:20Z"),
+            stamp(Expectation::AfterSignal, "1700000000"),
+            Some(1_700_000_000)
+        );
+        assert_eq!(
+            stamp(Expectation::AfterSignal, "2023-11-14T22:13:20Z"),
             Some(1_700_000_000)
         );
         for (wants, text) in [
-            (Wants::AfterSignal, "1700000000.5"),
-            (Wants::AfterSignal, "soon"),
-            (Wants::Changed, "1700000000"),
+            (Expectation::AfterSignal, "1700000000.5"),
+            (Expectation::AfterSignal, "soon"),
+            (Expectation::Changed, "1700000000"),
         ] {
             assert_eq!(stamp(wants, text), None, "{text}");
         }
@@ -129,10 +139,10 @@ mod tests {
     #[test]
     fn what_was_read_without_a_signal_compares_with_the_survey() {
         let facts = [
-            fact(Wants::Changed),
-            fact(Wants::Increased),
-            fact(Wants::Changed),
-            fact(Wants::Changed),
+            fact(Expectation::Changed),
+            fact(Expectation::Increased),
+            fact(Expectation::Changed),
+            fact(Expectation::Changed),
         ];
         let mut now = texts(&["two", "2", "-", "same"]);
         keep_survey(&facts, &texts(&["one", "1", "one", "same"]), &mut now);
@@ -141,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_assertion_that_fell_shows_the_other_config() {
-        let equals = [fact(Wants::Equals("ok".into()))];
+        let equals = [fact(Expectation::Equals("ok".into()))];
         let shows =
             |first: &str, now: &str| show_the_other(&equals, &texts(&[first]), &texts(&[now]));
         assert!(shows("ok", "refused"));
@@ -155,12 +165,12 @@ mod tests {
             assert!(!shows(first, now), "{first} {now}");
         }
         assert!(show_the_other(
-            &[fact(Wants::Contains("one".into()))],
+            &[fact(Expectation::Contains("one".into()))],
             &texts(&["one!"]),
             &texts(&["two!"])
         ));
         assert!(!show_the_other(
-            &[fact(Wants::Changed)],
+            &[fact(Expectation::Changed)],
             &texts(&["one"]),
             &texts(&["two"])
         ));

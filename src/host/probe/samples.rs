@@ -12,13 +12,13 @@ const FELL: u32 = 4;
 
 /// What is known of how steadily an instance answers.
 #[derive(Debug)]
-pub(crate) struct Steadiness {
+pub(crate) struct Samples {
     samples: u32,
     held: bool,
     fell: bool,
 }
 
-impl Steadiness {
+impl Samples {
     /// Of one that must say the same in so many samples.
     pub(crate) fn of(samples: u32) -> Self {
         Self {
@@ -89,8 +89,8 @@ mod tests {
             Source::Workers,
             Source::Exec(vec!["b".into()]),
         ];
-        let steady = Steadiness::of(3);
-        let rows = |steady: &Steadiness, some: &[usize]| -> Vec<usize> {
+        let steady = Samples::of(3);
+        let rows = |steady: &Samples, some: &[usize]| -> Vec<usize> {
             let asked = steady.questions(some.iter().map(|at| &all[*at]));
             asked
                 .iter()
@@ -104,13 +104,13 @@ mod tests {
             "the first question was the first of the row"
         );
         assert_eq!(rows(&steady, &[1]), [1]);
-        assert!(rows(&Steadiness::of(1), &[0, 1, 2]).is_empty());
+        assert!(rows(&Samples::of(1), &[0, 1, 2]).is_empty());
     }
 
     #[test]
     fn one_that_fell_back_is_asked_more_often() {
         let source = Source::Exec(Vec::new());
-        let mut steady = Steadiness::of(3);
+        let mut steady = Samples::of(3);
         steady.does_not_hold();
         assert_eq!(
             steady.questions(std::iter::once(&source)).len(),

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use procfs::process::Process;
 
 use crate::{
-    fact::{KEPT, name},
+    fact::{KEPT, worker_name},
     host::{
         net::sockets::{Listeners, sockets_of},
         proc::{
@@ -109,9 +109,15 @@ pub(crate) fn draining(before: &str, now: &str) -> Vec<Child> {
 /// The reading `now`, with those marked that stood in the reading `first` already.
 pub(crate) fn kept(first: &str, now: &str) -> String {
     let mark = |line: &str| {
-        let old = first.lines().any(|old| name(old) == name(line));
+        let old = first
+            .lines()
+            .any(|old| worker_name(old) == worker_name(line));
         if old {
-            line.replacen(name(line), &format!("{}{KEPT}", name(line)), 1)
+            line.replacen(
+                worker_name(line),
+                &format!("{}{KEPT}", worker_name(line)),
+                1,
+            )
         } else {
             line.to_owned()
         }
@@ -133,7 +139,7 @@ pub(crate) fn apart(before: &str, now: &str, listeners: &Listeners) -> Option<i3
     let old = |line: &&str| {
         before
             .lines()
-            .any(|old| name(old) == name(line) && old.contains(KEPT))
+            .any(|old| worker_name(old) == worker_name(line) && old.contains(KEPT))
     };
     let mut may_stay = now
         .lines()

@@ -148,7 +148,11 @@ fn has_signalfd(pid: i32, bit: u64) -> bool {
 ///
 /// # Errors
 /// Why it does not.
-pub(crate) async fn takes(pid: i32, group: &Group, limit: Duration) -> Result<(), String> {
+pub(crate) async fn wait_for_handler(
+    pid: i32,
+    group: &Group,
+    limit: Duration,
+) -> Result<(), String> {
     let began = Instant::now();
     loop {
         let found = disposition(pid, group.signal);
@@ -178,7 +182,7 @@ fn blocks(pid: i32, signal: Signal) -> bool {
 
 /// How long a process is given to have its handler: until it is young no more.
 #[must_use]
-pub(crate) fn patience(pid: i32, limit: Duration) -> Duration {
+pub(crate) fn handler_grace_period(pid: i32, limit: Duration) -> Duration {
     let age = Process::new(pid)
         .ok()
         .and_then(|p| age(&p))
@@ -211,7 +215,7 @@ pub(crate) fn ticks() -> u64 {
 /// When a process started, in nanoseconds since 1970; rather too early than too late, since the
 /// kernel counts in ticks.
 #[must_use]
-pub(crate) fn born(pid: i32) -> Option<i128> {
+pub(crate) fn start_time_ns(pid: i32) -> Option<i128> {
     let age = age(&Process::new(pid).ok()?)?;
     let ticks = Duration::from_secs(2).as_nanos() / u128::from(procfs::ticks_per_second());
     Some(jiff::Timestamp::now().as_nanosecond() - i128::try_from(age.as_nanos() + ticks).ok()?)
@@ -219,7 +223,7 @@ pub(crate) fn born(pid: i32) -> Option<i128> {
 
 /// The same of a process that started at this tick since boot.
 #[must_use]
-pub(crate) fn born_at(started: u64) -> i128 {
+pub(crate) fn started_at(started: u64) -> i128 {
     let per_second = procfs::ticks_per_second();
     let since_boot = i128::from(ticks()) - i128::from(started) + 2;
     jiff::Timestamp::now().as_nanosecond() - since_boot * (1_000_000_000 / i128::from(per_second))
@@ -254,7 +258,7 @@ pub(crate) fn presence(pid: i32, started: u64, exe: &Path) -> Presence {
     // In this order: the process that is `started` at last was it when its executable was read.
     let look = || -> io::Result<Option<Stat>> {
         let now = std::fs::read_link(format!("/proc/{pid}/exe"))?;
-        if kept(&now) != kept(exe) {
+        if strip_deleted(&now) != strip_deleted(exe) {
             return Ok(None);
         }
         Ok(Some(Stat::of(pid)?).filter(|stat| stat.started == started && stat.lives()))
@@ -286,7 +290,7 @@ pub(crate) fn is_ready(pid: i32, started: u64, exe: &Path, signal: Signal) -> bo
 }
 
 /// An executable's path without the kernel's mark of a replaced one.
-fn kept(exe: &Path) -> &[u8] {
+fn strip_deleted(exe: &Path) -> &[u8] {
     let bytes = exe.as_os_str().as_bytes();
     bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)
 }
@@ -356,7 +360,7 @@ impl View {
 /// Why the process would go on seeing the old directory, or a part of it, after `dir` was
 /// exchanged; none when it would not.
 #[must_use]
-pub(crate) fn clings_to(pid: i32, dir: &Path) -> Option<String> {
+pub(crate) fn keeps_directory_open(pid: i32, dir: &Path) -> Option<String> {
     let proc = Path::new("/proc").join(pid.to_string());
     for (link, what) in [("cwd", "working directory"), ("root", "root directory")] {
         match std::fs::read_link(proc.join(link)) {

@@ -3,7 +3,7 @@
 
 use procfs::ticks_per_second;
 
-use super::kernel::{Proc, whole};
+use super::kernel::{Proc, read_proc_file};
 
 /// Whether `claimed`, a pid and a start time, is what the process of this `pid` and start time
 /// calls itself.
@@ -28,7 +28,7 @@ fn names(pid: i32, started: u64) -> Option<(Vec<i32>, [u64; 2])> {
     }
     let theirs = process.read("timens_offsets").ok();
     let own = std::fs::File::open("/proc/self/timens_offsets")
-        .and_then(whole)
+        .and_then(read_proc_file)
         .ok();
     // A kernel without time namespaces has no such file.
     let shift = match (

@@ -17,7 +17,7 @@ use rustix::{
     path::DecInt,
 };
 
-use crate::{fleet::Signal, identity::Person};
+use crate::{fleet::Signal, identity::Credentials};
 
 /// So much the kernel gives at once.
 const PAGE: usize = 4096;
@@ -53,7 +53,7 @@ impl Proc {
     /// # Errors
     /// The system's: the process is gone, or this user may not read it.
     pub(crate) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        whole(File::from(openat(
+        read_proc_file(File::from(openat(
             &self.0,
             name,
             OFlags::RDONLY | OFlags::CLOEXEC,
@@ -106,7 +106,7 @@ impl Proc {
     /// # Errors
     /// As [`Proc::read`].
     pub(crate) fn stat(&self) -> io::Result<Stat> {
-        Stat::parse(&self.read("stat")?).ok_or_else(strange)
+        Stat::parse(&self.read("stat")?).ok_or_else(unexpected_format)
     }
 
     /// `/proc/PID/status`, with as whom it runs and its numbers in each PID namespace that it is
@@ -114,10 +114,14 @@ impl Proc {
     ///
     /// # Errors
     /// As [`Proc::read`].
-    pub(crate) fn status(&self) -> io::Result<(Status, Person, Vec<i32>)> {
+    pub(crate) fn status(&self) -> io::Result<(Status, Credentials, Vec<i32>)> {
         let raw = self.read("status")?;
-        let (person, numbers) = person(&raw).ok_or_else(strange)?;
-        Ok((Status::parse(&raw).ok_or_else(strange)?, person, numbers))
+        let (person, numbers) = person(&raw).ok_or_else(unexpected_format)?;
+        Ok((
+            Status::parse(&raw).ok_or_else(unexpected_format)?,
+            person,
+            numbers,
+        ))
     }
 }
 
@@ -162,7 +166,7 @@ pub(crate) struct Status {
 ///
 /// # Errors
 /// The system's; also when the process has ended since it was opened.
-pub(crate) fn whole(file: File) -> io::Result<Vec<u8>> {
+pub(crate) fn read_proc_file(file: File) -> io::Result<Vec<u8>> {
     let (mut file, mut all) = (file.take(MAX), vec![0; PAGE]);
     let length = file.read(&mut all)?;
     all.truncate(length);
@@ -173,7 +177,7 @@ pub(crate) fn whole(file: File) -> io::Result<Vec<u8>> {
     Ok(all)
 }
 
-fn strange() -> io::Error {
+fn unexpected_format() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         "the kernel tells of it in another form than is known",
@@ -186,7 +190,8 @@ impl Stat {
     /// # Errors
     /// The system's: there is no such process.
     pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        Self::parse(&whole(File::open(format!("/proc/{pid}/stat"))?)?).ok_or_else(strange)
+        Self::parse(&read_proc_file(File::open(format!("/proc/{pid}/stat"))?)?)
+            .ok_or_else(unexpected_format)
     }
 
     fn parse(raw: &[u8]) -> Option<Self> {
@@ -239,8 +244,8 @@ impl Stat {
 }
 
 /// As whom a process runs, and its numbers: both from its `/proc/PID/status`.
-fn person(raw: &[u8]) -> Option<(Person, Vec<i32>)> {
-    let (mut person, mut numbers, mut seen) = (Person::default(), Vec::new(), 0);
+fn person(raw: &[u8]) -> Option<(Credentials, Vec<i32>)> {
+    let (mut person, mut numbers, mut seen) = (Credentials::default(), Vec::new(), 0);
     for line in raw.split(|b| *b == b'\n') {
         let Some(at) = line.iter().position(|b| *b == b':') else {
             continue;
@@ -287,7 +292,8 @@ impl Status {
     /// # Errors
     /// The system's: there is no such process.
     pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        Self::parse(&whole(File::open(format!("/proc/{pid}/status"))?)?).ok_or_else(strange)
+        Self::parse(&read_proc_file(File::open(format!("/proc/{pid}/status"))?)?)
+            .ok_or_else(unexpected_format)
     }
 
     fn parse(raw: &[u8]) -> Option<Self> {

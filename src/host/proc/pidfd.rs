@@ -14,7 +14,7 @@ use crate::{
 
 /// A process held by its pidfd, from just before its signal, or from when it is looked at again.
 #[derive(Debug)]
-pub(crate) struct Hung {
+pub(crate) struct SignalledProcess {
     /// Process number.
     pub(crate) pid: i32,
     /// Start time in ticks.
@@ -29,7 +29,7 @@ pub(crate) struct Hung {
 
 /// Why no signal was sent.
 #[derive(Debug)]
-pub(crate) enum NotHung {
+pub(crate) enum SignalError {
     /// The process is gone, or the pid is another process now.
     Gone(String),
     /// It does not take the signal.
@@ -44,36 +44,36 @@ pub(crate) fn permitted(pid: i32) -> bool {
 
 const OTHER: &str = "ended, or is another process than the one surveyed";
 
-pub(crate) fn gone(why: &str) -> NotHung {
-    NotHung::Gone(why.to_owned())
+pub(crate) fn gone(why: &str) -> SignalError {
+    SignalError::Gone(why.to_owned())
 }
 
 /// Holds exactly the process that was surveyed: whoever has its pid later is not taken for it.
 ///
 /// # Errors
 /// When it is another process by now, or this user may not hold it.
-pub(crate) fn hold(i: &Instance) -> Result<OwnedFd, NotHung> {
+pub(crate) fn hold(i: &Instance) -> Result<OwnedFd, SignalError> {
     let pidfd = open(i)?;
     there(i)?;
     Ok(pidfd)
 }
 
 /// Passes the process that was surveyed.
-pub(crate) fn there(i: &Instance) -> Result<(), NotHung> {
+pub(crate) fn there(i: &Instance) -> Result<(), SignalError> {
     match presence(i.pid, i.started, &i.exe) {
         Presence::Same(_) => Ok(()),
         Presence::Gone => Err(gone(OTHER)),
-        Presence::Unknown(e) => Err(NotHung::Refused(format!("cannot be looked at: {e}"))),
+        Presence::Unknown(e) => Err(SignalError::Refused(format!("cannot be looked at: {e}"))),
     }
 }
 
 /// Holds whoever has the pid now.
-pub(crate) fn open(i: &Instance) -> Result<OwnedFd, NotHung> {
+pub(crate) fn open(i: &Instance) -> Result<OwnedFd, SignalError> {
     let raw = Pid::from_raw(i.pid).ok_or_else(|| gone("is no process"))?;
     match pidfd_open(raw, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(pidfd),
         Err(rustix::io::Errno::SRCH) => Err(gone("ended")),
-        Err(e) => Err(NotHung::Refused(format!("cannot be held: {e}"))),
+        Err(e) => Err(SignalError::Refused(format!("cannot be held: {e}"))),
     }
 }
 

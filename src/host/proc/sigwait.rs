@@ -6,7 +6,7 @@ use std::{fs::File, os::unix::fs::FileExt};
 
 use nix::libc::SYS_rt_sigtimedwait;
 
-use super::kernel::{Status, bit, whole};
+use super::kernel::{Status, bit, read_proc_file};
 use crate::fleet::Signal;
 
 /// Whether a thread of `pid` waits for `signal` in `sigwait`, and every other thread blocks it: one
@@ -38,7 +38,7 @@ pub(crate) fn waits(pid: i32, signal: Signal) -> bool {
 /// The signals that a thread waits for in `sigwait`; none where it is elsewhere, or this user may
 /// not see that.
 fn waited_for(pid: i32, tid: i32) -> Option<u64> {
-    let text = whole(File::open(format!("/proc/{pid}/task/{tid}/syscall")).ok()?).ok()?;
+    let text = read_proc_file(File::open(format!("/proc/{pid}/task/{tid}/syscall")).ok()?).ok()?;
     let set = address(std::str::from_utf8(&text).ok()?)?;
     let mut bits = [0; 8];
     // Its memory is of the process; all threads share it.

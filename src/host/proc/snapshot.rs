@@ -9,7 +9,7 @@ use crate::host::proc::{
 
 /// When a target became what it is: whoever was not there yet has read it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Since {
+pub(crate) struct ProcessSnapshot {
     /// Sorted; none where the kernel did not tell, and then every process may have been there.
     pids: Option<Arc<[i32]>>,
     /// By the clock that start times are counted by, in its ticks.
@@ -17,7 +17,7 @@ pub(crate) struct Since {
     pub(crate) when: jiff::Timestamp,
 }
 
-impl Since {
+impl ProcessSnapshot {
     /// Of this moment.
     ///
     /// # Errors

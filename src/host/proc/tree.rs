@@ -8,7 +8,7 @@ use std::{
     sync::LazyLock,
 };
 
-use crate::host::proc::kernel::{Stat, is_gone, pids, whole};
+use crate::host::proc::kernel::{Stat, is_gone, pids, read_proc_file};
 
 /// A process by its number and start time.
 pub(crate) type Child = (i32, u64);
@@ -36,9 +36,9 @@ fn descent<I: IntoIterator<Item = i32>>(pid: i32, of: impl Fn(i32) -> I) -> Vec<
 
 /// Whose child everybody is: one look at all of them is cheaper than one at each of many.
 #[derive(Debug)]
-pub(crate) struct Kin(HashMap<i32, Vec<i32>>);
+pub(crate) struct ProcessTree(HashMap<i32, Vec<i32>>);
 
-impl Kin {
+impl ProcessTree {
     /// `known` is the parent of each that was looked at a moment ago; none where most others were
     /// not.
     pub(crate) fn of(known: &HashMap<i32, i32>) -> Option<Self> {
@@ -103,9 +103,10 @@ fn listed(pid: i32, alone: bool) -> io::Result<BTreeSet<i32>> {
     }
     // Each thread has a list of those that it started.
     let of = |thread: &str| -> io::Result<Vec<i32>> {
-        let list =
-            there(File::open(format!("/proc/{pid}/task/{thread}/children")).and_then(whole))?
-                .unwrap_or_default();
+        let list = there(
+            File::open(format!("/proc/{pid}/task/{thread}/children")).and_then(read_proc_file),
+        )?
+        .unwrap_or_default();
         Ok(String::from_utf8_lossy(&list)
             .split_ascii_whitespace()
             .filter_map(|child| child.parse().ok())

@@ -29,7 +29,7 @@ use rustix::{
 
 use crate::{
     host::proc::{guard, kernel::Stat},
-    step::{Member, Shift},
+    step::{PlannedInstance, TargetChange},
     tree::{Node, Tree},
 };
 
@@ -88,19 +88,19 @@ pub(crate) struct Openings {
 /// parent is soon gone, and with it whose child it was.
 #[derive(Debug)]
 struct Watch {
-    told: Arc<Told>,
+    shared: Arc<Shared>,
     /// The thread ends once this is closed.
     _open: PipeWriter,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Shared {
     kernel: Fanotify,
-    seen: Mutex<Seen>,
+    seen: Mutex<Observed>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Observed {
     /// Targets whose new files are all marked.
     marked: BTreeSet<PathBuf>,
     /// Targets by the device and inode of each of their files.
@@ -139,12 +139,12 @@ enum Opener {
     /// before the signal.
     Other,
     /// The process has ended, or has lost its parent: it is not known.
-    Untold,
+    Unknown,
 }
 
 impl Watch {
     fn begin() -> Option<Self> {
-        let told = Arc::new(Told {
+        let told = Arc::new(Shared {
             kernel: kernel()?,
             seen: Mutex::default(),
         });
@@ -154,11 +154,14 @@ impl Watch {
             .name("openings".into())
             .spawn(move || for_thread.listen(&closed))
             .ok()?;
-        Some(Self { told, _open: open })
+        Some(Self {
+            shared: told,
+            _open: open,
+        })
     }
 }
 
-impl Told {
+impl Shared {
     /// Takes in openings until `closed` is.
     fn listen(&self, closed: &PipeReader) {
         loop {
@@ -178,7 +181,7 @@ impl Told {
     }
 
     /// Everything that the kernel has told until now.
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, Observed> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match self.kernel.read_events() {
@@ -198,8 +201,8 @@ impl Told {
 impl Openings {
     /// Marks what stands at the targets of these shifts now. One that cannot be marked is not
     /// watched.
-    pub(crate) fn mark<'a>(&self, shifts: impl Iterator<Item = &'a Shift>) {
-        let Some(Watch { told, .. }) = self.watch.get_or_init(Watch::begin) else {
+    pub(crate) fn mark<'a>(&self, shifts: impl Iterator<Item = &'a TargetChange>) {
+        let Some(Watch { shared: told, .. }) = self.watch.get_or_init(Watch::begin) else {
             return;
         };
         let mut seen = told.seen();
@@ -220,8 +223,8 @@ impl Openings {
     }
 
     /// Counts the openings of `member` from now on: it is about to be signalled.
-    pub(crate) fn begin(&self, member: &Member) {
-        if let Some(Some(Watch { told, .. })) = self.watch.get() {
+    pub(crate) fn begin(&self, member: &PlannedInstance) {
+        if let Some(Some(Watch { shared: told, .. })) = self.watch.get() {
             let (mut seen, at) = (told.seen(), guard::ticks());
             seen.first.get_or_insert(at);
             let signalled = Signalled {
@@ -236,7 +239,7 @@ impl Openings {
 
     /// What `member` has opened since its signal. Where that is not everything, it is waited for: a
     /// moment, or `left` where its proof depends on that.
-    pub(crate) async fn of(&self, member: &Member, left: Duration) -> Opened {
+    pub(crate) async fn of(&self, member: &PlannedInstance, left: Duration) -> Opened {
         let patience = if member.assumed.is_empty() {
             PATIENCE
         } else {
@@ -253,7 +256,7 @@ impl Openings {
     }
 
     fn now(&self, pid: i32, targets: &[PathBuf]) -> Opened {
-        let Some(Some(Watch { told, .. })) = self.watch.get() else {
+        let Some(Some(Watch { shared: told, .. })) = self.watch.get() else {
             return Opened::Unknown;
         };
         let seen = told.seen();
@@ -282,7 +285,7 @@ impl Openings {
     }
 }
 
-impl Seen {
+impl Observed {
     fn event(&mut self, event: &FanotifyEvent) {
         self.told += 1;
         let Some(status) = event.fd().and_then(|fd| fstat(fd).ok()) else {
@@ -299,7 +302,7 @@ impl Seen {
                     signalled.opened.insert(target);
                 }
             }
-            Opener::Untold => drop(self.untold.insert(target, self.told)),
+            Opener::Unknown => drop(self.untold.insert(target, self.told)),
             Opener::Other => {}
         }
     }
@@ -324,7 +327,7 @@ impl Seen {
                 };
             }
             let Ok(stat) = Stat::of(at) else {
-                return Opener::Untold;
+                return Opener::Unknown;
             };
             if stat.parent <= 0 || at == 1 {
                 break;
@@ -338,7 +341,7 @@ impl Seen {
                 && self.first.is_none_or(|first| stat.started >= first)
                 && !self.signalled.contains_key(&1)
             {
-                return Opener::Untold;
+                return Opener::Unknown;
             }
             at = stat.parent;
         }
@@ -348,7 +351,7 @@ impl Seen {
 
 /// The new files of a shift; those that are there where none is new. For an entry that was removed,
 /// and for a link, it is the directory: its names are read again.
-fn files(shift: &Shift) -> Vec<PathBuf> {
+fn files(shift: &TargetChange) -> Vec<PathBuf> {
     let Some(tree) = &shift.to.tree else {
         return vec![shift.path.clone()];
     };

@@ -3,22 +3,25 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    event::{Proof, State, Trouble},
-    fact::{Fact, Source, Wants},
+    event::{Failure, Outcome, Proof},
+    fact::{Assertion, Expectation, Source},
     fleet::Speaks,
     host::{
         net::sockets::sockets_of,
         probe::{
-            answers::Answers,
-            confirm::{Other, Says, Until, Wanted, confirm, moved, outlives},
-            lanes::Lanes,
-            lost, old_workers, readings,
+            confirm::{
+                Expected, OtherConfig, SelfReportExpectation, WaitUntil, confirm,
+                follow_moved_endpoint, outlives_signal,
+            },
+            limits::ProbeLimits,
+            lost_listeners, old_workers, readings,
+            results::ProbeResults,
             workers::{SETTLED, kept},
         },
         proc::{guard, tree::children},
-        reload::{fresh::Fresh, second_end, signal::signal},
+        reload::{context::ProofContext, second_end, signal::signal},
     },
-    step::{Member, Readings, Shift},
+    step::{PlannedInstance, PriorReadings, TargetChange},
 };
 
 /// Longest that the signal of an instance which is asked at once waits for the turn of its
@@ -32,7 +35,7 @@ const EARLIER_OPEN: &str = "it shows this config as it did before its signal, an
 
 /// The end of a wait that no fault has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub(crate) enum Proven {
     /// It runs the wanted config; by which proof, and how long after its signal.
     Config(Proof, Duration),
     /// It lived until its deadline, no fault was seen, and nothing proves which config it runs.
@@ -54,50 +57,53 @@ enum Earlier {
 /// The trouble: it died, it refused, it does not take the signal, or it proves nothing though it
 /// could.
 pub(crate) async fn prove(
-    member: &mut Member,
-    fresh: Fresh<'_>,
-    lanes: &Lanes,
-) -> Result<Shown, Trouble> {
-    let Fresh {
-        shifts, undo, turn, ..
+    member: &mut PlannedInstance,
+    fresh: ProofContext<'_>,
+    lanes: &ProbeLimits,
+) -> Result<Proven, Failure> {
+    let ProofContext {
+        changes: shifts,
+        undo,
+        slot: turn,
+        ..
     } = fresh;
-    let mut facts = filled(&member.group.confirm, shifts)?;
+    let mut facts = resolve_assertions(&member.group.confirm, shifts)?;
     let first = member.baseline.clone();
     member.instance.proof = None;
     // Once it was seen on the new config, the reload of that is over.
-    let unseen = match member.instance.state {
-        State::Unconfirmed => undo,
-        State::TimedOut => undo && member.proven_at.is_none(),
+    let unseen = match member.instance.outcome {
+        Outcome::Unconfirmed => undo,
+        Outcome::TimedOut => undo && member.proven_at.is_none(),
         _ => false,
     };
-    let mut earlier = if member.unsure || unseen {
+    let mut earlier = if member.signal_may_be_pending || unseen {
         Earlier::Open
     } else {
         Earlier::Over
     };
-    let compares = facts.iter().any(Fact::compares);
-    if compares && (undo || member.unsure) {
+    let compares = facts.iter().any(Assertion::needs_baseline);
+    if compares && (undo || member.signal_may_be_pending) {
         turn.give_back();
         // A reload that still runs must not be taken for the one that is about to be asked for.
-        if Box::pin(quiet(member, &facts, lanes)).await {
+        if Box::pin(wait_until_idle(member, &facts, lanes)).await {
             earlier = Earlier::Over;
         }
     }
     let sent = member.signalled;
-    if !facts.is_empty() && (compares || undo || member.unsure) {
-        Box::pin(read_anew(member, &facts, undo, lanes)).await;
-        if let Readings::Before(kept) = &member.kept {
+    if !facts.is_empty() && (compares || undo || member.signal_may_be_pending) {
+        Box::pin(reread_baseline(member, &facts, undo, lanes)).await;
+        if let PriorReadings::Before(kept) = &member.prior_readings {
             // It may run the new config already: its answer of now is nothing that could change.
             let changes = member
                 .baseline
                 .iter_mut()
                 .zip(kept)
                 .zip(&facts)
-                .filter(|(_, fact)| fact.wants == Wants::Changed && !undo);
+                .filter(|(_, fact)| fact.expectation == Expectation::Changed && !undo);
             changes.for_each(|((now, before), _)| now.clone_from(before));
         }
         if undo
-            && !member.unsure
+            && !member.signal_may_be_pending
             && second_end::has_ended_since(&facts, &first, &member.baseline, sent)
         {
             earlier = Earlier::Over;
@@ -110,16 +116,19 @@ pub(crate) async fn prove(
         .flatten();
     if kids.is_some() {
         member.sockets = sockets_of(member.instance.pid).unwrap_or_default();
-        old_workers::take_down(member, undo);
+        old_workers::record_old_workers(member, undo);
     }
-    adjust(&mut facts, &member.kept, &first, shifts, undo);
-    if !undo && !member.sick {
+    specialize(&mut facts, &member.prior_readings, &first, shifts, undo);
+    if !undo && !member.unresponsive {
         Box::pin(shown_before(member, &facts, lanes)).await;
     }
-    let blind = blind(&mut facts, member, shifts);
+    let blind = drop_unprovable(&mut facts, member, shifts);
     // Where an earlier run has left its readings, those are from before the new config, and this
     // survey's may not be.
-    if !undo && !member.unsure && !matches!(member.kept, Readings::Before(_)) {
+    if !undo
+        && !member.signal_may_be_pending
+        && !matches!(member.prior_readings, PriorReadings::Before(_))
+    {
         readings::keep_survey(&facts, &first, &mut member.baseline);
     }
     if let Some(wait) = readings::next_second(&facts, &member.baseline) {
@@ -130,15 +139,16 @@ pub(crate) async fn prove(
     // must be there by then. All others are signalled before any of them is asked: at once they are
     // hardly ever done. Assertions that compare with a reading must not wait once more, nor must an
     // instance that is known to be silent.
-    let is_silent = member.sick || member.instance.state == State::TimedOut;
-    let asked_at_once =
-        member.group.speaks == Speaks::Hello && !is_silent && !facts.iter().any(Fact::compares);
-    let wanted = wanted(member, shifts, facts, undo)?;
+    let is_silent = member.unresponsive || member.instance.outcome == Outcome::TimedOut;
+    let asked_at_once = member.group.speaks == Speaks::Hello
+        && !is_silent
+        && !facts.iter().any(Assertion::needs_baseline);
+    let wanted = expectation(member, shifts, facts, undo)?;
     let plan = wanted
         .as_ref()
         .map(|wanted| Evidence::of(member, (wanted, &first), shifts, undo, earlier));
     let mut lane = if asked_at_once {
-        tokio::time::timeout(SOON, lanes.fast.acquire())
+        tokio::time::timeout(SOON, lanes.responsive.acquire())
             .await
             .ok()
             .and_then(Result::ok)
@@ -147,7 +157,7 @@ pub(crate) async fn prove(
     };
     let may_be_unseen = plan.as_ref().is_none_or(Evidence::may_be_unseen);
     if may_be_unseen && member.group.speaks == Speaks::None {
-        member.listened = lost::listens(member, lanes);
+        member.listened = lost_listeners::listens(member, lanes);
     }
     fresh.begun(member);
     let hung = signal(member, || {
@@ -168,25 +178,25 @@ pub(crate) async fn prove(
     )) = wanted.zip(plan)
     else {
         turn.give_back();
-        outlives(&hung, member.timeout).await?;
-        return life(member, None, undo, lanes);
+        outlives_signal(&hung, member.timeout).await?;
+        return prove_life(member, None, undo, lanes);
     };
     if undo {
-        member.went_back.clone_from(&wanted.facts);
+        member.shown_back.clone_from(&wanted.confirm);
     }
-    let wanted = Wanted {
-        kids,
+    let wanted = Expected {
+        children_before: kids,
         until,
         ..wanted
     };
     let took = match confirm(&hung, member, &wanted, lanes, turn, lane).await {
         Ok(took) => took,
         // It shows what is wanted, as it did before, and the end of an earlier reload was not seen.
-        Err(trouble) if trouble.kind.state() == State::Unconfirmed && !undo => {
-            return life(member, Some(EARLIER_OPEN.into()), undo, lanes);
+        Err(trouble) if trouble.kind.outcome() == Outcome::Unconfirmed && !undo => {
+            return prove_life(member, Some(EARLIER_OPEN.into()), undo, lanes);
         }
-        Err(trouble) if trouble.kind.state() == State::TimedOut && blind => {
-            return Err(Trouble {
+        Err(trouble) if trouble.kind.outcome() == Outcome::TimedOut && blind => {
+            return Err(Failure {
                 text: format!("{}; {BLIND}", trouble.text),
                 ..trouble
             });
@@ -195,14 +205,21 @@ pub(crate) async fn prove(
     };
     if again {
         turn.give_back();
-        let wanted = Wanted {
-            until: Until::Shown,
+        let wanted = Expected {
+            until: WaitUntil::Shown,
             ..wanted
         };
-        Box::pin(second_end::see(hung, member, &wanted, sent, (lanes, turn))).await?;
+        Box::pin(second_end::await_second_end(
+            hung,
+            member,
+            &wanted,
+            sent,
+            (lanes, turn),
+        ))
+        .await?;
     } else if proof == Proof::None {
         let held = wanted
-            .facts
+            .confirm
             .first()
             .map(|fact| fact.source.describe(&member.instance.endpoint));
         let had_reading = member.baseline.first().is_some_and(Option::is_some);
@@ -211,62 +228,62 @@ pub(crate) async fn prove(
         } else {
             "had nothing to read before its signal, and may have held all the time"
         };
-        return life(
+        return prove_life(
             member,
             held.map(|source| format!("{source} {why}")),
             undo,
             lanes,
         );
     }
-    Ok(Shown::Config(proof, took))
+    Ok(Proven::Config(proof, took))
 }
 
 /// The end of a wait in which the instance lived and nothing was proven, for this reason.
 ///
 /// # Errors
 /// The trouble: it is stopped, or listens nowhere any more.
-fn life(
-    member: &mut Member,
+fn prove_life(
+    member: &mut PlannedInstance,
     why: Option<String>,
     undo: bool,
-    lanes: &Lanes,
-) -> Result<Shown, Trouble> {
-    if let Some(fault) = lost::fault(member, lanes) {
+    lanes: &ProbeLimits,
+) -> Result<Proven, Failure> {
+    if let Some(fault) = lost_listeners::fault(member, lanes) {
         return Err(fault);
     }
     // That it was silent before the run says more.
-    if let Some(text) = why.filter(|_| !undo && member.instance.trouble.is_none()) {
+    if let Some(text) = why.filter(|_| !undo && member.instance.failure.is_none()) {
         member.fail(
-            State::Unconfirmed,
-            Trouble {
-                kind: State::Unconfirmed.into(),
+            Outcome::Unconfirmed,
+            Failure {
+                kind: Outcome::Unconfirmed.into(),
                 text,
             },
         );
     }
-    Ok(Shown::Life)
+    Ok(Proven::Life)
 }
 
 /// How the proof of one instance is gathered.
 struct Evidence {
     proof: Proof,
-    until: Until,
+    until: WaitUntil,
     /// Whether what was seen can be the end of an earlier reload, so that another end must be seen.
     again: bool,
 }
 
 impl Evidence {
     fn of(
-        member: &Member,
-        (wanted, first): (&Wanted, &[Option<String>]),
-        shifts: &[Shift],
+        member: &PlannedInstance,
+        (wanted, first): (&Expected, &[Option<String>]),
+        shifts: &[TargetChange],
         undo: bool,
         earlier: Earlier,
     ) -> Self {
-        if wanted.says.is_some() {
+        if wanted.self_report.is_some() {
             return Self {
                 proof: Proof::Exact,
-                until: Until::Shown,
+                until: WaitUntil::Shown,
                 again: false,
             };
         }
@@ -274,17 +291,18 @@ impl Evidence {
         // An assertion that held already counts only where the instance may run this config since
         // before its signal, where no earlier reload can end that, and where the other config would
         // not make it hold.
-        let may_hold = !open && (undo || member.unsure || member.brought || member.runs_it);
-        let others: Vec<Option<Other>> = written
+        let may_hold =
+            !open && (undo || member.signal_may_be_pending || member.may_run_new || member.runs_it);
+        let others: Vec<Option<OtherConfig>> = written
             .iter()
-            .zip(&wanted.facts)
-            .map(|(written, fact)| other(written, fact, shifts))
+            .zip(&wanted.confirm)
+            .map(|(written, fact)| other_text(written, fact, shifts))
             .collect();
         let differs = |at: usize| others[at].is_some();
         // While an earlier reload is under way, its end is a change as well.
-        let counts = |fact: &Fact| undo || !open || fact.wants != Wants::Changed;
-        let proof = strongest(&wanted.facts, &member.baseline, differs, may_hold, counts);
-        let compares = wanted.facts.iter().any(Fact::compares);
+        let counts = |fact: &Assertion| undo || !open || fact.expectation != Expectation::Changed;
+        let proof = strongest_proof(&wanted.confirm, &member.baseline, differs, may_hold, counts);
+        let compares = wanted.confirm.iter().any(Assertion::needs_baseline);
         // The wanted content proves nothing while an earlier reload may be under way. The other
         // content, seen before it, shows that this reload is over.
         if open
@@ -297,10 +315,10 @@ impl Evidence {
                     .zip(before.as_deref())
                     .is_some_and(|(o, b)| o.is(b))
             });
-            let seen = seen || readings::show_the_other(&wanted.facts, first, &member.baseline);
+            let seen = seen || readings::show_the_other(&wanted.confirm, first, &member.baseline);
             return Self {
                 proof: Proof::Content,
-                until: Until::Other {
+                until: WaitUntil::Other {
                     others,
                     seen: seen.into(),
                 },
@@ -308,9 +326,9 @@ impl Evidence {
             };
         }
         let until = if proof == Proof::None {
-            Until::Deadline
+            WaitUntil::Deadline
         } else {
-            Until::Shown
+            WaitUntil::Shown
         };
         Self {
             proof,
@@ -321,52 +339,59 @@ impl Evidence {
 
     /// Tells whether the wait may end with nothing seen but that the instance lives.
     fn may_be_unseen(&self) -> bool {
-        self.proof == Proof::None || matches!(self.until, Until::Other { .. })
+        self.proof == Proof::None || matches!(self.until, WaitUntil::Other { .. })
     }
 }
 
 /// The reading that the config which `shifts` replace would give to an assertion; none where that
 /// is not known, or is the same.
-pub(crate) fn other(written: &Fact, filled: &Fact, shifts: &[Shift]) -> Option<Other> {
-    let Wants::Equals(text) = &filled.wants else {
+pub(crate) fn other_text(
+    written: &Assertion,
+    filled: &Assertion,
+    shifts: &[TargetChange],
+) -> Option<OtherConfig> {
+    let Expectation::Equals(text) = &filled.expectation else {
         return None;
     };
-    if written.wants == Wants::Changed {
-        return Some(Other::Not(text.clone()));
+    if written.expectation == Expectation::Changed {
+        return Some(OtherConfig::Not(text.clone()));
     }
     let from = shifts.first()?.from.as_ref()?.file();
-    match written.filled(from).ok()?.wants {
-        Wants::Equals(old) if old != *text => Some(Other::Text(old)),
+    match written.resolved(from).ok()?.expectation {
+        Expectation::Equals(old) if old != *text => Some(OtherConfig::Text(old)),
         _ => None,
     }
 }
 
 /// The facts with what the config says that `shifts` install.
-pub(crate) fn filled(facts: &[Fact], shifts: &[Shift]) -> Result<Vec<Fact>, Trouble> {
+pub(crate) fn resolve_assertions(
+    facts: &[Assertion],
+    shifts: &[TargetChange],
+) -> Result<Vec<Assertion>, Failure> {
     let to = shifts.first().and_then(|s| s.to.file());
     facts
         .iter()
-        .map(|f| f.filled(to))
+        .map(|f| f.resolved(to))
         .collect::<Result<_, _>>()
-        .map_err(|text| Trouble {
-            kind: State::Refused.into(),
+        .map_err(|text| Failure {
+            kind: Outcome::Refused.into(),
             text,
         })
 }
 
 /// Makes the facts that ask for a change ask for what can be seen; `first` is what they read before
 /// the way forth.
-fn adjust(
-    facts: &mut [Fact],
-    kept: &Readings,
+fn specialize(
+    facts: &mut [Assertion],
+    kept: &PriorReadings,
     first: &[Option<String>],
-    shifts: &[Shift],
+    shifts: &[TargetChange],
     undo: bool,
 ) {
     let (first, back) = match kept {
-        Readings::None => (first, undo),
-        Readings::Before(kept) => (kept.as_slice(), undo),
-        Readings::After(kept) => (kept.as_slice(), !undo),
+        PriorReadings::None => (first, undo),
+        PriorReadings::Before(kept) => (kept.as_slice(), undo),
+        PriorReadings::After(kept) => (kept.as_slice(), !undo),
     };
     let same = !shifts.is_empty()
         && shifts.iter().all(|s| {
@@ -377,13 +402,13 @@ fn adjust(
     for (fact, first) in facts
         .iter_mut()
         .zip(first)
-        .filter(|(fact, _)| fact.wants == Wants::Changed)
+        .filter(|(fact, _)| fact.expectation == Expectation::Changed)
     {
         match first {
             // The same bytes once more change no answer: that there is one must do.
-            _ if same => fact.wants = Wants::Contains(String::new()),
+            _ if same => fact.expectation = Expectation::Contains(String::new()),
             // Whether the way forth changed it or not, on the way back it must be what it was.
-            Some(first) if back => fact.wants = Wants::Equals(first.clone()),
+            Some(first) if back => fact.expectation = Expectation::Equals(first.clone()),
             _ => {}
         }
     }
@@ -396,10 +421,17 @@ const BLIND: &str = "its facts compare with what it said before the signal, when
 /// Of one that was silent, what compares with a reading that nobody has proves nothing: its source
 /// must only answer again, and the other facts are the proof, or that it tells what it serves.
 /// Answers whether there is nothing else; then nothing is proven.
-fn blind(facts: &mut [Fact], member: &Member, shifts: &[Shift]) -> bool {
+fn drop_unprovable(
+    facts: &mut [Assertion],
+    member: &PlannedInstance,
+    shifts: &[TargetChange],
+) -> bool {
     let baseline = |at: usize| member.baseline.get(at).is_some_and(Option::is_some);
-    let unread = |at: usize, fact: &Fact| {
-        member.sick && fact.compares() && fact.wants != Wants::AfterSignal && !baseline(at)
+    let unread = |at: usize, fact: &Assertion| {
+        member.unresponsive
+            && fact.needs_baseline()
+            && fact.expectation != Expectation::AfterSignal
+            && !baseline(at)
     };
     let tells = member.group.speaks == Speaks::Hello && !shifts.is_empty();
     if !tells && facts.iter().enumerate().all(|(at, fact)| unread(at, fact)) {
@@ -407,7 +439,7 @@ fn blind(facts: &mut [Fact], member: &Member, shifts: &[Shift]) -> bool {
     }
     for (at, fact) in facts.iter_mut().enumerate() {
         if unread(at, fact) {
-            fact.wants = Wants::Contains(String::new());
+            fact.expectation = Expectation::Contains(String::new());
         }
     }
     false
@@ -415,34 +447,34 @@ fn blind(facts: &mut [Fact], member: &Member, shifts: &[Shift]) -> bool {
 
 /// What proves that `member` runs what `shifts` install; none where its group says that there is
 /// nothing to see.
-fn wanted(
-    member: &Member,
-    shifts: &[Shift],
-    facts: Vec<Fact>,
+fn expectation(
+    member: &PlannedInstance,
+    shifts: &[TargetChange],
+    facts: Vec<Assertion>,
     undo: bool,
-) -> Result<Option<Wanted>, Trouble> {
+) -> Result<Option<Expected>, Failure> {
     let (i, group) = (&member.instance, &member.group);
     let says = match (group.speaks, shifts.first().map(|s| &s.to)) {
         (Speaks::Hello, Some(to)) => {
             // Of one that did not say what it runs, an answer could be from before the signal.
             let anew = undo
-                || member.unsure
+                || member.signal_may_be_pending
                 || i.before.as_ref().is_none_or(|before| *before == to.sha256);
-            Some(Says {
+            Some(SelfReportExpectation {
                 sha256: to.sha256.clone(),
-                refusable: !undo,
-                anew,
-                seq: member.seq,
+                rejection_is_final: !undo,
+                require_new_attempt: anew,
+                seq: member.attempt_seq,
             })
         }
         _ => None,
     };
     // A refusal of the way forth is no refusal of the way back, and one of an earlier run's config
     // none of this one's.
-    let reject = if undo || member.unsure {
+    let reject = if undo || member.signal_may_be_pending {
         Vec::new()
     } else {
-        filled(&group.reject, shifts)?
+        resolve_assertions(&group.reject, shifts)?
     };
     if facts.is_empty() && says.is_none() {
         return Ok(None);
@@ -453,57 +485,65 @@ fn wanted(
     } else {
         group.samples
     };
-    Ok(Some(Wanted {
-        says,
-        facts,
+    Ok(Some(Expected {
+        self_report: says,
+        confirm: facts,
         reject,
         samples,
-        kids: None,
-        until: Until::Shown,
+        children_before: None,
+        until: WaitUntil::Shown,
     }))
 }
 
 /// The assertions that must still hold of an instance that has shown them, without a signal; `undo`
 /// where it has gone back to what `shifts` install. None where nothing can be asked.
-pub(crate) fn still(
-    member: &Member,
-    shifts: &[Shift],
+pub(crate) fn expected_after(
+    member: &PlannedInstance,
+    shifts: &[TargetChange],
     undo: bool,
-) -> Result<Option<Wanted>, Trouble> {
+) -> Result<Option<Expected>, Failure> {
     if undo {
         // Made for its way back: its readings of before the run are gone by now.
-        return Ok(wanted(member, shifts, member.went_back.clone(), undo)?.map(asked_only));
+        return Ok(
+            expectation(member, shifts, member.shown_back.clone(), undo)?.map(has_asked_proof_only),
+        );
     }
-    let mut facts = filled(&member.group.confirm, shifts)?;
-    if member.instance.state == State::Unchanged {
+    let mut facts = resolve_assertions(&member.group.confirm, shifts)?;
+    if member.instance.outcome == Outcome::Unchanged {
         // It was never signalled, so nothing that compares with before its signal can hold. What
         // did not hold at the survey is no part of the reason for which it is left as it is.
         let now = |at: usize| member.baseline.get(at).and_then(Option::as_deref);
-        let stays = |(at, fact): &(usize, Fact)| {
-            !fact.compares() && now(*at).is_none_or(|now| fact.holds_alone(now))
+        let stays = |(at, fact): &(usize, Assertion)| {
+            !fact.needs_baseline() && now(*at).is_none_or(|now| fact.holds_alone(now))
         };
         let stay = facts.into_iter().enumerate().filter(stays);
         facts = stay.map(|(_, fact)| fact).collect();
     }
-    adjust(&mut facts, &member.kept, &member.baseline, shifts, false);
-    blind(&mut facts, member, shifts);
-    let wanted = wanted(member, shifts, facts, false)?;
-    Ok(if member.instance.state == State::Unchanged {
-        wanted.map(asked_only)
+    specialize(
+        &mut facts,
+        &member.prior_readings,
+        &member.baseline,
+        shifts,
+        false,
+    );
+    drop_unprovable(&mut facts, member, shifts);
+    let wanted = expectation(member, shifts, facts, false)?;
+    Ok(if member.instance.outcome == Outcome::Unchanged {
+        wanted.map(has_asked_proof_only)
     } else {
         wanted
     })
 }
 
 /// The same of an instance whose word is enough, however old its last reload is.
-fn asked_only(wanted: Wanted) -> Wanted {
-    let says = wanted.says.map(|says| Says {
-        anew: false,
-        refusable: false,
+fn has_asked_proof_only(wanted: Expected) -> Expected {
+    let says = wanted.self_report.map(|says| SelfReportExpectation {
+        require_new_attempt: false,
+        rejection_is_final: false,
         ..says
     });
-    Wanted {
-        says,
+    Expected {
+        self_report: says,
         reject: Vec::new(),
         ..wanted
     }
@@ -512,13 +552,19 @@ fn asked_only(wanted: Wanted) -> Wanted {
 /// Waits, at most half of what it has for its proof, until an earlier reload is over: the instance
 /// takes the signal again, none is pending, and the kernel's reading of its workers is the same
 /// twice. Answers whether that was seen; it never is where the kernel is not asked.
-async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) -> bool {
+async fn wait_until_idle(
+    member: &PlannedInstance,
+    facts: &[Assertion],
+    lanes: &ProbeLimits,
+) -> bool {
     let (i, group) = (&member.instance, &member.group);
     let kernel = || facts.iter().map(|f| &f.source).filter(|s| s.is_kernel());
     let mut before = None;
     let settle = async {
         loop {
-            let now = Answers::of(kernel(), member, lanes).await.readings(facts);
+            let now = ProbeResults::of(kernel(), member, lanes)
+                .await
+                .readings(facts);
             let idle = guard::not_taking(i.pid, group).is_none()
                 && !guard::is_pending(i.pid, group.signal);
             if idle && before.as_ref() == Some(&now) {
@@ -539,29 +585,37 @@ async fn quiet(member: &Member, facts: &[Fact], lanes: &Lanes) -> bool {
 
 /// Reads what comparing facts compare with once more, as late as can be: what changed meanwhile was
 /// not changed by the signal. On the way back nothing from before the way forth counts.
-async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lanes) {
-    let (before, unsure) = (std::mem::take(&mut member.baseline), member.unsure);
-    if undo || unsure || member.sick {
+async fn reread_baseline(
+    member: &mut PlannedInstance,
+    facts: &[Assertion],
+    undo: bool,
+    lanes: &ProbeLimits,
+) {
+    let (before, unsure) = (
+        std::mem::take(&mut member.baseline),
+        member.signal_may_be_pending,
+    );
+    if undo || unsure || member.unresponsive {
         // The way forth may have moved it to where nobody has looked yet; a silent one may be
         // somewhere by now.
-        moved(member, lanes);
+        follow_moved_endpoint(member, lanes);
     }
     let until = Instant::now() + member.timeout / 2;
-    let mut silent = member.sick;
+    let mut silent = member.unresponsive;
     let now = loop {
         let now = {
             let _slow = if silent {
-                lanes.slow.acquire().await.ok()
+                lanes.unresponsive.acquire().await.ok()
             } else {
                 None
             };
             let fast = if silent {
                 None
             } else {
-                lanes.fast.acquire().await.ok()
+                lanes.responsive.acquire().await.ok()
             };
             let left = until.saturating_duration_since(Instant::now());
-            let asked = Box::pin(Answers::within(
+            let asked = Box::pin(ProbeResults::within(
                 left,
                 facts.iter().map(|f| &f.source),
                 member,
@@ -575,11 +629,13 @@ async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lane
         // Where nothing older counts, one that was only slow to answer could never prove what
         // compares.
         let lacks = facts.iter().zip(&now).any(|(fact, reading)| {
-            fact.compares() && fact.wants != Wants::AfterSignal && reading.is_none()
+            fact.needs_baseline()
+                && fact.expectation != Expectation::AfterSignal
+                && reading.is_none()
         });
         let i = &member.instance;
         if !(undo || unsure)
-            || member.sick
+            || member.unresponsive
             || !lacks
             || Instant::now() >= until
             || !guard::is_same(i.pid, i.started, &i.exe)
@@ -614,18 +670,19 @@ async fn read_anew(member: &mut Member, facts: &[Fact], undo: bool, lanes: &Lane
 
 /// Reads once more what does not hold before the signal. Of two processes that answer in turn the
 /// other one may have shown it all the time, and then it proves nothing.
-async fn shown_before(member: &mut Member, facts: &[Fact], lanes: &Lanes) {
+async fn shown_before(member: &mut PlannedInstance, facts: &[Assertion], lanes: &ProbeLimits) {
     let samples = if member.group.samples > 1 {
         member.group.samples
     } else {
         0
     };
-    let holds = |fact: &Fact, read: &str| fact.holds_alone(read);
-    for (at, fact) in facts
-        .iter()
-        .enumerate()
-        .filter(|(_, fact)| matches!(fact.wants, Wants::Equals(_) | Wants::Contains(_)))
-    {
+    let holds = |fact: &Assertion, read: &str| fact.holds_alone(read);
+    for (at, fact) in facts.iter().enumerate().filter(|(_, fact)| {
+        matches!(
+            fact.expectation,
+            Expectation::Equals(_) | Expectation::Contains(_)
+        )
+    }) {
         let is_open = |before: Option<&Option<String>>| {
             before
                 .and_then(Option::as_deref)
@@ -635,8 +692,8 @@ async fn shown_before(member: &mut Member, facts: &[Fact], lanes: &Lanes) {
             if !is_open(member.baseline.get(at)) {
                 break;
             }
-            let _permit = lanes.fast.acquire().await;
-            let now = Answers::of(std::iter::once(&fact.source), member, lanes)
+            let _permit = lanes.responsive.acquire().await;
+            let now = ProbeResults::of(std::iter::once(&fact.source), member, lanes)
                 .await
                 .read(fact);
             if let (Some(before), Some(now)) = (
@@ -653,15 +710,15 @@ async fn shown_before(member: &mut Member, facts: &[Fact], lanes: &Lanes) {
 /// could not have failed, and proves nothing, unless it `may_hold` and `differs` says of its place
 /// that the other config would not make it hold. Without a reading from before, `differs` decides.
 /// Only assertions that `counts` says yes to prove anything.
-pub(crate) fn strongest(
-    filled: &[Fact],
+pub(crate) fn strongest_proof(
+    filled: &[Assertion],
     baseline: &[Option<String>],
     differs: impl Fn(usize) -> bool,
     may_hold: bool,
-    counts: impl Fn(&Fact) -> bool,
+    counts: impl Fn(&Assertion) -> bool,
 ) -> Proof {
-    let of = |(at, filled): (usize, &Fact)| match &filled.wants {
-        Wants::Equals(_) | Wants::Contains(_) => {
+    let of = |(at, filled): (usize, &Assertion)| match &filled.expectation {
+        Expectation::Equals(_) | Expectation::Contains(_) => {
             let held = baseline
                 .get(at)
                 .and_then(Option::as_deref)
@@ -672,9 +729,9 @@ pub(crate) fn strongest(
             };
             proves.then_some(Proof::Content)
         }
-        Wants::Changed => Some(Proof::Content),
-        Wants::Increased | Wants::AfterSignal => Some(Proof::Reloaded),
-        Wants::Replaced => Some(Proof::Workers),
+        Expectation::Changed => Some(Proof::Content),
+        Expectation::Increased | Expectation::AfterSignal => Some(Proof::Reloaded),
+        Expectation::Replaced => Some(Proof::Workers),
     };
     filled
         .iter()

@@ -4,19 +4,19 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    event::{State, Trouble},
-    fact::{Fact, Wants},
+    event::{Failure, Outcome},
+    fact::{Assertion, Expectation},
     host::{
-        parallel::turns::Turn,
+        parallel::admission::Slot,
         probe::{
-            answers::Answers,
-            confirm::{Wanted, confirm},
-            lanes::Lanes,
+            confirm::{Expected, confirm},
+            limits::ProbeLimits,
+            results::ProbeResults,
         },
-        proc::pidfd::Hung,
+        proc::pidfd::SignalledProcess,
         reload::signal::signal,
     },
-    step::Member,
+    step::PlannedInstance,
 };
 
 /// A reload that an earlier signal began is waited for at most this many times the instance's own
@@ -30,7 +30,7 @@ const SPREAD: Duration = Duration::from_millis(250);
 /// Whether a reload that the signal of `sent` asked for has ended between the readings `first` and
 /// `now`.
 pub(crate) fn has_ended_since(
-    facts: &[Fact],
+    facts: &[Assertion],
     first: &[Option<String>],
     now: &[Option<String>],
     sent: Option<jiff::Timestamp>,
@@ -56,19 +56,19 @@ pub(crate) fn has_ended_since(
 ///
 /// # Errors
 /// The trouble: it died, it does not take the signal, or no other end was seen.
-pub(crate) async fn see(
-    hung: Hung,
-    member: &mut Member,
-    wanted: &Wanted,
+pub(crate) async fn await_second_end(
+    hung: SignalledProcess,
+    member: &mut PlannedInstance,
+    wanted: &Expected,
     sent: Option<jiff::Timestamp>,
-    (lanes, turn): (&Lanes, &Turn),
-) -> Result<(), Trouble> {
+    (lanes, turn): (&ProbeLimits, &Slot),
+) -> Result<(), Failure> {
     let since =
         sent.and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)).ok());
     let slowest = since
         .unwrap_or_default()
         .clamp(member.timeout, member.timeout.saturating_mul(SLOWEST));
-    if !wanted.facts.iter().any(tells_ends) {
+    if !wanted.confirm.iter().any(tells_ends) {
         // An answer or the workers must be so when the reload of before would have ended.
         tokio::time::sleep_until((hung.at + slowest).into()).await;
         return confirm(&hung, member, wanted, lanes, turn, None)
@@ -77,19 +77,19 @@ pub(crate) async fn see(
     }
     read(member, wanted, lanes).await;
     let stamps = wanted
-        .facts
+        .confirm
         .iter()
-        .any(|fact| fact.wants == Wants::AfterSignal);
+        .any(|fact| fact.expectation == Expectation::AfterSignal);
     let limit = (slowest + SPREAD).max(if stamps { STAMPS } else { Duration::ZERO });
     let own = std::mem::replace(&mut member.timeout, limit);
-    let hung = Hung {
+    let hung = SignalledProcess {
         at: Instant::now(),
         ..hung
     };
     let said = confirm(&hung, member, wanted, lanes, turn, None).await;
     let said = match said {
-        Err(trouble) if trouble.kind.state() == State::TimedOut => {
-            once_more(member, wanted, lanes, turn).await
+        Err(trouble) if trouble.kind.outcome() == Outcome::TimedOut => {
+            signal_again(member, wanted, lanes, turn).await
         }
         said => said.map(drop),
     };
@@ -98,18 +98,18 @@ pub(crate) async fn see(
 }
 
 /// Signals the instance again, and waits for the end of that reload.
-async fn once_more(
-    member: &mut Member,
-    wanted: &Wanted,
-    lanes: &Lanes,
-    turn: &Turn,
-) -> Result<(), Trouble> {
+async fn signal_again(
+    member: &mut PlannedInstance,
+    wanted: &Expected,
+    lanes: &ProbeLimits,
+    turn: &Slot,
+) -> Result<(), Failure> {
     read(member, wanted, lanes).await;
     let hung = signal(member, || {}).await?;
     let said = confirm(&hung, member, wanted, lanes, turn, None).await;
     said.map(drop)
-        .map_err(|trouble| match trouble.kind.state() {
-            State::TimedOut => Trouble {
+        .map_err(|trouble| match trouble.kind.outcome() {
+            Outcome::TimedOut => Failure {
                 text: format!(
                     "one reload ended, perhaps an earlier one, and no other did: {}",
                     trouble.text
@@ -121,19 +121,26 @@ async fn once_more(
 }
 
 /// Whether every end of a reload changes what `fact` reads.
-fn tells_ends(fact: &Fact) -> bool {
-    matches!(fact.wants, Wants::Increased | Wants::AfterSignal)
+fn tells_ends(fact: &Assertion) -> bool {
+    matches!(
+        fact.expectation,
+        Expectation::Increased | Expectation::AfterSignal
+    )
 }
 
 /// Reads anew what the next end of a reload must change.
-async fn read(member: &mut Member, wanted: &Wanted, lanes: &Lanes) {
+async fn read(member: &mut PlannedInstance, wanted: &Expected, lanes: &ProbeLimits) {
     let now = {
-        let _permit = lanes.slow.acquire().await;
-        Answers::of(wanted.facts.iter().map(|fact| &fact.source), member, lanes)
-            .await
-            .readings(&wanted.facts)
+        let _permit = lanes.unresponsive.acquire().await;
+        ProbeResults::of(
+            wanted.confirm.iter().map(|fact| &fact.source),
+            member,
+            lanes,
+        )
+        .await
+        .readings(&wanted.confirm)
     };
-    for ((fact, now), before) in wanted.facts.iter().zip(now).zip(&mut member.baseline) {
+    for ((fact, now), before) in wanted.confirm.iter().zip(now).zip(&mut member.baseline) {
         if tells_ends(fact) && now.is_some() {
             *before = now;
         }
@@ -143,15 +150,15 @@ async fn read(member: &mut Member, wanted: &Wanted, lanes: &Lanes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Read, Source};
+    use crate::fact::{Extract, Source};
 
     #[test]
     fn a_value_that_moved_since_the_first_signal_is_the_end_of_its_reload() {
-        let ends = |wants: Wants, first: &str, now: &str| {
-            let facts = [Fact {
+        let ends = |wants: Expectation, first: &str, now: &str| {
+            let facts = [Assertion {
                 source: Source::Exec(Vec::new()),
-                read: Read::Stdout,
-                wants,
+                read: Extract::Stdout,
+                expectation: wants,
             }];
             has_ended_since(
                 &facts,
@@ -160,13 +167,13 @@ mod tests {
                 "2026-01-01T00:00:10Z".parse().ok(),
             )
         };
-        assert!(ends(Wants::Increased, "1", "2") && !ends(Wants::Increased, "1", "1"));
+        assert!(ends(Expectation::Increased, "1", "2") && !ends(Expectation::Increased, "1", "1"));
         assert!(
-            ends(Wants::AfterSignal, "1767225609", "1767225610")
-                && !ends(Wants::AfterSignal, "1767225607", "1767225608")
+            ends(Expectation::AfterSignal, "1767225609", "1767225610")
+                && !ends(Expectation::AfterSignal, "1767225607", "1767225608")
         );
         assert!(
-            !ends(Wants::Changed, "1", "2"),
+            !ends(Expectation::Changed, "1", "2"),
             "another answer is not yet an end"
         );
     }

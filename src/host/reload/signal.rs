@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use rustix::process::pidfd_send_signal;
 
 use crate::{
-    event::{State, Trouble},
+    event::{Failure, Outcome},
     fleet::Signal,
     host::{
         discover::renewal,
         proc::{
-            guard::{is_ready, not_taking, sees_the_same, takes},
-            pidfd::{Hung, NotHung, gone, open, there},
+            guard::{is_ready, not_taking, sees_the_same, wait_for_handler},
+            pidfd::{SignalError, SignalledProcess, gone, open, there},
         },
     },
-    step::Member,
+    step::PlannedInstance,
 };
 
 /// Opens the pidfd, looks again at who it is and whether it takes the signal, then sends it. A
@@ -25,11 +25,11 @@ use crate::{
 ///
 /// # Errors
 /// When it is another process by now, or still does not take the signal at the end of `limit`.
-pub(crate) async fn hang_up(
-    member: &Member,
+pub(crate) async fn send_reload_signal(
+    member: &PlannedInstance,
     limit: Duration,
     waits: impl FnOnce(),
-) -> Result<Hung, NotHung> {
+) -> Result<SignalledProcess, SignalError> {
     let i = &member.instance;
     let pidfd = open(i)?;
     if !is_ready(i.pid, i.started, &i.exe, member.group.signal) {
@@ -39,27 +39,27 @@ pub(crate) async fn hang_up(
             // Another process is not waited for.
             there(i)?;
             waits();
-            takes(i.pid, &member.group, limit).await
+            wait_for_handler(i.pid, &member.group, limit).await
         };
         // Only now: what took the signal just now must be the one that is held, and who ended
         // meanwhile has refused nothing.
         there(i)?;
-        taken.map_err(NotHung::Refused)?;
+        taken.map_err(SignalError::Refused)?;
     }
     if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {
         // One that has ended sees nothing.
         there(i)?;
-        return Err(NotHung::Refused(format!(
+        return Err(SignalError::Refused(format!(
             "sees another file at `{}` than this host does",
             path.display()
         )));
     }
     let now = renewal::of(&member.identity, &member.group, &i.exe, &member.args);
     if let Some(why) = renewal::refuses(&now, &member.group) {
-        return Err(NotHung::Refused(why));
+        return Err(SignalError::Refused(why));
     }
     if now != member.identity.renewal {
-        return Err(NotHung::Refused(
+        return Err(SignalError::Refused(
             "would execute another program than the one that has \
                                      validated its config; run hello again"
                 .into(),
@@ -73,7 +73,7 @@ pub(crate) async fn hang_up(
     // Taken before it is sent: a quick program has loaded its config before this one goes on.
     let (at, when) = (Instant::now(), jiff::Timestamp::now());
     pidfd_send_signal(&pidfd, signal).map_err(|e| gone(&format!("took no signal: {e}")))?;
-    Ok(Hung {
+    Ok(SignalledProcess {
         pid: i.pid,
         started: i.started,
         pidfd,
@@ -86,16 +86,19 @@ pub(crate) async fn hang_up(
 ///
 /// # Errors
 /// The trouble: it died, or does not take the signal.
-pub(crate) async fn signal(member: &mut Member, waits: impl FnOnce()) -> Result<Hung, Trouble> {
-    let hung = hang_up(member, member.timeout, waits)
+pub(crate) async fn signal(
+    member: &mut PlannedInstance,
+    waits: impl FnOnce(),
+) -> Result<SignalledProcess, Failure> {
+    let hung = send_reload_signal(member, member.timeout, waits)
         .await
         .map_err(|e| match e {
-            NotHung::Gone(text) => Trouble {
-                kind: State::Died.into(),
+            SignalError::Gone(text) => Failure {
+                kind: Outcome::Died.into(),
                 text,
             },
-            NotHung::Refused(text) => Trouble {
-                kind: State::Refused.into(),
+            SignalError::Refused(text) => Failure {
+                kind: Outcome::Refused.into(),
                 text,
             },
         })?;

@@ -5,28 +5,28 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    event::{Proof, State, Trouble},
-    fact::{Fact, Source, Wants},
+    event::{Failure, Outcome, Proof},
+    fact::{Assertion, Expectation, Source},
     fleet::{Group, Speaks},
     host::{
-        discover::{self, found::Found, newest::Newest},
+        discover::{self, found::Found, new_processes::NewProcesses},
         net::{http::own, sockets::sockets_of},
         probe::{
-            answers::Answers,
-            confirm::{shares, strangers},
-            lanes::{Lanes, told},
-            samples::Steadiness,
+            confirm::{foreign_listeners, sharing_text},
+            limits::{ProbeLimits, self_report},
+            results::ProbeResults,
+            samples::Samples,
         },
         proc::{
             guard,
             inside::is_its_name,
             pidfd::{has_ended, hold},
-            snapshot::Since,
+            snapshot::ProcessSnapshot,
             tree::children,
         },
-        reload::{fresh::Fresh, prove::other},
+        reload::{context::ProofContext, prove::other_text},
     },
-    step::{Blob, Member},
+    step::{Content, PlannedInstance},
 };
 
 /// A successor is there before the one whose place it takes ends; what is told by a unit or a pid
@@ -40,15 +40,19 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The process that has taken the place of `member`, which ended: it descends from it, holds its
 /// listening socket, or is what the unit or the pid file of its group names by now. None when there
 /// is none in time.
-pub(crate) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Option<Found> {
+pub(crate) async fn find_successor(
+    member: &PlannedInstance,
+    surveyed: &ProcessSnapshot,
+    lanes: &ProbeLimits,
+) -> Option<Found> {
     let group = &member.group;
     let named = group.matching.unit.is_some()
         || group.matching.pid_file.is_some()
         || !group.pid_file.is_empty();
-    let patience = match member.instance.state {
+    let patience = match member.instance.outcome {
         _ if named => member.timeout.clamp(AT_ONCE, NAMED),
         // On the way forth it was waited for already.
-        State::Died => Duration::ZERO,
+        Outcome::Died => Duration::ZERO,
         _ => AT_ONCE,
     };
     let deadline = Instant::now() + patience;
@@ -77,11 +81,11 @@ pub(crate) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Op
                 Some(is_named) => is_named,
                 None => {
                     (late || !named)
-                        && (member.heirs.contains(&id) || inherits(&found, member, lanes))
+                        && (member.new_children.contains(&id) || inherits(&found, member, lanes))
                 }
             };
             if takes_over {
-                lanes.know([id]);
+                lanes.add_known([id]);
                 return Some(found);
             }
         }
@@ -93,12 +97,16 @@ pub(crate) async fn heir(member: &Member, surveyed: &Since, lanes: &Lanes) -> Op
 }
 
 /// Matches of its group that are not in the run and read what `member` did.
-pub(crate) async fn unknown(member: &Member, newest: &Newest, lanes: &Lanes) -> Vec<Found> {
+pub(crate) async fn unknown(
+    member: &PlannedInstance,
+    newest: &NewProcesses,
+    lanes: &ProbeLimits,
+) -> Vec<Found> {
     let group = Group {
         instances: Vec::new(),
         ..(*member.group).clone()
     };
-    let ways = discover::Ways::default();
+    let ways = discover::ConfigPaths::default();
     let mut same = Vec::new();
     for found in newest.scan.find(&group).await.found {
         let Ok(configs) = discover::configs_of(&found, &group, &ways).await else {
@@ -117,7 +125,7 @@ pub(crate) async fn unknown(member: &Member, newest: &Newest, lanes: &Lanes) -> 
 }
 
 /// Whether it holds a listening socket that `member` held.
-fn inherits(found: &Found, member: &Member, lanes: &Lanes) -> bool {
+fn inherits(found: &Found, member: &PlannedInstance, lanes: &ProbeLimits) -> bool {
     let (Ok(held), Ok(listeners)) = (sockets_of(found.pid), lanes.listeners(PAUSE)) else {
         return false;
     };
@@ -131,11 +139,11 @@ fn inherits(found: &Found, member: &Member, lanes: &Lanes) -> bool {
 /// The trouble of the new process, after `limit`.
 pub(crate) async fn prove(
     found: &Found,
-    member: &Member,
-    fresh: Fresh<'_>,
+    member: &PlannedInstance,
+    fresh: ProofContext<'_>,
     limit: Duration,
-    lanes: &Lanes,
-) -> Result<Member, Trouble> {
+    lanes: &ProbeLimits,
+) -> Result<PlannedInstance, Failure> {
     let i = &member.instance;
     let mut new = member.clone();
     new.args = found.args.clone().into();
@@ -148,20 +156,20 @@ pub(crate) async fn prove(
     };
     let began = Instant::now();
     let proof = proven(&mut new, fresh, limit, lanes).await?;
-    (new.instance.proof, new.instance.state) = (
+    (new.instance.proof, new.instance.outcome) = (
         Some(proof),
         if fresh.undo {
-            State::Reverted
+            Outcome::Reverted
         } else {
-            State::Confirmed
+            Outcome::Confirmed
         },
     );
-    new.instance.after = fresh.to().map(|to| to.sha256.clone());
+    new.instance.after = fresh.new_content().map(|to| to.sha256.clone());
     new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
-    new.signalled = Some(fresh.since_when());
+    new.signalled = Some(fresh.proof_since());
     new.proven_at = Some(Instant::now());
     // It has answered, whatever the one did whose place it took.
-    new.sick = false;
+    new.unresponsive = false;
     Ok(new)
 }
 
@@ -171,34 +179,36 @@ pub(crate) async fn prove(
 /// # Errors
 /// As [`prove`].
 pub(crate) async fn proven(
-    new: &mut Member,
-    fresh: Fresh<'_>,
+    new: &mut PlannedInstance,
+    fresh: ProofContext<'_>,
     limit: Duration,
-    lanes: &Lanes,
-) -> Result<Proof, Trouble> {
+    lanes: &ProbeLimits,
+) -> Result<Proof, Failure> {
     let pid = new.instance.pid;
-    let trouble = |kind: State, text: String| Trouble {
+    let trouble = |kind: Outcome, text: String| Failure {
         kind: kind.into(),
         text,
     };
     let Ok(pidfd) = hold(&new.instance) else {
-        return Err(trouble(State::Died, format!("pid {pid} ended too")));
+        return Err(trouble(Outcome::Died, format!("pid {pid} ended too")));
     };
     let began = Instant::now();
-    let mut steady = Steadiness::of(new.group.samples);
+    let mut steady = Samples::of(new.group.samples);
     loop {
         let late = began.elapsed() >= limit;
         let said = steadily(new, fresh, &mut steady, lanes).await;
         if has_ended(&pidfd) {
-            return Err(trouble(State::Died, format!("pid {pid} ended too")));
+            return Err(trouble(Outcome::Died, format!("pid {pid} ended too")));
         }
-        let said = said.and_then(|proof| match strangers(new, lanes).as_slice() {
+        let said = said.and_then(|proof| match foreign_listeners(new, lanes).as_slice() {
             [] => Ok(proof),
-            others => Err(shares(others)),
+            others => Err(sharing_text(others)),
         });
         match said {
             Ok(proof) => return Ok(proof),
-            Err(why) if late => return Err(trouble(State::TimedOut, format!("pid {pid}: {why}"))),
+            Err(why) if late => {
+                return Err(trouble(Outcome::TimedOut, format!("pid {pid}: {why}")));
+            }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
@@ -206,19 +216,19 @@ pub(crate) async fn proven(
 
 /// What a new process proves now, in every sample.
 async fn steadily(
-    new: &mut Member,
-    fresh: Fresh<'_>,
-    steady: &mut Steadiness,
-    lanes: &Lanes,
+    new: &mut PlannedInstance,
+    fresh: ProofContext<'_>,
+    steady: &mut Samples,
+    lanes: &ProbeLimits,
 ) -> Result<Proof, String> {
-    let proof = says(new, fresh, None, lanes)
+    let proof = successor_reports(new, fresh, None, lanes)
         .await
         .inspect_err(|_| steady.does_not_hold())?;
     steady.holds();
     let (group, serving) = (new.group.clone(), Source::Http(own("/")));
     let status = group.confirm.is_empty().then_some(&serving);
     for source in steady.questions(group.confirm.iter().map(|fact| &fact.source).chain(status)) {
-        says(new, fresh, Some(source), lanes)
+        successor_reports(new, fresh, Some(source), lanes)
             .await
             .inspect_err(|_| steady.does_not_hold())?;
     }
@@ -226,16 +236,16 @@ async fn steadily(
 }
 
 /// What a new process proves now, by the answers of all sources or of `only` one.
-async fn says(
-    new: &mut Member,
-    fresh: Fresh<'_>,
+async fn successor_reports(
+    new: &mut PlannedInstance,
+    fresh: ProofContext<'_>,
     only: Option<&Source>,
-    lanes: &Lanes,
+    lanes: &ProbeLimits,
 ) -> Result<Proof, String> {
     let group = new.group.clone();
     // That it has read its config is known then, and another install of the same bytes changes
     // nothing of that.
-    let before = (new.instance.state == State::Confirmed)
+    let before = (new.instance.outcome == Outcome::Confirmed)
         .then_some(new.signalled)
         .flatten();
     if group.needs_endpoint() {
@@ -245,28 +255,28 @@ async fn says(
                 .endpoint(new.instance.pid, &new.args, &group)?;
     }
     let i = &new.instance;
-    let facts: Vec<Fact> = group
+    let facts: Vec<Assertion> = group
         .confirm
         .iter()
-        .map(|f| f.filled(fresh.to().and_then(Blob::file)))
+        .map(|f| f.resolved(fresh.new_content().and_then(Content::file)))
         .collect::<Result<_, _>>()?;
     let asked = || {
         facts
             .iter()
             .filter(|fact| only.is_none_or(|only| *only == fact.source))
     };
-    let answers = Answers::within(new.timeout, asked().map(|f| &f.source), new, lanes).await;
-    if let Some((_, silence)) = answers.silent() {
-        return Err(silence.why.clone());
+    let answers = ProbeResults::within(new.timeout, asked().map(|f| &f.source), new, lanes).await;
+    if let Some((_, silence)) = answers.first_error() {
+        return Err(silence.message.clone());
     }
-    let since = before.unwrap_or_else(|| fresh.since_when());
-    let holds = |fact: &Fact| match &fact.wants {
+    let since = before.unwrap_or_else(|| fresh.proof_since());
+    let holds = |fact: &Assertion| match &fact.expectation {
         // There is no before: that it is new shows in its start.
-        Wants::Changed | Wants::Increased => true,
-        Wants::Replaced => answers
+        Expectation::Changed | Expectation::Increased => true,
+        Expectation::Replaced => answers
             .read(fact)
             .is_some_and(|now| now.lines().any(|line| line.ends_with(" listens"))),
-        Wants::Equals(_) | Wants::Contains(_) | Wants::AfterSignal => answers
+        Expectation::Equals(_) | Expectation::Contains(_) | Expectation::AfterSignal => answers
             .read(fact)
             .is_some_and(|now| fact.holds(&now, None, since)),
     };
@@ -274,13 +284,13 @@ async fn says(
         return Err(answers.why_not(fact, &i.endpoint));
     }
     if group.speaks == Speaks::Hello {
-        let told = told(&i.endpoint, lanes).await?;
+        let told = self_report(&i.endpoint, lanes).await?;
         if !is_its_name(i.pid, i.started, (told.instance.pid, told.instance.started)) {
             return Err(format!("it is answered by pid {}", told.instance.pid));
         }
         // It counts its attempts from its own start.
-        new.seq = told.last_attempt.seq;
-        return match fresh.to() {
+        new.attempt_seq = told.last_attempt.seq;
+        return match fresh.new_content() {
             Some(to) if told.effective.sha256 != to.sha256 => Err("serves another config".into()),
             _ => Ok(Proof::Exact),
         };
@@ -289,7 +299,7 @@ async fn says(
         .confirm
         .iter()
         .zip(&facts)
-        .any(|(written, new)| other(written, new, fresh.shifts).is_some());
+        .any(|(written, new)| other_text(written, new, fresh.changes).is_some());
     if !content && before.is_none() {
         if !fresh.came_later(i.pid, i.started) {
             return Err(
@@ -303,7 +313,7 @@ async fn says(
             ));
         }
     }
-    guard::takes(i.pid, &group, Duration::ZERO).await?;
+    guard::wait_for_handler(i.pid, &group, Duration::ZERO).await?;
     Ok(if content {
         Proof::Content
     } else {

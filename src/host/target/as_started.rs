@@ -8,16 +8,16 @@ use std::{
 };
 
 use crate::{
-    fleet::{Place, Speaks},
+    fleet::{PathBase, Speaks},
     host::{proc::guard, target::behind},
-    step::Member,
+    step::PlannedInstance,
 };
 
 /// Whether nothing has changed since the instance started: the target at `path`, what is read
 /// through it, and the links by which the instance names it. False where that is not known.
-pub(crate) fn is_as_it_started(member: &Member, path: &Path) -> bool {
+pub(crate) fn is_as_it_started(member: &PlannedInstance, path: &Path) -> bool {
     let i = &member.instance;
-    let Some(born) = guard::born(i.pid) else {
+    let Some(born) = guard::start_time_ns(i.pid) else {
         return false;
     };
     let readers: &[i32] = if member.group.speaks == Speaks::None {
@@ -38,7 +38,7 @@ pub(crate) fn is_as_it_started(member: &Member, path: &Path) -> bool {
 
 /// The links on every path that the command line of the instance, or the `config` of its group,
 /// names, and that leads to `target` or to a directory above it.
-fn links(member: &Member, target: &Path) -> BTreeSet<PathBuf> {
+fn links(member: &PlannedInstance, target: &Path) -> BTreeSet<PathBuf> {
     // `--config=PATH` and `-cPATH` name one as well.
     let of_word = |word: &'_ String| {
         [
@@ -55,7 +55,7 @@ fn links(member: &Member, target: &Path) -> BTreeSet<PathBuf> {
         .flatten()
         .filter(|word| !word.as_os_str().is_empty());
     let fixed = member.group.config.iter().flatten().filter_map(|place| {
-        if let Place::Path(path) = place {
+        if let PathBase::Path(path) = place {
             Some(path.clone())
         } else {
             None

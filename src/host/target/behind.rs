@@ -13,7 +13,7 @@ use crate::{
     config::{MAX_TARGET, digest},
     host::{
         exec,
-        target::mentions::{How, READERS, Written, is_of_programs, mentions},
+        target::mentions::{OpenMode, READERS, Written, is_of_programs, mentions},
     },
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn behind<'a>(
     includes: impl IntoIterator<Item = &'a String>,
     readers: &[i32],
 ) -> Option<String> {
-    let walk = Walk::over(path, includes, readers, How::Any)?;
+    let walk = Walk::over(path, includes, readers, OpenMode::Any)?;
     let all: Vec<String> = walk
         .found
         .iter()
@@ -53,7 +53,7 @@ pub(crate) fn newest<'a>(
     includes: impl IntoIterator<Item = &'a String>,
     readers: &[i32],
 ) -> Option<i128> {
-    let mut walk = Walk::over(path, includes, readers, How::Appends)?;
+    let mut walk = Walk::over(path, includes, readers, OpenMode::Appends)?;
     walk.dated(path);
     Some(walk.newest)
 }
@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
         top: &'a Path,
         includes: impl IntoIterator<Item = &'i String>,
         readers: &[i32],
-        how: How,
+        how: OpenMode,
     ) -> Option<Self> {
         let includes: Vec<String> = includes
             .into_iter()

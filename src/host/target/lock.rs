@@ -21,7 +21,7 @@ use rustix::{
 use tokio::time::Instant;
 
 use self::holders::Holders;
-use crate::trust::Way;
+use crate::trust::ResolvedPath;
 
 pub(crate) mod holders;
 
@@ -58,7 +58,7 @@ pub enum Intent {
 
 /// How a directory is locked.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct LockRequest<'a> {
     /// Until when another run's lock is waited for: one moment for all locks of a run.
     pub(crate) until: Instant,
     /// What the run is about to do there.
@@ -80,9 +80,9 @@ pub(crate) struct Locked {
 ///
 /// # Errors
 /// `Swapped` when the path is not the resolved one any more.
-pub(crate) fn open(path: &Path) -> Result<(Way, Arc<OwnedFd>), LockError> {
+pub(crate) fn open(path: &Path) -> Result<(ResolvedPath, Arc<OwnedFd>), LockError> {
     let io = |e: io::Error| LockError::Io(path.into(), e);
-    let way = Way::of(path).map_err(io)?;
+    let way = ResolvedPath::of(path).map_err(io)?;
     if way.has_links() {
         return Err(LockError::Swapped(path.into()));
     }
@@ -100,7 +100,7 @@ pub(crate) fn open(path: &Path) -> Result<(Way, Arc<OwnedFd>), LockError> {
 pub(crate) async fn lock(
     dir: &OwnedFd,
     path: &Path,
-    wanted: Wanted<'_>,
+    wanted: LockRequest<'_>,
     holders: &mut Holders,
 ) -> Result<Locked, LockError> {
     let io = |e: io::Error| LockError::Io(path.into(), e);
@@ -236,12 +236,12 @@ fn room() -> Result<Option<(OwnedFd, PathBuf)>, (PathBuf, io::Error)> {
         .filter(|path| path.is_absolute());
     let usual = PathBuf::from(format!("/run/user/{me}"));
     for place in named.into_iter().chain([usual]) {
-        let own = |way: &Way| {
+        let own = |way: &ResolvedPath| {
             way.is_directory()
                 && way.stat().st_uid == me.as_raw()
                 && way.stat().st_mode & 0o777 == 0o700
         };
-        if !Way::of(&place).is_ok_and(|way| own(&way) && way.is_ours().is_ok()) {
+        if !ResolvedPath::of(&place).is_ok_and(|way| own(&way) && way.is_ours().is_ok()) {
             continue;
         }
         let path = place.join("hello/lock");
@@ -254,7 +254,7 @@ fn room() -> Result<Option<(OwnedFd, PathBuf)>, (PathBuf, io::Error)> {
 
 /// `hello/lock` in `place`, made where it is not there. It must be this user's alone.
 fn folder(place: &Path, outer: Mode) -> io::Result<OwnedFd> {
-    let way = Way::of(place)?;
+    let way = ResolvedPath::of(place)?;
     way.is_ours()?;
     let mut dir = way.open()?;
     for (name, mode) in [("hello", outer), ("lock", Mode::RWXU)] {

@@ -93,7 +93,7 @@ pub(crate) fn is_of_programs(path: &Path) -> bool {
 
 /// How a file is held open for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum OpenMode {
     Any,
     /// Only its end is written to: it is a log, and no input that is held open for its lock.
     Appends,
@@ -108,7 +108,7 @@ pub(crate) struct Written(BTreeSet<(u64, u64)>);
 
 impl Written {
     /// The files that the first few of these processes hold open for writing, as `how` says.
-    pub(crate) fn by(pids: &[i32], how: How) -> Self {
+    pub(crate) fn by(pids: &[i32], how: OpenMode) -> Self {
         let mut all = BTreeSet::new();
         for pid in pids.iter().take(READERS) {
             let mut names: Vec<PathBuf> = Vec::new();
@@ -144,12 +144,12 @@ impl Written {
 
 /// Whether the `flags` of a `/proc/PID/fdinfo` file, which are octal, are those of a descriptor
 /// that writes.
-fn writes(info: &str, how: How) -> bool {
+fn writes(info: &str, how: OpenMode) -> bool {
     let flags = info
         .lines()
         .find_map(|line| line.strip_prefix("flags:"))
         .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & 0o3 != 0 && (how == How::Any || flags & APPEND != 0))
+    flags.is_some_and(|flags| flags & 0o3 != 0 && (how == OpenMode::Any || flags & APPEND != 0))
 }
 
 #[cfg(test)]
@@ -194,8 +194,14 @@ mod tests {
 
     #[test]
     fn a_descriptor_writes_by_its_flags() {
-        assert!(writes("pos:\t0\nflags:\t0102001\n", How::Any) && writes("flags:\t02\n", How::Any));
-        assert!(!writes("pos:\t0\nflags:\t0100000\n", How::Any) && !writes("", How::Any));
-        assert!(writes("flags:\t0102001\n", How::Appends) && !writes("flags:\t02\n", How::Appends));
+        assert!(
+            writes("pos:\t0\nflags:\t0102001\n", OpenMode::Any)
+                && writes("flags:\t02\n", OpenMode::Any)
+        );
+        assert!(!writes("pos:\t0\nflags:\t0100000\n", OpenMode::Any) && !writes("", OpenMode::Any));
+        assert!(
+            writes("flags:\t0102001\n", OpenMode::Appends)
+                && !writes("flags:\t02\n", OpenMode::Appends)
+        );
     }
 }

@@ -13,14 +13,14 @@ use rustix::fs::{FileType, Statx};
 use crate::{
     config::{MAX_TARGET, ReadError},
     event::Verdict,
-    step::{Blob, Offered},
+    step::{Content, StagedSource},
     tree::{Tree, shown, status},
-    trust::{Distrust, Way, is_us},
+    trust::{Distrust, ResolvedPath, is_us},
 };
 
 /// Looks where `source` says for the new content of the target at `config`, and reads what is
 /// there, once.
-pub(crate) fn look(source: &str, config: &Path) -> Offered {
+pub(crate) fn read_source(source: &str, config: &Path) -> StagedSource {
     let mut path = OsString::new();
     for (at, part) in source.split("{config}").enumerate() {
         // Whatever signs are in the path, they stay.
@@ -32,7 +32,7 @@ pub(crate) fn look(source: &str, config: &Path) -> Offered {
         path.push(part);
     }
     let path = PathBuf::from(path);
-    let content = match Way::of(&path) {
+    let content = match ResolvedPath::of(&path) {
         // A link that others could put there would lead to any file that root can read.
         Ok(way) => Some(
             read(&way).map_err(|(verdict, why)| (verdict, format!("`{}`: {why}", shown(&path)))),
@@ -43,10 +43,10 @@ pub(crate) fn look(source: &str, config: &Path) -> Offered {
             format!("cannot read `{}`: {e}", shown(&path)),
         ))),
     };
-    Offered { path, content }
+    StagedSource { path, content }
 }
 
-fn read(way: &Way) -> Result<Blob, (Verdict, String)> {
+fn read(way: &ResolvedPath) -> Result<Content, (Verdict, String)> {
     let failed = |e: std::io::Error| (Verdict::Failed, e.to_string());
     way.is_ours().map_err(|why| match why {
         Distrust::Writable { place, .. } if place == way.end => (
@@ -68,7 +68,7 @@ enum Unread {
 }
 
 /// Trust is of what was opened, not of what stood at a path a moment ago.
-fn content(fd: OwnedFd) -> Result<Blob, Unread> {
+fn content(fd: OwnedFd) -> Result<Content, Unread> {
     let io = |e: std::io::Error| Unread::Read(e.into());
     let untrusted = |path: &Path, stat: &Statx| {
         let writable = stat.stx_mode & 0o022 != 0
@@ -90,7 +90,7 @@ fn content(fd: OwnedFd) -> Result<Blob, Unread> {
         });
         return match (tree, why) {
             (_, Some(why)) => Err(Unread::Untrusted(why)),
-            (tree, None) => Blob::of(tree.map_err(Unread::Read)?).map_err(io),
+            (tree, None) => Content::from_tree(tree.map_err(Unread::Read)?).map_err(io),
         };
     }
     if let Some(why) = untrusted(Path::new(""), &stat) {
@@ -111,7 +111,7 @@ fn content(fd: OwnedFd) -> Result<Blob, Unread> {
         length if length > MAX_TARGET => Err(Unread::Read(ReadError::Unacceptable(format!(
             "it is larger than {MAX_TARGET} bytes"
         )))),
-        _ => Ok(Blob::new(bytes)),
+        _ => Ok(Content::new(bytes)),
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
         let mode = |name: &str, mode: u32| {
             std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap()
         };
-        let go = || look("{config}.new", &at("a b")).content;
+        let go = || read_source("{config}.new", &at("a b")).content;
         let refused = |what: &str| {
             let (verdict, why) = go().unwrap().unwrap_err();
             assert!(
@@ -140,7 +140,7 @@ mod tests {
         assert!(go().is_none());
         std::fs::write(at("a b.new"), "new").unwrap();
         mode("a b.new", 0o644);
-        assert_eq!(go().unwrap().unwrap(), Blob::new(b"new".to_vec()));
+        assert_eq!(go().unwrap().unwrap(), Content::new(b"new".to_vec()));
         mode("a b.new", 0o664);
         refused("can write it");
         mode("a b.new", 0o644);
@@ -176,7 +176,7 @@ mod tests {
             refused("others than root and you can write");
         }
         assert_eq!(
-            look("/x{config}-{config}.d", Path::new("/a b")).path,
+            read_source("/x{config}-{config}.d", Path::new("/a b")).path,
             Path::new("/x/a b-/a b.d")
         );
     }

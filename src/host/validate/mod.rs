@@ -1,8 +1,8 @@
 //! Whether a new config would be loaded.
 
+pub(crate) mod case;
 pub(crate) mod complaints;
-pub(crate) mod judge;
-pub(crate) mod live;
+pub(crate) mod current;
 pub(crate) mod overridden;
 pub(crate) mod readable;
 pub(crate) mod restart;

@@ -10,13 +10,13 @@ use std::{
 };
 
 use crate::{
-    event::{Stop, Verdict},
+    event::{Abort, Verdict},
     fleet::Speaks,
     host::{
         proc::argument::argument,
         validate::restart::{ask_of, keys_of, quoted, set_anew},
     },
-    step::{Member, Shift},
+    step::{PlannedInstance, TargetChange},
     tree::Node,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 ///
 /// # Errors
 /// `Refused` with the keys, and where the command does not tell them.
-pub(crate) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> {
+pub(crate) async fn keys(member: &PlannedInstance, shifts: &[TargetChange]) -> Result<(), Abort> {
     let (group, i) = (&member.group, &member.instance);
     if group.overridden_keys.is_empty() {
         return by_its_arguments(member, shifts);
@@ -34,7 +34,7 @@ pub(crate) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> 
     for shift in shifts {
         for (path, keys) in set(shift) {
             let refused = |why: String| {
-                Stop::new(
+                Abort::new(
                     Verdict::Refused,
                     format!(
                         "pid {}: which keys are overridden is not told: {why}",
@@ -53,7 +53,7 @@ pub(crate) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> 
                     i.pid,
                     path.display()
                 );
-                return Err(Stop::new(
+                return Err(Abort::new(
                     Verdict::Refused,
                     format!(
                         "{why}; change one of these, or say `overridden_keys = []` in group \
@@ -73,7 +73,7 @@ pub(crate) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> 
                     i.pid,
                     path.display()
                 );
-                return Err(Stop::new(
+                return Err(Abort::new(
                     Verdict::Refused,
                     format!(
                         "{why}; change it there, or say `overridden_keys = []` in group `{name}`"
@@ -86,7 +86,7 @@ pub(crate) async fn keys(member: &Member, shifts: &[Shift]) -> Result<(), Stop> 
 }
 
 /// The same of a `hello serve`, whose `--listen` overrides the key of that name.
-fn by_its_arguments(member: &Member, shifts: &[Shift]) -> Result<(), Stop> {
+fn by_its_arguments(member: &PlannedInstance, shifts: &[TargetChange]) -> Result<(), Abort> {
     if member.group.speaks != Speaks::Hello || argument(&member.args, "--listen").is_none() {
         return Ok(());
     }
@@ -99,7 +99,7 @@ fn by_its_arguments(member: &Member, shifts: &[Shift]) -> Result<(), Stop> {
             "`listen` in `{}` would change nothing, since its `--listen` overrides that",
             path.display()
         );
-        Err(Stop::new(
+        Err(Abort::new(
             Verdict::Refused,
             format!(
                 "pid {} ({}): {why}; leave the key as it is",
@@ -168,7 +168,7 @@ impl Read {
 }
 
 /// Each file of a target with the keys that get another value in it.
-fn set(shift: &Shift) -> Vec<(std::path::PathBuf, BTreeSet<String>)> {
+fn set(shift: &TargetChange) -> Vec<(std::path::PathBuf, BTreeSet<String>)> {
     let Some(from) = &shift.from else {
         return Vec::new();
     };

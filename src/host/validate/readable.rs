@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 
 use crate::host::target::lock::holders::{list_of, permitted};
-use crate::identity::{Identity, Person};
+use crate::identity::{Credentials, Identity};
 
 /// `CAP_DAC_OVERRIDE` and `CAP_DAC_READ_SEARCH`, which pass every permission of a file, and
 /// `CAP_SETUID`, by which a process becomes a user that may (`capabilities(7)`).
@@ -37,7 +37,7 @@ pub(crate) struct Unreadable {
 /// A process as a reader.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Reader {
-    person: Person,
+    person: Credentials,
     /// The users and the groups of this host that are known in its user namespace, where it has
     /// capabilities in one of its own.
     own: Option<[Vec<Range>; 2]>,
@@ -48,7 +48,7 @@ type Range = (u32, u32);
 
 impl Reader {
     /// None for one that may read everything.
-    fn of(pid: i32, person: &Person) -> Option<Self> {
+    fn of(pid: i32, person: &Credentials) -> Option<Self> {
         let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
         let passes = person.permitted & PASSES != 0;
         if passes && space(&pid.to_string()) == space("self") {
@@ -88,7 +88,7 @@ fn ranges(map: &str) -> Vec<Range> {
 
 /// What a person may do with one file or directory.
 fn allows(
-    person: &Person,
+    person: &Credentials,
     stat: &Stat,
     list: impl FnOnce() -> Option<Vec<u8>>,
     wanted: u16,
@@ -220,12 +220,12 @@ mod tests {
     use super::*;
 
     fn process(uid: u32, groups: &[u32], permitted: u64) -> Identity {
-        let person = Person {
+        let person = Credentials {
             uids: [uid; 3],
             gids: [uid; 3],
             groups: groups.to_vec(),
             permitted,
-            ..Person::default()
+            ..Credentials::default()
         };
         Identity {
             pid: i32::try_from(std::process::id()).unwrap(),
@@ -267,7 +267,7 @@ mod tests {
             assert_eq!(refused(of).is_none(), reads, "{mode:o} {:?}", of.person);
         }
         set(&file, 0o600);
-        let saved = Person {
+        let saved = Credentials {
             uids: [me + 7, me + 7, me],
             ..(*other.person).clone()
         };
@@ -293,7 +293,7 @@ mod tests {
         );
         let mut stat = fs::stat("/").unwrap();
         let reader = Reader {
-            person: Person::default(),
+            person: Credentials::default(),
             own: Some([vec![(1000, 2)], vec![(50, 1)]]),
         };
         for (uid, gid, passes) in [

@@ -8,12 +8,12 @@ use std::{
 };
 
 use crate::{
-    event::{Stop, Verdict},
+    event::{Abort, Verdict},
     host::exec::{
         self, Subject,
-        placeholders::{self, Known},
+        placeholders::{self, Values},
     },
-    step::{Member, Shift},
+    step::{PlannedInstance, TargetChange},
     tree::Node,
 };
 
@@ -29,7 +29,11 @@ const LOOKED_AT: usize = 50;
 ///
 /// # Errors
 /// `RestartRequired` with the keys; `Refused` when the command does not tell them.
-pub(crate) async fn keys(member: &Member, shifts: &[Shift], staged: &Path) -> Result<(), Stop> {
+pub(crate) async fn keys(
+    member: &PlannedInstance,
+    shifts: &[TargetChange],
+    staged: &Path,
+) -> Result<(), Abort> {
     let (group, i) = (&member.group, &member.instance);
     let live = i.targets.first().map_or(staged, PathBuf::as_path);
     let (adopted, known) = (
@@ -48,7 +52,7 @@ pub(crate) async fn keys(member: &Member, shifts: &[Shift], staged: &Path) -> Re
         return Ok(());
     }
     let refused = |why: String| {
-        Stop::new(
+        Abort::new(
             Verdict::Refused,
             format!(
                 "pid {}: which keys need a restart is not told: {why}",
@@ -87,7 +91,7 @@ pub(crate) async fn keys(member: &Member, shifts: &[Shift], staged: &Path) -> Re
     if needed.is_empty() {
         return Ok(());
     }
-    Err(Stop::new(
+    Err(Abort::new(
         Verdict::RestartRequired,
         format!(
             "pid {} ({}): {} would change only with a restart",
@@ -103,7 +107,7 @@ pub(crate) async fn keys(member: &Member, shifts: &[Shift], staged: &Path) -> Re
 ///
 /// # Errors
 /// A sentence when its command does not tell them.
-pub(crate) async fn pending(member: &Member) -> Result<BTreeSet<String>, String> {
+pub(crate) async fn pending(member: &PlannedInstance) -> Result<BTreeSet<String>, String> {
     match member.instance.targets.first() {
         Some(live) if !member.group.restart_pending.is_empty() => Ok(keys_of(
             &ask(&member.group.restart_pending, member, live).await?,
@@ -129,7 +133,11 @@ pub(crate) fn keys_of(said: &str) -> BTreeSet<String> {
 }
 
 /// What a command says, run as the instance's user and in its environment.
-async fn ask(argv: &[String], member: &Member, candidate: &Path) -> Result<String, String> {
+async fn ask(
+    argv: &[String],
+    member: &PlannedInstance,
+    candidate: &Path,
+) -> Result<String, String> {
     ask_about(
         argv,
         member,
@@ -142,7 +150,7 @@ async fn ask(argv: &[String], member: &Member, candidate: &Path) -> Result<Strin
 /// The same about one file of its config, as it stands.
 pub(crate) async fn ask_of(
     argv: &[String],
-    member: &Member,
+    member: &PlannedInstance,
     config: &Path,
 ) -> Result<String, String> {
     ask_about(argv, member, Some(config), config).await
@@ -150,12 +158,12 @@ pub(crate) async fn ask_of(
 
 async fn ask_about(
     argv: &[String],
-    member: &Member,
+    member: &PlannedInstance,
     config: Option<&Path>,
     candidate: &Path,
 ) -> Result<String, String> {
     let i = &member.instance;
-    let known = Known {
+    let known = Values {
         pid: member.identity.inside,
         exe: &placeholders::exe(&member.identity),
         args: &member.args,
@@ -182,7 +190,7 @@ async fn ask_about(
 }
 
 /// Keys that change with one target.
-fn changed(shift: &Shift) -> BTreeSet<String> {
+fn changed(shift: &TargetChange) -> BTreeSet<String> {
     let Some(from) = &shift.from else {
         return BTreeSet::new();
     };

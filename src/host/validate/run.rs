@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::host::exec::{self, Bind, NotRun, Output, Subject};
+use crate::host::exec::{self, Bind, Output, RunError, Subject};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// So much of what it says is kept as the reason.
@@ -10,7 +10,7 @@ const MAX_SAID: usize = 4 << 10;
 
 /// Why a candidate has not passed its validator.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum NotPassed {
+pub(crate) enum ValidationError {
     /// The validator looked at it and says no.
     #[error("{0}")]
     Refused(String),
@@ -30,8 +30,8 @@ pub(crate) async fn run(
     subject: Subject<'_>,
     binds: &[Bind],
     secret: bool,
-) -> Result<String, NotPassed> {
-    let not_run = |e: NotRun| NotPassed::NotRun(format!("the validator {e}"));
+) -> Result<String, ValidationError> {
+    let not_run = |e: RunError| ValidationError::NotRun(format!("the validator {e}"));
     let output = exec::look(argv, subject, binds, LIMIT)
         .await
         .map_err(not_run)?;
@@ -43,7 +43,7 @@ pub(crate) async fn run(
         "the validator `{program}` says no (exit status: {})",
         output.code
     );
-    Err(NotPassed::Refused(match secret {
+    Err(ValidationError::Refused(match secret {
         true => format!("{says}; its output is not shown, since the config is a secret"),
         false => format!("{says}: {}", cut(words(&output))),
     }))

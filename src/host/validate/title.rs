@@ -7,7 +7,7 @@
 use crate::{
     fleet::{option_of, placeholder},
     host::discover::title::{arguments as arguments_of, certain as certain_of},
-    step::Member,
+    step::PlannedInstance,
 };
 
 /// Why nothing is asked of a process about its arguments.
@@ -45,7 +45,7 @@ pub(crate) fn asks(argv: &[String]) -> bool {
 }
 
 /// The arguments of `member` as its command line tells them now.
-pub(crate) fn arguments(member: &Member) -> Arguments {
+pub(crate) fn arguments(member: &PlannedInstance) -> Arguments {
     let exe = member.instance.exe.to_string_lossy();
     let line = std::fs::read(format!("/proc/{}/cmdline", member.identity.pid)).unwrap_or_default();
     if let Some(args) = by_group(member, &line) {
@@ -60,7 +60,7 @@ pub(crate) fn arguments(member: &Member) -> Arguments {
 
 /// The arguments in a title, where the group of the process says how it writes that. The survey has
 /// read them in the same way.
-fn by_group(member: &Member, line: &[u8]) -> Option<Vec<String>> {
+fn by_group(member: &PlannedInstance, line: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(line).ok()?.trim_end_matches('\0');
     if text.contains('\0') {
         None

@@ -6,18 +6,18 @@ use std::{collections::HashMap, thread};
 use futures_util::{StreamExt, stream};
 
 use crate::{
-    event::{Event, Halts, Phase, Stop, Verdict},
-    fleet::{OnBad, Validation},
+    event::{Abort, Event, Interrupts, Phase, Verdict},
+    fleet::{OnBadConfig, Validation},
     host::{
-        parallel::at_once::at_once,
+        parallel::par_map::par_map,
         proc::guard,
         validate::{
+            case::{Candidate, Key, ValidationCase},
             complaints::Complaints,
-            judge::{Candidate, Case, Key},
-            run::NotPassed,
+            run::ValidationError,
         },
     },
-    step::Member,
+    step::PlannedInstance,
 };
 
 /// The keys of so many cases are there at once.
@@ -25,16 +25,16 @@ const KEYS: usize = 1024;
 
 /// Instances that are about to read the same.
 pub(crate) struct Readers<'a> {
-    pub(crate) members: &'a [Member],
+    pub(crate) members: &'a [PlannedInstance],
     /// What they are about to read.
     pub(crate) candidates: Vec<Candidate>,
     /// Whether an instance is known to run what is live now, and not the candidate.
-    pub(crate) runs_live: Box<dyn Fn(&Member) -> bool + 'a>,
+    pub(crate) runs_live: Box<dyn Fn(&PlannedInstance) -> bool + 'a>,
 }
 
 /// What a validator said of a candidate, and who it was.
-struct Said {
-    of_candidate: Result<(), NotPassed>,
+struct ValidatorVerdict {
+    of_candidate: Result<(), ValidationError>,
     by: String,
     /// The reason for which it refuses what its instance runs as well.
     of_reference: Option<String>,
@@ -62,9 +62,9 @@ pub(crate) fn cannot_judge(why: &str) -> String {
 pub(crate) async fn passed(
     all: &[Readers<'_>],
     strict: bool,
-    halts: &mut Halts,
+    halts: &mut Interrupts,
     tell: &mut impl FnMut(Event),
-) -> Result<Vec<Vec<bool>>, Stop> {
+) -> Result<Vec<Vec<bool>>, Abort> {
     let (mut cases, mut known, mut places) =
         (Vec::new(), HashMap::new(), Vec::with_capacity(all.len()));
     for readers in all {
@@ -73,15 +73,16 @@ pub(crate) async fn passed(
             readers.candidates.as_slice(),
         );
         for some in readers.members.chunks(KEYS) {
-            let key = |member: &Member| {
-                (!member.group.validate.is_empty()).then(|| Case::of(member, candidates).key())
+            let key = |member: &PlannedInstance| {
+                (!member.group.validate.is_empty())
+                    .then(|| ValidationCase::of(member, candidates).key())
             };
-            for (member, key) in some.iter().zip(at_once(some, key)) {
+            for (member, key) in some.iter().zip(par_map(some, key)) {
                 // Without a key it has no validator, which is so for its whole group.
                 let key = key.map_or_else(|| Err(member.instance.group.clone()), Ok::<Key, String>);
                 let has_validator = key.is_ok();
                 of_step.push(*known.entry(key).or_insert_with(|| {
-                    cases.push((Case::of(member, candidates), has_validator));
+                    cases.push((ValidationCase::of(member, candidates), has_validator));
                     cases.len() - 1
                 }));
             }
@@ -120,7 +121,7 @@ pub(crate) async fn passed(
             });
             let next = tokio::select! {
                 next = said.next() => next,
-                Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Stop::halted()),
+                Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
             };
             let Some(said) = next else { break };
             let Some((case, _)) = cases.get(verdicts.len()) else {
@@ -140,33 +141,33 @@ pub(crate) async fn passed(
 
 /// Asks one validator. Where it says no, it is asked of what its instance runs as well, if that is
 /// known.
-async fn ask(case: &Case<'_>, runs_live: impl Fn() -> bool) -> Said {
-    let (of_candidate, by) = case.passes().await;
+async fn ask(case: &ValidationCase<'_>, runs_live: impl Fn() -> bool) -> ValidatorVerdict {
+    let (of_candidate, by) = case.validate_case().await;
     let live = case.live();
-    let reference = Case::of(case.member(), &live);
+    let reference = ValidationCase::of(case.member(), &live);
     let (of_candidate, of_reference) = match of_candidate {
         Ok(named) if named.is_empty() => (Ok(()), None),
         Ok(named) => {
             // Errors that it names in what stands there now as well are no news. Without that,
             // nothing is known of its words.
             let new = reference
-                .passes()
+                .validate_case()
                 .await
                 .0
                 .map(|known| named.beyond(&known))
                 .unwrap_or_default();
             (unless_new(case, &new, &by), None)
         }
-        Err(NotPassed::Refused(why)) if runs_live() => {
-            let of_reference = match reference.passes().await.0 {
-                Err(NotPassed::Refused(why)) => Some(why),
+        Err(ValidationError::Refused(why)) if runs_live() => {
+            let of_reference = match reference.validate_case().await.0 {
+                Err(ValidationError::Refused(why)) => Some(why),
                 _ => None,
             };
-            (Err(NotPassed::Refused(why)), of_reference)
+            (Err(ValidationError::Refused(why)), of_reference)
         }
         Err(not_passed) => (Err(not_passed), None),
     };
-    Said {
+    ValidatorVerdict {
         of_candidate,
         by,
         of_reference,
@@ -175,7 +176,11 @@ async fn ask(case: &Case<'_>, runs_live: impl Fn() -> bool) -> Said {
 
 /// Refuses a candidate in which its validator names new errors, though it ends well: what it does
 /// not take is not in force.
-fn unless_new(case: &Case<'_>, new: &Complaints, by: &str) -> Result<(), NotPassed> {
+fn unless_new(
+    case: &ValidationCase<'_>,
+    new: &Complaints,
+    by: &str,
+) -> Result<(), ValidationError> {
     if new.is_empty() {
         return Ok(());
     }
@@ -185,7 +190,7 @@ fn unless_new(case: &Case<'_>, new: &Complaints, by: &str) -> Result<(), NotPass
     } else {
         new.text()
     };
-    Err(NotPassed::Refused(format!(
+    Err(ValidationError::Refused(format!(
         "the validator `{by}` ends well, but names errors that it does not name in the config of \
          now: {text}"
     )))
@@ -193,32 +198,33 @@ fn unless_new(case: &Case<'_>, new: &Complaints, by: &str) -> Result<(), NotPass
 
 /// Whether a case passed; without an answer it has no validator.
 fn decide(
-    case: &Case<'_>,
-    said: Option<Said>,
+    case: &ValidationCase<'_>,
+    said: Option<ValidatorVerdict>,
     strict: bool,
     tell: &mut impl FnMut(Event),
-) -> Result<bool, Stop> {
+) -> Result<bool, Abort> {
     let (
-        Member {
+        PlannedInstance {
             instance: i, group, ..
         },
         candidates,
     ) = (case.member(), case.candidates());
     // A config that cannot be loaded would end it: no instance is signalled on a guess.
-    let ends_it = (group.on_bad_config, group.validation) == (OnBad::Dies, Validation::Wanted);
+    let ends_it =
+        (group.on_bad_config, group.validation) == (OnBadConfig::Dies, Validation::Wanted);
     let must = if ends_it {
         Some("a bad config ends it")
     } else {
         strict.then_some("--validate wants one for every instance")
     };
-    let Some(Said {
+    let Some(ValidatorVerdict {
         of_candidate,
         by,
         of_reference,
     }) = said
     else {
         let refused = |why| {
-            Stop::by_validation(
+            Abort::by_validation(
                 Verdict::Refused,
                 format!(
                     "group `{}` (pid {}) has no validator, and {why}",
@@ -230,7 +236,7 @@ fn decide(
     };
     // What ran was the executable of the instance only if the pid is still the instance.
     if of_candidate.is_err() && guard::is_over(i.pid, i.started, &i.exe) {
-        return Err(Stop::new(
+        return Err(Abort::new(
             Verdict::Refused,
             format!("pid {} ended while its config was validated", i.pid),
         ));
@@ -246,22 +252,22 @@ fn decide(
             });
             return Ok(true);
         }
-        (Err(NotPassed::Refused(why)), None) => {
+        (Err(ValidationError::Refused(why)), None) => {
             let paths = candidates
                 .iter()
                 .map(|c| format!("`{}`", c.live.display()))
                 .collect::<Vec<_>>()
                 .join(", ");
-            return Err(Stop::by_validation(
+            return Err(Abort::by_validation(
                 Verdict::Invalid,
                 format!("the new config is not valid: {paths}\n{why}"),
             ));
         }
-        (Err(NotPassed::Refused(_)), Some(why)) => cannot_judge(&why),
-        (Err(NotPassed::NotRun(why)), _) => why,
+        (Err(ValidationError::Refused(_)), Some(why)) => cannot_judge(&why),
+        (Err(ValidationError::NotRun(why)), _) => why,
     };
     match must {
-        Some(reason) => Err(Stop::by_validation(
+        Some(reason) => Err(Abort::by_validation(
             Verdict::Refused,
             format!("pid {} is not validated, and {reason}: {why}", i.pid),
         )),

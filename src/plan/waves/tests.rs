@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use proptest::prelude::*;
 
 use super::*;
-use crate::step::Member;
+use crate::step::PlannedInstance;
 use crate::{
-    change::Asked,
+    change::ChangeRequest,
     fleet::Rollout,
     plan::{
         Plan,
@@ -50,7 +50,11 @@ fn groups(parts: &[Part]) -> Vec<Arc<Group>> {
             waves: waves.clone(),
             ..Rollout::default()
         };
-        group.on_bad_config = if *dies { OnBad::Dies } else { OnBad::Keeps };
+        group.on_bad_config = if *dies {
+            OnBadConfig::Dies
+        } else {
+            OnBadConfig::Keeps
+        };
         group.after = (0..at).filter(|before| after[*before]).map(name).collect();
         Arc::new(group)
     };
@@ -61,7 +65,7 @@ fn path(target: usize) -> PathBuf {
     format!("/{target}").into()
 }
 
-fn members(parts: &[Part], groups: &[Arc<Group>]) -> Vec<Member> {
+fn members(parts: &[Part], groups: &[Arc<Group>]) -> Vec<PlannedInstance> {
     let one = |at: usize, n: usize, (target, runs): (usize, bool)| {
         let targets: Vec<PathBuf> = (target < 3).then(|| path(target)).into_iter().collect();
         let mut member = member(
@@ -80,27 +84,27 @@ fn members(parts: &[Part], groups: &[Arc<Group>]) -> Vec<Member> {
         .collect()
 }
 
-fn plan(members: Vec<Member>, groups: &[Arc<Group>]) -> Plan {
+fn plan(members: Vec<PlannedInstance>, groups: &[Arc<Group>]) -> Plan {
     planned(
         seen(
             members,
             (0..3).map(|t| (path(t), file(&format!("old {t}")))),
         ),
         groups,
-        &Asked::default(),
+        &ChangeRequest::default(),
     )
     .unwrap()
 }
 
-fn works(member: &Member) -> bool {
-    member.instance.state != State::Unchanged
+fn works(member: &PlannedInstance) -> bool {
+    member.instance.outcome != Outcome::Unchanged
 }
 
-fn of<'a>(plan: &'a Plan, group: &'a str) -> impl Iterator<Item = (usize, &'a Member)> {
+fn of<'a>(plan: &'a Plan, group: &'a str) -> impl Iterator<Item = (usize, &'a PlannedInstance)> {
     let all = plan.waves.iter().flat_map(|w| {
         w.steps
             .iter()
-            .flat_map(|s| &s.members)
+            .flat_map(|s| &s.instances)
             .map(|m| (w.number, m))
     });
     all.filter(move |(_, m)| m.instance.group == group)
@@ -120,13 +124,13 @@ proptest! {
         let groups = groups(&parts);
         let all = members(&parts, &groups);
         let plan = plan(all.clone(), &groups);
-        let ids = |members: Vec<&Member>| members.iter().map(|m| m.id).collect::<Vec<_>>();
-        let mut placed = ids(plan.steps().flat_map(|s| &s.members).collect());
+        let ids = |members: Vec<&PlannedInstance>| members.iter().map(|m| m.id).collect::<Vec<_>>();
+        let mut placed = ids(plan.steps().flat_map(|s| &s.instances).collect());
         placed.sort_unstable();
         prop_assert_eq!(placed, ids(all.iter().collect()), "everybody once");
         prop_assert!(plan.waves.iter().map(|w| w.number).eq(1..=plan.waves.len()));
         for wave in &plan.waves {
-            let members: Vec<&Member> = wave.steps.iter().flat_map(|s| &s.members).collect();
+            let members: Vec<&PlannedInstance> = wave.steps.iter().flat_map(|s| &s.instances).collect();
             prop_assert!(
                 members.iter().all(|m| m.instance.wave == wave.number),
                 "everybody is \
@@ -141,7 +145,7 @@ proptest! {
             prop_assert!(
                 wave.steps
                     .iter()
-                    .all(|s| s.members.windows(2).all(|pair| pair[0].id < pair[1].id))
+                    .all(|s| s.instances.windows(2).all(|pair| pair[0].id < pair[1].id))
             );
         }
     }
@@ -178,7 +182,7 @@ proptest! {
                     Some(*sum)
                 })
                 .collect();
-            let unsure = group.kind.is_none() || group.on_bad_config == OnBad::Dies;
+            let unsure = group.kind.is_none() || group.on_bad_config == OnBadConfig::Dies;
             prop_assert!(
                 !unsure || all == 0 || ends[0] == 1,
                 "one alone first: {:?}",
@@ -259,8 +263,8 @@ proptest! {
         let shape = |plan: &Plan| {
             let step = |s: &Step| {
                 (
-                    s.shifts.iter().map(|s| s.path.clone()).collect::<Vec<_>>(),
-                    s.members.iter().map(|m| m.id).collect::<Vec<_>>(),
+                    s.changes.iter().map(|s| s.path.clone()).collect::<Vec<_>>(),
+                    s.instances.iter().map(|m| m.id).collect::<Vec<_>>(),
                 )
             };
             plan.waves
@@ -385,7 +389,7 @@ fn a_wave_bakes_as_long_as_the_slowest_of_its_groups_and_asks_each_gate_once() {
         of("d", 9, &["late"], &["a"]),
         of("e", 60, &["never"], &[]),
     ];
-    let mut all: Vec<Member> = groups
+    let mut all: Vec<PlannedInstance> = groups
         .iter()
         .zip(1..)
         .map(|(g, pid)| member(g, pid, &[path(0)]))
@@ -408,7 +412,7 @@ fn a_wave_bakes_as_long_as_the_slowest_of_its_groups_and_asks_each_gate_once() {
 }
 
 /// Groups of one instance each, with a file of its own, in a chain.
-fn chain(all: usize) -> (Vec<Arc<Group>>, Vec<Member>) {
+fn chain(all: usize) -> (Vec<Arc<Group>>, Vec<PlannedInstance>) {
     let one = |at: usize| {
         let mut one = (*group(&name_in_chain(at), 1, true)).clone();
         one.after = at.checked_sub(1).map(name_in_chain).into_iter().collect();
@@ -435,11 +439,11 @@ fn a_group_waits_for_those_before_one_that_is_not_in_the_run() {
         .iter()
         .map(|g| (g.name.clone(), g.after.clone()))
         .collect();
-    let (some, mine): (Vec<&Group>, Vec<Member>) = kept
+    let (some, mine): (Vec<&Group>, Vec<PlannedInstance>) = kept
         .iter()
         .map(|at| (&*groups[*at], members[*at].clone()))
         .unzip();
-    let shift = |m: &Member| crate::step::Shift {
+    let shift = |m: &PlannedInstance| crate::step::TargetChange {
         path: m.instance.targets[0].clone(),
         from: None,
         to: file("new"),
@@ -448,8 +452,8 @@ fn a_group_waits_for_those_before_one_that_is_not_in_the_run() {
     let steps: Vec<Step> = mine
         .into_iter()
         .map(|m| Step {
-            shifts: vec![shift(&m)],
-            members: vec![m],
+            changes: vec![shift(&m)],
+            instances: vec![m],
             undo: false,
         })
         .collect();
@@ -462,7 +466,7 @@ fn a_group_waits_for_those_before_one_that_is_not_in_the_run() {
                     .position(|w| {
                         w.steps
                             .iter()
-                            .flat_map(|s| &s.members)
+                            .flat_map(|s| &s.instances)
                             .any(|m| m.id.0 == i32::try_from(at + 1).unwrap())
                     })
                     .unwrap()
@@ -482,8 +486,8 @@ fn ten_times_the_groups_of_a_chain_are_planned_in_about_ten_times_the_time() {
         let steps: Vec<Step> = members
             .into_iter()
             .map(|m| Step {
-                shifts: Vec::new(),
-                members: vec![m],
+                changes: Vec::new(),
+                instances: vec![m],
                 undo: false,
             })
             .collect();

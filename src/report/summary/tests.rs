@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{Form, Trouble};
+use crate::event::{Failure, TargetKind};
 
 fn instance(pid: i32, wave: usize, target: &str) -> Instance {
     Instance {
@@ -16,7 +16,7 @@ fn text(instances: Vec<Instance>, all: bool) -> String {
     let target = |path: &str, to: &str| TargetReport {
         host: "local",
         path: path.into(),
-        form: Form::File,
+        kind: TargetKind::File,
         from: Some("old".into()),
         to: to.into(),
         disk: Some("old".into()),
@@ -27,7 +27,7 @@ fn text(instances: Vec<Instance>, all: bool) -> String {
     let of = |wave| {
         instances
             .iter()
-            .filter(|i| i.wave == wave && i.state != State::Unchanged)
+            .filter(|i| i.wave == wave && i.outcome != Outcome::Unchanged)
             .count()
     };
     let (bake_seconds, gates) = (
@@ -62,19 +62,19 @@ fn text(instances: Vec<Instance>, all: bool) -> String {
 #[test]
 fn a_dry_run_shows_each_wave_with_what_follows_it() {
     let unchanged = Instance {
-        state: State::Unchanged,
+        outcome: Outcome::Unchanged,
         ..instance(2, 1, "/a")
     };
-    let trouble = Some(Trouble {
-        kind: TroubleKind::Sick,
+    let trouble = Some(Failure {
+        kind: FailureKind::Unresponsive,
         text: "no answer".into(),
     });
     let left_out = Instance {
-        trouble,
+        failure: trouble,
         ..instance(4, 0, "/a")
     };
     let silent = Instance {
-        trouble: left_out.trouble.clone(),
+        failure: left_out.failure.clone(),
         ..instance(6, 2, "/b")
     };
     let unsure = Instance {
@@ -142,7 +142,7 @@ fn a_file_that_several_waves_read_is_told_unless_it_stands_there_already() {
     );
     // Who needs no signal does not wait for one.
     let unchanged = Instance {
-        state: State::Unchanged,
+        outcome: Outcome::Unchanged,
         ..instance(2, 2, "/a")
     };
     assert!(

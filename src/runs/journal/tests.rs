@@ -19,8 +19,8 @@ fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
         waves: 1,
         blobs: Vec::new(),
     };
-    let mut run = Run::begin(dir.path(), &record).unwrap();
-    let held = super::super::past::Past::of(dir.path(), &id);
+    let mut run = Journal::begin(dir.path(), &record).unwrap();
+    let held = super::super::info::RunInfo::of(dir.path(), &id);
     assert!(held.running && held.open && held.began.unwrap().command == [".."]);
     let stopped = |why: &str| Event::Stopped { why: why.into() };
     let full = File::options().write(true).open("/dev/full").unwrap();
@@ -30,7 +30,7 @@ fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
     run.events.write_all(b"{\"event\":\"stop").unwrap();
     run.record(&stopped("later")).unwrap();
     run.record(&stopped("last")).unwrap();
-    let events: Vec<_> = super::super::past::events(dir.path(), &id)
+    let events: Vec<_> = super::super::info::events(dir.path(), &id)
         .unwrap()
         .collect();
     assert_eq!(
@@ -48,7 +48,7 @@ fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
     };
     run.record(&end(Verdict::Mixed)).unwrap();
     run.close(&end(Verdict::Mixed));
-    let left = super::super::left_open(dir.path());
+    let left = super::super::open_runs(dir.path());
     assert_eq!(
         left.iter()
             .map(|p| (p.id.as_str(), p.verdict()))
@@ -57,7 +57,7 @@ fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
     );
     // The next takes its place, though it shares no target, since it goes on with it.
     let next = super::super::new_id();
-    let run = Run::begin(
+    let run = Journal::begin(
         dir.path(),
         &Record {
             id: &next,
@@ -76,10 +76,10 @@ fn what_could_not_be_written_to_its_end_spoils_no_other_line() {
     assert_eq!(
         (
             closed,
-            super::super::past::Past::of(dir.path(), &id).verdict()
+            super::super::info::RunInfo::of(dir.path(), &id).verdict()
         ),
         (vec![id.clone()], "superseded")
     );
     drop(run);
-    assert_eq!(super::super::left_open(dir.path()).len(), 1);
+    assert_eq!(super::super::open_runs(dir.path()).len(), 1);
 }

@@ -16,10 +16,10 @@ fn said(line: &str, getopt: Option<&str>, repeated: Repeated, names: &[&str]) ->
     })
     .said(names)
     {
-        Said::Absent => "-".into(),
-        Said::Value(value) => value,
-        Said::Several(values) => values.join("+"),
-        Said::Unclear(word) => format!("?{word}"),
+        GivenOptions::Absent => "-".into(),
+        GivenOptions::Value(value) => value,
+        GivenOptions::Several(values) => values.join("+"),
+        GivenOptions::Unclear(word) => format!("?{word}"),
     }
 }
 

@@ -43,7 +43,7 @@ fn nothing_without_a_program_is_scanned() {
     let mut zombie = std::process::Command::new("true").spawn().unwrap();
     let pid = i32::try_from(zombie.id()).unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !matches!(look(pid), Err(Unseen::NoProgram)) {
+    while !matches!(inspect(pid), Err(InspectError::NoProgram)) {
         assert!(std::time::Instant::now() < deadline, "it ends");
         std::thread::yield_now();
     }

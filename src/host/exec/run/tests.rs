@@ -26,7 +26,7 @@ fn subject(identity: &Identity) -> Subject<'_> {
     }
 }
 
-async fn sh(script: &str, limit: Duration) -> Result<Output, NotRun> {
+async fn sh(script: &str, limit: Duration) -> Result<Output, RunError> {
     judge(
         &["sh".into(), "-c".into(), script.into()],
         subject(&me()),
@@ -85,7 +85,7 @@ async fn what_could_not_be_run_says_why() {
     );
     assert!(matches!(
         judge(&[], subject(&me()), LONG).await,
-        Err(NotRun::Empty)
+        Err(RunError::Empty)
     ));
     let gone = judge(
         &["true".into()],
@@ -120,7 +120,7 @@ async fn nothing_is_run_about_a_process_that_is_another_one_by_now() {
             .await
             .contains("another program")
     );
-    let person = |change: fn(&mut crate::identity::Person)| {
+    let person = |change: fn(&mut crate::identity::Credentials)| {
         let mut other = me();
         change(std::sync::Arc::make_mut(&mut other.person));
         async move {
@@ -278,7 +278,7 @@ async fn whatever_it_started_ends_with_it_and_at_its_limit_however_far_it_went()
         // A busy machine may not have come to the child by then.
         while pid().is_none() {
             let ran = sh(&format!("{script}\n{wait}; sleep 600"), limit).await;
-            assert!(matches!(ran, Err(NotRun::Limit(..))), "{ran:?}");
+            assert!(matches!(ran, Err(RunError::Limit(..))), "{ran:?}");
             limit *= 2;
             assert!(limit < LONG);
         }

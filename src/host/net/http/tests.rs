@@ -4,12 +4,12 @@ use super::*;
 #[test]
 fn a_url_says_where_its_request_goes() {
     let way = |url: &str, endpoint: &str| {
-        Way::of(
-            &Ask {
+        Target::of(
+            &HttpRequest {
                 url: url.into(),
                 ..own("")
             },
-            &Known::at(endpoint),
+            &Values::at(endpoint),
         )
     };
     let tcp = |host: &str, port| Socket::Tcp(host.into(), port);
@@ -45,7 +45,7 @@ fn a_url_says_where_its_request_goes() {
             "/a",
         ),
     ] {
-        let wanted = Way {
+        let wanted = Target {
             socket,
             tls: url.starts_with("https"),
             authority: authority.into(),
@@ -87,12 +87,12 @@ async fn a_flood_ends_its_attempt_and_holds_up_no_other_task() {
         ("http", vec![b'a'; 1 << 16].leak()),
     ];
     for (scheme, bytes) in cases {
-        let ask = Ask {
+        let ask = HttpRequest {
             url: format!("{scheme}://127.0.0.1:{}/", floods(bytes)),
             insecure: scheme == "https",
-            ..Ask::default()
+            ..HttpRequest::default()
         };
-        let (known, began) = (Known::at(""), std::time::Instant::now());
+        let (known, began) = (Values::at(""), std::time::Instant::now());
         let turns = async {
             let mut turns = 0;
             loop {

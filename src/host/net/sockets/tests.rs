@@ -143,8 +143,8 @@ fn the_scheme_is_what_the_facts_speak() {
             ..group(&[])
         };
         group.confirm = vec![
-            toml::from_str::<crate::fact::RawFact>(confirm)
-                .map(crate::fact::Fact::try_from)
+            toml::from_str::<crate::fact::RawAssertion>(confirm)
+                .map(crate::fact::Assertion::try_from)
                 .unwrap()
                 .unwrap(),
         ];

@@ -23,11 +23,14 @@ async fn one_that_blocks_the_signal_has_the_time_of_a_load_and_a_young_one_that_
         (sleep(), Duration::ZERO, REEXEC),
     ] {
         let (pid, began) = (i32::try_from(child.id()).unwrap(), Instant::now());
-        let said = takes(pid, &group, Duration::ZERO).await;
-        let patience = patience(pid, group.timeout);
+        let said = wait_for_handler(pid, &group, Duration::ZERO).await;
+        let patience = handler_grace_period(pid, group.timeout);
         child.kill().unwrap();
         child.wait().unwrap();
-        let (late, ended) = (began.elapsed(), takes(pid, &group, group.timeout).await);
+        let (late, ended) = (
+            began.elapsed(),
+            wait_for_handler(pid, &group, group.timeout).await,
+        );
         assert!(
             ended.is_err() && began.elapsed() == late,
             "nobody waits for one that ended"

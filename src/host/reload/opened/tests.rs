@@ -2,7 +2,7 @@
 use std::io::{Read, Write};
 
 use super::*;
-use crate::{event::Instance, fleet::Fleet, step::Blob};
+use crate::{event::Instance, fleet::Fleet, step::Content};
 
 /// A shell that opens the files whose paths it reads, one a line, and says when it has.
 struct Shell(std::process::Child);
@@ -39,13 +39,13 @@ impl Drop for Shell {
     }
 }
 
-fn member(pid: i32, targets: &[&Path]) -> Member {
+fn member(pid: i32, targets: &[&Path]) -> PlannedInstance {
     let group = Fleet::of_kind("nginx").unwrap().groups.remove(0);
     let instance = Instance {
         targets: targets.iter().map(|path| path.to_path_buf()).collect(),
         ..Instance::new("g", pid, 1)
     };
-    Member::new(instance, Arc::new(group), Vec::new())
+    PlannedInstance::new(instance, Arc::new(group), Vec::new())
 }
 
 #[test]
@@ -58,10 +58,10 @@ fn only_what_is_opened_after_the_signal_counts() {
     [&one, &other]
         .iter()
         .for_each(|path| std::fs::write(path, "x").unwrap());
-    let shift = |path: &PathBuf| Shift {
+    let shift = |path: &PathBuf| TargetChange {
         path: path.clone(),
         from: None,
-        to: Blob::read(path).unwrap(),
+        to: Content::read(path).unwrap(),
         secret: false,
     };
     let openings = Openings::default();

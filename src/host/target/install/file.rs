@@ -17,13 +17,13 @@ use super::{
     entries::{Entries, copy_xattrs},
     error::InstallError,
     late::{Late, Old},
-    spot::{Beside, Seen, Spot, is_file},
+    spot::{Beside, Seen, TargetSlot, is_file},
     sync::Sync,
 };
 use crate::{
     config::{self, MAX_TARGET},
     runs::Stage,
-    step::Blob,
+    step::Content,
     tree::{Identity, Known, status},
 };
 
@@ -37,7 +37,7 @@ const READ: OFlags = OFlags::RDONLY
 /// A file to replace.
 #[derive(Debug)]
 pub(crate) struct FileTarget {
-    pub(super) spot: Spot,
+    pub(super) spot: TargetSlot,
     /// The rollback content: the old bytes in a file without a name, so that a disk that fills
     /// meanwhile cannot stop a rollback.
     reserve: Option<OwnedFd>,
@@ -46,7 +46,7 @@ pub(crate) struct FileTarget {
 }
 
 impl FileTarget {
-    pub(super) fn new(spot: Spot) -> Self {
+    pub(super) fn new(spot: TargetSlot) -> Self {
         Self {
             spot,
             reserve: None,
@@ -54,11 +54,11 @@ impl FileTarget {
         }
     }
 
-    pub(super) fn read(&self) -> Result<Blob, InstallError> {
+    pub(super) fn read(&self) -> Result<Content, InstallError> {
         self.content(self.open()?)
     }
 
-    pub(super) fn survey(&mut self) -> Result<Blob, InstallError> {
+    pub(super) fn survey(&mut self) -> Result<Content, InstallError> {
         let file = self.open()?;
         // Attributes before bytes, as at every later look: a change in between is one of the bytes
         // or shows later.
@@ -75,9 +75,9 @@ impl FileTarget {
         })
     }
 
-    fn content(&self, file: OwnedFd) -> Result<Blob, InstallError> {
+    fn content(&self, file: OwnedFd) -> Result<Content, InstallError> {
         config::read_fd(file, MAX_TARGET)
-            .map(Blob::new)
+            .map(Content::new)
             .map_err(|e| self.spot.refused(e.to_string()))
     }
 
@@ -97,7 +97,7 @@ impl FileTarget {
     ) -> Result<PathBuf, InstallError> {
         self.guard()?;
         let (live, identity_of_live) = self.live()?;
-        let name = self.spot.beside(run);
+        let name = self.spot.staging_name(run);
         let file = self.nameless()?;
         let is_nameless = file.is_some();
         let file = match file {
@@ -105,13 +105,13 @@ impl FileTarget {
             None => self.create(&name)?,
         };
         let staged = fill(file, &live, bytes, Time::New, sync)
-            .map_err(|e| self.spot.unstaged(e))
+            .map_err(|e| self.spot.staging_error(e))
             .and_then(|file| {
                 let identity =
                     Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
                 self.know(&name, vec![identity, identity_of_live])?;
                 if is_nameless {
-                    link(&file, &self.spot.dir, &name).map_err(|e| self.spot.unstaged(e))?;
+                    link(&file, &self.spot.dir, &name).map_err(|e| self.spot.staging_error(e))?;
                 }
                 Ok(())
             });
@@ -161,7 +161,7 @@ impl FileTarget {
         ) {
             Ok(file) => Ok(Some(file)),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => Ok(None),
-            Err(e) => Err(self.spot.unstaged(e)),
+            Err(e) => Err(self.spot.staging_error(e)),
         }
     }
 
@@ -171,7 +171,7 @@ impl FileTarget {
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = fs::openat(&*self.spot.dir, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|e| self.spot.unstaged(e))?;
+            .map_err(|e| self.spot.staging_error(e))?;
         let identity = Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
         let known = Known {
             sealed: [identity.unwritten()].into(),
@@ -210,7 +210,8 @@ impl FileTarget {
         if let Some(file) = self.nameless()? {
             let (live, _) = self.live()?;
             self.reserve = Some(
-                fill(file, &live, bytes, Time::Kept, sync).map_err(|e| self.spot.unstaged(e))?,
+                fill(file, &live, bytes, Time::Kept, sync)
+                    .map_err(|e| self.spot.staging_error(e))?,
             );
         }
         Ok(())
@@ -219,7 +220,7 @@ impl FileTarget {
     pub(super) fn install(
         &mut self,
         from: &str,
-        to: &Blob,
+        to: &Content,
         run: &str,
     ) -> Result<bool, InstallError> {
         let now = look(&self.spot.dir, &self.spot.name);
@@ -252,7 +253,7 @@ impl FileTarget {
     }
 
     /// What was staged, where it still is what this run has made; with its attributes.
-    fn ready(&self, to: &Blob) -> Option<(OsString, Entries)> {
+    fn ready(&self, to: &Content) -> Option<(OsString, Entries)> {
         let beside = self.spot.staged.as_ref()?;
         let staged = look(&self.spot.dir, &beside.name)?;
         let is_ours = staged.sha256 == to.sha256
@@ -298,11 +299,11 @@ impl FileTarget {
 
     /// Gives the rollback content its name; what was not reserved is written now. Answers the name,
     /// and the attributes.
-    fn restage(&mut self, to: &Blob, run: &str) -> Result<(OsString, Entries), InstallError> {
+    fn restage(&mut self, to: &Content, run: &str) -> Result<(OsString, Entries), InstallError> {
         self.spot.unstage();
         let mut run = format!("{run}-undo");
         if let Some(file) = &self.reserve {
-            let name = self.spot.beside(&run);
+            let name = self.spot.staging_name(&run);
             let identity =
                 Identity::of(&status(file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
             self.spot.note(&name, Stage::Whole, vec![identity])?;
@@ -324,7 +325,7 @@ impl FileTarget {
             }
         }
         // What could not be removed is in the way now.
-        while status(&self.spot.dir, &self.spot.beside(&run)).is_ok() {
+        while status(&self.spot.dir, &self.spot.staging_name(&run)).is_ok() {
             run.push_str("-again");
         }
         self.stage(&to.bytes, &run, Sync::Singly)?;

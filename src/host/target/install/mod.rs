@@ -15,11 +15,11 @@ pub(crate) use self::{error::InstallError, sync::Sync};
 use self::{
     file::FileTarget,
     late::Late,
-    spot::Spot,
+    spot::TargetSlot,
     stat::{ctime, kind},
     tree::TreeTarget,
 };
-use crate::{runs::Staging, step::Blob};
+use crate::{runs::Staging, step::Content};
 
 mod entries;
 mod error;
@@ -75,7 +75,7 @@ impl Target {
     /// as a file.
     #[must_use]
     pub(crate) fn new(path: &Path, dir: Arc<OwnedFd>) -> Self {
-        let spot = Spot::new(path, dir);
+        let spot = TargetSlot::new(path, dir);
         match spot.status() {
             Ok(stat) if kind(&stat) == FileType::Directory => {
                 Self::Directory(TreeTarget::new(spot))
@@ -93,7 +93,7 @@ impl Target {
     ///
     /// # Errors
     /// When it is neither file nor directory, too large, or unreadable.
-    pub(crate) fn read(&self) -> Result<Blob, InstallError> {
+    pub(crate) fn read(&self) -> Result<Content, InstallError> {
         match self {
             Self::File(file) => file.read(),
             Self::Directory(tree) => tree.read(),
@@ -105,7 +105,7 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::read`].
-    pub(crate) fn survey(&mut self) -> Result<Blob, InstallError> {
+    pub(crate) fn survey(&mut self) -> Result<Content, InstallError> {
         match self {
             Self::File(file) => file.survey(),
             Self::Directory(tree) => tree.survey(),
@@ -114,7 +114,7 @@ impl Target {
 
     /// Whether everybody may read `now`, which was read there; when not, its content is a secret.
     #[must_use]
-    pub(crate) fn is_public(&self, now: &Blob) -> bool {
+    pub(crate) fn is_public(&self, now: &Content) -> bool {
         match (self, &now.tree) {
             (_, Some(tree)) => tree.is_public(),
             (Self::File(file), None) => file.is_public(),
@@ -133,7 +133,7 @@ impl Target {
 
     /// Tells whether that content stands there now.
     #[must_use]
-    pub(crate) fn holds(&self, content: &Blob) -> bool {
+    pub(crate) fn holds(&self, content: &Content) -> bool {
         self.digest().as_ref() == Some(&content.sha256)
     }
 
@@ -185,7 +185,7 @@ impl Target {
     /// `Refused` by a guard; `Io` on a full or read-only filesystem.
     pub(crate) fn stage(
         &mut self,
-        to: &Blob,
+        to: &Content,
         run: &str,
         sync: Sync,
     ) -> Result<PathBuf, InstallError> {
@@ -236,13 +236,13 @@ impl Target {
         std::mem::take(&mut spot.stays)
     }
 
-    fn spot_mut(&mut self) -> &mut Spot {
+    fn spot_mut(&mut self) -> &mut TargetSlot {
         match self {
             Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot, .. }) => spot,
         }
     }
 
-    fn spot(&self) -> &Spot {
+    fn spot(&self) -> &TargetSlot {
         match self {
             Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot, .. }) => spot,
         }
@@ -252,7 +252,7 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::stage`].
-    pub(crate) fn reserve(&mut self, from: &Blob, sync: Sync) -> Result<(), InstallError> {
+    pub(crate) fn reserve(&mut self, from: &Content, sync: Sync) -> Result<(), InstallError> {
         match self {
             Self::File(file) => file.reserve(&from.bytes, sync),
             // The old directory itself is the way back.
@@ -269,7 +269,7 @@ impl Target {
     pub(crate) fn install(
         &mut self,
         from: &str,
-        to: &Blob,
+        to: &Content,
         run: &str,
     ) -> Result<bool, InstallError> {
         match self {

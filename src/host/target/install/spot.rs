@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     runs::{Stage, Staging},
-    step::Blob,
+    step::Content,
     tree::{Identity, Known, Tree, status},
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Seen {
 }
 
 /// Reads what has a name in a directory; none where there is no such thing.
-pub(super) type Look = fn(&OwnedFd, &OsStr) -> Option<Seen>;
+pub(super) type LookAtTarget = fn(&OwnedFd, &OsStr) -> Option<Seen>;
 
 /// What stands beside a target.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ pub(super) struct Beside {
 
 /// First what the target becomes stands beside it, and once that is installed what it was.
 #[derive(Debug)]
-pub(super) struct Spot {
+pub(super) struct TargetSlot {
     pub(super) path: PathBuf,
     pub(super) dir: Arc<OwnedFd>,
     pub(super) name: OsString,
@@ -67,7 +67,7 @@ pub(super) struct Spot {
     pub(super) stays: Vec<(PathBuf, String)>,
 }
 
-impl Spot {
+impl TargetSlot {
     pub(super) fn new(path: &Path, dir: Arc<OwnedFd>) -> Self {
         let name = path.file_name().unwrap_or_default().into();
         let (staged, old, expects, staging, stays) = Default::default();
@@ -107,7 +107,7 @@ impl Spot {
         &self,
         now: Option<&Seen>,
         from: &str,
-        to: &Blob,
+        to: &Content,
     ) -> Result<bool, InstallError> {
         match now {
             Some(now) if now.sha256 == to.sha256 => Ok(true),
@@ -133,7 +133,7 @@ impl Spot {
     }
 
     /// What went wrong while something was written beside it.
-    pub(super) fn unstaged(&self, e: impl Into<io::Error>) -> InstallError {
+    pub(super) fn staging_error(&self, e: impl Into<io::Error>) -> InstallError {
         let e = e.into();
         let why = format!("staging beside it: {e}");
         match e.kind() {
@@ -143,7 +143,7 @@ impl Spot {
     }
 
     /// A leading dot and a foreign ending hide it from `include *` and from `*.yml`.
-    pub(super) fn beside(&self, run: &str) -> OsString {
+    pub(super) fn staging_name(&self, run: &str) -> OsString {
         let mut name = OsString::from(".");
         name.push(&self.name);
         name.push(format!(".hello-{run}"));
@@ -200,7 +200,7 @@ impl Spot {
         ) {
             // An old kernel does not tell it of the effective user.
             Ok(()) | Err(Errno::NOSYS) => Ok(()),
-            Err(e) => Err(self.unstaged(e)),
+            Err(e) => Err(self.staging_error(e)),
         }
     }
 
@@ -211,7 +211,7 @@ impl Spot {
         &mut self,
         staged: &OsStr,
         from: &str,
-        look: Look,
+        look: LookAtTarget,
     ) -> Result<Result<Seen, Errno>, InstallError> {
         let exchange = || {
             fs::renameat_with(
@@ -281,7 +281,7 @@ impl Spot {
         &self,
         names: &'a BTreeSet<OsString>,
     ) -> impl Iterator<Item = &'a OsString> {
-        let prefix = self.beside("").into_encoded_bytes();
+        let prefix = self.staging_name("").into_encoded_bytes();
         let own: Vec<OsString> = self
             .staged
             .iter()
@@ -303,7 +303,7 @@ impl Spot {
     }
 }
 
-impl Drop for Spot {
+impl Drop for TargetSlot {
     fn drop(&mut self) {
         self.unstage();
     }

@@ -22,14 +22,14 @@ use super::{
     entries::{Entries, LISTS, copy_xattrs},
     error::InstallError,
     late::Late,
-    spot::{Beside, Seen, Spot},
+    spot::{Beside, Seen, TargetSlot},
     stat::{ctime, fixed, kind},
     sync::SYNCED_SINGLY,
 };
 use crate::{
     config::ReadError,
     runs::Stage,
-    step::Blob,
+    step::Content,
     tree::{Identity, Known, Node, Tree, open, shown, status},
 };
 
@@ -39,27 +39,27 @@ mod tests;
 /// A directory to replace.
 #[derive(Debug)]
 pub(crate) struct TreeTarget {
-    pub(super) spot: Spot,
+    pub(super) spot: TargetSlot,
 }
 
 impl TreeTarget {
-    pub(super) fn new(spot: Spot) -> Self {
+    pub(super) fn new(spot: TargetSlot) -> Self {
         Self { spot }
     }
 
-    pub(super) fn read(&self) -> Result<Blob, InstallError> {
+    pub(super) fn read(&self) -> Result<Content, InstallError> {
         let no = |e: ReadError| self.spot.refused(e.to_string());
         let dir = open(&self.spot.dir, &self.spot.name).map_err(|e| no(ReadError::Io(e.into())))?;
         let tree = look(&dir, |_| None).map_err(no)?;
-        Blob::of(tree).map_err(|e| self.spot.io(e))
+        Content::from_tree(tree).map_err(|e| self.spot.io(e))
     }
 
-    pub(super) fn survey(&mut self) -> Result<Blob, InstallError> {
+    pub(super) fn survey(&mut self) -> Result<Content, InstallError> {
         let no = |e: ReadError| self.spot.refused(e.to_string());
         let dir = open(&self.spot.dir, &self.spot.name).map_err(|e| no(ReadError::Io(e.into())))?;
         let (tree, entries) = visit(&dir, |_| None).map_err(no)?;
         self.spot.expects = Some(entries);
-        Blob::of(tree).map_err(|e| self.spot.io(e))
+        Content::from_tree(tree).map_err(|e| self.spot.io(e))
     }
 
     pub(super) fn digest(&self) -> Option<String> {
@@ -77,7 +77,7 @@ impl TreeTarget {
         Some(newest)
     }
 
-    pub(super) fn stage(&mut self, to: &Blob, run: &str) -> Result<PathBuf, InstallError> {
+    pub(super) fn stage(&mut self, to: &Content, run: &str) -> Result<PathBuf, InstallError> {
         let Some(wanted) = &to.tree else {
             return Err(self
                 .spot
@@ -88,7 +88,7 @@ impl TreeTarget {
         let (_, entries) = visit(&live, |_| None).map_err(|e| self.spot.refused(e.to_string()))?;
         let identities: Vec<Identity> = entries.identities().collect();
         self.spot.expects.get_or_insert(entries);
-        let name = self.spot.beside(run);
+        let name = self.spot.staging_name(run);
         self.spot.staged = Some(Beside {
             name: name.clone(),
             known: Known {
@@ -135,11 +135,11 @@ impl TreeTarget {
         probe.push("-probe");
         for name in [name, &probe] {
             self.spot.note(name, Stage::Wanted, Vec::new())?;
-            fs::mkdirat(&*dir, name, Mode::RWXU).map_err(|e| self.spot.unstaged(e))?;
+            fs::mkdirat(&*dir, name, Mode::RWXU).map_err(|e| self.spot.staging_error(e))?;
         }
         // Both are empty yet, so it does not matter which is which.
         let exchanged = fs::renameat_with(&*dir, name, &*dir, &*probe, RenameFlags::EXCHANGE);
-        fs::unlinkat(&*dir, &*probe, AtFlags::REMOVEDIR).map_err(|e| self.spot.unstaged(e))?;
+        fs::unlinkat(&*dir, &*probe, AtFlags::REMOVEDIR).map_err(|e| self.spot.staging_error(e))?;
         self.spot
             .staging
             .gone(&self.spot.path.with_file_name(&probe));
@@ -150,10 +150,10 @@ impl TreeTarget {
                     .spot
                     .refused("its filesystem cannot exchange two directories in one step"));
             }
-            Err(e) => return Err(self.spot.unstaged(e)),
+            Err(e) => return Err(self.spot.staging_error(e)),
         }
         let singly = wanted.size().0 <= SYNCED_SINGLY;
-        let failed = |e: io::Error| self.spot.unstaged(e);
+        let failed = |e: io::Error| self.spot.staging_error(e);
         let staged = open(&dir, name).map_err(|e| failed(e.into()))?;
         let stat = status(&staged, OsStr::new("")).map_err(|e| failed(e.into()))?;
         // Whose directory it stands in can put another one there: one of another user, or with
@@ -184,7 +184,7 @@ impl TreeTarget {
             (Path::new(""), singly),
             &mut models,
         );
-        let owner = owner.map_err(|e| self.spot.unstaged(e))?;
+        let owner = owner.map_err(|e| self.spot.staging_error(e))?;
         // No other user can enter it yet. An entry that another user has exchanged since the survey
         // would make the content readable to that user.
         let Models {
@@ -214,13 +214,13 @@ impl TreeTarget {
                 Ok(fs::syncfs(&staged)?)
             }
         });
-        synced.map_err(|e| self.spot.unstaged(e))
+        synced.map_err(|e| self.spot.staging_error(e))
     }
 
     pub(super) fn install(
         &mut self,
         from: &str,
-        to: &Blob,
+        to: &Content,
         run: &str,
     ) -> Result<bool, InstallError> {
         let now = seen(&self.spot.dir, &self.spot.name);
@@ -233,7 +233,7 @@ impl TreeTarget {
             None => {
                 self.spot.old.extend(self.spot.staged.take());
                 let mut run = format!("{run}-again");
-                while status(&self.spot.dir, &self.spot.beside(&run)).is_ok() {
+                while status(&self.spot.dir, &self.spot.staging_name(&run)).is_ok() {
                     run.push_str("-again");
                 }
                 self.stage(to, &run)?;
@@ -276,7 +276,7 @@ impl TreeTarget {
 
     /// The attributes of what stands beside it, where that is `to` as it was made, or as it came
     /// out of an exchange.
-    fn ready(&self, to: &Blob) -> Option<Entries> {
+    fn ready(&self, to: &Content) -> Option<Entries> {
         let beside = self.spot.staged.as_ref()?;
         let staged =
             seen(&self.spot.dir, &beside.name).filter(|staged| staged.sha256 == to.sha256)?;
@@ -390,13 +390,13 @@ fn check(
 
 fn digest_of(dir: &OwnedFd, name: &OsStr) -> Option<String> {
     let tree = look(&open(dir, name).ok()?, |_| None).ok()?;
-    Some(Blob::of(tree).ok()?.sha256)
+    Some(Content::from_tree(tree).ok()?.sha256)
 }
 
 fn seen(dir: &OwnedFd, name: &OsStr) -> Option<Seen> {
     let fd = open(dir, name).ok()?;
     let (tree, entries) = visit(&fd, |_| None).ok()?;
-    let Blob { sha256, tree, .. } = Blob::of(tree).ok()?;
+    let Content { sha256, tree, .. } = Content::from_tree(tree).ok()?;
     Some(Seen {
         sha256,
         entries,

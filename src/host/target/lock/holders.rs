@@ -42,7 +42,7 @@ struct Pid(i32);
 
 /// One look at all processes.
 #[derive(Debug, Default)]
-struct Look {
+struct HolderScan {
     /// By the inode that is locked; the descriptor tells on which device.
     held: HashMap<u64, Vec<(Pid, String)>>,
     /// Whether every process of the machine was looked at.
@@ -51,9 +51,9 @@ struct Look {
 
 /// Holders of locks, as they were at the last look: one look serves many directories.
 #[derive(Debug, Default)]
-pub(crate) struct Holders(Option<(Instant, Look)>);
+pub(crate) struct Holders(Option<(Instant, HolderScan)>);
 
-impl Look {
+impl HolderScan {
     fn now() -> Self {
         let mut look = Self {
             is_whole: is_first_namespace() && rustix::process::geteuid().is_root(),
@@ -134,13 +134,13 @@ fn taker(stat: &Stat) -> Option<i32> {
 
 impl Holders {
     /// Looks at all processes, unless that was done after `since`.
-    fn look(&mut self, since: Instant) -> &Look {
+    fn look(&mut self, since: Instant) -> &HolderScan {
         if self.0.as_ref().is_none_or(|(at, _)| *at < since) {
-            self.0 = Some((Instant::now(), Look::now()));
+            self.0 = Some((Instant::now(), HolderScan::now()));
         }
         &self
             .0
-            .get_or_insert_with(|| (Instant::now(), Look::default()))
+            .get_or_insert_with(|| (Instant::now(), HolderScan::default()))
             .1
     }
 

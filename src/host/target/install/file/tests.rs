@@ -17,7 +17,7 @@ fn target(bytes: &[u8]) -> (tempfile::TempDir, PathBuf, FileTarget) {
 #[test]
 fn what_was_not_surveyed_is_left_alone() {
     let (dir, path, mut target) = target(b"surveyed");
-    let to = Blob::new(b"new".to_vec());
+    let to = Content::new(b"new".to_vec());
     target.stage(&to.bytes, "1", Sync::Singly).unwrap();
     std::fs::write(&path, b"somebody else").unwrap();
     assert!(matches!(
@@ -46,7 +46,7 @@ fn what_is_new_has_another_second() {
 #[test]
 fn there_and_back_again_from_what_was_reserved() {
     let (dir, path, mut target) = target(b"old");
-    let (from, to) = (Blob::new(b"old".to_vec()), Blob::new(b"new".to_vec()));
+    let (from, to) = (Content::new(b"old".to_vec()), Content::new(b"new".to_vec()));
     let before = path.metadata().unwrap().modified().unwrap();
     target.stage(&to.bytes, "1", Sync::Singly).unwrap();
     target.reserve(&from.bytes, Sync::Singly).unwrap();
@@ -79,7 +79,7 @@ fn an_attribute_that_was_changed_since_the_survey_is_named_and_left_alone() {
     let (dir, path, mut target) = target(b"old");
     mode(&path, 0o640);
     let from = target.survey().unwrap();
-    let to = Blob::new(b"new".to_vec());
+    let to = Content::new(b"new".to_vec());
     target.stage(&to.bytes, "1", Sync::Singly).unwrap();
     target.reserve(&from.bytes, Sync::Singly).unwrap();
     mode(&path, 0o600);
@@ -125,7 +125,7 @@ fn what_came_out_of_the_exchange_with_other_attributes_goes_straight_back() {
     let from = target.survey().unwrap();
     target.stage(b"new", "1", Sync::Singly).unwrap();
     mode(&path, 0o600);
-    let name = target.spot.beside("1");
+    let name = target.spot.staging_name("1");
     assert!(matches!(
         target.spot.exchange(&name, &from.sha256, look),
         Err(InstallError::Changed(..))
@@ -140,7 +140,7 @@ fn what_came_out_of_the_exchange_with_other_attributes_goes_straight_back() {
 fn an_edit_through_a_descriptor_from_before_is_found_at_the_end() {
     let (_dir, path, mut target) = target(b"old");
     let from = target.survey().unwrap();
-    let to = Blob::new(b"new".to_vec());
+    let to = Content::new(b"new".to_vec());
     target.stage(&to.bytes, "1", Sync::Singly).unwrap();
     let mut before = File::options().append(true).open(&path).unwrap();
     assert!(target.install(&from.sha256, &to, "1").unwrap());
@@ -164,7 +164,7 @@ fn an_edit_through_a_descriptor_from_before_is_found_at_the_end() {
 fn another_file_under_the_staged_name_is_neither_installed_nor_removed() {
     let (dir, path, mut target) = target(b"old");
     let from = target.survey().unwrap();
-    let to = Blob::new(b"new".to_vec());
+    let to = Content::new(b"new".to_vec());
     let staged = target.stage(&to.bytes, "1", Sync::Singly).unwrap();
     std::fs::rename(&staged, dir.path().join("moved")).unwrap();
     std::fs::write(&staged, b"new").unwrap();
@@ -184,7 +184,7 @@ fn another_file_under_the_staged_name_is_neither_installed_nor_removed() {
 fn without_an_exchange_the_old_file_is_known_before_it_is_replaced() {
     let (dir, path, mut target) = target(b"old");
     target.stage(b"new", "1", Sync::Singly).unwrap();
-    let staged = target.spot.beside("1");
+    let staged = target.spot.staging_name("1");
     assert!(matches!(
         target.replace(&staged, "another digest"),
         Err(InstallError::Drifted(_))

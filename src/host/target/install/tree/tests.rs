@@ -40,10 +40,10 @@ fn target(path: &Path) -> TreeTarget {
     target
 }
 
-fn changed(old: &Blob, change: impl Fn(&mut Tree)) -> Blob {
+fn changed(old: &Content, change: impl Fn(&mut Tree)) -> Content {
     let mut tree = (**old.tree.as_ref().unwrap()).clone();
     change(&mut tree);
-    Blob::of(tree).unwrap()
+    Content::from_tree(tree).unwrap()
 }
 
 fn with(name: &str, text: &str) -> impl Fn(&mut Tree) {
@@ -398,7 +398,7 @@ fn what_cannot_be_replaced_is_refused_by_name() {
     }
     assert!(target.stage(&to, "1").is_ok());
     assert!(matches!(
-        target.stage(&Blob::new(Vec::new()), "1"),
+        target.stage(&Content::new(Vec::new()), "1"),
         Err(InstallError::Refused(..))
     ));
 }

@@ -1,0 +1,52 @@
+//! What is wrong with a value of `fleet.toml`, and where.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::argv;
+
+/// What is wrong with a value, and where.
+pub(super) struct SpannedError {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+    pub(super) at: Range<usize>,
+}
+
+impl SpannedError {
+    pub(super) fn hinted(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+pub(super) fn spanned(at: Range<usize>, message: impl Into<String>) -> SpannedError {
+    SpannedError {
+        message: message.into(),
+        hint: None,
+        at,
+    }
+}
+
+/// `more` are placeholders that this command alone has.
+pub(super) fn argv(
+    raw: Option<Vec<Spanned<String>>>,
+    more: &[&str],
+) -> Result<Vec<String>, SpannedError> {
+    raw.unwrap_or_default()
+        .into_iter()
+        .map(|arg| argument(arg.get_ref(), more, &arg.span()).map(|()| arg.into_inner()))
+        .collect()
+}
+
+pub(super) fn argument(arg: &str, more: &[&str], at: &Range<usize>) -> Result<(), SpannedError> {
+    argv::fault(arg, more).map_or(Ok(()), |(message, hint)| {
+        Err(SpannedError {
+            message,
+            hint: Some(hint),
+            at: at.clone(),
+        })
+    })
+}

@@ -1,0 +1,356 @@
+//! A program that ended on a config that it could not load: how it was started, and how it is
+//! started again once the old config is back.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    event::{Failure, Outcome},
+    host::{
+        discover::renewal,
+        exec::{placeholders::Values, quoted, start, typed},
+        probe::limits::ProbeLimits,
+        reload::{
+            context::ProofContext,
+            successor::{self},
+        },
+    },
+    identity::{Line, Sees},
+    step::PlannedInstance,
+};
+
+/// Between two looks for the new process.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a person types to start `member` again: its unit, else the command line that it had, as the
+/// user that it ran as. None where that would give it more than it had.
+pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
+    let cwd = &member.cwd;
+    if let Some(unit) = &member.group.matching.unit {
+        return Some(quoted(&["systemctl".into(), "start".into(), unit.clone()]));
+    }
+    if member.identity.sees == Sees::Another {
+        return None;
+    }
+    let person = member.identity.person.starter();
+    if !member.group.revive.is_empty() {
+        return typed(
+            &filled(member).unwrap_or_else(|_| member.group.revive.clone()),
+            &person,
+            cwd,
+        );
+    }
+    let exe = renewal::unmarked(&member.instance.exe);
+    let argv = match member.identity.line {
+        Line::Arguments => member.args.to_vec(),
+        Line::Title => from_title(exe, &member.args)?,
+        // Where one argument ends and the next one begins is lost at a blank.
+        Line::Told if member.args.iter().any(|word| word.contains(' ')) => return None,
+        Line::Told => member.args.to_vec(),
+    };
+    // An executable that was removed starts nothing, and what is no text cannot be typed.
+    let is_text = |word: &String| {
+        !word.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER)
+    };
+    let known =
+        exe.is_absolute() && exe.is_file() && argv.iter().all(is_text) && !has_left(member, &argv);
+    known.then(|| {
+        typed(
+            &std::iter::once(exe.display().to_string())
+                .chain(argv)
+                .collect::<Vec<_>>(),
+            &person,
+            cwd,
+        )
+    })?
+}
+
+/// Whether the process has left the directory that it was started in: an argument names a target by
+/// a path that leads nowhere from where it stands now.
+fn has_left(member: &PlannedInstance, argv: &[String]) -> bool {
+    let value = |word: &String| {
+        PathBuf::from(
+            word.split_once('=')
+                .map_or(word.as_str(), |(_, value)| value),
+        )
+    };
+    let names_one = |path: &PathBuf| {
+        path.is_relative()
+            && member
+                .instance
+                .targets
+                .iter()
+                .any(|target| target.ends_with(path))
+    };
+    argv.iter()
+        .map(value)
+        .filter(names_one)
+        .any(|path| !member.cwd.join(path).exists())
+}
+
+/// The arguments in a title that holds the whole command line, as sshd's does. None where the words
+/// are something else, or blanks inside an argument may have been lost.
+fn from_title(exe: &Path, words: &[String]) -> Option<Vec<String>> {
+    let (at, _) = renewal::named_in_title(exe, words)?;
+    let words: Vec<String> = words
+        .iter()
+        .skip(at + 1)
+        .take_while(|word| !word.starts_with('['))
+        .cloned()
+        .collect();
+    let is_option = |word: &String| word.starts_with('-');
+    let first_is_option = words.first().is_none_or(is_option);
+    let one_value_each = words.windows(2).all(|two| two.iter().any(is_option));
+    (first_is_option && one_value_each).then_some(words)
+}
+
+/// The group's `revive`, for this instance.
+fn filled(member: &PlannedInstance) -> Result<Vec<String>, String> {
+    let i = &member.instance;
+    let config = i.targets.first().map(PathBuf::as_path);
+    Values {
+        pid: i.pid,
+        exe: renewal::unmarked(&i.exe),
+        args: &member.args,
+        endpoint: &i.endpoint,
+        config,
+        candidate: config,
+    }
+    .fill(&member.group.revive)
+}
+
+/// Starts `member` again by its group's `revive`, as the user that it ran as and in a session of
+/// its own, and waits for the new process to prove the old config.
+///
+/// # Errors
+/// The trouble: it could not be started, nothing new is there, or it proves nothing.
+pub(crate) async fn restart_command(
+    member: &PlannedInstance,
+    fresh: ProofContext<'_>,
+    lanes: &ProbeLimits,
+) -> Result<PlannedInstance, Failure> {
+    let trouble = |text: String| Failure {
+        kind: Outcome::RevertFailed.into(),
+        text,
+    };
+    let i = &member.instance;
+    let argv = filled(member).map_err(trouble)?;
+    let said = || quoted(&argv);
+    if member.identity.sees != Sees::TheSame {
+        let why = "it ran in namespaces or below a root directory of its own, in which nothing is \
+                   started";
+        return Err(trouble(format!("`{}` could not be run: {why}", said())));
+    }
+    let begun = start(&argv, &member.identity.person.starter(), &member.cwd).await;
+    let mut child =
+        begun.map_err(|why| trouble(format!("`{}` could not be run: {why}", said())))?;
+    let began = std::time::Instant::now();
+    let mut ended = None;
+    loop {
+        let late = began.elapsed() >= member.timeout;
+        ended = ended.or(child.try_wait().ok().flatten());
+        let newest = lanes.newest(fresh.surveyed, PAUSE);
+        if let Some(found) = successor::unknown(member, &newest, lanes)
+            .await
+            .into_iter()
+            .next()
+        {
+            lanes.add_known([(found.pid, found.started)]);
+            let mut new = successor::prove(&found, member, fresh, member.timeout, lanes).await?;
+            new.instance.successor_of = Some(i.pid);
+            new.instance.failure.clone_from(&i.failure);
+            return Ok(new);
+        }
+        match ended {
+            Some(status) if !status.success() => {
+                return Err(trouble(format!(
+                    "`{}` ended ({status}), and no new process is there; what it printed is not \
+                     kept, so run it by hand",
+                    said()
+                )));
+            }
+            _ if late => {
+                return Err(trouble(format!(
+                    "`{}` has started no process of group `{}` within {:?}",
+                    said(),
+                    i.group,
+                    member.timeout
+                )));
+            }
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        event::Instance,
+        fleet::Fleet,
+        identity::{Credentials, Identity},
+    };
+
+    struct RestartCase {
+        dir: tempfile::TempDir,
+        person: Credentials,
+    }
+
+    impl RestartCase {
+        /// With these programs in it.
+        fn new(programs: &[&str]) -> Self {
+            let me = nix::unistd::geteuid().as_raw();
+            let person = Credentials {
+                uids: [me; 3],
+                permitted: u64::MAX,
+                bounding: u64::MAX,
+                ..Credentials::default()
+            };
+            let case = Self {
+                dir: tempfile::tempdir().unwrap(),
+                person,
+            };
+            programs
+                .iter()
+                .for_each(|name| std::fs::write(case.dir.path().join(name), "").unwrap());
+            case
+        }
+
+        fn member(&self, exe: &str, line: Line, args: &str) -> PlannedInstance {
+            let group = Fleet::of_kind("sshd").unwrap().groups.remove(0);
+            let exe = format!("{}/{exe}", self.dir.path().display());
+            let instance = Instance {
+                exe: exe.into(),
+                ..Instance::new("sshd", 7, 1)
+            };
+            let args = args.replace("DIR", &self.dir.path().display().to_string());
+            let args = args.split('|').map(str::to_owned).collect();
+            let identity = Identity {
+                person: self.person.clone().into(),
+                line,
+                ..Identity::default()
+            };
+            PlannedInstance {
+                cwd: "/srv/my app".into(),
+                identity,
+                ..PlannedInstance::new(instance, Arc::new(group), args)
+            }
+        }
+
+        /// What is typed behind the change of directory.
+        fn typed(&self, exe: &str, line: Line, args: &str) -> Option<String> {
+            self.shown(&self.member(exe, line, args))
+        }
+
+        fn shown(&self, member: &PlannedInstance) -> Option<String> {
+            let line = command(member)?.replace(&self.dir.path().display().to_string(), "DIR");
+            Some(
+                line.strip_prefix("cd '/srv/my app' && ")
+                    .map_or(line.clone(), str::to_owned),
+            )
+        }
+    }
+
+    const LISTENER: &str = "DIR/sshd|-D|-f|/a|[listener]|0|of|10-100|startups";
+
+    #[test]
+    fn what_to_type_is_what_it_was_started_by() {
+        let case = RestartCase::new(&["sshd", "python3.11"]);
+        let text = |line: &str| Some(line.to_owned());
+        assert_eq!(
+            case.typed("sshd", Line::Title, LISTENER),
+            text("DIR/sshd -D -f /a")
+        );
+        assert_eq!(
+            case.typed("sshd (deleted)", Line::Title, LISTENER),
+            text("DIR/sshd -D -f /a")
+        );
+        assert_eq!(
+            case.typed("sshd", Line::Told, "-D|-f|/a"),
+            text("DIR/sshd -D -f /a")
+        );
+        assert_eq!(case.typed("sshd", Line::Told, "-D|-f|/a b"), None);
+        let own = "/usr/bin/gunicorn|-c|it's.py|DIR/python3.11|x";
+        assert_eq!(
+            case.typed("python3.11", Line::Arguments, own),
+            text(r"DIR/python3.11 /usr/bin/gunicorn -c 'it'\''s.py' DIR/python3.11 x")
+        );
+        let mut unit = case.member("sshd", Line::Title, LISTENER);
+        Arc::make_mut(&mut unit.group).matching.unit = Some("ssh.service".into());
+        assert_eq!(case.shown(&unit), text("systemctl start ssh.service"));
+    }
+
+    #[test]
+    fn nothing_is_typed_where_the_command_line_is_not_known() {
+        let case = RestartCase::new(&["sshd", "php-fpm8.2", "proftpd", "nginx"]);
+        for (exe, line, args) in [
+            ("gone", Line::Arguments, "-x"),
+            ("gone (deleted)", Line::Title, "DIR/gone|-D"),
+            (
+                "php-fpm8.2",
+                Line::Title,
+                "master|process|(/etc/php/8.2/fpm/php-fpm.conf)",
+            ),
+            ("proftpd", Line::Title, "(accepting|connections)"),
+            // Blanks that stood inside an argument.
+            (
+                "nginx",
+                Line::Title,
+                "master|process|DIR/nginx|-g|daemon|off;",
+            ),
+            ("sshd", Line::Arguments, "-f|/a\u{fffd}"),
+        ] {
+            assert_eq!(case.typed(exe, line, args), None, "{exe} {args}");
+        }
+        let mut elsewhere = case.member("sshd", Line::Title, LISTENER);
+        elsewhere.identity.sees = Sees::Another;
+        assert_eq!(case.shown(&elsewhere), None);
+    }
+
+    #[test]
+    fn it_is_typed_for_the_user_that_started_it() {
+        let me = nix::unistd::geteuid().as_raw();
+        let mut case = RestartCase::new(&["x"]);
+        let own = case.person.clone();
+        // Of another user it is that user's, and never more than it was.
+        case.person = Credentials {
+            uids: [me + 7; 3],
+            gids: [8; 3],
+            ..Credentials::default()
+        };
+        let line = format!(
+            "setpriv --reuid {} --regid 8 --clear-groups -- env -C '/srv/my app' DIR/x -y '$(id)'",
+            me + 7
+        );
+        assert_eq!(case.typed("x", Line::Arguments, "-y|$(id)"), Some(line));
+        case.person.groups = vec![8, 9];
+        assert!(case.typed("x", Line::Arguments, "").is_some_and(|line| {
+            line.contains("--regid 8 --groups 8,9 -- env -C '/srv/my app' DIR/x")
+        }));
+        if me == 0 {
+            // A master that changed its users by itself was started by root.
+            for uids in [[13, 0, 0], [0, 65534, 0], [13, 13, 0]] {
+                case.person = Credentials {
+                    uids,
+                    ..own.clone()
+                };
+                assert_eq!(
+                    case.typed("x", Line::Arguments, "-y"),
+                    Some("DIR/x -y".into()),
+                    "{uids:?}"
+                );
+            }
+            case.person = Credentials {
+                permitted: 1,
+                bounding: 1,
+                ..own
+            };
+            assert_eq!(case.typed("x", Line::Arguments, ""), None);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The instances that the last run over each group left alive: `last.json` in the state directory.
+//! `status` holds it against the processes that are there now.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use procfs::process::{ProcState, Process};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    boot_id,
+    state_dir::{self, Lock},
+};
+use crate::{
+    config,
+    event::{Instance, Outcome},
+    fleet::Group,
+};
+
+/// Largest `last.json` that is read, in bytes: 100,000 instances need about 20 MB.
+const MAX_LAST: u64 = 64 << 20;
+/// How long other runs that end are waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Most groups that are kept; the oldest go.
+const MOST: usize = 1000;
+
+/// What the last run over each group of this boot left alive.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct LastSeen {
+    boot_id: String,
+    /// By the group's name and the digest of what it matches.
+    groups: BTreeMap<String, Left>,
+}
+
+/// One group after a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Left {
+    at: jiff::Timestamp,
+    instances: Vec<LastInstance>,
+}
+
+/// An instance that lived at the end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastInstance {
+    /// Its process number.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot.
+    pub started: u64,
+    /// The targets that it read.
+    #[serde(with = "crate::exact")]
+    pub targets: Vec<PathBuf>,
+}
+
+/// Two fleets may have a group of one name; only the same matches make it the same group.
+fn key(group: &Group) -> String {
+    let matches = serde_json::to_vec(&(
+        &group.matching,
+        &group.exclude,
+        &group.users,
+        &group.instances,
+    ))
+    .unwrap_or_default();
+    format!("{} {}", group.name, config::digest(&matches))
+}
+
+fn lives(pid: i32, started: u64) -> bool {
+    let stat = Process::new(pid).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| {
+        stat.starttime == started
+            && !matches!(stat.state(), Ok(ProcState::Zombie | ProcState::Dead))
+    })
+}
+
+impl LastSeen {
+    /// What is kept under `state`; nothing where that is of another boot, cannot be read, or can be
+    /// written by others.
+    #[must_use]
+    pub fn load(state: &Path) -> Self {
+        let bytes = state_dir::trusted(state)
+            .ok()
+            .and_then(|()| config::read(&path_of(state), MAX_LAST).ok())
+            .unwrap_or_default();
+        let last: Self = serde_json::from_slice(&bytes).unwrap_or_default();
+        let boot_id = boot_id();
+        if last.boot_id == boot_id {
+            last
+        } else {
+            Self {
+                boot_id,
+                groups: BTreeMap::new(),
+            }
+        }
+    }
+
+    /// Keeps what a run over `groups` left alive.
+    ///
+    /// # Errors
+    /// The state directory cannot be written; `status` then does not see an instance that ends
+    /// after this run.
+    pub fn keep<'a>(
+        state: &Path,
+        groups: &[Group],
+        instances: impl Iterator<Item = &'a Instance>,
+    ) -> io::Result<()> {
+        let mut alive: BTreeMap<&str, Vec<LastInstance>> = BTreeMap::new();
+        for i in instances {
+            let ends = matches!(
+                i.outcome,
+                Outcome::RevertFailed | Outcome::TimedOut | Outcome::Rejected
+            );
+            if i.outcome != Outcome::Died && (!ends || lives(i.pid, i.started)) {
+                alive.entry(&i.group).or_default().push(LastInstance {
+                    pid: i.pid,
+                    started: i.started,
+                    targets: i.targets.clone(),
+                });
+            }
+        }
+        let Some(_lock) = state_dir::lock(&state.join("last.lock"), Lock::Alone, PATIENCE)? else {
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        let mut last = Self::load(state);
+        let at = jiff::Timestamp::now();
+        for group in groups {
+            last.groups.insert(
+                key(group),
+                Left {
+                    at,
+                    instances: alive.remove(group.name.as_str()).unwrap_or_default(),
+                },
+            );
+        }
+        while last.groups.len() > MOST {
+            let oldest = last
+                .groups
+                .iter()
+                .min_by_key(|(_, left)| left.at)
+                .map(|(key, _)| key.clone());
+            oldest.and_then(|key| last.groups.remove(&key));
+        }
+        // Pids mean nothing after a loss of power, so nothing is synced.
+        let (path, staged) = (path_of(state), state.join("last.json.new"));
+        let _ = std::fs::remove_file(&staged);
+        state_dir::create(&staged, &serde_json::to_vec(&last)?)?;
+        std::fs::rename(staged, path)
+    }
+
+    /// The instances of `group` that ended since, and in whose place no other process has come: one
+    /// of `now` that reads the same targets takes the place of one.
+    #[must_use]
+    pub fn ended(&self, group: &Group, now: &[LastInstance]) -> Vec<LastInstance> {
+        let Some(left) = self.groups.get(&key(group)) else {
+            return Vec::new();
+        };
+        let known: BTreeSet<(i32, u64)> = left
+            .instances
+            .iter()
+            .map(|alive| (alive.pid, alive.started))
+            .collect();
+        let mut new: BTreeMap<&[PathBuf], usize> = BTreeMap::new();
+        now.iter()
+            .filter(|alive| !known.contains(&(alive.pid, alive.started)))
+            .for_each(|alive| *new.entry(&alive.targets).or_default() += 1);
+        let gone = left
+            .instances
+            .iter()
+            .filter(|alive| !lives(alive.pid, alive.started));
+        let unreplaced = gone.filter(|alive| match new.get_mut(alive.targets.as_slice()) {
+            Some(places) if *places > 0 => {
+                *places -= 1;
+                false
+            }
+            _ => true,
+        });
+        unreplaced.cloned().collect()
+    }
+}
+
+fn path_of(state: &Path) -> PathBuf {
+    state.join("last.json")
+}

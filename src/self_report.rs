@@ -1,0 +1,114 @@
+//! What an instance tells of itself: shapes that `serve` answers with and `confirm` reads.
+#![expect(
+    missing_docs,
+    reason = "the fields are the names of the JSON on the wire"
+)]
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Digest of the bytes that the served config was parsed from.
+pub const X_CONFIG_SHA256: &str = "x-config-sha256";
+/// Rises with every applied config.
+pub const X_CONFIG_GENERATION: &str = "x-config-generation";
+/// `PID:START-TICKS` of the process that answers.
+pub const X_INSTANCE: &str = "x-instance";
+
+/// `GET /-/config`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SelfReport {
+    pub v: u32,
+    pub instance: InstanceId,
+    pub effective: Effective,
+    pub last_attempt: Attempt,
+    pub restart_required: Vec<String>,
+    pub restart_only: BTreeMap<String, String>,
+}
+
+/// Why an answer is not what an instance tells of itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSelfReport {
+    /// No such JSON.
+    #[error("{0}")]
+    Shape(#[from] serde_json::Error),
+    /// A digest is none.
+    #[error("`{0}` is not 64 lower-case hex digits")]
+    Digest(&'static str),
+}
+
+impl SelfReport {
+    /// Reads the answer to `GET /-/config`.
+    ///
+    /// # Errors
+    /// It is no such answer.
+    pub fn read(body: &[u8]) -> Result<Self, NoSelfReport> {
+        let told: Self = serde_json::from_slice(body)?;
+        if !is_digest(&told.effective.sha256) {
+            return Err(NoSelfReport::Digest("effective.sha256"));
+        }
+        match &told.last_attempt.sha256 {
+            Some(sha256) if !is_digest(sha256) => Err(NoSelfReport::Digest("last_attempt.sha256")),
+            _ => Ok(told),
+        }
+    }
+}
+
+/// Whether `text` is a SHA-256 as `hello` writes it.
+#[must_use]
+pub fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether `text` is the `PID:START-TICKS` of a process.
+#[must_use]
+pub fn is_instance(text: &str) -> bool {
+    let digits = |text: &str| {
+        !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    text.split_once(':')
+        .is_some_and(|(pid, started)| digits(pid) && digits(started))
+}
+
+/// Who answers; `started` is in clock ticks since boot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InstanceId {
+    pub pid: i32,
+    pub started: u64,
+    #[serde(with = "crate::exact")]
+    pub exe: PathBuf,
+    pub version: String,
+}
+
+/// What is served.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Effective {
+    pub sha256: String,
+    pub generation: u64,
+    pub loaded_at: jiff::Timestamp,
+    #[serde(with = "crate::exact")]
+    pub path: PathBuf,
+}
+
+/// The last time the config file was looked at; `seq` rises every time, so that
+/// "has not looked yet" and "looked and refused" are different answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attempt {
+    pub seq: u64,
+    pub sha256: Option<String>,
+    pub result: AttemptResult,
+    pub error: Option<String>,
+    pub at: jiff::Timestamp,
+    pub took_us: u64,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptResult {
+    Applied,
+    Unchanged,
+    Rejected,
+    RestartRequired,
+    IoError,
+}
