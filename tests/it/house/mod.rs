@@ -8,6 +8,7 @@ use std::{
 use self::source::{Sources, files, is_test};
 
 mod source;
+mod words;
 
 /// Rooms from the top to the bottom; those of one line do not see each other.
 const FLOORS: &[&[&str]] = &[
