@@ -140,10 +140,12 @@ impl Exam {
         let has =
             |key: &str, wanted: &str| check[key].as_str().unwrap_or_default().contains(wanted);
         assert!(
-            check["ok"] == serde_json::json!(ok) && has("text", text) && has("next", next),
+            check["ok"] == serde_json::json!(ok),
             "{topic}: {text}, {next}: {:#}",
             self.0
         );
+        assert!(has("text", text), "{topic}: {text}, {next}: {:#}", self.0);
+        assert!(has("next", next), "{topic}: {text}, {next}: {:#}", self.0);
     }
 
     /// Topics that keep it from a reload.
@@ -204,11 +206,8 @@ fn a_server_that_can_be_reloaded_passes_every_check_and_nothing_is_touched() {
         .iter()
         .map(|c| c["check"].as_str().unwrap())
         .collect();
-    assert!(
-        topics == TOPICS && checks.iter().all(|c| c["ok"] == true),
-        "{:#}",
-        exam.0
-    );
+    assert!(topics == TOPICS, "{:#}", exam.0);
+    assert!(checks.iter().all(|c| c["ok"] == true), "{:#}", exam.0);
     assert_eq!(
         (&exam.0["pid"], &exam.0["group"]),
         (&fleet.pid(0).into(), &"web".into())
@@ -272,9 +271,9 @@ fn what_is_not_there_and_what_cannot_be_meant() {
             .contains(") Z ")
     });
     let said = fleet.doctor(&[&zombie]).expect(3);
+    assert!(said.stderr.contains("runs no program"), "{:#}", said.json);
     assert!(
-        said.stderr.contains("runs no program")
-            && said.json["missing"][0]["pid"] == zombie.parse::<i32>().unwrap(),
+        said.json["missing"][0]["pid"] == zombie.parse::<i32>().unwrap(),
         "{:#}",
         said.json
     );
@@ -298,8 +297,12 @@ fn what_is_not_there_and_what_cannot_be_meant() {
     add(&fleet, "count = 2");
     let said = fleet.doctor(&[]).expect(3);
     assert!(
-        said.stderr.contains("has 1 instance, not 2")
-            && said.json["processes"][0]["reloadable"] == true,
+        said.stderr.contains("has 1 instance, not 2"),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.json["processes"][0]["reloadable"] == true,
         "{}",
         said.stderr
     );
@@ -497,7 +500,8 @@ fn a_program_that_nobody_knows_and_one_that_only_looks_like_it() {
     assert_eq!(exam.bad(), ["group"]);
     let exam = Exam::kinds(&[&hello.pid().to_string()], 0);
     exam.says("group", Some(true), "kind `hello` means it", "");
-    assert!(sleep.runs() && haproxy.runs());
+    assert!(sleep.runs());
+    assert!(haproxy.runs());
 }
 
 #[test]

@@ -204,11 +204,8 @@ fn a_state_directory_that_others_can_write_is_refused() {
     std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o775)).unwrap();
     let said = fleet.broadcast(&["--set", "message=x"]).expect(1);
     let mend = format!("chmod go-w {}", state.display());
-    assert!(
-        said.stderr.contains("can write") && said.stderr.contains(&mend),
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("can write"), "{}", said.stderr);
+    assert!(said.stderr.contains(&mend), "{}", said.stderr);
     assert_eq!(
         (fleet.text(), fleet.attempts(), names(&state)),
         (before, vec![1], vec![])
@@ -224,11 +221,8 @@ fn a_state_directory_that_others_can_write_is_refused() {
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(&state, Some(65534), None).unwrap();
         let said = fleet.broadcast(&["--set", "message=y"]).expect(1);
-        assert!(
-            said.stderr.contains("can write") && said.stderr.contains("chown 0"),
-            "{}",
-            said.stderr
-        );
+        assert!(said.stderr.contains("can write"), "{}", said.stderr);
+        assert!(said.stderr.contains("chown 0"), "{}", said.stderr);
     }
 }
 
@@ -258,10 +252,8 @@ fn a_run_that_lost_its_owner_is_named_until_another_takes_its_place() {
         (&json!("broadcast"), &json!("a first\u{1b} try"))
     );
     let text = screen(&fleet, &[]);
-    assert!(
-        text.contains("broadcast of web: open, by uid ") && text.contains(": a first\\x1b try\n"),
-        "{text}"
-    );
+    assert!(text.contains("broadcast of web: open, by uid "), "{text}");
+    assert!(text.contains(": a first\\x1b try\n"), "{text}");
     assert!(commands.iter().all(|c| text.contains(c)), "{text}");
     // Whoever looks at the fleet sees it too.
     let said = fleet.status();
@@ -453,10 +445,9 @@ fn what_happened_in_a_run_is_told_and_no_secret_of_it() {
         history(&fleet, &[&first]).json.to_string(),
     ]
     .concat();
-    assert!(
-        all.contains("it was time") && all.contains("--set=message=..") && !all.contains("hunter"),
-        "{all}"
-    );
+    assert!(all.contains("it was time"), "{all}");
+    assert!(all.contains("--set=message=.."), "{all}");
+    assert!(!all.contains("hunter"), "{all}");
     assert_eq!(
         history(&fleet, &["-n", "1"]).json["runs"]
             .as_array()
@@ -466,11 +457,8 @@ fn what_happened_in_a_run_is_told_and_no_secret_of_it() {
     );
     // Ids begin with the time, so the first digits are those of both.
     let said = history(&fleet, &[&run[..4]]).expect(2);
-    assert!(
-        said.stderr.contains(&run) && said.stderr.contains(&first),
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains(&run), "{}", said.stderr);
+    assert!(said.stderr.contains(&first), "{}", said.stderr);
     history(&fleet, &["ffff"]).expect(3);
 }
 
@@ -795,18 +783,16 @@ fn every_run_leaves_a_line_in_syslog() {
     }
     // "<30>Jan  2 03:04:05 hello[17]: "
     let (head, _) = line.split_once(": ").unwrap();
-    assert!(
-        head.starts_with("<30>") && head.as_bytes()[7] == b' ' && head.contains(" hello["),
-        "{head}"
-    );
+    assert!(head.starts_with("<30>"), "{head}");
+    assert!(head.as_bytes()[7] == b' ', "{head}");
+    assert!(head.contains(" hello["), "{head}");
     // Longer than a message may be.
     let why = "why ".repeat(2000);
     Said::of(&mut in_ns(&["--set", "message=y", "--reason", &why])).expect(0);
     let line = heard();
-    assert!(
-        line.len() <= 1024 && line.contains("verdict=converged") && line.contains("web.toml:"),
-        "{line}"
-    );
+    assert!(line.len() <= 1024, "{line}");
+    assert!(line.contains("verdict=converged"), "{line}");
+    assert!(line.contains("web.toml:"), "{line}");
     // A run that did not begin says nothing, and neither does a full log hold up anybody.
     let said = Said::of(&mut in_ns(&["--set", "message=y"])).expect(0);
     assert_eq!(said.states(), ["unchanged"; 2]);

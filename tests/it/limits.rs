@@ -133,7 +133,11 @@ fn a_peer_that_never_ends_ends_its_attempt() {
             assert!(rows.iter().any(|row| row["pid"] == fleet.pid(1) && row["faults"] == serde_json::json!([])), "{name}: {:#}", said.json);
             let (sent, took) = heard.recv_timeout(2 * LONGEST).unwrap();
             assert!(
-                sent < MOST && took < LONGEST,
+                sent < MOST,
+                "{name} at {endpoint}: {sent} bytes in {took:?}"
+            );
+            assert!(
+                took < LONGEST,
                 "{name} at {endpoint}: {sent} bytes in {took:?}"
             );
         }
@@ -219,7 +223,8 @@ fn connections_that_idle_give_way_when_there_is_no_room() {
     let began = Instant::now();
     for _ in 0..5 {
         let (head, body) = try_get(&server.1, "/").unwrap();
-        assert!(head.starts_with("http/1.1 200") && body == "one");
+        assert!(head.starts_with("http/1.1 200"));
+        assert!(body == "one");
     }
     assert!(
         began.elapsed() < LONGEST,
@@ -232,10 +237,8 @@ fn connections_that_idle_give_way_when_there_is_no_room() {
         .unwrap();
     let mut text = String::new();
     half.read_to_string(&mut text).unwrap();
-    assert!(
-        text.starts_with("HTTP/1.1 200") && text.ends_with("one"),
-        "{text}"
-    );
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.ends_with("one"), "{text}");
     assert_eq!(
         std::fs::read_dir(format!("/proc/{}/task", server.0.id()))
             .unwrap()
@@ -308,19 +311,14 @@ fn proof_is_for_direct_requests_that_name_this_machine() {
     ];
     for lines in &foreign {
         let page = asked(&server.1, "/", lines);
-        assert!(
-            page.starts_with("http/1.1 200")
-                && page.ends_with("one")
-                && !page.contains("x-config")
-                && !page.contains("x-instance"),
-            "{lines}: {page}"
-        );
+        assert!(page.starts_with("http/1.1 200"), "{lines}: {page}");
+        assert!(page.ends_with("one"), "{lines}: {page}");
+        assert!(!page.contains("x-config"), "{lines}: {page}");
+        assert!(!page.contains("x-instance"), "{lines}: {page}");
         for path in ["/-/config", "/-/metrics", "/-/healthy", "/-/none"] {
             let page = asked(&server.1, path, lines);
-            assert!(
-                page.starts_with("http/1.1 403") && !page.contains("x-config"),
-                "{lines} {path}: {page}"
-            );
+            assert!(page.starts_with("http/1.1 403"), "{lines} {path}: {page}");
+            assert!(!page.contains("x-config"), "{lines} {path}: {page}");
         }
     }
     assert!(
@@ -335,8 +333,11 @@ fn proof_is_for_direct_requests_that_name_this_machine() {
     let any = Few::start(&fleet, 256, &["--proof", "any"]);
     for lines in &foreign {
         assert!(
-            asked(&any.1, "/", lines).contains("x-instance: ")
-                && asked(&any.1, "/-/config", lines).starts_with("http/1.1 200"),
+            asked(&any.1, "/", lines).contains("x-instance: "),
+            "{lines}"
+        );
+        assert!(
+            asked(&any.1, "/-/config", lines).starts_with("http/1.1 200"),
             "{lines}"
         );
     }

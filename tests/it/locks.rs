@@ -58,17 +58,18 @@ fn a_holder_that_may_write_nothing_there_is_named_and_ignored() {
     let alice = held(fleet.dir.path());
     let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
     let pid = format!("pid {} of uid 65534", alice.0.id());
+    assert!(said.stderr.contains("Foreign lock"), "{}", said.stderr);
+    assert!(said.stderr.contains(&pid), "{}", said.stderr);
     assert!(
-        said.stderr.contains("Foreign lock") && said.stderr.contains(&pid),
-        "{}",
-        said.stderr
+        said.json["notes"][0]["event"] == "foreign_lock",
+        "{:#}",
+        said.json
     );
     assert!(
-        said.json["notes"][0]["event"] == "foreign_lock"
-            && said.json["notes"][0]["holder"]
-                .as_str()
-                .unwrap()
-                .contains(&pid),
+        said.json["notes"][0]["holder"]
+            .as_str()
+            .unwrap()
+            .contains(&pid),
         "{:#}",
         said.json
     );

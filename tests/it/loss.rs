@@ -144,10 +144,8 @@ fn edits_late(fleet: &Fleet, code: i32, path: &Path, new: &str) -> serde_json::V
 
 fn is_kept(fleet: &Fleet, said: &serde_json::Value, path: &str) {
     let note = &said["notes"][0];
-    assert!(
-        note["event"] == "late_edit" && note["path"].as_str().unwrap().ends_with(path),
-        "{said:#}"
-    );
+    assert!(note["event"] == "late_edit", "{said:#}");
+    assert!(note["path"].as_str().unwrap().ends_with(path), "{said:#}");
     let kept = Path::new(note["kept"].as_str().unwrap());
     assert!(
         std::fs::read_to_string(kept)

@@ -155,10 +155,8 @@ fn one_that_opens_another_file_is_told_and_is_unproven_where_nothing_names_its_c
             (code, state, false.into()),
             "{config} {reads:?}: {stderr}"
         );
-        assert!(
-            stderr.contains("Not opened") && stderr.contains("/a after its signal"),
-            "{stderr}"
-        );
+        assert!(stderr.contains("Not opened"), "{stderr}");
+        assert!(stderr.contains("/a after its signal"), "{stderr}");
         assert_eq!(
             code == 12,
             stderr.contains("does not say for certain that it reads that"),

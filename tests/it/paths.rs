@@ -143,10 +143,9 @@ impl House {
 /// Whether a run is refused with this reason and the line of `fleet.toml` that helps.
 #[track_caller]
 fn refuses(said: &str, reason: &str) {
-    assert!(
-        said.starts_with('?') && said.contains(reason) && said.contains("write `config = \""),
-        "{reason}: {said}"
-    );
+    assert!(said.starts_with('?'), "{reason}: {said}");
+    assert!(said.contains(reason), "{reason}: {said}");
+    assert!(said.contains("write `config = \""), "{reason}: {said}");
 }
 
 const OR_A: &str = "config = [\"{arg:-f}\", \"{arg:--config}\", \"ROOT/a\"]";

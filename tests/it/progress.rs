@@ -131,10 +131,8 @@ fn it_moves_while_an_instance_is_awaited_and_names_it() {
     assert_eq!(terminal.end(), Some(0), "{}", terminal.text());
     let text = terminal.text();
     let (_, after) = text.rsplit_once("Summary").unwrap();
-    assert!(
-        !after.contains("awaiting") && !after.contains("Confirming"),
-        "{after:?}"
-    );
+    assert!(!after.contains("awaiting"), "{after:?}");
+    assert!(!after.contains("Confirming"), "{after:?}");
 }
 
 #[test]
@@ -201,9 +199,7 @@ fn it_is_gone_after_an_interrupt_and_fits_a_terminal_that_became_narrower() {
     assert_eq!(terminal.end(), Some(7), "{}", terminal.text());
     let text = terminal.text();
     let (_, after) = text.rsplit_once("Summary").unwrap();
-    assert!(
-        !after.contains("awaiting") && !after.contains("Reverting"),
-        "{after:?}"
-    );
+    assert!(!after.contains("awaiting"), "{after:?}");
+    assert!(!after.contains("Reverting"), "{after:?}");
     fleet.signal(0, Signal::SIGCONT);
 }

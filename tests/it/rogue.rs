@@ -324,14 +324,15 @@ fn who_does_not_take_the_signal_is_refused_by_name_and_runs_on() {
             &format!("reloads = true\nexecutes_itself = true\n{SEEN}"),
         );
         let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
+        assert!(said.stderr.contains(says), "{mode}: {}", said.stderr);
         assert!(
-            said.stderr.contains(says)
-                && said.stderr.contains(&format!("pid {}", all[0].child.id())),
+            said.stderr.contains(&format!("pid {}", all[0].child.id())),
             "{mode}: {}",
             said.stderr
         );
         assert_eq!(said.states(), ["refused"]);
-        assert!(all[0].runs() && fleet.text() == before, "{mode}");
+        assert!(all[0].runs(), "{mode}");
+        assert!(fleet.text() == before, "{mode}");
         assert_eq!(all[0].signals(), "0", "{mode}");
     };
     // At the same time: whoever blocks it is waited for.
@@ -360,7 +361,8 @@ fn a_handler_alone_is_no_proof_that_a_program_reloads() {
         &text.replace("name = \"rogue\"\n", "name = \"rogue\"\nkind = \"hello\"\n"),
     );
     fleet.broadcast(&["--set", "message=x"]).expect(5);
-    assert!(all.iter_mut().all(Rogue::runs) && fleet.text() == before);
+    assert!(all.iter_mut().all(Rogue::runs));
+    assert!(fleet.text() == before);
     // When somebody says that it reloads, one is tried alone, dies, and the others are never signalled.
     fleet.write(
         "fleet.toml",
@@ -392,7 +394,8 @@ fn one_that_goes_on_with_the_old_message_is_undone() {
         "{}",
         said.stderr
     );
-    assert!(all.iter_mut().all(Rogue::runs) && fleet.text() == before);
+    assert!(all.iter_mut().all(Rogue::runs));
+    assert!(fleet.text() == before);
     assert_eq!(
         all.iter().filter(|r| r.signals() != "0").count(),
         1,
@@ -540,11 +543,8 @@ fn of_whom_nothing_can_be_seen_is_unconfirmed_and_what_it_says_itself_ends_the_w
     fleet.write("web.toml", &fleet.text().replace("\"x\"", "\"z\""));
     let said = fleet.broadcast(&[]).expect(7);
     assert_eq!(said.states(), ["rejected"]);
-    assert!(
-        said.stderr.contains("web.toml") && all[0].signals() == "3",
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("web.toml"), "{}", said.stderr);
+    assert!(all[0].signals() == "3", "{}", said.stderr);
 }
 
 #[test]
@@ -646,7 +646,9 @@ fn a_halt_ends_also_the_survey_and_the_look_at_keys() {
         .unwrap();
         // Sooner than the command's own limit, which would refuse it.
         assert_eq!(child.0.wait().unwrap().code(), Some(1), "{group}");
-        assert!(all[0].runs() && all[0].signals() == "0" && fleet.text().contains("\"one\""));
+        assert!(all[0].runs());
+        assert!(all[0].signals() == "0");
+        assert!(fleet.text().contains("\"one\""));
     }
 }
 
@@ -667,11 +669,8 @@ fn a_key_that_was_edited_in_place_needs_its_restart_all_the_same() {
     fleet.broadcast(&["--set", "message=b"]).expect(10);
     fleet.write("web.toml", &fleet.text().replace("\"a\"", "\"b\""));
     let said = fleet.broadcast(&[]).expect(10);
-    assert!(
-        said.stderr.contains("`message`") && all[0].signals() == "1",
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("`message`"), "{}", said.stderr);
+    assert!(all[0].signals() == "1", "{}", said.stderr);
 }
 
 #[test]

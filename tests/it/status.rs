@@ -24,9 +24,10 @@ fn a_bad_file_on_disk_is_waiting_to_fail() {
     );
     let said = fleet.status().expect(7).json.to_string();
     assert!(
-        said.contains("does not run the config on its disk") && !said.contains("waiting to fail"),
+        said.contains("does not run the config on its disk"),
         "{said}"
     );
+    assert!(!said.contains("waiting to fail"), "{said}");
     fleet.write("web.toml", "message = 1\n");
     let said = fleet.status().expect(7).json.to_string();
     assert!(said.contains("waiting to fail"), "{said}");
@@ -39,10 +40,8 @@ fn a_bad_file_on_disk_is_waiting_to_fail() {
         &format!("{group}validate = [\"/bin/sh\", \"-c\", \"echo no, never; exit 1\"]\n"),
     );
     let said = fleet.status().expect(7).json.to_string();
-    assert!(
-        said.contains("waiting to fail") && said.contains("no, never"),
-        "{said}"
-    );
+    assert!(said.contains("waiting to fail"), "{said}");
+    assert!(said.contains("no, never"), "{said}");
     assert_eq!(fleet.attempts(), [1; 2], "nobody was signalled");
 }
 
@@ -50,8 +49,9 @@ fn a_bad_file_on_disk_is_waiting_to_fail() {
 #[track_caller]
 fn row<'a>(said: &'a Said, known: &str) -> &'a Value {
     let rows = said.json["instances"].as_array().unwrap();
+    assert!(rows.len() == 1, "{known}: {:#}", said.json);
     assert!(
-        rows.len() == 1 && rows[0]["targets"][0]["known"] == known,
+        rows[0]["targets"][0]["known"] == known,
         "{known}: {:#}",
         said.json
     );
@@ -112,12 +112,9 @@ fn of_one_that_cannot_tell_what_was_proven_is_known() {
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     let said = fleet.status().expect(0);
     let row_of = row(&said, "proven");
-    assert!(
-        row_of["runs"].is_string()
-            && row_of["runs"] == row_of["disk"]
-            && row_of["targets"][0]["runs"] == row_of["runs"],
-        "{row_of:#}"
-    );
+    assert!(row_of["runs"].is_string(), "{row_of:#}");
+    assert!(row_of["runs"] == row_of["disk"], "{row_of:#}");
+    assert!(row_of["targets"][0]["runs"] == row_of["runs"], "{row_of:#}");
     // Another state directory knows nothing of it.
     let other = Said::of(
         fleet
@@ -156,10 +153,8 @@ fn of_one_that_cannot_tell_what_was_proven_is_known() {
         all[0].url,
         &proven.as_str().unwrap()[..12]
     );
-    assert!(
-        stdout.starts_with(&wanted) && stdout.lines().count() == 1,
-        "{stdout}"
-    );
+    assert!(stdout.starts_with(&wanted), "{stdout}");
+    assert!(stdout.lines().count() == 1, "{stdout}");
     // What stands there was proven, and its assertion reads something else.
     fleet.broadcast(&[]).expect(0);
     fleet.broadcast(&["--set", "message=four"]).expect(0);
@@ -267,8 +262,11 @@ fn of_several_targets_each_is_known_by_itself() {
         .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(
-        stdout.contains(&format!("{} proven on sha256:", dir.display()))
-            && stdout.contains(&format!("`{}` on disk was changed", dir.display())),
+        stdout.contains(&format!("{} proven on sha256:", dir.display())),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains(&format!("`{}` on disk was changed", dir.display())),
         "{stdout}"
     );
     assert_eq!(all[0].signals(), "1");
@@ -365,10 +363,8 @@ fn a_refused_reload_is_told_until_it_is_mended() {
     kill(Pid::from_raw(all[0].pid()), Signal::SIGSTOP).unwrap();
     let said = fleet.status().expect(7);
     let faults = said.json["instances"][0]["faults"].to_string();
-    assert!(
-        faults.contains("is stopped") && faults.contains("no answer"),
-        "{faults}"
-    );
+    assert!(faults.contains("is stopped"), "{faults}");
+    assert!(faults.contains("no answer"), "{faults}");
 }
 
 #[test]
@@ -442,10 +438,8 @@ fn a_real_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
     );
     std::fs::write(web.file(), "nonsense").unwrap();
     let faults = status().expect(7).json["instances"][0]["faults"].to_string();
-    assert!(
-        faults.contains("waiting to fail") && faults.contains("changed after it was proven"),
-        "{faults}"
-    );
+    assert!(faults.contains("waiting to fail"), "{faults}");
+    assert!(faults.contains("changed after it was proven"), "{faults}");
     // A worker's title names no file, so that everybody's are looked at; their configs are not judged.
     web.daemon.write(
         "fleet.toml",

@@ -235,10 +235,10 @@ fn who_takes_an_instance_s_place_must_prove_the_new_config_and_does() {
     let said = place.set("two", 0);
     let i = &said.json["instances"][0];
     let new = *place.pids().last().unwrap();
-    assert!(
-        new != old && i["pid"] == new && i["successor_of"] == old && i["state"] == "confirmed",
-        "{i:#}"
-    );
+    assert!(new != old, "{i:#}");
+    assert!(i["pid"] == new, "{i:#}");
+    assert!(i["successor_of"] == old, "{i:#}");
+    assert!(i["state"] == "confirmed", "{i:#}");
     assert!(
         said.stderr.contains(&format!("in the place of pid {old}")),
         "{}",
@@ -274,10 +274,8 @@ fn who_is_started_again_under_the_pid_file_of_its_group_is_its_successor() {
     let place = Place::new("restart", "pid_file = \"DIR/pid\"");
     let said = place.set("two", 0);
     let i = &said.json["instances"][0];
-    assert!(
-        i["successor_of"] == place.pids()[0] && i["state"] == "confirmed",
-        "{i:#}"
-    );
+    assert!(i["successor_of"] == place.pids()[0], "{i:#}");
+    assert!(i["state"] == "confirmed", "{i:#}");
     assert_eq!(get(&place.url, "/").1, "two");
 }
 
@@ -309,8 +307,9 @@ fn without_a_successor_it_died_and_the_command_to_type_is_said() {
         said.json
     );
     let line = to_type(&said);
+    assert!(line.starts_with("cd "), "{}", said.stderr);
     assert!(
-        line.starts_with("cd ") && line.contains("daemon.py --mode die --config"),
+        line.contains("daemon.py --mode die --config"),
         "{}",
         said.stderr
     );
@@ -321,10 +320,8 @@ fn one_that_died_is_started_again_on_the_old_config() {
     let place = Place::new("die", "revive = [\"{exe}\", \"{args}\"]");
     let said = place.set("two", 6);
     let i = &said.json["instances"][0];
-    assert!(
-        i["state"] == "reverted" && i["successor_of"] == place.pids()[0],
-        "{i:#}"
-    );
+    assert!(i["state"] == "reverted", "{i:#}");
+    assert!(i["successor_of"] == place.pids()[0], "{i:#}");
     assert_eq!(i["trouble"]["kind"], "died");
     // It outlives who started it, in a session of its own.
     let new = i["pid"].as_i64().unwrap();
@@ -401,12 +398,12 @@ fn a_successor_is_looked_at_again_as_what_it_is() {
     let said = place.set("two", 0);
     let i = &said.json["instances"][0];
     assert!(
-        i["successor_of"] == place.pids()[0]
-            && i["state"] == "confirmed"
-            && said.stderr.contains("Held"),
+        i["successor_of"] == place.pids()[0],
         "{i:#}\n{}",
         said.stderr
     );
+    assert!(i["state"] == "confirmed", "{i:#}\n{}", said.stderr);
+    assert!(said.stderr.contains("Held"), "{i:#}\n{}", said.stderr);
     // One that is gone by then leaves one that died, though it was proven by what it answered.
     let place = Place::new("hand-over-soon", "[group.rollout]\nbake = \"2s\"");
     place.group("equals = \"{candidate.message}\"", "contains = \"\"");
@@ -480,8 +477,12 @@ fn a_stranger_on_the_endpoint_keeps_the_new_config_from_being_proven() {
     // As long as it is there, nothing is begun.
     let said = place.set("three", 5);
     assert!(
-        said.stderr.contains(&format!("pid {stranger} "))
-            && said.stderr.contains("shares its address"),
+        said.stderr.contains(&format!("pid {stranger} ")),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr.contains("shares its address"),
         "{}",
         said.stderr
     );
@@ -499,8 +500,9 @@ fn what_to_type_is_said_also_where_it_could_not_be_started_again_and_as_it_is_to
     let place = Place::new("die", "revive = [\"false\", \"{exe}\", \"{args}\"]");
     let said = place.set("two", 7);
     let line = to_type(&said);
+    assert!(line.contains("&& false /"), "{}", said.stderr);
     assert!(
-        line.contains("&& false /") && line.contains("daemon.py --mode die --config /"),
+        line.contains("daemon.py --mode die --config /"),
         "{}",
         said.stderr
     );
@@ -588,8 +590,12 @@ fn a_stranger_on_the_address_that_is_asked_is_one_though_the_instance_listens_on
     other.kill().unwrap();
     other.wait().unwrap();
     assert!(
-        said.stderr.contains(&format!("pid {} ", other.id()))
-            && said.stderr.contains("shares its address"),
+        said.stderr.contains(&format!("pid {} ", other.id())),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr.contains("shares its address"),
         "{}",
         said.stderr
     );

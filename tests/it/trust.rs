@@ -72,10 +72,11 @@ fn a_fleet_that_is_reached_by_a_link_of_another_user_is_refused_by_name() {
     symlink(fleet.path("fleet.toml"), &link).unwrap();
     let said = broadcast(&fleet, &link, &fleet.path("state")).expect(2);
     assert!(
-        said.stderr.contains(link.to_str().unwrap()) && said.stderr.contains("--fleet"),
+        said.stderr.contains(link.to_str().unwrap()),
         "{}",
         said.stderr
     );
+    assert!(said.stderr.contains("--fleet"), "{}", said.stderr);
     // In the middle of the path, and where the working directory is theirs.
     symlink(fleet.dir.path(), alice.join("dir")).unwrap();
     broadcast(&fleet, &alice.join("dir/fleet.toml"), &fleet.path("state")).expect(2);
@@ -211,8 +212,9 @@ fn a_fleet_that_is_exchanged_all_the_time_is_never_followed() {
     });
     for _ in 0..tries() {
         let said = broadcast(&fleet, &alice_dir.join("fleet.toml"), &fleet.path("state"));
+        assert!(said.code == 2, "{}: {}", said.code, said.stderr);
         assert!(
-            said.code == 2 && !said.stderr.contains("followed"),
+            !said.stderr.contains("followed"),
             "{}: {}",
             said.code,
             said.stderr
@@ -244,11 +246,11 @@ fn a_directory_of_roots_under_the_name_of_something_staged_stays() {
     kept(".web.toml.hello-dead");
     let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
     assert!(
-        fleet.path(".web.toml.hello-dead/deep/file").exists()
-            && said.stderr.contains("Left beside"),
+        fleet.path(".web.toml.hello-dead/deep/file").exists(),
         "{}",
         said.stderr
     );
+    assert!(said.stderr.contains("Left beside"), "{}", said.stderr);
     std::fs::remove_dir_all(fleet.path(".web.toml.hello-dead")).unwrap();
     // By a name that a killed run has made.
     killed_while_it_validates(&fleet);
@@ -264,8 +266,9 @@ fn a_directory_of_roots_under_the_name_of_something_staged_stays() {
         "it is not what was staged"
     );
     let note = &said.json["notes"][0];
+    assert!(note["event"] == "left_beside", "{:#}", said.json);
     assert!(
-        note["event"] == "left_beside" && note["path"].as_str().unwrap().ends_with(&staged),
+        note["path"].as_str().unwrap().ends_with(&staged),
         "{:#}",
         said.json
     );

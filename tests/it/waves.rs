@@ -121,12 +121,12 @@ fn a_gate_is_told_of_its_wave_and_what_it_says_is_reported() {
             .stderr,
     )
     .unwrap();
+    assert!(screen.contains("gate of wave 2"), "{screen}");
     assert!(
-        screen.contains("gate of wave 2")
-            && screen.contains("says yes\n             | of web ")
-            && screen.contains("             | aside\n"),
+        screen.contains("says yes\n             | of web "),
         "{screen}"
     );
+    assert!(screen.contains("             | aside\n"), "{screen}");
 }
 
 #[test]
@@ -195,7 +195,13 @@ fn a_gate_that_says_no_or_cannot_be_run_ends_the_run_as_its_group_says() {
             _ => "too many errors",
         };
         assert!(
-            asked[0]["output"].as_str().unwrap().contains(says) && said.stderr.contains(says),
+            asked[0]["output"].as_str().unwrap().contains(says),
+            "{:#}\n{}",
+            said.json,
+            said.stderr
+        );
+        assert!(
+            said.stderr.contains(says),
             "{:#}\n{}",
             said.json,
             said.stderr
@@ -316,10 +322,10 @@ fn one_that_died_since_its_wave_is_found_after_the_next_bake_and_at_the_end_with
             dead["trouble"]["text"]
                 .as_str()
                 .unwrap()
-                .starts_with("no longer proven: ")
-                && !dead["start"].is_null(),
+                .starts_with("no longer proven: "),
             "{dead:#}"
         );
+        assert!(!dead["start"].is_null(), "{dead:#}");
     }
 }
 
@@ -371,11 +377,11 @@ fn a_file_that_somebody_writes_during_the_run_is_left_alone_and_nobody_is_proven
         (7, vec!["revert_failed", "untouched", "untouched"]),
         "{said:#}"
     );
+    assert!(fleet.text().contains("by hand"), "{said:#}");
     assert!(
-        fleet.text().contains("by hand")
-            && said["instances"]
-                .to_string()
-                .contains("could not be put back"),
+        said["instances"]
+            .to_string()
+            .contains("could not be put back"),
         "{said:#}"
     );
     // After the last gate every instance is looked at once more, and so is its file.
@@ -424,10 +430,8 @@ fn a_file_of_its_own_that_somebody_writes_after_the_proof_is_found_when_it_is_lo
             "{bad:#}"
         );
         let text = std::fs::read_to_string(bad["targets"][0].as_str().unwrap()).unwrap();
-        assert!(
-            text.ends_with("# by hand\n") && text.contains("\"x\""),
-            "it is left alone: {text}"
-        );
+        assert!(text.ends_with("# by hand\n"), "it is left alone: {text}");
+        assert!(text.contains("\"x\""), "it is left alone: {text}");
     }
 }
 
@@ -477,14 +481,15 @@ fn past_the_budget_its_group_says_what_follows() {
     // The budget counts over the whole run: one in each of two waves.
     let modes = ["good", "old", "good", "old"];
     let (fleet, all, said, code) = shared(&modes, "waves = [\"50%\"]\nmax_failures = 1");
+    assert!(code == 6, "{said:#}");
     assert!(
-        code == 6
-            && states(&said)
-                .iter()
-                .all(|s| ["reverted", "untouched"].contains(s)),
+        states(&said)
+            .iter()
+            .all(|s| ["reverted", "untouched"].contains(s)),
         "{said:#}"
     );
-    assert!(fleet.text().contains("\"one\"") && all.iter().all(|r| get(&r.url, "/").1 == "one"));
+    assert!(fleet.text().contains("\"one\""));
+    assert!(all.iter().all(|r| get(&r.url, "/").1 == "one"));
     for (on_failure, max, wanted) in [("stop", 0, 2), ("continue", 0, 0), ("stop", 1, 0)] {
         let (fleet, all, said, code) = shared(
             &modes,
@@ -493,11 +498,11 @@ fn past_the_budget_its_group_says_what_follows() {
         let untouched = states(&said).iter().filter(|s| **s == "untouched").count();
         let context = format!("{on_failure} {max} {said:#}");
         // Whichever is the canary, the old ones are back and the good ones of their waves are not.
+        assert!(code == 8 || code == 6, "{context}");
         assert!(
-            (code == 8 || code == 6)
-                && states(&said)
-                    .iter()
-                    .all(|s| ["confirmed", "reverted", "untouched"].contains(s)),
+            states(&said)
+                .iter()
+                .all(|s| ["confirmed", "reverted", "untouched"].contains(s)),
             "{context}"
         );
         assert!(untouched >= wanted, "{context}");
@@ -646,12 +651,12 @@ fn a_halt_between_two_waves_leaves_nobody_on_the_new_config() {
     );
     let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
     assert!(
-        said.json["reason"].as_str().unwrap().contains("halted")
-            && fleet.bodies() == ["one"; 3]
-            && fleet.text().contains("\"one\""),
+        said.json["reason"].as_str().unwrap().contains("halted"),
         "{:#}",
         said.json
     );
+    assert!(fleet.bodies() == ["one"; 3], "{:#}", said.json);
+    assert!(fleet.text().contains("\"one\""), "{:#}", said.json);
 }
 
 #[test]
@@ -695,7 +700,8 @@ fn a_terminal_that_vanishes_in_the_middle_of_a_run_changes_nothing() {
             .and_then(|p| p.stat())
             .is_ok_and(|stat| stat.tty_nr != 0)
     };
-    assert!(hello.len() == 1 && has_terminal(hello[0]), "{hello:?}");
+    assert!(hello.len() == 1, "{hello:?}");
+    assert!(has_terminal(hello[0]), "{hello:?}");
     terminal.0.kill().unwrap();
     terminal.0.wait().unwrap();
     until("its terminal is gone", || !has_terminal(hello[0]));

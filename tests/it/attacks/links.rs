@@ -100,8 +100,9 @@ fn the_directory_of_a_config_that_is_exchanged_for_one_of_root_s_leads_no_run_th
         "exchanged within {moved} runs, met by {met}, passed by {passed}; {} validators",
         notes.matches("listen").count()
     );
+    assert!(moved > 0, "the race was not run: moved {moved}, met {met}");
     assert!(
-        moved > 0 && met + passed > 0,
+        met + passed > 0,
         "the race was not run: moved {moved}, met {met}"
     );
     assert!(
@@ -155,7 +156,8 @@ fn a_file_that_only_root_may_read_is_never_staged_with_the_owner_of_another_one(
         "exchanged within {moved} runs; {} looks at what was staged",
         loot.count()
     );
-    assert!(moved > 0 && loot.count() > 0, "the race was not run");
+    assert!(moved > 0, "the race was not run");
+    assert!(loot.count() > 0, "the race was not run");
     // Whatever stands there now, root's words are in no file that is not root's.
     for entry in std::fs::read_dir(&conf)
         .unwrap()
@@ -218,8 +220,9 @@ fn a_validator_never_runs_in_a_directory_of_root_s_that_its_working_directory_is
             notes.matches("words").count(),
             exchanged
         );
+        assert!(elsewhere > 0, "the race was not run: {notes}");
         assert!(
-            elsewhere > 0 && notes.contains("alice's words"),
+            notes.contains("alice's words"),
             "the race was not run: {notes}"
         );
         assert!(!notes.contains("root's words"), "{notes}");
@@ -260,11 +263,8 @@ fn the_working_directory_of_a_command_is_the_held_one_or_there_is_no_command() {
         std::fs::rename(&other, &work).unwrap();
         notes.clear();
         run(0).expect(0);
-        assert!(
-            held().contains("held") && !held().contains("another"),
-            "{}",
-            held()
-        );
+        assert!(held().contains("held"), "{}", held());
+        assert!(!held().contains("another"), "{}", held());
         std::fs::rename(&work, &other).unwrap();
         std::fs::rename(ground.alice("moved"), &work).unwrap();
         // And it is replaced all the time.
@@ -276,7 +276,8 @@ fn the_working_directory_of_a_command_is_the_held_one_or_there_is_no_command() {
                 assert!(!held().contains("another"), "{}", held());
                 exchanges.count() > before && held().contains("held")
             });
-            assert!(exchanges.count() > before && held().contains("held"));
+            assert!(exchanges.count() > before);
+            assert!(held().contains("held"));
         }
         if held_is_elsewhere(&work) {
             rename_back(&work, &other);

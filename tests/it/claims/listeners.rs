@@ -71,7 +71,13 @@ fn one_that_shares_its_address_by_the_end_of_the_run_is_not_proven() {
             let (said, one) = shared(first, direction);
             let outcome = outcome(&said, &one);
             assert!(
-                said.code == 7 && outcome["state"] != *direction,
+                said.code == 7,
+                "{first}: exit {}: {:#}",
+                said.code,
+                said.json
+            );
+            assert!(
+                outcome["state"] != *direction,
                 "{first}: exit {}: {:#}",
                 said.code,
                 said.json

@@ -29,8 +29,9 @@ fn answers_in_turns(turns: &str, facts: &str) -> (Fleet, Vec<Server>, Said) {
 fn is_not_proven(turns: &str, facts: &str) {
     let (_fleet, servers, said) = answers_in_turns(turns, facts);
     let state = state(&said, &servers[0]);
+    assert!(said.code == 7, "{turns}, {facts}: {:#}", said.json);
     assert!(
-        said.code == 7 && matches!(state, "timed_out" | "revert_failed"),
+        matches!(state, "timed_out" | "revert_failed"),
         "{turns}, {facts}: {:#}",
         said.json
     );

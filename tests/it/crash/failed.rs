@@ -116,7 +116,10 @@ pub(super) fn judge(
     let context = format!("exit {code}, {context}");
     place.is_true(change, run, &context);
     match code {
-        0 => assert!(ends == 0 && place.is_new(change, &context), "{context}"),
+        0 => {
+            assert!(ends == 0, "{context}");
+            assert!(place.is_new(change, &context), "{context}");
+        }
         6 => assert!(!place.is_new(change, &context), "{context}"),
         1 | 5 => {
             assert!(!place.is_new(change, &context), "{context}");

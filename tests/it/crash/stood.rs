@@ -203,10 +203,8 @@ fn after(
     assert_eq!(said.code, 0, "{context}");
     place.is_new(change, &context);
     place.is_over(&context);
-    assert!(
-        place.keeps(&change.old) && place.staged().is_empty(),
-        "{context}"
-    );
+    assert!(place.keeps(&change.old), "{context}");
+    assert!(place.staged().is_empty(), "{context}");
 }
 
 #[test]

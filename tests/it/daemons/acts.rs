@@ -207,10 +207,8 @@ pub(super) fn converges(web: &Web, load: bool) {
     assert_eq!(web.daemon.broadcast(&[]).expect(0).states(), ["unchanged"]);
     assert_eq!(web.stand(), stand);
     if let Some((answered, dropped)) = load.map(Load::end) {
-        assert!(
-            dropped.is_empty() && answered > 100,
-            "{answered} answered; {dropped:?}"
-        );
+        assert!(dropped.is_empty(), "{answered} answered; {dropped:?}");
+        assert!(answered > 100, "{answered} answered; {dropped:?}");
     }
 }
 
@@ -330,11 +328,8 @@ pub(super) fn stopped_until_the_undo(web: &Web) {
     );
     // sshd takes its own place once for each of the two signals, and nothing listens meanwhile.
     let said: Vec<_> = (0..16).map(|_| web.says()).collect();
-    assert!(
-        said.iter().flatten().all(|word| word == "one")
-            && (web.sort.workers == 0 || !said.contains(&None)),
-        "{said:?}"
-    );
+    assert!(said.iter().flatten().all(|word| word == "one"), "{said:?}");
+    assert!(web.sort.workers == 0 || !said.contains(&None), "{said:?}");
     assert_eq!(std::fs::read_to_string(web.file()).unwrap(), stand.text);
     until("it says the old word", || {
         web.says().as_deref() == Some("one")
@@ -498,11 +493,15 @@ pub(super) fn dies(web: &Web, text: &str) {
     );
     let command = one["start"].as_str().unwrap_or_else(|| panic!("{one:#}"));
     assert!(
-        said.stderr.lines().any(|line| line.trim() == command)
-            && said.json["next"]
-                .as_array()
-                .unwrap()
-                .contains(&one["start"]),
+        said.stderr.lines().any(|line| line.trim() == command),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.json["next"]
+            .as_array()
+            .unwrap()
+            .contains(&one["start"]),
         "{}",
         said.stderr
     );
@@ -525,10 +524,10 @@ pub(super) fn is_revived(web: &Web, text: &str, revive: &[&str]) {
         (&"reverted".into(), &"died".into(), &old.into())
     );
     let new = i32::try_from(one["pid"].as_i64().unwrap()).unwrap();
+    assert!(new != old, "{one:#}");
+    assert!(started(new).is_some(), "{one:#}");
     assert!(
-        new != old
-            && started(new).is_some()
-            && words(new).contains(&web.file().display().to_string()),
+        words(new).contains(&web.file().display().to_string()),
         "{one:#}"
     );
     assert_eq!(

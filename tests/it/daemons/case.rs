@@ -166,10 +166,8 @@ impl Case<'_> {
             .map(|f| f.as_str().unwrap())
             .collect::<Vec<_>>()
             .join("; ");
-        assert!(
-            faults.contains("waiting to fail") && faults.contains(says),
-            "{faults}"
-        );
+        assert!(faults.contains("waiting to fail"), "{faults}");
+        assert!(faults.contains(says), "{faults}");
         self.edit(&text);
         assert_eq!((self.loads)(), loads);
     }
@@ -230,7 +228,8 @@ impl Case<'_> {
             "{}",
             said.stderr
         );
-        assert!(installed && started(self.daemon.pid()).is_none());
+        assert!(installed);
+        assert!(started(self.daemon.pid()).is_none());
         assert_eq!(self.text(), old);
     }
 

@@ -130,11 +130,9 @@ fn without_a_master_it_is_no_match() {
         "{}",
         said.stderr
     );
-    assert!(
-        says() && daemon.runs() && !daemon.log().contains("SIGHUP"),
-        "{}",
-        daemon.log()
-    );
+    assert!(says(), "{}", daemon.log());
+    assert!(daemon.runs(), "{}", daemon.log());
+    assert!(!daemon.log().contains("SIGHUP"), "{}", daemon.log());
 }
 
 #[test]

@@ -361,8 +361,9 @@ fn a_dropped_daemon_leaves_nothing_behind() {
         .collect();
     let dir = daemon.dir.path().to_owned();
     drop(daemon);
+    assert!(all.len() == 3, "{all:?}");
     assert!(
-        all.len() == 3 && all.iter().all(|(pid, since)| started(*pid) != Some(*since)),
+        all.iter().all(|(pid, since)| started(*pid) != Some(*since)),
         "{all:?}"
     );
     assert!(!dir.exists());

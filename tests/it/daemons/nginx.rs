@@ -129,8 +129,12 @@ fn a_directory_of_includes_is_judged_and_changed_as_one() {
     let (stand, names) = (web.stand(), names(&conf));
     let said = put().expect(4);
     assert!(
-        said.stderr.contains("unknown directive \"locatoin\"")
-            && said.stderr.contains(conf.to_str().unwrap()),
+        said.stderr.contains("unknown directive \"locatoin\""),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr.contains(conf.to_str().unwrap()),
         "{}",
         said.stderr
     );
@@ -263,11 +267,11 @@ mount -t tmpfs none etc; mkdir etc/conf.d; mount --bind kept etc/conf.d; cp kept
             .broadcast(&["--config", new.to_str().unwrap()])
             .expect(5);
         assert!(
-            said.stderr.contains(&format!("pid {}", web.daemon.pid()))
-                && said.stderr.contains("mount"),
+            said.stderr.contains(&format!("pid {}", web.daemon.pid())),
             "{mounts}: {}",
             said.stderr
         );
+        assert!(said.stderr.contains("mount"), "{mounts}: {}", said.stderr);
         assert_eq!(
             (said.states(), web.says().as_deref(), web.stand()),
             (vec!["refused"], Some(word), stand),
@@ -341,11 +345,11 @@ fn two_masters_are_refused_by_name() {
         (vec!["refused", "refused"], workers)
     );
     let log = std::fs::read_to_string(daemon.path("error.log")).unwrap();
+    assert!(!log.contains("SIGHUP"), "{log}");
     assert!(
-        !log.contains("SIGHUP")
-            && std::fs::read_to_string(config)
-                .unwrap()
-                .contains("return 200 one;"),
+        std::fs::read_to_string(config)
+            .unwrap()
+            .contains("return 200 one;"),
         "{log}"
     );
 }
@@ -379,7 +383,8 @@ fn workers_that_lost_their_master_are_refused_by_name() {
         workers.iter().map(|pid| started(*pid)).collect::<Vec<_>>(),
         since
     );
-    assert!(workers.iter().all(|pid| !listening(*pid).is_empty()) && !web.was_a_worker_struck());
+    assert!(workers.iter().all(|pid| !listening(*pid).is_empty()));
+    assert!(!web.was_a_worker_struck());
 }
 
 #[test]

@@ -94,14 +94,16 @@ fn prometheus_says_at_once_that_it_cannot_apply_a_config_and_goes_back() {
     prometheus.daemon.write("ca.pem", "no certificate\n");
     // The kind's own timeout of ten minutes is longer than any run here may last.
     case.goes_back(&with_ca("25s"), "rejected");
-    assert!(is_well(&prometheus) && runs(&prometheus, "20s"));
+    assert!(is_well(&prometheus));
+    assert!(runs(&prometheus, "20s"));
     case.settles();
     // Somebody has done by hand what it refuses: the next good one is taken all the same.
     case.edit(&with_ca("25s"));
     prometheus.daemon.signal(Signal::SIGHUP);
     until("it has refused", || !is_well(&prometheus));
     case.takes(&text("30s"), "content");
-    assert!(is_well(&prometheus) && runs(&prometheus, "30s"));
+    assert!(is_well(&prometheus));
+    assert!(runs(&prometheus, "30s"));
 }
 
 /// Stopped or killed while it is reloaded.
@@ -192,7 +194,9 @@ fn two_of_prometheus_with_a_config_each_go_together_and_back_together() {
             std::fs::read_to_string(prometheus.daemon.path("prometheus.yml")).unwrap(),
             text("20s")
         );
-        assert!(is_well(prometheus) && runs(prometheus, "20s") && loads(prometheus) != before);
+        assert!(is_well(prometheus));
+        assert!(runs(prometheus, "20s"));
+        assert!(loads(prometheus) != before);
     }
 }
 

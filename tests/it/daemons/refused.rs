@@ -14,10 +14,11 @@ fn refuses(daemon: &Daemon, matching: &str, more: &str, says: &str) {
     daemon.write("fleet.toml", &text);
     let said = daemon.broadcast(&[]).expect(5);
     assert!(
-        said.stderr.contains(&format!("pid {} ", daemon.pid())) && said.stderr.contains(says),
+        said.stderr.contains(&format!("pid {} ", daemon.pid())),
         "{}",
         said.stderr
     );
+    assert!(said.stderr.contains(says), "{}", said.stderr);
     assert_eq!((said.states(), daemon.runs()), (vec!["refused"], true));
     let told = daemon.status().expect(7);
     assert_eq!(told.json["instances"][0]["pid"], daemon.pid());

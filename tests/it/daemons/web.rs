@@ -497,8 +497,10 @@ fn sshd_takes_its_own_place_with_a_new_socket_and_leaves_its_connections_alone()
     reload(&web, "two");
     assert_eq!(started(web.daemon.pid()), was);
     let new = listening(web.daemon.pid());
-    assert!(new.len() == 1 && new != sockets, "{new:?}");
-    assert!(started(old[0]).is_some() && listening(old[0]).is_empty());
+    assert!(new.len() == 1, "{new:?}");
+    assert!(new != sockets, "{new:?}");
+    assert!(started(old[0]).is_some());
+    assert!(listening(old[0]).is_empty());
     drop(open);
     until("it is gone", || started(old[0]).is_none());
 }
