@@ -18,13 +18,9 @@ use crate::support::{Fleet, Said, until};
 const SCRIPT: &str = "while read -r line; do eval \"$line\"; done\n";
 
 fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        crate::support::skipped(
-            "only root can start processes of other users, or in other control groups",
-        );
-    }
-    root
+    crate::support::runs_as_root(
+        "only root can start processes of other users, or in other control groups",
+    )
 }
 
 fn as_i32(pid: u32) -> i32 {

@@ -47,13 +47,9 @@ const TOPICS: [&str; 17] = [
 ];
 
 fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        crate::support::skipped(
-            "only root can start processes of other users, or in other namespaces",
-        );
-    }
-    root
+    crate::support::runs_as_root(
+        "only root can start processes of other users, or in other namespaces",
+    )
 }
 
 /// A process that is killed by its pid.

@@ -54,11 +54,15 @@ fn gate(fleet: &Fleet, text: &str) {
 
 fn has_setfacl(fleet: &Fleet) -> bool {
     let file = fleet.write("list", "");
-    Command::new("setfacl")
+    let has = Command::new("setfacl")
         .args(["-m", "u:65534:rw"])
         .arg(file)
         .status()
-        .is_ok_and(|status| status.success())
+        .is_ok_and(|status| status.success());
+    if !has {
+        crate::support::skipped("in part: setfacl cannot set an access list here");
+    }
+    has
 }
 
 #[test]

@@ -43,8 +43,7 @@ struct House {
 impl House {
     /// None where this user cannot see who opens a file.
     fn of(how: &str, reads: &[&str]) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            crate::support::skipped("only root sees who opens a file");
+        if !crate::support::runs_as_root("only root sees which process opens a file") {
             return None;
         }
         let fleet = Fleet::start(0);

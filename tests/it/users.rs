@@ -11,11 +11,7 @@ use crate::support::{Fleet, get, until};
 const NOBODY: &str = "65534";
 
 pub(crate) fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        crate::support::skipped("only root can start servers of other users");
-    }
-    root
+    crate::support::runs_as_root("only root can start servers of other users")
 }
 
 /// A server of another user, killed by its pid.
