@@ -13,7 +13,7 @@ use crate::support::{Fleet, get, until};
 const NEW: &str = "message = \"two\"\nlisten = \"127.0.0.1:0\"\n";
 
 #[test]
-fn a_good_change_converges_and_a_second_run_signals_nobody() {
+fn a_good_change_converges_and_a_second_run_sends_no_signal() {
     let fleet = Fleet::start(3);
     let new = fleet.write("new.toml", NEW);
     std::fs::set_permissions(
@@ -51,7 +51,7 @@ fn a_good_change_converges_and_a_second_run_signals_nobody() {
 }
 
 #[test]
-fn a_set_keeps_comments_and_order() {
+fn set_keeps_comments_and_order() {
     let fleet = Fleet::start(1);
     fleet.broadcast(&["--set", "message=5"]).expect(0);
     assert_eq!(
@@ -62,7 +62,7 @@ fn a_set_keeps_comments_and_order() {
 }
 
 #[test]
-fn nothing_is_touched_by_a_change_that_cannot_be_taken() {
+fn a_change_that_cannot_apply_touches_nothing() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
     let broken = fleet.write("broken.toml", "message = \"x\"\nlisne = \"127.0.0.1:0\"\n");
@@ -97,7 +97,7 @@ fn nothing_is_touched_by_a_change_that_cannot_be_taken() {
 }
 
 #[test]
-fn a_bad_fleet_is_usage_and_a_held_lock_is_busy() {
+fn a_bad_fleet_file_is_a_usage_error_and_a_held_lock_is_busy() {
     let fleet = Fleet::start(1);
     let dir = std::fs::File::open(fleet.dir.path()).unwrap();
     rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();
@@ -127,7 +127,7 @@ fn a_stopped_instance_is_refused_before_anything_is_touched() {
 }
 
 #[test]
-fn a_pid_of_the_list_that_is_something_else_is_no_match() {
+fn a_listed_pid_of_another_program_is_no_match() {
     let fleet = Fleet::start(1);
     let mut sleep = std::process::Command::new("sleep")
         .arg("60")
@@ -165,7 +165,7 @@ fn no_process_at_all_is_no_match() {
 }
 
 #[test]
-fn what_a_validator_says_of_a_secret_config_is_not_shown() {
+fn the_output_of_a_validator_about_a_secret_config_is_hidden() {
     let fleet = Fleet::start(1);
     let script = fleet.write(
         "validator",
@@ -205,7 +205,7 @@ fn what_a_validator_says_of_a_secret_config_is_not_shown() {
 }
 
 #[test]
-fn a_validator_that_cannot_be_run_has_not_refused() {
+fn a_validator_that_cannot_run_is_not_a_rejection() {
     let fleet = Fleet::start(1);
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write(
@@ -222,7 +222,7 @@ fn a_validator_that_cannot_be_run_has_not_refused() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_or_went_away_holds_up_nothing() {
+fn a_slow_or_closed_output_does_not_block_a_run() {
     let fleet = Fleet::start(8);
     let tiny_pipe = || {
         let (read, write) = std::io::pipe().unwrap();
@@ -310,7 +310,7 @@ fn without_a_kind(fleet: &Fleet, more: &str) {
 }
 
 #[test]
-fn a_program_that_nobody_vouches_for_is_refused() {
+fn a_program_that_is_not_declared_to_reload_is_refused() {
     let fleet = Fleet::start(1);
     without_a_kind(&fleet, "");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
@@ -319,7 +319,7 @@ fn a_program_that_nobody_vouches_for_is_refused() {
 }
 
 #[test]
-fn a_program_without_a_kind_is_proven_by_facts_and_one_goes_first() {
+fn a_program_without_a_kind_is_proven_by_assertions_after_a_canary() {
     let fleet = Fleet::start(3);
     without_a_kind(&fleet, "reloads = true\n");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
@@ -395,7 +395,7 @@ pub(crate) fn with_a_victim(fleet: &Fleet) {
 }
 
 #[test]
-fn one_that_hangs_is_undone_and_all_are_proven_on_the_old_config() {
+fn an_instance_that_hangs_rolls_the_run_back_to_the_proven_old_config() {
     let fleet = Fleet::start(3);
     with_a_victim(&fleet);
     let before = fleet.text();
@@ -429,7 +429,7 @@ fn one_that_hangs_is_undone_and_all_are_proven_on_the_old_config() {
 }
 
 #[test]
-fn one_that_stays_stopped_is_named_and_the_file_is_put_back() {
+fn an_instance_that_stays_stopped_is_named_and_the_file_is_rolled_back() {
     let fleet = Fleet::start(3);
     with_a_victim(&fleet);
     let before = fleet.text();
@@ -443,7 +443,7 @@ fn one_that_stays_stopped_is_named_and_the_file_is_put_back() {
 }
 
 #[test]
-fn a_rejected_file_is_told_and_the_old_one_is_served_on() {
+fn a_rejected_file_is_reported_and_the_old_config_stays() {
     let fleet = Fleet::start(1);
     fleet.write("web.toml", "message = 1\n");
     fleet.signal(0, Signal::SIGHUP);
@@ -457,7 +457,7 @@ fn a_rejected_file_is_told_and_the_old_one_is_served_on() {
 }
 
 #[test]
-fn what_is_on_disk_is_adopted_and_goes_back_to_what_an_earlier_run_has_kept() {
+fn a_failed_adoption_rolls_back_to_the_content_of_an_earlier_run() {
     let fleet = Fleet::start(2);
     fleet.broadcast(&["--set", "message=x"]).expect(0);
     let kept = fleet.text();
@@ -485,7 +485,7 @@ fn what_is_on_disk_is_adopted_and_goes_back_to_what_an_earlier_run_has_kept() {
 }
 
 #[test]
-fn without_the_old_bytes_there_is_no_way_back_and_that_is_told_before() {
+fn missing_rollback_content_is_reported_before_the_run() {
     let fleet = Fleet::start(2);
     let by_hand = "message = \"by hand\"\nlisten = \"127.0.0.1:0\"\n";
     fleet.write("web.toml", by_hand);
@@ -599,7 +599,7 @@ pub(crate) fn two_groups(fleet: &mut Fleet) -> (String, String) {
 }
 
 #[test]
-fn each_group_has_a_change_of_its_own_and_who_has_none_is_not_in_the_run() {
+fn each_group_has_its_own_change_and_a_group_without_one_is_skipped() {
     let mut fleet = Fleet::start(1);
     let (new, newer) = two_groups(&mut fleet);
     fleet.broadcast(&["--set", "message=x"]).expect(2);
@@ -628,7 +628,7 @@ fn each_group_has_a_change_of_its_own_and_who_has_none_is_not_in_the_run() {
 }
 
 #[test]
-fn one_config_for_several_files_is_taken_only_where_they_are_equal() {
+fn one_config_for_several_files_needs_equal_files() {
     let mut fleet = Fleet::start(1);
     let (new, newer) = two_groups(&mut fleet);
     let name = fleet
@@ -655,7 +655,7 @@ fn one_config_for_several_files_is_taken_only_where_they_are_equal() {
 }
 
 #[test]
-fn a_group_without_a_config_is_only_signalled_and_seen() {
+fn a_group_without_a_config_is_only_signalled_and_confirmed() {
     let fleet = Fleet::start(2);
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
     let confirm = "[[group.confirm]]\nhttp = \"http://{listen}/-/metrics\"\nread = 'metric:hello_config_reloads_total{result=\"unchanged\"}'\nincreased = true\n";

@@ -222,7 +222,7 @@ impl House {
 }
 
 #[test]
-fn executables_of_any_name_by_name_path_or_glob_and_replaced_ones() {
+fn executables_match_by_name_path_or_glob_even_if_replaced() {
     let house = House::new();
     for name in [
         "short",
@@ -279,7 +279,7 @@ fn executables_of_any_name_by_name_path_or_glob_and_replaced_ones() {
 }
 
 #[test]
-fn arguments_must_all_be_there_and_a_rewritten_command_line_counts_by_its_words() {
+fn all_arguments_must_match_even_in_a_rewritten_command_line() {
     let house = House::new();
     let (exe, script) = (house.shell("many"), house.script("run"));
     let one = Shell::start(
@@ -312,7 +312,7 @@ fn arguments_must_all_be_there_and_a_rewritten_command_line_counts_by_its_words(
 }
 
 #[test]
-fn interpreted_programs_are_told_by_their_script() {
+fn interpreted_programs_are_matched_by_their_script() {
     let house = House::new();
     // An interpreter is known by its name; this one understands `-m` well enough.
     let (python, viewer) = (house.shell("python3.11"), house.shell("viewer"));
@@ -372,7 +372,7 @@ fn interpreted_programs_are_told_by_their_script() {
 }
 
 #[test]
-fn users_are_told_by_name_and_number_and_a_group_may_name_several() {
+fn users_match_by_name_or_number_and_a_group_may_name_several() {
     if !is_root() {
         return;
     }
@@ -464,7 +464,7 @@ impl Drop for Cgroup {
 }
 
 #[test]
-fn control_groups_and_units() {
+fn processes_match_by_control_group_and_unit() {
     let Some(cgroup) = Cgroup::new("web-a.service") else {
         return;
     };
@@ -499,7 +499,7 @@ fn control_groups_and_units() {
 
 /// systemd is asked by its absolute path, so another one is put there in a mount namespace.
 #[test]
-fn the_main_process_of_a_unit_leads() {
+fn the_main_process_of_a_unit_is_the_leader() {
     if !is_root() {
         return;
     }
@@ -561,7 +561,7 @@ fn the_main_process_of_a_unit_leads() {
 }
 
 #[test]
-fn a_pid_file_names_exactly_its_process_and_a_stale_one_is_told() {
+fn a_pid_file_matches_exactly_its_process_and_a_stale_one_is_reported() {
     let house = House::new();
     let exe = house.shell("filed");
     let (mut one, _other) = (
@@ -710,7 +710,7 @@ fn as_root_a_pid_file_that_others_can_write_is_not_believed() {
 }
 
 #[test]
-fn who_listens_is_found_by_port_address_path_and_option() {
+fn listeners_match_by_port_address_path_and_option() {
     let house = House(Fleet::start(3));
     let config = house.0.write(
         "unix.toml",
@@ -785,7 +785,7 @@ fn who_listens_is_found_by_port_address_path_and_option() {
 }
 
 #[test]
-fn a_leader_is_found_by_the_socket_of_its_child() {
+fn a_leader_matches_by_the_socket_of_its_child() {
     let house = House::new();
     let script = house.0.write(
         &format!("forks-{}", std::process::id()),
@@ -827,7 +827,7 @@ fn a_leader_is_found_by_the_socket_of_its_child() {
 const PATTERNS: &str = "leader = { args = [\"master\"] }\nworker = { args = [\"worker\"] }";
 
 #[test]
-fn leaders_are_told_by_their_pattern_and_workers_never_are() {
+fn the_leader_pattern_matches_leaders_and_never_workers() {
     let house = House::new();
     let exe = house.shell("led");
     let by_place = "match = { exe = \"led\" }".to_owned();
@@ -921,7 +921,7 @@ fn two_masters_of_one_service_are_refused_by_name() {
 }
 
 #[test]
-fn a_worker_that_was_only_just_forked_is_no_second_master() {
+fn a_worker_that_was_just_forked_is_no_second_master() {
     let house = House::new();
     let exe = house.shell("forks");
     let mut master = Shell::start(Command::new(&exe).arg0("forks: master process"));
@@ -946,7 +946,7 @@ fn a_worker_that_was_only_just_forked_is_no_second_master() {
 }
 
 #[test]
-fn who_fits_no_pattern_is_named_where_nobody_leads() {
+fn without_a_leader_the_processes_that_match_no_pattern_are_named() {
     let house = House::new();
     let exe = house.shell("single");
     let one = Shell::start(Command::new(&exe).arg0("single: alone in the world"));
@@ -961,7 +961,7 @@ fn who_fits_no_pattern_is_named_where_nobody_leads() {
 }
 
 #[test]
-fn what_an_excluded_process_started_is_not_promoted() {
+fn the_child_of_an_excluded_process_is_not_promoted_to_leader() {
     let house = House::new();
     let exe = house.shell("started");
     let mut master = Shell::start(Command::new(&exe).arg0("started: one"));
@@ -987,7 +987,7 @@ fn what_an_excluded_process_started_is_not_promoted() {
 }
 
 #[test]
-fn the_pid_file_of_a_group_says_who_leads() {
+fn the_pid_file_of_a_group_names_the_leader() {
     let house = House::new();
     let exe = house.shell("watched");
     // The watchdog is the same program, and passes no signal on.
@@ -1018,7 +1018,7 @@ fn the_pid_file_of_a_group_says_who_leads() {
 }
 
 #[test]
-fn workers_of_another_user_are_no_news_and_their_end_without_a_master_is() {
+fn workers_of_another_user_are_reported_only_without_a_master() {
     if !is_root() {
         return;
     }
@@ -1060,7 +1060,7 @@ fn workers_of_another_user_are_no_news_and_their_end_without_a_master_is() {
 }
 
 #[test]
-fn listed_numbers_that_are_no_processes() {
+fn listed_pids_without_a_process_are_refused() {
     let house = House::new();
     let exe = house.shell("listed");
     let mut one = Shell::start(&mut Command::new(&exe));
@@ -1114,7 +1114,7 @@ fn listed_numbers_that_are_no_processes() {
 }
 
 #[test]
-fn who_cannot_be_looked_at_is_named_where_it_may_be_meant() {
+fn a_process_that_cannot_be_inspected_is_named_if_it_may_match() {
     if !is_root() {
         return;
     }
@@ -1191,7 +1191,7 @@ fn who_cannot_be_looked_at_is_named_where_it_may_be_meant() {
 }
 
 #[test]
-fn processes_that_come_and_go_during_the_scan_disturb_nobody() {
+fn processes_that_come_and_go_do_not_disturb_the_scan() {
     let house = House::new();
     let exe = house.shell("stays");
     let one = Shell::start(&mut Command::new(&exe));

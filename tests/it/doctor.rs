@@ -257,7 +257,7 @@ fn a_server_that_can_be_reloaded_passes_every_check_and_nothing_is_touched() {
 }
 
 #[test]
-fn what_is_not_there_and_what_cannot_be_meant() {
+fn missing_and_impossible_processes_are_refused() {
     let fleet = Fleet::start(1);
     let mut ended = Command::new("true").spawn().unwrap();
     let zombie = ended.id().to_string();
@@ -314,7 +314,7 @@ fn what_is_not_there_and_what_cannot_be_meant() {
 }
 
 #[test]
-fn what_becomes_of_the_signal_and_who_says_so() {
+fn doctor_reports_the_signal_disposition_and_its_source() {
     for (mode, group, signal, ok, next) in [
         (
             "default",
@@ -417,7 +417,7 @@ fn what_becomes_of_the_signal_and_who_says_so() {
 }
 
 #[test]
-fn a_program_that_nobody_knows_and_one_that_only_looks_like_it() {
+fn doctor_distinguishes_unknown_programs_from_look_alikes() {
     let fleet = Fleet::start(0);
     let (mut sleep, mut haproxy) = (
         Kept::sleep(&fleet, "naps", Path::new("/")),
@@ -501,7 +501,7 @@ fn a_program_that_nobody_knows_and_one_that_only_looks_like_it() {
 }
 
 #[test]
-fn one_that_is_stopped_and_one_that_does_not_speak() {
+fn doctor_reports_stopped_and_unresponsive_processes() {
     let fleet = Fleet::start(1);
     fleet.stop(0);
     let exam = Exam::fleet(&fleet, &[], 5);
@@ -520,7 +520,7 @@ fn one_that_is_stopped_and_one_that_does_not_speak() {
 }
 
 #[test]
-fn where_it_is_asked() {
+fn doctor_reports_the_endpoint() {
     let fleet = Fleet::start(0);
     let all = rogues(&fleet, "two", "two", 1, &format!("reloads = true\n{SEEN}"));
     let exam = Exam::fleet(&fleet, &[], 5);
@@ -568,7 +568,7 @@ fn where_it_is_asked() {
 }
 
 #[test]
-fn what_it_reads_and_whether_that_can_be_replaced() {
+fn doctor_reports_the_config_and_whether_it_can_be_replaced() {
     let fleet = Fleet::start(0);
     std::fs::create_dir(fleet.path("conf")).unwrap();
     let config = fleet.write("conf/naps.conf", "one");
@@ -653,7 +653,7 @@ fn what_it_reads_and_whether_that_can_be_replaced() {
 }
 
 #[test]
-fn what_its_validator_says_and_what_a_bad_config_would_do() {
+fn doctor_reports_the_validator_and_the_effect_of_a_bad_config() {
     let fleet = Fleet::start(0);
     let config = fleet.write("naps.conf", "good");
     let mut sleep = Kept::sleep(&fleet, "naps", fleet.dir.path());
@@ -739,7 +739,7 @@ fn what_its_validator_says_and_what_a_bad_config_would_do() {
 }
 
 #[test]
-fn processes_of_other_users() {
+fn doctor_reports_processes_of_other_users() {
     if !is_root() {
         return;
     }
@@ -804,7 +804,7 @@ fn processes_of_other_users() {
 }
 
 #[test]
-fn one_in_another_network_cannot_be_asked() {
+fn doctor_reports_a_process_in_another_network_namespace() {
     let net = Command::new("unshare")
         .args(["--net", "true"])
         .stderr(Stdio::null())
@@ -843,7 +843,7 @@ fn of_nginx(daemon: &Daemon, pid: i32, code: i32) -> Exam {
 }
 
 #[test]
-fn a_real_nginx_its_worker_and_what_becomes_of_them() {
+fn doctor_reports_an_nginx_and_its_worker() {
     let Some(web) = nginx() else { return };
     let (master, workers) = (web.daemon.pid(), web.daemon.children());
     let exam = of_nginx(&web.daemon, master, 0);
@@ -909,7 +909,7 @@ impl Drop for Below {
 }
 
 #[test]
-fn two_masters_of_one_service_are_in_the_middle_of_an_upgrade() {
+fn doctor_reports_two_masters_of_one_service_as_an_upgrade() {
     let fleet = Fleet::start(0);
     let (sh, sleep) = (fleet.path("up-sh"), fleet.path("up-sleep"));
     for (from, to) in [("/bin/bash", &sh), ("/bin/sleep", &sleep)] {

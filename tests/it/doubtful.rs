@@ -79,7 +79,7 @@ impl Drop for Daemon {
 }
 
 #[test]
-fn no_default_is_written_where_a_word_may_name_the_config() {
+fn no_default_is_replaced_where_an_argument_may_name_the_config() {
     for args in [
         &["-config", "mine"][..],
         &["-config=mine"],
@@ -141,7 +141,7 @@ fn no_default_is_written_where_a_word_may_name_the_config() {
 }
 
 #[test]
-fn the_root_directory_is_where_a_daemon_went_and_not_where_it_began() {
+fn a_daemon_in_the_root_directory_may_have_started_elsewhere() {
     let below = |fleet: &Fleet| {
         fleet
             .path("mine")
@@ -186,7 +186,7 @@ fn a_variable_of_its_environment_may_name_the_config() {
 }
 
 #[test]
-fn a_list_that_the_instance_holds_open_for_writing_is_what_it_is_for_the_validator() {
+fn a_file_that_the_instance_holds_open_is_unchanged_for_the_validator() {
     let daemon = Daemon::start(&["-c", "mine"], |command, fleet| {
         _ = command.env("HELD", fleet.path("users"))
     });

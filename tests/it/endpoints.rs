@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-use crate::{facts::Daemon, support::write};
+use crate::{assertions::Daemon, support::write};
 
 const LISTEN: &str = "listen = \"127.0.0.1:0\"";
 
@@ -50,7 +50,7 @@ fn private(daemon: &Daemon, name: &str, text: &str) -> String {
 }
 
 #[test]
-fn an_error_page_is_no_answer_and_is_refused_before_anything_is_touched() {
+fn an_error_page_before_the_run_is_refused() {
     let daemon = Daemon::start(LISTEN, &[]);
     let seen = http("/", SEEN);
     for (facts, says) in [
@@ -371,7 +371,7 @@ fn a_file_that_the_process_may_not_read_any_more_is_refused() {
 }
 
 #[test]
-fn keys_of_yaml_json_and_the_digest_are_filled_in() {
+fn placeholders_for_yaml_and_json_keys_and_the_digest_are_filled_in() {
     let daemon = Daemon::start(LISTEN, &[]);
     let seen = |text: &str| http("/", &format!("equals = \"{text}\""));
     let digest = "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"sha256sum <$0 | cut -d ' ' -f 1\", \"{arg:2}\"]\nequals = \"{candidate.sha256}\"";

@@ -126,7 +126,7 @@ fn hanging(n: usize) -> Fleet {
 }
 
 #[test]
-fn every_content_is_stored_once_and_nobody_else_may_see_it() {
+fn each_content_is_stored_once_and_private() {
     let fleet = Fleet::start(1);
     let state = fleet.path("state");
     // What is there already is made as tight as the rest, but not the directory that somebody chose.
@@ -227,7 +227,7 @@ fn a_state_directory_that_others_can_write_is_refused() {
 }
 
 #[test]
-fn a_run_that_lost_its_owner_is_named_until_another_takes_its_place() {
+fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
     let fleet = hanging(2);
     let run = killed(
         &fleet,
@@ -343,7 +343,7 @@ fn a_run_that_lost_its_owner_is_named_until_another_takes_its_place() {
 }
 
 #[test]
-fn a_run_that_takes_a_part_leaves_the_rest_open() {
+fn a_run_over_some_targets_leaves_the_others_open() {
     let mut fleet = Fleet::start(1);
     let (new, newer) = two_groups(&mut fleet);
     // Both hang before they read.
@@ -397,7 +397,7 @@ fn a_run_that_takes_a_part_leaves_the_rest_open() {
 }
 
 #[test]
-fn what_happened_in_a_run_is_told_and_no_secret_of_it() {
+fn history_shows_the_events_of_a_run_without_secrets() {
     let mut fleet = Fleet::start(2);
     std::fs::set_permissions(
         fleet.path("web.toml"),
@@ -463,7 +463,7 @@ fn what_happened_in_a_run_is_told_and_no_secret_of_it() {
 }
 
 #[test]
-fn a_content_that_is_forgotten_is_no_way_back() {
+fn a_forgotten_content_is_no_rollback_content() {
     let fleet = Fleet::start(2);
     let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
     let sha256 = said.json["targets"][0]["to"].as_str().unwrap().to_owned();
@@ -510,7 +510,7 @@ fn private(fleet: &Fleet) {
 }
 
 #[test]
-fn old_runs_go_and_with_them_what_only_they_had() {
+fn forgetting_old_runs_removes_the_content_only_they_had() {
     let fleet = Fleet::start(1);
     private(&fleet);
     let has = |name: &str| fleet.path("state/bytes").join(name).exists();
@@ -590,7 +590,7 @@ fn old_runs_go_and_with_them_what_only_they_had() {
 }
 
 #[test]
-fn nothing_is_taken_away_while_a_run_begins_and_nobody_is_waited_for_without_end() {
+fn forget_removes_nothing_while_a_run_begins_and_does_not_wait_forever() {
     let fleet = Fleet::start(1);
     private(&fleet);
     old_run(&fleet, 40, 0, "old");
@@ -621,7 +621,7 @@ fn nothing_is_taken_away_while_a_run_begins_and_nobody_is_waited_for_without_end
 }
 
 #[test]
-fn what_is_looked_at_does_not_grow_with_old_runs() {
+fn the_files_read_by_a_run_do_not_grow_with_old_runs() {
     let fleet = Fleet::start(1);
     private(&fleet);
     for n in 0..1000 {

@@ -32,7 +32,7 @@ fn picture(fleet: &Fleet) -> (String, Vec<u64>, Vec<String>, [i64; 6]) {
 }
 
 #[test]
-fn a_new_config_that_is_none() {
+fn an_invalid_new_config_is_refused() {
     let fleet = Fleet::start(2);
     let before = picture(&fleet);
     let write = |name: &str, bytes: &[u8]| {
@@ -123,7 +123,7 @@ fn a_new_config_that_is_none() {
 }
 
 #[test]
-fn a_file_that_the_operator_cannot_read() {
+fn an_unreadable_file_is_refused() {
     if !crate::support::runs_as_root("only root can become a user that cannot read the file") {
         return;
     }
@@ -155,7 +155,7 @@ fn a_file_that_the_operator_cannot_read() {
 }
 
 #[test]
-fn a_fleet_that_is_none() {
+fn an_invalid_fleet_file_is_refused() {
     let fleet = Fleet::start(1);
     let before = picture(&fleet);
     let good = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
@@ -215,7 +215,7 @@ fn a_fleet_that_is_none() {
 }
 
 #[test]
-fn owner_mode_and_attributes_stay_through_install_and_undo_and_a_symlink_stays_one() {
+fn owner_mode_attributes_and_symlink_survive_install_and_rollback() {
     let fleet = Fleet::start(2);
     let (live, real) = (fleet.path("web.toml"), fleet.path("real.toml"));
     std::fs::rename(&live, &real).unwrap();
@@ -316,7 +316,7 @@ fn in_mounts(fleet: &Fleet, script: &str) -> Option<(String, String)> {
 }
 
 #[test]
-fn a_filesystem_that_is_read_only_or_full_is_told_before_anything_is_touched() {
+fn a_read_only_or_full_filesystem_is_refused_before_the_run() {
     for (spoil, says) in [
         ("mount -o remount,ro \"$D/m\"", "ead-only"),
         (
@@ -339,7 +339,7 @@ fn a_filesystem_that_is_read_only_or_full_is_told_before_anything_is_touched() {
 }
 
 #[test]
-fn a_state_directory_that_is_full_is_told_before_anything_is_touched() {
+fn a_full_state_directory_is_refused_before_the_run() {
     let fleet = Fleet::start(0);
     let script = "mkdir \"$D/state\"; mount -t tmpfs -o size=16k,mode=700 none \"$D/state\"; dd if=/dev/zero of=\"$D/state/fill\" bs=1k 2>/dev/null || true; serve \"$D/web.toml\"; cast; ls -A \"$D/state/runs\" \"$D/state/open\" | grep -v : >&2 || true";
     let Some((said, stderr)) = in_mounts(&fleet, script) else {
@@ -357,7 +357,7 @@ fn a_state_directory_that_is_full_is_told_before_anything_is_touched() {
 }
 
 #[test]
-fn a_bound_file_is_refused_on_whichever_side_it_is_bound() {
+fn a_bind_mounted_file_is_refused_in_either_mount_namespace() {
     let fleet = Fleet::start(0);
     let script = "cp \"$D/web.toml\" \"$D/other.toml\"; mount --bind \"$D/other.toml\" \"$D/web.toml\"; serve \"$D/web.toml\"; cast";
     let Some((said, stderr)) = in_mounts(&fleet, script) else {
@@ -376,7 +376,7 @@ fn a_bound_file_is_refused_on_whichever_side_it_is_bound() {
 }
 
 #[test]
-fn an_exchange_that_fails_ends_before_anything_is_touched_and_a_missing_one_is_replaced() {
+fn a_failed_exchange_aborts_and_an_unsupported_exchange_has_a_fallback() {
     if Command::new("strace").arg("-V").output().is_err() {
         crate::support::skipped("strace is not installed");
         return;
@@ -416,7 +416,7 @@ fn an_exchange_that_fails_ends_before_anything_is_touched_and_a_missing_one_is_r
 }
 
 #[test]
-fn a_key_that_the_command_line_overrides_is_refused_and_every_other_one_is_not() {
+fn only_a_key_that_the_command_line_overrides_is_refused() {
     for listen in [&["--listen", "127.0.0.1:0"][..], &["--listen=127.0.0.1:0"]] {
         let mut fleet = Fleet::start(0);
         fleet.serve_with("web.toml", listen);

@@ -87,7 +87,7 @@ fn status(fleet: &Fleet, endpoint: &str) -> Said {
 }
 
 #[test]
-fn a_peer_that_never_ends_ends_its_attempt() {
+fn an_endless_answer_ends_the_probe_attempt() {
     let fleet = Fleet::start(2);
     let ok = "HTTP/1.1 200 OK\r\n";
     let chunked = format!("{ok}Transfer-Encoding: chunked\r\n\r\n");
@@ -207,7 +207,7 @@ fn ask(stream: &mut BufReader<TcpStream>) -> Option<String> {
 }
 
 #[test]
-fn connections_that_idle_give_way_when_there_is_no_room() {
+fn idle_connections_are_closed_when_there_is_no_room() {
     let fleet = Fleet::start(0);
     let server = Few::start(&fleet, 64, &[]);
     // One whose request is under way, then as many as fit.
@@ -344,7 +344,7 @@ fn proof_is_for_direct_requests_that_name_this_machine() {
 }
 
 #[test]
-fn an_assertion_that_asks_by_a_foreign_name_is_refused_before_any_signal() {
+fn an_assertion_with_a_foreign_host_name_is_refused_before_any_signal() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let confirm = |host: &str| {

@@ -49,7 +49,7 @@ fn held(dir: &Path) -> Alice {
 }
 
 #[test]
-fn a_holder_that_may_write_nothing_there_is_named_and_ignored() {
+fn a_lock_holder_without_write_access_is_named_and_ignored() {
     if !is_root() {
         return;
     }
@@ -97,7 +97,7 @@ fn a_holder_that_may_write_nothing_there_is_named_and_ignored() {
 }
 
 #[test]
-fn a_holder_that_may_write_the_directory_or_the_target_keeps_a_run_out() {
+fn a_lock_holder_with_write_access_blocks_a_run() {
     if !is_root() {
         return;
     }
@@ -155,7 +155,7 @@ fn a_holder_that_may_write_the_directory_or_the_target_keeps_a_run_out() {
 }
 
 #[test]
-fn the_holder_is_the_process_that_has_the_lock_and_not_the_one_that_took_it() {
+fn the_lock_holder_is_the_process_that_has_the_descriptor() {
     if !is_root() {
         return;
     }
@@ -211,7 +211,7 @@ fn the_holder_is_the_process_that_has_the_lock_and_not_the_one_that_took_it() {
 }
 
 #[test]
-fn two_runs_of_root_exclude_each_other_whatever_other_users_hold() {
+fn two_runs_of_root_exclude_each_other_despite_locks_of_other_users() {
     if !is_root() {
         return;
     }
@@ -315,7 +315,7 @@ pub(crate) fn sees_all() -> bool {
 }
 
 #[test]
-fn a_lock_that_lies_in_a_socket_keeps_no_run_out() {
+fn a_lock_in_a_socket_queue_does_not_block_a_run() {
     if !is_root() {
         return;
     }

@@ -171,7 +171,7 @@ fn is_kept(fleet: &Fleet, said: &serde_json::Value, path: &str) {
 }
 
 #[test]
-fn an_edit_through_a_descriptor_from_before_is_named_and_kept() {
+fn a_late_edit_through_an_old_descriptor_is_named_and_kept() {
     let fleet = Fleet::start(1);
     let said = edits_late(&fleet, 0, &fleet.path("web.toml"), "");
     is_kept(&fleet, &said, "web.toml");
@@ -179,7 +179,7 @@ fn an_edit_through_a_descriptor_from_before_is_named_and_kept() {
 }
 
 #[test]
-fn such_an_edit_is_kept_where_the_run_was_rolled_back_by_another_file() {
+fn a_late_edit_is_kept_when_another_file_caused_the_rollback() {
     let fleet = Fleet::start(1);
     let said = edits_late(&fleet, 6, &fleet.path("web.toml"), "");
     is_kept(&fleet, &said, "web.toml");
@@ -187,7 +187,7 @@ fn such_an_edit_is_kept_where_the_run_was_rolled_back_by_another_file() {
 }
 
 #[test]
-fn such_an_edit_of_a_file_in_a_directory_is_kept() {
+fn a_late_edit_of_a_file_in_a_directory_is_kept() {
     let fleet = Fleet::start(0);
     let etc = fleet.path("etc");
     for (dir, text) in [("conf.d", "old"), ("new", "new")] {

@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::exit, reason = "rogues end as they like")]
 
+mod assertions;
 mod attacks;
 mod broadcast;
 mod claims;
@@ -16,7 +17,6 @@ mod discover;
 mod doctor;
 mod doubtful;
 mod endpoints;
-mod facts;
 mod history;
 mod house;
 mod inputs;
@@ -36,7 +36,6 @@ mod resume;
 mod rogue;
 mod rollout;
 mod serve;
-mod sick;
 mod status;
 mod successor;
 mod support;
@@ -44,6 +43,7 @@ mod targets;
 mod terminal;
 mod trust;
 mod truth;
+mod unresponsive;
 mod users;
 mod validators;
 mod waves;

@@ -172,7 +172,7 @@ fn there_and_back(odd: &Odd) {
 }
 
 #[test]
-fn a_config_of_any_name_is_replaced_and_brought_back() {
+fn a_config_of_any_name_is_replaced_and_reverted() {
     there_and_back(&Odd::start(|_, config| config.as_os_str().to_owned()));
     // Relative to a working directory of any name.
     there_and_back(&Odd::start(|_, config| {
@@ -187,7 +187,7 @@ fn a_config_of_any_name_is_replaced_and_brought_back() {
 }
 
 #[test]
-fn a_name_that_only_looks_alike_is_another_file() {
+fn a_file_name_that_looks_alike_is_another_file() {
     let odd = Odd::start(|_, config| config.as_os_str().to_owned());
     // What a reader would see who replaces what is no text.
     let alike = PathBuf::from(odd.config.to_string_lossy().into_owned());
@@ -204,7 +204,7 @@ fn a_name_that_only_looks_alike_is_another_file() {
 }
 
 #[test]
-fn one_odd_process_does_not_end_the_run_of_another() {
+fn an_odd_process_does_not_abort_the_run_of_another() {
     let odd = Odd::start(|_, config| config.as_os_str().to_owned());
     let mut fleet = Fleet::start(1);
     fleet.serve();
@@ -224,7 +224,7 @@ fn one_odd_process_does_not_end_the_run_of_another() {
 }
 
 #[test]
-fn a_run_that_was_killed_over_an_odd_target_is_gone_on_with() {
+fn a_killed_run_over_an_oddly_named_target_is_resumed() {
     let odd = Odd::start(|_, config| config.as_os_str().to_owned());
     let fleet = &odd.fleet;
     let new = fleet.write("new.toml", NEW);

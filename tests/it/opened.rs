@@ -110,7 +110,7 @@ const SEVERAL: &str = "[\"DIR/a\", \"DIR/b\"]";
 const DEFAULT: &str = "[\"{arg:-c}\", \"DIR/a\"]";
 
 #[test]
-fn one_that_opens_its_config_is_confirmed_by_itself_and_by_its_children() {
+fn an_instance_is_confirmed_if_it_or_a_child_opens_the_config() {
     let cases = [
         ("itself", NAMED),
         ("itself", DEFAULT),
@@ -132,7 +132,7 @@ fn one_that_opens_its_config_is_confirmed_by_itself_and_by_its_children() {
 }
 
 #[test]
-fn one_that_opens_another_file_is_told_and_is_unproven_where_nothing_names_its_config() {
+fn opening_another_file_is_reported_and_unproven_without_a_named_config() {
     let cases = [
         (NAMED, &[][..]),
         (NAMED, &["dir/b", "other"]),
@@ -165,7 +165,7 @@ fn one_that_opens_another_file_is_told_and_is_unproven_where_nothing_names_its_c
 }
 
 #[test]
-fn a_helper_of_which_it_is_not_known_whose_it_was_is_not_said_to_be_another_s() {
+fn a_helper_of_unknown_origin_is_not_attributed_to_another_process() {
     each(&["gone", "orphan"], |how| {
         let Some((code, state, opened, stderr)) = House::opened(DEFAULT, how, &["a"]) else {
             return;
@@ -176,7 +176,7 @@ fn a_helper_of_which_it_is_not_known_whose_it_was_is_not_said_to_be_another_s() 
 }
 
 #[test]
-fn what_the_run_itself_or_another_program_opens_counts_for_nobody() {
+fn files_opened_by_the_run_or_another_program_count_for_no_instance() {
     let Some(house) = House::of("itself", &["other"]) else {
         return;
     };
@@ -202,7 +202,7 @@ fn what_the_run_itself_or_another_program_opens_counts_for_nobody() {
 }
 
 #[test]
-fn one_that_is_not_seen_to_open_its_default_is_not_said_to_be_back() {
+fn a_rollback_is_unproven_if_the_default_config_was_not_opened() {
     let Some(house) = House::of("itself", &["other"]) else {
         return;
     };
@@ -223,7 +223,7 @@ fn one_that_is_not_seen_to_open_its_default_is_not_said_to_be_back() {
 }
 
 #[test]
-fn a_directory_is_opened_where_one_of_its_new_files_is() {
+fn opening_a_new_file_of_a_directory_counts_for_the_directory() {
     for (reads, opened) in [
         (&["dir/deep/c"][..], true),
         (&["dir/b"], false),
@@ -267,7 +267,7 @@ fn each_of_several_targets_must_be_opened() {
 }
 
 #[test]
-fn without_the_capability_a_run_does_not_say_whether_it_was_opened() {
+fn without_the_capability_a_run_does_not_report_file_opens() {
     let Some(house) = House::of("itself", &["other"]) else {
         return;
     };
@@ -300,7 +300,7 @@ fn without_the_capability_a_run_does_not_say_whether_it_was_opened() {
 }
 
 #[test]
-fn doctor_tells_whether_a_run_would_see_it() {
+fn doctor_reports_whether_a_run_would_see_file_opens() {
     for (config, text) in [
         (NAMED, "a run sees whether it opens"),
         (DEFAULT, "is only its default"),

@@ -150,7 +150,7 @@ fn refuses(said: &str, reason: &str) {
 const OR_A: &str = "config = [\"{arg:-f}\", \"{arg:--config}\", \"ROOT/a\"]";
 
 #[test]
-fn the_option_that_counts_is_the_one_that_the_program_takes() {
+fn the_option_that_the_program_takes_names_the_config() {
     let Some(house) = House::new() else { return };
     for (args, keys, file) in [
         (&["-f", "ROOT/a", "-f", "ROOT/b"][..], "", "b"),
@@ -438,7 +438,7 @@ fn a_change_of_what_a_text_names_is_a_change_wherever_its_path_begins() {
 }
 
 #[test]
-fn content_that_was_changed_and_is_back_may_have_been_read_in_between() {
+fn content_that_was_changed_and_restored_may_have_been_read_in_between() {
     let Some(house) = House::new() else { return };
     let _program = house.run("", &[], &[]);
     house.fleet.write("a", "x { include two/b; }");
@@ -454,7 +454,7 @@ fn content_that_was_changed_and_is_back_may_have_been_read_in_between() {
 }
 
 #[test]
-fn a_directory_that_is_mounted_elsewhere_is_named_as_this_host_has_it() {
+fn a_directory_mounted_elsewhere_is_named_by_its_path_on_this_host() {
     let Some(house) = House::new() else { return };
     if !crate::support::runs_as_root("only root can mount") {
         return;

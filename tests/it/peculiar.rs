@@ -106,7 +106,7 @@ impl Daemon {
 }
 
 #[test]
-fn sigwait_is_seen_in_whichever_thread_it_is() {
+fn sigwait_is_detected_in_every_thread() {
     for mode in ["sigwait", "thread"] {
         let daemon = Daemon::python(&[mode]);
         daemon.group(&daemon.seen());
@@ -116,7 +116,7 @@ fn sigwait_is_seen_in_whichever_thread_it_is() {
 }
 
 #[test]
-fn sigwait_protects_no_process_with_another_thread_that_is_open() {
+fn sigwait_does_not_protect_a_process_with_an_unblocked_thread() {
     let daemon = Daemon::python(&["open"]);
     until("its thread is open", || {
         daemon.fleet.path("d.toml.ready").exists()
@@ -150,7 +150,7 @@ fn a_blocked_signal_with_a_handler_is_pending_unless_the_process_executes_itself
 }
 
 #[test]
-fn masters_with_several_users_are_met_by_a_group_that_names_them() {
+fn a_group_that_names_the_users_matches_masters_with_several_users() {
     if !is_root() {
         return;
     }
@@ -207,7 +207,7 @@ fn in_a_namespace(fleet: &Fleet, more: &[&str]) -> Option<Other> {
 }
 
 #[test]
-fn a_server_in_a_pid_namespace_calls_itself_by_another_number() {
+fn a_server_in_a_pid_namespace_reports_another_pid() {
     if !is_root() {
         return;
     }
@@ -276,7 +276,7 @@ fn copy(program: &str, to: &Path) {
 }
 
 #[test]
-fn what_a_daemon_executes_again_is_what_judges_its_config() {
+fn the_program_that_a_daemon_re_executes_validates_its_config() {
     let (daemon, exe) = again();
     // Passes by any shell but bash.
     let validate =
@@ -307,7 +307,7 @@ fn what_a_daemon_executes_again_is_what_judges_its_config() {
 }
 
 #[test]
-fn one_that_goes_on_in_its_program_is_judged_by_that_whatever_stands_at_its_path() {
+fn the_running_executable_validates_even_if_its_path_holds_another() {
     let daemon = Daemon::python(&["sigwait"]);
     daemon.group(&format!(
         "validate = [\"{{exe}}\", \"-c\", \"pass\", \"{{candidate}}\"]\n{}",
@@ -352,7 +352,7 @@ fn a_daemon_that_watches_its_file_has_changed_since_the_survey() {
 }
 
 #[test]
-fn an_assertion_that_fell_and_holds_again_proves_the_way_back() {
+fn an_assertion_that_failed_and_holds_again_proves_the_rollback() {
     let daemon = Daemon::python(&["plain"]);
     for (read, wants) in [
         ("health", "equals = \"ok\""),
@@ -369,7 +369,7 @@ fn an_assertion_that_fell_and_holds_again_proves_the_way_back() {
 }
 
 #[test]
-fn an_assertion_that_is_mistaken_about_the_running_config_is_refused_before_anything_is_touched() {
+fn a_wrong_assertion_about_the_running_config_is_refused_before_the_run() {
     let daemon = Daemon::python(&["plain"]);
     daemon.group(&daemon.fact("health", "equals = \"{candidate.message}\""));
     let said = daemon.set("two", &[]).expect(5);

@@ -219,7 +219,7 @@ fn stopped_at_every_point() {
 }
 
 #[test]
-fn stopped_at_every_point_and_continued_when_the_undo_begins() {
+fn stopped_at_every_point_and_continued_when_the_rollback_begins() {
     everywhere(Act::Pause);
 }
 
@@ -286,7 +286,7 @@ fn halted(interrupts: usize, continued: bool) -> (Fleet, Value) {
 }
 
 #[test]
-fn the_first_interrupt_undoes_and_proves_it() {
+fn the_first_interrupt_rolls_back_and_proves_it() {
     let (fleet, said) = halted(1, true);
     assert_eq!(
         (&said["exit"], &said["counts"]["reverted"]),
@@ -297,7 +297,7 @@ fn the_first_interrupt_undoes_and_proves_it() {
 }
 
 #[test]
-fn the_second_interrupt_leaves_at_once_and_says_what_is_where() {
+fn the_second_interrupt_exits_at_once_and_reports_the_situation() {
     let (fleet, said) = halted(2, false);
     assert_eq!(said["exit"], 7, "{said:#}");
     assert_eq!(

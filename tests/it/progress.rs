@@ -109,7 +109,7 @@ fn last_line(text: &str) -> &str {
 }
 
 #[test]
-fn it_moves_while_an_instance_is_awaited_and_names_it() {
+fn the_progress_line_moves_and_names_the_awaited_instance() {
     let fleet = Fleet::start(2);
     hangs(&fleet, 0);
     let Some(mut terminal) =
@@ -136,7 +136,7 @@ fn it_moves_while_an_instance_is_awaited_and_names_it() {
 }
 
 #[test]
-fn it_says_what_is_validated_and_which_gate_is_asked() {
+fn the_progress_line_names_the_validation_and_the_gate() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let wait = |name: &str| {
@@ -168,7 +168,7 @@ fn it_says_what_is_validated_and_which_gate_is_asked() {
 }
 
 #[test]
-fn it_is_gone_after_an_interrupt_and_fits_a_terminal_that_became_narrower() {
+fn the_progress_line_fits_a_narrower_terminal_and_is_cleared_on_interrupt() {
     let fleet = Fleet::start(1);
     hangs(&fleet, 0);
     let Some(mut terminal) =

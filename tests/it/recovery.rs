@@ -61,7 +61,7 @@ fn killed(fleet: &Fleet) -> String {
 }
 
 #[test]
-fn an_old_config_is_brought_back_without_validation_also_where_a_bad_one_ends_the_process() {
+fn a_revert_skips_validation_even_if_a_bad_config_ends_the_process() {
     for is_open in [false, true] {
         let fleet = Fleet::start(2);
         // The run is kept where it is by what follows its first wave.
@@ -96,7 +96,7 @@ fn an_old_config_is_brought_back_without_validation_also_where_a_bad_one_ends_th
 }
 
 #[test]
-fn todays_group_takes_the_place_of_a_wrong_one_in_the_journal() {
+fn the_current_group_replaces_a_wrong_one_in_the_journal() {
     // A validator that says no now, a number that cannot be had any more, and a validator that is not there.
     for wrong in ["no", "count = 2", "dies"] {
         let mut fleet = Fleet::start(2);
@@ -157,7 +157,7 @@ fn a_fleet_without_any_group_of_the_run_is_a_usage_error() {
 }
 
 #[test]
-fn a_later_run_that_proves_the_same_targets_closes_an_open_one_though_it_has_nothing_to_do() {
+fn a_later_run_that_proves_the_same_targets_closes_an_open_run() {
     for config in [false, true] {
         let fleet = Fleet::start(2);
         with_a_validator(&fleet, "[rollout]\nwaves = [1]\nbake = \"300ms\"");
@@ -191,7 +191,7 @@ fn a_later_run_that_proves_the_same_targets_closes_an_open_one_though_it_has_not
 }
 
 #[test]
-fn an_open_run_can_be_given_up() {
+fn an_open_run_can_be_abandoned() {
     let fleet = Fleet::start(2);
     with_a_validator(&fleet, "[rollout]\nwaves = [1]\nbake = \"300ms\"");
     let run = killed(&fleet);
@@ -221,7 +221,7 @@ fn an_open_run_can_be_given_up() {
 }
 
 #[test]
-fn a_run_that_is_under_way_cannot_be_given_up() {
+fn a_run_under_way_cannot_be_abandoned() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write(
@@ -250,7 +250,7 @@ fn a_run_that_is_under_way_cannot_be_given_up() {
 }
 
 #[test]
-fn the_wait_for_locks_has_one_deadline_however_many_there_are() {
+fn the_wait_for_all_locks_has_one_deadline() {
     let mut fleet = Fleet::start(0);
     let mut locks = Vec::new();
     for at in 0..10 {
@@ -284,7 +284,7 @@ fn the_wait_for_locks_has_one_deadline_however_many_there_are() {
 }
 
 #[test]
-fn an_interrupt_while_a_lock_is_waited_for_ends_the_run_untouched() {
+fn an_interrupt_while_waiting_for_a_lock_aborts_the_run() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let fleet = Fleet::start(1);
         let dir = std::fs::File::open(fleet.dir.path()).unwrap();

@@ -145,7 +145,7 @@ fn plan(fleet: &Fleet, run: &str) -> Value {
 }
 
 #[test]
-fn wherever_its_owner_died_a_run_is_gone_on_with_or_undone() {
+fn a_run_killed_at_any_event_is_resumed_or_reverted() {
     // The victim by its place in the order of signals: it keeps the run where it is.
     for (victim, limit, event, n) in [
         (0, "20s", "intent", 1),
@@ -189,7 +189,7 @@ fn left_in_the_second_wave(fleet: &Fleet) -> (usize, String) {
 }
 
 #[test]
-fn what_somebody_changed_meanwhile_is_never_overwritten() {
+fn a_concurrent_edit_is_never_overwritten() {
     let fleet = Fleet::start(3);
     let (last, run) = left_in_the_second_wave(&fleet);
     // Its signal was waiting while it stood.
@@ -219,7 +219,7 @@ fn what_somebody_changed_meanwhile_is_never_overwritten() {
 }
 
 #[test]
-fn one_that_runs_something_else_is_named_and_nobody_is_touched() {
+fn an_instance_that_runs_another_config_is_named_and_nothing_is_touched() {
     let fleet = Fleet::start(3);
     let (last, run) = left_in_the_second_wave(&fleet);
     let (now, pid) = (fleet.text(), fleet.pid(last).to_string());
@@ -242,7 +242,7 @@ fn one_that_runs_something_else_is_named_and_nobody_is_touched() {
 }
 
 #[test]
-fn who_was_restarted_meanwhile_is_told_and_taken_along() {
+fn an_instance_that_was_restarted_is_reported_and_included() {
     for (verb, message) in [("resume", "two"), ("revert", "one")] {
         let mut fleet = Fleet::start(3);
         let (last, run) = left_in_the_second_wave(&fleet);
@@ -269,7 +269,7 @@ fn who_was_restarted_meanwhile_is_told_and_taken_along() {
 }
 
 #[test]
-fn who_is_gone_and_replaced_by_nobody_makes_no_green_end_in_silence() {
+fn an_ended_instance_without_a_successor_is_reported() {
     for (count, verb, code) in [
         ("2..", "resume", 0),
         ("2..", "revert", 0),
@@ -352,7 +352,7 @@ fn who_is_gone_and_replaced_by_nobody_makes_no_green_end_in_silence() {
 }
 
 #[test]
-fn an_old_config_is_brought_back_where_nobody_is_left_to_read_it() {
+fn revert_restores_the_old_config_even_without_instances() {
     let mut fleet = Fleet::start(1);
     with_a_victim(&fleet, 0);
     let before = fleet.text();
@@ -374,7 +374,7 @@ fn an_old_config_is_brought_back_where_nobody_is_left_to_read_it() {
 }
 
 #[test]
-fn a_run_that_ended_well_is_undone_when_it_is_named() {
+fn revert_rolls_back_a_successful_run_that_is_named() {
     let fleet = Fleet::start(3);
     let run = fleet.broadcast(TWO).expect(0).json["run"]
         .as_str()
@@ -438,7 +438,7 @@ fn a_run_that_ended_well_is_undone_when_it_is_named() {
 }
 
 #[test]
-fn who_was_never_signalled_and_runs_the_old_config_gets_no_signal_for_it() {
+fn revert_does_not_signal_an_instance_that_never_left_the_old_config() {
     let fleet = Fleet::start(3);
     let first = by_pid(&fleet)[0];
     with_a_victim(&fleet, first);
@@ -463,7 +463,7 @@ fn who_was_never_signalled_and_runs_the_old_config_gets_no_signal_for_it() {
 }
 
 #[test]
-fn what_goes_on_with_a_run_may_die_as_well() {
+fn a_killed_resume_can_be_resumed() {
     for first in ["revert", "resume"] {
         for (then, named) in [
             ("revert", false),
@@ -572,7 +572,7 @@ fn a_validator_that_refuses_the_old_config_is_asked_unless_it_must_be_there() {
 }
 
 #[test]
-fn two_targets_of_two_groups_go_the_same_way() {
+fn two_targets_of_two_groups_move_in_the_same_direction() {
     for (verb, messages) in [("resume", ["two", "three"]), ("revert", ["one"; 2])] {
         let mut fleet = Fleet::start(2);
         let (new, newer) = two_groups(&mut fleet);
@@ -606,7 +606,7 @@ fn two_targets_of_two_groups_go_the_same_way() {
 }
 
 #[test]
-fn what_was_only_signalled_is_gone_on_with_and_has_no_way_back() {
+fn a_run_without_a_target_is_resumed_and_cannot_be_reverted() {
     let fleet = Fleet::start(3);
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
     let fact = "http = \"http://{listen}/-/metrics\"\nread = 'metric:hello_config_reloads_total{result=\"unchanged\"}'\nincreased = true";
@@ -689,7 +689,7 @@ fn news(fleet: &Fleet, files: &[&str]) -> String {
 }
 
 #[test]
-fn who_tells_nothing_of_itself_is_seen_by_its_facts() {
+fn an_instance_that_reports_nothing_is_confirmed_by_assertions() {
     let (equals, changed) = ("equals = \"{candidate.message}\"", "changed = true");
     for (files, config, facts, one) in [
         (&["web.toml"][..], "\"DIR/web.toml\"", equals, true),
@@ -785,7 +785,7 @@ while time.monotonic() < end:
 "#;
 
 #[test]
-fn one_that_loads_the_new_config_yet_has_not_proven_the_old_one_though_it_answers_like_it() {
+fn an_instance_that_still_loads_the_new_config_has_not_proven_the_old_one() {
     let fleet = Fleet::start(0);
     let (script, config) = (
         fleet.write("slow.py", SLOW),

@@ -311,7 +311,7 @@ pub(crate) const SEEN: &str =
     "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";
 
 #[test]
-fn who_does_not_take_the_signal_is_refused_by_name_and_runs_on() {
+fn a_process_that_does_not_take_the_signal_is_refused_by_name_and_survives() {
     let refused = |mode: &str, says: &str| {
         let fleet = Fleet::start(0);
         let before = fleet.text();
@@ -382,7 +382,7 @@ fn a_handler_alone_is_no_proof_that_a_program_reloads() {
 }
 
 #[test]
-fn one_that_goes_on_with_the_old_message_is_undone() {
+fn an_instance_that_keeps_the_old_message_is_rolled_back() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let mut all = rogues(&fleet, "old", "old", 3, &format!("reloads = true\n{SEEN}"));
@@ -404,7 +404,7 @@ fn one_that_goes_on_with_the_old_message_is_undone() {
 }
 
 #[test]
-fn one_that_answers_late_between_the_file_and_its_signal_is_proven_on_the_way_back() {
+fn a_late_answer_between_install_and_signal_is_proven_by_the_rollback() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let group = "reloads = true\nsamples = 1\n[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true\n[rollout]\ngate = [\"false\"]";
@@ -419,7 +419,7 @@ fn one_that_answers_late_between_the_file_and_its_signal_is_proven_on_the_way_ba
 }
 
 #[test]
-fn one_that_lies_about_its_digest_is_not_believed() {
+fn a_false_digest_is_not_believed() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let all = rogues(&fleet, "liar", "liar", 1, "kind = \"hello\"\nvalidate = []");
@@ -431,7 +431,7 @@ fn one_that_lies_about_its_digest_is_not_believed() {
 }
 
 #[test]
-fn one_that_serves_the_message_of_another_config_is_not_believed() {
+fn the_message_of_another_config_is_no_proof() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let all = rogues(
@@ -516,7 +516,7 @@ fn names_of_any_length_and_with_any_sign_are_found() {
 }
 
 #[test]
-fn of_whom_nothing_can_be_seen_is_unconfirmed_and_what_it_says_itself_ends_the_wait() {
+fn an_unobservable_instance_is_unconfirmed_and_its_own_report_ends_the_wait() {
     let fleet = Fleet::start(0);
     let all = rogues(&fleet, "unseen", "good", 1, "reloads = true\nconfirm = []");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(12);
@@ -590,7 +590,7 @@ fn a_go_program_without_notify_is_refused() {
 }
 
 #[test]
-fn a_program_that_was_upgraded_meanwhile_is_the_same_process() {
+fn a_process_whose_program_was_upgraded_is_the_same_process() {
     let mut fleet = Fleet::start(1);
     let exe = fleet.exe().display().to_string();
     let script = fleet.write(
@@ -614,7 +614,7 @@ fn a_program_that_was_upgraded_meanwhile_is_the_same_process() {
 }
 
 #[test]
-fn a_halt_ends_also_the_survey_and_the_look_at_keys() {
+fn an_interrupt_ends_the_survey_and_the_restart_key_check() {
     for group in [
         "confirm = []\nrestart_keys = [\"sh\", \"-c\", \"WAIT\"]",
         "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"WAIT\"]\nequals = \"x\"",
@@ -653,7 +653,7 @@ fn a_halt_ends_also_the_survey_and_the_look_at_keys() {
 }
 
 #[test]
-fn a_key_that_was_edited_in_place_needs_its_restart_all_the_same() {
+fn a_restart_key_that_was_edited_in_place_still_needs_a_restart() {
     let fleet = Fleet::start(0);
     let all = rogues(
         &fleet,
@@ -674,7 +674,7 @@ fn a_key_that_was_edited_in_place_needs_its_restart_all_the_same() {
 }
 
 #[test]
-fn one_that_may_still_load_the_new_config_is_not_proven_on_the_old_by_serving_it() {
+fn serving_the_old_config_is_no_proof_while_the_new_one_may_still_load() {
     let fleet = Fleet::start(0);
     let all = rogues(
         &fleet,

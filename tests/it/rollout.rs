@@ -216,7 +216,7 @@ fn no_wave_begins_before_the_one_before_it_is_proven() {
 }
 
 #[test]
-fn a_wave_is_told_when_it_begins_and_a_run_of_one_wave_tells_none() {
+fn each_wave_is_announced_unless_there_is_only_one() {
     let fleet = Fleet::start(3);
     let screen =
         |args: &[&str]| String::from_utf8(fleet.command(args).output().unwrap().stderr).unwrap();
@@ -237,7 +237,7 @@ fn a_wave_is_told_when_it_begins_and_a_run_of_one_wave_tells_none() {
 }
 
 #[test]
-fn a_group_goes_after_those_that_it_names() {
+fn a_group_runs_after_the_groups_that_it_names() {
     let mut fleet = Fleet::start(2);
     fleet.write("other.toml", &fleet.text());
     fleet.serve_from("other.toml");
@@ -305,7 +305,7 @@ fn a_group_goes_after_those_that_it_names() {
 }
 
 #[test]
-fn what_a_group_says_counts_over_the_fleet_and_the_command_line_over_both() {
+fn group_keys_override_the_fleet_and_options_override_both() {
     let mut fleet = Fleet::start(4);
     fleet.write("other.toml", &fleet.text());
     fleet.serve_from("other.toml");
@@ -364,7 +364,7 @@ fn what_a_group_says_counts_over_the_fleet_and_the_command_line_over_both() {
 }
 
 #[test]
-fn the_command_line_decides_how_many_may_fail_and_what_follows() {
+fn options_decide_the_failure_budget_and_the_action_on_failure() {
     let fleet = Fleet::start(4);
     let victim = first_of(&fleet, 2, &["--waves", "1,50%", "--set", "message=x"]);
     let pid = fleet.pid(victim);
@@ -542,7 +542,7 @@ pub(crate) fn instance(said: &Value, pid: i32) -> &Value {
 }
 
 #[test]
-fn one_that_restarts_before_its_wave_proves_the_new_config_in_it_without_a_signal() {
+fn an_instance_that_restarts_before_its_wave_is_proven_without_a_signal() {
     let (fleet, said, code) = restarted("pid_file = \"{named}\"");
     assert_eq!(code, 0, "{said:#}");
     let new = instance(&said, fleet.pid(2));
@@ -559,7 +559,7 @@ fn one_that_restarts_before_its_wave_proves_the_new_config_in_it_without_a_signa
 }
 
 #[test]
-fn one_that_nobody_names_has_died_and_the_new_one_is_named() {
+fn an_instance_without_a_declared_successor_is_dead_and_the_newcomer_is_named() {
     let (fleet, said, code) = restarted("");
     assert_eq!(code, 7, "{said:#}");
     assert_eq!(instance(&said, fleet.pid(1))["state"], "died", "{said:#}");

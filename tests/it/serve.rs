@@ -102,7 +102,7 @@ fn every_method_is_answered_with_the_same_proof() {
 }
 
 #[test]
-fn a_hangup_swaps_the_message() {
+fn sighup_swaps_the_message() {
     let fleet = Fleet::start(1);
     let before = told(&fleet);
     fleet.write("web.toml", "message = \"two\"\nlisten = \"127.0.0.1:0\"\n");
@@ -122,7 +122,7 @@ fn a_hangup_swaps_the_message() {
 }
 
 #[test]
-fn whoever_asks_after_a_hangup_is_answered_by_the_new_config_at_once() {
+fn a_request_after_sighup_is_answered_by_the_new_config_at_once() {
     let fleet = Fleet::start(1);
     for round in 0..200 {
         let message = format!("round {round}");
@@ -137,7 +137,7 @@ fn whoever_asks_after_a_hangup_is_answered_by_the_new_config_at_once() {
 }
 
 #[test]
-fn what_cannot_be_taken_changes_neither_message_nor_generation() {
+fn a_rejected_config_changes_neither_message_nor_generation() {
     let fleet = Fleet::start(1);
     for (seq, text, result) in [
         (
@@ -171,7 +171,7 @@ fn what_cannot_be_taken_changes_neither_message_nor_generation() {
 }
 
 #[test]
-fn a_check_tells_valid_invalid_and_unreadable_apart() {
+fn check_distinguishes_valid_invalid_and_unreadable() {
     let fleet = Fleet::start(0);
     let check = |path: &std::path::Path| {
         let output = Command::new(env!("CARGO_BIN_EXE_hello"))
@@ -195,7 +195,7 @@ fn a_check_tells_valid_invalid_and_unreadable_apart() {
 }
 
 #[test]
-fn metrics_say_what_is_served_and_how_reloads_ended() {
+fn metrics_show_the_served_config_and_the_reload_results() {
     let fleet = Fleet::start(1);
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     fleet.write("web.toml", "message = 1\n");
@@ -228,7 +228,7 @@ fn metrics_say_what_is_served_and_how_reloads_ended() {
 }
 
 #[test]
-fn what_a_proxy_forwards_is_not_told() {
+fn a_forwarded_request_gets_no_proof() {
     let fleet = Fleet::start(1);
     let address = fleet
         .url(0)
@@ -279,7 +279,7 @@ fn a_burst_of_signals_ends_on_the_newest_file() {
 }
 
 #[test]
-fn two_reloads_of_one_second_and_a_way_back_to_the_same_bytes_are_told_apart() {
+fn two_reloads_within_a_second_and_a_return_to_the_same_bytes_are_distinguished() {
     let fleet = Fleet::start(1);
     let (one, two) = (
         fleet.text(),
@@ -336,7 +336,7 @@ impl Own {
 }
 
 #[test]
-fn an_ignored_signal_that_was_inherited_is_taken_all_the_same() {
+fn an_inherited_ignored_signal_is_handled_anyway() {
     let fleet = Fleet::start(0);
     let script = "trap '' HUP; exec \"$0\" serve --config \"$1\"";
     let own = Own::start(
@@ -350,7 +350,7 @@ fn an_ignored_signal_that_was_inherited_is_taken_all_the_same() {
 }
 
 #[test]
-fn a_drain_lets_open_requests_finish_and_idle_connections_go() {
+fn a_drain_finishes_open_requests_and_closes_idle_connections() {
     let fleet = Fleet::start(0);
     let mut own = Own::start(
         Command::new(env!("CARGO_BIN_EXE_hello"))
@@ -408,7 +408,7 @@ fn a_unix_socket_is_served_found_and_removed() {
 }
 
 #[test]
-fn only_a_socket_gives_way_to_a_server() {
+fn only_a_stale_socket_is_replaced_by_a_server() {
     let fleet = Fleet::start(0);
     let path = fleet.path("web.sock");
     let serve = || {
@@ -458,7 +458,7 @@ fn only_a_socket_gives_way_to_a_server() {
 }
 
 #[test]
-fn a_service_manager_hears_ready_after_every_reload() {
+fn the_service_manager_is_notified_after_every_reload() {
     let fleet = Fleet::start(0);
     let path = fleet.path("notify.sock");
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();

@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[test]
-fn a_bad_file_on_disk_is_waiting_to_fail() {
+fn status_reports_a_bad_file_on_disk() {
     let fleet = Fleet::start(2);
     fleet.status().expect(0);
     fleet.write(
@@ -92,7 +92,7 @@ fn sleep(fleet: &Fleet) -> Killed {
 }
 
 #[test]
-fn of_one_that_cannot_tell_what_was_proven_is_known() {
+fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
     let fleet = Fleet::start(0);
     let all = rogues(
         &fleet,
@@ -186,7 +186,7 @@ fn of_one_that_cannot_tell_what_was_proven_is_known() {
 }
 
 #[test]
-fn of_several_targets_each_is_known_by_itself() {
+fn each_of_several_targets_is_judged_by_itself() {
     let fleet = Fleet::start(0);
     std::fs::create_dir(fleet.path("conf.d")).unwrap();
     fleet.write("conf.d/a", "a");
@@ -273,7 +273,7 @@ fn of_several_targets_each_is_known_by_itself() {
 }
 
 #[test]
-fn one_that_is_older_than_what_it_reads_at_its_start_must_be_restarted() {
+fn an_instance_older_than_its_startup_files_must_be_restarted() {
     let fleet = Fleet::start(0);
     let _sleep = sleep(&fleet);
     // As old as the sources.
@@ -335,7 +335,7 @@ fn keys_that_wait_for_a_restart_are_named() {
 }
 
 #[test]
-fn a_refused_reload_is_told_until_it_is_mended() {
+fn a_rejected_reload_is_reported_until_it_is_fixed() {
     let fleet = Fleet::start(0);
     let failed = |when: &str| {
         format!(
@@ -368,7 +368,7 @@ fn a_refused_reload_is_told_until_it_is_mended() {
 }
 
 #[test]
-fn nobody_is_told_twice_and_nobody_at_all_is_exit_3() {
+fn each_instance_is_reported_once_and_none_is_exit_3() {
     let fleet = Fleet::start(0);
     sleeps(&fleet, "");
     fleet.status().expect(3);
@@ -401,7 +401,7 @@ fn nobody_is_told_twice_and_nobody_at_all_is_exit_3() {
 }
 
 #[test]
-fn a_real_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
+fn an_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
     let Some(web) = nginx() else { return };
     let group = format!(
         "name = \"web\"\nkind = \"nginx\"\nmatch = {{ exe = \"nginx\", args = [\"{}\"] }}\n",

@@ -229,7 +229,7 @@ impl Drop for Place {
 }
 
 #[test]
-fn who_takes_an_instance_s_place_must_prove_the_new_config_and_does() {
+fn a_successor_must_prove_the_new_config() {
     let place = Place::new("hand-over", "");
     let old = place.pids()[0];
     let said = place.set("two", 0);
@@ -251,7 +251,7 @@ fn who_takes_an_instance_s_place_must_prove_the_new_config_and_does() {
 }
 
 #[test]
-fn a_successor_that_serves_the_old_config_has_not_proven_the_new_one() {
+fn a_successor_that_serves_the_old_config_is_not_confirmed() {
     let place = Place::new("hand-over-old", "");
     // It serves the old config all the time, which shows no end of a reload.
     let said = place.set("two", 7);
@@ -270,7 +270,7 @@ fn a_successor_that_serves_the_old_config_has_not_proven_the_new_one() {
 }
 
 #[test]
-fn who_is_started_again_under_the_pid_file_of_its_group_is_its_successor() {
+fn a_process_restarted_under_the_pid_file_is_the_successor() {
     let place = Place::new("restart", "pid_file = \"DIR/pid\"");
     let said = place.set("two", 0);
     let i = &said.json["instances"][0];
@@ -294,7 +294,7 @@ fn to_type(said: &Said) -> String {
 }
 
 #[test]
-fn without_a_successor_it_died_and_the_command_to_type_is_said() {
+fn an_instance_without_a_successor_is_dead_and_the_restart_command_is_shown() {
     let place = Place::new("die", "");
     let said = place.set("two", 7);
     assert_eq!(
@@ -316,7 +316,7 @@ fn without_a_successor_it_died_and_the_command_to_type_is_said() {
 }
 
 #[test]
-fn one_that_died_is_started_again_on_the_old_config() {
+fn a_dead_instance_is_revived_on_the_old_config() {
     let place = Place::new("die", "revive = [\"{exe}\", \"{args}\"]");
     let said = place.set("two", 6);
     let i = &said.json["instances"][0];
@@ -337,8 +337,7 @@ fn one_that_died_is_started_again_on_the_old_config() {
 }
 
 #[test]
-fn a_program_that_a_bad_config_ends_and_that_has_no_validator_is_reloaded_where_its_group_says_so()
-{
+fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allowed() {
     let place = Place::new(
         "die",
         "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]",
@@ -393,7 +392,7 @@ fn a_program_that_a_bad_config_ends_and_that_has_no_validator_is_reloaded_where_
 }
 
 #[test]
-fn a_successor_is_looked_at_again_as_what_it_is() {
+fn a_successor_is_checked_again_under_its_own_identity() {
     let place = Place::new("hand-over", "[group.rollout]\nbake = \"20ms\"");
     let said = place.set("two", 0);
     let i = &said.json["instances"][0];
@@ -416,7 +415,7 @@ fn a_successor_is_looked_at_again_as_what_it_is() {
 }
 
 #[test]
-fn who_came_meanwhile_and_reads_the_file_is_confirmed_too_or_the_run_is_mixed() {
+fn a_newcomer_that_reads_the_file_is_confirmed_or_the_run_is_mixed() {
     for (says, code) in [("", 0), ("--says old", 7)] {
         let place = Place::new("reload", "");
         // A validator runs between the survey and the install: the process that it asks for waits for the new file.
@@ -460,7 +459,7 @@ fn who_came_meanwhile_and_reads_the_file_is_confirmed_too_or_the_run_is_mixed() 
 }
 
 #[test]
-fn a_stranger_on_the_endpoint_keeps_the_new_config_from_being_proven() {
+fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
     let place = Place::new("leave", "");
     let said = place.set("two", 7);
     let i = &said.json["instances"][0];
@@ -496,7 +495,7 @@ fn a_stranger_on_the_endpoint_keeps_the_new_config_from_being_proven() {
 }
 
 #[test]
-fn what_to_type_is_said_also_where_it_could_not_be_started_again_and_as_it_is_to_be_typed() {
+fn the_restart_command_is_shown_quoted_after_a_failed_revival() {
     let place = Place::new("die", "revive = [\"false\", \"{exe}\", \"{args}\"]");
     let said = place.set("two", 7);
     let line = to_type(&said);
@@ -509,7 +508,7 @@ fn what_to_type_is_said_also_where_it_could_not_be_started_again_and_as_it_is_to
 }
 
 #[test]
-fn a_worker_that_was_left_behind_takes_nobody_s_place_and_is_not_signalled() {
+fn an_abandoned_worker_is_no_successor_and_gets_no_signal() {
     let place = Place::new("fork", "[[group.confirm]]\nworkers = true\nreplaced = true");
     let old = place.pids()[0];
     let said = place.set("two", 7);
@@ -529,7 +528,7 @@ fn a_worker_that_was_left_behind_takes_nobody_s_place_and_is_not_signalled() {
 }
 
 #[test]
-fn where_nothing_says_who_leads_a_successor_is_who_has_inherited() {
+fn without_leader_rules_the_process_that_inherited_is_the_successor() {
     let place = Place::new("hand-over", "pid_file = \"DIR/none\"");
     let said = place.set("two", 0);
     assert_eq!(
@@ -564,7 +563,7 @@ fn a_pid_file_that_others_can_write_names_no_successor() {
 }
 
 #[test]
-fn a_stranger_on_the_address_that_is_asked_is_one_though_the_instance_listens_on_all() {
+fn a_foreign_listener_on_the_probed_address_counts_despite_a_wildcard_socket() {
     let place = Place::with("keep", "", &["--host", "0.0.0.0"]);
     let port = place.url.trim_end_matches('/').rsplit(':').next().unwrap();
     // Of two sockets the kernel leads to the one whose address is said more exactly.
@@ -601,7 +600,7 @@ fn a_stranger_on_the_address_that_is_asked_is_one_though_the_instance_listens_on
 }
 
 #[test]
-fn who_came_meanwhile_has_as_long_as_everybody_and_who_has_ended_is_nobody() {
+fn a_newcomer_gets_the_full_timeout_and_an_ended_one_is_ignored() {
     for (more, code) in [("--says old", 7), ("--says old --once yes", 0)] {
         let place = Place::new("reload", "");
         let start = format!(
@@ -641,7 +640,7 @@ fn who_came_meanwhile_has_as_long_as_everybody_and_who_has_ended_is_nobody() {
 }
 
 #[test]
-fn one_that_was_started_again_is_undone_by_its_own_count_of_attempts() {
+fn a_restarted_instance_is_rolled_back_by_its_own_attempt_counter() {
     let mut fleet = Fleet::start(2);
     for message in ["a", "b", "c"] {
         fleet
@@ -695,7 +694,7 @@ fn one_that_was_started_again_is_undone_by_its_own_count_of_attempts() {
 }
 
 #[test]
-fn a_successor_that_ends_as_well_leaves_one_that_died_and_the_command_to_type() {
+fn an_instance_whose_successor_ends_is_dead_and_the_restart_command_is_shown() {
     let place = Place::new("hand-over-soon", "");
     let old = place.pids()[0];
     let said = place.set("two", 7);
@@ -713,7 +712,7 @@ fn a_successor_that_ends_as_well_leaves_one_that_died_and_the_command_to_type() 
 }
 
 #[test]
-fn who_says_that_it_runs_another_config_is_signalled_whatever_the_record_says() {
+fn an_instance_that_reports_another_config_is_signalled_despite_the_record() {
     let place = Place::new("reload", "");
     let at = |name: &str| place.fleet.path(name);
     std::fs::rename(at("web.toml"), at("v1.toml")).unwrap();
@@ -736,7 +735,7 @@ fn who_says_that_it_runs_another_config_is_signalled_whatever_the_record_says() 
 }
 
 #[test]
-fn who_was_there_before_the_new_file_and_says_what_only_that_says_has_read_it() {
+fn an_instance_from_before_the_install_that_shows_the_new_content_has_read_it() {
     let place = Place::new("reload", "");
     // It begins before the install, and reads its config after it.
     let start = format!(

@@ -310,7 +310,7 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_directory_is_added_to_and_what_only_it_has_goes_only_when_asked() {
+fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
     std::fs::set_permissions(
@@ -401,7 +401,7 @@ fn a_directory_is_added_to_and_what_only_it_has_goes_only_when_asked() {
 }
 
 #[test]
-fn a_dry_run_lists_what_becomes_of_the_entries_and_shows_no_secret() {
+fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
     let before = (
@@ -481,7 +481,7 @@ fn a_dry_run_lists_what_becomes_of_the_entries_and_shows_no_secret() {
 }
 
 #[test]
-fn what_does_not_load_is_exchanged_back_and_proven() {
+fn a_directory_that_does_not_load_is_rolled_back_and_proven() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
     let before = (
@@ -567,7 +567,7 @@ fn several_targets_are_one_step() {
 }
 
 #[test]
-fn when_the_second_cannot_be_installed_the_first_goes_back_and_nobody_is_signalled() {
+fn a_failed_second_install_rolls_back_the_first_without_a_signal() {
     for targets in [["main.conf", "conf.d"], ["conf.d", "main.conf"]] {
         let place = Place::new(&targets);
         let daemon = place.start();
@@ -606,7 +606,7 @@ fn when_the_second_cannot_be_installed_the_first_goes_back_and_nobody_is_signall
 }
 
 #[test]
-fn a_directory_that_somebody_changes_after_the_survey_is_left_alone() {
+fn a_directory_that_changes_after_the_survey_is_left_alone() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
     place.validator(&format!(
@@ -632,7 +632,7 @@ fn a_directory_that_somebody_changes_after_the_survey_is_left_alone() {
 }
 
 #[test]
-fn what_somebody_elses_tool_put_beside_each_target_is_its_candidate() {
+fn a_file_that_another_tool_wrote_beside_each_target_is_its_candidate() {
     let place = Place::new(&["main.conf", "conf.d"]);
     let daemon = place.start();
     std::fs::set_permissions(place.at("etc"), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -707,7 +707,7 @@ fn what_somebody_elses_tool_put_beside_each_target_is_its_candidate() {
 }
 
 #[test]
-fn what_is_no_directory_for_a_directory_is_told_before_anything_is_touched() {
+fn a_candidate_that_is_no_directory_is_refused_for_a_directory() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
     let before = (
@@ -769,7 +769,7 @@ fn what_is_no_directory_for_a_directory_is_told_before_anything_is_touched() {
 }
 
 #[test]
-fn one_that_stands_in_the_directory_is_refused_unless_nothing_is_exchanged() {
+fn an_instance_with_the_directory_as_working_directory_is_refused_before_an_exchange() {
     let place = Place::new(&["conf.d"]);
     let outside = place.start();
     let inside = Daemon::start(
@@ -831,7 +831,7 @@ fn in_mounts(place: &Place, script: &str) -> Option<(String, String)> {
 }
 
 #[test]
-fn a_mount_in_the_directory_is_refused_on_whichever_side_it_is() {
+fn a_mount_in_the_directory_is_refused_in_either_mount_namespace() {
     let own = "start unshare -m sh -c 'mount --bind \"$1\" \"$2\"; shift 2; exec \"$@\"' sh";
     for (script, says) in [
         (
@@ -872,7 +872,7 @@ fn a_mount_in_the_directory_is_refused_on_whichever_side_it_is() {
 }
 
 #[test]
-fn a_disk_that_is_full_stops_the_staging_and_never_the_way_back() {
+fn a_full_disk_stops_staging_and_never_the_rollback() {
     let mount = "mount -t tmpfs -o size=96k none \"$E\"; mkdir \"$E/conf.d\"; echo old > \"$E/conf.d/a.conf\"; start";
     let place = Place::new(&["conf.d"]);
     place.new_files(&[("a.conf", "new"), ("big", &"x".repeat(200_000))]);
@@ -980,7 +980,7 @@ fn a_thousand_files_are_exchanged_as_one() {
 }
 
 #[test]
-fn a_second_that_the_system_refuses_is_a_run_that_went_back() {
+fn a_second_exchange_that_fails_rolls_the_run_back() {
     for targets in [["main.conf", "conf.d"], ["conf.d", "main.conf"]] {
         let place = Place::new(&targets);
         let daemon = place.start();
@@ -1003,7 +1003,7 @@ fn a_second_that_the_system_refuses_is_a_run_that_went_back() {
 }
 
 #[test]
-fn without_an_exchange_a_directory_is_refused_and_one_that_fails_touches_nothing() {
+fn an_unsupported_or_failed_exchange_of_a_directory_touches_nothing() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
     let before = (
@@ -1041,7 +1041,7 @@ fn without_an_exchange_a_directory_is_refused_and_one_that_fails_touches_nothing
 }
 
 #[test]
-fn a_directory_that_was_edited_in_place_goes_back_to_what_was_proven() {
+fn a_directory_that_was_edited_in_place_rolls_back_to_the_proven_content() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
     place.run(&["--config", &place.new_files(&[("a.conf", "proven")])], 0);

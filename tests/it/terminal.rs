@@ -74,7 +74,7 @@ fn add(fleet: &Fleet, more: &str) {
 }
 
 #[test]
-fn what_a_validator_prints_is_told_as_its_own_words() {
+fn the_output_of_a_validator_is_marked_as_its_own() {
     let fleet = Fleet::start(1);
     let validator = script(&fleet, "judge", FORGED, 1);
     add(
@@ -101,7 +101,7 @@ fn what_a_validator_prints_is_told_as_its_own_words() {
 }
 
 #[test]
-fn what_a_gate_prints_is_told_as_its_own_words_now_and_in_the_history() {
+fn the_output_of_a_gate_is_marked_as_its_own_in_run_and_history() {
     let fleet = Fleet::start(1);
     let gate = script(&fleet, "gate", FORGED, 3);
     add(&fleet, &format!("[group.rollout]\ngate = [{gate:?}]\n"));
@@ -162,7 +162,7 @@ fn status_of(fleet: &Fleet, change: impl Fn(&mut serde_json::Value)) -> String {
 }
 
 #[test]
-fn a_digest_that_is_none_is_not_shown_at_all() {
+fn an_invalid_digest_is_not_shown() {
     let fleet = Fleet::start(1);
     assert!(
         status_of(&fleet, |_| {}).contains("generation 1 ok"),
@@ -180,7 +180,7 @@ fn a_digest_that_is_none_is_not_shown_at_all() {
 }
 
 #[test]
-fn an_answer_that_is_deeper_than_any_is_no_answer() {
+fn an_excessively_nested_answer_is_no_answer() {
     let fleet = Fleet::start(1);
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
     for before in [
@@ -204,7 +204,7 @@ fn an_answer_that_is_deeper_than_any_is_no_answer() {
 }
 
 #[test]
-fn names_and_keys_of_a_fleet_are_told_and_not_obeyed() {
+fn control_characters_in_names_and_keys_are_escaped() {
     let fleet = Fleet::start(1);
     let name = fleet
         .exe()
@@ -268,7 +268,7 @@ fn a_difference_is_quoted_line_by_line() {
 }
 
 #[test]
-fn the_command_line_of_a_process_that_holds_a_lock_is_told() {
+fn the_command_line_of_a_lock_holder_is_escaped() {
     let fleet = Fleet::start(1);
     let holder = Command::new("flock")
         .arg0(FORGED)
@@ -299,7 +299,7 @@ fn the_command_line_of_a_process_that_holds_a_lock_is_told() {
 }
 
 #[test]
-fn arguments_and_the_environment_are_told_and_not_obeyed() {
+fn control_characters_in_arguments_and_environment_are_escaped() {
     let fleet = Fleet::start(0);
     let hello = || Command::new(fleet.exe());
     is_harmless(
@@ -355,7 +355,7 @@ fn arguments_and_the_environment_are_told_and_not_obeyed() {
 }
 
 #[test]
-fn the_log_of_a_server_has_an_entry_a_line() {
+fn the_server_log_has_one_line_per_entry() {
     let fleet = Fleet::start(0);
     let quoted = "\"k\\u001b[2J\\u202e\\n   Confirmed forged\\nerror: forged\" = 1\n";
     let mut server = Kept(

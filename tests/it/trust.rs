@@ -113,7 +113,7 @@ fn a_fleet_that_is_reached_by_a_link_of_another_user_is_refused_by_name() {
 }
 
 #[test]
-fn a_state_that_another_user_could_lead_elsewhere_is_refused_and_nothing_is_made_there() {
+fn a_state_path_that_another_user_could_redirect_is_refused_and_not_created() {
     if !is_root() {
         return;
     }
@@ -233,7 +233,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_directory_of_roots_under_the_name_of_something_staged_stays() {
+fn a_directory_of_root_with_the_name_of_a_staged_file_stays() {
     if !is_root() {
         return;
     }
@@ -279,7 +279,7 @@ fn a_directory_of_roots_under_the_name_of_something_staged_stays() {
 }
 
 #[test]
-fn what_a_killed_run_has_staged_goes_with_every_command_that_ends_a_run() {
+fn files_staged_by_a_killed_run_are_removed_by_every_command_that_ends_a_run() {
     let fleet = Fleet::start(1);
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     let hidden = || {
@@ -320,7 +320,7 @@ fn what_a_killed_run_has_staged_goes_with_every_command_that_ends_a_run() {
 }
 
 #[test]
-fn a_run_at_work_keeps_what_it_has_staged() {
+fn the_staged_files_of_a_run_under_way_stay() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let (there, go) = (fleet.path("there"), fleet.path("go"));

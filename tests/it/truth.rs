@@ -46,7 +46,7 @@ fn read(fleet: &Fleet) -> String {
 }
 
 #[test]
-fn a_group_that_has_not_its_number_is_a_fault() {
+fn a_group_with_the_wrong_instance_count_is_a_fault() {
     for (count, code, says) in [
         ("5", 7, "has 2 instances, not 5"),
         ("\"..1\"", 7, "has 2 instances, not 1"),
@@ -62,7 +62,7 @@ fn a_group_that_has_not_its_number_is_a_fault() {
 }
 
 #[test]
-fn a_group_without_instances_is_a_fault_beside_one_that_is_well() {
+fn an_empty_group_is_a_fault_beside_a_healthy_one() {
     let fleet = Fleet::start(1);
     groups(
         &fleet,
@@ -88,7 +88,7 @@ fn a_group_without_instances_is_a_fault_beside_one_that_is_well() {
 }
 
 #[test]
-fn that_nothing_was_found_is_said() {
+fn an_empty_survey_is_reported() {
     let fleet = Fleet::start(0);
     let said = fleet.status().expect(3);
     assert_eq!(
@@ -132,7 +132,7 @@ fn an_instance_that_ended_since_the_last_run_is_a_fault_until_another_takes_its_
 }
 
 #[test]
-fn an_instance_that_ended_is_no_fault_once_a_run_was_well_without_it() {
+fn an_ended_instance_is_no_fault_after_a_successful_run_without_it() {
     let mut fleet = Fleet::start(2);
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     fleet.kill(0);
@@ -143,7 +143,7 @@ fn an_instance_that_ended_is_no_fault_once_a_run_was_well_without_it() {
 }
 
 #[test]
-fn all_instances_that_ended_are_named_though_nothing_is_found() {
+fn every_ended_instance_is_named_even_if_nothing_is_found() {
     let mut fleet = Fleet::start(1);
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     let gone = fleet.pid(0);
@@ -173,7 +173,7 @@ fn validating(fleet: &Fleet) -> Run {
 }
 
 #[test]
-fn a_run_under_way_is_told_with_its_owner_before_it_has_a_journal() {
+fn a_run_under_way_is_reported_with_its_owner_before_it_has_a_journal() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let run = validating(&fleet);
@@ -194,7 +194,7 @@ fn a_run_under_way_is_told_with_its_owner_before_it_has_a_journal() {
 }
 
 #[test]
-fn a_run_under_way_is_told_with_its_id_and_is_a_fault_once_its_owner_died() {
+fn a_run_under_way_is_reported_by_id_and_is_a_fault_once_its_owner_died() {
     let fleet = Fleet::start(1);
     fleet.broadcast(&["--set", "message=zero"]).expect(0);
     let open = || std::fs::read_dir(fleet.path("state/open")).unwrap().count();
@@ -244,7 +244,7 @@ fn object(fleet: &Fleet, args: &[&str]) -> (i32, Value, String) {
 }
 
 #[test]
-fn json_is_an_object_also_where_the_command_line_is_wrong() {
+fn json_output_is_an_object_even_for_a_usage_error() {
     let fleet = Fleet::start(0);
     let cases: [(&[&str], i32, &str); 16] = [
         (&["status", "-o", "json", "--odd"], 2, "instances"),
@@ -345,7 +345,7 @@ fn a_run_says_whether_it_was_a_dry_run_and_null_for_what_is_absent() {
 }
 
 #[test]
-fn an_answer_that_stdout_does_not_take_is_an_error() {
+fn a_failed_write_to_stdout_is_an_error() {
     let fleet = Fleet::start(1);
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     let full = || File::options().write(true).open("/dev/full").unwrap();

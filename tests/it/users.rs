@@ -66,7 +66,7 @@ pub(crate) fn script(fleet: &Fleet, name: &str, text: &str) -> String {
 }
 
 #[test]
-fn a_server_of_another_user_is_left_out_by_name_and_nothing_of_it_is_touched() {
+fn a_server_of_another_user_is_skipped_by_name_and_untouched() {
     if !is_root() {
         return;
     }
@@ -123,7 +123,7 @@ fn a_server_of_another_user_is_left_out_by_name_and_nothing_of_it_is_touched() {
 }
 
 #[test]
-fn a_group_of_another_user_must_say_where_its_configs_lie_and_is_validated_as_that_user() {
+fn a_group_of_another_user_must_name_its_config_directory_and_is_validated_as_that_user() {
     if !is_root() {
         return;
     }
@@ -216,7 +216,7 @@ pub(crate) fn own_layout(fleet: &Fleet) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_service_that_owns_its_config_and_the_directories_of_it_is_served() {
+fn a_service_that_owns_its_config_and_directories_is_reloaded() {
     if !is_root() {
         return;
     }
@@ -333,7 +333,7 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
 }
 
 #[test]
-fn a_link_that_is_put_in_the_way_during_the_run_is_not_followed() {
+fn a_link_that_appears_during_the_run_is_not_followed() {
     if !is_root() {
         return;
     }
@@ -394,7 +394,7 @@ fn a_link_that_is_put_in_the_way_during_the_run_is_not_followed() {
 }
 
 #[test]
-fn of_two_broadcasts_at_once_one_does_its_job_and_the_other_names_its_owner() {
+fn the_second_of_two_concurrent_broadcasts_names_the_owner_of_the_first() {
     let fleet = Fleet::start(1);
     // The first waits in its validator until the test lets it go.
     let (there, go) = (fleet.path("there"), fleet.path("go"));
@@ -449,7 +449,7 @@ fn of_two_broadcasts_at_once_one_does_its_job_and_the_other_names_its_owner() {
 }
 
 #[test]
-fn the_command_of_a_fact_runs_as_the_user_of_its_instance_and_inherits_nothing() {
+fn the_command_of_an_assertion_runs_as_the_user_of_its_instance_and_inherits_nothing() {
     if !is_root() {
         return;
     }

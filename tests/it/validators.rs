@@ -206,7 +206,7 @@ fn several_files_are_judged_together() {
 /// `hello run-as`, in the directory `cwd`.
 
 #[test]
-fn in_place_nothing_of_root_is_left_to_another_user() {
+fn an_in_place_validator_of_another_user_keeps_nothing_of_root() {
     if !is_root() {
         return;
     }
@@ -298,7 +298,7 @@ fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 #[test]
-fn an_ordinary_user_has_a_user_namespace_of_its_own_for_it() {
+fn an_ordinary_user_validates_in_a_private_user_namespace() {
     if !is_root() {
         return;
     }
@@ -402,7 +402,7 @@ done
 "#;
 
 #[test]
-fn where_no_namespace_is_to_be_had_nobody_counts_as_validated() {
+fn without_a_namespace_no_instance_counts_as_validated() {
     let fleet = Fleet::start(0);
     let script = fleet.write("script", CONFINED);
     validator(&fleet, "exit 0", "");
@@ -444,7 +444,7 @@ fn where_no_namespace_is_to_be_had_nobody_counts_as_validated() {
 }
 
 #[test]
-fn a_config_that_ends_its_process_is_validated_whatever_is_said() {
+fn a_config_that_may_end_its_process_is_always_validated() {
     let fleet = Fleet::start(1);
     group(&fleet, "on_bad_config = \"dies\"\nvalidate = []");
     let said = fleet.broadcast(&["--set", "message=two"]).expect(5);
@@ -482,7 +482,7 @@ fn a_config_that_ends_its_process_is_validated_whatever_is_said() {
 }
 
 #[test]
-fn instances_that_would_be_asked_the_same_are_asked_once() {
+fn identical_validations_run_once() {
     let fleet = Fleet::start(3);
     for (args, wanted) in [
         (", \"{exe}\", \"{args}\"", 1),
@@ -511,7 +511,7 @@ fn instances_that_would_be_asked_the_same_are_asked_once() {
 }
 
 #[test]
-fn an_executable_that_was_replaced_on_disk_still_judges() {
+fn an_executable_that_was_replaced_on_disk_still_validates() {
     let fleet = Fleet::start(1);
     let new = fleet.path("new");
     assert!(
@@ -549,7 +549,7 @@ fn an_executable_that_was_replaced_on_disk_still_judges() {
 }
 
 #[test]
-fn a_status_asks_about_the_live_file_as_a_broadcast_does() {
+fn status_validates_the_live_file_like_a_broadcast() {
     let fleet = Fleet::start(2);
     let live = fleet.path("web.toml");
     fleet.write("web.toml", "message = \"newer\"\n");
@@ -563,7 +563,7 @@ fn a_status_asks_about_the_live_file_as_a_broadcast_does() {
 }
 
 #[test]
-fn what_could_not_be_run_shows_nothing_of_a_secret() {
+fn a_validator_that_could_not_run_shows_no_secret() {
     let fleet = Fleet::start(1);
     std::fs::set_permissions(
         fleet.path("web.toml"),
@@ -658,7 +658,7 @@ while True:
 ";
 
 #[test]
-fn where_a_title_hides_environment_and_arguments_nothing_is_guessed() {
+fn hidden_environment_and_arguments_are_not_guessed() {
     let fleet = Fleet::start(0);
     let (program, there) = (fleet.write("titled.py", TITLED), fleet.path("there"));
     let config = fleet.write("app.conf", "colour = 1\n");
@@ -709,7 +709,7 @@ impl Drop for Ending {
 }
 
 #[test]
-fn a_validator_that_refuses_what_the_instance_runs_cannot_judge() {
+fn a_validator_that_rejects_the_running_config_cannot_judge() {
     let fleet = Fleet::start(1);
     validator(&fleet, "echo no license here; exit 1", "");
     let said = fleet
@@ -744,7 +744,7 @@ fn a_validator_that_refuses_what_the_instance_runs_cannot_judge() {
 }
 
 #[test]
-fn what_a_validator_writes_is_discarded() {
+fn files_that_a_validator_writes_are_discarded() {
     if !is_root() {
         return;
     }
@@ -799,7 +799,7 @@ fn what_a_validator_writes_is_discarded() {
 }
 
 #[test]
-fn a_validator_that_writes_too_much_has_not_judged() {
+fn a_validator_that_writes_too_much_gives_no_verdict() {
     if !is_root() {
         return;
     }
@@ -891,7 +891,7 @@ fn different_validators_run_side_by_side() {
 }
 
 #[test]
-fn a_validator_that_ends_well_and_names_an_error_only_in_the_candidate_has_refused_it() {
+fn an_error_message_about_the_candidate_is_a_rejection_despite_exit_0() {
     let fleet = Fleet::start(1);
     // As squid does with a line that it leaves out.
     let leaves_out = "grep -n bad \"$1\" | sed \"s|^\\([0-9]*\\):|parse: $1 line \\1: |\"\n";
@@ -926,7 +926,7 @@ fn a_validator_that_ends_well_and_names_an_error_only_in_the_candidate_has_refus
 }
 
 #[test]
-fn words_that_a_validator_says_of_every_config_refuse_none() {
+fn an_error_message_about_every_config_is_no_rejection() {
     let fleet = Fleet::start(1);
     let lists = "grep -n '' \"$1\" | sed \"s|^\\([0-9]*\\):|reads $1 line \\1: |\"\n";
     let warns = "grep -n six \"$1\" | sed \"s|^\\([0-9]*\\):|warning: $1:\\1: deprecated: |\"\n";

@@ -60,7 +60,7 @@ fn which(said: &Value, state: &str) -> i32 {
 }
 
 #[test]
-fn a_gate_is_told_of_its_wave_and_what_it_says_is_reported() {
+fn a_gate_gets_its_wave_and_its_output_is_reported() {
     let fleet = Fleet::start(3);
     let heard = fleet.path("heard");
     with_a_gate(
@@ -130,7 +130,7 @@ fn a_gate_is_told_of_its_wave_and_what_it_says_is_reported() {
 }
 
 #[test]
-fn a_gate_that_says_no_or_cannot_be_run_ends_the_run_as_its_group_says() {
+fn a_gate_that_fails_or_cannot_run_triggers_the_configured_action() {
     for (on_failure, script, code, wanted, message) in [
         (
             "revert",
@@ -220,7 +220,7 @@ fn a_gate_that_says_no_or_cannot_be_run_ends_the_run_as_its_group_says() {
 }
 
 #[test]
-fn one_that_serves_the_new_config_only_for_its_proof_is_found_after_the_bake() {
+fn an_instance_that_serves_the_new_config_only_briefly_is_found_after_the_bake() {
     let forgets = |rollout: &str| {
         let fleet = Fleet::start(0);
         let group =
@@ -298,7 +298,7 @@ fn between_the_waves(
 }
 
 #[test]
-fn one_that_died_since_its_wave_is_found_after_the_next_bake_and_at_the_end_without_one() {
+fn an_instance_that_died_after_its_wave_is_found_after_the_next_bake_or_at_the_end() {
     for (rollout, code, wanted) in [
         ("bake = \"20ms\"", 7, ["died", "reverted", "reverted"]),
         ("", 7, ["died", "reverted", "reverted"]),
@@ -330,7 +330,7 @@ fn one_that_died_since_its_wave_is_found_after_the_next_bake_and_at_the_end_with
 }
 
 #[test]
-fn one_that_hangs_since_its_wave_is_put_back_and_proven_once_it_goes_on() {
+fn an_instance_that_hangs_after_its_wave_is_rolled_back_once_it_continues() {
     for (rollout, code, wanted, message) in [
         ("bake = \"20ms\"", 6, ["reverted"; 3], "one"),
         ("", 6, ["reverted"; 3], "one"),
@@ -364,7 +364,7 @@ fn one_that_hangs_since_its_wave_is_put_back_and_proven_once_it_goes_on() {
 }
 
 #[test]
-fn a_file_that_somebody_writes_during_the_run_is_left_alone_and_nobody_is_proven_on_it() {
+fn a_file_edited_during_the_run_is_left_alone_and_proves_nothing() {
     let (fleet, _, events, code) = between_the_waves(
         "",
         "printf 'message = \"by hand\"\\nlisten = \"127.0.0.1:0\"\\n' >\"$(dirname \"$0\")/web.toml\"",
@@ -403,7 +403,7 @@ fn a_file_that_somebody_writes_during_the_run_is_left_alone_and_nobody_is_proven
 }
 
 #[test]
-fn a_file_of_its_own_that_somebody_writes_after_the_proof_is_found_when_it_is_looked_at_again() {
+fn a_file_edited_after_the_proof_is_found_by_the_next_check() {
     for (rollout, other) in [("", "reverted"), ("max_failures = 1", "confirmed")] {
         let mut fleet = Fleet::start(0);
         for name in ["a.toml", "b.toml"] {
@@ -451,7 +451,7 @@ fn shared(modes: &[&str], rollout: &str) -> (Fleet, Vec<Rogue>, Value, i32) {
 }
 
 #[test]
-fn within_the_budget_one_is_put_back_alone_and_the_shared_file_is_there_again_for_the_others() {
+fn within_the_budget_one_instance_is_rolled_back_alone_and_the_shared_file_returns() {
     let (fleet, all, said, code) =
         shared(&["good", "old", "good", "good"], "max_failures = \"25%\"");
     assert_eq!(
@@ -477,7 +477,7 @@ fn within_the_budget_one_is_put_back_alone_and_the_shared_file_is_there_again_fo
 }
 
 #[test]
-fn past_the_budget_its_group_says_what_follows() {
+fn past_the_budget_the_group_decides_the_action() {
     // The budget counts over the whole run: one in each of two waves.
     let modes = ["good", "old", "good", "old"];
     let (fleet, all, said, code) = shared(&modes, "waves = [\"50%\"]\nmax_failures = 1");
@@ -529,7 +529,7 @@ fn past_the_budget_its_group_says_what_follows() {
 }
 
 #[test]
-fn one_with_a_file_of_its_own_goes_back_with_that_alone() {
+fn an_instance_with_its_own_file_is_rolled_back_alone() {
     let mut fleet = Fleet::start(0);
     for name in ["a.toml", "b.toml", "c.toml"] {
         fleet.write(name, &fleet.text());
@@ -581,7 +581,7 @@ fn one_with_a_file_of_its_own_goes_back_with_that_alone() {
 }
 
 #[test]
-fn a_halt_while_a_wave_is_left_alone_or_judged_goes_back_or_stops_there() {
+fn an_interrupt_during_bake_or_gate_rolls_back_or_stops() {
     for (on_failure, code, wanted) in [
         ("revert", 6, ["reverted", "untouched", "untouched"]),
         ("stop", 8, ["confirmed", "untouched", "untouched"]),
@@ -641,7 +641,7 @@ fn journal(fleet: &Fleet) -> String {
 }
 
 #[test]
-fn a_halt_between_two_waves_leaves_nobody_on_the_new_config() {
+fn an_interrupt_between_two_waves_leaves_no_instance_on_the_new_config() {
     let fleet = Fleet::start(3);
     // The gate itself asks the run to stop, and says yes.
     with_a_gate(
@@ -660,7 +660,7 @@ fn a_halt_between_two_waves_leaves_nobody_on_the_new_config() {
 }
 
 #[test]
-fn a_terminal_that_vanishes_in_the_middle_of_a_run_changes_nothing() {
+fn a_terminal_that_closes_during_a_run_changes_nothing() {
     let mut fleet = Fleet::start(3);
     fleet.write("other.toml", &fleet.text());
     with_a_gate(
@@ -735,7 +735,7 @@ fn children(pid: i32) -> Vec<i32> {
 }
 
 #[test]
-fn a_full_pipe_and_a_closed_one_hold_up_no_wave() {
+fn a_full_or_closed_pipe_does_not_block_a_wave() {
     let fleet = Fleet::start(4);
     with_a_gate(
         &fleet,

@@ -82,7 +82,7 @@ fn answer(said: &Said) -> Option<String> {
 }
 
 #[test]
-fn a_container_of_the_second_user_is_never_asked_outside_of_its_namespaces() {
+fn a_container_of_another_user_is_never_validated_outside_of_its_namespaces() {
     let Some(ground) = Ground::new() else { return };
     let (exe, config) = (
         ground.alice("instance"),
@@ -148,7 +148,7 @@ fn a_container_of_the_second_user_is_never_asked_outside_of_its_namespaces() {
 }
 
 #[test]
-fn a_container_of_root_s_is_asked_inside_of_it_or_not_at_all() {
+fn a_container_of_root_is_validated_inside_or_not_at_all() {
     let Some(ground) = Ground::new() else { return };
     let exe = ground.fleet.path("instance");
     assert!(
@@ -245,7 +245,7 @@ fn jail(ground: &Ground, name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_process_below_another_root_directory_is_asked_there_or_not_at_all() {
+fn a_process_with_another_root_directory_is_validated_there_or_not_at_all() {
     let Some(ground) = Ground::new() else { return };
     let name = format!("{}-jail", ground.fleet.exe().file_name().unwrap().display());
     let jail = jail(&ground, &name);

@@ -258,7 +258,7 @@ fn no_assertion_and_no_restart_key_runs_as_the_setuid_program_of_its_instance() 
 }
 
 #[test]
-fn no_process_of_the_same_user_reaches_into_a_stage_that_becomes_its_command() {
+fn no_process_of_the_same_user_tampers_with_a_command_before_its_exec() {
     let Some(mut ground) = Ground::new() else {
         return;
     };
@@ -333,7 +333,7 @@ fn dying(ground: &Ground, revive: &str) -> (Process, PathBuf) {
 }
 
 #[test]
-fn what_is_started_again_and_what_a_person_is_told_to_type_run_as_the_user_of_the_instance() {
+fn revive_and_the_restart_command_run_as_the_user_of_the_instance() {
     let Some(ground) = Ground::new() else { return };
     let (process, notes) = dying(&ground, "revive = [\"{exe}\", \"{args}\"]");
     let marker = ground.roots.join("marker");

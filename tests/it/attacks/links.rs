@@ -36,7 +36,7 @@ fn tried(ground: &Ground, at: usize, verbs: &[&str], last: &mut String) -> Strin
 }
 
 #[test]
-fn the_directory_of_a_config_that_is_exchanged_for_one_of_root_s_leads_no_run_there() {
+fn a_config_directory_exchanged_for_one_of_root_is_not_followed() {
     let Some(mut ground) = Ground::new() else {
         return;
     };
@@ -119,7 +119,7 @@ fn the_directory_of_a_config_that_is_exchanged_for_one_of_root_s_leads_no_run_th
 }
 
 #[test]
-fn a_file_that_only_root_may_read_is_never_staged_with_the_owner_of_another_one() {
+fn a_file_that_only_root_may_read_is_never_staged_for_another_owner() {
     let Some(mut ground) = Ground::new() else {
         return;
     };
@@ -174,7 +174,7 @@ fn a_file_that_only_root_may_read_is_never_staged_with_the_owner_of_another_one(
 }
 
 #[test]
-fn a_validator_never_runs_in_a_directory_of_root_s_that_its_working_directory_is_exchanged_for() {
+fn a_validator_never_runs_in_an_exchanged_directory_of_root() {
     let Some(mut ground) = Ground::new() else {
         return;
     };
@@ -230,7 +230,7 @@ fn a_validator_never_runs_in_a_directory_of_root_s_that_its_working_directory_is
 }
 
 #[test]
-fn the_working_directory_of_a_command_is_the_held_one_or_there_is_no_command() {
+fn a_command_runs_in_the_held_working_directory_or_not_at_all() {
     let Some(mut ground) = Ground::new() else {
         return;
     };

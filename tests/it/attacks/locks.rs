@@ -10,7 +10,7 @@ fn mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
+fn a_lock_passed_from_process_to_process_does_not_block_a_run() {
     let Some(mut ground) = Ground::new() else {
         return;
     };
@@ -69,7 +69,7 @@ fn a_lock_that_a_process_hands_to_the_next_one_and_ends_keeps_no_run_out() {
 }
 
 #[test]
-fn a_lock_on_what_lies_beside_the_target_keeps_no_run_out() {
+fn a_lock_beside_the_target_does_not_block_a_run() {
     let Some(mut ground) = Ground::new() else {
         return;
     };

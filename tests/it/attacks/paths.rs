@@ -16,7 +16,7 @@ fn is_refused(said: &Said) -> bool {
 }
 
 #[test]
-fn neither_the_fleet_nor_the_state_is_taken_from_where_the_second_user_leads_to() {
+fn fleet_file_and_state_are_never_reached_by_a_link_of_another_user() {
     let Some((ground, _)) = Ground::serving() else {
         return;
     };
@@ -95,7 +95,7 @@ fn neither_the_fleet_nor_the_state_is_taken_from_where_the_second_user_leads_to(
 }
 
 #[test]
-fn a_config_of_the_operator_s_is_never_read_along_a_link_of_the_second_user() {
+fn the_operator_s_config_is_never_read_by_a_link_of_another_user() {
     let Some((ground, _)) = Ground::serving() else {
         return;
     };

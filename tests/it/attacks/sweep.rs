@@ -41,7 +41,7 @@ fn staged(conf: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_root_has_in_a_directory_of_another_user_outlives_every_sweep() {
+fn root_s_files_in_a_directory_of_another_user_survive_every_sweep() {
     let Some(mut ground) = Ground::new() else {
         return;
     };

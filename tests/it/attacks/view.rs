@@ -55,7 +55,7 @@ fn descends(mut pid: i32, from: i32) -> bool {
 }
 
 #[test]
-fn what_stands_at_its_live_path_for_a_validator_is_in_the_files_of_no_other_process() {
+fn the_candidate_at_the_live_path_is_visible_to_the_validator_only() {
     let Some((ground, server)) = Ground::serving() else {
         return;
     };
@@ -147,7 +147,7 @@ fn what_stands_at_its_live_path_for_a_validator_is_in_the_files_of_no_other_proc
 const MANY: usize = 40;
 
 #[test]
-fn what_is_mounted_for_a_validator_covers_no_file_of_root_s() {
+fn the_mount_for_a_validator_covers_no_file_of_root() {
     let Some(mut ground) = Ground::new() else {
         return;
     };

@@ -29,7 +29,7 @@ fn gated(fleet: &Fleet, act: &str) -> String {
 }
 
 #[test]
-fn one_that_is_killed_by_the_last_gate_is_not_confirmed() {
+fn an_instance_killed_during_the_last_gate_is_not_confirmed() {
     each(&[EQUALS, CHANGED, INCREASED, "confirm = []\n"], |facts| {
         let (fleet, servers) = fleet(&[("Good", 0)], "");
         let gate = script(&fleet, "gate", &format!("kill -9 {}", servers[0].pid()));
@@ -49,7 +49,7 @@ fn one_that_is_killed_by_the_last_gate_is_not_confirmed() {
 }
 
 #[test]
-fn one_that_executes_itself_again_and_again_is_dead_once_a_signal_found_no_handler() {
+fn an_instance_that_re_executes_itself_dies_if_a_signal_finds_no_handler() {
     // Another program signals it too, when it is proven: as long as it executes itself it has no handler.
     each(&[EQUALS, STAMPED, "confirm = []\n"], |facts| {
         let (fleet, servers) = fleet(&[("ReexecOpen", 0)], "");
@@ -80,7 +80,7 @@ fn one_that_executes_itself_again_and_again_is_dead_once_a_signal_found_no_handl
 }
 
 #[test]
-fn one_that_dies_before_the_operator_leaves_at_once_is_not_said_to_live() {
+fn an_instance_that_died_before_the_second_interrupt_is_not_reported_alive() {
     // The second one never goes back in time: the first one has, and dies while the run waits.
     let (fleet, servers) = fleet(&[("Good", 0), ("SlowLate", 60_000)], EQUALS);
     let run = fleet
@@ -115,7 +115,7 @@ fn one_that_dies_before_the_operator_leaves_at_once_is_not_said_to_live() {
 }
 
 #[test]
-fn one_whose_file_another_writer_changes_before_it_reads_is_not_confirmed_by_a_reload() {
+fn a_reload_of_a_file_that_another_writer_changed_is_not_confirmed() {
     each(&[INCREASED, STAMPED], |facts| {
         let (fleet, servers) = fleet(&[("SlowLate", 3000)], facts);
         let mut run = fleet.command(&[&["-o", "json", "--set", "message=two"], PATIENT].concat());
@@ -140,7 +140,7 @@ fn one_whose_file_another_writer_changes_before_it_reads_is_not_confirmed_by_a_r
 }
 
 #[test]
-fn one_that_needs_no_signal_must_live_at_the_end_as_well() {
+fn an_instance_that_needs_no_signal_must_be_alive_at_the_end() {
     // One that was proven by an earlier run; one that is another process by then.
     for act in [
         "kill -9 PID",
@@ -153,7 +153,7 @@ fn one_that_needs_no_signal_must_live_at_the_end_as_well() {
 }
 
 #[test]
-fn a_file_of_one_that_needs_no_signal_is_read_again_at_the_end() {
+fn the_file_of_an_instance_that_needs_no_signal_is_read_again_at_the_end() {
     for act in [
         "echo '# edited' >>CONFIG",
         "cp CONFIG CONFIG.new; echo '# edited' >>CONFIG.new; mv CONFIG.new CONFIG",
@@ -169,7 +169,7 @@ fn a_file_of_one_that_needs_no_signal_is_read_again_at_the_end() {
 }
 
 #[test]
-fn one_that_dies_of_its_signal_is_dead_though_nothing_can_be_seen_of_it() {
+fn an_unobservable_instance_that_dies_of_its_signal_is_dead() {
     let (fleet, servers) = fleet(&[("Dies", 0)], "confirm = []\n");
     let said = set(&fleet, "two", &[]).expect(7);
     assert_eq!(state(&said, &servers[0]), "died");
@@ -177,7 +177,7 @@ fn one_that_dies_of_its_signal_is_dead_though_nothing_can_be_seen_of_it() {
 }
 
 #[test]
-fn one_whose_place_was_taken_is_not_said_to_live() {
+fn an_instance_with_a_successor_is_not_reported_alive() {
     let (fleet, servers) = fleet(&[("Successor", 0)], "confirm = []\n");
     let said = set(&fleet, "two", &[]);
     let all = said.json["instances"].as_array().unwrap();
@@ -192,7 +192,7 @@ fn one_whose_place_was_taken_is_not_said_to_live() {
 }
 
 #[test]
-fn one_that_executes_itself_again_is_proven_by_what_it_then_serves() {
+fn an_instance_that_re_executes_itself_is_proven_by_its_later_answers() {
     for mode in ["Reexec", "ReexecOpen"] {
         let (fleet, servers) = fleet(
             &[(mode, 0)],
@@ -276,7 +276,7 @@ impl Odd {
 }
 
 #[test]
-fn one_that_stops_or_goes_deaf_on_its_signal_is_not_said_to_be_without_a_fault() {
+fn an_instance_that_stops_or_ignores_its_signal_is_reported() {
     each(
         &[
             ("os.kill(os.getpid(), signal.SIGSTOP)", "is stopped"),

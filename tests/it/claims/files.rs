@@ -62,7 +62,7 @@ fn beside(fleet: &Fleet) -> Vec<String> {
 }
 
 #[test]
-fn a_filesystem_without_nameless_files_is_staged_on_and_rolled_back_on() {
+fn staging_and_rollback_work_without_o_tmpfile() {
     for (gate, code, wanted) in [("true", 0, "\"two\""), ("false", 6, "\"one\"")] {
         let (fleet, servers) = fleet(
             &[("Good", 0)],
@@ -89,7 +89,7 @@ fn a_filesystem_without_nameless_files_is_staged_on_and_rolled_back_on() {
 }
 
 #[test]
-fn what_a_killed_run_has_staged_under_a_name_goes_with_the_next_one() {
+fn named_files_staged_by_a_killed_run_are_removed_by_the_next_run() {
     let fleet = Fleet::start(0);
     if !can_refuse(&fleet) {
         return;
@@ -130,7 +130,7 @@ fn what_a_killed_run_has_staged_under_a_name_goes_with_the_next_one() {
 }
 
 #[test]
-fn a_process_that_comes_at_the_last_gate_is_in_the_report() {
+fn a_process_that_appears_during_the_last_gate_is_in_the_report() {
     for mode in ["Good", "Silent"] {
         let (fleet, mut servers) = fleet(&[("Good", 0)], "");
         let (dir, gate) = (fleet.dir.path().display(), fleet.path("gate"));
@@ -169,7 +169,7 @@ fn a_process_that_comes_at_the_last_gate_is_in_the_report() {
 }
 
 #[test]
-fn a_process_that_comes_after_its_file_was_replaced_is_not_proven_by_its_start() {
+fn a_process_that_starts_after_the_install_is_not_proven_by_its_start() {
     for facts in [INCREASED, "confirm = []\nunproven = \"accept\"\n"] {
         let (fleet, mut servers) = fleet(&[("Good", 0)], "");
         let (dir, gate) = (fleet.dir.path().display(), fleet.path("gate"));

@@ -16,7 +16,7 @@ fn with(fleet: &Fleet, limit: u32, command: &Command) -> Ended {
 }
 
 #[test]
-fn with_too_few_descriptors_nothing_is_said_of_an_instance() {
+fn with_too_few_descriptors_no_instance_is_judged() {
     let fleet = Fleet::start(0);
     let server = Server::start(&fleet, "Good", 0, "web.toml");
     groups(&fleet, &[group(&fleet, "g", "web.toml", EQUALS)]);

@@ -59,7 +59,7 @@ fn shared(first: &str, direction: &str) -> (Said, Server) {
 }
 
 #[test]
-fn one_that_shares_its_address_by_the_end_of_the_run_is_not_proven() {
+fn an_instance_that_shares_its_address_at_the_end_is_not_proven() {
     each(
         &[
             (EQUALS, "confirmed"),
@@ -87,7 +87,7 @@ fn one_that_shares_its_address_by_the_end_of_the_run_is_not_proven() {
 }
 
 #[test]
-fn one_that_needs_no_signal_is_refused_where_its_address_is_shared() {
+fn an_instance_that_needs_no_signal_is_refused_if_its_address_is_shared() {
     let fleet = Fleet::start(0);
     let server = Server::with(&fleet, "Liar", 0, "web.toml", &["--reuseport"]);
     // What it writes is discarded, but where it leaves its own files by its parent.
@@ -127,7 +127,7 @@ fn one_that_needs_no_signal_is_refused_where_its_address_is_shared() {
 }
 
 #[test]
-fn one_that_got_no_signal_and_shows_another_message_is_refused() {
+fn an_instance_without_a_signal_that_shows_another_message_is_refused() {
     let fleet = Fleet::start(0);
     // It says that it runs what is on the disk, and serves its first message.
     let server = Server::start(&fleet, "Liar", 0, "web.toml");

@@ -2,12 +2,12 @@
 //! what they say themselves.
 
 mod alive;
-mod back;
-mod earlier;
+mod earlier_runs;
+mod empty_proofs;
 mod files;
 mod limits;
 mod listeners;
+mod mixed_answers;
+mod rollback;
 pub(crate) mod server;
-mod turns;
-mod unseen;
 mod workers;

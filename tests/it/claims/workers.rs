@@ -104,7 +104,7 @@ while os.getppid() == master:
 "#;
 
 #[test]
-fn a_child_that_listens_alone_proves_what_it_reads_itself() {
+fn the_only_listening_child_proves_its_own_config() {
     each(
         &[("reads", 0, "confirmed"), ("keeps", 7, "revert_failed")],
         |(does, code, state)| {
@@ -143,7 +143,7 @@ fn a_child_that_listens_alone_proves_what_it_reads_itself() {
 }
 
 #[test]
-fn children_that_do_not_listen_prove_nothing_by_coming() {
+fn new_children_that_do_not_listen_prove_nothing() {
     each(&[1, 2], |helpers| {
         let fleet = Fleet::start(0);
         let umbrella = Umbrella::start(&fleet, *helpers);
@@ -172,7 +172,7 @@ fn children_that_do_not_listen_prove_nothing_by_coming() {
 }
 
 #[test]
-fn an_old_worker_that_goes_on_accepting_makes_no_answer_a_proof() {
+fn no_answer_is_proof_while_an_old_worker_accepts_connections() {
     each(&[EQUALS, CONTAINS, INCREASED, WORKERS], |facts| {
         // One answer would do, so that chance alone could prove it.
         let (fleet, servers) = fleet(&[("KeepsWorker", 0)], &format!("samples = 1\n{facts}"));
@@ -190,7 +190,7 @@ fn an_old_worker_that_goes_on_accepting_makes_no_answer_a_proof() {
 }
 
 #[test]
-fn workers_that_end_once_others_serve_are_no_hindrance() {
+fn workers_that_end_after_their_replacement_do_not_prevent_the_proof() {
     each(&[("true", 0), ("false", 6)], |(gate, code)| {
         let (fleet, servers) = fleet(
             &[("Workers", 0), ("Workers", 0)],

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    place::{Change, Place},
+    testbed::{Change, Place},
     trace::{Aim, Effect, TRIES, can_trace, has, lacks, missed, traced},
 };
 use crate::support::Ended;
@@ -169,7 +169,7 @@ fn go_on(place: &Place, change: &Change, ends: i32, how: &str, context: &str) {
 }
 
 #[test]
-fn on_the_way_forth() {
+fn in_the_forward_direction() {
     if can_trace() {
         matrix(
             "failures forth",
@@ -182,7 +182,7 @@ fn on_the_way_forth() {
 }
 
 #[test]
-fn on_the_way_back() {
+fn in_the_rollback() {
     if can_trace() {
         matrix(
             "failures back",

@@ -7,7 +7,7 @@ use std::{
 
 use nix::sys::statvfs::statvfs;
 
-use super::{failed::judge, place::Place};
+use super::{failed::judge, testbed::Place};
 use crate::support::ended;
 
 /// Pages and names that a run may need at most.
@@ -15,7 +15,7 @@ const MOST: u64 = 16;
 const PAGE: u64 = 4096;
 
 #[test]
-fn a_disk_that_becomes_full_at_any_moment_leaves_nobody_between() {
+fn a_disk_that_fills_at_any_moment_leaves_no_instance_between_two_configs() {
     let mut command = Command::new("unshare");
     command
         .arg("--mount")

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::support::{get, until};
 
 use super::{
-    place::{Change, Place, is_late},
+    testbed::{Change, Place, is_late},
     trace::{Aim, Effect, TRIES, can_trace, has, lacks, missed, traced, unsynced},
 };
 
@@ -181,7 +181,7 @@ fn in_three_waves() {
 }
 
 #[test]
-fn in_one_wave_that_is_undone() {
+fn in_one_wave_that_is_rolled_back() {
     if can_trace() {
         matrix(
             "one wave, undone",
@@ -193,7 +193,7 @@ fn in_one_wave_that_is_undone() {
 }
 
 #[test]
-fn in_three_waves_that_are_undone() {
+fn in_three_waves_that_are_rolled_back() {
     if can_trace() {
         matrix(
             "three waves, undone",
@@ -205,7 +205,7 @@ fn in_three_waves_that_are_undone() {
 }
 
 #[test]
-fn where_nobody_can_tell_what_it_runs() {
+fn where_no_instance_reports_its_config() {
     if can_trace() {
         matrix(
             "blind",
@@ -217,7 +217,7 @@ fn where_nobody_can_tell_what_it_runs() {
 }
 
 #[test]
-fn where_nobody_can_tell_what_it_runs_and_all_is_undone() {
+fn where_no_instance_reports_its_config_and_the_run_is_rolled_back() {
     if can_trace() {
         matrix(
             "blind, undone",
@@ -229,8 +229,7 @@ fn where_nobody_can_tell_what_it_runs_and_all_is_undone() {
 }
 
 #[test]
-fn what_a_dead_run_has_left_beside_the_file_goes_with_the_next_run_and_not_with_one_that_only_looks()
- {
+fn files_staged_by_a_killed_run_are_removed_by_the_next_run_but_not_by_status() {
     let place = Place::new(1, false, r#"["100%"]"#);
     let change = place.change();
     let run = |args: &[&str]| {
@@ -278,7 +277,7 @@ fn what_a_dead_run_has_left_beside_the_file_goes_with_the_next_run_and_not_with_
 }
 
 #[test]
-fn who_ran_the_new_config_already_is_undone_with_the_others() {
+fn an_instance_that_already_ran_the_new_config_is_rolled_back_with_the_others() {
     let place = Place::new(2, true, r#"["100%"]"#);
     place.fleet.broadcast(&["--set", "message=kept"]).expect(0);
     let change = place.change();

@@ -3,6 +3,6 @@
 mod failed;
 mod full;
 mod killed;
-mod place;
-mod stood;
+mod stopped;
+mod testbed;
 mod trace;

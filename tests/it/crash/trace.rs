@@ -331,7 +331,7 @@ fn unnumbered(place: &str) -> String {
 }
 
 #[test]
-fn what_is_an_effect_is_told_without_what_differs_between_runs() {
+fn an_effect_has_the_same_name_in_every_run() {
     let log = r#"6 +++ exited with 0 +++
 7 flock(12</d>, LOCK_EX|LOCK_NB) = 0
 7 write(6<anon_inode:[eventfd]>, "\1\0", 8) = 8

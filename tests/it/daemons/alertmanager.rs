@@ -45,7 +45,7 @@ fn case<'a>(alertmanager: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a
 }
 
 #[test]
-fn alertmanager_in_a_cluster_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
+fn alertmanager_in_a_cluster_loads_a_good_config_and_its_validator_rejects_a_bad_one() {
     let Some(alertmanager) = clustered_alertmanager() else {
         return;
     };
@@ -69,7 +69,7 @@ fn alertmanager_in_a_cluster_takes_a_good_config_and_its_validator_refuses_a_bad
 }
 
 #[test]
-fn alertmanager_says_at_once_that_it_cannot_load_a_config_and_goes_back() {
+fn alertmanager_reports_a_config_it_cannot_load_and_is_rolled_back() {
     let Some(alertmanager) = clustered_alertmanager() else {
         return;
     };

@@ -3,7 +3,7 @@
 use super::{alertmanager, dnsmasq, nats, postgres, prometheus};
 
 #[test]
-fn who_is_stopped_or_killed_is_told_of_every_daemon() {
+fn every_daemon_that_is_stopped_or_killed_is_reported() {
     let all: [(&str, fn()); 5] = [
         ("prometheus", prometheus::stopped_or_killed),
         ("alertmanager", alertmanager::stopped_or_killed),

@@ -71,7 +71,7 @@ fn of_config<'a>(dnsmasq: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a
 }
 
 #[test]
-fn dnsmasq_takes_good_hosts_and_goes_back_from_those_that_it_leaves_out() {
+fn dnsmasq_loads_good_hosts_and_is_rolled_back_from_hosts_that_it_ignores() {
     let Some(dnsmasq) = dnsmasq() else { return };
     let loads = || loads(&dnsmasq);
     let case = of_hosts(&dnsmasq, &loads);
@@ -105,7 +105,7 @@ pub(super) fn stopped_or_killed() {
 }
 
 #[test]
-fn a_change_of_dnsmasqs_config_needs_a_restart_and_is_judged_all_the_same() {
+fn a_change_of_dnsmasqs_config_needs_a_restart_and_is_validated() {
     let Some(dnsmasq) = dnsmasq() else { return };
     let loads = || loads(&dnsmasq);
     let case = of_config(&dnsmasq, &loads);

@@ -9,7 +9,7 @@ use super::{
 use crate::support::until;
 
 #[test]
-fn good_changes_converge_without_a_dropped_request_and_once_only() {
+fn good_changes_converge_once_without_a_dropped_request() {
     let Some(web) = gunicorn() else { return };
     acts::converges(&web, true);
 }
@@ -21,7 +21,7 @@ fn the_printed_kind_is_a_group() {
 }
 
 #[test]
-fn what_its_validator_refuses_touches_nothing() {
+fn a_config_that_the_validator_rejects_touches_nothing() {
     let Some(web) = gunicorn() else { return };
     web.fleet("");
     acts::refuses(&web, &(web.config("two") + "workers = \"many\"\n"), "many");
@@ -35,7 +35,7 @@ fn what_its_validator_refuses_touches_nothing() {
 }
 
 #[test]
-fn a_config_of_the_same_size_and_second_is_not_taken_for_the_one_before() {
+fn a_config_of_the_same_size_and_second_counts_as_changed() {
     let Some(web) = gunicorn_that_caches() else {
         return;
     };
@@ -48,14 +48,14 @@ fn a_config_of_the_same_size_and_second_is_not_taken_for_the_one_before() {
 }
 
 #[test]
-fn stopped_before_the_survey_or_after_it() {
+fn stopped_before_or_after_the_survey() {
     let Some(web) = gunicorn() else { return };
     acts::stopped_before(&web);
     acts::stopped_after(&web);
 }
 
 #[test]
-fn stopped_until_the_undo_begins() {
+fn stopped_until_the_rollback_begins() {
     let Some(web) = gunicorn() else { return };
     acts::stopped_until_the_undo(&web);
 }
@@ -141,13 +141,13 @@ fn a_worker_with_an_open_request_still_listens_and_is_waited_for() {
 const RAISES: &str = "\ndef post_fork(server, worker):\n    raise RuntimeError(\"no\")\n";
 
 #[test]
-fn a_hook_that_raises_ends_it_and_what_starts_it_again_is_said() {
+fn a_hook_that_raises_ends_gunicorn_and_the_restart_command_is_shown() {
     let Some(web) = gunicorn() else { return };
     acts::dies(&web, &(web.config("three") + RAISES));
 }
 
 #[test]
-fn a_hook_that_raises_ends_it_and_it_is_revived() {
+fn a_hook_that_raises_ends_gunicorn_and_it_is_revived() {
     let Some(web) = gunicorn() else { return };
     acts::is_revived(&web, &(web.config("three") + RAISES), &["{exe}", "{args}"]);
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::support::{until, write};
 
 #[test]
-fn good_changes_converge_without_a_dropped_request_and_once_only() {
+fn good_changes_converge_once_without_a_dropped_request() {
     let Some(web) = haproxy() else { return };
     acts::converges(&web, true);
 }
@@ -21,7 +21,7 @@ fn the_printed_kind_is_a_group() {
 }
 
 #[test]
-fn what_its_validator_refuses_touches_nothing() {
+fn a_config_that_the_validator_rejects_touches_nothing() {
     let Some(web) = haproxy() else { return };
     web.fleet("");
     acts::refuses(
@@ -32,7 +32,7 @@ fn what_its_validator_refuses_touches_nothing() {
 }
 
 #[test]
-fn a_taken_port_is_undone() {
+fn a_config_with_a_taken_port_is_rolled_back() {
     let Some(web) = haproxy() else { return };
     let (_taken, port) = acts::taken();
     acts::does_not_load(
@@ -45,7 +45,7 @@ fn a_taken_port_is_undone() {
 }
 
 #[test]
-fn a_signal_waits_until_it_has_loaded() {
+fn the_next_signal_waits_until_haproxy_has_loaded() {
     let Some(web) = haproxy() else { return };
     let (_taken, port) = acts::taken();
     web.fleet("");
@@ -71,14 +71,14 @@ fn a_signal_waits_until_it_has_loaded() {
 }
 
 #[test]
-fn stopped_before_the_survey_or_after_it() {
+fn stopped_before_or_after_the_survey() {
     let Some(web) = haproxy() else { return };
     acts::stopped_before(&web);
     acts::stopped_after(&web);
 }
 
 #[test]
-fn stopped_until_the_undo_begins() {
+fn stopped_until_the_rollback_begins() {
     let Some(web) = haproxy() else { return };
     acts::stopped_until_the_undo(&web);
 }
@@ -96,7 +96,7 @@ fn a_worker_with_an_open_connection_is_named() {
 }
 
 #[test]
-fn without_a_master_it_is_no_match() {
+fn a_process_without_a_master_is_no_match() {
     if !super::need("haproxy") {
         return;
     }
@@ -136,7 +136,7 @@ fn without_a_master_it_is_no_match() {
 }
 
 #[test]
-fn an_old_worker_that_still_listens_is_a_stranger() {
+fn an_old_worker_that_still_listens_is_a_foreign_listener() {
     let Some(web) = haproxy() else { return };
     acts::old_one_listens(&web);
 }

@@ -34,7 +34,7 @@ fn case<'a>(nats: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> {
 }
 
 #[test]
-fn nats_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
+fn nats_loads_a_good_config_and_its_validator_rejects_a_bad_one() {
     let Some(nats) = nats(Monitor::CommandLine) else {
         return;
     };
@@ -48,7 +48,7 @@ fn nats_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
 }
 
 #[test]
-fn nats_tells_nothing_of_an_option_that_it_cannot_reload_and_goes_back_after_the_timeout() {
+fn nats_is_rolled_back_after_the_timeout_if_an_option_cannot_reload() {
     let Some(nats) = nats(Monitor::CommandLine) else {
         return;
     };
@@ -84,7 +84,7 @@ pub(super) fn stopped_or_killed() {
 }
 
 #[test]
-fn nats_is_refused_where_it_has_no_monitor_or_none_is_found_and_says_what_to_do() {
+fn nats_without_a_monitor_is_refused_with_a_hint() {
     if let Some(nats) = nats(Monitor::Config) {
         let loads = || loads(&nats);
         let case = case(&nats, &loads);

@@ -12,7 +12,7 @@ use super::{
 use crate::support::{until, write};
 
 #[test]
-fn good_changes_converge_without_a_dropped_request_and_once_only() {
+fn good_changes_converge_once_without_a_dropped_request() {
     let Some(web) = nginx() else { return };
     acts::converges(&web, true);
 }
@@ -24,7 +24,7 @@ fn the_printed_kind_is_a_group() {
 }
 
 #[test]
-fn what_its_validator_refuses_touches_nothing() {
+fn a_config_that_the_validator_rejects_touches_nothing() {
     let Some(web) = nginx() else { return };
     web.fleet(&format!(
         "pid_file = \"{}\"",
@@ -39,7 +39,7 @@ fn what_its_validator_refuses_touches_nothing() {
 }
 
 #[test]
-fn a_taken_port_is_undone() {
+fn a_config_with_a_taken_port_is_rolled_back() {
     let Some(web) = nginx() else { return };
     let (_taken, port) = acts::taken();
     acts::does_not_load(
@@ -52,14 +52,14 @@ fn a_taken_port_is_undone() {
 }
 
 #[test]
-fn stopped_before_the_survey_or_after_it() {
+fn stopped_before_or_after_the_survey() {
     let Some(web) = nginx() else { return };
     acts::stopped_before(&web);
     acts::stopped_after(&web);
 }
 
 #[test]
-fn stopped_until_the_undo_begins() {
+fn stopped_until_the_rollback_begins() {
     let Some(web) = nginx() else { return };
     acts::stopped_until_the_undo(&web);
 }
@@ -115,7 +115,7 @@ fn main(web: &Web) -> String {
 }
 
 #[test]
-fn a_directory_of_includes_is_judged_and_changed_as_one() {
+fn a_directory_of_includes_is_validated_and_replaced_as_one_target() {
     let Some((web, conf)) = split() else { return };
     web.fleet(&format!("config = \"{}\"", conf.display()));
     let new = web.daemon.path("new.d");
@@ -154,7 +154,7 @@ fn a_directory_of_includes_is_judged_and_changed_as_one() {
 }
 
 #[test]
-fn a_file_and_a_directory_are_judged_and_changed_as_one() {
+fn a_file_and_a_directory_are_validated_and_replaced_together() {
     let Some((web, conf)) = split() else { return };
     web.fleet(&format!(
         "config = [[\"{{arg:-c}}\"], [\"{}\"]]",
@@ -231,7 +231,7 @@ fn text(conf: &std::path::Path) -> String {
 }
 
 #[test]
-fn behind_mounts_of_its_own_it_is_refused() {
+fn an_nginx_with_private_mounts_is_refused() {
     // A directory alone, as FILE_ALONE is a file.
     const DIRECTORY_ALONE: &str = "mkdir etc/conf.d kept; mount --bind etc/conf.d kept; cp etc/nginx.conf kept.conf
 mount -t tmpfs none etc; mkdir etc/conf.d; mount --bind kept etc/conf.d; cp kept.conf etc/nginx.conf";
@@ -388,7 +388,7 @@ fn workers_that_lost_their_master_are_refused_by_name() {
 }
 
 #[test]
-fn an_old_worker_that_still_listens_is_a_stranger() {
+fn an_old_worker_that_still_listens_is_a_foreign_listener() {
     let Some(web) = nginx() else { return };
     acts::old_one_listens(&web);
 }

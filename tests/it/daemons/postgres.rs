@@ -200,7 +200,7 @@ fn case<'a>(postgres: &'a Postgres, loads: &'a dyn Fn() -> String) -> Case<'a> {
 }
 
 #[test]
-fn postgres_applies_what_it_can_and_names_what_waits_for_a_restart() {
+fn postgres_applies_reloadable_keys_and_reports_pending_restarts() {
     let Some(postgres) = Postgres::start(Layout::Debian) else {
         return;
     };
@@ -245,7 +245,7 @@ fn postgres_applies_what_it_can_and_names_what_waits_for_a_restart() {
 }
 
 #[test]
-fn postgres_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
+fn postgres_loads_a_good_config_and_its_validator_rejects_a_bad_one() {
     let Some(postgres) = Postgres::start(Layout::Debian) else {
         return;
     };
@@ -259,7 +259,7 @@ fn postgres_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
 }
 
 #[test]
-fn postgres_with_its_config_in_its_data_is_served_and_nothing_of_it_is_shown() {
+fn postgres_with_its_config_in_the_data_directory_is_reloaded_and_nothing_is_shown() {
     let Some(postgres) = Postgres::start(Layout::Upstream) else {
         return;
     };
@@ -286,7 +286,7 @@ fn postgres_with_its_config_in_its_data_is_served_and_nothing_of_it_is_shown() {
 }
 
 #[test]
-fn postgres_says_at_once_that_it_cannot_apply_a_value_and_goes_back() {
+fn postgres_reports_a_value_it_cannot_apply_and_is_rolled_back() {
     let Some(postgres) = Postgres::start(Layout::Debian) else {
         return;
     };
@@ -318,7 +318,7 @@ fn postgres_says_at_once_that_it_cannot_apply_a_value_and_goes_back() {
 }
 
 #[test]
-fn postgres_keys_that_need_a_restart_are_named_and_nothing_is_touched() {
+fn postgres_restart_keys_are_named_and_nothing_is_touched() {
     let Some(postgres) = Postgres::start(Layout::Debian) else {
         return;
     };
@@ -426,7 +426,7 @@ fn postgres_keeps_its_old_rules_when_the_new_ones_have_a_fault() {
 }
 
 #[test]
-fn postgres_keys_that_another_place_overrides_are_refused() {
+fn postgres_keys_that_another_source_overrides_are_refused() {
     let Some(postgres) = Postgres::start(Layout::Debian) else {
         return;
     };

@@ -61,7 +61,7 @@ fn case<'a>(prometheus: &'a Service, loads: &'a dyn Fn() -> String) -> Case<'a> 
 }
 
 #[test]
-fn prometheus_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
+fn prometheus_loads_a_good_config_and_its_validator_rejects_a_bad_one() {
     let Some(prometheus) = prometheus() else {
         return;
     };
@@ -84,7 +84,7 @@ fn prometheus_takes_a_good_config_and_its_validator_refuses_a_bad_one() {
 }
 
 #[test]
-fn prometheus_says_at_once_that_it_cannot_apply_a_config_and_goes_back() {
+fn prometheus_reports_a_config_it_cannot_apply_and_is_rolled_back() {
     let Some(prometheus) = prometheus() else {
         return;
     };
@@ -142,7 +142,7 @@ fn two(shared: bool) -> Option<[Service; 2]> {
 }
 
 #[test]
-fn two_of_prometheus_with_a_config_each_go_together_and_back_together() {
+fn two_prometheus_with_a_config_each_are_reloaded_and_rolled_back_together() {
     let Some(both) = two(false) else { return };
     let daemon = &both[0].daemon;
     let broadcast = |text: &str| {
@@ -201,7 +201,7 @@ fn two_of_prometheus_with_a_config_each_go_together_and_back_together() {
 }
 
 #[test]
-fn two_of_prometheus_with_one_config_are_one_step() {
+fn two_prometheus_with_one_config_are_one_step() {
     let Some(both) = two(true) else { return };
     let daemon = &both[0].daemon;
     let said = daemon

@@ -25,7 +25,7 @@ fn refuses(daemon: &Daemon, matching: &str, more: &str, says: &str) {
 }
 
 #[test]
-fn redis_is_refused_whatever_its_group_says() {
+fn redis_is_refused_with_any_group() {
     let Some(redis) = redis() else { return };
     // Its executable is the one of its checker; its name on the command line is another.
     let matching = format!(
@@ -43,7 +43,7 @@ fn redis_is_refused_whatever_its_group_says() {
 }
 
 #[test]
-fn sleep_is_refused_whatever_its_group_says() {
+fn sleep_is_refused_with_any_group() {
     let sleep = sleep();
     let matching = format!(
         "exe = \"sleep\", args = [\"{}\"]",
@@ -59,8 +59,7 @@ fn sleep_is_refused_whatever_its_group_says() {
 }
 
 #[test]
-fn a_program_in_go_that_does_nothing_about_the_signal_is_refused_unless_somebody_says_that_it_reloads()
- {
+fn a_go_program_without_a_signal_handler_is_refused_unless_declared_to_reload() {
     let Some(go) = plain_go() else { return };
     let matching = format!(
         "exe = \"prometheus-node-exporter\", args = [\"--web.listen-address=127.0.0.1:{}\"]",
@@ -71,7 +70,7 @@ fn a_program_in_go_that_does_nothing_about_the_signal_is_refused_unless_somebody
 }
 
 #[test]
-fn one_that_blocks_the_signal_now_and_then_takes_it_and_status_says_nothing_else() {
+fn a_process_that_briefly_blocks_the_signal_is_reloaded_and_status_agrees() {
     let script = "import signal, time\nsignal.signal(signal.SIGHUP, lambda *_: None)\n\
                   while True:\n  for how in (signal.SIG_BLOCK, signal.SIG_UNBLOCK):\n    signal.pthread_sigmask(how, {signal.SIGHUP})\n    time.sleep(0.05)\n";
     let dir = folder();

@@ -7,7 +7,7 @@ use super::{
 use crate::support::until;
 
 #[test]
-fn a_change_of_rsyslogs_config_needs_a_restart_and_is_judged_all_the_same() {
+fn a_change_of_rsyslogs_config_needs_a_restart_and_is_validated() {
     let Some(rsyslog) = rsyslog() else { return };
     let (out, other) = (rsyslog.daemon.path("out"), rsyslog.daemon.path("other"));
     log_line(&rsyslog, "one");

@@ -332,7 +332,7 @@ fn masks(pid: i32) -> (bool, bool) {
 }
 
 #[test]
-fn prometheus_tells_every_reload_and_every_refusal() {
+fn prometheus_reports_every_reload_and_every_rejection() {
     let Some(prometheus) = prometheus() else {
         return;
     };
@@ -392,7 +392,7 @@ fn prometheus_tells_every_reload_and_every_refusal() {
 }
 
 #[test]
-fn alertmanager_tells_every_reload_and_every_refusal() {
+fn alertmanager_reports_every_reload_and_every_rejection() {
     let Some(alertmanager) = alertmanager() else {
         return;
     };
@@ -439,7 +439,7 @@ fn alertmanager_tells_every_reload_and_every_refusal() {
 }
 
 #[test]
-fn nats_tells_when_it_reloaded_and_nothing_of_a_refusal() {
+fn nats_reports_a_reload_and_no_rejection() {
     let Some(nats) = nats(Monitor::Config) else {
         return;
     };
@@ -476,7 +476,7 @@ fn nats_tells_when_it_reloaded_and_nothing_of_a_refusal() {
 }
 
 #[test]
-fn dnsmasq_reads_its_hosts_again_and_never_its_config() {
+fn dnsmasq_rereads_its_hosts_and_never_its_config() {
     let Some(dnsmasq) = dnsmasq() else { return };
     assert_eq!(address(&dnsmasq, "conf.test"), "192.0.2.50");
     dnsmasq.daemon.write("hosts", "192.0.2.2 a.test\n");
@@ -492,7 +492,7 @@ fn dnsmasq_reads_its_hosts_again_and_never_its_config() {
 }
 
 #[test]
-fn rsyslog_opens_its_files_again_and_never_reads_its_config() {
+fn rsyslog_reopens_its_files_and_never_rereads_its_config() {
     let Some(rsyslog) = rsyslog() else { return };
     let (out, old, other) = (
         rsyslog.daemon.path("out"),

@@ -7,7 +7,7 @@ use super::{
 use crate::support::until;
 
 #[test]
-fn good_changes_converge_once_only() {
+fn good_changes_converge_once() {
     let Some(web) = sshd() else { return };
     acts::converges(&web, false);
 }
@@ -19,7 +19,7 @@ fn the_printed_kind_is_a_group() {
 }
 
 #[test]
-fn what_its_validator_refuses_touches_nothing() {
+fn a_config_that_the_validator_rejects_touches_nothing() {
     let Some(web) = sshd() else { return };
     web.fleet("");
     acts::refuses(
@@ -30,14 +30,14 @@ fn what_its_validator_refuses_touches_nothing() {
 }
 
 #[test]
-fn stopped_before_the_survey_or_after_it() {
+fn stopped_before_or_after_the_survey() {
     let Some(web) = sshd() else { return };
     acts::stopped_before(&web);
     acts::stopped_after(&web);
 }
 
 #[test]
-fn stopped_until_the_undo_begins() {
+fn stopped_until_the_rollback_begins() {
     let Some(web) = sshd() else { return };
     acts::stopped_until_the_undo(&web);
 }
@@ -81,14 +81,14 @@ fn only_on(web: &Web, port: u16) -> String {
 }
 
 #[test]
-fn a_taken_port_ends_it_and_what_starts_it_again_is_said() {
+fn a_taken_port_ends_sshd_and_the_restart_command_is_shown() {
     let Some(web) = sshd() else { return };
     let (_taken, port) = acts::taken();
     acts::dies(&web, &only_on(&web, port));
 }
 
 #[test]
-fn a_taken_port_ends_it_and_it_is_revived() {
+fn a_taken_port_ends_sshd_and_it_is_revived() {
     let Some(web) = sshd() else { return };
     let (_taken, port) = acts::taken();
     let exe = program("sshd").unwrap();

@@ -389,7 +389,7 @@ fn busy_and_new(web: &Web, old: &[i32]) -> (i32, Vec<i32>) {
 }
 
 #[test]
-fn nginx_replaces_its_workers_and_a_draining_one_says_so_and_listens_no_more() {
+fn nginx_replaces_its_workers_and_a_draining_worker_closes_its_socket() {
     let Some(web) = nginx() else { return };
     let (old, sockets) = (web.daemon.children(), listening(web.daemon.pid()));
     assert_eq!(
@@ -412,7 +412,7 @@ fn nginx_replaces_its_workers_and_a_draining_one_says_so_and_listens_no_more() {
 }
 
 #[test]
-fn haproxy_hands_its_socket_to_a_new_worker_and_its_master_executes_itself_again() {
+fn haproxy_hands_its_socket_to_a_new_worker_and_its_master_re_executes_itself() {
     let Some(web) = haproxy() else { return };
     let (old, was) = (web.daemon.children(), started(web.daemon.pid()));
     let sockets = listening(old[0]);
@@ -460,7 +460,7 @@ fn gunicorn_replaces_its_workers_and_a_draining_one_still_holds_the_socket() {
 }
 
 #[test]
-fn gunicorn_without_a_kind_is_reloaded_by_a_group_that_says_all() {
+fn gunicorn_without_a_kind_is_reloaded_by_a_complete_group() {
     let Some(web) = gunicorn() else { return };
     let config = web.file().display().to_string();
     let group = format!(
@@ -485,7 +485,7 @@ fn gunicorn_without_a_kind_is_reloaded_by_a_group_that_says_all() {
 }
 
 #[test]
-fn sshd_takes_its_own_place_with_a_new_socket_and_leaves_its_connections_alone() {
+fn sshd_re_executes_itself_with_a_new_socket_and_keeps_its_connections() {
     let Some(web) = sshd() else { return };
     let (was, sockets) = (started(web.daemon.pid()), listening(web.daemon.pid()));
     let open = web.open();
@@ -506,7 +506,7 @@ fn sshd_takes_its_own_place_with_a_new_socket_and_leaves_its_connections_alone()
 }
 
 #[test]
-fn an_nginx_behind_its_own_mounts_reads_another_file_than_the_one_that_stands_there() {
+fn an_nginx_with_private_mounts_reads_another_file() {
     for mounts in [OTHER_DIRECTORY, OTHER_FILE] {
         let Some(web) = nginx_behind(mounts) else {
             return;
@@ -523,7 +523,7 @@ fn an_nginx_behind_its_own_mounts_reads_another_file_than_the_one_that_stands_th
 }
 
 #[test]
-fn an_nginx_whose_config_alone_is_bound_reads_the_old_file_after_an_exchange() {
+fn an_nginx_with_a_bind_mounted_config_reads_the_old_file_after_an_exchange() {
     let Some(web) = nginx_behind(FILE_ALONE) else {
         return;
     };

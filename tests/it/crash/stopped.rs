@@ -13,7 +13,7 @@ use nix::{
 };
 
 use super::{
-    place::{Change, Place, is_late},
+    testbed::{Change, Place, is_late},
     trace::{Aim, Effect, TRIES, can_trace, effects, log, thread, under},
 };
 use crate::support::{Ended, RUN_LIMIT, ended, get};
@@ -220,7 +220,7 @@ fn in_three_waves() {
 }
 
 #[test]
-fn in_two_waves_that_are_undone() {
+fn in_two_waves_that_are_rolled_back() {
     if can_trace() {
         matrix(
             "stopped in two waves, undone",

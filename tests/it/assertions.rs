@@ -183,7 +183,7 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn https_is_believed_by_its_own_authority_or_by_nobodys_and_never_by_another_name() {
+fn https_needs_a_trusted_authority_and_the_right_name() {
     let key = || KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -296,7 +296,7 @@ fn https_is_believed_by_its_own_authority_or_by_nobodys_and_never_by_another_nam
 }
 
 #[test]
-fn the_host_that_a_fact_names_is_asked_for() {
+fn the_host_that_an_assertion_names_is_sent_in_the_request() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let fact = |host: &str| {
         format!(
@@ -317,7 +317,7 @@ fn the_host_that_a_fact_names_is_asked_for() {
 }
 
 #[test]
-fn a_unix_socket_is_asked_and_chosen() {
+fn a_unix_socket_is_selected_and_probed() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (dir.path().join("a.sock"), dir.path().join(".s.PGSQL.5432"));
     let daemon = Daemon::start(
@@ -357,7 +357,7 @@ fn a_unix_socket_is_asked_and_chosen() {
 }
 
 #[test]
-fn an_endpoint_is_chosen_by_the_first_entry_that_fits_exactly_one_socket() {
+fn the_first_entry_that_matches_exactly_one_socket_selects_the_endpoint() {
     let (web, other) = (free_port(), free_port());
     let daemon = Daemon::start(
         &format!("listen = [\"0.0.0.0:{web}\", \"127.0.0.1:{other}\", \"127.0.0.2:{other}\"]"),
@@ -396,7 +396,7 @@ fn an_endpoint_is_chosen_by_the_first_entry_that_fits_exactly_one_socket() {
 }
 
 #[test]
-fn both_families_are_asked_on_loopback() {
+fn both_address_families_are_probed_on_loopback() {
     let port = free_port();
     let daemon = Daemon::start(
         &format!("listen = [\"0.0.0.0:{port}\", \"[::]:{port} only\"]"),
@@ -421,7 +421,7 @@ fn both_families_are_asked_on_loopback() {
 }
 
 #[test]
-fn the_sockets_of_children_are_its_own() {
+fn the_sockets_of_children_count_as_the_instance_s_own() {
     let port = free_port();
     let daemon = Daemon::start(
         &format!("listen = \"127.0.0.1:{port}\"\nworkers = 1\nalone = true"),
@@ -443,7 +443,7 @@ fn the_sockets_of_children_are_its_own() {
 }
 
 #[test]
-fn a_port_that_moves_is_followed_and_back() {
+fn a_port_change_is_followed_in_both_directions() {
     let (first, second, third) = (free_port(), free_port(), free_port());
     let daemon = Daemon::start(&format!("listen = \"127.0.0.1:{first}\""), &[]);
     let url = |port: u16| format!("http://127.0.0.1:{port}/");
@@ -499,7 +499,7 @@ fn a_port_that_moves_is_followed_and_back() {
 }
 
 #[test]
-fn what_somebody_else_answers_at_its_old_endpoint_is_not_believed() {
+fn an_answer_of_another_process_at_the_old_endpoint_is_no_proof() {
     let (first, second) = (free_port(), free_port());
     let daemon = Daemon::start(&format!("listen = \"127.0.0.1:{first}\""), &[]);
     let said = daemon
@@ -532,7 +532,7 @@ fn what_somebody_else_answers_at_its_old_endpoint_is_not_believed() {
 }
 
 #[test]
-fn what_is_answered_after_its_end_is_not_believed() {
+fn an_answer_after_the_end_of_the_instance_is_no_proof() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let said = daemon
         .broadcast(SEEN, &["message=two", "ends=two"])
@@ -610,7 +610,7 @@ fn a_listening_socket_is_replaced_or_kept() {
 }
 
 #[test]
-fn of_another_network_namespace_nobody_is_said_to_listen_no_more() {
+fn a_worker_in_another_network_namespace_is_not_reported_as_draining() {
     let mut command = Command::new("unshare");
     let net = Command::new("unshare")
         .args(["--net", "true"])
@@ -628,7 +628,7 @@ fn of_another_network_namespace_nobody_is_said_to_listen_no_more() {
 }
 
 #[test]
-fn a_command_is_read_by_what_it_prints_and_how_it_ends() {
+fn a_probe_command_is_read_by_its_output_and_exit_status() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let exec = |argv: &str, rest: &str| format!("[[group.confirm]]\nexec = [{argv}]\n{rest}");
     let cat = "\"cat\", \"{config}.runs\"";
@@ -700,7 +700,7 @@ fn a_command_is_read_by_what_it_prints_and_how_it_ends() {
 }
 
 #[test]
-fn stamps_counters_and_what_changed_are_read_of_every_form() {
+fn stamps_counters_and_changes_are_read_in_every_form() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let url = daemon.broadcast(SEEN, &["message=zero"]).expect(0).json["instances"][0]["endpoint"]
         .as_str()
@@ -790,7 +790,7 @@ fn stamps_counters_and_what_changed_are_read_of_every_form() {
 }
 
 #[test]
-fn what_rose_before_the_signal_was_not_raised_by_it() {
+fn a_counter_that_rose_before_the_signal_proves_nothing() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     // The validator runs after the survey: what it changes is no answer to the signal.
     let counter = daemon.fleet.write("counter", "1");
@@ -813,7 +813,7 @@ fn what_rose_before_the_signal_was_not_raised_by_it() {
 }
 
 #[test]
-fn a_refusal_is_heard_while_another_source_is_silent() {
+fn a_rejection_is_noticed_while_another_source_does_not_answer() {
     let port = free_port();
     let daemon = Daemon::start(&format!("listen = \"127.0.0.1:{port}\""), &[]);
     let reject = "[[group.reject]]\nexec = [\"grep\", \"-q\", \"wrong\", \"{config}.runs\"]\nread = \"exit\"\nequals = \"0\"";
@@ -830,7 +830,7 @@ fn a_refusal_is_heard_while_another_source_is_silent() {
 }
 
 #[test]
-fn a_directory_has_no_key_that_a_fact_could_ask_for() {
+fn an_assertion_cannot_name_a_key_of_a_directory() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let (live, new) = (daemon.path("live"), daemon.path("new"));
     for dir in [&live, &new] {
@@ -859,7 +859,7 @@ fn a_directory_has_no_key_that_a_fact_could_ask_for() {
 }
 
 #[test]
-fn the_journal_says_what_the_proof_was() {
+fn the_journal_records_the_proof() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let said = daemon.broadcast(SEEN, &["message=two"]).expect(0);
     let journal = daemon

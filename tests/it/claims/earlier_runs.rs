@@ -47,7 +47,7 @@ fn a_revert_does_not_prove_the_old_config_while_the_reload_of_the_new_one_is_und
 }
 
 #[test]
-fn a_later_broadcast_does_not_take_the_end_of_an_earlier_reload_for_its_own() {
+fn a_later_broadcast_does_not_mistake_the_end_of_an_earlier_reload_for_its_own() {
     each(&["SlowEarly", "SlowDrop"], |mode| {
         let (fleet, servers) = fleet(&[(mode, 2500)], CHANGED);
         set(&fleet, "two", &[]).expect(7);
@@ -77,7 +77,7 @@ fn a_revert_of_a_killed_run_proves_nothing_while_its_reload_is_under_way() {
 }
 
 #[test]
-fn a_broadcast_after_a_killed_run_knows_that_its_reload_is_under_way() {
+fn a_broadcast_after_a_killed_run_knows_of_the_pending_reload() {
     let (fleet, servers) = fleet(&[("SlowEarly", 3000)], CHANGED);
     killed_while_it_reloads(&fleet, &servers[0]);
     let said = set(&fleet, "three", &["--timeout", "4s"]);
@@ -85,7 +85,7 @@ fn a_broadcast_after_a_killed_run_knows_that_its_reload_is_under_way() {
 }
 
 #[test]
-fn a_revert_that_sees_the_new_content_end_is_proven() {
+fn a_revert_that_sees_the_new_content_disappear_is_proven() {
     each(&[EQUALS, CHANGED], |facts| {
         let (fleet, servers) = fleet(&[("SlowEarly", 1200)], facts);
         set(&fleet, "two", &[]).expect(7);
@@ -103,7 +103,7 @@ fn a_revert_that_sees_the_new_content_end_is_proven() {
 }
 
 #[test]
-fn the_end_of_a_reload_that_a_run_on_another_file_has_seen_closes_that_of_the_run_before() {
+fn a_run_on_another_file_that_saw_the_reload_end_closes_the_earlier_reload() {
     let (fleet, servers) = fleet(&[("SlowEarly", 1500)], CHANGED);
     set(&fleet, "two", &[]).expect(7);
     servers[0].settles();

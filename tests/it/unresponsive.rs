@@ -113,7 +113,7 @@ fn serves(rogues: &[Rogue], said: &Said) -> Vec<String> {
 }
 
 #[test]
-fn who_is_silent_is_left_out_and_named_while_it_fits() {
+fn an_unresponsive_instance_is_skipped() {
     let fleet = Fleet::start(3);
     let before = fleet.text();
     hangs(&fleet, 1);
@@ -208,7 +208,7 @@ fn rollout_of_group(fleet: &Fleet, says: &str) {
 }
 
 #[test]
-fn who_is_silent_counts_as_found_and_one_at_least_must_answer() {
+fn an_unresponsive_instance_counts_as_found_and_at_least_one_must_answer() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
     rollout(&fleet, "max_sick = \"100%\"");
@@ -237,7 +237,7 @@ fn who_is_silent_counts_as_found_and_one_at_least_must_answer() {
 }
 
 #[test]
-fn what_other_guards_refuse_is_not_sick() {
+fn an_instance_that_another_check_refuses_is_not_unresponsive() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
     rollout(&fleet, "max_sick = \"100%\"");
@@ -295,7 +295,7 @@ fn what_other_guards_refuse_is_not_sick() {
 }
 
 #[test]
-fn one_whose_port_is_closed_is_sick_and_so_is_one_that_is_asked_where_nobody_is() {
+fn a_closed_port_and_a_wrong_endpoint_are_unresponsive() {
     let fleet = Fleet::start(0);
     let all = mixed(
         &fleet,
@@ -342,7 +342,7 @@ fn one_whose_port_is_closed_is_sick_and_so_is_one_that_is_asked_where_nobody_is(
 }
 
 #[test]
-fn silent_ones_go_along_after_the_others_and_are_proven_by_the_new_config_alone() {
+fn included_unresponsive_instances_go_last_and_need_the_new_config_as_proof() {
     let fleet = Fleet::start(0);
     let all = mixed(
         &fleet,
@@ -374,7 +374,7 @@ fn silent_ones_go_along_after_the_others_and_are_proven_by_the_new_config_alone(
 }
 
 #[test]
-fn silent_ones_go_back_with_all_and_prove_the_old_config() {
+fn included_unresponsive_instances_are_rolled_back_with_the_others() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     // One of them answers again and serves the old message.
@@ -403,7 +403,7 @@ fn silent_ones_go_back_with_all_and_prove_the_old_config() {
 }
 
 #[test]
-fn what_compares_with_before_proves_nothing_of_one_that_was_silent() {
+fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let changed = "[[group.confirm]]\nhttp = \"http://{listen}/\"\nchanged = true\n";
@@ -478,7 +478,7 @@ fn one_that_wakes(more: impl Fn(&Fleet) -> String) -> Fleet {
 }
 
 #[test]
-fn a_server_that_was_silent_is_proven_by_its_own_word_about_a_look_after_the_signal() {
+fn an_unresponsive_server_is_proven_by_its_report_of_a_later_reload() {
     let fleet = one_that_wakes(|_| "true".into());
     let said = fleet
         .broadcast(&["--validate", "--include-sick", "--set", "message=x"])
@@ -509,7 +509,7 @@ fn a_server_that_was_silent_is_proven_by_its_own_word_about_a_look_after_the_sig
 }
 
 #[test]
-fn a_server_that_was_silent_goes_back_as_the_others_do() {
+fn an_unresponsive_server_is_rolled_back_like_the_others() {
     let fleet = one_that_wakes(|fleet| format!("kill -STOP {}", fleet.pid(2)));
     rollout(&fleet, "waves = [\"100%\"]");
     let mut child = fleet
@@ -544,7 +544,7 @@ fn a_server_that_was_silent_goes_back_as_the_others_do() {
 }
 
 #[test]
-fn a_server_that_stays_silent_is_named_and_the_others_go_back() {
+fn a_server_that_stays_unresponsive_is_named_and_the_others_are_rolled_back() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
     hangs(&fleet, 0);
@@ -570,7 +570,7 @@ fn now(fleet: &Fleet, more: &[&str]) -> Said {
 }
 
 #[test]
-fn what_cannot_wait_needs_a_reason() {
+fn now_needs_a_reason() {
     let fleet = Fleet::start(1);
     let before = fleet.text();
     for more in [
@@ -599,7 +599,7 @@ fn what_cannot_wait_needs_a_reason() {
 }
 
 #[test]
-fn a_run_that_cannot_wait_bakes_nothing_asks_no_gate_and_takes_silent_ones_along() {
+fn now_skips_bake_and_gate_and_includes_unresponsive_instances() {
     let fleet = Fleet::start(0);
     let all = mixed(
         &fleet,
@@ -647,7 +647,7 @@ fn a_run_that_cannot_wait_bakes_nothing_asks_no_gate_and_takes_silent_ones_along
 }
 
 #[test]
-fn a_run_that_cannot_wait_puts_nothing_back() {
+fn now_never_rolls_back() {
     let back = |fleet: &Fleet, said: &Said| {
         let events = journal(fleet, said, "events.jsonl");
         assert!(!events.contains("undo_began"), "{events}");
@@ -698,7 +698,7 @@ fn a_run_that_cannot_wait_puts_nothing_back() {
 }
 
 #[test]
-fn a_run_that_cannot_wait_is_validated_locked_and_guarded_like_any_other() {
+fn now_keeps_validation_locks_and_guards() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
     now(&fleet, &["--set", "log=loud"]).expect(4);
@@ -723,7 +723,7 @@ fn a_run_that_cannot_wait_is_validated_locked_and_guarded_like_any_other() {
 }
 
 #[test]
-fn one_that_may_have_been_signalled_is_not_left_out_and_an_old_config_is_brought_back_with_it() {
+fn an_instance_that_may_have_been_signalled_is_not_skipped() {
     let fleet = Fleet::start(2);
     rollout(&fleet, "max_sick = 1");
     validator(&fleet, "exec \"$1\" check \"$2\"");
@@ -784,7 +784,7 @@ fn one_that_may_have_been_signalled_is_not_left_out_and_an_old_config_is_brought
 }
 
 #[test]
-fn who_was_left_out_is_left_out_again_when_the_run_is_gone_on_with() {
+fn an_instance_that_was_skipped_is_skipped_again_by_resume() {
     let fleet = Fleet::start(3);
     rollout(&fleet, "max_sick = 1");
     hangs(&fleet, 1);

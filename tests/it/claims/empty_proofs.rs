@@ -97,7 +97,7 @@ fn an_assertion_that_held_before_the_signal_proves_nothing() {
 }
 
 #[test]
-fn on_the_way_back_an_assertion_that_held_all_the_time_proves_nothing() {
+fn an_assertion_that_always_held_proves_nothing_in_the_rollback() {
     // It serves the old and the new config in turns, and its answers are the same.
     let (fleet, servers) = fleet(
         &[("Alternates", 0), ("SlowEarly", 4000)],
@@ -115,7 +115,7 @@ fn on_the_way_back_an_assertion_that_held_all_the_time_proves_nothing() {
 }
 
 #[test]
-fn a_reload_that_is_seen_beside_it_is_the_proof() {
+fn an_observed_reload_beside_the_assertion_is_the_proof() {
     let fleet = Fleet::start(0);
     let servers = [Server::start(&fleet, "Good", 0, "web.toml")];
     groups(

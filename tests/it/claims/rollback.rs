@@ -7,7 +7,7 @@ use super::server::{
 use crate::support::Fleet;
 
 #[test]
-fn a_reload_that_outlasts_the_way_back_leaves_nothing_proven() {
+fn a_reload_that_outlasts_the_rollback_leaves_nothing_proven() {
     each(
         &[
             ("SlowEarly", EQUALS),
@@ -30,7 +30,7 @@ fn a_reload_that_outlasts_the_way_back_leaves_nothing_proven() {
 }
 
 #[test]
-fn the_end_of_the_first_reload_is_not_taken_for_that_of_the_second() {
+fn the_end_of_the_first_reload_is_not_mistaken_for_the_second() {
     each(
         &[
             ("SlowEarly", INCREASED),
@@ -56,7 +56,7 @@ fn the_end_of_the_first_reload_is_not_taken_for_that_of_the_second() {
 }
 
 #[test]
-fn one_that_keeps_its_config_without_a_word_is_reverted_by_a_reload_of_its_own() {
+fn an_instance_that_silently_keeps_its_config_is_reverted_by_its_own_reload() {
     each(&[INCREASED, STAMPED], |facts| {
         let (fleet, servers) = fleet(&[("Silent", 0)], facts);
         let said = set(&fleet, "odd", &[]).expect(6);
@@ -65,7 +65,7 @@ fn one_that_keeps_its_config_without_a_word_is_reverted_by_a_reload_of_its_own()
 }
 
 #[test]
-fn one_that_went_back_alone_does_not_load_the_new_config_afterwards() {
+fn an_instance_rolled_back_alone_does_not_load_the_new_config_later() {
     each(
         &[
             ("SlowLate", STAMPED),
@@ -90,7 +90,7 @@ fn one_that_went_back_alone_does_not_load_the_new_config_afterwards() {
 }
 
 #[test]
-fn one_that_reads_the_file_again_while_it_is_away_for_another_is_not_confirmed() {
+fn an_instance_that_rereads_the_file_during_a_partial_rollback_is_not_confirmed() {
     each(&[("Silent", 0), ("SlowEarly", 4000)], |(mode, slow)| {
         let (fleet, servers) = fleet(&[("SlowLate", 1900), (mode, *slow)], "");
         // Another program has just asked it to reload: its proof is the end of that. One more follows, and ends
@@ -116,7 +116,7 @@ fn one_that_reads_the_file_again_while_it_is_away_for_another_is_not_confirmed()
 }
 
 #[test]
-fn an_empty_answer_is_no_reading_on_the_way_back() {
+fn an_empty_answer_proves_nothing_in_the_rollback() {
     let (fleet, servers) = fleet(&[("Blank", 300)], CHANGED);
     // It has never run what stands there.
     fleet.write("web.toml", "message = \"disk\"\n");
@@ -128,7 +128,7 @@ fn an_empty_answer_is_no_reading_on_the_way_back() {
 }
 
 #[test]
-fn one_that_shows_again_what_it_showed_is_not_said_to_run_what_stood_on_the_disk() {
+fn an_instance_that_shows_its_baseline_again_is_not_proven_on_the_disk_content() {
     // It never loads another config, and its command tells how often it was asked to.
     let (fleet, servers) = fleet(&[("Liar", 0)], "");
     fleet.write("web.toml", "message = \"disk\"\n");
@@ -155,7 +155,7 @@ fn one_that_shows_again_what_it_showed_is_not_said_to_run_what_stood_on_the_disk
 }
 
 #[test]
-fn one_that_was_proven_on_the_disk_before_is_said_to_run_it_again() {
+fn an_instance_proven_on_the_disk_content_earlier_is_proven_on_it_again() {
     let fleet = Fleet::start(0);
     let gate = script(
         &fleet,

@@ -39,7 +39,7 @@ fn is_not_proven(turns: &str, facts: &str) {
 }
 
 #[test]
-fn as_many_sides_as_samples_are_all_met_whatever_else_is_asked() {
+fn every_answering_side_is_sampled_whatever_else_is_probed() {
     // Each side gets the same questions again and again where several sources are asked in turn.
     each(
         &[
@@ -56,13 +56,13 @@ fn as_many_sides_as_samples_are_all_met_whatever_else_is_asked() {
 }
 
 #[test]
-fn one_that_has_shown_both_configs_is_asked_more_often_than_its_samples() {
+fn an_instance_that_showed_both_configs_is_probed_more_often() {
     // New, old, and then six times in a row the new one.
     each(&[EQUALS, CONTAINS], |facts| is_not_proven("1,7", facts));
 }
 
 #[test]
-fn what_it_shows_is_proven_once_it_shows_nothing_else_any_more() {
+fn an_instance_is_proven_once_it_shows_only_the_new_config() {
     // The last answer of the old config is the second one after the reload.
     let patient = format!("{EQUALS}{INCREASED}");
     each(&[EQUALS, &patient], |facts| {
@@ -77,7 +77,7 @@ fn what_it_shows_is_proven_once_it_shows_nothing_else_any_more() {
 }
 
 #[test]
-fn what_one_side_showed_before_the_signal_proves_nothing() {
+fn an_answer_that_one_side_gave_before_the_signal_proves_nothing() {
     each(&[EQUALS, CONTAINS], |facts| {
         let fleet = Fleet::start(0);
         // Its first answer after each reload is of the config before.
