@@ -1,4 +1,4 @@
-//! Compares what a command claims with the processes and files that are there.
+//! Compares the claims of a command with the processes and files that exist.
 
 use serde_json::Value;
 
@@ -14,9 +14,11 @@ use crate::{
     world::{hidden, lives, message_of, seen},
 };
 
-/// An instance is asked so often, each time over a fresh connection.
+/// The number of probes of one instance, each over a fresh connection. One answer could be a
+/// coincidence.
 const SAMPLES: usize = 4;
-/// The same where two processes may accept the connection.
+/// The number of probes if two processes may accept the connection. More, since each side must be
+/// met.
 const SAMPLES_OF_WORKERS: usize = 16;
 
 /// One command, with what is needed to judge its claims.
@@ -25,7 +27,7 @@ pub(crate) struct Judge<'a> {
     pub(crate) before: &'a Before,
     pub(crate) ran: &'a Ran,
     pub(crate) journal: Journal,
-    /// What happened since then came after the last look that a verdict rests on.
+    /// The time of the last check. A verdict does not cover later events.
     last_look: f64,
 }
 
@@ -49,7 +51,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Every claim as it is right after the command. Answers those that must hold later as well.
+    /// Checks every claim right after the command. Returns the claims that must also hold later.
     pub(crate) fn now(&self, tally: &mut Tally) -> Vec<(usize, Claim, String)> {
         let ran = self.ran;
         tally.claim(
@@ -82,7 +84,7 @@ impl<'a> Judge<'a> {
             self.status(exit, tally);
             return Vec::new();
         }
-        // What another coordinator does at the same time is not this one's claim.
+        // Actions of a concurrent coordinator are not claims of this one.
         if ran.beside {
             return Vec::new();
         }
@@ -110,7 +112,7 @@ impl<'a> Judge<'a> {
         later
     }
 
-    /// Faults that came too late for the verdict to know of them.
+    /// Returns the faults that came too late for the verdict.
     fn late(&self) -> impl Iterator<Item = &Done> {
         self.ran
             .done
@@ -154,7 +156,7 @@ impl<'a> Judge<'a> {
             || "verdict",
             || format!("exit {exit} of JSON {}: {states:?}", self.ran.json["exit"]),
         );
-        // A lock is another run's.
+        // The lock belongs to another run.
         tally.claim(
             "busy means that another run holds the lock",
             exit != 9,
@@ -208,7 +210,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The journal and the report tell the same.
+    /// Checks that the journal and the report agree.
     fn report(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
         let Some(finished) = self.journal.finished() else {
             let open = !self.ran.cut
@@ -228,7 +230,7 @@ impl<'a> Judge<'a> {
             || "journal",
             || format!("{finished} and {}", self.ran.json["verdict"]),
         );
-        // A run that was told to leave at once, or whose disk is full, does not write its outcomes any more.
+        // A second interrupt or a full disk keeps a run from writing its outcomes.
         for outcome in outcomes
             .iter()
             .filter(|_| !self.ran.cut && !self.had(|what| what == What::Fill))
@@ -254,9 +256,10 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Every instance that the run signalled is in the report, and with exit 0 every instance of its groups is on the new config.
+    /// Checks that the report has every signalled instance. With exit 0, every instance of the
+    /// groups is on the new config.
     fn named(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
-        // A process that took an instance's place stands for it, and so does one that took that one's.
+        // A successor stands for its instance, and so does the successor of that.
         let of = |id: (i32, u64)| {
             let own = outcomes
                 .iter()
@@ -312,7 +315,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// An instance's outcome.
+    /// Checks the outcome of an instance.
     fn outcome(
         &self,
         exit: i32,
@@ -396,8 +399,8 @@ impl<'a> Judge<'a> {
             })
     }
 
-    /// Not what no coordinator can know better: a counter or a stamp shows a reload and no content, and a liar tells the
-    /// digest of the file on the disk, which its answer belies only where the message is another.
+    /// Excludes what no coordinator can know. A counter or a stamp shows a reload and no content. A
+    /// liar reports the digest on the disk; only another message refutes it.
     fn is_believable(&self, at: usize, outcome: &Value) -> bool {
         let slot = &self.live.slots[at];
         match slot.member.mode {
@@ -412,7 +415,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The digest that a claim speaks of; nothing where that is not known.
+    /// Returns the digest that a claim is about, if it is known.
     fn wanted(&self, slot: usize, claim: Claim, outcome: &Value) -> Option<String> {
         let path = outcome["targets"][0].as_str()?;
         let target = self.ran.json["targets"]
@@ -423,7 +426,8 @@ impl<'a> Judge<'a> {
         if target["form"] != "directory" {
             return target[key].as_str().map(str::to_owned);
         }
-        // Only the file in it is read: its bytes are those that stand there, where the digest says so.
+        // Only the file in the directory is read. Its bytes are those on the disk if the digest
+        // says so.
         let is_there = target["disk"] == target[key];
         is_there
             .then(|| seen(&self.live.targets[self.live.slots[slot].target].path))
@@ -508,7 +512,7 @@ impl<'a> Judge<'a> {
         );
     }
 
-    /// Nothing was touched: files are as they were, and no signal arrived.
+    /// Checks that files are unchanged and no signal arrived.
     fn untouched(&self, exit: i32, tally: &mut Tally) {
         for at in 0..self.live.slots.len() {
             self.no_signal(
@@ -571,7 +575,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What the report says of the targets.
+    /// Checks the report about the targets.
     fn targets(&self, exit: i32, tally: &mut Tally) {
         for target in self.ran.json["targets"].as_array().into_iter().flatten() {
             let Some(at) = target["path"]
@@ -638,7 +642,7 @@ impl<'a> Judge<'a> {
             || outcomes.is_some_and(|all| all.iter().filter(of).any(|o| !got_none(o)))
     }
 
-    /// Whether a target is what it was before the command, or what another writer made of it.
+    /// Whether a target is unchanged, or changed by another writer only.
     fn stands_as_before(&self, at: usize) -> bool {
         let is = seen(&self.live.targets[at].path).map(|s| s.bytes);
         let edits = self
@@ -655,7 +659,7 @@ impl<'a> Judge<'a> {
             || (is.is_none() && before.is_none())
     }
 
-    /// No byte and no mode of another writer is lost without a word.
+    /// Checks that no byte and no mode of another writer is lost silently.
     fn edits(&self, exit: i32, tally: &mut Tally) {
         let kept = self.live.kept();
         let is_kept = |bytes: &[u8]| {
@@ -713,7 +717,7 @@ impl<'a> Judge<'a> {
                     }
                 }
             }
-            // A writer that came before the run took its copy has overwritten these bytes itself.
+            // A writer that came before the copy of the run has overwritten these bytes itself.
             let overwritten = done.iter().any(|d| matches!(d.what, What::Write(..)));
             let before = self.before.files[at].as_ref().filter(|_| !overwritten);
             if let Some(was) = before.filter(|was| message_of(&was.bytes).is_some()) {
@@ -732,7 +736,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// `hello status` says 0 only where each instance runs what is on its disk, as far as that is known.
+    /// Checks that `hello status` exits 0 only if each instance runs the content of its disk, as
+    /// far as known.
     fn status(&self, exit: i32, tally: &mut Tally) {
         for row in self.ran.json["instances"].as_array().into_iter().flatten() {
             let (Some(pid), Some(started)) = (
@@ -771,7 +776,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The claims that must hold when every signal is worked off: no reload that was under way takes them back.
+    /// Checks the claims that must hold once every signal is handled. No pending reload may
+    /// invalidate them.
     pub(crate) fn later(&self, held: &[(usize, Claim, String)], tally: &mut Tally) {
         for (at, claim, named) in held {
             let slot = &self.live.slots[*at];
@@ -815,16 +821,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Files and marks that a command which ended leaves behind; after a killed one, the next that ends takes them away.
+    /// Checks which files and marks remain after a command. After a killed command, the next one
+    /// removes them.
     pub(crate) fn leftovers(&self, tally: &mut Tally) {
         let ran = self.ran;
         let acts = !ran.dry && ran.verb != Verb::Status && !matches!(ran.code, None | Some(2 | 9));
-        // One that cannot start for lack of descriptors does nothing at all.
+        // A command that cannot start for lack of descriptors does nothing.
         let starts = !(ran.starved && ran.code == Some(1));
         if !acts || !starts || ran.cut || ran.beside {
             return;
         }
-        // A run without an instance of a target has no business with it.
+        // A run without an instance of a target does not touch the target.
         let mine = |path: &str| {
             ran.json["targets"]
                 .as_array()
@@ -857,7 +864,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// When a fault has no more effect of its own.
+/// The time from which a fault has no more effect of its own.
 fn lasts_until(done: &Done) -> f64 {
     match done.what {
         What::Pause(_, time) => done.began + time.as_secs_f64(),

@@ -1,20 +1,20 @@
-//! The table of claims: what an exit code and an outcome say. The one place that knows it.
+//! The table of claims: the meaning of each exit code and outcome. No other file knows it.
 
-/// What is claimed of one instance.
+/// A claim about one instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// Lives and serves the new config.
+    /// Is alive and serves the new config.
     New,
-    /// Lives and serves the old config.
+    /// Is alive and serves the old config.
     Old,
-    /// Lives and got a signal.
+    /// Is alive and got a signal.
     Alive,
-    /// Lives, and does not serve the new config.
+    /// Is alive and does not serve the new config.
     Kept,
     /// Got no signal of the run.
     NoSignal,
     Gone,
-    /// Something failed; it is named, and nothing more is said.
+    /// Something failed and is named. Nothing more is claimed.
     Failed,
 }
 
@@ -31,13 +31,13 @@ pub(crate) fn of_outcome(outcome: &str) -> Option<Claim> {
     })
 }
 
-/// What is claimed of every target.
+/// A claim about every target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Files {
     New,
-    /// The old bytes where the run has touched it, else what stood there before.
+    /// The old bytes if the run has touched the target, else the content before the run.
     Old,
-    /// As before the command, to the inode, and no signal to any instance.
+    /// Unchanged, including the inode, and no signal to any instance.
     Untouched,
     Any,
 }
@@ -52,8 +52,8 @@ pub(crate) fn of_exit(exit: i32) -> Option<Files> {
     })
 }
 
-/// Whether these outcomes may end with this exit code. Where an unproven instance is not accepted, `unconfirmed` is no
-/// success.
+/// Whether these outcomes may end with this exit code. `unconfirmed` is no success unless unproven
+/// instances are accepted.
 pub(crate) fn fits(exit: i32, outcomes: &[&str], accepted: bool) -> bool {
     let all = |good: &[&str]| outcomes.iter().all(|o| good.contains(o));
     match exit {

@@ -20,12 +20,12 @@ use crate::{
     world::{Seen, config, file_of, message_of, now},
 };
 
-/// How often faults are looked at.
+/// The interval between two checks for due faults. Short enough to hit the phases of a run.
 const TICK: Duration = Duration::from_millis(1);
-/// Of a command that waits for nothing: a busy machine gets it.
+/// The time limit of a command that waits for nothing. A busy machine needs most of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What there was before a command.
+/// The state before a command.
 pub(crate) struct Before {
     pub(crate) files: Vec<Option<Seen>>,
     pub(crate) hangups: Vec<Option<u64>>,
@@ -33,7 +33,7 @@ pub(crate) struct Before {
     pub(crate) runs: BTreeSet<String>,
 }
 
-/// A command that ended, or was ended.
+/// A command that ended by itself or was killed.
 pub(crate) struct Ran {
     pub(crate) line: String,
     pub(crate) verb: Verb,
@@ -44,14 +44,14 @@ pub(crate) struct Ran {
     pub(crate) json: Value,
     pub(crate) stderr: String,
     pub(crate) hung: bool,
-    /// Whether it could open few files only.
+    /// Whether its limit of open files was low.
     pub(crate) starved: bool,
-    /// Whether another coordinator ran in that time.
+    /// Whether another coordinator ran at the same time.
     pub(crate) beside: bool,
     /// Whether it was signalled twice, or killed.
     pub(crate) cut: bool,
     pub(crate) done: Vec<Done>,
-    /// Folders of the runs that began in that time.
+    /// Folders of the runs that began during the command.
     pub(crate) runs: Vec<PathBuf>,
 }
 
@@ -214,7 +214,7 @@ fn runs_since(state: &std::path::Path, before: &BTreeSet<String>) -> Vec<PathBuf
         .collect()
 }
 
-/// What a run may take at most by what its fleet says, in seconds.
+/// The longest time, in seconds, that a run may take by its `fleet.toml`.
 fn longest(live: &Live) -> f64 {
     let of = |g: &crate::plan::Group| {
         let gate = g.gate.map_or(0.0, |(takes, _)| takes.as_secs_f64() + 5.0);
@@ -241,7 +241,7 @@ fn arguments(live: &mut Live, step: &Step, number: usize) -> io::Result<Vec<Stri
         Verb::Resume => all.push("resume".into()),
         Verb::Revert => {
             all.push("revert".into());
-            // Without an open run, the newest one is undone.
+            // Without an open run, the newest run is reverted.
             if open_marks(live).is_empty() {
                 all.extend(runs(live).last().cloned());
             }
@@ -286,7 +286,7 @@ fn arguments(live: &mut Live, step: &Step, number: usize) -> io::Result<Vec<Stri
     Ok(all)
 }
 
-/// Prepares a group's change: options that bring it, or the targets themselves for one that is adopted.
+/// Prepares a group's change. Returns the options for it, or writes the targets for an adoption.
 fn changed(
     live: &Live,
     change: Change,
@@ -314,7 +314,8 @@ fn changed(
     if change == Change::Adopt {
         for target in targets {
             let file = file_of(target);
-            // It may have gone with an edit, or lie on a full disk: the command then finds what there is.
+            // An edit may have removed it, or the disk may be full. The command then finds what
+            // there is.
             let _ = written(&file.with_extension("new"), &bytes)
                 .and_then(|()| std::fs::rename(file.with_extension("new"), &file));
         }

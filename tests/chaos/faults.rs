@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         ["thief", ..] => rogue::thief(&arguments).is_some(),
         ["check", file] => rogue::check(Path::new(file)),
         ["ask", url] => {
-            // Nothing where nothing answers, as some programs do it.
+            // Prints nothing if nothing answers, as some programs do.
             if let Some(answer) = world::ask(url, "/", Duration::from_secs(2)) {
                 print!("{}", answer.body);
             }
@@ -72,7 +72,7 @@ fn usage() -> bool {
     false
 }
 
-/// Rounds at once: most of a round is waiting.
+/// Runs rounds concurrently, since a round mostly waits.
 fn workers() -> usize {
     thread::available_parallelism().map_or(2, |n| (n.get() + 1).clamp(2, 4))
 }
@@ -122,7 +122,7 @@ fn folder() -> std::io::Result<PathBuf> {
     base.canonicalize()
 }
 
-/// One round; its folder stays where it failed.
+/// Runs one round. Its folder remains after a failure.
 fn one(hello: &Path, base: &Path, seed: u64) -> Tally {
     let dir = base.join(format!("round-{seed}"));
     if let Err(e) = std::fs::create_dir(&dir) {

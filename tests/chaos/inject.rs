@@ -1,4 +1,4 @@
-//! Injects the faults of a command, each when its fact is there, and records when.
+//! Injects each fault of a command when its condition holds, and records the time.
 
 use std::{
     fs::{File, OpenOptions},
@@ -26,9 +26,9 @@ pub(crate) struct Done {
     pub(crate) what: What,
     pub(crate) began: f64,
     pub(crate) ended: f64,
-    /// What a writer wrote.
+    /// The bytes that another writer wrote.
     pub(crate) bytes: Option<Vec<u8>>,
-    /// Mode and owner that were given.
+    /// The mode and owner that were set.
     pub(crate) attributes: Option<(u32, (u32, u32))>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Injector {
     pub(crate) done: Vec<Done>,
     began: f64,
     before: Vec<Option<Seen>>,
-    /// Descriptors that were opened before the command, for writers of that kind.
+    /// Descriptors from before the command, for writers of that kind.
     open: Vec<Option<File>>,
     thieves: Vec<Child>,
     immutable: Vec<PathBuf>,
@@ -76,12 +76,13 @@ impl Injector {
         }
     }
 
-    /// Whether a poll may still have something to do.
+    /// Whether a later poll may still inject something.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.pending.is_empty() || !self.undo.is_empty()
     }
 
-    /// Injects what is due; `runs` are the folders of the runs that the command has begun.
+    /// Injects the faults that are due. `runs` are the folders of the runs that the command has
+    /// begun.
     pub(crate) fn poll(
         &mut self,
         live: &mut Live,
@@ -131,7 +132,7 @@ impl Injector {
         }
     }
 
-    /// Answers nothing where the fault was not possible.
+    /// Returns `None` if the fault was not possible.
     fn inject(&mut self, live: &mut Live, coordinator: i32, what: What) -> Option<Option<Vec<u8>>> {
         let coordinator_gets =
             |signal| kill(Pid::from_raw(coordinator), signal).ok().map(|()| None);
@@ -198,7 +199,7 @@ impl Injector {
         }
     }
 
-    /// A program that answers on a slot's port.
+    /// Starts a program that answers on a slot's port.
     fn steal(&mut self, live: &Live, at: usize) -> bool {
         let slot = &live.slots[at];
         let port = slot
@@ -228,7 +229,7 @@ impl Injector {
         there
     }
 
-    /// Another writer's edit: answers what it wrote.
+    /// Edits a target as another writer, and returns the bytes.
     fn write(&mut self, live: &mut Live, at: usize, how: Write) -> Option<Vec<u8>> {
         let bytes = config(&live.message("edit"), 1000);
         let file = file_of(&live.targets[at].path);

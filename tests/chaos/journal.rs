@@ -27,8 +27,8 @@ impl Journal {
         self.named("finished").last()
     }
 
-    /// When the last look began, which everything rests on that the run says. A journal that could not be written to its
-    /// end has none: what it says of an instance is then as old as its own event, and that of the first is the oldest.
+    /// The time at which the last check of the instances began; the verdict rests on it. A journal
+    /// on a full disk has no such time. Each claim is then as old as its own event.
     pub(crate) fn last_look(&self) -> Option<f64> {
         let look = self
             .named("last_look")
@@ -37,12 +37,12 @@ impl Journal {
         look.and_then(at)
     }
 
-    /// Whether the run has put anything at this path.
+    /// Whether the run has installed anything at this path.
     pub(crate) fn installed(&self, path: &str) -> bool {
         self.named("installed").any(|e| e["path"] == path)
     }
 
-    /// This process, and those that took its place one after the other.
+    /// The process and its successors, in order.
     pub(crate) fn places_of(&self, pid: i32) -> Vec<i64> {
         let mut places = vec![i64::from(pid)];
         for event in self.named("instance") {
@@ -56,7 +56,7 @@ impl Journal {
         places
     }
 
-    /// When this process was first intended to be signalled.
+    /// The time of the first intent to signal this process.
     pub(crate) fn intended(&self, pid: i32, started: u64) -> Option<f64> {
         let has = |e: &&Value| {
             e["pids"]

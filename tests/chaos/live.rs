@@ -22,9 +22,10 @@ use crate::{
     world::{Seen, ask, config, file_of, lives, processes_of, seen, started_at},
 };
 
-/// How long an answer of an instance is waited for: a busy machine is slow, a dead one does not answer at all.
+/// The time limit for an answer of an instance. A busy machine is slow; a dead instance does not
+/// answer at all.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long the instances may take until every signal is worked off.
+/// The time limit until the instances have handled every signal.
 const SETTLES: Duration = Duration::from_secs(30);
 
 pub(crate) struct Live {
@@ -43,7 +44,7 @@ pub(crate) struct Target {
     pub(crate) path: PathBuf,
 }
 
-/// A place of the fleet that one process after the other takes.
+/// A slot of the fleet, which one process after the other fills.
 pub(crate) struct Slot {
     pub(crate) group: usize,
     pub(crate) target: usize,
@@ -53,11 +54,11 @@ pub(crate) struct Slot {
     pub(crate) log: PathBuf,
     pub(crate) child: Child,
     pub(crate) started: u64,
-    /// Every process that was started here by this program.
+    /// Every process that this program started here.
     pub(crate) known: Vec<(i32, u64)>,
 }
 
-/// What a process says of itself, whatever it pretends to others.
+/// The true state of a process, whatever it reports elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Truth {
     pub(crate) sha256: String,
@@ -78,7 +79,7 @@ impl Slot {
         i32::try_from(self.child.id()).unwrap_or_default()
     }
 
-    /// The process that serves here: the one that was started, or the one that took its place.
+    /// Returns the process that serves here: the one that was started, or its successor.
     pub(crate) fn leader(&self) -> (i32, u64) {
         if self.member.mode == Mode::Successor
             && let Some(note) = self
@@ -110,7 +111,8 @@ impl Slot {
         text.lines().filter_map(note).collect()
     }
 
-    /// Signals that arrived here; nothing where the process that counted them is gone.
+    /// Returns the number of signals that arrived here. `None` if the process that counted them is
+    /// gone.
     pub(crate) fn hangups(&self) -> Option<u64> {
         if self.program != Program::Serve {
             return Some(self.notes().iter().filter(|n| n.what == "hup").count() as u64);
@@ -120,7 +122,7 @@ impl Slot {
         Some(told["last_attempt"]["seq"].as_u64()?.saturating_sub(1))
     }
 
-    /// One answer over a fresh connection.
+    /// Probes once over a fresh connection.
     pub(crate) fn truth(&self) -> Option<Truth> {
         if self.program == Program::Serve {
             let answer = ask(&self.url, "/", ANSWER)?;
@@ -145,7 +147,7 @@ impl Slot {
         })
     }
 
-    /// The answer that any client gets.
+    /// Probes as any client does.
     pub(crate) fn answer(&self) -> Option<String> {
         ask(&self.url, "/", ANSWER).map(|answer| answer.body)
     }
@@ -343,7 +345,7 @@ impl Live {
         )))
     }
 
-    /// Starts a slot's program anew in its place. A config that it cannot read keeps it from starting.
+    /// Restarts the program of a slot. A config that it cannot read keeps it from starting.
     pub(crate) fn restart(&mut self, at: usize) -> bool {
         self.slots[at].kill();
         let slot = &self.slots[at];
@@ -363,15 +365,15 @@ impl Live {
         true
     }
 
-    /// A message that no config had before.
+    /// Returns a message that no config had before.
     pub(crate) fn message(&mut self, word: &str) -> String {
         self.next_message += 1;
         format!("m{}{word}", self.next_message)
     }
 
-    /// The slot of a process that this round knows.
+    /// Returns the slot of a process that this round knows.
     pub(crate) fn slot_of(&self, pid: i32, started: u64) -> Option<usize> {
-        // One that took a place is known by its own note only.
+        // A successor is known by its own note only.
         let took = |slot: &Slot| {
             slot.notes()
                 .iter()
@@ -389,7 +391,7 @@ impl Live {
         self.targets.iter().map(|t| seen(&t.path)).collect()
     }
 
-    /// Waits until every signal is worked off. Paused processes go on first.
+    /// Waits until every signal is handled. Continues paused processes first.
     pub(crate) fn settle(&self) -> bool {
         let deadline = Instant::now() + SETTLES;
         let mut idle = 0;
@@ -410,7 +412,7 @@ impl Live {
         true
     }
 
-    /// A coordinator, which may have so many descriptors open.
+    /// Returns the command of a coordinator with this limit of open files.
     pub(crate) fn hello(&self, descriptors: Option<usize>) -> Command {
         let mut command = Command::new(&self.hello);
         if let Some(limit) = descriptors {
@@ -502,7 +504,7 @@ impl Live {
         Ok(())
     }
 
-    /// Every content that is on a disk of the round: targets, and what `hello` keeps.
+    /// Returns every content on a disk of the round: targets and what `hello` keeps.
     pub(crate) fn kept(&self) -> Vec<Vec<u8>> {
         let (mut kept, mut folders) = (Vec::new(), vec![self.state.clone(), self.dir.join("etc")]);
         while let Some(folder) = folders.pop() {
@@ -512,7 +514,7 @@ impl Live {
                 .flatten()
                 .map(|e| e.path())
             {
-                // The filler of a full disk is large, and nothing is in it.
+                // The file that fills the disk is large and has no content of interest.
                 let small = || std::fs::metadata(&path).is_ok_and(|m| m.len() < 1 << 20);
                 match path.is_dir() {
                     true => folders.push(path),
@@ -573,14 +575,14 @@ fn fact(confirm: Confirm, exe: &Path) -> String {
     }
 }
 
-/// Mode 0644 whatever the umask is, so that the file is trusted.
+/// Sets mode 0644 regardless of the umask, so that the file is trusted.
 pub(crate) fn written(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::write(path, bytes)?;
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o644))
 }
 
-/// A second name of a program, or a copy where that cannot be. Another process makes it: a descriptor that is open for
-/// writing here could be inherited by a process of another round, and the copy could then not be executed.
+/// Links a program to a second name, or copies it. Another process does so. A child of another
+/// round could inherit a descriptor that is open for writing, and the copy could not be executed.
 fn linked(program: &Path, name: &Path) -> io::Result<()> {
     if std::fs::hard_link(program, name).is_ok()
         || Command::new("cp")

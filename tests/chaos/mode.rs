@@ -1,35 +1,35 @@
 //! How the programs of a round behave on SIGHUP.
 
-/// What a rogue does on the signal.
+/// The behaviour of a rogue on the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Reads its config and serves it at once.
     Good,
-    /// Reads at once, serves it later; a signal meanwhile waits.
+    /// Reads at once and serves later. A signal in between waits.
     SlowEarly,
     /// Waits, then reads and serves.
     SlowLate,
-    /// Reads at once, serves it later; a signal meanwhile is lost.
+    /// Reads at once and serves later. A signal in between is lost.
     SlowDrop,
     /// Answers with an empty body while it loads, and then keeps the old config.
     Blank,
-    /// Says everywhere that it runs the new config, and serves the first one.
+    /// Reports the new config everywhere, and serves the first one.
     Liar,
     /// Serves the new and the old config in turns.
     Alternates,
     /// Ends.
     Dies,
-    /// Ends if the config says `bad`.
+    /// Ends if the config contains `bad`.
     Dislikes,
-    /// Keeps the old config without a word if the new one says `odd`.
+    /// Keeps the old config silently if the new one contains `odd`.
     Silent,
-    /// Keeps the old config if the new one says `odd`, and tells that in its status.
+    /// Keeps the old config if the new one contains `odd`, and reports that in its status.
     Tells,
     /// A master with a worker; the old worker ends when the new one serves.
     Workers,
     /// A master with a worker; the old worker goes on accepting beside the new one.
     KeepsWorker,
-    /// Serves by itself and keeps its config; starts one more helper, which does not listen.
+    /// Serves by itself and keeps its config. Starts one more helper, which does not listen.
     Helper,
     /// Executes itself again, with the signal blocked until it has a handler.
     Reexec,
@@ -71,7 +71,7 @@ impl Mode {
         Self::ALL.into_iter().find(|mode| mode.name() == name)
     }
 
-    /// Whether its reload takes the time that its command line says.
+    /// Whether the command line sets the time of its reload.
     pub(crate) fn is_slow(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! The plan of a round: fleet, commands and faults, all of it from one seed.
+//! The plan of a round: fleet, commands and faults, all derived from one seed.
 
 use std::time::Duration;
 
@@ -27,9 +27,9 @@ pub(crate) enum Storage {
 pub(crate) enum Program {
     /// `hello serve`.
     Serve,
-    /// A rogue that speaks as `hello serve` does.
+    /// A rogue with the interface of `hello serve`.
     Speaks,
-    /// A rogue of which `fleet.toml` says how it is confirmed.
+    /// A rogue that `fleet.toml` confirms by assertions.
     Foreign,
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Confirm {
     Workers,
     ExecEquals,
     ExecChanged,
-    /// An answer that changes by itself.
+    /// An assertion over an answer that changes by itself.
     Clock,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Member {
     pub(crate) slow: Duration,
     /// Whether others may listen on its port.
     pub(crate) reuseport: bool,
-    /// Which of the group's targets it reads.
+    /// The index of the group's target that it reads.
     pub(crate) target: usize,
 }
 
@@ -63,17 +63,17 @@ pub(crate) struct Group {
     pub(crate) members: Vec<Member>,
     pub(crate) targets: usize,
     pub(crate) directory: bool,
-    /// Empty: nothing can be seen, or the kind says it.
+    /// The assertions. Empty if nothing can be observed, or if the kind has its own.
     pub(crate) confirm: Vec<Confirm>,
     pub(crate) timeout: Duration,
     pub(crate) waves: Option<&'static str>,
     pub(crate) max_failures: usize,
     pub(crate) on_failure: &'static str,
     pub(crate) bake: Duration,
-    /// How long the gate takes, and its exit code.
+    /// The duration of the gate, and its exit code.
     pub(crate) gate: Option<(Duration, u8)>,
     pub(crate) after_first: bool,
-    /// Whether an unproven instance is as good as a proven one.
+    /// Whether an unproven instance counts as a proven one.
     pub(crate) accepts: bool,
 }
 
@@ -82,7 +82,7 @@ pub(crate) enum Change {
     Config,
     /// Other bytes with the same message.
     Comment,
-    /// The bytes that are there.
+    /// The bytes that are on the disk already.
     Same,
     Set,
     /// The targets are written first, and adopted.
@@ -101,16 +101,16 @@ pub(crate) enum Verb {
 pub(crate) struct Step {
     pub(crate) verb: Verb,
     pub(crate) flags: Vec<&'static str>,
-    /// What the new message says besides its number: some rogues dislike a word.
+    /// A word in the new message besides its number. Some rogues reject a word.
     pub(crate) word: &'static str,
-    /// Only the first group, where there are more.
+    /// Changes only the first group if there are more.
     pub(crate) first_group_only: bool,
     pub(crate) faults: Vec<Fault>,
-    /// Another broadcast that begins so much later.
+    /// The delay of a second, concurrent broadcast.
     pub(crate) twin: Option<Duration>,
-    /// How many descriptors the coordinator may have open.
+    /// The limit of open files of the coordinator.
     pub(crate) descriptors: Option<usize>,
-    /// Of several groups the first one gets the bytes that it has.
+    /// Gives the first of several groups the bytes that it already has.
     pub(crate) first_group_stays: bool,
 }
 
@@ -121,13 +121,13 @@ pub(crate) struct Fault {
     pub(crate) what: What,
 }
 
-/// The fact that a fault waits for.
+/// The condition that a fault waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
     Start,
-    /// A staged file is beside a target.
+    /// A staged file exists beside a target.
     Staged,
-    /// A target is another inode than before.
+    /// A target has another inode than before.
     Installed,
     /// A gate runs.
     Gate,
@@ -139,7 +139,7 @@ pub(crate) enum When {
 pub(crate) enum Write {
     InPlace,
     Rename,
-    /// Through a descriptor that was opened before the command.
+    /// Writes through a descriptor from before the command.
     Descriptor,
 }
 
@@ -241,7 +241,7 @@ fn group(random: &mut Random, at: usize) -> Group {
         ]),
         Program::Foreign => {
             let slow = [Mode::SlowEarly, Mode::SlowLate, Mode::SlowDrop];
-            // Half of the rounds have one that a coordinator is easily deceived by.
+            // Half of the rounds have a rogue that easily deceives a coordinator.
             if random.chance(50) {
                 random.pick(&Mode::ALL)
             } else {
@@ -312,7 +312,8 @@ fn group(random: &mut Random, at: usize) -> Group {
     }
 }
 
-/// How a program of that kind is confirmed. A counter and a stamp of a liar say nothing, so it is asked for its answer.
+/// Returns the assertions for a program of that kind. A liar's counter and stamp say nothing, so
+/// its answer is probed.
 fn confirm(random: &mut Random, bad: Mode, directory: bool) -> Vec<Confirm> {
     if random.chance(12) {
         return Vec::new();

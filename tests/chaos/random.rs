@@ -22,17 +22,17 @@ impl Random {
         word ^ (word >> 31)
     }
 
-    /// A number from 0 to `limit` - 1.
+    /// Returns a number from 0 to `limit` - 1.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit.max(1) as u64).unwrap_or_default()
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
 
-    /// True in `percent` of 100 cases.
+    /// Returns true in `percent` of 100 cases.
     pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -45,7 +45,7 @@ impl Random {
         all[self.below(all.len())].clone()
     }
 
-    /// One of `all`, each as often as its weight says.
+    /// Returns one of `all`, weighted.
     pub(crate) fn weighted<T: Clone>(&mut self, all: &[(usize, T)]) -> T {
         let mut rest = self.below(all.iter().map(|(weight, _)| weight).sum());
         for (weight, value) in all {

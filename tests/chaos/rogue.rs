@@ -1,7 +1,7 @@
 //! The rogue: a server that takes SIGHUP and behaves badly in one way. It is this program under another name.
 //!
-//! Whatever it pretends, `/truth` tells the digest of the config that the answering process serves, and its log tells each
-//! signal that arrived and each config that it began to serve, with the time.
+//! `/truth` always reports the digest of the config that the answering process serves. The log
+//! holds the time of each signal and of each config that it began to serve.
 
 use std::{
     ffi::CString,
@@ -26,29 +26,30 @@ use crate::{
     world::{digest, message_of, now},
 };
 
-/// What one is started with.
+/// The options of a rogue.
 #[derive(Debug, Clone)]
 struct Rogue {
     config: PathBuf,
     mode: Mode,
     slow: Duration,
-    /// Of an alternating one: which of its answers are of the config before.
+    /// The answers of an alternating rogue that come from the earlier config.
     turns: Turns,
     log: PathBuf,
     arguments: Vec<String>,
 }
 
-/// Answers that are counted from 0: at first one of this number, and then every so manieth.
+/// A sequence of answers, counted from 0: the first one, and the distance between two of them.
 #[derive(Debug, Clone, Copy)]
 struct Turns {
     first: usize,
     every: usize,
-    /// Whether they are counted from the reload on.
+    /// Whether counting starts at the reload.
     anew: bool,
 }
 
 impl Turns {
-    /// `2,6`: the answers 2, 8, 14 and so on since the reload. Every second one where that is not said.
+    /// Parses `2,6`: the answers 2, 8, 14 and so on since the reload. The default is every second
+    /// answer.
     fn of(text: Option<&str>) -> Option<Self> {
         let Some(text) = text else {
             return Some(Self {
@@ -80,18 +81,18 @@ struct Loaded {
 #[derive(Debug, Default)]
 struct State {
     serves: Loaded,
-    /// Of an alternating one: what it serves every other time.
+    /// The config that an alternating rogue serves every other time.
     before: Loaded,
-    /// What its last attempt read, and how that ended.
+    /// The content that its last attempt read, and the result.
     looked: Loaded,
     result: &'static str,
     attempts: u64,
     loads: u64,
     stamp: f64,
     hangups: u64,
-    /// Answers for others, and answers of the truth.
+    /// The count of ordinary answers, and of answers to `/truth`.
     answers: [usize; 2],
-    /// Signals that are not worked off yet.
+    /// Signals that are still to be handled.
     busy: bool,
     blank: bool,
 }
@@ -156,14 +157,14 @@ impl Rogue {
 const WORKER: &str = "--worker";
 const INHERITED: &str = "--inherited";
 const SLEEPER: &str = "--sleeper";
-/// As `hello serve` does: signals that arrive before it reads are one.
+/// Merges signals that arrive before it reads, as `hello serve` does.
 const MERGES: &str = "--merges";
 const ROLES: [&str; 3] = [WORKER, INHERITED, SLEEPER];
 
 /// Runs until a signal or its mode ends it.
 pub(crate) fn run(arguments: &[String]) -> Option<()> {
     let rogue = Rogue::of(arguments)?;
-    // First of all: a signal that arrives before its handler ends the process.
+    // The handler comes first: without one, the signal ends the process.
     let (ours, mut signals) = UnixStream::pair().ok()?;
     let master = nix::unistd::getppid();
     if rogue.has(SLEEPER) || rogue.has(WORKER) {
@@ -263,7 +264,7 @@ pub(crate) fn shared_port(port: u16) -> Option<TcpListener> {
     Some(TcpListener::from(socket))
 }
 
-/// One signal, in the manner of the mode.
+/// Handles one signal in the manner of the mode.
 fn hang_up(
     rogue: &Rogue,
     shared: &Shared,
@@ -328,7 +329,7 @@ fn hang_up(
         Mode::Workers | Mode::KeepsWorker => {
             workers.extend(rogue.child(listener, WORKER));
             if rogue.mode == Mode::Workers {
-                // The new one must accept before the old one stops.
+                // The new worker must accept connections before the old one stops.
                 thread::sleep(Duration::from_millis(30));
                 end_children(workers.drain(..workers.len() - 1));
             }
@@ -373,7 +374,7 @@ fn apply(rogue: &Rogue, shared: &Shared, new: Loaded) {
     apply_over(rogue, shared, new, before);
 }
 
-/// Serves the new config, and one of before beside it where that is another.
+/// Serves the new config, and the earlier one beside it if they differ.
 fn apply_over(rogue: &Rogue, shared: &Shared, new: Loaded, before: Loaded) {
     attempt(shared, &new, "applied");
     rogue.note(&format!("serves {} {}", new.sha256, new.message));
@@ -388,7 +389,7 @@ fn apply_over(rogue: &Rogue, shared: &Shared, new: Loaded, before: Loaded) {
     });
 }
 
-/// Takes in the signals that arrived during a reload.
+/// Counts the signals that arrived during a reload.
 fn lose(rogue: &Rogue, shared: &Shared, signals: &mut UnixStream) {
     if signals.set_nonblocking(true).is_ok() {
         let mut bytes = [0; 64];
@@ -400,7 +401,7 @@ fn lose(rogue: &Rogue, shared: &Shared, signals: &mut UnixStream) {
     }
 }
 
-/// Executes this program again: the same process, the same socket.
+/// Executes this program again with the same pid and socket.
 fn execute_again(rogue: &Rogue, listener: &TcpListener) {
     rogue.note("executes");
     if rogue.mode == Mode::Reexec {
@@ -494,7 +495,7 @@ fn stamp(at: f64) -> String {
         .unwrap_or_default()
 }
 
-/// A program that is no instance: it takes a port, and answers like the server that was there.
+/// Runs a program that is no instance. It takes a port and answers like the server that was there.
 pub(crate) fn thief(arguments: &[String]) -> Option<()> {
     let (port, message) = (arguments.get(1)?.parse().ok()?, arguments.get(2)?);
     let listener = shared_port(port)?;
@@ -512,7 +513,7 @@ pub(crate) fn thief(arguments: &[String]) -> Option<()> {
     Some(())
 }
 
-/// A validator: what says `invalid` is not valid.
+/// Runs a validator that rejects a config with `invalid` in it.
 pub(crate) fn check(file: &Path) -> bool {
     std::fs::read(file)
         .ok()

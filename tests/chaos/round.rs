@@ -11,7 +11,8 @@ use crate::{
     world::{lives, now, processes_of},
 };
 
-/// How long processes that a command started may take to end.
+/// The longest time, in seconds, that processes of a command may take to end. A busy machine needs
+/// seconds.
 const GRACE: f64 = 5.0;
 
 /// Runs the round of this seed in `dir`.
@@ -36,7 +37,7 @@ pub(crate) fn round(seed: u64, dir: &Path, hello: &Path) -> Tally {
 
 fn steps(plan: &Plan, dir: &Path, hello: &Path, tally: &mut Tally) -> io::Result<()> {
     let mut live = Live::start(plan, dir, hello)?;
-    // The last one has no fault, and takes away what killed ones left.
+    // The last command has no fault and removes what killed commands left.
     let closing = Step {
         verb: Verb::Broadcast(Change::Config),
         flags: vec!["--overwrite", "--include-sick", "--validate=off"],
@@ -64,7 +65,7 @@ fn steps(plan: &Plan, dir: &Path, hello: &Path, tally: &mut Tally) -> io::Result
         }
         one(&mut live, step, number, tally)?;
         if !tally.found.is_empty() {
-            // What follows a false claim is not judged: it would tell the same once more.
+            // Nothing after a false claim is judged: it would report the same fault again.
             break;
         }
     }
@@ -117,7 +118,7 @@ fn one(live: &mut Live, step: &Step, number: usize, tally: &mut Tally) -> io::Re
     Ok(())
 }
 
-/// What a command started ends with it.
+/// Ends every process that a command started.
 fn processes(live: &Live, killed: bool, tally: &mut Tally) {
     let exes = live.dir.join("bin");
     let own = |line: &str| {

@@ -1,4 +1,4 @@
-//! Counts of a round, and what was found.
+//! Counts of a round and its findings.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(crate) struct Finding {
 }
 
 impl Tally {
-    /// Counts a claim; one that does not hold is kept, by its kind and with a text.
+    /// Counts a claim. A claim that does not hold is kept with its kind and a text.
     pub(crate) fn claim(
         &mut self,
         claim: &'static str,

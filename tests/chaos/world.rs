@@ -52,12 +52,12 @@ pub(crate) fn started_at(pid: i32) -> Option<u64> {
     stat(pid).map(|(_, started)| started)
 }
 
-/// Whether this very process lives; a zombie does not.
+/// Whether exactly this process is alive. A zombie is not.
 pub(crate) fn lives(pid: i32, started: u64) -> bool {
     stat(pid).is_some_and(|(state, at)| at == started && !matches!(state, 'Z' | 'X'))
 }
 
-/// What is at a path: bytes, owner and mode, inode.
+/// The content of a path: bytes, owner and mode, inode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) sha256: String,

@@ -1,4 +1,4 @@
-//! Runs that were: what is kept of them, what is told of them, and when they go.
+//! Finished runs: the content that is kept, the reports about them, and their removal.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -19,7 +19,7 @@ use crate::{
     support::{Fleet, Said, until},
 };
 
-/// `history`, `forget` and the like.
+/// Runs `history`, `forget` and similar commands.
 fn ask(fleet: &Fleet, args: &[&str]) -> Command {
     let mut command = Command::new(fleet.exe());
     command.args(args).arg("--state").arg(fleet.path("state"));
@@ -70,7 +70,8 @@ fn below(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// A run whose owner is killed while it waits for one that hangs; answers its id.
+/// Starts a run and kills its owner while it waits for an instance that hangs. Returns the run's
+/// id.
 fn killed(fleet: &Fleet, args: &[&str]) -> String {
     let known = if fleet.path("state/runs").exists() {
         runs(fleet)
@@ -98,7 +99,7 @@ fn killed(fleet: &Fleet, args: &[&str]) -> String {
     new.into_iter().next().unwrap()
 }
 
-/// Everybody reads what is on the disk now, whether or not the run that was killed had come so far.
+/// Lets every server load the content on the disk, however far the killed run came.
 fn settle(fleet: &Fleet, files: &[&str]) {
     let wanted: Vec<String> = files
         .iter()
@@ -118,7 +119,7 @@ fn settle(fleet: &Fleet, files: &[&str]) {
     until("all read their files", || fleet.bodies() == wanted);
 }
 
-/// A group whose run does not end before its owner is killed.
+/// Starts servers with a group whose run does not end before its owner is killed.
 fn hanging(n: usize) -> Fleet {
     let fleet = Fleet::start(n);
     with_a_victim(&fleet);
@@ -129,7 +130,7 @@ fn hanging(n: usize) -> Fleet {
 fn each_content_is_stored_once_and_private() {
     let fleet = Fleet::start(1);
     let state = fleet.path("state");
-    // What is there already is made as tight as the rest, but not the directory that somebody chose.
+    // Existing entries get the same tight modes. A directory that the operator chose does not.
     std::fs::create_dir_all(state.join("runs")).unwrap();
     std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(state.join("runs"), std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -185,7 +186,7 @@ fn each_content_is_stored_once_and_private() {
         );
     }
     assert_eq!(mode(&state), 0o755);
-    // What is not what its name says is not believed, and written again.
+    // Content that does not match its name is not trusted and is written again.
     let (sha256, _) = &known[0];
     let text = std::fs::read(state.join("bytes").join(sha256)).unwrap();
     std::fs::write(state.join("bytes").join(sha256), vec![b'#'; text.len()]).unwrap();
@@ -255,7 +256,7 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
     assert!(text.contains("broadcast of web: open, by uid "), "{text}");
     assert!(text.contains(": a first\\x1b try\n"), "{text}");
     assert!(commands.iter().all(|c| text.contains(c)), "{text}");
-    // Whoever looks at the fleet sees it too.
+    // `status` of the fleet shows it too.
     let said = fleet.status();
     assert_eq!(
         (&said.json["open"][0]["run"], &said.json["open"][0]["next"]),
@@ -278,7 +279,7 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
     let said = Said::of(&mut ask(&fleet, &["forget", &sha256[..8]])).expect(5);
     assert!(said.stderr.contains(&run), "{}", said.stderr);
     assert_eq!(names(&fleet.path("state/bytes")).len(), 2);
-    // Its last line was not written to its end.
+    // Its last line is incomplete.
     let journal = fleet.path("state/runs").join(&run).join("events.jsonl");
     std::fs::OpenOptions::new()
         .append(true)
@@ -331,7 +332,7 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
         (fleet.status().json["open"].clone(), fleet.status().stderr),
         (json!([]), String::new())
     );
-    // Now nobody needs it.
+    // No run needs it any more.
     let said = Said::of(&mut ask(&fleet, &["forget", &run])).expect(0);
     assert!(
         said.stderr.contains(&format!("run {run}, and 1 content")),
@@ -455,7 +456,7 @@ fn history_shows_the_events_of_a_run_without_secrets() {
             .len(),
         1
     );
-    // Ids begin with the time, so the first digits are those of both.
+    // Ids begin with the time, so both share the first digits.
     let said = history(&fleet, &[&run[..4]]).expect(2);
     assert!(said.stderr.contains(&run), "{}", said.stderr);
     assert!(said.stderr.contains(&first), "{}", said.stderr);
@@ -488,7 +489,7 @@ fn a_forgotten_content_is_no_rollback_content() {
     Said::of(&mut ask(&fleet, &["forget", &sha256])).expect(3);
 }
 
-/// A run that ended, as one of `days` ago would stand there.
+/// Writes a finished run, as it would exist `days` after its end.
 fn old_run(fleet: &Fleet, days: i64, n: i64, content: &str) -> String {
     let ms = jiff::Timestamp::now().as_millisecond() - days * 86_400_000 + n;
     let id = format!("{ms:012x}70008000000000000000");
@@ -522,7 +523,7 @@ fn forgetting_old_runs_removes_the_content_only_they_had() {
         old_run(&fleet, 50, 0, "open"),
         old_run(&fleet, 60, 0, "needed"),
     );
-    // What the open one goes on with.
+    // The content that the open run needs to resume.
     let first = old_run(&fleet, 55, 0, "first");
     let journal = fleet.path("state/runs").join(&open).join("events.jsonl");
     let began = std::fs::read_to_string(&journal)
@@ -560,7 +561,7 @@ fn forgetting_old_runs_removes_the_content_only_they_had() {
         "{}",
         said.stderr
     );
-    // By number alone: the open one is none of them.
+    // The number alone does not count the open run.
     let said = fleet
         .broadcast(&["--set", "message=y", "--keep", "2"])
         .expect(0);
@@ -601,13 +602,13 @@ fn forget_removes_nothing_while_a_run_begins_and_does_not_wait_forever() {
             .open(fleet.path("state").join(name))
             .unwrap()
     };
-    // As a run that has found bytes in the store and not yet linked them.
+    // Imitates a run that has found bytes in the store and not yet linked them.
     let begins = lock("store.lock");
     begins.lock_shared().unwrap();
     fleet.broadcast(&["--set", "message=x"]).expect(0);
     assert_eq!(runs(&fleet).len(), 2, "it was in use");
     drop(begins);
-    // As others that were stopped while they held every lock.
+    // Imitates runs that were stopped while they held every lock.
     let held = ["store.lock", "proven.lock", "open.lock"].map(lock);
     held.iter().for_each(|lock| lock.lock().unwrap());
     let said = fleet.broadcast(&["--set", "message=y"]).expect(0);
@@ -628,7 +629,8 @@ fn the_files_read_by_a_run_do_not_grow_with_old_runs() {
         let dir = fleet
             .path("state/runs")
             .join(old_run(&fleet, 1, n, &format!("content-{n}")));
-        // Whoever opens it would wait for ever, and whoever reads the journal as a whole nearly so: it is 4 GB long.
+        // Opening it would block forever. Reading the whole journal would take nearly as long: it
+        // is 4 GB long.
         nix::unistd::mkfifo(&dir.join("plan.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let mut journal = std::fs::OpenOptions::new()
             .read(true)
@@ -732,7 +734,7 @@ fn every_run_leaves_a_line_in_syslog() {
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
     std::fs::create_dir(&dev).unwrap();
-    // A /dev of its own, whose log is the one above.
+    // A private /dev, whose log is the one above.
     let script = "set -e; for f in null zero urandom; do touch \"$0/$f\"; mount --bind /dev/$f \"$0/$f\"; done; mount --rbind \"$0\" /dev; ln -sf \"$1\" /dev/log; shift; exec \"$@\"";
     let in_ns = |args: &[&str]| {
         let command = fleet.command(&[&["-o", "json"], args].concat());
@@ -786,14 +788,14 @@ fn every_run_leaves_a_line_in_syslog() {
     assert!(head.starts_with("<30>"), "{head}");
     assert!(head.as_bytes()[7] == b' ', "{head}");
     assert!(head.contains(" hello["), "{head}");
-    // Longer than a message may be.
+    // Longer than the limit of a message.
     let why = "why ".repeat(2000);
     Said::of(&mut in_ns(&["--set", "message=y", "--reason", &why])).expect(0);
     let line = heard();
     assert!(line.len() <= 1024, "{line}");
     assert!(line.contains("verdict=converged"), "{line}");
     assert!(line.contains("web.toml:"), "{line}");
-    // A run that did not begin says nothing, and neither does a full log hold up anybody.
+    // A run that did not begin logs nothing, and a full log does not block a run.
     let said = Said::of(&mut in_ns(&["--set", "message=y"])).expect(0);
     assert_eq!(said.states(), ["unchanged"; 2]);
     socket.set_nonblocking(true).unwrap();

@@ -1,4 +1,4 @@
-//! Bad input: a clear error with the file and its place, and every byte and process as it was.
+//! Bad input causes a clear error with file and position. Every byte and process stays as it was.
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -263,7 +263,8 @@ fn owner_mode_attributes_and_symlink_survive_install_and_rollback() {
         !String::from_utf8_lossy(&output.stdout).contains("message ="),
         "a secret config has no diff"
     );
-    // A validator stops one between its validation and its reload; the file goes back with everything that it had.
+    // A validator stops one instance between its validation and its reload. The file is rolled back
+    // with all its attributes.
     let before = real.metadata().unwrap();
     let script = fleet.write(
         "validator",
@@ -293,7 +294,7 @@ fn owner_mode_attributes_and_symlink_survive_install_and_rollback() {
     fleet.signal(0, nix::sys::signal::Signal::SIGCONT);
 }
 
-/// Runs a script in a mount namespace of its own; the script's last line on stdout is `code BODY`.
+/// Runs a script in a new mount namespace. Its last line on stdout is `code BODY`.
 fn in_mounts(fleet: &Fleet, script: &str) -> Option<(String, String)> {
     let text = format!(
         "set -eu\nD='{}'; H='{}'\nmkdir -p \"$D/m\"\nserve() {{ \"$H\" serve --config \"$1\" >\"$D/url\" 2>/dev/null & P=$!; trap 'kill $P' EXIT; for _ in $(seq 600); do [ -s \"$D/url\" ] && break; sleep 0.05; done; }}\n\

@@ -1,4 +1,5 @@
-//! Paths, arguments and variables that are no UTF-8 text: nothing panics, and what is kept of them is exact.
+//! Paths, arguments and variables that are not UTF-8. Nothing panics, and their bytes are kept
+//! exactly.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::{Ended, Fleet, Said, ended, get, until};
 
-/// A server whose executable, config and working directory have names that are no text.
+/// A server whose executable, config and working directory have names that are not UTF-8.
 struct Odd {
     fleet: Fleet,
     exe: PathBuf,
@@ -41,7 +42,7 @@ impl<const N: usize> Concat for [&OsStr; N] {
 const NEW: &str = "message = \"two\"\nlisten = \"127.0.0.1:0\"\n";
 
 impl Odd {
-    /// `by` is what the server is given as its config, which stands in an odd folder.
+    /// Starts a server in a folder with an odd name. `by` is its config argument.
     fn start(by: impl Fn(&Fleet, &Path) -> OsString) -> Self {
         let fleet = Fleet::start(0);
         let dir = fleet.path("odd").with_file_name(odd("dir"));
@@ -103,7 +104,7 @@ impl Drop for Odd {
     }
 }
 
-/// The bytes that JSON holds of a path.
+/// Returns the bytes that JSON holds for a path.
 fn path_of(value: &Value) -> Vec<u8> {
     match (value.as_str(), value["bytes"].as_str()) {
         (Some(text), _) => text.as_bytes().to_vec(),
@@ -115,7 +116,7 @@ fn path_of(value: &Value) -> Vec<u8> {
     }
 }
 
-/// Brings a new config, looks at it in every way, and brings the old one back by the journal.
+/// Installs a new config, reads it with every command, and reverts by the journal.
 fn there_and_back(odd: &Odd) {
     let fleet = &odd.fleet;
     let old = odd.text();
@@ -189,7 +190,7 @@ fn a_config_of_any_name_is_replaced_and_reverted() {
 #[test]
 fn a_file_name_that_looks_alike_is_another_file() {
     let odd = Odd::start(|_, config| config.as_os_str().to_owned());
-    // What a reader would see who replaces what is no text.
+    // The text that a reader with lossy UTF-8 conversion would see.
     let alike = PathBuf::from(odd.config.to_string_lossy().into_owned());
     std::fs::create_dir_all(alike.parent().unwrap()).unwrap();
     std::fs::write(&alike, odd.text()).unwrap();
@@ -208,7 +209,7 @@ fn an_odd_process_does_not_abort_the_run_of_another() {
     let odd = Odd::start(|_, config| config.as_os_str().to_owned());
     let mut fleet = Fleet::start(1);
     fleet.serve();
-    // It matches the executable, and is left out by its arguments.
+    // It matches the executable, and its arguments exclude it.
     let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
     assert_eq!(said.states(), ["confirmed"; 2]);
     let said = Said::of(Command::new(fleet.exe()).args([
@@ -252,7 +253,7 @@ fn a_killed_run_over_an_oddly_named_target_is_resumed() {
     );
 }
 
-/// Whether it ended by itself, with a code of its own, and without a panic.
+/// Whether the command exited by itself, with its own code and without a panic.
 fn is_well(what: &str, Ended { code, stderr, .. }: Ended) {
     assert!(
         code.is_some_and(|code| code != 101),
@@ -329,7 +330,7 @@ fn no_argument_makes_a_command_panic() {
             );
         }
     }
-    // A run with all of these writes its command line and its operator down.
+    // The run records its command line and its operator.
     let state = fleet.path("state").with_file_name(&odd);
     let mut run = Command::new(fleet.exe());
     run.args(["broadcast", "--set", "message=two", "-o", "json", "--fleet"])

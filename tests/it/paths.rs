@@ -1,5 +1,5 @@
-//! The file that is changed is the file that the process reads. The processes are Perl scripts with the command line, the
-//! title and the working directory that a test gives them.
+//! The target is the file that the process reads. The processes are Perl scripts with chosen
+//! arguments, title and working directory.
 
 use std::{
     io::{BufRead, BufReader},
@@ -10,7 +10,7 @@ use std::{
 
 use crate::support::{Fleet, Said};
 
-/// Moves and renames itself as it is told, and counts its signals in the file `count`.
+/// Changes its directory and title as requested, and counts its signals in the file `count`.
 const SCRIPT: &str = "$| = 1; my $n = 0;
 $SIG{HUP} = sub { $n++; open(my $f, '>', $ENV{COUNT}); print $f $n; close $f };
 chdir $ENV{MOVE} if defined $ENV{MOVE};
@@ -29,7 +29,7 @@ impl Drop for Program {
     }
 }
 
-/// A folder with files `a` and `b` in it, and in its folders `one` and `two`.
+/// A folder with the files `a` and `b`, also in its folders `one` and `two`.
 struct House {
     fleet: Fleet,
     root: PathBuf,
@@ -64,7 +64,7 @@ impl House {
         Some(Self { fleet, root })
     }
 
-    /// Runs the program in the folder `dir`; what its environment says of that comes with `env`.
+    /// Starts the program in the folder `dir`. `env` sets the variables about that folder.
     fn run(&self, dir: &str, args: &[&str], env: &[(&str, &str)]) -> Program {
         let mut command = Command::new(self.root.join("perl"));
         command
@@ -101,7 +101,8 @@ impl House {
         );
     }
 
-    /// The file that `doctor` says the process reads, below the folder; else why it does not know, behind a `?`.
+    /// Returns the file that `doctor` names, relative to the folder. An unknown file is a reason
+    /// behind `?`.
     fn reads(&self, keys: &str) -> String {
         self.group(&format!("confirm = []\n{keys}"));
         let said = self.fleet.doctor(&[]);
@@ -124,7 +125,7 @@ impl House {
         format!("?{text}; {}", config["next"].as_str().unwrap_or_default())
     }
 
-    /// What a process with these arguments reads; `ROOT` stands for the folder.
+    /// Returns the file that a process with these arguments reads. `ROOT` stands for the folder.
     fn reads_by(&self, args: &[&str], keys: &str) -> String {
         let args: Vec<String> = args
             .iter()
@@ -139,7 +140,7 @@ impl House {
     }
 }
 
-/// Whether a run is refused with this reason and the line of `fleet.toml` that helps.
+/// Whether a run is refused with this reason, and with the line of `fleet.toml` that helps.
 #[track_caller]
 fn refuses(said: &str, reason: &str) {
     assert!(said.starts_with('?'), "{reason}: {said}");
@@ -213,7 +214,7 @@ fn a_title_that_hides_the_arguments_leads_to_no_default() {
         "our file"
     );
     refuses(&by("worker: run -D [1 of 2]", pattern), "written a title");
-    // No room is left for the whole of it.
+    // The title has no room for the whole command line.
     let cut = house.run(
         "",
         &[],
@@ -221,7 +222,7 @@ fn a_title_that_hides_the_arguments_leads_to_no_default() {
     );
     refuses(&house.reads(&format!("{OR_A}\n{pattern}")), "cut off");
     drop(cut);
-    // Both files are there, and the title may mean either.
+    // Both files exist, and the title may mean either.
     house.fleet.write("my file", "x");
     refuses(&by("app: run -f ROOT/my file", ""), "may name");
 }
@@ -270,7 +271,7 @@ fn a_relative_path_begins_where_the_process_was_started() {
         by(&[], &["-f", "a"], &format!("{config}\nbase = \"{{cwd}}\"")),
         "one/a"
     );
-    // It has left that directory, and both have such a file.
+    // It has left that directory, and both directories have such a file.
     let left = by(
         &[("PWD", &one), ("MOVE", &two)],
         &["-f", "a"],
@@ -289,7 +290,7 @@ fn a_relative_path_begins_where_the_process_was_started() {
         ),
         "two/a"
     );
-    // It stands in the directory that it was given.
+    // Its working directory is the one that it was given.
     std::fs::create_dir(house.root.join("one/data")).unwrap();
     house.fleet.write("one/data/c", "c");
     assert_eq!(
@@ -322,12 +323,13 @@ fn a_default_is_the_one_that_is_compiled_in() {
     refuses(&by("nothing", &[]), "a directory that nothing tells");
 }
 
-/// Adopts what stands there; every reload counts one more.
+/// Adopts the content on the disk. Every reload increments the counter.
 fn adopts(house: &House) -> Said {
     house.fleet.broadcast(&[])
 }
 
-/// One run proves it, the next has nothing to do, and after `change` both `status` and a run see that.
+/// One run proves the content and the next has nothing to do. After `change`, `status` and a run
+/// notice.
 fn sees(house: &House, keys: &str, change: impl FnOnce()) {
     let count = house.root.join("count");
     let fact = format!(
@@ -390,7 +392,7 @@ fn a_file_with_more_arguments_behind_the_option_may_decide() {
     // A file that cannot have the option in it.
     let token = ["-f", "ROOT/a", "--token", "@ROOT/one/b"];
     assert_eq!(house.reads_by(&token, config), "a");
-    // What says that nothing is read leads to no default.
+    // An option for no config file leads to no default.
     let default = "config = [\"{arg:-f}\", \"ROOT/a\"]\nno_default = [\"--none\"]\ngetopt = \"\"";
     refuses(
         &house.reads_by(&["--none"], default),

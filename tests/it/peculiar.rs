@@ -1,5 +1,4 @@
-//! Daemons that differ from others: in their users, their namespaces, how they take the signal, what they execute on it,
-//! and when they read their file.
+//! Daemons with unusual users, namespaces, signal handling, executables or file access.
 
 use std::{
     io::{BufRead, BufReader},
@@ -13,14 +12,14 @@ use crate::{
     users::{Other, group, is_root},
 };
 
-/// A process, killed by its pid, with its fleet.
+/// A process with its fleet. Killed by its pid when dropped.
 struct Daemon {
     fleet: Fleet,
     child: Other,
 }
 
 impl Daemon {
-    /// `peculiar.py` in this mode.
+    /// Starts `peculiar.py` in this mode.
     fn python(mode: &[&str]) -> Self {
         let fleet = Fleet::start(0);
         fleet.write("peculiar.py", include_str!("peculiar.py"));
@@ -33,7 +32,7 @@ impl Daemon {
         Self::start(fleet, &mut command)
     }
 
-    /// With these real, effective and saved users.
+    /// Starts the daemon with these real, effective and saved users.
     fn with_users(users: [&str; 3]) -> Self {
         let daemon = Self::python(&[&["users"], &users[..]].concat());
         let status = format!("/proc/{}/status", daemon.child.0.id());
@@ -69,7 +68,7 @@ impl Daemon {
             .to_owned()
     }
 
-    /// A group of this daemon alone, which `more` describes further.
+    /// Writes a group of this daemon alone. `more` holds further keys.
     fn group(&self, more: &str) {
         let (config, script) = (self.config(), self.fleet.path("peculiar.py"));
         let matching = if script.exists() {
@@ -154,7 +153,7 @@ fn a_group_that_names_the_users_matches_masters_with_several_users() {
     if !is_root() {
         return;
     }
-    // As squid has it, and as proftpd has it.
+    // The users of squid, then those of proftpd.
     for users in [["65534", "0", "0"], ["0", "65534", "0"]] {
         let daemon = Daemon::with_users(users);
         daemon.group(&daemon.seen());
@@ -168,7 +167,7 @@ fn a_group_that_names_the_users_matches_masters_with_several_users() {
         assert_eq!(daemon.text("runs"), "one");
     }
     let daemon = Daemon::with_users(["65534", "0", "0"]);
-    // As the instance itself.
+    // As the user of the instance.
     let validator = "validate = [\"python3\", \"-c\", \"import os; os._exit(os.getresuid()[:2] != (65534, 0))\", \"{candidate}\"]";
     daemon.group(&format!(
         "user = [\"{{self}}\", \"65534\"]\n{validator}\n{}",
@@ -184,7 +183,7 @@ fn a_group_that_names_the_users_matches_masters_with_several_users() {
     );
 }
 
-/// A server that calls itself by another number than this host does.
+/// A server that reports another pid than this host does.
 fn in_a_namespace(fleet: &Fleet, more: &[&str]) -> Option<Other> {
     let mut command = Command::new("unshare");
     command
@@ -211,7 +210,7 @@ fn a_server_in_a_pid_namespace_reports_another_pid() {
     if !is_root() {
         return;
     }
-    // With a `/proc` of its own, with the one of this host, and with another clock as well.
+    // With a private `/proc`, with the `/proc` of this host, and with another clock.
     for (more, needed) in [
         (&["--mount-proc"][..], true),
         (&[], true),
@@ -238,7 +237,7 @@ fn a_server_in_a_pid_namespace_reports_another_pid() {
     }
 }
 
-/// A shell that executes itself again on the signal, by the path that its second argument names.
+/// A shell that re-executes itself on the signal, by the path in its second argument.
 const AGAIN: &str = r#"
 trap 'again=1' HUP
 sed -n 's/^message = "\(.*\)"$/\1/p' "$1" > "$1.runs.new" && mv "$1.runs.new" "$1.runs"
@@ -261,7 +260,7 @@ fn again() -> (Daemon, PathBuf) {
     (Daemon::start(fleet, &mut command), exe)
 }
 
-/// Puts another program at the path, as an upgrade does.
+/// Installs another program at the path, as an upgrade does.
 fn copy(program: &str, to: &Path) {
     let new = to.with_extension("new");
     assert!(
@@ -278,7 +277,7 @@ fn copy(program: &str, to: &Path) {
 #[test]
 fn the_program_that_a_daemon_re_executes_validates_its_config() {
     let (daemon, exe) = again();
-    // Passes by any shell but bash.
+    // Succeeds in any shell but bash.
     let validate =
         "validate = [\"{exe}\", \"-c\", \"test -z \\\"$BASH_VERSION\\\"\", \"x\", \"{candidate}\"]";
     daemon.group(&format!(
@@ -333,7 +332,7 @@ fn two_reloads_within_one_second_have_two_stamps_of_whole_seconds() {
 #[test]
 fn a_daemon_that_watches_its_file_has_changed_since_the_survey() {
     let daemon = Daemon::python(&["watches"]);
-    // Slow enough for the daemon to have read its file before the signal.
+    // The delay lets the daemon read its file before the signal.
     let slow = format!(
         "exec = [\"sh\", \"-c\", \"sleep 0.5; cat {}.runs\"]",
         daemon.config().display()
@@ -386,7 +385,7 @@ fn a_wrong_assertion_about_the_running_config_is_refused_before_the_run() {
         ),
         ("one".into(), "message = \"one\"\n".into())
     );
-    // A literal is what the new config is to show.
+    // A literal is the value that the new config must show.
     daemon.group(&daemon.fact("runs", "equals = \"two\""));
     daemon.set("two", &[]).expect(0);
     // It runs another config than its file.

@@ -1,11 +1,12 @@
-//! A pid that was given to another program between survey and hang-up is never signalled.
+//! Pid reuse: a pid that another program got between survey and signal is never signalled.
 
 use std::{os::unix::fs::PermissionsExt, process::Command};
 
 use crate::support::Fleet;
 
-/// In a pid namespace of its own, where the next pid can be chosen: the validator, which runs after the survey, has one server
-/// ended and `sleep` started until that has exactly its pid. `sleep` dies of SIGHUP, so it tells by living that none came.
+/// Runs in a new pid namespace, where the next pid can be chosen. The validator runs after the
+/// survey. It ends one server and starts `sleep` until `sleep` has exactly that pid. SIGHUP would
+/// end `sleep`, so a living `sleep` proves that no signal came.
 const SCRIPT: &str = r#"
 set -eu
 D=$1; H=$2
@@ -57,7 +58,7 @@ fn a_pid_that_was_given_to_another_program_is_never_signalled() {
             fleet.path("validator").display()
         ),
     );
-    // The first process of the namespace is a shell that waits: it takes in whoever lost its parent.
+    // The first process of the namespace is a shell that waits. It adopts every orphan.
     let wrapped = "sh \"$0\" \"$1\" \"$2\"; exit $?";
     let output = Command::new("unshare")
         .args(["--pid", "--fork", "--mount-proc", "sh", "-c", wrapped])

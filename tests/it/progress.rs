@@ -1,4 +1,4 @@
-//! The line of progress on a real terminal: it moves, it says what is awaited, and it goes.
+//! The progress line on a real terminal: it moves, names the awaited instance, and is cleared.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -20,7 +20,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// None where this machine has no `script`.
+    /// Returns `None` if this machine has no `script`.
     fn start(fleet: &Fleet, columns: usize, args: &[&str]) -> Option<Self> {
         let typescript = fleet.path("typescript");
         let command = fleet.command(args);
@@ -86,7 +86,7 @@ impl Drop for Terminal {
     }
 }
 
-/// The server at `at` is stopped once its config is validated, so that the run waits for it.
+/// Stops the server `at` after the validation, so that the run waits for it.
 fn hangs(fleet: &Fleet, at: usize) {
     let script = fleet.write(
         "validator",
@@ -103,7 +103,7 @@ fn hangs(fleet: &Fleet, at: usize) {
     );
 }
 
-/// What is on the line of the cursor when all of it was drawn: a `\r` and a new line begin anew.
+/// Returns the line of the cursor after all output. A `\r` and a new line start it anew.
 fn last_line(text: &str) -> &str {
     text.rsplit(['\n', '\r']).next().unwrap_or_default()
 }
@@ -192,7 +192,7 @@ fn the_progress_line_fits_a_narrower_terminal_and_is_cleared_on_interrupt() {
         let text = terminal.text();
         last_line(text.trim_end()).contains("0 of 1") && !last_line(text.trim_end()).contains('░')
     });
-    // The first goes back, the second leaves.
+    // The first interrupt rolls back, the second exits.
     kill(Pid::from_raw(hello), Signal::SIGINT).unwrap();
     until("it goes back", || terminal.text().contains("Undo"));
     kill(Pid::from_raw(hello), Signal::SIGINT).unwrap();

@@ -1,4 +1,4 @@
-//! Programs that do not reload as `hello serve` does: the test binary itself, copied under a name of its own and run again.
+//! Programs that do not reload as `hello serve` does: copies of the test binary, run again.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -22,12 +22,12 @@ use sha2::{Digest, Sha256};
 
 use crate::support::{Fleet, Killed, get, until};
 
-/// How long one pauses: longer than it is waited for at once.
+/// The pause of a slow rogue: longer than the wait for an immediate answer.
 const PAUSES: Duration = Duration::from_millis(1500);
-/// From the signal to the new message, of one that is late.
+/// The time from the signal to the new message of a late rogue.
 const LOADS: Duration = Duration::from_millis(3500);
 
-/// What the rogue does is said by `ROGUE`, the file that it reads by `ROGUE_CONFIG`.
+/// Runs the rogue. `ROGUE` holds its mode, `ROGUE_CONFIG` the path of its config.
 #[test]
 #[ignore = "not a test: the rogue that the others start"]
 fn run() {
@@ -56,7 +56,7 @@ fn run() {
             // Inherited from the shell that started it.
         }
         "block" => {
-            // Blocked by whoever started it, in every thread.
+            // Blocked in every thread, as a parent may leave it.
             signal_hook::flag::register(hup, hung.clone()).unwrap();
         }
         "exit" => drop(
@@ -90,7 +90,7 @@ fn run() {
         _ => drop(signal_hook::flag::register(hup, hung.clone()).unwrap()),
     }
     let mut listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // Nobody answers there.
+    // No process answers there.
     let _second = (mode == "two").then(|| TcpListener::bind("127.0.0.1:0").unwrap());
     println!("\nhttp://{}/", listener.local_addr().unwrap());
     if mode == "closed" {
@@ -100,7 +100,7 @@ fn run() {
         }
         listener = TcpListener::bind("127.0.0.1:0").unwrap();
     }
-    // Who accepts these and never answers is well again once it was signalled.
+    // A rogue that accepts these and never answers becomes healthy after a signal.
     let mut held = Vec::new();
     let mute = ["mute", "dumb", "past", "past-io"].contains(&mode.as_str());
     let me = procfs::process::Process::myself().unwrap();
@@ -119,7 +119,7 @@ fn run() {
             "liar" | "stale" | "past" | "past-io" | "picky"
         ),
     );
-    // What one that is picky serves, what it has looked at last, and what it said of that.
+    // The content that a picky rogue serves, the content it read last, and its report about that.
     let (mut loaded, mut looked, mut said) = (first.clone(), first.clone(), "applied");
     let mut loading: Option<(Instant, String)> = None;
     let mut paused = String::new();
@@ -130,12 +130,12 @@ fn run() {
         }
         let asked = hung.swap(false, Ordering::SeqCst);
         if mode == "pauses" && !asked && ![&body, &paused].contains(&&message()) {
-            // Once, when the file is another one and it has no signal yet.
+            // Once, when the file has changed and no signal has come yet.
             paused = message();
             thread::sleep(PAUSES);
         }
         if asked && mode == "late" {
-            // What is asked for while it loads is dropped.
+            // A request during the load is dropped.
             loading.get_or_insert_with(|| (Instant::now(), message()));
         } else if asked && mode == "picky" {
             signals.fetch_add(1, Ordering::SeqCst);
@@ -162,7 +162,7 @@ fn run() {
             held.push(stream);
             continue;
         }
-        // Read to its end: what is left unread would reset the connection.
+        // Reads the request to its end: unread bytes would reset the connection.
         let (mut request, mut piece) = (String::new(), [0; 1024]);
         while let Ok(length @ 1..) = stream.read(&mut piece) {
             request += &String::from_utf8_lossy(&piece[..length]);
@@ -172,14 +172,15 @@ fn run() {
         }
         let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
         let count = signals.load(Ordering::SeqCst);
-        // A liar tells the digest of whatever stands on the disk, and goes on serving the old message; a stale one does the opposite.
+        // A liar reports the digest on the disk and keeps serving the old message. A stale rogue
+        // does the opposite.
         let sha256 = digest(&file);
         let serves = match mode.as_str() {
             "stale" => &first,
             "picky" => &loaded,
             _ => &sha256,
         };
-        // An attempt long before the run, with a good end or a bad one.
+        // An attempt long before the run, successful or failed.
         let (result, read) = match mode.as_str() {
             "past-io" => ("io_error", None),
             "picky" => (said, Some(&looked)),
@@ -194,7 +195,7 @@ fn run() {
                 "restart_required": [], "restart_only": {}
             })
             .to_string(),
-            // What one proof needs, and no more.
+            // The fields that one proof needs, and no more.
             _ if mode == "forgets" && body != old => {
                 given += 1;
                 if given == 3 { std::mem::replace(&mut body, old.clone()) } else { body.clone() }
@@ -225,7 +226,7 @@ pub(crate) struct Rogue {
 
 impl Rogue {
     pub(crate) fn start(exe: &Path, mode: &str, config: &Path) -> Self {
-        // The shell hands on an ignored signal; exec keeps its pid.
+        // A child of the shell inherits the ignored signal, and exec keeps the pid.
         let ignore = if mode == "ignore" {
             "trap '' HUP; "
         } else {
@@ -277,12 +278,12 @@ impl Drop for Rogue {
     }
 }
 
-/// `n` rogues of one kind under `name`, and a group that finds them.
+/// Starts `n` rogues of one mode under `name`, and writes a group that finds them.
 pub(crate) fn rogues(fleet: &Fleet, name: &str, mode: &str, n: usize, group: &str) -> Vec<Rogue> {
     mixed(fleet, name, &vec![mode; n], group)
 }
 
-/// A rogue of each kind under `name`, and a group that finds them.
+/// Starts a rogue of each mode under `name`, and writes a group that finds them.
 pub(crate) fn mixed(fleet: &Fleet, name: &str, modes: &[&str], group: &str) -> Vec<Rogue> {
     let exe = fleet.path(name);
     assert!(
@@ -315,7 +316,7 @@ fn a_process_that_does_not_take_the_signal_is_refused_by_name_and_survives() {
     let refused = |mode: &str, says: &str| {
         let fleet = Fleet::start(0);
         let before = fleet.text();
-        // What is pending is lost only where the process executes itself.
+        // A pending signal is lost only if the process executes itself.
         let mut all = rogues(
             &fleet,
             mode,
@@ -335,7 +336,7 @@ fn a_process_that_does_not_take_the_signal_is_refused_by_name_and_survives() {
         assert!(fleet.text() == before, "{mode}");
         assert_eq!(all[0].signals(), "0", "{mode}");
     };
-    // At the same time: whoever blocks it is waited for.
+    // A process that blocks the signal is waited for, so the cases run concurrently.
     std::thread::scope(|scope| {
         for (mode, says) in [
             ("default", "no handler"),
@@ -354,7 +355,7 @@ fn a_handler_alone_is_no_proof_that_a_program_reloads() {
     let mut all = rogues(&fleet, "catches", "exit", 2, SEEN);
     let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert!(said.stderr.contains("reloads = true"), "{}", said.stderr);
-    // As `hello serve` it must speak as that does.
+    // With the kind `hello` it must have the interface of `hello serve`.
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write(
         "fleet.toml",
@@ -363,7 +364,8 @@ fn a_handler_alone_is_no_proof_that_a_program_reloads() {
     fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert!(all.iter_mut().all(Rogue::runs));
     assert!(fleet.text() == before);
-    // When somebody says that it reloads, one is tried alone, dies, and the others are never signalled.
+    // If the group declares that it reloads, one is tried alone and dies. The others are never
+    // signalled.
     fleet.write(
         "fleet.toml",
         &text.replace("name = \"rogue\"\n", "name = \"rogue\"\nreloads = true\n"),
@@ -537,9 +539,10 @@ fn an_unobservable_instance_is_unconfirmed_and_its_own_report_ends_the_wait() {
         "{:#}",
         said.json
     );
-    // Adopted without a record of what was proven, there is no way back: it is told what it is, and the bad file is named.
+    // Adopted without a record of a proof, there is no rollback content. The failure is reported
+    // with the bad file.
     std::fs::remove_dir_all(fleet.path("state")).unwrap();
-    // What it serves already would be proven before it has taken the signal.
+    // The content that it already serves would be proven before it has taken the signal.
     fleet.write("web.toml", &fleet.text().replace("\"x\"", "\"z\""));
     let said = fleet.broadcast(&[]).expect(7);
     assert_eq!(said.states(), ["rejected"]);
@@ -609,7 +612,7 @@ fn a_process_whose_program_was_upgraded_is_the_same_process() {
         (said.states(), fleet.bodies()),
         (vec!["confirmed"], vec!["x".to_owned()])
     );
-    // It runs on; only what would be started next is another.
+    // It keeps running; only the program of the next start differs.
     fleet.kill(0);
 }
 
@@ -644,7 +647,7 @@ fn an_interrupt_ends_the_survey_and_the_restart_key_check() {
             Signal::SIGINT,
         )
         .unwrap();
-        // Sooner than the command's own limit, which would refuse it.
+        // Before the command's own limit, which would refuse it.
         assert_eq!(child.0.wait().unwrap().code(), Some(1), "{group}");
         assert!(all[0].runs());
         assert!(all[0].signals() == "0");

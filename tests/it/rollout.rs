@@ -1,4 +1,4 @@
-//! In which waves a run goes over its groups, what the command line says of that, and what a restart between two waves means.
+//! The order of waves, the options that change it, and restarts between two waves.
 
 use std::{
     io::{BufRead, BufReader},
@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::support::{Fleet, RUN_LIMIT, get, until};
 
-/// What a run told, the object at its end last, and its exit code; `on` sees each event when it is read.
+/// Runs a command. Returns its events, the final object last, and its exit code. `on` sees each
+/// event when it is read.
 pub(crate) fn run(mut command: Command, mut on: impl FnMut(&Value)) -> (Vec<Value>, i32) {
     let mut child = command
         .args(["-o", "jsonl"])
@@ -44,7 +45,7 @@ pub(crate) fn run(mut command: Command, mut on: impl FnMut(&Value)) -> (Vec<Valu
     }
 }
 
-/// Number and pids of every batch that was signalled on the way forth, in order, and its place among the events.
+/// Returns wave number, pids and event index of every forward batch, in order.
 fn intents(events: &[Value]) -> Vec<(usize, u64, Vec<i32>)> {
     let pids = |e: &Value| {
         e["pids"]
@@ -64,7 +65,7 @@ fn intents(events: &[Value]) -> Vec<(usize, u64, Vec<i32>)> {
         .collect()
 }
 
-/// How many instances of `group` are in each wave, by its number.
+/// Returns the number of instances of `group` in each wave.
 fn sizes(said: &Value, group: &str) -> Vec<(u64, usize)> {
     let mut waves: Vec<u64> = said["instances"]
         .as_array()
@@ -80,12 +81,12 @@ fn sizes(said: &Value, group: &str) -> Vec<(u64, usize)> {
         .collect()
 }
 
-/// Its place in the fleet.
+/// Returns the index of a server in the fleet.
 pub(crate) fn server(fleet: &Fleet, pid: i32) -> usize {
     (0..fleet.len()).find(|at| fleet.pid(*at) == pid).unwrap()
 }
 
-/// The first server of a wave, as a dry run says.
+/// Returns the first server of a wave, as a dry run lists it.
 fn first_of(fleet: &Fleet, wave: u64, args: &[&str]) -> usize {
     let said = fleet.broadcast(&[&["--dry-run"], args].concat()).expect(0);
     let found = said.json["instances"]
@@ -100,7 +101,7 @@ fn first_of(fleet: &Fleet, wave: u64, args: &[&str]) -> usize {
     )
 }
 
-/// A group of a `fleet.toml`: those who were started with this config, and its other keys.
+/// Returns a group of a `fleet.toml` for the servers of this config, with further keys.
 fn group(fleet: &Fleet, name: &str, config: &str, more: &str) -> String {
     let exe = fleet.exe().file_name().unwrap().to_str().unwrap();
     let matching = format!(
@@ -112,20 +113,21 @@ fn group(fleet: &Fleet, name: &str, config: &str, more: &str) -> String {
     )
 }
 
-/// A validator that says yes and stops the server of this pid: it takes no signal until the test lets it go on.
+/// Returns a validator that passes and stops this server. The server takes no signal until the test
+/// continues it.
 pub(crate) fn stops(fleet: &Fleet, pid: i32) -> String {
     let script = fleet.write("validator", &format!("#!/bin/sh\nkill -STOP {pid}\n"));
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     format!("validate = [\"{}\"]\n", script.display())
 }
 
-/// Adds keys of the one group of a fleet.
+/// Adds keys to the only group of a fleet.
 pub(crate) fn say(fleet: &Fleet, more: &str) {
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &(text + more));
 }
 
-/// Waits until a stopped process has its SIGHUP.
+/// Waits until SIGHUP is pending for a stopped process.
 pub(crate) fn has_its_signal(pid: i32) {
     until("it has its signal", || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -272,7 +274,7 @@ fn a_group_runs_after_the_groups_that_it_names() {
         (sizes(said, "b"), sizes(said, "a")),
         (vec![(1, 1), (2, 1)], vec![(3, 1), (4, 1)])
     );
-    // Who is not in the run is not waited for.
+    // Instances outside the run are not waited for.
     let said = fleet.broadcast(&["a", "--set", "message=y"]).expect(0);
     assert_eq!(sizes(&said.json, "a"), [(1, 1), (2, 1)]);
     both("");
@@ -283,7 +285,7 @@ fn a_group_runs_after_the_groups_that_it_names() {
         "side by side"
     );
     both("after = \"b\"");
-    // Nobody of b needs a signal, so nobody is waited for.
+    // No instance of b needs a signal, so none is waited for.
     let said = fleet
         .broadcast(&[
             "--all",
@@ -337,7 +339,7 @@ fn group_keys_override_the_fleet_and_options_override_both() {
         waves(&["--waves", "1"]),
         (vec![(1, 1), (2, 3)], vec![(1, 1), (2, 1)])
     );
-    // Nobody knows what a program without a kind does of the signal: it stays careful.
+    // The effect of the signal on a program without a kind is unknown, so the run stays careful.
     let confirm = "reloads = true\nconfig = \"{arg:--config}\"\n[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"\n";
     let unknown = group(&fleet, "a", "web.toml", confirm).replace("kind = \"hello\"\n", "");
     fleet.write("fleet.toml", &format!("version = 1\n{unknown}{own}"));
@@ -386,7 +388,7 @@ fn options_decide_the_failure_budget_and_the_action_on_failure() {
             8,
             ["confirmed", "confirmed", "confirmed", "reverted"],
         ),
-        // A group's own budget does not count any more, and 24 % of four is nobody.
+        // The option overrides the budget of a group. 24 % of four is zero.
         (
             "c",
             "max_failures = 4",
@@ -449,10 +451,11 @@ fn options_decide_the_failure_budget_and_the_action_on_failure() {
             }
         }
         let mut bodies = fleet.bodies();
-        // Its two signals may be one or two attempts, and the second may come when the file of the others is there again.
+        // Its two signals may be one or two attempts. The second may come when the file of the
+        // others is installed again.
         bodies[victim].clone_from(&now[victim]);
         assert_eq!(bodies, now, "{message}");
-        // All run what is on the disk again before the next.
+        // All run the content on the disk before the next case.
         fleet.write("fleet.toml", &base.replace(&validate, ""));
         fleet.broadcast(&["--set", "message=all"]).expect(0);
         now = vec!["all".into(); 4];
@@ -501,8 +504,9 @@ fn a_dry_run_shows_the_waves_and_what_is_between_them() {
     );
 }
 
-/// Two groups that read one file, the second after the first. The server of the second is killed when the file is installed with the wave of the
-/// first, and another is started in its place; then what the run said at its end, and its exit code.
+/// Two groups that read one file, the second after the first. The server of the second is killed
+/// after the install for the first wave, and another one is started. Returns the final report and
+/// the exit code.
 fn restarted(more: &str) -> (Fleet, Value, i32) {
     let mut fleet = Fleet::start(1);
     std::os::unix::fs::symlink(fleet.path("web.toml"), fleet.path("link.toml")).unwrap();
@@ -513,7 +517,7 @@ fn restarted(more: &str) -> (Fleet, Value, i32) {
         stops(&fleet, fleet.pid(0)),
         more.replace("{named}", named.to_str().unwrap()),
     );
-    // Nobody of the first fails because the test is slow.
+    // The timeout is long, so that no instance of the first group fails because the test is slow.
     let patient = group(&fleet, "a", "web.toml", &first).replace("3s", "60s");
     let groups = patient + &group(&fleet, "b", "link.toml", &format!("after = \"a\"\n{more}"));
     fleet.write("fleet.toml", &format!("version = 1\n{groups}"));
@@ -563,7 +567,7 @@ fn an_instance_without_a_declared_successor_is_dead_and_the_newcomer_is_named() 
     let (fleet, said, code) = restarted("");
     assert_eq!(code, 7, "{said:#}");
     assert_eq!(instance(&said, fleet.pid(1))["state"], "died", "{said:#}");
-    // The file went back, and it runs what that no longer has.
+    // The file was rolled back. The process runs the content that is gone.
     assert_eq!(
         (
             &instance(&said, fleet.pid(0))["state"],

@@ -1,4 +1,4 @@
-//! New processes: who takes an instance's place, who came meanwhile, who is started again, and who listens there and belongs to nobody.
+//! New processes: successors, newcomers, restarted instances and foreign listeners.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,11 +12,17 @@ use nix::{
 
 use crate::support::{Fleet, Said, get, until};
 
-/// A server of the message in its config. What it does on the signal is its mode:
-/// `reload` reads it again · `hand-over` starts its successor with its own socket and ends when that answers · `hand-over-old` the same, but that serves the old message · `hand-over-soon` and ends a moment later ·
-/// `restart` ends, and something else starts it again a moment later and writes the pid file · `die` ends ·
-/// `keep` does nothing · `fork` forks a worker that serves on, and ends ·
-/// `leave` reads it again, and leaves, once, an old worker of another program that listens on its port as well.
+/// A server of the message in its config. Its mode decides its action on the signal:
+///
+/// - `reload` reads the config again.
+/// - `hand-over` starts a successor with its own socket, and ends when that answers.
+/// - `hand-over-old` does the same, and the successor serves the old message.
+/// - `hand-over-soon` does the same, and the successor ends a moment later.
+/// - `restart` ends. Another process starts it again a moment later and writes the pid file.
+/// - `die` ends.
+/// - `keep` does nothing.
+/// - `fork` forks a worker that continues to serve, and ends.
+/// - `leave` reads the config again, and leaves an old worker of another program on its port, once.
 const DAEMON: &str = r#"
 import os, signal, socket, subprocess, sys, time
 args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -98,8 +104,8 @@ while time.monotonic() < until:
     except OSError: pass
 "#;
 
-/// A shell outside of the run: it starts something once a validator asks for that. A validator
-/// ends whatever it starts itself.
+/// A shell outside of the run. It starts a command once a validator asks for it, since the
+/// validator ends all that it starts itself.
 struct Outside(Child);
 
 impl Drop for Outside {
@@ -109,13 +115,13 @@ impl Drop for Outside {
     }
 }
 
-/// The shell that starts `script` then, and the lines of a validator that ask for it.
+/// Returns the shell that starts `script`, and the lines of a validator that ask for it.
 fn outside(fleet: &Fleet, script: &str) -> (Outside, String) {
     let dir = fleet.dir.path().display();
     for name in ["go", "went"] {
         let _ = std::fs::remove_file(fleet.path(name));
     }
-    // The shell itself is there before the survey; only its child comes later.
+    // The shell exists before the survey. Only its child comes later.
     let shell = format!(
         "while [ ! -e '{dir}/go' ]; do sleep 0.02; done\n{script} >/dev/null 2>&1 &\ntouch '{dir}/went'; wait"
     );
@@ -133,7 +139,7 @@ fn outside(fleet: &Fleet, script: &str) -> (Outside, String) {
     )
 }
 
-/// One daemon and all that it started, ended by pid.
+/// A daemon with all that it started. Ended by pid when dropped.
 struct Place {
     fleet: Fleet,
     child: Child,
@@ -155,7 +161,7 @@ impl Place {
         let stdout = child.stdout.take().unwrap();
         fleet.write("pid", &format!("{}\n", child.id()));
         let place = |url: String| Self { fleet, child, url };
-        // Kept first, so that it is ended whatever it says.
+        // Kept first, so that it is ended even if its first line is wrong.
         let mut place = place(String::new());
         BufReader::new(stdout).read_line(&mut url).unwrap();
         place.url = url.trim().to_owned();
@@ -191,14 +197,14 @@ impl Place {
         command
     }
 
-    /// Changes what `fleet.toml` says.
+    /// Replaces a text in `fleet.toml`.
     fn group(&self, from: &str, to: &str) {
         let text = std::fs::read_to_string(self.fleet.path("fleet.toml")).unwrap();
         assert!(text.contains(from), "{text}");
         self.fleet.write("fleet.toml", &text.replace(from, to));
     }
 
-    /// Every pid that the daemon or what it started has had.
+    /// Returns every pid that the daemon or a process of it has had.
     fn pids(&self) -> Vec<i32> {
         std::fs::read_to_string(self.fleet.path("pids"))
             .unwrap_or_default()
@@ -220,7 +226,7 @@ impl Drop for Place {
         let _ = self.child.wait();
         for pid in self.pids() {
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            // Only what is still one of this test's own.
+            // Only a process that still belongs to this test.
             if line.contains(&self.fleet.dir.path().display().to_string()) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
@@ -279,7 +285,7 @@ fn a_process_restarted_under_the_pid_file_is_the_successor() {
     assert_eq!(get(&place.url, "/").1, "two");
 }
 
-/// The command that starts the only instance again, which stands among those to type next.
+/// Returns the command that restarts the only instance, from the list of next commands.
 fn to_type(said: &Said) -> String {
     let line = said.json["instances"][0]["start"]
         .as_str()
@@ -323,7 +329,7 @@ fn a_dead_instance_is_revived_on_the_old_config() {
     assert!(i["state"] == "reverted", "{i:#}");
     assert!(i["successor_of"] == place.pids()[0], "{i:#}");
     assert_eq!(i["trouble"]["kind"], "died");
-    // It outlives who started it, in a session of its own.
+    // It outlives its starter, in a session of its own.
     let new = i["pid"].as_i64().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{new}/stat")).unwrap();
     assert_eq!(
@@ -352,7 +358,7 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
         refused.stderr
     );
     assert!(!place.fleet.path("pids.hung").exists(), "not signalled");
-    // The other ways of validation do not matter to it.
+    // The other modes of validation do not matter here.
     let said = place
         .fleet
         .broadcast(&["--set", "message=two", "--validate=off"])
@@ -377,7 +383,7 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
         "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]",
     );
     reload.set("two", 0);
-    // Without the word, or without a way to start it again, nothing is signalled.
+    // Without `reloads`, or without a restart command, nothing is signalled.
     place.group("validate = \"none\"\n", "");
     assert!(place.set("four", 5).stderr.contains("a bad config ends it"));
     place.group("revive = [\"{exe}\", \"{args}\"]", "validate = \"none\"");
@@ -403,7 +409,7 @@ fn a_successor_is_checked_again_under_its_own_identity() {
     );
     assert!(i["state"] == "confirmed", "{i:#}\n{}", said.stderr);
     assert!(said.stderr.contains("Held"), "{i:#}\n{}", said.stderr);
-    // One that is gone by then leaves one that died, though it was proven by what it answered.
+    // An instance that has ended by then is dead, even if its answer was proven.
     let place = Place::new("hand-over-soon", "[group.rollout]\nbake = \"2s\"");
     place.group("equals = \"{candidate.message}\"", "contains = \"\"");
     let said = place.set("two", 7);
@@ -418,7 +424,8 @@ fn a_successor_is_checked_again_under_its_own_identity() {
 fn a_newcomer_that_reads_the_file_is_confirmed_or_the_run_is_mixed() {
     for (says, code) in [("", 0), ("--says old", 7)] {
         let place = Place::new("reload", "");
-        // A validator runs between the survey and the install: the process that it asks for waits for the new file.
+        // The validator runs between survey and install. The process that it requests waits for the
+        // new file.
         let start = format!(
             "(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; /usr/bin/python3 '{script}' --mode reload --config '{config}' --pids '{pids}' {says}; true)",
             config = place.fleet.path("web.toml").display(),
@@ -473,7 +480,7 @@ fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
         "{i:#}"
     );
     assert!(place.fleet.text().contains("\"one\""), "undone");
-    // As long as it is there, nothing is begun.
+    // While it is there, no run begins.
     let said = place.set("three", 5);
     assert!(
         said.stderr.contains(&format!("pid {stranger} ")),
@@ -566,7 +573,7 @@ fn a_pid_file_that_others_can_write_names_no_successor() {
 fn a_foreign_listener_on_the_probed_address_counts_despite_a_wildcard_socket() {
     let place = Place::with("keep", "", &["--host", "0.0.0.0"]);
     let port = place.url.trim_end_matches('/').rsplit(':').next().unwrap();
-    // Of two sockets the kernel leads to the one whose address is said more exactly.
+    // The kernel prefers the socket with the more specific address.
     let mut other = Command::new("/usr/bin/python3");
     let copy = place.fleet.write("other.py", DAEMON);
     other
@@ -649,7 +656,8 @@ fn a_restarted_instance_is_rolled_back_by_its_own_attempt_counter() {
     }
     let (first, second) = (fleet.pid(0), fleet.pid(1));
     fleet.write("pid", &format!("{first}\n"));
-    // Both are stopped once they were surveyed; the first is killed and started again when the new file is there, the other proves nothing.
+    // Both are stopped after the survey. The first is killed and restarted after the install; the
+    // other proves nothing.
     let script = format!(
         "(cd /; kill -STOP {first} {second}; touch '{dir}/stopped'; while ! grep -q two '{config}'; do sleep 0.02; done; \
          kill -KILL {first}; sleep 0.2; '{exe}' serve --config '{config}' & echo $! > '{dir}/pid'; wait)",
@@ -725,7 +733,7 @@ fn an_instance_that_reports_another_config_is_signalled_despite_the_record() {
     leads("v1.toml");
     assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
     assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["unchanged"]);
-    // By hand there and back: the file itself is as it was proven.
+    // Edited by hand and restored: the file itself is as it was proven.
     leads("v2.toml");
     kill(Pid::from_raw(place.pids()[0]), Signal::SIGHUP).unwrap();
     until("it runs the other", || get(&place.url, "/").1 == "two");
@@ -737,7 +745,7 @@ fn an_instance_that_reports_another_config_is_signalled_despite_the_record() {
 #[test]
 fn an_instance_from_before_the_install_that_shows_the_new_content_has_read_it() {
     let place = Place::new("reload", "");
-    // It begins before the install, and reads its config after it.
+    // It starts before the install, and reads its config after it.
     let start = format!(
         "(cd /; exec /usr/bin/python3 '{}' --mode reload --waits two --config '{}' --pids '{}')",
         place.fleet.path("daemon.py").display(),

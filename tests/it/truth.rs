@@ -1,4 +1,4 @@
-//! `hello status` tells the whole truth, and JSON is an object whatever happens.
+//! `hello status` reports everything, and JSON output is always one object.
 
 use std::{
     fs::File,
@@ -34,7 +34,7 @@ fn faults(said: &Said) -> String {
         .collect()
 }
 
-/// What people read on stdout and stderr.
+/// Returns the text output of stdout and stderr.
 fn read(fleet: &Fleet) -> String {
     let output = fleet
         .look("status")
@@ -151,7 +151,7 @@ fn every_ended_instance_is_named_even_if_nothing_is_found() {
     assert!(faults(&fleet.status().expect(7)).contains(&format!("pid {gone} ended")));
 }
 
-/// A run whose validator waits.
+/// Starts a run whose validator waits.
 fn validating(fleet: &Fleet) -> Run {
     let there = fleet.path("validates");
     groups(
@@ -177,7 +177,7 @@ fn a_run_under_way_is_reported_with_its_owner_before_it_has_a_journal() {
     let fleet = Fleet::start(1);
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let run = validating(&fleet);
-    // Its validator would be asked by `status` as well.
+    // `status` would run its validator as well.
     fleet.write("fleet.toml", &text);
     let said = fleet.status().expect(9);
     assert!(
@@ -230,7 +230,7 @@ fn a_run_under_way_is_reported_by_id_and_is_a_fault_once_its_owner_died() {
     );
 }
 
-/// Runs it with `-o json`; stdout must be one object.
+/// Runs the command with `-o json`. Stdout must be one object.
 fn object(fleet: &Fleet, args: &[&str]) -> (i32, Value, String) {
     let said = ended(
         Command::new(fleet.exe())
@@ -330,7 +330,7 @@ fn a_run_says_whether_it_was_a_dry_run_and_null_for_what_is_absent() {
     );
     assert!(real["run"].is_string());
     assert!(real["instances"][0]["trouble"].is_null());
-    // A refusal names commands that read.
+    // A refusal suggests read-only commands.
     fleet.stop(0);
     let refused = fleet.broadcast(&["--set", "message=three"]).expect(5).json;
     assert_eq!(refused["run"], Value::Null);
@@ -379,7 +379,7 @@ fn a_failed_write_to_stdout_is_an_error() {
         assert!(stderr.contains("No space"), "{args:?}: {stderr}");
     }
     assert_eq!(fleet.bodies(), ["three"], "the run itself was carried out");
-    // One that says no goes on to say no, and a reader that went away is no error.
+    // An error keeps its exit code, and a closed reader is no error.
     assert_eq!(
         run(&["status", "--fleet", "/nowhere"]).status.code(),
         Some(2)

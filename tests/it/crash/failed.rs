@@ -1,4 +1,5 @@
-//! Every file operation of install, undo and journal fails once, in each of three ways: whatever follows, the run says what is so, and leaves nobody between.
+//! Every file operation of install, rollback and journal fails once, in each of three ways. The
+//! report stays true and no instance stays between two configs.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +16,11 @@ fn installs(effect: &Effect) -> bool {
     effect.call.starts_with("rename") && effect.name.contains("web.toml")
 }
 
-/// Makes each of the file operations of a run fail, from the first whose name contains `from`. `ends` is how a run ends in which none fails.
+/// Makes each file operation of a run fail, from the first whose name contains `from`. `ends` is
+/// the exit code without a fault.
 fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
     let first = place.ids();
-    // The folders of the state are made once.
+    // The folders of the state are created once.
     for _ in 0..2 {
         place.change();
         assert_eq!(place.whole().ended.code, Some(ends), "{name}");
@@ -52,7 +54,8 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
                     .then_some(attempts);
                 let how = ["resume", "revert"][(at + which) % 2];
                 if failed.is_some_and(|at| !run.effects[at].outside) {
-                    // The thread could not even write to itself, which no disk makes it: as one that was killed.
+                    // The thread could not even write to itself, which no disk causes. It counts as
+                    // killed.
                     go_on(place, &change, ends, how, &context);
                 } else {
                     codes.insert(judge(
@@ -99,8 +102,8 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
     );
 }
 
-/// Holds what a run says against what is there, and brings everybody to one config where it did not. `before` is how often each had looked at its config,
-/// where what failed did so before the first install. Answers the exit code.
+/// Checks the report of a run, then brings every instance to one config. `before` holds the
+/// attempts of each if the fault came before the install. Returns the exit code.
 pub(super) fn judge(
     place: &Place,
     change: &Change,
@@ -153,7 +156,7 @@ pub(super) fn judge(
     code
 }
 
-/// Goes on with what is open.
+/// Resumes the open run.
 fn go_on(place: &Place, change: &Change, ends: i32, how: &str, context: &str) {
     if !place.open().is_empty() {
         let said = place.go_on(how);

@@ -1,4 +1,5 @@
-//! A disk that becomes full at any moment of a run: a small tmpfs under the config, or under the state, with ever more place and ever more names on it.
+//! A disk that fills at any moment of a run: a small tmpfs under the config or the state, with
+//! growing space and inodes.
 
 use std::{
     path::Path,
@@ -10,7 +11,7 @@ use nix::sys::statvfs::statvfs;
 use super::{failed::judge, testbed::Place};
 use crate::support::ended;
 
-/// Pages and names that a run may need at most.
+/// The largest number of pages and inodes that a run may need. Measured runs need fewer.
 const MOST: u64 = 16;
 const PAGE: u64 = 4096;
 
@@ -100,7 +101,7 @@ fn inside() {
                 "full disks: {small} has {left} {limit} left: {}",
                 run.stderr
             );
-            // What cannot be begun touches nothing.
+            // A run that cannot begin touches nothing.
             let before = (run.code == Some(1)).then_some(before);
             codes.push(judge(
                 &place,
@@ -121,8 +122,8 @@ fn inside() {
             "full disks: {small} with 0 to {} {limit} left: exit codes {codes:?}",
             MOST - 1
         );
-        // Nothing can be begun on a disk that has nothing left, and once there is enough it is as always. In between nothing is left undone: the way back
-        // was written before the way forth.
+        // No run can begin on a full disk, and with enough space all works. In between, every run
+        // ends consistently: the rollback content was written first.
         assert_eq!(
             (codes.first(), codes.last()),
             (Some(&1), Some(&6)),

@@ -1,4 +1,5 @@
-//! SIGKILL at the entry of every effect, one run for each: what came before it has happened, it and what comes after it has not.
+//! SIGKILL at the entry of every effect, one run for each. Earlier effects have happened; this one
+//! and later ones have not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use super::{
     trace::{Aim, Effect, TRIES, can_trace, has, lacks, missed, traced, unsynced},
 };
 
-/// Every effect of a run, and of the ends of waiting for a proof the first and the last.
+/// Returns every effect of a run; of the repeated ends of a wait, only the first and the last.
 fn points(all: &[Effect]) -> Vec<Effect> {
     let signalled = all
         .iter()
@@ -31,7 +32,8 @@ fn points(all: &[Effect]) -> Vec<Effect> {
         .collect()
 }
 
-/// Kills a run at each of its effects, and goes on with it. `ends` is how a run ends that nobody kills.
+/// Kills a run at each of its effects and resumes it. `ends` is the exit code of a run that is not
+/// killed.
 fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
     let first = place.ids();
     let change = place.change();
@@ -58,7 +60,7 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
                 break;
             }
             if wanted.call == "mkdir" {
-                // Made once.
+                // Created once.
                 std::fs::remove_dir_all(place.dir.join("state")).unwrap();
                 std::fs::create_dir(place.dir.join("state")).unwrap();
             }
@@ -79,7 +81,7 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
                 continue;
             }
             if run.ended.code.is_some() {
-                // It had fewer of these this time, or had no need of what was left behind before.
+                // The run had fewer of these, or did not need the files that were left behind.
                 if !has(&run.effects, wanted) {
                     hit.insert(wanted.name.clone());
                     lacking += 1;
@@ -95,7 +97,7 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
             tried += 1;
             let killed = run.effects.last().cloned();
             let undone = run.effects.iter().any(|e| e.name.contains("undo_began"));
-            // Where it takes long, not always.
+            // Not always, since it takes long.
             let rest = if place.is_blind() && undone { 6 } else { 2 };
             let how = if (at + usize::from(ends != 0)) % rest == 0 {
                 "resume"
@@ -128,7 +130,7 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
         "{name}: only {} effects",
         hit.len()
     );
-    // A run that ends leaves nothing beside the file, whatever those before it have left.
+    // A finished run leaves nothing beside the file, whatever earlier runs have left.
     let change = place.change();
     assert_eq!(place.whole().ended.code, Some(ends));
     assert_eq!(
@@ -138,14 +140,16 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
     );
 }
 
-/// Goes on with a run that was killed, where it had begun; everything is on one config then, and nothing is lost. Answers whether that is the new one.
+/// Resumes a killed run if it had begun. Every instance is then on one config. Returns whether that
+/// is the new one.
 fn go_on(place: &Place, change: &Change, how: &str, ends: i32, context: &str) -> bool {
     let begun = !place.open().is_empty();
     let said = place.go_on(how);
     let context = format!("{context}: exit {}\n{}", said.code, said.stderr);
     let new = place.is_new(change, &context);
     let wanted = match (begun, how) {
-        // Before its beginning nothing was touched, and after its end nothing is left to be done.
+        // Before the begin event nothing is touched, and after the end event nothing remains to be
+        // done.
         (false, _) => (3, new),
         (true, "resume") => (ends, ends == 0),
         (true, _) => (0, false),
@@ -261,7 +265,7 @@ fn files_staged_by_a_killed_run_are_removed_by_the_next_run_but_not_by_status() 
         place.staged().is_empty(),
         "also where nothing is to be done"
     );
-    // By its name alone it is nothing that a run has made.
+    // Its name alone does not make it a file of a run.
     place.fleet.write("etc/.web.toml.hello-dead", "");
     let said = run(&[]);
     assert_eq!(place.staged(), [".web.toml.hello-dead"]);

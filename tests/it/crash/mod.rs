@@ -1,4 +1,5 @@
-//! The coordinator is killed, stopped, or told that a call has failed, at each of its effects: from outside, by strace, so that the product has no part in it.
+//! The coordinator is killed, stopped, or gets an error at each of its effects. strace does so from
+//! outside, without code in the product.
 
 mod failed;
 mod full;

@@ -1,4 +1,5 @@
-//! The coordinator stands still at its effects, and meanwhile an instance dies, or is started again: everybody else is on one config all the same.
+//! The coordinator is stopped at its effects while an instance dies or restarts. The other
+//! instances end on one config.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +19,10 @@ use super::{
 };
 use crate::support::{Ended, RUN_LIMIT, ended, get};
 
-/// Every so many effects.
+/// The distance between two tested effects. Each costs a whole run.
 const EVERY: usize = 3;
 
-/// A process that stands still; whatever happens, it goes on in the end.
+/// A stopped process. Continued when dropped.
 struct Standing(Pid);
 
 impl Drop for Standing {
@@ -30,8 +31,8 @@ impl Drop for Standing {
     }
 }
 
-/// Runs a command under strace that stops it at some effect, and does `meanwhile` while it stands. Answers how it ended, and what it had done when it stood; nothing
-/// where it did not.
+/// Runs a command under strace, which stops it at an effect, and calls `meanwhile`. Returns the end
+/// and the effects so far; `None` if it did not stop.
 fn stopped(
     mut command: Command,
     log: &Path,
@@ -43,7 +44,7 @@ fn stopped(
     let mut done = Vec::new();
     while !run.is_finished() {
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        // Said when it stands.
+        // Sent when it is stopped.
         if let Some((before, _)) = text.split_once("stopped by SIGSTOP") {
             let _standing = Standing(Pid::from_raw(thread(&text).parse().unwrap()));
             done = effects(before, dir);
@@ -58,7 +59,7 @@ fn stopped(
     (ended, done)
 }
 
-/// Whether the run says that something is wrong with this process.
+/// Whether the run reports a failure of this process.
 fn names(run: &Ended, pid: i32) -> bool {
     run.json["instances"]
         .as_array()
@@ -67,7 +68,7 @@ fn names(run: &Ended, pid: i32) -> bool {
         .any(|i| i["pid"] == pid && !i["trouble"].is_null())
 }
 
-/// `ends` is how a run ends that nobody meddles with.
+/// `ends` is the exit code of a run without interference.
 fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
     // The folders of the state are made once.
     place.change();
@@ -150,7 +151,8 @@ fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
     assert!(hit.len() >= at_least, "{name}: only {} effects", hit.len());
 }
 
-/// What is to be seen after a run during which one was killed or started `again`; then everybody is brought to one config.
+/// Checks a run during which an instance was killed or started `again`, then brings all to one
+/// config.
 fn after(
     place: &mut Place,
     change: &Change,
@@ -186,7 +188,7 @@ fn after(
             "{context}: the new one runs {told}, and nobody says so"
         );
     }
-    // Killed or not: so the one that is to be the last is the last again.
+    // Killed or not, the last process is the last again.
     place.restart(victim);
     let begun = !place.open().is_empty();
     let then = if begun {
@@ -194,7 +196,7 @@ fn after(
     } else {
         place.adopt()
     };
-    // What is on the disk by now is what everybody is to run; who came in between may have read something else.
+    // All must run the content on the disk. A newcomer may have read something else.
     let said = place.adopt();
     let context = format!(
         "{context}, then {}: {}, then {}: {}",

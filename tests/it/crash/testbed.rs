@@ -1,4 +1,4 @@
-//! A fleet that a run is tried on many times, and what is seen of it with own eyes: over HTTP, on the disk, and in `/proc`.
+//! A fleet for many runs, observed over HTTP, on the disk and in `/proc`.
 
 use std::{
     cell::Cell,
@@ -20,24 +20,25 @@ use crate::{
     targets::Daemon,
 };
 
-/// Processes of one shared file, and perhaps one among them, the last to be signalled, that refuses what the others take.
+/// Processes that share one file. One more may reject a config that the others accept; it is
+/// signalled last.
 pub(super) struct Place {
-    /// With `hello serve`, unless they are blind.
+    /// Runs `hello serve`, unless the fleet is blind.
     pub(super) fleet: Fleet,
     others: Vec<Other>,
     picky: bool,
     blind: bool,
-    /// Resolved, with everything in it that a run changes.
+    /// The resolved folder of everything that a run changes.
     pub(super) dir: PathBuf,
-    /// Every config differs from all before.
+    /// A counter that makes every config differ.
     serial: Cell<usize>,
 }
 
 /// The test binary, run again.
 enum Other {
-    /// Speaks as `hello serve` does, and keeps its config where the new one says `refuse`.
+    /// Has the interface of `hello serve`, and keeps its config if the new one contains `refuse`.
     Picky(Rogue),
-    /// Says only how often it has loaded its config, and how often it could not.
+    /// Reports only how often it has loaded its config, and how often it could not.
     Blind(Daemon),
 }
 
@@ -64,12 +65,12 @@ pub(super) struct Change {
 }
 
 impl Place {
-    /// `servers` that take everything; with `picky`, one more that refuses every new config.
+    /// Starts `servers` that accept everything. With `picky`, one more rejects every new config.
     pub(super) fn new(servers: usize, picky: bool, waves: &str) -> Self {
         Self::on(servers, picky, waves, |_| {})
     }
 
-    /// The same after something was done to the folder of it all, in which `etc` and `state` are empty.
+    /// Does the same after `prepare` has changed the folder, in which `etc` and `state` are empty.
     pub(super) fn on(
         servers: usize,
         picky: bool,
@@ -87,7 +88,8 @@ impl Place {
         place
     }
 
-    /// `n` processes that cannot tell what they run; the last of them is picky. One without a kind is always signalled alone first.
+    /// Starts `n` processes that do not report their config; the last is picky. Without a kind, one
+    /// is signalled alone first.
     pub(super) fn blind(n: usize, picky: bool, waves: &str) -> Self {
         let mut place = Self {
             blind: true,
@@ -119,7 +121,7 @@ impl Place {
     fn empty(picky: bool, prepare: impl FnOnce(&Path)) -> Self {
         let fleet = Fleet::start(0);
         let dir = fleet.dir.path().canonicalize().unwrap();
-        // In a folder of its own, so that nothing else ever stands beside it.
+        // In a separate folder, so that it contains nothing else.
         ["etc", "state"]
             .iter()
             .for_each(|name| std::fs::create_dir(dir.join(name)).unwrap());
@@ -162,7 +164,8 @@ impl Place {
     }
 
     fn timeout(&self) -> &str {
-        // Until then a refusal of a blind one may be of what an earlier run brought, so that it is waited for to the end.
+        // Until then, a rejection by a blind process may belong to an earlier run, so it is waited
+        // for.
         if self.blind { "5s" } else { "20s" }
     }
 
@@ -174,7 +177,7 @@ impl Place {
         self.dir.join("etc/web.toml")
     }
 
-    /// Starts the picky one (again), so that it is the last.
+    /// Starts the picky process (again), so that it is the last.
     fn pick(&mut self) {
         self.others.clear();
         if self.picky {
@@ -203,7 +206,7 @@ impl Place {
             .collect()
     }
 
-    /// Pid and start time of each; none may have ended.
+    /// Returns pid and start time of each process; none may have ended.
     pub(super) fn ids(&self) -> Vec<(i32, u64)> {
         self.pids()
             .into_iter()
@@ -223,11 +226,11 @@ impl Place {
             .collect()
     }
 
-    /// Another config than any before, written to `new.toml`; the one of now to `old.toml`.
+    /// Writes a new config to `new.toml`, and the current one to `old.toml`.
     pub(super) fn change(&self) -> Change {
         self.serial.set(self.serial.get() + 1);
         let old = self.text();
-        // What the picky one refuses has this word in it.
+        // The picky process rejects a config with this word.
         let word = if self.picky { "refuse" } else { "take" };
         let new = format!(
             "message = \"{word} {}\"\nlisten = \"127.0.0.1:0\"\n",
@@ -238,7 +241,7 @@ impl Place {
         Change { old, new }
     }
 
-    /// A run that brings the new config.
+    /// Runs a broadcast of the new config.
     pub(super) fn broadcast(&self) -> Command {
         self.fleet.command(&[
             "-q",
@@ -249,12 +252,12 @@ impl Place {
         ])
     }
 
-    /// Kills a run that has staged another config, and has not yet begun: it waits for its validator.
+    /// Kills a run that has staged another config and waits for its validator. It has not begun.
     pub(super) fn leave_behind(&self) {
         crate::support::killed_while_it_validates(&self.fleet);
     }
 
-    /// A run with which nobody meddles.
+    /// Runs a broadcast without any interference.
     pub(super) fn whole(&self) -> Traced {
         patiently(
             || traced(&self.broadcast(), &self.dir, None),
@@ -262,7 +265,7 @@ impl Place {
         )
     }
 
-    /// A run that adopts what is there.
+    /// Runs an adoption of the content on the disk.
     pub(super) fn adopt(&self) -> Said {
         patiently(
             || self.fleet.broadcast(&[]),
@@ -278,12 +281,13 @@ impl Place {
         )
     }
 
-    /// Every instance answers one config, the file is that one, and it is the old or the new one: answers whether it is the new.
+    /// Checks that every instance serves the content of the file. Returns whether that is the new
+    /// config.
     pub(super) fn is_new(&self, change: &Change, context: &str) -> bool {
         self.are_new(change, &self.urls(), context)
     }
 
-    /// The same of some.
+    /// Does the same for some of them.
     pub(super) fn are_new(&self, change: &Change, urls: &[&str], context: &str) -> bool {
         let disk = self.text();
         assert!(
@@ -312,8 +316,8 @@ impl Place {
         disk == change.new
     }
 
-    /// What a run says of each instance is what is seen of it, and what it says of the file is what is on the disk. It says something of each one that is
-    /// neither on the new config nor on the old one as everybody else.
+    /// Checks the report against the instances and the disk. Each instance that is neither on the
+    /// new config nor on the old one must have a failure.
     pub(super) fn is_true(&self, change: &Change, ended: &Ended, context: &str) {
         let (targets, instances) = (
             ended.json["targets"].as_array(),
@@ -344,7 +348,7 @@ impl Place {
                 "reverted" | "untouched" | "refused" | "rejected" => &change.old,
                 _ => continue,
             };
-            // Who ended since proves nothing any more.
+            // An instance that has ended since proves nothing any more.
             let Some(url) = at.get(&instance["pid"].as_i64().unwrap()) else {
                 continue;
             };
@@ -357,12 +361,12 @@ impl Place {
         }
     }
 
-    /// How often each has looked at its config.
+    /// Returns the number of reload attempts of each.
     pub(super) fn attempts(&self) -> Vec<Value> {
         self.urls().iter().map(|url| serde_json::from_str::<Value>(&get(url, "/-/config").1).unwrap()["last_attempt"]["seq"].clone()).collect()
     }
 
-    /// What a run has staged beside the file.
+    /// Returns the files that a run has staged beside the target.
     pub(super) fn staged(&self) -> Vec<String> {
         let names = std::fs::read_dir(self.dir.join("etc"))
             .unwrap()
@@ -370,7 +374,7 @@ impl Place {
         names.filter(|name| name != "web.toml").collect()
     }
 
-    /// The lock can be had, and no run is open.
+    /// Checks that the lock is free and no run is open.
     pub(super) fn is_over(&self, context: &str) {
         let dir = File::open(self.dir.join("etc")).unwrap();
         assert!(
@@ -384,7 +388,7 @@ impl Place {
         );
     }
 
-    /// Runs that have a mark, and whose journal does not say that they came to an end after which nobody must look. What is no mark yet has a dot
+    /// Returns the runs with a mark whose journal has no final end. An incomplete mark has a dot
     /// before its name.
     pub(super) fn open(&self) -> Vec<String> {
         let marks = std::fs::read_dir(self.dir.join("state/open"))
@@ -408,7 +412,7 @@ impl Place {
             .collect()
     }
 
-    /// Whether the bytes of this config are kept by a run.
+    /// Whether a run keeps the bytes of this config.
     pub(super) fn keeps(&self, config: &str) -> bool {
         kept(
             &self.dir.join("state"),
@@ -418,8 +422,8 @@ impl Place {
     }
 }
 
-/// Whether a run touched nothing because a busy machine kept an instance from answering in time, or from ending its
-/// reload before the next run read it twice.
+/// Whether a run aborted because a busy machine delayed an answer, or delayed a reload until the
+/// next run had read it twice.
 pub(super) fn is_late(code: Option<i32>, stderr: &str) -> bool {
     code == Some(5)
         && [

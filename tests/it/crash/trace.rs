@@ -1,4 +1,4 @@
-//! Runs `hello` under strace: which effects a run has, and the same run with something done to it at one of them.
+//! Runs `hello` under strace, lists the effects of a run, and injects a fault at one of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::{
 const EFFECTS: &str = "mkdir,mkdirat,write,pwrite64,fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat,symlinkat,unlink,unlinkat,\
                        fchmod,fchmodat,fchown,fchownat,fsetxattr,fremovexattr,utimensat,ftruncate,flock,pidfd_send_signal,connect";
 
-/// So often one point is tried until a run was caught there.
+/// The number of attempts to hit one effect. The count of calls varies by a few between runs.
 pub(super) const TRIES: usize = 12;
 
 /// One effect of a run.
@@ -24,21 +24,22 @@ pub(super) const TRIES: usize = 12;
 pub(super) struct Effect {
     /// The system call.
     pub(super) call: String,
-    /// Which one of that name it is in the coordinator's thread, from 1: what strace counts by.
+    /// The number of the call among those of its name in the coordinator's thread, from 1. strace
+    /// counts by it.
     pub(super) nth: usize,
-    /// The same in every run of the same scenario: the call, what it is about, and which one of these it is.
+    /// A name that is the same in every run: the call, its object, and a number.
     pub(super) name: String,
-    /// Whether it is one at all: the thread also writes to itself.
+    /// Whether it is a real effect: the thread also writes to itself.
     pub(super) outside: bool,
     /// Whether strace made it fail.
     pub(super) failed: bool,
 }
 
-/// One effect that a run is to be caught at, wherever strace's count of it is this time: what another thread does meanwhile moves it by a few calls.
+/// An effect to hit. Its number in strace varies by a few calls, since other threads interfere.
 pub(super) struct Aim {
     pub(super) wanted: Effect,
     nth: usize,
-    /// Where the try before the last one aimed.
+    /// The number that the attempt before the last one aimed at.
     before: Option<usize>,
 }
 
@@ -51,15 +52,17 @@ impl Aim {
         }
     }
 
-    /// What strace is told to do there: `what` is `signal=NAME` or `error=NAME`.
+    /// Returns the option for strace. `what` is `signal=NAME` or `error=NAME`.
     pub(super) fn inject(&self, what: &str) -> String {
         format!("{}:{what}:when={}", self.wanted.call, self.nth)
     }
 
-    /// Aims anew by what a run was that was caught elsewhere, or not at all; `whole` is the run that `wanted` is of.
+    /// Aims again after a run that was hit elsewhere or not at all. `whole` is the run that
+    /// `wanted` comes from.
     pub(super) fn correct(&mut self, whole: &[Effect], run: &[Effect]) {
         let next = self.corrected(whole, run);
-        // What a killed run has left can move the count of the next one, so that each try misses by what the last one saw.
+        // Files of a killed run can shift the count of the next one. Each attempt corrects by the
+        // last miss.
         let returns = next != self.nth && self.before == Some(next);
         self.before = (!returns).then_some(self.nth);
         if !returns {
@@ -83,23 +86,24 @@ impl Aim {
             .rev()
             .filter(same)
             .find_map(|e| Some((e.nth, known(e)?)));
-        // So many more or less were counted by then.
+        // The difference in the count.
         let moved = last.map_or(self.nth, |(nth, known)| {
             (self.wanted.nth + nth).saturating_sub(known).max(1)
         });
-        // What was caught there stood in front of it, and `whole` had no such thing: a thread that wakes itself once more, or a time that needs to be set.
+        // The effect that was hit stood before it and is missing in `whole`: a thread wake-up or a
+        // timer.
         if moved == self.nth { moved + 1 } else { moved }
     }
 }
 
-/// A run that was looked at.
+/// A traced run.
 pub(super) struct Traced {
     pub(super) ended: Ended,
-    /// All calls, in order; the last one was not executed where it was killed.
+    /// All calls in order. In a killed run, the last one was not executed.
     pub(super) effects: Vec<Effect>,
 }
 
-/// Whether strace is here and may trace.
+/// Whether strace exists and may trace.
 pub(super) fn can_trace() -> bool {
     if !need("strace") {
         return false;
@@ -115,7 +119,7 @@ pub(super) fn can_trace() -> bool {
     said.status.success()
 }
 
-/// A log that no other run writes to.
+/// Returns the path of a log that no other run writes to.
 pub(super) fn log(dir: &Path) -> PathBuf {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     dir.join(format!(
@@ -124,7 +128,7 @@ pub(super) fn log(dir: &Path) -> PathBuf {
     ))
 }
 
-/// `command` under strace; `inject` is what strace does at one of the calls, as [`Aim::inject`] says.
+/// Returns `command` under strace. `inject` is the fault at one of the calls; see [`Aim::inject`].
 pub(super) fn under(command: &Command, log: &Path, inject: Option<&str>) -> Command {
     let mut strace = Command::new("strace");
     strace
@@ -132,7 +136,7 @@ pub(super) fn under(command: &Command, log: &Path, inject: Option<&str>) -> Comm
         .arg(log)
         .args(["-e", &format!("trace={EFFECTS}")]);
     if inject.is_none_or(|inject| inject.contains("error=")) {
-        // Faster: the process stands still at these calls alone. No signal can be sent to it then.
+        // Faster, since the process stops at these calls alone. No signal can be sent to it then.
         strace.arg("--seccomp-bpf");
     }
     if let Some(inject) = inject {
@@ -142,7 +146,7 @@ pub(super) fn under(command: &Command, log: &Path, inject: Option<&str>) -> Comm
     strace
 }
 
-/// Runs it to its end; `dir` is where everything stands that it changes.
+/// Runs the command to its end. `dir` holds everything that it changes.
 pub(super) fn traced(command: &Command, dir: &Path, inject: Option<&str>) -> Traced {
     let log = log(dir);
     let ended = ended(&mut under(command, &log, inject));
@@ -154,7 +158,7 @@ pub(super) fn traced(command: &Command, dir: &Path, inject: Option<&str>) -> Tra
     }
 }
 
-/// The coordinator's own thread, from the log of strace: what others do before it calls anything is only to look, and to end.
+/// Returns the coordinator's own thread, from the log of strace. Earlier threads only read.
 pub(super) fn thread(log: &str) -> &str {
     log.lines()
         .find(|line| line.contains('('))
@@ -162,7 +166,7 @@ pub(super) fn thread(log: &str) -> &str {
         .unwrap_or_default()
 }
 
-/// What that thread did.
+/// Returns the effects of that thread.
 pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
     let lines = log.lines().filter_map(|line| line.split_once(' '));
     let thread = thread(log);
@@ -202,8 +206,8 @@ pub(super) fn effects(log: &str, dir: &Path) -> Vec<Effect> {
     all
 }
 
-/// Whether a run had nothing of the name of `wanted` and came past where that is in `whole`: how often one is asked, and whether a time is set, is not the
-/// same in every run.
+/// Whether a run has no effect of the name of `wanted` and came past its position in `whole`. The
+/// number of probes and timers varies between runs.
 pub(super) fn lacks(run: &[Effect], whole: &[Effect], wanted: &Effect) -> bool {
     let place = |effect: &Effect| whole.iter().position(|e| e.name == effect.name);
     let came = run.iter().rev().filter(|e| e.outside).find_map(place);
@@ -215,7 +219,8 @@ pub(super) fn has(run: &[Effect], wanted: &Effect) -> bool {
     run.iter().any(|e| e.name == wanted.name)
 }
 
-/// Kinds of effects of which none was hit. One single effect may be missed where the thread writes to itself now more often and now less.
+/// Returns the kinds of effects of which none was hit. A single effect may be missed if the thread
+/// writes to itself.
 pub(super) fn missed<'a>(
     points: impl IntoIterator<Item = &'a Effect>,
     is_hit: impl Fn(&Effect) -> bool,
@@ -233,8 +238,9 @@ pub(super) fn missed<'a>(
         .collect()
 }
 
-/// What a run had not synced when it installed a config or sent a signal, and must have: what it needs on the way back, what it intends, and what it installed.
-/// A loss of power is nothing that a test can make, but the order of the calls is to be seen.
+/// Returns what a run had not synced before an install or a signal, and must have: rollback
+/// content, intents and installed files. A test cannot cut the power, but it can check the order of
+/// calls.
 pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
     let (mut dirty, mut late, mut intended) = (BTreeSet::new(), Vec::new(), false);
     for Effect { call, name, .. } in all.iter().filter(|e| e.outside) {
@@ -244,7 +250,7 @@ pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
             late.extend((!intended).then(|| format!("what is intended before {name}")));
             late.extend(dirty.iter().map(|what| format!("{what} before {name}")));
         }
-        // The record of what is staged outlives a kill, and needs no more.
+        // The record of staged files survives a kill and needs no sync.
         if words[1].starts_with("/state/staged") {
             continue;
         }
@@ -259,7 +265,7 @@ pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
         match call.as_str() {
             "fsync" | "fdatasync" => drop(dirty.remove(words[1])),
             "syncfs" => dirty.clear(),
-            // What became of each instance is synced with what is intended next.
+            // The outcome of each instance is synced with the next intent.
             "write"
                 if words[1].ends_with("events.jsonl")
                     && !words
@@ -277,12 +283,13 @@ pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
     late
 }
 
-/// What a call is about, without what differs between runs; none where that is nothing outside.
+/// Returns the object of a call without the parts that vary. `None` if it is nothing outside of the
+/// process.
 fn about(call: &str, args: &str, dir: &Path) -> Option<String> {
     if matches!(call, "pidfd_send_signal" | "connect") {
         return Some(String::new());
     }
-    // Where another thread calls meanwhile, strace ends the line before the result.
+    // If another thread calls in between, strace ends the line before the result.
     let args = args.strip_suffix(" <unfinished ...>").unwrap_or(args);
     // The file of the descriptor, and the names.
     let held = args
@@ -314,7 +321,7 @@ fn about(call: &str, args: &str, dir: &Path) -> Option<String> {
     Some(said.join(" "))
 }
 
-/// Without ids of runs, digests and inodes.
+/// Removes run ids, digests and inodes.
 fn unnumbered(place: &str) -> String {
     let mut text = String::new();
     for word in place.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '#') {
