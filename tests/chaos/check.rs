@@ -21,7 +21,7 @@ const SAMPLES: usize = 4;
 /// met.
 const SAMPLES_OF_WORKERS: usize = 16;
 
-/// One command, with what is needed to judge its claims.
+/// One command with everything that its judgement needs.
 pub(crate) struct Judge<'a> {
     pub(crate) live: &'a Live,
     pub(crate) before: &'a Before,

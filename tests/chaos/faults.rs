@@ -1,6 +1,8 @@
-//! Runs fleets of real processes under random faults, and compares every claim of `hello` with what is there.
+//! Runs fleets of real processes under random faults, and compares every claim of `hello` with the
+//! truth.
 //!
-//! `faults HELLO ROUNDS SEED` runs the rounds SEED, SEED + 1, ...; one round is repeated with ROUNDS 1 and its own seed.
+//! `faults HELLO ROUNDS SEED` runs the rounds SEED, SEED + 1, ... To repeat one round, use ROUNDS 1
+//! and its own seed.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

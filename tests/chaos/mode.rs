@@ -1,4 +1,4 @@
-//! How the programs of a round behave on SIGHUP.
+//! The behaviour of the programs of a round on SIGHUP.
 
 /// The behaviour of a rogue on the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

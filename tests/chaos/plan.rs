@@ -12,7 +12,7 @@ pub(crate) struct Plan {
     pub(crate) commands: Vec<Step>,
 }
 
-/// Where the targets lie, and the state folder.
+/// The place of the targets and of the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Storage {
     /// In the temporary folder.

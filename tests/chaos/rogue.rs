@@ -1,4 +1,5 @@
-//! The rogue: a server that takes SIGHUP and behaves badly in one way. It is this program under another name.
+//! The rogue: a server that takes SIGHUP and behaves badly in one way. It is this program under
+//! another name.
 //!
 //! `/truth` always reports the digest of the config that the answering process serves. The log
 //! holds the time of each signal and of each config that it began to serve.

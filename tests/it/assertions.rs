@@ -1,4 +1,5 @@
-//! Every way to see a config take effect in a program that knows nothing of `hello`: where it is asked, what is read, and what that proves.
+//! Every way to confirm a config of a program that does not know `hello`: endpoints, readings and
+//! proofs.
 
 use std::{
     io::{BufRead, BufReader},
@@ -21,24 +22,24 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 
 use crate::support::{Fleet, Said, until};
 
-/// `daemon.py`, killed by pid when the test ends; its workers end with it.
+/// `daemon.py`, killed by pid when the test ends. Its workers end with it.
 pub(crate) struct Daemon {
     pub(crate) fleet: Fleet,
     child: Child,
 }
 
-/// The answer is the message of the new config.
+/// The assertion that the answer is the message of the new config.
 const SEEN: &str =
     "[[group.confirm]]\nhttp = \"http://{listen}/\"\nequals = \"{candidate.message}\"";
 const WORKERS: &str = "[[group.confirm]]\nworkers = true\nreplaced = true";
 
 impl Daemon {
-    /// With `config` besides its message; `args` stand on its command line.
+    /// Starts the daemon with `config` besides its message, and `args` on its command line.
     pub(crate) fn start(config: &str, args: &[&str]) -> Self {
         Self::start_by(Command::new("python3"), config, args, |_| {})
     }
 
-    /// The same by another command; `prepare` has the folder to do something with before that.
+    /// Does the same with another command. `prepare` may change the folder before that.
     pub(crate) fn start_by(
         mut command: Command,
         config: &str,
@@ -78,7 +79,7 @@ impl Daemon {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    /// The message that it runs.
+    /// Returns the message that it serves.
     pub(crate) fn runs(&self) -> String {
         std::fs::read_to_string(self.path("daemon.toml.runs"))
             .unwrap_or_default()
@@ -98,7 +99,7 @@ impl Daemon {
             .collect()
     }
 
-    /// A group of this daemon alone, which is proven by `facts`, or whatever else stands there.
+    /// Writes a group of this daemon alone with these assertions or other keys.
     pub(crate) fn group(&self, facts: &str) {
         let (script, config) = (self.path("daemon.py"), self.path("daemon.toml"));
         self.fleet.write(
@@ -117,7 +118,7 @@ impl Daemon {
         self.fleet.broadcast(&args)
     }
 
-    /// One whose proof must not come: a short wait is enough to see that.
+    /// Writes the group with a short timeout, for a proof that must not come.
     pub(crate) fn unproven(&self, facts: &str, set: &[&str]) -> Said {
         self.group(facts);
         let mut args: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
@@ -125,7 +126,7 @@ impl Daemon {
         self.fleet.broadcast(&args)
     }
 
-    /// Refused with these words, and nothing of it is touched.
+    /// Checks that a run is refused with these words and touches nothing.
     pub(crate) fn refuses(&self, facts: &str, says: &[&str]) {
         let before = std::fs::read(self.path("daemon.toml")).unwrap();
         let said = self.broadcast(facts, &["message=refused"]).expect(5);
@@ -157,7 +158,7 @@ impl Drop for Daemon {
     }
 }
 
-/// The only instance of a run.
+/// Returns the only instance of a run.
 fn one(said: &Said) -> &serde_json::Value {
     let instances = said.json["instances"].as_array().unwrap();
     assert_eq!(instances.len(), 1, "{:#}", said.json);
@@ -171,7 +172,7 @@ fn proof(said: &Said) -> (&str, &str) {
     )
 }
 
-/// A port that no other test has, below those that the kernel gives to whoever does not care.
+/// Returns a port that no other test has, below the range of ephemeral ports.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
@@ -196,7 +197,7 @@ fn https_needs_a_trusted_authority_and_the_right_name() {
         .unwrap()
         .signed_by(&signed, &authority)
         .unwrap();
-    // As `openssl req -x509` makes one: an authority of itself.
+    // As `openssl req -x509` makes one: a certificate that is its own authority.
     let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let itself = params.self_signed(&own).unwrap();
@@ -214,7 +215,7 @@ fn https_needs_a_trusted_authority_and_the_right_name() {
             "[[group.confirm]]\nhttp = \"https://{{listen}}/\"\nequals = \"{{candidate.message}}\"\n{more}"
         )
     };
-    // Its first config has no TLS: a reload brings it, which a command sees.
+    // Its first config has no TLS. The reload brings TLS, which a command observes.
     let runs = format!(
         "[[group.confirm]]\nexec = [\"cat\", \"{}\"]\nequals = \"{{candidate.message}}\"",
         daemon.path("daemon.toml.runs").display()
@@ -264,7 +265,7 @@ fn https_needs_a_trusted_authority_and_the_right_name() {
         )),
         &["UnknownIssuer"],
     );
-    // Whether or not this host trusts anybody, it does not trust this one.
+    // Whatever this host trusts, it does not trust this authority.
     daemon.refuses(&fact("host = \"web.test\""), &["https://", "`ca`"]);
     daemon.refuses(
         &fact("ca = \"/nonexistent.pem\""),
@@ -345,7 +346,7 @@ fn a_unix_socket_is_selected_and_probed() {
             &*format!("unix:{}", first.display())
         )
     );
-    // What `psql` wants of such a socket.
+    // The name that `psql` expects of such a socket.
     let words = format!("{} 5432", dir.path().display());
     let fact = "[[group.confirm]]\nexec = [\"echo\", \"{listen.host} {listen.port}\"]\n";
     daemon
@@ -378,10 +379,10 @@ fn the_first_entry_that_matches_exactly_one_socket_selects_the_endpoint() {
         )
         .expect(0);
     assert_eq!(one(&said)["endpoint"], format!("http://{web}/"));
-    // A group that asks nobody there needs none.
+    // A group without a probe there needs none.
     let exit = "[[group.confirm]]\nexec = [\"grep\", \"-q\", \"three\", \"{config}.runs\"]\nread = \"exit\"\nequals = \"0\"";
     let said = daemon.broadcast(exit, &["message=three"]).expect(0);
-    // A literal need not hold before; that it did not is told, and kept.
+    // A literal need not hold before. That it did not hold is reported and recorded.
     assert!(said.stderr.contains("Unheld"), "{}", said.stderr);
     assert!(
         said.stderr.contains("reads `1`, and wanted is `0`"),
@@ -474,7 +475,7 @@ fn a_port_change_is_followed_in_both_directions() {
         "{}",
         said.stderr
     );
-    // It moves, and does not say what it should: it is undone, and proven where it was.
+    // It moves and does not show the wanted answer. It is rolled back and proven at its old port.
     let said = daemon
         .unproven(
             SEEN,
@@ -541,7 +542,7 @@ fn an_answer_after_the_end_of_the_instance_is_no_proof() {
         (one(&said)["state"].as_str().unwrap(), &one(&said)["proof"]),
         ("revert_failed", &serde_json::Value::Null)
     );
-    // A child that it left behind with its socket has taken its place, and proves nothing.
+    // A child that inherited its socket is the successor, and proves nothing.
     assert!(one(&said)["successor_of"].is_i64(), "{:#}", said.json);
 }
 
@@ -555,7 +556,7 @@ fn workers_are_replaced_or_drain_or_stay() {
         (("confirmed", "workers"), &serde_json::json!([]))
     );
     assert!(said.stderr.contains(" by workers\n"), "{}", said.stderr);
-    // Old ones that listen no more are named; with a better fact that is the proof.
+    // Old workers that do not listen any more are named. A stronger assertion makes the proof.
     let old = daemon.children();
     let said = daemon
         .broadcast(
@@ -574,7 +575,7 @@ fn workers_are_replaced_or_drain_or_stay() {
         "{}",
         said.stderr
     );
-    // One that still listens, or new ones that end at once, prove nothing.
+    // An old worker that still listens, or new workers that end at once, prove nothing.
     for bad in ["old=stay", "new=die"] {
         let said = daemon.unproven(WORKERS, &["message=four", bad]).expect(6);
         let (kind, says) = if bad == "old=stay" {
@@ -639,7 +640,7 @@ fn a_probe_command_is_read_by_its_output_and_exit_status() {
         )
         .expect(0);
     assert_eq!(proof(&said), ("confirmed", "content"));
-    // All of it, with its line end.
+    // The whole output, including the line end.
     daemon
         .broadcast(
             &exec(cat, "read = \"body\"\nequals = \"{candidate.message}\\n\""),
@@ -654,7 +655,7 @@ fn a_probe_command_is_read_by_its_output_and_exit_status() {
         )
         .expect(0);
     let known = format!("{} {}", daemon.pid(), daemon.path("daemon.toml").display());
-    // That held before, so it proves nothing of the reload.
+    // It held before, so it proves no reload.
     daemon
         .unproven(
             &exec(
@@ -665,7 +666,7 @@ fn a_probe_command_is_read_by_its_output_and_exit_status() {
         )
         .expect(12);
     until("it runs that", || daemon.runs() == "one");
-    // What is printed by one that fails is no answer, even where it is the wanted one.
+    // The output of a failed command is no answer, even if it is the wanted one.
     let fails = exec(
         "\"sh\", \"-c\", \"cat $0.runs; grep -q one $0.runs\", \"{config}\"",
         "equals = \"{candidate.message}\"",
@@ -677,13 +678,13 @@ fn a_probe_command_is_read_by_its_output_and_exit_status() {
         said.stderr
     );
     until("it runs the old one", || daemon.runs() == "one");
-    // Who cannot be run, or does not end, is refused before anything is touched.
+    // A command that cannot run, or does not end, is refused before the run.
     daemon.refuses(
         &exec("\"/nonexistent\"", "equals = \"\""),
         &["`/nonexistent`", "could not be run"],
     );
     daemon.group(&exec("\"sleep\", \"60\"", "equals = \"\""));
-    // It has as long as the whole proof, and 5 s at least.
+    // Its time limit is that of the whole proof, and at least 5 s.
     let said = daemon
         .fleet
         .broadcast(&["--set", "message=refused", "--timeout", "1s"])
@@ -751,7 +752,8 @@ fn stamps_counters_and_changes_are_read_in_every_form() {
         ),
         (exec("", "changed = true"), "content"),
     ] {
-        // Of several facts the strongest is the proof; one that held before the signal is none.
+        // The strongest of several assertions is the proof. One that held before the signal is
+        // none.
         let said = daemon.broadcast(
             &format!(
                 "{fact}\n{}",
@@ -773,7 +775,7 @@ fn stamps_counters_and_changes_are_read_in_every_form() {
         "{}",
         said.stderr
     );
-    // The old config says the same, so the answer proves nothing of the new one.
+    // The old config has the same value, so the answer proves nothing about the new one.
     assert_eq!(
         proof(&daemon.broadcast(SEEN, &["other=1"]).expect(12)),
         ("unconfirmed", "none")
@@ -792,7 +794,7 @@ fn stamps_counters_and_changes_are_read_in_every_form() {
 #[test]
 fn a_counter_that_rose_before_the_signal_proves_nothing() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
-    // The validator runs after the survey: what it changes is no answer to the signal.
+    // The validator runs after the survey. Its changes are no answer to the signal.
     let counter = daemon.fleet.write("counter", "1");
     let validate = format!(
         "validate = [\"sh\", \"-c\", \"echo 2 >/proc/$PPID/root{}\"]",

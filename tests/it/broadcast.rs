@@ -83,7 +83,7 @@ fn a_change_that_cannot_apply_touches_nothing() {
         assert!(said.stderr.contains(says), "{}", said.stderr);
     }
     fleet.broadcast(&["--count", "3"]).expect(3);
-    // What was staged had to be written down somewhere.
+    // The staged content was recorded.
     std::fs::remove_dir_all(fleet.path("state")).unwrap();
     fleet.write("state", "a file where the state directory should be");
     let said = fleet.broadcast(&["--set", "message=x"]).expect(1);
@@ -296,7 +296,7 @@ fn a_dry_run_shows_the_difference_and_touches_nothing() {
     );
 }
 
-/// A group that names no kind: its servers are taken for a program that nobody knows.
+/// Writes a group without a kind: its servers count as an unknown program.
 fn without_a_kind(fleet: &Fleet, more: &str) {
     let group = std::fs::read_to_string(fleet.path("fleet.toml"))
         .unwrap()
@@ -334,7 +334,8 @@ fn a_program_without_a_kind_is_proven_by_assertions_after_a_canary() {
         (waves, fleet.bodies()),
         (vec![1, 2, 2], vec!["x".into(); 3])
     );
-    // It loads and serves, but the fact that must hold does not: the first goes back, the others are never signalled.
+    // It loads and serves, but the assertion does not hold. The first is rolled back, the others
+    // are never signalled.
     let before = (fleet.text(), fleet.attempts());
     let said = fleet
         .broadcast(&[
@@ -346,7 +347,7 @@ fn a_program_without_a_kind_is_proven_by_assertions_after_a_canary() {
             "500ms",
         ])
         .expect(7);
-    // It answers the old message all the time, which shows no end of any reload.
+    // It always answers the old message, which shows no end of a reload.
     assert_eq!(said.states(), ["revert_failed", "untouched", "untouched"]);
     assert!(
         said.stderr
@@ -367,14 +368,14 @@ fn a_program_without_a_kind_is_proven_by_assertions_after_a_canary() {
             .count(),
         1
     );
-    // What a fact needs and the new config lacks cannot be proven.
+    // An assertion over a key that the new config lacks cannot be proven.
     let other = fleet.write("other.toml", "other = 1\n");
     fleet
         .broadcast(&["--config", other.to_str().unwrap()])
         .expect(4);
 }
 
-/// The validator stops the first server between its validation and its reload.
+/// Writes a validator that stops the first server between its validation and its reload.
 pub(crate) fn with_a_victim(fleet: &Fleet) {
     let script = fleet.write(
         "validator",
@@ -452,7 +453,7 @@ fn a_rejected_file_is_reported_and_the_old_config_stays() {
     assert!(told.contains("\"rejected\""), "{told}");
     assert!(told.contains("line 1"), "{told}");
     assert_eq!(fleet.bodies(), ["one"]);
-    // What is on disk is adopted only when it is valid.
+    // The content on the disk is adopted only if it is valid.
     fleet.broadcast(&[]).expect(4);
 }
 
@@ -461,7 +462,7 @@ fn a_failed_adoption_rolls_back_to_the_content_of_an_earlier_run() {
     let fleet = Fleet::start(2);
     fleet.broadcast(&["--set", "message=x"]).expect(0);
     let kept = fleet.text();
-    // Somebody writes the file by hand, and one instance hangs.
+    // The file is edited by hand, and one instance hangs.
     fleet.write(
         "web.toml",
         "message = \"by hand\"\nlisten = \"127.0.0.1:0\"\n",
@@ -505,7 +506,7 @@ fn missing_rollback_content_is_reported_before_the_run() {
     until("it reads the file in the end", || {
         fleet.bodies() == ["by hand"; 2]
     });
-    // The run was left open: the next one on this file names it and closes it.
+    // The run stays open. The next one on this file names it and closes it.
     let run = said.json["run"].as_str().unwrap().to_owned();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", group.split("validate").next().unwrap());
@@ -558,7 +559,7 @@ fn missing_rollback_content_is_reported_before_the_run() {
     assert!(!said.stderr.contains("Superseded"), "{}", said.stderr);
 }
 
-/// A second group, of the last server alone, which reads a file of its own.
+/// Writes a second group of the last server alone, which reads its own file.
 pub(crate) fn two_groups(fleet: &mut Fleet) -> (String, String) {
     let text = fleet.text();
     fleet.write("web.toml", &text);
@@ -688,7 +689,7 @@ fn a_validator_gets_no_descriptors_and_no_environment_of_the_caller() {
         .env("SECRET", "x");
     let output = shell.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    // It says no to what runs as well.
+    // It also rejects the running config.
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     // `ls` itself holds the folder that it lists.
     assert!(

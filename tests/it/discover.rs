@@ -1,4 +1,5 @@
-//! Who is found: every key of `match`, leaders and workers, and processes of every odd kind. The processes are copies of a shell.
+//! Discovery: every key of `match`, leaders and workers, and unusual processes. The processes are
+//! copies of a shell.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -14,7 +15,7 @@ use nix::{
 
 use crate::support::{Fleet, Said, until};
 
-/// What a script of the shells does: whatever it is told.
+/// The script of the shells: runs each line of its input.
 const SCRIPT: &str = "while read -r line; do eval \"$line\"; done\n";
 
 fn is_root() -> bool {
@@ -27,11 +28,11 @@ fn as_i32(pid: u32) -> i32 {
     i32::try_from(pid).unwrap()
 }
 
-/// A server, killed by its pid.
+/// A server. Killed by its pid when dropped.
 struct Server(Child);
 
 impl Server {
-    /// Started, and listening: its first line is its address.
+    /// Starts it and reads its address from the first line.
     fn start(house: &House, args: &[&str], config: &Path) -> Self {
         let mut command = Command::new(house.0.exe());
         let mut child = command
@@ -63,7 +64,7 @@ impl Drop for Server {
     }
 }
 
-/// A shell that does what it is told on its standard input; it and what it started are killed by pid.
+/// A shell that runs its standard input. It and its children are killed by pid when dropped.
 struct Shell {
     child: Child,
     stdin: ChildStdin,
@@ -89,7 +90,7 @@ impl Shell {
             stdout,
             started: Vec::new(),
         };
-        // It has become what it is started as once it answers.
+        // Its exec is complete once it answers.
         assert_eq!(shell.tell("echo here"), "here");
         shell
     }
@@ -105,7 +106,7 @@ impl Shell {
         as_i32(self.child.id())
     }
 
-    /// A child of the shell that waits for ever, under a command line of one string.
+    /// Starts a child that waits forever, with a command line of one string.
     fn worker(&mut self, exe: &Path, title: &str) -> i32 {
         let fifo = exe.with_extension("fifo");
         if !fifo.exists() {
@@ -124,7 +125,7 @@ impl Shell {
         pid
     }
 
-    /// Ends the shell alone.
+    /// Ends only the shell.
     fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -148,7 +149,7 @@ fn words(pid: i32) -> String {
         .to_owned()
 }
 
-/// A folder, a `hello`, and copies of a shell.
+/// A folder with `hello` and copies of a shell.
 struct House(Fleet);
 
 impl House {
@@ -163,7 +164,8 @@ impl House {
         self.0.path(name)
     }
 
-    /// A copy of the shell under this name; made by another process, since what is open for writing here cannot be executed.
+    /// Copies the shell to this name. Another process does so: a file open for writing here could
+    /// not be executed.
     fn shell(&self, name: &str) -> PathBuf {
         let exe = self.path(name);
         std::fs::create_dir_all(exe.parent().unwrap()).unwrap();
@@ -178,7 +180,7 @@ impl House {
         exe
     }
 
-    /// A script in the folder, by which an interpreter's processes are told apart.
+    /// Writes a script in the folder, which distinguishes the processes of an interpreter.
     fn script(&self, name: &str) -> PathBuf {
         self.0.write(name, SCRIPT)
     }
@@ -192,7 +194,7 @@ impl House {
         );
     }
 
-    /// Whom a group finds, by pid, and what is said besides.
+    /// Returns the pids that a group finds, and the result.
     fn found(&self, keys: &str) -> (Vec<i32>, Said) {
         self.group(keys);
         let said = self.0.status();
@@ -214,7 +216,7 @@ impl House {
         assert_eq!(found, pids, "{keys}\n{}\n{:#}", said.stderr, said.json);
     }
 
-    /// What a broadcast that is refused says.
+    /// Returns the message of a broadcast that is refused.
     fn refused(&self, keys: &str, code: i32) -> String {
         self.group(keys);
         self.0.broadcast(&[]).expect(code).stderr
@@ -327,7 +329,7 @@ fn interpreted_programs_are_matched_by_their_script() {
     );
     let by_module = Shell::start(Command::new(&python).args(["-m", &name]).current_dir(dir));
     let by_title = Shell::start(Command::new(&python).arg0(format!("{name}: master [app]")));
-    // It only looks at the file, as an editor does.
+    // It only opens the file, as an editor does.
     let other = Shell::start(Command::new(&viewer).arg(&script));
     let all = [by_path.pid(), by_module.pid(), by_title.pid()];
     house.finds(&format!("match = {{ script = \"{name}\" }}"), &all);
@@ -425,7 +427,7 @@ fn users_match_by_name_or_number_and_a_group_may_name_several() {
     );
 }
 
-/// A control group of its own; removed at the end.
+/// A new control group. Removed when dropped.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
@@ -455,7 +457,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // The kernel needs a moment to let go of those who were killed in it.
+        // The kernel needs a moment to release the processes that were killed in it.
         until("the control group is empty", || {
             std::fs::remove_dir(&self.0).is_ok()
         });
@@ -497,7 +499,7 @@ fn processes_match_by_control_group_and_unit() {
     drop(inside);
 }
 
-/// systemd is asked by its absolute path, so another one is put there in a mount namespace.
+/// `systemctl` is called by its absolute path, so a mount namespace replaces it.
 #[test]
 fn the_main_process_of_a_unit_is_the_leader() {
     if !is_root() {
@@ -509,7 +511,8 @@ fn the_main_process_of_a_unit_is_the_leader() {
     let house = House::new();
     let exe = house.shell("mainly");
     let mut main = Shell::start(&mut Command::new(&exe));
-    // Who is started by hand into the unit, and a leader by its place in the tree.
+    // A process started by hand in the unit does not lead; a leader is found by its position in the
+    // tree.
     let (helper, below) = (
         Shell::start(&mut Command::new(&exe)),
         main.worker(&exe, "mainly below"),
@@ -553,7 +556,7 @@ fn the_main_process_of_a_unit_is_the_leader() {
         says(&format!("echo {}", helper.pid())),
         pids(&[helper.pid()])
     );
-    // No answer decides nothing: a unit without a process, one of another unit, no manager.
+    // These answers decide nothing: a unit without a process, another unit, no manager.
     for answer in ["echo 0", "echo 1", "exit 1"] {
         assert_eq!(says(answer), pids(&[main.pid(), helper.pid()]), "{answer}");
     }
@@ -597,7 +600,7 @@ fn a_pid_file_matches_exactly_its_process_and_a_stale_one_is_reported() {
         house.path("none.pid").display()
     );
     house.finds(&all, &[one.pid(), _other.pid()]);
-    // Of another program, a thread, no number, and gone.
+    // Another program, a thread, no number, and an ended process.
     writes(&std::process::id().to_string());
     let said = house.refused(&by_file, 3);
     assert!(
@@ -678,7 +681,7 @@ fn as_root_a_pid_file_that_others_can_write_is_not_believed() {
     );
     nix::unistd::chown(&file, Some(0.into()), None).unwrap();
     house.finds(&by_file(&file), &[one.pid()]);
-    // Their directory, and a link in it to a file of root's.
+    // Their directory, and a link in it to a file of root.
     std::fs::create_dir(house.path("theirs")).unwrap();
     let link = house.path("theirs/b.pid");
     std::os::unix::fs::symlink(&file, &link).unwrap();
@@ -687,7 +690,7 @@ fn as_root_a_pid_file_that_others_can_write_is_not_believed() {
     let said = house.refused(&by_file(&link), 3);
     assert!(said.contains("whose word does not count"), "{said}");
     assert!(said.contains("by a link"), "{said}");
-    // The word of one's own user is enough for a process of that user.
+    // A pid file of the user itself is enough for a process of that user.
     let theirs = Shell::start(
         Command::new("setpriv")
             .args([
@@ -731,7 +734,7 @@ fn listeners_match_by_port_address_path_and_option() {
             .to_owned()
     };
     let (first, second) = (house.0.pid(0), house.0.pid(1));
-    // The shells and the test that started it are not meant, although a child of theirs listens.
+    // The parent shells do not match, although a child of theirs listens.
     house.finds(&format!("match = {{ port = {} }}", port(0)), &[first]);
     house.finds(
         &format!("match = {{ listens = \"tcp:{}\" }}", port(1)),
@@ -770,7 +773,7 @@ fn listeners_match_by_port_address_path_and_option() {
     );
     house.finds(&not_first, &[second, house.0.pid(2), unix.pid()]);
     drop(unix);
-    // Where the process's own command line says that it does.
+    // The command line of the process names the port.
     let config = house.0.write("option.toml", "message = \"o\"\n");
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -798,7 +801,7 @@ fn a_leader_matches_by_the_socket_of_its_child() {
     let (child, port) = said.split_once(' ').unwrap();
     parent.started.push(child.parse().unwrap());
     house.finds(&format!("match = {{ port = {port} }}"), &[parent.pid()]);
-    // One of another executable counts for a parent that the match names.
+    // A child of another executable counts for a parent that matches.
     let exe = house.shell("starts");
     let mut shell = Shell::start(&mut Command::new(&exe));
     let listen = house.path("s.sock");
@@ -840,7 +843,7 @@ fn the_leader_pattern_matches_leaders_and_never_workers() {
     let second = Shell::start(Command::new(&exe).arg0("led: master process led -c x"));
     house.finds(&by_place, &[master.pid(), second.pid()]);
     house.finds(&by_pattern, &[master.pid(), second.pid()]);
-    // By its number as well, a worker is not taken for a leader.
+    // A pid list does not turn a worker into a leader either.
     for pid in [worker, other] {
         let said = house.refused(
             &format!(
@@ -859,7 +862,7 @@ fn the_leader_pattern_matches_leaders_and_never_workers() {
         &[second.pid()],
     );
     drop(second);
-    // Workers whose master was killed live on, and nothing makes them reload.
+    // Workers whose master was killed stay alive, and nothing makes them reload.
     let group = format!("{by_pattern}\ncount = 1");
     let new = Shell::start(Command::new(&exe).arg0("led: master process led"));
     master.kill();
@@ -926,10 +929,10 @@ fn a_worker_that_was_just_forked_is_no_second_master() {
     let exe = house.shell("forks");
     let mut master = Shell::start(Command::new(&exe).arg0("forks: master process"));
     let group = format!("match = {{ exe = \"forks\" }}\n{PATTERNS}");
-    // There is the fifo on which it waits.
+    // The fifo on which it waits exists.
     let _worker = master.worker(&exe, "forks: worker process");
     let fifo = exe.with_extension("fifo");
-    // A machine that is too busy to take its title in time has another try.
+    // A busy machine may delay its title, so there is another attempt.
     until(
         "who has its master's title for a moment is waited for",
         || {
@@ -975,7 +978,7 @@ fn the_child_of_an_excluded_process_is_not_promoted_to_leader() {
         )),
         "{said}"
     );
-    // Unless somebody says that it leads, as under a watchdog.
+    // Unless the group declares it the leader, as under a watchdog.
     house.finds(
         &format!("{group}\nleader = {{ args = [\"two\"] }}"),
         &[worker],
@@ -1007,7 +1010,7 @@ fn the_pid_file_of_a_group_names_the_leader() {
     ] {
         let group =
             format!("match = {{ exe = \"watched\" }}\npid_file = [\"/no/such.pid\", \"{place}\"]");
-        // Neither without a file nor with one of somebody else does it decide.
+        // A missing pid file, or one of another process, decides nothing.
         let _ = std::fs::remove_file(house.path("run.pid"));
         house.finds(&group, &[watchdog.pid(), alone.pid()]);
         house.0.write("run.pid", &std::process::id().to_string());
@@ -1064,7 +1067,7 @@ fn listed_pids_without_a_process_are_refused() {
     let house = House::new();
     let exe = house.shell("listed");
     let mut one = Shell::start(&mut Command::new(&exe));
-    // The shell does not take in what it has become, so its child stays a zombie.
+    // The shell became another program that does not reap its child, so that stays a zombie.
     let zombie: i32 = one
         .tell("(read) </dev/null & echo $!; exec 2>/dev/null")
         .parse()
@@ -1122,7 +1125,8 @@ fn a_process_that_cannot_be_inspected_is_named_if_it_may_match() {
     let exe = house.shell("hidden-of-many-more-than-sixteen");
     let one = Shell::start(Command::new(&exe).arg(house.script("run")).arg("serve"));
     let titled = Shell::start(Command::new(house.shell("python3")).arg0("hidden-app: master [x]"));
-    // Their command lines can be read by everybody, their executables and sockets only by themselves and root.
+    // Every user can read their command lines. Only they and root can read their executables and
+    // sockets.
     let look = |keys: &str| {
         house.group(keys);
         let mut command = Command::new("setpriv");
@@ -1175,7 +1179,7 @@ fn a_process_that_cannot_be_inspected_is_named_if_it_may_match() {
     );
     let (_, said) = look("match = { exe = \"another\" }");
     assert!(!said.contains("Left out"), "{said}");
-    // Nobody can be told apart by a socket that nobody may see: so much is told.
+    // Processes cannot be distinguished by a socket that this user cannot see, which is reported.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (code, said) = look(&format!("match = {{ port = {port} }}"));
@@ -1196,7 +1200,7 @@ fn processes_that_come_and_go_do_not_disturb_the_scan() {
     let exe = house.shell("stays");
     let one = Shell::start(&mut Command::new(&exe));
     let mut busy = Shell::start(&mut Command::new(house.shell("busy")));
-    // Until it is killed: programs of the group that end at once, one after the other, and their zombies.
+    // Until it is killed, it starts programs of the group that end at once, and leaves zombies.
     writeln!(
         busy.stdin,
         "while :; do '{}' -c 'exit 0' </dev/null; ('{}' -c 'exit 0' </dev/null &); done",

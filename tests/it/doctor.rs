@@ -1,4 +1,4 @@
-//! `hello doctor`: every check once as it should be and once not, and nobody is signalled for it.
+//! `hello doctor`: every check once passed and once failed, without any signal.
 
 use std::{
     io::{BufRead, BufReader},
@@ -25,7 +25,7 @@ use crate::{
 
 const NOBODY: &str = "65534";
 
-/// Everything that is looked at, in order.
+/// All checks in order.
 const TOPICS: [&str; 17] = [
     "group",
     "role",
@@ -52,11 +52,11 @@ fn is_root() -> bool {
     )
 }
 
-/// A process that is killed by its pid.
+/// A process. Killed by its pid when dropped.
 struct Kept(Child);
 
 impl Kept {
-    /// Copies of `sleep`, so that a name of one's own tells them apart.
+    /// Starts copies of `sleep`, so that a separate name distinguishes them.
     fn sleep(fleet: &Fleet, name: &str, cwd: &Path) -> Self {
         let exe = fleet.path(name);
         assert!(
@@ -98,7 +98,7 @@ impl Drop for Kept {
     }
 }
 
-/// What was found of one process.
+/// The findings about one process.
 struct Exam(Value);
 
 impl Exam {
@@ -114,17 +114,17 @@ impl Exam {
         Self(said.json["processes"][0].clone())
     }
 
-    /// Of the one match of the fleet, or of the one process.
+    /// Examines the only match of the fleet, or one process.
     fn fleet(fleet: &Fleet, args: &[&str], code: i32) -> Self {
         Self::of(fleet.doctor(args), code)
     }
 
-    /// Where no fleet.toml is in use.
+    /// Examines without a fleet.toml.
     fn kinds(args: &[&str], code: i32) -> Self {
         Self::of(Said::of(without_fleet(args).args(["-o", "json"])), code)
     }
 
-    /// One check says this, with this next to be done.
+    /// Checks the result, text and next step of one check.
     #[track_caller]
     fn says(&self, topic: &str, ok: Option<bool>, text: &str, next: &str) {
         let check = self.0["checks"]
@@ -144,7 +144,7 @@ impl Exam {
         assert!(has("next", next), "{topic}: {text}, {next}: {:#}", self.0);
     }
 
-    /// Topics that keep it from a reload.
+    /// Returns the checks that prevent a reload.
     fn bad(&self) -> Vec<&str> {
         self.0["checks"]
             .as_array()
@@ -166,13 +166,13 @@ fn without_fleet(args: &[&str]) -> Command {
     command
 }
 
-/// The fleet's one group, with more said of it.
+/// Adds keys to the fleet's only group.
 fn add(fleet: &Fleet, keys: &str) {
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &format!("{text}{keys}\n"));
 }
 
-/// A group of a copy of `sleep`, which nobody signals.
+/// Returns a group of a copy of `sleep`, which is never signalled.
 fn sleeps(fleet: &Fleet, name: &str, keys: &str) {
     fleet.write(
         "fleet.toml",
@@ -218,7 +218,7 @@ fn a_server_that_can_be_reloaded_passes_every_check_and_nothing_is_touched() {
     exam.says("answers", Some(true), "tells that it runs sha256:", "");
     exam.says("validator", Some(true), "hello check", "");
     exam.says("proof", Some(true), "exact", "");
-    // Without a pid, all that the fleet matches; for people, a line each.
+    // Without a pid, all matches of the fleet. The text output has a line for each check.
     assert_eq!(
         fleet.doctor(&[]).expect(0).json["processes"]
             .as_array()
@@ -399,7 +399,7 @@ fn doctor_reports_the_signal_disposition_and_its_source() {
         }
         exam.says("proof", Some(true), "content", "");
         if ok == Some(false) || !vouched {
-            // A run that is refused for it leads here.
+            // A run that is refused for this reason suggests `doctor`.
             let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
             assert!(
                 said.stderr.ends_with(&format!(
@@ -411,7 +411,7 @@ fn doctor_reports_the_signal_disposition_and_its_source() {
             );
         }
         assert!(all[0].runs(), "{mode}");
-        // Ended by nobody, and asked by nobody to reload.
+        // It was neither ended nor signalled.
         assert_eq!(all[0].signals(), "0", "{mode}");
     }
 }
@@ -445,7 +445,7 @@ fn doctor_distinguishes_unknown_programs_from_look_alikes() {
         "kind `haproxy`: it has no `-W` or `-Ws` among its arguments",
         "start it as that asks",
     );
-    // A group says why it does not mean it, and a kind that would is named.
+    // A group gives the reason for no match, and a kind that would match is named.
     Exam::fleet(&fleet, &[&pid], 5).says(
         "group",
         Some(false),
@@ -546,7 +546,7 @@ fn doctor_reports_the_endpoint() {
     let exam = Exam::fleet(&fleet, &[], 0);
     exam.says("endpoint", Some(true), &all[0].url, "");
     exam.says("answers", Some(true), &all[0].url, "");
-    // Who is not asked needs none; who is needs one.
+    // An instance without a probe needs no endpoint. One with a probe does.
     let _sleep = Kept::sleep(&fleet, "naps", Path::new("/"));
     sleeps(&fleet, "naps", "reloads = \"unchecked\"\nconfirm = []");
     let exam = Exam::fleet(&fleet, &[], 0);
@@ -587,7 +587,7 @@ fn doctor_reports_the_config_and_whether_it_can_be_replaced() {
     exam.says("install", Some(true), "in one step", "");
     exam.says("validator", None, "has no validator", "validate");
     exam.says("bad_config", Some(true), "keep its old config", "");
-    // A run that goes on at this moment.
+    // A run that is under way.
     let dir = std::fs::File::open(fleet.path("conf")).unwrap();
     rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();
     Exam::fleet(&fleet, &[], 0).says(
@@ -602,7 +602,7 @@ fn doctor_reports_the_config_and_whether_it_can_be_replaced() {
     std::fs::remove_file(fleet.path("other")).unwrap();
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
     Exam::fleet(&fleet, &[], 0).says("config", Some(true), ", a secret)", "");
-    // It would go on seeing the old directory, in which it stands.
+    // It would keep the old directory as its working directory.
     group(&format!("\"{}\"", fleet.path("conf").display()));
     let exam = Exam::fleet(&fleet, &[], 5);
     exam.says("config", Some(true), "(directory, sha256:", "");
@@ -620,7 +620,7 @@ fn doctor_reports_the_config_and_whether_it_can_be_replaced() {
     exam.says("install", None, "", "");
     exam.says("disk", None, "its config is not known", "");
     assert_eq!(exam.bad(), ["config"]);
-    // What it does not read on the signal.
+    // Content that it does not read on the signal.
     sleeps(
         &fleet,
         "naps",
@@ -678,7 +678,7 @@ fn doctor_reports_the_validator_and_the_effect_of_a_bad_config() {
     exam.says("disk", Some(false), "says no (exit status: 1)", "mend it");
     assert_eq!(exam.bad(), ["disk"]);
     fleet.write("naps.conf", "good");
-    // An argv that does not name what is staged is asked of it in a mount namespace, which must be to be had.
+    // An argv without a placeholder for the candidate needs a mount namespace.
     group("validate = [\"grep\", \"-q\", \"good\", \"naps.conf\"]");
     let unshared = |args: &[&str]| {
         Command::new("unshare")
@@ -704,7 +704,7 @@ fn doctor_reports_the_validator_and_the_effect_of_a_bad_config() {
         "unvalidated",
     );
     exam.says("disk", None, "nobody knows", "");
-    // Where a bad config ends the process, nobody is signalled without a validator.
+    // If a bad config ends the process, no instance is signalled without a validator.
     group(&format!("{none}\non_bad_config = \"dies\""));
     Exam::fleet(&fleet, &[], 5).says(
         "validator",
@@ -752,7 +752,7 @@ fn doctor_reports_processes_of_other_users() {
             .arg(program);
         command
     };
-    // An ordinary user looks at a server of root's.
+    // An ordinary user examines a server of root.
     let mut command = as_nobody(fleet.exe());
     command
         .args(["doctor", "-o", "json", "--fleet"])
@@ -767,7 +767,7 @@ fn doctor_reports_processes_of_other_users() {
     );
     exam.says("mounts", None, "cannot be seen by this user", "");
     assert_eq!(fleet.attempts(), [1]);
-    // Root looks at one of theirs, in a group that does not say whose it means, then in one that does.
+    // Root examines a server of another user, in a group without and with its user.
     let theirs = fleet.write(
         "theirs.toml",
         "message = \"theirs\"\nlisten = \"127.0.0.1:0\"\n",
@@ -881,7 +881,7 @@ fn doctor_reports_an_nginx_and_its_worker() {
         (Some("one"), workers.clone()),
         "nobody was signalled"
     );
-    // Its workers outlive a master that is killed.
+    // Its workers survive the kill of their master.
     kill(Pid::from_raw(master), Signal::SIGKILL).unwrap();
     until("it is gone", || !web.daemon.runs());
     let orphan = workers[0];
@@ -899,7 +899,7 @@ fn doctor_reports_an_nginx_and_its_worker() {
     );
 }
 
-/// A child of a process that is kept, killed by its pid.
+/// A child of a living process. Killed by its pid when dropped.
 struct Below(i32);
 
 impl Drop for Below {

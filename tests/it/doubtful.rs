@@ -1,4 +1,4 @@
-//! Which file a process reads, where its command line leaves a doubt; and validators, where the files that they see do.
+//! Doubtful config paths on a command line, and validators with doubtful files.
 
 use std::{
     path::PathBuf,
@@ -7,7 +7,8 @@ use std::{
 
 use crate::support::{Fleet, Said, until};
 
-/// Says that it runs in the file of `RUNS`, and takes the signal; it may hold a file open for writing. Asked by `-t`, it says no to a list with a bad line.
+/// Reports its config in the file of `RUNS`, and handles the signal. May hold a file open for
+/// writing. With `-t`, rejects a list with a bad line.
 const DAEMON: &str = r#"
 import os, signal, sys, time
 def listed(path):
@@ -22,14 +23,14 @@ open(os.environ["RUNS"], "w").write("runs")
 while True: time.sleep(1)
 "#;
 
-/// A daemon in Python, killed by its pid.
+/// A daemon in Python. Killed by its pid when dropped.
 struct Daemon {
     fleet: Fleet,
     child: Child,
 }
 
 impl Daemon {
-    /// It begins in its folder; `more` says what else is particular about it.
+    /// Starts the daemon in its folder. `more` holds further options.
     fn start(args: &[&str], more: impl FnOnce(&mut Command, &Fleet)) -> Self {
         let fleet = Fleet::start(0);
         ["mine", "default", "users"]
@@ -87,7 +88,7 @@ fn no_default_is_replaced_where_an_argument_may_name_the_config() {
         &["--conf=mine"],
         &["-dcmine"],
         &["-cmine"],
-        // The program may have more names for it.
+        // The program may have other names for the option.
         &["--settings", "mine"],
         &["--settings=mine"],
         &["-s", "mine"],
@@ -119,7 +120,7 @@ fn no_default_is_replaced_where_an_argument_may_name_the_config() {
             "{args:?}"
         );
     }
-    // What names something else leaves the default.
+    // An argument that names something else leaves the default.
     for args in [&["--pid-file", "mine"][..], &["-x", "none"], &[]] {
         let daemon = Daemon::start(args, |_, _| {});
         let default = daemon.path("default");
@@ -209,7 +210,8 @@ fn a_file_that_the_instance_holds_open_is_unchanged_for_the_validator() {
     assert!(said.stderr.contains("Valid"), "{}", said.stderr);
 }
 
-/// `command` as root that may not mount, if the machine has such a root and lets it have namespaces of its own.
+/// Returns `command` as root without the right to mount, if the machine allows such a root
+/// namespaces.
 fn without_mounts(command: &Command) -> Option<Command> {
     let drop = [
         "--bounding-set",
@@ -245,7 +247,8 @@ fn root_without_the_right_to_mount_judges_and_changes_nothing() {
         fleet.write("given", "as it was\n"),
         fleet.path("beside"),
     );
-    // It gives a file to another user, and writes beside the config and into the root directory.
+    // The validator gives a file to another user, and writes beside the config and into the root
+    // directory.
     let script = format!(
         "chown 33:33 '{0}' || exit 2; [ \"$(stat -c %u '{0}')\" = 33 ] || exit 3; echo x >'{1}'; echo x >/beside-{2} || exit 4; ! grep -q bad '{3}'\n",
         given.display(),

@@ -1,5 +1,5 @@
-//! What counts as an answer: error pages, credentials, long and slow answers, and what is said of one
-//! that proves nothing.
+//! Valid answers: error pages, credentials, long and slow answers, and the report about an answer
+//! without proof.
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
@@ -9,19 +9,19 @@ use crate::{assertions::Daemon, support::write};
 
 const LISTEN: &str = "listen = \"127.0.0.1:0\"";
 
-/// An assertion over HTTP at `path`.
+/// Returns an assertion over HTTP at `path`.
 fn http(path: &str, rest: &str) -> String {
     format!("[[group.confirm]]\nhttp = \"http://{{listen}}{path}\"\n{rest}\n")
 }
 
-/// The same as one of `[[group.reject]]`.
+/// Returns the same as `[[group.reject]]`.
 fn reject(path: &str, rest: &str) -> String {
     http(path, rest).replace("confirm", "reject")
 }
 
 const SEEN: &str = "equals = \"{candidate.message}\"";
 
-/// Everything that was printed or kept of the runs of a daemon.
+/// Whether a secret is in anything that the runs of a daemon printed or kept.
 fn leaks(daemon: &Daemon, said: &str, secret: &str) -> bool {
     fn within(dir: &Path, secret: &str) -> bool {
         let Ok(all) = std::fs::read_dir(dir) else {
@@ -42,7 +42,7 @@ fn leaks(daemon: &Daemon, said: &str, secret: &str) -> bool {
     said.contains(secret) || within(&daemon.path("state"), secret)
 }
 
-/// A file that its owner alone may read.
+/// Writes a file that only its owner may read.
 fn private(daemon: &Daemon, name: &str, text: &str) -> String {
     let path = write(&daemon.path(name), text);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -99,7 +99,7 @@ fn an_error_page_before_the_run_is_refused() {
     ] {
         daemon.refuses(&facts, &[says]);
     }
-    // The status itself may be asked for, and so may the page of another status.
+    // The status itself may be asserted, and so may the page of another status.
     let status =
         |path: &str, status: u16| http(path, &format!("read = \"status\"\nequals = \"{status}\""));
     let page = http("/missing", "status = 404\ncontains = \"no such\"")
@@ -123,7 +123,7 @@ fn an_error_page_before_the_run_is_refused() {
 fn an_error_page_after_the_signal_proves_nothing_and_is_named() {
     let daemon = Daemon::start(&format!("{LISTEN}\npage = \"one\""), &[]);
     let page = http("/page", "contains = \"two\"");
-    // What is proven of the way back is another matter.
+    // The proof of the rollback is tested elsewhere.
     let fails = |facts: &str, set: &[&str]| {
         let said = daemon.unproven(facts, set);
         assert!(
@@ -147,7 +147,7 @@ fn an_error_page_after_the_signal_proves_nothing_and_is_named() {
         text.contains("reads `three\\nof many`, and wanted is `two` in it"),
         "{text}"
     );
-    // What a secret config makes it answer is as secret as that.
+    // An answer made from a secret config is as secret.
     let text = fails(
         &format!("secret = true\n{page}"),
         &["message=four", "page=geheim"],
@@ -191,7 +191,7 @@ fn credentials_come_from_files_that_others_may_neither_change_nor_read() {
         &(said.stderr + &said.json.to_string()),
         "geheim"
     ));
-    // Said once for the group; another token from then on is read from the same file.
+    // Set once for the group. A new token is read from the same file.
     let token = private(&daemon, "token", "abc.def\n");
     let command = format!(
         "[[group.confirm]]\nexec = [\"cat\", \"{}.runs\"]\n{SEEN}",
@@ -213,7 +213,7 @@ fn a_client_shows_its_certificate() {
     let key = || KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    // Of the same name as what it signs, that would count as signed by itself.
+    // With the same name as its issuer it would count as self-signed.
     params
         .distinguished_name
         .push(DnType::CommonName, "authority");

@@ -1,4 +1,4 @@
-//! Peers that never end, clients that never leave, and names that are not of this machine.
+//! Peers that never end, clients that never leave, and names of other machines.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,12 +13,13 @@ use std::{
 
 use crate::support::{Fleet, Said, try_get};
 
-/// Most that a peer gets rid of in one attempt: what is read, and what the kernel holds of it on both sides.
+/// The most bytes that a peer can send in one attempt: those that are read, and the kernel buffers
+/// of both sides.
 const MOST: usize = 16 << 20;
-/// Longest that an attempt of one second may seem to take on a machine that is busy with other tests.
+/// The longest measured time of an attempt of one second. Other tests keep the machine busy.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Sends `head`, then `rest` again and again, and tells how much it got rid of, and how long that took.
+/// Sends `head`, then `rest` repeatedly. Returns the number of bytes sent, and the time.
 fn flood(
     stream: &mut (impl Read + Write),
     head: &[u8],
@@ -39,7 +40,7 @@ fn flood(
     (sent, began.elapsed())
 }
 
-/// A peer at each of a TCP and a Unix socket; what it tells of every connection.
+/// Starts a peer on a TCP and on a Unix socket, and returns the report of each connection.
 fn peers(
     dir: &Path,
     name: &str,
@@ -70,7 +71,7 @@ fn peers(
     ([url, format!("unix:{}", path.display())], heard)
 }
 
-/// `status` of server 0 asked at `endpoint`, and of server 1 as it is.
+/// Runs `status` with server 0 probed at `endpoint`, and server 1 unchanged.
 fn status(fleet: &Fleet, endpoint: &str) -> Said {
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
     let [odd, well] = [0, 1].map(|at| fleet.pid(at));
@@ -144,7 +145,7 @@ fn an_endless_answer_ends_the_probe_attempt() {
     }
 }
 
-/// A server with so many descriptors, killed by its pid.
+/// A server with this limit of open files. Killed by its pid when dropped.
 struct Few(Child, String);
 
 impl Few {
@@ -181,7 +182,7 @@ impl Drop for Few {
     }
 }
 
-/// One request over a kept connection; none where the server has closed it before it took the request.
+/// Sends a request over a kept connection. Returns `None` if the server closed it first.
 fn ask(stream: &mut BufReader<TcpStream>) -> Option<String> {
     stream
         .get_mut()
@@ -210,7 +211,7 @@ fn ask(stream: &mut BufReader<TcpStream>) -> Option<String> {
 fn idle_connections_are_closed_when_there_is_no_room() {
     let fleet = Fleet::start(0);
     let server = Few::start(&fleet, 64, &[]);
-    // One whose request is under way, then as many as fit.
+    // One connection with a request under way, then as many as fit.
     let mut half = server.connect();
     half.get_mut().write_all(b"GET / HTTP/1.1\r\nHost").unwrap();
     let mut kept: Vec<_> = (0..31).map(|_| server.connect()).collect();
@@ -218,7 +219,7 @@ fn idle_connections_are_closed_when_there_is_no_room() {
         kept.iter_mut()
             .all(|stream| ask(stream).as_deref() == Some("one"))
     );
-    // And some that have never said a word.
+    // And some that have never sent a byte.
     let mute: Vec<_> = (0..10).map(|_| server.connect()).collect();
     let began = Instant::now();
     for _ in 0..5 {
@@ -231,7 +232,7 @@ fn idle_connections_are_closed_when_there_is_no_room() {
         "a new client is answered after {:?}",
         began.elapsed()
     );
-    // Who was in the middle of a request is still there.
+    // The connection with a request under way still exists.
     half.get_mut()
         .write_all(b": x\r\nConnection: close\r\n\r\n")
         .unwrap();
@@ -264,7 +265,7 @@ fn no_connection_is_closed_while_there_is_room() {
     }
 }
 
-/// The answer to `path`, asked with these further lines.
+/// Returns the answer to `path` for a request with these further lines.
 fn asked(url: &str, path: &str, lines: &str) -> String {
     let mut stream =
         TcpStream::connect(url.trim_start_matches("http://").trim_end_matches('/')).unwrap();
@@ -394,7 +395,7 @@ fn an_endpoint_of_a_foreign_name_is_refused_with_the_reason() {
         (faults("localhost"), faults("127.0.0.1")),
         ("[]".into(), "[]".into())
     );
-    // A name of loopback with a dot in it, which the resolver answers by itself.
+    // A loopback name with a dot, which the resolver answers by itself.
     let foreign = faults("hello.localhost");
     assert!(
         foreign.contains("--proof any") || foreign.contains("lookup"),

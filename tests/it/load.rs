@@ -1,4 +1,4 @@
-//! A load generator that never retries sees every reload, and not one answer that is not whole.
+//! A load generator without retries sees every reload and only complete answers.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,7 +29,7 @@ fn digest(text: &str) -> String {
         .collect()
 }
 
-/// One request; body and digest of exactly one answer.
+/// Sends one request. Returns body and digest of exactly one answer.
 fn ask(stream: &mut BufReader<TcpStream>, kept: bool) -> (String, String) {
     let connection = if kept { "keep-alive" } else { "close" };
     write!(

@@ -1,4 +1,4 @@
-//! Only a process that may write a target keeps a run out of its directory.
+//! Only a process with write access to a target blocks a run on its directory.
 
 use std::{
     fs::File,
@@ -26,7 +26,7 @@ fn is_locked(dir: &Path) -> bool {
     Flock::lock(File::open(dir).unwrap(), FlockArg::LockExclusiveNonblock).is_err()
 }
 
-/// A process whose parent has ended, ended by its pid.
+/// A process whose parent has ended. Killed by its pid when dropped.
 struct Orphan(i32);
 
 impl Drop for Orphan {
@@ -38,7 +38,7 @@ impl Drop for Orphan {
     }
 }
 
-/// Another user holds the lock of this directory, and is gone with the answer.
+/// Makes another user hold the lock of this directory until the result is dropped.
 fn held(dir: &Path) -> Alice {
     let alice = alice(&format!(
         "exec 9<'{}'; flock 9; exec sleep 1000",
@@ -79,7 +79,7 @@ fn a_lock_holder_without_write_access_is_named_and_ignored() {
             .unwrap()
             .contains("foreign_lock")
     );
-    // Neither keeps it a revert out, nor is it a reason of doctor's.
+    // It does not block a revert either, and `doctor` does not report it.
     fleet.again("revert", &[run]).expect(0);
     assert_eq!(fleet.bodies(), ["one"]);
     assert!(
@@ -142,7 +142,7 @@ fn a_lock_holder_with_write_access_blocks_a_run() {
         );
     }
     fleet.broadcast(&["--set", "message=two"]).expect(0);
-    // A lock is waited for as long as the operator says.
+    // The run waits for a lock as long as the operator sets.
     mode(&config, 0o666);
     let mut wait = fleet
         .command(&["-q", "--lock-timeout", "60s", "--set", "message=three"])
@@ -161,7 +161,7 @@ fn the_lock_holder_is_the_process_that_has_the_descriptor() {
     }
     let fleet = Fleet::start(1);
     mode(fleet.dir.path(), 0o755);
-    // The shell takes it, its child has it, and the shell ends.
+    // The shell takes the lock, its child inherits it, and the shell ends.
     let pid_file = tempfile::tempdir().unwrap();
     mode(pid_file.path(), 0o777);
     let place = pid_file.path().join("pid");
@@ -275,7 +275,7 @@ fn another_user_that_only_adopts_leaves_the_directory_unlocked() {
     std::os::unix::fs::chown(runtime.path(), Some(65534), Some(65534)).unwrap();
     mode(runtime.path(), 0o700);
     let _theirs = crate::users::serve(&fleet, "web.toml");
-    // Root is at work in the directory, and its lock is no reason to wait for a run that writes nothing.
+    // A run of root holds the lock. A run that writes nothing need not wait for it.
     let dir = Flock::lock(
         File::open(fleet.dir.path()).unwrap(),
         FlockArg::LockExclusiveNonblock,
@@ -299,7 +299,7 @@ fn another_user_that_only_adopts_leaves_the_directory_unlocked() {
     assert!(runtime.path().join("hello/lock").is_dir());
 }
 
-/// Whether root sees every process of the machine here: else a holder that is not found could be a run.
+/// Whether root sees every process of the machine. Otherwise a hidden lock holder could be a run.
 pub(crate) fn sees_all() -> bool {
     let first = std::fs::metadata("/proc/self/ns/pid")
         .is_ok_and(|meta| std::os::unix::fs::MetadataExt::ino(&meta) == 0xEFFF_FFFC);
@@ -328,7 +328,7 @@ fn a_lock_in_a_socket_queue_does_not_block_a_run() {
         crate::support::skipped("there is no python3");
         return;
     }
-    // Where a process cannot be looked at, it may hold the lock: that counts, and says why.
+    // A process that cannot be inspected may hold the lock, so it blocks the run with a reason.
     let is_whole = sees_all();
     let fleet = Fleet::start(1);
     mode(fleet.dir.path(), 0o755);

@@ -1,4 +1,5 @@
-//! Changes of other programs are not undone in silence: attributes are compared like bytes, and late edits are kept.
+//! Changes of other programs are not lost silently: attributes are compared like bytes, and late
+//! edits are kept.
 
 use std::{
     fs::{File, OpenOptions},
@@ -22,9 +23,9 @@ fn add_to_group(fleet: &Fleet, more: &str) {
     fleet.write("fleet.toml", &(text + more));
 }
 
-/// A validator that does this, between the survey and the install.
+/// Adds a validator that runs this between survey and install.
 fn meanwhile(fleet: &Fleet, text: &str) {
-    // What it writes itself is discarded: it goes through the root of its supervisor.
+    // Files that it writes are discarded, so it uses the root of its supervisor.
     let validator = script(
         fleet,
         "validator",
@@ -39,7 +40,7 @@ fn meanwhile(fleet: &Fleet, text: &str) {
     );
 }
 
-/// A gate that does this, after the install, and says no: everything goes back.
+/// Adds a gate that runs this after the install and fails, so that everything is rolled back.
 fn gate(fleet: &Fleet, text: &str) {
     let gate = script(
         fleet,
@@ -117,7 +118,8 @@ fn an_attribute_that_changes_before_a_rollback_is_left_alone_and_named() {
     }
 }
 
-/// Writes on what was the config, through a descriptor from before the run, once the new one is installed; answers what the run says.
+/// Writes to the old config through a descriptor from before the run, after the install. Returns
+/// the report.
 fn edits_late(fleet: &Fleet, code: i32, path: &Path, new: &str) -> serde_json::Value {
     let mut old = OpenOptions::new().append(true).open(path).unwrap();
     let before = path.metadata().unwrap().ino();

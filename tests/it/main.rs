@@ -48,7 +48,7 @@ mod users;
 mod validators;
 mod waves;
 
-// The rogues of `tests/faults`, and what tells of processes without asking `hello`.
+// The rogues of `tests/faults`, and helpers that inspect processes without `hello`.
 #[path = "../chaos/mode.rs"]
 #[expect(dead_code, reason = "a round of faults needs more of it")]
 mod mode;

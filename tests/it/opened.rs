@@ -34,14 +34,14 @@ print('ready', flush=True)
 while True: time.sleep(60)
 ";
 
-/// A folder with the files `a` and `dir/b` beside another one, and a program that reads some of them.
+/// A folder with the files `a`, `dir/b` and another one, and a program that reads some of them.
 struct House {
     fleet: Fleet,
     _program: Killed,
 }
 
 impl House {
-    /// None where this user cannot see who opens a file.
+    /// Returns `None` if this user cannot see which process opens a file.
     fn of(how: &str, reads: &[&str]) -> Option<Self> {
         if !crate::support::runs_as_root("only root sees which process opens a file") {
             return None;
@@ -84,7 +84,7 @@ impl House {
         self.fleet.write("fleet.toml", &text);
     }
 
-    /// One that is unproven waits as long as its limit for what it opens.
+    /// An unproven instance is watched until the timeout.
     fn broadcast(&self, new: &str) -> Said {
         let new = self.fleet.path(new);
         self.fleet
@@ -192,7 +192,7 @@ fn files_opened_by_the_run_or_another_program_count_for_no_instance() {
     let reader = format!("while sleep 0.05; do exec 3<'{}'; done", seen.display());
     let _reader = Killed(Command::new("sh").args(["-c", &reader]).spawn().unwrap());
     let said = house.broadcast("new");
-    // One of them may be gone before it is looked at.
+    // One of them may have ended before it is inspected.
     let ends = [(12, Value::Bool(false)), (0, Value::Null)];
     assert!(
         ends.contains(&(said.code, said.json["instances"][0]["opened"].clone())),
@@ -277,7 +277,7 @@ fn without_the_capability_a_run_does_not_report_file_opens() {
     let run = house
         .fleet
         .command(&["-o", "json", "--config", new.to_str().unwrap()]);
-    // Root without the capability that the kernel asks for.
+    // Runs as root without the capability that the kernel requires.
     let mut without = Command::new("setpriv");
     without
         .args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"])

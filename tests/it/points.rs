@@ -1,4 +1,5 @@
-//! One of five instances is killed, stopped, broken or replaced at every point of a run: it ends in a state of the table, never in a hang.
+//! One of five instances is killed, stopped, broken or replaced at every point of a run. The run
+//! ends in an outcome of the table and never hangs.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,19 +13,20 @@ use serde_json::Value;
 
 use crate::support::{Fleet, get, until};
 
-/// What is done to the first instance.
+/// The action on the first instance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Act {
     Kill,
     Stop,
-    /// Stopped, and continued when the undo begins.
+    /// Stops it, and continues it when the rollback begins.
     Pause,
     Replace,
-    /// Its config cannot be read where it looks for it.
+    /// Makes its config unreadable.
     Break,
 }
 
-/// When it is done: before the survey, by the validator, or when the first event of that name is read.
+/// The moment of the action: before the survey, in the validator, or at the first event of that
+/// name.
 const POINTS: [&str; 5] = ["before", "validator", "intent", "installed", "instance"];
 
 fn act(fleet: &mut Fleet, act: Act) {
@@ -37,13 +39,13 @@ fn act(fleet: &mut Fleet, act: Act) {
         }
         Act::Break => {
             let before = fleet.text();
-            // Somebody else writes the file in place, as an editor does.
+            // Another process writes the file in place, as an editor does.
             fleet.write("web.toml", &before.replace("message", "massage"));
         }
     }
 }
 
-/// What a run said, held against what every server that lives says itself.
+/// The report of a run, compared with the answers of every living server.
 fn agrees(fleet: &Fleet, said: &Value, context: &str) {
     let disk = fleet.text();
     for i in said["instances"].as_array().unwrap() {
@@ -84,7 +86,7 @@ fn one(point: &str, what: Act) {
     let mut fleet = Fleet::start(5);
     let before = fleet.text();
     let pid = fleet.pid(0);
-    // The validator gives the point between survey and install: it waits until the test has acted.
+    // The validator is the point between survey and install: it waits until the test has acted.
     let (there, go) = (fleet.path("there"), fleet.path("go"));
     let script = fleet.write(
         "validator",
@@ -152,15 +154,15 @@ fn one(point: &str, what: Act) {
     let allowed: &[i32] = match (point, what) {
         ("before", Act::Kill) => &[3],
         ("before", Act::Stop | Act::Pause) => &[5],
-        // The one that took its place is an instance like the others.
+        // The successor is an instance like the others.
         ("before", Act::Replace) => &[0],
         ("before", Act::Break) => &[4, 5],
         ("validator", Act::Kill | Act::Replace) => &[7],
         ("validator", Act::Stop) => &[7],
         ("validator", Act::Pause) => &[6],
-        // What was surveyed is not there any more: left alone.
+        // The surveyed process has ended, so it is left alone.
         ("validator", Act::Break) => &[5],
-        // After the install the run and the act race; whichever wins, what is said must be true.
+        // After the install the run and the action race. The report must be true in either order.
         (_, Act::Pause) => &[0, 6],
         (_, Act::Break) => &[0, 5, 6, 7],
         _ => &[0, 7],
@@ -192,7 +194,7 @@ fn one(point: &str, what: Act) {
             matches!(mine["state"].as_str().unwrap(), "died" | "revert_failed"),
             "{context}"
         );
-        // The one that took its place reads the same file, so it is looked at too.
+        // The successor reads the same file, so it is checked too.
         let reverted = said["counts"]["reverted"].as_u64().unwrap();
         assert!(
             reverted == 4 || (what == Act::Replace && reverted == 5),
@@ -233,7 +235,7 @@ fn broken_at_every_point() {
     everywhere(Act::Break);
 }
 
-/// A run that waits for a stopped instance, and what happens when its operator stops it.
+/// A run that waits for a stopped instance, interrupted by its operator.
 fn halted(interrupts: usize, continued: bool) -> (Fleet, Value) {
     let fleet = Fleet::start(3);
     let script = fleet.write(

@@ -1,4 +1,4 @@
-//! From every open run there is a way out, and a wait has an end.
+//! Every open run can be closed, and every wait has an end.
 
 use std::{
     io::{BufRead, BufReader},
@@ -15,7 +15,7 @@ use nix::{
 
 use crate::support::{Fleet, until};
 
-/// A validator that says no as long as the file `no` is there.
+/// Writes a validator that fails while the file `no` exists.
 fn with_a_validator(fleet: &Fleet, keys: &str) {
     let script = fleet.write(
         "validator",
@@ -39,8 +39,8 @@ fn open(fleet: &Fleet) -> Vec<String> {
     all.filter(|name| !name.starts_with('.')).collect()
 }
 
-/// Kills a broadcast of `message=two` after its first instance is proven; the others were not signalled
-/// yet. Answers the run.
+/// Kills a broadcast of `message=two` after its first instance is proven. The others were not
+/// signalled. Returns the run.
 fn killed(fleet: &Fleet) -> String {
     let mut run = fleet
         .command(&["--set", "message=two", "-o", "jsonl", "--waves", "1,100%"])
@@ -64,7 +64,7 @@ fn killed(fleet: &Fleet) -> String {
 fn a_revert_skips_validation_even_if_a_bad_config_ends_the_process() {
     for is_open in [false, true] {
         let fleet = Fleet::start(2);
-        // The run is kept where it is by what follows its first wave.
+        // The pause after its first wave keeps the run waiting.
         with_a_validator(
             &fleet,
             "on_bad_config = \"dies\"\n[rollout]\nwaves = [1]\nbake = \"300ms\"",
@@ -78,7 +78,7 @@ fn a_revert_skips_validation_even_if_a_bad_config_ends_the_process() {
                 .to_owned()
         };
         fleet.write("no", "");
-        // A validator that refuses what an instance runs already cannot judge the old config.
+        // A validator that rejects the running config cannot judge the old config.
         let said = fleet.again("revert", &[&run]).expect(5);
         assert!(
             said.stderr
@@ -97,7 +97,7 @@ fn a_revert_skips_validation_even_if_a_bad_config_ends_the_process() {
 
 #[test]
 fn the_current_group_replaces_a_wrong_one_in_the_journal() {
-    // A validator that says no now, a number that cannot be had any more, and a validator that is not there.
+    // A validator that fails now, an instance count that cannot be met, and a missing validator.
     for wrong in ["no", "count = 2", "dies"] {
         let mut fleet = Fleet::start(2);
         let right = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
@@ -119,7 +119,7 @@ fn the_current_group_replaces_a_wrong_one_in_the_journal() {
                 3
             }
             _ => {
-                // As if the run had been asked with it.
+                // As if the run had been started with it.
                 let plan = fleet.path("state/runs").join(&run).join("plan.json");
                 let mut kept: serde_json::Value =
                     serde_json::from_slice(&std::fs::read(&plan).unwrap()).unwrap();
@@ -195,7 +195,7 @@ fn an_open_run_can_be_abandoned() {
     let fleet = Fleet::start(2);
     with_a_validator(&fleet, "[rollout]\nwaves = [1]\nbake = \"300ms\"");
     let run = killed(&fleet);
-    // Neither way is open any more.
+    // Neither direction is possible any more.
     let by_hand = fleet.text().replace("two", "by hand");
     fleet.write("web.toml", &by_hand);
     fleet.again("resume", &[]).expect(5);

@@ -1,4 +1,5 @@
-//! `hello resume` and `hello revert`: the coordinator is killed at chosen moments, and everybody ends on one config all the same.
+//! `hello resume` and `hello revert`: the coordinator is killed at chosen moments, and all
+//! instances end on one config.
 
 use std::{
     io::{BufRead, BufReader},
@@ -18,7 +19,7 @@ use crate::{
 
 const TWO: &[&str] = &["--set", "message=two"];
 
-/// A validator that stops this server, as long as somebody wants that.
+/// Returns a validator that stops this server while a file requests it.
 fn stopping(fleet: &Fleet, at: usize) -> PathBuf {
     let stop = fleet.write("stop", "");
     let text = format!(
@@ -29,7 +30,8 @@ fn stopping(fleet: &Fleet, at: usize) -> PathBuf {
     fleet.write("validator", &text)
 }
 
-/// The validator stops this server: it is validated, signalled, and does not answer. Until it is let go on.
+/// Makes the validator stop this server. It is validated and signalled, and does not answer until
+/// it is continued.
 fn with_a_victim(fleet: &Fleet, at: usize) {
     let script = stopping(fleet, at);
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -43,14 +45,14 @@ fn with_a_victim(fleet: &Fleet, at: usize) {
     );
 }
 
-/// The servers in the order in which they are signalled.
+/// Returns the servers in the order of their signals.
 fn by_pid(fleet: &Fleet) -> Vec<usize> {
     let mut all: Vec<usize> = (0..fleet.len()).collect();
     all.sort_by_key(|at| fleet.pid(*at));
     all
 }
 
-/// Kills a run when the `n`th event of that name is read, and answers whether it was.
+/// Kills a run when the `n`th event of that name is read. Returns whether that happened.
 fn kill_at(mut run: Child, event: &str, n: usize) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     for line in BufReader::new(run.stdout.take().unwrap()).lines() {
@@ -76,7 +78,7 @@ fn jsonl(mut command: Command) -> Child {
         .unwrap()
 }
 
-/// The ids of the runs in a folder of the state, oldest first.
+/// Returns the ids of the runs in a state folder, oldest first.
 fn ids(fleet: &Fleet, folder: &str) -> Vec<String> {
     let names = std::fs::read_dir(fleet.path("state").join(folder))
         .unwrap()
@@ -86,7 +88,7 @@ fn ids(fleet: &Fleet, folder: &str) -> Vec<String> {
     ids
 }
 
-/// Runs a broadcast, and kills it at an event. Answers the run's id, which is open.
+/// Runs a broadcast and kills it at an event. Returns the id of the open run.
 fn killed(fleet: &Fleet, args: &[&str], event: &str, n: usize) -> String {
     let mut command = fleet.command(&[]);
     command.args(args);
@@ -107,7 +109,7 @@ fn go_on(fleet: &Fleet, at: usize) {
     until("it goes on", || !stopped());
 }
 
-/// Nobody must look, and nothing staged is left.
+/// Checks that no run is open and nothing staged remains.
 fn at_an_end(fleet: &Fleet, context: &str) {
     assert_eq!(
         ids(fleet, "open"),
@@ -126,7 +128,7 @@ fn at_an_end(fleet: &Fleet, context: &str) {
     );
 }
 
-/// Everybody and the disk are on the config of this message.
+/// Checks that all instances and the disk have the config of this message.
 fn all_on(fleet: &Fleet, message: &str, context: &str) {
     assert_eq!(fleet.bodies(), vec![message; fleet.len()], "{context}");
     assert!(
@@ -146,7 +148,7 @@ fn plan(fleet: &Fleet, run: &str) -> Value {
 
 #[test]
 fn a_run_killed_at_any_event_is_resumed_or_reverted() {
-    // The victim by its place in the order of signals: it keeps the run where it is.
+    // The victim is chosen by the order of signals, and keeps the run waiting.
     for (victim, limit, event, n) in [
         (0, "20s", "intent", 1),
         (0, "20s", "installed", 1),
@@ -179,7 +181,8 @@ fn a_run_killed_at_any_event_is_resumed_or_reverted() {
     }
 }
 
-/// Three servers, of which two are proven on the new config, one after the other, and the third is stopped. Answers it and the run.
+/// Starts three servers: two are proven on the new config one after the other, the third is
+/// stopped. Returns it and the run.
 fn left_in_the_second_wave(fleet: &Fleet) -> (usize, String) {
     let last = by_pid(fleet)[2];
     with_a_victim(fleet, last);
@@ -192,7 +195,7 @@ fn left_in_the_second_wave(fleet: &Fleet) -> (usize, String) {
 fn a_concurrent_edit_is_never_overwritten() {
     let fleet = Fleet::start(3);
     let (last, run) = left_in_the_second_wave(&fleet);
-    // Its signal was waiting while it stood.
+    // Its signal was pending while it was stopped.
     until("it has taken its signal", || fleet.attempts()[last] > 1);
     let by_hand = fleet.text().replace("two", "by hand");
     fleet.write("web.toml", &by_hand);
@@ -302,7 +305,7 @@ fn an_ended_instance_without_a_successor_is_reported() {
         );
         let bodies = || others.map(|at| crate::support::get(fleet.url(at), "/").1);
         match code {
-            // Also where it is said in one line why the run ended.
+            // Also in the one line with the reason of the verdict.
             0 => assert!(
                 said.json["reason"].as_str().unwrap().contains(&gone),
                 "{context}: {:#}",
@@ -367,7 +370,7 @@ fn revert_restores_the_old_config_even_without_instances() {
     fleet.again("resume", &[]).expect(3);
     let said = fleet.again("revert", &[]).expect(7);
     assert_eq!((said.states(), fleet.text()), (vec!["died"], before));
-    // Started on that, it is there again.
+    // Restarted on that config, it is found again.
     fleet.serve();
     fleet.again("revert", &[]).expect(0);
     at_an_end(&fleet, "it was started again");
@@ -396,7 +399,7 @@ fn revert_rolls_back_a_successful_run_that_is_named() {
         (dry.json["targets"][0]["disk"].as_str(), fleet.attempts()),
         (dry.json["targets"][0]["from"].as_str(), before)
     );
-    // By the beginning of its name; in one wave.
+    // By the prefix of its id, in one wave.
     let said = fleet.again("revert", &[&run[..20]]).expect(0);
     assert_eq!(said.states(), ["confirmed"; 3]);
     assert!(
@@ -408,7 +411,7 @@ fn revert_rolls_back_a_successful_run_that_is_named() {
     );
     assert!(said.json["reason"].as_str().unwrap().contains("old config"));
     all_on(&fleet, "one", "undone");
-    // Once more there is nothing to do, and nobody is signalled.
+    // Another resume has nothing to do and sends no signal.
     let (before, undo) = (
         fleet.attempts(),
         said.json["run"].as_str().unwrap().to_owned(),
@@ -420,10 +423,10 @@ fn revert_rolls_back_a_successful_run_that_is_named() {
         ),
         (vec!["unchanged"; 3], before)
     );
-    // The undo is undone as well.
+    // The revert is reverted as well.
     fleet.again("revert", &[&undo]).expect(0);
     all_on(&fleet, "two", "undone twice");
-    // What came after it is another's.
+    // Later content belongs to another writer.
     let later = fleet.broadcast(&["--set", "message=three"]).expect(0).json["run"]
         .as_str()
         .unwrap()
@@ -485,7 +488,7 @@ fn a_killed_resume_can_be_resumed() {
                 1,
             );
             go_on(&fleet, order[0]);
-            // The next comes as far as to its signals.
+            // The next command reaches its signals.
             let last = order[if first == "revert" { 0 } else { 2 }];
             stopping(&fleet, last);
             let mut command = Command::new(fleet.exe());
@@ -613,7 +616,7 @@ fn a_run_without_a_target_is_resumed_and_cannot_be_reverted() {
     let group = format!(
         "[[group]]\nname = \"web\"\nreloads = true\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n[[group.confirm]]\n{fact}\n"
     );
-    // Its gate holds the run after the first wave.
+    // Its gate blocks the run after the first wave.
     let stop = fleet.write("stop", "");
     let gate = format!(
         "[group.rollout]\ngate = [\"sh\", \"-c\", \"while [ -e '{}' ]; do sleep 0.05; done\"]\n",
@@ -642,7 +645,7 @@ fn a_run_without_a_target_is_resumed_and_cannot_be_reverted() {
         "{}",
         said.stderr
     );
-    // Whoever was proven is not asked again.
+    // A proven instance is not probed again.
     assert_eq!(
         fleet.again("resume", &[]).expect(0).states(),
         ["confirmed", "confirmed", "unchanged"]
@@ -650,7 +653,8 @@ fn a_run_without_a_target_is_resumed_and_cannot_be_reverted() {
     at_an_end(&fleet, "nothing was installed");
 }
 
-/// Two servers of a program that says nothing of itself; `config` is what they read, `facts` how that is seen.
+/// Starts two servers that report nothing about themselves. `config` is their file, `facts` the
+/// assertions.
 fn unknown(files: &[&str], config: &str, facts: &str) -> Fleet {
     let mut fleet = Fleet::start(0);
     for file in files {
@@ -677,7 +681,7 @@ fn unknown(files: &[&str], config: &str, facts: &str) -> Fleet {
     fleet
 }
 
-/// A folder with the new content of each.
+/// Writes a folder with the new content of each target.
 fn news(fleet: &Fleet, files: &[&str]) -> String {
     let new = fleet.path("new");
     for file in files {
@@ -718,13 +722,14 @@ fn an_instance_that_reports_nothing_is_confirmed_by_assertions() {
                 command.stdin(Stdio::null());
                 kill_at(jsonl(command), event, n);
                 let named = ids(&fleet, "runs").remove(0);
-                // It may have come to its end before it could be killed.
+                // It may have ended before the kill.
                 let open = !ids(&fleet, "open").is_empty();
                 if !open && verb == "resume" {
                     fleet.again(verb, &[&named]).expect(5);
                 } else {
                     let said = fleet.again(verb, &[&named]);
-                    // Whether one that was about to be signalled was, and has ended that reload, nothing may show.
+                    // Nothing may show whether an instance was signalled and has finished that
+                    // reload.
                     assert!(
                         matches!(said.code, 0 | 12),
                         "{context}: {}\n{:#}",
@@ -741,7 +746,7 @@ fn an_instance_that_reports_nothing_is_confirmed_by_assertions() {
                         "{context}: {file}"
                     );
                 }
-                // One that had told its end may not have cleared what stood beside its files.
+                // A command that had reported its end may not have removed its staged files.
                 if open {
                     at_an_end(&fleet, &context);
                 }
@@ -750,7 +755,7 @@ fn an_instance_that_reports_nothing_is_confirmed_by_assertions() {
     }
 }
 
-/// Answers a message; loads it at SIGHUP, and then waits until it is let go before it answers the new one.
+/// Serves a message. On SIGHUP it loads the new one, and serves it only when the test allows.
 const SLOW: &str = r#"
 import http.server, os, signal, sys, threading, time
 CONFIG = sys.argv[1]
@@ -834,12 +839,12 @@ fn an_instance_that_still_loads_the_new_config_has_not_proven_the_old_one() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     assert!(lines.any(|line| line["event"] == "installed"));
-    // It answers what is asked of it all this time, and would go on to the new config after that.
+    // It shows the wanted answer all this time, and would switch to the new config later.
     std::thread::sleep(Duration::from_secs(1));
     std::fs::write(fleet.path("slow.toml.go"), "").unwrap();
     let last = lines.last().unwrap();
     let loads = std::fs::read_to_string(fleet.path("slow.toml.loads")).unwrap_or_default();
-    // The new content may have been there for too short a time to be seen.
+    // The new content may have existed too briefly to be seen.
     let code = revert.wait().unwrap().code();
     let is_honest = (code == Some(0) && last["counts"]["confirmed"] == 1)
         || (code == Some(12) && last["counts"]["unconfirmed"] == 1);

@@ -1,4 +1,4 @@
-//! `hello serve` and `hello check`: what is answered, and what a reload does.
+//! `hello serve` and `hello check`: their answers, and the effect of a reload.
 
 use std::{
     io::{BufRead, Read, Write},
@@ -369,7 +369,8 @@ fn a_drain_finishes_open_requests_and_closes_idle_connections() {
     let mut open = connect();
     open.write_all(b"GET / HTTP/1.1\r\nHo").unwrap();
     own.signal(Signal::SIGTERM);
-    // Half a request is finished by its client while the server drains, or is closed: never is half an answer seen.
+    // A client finishes a half-sent request during the drain, or the server closes it. A half
+    // answer is never seen.
     let _ = open.write_all(b"st: x\r\nConnection: close\r\n\r\n");
     let mut text = String::new();
     if open.read_to_string(&mut text).is_ok() && !text.is_empty() {
@@ -447,9 +448,9 @@ fn only_a_stale_socket_is_replaced_by_a_server() {
     let live = std::os::unix::net::UnixListener::bind(&path).unwrap();
     refused("a process listens there");
     drop(live);
-    // Left from an earlier life.
+    // A stale socket of an earlier server.
     let mut own = Own::start(&mut serve());
-    // What another process puts there while it serves is not its own to remove.
+    // A socket that another process created while it served is not its own to remove.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "precious").unwrap();
     own.signal(Signal::SIGTERM);

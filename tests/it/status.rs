@@ -1,4 +1,4 @@
-//! `hello status`: reads only, and says what would go wrong next.
+//! `hello status`: reads only, and reports what would fail next.
 
 use std::{path::Path, process::Command};
 
@@ -32,7 +32,7 @@ fn status_reports_a_bad_file_on_disk() {
     let said = fleet.status().expect(7).json.to_string();
     assert!(said.contains("waiting to fail"), "{said}");
     assert_eq!(fleet.attempts(), [1; 2], "nobody was signalled");
-    // Its own validator is asked, whatever that is.
+    // Its own validator runs.
     fleet.write("web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write(
@@ -45,7 +45,7 @@ fn status_reports_a_bad_file_on_disk() {
     assert_eq!(fleet.attempts(), [1; 2], "nobody was signalled");
 }
 
-/// One row, which says this of what it runs.
+/// Checks the only row and its report about the running config.
 #[track_caller]
 fn row<'a>(said: &'a Said, known: &str) -> &'a Value {
     let rows = said.json["instances"].as_array().unwrap();
@@ -58,7 +58,7 @@ fn row<'a>(said: &'a Said, known: &str) -> &'a Value {
     &rows[0]
 }
 
-/// A group of processes of a copy of `sleep`.
+/// Returns a group of copies of `sleep`.
 fn sleeps(fleet: &Fleet, keys: &str) {
     fleet.write(
         "fleet.toml",
@@ -115,7 +115,7 @@ fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
     assert!(row_of["runs"].is_string(), "{row_of:#}");
     assert!(row_of["runs"] == row_of["disk"], "{row_of:#}");
     assert!(row_of["targets"][0]["runs"] == row_of["runs"], "{row_of:#}");
-    // Another state directory knows nothing of it.
+    // Another state directory has no record of it.
     let other = Said::of(
         fleet
             .look("status")
@@ -124,7 +124,7 @@ fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
     )
     .expect(0);
     row(&other, "no");
-    // The same bytes once more: what stood there in between may have been read.
+    // Equal bytes again: other content in between may have been read.
     let proven = row_of["runs"].clone();
     fleet.write("web.toml", &fleet.text());
     row(&fleet.status().expect(0), "no");
@@ -139,7 +139,7 @@ fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
         "{:#}",
         said.json
     );
-    // For people: what it was proven on, and what is wrong.
+    // The text output names the proof and the fault.
     let output = fleet
         .look("status")
         .arg("--state")
@@ -155,7 +155,7 @@ fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
     );
     assert!(stdout.starts_with(&wanted), "{stdout}");
     assert!(stdout.lines().count() == 1, "{stdout}");
-    // What stands there was proven, and its assertion reads something else.
+    // The content was proven, and its assertion reads another part.
     fleet.broadcast(&[]).expect(0);
     fleet.broadcast(&["--set", "message=four"]).expect(0);
     let text = fleet.text();
@@ -172,7 +172,7 @@ fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
         faults.contains("reads `by hand`, and wanted is `four`"),
         "{faults}"
     );
-    // One that was started anew is another process.
+    // A restarted instance is another process.
     drop(all);
     let all = rogues(
         &fleet,
@@ -289,7 +289,7 @@ fn an_instance_older_than_its_startup_files_must_be_restarted() {
     ] {
         sleeps(&fleet, &keys);
         let told = || {
-            // Until the kernel's coarse clocks tell the two moments apart.
+            // Until the kernel's coarse clocks separate the two moments.
             fleet.write("naps.conf", "new");
             let said = fleet.status();
             said.code == 7
@@ -359,7 +359,7 @@ fn a_rejected_reload_is_reported_until_it_is_fixed() {
             .replace("equals = \"0\"", "equals = \"1\""),
     );
     fleet.status().expect(0);
-    // One that cannot be asked would not be reloaded either.
+    // An instance that cannot be probed would not be reloaded either.
     kill(Pid::from_raw(all[0].pid()), Signal::SIGSTOP).unwrap();
     let said = fleet.status().expect(7);
     let faults = said.json["instances"][0]["faults"].to_string();
@@ -382,7 +382,7 @@ fn each_instance_is_reported_once_and_none_is_exit_3() {
                 .replace("\"g\"", "\"h\"")
         ),
     );
-    // The second group has none left, which is a fault.
+    // The second group has no instance, which is a fault.
     let said = fleet.status().expect(7);
     assert_eq!(
         (
@@ -440,7 +440,7 @@ fn an_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
     let faults = status().expect(7).json["instances"][0]["faults"].to_string();
     assert!(faults.contains("waiting to fail"), "{faults}");
     assert!(faults.contains("changed after it was proven"), "{faults}");
-    // A worker's title names no file, so that everybody's are looked at; their configs are not judged.
+    // A worker's title names no file, so every worker is listed. Their configs are not judged.
     web.daemon.write(
         "fleet.toml",
         "version = 1\n[[group]]\nname = \"web\"\nkind = \"nginx\"\nvalidate = []\n",

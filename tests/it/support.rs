@@ -22,9 +22,9 @@ use nix::{
 use serde_json::Value;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
-/// For a fact that a server is waited for.
+/// The longest wait for one condition. A busy machine starts a server within seconds.
 const LIMIT: Duration = Duration::from_secs(30);
-/// For a whole run of `hello`.
+/// The longest time of one run of `hello`. It exceeds every timeout in the tests.
 pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Fleet {
@@ -33,14 +33,14 @@ pub(crate) struct Fleet {
     servers: Vec<(Child, String)>,
 }
 
-/// How a command ended: without an exit code where a signal ended it.
+/// The end of a command. No exit code if a signal ended it.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) json: Value,
     pub(crate) stderr: String,
 }
 
-/// A process that is ended by its pid when this is dropped.
+/// A process. Killed by its pid when dropped.
 pub(crate) struct Killed(pub(crate) Child);
 
 impl Deref for Killed {
@@ -71,7 +71,7 @@ pub(crate) struct Said {
 }
 
 impl Fleet {
-    /// `n` servers of one shared config, under an executable name that no other test uses.
+    /// Starts `n` servers of one shared config, under an executable name that no other test uses.
     pub(crate) fn start(n: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let name = format!(
@@ -80,8 +80,8 @@ impl Fleet {
             COUNTER.fetch_add(1, Ordering::Relaxed)
         );
         let exe = dir.path().join(&name);
-        // The copy is made by another process: a descriptor that is open for writing here could be
-        // inherited by a child of a parallel test, and the copy could then not be executed.
+        // Another process makes the copy. A child of a parallel test could inherit a descriptor
+        // that is open for writing, and the copy could not be executed.
         assert!(
             Command::new("cp")
                 .arg(env!("CARGO_BIN_EXE_hello"))
@@ -109,14 +109,14 @@ impl Fleet {
         fleet
     }
 
-    /// Kills one and takes in its end.
+    /// Kills a server and reaps it.
     pub(crate) fn kill(&mut self, at: usize) {
         let child = &mut self.servers[at].0;
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Starts it again after its end, in its place and from the same command line.
+    /// Restarts a server in its slot with the same command line.
     pub(crate) fn restart(&mut self, at: usize, config: &str) {
         self.kill(at);
         self.serve_from(config);
@@ -143,7 +143,7 @@ impl Fleet {
             .spawn()
             .unwrap();
         let stdout = child.stdout.take().unwrap();
-        // Kept first, so that it is killed whatever its first line is.
+        // Kept first, so that it is killed even if its first line is wrong.
         self.servers.push((child, String::new()));
         let (tell, heard) = mpsc::channel();
         thread::spawn(move || {
@@ -225,7 +225,7 @@ impl Fleet {
         Said::of(self.command(&["-o", "json"]).args(args))
     }
 
-    /// `resume` or `revert`.
+    /// Runs `resume` or `revert`.
     pub(crate) fn again(&self, verb: &str, args: &[&str]) -> Said {
         Said::of(
             Command::new(&self.exe)
@@ -248,7 +248,7 @@ impl Fleet {
         Said::of(self.look("doctor").args(["-o", "json"]).args(args))
     }
 
-    /// A command that only looks.
+    /// Returns a read-only command.
     pub(crate) fn look(&self, command: &str) -> Command {
         let mut look = Command::new(&self.exe);
         look.arg(command)
@@ -268,7 +268,7 @@ impl Said {
         }
     }
 
-    /// Of a command that was started with pipes.
+    /// Waits for a command that was started with pipes.
     pub(crate) fn at_its_end(command: Child) -> Self {
         let output = command.wait_with_output().unwrap();
         let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -305,7 +305,8 @@ impl Drop for Fleet {
     }
 }
 
-/// What a machine of the CI cannot be given by `tests/run`, each with the reason.
+/// The reasons to skip that are no failure under `CI=true`, each with its cause. `tests/run` cannot
+/// install these things.
 const CI_CANNOT_HAVE: &[(&str, &str)] = &[
     (
         ONE_PROCESSOR,
@@ -350,14 +351,14 @@ pub(crate) fn skipped(why: &str) {
             .create(true)
             .open(list)
             .unwrap();
-        // In one write, so that tests that run side by side do not mix.
+        // One write, so that parallel tests do not mix their lines.
         list.write_all(format!("{name}: {why}\n").as_bytes())
             .unwrap();
     }
 }
 
-/// Without the variables that cargo gives to tests, and those that name the working directory: their values would be masked
-/// in what a validator of the instance prints.
+/// Removes the variables that cargo sets and those that name the working directory. Their values
+/// would be masked in the output of a validator.
 pub(crate) fn without_cargo(command: &mut Command) -> &mut Command {
     let cwd = std::env::current_dir().unwrap();
     for (name, _) in std::env::vars_os()
@@ -370,23 +371,23 @@ pub(crate) fn without_cargo(command: &mut Command) -> &mut Command {
 
 pub(crate) fn write(path: &Path, text: &str) -> PathBuf {
     std::fs::write(path, text).unwrap();
-    // The umask of whoever runs the tests must not decide whether a fleet.toml is trusted.
+    // The umask of the tester must not decide whether a fleet.toml is trusted.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
     path.to_owned()
 }
 
-/// The head in lower case, and the body.
+/// Requests `path`. Returns the head in lower case, and the body.
 pub(crate) fn get(url: &str, path: &str) -> (String, String) {
     try_get(url, path).unwrap()
 }
 
-/// As `get`, of a server that may not be there yet.
+/// Requests `path` of a server that may not be up yet.
 pub(crate) fn try_get(url: &str, path: &str) -> std::io::Result<(String, String)> {
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let mut stream =
         TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(20))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    // In one piece: a second small one would wait for the first to be acknowledged.
+    // In one piece: a second small segment would wait for the acknowledgement of the first.
     stream.write_all(
         format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
@@ -406,12 +407,12 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Kills a run that has staged a config and waits for its validator; nothing of it has begun then.
+/// Kills a run that has staged a config and waits for its validator. The run has not begun then.
 pub(crate) fn killed_while_it_validates(fleet: &Fleet) {
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let (there, script) = (fleet.path("validates"), fleet.path("slow-validator"));
     let _ = std::fs::remove_file(&there);
-    // It ends with the descriptor that the run holds of it.
+    // It ends with the descriptor that the run holds.
     std::fs::write(
         &script,
         format!(
@@ -448,7 +449,7 @@ pub(crate) fn killed_while_it_validates(fleet: &Fleet) {
     fleet.write("fleet.toml", &text);
 }
 
-/// Runs it to its end, whatever that is.
+/// Runs a command to its end and returns its result.
 pub(crate) fn ended(command: &mut Command) -> Ended {
     let output = output(command);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -459,7 +460,7 @@ pub(crate) fn ended(command: &mut Command) -> Ended {
     }
 }
 
-/// Runs it to its end; one that does not end in time is killed by its pid.
+/// Runs a command to its end. Kills it by its pid after `RUN_LIMIT`.
 fn output(command: &mut Command) -> Output {
     let child = command
         .stdin(Stdio::null())

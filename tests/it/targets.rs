@@ -1,4 +1,5 @@
-//! Directories and several files as targets: a daemon that reads them (the test binary run again) and a group without a kind.
+//! Directories and several files as targets. The daemon is the test binary, run again, in a group
+//! without a kind.
 
 use std::{
     ffi::OsString,
@@ -18,8 +19,9 @@ use std::{
 
 use crate::support::{Fleet, Said, get};
 
-/// What the daemon reads is said by `DAEMON`, separated by `:`. It serves what it has loaded at `/`, how often it did at `/loads`, and how often it could
-/// not at `/refused`: a file with `broken` in it (or what `DAEMON_REFUSES` says) is kept out, and all that was loaded before is served on.
+/// Runs the daemon. `DAEMON` holds its paths, separated by `:`. `/` serves the loaded content,
+/// `/loads` and `/refused` count. A file with `broken` or the text of `DAEMON_REFUSES` is rejected,
+/// and the loaded content stays.
 #[test]
 #[ignore = "not a test: the daemon that the others start"]
 fn daemon() {
@@ -67,7 +69,7 @@ fn daemon() {
     }
 }
 
-/// Every file and link below `path`, sorted, with what is in it.
+/// Returns every file and link below `path` with its content, sorted.
 fn listing(path: &Path, into: &mut String) {
     let kind = path.symlink_metadata().unwrap().file_type();
     if kind.is_dir() {
@@ -92,7 +94,7 @@ fn listing(path: &Path, into: &mut String) {
     }
 }
 
-/// A daemon that runs, killed by its pid.
+/// A running daemon. Killed by its pid when dropped.
 pub(crate) struct Daemon {
     child: Child,
     pub(crate) url: String,
@@ -116,7 +118,7 @@ impl Daemon {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        // Kept first, so that it is killed whatever it says.
+        // Kept first, so that it is killed even if its first line is wrong.
         let mut daemon = Self {
             child,
             url: String::new(),
@@ -160,7 +162,7 @@ impl Place {
     fn new(names: &[&str]) -> Self {
         let fleet = Fleet::start(0);
         let exe = fleet.path("daemon");
-        // Copied by another process, as support.rs says why.
+        // Copied by another process, for the reason in support.rs.
         assert!(
             Command::new("cp")
                 .arg(std::env::current_exe().unwrap())
@@ -212,7 +214,7 @@ impl Place {
         self.fleet.path(path)
     }
 
-    /// A folder `new` for `--config` with these files in it, and nothing else.
+    /// Writes a folder `new` for `--config` with exactly these files.
     fn new_files(&self, files: &[(&str, &str)]) -> String {
         let new = self.at("new");
         let _ = std::fs::remove_dir_all(&new);
@@ -224,14 +226,14 @@ impl Place {
         std::fs::read_to_string(self.at(path)).unwrap()
     }
 
-    /// What is on the disk, as the daemon would list it.
+    /// Returns the content on the disk as the daemon would list it.
     fn disk(&self) -> String {
         let mut all = String::new();
         self.targets.iter().for_each(|path| listing(path, &mut all));
         all
     }
 
-    /// Names in `etc`: nothing that was staged may be left there.
+    /// Returns the names in `etc`. No staged file may remain there.
     fn beside(&self) -> Vec<OsString> {
         let mut names: Vec<OsString> = std::fs::read_dir(self.at("etc"))
             .unwrap()
@@ -254,7 +256,7 @@ impl Place {
         said
     }
 
-    /// Runs hello with a system call that fails; its exit code and what it says to people.
+    /// Runs hello with a failing system call. Returns its exit code and its text output.
     fn injected(&self, what: &str, new: &str) -> Option<(Option<i32>, String)> {
         let mut command = Command::new("strace");
         command
@@ -277,7 +279,7 @@ impl Place {
         }
     }
 
-    /// A validator that runs between survey and install.
+    /// Writes a validator, which runs between survey and install.
     fn validator(&self, script: &str) {
         let path = self
             .fleet
@@ -290,7 +292,7 @@ impl Place {
     }
 }
 
-/// Files below `dir`, with modes that no umask decides.
+/// Writes files below `dir` with modes that ignore the umask.
 fn write(dir: &Path, files: &[(&str, &str)]) {
     std::fs::create_dir_all(dir).unwrap();
     for (name, text) in files {
@@ -353,7 +355,7 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
         0o640,
         "the mode is the live one's"
     );
-    // Old and new are kept as archives that anybody can read.
+    // Old and new content are kept as ordinary archives.
     let (run, target) = (said.json["run"].as_str().unwrap(), &said.json["targets"][0]);
     assert_eq!(target["form"], "directory");
     for (digest, has) in [
@@ -381,7 +383,8 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
         ),
         (place.disk(), false, false)
     );
-    // Nothing changes, and nobody has touched it since it was proven: no signal. Once somebody has, it is signalled, because it cannot tell what it runs.
+    // An unchanged, proven target causes no signal. After an edit it does, since the daemon cannot
+    // report its config.
     let said = place.run(&["--config", &new], 0);
     assert_eq!(
         (said.states(), daemon.says("/loads")),
@@ -393,7 +396,7 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
         (said.states(), daemon.says("/loads")),
         (vec!["confirmed"], "4".to_owned())
     );
-    // Without the record of what was proven, nobody knows what is served.
+    // Without the record of the proof, the served content is unknown.
     std::fs::remove_dir_all(place.at("state")).unwrap();
     let said = place.run(&["--config", &new], 0);
     assert!(!said.stderr.contains("Installed"), "{}", said.stderr);
@@ -457,7 +460,7 @@ fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
         said.json["targets"][0]["entries"][0],
         serde_json::json!({ "path": "a.conf", "becomes": "changed" })
     );
-    // One file in it that not everybody may read makes all of it a secret; names are none.
+    // One file that is not readable by all makes the whole directory secret. Names are not secret.
     std::fs::set_permissions(
         place.at("etc/conf.d/sub/deep/x"),
         std::fs::Permissions::from_mode(0o640),
@@ -542,7 +545,7 @@ fn several_targets_are_one_step() {
         ),
         ("new main".into(), "new".into(), "kept".into())
     );
-    // What has no entry stays, and both go back.
+    // A target without an entry stays, and both are rolled back.
     let before = place.disk();
     let new = place.new_files(&[("main.conf", "broken")]);
     let said = place.run(&["--config", &new], 6);
@@ -577,13 +580,14 @@ fn a_failed_second_install_rolls_back_the_first_without_a_signal() {
             ("main.conf", "conf.d/a.conf")
         };
         let before = place.text(&format!("etc/{first}"));
-        // In place, it would change what stands at the live path for itself alone: it goes through its parent's root.
+        // In place, it would change only its own view of the live path, so it uses its parent's
+        // root.
         place.validator(&format!(
             "printf 'somebody else' > /proc/$PPID/root'{}'",
             place.at("etc").join(second).display()
         ));
         let new = place.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
-        // The second has not its old bytes, which somebody must look at.
+        // The second does not have its old bytes, so the operator must act.
         let said = place.run(&["--config", &new], 7);
         assert!(
             said.stderr.contains("changed by somebody else"),
@@ -686,7 +690,7 @@ fn a_file_that_another_tool_wrote_beside_each_target_is_its_candidate() {
         "{}",
         said.stderr
     );
-    // What is named on the command line counts first.
+    // A file named on the command line has priority.
     assert_eq!(place.disk(), before);
     place.run(
         &["--config", &place.new_files(&[("main.conf", "named")])],
@@ -802,7 +806,8 @@ fn an_instance_with_the_directory_as_working_directory_is_refused_before_an_exch
     );
 }
 
-/// Runs a script in a mount namespace of its own; its last line on stdout is `code LOADS`. `start` starts the daemon, `cast` runs hello.
+/// Runs a script in a new mount namespace. Its last line on stdout is `code LOADS`. `start` starts
+/// the daemon, `cast` runs hello.
 fn in_mounts(place: &Place, script: &str) -> Option<(String, String)> {
     let text = format!(
         "set -eu\nD='{}'; H='{}'; B='{}'; E=\"$D/etc\"; export DAEMON='{}'\n\
@@ -886,7 +891,7 @@ fn a_full_disk_stops_staging_and_never_the_rollback() {
     assert!(stderr.contains("No space"), "{stderr}");
     assert!(stderr.contains("etc/conf.d"), "{stderr}");
     assert!(!stderr.contains(".hello-"), "{stderr}");
-    // It fills between staging and install, and what was installed does not load.
+    // It fills between staging and install, and the installed content does not load.
     let place = Place::new(&["conf.d"]);
     place.new_files(&[("a.conf", "broken"), ("b", "b")]);
     place.validator(&format!(
@@ -986,7 +991,7 @@ fn a_second_exchange_that_fails_rolls_the_run_back() {
         let daemon = place.start();
         let before = place.disk();
         let new = place.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
-        // Before it are the probe and the exchange of the first.
+        // The probe and the exchange of the first target come before it.
         let Some((code, stderr)) = place.injected("renameat2:error=EIO:when=3", &new) else {
             return;
         };

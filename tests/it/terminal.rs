@@ -1,4 +1,5 @@
-//! Text that another user, process or file chose does nothing to the operator's terminal, and is no line of `hello`.
+//! Text from another user, process or file neither controls the operator's terminal nor imitates a
+//! line of `hello`.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -12,10 +13,10 @@ use nix::sys::signal::Signal;
 
 use crate::support::{Fleet, get, until};
 
-/// What a terminal could obey or hide, and a line that looks like one of this program.
+/// Control sequences, hidden characters, and a line that imitates this program.
 const FORGED: &str = "x\x1b[2J\u{9b}1A\u{202e}\u{200b}\x07\r   Confirmed [   0.001s] forged\n   Confirmed [   0.002s] forged\nerror: forged\nhello run-as: forged";
 
-/// A process that is killed by its pid.
+/// A process. Killed by its pid when dropped.
 struct Kept(Child);
 
 impl Drop for Kept {
@@ -25,13 +26,14 @@ impl Drop for Kept {
     }
 }
 
-/// What a command wrote on both outputs.
+/// Returns the text of both outputs of a command.
 fn shown(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
 }
 
-/// Holds what was shown against all that must not be in it; `word` must, so that the text arrived at all.
+/// Checks that the output has nothing forbidden. It must have `word`, which shows that the text
+/// arrived.
 fn is_harmless(text: &str, word: &str) {
     assert!(text.contains(word), "{text}");
     let unsafe_ = |c: char| {
@@ -54,7 +56,7 @@ fn is_harmless(text: &str, word: &str) {
     }
 }
 
-/// A script that prints `text` and ends with `code`.
+/// Writes a script that prints `text` and exits with `code`.
 fn script(fleet: &Fleet, name: &str, text: &str, code: u8) -> String {
     fleet.write(&format!("{name}.txt"), text);
     let path = fleet.write(
@@ -123,7 +125,7 @@ fn the_output_of_a_gate_is_marked_as_its_own_in_run_and_history() {
     is_harmless(&history(&[list.split(' ').next().unwrap()]), "forged");
 }
 
-/// Answers every request with `body`, as long as the test runs; the address.
+/// Starts a server that answers every request with `body`, and returns its address.
 fn answers(body: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -141,7 +143,7 @@ fn answers(body: String) -> String {
     format!("http://{address}/")
 }
 
-/// What `status` shows of the first server when `told` stands in its answer instead of what it said.
+/// Returns the output of `status` if the first server reports `told`.
 fn status_of(fleet: &Fleet, change: impl Fn(&mut serde_json::Value)) -> String {
     let mut told = serde_json::from_str(&get(fleet.url(0), "/-/config").1).unwrap();
     change(&mut told);

@@ -1,4 +1,5 @@
-//! As root, no path decides anything that another user could make lead elsewhere, and nothing is removed by its name.
+//! As root, no path that another user could redirect decides anything, and nothing is removed by
+//! its name alone.
 
 use std::{
     os::unix::fs::{MetadataExt, lchown, symlink},
@@ -13,7 +14,7 @@ use crate::{
 
 const NOBODY: u32 = 65534;
 
-/// How often a race is tried.
+/// Returns the number of attempts of a race.
 pub(crate) fn tries() -> usize {
     if std::env::var_os("HELLO_TEST_FULL").is_some() {
         1000
@@ -22,7 +23,7 @@ pub(crate) fn tries() -> usize {
     }
 }
 
-/// A process of another user, ended by its pid.
+/// A process of another user. Killed by its pid when dropped.
 pub(crate) struct Alice(pub(crate) Child);
 
 impl Drop for Alice {
@@ -32,13 +33,13 @@ impl Drop for Alice {
     }
 }
 
-/// A shell script that another user runs until the test ends.
+/// Starts a shell script of another user, which runs until the test ends.
 pub(crate) fn alice(text: &str) -> Alice {
     let mut command = as_nobody(Path::new("/bin/sh"));
     Alice(command.args(["-c", text]).spawn().unwrap())
 }
 
-/// A directory of another user.
+/// Creates a directory of another user.
 fn theirs(fleet: &Fleet) -> PathBuf {
     std::fs::set_permissions(
         fleet.dir.path(),
@@ -77,7 +78,7 @@ fn a_fleet_that_is_reached_by_a_link_of_another_user_is_refused_by_name() {
         said.stderr
     );
     assert!(said.stderr.contains("--fleet"), "{}", said.stderr);
-    // In the middle of the path, and where the working directory is theirs.
+    // In the middle of the path, and with the working directory of another user.
     symlink(fleet.dir.path(), alice.join("dir")).unwrap();
     broadcast(&fleet, &alice.join("dir/fleet.toml"), &fleet.path("state")).expect(2);
     let mut command = Command::new(fleet.exe());
@@ -88,14 +89,14 @@ fn a_fleet_that_is_reached_by_a_link_of_another_user_is_refused_by_name() {
             .current_dir(&alice),
     );
     assert!(said.expect(2).stderr.contains("can change"));
-    // Also where the environment names it.
+    // Also if the environment names it.
     let said = Said::of(
         Command::new(fleet.exe())
             .args(["status", "-o", "json"])
             .env("HELLO_FLEET", &link),
     );
     assert!(said.stderr.contains("can change"), "{}", said.stderr);
-    // A link in a sticky directory counts by its owner.
+    // The owner of a link counts in a sticky directory.
     let sticky = fleet.path("sticky");
     std::fs::create_dir(&sticky).unwrap();
     std::fs::set_permissions(
@@ -149,7 +150,7 @@ fn a_state_path_that_another_user_could_redirect_is_refused_and_not_created() {
         ),
         (1, 0)
     );
-    // One's own link is as good as the path.
+    // The operator's own link counts like the path.
     symlink(fleet.path("roots"), fleet.path("own")).unwrap();
     broadcast(
         &fleet,
@@ -185,7 +186,7 @@ fn a_config_that_a_link_of_another_user_leads_to_is_not_read() {
             .contains("can change")
     );
     assert_eq!(fleet.bodies(), ["one"]);
-    // Their own file is the operator's choice.
+    // A file of another user is the operator's choice.
     std::fs::remove_file(alice.join("new.toml")).unwrap();
     std::fs::copy(fleet.path("secret"), alice.join("new.toml")).unwrap();
     give(&alice.join("new.toml"), NOBODY, 0o644);
@@ -201,7 +202,7 @@ fn a_fleet_that_is_exchanged_all_the_time_is_never_followed() {
     let alice_dir = theirs(&fleet);
     let marked = fleet.write("marked.toml", "version = 1\n[[group]]\nname = \"followed\"\nkind = \"hello\"\nmatch = { exe = \"/none\" }\n");
     let at = alice_dir.display();
-    // Now a link to root's file, now a file of their own, now nothing.
+    // It alternates between a link to root's file, a file of their own, and nothing.
     let race = format!(
         "while :; do ln -sfn '{}' '{at}/l'; mv '{at}/l' '{at}/fleet.toml'; echo x > '{at}/f'; mv '{at}/f' '{at}/fleet.toml'; done",
         marked.display()
@@ -222,7 +223,7 @@ fn a_fleet_that_is_exchanged_all_the_time_is_never_followed() {
     }
 }
 
-/// What stands in a directory.
+/// Returns the names in a directory.
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(dir)
         .unwrap()
@@ -242,7 +243,7 @@ fn a_directory_of_root_with_the_name_of_a_staged_file_stays() {
         std::fs::create_dir_all(fleet.path(name).join("deep")).unwrap();
         std::fs::write(fleet.path(name).join("deep/file"), "root's").unwrap();
     };
-    // By a name that no run has made.
+    // With a name that no run uses.
     kept(".web.toml.hello-dead");
     let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
     assert!(
@@ -252,7 +253,7 @@ fn a_directory_of_root_with_the_name_of_a_staged_file_stays() {
     );
     assert!(said.stderr.contains("Left beside"), "{}", said.stderr);
     std::fs::remove_dir_all(fleet.path(".web.toml.hello-dead")).unwrap();
-    // By a name that a killed run has made.
+    // With a name that a killed run used.
     killed_while_it_validates(&fleet);
     let staged = names(fleet.dir.path())
         .into_iter()
@@ -272,7 +273,7 @@ fn a_directory_of_root_with_the_name_of_a_staged_file_stays() {
         "{:#}",
         said.json
     );
-    // Once a person has looked and removed it, nothing is named any more.
+    // Once an operator has removed it, nothing is named any more.
     std::fs::remove_dir_all(fleet.path(&staged)).unwrap();
     assert!(fleet.broadcast(&["--set", "message=four"]).expect(0).json["notes"].is_null());
     assert_eq!(names(&fleet.path("state/staged")), Vec::<String>::new());
@@ -292,7 +293,7 @@ fn files_staged_by_a_killed_run_are_removed_by_every_command_that_ends_a_run() {
         killed_while_it_validates(&fleet);
         assert_eq!((hidden(), names(&fleet.path("state/staged")).len()), (1, 1));
     };
-    // Nothing is left to go on with: exit 3.
+    // Nothing is left to resume: exit 3.
     for verb in ["resume", "revert"] {
         left();
         fleet.again(verb, &[]).expect(3);
@@ -302,7 +303,7 @@ fn files_staged_by_a_killed_run_are_removed_by_every_command_that_ends_a_run() {
             "{verb}"
         );
     }
-    // It came to its end: exit 5.
+    // It has ended: exit 5.
     let run = names(&fleet.path("state/runs")).pop().unwrap();
     left();
     fleet.again("resume", &[&run]).expect(5);

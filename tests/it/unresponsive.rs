@@ -1,4 +1,4 @@
-//! Instances that are silent before the run: left out, refused, or taken along; and a run that cannot wait.
+//! Instances that are unresponsive before the run: skipped, refused or included. Also `--now`.
 
 use std::{
     io::{BufRead, BufReader},
@@ -17,7 +17,8 @@ use crate::{
     support::{Fleet, Said, get, until},
 };
 
-/// So many descriptors a process may have; one that has more already accepts nobody, and takes signals as before.
+/// Sets the limit of open files of a process. A process above its limit accepts no connection, and
+/// still handles signals.
 fn descriptors(pid: i32, current: Option<u64>) {
     prlimit(
         Pid::from_raw(pid),
@@ -30,7 +31,7 @@ fn descriptors(pid: i32, current: Option<u64>) {
     .unwrap();
 }
 
-/// A server that listens, and answers nobody.
+/// Makes a server unresponsive: it listens and answers no request.
 fn hangs(fleet: &Fleet, at: usize) {
     descriptors(fleet.pid(at), Some(1));
 }
@@ -39,7 +40,7 @@ fn is_well(fleet: &Fleet, at: usize) {
     descriptors(fleet.pid(at), None);
 }
 
-/// Says more in the group of a fleet, before its facts.
+/// Adds keys to the group of a fleet, before its assertions.
 fn with(fleet: &Fleet, more: &str) {
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write(
@@ -60,7 +61,7 @@ fn rollout(fleet: &Fleet, says: &str) {
     );
 }
 
-/// The group's validator is a script; it runs between the survey and the first signal.
+/// Makes a script the validator of the group. It runs between the survey and the first signal.
 fn validator(fleet: &Fleet, script: &str) {
     let path = fleet.write("validator", &format!("#!/bin/sh\n{script}\n"));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -94,7 +95,7 @@ fn journal(fleet: &Fleet, said: &Said, file: &str) -> String {
     .unwrap()
 }
 
-/// Rogues of these modes under one name, in the order of their pids.
+/// Starts rogues of these modes under one name, in the order of their pids.
 fn mixed(fleet: &Fleet, modes: &[&str], group: &str) -> Vec<Rogue> {
     drop(rogues(fleet, "mixed", "good", 0, group));
     let mut all: Vec<Rogue> = modes
@@ -128,7 +129,7 @@ fn an_unresponsive_instance_is_skipped() {
     ] {
         assert!(said.stderr.contains(says), "{says}: {}", said.stderr);
     }
-    // A share of the group's instances, rounded down; a share of the group wins over that of the fleet.
+    // A share of the instances is rounded down. The key of the group overrides that of the fleet.
     rollout(&fleet, "max_sick = \"33%\"");
     fleet.broadcast(&["--set", "message=x"]).expect(5);
     rollout_of_group(&fleet, "max_sick = \"34%\"");
@@ -175,7 +176,8 @@ fn an_unresponsive_instance_is_skipped() {
         said.stderr
     );
     assert!(journal(&fleet, &said, "plan.json").contains("\"sick\""));
-    // Who was not signalled has not looked; the next run does with it what the others need not.
+    // An instance that was not signalled has not read the file. The next run signals it and not the
+    // others.
     is_well(&fleet, 1);
     assert_eq!(
         (fleet.attempts(), fleet.bodies()),
@@ -252,7 +254,7 @@ fn an_instance_that_another_check_refuses_is_not_unresponsive() {
         assert!(fleet.text() == before, "{}", said.stderr);
     }
     fleet.signal(1, Signal::SIGCONT);
-    // Another config than that on its disk.
+    // It runs another config than the one on its disk.
     fleet.write("web.toml", &before.replace("\"one\"", "\"by hand\""));
     let said = fleet
         .broadcast(&["--include-sick", "--set", "message=x"])
@@ -272,7 +274,7 @@ fn an_instance_that_another_check_refuses_is_not_unresponsive() {
     assert!(said.stderr.contains("ignores SIGHUP"), "{}", said.stderr);
     assert!(all.len() == 2, "{}", said.stderr);
     drop(all);
-    // A command that cannot be run says nothing of whom it would ask.
+    // A command that cannot run says nothing about an instance.
     let all = mixed(
         &fleet,
         &["good"],
@@ -357,7 +359,7 @@ fn included_unresponsive_instances_go_last_and_need_the_new_config_as_proof() {
         (vec!["confirmed"; 3], vec!["x".to_owned(); 3])
     );
     for i in said.json["instances"].as_array().unwrap() {
-        // One goes alone first, and it is the one that answers.
+        // The canary is an instance that answers.
         assert_eq!(i["wave"] == 1, i["trouble"].is_null(), "{i:#}");
         assert!(i["proof"] == "content", "{i:#}");
         assert!(i["moved_from"].is_null(), "{i:#}");
@@ -377,7 +379,7 @@ fn included_unresponsive_instances_go_last_and_need_the_new_config_as_proof() {
 fn included_unresponsive_instances_are_rolled_back_with_the_others() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
-    // One of them answers again and serves the old message.
+    // One of them becomes responsive and serves the old message.
     let all = mixed(
         &fleet,
         &["good", "closed", "mute", "dumb"],
@@ -386,7 +388,7 @@ fn included_unresponsive_instances_are_rolled_back_with_the_others() {
     let said = fleet
         .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
         .expect(7);
-    // The one that serves the old message all the time shows no end of its reload.
+    // An instance that always serves the old message shows no end of its reload.
     assert_eq!(
         (said.states(), fleet.text()),
         (
@@ -427,7 +429,7 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
     assert!(why.contains("silent before the run"), "{why}");
     assert_eq!(serves(&all, &said), ["one", "one"]);
     drop(all);
-    // With another fact that is the proof, its source must only answer again.
+    // If another assertion is the proof, the source of this one must only answer again.
     let status =
         "[[group.confirm]]\nhttp = \"http://{listen}/\"\nread = \"status\"\nequals = \"200\"\n";
     let increased = "[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true\n";
@@ -459,11 +461,12 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
     );
 }
 
-/// Three servers: the first hangs until its config is validated, and the validator then does `more`.
+/// Starts three servers. The first hangs until its config is validated; the validator then does
+/// `more`.
 fn one_that_wakes(more: impl Fn(&Fleet) -> String) -> Fleet {
     let fleet = Fleet::start(3);
     hangs(&fleet, 0);
-    // Its last attempt failed, for want of a descriptor: what it says of that is no answer to the run.
+    // Its last attempt failed for lack of a descriptor. That report is no answer to this run.
     fleet.signal(0, Signal::SIGHUP);
     let limit = getrlimit(Resource::Nofile).current.unwrap();
     validator(
@@ -564,7 +567,7 @@ fn a_server_that_stays_unresponsive_is_named_and_the_others_are_rolled_back() {
     assert_eq!(fleet.bodies(), ["one"; 2]);
 }
 
-/// `--now`, with a reason.
+/// Runs a broadcast with `--now` and a reason.
 fn now(fleet: &Fleet, more: &[&str]) -> Said {
     fleet.broadcast(&[&["--now", "--reason", "an incident"], more].concat())
 }
@@ -582,7 +585,7 @@ fn now_needs_a_reason() {
         assert!(said.stderr.contains("hint: "), "{}", said.stderr);
         assert!(said.stderr.contains("--reason TEXT"), "{}", said.stderr);
     }
-    // What it does after a failure is not for choice.
+    // The action on failure cannot be chosen.
     let said = now(&fleet, &["--on-failure", "revert", "--set", "message=x"]).expect(2);
     assert!(said.stderr.contains("--on-failure"), "{}", said.stderr);
     assert_eq!((fleet.text(), fleet.attempts()), (before, vec![1]));
@@ -656,7 +659,7 @@ fn now_never_rolls_back() {
         assert!(events.contains("\"stopped\""), "{events}");
         assert!(fleet.text().contains("\"x\""), "{}", fleet.text());
     };
-    // Refused by the first, in its own words: nobody else is asked, and the file stays.
+    // The first rejects it by its own report. No other is signalled, and the file stays.
     let fleet = Fleet::start(0);
     let reject = "[[group.reject]]\nhttp = \"http://{listen}/signals\"\nincreased = true";
     let all = mixed(
@@ -671,7 +674,7 @@ fn now_never_rolls_back() {
     assert_eq!(signals, ["0", "1"]);
     back(&fleet, &said);
     drop(all);
-    // Whoever is on it stays on it, and who proves nothing is named.
+    // An instance on the new config stays on it, and an unproven one is named.
     let fleet = Fleet::start(2);
     hangs(&fleet, 0);
     let said = now(&fleet, &["--set", "message=x"]).expect(7);
@@ -681,7 +684,7 @@ fn now_never_rolls_back() {
     );
     back(&fleet, &said);
     is_well(&fleet, 0);
-    // Within a budget the run goes on, and still nothing is put back.
+    // Within the budget the run continues, and still rolls nothing back.
     let fleet = Fleet::start(3);
     rollout(&fleet, "max_failures = 1\nwaves = [1, 2]");
     validator(
@@ -712,7 +715,7 @@ fn now_keeps_validation_locks_and_guards() {
     let held = lock(fleet.dir.path());
     now(&fleet, &["--set", "message=x"]).expect(9);
     drop(held);
-    // Without a journal nobody is signalled.
+    // Without a journal no instance is signalled.
     std::fs::remove_dir_all(fleet.path("state")).unwrap();
     fleet.write("state", "");
     now(&fleet, &["--set", "message=x"]).expect(1);
@@ -737,7 +740,7 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
         said.stderr
     );
     assert!(said.stderr.contains("--include-sick"), "{}", said.stderr);
-    // Everybody else is on the old config, though this one says nothing.
+    // The other instance is on the old config, though this one is unresponsive.
     let said = fleet.again("revert", &[]).expect(7);
     assert_eq!(
         (said.states(), get(fleet.url(1), "/").1.as_str()),
@@ -755,7 +758,7 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
     is_well(&fleet, 0);
     fleet.again("revert", &[]).expect(0);
     assert_eq!(fleet.bodies(), ["one"; 2]);
-    // And forth, where that is asked for: here it is well again by its signal.
+    // Resume includes it on request. Here its validator makes it responsive again.
     hangs(&fleet, 0);
     now(&fleet, &["--set", "message=y"]).expect(7);
     let limit = getrlimit(Resource::Nofile).current.unwrap();

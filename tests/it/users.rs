@@ -1,4 +1,4 @@
-//! Whose word counts: other users' processes, and two operators at once.
+//! Processes of other users, and two operators at once.
 
 use std::{
     io::{BufRead, BufReader},
@@ -14,7 +14,7 @@ pub(crate) fn is_root() -> bool {
     crate::support::runs_as_root("only root can start servers of other users")
 }
 
-/// A server of another user, killed by its pid.
+/// A server of another user. Killed by its pid when dropped.
 pub(crate) struct Other(pub(crate) Child, pub(crate) String);
 
 impl Drop for Other {
@@ -76,7 +76,7 @@ fn a_server_of_another_user_is_skipped_by_name_and_untouched() {
         "message = \"theirs\"\nlisten = \"127.0.0.1:0\"\n",
     );
     let other = serve(&fleet, "theirs.toml");
-    // Whatever validates leaves a trace of whose executable it was.
+    // The validator records the owner of the executable.
     let trace = fleet.path("trace");
     let validator = script(
         &fleet,
@@ -144,7 +144,7 @@ fn a_group_of_another_user_must_name_its_config_directory_and_is_validated_as_th
     );
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     group(&fleet, &under);
-    // The fleet file lies there too, and would be the first that another user exchanges.
+    // The fleet file lies there too, and would be the first target of another user.
     assert!(
         fleet
             .broadcast(&["--set", "message=x"])
@@ -178,7 +178,7 @@ fn a_group_of_another_user_must_name_its_config_directory_and_is_validated_as_th
         "#!/bin/sh\nprintf '%s %s %s' \"$(id -u)\" \"$(id -G)\" \"$(pwd)\" >&2; exit 1\n",
     );
     group(&fleet, &format!("{under}\nvalidate = [\"{validator}\"]"));
-    // It says so of the running config as well, so it cannot judge.
+    // It also rejects the running config, so it cannot judge.
     let said = fleet
         .broadcast(&["--validate", "--set", "message=x"])
         .expect(5);
@@ -197,13 +197,13 @@ fn a_group_of_another_user_must_name_its_config_directory_and_is_validated_as_th
     assert_eq!(get(&other.1, "/").1, "x");
 }
 
-/// A directory or file that is given to another user.
+/// Gives a directory or file to another user.
 pub(crate) fn give(path: &std::path::Path, uid: u32, mode: u32) {
     nix::unistd::chown(path, Some(uid.into()), Some(uid.into())).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A service as packages install it: everything of it is its own user's, and nobody else may even look.
+/// A service as packages install it: its user owns everything, and no other user may read it.
 pub(crate) fn own_layout(fleet: &Fleet) -> std::path::PathBuf {
     let dir = fleet.path("data/main");
     std::fs::create_dir_all(&dir).unwrap();
@@ -278,7 +278,7 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
         format!("user = \"65534\"\nconfig = \"{}\"", config.display()),
     ] {
         group(&fleet, &keys);
-        // Others: by a mode, by another owner, above and below.
+        // Other users can write: by a mode, or as owner, above and below.
         for (dir, uid, mode) in [
             (&main, 65534, 0o770),
             (&main, 65534, 0o702),
@@ -290,12 +290,12 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
             refused("can write");
             give(dir, 65534, if dir == &main { 0o700 } else { 0o755 });
         }
-        // What is root's within theirs could be any other directory of root's tomorrow.
+        // A path of root in their directory could lead to any other directory of root later.
         give(&main, 0, 0o755);
         refused("can put another directory in the place");
         give(&main, 65534, 0o700);
     }
-    // A path of the group that they let lead to a file of root's.
+    // They redirect a path of the group to a file of root.
     let roots = fleet.write("roots.toml", "message = \"root's\"\n");
     let link = data.join("link.toml");
     std::os::unix::fs::symlink(&roots, &link).unwrap();
@@ -304,7 +304,7 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
         &format!("user = \"65534\"\nconfig = \"{}\"", link.display()),
     );
     refused("by a link");
-    // Where a config may lie is not theirs to say either.
+    // They do not decide either where a config may lie.
     let elsewhere = data.join("elsewhere");
     std::os::unix::fs::symlink(&main, &elsewhere).unwrap();
     group(
@@ -319,7 +319,7 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
         std::fs::read_to_string(&roots).unwrap(),
         "message = \"root's\"\n"
     );
-    // A link of root's is as good as the path itself.
+    // A link that root owns counts like the path itself.
     let own = fleet.path("own");
     std::os::unix::fs::symlink(&main, &own).unwrap();
     group(
@@ -339,7 +339,8 @@ fn a_link_that_appears_during_the_run_is_not_followed() {
     }
     let roots = "message = \"one\"\nlisten = \"127.0.0.1:0\"\n";
     // The validator runs as the user of the service, after the survey and before the install.
-    // A file that is another one by now is left alone; a directory that was moved is still the one that is held, and nobody proves what is in it.
+    // A file that was replaced is left alone. A directory that was moved is still the held one, and
+    // its content proves nothing.
     for (swap, code) in [
         ("mv web.toml kept.toml; ln -s ROOTS/web.toml web.toml", 5),
         ("cd ..; mv main kept; ln -s ROOTS main", 6),
@@ -350,7 +351,8 @@ fn a_link_that_appears_during_the_run_is_not_followed() {
         std::fs::create_dir(fleet.path("roots")).unwrap();
         let kept = fleet.write("roots/web.toml", roots);
         let swap = swap.replace("ROOTS", &fleet.path("roots").display().to_string());
-        // What the validator writes is discarded: it waits until another process of that user has done it.
+        // Files that the validator writes are discarded, so it waits until another process of that
+        // user has acted.
         let waits = format!("sleep 77.{}", std::process::id());
         let validator = script(
             &fleet,
@@ -396,7 +398,7 @@ fn a_link_that_appears_during_the_run_is_not_followed() {
 #[test]
 fn the_second_of_two_concurrent_broadcasts_names_the_owner_of_the_first() {
     let fleet = Fleet::start(1);
-    // The first waits in its validator until the test lets it go.
+    // The first run waits in its validator until the test continues it.
     let (there, go) = (fleet.path("there"), fleet.path("go"));
     let wait = format!(
         "#!/bin/sh\ntouch /proc/$PPID/root'{}'\nwhile [ ! -e /proc/$PPID/root'{}' ]; do sleep 0.02; done\n",
@@ -438,7 +440,7 @@ fn the_second_of_two_concurrent_broadcasts_names_the_owner_of_the_first() {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        // An ordinary user may not look at what root's run has open.
+        // An ordinary user may not see the open files of root's run.
         assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("pid {}", first.id())));
         drop(other);
     }

@@ -1,4 +1,5 @@
-//! How a candidate is judged: in place, by the instance's own executable, as its user and in its environment.
+//! Validation of a candidate: in place, by the instance's own executable, as its user and in its
+//! environment.
 
 use std::{
     io::{BufRead, BufReader},
@@ -13,7 +14,7 @@ use crate::support::{Fleet, Said, until};
 
 const NOBODY: u32 = 65534;
 
-/// `fleet.toml` with `more` in its group.
+/// Writes `fleet.toml` with `more` in its group.
 fn group(fleet: &Fleet, more: &str) {
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
     let group = format!(
@@ -22,7 +23,7 @@ fn group(fleet: &Fleet, more: &str) {
     fleet.write("fleet.toml", &format!("{group}{more}\n"));
 }
 
-/// The same with a shell script as validator, and `args` behind it.
+/// Does the same with a shell script as validator, followed by `args`.
 fn validator(fleet: &Fleet, script: &str, args: &str) {
     let path = fleet.write("validator", script);
     group(
@@ -31,7 +32,7 @@ fn validator(fleet: &Fleet, script: &str, args: &str) {
     );
 }
 
-/// What the validator said, when it said no.
+/// Returns the output of a validator that rejected the candidate.
 fn words(said: &Said) -> &str {
     said.stderr
         .split("says no (exit status: 1): ")
@@ -46,7 +47,7 @@ fn is_root() -> bool {
     crate::support::runs_as_root("only root can run what other users run")
 }
 
-/// The end of a script that says no to everything but what runs, which says `running`.
+/// The end of a script that rejects all but the running config, which contains `running`.
 fn no(fleet: &Fleet, running: &str) -> String {
     format!(
         "\ngrep -q '\"{running}\"' '{}' && exit 0; exit 1",
@@ -86,7 +87,7 @@ fn the_candidate_has_its_real_name_at_its_real_path() {
         );
         assert!(!words.contains(".hello-"), "{args}: {}", said.stderr);
     }
-    // One that was not given at all is no argument.
+    // An option that was not given adds no argument.
     validator(
         &fleet,
         &format!("echo \"args: $# $*\"; {no}"),
@@ -142,7 +143,7 @@ fn no_other_process_sees_the_candidate_at_the_live_path() {
         (run.wait().unwrap().code(), fleet.bodies()),
         (Some(0), vec!["two".to_owned()])
     );
-    // The live file by name, not as an argument of the process: the operator wants it there.
+    // The live file by name, not as an argument of the process: the operator configured it.
     validator(
         &fleet,
         &format!("echo \"$1\"; cat \"$1\"; {}", no(&fleet, "two")),
@@ -203,14 +204,14 @@ fn several_files_are_judged_together() {
     );
 }
 
-/// `hello run-as`, in the directory `cwd`.
+/// Returns `hello run-as` in the directory `cwd`.
 
 #[test]
 fn an_in_place_validator_of_another_user_keeps_nothing_of_root() {
     if !is_root() {
         return;
     }
-    // A server of another user, from the outside.
+    // A server of another user, observed from outside.
     let fleet = Fleet::start(0);
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let _other = Server::start(
@@ -248,7 +249,7 @@ fn an_in_place_validator_of_another_user_keeps_nothing_of_root() {
     );
 }
 
-/// A server that is no child of the fleet, killed by its pid.
+/// A server that is no child of the fleet. Killed by its pid when dropped.
 struct Server(Child);
 
 impl Server {
@@ -363,7 +364,7 @@ fn an_ordinary_user_validates_in_a_private_user_namespace() {
             assert!(stderr.contains("hello 0."), "{stderr}");
         }
     }
-    // The executable that it runs has no path any more; it was opened before the namespace was entered.
+    // The running executable has no path any more. It was opened before the namespace was entered.
     let new = fleet.path("new");
     assert!(
         Command::new("cp")
@@ -385,7 +386,7 @@ fn an_ordinary_user_validates_in_a_private_user_namespace() {
     assert!(stderr.contains("(deleted) check"), "{stderr}");
 }
 
-/// Without the right to mount and without user namespaces, as in many a container.
+/// Runs without the right to mount and without user namespaces, as in many containers.
 const CONFINED: &str = r#"
 set -eu
 D=$1; H=$2
@@ -589,7 +590,7 @@ fn a_validator_that_could_not_run_shows_no_secret() {
     assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
 }
 
-/// `Fleet::start(0)` and a server of it with this environment.
+/// Starts an empty fleet and a server with this environment.
 fn with_environment(variables: &[(&str, &str)]) -> (Fleet, Server) {
     let fleet = Fleet::start(0);
     let server = Server::start(
@@ -637,7 +638,7 @@ fn a_validator_has_the_environment_of_the_instance_and_none_of_its_values_is_sho
         said.json
     );
     assert!(kept.stdout.is_empty(), "{:#}", said.json);
-    // The command of an assertion has none of it.
+    // The command of an assertion gets none of it.
     group(
         &fleet,
         "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"echo $COLOUR-\"]\nequals = \"-\"",
@@ -645,7 +646,7 @@ fn a_validator_has_the_environment_of_the_instance_and_none_of_its_values_is_sho
     fleet.broadcast(&["--set", "message=three"]).expect(0);
 }
 
-/// A program that writes a title over its arguments and its environment, as `setproctitle` does.
+/// A program that overwrites its arguments and environment with a title, as `setproctitle` does.
 const TITLED: &str = "import ctypes, os, signal, sys
 title = sys.argv[1].encode()
 start, end = (int(open('/proc/self/stat').read().rsplit(')', 1)[1].split()[at]) for at in (45, 48))
@@ -698,7 +699,7 @@ fn hidden_environment_and_arguments_are_not_guessed() {
     assert!(dry(0).stderr.contains("in a clean environment"));
 }
 
-/// Ends a process with the test.
+/// A process that ends with the test.
 struct Ending(Child);
 
 impl Drop for Ending {
@@ -736,7 +737,7 @@ fn a_validator_that_rejects_the_running_config_cannot_judge() {
     group(&fleet, "on_bad_config = \"dies\"\nvalidate = [\"false\"]");
     fleet.broadcast(&["--set", "message=three"]).expect(5);
     assert_eq!(fleet.bodies(), ["two"]);
-    // What it runs is not known where the file was changed since: its no stands.
+    // The running config is unknown if the file has changed since, so the rejection stands.
     let text = "speaks = \"none\"\nconfirm = []\nvalidate = [\"false\"]";
     fleet.write("web.toml", "message = \"edited\"\n");
     group(&fleet, text);
@@ -829,7 +830,7 @@ fn a_large_log_that_the_instance_holds_open_is_empty_to_its_validator() {
     let fleet = Fleet::start(0);
     let log = fleet.path("app.log");
     let file = std::fs::File::create(&log).unwrap();
-    // Longer than all that a validator may write, and nearly nothing on the disk.
+    // Larger than a validator may write, and sparse on the disk.
     file.set_len(200 << 20).unwrap();
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!(
@@ -893,7 +894,7 @@ fn different_validators_run_side_by_side() {
 #[test]
 fn an_error_message_about_the_candidate_is_a_rejection_despite_exit_0() {
     let fleet = Fleet::start(1);
-    // As squid does with a line that it leaves out.
+    // As squid does with a line that it ignores.
     let leaves_out = "grep -n bad \"$1\" | sed \"s|^\\([0-9]*\\):|parse: $1 line \\1: |\"\n";
     validator(&fleet, leaves_out, ", \"{candidate}\"");
     let said = fleet.broadcast(&["--set", "message=bad"]).expect(4);

@@ -1,4 +1,5 @@
-//! What is seen after a wave (bake, gate), who is put back alone, and what a halt or a vanished terminal makes of a run between its waves.
+//! Checks after a wave (bake, gate), partial rollbacks, and interrupts or a closed terminal between
+//! waves.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -18,7 +19,7 @@ use crate::{
     support::{Fleet, Killed, get, until},
 };
 
-/// Adds a gate of this script to the one group, in a `[group.rollout]` that says this besides.
+/// Adds a gate with this script to the only group, and further keys to its `[group.rollout]`.
 fn with_a_gate(fleet: &Fleet, rollout: &str, script: &str) -> PathBuf {
     let gate = fleet.write("gate", &format!("#!/bin/sh\n{script}\n"));
     std::fs::set_permissions(&gate, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -32,7 +33,7 @@ fn with_a_gate(fleet: &Fleet, rollout: &str, script: &str) -> PathBuf {
     gate
 }
 
-/// The states of a run's instances, sorted.
+/// Returns the outcomes of a run's instances, sorted.
 fn states(said: &Value) -> Vec<&str> {
     let mut states: Vec<&str> = said["instances"]
         .as_array()
@@ -48,7 +49,7 @@ fn of<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
     events.iter().filter(|e| e["event"] == name).collect()
 }
 
-/// Which of them a run's instance is.
+/// Returns the index of the server of a report entry.
 fn which(said: &Value, state: &str) -> i32 {
     let i = said["instances"]
         .as_array()
@@ -84,7 +85,7 @@ fn a_gate_gets_its_wave_and_its_output_is_reported() {
         assert_eq!(gate, &said["gates"][place], "the report has it too");
     }
     assert_eq!(of(&events, "gate").len(), 2);
-    // One line for each instance of its wave, with its state by then.
+    // One line for each instance of its wave, with its outcome so far.
     let heard: Vec<Value> = std::fs::read_to_string(heard)
         .unwrap()
         .lines()
@@ -103,7 +104,7 @@ fn a_gate_gets_its_wave_and_its_output_is_reported() {
             && i["endpoint"].as_str().unwrap().starts_with("http://")),
         "{heard:#?}"
     );
-    // It stands in the journal as well, and people see it.
+    // It is in the journal and in the text output as well.
     let journal = std::fs::read_to_string(
         fleet
             .path("state")
@@ -252,8 +253,9 @@ fn an_instance_that_serves_the_new_config_only_briefly_is_found_after_the_bake()
         all.iter().all(|r| get(&r.url, "/").1 == "one"),
         "everybody is back"
     );
-    // Within the budget it goes back alone, and the others stay.
-    // On a busy machine it may take its signal only when the new file stands there again, which is told as 7.
+    // Within the budget it is rolled back alone, and the others stay.
+    // On a busy machine it may take its signal only after the new file has returned, which is exit
+    // 7.
     let mut tries = (0..5).map(|_| forgets("max_failures = 1"));
     let (fleet, all, events, code) = tries
         .find(|(.., code)| *code != 7)
@@ -275,7 +277,7 @@ fn an_instance_that_serves_the_new_config_only_briefly_is_found_after_the_bake()
     );
 }
 
-/// The gate of the first wave does something to its instance; then what the run told.
+/// Lets the gate of the first wave act on its instance. Returns the report.
 fn between_the_waves(
     rollout: &str,
     act: &str,
@@ -371,7 +373,7 @@ fn a_file_edited_during_the_run_is_left_alone_and_proves_nothing() {
         |_, _, _| {},
     );
     let said = events.last().unwrap();
-    // Neither to install nor to put back anything is allowed there any more.
+    // Neither an install nor a rollback is allowed there any more.
     assert_eq!(
         (code, states(said)),
         (7, vec!["revert_failed", "untouched", "untouched"]),
@@ -384,7 +386,7 @@ fn a_file_edited_during_the_run_is_left_alone_and_proves_nothing() {
             .contains("could not be put back"),
         "{said:#}"
     );
-    // After the last gate every instance is looked at once more, and so is its file.
+    // After the last gate every instance and its file are checked again.
     let after = "printf 'message = \"by hand\"\\nlisten = \"127.0.0.1:0\"\\n' >\"$(dirname \"$0\")/web.toml\"";
     let (_, _, events, code) = between_the_waves("waves = [\"100%\"]", after, |_, _, _| {});
     let said = events.last().unwrap();
@@ -435,10 +437,10 @@ fn a_file_edited_after_the_proof_is_found_by_the_next_check() {
     }
 }
 
-/// Rogues that share a file, each of its kind, and what a run said of them.
+/// Starts rogues that share a file, and runs a broadcast over them.
 fn shared(modes: &[&str], rollout: &str) -> (Fleet, Vec<Rogue>, Value, i32) {
     let fleet = Fleet::start(0);
-    // It counts its signals, which shows the end of a reload that changed nothing.
+    // It counts its signals, which shows the end of a reload without a change.
     let counts = "[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true";
     let all = mixed(
         &fleet,
@@ -478,7 +480,7 @@ fn within_the_budget_one_instance_is_rolled_back_alone_and_the_shared_file_retur
 
 #[test]
 fn past_the_budget_the_group_decides_the_action() {
-    // The budget counts over the whole run: one in each of two waves.
+    // The budget covers the whole run: one failure in each of two waves.
     let modes = ["good", "old", "good", "old"];
     let (fleet, all, said, code) = shared(&modes, "waves = [\"50%\"]\nmax_failures = 1");
     assert!(code == 6, "{said:#}");
@@ -497,7 +499,8 @@ fn past_the_budget_the_group_decides_the_action() {
         );
         let untouched = states(&said).iter().filter(|s| **s == "untouched").count();
         let context = format!("{on_failure} {max} {said:#}");
-        // Whichever is the canary, the old ones are back and the good ones of their waves are not.
+        // Whichever is the canary, the old config is back and the good instances of the waves are
+        // not on it.
         assert!(code == 8 || code == 6, "{context}");
         assert!(
             states(&said)
@@ -628,7 +631,7 @@ fn an_interrupt_during_bake_or_gate_rolls_back_or_stops() {
     }
 }
 
-/// All that the newest run has written down.
+/// Returns all records of the newest run.
 fn journal(fleet: &Fleet) -> String {
     let runs = std::fs::read_dir(fleet.path("state/runs"))
         .into_iter()
@@ -643,7 +646,7 @@ fn journal(fleet: &Fleet) -> String {
 #[test]
 fn an_interrupt_between_two_waves_leaves_no_instance_on_the_new_config() {
     let fleet = Fleet::start(3);
-    // The gate itself asks the run to stop, and says yes.
+    // The gate itself interrupts the run, and passes.
     with_a_gate(
         &fleet,
         "",
@@ -673,7 +676,7 @@ fn a_terminal_that_closes_during_a_run_changes_nothing() {
         .chain(command.get_args())
         .map(|word| format!("'{}'", word.to_str().unwrap()))
         .collect();
-    // The terminal is that of `script`, and ends with it.
+    // `script` provides the terminal, which closes with it.
     let mut terminal = Command::new("script");
     terminal
         .args([

@@ -1,4 +1,4 @@
-//! The executable of an instance in a container never runs outside of it.
+//! The executable of an instance in a container never runs outside of the container.
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -12,7 +12,8 @@ use super::{
 };
 use crate::support::{Said, until};
 
-/// A group of the program `name`, asked by its own executable to run `check`, for each instance anew.
+/// Writes a group of the program `name`, validated by its own executable with `check`, for each
+/// instance.
 fn group(ground: &Ground, name: &str, check: &str, more: &str) {
     let argv = format!("validate = [\"{{exe}}\", \"{check}\", \"{{pid}}\"]");
     ground.fleet.write(
@@ -21,11 +22,12 @@ fn group(ground: &Ground, name: &str, check: &str, more: &str) {
     );
 }
 
-/// A script of bash alone: the instance, which takes the signal; and what tells where its executable runs.
+/// Bash scripts: the instance, which handles the signal, and the report about where its executable
+/// runs.
 const INSTANCE: &str = "trap : HUP\necho begun\nwhile :; do read -r -t 1 </proc/self/fd/9; done\n";
 const CHECK: &str = "echo \"mnt=$(readlink /proc/self/ns/mnt) root=$(echo /*) uid=$EUID\"\nwhile IFS= read -r line; do case $line in CapBnd:*|CapEff:*) echo \"$line\"; esac; done </proc/self/status\nexit 1\n";
 
-/// Where the test itself is.
+/// Returns the namespace of the test itself.
 fn host() -> String {
     std::fs::read_link("/proc/self/ns/mnt")
         .unwrap()
@@ -33,7 +35,7 @@ fn host() -> String {
         .to_string()
 }
 
-/// A process of a container: its first line was `begun`, and it is known by its executable.
+/// Starts a process of a container. Its first line must be `begun`.
 fn contained(command: &mut Command) -> Option<Process> {
     let (process, line) = begun(command.stdin(Stdio::null()).stderr(Stdio::null()));
     if line != "begun" {
@@ -66,7 +68,8 @@ fn wrapped(command: &mut Command, wrapper: &[&str], exe: &Path, script: &Path) -
     contained(command.args(["-c", &start]))
 }
 
-/// Whether the validator said no, and what it said; else it was not run, which is told.
+/// Returns the rejection and its output. `None` if the validator did not run, which must be
+/// reported.
 fn answer(said: &Said) -> Option<String> {
     let text = format!("{}{}", said.stderr, said.json);
     if text.contains("says no") {
@@ -165,7 +168,7 @@ fn a_container_of_root_is_validated_inside_or_not_at_all() {
         ground.fleet.write("live", "one\n"),
     );
     let name = exe.display().to_string();
-    // Mounts and numbers of its own; or only a smaller bounding set.
+    // Private mounts and pids, or only a smaller bounding set.
     for (wrapper, is_bound) in [
         (
             &["unshare", "--mount", "--pid", "--fork", "--mount-proc"][..],
@@ -226,7 +229,7 @@ fn a_container_of_root_is_validated_inside_or_not_at_all() {
     }
 }
 
-/// A root directory with bash in it under this name, and nothing else of the host's.
+/// Creates a root directory with bash under this name, and nothing else of the host.
 fn jail(ground: &Ground, name: &str) -> PathBuf {
     let jail = ground.fleet.path("jail");
     let script = "set -e; mkdir -p \"$0/bin\" \"$0/proc\" \"$0/dev\" \"$0$2\"; cp /bin/bash \"$0/bin/$1\"; : >\"$0/jailed\"\n\
@@ -254,7 +257,7 @@ fn a_process_with_another_root_directory_is_validated_there_or_not_at_all() {
         "trap : HUP\necho begun\nwhile :; do read -r -t 1 <&9; done\n",
     )
     .unwrap();
-    // The fleet stands at the same path there, and nothing else does.
+    // The fleet file has the same path there, and nothing else does.
     let check = ground.program(
         "check",
         "if [ -e /jailed ]; then echo in: jail; else echo in: host; fi; exit 1\n",
@@ -307,7 +310,7 @@ fn a_process_with_another_root_directory_is_validated_there_or_not_at_all() {
     assert!(asked > 0, "it was never asked");
 }
 
-/// A process group of its own, so that all of it can be ended.
+/// A separate process group, so that all of it can be ended.
 trait Grouped {
     fn process_group(&mut self) -> &mut Self;
 }

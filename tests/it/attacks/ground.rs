@@ -1,4 +1,4 @@
-//! The second user: a directory and instances of its own, and processes that attack without a pause.
+//! The second user: its directory, its instances, and processes that attack continuously.
 
 use std::{
     io::{BufRead, BufReader},
@@ -23,15 +23,15 @@ use crate::{
     users::{give, is_root},
 };
 
-/// The second user of the test that asks. No account has such a number, and no other test: its attackers reach for each
-/// process of their user.
+/// Returns the second user of the calling test. No account and no other test has its number: its
+/// attackers reach for each process of their user.
 pub(super) fn uid() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(64_100);
     thread_local!(static OWN: u32 = NEXT.fetch_add(1, Ordering::Relaxed));
     OWN.with(|uid| *uid)
 }
 
-/// How often a race is tried: `sample` times, or in full.
+/// Returns the number of attempts of a race: `sample`, or more at full length.
 pub(super) fn tries(sample: usize) -> usize {
     if std::env::var_os("HELLO_TEST_FULL").is_some() {
         300
@@ -40,12 +40,12 @@ pub(super) fn tries(sample: usize) -> usize {
     }
 }
 
-/// How much longer a race is tried than so many times where nothing came of it yet: a busy machine may have let the attacker
-/// do nothing meanwhile.
+/// The factor by which a race may be extended until it occurs. A busy machine may have delayed the
+/// attacker.
 const LATE: Duration = Duration::from_secs(60);
 
-/// Makes this many attempts of a race at least, and goes on until one of them says that the race has come about by now. That it
-/// has is for the test to assert.
+/// Makes at least this many attempts of a race, and continues until one of them returns true. The
+/// caller asserts that the race occurred.
 pub(super) fn race(least: usize, mut attempt: impl FnMut(usize) -> bool) {
     let mut deadline = None;
     for at in 0.. {
@@ -58,7 +58,7 @@ pub(super) fn race(least: usize, mut attempt: impl FnMut(usize) -> bool) {
     }
 }
 
-/// A process that is the first of its process group. The whole group is ended with it.
+/// A process group leader. The whole group is killed when dropped.
 pub(super) struct Process(pub(super) Child);
 
 impl Process {
@@ -74,7 +74,7 @@ impl Drop for Process {
     }
 }
 
-/// A program that the second user starts, without any right of root's.
+/// Returns a command of the second user without any right of root.
 pub(super) fn as_alice(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command
@@ -85,7 +85,7 @@ pub(super) fn as_alice(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Starts it, and waits for its first line.
+/// Starts a command and waits for its first line.
 pub(super) fn begun(command: &mut Command) -> (Process, String) {
     let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
@@ -96,19 +96,19 @@ pub(super) fn begun(command: &mut Command) -> (Process, String) {
     (process, line.trim().to_owned())
 }
 
-/// A process of the second user that attacks until it is dropped.
+/// A process of the second user that attacks until dropped.
 pub(super) struct Attacker {
     _process: Process,
     count: PathBuf,
 }
 
 impl Attacker {
-    /// How often its attack was in place so far.
+    /// Returns how often its attack was in place so far.
     pub(super) fn count(&self) -> u64 {
         self.number(0)
     }
 
-    /// How often it got something, where the verb says so.
+    /// Returns how often it succeeded, if the attack reports that.
     pub(super) fn got(&self) -> u64 {
         self.number(8)
     }
@@ -122,18 +122,18 @@ impl Attacker {
     }
 }
 
-/// A fleet of root's, with a group of the second user's instances.
+/// A fleet of root with a group of the second user's instances.
 pub(super) struct Ground {
     pub(super) fleet: Fleet,
-    /// The directory of the second user, which may change everything in it.
+    /// The directory of the second user, who may change everything in it.
     pub(super) alice: PathBuf,
-    /// A directory of root's that no other user can enter.
+    /// A directory of root that no other user can enter.
     pub(super) roots: PathBuf,
     servers: Vec<Process>,
 }
 
 impl Ground {
-    /// None, with a message, where there is no second user or no Python.
+    /// Returns `None` without root or Python, after the skip is reported.
     pub(super) fn new() -> Option<Self> {
         if !is_root() {
             return None;
@@ -161,7 +161,7 @@ impl Ground {
         })
     }
 
-    /// The same with one instance, which works in the second user's directory; its process.
+    /// Does the same with one instance in the second user's directory. Returns its pid.
     pub(super) fn serving() -> Option<(Self, i32)> {
         let mut ground = Self::new()?;
         let config = ground.config("web.toml");
@@ -173,7 +173,7 @@ impl Ground {
         self.alice.join(name)
     }
 
-    /// A directory of the second user's.
+    /// Creates a directory of the second user.
     pub(super) fn folder(&self, name: &str) -> PathBuf {
         let path = self.alice(name);
         std::fs::create_dir(&path).unwrap();
@@ -181,7 +181,7 @@ impl Ground {
         path
     }
 
-    /// A file of the second user's.
+    /// Writes a file of the second user.
     pub(super) fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
         let path = self.alice(name);
         std::fs::write(&path, text).unwrap();
@@ -189,17 +189,17 @@ impl Ground {
         path
     }
 
-    /// A config of a server, which the second user owns.
+    /// Writes a config of a server, owned by the second user.
     pub(super) fn config(&self, name: &str) -> PathBuf {
         self.file(name, "message = \"one\"\nlisten = \"127.0.0.1:0\"\n", 0o644)
     }
 
-    /// A program of root's that every user may run.
+    /// Writes a program of root that every user may run.
     pub(super) fn program(&self, name: &str, text: &str) -> String {
         crate::users::script(&self.fleet, name, text)
     }
 
-    /// A file in which programs of the second user note something, and root may read it.
+    /// Creates a file for notes of the second user's programs, readable by root.
     pub(super) fn notebook(&self, name: &str) -> PathBuf {
         self.file(name, "", 0o644)
     }
@@ -224,7 +224,7 @@ impl Ground {
         self.servers.last().unwrap().pid()
     }
 
-    /// `fleet.toml` with the group of these instances, and `more` in it.
+    /// Writes `fleet.toml` with the group of these instances and `more`.
     pub(super) fn group(&self, more: &str) {
         let (exe, alice, uid) = (
             self.fleet.exe().file_name().unwrap().to_str().unwrap(),
@@ -264,18 +264,18 @@ impl Ground {
         }
     }
 
-    /// `broadcast`, with `args`.
+    /// Runs `broadcast` with `args`.
     pub(super) fn broadcast(&self, args: &[&str]) -> Said {
         self.fleet.broadcast(args)
     }
 }
 
-/// What a file or directory of root's is, so that whatever was done to it shows.
+/// A snapshot of files of root that shows every change.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Untouched(Vec<(PathBuf, [i64; 6], Vec<u8>)>);
 
 impl Untouched {
-    /// Of everything below a path.
+    /// Takes the snapshot of everything below a path.
     pub(super) fn of(path: &Path) -> Self {
         let mut all = Vec::new();
         add(path, &mut all);
@@ -312,7 +312,7 @@ fn add(path: &Path, all: &mut Vec<(PathBuf, [i64; 6], Vec<u8>)>) {
 }
 
 impl Ground {
-    /// The command line of a command that is named by a word; `message` is what a broadcast sets.
+    /// Returns the arguments of a named command. `message` is the value that a broadcast sets.
     pub(super) fn verb(&self, verb: &str, message: &str) -> Vec<String> {
         let set = format!("message={message}");
         let args: &[&str] = match verb {
@@ -335,17 +335,17 @@ impl Ground {
         all
     }
 
-    /// Runs it, with its answer in JSON.
+    /// Runs the named command with JSON output.
     pub(super) fn say(&self, verb: &str, message: &str) -> Said {
         let argv = self.verb(verb, message);
         Said::of(Command::new(&argv[0]).args(&argv[1..]).args(["-o", "json"]))
     }
 }
 
-/// Where root sits at a terminal; see `session.py`.
+/// A terminal session of root; see `session.py`.
 pub(super) struct Session<'a> {
     ground: &'a Ground,
-    /// What `intruder.py` got.
+    /// The notes of `intruder.py`.
     pub(super) notes: Notes,
 }
 
@@ -357,12 +357,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The file that tells of the session.
+    /// Returns the path of the file that describes the session.
     pub(super) fn told(&self) -> String {
         self.ground.fleet.path("told").display().to_string()
     }
 
-    /// The argv of `intruder.py`, as `fleet.toml` has it.
+    /// Returns the argv of `intruder.py` for `fleet.toml`.
     pub(super) fn intruder(&self) -> String {
         let script = self
             .ground
@@ -374,7 +374,7 @@ impl<'a> Session<'a> {
         )
     }
 
-    /// Runs a command there; what stood on the terminal.
+    /// Runs a command there, and returns the output of the terminal.
     pub(super) fn run(&self, argv: &[String]) -> String {
         let script = self
             .ground

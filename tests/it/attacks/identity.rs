@@ -1,4 +1,5 @@
-//! A command about an instance has at most the rights of the instance, whatever that executes meanwhile.
+//! A command about an instance has at most the rights of the instance, whatever the instance
+//! executes.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -15,7 +16,7 @@ use crate::{
     users::give,
 };
 
-/// A program of another name, as an instance: a copy of bash.
+/// An instance with another program name: a copy of bash.
 fn bash(to: &Path) {
     assert!(
         Command::new("cp")
@@ -27,10 +28,11 @@ fn bash(to: &Path) {
     );
 }
 
-/// What its process is, as a script notes it: `Uid`, `Gid`, `Groups`, capabilities and `NoNewPrivs`, each in a line.
+/// A script that records its process: `Uid`, `Gid`, `Groups`, capabilities and `NoNewPrivs`, one
+/// per line.
 const SELF: &str = "while IFS= read -r line; do case $line in Uid:*|Gid:*|Groups:*|Cap*|NoNewPrivs:*) echo \"$line\"; esac; done </proc/self/status";
 
-/// Holds a note of [`SELF`] against what the second user may be.
+/// Checks a note of [`SELF`] against the rights of the second user.
 fn is_alice(note: &str) {
     let uid = uid();
     let ids = format!("{uid}\t{uid}\t{uid}\t{uid}");
@@ -48,14 +50,15 @@ fn is_alice(note: &str) {
     );
 }
 
-/// An instance that is now itself and now a setuid program of root's, with the same pid and start time.
+/// An instance that alternates between itself and a setuid program of root, with the same pid and
+/// start time.
 struct Changing {
     ground: Ground,
-    /// Beside it stands what a command is asked about.
+    /// The folder, with the files of the probe commands.
     live: PathBuf,
-    /// One note of each command that ran.
+    /// One note for each command that ran.
     notes: Notes,
-    /// Grows with each time that it was the setuid program.
+    /// A file that grows each time that it was the setuid program.
     turns: PathBuf,
     _process: Process,
 }
@@ -69,7 +72,8 @@ impl Changing {
             Notes::new(),
         );
         bash(&exe);
-        // Root's own program, which any user may start: it starts what it is told, as root, and that gives root up again.
+        // A setuid program of root that any user may start. It starts a program as root, which then
+        // drops root.
         let (door, setuid) = (ground.fleet.path("door"), ground.fleet.path("door/env"));
         std::fs::create_dir(&door).unwrap();
         assert!(
@@ -137,7 +141,7 @@ impl Changing {
     }
 
     fn noted(&self) -> Vec<String> {
-        // One without an end is of a command that was ended.
+        // A note without an end belongs to a killed command.
         self.notes
             .each()
             .into_iter()
@@ -145,7 +149,7 @@ impl Changing {
             .collect()
     }
 
-    /// How many commands ran; none of them as root.
+    /// Returns the number of commands that ran. Fails if one ran as root.
     fn ran(&self) -> usize {
         let users = format!("Uid:\t{0}\t{0}\t{0}\t{0}", uid());
         let is_other = |note: &String| {
@@ -182,17 +186,17 @@ impl Changing {
     }
 }
 
-/// Whether a command was not run because the instance was another process by then.
+/// Whether a command did not run because the instance was another process by then.
 fn has_met(said: &Said) -> bool {
     let all = format!("{}{}", said.stderr, said.json);
     all.contains("is not the process any more that was surveyed")
         || all.contains("runs with more groups")
 }
 
-/// How the tries went.
+/// The counts of the attempts.
 #[derive(Debug, Default)]
 struct Tried {
-    /// The instance was the setuid program when its command was to start.
+    /// The instance was the setuid program when its command was about to start.
     met: usize,
     /// Its command ran.
     ran: usize,
@@ -200,7 +204,7 @@ struct Tried {
     turned: usize,
 }
 
-/// Runs `act` until all came about that a race can come to, and at least `sample` times.
+/// Runs `act` at least `sample` times, and until every outcome of the race has occurred.
 fn turning(changing: &Changing, sample: usize, act: impl Fn(usize) -> Said) {
     let mut tried = Tried::default();
     race(tries(sample), |at| {
@@ -266,7 +270,7 @@ fn no_process_of_the_same_user_tampers_with_a_command_before_its_exec() {
     for _ in 0..10 {
         ground.serve_at_home(&config);
     }
-    // Each instance is asked for itself.
+    // Each instance is validated separately.
     ground.group("validate = [\"true\", \"{pid}\"]");
     let grasp = ground.attack("grasp", &[]);
     race(tries(20).div_ceil(10), |at| {
@@ -281,7 +285,8 @@ fn no_process_of_the_same_user_tampers_with_a_command_before_its_exec() {
     assert_eq!(grasp.got(), 0, "a stage was looked into, or traced");
 }
 
-/// An instance that ends on a bad config, in a directory that is exchanged; its executable is another one by then.
+/// Starts an instance that ends on a bad config. Its directory is exchanged, so its executable is
+/// another one by then.
 fn dying(ground: &Ground, revive: &str) -> (Process, PathBuf) {
     let (exe, notes, work, uid) = (
         ground.alice("instance"),
@@ -295,7 +300,7 @@ fn dying(ground: &Ground, revive: &str) -> (Process, PathBuf) {
     std::fs::create_dir(ground.roots.join("inner")).unwrap();
     std::fs::write(ground.roots.join("inner/secret"), "root's words\n").unwrap();
     std::os::unix::fs::symlink(ground.roots.join("inner"), ground.alice("link")).unwrap();
-    // What stands in its place, and notes as which user it runs.
+    // The replacement, which records its user.
     let other = format!(
         "#!/bin/bash\n{{ {SELF}; cut -d' ' -f6 /proc/$$/stat; cat secret; echo end; }} >>'{}' 2>/dev/null\n: >'{}'\nexit 3\n",
         notes.display(),

@@ -1,4 +1,4 @@
-//! The keys of root's session are not there for a command about an instance.
+//! Commands about an instance cannot read the keys of root's session.
 
 use super::ground::{Ground, Session, tries};
 
@@ -9,7 +9,7 @@ fn no_command_of_another_user_reads_a_key_of_root_s_session() {
     };
     let session = Session::new(&ground);
     let intruder = session.intruder();
-    // The key is there for the session itself.
+    // The session itself has the key.
     let own = session.run(&[
         "python3".into(),
         ground.program("intruder.py", include_str!("intruder.py")),

@@ -1,4 +1,4 @@
-//! A directory or file of the second user is exchanged for one of root's, at every moment of a run.
+//! A directory or file of another user is exchanged for one of root at every moment of a run.
 
 use std::{
     os::unix::fs::{PermissionsExt, symlink},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::support::write;
 
-/// A directory of root's that others may enter, with a file of the name that the config has, and a link to it.
+/// Creates a directory of root with a file of the config's name, and a link to it.
 fn etc(ground: &Ground) -> std::path::PathBuf {
     let etc = ground.fleet.path("etc");
     std::fs::create_dir(&etc).unwrap();
@@ -21,7 +21,8 @@ fn etc(ground: &Ground) -> std::path::PathBuf {
     etc
 }
 
-/// Runs the next of these commands; `last` is the run that a revert takes back. Everything that it said.
+/// Runs the next of these commands and returns its output. `last` is the run that a revert rolls
+/// back.
 fn tried(ground: &Ground, at: usize, verbs: &[&str], last: &mut String) -> String {
     let verb = verbs[at % verbs.len()];
     let said = if verb == "revert" {
@@ -45,7 +46,8 @@ fn a_config_directory_exchanged_for_one_of_root_is_not_followed() {
     let (etc, link) = (etc(&ground), ground.alice("link"));
     ground.serve_at_home(&config);
     let notes = Notes::new();
-    // It names no path: the candidate stands at the live path for it alone. It notes what is mounted, and what it reads.
+    // It names no path: only it sees the candidate at the live path. It records the mounts and the
+    // content.
     let text = format!(
         "#!/bin/bash\n{{ grep -c ' {}/' /proc/self/mountinfo; cat '{}'; }} >{} 2>&1\n",
         etc.display(),
@@ -127,7 +129,7 @@ fn a_file_that_only_root_may_read_is_never_staged_for_another_owner() {
     let config = ground.config("conf/web.toml");
     ground.serve_at_home(&config);
     ground.group("speaks = \"none\"\nconfirm = []\nvalidate = []");
-    // It lies in a directory of the second user, who may move it there, and may not read it.
+    // It lies in a directory of another user, who may move it and may not read it.
     let secret = write(
         &conf.join("secret"),
         "message = \"one\"\nlisten = \"127.0.0.1:0\"\n# root's words\n",
@@ -136,7 +138,7 @@ fn a_file_that_only_root_may_read_is_never_staged_for_another_owner() {
     let words = Path::new("root's words");
     let loot = ground.attack("loot", &[&conf, Path::new(".hello-"), words]);
     let (mut moved, mut last) = (0, String::new());
-    // Without a pause it may be another file at each look of a run.
+    // Without a pause it may be another file at each access of a run.
     for most in ["0", "0.004"] {
         let exchanges = ground.attack("exchange", &[&config, &secret, Path::new(most)]);
         race(tries(30), |at| {
@@ -158,7 +160,7 @@ fn a_file_that_only_root_may_read_is_never_staged_for_another_owner() {
     );
     assert!(moved > 0, "the race was not run");
     assert!(loot.count() > 0, "the race was not run");
-    // Whatever stands there now, root's words are in no file that is not root's.
+    // Root's content is only in files that root owns.
     for entry in std::fs::read_dir(&conf)
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -195,7 +197,7 @@ fn a_validator_never_runs_in_an_exchanged_directory_of_root() {
             notes.sink()
         ),
     );
-    // Each instance is asked for itself.
+    // Each instance is validated separately.
     for argv in [
         format!("\"{validator}\", \"{{pid}}\", \"{{candidate}}\""),
         format!("\"{validator}\", \"{{pid}}\""),
@@ -258,7 +260,7 @@ fn a_command_runs_in_the_held_working_directory_or_not_at_all() {
         ground.group(&format!("validate = [{argv}]"));
         let run = |at: usize| ground.say("dry-run", &format!("x{at}"));
         let held = || notes.text();
-        // The whole way was replaced before the run.
+        // The whole path was replaced before the run.
         std::fs::rename(&work, ground.alice("moved")).unwrap();
         std::fs::rename(&other, &work).unwrap();
         notes.clear();
@@ -267,7 +269,7 @@ fn a_command_runs_in_the_held_working_directory_or_not_at_all() {
         assert!(!held().contains("another"), "{}", held());
         std::fs::rename(&work, &other).unwrap();
         std::fs::rename(ground.alice("moved"), &work).unwrap();
-        // And it is replaced all the time.
+        // And it is replaced continuously.
         for most in ["0", "0.02"] {
             let exchanges = ground.attack("exchange", &[&work, &other, Path::new(most)]);
             let before = exchanges.count();

@@ -1,4 +1,4 @@
-//! A lock of a user that may write nothing there keeps no run out, however it is handed on.
+//! A lock of a user without write access never blocks a run, even if it is handed on.
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
@@ -14,7 +14,7 @@ fn a_lock_passed_from_process_to_process_does_not_block_a_run() {
     let Some(mut ground) = Ground::new() else {
         return;
     };
-    // Where one cannot be looked at, it may hold a lock whose holder is not found: that counts, and says why.
+    // A process that cannot be inspected may hold the lock, so it blocks the run with a reason.
     let is_whole = sees_all();
     let conf = ground.fleet.path("conf");
     std::fs::create_dir(&conf).unwrap();
@@ -80,10 +80,10 @@ fn a_lock_beside_the_target_does_not_block_a_run() {
         "message = \"one\"\nlisten = \"127.0.0.1:0\"\n",
     );
     ground.fleet.serve_from("conf/web.toml");
-    // The state directory is one that others may look at, as far as its own modes go.
+    // Other users may read the state directory, as far as its own mode allows.
     ground.broadcast(&["--set", "message=zero"]).expect(0);
     mode(&ground.fleet.path("state"), 0o755);
-    // The directory of the locks cannot be entered; what is above it can be locked.
+    // The directory of the locks cannot be entered. Its parent can be locked.
     let (run, all) = (Path::new("/run/hello"), ground.fleet.dir.path());
     assert_eq!(
         run.join("lock").metadata().unwrap().permissions().mode() & 0o777,

@@ -1,7 +1,7 @@
-//! Another user attacks root's runs: as a user of its own, against real races, in hundreds of tries at full length.
+//! Another user attacks root's runs in real races, with hundreds of attempts at full length.
 //!
-//! Each test says that its race was run: it counts how often the attack was in place between two points of a run, or how
-//! often a run has met it. An attack that never came into its window would prove nothing.
+//! Each test asserts that its race was run. It counts attacks that were in place between two points
+//! of a run, or runs that met one. An attack outside of its window would prove nothing.
 
 mod container;
 mod ground;

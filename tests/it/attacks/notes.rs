@@ -1,5 +1,5 @@
-//! What commands of an instance have noted. Whatever a validator writes to a file is discarded, so that it notes over a
-//! connection.
+//! Notes of commands about an instance. Files of a validator are discarded, so it sends its notes
+//! over a connection.
 
 use std::{
     io::{Read, Write},
@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-/// Takes what is noted, one connection after the other in the order in which they were made.
+/// Collects the notes of all connections in the order of their creation.
 pub(super) struct Notes {
     port: u16,
     noted: Arc<Mutex<Noted>>,
@@ -16,7 +16,7 @@ pub(super) struct Notes {
 
 #[derive(Default)]
 struct Noted {
-    /// What came over each connection.
+    /// The text of each connection.
     each: Vec<Vec<u8>>,
     is_over: bool,
 }
@@ -45,17 +45,17 @@ impl Notes {
         self.port
     }
 
-    /// What a script of bash redirects to.
+    /// Returns the path for a redirection in bash.
     pub(super) fn sink(&self) -> String {
         format!("/dev/tcp/127.0.0.1/{}", self.port)
     }
 
-    /// All that was noted. Whatever notes must have ended, or have closed its connection.
+    /// Returns all notes. The writer must have ended or closed its connection.
     pub(super) fn text(&self) -> String {
         self.each().concat()
     }
 
-    /// The same of each command.
+    /// Returns the notes of each command.
     pub(super) fn each(&self) -> Vec<String> {
         self.settle();
         let noted = self.noted.lock().unwrap();
@@ -67,7 +67,7 @@ impl Notes {
             .collect()
     }
 
-    /// How many connections were made so far.
+    /// Returns the number of connections so far.
     pub(super) fn connections(&self) -> usize {
         self.noted.lock().unwrap().each.len()
     }
@@ -77,7 +77,7 @@ impl Notes {
         self.noted.lock().unwrap().each.clear();
     }
 
-    /// Waits until every connection that was made before was read to its end.
+    /// Waits until every earlier connection was read to its end.
     fn settle(&self) {
         let mut last = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         last.set_read_timeout(Some(crate::support::RUN_LIMIT))

@@ -1,4 +1,4 @@
-//! A path that decides something is exchanged for one of the second user's choice, at every moment of a run.
+//! A deciding path is exchanged for a path of another user at every moment of a run.
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
@@ -8,7 +8,7 @@ use std::{
 use super::ground::{Ground, Untouched, race, tries, uid};
 use crate::support::{Said, write};
 
-/// Whether a run said that it does not follow.
+/// Whether a run reported that it does not follow the path.
 fn is_refused(said: &Said) -> bool {
     said.stderr.contains("can change")
         || said.stderr.contains("can write")

@@ -1,4 +1,4 @@
-//! What the second user moves to the name of something staged is not removed.
+//! A directory that another user moves to the name of a staged file is not removed.
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::support::until;
 
-/// The directories of root's in `conf`, by inode, whatever their names are by now: a directory that has root's file deep in it.
+/// Returns the directories in `conf` that hold a file of root, by inode.
 fn kept(conf: &Path) -> Vec<(u64, PathBuf)> {
     let mut kept: Vec<(u64, PathBuf)> = std::fs::read_dir(conf)
         .unwrap()
@@ -75,7 +75,7 @@ fn root_s_files_in_a_directory_of_another_user_survive_every_sweep() {
     );
     let mut hidden = 0;
     race(tries(12), |at| {
-        // A run is killed while what it has staged stands there.
+        // A run is killed while its staged files exist.
         ground.group(&format!("validate = [\"{waits}\", \"{{candidate}}\"]"));
         let before_it = there.connections();
         let mut run = ground
@@ -90,7 +90,7 @@ fn root_s_files_in_a_directory_of_another_user_survive_every_sweep() {
         });
         run.kill().unwrap();
         run.wait().unwrap();
-        // The next one sweeps, and stages for itself.
+        // The next run sweeps, and stages its own files.
         ground.group("validate = [\"true\"]");
         let count = hide.count();
         match at % 4 {
@@ -99,7 +99,7 @@ fn root_s_files_in_a_directory_of_another_user_survive_every_sweep() {
             _ => ground.say("broadcast", &format!("x{at}")),
         };
         hidden += usize::from(hide.count() > count);
-        // One that is renamed while they are looked for is not seen.
+        // A directory renamed during the search is not seen.
         until("everything of root's is there", || {
             kept(&conf)
                 .iter()
@@ -114,7 +114,7 @@ fn root_s_files_in_a_directory_of_another_user_survive_every_sweep() {
     );
     assert!(hidden > 0, "the race was not run");
     drop(hide);
-    // Whatever is left is named, and goes only by hand.
+    // The remains are named, and only an operator removes them.
     let left = staged(&conf);
     let said = ground.say("broadcast", "last");
     assert!(

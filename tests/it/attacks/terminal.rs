@@ -1,10 +1,11 @@
-//! A command about an instance has nothing of the session that root sits in: neither its terminal nor its processes.
+//! A command about an instance reaches neither the terminal nor the processes of root's session.
 
 use serde_json::Value;
 
 use super::ground::{Ground, Session, tries, uid};
 
-/// Runs each sort of command from a session of root's; what each of them noted, and what stood on the terminal.
+/// Runs each sort of command from a session of root. Returns the notes of each, and the output of
+/// the terminal.
 fn reached(
     ground: &Ground,
     session: &Session,
@@ -64,7 +65,7 @@ fn no_command_of_another_user_types_on_root_s_terminal_or_reaches_its_own_superv
                 "{note:#}"
             );
             assert_ne!(note["controls"], "yes", "{note:#}");
-            // The supervisor is root's: neither to be signalled nor to be looked into.
+            // The supervisor belongs to root: it can be neither signalled nor inspected.
             assert_eq!(
                 (&note["signals"], &note["traces"]),
                 (&"EPERM".into(), &"EPERM".into()),

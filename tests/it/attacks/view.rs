@@ -1,4 +1,4 @@
-//! What stands at its live path for a validator alone is seen by no other process.
+//! The candidate at its live path is visible to the validator only.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::support::{until, write};
 
-/// The mount namespaces in which the candidate stands at the path, and that of a descendant of `run` among them.
+/// Returns the mount namespaces with the candidate at the path, and that of a descendant of `run`.
 fn seeing(path: &Path, run: i32) -> (BTreeSet<String>, Option<String>) {
     let pids = std::fs::read_dir("/proc")
         .unwrap()
@@ -60,7 +60,7 @@ fn the_candidate_at_the_live_path_is_visible_to_the_validator_only() {
         return;
     };
     let config = ground.alice("web.toml");
-    // Other namespaces that are told of each mount of this one, as long as that is shared.
+    // Other namespaces receive each mount of this one while that is shared.
     let mut others = Vec::new();
     for sharing in ["shared", "slave"] {
         let mut unshare = std::process::Command::new("unshare");
@@ -78,7 +78,7 @@ fn the_candidate_at_the_live_path_is_visible_to_the_validator_only() {
         others.push(begun(&mut unshare).0);
     }
     let (reader, _) = begun(as_alice("sh").args(["-c", "echo begun; exec sleep 600"]));
-    // It tells what it reads, and waits until the connection is closed.
+    // It reports what it reads, and waits until the connection is closed.
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = format!(
@@ -142,8 +142,8 @@ fn the_candidate_at_the_live_path_is_visible_to_the_validator_only() {
     assert!(self::seeing(&config, pid).0.is_empty());
 }
 
-/// One file needs a moment until it is mounted, in which its directory must be exchanged. Of so many the last one is
-/// mounted some milliseconds after the first one was looked up.
+/// The number of files. Each takes a moment to mount, in which its directory must be exchanged.
+/// With this many, the last is mounted milliseconds after the first lookup.
 const MANY: usize = 40;
 
 #[test]
@@ -197,7 +197,8 @@ fn the_mount_for_a_validator_covers_no_file_of_root() {
     race(tries(60), |_| {
         let (count, began) = (attacker.count(), noted().matches("began").count());
         let said = run();
-        // Its directory was led elsewhere when its candidates stood beside it, and its validator was to run.
+        // Its directory was redirected when its candidates were staged and its validator was to
+        // run.
         met += usize::from(
             attacker.count() > count
                 && (said.code != 0 || noted().matches("began").count() > began),

@@ -1,4 +1,4 @@
-//! Claims that a process lives, and what it runs, at the end of the run.
+//! Claims at the end of a run that a process is alive, and about its config.
 
 use std::{
     io::{BufRead, BufReader},
@@ -17,7 +17,7 @@ use super::server::{
 };
 use crate::support::{Fleet, Killed, Said, until};
 
-/// A second group, whose gate does this after everything was proven.
+/// Adds a second group, whose gate runs this after everything was proven.
 fn gated(fleet: &Fleet, act: &str) -> String {
     let gate = script(fleet, "gate", act);
     group(
@@ -50,11 +50,12 @@ fn an_instance_killed_during_the_last_gate_is_not_confirmed() {
 
 #[test]
 fn an_instance_that_re_executes_itself_dies_if_a_signal_finds_no_handler() {
-    // Another program signals it too, when it is proven: as long as it executes itself it has no handler.
+    // Another program signals it too after its proof. During its exec it has no handler.
     each(&[EQUALS, STAMPED, "confirm = []\n"], |facts| {
         let (fleet, servers) = fleet(&[("ReexecOpen", 0)], "");
         let pid = servers[0].pid();
-        // One reading tells both: while another thread executes the program, the first one has ended, and is not alone.
+        // One reading shows both. While another thread executes the program, the first has ended
+        // and is not alone.
         let over = format!(
             "set -- $(cat /proc/{pid}/stat); case \"$3\" in Z|X) [ \"${{20}}\" -le 1 ];; *) false;; esac"
         );
@@ -81,7 +82,8 @@ fn an_instance_that_re_executes_itself_dies_if_a_signal_finds_no_handler() {
 
 #[test]
 fn an_instance_that_died_before_the_second_interrupt_is_not_reported_alive() {
-    // The second one never goes back in time: the first one has, and dies while the run waits.
+    // The second never returns to the old config in time. The first has, and dies while the run
+    // waits.
     let (fleet, servers) = fleet(&[("Good", 0), ("SlowLate", 60_000)], EQUALS);
     let run = fleet
         .command(&["-o", "json", "--set", "message=two", "--timeout", "4s"])
@@ -141,7 +143,7 @@ fn a_reload_of_a_file_that_another_writer_changed_is_not_confirmed() {
 
 #[test]
 fn an_instance_that_needs_no_signal_must_be_alive_at_the_end() {
-    // One that was proven by an earlier run; one that is another process by then.
+    // The first was proven by an earlier run; the second is another process by then.
     for act in [
         "kill -9 PID",
         "kill -9 PID; echo 'message = \"other\"' >CONFIG",
@@ -206,8 +208,8 @@ fn an_instance_that_re_executes_itself_is_proven_by_its_later_answers() {
     }
 }
 
-/// A run that signals one server, and after whose proof the gate does `act`, with the pid and the config of another server,
-/// which runs its config already and needs no signal. The server of that is the first.
+/// Runs a broadcast that signals one server. After its proof the gate calls `act` with pid and
+/// config of another server, which needs no signal. That other server is the first.
 fn beside_one_that_needs_no_signal(act: &str) -> (Fleet, Said, Vec<Server>) {
     let (fleet, servers) = two_groups();
     let still = || group(&fleet, "still", "still.toml", EQUALS);
@@ -226,7 +228,7 @@ fn beside_one_that_needs_no_signal(act: &str) -> (Fleet, Said, Vec<Server>) {
     (fleet, said, servers)
 }
 
-/// A server of each of two groups, with a config of its own.
+/// Starts a server of each of two groups, with its own config.
 fn two_groups() -> (Fleet, Vec<Server>) {
     let fleet = Fleet::start(0);
     let start = |config: &str| {
@@ -241,7 +243,7 @@ fn new(fleet: &Fleet) -> PathBuf {
     fleet.write("new.toml", &fleet.text().replace("\"one\"", "\"new\""))
 }
 
-/// A process that listens, and does this on the signal; ended by its pid.
+/// A process that listens and acts on the signal. Killed by its pid when dropped.
 struct Odd(Killed);
 
 impl Odd {

@@ -1,11 +1,12 @@
-//! Claims of a run about an instance whose reload for an earlier run is still under way.
+//! Claims about an instance whose reload for an earlier run is pending.
 
 use std::process::Stdio;
 
 use super::server::{CHANGED, EQUALS, INCREASED, PATIENT, Server, each, fleet, holds, set, state};
 use crate::support::{Fleet, Killed, Said, until};
 
-/// Longer than the limits of two runs together, so that it ends when both have ended.
+/// The reload time, in milliseconds. It exceeds the timeouts of two runs, so that it ends after
+/// both.
 const SLOW: u64 = 5000;
 
 fn revert(fleet: &Fleet, more: &[&str]) -> Said {
@@ -51,10 +52,10 @@ fn a_later_broadcast_does_not_mistake_the_end_of_an_earlier_reload_for_its_own()
     each(&["SlowEarly", "SlowDrop"], |mode| {
         let (fleet, servers) = fleet(&[(mode, 2500)], CHANGED);
         set(&fleet, "two", &[]).expect(7);
-        // The answer changes meanwhile, to that of the run before.
+        // The answer changes in between, to that of the earlier run.
         let said = set(&fleet, "three", &["--timeout", "3s"]);
         holds(&said, &servers);
-        // Also where the run before was closed by one that proved nothing.
+        // Also if a run without a proof has closed the earlier run.
         set(&fleet, "four", &[]).expect(7);
         revert(&fleet, &[]);
         let said = set(&fleet, "five", &["--timeout", "3s"]);
@@ -89,10 +90,10 @@ fn a_revert_that_sees_the_new_content_disappear_is_proven() {
     each(&[EQUALS, CHANGED], |facts| {
         let (fleet, servers) = fleet(&[("SlowEarly", 1200)], facts);
         set(&fleet, "two", &[]).expect(7);
-        // Long enough to see the new content of the run before, and the old one after it.
+        // Long enough to see the content of the earlier run, and the old one after it.
         let said = revert(&fleet, &["--timeout", "30s"]);
         holds(&said, &servers);
-        // The survey may have met it in the middle.
+        // The survey may have seen it in the middle of its reload.
         let ends = [(0, "confirmed"), (5, "refused"), (12, "unconfirmed")];
         assert!(
             ends.contains(&(said.code, state(&said, &servers[0]))),
@@ -129,7 +130,7 @@ fn a_run_on_another_file_that_saw_the_reload_end_closes_the_earlier_reload() {
     // A reload of the first run would change it as well.
     let said = broadcast(&INCREASED.replace("increased", "changed"), "x = 3\n").expect(0);
     assert_eq!(state(&said, &servers[0]), "confirmed");
-    // That run is open still, and a process that was not proven since is as it left it.
+    // That run is still open. A process that was not proven since is in the state it left.
     assert!(
         fleet
             .path("state/open")
@@ -140,7 +141,7 @@ fn a_run_on_another_file_that_saw_the_reload_end_closes_the_earlier_reload() {
     );
 }
 
-/// Kills a run that waits for the proof of its instance, once the reload of that has begun.
+/// Kills a run that waits for a proof, after the reload of the instance has begun.
 fn killed_while_it_reloads(fleet: &Fleet, server: &Server) {
     let mut command = fleet.command(&["--set", "message=two", "--timeout", "60s"]);
     let _run = Killed(

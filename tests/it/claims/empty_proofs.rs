@@ -1,5 +1,5 @@
-//! Assertions that could not have failed: an empty answer, an answer that changes by itself, and one that held
-//! before the signal.
+//! Assertions that could not fail: an empty answer, an answer that changes by itself, and one that
+//! held before the signal.
 
 use super::server::{
     CHANGED, CONTAINS, EQUALS, INCREASED, PATIENT, Server, each, fleet, group, groups, holds,
@@ -7,7 +7,7 @@ use super::server::{
 };
 use crate::support::Fleet;
 
-/// Asks the server as a pipeline would: nothing is printed where the body is empty.
+/// Probes the server as a pipeline would: an empty body prints nothing.
 fn pipeline(fleet: &Fleet, prints: &str) -> String {
     let ask = "exec 3<>/dev/tcp/127.0.0.1/$1; printf 'GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' >&3; sed '1,/^\\r$/d' <&3";
     let script = script(
@@ -68,7 +68,7 @@ fn an_answer_that_changes_by_itself_is_refused() {
 #[test]
 fn an_assertion_that_held_before_the_signal_proves_nothing() {
     each(&[EQUALS, CONTAINS], |facts| {
-        // Longer than the run waits: it serves the old config when that ends.
+        // Longer than the timeout of the run. It serves the old config when that ends.
         let (fleet, servers) = fleet(&[("SlowEarly", 2500), ("Good", 0)], facts);
         let new = fleet.write("new.toml", &format!("# a comment\n{}", fleet.text()));
         let said = fleet
@@ -76,7 +76,7 @@ fn an_assertion_that_held_before_the_signal_proves_nothing() {
             .expect(12);
         assert_eq!(said.states(), ["unconfirmed"; 2], "{facts}");
         holds(&said, &servers);
-        // Nothing says that they run it: they are signalled once more.
+        // Nothing says that they run it, so they are signalled again.
         let said = fleet.broadcast(&["--waves", "100%"]).expect(12);
         assert_eq!(said.states(), ["unconfirmed"; 2], "{facts}");
         groups(
@@ -98,7 +98,7 @@ fn an_assertion_that_held_before_the_signal_proves_nothing() {
 
 #[test]
 fn an_assertion_that_always_held_proves_nothing_in_the_rollback() {
-    // It serves the old and the new config in turns, and its answers are the same.
+    // It serves the old and the new config alternately, with equal answers.
     let (fleet, servers) = fleet(
         &[("Alternates", 0), ("SlowEarly", 4000)],
         &format!("{EQUALS}[group.rollout]\ngate = [\"false\"]"),

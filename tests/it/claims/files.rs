@@ -1,4 +1,4 @@
-//! What is staged where a filesystem has no files without a name, and processes that come during the run.
+//! Staging on filesystems without O_TMPFILE, and processes that appear during the run.
 
 use std::process::{Command, Stdio};
 
@@ -7,8 +7,8 @@ use super::server::{
 };
 use crate::support::{Fleet, Said, until};
 
-/// Executes a command for which the kernel refuses `O_TMPFILE`, as it does on a filesystem that has no such
-/// files. The other flags and calls are as ever.
+/// Runs a command without `O_TMPFILE`, as on a filesystem that does not support it. Other flags and
+/// calls work.
 const WITHOUT: &str = r#"
 import ctypes, os, struct, sys
 nr = {"x86_64": 257, "aarch64": 56}[os.uname().machine]
@@ -28,7 +28,7 @@ if sys.argv[1] == "try":
 os.execv(sys.argv[1], sys.argv[1:])
 "#;
 
-/// A command of `hello` without such files; none where this machine does not let it be refused.
+/// Returns a command of `hello` without O_TMPFILE.
 fn without(fleet: &Fleet, command: &Command) -> Command {
     let mut filtered = Command::new("python3");
     filtered
@@ -53,7 +53,7 @@ fn can_refuse(fleet: &Fleet) -> bool {
     can
 }
 
-/// What stands beside the target that is no file of the test.
+/// Returns the files beside the target that are not from the test.
 fn beside(fleet: &Fleet) -> Vec<String> {
     let names = std::fs::read_dir(fleet.dir.path())
         .unwrap()
@@ -96,7 +96,7 @@ fn named_files_staged_by_a_killed_run_are_removed_by_the_next_run() {
     }
     let servers = [Server::start(&fleet, "Good", 0, "web.toml")];
     let (there, dir) = (fleet.path("validates"), fleet.dir.path().display());
-    // What it writes is discarded, but where it leaves its own files by its parent.
+    // Files that it writes are discarded, except below the root of its parent.
     let validator = script(
         &fleet,
         "validator",

@@ -1,11 +1,12 @@
-//! Errors of `hello` itself are no facts about an instance: with too few descriptors it does not begin.
+//! Errors of `hello` itself say nothing about an instance. With too few descriptors it does not
+//! begin.
 
 use std::process::Command;
 
 use super::server::{EQUALS, PATIENT, Server, group, groups, set};
 use crate::support::{Ended, Fleet, ended};
 
-/// A command of `hello` with so many descriptors.
+/// Returns a command of `hello` with this limit of open files.
 fn with(fleet: &Fleet, limit: u32, command: &Command) -> Ended {
     let mut limited = Command::new("sh");
     limited

@@ -1,4 +1,4 @@
-//! A foreign program that listens where an instance does: a connection reaches either by chance.
+//! A foreign listener on the address of an instance. A connection reaches either by chance.
 
 use std::thread;
 
@@ -8,8 +8,8 @@ use crate::{
     support::{Fleet, Said, until},
 };
 
-/// Two groups: one that is proven at once, and one that takes its time, during which the foreign listener
-/// comes. The proof of the first is not old enough to be asked for again.
+/// Two groups: one is proven at once, one is slow, and the foreign listener appears in between. The
+/// first proof is too recent to be repeated.
 fn shared(first: &str, direction: &str) -> (Said, Server) {
     let fleet = Fleet::start(0);
     let start = |mode: &str, slow: u64, config: &str| {
@@ -90,7 +90,7 @@ fn an_instance_that_shares_its_address_at_the_end_is_not_proven() {
 fn an_instance_that_needs_no_signal_is_refused_if_its_address_is_shared() {
     let fleet = Fleet::start(0);
     let server = Server::with(&fleet, "Liar", 0, "web.toml", &["--reuseport"]);
-    // What it writes is discarded, but where it leaves its own files by its parent.
+    // Files that it writes are discarded, except below the root of its parent.
     let text = format!(
         "dir=/proc/$PPID/root'{}'; touch \"$dir/go\"; while [ ! -e \"$dir/went\" ]; do sleep 0.02; done",
         fleet.dir.path().display()
@@ -129,7 +129,7 @@ fn an_instance_that_needs_no_signal_is_refused_if_its_address_is_shared() {
 #[test]
 fn an_instance_without_a_signal_that_shows_another_message_is_refused() {
     let fleet = Fleet::start(0);
-    // It says that it runs what is on the disk, and serves its first message.
+    // It reports the content on the disk, and serves its first message.
     let server = Server::start(&fleet, "Liar", 0, "web.toml");
     fleet.write("web.toml", "message = \"two\"\n");
     groups(

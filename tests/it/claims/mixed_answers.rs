@@ -1,4 +1,4 @@
-//! Endpoints that answer by the new config and by the old one in turns.
+//! Endpoints that answer from the new and the old config alternately.
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -10,8 +10,8 @@ use super::server::{
 };
 use crate::support::{Fleet, Said, until};
 
-/// One run over a server some of whose answers are of the config before: those of the number before the comma, counted
-/// from 0 since the reload, and then every so manieth.
+/// Runs a broadcast over a server that gives some answers from the earlier config. They start at
+/// the first number since the reload, and repeat by the second.
 fn answers_in_turns(turns: &str, facts: &str) -> (Fleet, Vec<Server>, Said) {
     let fleet = Fleet::start(0);
     let servers = vec![Server::with(
@@ -40,7 +40,7 @@ fn is_not_proven(turns: &str, facts: &str) {
 
 #[test]
 fn every_answering_side_is_sampled_whatever_else_is_probed() {
-    // Each side gets the same questions again and again where several sources are asked in turn.
+    // Each side gets the same probes again and again if several sources are probed in turn.
     each(
         &[
             format!("{EQUALS}{INCREASED}"),
@@ -57,13 +57,13 @@ fn every_answering_side_is_sampled_whatever_else_is_probed() {
 
 #[test]
 fn an_instance_that_showed_both_configs_is_probed_more_often() {
-    // New, old, and then six times in a row the new one.
+    // The new config, the old one, and then six times the new one.
     each(&[EQUALS, CONTAINS], |facts| is_not_proven("1,7", facts));
 }
 
 #[test]
 fn an_instance_is_proven_once_it_shows_only_the_new_config() {
-    // The last answer of the old config is the second one after the reload.
+    // The last answer from the old config is the second one after the reload.
     let patient = format!("{EQUALS}{INCREASED}");
     each(&[EQUALS, &patient], |facts| {
         let (_fleet, servers, said) = answers_in_turns("1,1000000", facts);
@@ -80,7 +80,7 @@ fn an_instance_is_proven_once_it_shows_only_the_new_config() {
 fn an_answer_that_one_side_gave_before_the_signal_proves_nothing() {
     each(&[EQUALS, CONTAINS], |facts| {
         let fleet = Fleet::start(0);
-        // Its first answer after each reload is of the config before.
+        // Its first answer after each reload comes from the earlier config.
         let servers = [Server::with(
             &fleet,
             "Alternates",

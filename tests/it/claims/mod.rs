@@ -1,5 +1,4 @@
-//! False claims, each by the kind of what was claimed: what `hello` says of real processes is held against
-//! what they say themselves.
+//! False claims, by kind: the report of `hello` is compared with the truth of real processes.
 
 mod alive;
 mod earlier_runs;

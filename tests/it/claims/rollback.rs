@@ -1,4 +1,4 @@
-//! `reverted`, and `confirmed` beside it, while a reload is still under way.
+//! The outcome `reverted`, with `confirmed` beside it, while a reload is pending.
 
 use super::server::{
     CHANGED, EQUALS, INCREASED, PATIENT, STAMPED, Server, each, fleet, group, groups, holds,
@@ -40,10 +40,11 @@ fn the_end_of_the_first_reload_is_not_mistaken_for_the_second() {
             ("SlowLate", INCREASED),
         ],
         |(mode, facts)| {
-            // Longer than the limit, and shorter than twice that: it ends on the way back.
+            // Longer than the timeout and shorter than twice that: it ends during the rollback.
             let (fleet, servers) = fleet(&[(mode, 1200)], facts);
             let said = set(&fleet, "two", &[]);
-            // On a busy machine it may be in time, or too late for a second end; it is named as unproven then.
+            // On a busy machine it may be in time, or too late for a second end. It is then named
+            // as unproven.
             let ends = [(0, "confirmed"), (6, "reverted"), (7, "revert_failed")];
             assert!(
                 ends.contains(&(said.code, state(&said, &servers[0]))),
@@ -93,8 +94,8 @@ fn an_instance_rolled_back_alone_does_not_load_the_new_config_later() {
 fn an_instance_that_rereads_the_file_during_a_partial_rollback_is_not_confirmed() {
     each(&[("Silent", 0), ("SlowEarly", 4000)], |(mode, slow)| {
         let (fleet, servers) = fleet(&[("SlowLate", 1900), (mode, *slow)], "");
-        // Another program has just asked it to reload: its proof is the end of that. One more follows, and ends
-        // while the old file is there for the other one.
+        // Another program has just signalled it, and the end of that reload is its proof. Another
+        // reload ends while the old file is installed for the other instance.
         let validator = script(
             &fleet,
             "validator",
@@ -105,7 +106,7 @@ fn an_instance_that_rereads_the_file_during_a_partial_rollback_is_not_confirmed(
         );
         groups(&fleet, &[group(&fleet, "g", "web.toml", &more)]);
         let said = set(&fleet, "odd", &["--timeout", "1500ms"]);
-        // A busy machine may give it so much longer that it has loaded the new config in time.
+        // A busy machine may give it enough time to load the new config.
         assert!(
             matches!(said.code, 6..=8) || (said.code == 0 && *mode == "SlowEarly"),
             "{mode}: {:#}",
@@ -118,7 +119,7 @@ fn an_instance_that_rereads_the_file_during_a_partial_rollback_is_not_confirmed(
 #[test]
 fn an_empty_answer_proves_nothing_in_the_rollback() {
     let (fleet, servers) = fleet(&[("Blank", 300)], CHANGED);
-    // It has never run what stands there.
+    // It has never run the content on the disk.
     fleet.write("web.toml", "message = \"disk\"\n");
     let said = set(&fleet, "two", &[]).expect(7);
     assert_eq!(
@@ -129,7 +130,7 @@ fn an_empty_answer_proves_nothing_in_the_rollback() {
 
 #[test]
 fn an_instance_that_shows_its_baseline_again_is_not_proven_on_the_disk_content() {
-    // It never loads another config, and its command tells how often it was asked to.
+    // It never loads another config, and its command counts the probes.
     let (fleet, servers) = fleet(&[("Liar", 0)], "");
     fleet.write("web.toml", "message = \"disk\"\n");
     let count = "exec 3<>/dev/tcp/127.0.0.1/$1; printf \"GET /count HTTP/1.1\\r\\n\\r\\n\" >&3; sed \"1,/^\\r$/d\" <&3";
@@ -149,7 +150,7 @@ fn an_instance_that_shows_its_baseline_again_is_not_proven_on_the_disk_content()
         (&"reverted".into(), &serde_json::Value::Null, "one"),
         "{one:#}"
     );
-    // No record says that it runs that: the next run signals it.
+    // No record says that it runs that config, so the next run signals it.
     let said = fleet.broadcast(PATIENT);
     assert!(!said.states().contains(&"unchanged"), "{:#}", said.json);
 }

@@ -1,4 +1,4 @@
-//! The rogues of `tests/faults` as the servers of a test, and the table of claims held against them.
+//! The rogues of `tests/faults` as servers of a test, and the table of claims for them.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -20,7 +20,7 @@ use crate::{
     world::{digest, lives, processes_of, started_at},
 };
 
-/// What a server is and does is on its command line, where `rogues::run` looks for it.
+/// The command line holds the role of a server, where `rogues::run` reads it.
 #[test]
 #[ignore = "not a test: the server that the others start"]
 fn run() {
@@ -34,7 +34,7 @@ fn run() {
 
 const THIEF: &str = "thief";
 
-/// A process of its own that listens on the port of a server, ended by its pid. It answers `one`.
+/// A foreign listener on the port of a server, which answers `one`. Killed by its pid when dropped.
 pub(crate) struct Foreign(Child);
 
 impl Foreign {
@@ -66,12 +66,13 @@ impl Drop for Foreign {
     }
 }
 
-/// This program under the name of the fleet's servers; what it is to be comes behind that.
+/// Returns this program under the name of the fleet's servers. Its role follows on the command
+/// line.
 fn command(fleet: &Fleet) -> Command {
     let exe = fleet.path("rogue");
     if !exe.exists() {
         let own = std::env::current_exe().unwrap();
-        // Another process copies it: what is open for writing here could not be executed.
+        // Another process copies it: a file that is open for writing here could not be executed.
         assert!(
             std::fs::hard_link(&own, &exe).is_ok()
                 || Command::new("cp")
@@ -93,10 +94,10 @@ fn command(fleet: &Fleet) -> Command {
     command
 }
 
-/// From a signal to its proof, in every group of these tests.
+/// The time limit from a signal to its proof, in every group of these tests.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(800);
 
-/// For runs whose instances prove at once what they should, on however busy a machine.
+/// The time limit for instances that prove at once. Long, since a machine may be busy.
 pub(crate) const PATIENT: &[&str] = &["--timeout", "10s"];
 
 pub(crate) const EQUALS: &str =
@@ -110,10 +111,10 @@ pub(crate) const STAMPED: &str =
     "[[group.confirm]]\nhttp = \"http://{listen}/stamp\"\nafter_signal = true\n";
 pub(crate) const WORKERS: &str = "[[group.confirm]]\nworkers = true\nreplaced = true\n";
 
-/// A process of the fleet, ended by its pid with all that it started.
+/// A process of the fleet. Killed by its pid with all its descendants when dropped.
 pub(crate) struct Server {
     child: Child,
-    /// Open as long as it lives: one that executes itself again writes to it.
+    /// Its output, open while it is alive: a process that re-executes itself writes to it.
     stdout: BufReader<ChildStdout>,
     started: u64,
     pub(crate) url: String,
@@ -125,7 +126,7 @@ impl Server {
         Self::with(fleet, mode, slow, config, &[])
     }
 
-    /// A rogue of this mode, which takes so many milliseconds for a reload.
+    /// Starts a rogue of this mode, whose reload takes `slow` milliseconds.
     pub(crate) fn with(fleet: &Fleet, mode: &str, slow: u64, config: &str, more: &[&str]) -> Self {
         let mut child = command(fleet)
             .arg("--config")
@@ -139,7 +140,7 @@ impl Server {
             .unwrap();
         let stdout = child.stdout.take().unwrap();
         let started = started_at(i32::try_from(child.id()).unwrap()).unwrap();
-        // Kept first, so that it is ended whatever it says.
+        // Kept first, so that it is ended even if its first line is wrong.
         let mut server = Self {
             child,
             stdout: BufReader::new(stdout),
@@ -166,14 +167,14 @@ impl Server {
         self.url.trim_end_matches('/').rsplit(':').next().unwrap()
     }
 
-    /// The digest of what the answering process serves, and whether a signal is not worked off yet.
+    /// Returns the digest that the answering process serves, and whether a signal is pending.
     pub(crate) fn truth(url: &str) -> Option<(String, bool)> {
         let body = try_get(url, "/truth").ok()?.1;
         let words: Vec<&str> = body.split(' ').collect();
         Some((words[0].to_owned(), words[2] == "1"))
     }
 
-    /// Waits until no signal is under way any more. Between two of them it is idle for less than that.
+    /// Waits until no signal is pending. Between two signals it is idle for less than that.
     pub(crate) fn settles(&self) {
         let mut idle = Instant::now();
         until("its signals are worked off", || {
@@ -184,7 +185,7 @@ impl Server {
         });
     }
 
-    /// Every answer of many, each over a connection of its own.
+    /// Returns the distinct answers of many probes, each over its own connection.
     pub(crate) fn serves(&self) -> Vec<String> {
         let mut all: Vec<String> = (0..24)
             .filter_map(|_| Self::truth(&self.url))
@@ -201,7 +202,7 @@ impl Drop for Server {
         let mine = |line: &str| line.contains(self.dir.join("rogue").to_str().unwrap());
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // Workers and successors have its command line.
+        // Workers and successors have the same command line.
         for (pid, started, _) in processes_of(&self.dir)
             .into_iter()
             .filter(|(.., line)| mine(line))
@@ -213,8 +214,8 @@ impl Drop for Server {
     }
 }
 
-/// The beginning of a group of servers that read `config`, their seventh argument: behind `--` no option is one. What is not
-/// said here, `more` says.
+/// Returns the head of a group of servers that read `config`, their seventh argument. After `--` no
+/// argument is an option. `more` holds the other keys.
 pub(crate) fn group(fleet: &Fleet, name: &str, config: &str, more: &str) -> String {
     let (exe, config) = (fleet.path("rogue"), fleet.path(config));
     format!(
@@ -225,12 +226,12 @@ pub(crate) fn group(fleet: &Fleet, name: &str, config: &str, more: &str) -> Stri
     )
 }
 
-/// A fleet whose `fleet.toml` has these groups.
+/// Writes a `fleet.toml` with these groups.
 pub(crate) fn groups(fleet: &Fleet, all: &[String]) {
     fleet.write("fleet.toml", &format!("version = 1\n{}", all.join("")));
 }
 
-/// A fleet of one group of servers that all read `web.toml`: each a mode and how long its reload takes.
+/// Starts a fleet of one group of servers that read `web.toml`. Each has a mode and a reload time.
 pub(crate) fn fleet(servers: &[(&str, u64)], more: &str) -> (Fleet, Vec<Server>) {
     let fleet = Fleet::start(0);
     let all = servers
@@ -241,7 +242,7 @@ pub(crate) fn fleet(servers: &[(&str, u64)], more: &str) -> (Fleet, Vec<Server>)
     (fleet, all)
 }
 
-/// Tests each case at the same time as the others: most of it is waiting.
+/// Tests all cases concurrently, since they mostly wait.
 pub(crate) fn each<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
     thread::scope(|scope| {
         let all: Vec<_> = cases
@@ -253,7 +254,7 @@ pub(crate) fn each<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
     });
 }
 
-/// The outcome of one of the servers.
+/// Returns the report entry of one server.
 pub(crate) fn outcome<'a>(said: &'a Said, server: &Server) -> &'a Value {
     let all = said.json["instances"]
         .as_array()
@@ -267,8 +268,8 @@ pub(crate) fn state<'a>(said: &'a Said, server: &Server) -> &'a str {
     outcome(said, server)["state"].as_str().unwrap()
 }
 
-/// `confirmed` serves what the run installed, `reverted` what was there before, and whatever is said to live
-/// lives.
+/// Checks one outcome: `confirmed` serves the installed config, `reverted` the earlier one, and an
+/// instance reported alive is alive.
 fn holds_now(said: &Said, server: &Server) {
     let outcome = outcome(said, server);
     let named = || format!("exit {}: {outcome:#}\n{}", said.code, said.stderr);
@@ -296,8 +297,8 @@ fn holds_now(said: &Said, server: &Server) {
     );
 }
 
-/// Holds every outcome against its process, at once and when all signals are worked off, and the report
-/// against the disk.
+/// Checks every outcome against its process, at once and after all signals are handled, and the
+/// report against the disk.
 pub(crate) fn holds(said: &Said, servers: &[Server]) {
     servers.iter().for_each(|server| holds_now(said, server));
     for server in servers.iter().filter(|server| server.lives()) {
@@ -324,12 +325,12 @@ pub(crate) fn set(fleet: &Fleet, message: &str, more: &[&str]) -> Said {
     fleet.broadcast(&[&["--set", message.as_str()], more].concat())
 }
 
-/// A script that a run executes; its path.
+/// Writes a script for a run, and returns its path.
 pub(crate) fn script(fleet: &Fleet, name: &str, text: &str) -> String {
     crate::users::script(fleet, name, &format!("#!/bin/sh\n{text}\n"))
 }
 
-/// The path of a file, as text.
+/// Returns the path of a file as text.
 pub(crate) fn text(path: &Path) -> String {
     path.display().to_string()
 }

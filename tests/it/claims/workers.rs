@@ -1,4 +1,4 @@
-//! Workers: which of them prove a reload, and which make every other proof worth nothing.
+//! Workers that prove a reload, and workers that invalidate every other proof.
 
 use std::{
     io::{BufRead, BufReader},
@@ -16,7 +16,8 @@ use super::server::{
 
 use crate::support::{Fleet, get};
 
-/// Serves its first message for good, and on the signal starts its helpers again, which hold no socket of it.
+/// A server that keeps its first message. On the signal it restarts its helpers, which do not
+/// listen.
 const UMBRELLA: &str = r#"
 import signal, socket, subprocess, sys
 config, count = sys.argv[1], int(sys.argv[2])
@@ -44,7 +45,7 @@ finally:
     for one in all: one.kill()
 "#;
 
-/// The umbrella process, ended by its pid.
+/// The umbrella process. Killed by its pid when dropped.
 struct Umbrella(Child, String);
 
 impl Umbrella {
@@ -76,7 +77,8 @@ impl Drop for Umbrella {
     }
 }
 
-/// A master whose only child listens, and reads the config again itself when the master hands the signal on, where it does.
+/// A master whose only child listens. The child reads the config itself if the master forwards the
+/// signal.
 const KID: &str = r#"
 import os, signal, socket, sys
 config, reads = sys.argv[1], sys.argv[2] == "reads"
@@ -174,7 +176,7 @@ fn new_children_that_do_not_listen_prove_nothing() {
 #[test]
 fn no_answer_is_proof_while_an_old_worker_accepts_connections() {
     each(&[EQUALS, CONTAINS, INCREASED, WORKERS], |facts| {
-        // One answer would do, so that chance alone could prove it.
+        // One answer would be enough, so chance alone could prove it.
         let (fleet, servers) = fleet(&[("KeepsWorker", 0)], &format!("samples = 1\n{facts}"));
         let said = set(&fleet, "two", &[]).expect(7);
         let one = outcome(&said, &servers[0]);
@@ -183,7 +185,7 @@ fn no_answer_is_proof_while_an_old_worker_accepts_connections() {
             (&"revert_failed".into(), &serde_json::Value::Null),
             "{facts}: {one:#}"
         );
-        // What an earlier run has left accepts as well. By chance it answers before the run already.
+        // A worker of an earlier run accepts as well. By chance it answers before the run.
         let said = set(&fleet, "three", &["--include-sick"]).expect(7);
         assert_eq!(state(&said, &servers[0]), "revert_failed", "{facts}");
     });

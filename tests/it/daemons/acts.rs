@@ -1,4 +1,4 @@
-//! What every server is put through: `hello broadcast` with the kind that is shipped, seen from outside.
+//! The acts for every server: `hello broadcast` with the shipped kind, observed from outside.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -21,14 +21,14 @@ use serde_json::Value;
 use super::{Daemon, folder, listening, started, stop, web::Web, words};
 use crate::support::{Said, try_get, until, write};
 
-/// What it says one after another; of different lengths, so that no two configs are equal in size.
+/// The words of the configs. Their lengths differ, so that no two configs have the same size.
 const WORDS: [&str; 4] = ["one", "three", "seventeen", "four"];
-/// Between two requests of a client.
+/// The pause between two requests of a client. Short enough to meet every reload.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Validates nothing, and the master stands still when it has ended.
+/// A validator that passes and stops the master.
 const STOPS: &str = r#"validate = ["sh", "-c", "kill -STOP {pid}; until grep -q '^State:.T' /proc/{pid}/status; do :; done", "{candidate}"]"#;
 
-/// What nobody may have touched.
+/// The state that no run may change.
 #[derive(Debug, PartialEq)]
 pub(super) struct Stand {
     pub(super) text: String,
@@ -38,7 +38,7 @@ pub(super) struct Stand {
 }
 
 impl Web {
-    /// A fleet of this one alone, of its kind; `more` stands in its group.
+    /// Writes a fleet of this daemon with its kind. `more` is added to its group.
     pub(super) fn fleet(&self, more: &str) {
         let (kind, matching) = (self.sort.kind, self.matching());
         self.daemon.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nkind = \"{kind}\"\nmatch = {matching}\n{more}\n"));
@@ -54,7 +54,7 @@ impl Web {
             .broadcast(&["--config", self.written(text).to_str().unwrap()])
     }
 
-    /// As [`Web::put`], and hands on each event as it happens.
+    /// Does the same as [`Web::put`], and calls back with each event.
     pub(super) fn watch(&self, text: &str, on_event: impl FnMut(&Value)) -> Said {
         self.daemon.watch(
             &["--config", self.written(text).to_str().unwrap()],
@@ -67,7 +67,8 @@ impl Web {
         self.daemon.write("new", text)
     }
 
-    /// Waits until it is as it was when it started: it has its title, takes the signal, and old workers are gone.
+    /// Waits until it is as after its start: it has its title, takes the signal, and old workers
+    /// are gone.
     pub(super) fn is_settled(&self) {
         let has = |pid: i32, word: &str| words(pid).iter().any(|one| one.contains(word));
         let title = || match self.sort.kind {
@@ -84,7 +85,7 @@ impl Web {
         });
     }
 
-    /// How often it says that it got the signal.
+    /// Returns how often it has logged the signal.
     pub(super) fn hangups(&self) -> usize {
         let (log, words) = self.sort.tells;
         std::fs::read_to_string(self.daemon.path(log))
@@ -93,7 +94,7 @@ impl Web {
             .count()
     }
 
-    /// Whether one of its workers ever got the signal.
+    /// Whether a worker has ever got the signal.
     pub(super) fn was_a_worker_struck(&self) -> bool {
         let log = std::fs::read_to_string(self.daemon.path(self.sort.tells.0)).unwrap();
         self.sort.struck.is_some_and(|words| log.contains(words))
@@ -114,14 +115,14 @@ impl Web {
     }
 }
 
-/// The only instance of a run.
+/// Returns the only instance of a run.
 pub(super) fn only(said: &Said) -> &Value {
     let all = said.json["instances"].as_array().unwrap();
     assert_eq!(all.len(), 1, "{:#}", said.json);
     &all[0]
 }
 
-/// Four clients that ask over fresh connections, until it is dropped.
+/// Four clients that send requests over fresh connections. Stopped when dropped.
 struct Load {
     over: Arc<AtomicBool>,
     clients: Vec<JoinHandle<(usize, Vec<String>)>>,
@@ -155,7 +156,7 @@ impl Load {
         }
     }
 
-    /// How many requests were answered, and what became of the others.
+    /// Returns the number of answered requests, and the failures of the others.
     fn end(mut self) -> (usize, Vec<String>) {
         self.over.store(true, Ordering::Relaxed);
         let ends: Vec<(usize, Vec<String>)> = self
@@ -176,7 +177,8 @@ impl Drop for Load {
     }
 }
 
-/// Good changes converge one after another and are seen from outside; who runs the config already is signalled no more. With `load` no request is dropped.
+/// Makes good changes one after another. An instance on the new config gets no second signal. With
+/// `load`, no request is dropped.
 pub(super) fn converges(web: &Web, load: bool) {
     web.fleet("");
     let load = load.then(|| Load::on(web.port));
@@ -212,7 +214,7 @@ pub(super) fn converges(web: &Web, load: bool) {
     }
 }
 
-/// What its own validator refuses is exit 4, and nobody was touched.
+/// Checks that a rejection by its validator is exit 4 and touches nothing.
 pub(super) fn refuses(web: &Web, text: &str, says: &str) {
     let word = web.says();
     web.is_settled();
@@ -222,7 +224,7 @@ pub(super) fn refuses(web: &Web, text: &str, says: &str) {
     assert_eq!((web.stand(), web.says()), (stand, word));
 }
 
-/// A group that is the kind's own text, as `hello kinds NAME` prints it, with another `match` alone.
+/// Uses the text that `hello kinds NAME` prints as the group, with another `match`.
 pub(super) fn copied(web: &Web) {
     let said = Command::new(env!("CARGO_BIN_EXE_hello"))
         .args(["kinds", web.sort.kind])
@@ -247,7 +249,7 @@ pub(super) fn copied(web: &Web) {
     assert_eq!(web.says().as_deref(), Some("twelve"));
 }
 
-/// Stopped before the survey, it is refused.
+/// Checks that an instance stopped before the survey is refused.
 pub(super) fn stopped_before(web: &Web) {
     web.fleet("");
     let new = web.written(&web.config("two"));
@@ -273,7 +275,8 @@ pub(super) fn stopped_before(web: &Web) {
     assert_eq!(web.stand(), stand);
 }
 
-/// Stopped after the survey, it proves neither the new config nor the old one; going on, it reloads the old one.
+/// Checks that an instance stopped after the survey proves neither config. Continued, it reloads
+/// the old one.
 pub(super) fn stopped_after(web: &Web) {
     web.fleet(&format!("timeout = \"400ms\"\n{STOPS}"));
     let stand = web.stand();
@@ -307,7 +310,7 @@ pub(super) fn stopped_after(web: &Web) {
     });
 }
 
-/// Stopped after the survey until the undo begins, it is proven on the old config.
+/// Checks that an instance stopped until the rollback is proven on the old config.
 pub(super) fn stopped_until_the_undo(web: &Web) {
     web.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
     let stand = web.stand();
@@ -326,7 +329,7 @@ pub(super) fn stopped_until_the_undo(web: &Web) {
             &web.daemon.pid().into()
         )
     );
-    // sshd takes its own place once for each of the two signals, and nothing listens meanwhile.
+    // sshd re-executes itself for each of the two signals, and nothing listens in between.
     let said: Vec<_> = (0..16).map(|_| web.says()).collect();
     assert!(said.iter().flatten().all(|word| word == "one"), "{said:?}");
     assert!(web.sort.workers == 0 || !said.contains(&None), "{said:?}");
@@ -343,7 +346,8 @@ pub(super) fn stopped_until_the_undo(web: &Web) {
     );
 }
 
-/// Killed once the new config is installed, it is named, and the old config is back.
+/// Checks that an instance killed after the install is named, and that the old config is rolled
+/// back.
 pub(super) fn killed(web: &Web) {
     web.fleet(&format!("timeout = \"20s\"\n{STOPS}"));
     let text = std::fs::read_to_string(web.file()).unwrap();
@@ -368,7 +372,7 @@ pub(super) fn killed(web: &Web) {
     assert_eq!(std::fs::read_to_string(web.file()).unwrap(), text);
 }
 
-/// An old worker that serves an open connection hinders nothing, and is named.
+/// Checks that an old worker with an open connection is named and does not block the proof.
 pub(super) fn drains(web: &Web) {
     web.fleet("");
     let old = web.daemon.children();
@@ -394,7 +398,7 @@ pub(super) fn drains(web: &Web) {
     assert!(!web.was_a_worker_struck());
 }
 
-/// A port of loopback that is taken as long as what is returned lives.
+/// Returns a loopback port that is taken while the listener lives.
 pub(super) fn taken() -> (std::net::TcpListener, u16) {
     let port = super::free_port();
     (
@@ -403,9 +407,10 @@ pub(super) fn taken() -> (std::net::TcpListener, u16) {
     )
 }
 
-/// What passes its validator and does not load is undone, and the old config proven live by new workers.
+/// Checks that a config that passes its validator and does not load is rolled back, proven by new
+/// workers.
 pub(super) fn does_not_load(web: &Web, text: &str) {
-    // It tries for some seconds: its next signal waits for the end of that.
+    // It retries for some seconds. Its next signal waits for that.
     web.fleet("timeout = \"1500ms\"");
     let stand = web.stand();
     let said = web.put(text).expect(6);
@@ -428,14 +433,15 @@ pub(super) fn does_not_load(web: &Web, text: &str) {
     assert!(!web.was_a_worker_struck());
 }
 
-/// Writes the live config as an administrator does who forgets the reload.
+/// Edits the live config without a reload, as a forgetful administrator does.
 pub(super) fn overwrite(web: &Web, text: &str) {
     write(&web.file(), text);
 }
 
-/// An old worker that still listens may answer whoever asks anew: nothing is proven until it does so no more, and it is named.
+/// Checks an old worker that still listens. New requests may reach it, so nothing is proven until
+/// it closes, and it is named.
 pub(super) fn old_one_listens(web: &Web) {
-    // Its new worker must be there by then, however busy the machine is.
+    // Its new worker must exist by then, on a busy machine too.
     web.fleet("timeout = \"5s\"");
     web.is_settled();
     let (old, text) = (
@@ -474,7 +480,8 @@ pub(super) fn old_one_listens(web: &Web) {
     assert!(!web.was_a_worker_struck());
 }
 
-/// What ends it although its validator has passed it is put back, and the command that starts it again is said.
+/// Checks a config that passes its validator and ends the process. It is rolled back, and the
+/// restart command is shown.
 pub(super) fn dies(web: &Web, text: &str) {
     web.fleet("");
     let before = std::fs::read_to_string(web.file()).unwrap();
@@ -512,7 +519,7 @@ pub(super) fn dies(web: &Web, text: &str) {
     });
 }
 
-/// The same, and its group's `revive` starts it again on the old config.
+/// Does the same, and the group's `revive` restarts it on the old config.
 pub(super) fn is_revived(web: &Web, text: &str, revive: &[&str]) {
     web.fleet(&format!("revive = {revive:?}"));
     let before = std::fs::read_to_string(web.file()).unwrap();

@@ -6,7 +6,7 @@ use super::{
     services::{Service, clustered_alertmanager},
 };
 
-/// As its starter writes it, with another `group_wait`.
+/// Returns the first config with another `group_wait`.
 fn text(wait: &str) -> String {
     format!("route:\n  receiver: nobody\n  group_wait: {wait}\nreceivers:\n- name: nobody\n")
 }
@@ -92,7 +92,7 @@ fn alertmanager_reports_a_config_it_cannot_load_and_is_rolled_back() {
     case.settles();
 }
 
-/// Stopped or killed while it is reloaded.
+/// Stops or kills it during a reload.
 pub(super) fn stopped_or_killed() {
     let Some(alertmanager) = clustered_alertmanager() else {
         return;

@@ -1,4 +1,5 @@
-//! Daemons that are stopped or killed while they are reloaded. Most of it is waiting, so they are served at the same time.
+//! Daemons that are stopped or killed during a reload. The tests mostly wait, so they run
+//! concurrently.
 
 use super::{alertmanager, dnsmasq, nats, postgres, prometheus};
 

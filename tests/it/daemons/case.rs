@@ -1,4 +1,5 @@
-//! What `hello` does with a daemon of a shipped kind, whichever it is: the daemon says what tells one load of its config from another.
+//! The behaviour of `hello` with a daemon of a shipped kind. Each daemon defines what distinguishes
+//! two loads.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -7,7 +8,8 @@ use nix::sys::signal::Signal;
 use super::{Daemon, acts::only, services::ctime, started};
 use crate::support::{Said, until};
 
-/// Validates nothing, and the daemon stands still when it has ended: not while it blocks the signal, as PostgreSQL does for every new connection.
+/// A validator that passes and stops the daemon. It waits until the signal is not blocked:
+/// PostgreSQL blocks it for every new connection.
 const STOPS: &str = r#"validate = ["sh", "-c", """
 while kill -STOP {pid}; do
   until grep -q '^State:.T' /proc/{pid}/status; do :; done
@@ -15,18 +17,18 @@ while kill -STOP {pid}; do
   kill -CONT {pid}; sleep 0.01
 done""", "{candidate}"]"#;
 
-/// One daemon, and the group that means it alone.
+/// A daemon, and the group that matches it alone.
 pub(crate) struct Case<'a> {
     pub(crate) daemon: &'a Daemon,
     /// A shipped kind.
     pub(crate) kind: &'static str,
-    /// Its config, by its name in the daemon's folder.
+    /// The name of its config in the daemon's folder.
     pub(crate) file: &'static str,
-    /// What the group says besides its kind: `match`, and what only this daemon needs.
+    /// The keys of the group besides its kind: `match`, and those that only this daemon needs.
     pub(crate) group: String,
-    /// The group's own facts; empty for those of the kind.
+    /// The group's own assertions. Empty for those of the kind.
     pub(crate) facts: String,
-    /// Another answer after every load, and only then.
+    /// A value that changes after every load, and only then.
     pub(crate) loads: &'a dyn Fn() -> String,
 }
 
@@ -53,7 +55,7 @@ impl Case<'_> {
         self.daemon.broadcast(&["--config", new.to_str().unwrap()])
     }
 
-    /// Everything of the live file that a write or an exchange would change.
+    /// Returns all properties of the live file that a write or an exchange would change.
     fn stands(&self) -> (String, u64, i64, u32, u32) {
         let meta = self.daemon.path(self.file).metadata().unwrap();
         (
@@ -65,7 +67,8 @@ impl Case<'_> {
         )
     }
 
-    /// A run that ends with `code`, says all of `says`, and neither touches the file nor makes the daemon load anything.
+    /// Checks a run that ends with `code`, prints all of `says`, touches no file and causes no
+    /// load.
     pub(crate) fn untouched(&self, code: i32, says: &[&str], run: impl FnOnce() -> Said) -> Said {
         let (before, loads) = (self.stands(), (self.loads)());
         let said = run().expect(code);
@@ -81,7 +84,7 @@ impl Case<'_> {
         said
     }
 
-    /// A change that is taken, with this proof; owner and mode of the file stay.
+    /// Makes a change that is confirmed with this proof. Owner and mode of the file stay.
     pub(crate) fn takes(&self, text: &str, proof: &str) {
         let (before, loads) = (self.stands(), (self.loads)());
         let said = self.change(text).expect(0);
@@ -101,12 +104,13 @@ impl Case<'_> {
         assert_ne!((self.loads)(), loads, "seen from outside");
     }
 
-    /// A change that passes the validator and does not load: the old file is back, and proven to be loaded again.
+    /// Makes a change that passes the validator and does not load. The old file is rolled back and
+    /// proven.
     pub(crate) fn goes_back(&self, text: &str, trouble: &str) -> Said {
         self.goes_back_as(text, trouble, (6, "reverted"))
     }
 
-    /// The same, with the exit code and the outcome that its proof is good for.
+    /// Does the same with this exit code and outcome.
     pub(crate) fn goes_back_as(
         &self,
         text: &str,
@@ -127,12 +131,12 @@ impl Case<'_> {
         said
     }
 
-    /// What was proven signals nobody once more, until somebody touches the file.
+    /// Checks that a proven config causes no signal until the file changes.
     pub(crate) fn settles(&self) -> Said {
         self.settles_as((0, "confirmed"))
     }
 
-    /// The same, with the exit code and the outcome of the same bytes once more.
+    /// Does the same with this exit code and outcome for equal bytes.
     pub(crate) fn settles_as(&self, (code, outcome): (i32, &str)) -> Said {
         let text = self.text();
         for said in [
@@ -149,7 +153,8 @@ impl Case<'_> {
         said
     }
 
-    /// What its validator refuses is refused before anything is touched, and told of what stands on the disk already.
+    /// Checks that a config that the validator rejects is refused before the run. The same content
+    /// on the disk is reported.
     pub(crate) fn refuses(&self, broken: &str, says: &str) {
         self.untouched(4, &["the new config is not valid", says], || {
             self.change(broken)
@@ -172,7 +177,8 @@ impl Case<'_> {
         assert_eq!((self.loads)(), loads);
     }
 
-    /// Stopped before the survey, stopped between survey and install, and killed while its proof is waited for.
+    /// Stops it before the survey, stops it between survey and install, and kills it during the
+    /// proof.
     pub(crate) fn stops_and_dies(&self, text: &str, more: &str) {
         let (old, loads) = (self.text(), (self.loads)());
         self.daemon.stop();
@@ -187,7 +193,7 @@ impl Case<'_> {
         self.daemon.signal(Signal::SIGCONT);
         assert_eq!((self.loads)(), loads, "no signal waited for it");
 
-        // Whoever validates stops it.
+        // The validator stops it.
         self.fleet(&format!("timeout = \"200ms\"\n{STOPS}\n{more}"));
         let said = self.change(text).expect(7);
         assert_eq!(
@@ -207,7 +213,7 @@ impl Case<'_> {
             (self.loads)() != loads
         });
 
-        // It is stopped once more, so that it proves nothing before it is killed.
+        // It is stopped again, so that it proves nothing before it is killed.
         self.fleet(&format!("timeout = \"50s\"\n{STOPS}\n{more}"));
         let mut installed = false;
         let said = self.follow(text, |event| {
@@ -233,12 +239,12 @@ impl Case<'_> {
         assert_eq!(self.text(), old);
     }
 
-    /// Stopped between survey and install, and it goes on when the undo begins.
+    /// Stops it between survey and install, and continues it when the rollback begins.
     pub(crate) fn goes_on(&self, text: &str) {
         self.goes_on_as(text, &[(6, "reverted")]);
     }
 
-    /// The same, with the exit codes and the outcomes that its proof may be good for.
+    /// Does the same with these exit codes and outcomes.
     pub(crate) fn goes_on_as(&self, text: &str, ends: &[(i32, &str)]) {
         let old = self.text();
         self.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
@@ -259,7 +265,7 @@ impl Case<'_> {
         self.fleet("");
     }
 
-    /// A change, with the name of each event as it happens.
+    /// Makes a change and calls back with the name of each event.
     fn follow(&self, text: &str, mut each: impl FnMut(&str)) -> Said {
         let new = self.daemon.write("new", text);
         self.daemon

@@ -1,4 +1,5 @@
-//! dnsmasq under `hello broadcast`, by the shipped kinds: one for its hosts files, and one for its config, which no signal makes it read.
+//! dnsmasq under `hello broadcast`, by the shipped kinds. One is for its hosts files. The other is
+//! for its config, which dnsmasq never rereads.
 
 use super::{
     acts::only,
@@ -6,17 +7,19 @@ use super::{
     services::{Service, address, dnsmasq},
 };
 
-/// As the kind says: it tells nothing of a load, so it is asked for a name whose address changes.
+/// The assertion of the kind. dnsmasq reports no load, so the probe reads a name whose address
+/// changes.
 const ASKED: &str = "exec = [\"dig\", \"+short\", \"+tries=1\", \"+time=1\", \"-p\", \"{listen.port}\", \"@{listen.host}\", \"a.test\"]";
 
-/// The name has another address than before, and has one: a line that is no host is left out without a word.
+/// The rest of the assertion: the address has changed and exists. dnsmasq silently ignores an
+/// invalid line.
 fn facts() -> String {
     format!(
         "[[group.confirm]]\n{ASKED}\nchanged = true\n[[group.confirm]]\n{ASKED}\ncontains = \".\"\n"
     )
 }
 
-/// It is another user's where the tests are root.
+/// Writes the hosts file, which belongs to another user if the tests are root.
 fn under(dnsmasq: &Service) -> String {
     format!(
         "\nconfig_under = \"{}\"",
@@ -24,7 +27,7 @@ fn under(dnsmasq: &Service) -> String {
     )
 }
 
-/// How often it has read its hosts file.
+/// Returns how often it has read its hosts file.
 fn loads(dnsmasq: &Service) -> String {
     let said = format!("read {}", dnsmasq.daemon.path("hosts").display());
     dnsmasq
@@ -78,25 +81,25 @@ fn dnsmasq_loads_good_hosts_and_is_rolled_back_from_hosts_that_it_ignores() {
     case.fleet("timeout = \"1s\"");
     case.takes("192.0.2.2 a.test\n", "content");
     assert_eq!(address(&dnsmasq, "a.test"), "192.0.2.2");
-    // The same bytes once more change no answer, which proves nothing.
+    // The same bytes change no answer, which proves nothing.
     assert_eq!(only(&case.settles_as((12, "unconfirmed")))["proof"], "none");
-    // Its own test does not look at hosts files, so nobody refuses this one.
-    // It answers the old address all the time, which shows no end of a reload.
+    // Its own test ignores hosts files, so no validator rejects this one.
+    // It always answers the old address, which shows no end of a reload.
     let unseen = (7, "revert_failed");
     case.goes_back_as("192.0.2.300 a.test\n", "timed_out", unseen);
     assert_eq!(address(&dnsmasq, "a.test"), "192.0.2.2");
-    // Nor can it be seen that these are served: whether they were or not, they are not any more.
+    // Nor can it be observed whether these hosts were ever served.
     case.goes_back_as("192.0.2.2 a.test\n192.0.2.3 b.test\n", "timed_out", unseen);
     assert_eq!(address(&dnsmasq, "b.test"), "");
     dnsmasq.daemon.status().expect(0);
 }
 
-/// Stopped or killed while it is reloaded.
+/// Stops or kills it during a reload.
 pub(super) fn stopped_or_killed() {
     let Some(dnsmasq) = dnsmasq() else { return };
     let loads = || loads(&dnsmasq);
     let case = of_hosts(&dnsmasq, &loads);
-    // Only where it was seen on the new address meanwhile, the old one shows that it went back.
+    // The old address shows the rollback only if the new one was seen before.
     case.goes_on_as(
         "192.0.2.2 a.test\n",
         &[(6, "reverted"), (7, "revert_failed")],
@@ -120,7 +123,7 @@ fn a_change_of_dnsmasqs_config_needs_a_restart_and_is_validated() {
         case.change(&other)
     });
     case.refuses(&format!("{good}nonsense\n"), "bad option at line 4");
-    // Somebody wrote it by hand.
+    // The file is edited by hand.
     case.edit(&other);
     case.untouched(10, &["dnsmasq.conf", "only at its start"], || {
         dnsmasq.daemon.broadcast(&[])

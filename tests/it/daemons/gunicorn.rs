@@ -69,10 +69,10 @@ fn killed_in_the_middle() {
 #[test]
 fn workers_that_lost_their_master_are_refused_by_name() {
     let Some(web) = gunicorn() else { return };
-    // A young process is given time to have its handler.
+    // A young process gets time to install its handler.
     web.fleet("timeout = \"300ms\"");
     let workers = web.daemon.children();
-    // A busy one does not look for its master.
+    // A busy worker does not check for its master.
     let _open = [web.open(), web.open()];
     web.daemon.signal(Signal::SIGKILL);
     until("the master is gone", || !web.daemon.runs());
@@ -118,7 +118,7 @@ fn a_worker_with_an_open_request_still_listens_and_is_waited_for() {
     until("it is gone", || started(busy).is_none());
     drop(open);
     std::fs::remove_file(web.daemon.path("go")).unwrap();
-    // It has the time that its kind gives it.
+    // The timeout is that of its kind.
     web.fleet("");
     web.is_settled();
     let open = web.open();
@@ -137,7 +137,7 @@ fn a_worker_with_an_open_request_still_listens_and_is_waited_for() {
     drop(open);
 }
 
-/// A hook is not run when a config is checked.
+/// A hook that fails. It does not run when a config is checked.
 const RAISES: &str = "\ndef post_fork(server, worker):\n    raise RuntimeError(\"no\")\n";
 
 #[test]

@@ -50,7 +50,7 @@ fn the_next_signal_waits_until_haproxy_has_loaded() {
     let (_taken, port) = acts::taken();
     web.fleet("");
     let new = web.daemon.write("new", &web.config("two"));
-    // What comes while it tries for a port is forgotten.
+    // A signal that arrives while it tries a port is lost.
     acts::overwrite(
         &web,
         &web.config("one").replace(

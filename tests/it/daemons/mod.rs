@@ -1,4 +1,4 @@
-//! Real daemons from Debian's packages, each in a folder of its own, killed by pid when its test ends.
+//! Real daemons from Debian's packages, each in its own folder. Killed by pid when the test ends.
 
 use std::{
     cell::RefCell,
@@ -41,21 +41,23 @@ mod services;
 mod sshd;
 pub(crate) mod web;
 
-/// Where programs are that the PATH of whoever runs the tests may not name.
+/// Further directories of programs, which the PATH of the tester may lack.
 const MORE: &[&str] = &["/usr/local/sbin", "/usr/sbin", "/sbin"];
-/// For what was killed to be gone.
+/// The longest time for killed processes to disappear. A busy machine needs seconds.
 const GONE: Duration = Duration::from_secs(10);
 
-/// One daemon in the foreground. Its command line names a file in `dir`: so a test's group matches it and no other test's.
+/// A daemon in the foreground. Its command line names a file in `dir`, so only the group of its
+/// test matches it.
 pub(crate) struct Daemon {
     pub(crate) dir: TempDir,
     child: Child,
-    /// Whatever was once below it, as pid and start time: it may have left the process group, or outlived its parent.
+    /// Every former descendant as pid and start time. It may have left the process group or
+    /// outlived its parent.
     below: RefCell<BTreeSet<(i32, u64)>>,
 }
 
 impl Daemon {
-    /// Starts it in a process group of its own and in `dir`; what it says goes to `log` there.
+    /// Starts it in a new process group in `dir`. Its output goes to `log` there.
     pub(crate) fn spawn(dir: TempDir, command: &mut Command) -> Self {
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let child = command
@@ -77,7 +79,7 @@ impl Daemon {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    /// False also for one that ended and was not waited for: its pid stays its own until it is dropped.
+    /// Whether it runs. False also for a zombie, whose pid stays reserved until the drop.
     pub(crate) fn runs(&self) -> bool {
         started(self.pid()).is_some()
     }
@@ -102,13 +104,13 @@ impl Daemon {
         stop(self.pid());
     }
 
-    /// The pids of its own children, each a process that has not ended, in rising order.
+    /// Returns the pids of its living children in ascending order.
     pub(crate) fn children(&self) -> Vec<i32> {
         self.remember();
         children(self.pid())
     }
 
-    /// `hello broadcast` with the folder's `fleet.toml`.
+    /// Runs `hello broadcast` with the folder's `fleet.toml`.
     pub(crate) fn broadcast(&self, args: &[&str]) -> Said {
         Said::of(
             self.hello("broadcast")
@@ -118,12 +120,12 @@ impl Daemon {
         )
     }
 
-    /// `hello status` with the folder's `fleet.toml`.
+    /// Runs `hello status` with the folder's `fleet.toml`.
     pub(crate) fn status(&self) -> Said {
         Said::of(self.hello("status").args(["-o", "json"]))
     }
 
-    /// As [`Daemon::broadcast`], and hands on each event as it happens.
+    /// Does the same as [`Daemon::broadcast`], and calls back with each event.
     pub(crate) fn watch(&self, args: &[&str], mut on_event: impl FnMut(&Value)) -> Said {
         let stderr = self.path("stderr");
         let mut hello = self.hello("broadcast");
@@ -142,7 +144,7 @@ impl Daemon {
             child.stdout.take().unwrap(),
         );
         let (over, ended) = mpsc::channel::<()>();
-        // It is waited for only after its output has ended, so until then the pid is its own.
+        // It is reaped only after its output has ended, so its pid stays reserved until then.
         let watch = std::thread::spawn(move || {
             let late = ended.recv_timeout(RUN_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
             late.then(|| kill(pid, Signal::SIGKILL))
@@ -187,7 +189,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.remember();
-        // Who was started anew by its group's `revive` descends from nobody, but names the folder.
+        // A process started by `revive` is no descendant, but names the folder.
         let folder = self.dir.path().display().to_string();
         let all = procfs::process::all_processes()
             .into_iter()
@@ -198,7 +200,7 @@ impl Drop for Daemon {
         self.below
             .borrow_mut()
             .extend(named.filter_map(|pid| Some((pid, started(pid)?))));
-        // Not waited for yet, so neither the pid nor the group can be another's.
+        // Not reaped yet, so no other process has its pid or its group id.
         let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -212,7 +214,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Whether the program is on this machine; under `CI=true` it must be.
+/// Whether the program is on this machine. Under `CI=true` it must be.
 pub(crate) fn need(name: &str) -> bool {
     if program(name).is_some() {
         return true;
@@ -221,7 +223,7 @@ pub(crate) fn need(name: &str) -> bool {
     false
 }
 
-/// Where the program is, by its absolute path.
+/// Returns the absolute path of the program.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let postgres = glob::glob("/usr/lib/postgresql/*/bin")
@@ -238,25 +240,25 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         .find(is_program)
 }
 
-/// A command of a program that `need` found.
+/// Returns a command of a program that `need` found.
 pub(crate) fn command(name: &str) -> Command {
     Command::new(program(name).unwrap_or_else(|| panic!("no `{name}`")))
 }
 
-/// A folder that daemons of other users may read.
+/// Creates a folder that daemons of other users may read.
 pub(crate) fn folder() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     dir
 }
 
-/// A port of loopback on which nothing listens, given once. It lies below the ports that the kernel gives to
-/// connections, so that no client of a parallel test sits on it when its daemon starts.
+/// Returns a loopback port on which nothing listens, once only. It is below the ephemeral ports, so
+/// no client of a parallel test takes it before the daemon starts.
 pub(crate) fn free_port() -> u16 {
     const RANGE: std::ops::Range<u16> = 12_000..32_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let many = u32::from(RANGE.end - RANGE.start);
-    // Two test processes at once start far apart.
+    // Two concurrent test processes start far apart.
     let first = std::process::id() % many * 211;
     for _ in RANGE {
         let port = RANGE.start
@@ -269,7 +271,7 @@ pub(crate) fn free_port() -> u16 {
     panic!("no free port in {RANGE:?}")
 }
 
-/// The pids of the children of a process, each one that has not ended, in rising order.
+/// Returns the pids of the living children of a process in ascending order.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
     let tasks = glob::glob(&format!("/proc/{pid}/task/*/children"))
         .unwrap()
@@ -287,7 +289,7 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
     all
 }
 
-/// Stops a process, and waits until it stands still.
+/// Stops a process and waits until it is stopped.
 pub(crate) fn stop(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
     let state = || {
@@ -299,13 +301,14 @@ pub(crate) fn stop(pid: i32) {
     crate::support::until("it is stopped", || state() == 'T');
 }
 
-/// When a process started, in clock ticks since boot; none for one that has ended, waited for or not.
+/// Returns the start time of a process in clock ticks since boot. `None` if it has ended, reaped or
+/// not.
 pub(crate) fn started(pid: i32) -> Option<u64> {
     let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
     (!matches!(stat.state, 'Z' | 'X')).then_some(stat.starttime)
 }
 
-/// The inodes of the TCP sockets (v4) on which this one process listens.
+/// Returns the inodes of the IPv4 TCP sockets on which this process listens.
 pub(crate) fn listening(pid: i32) -> BTreeSet<u64> {
     use procfs::{net::TcpState, process::FDTarget};
     let Ok(fds) = procfs::process::Process::new(pid).and_then(|p| p.fd()) else {
@@ -321,7 +324,7 @@ pub(crate) fn listening(pid: i32) -> BTreeSet<u64> {
             }
         })
         .collect();
-    // Read after the descriptors, which name also sockets that are closed meanwhile.
+    // Read after the descriptors, which also name sockets that are closed in between.
     let all: BTreeSet<u64> = procfs::net::tcp()
         .unwrap()
         .into_iter()
@@ -331,7 +334,7 @@ pub(crate) fn listening(pid: i32) -> BTreeSet<u64> {
     held.intersection(&all).copied().collect()
 }
 
-/// The words of a process's command line or title.
+/// Returns the words of a process's command line or title.
 pub(crate) fn words(pid: i32) -> Vec<String> {
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&raw)

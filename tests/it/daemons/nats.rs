@@ -71,7 +71,7 @@ fn nats_is_rolled_back_after_the_timeout_if_an_option_cannot_reload() {
     case.settles();
 }
 
-/// Stopped or killed while it is reloaded.
+/// Stops or kills it during a reload.
 pub(super) fn stopped_or_killed() {
     let Some(nats) = nats(Monitor::CommandLine) else {
         return;

@@ -76,7 +76,8 @@ fn a_worker_with_an_open_connection_is_named() {
     acts::drains(&web);
 }
 
-/// One that includes `etc/conf.d/*.conf` by its absolute path; what it says stands there in `site.conf`.
+/// Starts nginx with a config that includes `etc/conf.d/*.conf` by its absolute path. Its word is
+/// in `site.conf`.
 fn split() -> Option<(Web, PathBuf)> {
     let web = nginx()?;
     let conf = web.daemon.path("etc/conf.d");
@@ -90,7 +91,7 @@ fn split() -> Option<(Web, PathBuf)> {
     Some((web, conf))
 }
 
-/// The part of its config that is one server.
+/// Returns the server block of its config.
 fn server(web: &Web, word: &str) -> (String, String, String) {
     let all = web.config(word);
     let (before, rest) = all.split_once("  server {").unwrap();
@@ -121,7 +122,7 @@ fn a_directory_of_includes_is_validated_and_replaced_as_one_target() {
     let new = web.daemon.path("new.d");
     std::fs::create_dir(&new).unwrap();
     let put = || web.daemon.broadcast(&["--config", new.to_str().unwrap()]);
-    // The live directory would pass: what is judged is the new one.
+    // The live directory would pass; the new one is validated.
     write(
         &new.join("site.conf"),
         &site(&web, "two").replace("location", "locatoin"),
@@ -163,7 +164,7 @@ fn a_file_and_a_directory_are_validated_and_replaced_together() {
     let new = web.daemon.path("new.d");
     std::fs::create_dir_all(new.join("conf.d")).unwrap();
     let put = || web.daemon.broadcast(&["--config", new.to_str().unwrap()]);
-    // Each passes with the live other one, and not with the new other one.
+    // Each passes with the other live target, and not with the other new one.
     let log = |name: &str| format!("log_format {name} '$uri';\n");
     write(
         &new.join("nginx.conf"),
@@ -194,7 +195,7 @@ fn a_file_and_a_directory_are_validated_and_replaced_together() {
         ),
         (Some("two"), true)
     );
-    // What does not load is put back whole.
+    // A config that does not load is rolled back as a whole.
     let (_taken, port) = acts::taken();
     web.fleet(&format!(
         "config = [[\"{{arg:-c}}\"], [\"{}\"]]\ntimeout = \"1500ms\"",
@@ -232,7 +233,7 @@ fn text(conf: &std::path::Path) -> String {
 
 #[test]
 fn an_nginx_with_private_mounts_is_refused() {
-    // A directory alone, as FILE_ALONE is a file.
+    // Mounts a single directory, as FILE_ALONE mounts a file.
     const DIRECTORY_ALONE: &str = "mkdir etc/conf.d kept; mount --bind etc/conf.d kept; cp etc/nginx.conf kept.conf
 mount -t tmpfs none etc; mkdir etc/conf.d; mount --bind kept etc/conf.d; cp kept.conf etc/nginx.conf";
     for (mounts, target, word) in [
@@ -291,7 +292,7 @@ fn two_masters_are_refused_by_name() {
         &dir.path().join("etc/nginx.conf"),
         &(NGINX.text)(dir.path(), port, "one"),
     );
-    // As long as its first parent lives, nginx takes no upgrade.
+    // While its first parent is alive, nginx accepts no upgrade.
     let script = "(\"$0\" -p . -c \"$1\" & until [ -s pid ]; do sleep 0.02; done); exec sleep 600";
     let daemon = Daemon::spawn(
         dir,

@@ -10,20 +10,20 @@ use nix::{
 use super::{Daemon, case::Case, command, folder, free_port, need};
 use crate::support::{until, write};
 
-/// For it to end.
+/// The longest time for it to end. A shutdown writes a checkpoint.
 const GONE: Duration = Duration::from_secs(20);
 
-/// Where the config of a cluster lies.
+/// The place of the config of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Layout {
-    /// In a directory of its own, and named on the command line.
+    /// In a separate directory, named on the command line.
     Debian,
-    /// Where `initdb` writes it, within the data that only its user may look at.
+    /// In the data directory, as `initdb` writes it. Only its user may read it.
     Upstream,
 }
 
 impl Layout {
-    /// Below the daemon's folder.
+    /// The path in the daemon's folder.
     fn file(self) -> &'static str {
         match self {
             Self::Debian => "etc/postgresql.conf",
@@ -32,8 +32,8 @@ impl Layout {
     }
 }
 
-/// PostgreSQL on a new cluster: its config, `data` and `run` (of its socket) are the user's `postgres` where the tests are root.
-/// `work_mem` is 4 MB and `max_connections` 20.
+/// Starts PostgreSQL on a new cluster. The user `postgres` owns config, `data` and `run` if the
+/// tests are root. `work_mem` is 4 MB and `max_connections` is 20.
 struct Postgres {
     daemon: Daemon,
     port: u16,
@@ -56,7 +56,8 @@ impl Postgres {
             initdb.args(["--auth=peer", "--no-sync", "--locale=C", "--encoding=UTF8", "--wal-segsize=1", "--pgdata"]).arg(&data);
             let output = initdb.current_dir(dir.path()).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            // Dynamic shared memory in its own files goes with the folder, also when it is killed.
+            // With `mmap`, dynamic shared memory lies in the folder and goes with it, even after a
+            // kill.
             let text = format!(
                 "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\nshared_buffers = 16MB\n\
                  dynamic_shared_memory_type = mmap\nmax_connections = 20\nwork_mem = 4MB\n",
@@ -84,7 +85,8 @@ impl Postgres {
         })
     }
 
-    /// What a query gives over a new connection: a line per row, `|` between columns; none when it failed.
+    /// Runs a query over a new connection. Returns a line per row with `|` between columns; `None`
+    /// if it failed.
     fn sql(&self, query: &str) -> Option<String> {
         let mut psql = as_postgres("psql");
         psql.args(["-XAtq", "-d", "postgres", "-h"])
@@ -103,13 +105,13 @@ impl Postgres {
             .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// When it last read its config, in seconds since the epoch, to the microsecond.
+    /// Returns the time of its last load, in seconds since the epoch with microseconds.
     fn loaded(&self) -> String {
         self.sql("select extract(epoch from pg_conf_load_time())")
             .unwrap()
     }
 
-    /// What a key is, in its own unit, and whether it waits for a restart.
+    /// Returns the value of a key in its own unit, and whether it waits for a restart.
     fn value(&self, name: &str) -> String {
         self.sql(&format!(
             "select setting, pending_restart from pg_settings where name = '{name}'"
@@ -119,10 +121,10 @@ impl Postgres {
 }
 
 impl Drop for Postgres {
-    /// It gives its shared memory back only when it is told to end, and one that is stopped does not hear it.
+    /// It frees its shared memory only on shutdown, and a stopped process does not get the request.
     fn drop(&mut self) {
         if !self.daemon.runs() {
-            // It was killed. The seventh line is the key and the number of the segment.
+            // It was killed. The seventh line holds the key and the id of the segment.
             let said = std::fs::read_to_string(self.daemon.path("data/postmaster.pid"))
                 .unwrap_or_default();
             if let Some(segment) = said
@@ -144,7 +146,7 @@ impl Drop for Postgres {
     }
 }
 
-/// As whom PostgreSQL runs, since it refuses root.
+/// Returns the user for PostgreSQL, which refuses root.
 fn postgres_user() -> Option<User> {
     geteuid().is_root().then(|| {
         User::from_name("postgres")
@@ -301,14 +303,14 @@ fn postgres_reports_a_value_it_cannot_apply_and_is_rolled_back() {
         "rejected",
     );
     assert_eq!(postgres.value("work_mem"), "4096|f");
-    // A key of a file that it includes is nothing that could be seen before.
+    // A key of an included file could not be observed before.
     write(
         &postgres.daemon.path("etc/more.conf"),
         "max_connections = 30\n",
     );
     case.goes_back(&format!("{good}include = 'more.conf'\n"), "rejected");
     assert_eq!(postgres.value("max_connections"), "20|f");
-    // With this one nobody can connect any more who could say so.
+    // With these rules no client can connect any more to report it.
     case.fleet("timeout = \"2s\"");
     case.goes_back(
         &format!("{good}session_preload_libraries = 'nothing'\n"),
@@ -341,7 +343,7 @@ fn postgres_restart_keys_are_named_and_nothing_is_touched() {
         ),
         ("20|f".into(), "4096|f".into())
     );
-    // Somebody wrote it by hand: who has the old bytes knows what changed, and where nobody has, the server does.
+    // Edited by hand. The old bytes show what changed; without them, the server does.
     case.edit(&more);
     case.untouched(
         10,
@@ -359,7 +361,7 @@ fn postgres_restart_keys_are_named_and_nothing_is_touched() {
         &["`max_connections`, `superuser_reserved_connections`"],
         || postgres.daemon.broadcast(&[]),
     );
-    // One that waits since before is no matter of this change.
+    // A key that already waits for a restart is no part of this change.
     case.takes(&more.replace("8MB", "12MB"), "reloaded");
     assert_eq!(
         (
@@ -373,7 +375,7 @@ fn postgres_restart_keys_are_named_and_nothing_is_touched() {
         postgres.daemon.broadcast(&[]).expect(0).states(),
         ["confirmed"]
     );
-    // The same values, written otherwise, and one that was the default already.
+    // The same values in another notation, and one that was the default already.
     let same = good
         .replace("max_connections = 20", "Max_Connections '20' # as before")
         .replace("16MB", "16384kB");
@@ -415,7 +417,7 @@ fn postgres_keeps_its_old_rules_when_the_new_ones_have_a_fault() {
         let text = case.text();
         case.takes(&format!("{text}{good}"), "reloaded");
         case.goes_back(&format!("{text}{good}{bad}"), "rejected");
-        // A second fault where there was one already is none that could be seen to rise.
+        // A second fault beside an existing one could not be seen to appear.
         case.fleet("timeout = \"2s\"");
         case.edit(&format!("{text}{bad}"));
         let said = case.change(&format!("{text}{bad}# again\n"));
@@ -437,7 +439,7 @@ fn postgres_keys_that_another_source_overrides_are_refused() {
     case.untouched(5, &["`work_mem`", "overridden_keys"], || {
         case.change(&good.replace("4MB", "8MB"))
     });
-    // Another key is no matter of that, and neither is a file that comes after it, once it is read.
+    // That does not affect another key, nor a file that is read later.
     case.takes(&format!("{good}maintenance_work_mem = 8MB\n"), "reloaded");
     write(
         &postgres.daemon.path("etc/more.conf"),
@@ -464,7 +466,7 @@ pub(super) fn stopped_or_killed() {
     };
     let loads = || postgres.loaded();
     let case = case(&postgres, &loads);
-    // One that is stopped does not tell its keys either.
+    // A stopped server does not report its keys either.
     case.stops_and_dies(
         &case.text().replace("4MB", "8MB"),
         "restart_keys = []\noverridden_keys = []",

@@ -13,7 +13,8 @@ fn text(interval: &str) -> String {
     format!("global:\n  scrape_interval: {interval}\n")
 }
 
-/// It passes promtool, which does not open the file, and cannot be applied unless that is a certificate.
+/// Returns a config with a certificate file. It passes promtool, which does not open the file, and
+/// applies only if that is a certificate.
 fn with_ca(interval: &str) -> String {
     text(interval)
         + "alerting:\n  alertmanagers:\n  - scheme: https\n    tls_config: { ca_file: ca.pem }\n"
@@ -92,12 +93,12 @@ fn prometheus_reports_a_config_it_cannot_apply_and_is_rolled_back() {
     let case = case(&prometheus, &loads);
     case.takes(&text("20s"), "reloaded");
     prometheus.daemon.write("ca.pem", "no certificate\n");
-    // The kind's own timeout of ten minutes is longer than any run here may last.
+    // The kind's timeout of ten minutes is longer than any test may take.
     case.goes_back(&with_ca("25s"), "rejected");
     assert!(is_well(&prometheus));
     assert!(runs(&prometheus, "20s"));
     case.settles();
-    // Somebody has done by hand what it refuses: the next good one is taken all the same.
+    // It rejects a config that was edited by hand. The next good one still loads.
     case.edit(&with_ca("25s"));
     prometheus.daemon.signal(Signal::SIGHUP);
     until("it has refused", || !is_well(&prometheus));
@@ -106,7 +107,7 @@ fn prometheus_reports_a_config_it_cannot_apply_and_is_rolled_back() {
     assert!(runs(&prometheus, "30s"));
 }
 
-/// Stopped or killed while it is reloaded.
+/// Stops or kills it during a reload.
 pub(super) fn stopped_or_killed() {
     let Some(prometheus) = prometheus() else {
         return;
@@ -117,7 +118,7 @@ pub(super) fn stopped_or_killed() {
     case.stops_and_dies(&text("20s"), "");
 }
 
-/// Two of one group, each with a `prometheus.yml` of its own, or both with that of the first.
+/// Starts two in one group, each with its own `prometheus.yml` or both with that of the first.
 fn two(shared: bool) -> Option<[Service; 2]> {
     let first = prometheus()?;
     let dir = folder();

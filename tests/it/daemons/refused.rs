@@ -1,4 +1,4 @@
-//! Programs that the signal would kill, or that ignore it: refused by name, and still there.
+//! Programs that the signal would end, or that ignore it: refused by name, and still alive.
 
 use super::{
     Daemon, command, folder,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::support::{until, write};
 
-/// The signal is not sent, for this reason.
+/// Checks that the run refuses the signal for this reason.
 fn refuses(daemon: &Daemon, matching: &str, more: &str, says: &str) {
     let text = format!(
         "version = 1\n[[group]]\nname = \"one\"\nmatch = {{ {matching} }}\nconfirm = []\ntimeout = \"200ms\"\n{more}\n"
@@ -27,7 +27,7 @@ fn refuses(daemon: &Daemon, matching: &str, more: &str, says: &str) {
 #[test]
 fn redis_is_refused_with_any_group() {
     let Some(redis) = redis() else { return };
-    // Its executable is the one of its checker; its name on the command line is another.
+    // Its executable is that of its checker, with another name on the command line.
     let matching = format!(
         "exe = \"redis-check-rdb\", args = [\"127.0.0.1:{}\"]",
         redis.port

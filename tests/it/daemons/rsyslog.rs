@@ -47,7 +47,7 @@ fn a_change_of_rsyslogs_config_needs_a_restart_and_is_validated() {
         case.change(&changed)
     });
     case.refuses(&format!("{good}action(type=\"nonsense\")\n"), "nonsense");
-    // Somebody wrote it by hand.
+    // The file is edited by hand.
     case.edit(&changed);
     case.untouched(10, &["rsyslog.conf", "only at its start"], || {
         rsyslog.daemon.broadcast(&[])

@@ -1,4 +1,4 @@
-//! Services that tell over HTTP or DNS what they run, and programs that do not reload at all.
+//! Services that report their config over HTTP or DNS, and programs that do not reload.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -16,19 +16,19 @@ use tempfile::TempDir;
 use super::{Daemon, command, folder, free_port, need, words};
 use crate::support::{until, write};
 
-/// For one answer.
+/// The time limit for one answer. A busy machine needs seconds.
 const ANSWER: Duration = Duration::from_secs(20);
-/// The longest answer that is read, in bytes.
+/// The longest answer that is read, in bytes. Metrics of Prometheus take about 100 KB.
 const LONGEST: u64 = 4 << 20;
 
-/// A daemon, and the port of loopback on which it tells its state.
+/// A daemon, and the loopback port that reports its state.
 pub(crate) struct Service {
     pub(crate) daemon: Daemon,
     pub(crate) port: u16,
 }
 
 impl Service {
-    /// Waits until it answers; fails with its log when it ends before that.
+    /// Waits until it answers. Fails with its log if it ends before.
     fn start(daemon: Daemon, port: u16, mut answers: impl FnMut(&Self) -> bool) -> Self {
         let service = Self { daemon, port };
         until("it answers", || {
@@ -47,7 +47,7 @@ impl Service {
         Some(stream)
     }
 
-    /// The body of an answer of status 200; none also while nothing listens yet.
+    /// Returns the body of an answer with status 200. `None` also if nothing listens yet.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
         let mut stream = self.connect()?;
         // In HTTP/1.1 a Go server sends a long answer in chunks.
@@ -58,7 +58,7 @@ impl Service {
         (head.split(' ').nth(1)? == "200").then(|| body.to_owned())
     }
 
-    /// A value of the JSON that a path answers.
+    /// Returns a value of the JSON at a path.
     pub(crate) fn json(&self, path: &str, pointer: &str) -> Option<Value> {
         serde_json::from_str::<Value>(&self.get(path)?)
             .ok()?
@@ -66,7 +66,7 @@ impl Service {
             .cloned()
     }
 
-    /// A metric without labels.
+    /// Returns a metric without labels.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         self.get("/metrics")?
             .lines()
@@ -74,7 +74,8 @@ impl Service {
     }
 }
 
-/// Waits until a file is older than what starts now, by more than the coarse clocks of both.
+/// Waits until a file is older than a process that starts now, by more than the granularity of both
+/// clocks.
 fn aged(file: PathBuf) -> PathBuf {
     let changed =
         || SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(ctime(&file)).unwrap());
@@ -86,13 +87,13 @@ fn aged(file: PathBuf) -> PathBuf {
     file
 }
 
-/// The last change of any kind of a file, in nanoseconds since 1970.
+/// Returns the time of the last status change of a file, in nanoseconds since 1970.
 pub(crate) fn ctime(file: &Path) -> i64 {
     let meta = file.metadata().unwrap();
     meta.ctime() * 1_000_000_000 + meta.ctime_nsec()
 }
 
-/// Prometheus; `prometheus.yml` scrapes nothing, every 15 s.
+/// Starts Prometheus. `prometheus.yml` scrapes nothing, every 15 s.
 pub(crate) fn prometheus() -> Option<Service> {
     let dir = folder();
     let config = write(
@@ -102,7 +103,7 @@ pub(crate) fn prometheus() -> Option<Service> {
     prometheus_of(dir, &config)
 }
 
-/// Prometheus in `dir`, with a config that may stand elsewhere.
+/// Starts Prometheus in `dir`, with a config that may be elsewhere.
 pub(crate) fn prometheus_of(dir: TempDir, config: &Path) -> Option<Service> {
     let there = need("prometheus") && need("promtool");
     there.then(|| {
@@ -121,12 +122,13 @@ pub(crate) fn prometheus_of(dir: TempDir, config: &Path) -> Option<Service> {
     })
 }
 
-/// Alertmanager, in no cluster; `alertmanager.yml` has one receiver without a target, and a `group_wait` of 30 s.
+/// Starts Alertmanager without a cluster. `alertmanager.yml` has a receiver without a target, and a
+/// `group_wait` of 30 s.
 pub(crate) fn alertmanager() -> Option<Service> {
     alertmanager_at("")
 }
 
-/// The same, with a second socket for its peers, as it has one where nobody says otherwise.
+/// Does the same with a second socket for its peers, as is its default.
 pub(crate) fn clustered_alertmanager() -> Option<Service> {
     alertmanager_at(&format!("127.0.0.1:{}", free_port()))
 }
@@ -153,16 +155,17 @@ fn alertmanager_at(cluster: &str) -> Option<Service> {
     })
 }
 
-/// Where nats-server is told of its monitor.
+/// The place that configures the monitor of nats-server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Monitor {
     CommandLine,
     Config,
-    /// Nowhere, so it has none; the port is that of its clients.
+    /// Nowhere: it has no monitor, and the port is that of its clients.
     None,
 }
 
-/// nats-server; `nats.conf` has a `max_payload` of 1 MiB. The port is that of its monitor: clients are served on another.
+/// Starts nats-server. `nats.conf` has a `max_payload` of 1 MiB. The port is its monitor; clients
+/// have another one.
 pub(crate) fn nats(monitor: Monitor) -> Option<Service> {
     need("nats-server").then(|| {
         let (dir, port, clients) = (folder(), free_port(), free_port());
@@ -188,11 +191,12 @@ pub(crate) fn nats(monitor: Monitor) -> Option<Service> {
     })
 }
 
-/// dnsmasq, as the user of its package where the tests are root; `hosts` has `a.test` at 192.0.2.1, and `dnsmasq.conf` has `conf.test` at 192.0.2.50. No other name is known.
+/// Starts dnsmasq, as the user of its package if the tests are root. `hosts` has `a.test` at
+/// 192.0.2.1, `dnsmasq.conf` has `conf.test` at 192.0.2.50.
 pub(crate) fn dnsmasq() -> Option<Service> {
     let there = need("dnsmasq") && need("dig");
     there.then(|| {
-        // It is asked over UDP.
+        // Its probe uses UDP.
         let (dir, port) = (
             folder(),
             std::iter::repeat_with(free_port)
@@ -218,14 +222,14 @@ pub(crate) fn dnsmasq() -> Option<Service> {
             "--log-facility=-",
             "--pid-file=",
         ]);
-        // Without a word it becomes the user of its package; of anybody but root it stays as it is.
+        // By default it switches to the user of its package. Without root it stays as it is.
         Service::start(Daemon::spawn(dir, &mut command), port, |s| {
             address(s, "a.test") == "192.0.2.1"
         })
     })
 }
 
-/// What dnsmasq answers for a name: empty for one that it does not know.
+/// Returns the address that dnsmasq has for a name. Empty for an unknown name.
 pub(crate) fn address(dnsmasq: &Service, name: &str) -> String {
     let output = command("dig")
         .args(["+short", "+tries=1", "+time=5", "@127.0.0.1", "-p"])
@@ -236,7 +240,7 @@ pub(crate) fn address(dnsmasq: &Service, name: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// rsyslog; `rsyslog.conf` takes lines over TCP and writes their text to `out`.
+/// Starts rsyslog. `rsyslog.conf` takes lines over TCP and writes their text to `out`.
 pub(crate) fn rsyslog() -> Option<Service> {
     need("rsyslogd").then(|| {
         let (dir, port) = (folder(), free_port());
@@ -253,12 +257,12 @@ pub(crate) fn rsyslog() -> Option<Service> {
     })
 }
 
-/// Gives rsyslog one line.
+/// Sends rsyslog one line.
 pub(crate) fn log_line(rsyslog: &Service, text: &str) {
     writeln!(rsyslog.connect().unwrap(), "<13>test: {text}").unwrap();
 }
 
-/// redis-server, which ignores the signal.
+/// Starts redis-server, which ignores the signal.
 pub(crate) fn redis() -> Option<Service> {
     need("redis-server").then(|| {
         let (dir, port) = (folder(), free_port());
@@ -284,7 +288,8 @@ pub(crate) fn pong(redis: &Service) -> bool {
     answer().is_some_and(|line| line == "+PONG\r\n")
 }
 
-/// An HTTP server in Go that does nothing about the signal: the runtime of the language catches it and lets it kill.
+/// Starts an HTTP server in Go without a handler. The Go runtime catches the signal and ends the
+/// process.
 pub(crate) fn plain_go() -> Option<Service> {
     need("prometheus-node-exporter").then(|| {
         let (dir, port) = (folder(), free_port());
@@ -298,7 +303,7 @@ pub(crate) fn plain_go() -> Option<Service> {
     })
 }
 
-/// `sleep`, which has no handler. Its argument is that of no other test.
+/// Starts `sleep`, which has no handler. No other test uses its argument.
 pub(crate) fn sleep() -> Daemon {
     let sleep = Daemon::spawn(
         folder(),
@@ -308,12 +313,12 @@ pub(crate) fn sleep() -> Daemon {
         std::fs::read_link(format!("/proc/{}/exe", sleep.pid()))
             .is_ok_and(|exe| exe.ends_with("sleep"))
     };
-    // Its command line is there a little later than its executable.
+    // Its command line appears a little later than its executable.
     until("it sleeps", || is_sleep() && words(sleep.pid()).len() == 2);
     sleep
 }
 
-/// A program that dies of the signal also where the tests run under `nohup`.
+/// Returns a command that dies of the signal even if the tests run under `nohup`.
 fn unguarded(name: &str) -> Command {
     let mut wrapped = command("env");
     wrapped
@@ -447,7 +452,7 @@ fn nats_reports_a_reload_and_no_rejection() {
     let loaded = || varz("config_load_time");
     let good = std::fs::read_to_string(nats.daemon.path("nats.conf")).unwrap();
     let before = loaded();
-    // It passes `-t`, and is not for a running server.
+    // It passes `-t`, and a running server cannot apply it.
     let path = nats
         .daemon
         .write("nats.conf", &format!("{good}server_name: other\n"));

@@ -74,7 +74,7 @@ fn an_open_connection_stays() {
     until("it is gone", || started(child).is_none());
 }
 
-/// The old config with another port, which is the only one.
+/// Returns the old config with another port, which is the only one.
 fn only_on(web: &Web, port: u16) -> String {
     web.config("two")
         .replace(&format!("Port {}\n", web.port), &format!("Port {port}\n"))

@@ -1,4 +1,4 @@
-//! Servers of a leader and its workers, and sshd, which takes its own place.
+//! Servers with a leader and workers, and sshd, which re-executes itself.
 
 use std::{
     io::{Read, Write},
@@ -13,40 +13,40 @@ use nix::sys::signal::Signal;
 use super::{Daemon, command, folder, free_port, listening, need, program, started, words};
 use crate::support::{try_get, until, write};
 
-/// For one answer.
+/// The time limit for one answer. A busy machine needs seconds.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// A daemon that says one word, which its config names, on a port of loopback.
+/// A daemon that serves one word of its config on a loopback port.
 pub(crate) struct Web {
     pub(crate) daemon: Daemon,
     pub(crate) port: u16,
     pub(super) sort: &'static Sort,
 }
 
-/// What is particular to one program.
+/// The properties of one program.
 pub(super) struct Sort {
-    /// What `hello` knows it as.
+    /// The kind in `hello`.
     pub(super) kind: &'static str,
-    /// A group's `match` of this one alone, from the folder and the port.
+    /// The `match` key for this daemon alone, from the folder and the port.
     pub(super) matching: fn(&Path, u16) -> String,
-    /// Where it says in which words that it reloads.
+    /// The log file and the words that report a reload.
     pub(super) tells: (&'static str, &'static str),
-    /// The same of a worker that got the signal; nothing where one would just end.
+    /// The words of a worker that got the signal. `None` if a worker would end.
     pub(super) struck: Option<&'static str>,
-    /// Its config, below the daemon's folder.
+    /// The path of its config in the daemon's folder.
     file: &'static str,
     /// The text of that config, from the folder, the port and the word.
     pub(super) text: fn(&Path, u16, &str) -> String,
-    /// What it says on a fresh connection.
+    /// Reads its word over a fresh connection.
     ask: fn(u16) -> Option<String>,
-    /// How many children it has while it serves, connections aside.
+    /// The number of its children while it serves, without those for connections.
     pub(super) workers: usize,
     /// A request whose answer begins and does not end by itself.
     open: &'static str,
 }
 
 impl Web {
-    /// Waits until it answers; fails with its log when it ends before that.
+    /// Waits until it answers. Fails with its log if it ends before.
     fn start(sort: &'static Sort, port: u16, daemon: Daemon) -> Self {
         let web = Self { daemon, port, sort };
         until("it answers", || {
@@ -62,7 +62,7 @@ impl Web {
         web
     }
 
-    /// Whether SIGHUP has a handler now and is not blocked: while HAProxy loads, one that comes is forgotten.
+    /// Whether SIGHUP has a handler and is not blocked. HAProxy loses a signal while it loads.
     pub(crate) fn takes_hangup(&self) -> bool {
         let status = procfs::process::Process::new(self.daemon.pid())
             .unwrap()
@@ -76,17 +76,17 @@ impl Web {
         self.daemon.path(self.sort.file)
     }
 
-    /// A config with which it says `word`.
+    /// Returns a config for `word`.
     pub(crate) fn config(&self, word: &str) -> String {
         (self.sort.text)(self.daemon.dir.path(), self.port, word)
     }
 
-    /// The word, on a fresh connection; none also while nothing listens.
+    /// Returns the word over a fresh connection. `None` also if nothing listens.
     pub(crate) fn says(&self) -> Option<String> {
         (self.sort.ask)(self.port)
     }
 
-    /// A connection whose answer has begun: one process of the daemon is busy with it.
+    /// Opens a connection whose answer has begun: it keeps one process busy.
     pub(crate) fn open(&self) -> TcpStream {
         let mut stream = connect(self.port).unwrap();
         stream.write_all(self.sort.open.as_bytes()).unwrap();
@@ -109,7 +109,7 @@ fn body(port: u16) -> Option<String> {
 
 pub(super) static NGINX: Sort = Sort {
     kind: "nginx",
-    // Fits its workers too.
+    // It matches its workers too.
     matching: |_, port| format!("{{ exe = \"nginx\", port = {port} }}"),
     tells: ("error.log", ", reconfiguring"),
     struck: Some(", ignoring"),
@@ -128,21 +128,22 @@ pub(super) static NGINX: Sort = Sort {
     open: "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n",
 };
 
-/// nginx, with two workers; its `etc` holds only `nginx.conf`.
+/// Starts nginx with two workers. Its `etc` holds only `nginx.conf`.
 pub(crate) fn nginx() -> Option<Web> {
     need("nginx").then(|| nginx_by(Command::new(program("nginx").unwrap())))
 }
 
-/// The whole directory is another one.
+/// Mounts another directory over `etc`.
 pub(crate) const OTHER_DIRECTORY: &str = "mount --bind other etc";
-/// The config is another file.
+/// Mounts another file over the config.
 pub(crate) const OTHER_FILE: &str = "mount --bind other/nginx.conf etc/nginx.conf";
-/// As in a container: the config is the very file that stands there, but its directory is not. What is exchanged there is never seen.
+/// Mounts the config file alone, as in a container. The process never sees an exchange in its
+/// directory.
 pub(crate) const FILE_ALONE: &str = "mkdir kept; touch kept/it; mount --bind etc/nginx.conf kept/it
 mount -t tmpfs none etc; touch etc/nginx.conf; mount --bind kept/it etc/nginx.conf";
 
-/// nginx in a mount namespace of its own, after `mounts` was run there by `sh` in its folder. There, `etc` holds the config, `other` one with which it says `other`.
-/// None also where no such namespace is to be had.
+/// Starts nginx in a new mount namespace after `sh` has run `mounts` in its folder. `etc` holds the
+/// config, `other` a config with the word `other`. Returns `None` also without such a namespace.
 pub(crate) fn nginx_behind(mounts: &str) -> Option<Web> {
     if !need("nginx") {
         return None;
@@ -205,11 +206,11 @@ pub(super) static HAPROXY: Sort = Sort {
         )
     },
     ask: body,
-    // It says `100 Continue` and waits for the body.
+    // It sends `100 Continue` and waits for the body.
     open: "POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",
 };
 
-/// HAProxy, as a master and one worker.
+/// Starts HAProxy with a master and one worker.
 pub(crate) fn haproxy() -> Option<Web> {
     need("haproxy").then(|| {
         let (dir, port) = (folder(), free_port());
@@ -247,7 +248,7 @@ static GUNICORN: Sort = Sort {
     open: "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n",
 };
 
-/// `/slow` begins its answer and ends it once the file `go` is there.
+/// An app whose `/slow` begins its answer, and ends it once the file `go` exists.
 const APP: &str = r#"import os, time
 
 def app(environ, start_response):
@@ -264,13 +265,13 @@ def slow():
         time.sleep(0.02)
 "#;
 
-/// gunicorn, with two workers; the app is `app.py`.
+/// Starts gunicorn with two workers. The app is `app.py`.
 pub(crate) fn gunicorn() -> Option<Web> {
     // Python takes a config of the same size and second for the one that it has compiled before.
     need("gunicorn").then(|| gunicorn_by(command("gunicorn").env("PYTHONDONTWRITEBYTECODE", "1")))
 }
 
-/// The same, and Python keeps what it has compiled.
+/// Does the same, and Python keeps its compiled files.
 pub(super) fn gunicorn_that_caches() -> Option<Web> {
     need("gunicorn").then(|| gunicorn_by(command("gunicorn").env_remove("PYTHONDONTWRITEBYTECODE")))
 }
@@ -309,7 +310,7 @@ static SSHD: Sort = Sort {
     },
     ask: |port| {
         let mut banner = String::new();
-        // It goes on to talk: the first line is enough.
+        // The peer keeps talking. The first line is enough.
         std::io::BufRead::read_line(&mut std::io::BufReader::new(connect(port)?), &mut banner)
             .ok()?;
         banner
@@ -321,7 +322,7 @@ static SSHD: Sort = Sort {
     open: "",
 };
 
-/// sshd, with a host key of its own; the word is in its banner.
+/// Starts sshd with its own host key. The word is in its banner.
 pub(crate) fn sshd() -> Option<Web> {
     let there = need("sshd") && need("ssh-keygen");
     there.then(|| {
@@ -341,7 +342,8 @@ pub(crate) fn sshd() -> Option<Web> {
             &dir.path().join(SSHD.file),
             &(SSHD.text)(dir.path(), port, "one"),
         );
-        // A newer sshd soon refuses a client that only looks at banners, an older one does not know this.
+        // A newer sshd soon refuses a client that only reads banners. An older one does not know
+        // this option.
         const PATIENT: [&str; 2] = ["-o", "PerSourcePenalties=no"];
         let knows = command("sshd")
             .arg("-t")
@@ -361,7 +363,7 @@ pub(crate) fn sshd() -> Option<Web> {
     })
 }
 
-/// Hangs the daemon up over a config that says `word`, and waits until that is said.
+/// Signals the daemon after a config change to `word`, and waits until it serves that.
 fn reload(web: &Web, word: &str) {
     write(&web.file(), &web.config(word));
     until("it takes the signal", || web.takes_hangup());
@@ -371,7 +373,7 @@ fn reload(web: &Web, word: &str) {
     });
 }
 
-/// The old child that stays after a reload, because its client does, and the new ones.
+/// Returns the old child that stays after a reload because of its client, and the new children.
 fn busy_and_new(web: &Web, old: &[i32]) -> (i32, Vec<i32>) {
     let split = || -> (Vec<i32>, Vec<i32>) {
         web.daemon
