@@ -313,7 +313,7 @@ fn the_host_that_an_assertion_names_is_sent_in_the_request() {
     assert_eq!(
         one(&said)["state"],
         "revert_failed",
-        "it never says what it should, on the way back neither"
+        "it never shows the wanted answer, not in the rollback either"
     );
 }
 

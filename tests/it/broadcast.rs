@@ -41,7 +41,7 @@ fn a_good_change_converges_and_a_second_run_sends_no_signal() {
         .expect(0);
     assert_eq!(said.states(), ["unchanged"; 3]);
     assert!(!said.stderr.contains("No way back"), "{}", said.stderr);
-    assert_eq!(fleet.attempts(), [2; 3], "the second run signalled nobody");
+    assert_eq!(fleet.attempts(), [2; 3], "the second run sent no signal");
     let (head, _) = get(fleet.url(0), "/");
     assert!(head.contains("x-config-generation: 2"), "{head}");
     assert!(
@@ -236,10 +236,10 @@ fn a_slow_or_closed_output_does_not_block_a_run() {
         .stderr(write)
         .spawn()
         .unwrap();
-    until("it converges though nobody reads", || {
+    until("it converges without a reader", || {
         fleet.bodies() == ["x"; 8]
     });
-    until("it ends though nobody reads", || {
+    until("it ends without a reader", || {
         child.try_wait().unwrap().is_some()
     });
     assert_eq!(child.wait().unwrap().code(), Some(0));

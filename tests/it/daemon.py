@@ -1,16 +1,16 @@
-"""A daemon for the tests. Its config, read again at every SIGHUP, says what it does; its arguments are CONFIG and whatever is to stand on its command line.
+"""A daemon for the tests. Its config, read again at every SIGHUP, sets its behaviour. Its arguments are CONFIG and further ones.
 
-message   what it answers, unless `answers` says otherwise
+message   its answer, unless `answers` is set
 listen    "HOST:PORT" or "unix:PATH", or a list of these; opened anew where it has changed, or always with `rebind`
 tls       a PEM file with certificate and key; with `clients`, a PEM file, only clients with such a certificate
-asks      the value of `Authorization` without which it answers 401
-page      what it answers at /page with `status` (200)
-slow      so many seconds pass before each answer
-many      so many lines stand before the metrics at /metrics
-workers   so many children accept, else it does itself; with `alone` they open the sockets, and it has none
-old, new  what becomes of the workers at a reload: "end" (default), "drain" or "stay"; and of the new ones: "live" (default) or "die"
-leaves    at a reload, a process that is no child of it goes on with its socket and answers this
-ends      the same, once it has ended itself
+asks      the required value of `Authorization`; without it the answer is 401
+page      its answer at /page with `status` (200)
+slow      the delay of each answer, in seconds
+many      the number of lines before the metrics at /metrics
+workers   the number of children that accept instead of it; with `alone` only they have the sockets
+old, new  old workers at a reload "end" (default), "drain" or "stay"; new ones "live" (default) or "die"
+leaves    at a reload, an orphan keeps its socket and gives this answer
+ends      the same after its own end
 """
 
 import os
@@ -87,7 +87,7 @@ def answer(connection, config, body):
     if path == "/moved":
         status, body, more = 302, "elsewhere", "Location: http://ops:geheim@elsewhere.test/x\r\n"
     if "asks" in config and f"authorization: {config['asks']}\r\n".lower() not in request.decode().lower():
-        status, body, more = 401, "who is it?", "WWW-Authenticate: Basic realm=here\r\n"
+        status, body, more = 401, "credentials are missing", "WWW-Authenticate: Basic realm=here\r\n"
     time.sleep(float(config.get("slow", 0)))
     head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nX-Message: {body.strip()[:20].splitlines()[0] if body.strip() else ''}\r\n{more}Connection: close\r\n\r\n"
     connection.sendall((head + body).encode())
@@ -99,7 +99,7 @@ def serve(listeners, config, body, goes_on):
         try:
             for listener in select.select(listeners, [], [], 0.02)[0]:
                 answer(listener.accept()[0], config, body)
-        # Another worker took it, who asked went away, or it drains.
+        # Another worker took it, the client disconnected, or the worker drains.
         except OSError:
             pass
 
@@ -134,7 +134,7 @@ def worker(config, listeners):
 
 
 def leave(listeners, config, body):
-    """A grandchild whose parent has ended is nobody's worker; it ends by itself, should nobody end it. It answers only once the socket is its alone."""
+    """Leave an orphan on the socket, which ends by itself after a minute. It answers only once it has the socket alone."""
     out, into = os.pipe()
     gate, opens = os.pipe()
     until, master = time.monotonic() + 60, os.getpid()
@@ -188,7 +188,7 @@ while True:
             listener.close()
         if left:
             os.close(opens)
-        # Whoever was killed with its socket may not be gone yet.
+        # A killed process may still hold the socket.
         for _ in range(500):
             try:
                 listeners = bind_all(config)

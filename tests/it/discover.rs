@@ -934,7 +934,7 @@ fn a_worker_that_was_just_forked_is_no_second_master() {
     let fifo = exe.with_extension("fifo");
     // A busy machine may delay its title, so there is another attempt.
     until(
-        "who has its master's title for a moment is waited for",
+        "a process with the title of its master is waited for",
         || {
             let line = format!(
                 "(read -t 0.2 _ <>'{0}'; exec -a 'forks: worker process' '{1}' <>'{0}' >/dev/null) & echo $!",

@@ -252,7 +252,7 @@ fn a_server_that_can_be_reloaded_passes_every_check_and_nothing_is_touched() {
     assert_eq!(
         (names(fleet.dir.path()), fleet.attempts()),
         (before, vec![1; 2]),
-        "nothing was staged, and nobody was signalled"
+        "nothing was staged, and no signal was sent"
     );
 }
 
@@ -879,7 +879,7 @@ fn doctor_reports_an_nginx_and_its_worker() {
     assert_eq!(
         (web.says().as_deref(), web.daemon.children()),
         (Some("one"), workers.clone()),
-        "nobody was signalled"
+        "no signal was sent"
     );
     // Its workers survive the kill of their master.
     kill(Pid::from_raw(master), Signal::SIGKILL).unwrap();

@@ -541,7 +541,7 @@ fn forgetting_old_runs_removes_the_content_only_they_had() {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let proven = json!({"boot_id": boot.trim(), "instances": {"1:1": {"/elsewhere": {"sha256": "needed", "ctime": 1}}}});
     std::fs::write(fleet.path("state/proven.json"), proven.to_string()).unwrap();
-    std::fs::write(fleet.path("state/bytes/orphan"), "nobody's").unwrap();
+    std::fs::write(fleet.path("state/bytes/orphan"), "unused").unwrap();
     std::fs::create_dir(fleet.path("state/runs/.half.gone")).unwrap();
     let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
     let new = said.json["run"].as_str().unwrap().to_owned();

@@ -281,7 +281,7 @@ fn owner_mode_attributes_and_symlink_survive_install_and_rollback() {
         .expect(7);
     assert!(!said.stderr.contains("hunter2"));
     assert!(!said.json.to_string().contains("hunter2"));
-    check("undone");
+    check("rolled back");
     let after = real.metadata().unwrap();
     assert_eq!(
         (

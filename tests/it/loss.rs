@@ -91,7 +91,7 @@ fn an_attribute_that_changes_between_survey_and_install_is_drift() {
         let now = fleet.path("web.toml").metadata().unwrap();
         assert!(
             now.mode() & 0o777 != 0o644 || now.uid() == 65534,
-            "{change} is not undone"
+            "{change} is not reverted"
         );
     }
 }

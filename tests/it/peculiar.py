@@ -1,12 +1,12 @@
-"""A daemon that differs from others in one thing, which its first argument names; its second is its config, which it reads
-at its start and at every SIGHUP. What it runs stands in CONFIG.runs, when it was read in CONFIG.stamp (whole seconds), and
+"""An unusual daemon. Its first argument is its mode, the second its config, which it reads at its start and at every SIGHUP.
+CONFIG.runs holds the config that it runs, CONFIG.stamp the time of its load in whole seconds.
 CONFIG.health is `ok` unless its message is `bad`.
 
 sigwait   it waits for the signal in sigwait
-thread    a thread of it does, and no other is open for the signal
-open      the same, and another thread is open for the signal, which would end it
-blocks    it has a handler, and blocks the signal but for an instant now and then
-watches   it reads its config also whenever that changes
+thread    a thread of it does so, and all others block the signal
+open      the same, but another thread does not block the signal, which would end it
+blocks    it has a handler, and blocks the signal except for short moments
+watches   it also reads its config whenever that changes
 users R E S   it has these real, effective and saved users
 """
 

@@ -52,7 +52,7 @@ fn agrees(fleet: &Fleet, said: &Value, context: &str) {
         let pid = i32::try_from(i["pid"].as_i64().unwrap()).unwrap();
         let state = i["state"].as_str().unwrap();
         let Some(at) = (0..fleet.len()).find(|at| fleet.pid(*at) == pid) else {
-            panic!("{context}: pid {pid} is nobody's")
+            panic!("{context}: pid {pid} belongs to no instance")
         };
         let body = || get(fleet.url(at), "/").1;
         match state {

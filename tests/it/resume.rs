@@ -410,7 +410,7 @@ fn revert_rolls_back_a_successful_run_that_is_named() {
             .all(|i| i["wave"] == 1)
     );
     assert!(said.json["reason"].as_str().unwrap().contains("old config"));
-    all_on(&fleet, "one", "undone");
+    all_on(&fleet, "one", "rolled back");
     // Another resume has nothing to do and sends no signal.
     let (before, undo) = (
         fleet.attempts(),
@@ -425,7 +425,7 @@ fn revert_rolls_back_a_successful_run_that_is_named() {
     );
     // The revert is reverted as well.
     fleet.again("revert", &[&undo]).expect(0);
-    all_on(&fleet, "two", "undone twice");
+    all_on(&fleet, "two", "rolled back twice");
     // Later content belongs to another writer.
     let later = fleet.broadcast(&["--set", "message=three"]).expect(0).json["run"]
         .as_str()
@@ -462,7 +462,7 @@ fn revert_does_not_signal_an_instance_that_never_left_the_old_config() {
             .collect::<Vec<_>>(),
         [1, 1]
     );
-    all_on(&fleet, "one", "undone");
+    all_on(&fleet, "one", "rolled back");
 }
 
 #[test]
@@ -504,7 +504,7 @@ fn a_killed_resume_can_be_resumed() {
             let open = ids(&fleet, "open");
             assert_eq!(
                 open[0], run,
-                "{context}: what was left is left until somebody has done something about it"
+                "{context}: the open run stays open until an operator acts"
             );
             let said = fleet.again(then, &[&run]).expect(5);
             assert!(

@@ -159,7 +159,7 @@ fn no_wave_begins_before_the_one_before_it_is_proven() {
                     assert_eq!(
                         told(&fleet, *at)["last_attempt"]["seq"],
                         1,
-                        "nobody else has looked"
+                        "no other instance has reloaded"
                     )
                 });
                 continued = Some(jiff::Timestamp::now());
@@ -183,7 +183,7 @@ fn no_wave_begins_before_the_one_before_it_is_proven() {
     let mut all: Vec<i32> = waves.iter().flat_map(|(_, _, pids)| pids.clone()).collect();
     all.sort_unstable();
     all.dedup();
-    assert_eq!(all.len(), 5, "everybody once");
+    assert_eq!(all.len(), 5, "each instance once");
     for (at, _, pids) in &waves {
         let proven = |pid: &i32| {
             events

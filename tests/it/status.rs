@@ -31,7 +31,7 @@ fn status_reports_a_bad_file_on_disk() {
     fleet.write("web.toml", "message = 1\n");
     let said = fleet.status().expect(7).json.to_string();
     assert!(said.contains("waiting to fail"), "{said}");
-    assert_eq!(fleet.attempts(), [1; 2], "nobody was signalled");
+    assert_eq!(fleet.attempts(), [1; 2], "no signal was sent");
     // Its own validator runs.
     fleet.write("web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
@@ -42,7 +42,7 @@ fn status_reports_a_bad_file_on_disk() {
     let said = fleet.status().expect(7).json.to_string();
     assert!(said.contains("waiting to fail"), "{said}");
     assert!(said.contains("no, never"), "{said}");
-    assert_eq!(fleet.attempts(), [1; 2], "nobody was signalled");
+    assert_eq!(fleet.attempts(), [1; 2], "no signal was sent");
 }
 
 /// Checks the only row and its report about the running config.
@@ -448,7 +448,7 @@ fn an_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
     let worker = web.daemon.children()[0];
     web.daemon.signal(Signal::SIGKILL);
     until("it is gone", || !web.daemon.runs());
-    until("its worker is nobody's", || {
+    until("its worker is an orphan", || {
         let said = status();
         let rows = said.json["instances"].as_array().unwrap();
         rows.iter().any(|row| {

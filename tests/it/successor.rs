@@ -479,7 +479,7 @@ fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
             .contains(&format!("pid {stranger} ")),
         "{i:#}"
     );
-    assert!(place.fleet.text().contains("\"one\""), "undone");
+    assert!(place.fleet.text().contains("\"one\""), "rolled back");
     // While it is there, no run begins.
     let said = place.set("three", 5);
     assert!(
@@ -493,7 +493,7 @@ fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
         said.stderr
     );
     kill(Pid::from_raw(stranger), Signal::SIGKILL).unwrap();
-    until("the stranger is gone", || {
+    until("the foreign listener is gone", || {
         !std::path::Path::new(&format!("/proc/{stranger}")).exists()
     });
     let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();

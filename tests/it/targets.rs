@@ -936,7 +936,7 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
     let daemon = Daemon::start(&mut nobody(&place.exe), &place.targets);
     let new = place.new_files(&[("a.conf", "new")]);
     let mut command = nobody(place.fleet.exe());
-    let state = place.at("state-of-nobody");
+    let state = place.at("state-of-other-user");
     std::fs::create_dir(&state).unwrap();
     std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();
     command

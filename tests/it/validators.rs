@@ -135,7 +135,7 @@ fn no_other_process_sees_the_candidate_at_the_live_path() {
         std::fs::read_to_string(&there).unwrap(),
         before.replace("one\" # said", "two\" # said")
     );
-    assert_eq!(fleet.text(), before, "nobody else sees it");
+    assert_eq!(fleet.text(), before, "no other process sees it");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(live.to_str().unwrap()), "{mounts}");
     std::fs::write(&go, "").unwrap();

@@ -251,7 +251,7 @@ fn an_instance_that_serves_the_new_config_only_briefly_is_found_after_the_bake()
     );
     assert!(
         all.iter().all(|r| get(&r.url, "/").1 == "one"),
-        "everybody is back"
+        "all instances are rolled back"
     );
     // Within the budget it is rolled back alone, and the others stay.
     // On a busy machine it may take its signal only after the new file has returned, which is exit
@@ -473,7 +473,7 @@ fn within_the_budget_one_instance_is_rolled_back_alone_and_the_shared_file_retur
     );
     assert!(
         [0, 2, 3].into_iter().all(|at| all[at].signals() == "1"),
-        "nobody else was"
+        "no other instance was"
     );
     assert_eq!(said["targets"][0]["disk"], said["targets"][0]["to"]);
 }
@@ -721,7 +721,7 @@ fn a_terminal_that_closes_during_a_run_changes_nothing() {
         (fleet.bodies(), fleet.attempts()),
         (vec!["x".into(); 3], vec![2; 3])
     );
-    until("nobody is left", || {
+    until("no process is left", || {
         procfs::process::Process::new(hello[0]).is_err()
     });
     fleet.kill(0);
@@ -755,10 +755,10 @@ fn a_full_or_closed_pipe_does_not_block_a_wave() {
         .args(command.get_args())
         .stdout(write);
     let mut child = Killed(shell.spawn().unwrap());
-    until("it converges though nobody reads", || {
+    until("it converges without a reader", || {
         fleet.bodies() == ["x"; 4]
     });
-    until("it ends though nobody reads", || {
+    until("it ends without a reader", || {
         child.0.try_wait().unwrap().is_some()
     });
     assert_eq!(child.0.wait().unwrap().code(), Some(0));

@@ -1,4 +1,4 @@
-"""An attacking process: COUNT VERB ARGS. It counts in the file COUNT how often its attack was in place.
+"""An attacking process: COUNT VERB ARGS. The file COUNT holds the number of times that its attack was in place.
 
 exchange A B [SECONDS]   exchanges two names, and waits for a moment of any length up to this; 0: none
 cued DIR MARK A B        exchanges them and back for a moment, once something with MARK in its name stands in DIR
@@ -27,7 +27,7 @@ class Count:
     def __init__(self, path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         os.ftruncate(fd, 16)
-        # Each is written at once: another process reads them meanwhile.
+        # Each number is written at once: another process reads the file.
         self.numbers = (ctypes.c_uint64 * 2).from_buffer(mmap.mmap(fd, 16))
 
     def add(self, at=0):
@@ -67,7 +67,7 @@ def run_cued(count, where, mark, a, b):
         pause(0.02)
         end = time.monotonic() + random.choice([0, random.uniform(0, 0.05), random.uniform(0, 0.3)])
         while True:
-            # What was removed meanwhile was not exchanged in time.
+            # A name that was removed in between was not exchanged in time.
             if exchange(a, b):
                 if marked(fd, mark):
                     count.add()
@@ -93,7 +93,7 @@ def run_lead(count, where, mark, a, b, most):
             while marked(fd, mark) and time.monotonic() < end:
                 time.sleep(0.001)
             exchange(a, b)
-        # One that stays there is led elsewhere again later.
+        # A name that stays is redirected again later.
         while marked(fd, mark) and time.monotonic() < end:
             time.sleep(0.001)
 
@@ -138,13 +138,13 @@ def run_hide(count, where, mark, *things):
 def run_lock(count, where):
     first = os.fork()
     if first:
-        # The process that took the lock is gone, and none of them is left unwaited for.
+        # The process that took the lock has ended, and every process is reaped.
         os.waitpid(first, 0)
         time.sleep(1000)
     fd = hold(where)
     fcntl.flock(fd, fcntl.LOCK_EX)
     while True:
-        # The child holds what its parent took.
+        # The child holds the lock of its parent.
         if os.fork():
             os._exit(0)
         count.add()
@@ -184,7 +184,7 @@ def line_of(pid):
 
 
 def is_stage(pid):
-    """Whether it is still a stage of `hello`, and not the command that it becomes."""
+    """Return whether it is still a stage of `hello`, and not yet the command."""
     return MARK in (line_of(pid) or b"")
 
 
@@ -205,7 +205,7 @@ def reach(count, pid):
             attempt()
         except OSError:
             continue
-        # Else it is the command by now, which is the attacker's own.
+        # Otherwise it is the command by now, which belongs to the attacker.
         if is_stage(pid):
             count.add(1)
     if LIBC.ptrace(PTRACE_SEIZE, int(pid), 0, 0) == 0 and is_stage(pid):
@@ -213,7 +213,7 @@ def reach(count, pid):
 
 
 def let_go():
-    """Takes in what a traced process does: its parent learns of its end only then."""
+    """Reap the stops of a traced process: only then its parent learns of its end."""
     try:
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG | WALL)
@@ -226,13 +226,13 @@ def let_go():
 
 
 def chase(count, pid):
-    """Reaches for a stage until it is the command."""
+    """Attack a stage until it is the command."""
     seen, empty = False, 0
     while empty < 300:
         line = line_of(pid)
         if line is None or (line and MARK not in line):
             break
-        # It has none while it executes a program, and when it has ended.
+        # It has none during an exec, and after its end.
         empty = 0 if line else empty + 1
         if line and is_mine(pid):
             if not seen:
@@ -242,7 +242,7 @@ def chase(count, pid):
 
 
 def run_grasp(count):
-    """The first number is of stages that were seen as this user, the second of attempts that got something."""
+    """Count the stages that were seen as this user, and the attempts that succeeded."""
     done = set()
     while True:
         let_go()
@@ -252,7 +252,7 @@ def run_grasp(count):
             line = line_of(pid)
             if line and MARK in line:
                 chase(count, pid)
-            # A supervisor may be the one that becomes the next stage.
+            # A supervisor may become the next stage.
             if line is None or (line and b"\0exec-supervise" not in line):
                 done.add(pid)
 

@@ -1,4 +1,4 @@
-"""A command about an instance that reaches for root's session: TOLD PORT. Tells what it got to PORT, a JSON object a line."""
+"""A command about an instance that attacks root's session: FACTS PORT. Sends its results to PORT, one JSON object per line."""
 import ctypes
 import errno
 import fcntl

@@ -1,6 +1,6 @@
-"""A session of root's at a terminal, with a key in its keyring: TOLD ARGS. Runs ARGS, and prints what stood on the terminal.
+"""A terminal session of root with a key in its keyring: FACTS ARGS. Runs ARGS, and prints the output of the terminal.
 
-The file TOLD gets the session, the serial number of the key, and the terminal. At the end the shell of the session reads a
+The file FACTS gets the session, the serial number of the key, and the terminal. At the end the shell of the session reads a
 line, as it would read the next command.
 """
 import ctypes

@@ -62,7 +62,7 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
                         place, &change, &run.ended, ends, before, how, &context,
                     ));
                 }
-                assert_eq!(place.ids(), first, "{context}: somebody died");
+                assert_eq!(place.ids(), first, "{context}: an instance died");
                 tried += 1;
                 let failed = failed.map(|at| &run.effects[at]);
                 aim.correct(&whole, &run.effects);
@@ -130,7 +130,7 @@ pub(super) fn judge(
                 before
                     .as_ref()
                     .is_none_or(|before| *before == place.attempts()),
-                "{context}: somebody was signalled"
+                "{context}: an instance was signalled"
             );
         }
         7 => {
@@ -141,7 +141,7 @@ pub(super) fn judge(
                 .any(|i| !i["trouble"].is_null());
             assert!(
                 named || run.json["targets"][0]["disk"] != run.json["targets"][0]["from"],
-                "{context}: nobody is named: {:#}",
+                "{context}: no failure is named: {:#}",
                 run.json
             );
             assert_eq!(place.open().len(), 1, "{context}: it is not open");

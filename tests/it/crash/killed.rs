@@ -109,7 +109,7 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
                 killed.as_ref().map_or("nothing", |e| &e.name)
             );
             ended_in[usize::from(go_on(place, &change, how, ends, &context))] += 1;
-            assert_eq!(place.ids(), first, "{context}: somebody died");
+            assert_eq!(place.ids(), first, "{context}: an instance died");
             hit.extend(killed.filter(|e| e.outside).map(|e| e.name));
         }
     }
@@ -188,7 +188,7 @@ fn in_three_waves() {
 fn in_one_wave_that_is_rolled_back() {
     if can_trace() {
         matrix(
-            "one wave, undone",
+            "one wave, rolled back",
             &Place::new(3, true, r#"["100%"]"#),
             6,
             50,
@@ -200,7 +200,7 @@ fn in_one_wave_that_is_rolled_back() {
 fn in_three_waves_that_are_rolled_back() {
     if can_trace() {
         matrix(
-            "three waves, undone",
+            "three waves, rolled back",
             &Place::new(4, true, r#"["1", "2", "100%"]"#),
             6,
             60,
@@ -224,7 +224,7 @@ fn where_no_instance_reports_its_config() {
 fn where_no_instance_reports_its_config_and_the_run_is_rolled_back() {
     if can_trace() {
         matrix(
-            "blind, undone",
+            "blind, rolled back",
             &Place::blind(3, true, r#"["1", "100%"]"#),
             6,
             50,

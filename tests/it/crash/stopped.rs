@@ -176,7 +176,7 @@ fn after(
         1 | 3 | 5 | 6 => assert!(!new, "{context}"),
         7 => assert!(
             names(run, gone) || names(run, place.fleet.pid(victim)),
-            "{context}: nobody is named: {:#}",
+            "{context}: no failure is named: {:#}",
             run.json
         ),
         _ => panic!("{context}: no such end"),
@@ -185,7 +185,7 @@ fn after(
         let told = get(place.fleet.url(victim), "/").1;
         assert!(
             place.text().contains(&format!("{told:?}")) || names(run, place.fleet.pid(victim)),
-            "{context}: the new one runs {told}, and nobody says so"
+            "{context}: the new process runs {told}, and no report says so"
         );
     }
     // Killed or not, the last process is the last again.
@@ -225,7 +225,7 @@ fn in_three_waves() {
 fn in_two_waves_that_are_rolled_back() {
     if can_trace() {
         matrix(
-            "stopped in two waves, undone",
+            "stopped in two waves, rolled back",
             Place::new(3, true, r#"["1", "100%"]"#),
             6,
             20,

@@ -175,7 +175,7 @@ fn two_prometheus_with_a_config_each_are_reloaded_and_rolled_back_together() {
     let before = both.each_ref().map(loads);
     let said = broadcast(&with_ca("25s")).expect(6);
     assert_eq!(said.states(), ["reverted", "reverted"]);
-    let trouble = |p: &Service| {
+    let failure = |p: &Service| {
         said.json["instances"]
             .as_array()
             .unwrap()
@@ -185,7 +185,7 @@ fn two_prometheus_with_a_config_each_are_reloaded_and_rolled_back_together() {
             .clone()
     };
     assert_eq!(
-        [trouble(&both[0]), trouble(&both[1])],
+        [failure(&both[0]), failure(&both[1])],
         [serde_json::Value::Null, "rejected".into()],
         "{:#}",
         said.json
@@ -224,6 +224,6 @@ fn two_prometheus_with_one_config_are_one_step() {
     assert_eq!(
         std::fs::read_to_string(both[1].daemon.path("prometheus.yml")).unwrap(),
         text("15s"),
-        "the one that nobody reads"
+        "the file that no instance reads"
     );
 }
