@@ -56,7 +56,7 @@ impl<'a> Judge<'a> {
         let ran = self.ran;
         tally.claim(
             "a command ends in time",
-            !ran.hung,
+            !ran.timed_out,
             || "hang",
             || ran.line.clone(),
         );
@@ -496,8 +496,8 @@ impl<'a> Judge<'a> {
         let other = self.had(|what| matches!(what, What::Restart(slot) | What::Kill(slot) | What::Steal(slot) if slot == at));
         let slot = &self.live.slots[at];
         let (Some(before), Some(after)) = (
-            self.before.hangups[at],
-            slot.lives().then(|| slot.hangups()).flatten(),
+            self.before.sighups[at],
+            slot.lives().then(|| slot.sighups()).flatten(),
         ) else {
             return;
         };

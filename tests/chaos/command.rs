@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The state before a command.
 pub(crate) struct Before {
     pub(crate) files: Vec<Option<Seen>>,
-    pub(crate) hangups: Vec<Option<u64>>,
+    pub(crate) sighups: Vec<Option<u64>>,
     pub(crate) processes: Vec<(i32, u64)>,
     pub(crate) runs: BTreeSet<String>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) json: Value,
     pub(crate) stderr: String,
-    pub(crate) hung: bool,
+    pub(crate) timed_out: bool,
     /// Whether its limit of open files was low.
     pub(crate) starved: bool,
     /// Whether another coordinator ran at the same time.
@@ -59,10 +59,10 @@ impl Before {
     fn new(live: &Live) -> Self {
         Self {
             files: live.files(),
-            hangups: live
+            sighups: live
                 .slots
                 .iter()
-                .map(|s| s.lives().then(|| s.hangups()).flatten())
+                .map(|s| s.lives().then(|| s.sighups()).flatten())
                 .collect(),
             processes: live.slots.iter().map(crate::live::Slot::leader).collect(),
             runs: runs(live),
@@ -97,7 +97,7 @@ struct Running {
     began: f64,
     out: PathBuf,
     ended: Option<(f64, ExitStatus)>,
-    hung: bool,
+    timed_out: bool,
 }
 
 impl Running {
@@ -120,7 +120,7 @@ impl Running {
             began,
             out,
             ended: None,
-            hung: false,
+            timed_out: false,
         })
     }
 
@@ -129,7 +129,7 @@ impl Running {
             self.ended = self.child.try_wait()?.map(|status| (now(), status));
         }
         if self.ended.is_none() && now() > deadline {
-            self.hung = true;
+            self.timed_out = true;
             self.child.kill()?;
             self.ended = Some((now(), self.child.wait()?));
         }
@@ -196,7 +196,7 @@ pub(crate) fn run(live: &mut Live, step: &Step, number: usize) -> io::Result<(Be
             json: serde_json::from_slice(&text).unwrap_or_default(),
             stderr: String::from_utf8_lossy(&std::fs::read(running.out.with_extension("err"))?)
                 .into_owned(),
-            hung: running.hung,
+            timed_out: running.timed_out,
             starved: step.descriptors.is_some(),
             beside,
             cut,

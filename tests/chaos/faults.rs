@@ -102,7 +102,7 @@ fn all(hello: &Path, rounds: u64, seed: u64) -> ExitCode {
                 while let Some(number) =
                     Some(next.fetch_add(1, Ordering::SeqCst)).filter(|n| *n < rounds)
                 {
-                    let (seed, found) = (seed + number, one(&hello, &base, seed + number));
+                    let (seed, found) = (seed + number, run_round(&hello, &base, seed + number));
                     if let Ok(mut total) = total.lock() {
                         if !found.found.is_empty() {
                             total.1.push(seed);
@@ -125,7 +125,7 @@ fn folder() -> std::io::Result<PathBuf> {
 }
 
 /// Runs one round. Its folder remains after a failure.
-fn one(hello: &Path, base: &Path, seed: u64) -> Tally {
+fn run_round(hello: &Path, base: &Path, seed: u64) -> Tally {
     let dir = base.join(format!("round-{seed}"));
     if let Err(e) = std::fs::create_dir(&dir) {
         eprintln!("{}: {e}", dir.display());

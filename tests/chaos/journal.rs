@@ -34,7 +34,7 @@ impl Journal {
             .named("last_look")
             .last()
             .or_else(|| self.named("instance").next());
-        look.and_then(at)
+        look.and_then(time_of)
     }
 
     /// Whether the run has installed anything at this path.
@@ -63,12 +63,12 @@ impl Journal {
                 .as_array()
                 .is_some_and(|pids| pids.iter().any(|p| p[0] == pid && p[1] == started))
         };
-        self.named("intent").find(has).and_then(at)
+        self.named("intent").find(has).and_then(time_of)
     }
 }
 
 /// The time of an event, in seconds since 1970.
-fn at(event: &Value) -> Option<f64> {
+fn time_of(event: &Value) -> Option<f64> {
     let stamp: jiff::Timestamp = event["at"].as_str()?.parse().ok()?;
     Some(stamp.as_microsecond() as f64 / 1e6)
 }

@@ -113,7 +113,7 @@ impl Slot {
 
     /// Returns the number of signals that arrived here. `None` if the process that counted them is
     /// gone.
-    pub(crate) fn hangups(&self) -> Option<u64> {
+    pub(crate) fn sighups(&self) -> Option<u64> {
         if self.program != Program::Serve {
             return Some(self.notes().iter().filter(|n| n.what == "hup").count() as u64);
         }

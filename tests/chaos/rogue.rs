@@ -90,7 +90,7 @@ struct State {
     attempts: u64,
     loads: u64,
     stamp: f64,
-    hangups: u64,
+    sighups: u64,
     /// The count of ordinary answers, and of answers to `/truth`.
     answers: [usize; 2],
     /// Signals that are still to be handled.
@@ -226,7 +226,7 @@ pub(crate) fn run(arguments: &[String]) -> Option<()> {
     }
     let mut byte = [0];
     while signals.read_exact(&mut byte).is_ok() {
-        shared.lock().ok()?.hangups += 1;
+        shared.lock().ok()?.sighups += 1;
         shared.lock().ok()?.busy = true;
         rogue.note("hup");
         hang_up(&rogue, &shared, &listener, &mut signals, &mut workers);
@@ -323,7 +323,7 @@ fn hang_up(
         Mode::Tells if new.message.contains("odd") => attempt(shared, &new, "rejected"),
         Mode::Dislikes | Mode::Silent | Mode::Tells => apply(rogue, shared, new),
         Mode::Second => {
-            if shared.lock().is_ok_and(|state| state.hangups % 2 == 0) {
+            if shared.lock().is_ok_and(|state| state.sighups % 2 == 0) {
                 apply(rogue, shared, new);
             }
         }
@@ -395,7 +395,7 @@ fn lose(rogue: &Rogue, shared: &Shared, signals: &mut UnixStream) {
     if signals.set_nonblocking(true).is_ok() {
         let mut bytes = [0; 64];
         while let Ok(lost @ 1..) = signals.read(&mut bytes) {
-            set(shared, |state| state.hangups += lost as u64);
+            set(shared, |state| state.sighups += lost as u64);
             (0..lost).for_each(|_| rogue.note("hup"));
         }
         let _ = signals.set_nonblocking(false);
@@ -467,7 +467,7 @@ fn answer(rogue: &Rogue, mut stream: TcpStream, shared: &Shared) -> Option<()> {
     let me = std::process::id();
     let started = crate::world::started_at(i32::try_from(me).ok()?).unwrap_or_default();
     let body = match path.as_str() {
-        "/truth" => format!("{} {} {}", serves.sha256, state.hangups, u8::from(state.busy)),
+        "/truth" => format!("{} {} {}", serves.sha256, state.sighups, u8::from(state.busy)),
         "/count" => state.loads.to_string(),
         "/stamp" => format!("{:.6}", state.stamp),
         "/clock" => format!("{:.3}", now()),

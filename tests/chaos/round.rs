@@ -63,7 +63,7 @@ fn steps(plan: &Plan, dir: &Path, hello: &Path, tally: &mut Tally) -> io::Result
                 }
             }
         }
-        one(&mut live, step, number, tally)?;
+        run_command(&mut live, step, number, tally)?;
         if !tally.found.is_empty() {
             // Nothing after a false claim is judged: it would report the same fault again.
             break;
@@ -73,7 +73,7 @@ fn steps(plan: &Plan, dir: &Path, hello: &Path, tally: &mut Tally) -> io::Result
     Ok(())
 }
 
-fn one(live: &mut Live, step: &Step, number: usize, tally: &mut Tally) -> io::Result<()> {
+fn run_command(live: &mut Live, step: &Step, number: usize, tally: &mut Tally) -> io::Result<()> {
     let (before, all) = run(live, step, number)?;
     for done in &all[0].done {
         *tally.faults.entry(done.what.name()).or_default() += 1;

@@ -20,7 +20,7 @@ use nix::{
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-use crate::support::{Fleet, Said, until};
+use crate::support::{CommandResult, Fleet, until};
 
 /// `daemon.py`, killed by pid when the test ends. Its workers end with it.
 pub(crate) struct Daemon {
@@ -112,14 +112,14 @@ impl Daemon {
         );
     }
 
-    pub(crate) fn broadcast(&self, facts: &str, set: &[&str]) -> Said {
+    pub(crate) fn broadcast(&self, facts: &str, set: &[&str]) -> CommandResult {
         self.group(facts);
         let args: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
         self.fleet.broadcast(&args)
     }
 
     /// Writes the group with a short timeout, for a proof that must not come.
-    pub(crate) fn unproven(&self, facts: &str, set: &[&str]) -> Said {
+    pub(crate) fn unproven(&self, facts: &str, set: &[&str]) -> CommandResult {
         self.group(facts);
         let mut args: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
         args.extend(["--timeout", "2500ms"]);
@@ -129,11 +129,11 @@ impl Daemon {
     /// Checks that a run is refused with these words and touches nothing.
     pub(crate) fn refuses(&self, facts: &str, says: &[&str]) {
         let before = std::fs::read(self.path("daemon.toml")).unwrap();
-        let said = self.broadcast(facts, &["message=refused"]).expect(5);
+        let result = self.broadcast(facts, &["message=refused"]).expect(5);
         assert!(
-            says.iter().all(|word| said.stderr.contains(word)),
+            says.iter().all(|word| result.stderr.contains(word)),
             "{says:?}: {}",
-            said.stderr
+            result.stderr
         );
         assert_eq!(
             (
@@ -159,16 +159,16 @@ impl Drop for Daemon {
 }
 
 /// Returns the only instance of a run.
-fn one(said: &Said) -> &serde_json::Value {
-    let instances = said.json["instances"].as_array().unwrap();
-    assert_eq!(instances.len(), 1, "{:#}", said.json);
+fn only_instance(result: &CommandResult) -> &serde_json::Value {
+    let instances = result.json["instances"].as_array().unwrap();
+    assert_eq!(instances.len(), 1, "{:#}", result.json);
     &instances[0]
 }
 
-fn proof(said: &Said) -> (&str, &str) {
+fn proof(result: &CommandResult) -> (&str, &str) {
     (
-        one(said)["state"].as_str().unwrap(),
-        one(said)["proof"].as_str().unwrap_or_default(),
+        only_instance(result)["state"].as_str().unwrap(),
+        only_instance(result)["proof"].as_str().unwrap_or_default(),
     )
 }
 
@@ -228,27 +228,28 @@ fn https_needs_a_trusted_authority_and_the_right_name() {
     serves(&pem, "message=zero");
 
     let by_authority = format!("ca = \"{}\"\nhost = \"web.test\"", ca.display());
-    let said = daemon
+    let result = daemon
         .broadcast(&fact(&by_authority), &["message=two"])
         .expect(0);
-    assert_eq!(proof(&said), ("confirmed", "content"));
+    assert_eq!(proof(&result), ("confirmed", "content"));
     assert!(
-        one(&said)["endpoint"]
+        only_instance(&result)["endpoint"]
             .as_str()
             .unwrap()
             .starts_with("https://127.0.0.1:"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(!said.stderr.contains("Insecure"), "{}", said.stderr);
-    let said = daemon
+    assert!(!result.stderr.contains("Insecure"), "{}", result.stderr);
+    let result = daemon
         .broadcast(&fact("insecure = true"), &["message=one"])
         .expect(0);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("Insecure d: the certificate of https://{listen}/ is not checked"),
         "{}",
-        said.stderr
+        result.stderr
     );
     daemon.refuses(
         &fact(&format!("ca = \"{}\"\nhost = \"other.test\"", ca.display())),
@@ -307,11 +308,11 @@ fn the_host_that_an_assertion_names_is_sent_in_the_request() {
     daemon
         .broadcast(&fact("web.test:81"), &["message=two"])
         .expect(0);
-    let said = daemon
+    let result = daemon
         .unproven(&fact("web.test"), &["message=three"])
         .expect(7);
     assert_eq!(
-        one(&said)["state"],
+        only_instance(&result)["state"],
         "revert_failed",
         "it never shows the wanted answer, not in the rollback either"
     );
@@ -333,14 +334,17 @@ fn a_unix_socket_is_selected_and_probed() {
         SEEN,
         &["listens on", "a.sock", ".s.PGSQL.5432", "say which"],
     );
-    let said = daemon
+    let result = daemon
         .broadcast(
             &format!("listen = \"unix:/*/a.sock\"\n{SEEN}"),
             &["message=two"],
         )
         .expect(0);
     assert_eq!(
-        (proof(&said), one(&said)["endpoint"].as_str().unwrap()),
+        (
+            proof(&result),
+            only_instance(&result)["endpoint"].as_str().unwrap()
+        ),
         (
             ("confirmed", "content"),
             &*format!("unix:{}", first.display())
@@ -370,7 +374,7 @@ fn the_first_entry_that_matches_exactly_one_socket_selects_the_endpoint() {
         &format!("listen = [\"tcp:1\", \"{other}\"]\n{SEEN}"),
         &[&web, "none or several"],
     );
-    let said = daemon
+    let result = daemon
         .broadcast(
             &format!(
                 "listen = [\"tcp:1\", \"{other}\", \"{{arg:--none}}\", \"{{arg:--web}}\"]\n{SEEN}"
@@ -378,20 +382,24 @@ fn the_first_entry_that_matches_exactly_one_socket_selects_the_endpoint() {
             &["message=two"],
         )
         .expect(0);
-    assert_eq!(one(&said)["endpoint"], format!("http://{web}/"));
+    assert_eq!(only_instance(&result)["endpoint"], format!("http://{web}/"));
     // A group without a probe there needs none.
     let exit = "[[group.confirm]]\nexec = [\"grep\", \"-q\", \"three\", \"{config}.runs\"]\nread = \"exit\"\nequals = \"0\"";
-    let said = daemon.broadcast(exit, &["message=three"]).expect(0);
+    let result = daemon.broadcast(exit, &["message=three"]).expect(0);
     // A literal need not hold before. That it did not hold is reported and recorded.
-    assert!(said.stderr.contains("Unheld"), "{}", said.stderr);
+    assert!(result.stderr.contains("Unheld"), "{}", result.stderr);
     assert!(
-        said.stderr.contains("reads `1`, and wanted is `0`"),
+        result.stderr.contains("reads `1`, and wanted is `0`"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert_eq!(said.json["notes"][0]["event"], "unheld", "{:#}", said.json);
     assert_eq!(
-        (proof(&said), &one(&said)["endpoint"]),
+        result.json["notes"][0]["event"], "unheld",
+        "{:#}",
+        result.json
+    );
+    assert_eq!(
+        (proof(&result), &only_instance(&result)["endpoint"]),
         (("confirmed", "content"), &serde_json::Value::Null)
     );
 }
@@ -403,21 +411,21 @@ fn both_address_families_are_probed_on_loopback() {
         &format!("listen = [\"0.0.0.0:{port}\", \"[::]:{port} only\"]"),
         &[],
     );
-    let said = daemon.broadcast(SEEN, &["message=two"]).expect(0);
+    let result = daemon.broadcast(SEEN, &["message=two"]).expect(0);
     assert_eq!(
-        one(&said)["endpoint"],
+        only_instance(&result)["endpoint"],
         format!("http://127.0.0.1:{port}/"),
         "one port on both is one endpoint"
     );
     let daemon = Daemon::start("listen = \"[::]:0\"", &[]);
-    let said = daemon.broadcast(SEEN, &["message=two"]).expect(0);
+    let result = daemon.broadcast(SEEN, &["message=two"]).expect(0);
     assert!(
-        one(&said)["endpoint"]
+        only_instance(&result)["endpoint"]
             .as_str()
             .unwrap()
             .starts_with("http://[::1]:"),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -431,11 +439,14 @@ fn the_sockets_of_children_count_as_the_instance_s_own() {
     until("its worker listens", || {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
-    let said = daemon
+    let result = daemon
         .broadcast(&format!("{SEEN}\n{WORKERS}"), &["message=two"])
         .expect(0);
     assert_eq!(
-        (proof(&said), one(&said)["endpoint"].as_str().unwrap()),
+        (
+            proof(&result),
+            only_instance(&result)["endpoint"].as_str().unwrap()
+        ),
         (
             ("confirmed", "content"),
             &*format!("http://127.0.0.1:{port}/")
@@ -448,7 +459,7 @@ fn a_port_change_is_followed_in_both_directions() {
     let (first, second, third) = (free_port(), free_port(), free_port());
     let daemon = Daemon::start(&format!("listen = \"127.0.0.1:{first}\""), &[]);
     let url = |port: u16| format!("http://127.0.0.1:{port}/");
-    let said = daemon
+    let result = daemon
         .broadcast(
             SEEN,
             &["message=two", &format!("listen=127.0.0.1:{second}")],
@@ -456,9 +467,9 @@ fn a_port_change_is_followed_in_both_directions() {
         .expect(0);
     assert_eq!(
         (
-            proof(&said),
-            &one(&said)["endpoint"],
-            &one(&said)["moved_from"]
+            proof(&result),
+            &only_instance(&result)["endpoint"],
+            &only_instance(&result)["moved_from"]
         ),
         (
             ("confirmed", "content"),
@@ -467,16 +478,16 @@ fn a_port_change_is_followed_in_both_directions() {
         )
     );
     assert!(
-        said.stderr.contains(&format!(
+        result.stderr.contains(&format!(
             "{} moved to {} by content",
             url(first),
             url(second)
         )),
         "{}",
-        said.stderr
+        result.stderr
     );
     // It moves and does not show the wanted answer. It is rolled back and proven at its old port.
-    let said = daemon
+    let result = daemon
         .unproven(
             SEEN,
             &[
@@ -488,13 +499,13 @@ fn a_port_change_is_followed_in_both_directions() {
         .expect(6);
     assert_eq!(
         (
-            one(&said)["state"].as_str().unwrap(),
-            &one(&said)["endpoint"]
+            only_instance(&result)["state"].as_str().unwrap(),
+            &only_instance(&result)["endpoint"]
         ),
         ("reverted", &url(second).into())
     );
     assert_eq!(
-        (&one(&said)["moved_from"], daemon.runs()),
+        (&only_instance(&result)["moved_from"], daemon.runs()),
         (&serde_json::Value::Null, "two".to_owned())
     );
 }
@@ -503,7 +514,7 @@ fn a_port_change_is_followed_in_both_directions() {
 fn an_answer_of_another_process_at_the_old_endpoint_is_no_proof() {
     let (first, second) = (free_port(), free_port());
     let daemon = Daemon::start(&format!("listen = \"127.0.0.1:{first}\""), &[]);
-    let said = daemon
+    let result = daemon
         .unproven(
             SEEN,
             &[
@@ -516,15 +527,15 @@ fn an_answer_of_another_process_at_the_old_endpoint_is_no_proof() {
         .expect(6);
     assert_eq!(
         (
-            one(&said)["state"].as_str().unwrap(),
-            &one(&said)["trouble"]["kind"]
+            only_instance(&result)["state"].as_str().unwrap(),
+            &only_instance(&result)["trouble"]["kind"]
         ),
         ("reverted", &"timed_out".into()),
         "{:#}",
-        said.json
+        result.json
     );
     assert_eq!(
-        (&one(&said)["endpoint"], daemon.runs()),
+        (&only_instance(&result)["endpoint"], daemon.runs()),
         (
             &format!("http://127.0.0.1:{first}/").into(),
             "one".to_owned()
@@ -535,60 +546,68 @@ fn an_answer_of_another_process_at_the_old_endpoint_is_no_proof() {
 #[test]
 fn an_answer_after_the_end_of_the_instance_is_no_proof() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
-    let said = daemon
+    let result = daemon
         .broadcast(SEEN, &["message=two", "ends=two"])
         .expect(7);
     assert_eq!(
-        (one(&said)["state"].as_str().unwrap(), &one(&said)["proof"]),
+        (
+            only_instance(&result)["state"].as_str().unwrap(),
+            &only_instance(&result)["proof"]
+        ),
         ("revert_failed", &serde_json::Value::Null)
     );
     // A child that inherited its socket is the successor, and proves nothing.
-    assert!(one(&said)["successor_of"].is_i64(), "{:#}", said.json);
+    assert!(
+        only_instance(&result)["successor_of"].is_i64(),
+        "{:#}",
+        result.json
+    );
 }
 
 #[test]
 fn workers_are_replaced_or_drain_or_stay() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"\nworkers = 3", &[]);
     until("its workers are there", || daemon.children().len() == 3);
-    let said = daemon.broadcast(WORKERS, &["message=two"]).expect(0);
+    let result = daemon.broadcast(WORKERS, &["message=two"]).expect(0);
     assert_eq!(
-        (proof(&said), &one(&said)["draining"]),
+        (proof(&result), &only_instance(&result)["draining"]),
         (("confirmed", "workers"), &serde_json::json!([]))
     );
-    assert!(said.stderr.contains(" by workers\n"), "{}", said.stderr);
+    assert!(result.stderr.contains(" by workers\n"), "{}", result.stderr);
     // Old workers that do not listen any more are named. A stronger assertion makes the proof.
     let old = daemon.children();
-    let said = daemon
+    let result = daemon
         .broadcast(
             &format!("{SEEN}\n{WORKERS}"),
             &["message=three", "old=drain"],
         )
         .expect(0);
     assert_eq!(
-        (proof(&said), &one(&said)["draining"]),
+        (proof(&result), &only_instance(&result)["draining"]),
         (("confirmed", "content"), &serde_json::json!(old))
     );
     let pids: Vec<String> = old.iter().map(|pid| format!("pid {pid}")).collect();
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains(&format!(" by content; draining: {}", pids.join(", "))),
         "{}",
-        said.stderr
+        result.stderr
     );
     // An old worker that still listens, or new workers that end at once, prove nothing.
     for bad in ["old=stay", "new=die"] {
-        let said = daemon.unproven(WORKERS, &["message=four", bad]).expect(6);
+        let result = daemon.unproven(WORKERS, &["message=four", bad]).expect(6);
         let (kind, says) = if bad == "old=stay" {
             ("stranger", "an old worker, still listens")
         } else {
             ("timed_out", "its workers are not replaced")
         };
         assert_eq!(
-            (proof(&said), &one(&said)["trouble"]["kind"]),
+            (proof(&result), &only_instance(&result)["trouble"]["kind"]),
             (("reverted", "workers"), &kind.into()),
             "{bad}"
         );
-        assert!(said.stderr.contains(says), "{}", said.stderr);
+        assert!(result.stderr.contains(says), "{}", result.stderr);
         assert_eq!(daemon.runs(), "three");
     }
 }
@@ -597,16 +616,18 @@ fn workers_are_replaced_or_drain_or_stay() {
 fn a_listening_socket_is_replaced_or_kept() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"\nrebind = true", &[]);
     let listener = "[[group.confirm]]\nlistener = true\nreplaced = true";
-    let said = daemon.broadcast(listener, &["message=two"]).expect(0);
-    assert_eq!(proof(&said), ("confirmed", "workers"));
-    let said = daemon
+    let result = daemon.broadcast(listener, &["message=two"]).expect(0);
+    assert_eq!(proof(&result), ("confirmed", "workers"));
+    let result = daemon
         .unproven(listener, &["message=three", "rebind=false"])
         .expect(6);
-    assert_eq!(proof(&said), ("reverted", "workers"));
+    assert_eq!(proof(&result), ("reverted", "workers"));
     assert!(
-        said.stderr.contains("its listening socket is not replaced"),
+        result
+            .stderr
+            .contains("its listening socket is not replaced"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -633,13 +654,13 @@ fn a_probe_command_is_read_by_its_output_and_exit_status() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
     let exec = |argv: &str, rest: &str| format!("[[group.confirm]]\nexec = [{argv}]\n{rest}");
     let cat = "\"cat\", \"{config}.runs\"";
-    let said = daemon
+    let result = daemon
         .broadcast(
             &exec(cat, "equals = \"{candidate.message}\""),
             &["message=two"],
         )
         .expect(0);
-    assert_eq!(proof(&said), ("confirmed", "content"));
+    assert_eq!(proof(&result), ("confirmed", "content"));
     // The whole output, including the line end.
     daemon
         .broadcast(
@@ -671,11 +692,11 @@ fn a_probe_command_is_read_by_its_output_and_exit_status() {
         "\"sh\", \"-c\", \"cat $0.runs; grep -q one $0.runs\", \"{config}\"",
         "equals = \"{candidate.message}\"",
     );
-    let said = daemon.unproven(&fails, &["message=two"]).expect(7);
+    let result = daemon.unproven(&fails, &["message=two"]).expect(7);
     assert!(
-        said.stderr.contains("ended with exit status 1"),
+        result.stderr.contains("ended with exit status 1"),
         "{}",
-        said.stderr
+        result.stderr
     );
     until("it runs the old one", || daemon.runs() == "one");
     // A command that cannot run, or does not end, is refused before the run.
@@ -685,14 +706,14 @@ fn a_probe_command_is_read_by_its_output_and_exit_status() {
     );
     daemon.group(&exec("\"sleep\", \"60\"", "equals = \"\""));
     // Its time limit is that of the whole proof, and at least 5 s.
-    let said = daemon
+    let result = daemon
         .fleet
         .broadcast(&["--set", "message=refused", "--timeout", "1s"])
         .expect(5);
     assert!(
-        said.stderr.contains("`sleep` did not end within 5s"),
+        result.stderr.contains("`sleep` did not end within 5s"),
         "{}",
-        said.stderr
+        result.stderr
     );
     daemon.refuses(
         &exec("\"false\"", "changed = true"),
@@ -754,36 +775,36 @@ fn stamps_counters_and_changes_are_read_in_every_form() {
     ] {
         // The strongest of several assertions is the proof. One that held before the signal is
         // none.
-        let said = daemon.broadcast(
+        let result = daemon.broadcast(
             &format!(
                 "{fact}\n{}",
                 http("", "read = \"status\"\nequals = \"200\"")
             ),
             &[&format!("message={}", daemon.runs() + "x")],
         );
-        assert_eq!(proof(&said.expect(0)), ("confirmed", proves), "{fact}");
+        assert_eq!(proof(&result.expect(0)), ("confirmed", proves), "{fact}");
     }
-    let said = daemon
+    let result = daemon
         .broadcast(
             &http("", "read = \"status\"\nequals = \"200\""),
             &["message=last"],
         )
         .expect(12);
-    assert_eq!(proof(&said), ("unconfirmed", "none"));
+    assert_eq!(proof(&result), ("unconfirmed", "none"));
     assert!(
-        said.stderr.contains("read the same before its signal"),
+        result.stderr.contains("read the same before its signal"),
         "{}",
-        said.stderr
+        result.stderr
     );
     // The old config has the same value, so the answer proves nothing about the new one.
     assert_eq!(
         proof(&daemon.broadcast(SEEN, &["other=1"]).expect(12)),
         ("unconfirmed", "none")
     );
-    let said = daemon
+    let result = daemon
         .broadcast("confirm = []", &["message=one"])
         .expect(12);
-    assert_eq!(proof(&said), ("unconfirmed", "none"));
+    assert_eq!(proof(&result), ("unconfirmed", "none"));
     until("it runs that", || daemon.runs() == "one");
     daemon.refuses(
         &http("metrics", "read = \"metric:nope\"\nincreased = true"),
@@ -804,13 +825,13 @@ fn a_counter_that_rose_before_the_signal_proves_nothing() {
         "[[group.confirm]]\nexec = [\"cat\", \"{}\"]\nincreased = true",
         counter.display()
     );
-    let said = daemon
+    let result = daemon
         .unproven(&format!("{validate}\n{fact}"), &["message=two"])
         .expect(5);
     assert!(
-        said.stderr.contains("`increased` would prove nothing"),
+        result.stderr.contains("`increased` would prove nothing"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -822,13 +843,18 @@ fn a_rejection_is_noticed_while_another_source_does_not_answer() {
     let fact = format!(
         "[[group.confirm]]\nhttp = \"http://127.0.0.1:{port}/\"\nequals = \"{{candidate.message}}\""
     );
-    let said = daemon
+    let result = daemon
         .broadcast(
             &format!("{fact}\n{reject}"),
             &["message=two", "answers=wrong", "listen=127.0.0.1:0"],
         )
         .expect(6);
-    assert_eq!(one(&said)["trouble"]["kind"], "rejected", "{:#}", said.json);
+    assert_eq!(
+        only_instance(&result)["trouble"]["kind"],
+        "rejected",
+        "{:#}",
+        result.json
+    );
 }
 
 #[test]
@@ -848,25 +874,26 @@ fn an_assertion_cannot_name_a_key_of_a_directory() {
             live.to_str().unwrap(),
         ),
     );
-    let said = daemon
+    let result = daemon
         .fleet
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(4);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("`{candidate.message}` needs a config that is one file"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
 #[test]
 fn the_journal_records_the_proof() {
     let daemon = Daemon::start("listen = \"127.0.0.1:0\"", &[]);
-    let said = daemon.broadcast(SEEN, &["message=two"]).expect(0);
+    let result = daemon.broadcast(SEEN, &["message=two"]).expect(0);
     let journal = daemon
         .path("state/runs")
-        .join(said.json["run"].as_str().unwrap())
+        .join(result.json["run"].as_str().unwrap())
         .join("events.jsonl");
     let events = std::fs::read_to_string(journal).unwrap();
     let event = events

@@ -21,10 +21,10 @@ fn a_good_change_converges_and_a_second_run_sends_no_signal() {
         std::fs::Permissions::from_mode(0o640),
     )
     .unwrap();
-    let said = fleet
+    let result = fleet
         .broadcast(&["--validate", "--config", new.to_str().unwrap()])
         .expect(0);
-    assert_eq!(said.states(), ["confirmed"; 3]);
+    assert_eq!(result.states(), ["confirmed"; 3]);
     assert_eq!(fleet.bodies(), ["two"; 3]);
     assert_eq!(
         fleet
@@ -36,11 +36,11 @@ fn a_good_change_converges_and_a_second_run_sends_no_signal() {
             & 0o777,
         0o640
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(0);
-    assert_eq!(said.states(), ["unchanged"; 3]);
-    assert!(!said.stderr.contains("No way back"), "{}", said.stderr);
+    assert_eq!(result.states(), ["unchanged"; 3]);
+    assert!(!result.stderr.contains("No way back"), "{}", result.stderr);
     assert_eq!(fleet.attempts(), [2; 3], "the second run sent no signal");
     let (head, _) = get(fleet.url(0), "/");
     assert!(head.contains("x-config-generation: 2"), "{head}");
@@ -77,17 +77,21 @@ fn a_change_that_cannot_apply_touches_nothing() {
         (arg(fleet.dir.path()), 4, "no regular file"),
         (arg(&fleet.path("none.toml")), 1, "cannot read"),
     ] {
-        let said = fleet
+        let result = fleet
             .broadcast(&["--validate", "--config", &path])
             .expect(code);
-        assert!(said.stderr.contains(says), "{}", said.stderr);
+        assert!(result.stderr.contains(says), "{}", result.stderr);
     }
     fleet.broadcast(&["--count", "3"]).expect(3);
     // The staged content was recorded.
     std::fs::remove_dir_all(fleet.path("state")).unwrap();
     fleet.write("state", "a file where the state directory should be");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(1);
-    assert!(said.stderr.contains("state directory"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(1);
+    assert!(
+        result.stderr.contains("state directory"),
+        "{}",
+        result.stderr
+    );
     std::fs::hard_link(fleet.path("web.toml"), fleet.path("second-name")).unwrap();
     fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert_eq!(
@@ -101,15 +105,17 @@ fn a_bad_fleet_file_is_a_usage_error_and_a_held_lock_is_busy() {
     let fleet = Fleet::start(1);
     let dir = std::fs::File::open(fleet.dir.path()).unwrap();
     rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(9);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(9);
     assert!(
-        said.stderr.contains(&format!("pid {}", std::process::id())),
+        result
+            .stderr
+            .contains(&format!("pid {}", std::process::id())),
         "{}",
-        said.stderr
+        result.stderr
     );
     fleet.write("fleet.toml", "version = 1\n[[group]]\nnmae = \"x\"\n");
-    let said = fleet.broadcast(&[]).expect(2);
-    assert!(said.stderr.contains("line 3"), "{}", said.stderr);
+    let result = fleet.broadcast(&[]).expect(2);
+    assert!(result.stderr.contains("line 3"), "{}", result.stderr);
 }
 
 #[test]
@@ -117,8 +123,8 @@ fn a_stopped_instance_is_refused_before_anything_is_touched() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
     fleet.stop(1);
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-    assert!(said.stderr.contains("is stopped"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert!(result.stderr.contains("is stopped"), "{}", result.stderr);
     fleet.signal(1, Signal::SIGCONT);
     assert_eq!(
         (fleet.text(), fleet.bodies()),
@@ -192,15 +198,15 @@ fn the_output_of_a_validator_about_a_secret_config_is_hidden() {
         std::fs::Permissions::from_mode(0o640),
     )
     .unwrap();
-    let said = fleet.broadcast(&["--set", "log=hunter2"]).expect(4);
-    assert!(said.stderr.contains("line 4"), "{}", said.stderr);
-    assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
-    let said = fleet.broadcast(&["--set", "message=hunter2"]).expect(4);
-    assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "log=hunter2"]).expect(4);
+    assert!(result.stderr.contains("line 4"), "{}", result.stderr);
+    assert!(!result.stderr.contains("hunter2"), "{}", result.stderr);
+    let result = fleet.broadcast(&["--set", "message=hunter2"]).expect(4);
+    assert!(!result.stderr.contains("hunter2"), "{}", result.stderr);
     assert!(
-        !said.json.to_string().contains("hunter2"),
+        !result.json.to_string().contains("hunter2"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -216,9 +222,9 @@ fn a_validator_that_cannot_run_is_not_a_rejection() {
         .broadcast(&["--validate", "--set", "message=x"])
         .expect(5);
     assert_eq!(fleet.attempts(), [1]);
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
-    assert_eq!(said.json["instances"][0]["validated"], false);
-    assert!(said.stderr.contains("Unvalidated"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    assert_eq!(result.json["instances"][0]["validated"], false);
+    assert!(result.stderr.contains("Unvalidated"), "{}", result.stderr);
 }
 
 #[test]
@@ -313,8 +319,12 @@ fn without_a_kind(fleet: &Fleet, more: &str) {
 fn a_program_that_is_not_declared_to_reload_is_refused() {
     let fleet = Fleet::start(1);
     without_a_kind(&fleet, "");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-    assert!(said.stderr.contains("reloads = true"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert!(
+        result.stderr.contains("reloads = true"),
+        "{}",
+        result.stderr
+    );
     assert_eq!(fleet.attempts(), [1]);
 }
 
@@ -322,8 +332,8 @@ fn a_program_that_is_not_declared_to_reload_is_refused() {
 fn a_program_without_a_kind_is_proven_by_assertions_after_a_canary() {
     let fleet = Fleet::start(3);
     without_a_kind(&fleet, "reloads = true\n");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
-    let mut waves: Vec<u64> = said.json["instances"]
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    let mut waves: Vec<u64> = result.json["instances"]
         .as_array()
         .unwrap()
         .iter()
@@ -337,7 +347,7 @@ fn a_program_without_a_kind_is_proven_by_assertions_after_a_canary() {
     // It loads and serves, but the assertion does not hold. The first is rolled back, the others
     // are never signalled.
     let before = (fleet.text(), fleet.attempts());
-    let said = fleet
+    let result = fleet
         .broadcast(&[
             "--set",
             "message=y",
@@ -348,12 +358,13 @@ fn a_program_without_a_kind_is_proven_by_assertions_after_a_canary() {
         ])
         .expect(7);
     // It always answers the old message, which shows no end of a reload.
-    assert_eq!(said.states(), ["revert_failed", "untouched", "untouched"]);
+    assert_eq!(result.states(), ["revert_failed", "untouched", "untouched"]);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("nothing shows that its reload of the new one is over"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(
         (fleet.text(), fleet.bodies()),
@@ -434,10 +445,10 @@ fn an_instance_that_stays_stopped_is_named_and_the_file_is_rolled_back() {
     let fleet = Fleet::start(3);
     with_a_victim(&fleet);
     let before = fleet.text();
-    let said = fleet
+    let result = fleet
         .broadcast(&["--waves", "100%", "--validate", "--set", "message=x"])
         .expect(7);
-    assert_eq!(said.states(), ["revert_failed", "reverted", "reverted"]);
+    assert_eq!(result.states(), ["revert_failed", "reverted", "reverted"]);
     assert_eq!(fleet.text(), before);
     fleet.signal(0, Signal::SIGCONT);
     until("it answers", || fleet.bodies() == ["one"; 3]);
@@ -493,13 +504,13 @@ fn missing_rollback_content_is_reported_before_the_run() {
     let output = fleet.command(&["--dry-run"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("no way back"));
     with_a_victim(&fleet);
-    let said = fleet
+    let result = fleet
         .broadcast(&["--waves", "100%", "--validate", "--timeout", "500ms"])
         .expect(7);
-    assert!(said.stderr.contains("No way back"), "{}", said.stderr);
-    assert!(said.stderr.contains("web.toml"), "{}", said.stderr);
+    assert!(result.stderr.contains("No way back"), "{}", result.stderr);
+    assert!(result.stderr.contains("web.toml"), "{}", result.stderr);
     assert_eq!(
-        (said.states(), fleet.text().as_str()),
+        (result.states(), fleet.text().as_str()),
         (vec!["confirmed", "timed_out"], by_hand)
     );
     fleet.signal(0, Signal::SIGCONT);
@@ -507,14 +518,14 @@ fn missing_rollback_content_is_reported_before_the_run() {
         fleet.bodies() == ["by hand"; 2]
     });
     // The run stays open. The next one on this file names it and closes it.
-    let run = said.json["run"].as_str().unwrap().to_owned();
+    let run = result.json["run"].as_str().unwrap().to_owned();
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", group.split("validate").next().unwrap());
-    let said = fleet.broadcast(&["--set", "message=z"]).expect(0);
+    let result = fleet.broadcast(&["--set", "message=z"]).expect(0);
     assert!(
-        said.stderr.contains(&format!("Superseded run {run}")),
+        result.stderr.contains(&format!("Superseded run {run}")),
         "{}",
-        said.stderr
+        result.stderr
     );
     let plan: serde_json::Value = serde_json::from_slice(
         &std::fs::read(
@@ -555,8 +566,8 @@ fn missing_rollback_content_is_reported_before_the_run() {
         journal.lines().last().unwrap().contains("superseded_by"),
         "{journal}"
     );
-    let said = fleet.broadcast(&["--set", "message=zz"]).expect(0);
-    assert!(!said.stderr.contains("Superseded"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=zz"]).expect(0);
+    assert!(!result.stderr.contains("Superseded"), "{}", result.stderr);
 }
 
 /// Writes a second group of the last server alone, which reads its own file.
@@ -614,11 +625,11 @@ fn each_group_has_its_own_change_and_a_group_without_one_is_skipped() {
         ])
         .expect(0);
     assert_eq!(fleet.bodies(), ["two", "three"]);
-    let said = fleet
+    let result = fleet
         .broadcast(&["--config", &format!("b={new}")])
         .expect(0);
     assert_eq!(
-        (said.states(), fleet.bodies()),
+        (result.states(), fleet.bodies()),
         (vec!["confirmed"], vec!["two".into(), "two".into()])
     );
     fleet.broadcast(&["a", "--set", "message=only a"]).expect(0);
@@ -645,10 +656,10 @@ fn one_config_for_several_files_needs_equal_files() {
     fleet.write("other.toml", &NEW.replace("two", "else"));
     fleet.signal(1, Signal::SIGHUP);
     until("it reloaded", || fleet.bodies() == ["two", "else"]);
-    let said = fleet.broadcast(&["--config", &newer]).expect(5);
-    assert!(said.stderr.contains("web.toml"), "{}", said.stderr);
-    assert!(said.stderr.contains("other.toml"), "{}", said.stderr);
-    assert!(said.stderr.contains("--overwrite"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--config", &newer]).expect(5);
+    assert!(result.stderr.contains("web.toml"), "{}", result.stderr);
+    assert!(result.stderr.contains("other.toml"), "{}", result.stderr);
+    assert!(result.stderr.contains("--overwrite"), "{}", result.stderr);
     fleet
         .broadcast(&["--overwrite", "--config", &newer])
         .expect(0);
@@ -663,9 +674,9 @@ fn a_group_without_a_config_is_only_signalled_and_confirmed() {
     fleet
         .write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nreloads = true\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n{confirm}"));
     fleet.broadcast(&["--set", "message=x"]).expect(2);
-    let said = fleet.broadcast(&[]).expect(0);
+    let result = fleet.broadcast(&[]).expect(0);
     assert_eq!(
-        (said.states(), fleet.attempts()),
+        (result.states(), fleet.attempts()),
         (vec!["confirmed"; 2], vec![2; 2])
     );
 }

@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Fleet, Said, until};
+use crate::support::{CommandResult, Fleet, until};
 
 /// The script of the shells: runs each line of its input.
 const SCRIPT: &str = "while read -r line; do eval \"$line\"; done\n";
@@ -97,9 +97,9 @@ impl Shell {
 
     fn tell(&mut self, command: &str) -> String {
         writeln!(self.stdin, "{command}").unwrap();
-        let mut said = String::new();
-        self.stdout.read_line(&mut said).unwrap();
-        said.trim().to_owned()
+        let mut result = String::new();
+        self.stdout.read_line(&mut result).unwrap();
+        result.trim().to_owned()
     }
 
     fn pid(&self) -> i32 {
@@ -195,25 +195,25 @@ impl House {
     }
 
     /// Returns the pids that a group finds, and the result.
-    fn found(&self, keys: &str) -> (Vec<i32>, Said) {
+    fn found(&self, keys: &str) -> (Vec<i32>, CommandResult) {
         self.group(keys);
-        let said = self.0.status();
-        let rows = said.json["instances"]
+        let result = self.0.status();
+        let rows = result.json["instances"]
             .as_array()
-            .unwrap_or_else(|| panic!("{keys}: {}", said.stderr));
+            .unwrap_or_else(|| panic!("{keys}: {}", result.stderr));
         (
             rows.iter()
                 .map(|row| i32::try_from(row["pid"].as_i64().unwrap()).unwrap())
                 .collect(),
-            said,
+            result,
         )
     }
 
     fn finds(&self, keys: &str, pids: &[i32]) {
-        let (found, said) = self.found(keys);
+        let (found, result) = self.found(keys);
         let mut pids = pids.to_vec();
         pids.sort_unstable();
-        assert_eq!(found, pids, "{keys}\n{}\n{:#}", said.stderr, said.json);
+        assert_eq!(found, pids, "{keys}\n{}\n{:#}", result.stderr, result.json);
     }
 
     /// Returns the message of a broadcast that is refused.
@@ -394,13 +394,14 @@ fn users_match_by_name_or_number_and_a_group_may_name_several() {
             .arg(&exe),
     );
     let (me, other) = (mine.pid(), theirs.pid());
-    let (found, said) = house.found("match = { exe = \"whose\" }");
-    assert!(found == [me], "{}", said.stderr);
+    let (found, result) = house.found("match = { exe = \"whose\" }");
+    assert!(found == [me], "{}", result.stderr);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains(&format!("pid {other} belongs to uid 65534")),
         "{}",
-        said.stderr
+        result.stderr
     );
     house.finds(
         "match = { exe = \"whose\" }\nuser = [\"{self}\", \"65534\", \"no-such-user-here\"]",
@@ -417,13 +418,13 @@ fn users_match_by_name_or_number_and_a_group_may_name_several() {
         &[me],
     );
     house.finds("match = { exe = \"whose\" }\nuser = [\"nobody\", \"{self}\"]\nexclude = { user = \"nobody\" }", &[me]);
-    let said = house.refused(
+    let result = house.refused(
         "match = { exe = \"whose\" }\nuser = \"no-such-user-here\"",
         3,
     );
     assert!(
-        said.contains("error: no user `no-such-user-here`"),
-        "{said}"
+        result.contains("error: no user `no-such-user-here`"),
+        "{result}"
     );
 }
 
@@ -602,23 +603,23 @@ fn a_pid_file_matches_exactly_its_process_and_a_stale_one_is_reported() {
     house.finds(&all, &[one.pid(), _other.pid()]);
     // Another program, a thread, no number, and an ended process.
     writes(&std::process::id().to_string());
-    let said = house.refused(&by_file, 3);
+    let result = house.refused(&by_file, 3);
     assert!(
-        said.contains(&format!(
+        result.contains(&format!(
             "pid {} stands in `{}` and is no process of group `g`",
             std::process::id(),
             file.display()
         )),
-        "{said}"
+        "{result}"
     );
     writes("soon\n");
-    let said = house.refused(&by_file, 3);
+    let result = house.refused(&by_file, 3);
     assert!(
-        said.contains(&format!(
+        result.contains(&format!(
             "pid file `{}`: it holds no process number",
             file.display()
         )),
-        "{said}"
+        "{result}"
     );
     assert!(
         house
@@ -634,13 +635,13 @@ fn a_pid_file_matches_exactly_its_process_and_a_stale_one_is_reported() {
     let gone = one.pid();
     writes(&gone.to_string());
     one.kill();
-    let said = house.refused(&by_file, 3);
+    let result = house.refused(&by_file, 3);
     assert!(
-        said.contains(&format!(
+        result.contains(&format!(
             "pid {gone} stands in `{}` and is gone",
             file.display()
         )),
-        "{said}"
+        "{result}"
     );
     assert_eq!(
         house.found(&by_file).1.code,
@@ -687,9 +688,9 @@ fn as_root_a_pid_file_that_others_can_write_is_not_believed() {
     std::os::unix::fs::symlink(&file, &link).unwrap();
     house.finds(&by_file(&link), &[one.pid()]);
     nix::unistd::chown(&house.path("theirs"), Some(65534.into()), None).unwrap();
-    let said = house.refused(&by_file(&link), 3);
-    assert!(said.contains("whose word does not count"), "{said}");
-    assert!(said.contains("by a link"), "{said}");
+    let result = house.refused(&by_file(&link), 3);
+    assert!(result.contains("whose word does not count"), "{result}");
+    assert!(result.contains("by a link"), "{result}");
     // A pid file of the user itself is enough for a process of that user.
     let theirs = Shell::start(
         Command::new("setpriv")
@@ -797,8 +798,8 @@ fn a_leader_matches_by_the_socket_of_its_child() {
          for line in sys.stdin: print('here' if 'here' in line else f'{pid} {port}', flush=True)\n",
     );
     let mut parent = Shell::start(Command::new("python3").arg(&script));
-    let said = parent.tell("who");
-    let (child, port) = said.split_once(' ').unwrap();
+    let result = parent.tell("who");
+    let (child, port) = result.split_once(' ').unwrap();
     parent.started.push(child.parse().unwrap());
     house.finds(&format!("match = {{ port = {port} }}"), &[parent.pid()]);
     // A child of another executable counts for a parent that matches.
@@ -845,7 +846,7 @@ fn the_leader_pattern_matches_leaders_and_never_workers() {
     house.finds(&by_pattern, &[master.pid(), second.pid()]);
     // A pid list does not turn a worker into a leader either.
     for pid in [worker, other] {
-        let said = house.refused(
+        let result = house.refused(
             &format!(
                 "{by_pattern}\ninstances = [ {{ pid = {} }}, {{ pid = {pid} }} ]",
                 second.pid()
@@ -853,8 +854,8 @@ fn the_leader_pattern_matches_leaders_and_never_workers() {
             5,
         );
         assert!(
-            said.contains(&format!("pid {pid} is a worker of pid {}", master.pid())),
-            "{said}"
+            result.contains(&format!("pid {pid} is a worker of pid {}", master.pid())),
+            "{result}"
         );
     }
     house.finds(
@@ -871,19 +872,19 @@ fn the_leader_pattern_matches_leaders_and_never_workers() {
             .unwrap()
             .contains(&format!("PPid:\t{}", master.pid()))
     });
-    let said = house.refused(&group, 5);
+    let result = house.refused(&group, 5);
     assert!(
-        said.contains(&format!("pid {worker} is a worker whose master is gone")),
-        "{said}"
+        result.contains(&format!("pid {worker} is a worker whose master is gone")),
+        "{result}"
     );
-    assert!(!said.contains(&format!("pid {other}")), "{said}");
-    let (found, said) = house.found(&group);
-    assert!(found.contains(&worker), "{:#}", said.json);
-    assert!(said.code == 7, "{:#}", said.json);
+    assert!(!result.contains(&format!("pid {other}")), "{result}");
+    let (found, result) = house.found(&group);
+    assert!(found.contains(&worker), "{:#}", result.json);
+    assert!(result.code == 7, "{:#}", result.json);
     assert!(
-        said.json.to_string().contains("whose master is gone"),
+        result.json.to_string().contains("whose master is gone"),
         "{:#}",
-        said.json
+        result.json
     );
     house.finds(
         &format!("{group}\nexclude = {{ args = [\"worker\"] }}"),
@@ -905,17 +906,17 @@ fn two_masters_of_one_service_are_refused_by_name() {
     let _worker = old.worker(&exe, "upgraded: worker process");
     house.finds(&group, &[old.pid()]);
     let new = old.worker(&exe, "upgraded: master process 2");
-    let said = house.refused(&group, 5);
+    let result = house.refused(&group, 5);
     for (one, other) in [(new, old.pid()), (old.pid(), new)] {
         let why = format!(
             "pid {one} is being upgraded: pid {other} and pid {one} are both masters; finish or abort the upgrade first"
         );
-        assert!(said.contains(&why), "{why}\n{said}");
+        assert!(result.contains(&why), "{why}\n{result}");
     }
-    let (found, said) = house.found(&group);
-    assert!(found.contains(&new), "{:#}", said.json);
-    assert!(found.contains(&old.pid()), "{:#}", said.json);
-    assert!(said.code == 7, "{:#}", said.json);
+    let (found, result) = house.found(&group);
+    assert!(found.contains(&new), "{:#}", result.json);
+    assert!(found.contains(&old.pid()), "{:#}", result.json);
+    assert!(result.code == 7, "{:#}", result.json);
     kill(Pid::from_raw(new), Signal::SIGKILL).unwrap();
     until("the upgrade is aborted", || {
         !Path::new(&format!("/proc/{new}/exe")).exists()
@@ -953,13 +954,13 @@ fn without_a_leader_the_processes_that_match_no_pattern_are_named() {
     let house = House::new();
     let exe = house.shell("single");
     let one = Shell::start(Command::new(&exe).arg0("single: alone in the world"));
-    let said = house.refused(&format!("match = {{ exe = \"single\" }}\n{PATTERNS}"), 3);
+    let result = house.refused(&format!("match = {{ exe = \"single\" }}\n{PATTERNS}"), 3);
     assert!(
-        said.contains(&format!(
+        result.contains(&format!(
             "pid {} is not what the `leader` of group `g` looks like",
             one.pid()
         )),
-        "{said}"
+        "{result}"
     );
 }
 
@@ -970,13 +971,13 @@ fn the_child_of_an_excluded_process_is_not_promoted_to_leader() {
     let mut master = Shell::start(Command::new(&exe).arg0("started: one"));
     let worker = master.worker(&exe, "started: two");
     let group = "match = { exe = \"started\" }\nexclude = { args = [\"one\"] }";
-    let said = house.refused(group, 3);
+    let result = house.refused(group, 3);
     assert!(
-        said.contains(&format!(
+        result.contains(&format!(
             "pid {worker} was started by pid {}, which group `g` excludes",
             master.pid()
         )),
-        "{said}"
+        "{result}"
     );
     // Unless the group declares it the leader, as under a watchdog.
     house.finds(
@@ -984,9 +985,9 @@ fn the_child_of_an_excluded_process_is_not_promoted_to_leader() {
         &[worker],
     );
     let other = Shell::start(Command::new(&exe).arg0("started: three"));
-    let (found, said) = house.found(group);
-    assert!(found == [other.pid()], "{}", said.stderr);
-    assert!(!said.stderr.contains("Left out"), "{}", said.stderr);
+    let (found, result) = house.found(group);
+    assert!(found == [other.pid()], "{}", result.stderr);
+    assert!(!result.stderr.contains("Left out"), "{}", result.stderr);
 }
 
 #[test]
@@ -1047,18 +1048,18 @@ fn workers_of_another_user_are_reported_only_without_a_master() {
     until("the worker has its title", || {
         words(worker) == "drops: worker"
     });
-    let (found, said) = house.found(&group);
-    assert!(found == [master.pid()], "{}", said.stderr);
+    let (found, result) = house.found(&group);
+    assert!(found == [master.pid()], "{}", result.stderr);
     assert!(
-        !said.stderr.contains(&worker.to_string()),
+        !result.stderr.contains(&worker.to_string()),
         "{}",
-        said.stderr
+        result.stderr
     );
     master.kill();
-    let said = house.refused(&group, 5);
+    let result = house.refused(&group, 5);
     assert!(
-        said.contains(&format!("pid {worker} is a worker whose master is gone")),
-        "{said}"
+        result.contains(&format!("pid {worker} is a worker whose master is gone")),
+        "{result}"
     );
 }
 
@@ -1080,14 +1081,14 @@ fn listed_pids_without_a_process_are_refused() {
     });
     let listed =
         |pid: i64| format!("match = {{ exe = \"listed\" }}\ninstances = [ {{ pid = {pid} }} ]");
-    let said = house.refused(&listed(lazy.id().into()), 3);
-    assert!(said.contains("runs no program"), "{said}");
-    let (found, said) = house.found("match = { exe = \"listed\" }");
-    assert!(found == [one.pid()], "{}", said.stderr);
+    let result = house.refused(&listed(lazy.id().into()), 3);
+    assert!(result.contains("runs no program"), "{result}");
+    let (found, result) = house.found("match = { exe = \"listed\" }");
+    assert!(found == [one.pid()], "{}", result.stderr);
     assert!(
-        !said.stderr.contains(&zombie.to_string()),
+        !result.stderr.contains(&zombie.to_string()),
         "{}",
-        said.stderr
+        result.stderr
     );
     lazy.wait().unwrap();
     assert!(
@@ -1112,8 +1113,8 @@ fn listed_pids_without_a_process_are_refused() {
         ),
         None => crate::support::skipped("no thread of the kernel is to be seen here"),
     }
-    let said = house.refused(&listed(std::process::id().into()), 3);
-    assert!(said.contains("is no process of group `g`"), "{said}");
+    let result = house.refused(&listed(std::process::id().into()), 3);
+    assert!(result.contains("is no process of group `g`"), "{result}");
 }
 
 #[test]
@@ -1156,42 +1157,42 @@ fn a_process_that_cannot_be_inspected_is_named_if_it_may_match() {
         "hidden-of-many*",
         &exe.display().to_string(),
     ] {
-        let (code, said) = look(&format!(
+        let (code, result) = look(&format!(
             "match = {{ exe = \"{exe}\", args = [\"serve\"] }}"
         ));
-        assert!(code == Some(3), "{exe}: {said}");
+        assert!(code == Some(3), "{exe}: {result}");
         assert!(
-            said.contains(&format!("Left out pid {} cannot be looked at", one.pid())),
-            "{exe}: {said}"
+            result.contains(&format!("Left out pid {} cannot be looked at", one.pid())),
+            "{exe}: {result}"
         );
-        let (_, said) = look(&format!(
+        let (_, result) = look(&format!(
             "match = {{ exe = \"{exe}\", args = [\"other\"] }}"
         ));
-        assert!(!said.contains("Left out"), "{said}");
+        assert!(!result.contains("Left out"), "{result}");
     }
-    let (_, said) = look("match = { script = \"hidden-app\" }");
+    let (_, result) = look("match = { script = \"hidden-app\" }");
     assert!(
-        said.contains(&format!(
+        result.contains(&format!(
             "Left out pid {} cannot be looked at",
             titled.pid()
         )),
-        "{said}"
+        "{result}"
     );
-    let (_, said) = look("match = { exe = \"another\" }");
-    assert!(!said.contains("Left out"), "{said}");
+    let (_, result) = look("match = { exe = \"another\" }");
+    assert!(!result.contains("Left out"), "{result}");
     // Processes cannot be distinguished by a socket that this user cannot see, which is reported.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (code, said) = look(&format!("match = {{ port = {port} }}"));
-    assert!(code == Some(7), "{said}");
+    let (code, result) = look(&format!("match = {{ port = {port} }}"));
+    assert!(code == Some(7), "{result}");
     assert!(
-        said.contains("who listens where group `g` says cannot be looked at"),
-        "{said}"
+        result.contains("who listens where group `g` says cannot be looked at"),
+        "{result}"
     );
     drop(listener);
-    let (code, said) = look(&format!("match = {{ port = {port} }}"));
-    assert!(code == Some(3), "{said}");
-    assert!(!said.contains("cannot be looked at"), "{said}");
+    let (code, result) = look(&format!("match = {{ port = {port} }}"));
+    assert!(code == Some(3), "{result}");
+    assert!(!result.contains("cannot be looked at"), "{result}");
 }
 
 #[test]
@@ -1209,13 +1210,13 @@ fn processes_that_come_and_go_do_not_disturb_the_scan() {
     )
     .unwrap();
     for _ in 0..30 {
-        let (found, said) = house.found("match = { exe = \"stays\" }");
+        let (found, result) = house.found("match = { exe = \"stays\" }");
         assert!(
             found.contains(&one.pid()),
             "{}\n{:#}",
-            said.stderr,
-            said.json
+            result.stderr,
+            result.json
         );
-        assert!(!said.stderr.contains("Left out"), "{}", said.stderr);
+        assert!(!result.stderr.contains("Left out"), "{}", result.stderr);
     }
 }

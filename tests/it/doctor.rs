@@ -20,10 +20,10 @@ use crate::{
         words,
     },
     rogue::{SEEN, rogues},
-    support::{Fleet, Said, until},
+    support::{CommandResult, Fleet, until},
 };
 
-const NOBODY: &str = "65534";
+const OTHER_UID: &str = "65534";
 
 /// All checks in order.
 const TOPICS: [&str; 17] = [
@@ -102,16 +102,16 @@ impl Drop for Kept {
 struct Exam(Value);
 
 impl Exam {
-    fn of(said: Said, code: i32) -> Self {
-        let said = said.expect(code);
+    fn of(result: CommandResult, code: i32) -> Self {
+        let result = result.expect(code);
         assert_eq!(
-            said.json["processes"].as_array().map(Vec::len),
+            result.json["processes"].as_array().map(Vec::len),
             Some(1),
             "{:#}",
-            said.json
+            result.json
         );
-        assert_eq!(said.json["processes"][0]["reloadable"], code == 0);
-        Self(said.json["processes"][0].clone())
+        assert_eq!(result.json["processes"][0]["reloadable"], code == 0);
+        Self(result.json["processes"][0].clone())
     }
 
     /// Examines the only match of the fleet, or one process.
@@ -121,7 +121,10 @@ impl Exam {
 
     /// Examines without a fleet.toml.
     fn kinds(args: &[&str], code: i32) -> Self {
-        Self::of(Said::of(without_fleet(args).args(["-o", "json"])), code)
+        Self::of(
+            CommandResult::of(without_fleet(args).args(["-o", "json"])),
+            code,
+        )
     }
 
     /// Checks the result, text and next step of one check.
@@ -225,13 +228,13 @@ fn a_server_that_can_be_reloaded_passes_every_check_and_nothing_is_touched() {
             .map(Vec::len),
         Some(2)
     );
-    let output = fleet.look("doctor").output().unwrap();
+    let output = fleet.read_only("doctor").output().unwrap();
     assert!(
         String::from_utf8(output.stdout)
             .unwrap()
             .ends_with("\n     Summary 2 processes: 2 can be reloaded, 0 cannot\n")
     );
-    let output = fleet.look("doctor").arg(&pid).output().unwrap();
+    let output = fleet.read_only("doctor").arg(&pid).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(
         (output.status.code(), output.stderr.len()),
@@ -266,12 +269,16 @@ fn missing_and_impossible_processes_are_refused() {
             .unwrap()
             .contains(") Z ")
     });
-    let said = fleet.doctor(&[&zombie]).expect(3);
-    assert!(said.stderr.contains("runs no program"), "{:#}", said.json);
+    let result = fleet.doctor(&[&zombie]).expect(3);
     assert!(
-        said.json["missing"][0]["pid"] == zombie.parse::<i32>().unwrap(),
+        result.stderr.contains("runs no program"),
         "{:#}",
-        said.json
+        result.json
+    );
+    assert!(
+        result.json["missing"][0]["pid"] == zombie.parse::<i32>().unwrap(),
+        "{:#}",
+        result.json
     );
     ended.wait().unwrap();
     assert!(
@@ -287,20 +294,20 @@ fn missing_and_impossible_processes_are_refused() {
         (&["1", "none"], "no group `none`"),
         (&["none"], "no group `none`"),
     ] {
-        let said = fleet.doctor(args).expect(2);
-        assert!(said.stderr.contains(says), "{args:?}: {}", said.stderr);
+        let result = fleet.doctor(args).expect(2);
+        assert!(result.stderr.contains(says), "{args:?}: {}", result.stderr);
     }
     add(&fleet, "count = 2");
-    let said = fleet.doctor(&[]).expect(3);
+    let result = fleet.doctor(&[]).expect(3);
     assert!(
-        said.stderr.contains("has 1 instance, not 2"),
+        result.stderr.contains("has 1 instance, not 2"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        said.json["processes"][0]["reloadable"] == true,
+        result.json["processes"][0]["reloadable"] == true,
         "{}",
-        said.stderr
+        result.stderr
     );
     fleet.write("fleet.toml", "version = 2\n");
     fleet.doctor(&[]).expect(2);
@@ -400,14 +407,14 @@ fn doctor_reports_the_signal_disposition_and_its_source() {
         exam.says("proof", Some(true), "content", "");
         if ok == Some(false) || !vouched {
             // A run that is refused for this reason suggests `doctor`.
-            let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
+            let result = fleet.broadcast(&["--set", "message=x"]).expect(5);
             assert!(
-                said.stderr.ends_with(&format!(
+                result.stderr.ends_with(&format!(
                     "\n  hello doctor --fleet {}\n",
                     fleet.path("fleet.toml").display()
                 )),
                 "{}",
-                said.stderr
+                result.stderr
             );
         }
         assert!(all[0].runs(), "{mode}");
@@ -688,12 +695,12 @@ fn doctor_reports_the_validator_and_the_effect_of_a_bad_config() {
             .is_ok_and(|s| s.success())
     };
     let place = unshared(&["--mount", "true"]) || unshared(&["--user", "--mount", "true"]);
-    let said = if place {
+    let result = if place {
         "grep -q good naps.conf"
     } else {
         "mount namespace"
     };
-    Exam::fleet(&fleet, &[], 0).says("validator", place.then_some(true), said, "");
+    Exam::fleet(&fleet, &[], 0).says("validator", place.then_some(true), result, "");
     let none = "validate = [\"/none/such\"]";
     group(none);
     let exam = Exam::fleet(&fleet, &[], 0);
@@ -745,20 +752,27 @@ fn doctor_reports_processes_of_other_users() {
     }
     let fleet = Fleet::start(1);
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let as_nobody = |program: &Path| {
+    let as_other_user = |program: &Path| {
         let mut command = Command::new("setpriv");
         command
-            .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"])
+            .args([
+                "--reuid",
+                OTHER_UID,
+                "--regid",
+                OTHER_UID,
+                "--clear-groups",
+                "--",
+            ])
             .arg(program);
         command
     };
     // An ordinary user examines a server of root.
-    let mut command = as_nobody(fleet.exe());
+    let mut command = as_other_user(fleet.exe());
     command
         .args(["doctor", "-o", "json", "--fleet"])
         .arg(fleet.path("fleet.toml"))
         .arg(fleet.pid(0).to_string());
-    let exam = Exam::of(Said::of(&mut command), 5);
+    let exam = Exam::of(CommandResult::of(&mut command), 5);
     exam.says(
         "permission",
         Some(false),
@@ -773,7 +787,7 @@ fn doctor_reports_processes_of_other_users() {
         "message = \"theirs\"\nlisten = \"127.0.0.1:0\"\n",
     );
     let other = Kept(
-        as_nobody(fleet.exe())
+        as_other_user(fleet.exe())
             .args(["serve", "--config"])
             .arg(&theirs)
             .stdout(Stdio::null())
@@ -839,7 +853,7 @@ fn doctor_reports_a_process_in_another_network_namespace() {
 fn of_nginx(daemon: &Daemon, pid: i32, code: i32) -> Exam {
     let mut command = without_fleet(&[&pid.to_string(), "-o", "json"]);
     assert!(daemon.runs() || code != 0);
-    Exam::of(Said::of(&mut command), code)
+    Exam::of(CommandResult::of(&mut command), code)
 }
 
 #[test]
@@ -877,7 +891,7 @@ fn doctor_reports_an_nginx_and_its_worker() {
         "mend it",
     );
     assert_eq!(
-        (web.says().as_deref(), web.daemon.children()),
+        (web.word().as_deref(), web.daemon.children()),
         (Some("one"), workers.clone()),
         "no signal was sent"
     );

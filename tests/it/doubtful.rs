@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::support::{Fleet, Said, until};
+use crate::support::{CommandResult, Fleet, until};
 
 /// Reports its config in the file of `RUNS`, and handles the signal. May hold a file open for
 /// writing. With `-t`, rejects a list with a bad line.
@@ -51,7 +51,7 @@ impl Daemon {
         daemon
     }
 
-    fn change(&self, config: &str, more: &str) -> Said {
+    fn change(&self, config: &str, more: &str) -> CommandResult {
         let script = self.fleet.path("d.py");
         let group = format!(
             "version = 1\n[[group]]\nname = \"d\"\nmatch = {{ script = \"{}\" }}\nreloads = true\nconfirm = []\ntimeout = \"300ms\"\n",
@@ -96,7 +96,7 @@ fn no_default_is_replaced_where_an_argument_may_name_the_config() {
     ] {
         let daemon = Daemon::start(args, |_, _| {});
         let default = daemon.path("default");
-        let said = daemon
+        let result = daemon
             .change(
                 &format!(
                     "[\"{{arg:--config}}\", \"{{arg:-c}}\", \"{}\"]",
@@ -106,11 +106,15 @@ fn no_default_is_replaced_where_an_argument_may_name_the_config() {
             )
             .expect(5);
         assert!(
-            said.stderr.contains("write `config = "),
+            result.stderr.contains("write `config = "),
             "{args:?}: {}",
-            said.stderr
+            result.stderr
         );
-        assert!(said.stderr.contains("getopt"), "{args:?}: {}", said.stderr);
+        assert!(
+            result.stderr.contains("getopt"),
+            "{args:?}: {}",
+            result.stderr
+        );
         assert_eq!(
             (
                 daemon.text("default").as_str(),
@@ -161,9 +165,13 @@ fn a_daemon_in_the_root_directory_may_have_started_elsewhere() {
             .env("PWD", "/")
             .env("GOES", "/");
     });
-    let said = daemon.change("\"{arg:-c}\"", "").expect(5);
-    assert!(said.stderr.contains("relative"), "{}", said.stderr);
-    assert!(said.stderr.contains("write `config = "), "{}", said.stderr);
+    let result = daemon.change("\"{arg:-c}\"", "").expect(5);
+    assert!(result.stderr.contains("relative"), "{}", result.stderr);
+    assert!(
+        result.stderr.contains("write `config = "),
+        "{}",
+        result.stderr
+    );
     assert_eq!(daemon.text("mine"), "a:b\n");
 }
 
@@ -176,13 +184,17 @@ fn a_variable_of_its_environment_may_name_the_config() {
     daemon.change(config, "").expect(12);
     assert_eq!(daemon.text("mine"), "c:d\n");
     let daemon = Daemon::start(&[], |command, _| _ = command.env("SETTINGS", ""));
-    let said = daemon.change(config, "").expect(5);
+    let result = daemon.change(config, "").expect(5);
     assert!(
-        said.stderr.contains("no SETTINGS in its environment"),
+        result.stderr.contains("no SETTINGS in its environment"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(said.stderr.contains("write `config = "), "{}", said.stderr);
+    assert!(
+        result.stderr.contains("write `config = "),
+        "{}",
+        result.stderr
+    );
     assert_eq!(daemon.text("mine"), "a:b\n");
 }
 
@@ -198,16 +210,20 @@ fn a_file_that_the_instance_holds_open_is_unchanged_for_the_validator() {
         list.display()
     );
     daemon.fleet.write("users", "a:b\nbroken\n");
-    let said = daemon.change("\"{arg:-c}\"", &validator);
+    let result = daemon.change("\"{arg:-c}\"", &validator);
     assert!(
-        [4, 5].contains(&said.code) || said.stderr.contains("Unvalidated"),
+        [4, 5].contains(&result.code) || result.stderr.contains("Unvalidated"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(said.stderr.contains("bad line: broken"), "{}", said.stderr);
+    assert!(
+        result.stderr.contains("bad line: broken"),
+        "{}",
+        result.stderr
+    );
     daemon.fleet.write("users", "a:b\n");
-    let said = daemon.change("\"{arg:-c}\"", &validator).expect(12);
-    assert!(said.stderr.contains("Valid"), "{}", said.stderr);
+    let result = daemon.change("\"{arg:-c}\"", &validator).expect(12);
+    assert!(result.stderr.contains("Valid"), "{}", result.stderr);
 }
 
 /// Returns `command` as root without the right to mount, if the machine allows such a root
@@ -267,7 +283,7 @@ fn root_without_the_right_to_mount_judges_and_changes_nothing() {
     );
     let change = |message: &str| {
         let set = format!("message={message}");
-        Some(Said::of(&mut without_mounts(&fleet.command(&[
+        Some(CommandResult::of(&mut without_mounts(&fleet.command(&[
             "-o",
             "json",
             "--validate=strict",
@@ -275,16 +291,16 @@ fn root_without_the_right_to_mount_judges_and_changes_nothing() {
             &set,
         ]))?))
     };
-    let Some(said) = change("bad") else { return };
-    let said = said.expect(4);
+    let Some(result) = change("bad") else { return };
+    let result = result.expect(4);
     assert!(
-        said.stderr.contains("says no (exit status: 1)"),
+        result.stderr.contains("says no (exit status: 1)"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(fleet.bodies(), ["one"]);
-    let said = change("good").unwrap().expect(0);
-    assert!(said.stderr.contains("Valid"), "{}", said.stderr);
+    let result = change("good").unwrap().expect(0);
+    assert!(result.stderr.contains("Valid"), "{}", result.stderr);
     use std::os::unix::fs::MetadataExt;
     assert_eq!(
         (std::fs::metadata(given).unwrap().uid(), beside.exists()),

@@ -22,7 +22,7 @@ fn reject(path: &str, rest: &str) -> String {
 const SEEN: &str = "equals = \"{candidate.message}\"";
 
 /// Whether a secret is in anything that the runs of a daemon printed or kept.
-fn leaks(daemon: &Daemon, said: &str, secret: &str) -> bool {
+fn leaks(daemon: &Daemon, result: &str, secret: &str) -> bool {
     fn within(dir: &Path, secret: &str) -> bool {
         let Ok(all) = std::fs::read_dir(dir) else {
             return false;
@@ -39,7 +39,7 @@ fn leaks(daemon: &Daemon, said: &str, secret: &str) -> bool {
             }
         })
     }
-    said.contains(secret) || within(&daemon.path("state"), secret)
+    result.contains(secret) || within(&daemon.path("state"), secret)
 }
 
 /// Writes a file that only its owner may read.
@@ -125,14 +125,14 @@ fn an_error_page_after_the_signal_proves_nothing_and_is_named() {
     let page = http("/page", "contains = \"two\"");
     // The proof of the rollback is tested elsewhere.
     let fails = |facts: &str, set: &[&str]| {
-        let said = daemon.unproven(facts, set);
+        let result = daemon.unproven(facts, set);
         assert!(
-            said.code == 6 || said.code == 7,
+            result.code == 6 || result.code == 7,
             "{}: {}",
-            said.code,
-            said.stderr
+            result.code,
+            result.stderr
         );
-        said.stderr
+        result.stderr
     };
     let text = fails(
         &page,
@@ -183,12 +183,12 @@ fn credentials_come_from_files_that_others_may_neither_change_nor_read() {
     );
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o620)).unwrap();
     daemon.refuses(&with("auth_file", &open), &["does not count", "chmod go-w"]);
-    let said = daemon
+    let result = daemon
         .broadcast(&with("auth_file", &auth), &["message=two"])
         .expect(0);
     assert!(!leaks(
         &daemon,
-        &(said.stderr + &said.json.to_string()),
+        &(result.stderr + &result.json.to_string()),
         "geheim"
     ));
     // Set once for the group. A new token is read from the same file.
@@ -282,19 +282,27 @@ fn a_password_in_a_url_is_refused_with_its_line_and_never_shown() {
         "[[group.confirm]]\nexec = ['psql', 'postgresql://ops:geheim@h/d']\nchanged = true".into(),
         format!("{seen}[group.rollout]\ngate = ['curl', 'https://ops:geheim@x.test/']"),
     ] {
-        let said = daemon.broadcast(&facts, &["message=two"]).expect(2);
+        let result = daemon.broadcast(&facts, &["message=two"]).expect(2);
         assert!(
-            said.stderr.contains("fleet.toml"),
+            result.stderr.contains("fleet.toml"),
             "{facts}: {}",
-            said.stderr
+            result.stderr
         );
-        assert!(said.stderr.contains("line "), "{facts}: {}", said.stderr);
         assert!(
-            !leaks(&daemon, &said.stderr, "heim@"),
+            result.stderr.contains("line "),
             "{facts}: {}",
-            said.stderr
+            result.stderr
         );
-        assert!(!said.stderr.contains("geheim"), "{facts}: {}", said.stderr);
+        assert!(
+            !leaks(&daemon, &result.stderr, "heim@"),
+            "{facts}: {}",
+            result.stderr
+        );
+        assert!(
+            !result.stderr.contains("geheim"),
+            "{facts}: {}",
+            result.stderr
+        );
     }
     assert_eq!(daemon.runs(), "one");
 }
@@ -307,10 +315,10 @@ fn an_answer_may_be_long_and_slow() {
         "/metrics",
         "read = \"metric:reloads_total\"\nincreased = true",
     ) + &http("/metrics", "read = \"metric:loaded\"\nafter_signal = true");
-    let said = daemon
+    let result = daemon
         .broadcast(&format!("samples = 1\n{facts}"), &["message=two"])
         .expect(0);
-    assert_eq!(said.json["instances"][0]["proof"], "reloaded");
+    assert_eq!(result.json["instances"][0]["proof"], "reloaded");
     let body = http("/metrics", "contains = \"reloads_total 2\"");
     daemon
         .broadcast(
@@ -396,17 +404,17 @@ fn placeholders_for_yaml_and_json_keys_and_the_digest_are_filled_in() {
             "no placeholder `{listen_host}`",
         ),
     ] {
-        let said = daemon.broadcast(&facts, &["message=three"]).expect(2);
-        assert!(said.stderr.contains(says), "{facts}: {}", said.stderr);
+        let result = daemon.broadcast(&facts, &["message=three"]).expect(2);
+        assert!(result.stderr.contains(says), "{facts}: {}", result.stderr);
         assert!(
-            said.stderr.contains("fleet.toml"),
+            result.stderr.contains("fleet.toml"),
             "{facts}: {}",
-            said.stderr
+            result.stderr
         );
         assert!(
-            said.stderr.contains(&format!("line {line}, ")),
+            result.stderr.contains(&format!("line {line}, ")),
             "{facts}: {}",
-            said.stderr
+            result.stderr
         );
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     broadcast::{two_groups, with_a_victim},
-    support::{Fleet, Said, until},
+    support::{CommandResult, Fleet, until},
 };
 
 /// Runs `history`, `forget` and similar commands.
@@ -26,8 +26,8 @@ fn ask(fleet: &Fleet, args: &[&str]) -> Command {
     command
 }
 
-fn history(fleet: &Fleet, args: &[&str]) -> Said {
-    Said::of(ask(fleet, &["history", "-o", "json"]).args(args))
+fn history(fleet: &Fleet, args: &[&str]) -> CommandResult {
+    CommandResult::of(ask(fleet, &["history", "-o", "json"]).args(args))
 }
 
 fn screen(fleet: &Fleet, args: &[&str]) -> String {
@@ -136,13 +136,13 @@ fn each_content_is_stored_once_and_private() {
     std::fs::set_permissions(state.join("runs"), std::fs::Permissions::from_mode(0o777)).unwrap();
     let command = fleet.command(&["-o", "json", "--set", "message=two"]);
     let mut shell = Command::new("sh");
-    let said = Said::of(
+    let result = CommandResult::of(
         shell
             .args(["-c", "umask 0; exec \"$0\" \"$@\""])
             .arg(command.get_program())
             .args(command.get_args()),
     );
-    let first = said.expect(0).json["run"].as_str().unwrap().to_owned();
+    let first = result.expect(0).json["run"].as_str().unwrap().to_owned();
     let inode = |sha256: &str| state.join("bytes").join(sha256).metadata().unwrap().ino();
     let known: Vec<(String, u64)> = names(&state.join("bytes"))
         .into_iter()
@@ -203,10 +203,10 @@ fn a_state_directory_that_others_can_write_is_refused() {
     let (before, state) = (fleet.text(), fleet.path("state"));
     std::fs::create_dir(&state).unwrap();
     std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o775)).unwrap();
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(1);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(1);
     let mend = format!("chmod go-w {}", state.display());
-    assert!(said.stderr.contains("can write"), "{}", said.stderr);
-    assert!(said.stderr.contains(&mend), "{}", said.stderr);
+    assert!(result.stderr.contains("can write"), "{}", result.stderr);
+    assert!(result.stderr.contains(&mend), "{}", result.stderr);
     assert_eq!(
         (fleet.text(), fleet.attempts(), names(&state)),
         (before, vec![1], vec![])
@@ -221,9 +221,9 @@ fn a_state_directory_that_others_can_write_is_refused() {
     fleet.broadcast(&["--set", "message=x"]).expect(0);
     if crate::support::runs_as_root("in part: only root can give a directory to another user") {
         std::os::unix::fs::chown(&state, Some(65534), None).unwrap();
-        let said = fleet.broadcast(&["--set", "message=y"]).expect(1);
-        assert!(said.stderr.contains("can write"), "{}", said.stderr);
-        assert!(said.stderr.contains("chown 0"), "{}", said.stderr);
+        let result = fleet.broadcast(&["--set", "message=y"]).expect(1);
+        assert!(result.stderr.contains("can write"), "{}", result.stderr);
+        assert!(result.stderr.contains("chown 0"), "{}", result.stderr);
     }
 }
 
@@ -242,8 +242,8 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
     );
     let state = fleet.path("state").display().to_string();
     let commands = ["resume", "revert"].map(|verb| format!("hello {verb} {run} --state {state}"));
-    let said = history(&fleet, &[]).expect(0);
-    let told = &said.json["runs"][0];
+    let result = history(&fleet, &[]).expect(0);
+    let told = &result.json["runs"][0];
     assert_eq!(
         (&told["run"], &told["verdict"], &told["open"], &told["next"]),
         (&json!(run), &json!("open"), &json!(true), &json!(commands))
@@ -257,27 +257,30 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
     assert!(text.contains(": a first\\x1b try\n"), "{text}");
     assert!(commands.iter().all(|c| text.contains(c)), "{text}");
     // `status` of the fleet shows it too.
-    let said = fleet.status();
+    let result = fleet.status();
     assert_eq!(
-        (&said.json["open"][0]["run"], &said.json["open"][0]["next"]),
+        (
+            &result.json["open"][0]["run"],
+            &result.json["open"][0]["next"]
+        ),
         (&json!(run), &json!(commands))
     );
-    let line = said
+    let line = result
         .stderr
         .lines()
         .find(|l| l.contains("Left open"))
         .unwrap();
     assert!(commands.iter().all(|c| line.contains(c)), "{line}");
     // It is needed, and so are its bytes.
-    let said = Said::of(&mut ask(&fleet, &["forget", &run])).expect(5);
+    let result = CommandResult::of(&mut ask(&fleet, &["forget", &run])).expect(5);
     assert!(
-        commands.iter().all(|c| said.stderr.contains(c)),
+        commands.iter().all(|c| result.stderr.contains(c)),
         "{}",
-        said.stderr
+        result.stderr
     );
     let sha256 = names(&fleet.path("state/bytes"))[0].clone();
-    let said = Said::of(&mut ask(&fleet, &["forget", &sha256[..8]])).expect(5);
-    assert!(said.stderr.contains(&run), "{}", said.stderr);
+    let result = CommandResult::of(&mut ask(&fleet, &["forget", &sha256[..8]])).expect(5);
+    assert!(result.stderr.contains(&run), "{}", result.stderr);
     assert_eq!(names(&fleet.path("state/bytes")).len(), 2);
     // Its last line is incomplete.
     let journal = fleet.path("state/runs").join(&run).join("events.jsonl");
@@ -291,15 +294,15 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
     settle(&fleet, &["web.toml"; 2]);
     let group = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", group.split("validate").next().unwrap());
-    let said = fleet.broadcast(&["--set", "message=z"]).expect(0);
-    let other = said.json["run"].as_str().unwrap().to_owned();
+    let result = fleet.broadcast(&["--set", "message=z"]).expect(0);
+    let other = result.json["run"].as_str().unwrap().to_owned();
     assert!(
-        said.stderr.contains(&format!("Superseded run {run}")),
+        result.stderr.contains(&format!("Superseded run {run}")),
         "{}",
-        said.stderr
+        result.stderr
     );
-    let said = history(&fleet, &[]).expect(0);
-    let verdicts: Vec<&Value> = said.json["runs"]
+    let result = history(&fleet, &[]).expect(0);
+    let verdicts: Vec<&Value> = result.json["runs"]
         .as_array()
         .unwrap()
         .iter()
@@ -333,14 +336,14 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
         (json!([]), String::new())
     );
     // No run needs it any more.
-    let said = Said::of(&mut ask(&fleet, &["forget", &run])).expect(0);
+    let result = CommandResult::of(&mut ask(&fleet, &["forget", &run])).expect(0);
     assert!(
-        said.stderr.contains(&format!("run {run}, and 1 content")),
+        result.stderr.contains(&format!("run {run}, and 1 content")),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(runs(&fleet), [other]);
-    Said::of(&mut ask(&fleet, &["forget", &run])).expect(3);
+    CommandResult::of(&mut ask(&fleet, &["forget", &run])).expect(3);
 }
 
 #[test]
@@ -378,21 +381,21 @@ fn a_run_over_some_targets_leaves_the_others_open() {
             .clone()
     };
     assert_eq!(targets().as_array().unwrap().len(), 2);
-    let said = fleet
+    let result = fleet
         .broadcast(&["--config", &format!("a={newer}")])
         .expect(0);
-    assert!(!said.stderr.contains("Superseded"), "{}", said.stderr);
+    assert!(!result.stderr.contains("Superseded"), "{}", result.stderr);
     assert_eq!(
         (targets(), &history(&fleet, &[]).json["runs"][1]["verdict"]),
         (json!([fleet.path("other.toml")]), &json!("open"))
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--config", &format!("b={newer}")])
         .expect(0);
     assert!(
-        said.stderr.contains(&format!("Superseded run {run}")),
+        result.stderr.contains(&format!("Superseded run {run}")),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(names(&fleet.path("state/open")), [""; 0]);
 }
@@ -409,12 +412,12 @@ fn history_shows_the_events_of_a_run_without_secrets() {
         .broadcast(&["--set", "message=hunter2", "--reason", "it was time"])
         .expect(0);
     fleet.kill(0);
-    let said = fleet.broadcast(&["--set=message=hunter3"]).expect(0);
+    let result = fleet.broadcast(&["--set=message=hunter3"]).expect(0);
     let (run, to) = (
-        said.json["run"].as_str().unwrap().to_owned(),
-        said.json["targets"][0]["to"].as_str().unwrap()[..12].to_owned(),
+        result.json["run"].as_str().unwrap().to_owned(),
+        result.json["targets"][0]["to"].as_str().unwrap()[..12].to_owned(),
     );
-    let from = said.json["targets"][0]["from"].as_str().unwrap()[..12].to_owned();
+    let from = result.json["targets"][0]["from"].as_str().unwrap()[..12].to_owned();
     let text = screen(&fleet, &[&run]);
     for wanted in [
         "Began broadcast of web, by uid ".to_owned(),
@@ -428,19 +431,19 @@ fn history_shows_the_events_of_a_run_without_secrets() {
     ] {
         assert!(text.contains(&wanted), "{wanted}\n{text}");
     }
-    let said = history(&fleet, &[&run[..30]]);
-    assert_eq!(said.json["events"][0]["event"], "began");
+    let result = history(&fleet, &[&run[..30]]);
+    assert_eq!(result.json["events"][0]["event"], "began");
     assert_eq!(
         (
-            &said.json["events"].as_array().unwrap().last().unwrap()["verdict"],
-            said.code
+            &result.json["events"].as_array().unwrap().last().unwrap()["verdict"],
+            result.code
         ),
         (&json!("converged"), 0)
     );
     let first = runs(&fleet)[0].clone();
     let all = [
         text,
-        said.json.to_string(),
+        result.json.to_string(),
         screen(&fleet, &[]),
         screen(&fleet, &[&first]),
         history(&fleet, &[&first]).json.to_string(),
@@ -457,28 +460,31 @@ fn history_shows_the_events_of_a_run_without_secrets() {
         1
     );
     // Ids begin with the time, so both share the first digits.
-    let said = history(&fleet, &[&run[..4]]).expect(2);
-    assert!(said.stderr.contains(&run), "{}", said.stderr);
-    assert!(said.stderr.contains(&first), "{}", said.stderr);
+    let result = history(&fleet, &[&run[..4]]).expect(2);
+    assert!(result.stderr.contains(&run), "{}", result.stderr);
+    assert!(result.stderr.contains(&first), "{}", result.stderr);
     history(&fleet, &["ffff"]).expect(3);
 }
 
 #[test]
 fn a_forgotten_content_is_no_rollback_content() {
     let fleet = Fleet::start(2);
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
-    let sha256 = said.json["targets"][0]["to"].as_str().unwrap().to_owned();
-    Said::of(&mut ask(&fleet, &["forget", &sha256[..7]])).expect(2);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    let sha256 = result.json["targets"][0]["to"].as_str().unwrap().to_owned();
+    CommandResult::of(&mut ask(&fleet, &["forget", &sha256[..7]])).expect(2);
     let by_hand = "message = \"by hand\"\nlisten = \"127.0.0.1:0\"\n";
     fleet.write("web.toml", by_hand);
     let rehearsal =
         || String::from_utf8(fleet.command(&["--dry-run"]).output().unwrap().stdout).unwrap();
     assert!(!rehearsal().contains("no way back"));
-    let said = Said::of(&mut ask(&fleet, &["forget", &sha256[..8].to_uppercase()])).expect(0);
+    let result =
+        CommandResult::of(&mut ask(&fleet, &["forget", &sha256[..8].to_uppercase()])).expect(0);
     assert!(
-        said.stderr.contains("of 1 run: there is no way back to it"),
+        result
+            .stderr
+            .contains("of 1 run: there is no way back to it"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
         !below(&fleet.path("state"))
@@ -486,7 +492,7 @@ fn a_forgotten_content_is_no_rollback_content() {
             .any(|p| p.ends_with(&sha256))
     );
     assert!(rehearsal().contains("no way back"));
-    Said::of(&mut ask(&fleet, &["forget", &sha256])).expect(3);
+    CommandResult::of(&mut ask(&fleet, &["forget", &sha256])).expect(3);
 }
 
 /// Writes a finished run, as it would exist `days` after its end.
@@ -543,8 +549,8 @@ fn forgetting_old_runs_removes_the_content_only_they_had() {
     std::fs::write(fleet.path("state/proven.json"), proven.to_string()).unwrap();
     std::fs::write(fleet.path("state/bytes/orphan"), "unused").unwrap();
     std::fs::create_dir(fleet.path("state/runs/.half.gone")).unwrap();
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
-    let new = said.json["run"].as_str().unwrap().to_owned();
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    let new = result.json["run"].as_str().unwrap().to_owned();
     assert_eq!(
         runs(&fleet),
         [&first, &open, &old, &new].map(String::as_str),
@@ -554,18 +560,19 @@ fn forgetting_old_runs_removes_the_content_only_they_had() {
         ["older", "old", "open", "first", "needed", "orphan"].map(has),
         [false, true, true, true, true, false]
     );
-    let said = Said::of(&mut ask(&fleet, &["forget", &first])).expect(5);
+    let result = CommandResult::of(&mut ask(&fleet, &["forget", &first])).expect(5);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains(&format!("run {open} was left open and needs it")),
         "{}",
-        said.stderr
+        result.stderr
     );
     // The number alone does not count the open run.
-    let said = fleet
+    let result = fleet
         .broadcast(&["--set", "message=y", "--keep", "2"])
         .expect(0);
-    let newer = said.json["run"].as_str().unwrap().to_owned();
+    let newer = result.json["run"].as_str().unwrap().to_owned();
     assert_eq!(
         runs(&fleet),
         [&first, &open, &new, &newer].map(String::as_str)
@@ -611,9 +618,9 @@ fn forget_removes_nothing_while_a_run_begins_and_does_not_wait_forever() {
     // Imitates runs that were stopped while they held every lock.
     let held = ["store.lock", "proven.lock", "open.lock"].map(lock);
     held.iter().for_each(|lock| lock.lock().unwrap());
-    let said = fleet.broadcast(&["--set", "message=y"]).expect(0);
+    let result = fleet.broadcast(&["--set", "message=y"]).expect(0);
     assert_eq!(
-        (said.states(), fleet.bodies(), runs(&fleet).len()),
+        (result.states(), fleet.bodies(), runs(&fleet).len()),
         (vec!["confirmed"], vec!["y".into()], 3)
     );
     drop(held);
@@ -645,7 +652,7 @@ fn the_files_read_by_a_run_do_not_grow_with_old_runs() {
             .unwrap();
     }
     let log = fleet.path("log");
-    let traced = |mut command: Command| -> (Said, Vec<String>) {
+    let traced = |mut command: Command| -> (CommandResult, Vec<String>) {
         let mut strace = Command::new("strace");
         strace
             .args([
@@ -665,11 +672,11 @@ fn the_files_read_by_a_run_do_not_grow_with_old_runs() {
             .is_ok_and(|o| o.status.success())
         {
             crate::support::skipped("in part: there is no strace");
-            return (Said::of(&mut command), Vec::new());
+            return (CommandResult::of(&mut command), Vec::new());
         }
-        let said = Said::of(&mut strace);
+        let result = CommandResult::of(&mut strace);
         (
-            said,
+            result,
             std::fs::read_to_string(&log)
                 .unwrap()
                 .lines()
@@ -679,8 +686,8 @@ fn the_files_read_by_a_run_do_not_grow_with_old_runs() {
     };
     let mut look = ask(&fleet, &["history", "-o", "json"]);
     look.args(["-n", "20"]);
-    let (said, calls) = traced(look);
-    let told = said.expect(0).json;
+    let (result, calls) = traced(look);
+    let told = result.expect(0).json;
     assert_eq!(
         told["runs"]
             .as_array()
@@ -710,11 +717,11 @@ fn the_files_read_by_a_run_do_not_grow_with_old_runs() {
         );
         assert!(read(&calls) < 4 << 20, "{} bytes", read(&calls));
     }
-    let mut look = fleet.look("status");
+    let mut look = fleet.read_only("status");
     look.args(["-o", "json", "--state"])
         .arg(fleet.path("state"));
-    let (said, calls) = traced(look);
-    said.expect(0);
+    let (result, calls) = traced(look);
+    result.expect(0);
     assert_eq!(
         (
             opened(&calls, "events.jsonl"),
@@ -761,15 +768,15 @@ fn every_run_leaves_a_line_in_syslog() {
         let n = socket.recv(&mut message).unwrap();
         String::from_utf8(message[..n].to_vec()).unwrap()
     };
-    let said = Said::of(&mut in_ns(&[
+    let result = CommandResult::of(&mut in_ns(&[
         "--set",
         "message=x",
         "--reason",
         "two\nlines",
     ]))
     .expect(0);
-    let (run, line) = (said.json["run"].as_str().unwrap(), heard());
-    let digest = |which: &str| said.json["targets"][0][which].as_str().unwrap()[..12].to_owned();
+    let (run, line) = (result.json["run"].as_str().unwrap(), heard());
+    let digest = |which: &str| result.json["targets"][0][which].as_str().unwrap()[..12].to_owned();
     for wanted in [
         format!("verdict=converged run={run} verb=broadcast uid=0"),
         " sudo_user=alice ".into(),
@@ -790,19 +797,19 @@ fn every_run_leaves_a_line_in_syslog() {
     assert!(head.contains(" hello["), "{head}");
     // Longer than the limit of a message.
     let why = "why ".repeat(2000);
-    Said::of(&mut in_ns(&["--set", "message=y", "--reason", &why])).expect(0);
+    CommandResult::of(&mut in_ns(&["--set", "message=y", "--reason", &why])).expect(0);
     let line = heard();
     assert!(line.len() <= 1024, "{line}");
     assert!(line.contains("verdict=converged"), "{line}");
     assert!(line.contains("web.toml:"), "{line}");
     // A run that did not begin logs nothing, and a full log does not block a run.
-    let said = Said::of(&mut in_ns(&["--set", "message=y"])).expect(0);
-    assert_eq!(said.states(), ["unchanged"; 2]);
+    let result = CommandResult::of(&mut in_ns(&["--set", "message=y"])).expect(0);
+    assert_eq!(result.states(), ["unchanged"; 2]);
     socket.set_nonblocking(true).unwrap();
     assert!(socket.recv(&mut [0; 16]).is_err());
     let filler = UnixDatagram::unbound().unwrap();
     filler.set_nonblocking(true).unwrap();
     while filler.send_to(b"x", &log).is_ok() {}
-    Said::of(&mut in_ns(&["--set", "message=z"])).expect(0);
+    CommandResult::of(&mut in_ns(&["--set", "message=z"])).expect(0);
     until("it serves", || fleet.bodies() == ["z"; 2]);
 }

@@ -81,16 +81,16 @@ fn an_invalid_new_config_is_refused() {
         (fleet.path("missing"), 1, "No such file"),
         (Path::new("/dev/zero").to_owned(), 4, "no regular file"),
     ] {
-        let said = fleet
+        let result = fleet
             .broadcast(&["--validate", "--config", path.to_str().unwrap()])
             .expect(code);
         let name = path.file_name().unwrap().to_str().unwrap();
-        assert!(said.stderr.contains(says), "{path:?}: {}", said.stderr);
-        assert!(said.stderr.contains(name), "{path:?}: {}", said.stderr);
+        assert!(result.stderr.contains(says), "{path:?}: {}", result.stderr);
+        assert!(result.stderr.contains(name), "{path:?}: {}", result.stderr);
         assert!(
-            said.stderr.contains("nothing was touched"),
+            result.stderr.contains("nothing was touched"),
             "{}",
-            said.stderr
+            result.stderr
         );
     }
     for (text, place) in [
@@ -101,13 +101,13 @@ fn an_invalid_new_config_is_refused() {
         ("message = \"x\"\n\nmessage = \"y\"\n", ":3:1"),
     ] {
         let path = write("placed", text.as_bytes());
-        let said = fleet
+        let result = fleet
             .broadcast(&["--config", path.to_str().unwrap()])
             .expect(4);
         assert!(
-            said.stderr.contains(&format!("placed{place}")),
+            result.stderr.contains(&format!("placed{place}")),
             "{}",
-            said.stderr
+            result.stderr
         );
     }
     for set in [
@@ -173,9 +173,9 @@ fn an_invalid_fleet_file_is_refused() {
         ),
     ] {
         std::fs::write(fleet.path("fleet.toml"), bytes).unwrap();
-        let said = fleet.broadcast(&["--set", "message=x"]).expect(2);
-        assert!(said.stderr.contains(says), "{}", said.stderr);
-        assert!(said.stderr.contains("fleet.toml"), "{}", said.stderr);
+        let result = fleet.broadcast(&["--set", "message=x"]).expect(2);
+        assert!(result.stderr.contains(says), "{}", result.stderr);
+        assert!(result.stderr.contains("fleet.toml"), "{}", result.stderr);
     }
     fleet.write("fleet.toml", &good);
     std::fs::set_permissions(
@@ -243,8 +243,8 @@ fn owner_mode_attributes_and_symlink_survive_install_and_rollback() {
         );
         assert!(live.symlink_metadata().unwrap().is_symlink());
     };
-    let said = fleet.broadcast(&["--set", "message=hunter2"]).expect(0);
-    assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=hunter2"]).expect(0);
+    assert!(!result.stderr.contains("hunter2"), "{}", result.stderr);
     check("installed");
     assert_eq!(
         fleet.text(),
@@ -276,11 +276,11 @@ fn owner_mode_attributes_and_symlink_survive_install_and_rollback() {
         "fleet.toml",
         &format!("{group}validate = [\"{}\"]\n", script.display()),
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--timeout", "300ms", "--set", "message=other"])
         .expect(7);
-    assert!(!said.stderr.contains("hunter2"));
-    assert!(!said.json.to_string().contains("hunter2"));
+    assert!(!result.stderr.contains("hunter2"));
+    assert!(!result.json.to_string().contains("hunter2"));
     check("rolled back");
     let after = real.metadata().unwrap();
     assert_eq!(
@@ -329,10 +329,10 @@ fn a_read_only_or_full_filesystem_is_refused_before_the_run() {
         let script = format!(
             "mount -t tmpfs -o size=64k none \"$D/m\"; cp \"$D/web.toml\" \"$D/m/\"; serve \"$D/m/web.toml\"; {spoil}; cast; cmp \"$D/web.toml\" \"$D/m/web.toml\"; ls -A \"$D/m\" >&2"
         );
-        let Some((said, stderr)) = in_mounts(&fleet, &script) else {
+        let Some((result, stderr)) = in_mounts(&fleet, &script) else {
             return;
         };
-        assert_eq!(said, "1 one", "{spoil}: {stderr}");
+        assert_eq!(result, "1 one", "{spoil}: {stderr}");
         assert!(stderr.contains(says), "{stderr}");
         assert!(stderr.contains("m/web.toml"), "{stderr}");
         assert!(!stderr.contains(".hello-"), "{stderr}");
@@ -343,10 +343,10 @@ fn a_read_only_or_full_filesystem_is_refused_before_the_run() {
 fn a_full_state_directory_is_refused_before_the_run() {
     let fleet = Fleet::start(0);
     let script = "mkdir \"$D/state\"; mount -t tmpfs -o size=16k,mode=700 none \"$D/state\"; dd if=/dev/zero of=\"$D/state/fill\" bs=1k 2>/dev/null || true; serve \"$D/web.toml\"; cast; ls -A \"$D/state/runs\" \"$D/state/open\" | grep -v : >&2 || true";
-    let Some((said, stderr)) = in_mounts(&fleet, script) else {
+    let Some((result, stderr)) = in_mounts(&fleet, script) else {
         return;
     };
-    assert_eq!(said, "1 one", "{stderr}");
+    assert_eq!(result, "1 one", "{stderr}");
     assert!(stderr.contains("state directory"), "{stderr}");
     assert!(stderr.contains("No space"), "{stderr}");
     assert!(
@@ -361,18 +361,18 @@ fn a_full_state_directory_is_refused_before_the_run() {
 fn a_bind_mounted_file_is_refused_in_either_mount_namespace() {
     let fleet = Fleet::start(0);
     let script = "cp \"$D/web.toml\" \"$D/other.toml\"; mount --bind \"$D/other.toml\" \"$D/web.toml\"; serve \"$D/web.toml\"; cast";
-    let Some((said, stderr)) = in_mounts(&fleet, script) else {
+    let Some((result, stderr)) = in_mounts(&fleet, script) else {
         return;
     };
-    assert_eq!(said, "5 one", "{stderr}");
+    assert_eq!(result, "5 one", "{stderr}");
     assert!(stderr.contains("mount point"), "{stderr}");
     let script = "unshare -m sh -c 'cp \"$1/web.toml\" \"$1/own.toml\"; mount --bind \"$1/own.toml\" \"$1/web.toml\"; exec \"$0\" serve --config \"$1/web.toml\"' \"$H\" \"$D\" >\"$D/url\" 2>/dev/null & P=$!; trap 'kill $P' EXIT; \
                   for _ in $(seq 600); do [ -s \"$D/url\" ] && break; sleep 0.05; done; cast";
     let fleet = Fleet::start(0);
-    let Some((said, stderr)) = in_mounts(&fleet, script) else {
+    let Some((result, stderr)) = in_mounts(&fleet, script) else {
         return;
     };
-    assert_eq!(said, "5 one", "{stderr}");
+    assert_eq!(result, "5 one", "{stderr}");
     assert!(stderr.contains("its own mount"), "{stderr}");
 }
 
@@ -422,14 +422,14 @@ fn only_a_key_that_the_command_line_overrides_is_refused() {
         let mut fleet = Fleet::start(0);
         fleet.serve_with("web.toml", listen);
         let before = fleet.text();
-        let said = fleet
+        let result = fleet
             .broadcast(&["--set", "message=two", "--set", "listen=127.0.0.1:1"])
             .expect(5);
-        assert!(said.stderr.contains("`listen` in "), "{}", said.stderr);
+        assert!(result.stderr.contains("`listen` in "), "{}", result.stderr);
         assert!(
-            said.stderr.contains("`--listen` overrides"),
+            result.stderr.contains("`--listen` overrides"),
             "{}",
-            said.stderr
+            result.stderr
         );
         assert_eq!(
             (fleet.text(), fleet.bodies()),

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Fleet, Said, try_get};
+use crate::support::{CommandResult, Fleet, try_get};
 
 /// The most bytes that a peer can send in one attempt: those that are read, and the kernel buffers
 /// of both sides.
@@ -72,13 +72,13 @@ fn peers(
 }
 
 /// Runs `status` with server 0 probed at `endpoint`, and server 1 unchanged.
-fn status(fleet: &Fleet, endpoint: &str) -> Said {
+fn status(fleet: &Fleet, endpoint: &str) -> CommandResult {
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
     let [odd, well] = [0, 1].map(|at| fleet.pid(at));
     let group = "version = 1\n[[group]]\nname = \"web\"\nkind = \"hello\"\n";
     let path = fleet
         .write("peer.toml", &format!("{group}match = {{ exe = {name:?} }}\ninstances = [{{ pid = {odd}, endpoint = {endpoint:?} }}, {{ pid = {well} }}]\n"));
-    Said::of(
+    CommandResult::of(
         Command::new(fleet.exe())
             .args(["status", "-o", "json", "--fleet"])
             .arg(path)
@@ -124,14 +124,14 @@ fn an_endless_answer_ends_the_probe_attempt() {
         );
         for endpoint in endpoints {
             let began = Instant::now();
-            let said = status(&fleet, &endpoint).expect(7);
+            let result = status(&fleet, &endpoint).expect(7);
             assert!(
                 began.elapsed() < LONGEST,
                 "{name} at {endpoint}: {:?}",
                 began.elapsed()
             );
-            let rows = said.json["instances"].as_array().unwrap();
-            assert!(rows.iter().any(|row| row["pid"] == fleet.pid(1) && row["faults"] == serde_json::json!([])), "{name}: {:#}", said.json);
+            let rows = result.json["instances"].as_array().unwrap();
+            assert!(rows.iter().any(|row| row["pid"] == fleet.pid(1) && row["faults"] == serde_json::json!([])), "{name}: {:#}", result.json);
             let (sent, took) = heard.recv_timeout(2 * LONGEST).unwrap();
             assert!(
                 sent < MOST,
@@ -354,14 +354,14 @@ fn an_assertion_with_a_foreign_host_name_is_refused_before_any_signal() {
         )
     };
     fleet.write("fleet.toml", &confirm("web.example"));
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(5);
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(5);
     assert!(
-        said.json["reason"]
+        result.json["reason"]
             .as_str()
             .unwrap()
             .contains("--proof any"),
         "{:#}",
-        said.json
+        result.json
     );
     assert_eq!(
         (fleet.bodies(), fleet.attempts()),
@@ -382,8 +382,8 @@ fn an_endpoint_of_a_foreign_name_is_refused_with_the_reason() {
         .unwrap()
         .to_owned();
     let faults = |host: &str| {
-        let said = status(&fleet, &format!("http://{host}:{port}/"));
-        said.json["instances"]
+        let result = status(&fleet, &format!("http://{host}:{port}/"));
+        result.json["instances"]
             .as_array()
             .unwrap()
             .iter()

@@ -13,9 +13,9 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::{
-    support::{Fleet, Said, until},
+    support::{CommandResult, Fleet, until},
     trust::{Alice, alice, tries},
-    users::{as_nobody, is_root},
+    users::{as_other_user, is_root},
 };
 
 fn mode(path: &Path, mode: u32) {
@@ -56,31 +56,31 @@ fn a_lock_holder_without_write_access_is_named_and_ignored() {
     let fleet = Fleet::start(1);
     mode(fleet.dir.path(), 0o755);
     let alice = held(fleet.dir.path());
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(0);
     let pid = format!("pid {} of uid 65534", alice.0.id());
-    assert!(said.stderr.contains("Foreign lock"), "{}", said.stderr);
-    assert!(said.stderr.contains(&pid), "{}", said.stderr);
+    assert!(result.stderr.contains("Foreign lock"), "{}", result.stderr);
+    assert!(result.stderr.contains(&pid), "{}", result.stderr);
     assert!(
-        said.json["notes"][0]["event"] == "foreign_lock",
+        result.json["notes"][0]["event"] == "foreign_lock",
         "{:#}",
-        said.json
+        result.json
     );
     assert!(
-        said.json["notes"][0]["holder"]
+        result.json["notes"][0]["holder"]
             .as_str()
             .unwrap()
             .contains(&pid),
         "{:#}",
-        said.json
+        result.json
     );
-    let run = said.json["run"].as_str().unwrap();
+    let run = result.json["run"].as_str().unwrap();
     assert!(
         std::fs::read_to_string(fleet.path("state/runs").join(run).join("events.jsonl"))
             .unwrap()
             .contains("foreign_lock")
     );
     // It does not block a revert either, and `doctor` does not report it.
-    fleet.again("revert", &[run]).expect(0);
+    fleet.continue_run("revert", &[run]).expect(0);
     assert_eq!(fleet.bodies(), ["one"]);
     assert!(
         !fleet
@@ -107,8 +107,8 @@ fn a_lock_holder_with_write_access_blocks_a_run() {
     let alice = held(fleet.dir.path());
     let pid = format!("pid {} of uid 65534", alice.0.id());
     let busy = |what: &str| {
-        let said = fleet.broadcast(&["--set", "message=two"]).expect(9);
-        assert!(said.stderr.contains(&pid), "{what}: {}", said.stderr);
+        let result = fleet.broadcast(&["--set", "message=two"]).expect(9);
+        assert!(result.stderr.contains(&pid), "{what}: {}", result.stderr);
         assert!(
             fleet
                 .doctor(&[])
@@ -191,21 +191,22 @@ fn the_lock_holder_is_the_process_that_has_the_descriptor() {
         drop(orphan);
         until("it is free", || !is_locked(fleet.dir.path()));
     };
-    let child = held(&mut as_nobody(Path::new("/bin/sh")));
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
+    let child = held(&mut as_other_user(Path::new("/bin/sh")));
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(0);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains(&format!("pid {} of uid 65534", child.0)),
         "{}",
-        said.stderr
+        result.stderr
     );
     end(child);
     let child = held(&mut Command::new("/bin/sh"));
-    let said = fleet.broadcast(&["--set", "message=three"]).expect(9);
+    let result = fleet.broadcast(&["--set", "message=three"]).expect(9);
     assert!(
-        said.stderr.contains(&format!("pid {} of uid 0", child.0)),
+        result.stderr.contains(&format!("pid {} of uid 0", child.0)),
         "{}",
-        said.stderr
+        result.stderr
     );
     end(child);
 }
@@ -251,12 +252,13 @@ fn two_runs_of_root_exclude_each_other_despite_locks_of_other_users() {
         .arg(fleet.path("fleet.toml"))
         .arg("--state")
         .arg(fleet.path("other"));
-    let said = Said::of(&mut second).expect(9);
+    let result = CommandResult::of(&mut second).expect(9);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains(&format!("pid {} of uid 0", first.id())),
         "{}",
-        said.stderr
+        result.stderr
     );
     std::fs::write(&go, "").unwrap();
     assert_eq!(first.wait().unwrap().code(), Some(0));
@@ -284,7 +286,7 @@ fn another_user_that_only_adopts_leaves_the_directory_unlocked() {
     .unwrap();
     assert!(dir.as_raw_fd() > 0);
     let run = |args: &[&str]| {
-        let mut command = as_nobody(fleet.exe());
+        let mut command = as_other_user(fleet.exe());
         command
             .args(["broadcast", "-o", "json"])
             .args(args)
@@ -292,7 +294,7 @@ fn another_user_that_only_adopts_leaves_the_directory_unlocked() {
             .arg(fleet.path("fleet.toml"))
             .arg("--state")
             .arg(runtime.path().join("state"));
-        Said::of(command.env("XDG_RUNTIME_DIR", runtime.path()))
+        CommandResult::of(command.env("XDG_RUNTIME_DIR", runtime.path()))
     };
     run(&[]).expect(0);
     run(&["--set", "message=x"]).expect(9);
@@ -355,16 +357,16 @@ fn a_lock_in_a_socket_queue_does_not_block_a_run() {
                 .is_ok_and(|to| to == fleet.dir.path().canonicalize().unwrap())
         })
     });
-    let said = fleet.broadcast(&["--set", "message=two"]);
+    let result = fleet.broadcast(&["--set", "message=two"]);
     let is_unknown = !is_whole
-        && said.code == 9
-        && said
+        && result.code == 9
+        && result
             .stderr
             .contains("no process that could be looked at has it open");
     assert!(
-        is_unknown || (said.code == 0 && said.stderr.contains("Foreign lock")),
+        is_unknown || (result.code == 0 && result.stderr.contains("Foreign lock")),
         "{}: {}",
-        said.code,
-        said.stderr
+        result.code,
+        result.stderr
     );
 }

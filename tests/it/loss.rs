@@ -81,8 +81,8 @@ fn an_attribute_that_changes_between_survey_and_install_is_drift() {
         }
         meanwhile(&fleet, change);
         let before = fleet.text();
-        let said = fleet.broadcast(&["--set", "message=two"]).expect(5);
-        assert!(said.stderr.contains(says), "{change}: {}", said.stderr);
+        let result = fleet.broadcast(&["--set", "message=two"]).expect(5);
+        assert!(result.stderr.contains(says), "{change}: {}", result.stderr);
         assert_eq!(
             (fleet.text(), fleet.attempts()),
             (before, vec![1]),
@@ -107,12 +107,12 @@ fn an_attribute_that_changes_before_a_rollback_is_left_alone_and_named() {
             continue;
         }
         gate(&fleet, change);
-        let said = fleet.broadcast(&["--set", "message=two"]).expect(7);
+        let result = fleet.broadcast(&["--set", "message=two"]).expect(7);
         assert!(
-            said.json.to_string().contains(says),
+            result.json.to_string().contains(says),
             "{change}: {}\n{:#}",
-            said.stderr,
-            said.json
+            result.stderr,
+            result.json
         );
         assert!(fleet.text().contains("two"), "{change}");
     }
@@ -148,10 +148,10 @@ fn edits_late(fleet: &Fleet, code: i32, path: &Path, new: &str) -> serde_json::V
     serde_json::from_slice(&std::fs::read(fleet.path("out")).unwrap()).unwrap()
 }
 
-fn is_kept(fleet: &Fleet, said: &serde_json::Value, path: &str) {
-    let note = &said["notes"][0];
-    assert!(note["event"] == "late_edit", "{said:#}");
-    assert!(note["path"].as_str().unwrap().ends_with(path), "{said:#}");
+fn is_kept(fleet: &Fleet, result: &serde_json::Value, path: &str) {
+    let note = &result["notes"][0];
+    assert!(note["event"] == "late_edit", "{result:#}");
+    assert!(note["path"].as_str().unwrap().ends_with(path), "{result:#}");
     let kept = Path::new(note["kept"].as_str().unwrap());
     assert!(
         std::fs::read_to_string(kept)
@@ -159,7 +159,9 @@ fn is_kept(fleet: &Fleet, said: &serde_json::Value, path: &str) {
             .ends_with("# an edit that came too late\n")
     );
     assert_eq!(kept.metadata().unwrap().mode() & 0o777, 0o600);
-    let run = fleet.path("state/runs").join(said["run"].as_str().unwrap());
+    let run = fleet
+        .path("state/runs")
+        .join(result["run"].as_str().unwrap());
     assert!(
         kept.canonicalize()
             .unwrap()
@@ -175,16 +177,16 @@ fn is_kept(fleet: &Fleet, said: &serde_json::Value, path: &str) {
 #[test]
 fn a_late_edit_through_an_old_descriptor_is_named_and_kept() {
     let fleet = Fleet::start(1);
-    let said = edits_late(&fleet, 0, &fleet.path("web.toml"), "");
-    is_kept(&fleet, &said, "web.toml");
+    let result = edits_late(&fleet, 0, &fleet.path("web.toml"), "");
+    is_kept(&fleet, &result, "web.toml");
     assert_eq!(fleet.bodies(), ["two"]);
 }
 
 #[test]
 fn a_late_edit_is_kept_when_another_file_caused_the_rollback() {
     let fleet = Fleet::start(1);
-    let said = edits_late(&fleet, 6, &fleet.path("web.toml"), "");
-    is_kept(&fleet, &said, "web.toml");
+    let result = edits_late(&fleet, 6, &fleet.path("web.toml"), "");
+    is_kept(&fleet, &result, "web.toml");
     assert!(!fleet.text().contains("too late"));
 }
 
@@ -216,13 +218,13 @@ fn a_late_edit_of_a_file_in_a_directory_is_kept() {
              confirm = [{{ http = \"http://{{listen}}/loads\", increased = true }}]\n"
         ),
     );
-    let said = edits_late(
+    let result = edits_late(
         &fleet,
         0,
         &target.join("a.conf"),
         etc.join("new").to_str().unwrap(),
     );
-    is_kept(&fleet, &said, "conf.d/a.conf");
+    is_kept(&fleet, &result, "conf.d/a.conf");
     assert_eq!(
         std::fs::read_to_string(target.join("a.conf")).unwrap(),
         "new"

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Ended, Fleet, Said, ended, get, until};
+use crate::support::{CommandEnd, CommandResult, Fleet, ended, get, until};
 
 /// A server whose executable, config and working directory have names that are not UTF-8.
 struct Odd {
@@ -130,7 +130,7 @@ fn there_and_back(odd: &Odd) {
         path_of(&all[1].json["instances"][0]["path"]),
         odd.config.as_os_str().as_bytes()
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(0);
     assert_eq!(
@@ -138,11 +138,11 @@ fn there_and_back(odd: &Odd) {
         (NEW.into(), "two".into())
     );
     assert_eq!(
-        path_of(&said.json["targets"][0]["path"]),
+        path_of(&result.json["targets"][0]["path"]),
         odd.config.as_os_str().as_bytes()
     );
     assert_eq!(
-        path_of(&said.json["instances"][0]["exe"]),
+        path_of(&result.json["instances"][0]["exe"]),
         odd.exe.as_os_str().as_bytes()
     );
     let told: Value = serde_json::from_str(&get(&odd.url, "/-/config").1).unwrap();
@@ -150,8 +150,8 @@ fn there_and_back(odd: &Odd) {
         path_of(&told["instance"]["exe"]),
         odd.exe.as_os_str().as_bytes()
     );
-    let run = said.json["run"].as_str().unwrap();
-    fleet.again("revert", &[run]).expect(0);
+    let run = result.json["run"].as_str().unwrap();
+    fleet.continue_run("revert", &[run]).expect(0);
     assert_eq!((odd.text(), get(&odd.url, "/").1), (old, "one".into()));
     let history = |args: &[&str]| {
         ended(
@@ -210,16 +210,16 @@ fn an_odd_process_does_not_abort_the_run_of_another() {
     let mut fleet = Fleet::start(1);
     fleet.serve();
     // It matches the executable, and its arguments exclude it.
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
-    assert_eq!(said.states(), ["confirmed"; 2]);
-    let said = Said::of(Command::new(fleet.exe()).args([
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(0);
+    assert_eq!(result.states(), ["confirmed"; 2]);
+    let result = CommandResult::of(Command::new(fleet.exe()).args([
         "doctor",
         "-o",
         "json",
         &odd.server.id().to_string(),
     ]));
     assert_eq!(
-        path_of(&said.json["processes"][0]["exe"]),
+        path_of(&result.json["processes"][0]["exe"]),
         odd.exe.as_os_str().as_bytes()
     );
 }
@@ -244,17 +244,17 @@ fn a_killed_run_over_an_oddly_named_target_is_resumed() {
     });
     run.kill().unwrap();
     run.wait().unwrap();
-    let said = fleet.again("revert", &[]).expect(0);
+    let result = fleet.continue_run("revert", &[]).expect(0);
     assert_eq!(
         (odd.text().contains("one"), get(&odd.url, "/").1),
         (true, "one".into()),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
 /// Whether the command exited by itself, with its own code and without a panic.
-fn is_well(what: &str, Ended { code, stderr, .. }: Ended) {
+fn is_well(what: &str, CommandEnd { code, stderr, .. }: CommandEnd) {
     assert!(
         code.is_some_and(|code| code != 101),
         "{what}: {code:?} {stderr}"
@@ -383,7 +383,7 @@ fn no_number_or_duration_makes_a_command_panic() {
                 ended(&mut fleet.command(&["--dry-run", &format!("{option}={value}")])),
             );
         }
-        is_well(value, ended(fleet.look("doctor").arg("--").arg(value)));
+        is_well(value, ended(fleet.read_only("doctor").arg("--").arg(value)));
         is_well(
             value,
             ended(

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     claims::server::each,
-    support::{Fleet, Killed, Said},
+    support::{CommandResult, Fleet, Killed},
 };
 
 /// Reads a file at each signal, by itself or by a child, and then counts the signal.
@@ -85,7 +85,7 @@ impl House {
     }
 
     /// An unproven instance is watched until the timeout.
-    fn broadcast(&self, new: &str) -> Said {
+    fn broadcast(&self, new: &str) -> CommandResult {
         let new = self.fleet.path(new);
         self.fleet
             .broadcast(&["--config", new.to_str().unwrap(), "--timeout", "10s"])
@@ -95,13 +95,13 @@ impl House {
         let house = Self::of(how, reads)?;
         house.group(config, "");
         house.fleet.write("new", "two\n");
-        let said = house.broadcast("new");
-        let one = &said.json["instances"][0];
+        let result = house.broadcast("new");
+        let one = &result.json["instances"][0];
         let state = one["state"]
             .as_str()
-            .unwrap_or_else(|| panic!("{}\n{:#}", said.stderr, said.json))
+            .unwrap_or_else(|| panic!("{}\n{:#}", result.stderr, result.json))
             .to_owned();
-        Some((said.code, state, one["opened"].clone(), said.stderr))
+        Some((result.code, state, one["opened"].clone(), result.stderr))
     }
 }
 
@@ -191,13 +191,13 @@ fn files_opened_by_the_run_or_another_program_count_for_no_instance() {
     house.fleet.write("new", "two\n");
     let reader = format!("while sleep 0.05; do exec 3<'{}'; done", seen.display());
     let _reader = Killed(Command::new("sh").args(["-c", &reader]).spawn().unwrap());
-    let said = house.broadcast("new");
+    let result = house.broadcast("new");
     // One of them may have ended before it is inspected.
     let ends = [(12, Value::Bool(false)), (0, Value::Null)];
     assert!(
-        ends.contains(&(said.code, said.json["instances"][0]["opened"].clone())),
+        ends.contains(&(result.code, result.json["instances"][0]["opened"].clone())),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -213,12 +213,12 @@ fn a_rollback_is_unproven_if_the_default_config_was_not_opened() {
         &format!("[group.rollout]\ngate = [\"{}\"]", no.display()),
     );
     house.fleet.write("new", "two\n");
-    let said = house.broadcast("new").expect(7);
+    let result = house.broadcast("new").expect(7);
     assert_eq!(
-        (said.states(), &said.json["instances"][0]["opened"]),
+        (result.states(), &result.json["instances"][0]["opened"]),
         (vec!["revert_failed"], &Value::Bool(false)),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -237,11 +237,11 @@ fn opening_a_new_file_of_a_directory_counts_for_the_directory() {
         [("new/b", "one\n"), ("new/deep/c", "two\n")]
             .iter()
             .for_each(|(name, text)| drop(house.fleet.write(name, text)));
-        let said = house.broadcast("new").expect(0);
+        let result = house.broadcast("new").expect(0);
         assert_eq!(
-            said.json["instances"][0]["opened"], opened,
+            result.json["instances"][0]["opened"], opened,
             "{reads:?} {:#}",
-            said.json
+            result.json
         );
     }
 }
@@ -257,11 +257,11 @@ fn each_of_several_targets_must_be_opened() {
             return;
         };
         house.group("[[\"DIR/a\"], [\"DIR/other\"]]", "");
-        let said = house.fleet.broadcast(&["--timeout", "30s"]).expect(0);
+        let result = house.fleet.broadcast(&["--timeout", "30s"]).expect(0);
         assert_eq!(
-            said.json["instances"][0]["opened"], opened,
+            result.json["instances"][0]["opened"], opened,
             "{reads:?} {:#}",
-            said.json
+            result.json
         );
     }
 }
@@ -289,14 +289,14 @@ fn without_the_capability_a_run_does_not_report_file_opens() {
                 .filter_map(|(name, value)| Some((name, value?))),
         )
         .current_dir(run.get_current_dir().unwrap_or(Path::new("/")));
-    let said = Said::of(&mut without).expect(0);
+    let result = CommandResult::of(&mut without).expect(0);
     assert_eq!(
-        (said.states(), &said.json["instances"][0]["opened"]),
+        (result.states(), &result.json["instances"][0]["opened"]),
         (vec!["confirmed"], &Value::Null),
         "{:#}",
-        said.json
+        result.json
     );
-    assert!(!said.stderr.contains("Not opened"), "{}", said.stderr);
+    assert!(!result.stderr.contains("Not opened"), "{}", result.stderr);
 }
 
 #[test]
@@ -309,12 +309,12 @@ fn doctor_reports_whether_a_run_would_see_file_opens() {
             return;
         };
         house.group(config, "");
-        let said = house.fleet.doctor(&[]);
-        let checks = said.json["processes"][0]["checks"].as_array().unwrap();
+        let result = house.fleet.doctor(&[]);
+        let checks = result.json["processes"][0]["checks"].as_array().unwrap();
         let check = checks
             .iter()
             .find(|check| check["check"] == "opened")
-            .unwrap_or_else(|| panic!("{:#}", said.json));
+            .unwrap_or_else(|| panic!("{:#}", result.json));
         assert!(check["text"].as_str().unwrap().contains(text), "{check}");
     }
 }

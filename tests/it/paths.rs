@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::support::{Fleet, Said};
+use crate::support::{CommandResult, Fleet};
 
 /// Changes its directory and title as requested, and counts its signals in the file `count`.
 const SCRIPT: &str = "$| = 1; my $n = 0;
@@ -105,10 +105,10 @@ impl House {
     /// behind `?`.
     fn reads(&self, keys: &str) -> String {
         self.group(&format!("confirm = []\n{keys}"));
-        let said = self.fleet.doctor(&[]);
-        let checks = said.json["processes"][0]["checks"]
+        let result = self.fleet.doctor(&[]);
+        let checks = result.json["processes"][0]["checks"]
             .as_array()
-            .unwrap_or_else(|| panic!("{}\n{:#}", said.stderr, said.json));
+            .unwrap_or_else(|| panic!("{}\n{:#}", result.stderr, result.json));
         let config = checks
             .iter()
             .find(|check| check["check"] == "config")
@@ -121,7 +121,7 @@ impl House {
                 .unwrap_or(path)
                 .to_owned();
         }
-        assert_eq!(said.code, 5, "{}", said.stderr);
+        assert_eq!(result.code, 5, "{}", result.stderr);
         format!("?{text}; {}", config["next"].as_str().unwrap_or_default())
     }
 
@@ -142,10 +142,10 @@ impl House {
 
 /// Whether a run is refused with this reason, and with the line of `fleet.toml` that helps.
 #[track_caller]
-fn refuses(said: &str, reason: &str) {
-    assert!(said.starts_with('?'), "{reason}: {said}");
-    assert!(said.contains(reason), "{reason}: {said}");
-    assert!(said.contains("write `config = \""), "{reason}: {said}");
+fn refuses(result: &str, reason: &str) {
+    assert!(result.starts_with('?'), "{reason}: {result}");
+    assert!(result.contains(reason), "{reason}: {result}");
+    assert!(result.contains("write `config = \""), "{reason}: {result}");
 }
 
 const OR_A: &str = "config = [\"{arg:-f}\", \"{arg:--config}\", \"ROOT/a\"]";
@@ -324,7 +324,7 @@ fn a_default_is_the_one_that_is_compiled_in() {
 }
 
 /// Adopts the content on the disk. Every reload increments the counter.
-fn adopts(house: &House) -> Said {
+fn adopts(house: &House) -> CommandResult {
     house.fleet.broadcast(&[])
 }
 
@@ -341,13 +341,13 @@ fn sees(house: &House, keys: &str, change: impl FnOnce()) {
     assert_eq!(adopts(house).expect(0).states(), ["unchanged"]);
     house.fleet.status().expect(0);
     change();
-    let said = house.fleet.status().expect(7);
+    let result = house.fleet.status().expect(7);
     assert!(
-        said.json["instances"][0]["faults"]
+        result.json["instances"][0]["faults"]
             .to_string()
             .contains("read through"),
         "{:#}",
-        said.json
+        result.json
     );
     assert_eq!(adopts(house).expect(0).states(), ["confirmed"]);
     house.fleet.status().expect(0);
@@ -482,10 +482,10 @@ fn a_directory_mounted_elsewhere_is_named_by_its_path_on_this_host() {
         crate::support::skipped("no mount namespace can be had here");
         return;
     }
-    let said = house.reads("config = \"{arg:-f}\"");
-    refuses(&said, "mount namespace of its own");
+    let result = house.reads("config = \"{arg:-f}\"");
+    refuses(&result, "mount namespace of its own");
     assert!(
-        said.contains(&format!("config = \"{root}/two/b\"")),
-        "{said}"
+        result.contains(&format!("config = \"{root}/two/b\"")),
+        "{result}"
     );
 }

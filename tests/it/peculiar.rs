@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    support::{Fleet, Said, get, until},
+    support::{CommandResult, Fleet, get, until},
     users::{Other, group, is_root},
 };
 
@@ -98,7 +98,7 @@ impl Daemon {
         self.fact("runs", "equals = \"{candidate.message}\"")
     }
 
-    fn set(&self, message: &str, more: &[&str]) -> Said {
+    fn set(&self, message: &str, more: &[&str]) -> CommandResult {
         let set = format!("message={message}");
         self.fleet.broadcast(&[&["--set", &set], more].concat())
     }
@@ -157,13 +157,13 @@ fn a_group_that_names_the_users_matches_masters_with_several_users() {
     for users in [["65534", "0", "0"], ["0", "65534", "0"]] {
         let daemon = Daemon::with_users(users);
         daemon.group(&daemon.seen());
-        let said = daemon.set("two", &[]).expect(3);
+        let result = daemon.set("two", &[]).expect(3);
         assert!(
-            said.stderr.contains("real and effective user differ"),
+            result.stderr.contains("real and effective user differ"),
             "{}",
-            said.stderr
+            result.stderr
         );
-        assert!(said.stderr.contains("user = ["), "{}", said.stderr);
+        assert!(result.stderr.contains("user = ["), "{}", result.stderr);
         assert_eq!(daemon.text("runs"), "one");
     }
     let daemon = Daemon::with_users(["65534", "0", "0"]);
@@ -173,11 +173,11 @@ fn a_group_that_names_the_users_matches_masters_with_several_users() {
         "user = [\"{{self}}\", \"65534\"]\n{validator}\n{}",
         daemon.seen()
     ));
-    let said = daemon.set("two", &[]).expect(0);
+    let result = daemon.set("two", &[]).expect(0);
     assert_eq!(
         (
             daemon.text("runs"),
-            said.json["instances"][0]["validated"].as_bool()
+            result.json["instances"][0]["validated"].as_bool()
         ),
         ("two".to_owned(), Some(true))
     );
@@ -223,9 +223,9 @@ fn a_server_in_a_pid_namespace_reports_another_pid() {
             crate::support::skipped(crate::support::NO_TIME_NAMESPACE);
             continue;
         };
-        let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
+        let result = fleet.broadcast(&["--set", "message=two"]).expect(0);
         assert_eq!(
-            (said.states(), get(&server.1, "/").1),
+            (result.states(), get(&server.1, "/").1),
             (vec!["confirmed"], "two".to_owned()),
             "{more:?}"
         );
@@ -289,12 +289,16 @@ fn the_program_that_a_daemon_re_executes_validates_its_config() {
     daemon.set("two", &[]).expect(0);
     assert_eq!(daemon.text("runs"), "two");
     std::fs::remove_file(&exe).unwrap();
-    let said = daemon.set("three", &[]).expect(5);
-    assert!(said.stderr.contains("again on SIGHUP"), "{}", said.stderr);
+    let result = daemon.set("three", &[]).expect(5);
     assert!(
-        said.stderr.contains(exe.to_str().unwrap()),
+        result.stderr.contains("again on SIGHUP"),
         "{}",
-        said.stderr
+        result.stderr
+    );
+    assert!(
+        result.stderr.contains(exe.to_str().unwrap()),
+        "{}",
+        result.stderr
     );
     assert_eq!(
         (
@@ -312,8 +316,8 @@ fn the_running_executable_validates_even_if_its_path_holds_another() {
         "validate = [\"{{exe}}\", \"-c\", \"pass\", \"{{candidate}}\"]\n{}",
         daemon.seen()
     ));
-    let said = daemon.set("two", &[]).expect(0);
-    assert_eq!(said.json["instances"][0]["validated"], true);
+    let result = daemon.set("two", &[]).expect(0);
+    assert_eq!(result.json["instances"][0]["validated"], true);
 }
 
 #[test]
@@ -340,10 +344,10 @@ fn a_daemon_that_watches_its_file_has_changed_since_the_survey() {
     daemon.group(&format!(
         "samples = 1\n[[group.confirm]]\n{slow}\nchanged = true"
     ));
-    let said = daemon.set("two", &[]).expect(0);
+    let result = daemon.set("two", &[]).expect(0);
     assert_eq!(
         (
-            said.json["instances"][0]["proof"].as_str(),
+            result.json["instances"][0]["proof"].as_str(),
             daemon.text("runs")
         ),
         (Some("content"), "two".into())
@@ -371,12 +375,12 @@ fn an_assertion_that_failed_and_holds_again_proves_the_rollback() {
 fn a_wrong_assertion_about_the_running_config_is_refused_before_the_run() {
     let daemon = Daemon::python(&["plain"]);
     daemon.group(&daemon.fact("health", "equals = \"{candidate.message}\""));
-    let said = daemon.set("two", &[]).expect(5);
-    assert!(said.stderr.contains("reads `ok`"), "{}", said.stderr);
+    let result = daemon.set("two", &[]).expect(5);
+    assert!(result.stderr.contains("reads `ok`"), "{}", result.stderr);
     assert!(
-        said.stderr.contains("{candidate.message}"),
+        result.stderr.contains("{candidate.message}"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(
         (

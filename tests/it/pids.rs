@@ -75,25 +75,25 @@ fn a_pid_that_was_given_to_another_program_is_never_signalled() {
         crate::support::skipped("no pid namespace is to be had");
         return;
     }
-    let said = std::fs::read_to_string(fleet.path("said.json")).unwrap_or_default();
+    let result = std::fs::read_to_string(fleet.path("said.json")).unwrap_or_default();
     let value = |key: &str| {
         stdout
             .lines()
             .find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))
             .map(str::to_owned)
-            .unwrap_or_else(|| panic!("{stdout}\n{stderr}\n{said}"))
+            .unwrap_or_else(|| panic!("{stdout}\n{stderr}\n{result}"))
     };
     assert_eq!(
         value("comm"),
         "sleep",
-        "it has the pid and lives\n{stdout}\n{said}"
+        "it has the pid and lives\n{stdout}\n{result}"
     );
     assert_eq!(
         (value("code").as_str(), value("body").as_str()),
         ("7", "one"),
-        "{said}"
+        "{result}"
     );
-    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&result).unwrap();
     let of = |pid: &str| {
         json["instances"]
             .as_array()

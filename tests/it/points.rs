@@ -46,9 +46,9 @@ fn act(fleet: &mut Fleet, act: Act) {
 }
 
 /// The report of a run, compared with the answers of every living server.
-fn agrees(fleet: &Fleet, said: &Value, context: &str) {
+fn agrees(fleet: &Fleet, result: &Value, context: &str) {
     let disk = fleet.text();
-    for i in said["instances"].as_array().unwrap() {
+    for i in result["instances"].as_array().unwrap() {
         let pid = i32::try_from(i["pid"].as_i64().unwrap()).unwrap();
         let state = i["state"].as_str().unwrap();
         let Some(at) = (0..fleet.len()).find(|at| fleet.pid(*at) == pid) else {
@@ -64,7 +64,7 @@ fn agrees(fleet: &Fleet, said: &Value, context: &str) {
             _ => {}
         }
     }
-    for target in said["targets"].as_array().unwrap() {
+    for target in result["targets"].as_array().unwrap() {
         assert_eq!(
             target["disk"].as_str().unwrap(),
             sha256(&disk),
@@ -81,7 +81,7 @@ fn sha256(text: &str) -> String {
         .collect()
 }
 
-fn one(point: &str, what: Act) {
+fn run_point(point: &str, what: Act) {
     let context = format!("{what:?} at {point}");
     let mut fleet = Fleet::start(5);
     let before = fleet.text();
@@ -147,9 +147,9 @@ fn one(point: &str, what: Act) {
     }
     let code = child.wait().unwrap().code().unwrap();
     assert!(began.elapsed().as_secs() < 60, "{context}: it has an end");
-    let said: Value = serde_json::from_str(&last).unwrap();
-    assert_eq!(said["exit"], code, "{context}");
-    let context = format!("{context}: exit {code}\n{said:#}");
+    let result: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(result["exit"], code, "{context}");
+    let context = format!("{context}: exit {code}\n{result:#}");
     let early = matches!(point, "before" | "validator");
     let allowed: &[i32] = match (point, what) {
         ("before", Act::Kill) => &[3],
@@ -181,10 +181,10 @@ fn one(point: &str, what: Act) {
         } else {
             assert_eq!(fleet.text(), before, "{context}");
         }
-        agrees(&fleet, &said, &context);
+        agrees(&fleet, &result, &context);
     }
     if code == 7 {
-        let mine = said["instances"]
+        let mine = result["instances"]
             .as_array()
             .unwrap()
             .iter()
@@ -195,19 +195,19 @@ fn one(point: &str, what: Act) {
             "{context}"
         );
         // The successor reads the same file, so it is checked too.
-        let reverted = said["counts"]["reverted"].as_u64().unwrap();
+        let reverted = result["counts"]["reverted"].as_u64().unwrap();
         assert!(
             reverted == 4 || (what == Act::Replace && reverted == 5),
             "{context}"
         );
     }
     if early && code == 6 {
-        assert_eq!(said["counts"]["reverted"], 5, "{context}");
+        assert_eq!(result["counts"]["reverted"], 5, "{context}");
     }
 }
 
 fn everywhere(what: Act) {
-    POINTS.into_iter().for_each(|point| one(point, what));
+    POINTS.into_iter().for_each(|point| run_point(point, what));
 }
 
 #[test]
@@ -289,21 +289,21 @@ fn halted(interrupts: usize, continued: bool) -> (Fleet, Value) {
 
 #[test]
 fn the_first_interrupt_rolls_back_and_proves_it() {
-    let (fleet, said) = halted(1, true);
+    let (fleet, result) = halted(1, true);
     assert_eq!(
-        (&said["exit"], &said["counts"]["reverted"]),
+        (&result["exit"], &result["counts"]["reverted"]),
         (&6.into(), &3.into()),
-        "{said:#}"
+        "{result:#}"
     );
     assert_eq!(fleet.bodies(), ["one"; 3]);
 }
 
 #[test]
 fn the_second_interrupt_exits_at_once_and_reports_the_situation() {
-    let (fleet, said) = halted(2, false);
-    assert_eq!(said["exit"], 7, "{said:#}");
+    let (fleet, result) = halted(2, false);
+    assert_eq!(result["exit"], 7, "{result:#}");
     assert_eq!(
-        said["targets"][0]["disk"].as_str().unwrap(),
+        result["targets"][0]["disk"].as_str().unwrap(),
         sha256(&fleet.text())
     );
     fleet.signal(0, Signal::SIGCONT);

@@ -79,14 +79,17 @@ fn a_revert_skips_validation_even_if_a_bad_config_ends_the_process() {
         };
         fleet.write("no", "");
         // A validator that rejects the running config cannot judge the old config.
-        let said = fleet.again("revert", &[&run]).expect(5);
+        let result = fleet.continue_run("revert", &[&run]).expect(5);
         assert!(
-            said.stderr
+            result
+                .stderr
                 .contains(&format!("hello revert {run} --validate=off")),
             "{}",
-            said.stderr
+            result.stderr
         );
-        fleet.again("revert", &[&run, "--validate=off"]).expect(0);
+        fleet
+            .continue_run("revert", &[&run, "--validate=off"])
+            .expect(0);
         assert_eq!(
             (fleet.bodies(), open(&fleet)),
             (vec!["one".to_owned(); 2], Vec::new()),
@@ -130,10 +133,12 @@ fn the_current_group_replaces_a_wrong_one_in_the_journal() {
                 5
             }
         };
-        fleet.again("resume", &[&run]).expect(code);
+        fleet.continue_run("resume", &[&run]).expect(code);
         let today = fleet.write("today.toml", &right);
         let today = today.to_str().unwrap();
-        fleet.again("resume", &[&run, "--fleet", today]).expect(0);
+        fleet
+            .continue_run("resume", &[&run, "--fleet", today])
+            .expect(0);
         assert_eq!(open(&fleet), Vec::<String>::new(), "{wrong}");
         assert!(fleet.text().contains("\"two\""), "{wrong}");
     }
@@ -148,11 +153,15 @@ fn a_fleet_without_any_group_of_the_run_is_a_usage_error() {
         .to_owned();
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let other = fleet.write("other.toml", &text.replace("\"web\"", "\"api\""));
-    let said = fleet
-        .again("revert", &[&run, "--fleet", other.to_str().unwrap()])
+    let result = fleet
+        .continue_run("revert", &[&run, "--fleet", other.to_str().unwrap()])
         .expect(2);
-    assert!(said.stderr.contains("no group of run"), "{}", said.stderr);
-    assert!(said.stderr.contains("`web`"), "{}", said.stderr);
+    assert!(
+        result.stderr.contains("no group of run"),
+        "{}",
+        result.stderr
+    );
+    assert!(result.stderr.contains("`web`"), "{}", result.stderr);
     assert_eq!(fleet.bodies(), ["two"]);
 }
 
@@ -175,11 +184,11 @@ fn a_later_run_that_proves_the_same_targets_closes_an_open_run() {
         } else {
             &[]
         };
-        let said = fleet.broadcast(args).expect(0);
+        let result = fleet.broadcast(args).expect(0);
         assert!(
-            said.stderr.contains(&format!("Superseded run {run}")),
+            result.stderr.contains(&format!("Superseded run {run}")),
             "{}",
-            said.stderr
+            result.stderr
         );
         assert_eq!(
             (open(&fleet), fleet.attempts()),
@@ -198,8 +207,8 @@ fn an_open_run_can_be_abandoned() {
     // Neither direction is possible any more.
     let by_hand = fleet.text().replace("two", "by hand");
     fleet.write("web.toml", &by_hand);
-    fleet.again("resume", &[]).expect(5);
-    fleet.again("revert", &[]).expect(5);
+    fleet.continue_run("resume", &[]).expect(5);
+    fleet.continue_run("revert", &[]).expect(5);
     let forget = |args: &[&str]| {
         Command::new(fleet.exe())
             .args(["forget", &run])
@@ -238,12 +247,12 @@ fn a_run_under_way_cannot_be_abandoned() {
         fleet.path("state/open").exists() && fleet.bodies() == ["two"]
     });
     let id = open(&fleet).remove(0);
-    let said = Command::new(fleet.exe())
+    let result = Command::new(fleet.exe())
         .args(["forget", &id, "--abandon", "--state"])
         .arg(fleet.path("state"))
         .output()
         .unwrap();
-    assert_eq!(said.status.code(), Some(5), "{said:?}");
+    assert_eq!(result.status.code(), Some(5), "{result:?}");
     assert_eq!(open(&fleet), [id]);
     run.kill().unwrap();
     run.wait().unwrap();
@@ -262,7 +271,7 @@ fn the_wait_for_all_locks_has_one_deadline() {
         locks.push(Flock::lock(dir, FlockArg::LockExclusive).unwrap());
     }
     let began = Instant::now();
-    let said = fleet
+    let result = fleet
         .broadcast(&["--set", "message=two", "--lock-timeout", "1500ms"])
         .expect(9);
     // One wait for each would be 15 s.
@@ -277,9 +286,9 @@ fn the_wait_for_all_locks_has_one_deadline() {
         began.elapsed()
     );
     assert!(
-        said.stderr.contains("another run holds the lock"),
+        result.stderr.contains("another run holds the lock"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 

@@ -163,15 +163,19 @@ fn a_run_killed_at_any_event_is_resumed_or_reverted() {
             with_a_victim(&fleet, victim);
             let run = killed(&fleet, &[TWO, &["--timeout", limit]].concat(), event, n);
             go_on(&fleet, victim);
-            let said = fleet.again(verb, &["--reason", "it was left"]);
-            assert_eq!(said.code, 0, "{context}: {}\n{:#}", said.stderr, said.json);
+            let result = fleet.continue_run(verb, &["--reason", "it was left"]);
+            assert_eq!(
+                result.code, 0,
+                "{context}: {}\n{:#}",
+                result.stderr, result.json
+            );
             assert!(
-                said.stderr.contains(&format!("Superseded run {run}")),
+                result.stderr.contains(&format!("Superseded run {run}")),
                 "{context}: {}",
-                said.stderr
+                result.stderr
             );
             all_on(&fleet, message, &context);
-            let kept = plan(&fleet, said.json["run"].as_str().unwrap());
+            let kept = plan(&fleet, result.json["run"].as_str().unwrap());
             assert_eq!(
                 (&kept["verb"], &kept["of"], &kept["reason"]),
                 (&verb.into(), &run.into(), &"it was left".into()),
@@ -201,7 +205,7 @@ fn a_concurrent_edit_is_never_overwritten() {
     fleet.write("web.toml", &by_hand);
     let before = fleet.attempts();
     for verb in ["resume", "revert"] {
-        let said = fleet.again(verb, &[]).expect(5);
+        let result = fleet.continue_run(verb, &[]).expect(5);
         assert!(
             [
                 "web.toml",
@@ -210,9 +214,9 @@ fn a_concurrent_edit_is_never_overwritten() {
                 "another program has changed it"
             ]
             .iter()
-            .all(|word| said.stderr.contains(word)),
+            .all(|word| result.stderr.contains(word)),
             "{}",
-            said.stderr
+            result.stderr
         );
     }
     assert_eq!(
@@ -232,13 +236,13 @@ fn an_instance_that_runs_another_config_is_named_and_nothing_is_touched() {
     fleet.write("web.toml", &now);
     let before = fleet.attempts();
     for verb in ["resume", "revert"] {
-        let said = fleet.again(verb, &[]).expect(5);
+        let result = fleet.continue_run(verb, &[]).expect(5);
         assert!(
             ["runs", &pid, &run, "neither of them"]
                 .iter()
-                .all(|word| said.stderr.contains(word)),
+                .all(|word| result.stderr.contains(word)),
             "{}",
-            said.stderr
+            result.stderr
         );
     }
     assert_eq!((fleet.text(), fleet.attempts()), (now, before));
@@ -252,11 +256,11 @@ fn an_instance_that_was_restarted_is_reported_and_included() {
         let (gone, order) = (fleet.pid(last).to_string(), by_pid(&fleet));
         fleet.kill(last);
         fleet.serve();
-        let said = fleet.again(verb, &["-v"]).expect(0);
+        let result = fleet.continue_run(verb, &["-v"]).expect(0);
         let told =
             format!("pid {gone} not there any more since run {run}; others have taken their place");
-        assert!(said.stderr.contains(&told), "{}", said.stderr);
-        let pids: Vec<i64> = said.json["instances"]
+        assert!(result.stderr.contains(&told), "{}", result.stderr);
+        let pids: Vec<i64> = result.json["instances"]
             .as_array()
             .unwrap()
             .iter()
@@ -290,33 +294,34 @@ fn an_ended_instance_without_a_successor_is_reported() {
         );
         fleet.kill(last);
         let before = fleet.text();
-        let said = fleet.again(verb, &[]);
+        let result = fleet.continue_run(verb, &[]);
         assert_eq!(
-            said.code, code,
+            result.code, code,
             "{context}: {}\n{:#}",
-            said.stderr, said.json
+            result.stderr, result.json
         );
         assert!(
-            said.stderr.contains(&format!(
+            result.stderr.contains(&format!(
                 "pid {gone} not there any more since run {run}; nobody has taken their place"
             )),
             "{context}: {}",
-            said.stderr
+            result.stderr
         );
         let bodies = || others.map(|at| crate::support::get(fleet.url(at), "/").1);
         match code {
             // Also in the one line with the reason of the verdict.
             0 => assert!(
-                said.json["reason"].as_str().unwrap().contains(&gone),
+                result.json["reason"].as_str().unwrap().contains(&gone),
                 "{context}: {:#}",
-                said.json
+                result.json
             ),
             3 => {
                 assert!(
-                    said.stderr
+                    result
+                        .stderr
                         .contains(&format!("gone since run {run}: pid {gone}")),
                     "{context}: {}",
-                    said.stderr
+                    result.stderr
                 );
                 assert_eq!(
                     (fleet.text(), ids(&fleet, "open")),
@@ -327,17 +332,17 @@ fn an_ended_instance_without_a_successor_is_reported() {
             }
             _ => {
                 assert_eq!(
-                    said.states(),
+                    result.states(),
                     ["confirmed", "confirmed", "died"],
                     "{context}"
                 );
                 assert!(
-                    said.json["reason"]
+                    result.json["reason"]
                         .as_str()
                         .unwrap()
                         .contains(&format!("pid {gone}: is not there any more")),
                     "{context}: {:#}",
-                    said.json
+                    result.json
                 );
             }
         }
@@ -367,12 +372,12 @@ fn revert_restores_the_old_config_even_without_instances() {
     );
     fleet.kill(0);
     std::fs::remove_file(fleet.path("stop")).unwrap();
-    fleet.again("resume", &[]).expect(3);
-    let said = fleet.again("revert", &[]).expect(7);
-    assert_eq!((said.states(), fleet.text()), (vec!["died"], before));
+    fleet.continue_run("resume", &[]).expect(3);
+    let result = fleet.continue_run("revert", &[]).expect(7);
+    assert_eq!((result.states(), fleet.text()), (vec!["died"], before));
     // Restarted on that config, it is found again.
     fleet.serve();
-    fleet.again("revert", &[]).expect(0);
+    fleet.continue_run("revert", &[]).expect(0);
     at_an_end(&fleet, "it was started again");
 }
 
@@ -390,52 +395,61 @@ fn revert_rolls_back_a_successful_run_that_is_named() {
         (&["resume", &run], 5, "hello revert"),
         (&["revert", "x"], 3, "no run `x`"),
     ] {
-        let said = fleet.again(args[0], &args[1..]).expect(code);
-        assert!(said.stderr.contains(says), "{args:?}: {}", said.stderr);
+        let result = fleet.continue_run(args[0], &args[1..]).expect(code);
+        assert!(result.stderr.contains(says), "{args:?}: {}", result.stderr);
     }
     assert_eq!(fleet.attempts(), before);
-    let dry = fleet.again("revert", &[&run[..20], "--dry-run"]).expect(0);
+    let dry = fleet
+        .continue_run("revert", &[&run[..20], "--dry-run"])
+        .expect(0);
     assert_eq!(
         (dry.json["targets"][0]["disk"].as_str(), fleet.attempts()),
         (dry.json["targets"][0]["from"].as_str(), before)
     );
     // By the prefix of its id, in one wave.
-    let said = fleet.again("revert", &[&run[..20]]).expect(0);
-    assert_eq!(said.states(), ["confirmed"; 3]);
+    let result = fleet.continue_run("revert", &[&run[..20]]).expect(0);
+    assert_eq!(result.states(), ["confirmed"; 3]);
     assert!(
-        said.json["instances"]
+        result.json["instances"]
             .as_array()
             .unwrap()
             .iter()
             .all(|i| i["wave"] == 1)
     );
-    assert!(said.json["reason"].as_str().unwrap().contains("old config"));
+    assert!(
+        result.json["reason"]
+            .as_str()
+            .unwrap()
+            .contains("old config")
+    );
     all_on(&fleet, "one", "rolled back");
     // Another resume has nothing to do and sends no signal.
     let (before, undo) = (
         fleet.attempts(),
-        said.json["run"].as_str().unwrap().to_owned(),
+        result.json["run"].as_str().unwrap().to_owned(),
     );
     assert_eq!(
         (
-            fleet.again("revert", &[&run]).expect(0).states(),
+            fleet.continue_run("revert", &[&run]).expect(0).states(),
             fleet.attempts()
         ),
         (vec!["unchanged"; 3], before)
     );
     // The revert is reverted as well.
-    fleet.again("revert", &[&undo]).expect(0);
+    fleet.continue_run("revert", &[&undo]).expect(0);
     all_on(&fleet, "two", "rolled back twice");
     // Later content belongs to another writer.
     let later = fleet.broadcast(&["--set", "message=three"]).expect(0).json["run"]
         .as_str()
         .unwrap()
         .to_owned();
-    let said = fleet.again("revert", &[&run]).expect(5);
+    let result = fleet.continue_run("revert", &[&run]).expect(5);
     assert!(
-        said.stderr.contains(&format!("run {later} came after it")),
+        result
+            .stderr
+            .contains(&format!("run {later} came after it")),
         "{}",
-        said.stderr
+        result.stderr
     );
     all_on(&fleet, "three", "left alone");
 }
@@ -452,8 +466,8 @@ fn revert_does_not_signal_an_instance_that_never_left_the_old_config() {
         1,
     );
     go_on(&fleet, first);
-    let said = fleet.again("revert", &[]).expect(0);
-    assert_eq!(said.states(), ["confirmed", "unchanged", "unchanged"]);
+    let result = fleet.continue_run("revert", &[]).expect(0);
+    assert_eq!(result.states(), ["confirmed", "unchanged", "unchanged"]);
     let attempts = fleet.attempts();
     assert_eq!(
         by_pid(&fleet)[1..]
@@ -506,16 +520,21 @@ fn a_killed_resume_can_be_resumed() {
                 open[0], run,
                 "{context}: the open run stays open until an operator acts"
             );
-            let said = fleet.again(then, &[&run]).expect(5);
+            let result = fleet.continue_run(then, &[&run]).expect(5);
             assert!(
-                said.stderr
+                result
+                    .stderr
                     .contains(&format!("run {} came after run {run}", open[1])),
                 "{context}: {}",
-                said.stderr
+                result.stderr
             );
             let name = [open[1].as_str()];
-            let said = fleet.again(then, if named { &name } else { &[] });
-            assert_eq!(said.code, 0, "{context}: {}\n{:#}", said.stderr, said.json);
+            let result = fleet.continue_run(then, if named { &name } else { &[] });
+            assert_eq!(
+                result.code, 0,
+                "{context}: {}\n{:#}",
+                result.stderr, result.json
+            );
             all_on(
                 &fleet,
                 if [first, then].contains(&"revert") {
@@ -538,13 +557,13 @@ fn after_a_restart_of_the_machine_no_pid_means_anything() {
         let mut kept = plan(&fleet, &run);
         kept["boot_id"] = "another".into();
         std::fs::write(&path, kept.to_string()).unwrap();
-        let said = fleet.again(verb, &[]).expect(0);
+        let result = fleet.continue_run(verb, &[]).expect(0);
         assert!(
-            said.stderr.contains(&format!(
+            result.stderr.contains(&format!(
                 "of another boot than this: run {run}; others have taken their place"
             )),
             "{}",
-            said.stderr
+            result.stderr
         );
         all_on(&fleet, message, verb);
     }
@@ -567,10 +586,16 @@ fn a_validator_that_refuses_the_old_config_is_asked_unless_it_must_be_there() {
         .as_str()
         .unwrap()
         .to_owned();
-    let said = fleet.again("revert", &[&run]).expect(4);
-    assert!(said.stderr.contains("--validate=off"), "{}", said.stderr);
+    let result = fleet.continue_run("revert", &[&run]).expect(4);
+    assert!(
+        result.stderr.contains("--validate=off"),
+        "{}",
+        result.stderr
+    );
     all_on(&fleet, "two", "refused");
-    fleet.again("revert", &[&run, "--validate=off"]).expect(0);
+    fleet
+        .continue_run("revert", &[&run, "--validate=off"])
+        .expect(0);
     all_on(&fleet, "one", "not asked");
 }
 
@@ -592,7 +617,7 @@ fn two_targets_of_two_groups_move_in_the_same_direction() {
         with_a_victim(&fleet, other);
         killed(&fleet, &args, "installed", 2);
         go_on(&fleet, other);
-        fleet.again(verb, &[]).expect(0);
+        fleet.continue_run(verb, &[]).expect(0);
         assert_eq!(
             fleet.bodies(),
             [messages[0], messages[0], messages[1]],
@@ -638,16 +663,17 @@ fn a_run_without_a_target_is_resumed_and_cannot_be_reverted() {
     broadcast.wait().unwrap();
     let run = ids(&fleet, "open").remove(0);
     std::fs::remove_file(stop).unwrap();
-    let said = fleet.again("revert", &[]).expect(5);
+    let result = fleet.continue_run("revert", &[]).expect(5);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains(&format!("run {run} changed no config")),
         "{}",
-        said.stderr
+        result.stderr
     );
     // A proven instance is not probed again.
     assert_eq!(
-        fleet.again("resume", &[]).expect(0).states(),
+        fleet.continue_run("resume", &[]).expect(0).states(),
         ["confirmed", "confirmed", "unchanged"]
     );
     at_an_end(&fleet, "nothing was installed");
@@ -725,16 +751,16 @@ fn an_instance_that_reports_nothing_is_confirmed_by_assertions() {
                 // It may have ended before the kill.
                 let open = !ids(&fleet, "open").is_empty();
                 if !open && verb == "resume" {
-                    fleet.again(verb, &[&named]).expect(5);
+                    fleet.continue_run(verb, &[&named]).expect(5);
                 } else {
-                    let said = fleet.again(verb, &[&named]);
+                    let result = fleet.continue_run(verb, &[&named]);
                     // Nothing may show whether an instance was signalled and has finished that
                     // reload.
                     assert!(
-                        matches!(said.code, 0 | 12),
+                        matches!(result.code, 0 | 12),
                         "{context}: {}\n{:#}",
-                        said.stderr,
-                        said.json
+                        result.stderr,
+                        result.json
                     );
                 }
                 assert_eq!(fleet.bodies(), [message; 2], "{context}");

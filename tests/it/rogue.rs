@@ -120,7 +120,7 @@ fn run() {
         ),
     );
     // The content that a picky rogue serves, the content it read last, and its report about that.
-    let (mut loaded, mut looked, mut said) = (first.clone(), first.clone(), "applied");
+    let (mut loaded, mut looked, mut result) = (first.clone(), first.clone(), "applied");
     let mut loading: Option<(Instant, String)> = None;
     let mut paused = String::new();
     let mut given = 0;
@@ -140,12 +140,12 @@ fn run() {
         } else if asked && mode == "picky" {
             signals.fetch_add(1, Ordering::SeqCst);
             let (new, sha256) = (message(), digest(&file));
-            said = if new.contains("refuse") {
+            result = if new.contains("refuse") {
                 "rejected"
             } else {
                 "applied"
             };
-            if said == "applied" {
+            if result == "applied" {
                 (body, loaded) = (new, sha256.clone());
             }
             looked = sha256;
@@ -183,7 +183,7 @@ fn run() {
         // An attempt long before the run, successful or failed.
         let (result, read) = match mode.as_str() {
             "past-io" => ("io_error", None),
-            "picky" => (said, Some(&looked)),
+            "picky" => (result, Some(&looked)),
             _ => ("applied", Some(&sha256)),
         };
         let answer = match path.as_str() {
@@ -324,14 +324,16 @@ fn a_process_that_does_not_take_the_signal_is_refused_by_name_and_survives() {
             1,
             &format!("reloads = true\nexecutes_itself = true\n{SEEN}"),
         );
-        let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-        assert!(said.stderr.contains(says), "{mode}: {}", said.stderr);
+        let result = fleet.broadcast(&["--set", "message=x"]).expect(5);
+        assert!(result.stderr.contains(says), "{mode}: {}", result.stderr);
         assert!(
-            said.stderr.contains(&format!("pid {}", all[0].child.id())),
+            result
+                .stderr
+                .contains(&format!("pid {}", all[0].child.id())),
             "{mode}: {}",
-            said.stderr
+            result.stderr
         );
-        assert_eq!(said.states(), ["refused"]);
+        assert_eq!(result.states(), ["refused"]);
         assert!(all[0].runs(), "{mode}");
         assert!(fleet.text() == before, "{mode}");
         assert_eq!(all[0].signals(), "0", "{mode}");
@@ -353,8 +355,12 @@ fn a_handler_alone_is_no_proof_that_a_program_reloads() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let mut all = rogues(&fleet, "catches", "exit", 2, SEEN);
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-    assert!(said.stderr.contains("reloads = true"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert!(
+        result.stderr.contains("reloads = true"),
+        "{}",
+        result.stderr
+    );
     // With the kind `hello` it must have the interface of `hello serve`.
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write(
@@ -370,8 +376,8 @@ fn a_handler_alone_is_no_proof_that_a_program_reloads() {
         "fleet.toml",
         &text.replace("name = \"rogue\"\n", "name = \"rogue\"\nreloads = true\n"),
     );
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(7);
-    assert_eq!(said.states(), ["died", "untouched"]);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(7);
+    assert_eq!(result.states(), ["died", "untouched"]);
     assert_eq!(
         (
             all.iter_mut()
@@ -388,13 +394,14 @@ fn an_instance_that_keeps_the_old_message_is_rolled_back() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let mut all = rogues(&fleet, "old", "old", 3, &format!("reloads = true\n{SEEN}"));
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(7);
-    assert_eq!(said.states(), ["revert_failed", "untouched", "untouched"]);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(7);
+    assert_eq!(result.states(), ["revert_failed", "untouched", "untouched"]);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("nothing shows that its reload of the new one is over"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(all.iter_mut().all(Rogue::runs));
     assert!(fleet.text() == before);
@@ -411,11 +418,11 @@ fn a_late_answer_between_install_and_signal_is_proven_by_the_rollback() {
     let before = fleet.text();
     let group = "reloads = true\nsamples = 1\n[[group.confirm]]\nhttp = \"http://{listen}/signals\"\nincreased = true\n[rollout]\ngate = [\"false\"]";
     let all = rogues(&fleet, "pauses", "pauses", 1, group);
-    let said = fleet
+    let result = fleet
         .broadcast(&["--set", "message=x", "--timeout", "10s"])
         .expect(6);
     assert_eq!(
-        (said.states(), fleet.text(), all[0].signals()),
+        (result.states(), fleet.text(), all[0].signals()),
         (vec!["reverted"], before, "2".to_owned())
     );
 }
@@ -425,9 +432,9 @@ fn a_false_digest_is_not_believed() {
     let fleet = Fleet::start(0);
     let before = fleet.text();
     let all = rogues(&fleet, "liar", "liar", 1, "kind = \"hello\"\nvalidate = []");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(6);
     assert_eq!(
-        (said.states(), fleet.text(), all[0].signals()),
+        (result.states(), fleet.text(), all[0].signals()),
         (vec!["reverted"], before, "2".to_owned())
     );
 }
@@ -443,14 +450,14 @@ fn the_message_of_another_config_is_no_proof() {
         1,
         "kind = \"hello\"\nvalidate = []",
     );
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(6);
     assert_eq!(
-        said.json["instances"][0]["trouble"]["kind"], "timed_out",
+        result.json["instances"][0]["trouble"]["kind"], "timed_out",
         "{:#}",
-        said.json
+        result.json
     );
     assert_eq!(
-        (said.states(), fleet.text(), all[0].signals()),
+        (result.states(), fleet.text(), all[0].signals()),
         (vec!["reverted"], before, "2".to_owned())
     );
 }
@@ -521,8 +528,8 @@ fn names_of_any_length_and_with_any_sign_are_found() {
 fn an_unobservable_instance_is_unconfirmed_and_its_own_report_ends_the_wait() {
     let fleet = Fleet::start(0);
     let all = rogues(&fleet, "unseen", "good", 1, "reloads = true\nconfirm = []");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(12);
-    assert_eq!(said.states(), ["unconfirmed"]);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(12);
+    assert_eq!(result.states(), ["unconfirmed"]);
     until("it reloaded", || get(&all[0].url, "/").1 == "x");
     drop(all);
     let reject = "[[group.reject]]\nhttp = \"http://{listen}/signals\"\nincreased = true";
@@ -533,21 +540,21 @@ fn an_unobservable_instance_is_unconfirmed_and_its_own_report_ends_the_wait() {
         1,
         &format!("reloads = true\n{SEEN}\n{reject}"),
     );
-    let said = fleet.broadcast(&["--set", "message=y"]).expect(6);
+    let result = fleet.broadcast(&["--set", "message=y"]).expect(6);
     assert_eq!(
-        said.json["instances"][0]["trouble"]["kind"], "rejected",
+        result.json["instances"][0]["trouble"]["kind"], "rejected",
         "{:#}",
-        said.json
+        result.json
     );
     // Adopted without a record of a proof, there is no rollback content. The failure is reported
     // with the bad file.
     std::fs::remove_dir_all(fleet.path("state")).unwrap();
     // The content that it already serves would be proven before it has taken the signal.
     fleet.write("web.toml", &fleet.text().replace("\"x\"", "\"z\""));
-    let said = fleet.broadcast(&[]).expect(7);
-    assert_eq!(said.states(), ["rejected"]);
-    assert!(said.stderr.contains("web.toml"), "{}", said.stderr);
-    assert!(all[0].signals() == "3", "{}", said.stderr);
+    let result = fleet.broadcast(&[]).expect(7);
+    assert_eq!(result.states(), ["rejected"]);
+    assert!(result.stderr.contains("web.toml"), "{}", result.stderr);
+    assert!(all[0].signals() == "3", "{}", result.stderr);
 }
 
 #[test]
@@ -607,9 +614,9 @@ fn a_process_whose_program_was_upgraded_is_the_same_process() {
         "fleet.toml",
         &format!("{text}validate = [\"/bin/sh\", \"{}\"]\n", script.display()),
     );
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(0);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(0);
     assert_eq!(
-        (said.states(), fleet.bodies()),
+        (result.states(), fleet.bodies()),
         (vec!["confirmed"], vec!["x".to_owned()])
     );
     // It keeps running; only the program of the next start differs.
@@ -671,9 +678,9 @@ fn a_restart_key_that_was_edited_in_place_still_needs_a_restart() {
     fleet.write("fleet.toml", &text.replace("reloads = true", keys));
     fleet.broadcast(&["--set", "message=b"]).expect(10);
     fleet.write("web.toml", &fleet.text().replace("\"a\"", "\"b\""));
-    let said = fleet.broadcast(&[]).expect(10);
-    assert!(said.stderr.contains("`message`"), "{}", said.stderr);
-    assert!(all[0].signals() == "1", "{}", said.stderr);
+    let result = fleet.broadcast(&[]).expect(10);
+    assert!(result.stderr.contains("`message`"), "{}", result.stderr);
+    assert!(all[0].signals() == "1", "{}", result.stderr);
 }
 
 #[test]
@@ -686,10 +693,10 @@ fn serving_the_old_config_is_no_proof_while_the_new_one_may_still_load() {
         1,
         &format!("reloads = true\n{SEEN}"),
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--set", "message=x", "--timeout", "2s"])
         .expect(7);
-    assert_eq!(said.states(), ["revert_failed"]);
+    assert_eq!(result.states(), ["revert_failed"]);
     assert_eq!(
         get(&all[0].url, "/").1,
         "x",

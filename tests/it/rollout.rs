@@ -66,8 +66,8 @@ fn intents(events: &[Value]) -> Vec<(usize, u64, Vec<i32>)> {
 }
 
 /// Returns the number of instances of `group` in each wave.
-fn sizes(said: &Value, group: &str) -> Vec<(u64, usize)> {
-    let mut waves: Vec<u64> = said["instances"]
+fn sizes(result: &Value, group: &str) -> Vec<(u64, usize)> {
+    let mut waves: Vec<u64> = result["instances"]
         .as_array()
         .unwrap()
         .iter()
@@ -88,8 +88,8 @@ pub(crate) fn server(fleet: &Fleet, pid: i32) -> usize {
 
 /// Returns the first server of a wave, as a dry run lists it.
 fn first_of(fleet: &Fleet, wave: u64, args: &[&str]) -> usize {
-    let said = fleet.broadcast(&[&["--dry-run"], args].concat()).expect(0);
-    let found = said.json["instances"]
+    let result = fleet.broadcast(&[&["--dry-run"], args].concat()).expect(0);
+    let found = result.json["instances"]
         .as_array()
         .unwrap()
         .iter()
@@ -122,7 +122,7 @@ pub(crate) fn stops(fleet: &Fleet, pid: i32) -> String {
 }
 
 /// Adds keys to the only group of a fleet.
-pub(crate) fn say(fleet: &Fleet, more: &str) {
+pub(crate) fn add_keys(fleet: &Fleet, more: &str) {
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &(text + more));
 }
@@ -139,7 +139,7 @@ pub(crate) fn has_its_signal(pid: i32) {
     });
 }
 
-pub(crate) fn told(fleet: &Fleet, at: usize) -> Value {
+pub(crate) fn reported_config(fleet: &Fleet, at: usize) -> Value {
     serde_json::from_str(&get(fleet.url(at), "/-/config").1).unwrap()
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn told(fleet: &Fleet, at: usize) -> Value {
 fn no_wave_begins_before_the_one_before_it_is_proven() {
     let fleet = Fleet::start(5);
     let canary = first_of(&fleet, 1, &["--set", "message=x"]);
-    say(&fleet, &stops(&fleet, fleet.pid(canary)));
+    add_keys(&fleet, &stops(&fleet, fleet.pid(canary)));
     let others: Vec<usize> = (0..5).filter(|at| *at != canary).collect();
     let mut continued = None;
     let (events, code) = run(
@@ -157,7 +157,7 @@ fn no_wave_begins_before_the_one_before_it_is_proven() {
                 has_its_signal(fleet.pid(canary));
                 others.iter().for_each(|at| {
                     assert_eq!(
-                        told(&fleet, *at)["last_attempt"]["seq"],
+                        reported_config(&fleet, *at)["last_attempt"]["seq"],
                         1,
                         "no other instance has reloaded"
                     )
@@ -201,7 +201,7 @@ fn no_wave_begins_before_the_one_before_it_is_proven() {
         }
     }
     for at in others {
-        let tried: jiff::Timestamp = told(&fleet, at)["last_attempt"]["at"]
+        let tried: jiff::Timestamp = reported_config(&fleet, at)["last_attempt"]["at"]
             .as_str()
             .unwrap()
             .parse()
@@ -222,7 +222,7 @@ fn each_wave_is_announced_unless_there_is_only_one() {
     let fleet = Fleet::start(3);
     let screen =
         |args: &[&str]| String::from_utf8(fleet.command(args).output().unwrap().stderr).unwrap();
-    let said = screen(&["--set", "message=x"]);
+    let result = screen(&["--set", "message=x"]);
     let places: Vec<usize> = [
         "Wave 1/2: 1 instance\n",
         "(1/1)",
@@ -230,12 +230,12 @@ fn each_wave_is_announced_unless_there_is_only_one() {
         "(2/2)",
     ]
     .iter()
-    .map(|text| said.find(text).unwrap())
+    .map(|text| result.find(text).unwrap())
     .collect();
-    assert!(places.is_sorted(), "{said}");
-    let said = screen(&["--waves", "100%", "--set", "message=y"]);
-    assert!(said.contains("(3/3)"), "{said}");
-    assert!(!said.contains("Wave"), "{said}");
+    assert!(places.is_sorted(), "{result}");
+    let result = screen(&["--waves", "100%", "--set", "message=y"]);
+    assert!(result.contains("(3/3)"), "{result}");
+    assert!(!result.contains("Wave"), "{result}");
 }
 
 #[test]
@@ -269,24 +269,24 @@ fn a_group_runs_after_the_groups_that_it_names() {
         (0, vec![vec![1], vec![1], vec![0], vec![0]]),
         "the servers of b are the later ones"
     );
-    let said = events.last().unwrap();
+    let result = events.last().unwrap();
     assert_eq!(
-        (sizes(said, "b"), sizes(said, "a")),
+        (sizes(result, "b"), sizes(result, "a")),
         (vec![(1, 1), (2, 1)], vec![(3, 1), (4, 1)])
     );
     // Instances outside the run are not waited for.
-    let said = fleet.broadcast(&["a", "--set", "message=y"]).expect(0);
-    assert_eq!(sizes(&said.json, "a"), [(1, 1), (2, 1)]);
+    let result = fleet.broadcast(&["a", "--set", "message=y"]).expect(0);
+    assert_eq!(sizes(&result.json, "a"), [(1, 1), (2, 1)]);
     both("");
-    let said = fleet.broadcast(&["--all", "--set", "message=z"]).expect(0);
+    let result = fleet.broadcast(&["--all", "--set", "message=z"]).expect(0);
     assert_eq!(
-        (sizes(&said.json, "a"), sizes(&said.json, "b")),
+        (sizes(&result.json, "a"), sizes(&result.json, "b")),
         (vec![(1, 1), (2, 1)], vec![(1, 1), (2, 1)]),
         "side by side"
     );
     both("after = \"b\"");
     // No instance of b needs a signal, so none is waited for.
-    let said = fleet
+    let result = fleet
         .broadcast(&[
             "--all",
             "--config",
@@ -301,7 +301,7 @@ fn a_group_runs_after_the_groups_that_it_names() {
         ])
         .expect(0);
     assert_eq!(
-        (sizes(&said.json, "b"), sizes(&said.json, "a")),
+        (sizes(&result.json, "b"), sizes(&result.json, "a")),
         (vec![(1, 2)], vec![(1, 1), (2, 1)])
     );
 }
@@ -324,11 +324,11 @@ fn group_keys_override_the_fleet_and_options_override_both() {
         &format!("version = 1\n[rollout]\nwaves = [1, \"50%\"]\n{groups}"),
     );
     let waves = |args: &[&str]| {
-        let said = fleet
+        let result = fleet
             .broadcast(&[&["--dry-run", "--all", "--set", "message=x"], args].concat())
             .expect(0)
             .json;
-        (sizes(&said, "a"), sizes(&said, "b"))
+        (sizes(&result, "a"), sizes(&result, "b"))
     };
     assert_eq!(waves(&[]), (vec![(1, 1), (2, 1), (3, 2)], vec![(1, 2)]));
     assert_eq!(
@@ -357,10 +357,10 @@ fn group_keys_override_the_fleet_and_options_override_both() {
             "[possible values: revert, stop, continue]",
         ),
     ] {
-        let said = fleet
+        let result = fleet
             .broadcast(&[&["--all", "--set", "message=x"][..], &flags].concat())
             .expect(2);
-        assert!(said.stderr.contains(says), "{}", said.stderr);
+        assert!(result.stderr.contains(says), "{}", result.stderr);
     }
     assert_eq!(fleet.attempts(), [1; 6]);
 }
@@ -431,8 +431,8 @@ fn options_decide_the_failure_budget_and_the_action_on_failure() {
                 }
             },
         );
-        let said = events.last().unwrap();
-        let mut last: Vec<&str> = said["instances"]
+        let result = events.last().unwrap();
+        let mut last: Vec<&str> = result["instances"]
             .as_array()
             .unwrap()
             .iter()
@@ -442,9 +442,9 @@ fn options_decide_the_failure_budget_and_the_action_on_failure() {
         assert_eq!(
             (ended, last),
             (code, states.to_vec()),
-            "{message}: {said:#}"
+            "{message}: {result:#}"
         );
-        for i in said["instances"].as_array().unwrap() {
+        for i in result["instances"].as_array().unwrap() {
             let at = server(&fleet, i32::try_from(i["pid"].as_i64().unwrap()).unwrap());
             if i["state"] == "confirmed" {
                 now[at] = message.into();
@@ -465,7 +465,7 @@ fn options_decide_the_failure_budget_and_the_action_on_failure() {
 #[test]
 fn a_dry_run_shows_the_waves_and_what_is_between_them() {
     let fleet = Fleet::start(4);
-    say(
+    add_keys(
         &fleet,
         "[group.rollout]\nbake = \"1500ms\"\ngate = [\"/bin/false\", \"x\"]\n",
     );
@@ -492,10 +492,10 @@ fn a_dry_run_shows_the_waves_and_what_is_between_them() {
     ]
     .map(|(wave, n)| format!("wave {wave}: {n}{after}"));
     assert_eq!(waves, [&one, &a, &two, &b, &three, &c, &d]);
-    let said = fleet.broadcast(&args).expect(0).json;
+    let result = fleet.broadcast(&args).expect(0).json;
     let wave = |wave: u64, instances: u64| serde_json::json!({"wave": wave, "instances": instances, "bake_seconds": 1.5, "gates": [["/bin/false", "x"]]});
     assert_eq!(
-        said["waves"],
+        result["waves"],
         serde_json::json!([wave(1, 1), wave(2, 1), wave(3, 2)])
     );
     assert_eq!(
@@ -536,27 +536,27 @@ fn restarted(more: &str) -> (Fleet, Value, i32) {
     (fleet, events.last().unwrap().clone(), code)
 }
 
-pub(crate) fn instance(said: &Value, pid: i32) -> &Value {
-    said["instances"]
+pub(crate) fn instance(result: &Value, pid: i32) -> &Value {
+    result["instances"]
         .as_array()
         .unwrap()
         .iter()
         .find(|i| i["pid"] == pid)
-        .unwrap_or_else(|| panic!("pid {pid} is not in {said:#}"))
+        .unwrap_or_else(|| panic!("pid {pid} is not in {result:#}"))
 }
 
 #[test]
 fn an_instance_that_restarts_before_its_wave_is_proven_without_a_signal() {
-    let (fleet, said, code) = restarted("pid_file = \"{named}\"");
-    assert_eq!(code, 0, "{said:#}");
-    let new = instance(&said, fleet.pid(2));
+    let (fleet, result, code) = restarted("pid_file = \"{named}\"");
+    assert_eq!(code, 0, "{result:#}");
+    let new = instance(&result, fleet.pid(2));
     assert_eq!(
         (&new["state"], &new["wave"], &new["successor_of"]),
         (&"confirmed".into(), &2.into(), &fleet.pid(1).into()),
-        "{said:#}"
+        "{result:#}"
     );
     assert_eq!(
-        told(&fleet, 2)["last_attempt"]["seq"],
+        reported_config(&fleet, 2)["last_attempt"]["seq"],
         1,
         "it has read its config once, at its start"
     );
@@ -564,17 +564,21 @@ fn an_instance_that_restarts_before_its_wave_is_proven_without_a_signal() {
 
 #[test]
 fn an_instance_without_a_declared_successor_is_dead_and_the_newcomer_is_named() {
-    let (fleet, said, code) = restarted("");
-    assert_eq!(code, 7, "{said:#}");
-    assert_eq!(instance(&said, fleet.pid(1))["state"], "died", "{said:#}");
+    let (fleet, result, code) = restarted("");
+    assert_eq!(code, 7, "{result:#}");
+    assert_eq!(
+        instance(&result, fleet.pid(1))["state"],
+        "died",
+        "{result:#}"
+    );
     // The file was rolled back. The process runs the content that is gone.
     assert_eq!(
         (
-            &instance(&said, fleet.pid(0))["state"],
-            &instance(&said, fleet.pid(2))["state"]
+            &instance(&result, fleet.pid(0))["state"],
+            &instance(&result, fleet.pid(2))["state"]
         ),
         (&"reverted".into(), &"revert_failed".into()),
-        "{said:#}"
+        "{result:#}"
     );
     assert_eq!(
         (

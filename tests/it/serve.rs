@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{Fleet, Killed, ended, get, until};
 
-fn told(fleet: &Fleet) -> Value {
+fn reported_config(fleet: &Fleet) -> Value {
     serde_json::from_str(&get(fleet.url(0), "/-/config").1).unwrap()
 }
 
@@ -27,7 +27,7 @@ fn an_answer_carries_the_message_and_its_own_proof() {
     let (head, body) = get(fleet.url(0), "/");
     assert_eq!(body, "one", "exactly the bytes of the message");
     assert_eq!(header(&head, "content-type"), "text/plain; charset=utf-8");
-    let told = told(&fleet);
+    let told = reported_config(&fleet);
     assert_eq!(
         header(&head, "x-config-sha256"),
         told["effective"]["sha256"].as_str().unwrap()
@@ -104,12 +104,12 @@ fn every_method_is_answered_with_the_same_proof() {
 #[test]
 fn sighup_swaps_the_message() {
     let fleet = Fleet::start(1);
-    let before = told(&fleet);
+    let before = reported_config(&fleet);
     fleet.write("web.toml", "message = \"two\"\nlisten = \"127.0.0.1:0\"\n");
     assert_eq!(fleet.bodies(), ["one"], "not before the signal");
     fleet.signal(0, Signal::SIGHUP);
     until("it serves the new message", || fleet.bodies() == ["two"]);
-    let after = told(&fleet);
+    let after = reported_config(&fleet);
     assert_eq!(
         (
             &after["effective"]["generation"],
@@ -154,19 +154,22 @@ fn a_rejected_config_changes_neither_message_nor_generation() {
         fleet.write("web.toml", text);
         fleet.signal(0, Signal::SIGHUP);
         until("it looked", || fleet.attempts() == [seq]);
-        let told = told(&fleet);
+        let told = reported_config(&fleet);
         assert_eq!(told["last_attempt"]["result"], result, "{told:#}");
         assert_eq!(told["effective"]["generation"], 1);
         assert_eq!(fleet.bodies(), ["one"]);
     }
     assert_eq!(
-        told(&fleet)["restart_required"],
+        reported_config(&fleet)["restart_required"],
         serde_json::json!(["listen"])
     );
     std::fs::remove_file(fleet.path("web.toml")).unwrap();
     fleet.signal(0, Signal::SIGHUP);
     until("it looked", || fleet.attempts() == [4]);
-    assert_eq!(told(&fleet)["last_attempt"]["result"], "io_error");
+    assert_eq!(
+        reported_config(&fleet)["last_attempt"]["result"],
+        "io_error"
+    );
     assert_eq!(fleet.bodies(), ["one"]);
 }
 
@@ -206,7 +209,7 @@ fn metrics_show_the_served_config_and_the_reload_results() {
         header(&head, "content-type").starts_with("application/openmetrics-text"),
         "{head}"
     );
-    let sha256 = told(&fleet)["effective"]["sha256"]
+    let sha256 = reported_config(&fleet)["effective"]["sha256"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -271,7 +274,7 @@ fn a_burst_of_signals_ends_on_the_newest_file() {
     until("it serves what stood there at the last signal", || {
         fleet.bodies() == ["900"]
     });
-    let told = told(&fleet);
+    let told = reported_config(&fleet);
     assert!(
         told["last_attempt"]["seq"].as_u64().unwrap() <= 1001,
         "{told:#}"
@@ -295,9 +298,9 @@ fn two_reloads_within_a_second_and_a_return_to_the_same_bytes_are_distinguished(
         fleet.write("web.toml", text);
         fleet.signal(0, Signal::SIGHUP);
         until("it looked", || fleet.attempts() == [seq]);
-        assert_eq!(told(&fleet)["last_attempt"]["result"], result);
+        assert_eq!(reported_config(&fleet)["last_attempt"]["result"], result);
     }
-    assert_eq!(told(&fleet)["effective"]["generation"], 4);
+    assert_eq!(reported_config(&fleet)["effective"]["generation"], 4);
     assert_eq!(
         std::fs::read_dir(format!("/proc/{}/task", fleet.pid(0)))
             .unwrap()
@@ -484,12 +487,12 @@ fn the_service_manager_is_notified_after_every_reload() {
     ] {
         fleet.write("web.toml", text);
         own.signal(Signal::SIGHUP);
-        let said = heard();
-        assert!(said.contains("RELOADING=1"), "{said}");
-        assert!(said.contains("MONOTONIC_USEC="), "{said}");
-        let said = heard();
-        assert!(said.contains("READY=1"), "{said}");
-        assert!(said.contains("STATUS="), "{said}");
-        assert!(said.contains(status), "{said}");
+        let notification = heard();
+        assert!(notification.contains("RELOADING=1"), "{notification}");
+        assert!(notification.contains("MONOTONIC_USEC="), "{notification}");
+        let notification = heard();
+        assert!(notification.contains("READY=1"), "{notification}");
+        assert!(notification.contains("STATUS="), "{notification}");
+        assert!(notification.contains(status), "{notification}");
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     daemons::{web::nginx, words},
     rogue::{SEEN, rogues},
-    support::{Fleet, Killed, Said, get, until},
+    support::{CommandResult, Fleet, Killed, get, until},
 };
 
 #[test]
@@ -22,15 +22,15 @@ fn status_reports_a_bad_file_on_disk() {
         "web.toml",
         "message = \"later\"\nlisten = \"127.0.0.1:0\"\n",
     );
-    let said = fleet.status().expect(7).json.to_string();
+    let result = fleet.status().expect(7).json.to_string();
     assert!(
-        said.contains("does not run the config on its disk"),
-        "{said}"
+        result.contains("does not run the config on its disk"),
+        "{result}"
     );
-    assert!(!said.contains("waiting to fail"), "{said}");
+    assert!(!result.contains("waiting to fail"), "{result}");
     fleet.write("web.toml", "message = 1\n");
-    let said = fleet.status().expect(7).json.to_string();
-    assert!(said.contains("waiting to fail"), "{said}");
+    let result = fleet.status().expect(7).json.to_string();
+    assert!(result.contains("waiting to fail"), "{result}");
     assert_eq!(fleet.attempts(), [1; 2], "no signal was sent");
     // Its own validator runs.
     fleet.write("web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
@@ -39,21 +39,21 @@ fn status_reports_a_bad_file_on_disk() {
         "fleet.toml",
         &format!("{group}validate = [\"/bin/sh\", \"-c\", \"echo no, never; exit 1\"]\n"),
     );
-    let said = fleet.status().expect(7).json.to_string();
-    assert!(said.contains("waiting to fail"), "{said}");
-    assert!(said.contains("no, never"), "{said}");
+    let result = fleet.status().expect(7).json.to_string();
+    assert!(result.contains("waiting to fail"), "{result}");
+    assert!(result.contains("no, never"), "{result}");
     assert_eq!(fleet.attempts(), [1; 2], "no signal was sent");
 }
 
 /// Checks the only row and its report about the running config.
 #[track_caller]
-fn row<'a>(said: &'a Said, known: &str) -> &'a Value {
-    let rows = said.json["instances"].as_array().unwrap();
-    assert!(rows.len() == 1, "{known}: {:#}", said.json);
+fn row<'a>(result: &'a CommandResult, known: &str) -> &'a Value {
+    let rows = result.json["instances"].as_array().unwrap();
+    assert!(rows.len() == 1, "{known}: {:#}", result.json);
     assert!(
         rows[0]["targets"][0]["known"] == known,
         "{known}: {:#}",
-        said.json
+        result.json
     );
     &rows[0]
 }
@@ -101,24 +101,24 @@ fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
         1,
         &format!("reloads = true\n{SEEN}"),
     );
-    let said = fleet.status().expect(0);
+    let result = fleet.status().expect(0);
     assert_eq!(
         (
-            &row(&said, "no")["runs"],
-            &said.json["instances"][0]["endpoint"]
+            &row(&result, "no")["runs"],
+            &result.json["instances"][0]["endpoint"]
         ),
         (&Value::Null, &all[0].url.clone().into())
     );
     fleet.broadcast(&["--set", "message=two"]).expect(0);
-    let said = fleet.status().expect(0);
-    let row_of = row(&said, "proven");
+    let result = fleet.status().expect(0);
+    let row_of = row(&result, "proven");
     assert!(row_of["runs"].is_string(), "{row_of:#}");
     assert!(row_of["runs"] == row_of["disk"], "{row_of:#}");
     assert!(row_of["targets"][0]["runs"] == row_of["runs"], "{row_of:#}");
     // Another state directory has no record of it.
-    let other = Said::of(
+    let other = CommandResult::of(
         fleet
-            .look("status")
+            .read_only("status")
             .args(["-o", "json", "--state"])
             .arg(fleet.path("other")),
     )
@@ -129,19 +129,19 @@ fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
     fleet.write("web.toml", &fleet.text());
     row(&fleet.status().expect(0), "no");
     fleet.write("web.toml", "message = \"three\"\n");
-    let said = fleet.status().expect(7);
-    assert_eq!(row(&said, "proven")["runs"], proven);
+    let result = fleet.status().expect(7);
+    assert_eq!(row(&result, "proven")["runs"], proven);
     assert!(
-        said.json["instances"][0]["faults"][0]
+        result.json["instances"][0]["faults"][0]
             .as_str()
             .unwrap()
             .contains("on disk was changed after it was proven"),
         "{:#}",
-        said.json
+        result.json
     );
     // The text output names the proof and the fault.
     let output = fleet
-        .look("status")
+        .read_only("status")
         .arg("--state")
         .arg(fleet.path("state"))
         .output()
@@ -166,8 +166,8 @@ fn an_instance_that_reports_nothing_is_judged_by_its_last_proof() {
         all[0].signals() != signals && get(&all[0].url, "/").1 == "by hand"
     });
     fleet.write("web.toml", &text);
-    let said = fleet.status().expect(7);
-    let faults = said.json["instances"][0]["faults"].to_string();
+    let result = fleet.status().expect(7);
+    let faults = result.json["instances"][0]["faults"].to_string();
     assert!(
         faults.contains("reads `by hand`, and wanted is `four`"),
         "{faults}"
@@ -223,9 +223,9 @@ fn each_of_several_targets_is_judged_by_itself() {
     fleet
         .broadcast(&["--config", fleet.path("new").to_str().unwrap()])
         .expect(0);
-    let said = fleet.status().expect(0);
-    let known = |said: &Said| -> Vec<String> {
-        let targets = said.json["instances"][0]["targets"].as_array().unwrap();
+    let result = fleet.status().expect(0);
+    let known = |result: &CommandResult| -> Vec<String> {
+        let targets = result.json["instances"][0]["targets"].as_array().unwrap();
         targets
             .iter()
             .map(|t| {
@@ -239,23 +239,23 @@ fn each_of_several_targets_is_judged_by_itself() {
             .collect()
     };
     assert_eq!(
-        known(&said),
+        known(&result),
         [
             format!("{} proven true", file.display()),
             format!("{} proven true", dir.display())
         ]
     );
     fleet.write("conf.d/b", "b");
-    let said = fleet.status().expect(7);
+    let result = fleet.status().expect(7);
     assert_eq!(
-        known(&said),
+        known(&result),
         [
             format!("{} proven true", file.display()),
             format!("{} proven false", dir.display())
         ]
     );
     let output = fleet
-        .look("status")
+        .read_only("status")
         .arg("--state")
         .arg(fleet.path("state"))
         .output()
@@ -279,8 +279,8 @@ fn an_instance_older_than_its_startup_files_must_be_restarted() {
     // As old as the sources.
     let old = format!("\"{}/Cargo.toml\"", env!("CARGO_MANIFEST_DIR"));
     sleeps(&fleet, &format!("config = {old}\nneeds_restart = {old}"));
-    let said = fleet.status().expect(0);
-    let row_of = row(&said, "started");
+    let result = fleet.status().expect(0);
+    let row_of = row(&result, "started");
     assert_eq!(row_of["runs"], row_of["disk"]);
     let new = fleet.write("naps.conf", "");
     for keys in [
@@ -291,16 +291,16 @@ fn an_instance_older_than_its_startup_files_must_be_restarted() {
         let told = || {
             // Until the kernel's coarse clocks separate the two moments.
             fleet.write("naps.conf", "new");
-            let said = fleet.status();
-            said.code == 7
-                && said.json["instances"][0]["targets"][0]["known"] == "no"
-                && said.json["instances"][0]["faults"][0]
+            let result = fleet.status();
+            result.code == 7
+                && result.json["instances"][0]["targets"][0]["known"] == "no"
+                && result.json["instances"][0]["faults"][0]
                     .as_str()
                     .is_some_and(|f| {
                         f.contains("naps.conf") && f.contains("older config than its disk")
                     })
         };
-        until("it is said that it must be restarted", told);
+        until("the pending restart is reported", told);
     }
 }
 
@@ -325,11 +325,11 @@ fn keys_that_wait_for_a_restart_are_named() {
                 config.display()
             ),
         );
-        let said = fleet.status().expect(code);
+        let result = fleet.status().expect(code);
         assert!(
-            row(&said, "no")["faults"].to_string().contains(says),
+            row(&result, "no")["faults"].to_string().contains(says),
             "{:#}",
-            said.json
+            result.json
         );
     }
 }
@@ -343,14 +343,14 @@ fn a_rejected_reload_is_reported_until_it_is_fixed() {
         )
     };
     let all = rogues(&fleet, "good", "good", 1, &failed("0"));
-    let said = fleet.status().expect(7);
+    let result = fleet.status().expect(7);
     assert!(
-        said.json["instances"][0]["faults"][0]
+        result.json["instances"][0]["faults"][0]
             .as_str()
             .unwrap()
             .contains("says that its last reload was refused"),
         "{:#}",
-        said.json
+        result.json
     );
     fleet.write(
         "fleet.toml",
@@ -361,8 +361,8 @@ fn a_rejected_reload_is_reported_until_it_is_fixed() {
     fleet.status().expect(0);
     // An instance that cannot be probed would not be reloaded either.
     kill(Pid::from_raw(all[0].pid()), Signal::SIGSTOP).unwrap();
-    let said = fleet.status().expect(7);
-    let faults = said.json["instances"][0]["faults"].to_string();
+    let result = fleet.status().expect(7);
+    let faults = result.json["instances"][0]["faults"].to_string();
     assert!(faults.contains("is stopped"), "{faults}");
     assert!(faults.contains("no answer"), "{faults}");
 }
@@ -383,20 +383,20 @@ fn each_instance_is_reported_once_and_none_is_exit_3() {
         ),
     );
     // The second group has no instance, which is a fault.
-    let said = fleet.status().expect(7);
+    let result = fleet.status().expect(7);
     assert_eq!(
         (
-            said.json["instances"].as_array().map(Vec::len),
-            &said.json["instances"][0]["group"]
+            result.json["instances"].as_array().map(Vec::len),
+            &result.json["instances"][0]["group"]
         ),
         (Some(1), &"g".into())
     );
     assert!(
-        said.json["groups"][1]["faults"]
+        result.json["groups"][1]["faults"]
             .to_string()
             .contains("has 0 instances"),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -411,7 +411,7 @@ fn an_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
         .write("fleet.toml", &format!("version = 1\n[[group]]\n{group}"));
     let status = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hello"));
-        Said::of(
+        CommandResult::of(
             command
                 .args(["status", "-o", "json", "--fleet"])
                 .arg(web.daemon.path("fleet.toml"))
@@ -419,9 +419,12 @@ fn an_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
                 .arg(web.daemon.path("state")),
         )
     };
-    let said = status().expect(0);
+    let result = status().expect(0);
     assert_eq!(
-        (&row(&said, "no")["pid"], &said.json["instances"][0]["path"]),
+        (
+            &row(&result, "no")["pid"],
+            &result.json["instances"][0]["path"]
+        ),
         (
             &web.daemon.pid().into(),
             &web.file().display().to_string().into()
@@ -431,10 +434,10 @@ fn an_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
     web.daemon
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(0);
-    let said = status().expect(0);
+    let result = status().expect(0);
     assert_eq!(
-        row(&said, "proven")["disk"],
-        said.json["instances"][0]["runs"]
+        row(&result, "proven")["disk"],
+        result.json["instances"][0]["runs"]
     );
     std::fs::write(web.file(), "nonsense").unwrap();
     let faults = status().expect(7).json["instances"][0]["faults"].to_string();
@@ -449,8 +452,8 @@ fn an_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
     web.daemon.signal(Signal::SIGKILL);
     until("it is gone", || !web.daemon.runs());
     until("its worker is an orphan", || {
-        let said = status();
-        let rows = said.json["instances"].as_array().unwrap();
+        let result = status();
+        let rows = result.json["instances"].as_array().unwrap();
         rows.iter().any(|row| {
             row["pid"] == worker && row["faults"].to_string().contains("whose master is gone")
         })

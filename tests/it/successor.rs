@@ -10,7 +10,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Fleet, Said, get, until};
+use crate::support::{CommandResult, Fleet, get, until};
 
 /// A server of the message in its config. Its mode decides its action on the signal:
 ///
@@ -213,7 +213,7 @@ impl Place {
             .collect()
     }
 
-    fn set(&self, message: &str, code: i32) -> Said {
+    fn set(&self, message: &str, code: i32) -> CommandResult {
         self.fleet
             .broadcast(&["--set", &format!("message={message}")])
             .expect(code)
@@ -238,17 +238,19 @@ impl Drop for Place {
 fn a_successor_must_prove_the_new_config() {
     let place = Place::new("hand-over", "");
     let old = place.pids()[0];
-    let said = place.set("two", 0);
-    let i = &said.json["instances"][0];
+    let result = place.set("two", 0);
+    let i = &result.json["instances"][0];
     let new = *place.pids().last().unwrap();
     assert!(new != old, "{i:#}");
     assert!(i["pid"] == new, "{i:#}");
     assert!(i["successor_of"] == old, "{i:#}");
     assert!(i["state"] == "confirmed", "{i:#}");
     assert!(
-        said.stderr.contains(&format!("in the place of pid {old}")),
+        result
+            .stderr
+            .contains(&format!("in the place of pid {old}")),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(get(&place.url, "/").1, "two");
     // It is an instance like any other.
@@ -260,8 +262,8 @@ fn a_successor_must_prove_the_new_config() {
 fn a_successor_that_serves_the_old_config_is_not_confirmed() {
     let place = Place::new("hand-over-old", "");
     // It serves the old config all the time, which shows no end of a reload.
-    let said = place.set("two", 7);
-    let i = &said.json["instances"][0];
+    let result = place.set("two", 7);
+    let i = &result.json["instances"][0];
     assert!(
         i["successor_of"].is_i64() || i["pid"] != place.pids()[0],
         "{i:#}"
@@ -278,23 +280,23 @@ fn a_successor_that_serves_the_old_config_is_not_confirmed() {
 #[test]
 fn a_process_restarted_under_the_pid_file_is_the_successor() {
     let place = Place::new("restart", "pid_file = \"DIR/pid\"");
-    let said = place.set("two", 0);
-    let i = &said.json["instances"][0];
+    let result = place.set("two", 0);
+    let i = &result.json["instances"][0];
     assert!(i["successor_of"] == place.pids()[0], "{i:#}");
     assert!(i["state"] == "confirmed", "{i:#}");
     assert_eq!(get(&place.url, "/").1, "two");
 }
 
 /// Returns the command that restarts the only instance, from the list of next commands.
-fn to_type(said: &Said) -> String {
-    let line = said.json["instances"][0]["start"]
+fn to_type(result: &CommandResult) -> String {
+    let line = result.json["instances"][0]["start"]
         .as_str()
         .unwrap()
         .to_owned();
     assert!(
-        said.stderr.lines().any(|shown| shown.trim() == line),
+        result.stderr.lines().any(|shown| shown.trim() == line),
         "{}",
-        said.stderr
+        result.stderr
     );
     line
 }
@@ -302,30 +304,30 @@ fn to_type(said: &Said) -> String {
 #[test]
 fn an_instance_without_a_successor_is_dead_and_the_restart_command_is_shown() {
     let place = Place::new("die", "");
-    let said = place.set("two", 7);
+    let result = place.set("two", 7);
     assert_eq!(
         (
-            &said.json["instances"][0]["state"],
+            &result.json["instances"][0]["state"],
             place.fleet.text().contains("\"one\"")
         ),
         (&"died".into(), true),
         "{:#}",
-        said.json
+        result.json
     );
-    let line = to_type(&said);
-    assert!(line.starts_with("cd "), "{}", said.stderr);
+    let line = to_type(&result);
+    assert!(line.starts_with("cd "), "{}", result.stderr);
     assert!(
         line.contains("daemon.py --mode die --config"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
 #[test]
 fn a_dead_instance_is_revived_on_the_old_config() {
     let place = Place::new("die", "revive = [\"{exe}\", \"{args}\"]");
-    let said = place.set("two", 6);
-    let i = &said.json["instances"][0];
+    let result = place.set("two", 6);
+    let i = &result.json["instances"][0];
     assert!(i["state"] == "reverted", "{i:#}");
     assert!(i["successor_of"] == place.pids()[0], "{i:#}");
     assert_eq!(i["trouble"]["kind"], "died");
@@ -338,8 +340,8 @@ fn a_dead_instance_is_revived_on_the_old_config() {
         "{stat}"
     );
     let bad = Place::new("die", "revive = [\"false\"]");
-    let said = bad.set("two", 7);
-    assert!(said.stderr.contains("`false` ended"), "{}", said.stderr);
+    let result = bad.set("two", 7);
+    assert!(result.stderr.contains("`false` ended"), "{}", result.stderr);
 }
 
 #[test]
@@ -359,23 +361,27 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
     );
     assert!(!place.fleet.path("pids.hung").exists(), "not signalled");
     // The other modes of validation do not matter here.
-    let said = place
+    let result = place
         .fleet
         .broadcast(&["--set", "message=two", "--validate=off"])
         .expect(6);
     assert_eq!(
-        said.json["instances"][0]["trouble"]["kind"], "died",
+        result.json["instances"][0]["trouble"]["kind"], "died",
         "{:#}",
-        said.json
+        result.json
     );
-    let said = place.set("three", 6);
+    let result = place.set("three", 6);
     assert_eq!(
-        said.json["instances"][0]["state"], "reverted",
+        result.json["instances"][0]["state"], "reverted",
         "{:#}",
-        said.json
+        result.json
     );
     assert_eq!(
-        get(said.json["instances"][0]["endpoint"].as_str().unwrap(), "/").1,
+        get(
+            result.json["instances"][0]["endpoint"].as_str().unwrap(),
+            "/"
+        )
+        .1,
         "one"
     );
     let reload = Place::new(
@@ -400,23 +406,23 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
 #[test]
 fn a_successor_is_checked_again_under_its_own_identity() {
     let place = Place::new("hand-over", "[group.rollout]\nbake = \"20ms\"");
-    let said = place.set("two", 0);
-    let i = &said.json["instances"][0];
+    let result = place.set("two", 0);
+    let i = &result.json["instances"][0];
     assert!(
         i["successor_of"] == place.pids()[0],
         "{i:#}\n{}",
-        said.stderr
+        result.stderr
     );
-    assert!(i["state"] == "confirmed", "{i:#}\n{}", said.stderr);
-    assert!(said.stderr.contains("Held"), "{i:#}\n{}", said.stderr);
+    assert!(i["state"] == "confirmed", "{i:#}\n{}", result.stderr);
+    assert!(result.stderr.contains("Held"), "{i:#}\n{}", result.stderr);
     // An instance that has ended by then is dead, even if its answer was proven.
     let place = Place::new("hand-over-soon", "[group.rollout]\nbake = \"2s\"");
     place.group("equals = \"{candidate.message}\"", "contains = \"\"");
-    let said = place.set("two", 7);
+    let result = place.set("two", 7);
     assert_eq!(
-        said.json["instances"][0]["state"], "died",
+        result.json["instances"][0]["state"], "died",
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -450,13 +456,13 @@ fn a_newcomer_that_reads_the_file_is_confirmed_or_the_run_is_mixed() {
         place
             .fleet
             .write("fleet.toml", &format!("{group}\n{there}"));
-        let said = place.set("two", code);
+        let result = place.set("two", code);
         let new = place.pids()[1];
-        let all = said.json["instances"].as_array().unwrap();
+        let all = result.json["instances"].as_array().unwrap();
         let i = all
             .iter()
             .find(|i| i["pid"] == new)
-            .unwrap_or_else(|| panic!("{:#}", said.json));
+            .unwrap_or_else(|| panic!("{:#}", result.json));
         assert_eq!(
             (all.len(), i["state"].as_str().unwrap()),
             (2, if code == 0 { "confirmed" } else { "timed_out" }),
@@ -468,33 +474,33 @@ fn a_newcomer_that_reads_the_file_is_confirmed_or_the_run_is_mixed() {
 #[test]
 fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
     let place = Place::new("leave", "");
-    let said = place.set("two", 7);
-    let i = &said.json["instances"][0];
-    let stranger = place.pids()[1];
+    let result = place.set("two", 7);
+    let i = &result.json["instances"][0];
+    let foreign = place.pids()[1];
     assert_eq!(i["trouble"]["kind"], "stranger", "{i:#}");
     assert!(
         i["trouble"]["text"]
             .as_str()
             .unwrap()
-            .contains(&format!("pid {stranger} ")),
+            .contains(&format!("pid {foreign} ")),
         "{i:#}"
     );
     assert!(place.fleet.text().contains("\"one\""), "rolled back");
     // While it is there, no run begins.
-    let said = place.set("three", 5);
+    let result = place.set("three", 5);
     assert!(
-        said.stderr.contains(&format!("pid {stranger} ")),
+        result.stderr.contains(&format!("pid {foreign} ")),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        said.stderr.contains("shares its address"),
+        result.stderr.contains("shares its address"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    kill(Pid::from_raw(stranger), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(foreign), Signal::SIGKILL).unwrap();
     until("the foreign listener is gone", || {
-        !std::path::Path::new(&format!("/proc/{stranger}")).exists()
+        !std::path::Path::new(&format!("/proc/{foreign}")).exists()
     });
     let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
     assert!(group.contains("timeout"));
@@ -504,13 +510,13 @@ fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
 #[test]
 fn the_restart_command_is_shown_quoted_after_a_failed_revival() {
     let place = Place::new("die", "revive = [\"false\", \"{exe}\", \"{args}\"]");
-    let said = place.set("two", 7);
-    let line = to_type(&said);
-    assert!(line.contains("&& false /"), "{}", said.stderr);
+    let result = place.set("two", 7);
+    let line = to_type(&result);
+    assert!(line.contains("&& false /"), "{}", result.stderr);
     assert!(
         line.contains("daemon.py --mode die --config /"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -518,15 +524,15 @@ fn the_restart_command_is_shown_quoted_after_a_failed_revival() {
 fn an_abandoned_worker_is_no_successor_and_gets_no_signal() {
     let place = Place::new("fork", "[[group.confirm]]\nworkers = true\nreplaced = true");
     let old = place.pids()[0];
-    let said = place.set("two", 7);
+    let result = place.set("two", 7);
     assert_eq!(
         (
-            said.json["instances"][0]["pid"].as_i64(),
-            said.json["instances"][0]["state"].as_str()
+            result.json["instances"][0]["pid"].as_i64(),
+            result.json["instances"][0]["state"].as_str()
         ),
         (Some(old.into()), Some("died")),
         "{:#}",
-        said.json
+        result.json
     );
     assert_eq!(
         std::fs::read_to_string(place.fleet.path("pids.hung")).unwrap(),
@@ -537,12 +543,12 @@ fn an_abandoned_worker_is_no_successor_and_gets_no_signal() {
 #[test]
 fn without_leader_rules_the_process_that_inherited_is_the_successor() {
     let place = Place::new("hand-over", "pid_file = \"DIR/none\"");
-    let said = place.set("two", 0);
+    let result = place.set("two", 0);
     assert_eq!(
-        said.json["instances"][0]["successor_of"],
+        result.json["instances"][0]["successor_of"],
         place.pids()[0],
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -557,15 +563,15 @@ fn a_pid_file_that_others_can_write_names_no_successor() {
         std::os::unix::fs::PermissionsExt::from_mode(0o666),
     )
     .unwrap();
-    let said = place.set("two", 7);
+    let result = place.set("two", 7);
     assert!(
-        said.json["instances"]
+        result.json["instances"]
             .as_array()
             .unwrap()
             .iter()
             .all(|i| i["successor_of"].is_null()),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -591,18 +597,18 @@ fn a_foreign_listener_on_the_probed_address_counts_despite_a_wildcard_socket() {
     until("it answers", || {
         place.pids().len() == 2 && get(&place.url, "/").1 == "two"
     });
-    let said = place.set("two", 5);
+    let result = place.set("two", 5);
     other.kill().unwrap();
     other.wait().unwrap();
     assert!(
-        said.stderr.contains(&format!("pid {} ", other.id())),
+        result.stderr.contains(&format!("pid {} ", other.id())),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        said.stderr.contains("shares its address"),
+        result.stderr.contains("shares its address"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -633,15 +639,15 @@ fn a_newcomer_gets_the_full_timeout_and_an_ended_one_is_ignored() {
         place
             .fleet
             .write("fleet.toml", &format!("{group}\n{there}"));
-        let said = place
+        let result = place
             .fleet
             .broadcast(&["--set", "message=two", "--timeout", "8s"])
             .expect(code);
         assert_eq!(
-            said.json["instances"].as_array().unwrap().len(),
+            result.json["instances"].as_array().unwrap().len(),
             if code == 0 { 1 } else { 2 },
             "{:#}",
-            said.json
+            result.json
         );
     }
 }
@@ -678,7 +684,7 @@ fn a_restarted_instance_is_rolled_back_by_its_own_attempt_counter() {
         script.display()
     );
     fleet.write("fleet.toml", &format!("{text}{more}"));
-    let said = fleet.broadcast(&["--set", "message=two"]);
+    let result = fleet.broadcast(&["--set", "message=two"]);
     fleet.signal(1, Signal::SIGCONT);
     let new: i32 = std::fs::read_to_string(fleet.path("pid"))
         .unwrap()
@@ -687,13 +693,13 @@ fn a_restarted_instance_is_rolled_back_by_its_own_attempt_counter() {
         .unwrap();
     kill(Pid::from_raw(new), Signal::SIGKILL).unwrap();
     fleet.kill(0);
-    let said = said.expect(7);
-    let i = said.json["instances"]
+    let result = result.expect(7);
+    let i = result.json["instances"]
         .as_array()
         .unwrap()
         .iter()
         .find(|i| i["pid"] == new)
-        .unwrap_or_else(|| panic!("{:#}", said.json));
+        .unwrap_or_else(|| panic!("{:#}", result.json));
     assert_eq!(
         (i["state"].as_str(), i["successor_of"].as_i64()),
         (Some("reverted"), Some(first.into())),
@@ -705,17 +711,17 @@ fn a_restarted_instance_is_rolled_back_by_its_own_attempt_counter() {
 fn an_instance_whose_successor_ends_is_dead_and_the_restart_command_is_shown() {
     let place = Place::new("hand-over-soon", "");
     let old = place.pids()[0];
-    let said = place.set("two", 7);
-    let i = &said.json["instances"][0];
+    let result = place.set("two", 7);
+    let i = &result.json["instances"][0];
     assert_eq!(
         (i["pid"].as_i64(), i["state"].as_str()),
         (Some(old.into()), Some("died")),
         "{i:#}"
     );
     assert!(
-        to_type(&said).contains("daemon.py --mode hand-over-soon"),
+        to_type(&result).contains("daemon.py --mode hand-over-soon"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -769,14 +775,14 @@ fn an_instance_from_before_the_install_that_shows_the_new_content_has_read_it() 
     place
         .fleet
         .write("fleet.toml", &format!("{group}\n{there}"));
-    let said = place.set("two", 0);
+    let result = place.set("two", 0);
     assert_eq!(
         (
-            said.json["instances"].as_array().unwrap().len(),
-            said.states()
+            result.json["instances"].as_array().unwrap().len(),
+            result.states()
         ),
         (2, vec!["confirmed", "confirmed"]),
         "{:#}",
-        said.json
+        result.json
     );
 }

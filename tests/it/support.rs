@@ -34,7 +34,7 @@ pub(crate) struct Fleet {
 }
 
 /// The end of a command. No exit code if a signal ended it.
-pub(crate) struct Ended {
+pub(crate) struct CommandEnd {
     pub(crate) code: Option<i32>,
     pub(crate) json: Value,
     pub(crate) stderr: String,
@@ -64,7 +64,7 @@ impl Drop for Killed {
     }
 }
 
-pub(crate) struct Said {
+pub(crate) struct CommandResult {
     pub(crate) code: i32,
     pub(crate) json: Value,
     pub(crate) stderr: String,
@@ -110,17 +110,17 @@ impl Fleet {
     }
 
     /// Kills a server and reaps it.
-    pub(crate) fn kill(&mut self, at: usize) {
-        let child = &mut self.servers[at].0;
+    pub(crate) fn kill(&mut self, index: usize) {
+        let child = &mut self.servers[index].0;
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     /// Restarts a server in its slot with the same command line.
-    pub(crate) fn restart(&mut self, at: usize, config: &str) {
-        self.kill(at);
+    pub(crate) fn restart(&mut self, index: usize, config: &str) {
+        self.kill(index);
         self.serve_from(config);
-        self.servers.swap_remove(at);
+        self.servers.swap_remove(index);
     }
 
     pub(crate) fn serve(&mut self) {
@@ -176,22 +176,22 @@ impl Fleet {
         self.servers.len()
     }
 
-    pub(crate) fn pid(&self, at: usize) -> i32 {
-        i32::try_from(self.servers[at].0.id()).unwrap()
+    pub(crate) fn pid(&self, index: usize) -> i32 {
+        i32::try_from(self.servers[index].0.id()).unwrap()
     }
 
-    pub(crate) fn url(&self, at: usize) -> &str {
-        &self.servers[at].1
+    pub(crate) fn url(&self, index: usize) -> &str {
+        &self.servers[index].1
     }
 
-    pub(crate) fn signal(&self, at: usize, signal: Signal) {
-        kill(Pid::from_raw(self.pid(at)), signal).unwrap();
+    pub(crate) fn signal(&self, index: usize, signal: Signal) {
+        kill(Pid::from_raw(self.pid(index)), signal).unwrap();
     }
 
-    pub(crate) fn stop(&self, at: usize) {
-        self.signal(at, Signal::SIGSTOP);
+    pub(crate) fn stop(&self, index: usize) {
+        self.signal(index, Signal::SIGSTOP);
         let stopped = || {
-            std::fs::read_to_string(format!("/proc/{}/status", self.pid(at)))
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid(index)))
                 .unwrap()
                 .contains("State:\tT")
         };
@@ -221,13 +221,13 @@ impl Fleet {
         command
     }
 
-    pub(crate) fn broadcast(&self, args: &[&str]) -> Said {
-        Said::of(self.command(&["-o", "json"]).args(args))
+    pub(crate) fn broadcast(&self, args: &[&str]) -> CommandResult {
+        CommandResult::of(self.command(&["-o", "json"]).args(args))
     }
 
     /// Runs `resume` or `revert`.
-    pub(crate) fn again(&self, verb: &str, args: &[&str]) -> Said {
-        Said::of(
+    pub(crate) fn continue_run(&self, verb: &str, args: &[&str]) -> CommandResult {
+        CommandResult::of(
             Command::new(&self.exe)
                 .arg(verb)
                 .args(["-o", "json", "--state"])
@@ -236,20 +236,20 @@ impl Fleet {
         )
     }
 
-    pub(crate) fn status(&self) -> Said {
-        Said::of(
-            self.look("status")
+    pub(crate) fn status(&self) -> CommandResult {
+        CommandResult::of(
+            self.read_only("status")
                 .args(["-o", "json", "--state"])
                 .arg(self.path("state")),
         )
     }
 
-    pub(crate) fn doctor(&self, args: &[&str]) -> Said {
-        Said::of(self.look("doctor").args(["-o", "json"]).args(args))
+    pub(crate) fn doctor(&self, args: &[&str]) -> CommandResult {
+        CommandResult::of(self.read_only("doctor").args(["-o", "json"]).args(args))
     }
 
     /// Returns a read-only command.
-    pub(crate) fn look(&self, command: &str) -> Command {
+    pub(crate) fn read_only(&self, command: &str) -> Command {
         let mut look = Command::new(&self.exe);
         look.arg(command)
             .arg("--fleet")
@@ -258,9 +258,9 @@ impl Fleet {
     }
 }
 
-impl Said {
+impl CommandResult {
     pub(crate) fn of(command: &mut Command) -> Self {
-        let Ended { code, json, stderr } = ended(command);
+        let CommandEnd { code, json, stderr } = ended(command);
         Self {
             code: code.unwrap(),
             json,
@@ -269,7 +269,7 @@ impl Said {
     }
 
     /// Waits for a command that was started with pipes.
-    pub(crate) fn at_its_end(command: Child) -> Self {
+    pub(crate) fn wait_for(command: Child) -> Self {
         let output = command.wait_with_output().unwrap();
         let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
         Self {
@@ -408,7 +408,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Kills a run that has staged a config and waits for its validator. The run has not begun then.
-pub(crate) fn killed_while_it_validates(fleet: &Fleet) {
+pub(crate) fn kill_while_validating(fleet: &Fleet) {
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     let (there, script) = (fleet.path("validates"), fleet.path("slow-validator"));
     let _ = std::fs::remove_file(&there);
@@ -450,10 +450,10 @@ pub(crate) fn killed_while_it_validates(fleet: &Fleet) {
 }
 
 /// Runs a command to its end and returns its result.
-pub(crate) fn ended(command: &mut Command) -> Ended {
+pub(crate) fn ended(command: &mut Command) -> CommandEnd {
     let output = output(command);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ended {
+    CommandEnd {
         code: output.status.code(),
         json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
         stderr,

@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use crate::support::{Fleet, Said, get};
+use crate::support::{CommandResult, Fleet, get};
 
 /// Runs the daemon. `DAEMON` holds its paths, separated by `:`. `/` serves the loaded content,
 /// `/loads` and `/refused` count. A file with `broken` or the text of `DAEMON_REFUSES` is rejected,
@@ -210,20 +210,20 @@ impl Place {
         Daemon::start(&mut Command::new(&self.exe), &self.targets)
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    fn path(&self, path: &str) -> PathBuf {
         self.fleet.path(path)
     }
 
     /// Writes a folder `new` for `--config` with exactly these files.
     fn new_files(&self, files: &[(&str, &str)]) -> String {
-        let new = self.at("new");
+        let new = self.path("new");
         let _ = std::fs::remove_dir_all(&new);
         write(&new, files);
         new.display().to_string()
     }
 
     fn text(&self, path: &str) -> String {
-        std::fs::read_to_string(self.at(path)).unwrap()
+        std::fs::read_to_string(self.path(path)).unwrap()
     }
 
     /// Returns the content on the disk as the daemon would list it.
@@ -235,7 +235,7 @@ impl Place {
 
     /// Returns the names in `etc`. No staged file may remain there.
     fn beside(&self) -> Vec<OsString> {
-        let mut names: Vec<OsString> = std::fs::read_dir(self.at("etc"))
+        let mut names: Vec<OsString> = std::fs::read_dir(self.path("etc"))
             .unwrap()
             .map(|e| e.unwrap().file_name())
             .collect();
@@ -243,8 +243,8 @@ impl Place {
         names
     }
 
-    fn run(&self, args: &[&str], code: i32) -> Said {
-        let said = self.fleet.broadcast(args).expect(code);
+    fn run(&self, args: &[&str], code: i32) -> CommandResult {
+        let result = self.fleet.broadcast(args).expect(code);
         assert!(
             !self
                 .beside()
@@ -253,7 +253,7 @@ impl Place {
             "left behind: {:?}",
             self.beside()
         );
-        said
+        result
     }
 
     /// Runs hello with a failing system call. Returns its exit code and its text output.
@@ -264,9 +264,9 @@ impl Place {
             .arg(self.fleet.exe());
         command
             .args(["broadcast", "--config", new, "--fleet"])
-            .arg(self.at("fleet.toml"))
+            .arg(self.path("fleet.toml"))
             .arg("--state")
-            .arg(self.at("state"));
+            .arg(self.path("state"));
         match command.output() {
             Ok(output) => Some((
                 output.status.code(),
@@ -316,7 +316,7 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
     let place = Place::new(&["conf.d"]);
     let daemon = place.start();
     std::fs::set_permissions(
-        place.at("etc/conf.d/a.conf"),
+        place.path("etc/conf.d/a.conf"),
         std::fs::Permissions::from_mode(0o640),
     )
     .unwrap();
@@ -328,9 +328,9 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
         (".hidden", ""),
         ("other/z", "z"),
     ]);
-    let said = place.run(&["--config", &new], 0);
+    let result = place.run(&["--config", &new], 0);
     assert_eq!(
-        (said.states(), daemon.says("/loads")),
+        (result.states(), daemon.says("/loads")),
         (vec!["confirmed"], "2".to_owned())
     );
     assert_eq!(daemon.says("/"), place.disk());
@@ -347,23 +347,26 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
         assert_eq!(place.text(&format!("etc/conf.d/{name}")), text);
     }
     assert_eq!(
-        std::fs::read_link(place.at("etc/conf.d/link")).unwrap(),
+        std::fs::read_link(place.path("etc/conf.d/link")).unwrap(),
         Path::new("../elsewhere")
     );
     assert_eq!(
-        place.at("etc/conf.d/a.conf").metadata().unwrap().mode() & 0o7777,
+        place.path("etc/conf.d/a.conf").metadata().unwrap().mode() & 0o7777,
         0o640,
         "the mode is the live one's"
     );
     // Old and new content are kept as ordinary archives.
-    let (run, target) = (said.json["run"].as_str().unwrap(), &said.json["targets"][0]);
+    let (run, target) = (
+        result.json["run"].as_str().unwrap(),
+        &result.json["targets"][0],
+    );
     assert_eq!(target["form"], "directory");
     for (digest, has) in [
         (&target["from"], "./sub/deep/x"),
         (&target["to"], "./other/z"),
     ] {
         let archive = place
-            .at("state/runs")
+            .path("state/runs")
             .join(run)
             .join(digest.as_str().unwrap());
         let listed = Command::new("tar").arg("tf").arg(archive).output().unwrap();
@@ -378,29 +381,29 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
     assert_eq!(
         (
             daemon.says("/"),
-            place.at("etc/conf.d/kept.conf").exists(),
-            place.at("etc/conf.d/link").exists()
+            place.path("etc/conf.d/kept.conf").exists(),
+            place.path("etc/conf.d/link").exists()
         ),
         (place.disk(), false, false)
     );
     // An unchanged, proven target causes no signal. After an edit it does, since the daemon cannot
     // report its config.
-    let said = place.run(&["--config", &new], 0);
+    let result = place.run(&["--config", &new], 0);
     assert_eq!(
-        (said.states(), daemon.says("/loads")),
+        (result.states(), daemon.says("/loads")),
         (vec!["unchanged"], "3".to_owned())
     );
-    std::fs::write(place.at("etc/conf.d/a.conf"), "new").unwrap();
-    let said = place.run(&["--config", &new], 0);
+    std::fs::write(place.path("etc/conf.d/a.conf"), "new").unwrap();
+    let result = place.run(&["--config", &new], 0);
     assert_eq!(
-        (said.states(), daemon.says("/loads")),
+        (result.states(), daemon.says("/loads")),
         (vec!["confirmed"], "4".to_owned())
     );
     // Without the record of the proof, the served content is unknown.
-    std::fs::remove_dir_all(place.at("state")).unwrap();
-    let said = place.run(&["--config", &new], 0);
-    assert!(!said.stderr.contains("Installed"), "{}", said.stderr);
-    assert!(said.stderr.contains("No way back"), "{}", said.stderr);
+    std::fs::remove_dir_all(place.path("state")).unwrap();
+    let result = place.run(&["--config", &new], 0);
+    assert!(!result.stderr.contains("Installed"), "{}", result.stderr);
+    assert!(result.stderr.contains("No way back"), "{}", result.stderr);
 }
 
 #[test]
@@ -409,7 +412,7 @@ fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
     let daemon = place.start();
     let before = (
         place.disk(),
-        place.at("etc/conf.d").metadata().unwrap().ino(),
+        place.path("etc/conf.d").metadata().unwrap().ino(),
     );
     let new = place.new_files(&[("a.conf", "new"), ("added/x", "x"), ("kept.conf", "kept")]);
     let screen = |args: &[&str]| {
@@ -427,25 +430,26 @@ fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
         );
         String::from_utf8(output.stdout).unwrap()
     };
-    let said = screen(&[]);
-    let lines = |said: &str| {
-        said.lines()
+    let result = screen(&[]);
+    let lines = |result: &str| {
+        result
+            .lines()
             .take_while(|l| !l.starts_with("wave "))
             .filter(|l| l.starts_with("  ") && !l.starts_with("  |"))
             .map(|l| l.trim().replace("   ", " "))
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        lines(&said),
+        lines(&result),
         ["changed a.conf", "added added/", "added added/x"],
-        "{said}"
+        "{result}"
     );
-    assert!(said.contains("--- now/a.conf\n"), "{said}");
-    assert!(said.contains("+++ new/a.conf\n"), "{said}");
-    assert!(said.contains("-old"), "{said}");
-    assert!(said.contains("+new"), "{said}");
-    assert!(!said.contains("kept"), "{said}");
-    let said = screen(&["--prune"]);
+    assert!(result.contains("--- now/a.conf\n"), "{result}");
+    assert!(result.contains("+++ new/a.conf\n"), "{result}");
+    assert!(result.contains("-old"), "{result}");
+    assert!(result.contains("+new"), "{result}");
+    assert!(!result.contains("kept"), "{result}");
+    let result = screen(&["--prune"]);
     let gone = [
         "removed empty",
         "removed link",
@@ -453,27 +457,27 @@ fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
         "removed sub/deep/",
         "removed sub/deep/x",
     ];
-    assert_eq!(lines(&said)[3..], gone, "{said}");
-    assert!(said.contains("-x\n"), "{said}");
-    let said = place.run(&["--dry-run", "--config", &new, "--prune"], 0);
+    assert_eq!(lines(&result)[3..], gone, "{result}");
+    assert!(result.contains("-x\n"), "{result}");
+    let result = place.run(&["--dry-run", "--config", &new, "--prune"], 0);
     assert_eq!(
-        said.json["targets"][0]["entries"][0],
+        result.json["targets"][0]["entries"][0],
         serde_json::json!({ "path": "a.conf", "becomes": "changed" })
     );
     // One file that is not readable by all makes the whole directory secret. Names are not secret.
     std::fs::set_permissions(
-        place.at("etc/conf.d/sub/deep/x"),
+        place.path("etc/conf.d/sub/deep/x"),
         std::fs::Permissions::from_mode(0o640),
     )
     .unwrap();
-    let said = screen(&[]);
-    assert!(lines(&said).len() == 3, "{said}");
-    assert!(!said.contains("-old"), "{said}");
-    assert!(!said.contains("+new"), "{said}");
+    let result = screen(&[]);
+    assert!(lines(&result).len() == 3, "{result}");
+    assert!(!result.contains("-old"), "{result}");
+    assert!(!result.contains("+new"), "{result}");
     assert_eq!(
         (
             place.disk(),
-            place.at("etc/conf.d").metadata().unwrap().ino()
+            place.path("etc/conf.d").metadata().unwrap().ino()
         ),
         before
     );
@@ -489,21 +493,21 @@ fn a_directory_that_does_not_load_is_rolled_back_and_proven() {
     let daemon = place.start();
     let before = (
         place.disk(),
-        place.at("etc/conf.d").metadata().unwrap().ino(),
+        place.path("etc/conf.d").metadata().unwrap().ino(),
     );
     let new = place.new_files(&[("a.conf", "broken"), ("b.conf", "b")]);
-    let said = place.run(&["--config", &new, "--prune"], 6);
+    let result = place.run(&["--config", &new, "--prune"], 6);
     assert_eq!(
         (
-            said.states(),
-            said.json["instances"][0]["trouble"]["kind"].as_str()
+            result.states(),
+            result.json["instances"][0]["trouble"]["kind"].as_str()
         ),
         (vec!["reverted"], Some("rejected"))
     );
     assert_eq!(
         (
             place.disk(),
-            place.at("etc/conf.d").metadata().unwrap().ino()
+            place.path("etc/conf.d").metadata().unwrap().ino()
         ),
         before,
         "the very directory is back"
@@ -523,11 +527,11 @@ fn several_targets_are_one_step() {
     let place = Place::new(&["main.conf", "conf.d"]);
     let daemons = [place.start(), place.start()];
     let new = place.new_files(&[("main.conf", "new main"), ("conf.d/a.conf", "new")]);
-    let said = place.run(&["--config", &new], 0);
+    let result = place.run(&["--config", &new], 0);
     assert_eq!(
         (
-            said.states(),
-            said.json["targets"].as_array().unwrap().len()
+            result.states(),
+            result.json["targets"].as_array().unwrap().len()
         ),
         (vec!["confirmed"; 2], 2)
     );
@@ -548,9 +552,9 @@ fn several_targets_are_one_step() {
     // A target without an entry stays, and both are rolled back.
     let before = place.disk();
     let new = place.new_files(&[("main.conf", "broken")]);
-    let said = place.run(&["--config", &new], 6);
+    let result = place.run(&["--config", &new], 6);
     assert_eq!(
-        (said.states(), place.disk()),
+        (result.states(), place.disk()),
         (vec!["reverted", "untouched"], before.clone())
     );
     let new = place.new_files(&[("main.conf", "x"), ("conf.d/a.conf", "broken")]);
@@ -559,12 +563,12 @@ fn several_targets_are_one_step() {
         ["reverted", "untouched"]
     );
     let new = place.new_files(&[("main.conf", "x"), (".other", "")]);
-    let said = place.run(&["--config", &new], 4);
-    assert!(said.stderr.contains(".other"), "{}", said.stderr);
+    let result = place.run(&["--config", &new], 4);
+    assert!(result.stderr.contains(".other"), "{}", result.stderr);
     assert!(
-        said.stderr.contains("no target of that name"),
+        result.stderr.contains("no target of that name"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(place.disk(), before);
 }
@@ -584,19 +588,19 @@ fn a_failed_second_install_rolls_back_the_first_without_a_signal() {
         // root.
         place.validator(&format!(
             "printf 'somebody else' > /proc/$PPID/root'{}'",
-            place.at("etc").join(second).display()
+            place.path("etc").join(second).display()
         ));
         let new = place.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
         // The second does not have its old bytes, so the operator must act.
-        let said = place.run(&["--config", &new], 7);
+        let result = place.run(&["--config", &new], 7);
         assert!(
-            said.stderr.contains("changed by somebody else"),
+            result.stderr.contains("changed by somebody else"),
             "{}",
-            said.stderr
+            result.stderr
         );
-        assert!(said.stderr.contains("Put back"), "{}", said.stderr);
+        assert!(result.stderr.contains("Put back"), "{}", result.stderr);
         assert_eq!(
-            (said.states(), daemon.says("/loads")),
+            (result.states(), daemon.says("/loads")),
             (vec!["untouched"], "1".to_owned())
         );
         assert_eq!(
@@ -615,46 +619,46 @@ fn a_directory_that_changes_after_the_survey_is_left_alone() {
     let daemon = place.start();
     place.validator(&format!(
         "ln -s x /proc/$PPID/root'{}'",
-        place.at("etc/conf.d/sub/somebody").display()
+        place.path("etc/conf.d/sub/somebody").display()
     ));
-    let said = place.run(&["--config", &place.new_files(&[("a.conf", "new")])], 5);
+    let result = place.run(&["--config", &place.new_files(&[("a.conf", "new")])], 5);
     assert!(
-        said.stderr.contains("changed by somebody else"),
+        result.stderr.contains("changed by somebody else"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        said.stderr.contains("nothing was touched"),
+        result.stderr.contains("nothing was touched"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(
         (place.text("etc/conf.d/a.conf"), daemon.says("/loads")),
         ("old".into(), "1".into())
     );
-    assert!(place.at("etc/conf.d/sub/somebody").is_symlink());
+    assert!(place.path("etc/conf.d/sub/somebody").is_symlink());
 }
 
 #[test]
 fn a_file_that_another_tool_wrote_beside_each_target_is_its_candidate() {
     let place = Place::new(&["main.conf", "conf.d"]);
     let daemon = place.start();
-    std::fs::set_permissions(place.at("etc"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(place.path("etc"), std::fs::Permissions::from_mode(0o755)).unwrap();
     place.group("source = \"{config}.new\"");
-    let said = place.run(&[], 1);
+    let result = place.run(&[], 1);
     assert!(
-        said.stderr.contains("etc/conf.d.new`: nothing is there"),
+        result.stderr.contains("etc/conf.d.new`: nothing is there"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    write(&place.at("etc"), &[("main.conf.new", "new main")]);
+    write(&place.path("etc"), &[("main.conf.new", "new main")]);
     place.run(&[], 0);
     assert_eq!(
         (place.text("etc/main.conf"), place.text("etc/conf.d/a.conf")),
         ("new main".into(), "old".into()),
         "one that has none stays"
     );
-    write(&place.at("etc/conf.d.new"), &[("a.conf", "new")]);
+    write(&place.path("etc/conf.d.new"), &[("a.conf", "new")]);
     place.run(&[], 0);
     assert_eq!(
         (
@@ -664,31 +668,32 @@ fn a_file_that_another_tool_wrote_beside_each_target_is_its_candidate() {
         ),
         ("new".into(), "kept".into(), place.disk())
     );
-    let said = place.run(&[], 0);
-    assert!(!said.stderr.contains("Installed"), "{}", said.stderr);
+    let result = place.run(&[], 0);
+    assert!(!result.stderr.contains("Installed"), "{}", result.stderr);
     assert!(
-        place.at("etc/conf.d.new/a.conf").exists(),
+        place.path("etc/conf.d.new/a.conf").exists(),
         "{}",
-        said.stderr
+        result.stderr
     );
-    let target = &said.json["targets"][1];
+    let target = &result.json["targets"][1];
     assert_eq!(target["to"], target["disk"], "it is there already");
     place.run(&["--prune"], 0);
-    assert!(!place.at("etc/conf.d/kept.conf").exists());
+    assert!(!place.path("etc/conf.d/kept.conf").exists());
     assert!(daemon.says("/") == place.disk());
     let before = place.disk();
-    write(&place.at("etc/conf.d.new"), &[("a.conf", "newer")]);
+    write(&place.path("etc/conf.d.new"), &[("a.conf", "newer")]);
     std::fs::set_permissions(
-        place.at("etc/conf.d.new/a.conf"),
+        place.path("etc/conf.d.new/a.conf"),
         std::fs::Permissions::from_mode(0o666),
     )
     .unwrap();
-    let said = place.run(&[], 5);
+    let result = place.run(&[], 5);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("others than root and you can write `a.conf` in it"),
         "{}",
-        said.stderr
+        result.stderr
     );
     // A file named on the command line has priority.
     assert_eq!(place.disk(), before);
@@ -698,11 +703,11 @@ fn a_file_that_another_tool_wrote_beside_each_target_is_its_candidate() {
     );
     assert_eq!(place.text("etc/main.conf"), "named");
     std::fs::set_permissions(
-        place.at("etc/conf.d.new/a.conf"),
+        place.path("etc/conf.d.new/a.conf"),
         std::fs::Permissions::from_mode(0o644),
     )
     .unwrap();
-    write(&place.at("etc"), &[("main.conf.new", "broken")]);
+    write(&place.path("etc"), &[("main.conf.new", "broken")]);
     let before = place.disk();
     assert_eq!(
         (place.run(&[], 6).states(), place.disk()),
@@ -716,12 +721,12 @@ fn a_candidate_that_is_no_directory_is_refused_for_a_directory() {
     let daemon = place.start();
     let before = (
         place.disk(),
-        place.at("etc/conf.d").metadata().unwrap().ino(),
+        place.path("etc/conf.d").metadata().unwrap().ino(),
     );
     let new = place.new_files(&[("a.conf", "new")]);
-    nix::unistd::mkfifo(&place.at("new/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    std::fs::create_dir(place.at("nothing")).unwrap();
-    let nothing = place.at("nothing").display().to_string();
+    nix::unistd::mkfifo(&place.path("new/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(place.path("nothing")).unwrap();
+    let nothing = place.path("nothing").display().to_string();
     for (args, code, says) in [
         (
             &["--config", &format!("{new}/a.conf")][..],
@@ -738,19 +743,23 @@ fn a_candidate_that_is_no_directory_is_refused_for_a_directory() {
         (&["--prune"], 2, "--config"),
         (&["--config", "/nowhere"], 1, "cannot read"),
     ] {
-        let said = place.run(args, code);
-        assert!(said.stderr.contains(says), "{args:?}: {}", said.stderr);
+        let result = place.run(args, code);
+        assert!(result.stderr.contains(says), "{args:?}: {}", result.stderr);
     }
-    std::fs::remove_file(place.at("new/pipe")).unwrap();
-    std::fs::hard_link(place.at("etc/conf.d/sub/deep/x"), place.at("second-name")).unwrap();
+    std::fs::remove_file(place.path("new/pipe")).unwrap();
+    std::fs::hard_link(
+        place.path("etc/conf.d/sub/deep/x"),
+        place.path("second-name"),
+    )
+    .unwrap();
     assert!(
         place
             .run(&["--config", &new], 5)
             .stderr
             .contains("`sub/deep/x` in it has more than one hard link")
     );
-    std::fs::remove_file(place.at("second-name")).unwrap();
-    let socket = std::os::unix::net::UnixListener::bind(place.at("etc/conf.d/socket")).unwrap();
+    std::fs::remove_file(place.path("second-name")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(place.path("etc/conf.d/socket")).unwrap();
     assert!(
         place
             .run(&["--config", &new], 5)
@@ -758,14 +767,14 @@ fn a_candidate_that_is_no_directory_is_refused_for_a_directory() {
             .contains("`socket` in it is neither file, directory nor link")
     );
     drop(socket);
-    std::fs::remove_file(place.at("etc/conf.d/socket")).unwrap();
-    let lock = std::fs::File::open(place.at("etc")).unwrap();
+    std::fs::remove_file(place.path("etc/conf.d/socket")).unwrap();
+    let lock = std::fs::File::open(place.path("etc")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     place.run(&["--config", &new], 9);
     assert_eq!(
         (
             place.disk(),
-            place.at("etc/conf.d").metadata().unwrap().ino()
+            place.path("etc/conf.d").metadata().unwrap().ino()
         ),
         before
     );
@@ -777,28 +786,28 @@ fn an_instance_with_the_directory_as_working_directory_is_refused_before_an_exch
     let place = Place::new(&["conf.d"]);
     let outside = place.start();
     let inside = Daemon::start(
-        Command::new(&place.exe).current_dir(place.at("etc/conf.d/sub")),
+        Command::new(&place.exe).current_dir(place.path("etc/conf.d/sub")),
         &place.targets,
     );
     let new = place.new_files(&[("a.conf", "new")]);
     let before = place.disk();
-    let said = place.run(&["--config", &new], 5);
+    let result = place.run(&["--config", &new], 5);
     assert!(
-        said.stderr.contains(&format!(
+        result.stderr.contains(&format!(
             "pid {} has its working directory in",
             inside.child.id()
         )),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        !said
+        !result
             .stderr
             .contains(&format!("pid {} ", outside.child.id())),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(place.disk() == before, "{}", said.stderr);
+    assert!(place.disk() == before, "{}", result.stderr);
     place.run(&[], 0);
     assert_eq!(
         (outside.says("/loads"), inside.says("/loads")),
@@ -866,10 +875,10 @@ fn a_mount_in_the_directory_is_refused_in_either_mount_namespace() {
     ] {
         let place = Place::new(&["conf.d"]);
         place.new_files(&[("a.conf", "new"), ("b", "b")]);
-        let Some((said, stderr)) = in_mounts(&place, script) else {
+        let Some((result, stderr)) = in_mounts(&place, script) else {
             return;
         };
-        assert_eq!(said, "5 1", "{script}: {stderr}");
+        assert_eq!(result, "5 1", "{script}: {stderr}");
         assert!(stderr.contains(says), "{script}: {stderr}");
         assert!(stderr.contains("conf.d"), "{script}: {stderr}");
         assert!(!stderr.contains(".hello-"), "{script}: {stderr}");
@@ -881,13 +890,13 @@ fn a_full_disk_stops_staging_and_never_the_rollback() {
     let mount = "mount -t tmpfs -o size=96k none \"$E\"; mkdir \"$E/conf.d\"; echo old > \"$E/conf.d/a.conf\"; start";
     let place = Place::new(&["conf.d"]);
     place.new_files(&[("a.conf", "new"), ("big", &"x".repeat(200_000))]);
-    let Some((said, stderr)) = in_mounts(
+    let Some((result, stderr)) = in_mounts(
         &place,
         &format!("{mount}; cast; grep -q old \"$E/conf.d/a.conf\"; test ! -e \"$E/conf.d/big\""),
     ) else {
         return;
     };
-    assert_eq!(said, "1 1", "{stderr}");
+    assert_eq!(result, "1 1", "{stderr}");
     assert!(stderr.contains("No space"), "{stderr}");
     assert!(stderr.contains("etc/conf.d"), "{stderr}");
     assert!(!stderr.contains(".hello-"), "{stderr}");
@@ -896,15 +905,15 @@ fn a_full_disk_stops_staging_and_never_the_rollback() {
     place.new_files(&[("a.conf", "broken"), ("b", "b")]);
     place.validator(&format!(
         "dd if=/dev/zero of=/proc/$PPID/root'{}' bs=1k 2>/dev/null; exit 0",
-        place.at("etc/fill").display()
+        place.path("etc/fill").display()
     ));
-    let Some((said, stderr)) = in_mounts(
+    let Some((result, stderr)) = in_mounts(
         &place,
         &format!("{mount}; cast; grep -q old \"$E/conf.d/a.conf\"; test ! -e \"$E/conf.d/b\""),
     ) else {
         return;
     };
-    assert_eq!(said, "6 2", "{stderr}");
+    assert_eq!(result, "6 2", "{stderr}");
     assert!(stderr.contains("Put back"), "{stderr}");
     assert!(!stderr.contains(".hello-"), "{stderr}");
 }
@@ -915,7 +924,7 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
         return;
     }
     let place = Place::new(&["conf.d"]);
-    let nobody = |program: &Path| {
+    let other_user = |program: &Path| {
         let mut command = Command::new("setpriv");
         command
             .args([
@@ -929,14 +938,14 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
             .arg(program);
         command
     };
-    for dir in [place.fleet.dir.path(), &place.at("etc")] {
+    for dir in [place.fleet.dir.path(), &place.path("etc")] {
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    std::os::unix::fs::chown(place.at("etc/conf.d"), Some(65534), Some(65534)).unwrap();
-    let daemon = Daemon::start(&mut nobody(&place.exe), &place.targets);
+    std::os::unix::fs::chown(place.path("etc/conf.d"), Some(65534), Some(65534)).unwrap();
+    let daemon = Daemon::start(&mut other_user(&place.exe), &place.targets);
     let new = place.new_files(&[("a.conf", "new")]);
-    let mut command = nobody(place.fleet.exe());
-    let state = place.at("state-of-other-user");
+    let mut command = other_user(place.fleet.exe());
+    let state = place.path("state-of-other-user");
     std::fs::create_dir(&state).unwrap();
     std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();
     command
@@ -948,7 +957,7 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
             state.to_str().unwrap(),
             "--fleet",
         ])
-        .arg(place.at("fleet.toml"));
+        .arg(place.path("fleet.toml"));
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
@@ -967,17 +976,17 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
 fn a_thousand_files_are_exchanged_as_one() {
     let place = Place::new(&["conf.d"]);
     for at in 0..1000 {
-        std::fs::write(place.at(&format!("etc/conf.d/sub/{at}")), at.to_string()).unwrap();
+        std::fs::write(place.path(&format!("etc/conf.d/sub/{at}")), at.to_string()).unwrap();
     }
     let daemon = place.start();
-    let before = place.at("etc/conf.d/sub/17").metadata().unwrap();
+    let before = place.path("etc/conf.d/sub/17").metadata().unwrap();
     place.run(
         &["--config", &place.new_files(&[("sub/500", "changed")])],
         0,
     );
     assert!(daemon.says("/").contains("sub/500=changed\n"));
     assert!(daemon.says("/") == place.disk());
-    let after = place.at("etc/conf.d/sub/17").metadata().unwrap();
+    let after = place.path("etc/conf.d/sub/17").metadata().unwrap();
     assert_eq!(
         (after.mtime(), after.mtime_nsec(), after.mode()),
         (before.mtime(), before.mtime_nsec(), before.mode())
@@ -1013,7 +1022,7 @@ fn an_unsupported_or_failed_exchange_of_a_directory_touches_nothing() {
     let daemon = place.start();
     let before = (
         place.disk(),
-        place.at("etc/conf.d").metadata().unwrap().ino(),
+        place.path("etc/conf.d").metadata().unwrap().ino(),
     );
     let new = place.new_files(&[("a.conf", "new")]);
     // The first exchange is the probe before anything is touched, the second that of the target.
@@ -1027,15 +1036,15 @@ fn an_unsupported_or_failed_exchange_of_a_directory_touches_nothing() {
         ("renameat2:error=EXDEV:when=2", 5, "cannot exchange it"),
         ("mkdirat:error=EROFS", 1, "os error 30"),
     ] {
-        let Some((said, stderr)) = place.injected(what, &new) else {
+        let Some((result, stderr)) = place.injected(what, &new) else {
             return;
         };
-        assert_eq!(said, Some(code), "{what}: {stderr}");
+        assert_eq!(result, Some(code), "{what}: {stderr}");
         assert!(stderr.contains(says), "{what}: {stderr}");
         assert_eq!(
             (
                 place.disk(),
-                place.at("etc/conf.d").metadata().unwrap().ino()
+                place.path("etc/conf.d").metadata().unwrap().ino()
             ),
             before,
             "{what}"
@@ -1051,16 +1060,16 @@ fn a_directory_that_was_edited_in_place_rolls_back_to_the_proven_content() {
     let daemon = place.start();
     place.run(&["--config", &place.new_files(&[("a.conf", "proven")])], 0);
     let proven = place.disk();
-    std::fs::write(place.at("etc/conf.d/a.conf"), "broken").unwrap();
-    let said = place.run(&[], 6);
+    std::fs::write(place.path("etc/conf.d/a.conf"), "broken").unwrap();
+    let result = place.run(&[], 6);
     assert_eq!(
         (
-            said.states(),
+            result.states(),
             place.text("etc/conf.d/a.conf"),
             daemon.says("/")
         ),
         (vec!["reverted"], "proven".to_owned(), proven),
         "{}",
-        said.stderr
+        result.stderr
     );
 }

@@ -88,10 +88,15 @@ fn the_output_of_a_validator_is_marked_as_its_own() {
         "forged",
     );
     is_harmless(
-        &shown(fleet.look("status").arg("--state").arg(fleet.path("state"))),
+        &shown(
+            fleet
+                .read_only("status")
+                .arg("--state")
+                .arg(fleet.path("state")),
+        ),
         "forged",
     );
-    is_harmless(&shown(&mut fleet.look("doctor")), "forged");
+    is_harmless(&shown(&mut fleet.read_only("doctor")), "forged");
     let json = fleet
         .broadcast(&["--validate", "--set", "message=two"])
         .expect(5)
@@ -240,7 +245,7 @@ fn control_characters_in_names_and_keys_are_escaped() {
                 "forged"
             },
         );
-        is_harmless(&shown(fleet.look("doctor").arg("nobody")), "error: ");
+        is_harmless(&shown(fleet.read_only("doctor").arg("nobody")), "error: ");
     }
     fleet.write("fleet.toml", &group(""));
     is_harmless(
@@ -248,7 +253,12 @@ fn control_characters_in_names_and_keys_are_escaped() {
         "forged",
     );
     is_harmless(
-        &shown(fleet.look("status").arg("--state").arg(fleet.path("state"))),
+        &shown(
+            fleet
+                .read_only("status")
+                .arg("--state")
+                .arg(fleet.path("state")),
+        ),
         "forged",
     );
 }

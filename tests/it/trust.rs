@@ -8,11 +8,11 @@ use std::{
 };
 
 use crate::{
-    support::{Fleet, Said, killed_while_it_validates, until},
-    users::{as_nobody, give, is_root, script},
+    support::{CommandResult, Fleet, kill_while_validating, until},
+    users::{as_other_user, give, is_root, script},
 };
 
-const NOBODY: u32 = 65534;
+const OTHER_UID: u32 = 65534;
 
 /// Returns the number of attempts of a race.
 pub(crate) fn tries() -> usize {
@@ -35,7 +35,7 @@ impl Drop for Alice {
 
 /// Starts a shell script of another user, which runs until the test ends.
 pub(crate) fn alice(text: &str) -> Alice {
-    let mut command = as_nobody(Path::new("/bin/sh"));
+    let mut command = as_other_user(Path::new("/bin/sh"));
     Alice(command.args(["-c", text]).spawn().unwrap())
 }
 
@@ -48,18 +48,18 @@ fn theirs(fleet: &Fleet) -> PathBuf {
     .unwrap();
     let dir = fleet.path("alice");
     std::fs::create_dir(&dir).unwrap();
-    give(&dir, NOBODY, 0o755);
+    give(&dir, OTHER_UID, 0o755);
     dir
 }
 
-fn broadcast(fleet: &Fleet, file: &Path, state: &Path) -> Said {
+fn broadcast(fleet: &Fleet, file: &Path, state: &Path) -> CommandResult {
     let mut command = Command::new(fleet.exe());
     command
         .args(["broadcast", "-o", "json", "--set", "message=x", "--fleet"])
         .arg(file)
         .arg("--state")
         .arg(state);
-    Said::of(&mut command)
+    CommandResult::of(&mut command)
 }
 
 #[test]
@@ -71,31 +71,31 @@ fn a_fleet_that_is_reached_by_a_link_of_another_user_is_refused_by_name() {
     let (alice, before) = (theirs(&fleet), fleet.text());
     let link = alice.join("fleet.toml");
     symlink(fleet.path("fleet.toml"), &link).unwrap();
-    let said = broadcast(&fleet, &link, &fleet.path("state")).expect(2);
+    let result = broadcast(&fleet, &link, &fleet.path("state")).expect(2);
     assert!(
-        said.stderr.contains(link.to_str().unwrap()),
+        result.stderr.contains(link.to_str().unwrap()),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(said.stderr.contains("--fleet"), "{}", said.stderr);
+    assert!(result.stderr.contains("--fleet"), "{}", result.stderr);
     // In the middle of the path, and with the working directory of another user.
     symlink(fleet.dir.path(), alice.join("dir")).unwrap();
     broadcast(&fleet, &alice.join("dir/fleet.toml"), &fleet.path("state")).expect(2);
     let mut command = Command::new(fleet.exe());
-    let said = Said::of(
+    let result = CommandResult::of(
         command
             .args(["broadcast", "-o", "json", "--set", "message=x", "--state"])
             .arg(fleet.path("state"))
             .current_dir(&alice),
     );
-    assert!(said.expect(2).stderr.contains("can change"));
+    assert!(result.expect(2).stderr.contains("can change"));
     // Also if the environment names it.
-    let said = Said::of(
+    let result = CommandResult::of(
         Command::new(fleet.exe())
             .args(["status", "-o", "json"])
             .env("HELLO_FLEET", &link),
     );
-    assert!(said.stderr.contains("can change"), "{}", said.stderr);
+    assert!(result.stderr.contains("can change"), "{}", result.stderr);
     // The owner of a link counts in a sticky directory.
     let sticky = fleet.path("sticky");
     std::fs::create_dir(&sticky).unwrap();
@@ -106,7 +106,7 @@ fn a_fleet_that_is_reached_by_a_link_of_another_user_is_refused_by_name() {
     .unwrap();
     let link = sticky.join("fleet.toml");
     symlink(fleet.path("fleet.toml"), &link).unwrap();
-    lchown(&link, Some(NOBODY), None).unwrap();
+    lchown(&link, Some(OTHER_UID), None).unwrap();
     broadcast(&fleet, &link, &fleet.path("state")).expect(2);
     assert_eq!(fleet.text(), before);
     lchown(&link, Some(0), None).unwrap();
@@ -130,8 +130,8 @@ fn a_state_path_that_another_user_could_redirect_is_refused_and_not_created() {
         "dangling",
         "home/state",
     ] {
-        let said = broadcast(&fleet, &fleet.path("fleet.toml"), &alice.join(state)).expect(1);
-        assert!(said.stderr.contains("--state"), "{}", said.stderr);
+        let result = broadcast(&fleet, &fleet.path("fleet.toml"), &alice.join(state)).expect(1);
+        assert!(result.stderr.contains("--state"), "{}", result.stderr);
     }
     assert_eq!(
         (
@@ -189,7 +189,7 @@ fn a_config_that_a_link_of_another_user_leads_to_is_not_read() {
     // A file of another user is the operator's choice.
     std::fs::remove_file(alice.join("new.toml")).unwrap();
     std::fs::copy(fleet.path("secret"), alice.join("new.toml")).unwrap();
-    give(&alice.join("new.toml"), NOBODY, 0o644);
+    give(&alice.join("new.toml"), OTHER_UID, 0o644);
     fleet.broadcast(&["--config", &named]).expect(0);
 }
 
@@ -212,13 +212,13 @@ fn a_fleet_that_is_exchanged_all_the_time_is_never_followed() {
         alice_dir.join("fleet.toml").symlink_metadata().is_ok()
     });
     for _ in 0..tries() {
-        let said = broadcast(&fleet, &alice_dir.join("fleet.toml"), &fleet.path("state"));
-        assert!(said.code == 2, "{}: {}", said.code, said.stderr);
+        let result = broadcast(&fleet, &alice_dir.join("fleet.toml"), &fleet.path("state"));
+        assert!(result.code == 2, "{}: {}", result.code, result.stderr);
         assert!(
-            !said.stderr.contains("followed"),
+            !result.stderr.contains("followed"),
             "{}: {}",
-            said.code,
-            said.stderr
+            result.code,
+            result.stderr
         );
     }
 }
@@ -245,33 +245,33 @@ fn a_directory_of_root_with_the_name_of_a_staged_file_stays() {
     };
     // With a name that no run uses.
     kept(".web.toml.hello-dead");
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(0);
     assert!(
         fleet.path(".web.toml.hello-dead/deep/file").exists(),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(said.stderr.contains("Left beside"), "{}", said.stderr);
+    assert!(result.stderr.contains("Left beside"), "{}", result.stderr);
     std::fs::remove_dir_all(fleet.path(".web.toml.hello-dead")).unwrap();
     // With a name that a killed run used.
-    killed_while_it_validates(&fleet);
+    kill_while_validating(&fleet);
     let staged = names(fleet.dir.path())
         .into_iter()
         .find(|name| name.starts_with(".web.toml.hello-"))
         .unwrap();
     std::fs::rename(fleet.path(&staged), fleet.path("moved")).unwrap();
     kept(&staged);
-    let said = fleet.broadcast(&["--set", "message=three"]).expect(0);
+    let result = fleet.broadcast(&["--set", "message=three"]).expect(0);
     assert!(
         fleet.path(&staged).join("deep/file").exists(),
         "it is not what was staged"
     );
-    let note = &said.json["notes"][0];
-    assert!(note["event"] == "left_beside", "{:#}", said.json);
+    let note = &result.json["notes"][0];
+    assert!(note["event"] == "left_beside", "{:#}", result.json);
     assert!(
         note["path"].as_str().unwrap().ends_with(&staged),
         "{:#}",
-        said.json
+        result.json
     );
     // Once an operator has removed it, nothing is named any more.
     std::fs::remove_dir_all(fleet.path(&staged)).unwrap();
@@ -290,13 +290,13 @@ fn files_staged_by_a_killed_run_are_removed_by_every_command_that_ends_a_run() {
             .count()
     };
     let left = || {
-        killed_while_it_validates(&fleet);
+        kill_while_validating(&fleet);
         assert_eq!((hidden(), names(&fleet.path("state/staged")).len()), (1, 1));
     };
     // Nothing is left to resume: exit 3.
     for verb in ["resume", "revert"] {
         left();
-        fleet.again(verb, &[]).expect(3);
+        fleet.continue_run(verb, &[]).expect(3);
         assert_eq!(
             (hidden(), names(&fleet.path("state/staged")).len()),
             (0, 0),
@@ -306,7 +306,7 @@ fn files_staged_by_a_killed_run_are_removed_by_every_command_that_ends_a_run() {
     // It has ended: exit 5.
     let run = names(&fleet.path("state/runs")).pop().unwrap();
     left();
-    fleet.again("resume", &[&run]).expect(5);
+    fleet.continue_run("resume", &[&run]).expect(5);
     assert_eq!(hidden(), 0);
     left();
     let output = Command::new(fleet.exe())
@@ -350,7 +350,7 @@ fn the_staged_files_of_a_run_under_way_stay() {
     };
     let ino = |name: &str| fleet.path(name).metadata().unwrap().ino();
     let before = staged().map(|name| ino(&name));
-    fleet.again("resume", &[]).expect(3);
+    fleet.continue_run("resume", &[]).expect(3);
     assert!(before.is_some());
     assert_eq!(staged().map(|name| ino(&name)), before);
     std::fs::write(&go, "").unwrap();

@@ -8,7 +8,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Fleet, Said, ended, until};
+use crate::support::{CommandResult, Fleet, ended, until};
 
 /// A run that is killed when the test ends.
 struct Run(Child);
@@ -25,8 +25,8 @@ fn groups(fleet: &Fleet, keys: &str) {
     fleet.write("fleet.toml", &format!("{text}{keys}\n"));
 }
 
-fn faults(said: &Said) -> String {
-    said.json["groups"]
+fn faults(result: &CommandResult) -> String {
+    result.json["groups"]
         .as_array()
         .unwrap()
         .iter()
@@ -37,7 +37,7 @@ fn faults(said: &Said) -> String {
 /// Returns the text output of stdout and stderr.
 fn read(fleet: &Fleet) -> String {
     let output = fleet
-        .look("status")
+        .read_only("status")
         .arg("--state")
         .arg(fleet.path("state"))
         .output()
@@ -55,8 +55,8 @@ fn a_group_with_the_wrong_instance_count_is_a_fault() {
     ] {
         let fleet = Fleet::start(2);
         groups(&fleet, &format!("count = {count}"));
-        let said = fleet.status().expect(code);
-        assert!(faults(&said).contains(says), "{count}: {:#}", said.json);
+        let result = fleet.status().expect(code);
+        assert!(faults(&result).contains(says), "{count}: {:#}", result.json);
         assert!(read(&fleet).contains(says), "{count}");
     }
 }
@@ -68,43 +68,43 @@ fn an_empty_group_is_a_fault_beside_a_healthy_one() {
         &fleet,
         "[[group]]\nname = \"none\"\nkind = \"hello\"\nmatch = { exe = \"no-such-program\" }",
     );
-    let said = fleet.status().expect(7);
-    assert_eq!(said.json["groups"][0]["faults"], serde_json::json!([]));
+    let result = fleet.status().expect(7);
+    assert_eq!(result.json["groups"][0]["faults"], serde_json::json!([]));
     assert!(
-        said.json["groups"][1]["faults"]
+        result.json["groups"][1]["faults"]
             .to_string()
             .contains("has 0 instances"),
         "{:#}",
-        said.json
+        result.json
     );
     assert!(
-        said.json["reason"]
+        result.json["reason"]
             .as_str()
             .unwrap()
             .contains("group `none`"),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
 #[test]
 fn an_empty_survey_is_reported() {
     let fleet = Fleet::start(0);
-    let said = fleet.status().expect(3);
+    let result = fleet.status().expect(3);
     assert_eq!(
         (
-            said.json["verdict"].as_str(),
-            said.json["instances"].as_array().map(Vec::len)
+            result.json["verdict"].as_str(),
+            result.json["instances"].as_array().map(Vec::len)
         ),
         (Some("no_match"), Some(0))
     );
     assert!(
-        said.json["reason"]
+        result.json["reason"]
             .as_str()
             .unwrap()
             .contains("nothing was found: group `web` has 0 instances"),
         "{:#}",
-        said.json
+        result.json
     );
     assert!(
         read(&fleet).contains("error: nothing was found"),
@@ -120,13 +120,13 @@ fn an_instance_that_ended_since_the_last_run_is_a_fault_until_another_takes_its_
     fleet.status().expect(0);
     let gone = fleet.pid(1);
     fleet.kill(1);
-    let said = fleet.status().expect(7);
+    let result = fleet.status().expect(7);
     assert!(
-        faults(&said).contains(&format!("pid {gone} ended since the last run")),
+        faults(&result).contains(&format!("pid {gone} ended since the last run")),
         "{:#}",
-        said.json
+        result.json
     );
-    assert_eq!(said.json["groups"][0]["ended"][0]["pid"], gone);
+    assert_eq!(result.json["groups"][0]["ended"][0]["pid"], gone);
     fleet.serve();
     fleet.status().expect(0);
 }
@@ -179,16 +179,16 @@ fn a_run_under_way_is_reported_with_its_owner_before_it_has_a_journal() {
     let run = validating(&fleet);
     // `status` would run its validator as well.
     fleet.write("fleet.toml", &text);
-    let said = fleet.status().expect(9);
+    let result = fleet.status().expect(9);
     assert!(
-        said.json["running"][0]["owner"]
+        result.json["running"][0]["owner"]
             .as_str()
             .unwrap()
             .contains(&format!("pid {}", run.0.id())),
         "{:#}",
-        said.json
+        result.json
     );
-    assert!(said.stderr.contains("Under way"), "{}", said.stderr);
+    assert!(result.stderr.contains("Under way"), "{}", result.stderr);
     drop(run);
     fleet.status().expect(0);
 }
@@ -206,41 +206,44 @@ fn a_run_under_way_is_reported_by_id_and_is_a_fault_once_its_owner_died() {
         .spawn()
         .unwrap());
     until("it bakes", || open() == 1 && fleet.bodies() == ["two"]);
-    let said = fleet.status().expect(9);
-    let id = said.json["running"][0]["run"].as_str().unwrap().to_owned();
+    let result = fleet.status().expect(9);
+    let id = result.json["running"][0]["run"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(
         (
-            said.json["running"].as_array().map(Vec::len),
-            said.json["open"].as_array().map(Vec::len)
+            result.json["running"].as_array().map(Vec::len),
+            result.json["open"].as_array().map(Vec::len)
         ),
         (Some(1), Some(0)),
         "{:#}",
-        said.json
+        result.json
     );
     drop(run);
-    let said = fleet.status().expect(7);
-    assert_eq!(said.json["open"][0]["run"], id.as_str());
+    let result = fleet.status().expect(7);
+    assert_eq!(result.json["open"][0]["run"], id.as_str());
     assert!(
-        said.json["next"][0]
+        result.json["next"][0]
             .as_str()
             .unwrap()
             .starts_with(&format!("hello history {id}")),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
 /// Runs the command with `-o json`. Stdout must be one object.
 fn object(fleet: &Fleet, args: &[&str]) -> (i32, Value, String) {
-    let said = ended(
+    let result = ended(
         Command::new(fleet.exe())
             .args(args)
             .env_remove("HELLO_FLEET")
             .env("HELLO_STATE", fleet.path("state"))
             .current_dir(fleet.dir.path()),
     );
-    assert!(said.json.is_object(), "{args:?}: {}", said.stderr);
-    (said.code.unwrap(), said.json, said.stderr)
+    assert!(result.json.is_object(), "{args:?}: {}", result.stderr);
+    (result.code.unwrap(), result.json, result.stderr)
 }
 
 #[test]
@@ -387,7 +390,7 @@ fn a_failed_write_to_stdout_is_an_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let gone = fleet
-        .look("status")
+        .read_only("status")
         .arg("--state")
         .arg(fleet.path("state"))
         .stdout(writer)

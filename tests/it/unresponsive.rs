@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     rogue::{Rogue, SEEN, rogues},
-    support::{Fleet, Said, get, until},
+    support::{CommandResult, Fleet, get, until},
 };
 
 /// Sets the limit of open files of a process. A process above its limit accepts no connection, and
@@ -32,11 +32,11 @@ fn descriptors(pid: i32, current: Option<u64>) {
 }
 
 /// Makes a server unresponsive: it listens and answers no request.
-fn hangs(fleet: &Fleet, at: usize) {
+fn make_unresponsive(fleet: &Fleet, at: usize) {
     descriptors(fleet.pid(at), Some(1));
 }
 
-fn is_well(fleet: &Fleet, at: usize) {
+fn make_responsive(fleet: &Fleet, at: usize) {
     descriptors(fleet.pid(at), None);
 }
 
@@ -74,8 +74,8 @@ fn validator(fleet: &Fleet, script: &str) {
     );
 }
 
-fn instance(said: &Said, pid: i32) -> Value {
-    said.json["instances"]
+fn instance(result: &CommandResult, pid: i32) -> Value {
+    result.json["instances"]
         .as_array()
         .unwrap()
         .iter()
@@ -84,12 +84,12 @@ fn instance(said: &Said, pid: i32) -> Value {
         .clone()
 }
 
-fn journal(fleet: &Fleet, said: &Said, file: &str) -> String {
+fn journal(fleet: &Fleet, result: &CommandResult, file: &str) -> String {
     std::fs::read_to_string(
         fleet
             .path("state")
             .join("runs")
-            .join(said.json["run"].as_str().unwrap())
+            .join(result.json["run"].as_str().unwrap())
             .join(file),
     )
     .unwrap()
@@ -106,10 +106,10 @@ fn mixed(fleet: &Fleet, modes: &[&str], group: &str) -> Vec<Rogue> {
     all
 }
 
-fn serves(rogues: &[Rogue], said: &Said) -> Vec<String> {
+fn serves(rogues: &[Rogue], result: &CommandResult) -> Vec<String> {
     rogues
         .iter()
-        .map(|r| get(instance(said, r.pid())["endpoint"].as_str().unwrap(), "/").1)
+        .map(|r| get(instance(result, r.pid())["endpoint"].as_str().unwrap(), "/").1)
         .collect()
 }
 
@@ -117,9 +117,9 @@ fn serves(rogues: &[Rogue], said: &Said) -> Vec<String> {
 fn an_unresponsive_instance_is_skipped() {
     let fleet = Fleet::start(3);
     let before = fleet.text();
-    hangs(&fleet, 1);
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-    assert_eq!((said.states(), fleet.text()), (vec!["refused"], before));
+    make_unresponsive(&fleet, 1);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert_eq!((result.states(), fleet.text()), (vec!["refused"], before));
     for says in [
         &format!("pid {} ", fleet.pid(1)),
         "no answer within",
@@ -127,7 +127,7 @@ fn an_unresponsive_instance_is_skipped() {
         "`max_sick` is 0",
         "--include-sick",
     ] {
-        assert!(said.stderr.contains(says), "{says}: {}", said.stderr);
+        assert!(result.stderr.contains(says), "{says}: {}", result.stderr);
     }
     // A share of the instances is rounded down. The key of the group overrides that of the fleet.
     rollout(&fleet, "max_sick = \"33%\"");
@@ -144,20 +144,20 @@ fn an_unresponsive_instance_is_skipped() {
         "{text}"
     );
     assert!(text.contains("would start on the new config"), "{text}");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(8);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(8);
     assert_eq!(
-        (said.states(), &said.json["verdict"]),
+        (result.states(), &result.json["verdict"]),
         (
             vec!["confirmed", "confirmed", "untouched"],
             &"partial".into()
         )
     );
-    let sick = instance(&said, fleet.pid(1));
-    let text = sick["trouble"]["text"].as_str().unwrap();
+    let unresponsive = instance(&result, fleet.pid(1));
+    let text = unresponsive["trouble"]["text"].as_str().unwrap();
     assert_eq!(
-        (&sick["trouble"]["kind"], &sick["wave"]),
+        (&unresponsive["trouble"]["kind"], &unresponsive["wave"]),
         (&"sick".into(), &0.into()),
-        "{sick:#}"
+        "{unresponsive:#}"
     );
     assert!(text.contains("no answer within"), "{text}");
     assert!(
@@ -168,36 +168,36 @@ fn an_unresponsive_instance_is_skipped() {
         "{text}"
     );
     let named = format!("Sick web pid {} is left out: ", fleet.pid(1));
-    let reason = said.json["reason"].as_str().unwrap();
-    assert!(said.stderr.contains(&named), "{}", said.stderr);
+    let reason = result.json["reason"].as_str().unwrap();
+    assert!(result.stderr.contains(&named), "{}", result.stderr);
     assert!(
         reason.contains(&format!("left out: pid {}", fleet.pid(1))),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(journal(&fleet, &said, "plan.json").contains("\"sick\""));
+    assert!(journal(&fleet, &result, "plan.json").contains("\"sick\""));
     // An instance that was not signalled has not read the file. The next run signals it and not the
     // others.
-    is_well(&fleet, 1);
+    make_responsive(&fleet, 1);
     assert_eq!(
         (fleet.attempts(), fleet.bodies()),
         (vec![2, 1, 2], ["x", "one", "x"].map(String::from).to_vec())
     );
-    hangs(&fleet, 1);
-    let said = fleet.broadcast(&[]).expect(8);
+    make_unresponsive(&fleet, 1);
+    let result = fleet.broadcast(&[]).expect(8);
     assert_eq!(
-        (said.states(), said.json["run"].as_str()),
+        (result.states(), result.json["run"].as_str()),
         (vec!["unchanged", "unchanged", "untouched"], None)
     );
     assert!(
-        said.json["reason"]
+        result.json["reason"]
             .as_str()
             .unwrap()
             .contains("left out: pid"),
         "{:#}",
-        said.json
+        result.json
     );
-    is_well(&fleet, 1);
+    make_responsive(&fleet, 1);
     assert_eq!(
         fleet.broadcast(&[]).expect(0).states(),
         ["confirmed", "unchanged", "unchanged"]
@@ -214,25 +214,34 @@ fn an_unresponsive_instance_counts_as_found_and_at_least_one_must_answer() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
     rollout(&fleet, "max_sick = \"100%\"");
-    hangs(&fleet, 0);
+    make_unresponsive(&fleet, 0);
     fleet
         .broadcast(&["--count", "1", "--set", "message=x"])
         .expect(3);
     fleet
         .broadcast(&["--count", "3", "--set", "message=x"])
         .expect(3);
-    hangs(&fleet, 1);
-    let said = fleet
+    make_unresponsive(&fleet, 1);
+    let result = fleet
         .broadcast(&["--count", "2", "--set", "message=x"])
         .expect(5);
     assert!(
-        said.stderr.contains("nobody of group `web` would be left"),
+        result
+            .stderr
+            .contains("nobody of group `web` would be left"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(said.stderr.contains("--include-sick"), "{}", said.stderr);
-    is_well(&fleet, 1);
-    assert_eq!((said.states(), fleet.text()), (vec!["refused"; 2], before));
+    assert!(
+        result.stderr.contains("--include-sick"),
+        "{}",
+        result.stderr
+    );
+    make_responsive(&fleet, 1);
+    assert_eq!(
+        (result.states(), fleet.text()),
+        (vec!["refused"; 2], before)
+    );
     fleet
         .broadcast(&["--count", "2", "--set", "message=x"])
         .expect(8);
@@ -249,20 +258,20 @@ fn an_instance_that_another_check_refuses_is_not_unresponsive() {
         &["--include-sick", "--set", "message=x"],
         &["--now", "--reason", "r", "--set", "message=x"],
     ] {
-        let said = fleet.broadcast(more).expect(5);
-        assert!(said.stderr.contains("is stopped"), "{}", said.stderr);
-        assert!(fleet.text() == before, "{}", said.stderr);
+        let result = fleet.broadcast(more).expect(5);
+        assert!(result.stderr.contains("is stopped"), "{}", result.stderr);
+        assert!(fleet.text() == before, "{}", result.stderr);
     }
     fleet.signal(1, Signal::SIGCONT);
     // It runs another config than the one on its disk.
     fleet.write("web.toml", &before.replace("\"one\"", "\"by hand\""));
-    let said = fleet
+    let result = fleet
         .broadcast(&["--include-sick", "--set", "message=x"])
         .expect(5);
     assert!(
-        said.stderr.contains("neither the old nor the new"),
+        result.stderr.contains("neither the old nor the new"),
         "{}",
-        said.stderr
+        result.stderr
     );
     let all = mixed(
         &fleet,
@@ -270,9 +279,13 @@ fn an_instance_that_another_check_refuses_is_not_unresponsive() {
         &format!("reloads = true\n{SEEN}"),
     );
     rollout(&fleet, "max_sick = 1");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-    assert!(said.stderr.contains("ignores SIGHUP"), "{}", said.stderr);
-    assert!(all.len() == 2, "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(5);
+    assert!(
+        result.stderr.contains("ignores SIGHUP"),
+        "{}",
+        result.stderr
+    );
+    assert!(all.len() == 2, "{}", result.stderr);
     drop(all);
     // A command that cannot run says nothing about an instance.
     let all = mixed(
@@ -305,8 +318,8 @@ fn a_closed_port_and_a_wrong_endpoint_are_unresponsive() {
         &format!("reloads = true\n{SEEN}"),
     );
     rollout(&fleet, "max_sick = 2");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(8);
-    let mut why: Vec<String> = said.json["instances"]
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(8);
+    let mut why: Vec<String> = result.json["instances"]
         .as_array()
         .unwrap()
         .iter()
@@ -318,7 +331,7 @@ fn a_closed_port_and_a_wrong_endpoint_are_unresponsive() {
     assert!(why[1].contains("listens on no socket"), "{why:?}");
     drop(all);
     let fleet = Fleet::start(2);
-    let nobody = TcpListener::bind("127.0.0.1:0")
+    let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
@@ -326,19 +339,19 @@ fn a_closed_port_and_a_wrong_endpoint_are_unresponsive() {
     with(
         &fleet,
         &format!(
-            "instances = [{{ pid = {first} }}, {{ pid = {second}, endpoint = \"http://{nobody}/\" }}]"
+            "instances = [{{ pid = {first} }}, {{ pid = {second}, endpoint = \"http://{closed}/\" }}]"
         ),
     );
     rollout(&fleet, "max_sick = 1");
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(8);
-    let sick = instance(&said, second);
-    assert!(sick["state"] == "untouched", "{sick:#}");
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(8);
+    let unresponsive = instance(&result, second);
+    assert!(unresponsive["state"] == "untouched", "{unresponsive:#}");
     assert!(
-        sick["trouble"]["text"]
+        unresponsive["trouble"]["text"]
             .as_str()
             .unwrap()
             .contains("onnection refused"),
-        "{sick:#}"
+        "{unresponsive:#}"
     );
     assert_eq!(fleet.attempts(), [2, 1]);
 }
@@ -351,14 +364,14 @@ fn included_unresponsive_instances_go_last_and_need_the_new_config_as_proof() {
         &["closed", "mute", "good"],
         &format!("reloads = true\n{SEEN}"),
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--include-sick", "--timeout", "10s", "--set", "message=x"])
         .expect(0);
     assert_eq!(
-        (said.states(), serves(&all, &said)),
+        (result.states(), serves(&all, &result)),
         (vec!["confirmed"; 3], vec!["x".to_owned(); 3])
     );
-    for i in said.json["instances"].as_array().unwrap() {
+    for i in result.json["instances"].as_array().unwrap() {
         // The canary is an instance that answers.
         assert_eq!(i["wave"] == 1, i["trouble"].is_null(), "{i:#}");
         assert!(i["proof"] == "content", "{i:#}");
@@ -369,9 +382,9 @@ fn included_unresponsive_instances_go_last_and_need_the_new_config_as_proof() {
         );
     }
     assert!(
-        said.stderr.matches("goes along: ").count() == 2,
+        result.stderr.matches("goes along: ").count() == 2,
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -385,19 +398,19 @@ fn included_unresponsive_instances_are_rolled_back_with_the_others() {
         &["good", "closed", "mute", "dumb"],
         &format!("reloads = true\n{SEEN}"),
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
         .expect(7);
     // An instance that always serves the old message shows no end of its reload.
     assert_eq!(
-        (said.states(), fleet.text()),
+        (result.states(), fleet.text()),
         (
             vec!["revert_failed", "reverted", "reverted", "reverted"],
             before
         )
     );
-    assert_eq!(serves(&all, &said), vec!["one".to_owned(); 4]);
-    let text = said.json["instances"].to_string();
+    assert_eq!(serves(&all, &result), vec!["one".to_owned(); 4]);
+    let text = result.json["instances"].to_string();
     assert!(
         text.contains("and wanted is `x` after 3s (silent before the run: "),
         "{text}"
@@ -414,20 +427,20 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
         &["good", "mute"],
         &format!("reloads = true\n{changed}"),
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
         .expect(6);
     assert_eq!(
-        (said.states(), fleet.text()),
+        (result.states(), fleet.text()),
         (vec!["reverted"; 2], before.clone())
     );
-    let why = said.json["reason"].as_str().unwrap();
+    let why = result.json["reason"].as_str().unwrap();
     assert!(
         why.contains("compare with what it said before the signal"),
         "{why}"
     );
     assert!(why.contains("silent before the run"), "{why}");
-    assert_eq!(serves(&all, &said), ["one", "one"]);
+    assert_eq!(serves(&all, &result), ["one", "one"]);
     drop(all);
     // If another assertion is the proof, the source of this one must only answer again.
     let status =
@@ -438,26 +451,27 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
         &["good", "mute"],
         &format!("reloads = true\n{changed}{increased}{status}"),
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
         .expect(12);
-    let sick = said.json["instances"]
+    let unresponsive = result.json["instances"]
         .as_array()
         .unwrap()
         .iter()
         .find(|i| !i["trouble"].is_null())
         .unwrap();
     assert_eq!(
-        (sick["proof"].as_str(), serves(&all, &said)),
+        (unresponsive["proof"].as_str(), serves(&all, &result)),
         (Some("none"), vec!["x".to_owned(); 2]),
-        "{sick:#}"
+        "{unresponsive:#}"
     );
-    assert_eq!(sick["state"], "unconfirmed", "{sick:#}");
+    assert_eq!(unresponsive["state"], "unconfirmed", "{unresponsive:#}");
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("its config is not proven: silent before the run: "),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -465,7 +479,7 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
 /// `more`.
 fn one_that_wakes(more: impl Fn(&Fleet) -> String) -> Fleet {
     let fleet = Fleet::start(3);
-    hangs(&fleet, 0);
+    make_unresponsive(&fleet, 0);
     // Its last attempt failed for lack of a descriptor. That report is no answer to this run.
     fleet.signal(0, Signal::SIGHUP);
     let limit = getrlimit(Resource::Nofile).current.unwrap();
@@ -483,14 +497,14 @@ fn one_that_wakes(more: impl Fn(&Fleet) -> String) -> Fleet {
 #[test]
 fn an_unresponsive_server_is_proven_by_its_report_of_a_later_reload() {
     let fleet = one_that_wakes(|_| "true".into());
-    let said = fleet
+    let result = fleet
         .broadcast(&["--validate", "--include-sick", "--set", "message=x"])
         .expect(0);
     assert_eq!(
-        (said.states(), fleet.bodies()),
+        (result.states(), fleet.bodies()),
         (vec!["confirmed"; 3], vec!["x".to_owned(); 3])
     );
-    let woken = instance(&said, fleet.pid(0));
+    let woken = instance(&result, fleet.pid(0));
     assert!(woken["proof"] == "exact", "{woken:#}");
     assert!(woken["before"].is_null(), "{woken:#}");
     assert!(woken["trouble"]["kind"] == "sick", "{woken:#}");
@@ -499,10 +513,10 @@ fn an_unresponsive_server_is_proven_by_its_report_of_a_later_reload() {
         let fleet = Fleet::start(0);
         let before = fleet.text();
         let all = mixed(&fleet, &[mode], "kind = \"hello\"\nvalidate = []");
-        let said = fleet
+        let result = fleet
             .broadcast(&["--include-sick", "--set", "message=x"])
             .expect(7);
-        let i = instance(&said, all[0].pid());
+        let i = instance(&result, all[0].pid());
         assert_eq!(
             (&i["trouble"]["kind"], &i["state"], fleet.text()),
             (&kind.into(), &"revert_failed".into(), before),
@@ -550,25 +564,25 @@ fn an_unresponsive_server_is_rolled_back_like_the_others() {
 fn a_server_that_stays_unresponsive_is_named_and_the_others_are_rolled_back() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
-    hangs(&fleet, 0);
-    let said = fleet
+    make_unresponsive(&fleet, 0);
+    let result = fleet
         .broadcast(&["--include-sick", "--set", "message=x"])
         .expect(7);
     assert_eq!(
-        (said.states(), fleet.text()),
+        (result.states(), fleet.text()),
         (vec!["revert_failed", "reverted"], before)
     );
-    let sick = instance(&said, fleet.pid(0));
-    let text = sick["trouble"]["text"].as_str().unwrap();
-    assert!(sick["trouble"]["kind"] == "timed_out", "{text}");
+    let unresponsive = instance(&result, fleet.pid(0));
+    let text = unresponsive["trouble"]["text"].as_str().unwrap();
+    assert!(unresponsive["trouble"]["kind"] == "timed_out", "{text}");
     assert!(text.contains("silent before the run"), "{text}");
-    assert!(sick["state"] == "revert_failed", "{text}");
-    is_well(&fleet, 0);
+    assert!(unresponsive["state"] == "revert_failed", "{text}");
+    make_responsive(&fleet, 0);
     assert_eq!(fleet.bodies(), ["one"; 2]);
 }
 
 /// Runs a broadcast with `--now` and a reason.
-fn now(fleet: &Fleet, more: &[&str]) -> Said {
+fn now(fleet: &Fleet, more: &[&str]) -> CommandResult {
     fleet.broadcast(&[&["--now", "--reason", "an incident"], more].concat())
 }
 
@@ -580,17 +594,21 @@ fn now_needs_a_reason() {
         &["--now", "--set", "message=x"][..],
         &["--now", "--reason", " ", "--set", "message=x"],
     ] {
-        let said = fleet.broadcast(more).expect(2);
-        assert!(said.stderr.contains("needs a reason"), "{}", said.stderr);
-        assert!(said.stderr.contains("hint: "), "{}", said.stderr);
-        assert!(said.stderr.contains("--reason TEXT"), "{}", said.stderr);
+        let result = fleet.broadcast(more).expect(2);
+        assert!(
+            result.stderr.contains("needs a reason"),
+            "{}",
+            result.stderr
+        );
+        assert!(result.stderr.contains("hint: "), "{}", result.stderr);
+        assert!(result.stderr.contains("--reason TEXT"), "{}", result.stderr);
     }
     // The action on failure cannot be chosen.
-    let said = now(&fleet, &["--on-failure", "revert", "--set", "message=x"]).expect(2);
-    assert!(said.stderr.contains("--on-failure"), "{}", said.stderr);
+    let result = now(&fleet, &["--on-failure", "revert", "--set", "message=x"]).expect(2);
+    assert!(result.stderr.contains("--on-failure"), "{}", result.stderr);
     assert_eq!((fleet.text(), fleet.attempts()), (before, vec![1]));
-    let said = now(&fleet, &["--set", "message=x"]).expect(0);
-    let plan: Value = serde_json::from_str(&journal(&fleet, &said, "plan.json")).unwrap();
+    let result = now(&fleet, &["--set", "message=x"]).expect(0);
+    let plan: Value = serde_json::from_str(&journal(&fleet, &result, "plan.json")).unwrap();
     assert_eq!(plan["reason"], "an incident");
     assert!(
         plan["command"]
@@ -617,15 +635,15 @@ fn now_skips_bake_and_gate_and_includes_unresponsive_instances() {
             asked.display()
         ),
     );
-    let said = now(&fleet, &["--timeout", "10s", "--set", "message=x"]).expect(0);
+    let result = now(&fleet, &["--timeout", "10s", "--set", "message=x"]).expect(0);
     assert_eq!(
-        (said.states(), serves(&all, &said)),
+        (result.states(), serves(&all, &result)),
         (vec!["confirmed"; 3], vec!["x".to_owned(); 3])
     );
-    assert!(!asked.exists(), "{}", said.stderr);
-    assert!(!said.stderr.contains("Baking"), "{}", said.stderr);
-    assert!(!said.stderr.contains("gate"), "{}", said.stderr);
-    let mut waves: Vec<u64> = said.json["instances"]
+    assert!(!asked.exists(), "{}", result.stderr);
+    assert!(!result.stderr.contains("Baking"), "{}", result.stderr);
+    assert!(!result.stderr.contains("gate"), "{}", result.stderr);
+    let mut waves: Vec<u64> = result.json["instances"]
         .as_array()
         .unwrap()
         .iter()
@@ -633,26 +651,26 @@ fn now_skips_bake_and_gate_and_includes_unresponsive_instances() {
         .collect();
     waves.sort_unstable();
     assert_eq!(waves, [1, 2, 2], "waves stay");
-    let said = now(
+    let result = now(
         &fleet,
         &["--timeout", "10s", "--waves", "1,2", "--set", "message=y"],
     )
     .expect(0);
     assert!(
-        said.json["instances"]
+        result.json["instances"]
             .as_array()
             .unwrap()
             .iter()
             .any(|i| i["wave"] == 3),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
 #[test]
 fn now_never_rolls_back() {
-    let back = |fleet: &Fleet, said: &Said| {
-        let events = journal(fleet, said, "events.jsonl");
+    let back = |fleet: &Fleet, result: &CommandResult| {
+        let events = journal(fleet, result, "events.jsonl");
         assert!(!events.contains("undo_began"), "{events}");
         assert!(!events.contains("put_back"), "{events}");
         assert!(!events.contains("\"undo\":true"), "{events}");
@@ -667,23 +685,23 @@ fn now_never_rolls_back() {
         &["old", "old"],
         &format!("reloads = true\n{SEEN}\n{reject}"),
     );
-    let said = now(&fleet, &["--set", "message=x"]).expect(8);
-    assert_eq!(said.states(), ["rejected", "untouched"]);
+    let result = now(&fleet, &["--set", "message=x"]).expect(8);
+    assert_eq!(result.states(), ["rejected", "untouched"]);
     let mut signals: Vec<String> = all.iter().map(Rogue::signals).collect();
     signals.sort();
     assert_eq!(signals, ["0", "1"]);
-    back(&fleet, &said);
+    back(&fleet, &result);
     drop(all);
     // An instance on the new config stays on it, and an unproven one is named.
     let fleet = Fleet::start(2);
-    hangs(&fleet, 0);
-    let said = now(&fleet, &["--set", "message=x"]).expect(7);
+    make_unresponsive(&fleet, 0);
+    let result = now(&fleet, &["--set", "message=x"]).expect(7);
     assert_eq!(
-        (said.states(), get(fleet.url(1), "/").1.as_str()),
+        (result.states(), get(fleet.url(1), "/").1.as_str()),
         (vec!["confirmed", "timed_out"], "x")
     );
-    back(&fleet, &said);
-    is_well(&fleet, 0);
+    back(&fleet, &result);
+    make_responsive(&fleet, 0);
     // Within the budget the run continues, and still rolls nothing back.
     let fleet = Fleet::start(3);
     rollout(&fleet, "max_failures = 1\nwaves = [1, 2]");
@@ -691,9 +709,9 @@ fn now_never_rolls_back() {
         &fleet,
         &format!("\"$1\" check \"$2\" && kill -STOP {}", fleet.pid(0)),
     );
-    let said = now(&fleet, &["--set", "message=x"]).expect(7);
-    assert_eq!(said.states(), ["confirmed", "confirmed", "timed_out"]);
-    let events = journal(&fleet, &said, "events.jsonl");
+    let result = now(&fleet, &["--set", "message=x"]).expect(7);
+    assert_eq!(result.states(), ["confirmed", "confirmed", "timed_out"]);
+    let events = journal(&fleet, &result, "events.jsonl");
     assert!(!events.contains("put_back"), "{events}");
     assert!(!events.contains("\"undo\":true"), "{events}");
     fleet.signal(0, Signal::SIGCONT);
@@ -730,36 +748,41 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
     let fleet = Fleet::start(2);
     rollout(&fleet, "max_sick = 1");
     validator(&fleet, "exec \"$1\" check \"$2\"");
-    hangs(&fleet, 0);
+    make_unresponsive(&fleet, 0);
     now(&fleet, &["--set", "message=x"]).expect(7);
-    let said = fleet.again("resume", &[]).expect(5);
+    let result = fleet.continue_run("resume", &[]).expect(5);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("1 of group `web` may have been signalled already"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(said.stderr.contains("--include-sick"), "{}", said.stderr);
+    assert!(
+        result.stderr.contains("--include-sick"),
+        "{}",
+        result.stderr
+    );
     // The other instance is on the old config, though this one is unresponsive.
-    let said = fleet.again("revert", &[]).expect(7);
+    let result = fleet.continue_run("revert", &[]).expect(7);
     assert_eq!(
-        (said.states(), get(fleet.url(1), "/").1.as_str()),
+        (result.states(), get(fleet.url(1), "/").1.as_str()),
         (vec!["confirmed", "timed_out"], "one"),
         "{:#}",
-        said.json
+        result.json
     );
     assert!(fleet.text().contains("\"one\""));
     assert!(
-        instance(&said, fleet.pid(0))["trouble"]["text"]
+        instance(&result, fleet.pid(0))["trouble"]["text"]
             .as_str()
             .unwrap()
             .contains("silent before the run")
     );
-    is_well(&fleet, 0);
-    fleet.again("revert", &[]).expect(0);
+    make_responsive(&fleet, 0);
+    fleet.continue_run("revert", &[]).expect(0);
     assert_eq!(fleet.bodies(), ["one"; 2]);
     // Resume includes it on request. Here its validator makes it responsive again.
-    hangs(&fleet, 0);
+    make_unresponsive(&fleet, 0);
     now(&fleet, &["--set", "message=y"]).expect(7);
     let limit = getrlimit(Resource::Nofile).current.unwrap();
     fleet.write(
@@ -774,12 +797,12 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
         std::fs::Permissions::from_mode(0o755),
     )
     .unwrap();
-    let said = fleet
-        .again("resume", &["--include-sick", "--validate"])
+    let result = fleet
+        .continue_run("resume", &["--include-sick", "--validate"])
         .expect(0);
     assert_eq!(
         (
-            instance(&said, fleet.pid(0))["state"].as_str(),
+            instance(&result, fleet.pid(0))["state"].as_str(),
             fleet.bodies()
         ),
         (Some("confirmed"), vec!["y".to_owned(); 2])
@@ -790,7 +813,7 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
 fn an_instance_that_was_skipped_is_skipped_again_by_resume() {
     let fleet = Fleet::start(3);
     rollout(&fleet, "max_sick = 1");
-    hangs(&fleet, 1);
+    make_unresponsive(&fleet, 1);
     let mut child = fleet
         .command(&["-o", "jsonl", "--set", "message=x"])
         .stdout(Stdio::piped())
@@ -801,11 +824,14 @@ fn an_instance_that_was_skipped_is_skipped_again_by_resume() {
     assert!(lines.any(|line| line.unwrap().contains("\"installed\"")));
     child.kill().unwrap();
     child.wait().unwrap();
-    let said = fleet.again("resume", &[]).expect(8);
-    let sick = instance(&said, fleet.pid(1));
-    assert!(sick["state"] == "untouched", "{sick:#}");
-    assert!(sick["trouble"]["kind"] == "sick", "{sick:#}");
-    is_well(&fleet, 1);
+    let result = fleet.continue_run("resume", &[]).expect(8);
+    let unresponsive = instance(&result, fleet.pid(1));
+    assert!(unresponsive["state"] == "untouched", "{unresponsive:#}");
+    assert!(
+        unresponsive["trouble"]["kind"] == "sick",
+        "{unresponsive:#}"
+    );
+    make_responsive(&fleet, 1);
     assert_eq!(
         (fleet.attempts()[1], fleet.bodies()),
         (1, ["x", "one", "x"].map(String::from).to_vec())

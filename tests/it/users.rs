@@ -8,7 +8,7 @@ use std::{
 
 use crate::support::{Fleet, get, until};
 
-const NOBODY: &str = "65534";
+const OTHER_UID: &str = "65534";
 
 pub(crate) fn is_root() -> bool {
     crate::support::runs_as_root("only root can start servers of other users")
@@ -24,10 +24,17 @@ impl Drop for Other {
     }
 }
 
-pub(crate) fn as_nobody(program: &std::path::Path) -> Command {
+pub(crate) fn as_other_user(program: &std::path::Path) -> Command {
     let mut command = Command::new("setpriv");
     command
-        .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"])
+        .args([
+            "--reuid",
+            OTHER_UID,
+            "--regid",
+            OTHER_UID,
+            "--clear-groups",
+            "--",
+        ])
         .arg(program);
     crate::support::without_cargo(&mut command);
     command
@@ -35,7 +42,7 @@ pub(crate) fn as_nobody(program: &std::path::Path) -> Command {
 
 pub(crate) fn serve(fleet: &Fleet, config: &str) -> Other {
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut child = as_nobody(fleet.exe())
+    let mut child = as_other_user(fleet.exe())
         .args(["serve", "--config"])
         .arg(fleet.path(config))
         .stdout(Stdio::piped())
@@ -91,15 +98,16 @@ fn a_server_of_another_user_is_skipped_by_name_and_untouched() {
         &fleet,
         &format!("validate = [\"{validator}\", \"{{exe}}\", \"{{candidate}}\"]"),
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--validate", "--set", "message=x"])
         .expect(0);
-    assert!(said.stderr.contains("Left out"), "{}", said.stderr);
+    assert!(result.stderr.contains("Left out"), "{}", result.stderr);
     assert!(
-        said.stderr
-            .contains(&format!("pid {} belongs to uid {NOBODY}", other.0.id())),
+        result
+            .stderr
+            .contains(&format!("pid {} belongs to uid {OTHER_UID}", other.0.id())),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(
         std::fs::read_to_string(&theirs).unwrap(),
@@ -162,7 +170,7 @@ fn a_group_of_another_user_must_name_its_config_directory_and_is_validated_as_th
         .arg("--state")
         .arg(elsewhere.path().join("state"));
     assert!(
-        crate::support::Said::of(&mut command)
+        crate::support::CommandResult::of(&mut command)
             .expect(5)
             .stderr
             .contains("can write")
@@ -179,16 +187,16 @@ fn a_group_of_another_user_must_name_its_config_directory_and_is_validated_as_th
     );
     group(&fleet, &format!("{under}\nvalidate = [\"{validator}\"]"));
     // It also rejects the running config, so it cannot judge.
-    let said = fleet
+    let result = fleet
         .broadcast(&["--validate", "--set", "message=x"])
         .expect(5);
     assert!(
-        said.stderr.contains(&format!(
-            "{NOBODY} {NOBODY} {}",
+        result.stderr.contains(&format!(
+            "{OTHER_UID} {OTHER_UID} {}",
             std::env::current_dir().unwrap().display()
         )),
         "{}",
-        said.stderr
+        result.stderr
     );
     group(&fleet, &under);
     fleet
@@ -268,8 +276,8 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
     let _other = serve(&fleet, "data/main/web.toml");
     let refused = |why: &str| {
         let before = std::fs::read_to_string(&config).unwrap();
-        let said = fleet.broadcast(&["--set", "message=x"]).expect(5);
-        assert!(said.stderr.contains(why), "{why}: {}", said.stderr);
+        let result = fleet.broadcast(&["--set", "message=x"]).expect(5);
+        assert!(result.stderr.contains(why), "{why}: {}", result.stderr);
         assert_eq!(std::fs::read_to_string(&config).unwrap(), before);
     };
     let under = format!("user = \"65534\"\nconfig_under = \"{}\"", data.display());
@@ -360,10 +368,10 @@ fn a_link_that_appears_during_the_run_is_not_followed() {
             &format!("#!/bin/sh\n{waits}\nexit 0\n"),
         );
         let other = format!(
-            "until P=$(pgrep -U {NOBODY} -x -f '{waits}'); do sleep 0.02; done; cd '{}' && {{ {swap}; }}; kill $P",
+            "until P=$(pgrep -U {OTHER_UID} -x -f '{waits}'); do sleep 0.02; done; cd '{}' && {{ {swap}; }}; kill $P",
             config.parent().unwrap().display()
         );
-        let mut other = as_nobody(std::path::Path::new("timeout"))
+        let mut other = as_other_user(std::path::Path::new("timeout"))
             .args(["60", "sh", "-c", &other])
             .spawn()
             .unwrap();
@@ -374,9 +382,9 @@ fn a_link_that_appears_during_the_run_is_not_followed() {
                 fleet.path("data").display()
             ),
         );
-        let said = fleet.broadcast(&["--set", "message=x"]);
+        let result = fleet.broadcast(&["--set", "message=x"]);
         assert!(other.wait().unwrap().success());
-        assert_eq!(said.code, code, "{swap}: {}", said.stderr);
+        assert_eq!(result.code, code, "{swap}: {}", result.stderr);
         assert!(
             std::fs::symlink_metadata(fleet.path("data/main/web.toml")).is_ok(),
             "it was done"
@@ -385,7 +393,7 @@ fn a_link_that_appears_during_the_run_is_not_followed() {
             std::fs::read_to_string(&kept).unwrap(),
             roots,
             "{swap}: {}",
-            said.stderr
+            result.stderr
         );
         assert_eq!(
             std::fs::read_dir(fleet.path("roots")).unwrap().count(),
@@ -427,7 +435,7 @@ fn the_second_of_two_concurrent_broadcasts_names_the_owner_of_the_first() {
     assert!(stderr.contains("message=first"), "{stderr}");
     if is_root() {
         let other = serve(&fleet, "web.toml");
-        let mut command = as_nobody(fleet.exe());
+        let mut command = as_other_user(fleet.exe());
         command
             .args(["broadcast", "-q", "--set", "message=third", "--fleet"])
             .arg(fleet.path("fleet.toml"))
@@ -469,7 +477,7 @@ fn the_command_of_an_assertion_runs_as_the_user_of_its_instance_and_inherits_not
     group(
         &fleet,
         &format!(
-            "{under}\n[[group.confirm]]\nexec = [\"{says}\"]\nequals = \"{NOBODY} {NOBODY} none\""
+            "{under}\n[[group.confirm]]\nexec = [\"{says}\"]\nequals = \"{OTHER_UID} {OTHER_UID} none\""
         ),
     );
     let output = fleet

@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Fleet, Said, until};
+use crate::support::{CommandResult, Fleet, until};
 
-const NOBODY: u32 = 65534;
+const OTHER_UID: u32 = 65534;
 
 /// Writes `fleet.toml` with `more` in its group.
 fn group(fleet: &Fleet, more: &str) {
@@ -33,11 +33,12 @@ fn validator(fleet: &Fleet, script: &str, args: &str) {
 }
 
 /// Returns the output of a validator that rejected the candidate.
-fn words(said: &Said) -> &str {
-    said.stderr
+fn words(result: &CommandResult) -> &str {
+    result
+        .stderr
         .split("says no (exit status: 1): ")
         .nth(1)
-        .unwrap_or_else(|| panic!("{}", said.stderr))
+        .unwrap_or_else(|| panic!("{}", result.stderr))
         .split("\n\nhint")
         .next()
         .unwrap()
@@ -71,21 +72,21 @@ fn the_candidate_has_its_real_name_at_its_real_path() {
             &format!("echo \"$@\" \"$#\"; cat \"$3\"; ls -A \"$(dirname \"$3\")\"; {no}"),
             &format!(", {args}"),
         );
-        let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
-        let words = words(&said);
+        let result = fleet.broadcast(&["--set", "message=two"]).expect(4);
+        let words = words(&result);
         let before = if args.contains("{config}") {
             format!("{live} x {live}")
         } else {
             format!("serve --config {live}")
         };
-        assert!(words.starts_with(&before), "{args}: {}", said.stderr);
-        assert!(words.contains(" 3\n"), "{args}: {}", said.stderr);
+        assert!(words.starts_with(&before), "{args}: {}", result.stderr);
+        assert!(words.contains(" 3\n"), "{args}: {}", result.stderr);
         assert!(
             words.contains("message = \"two\""),
             "{args}: {}",
-            said.stderr
+            result.stderr
         );
-        assert!(!words.contains(".hello-"), "{args}: {}", said.stderr);
+        assert!(!words.contains(".hello-"), "{args}: {}", result.stderr);
     }
     // An option that was not given adds no argument.
     validator(
@@ -93,7 +94,7 @@ fn the_candidate_has_its_real_name_at_its_real_path() {
         &format!("echo \"args: $# $*\"; {no}"),
         ", \"{opt:--listen}\", \"{candidate}\", \"{pid}\", \"{listen.host}\", \"{listen.port}\"",
     );
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(4);
     let url = fleet
         .url(0)
         .trim_end_matches('/')
@@ -101,11 +102,11 @@ fn the_candidate_has_its_real_name_at_its_real_path() {
         .next()
         .unwrap()
         .to_owned();
-    assert!(words(&said).starts_with("args: 4 "), "{}", said.stderr);
+    assert!(words(&result).starts_with("args: 4 "), "{}", result.stderr);
     assert!(
-        words(&said).ends_with(&format!(" {} 127.0.0.1 {url}", fleet.pid(0))),
+        words(&result).ends_with(&format!(" {} 127.0.0.1 {url}", fleet.pid(0))),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -149,13 +150,13 @@ fn no_other_process_sees_the_candidate_at_the_live_path() {
         &format!("echo \"$1\"; cat \"$1\"; {}", no(&fleet, "two")),
         ", \"{config}\"",
     );
-    let said = fleet.broadcast(&["--set", "message=three"]).expect(4);
+    let result = fleet.broadcast(&["--set", "message=three"]).expect(4);
     assert!(
-        words(&said).starts_with(live.to_str().unwrap()),
+        words(&result).starts_with(live.to_str().unwrap()),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(words(&said).contains("three"), "{}", said.stderr);
+    assert!(words(&result).contains("three"), "{}", result.stderr);
 }
 
 #[test]
@@ -187,20 +188,21 @@ fn several_files_are_judged_together() {
     for name in ["web.toml", "more.toml"] {
         std::fs::write(new.join(name), "message = \"both\"\n").unwrap();
     }
-    let said = fleet
+    let result = fleet
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(4);
     assert_eq!(
-        words(&said).matches("message = \"both\"").count(),
+        words(&result).matches("message = \"both\"").count(),
         3,
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains(&format!("web.toml`, `{}`", more.display())),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -215,7 +217,7 @@ fn an_in_place_validator_of_another_user_keeps_nothing_of_root() {
     let fleet = Fleet::start(0);
     std::fs::set_permissions(fleet.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let _other = Server::start(
-        as_nobody(fleet.exe())
+        as_other_user(fleet.exe())
             .arg("serve")
             .arg("--config")
             .arg(fleet.path("web.toml")),
@@ -229,23 +231,23 @@ fn an_in_place_validator_of_another_user_keeps_nothing_of_root() {
         ),
     );
     let user = format!(
-        "user = \"{NOBODY}\"\nconfig_under = \"{}\"",
+        "user = \"{OTHER_UID}\"\nconfig_under = \"{}\"",
         fleet.dir.path().display()
     );
     group(
         &fleet,
         &format!("{user}\nvalidate = [\"/bin/sh\", \"{}\"]", script.display()),
     );
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(4);
     assert!(
-        words(&said).starts_with(&format!("{NOBODY}\n")),
+        words(&result).starts_with(&format!("{OTHER_UID}\n")),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        words(&said).contains("message = \"two\""),
+        words(&result).contains("message = \"two\""),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -282,14 +284,14 @@ impl Drop for Server {
     }
 }
 
-fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
+fn as_other_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command
         .args([
             "--reuid",
-            &NOBODY.to_string(),
+            &OTHER_UID.to_string(),
             "--regid",
-            &NOBODY.to_string(),
+            &OTHER_UID.to_string(),
             "--clear-groups",
             "--",
         ])
@@ -303,7 +305,7 @@ fn an_ordinary_user_validates_in_a_private_user_namespace() {
     if !is_root() {
         return;
     }
-    if !as_nobody("unshare")
+    if !as_other_user("unshare")
         .args(["--user", "--mount", "true"])
         .output()
         .is_ok_and(|o| o.status.success())
@@ -317,10 +319,10 @@ fn an_ordinary_user_validates_in_a_private_user_namespace() {
         fleet.path("web.toml"),
         fleet.path("fleet.toml"),
     ] {
-        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(&path, Some(OTHER_UID), Some(OTHER_UID)).unwrap();
     }
     let _server = Server::start(
-        as_nobody(fleet.exe())
+        as_other_user(fleet.exe())
             .arg("serve")
             .arg("--config")
             .arg(fleet.path("web.toml")),
@@ -349,14 +351,14 @@ fn an_ordinary_user_validates_in_a_private_user_namespace() {
     ] {
         group(&fleet, &format!("validate = [{validate}]"));
         let run = fleet.command(&["--validate", "--set", &format!("message={code}")]);
-        let output = as_nobody(run.get_program())
+        let output = as_other_user(run.get_program())
             .args(run.get_args())
             .output()
             .unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{validate}: {stderr}");
         if code == 4 {
-            let wanted = format!("{NOBODY}\nCapEff:\t0000000000000000\n");
+            let wanted = format!("{OTHER_UID}\nCapEff:\t0000000000000000\n");
             // Lines of another program are marked as such.
             let stderr = stderr.replace("\n  | ", "\n");
             assert!(stderr.contains(&wanted), "{stderr}");
@@ -377,7 +379,7 @@ fn an_ordinary_user_validates_in_a_private_user_namespace() {
     std::fs::rename(&new, fleet.exe()).unwrap();
     group(&fleet, "validate = [\"{exe}\", \"check\", \"{config}\"]");
     let run = fleet.command(&["--validate", "--set", "message=replaced"]);
-    let output = as_nobody(run.get_program())
+    let output = as_other_user(run.get_program())
         .args(run.get_args())
         .output()
         .unwrap();
@@ -422,60 +424,62 @@ fn without_a_namespace_no_instance_counts_as_validated() {
         crate::support::skipped(&format!("no user namespace is to be had: {stderr}"));
         return;
     }
-    let said = |how: &str| std::fs::read_to_string(fleet.path(how)).unwrap();
+    let result = |how: &str| std::fs::read_to_string(fleet.path(how)).unwrap();
     assert_eq!(
         stdout,
         "auto 0\nstrict 5\n",
         "{stderr}\n{}\n{}",
-        said("auto"),
-        said("strict")
+        result("auto"),
+        result("strict")
     );
-    let json: serde_json::Value = serde_json::from_str(&said("auto.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&result("auto.json")).unwrap();
     assert_eq!(json["instances"][0]["validated"], false, "{json:#}");
     for how in ["auto", "strict"] {
         assert!(
-            said(how).contains(
+            result(how).contains(
                 "no mount namespace in which the new config could stand at its live path: "
             ),
             "{}",
-            said(how)
+            result(how)
         );
     }
-    assert!(said("auto").contains("Unvalidated"), "{}", said("auto"));
+    assert!(result("auto").contains("Unvalidated"), "{}", result("auto"));
 }
 
 #[test]
 fn a_config_that_may_end_its_process_is_always_validated() {
     let fleet = Fleet::start(1);
     group(&fleet, "on_bad_config = \"dies\"\nvalidate = []");
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(5);
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(5);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("has no validator, and a bad config ends it"),
         "{}",
-        said.stderr
+        result.stderr
     );
     group(
         &fleet,
         "on_bad_config = \"dies\"\nvalidate = [\"/nowhere/x\", \"{candidate}\"]",
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--validate=auto", "--set", "message=two"])
         .expect(5);
     assert!(
-        said.stderr.contains("`/nowhere/x` could not be run"),
+        result.stderr.contains("`/nowhere/x` could not be run"),
         "{}",
-        said.stderr
+        result.stderr
     );
     group(&fleet, "on_bad_config = \"dies\"");
-    let said = fleet
+    let result = fleet
         .broadcast(&["--validate=off", "--set", "message=two"])
         .expect(2);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("--validate=off is not for group `web`"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(fleet.attempts(), [1]);
     fleet.broadcast(&["--set", "message=two"]).expect(0);
@@ -490,23 +494,23 @@ fn identical_validations_run_once() {
         (", \"{pid}\", \"{candidate}\"", 3),
     ] {
         validator(&fleet, "exit 0", args);
-        let said = fleet
+        let result = fleet
             .broadcast(&["--validate", "--dry-run", "--set", "message=two"])
             .expect(0);
         assert_eq!(
-            said.stderr.matches("Valid ").count(),
+            result.stderr.matches("Valid ").count(),
             wanted,
             "{}",
-            said.stderr
+            result.stderr
         );
         assert!(
-            said.json["instances"]
+            result.json["instances"]
                 .as_array()
                 .unwrap()
                 .iter()
                 .all(|i| i["validated"] == true),
             "{:#}",
-            said.json
+            result.json
         );
     }
 }
@@ -529,24 +533,30 @@ fn an_executable_that_was_replaced_on_disk_still_validates() {
         &fleet,
         "speaks = \"none\"\nvalidate = [\"{exe}\", \"check\", \"{candidate}\"]\nconfirm = []",
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--config", bad.to_str().unwrap()])
         .expect(4);
     assert!(
-        said.stderr.contains("(deleted)` says no (exit status: 4)"),
+        result
+            .stderr
+            .contains("(deleted)` says no (exit status: 4)"),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        said.stderr.contains("did you mean `message`?"),
+        result.stderr.contains("did you mean `message`?"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--validate", "--set", "message=two"])
         .expect(12);
-    assert!(said.stderr.contains("Valid"), "{}", said.stderr);
-    assert!(said.stderr.contains("(deleted) check"), "{}", said.stderr);
+    assert!(result.stderr.contains("Valid"), "{}", result.stderr);
+    assert!(
+        result.stderr.contains("(deleted) check"),
+        "{}",
+        result.stderr
+    );
 }
 
 #[test]
@@ -556,10 +566,10 @@ fn status_validates_the_live_file_like_a_broadcast() {
     fleet.write("web.toml", "message = \"newer\"\n");
     for args in ["", ", \"{args}\"", ", \"{candidate}\""] {
         validator(&fleet, &format!("cat '{}'; exit 1", live.display()), args);
-        let said = fleet.status().expect(7).json.to_string();
-        assert!(said.contains("waiting to fail"), "{said}");
-        assert!(said.contains("newer"), "{said}");
-        assert!(!said.contains(".hello-"), "{said}");
+        let result = fleet.status().expect(7).json.to_string();
+        assert!(result.contains("waiting to fail"), "{result}");
+        assert!(result.contains("newer"), "{result}");
+        assert!(!result.contains(".hello-"), "{result}");
     }
 }
 
@@ -579,15 +589,17 @@ fn a_validator_that_could_not_run_shows_no_secret() {
         ),
         "",
     );
-    let said = fleet
+    let result = fleet
         .broadcast(&["--dry-run", "--set", "message=hunter2"])
         .expect(0);
     assert!(
-        said.stderr.contains("could not be run (exit status: 126)"),
+        result
+            .stderr
+            .contains("could not be run (exit status: 126)"),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
+    assert!(!result.stderr.contains("hunter2"), "{}", result.stderr);
 }
 
 /// Starts an empty fleet and a server with this environment.
@@ -620,12 +632,12 @@ fn a_validator_has_the_environment_of_the_instance_and_none_of_its_values_is_sho
     let script = "[ \"$COLOUR,$LD_LIBRARY_PATH,$PATH\" = crimson-7,/opt/none-such,/opt/none-such:/usr/bin ] && echo has them
         echo \"colour is <$COLOUR>\" >&2; env | grep -cE '^(NOTIFY_SOCKET|WATCHDOG|LISTEN|NGINX|GUNICORN_FD|HAPROXY_MWORKER)'";
     validator(&fleet, &format!("{script}{}", no(&fleet, "one")), "");
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(4);
-    let plain = words(&said).replace("\n  | ", "\n");
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(4);
+    let plain = words(&result).replace("\n  | ", "\n");
     assert!(
         plain.contains("colour is <***>\nhas them\n0"),
         "{}",
-        said.stderr
+        result.stderr
     );
     let kept = Command::new("grep")
         .args(["-r", "crimson-7"])
@@ -633,11 +645,11 @@ fn a_validator_has_the_environment_of_the_instance_and_none_of_its_values_is_sho
         .output()
         .unwrap();
     assert!(
-        !said.json.to_string().contains("crimson-7"),
+        !result.json.to_string().contains("crimson-7"),
         "{:#}",
-        said.json
+        result.json
     );
-    assert!(kept.stdout.is_empty(), "{:#}", said.json);
+    assert!(kept.stdout.is_empty(), "{:#}", result.json);
     // The command of an assertion gets none of it.
     group(
         &fleet,
@@ -713,26 +725,34 @@ impl Drop for Ending {
 fn a_validator_that_rejects_the_running_config_cannot_judge() {
     let fleet = Fleet::start(1);
     validator(&fleet, "echo no license here; exit 1", "");
-    let said = fleet
+    let result = fleet
         .broadcast(&["--validate", "--set", "message=two"])
         .expect(5);
-    assert!(said.stderr.contains("cannot judge here"), "{}", said.stderr);
-    assert!(said.stderr.contains("no license here"), "{}", said.stderr);
-    let said = fleet.status().expect(0);
     assert!(
-        said.json["instances"][0]["unvalidated"]
+        result.stderr.contains("cannot judge here"),
+        "{}",
+        result.stderr
+    );
+    assert!(
+        result.stderr.contains("no license here"),
+        "{}",
+        result.stderr
+    );
+    let result = fleet.status().expect(0);
+    assert!(
+        result.json["instances"][0]["unvalidated"]
             .as_str()
             .unwrap()
             .contains("cannot judge here"),
         "{:#}",
-        said.json
+        result.json
     );
-    let said = fleet.broadcast(&["--set", "message=two"]).expect(0);
-    assert!(said.stderr.contains("Unvalidated"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=two"]).expect(0);
+    assert!(result.stderr.contains("Unvalidated"), "{}", result.stderr);
     assert!(
-        said.json["instances"][0]["validated"] == false,
+        result.json["instances"][0]["validated"] == false,
         "{}",
-        said.stderr
+        result.stderr
     );
     group(&fleet, "on_bad_config = \"dies\"\nvalidate = [\"false\"]");
     fleet.broadcast(&["--set", "message=three"]).expect(5);
@@ -765,13 +785,13 @@ fn files_that_a_validator_writes_are_discarded() {
         "touch /made-by-a-validator /var/made-by-a-validator /dev/shm/made-by-a-validator && cd / && mkdir made && mv made moved".to_owned(),
     ];
     validator(&fleet, &format!("set -e\n{}", tricks.join("\n")), "");
-    let said = fleet
+    let result = fleet
         .broadcast(&["--validate", "--dry-run", "--set", "message=two"])
         .expect(0);
     assert!(
-        said.json["instances"][0]["validated"] == true,
+        result.json["instances"][0]["validated"] == true,
         "{:#}",
-        said.json
+        result.json
     );
     assert_eq!(
         (fleet.text(), kept.metadata().unwrap().permissions().mode()),
@@ -814,11 +834,11 @@ fn a_validator_that_writes_too_much_gives_no_verdict() {
         ),
     ] {
         validator(&fleet, &script, "");
-        let said = fleet
+        let result = fleet
             .broadcast(&["--validate", "--dry-run", "--set", "message=two"])
             .expect(5);
-        assert!(said.stderr.contains("64 MiB"), "{}", said.stderr);
-        assert!(!fill.exists(), "{}", said.stderr);
+        assert!(result.stderr.contains("64 MiB"), "{}", result.stderr);
+        assert!(!fill.exists(), "{}", result.stderr);
     }
 }
 
@@ -897,21 +917,21 @@ fn an_error_message_about_the_candidate_is_a_rejection_despite_exit_0() {
     // As squid does with a line that it ignores.
     let leaves_out = "grep -n bad \"$1\" | sed \"s|^\\([0-9]*\\):|parse: $1 line \\1: |\"\n";
     validator(&fleet, leaves_out, ", \"{candidate}\"");
-    let said = fleet.broadcast(&["--set", "message=bad"]).expect(4);
+    let result = fleet.broadcast(&["--set", "message=bad"]).expect(4);
     let named = format!(
         "parse: {} line 2: message = \"bad\"",
         fleet.path("web.toml").display()
     );
-    assert!(said.stderr.contains("ends well"), "{}", said.stderr);
-    assert!(said.stderr.contains(&named), "{}", said.stderr);
+    assert!(result.stderr.contains("ends well"), "{}", result.stderr);
+    assert!(result.stderr.contains(&named), "{}", result.stderr);
     assert!(fleet.text().contains("\"one\""), "nothing is touched");
     fleet.broadcast(&["--set", "message=two"]).expect(0);
     // The lines of a secret are not shown.
     let text = std::fs::read_to_string(fleet.path("fleet.toml")).unwrap();
     fleet.write("fleet.toml", &format!("{text}secret = true\n"));
-    let said = fleet.broadcast(&["--set", "message=bad"]).expect(4);
-    assert!(said.stderr.contains("are not shown"), "{}", said.stderr);
-    assert!(!said.stderr.contains("parse:"), "{}", said.stderr);
+    let result = fleet.broadcast(&["--set", "message=bad"]).expect(4);
+    assert!(result.stderr.contains("are not shown"), "{}", result.stderr);
+    assert!(!result.stderr.contains("parse:"), "{}", result.stderr);
     validator(
         &fleet,
         "grep -q bad \"$1\" && echo 'FATAL: not taken'\nexit 0",

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     rogue::{Rogue, SEEN, mixed},
-    rollout::{instance, run, say, server, stops},
+    rollout::{add_keys, instance, run, server, stops},
     support::{Fleet, Killed, get, until},
 };
 
@@ -23,7 +23,7 @@ use crate::{
 fn with_a_gate(fleet: &Fleet, rollout: &str, script: &str) -> PathBuf {
     let gate = fleet.write("gate", &format!("#!/bin/sh\n{script}\n"));
     std::fs::set_permissions(&gate, std::fs::Permissions::from_mode(0o755)).unwrap();
-    say(
+    add_keys(
         fleet,
         &format!(
             "[group.rollout]\n{rollout}\ngate = [\"{}\", \"of web\"]\n",
@@ -34,8 +34,8 @@ fn with_a_gate(fleet: &Fleet, rollout: &str, script: &str) -> PathBuf {
 }
 
 /// Returns the outcomes of a run's instances, sorted.
-fn states(said: &Value) -> Vec<&str> {
-    let mut states: Vec<&str> = said["instances"]
+fn states(result: &Value) -> Vec<&str> {
+    let mut states: Vec<&str> = result["instances"]
         .as_array()
         .unwrap()
         .iter()
@@ -50,8 +50,8 @@ fn of<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
 }
 
 /// Returns the index of the server of a report entry.
-fn which(said: &Value, state: &str) -> i32 {
-    let i = said["instances"]
+fn which(result: &Value, state: &str) -> i32 {
+    let i = result["instances"]
         .as_array()
         .unwrap()
         .iter()
@@ -73,16 +73,20 @@ fn a_gate_gets_its_wave_and_its_output_is_reported() {
         ),
     );
     let (events, code) = run(fleet.command(&["--set", "message=x"]), |_| {});
-    let said = events.last().unwrap();
-    assert_eq!((code, fleet.bodies()), (0, vec!["x".into(); 3]), "{said:#}");
-    let id = said["run"].as_str().unwrap();
+    let result = events.last().unwrap();
+    assert_eq!(
+        (code, fleet.bodies()),
+        (0, vec!["x".into(); 3]),
+        "{result:#}"
+    );
+    let id = result["run"].as_str().unwrap();
     for (place, gate) in of(&events, "gate").into_iter().enumerate() {
         let output = format!("of web {id} {}\naside\n", place + 1);
         assert_eq!(
             (&gate["wave"], &gate["exit"], &gate["output"]),
             (&(place + 1).into(), &0.into(), &output.into())
         );
-        assert_eq!(gate, &said["gates"][place], "the report has it too");
+        assert_eq!(gate, &result["gates"][place], "the report has it too");
     }
     assert_eq!(of(&events, "gate").len(), 2);
     // One line for each instance of its wave, with its outcome so far.
@@ -174,21 +178,21 @@ fn a_gate_that_fails_or_cannot_run_triggers_the_configured_action() {
         if script.is_empty() {
             std::fs::remove_file(&gate).unwrap();
         }
-        let said = fleet.broadcast(&["--set", "message=x"]).expect(code);
-        assert_eq!(said.states(), wanted, "{on_failure} {script}");
+        let result = fleet.broadcast(&["--set", "message=x"]).expect(code);
+        assert_eq!(result.states(), wanted, "{on_failure} {script}");
         assert!(
-            said.json["reason"]
+            result.json["reason"]
                 .as_str()
                 .unwrap()
                 .contains("the gate of wave"),
             "{:#}",
-            said.json
+            result.json
         );
         assert!(
             fleet.text().contains(&format!("message = \"{message}\"")),
             "{on_failure} {script}"
         );
-        let asked = said.json["gates"].as_array().unwrap();
+        let asked = result.json["gates"].as_array().unwrap();
         assert_eq!(asked.len(), if on_failure == "continue" { 2 } else { 1 });
         let says = match script {
             "" => "could not be run",
@@ -198,23 +202,23 @@ fn a_gate_that_fails_or_cannot_run_triggers_the_configured_action() {
         assert!(
             asked[0]["output"].as_str().unwrap().contains(says),
             "{:#}\n{}",
-            said.json,
-            said.stderr
+            result.json,
+            result.stderr
         );
         assert!(
-            said.stderr.contains(says),
+            result.stderr.contains(says),
             "{:#}\n{}",
-            said.json,
-            said.stderr
+            result.json,
+            result.stderr
         );
         if code == 8 {
             assert!(
-                said.stderr.contains(&format!(
+                result.stderr.contains(&format!(
                     "\n  hello revert {} --state ",
-                    said.json["run"].as_str().unwrap()
+                    result.json["run"].as_str().unwrap()
                 )),
                 "{}",
-                said.stderr
+                result.stderr
             );
         }
     }
@@ -231,13 +235,13 @@ fn an_instance_that_serves_the_new_config_only_briefly_is_found_after_the_bake()
         (fleet, all, events, code)
     };
     let (fleet, all, events, code) = forgets("");
-    let said = events.last().unwrap();
+    let result = events.last().unwrap();
     assert_eq!(
         (code, fleet.text().contains("\"one\"")),
         (6, true),
-        "{said:#}"
+        "{result:#}"
     );
-    let bad = instance(said, all[2].pid());
+    let bad = instance(result, all[2].pid());
     assert!(
         bad["trouble"]["text"]
             .as_str()
@@ -260,11 +264,11 @@ fn an_instance_that_serves_the_new_config_only_briefly_is_found_after_the_bake()
     let (fleet, all, events, code) = tries
         .find(|(.., code)| *code != 7)
         .expect("it goes back alone");
-    let said = events.last().unwrap();
+    let result = events.last().unwrap();
     assert_eq!(
-        (code, states(said), fleet.text().contains("\"x\"")),
+        (code, states(result), fleet.text().contains("\"x\"")),
         (8, vec!["confirmed", "confirmed", "reverted"], true),
-        "{said:#}"
+        "{result:#}"
     );
     assert_eq!(
         all.iter().map(|r| get(&r.url, "/").1).collect::<Vec<_>>(),
@@ -313,13 +317,13 @@ fn an_instance_that_died_after_its_wave_is_found_after_the_next_bake_or_at_the_e
     ] {
         let (fleet, canary, events, ended) =
             between_the_waves(rollout, "kill -9 $pid", |_, _, _| {});
-        let said = events.last().unwrap();
+        let result = events.last().unwrap();
         assert_eq!(
-            (ended, states(said)),
+            (ended, states(result)),
             (code, wanted.to_vec()),
-            "{rollout} {said:#}"
+            "{rollout} {result:#}"
         );
-        let dead = instance(said, fleet.pid(canary));
+        let dead = instance(result, fleet.pid(canary));
         assert!(
             dead["trouble"]["text"]
                 .as_str()
@@ -349,11 +353,11 @@ fn an_instance_that_hangs_after_its_wave_is_rolled_back_once_it_continues() {
             }
         };
         let (fleet, canary, events, ended) = between_the_waves(rollout, "kill -STOP $pid", goes_on);
-        let said = events.last().unwrap();
+        let result = events.last().unwrap();
         assert_eq!(
-            (ended, states(said)),
+            (ended, states(result)),
             (code, wanted.to_vec()),
-            "{rollout} {said:#}"
+            "{rollout} {result:#}"
         );
         let mut bodies = vec![message; 3];
         bodies[canary] = "one";
@@ -372,35 +376,35 @@ fn a_file_edited_during_the_run_is_left_alone_and_proves_nothing() {
         "printf 'message = \"by hand\"\\nlisten = \"127.0.0.1:0\"\\n' >\"$(dirname \"$0\")/web.toml\"",
         |_, _, _| {},
     );
-    let said = events.last().unwrap();
+    let result = events.last().unwrap();
     // Neither an install nor a rollback is allowed there any more.
     assert_eq!(
-        (code, states(said)),
+        (code, states(result)),
         (7, vec!["revert_failed", "untouched", "untouched"]),
-        "{said:#}"
+        "{result:#}"
     );
-    assert!(fleet.text().contains("by hand"), "{said:#}");
+    assert!(fleet.text().contains("by hand"), "{result:#}");
     assert!(
-        said["instances"]
+        result["instances"]
             .to_string()
             .contains("could not be put back"),
-        "{said:#}"
+        "{result:#}"
     );
     // After the last gate every instance and its file are checked again.
     let after = "printf 'message = \"by hand\"\\nlisten = \"127.0.0.1:0\"\\n' >\"$(dirname \"$0\")/web.toml\"";
     let (_, _, events, code) = between_the_waves("waves = [\"100%\"]", after, |_, _, _| {});
-    let said = events.last().unwrap();
+    let result = events.last().unwrap();
     assert_eq!(
-        (code, states(said)),
+        (code, states(result)),
         (7, vec!["revert_failed"; 3]),
-        "{said:#}"
+        "{result:#}"
     );
     assert!(
-        said["reason"]
+        result["reason"]
             .as_str()
             .unwrap()
             .contains("was changed by another program since"),
-        "{said:#}"
+        "{result:#}"
     );
 }
 
@@ -419,11 +423,11 @@ fn a_file_edited_after_the_proof_is_found_by_the_next_check() {
             &format!("[ $HELLO_WAVE = 1 ] || exit 0\n{write}"),
         );
         let (events, code) = run(fleet.command(&["--set", "message=x"]), |_| {});
-        let said = events.last().unwrap();
+        let result = events.last().unwrap();
         let mut wanted = vec![other, "revert_failed"];
         wanted.sort_unstable();
-        assert_eq!((code, states(said)), (7, wanted), "{rollout} {said:#}");
-        let bad = instance(said, which(said, "revert_failed"));
+        assert_eq!((code, states(result)), (7, wanted), "{rollout} {result:#}");
+        let bad = instance(result, which(result, "revert_failed"));
         assert!(
             bad["trouble"]["text"]
                 .as_str()
@@ -454,12 +458,12 @@ fn shared(modes: &[&str], rollout: &str) -> (Fleet, Vec<Rogue>, Value, i32) {
 
 #[test]
 fn within_the_budget_one_instance_is_rolled_back_alone_and_the_shared_file_returns() {
-    let (fleet, all, said, code) =
+    let (fleet, all, result, code) =
         shared(&["good", "old", "good", "good"], "max_failures = \"25%\"");
     assert_eq!(
-        (code, states(&said)),
+        (code, states(&result)),
         (8, vec!["confirmed", "confirmed", "confirmed", "reverted"]),
-        "{said:#}"
+        "{result:#}"
     );
     assert!(fleet.text().contains("\"x\""), "the file is the new one");
     assert_eq!(
@@ -467,7 +471,7 @@ fn within_the_budget_one_instance_is_rolled_back_alone_and_the_shared_file_retur
         ["x", "one", "x", "x"]
     );
     assert_eq!(
-        (which(&said, "reverted"), all[1].signals().as_str()),
+        (which(&result, "reverted"), all[1].signals().as_str()),
         (all[1].pid(), "2"),
         "it was signalled back, and proven"
     );
@@ -475,42 +479,45 @@ fn within_the_budget_one_instance_is_rolled_back_alone_and_the_shared_file_retur
         [0, 2, 3].into_iter().all(|at| all[at].signals() == "1"),
         "no other instance was"
     );
-    assert_eq!(said["targets"][0]["disk"], said["targets"][0]["to"]);
+    assert_eq!(result["targets"][0]["disk"], result["targets"][0]["to"]);
 }
 
 #[test]
 fn past_the_budget_the_group_decides_the_action() {
     // The budget covers the whole run: one failure in each of two waves.
     let modes = ["good", "old", "good", "old"];
-    let (fleet, all, said, code) = shared(&modes, "waves = [\"50%\"]\nmax_failures = 1");
-    assert!(code == 6, "{said:#}");
+    let (fleet, all, result, code) = shared(&modes, "waves = [\"50%\"]\nmax_failures = 1");
+    assert!(code == 6, "{result:#}");
     assert!(
-        states(&said)
+        states(&result)
             .iter()
             .all(|s| ["reverted", "untouched"].contains(s)),
-        "{said:#}"
+        "{result:#}"
     );
     assert!(fleet.text().contains("\"one\""));
     assert!(all.iter().all(|r| get(&r.url, "/").1 == "one"));
     for (on_failure, max, wanted) in [("stop", 0, 2), ("continue", 0, 0), ("stop", 1, 0)] {
-        let (fleet, all, said, code) = shared(
+        let (fleet, all, result, code) = shared(
             &modes,
             &format!("waves = [\"50%\"]\nmax_failures = {max}\non_failure = \"{on_failure}\""),
         );
-        let untouched = states(&said).iter().filter(|s| **s == "untouched").count();
-        let context = format!("{on_failure} {max} {said:#}");
+        let untouched = states(&result)
+            .iter()
+            .filter(|s| **s == "untouched")
+            .count();
+        let context = format!("{on_failure} {max} {result:#}");
         // Whichever is the canary, the old config is back and the good instances of the waves are
         // not on it.
         assert!(code == 8 || code == 6, "{context}");
         assert!(
-            states(&said)
+            states(&result)
                 .iter()
                 .all(|s| ["confirmed", "reverted", "untouched"].contains(s)),
             "{context}"
         );
         assert!(untouched >= wanted, "{context}");
         let serves = |pid: i32| get(&all.iter().find(|r| r.pid() == pid).unwrap().url, "/").1;
-        for i in said["instances"].as_array().unwrap() {
+        for i in result["instances"].as_array().unwrap() {
             let pid = i32::try_from(i["pid"].as_i64().unwrap()).unwrap();
             assert_eq!(
                 serves(pid),
@@ -522,7 +529,7 @@ fn past_the_budget_the_group_decides_the_action() {
                 "{context}"
             );
         }
-        let new = states(&said).contains(&"confirmed");
+        let new = states(&result).contains(&"confirmed");
         assert_eq!(
             (code, fleet.text().contains("\"x\"")),
             (if new { 8 } else { 6 }, new),
@@ -538,7 +545,7 @@ fn an_instance_with_its_own_file_is_rolled_back_alone() {
         fleet.write(name, &fleet.text());
         fleet.serve_from(name);
     }
-    say(
+    add_keys(
         &fleet,
         &format!(
             "{}[group.rollout]\nwaves = [\"100%\"]\nmax_failures = 1\n",
@@ -553,15 +560,15 @@ fn an_instance_with_its_own_file_is_rolled_back_alone() {
             }
         },
     );
-    let said = events.last().unwrap();
+    let result = events.last().unwrap();
     assert_eq!(
-        (code, states(said), fleet.bodies()),
+        (code, states(result), fleet.bodies()),
         (
             8,
             vec!["confirmed", "confirmed", "reverted"],
             vec!["x".into(), "one".into(), "x".into()]
         ),
-        "{said:#}"
+        "{result:#}"
     );
     for (name, message) in [("a.toml", "x"), ("b.toml", "one"), ("c.toml", "x")] {
         assert!(
@@ -580,7 +587,7 @@ fn an_instance_with_its_own_file_is_rolled_back_alone() {
         4,
         "three forth, and one back: {installed:?}"
     );
-    assert_eq!(server(&fleet, which(said, "reverted")), 1);
+    assert_eq!(server(&fleet, which(result, "reverted")), 1);
 }
 
 #[test]
@@ -613,18 +620,18 @@ fn an_interrupt_during_bake_or_gate_rolls_back_or_stops() {
             until(phase, began);
             kill(pid, Signal::SIGINT).unwrap();
             let output = child.wait_with_output().unwrap();
-            let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let result: Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!(
-                (output.status.code(), states(&said)),
+                (output.status.code(), states(&result)),
                 (Some(code), wanted.to_vec()),
-                "{on_failure} while {phase}: {said:#}"
+                "{on_failure} while {phase}: {result:#}"
             );
             assert!(
-                said["reason"]
+                result["reason"]
                     .as_str()
                     .unwrap()
                     .contains("halted by the operator"),
-                "{said:#}"
+                "{result:#}"
             );
             assert_eq!(fleet.text().contains("\"x\""), on_failure == "stop");
         }
@@ -652,14 +659,14 @@ fn an_interrupt_between_two_waves_leaves_no_instance_on_the_new_config() {
         "",
         "kill -INT $(cut -d' ' -f4 /proc/$PPID/stat); exit 0",
     );
-    let said = fleet.broadcast(&["--set", "message=x"]).expect(6);
+    let result = fleet.broadcast(&["--set", "message=x"]).expect(6);
     assert!(
-        said.json["reason"].as_str().unwrap().contains("halted"),
+        result.json["reason"].as_str().unwrap().contains("halted"),
         "{:#}",
-        said.json
+        result.json
     );
-    assert!(fleet.bodies() == ["one"; 3], "{:#}", said.json);
-    assert!(fleet.text().contains("\"one\""), "{:#}", said.json);
+    assert!(fleet.bodies() == ["one"; 3], "{:#}", result.json);
+    assert!(fleet.text().contains("\"one\""), "{:#}", result.json);
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    ground::{Ground, Process, as_alice, begun, tries, uid},
+    ground::{Ground, Process, as_alice, start, tries, uid},
     notes::Notes,
 };
-use crate::support::{Said, until};
+use crate::support::{CommandResult, until};
 
 /// Writes a group of the program `name`, validated by its own executable with `check`, for each
 /// instance.
@@ -37,7 +37,7 @@ fn host() -> String {
 
 /// Starts a process of a container. Its first line must be `begun`.
 fn contained(command: &mut Command) -> Option<Process> {
-    let (process, line) = begun(command.stdin(Stdio::null()).stderr(Stdio::null()));
+    let (process, line) = start(command.stdin(Stdio::null()).stderr(Stdio::null()));
     if line != "begun" {
         crate::support::skipped(&format!("no such container is to be had: {line}"));
         return None;
@@ -70,8 +70,8 @@ fn wrapped(command: &mut Command, wrapper: &[&str], exe: &Path, script: &Path) -
 
 /// Returns the rejection and its output. `None` if the validator did not run, which must be
 /// reported.
-fn answer(said: &Said) -> Option<String> {
-    let text = format!("{}{}", said.stderr, said.json);
+fn answer(result: &CommandResult) -> Option<String> {
+    let text = format!("{}{}", result.stderr, result.json);
     if text.contains("says no") {
         return Some(text);
     }
@@ -129,16 +129,16 @@ fn a_container_of_another_user_is_never_validated_outside_of_its_namespaces() {
         );
         for at in 0..tries(4) {
             let new = ground.fleet.write("new", &format!("{at}\n"));
-            let said = match at % 4 {
+            let result = match at % 4 {
                 0 | 1 => ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()]),
-                2 => ground.say("status", ""),
-                _ => ground.say("doctor", ""),
+                2 => ground.run_json("status", ""),
+                _ => ground.run_json("doctor", ""),
             };
             if at == 0 && !user.is_empty() {
                 assert!(
-                    format!("{}{}", said.stderr, said.json).contains("user namespace"),
+                    format!("{}{}", result.stderr, result.json).contains("user namespace"),
                     "{}",
-                    said.stderr
+                    result.stderr
                 );
             }
         }
@@ -198,12 +198,14 @@ fn a_container_of_root_is_validated_inside_or_not_at_all() {
         let mut asked = 0;
         for at in 0..tries(3) {
             let new = ground.fleet.write("new", &format!("{at}\n"));
-            let said = if at % 3 == 2 {
-                ground.say("status", "")
+            let result = if at % 3 == 2 {
+                ground.run_json("status", "")
             } else {
                 ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()])
             };
-            let Some(words) = answer(&said) else { continue };
+            let Some(words) = answer(&result) else {
+                continue;
+            };
             asked += 1;
             if is_bound {
                 let set = words.split("CapBnd:").nth(1).and_then(|rest| {
@@ -294,12 +296,12 @@ fn a_process_with_another_root_directory_is_validated_there_or_not_at_all() {
     let mut asked = 0;
     for at in 0..tries(3) {
         let new = ground.fleet.write("new", &format!("{at}\n"));
-        let said = if at % 3 == 2 {
-            ground.say("status", "")
+        let result = if at % 3 == 2 {
+            ground.run_json("status", "")
         } else {
             ground.broadcast(&["--dry-run", "--config", new.to_str().unwrap()])
         };
-        let text = format!("{}{}", said.stderr, said.json);
+        let text = format!("{}{}", result.stderr, result.json);
         assert!(
             !text.contains("in: host"),
             "its program ran below the root directory of the host: {text}"

@@ -19,7 +19,7 @@ use nix::{
 
 use super::notes::Notes;
 use crate::{
-    support::{Fleet, Said, write},
+    support::{CommandResult, Fleet, write},
     users::{give, is_root},
 };
 
@@ -86,7 +86,7 @@ pub(super) fn as_alice(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 /// Starts a command and waits for its first line.
-pub(super) fn begun(command: &mut Command) -> (Process, String) {
+pub(super) fn start(command: &mut Command) -> (Process, String) {
     let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(process.0.stdout.take().unwrap())
@@ -212,7 +212,7 @@ impl Ground {
 
     /// Starts an instance of the second user in `cwd`.
     pub(super) fn serve(&mut self, config: &Path, cwd: &Path) -> i32 {
-        let (server, url) = begun(
+        let (server, url) = start(
             as_alice(self.fleet.exe())
                 .args(["serve", "--config"])
                 .arg(config)
@@ -251,7 +251,7 @@ impl Ground {
             }
             number += 1;
         };
-        let (process, _) = begun(
+        let (process, _) = start(
             as_alice("python3")
                 .arg(script)
                 .arg(&count)
@@ -265,7 +265,7 @@ impl Ground {
     }
 
     /// Runs `broadcast` with `args`.
-    pub(super) fn broadcast(&self, args: &[&str]) -> Said {
+    pub(super) fn broadcast(&self, args: &[&str]) -> CommandResult {
         self.fleet.broadcast(args)
     }
 }
@@ -336,9 +336,9 @@ impl Ground {
     }
 
     /// Runs the named command with JSON output.
-    pub(super) fn say(&self, verb: &str, message: &str) -> Said {
+    pub(super) fn run_json(&self, verb: &str, message: &str) -> CommandResult {
         let argv = self.verb(verb, message);
-        Said::of(Command::new(&argv[0]).args(&argv[1..]).args(["-o", "json"]))
+        CommandResult::of(Command::new(&argv[0]).args(&argv[1..]).args(["-o", "json"]))
     }
 }
 
@@ -358,7 +358,7 @@ impl<'a> Session<'a> {
     }
 
     /// Returns the path of the file that describes the session.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn facts_file(&self) -> String {
         self.ground.fleet.path("told").display().to_string()
     }
 
@@ -369,7 +369,7 @@ impl<'a> Session<'a> {
             .program("intruder.py", include_str!("intruder.py"));
         format!(
             "[\"python3\", \"{script}\", \"{}\", \"{}\"]",
-            self.told(),
+            self.facts_file(),
             self.notes.port()
         )
     }
@@ -381,7 +381,7 @@ impl<'a> Session<'a> {
             .program("session.py", include_str!("session.py"));
         let output = Command::new("python3")
             .arg(script)
-            .arg(self.told())
+            .arg(self.facts_file())
             .args(argv)
             .stdin(Stdio::null())
             .output()

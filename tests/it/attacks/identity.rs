@@ -8,11 +8,11 @@ use std::{
 };
 
 use super::{
-    ground::{Ground, Process, as_alice, begun, race, tries, uid},
+    ground::{Ground, Process, as_alice, race, start, tries, uid},
     notes::Notes,
 };
 use crate::{
-    support::{Said, until},
+    support::{CommandResult, until},
     users::give,
 };
 
@@ -109,7 +109,7 @@ impl Changing {
                 .unwrap()
                 .success()
         );
-        let (process, _) = begun(
+        let (process, _) = start(
             as_alice(&exe)
                 .arg(script)
                 .arg("first")
@@ -175,7 +175,7 @@ impl Changing {
         vec!["--config".into(), path.display().to_string()]
     }
 
-    fn broadcast(&self, at: usize, args: &[&str]) -> Said {
+    fn broadcast(&self, at: usize, args: &[&str]) -> CommandResult {
         let config = self.new_config(at);
         let all: Vec<&str> = config
             .iter()
@@ -187,8 +187,8 @@ impl Changing {
 }
 
 /// Whether a command did not run because the instance was another process by then.
-fn has_met(said: &Said) -> bool {
-    let all = format!("{}{}", said.stderr, said.json);
+fn has_met(result: &CommandResult) -> bool {
+    let all = format!("{}{}", result.stderr, result.json);
     all.contains("is not the process any more that was surveyed")
         || all.contains("runs with more groups")
 }
@@ -205,12 +205,12 @@ struct Tried {
 }
 
 /// Runs `act` at least `sample` times, and until every outcome of the race has occurred.
-fn turning(changing: &Changing, sample: usize, act: impl Fn(usize) -> Said) {
+fn turning(changing: &Changing, sample: usize, act: impl Fn(usize) -> CommandResult) {
     let mut tried = Tried::default();
     race(tries(sample), |at| {
         let turns = changing.turns();
-        let said = act(at);
-        tried.met += usize::from(has_met(&said));
+        let result = act(at);
+        tried.met += usize::from(has_met(&result));
         tried.turned += usize::from(changing.turns() > turns);
         tried.ran = changing.ran();
         tried.met > 0 && tried.ran > 0 && tried.turned > 0
@@ -241,8 +241,8 @@ fn a_validator_never_runs_as_the_setuid_program_that_its_instance_executes_meanw
         .attack("swap", &[conf, Path::new(".hello-"), &words]);
     turning(&changing, 30, |at| match at % 3 {
         0 => changing.broadcast(at, &["--dry-run"]),
-        1 => changing.ground.say("status", ""),
-        _ => changing.ground.say("doctor", ""),
+        1 => changing.ground.run_json("status", ""),
+        _ => changing.ground.run_json("doctor", ""),
     });
     assert!(swaps.count() > 0, "no staged file was ever replaced");
 }
@@ -256,7 +256,7 @@ fn no_assertion_and_no_restart_key_runs_as_the_setuid_program_of_its_instance() 
     changing.group(&format!(
         "validate = []\n[[group.confirm]]\nexec = [\"{{exe}}\", \"{live}\"]\nequals = \"x\""
     ));
-    turning(&changing, 8, |_| changing.ground.say("status", ""));
+    turning(&changing, 8, |_| changing.ground.run_json("status", ""));
     changing.group("confirm = []\nvalidate = []\nrestart_keys = [\"{exe}\", \"{candidate}\"]");
     turning(&changing, 8, |at| changing.broadcast(at, &["--dry-run"]));
 }
@@ -274,7 +274,7 @@ fn no_process_of_the_same_user_tampers_with_a_command_before_its_exec() {
     ground.group("validate = [\"true\", \"{pid}\"]");
     let grasp = ground.attack("grasp", &[]);
     race(tries(20).div_ceil(10), |at| {
-        ground.say("dry-run", &format!("x{at}")).expect(0);
+        ground.run_json("dry-run", &format!("x{at}")).expect(0);
         grasp.count() > 0
     });
     println!(
@@ -324,7 +324,7 @@ fn dying(ground: &Ground, revive: &str) -> (Process, PathBuf) {
             .unwrap()
             .success()
     );
-    let (process, _) = begun(as_alice(&exe).arg(script).current_dir(&work));
+    let (process, _) = start(as_alice(&exe).arg(script).current_dir(&work));
     ground.fleet.write(
         "fleet.toml",
         &format!(
@@ -343,9 +343,9 @@ fn revive_and_the_restart_command_run_as_the_user_of_the_instance() {
     let (process, notes) = dying(&ground, "revive = [\"{exe}\", \"{args}\"]");
     let marker = ground.roots.join("marker");
     let bad = ground.fleet.write("bad", "bad\n");
-    let said = ground.broadcast(&["--config", bad.to_str().unwrap()]);
+    let result = ground.broadcast(&["--config", bad.to_str().unwrap()]);
     let text = || std::fs::read_to_string(&notes).unwrap();
-    println!("{}", said.stderr);
+    println!("{}", result.stderr);
     until("it was started again", || text().contains("end\n"));
     assert!(!marker.exists(), "it was started as root: {}", text());
     is_alice(&text());
@@ -358,12 +358,12 @@ fn revive_and_the_restart_command_run_as_the_user_of_the_instance() {
         text()
     );
     drop(process);
-    let hint = said
+    let hint = result
         .stderr
         .lines()
         .map(str::trim)
         .find(|line| line.contains("setpriv --reuid"))
-        .unwrap_or_else(|| panic!("{}", said.stderr));
+        .unwrap_or_else(|| panic!("{}", result.stderr));
     let exchanges = ground.attack("exchange", &[&ground.alice("work"), &ground.alice("link")]);
     let before = exchanges.count();
     race(tries(50), |_| {

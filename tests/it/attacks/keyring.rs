@@ -13,7 +13,7 @@ fn no_command_of_another_user_reads_a_key_of_root_s_session() {
     let own = session.run(&[
         "python3".into(),
         ground.program("intruder.py", include_str!("intruder.py")),
-        session.told(),
+        session.facts_file(),
         session.notes.port().to_string(),
     ]);
     let notes = session.notes();

@@ -25,15 +25,15 @@ fn etc(ground: &Ground) -> std::path::PathBuf {
 /// back.
 fn tried(ground: &Ground, at: usize, verbs: &[&str], last: &mut String) -> String {
     let verb = verbs[at % verbs.len()];
-    let said = if verb == "revert" {
-        ground.fleet.again("revert", &[last])
+    let result = if verb == "revert" {
+        ground.fleet.continue_run("revert", &[last])
     } else {
-        ground.say(verb, &format!("x{at}"))
+        ground.run_json(verb, &format!("x{at}"))
     };
-    if let Some(run) = said.json["run"].as_str().filter(|_| verb == "broadcast") {
+    if let Some(run) = result.json["run"].as_str().filter(|_| verb == "broadcast") {
         run.clone_into(last);
     }
-    format!("{}\n{}", said.stderr, said.json)
+    format!("{}\n{}", result.stderr, result.json)
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_config_directory_exchanged_for_one_of_root_is_not_followed() {
         let attacker = ground.attack(attack, &args);
         race(tries(sample), |at| {
             let count = attacker.count();
-            let said = tried(&ground, at, &verbs, &mut last);
+            let result = tried(&ground, at, &verbs, &mut last);
             moved += usize::from(attacker.count() > count);
             met += usize::from(
                 [
@@ -88,12 +88,13 @@ fn a_config_directory_exchanged_for_one_of_root_is_not_followed() {
                     "was changed by another",
                 ]
                 .iter()
-                .any(|word| said.contains(word)),
+                .any(|word| result.contains(word)),
             );
-            passed +=
-                usize::from(said.contains("\"converged\"") || said.contains("\"dry_run\":true"));
-            assert!(!said.contains("root's words"), "{said}");
-            assert_eq!(Untouched::of(&etc), before, "{said}");
+            passed += usize::from(
+                result.contains("\"converged\"") || result.contains("\"dry_run\":true"),
+            );
+            assert!(!result.contains("root's words"), "{result}");
+            assert_eq!(Untouched::of(&etc), before, "{result}");
             moved > 0 && met + passed > 0
         });
     }
@@ -143,14 +144,14 @@ fn a_file_that_only_root_may_read_is_never_staged_for_another_owner() {
         let exchanges = ground.attack("exchange", &[&config, &secret, Path::new(most)]);
         race(tries(30), |at| {
             let count = exchanges.count();
-            let said = tried(
+            let result = tried(
                 &ground,
                 at,
                 &["dry-run", "dry-run", "dry-run", "broadcast", "revert"],
                 &mut last,
             );
             moved += usize::from(exchanges.count() > count);
-            assert_eq!(loot.got(), 0, "try {at}: {said}");
+            assert_eq!(loot.got(), 0, "try {at}: {result}");
             moved > 0 && loot.count() > 0
         });
     }
@@ -209,7 +210,7 @@ fn a_validator_never_runs_in_an_exchanged_directory_of_root() {
             let exchanges =
                 ground.attack("exchange", &[&work, &ground.alice("link"), Path::new(most)]);
             race(tries(20).div_ceil(10), |at| {
-                ground.say(["dry-run", "status"][at % 2], &format!("x{at}"));
+                ground.run_json(["dry-run", "status"][at % 2], &format!("x{at}"));
                 let notes = notes.text();
                 notes.contains("/link\n") && notes.contains("alice's words")
             });
@@ -258,7 +259,7 @@ fn a_command_runs_in_the_held_working_directory_or_not_at_all() {
         format!("\"{validator}\", \"{{pid}}\""),
     ] {
         ground.group(&format!("validate = [{argv}]"));
-        let run = |at: usize| ground.say("dry-run", &format!("x{at}"));
+        let run = |at: usize| ground.run_json("dry-run", &format!("x{at}"));
         let held = || notes.text();
         // The whole path was replaced before the run.
         std::fs::rename(&work, ground.alice("moved")).unwrap();

@@ -28,29 +28,29 @@ fn a_lock_passed_from_process_to_process_does_not_block_a_run() {
     let (mut handed, mut foreign, mut last) = (0, 0, String::new());
     race(tries(30), |at| {
         let before = lock.count();
-        let said = match at % 3 {
-            2 if !last.is_empty() => ground.fleet.again("revert", &[&last]),
+        let result = match at % 3 {
+            2 if !last.is_empty() => ground.fleet.continue_run("revert", &[&last]),
             _ => ground.broadcast(&["--set", &format!("message=x{at}")]),
         };
         let is_unknown = !is_whole
-            && said.code == 9
-            && said
+            && result.code == 9
+            && result
                 .stderr
                 .contains("no process that could be looked at has it open");
         assert!(
-            said.code == 0 || is_unknown,
+            result.code == 0 || is_unknown,
             "try {at}: {} {}",
-            said.code,
-            said.stderr
+            result.code,
+            result.stderr
         );
-        if said.code == 0 {
-            said.json["run"]
+        if result.code == 0 {
+            result.json["run"]
                 .as_str()
                 .unwrap_or_default()
                 .clone_into(&mut last);
         }
         handed += lock.count() - before;
-        foreign += usize::from(said.stderr.contains("Foreign lock"));
+        foreign += usize::from(result.stderr.contains("Foreign lock"));
         assert!(
             !is_whole
                 || !ground
@@ -100,12 +100,12 @@ fn a_lock_beside_the_target_does_not_block_a_run() {
     let (mut locked, mut last) = (0, String::new());
     race(tries(15), |at| {
         let before: u64 = flocks.iter().map(super::ground::Attacker::count).sum();
-        let said = match at % 3 {
-            2 => ground.fleet.again("revert", &[&last]),
+        let result = match at % 3 {
+            2 => ground.fleet.continue_run("revert", &[&last]),
             _ => ground.broadcast(&["--set", &format!("message=x{at}")]),
         };
-        assert_eq!(said.code, 0, "try {at}: {}", said.stderr);
-        last = said.json["run"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(result.code, 0, "try {at}: {}", result.stderr);
+        last = result.json["run"].as_str().unwrap_or_default().to_owned();
         locked += flocks
             .iter()
             .map(super::ground::Attacker::count)

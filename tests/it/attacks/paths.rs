@@ -6,13 +6,13 @@ use std::{
 };
 
 use super::ground::{Ground, Untouched, race, tries, uid};
-use crate::support::{Said, write};
+use crate::support::{CommandResult, write};
 
 /// Whether a run reported that it does not follow the path.
-fn is_refused(said: &Said) -> bool {
-    said.stderr.contains("can change")
-        || said.stderr.contains("can write")
-        || said.stderr.contains("ymbolic link")
+fn is_refused(result: &CommandResult) -> bool {
+    result.stderr.contains("can change")
+        || result.stderr.contains("can write")
+        || result.stderr.contains("ymbolic link")
 }
 
 #[test]
@@ -58,21 +58,25 @@ fn fleet_file_and_state_are_never_reached_by_a_link_of_another_user() {
                 .arg("--state")
                 .arg(here.join("state")),
         };
-        let said = Said::of(&mut hello);
+        let result = CommandResult::of(&mut hello);
         moved += usize::from(exchanges.count() > count && files.count() > 0);
-        refused += usize::from(is_refused(&said));
-        assert!(!said.stderr.contains("followed"), "{at}: {}", said.stderr);
+        refused += usize::from(is_refused(&result));
         assert!(
-            !said.json.to_string().contains("followed"),
+            !result.stderr.contains("followed"),
             "{at}: {}",
-            said.stderr
+            result.stderr
+        );
+        assert!(
+            !result.json.to_string().contains("followed"),
+            "{at}: {}",
+            result.stderr
         );
         // A run that took the state would end otherwise.
         assert!(
-            [1, 2].contains(&said.code),
+            [1, 2].contains(&result.code),
             "{at}: {} {}",
-            said.code,
-            said.stderr
+            result.code,
+            result.stderr
         );
         moved > 0 && refused > 0
     });
@@ -118,21 +122,21 @@ fn the_operator_s_config_is_never_read_by_a_link_of_another_user() {
     let (mut refused, mut taken) = (0, 0);
     race(tries(40), |at| {
         let named = named.display().to_string();
-        let said = match at % 2 {
+        let result = match at % 2 {
             0 => ground.broadcast(&["--dry-run", "--config", &named]),
             _ => ground.broadcast(&["--dry-run", "--set", &format!("message=@{named}")]),
         };
-        refused += usize::from(is_refused(&said));
-        taken += usize::from(said.code == 0);
+        refused += usize::from(is_refused(&result));
+        taken += usize::from(result.code == 0);
         assert!(
-            !said.stderr.contains("root's words"),
+            !result.stderr.contains("root's words"),
             "{at}: {}",
-            said.stderr
+            result.stderr
         );
         assert!(
-            !said.json.to_string().contains("root's words"),
+            !result.json.to_string().contains("root's words"),
             "{at}: {}",
-            said.stderr
+            result.stderr
         );
         refused > 0 && taken > 0
     });

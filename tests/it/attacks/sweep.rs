@@ -94,9 +94,9 @@ fn root_s_files_in_a_directory_of_another_user_survive_every_sweep() {
         ground.group("validate = [\"true\"]");
         let count = hide.count();
         match at % 4 {
-            0 => ground.fleet.again("resume", &[]),
-            1 => ground.say("dry-run", &format!("x{at}")),
-            _ => ground.say("broadcast", &format!("x{at}")),
+            0 => ground.fleet.continue_run("resume", &[]),
+            1 => ground.run_json("dry-run", &format!("x{at}")),
+            _ => ground.run_json("broadcast", &format!("x{at}")),
         };
         hidden += usize::from(hide.count() > count);
         // A directory renamed during the search is not seen.
@@ -116,12 +116,12 @@ fn root_s_files_in_a_directory_of_another_user_survive_every_sweep() {
     drop(hide);
     // The remains are named, and only an operator removes them.
     let left = staged(&conf);
-    let said = ground.say("broadcast", "last");
+    let result = ground.run_json("broadcast", "last");
     assert!(
         left.iter()
             .all(|path| !kept(&conf).iter().any(|(_, kept)| kept == path)
-                || said.stderr.contains("Left beside")),
+                || result.stderr.contains("Left beside")),
         "{}",
-        said.stderr
+        result.stderr
     );
 }

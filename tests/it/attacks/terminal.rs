@@ -61,7 +61,7 @@ fn no_command_of_another_user_types_on_root_s_terminal_or_reaches_its_own_superv
                     .as_array()
                     .unwrap()
                     .iter()
-                    .all(|said| said != "yes"),
+                    .all(|answer| answer != "yes"),
                 "{note:#}"
             );
             assert_ne!(note["controls"], "yes", "{note:#}");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    ground::{Ground, as_alice, begun, race, tries, uid},
+    ground::{Ground, as_alice, race, start, tries, uid},
     notes::Notes,
 };
 use crate::support::{until, write};
@@ -75,9 +75,9 @@ fn the_candidate_at_the_live_path_is_visible_to_the_validator_only() {
                 "echo begun; exec sleep 600",
             ])
             .stdin(Stdio::null());
-        others.push(begun(&mut unshare).0);
+        others.push(start(&mut unshare).0);
     }
-    let (reader, _) = begun(as_alice("sh").args(["-c", "echo begun; exec sleep 600"]));
+    let (reader, _) = start(as_alice("sh").args(["-c", "echo begun; exec sleep 600"]));
     // It reports what it reads, and waits until the connection is closed.
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -196,12 +196,12 @@ fn the_mount_for_a_validator_covers_no_file_of_root() {
     let mut met = 0;
     race(tries(60), |_| {
         let (count, began) = (attacker.count(), noted().matches("began").count());
-        let said = run();
+        let result = run();
         // Its directory was redirected when its candidates were staged and its validator was to
         // run.
         met += usize::from(
             attacker.count() > count
-                && (said.code != 0 || noted().matches("began").count() > began),
+                && (result.code != 0 || noted().matches("began").count() > began),
         );
         assert!(
             !noted().contains("message"),

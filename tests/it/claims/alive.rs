@@ -15,7 +15,7 @@ use super::server::{
     CHANGED, EQUALS, INCREASED, PATIENT, STAMPED, Server, each, fleet, group, groups, holds,
     script, set, state,
 };
-use crate::support::{Fleet, Killed, Said, until};
+use crate::support::{CommandResult, Fleet, Killed, until};
 
 /// Adds a second group, whose gate runs this after everything was proven.
 fn gated(fleet: &Fleet, act: &str) -> String {
@@ -42,9 +42,9 @@ fn an_instance_killed_during_the_last_gate_is_not_confirmed() {
                 &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"),
             )],
         );
-        let said = set(&fleet, "two", &["--timeout", "2s"]).expect(7);
-        assert_eq!(state(&said, &servers[0]), "died", "{facts}");
-        holds(&said, &servers);
+        let result = set(&fleet, "two", &["--timeout", "2s"]).expect(7);
+        assert_eq!(state(&result, &servers[0]), "died", "{facts}");
+        holds(&result, &servers);
     });
 }
 
@@ -73,10 +73,10 @@ fn an_instance_that_re_executes_itself_dies_if_a_signal_finds_no_handler() {
                 &format!("{facts}[group.rollout]\ngate = [\"{gate}\"]"),
             )],
         );
-        let said = set(&fleet, "two", PATIENT).expect(7);
+        let result = set(&fleet, "two", PATIENT).expect(7);
         assert!(!servers[0].lives(), "{facts}");
-        assert_eq!(state(&said, &servers[0]), "died", "{facts}");
-        holds(&said, &servers);
+        assert_eq!(state(&result, &servers[0]), "died", "{facts}");
+        holds(&result, &servers);
     });
 }
 
@@ -108,11 +108,11 @@ fn an_instance_that_died_before_the_second_interrupt_is_not_reported_alive() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         kill(coordinator, signal).unwrap();
     }
-    let said = Said::at_its_end(run).expect(7);
+    let result = CommandResult::wait_for(run).expect(7);
     assert!(
-        matches!(state(&said, &servers[0]), "revert_failed" | "died"),
+        matches!(state(&result, &servers[0]), "revert_failed" | "died"),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -131,12 +131,12 @@ fn a_reload_of_a_file_that_another_writer_changed_is_not_confirmed() {
             Server::truth(&servers[0].url).is_some_and(|(_, busy)| busy)
         });
         fleet.write("web.toml", &fleet.text().replace("two", "other"));
-        let said = Said::at_its_end(run).expect(7);
+        let result = CommandResult::wait_for(run).expect(7);
         assert_eq!(
-            state(&said, &servers[0]),
+            state(&result, &servers[0]),
             "timed_out",
             "{facts}: {:#}",
-            said.json
+            result.json
         );
     });
 }
@@ -148,9 +148,9 @@ fn an_instance_that_needs_no_signal_must_be_alive_at_the_end() {
         "kill -9 PID",
         "kill -9 PID; echo 'message = \"other\"' >CONFIG",
     ] {
-        let (_fleet, said, servers) = beside_one_that_needs_no_signal(act);
-        assert_eq!(said.code, 7, "{act}: {:#}", said.json);
-        holds(&said, &servers);
+        let (_fleet, result, servers) = beside_one_that_needs_no_signal(act);
+        assert_eq!(result.code, 7, "{act}: {:#}", result.json);
+        holds(&result, &servers);
     }
 }
 
@@ -160,12 +160,12 @@ fn the_file_of_an_instance_that_needs_no_signal_is_read_again_at_the_end() {
         "echo '# edited' >>CONFIG",
         "cp CONFIG CONFIG.new; echo '# edited' >>CONFIG.new; mv CONFIG.new CONFIG",
     ] {
-        let (_fleet, said, servers) = beside_one_that_needs_no_signal(act);
-        assert_ne!(said.code, 0, "{act}: {:#}", said.json);
+        let (_fleet, result, servers) = beside_one_that_needs_no_signal(act);
+        assert_ne!(result.code, 0, "{act}: {:#}", result.json);
         assert!(
-            state(&said, &servers[0]) != "unchanged",
+            state(&result, &servers[0]) != "unchanged",
             "{act}: {:#}",
-            said.json
+            result.json
         );
     }
 }
@@ -173,22 +173,22 @@ fn the_file_of_an_instance_that_needs_no_signal_is_read_again_at_the_end() {
 #[test]
 fn an_unobservable_instance_that_dies_of_its_signal_is_dead() {
     let (fleet, servers) = fleet(&[("Dies", 0)], "confirm = []\n");
-    let said = set(&fleet, "two", &[]).expect(7);
-    assert_eq!(state(&said, &servers[0]), "died");
-    holds(&said, &servers);
+    let result = set(&fleet, "two", &[]).expect(7);
+    assert_eq!(state(&result, &servers[0]), "died");
+    holds(&result, &servers);
 }
 
 #[test]
 fn an_instance_with_a_successor_is_not_reported_alive() {
     let (fleet, servers) = fleet(&[("Successor", 0)], "confirm = []\n");
-    let said = set(&fleet, "two", &[]);
-    let all = said.json["instances"].as_array().unwrap();
+    let result = set(&fleet, "two", &[]);
+    let all = result.json["instances"].as_array().unwrap();
     let lives = ["unconfirmed", "confirmed", "reverted", "unchanged"];
     assert!(
         !all.iter()
             .any(|i| i["pid"] == servers[0].pid() && lives.contains(&i["state"].as_str().unwrap())),
         "{:#}",
-        said.json
+        result.json
     );
     assert!(!servers[0].lives());
 }
@@ -201,16 +201,20 @@ fn an_instance_that_re_executes_itself_is_proven_by_its_later_answers() {
             &format!("{EQUALS}[group.rollout]\nbake = \"200ms\""),
         );
         for message in ["two", "three"] {
-            let said = set(&fleet, message, &[]);
-            assert!(matches!(said.code, 0 | 6 | 7), "{mode}: {:#}", said.json);
-            holds(&said, &servers);
+            let result = set(&fleet, message, &[]);
+            assert!(
+                matches!(result.code, 0 | 6 | 7),
+                "{mode}: {:#}",
+                result.json
+            );
+            holds(&result, &servers);
         }
     }
 }
 
 /// Runs a broadcast that signals one server. After its proof the gate calls `act` with pid and
 /// config of another server, which needs no signal. That other server is the first.
-fn beside_one_that_needs_no_signal(act: &str) -> (Fleet, Said, Vec<Server>) {
+fn beside_one_that_needs_no_signal(act: &str) -> (Fleet, CommandResult, Vec<Server>) {
     let (fleet, servers) = two_groups();
     let still = || group(&fleet, "still", "still.toml", EQUALS);
     groups(&fleet, &[still(), gated(&fleet, "exit 0")]);
@@ -224,8 +228,8 @@ fn beside_one_that_needs_no_signal(act: &str) -> (Fleet, Said, Vec<Server>) {
         format!("gated={}", new(&fleet).display()),
         format!("still={}", config.display()),
     );
-    let said = fleet.broadcast(&["--config", &new, "--config", &same, "--timeout", "10s"]);
-    (fleet, said, servers)
+    let result = fleet.broadcast(&["--config", &new, "--config", &same, "--timeout", "10s"]);
+    (fleet, result, servers)
 }
 
 /// Starts a server of each of two groups, with its own config.
@@ -306,26 +310,26 @@ fn an_instance_that_stops_or_ignores_its_signal_is_reported() {
                             "[[group]]\nname = \"g\"\n{matching}\nreloads = true\ntimeout = \"1s\"\n{facts}\n"
                         )],
                     );
-                    let said = set(&fleet, "two", &[]);
-                    let all = said.json["instances"].as_array().unwrap();
+                    let result = set(&fleet, "two", &[]);
+                    let all = result.json["instances"].as_array().unwrap();
                     let state = all.iter().find(|i| i["pid"] == odd.pid()).unwrap()["state"]
                         .as_str()
                         .unwrap();
                     match *fault {
                         "" => assert_eq!(
-                            (said.code, state),
+                            (result.code, state),
                             (12, "unconfirmed"),
                             "{facts}: {:#}",
-                            said.json
+                            result.json
                         ),
                         fault => {
                             assert_eq!(
-                                (said.code, state),
+                                (result.code, state),
                                 (7, "revert_failed"),
                                 "{act}: {facts}: {:#}",
-                                said.json
+                                result.json
                             );
-                            assert!(said.stderr.contains(fault), "{act}: {}", said.stderr);
+                            assert!(result.stderr.contains(fault), "{act}: {}", result.stderr);
                         }
                     }
                 },

@@ -3,20 +3,20 @@
 use std::process::Stdio;
 
 use super::server::{CHANGED, EQUALS, INCREASED, PATIENT, Server, each, fleet, holds, set, state};
-use crate::support::{Fleet, Killed, Said, until};
+use crate::support::{CommandResult, Fleet, Killed, until};
 
 /// The reload time, in milliseconds. It exceeds the timeouts of two runs, so that it ends after
 /// both.
 const SLOW: u64 = 5000;
 
-fn revert(fleet: &Fleet, more: &[&str]) -> Said {
+fn revert(fleet: &Fleet, more: &[&str]) -> CommandResult {
     let runs = std::fs::read_dir(fleet.path("state/runs")).unwrap();
     // Their ids sort by time.
     let newest = runs
         .map(|run| run.unwrap().file_name().into_string().unwrap())
         .max()
         .unwrap();
-    fleet.again("revert", &[&[newest.as_str()], more].concat())
+    fleet.continue_run("revert", &[&[newest.as_str()], more].concat())
 }
 
 #[test]
@@ -31,18 +31,18 @@ fn a_revert_does_not_prove_the_old_config_while_the_reload_of_the_new_one_is_und
         |(mode, facts)| {
             let (fleet, servers) = fleet(&[(mode, SLOW)], facts);
             set(&fleet, "two", &[]).expect(7);
-            let said = revert(&fleet, &[]);
+            let result = revert(&fleet, &[]);
             assert!(
-                matches!(said.code, 7 | 12),
+                matches!(result.code, 7 | 12),
                 "{mode}: {facts}: {:#}",
-                said.json
+                result.json
             );
             assert!(
-                !matches!(state(&said, &servers[0]), "confirmed" | "unchanged"),
+                !matches!(state(&result, &servers[0]), "confirmed" | "unchanged"),
                 "{mode}: {:#}",
-                said.json
+                result.json
             );
-            holds(&said, &servers);
+            holds(&result, &servers);
         },
     );
 }
@@ -53,13 +53,13 @@ fn a_later_broadcast_does_not_mistake_the_end_of_an_earlier_reload_for_its_own()
         let (fleet, servers) = fleet(&[(mode, 2500)], CHANGED);
         set(&fleet, "two", &[]).expect(7);
         // The answer changes in between, to that of the earlier run.
-        let said = set(&fleet, "three", &["--timeout", "3s"]);
-        holds(&said, &servers);
+        let result = set(&fleet, "three", &["--timeout", "3s"]);
+        holds(&result, &servers);
         // Also if a run without a proof has closed the earlier run.
         set(&fleet, "four", &[]).expect(7);
         revert(&fleet, &[]);
-        let said = set(&fleet, "five", &["--timeout", "3s"]);
-        holds(&said, &servers);
+        let result = set(&fleet, "five", &["--timeout", "3s"]);
+        holds(&result, &servers);
     });
 }
 
@@ -70,9 +70,9 @@ fn a_revert_of_a_killed_run_proves_nothing_while_its_reload_is_under_way() {
         |(mode, facts)| {
             let (fleet, servers) = fleet(&[(mode, SLOW)], facts);
             killed_while_it_reloads(&fleet, &servers[0]);
-            let said = revert(&fleet, &[]);
-            assert_ne!(said.code, 0, "{mode}: {facts}: {:#}", said.json);
-            holds(&said, &servers);
+            let result = revert(&fleet, &[]);
+            assert_ne!(result.code, 0, "{mode}: {facts}: {:#}", result.json);
+            holds(&result, &servers);
         },
     );
 }
@@ -81,8 +81,8 @@ fn a_revert_of_a_killed_run_proves_nothing_while_its_reload_is_under_way() {
 fn a_broadcast_after_a_killed_run_knows_of_the_pending_reload() {
     let (fleet, servers) = fleet(&[("SlowEarly", 3000)], CHANGED);
     killed_while_it_reloads(&fleet, &servers[0]);
-    let said = set(&fleet, "three", &["--timeout", "4s"]);
-    holds(&said, &servers);
+    let result = set(&fleet, "three", &["--timeout", "4s"]);
+    holds(&result, &servers);
 }
 
 #[test]
@@ -91,14 +91,14 @@ fn a_revert_that_sees_the_new_content_disappear_is_proven() {
         let (fleet, servers) = fleet(&[("SlowEarly", 1200)], facts);
         set(&fleet, "two", &[]).expect(7);
         // Long enough to see the content of the earlier run, and the old one after it.
-        let said = revert(&fleet, &["--timeout", "30s"]);
-        holds(&said, &servers);
+        let result = revert(&fleet, &["--timeout", "30s"]);
+        holds(&result, &servers);
         // The survey may have seen it in the middle of its reload.
         let ends = [(0, "confirmed"), (5, "refused"), (12, "unconfirmed")];
         assert!(
-            ends.contains(&(said.code, state(&said, &servers[0]))),
+            ends.contains(&(result.code, state(&result, &servers[0]))),
             "{facts}: {:#}",
-            said.json
+            result.json
         );
     });
 }
@@ -125,11 +125,11 @@ fn a_run_on_another_file_that_saw_the_reload_end_closes_the_earlier_reload() {
             .concat(),
         )
     };
-    let said = broadcast(INCREASED, "x = 2\n").expect(0);
-    assert_eq!(state(&said, &servers[0]), "confirmed");
+    let result = broadcast(INCREASED, "x = 2\n").expect(0);
+    assert_eq!(state(&result, &servers[0]), "confirmed");
     // A reload of the first run would change it as well.
-    let said = broadcast(&INCREASED.replace("increased", "changed"), "x = 3\n").expect(0);
-    assert_eq!(state(&said, &servers[0]), "confirmed");
+    let result = broadcast(&INCREASED.replace("increased", "changed"), "x = 3\n").expect(0);
+    assert_eq!(state(&result, &servers[0]), "confirmed");
     // That run is still open. A process that was not proven since is in the state it left.
     assert!(
         fleet

@@ -29,8 +29,8 @@ fn an_empty_answer_proves_nothing() {
             pipeline(&fleet, prints)
         };
         groups(&fleet, &[group(&fleet, "g", "web.toml", &facts)]);
-        let said = set(&fleet, "two", &[]).expect(7);
-        assert_eq!(state(&said, &servers[0]), "revert_failed", "{facts}");
+        let result = set(&fleet, "two", &[]).expect(7);
+        assert_eq!(state(&result, &servers[0]), "revert_failed", "{facts}");
     });
 }
 
@@ -56,9 +56,9 @@ fn an_answer_that_changes_by_itself_is_refused() {
         format!("{EQUALS}[[group.reject]]\nhttp = \"http://{{listen}}/clock\"\nchanged = true\n"),
     ] {
         groups(&fleet, &[group(&fleet, "g", "web.toml", &facts)]);
-        let said = set(&fleet, "two", &[]).expect(5);
+        let result = set(&fleet, "two", &[]).expect(5);
         assert_eq!(
-            (state(&said, &servers[0]), fleet.text()),
+            (state(&result, &servers[0]), fleet.text()),
             ("refused", before.clone()),
             "{facts}"
         );
@@ -71,14 +71,14 @@ fn an_assertion_that_held_before_the_signal_proves_nothing() {
         // Longer than the timeout of the run. It serves the old config when that ends.
         let (fleet, servers) = fleet(&[("SlowEarly", 2500), ("Good", 0)], facts);
         let new = fleet.write("new.toml", &format!("# a comment\n{}", fleet.text()));
-        let said = fleet
+        let result = fleet
             .broadcast(&["--waves", "100%", "--config", &text(&new)])
             .expect(12);
-        assert_eq!(said.states(), ["unconfirmed"; 2], "{facts}");
-        holds(&said, &servers);
+        assert_eq!(result.states(), ["unconfirmed"; 2], "{facts}");
+        holds(&result, &servers);
         // Nothing says that they run it, so they are signalled again.
-        let said = fleet.broadcast(&["--waves", "100%"]).expect(12);
-        assert_eq!(said.states(), ["unconfirmed"; 2], "{facts}");
+        let result = fleet.broadcast(&["--waves", "100%"]).expect(12);
+        assert_eq!(result.states(), ["unconfirmed"; 2], "{facts}");
         groups(
             &fleet,
             &[group(
@@ -104,13 +104,13 @@ fn an_assertion_that_always_held_proves_nothing_in_the_rollback() {
         &format!("{EQUALS}[group.rollout]\ngate = [\"false\"]"),
     );
     let new = fleet.write("new.toml", &format!("# a comment\n{}", fleet.text()));
-    let said = fleet.broadcast(&["--config", &text(&new)]).expect(7);
+    let result = fleet.broadcast(&["--config", &text(&new)]).expect(7);
     assert!(
         servers
             .iter()
-            .all(|server| matches!(state(&said, server), "revert_failed" | "untouched")),
+            .all(|server| matches!(state(&result, server), "revert_failed" | "untouched")),
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -128,9 +128,9 @@ fn an_observed_reload_beside_the_assertion_is_the_proof() {
         )],
     );
     let new = fleet.write("new.toml", &format!("# a comment\n{}", fleet.text()));
-    let said = fleet
+    let result = fleet
         .broadcast(&[&["--config", &text(&new)], PATIENT].concat())
         .expect(0);
-    assert_eq!(said.json["instances"][0]["proof"], "reloaded");
-    holds(&said, &servers);
+    assert_eq!(result.json["instances"][0]["proof"], "reloaded");
+    holds(&result, &servers);
 }

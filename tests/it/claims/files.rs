@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use super::server::{
     EQUALS, INCREASED, PATIENT, Server, fleet, group, groups, holds, script, set, state, text,
 };
-use crate::support::{Fleet, Said, until};
+use crate::support::{CommandResult, Fleet, until};
 
 /// Runs a command without `O_TMPFILE`, as on a filesystem that does not support it. Other flags and
 /// calls work.
@@ -71,7 +71,7 @@ fn staging_and_rollback_work_without_o_tmpfile() {
         if !can_refuse(&fleet) {
             return;
         }
-        let said = Said::of(&mut without(
+        let result = CommandResult::of(&mut without(
             &fleet,
             fleet
                 .command(&["-o", "json"])
@@ -84,7 +84,7 @@ fn staging_and_rollback_work_without_o_tmpfile() {
             Vec::<String>::new(),
             "nothing is left beside it"
         );
-        holds(&said, &servers);
+        holds(&result, &servers);
     }
 }
 
@@ -122,9 +122,9 @@ fn named_files_staged_by_a_killed_run_are_removed_by_the_next_run() {
     run.wait().unwrap();
     assert_eq!(beside(&fleet).len(), 1, "it has staged one file");
     groups(&fleet, &[group(&fleet, "g", "web.toml", EQUALS)]);
-    let said = set(&fleet, "two", PATIENT).expect(0);
+    let result = set(&fleet, "two", PATIENT).expect(0);
     assert_eq!(
-        (beside(&fleet), state(&said, &servers[0])),
+        (beside(&fleet), state(&result, &servers[0])),
         (Vec::new(), "confirmed")
     );
 }
@@ -148,7 +148,7 @@ fn a_process_that_appears_during_the_last_gate_is_in_the_report() {
                 &format!("{EQUALS}[group.rollout]\ngate = [\"{}\"]", text(&gate)),
             )],
         );
-        let (said, new) = std::thread::scope(|scope| {
+        let (result, new) = std::thread::scope(|scope| {
             let comes = scope.spawn(|| {
                 until("the gate runs", || fleet.path("go").exists());
                 let new = Server::start(&fleet, mode, 0, "web.toml");
@@ -158,13 +158,13 @@ fn a_process_that_appears_during_the_last_gate_is_in_the_report() {
             (set(&fleet, "two", PATIENT), comes.join().unwrap())
         });
         assert_eq!(
-            (said.code, state(&said, &new)),
+            (result.code, state(&result, &new)),
             (0, "confirmed"),
             "{mode}: {:#}",
-            said.json
+            result.json
         );
         servers.push(new);
-        holds(&said, &servers);
+        holds(&result, &servers);
     }
 }
 
@@ -188,7 +188,7 @@ fn a_process_that_starts_after_the_install_is_not_proven_by_its_start() {
                 &format!("{facts}[group.rollout]\ngate = [\"{}\"]", text(&gate)),
             )],
         );
-        let (said, new) = std::thread::scope(|scope| {
+        let (result, new) = std::thread::scope(|scope| {
             let comes = scope.spawn(|| {
                 until("the gate runs", || fleet.path("go").exists());
                 let new = Server::start(&fleet, "Good", 0, "web.toml");
@@ -197,13 +197,13 @@ fn a_process_that_starts_after_the_install_is_not_proven_by_its_start() {
             });
             (set(&fleet, "two", &[]), comes.join().unwrap())
         });
-        assert_eq!(said.code, 7, "{facts}: {:#}", said.json);
+        assert_eq!(result.code, 7, "{facts}: {:#}", result.json);
         assert!(
-            ["timed_out", "revert_failed"].contains(&state(&said, &new)),
+            ["timed_out", "revert_failed"].contains(&state(&result, &new)),
             "{facts}: {:#}",
-            said.json
+            result.json
         );
         servers.push(new);
-        holds(&said, &servers);
+        holds(&result, &servers);
     }
 }

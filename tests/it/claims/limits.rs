@@ -4,10 +4,10 @@
 use std::process::Command;
 
 use super::server::{EQUALS, PATIENT, Server, group, groups, set};
-use crate::support::{Ended, Fleet, ended};
+use crate::support::{CommandEnd, Fleet, ended};
 
 /// Returns a command of `hello` with this limit of open files.
-fn with(fleet: &Fleet, limit: u32, command: &Command) -> Ended {
+fn with(fleet: &Fleet, limit: u32, command: &Command) -> CommandEnd {
     let mut limited = Command::new("sh");
     limited
         .args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
@@ -33,7 +33,7 @@ fn with_too_few_descriptors_no_instance_is_judged() {
         ] {
             let mut command = match verb {
                 "broadcast" => fleet.command(&["--set", "message=two"]),
-                "status" => fleet.look("status"),
+                "status" => fleet.read_only("status"),
                 verb => {
                     let mut command = Command::new(fleet.exe());
                     command.arg(verb).arg("--state").arg(fleet.path("state"));
@@ -41,24 +41,29 @@ fn with_too_few_descriptors_no_instance_is_judged() {
                 }
             };
             command.args(["-o", output]);
-            let said = with(&fleet, limit, &command);
+            let result = with(&fleet, limit, &command);
             let named = || {
                 format!(
                     "{verb} -o {output} with {limit}: {}\n{:#}",
-                    said.stderr, said.json
+                    result.stderr, result.json
                 )
             };
-            assert_eq!(said.code, Some(1), "{}", named());
-            assert!(said.stderr.contains("ulimit -n 256"), "{}", named());
-            assert!(!said.stderr.contains("panicked"), "{}", named());
+            assert_eq!(result.code, Some(1), "{}", named());
+            assert!(result.stderr.contains("ulimit -n 256"), "{}", named());
+            assert!(!result.stderr.contains("panicked"), "{}", named());
             if verb != "status" && output != "screen" {
                 assert_eq!(
-                    (&said.json["exit"], &said.json["verdict"]),
+                    (&result.json["exit"], &result.json["verdict"]),
                     (&1.into(), &"failed".into()),
                     "{}",
                     named()
                 );
-                assert_eq!(said.json["instances"], serde_json::json!([]), "{}", named());
+                assert_eq!(
+                    result.json["instances"],
+                    serde_json::json!([]),
+                    "{}",
+                    named()
+                );
             }
         }
     }
@@ -75,12 +80,12 @@ fn with_just_enough_descriptors_every_instance_is_proven() {
     groups(&fleet, &[group(&fleet, "g", "web.toml", EQUALS)]);
     let mut command = fleet.command(&["-o", "json", "--set", "message=two", "--timeout", "10s"]);
     command.arg("--quiet");
-    let said = with(&fleet, 256, &command);
+    let result = with(&fleet, 256, &command);
     assert_eq!(
-        (said.code, &said.json["counts"]["confirmed"]),
+        (result.code, &result.json["counts"]["confirmed"]),
         (Some(0), &3.into()),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(servers.iter().all(Server::lives));
     set(&fleet, "three", PATIENT).expect(0);

@@ -5,12 +5,12 @@ use std::thread;
 use super::server::{EQUALS, Foreign, INCREASED, Server, each, group, groups, outcome, script};
 use crate::{
     rollout,
-    support::{Fleet, Said, until},
+    support::{CommandResult, Fleet, until},
 };
 
 /// Two groups: one is proven at once, one is slow, and the foreign listener appears in between. The
 /// first proof is too recent to be repeated.
-fn shared(first: &str, direction: &str) -> (Said, Server) {
+fn shared(first: &str, direction: &str) -> (CommandResult, Server) {
     let fleet = Fleet::start(0);
     let start = |mode: &str, slow: u64, config: &str| {
         fleet.write(config, &fleet.text());
@@ -49,7 +49,7 @@ fn shared(first: &str, direction: &str) -> (Said, Server) {
     );
     assert!(foreign.is_some(), "{events:#?}");
     (
-        Said {
+        CommandResult {
             code,
             json: events.last().unwrap().clone(),
             stderr: String::new(),
@@ -68,19 +68,19 @@ fn an_instance_that_shares_its_address_at_the_end_is_not_proven() {
             (EQUALS, "reverted"),
         ],
         |(first, direction)| {
-            let (said, one) = shared(first, direction);
-            let outcome = outcome(&said, &one);
+            let (result, one) = shared(first, direction);
+            let outcome = outcome(&result, &one);
             assert!(
-                said.code == 7,
+                result.code == 7,
                 "{first}: exit {}: {:#}",
-                said.code,
-                said.json
+                result.code,
+                result.json
             );
             assert!(
                 outcome["state"] != *direction,
                 "{first}: exit {}: {:#}",
-                said.code,
-                said.json
+                result.code,
+                result.json
             );
         },
     );
@@ -106,23 +106,23 @@ fn an_instance_that_needs_no_signal_is_refused_if_its_address_is_shared() {
         )],
     );
     let (go, went) = (fleet.path("go"), fleet.path("went"));
-    let said = thread::scope(|scope| {
+    let result = thread::scope(|scope| {
         let foreign = scope.spawn(|| {
             until("it is validated", || go.exists());
             let foreign = Foreign::start(&fleet, &server);
             std::fs::write(&went, "").unwrap();
             foreign
         });
-        let said = fleet.broadcast(&[]);
+        let result = fleet.broadcast(&[]);
         drop(foreign.join().unwrap());
-        said
+        result
     });
-    let said = said.expect(5);
+    let result = result.expect(5);
     assert_eq!(
-        outcome(&said, &server)["state"],
+        outcome(&result, &server)["state"],
         "refused",
         "{:#}",
-        said.json
+        result.json
     );
 }
 
@@ -141,11 +141,11 @@ fn an_instance_without_a_signal_that_shows_another_message_is_refused() {
             "kind = \"hello\"\nvalidate = []\n",
         )],
     );
-    let said = fleet.broadcast(&[]).expect(5);
+    let result = fleet.broadcast(&[]).expect(5);
     assert_eq!(
-        outcome(&said, &server)["state"],
+        outcome(&result, &server)["state"],
         "refused",
         "{:#}",
-        said.json
+        result.json
     );
 }

@@ -8,11 +8,11 @@ use nix::{
 use super::server::{
     CONTAINS, EQUALS, INCREASED, STAMPED, Server, each, group, groups, holds, set, state, text,
 };
-use crate::support::{Fleet, Said, until};
+use crate::support::{CommandResult, Fleet, until};
 
 /// Runs a broadcast over a server that gives some answers from the earlier config. They start at
 /// the first number since the reload, and repeat by the second.
-fn answers_in_turns(turns: &str, facts: &str) -> (Fleet, Vec<Server>, Said) {
+fn answers_in_turns(turns: &str, facts: &str) -> (Fleet, Vec<Server>, CommandResult) {
     let fleet = Fleet::start(0);
     let servers = vec![Server::with(
         &fleet,
@@ -22,20 +22,20 @@ fn answers_in_turns(turns: &str, facts: &str) -> (Fleet, Vec<Server>, Said) {
         &["--turns", turns],
     )];
     groups(&fleet, &[group(&fleet, "g", "web.toml", facts)]);
-    let said = set(&fleet, "two", &[]);
-    (fleet, servers, said)
+    let result = set(&fleet, "two", &[]);
+    (fleet, servers, result)
 }
 
 fn is_not_proven(turns: &str, facts: &str) {
-    let (_fleet, servers, said) = answers_in_turns(turns, facts);
-    let state = state(&said, &servers[0]);
-    assert!(said.code == 7, "{turns}, {facts}: {:#}", said.json);
+    let (_fleet, servers, result) = answers_in_turns(turns, facts);
+    let state = state(&result, &servers[0]);
+    assert!(result.code == 7, "{turns}, {facts}: {:#}", result.json);
     assert!(
         matches!(state, "timed_out" | "revert_failed"),
         "{turns}, {facts}: {:#}",
-        said.json
+        result.json
     );
-    holds(&said, &servers);
+    holds(&result, &servers);
 }
 
 #[test]
@@ -66,12 +66,12 @@ fn an_instance_is_proven_once_it_shows_only_the_new_config() {
     // The last answer from the old config is the second one after the reload.
     let patient = format!("{EQUALS}{INCREASED}");
     each(&[EQUALS, &patient], |facts| {
-        let (_fleet, servers, said) = answers_in_turns("1,1000000", facts);
+        let (_fleet, servers, result) = answers_in_turns("1,1000000", facts);
         assert_eq!(
-            (said.code, state(&said, &servers[0])),
+            (result.code, state(&result, &servers[0])),
             (0, "confirmed"),
             "{facts}: {:#}",
-            said.json
+            result.json
         );
     });
 }
@@ -103,13 +103,13 @@ fn an_answer_that_one_side_gave_before_the_signal_proves_nothing() {
         }
         groups(&fleet, &[group(&fleet, "g", "web.toml", facts)]);
         let new = fleet.write("new.toml", &format!("# a comment\n{one}"));
-        let said = fleet.broadcast(&["--config", &text(&new)]);
+        let result = fleet.broadcast(&["--config", &text(&new)]);
         // An `equals` that does not hold at the survey is refused before anything is touched.
         let ends = [(5, "refused"), (12, "unconfirmed")];
         assert!(
-            ends.contains(&(said.code, state(&said, &servers[0]))),
+            ends.contains(&(result.code, state(&result, &servers[0]))),
             "{facts}: {:#}",
-            said.json
+            result.json
         );
     });
 }

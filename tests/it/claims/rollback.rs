@@ -19,9 +19,9 @@ fn a_reload_that_outlasts_the_rollback_leaves_nothing_proven() {
         ],
         |(mode, facts)| {
             let (fleet, servers) = fleet(&[(mode, 2500)], facts);
-            let said = set(&fleet, "two", &[]).expect(7);
+            let result = set(&fleet, "two", &[]).expect(7);
             assert_eq!(
-                state(&said, &servers[0]),
+                state(&result, &servers[0]),
                 "revert_failed",
                 "{mode}: {facts}"
             );
@@ -42,16 +42,16 @@ fn the_end_of_the_first_reload_is_not_mistaken_for_the_second() {
         |(mode, facts)| {
             // Longer than the timeout and shorter than twice that: it ends during the rollback.
             let (fleet, servers) = fleet(&[(mode, 1200)], facts);
-            let said = set(&fleet, "two", &[]);
+            let result = set(&fleet, "two", &[]);
             // On a busy machine it may be in time, or too late for a second end. It is then named
             // as unproven.
             let ends = [(0, "confirmed"), (6, "reverted"), (7, "revert_failed")];
             assert!(
-                ends.contains(&(said.code, state(&said, &servers[0]))),
+                ends.contains(&(result.code, state(&result, &servers[0]))),
                 "{mode}: {facts}: {:#}",
-                said.json
+                result.json
             );
-            holds(&said, &servers);
+            holds(&result, &servers);
         },
     );
 }
@@ -60,8 +60,8 @@ fn the_end_of_the_first_reload_is_not_mistaken_for_the_second() {
 fn an_instance_that_silently_keeps_its_config_is_reverted_by_its_own_reload() {
     each(&[INCREASED, STAMPED], |facts| {
         let (fleet, servers) = fleet(&[("Silent", 0)], facts);
-        let said = set(&fleet, "odd", &[]).expect(6);
-        holds(&said, &servers);
+        let result = set(&fleet, "odd", &[]).expect(6);
+        holds(&result, &servers);
     });
 }
 
@@ -79,13 +79,13 @@ fn an_instance_rolled_back_alone_does_not_load_the_new_config_later() {
                 &[(mode, 1200), ("Good", 0)],
                 &format!("{facts}[group.rollout]\nmax_failures = 1\nwaves = [\"100%\"]"),
             );
-            let said = set(&fleet, "two", &[]);
+            let result = set(&fleet, "two", &[]);
             assert!(
-                matches!(said.code, 0 | 7 | 8),
+                matches!(result.code, 0 | 7 | 8),
                 "{mode}: {facts}: {:#}",
-                said.json
+                result.json
             );
-            holds(&said, &servers);
+            holds(&result, &servers);
         },
     );
 }
@@ -105,14 +105,14 @@ fn an_instance_that_rereads_the_file_during_a_partial_rollback_is_not_confirmed(
             "validate = [\"{validator}\"]\n{EQUALS}[group.rollout]\nmax_failures = 1\nwaves = [\"100%\"]"
         );
         groups(&fleet, &[group(&fleet, "g", "web.toml", &more)]);
-        let said = set(&fleet, "odd", &["--timeout", "1500ms"]);
+        let result = set(&fleet, "odd", &["--timeout", "1500ms"]);
         // A busy machine may give it enough time to load the new config.
         assert!(
-            matches!(said.code, 6..=8) || (said.code == 0 && *mode == "SlowEarly"),
+            matches!(result.code, 6..=8) || (result.code == 0 && *mode == "SlowEarly"),
             "{mode}: {:#}",
-            said.json
+            result.json
         );
-        holds(&said, &servers);
+        holds(&result, &servers);
     });
 }
 
@@ -121,9 +121,9 @@ fn an_empty_answer_proves_nothing_in_the_rollback() {
     let (fleet, servers) = fleet(&[("Blank", 300)], CHANGED);
     // It has never run the content on the disk.
     fleet.write("web.toml", "message = \"disk\"\n");
-    let said = set(&fleet, "two", &[]).expect(7);
+    let result = set(&fleet, "two", &[]).expect(7);
     assert_eq!(
-        (state(&said, &servers[0]), &*message(&servers[0])),
+        (state(&result, &servers[0]), &*message(&servers[0])),
         ("revert_failed", "one")
     );
 }
@@ -143,16 +143,16 @@ fn an_instance_that_shows_its_baseline_again_is_not_proven_on_the_disk_content()
         "samples = 1\n[[group.confirm]]\nexec = [\"{ask}\", \"{{listen.port}}\"]\nchanged = true\n[group.rollout]\ngate = [\"false\"]"
     );
     groups(&fleet, &[group(&fleet, "g", "web.toml", &facts)]);
-    let said = set(&fleet, "two", PATIENT).expect(6);
-    let one = outcome(&said, &servers[0]);
+    let result = set(&fleet, "two", PATIENT).expect(6);
+    let one = outcome(&result, &servers[0]);
     assert_eq!(
         (&one["state"], &one["after"], &*message(&servers[0])),
         (&"reverted".into(), &serde_json::Value::Null, "one"),
         "{one:#}"
     );
     // No record says that it runs that config, so the next run signals it.
-    let said = fleet.broadcast(PATIENT);
-    assert!(!said.states().contains(&"unchanged"), "{:#}", said.json);
+    let result = fleet.broadcast(PATIENT);
+    assert!(!result.states().contains(&"unchanged"), "{:#}", result.json);
 }
 
 #[test]
@@ -174,10 +174,10 @@ fn an_instance_proven_on_the_disk_content_earlier_is_proven_on_it_again() {
         )],
     );
     set(&fleet, "two", PATIENT).expect(0);
-    let said = set(&fleet, "three", PATIENT).expect(6);
+    let result = set(&fleet, "three", PATIENT).expect(6);
     assert_eq!(
-        outcome(&said, &servers[0])["after"],
-        said.json["targets"][0]["from"]
+        outcome(&result, &servers[0])["after"],
+        result.json["targets"][0]["from"]
     );
-    holds(&said, &servers);
+    holds(&result, &servers);
 }

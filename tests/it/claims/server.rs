@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     rogues,
-    support::{Fleet, Said, get, try_get, until},
+    support::{CommandResult, Fleet, get, try_get, until},
     world::{digest, lives, processes_of, started_at},
 };
 
@@ -255,35 +255,35 @@ pub(crate) fn each<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
 }
 
 /// Returns the report entry of one server.
-pub(crate) fn outcome<'a>(said: &'a Said, server: &Server) -> &'a Value {
-    let all = said.json["instances"]
+pub(crate) fn outcome<'a>(result: &'a CommandResult, server: &Server) -> &'a Value {
+    let all = result.json["instances"]
         .as_array()
-        .unwrap_or_else(|| panic!("{}\n{:#}", said.stderr, said.json));
+        .unwrap_or_else(|| panic!("{}\n{:#}", result.stderr, result.json));
     all.iter()
         .find(|i| i["pid"] == server.pid())
-        .unwrap_or_else(|| panic!("pid {} is not named: {:#}", server.pid(), said.json))
+        .unwrap_or_else(|| panic!("pid {} is not named: {:#}", server.pid(), result.json))
 }
 
-pub(crate) fn state<'a>(said: &'a Said, server: &Server) -> &'a str {
-    outcome(said, server)["state"].as_str().unwrap()
+pub(crate) fn state<'a>(result: &'a CommandResult, server: &Server) -> &'a str {
+    outcome(result, server)["state"].as_str().unwrap()
 }
 
 /// Checks one outcome: `confirmed` serves the installed config, `reverted` the earlier one, and an
 /// instance reported alive is alive.
-fn holds_now(said: &Said, server: &Server) {
-    let outcome = outcome(said, server);
-    let named = || format!("exit {}: {outcome:#}\n{}", said.code, said.stderr);
+fn holds_now(result: &CommandResult, server: &Server) {
+    let outcome = outcome(result, server);
+    let named = || format!("exit {}: {outcome:#}\n{}", result.code, result.stderr);
     let key = match outcome["state"].as_str().unwrap() {
         "confirmed" | "unchanged" => "to",
         "reverted" => "from",
         "unconfirmed" | "rejected" => {
-            return assert!(server.lives(), "it is said to live: {}", named());
+            return assert!(server.lives(), "it is reported alive: {}", named());
         }
-        "died" => return assert!(!server.lives(), "it is said to have ended: {}", named()),
+        "died" => return assert!(!server.lives(), "it is reported dead: {}", named()),
         _ => return,
     };
-    assert!(server.lives(), "it is said to live: {}", named());
-    let target = said.json["targets"]
+    assert!(server.lives(), "it is reported alive: {}", named());
+    let target = result.json["targets"]
         .as_array()
         .unwrap()
         .iter()
@@ -299,13 +299,13 @@ fn holds_now(said: &Said, server: &Server) {
 
 /// Checks every outcome against its process, at once and after all signals are handled, and the
 /// report against the disk.
-pub(crate) fn holds(said: &Said, servers: &[Server]) {
-    servers.iter().for_each(|server| holds_now(said, server));
+pub(crate) fn holds(result: &CommandResult, servers: &[Server]) {
+    servers.iter().for_each(|server| holds_now(result, server));
     for server in servers.iter().filter(|server| server.lives()) {
         server.settles();
-        holds_now(said, server);
+        holds_now(result, server);
     }
-    for target in said.json["targets"].as_array().unwrap() {
+    for target in result.json["targets"].as_array().unwrap() {
         let bytes = std::fs::read(target["path"].as_str().unwrap()).unwrap();
         assert_eq!(
             target["disk"],
@@ -313,14 +313,14 @@ pub(crate) fn holds(said: &Said, servers: &[Server]) {
             "it says what stands on the disk: {target:#}"
         );
         assert!(
-            said.code != 0 || target["disk"] == target["to"],
+            result.code != 0 || target["disk"] == target["to"],
             "exit 0 says that it holds the new bytes: {target:#}"
         );
     }
 }
 
 /// Sets the message of every group.
-pub(crate) fn set(fleet: &Fleet, message: &str, more: &[&str]) -> Said {
+pub(crate) fn set(fleet: &Fleet, message: &str, more: &[&str]) -> CommandResult {
     let message = format!("message={message}");
     fleet.broadcast(&[&["--set", message.as_str()], more].concat())
 }

@@ -137,8 +137,8 @@ fn the_only_listening_child_proves_its_own_config() {
                 config.display()
             );
             fleet.write("fleet.toml", &format!("{head}\nlisten = [\"tcp:{listen}\"]\nreloads = true\ntimeout = \"1s\"\n{EQUALS}"));
-            let said = set(&fleet, "two", if *code == 0 { PATIENT } else { &[] }).expect(*code);
-            assert_eq!(said.states(), [*state], "{:#}", said.json);
+            let result = set(&fleet, "two", if *code == 0 { PATIENT } else { &[] }).expect(*code);
+            assert_eq!(result.states(), [*state], "{:#}", result.json);
             assert_eq!(get(&kid.1, "/").1, if *code == 0 { "two" } else { "one" });
         },
     );
@@ -159,15 +159,15 @@ fn new_children_that_do_not_listen_prove_nothing() {
             "fleet.toml",
             &format!("{head}\nreloads = true\ntimeout = \"1s\"\n{WORKERS}"),
         );
-        let said = set(&fleet, "two", &[]);
-        assert!(matches!(said.code, 5 | 7), "{:#}", said.json);
+        let result = set(&fleet, "two", &[]);
+        assert!(matches!(result.code, 5 | 7), "{:#}", result.json);
         assert!(
-            !said
+            !result
                 .states()
                 .iter()
                 .any(|state| matches!(*state, "confirmed" | "reverted")),
             "{:#}",
-            said.json
+            result.json
         );
         assert_eq!(get(&umbrella.1, "/").1, "one");
     });
@@ -178,16 +178,16 @@ fn no_answer_is_proof_while_an_old_worker_accepts_connections() {
     each(&[EQUALS, CONTAINS, INCREASED, WORKERS], |facts| {
         // One answer would be enough, so chance alone could prove it.
         let (fleet, servers) = fleet(&[("KeepsWorker", 0)], &format!("samples = 1\n{facts}"));
-        let said = set(&fleet, "two", &[]).expect(7);
-        let one = outcome(&said, &servers[0]);
+        let result = set(&fleet, "two", &[]).expect(7);
+        let one = outcome(&result, &servers[0]);
         assert_eq!(
             (&one["state"], &one["proof"]),
             (&"revert_failed".into(), &serde_json::Value::Null),
             "{facts}: {one:#}"
         );
         // A worker of an earlier run accepts as well. By chance it answers before the run.
-        let said = set(&fleet, "three", &["--include-sick"]).expect(7);
-        assert_eq!(state(&said, &servers[0]), "revert_failed", "{facts}");
+        let result = set(&fleet, "three", &["--include-sick"]).expect(7);
+        assert_eq!(state(&result, &servers[0]), "revert_failed", "{facts}");
     });
 }
 
@@ -198,7 +198,7 @@ fn workers_that_end_after_their_replacement_do_not_prevent_the_proof() {
             &[("Workers", 0), ("Workers", 0)],
             &format!("{EQUALS}[group.rollout]\ngate = [\"{gate}\"]"),
         );
-        let said = set(&fleet, "two", PATIENT).expect(*code);
-        holds(&said, &servers);
+        let result = set(&fleet, "two", PATIENT).expect(*code);
+        holds(&result, &servers);
     })
 }

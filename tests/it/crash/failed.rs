@@ -7,7 +7,7 @@ use super::{
     testbed::{Change, Place},
     trace::{Aim, Effect, TRIES, can_trace, has, lacks, missed, traced},
 };
-use crate::support::Ended;
+use crate::support::CommandEnd;
 
 const ERRORS: [&str; 3] = ["ENOSPC", "EACCES", "EIO"];
 
@@ -107,7 +107,7 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
 pub(super) fn judge(
     place: &Place,
     change: &Change,
-    run: &Ended,
+    run: &CommandEnd,
     ends: i32,
     before: Option<Vec<serde_json::Value>>,
     how: &str,
@@ -159,11 +159,11 @@ pub(super) fn judge(
 /// Resumes the open run.
 fn go_on(place: &Place, change: &Change, ends: i32, how: &str, context: &str) {
     if !place.open().is_empty() {
-        let said = place.go_on(how);
-        let context = format!("{context}, then {how}: {}", said.stderr);
+        let result = place.go_on(how);
+        let context = format!("{context}, then {how}: {}", result.stderr);
         let wanted = if how == "resume" { ends } else { 0 };
         assert_eq!(
-            (said.code, place.is_new(change, &context)),
+            (result.code, place.is_new(change, &context)),
             (wanted, how == "resume" && ends == 0),
             "{context}"
         );

@@ -144,8 +144,8 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
 /// is the new one.
 fn go_on(place: &Place, change: &Change, how: &str, ends: i32, context: &str) -> bool {
     let begun = !place.open().is_empty();
-    let said = place.go_on(how);
-    let context = format!("{context}: exit {}\n{}", said.code, said.stderr);
+    let result = place.go_on(how);
+    let context = format!("{context}: exit {}\n{}", result.code, result.stderr);
     let new = place.is_new(change, &context);
     let wanted = match (begun, how) {
         // Before the begin event nothing is touched, and after the end event nothing remains to be
@@ -154,7 +154,7 @@ fn go_on(place: &Place, change: &Change, how: &str, ends: i32, context: &str) ->
         (true, "resume") => (ends, ends == 0),
         (true, _) => (0, false),
     };
-    assert_eq!((said.code, new), wanted, "{context}");
+    assert_eq!((result.code, new), wanted, "{context}");
     assert!(!new || ends == 0, "{context}");
     if begun {
         assert_eq!(place.staged(), Vec::<String>::new(), "{context}");
@@ -267,16 +267,16 @@ fn files_staged_by_a_killed_run_are_removed_by_the_next_run_but_not_by_status() 
     );
     // Its name alone does not make it a file of a run.
     place.fleet.write("etc/.web.toml.hello-dead", "");
-    let said = run(&[]);
+    let result = run(&[]);
     assert_eq!(place.staged(), [".web.toml.hello-dead"]);
-    assert!(said.stderr.contains("Left beside"), "{}", said.stderr);
+    assert!(result.stderr.contains("Left beside"), "{}", result.stderr);
     assert!(
-        said.json["notes"][0]["path"]
+        result.json["notes"][0]["path"]
             .as_str()
             .unwrap()
             .ends_with(".web.toml.hello-dead"),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -290,7 +290,7 @@ fn an_instance_that_already_ran_the_new_config_is_rolled_back_with_the_others() 
     until("it runs the new config", || {
         get(place.fleet.url(0), "/").1.starts_with("refuse")
     });
-    let said = place.fleet.broadcast(&[]).expect(6);
-    assert_eq!(said.states(), ["reverted"; 3]);
+    let result = place.fleet.broadcast(&[]).expect(6);
+    assert_eq!(result.states(), ["reverted"; 3]);
     assert!(!place.is_new(&change, ""));
 }

@@ -17,7 +17,7 @@ use super::{
     testbed::{Change, Place, is_late},
     trace::{Aim, Effect, TRIES, can_trace, effects, log, thread, under},
 };
-use crate::support::{Ended, RUN_LIMIT, ended, get};
+use crate::support::{CommandEnd, RUN_LIMIT, ended, get};
 
 /// The distance between two tested effects. Each costs a whole run.
 const EVERY: usize = 3;
@@ -38,7 +38,7 @@ fn stopped(
     log: &Path,
     dir: &Path,
     meanwhile: impl FnOnce(),
-) -> (Ended, Vec<Effect>) {
+) -> (CommandEnd, Vec<Effect>) {
     let run = std::thread::spawn(move || ended(&mut command));
     let deadline = Instant::now() + RUN_LIMIT;
     let mut done = Vec::new();
@@ -60,7 +60,7 @@ fn stopped(
 }
 
 /// Whether the run reports a failure of this process.
-fn names(run: &Ended, pid: i32) -> bool {
+fn names(run: &CommandEnd, pid: i32) -> bool {
     run.json["instances"]
         .as_array()
         .into_iter()
@@ -156,7 +156,7 @@ fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
 fn after(
     place: &mut Place,
     change: &Change,
-    run: &Ended,
+    run: &CommandEnd,
     (victim, gone, again): (usize, i32, bool),
     how: &str,
     context: &str,
@@ -197,12 +197,12 @@ fn after(
         place.adopt()
     };
     // All must run the content on the disk. A newcomer may have read something else.
-    let said = place.adopt();
+    let result = place.adopt();
     let context = format!(
         "{context}, then {}: {}, then {}: {}",
-        then.code, then.stderr, said.code, said.stderr
+        then.code, then.stderr, result.code, result.stderr
     );
-    assert_eq!(said.code, 0, "{context}");
+    assert_eq!(result.code, 0, "{context}");
     place.is_new(change, &context);
     place.is_over(&context);
     assert!(place.keeps(&change.old), "{context}");

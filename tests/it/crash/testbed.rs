@@ -16,7 +16,7 @@ use super::trace::{Traced, traced};
 use crate::{
     daemons::started,
     rogue::Rogue,
-    support::{Ended, Fleet, Said, get},
+    support::{CommandEnd, CommandResult, Fleet, get},
     targets::Daemon,
 };
 
@@ -254,7 +254,7 @@ impl Place {
 
     /// Kills a run that has staged another config and waits for its validator. It has not begun.
     pub(super) fn leave_behind(&self) {
-        crate::support::killed_while_it_validates(&self.fleet);
+        crate::support::kill_while_validating(&self.fleet);
     }
 
     /// Runs a broadcast without any interference.
@@ -266,18 +266,18 @@ impl Place {
     }
 
     /// Runs an adoption of the content on the disk.
-    pub(super) fn adopt(&self) -> Said {
+    pub(super) fn adopt(&self) -> CommandResult {
         patiently(
             || self.fleet.broadcast(&[]),
-            |said| is_late(Some(said.code), &said.stderr),
+            |result| is_late(Some(result.code), &result.stderr),
         )
     }
 
     /// `hello resume` or `hello revert`.
-    pub(super) fn go_on(&self, how: &str) -> Said {
+    pub(super) fn go_on(&self, how: &str) -> CommandResult {
         patiently(
-            || self.fleet.again(how, &[]),
-            |said| is_late(Some(said.code), &said.stderr),
+            || self.fleet.continue_run(how, &[]),
+            |result| is_late(Some(result.code), &result.stderr),
         )
     }
 
@@ -318,7 +318,7 @@ impl Place {
 
     /// Checks the report against the instances and the disk. Each instance that is neither on the
     /// new config nor on the old one must have a failure.
-    pub(super) fn is_true(&self, change: &Change, ended: &Ended, context: &str) {
+    pub(super) fn is_true(&self, change: &Change, ended: &CommandEnd, context: &str) {
         let (targets, instances) = (
             ended.json["targets"].as_array(),
             ended.json["instances"].as_array(),
@@ -356,7 +356,7 @@ impl Place {
             let says = format!("x-config-sha256: {}", sha256(wanted.as_bytes()));
             assert!(
                 head.contains(&says),
-                "{context}: {url} is not what is said of it: {instance:#}\n{head}"
+                "{context}: {url} differs from its report: {instance:#}\n{head}"
             );
         }
     }
@@ -437,7 +437,7 @@ pub(super) fn is_late(code: Option<i32>, stderr: &str) -> bool {
 fn patiently<T>(run: impl Fn() -> T, is_late: impl Fn(&T) -> bool) -> T {
     (1..10)
         .map(|_| run())
-        .find(|said| !is_late(said))
+        .find(|result| !is_late(result))
         .unwrap_or_else(run)
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     daemons::need,
-    support::{Ended, ended},
+    support::{CommandEnd, ended},
 };
 
 /// Every call that changes something outside of the process, or speaks to an instance.
@@ -98,7 +98,7 @@ impl Aim {
 
 /// A traced run.
 pub(super) struct Traced {
-    pub(super) ended: Ended,
+    pub(super) ended: CommandEnd,
     /// All calls in order. In a killed run, the last one was not executed.
     pub(super) effects: Vec<Effect>,
 }
@@ -108,15 +108,15 @@ pub(super) fn can_trace() -> bool {
     if !need("strace") {
         return false;
     }
-    let said = Command::new("strace")
+    let result = Command::new("strace")
         .args(["-o", "/dev/null", "true"])
         .output()
         .unwrap();
-    let why = String::from_utf8_lossy(&said.stderr).into_owned();
-    if !said.status.success() {
+    let why = String::from_utf8_lossy(&result.stderr).into_owned();
+    if !result.status.success() {
         crate::support::skipped(&format!("nothing may be traced here: {why}"));
     }
-    said.status.success()
+    result.status.success()
 }
 
 /// Returns the path of a log that no other run writes to.
@@ -306,19 +306,19 @@ fn about(call: &str, args: &str, dir: &Path) -> Option<String> {
     if !places.iter().any(|place| place.starts_with(dir)) {
         return None;
     }
-    let mut said: Vec<String> = places
+    let mut result: Vec<String> = places
         .iter()
         .map(|place| unnumbered(place.strip_prefix(dir).unwrap_or(place)))
         .collect();
     if let Some((_, event)) = args.split_once(r#"{\"event\":\""#) {
-        said.push(event.split('\\').next().unwrap_or_default().to_owned());
-        said.extend(
+        result.push(event.split('\\').next().unwrap_or_default().to_owned());
+        result.extend(
             event
                 .contains(r#"\"undo\":true"#)
                 .then(|| "undo".to_owned()),
         );
     }
-    Some(said.join(" "))
+    Some(result.join(" "))
 }
 
 /// Removes run ids, digests and inodes.

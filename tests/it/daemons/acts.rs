@@ -19,7 +19,7 @@ use nix::{
 use serde_json::Value;
 
 use super::{Daemon, folder, listening, started, stop, web::Web, words};
-use crate::support::{Said, try_get, until, write};
+use crate::support::{CommandResult, try_get, until, write};
 
 /// The words of the configs. Their lengths differ, so that no two configs have the same size.
 const WORDS: [&str; 4] = ["one", "three", "seventeen", "four"];
@@ -34,7 +34,7 @@ pub(super) struct Stand {
     pub(super) text: String,
     inode: u64,
     pub(super) children: Vec<(i32, Option<u64>)>,
-    hangups: usize,
+    sighups: usize,
 }
 
 impl Web {
@@ -49,13 +49,13 @@ impl Web {
     }
 
     /// Broadcasts a config.
-    pub(super) fn put(&self, text: &str) -> Said {
+    pub(super) fn broadcast_config(&self, text: &str) -> CommandResult {
         self.daemon
             .broadcast(&["--config", self.written(text).to_str().unwrap()])
     }
 
     /// Does the same as [`Web::put`], and calls back with each event.
-    pub(super) fn watch(&self, text: &str, on_event: impl FnMut(&Value)) -> Said {
+    pub(super) fn watch(&self, text: &str, on_event: impl FnMut(&Value)) -> CommandResult {
         self.daemon.watch(
             &["--config", self.written(text).to_str().unwrap()],
             on_event,
@@ -81,12 +81,12 @@ impl Web {
             _ => true,
         };
         until("it has settled", || {
-            self.takes_hangup() && title() && self.daemon.children().len() == self.sort.workers
+            self.takes_sighup() && title() && self.daemon.children().len() == self.sort.workers
         });
     }
 
     /// Returns how often it has logged the signal.
-    pub(super) fn hangups(&self) -> usize {
+    pub(super) fn sighups(&self) -> usize {
         let (log, words) = self.sort.tells;
         std::fs::read_to_string(self.daemon.path(log))
             .unwrap()
@@ -110,15 +110,15 @@ impl Web {
                 .into_iter()
                 .map(|pid| (pid, started(pid)))
                 .collect(),
-            hangups: self.hangups(),
+            sighups: self.sighups(),
         }
     }
 }
 
 /// Returns the only instance of a run.
-pub(super) fn only(said: &Said) -> &Value {
-    let all = said.json["instances"].as_array().unwrap();
-    assert_eq!(all.len(), 1, "{:#}", said.json);
+pub(super) fn only_instance(result: &CommandResult) -> &Value {
+    let all = result.json["instances"].as_array().unwrap();
+    assert_eq!(all.len(), 1, "{:#}", result.json);
     &all[0]
 }
 
@@ -184,8 +184,8 @@ pub(super) fn converges(web: &Web, load: bool) {
     let load = load.then(|| Load::on(web.port));
     for word in &WORDS[1..] {
         let old = web.daemon.children();
-        let said = web.put(&web.config(word)).expect(0);
-        let one = only(&said);
+        let result = web.broadcast_config(&web.config(word)).expect(0);
+        let one = only_instance(&result);
         assert_eq!(
             (&one["state"], &one["proof"], &one["pid"]),
             (
@@ -194,18 +194,21 @@ pub(super) fn converges(web: &Web, load: bool) {
                 &web.daemon.pid().into()
             )
         );
-        assert!((0..16).all(|_| web.says().as_deref() == Some(word)));
+        assert!((0..16).all(|_| web.word().as_deref() == Some(word)));
         assert!(old.iter().all(|pid| listening(*pid).is_empty()));
     }
     web.is_settled();
     let stand = web.stand();
     assert_eq!(
-        (stand.hangups, web.was_a_worker_struck()),
+        (stand.sighups, web.was_a_worker_struck()),
         (WORDS.len() - 1, false),
         "{} only the master was signalled, once for each change",
         web.daemon.log()
     );
-    assert_eq!(web.put(&stand.text).expect(0).states(), ["unchanged"]);
+    assert_eq!(
+        web.broadcast_config(&stand.text).expect(0).states(),
+        ["unchanged"]
+    );
     assert_eq!(web.daemon.broadcast(&[]).expect(0).states(), ["unchanged"]);
     assert_eq!(web.stand(), stand);
     if let Some((answered, dropped)) = load.map(Load::end) {
@@ -216,21 +219,21 @@ pub(super) fn converges(web: &Web, load: bool) {
 
 /// Checks that a rejection by its validator is exit 4 and touches nothing.
 pub(super) fn refuses(web: &Web, text: &str, says: &str) {
-    let word = web.says();
+    let word = web.word();
     web.is_settled();
     let stand = web.stand();
-    let said = web.put(text).expect(4);
-    assert!(said.stderr.contains(says), "{}", said.stderr);
-    assert_eq!((web.stand(), web.says()), (stand, word));
+    let result = web.broadcast_config(text).expect(4);
+    assert!(result.stderr.contains(says), "{}", result.stderr);
+    assert_eq!((web.stand(), web.word()), (stand, word));
 }
 
 /// Uses the text that `hello kinds NAME` prints as the group, with another `match`.
 pub(super) fn copied(web: &Web) {
-    let said = Command::new(env!("CARGO_BIN_EXE_hello"))
+    let result = Command::new(env!("CARGO_BIN_EXE_hello"))
         .args(["kinds", web.sort.kind])
         .output()
         .unwrap();
-    let text = String::from_utf8(said.stdout).unwrap();
+    let text = String::from_utf8(result.stdout).unwrap();
     let at = text
         .lines()
         .position(|line| line.starts_with("match = "))
@@ -243,10 +246,12 @@ pub(super) fn copied(web: &Web) {
         &format!("version = 1\n{}\n", lines.join("\n")),
     );
     assert_eq!(
-        web.put(&web.config("twelve")).expect(0).states(),
+        web.broadcast_config(&web.config("twelve"))
+            .expect(0)
+            .states(),
         ["confirmed"]
     );
-    assert_eq!(web.says().as_deref(), Some("twelve"));
+    assert_eq!(web.word().as_deref(), Some("twelve"));
 }
 
 /// Checks that an instance stopped before the survey is refused.
@@ -255,20 +260,21 @@ pub(super) fn stopped_before(web: &Web) {
     let new = web.written(&web.config("two"));
     let stand = web.stand();
     web.daemon.stop();
-    let said = web
+    let result = web
         .daemon
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(5);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains(&format!("pid {} is stopped", web.daemon.pid())),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(web.stand(), stand);
     web.daemon.signal(Signal::SIGCONT);
     assert_eq!(
-        (said.states(), web.says().as_deref()),
+        (result.states(), web.word().as_deref()),
         (vec!["refused"], Some("one"))
     );
     web.is_settled();
@@ -280,8 +286,8 @@ pub(super) fn stopped_before(web: &Web) {
 pub(super) fn stopped_after(web: &Web) {
     web.fleet(&format!("timeout = \"400ms\"\n{STOPS}"));
     let stand = web.stand();
-    let said = web.put(&web.config("two")).expect(7);
-    let one = only(&said);
+    let result = web.broadcast_config(&web.config("two")).expect(7);
+    let one = only_instance(&result);
     assert_eq!(
         (&one["state"], &one["trouble"]["kind"], &one["pid"]),
         (
@@ -291,22 +297,22 @@ pub(super) fn stopped_after(web: &Web) {
         )
     );
     assert!(
-        said.stderr.contains(&format!(
+        result.stderr.contains(&format!(
             "pid {} is not proven on the old config",
             web.daemon.pid()
         )),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(
-        (std::fs::read_to_string(web.file()).unwrap(), web.hangups()),
-        (stand.text, stand.hangups)
+        (std::fs::read_to_string(web.file()).unwrap(), web.sighups()),
+        (stand.text, stand.sighups)
     );
     web.daemon.signal(Signal::SIGCONT);
-    until("it has taken the signal", || web.hangups() > stand.hangups);
+    until("it has taken the signal", || web.sighups() > stand.sighups);
     web.is_settled();
     until("it says the old word", || {
-        web.says().as_deref() == Some("one")
+        web.word().as_deref() == Some("one")
     });
 }
 
@@ -314,13 +320,13 @@ pub(super) fn stopped_after(web: &Web) {
 pub(super) fn stopped_until_the_undo(web: &Web) {
     web.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
     let stand = web.stand();
-    let said = web.watch(&web.config("two"), |event| {
+    let result = web.watch(&web.config("two"), |event| {
         if event["event"] == "undo_began" {
             web.daemon.signal(Signal::SIGCONT);
         }
     });
-    let said = said.expect(6);
-    let one = only(&said);
+    let result = result.expect(6);
+    let one = only_instance(&result);
     assert_eq!(
         (&one["state"], &one["trouble"]["kind"], &one["pid"]),
         (
@@ -330,15 +336,21 @@ pub(super) fn stopped_until_the_undo(web: &Web) {
         )
     );
     // sshd re-executes itself for each of the two signals, and nothing listens in between.
-    let said: Vec<_> = (0..16).map(|_| web.says()).collect();
-    assert!(said.iter().flatten().all(|word| word == "one"), "{said:?}");
-    assert!(web.sort.workers == 0 || !said.contains(&None), "{said:?}");
+    let result: Vec<_> = (0..16).map(|_| web.word()).collect();
+    assert!(
+        result.iter().flatten().all(|word| word == "one"),
+        "{result:?}"
+    );
+    assert!(
+        web.sort.workers == 0 || !result.contains(&None),
+        "{result:?}"
+    );
     assert_eq!(std::fs::read_to_string(web.file()).unwrap(), stand.text);
     until("it says the old word", || {
-        web.says().as_deref() == Some("one")
+        web.word().as_deref() == Some("one")
     });
     web.is_settled();
-    assert!(web.hangups() > stand.hangups);
+    assert!(web.sighups() > stand.sighups);
     let now = web.daemon.children();
     assert!(
         !stand.children.iter().any(|(pid, _)| now.contains(pid)),
@@ -352,22 +364,23 @@ pub(super) fn killed(web: &Web) {
     web.fleet(&format!("timeout = \"20s\"\n{STOPS}"));
     let text = std::fs::read_to_string(web.file()).unwrap();
     let mut killed = false;
-    let said = web.watch(&web.config("two"), |event| {
+    let result = web.watch(&web.config("two"), |event| {
         if event["event"] == "installed" && !std::mem::replace(&mut killed, true) {
             web.daemon.signal(Signal::SIGKILL);
         }
     });
-    let said = said.expect(7);
-    let one = only(&said);
+    let result = result.expect(7);
+    let one = only_instance(&result);
     assert_eq!(
         (&one["state"], &one["trouble"]["kind"], &one["pid"]),
         (&"died".into(), &"died".into(), &web.daemon.pid().into())
     );
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains(&format!("pid {} died", web.daemon.pid())),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(std::fs::read_to_string(web.file()).unwrap(), text);
 }
@@ -377,29 +390,29 @@ pub(super) fn drains(web: &Web) {
     web.fleet("");
     let old = web.daemon.children();
     let open = web.open();
-    let said = web.put(&web.config("three")).expect(0);
-    let named = only(&said)["draining"].clone();
+    let result = web.broadcast_config(&web.config("three")).expect(0);
+    let named = only_instance(&result)["draining"].clone();
     until("only the busy one is left", || {
         old.iter().filter(|pid| started(**pid).is_some()).count() == 1
     });
     let busy = *old.iter().find(|pid| started(**pid).is_some()).unwrap();
     assert_eq!(
-        (only(&said)["state"].as_str(), named),
+        (only_instance(&result)["state"].as_str(), named),
         (Some("confirmed"), serde_json::json!([busy]))
     );
     assert!(
-        said.stderr.contains(&format!("draining: pid {busy}")),
+        result.stderr.contains(&format!("draining: pid {busy}")),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!((0..16).all(|_| web.says().as_deref() == Some("three")));
+    assert!((0..16).all(|_| web.word().as_deref() == Some("three")));
     drop(open);
     until("it is gone", || started(busy).is_none());
     assert!(!web.was_a_worker_struck());
 }
 
 /// Returns a loopback port that is taken while the listener lives.
-pub(super) fn taken() -> (std::net::TcpListener, u16) {
+pub(super) fn taken_port() -> (std::net::TcpListener, u16) {
     let port = super::free_port();
     (
         std::net::TcpListener::bind(("127.0.0.1", port)).unwrap(),
@@ -413,16 +426,16 @@ pub(super) fn does_not_load(web: &Web, text: &str) {
     // It retries for some seconds. Its next signal waits for that.
     web.fleet("timeout = \"1500ms\"");
     let stand = web.stand();
-    let said = web.put(text).expect(6);
-    let one = only(&said);
+    let result = web.broadcast_config(text).expect(6);
+    let one = only_instance(&result);
     assert_eq!(
         (&one["state"], &one["trouble"]["kind"], &one["validated"]),
         (&"reverted".into(), &"timed_out".into(), &true.into())
     );
-    assert!((0..16).all(|_| web.says().as_deref() == Some("one")));
+    assert!((0..16).all(|_| web.word().as_deref() == Some("one")));
     assert_eq!(
-        (std::fs::read_to_string(web.file()).unwrap(), web.hangups()),
-        (stand.text, stand.hangups + 2)
+        (std::fs::read_to_string(web.file()).unwrap(), web.sighups()),
+        (stand.text, stand.sighups + 2)
     );
     web.is_settled();
     let now = web.daemon.children();
@@ -449,14 +462,14 @@ pub(super) fn old_one_listens(web: &Web) {
         std::fs::read_to_string(web.file()).unwrap(),
     );
     stop(old);
-    let said = web.watch(&web.config("two"), |event| {
+    let result = web.watch(&web.config("two"), |event| {
         if event["event"] == "undo_began" {
             assert!(!listening(old).is_empty());
             kill(Pid::from_raw(old), Signal::SIGCONT).unwrap();
         }
     });
-    let said = said.expect(6);
-    let one = only(&said);
+    let result = result.expect(6);
+    let one = only_instance(&result);
     assert_eq!(
         (&one["state"], &one["trouble"]["kind"]),
         (&"reverted".into(), &"stranger".into())
@@ -472,7 +485,7 @@ pub(super) fn old_one_listens(web: &Web) {
     web.is_settled();
     assert_eq!(
         (
-            web.says().as_deref(),
+            web.word().as_deref(),
             std::fs::read_to_string(web.file()).unwrap()
         ),
         (Some("one"), text)
@@ -485,8 +498,8 @@ pub(super) fn old_one_listens(web: &Web) {
 pub(super) fn dies(web: &Web, text: &str) {
     web.fleet("");
     let before = std::fs::read_to_string(web.file()).unwrap();
-    let said = web.put(text).expect(7);
-    let one = only(&said);
+    let result = web.broadcast_config(text).expect(7);
+    let one = only_instance(&result);
     assert_eq!(
         (&one["state"], &one["trouble"]["kind"], &one["pid"]),
         (&"died".into(), &"died".into(), &web.daemon.pid().into())
@@ -500,22 +513,22 @@ pub(super) fn dies(web: &Web, text: &str) {
     );
     let command = one["start"].as_str().unwrap_or_else(|| panic!("{one:#}"));
     assert!(
-        said.stderr.lines().any(|line| line.trim() == command),
+        result.stderr.lines().any(|line| line.trim() == command),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        said.json["next"]
+        result.json["next"]
             .as_array()
             .unwrap()
             .contains(&one["start"]),
         "{}",
-        said.stderr
+        result.stderr
     );
     let typed = Daemon::spawn(folder(), Command::new("sh").args(["-c", command]));
     until("it says the old word", || {
         assert!(typed.runs(), "{command}: {}", typed.log());
-        web.says().as_deref() == Some("one")
+        web.word().as_deref() == Some("one")
     });
 }
 
@@ -523,8 +536,8 @@ pub(super) fn dies(web: &Web, text: &str) {
 pub(super) fn is_revived(web: &Web, text: &str, revive: &[&str]) {
     web.fleet(&format!("revive = {revive:?}"));
     let before = std::fs::read_to_string(web.file()).unwrap();
-    let said = web.put(text).expect(6);
-    let one = only(&said);
+    let result = web.broadcast_config(text).expect(6);
+    let one = only_instance(&result);
     let old = web.daemon.pid();
     assert_eq!(
         (&one["state"], &one["trouble"]["kind"], &one["successor_of"]),
@@ -539,7 +552,7 @@ pub(super) fn is_revived(web: &Web, text: &str, revive: &[&str]) {
     );
     assert_eq!(
         (
-            web.says().as_deref(),
+            web.word().as_deref(),
             std::fs::read_to_string(web.file()).unwrap(),
             web.daemon.runs()
         ),

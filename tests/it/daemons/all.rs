@@ -17,5 +17,5 @@ fn every_daemon_that_is_stopped_or_killed_is_reported() {
         .into_iter()
         .filter_map(|(name, thread)| thread.join().is_err().then_some(name))
         .collect();
-    assert_eq!(failed, [""; 0], "each has said why above");
+    assert_eq!(failed, [""; 0], "the reason of each is above");
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::sys::signal::Signal;
 
-use super::{Daemon, acts::only, services::ctime, started};
-use crate::support::{Said, until};
+use super::{Daemon, acts::only_instance, services::ctime, started};
+use crate::support::{CommandResult, until};
 
 /// A validator that passes and stops the daemon. It waits until the signal is not blocked:
 /// PostgreSQL blocks it for every new connection.
@@ -50,7 +50,7 @@ impl Case<'_> {
         std::fs::write(self.daemon.path(self.file), text).unwrap();
     }
 
-    pub(crate) fn change(&self, text: &str) -> Said {
+    pub(crate) fn change(&self, text: &str) -> CommandResult {
         let new = self.daemon.write("new", text);
         self.daemon.broadcast(&["--config", new.to_str().unwrap()])
     }
@@ -69,26 +69,31 @@ impl Case<'_> {
 
     /// Checks a run that ends with `code`, prints all of `says`, touches no file and causes no
     /// load.
-    pub(crate) fn untouched(&self, code: i32, says: &[&str], run: impl FnOnce() -> Said) -> Said {
+    pub(crate) fn untouched(
+        &self,
+        code: i32,
+        says: &[&str],
+        run: impl FnOnce() -> CommandResult,
+    ) -> CommandResult {
         let (before, loads) = (self.stands(), (self.loads)());
-        let said = run().expect(code);
+        let result = run().expect(code);
         assert!(
-            says.iter().all(|word| said.stderr.contains(word)),
+            says.iter().all(|word| result.stderr.contains(word)),
             "{says:?}: {}",
-            said.stderr
+            result.stderr
         );
         assert_eq!(
             (self.stands(), (self.loads)(), self.daemon.runs()),
             (before, loads, true)
         );
-        said
+        result
     }
 
     /// Makes a change that is confirmed with this proof. Owner and mode of the file stay.
     pub(crate) fn takes(&self, text: &str, proof: &str) {
         let (before, loads) = (self.stands(), (self.loads)());
-        let said = self.change(text).expect(0);
-        let one = only(&said);
+        let result = self.change(text).expect(0);
+        let one = only_instance(&result);
         assert_eq!(
             (&one["state"], &one["proof"], &one["pid"]),
             (
@@ -97,7 +102,7 @@ impl Case<'_> {
                 &self.daemon.pid().into()
             ),
             "{:#}",
-            said.json
+            result.json
         );
         let now = self.stands();
         assert_eq!((now.0.as_str(), now.3, now.4), (text, before.3, before.4));
@@ -106,51 +111,51 @@ impl Case<'_> {
 
     /// Makes a change that passes the validator and does not load. The old file is rolled back and
     /// proven.
-    pub(crate) fn goes_back(&self, text: &str, trouble: &str) -> Said {
-        self.goes_back_as(text, trouble, (6, "reverted"))
+    pub(crate) fn goes_back(&self, text: &str, failure: &str) -> CommandResult {
+        self.goes_back_as(text, failure, (6, "reverted"))
     }
 
     /// Does the same with this exit code and outcome.
     pub(crate) fn goes_back_as(
         &self,
         text: &str,
-        trouble: &str,
+        failure: &str,
         (code, outcome): (i32, &str),
-    ) -> Said {
+    ) -> CommandResult {
         let (before, loads) = (self.text(), (self.loads)());
-        let said = self.change(text).expect(code);
-        let one = only(&said);
+        let result = self.change(text).expect(code);
+        let one = only_instance(&result);
         assert_eq!(
             (&one["state"], &one["trouble"]["kind"], &one["pid"]),
-            (&outcome.into(), &trouble.into(), &self.daemon.pid().into()),
+            (&outcome.into(), &failure.into(), &self.daemon.pid().into()),
             "{:#}",
-            said.json
+            result.json
         );
         assert_eq!(self.text(), before);
         assert_ne!((self.loads)(), loads, "the old config was loaded again");
-        said
+        result
     }
 
     /// Checks that a proven config causes no signal until the file changes.
-    pub(crate) fn settles(&self) -> Said {
+    pub(crate) fn settles(&self) -> CommandResult {
         self.settles_as((0, "confirmed"))
     }
 
     /// Does the same with this exit code and outcome for equal bytes.
-    pub(crate) fn settles_as(&self, (code, outcome): (i32, &str)) -> Said {
+    pub(crate) fn settles_as(&self, (code, outcome): (i32, &str)) -> CommandResult {
         let text = self.text();
-        for said in [
+        for result in [
             self.untouched(0, &[], || self.change(&text)),
             self.untouched(0, &[], || self.daemon.broadcast(&[])),
         ] {
-            assert_eq!(said.states(), ["unchanged"]);
+            assert_eq!(result.states(), ["unchanged"]);
         }
         let loads = (self.loads)();
         self.edit(&text);
-        let said = self.change(&text).expect(code);
-        assert_eq!(said.states(), [outcome]);
+        let result = self.change(&text).expect(code);
+        assert_eq!(result.states(), [outcome]);
         assert_ne!((self.loads)(), loads, "seen from outside");
-        said
+        result
     }
 
     /// Checks that a config that the validator rejects is refused before the run. The same content
@@ -163,8 +168,8 @@ impl Case<'_> {
         assert_eq!(fine.json["instances"][0]["pid"], self.daemon.pid());
         let (text, loads) = (self.text(), (self.loads)());
         self.edit(broken);
-        let said = self.daemon.status().expect(7);
-        let faults = said.json["instances"][0]["faults"]
+        let result = self.daemon.status().expect(7);
+        let faults = result.json["instances"][0]["faults"]
             .as_array()
             .unwrap()
             .iter()
@@ -182,12 +187,13 @@ impl Case<'_> {
     pub(crate) fn stops_and_dies(&self, text: &str, more: &str) {
         let (old, loads) = (self.text(), (self.loads)());
         self.daemon.stop();
-        let said = self.change(text).expect(5);
+        let result = self.change(text).expect(5);
         assert!(
-            said.stderr
+            result
+                .stderr
                 .contains(&format!("pid {} is stopped", self.daemon.pid())),
             "{}",
-            said.stderr
+            result.stderr
         );
         assert_eq!(self.text(), old);
         self.daemon.signal(Signal::SIGCONT);
@@ -195,17 +201,19 @@ impl Case<'_> {
 
         // The validator stops it.
         self.fleet(&format!("timeout = \"200ms\"\n{STOPS}\n{more}"));
-        let said = self.change(text).expect(7);
+        let result = self.change(text).expect(7);
         assert_eq!(
-            (said.states(), &only(&said)["trouble"]["kind"]),
+            (result.states(), &only_instance(&result)["trouble"]["kind"]),
             (vec!["revert_failed"], &"timed_out".into()),
             "{:#}",
-            said.json
+            result.json
         );
         assert!(
-            said.stderr.contains(&format!("pid {}", self.daemon.pid())),
+            result
+                .stderr
+                .contains(&format!("pid {}", self.daemon.pid())),
             "{}",
-            said.stderr
+            result.stderr
         );
         assert_eq!(self.text(), old);
         self.daemon.signal(Signal::SIGCONT);
@@ -216,23 +224,25 @@ impl Case<'_> {
         // It is stopped again, so that it proves nothing before it is killed.
         self.fleet(&format!("timeout = \"50s\"\n{STOPS}\n{more}"));
         let mut installed = false;
-        let said = self.follow(text, |event| {
+        let result = self.follow(text, |event| {
             if event == "installed" && !installed {
                 installed = true;
                 self.daemon.signal(Signal::SIGKILL);
             }
         });
-        let said = said.expect(7);
+        let result = result.expect(7);
         assert_eq!(
-            (said.states(), &only(&said)["pid"]),
+            (result.states(), &only_instance(&result)["pid"]),
             (vec!["died"], &self.daemon.pid().into()),
             "{:#}",
-            said.json
+            result.json
         );
         assert!(
-            said.stderr.contains(&format!("pid {}", self.daemon.pid())),
+            result
+                .stderr
+                .contains(&format!("pid {}", self.daemon.pid())),
             "{}",
-            said.stderr
+            result.stderr
         );
         assert!(installed);
         assert!(started(self.daemon.pid()).is_none());
@@ -248,25 +258,28 @@ impl Case<'_> {
     pub(crate) fn goes_on_as(&self, text: &str, ends: &[(i32, &str)]) {
         let old = self.text();
         self.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
-        let said = self.follow(text, |event| {
+        let result = self.follow(text, |event| {
             if event == "undo_began" {
                 self.daemon.signal(Signal::SIGCONT);
             }
         });
-        let end = (said.code, only(&said)["state"].as_str().unwrap());
-        assert!(ends.contains(&end), "{end:?}: {}", said.stderr);
+        let end = (
+            result.code,
+            only_instance(&result)["state"].as_str().unwrap(),
+        );
+        assert!(ends.contains(&end), "{end:?}: {}", result.stderr);
         assert_eq!(
-            only(&said)["trouble"]["kind"],
+            only_instance(&result)["trouble"]["kind"],
             "timed_out",
             "{:#}",
-            said.json
+            result.json
         );
         assert_eq!(self.text(), old);
         self.fleet("");
     }
 
     /// Makes a change and calls back with the name of each event.
-    fn follow(&self, text: &str, mut each: impl FnMut(&str)) -> Said {
+    fn follow(&self, text: &str, mut each: impl FnMut(&str)) -> CommandResult {
         let new = self.daemon.write("new", text);
         self.daemon
             .watch(&["--config", new.to_str().unwrap()], |event| {

@@ -2,7 +2,7 @@
 //! for its config, which dnsmasq never rereads.
 
 use super::{
-    acts::only,
+    acts::only_instance,
     case::Case,
     services::{Service, address, dnsmasq},
 };
@@ -29,12 +29,12 @@ fn under(dnsmasq: &Service) -> String {
 
 /// Returns how often it has read its hosts file.
 fn loads(dnsmasq: &Service) -> String {
-    let said = format!("read {}", dnsmasq.daemon.path("hosts").display());
+    let result = format!("read {}", dnsmasq.daemon.path("hosts").display());
     dnsmasq
         .daemon
         .log()
         .lines()
-        .filter(|line| line.contains(&said))
+        .filter(|line| line.contains(&result))
         .count()
         .to_string()
 }
@@ -82,7 +82,10 @@ fn dnsmasq_loads_good_hosts_and_is_rolled_back_from_hosts_that_it_ignores() {
     case.takes("192.0.2.2 a.test\n", "content");
     assert_eq!(address(&dnsmasq, "a.test"), "192.0.2.2");
     // The same bytes change no answer, which proves nothing.
-    assert_eq!(only(&case.settles_as((12, "unconfirmed")))["proof"], "none");
+    assert_eq!(
+        only_instance(&case.settles_as((12, "unconfirmed")))["proof"],
+        "none"
+    );
     // Its own test ignores hosts files, so no validator rejects this one.
     // It always answers the old address, which shows no end of a reload.
     let unseen = (7, "revert_failed");

@@ -41,8 +41,11 @@ fn a_config_of_the_same_size_and_second_counts_as_changed() {
     };
     web.fleet("");
     for word in ["two", "six", "ten"] {
-        assert_eq!(web.put(&web.config(word)).expect(0).states(), ["confirmed"]);
-        assert_eq!(web.says().as_deref(), Some(word));
+        assert_eq!(
+            web.broadcast_config(&web.config(word)).expect(0).states(),
+            ["confirmed"]
+        );
+        assert_eq!(web.word().as_deref(), Some(word));
     }
     assert!(web.daemon.path("__pycache__").is_dir());
 }
@@ -77,16 +80,17 @@ fn workers_that_lost_their_master_are_refused_by_name() {
     web.daemon.signal(Signal::SIGKILL);
     until("the master is gone", || !web.daemon.runs());
     let new = web.daemon.write("new", &web.config("two"));
-    let said = web
+    let result = web
         .daemon
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(5);
     for pid in &workers {
         assert!(
-            said.stderr
+            result
+                .stderr
                 .contains(&format!("pid {pid} has no handler for SIGHUP")),
             "{}",
-            said.stderr
+            result.stderr
         );
     }
     assert!(workers.iter().all(|pid| started(*pid).is_some()));
@@ -100,11 +104,11 @@ fn a_worker_with_an_open_request_still_listens_and_is_waited_for() {
     web.is_settled();
     let old = web.daemon.children();
     let open = web.open();
-    let said = web.put(&web.config("three")).expect(6);
+    let result = web.broadcast_config(&web.config("three")).expect(6);
     let busy = *old.iter().find(|pid| started(**pid).is_some()).unwrap();
-    let one = acts::only(&said);
+    let one = acts::only_instance(&result);
     assert_eq!(
-        (one["trouble"]["kind"].as_str(), web.says().as_deref()),
+        (one["trouble"]["kind"].as_str(), web.word().as_deref()),
         (Some("stranger"), Some("one"))
     );
     assert!(
@@ -122,16 +126,16 @@ fn a_worker_with_an_open_request_still_listens_and_is_waited_for() {
     web.fleet("");
     web.is_settled();
     let open = web.open();
-    let said = web.watch(&web.config("three"), |event| {
+    let result = web.watch(&web.config("three"), |event| {
         if event["event"] == "installed" {
             until("the new ones answer", || {
-                web.says().as_deref() == Some("three")
+                web.word().as_deref() == Some("three")
             });
             web.daemon.write("go", "");
         }
     });
     assert_eq!(
-        (said.expect(0).states(), web.says().as_deref()),
+        (result.expect(0).states(), web.word().as_deref()),
         (vec!["confirmed"], Some("three"))
     );
     drop(open);

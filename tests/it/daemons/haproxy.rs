@@ -34,7 +34,7 @@ fn a_config_that_the_validator_rejects_touches_nothing() {
 #[test]
 fn a_config_with_a_taken_port_is_rolled_back() {
     let Some(web) = haproxy() else { return };
-    let (_taken, port) = acts::taken();
+    let (_taken, port) = acts::taken_port();
     acts::does_not_load(
         &web,
         &web.config("two").replace(
@@ -47,7 +47,7 @@ fn a_config_with_a_taken_port_is_rolled_back() {
 #[test]
 fn the_next_signal_waits_until_haproxy_has_loaded() {
     let Some(web) = haproxy() else { return };
-    let (_taken, port) = acts::taken();
+    let (_taken, port) = acts::taken_port();
     web.fleet("");
     let new = web.daemon.write("new", &web.config("two"));
     // A signal that arrives while it tries a port is lost.
@@ -59,7 +59,7 @@ fn the_next_signal_waits_until_haproxy_has_loaded() {
         ),
     );
     web.daemon.signal(Signal::SIGHUP);
-    until("it loads", || !web.takes_hangup());
+    until("it loads", || !web.takes_sighup());
     assert_eq!(
         web.daemon
             .broadcast(&["--config", new.to_str().unwrap()])
@@ -67,7 +67,7 @@ fn the_next_signal_waits_until_haproxy_has_loaded() {
             .states(),
         ["confirmed"]
     );
-    assert_eq!((web.says().as_deref(), web.hangups()), (Some("two"), 2));
+    assert_eq!((web.word().as_deref(), web.sighups()), (Some("two"), 2));
 }
 
 #[test]
@@ -119,16 +119,16 @@ fn a_process_without_a_master_is_no_match() {
         ),
     );
     let new = daemon.write("new", &(HAPROXY.text)(daemon.dir.path(), port, "two"));
-    let said = daemon
+    let result = daemon
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(3);
     assert!(
-        said.stderr.contains(&format!(
+        result.stderr.contains(&format!(
             "pid {} has no `-W` or `-Ws` among its arguments",
             daemon.pid()
         )),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(says(), "{}", daemon.log());
     assert!(daemon.runs(), "{}", daemon.log());

@@ -22,7 +22,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{RUN_LIMIT, Said, write};
+use crate::support::{CommandResult, RUN_LIMIT, write};
 
 mod acts;
 mod alertmanager;
@@ -111,8 +111,8 @@ impl Daemon {
     }
 
     /// Runs `hello broadcast` with the folder's `fleet.toml`.
-    pub(crate) fn broadcast(&self, args: &[&str]) -> Said {
-        Said::of(
+    pub(crate) fn broadcast(&self, args: &[&str]) -> CommandResult {
+        CommandResult::of(
             self.hello("broadcast")
                 .args(["-o", "json", "--state"])
                 .arg(self.path("state"))
@@ -121,12 +121,12 @@ impl Daemon {
     }
 
     /// Runs `hello status` with the folder's `fleet.toml`.
-    pub(crate) fn status(&self) -> Said {
-        Said::of(self.hello("status").args(["-o", "json"]))
+    pub(crate) fn status(&self) -> CommandResult {
+        CommandResult::of(self.hello("status").args(["-o", "json"]))
     }
 
     /// Does the same as [`Daemon::broadcast`], and calls back with each event.
-    pub(crate) fn watch(&self, args: &[&str], mut on_event: impl FnMut(&Value)) -> Said {
+    pub(crate) fn watch(&self, args: &[&str], mut on_event: impl FnMut(&Value)) -> CommandResult {
         let stderr = self.path("stderr");
         let mut hello = self.hello("broadcast");
         hello
@@ -158,7 +158,7 @@ impl Daemon {
         }
         drop(over);
         assert!(watch.join().unwrap().is_none(), "not within {RUN_LIMIT:?}");
-        Said {
+        CommandResult {
             code: child.wait().unwrap().code().unwrap(),
             json,
             stderr: std::fs::read_to_string(stderr).unwrap(),

@@ -41,7 +41,7 @@ fn a_config_that_the_validator_rejects_touches_nothing() {
 #[test]
 fn a_config_with_a_taken_port_is_rolled_back() {
     let Some(web) = nginx() else { return };
-    let (_taken, port) = acts::taken();
+    let (_taken, port) = acts::taken_port();
     acts::does_not_load(
         &web,
         &web.config("two").replace(
@@ -86,7 +86,7 @@ fn split() -> Option<(Web, PathBuf)> {
     write(&web.file(), &main(&web));
     web.is_settled();
     web.daemon.signal(Signal::SIGHUP);
-    until("it has taken the signal", || web.hangups() == 1);
+    until("it has taken the signal", || web.sighups() == 1);
     web.is_settled();
     Some((web, conf))
 }
@@ -128,16 +128,16 @@ fn a_directory_of_includes_is_validated_and_replaced_as_one_target() {
         &site(&web, "two").replace("location", "locatoin"),
     );
     let (stand, names) = (web.stand(), names(&conf));
-    let said = put().expect(4);
+    let result = put().expect(4);
     assert!(
-        said.stderr.contains("unknown directive \"locatoin\""),
+        result.stderr.contains("unknown directive \"locatoin\""),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert!(
-        said.stderr.contains(conf.to_str().unwrap()),
+        result.stderr.contains(conf.to_str().unwrap()),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!(
         (web.stand(), self::names(&conf), text(&conf)),
@@ -147,11 +147,11 @@ fn a_directory_of_includes_is_validated_and_replaced_as_one_target() {
     write(&new.join("more.conf"), "# more\n");
     assert_eq!(put().expect(0).states(), ["confirmed"]);
     assert_eq!(
-        (web.says().as_deref(), self::names(&conf)),
+        (web.word().as_deref(), self::names(&conf)),
         (Some("two"), vec!["more.conf".into(), "site.conf".into()])
     );
     assert_eq!(put().expect(0).states(), ["unchanged"]);
-    assert_eq!(web.hangups(), 2);
+    assert_eq!(web.sighups(), 2);
 }
 
 #[test]
@@ -175,12 +175,13 @@ fn a_file_and_a_directory_are_validated_and_replaced_together() {
         &(log("one") + &site(&web, "two")),
     );
     let stand = web.stand();
-    let said = put().expect(4);
+    let result = put().expect(4);
     assert!(
-        said.stderr
+        result
+            .stderr
             .contains("duplicate \"log_format\" name \"one\""),
         "{}",
-        said.stderr
+        result.stderr
     );
     assert_eq!((web.stand(), text(&conf)), (stand, site(&web, "one")));
     write(
@@ -190,13 +191,13 @@ fn a_file_and_a_directory_are_validated_and_replaced_together() {
     assert_eq!(put().expect(0).states(), ["confirmed"]);
     assert_eq!(
         (
-            web.says().as_deref(),
+            web.word().as_deref(),
             web.stand().text.contains("log_format one")
         ),
         (Some("two"), true)
     );
     // A config that does not load is rolled back as a whole.
-    let (_taken, port) = acts::taken();
+    let (_taken, port) = acts::taken_port();
     web.fleet(&format!(
         "config = [[\"{{arg:-c}}\"], [\"{}\"]]\ntimeout = \"1500ms\"",
         conf.display()
@@ -213,7 +214,7 @@ fn a_file_and_a_directory_are_validated_and_replaced_together() {
     let stand = web.stand();
     assert_eq!(put().expect(6).states(), ["reverted"]);
     assert_eq!(
-        (web.says().as_deref(), text(&conf), web.stand().text),
+        (web.word().as_deref(), text(&conf), web.stand().text),
         (Some("two"), log("two") + &site(&web, "two"), stand.text)
     );
 }
@@ -263,18 +264,22 @@ mount -t tmpfs none etc; mkdir etc/conf.d; mount --bind kept etc/conf.d; cp kept
             &web.config("two"),
         );
         let stand = web.stand();
-        let said = web
+        let result = web
             .daemon
             .broadcast(&["--config", new.to_str().unwrap()])
             .expect(5);
         assert!(
-            said.stderr.contains(&format!("pid {}", web.daemon.pid())),
+            result.stderr.contains(&format!("pid {}", web.daemon.pid())),
             "{mounts}: {}",
-            said.stderr
+            result.stderr
         );
-        assert!(said.stderr.contains("mount"), "{mounts}: {}", said.stderr);
+        assert!(
+            result.stderr.contains("mount"),
+            "{mounts}: {}",
+            result.stderr
+        );
         assert_eq!(
-            (said.states(), web.says().as_deref(), web.stand()),
+            (result.states(), web.word().as_deref(), web.stand()),
             (vec!["refused"], Some(word), stand),
             "{mounts}"
         );
@@ -332,17 +337,17 @@ fn two_masters_are_refused_by_name() {
     );
     let text = daemon.write("new", &(NGINX.text)(daemon.dir.path(), port, "two"));
     let workers = (children(old), children(new));
-    let said = daemon
+    let result = daemon
         .broadcast(&["--config", text.to_str().unwrap()])
         .expect(5);
     for text in [
         format!("pid {old} is being upgraded: pid {new}"),
         format!("pid {new} is being upgraded: pid {old}"),
     ] {
-        assert!(said.stderr.contains(&text), "{}", said.stderr);
+        assert!(result.stderr.contains(&text), "{}", result.stderr);
     }
     assert_eq!(
-        (said.states(), (children(old), children(new))),
+        (result.states(), (children(old), children(new))),
         (vec!["refused", "refused"], workers)
     );
     let log = std::fs::read_to_string(daemon.path("error.log")).unwrap();
@@ -364,20 +369,21 @@ fn workers_that_lost_their_master_are_refused_by_name() {
     web.daemon.signal(Signal::SIGKILL);
     until("the master is gone", || !web.daemon.runs());
     let new = web.daemon.write("new", &web.config("two"));
-    let said = web
+    let result = web
         .daemon
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(5);
     for pid in &workers {
         assert!(
-            said.stderr
+            result
+                .stderr
                 .contains(&format!("pid {pid} is a worker whose master is gone")),
             "{}",
-            said.stderr
+            result.stderr
         );
     }
     assert_eq!(
-        (said.states(), web.says().as_deref()),
+        (result.states(), web.word().as_deref()),
         (vec!["refused", "refused"], Some("one"))
     );
     assert_eq!(

@@ -125,9 +125,9 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         if !self.daemon.runs() {
             // It was killed. The seventh line holds the key and the id of the segment.
-            let said = std::fs::read_to_string(self.daemon.path("data/postmaster.pid"))
+            let result = std::fs::read_to_string(self.daemon.path("data/postmaster.pid"))
                 .unwrap_or_default();
-            if let Some(segment) = said
+            if let Some(segment) = result
                 .lines()
                 .nth(6)
                 .and_then(|line| line.split_whitespace().nth(1))
@@ -279,11 +279,11 @@ fn postgres_with_its_config_in_the_data_directory_is_reloaded_and_nothing_is_sho
         "its output is not shown",
     );
     let more = good.replace("max_connections = 20", "max_connections = 30");
-    let said = case.untouched(10, &["`max_connections`"], || case.change(&more));
+    let result = case.untouched(10, &["`max_connections`"], || case.change(&more));
     assert!(
-        !said.stderr.contains("max_connections = "),
+        !result.stderr.contains("max_connections = "),
         "{}",
-        said.stderr
+        result.stderr
     );
 }
 
@@ -420,8 +420,8 @@ fn postgres_keeps_its_old_rules_when_the_new_ones_have_a_fault() {
         // A second fault beside an existing one could not be seen to appear.
         case.fleet("timeout = \"2s\"");
         case.edit(&format!("{text}{bad}"));
-        let said = case.change(&format!("{text}{bad}# again\n"));
-        assert_ne!(said.code, 0, "{}", said.stderr);
+        let result = case.change(&format!("{text}{bad}# again\n"));
+        assert_ne!(result.code, 0, "{}", result.stderr);
         case.edit(&text);
         postgres.daemon.signal(Signal::SIGHUP);
     }
@@ -446,12 +446,12 @@ fn postgres_keys_that_another_source_overrides_are_refused() {
         "maintenance_work_mem = 9MB\n",
     );
     case.takes(&format!("{good}include = 'more.conf'\n"), "reloaded");
-    let said = case.untouched(5, &["`maintenance_work_mem`"], || {
+    let result = case.untouched(5, &["`maintenance_work_mem`"], || {
         case.change(&format!(
             "{good}maintenance_work_mem = 7MB\ninclude = 'more.conf'\n"
         ))
     });
-    assert!(!said.stderr.contains("`work_mem`"), "{}", said.stderr);
+    assert!(!result.stderr.contains("`work_mem`"), "{}", result.stderr);
     postgres.sql("alter system reset all").unwrap();
     case.takes(
         &format!("{}include = 'more.conf'\n", good.replace("4MB", "8MB")),

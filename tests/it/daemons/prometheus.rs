@@ -154,15 +154,15 @@ fn two_prometheus_with_a_config_each_are_reloaded_and_rolled_back_together() {
             daemon.write("new", text).to_str().unwrap(),
         ])
     };
-    let said = broadcast(&text("20s")).expect(0);
+    let result = broadcast(&text("20s")).expect(0);
     assert_eq!(
         (
-            said.states(),
-            said.json["targets"].as_array().unwrap().len()
+            result.states(),
+            result.json["targets"].as_array().unwrap().len()
         ),
         (vec!["confirmed", "confirmed"], 2),
         "{:#}",
-        said.json
+        result.json
     );
     assert!(both.iter().all(|p| runs(p, "20s")));
     // The first can apply the next one, the second cannot.
@@ -173,10 +173,10 @@ fn two_prometheus_with_a_config_each_are_reloaded_and_rolled_back_together() {
     both[0].daemon.write("ca.pem", &certificate);
     both[1].daemon.write("ca.pem", "no certificate\n");
     let before = both.each_ref().map(loads);
-    let said = broadcast(&with_ca("25s")).expect(6);
-    assert_eq!(said.states(), ["reverted", "reverted"]);
+    let result = broadcast(&with_ca("25s")).expect(6);
+    assert_eq!(result.states(), ["reverted", "reverted"]);
     let failure = |p: &Service| {
-        said.json["instances"]
+        result.json["instances"]
             .as_array()
             .unwrap()
             .iter()
@@ -188,7 +188,7 @@ fn two_prometheus_with_a_config_each_are_reloaded_and_rolled_back_together() {
         [failure(&both[0]), failure(&both[1])],
         [serde_json::Value::Null, "rejected".into()],
         "{:#}",
-        said.json
+        result.json
     );
     for (prometheus, before) in both.iter().zip(before) {
         assert_eq!(
@@ -205,7 +205,7 @@ fn two_prometheus_with_a_config_each_are_reloaded_and_rolled_back_together() {
 fn two_prometheus_with_one_config_are_one_step() {
     let Some(both) = two(true) else { return };
     let daemon = &both[0].daemon;
-    let said = daemon
+    let result = daemon
         .broadcast(&[
             "--config",
             daemon.write("new", &text("20s")).to_str().unwrap(),
@@ -213,12 +213,12 @@ fn two_prometheus_with_one_config_are_one_step() {
         .expect(0);
     assert_eq!(
         (
-            said.states(),
-            said.json["targets"].as_array().unwrap().len()
+            result.states(),
+            result.json["targets"].as_array().unwrap().len()
         ),
         (vec!["confirmed", "confirmed"], 1),
         "{:#}",
-        said.json
+        result.json
     );
     assert!(both.iter().all(|p| runs(p, "20s")));
     assert_eq!(

@@ -12,14 +12,14 @@ fn refuses(daemon: &Daemon, matching: &str, more: &str, says: &str) {
         "version = 1\n[[group]]\nname = \"one\"\nmatch = {{ {matching} }}\nconfirm = []\ntimeout = \"200ms\"\n{more}\n"
     );
     daemon.write("fleet.toml", &text);
-    let said = daemon.broadcast(&[]).expect(5);
+    let result = daemon.broadcast(&[]).expect(5);
     assert!(
-        said.stderr.contains(&format!("pid {} ", daemon.pid())),
+        result.stderr.contains(&format!("pid {} ", daemon.pid())),
         "{}",
-        said.stderr
+        result.stderr
     );
-    assert!(said.stderr.contains(says), "{}", said.stderr);
-    assert_eq!((said.states(), daemon.runs()), (vec!["refused"], true));
+    assert!(result.stderr.contains(says), "{}", result.stderr);
+    assert_eq!((result.states(), daemon.runs()), (vec!["refused"], true));
     let told = daemon.status().expect(7);
     assert_eq!(told.json["instances"][0]["pid"], daemon.pid());
 }

@@ -67,7 +67,7 @@ fn an_open_connection_stays() {
         ["confirmed"]
     );
     assert_eq!(
-        (web.says().as_deref(), started(child).is_some()),
+        (web.word().as_deref(), started(child).is_some()),
         (Some("three"), true)
     );
     drop(open);
@@ -83,14 +83,14 @@ fn only_on(web: &Web, port: u16) -> String {
 #[test]
 fn a_taken_port_ends_sshd_and_the_restart_command_is_shown() {
     let Some(web) = sshd() else { return };
-    let (_taken, port) = acts::taken();
+    let (_taken, port) = acts::taken_port();
     acts::dies(&web, &only_on(&web, port));
 }
 
 #[test]
 fn a_taken_port_ends_sshd_and_it_is_revived() {
     let Some(web) = sshd() else { return };
-    let (_taken, port) = acts::taken();
+    let (_taken, port) = acts::taken_port();
     let exe = program("sshd").unwrap();
     acts::is_revived(
         &web,

@@ -51,19 +51,19 @@ impl Web {
         let web = Self { daemon, port, sort };
         until("it answers", || {
             let runs = web.daemon.runs();
-            let said = web.says();
-            assert!(said.is_some() || runs, "it ended: {}", web.daemon.log());
-            said.is_some()
+            let result = web.word();
+            assert!(result.is_some() || runs, "it ended: {}", web.daemon.log());
+            result.is_some()
         });
         until("all its workers run", || {
             web.daemon.children().len() >= sort.workers
         });
-        until("it takes the signal", || web.takes_hangup());
+        until("it takes the signal", || web.takes_sighup());
         web
     }
 
     /// Whether SIGHUP has a handler and is not blocked. HAProxy loses a signal while it loads.
-    pub(crate) fn takes_hangup(&self) -> bool {
+    pub(crate) fn takes_sighup(&self) -> bool {
         let status = procfs::process::Process::new(self.daemon.pid())
             .unwrap()
             .status()
@@ -82,7 +82,7 @@ impl Web {
     }
 
     /// Returns the word over a fresh connection. `None` also if nothing listens.
-    pub(crate) fn says(&self) -> Option<String> {
+    pub(crate) fn word(&self) -> Option<String> {
         (self.sort.ask)(self.port)
     }
 
@@ -366,10 +366,10 @@ pub(crate) fn sshd() -> Option<Web> {
 /// Signals the daemon after a config change to `word`, and waits until it serves that.
 fn reload(web: &Web, word: &str) {
     write(&web.file(), &web.config(word));
-    until("it takes the signal", || web.takes_hangup());
+    until("it takes the signal", || web.takes_sighup());
     web.daemon.signal(Signal::SIGHUP);
-    until("the new word is said", || {
-        web.says().as_deref() == Some(word)
+    until("the new word is served", || {
+        web.word().as_deref() == Some(word)
     });
 }
 
@@ -395,7 +395,7 @@ fn nginx_replaces_its_workers_and_a_draining_worker_closes_its_socket() {
     let Some(web) = nginx() else { return };
     let (old, sockets) = (web.daemon.children(), listening(web.daemon.pid()));
     assert_eq!(
-        (old.len(), sockets.len(), web.says().as_deref()),
+        (old.len(), sockets.len(), web.word().as_deref()),
         (2, 1, Some("one"))
     );
     let open = web.open();
@@ -476,12 +476,12 @@ fn gunicorn_without_a_kind_is_reloaded_by_a_complete_group() {
         web.daemon.pid()
     );
     let new = web.daemon.write("new", &web.config("three"));
-    let said = web
+    let result = web
         .daemon
         .broadcast(&["--config", new.to_str().unwrap()])
         .expect(0);
     assert_eq!(
-        (said.states(), web.says().as_deref()),
+        (result.states(), web.word().as_deref()),
         (vec!["confirmed"], Some("three"))
     );
 }
@@ -520,7 +520,7 @@ fn an_nginx_with_private_mounts_reads_another_file() {
             web.daemon.children().len() == 2
                 && web.daemon.children().iter().all(|pid| !old.contains(pid))
         });
-        assert_eq!(web.says().as_deref(), Some("other"));
+        assert_eq!(web.word().as_deref(), Some("other"));
     }
 }
 
@@ -533,7 +533,7 @@ fn an_nginx_with_a_bind_mounted_config_reads_the_old_file_after_an_exchange() {
     let within = PathBuf::from(format!("/proc/{}/root", web.daemon.pid()))
         .join(web.file().strip_prefix("/").unwrap());
     assert_eq!(
-        (inode(&web.file()), web.says().as_deref()),
+        (inode(&web.file()), web.word().as_deref()),
         (inode(&within), Some("one"))
     );
     let staged = write(&web.daemon.path("etc/staged"), &web.config("two"));
@@ -552,5 +552,5 @@ fn an_nginx_with_a_bind_mounted_config_reads_the_old_file_after_an_exchange() {
         web.daemon.children().len() == 2
             && web.daemon.children().iter().all(|pid| !old.contains(pid))
     });
-    assert_eq!(web.says().as_deref(), Some("one"));
+    assert_eq!(web.word().as_deref(), Some("one"));
 }
