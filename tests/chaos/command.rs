@@ -22,7 +22,7 @@ use crate::{
 
 /// The interval between two checks for due faults. Short enough to hit the phases of a run.
 const TICK: Duration = Duration::from_millis(1);
-/// The time limit of a command that waits for nothing. A busy machine needs most of it.
+/// The time that a command gets beyond its own waits. A busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The state before a command.

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{CommandEnd, CommandResult, Fleet, ended, get, until};
+use crate::support::{CommandEnd, CommandResult, Fleet, get, run_to_end, until};
 
 /// A server whose executable, config and working directory have names that are not UTF-8.
 struct Odd {
@@ -154,7 +154,7 @@ fn there_and_back(odd: &Odd) {
     fleet.continue_run("revert", &[run]).expect(0);
     assert_eq!((odd.text(), get(&odd.url, "/").1), (old, "one".into()));
     let history = |args: &[&str]| {
-        ended(
+        run_to_end(
             Command::new(&odd.exe)
                 .arg("history")
                 .args(args)
@@ -284,7 +284,7 @@ fn no_argument_makes_a_command_panic() {
             bare.arg(command).current_dir(fleet.dir.path());
             bare
         };
-        is_well(command, ended(bare().arg(&odd)));
+        is_well(command, run_to_end(bare().arg(&odd)));
         for option in [
             "--fleet",
             "--state",
@@ -300,7 +300,7 @@ fn no_argument_makes_a_command_panic() {
         ] {
             is_well(
                 &format!("{command} {option}"),
-                ended(bare().arg(option).arg(&odd)),
+                run_to_end(bare().arg(option).arg(&odd)),
             );
         }
         for name in [
@@ -318,7 +318,7 @@ fn no_argument_makes_a_command_panic() {
         ] {
             is_well(
                 &format!("{command} with {name}"),
-                ended(
+                run_to_end(
                     bare()
                         .args(if command == "serve" {
                             &["--help"][..]
@@ -340,7 +340,7 @@ fn no_argument_makes_a_command_panic() {
         .env("HOME", &odd)
         .arg("--state")
         .arg(&state);
-    let run = ended(&mut run);
+    let run = run_to_end(&mut run);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
 
@@ -380,13 +380,16 @@ fn no_number_or_duration_makes_a_command_panic() {
         ] {
             is_well(
                 &format!("{option}={value}"),
-                ended(&mut fleet.command(&["--dry-run", &format!("{option}={value}")])),
+                run_to_end(&mut fleet.command(&["--dry-run", &format!("{option}={value}")])),
             );
         }
-        is_well(value, ended(fleet.read_only("doctor").arg("--").arg(value)));
         is_well(
             value,
-            ended(
+            run_to_end(fleet.read_only("doctor").arg("--").arg(value)),
+        );
+        is_well(
+            value,
+            run_to_end(
                 Command::new(fleet.exe())
                     .args(["history", &format!("--last={value}"), "--state"])
                     .arg(fleet.path("state")),
@@ -407,7 +410,7 @@ fn no_number_or_duration_makes_a_command_panic() {
                 let path = fleet.write("odd.toml", &format!("{group}{key} = {text}\n"));
                 is_well(
                     &format!("{key} = {text}"),
-                    ended(
+                    run_to_end(
                         Command::new(fleet.exe())
                             .args(["status", "--fleet"])
                             .arg(path),

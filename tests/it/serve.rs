@@ -9,7 +9,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Fleet, Killed, ended, get, until};
+use crate::support::{Fleet, Killed, get, run_to_end, until};
 
 fn reported_config(fleet: &Fleet) -> Value {
     serde_json::from_str(&get(fleet.url(0), "/-/config").1).unwrap()
@@ -325,7 +325,7 @@ impl Own {
         let mut own = Self(Killed(child), String::new());
         std::io::BufReader::new(stdout).read_line(&mut url).unwrap();
         own.1 = url.trim().to_owned();
-        assert!(!own.1.is_empty(), "it ended before it served");
+        assert!(!own.1.is_empty(), "the server ended before it served");
         own
     }
 
@@ -426,7 +426,7 @@ fn only_a_stale_socket_is_replaced_by_a_server() {
     };
     let refused = |what: &str| {
         let before = path.symlink_metadata().unwrap();
-        let ended = ended(&mut serve());
+        let ended = run_to_end(&mut serve());
         assert!(ended.code == Some(1), "{what}: {}", ended.stderr);
         assert!(ended.stderr.contains(what), "{what}: {}", ended.stderr);
         assert_eq!(

@@ -140,13 +140,13 @@ fn outside(fleet: &Fleet, script: &str) -> (Outside, String) {
 }
 
 /// A daemon with all that it started. Ended by pid when dropped.
-struct Place {
+struct Testbed {
     fleet: Fleet,
     child: Child,
     url: String,
 }
 
-impl Place {
+impl Testbed {
     fn new(mode: &str, group: &str) -> Self {
         Self::with(mode, group, &[])
     }
@@ -160,18 +160,18 @@ impl Place {
         let mut url = String::new();
         let stdout = child.stdout.take().unwrap();
         fleet.write("pid", &format!("{}\n", child.id()));
-        let place = |url: String| Self { fleet, child, url };
+        let testbed = |url: String| Self { fleet, child, url };
         // Kept first, so that it is ended even if its first line is wrong.
-        let mut place = place(String::new());
+        let mut testbed = testbed(String::new());
         BufReader::new(stdout).read_line(&mut url).unwrap();
-        place.url = url.trim().to_owned();
-        assert!(place.url.starts_with("http://"), "{url:?}");
+        testbed.url = url.trim().to_owned();
+        assert!(testbed.url.starts_with("http://"), "{url:?}");
         let (script, dir) = (
-            place.fleet.path("daemon.py"),
-            place.fleet.dir.path().display(),
+            testbed.fleet.path("daemon.py"),
+            testbed.fleet.dir.path().display(),
         );
         let group = group.replace("DIR", &dir.to_string());
-        place.fleet.write(
+        testbed.fleet.write(
             "fleet.toml",
             &format!(
                 "version = 1\n[[group]]\nname = \"d\"\nmatch = {{ script = \"{}\" }}\nconfig = \"{{arg:--config}}\"\nreloads = true\ntimeout = \"4s\"\nsamples = 1\n{group}\n\
@@ -179,7 +179,7 @@ impl Place {
                 script.display()
             ),
         );
-        place
+        testbed
     }
 
     fn command(fleet: &Fleet, mode: &str) -> Command {
@@ -220,7 +220,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Testbed {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -236,11 +236,11 @@ impl Drop for Place {
 
 #[test]
 fn a_successor_must_prove_the_new_config() {
-    let place = Place::new("hand-over", "");
-    let old = place.pids()[0];
-    let result = place.set("two", 0);
+    let testbed = Testbed::new("hand-over", "");
+    let old = testbed.pids()[0];
+    let result = testbed.set("two", 0);
     let i = &result.json["instances"][0];
-    let new = *place.pids().last().unwrap();
+    let new = *testbed.pids().last().unwrap();
     assert!(new != old, "{i:#}");
     assert!(i["pid"] == new, "{i:#}");
     assert!(i["successor_of"] == old, "{i:#}");
@@ -252,26 +252,26 @@ fn a_successor_must_prove_the_new_config() {
         "{}",
         result.stderr
     );
-    assert_eq!(get(&place.url, "/").1, "two");
+    assert_eq!(get(&testbed.url, "/").1, "two");
     // It is an instance like any other.
-    place.set("three", 0);
-    assert_eq!(get(&place.url, "/").1, "three");
+    testbed.set("three", 0);
+    assert_eq!(get(&testbed.url, "/").1, "three");
 }
 
 #[test]
 fn a_successor_that_serves_the_old_config_is_not_confirmed() {
-    let place = Place::new("hand-over-old", "");
+    let testbed = Testbed::new("hand-over-old", "");
     // It serves the old config all the time, which shows no end of a reload.
-    let result = place.set("two", 7);
+    let result = testbed.set("two", 7);
     let i = &result.json["instances"][0];
     assert!(
-        i["successor_of"].is_i64() || i["pid"] != place.pids()[0],
+        i["successor_of"].is_i64() || i["pid"] != testbed.pids()[0],
         "{i:#}"
     );
     assert_eq!(
         (
-            get(&place.url, "/").1.as_str(),
-            place.fleet.text().contains("\"one\"")
+            get(&testbed.url, "/").1.as_str(),
+            testbed.fleet.text().contains("\"one\"")
         ),
         ("one", true)
     );
@@ -279,12 +279,12 @@ fn a_successor_that_serves_the_old_config_is_not_confirmed() {
 
 #[test]
 fn a_process_restarted_under_the_pid_file_is_the_successor() {
-    let place = Place::new("restart", "pid_file = \"DIR/pid\"");
-    let result = place.set("two", 0);
+    let testbed = Testbed::new("restart", "pid_file = \"DIR/pid\"");
+    let result = testbed.set("two", 0);
     let i = &result.json["instances"][0];
-    assert!(i["successor_of"] == place.pids()[0], "{i:#}");
+    assert!(i["successor_of"] == testbed.pids()[0], "{i:#}");
     assert!(i["state"] == "confirmed", "{i:#}");
-    assert_eq!(get(&place.url, "/").1, "two");
+    assert_eq!(get(&testbed.url, "/").1, "two");
 }
 
 /// Returns the command that restarts the only instance, from the list of next commands.
@@ -303,12 +303,12 @@ fn to_type(result: &CommandResult) -> String {
 
 #[test]
 fn an_instance_without_a_successor_is_dead_and_the_restart_command_is_shown() {
-    let place = Place::new("die", "");
-    let result = place.set("two", 7);
+    let testbed = Testbed::new("die", "");
+    let result = testbed.set("two", 7);
     assert_eq!(
         (
             &result.json["instances"][0]["state"],
-            place.fleet.text().contains("\"one\"")
+            testbed.fleet.text().contains("\"one\"")
         ),
         (&"died".into(), true),
         "{:#}",
@@ -325,11 +325,11 @@ fn an_instance_without_a_successor_is_dead_and_the_restart_command_is_shown() {
 
 #[test]
 fn a_dead_instance_is_revived_on_the_old_config() {
-    let place = Place::new("die", "revive = [\"{exe}\", \"{args}\"]");
-    let result = place.set("two", 6);
+    let testbed = Testbed::new("die", "revive = [\"{exe}\", \"{args}\"]");
+    let result = testbed.set("two", 6);
     let i = &result.json["instances"][0];
     assert!(i["state"] == "reverted", "{i:#}");
-    assert!(i["successor_of"] == place.pids()[0], "{i:#}");
+    assert!(i["successor_of"] == testbed.pids()[0], "{i:#}");
     assert_eq!(i["trouble"]["kind"], "died");
     // It outlives its starter, in a session of its own.
     let new = i["pid"].as_i64().unwrap();
@@ -339,18 +339,18 @@ fn a_dead_instance_is_revived_on_the_old_config() {
         new.to_string(),
         "{stat}"
     );
-    let bad = Place::new("die", "revive = [\"false\"]");
+    let bad = Testbed::new("die", "revive = [\"false\"]");
     let result = bad.set("two", 7);
     assert!(result.stderr.contains("`false` ended"), "{}", result.stderr);
 }
 
 #[test]
 fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allowed() {
-    let place = Place::new(
+    let testbed = Testbed::new(
         "die",
         "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]",
     );
-    let refused = place
+    let refused = testbed
         .fleet
         .broadcast(&["--set", "message=two", "--validate"])
         .expect(5);
@@ -359,9 +359,9 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
         "{}",
         refused.stderr
     );
-    assert!(!place.fleet.path("pids.hung").exists(), "not signalled");
+    assert!(!testbed.fleet.path("pids.hung").exists(), "not signalled");
     // The other modes of validation do not matter here.
-    let result = place
+    let result = testbed
         .fleet
         .broadcast(&["--set", "message=two", "--validate=off"])
         .expect(6);
@@ -370,7 +370,7 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
         "{:#}",
         result.json
     );
-    let result = place.set("three", 6);
+    let result = testbed.set("three", 6);
     assert_eq!(
         result.json["instances"][0]["state"], "reverted",
         "{:#}",
@@ -384,17 +384,22 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
         .1,
         "one"
     );
-    let reload = Place::new(
+    let reload = Testbed::new(
         "reload",
         "on_bad_config = \"dies\"\nvalidate = \"none\"\nrevive = [\"{exe}\", \"{args}\"]",
     );
     reload.set("two", 0);
     // Without `reloads`, or without a restart command, nothing is signalled.
-    place.group("validate = \"none\"\n", "");
-    assert!(place.set("four", 5).stderr.contains("a bad config ends it"));
-    place.group("revive = [\"{exe}\", \"{args}\"]", "validate = \"none\"");
+    testbed.group("validate = \"none\"\n", "");
     assert!(
-        place
+        testbed
+            .set("four", 5)
+            .stderr
+            .contains("a bad config ends it")
+    );
+    testbed.group("revive = [\"{exe}\", \"{args}\"]", "validate = \"none\"");
+    assert!(
+        testbed
             .fleet
             .broadcast(&["--set", "message=four"])
             .expect(2)
@@ -405,20 +410,20 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
 
 #[test]
 fn a_successor_is_checked_again_under_its_own_identity() {
-    let place = Place::new("hand-over", "[group.rollout]\nbake = \"20ms\"");
-    let result = place.set("two", 0);
+    let testbed = Testbed::new("hand-over", "[group.rollout]\nbake = \"20ms\"");
+    let result = testbed.set("two", 0);
     let i = &result.json["instances"][0];
     assert!(
-        i["successor_of"] == place.pids()[0],
+        i["successor_of"] == testbed.pids()[0],
         "{i:#}\n{}",
         result.stderr
     );
     assert!(i["state"] == "confirmed", "{i:#}\n{}", result.stderr);
     assert!(result.stderr.contains("Held"), "{i:#}\n{}", result.stderr);
     // An instance that has ended by then is dead, even if its answer was proven.
-    let place = Place::new("hand-over-soon", "[group.rollout]\nbake = \"2s\"");
-    place.group("equals = \"{candidate.message}\"", "contains = \"\"");
-    let result = place.set("two", 7);
+    let testbed = Testbed::new("hand-over-soon", "[group.rollout]\nbake = \"2s\"");
+    testbed.group("equals = \"{candidate.message}\"", "contains = \"\"");
+    let result = testbed.set("two", 7);
     assert_eq!(
         result.json["instances"][0]["state"], "died",
         "{:#}",
@@ -429,18 +434,18 @@ fn a_successor_is_checked_again_under_its_own_identity() {
 #[test]
 fn a_newcomer_that_reads_the_file_is_confirmed_or_the_run_is_mixed() {
     for (says, code) in [("", 0), ("--says old", 7)] {
-        let place = Place::new("reload", "");
+        let testbed = Testbed::new("reload", "");
         // The validator runs between survey and install. The process that it requests waits for the
         // new file.
         let start = format!(
             "(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; /usr/bin/python3 '{script}' --mode reload --config '{config}' --pids '{pids}' {says}; true)",
-            config = place.fleet.path("web.toml").display(),
-            script = place.fleet.path("daemon.py").display(),
-            pids = place.fleet.path("pids").display(),
+            config = testbed.fleet.path("web.toml").display(),
+            script = testbed.fleet.path("daemon.py").display(),
+            pids = testbed.fleet.path("pids").display(),
         );
-        let (_outside, asks) = outside(&place.fleet, &start);
-        let script = place.fleet.write("validator", &asks);
-        let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
+        let (_outside, asks) = outside(&testbed.fleet, &start);
+        let script = testbed.fleet.write("validator", &asks);
+        let group = std::fs::read_to_string(testbed.fleet.path("fleet.toml")).unwrap();
         // The first is not proven before the newcomer is there.
         let group = group.replace(
             "reloads = true\n",
@@ -451,13 +456,13 @@ fn a_newcomer_that_reads_the_file_is_confirmed_or_the_run_is_mixed() {
         );
         let there = format!(
             "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n",
-            place.fleet.path("pids").display()
+            testbed.fleet.path("pids").display()
         );
-        place
+        testbed
             .fleet
             .write("fleet.toml", &format!("{group}\n{there}"));
-        let result = place.set("two", code);
-        let new = place.pids()[1];
+        let result = testbed.set("two", code);
+        let new = testbed.pids()[1];
         let all = result.json["instances"].as_array().unwrap();
         let i = all
             .iter()
@@ -473,10 +478,10 @@ fn a_newcomer_that_reads_the_file_is_confirmed_or_the_run_is_mixed() {
 
 #[test]
 fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
-    let place = Place::new("leave", "");
-    let result = place.set("two", 7);
+    let testbed = Testbed::new("leave", "");
+    let result = testbed.set("two", 7);
     let i = &result.json["instances"][0];
-    let foreign = place.pids()[1];
+    let foreign = testbed.pids()[1];
     assert_eq!(i["trouble"]["kind"], "stranger", "{i:#}");
     assert!(
         i["trouble"]["text"]
@@ -485,9 +490,9 @@ fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
             .contains(&format!("pid {foreign} ")),
         "{i:#}"
     );
-    assert!(place.fleet.text().contains("\"one\""), "rolled back");
+    assert!(testbed.fleet.text().contains("\"one\""), "rolled back");
     // While it is there, no run begins.
-    let result = place.set("three", 5);
+    let result = testbed.set("three", 5);
     assert!(
         result.stderr.contains(&format!("pid {foreign} ")),
         "{}",
@@ -502,15 +507,15 @@ fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
     until("the foreign listener is gone", || {
         !std::path::Path::new(&format!("/proc/{foreign}")).exists()
     });
-    let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
+    let group = std::fs::read_to_string(testbed.fleet.path("fleet.toml")).unwrap();
     assert!(group.contains("timeout"));
-    assert_eq!(get(&place.url, "/").1, "one");
+    assert_eq!(get(&testbed.url, "/").1, "one");
 }
 
 #[test]
 fn the_restart_command_is_shown_quoted_after_a_failed_revival() {
-    let place = Place::new("die", "revive = [\"false\", \"{exe}\", \"{args}\"]");
-    let result = place.set("two", 7);
+    let testbed = Testbed::new("die", "revive = [\"false\", \"{exe}\", \"{args}\"]");
+    let result = testbed.set("two", 7);
     let line = to_type(&result);
     assert!(line.contains("&& false /"), "{}", result.stderr);
     assert!(
@@ -522,9 +527,9 @@ fn the_restart_command_is_shown_quoted_after_a_failed_revival() {
 
 #[test]
 fn an_abandoned_worker_is_no_successor_and_gets_no_signal() {
-    let place = Place::new("fork", "[[group.confirm]]\nworkers = true\nreplaced = true");
-    let old = place.pids()[0];
-    let result = place.set("two", 7);
+    let testbed = Testbed::new("fork", "[[group.confirm]]\nworkers = true\nreplaced = true");
+    let old = testbed.pids()[0];
+    let result = testbed.set("two", 7);
     assert_eq!(
         (
             result.json["instances"][0]["pid"].as_i64(),
@@ -535,18 +540,18 @@ fn an_abandoned_worker_is_no_successor_and_gets_no_signal() {
         result.json
     );
     assert_eq!(
-        std::fs::read_to_string(place.fleet.path("pids.hung")).unwrap(),
+        std::fs::read_to_string(testbed.fleet.path("pids.hung")).unwrap(),
         format!("{old}\n")
     );
 }
 
 #[test]
 fn without_leader_rules_the_process_that_inherited_is_the_successor() {
-    let place = Place::new("hand-over", "pid_file = \"DIR/none\"");
-    let result = place.set("two", 0);
+    let testbed = Testbed::new("hand-over", "pid_file = \"DIR/none\"");
+    let result = testbed.set("two", 0);
     assert_eq!(
         result.json["instances"][0]["successor_of"],
-        place.pids()[0],
+        testbed.pids()[0],
         "{:#}",
         result.json
     );
@@ -557,13 +562,13 @@ fn a_pid_file_that_others_can_write_names_no_successor() {
     if !crate::support::runs_as_root("only root ignores a pid file that other users can write") {
         return;
     }
-    let place = Place::new("restart", "pid_file = \"DIR/pid\"");
+    let testbed = Testbed::new("restart", "pid_file = \"DIR/pid\"");
     std::fs::set_permissions(
-        place.fleet.path("pid"),
+        testbed.fleet.path("pid"),
         std::os::unix::fs::PermissionsExt::from_mode(0o666),
     )
     .unwrap();
-    let result = place.set("two", 7);
+    let result = testbed.set("two", 7);
     assert!(
         result.json["instances"]
             .as_array()
@@ -577,27 +582,32 @@ fn a_pid_file_that_others_can_write_names_no_successor() {
 
 #[test]
 fn a_foreign_listener_on_the_probed_address_counts_despite_a_wildcard_socket() {
-    let place = Place::with("keep", "", &["--host", "0.0.0.0"]);
-    let port = place.url.trim_end_matches('/').rsplit(':').next().unwrap();
+    let testbed = Testbed::with("keep", "", &["--host", "0.0.0.0"]);
+    let port = testbed
+        .url
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .unwrap();
     // The kernel prefers the socket with the more specific address.
     let mut other = Command::new("/usr/bin/python3");
-    let copy = place.fleet.write("other.py", DAEMON);
+    let copy = testbed.fleet.write("other.py", DAEMON);
     other
         .arg(copy)
         .args([
             "--mode", "reload", "--says", "two", "--port", port, "--config",
         ])
-        .arg(place.fleet.path("web.toml"));
+        .arg(testbed.fleet.path("web.toml"));
     let mut other = other
         .arg("--pids")
-        .arg(place.fleet.path("pids"))
+        .arg(testbed.fleet.path("pids"))
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     until("it answers", || {
-        place.pids().len() == 2 && get(&place.url, "/").1 == "two"
+        testbed.pids().len() == 2 && get(&testbed.url, "/").1 == "two"
     });
-    let result = place.set("two", 5);
+    let result = testbed.set("two", 5);
     other.kill().unwrap();
     other.wait().unwrap();
     assert!(
@@ -615,31 +625,31 @@ fn a_foreign_listener_on_the_probed_address_counts_despite_a_wildcard_socket() {
 #[test]
 fn a_newcomer_gets_the_full_timeout_and_an_ended_one_is_ignored() {
     for (more, code) in [("--says old", 7), ("--says old --once yes", 0)] {
-        let place = Place::new("reload", "");
+        let testbed = Testbed::new("reload", "");
         let start = format!(
             "(cd /; while ! grep -q two '{config}'; do sleep 0.02; done; exec /usr/bin/python3 '{script}' --mode keep --config '{config}' --pids '{pids}' {more})",
-            config = place.fleet.path("web.toml").display(),
-            script = place.fleet.path("daemon.py").display(),
-            pids = place.fleet.path("pids").display(),
+            config = testbed.fleet.path("web.toml").display(),
+            script = testbed.fleet.path("daemon.py").display(),
+            pids = testbed.fleet.path("pids").display(),
         );
-        let (_outside, asks) = outside(&place.fleet, &start);
-        let script = place.fleet.write("validator", &asks);
-        place.group(
+        let (_outside, asks) = outside(&testbed.fleet, &start);
+        let script = testbed.fleet.write("validator", &asks);
+        testbed.group(
             "timeout = \"4s\"",
             &format!(
                 "timeout = \"10m\"\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]",
                 script.display()
             ),
         );
-        let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
+        let group = std::fs::read_to_string(testbed.fleet.path("fleet.toml")).unwrap();
         let there = format!(
             "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n",
-            place.fleet.path("pids").display()
+            testbed.fleet.path("pids").display()
         );
-        place
+        testbed
             .fleet
             .write("fleet.toml", &format!("{group}\n{there}"));
-        let result = place
+        let result = testbed
             .fleet
             .broadcast(&["--set", "message=two", "--timeout", "8s"])
             .expect(code);
@@ -709,9 +719,9 @@ fn a_restarted_instance_is_rolled_back_by_its_own_attempt_counter() {
 
 #[test]
 fn an_instance_whose_successor_ends_is_dead_and_the_restart_command_is_shown() {
-    let place = Place::new("hand-over-soon", "");
-    let old = place.pids()[0];
-    let result = place.set("two", 7);
+    let testbed = Testbed::new("hand-over-soon", "");
+    let old = testbed.pids()[0];
+    let result = testbed.set("two", 7);
     let i = &result.json["instances"][0];
     assert_eq!(
         (i["pid"].as_i64(), i["state"].as_str()),
@@ -727,55 +737,64 @@ fn an_instance_whose_successor_ends_is_dead_and_the_restart_command_is_shown() {
 
 #[test]
 fn an_instance_that_reports_another_config_is_signalled_despite_the_record() {
-    let place = Place::new("reload", "");
-    let at = |name: &str| place.fleet.path(name);
+    let testbed = Testbed::new("reload", "");
+    let at = |name: &str| testbed.fleet.path(name);
     std::fs::rename(at("web.toml"), at("v1.toml")).unwrap();
-    place.fleet.write("v2.toml", "message = \"two\"\n");
+    testbed.fleet.write("v2.toml", "message = \"two\"\n");
     let leads = |to: &str| {
         let _ = std::fs::remove_file(at("web.toml"));
         std::os::unix::fs::symlink(to, at("web.toml")).unwrap();
     };
-    place.fleet.write("v1.toml", "message = \"uno\"\n");
+    testbed.fleet.write("v1.toml", "message = \"uno\"\n");
     leads("v1.toml");
-    assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
-    assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["unchanged"]);
+    assert_eq!(
+        testbed.fleet.broadcast(&[]).expect(0).states(),
+        ["confirmed"]
+    );
+    assert_eq!(
+        testbed.fleet.broadcast(&[]).expect(0).states(),
+        ["unchanged"]
+    );
     // Edited by hand and restored: the file itself is as it was proven.
     leads("v2.toml");
-    kill(Pid::from_raw(place.pids()[0]), Signal::SIGHUP).unwrap();
-    until("it runs the other", || get(&place.url, "/").1 == "two");
+    kill(Pid::from_raw(testbed.pids()[0]), Signal::SIGHUP).unwrap();
+    until("it runs the other", || get(&testbed.url, "/").1 == "two");
     leads("v1.toml");
-    assert_eq!(place.fleet.broadcast(&[]).expect(0).states(), ["confirmed"]);
-    assert_eq!(get(&place.url, "/").1, "uno");
+    assert_eq!(
+        testbed.fleet.broadcast(&[]).expect(0).states(),
+        ["confirmed"]
+    );
+    assert_eq!(get(&testbed.url, "/").1, "uno");
 }
 
 #[test]
 fn an_instance_from_before_the_install_that_shows_the_new_content_has_read_it() {
-    let place = Place::new("reload", "");
+    let testbed = Testbed::new("reload", "");
     // It starts before the install, and reads its config after it.
     let start = format!(
         "(cd /; exec /usr/bin/python3 '{}' --mode reload --waits two --config '{}' --pids '{}')",
-        place.fleet.path("daemon.py").display(),
-        place.fleet.path("web.toml").display(),
-        place.fleet.path("pids").display(),
+        testbed.fleet.path("daemon.py").display(),
+        testbed.fleet.path("web.toml").display(),
+        testbed.fleet.path("pids").display(),
     );
-    let (_outside, asks) = outside(&place.fleet, &start);
-    let validator = place.fleet.write("validator", &asks);
-    place.group(
+    let (_outside, asks) = outside(&testbed.fleet, &start);
+    let validator = testbed.fleet.write("validator", &asks);
+    testbed.group(
         "reloads = true",
         &format!(
             "reloads = true\nvalidate = [\"/bin/sh\", \"{}\", \"{{candidate}}\"]",
             validator.display()
         ),
     );
-    let group = std::fs::read_to_string(place.fleet.path("fleet.toml")).unwrap();
+    let group = std::fs::read_to_string(testbed.fleet.path("fleet.toml")).unwrap();
     let there = format!(
         "[[group.confirm]]\nexec = [\"sh\", \"-c\", \"wc -l < '{}'\"]\nequals = \"2\"\n",
-        place.fleet.path("pids").display()
+        testbed.fleet.path("pids").display()
     );
-    place
+    testbed
         .fleet
         .write("fleet.toml", &format!("{group}\n{there}"));
-    let result = place.set("two", 0);
+    let result = testbed.set("two", 0);
     assert_eq!(
         (
             result.json["instances"].as_array().unwrap().len(),

@@ -24,7 +24,7 @@ use serde_json::Value;
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 /// The longest wait for one condition. A busy machine starts a server within seconds.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The longest time of one run of `hello`. It exceeds every timeout in the tests.
+/// The longest time of one run of `hello`. A run that hangs then fails its test.
 pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Fleet {
@@ -260,7 +260,7 @@ impl Fleet {
 
 impl CommandResult {
     pub(crate) fn of(command: &mut Command) -> Self {
-        let CommandEnd { code, json, stderr } = ended(command);
+        let CommandEnd { code, json, stderr } = run_to_end(command);
         Self {
             code: code.unwrap(),
             json,
@@ -450,7 +450,7 @@ pub(crate) fn kill_while_validating(fleet: &Fleet) {
 }
 
 /// Runs a command to its end and returns its result.
-pub(crate) fn ended(command: &mut Command) -> CommandEnd {
+pub(crate) fn run_to_end(command: &mut Command) -> CommandEnd {
     let output = output(command);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     CommandEnd {

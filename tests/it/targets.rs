@@ -148,7 +148,7 @@ impl Drop for Daemon {
 }
 
 /// A folder with `etc/conf.d` and `etc/main.conf`, the daemon's program, and a group that finds it.
-struct Place {
+struct Testbed {
     fleet: Fleet,
     exe: PathBuf,
     targets: Vec<PathBuf>,
@@ -157,7 +157,7 @@ struct Place {
 const CONFIRM: &str = "reloads = true\ntimeout = \"20s\"\n\
                        [[group.confirm]]\nhttp = \"http://{listen}/loads\"\nincreased = true\n[[group.reject]]\nhttp = \"http://{listen}/refused\"\nincreased = true\n";
 
-impl Place {
+impl Testbed {
     /// `names` below `etc` are the targets.
     fn new(names: &[&str]) -> Self {
         let fleet = Fleet::start(0);
@@ -186,13 +186,13 @@ impl Place {
             .iter()
             .map(|n| fleet.path("etc").canonicalize().unwrap().join(n))
             .collect();
-        let place = Self {
+        let testbed = Self {
             fleet,
             exe,
             targets,
         };
-        place.group("");
-        place
+        testbed.group("");
+        testbed
     }
 
     fn group(&self, more: &str) {
@@ -313,27 +313,27 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
 
 #[test]
 fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
-    let place = Place::new(&["conf.d"]);
-    let daemon = place.start();
+    let testbed = Testbed::new(&["conf.d"]);
+    let daemon = testbed.start();
     std::fs::set_permissions(
-        place.path("etc/conf.d/a.conf"),
+        testbed.path("etc/conf.d/a.conf"),
         std::fs::Permissions::from_mode(0o640),
     )
     .unwrap();
     let odd = "two words\nof two lines";
-    let new = place.new_files(&[
+    let new = testbed.new_files(&[
         ("a.conf", "new"),
         ("sub/y", "y"),
         (odd, "odd"),
         (".hidden", ""),
         ("other/z", "z"),
     ]);
-    let result = place.run(&["--config", &new], 0);
+    let result = testbed.run(&["--config", &new], 0);
     assert_eq!(
         (result.states(), daemon.says("/loads")),
         (vec!["confirmed"], "2".to_owned())
     );
-    assert_eq!(daemon.says("/"), place.disk());
+    assert_eq!(daemon.says("/"), testbed.disk());
     for (name, text) in [
         ("a.conf", "new"),
         (odd, "odd"),
@@ -344,14 +344,14 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
         (".hidden", ""),
         ("other/z", "z"),
     ] {
-        assert_eq!(place.text(&format!("etc/conf.d/{name}")), text);
+        assert_eq!(testbed.text(&format!("etc/conf.d/{name}")), text);
     }
     assert_eq!(
-        std::fs::read_link(place.path("etc/conf.d/link")).unwrap(),
+        std::fs::read_link(testbed.path("etc/conf.d/link")).unwrap(),
         Path::new("../elsewhere")
     );
     assert_eq!(
-        place.path("etc/conf.d/a.conf").metadata().unwrap().mode() & 0o7777,
+        testbed.path("etc/conf.d/a.conf").metadata().unwrap().mode() & 0o7777,
         0o640,
         "the mode is the live one's"
     );
@@ -365,7 +365,7 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
         (&target["from"], "./sub/deep/x"),
         (&target["to"], "./other/z"),
     ] {
-        let archive = place
+        let archive = testbed
             .path("state/runs")
             .join(run)
             .join(digest.as_str().unwrap());
@@ -377,46 +377,46 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
             "{listed:?}"
         );
     }
-    place.run(&["--config", &new, "--prune"], 0);
+    testbed.run(&["--config", &new, "--prune"], 0);
     assert_eq!(
         (
             daemon.says("/"),
-            place.path("etc/conf.d/kept.conf").exists(),
-            place.path("etc/conf.d/link").exists()
+            testbed.path("etc/conf.d/kept.conf").exists(),
+            testbed.path("etc/conf.d/link").exists()
         ),
-        (place.disk(), false, false)
+        (testbed.disk(), false, false)
     );
     // An unchanged, proven target causes no signal. After an edit it does, since the daemon cannot
     // report its config.
-    let result = place.run(&["--config", &new], 0);
+    let result = testbed.run(&["--config", &new], 0);
     assert_eq!(
         (result.states(), daemon.says("/loads")),
         (vec!["unchanged"], "3".to_owned())
     );
-    std::fs::write(place.path("etc/conf.d/a.conf"), "new").unwrap();
-    let result = place.run(&["--config", &new], 0);
+    std::fs::write(testbed.path("etc/conf.d/a.conf"), "new").unwrap();
+    let result = testbed.run(&["--config", &new], 0);
     assert_eq!(
         (result.states(), daemon.says("/loads")),
         (vec!["confirmed"], "4".to_owned())
     );
     // Without the record of the proof, the served content is unknown.
-    std::fs::remove_dir_all(place.path("state")).unwrap();
-    let result = place.run(&["--config", &new], 0);
+    std::fs::remove_dir_all(testbed.path("state")).unwrap();
+    let result = testbed.run(&["--config", &new], 0);
     assert!(!result.stderr.contains("Installed"), "{}", result.stderr);
     assert!(result.stderr.contains("No way back"), "{}", result.stderr);
 }
 
 #[test]
 fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
-    let place = Place::new(&["conf.d"]);
-    let daemon = place.start();
+    let testbed = Testbed::new(&["conf.d"]);
+    let daemon = testbed.start();
     let before = (
-        place.disk(),
-        place.path("etc/conf.d").metadata().unwrap().ino(),
+        testbed.disk(),
+        testbed.path("etc/conf.d").metadata().unwrap().ino(),
     );
-    let new = place.new_files(&[("a.conf", "new"), ("added/x", "x"), ("kept.conf", "kept")]);
+    let new = testbed.new_files(&[("a.conf", "new"), ("added/x", "x"), ("kept.conf", "kept")]);
     let screen = |args: &[&str]| {
-        let output = place
+        let output = testbed
             .fleet
             .command(&["--dry-run", "--config", &new])
             .args(args)
@@ -459,14 +459,14 @@ fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
     ];
     assert_eq!(lines(&result)[3..], gone, "{result}");
     assert!(result.contains("-x\n"), "{result}");
-    let result = place.run(&["--dry-run", "--config", &new, "--prune"], 0);
+    let result = testbed.run(&["--dry-run", "--config", &new, "--prune"], 0);
     assert_eq!(
         result.json["targets"][0]["entries"][0],
         serde_json::json!({ "path": "a.conf", "becomes": "changed" })
     );
     // One file that is not readable by all makes the whole directory secret. Names are not secret.
     std::fs::set_permissions(
-        place.path("etc/conf.d/sub/deep/x"),
+        testbed.path("etc/conf.d/sub/deep/x"),
         std::fs::Permissions::from_mode(0o640),
     )
     .unwrap();
@@ -476,27 +476,27 @@ fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
     assert!(!result.contains("+new"), "{result}");
     assert_eq!(
         (
-            place.disk(),
-            place.path("etc/conf.d").metadata().unwrap().ino()
+            testbed.disk(),
+            testbed.path("etc/conf.d").metadata().unwrap().ino()
         ),
         before
     );
     assert_eq!(
-        (daemon.says("/loads"), place.beside()),
+        (daemon.says("/loads"), testbed.beside()),
         ("1".to_owned(), vec!["conf.d".into(), "main.conf".into()])
     );
 }
 
 #[test]
 fn a_directory_that_does_not_load_is_rolled_back_and_proven() {
-    let place = Place::new(&["conf.d"]);
-    let daemon = place.start();
+    let testbed = Testbed::new(&["conf.d"]);
+    let daemon = testbed.start();
     let before = (
-        place.disk(),
-        place.path("etc/conf.d").metadata().unwrap().ino(),
+        testbed.disk(),
+        testbed.path("etc/conf.d").metadata().unwrap().ino(),
     );
-    let new = place.new_files(&[("a.conf", "broken"), ("b.conf", "b")]);
-    let result = place.run(&["--config", &new, "--prune"], 6);
+    let new = testbed.new_files(&[("a.conf", "broken"), ("b.conf", "b")]);
+    let result = testbed.run(&["--config", &new, "--prune"], 6);
     assert_eq!(
         (
             result.states(),
@@ -506,8 +506,8 @@ fn a_directory_that_does_not_load_is_rolled_back_and_proven() {
     );
     assert_eq!(
         (
-            place.disk(),
-            place.path("etc/conf.d").metadata().unwrap().ino()
+            testbed.disk(),
+            testbed.path("etc/conf.d").metadata().unwrap().ino()
         ),
         before,
         "the very directory is back"
@@ -524,10 +524,10 @@ fn a_directory_that_does_not_load_is_rolled_back_and_proven() {
 
 #[test]
 fn several_targets_are_one_step() {
-    let place = Place::new(&["main.conf", "conf.d"]);
-    let daemons = [place.start(), place.start()];
-    let new = place.new_files(&[("main.conf", "new main"), ("conf.d/a.conf", "new")]);
-    let result = place.run(&["--config", &new], 0);
+    let testbed = Testbed::new(&["main.conf", "conf.d"]);
+    let daemons = [testbed.start(), testbed.start()];
+    let new = testbed.new_files(&[("main.conf", "new main"), ("conf.d/a.conf", "new")]);
+    let result = testbed.run(&["--config", &new], 0);
     assert_eq!(
         (
             result.states(),
@@ -538,61 +538,61 @@ fn several_targets_are_one_step() {
     assert!(
         daemons
             .iter()
-            .all(|d| d.says("/loads") == "2" && d.says("/") == place.disk()),
+            .all(|d| d.says("/loads") == "2" && d.says("/") == testbed.disk()),
         "one signal for both"
     );
     assert_eq!(
         (
-            place.text("etc/main.conf"),
-            place.text("etc/conf.d/a.conf"),
-            place.text("etc/conf.d/kept.conf")
+            testbed.text("etc/main.conf"),
+            testbed.text("etc/conf.d/a.conf"),
+            testbed.text("etc/conf.d/kept.conf")
         ),
         ("new main".into(), "new".into(), "kept".into())
     );
     // A target without an entry stays, and both are rolled back.
-    let before = place.disk();
-    let new = place.new_files(&[("main.conf", "broken")]);
-    let result = place.run(&["--config", &new], 6);
+    let before = testbed.disk();
+    let new = testbed.new_files(&[("main.conf", "broken")]);
+    let result = testbed.run(&["--config", &new], 6);
     assert_eq!(
-        (result.states(), place.disk()),
+        (result.states(), testbed.disk()),
         (vec!["reverted", "untouched"], before.clone())
     );
-    let new = place.new_files(&[("main.conf", "x"), ("conf.d/a.conf", "broken")]);
+    let new = testbed.new_files(&[("main.conf", "x"), ("conf.d/a.conf", "broken")]);
     assert_eq!(
-        place.run(&["--config", &new], 6).states(),
+        testbed.run(&["--config", &new], 6).states(),
         ["reverted", "untouched"]
     );
-    let new = place.new_files(&[("main.conf", "x"), (".other", "")]);
-    let result = place.run(&["--config", &new], 4);
+    let new = testbed.new_files(&[("main.conf", "x"), (".other", "")]);
+    let result = testbed.run(&["--config", &new], 4);
     assert!(result.stderr.contains(".other"), "{}", result.stderr);
     assert!(
         result.stderr.contains("no target of that name"),
         "{}",
         result.stderr
     );
-    assert_eq!(place.disk(), before);
+    assert_eq!(testbed.disk(), before);
 }
 
 #[test]
 fn a_failed_second_install_rolls_back_the_first_without_a_signal() {
     for targets in [["main.conf", "conf.d"], ["conf.d", "main.conf"]] {
-        let place = Place::new(&targets);
-        let daemon = place.start();
+        let testbed = Testbed::new(&targets);
+        let daemon = testbed.start();
         let (second, first) = if targets[1] == "conf.d" {
             ("conf.d/kept.conf", "main.conf")
         } else {
             ("main.conf", "conf.d/a.conf")
         };
-        let before = place.text(&format!("etc/{first}"));
+        let before = testbed.text(&format!("etc/{first}"));
         // In place, it would change only its own view of the live path, so it uses its parent's
         // root.
-        place.validator(&format!(
+        testbed.validator(&format!(
             "printf 'somebody else' > /proc/$PPID/root'{}'",
-            place.path("etc").join(second).display()
+            testbed.path("etc").join(second).display()
         ));
-        let new = place.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
+        let new = testbed.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
         // The second does not have its old bytes, so the operator must act.
-        let result = place.run(&["--config", &new], 7);
+        let result = testbed.run(&["--config", &new], 7);
         assert!(
             result.stderr.contains("changed by somebody else"),
             "{}",
@@ -605,8 +605,8 @@ fn a_failed_second_install_rolls_back_the_first_without_a_signal() {
         );
         assert_eq!(
             (
-                place.text(&format!("etc/{first}")),
-                place.text(&format!("etc/{second}"))
+                testbed.text(&format!("etc/{first}")),
+                testbed.text(&format!("etc/{second}"))
             ),
             (before, "somebody else".to_owned())
         );
@@ -615,13 +615,13 @@ fn a_failed_second_install_rolls_back_the_first_without_a_signal() {
 
 #[test]
 fn a_directory_that_changes_after_the_survey_is_left_alone() {
-    let place = Place::new(&["conf.d"]);
-    let daemon = place.start();
-    place.validator(&format!(
+    let testbed = Testbed::new(&["conf.d"]);
+    let daemon = testbed.start();
+    testbed.validator(&format!(
         "ln -s x /proc/$PPID/root'{}'",
-        place.path("etc/conf.d/sub/somebody").display()
+        testbed.path("etc/conf.d/sub/somebody").display()
     ));
-    let result = place.run(&["--config", &place.new_files(&[("a.conf", "new")])], 5);
+    let result = testbed.run(&["--config", &testbed.new_files(&[("a.conf", "new")])], 5);
     assert!(
         result.stderr.contains("changed by somebody else"),
         "{}",
@@ -633,61 +633,64 @@ fn a_directory_that_changes_after_the_survey_is_left_alone() {
         result.stderr
     );
     assert_eq!(
-        (place.text("etc/conf.d/a.conf"), daemon.says("/loads")),
+        (testbed.text("etc/conf.d/a.conf"), daemon.says("/loads")),
         ("old".into(), "1".into())
     );
-    assert!(place.path("etc/conf.d/sub/somebody").is_symlink());
+    assert!(testbed.path("etc/conf.d/sub/somebody").is_symlink());
 }
 
 #[test]
 fn a_file_that_another_tool_wrote_beside_each_target_is_its_candidate() {
-    let place = Place::new(&["main.conf", "conf.d"]);
-    let daemon = place.start();
-    std::fs::set_permissions(place.path("etc"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    place.group("source = \"{config}.new\"");
-    let result = place.run(&[], 1);
+    let testbed = Testbed::new(&["main.conf", "conf.d"]);
+    let daemon = testbed.start();
+    std::fs::set_permissions(testbed.path("etc"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    testbed.group("source = \"{config}.new\"");
+    let result = testbed.run(&[], 1);
     assert!(
         result.stderr.contains("etc/conf.d.new`: nothing is there"),
         "{}",
         result.stderr
     );
-    write(&place.path("etc"), &[("main.conf.new", "new main")]);
-    place.run(&[], 0);
+    write(&testbed.path("etc"), &[("main.conf.new", "new main")]);
+    testbed.run(&[], 0);
     assert_eq!(
-        (place.text("etc/main.conf"), place.text("etc/conf.d/a.conf")),
+        (
+            testbed.text("etc/main.conf"),
+            testbed.text("etc/conf.d/a.conf")
+        ),
         ("new main".into(), "old".into()),
         "one that has none stays"
     );
-    write(&place.path("etc/conf.d.new"), &[("a.conf", "new")]);
-    place.run(&[], 0);
+    write(&testbed.path("etc/conf.d.new"), &[("a.conf", "new")]);
+    testbed.run(&[], 0);
     assert_eq!(
         (
-            place.text("etc/conf.d/a.conf"),
-            place.text("etc/conf.d/kept.conf"),
+            testbed.text("etc/conf.d/a.conf"),
+            testbed.text("etc/conf.d/kept.conf"),
             daemon.says("/")
         ),
-        ("new".into(), "kept".into(), place.disk())
+        ("new".into(), "kept".into(), testbed.disk())
     );
-    let result = place.run(&[], 0);
+    let result = testbed.run(&[], 0);
     assert!(!result.stderr.contains("Installed"), "{}", result.stderr);
     assert!(
-        place.path("etc/conf.d.new/a.conf").exists(),
+        testbed.path("etc/conf.d.new/a.conf").exists(),
         "{}",
         result.stderr
     );
     let target = &result.json["targets"][1];
     assert_eq!(target["to"], target["disk"], "it is there already");
-    place.run(&["--prune"], 0);
-    assert!(!place.path("etc/conf.d/kept.conf").exists());
-    assert!(daemon.says("/") == place.disk());
-    let before = place.disk();
-    write(&place.path("etc/conf.d.new"), &[("a.conf", "newer")]);
+    testbed.run(&["--prune"], 0);
+    assert!(!testbed.path("etc/conf.d/kept.conf").exists());
+    assert!(daemon.says("/") == testbed.disk());
+    let before = testbed.disk();
+    write(&testbed.path("etc/conf.d.new"), &[("a.conf", "newer")]);
     std::fs::set_permissions(
-        place.path("etc/conf.d.new/a.conf"),
+        testbed.path("etc/conf.d.new/a.conf"),
         std::fs::Permissions::from_mode(0o666),
     )
     .unwrap();
-    let result = place.run(&[], 5);
+    let result = testbed.run(&[], 5);
     assert!(
         result
             .stderr
@@ -696,37 +699,37 @@ fn a_file_that_another_tool_wrote_beside_each_target_is_its_candidate() {
         result.stderr
     );
     // A file named on the command line has priority.
-    assert_eq!(place.disk(), before);
-    place.run(
-        &["--config", &place.new_files(&[("main.conf", "named")])],
+    assert_eq!(testbed.disk(), before);
+    testbed.run(
+        &["--config", &testbed.new_files(&[("main.conf", "named")])],
         0,
     );
-    assert_eq!(place.text("etc/main.conf"), "named");
+    assert_eq!(testbed.text("etc/main.conf"), "named");
     std::fs::set_permissions(
-        place.path("etc/conf.d.new/a.conf"),
+        testbed.path("etc/conf.d.new/a.conf"),
         std::fs::Permissions::from_mode(0o644),
     )
     .unwrap();
-    write(&place.path("etc"), &[("main.conf.new", "broken")]);
-    let before = place.disk();
+    write(&testbed.path("etc"), &[("main.conf.new", "broken")]);
+    let before = testbed.disk();
     assert_eq!(
-        (place.run(&[], 6).states(), place.disk()),
+        (testbed.run(&[], 6).states(), testbed.disk()),
         (vec!["reverted"], before)
     );
 }
 
 #[test]
 fn a_candidate_that_is_no_directory_is_refused_for_a_directory() {
-    let place = Place::new(&["conf.d"]);
-    let daemon = place.start();
+    let testbed = Testbed::new(&["conf.d"]);
+    let daemon = testbed.start();
     let before = (
-        place.disk(),
-        place.path("etc/conf.d").metadata().unwrap().ino(),
+        testbed.disk(),
+        testbed.path("etc/conf.d").metadata().unwrap().ino(),
     );
-    let new = place.new_files(&[("a.conf", "new")]);
-    nix::unistd::mkfifo(&place.path("new/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    std::fs::create_dir(place.path("nothing")).unwrap();
-    let nothing = place.path("nothing").display().to_string();
+    let new = testbed.new_files(&[("a.conf", "new")]);
+    nix::unistd::mkfifo(&testbed.path("new/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(testbed.path("nothing")).unwrap();
+    let nothing = testbed.path("nothing").display().to_string();
     for (args, code, says) in [
         (
             &["--config", &format!("{new}/a.conf")][..],
@@ -743,38 +746,38 @@ fn a_candidate_that_is_no_directory_is_refused_for_a_directory() {
         (&["--prune"], 2, "--config"),
         (&["--config", "/nowhere"], 1, "cannot read"),
     ] {
-        let result = place.run(args, code);
+        let result = testbed.run(args, code);
         assert!(result.stderr.contains(says), "{args:?}: {}", result.stderr);
     }
-    std::fs::remove_file(place.path("new/pipe")).unwrap();
+    std::fs::remove_file(testbed.path("new/pipe")).unwrap();
     std::fs::hard_link(
-        place.path("etc/conf.d/sub/deep/x"),
-        place.path("second-name"),
+        testbed.path("etc/conf.d/sub/deep/x"),
+        testbed.path("second-name"),
     )
     .unwrap();
     assert!(
-        place
+        testbed
             .run(&["--config", &new], 5)
             .stderr
             .contains("`sub/deep/x` in it has more than one hard link")
     );
-    std::fs::remove_file(place.path("second-name")).unwrap();
-    let socket = std::os::unix::net::UnixListener::bind(place.path("etc/conf.d/socket")).unwrap();
+    std::fs::remove_file(testbed.path("second-name")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(testbed.path("etc/conf.d/socket")).unwrap();
     assert!(
-        place
+        testbed
             .run(&["--config", &new], 5)
             .stderr
             .contains("`socket` in it is neither file, directory nor link")
     );
     drop(socket);
-    std::fs::remove_file(place.path("etc/conf.d/socket")).unwrap();
-    let lock = std::fs::File::open(place.path("etc")).unwrap();
+    std::fs::remove_file(testbed.path("etc/conf.d/socket")).unwrap();
+    let lock = std::fs::File::open(testbed.path("etc")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    place.run(&["--config", &new], 9);
+    testbed.run(&["--config", &new], 9);
     assert_eq!(
         (
-            place.disk(),
-            place.path("etc/conf.d").metadata().unwrap().ino()
+            testbed.disk(),
+            testbed.path("etc/conf.d").metadata().unwrap().ino()
         ),
         before
     );
@@ -783,15 +786,15 @@ fn a_candidate_that_is_no_directory_is_refused_for_a_directory() {
 
 #[test]
 fn an_instance_with_the_directory_as_working_directory_is_refused_before_an_exchange() {
-    let place = Place::new(&["conf.d"]);
-    let outside = place.start();
+    let testbed = Testbed::new(&["conf.d"]);
+    let outside = testbed.start();
     let inside = Daemon::start(
-        Command::new(&place.exe).current_dir(place.path("etc/conf.d/sub")),
-        &place.targets,
+        Command::new(&testbed.exe).current_dir(testbed.path("etc/conf.d/sub")),
+        &testbed.targets,
     );
-    let new = place.new_files(&[("a.conf", "new")]);
-    let before = place.disk();
-    let result = place.run(&["--config", &new], 5);
+    let new = testbed.new_files(&[("a.conf", "new")]);
+    let before = testbed.disk();
+    let result = testbed.run(&["--config", &new], 5);
     assert!(
         result.stderr.contains(&format!(
             "pid {} has its working directory in",
@@ -807,8 +810,8 @@ fn an_instance_with_the_directory_as_working_directory_is_refused_before_an_exch
         "{}",
         result.stderr
     );
-    assert!(place.disk() == before, "{}", result.stderr);
-    place.run(&[], 0);
+    assert!(testbed.disk() == before, "{}", result.stderr);
+    testbed.run(&[], 0);
     assert_eq!(
         (outside.says("/loads"), inside.says("/loads")),
         ("2".to_owned(), "2".to_owned())
@@ -817,17 +820,17 @@ fn an_instance_with_the_directory_as_working_directory_is_refused_before_an_exch
 
 /// Runs a script in a new mount namespace. Its last line on stdout is `code LOADS`. `start` starts
 /// the daemon, `cast` runs hello.
-fn in_mounts(place: &Place, script: &str) -> Option<(String, String)> {
+fn in_mounts(testbed: &Testbed, script: &str) -> Option<(String, String)> {
     let text = format!(
         "set -eu\nD='{}'; H='{}'; B='{}'; E=\"$D/etc\"; export DAEMON='{}'\n\
          start() {{ \"$@\" \"$B\" --exact targets::daemon --ignored --nocapture --test-threads=1 >\"$D/out\" 2>/dev/null & P=$!; trap 'kill $P' EXIT; \
          for _ in $(seq 600); do grep -q ^http: \"$D/out\" && break; sleep 0.05; done; }}\n\
          cast() {{ code=0; \"$H\" broadcast --fleet \"$D/fleet.toml\" --state \"$D/state\" --config \"$D/new\" || code=$?; }}\n\
          {script}\nls -A \"$E\" >&2; printf '%s %s\\n' \"$code\" \"$(curl -s \"$(grep ^http: \"$D/out\")loads\")\"\n",
-        place.fleet.dir.path().display(),
-        place.fleet.exe().display(),
-        place.exe.display(),
-        place.targets[0].display(),
+        testbed.fleet.dir.path().display(),
+        testbed.fleet.exe().display(),
+        testbed.exe.display(),
+        testbed.targets[0].display(),
     );
     let output = Command::new("unshare")
         .args(["-m", "sh", "-c", &text])
@@ -873,9 +876,9 @@ fn a_mount_in_the_directory_is_refused_in_either_mount_namespace() {
             "has a mount of its own at",
         ),
     ] {
-        let place = Place::new(&["conf.d"]);
-        place.new_files(&[("a.conf", "new"), ("b", "b")]);
-        let Some((result, stderr)) = in_mounts(&place, script) else {
+        let testbed = Testbed::new(&["conf.d"]);
+        testbed.new_files(&[("a.conf", "new"), ("b", "b")]);
+        let Some((result, stderr)) = in_mounts(&testbed, script) else {
             return;
         };
         assert_eq!(result, "5 1", "{script}: {stderr}");
@@ -888,10 +891,10 @@ fn a_mount_in_the_directory_is_refused_in_either_mount_namespace() {
 #[test]
 fn a_full_disk_stops_staging_and_never_the_rollback() {
     let mount = "mount -t tmpfs -o size=96k none \"$E\"; mkdir \"$E/conf.d\"; echo old > \"$E/conf.d/a.conf\"; start";
-    let place = Place::new(&["conf.d"]);
-    place.new_files(&[("a.conf", "new"), ("big", &"x".repeat(200_000))]);
+    let testbed = Testbed::new(&["conf.d"]);
+    testbed.new_files(&[("a.conf", "new"), ("big", &"x".repeat(200_000))]);
     let Some((result, stderr)) = in_mounts(
-        &place,
+        &testbed,
         &format!("{mount}; cast; grep -q old \"$E/conf.d/a.conf\"; test ! -e \"$E/conf.d/big\""),
     ) else {
         return;
@@ -901,14 +904,14 @@ fn a_full_disk_stops_staging_and_never_the_rollback() {
     assert!(stderr.contains("etc/conf.d"), "{stderr}");
     assert!(!stderr.contains(".hello-"), "{stderr}");
     // It fills between staging and install, and the installed content does not load.
-    let place = Place::new(&["conf.d"]);
-    place.new_files(&[("a.conf", "broken"), ("b", "b")]);
-    place.validator(&format!(
+    let testbed = Testbed::new(&["conf.d"]);
+    testbed.new_files(&[("a.conf", "broken"), ("b", "b")]);
+    testbed.validator(&format!(
         "dd if=/dev/zero of=/proc/$PPID/root'{}' bs=1k 2>/dev/null; exit 0",
-        place.path("etc/fill").display()
+        testbed.path("etc/fill").display()
     ));
     let Some((result, stderr)) = in_mounts(
-        &place,
+        &testbed,
         &format!("{mount}; cast; grep -q old \"$E/conf.d/a.conf\"; test ! -e \"$E/conf.d/b\""),
     ) else {
         return;
@@ -923,7 +926,7 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
     if !crate::support::runs_as_root("only root can become a user that may not write") {
         return;
     }
-    let place = Place::new(&["conf.d"]);
+    let testbed = Testbed::new(&["conf.d"]);
     let other_user = |program: &Path| {
         let mut command = Command::new("setpriv");
         command
@@ -938,14 +941,14 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
             .arg(program);
         command
     };
-    for dir in [place.fleet.dir.path(), &place.path("etc")] {
+    for dir in [testbed.fleet.dir.path(), &testbed.path("etc")] {
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    std::os::unix::fs::chown(place.path("etc/conf.d"), Some(65534), Some(65534)).unwrap();
-    let daemon = Daemon::start(&mut other_user(&place.exe), &place.targets);
-    let new = place.new_files(&[("a.conf", "new")]);
-    let mut command = other_user(place.fleet.exe());
-    let state = place.path("state-of-other-user");
+    std::os::unix::fs::chown(testbed.path("etc/conf.d"), Some(65534), Some(65534)).unwrap();
+    let daemon = Daemon::start(&mut other_user(&testbed.exe), &testbed.targets);
+    let new = testbed.new_files(&[("a.conf", "new")]);
+    let mut command = other_user(testbed.fleet.exe());
+    let state = testbed.path("state-of-other-user");
     std::fs::create_dir(&state).unwrap();
     std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();
     command
@@ -957,7 +960,7 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
             state.to_str().unwrap(),
             "--fleet",
         ])
-        .arg(place.path("fleet.toml"));
+        .arg(testbed.path("fleet.toml"));
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
@@ -967,26 +970,30 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
         "{stderr}"
     );
     assert_eq!(
-        (place.text("etc/conf.d/a.conf"), daemon.says("/loads")),
+        (testbed.text("etc/conf.d/a.conf"), daemon.says("/loads")),
         ("old".into(), "1".into())
     );
 }
 
 #[test]
 fn a_thousand_files_are_exchanged_as_one() {
-    let place = Place::new(&["conf.d"]);
+    let testbed = Testbed::new(&["conf.d"]);
     for at in 0..1000 {
-        std::fs::write(place.path(&format!("etc/conf.d/sub/{at}")), at.to_string()).unwrap();
+        std::fs::write(
+            testbed.path(&format!("etc/conf.d/sub/{at}")),
+            at.to_string(),
+        )
+        .unwrap();
     }
-    let daemon = place.start();
-    let before = place.path("etc/conf.d/sub/17").metadata().unwrap();
-    place.run(
-        &["--config", &place.new_files(&[("sub/500", "changed")])],
+    let daemon = testbed.start();
+    let before = testbed.path("etc/conf.d/sub/17").metadata().unwrap();
+    testbed.run(
+        &["--config", &testbed.new_files(&[("sub/500", "changed")])],
         0,
     );
     assert!(daemon.says("/").contains("sub/500=changed\n"));
-    assert!(daemon.says("/") == place.disk());
-    let after = place.path("etc/conf.d/sub/17").metadata().unwrap();
+    assert!(daemon.says("/") == testbed.disk());
+    let after = testbed.path("etc/conf.d/sub/17").metadata().unwrap();
     assert_eq!(
         (after.mtime(), after.mtime_nsec(), after.mode()),
         (before.mtime(), before.mtime_nsec(), before.mode())
@@ -996,35 +1003,35 @@ fn a_thousand_files_are_exchanged_as_one() {
 #[test]
 fn a_second_exchange_that_fails_rolls_the_run_back() {
     for targets in [["main.conf", "conf.d"], ["conf.d", "main.conf"]] {
-        let place = Place::new(&targets);
-        let daemon = place.start();
-        let before = place.disk();
-        let new = place.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
+        let testbed = Testbed::new(&targets);
+        let daemon = testbed.start();
+        let before = testbed.disk();
+        let new = testbed.new_files(&[("main.conf", "new"), ("conf.d/a.conf", "new")]);
         // The probe and the exchange of the first target come before it.
-        let Some((code, stderr)) = place.injected("renameat2:error=EIO:when=3", &new) else {
+        let Some((code, stderr)) = testbed.injected("renameat2:error=EIO:when=3", &new) else {
             return;
         };
         assert_eq!(
-            (code, place.disk(), daemon.says("/loads")),
+            (code, testbed.disk(), daemon.says("/loads")),
             (Some(6), before, "1".to_owned()),
             "{stderr}"
         );
         assert!(stderr.contains(targets[1]), "{stderr}");
         assert!(stderr.contains("os error 5"), "{stderr}");
         assert!(stderr.contains("Put back"), "{stderr}");
-        assert_eq!(place.beside(), ["conf.d", "main.conf"]);
+        assert_eq!(testbed.beside(), ["conf.d", "main.conf"]);
     }
 }
 
 #[test]
 fn an_unsupported_or_failed_exchange_of_a_directory_touches_nothing() {
-    let place = Place::new(&["conf.d"]);
-    let daemon = place.start();
+    let testbed = Testbed::new(&["conf.d"]);
+    let daemon = testbed.start();
     let before = (
-        place.disk(),
-        place.path("etc/conf.d").metadata().unwrap().ino(),
+        testbed.disk(),
+        testbed.path("etc/conf.d").metadata().unwrap().ino(),
     );
-    let new = place.new_files(&[("a.conf", "new")]);
+    let new = testbed.new_files(&[("a.conf", "new")]);
     // The first exchange is the probe before anything is touched, the second that of the target.
     for (what, code, says) in [
         (
@@ -1036,36 +1043,39 @@ fn an_unsupported_or_failed_exchange_of_a_directory_touches_nothing() {
         ("renameat2:error=EXDEV:when=2", 5, "cannot exchange it"),
         ("mkdirat:error=EROFS", 1, "os error 30"),
     ] {
-        let Some((result, stderr)) = place.injected(what, &new) else {
+        let Some((result, stderr)) = testbed.injected(what, &new) else {
             return;
         };
         assert_eq!(result, Some(code), "{what}: {stderr}");
         assert!(stderr.contains(says), "{what}: {stderr}");
         assert_eq!(
             (
-                place.disk(),
-                place.path("etc/conf.d").metadata().unwrap().ino()
+                testbed.disk(),
+                testbed.path("etc/conf.d").metadata().unwrap().ino()
             ),
             before,
             "{what}"
         );
-        assert_eq!(place.beside(), ["conf.d", "main.conf"], "{what}");
+        assert_eq!(testbed.beside(), ["conf.d", "main.conf"], "{what}");
     }
     assert_eq!(daemon.says("/loads"), "1");
 }
 
 #[test]
 fn a_directory_that_was_edited_in_place_rolls_back_to_the_proven_content() {
-    let place = Place::new(&["conf.d"]);
-    let daemon = place.start();
-    place.run(&["--config", &place.new_files(&[("a.conf", "proven")])], 0);
-    let proven = place.disk();
-    std::fs::write(place.path("etc/conf.d/a.conf"), "broken").unwrap();
-    let result = place.run(&[], 6);
+    let testbed = Testbed::new(&["conf.d"]);
+    let daemon = testbed.start();
+    testbed.run(
+        &["--config", &testbed.new_files(&[("a.conf", "proven")])],
+        0,
+    );
+    let proven = testbed.disk();
+    std::fs::write(testbed.path("etc/conf.d/a.conf"), "broken").unwrap();
+    let result = testbed.run(&[], 6);
     assert_eq!(
         (
             result.states(),
-            place.text("etc/conf.d/a.conf"),
+            testbed.text("etc/conf.d/a.conf"),
             daemon.says("/")
         ),
         (vec!["reverted"], "proven".to_owned(), proven),

@@ -8,7 +8,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{CommandResult, Fleet, ended, until};
+use crate::support::{CommandResult, Fleet, run_to_end, until};
 
 /// A run that is killed when the test ends.
 struct Run(Child);
@@ -235,7 +235,7 @@ fn a_run_under_way_is_reported_by_id_and_is_a_fault_once_its_owner_died() {
 
 /// Runs the command with `-o json`. Stdout must be one object.
 fn object(fleet: &Fleet, args: &[&str]) -> (i32, Value, String) {
-    let result = ended(
+    let result = run_to_end(
         Command::new(fleet.exe())
             .args(args)
             .env_remove("HELLO_FLEET")

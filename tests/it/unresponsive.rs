@@ -477,7 +477,7 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
 
 /// Starts three servers. The first hangs until its config is validated; the validator then does
 /// `more`.
-fn one_that_wakes(more: impl Fn(&Fleet) -> String) -> Fleet {
+fn start_with_a_waking_server(more: impl Fn(&Fleet) -> String) -> Fleet {
     let fleet = Fleet::start(3);
     make_unresponsive(&fleet, 0);
     // Its last attempt failed for lack of a descriptor. That report is no answer to this run.
@@ -496,7 +496,7 @@ fn one_that_wakes(more: impl Fn(&Fleet) -> String) -> Fleet {
 
 #[test]
 fn an_unresponsive_server_is_proven_by_its_report_of_a_later_reload() {
-    let fleet = one_that_wakes(|_| "true".into());
+    let fleet = start_with_a_waking_server(|_| "true".into());
     let result = fleet
         .broadcast(&["--validate", "--include-sick", "--set", "message=x"])
         .expect(0);
@@ -527,7 +527,7 @@ fn an_unresponsive_server_is_proven_by_its_report_of_a_later_reload() {
 
 #[test]
 fn an_unresponsive_server_is_rolled_back_like_the_others() {
-    let fleet = one_that_wakes(|fleet| format!("kill -STOP {}", fleet.pid(2)));
+    let fleet = start_with_a_waking_server(|fleet| format!("kill -STOP {}", fleet.pid(2)));
     rollout(&fleet, "waves = [\"100%\"]");
     let mut child = fleet
         .command(&[

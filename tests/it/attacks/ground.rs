@@ -40,8 +40,8 @@ pub(super) fn tries(sample: usize) -> usize {
     }
 }
 
-/// The factor by which a race may be extended until it occurs. A busy machine may have delayed the
-/// attacker.
+/// The longest time by which a race is extended until it occurs. A busy machine may have delayed
+/// the attacker.
 const LATE: Duration = Duration::from_secs(60);
 
 /// Makes at least this many attempts of a race, and continues until one of them returns true. The

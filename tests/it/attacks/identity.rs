@@ -54,7 +54,7 @@ fn is_alice(note: &str) {
 /// start time.
 struct Changing {
     ground: Ground,
-    /// The folder, with the files of the probe commands.
+    /// The live config. The files for the commands lie beside it.
     live: PathBuf,
     /// One note for each command that ran.
     notes: Notes,

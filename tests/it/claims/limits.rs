@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use super::server::{EQUALS, PATIENT, Server, group, groups, set};
-use crate::support::{CommandEnd, Fleet, ended};
+use crate::support::{CommandEnd, Fleet, run_to_end};
 
 /// Returns a command of `hello` with this limit of open files.
 fn with(fleet: &Fleet, limit: u32, command: &Command) -> CommandEnd {
@@ -13,7 +13,7 @@ fn with(fleet: &Fleet, limit: u32, command: &Command) -> CommandEnd {
         .args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
         .arg(command.get_program())
         .args(command.get_args());
-    ended(limited.current_dir(fleet.dir.path()))
+    run_to_end(limited.current_dir(fleet.dir.path()))
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    testbed::{Change, Place},
+    testbed::{Change, Testbed},
     trace::{Aim, Effect, TRIES, can_trace, has, lacks, missed, traced},
 };
 use crate::support::CommandEnd;
@@ -18,15 +18,15 @@ fn installs(effect: &Effect) -> bool {
 
 /// Makes each file operation of a run fail, from the first whose name contains `from`. `ends` is
 /// the exit code without a fault.
-fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
-    let first = place.ids();
+fn matrix(name: &str, testbed: &Testbed, ends: i32, from: &str, at_least: usize) {
+    let first = testbed.ids();
     // The folders of the state are created once.
     for _ in 0..2 {
-        place.change();
-        assert_eq!(place.whole().ended.code, Some(ends), "{name}");
+        testbed.change();
+        assert_eq!(testbed.whole().end.code, Some(ends), "{name}");
     }
-    place.change();
-    let whole = place.whole().effects;
+    testbed.change();
+    let whole = testbed.whole().effects;
     let begin = whole.iter().position(|e| e.name.contains(from)).unwrap();
     let points: Vec<&Effect> = whole[begin..]
         .iter()
@@ -37,17 +37,17 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
         for (which, error) in ERRORS.into_iter().enumerate() {
             let mut aim = Aim::at(wanted);
             for _ in 0..TRIES {
-                let (change, attempts) = (place.change(), place.attempts());
+                let (change, attempts) = (testbed.change(), testbed.attempts());
                 let run = traced(
-                    &place.broadcast(),
-                    &place.dir,
+                    &testbed.broadcast(),
+                    &testbed.dir,
                     Some(&aim.inject(&format!("error={error}"))),
                 );
                 let failed = run.effects.iter().position(|e| e.failed);
                 let context = format!(
                     "{name}: {error} at {}: {}",
                     failed.map_or("nothing", |at| &run.effects[at].name),
-                    run.ended.stderr
+                    run.end.stderr
                 );
                 let before = failed
                     .is_some_and(|at| !run.effects[..at].iter().any(installs))
@@ -56,13 +56,13 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
                 if failed.is_some_and(|at| !run.effects[at].outside) {
                     // The thread could not even write to itself, which no disk causes. It counts as
                     // killed.
-                    go_on(place, &change, ends, how, &context);
+                    go_on(testbed, &change, ends, how, &context);
                 } else {
                     codes.insert(judge(
-                        place, &change, &run.ended, ends, before, how, &context,
+                        testbed, &change, &run.end, ends, before, how, &context,
                     ));
                 }
-                assert_eq!(place.ids(), first, "{context}: an instance died");
+                assert_eq!(testbed.ids(), first, "{context}: an instance died");
                 tried += 1;
                 let failed = failed.map(|at| &run.effects[at]);
                 aim.correct(&whole, &run.effects);
@@ -93,10 +93,10 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
     });
     assert!(missed.is_empty(), "{name}: never failed: {missed:?}");
     assert!(hit.len() >= at_least, "{name}: only {} calls", hit.len());
-    let change = place.change();
-    assert_eq!(place.whole().ended.code, Some(ends));
+    let change = testbed.change();
+    assert_eq!(testbed.whole().end.code, Some(ends));
     assert_eq!(
-        (place.is_new(&change, name), place.staged()),
+        (testbed.is_new(&change, name), testbed.staged()),
         (ends == 0, Vec::new()),
         "{name}"
     );
@@ -105,7 +105,7 @@ fn matrix(name: &str, place: &Place, ends: i32, from: &str, at_least: usize) {
 /// Checks the report of a run, then brings every instance to one config. `before` holds the
 /// attempts of each if the fault came before the install. Returns the exit code.
 pub(super) fn judge(
-    place: &Place,
+    testbed: &Testbed,
     change: &Change,
     run: &CommandEnd,
     ends: i32,
@@ -117,19 +117,19 @@ pub(super) fn judge(
         .code
         .unwrap_or_else(|| panic!("{context}: ended by a signal"));
     let context = format!("exit {code}, {context}");
-    place.is_true(change, run, &context);
+    testbed.is_true(change, run, &context);
     match code {
         0 => {
             assert!(ends == 0, "{context}");
-            assert!(place.is_new(change, &context), "{context}");
+            assert!(testbed.is_new(change, &context), "{context}");
         }
-        6 => assert!(!place.is_new(change, &context), "{context}"),
+        6 => assert!(!testbed.is_new(change, &context), "{context}"),
         1 | 5 => {
-            assert!(!place.is_new(change, &context), "{context}");
+            assert!(!testbed.is_new(change, &context), "{context}");
             assert!(
                 before
                     .as_ref()
-                    .is_none_or(|before| *before == place.attempts()),
+                    .is_none_or(|before| *before == testbed.attempts()),
                 "{context}: an instance was signalled"
             );
         }
@@ -144,7 +144,7 @@ pub(super) fn judge(
                 "{context}: no failure is named: {:#}",
                 run.json
             );
-            assert_eq!(place.open().len(), 1, "{context}: it is not open");
+            assert_eq!(testbed.open().len(), 1, "{context}: it is not open");
         }
         _ => panic!("{context}: no such end"),
     }
@@ -152,23 +152,23 @@ pub(super) fn judge(
         before.is_none() || matches!(code, 1 | 5) || code == ends,
         "{context}: something was touched"
     );
-    go_on(place, change, ends, how, &context);
+    go_on(testbed, change, ends, how, &context);
     code
 }
 
 /// Resumes the open run.
-fn go_on(place: &Place, change: &Change, ends: i32, how: &str, context: &str) {
-    if !place.open().is_empty() {
-        let result = place.go_on(how);
+fn go_on(testbed: &Testbed, change: &Change, ends: i32, how: &str, context: &str) {
+    if !testbed.open().is_empty() {
+        let result = testbed.go_on(how);
         let context = format!("{context}, then {how}: {}", result.stderr);
         let wanted = if how == "resume" { ends } else { 0 };
         assert_eq!(
-            (result.code, place.is_new(change, &context)),
+            (result.code, testbed.is_new(change, &context)),
             (wanted, how == "resume" && ends == 0),
             "{context}"
         );
     }
-    place.is_over(context);
+    testbed.is_over(context);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn in_the_forward_direction() {
     if can_trace() {
         matrix(
             "failures forth",
-            &Place::new(3, false, r#"["1", "2", "100%"]"#),
+            &Testbed::new(3, false, r#"["1", "2", "100%"]"#),
             0,
             "flock",
             100,
@@ -189,7 +189,7 @@ fn in_the_rollback() {
     if can_trace() {
         matrix(
             "failures back",
-            &Place::new(2, true, r#"["1", "100%"]"#),
+            &Testbed::new(2, true, r#"["1", "100%"]"#),
             6,
             "undo_began",
             30,

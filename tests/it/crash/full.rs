@@ -8,10 +8,10 @@ use std::{
 
 use nix::sys::statvfs::statvfs;
 
-use super::{failed::judge, testbed::Place};
-use crate::support::ended;
+use super::{failed::judge, testbed::Testbed};
+use crate::support::run_to_end;
 
-/// The largest number of pages and inodes that a run may need. Measured runs need fewer.
+/// The limit of the free pages and inodes that are tried. With one less, a run no longer notices it.
 const MOST: u64 = 16;
 const PAGE: u64 = 4096;
 
@@ -58,7 +58,7 @@ fn inside() {
         ("etc", "names"),
         ("etc", "pages"),
     ] {
-        let place = Place::on(2, true, r#"["1", "100%"]"#, |dir| {
+        let testbed = Testbed::on(2, true, r#"["1", "100%"]"#, |dir| {
             mount(
                 &[
                     "-t",
@@ -70,10 +70,10 @@ fn inside() {
                 &dir.join(small),
             )
         });
-        let dir = place.dir.join(small);
-        let (first, mut codes) = (place.ids(), Vec::new());
+        let dir = testbed.dir.join(small);
+        let (first, mut codes) = (testbed.ids(), Vec::new());
         for left in 0..MOST {
-            let (change, before) = (place.change(), place.attempts());
+            let (change, before) = (testbed.change(), testbed.attempts());
             let stat = statvfs(&dir).unwrap();
             match limit {
                 "names" => mount(
@@ -92,7 +92,7 @@ fn inside() {
                 )
                 .unwrap(),
             }
-            let run = ended(&mut place.broadcast());
+            let run = run_to_end(&mut testbed.broadcast());
             match limit {
                 "names" => mount(&["-o", "remount,nr_inodes=1000"], &dir),
                 _ => std::fs::remove_file(dir.join("fill")).unwrap(),
@@ -104,7 +104,7 @@ fn inside() {
             // A run that cannot begin touches nothing.
             let before = (run.code == Some(1)).then_some(before);
             codes.push(judge(
-                &place,
+                &testbed,
                 &change,
                 &run,
                 6,
@@ -113,7 +113,7 @@ fn inside() {
                 &context,
             ));
             assert_eq!(
-                (place.ids(), place.staged()),
+                (testbed.ids(), testbed.staged()),
                 (first.clone(), Vec::new()),
                 "{context}"
             );

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::support::{get, until};
 
 use super::{
-    testbed::{Change, Place, is_late},
+    testbed::{Change, Testbed, is_late},
     trace::{Aim, Effect, TRIES, can_trace, has, lacks, missed, traced, unsynced},
 };
 
@@ -34,17 +34,12 @@ fn points(all: &[Effect]) -> Vec<Effect> {
 
 /// Kills a run at each of its effects and resumes it. `ends` is the exit code of a run that is not
 /// killed.
-fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
-    let first = place.ids();
-    let change = place.change();
-    let whole = place.whole();
-    assert_eq!(
-        whole.ended.code,
-        Some(ends),
-        "{name}: {}",
-        whole.ended.stderr
-    );
-    assert_eq!(place.is_new(&change, name), ends == 0);
+fn matrix(name: &str, testbed: &Testbed, ends: i32, at_least: usize) {
+    let first = testbed.ids();
+    let change = testbed.change();
+    let whole = testbed.whole();
+    assert_eq!(whole.end.code, Some(ends), "{name}: {}", whole.end.stderr);
+    assert_eq!(testbed.is_new(&change, name), ends == 0);
     assert_eq!(
         unsynced(&whole.effects),
         Vec::<String>::new(),
@@ -61,36 +56,36 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
             }
             if wanted.call == "mkdir" {
                 // Created once.
-                std::fs::remove_dir_all(place.dir.join("state")).unwrap();
-                std::fs::create_dir(place.dir.join("state")).unwrap();
+                std::fs::remove_dir_all(testbed.dir.join("state")).unwrap();
+                std::fs::create_dir(testbed.dir.join("state")).unwrap();
             }
-            let change = place.change();
+            let change = testbed.change();
             let inject = aim.inject("signal=SIGKILL");
-            let run = traced(&place.broadcast(), &place.dir, Some(&inject));
+            let run = traced(&testbed.broadcast(), &testbed.dir, Some(&inject));
             let end = run.effects.last().map_or("nothing", |e| &e.name);
             elsewhere
                 .entry(wanted.name.clone())
                 .or_default()
-                .push(format!("{inject}: {:?} at {end}", run.ended.code));
+                .push(format!("{inject}: {:?} at {end}", run.end.code));
             aim.correct(&whole.effects, &run.effects);
             if lacks(&run.effects, &whole.effects, wanted) {
                 hit.insert(wanted.name.clone());
                 lacking += 1;
             }
-            if is_late(run.ended.code, &run.ended.stderr) {
+            if is_late(run.end.code, &run.end.stderr) {
                 continue;
             }
-            if run.ended.code.is_some() {
+            if run.end.code.is_some() {
                 // The run had fewer of these, or did not need the files that were left behind.
                 if !has(&run.effects, wanted) {
                     hit.insert(wanted.name.clone());
                     lacking += 1;
                 }
                 assert_eq!(
-                    (run.ended.code, place.is_new(&change, name)),
+                    (run.end.code, testbed.is_new(&change, name)),
                     (Some(ends), ends == 0),
                     "{name}: {}",
-                    run.ended.stderr
+                    run.end.stderr
                 );
                 continue;
             }
@@ -98,7 +93,7 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
             let killed = run.effects.last().cloned();
             let undone = run.effects.iter().any(|e| e.name.contains("undo_began"));
             // Not always, since it takes long.
-            let rest = if place.is_blind() && undone { 6 } else { 2 };
+            let rest = if testbed.is_blind() && undone { 6 } else { 2 };
             let how = if (at + usize::from(ends != 0)) % rest == 0 {
                 "resume"
             } else {
@@ -108,8 +103,8 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
                 "{name}: killed at {}, then {how}",
                 killed.as_ref().map_or("nothing", |e| &e.name)
             );
-            ended_in[usize::from(go_on(place, &change, how, ends, &context))] += 1;
-            assert_eq!(place.ids(), first, "{context}: an instance died");
+            ended_in[usize::from(go_on(testbed, &change, how, ends, &context))] += 1;
+            assert_eq!(testbed.ids(), first, "{context}: an instance died");
             hit.extend(killed.filter(|e| e.outside).map(|e| e.name));
         }
     }
@@ -131,10 +126,10 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
         hit.len()
     );
     // A finished run leaves nothing beside the file, whatever earlier runs have left.
-    let change = place.change();
-    assert_eq!(place.whole().ended.code, Some(ends));
+    let change = testbed.change();
+    assert_eq!(testbed.whole().end.code, Some(ends));
     assert_eq!(
-        (place.is_new(&change, name), place.staged()),
+        (testbed.is_new(&change, name), testbed.staged()),
         (ends == 0, Vec::new()),
         "{name}"
     );
@@ -142,11 +137,11 @@ fn matrix(name: &str, place: &Place, ends: i32, at_least: usize) {
 
 /// Resumes a killed run if it had begun. Every instance is then on one config. Returns whether that
 /// is the new one.
-fn go_on(place: &Place, change: &Change, how: &str, ends: i32, context: &str) -> bool {
-    let begun = !place.open().is_empty();
-    let result = place.go_on(how);
+fn go_on(testbed: &Testbed, change: &Change, how: &str, ends: i32, context: &str) -> bool {
+    let begun = !testbed.open().is_empty();
+    let result = testbed.go_on(how);
     let context = format!("{context}: exit {}\n{}", result.code, result.stderr);
-    let new = place.is_new(change, &context);
+    let new = testbed.is_new(change, &context);
     let wanted = match (begun, how) {
         // Before the begin event nothing is touched, and after the end event nothing remains to be
         // done.
@@ -157,18 +152,18 @@ fn go_on(place: &Place, change: &Change, how: &str, ends: i32, context: &str) ->
     assert_eq!((result.code, new), wanted, "{context}");
     assert!(!new || ends == 0, "{context}");
     if begun {
-        assert_eq!(place.staged(), Vec::<String>::new(), "{context}");
-        assert!(place.keeps(&change.old), "{context}: bytes are gone");
-        assert!(place.keeps(&change.new), "{context}: bytes are gone");
+        assert_eq!(testbed.staged(), Vec::<String>::new(), "{context}");
+        assert!(testbed.keeps(&change.old), "{context}: bytes are gone");
+        assert!(testbed.keeps(&change.new), "{context}: bytes are gone");
     }
-    place.is_over(&context);
+    testbed.is_over(&context);
     new
 }
 
 #[test]
 fn in_one_wave() {
     if can_trace() {
-        matrix("one wave", &Place::new(4, false, r#"["100%"]"#), 0, 40);
+        matrix("one wave", &Testbed::new(4, false, r#"["100%"]"#), 0, 40);
     }
 }
 
@@ -177,7 +172,7 @@ fn in_three_waves() {
     if can_trace() {
         matrix(
             "three waves",
-            &Place::new(5, false, r#"["1", "2", "100%"]"#),
+            &Testbed::new(5, false, r#"["1", "2", "100%"]"#),
             0,
             50,
         );
@@ -189,7 +184,7 @@ fn in_one_wave_that_is_rolled_back() {
     if can_trace() {
         matrix(
             "one wave, rolled back",
-            &Place::new(3, true, r#"["100%"]"#),
+            &Testbed::new(3, true, r#"["100%"]"#),
             6,
             50,
         );
@@ -201,7 +196,7 @@ fn in_three_waves_that_are_rolled_back() {
     if can_trace() {
         matrix(
             "three waves, rolled back",
-            &Place::new(4, true, r#"["1", "2", "100%"]"#),
+            &Testbed::new(4, true, r#"["1", "2", "100%"]"#),
             6,
             60,
         );
@@ -213,7 +208,7 @@ fn where_no_instance_reports_its_config() {
     if can_trace() {
         matrix(
             "blind",
-            &Place::blind(3, false, r#"["1", "2", "100%"]"#),
+            &Testbed::blind(3, false, r#"["1", "2", "100%"]"#),
             0,
             50,
         );
@@ -225,7 +220,7 @@ fn where_no_instance_reports_its_config_and_the_run_is_rolled_back() {
     if can_trace() {
         matrix(
             "blind, rolled back",
-            &Place::blind(3, true, r#"["1", "100%"]"#),
+            &Testbed::blind(3, true, r#"["1", "100%"]"#),
             6,
             50,
         );
@@ -234,41 +229,41 @@ fn where_no_instance_reports_its_config_and_the_run_is_rolled_back() {
 
 #[test]
 fn files_staged_by_a_killed_run_are_removed_by_the_next_run_but_not_by_status() {
-    let place = Place::new(1, false, r#"["100%"]"#);
-    let change = place.change();
+    let testbed = Testbed::new(1, false, r#"["100%"]"#);
+    let change = testbed.change();
     let run = |args: &[&str]| {
-        place
+        testbed
             .fleet
             .broadcast(
                 &[
-                    &["--config", place.dir.join("new.toml").to_str().unwrap()],
+                    &["--config", testbed.dir.join("new.toml").to_str().unwrap()],
                     args,
                 ]
                 .concat(),
             )
             .expect(0)
     };
-    place.leave_behind();
-    let left = place.staged();
+    testbed.leave_behind();
+    let left = testbed.staged();
     assert_eq!(left.len(), 1);
     run(&["--dry-run"]);
-    assert_eq!(place.staged(), left, "it only looks");
+    assert_eq!(testbed.staged(), left, "it only looks");
     run(&[]);
-    assert!(place.is_new(&change, ""));
-    assert!(place.staged().is_empty());
-    place.leave_behind();
+    assert!(testbed.is_new(&change, ""));
+    assert!(testbed.staged().is_empty());
+    testbed.leave_behind();
     assert_eq!(
-        (place.staged().len(), run(&[]).states()),
+        (testbed.staged().len(), run(&[]).states()),
         (1, vec!["unchanged"])
     );
     assert!(
-        place.staged().is_empty(),
+        testbed.staged().is_empty(),
         "also where nothing is to be done"
     );
     // Its name alone does not make it a file of a run.
-    place.fleet.write("etc/.web.toml.hello-dead", "");
+    testbed.fleet.write("etc/.web.toml.hello-dead", "");
     let result = run(&[]);
-    assert_eq!(place.staged(), [".web.toml.hello-dead"]);
+    assert_eq!(testbed.staged(), [".web.toml.hello-dead"]);
     assert!(result.stderr.contains("Left beside"), "{}", result.stderr);
     assert!(
         result.json["notes"][0]["path"]
@@ -282,15 +277,18 @@ fn files_staged_by_a_killed_run_are_removed_by_the_next_run_but_not_by_status() 
 
 #[test]
 fn an_instance_that_already_ran_the_new_config_is_rolled_back_with_the_others() {
-    let place = Place::new(2, true, r#"["100%"]"#);
-    place.fleet.broadcast(&["--set", "message=kept"]).expect(0);
-    let change = place.change();
-    place.fleet.write("etc/web.toml", &change.new);
-    place.fleet.signal(0, nix::sys::signal::Signal::SIGHUP);
+    let testbed = Testbed::new(2, true, r#"["100%"]"#);
+    testbed
+        .fleet
+        .broadcast(&["--set", "message=kept"])
+        .expect(0);
+    let change = testbed.change();
+    testbed.fleet.write("etc/web.toml", &change.new);
+    testbed.fleet.signal(0, nix::sys::signal::Signal::SIGHUP);
     until("it runs the new config", || {
-        get(place.fleet.url(0), "/").1.starts_with("refuse")
+        get(testbed.fleet.url(0), "/").1.starts_with("refuse")
     });
-    let result = place.fleet.broadcast(&[]).expect(6);
+    let result = testbed.fleet.broadcast(&[]).expect(6);
     assert_eq!(result.states(), ["reverted"; 3]);
-    assert!(!place.is_new(&change, ""));
+    assert!(!testbed.is_new(&change, ""));
 }

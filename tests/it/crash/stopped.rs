@@ -14,10 +14,10 @@ use nix::{
 };
 
 use super::{
-    testbed::{Change, Place, is_late},
+    testbed::{Change, Testbed, is_late},
     trace::{Aim, Effect, TRIES, can_trace, effects, log, thread, under},
 };
-use crate::support::{CommandEnd, RUN_LIMIT, ended, get};
+use crate::support::{CommandEnd, RUN_LIMIT, get, run_to_end};
 
 /// The distance between two tested effects. Each costs a whole run.
 const EVERY: usize = 3;
@@ -39,7 +39,7 @@ fn stopped(
     dir: &Path,
     meanwhile: impl FnOnce(),
 ) -> (CommandEnd, Vec<Effect>) {
-    let run = std::thread::spawn(move || ended(&mut command));
+    let run = std::thread::spawn(move || run_to_end(&mut command));
     let deadline = Instant::now() + RUN_LIMIT;
     let mut done = Vec::new();
     while !run.is_finished() {
@@ -69,40 +69,40 @@ fn names(run: &CommandEnd, pid: i32) -> bool {
 }
 
 /// `ends` is the exit code of a run without interference.
-fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
+fn matrix(name: &str, mut testbed: Testbed, ends: i32, at_least: usize) {
     // The folders of the state are made once.
-    place.change();
-    let _ = place.whole();
-    let change = place.change();
-    let whole = place.whole();
+    testbed.change();
+    let _ = testbed.whole();
+    let change = testbed.change();
+    let whole = testbed.whole();
     assert_eq!(
-        (whole.ended.code, place.is_new(&change, name)),
+        (whole.end.code, testbed.is_new(&change, name)),
         (Some(ends), ends == 0),
         "{name}: {}",
-        whole.ended.stderr
+        whole.end.stderr
     );
     let points = whole.effects.iter().filter(|e| e.outside).step_by(EVERY);
     let (mut hit, mut tried, mut codes) = (BTreeSet::new(), 0, BTreeMap::<i32, usize>::new());
     for (at, wanted) in points.enumerate() {
         let (victim, again, how) = (
-            at % place.fleet.len(),
+            at % testbed.fleet.len(),
             at % 2 == 1,
             ["resume", "revert"][at / 2 % 2],
         );
         let mut aim = Aim::at(wanted);
         for _ in 0..TRIES {
             let (change, log, dir, gone) = (
-                place.change(),
-                log(&place.dir),
-                place.dir.clone(),
-                place.fleet.pid(victim),
+                testbed.change(),
+                log(&testbed.dir),
+                testbed.dir.clone(),
+                testbed.fleet.pid(victim),
             );
             let command = under(
-                &place.broadcast(),
+                &testbed.broadcast(),
                 &log,
                 Some(&aim.inject("signal=SIGSTOP")),
             );
-            let fleet = &mut place.fleet;
+            let fleet = &mut testbed.fleet;
             let meanwhile = || {
                 if again {
                     fleet.restart(victim, "etc/web.toml")
@@ -131,7 +131,7 @@ fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
                 stood.name, run.stderr
             );
             after(
-                &mut place,
+                &mut testbed,
                 &change,
                 &run,
                 (victim, gone, again),
@@ -154,7 +154,7 @@ fn matrix(name: &str, mut place: Place, ends: i32, at_least: usize) {
 /// Checks a run during which an instance was killed or started `again`, then brings all to one
 /// config.
 fn after(
-    place: &mut Place,
+    testbed: &mut Testbed,
     change: &Change,
     run: &CommandEnd,
     (victim, gone, again): (usize, i32, bool),
@@ -162,51 +162,51 @@ fn after(
     context: &str,
 ) {
     let code = run.code.unwrap();
-    place.is_true(change, run, context);
-    let others: Vec<&str> = place
+    testbed.is_true(change, run, context);
+    let others: Vec<&str> = testbed
         .urls()
         .into_iter()
         .enumerate()
         .filter(|(at, _)| *at != victim)
         .map(|(_, url)| url)
         .collect();
-    let new = place.are_new(change, &others, context);
+    let new = testbed.are_new(change, &others, context);
     match code {
         0 => assert!(new, "{context}"),
         1 | 3 | 5 | 6 => assert!(!new, "{context}"),
         7 => assert!(
-            names(run, gone) || names(run, place.fleet.pid(victim)),
+            names(run, gone) || names(run, testbed.fleet.pid(victim)),
             "{context}: no failure is named: {:#}",
             run.json
         ),
         _ => panic!("{context}: no such end"),
     }
     if again {
-        let told = get(place.fleet.url(victim), "/").1;
+        let told = get(testbed.fleet.url(victim), "/").1;
         assert!(
-            place.text().contains(&format!("{told:?}")) || names(run, place.fleet.pid(victim)),
+            testbed.text().contains(&format!("{told:?}")) || names(run, testbed.fleet.pid(victim)),
             "{context}: the new process runs {told}, and no report says so"
         );
     }
     // Killed or not, the last process is the last again.
-    place.restart(victim);
-    let begun = !place.open().is_empty();
+    testbed.restart(victim);
+    let begun = !testbed.open().is_empty();
     let then = if begun {
-        place.go_on(how)
+        testbed.go_on(how)
     } else {
-        place.adopt()
+        testbed.adopt()
     };
     // All must run the content on the disk. A newcomer may have read something else.
-    let result = place.adopt();
+    let result = testbed.adopt();
     let context = format!(
         "{context}, then {}: {}, then {}: {}",
         then.code, then.stderr, result.code, result.stderr
     );
     assert_eq!(result.code, 0, "{context}");
-    place.is_new(change, &context);
-    place.is_over(&context);
-    assert!(place.keeps(&change.old), "{context}");
-    assert!(place.staged().is_empty(), "{context}");
+    testbed.is_new(change, &context);
+    testbed.is_over(&context);
+    assert!(testbed.keeps(&change.old), "{context}");
+    assert!(testbed.staged().is_empty(), "{context}");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn in_three_waves() {
     if can_trace() {
         matrix(
             "stopped in three waves",
-            Place::new(4, false, r#"["1", "2", "100%"]"#),
+            Testbed::new(4, false, r#"["1", "2", "100%"]"#),
             0,
             15,
         );
@@ -226,7 +226,7 @@ fn in_two_waves_that_are_rolled_back() {
     if can_trace() {
         matrix(
             "stopped in two waves, rolled back",
-            Place::new(3, true, r#"["1", "100%"]"#),
+            Testbed::new(3, true, r#"["1", "100%"]"#),
             6,
             20,
         );

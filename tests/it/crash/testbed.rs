@@ -22,7 +22,7 @@ use crate::{
 
 /// Processes that share one file. One more may reject a config that the others accept; it is
 /// signalled last.
-pub(super) struct Place {
+pub(super) struct Testbed {
     /// Runs `hello serve`, unless the fleet is blind.
     pub(super) fleet: Fleet,
     others: Vec<Other>,
@@ -64,7 +64,7 @@ pub(super) struct Change {
     pub(super) new: String,
 }
 
-impl Place {
+impl Testbed {
     /// Starts `servers` that accept everything. With `picky`, one more rejects every new config.
     pub(super) fn new(servers: usize, picky: bool, waves: &str) -> Self {
         Self::on(servers, picky, waves, |_| {})
@@ -77,26 +77,26 @@ impl Place {
         waves: &str,
         prepare: impl FnOnce(&Path),
     ) -> Self {
-        let mut place = Self::empty(picky, prepare);
-        (0..servers).for_each(|_| place.fleet.serve_from("etc/web.toml"));
-        place.pick();
-        let (server, exe) = (place.fleet.exe().file_name().unwrap(), place.exe());
+        let mut testbed = Self::empty(picky, prepare);
+        (0..servers).for_each(|_| testbed.fleet.serve_from("etc/web.toml"));
+        testbed.pick();
+        let (server, exe) = (testbed.fleet.exe().file_name().unwrap(), testbed.exe());
         let group = format!(
             "kind = \"hello\"\nvalidate = []\nmatch = {{ exe = [{server:?}, {exe:?}], args = [[\"serve\", \"rogue::run\"]] }}\n"
         );
-        place.group(&group, waves);
-        place
+        testbed.group(&group, waves);
+        testbed
     }
 
     /// Starts `n` processes that do not report their config; the last is picky. Without a kind, one
     /// is signalled alone first.
     pub(super) fn blind(n: usize, picky: bool, waves: &str) -> Self {
-        let mut place = Self {
+        let mut testbed = Self {
             blind: true,
             ..Self::empty(picky, |_| {})
         };
         for at in 1..=n {
-            let mut command = Command::new(place.exe());
+            let mut command = Command::new(testbed.exe());
             command.env(
                 "DAEMON_REFUSES",
                 if picky && at == n {
@@ -105,17 +105,18 @@ impl Place {
                     "nothing"
                 },
             );
-            place
-                .others
-                .push(Other::Blind(Daemon::start(&mut command, &[place.config()])));
+            testbed.others.push(Other::Blind(Daemon::start(
+                &mut command,
+                &[testbed.config()],
+            )));
         }
         let group = format!(
             "reloads = true\nsamples = 1\nmatch = {{ exe = {:?} }}\n[[group.confirm]]\nhttp = \"http://{{listen}}/loads\"\nincreased = true\n\
              [[group.reject]]\nhttp = \"http://{{listen}}/refused\"\nincreased = true\n",
-            place.exe()
+            testbed.exe()
         );
-        place.group(&group, waves);
-        place
+        testbed.group(&group, waves);
+        testbed
     }
 
     fn empty(picky: bool, prepare: impl FnOnce(&Path)) -> Self {
@@ -127,7 +128,7 @@ impl Place {
             .for_each(|name| std::fs::create_dir(dir.join(name)).unwrap());
         prepare(&dir);
         fleet.write("etc/web.toml", &fleet.text());
-        let place = Self {
+        let testbed = Self {
             fleet,
             others: Vec::new(),
             picky,
@@ -138,12 +139,12 @@ impl Place {
         assert!(
             Command::new("cp")
                 .arg(std::env::current_exe().unwrap())
-                .arg(place.exe())
+                .arg(testbed.exe())
                 .status()
                 .unwrap()
                 .success()
         );
-        place
+        testbed
     }
 
     fn group(&self, group: &str, waves: &str) {
@@ -261,7 +262,7 @@ impl Place {
     pub(super) fn whole(&self) -> Traced {
         patiently(
             || traced(&self.broadcast(), &self.dir, None),
-            |run| is_late(run.ended.code, &run.ended.stderr),
+            |run| is_late(run.end.code, &run.end.stderr),
         )
     }
 
@@ -318,10 +319,10 @@ impl Place {
 
     /// Checks the report against the instances and the disk. Each instance that is neither on the
     /// new config nor on the old one must have a failure.
-    pub(super) fn is_true(&self, change: &Change, ended: &CommandEnd, context: &str) {
+    pub(super) fn is_true(&self, change: &Change, end: &CommandEnd, context: &str) {
         let (targets, instances) = (
-            ended.json["targets"].as_array(),
-            ended.json["instances"].as_array(),
+            end.json["targets"].as_array(),
+            end.json["instances"].as_array(),
         );
         for target in targets
             .into_iter()
@@ -332,7 +333,7 @@ impl Place {
                 target["disk"],
                 sha256(self.text().as_bytes()).as_str(),
                 "{context}: {:#}",
-                ended.json
+                end.json
             );
         }
         let at: BTreeMap<i64, &str> = self

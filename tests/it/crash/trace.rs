@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     daemons::need,
-    support::{CommandEnd, ended},
+    support::{CommandEnd, run_to_end},
 };
 
 /// Every call that changes something outside of the process, or speaks to an instance.
@@ -98,7 +98,7 @@ impl Aim {
 
 /// A traced run.
 pub(super) struct Traced {
-    pub(super) ended: CommandEnd,
+    pub(super) end: CommandEnd,
     /// All calls in order. In a killed run, the last one was not executed.
     pub(super) effects: Vec<Effect>,
 }
@@ -149,11 +149,11 @@ pub(super) fn under(command: &Command, log: &Path, inject: Option<&str>) -> Comm
 /// Runs the command to its end. `dir` holds everything that it changes.
 pub(super) fn traced(command: &Command, dir: &Path, inject: Option<&str>) -> Traced {
     let log = log(dir);
-    let ended = ended(&mut under(command, &log, inject));
+    let end = run_to_end(&mut under(command, &log, inject));
     let text = std::fs::read_to_string(&log).unwrap_or_default();
     std::fs::remove_file(log).unwrap();
     Traced {
-        ended,
+        end,
         effects: effects(&text, dir),
     }
 }

@@ -80,7 +80,7 @@ fn alertmanager_reports_a_config_it_cannot_load_and_is_rolled_back() {
     alertmanager.daemon.write("ca.pem", "no certificate\n");
     let bad = text("25s")
         + "  webhook_configs:\n  - url: http://127.0.0.1:1/\n    http_config: { tls_config: { ca_file: ca.pem } }\n";
-    case.goes_back(&bad, "rejected");
+    case.rolls_back(&bad, "rejected");
     assert_eq!(
         (
             metric(&alertmanager, "last_reload_successful"),
@@ -99,6 +99,6 @@ pub(super) fn stopped_or_killed() {
     };
     let loads = || metric(&alertmanager, "last_reload_success_timestamp_seconds").to_string();
     let case = case(&alertmanager, &loads);
-    case.goes_on(&text("20s"));
+    case.continues(&text("20s"));
     case.stops_and_dies(&text("20s"), "");
 }

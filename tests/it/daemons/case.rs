@@ -111,12 +111,12 @@ impl Case<'_> {
 
     /// Makes a change that passes the validator and does not load. The old file is rolled back and
     /// proven.
-    pub(crate) fn goes_back(&self, text: &str, failure: &str) -> CommandResult {
-        self.goes_back_as(text, failure, (6, "reverted"))
+    pub(crate) fn rolls_back(&self, text: &str, failure: &str) -> CommandResult {
+        self.rolls_back_as(text, failure, (6, "reverted"))
     }
 
     /// Does the same with this exit code and outcome.
-    pub(crate) fn goes_back_as(
+    pub(crate) fn rolls_back_as(
         &self,
         text: &str,
         failure: &str,
@@ -250,12 +250,12 @@ impl Case<'_> {
     }
 
     /// Stops it between survey and install, and continues it when the rollback begins.
-    pub(crate) fn goes_on(&self, text: &str) {
-        self.goes_on_as(text, &[(6, "reverted")]);
+    pub(crate) fn continues(&self, text: &str) {
+        self.continues_as(text, &[(6, "reverted")]);
     }
 
     /// Does the same with these exit codes and outcomes.
-    pub(crate) fn goes_on_as(&self, text: &str, ends: &[(i32, &str)]) {
+    pub(crate) fn continues_as(&self, text: &str, ends: &[(i32, &str)]) {
         let old = self.text();
         self.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
         let result = self.follow(text, |event| {

@@ -7,11 +7,10 @@ use super::{
     services::{Service, address, dnsmasq},
 };
 
-/// The assertion of the kind. dnsmasq reports no load, so the probe reads a name whose address
-/// changes.
+/// The probe of the kind. dnsmasq reports no load, so it reads a name whose address changes.
 const ASKED: &str = "exec = [\"dig\", \"+short\", \"+tries=1\", \"+time=1\", \"-p\", \"{listen.port}\", \"@{listen.host}\", \"a.test\"]";
 
-/// The rest of the assertion: the address has changed and exists. dnsmasq silently ignores an
+/// Returns the assertions: the address has changed, and there is one. dnsmasq silently ignores an
 /// invalid line.
 fn facts() -> String {
     format!(
@@ -19,7 +18,7 @@ fn facts() -> String {
     )
 }
 
-/// Writes the hosts file, which belongs to another user if the tests are root.
+/// Returns the key for a config that belongs to another user, as it does if the tests are root.
 fn under(dnsmasq: &Service) -> String {
     format!(
         "\nconfig_under = \"{}\"",
@@ -89,10 +88,10 @@ fn dnsmasq_loads_good_hosts_and_is_rolled_back_from_hosts_that_it_ignores() {
     // Its own test ignores hosts files, so no validator rejects this one.
     // It always answers the old address, which shows no end of a reload.
     let unseen = (7, "revert_failed");
-    case.goes_back_as("192.0.2.300 a.test\n", "timed_out", unseen);
+    case.rolls_back_as("192.0.2.300 a.test\n", "timed_out", unseen);
     assert_eq!(address(&dnsmasq, "a.test"), "192.0.2.2");
     // Nor can it be observed whether these hosts were ever served.
-    case.goes_back_as("192.0.2.2 a.test\n192.0.2.3 b.test\n", "timed_out", unseen);
+    case.rolls_back_as("192.0.2.2 a.test\n192.0.2.3 b.test\n", "timed_out", unseen);
     assert_eq!(address(&dnsmasq, "b.test"), "");
     dnsmasq.daemon.status().expect(0);
 }
@@ -103,7 +102,7 @@ pub(super) fn stopped_or_killed() {
     let loads = || loads(&dnsmasq);
     let case = of_hosts(&dnsmasq, &loads);
     // The old address shows the rollback only if the new one was seen before.
-    case.goes_on_as(
+    case.continues_as(
         "192.0.2.2 a.test\n",
         &[(6, "reverted"), (7, "revert_failed")],
     );

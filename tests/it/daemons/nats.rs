@@ -56,7 +56,7 @@ fn nats_is_rolled_back_after_the_timeout_if_an_option_cannot_reload() {
     let case = case(&nats, &loads);
     case.fleet("timeout = \"2s\"");
     let good = case.text();
-    case.goes_back(
+    case.rolls_back(
         &format!("{}server_name: other\n", good.replace("1048576", "2097152")),
         "timed_out",
     );
@@ -79,7 +79,7 @@ pub(super) fn stopped_or_killed() {
     let loads = || loads(&nats);
     let case = case(&nats, &loads);
     let other = case.text().replace("1048576", "2097152");
-    case.goes_on(&other);
+    case.continues(&other);
     case.stops_and_dies(&other, "");
 }
 

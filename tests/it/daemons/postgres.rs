@@ -10,7 +10,7 @@ use nix::{
 use super::{Daemon, case::Case, command, folder, free_port, need};
 use crate::support::{until, write};
 
-/// The longest time for it to end. A shutdown writes a checkpoint.
+/// The longest time for a shutdown. A busy machine needs seconds.
 const GONE: Duration = Duration::from_secs(20);
 
 /// The place of the config of a cluster.
@@ -295,7 +295,7 @@ fn postgres_reports_a_value_it_cannot_apply_and_is_rolled_back() {
     let loads = || postgres.loaded();
     let case = case(&postgres, &loads);
     let good = case.text();
-    case.goes_back(
+    case.rolls_back(
         &format!(
             "{}default_tablespace = 'nowhere'\n",
             good.replace("4MB", "8MB")
@@ -308,11 +308,11 @@ fn postgres_reports_a_value_it_cannot_apply_and_is_rolled_back() {
         &postgres.daemon.path("etc/more.conf"),
         "max_connections = 30\n",
     );
-    case.goes_back(&format!("{good}include = 'more.conf'\n"), "rejected");
+    case.rolls_back(&format!("{good}include = 'more.conf'\n"), "rejected");
     assert_eq!(postgres.value("max_connections"), "20|f");
     // With these rules no client can connect any more to report it.
     case.fleet("timeout = \"2s\"");
-    case.goes_back(
+    case.rolls_back(
         &format!("{good}session_preload_libraries = 'nothing'\n"),
         "timed_out",
     );
@@ -416,7 +416,7 @@ fn postgres_keeps_its_old_rules_when_the_new_ones_have_a_fault() {
         case.fleet("");
         let text = case.text();
         case.takes(&format!("{text}{good}"), "reloaded");
-        case.goes_back(&format!("{text}{good}{bad}"), "rejected");
+        case.rolls_back(&format!("{text}{good}{bad}"), "rejected");
         // A second fault beside an existing one could not be seen to appear.
         case.fleet("timeout = \"2s\"");
         case.edit(&format!("{text}{bad}"));

@@ -94,7 +94,7 @@ fn prometheus_reports_a_config_it_cannot_apply_and_is_rolled_back() {
     case.takes(&text("20s"), "reloaded");
     prometheus.daemon.write("ca.pem", "no certificate\n");
     // The kind's timeout of ten minutes is longer than any test may take.
-    case.goes_back(&with_ca("25s"), "rejected");
+    case.rolls_back(&with_ca("25s"), "rejected");
     assert!(is_well(&prometheus));
     assert!(runs(&prometheus, "20s"));
     case.settles();
@@ -114,7 +114,7 @@ pub(super) fn stopped_or_killed() {
     };
     let loads = || loads(&prometheus);
     let case = case(&prometheus, &loads);
-    case.goes_on(&text("20s"));
+    case.continues(&text("20s"));
     case.stops_and_dies(&text("20s"), "");
 }
 

@@ -18,7 +18,7 @@ use crate::support::{until, write};
 
 /// The time limit for one answer. A busy machine needs seconds.
 const ANSWER: Duration = Duration::from_secs(20);
-/// The longest answer that is read, in bytes. Metrics of Prometheus take about 100 KB.
+/// The longest answer that is read, in bytes. A page of metrics is shorter.
 const LONGEST: u64 = 4 << 20;
 
 /// A daemon, and the loopback port that reports its state.
