@@ -28,7 +28,7 @@ pub(crate) struct Judge<'a> {
     pub(crate) ran: &'a Ran,
     pub(crate) journal: Journal,
     /// The time of the last check. A verdict does not cover later events.
-    last_look: f64,
+    final_check: f64,
 }
 
 impl<'a> Judge<'a> {
@@ -41,13 +41,13 @@ impl<'a> Judge<'a> {
                     .join("runs")
                     .join(if run.is_empty() { "none" } else { run }),
             );
-        let last_look = journal.last_look().unwrap_or(ran.began);
+        let final_check = journal.final_check().unwrap_or(ran.began);
         Self {
             live,
             before,
             ran,
             journal,
-            last_look,
+            final_check,
         }
     }
 
@@ -117,7 +117,7 @@ impl<'a> Judge<'a> {
         self.ran
             .done
             .iter()
-            .filter(|d| lasts_until(d) >= self.last_look)
+            .filter(|d| lasts_until(d) >= self.final_check)
     }
 
     fn is_late_for(&self, slot: usize) -> bool {
@@ -141,9 +141,9 @@ impl<'a> Judge<'a> {
     fn exit(&self, exit: i32, outcomes: &[Value], tally: &mut Tally) {
         let states: Vec<&str> = outcomes
             .iter()
-            .filter_map(|o| o["state"].as_str())
+            .filter_map(|o| o["outcome"].as_str())
             .collect();
-        let unconfirmed = outcomes.iter().filter(|o| o["state"] == "unconfirmed");
+        let unconfirmed = outcomes.iter().filter(|o| o["outcome"] == "unconfirmed");
         let accepted = unconfirmed
             .filter_map(|o| o["group"].as_str()?.strip_prefix('g')?.parse().ok())
             .all(|at: usize| self.live.plan.groups[at].accepts);
@@ -243,12 +243,12 @@ impl<'a> Judge<'a> {
             if let Some(last) = last {
                 tally.claim(
                     "journal and report agree on an outcome",
-                    last["state"] == outcome["state"],
+                    last["outcome"] == outcome["outcome"],
                     || "journal",
                     || {
                         format!(
                             "pid {}: {} in the journal, {} in the report",
-                            outcome["pid"], last["state"], outcome["state"]
+                            outcome["pid"], last["outcome"], outcome["outcome"]
                         )
                     },
                 );
@@ -281,7 +281,7 @@ impl<'a> Judge<'a> {
                     && (self.ran.began..=self.ran.ended).contains(&n.at)
             });
             if is_signalled && !foreign && slot.program != Program::Serve {
-                let state = of(id).map(|o| o["state"].clone());
+                let state = of(id).map(|o| o["outcome"].clone());
                 let told = state
                     .as_ref()
                     .is_some_and(|s| s != "untouched" && s != "refused" && s != "unchanged");
@@ -322,7 +322,7 @@ impl<'a> Judge<'a> {
         outcome: &Value,
         tally: &mut Tally,
     ) -> Option<(usize, Claim, String)> {
-        let state = outcome["state"].as_str().unwrap_or_default();
+        let state = outcome["outcome"].as_str().unwrap_or_default();
         let pid = i32::try_from(outcome["pid"].as_i64()?).ok()?;
         let started = outcome["started"].as_u64()?;
         let at = self.live.slot_of(pid, started);
@@ -366,7 +366,7 @@ impl<'a> Judge<'a> {
             || slot
                 .notes()
                 .iter()
-                .any(|n| n.pid == pid && n.what == "ends" && n.at >= self.last_look);
+                .any(|n| n.pid == pid && n.what == "ends" && n.at >= self.final_check);
         tally.claim(
             "an instance of that outcome lives",
             alive,
@@ -423,7 +423,7 @@ impl<'a> Judge<'a> {
             .iter()
             .find(|t| t["path"] == path)?;
         let key = if claim == Claim::Old { "from" } else { "to" };
-        if target["form"] != "directory" {
+        if target["kind"] != "directory" {
             return target[key].as_str().map(str::to_owned);
         }
         // Only the file in the directory is read. Its bytes are those on the disk if the digest
@@ -600,7 +600,7 @@ impl<'a> Judge<'a> {
                     target["disk"]
                 )
             };
-            if target["form"] != "directory" {
+            if target["kind"] != "directory" {
                 let is = seen(path).map(|s| s.sha256);
                 tally.claim(
                     "the digest of a target is that of its bytes",
@@ -632,8 +632,8 @@ impl<'a> Judge<'a> {
                 .is_some_and(|all| all.contains(&target["path"]))
         };
         let got_none = |o: &Value| {
-            o["state"].as_str().and_then(claims::of_outcome) == Some(Claim::NoSignal)
-                || o["state"] == "unchanged"
+            o["outcome"].as_str().and_then(claims::of_outcome) == Some(Claim::NoSignal)
+                || o["outcome"] == "unchanged"
         };
         let outcomes = self.ran.json["instances"].as_array();
         target["path"]
@@ -686,7 +686,7 @@ impl<'a> Judge<'a> {
                 })
             };
             for edit in &done {
-                if self.ran.cut || edit.began >= self.last_look || replaced(edit) || again(edit) {
+                if self.ran.cut || edit.began >= self.final_check || replaced(edit) || again(edit) {
                     continue;
                 }
                 let path = target.path.display();

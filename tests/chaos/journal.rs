@@ -29,9 +29,9 @@ impl Journal {
 
     /// The time at which the last check of the instances began; the verdict rests on it. A journal
     /// on a full disk has no such time. Each claim is then as old as its own event.
-    pub(crate) fn last_look(&self) -> Option<f64> {
+    pub(crate) fn final_check(&self) -> Option<f64> {
         let look = self
-            .named("last_look")
+            .named("final_check")
             .last()
             .or_else(|| self.named("instance").next());
         look.and_then(time_of)

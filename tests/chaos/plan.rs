@@ -353,7 +353,7 @@ fn step(random: &mut Random, verb: Verb, groups: &[Group], storage: Storage) -> 
     if verb != Verb::Status {
         for (percent, flag) in [
             (6, "--now"),
-            (12, "--include-sick"),
+            (12, "--include-unresponsive"),
             (6, "--dry-run"),
             (15, "--validate=off"),
         ] {
@@ -431,7 +431,7 @@ fn fault(random: &mut Random, groups: &[Group], storage: Storage) -> Fault {
         facts.push((12, When::Event("baking")));
     }
     if groups.iter().any(|g| g.program != Program::Serve) {
-        facts.extend([(6, When::Event("undo_began")), (6, When::Event("put_back"))]);
+        facts.extend([(6, When::Event("rollback_began")), (6, When::Event("rolled_back"))]);
     }
     let when = random.weighted(&facts);
     let then = match when {

@@ -40,7 +40,7 @@ fn steps(plan: &Plan, dir: &Path, hello: &Path, tally: &mut Tally) -> io::Result
     // The last command has no fault and removes what killed commands left.
     let closing = Step {
         verb: Verb::Broadcast(Change::Config),
-        flags: vec!["--overwrite", "--include-sick", "--validate=off"],
+        flags: vec!["--overwrite", "--include-unresponsive", "--validate=off"],
         word: "",
         first_group_only: false,
         faults: Vec::new(),

@@ -167,7 +167,7 @@ fn only_instance(result: &CommandResult) -> &serde_json::Value {
 
 fn proof(result: &CommandResult) -> (&str, &str) {
     (
-        only_instance(result)["state"].as_str().unwrap(),
+        only_instance(result)["outcome"].as_str().unwrap(),
         only_instance(result)["proof"].as_str().unwrap_or_default(),
     )
 }
@@ -312,7 +312,7 @@ fn the_host_that_an_assertion_names_is_sent_in_the_request() {
         .unproven(&fact("web.test"), &["message=three"])
         .expect(7);
     assert_eq!(
-        only_instance(&result)["state"],
+        only_instance(&result)["outcome"],
         "revert_failed",
         "it never shows the wanted answer, not in the rollback either"
     );
@@ -394,7 +394,7 @@ fn the_first_entry_that_matches_exactly_one_socket_selects_the_endpoint() {
         result.stderr
     );
     assert_eq!(
-        result.json["notes"][0]["event"], "unheld",
+        result.json["notes"][0]["event"], "not_held_before",
         "{:#}",
         result.json
     );
@@ -499,7 +499,7 @@ fn a_port_change_is_followed_in_both_directions() {
         .expect(6);
     assert_eq!(
         (
-            only_instance(&result)["state"].as_str().unwrap(),
+            only_instance(&result)["outcome"].as_str().unwrap(),
             &only_instance(&result)["endpoint"]
         ),
         ("reverted", &url(second).into())
@@ -527,8 +527,8 @@ fn an_answer_of_another_process_at_the_old_endpoint_is_no_proof() {
         .expect(6);
     assert_eq!(
         (
-            only_instance(&result)["state"].as_str().unwrap(),
-            &only_instance(&result)["trouble"]["kind"]
+            only_instance(&result)["outcome"].as_str().unwrap(),
+            &only_instance(&result)["failure"]["kind"]
         ),
         ("reverted", &"timed_out".into()),
         "{:#}",
@@ -551,7 +551,7 @@ fn an_answer_after_the_end_of_the_instance_is_no_proof() {
         .expect(7);
     assert_eq!(
         (
-            only_instance(&result)["state"].as_str().unwrap(),
+            only_instance(&result)["outcome"].as_str().unwrap(),
             &only_instance(&result)["proof"]
         ),
         ("revert_failed", &serde_json::Value::Null)
@@ -598,12 +598,12 @@ fn workers_are_replaced_or_drain_or_stay() {
     for bad in ["old=stay", "new=die"] {
         let result = daemon.unproven(WORKERS, &["message=four", bad]).expect(6);
         let (kind, says) = if bad == "old=stay" {
-            ("stranger", "an old worker, still listens")
+            ("foreign_listener", "an old worker, still listens")
         } else {
             ("timed_out", "its workers are not replaced")
         };
         assert_eq!(
-            (proof(&result), &only_instance(&result)["trouble"]["kind"]),
+            (proof(&result), &only_instance(&result)["failure"]["kind"]),
             (("reverted", "workers"), &kind.into()),
             "{bad}"
         );
@@ -850,7 +850,7 @@ fn a_rejection_is_noticed_while_another_source_does_not_answer() {
         )
         .expect(6);
     assert_eq!(
-        only_instance(&result)["trouble"]["kind"],
+        only_instance(&result)["failure"]["kind"],
         "rejected",
         "{:#}",
         result.json

@@ -428,7 +428,7 @@ fn an_instance_that_hangs_rolls_the_run_back_to_the_proven_old_config() {
     let mut last = String::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         last = line.unwrap();
-        if last.contains("\"undo_began\"") {
+        if last.contains("\"rollback_began\"") {
             fleet.signal(0, Signal::SIGCONT);
         }
     }
@@ -488,7 +488,7 @@ fn a_failed_adoption_rolls_back_to_the_content_of_an_earlier_run() {
     let mut last = String::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         last = line.unwrap();
-        if last.contains("\"undo_began\"") {
+        if last.contains("\"rollback_began\"") {
             fleet.signal(0, Signal::SIGCONT);
         }
     }

@@ -502,7 +502,7 @@ fn old_run(fleet: &Fleet, days: i64, n: i64, content: &str) -> String {
     let dir = fleet.path("state/runs").join(&id);
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::create_dir_all(fleet.path("state/bytes")).unwrap();
-    let began = json!({"event": "began", "verb": "broadcast", "of": null, "who": {"uid": 0, "login_uid": null, "sudo_user": null, "ci_job": null}, "boot_id": "",
+    let began = json!({"event": "began", "verb": "broadcast", "of": null, "operator": {"uid": 0, "login_uid": null, "sudo_user": null, "ci_job": null}, "boot_id": "",
         "command": ["hello"], "reason": null, "groups": ["web"], "instances": 1, "targets": 1, "waves": 1, "v": 1, "at": "2026-01-01T00:00:00Z"});
     let finished = json!({"event": "finished", "verdict": "converged", "reason": "", "counts": {"confirmed": 1}, "v": 1, "at": "2026-01-01T00:00:01Z"});
     std::fs::write(dir.join("events.jsonl"), format!("{began}\n{finished}\n")).unwrap();

@@ -400,7 +400,7 @@ fn no_number_or_duration_makes_a_command_panic() {
             "count",
             "samples",
             "rollout.bake",
-            "rollout.max_sick",
+            "rollout.max_unresponsive",
             "rollout.waves",
             "listen",
             "pid_file",

@@ -97,7 +97,7 @@ impl House {
         house.fleet.write("new", "two\n");
         let result = house.broadcast("new");
         let one = &result.json["instances"][0];
-        let state = one["state"]
+        let state = one["outcome"]
             .as_str()
             .unwrap_or_else(|| panic!("{}\n{:#}", result.stderr, result.json))
             .to_owned();

@@ -396,6 +396,6 @@ fn a_wrong_assertion_about_the_running_config_is_refused_before_the_run() {
     daemon.group(&daemon.seen());
     std::fs::write(daemon.config(), "message = \"other\"\n").unwrap();
     daemon.set("three", &[]).expect(5);
-    daemon.set("three", &["--include-sick"]).expect(0);
+    daemon.set("three", &["--include-unresponsive"]).expect(0);
     assert_eq!(daemon.text("runs"), "three");
 }

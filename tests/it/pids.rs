@@ -100,7 +100,7 @@ fn a_pid_that_was_given_to_another_program_is_never_signalled() {
             .unwrap()
             .iter()
             .find(|i| i["pid"] == pid.parse::<i32>().unwrap())
-            .unwrap()["state"]
+            .unwrap()["outcome"]
             .clone()
     };
     assert_eq!(of(&value("victim")), "died", "{json:#}");

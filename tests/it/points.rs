@@ -50,7 +50,7 @@ fn agrees(fleet: &Fleet, result: &Value, context: &str) {
     let disk = fleet.text();
     for i in result["instances"].as_array().unwrap() {
         let pid = i32::try_from(i["pid"].as_i64().unwrap()).unwrap();
-        let state = i["state"].as_str().unwrap();
+        let state = i["outcome"].as_str().unwrap();
         let Some(at) = (0..fleet.len()).find(|at| fleet.pid(*at) == pid) else {
             panic!("{context}: pid {pid} belongs to no instance")
         };
@@ -141,7 +141,7 @@ fn run_point(point: &str, what: Act) {
             done = true;
             act(&mut fleet, what);
         }
-        if what == Act::Pause && last.contains("\"event\":\"undo_began\"") {
+        if what == Act::Pause && last.contains("\"event\":\"rollback_began\"") {
             fleet.signal(0, Signal::SIGCONT);
         }
     }
@@ -191,7 +191,7 @@ fn run_point(point: &str, what: Act) {
             .find(|i| i["pid"] == pid)
             .unwrap();
         assert!(
-            matches!(mine["state"].as_str().unwrap(), "died" | "revert_failed"),
+            matches!(mine["outcome"].as_str().unwrap(), "died" | "revert_failed"),
             "{context}"
         );
         // The successor reads the same file, so it is checked too.
@@ -267,14 +267,14 @@ fn halted(interrupts: usize, continued: bool) -> (Fleet, Value) {
     let (mut last, mut confirmed) = (String::new(), 0);
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         last = line.unwrap();
-        confirmed += usize::from(last.contains("\"state\":\"confirmed\""));
+        confirmed += usize::from(last.contains("\"outcome\":\"confirmed\""));
         if confirmed == 2 {
             confirmed += 1;
             // A closed terminal changes nothing.
             nix::sys::signal::kill(pid, Signal::SIGHUP).unwrap();
             nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
         }
-        if last.contains("\"event\":\"undo_began\"") {
+        if last.contains("\"event\":\"rollback_began\"") {
             if continued {
                 fleet.signal(0, Signal::SIGCONT);
             }

@@ -154,7 +154,7 @@ fn a_run_killed_at_any_event_is_resumed_or_reverted() {
         (0, "20s", "installed", 1),
         (2, "20s", "instance", 1),
         (2, "20s", "instance", 2),
-        (2, "500ms", "undo_began", 1),
+        (2, "500ms", "rollback_began", 1),
     ] {
         for (verb, message) in [("resume", "two"), ("revert", "one")] {
             let context = format!("{verb} after {event} {n}");

@@ -452,7 +452,7 @@ fn the_message_of_another_config_is_no_proof() {
     );
     let result = fleet.broadcast(&["--set", "message=x"]).expect(6);
     assert_eq!(
-        result.json["instances"][0]["trouble"]["kind"], "timed_out",
+        result.json["instances"][0]["failure"]["kind"], "timed_out",
         "{:#}",
         result.json
     );
@@ -542,7 +542,7 @@ fn an_unobservable_instance_is_unconfirmed_and_its_own_report_ends_the_wait() {
     );
     let result = fleet.broadcast(&["--set", "message=y"]).expect(6);
     assert_eq!(
-        result.json["instances"][0]["trouble"]["kind"], "rejected",
+        result.json["instances"][0]["failure"]["kind"], "rejected",
         "{:#}",
         result.json
     );

@@ -189,7 +189,7 @@ fn no_wave_begins_before_the_one_before_it_is_proven() {
             events
                 .iter()
                 .position(|e| {
-                    e["event"] == "instance" && e["pid"] == *pid && e["state"] == "confirmed"
+                    e["event"] == "instance" && e["pid"] == *pid && e["outcome"] == "confirmed"
                 })
                 .unwrap()
         };
@@ -426,7 +426,7 @@ fn options_decide_the_failure_budget_and_the_action_on_failure() {
         let (events, ended) = run(
             fleet.command(&[&["--set", &set], flags].concat()),
             |event| {
-                if event["event"] == "put_back" || event["event"] == "undo_began" {
+                if event["event"] == "rolled_back" || event["event"] == "rollback_began" {
                     fleet.signal(victim, Signal::SIGCONT);
                 }
             },
@@ -436,7 +436,7 @@ fn options_decide_the_failure_budget_and_the_action_on_failure() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|i| i["state"].as_str().unwrap())
+            .map(|i| i["outcome"].as_str().unwrap())
             .collect();
         last.sort_unstable();
         assert_eq!(
@@ -446,7 +446,7 @@ fn options_decide_the_failure_budget_and_the_action_on_failure() {
         );
         for i in result["instances"].as_array().unwrap() {
             let at = server(&fleet, i32::try_from(i["pid"].as_i64().unwrap()).unwrap());
-            if i["state"] == "confirmed" {
+            if i["outcome"] == "confirmed" {
                 now[at] = message.into();
             }
         }
@@ -551,7 +551,7 @@ fn an_instance_that_restarts_before_its_wave_is_proven_without_a_signal() {
     assert_eq!(code, 0, "{result:#}");
     let new = instance(&result, fleet.pid(2));
     assert_eq!(
-        (&new["state"], &new["wave"], &new["successor_of"]),
+        (&new["outcome"], &new["wave"], &new["successor_of"]),
         (&"confirmed".into(), &2.into(), &fleet.pid(1).into()),
         "{result:#}"
     );
@@ -567,15 +567,15 @@ fn an_instance_without_a_declared_successor_is_dead_and_the_newcomer_is_named() 
     let (fleet, result, code) = restarted("");
     assert_eq!(code, 7, "{result:#}");
     assert_eq!(
-        instance(&result, fleet.pid(1))["state"],
+        instance(&result, fleet.pid(1))["outcome"],
         "died",
         "{result:#}"
     );
     // The file was rolled back. The process runs the content that is gone.
     assert_eq!(
         (
-            &instance(&result, fleet.pid(0))["state"],
-            &instance(&result, fleet.pid(2))["state"]
+            &instance(&result, fleet.pid(0))["outcome"],
+            &instance(&result, fleet.pid(2))["outcome"]
         ),
         (&"reverted".into(), &"revert_failed".into()),
         "{result:#}"

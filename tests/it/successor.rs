@@ -244,7 +244,7 @@ fn a_successor_must_prove_the_new_config() {
     assert!(new != old, "{i:#}");
     assert!(i["pid"] == new, "{i:#}");
     assert!(i["successor_of"] == old, "{i:#}");
-    assert!(i["state"] == "confirmed", "{i:#}");
+    assert!(i["outcome"] == "confirmed", "{i:#}");
     assert!(
         result
             .stderr
@@ -283,7 +283,7 @@ fn a_process_restarted_under_the_pid_file_is_the_successor() {
     let result = testbed.set("two", 0);
     let i = &result.json["instances"][0];
     assert!(i["successor_of"] == testbed.pids()[0], "{i:#}");
-    assert!(i["state"] == "confirmed", "{i:#}");
+    assert!(i["outcome"] == "confirmed", "{i:#}");
     assert_eq!(get(&testbed.url, "/").1, "two");
 }
 
@@ -307,7 +307,7 @@ fn an_instance_without_a_successor_is_dead_and_the_restart_command_is_shown() {
     let result = testbed.set("two", 7);
     assert_eq!(
         (
-            &result.json["instances"][0]["state"],
+            &result.json["instances"][0]["outcome"],
             testbed.fleet.text().contains("\"one\"")
         ),
         (&"died".into(), true),
@@ -328,9 +328,9 @@ fn a_dead_instance_is_revived_on_the_old_config() {
     let testbed = Testbed::new("die", "revive = [\"{exe}\", \"{args}\"]");
     let result = testbed.set("two", 6);
     let i = &result.json["instances"][0];
-    assert!(i["state"] == "reverted", "{i:#}");
+    assert!(i["outcome"] == "reverted", "{i:#}");
     assert!(i["successor_of"] == testbed.pids()[0], "{i:#}");
-    assert_eq!(i["trouble"]["kind"], "died");
+    assert_eq!(i["failure"]["kind"], "died");
     // It outlives its starter, in a session of its own.
     let new = i["pid"].as_i64().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{new}/stat")).unwrap();
@@ -366,13 +366,13 @@ fn a_program_that_a_bad_config_ends_is_reloaded_without_a_validator_only_if_allo
         .broadcast(&["--set", "message=two", "--validate=off"])
         .expect(6);
     assert_eq!(
-        result.json["instances"][0]["trouble"]["kind"], "died",
+        result.json["instances"][0]["failure"]["kind"], "died",
         "{:#}",
         result.json
     );
     let result = testbed.set("three", 6);
     assert_eq!(
-        result.json["instances"][0]["state"], "reverted",
+        result.json["instances"][0]["outcome"], "reverted",
         "{:#}",
         result.json
     );
@@ -418,14 +418,14 @@ fn a_successor_is_checked_again_under_its_own_identity() {
         "{i:#}\n{}",
         result.stderr
     );
-    assert!(i["state"] == "confirmed", "{i:#}\n{}", result.stderr);
+    assert!(i["outcome"] == "confirmed", "{i:#}\n{}", result.stderr);
     assert!(result.stderr.contains("Held"), "{i:#}\n{}", result.stderr);
     // An instance that has ended by then is dead, even if its answer was proven.
     let testbed = Testbed::new("hand-over-soon", "[group.rollout]\nbake = \"2s\"");
     testbed.group("equals = \"{candidate.message}\"", "contains = \"\"");
     let result = testbed.set("two", 7);
     assert_eq!(
-        result.json["instances"][0]["state"], "died",
+        result.json["instances"][0]["outcome"], "died",
         "{:#}",
         result.json
     );
@@ -469,7 +469,7 @@ fn a_newcomer_that_reads_the_file_is_confirmed_or_the_run_is_mixed() {
             .find(|i| i["pid"] == new)
             .unwrap_or_else(|| panic!("{:#}", result.json));
         assert_eq!(
-            (all.len(), i["state"].as_str().unwrap()),
+            (all.len(), i["outcome"].as_str().unwrap()),
             (2, if code == 0 { "confirmed" } else { "timed_out" }),
             "{i:#}"
         );
@@ -482,9 +482,9 @@ fn a_foreign_listener_on_the_endpoint_prevents_the_proof() {
     let result = testbed.set("two", 7);
     let i = &result.json["instances"][0];
     let foreign = testbed.pids()[1];
-    assert_eq!(i["trouble"]["kind"], "stranger", "{i:#}");
+    assert_eq!(i["failure"]["kind"], "foreign_listener", "{i:#}");
     assert!(
-        i["trouble"]["text"]
+        i["failure"]["text"]
             .as_str()
             .unwrap()
             .contains(&format!("pid {foreign} ")),
@@ -533,7 +533,7 @@ fn an_abandoned_worker_is_no_successor_and_gets_no_signal() {
     assert_eq!(
         (
             result.json["instances"][0]["pid"].as_i64(),
-            result.json["instances"][0]["state"].as_str()
+            result.json["instances"][0]["outcome"].as_str()
         ),
         (Some(old.into()), Some("died")),
         "{:#}",
@@ -711,7 +711,7 @@ fn a_restarted_instance_is_rolled_back_by_its_own_attempt_counter() {
         .find(|i| i["pid"] == new)
         .unwrap_or_else(|| panic!("{:#}", result.json));
     assert_eq!(
-        (i["state"].as_str(), i["successor_of"].as_i64()),
+        (i["outcome"].as_str(), i["successor_of"].as_i64()),
         (Some("reverted"), Some(first.into())),
         "{i:#}"
     );
@@ -724,7 +724,7 @@ fn an_instance_whose_successor_ends_is_dead_and_the_restart_command_is_shown() {
     let result = testbed.set("two", 7);
     let i = &result.json["instances"][0];
     assert_eq!(
-        (i["pid"].as_i64(), i["state"].as_str()),
+        (i["pid"].as_i64(), i["outcome"].as_str()),
         (Some(old.into()), Some("died")),
         "{i:#}"
     );

@@ -284,7 +284,7 @@ impl CommandResult {
             .as_array()
             .unwrap()
             .iter()
-            .map(|i| i["state"].as_str().unwrap())
+            .map(|i| i["outcome"].as_str().unwrap())
             .collect();
         states.sort_unstable();
         states

@@ -360,7 +360,7 @@ fn a_directory_is_merged_and_extra_entries_are_removed_only_on_request() {
         result.json["run"].as_str().unwrap(),
         &result.json["targets"][0],
     );
-    assert_eq!(target["form"], "directory");
+    assert_eq!(target["kind"], "directory");
     for (digest, has) in [
         (&target["from"], "./sub/deep/x"),
         (&target["to"], "./other/z"),
@@ -500,7 +500,7 @@ fn a_directory_that_does_not_load_is_rolled_back_and_proven() {
     assert_eq!(
         (
             result.states(),
-            result.json["instances"][0]["trouble"]["kind"].as_str()
+            result.json["instances"][0]["failure"]["kind"].as_str()
         ),
         (vec!["reverted"], Some("rejected"))
     );

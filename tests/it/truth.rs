@@ -332,7 +332,7 @@ fn a_run_says_whether_it_was_a_dry_run_and_null_for_what_is_absent() {
         (&false.into(), &Value::Null, &Value::Null)
     );
     assert!(real["run"].is_string());
-    assert!(real["instances"][0]["trouble"].is_null());
+    assert!(real["instances"][0]["failure"].is_null());
     // A refusal suggests read-only commands.
     fleet.stop(0);
     let refused = fleet.broadcast(&["--set", "message=three"]).expect(5).json;

@@ -124,15 +124,15 @@ fn an_unresponsive_instance_is_skipped() {
         &format!("pid {} ", fleet.pid(1)),
         "no answer within",
         "1 of 3 of group `web`",
-        "`max_sick` is 0",
-        "--include-sick",
+        "`max_unresponsive` is 0",
+        "--include-unresponsive",
     ] {
         assert!(result.stderr.contains(says), "{says}: {}", result.stderr);
     }
     // A share of the instances is rounded down. The key of the group overrides that of the fleet.
-    rollout(&fleet, "max_sick = \"33%\"");
+    rollout(&fleet, "max_unresponsive = \"33%\"");
     fleet.broadcast(&["--set", "message=x"]).expect(5);
-    rollout_of_group(&fleet, "max_sick = \"34%\"");
+    rollout_of_group(&fleet, "max_unresponsive = \"34%\"");
     let output = fleet
         .command(&["--dry-run", "--set", "message=x"])
         .output()
@@ -153,10 +153,10 @@ fn an_unresponsive_instance_is_skipped() {
         )
     );
     let unresponsive = instance(&result, fleet.pid(1));
-    let text = unresponsive["trouble"]["text"].as_str().unwrap();
+    let text = unresponsive["failure"]["text"].as_str().unwrap();
     assert_eq!(
-        (&unresponsive["trouble"]["kind"], &unresponsive["wave"]),
-        (&"sick".into(), &0.into()),
+        (&unresponsive["failure"]["kind"], &unresponsive["wave"]),
+        (&"unresponsive".into(), &0.into()),
         "{unresponsive:#}"
     );
     assert!(text.contains("no answer within"), "{text}");
@@ -213,7 +213,7 @@ fn rollout_of_group(fleet: &Fleet, says: &str) {
 fn an_unresponsive_instance_counts_as_found_and_at_least_one_must_answer() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
-    rollout(&fleet, "max_sick = \"100%\"");
+    rollout(&fleet, "max_unresponsive = \"100%\"");
     make_unresponsive(&fleet, 0);
     fleet
         .broadcast(&["--count", "1", "--set", "message=x"])
@@ -233,7 +233,7 @@ fn an_unresponsive_instance_counts_as_found_and_at_least_one_must_answer() {
         result.stderr
     );
     assert!(
-        result.stderr.contains("--include-sick"),
+        result.stderr.contains("--include-unresponsive"),
         "{}",
         result.stderr
     );
@@ -251,11 +251,11 @@ fn an_unresponsive_instance_counts_as_found_and_at_least_one_must_answer() {
 fn an_instance_that_another_check_refuses_is_not_unresponsive() {
     let fleet = Fleet::start(2);
     let before = fleet.text();
-    rollout(&fleet, "max_sick = \"100%\"");
+    rollout(&fleet, "max_unresponsive = \"100%\"");
     fleet.stop(1);
     for more in [
         &["--set", "message=x"][..],
-        &["--include-sick", "--set", "message=x"],
+        &["--include-unresponsive", "--set", "message=x"],
         &["--now", "--reason", "r", "--set", "message=x"],
     ] {
         let result = fleet.broadcast(more).expect(5);
@@ -266,7 +266,7 @@ fn an_instance_that_another_check_refuses_is_not_unresponsive() {
     // It runs another config than the one on its disk.
     fleet.write("web.toml", &before.replace("\"one\"", "\"by hand\""));
     let result = fleet
-        .broadcast(&["--include-sick", "--set", "message=x"])
+        .broadcast(&["--include-unresponsive", "--set", "message=x"])
         .expect(5);
     assert!(
         result.stderr.contains("neither the old nor the new"),
@@ -278,7 +278,7 @@ fn an_instance_that_another_check_refuses_is_not_unresponsive() {
         &["good", "ignore"],
         &format!("reloads = true\n{SEEN}"),
     );
-    rollout(&fleet, "max_sick = 1");
+    rollout(&fleet, "max_unresponsive = 1");
     let result = fleet.broadcast(&["--set", "message=x"]).expect(5);
     assert!(
         result.stderr.contains("ignores SIGHUP"),
@@ -293,10 +293,10 @@ fn an_instance_that_another_check_refuses_is_not_unresponsive() {
         &["good"],
         "reloads = true\n[[group.confirm]]\nexec = [\"/nowhere/x\"]\nequals = \"x\"",
     );
-    rollout(&fleet, "max_sick = 1");
+    rollout(&fleet, "max_unresponsive = 1");
     for more in [
         &["--set", "message=x"][..],
-        &["--include-sick", "--set", "message=x"],
+        &["--include-unresponsive", "--set", "message=x"],
     ] {
         assert!(
             fleet
@@ -317,13 +317,13 @@ fn a_closed_port_and_a_wrong_endpoint_are_unresponsive() {
         &["good", "closed", "mute"],
         &format!("reloads = true\n{SEEN}"),
     );
-    rollout(&fleet, "max_sick = 2");
+    rollout(&fleet, "max_unresponsive = 2");
     let result = fleet.broadcast(&["--set", "message=x"]).expect(8);
     let mut why: Vec<String> = result.json["instances"]
         .as_array()
         .unwrap()
         .iter()
-        .filter_map(|i| Some(i["trouble"]["text"].as_str()?.to_owned()))
+        .filter_map(|i| Some(i["failure"]["text"].as_str()?.to_owned()))
         .collect();
     why.sort();
     assert!(why.len() == 2, "{why:?}");
@@ -342,12 +342,12 @@ fn a_closed_port_and_a_wrong_endpoint_are_unresponsive() {
             "instances = [{{ pid = {first} }}, {{ pid = {second}, endpoint = \"http://{closed}/\" }}]"
         ),
     );
-    rollout(&fleet, "max_sick = 1");
+    rollout(&fleet, "max_unresponsive = 1");
     let result = fleet.broadcast(&["--set", "message=x"]).expect(8);
     let unresponsive = instance(&result, second);
-    assert!(unresponsive["state"] == "untouched", "{unresponsive:#}");
+    assert!(unresponsive["outcome"] == "untouched", "{unresponsive:#}");
     assert!(
-        unresponsive["trouble"]["text"]
+        unresponsive["failure"]["text"]
             .as_str()
             .unwrap()
             .contains("onnection refused"),
@@ -365,7 +365,7 @@ fn included_unresponsive_instances_go_last_and_need_the_new_config_as_proof() {
         &format!("reloads = true\n{SEEN}"),
     );
     let result = fleet
-        .broadcast(&["--include-sick", "--timeout", "10s", "--set", "message=x"])
+        .broadcast(&["--include-unresponsive", "--timeout", "10s", "--set", "message=x"])
         .expect(0);
     assert_eq!(
         (result.states(), serves(&all, &result)),
@@ -373,7 +373,7 @@ fn included_unresponsive_instances_go_last_and_need_the_new_config_as_proof() {
     );
     for i in result.json["instances"].as_array().unwrap() {
         // The canary is an instance that answers.
-        assert_eq!(i["wave"] == 1, i["trouble"].is_null(), "{i:#}");
+        assert_eq!(i["wave"] == 1, i["failure"].is_null(), "{i:#}");
         assert!(i["proof"] == "content", "{i:#}");
         assert!(i["moved_from"].is_null(), "{i:#}");
         assert!(
@@ -399,7 +399,7 @@ fn included_unresponsive_instances_are_rolled_back_with_the_others() {
         &format!("reloads = true\n{SEEN}"),
     );
     let result = fleet
-        .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
+        .broadcast(&["--include-unresponsive", "--timeout", "3s", "--set", "message=x"])
         .expect(7);
     // An instance that always serves the old message shows no end of its reload.
     assert_eq!(
@@ -428,7 +428,7 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
         &format!("reloads = true\n{changed}"),
     );
     let result = fleet
-        .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
+        .broadcast(&["--include-unresponsive", "--timeout", "3s", "--set", "message=x"])
         .expect(6);
     assert_eq!(
         (result.states(), fleet.text()),
@@ -452,20 +452,20 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
         &format!("reloads = true\n{changed}{increased}{status}"),
     );
     let result = fleet
-        .broadcast(&["--include-sick", "--timeout", "3s", "--set", "message=x"])
+        .broadcast(&["--include-unresponsive", "--timeout", "3s", "--set", "message=x"])
         .expect(12);
     let unresponsive = result.json["instances"]
         .as_array()
         .unwrap()
         .iter()
-        .find(|i| !i["trouble"].is_null())
+        .find(|i| !i["failure"].is_null())
         .unwrap();
     assert_eq!(
         (unresponsive["proof"].as_str(), serves(&all, &result)),
         (Some("none"), vec!["x".to_owned(); 2]),
         "{unresponsive:#}"
     );
-    assert_eq!(unresponsive["state"], "unconfirmed", "{unresponsive:#}");
+    assert_eq!(unresponsive["outcome"], "unconfirmed", "{unresponsive:#}");
     assert!(
         result
             .stderr
@@ -498,7 +498,7 @@ fn start_with_a_waking_server(more: impl Fn(&Fleet) -> String) -> Fleet {
 fn an_unresponsive_server_is_proven_by_its_report_of_a_later_reload() {
     let fleet = start_with_a_waking_server(|_| "true".into());
     let result = fleet
-        .broadcast(&["--validate", "--include-sick", "--set", "message=x"])
+        .broadcast(&["--validate", "--include-unresponsive", "--set", "message=x"])
         .expect(0);
     assert_eq!(
         (result.states(), fleet.bodies()),
@@ -507,18 +507,18 @@ fn an_unresponsive_server_is_proven_by_its_report_of_a_later_reload() {
     let woken = instance(&result, fleet.pid(0));
     assert!(woken["proof"] == "exact", "{woken:#}");
     assert!(woken["before"].is_null(), "{woken:#}");
-    assert!(woken["trouble"]["kind"] == "sick", "{woken:#}");
+    assert!(woken["failure"]["kind"] == "unresponsive", "{woken:#}");
     assert!(woken["wave"] == 2, "{woken:#}");
     for (mode, kind) in [("past", "timed_out"), ("past-io", "timed_out")] {
         let fleet = Fleet::start(0);
         let before = fleet.text();
         let all = mixed(&fleet, &[mode], "kind = \"hello\"\nvalidate = []");
         let result = fleet
-            .broadcast(&["--include-sick", "--set", "message=x"])
+            .broadcast(&["--include-unresponsive", "--set", "message=x"])
             .expect(7);
         let i = instance(&result, all[0].pid());
         assert_eq!(
-            (&i["trouble"]["kind"], &i["state"], fleet.text()),
+            (&i["failure"]["kind"], &i["outcome"], fleet.text()),
             (&kind.into(), &"revert_failed".into(), before),
             "{mode}: {i:#}"
         );
@@ -532,7 +532,7 @@ fn an_unresponsive_server_is_rolled_back_like_the_others() {
     let mut child = fleet
         .command(&[
             "--validate",
-            "--include-sick",
+            "--include-unresponsive",
             "-o",
             "jsonl",
             "--set",
@@ -546,8 +546,8 @@ fn an_unresponsive_server_is_rolled_back_like_the_others() {
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         last = line.unwrap();
         confirmed |= last.contains(&format!("\"pid\":{},", fleet.pid(0)))
-            && last.contains("\"state\":\"confirmed\"");
-        if last.contains("\"undo_began\"") {
+            && last.contains("\"outcome\":\"confirmed\"");
+        if last.contains("\"rollback_began\"") {
             fleet.signal(2, Signal::SIGCONT);
         }
     }
@@ -566,17 +566,17 @@ fn a_server_that_stays_unresponsive_is_named_and_the_others_are_rolled_back() {
     let before = fleet.text();
     make_unresponsive(&fleet, 0);
     let result = fleet
-        .broadcast(&["--include-sick", "--set", "message=x"])
+        .broadcast(&["--include-unresponsive", "--set", "message=x"])
         .expect(7);
     assert_eq!(
         (result.states(), fleet.text()),
         (vec!["revert_failed", "reverted"], before)
     );
     let unresponsive = instance(&result, fleet.pid(0));
-    let text = unresponsive["trouble"]["text"].as_str().unwrap();
-    assert!(unresponsive["trouble"]["kind"] == "timed_out", "{text}");
+    let text = unresponsive["failure"]["text"].as_str().unwrap();
+    assert!(unresponsive["failure"]["kind"] == "timed_out", "{text}");
     assert!(text.contains("silent before the run"), "{text}");
-    assert!(unresponsive["state"] == "revert_failed", "{text}");
+    assert!(unresponsive["outcome"] == "revert_failed", "{text}");
     make_responsive(&fleet, 0);
     assert_eq!(fleet.bodies(), ["one"; 2]);
 }
@@ -671,8 +671,8 @@ fn now_skips_bake_and_gate_and_includes_unresponsive_instances() {
 fn now_never_rolls_back() {
     let back = |fleet: &Fleet, result: &CommandResult| {
         let events = journal(fleet, result, "events.jsonl");
-        assert!(!events.contains("undo_began"), "{events}");
-        assert!(!events.contains("put_back"), "{events}");
+        assert!(!events.contains("rollback_began"), "{events}");
+        assert!(!events.contains("rolled_back"), "{events}");
         assert!(!events.contains("\"undo\":true"), "{events}");
         assert!(events.contains("\"stopped\""), "{events}");
         assert!(fleet.text().contains("\"x\""), "{}", fleet.text());
@@ -712,7 +712,7 @@ fn now_never_rolls_back() {
     let result = now(&fleet, &["--set", "message=x"]).expect(7);
     assert_eq!(result.states(), ["confirmed", "confirmed", "timed_out"]);
     let events = journal(&fleet, &result, "events.jsonl");
-    assert!(!events.contains("put_back"), "{events}");
+    assert!(!events.contains("rolled_back"), "{events}");
     assert!(!events.contains("\"undo\":true"), "{events}");
     fleet.signal(0, Signal::SIGCONT);
     until("it loads what stayed there", || fleet.bodies() == ["x"; 3]);
@@ -746,7 +746,7 @@ fn now_keeps_validation_locks_and_guards() {
 #[test]
 fn an_instance_that_may_have_been_signalled_is_not_skipped() {
     let fleet = Fleet::start(2);
-    rollout(&fleet, "max_sick = 1");
+    rollout(&fleet, "max_unresponsive = 1");
     validator(&fleet, "exec \"$1\" check \"$2\"");
     make_unresponsive(&fleet, 0);
     now(&fleet, &["--set", "message=x"]).expect(7);
@@ -759,7 +759,7 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
         result.stderr
     );
     assert!(
-        result.stderr.contains("--include-sick"),
+        result.stderr.contains("--include-unresponsive"),
         "{}",
         result.stderr
     );
@@ -773,7 +773,7 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
     );
     assert!(fleet.text().contains("\"one\""));
     assert!(
-        instance(&result, fleet.pid(0))["trouble"]["text"]
+        instance(&result, fleet.pid(0))["failure"]["text"]
             .as_str()
             .unwrap()
             .contains("silent before the run")
@@ -798,11 +798,11 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
     )
     .unwrap();
     let result = fleet
-        .continue_run("resume", &["--include-sick", "--validate"])
+        .continue_run("resume", &["--include-unresponsive", "--validate"])
         .expect(0);
     assert_eq!(
         (
-            instance(&result, fleet.pid(0))["state"].as_str(),
+            instance(&result, fleet.pid(0))["outcome"].as_str(),
             fleet.bodies()
         ),
         (Some("confirmed"), vec!["y".to_owned(); 2])
@@ -812,7 +812,7 @@ fn an_instance_that_may_have_been_signalled_is_not_skipped() {
 #[test]
 fn an_instance_that_was_skipped_is_skipped_again_by_resume() {
     let fleet = Fleet::start(3);
-    rollout(&fleet, "max_sick = 1");
+    rollout(&fleet, "max_unresponsive = 1");
     make_unresponsive(&fleet, 1);
     let mut child = fleet
         .command(&["-o", "jsonl", "--set", "message=x"])
@@ -826,9 +826,9 @@ fn an_instance_that_was_skipped_is_skipped_again_by_resume() {
     child.wait().unwrap();
     let result = fleet.continue_run("resume", &[]).expect(8);
     let unresponsive = instance(&result, fleet.pid(1));
-    assert!(unresponsive["state"] == "untouched", "{unresponsive:#}");
+    assert!(unresponsive["outcome"] == "untouched", "{unresponsive:#}");
     assert!(
-        unresponsive["trouble"]["kind"] == "sick",
+        unresponsive["failure"]["kind"] == "unresponsive",
         "{unresponsive:#}"
     );
     make_responsive(&fleet, 1);

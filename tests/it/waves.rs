@@ -39,7 +39,7 @@ fn states(result: &Value) -> Vec<&str> {
         .as_array()
         .unwrap()
         .iter()
-        .map(|i| i["state"].as_str().unwrap())
+        .map(|i| i["outcome"].as_str().unwrap())
         .collect();
     states.sort_unstable();
     states
@@ -55,7 +55,7 @@ fn which(result: &Value, state: &str) -> i32 {
         .as_array()
         .unwrap()
         .iter()
-        .find(|i| i["state"] == state)
+        .find(|i| i["outcome"] == state)
         .unwrap();
     i32::try_from(i["pid"].as_i64().unwrap()).unwrap()
 }
@@ -103,7 +103,7 @@ fn a_gate_gets_its_wave_and_its_output_is_reported() {
         [1, 2, 2]
     );
     assert!(
-        heard.iter().all(|i| i["state"] == "confirmed"
+        heard.iter().all(|i| i["outcome"] == "confirmed"
             && i["group"] == "web"
             && i["endpoint"].as_str().unwrap().starts_with("http://")),
         "{heard:#?}"
@@ -243,14 +243,14 @@ fn an_instance_that_serves_the_new_config_only_briefly_is_found_after_the_bake()
     );
     let bad = instance(result, all[2].pid());
     assert!(
-        bad["trouble"]["text"]
+        bad["failure"]["text"]
             .as_str()
             .unwrap()
             .starts_with("no longer proven: "),
         "{bad:#}"
     );
     assert_eq!(
-        (&bad["trouble"]["kind"], &bad["state"]),
+        (&bad["failure"]["kind"], &bad["outcome"]),
         (&"timed_out".into(), &"reverted".into())
     );
     assert!(
@@ -274,9 +274,9 @@ fn an_instance_that_serves_the_new_config_only_briefly_is_found_after_the_bake()
         all.iter().map(|r| get(&r.url, "/").1).collect::<Vec<_>>(),
         ["x", "x", "one"]
     );
-    let held = of(&events, "held").last().unwrap()["instances"].clone();
+    let held = of(&events, "baked").last().unwrap()["instances"].clone();
     assert_eq!(
-        (held, of(&events, "put_back")[0]["pids"].clone()),
+        (held, of(&events, "rolled_back")[0]["pids"].clone()),
         (2.into(), serde_json::json!([all[2].pid()]))
     );
 }
@@ -325,7 +325,7 @@ fn an_instance_that_died_after_its_wave_is_found_after_the_next_bake_or_at_the_e
         );
         let dead = instance(result, fleet.pid(canary));
         assert!(
-            dead["trouble"]["text"]
+            dead["failure"]["text"]
                 .as_str()
                 .unwrap()
                 .starts_with("no longer proven: "),
@@ -348,7 +348,7 @@ fn an_instance_that_hangs_after_its_wave_is_rolled_back_once_it_continues() {
         ),
     ] {
         let goes_on = |fleet: &Fleet, canary: usize, event: &Value| {
-            if event["event"] == "put_back" || event["event"] == "undo_began" {
+            if event["event"] == "rolled_back" || event["event"] == "rollback_began" {
                 fleet.signal(canary, Signal::SIGCONT);
             }
         };
@@ -429,7 +429,7 @@ fn a_file_edited_after_the_proof_is_found_by_the_next_check() {
         assert_eq!((code, states(result)), (7, wanted), "{rollout} {result:#}");
         let bad = instance(result, which(result, "revert_failed"));
         assert!(
-            bad["trouble"]["text"]
+            bad["failure"]["text"]
                 .as_str()
                 .unwrap()
                 .contains("was changed by another program since"),
@@ -521,7 +521,7 @@ fn past_the_budget_the_group_decides_the_action() {
             let pid = i32::try_from(i["pid"].as_i64().unwrap()).unwrap();
             assert_eq!(
                 serves(pid),
-                if i["state"] == "confirmed" {
+                if i["outcome"] == "confirmed" {
                     "x"
                 } else {
                     "one"
@@ -555,7 +555,7 @@ fn an_instance_with_its_own_file_is_rolled_back_alone() {
     let (events, code) = run(
         fleet.command(&["--timeout", "1s", "--set", "message=x"]),
         |event| {
-            if event["event"] == "put_back" {
+            if event["event"] == "rolled_back" {
                 fleet.signal(1, Signal::SIGCONT);
             }
         },

@@ -101,7 +101,7 @@ fn an_instance_that_died_before_the_second_interrupt_is_not_reported_alive() {
             .collect::<String>()
     };
     until("the first one has gone back", || {
-        journal().contains("\"state\":\"reverted\"")
+        journal().contains("\"outcome\":\"reverted\"")
     });
     kill(Pid::from_raw(servers[0].pid()), Signal::SIGKILL).unwrap();
     until("it is dead", || !servers[0].lives());
@@ -186,7 +186,7 @@ fn an_instance_with_a_successor_is_not_reported_alive() {
     let lives = ["unconfirmed", "confirmed", "reverted", "unchanged"];
     assert!(
         !all.iter()
-            .any(|i| i["pid"] == servers[0].pid() && lives.contains(&i["state"].as_str().unwrap())),
+            .any(|i| i["pid"] == servers[0].pid() && lives.contains(&i["outcome"].as_str().unwrap())),
         "{:#}",
         result.json
     );
@@ -312,7 +312,7 @@ fn an_instance_that_stops_or_ignores_its_signal_is_reported() {
                     );
                     let result = set(&fleet, "two", &[]);
                     let all = result.json["instances"].as_array().unwrap();
-                    let state = all.iter().find(|i| i["pid"] == odd.pid()).unwrap()["state"]
+                    let state = all.iter().find(|i| i["pid"] == odd.pid()).unwrap()["outcome"]
                         .as_str()
                         .unwrap();
                     match *fault {

@@ -41,7 +41,7 @@ fn shared(first: &str, direction: &str) -> (CommandResult, Server) {
         |event| {
             let is_proven = event["event"] == "instance"
                 && event["pid"] == one.pid()
-                && event["state"] == direction;
+                && event["outcome"] == direction;
             if is_proven && foreign.is_none() {
                 foreign = Some(Foreign::start(&fleet, &one));
             }
@@ -77,7 +77,7 @@ fn an_instance_that_shares_its_address_at_the_end_is_not_proven() {
                 result.json
             );
             assert!(
-                outcome["state"] != *direction,
+                outcome["outcome"] != *direction,
                 "{first}: exit {}: {:#}",
                 result.code,
                 result.json
@@ -119,7 +119,7 @@ fn an_instance_that_needs_no_signal_is_refused_if_its_address_is_shared() {
     });
     let result = result.expect(5);
     assert_eq!(
-        outcome(&result, &server)["state"],
+        outcome(&result, &server)["outcome"],
         "refused",
         "{:#}",
         result.json
@@ -143,7 +143,7 @@ fn an_instance_without_a_signal_that_shows_another_message_is_refused() {
     );
     let result = fleet.broadcast(&[]).expect(5);
     assert_eq!(
-        outcome(&result, &server)["state"],
+        outcome(&result, &server)["outcome"],
         "refused",
         "{:#}",
         result.json

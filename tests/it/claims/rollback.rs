@@ -146,7 +146,7 @@ fn an_instance_that_shows_its_baseline_again_is_not_proven_on_the_disk_content()
     let result = set(&fleet, "two", PATIENT).expect(6);
     let one = outcome(&result, &servers[0]);
     assert_eq!(
-        (&one["state"], &one["after"], &*message(&servers[0])),
+        (&one["outcome"], &one["after"], &*message(&servers[0])),
         (&"reverted".into(), &serde_json::Value::Null, "one"),
         "{one:#}"
     );

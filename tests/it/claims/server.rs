@@ -265,7 +265,7 @@ pub(crate) fn outcome<'a>(result: &'a CommandResult, server: &Server) -> &'a Val
 }
 
 pub(crate) fn state<'a>(result: &'a CommandResult, server: &Server) -> &'a str {
-    outcome(result, server)["state"].as_str().unwrap()
+    outcome(result, server)["outcome"].as_str().unwrap()
 }
 
 /// Checks one outcome: `confirmed` serves the installed config, `reverted` the earlier one, and an
@@ -273,7 +273,7 @@ pub(crate) fn state<'a>(result: &'a CommandResult, server: &Server) -> &'a str {
 fn holds_now(result: &CommandResult, server: &Server) {
     let outcome = outcome(result, server);
     let named = || format!("exit {}: {outcome:#}\n{}", result.code, result.stderr);
-    let key = match outcome["state"].as_str().unwrap() {
+    let key = match outcome["outcome"].as_str().unwrap() {
         "confirmed" | "unchanged" => "to",
         "reverted" => "from",
         "unconfirmed" | "rejected" => {

@@ -181,12 +181,12 @@ fn no_answer_is_proof_while_an_old_worker_accepts_connections() {
         let result = set(&fleet, "two", &[]).expect(7);
         let one = outcome(&result, &servers[0]);
         assert_eq!(
-            (&one["state"], &one["proof"]),
+            (&one["outcome"], &one["proof"]),
             (&"revert_failed".into(), &serde_json::Value::Null),
             "{facts}: {one:#}"
         );
         // A worker of an earlier run accepts as well. By chance it answers before the run.
-        let result = set(&fleet, "three", &["--include-sick"]).expect(7);
+        let result = set(&fleet, "three", &["--include-unresponsive"]).expect(7);
         assert_eq!(state(&result, &servers[0]), "revert_failed", "{facts}");
     });
 }

@@ -138,7 +138,7 @@ pub(super) fn judge(
                 .as_array()
                 .into_iter()
                 .flatten()
-                .any(|i| !i["trouble"].is_null());
+                .any(|i| !i["failure"].is_null());
             assert!(
                 named || run.json["targets"][0]["disk"] != run.json["targets"][0]["from"],
                 "{context}: no failure is named: {:#}",
@@ -191,7 +191,7 @@ fn in_the_rollback() {
             "failures back",
             &Testbed::new(2, true, r#"["1", "100%"]"#),
             6,
-            "undo_began",
+            "rollback_began",
             30,
         );
     }

@@ -65,7 +65,7 @@ fn names(run: &CommandEnd, pid: i32) -> bool {
         .as_array()
         .into_iter()
         .flatten()
-        .any(|i| i["pid"] == pid && !i["trouble"].is_null())
+        .any(|i| i["pid"] == pid && !i["failure"].is_null())
 }
 
 /// `ends` is the exit code of a run without interference.

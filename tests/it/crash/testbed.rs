@@ -344,7 +344,7 @@ impl Testbed {
             .map(|(pid, url)| (pid.into(), url))
             .collect();
         for instance in instances.into_iter().flatten() {
-            let wanted = match instance["state"].as_str().unwrap() {
+            let wanted = match instance["outcome"].as_str().unwrap() {
                 "confirmed" | "unchanged" => &change.new,
                 "reverted" | "untouched" | "refused" | "rejected" => &change.old,
                 _ => continue,

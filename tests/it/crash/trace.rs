@@ -255,7 +255,7 @@ pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
             continue;
         }
         if words[1].ends_with("events.jsonl") && call == "write" {
-            intended = (intended || words[2] == "intent") && words[2] != "undo_began";
+            intended = (intended || words[2] == "intent") && words[2] != "rollback_began";
         }
         let folder = |path: &str| {
             path.rsplit_once('/')
@@ -270,7 +270,7 @@ pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
                 if words[1].ends_with("events.jsonl")
                     && !words
                         .iter()
-                        .any(|w| ["began", "intent", "undo_began", "put_back"].contains(w)) => {}
+                        .any(|w| ["began", "intent", "rollback_began", "rolled_back"].contains(w)) => {}
             "write" | "fchmod" | "fchown" | "utimensat" | "fsetxattr" => {
                 let _ = dirty.insert(words[1].to_owned());
             }

@@ -187,7 +187,7 @@ pub(super) fn converges(web: &Web, load: bool) {
         let result = web.broadcast_config(&web.config(word)).expect(0);
         let one = only_instance(&result);
         assert_eq!(
-            (&one["state"], &one["proof"], &one["pid"]),
+            (&one["outcome"], &one["proof"], &one["pid"]),
             (
                 &"confirmed".into(),
                 &"workers".into(),
@@ -289,7 +289,7 @@ pub(super) fn stopped_after(web: &Web) {
     let result = web.broadcast_config(&web.config("two")).expect(7);
     let one = only_instance(&result);
     assert_eq!(
-        (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+        (&one["outcome"], &one["failure"]["kind"], &one["pid"]),
         (
             &"revert_failed".into(),
             &"timed_out".into(),
@@ -321,14 +321,14 @@ pub(super) fn stopped_until_the_undo(web: &Web) {
     web.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
     let stand = web.stand();
     let result = web.watch(&web.config("two"), |event| {
-        if event["event"] == "undo_began" {
+        if event["event"] == "rollback_began" {
             web.daemon.signal(Signal::SIGCONT);
         }
     });
     let result = result.expect(6);
     let one = only_instance(&result);
     assert_eq!(
-        (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+        (&one["outcome"], &one["failure"]["kind"], &one["pid"]),
         (
             &"reverted".into(),
             &"timed_out".into(),
@@ -372,7 +372,7 @@ pub(super) fn killed(web: &Web) {
     let result = result.expect(7);
     let one = only_instance(&result);
     assert_eq!(
-        (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+        (&one["outcome"], &one["failure"]["kind"], &one["pid"]),
         (&"died".into(), &"died".into(), &web.daemon.pid().into())
     );
     assert!(
@@ -397,7 +397,7 @@ pub(super) fn drains(web: &Web) {
     });
     let busy = *old.iter().find(|pid| started(**pid).is_some()).unwrap();
     assert_eq!(
-        (only_instance(&result)["state"].as_str(), named),
+        (only_instance(&result)["outcome"].as_str(), named),
         (Some("confirmed"), serde_json::json!([busy]))
     );
     assert!(
@@ -429,7 +429,7 @@ pub(super) fn does_not_load(web: &Web, text: &str) {
     let result = web.broadcast_config(text).expect(6);
     let one = only_instance(&result);
     assert_eq!(
-        (&one["state"], &one["trouble"]["kind"], &one["validated"]),
+        (&one["outcome"], &one["failure"]["kind"], &one["validated"]),
         (&"reverted".into(), &"timed_out".into(), &true.into())
     );
     assert!((0..16).all(|_| web.word().as_deref() == Some("one")));
@@ -463,7 +463,7 @@ pub(super) fn old_one_listens(web: &Web) {
     );
     stop(old);
     let result = web.watch(&web.config("two"), |event| {
-        if event["event"] == "undo_began" {
+        if event["event"] == "rollback_began" {
             assert!(!listening(old).is_empty());
             kill(Pid::from_raw(old), Signal::SIGCONT).unwrap();
         }
@@ -471,11 +471,11 @@ pub(super) fn old_one_listens(web: &Web) {
     let result = result.expect(6);
     let one = only_instance(&result);
     assert_eq!(
-        (&one["state"], &one["trouble"]["kind"]),
-        (&"reverted".into(), &"stranger".into())
+        (&one["outcome"], &one["failure"]["kind"]),
+        (&"reverted".into(), &"foreign_listener".into())
     );
     assert!(
-        one["trouble"]["text"]
+        one["failure"]["text"]
             .as_str()
             .unwrap()
             .contains(&format!("pid {old}")),
@@ -501,7 +501,7 @@ pub(super) fn dies(web: &Web, text: &str) {
     let result = web.broadcast_config(text).expect(7);
     let one = only_instance(&result);
     assert_eq!(
-        (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+        (&one["outcome"], &one["failure"]["kind"], &one["pid"]),
         (&"died".into(), &"died".into(), &web.daemon.pid().into())
     );
     assert_eq!(
@@ -540,7 +540,7 @@ pub(super) fn is_revived(web: &Web, text: &str, revive: &[&str]) {
     let one = only_instance(&result);
     let old = web.daemon.pid();
     assert_eq!(
-        (&one["state"], &one["trouble"]["kind"], &one["successor_of"]),
+        (&one["outcome"], &one["failure"]["kind"], &one["successor_of"]),
         (&"reverted".into(), &"died".into(), &old.into())
     );
     let new = i32::try_from(one["pid"].as_i64().unwrap()).unwrap();

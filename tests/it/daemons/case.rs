@@ -95,7 +95,7 @@ impl Case<'_> {
         let result = self.change(text).expect(0);
         let one = only_instance(&result);
         assert_eq!(
-            (&one["state"], &one["proof"], &one["pid"]),
+            (&one["outcome"], &one["proof"], &one["pid"]),
             (
                 &"confirmed".into(),
                 &proof.into(),
@@ -126,7 +126,7 @@ impl Case<'_> {
         let result = self.change(text).expect(code);
         let one = only_instance(&result);
         assert_eq!(
-            (&one["state"], &one["trouble"]["kind"], &one["pid"]),
+            (&one["outcome"], &one["failure"]["kind"], &one["pid"]),
             (&outcome.into(), &failure.into(), &self.daemon.pid().into()),
             "{:#}",
             result.json
@@ -203,7 +203,7 @@ impl Case<'_> {
         self.fleet(&format!("timeout = \"200ms\"\n{STOPS}\n{more}"));
         let result = self.change(text).expect(7);
         assert_eq!(
-            (result.states(), &only_instance(&result)["trouble"]["kind"]),
+            (result.states(), &only_instance(&result)["failure"]["kind"]),
             (vec!["revert_failed"], &"timed_out".into()),
             "{:#}",
             result.json
@@ -259,17 +259,17 @@ impl Case<'_> {
         let old = self.text();
         self.fleet(&format!("timeout = \"2s\"\n{STOPS}"));
         let result = self.follow(text, |event| {
-            if event == "undo_began" {
+            if event == "rollback_began" {
                 self.daemon.signal(Signal::SIGCONT);
             }
         });
         let end = (
             result.code,
-            only_instance(&result)["state"].as_str().unwrap(),
+            only_instance(&result)["outcome"].as_str().unwrap(),
         );
         assert!(ends.contains(&end), "{end:?}: {}", result.stderr);
         assert_eq!(
-            only_instance(&result)["trouble"]["kind"],
+            only_instance(&result)["failure"]["kind"],
             "timed_out",
             "{:#}",
             result.json

@@ -108,11 +108,11 @@ fn a_worker_with_an_open_request_still_listens_and_is_waited_for() {
     let busy = *old.iter().find(|pid| started(**pid).is_some()).unwrap();
     let one = acts::only_instance(&result);
     assert_eq!(
-        (one["trouble"]["kind"].as_str(), web.word().as_deref()),
-        (Some("stranger"), Some("one"))
+        (one["failure"]["kind"].as_str(), web.word().as_deref()),
+        (Some("foreign_listener"), Some("one"))
     );
     assert!(
-        one["trouble"]["text"]
+        one["failure"]["text"]
             .as_str()
             .unwrap()
             .contains(&format!("pid {busy}")),

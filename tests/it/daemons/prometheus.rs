@@ -181,7 +181,7 @@ fn two_prometheus_with_a_config_each_are_reloaded_and_rolled_back_together() {
             .unwrap()
             .iter()
             .find(|i| i["pid"] == p.daemon.pid())
-            .unwrap()["trouble"]["kind"]
+            .unwrap()["failure"]["kind"]
             .clone()
     };
     assert_eq!(
