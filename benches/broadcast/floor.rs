@@ -1,4 +1,4 @@
-//! The least that a program can do for the same promise: it proves nothing, guards nothing, syncs nothing, and knows where everybody listens.
+//! The least that a program can do for the same promise: it proves nothing, guards nothing, syncs nothing, and knows where every instance listens.
 
 use std::{collections::HashMap, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 

@@ -10,7 +10,7 @@ case $how in
   xargs) ask() { xargs -P16 -n1 curl -s -o /dev/null -w "$says"; } ;;
 esac
 "$hello" check "$new"
-# Is everybody there?
+# Does every instance answer?
 [ "$(ask <"$urls" | grep -c '^[0-9a-f]')" = "$(wc -l <"$urls")" ]
 sha=$(sha256sum <"$new")
 mv "$new" "$live"

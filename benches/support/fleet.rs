@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 static DIR: OnceLock<PathBuf> = OnceLock::new();
 static COUNTER: AtomicU32 = AtomicU32::new(0);
-/// Whoever was started and not yet taken in: such a number is nobody else's.
+/// Processes that were started and not yet waited for: the kernel gives such a number to no other.
 static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// A process that does not outlive the bench.
@@ -329,7 +329,7 @@ pub(crate) fn config(message: &str) -> String {
     format!("message = \"{message}\"\nlisten = \"127.0.0.1:0\"\n")
 }
 
-/// Synced: what the disk still has to do must not be counted to who comes next. The umask does not decide whether it is trusted.
+/// Synced: what the disk still has to do must not be counted to the next side. The umask does not decide whether it is trusted.
 pub(crate) fn write(path: &Path, text: &str) {
     let mut file = std::fs::File::create(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! What a whole process takes, with all that it starts: it runs below a small process of its own, whose children are nobody else's.
+//! What a whole process takes, with all that it starts: it runs below a small process of its own, which has no other children.
 
 use std::{
     fs::File,
