@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use super::{descriptors, interrupt, refusal::fail};
 use crate::{
     event::{Interrupts, Verdict},
-    host::parallel::par_map::use_calling_thread,
     runtime,
 };
 
@@ -26,6 +25,5 @@ pub(super) fn block_on<F: Future<Output = ExitCode> + 'static>(
     command: impl FnOnce() -> F + 'static,
 ) -> ExitCode {
     descriptors::set_inherited_cloexec();
-    use_calling_thread();
     runtime::run(command).unwrap_or_else(|e| fail(1, &format!("cannot start: {e}")))
 }

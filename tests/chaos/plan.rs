@@ -431,7 +431,10 @@ fn fault(random: &mut Random, groups: &[Group], storage: Storage) -> Fault {
         facts.push((12, When::Event("baking")));
     }
     if groups.iter().any(|g| g.program != Program::Serve) {
-        facts.extend([(6, When::Event("rollback_began")), (6, When::Event("rolled_back"))]);
+        facts.extend([
+            (6, When::Event("rollback_began")),
+            (6, When::Event("rolled_back")),
+        ]);
     }
     let when = random.weighted(&facts);
     let then = match when {

@@ -365,7 +365,13 @@ fn included_unresponsive_instances_go_last_and_need_the_new_config_as_proof() {
         &format!("reloads = true\n{SEEN}"),
     );
     let result = fleet
-        .broadcast(&["--include-unresponsive", "--timeout", "10s", "--set", "message=x"])
+        .broadcast(&[
+            "--include-unresponsive",
+            "--timeout",
+            "10s",
+            "--set",
+            "message=x",
+        ])
         .expect(0);
     assert_eq!(
         (result.states(), serves(&all, &result)),
@@ -399,7 +405,13 @@ fn included_unresponsive_instances_are_rolled_back_with_the_others() {
         &format!("reloads = true\n{SEEN}"),
     );
     let result = fleet
-        .broadcast(&["--include-unresponsive", "--timeout", "3s", "--set", "message=x"])
+        .broadcast(&[
+            "--include-unresponsive",
+            "--timeout",
+            "3s",
+            "--set",
+            "message=x",
+        ])
         .expect(7);
     // An instance that always serves the old message shows no end of its reload.
     assert_eq!(
@@ -428,7 +440,13 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
         &format!("reloads = true\n{changed}"),
     );
     let result = fleet
-        .broadcast(&["--include-unresponsive", "--timeout", "3s", "--set", "message=x"])
+        .broadcast(&[
+            "--include-unresponsive",
+            "--timeout",
+            "3s",
+            "--set",
+            "message=x",
+        ])
         .expect(6);
     assert_eq!(
         (result.states(), fleet.text()),
@@ -452,7 +470,13 @@ fn a_comparison_with_the_baseline_proves_nothing_without_a_baseline() {
         &format!("reloads = true\n{changed}{increased}{status}"),
     );
     let result = fleet
-        .broadcast(&["--include-unresponsive", "--timeout", "3s", "--set", "message=x"])
+        .broadcast(&[
+            "--include-unresponsive",
+            "--timeout",
+            "3s",
+            "--set",
+            "message=x",
+        ])
         .expect(12);
     let unresponsive = result.json["instances"]
         .as_array()

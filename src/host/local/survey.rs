@@ -9,8 +9,6 @@ use std::{
     time::Instant,
 };
 
-use futures_util::StreamExt;
-
 use crate::{
     event::{Abort, Event, Failure, Instance, Outcome, Verdict},
     fact::{Assertion, Expectation},
@@ -19,10 +17,7 @@ use crate::{
         discover::{self, Scan, found::Found, renewal},
         local::host::{LocalHost, SurveyRequest},
         net::sockets::Listeners,
-        parallel::{
-            fan_out::fan_out,
-            par_map::{join, par_map},
-        },
+        parallel::{fan_out::fan_out, par_map::par_map},
         probe::{
             limits::{AT_ONCE, ProbeLimits, self_report},
             port_sharing,
@@ -91,11 +86,9 @@ impl LocalHost {
                 .extend(found.drain(..).map(|(group, f)| f.instance(&group.name)));
             return seen;
         }
-        let (listeners, kin) = join(Listeners::read, || {
-            ProcessTree::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect())
-        });
-        let listeners = match listeners {
-            Ok(listeners) => listeners.with(kin),
+        let tree = ProcessTree::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect());
+        let listeners = match Listeners::read() {
+            Ok(listeners) => listeners.with(tree),
             Err(e) => {
                 seen.abort = Some(Abort::new(
                     Verdict::Failed,
@@ -118,7 +111,7 @@ impl LocalHost {
         let (listeners, lanes) = (Arc::new(listeners), self.limits.clone());
         let mut answers: Vec<Option<SurveyedInstance>> =
             std::iter::repeat_with(|| None).take(looked.len()).collect();
-        let mut asked = fan_out(
+        let probed = fan_out(
             looked.into_iter().enumerate().collect(),
             AT_ONCE,
             move |(at, one)| {
@@ -126,10 +119,9 @@ impl LocalHost {
                 async move { (at, probe_instance(one, &listeners, &lanes).await) }
             },
         );
-        while let Some((at, said)) = asked.next().await {
-            answers[at] = Some(said);
+        for (number, result) in probed.await {
+            answers[number] = Some(result);
         }
-        drop(asked);
         seen.instances.reserve_exact(answers.len());
         for said in answers.into_iter().flatten() {
             match said {

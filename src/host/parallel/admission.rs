@@ -1,97 +1,63 @@
-//! Waits for many at the same time, and begins only so many of them at once: what one needs while
-//! it is waited for, few of ten thousand have.
+//! Waits for many instances at the same time, and limits how many of them have begun.
 
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::event::Interrupts;
 
-/// So many begin together, and as many more once all of these have ended or given their turn back:
-/// where everybody is signalled before anybody is asked, a signal between the questions to others
-/// would cost both.
-const BEGUN: usize = 1024;
-/// When nobody has for so long, as many more begin all the same: every one gets its signal soon.
-const STALLED: Duration = Duration::from_millis(250);
+/// Most instances that are begun and have not given their slot back: where each is signalled before
+/// any is probed, a signal between the probes of others would cost both.
+const BATCH: usize = 1024;
+/// Longest wait for a slot. As many more begin then, so that each instance gets its signal soon.
+const STALL_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The place of one among those that are begun at once.
+/// The right of one instance to have begun.
 #[derive(Debug, Default)]
 pub(crate) struct Slot(RefCell<Option<OwnedSemaphorePermit>>);
 
 impl Slot {
-    /// Somebody else begins: this one takes longer than a look or two, as a stopped one does, and
-    /// must hold up nobody.
+    /// Lets the next instance begin. An instance that takes longer than a probe or two, as a stopped
+    /// one does, must not delay the signals of others.
     pub(crate) fn give_back(&self) {
         drop(self.0.take());
     }
 }
 
-/// The turns of all who are waited for.
-struct Admission {
-    all: Arc<Semaphore>,
-    /// Those of the next ones, nobody's yet.
-    taken: RefCell<Option<OwnedSemaphorePermit>>,
+/// Returns the next slot. After a stall it is empty, and there is nothing to give back.
+async fn next(slots: &Arc<Semaphore>) -> Slot {
+    let slot = timeout(STALL_TIMEOUT, slots.clone().acquire_owned()).await;
+    if slot.is_err() {
+        slots.add_permits(BATCH);
+    }
+    Slot(RefCell::new(slot.ok().and_then(Result::ok)))
 }
 
-impl Admission {
-    fn new() -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(BEGUN)),
-            taken: RefCell::default(),
-        }
-    }
-
-    /// The next, once one is there.
-    async fn next(&self) -> Slot {
-        let mut free = self.all.available_permits();
-        loop {
-            if let Some(one) = self
-                .taken
-                .borrow_mut()
-                .as_mut()
-                .and_then(|taken| taken.split(1))
-            {
-                return Slot(RefCell::new(Some(one)));
-            }
-            match tokio::time::timeout(STALLED, self.all.clone().acquire_many_owned(BEGUN as u32))
-                .await
-            {
-                Ok(Ok(taken)) => drop(self.taken.replace(Some(taken))),
-                // Nobody closes it.
-                Ok(Err(_)) => return Slot::default(),
-                Err(_) => {
-                    let before = std::mem::replace(&mut free, self.all.available_permits());
-                    if free == before {
-                        self.all.add_permits(BEGUN);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Waits for what `wait` makes of all `items`, each with what it needs as many descriptors for as
-/// there are at most, and hands over what comes out; a halt past `patience` ends it. Answers
-/// whether all have ended.
+/// Waits for the future that `wait` makes of every item, for at most `limit` of them at the same
+/// time, and hands each result to `each`. More than `patience` interrupts end the wait. Returns
+/// whether every future has ended.
 pub(crate) async fn run_admitted<T, W: Future>(
     items: impl Iterator<Item = T>,
     wait: impl Fn(T, Slot) -> W,
-    at_once: usize,
-    halts: &mut Interrupts,
+    limit: usize,
+    interrupts: &mut Interrupts,
     patience: u8,
     mut each: impl FnMut(W::Output),
 ) -> bool {
-    let turns = &Admission::new();
+    let slots = &Arc::new(Semaphore::new(BATCH));
     let begun = stream::iter(items)
-        .then(|item| async move { (item, turns.next().await) })
-        .map(|(item, turn)| wait(item, turn));
-    // Each holds a pidfd.
-    let mut waits = std::pin::pin!(begun.buffer_unordered(at_once));
+        .then(|item| async move { (item, next(slots).await) })
+        .map(|(item, slot)| wait(item, slot));
+    // Each instance holds a pidfd.
+    let mut waits = std::pin::pin!(begun.buffer_unordered(limit));
     loop {
         let done = tokio::select! {
             biased;
-            () = halted(halts, patience) => return false,
+            () = interrupted(interrupts, patience) => return false,
             done = waits.next() => done,
         };
         match done {
@@ -101,9 +67,9 @@ pub(crate) async fn run_admitted<T, W: Future>(
     }
 }
 
-async fn halted(halts: &mut Interrupts, patience: u8) {
-    // The sender lives as long as the command; without one nobody can halt.
-    if halts.wait_for(|n| *n > patience).await.is_err() {
+async fn interrupted(interrupts: &mut Interrupts, patience: u8) {
+    // The sender lives as long as the command; without one there is no interrupt.
+    if interrupts.wait_for(|n| *n > patience).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
@@ -114,24 +80,24 @@ mod tests {
 
     use super::*;
 
-    /// How many of `many` were begun when the first `stuck` of them never end, and for how long;
-    /// those give their turn back if `gives`.
+    /// Returns how many of `many` items have begun and ended after `limit`. The first `stuck` of them
+    /// never end; they give their slots back if `gives`.
     async fn begun(many: usize, stuck: usize, gives: bool, limit: Duration) -> (usize, usize) {
         let (begun, ended) = (Cell::new(0), Cell::new(0));
-        let (_halt, mut halts) = tokio::sync::watch::channel(0);
-        let wait = |at: usize, turn: Slot| {
+        let (_interrupt, mut interrupts) = tokio::sync::watch::channel(0);
+        let wait = |item: usize, slot: Slot| {
             begun.set(begun.get() + 1);
             async move {
                 tokio::task::yield_now().await;
-                if at < stuck {
+                if item < stuck {
                     if gives {
-                        turn.give_back();
+                        slot.give_back();
                     }
                     std::future::pending::<()>().await;
                 }
             }
         };
-        let all = run_admitted(0..many, wait, usize::MAX, &mut halts, 0, |()| {
+        let all = run_admitted(0..many, wait, usize::MAX, &mut interrupts, 0, |()| {
             ended.set(ended.get() + 1)
         });
         let _ = tokio::time::timeout(limit, all).await;
@@ -139,40 +105,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_many_are_begun_and_those_that_take_long_starve_nobody() {
-        let many = BEGUN * 5;
-        // Before anybody was found to be stuck.
-        assert_eq!(begun(many, BEGUN, false, STALLED / 2).await, (BEGUN, 0));
-        // Who gives the turn back holds nobody up at all.
+    async fn a_batch_begins_and_slow_items_do_not_starve_the_others() {
+        let many = BATCH * 5;
+        // Before the stall is noticed.
         assert_eq!(
-            begun(many, BEGUN * 2, true, STALLED / 2).await,
-            (many, BEGUN * 3)
+            begun(many, BATCH, false, STALL_TIMEOUT / 2).await,
+            (BATCH, 0)
         );
-        // Nor does one that cannot, for long.
+        // Items that give their slots back delay no others.
         assert_eq!(
-            begun(many, BEGUN, false, STALLED * 2).await,
-            (many, BEGUN * 4)
+            begun(many, BATCH * 2, true, STALL_TIMEOUT / 2).await,
+            (many, BATCH * 3)
         );
-        assert_eq!(begun(many, many, false, STALLED * 5).await, (many, 0));
-        assert_eq!(begun(many, 1, false, STALLED * 3).await, (many, many - 1));
+        // Items that keep theirs delay the others until the stall is noticed.
+        assert_eq!(
+            begun(many, BATCH, false, STALL_TIMEOUT * 2).await,
+            (many, BATCH * 4)
+        );
+        assert_eq!(begun(many, many, false, STALL_TIMEOUT * 5).await, (many, 0));
+        assert_eq!(
+            begun(many, 1, false, STALL_TIMEOUT * 3).await,
+            (many, many - 1)
+        );
     }
 
     #[tokio::test]
-    async fn a_halt_ends_it_and_nobody_begins_any_more() {
-        let (halt, mut halts) = tokio::sync::watch::channel(0);
+    async fn an_interrupt_ends_the_wait_and_no_further_item_begins() {
+        let (interrupt, mut interrupts) = tokio::sync::watch::channel(0);
         let begun = Cell::new(0);
-        let wait = |at: usize, _turn: Slot| {
+        let wait = |item: usize, _slot: Slot| {
             begun.set(begun.get() + 1);
-            std::future::ready(at)
+            std::future::ready(item)
         };
-        let all = run_admitted(0..BEGUN * 2, wait, 8, &mut halts, 0, |at| {
-            if at == 100 {
-                halt.send_replace(1);
+        let all = run_admitted(0..BATCH * 2, wait, 8, &mut interrupts, 0, |item| {
+            if item == 100 {
+                interrupt.send_replace(1);
             }
         });
-        assert!(
-            !all.await && (101..BEGUN).contains(&begun.get()),
-            "{begun:?}"
-        );
+        assert!(!all.await);
+        assert!((101..BATCH).contains(&begun.get()), "{begun:?}");
     }
 }

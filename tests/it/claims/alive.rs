@@ -185,8 +185,9 @@ fn an_instance_with_a_successor_is_not_reported_alive() {
     let all = result.json["instances"].as_array().unwrap();
     let lives = ["unconfirmed", "confirmed", "reverted", "unchanged"];
     assert!(
-        !all.iter()
-            .any(|i| i["pid"] == servers[0].pid() && lives.contains(&i["outcome"].as_str().unwrap())),
+        !all.iter().any(
+            |i| i["pid"] == servers[0].pid() && lives.contains(&i["outcome"].as_str().unwrap())
+        ),
         "{:#}",
         result.json
     );

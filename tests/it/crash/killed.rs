@@ -91,7 +91,10 @@ fn matrix(name: &str, testbed: &Testbed, ends: i32, at_least: usize) {
             }
             tried += 1;
             let killed = run.effects.last().cloned();
-            let undone = run.effects.iter().any(|e| e.name.contains("rollback_began"));
+            let undone = run
+                .effects
+                .iter()
+                .any(|e| e.name.contains("rollback_began"));
             // Not always, since it takes long.
             let rest = if testbed.is_blind() && undone { 6 } else { 2 };
             let how = if (at + usize::from(ends != 0)) % rest == 0 {

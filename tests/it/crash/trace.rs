@@ -268,9 +268,9 @@ pub(super) fn unsynced(all: &[Effect]) -> Vec<String> {
             // The outcome of each instance is synced with the next intent.
             "write"
                 if words[1].ends_with("events.jsonl")
-                    && !words
-                        .iter()
-                        .any(|w| ["began", "intent", "rollback_began", "rolled_back"].contains(w)) => {}
+                    && !words.iter().any(|w| {
+                        ["began", "intent", "rollback_began", "rolled_back"].contains(w)
+                    }) => {}
             "write" | "fchmod" | "fchown" | "utimensat" | "fsetxattr" => {
                 let _ = dirty.insert(words[1].to_owned());
             }

@@ -540,7 +540,11 @@ pub(super) fn is_revived(web: &Web, text: &str, revive: &[&str]) {
     let one = only_instance(&result);
     let old = web.daemon.pid();
     assert_eq!(
-        (&one["outcome"], &one["failure"]["kind"], &one["successor_of"]),
+        (
+            &one["outcome"],
+            &one["failure"]["kind"],
+            &one["successor_of"]
+        ),
         (&"reverted".into(), &"died".into(), &old.into())
     );
     let new = i32::try_from(one["pid"].as_i64().unwrap()).unwrap();

@@ -115,8 +115,17 @@ fn no_text_uses_a_word_that_the_glossary_replaces() {
 fn no_help_text_uses_a_word_that_the_glossary_replaces() {
     let hello = env!("CARGO_BIN_EXE_hello");
     for command in [
-        "", "serve", "check", "broadcast", "resume", "revert", "kinds", "status", "doctor",
-        "history", "forget",
+        "",
+        "serve",
+        "check",
+        "broadcast",
+        "resume",
+        "revert",
+        "kinds",
+        "status",
+        "doctor",
+        "history",
+        "forget",
     ] {
         let help = Command::new(hello)
             .args(command.split_whitespace())
@@ -152,5 +161,8 @@ fn a_rejected_word_is_found_in_every_spelling() {
     assert_eq!(rejected("LeftOut { pid: i32 }").len(), 1);
     assert_eq!(rejected("    /// So many at once.").len(), 1);
     assert_eq!(rejected("the whole host is unresponsive").len(), 0);
-    assert_eq!(rejected("so many files // not a comment's beginning").len(), 0);
+    assert_eq!(
+        rejected("so many files // not a comment's beginning").len(),
+        0
+    );
 }
