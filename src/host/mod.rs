@@ -1,5 +1,5 @@
-//! One machine and its verbs, each over a batch: survey, prepare, commit, read back. What cannot
-//! travel (locks, staged files, pidfds) stays with its host.
+//! One machine and its verbs, each over a batch: survey, prepare, commit, check. Locks, staged
+//! files and pidfds belong to one machine, and stay with its host.
 
 use std::{
     path::{Path, PathBuf},
@@ -34,123 +34,128 @@ pub(crate) mod validate;
 pub enum Host {
     /// This one.
     Local(LocalHost),
-    /// One whose every answer a test has written down.
+    /// A host whose answers a test has set.
     #[cfg(test)]
     Script(local::script::ScriptHost),
 }
 
 impl Host {
-    /// This machine, for the run named `run`.
+    /// Returns this machine, for the run named `run`.
     #[must_use]
     pub fn local(run: &str) -> Self {
         Self::Local(LocalHost::new(run))
     }
 
-    /// Finds the instances of `groups`; locks each target, then reads it; asks what each instance
-    /// runs; holds it against the guards. Touches nothing.
-    pub async fn survey(&mut self, groups: &[Arc<Group>], look: SurveyRequest<'_>) -> Survey {
+    /// Finds the instances of `groups`, locks and reads each target, probes each instance, and
+    /// applies the guards. Changes no target, and signals no process.
+    pub async fn survey(&mut self, groups: &[Arc<Group>], request: SurveyRequest<'_>) -> Survey {
         match self {
-            Self::Local(host) => host.survey(groups, look).await,
+            Self::Local(host) => host.survey(groups, request).await,
             #[cfg(test)]
             Self::Script(_) => Survey::default(),
         }
     }
 
-    /// Stages every target beside the live file and validates it, once per distinct executable;
-    /// proves that install can succeed. Touches nothing live.
+    /// Stages every candidate beside its target, validates it once per distinct executable, and
+    /// checks that it can be installed. Changes no target, and signals no process.
     ///
     /// # Errors
-    /// The first that is not ready: `Invalid`, `Refused`, or `Failed`.
+    /// Fails with the first target or instance that is not ready, as `Invalid`, `Refused` or
+    /// `Failed`.
     pub async fn prepare(
         &mut self,
         steps: &mut [&mut Step],
         strict: bool,
-        halts: &mut Interrupts,
-        tell: &mut impl FnMut(Event),
+        interrupts: &mut Interrupts,
+        emit: &mut impl FnMut(Event),
     ) -> Result<(), Abort> {
         match self {
-            Self::Local(host) => host.prepare(steps, strict, halts, tell).await,
+            Self::Local(host) => host.prepare(steps, strict, interrupts, emit).await,
             #[cfg(test)]
             Self::Script(_) => Ok(()),
         }
     }
 
-    /// Installs each target, then hangs up and confirms every instance. Where each is afterwards
-    /// stands in its state. An undo is this, over flipped steps.
+    /// Installs each target, then signals and confirms every instance, and records its outcome. A
+    /// rollback is the same over flipped steps.
     ///
     /// # Errors
-    /// A target could not be installed; no signal was sent then.
+    /// Fails if a target could not be installed. On the way forward, no signal was sent then. A
+    /// rollback goes on with the other targets.
     pub async fn commit(
         &mut self,
         steps: &mut [Step],
-        halts: &mut Interrupts,
-        tell: &mut impl FnMut(Event),
+        interrupts: &mut Interrupts,
+        emit: &mut impl FnMut(Event),
     ) -> Result<(), Abort> {
         match self {
-            Self::Local(host) => host.commit(steps, halts, tell).await,
+            Self::Local(host) => host.commit(steps, interrupts, emit).await,
             #[cfg(test)]
-            Self::Script(host) => host.commit(steps, halts, tell),
+            Self::Script(host) => host.commit(steps, interrupts, emit),
         }
     }
 
-    /// Looks again, without a signal, at every instance whose state says what it runs: one that
-    /// does not show it any more has its trouble then. `ask` says which are asked; the others must
-    /// live. An interrupt past `patience` ends the wait. Returns whether each has answered that was
-    /// asked.
+    /// Checks, without a signal, every instance whose outcome claims what it runs; one that does not
+    /// prove it any more gets a failure. `recheck` selects the instances that are probed; all others
+    /// must only live. More interrupts than `patience` end the wait. Returns whether every probed
+    /// instance was waited for.
     pub async fn check(
         &mut self,
         steps: &mut [&mut Step],
-        ask: Recheck,
-        (halts, patience): (&mut Interrupts, u8),
-        tell: &mut impl FnMut(Event),
+        recheck: Recheck,
+        (interrupts, patience): (&mut Interrupts, u8),
+        emit: &mut impl FnMut(Event),
     ) -> bool {
         match self {
-            Self::Local(host) => host.check(steps, ask, (halts, patience), tell).await,
+            Self::Local(host) => {
+                host.check(steps, recheck, (interrupts, patience), emit)
+                    .await
+            }
             #[cfg(test)]
             Self::Script(host) => {
-                host.check(steps, ask, tell);
+                host.check(steps, recheck, emit);
                 true
             }
         }
     }
 
-    /// Runs a command of the operator's that judges a wave, at most [`gate::LIMIT`]; `instances`
-    /// are those of the wave. A halt ends it.
+    /// Runs a gate of the operator after a wave, at most for [`gate::LIMIT`]; `instances` are those
+    /// of the wave. An interrupt ends it.
     pub async fn gate(
         &self,
         argv: &[String],
         run: &str,
         wave: usize,
         instances: &[&Instance],
-        halts: &mut Interrupts,
+        interrupts: &mut Interrupts,
     ) -> gate::GateOutcome {
         match self {
-            Self::Local(_) => gate::ask(argv, run, wave, instances, halts).await,
+            Self::Local(_) => gate::ask(argv, run, wave, instances, interrupts).await,
             #[cfg(test)]
             Self::Script(host) => host.gate(argv, wave),
         }
     }
 
-    /// Matches that were not there at the survey and read a target of `steps`: each is proven on
-    /// what that is now, or not. A halt ends the wait.
+    /// Finds the matches that came after the survey and read a target of `steps`, and proves each
+    /// on its present content. Returns them with their outcomes. An interrupt ends the wait.
     ///
     /// # Errors
-    /// A sentence: whether there are any is not known.
+    /// Fails with a sentence if the processes cannot be listed.
     pub async fn newcomers(
         &self,
         steps: &[&Step],
         undo: bool,
-        halts: &mut Interrupts,
-        tell: &mut impl FnMut(Event),
+        interrupts: &mut Interrupts,
+        emit: &mut impl FnMut(Event),
     ) -> Result<Vec<PlannedInstance>, String> {
         match self {
-            Self::Local(host) => host.newcomers(steps, undo, halts, tell).await,
+            Self::Local(host) => host.newcomers(steps, undo, interrupts, emit).await,
             #[cfg(test)]
             Self::Script(_) => Ok(Vec::new()),
         }
     }
 
-    /// Writes down in `staging` what it stages, so that a later run can remove what is left of it.
+    /// Records staged files in `staging` from now on, so that a later run can remove the remains.
     pub fn record_in(&mut self, staging: Staging) {
         match self {
             Self::Local(host) => host.staging = Arc::new(staging),
@@ -159,7 +164,7 @@ impl Host {
         }
     }
 
-    /// Takes in something that the operator should know.
+    /// Adds a note to the operator.
     pub fn note(&mut self, event: Event) {
         match self {
             Self::Local(host) => host.notes.push(event),
@@ -168,7 +173,7 @@ impl Host {
         }
     }
 
-    /// What the operator should know, until now.
+    /// Returns the notes to the operator so far.
     #[must_use]
     pub fn notes(&self) -> &[Event] {
         match self {
@@ -178,7 +183,7 @@ impl Host {
         }
     }
 
-    /// Looks once more at everything that this run has exchanged away.
+    /// Reads the old files again that this run has exchanged away, and returns later edits in them.
     pub fn late_edits(&mut self) -> LateEdits {
         match self {
             Self::Local(host) => LateEdits {
@@ -195,7 +200,7 @@ impl Host {
         }
     }
 
-    /// Removes everything that this run has staged; answers what stays, with the reason.
+    /// Removes every staged file of this run. Returns those that stay, each with the reason.
     pub fn clear(&mut self) -> Vec<(PathBuf, String)> {
         match self {
             Self::Local(host) => {
@@ -212,7 +217,7 @@ impl Host {
         }
     }
 
-    /// Digest of what stands at a target now; none when it cannot be read.
+    /// Returns the digest of the present content of a target. None if it cannot be read.
     #[must_use]
     pub fn disk_digest(&self, path: &Path) -> Option<String> {
         match self {
@@ -222,8 +227,8 @@ impl Host {
         }
     }
 
-    /// When what stands at a target was last changed in any way, in nanoseconds since 1970; none
-    /// when it cannot be read.
+    /// Returns the time of the last change of a target in any way, in nanoseconds since 1970. None
+    /// if it cannot be read.
     #[must_use]
     pub fn ctime(&self, path: &Path) -> Option<i128> {
         match self {
@@ -233,8 +238,8 @@ impl Host {
         }
     }
 
-    /// The digest of everything that is read through a target and is none of it, as it was before
-    /// its instances were signalled.
+    /// Returns the digest of the other files that are read through a target, such as includes, as
+    /// they were before its instances were signalled.
     #[must_use]
     pub fn behind(&self, path: &Path) -> Option<String> {
         match self {
@@ -244,17 +249,17 @@ impl Host {
         }
     }
 
-    /// Whether a target of `step` is still what it was: there is work though nobody may get a
-    /// signal.
+    /// Whether a target of `step` still has its old content. It must be installed then, even if no
+    /// instance gets a signal.
     #[must_use]
     pub fn needs_install(&self, step: &Step) -> bool {
-        let lags = |s: &TargetChange| {
+        let is_behind = |s: &TargetChange| {
             s.from.as_ref().is_some_and(|from| {
                 from.sha256 != s.to.sha256
                     && self.disk_digest(&s.path).as_ref() == Some(&from.sha256)
             })
         };
-        step.changes.iter().any(lags)
+        step.changes.iter().any(is_behind)
     }
 
     /// Whether this run has exchanged the target at `path`.

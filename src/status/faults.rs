@@ -1,5 +1,5 @@
-//! What `status` says beyond single instances: groups that have not their number, instances that
-//! ended since the last run, runs that were left open, and runs that are under way.
+//! The findings of `hello status` beyond single instances: groups with a wrong number of instances,
+//! instances that ended since the last run, open runs, and runs that are under way.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -18,24 +18,24 @@ use crate::{
 #[derive(Debug, Serialize)]
 pub(super) struct GroupRow {
     group: String,
-    /// How many instances it must have, in words.
+    /// The number of instances that it must have, in words.
     count: String,
     instances: usize,
-    /// Those that ended since the last run, and that no other process replaced.
+    /// Instances that ended since the last run, and that no other process replaced.
     ended: Vec<LastInstance>,
     faults: Vec<String>,
 }
 
-/// A run that holds a lock, or writes its journal, at this moment.
+/// A run that holds a lock, or writes its journal, now.
 #[derive(Debug, Serialize)]
 pub(super) struct Running {
-    /// Its id, where the state directory knows it.
+    /// The id of the run, if the state directory has it.
     run: Option<String>,
-    /// Its process, user, age and command, or as much of that as is known.
+    /// The process, user, age and command of the run, as far as they are known.
     owner: String,
 }
 
-/// Everything that is known besides the rows.
+/// Everything that is reported besides the rows.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) groups: Vec<GroupRow>,
@@ -44,8 +44,8 @@ pub(super) struct Findings {
 }
 
 impl GroupRow {
-    /// Holds what was found of a group against its `count` and against the last run; `sure` of
-    /// `found` matches are not refused.
+    /// Compares the matches of a group with its `count` and with the last run; `sure` of the `found`
+    /// matches are not refused.
     pub(super) fn of(
         group: &Group,
         (found, sure): (usize, usize),
@@ -60,10 +60,9 @@ impl GroupRow {
                 group.count
             ));
         }
-        let mine = rows
+        let now: Vec<LastInstance> = rows
             .iter()
-            .filter(|row| row.group == group.name && row.started > 0);
-        let now: Vec<LastInstance> = mine
+            .filter(|row| row.group == group.name && row.started > 0)
             .map(|row| LastInstance {
                 pid: row.pid,
                 started: row.started,
@@ -71,10 +70,10 @@ impl GroupRow {
             })
             .collect();
         let ended = last.ended(group, &now);
-        faults.extend(ended.iter().map(|alive| {
+        faults.extend(ended.iter().map(|instance| {
             format!(
                 "pid {} ended since the last run, and no process has taken its place",
-                alive.pid
+                instance.pid
             )
         }));
         Self {
@@ -94,9 +93,8 @@ impl GroupRow {
 }
 
 impl Findings {
-    /// Runs of `--state` that concern the groups and targets that were looked at, and the holders
-    /// of locks.
-    pub(super) fn runs(&mut self, options: &Options, rows: &[Row], locks: Vec<String>) {
+    /// Adds the runs of `--state` that concern these groups and targets, and the holders of locks.
+    pub(super) fn add_runs(&mut self, options: &Options, rows: &[Row], locks: Vec<String>) {
         let groups: BTreeSet<&str> = options
             .fleet
             .groups
@@ -109,35 +107,35 @@ impl Findings {
             .map(|target| &target.path)
             .collect();
         let state = options.state.as_deref();
-        let concerns = |past: &RunInfo| {
-            let reads = state
-                .map(|state| runs::open_targets(state, &past.id))
+        let concerns = |run: &RunInfo| {
+            let run_targets = state
+                .map(|state| runs::open_targets(state, &run.id))
                 .unwrap_or_default();
-            let named = past.began.as_ref().is_none_or(|began| {
+            let has_group = run.began.as_ref().is_none_or(|began| {
                 began
                     .groups
                     .iter()
                     .any(|group| groups.contains(group.as_str()))
             });
-            named || reads.iter().any(|path| targets.contains(path))
+            has_group || run_targets.iter().any(|path| targets.contains(path))
         };
         let marked = state.map(runs::marked_runs).unwrap_or_default();
         let (running, open): (Vec<RunInfo>, Vec<RunInfo>) = marked
             .into_iter()
-            .filter(|past| past.open || past.running)
+            .filter(|run| run.open || run.running)
             .filter(concerns)
-            .partition(|past| past.running);
+            .partition(|run| run.running);
         self.open = open;
         let mut locks = locks.into_iter();
         self.running = running
             .into_iter()
-            .map(|past| {
-                let began = past.began.as_ref().map(|began| {
+            .map(|run| {
+                let began = run.began.as_ref().map(|began| {
                     format!("uid {}: {}", began.operator.uid, began.command.join(" "))
                 });
                 Running {
                     owner: locks.next().or(began).unwrap_or_else(|| "unknown".into()),
-                    run: Some(past.id),
+                    run: Some(run.id),
                 }
             })
             .collect();
@@ -145,7 +143,7 @@ impl Findings {
             .extend(locks.map(|owner| Running { run: None, owner }));
     }
 
-    /// The verdict: a run under way, a fault, nothing found, or all well.
+    /// Returns the verdict: a run is under way, nothing was found, all agree, or a fault.
     pub(super) fn verdict(&self, rows: &[Row]) -> Verdict {
         let ended = self.groups.iter().any(|group| !group.ended.is_empty());
         match rows {
@@ -161,22 +159,20 @@ impl Findings {
         }
     }
 
-    /// Shows everything; answers the exit code.
-    pub(super) fn show(&self, options: &Options, rows: &[Row], left_out: &[(i32, String)]) -> u8 {
+    /// Shows everything. Returns the exit code.
+    pub(super) fn show(&self, options: &Options, rows: &[Row], skipped: &[(i32, String)]) -> u8 {
         let verdict = self.verdict(rows);
         if let Some([resume, revert]) = self
             .open
             .last()
             .and_then(|newest| newest.next(&options.flag))
         {
-            let ids: Vec<&str> = self.open.iter().map(|past| past.id.as_str()).collect();
-            screen::tell(&screen::worded(
-                "Left open",
-                &format!(
-                    "run {}: `{resume}` goes on, `{revert}` goes back",
-                    ids.join(", ")
-                ),
-            ));
+            let ids: Vec<&str> = self.open.iter().map(|run| run.id.as_str()).collect();
+            let text = format!(
+                "{}: `{resume}` finishes it, `{revert}` rolls it back",
+                ids.join(", ")
+            );
+            screen::tell(&screen::worded("Open run", &text));
         }
         for Running { run, owner } in &self.running {
             let run = run
@@ -196,31 +192,44 @@ impl Findings {
                 screen::tell(&screen::failure(&reason));
             }
         } else {
-            let next = |past: &RunInfo| past.next(&options.flag);
-            let open = self.open.iter().map(|past| {
-                serde_json::json!({ "run": past.id, "verdict": past.verdict(), "next": next(past) })
-            });
-            let skipped = left_out
-                .iter()
-                .map(|(pid, why)| serde_json::json!({ "pid": pid, "why": why }));
-            screen::data([serde_json::json!({
-                "v": 1,
-                "dry_run": false,
-                "verdict": verdict,
-                "exit": verdict.exit(),
-                "reason": Some(&reason).filter(|reason| !reason.is_empty()),
-                "next": self.next(options),
-                "instances": rows,
-                "groups": self.groups,
-                "skipped": skipped.collect::<Vec<_>>(),
-                "open": open.collect::<Vec<_>>(),
-                "running": self.running,
-            })]);
+            screen::data([self.json(options, verdict, &reason, (rows, skipped))]);
         }
         verdict.exit()
     }
 
-    /// Why it is no success, in one line.
+    fn json(
+        &self,
+        options: &Options,
+        verdict: Verdict,
+        reason: &str,
+        (rows, skipped): (&[Row], &[(i32, String)]),
+    ) -> serde_json::Value {
+        let open = self.open.iter().map(|run| {
+            serde_json::json!({
+                "run": run.id,
+                "verdict": run.verdict(),
+                "next": run.next(&options.flag),
+            })
+        });
+        let skipped = skipped
+            .iter()
+            .map(|(pid, why)| serde_json::json!({ "pid": pid, "why": why }));
+        serde_json::json!({
+            "v": 1,
+            "dry_run": false,
+            "verdict": verdict,
+            "exit": verdict.exit(),
+            "reason": Some(reason).filter(|reason| !reason.is_empty()),
+            "next": self.next(options),
+            "instances": rows,
+            "groups": self.groups,
+            "skipped": skipped.collect::<Vec<_>>(),
+            "open": open.collect::<Vec<_>>(),
+            "running": self.running,
+        })
+    }
+
+    /// Returns why the verdict is no success, in one line.
     fn reason(&self, verdict: Verdict, rows: &[Row]) -> String {
         let groups = self.groups.iter().flat_map(|g| {
             g.faults
@@ -249,7 +258,7 @@ impl Findings {
                 let open = self
                     .open
                     .iter()
-                    .map(|past| format!("run {} was left open", past.id));
+                    .map(|run| format!("run {} was left open", run.id));
                 let rows = rows
                     .iter()
                     .filter_map(|row| Some(format!("pid {}: {}", row.pid, row.faults.first()?)));
@@ -258,7 +267,7 @@ impl Findings {
         }
     }
 
-    /// What to type next about runs that were left open; the command that reads comes first.
+    /// Returns the next commands about open runs; the one that only reads comes first.
     fn next(&self, options: &Options) -> Vec<String> {
         let Some(newest) = self.open.last() else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! What `status` is asked with.
+//! The options of `hello status`.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use crate::{fleet::Fleet, report::Output};
 pub struct Options {
     /// The fleet, read and selected.
     pub fleet: Fleet,
-    /// Where the record is kept of what was proven; without one, nothing is known of those who
-    /// cannot tell what they run.
+    /// The state directory, with the proofs of earlier runs. Without it, the config of an instance
+    /// that does not report it is not known.
     pub state: Option<PathBuf>,
-    /// What commands need besides, so that they look there.
+    /// The ` --state DIR` to append to suggested commands; empty for the default directory.
     pub flag: String,
-    /// What stdout carries; `Screen` is a line for each instance.
+    /// The format on stdout; `Screen` is a line for each instance.
     pub output: Output,
-    /// Nothing on stdout but what does not agree.
+    /// Whether stdout shows only instances with faults.
     pub quiet: bool,
 }

@@ -1,4 +1,4 @@
-//! One instance, as `status` finds it.
+//! The row of one instance in the output of `hello status`.
 
 use std::path::PathBuf;
 
@@ -6,51 +6,51 @@ use serde::Serialize;
 
 use crate::{fleet::Group, screen, step::short};
 
-/// One instance, as it is now.
+/// The present state of one instance.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     pub(super) group: String,
     pub(super) pid: i32,
     pub(super) started: u64,
     pub(super) endpoint: Option<String>,
-    /// The first target, and the digests of that.
+    /// The first target; its digests follow.
     #[serde(with = "crate::exact")]
     pub(super) path: Option<PathBuf>,
     pub(super) runs: Option<String>,
     pub(super) disk: Option<String>,
     pub(super) generation: Option<u64>,
     pub(super) age_s: Option<i64>,
-    /// All of them.
+    /// Every target of the instance.
     pub(super) targets: Vec<RowTarget>,
-    /// Why its validator says nothing of what stands on the disk; null where it says something, or
-    /// there is none.
+    /// Why its validator has no result for the content on the disk. None if it has one, or there is
+    /// no validator.
     pub(super) unvalidated: Option<String>,
-    /// Everything that a person should look at; empty when all agrees.
+    /// Everything that the operator should check; empty if all agrees.
     pub(super) faults: Vec<String>,
 }
 
-/// What an instance reads.
+/// A target that an instance reads.
 #[derive(Debug, Serialize)]
 pub(super) struct RowTarget {
     #[serde(with = "crate::exact")]
     pub(super) path: PathBuf,
     pub(super) disk: Option<String>,
-    /// What it runs of that, and how that is known.
+    /// The digest of the content that the instance runs, and how that is known.
     pub(super) runs: Option<String>,
     pub(super) known: KnownBy,
 }
 
-/// How it is known what an instance runs.
+/// How the content that an instance runs is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum KnownBy {
-    /// It tells it.
+    /// The instance reports it.
     SelfReport,
-    /// A run proved it, and the process is the same.
+    /// A run proved it, and the process is still the same.
     Proven,
-    /// It reads that only at its start, and started after the last change.
+    /// The instance reads the target only at its start, and started after the last change.
     Started,
-    /// It is not.
+    /// It is not known.
     No,
 }
 
@@ -72,11 +72,11 @@ impl Row {
         }
     }
 
-    /// For people.
+    /// Returns the line for the screen.
     pub(super) fn line(&self) -> String {
-        let what = |target: &RowTarget| {
+        let describe = |target: &RowTarget| {
             let runs = target.runs.as_deref().map_or("-", short);
-            let what = match target.known {
+            let content = match target.known {
                 KnownBy::SelfReport => {
                     format!("sha256:{runs} generation {}", self.generation.unwrap_or(0))
                 }
@@ -85,33 +85,29 @@ impl Row {
                 KnownBy::No => "not known".to_owned(),
             };
             if self.targets.len() > 1 {
-                format!("{} {what}", target.path.display())
+                format!("{} {content}", target.path.display())
             } else {
-                what
+                content
             }
         };
-        let what = self.targets.iter().map(what).collect::<Vec<_>>().join(", ");
-        let who = [
-            format!("{} pid {}", self.group, self.pid),
-            self.endpoint.clone().unwrap_or_else(|| "-".into()),
-            what,
-        ];
-        let mut said = if self.faults.is_empty() {
+        let targets: Vec<String> = self.targets.iter().map(describe).collect();
+        let mut result = if self.faults.is_empty() {
             "ok".to_owned()
         } else {
             self.faults.join("; ")
         };
-        said.extend(
+        result.extend(
             self.unvalidated
                 .iter()
                 .map(|why| format!("; not validated: {why}")),
         );
-        let all = who
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .chain([said])
-            .collect::<Vec<_>>()
-            .join(" ");
-        screen::row(&all).into_owned()
+        let parts = [
+            format!("{} pid {}", self.group, self.pid),
+            self.endpoint.clone().unwrap_or_else(|| "-".into()),
+            targets.join(", "),
+            result,
+        ];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        screen::row(&parts.join(" ")).into_owned()
     }
 }

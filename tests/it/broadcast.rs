@@ -671,8 +671,7 @@ fn a_group_without_a_config_is_only_signalled_and_confirmed() {
     let fleet = Fleet::start(2);
     let name = fleet.exe().file_name().unwrap().to_str().unwrap();
     let confirm = "[[group.confirm]]\nhttp = \"http://{listen}/-/metrics\"\nread = 'metric:hello_config_reloads_total{result=\"unchanged\"}'\nincreased = true\n";
-    fleet
-        .write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nreloads = true\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n{confirm}"));
+    fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"web\"\nreloads = true\nmatch = {{ exe = \"{name}\", args = [\"serve\"] }}\n{confirm}"));
     fleet.broadcast(&["--set", "message=x"]).expect(2);
     let result = fleet.broadcast(&[]).expect(0);
     assert_eq!(
@@ -704,7 +703,7 @@ fn a_validator_gets_no_descriptors_and_no_environment_of_the_caller() {
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     // `ls` itself holds the folder that it lists.
     assert!(
-        stderr.contains("says no (exit status: 1): 0 1 2 3 "),
+        stderr.contains("refused it (exit status: 1): 0 1 2 3 "),
         "{stderr}"
     );
     assert!(!stderr.contains("SECRET"), "{stderr}");

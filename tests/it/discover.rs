@@ -791,12 +791,9 @@ fn listeners_match_by_port_address_path_and_option() {
 #[test]
 fn a_leader_matches_by_the_socket_of_its_child() {
     let house = House::new();
-    let script = house.0.write(
-        &format!("forks-{}", std::process::id()),
-        "import os, socket, sys\nr, w = os.pipe()\npid = os.fork()\nif pid == 0:\n    s = socket.socket()\n    s.bind(('127.0.0.1', 0))\n    s.listen()\n    \
+    let script = house.0.write(&format!("forks-{}", std::process::id()), "import os, socket, sys\nr, w = os.pipe()\npid = os.fork()\nif pid == 0:\n    s = socket.socket()\n    s.bind(('127.0.0.1', 0))\n    s.listen()\n    \
          os.write(w, str(s.getsockname()[1]).encode())\n    os.read(r, 0)\n    while True: s.accept()\nport = os.read(r, 9).decode()\n\
-         for line in sys.stdin: print('here' if 'here' in line else f'{pid} {port}', flush=True)\n",
-    );
+         for line in sys.stdin: print('here' if 'here' in line else f'{pid} {port}', flush=True)\n", );
     let mut parent = Shell::start(Command::new("python3").arg(&script));
     let result = parent.tell("who");
     let (child, port) = result.split_once(' ').unwrap();
@@ -987,7 +984,7 @@ fn the_child_of_an_excluded_process_is_not_promoted_to_leader() {
     let other = Shell::start(Command::new(&exe).arg0("started: three"));
     let (found, result) = house.found(group);
     assert!(found == [other.pid()], "{}", result.stderr);
-    assert!(!result.stderr.contains("Left out"), "{}", result.stderr);
+    assert!(!result.stderr.contains("Skipped"), "{}", result.stderr);
 }
 
 #[test]
@@ -1162,24 +1159,21 @@ fn a_process_that_cannot_be_inspected_is_named_if_it_may_match() {
         ));
         assert!(code == Some(3), "{exe}: {result}");
         assert!(
-            result.contains(&format!("Left out pid {} cannot be looked at", one.pid())),
+            result.contains(&format!("Skipped pid {} cannot be looked at", one.pid())),
             "{exe}: {result}"
         );
         let (_, result) = look(&format!(
             "match = {{ exe = \"{exe}\", args = [\"other\"] }}"
         ));
-        assert!(!result.contains("Left out"), "{result}");
+        assert!(!result.contains("Skipped"), "{result}");
     }
     let (_, result) = look("match = { script = \"hidden-app\" }");
     assert!(
-        result.contains(&format!(
-            "Left out pid {} cannot be looked at",
-            titled.pid()
-        )),
+        result.contains(&format!("Skipped pid {} cannot be looked at", titled.pid())),
         "{result}"
     );
     let (_, result) = look("match = { exe = \"another\" }");
-    assert!(!result.contains("Left out"), "{result}");
+    assert!(!result.contains("Skipped"), "{result}");
     // Processes cannot be distinguished by a socket that this user cannot see, which is reported.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -1217,6 +1211,6 @@ fn processes_that_come_and_go_do_not_disturb_the_scan() {
             result.stderr,
             result.json
         );
-        assert!(!result.stderr.contains("Left out"), "{}", result.stderr);
+        assert!(!result.stderr.contains("Skipped"), "{}", result.stderr);
     }
 }

@@ -218,7 +218,7 @@ fn a_server_that_can_be_reloaded_passes_every_check_and_nothing_is_touched() {
         "",
     );
     exam.says("endpoint", Some(true), fleet.url(0), "");
-    exam.says("answers", Some(true), "tells that it runs sha256:", "");
+    exam.says("answers", Some(true), "reports that it runs sha256:", "");
     exam.says("validator", Some(true), "hello check", "");
     exam.says("proof", Some(true), "exact", "");
     // Without a pid, all matches of the fleet. The text output has a line for each check.
@@ -394,14 +394,14 @@ fn doctor_reports_the_signal_disposition_and_its_source() {
             true => exam.says(
                 "reloads",
                 Some(true),
-                "group `rogue` says that it reloads on SIGHUP",
+                "group `rogue` declares that it reloads on SIGHUP",
                 "",
             ),
             false => exam.says(
                 "reloads",
                 Some(false),
-                "nobody who says that it reloads",
-                "say `reloads = true` in group `rogue`",
+                "is not declared to reload",
+                "set `reloads = true` in group `rogue`",
             ),
         }
         exam.says("proof", Some(true), "content", "");
@@ -436,10 +436,10 @@ fn doctor_distinguishes_unknown_programs_from_look_alikes() {
         "group",
         Some(false),
         &format!(
-            "no kind means it: it executes {}",
+            "no kind matches it: it executes {}",
             fleet.path("naps").display()
         ),
-        "write a group",
+        "add a group",
     );
     exam.says("signal", Some(false), "would die of it", "");
     assert_eq!(
@@ -450,7 +450,7 @@ fn doctor_distinguishes_unknown_programs_from_look_alikes() {
         "group",
         Some(false),
         "kind `haproxy`: it has no `-W` or `-Ws` among its arguments",
-        "start it as that asks",
+        "start it as the group requires",
     );
     // A group gives the reason for no match, and a kind that would match is named.
     Exam::fleet(&fleet, &[&pid], 5).says(
@@ -502,7 +502,7 @@ fn doctor_distinguishes_unknown_programs_from_look_alikes() {
     );
     assert_eq!(exam.bad(), ["group"]);
     let exam = Exam::kinds(&[&hello.pid().to_string()], 0);
-    exam.says("group", Some(true), "kind `hello` means it", "");
+    exam.says("group", Some(true), "kind `hello` matches it", "");
     assert!(sleep.runs());
     assert!(haproxy.runs());
 }
@@ -560,10 +560,10 @@ fn doctor_reports_the_endpoint() {
     exam.says(
         "endpoint",
         None,
-        "listens on no socket, and nobody asks it there",
+        "listens on no socket, and no probe needs one",
         "",
     );
-    exam.says("answers", None, "nothing can be seen", "");
+    exam.says("answers", None, "has no assertion", "");
     exam.says("proof", None, "none", "[[group.confirm]]");
     exam.says("config", None, "only signalled", "");
     sleeps(
@@ -640,9 +640,9 @@ fn doctor_reports_the_config_and_whether_it_can_be_replaced() {
         )
     };
     for (pending, ok, text) in [
-        ("\"true\"", Some(true), "named beforehand"),
+        ("\"true\"", Some(true), "names them before"),
         ("\"echo\", \"Max_Naps\"", None, "`max_naps`"),
-        ("\"false\"", None, "not told: `false`"),
+        ("\"false\"", None, "not known: `false`"),
     ] {
         sleeps(&fleet, "naps", &keys(pending));
         Exam::fleet(&fleet, &[], 0).says("not_read", ok, text, "");
@@ -682,7 +682,7 @@ fn doctor_reports_the_validator_and_the_effect_of_a_bad_config() {
     fleet.write("naps.conf", "bad");
     let exam = Exam::fleet(&fleet, &[], 5);
     exam.says("validator", Some(true), "grep", "");
-    exam.says("disk", Some(false), "says no (exit status: 1)", "mend it");
+    exam.says("disk", Some(false), "refused it (exit status: 1)", "fix it");
     assert_eq!(exam.bad(), ["disk"]);
     fleet.write("naps.conf", "good");
     // An argv without a placeholder for the candidate needs a mount namespace.
@@ -710,14 +710,14 @@ fn doctor_reports_the_validator_and_the_effect_of_a_bad_config() {
         "`/none/such` could not be run",
         "unvalidated",
     );
-    exam.says("disk", None, "nobody knows", "");
+    exam.says("disk", None, "it is not known", "");
     // If a bad config ends the process, no instance is signalled without a validator.
     group(&format!("{none}\non_bad_config = \"dies\""));
     Exam::fleet(&fleet, &[], 5).says(
         "validator",
         Some(false),
         "could not be run",
-        "nobody is signalled",
+        "no instance is signalled",
     );
     group("on_bad_config = \"dies\"");
     Exam::fleet(&fleet, &[], 5).says(
@@ -732,7 +732,12 @@ fn doctor_reports_the_validator_and_the_effect_of_a_bad_config() {
         fleet.dir.path().display(),
         fleet.path("naps").display()
     );
-    Exam::fleet(&fleet, &[], 0).says("bad_config", None, "somebody must start it again", &by_hand);
+    Exam::fleet(&fleet, &[], 0).says(
+        "bad_config",
+        None,
+        "must be started again by hand",
+        &by_hand,
+    );
     group(&format!(
         "{grep}\non_bad_config = \"dies\"\nrevive = [\"start\", \"naps\"]"
     ));
@@ -861,7 +866,7 @@ fn doctor_reports_an_nginx_and_its_worker() {
     let Some(web) = nginx() else { return };
     let (master, workers) = (web.daemon.pid(), web.daemon.children());
     let exam = of_nginx(&web.daemon, master, 0);
-    exam.says("group", Some(true), "kind `nginx` means it", "");
+    exam.says("group", Some(true), "kind `nginx` matches it", "");
     exam.says(
         "role",
         Some(true),
@@ -887,8 +892,8 @@ fn doctor_reports_an_nginx_and_its_worker() {
     of_nginx(&web.daemon, master, 5).says(
         "disk",
         Some(false),
-        "/nginx` says no (exit status: 1)",
-        "mend it",
+        "/nginx` refused it (exit status: 1)",
+        "fix it",
     );
     assert_eq!(
         (web.word().as_deref(), web.daemon.children()),

@@ -294,7 +294,7 @@ fn root_without_the_right_to_mount_judges_and_changes_nothing() {
     let Some(result) = change("bad") else { return };
     let result = result.expect(4);
     assert!(
-        result.stderr.contains("says no (exit status: 1)"),
+        result.stderr.contains("refused it (exit status: 1)"),
         "{}",
         result.stderr
     );

@@ -268,7 +268,7 @@ fn a_run_without_an_owner_is_named_until_another_supersedes_it() {
     let line = result
         .stderr
         .lines()
-        .find(|l| l.contains("Left open"))
+        .find(|l| l.contains("Open run"))
         .unwrap();
     assert!(commands.iter().all(|c| line.contains(c)), "{line}");
     // It is needed, and so are its bytes.

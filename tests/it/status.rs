@@ -27,10 +27,10 @@ fn status_reports_a_bad_file_on_disk() {
         result.contains("does not run the config on its disk"),
         "{result}"
     );
-    assert!(!result.contains("waiting to fail"), "{result}");
+    assert!(!result.contains("next reload would fail"), "{result}");
     fleet.write("web.toml", "message = 1\n");
     let result = fleet.status().expect(7).json.to_string();
-    assert!(result.contains("waiting to fail"), "{result}");
+    assert!(result.contains("next reload would fail"), "{result}");
     assert_eq!(fleet.attempts(), [1; 2], "no signal was sent");
     // Its own validator runs.
     fleet.write("web.toml", "message = \"one\"\nlisten = \"127.0.0.1:0\"\n");
@@ -40,7 +40,7 @@ fn status_reports_a_bad_file_on_disk() {
         &format!("{group}validate = [\"/bin/sh\", \"-c\", \"echo no, never; exit 1\"]\n"),
     );
     let result = fleet.status().expect(7).json.to_string();
-    assert!(result.contains("waiting to fail"), "{result}");
+    assert!(result.contains("next reload would fail"), "{result}");
     assert!(result.contains("no, never"), "{result}");
     assert_eq!(fleet.attempts(), [1; 2], "no signal was sent");
 }
@@ -60,13 +60,7 @@ fn row<'a>(result: &'a CommandResult, known: &str) -> &'a Value {
 
 /// Returns a group of copies of `sleep`.
 fn sleeps(fleet: &Fleet, keys: &str) {
-    fleet.write(
-        "fleet.toml",
-        &format!(
-            "version = 1\n[[group]]\nname = \"g\"\nmatch = {{ exe = \"{}\" }}\nreloads = \"unchecked\"\nconfirm = []\n{keys}\n",
-            fleet.path("naps").display()
-        ),
-    );
+    fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"g\"\nmatch = {{ exe = \"{}\" }}\nreloads = \"unchecked\"\nconfirm = []\n{keys}\n", fleet.path("naps").display()), );
 }
 
 fn sleep(fleet: &Fleet) -> Killed {
@@ -348,7 +342,7 @@ fn a_rejected_reload_is_reported_until_it_is_fixed() {
         result.json["instances"][0]["faults"][0]
             .as_str()
             .unwrap()
-            .contains("says that its last reload was refused"),
+            .contains("shows that its last reload was refused"),
         "{:#}",
         result.json
     );
@@ -441,7 +435,7 @@ fn an_nginx_is_one_row_and_workers_without_a_master_are_a_fault() {
     );
     std::fs::write(web.file(), "nonsense").unwrap();
     let faults = status().expect(7).json["instances"][0]["faults"].to_string();
-    assert!(faults.contains("waiting to fail"), "{faults}");
+    assert!(faults.contains("next reload would fail"), "{faults}");
     assert!(faults.contains("changed after it was proven"), "{faults}");
     // A worker's title names no file, so every worker is listed. Their configs are not judged.
     web.daemon.write(

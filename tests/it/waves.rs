@@ -387,7 +387,7 @@ fn a_file_edited_during_the_run_is_left_alone_and_proves_nothing() {
     assert!(
         result["instances"]
             .to_string()
-            .contains("could not be put back"),
+            .contains("could not be rolled back"),
         "{result:#}"
     );
     // After the last gate every instance and its file are checked again.

@@ -1,358 +1,290 @@
-//! The fourth verb: whether what was proven is so still, without a signal.
+//! The fourth verb: whether the instances still prove their config, without a signal.
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+pub(crate) use self::lost::mark_lost;
+use self::{
+    lost::{claims_config, claims_life},
+    recheck::recheck,
+};
 use crate::{
     event::{Event, Failure, FailureKind, Interrupts, Outcome},
     host::{
-        local::{commit::failed_event, host::LocalHost},
+        local::host::LocalHost,
         parallel::{admission::run_admitted, par_map::par_map},
-        probe::{
-            confirm::{confirm, foreign_listeners_in, sharing_text},
-            limits::ProbeLimits,
-            lost_listeners,
-        },
-        proc::{
-            guard::{Presence, is_over, presence, sees_the_same},
-            pidfd::{SignalError, SignalledProcess, hold},
-        },
-        reload::{
-            context::ProofContext,
-            prove::expected_after,
-            successor::{self},
-        },
+        probe::confirm::{foreign_listeners_in, sharing_text},
+        proc::guard::{Presence, is_over, presence, sees_the_same},
+        reload::context::ProofContext,
+        target::install::Target,
     },
     step::{PlannedInstance, Step, TargetChange},
 };
 
-/// Which instances a look asks anew, and reads the files of; all others must only live.
+mod lost;
+mod recheck;
+
+/// The instances that a check probes again, and whose targets it reads. All others must only live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recheck {
-    /// Each that was seen on the config that its state speaks of.
+    /// Every instance that was proven.
     All,
-    /// Each that was seen on it before this moment.
+    /// Instances that were proven before this moment.
     SeenBefore(Instant),
-    /// The same at the end of a run, which reads the files itself.
+    /// The same at the end of a run, which reads the targets itself.
     AtTheEnd(Instant),
 }
 
 impl Recheck {
-    pub(crate) fn covers(self, member: &PlannedInstance) -> bool {
+    pub(crate) fn covers(self, planned: &PlannedInstance) -> bool {
         match self {
             Self::All => true,
             Self::SeenBefore(moment) | Self::AtTheEnd(moment) => {
-                member.proven_at.is_none_or(|at| at < moment)
+                planned.proven_at.is_none_or(|proven_at| proven_at < moment)
             }
         }
     }
+
+    /// Whether the check reads the targets.
+    fn reads_targets(self) -> bool {
+        !matches!(self, Self::AtTheEnd(_))
+    }
 }
 
-/// Why one whose process is not there any more proves nothing, where no other was looked for in its
-/// place.
+/// Why an instance has no proof whose process has ended, where an interrupt prevented the search
+/// for its successor.
 const GONE: &str = "it ended, or is another process by now, and the run was interrupted before \
                     its successor was looked for";
+
+/// A pid and a start time.
+type ProcessId = (i32, u64);
 
 impl LocalHost {
     pub(crate) async fn check(
         &mut self,
         steps: &mut [&mut Step],
-        ask: Recheck,
-        (halts, patience): (&mut Interrupts, u8),
-        tell: &mut impl FnMut(Event),
+        recheck: Recheck,
+        (interrupts, patience): (&mut Interrupts, u8),
+        emit: &mut impl FnMut(Event),
     ) -> bool {
-        let (lanes, since, surveyed, begun, targets, openings) = (
-            &self.limits,
-            &self.since,
-            &self.surveyed,
-            &RefCell::default(),
-            &self.targets,
-            &self.openings,
-        );
-        let backs: Vec<Vec<TargetChange>> = steps.iter().map(|step| back(step)).collect();
-        let all = steps.iter_mut().zip(&backs).flat_map(|(step, back)| {
-            let shifts = step.changes.as_slice();
-            step.instances.iter_mut().map(move |m| {
-                (
-                    if m.instance.outcome == Outcome::Reverted {
-                        back.as_slice()
-                    } else {
-                        shifts
-                    },
-                    m,
-                )
-            })
-        });
-        let all: Vec<(&[TargetChange], &mut PlannedInstance)> =
-            all.filter(|(_, m)| claims_config(m)).collect();
-        // Their files are read when they have answered; at the end of a run it reads them itself.
-        let reads = !matches!(ask, Recheck::AtTheEnd(_));
-        let looked: BTreeSet<(i32, u64)> = all
+        let reads_targets_of: BTreeSet<ProcessId> = steps
             .iter()
-            .filter(|(_, m)| reads && ask.covers(m))
-            .map(|(_, m)| m.id)
+            .flat_map(|step| &step.instances)
+            .filter(|m| claims_life(m) && recheck.reads_targets() && recheck.covers(m))
+            .map(|m| m.id)
             .collect();
-        let there = par_map(
-            &all.iter().map(|(_, m)| &m.instance).collect::<Vec<_>>(),
-            |i| presence(i.pid, i.started, &i.exe),
-        );
-        let is_same = |there: &Presence| matches!(there, Presence::Same(_));
-        let asked: Vec<_> = all
-            .into_iter()
-            .zip(there)
-            .filter(|((_, m), there)| !is_same(there) || (shows_config(m) && ask.covers(m)))
-            .collect();
-        let mut gone: BTreeSet<(i32, u64)> = asked
-            .iter()
-            .filter(|(_, there)| !is_same(there))
-            .map(|((_, m), _)| m.id)
-            .collect();
-        let nothing = asked.is_empty();
-        let wait = |((shifts, member), _), turn| async move {
-            let member: &mut PlannedInstance = member;
-            let id = member.id;
-            let fresh = ProofContext {
-                changes: shifts,
-                since,
-                surveyed,
-                undo: member.instance.outcome == Outcome::Reverted,
-                slot: &turn,
-                mark_signalled: begun,
-                targets,
-                openings,
-            };
-            let seen = recheck(Box::new(member.clone()), fresh, lanes).await;
-            let is_new = !claims_config(&seen) || seen.instance.pid != member.instance.pid;
-            *member = *seen;
-            (id, is_new.then(|| Event::of(&member.instance)))
-        };
-        let each = |(id, new): (_, Option<Event>)| {
-            gone.remove(&id);
-            new.into_iter().for_each(&mut *tell);
-        };
-        // None of them is signalled, so one that is not waited for any more is what it was, if it
-        // is there.
-        let is_whole = run_admitted(
-            asked.into_iter(),
-            wait,
-            self.parallel_reloads,
-            halts,
-            patience,
-            each,
-        )
-        .await
-            || nothing;
-        for member in steps
+        let (is_complete, gone) = self
+            .probe_again(steps, recheck, (interrupts, patience), emit)
+            .await;
+        for planned in steps
             .iter_mut()
             .flat_map(|step| &mut step.instances)
             .filter(|m| gone.contains(&m.id))
         {
-            tell(mark_lost(
-                member,
-                Failure {
-                    kind: Outcome::TimedOut.into(),
-                    text: GONE.into(),
-                },
-            ));
+            let failure = Failure {
+                kind: Outcome::TimedOut.into(),
+                text: GONE.into(),
+            };
+            emit(mark_lost(planned, failure));
         }
-        self.foreign_listeners(steps, tell);
-        if looked.is_empty() {
-            return is_whole;
+        self.fail_shared_addresses(steps, emit);
+        // Last, so that a change between the proofs and this reading is seen.
+        if !reads_targets_of.is_empty() {
+            self.fail_changed_targets(steps, &reads_targets_of, emit);
         }
-        // Last, so that a change between the reading of a file and the proofs is seen. Many read
-        // the same one.
-        let mut stands: BTreeMap<&Path, bool> = BTreeMap::new();
-        for Step {
-            changes: shifts,
-            instances: members,
-            ..
-        } in steps.iter_mut().map(|step| &mut **step)
-        {
-            let other = shifts.iter().find(|s| {
-                let is = || {
-                    self.targets
-                        .get(&s.path)
-                        .is_none_or(|target| target.holds(&s.to))
-                };
-                !*stands.entry(&s.path).or_insert_with(is)
-            });
-            for member in members.iter_mut().filter(|m| {
-                shows_config(m) && m.instance.outcome != Outcome::Reverted && looked.contains(&m.id)
-            }) {
-                let i = &member.instance;
-                let text = match (
-                    other,
-                    i.targets.iter().find(|path| !sees_the_same(i.pid, path)),
-                ) {
-                    (Some(shift), _) => format!(
-                        "`{}` was changed by another program since",
-                        shift.path.display()
-                    ),
-                    // One that has ended sees nothing.
-                    (None, Some(_)) if is_over(i.pid, i.started, &i.exe) => {
-                        tell(mark_lost(
-                            member,
-                            Failure {
-                                kind: Outcome::Died.into(),
-                                text: "the process ended".into(),
-                            },
-                        ));
-                        continue;
-                    }
-                    (None, Some(path)) => format!(
-                        "sees another file at `{}` than this host does",
-                        path.display()
-                    ),
-                    (None, None) => continue,
-                };
-                tell(mark_lost(
-                    member,
-                    Failure {
-                        kind: Outcome::TimedOut.into(),
-                        text,
-                    },
-                ));
-            }
-        }
-        is_whole
+        is_complete
     }
 
-    /// Fails every instance on whose address a process outside of the run listens by now. What was
-    /// seen of it is older than this look.
-    fn foreign_listeners(&self, steps: &mut [&mut Step], tell: &mut impl FnMut(Event)) {
+    /// Probes the instances that `recheck` covers, and those whose process has gone. Returns
+    /// whether each of them was waited for, and the gone ones that were not.
+    async fn probe_again(
+        &self,
+        steps: &mut [&mut Step],
+        recheck_policy: Recheck,
+        (interrupts, patience): (&mut Interrupts, u8),
+        emit: &mut impl FnMut(Event),
+    ) -> (bool, BTreeSet<ProcessId>) {
+        let rollbacks: Vec<Vec<TargetChange>> =
+            steps.iter().map(|step| rolled_back_changes(step)).collect();
+        let claiming = claiming_instances(steps, &rollbacks);
+        let instances: Vec<_> = claiming.iter().map(|(_, m)| &m.instance).collect();
+        let presences = par_map(&instances, |i| presence(i.pid, i.started, &i.exe));
+        let is_same = |presence: &Presence| matches!(presence, Presence::Same(_));
+        let probed: Vec<_> = claiming
+            .into_iter()
+            .zip(presences)
+            .filter(|((_, m), presence)| {
+                !is_same(presence) || (claims_config(m) && recheck_policy.covers(m))
+            })
+            .collect();
+        let mut gone: BTreeSet<ProcessId> = probed
+            .iter()
+            .filter(|(_, presence)| !is_same(presence))
+            .map(|((_, m), _)| m.id)
+            .collect();
+        if probed.is_empty() {
+            return (true, gone);
+        }
+        let mark_signalled = &RefCell::default();
+        let probe = |((changes, planned), _), slot| async move {
+            let planned: &mut PlannedInstance = planned;
+            let id = planned.id;
+            let context = ProofContext {
+                changes,
+                since: &self.since,
+                surveyed: &self.surveyed,
+                undo: planned.instance.outcome == Outcome::Reverted,
+                slot: &slot,
+                mark_signalled,
+                targets: &self.targets,
+                openings: &self.openings,
+            };
+            let checked = recheck(Box::new(planned.clone()), context, &self.limits).await;
+            let is_new = !claims_life(&checked) || checked.instance.pid != planned.instance.pid;
+            *planned = *checked;
+            (id, is_new.then(|| Event::of(&planned.instance)))
+        };
+        // No instance is signalled: one that is not waited for stays as it was, if it lives.
+        let is_complete = run_admitted(
+            probed.into_iter(),
+            probe,
+            self.parallel_reloads,
+            interrupts,
+            patience,
+            |(id, event)| {
+                gone.remove(&id);
+                event.into_iter().for_each(&mut *emit);
+            },
+        )
+        .await;
+        (is_complete, gone)
+    }
+
+    /// Fails every instance of `covered` that runs a target which another program has changed, or
+    /// that sees another file there.
+    fn fail_changed_targets(
+        &self,
+        steps: &mut [&mut Step],
+        covered: &BTreeSet<ProcessId>,
+        emit: &mut impl FnMut(Event),
+    ) {
+        // Many steps have the same targets: each is read once.
+        let mut is_installed: BTreeMap<&Path, bool> = BTreeMap::new();
+        for Step {
+            changes, instances, ..
+        } in steps.iter_mut().map(|step| &mut **step)
+        {
+            let changed = changes.iter().find(|change| {
+                let read = || is_unchanged(self.targets.get(&change.path), change);
+                !*is_installed.entry(&change.path).or_insert_with(read)
+            });
+            let checked = instances.iter_mut().filter(|m| {
+                claims_config(m)
+                    && m.instance.outcome != Outcome::Reverted
+                    && covered.contains(&m.id)
+            });
+            for planned in checked {
+                if let Some(failure) = target_failure(planned, changed) {
+                    emit(mark_lost(planned, failure));
+                }
+            }
+        }
+    }
+
+    /// Fails every instance on whose address a process outside the run listens. Its earlier answers
+    /// may be those of the foreign listener.
+    fn fail_shared_addresses(&self, steps: &mut [&mut Step], emit: &mut impl FnMut(Event)) {
         let Ok(listeners) = self.limits.listeners(Duration::ZERO) else {
             return;
         };
-        for member in steps
+        for planned in steps
             .iter_mut()
             .flat_map(|step| &mut step.instances)
-            .filter(|m| shows_config(m))
+            .filter(|m| claims_config(m))
         {
-            let others = foreign_listeners_in(member, &listeners, &self.limits);
-            if !others.is_empty() {
-                tell(mark_lost(
-                    member,
-                    Failure {
-                        kind: FailureKind::ForeignListener,
-                        text: sharing_text(&others),
-                    },
-                ));
+            let foreign = foreign_listeners_in(planned, &listeners, &self.limits);
+            if !foreign.is_empty() {
+                let failure = Failure {
+                    kind: FailureKind::ForeignListener,
+                    text: sharing_text(&foreign),
+                };
+                emit(mark_lost(planned, failure));
             }
         }
     }
 }
 
-/// Ends the claim of an instance that has none any more, for this reason; answers its new state.
-pub(crate) fn mark_lost(member: &mut PlannedInstance, trouble: Failure) -> Event {
-    let state = if member.instance.outcome == Outcome::Reverted {
-        Outcome::RevertFailed
-    } else {
-        Outcome::TimedOut
+/// Returns the instances whose outcome claims that they live, each with the changes whose content
+/// it runs.
+fn claiming_instances<'a>(
+    steps: &'a mut [&mut Step],
+    rollbacks: &'a [Vec<TargetChange>],
+) -> Vec<(&'a [TargetChange], &'a mut PlannedInstance)> {
+    let with_changes = |(step, rollback): (&'a mut &mut Step, &'a Vec<TargetChange>)| {
+        let changes = step.changes.as_slice();
+        step.instances.iter_mut().map(move |planned| {
+            let is_reverted = planned.instance.outcome == Outcome::Reverted;
+            let changes = if is_reverted { rollback } else { changes };
+            (changes, planned)
+        })
     };
-    member.instance.proof = None;
-    member.fail(state, no_longer_failure(trouble));
-    Event::of(&member.instance)
+    steps
+        .iter_mut()
+        .zip(rollbacks)
+        .flat_map(with_changes)
+        .filter(|(_, planned)| claims_life(planned))
+        .collect()
 }
 
-/// What a step installs on the way back, where an instance of it went back; else nothing.
-fn back(step: &Step) -> Vec<TargetChange> {
-    let went_back = step
+/// Returns the changes of a step's rollback, if an instance of it was rolled back; else none.
+fn rolled_back_changes(step: &Step) -> Vec<TargetChange> {
+    let is_rolled_back = step
         .instances
         .iter()
         .any(|m| m.instance.outcome == Outcome::Reverted);
-    if went_back {
+    if is_rolled_back {
         step.changes_back().unwrap_or_default()
     } else {
         Vec::new()
     }
 }
 
-/// Whether its state says that it lives.
-fn claims_config(member: &PlannedInstance) -> bool {
-    shows_config(member) || member.instance.outcome == Outcome::Rejected
+/// Whether a target holds the new content. A target that the run has not opened counts as
+/// unchanged.
+fn is_unchanged(target: Option<&Target>, change: &TargetChange) -> bool {
+    target.is_none_or(|target| target.holds(&change.to))
 }
 
-/// Whether its state says what it runs, or that nothing is wrong with it.
-fn shows_config(member: &PlannedInstance) -> bool {
-    matches!(
-        member.instance.outcome,
-        Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Unchanged | Outcome::Reverted
-    )
-}
-
-fn no_longer_failure(trouble: Failure) -> Failure {
-    Failure {
-        text: format!("no longer proven: {}", trouble.text),
-        ..trouble
-    }
-}
-
-/// Asks one that was proven once more; answers it as it was, or with its trouble, or its successor.
-async fn recheck(
-    mut member: Box<PlannedInstance>,
-    fresh: ProofContext<'_>,
-    lanes: &ProbeLimits,
-) -> Box<PlannedInstance> {
-    let Err(trouble) = proves(&mut member, fresh, lanes).await else {
-        member.proven_at = Some(Instant::now());
-        return member;
+/// Returns why the targets of an instance are not those of this run any more; `changed` is one that
+/// another program has changed.
+fn target_failure(planned: &PlannedInstance, changed: Option<&TargetChange>) -> Option<Failure> {
+    let instance = &planned.instance;
+    let failure = |outcome: Outcome, text: String| {
+        Some(Failure {
+            kind: outcome.into(),
+            text,
+        })
     };
-    // Only few need it, and every one that is waited for would have its size.
-    Box::new(
-        Box::pin(failed_event(
-            *member,
-            no_longer_failure(trouble),
-            fresh,
-            lanes,
-        ))
-        .await,
-    )
-}
-
-async fn proves(
-    member: &mut PlannedInstance,
-    fresh: ProofContext<'_>,
-    lanes: &ProbeLimits,
-) -> Result<(), Failure> {
-    let trouble = |kind: Outcome, text| Failure {
-        kind: kind.into(),
-        text,
-    };
-    let pidfd = hold(&member.instance).map_err(|e| match e {
-        SignalError::Gone(text) => trouble(Outcome::Died, text),
-        SignalError::Refused(text) => trouble(Outcome::TimedOut, text),
-    })?;
-    if !shows_config(member) {
-        return Ok(());
+    if let Some(change) = changed {
+        let text = format!(
+            "`{}` was changed by another program since",
+            change.path.display()
+        );
+        return failure(Outcome::TimedOut, text);
     }
-    if member.instance.outcome == Outcome::Unconfirmed
-        && let Some(fault) = lost_listeners::fault(member, lanes)
-    {
-        return Err(fault);
+    let sees_another = |path: &&PathBuf| !sees_the_same(instance.pid, path);
+    let path = instance.targets.iter().find(sees_another)?;
+    // A process that has ended sees no file.
+    if is_over(instance.pid, instance.started, &instance.exe) {
+        return failure(Outcome::Died, "the process ended".into());
     }
-    if member.instance.successor_of.is_some() {
-        fresh.slot.give_back();
-        // What comparing facts compare with is the other one's.
-        return Box::pin(successor::proven(member, fresh, member.timeout, lanes))
-            .await
-            .map(drop);
-    }
-    let Some(wanted) = expected_after(member, fresh.changes, fresh.undo)? else {
-        return Ok(());
-    };
-    let when = member.signalled.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let hung = SignalledProcess {
-        pid: member.instance.pid,
-        started: member.instance.started,
-        pidfd,
-        at: Instant::now(),
-        when,
-    };
-    confirm(&hung, member, &wanted, lanes, fresh.slot, None)
-        .await
-        .map(drop)
+    let text = format!(
+        "sees another file at `{}` than this host does",
+        path.display()
+    );
+    failure(Outcome::TimedOut, text)
 }

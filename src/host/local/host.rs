@@ -1,4 +1,4 @@
-//! This machine, with what a run holds of it.
+//! This machine, with everything that a run holds on it.
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
@@ -18,27 +18,26 @@ use crate::{
     runs::Staging,
 };
 
-/// How a survey looks.
+/// The options of a survey.
 #[derive(Debug, Clone, Copy)]
 pub struct SurveyRequest<'a> {
-    /// Whether the lock of each target is taken before it is read, and how long another run's is
-    /// waited for.
+    /// The longest wait for another run's lock. None if no lock is taken; else each target is
+    /// locked before it is read.
     pub lock: Option<Duration>,
-    /// Instead of each group's own limit from a signal to its proof.
+    /// The limit from a signal to its proof, instead of each group's own.
     pub timeout: Option<Duration>,
-    /// Whether something may be installed.
+    /// Whether the run may install something.
     pub intent: Intent,
-    /// Targets that are looked at, and locked, whether anybody reads them or not.
+    /// Targets to read, and to lock, even if no instance reads them.
     pub also: &'a [PathBuf],
 }
 
-/// This machine, with what a run holds of it.
+/// This machine, with everything that a run holds on it.
 #[derive(Debug)]
 pub struct LocalHost {
     pub(in crate::host) run: String,
     pub(in crate::host) limits: Arc<ProbeLimits>,
-    /// So many instances are signalled and waited for at once: as many as there are descriptors
-    /// for.
+    /// The most instances that are signalled and waited for at once: each needs descriptors.
     pub(in crate::host) parallel_reloads: usize,
     pub(in crate::host) dirs: BTreeMap<PathBuf, Arc<OwnedFd>>,
     /// Whether the lock of each of `dirs` is held.
@@ -46,76 +45,72 @@ pub struct LocalHost {
     /// The locks of `dirs`.
     pub(in crate::host) locks: Vec<Locked>,
     pub(in crate::host) targets: BTreeMap<PathBuf, Target>,
-    /// What is staged is written down here first.
+    /// The record of staged files; each is written here before it is made.
     pub(in crate::host) staging: Arc<Staging>,
-    /// What the operator should know, and what ends nothing.
+    /// Notes to the operator that do not end the run.
     pub(in crate::host) notes: Vec<Event>,
-    pub(in crate::host) held: Held,
+    pub(in crate::host) held: HeldFiles,
     pub(in crate::host) groups: Vec<Arc<Group>>,
-    /// When the survey began, and who was there by then.
+    /// The processes at the beginning of the survey, and its time.
     pub(in crate::host) surveyed: ProcessSnapshot,
-    /// What is read through each target.
+    /// The content that is read through each target.
     pub(in crate::host) follows: BTreeMap<PathBuf, Follow>,
-    /// Since when each target is what it is.
+    /// The processes and the time when each target got its present content.
     pub(in crate::host) since: BTreeMap<PathBuf, ProcessSnapshot>,
-    /// Who opens the targets.
+    /// The watch for processes that open the targets.
     pub(in crate::host) openings: Openings,
 }
 
-/// Files that were exchanged away and stay open until the end: each costs a descriptor.
+/// The number of old files that were exchanged away and stay open until the end of the run. Each
+/// costs a descriptor.
 #[derive(Debug, Default)]
-pub(in crate::host) struct Held {
-    /// As many as there are descriptors for, beside those for signals and questions.
+pub(in crate::host) struct HeldFiles {
+    /// The limit: a quarter of all descriptors. Signals and probes need the others.
     pub(in crate::host) most: usize,
     pub(in crate::host) now: usize,
-    /// Files for which there was none.
+    /// Files that are not held, since the limit was reached.
     pub(in crate::host) not: usize,
 }
 
-/// What came out of the end of a run on this host.
+/// Edits by other programs in files that this run has exchanged away.
 #[derive(Debug, Default)]
 pub struct LateEdits {
-    /// Edits that arrived in what was exchanged away: where, what, and the bytes.
+    /// The path, a description and, if it can be read, the edited content of each.
     pub late: Vec<(PathBuf, String, Option<Vec<u8>>)>,
-    /// Files of which that is not known.
+    /// The number of files in which an edit would not be seen.
     pub not_held: usize,
 }
 
 impl LocalHost {
-    /// Of the run named `run`.
+    /// Returns this machine, with nothing held, for the run named `run`.
     #[must_use]
     pub(in crate::host) fn new(run: &str) -> Self {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile)
             .current
             .unwrap_or(1 << 20);
-        // One descriptor for the pidfd and one for its watch; the rest is for connections, files
-        // and locks.
-        let at_once = usize::try_from(limit.saturating_sub(256 + opened::descriptors()) / 2)
-            .unwrap_or(usize::MAX)
-            .max(16);
-        let held = Held {
-            most: usize::try_from(limit / 4).unwrap_or(usize::MAX),
-            ..Held::default()
+        // An instance needs one descriptor for its pidfd and one for the watch of that. The rest is
+        // for connections, files and locks.
+        let per_instance = descriptors.saturating_sub(256 + opened::descriptors()) / 2;
+        let held = HeldFiles {
+            most: usize::try_from(descriptors / 4).unwrap_or(usize::MAX),
+            ..HeldFiles::default()
         };
-        let (dirs, locked, locks, targets, staging, notes, groups, surveyed, since) =
-            Default::default();
-        let (follows, openings) = Default::default();
         Self {
             run: run.into(),
-            follows,
             limits: Arc::default(),
-            parallel_reloads: at_once,
-            dirs,
-            locked,
-            locks,
-            targets,
-            staging,
-            notes,
+            parallel_reloads: usize::try_from(per_instance).unwrap_or(usize::MAX).max(16),
+            dirs: BTreeMap::new(),
+            locked: false,
+            locks: Vec::new(),
+            targets: BTreeMap::new(),
+            staging: Arc::default(),
+            notes: Vec::new(),
             held,
-            groups,
-            surveyed,
-            since,
-            openings,
+            groups: Vec::new(),
+            surveyed: ProcessSnapshot::default(),
+            follows: BTreeMap::new(),
+            since: BTreeMap::new(),
+            openings: Openings::default(),
         }
     }
 }

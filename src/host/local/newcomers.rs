@@ -1,12 +1,17 @@
 //! Processes that came during a run and read its targets.
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::{cell::RefCell, collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use crate::{
     event::{Event, Failure, INTERRUPTED, Interrupts, Outcome},
+    fleet::Group,
     host::{
-        discover::{self, found::Found, new_processes::NewProcesses},
-        local::host::LocalHost,
+        discover::{
+            self,
+            found::{Config, Found},
+            new_processes::NewProcesses,
+        },
+        local::{failed::not_proven, host::LocalHost},
         parallel::admission::Slot,
         proc::kernel::pids,
         reload::{context::ProofContext, successor::prove},
@@ -15,112 +20,124 @@ use crate::{
 };
 
 impl LocalHost {
-    /// Matches that were not there at the survey and read a target of `steps`, each proven on what
-    /// that step installs, or not.
+    /// Finds the matches that came after the survey and read a target of `steps`, and proves each
+    /// of them on the content that its step installs. Returns all of them with their outcomes.
     ///
     /// # Errors
-    /// A sentence: the kernel does not tell which processes came.
+    /// Fails with a sentence if the kernel does not list the processes.
     pub(crate) async fn newcomers(
         &self,
         steps: &[&Step],
         undo: bool,
-        halts: &mut Interrupts,
-        tell: &mut impl FnMut(Event),
+        interrupts: &mut Interrupts,
+        emit: &mut impl FnMut(Event),
     ) -> Result<Vec<PlannedInstance>, String> {
-        let surveyed = &self.surveyed;
-        // Nobody is signalled: a run that was halted already looks to its end.
-        let patience = u8::from(undo).max((*halts.borrow()).min(1));
-        let now =
-            pids().map_err(|e| format!("which processes came during the run is not known: {e}"))?;
-        if now.into_iter().all(|pid| surveyed.was_there(pid)) {
+        // No process is signalled here: a run that was interrupted before goes on to its end.
+        let patience = u8::from(undo).max((*interrupts.borrow()).min(1));
+        let present = pids()
+            .map_err(|e| format!("cannot list the processes that came during the run: {e}"))?;
+        if present.into_iter().all(|pid| self.surveyed.was_there(pid)) {
             return Ok(Vec::new());
         }
-        let (newest, mut new, mut known) =
-            (NewProcesses::look(surveyed), Vec::new(), BTreeSet::new());
+        let mut newcomers = Vec::new();
+        for planned in self.new_matches().await {
+            let newcomer = self
+                .prove_newcomer(planned, steps, undo, (interrupts, patience))
+                .await;
+            if let Some(planned) = newcomer {
+                emit(Event::of(&planned.instance));
+                newcomers.push(planned);
+            }
+        }
+        Ok(newcomers)
+    }
+
+    /// Finds the matches of all groups that came after the survey.
+    async fn new_matches(&self) -> Vec<(PlannedInstance, Found)> {
+        let newest = NewProcesses::look(&self.surveyed);
+        let mut new = Vec::new();
+        let mut known = BTreeSet::new();
         for group in self
             .groups
             .iter()
             .filter(|g| g.instances.is_empty() && newest.may_have(g))
         {
-            // A worker that has lost its leader meanwhile looks like one, and was there.
-            let came = |f: &Found| {
-                !self.limits.is_known((f.pid, f.started)) && surveyed.is_before(f.pid, f.started)
+            // A worker that lost its leader meanwhile looks like a newcomer, and was there before.
+            let is_new = |f: &Found| {
+                !self.limits.is_known((f.pid, f.started))
+                    && self.surveyed.is_before(f.pid, f.started)
             };
-            let found = newest.scan.find(group).await.found.into_iter().filter(came);
-            // One that two groups match belongs to the first.
-            new.extend(found.filter(|f| known.insert(f.pid)).map(|f| (group, f)));
+            let found = newest.scan.find(group).await.found.into_iter();
+            // A process that two groups match belongs to the first.
+            let found = found.filter(is_new).filter(|f| known.insert(f.pid));
+            new.extend(found.map(|f| (group, f)));
         }
-        // They may share an address, and are no strangers to each other.
+        // They may share an address with each other, and are no foreign listeners.
         self.limits
             .add_known(new.iter().map(|(_, f)| (f.pid, f.started)));
-        let mut all = Vec::new();
-        for (group, found) in new {
-            let targets =
-                discover::configs_of(&found, group, &discover::ConfigPaths::default()).await;
-            let reads = |step: &&&Step| {
-                targets.as_ref().is_ok_and(|t| {
-                    t.is_empty()
-                        || step
-                            .changes
-                            .iter()
-                            .any(|s| t.iter().any(|config| config.path == s.path))
-                })
-            };
-            let found = Found {
-                configs: targets.clone().unwrap_or_default(),
-                ..found
-            };
-            let mut member = PlannedInstance::new(
-                found.instance(&group.name),
-                group.clone(),
-                found.args.clone(),
-            );
-            member.identity = found.identity(group);
-            let state = if undo {
-                Outcome::RevertFailed
-            } else {
-                Outcome::TimedOut
-            };
-            match steps.iter().find(reads) {
-                Some(step) => {
-                    let fresh = ProofContext {
-                        changes: &step.changes,
-                        since: &self.since,
-                        surveyed,
-                        undo: step.undo,
-                        slot: &Slot::default(),
-                        mark_signalled: &RefCell::default(),
-                        targets: &self.targets,
-                        openings: &self.openings,
-                    };
-                    let proof = prove(&found, &member, fresh, member.timeout, &self.limits);
-                    let said = tokio::select! {
-                        said = proof => said,
-                        Ok(_) = halts.wait_for(|n| *n > patience) => {
-                            Err(Failure { kind: state.into(), text: INTERRUPTED.into() })
-                        }
-                    };
-                    match said {
-                        Ok(proven) => member = proven,
-                        // Somebody's validator, or another command of the same program: it runs no
-                        // config any more.
-                        Err(trouble) if trouble.kind.outcome() == Outcome::Died => continue,
-                        Err(trouble) => member.fail(state, trouble),
-                    }
-                }
-                // Another config than that of the run is no business of it.
-                None if targets.is_ok() => continue,
-                None => member.fail(
-                    state,
-                    Failure {
-                        kind: state.into(),
-                        text: targets.err().unwrap_or_default(),
-                    },
-                ),
-            }
-            tell(Event::of(&member.instance));
-            all.push(member);
-        }
-        Ok(all)
+        let planned = |(group, found): (&Arc<Group>, Found)| {
+            let instance = found.instance(&group.name);
+            let mut planned = PlannedInstance::new(instance, group.clone(), found.args.clone());
+            planned.identity = found.identity(group);
+            (planned, found)
+        };
+        new.into_iter().map(planned).collect()
     }
+
+    /// Proves a new process on the content of its step. None if it reads no target of `steps`, or
+    /// has ended.
+    async fn prove_newcomer(
+        &self,
+        (mut planned, mut found): (PlannedInstance, Found),
+        steps: &[&Step],
+        undo: bool,
+        (interrupts, patience): (&mut Interrupts, u8),
+    ) -> Option<PlannedInstance> {
+        let outcome = not_proven(undo);
+        let failure = |text: String| Failure {
+            kind: outcome.into(),
+            text,
+        };
+        let paths = discover::ConfigPaths::default();
+        match discover::configs_of(&found, &planned.group, &paths).await {
+            Ok(configs) => found.configs = configs,
+            Err(why) => {
+                planned.fail(outcome, failure(why));
+                return Some(planned);
+            }
+        }
+        let step = steps.iter().find(|step| reads(&found.configs, step))?;
+        let context = ProofContext {
+            changes: &step.changes,
+            since: &self.since,
+            surveyed: &self.surveyed,
+            undo: step.undo,
+            slot: &Slot::default(),
+            mark_signalled: &RefCell::default(),
+            targets: &self.targets,
+            openings: &self.openings,
+        };
+        let result = tokio::select! {
+            result = prove(&found, &planned, context, planned.timeout, &self.limits) => result,
+            Ok(_) = interrupts.wait_for(|count| *count > patience) => {
+                Err(failure(INTERRUPTED.into()))
+            }
+        };
+        match result {
+            Ok(proven) => Some(proven),
+            // A validator, or another command of the same program: it runs no config any more.
+            Err(failure) if failure.kind.outcome() == Outcome::Died => None,
+            Err(failure) => {
+                planned.fail(outcome, failure);
+                Some(planned)
+            }
+        }
+    }
+}
+
+/// Whether a process with these configs reads a target of `step`. One without any config is only
+/// signalled, and belongs to the first step.
+fn reads(configs: &[Config], step: &Step) -> bool {
+    let is_read = |path: &PathBuf| configs.iter().any(|config| config.path == *path);
+    configs.is_empty() || step.changes.iter().any(|change| is_read(&change.path))
 }

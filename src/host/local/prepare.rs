@@ -1,13 +1,13 @@
-//! The second verb: everything that can be known before anything live is touched.
+//! The second verb: everything that can be known before a target is replaced.
 
 use std::{cell::LazyCell, collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    event::{Abort, Event, Instance, Interrupts, Outcome, Phase},
+    event::{Abort, Event, Interrupts, Outcome, Phase},
     host::{
         local::{
             host::LocalHost,
-            survey::{install_abort, refused},
+            refusals::{install_abort, none_refused, refused},
         },
         proc::guard,
         target::{
@@ -17,286 +17,301 @@ use crate::{
         validate::{
             case::Candidate,
             overridden, readable, restart,
-            verdicts::{Readers, passed},
+            verdicts::{StepCandidates, validate_all},
         },
     },
     runs::{ProofCache, ProvenTarget},
     step::{PlannedInstance, Step, TargetChange},
 };
 
+/// Where the new content of each target is staged.
+type StagedPaths = BTreeMap<PathBuf, PathBuf>;
+
 impl LocalHost {
     pub(crate) async fn prepare(
         &mut self,
         steps: &mut [&mut Step],
         strict: bool,
-        halts: &mut Interrupts,
-        tell: &mut impl FnMut(Event),
+        interrupts: &mut Interrupts,
+        emit: &mut impl FnMut(Event),
     ) -> Result<(), Abort> {
         self.targets
             .values_mut()
             .for_each(|target| target.record_in(&self.staging));
         if self.locked {
-            // What stands in a directory is read once for all targets in it.
-            let mut beside = BTreeMap::new();
-            for (path, target) in &self.targets {
-                for name in target.strange(
-                    beside
-                        .entry(path.parent())
-                        .or_insert_with(|| target.names()),
-                ) {
-                    let path = path.with_file_name(name);
-                    // What is left of a run of this state was told already.
-                    let is_it = |note: &Event| match note {
-                        Event::LeftBeside { path: known, .. } => *known == path,
-                        _ => false,
-                    };
-                    if self.notes.iter().any(is_it) {
-                        continue;
-                    }
-                    let why = "no run of this state has written down that it made it; remove it \
-                               by hand if it may go"
-                        .into();
-                    let event = Event::LeftBeside { path, why };
-                    tell(event.clone());
-                    self.notes.push(event);
-                }
+            self.report_unknown_files(emit);
+        }
+        let staged = self.stage_all(steps, interrupts, emit)?;
+        check_readable(steps, &staged)?;
+        let mut first_interrupts = interrupts.clone();
+        let mut second_interrupts = interrupts.clone();
+        let validation = self.validate(steps, &staged, strict, &mut first_interrupts, emit);
+        let steady = self.check_steady(steps, &mut second_interrupts);
+        let (passed, steady) = tokio::join!(validation, steady);
+        // The result of a validator is reported before anything else.
+        let passed = passed?;
+        steady?;
+        for (step, passed) in steps.iter_mut().zip(passed) {
+            for (planned, passed) in step.instances.iter_mut().zip(passed) {
+                planned.instance.validated = passed;
             }
         }
-        let mut staged: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+        Ok(())
+    }
+
+    /// Reports files beside the targets that are named like a run's, and that no run of this state
+    /// directory has recorded.
+    fn report_unknown_files(&mut self, emit: &mut impl FnMut(Event)) {
+        // Each directory is read once for all targets in it.
+        let mut names = BTreeMap::new();
+        for (path, target) in &self.targets {
+            let names = names.entry(path.parent()).or_insert_with(|| target.names());
+            for name in target.strange(names) {
+                let path = path.with_file_name(name);
+                // The remains of a recorded run were reported before.
+                let is_reported = self.notes.iter().any(
+                    |note| matches!(note, Event::LeftBeside { path: known, .. } if *known == path),
+                );
+                if is_reported {
+                    continue;
+                }
+                let why = "no run of this state directory has recorded it; remove it by hand if \
+                           nothing needs it"
+                    .into();
+                let event = Event::LeftBeside { path, why };
+                emit(event.clone());
+                self.notes.push(event);
+            }
+        }
+    }
+
+    /// Stages the new content of every target once, and reserves the rollback content.
+    fn stage_all(
+        &mut self,
+        steps: &[&mut Step],
+        interrupts: &Interrupts,
+        emit: &mut impl FnMut(Event),
+    ) -> Result<StagedPaths, Abort> {
+        let mut staged = StagedPaths::new();
         let sync = Sync::of(self.targets.len());
         let all: usize = steps.iter().map(|step| step.changes.len()).sum();
-        for step in steps.iter() {
-            for shift in &step.changes {
-                if *halts.borrow() > 0 {
+        for step in steps {
+            for change in &step.changes {
+                if *interrupts.borrow() > 0 {
                     return Err(Abort::interrupted());
                 }
-                tell(Event::Phase {
+                emit(Event::Phase {
                     phase: Phase::Staging,
                     done: staged.len(),
                     all,
                 });
-                self.directory_held_open(step, shift)?;
-                if !staged.contains_key(&shift.path) {
-                    staged.insert(shift.path.clone(), self.stage(shift, sync, tell)?);
+                self.check_directory_not_held(step, change)?;
+                if !staged.contains_key(&change.path) {
+                    staged.insert(change.path.clone(), self.stage(change, sync, emit)?);
                 }
             }
         }
         if sync == Sync::Together {
             sync_all(self.targets.values()).map_err(install_abort)?;
         }
-        readable_by_all(steps, &staged)?;
-        let (mut first, mut second) = (halts.clone(), halts.clone());
-        let valid = self.valid(steps, &staged, strict, &mut first, tell);
-        // A validator that says no is told before anything else.
-        let (valid, steady) = tokio::join!(valid, self.steady(steps, &mut second));
-        let passed = valid?;
-        steady?;
-        for (step, passed) in steps.iter_mut().zip(passed) {
-            for (member, passed) in step.instances.iter_mut().zip(passed) {
-                member.instance.validated = passed;
-            }
-        }
-        Ok(())
+        Ok(staged)
     }
 
-    /// Whether the validator of each member of each step passed, in their order; then whether what
-    /// changes is read on the signal.
-    async fn valid(
+    /// Validates every candidate, then checks that the signal makes each instance read what
+    /// changes. Returns whether the validator of each instance passed, by step, in their order.
+    async fn validate(
         &self,
         steps: &[&mut Step],
-        staged: &BTreeMap<PathBuf, PathBuf>,
+        staged: &StagedPaths,
         strict: bool,
-        halts: &mut Interrupts,
-        tell: &mut impl FnMut(Event),
+        interrupts: &mut Interrupts,
+        emit: &mut impl FnMut(Event),
     ) -> Result<Vec<Vec<bool>>, Abort> {
-        let proven: &LazyCell<ProofCache, _> = &LazyCell::new(|| {
+        let proofs: &LazyCell<ProofCache, _> = &LazyCell::new(|| {
             self.staging
                 .state()
                 .map(ProofCache::load)
                 .unwrap_or_default()
         });
-        let readers = steps.iter().map(|step| {
-            let of = |s: &TargetChange| {
-                let staged = staged.get(&s.path).unwrap_or(&s.path).clone();
-                let inodes = self
-                    .targets
-                    .get(&s.path)
-                    .and_then(Target::inodes)
-                    .unwrap_or_default();
-                Candidate {
-                    live: s.path.clone(),
-                    staged,
-                    inodes,
-                    sha256: s.to.sha256.clone(),
-                    secret: s.secret,
-                }
-            };
-            let stood: LazyCell<Vec<ExistingTarget>, _> = LazyCell::new(|| {
+        let step_candidates = steps.iter().map(|step| {
+            let existing: LazyCell<Vec<ExistingTarget>, _> = LazyCell::new(|| {
                 step.changes
                     .iter()
-                    .map(|shift| self.existing_target(shift))
+                    .map(|change| self.existing_target(change))
                     .collect()
             });
-            let runs_live = move |member: &PlannedInstance| {
-                !stood.is_empty()
-                    && stood
+            let runs_existing = move |planned: &PlannedInstance| {
+                !existing.is_empty()
+                    && existing
                         .iter()
                         .enumerate()
-                        .all(|(at, stood)| stood.is_run_by(member, at == 0, proven))
+                        .all(|(index, target)| target.is_run_by(planned, index == 0, proofs))
             };
-            Readers {
-                members: &step.instances,
-                candidates: step.changes.iter().map(of).collect(),
-                runs_live: Box::new(runs_live),
+            StepCandidates {
+                instances: &step.instances,
+                candidates: step
+                    .changes
+                    .iter()
+                    .map(|change| self.candidate(change, staged))
+                    .collect(),
+                runs_existing: Box::new(runs_existing),
             }
         });
-        let readers: Vec<Readers<'_>> = readers.collect();
-        let all = passed(&readers, strict, halts, tell).await?;
-        for step in steps.iter() {
-            let Some(first) = step.changes.first() else {
-                continue;
-            };
-            let staged = staged.get(&first.path).unwrap_or(&first.path);
-            for member in step
-                .instances
-                .iter()
-                .filter(|m| m.instance.outcome != Outcome::Unchanged)
-            {
-                tokio::select! {
-                    said = overridden::keys(member, &step.changes) => said?,
-                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
-                }
-                tokio::select! {
-                    said = restart::keys(member, &step.changes, staged) => said?,
-                    Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
-                }
-            }
+        let step_candidates: Vec<StepCandidates<'_>> = step_candidates.collect();
+        let passed = validate_all(&step_candidates, strict, interrupts, emit).await?;
+        for step in steps {
+            check_keys(step, staged, interrupts).await?;
         }
-        Ok(all)
+        Ok(passed)
     }
 
-    /// Stages what becomes of a target, and takes the place on the disk for its way back.
+    /// Returns the new content of a target as its validator gets it.
+    fn candidate(&self, change: &TargetChange, staged: &StagedPaths) -> Candidate {
+        let target = self.targets.get(&change.path);
+        Candidate {
+            live: change.path.clone(),
+            staged: staged.get(&change.path).unwrap_or(&change.path).clone(),
+            inodes: target.and_then(Target::inodes).unwrap_or_default(),
+            sha256: change.to.sha256.clone(),
+            secret: change.secret,
+        }
+    }
+
+    /// Stages the new content of a target, and reserves the disk space for its rollback content.
     fn stage(
         &mut self,
-        shift: &TargetChange,
+        change: &TargetChange,
         sync: Sync,
-        tell: &mut impl FnMut(Event),
+        emit: &mut impl FnMut(Event),
     ) -> Result<PathBuf, Abort> {
-        let run = self.run.clone();
-        let Some(target) = self.targets.get_mut(&shift.path) else {
-            return Ok(shift.path.clone());
+        let Some(target) = self.targets.get_mut(&change.path) else {
+            return Ok(change.path.clone());
         };
-        let adopted = target.holds(&shift.to);
-        let staged = if adopted {
-            Ok(shift.path.clone())
+        let is_adopted = target.holds(&change.to);
+        let staged = if is_adopted {
+            change.path.clone()
         } else {
-            target.stage(&shift.to, &run, sync)
+            target
+                .stage(&change.to, &self.run, sync)
+                .map_err(install_abort)?
         };
-        let staged = staged.map_err(install_abort)?;
-        match &shift.from {
-            // Nothing is to be put back where nothing changes.
-            Some(from) if from.sha256 == shift.to.sha256 => {}
+        match &change.from {
+            // A rollback changes nothing where the run changes nothing.
+            Some(from) if from.sha256 == change.to.sha256 => {}
             Some(from) => target.reserve(from, sync).map_err(install_abort)?,
-            None => tell(Event::NoRollbackContent {
-                path: shift.path.clone(),
+            None => emit(Event::NoRollbackContent {
+                path: change.path.clone(),
             }),
         }
         Ok(staged)
     }
 
-    /// Refuses the instances that would go on seeing the old directory after it was exchanged.
-    fn directory_held_open(&self, step: &Step, shift: &TargetChange) -> Result<(), Abort> {
-        let changes = self
+    /// Refuses the instances that would still see the old directory after its exchange.
+    fn check_directory_not_held(&self, step: &Step, change: &TargetChange) -> Result<(), Abort> {
+        let is_replaced = self
             .targets
-            .get(&shift.path)
-            .is_some_and(|t| t.is_directory() && !t.holds(&shift.to));
-        let why = |m: &PlannedInstance| {
-            guard::keeps_directory_open(m.instance.pid, &shift.path)
-                .map(|why| refused(m.instance.clone(), why))
-        };
-        let all: Vec<Instance> = if changes {
-            step.instances.iter().filter_map(why).collect()
-        } else {
-            Vec::new()
-        };
-        if all.is_empty() {
-            Ok(())
-        } else {
-            Err(Abort::refused(all))
+            .get(&change.path)
+            .is_some_and(|target| target.is_directory() && !target.holds(&change.to));
+        if !is_replaced {
+            return Ok(());
         }
+        let refuse = |planned: &PlannedInstance| {
+            guard::keeps_directory_open(planned.instance.pid, &change.path)
+                .map(|why| refused(planned.instance.clone(), why))
+        };
+        none_refused(step.instances.iter().filter_map(refuse).collect())
     }
 
-    /// What stands at a target now, before it is replaced.
-    fn existing_target(&self, shift: &TargetChange) -> ExistingTarget {
-        let target = self.targets.get(&shift.path);
+    /// Returns the present content of a target, before it is replaced.
+    fn existing_target(&self, change: &TargetChange) -> ExistingTarget {
+        let target = self.targets.get(&change.path);
         let sha256 = target
             .and_then(Target::digest)
-            .filter(|now| *now != shift.to.sha256);
+            .filter(|now| *now != change.to.sha256);
         ExistingTarget {
-            path: shift.path.clone(),
+            path: change.path.clone(),
             sha256,
             behind: self
                 .follows
-                .get(&shift.path)
+                .get(&change.path)
                 .and_then(|follow| follow.behind.clone()),
         }
     }
 }
 
-/// What stands at a target.
+/// The present content of a target.
 struct ExistingTarget {
     path: PathBuf,
-    /// None where it is the candidate, or cannot be read.
+    /// None if it is the candidate, or cannot be read.
     sha256: Option<String>,
-    /// The digest of everything that is read through it.
+    /// The digest of everything that is read through the target.
     behind: Option<String>,
 }
 
 impl ExistingTarget {
-    /// Whether an instance is known to run it: by its own word, which is about the first target; by
-    /// the record of the run that proved it; or since nothing of it was changed after the instance
-    /// started.
-    fn is_run_by(&self, member: &PlannedInstance, is_first: bool, proven: &ProofCache) -> bool {
+    /// Whether an instance is known to run this content, in one of three ways: it reports so, which
+    /// is about the first target alone; a run has recorded its proof; or no part of the target has
+    /// changed since the instance started.
+    fn is_run_by(&self, planned: &PlannedInstance, is_first: bool, proofs: &ProofCache) -> bool {
         let Some(sha256) = &self.sha256 else {
             return false;
         };
-        let i = &member.instance;
-        let says = is_first && i.before.as_ref() == Some(sha256);
-        let is_same = |stand: &ProvenTarget| {
-            stand.sha256 == *sha256 && self.behind.is_some() && stand.behind == self.behind
+        let instance = &planned.instance;
+        let is_reported = is_first && instance.before.as_ref() == Some(sha256);
+        let is_same = |proven: &ProvenTarget| {
+            proven.sha256 == *sha256 && self.behind.is_some() && proven.behind == self.behind
         };
-        let is_proven = || proven.of(i.pid, i.started, &self.path).is_some_and(is_same);
-        says || is_proven() || is_as_it_started(member, &self.path)
+        let is_proven = || {
+            proofs
+                .of(instance.pid, instance.started, &self.path)
+                .is_some_and(is_same)
+        };
+        is_reported || is_proven() || is_as_it_started(planned, &self.path)
     }
 }
 
-/// Refuses the instances that may not read what becomes of their targets.
-fn readable_by_all(steps: &[&mut Step], staged: &BTreeMap<PathBuf, PathBuf>) -> Result<(), Abort> {
-    let (mut readers, mut all) = (readable::Readers::default(), Vec::new());
-    for step in steps {
-        for member in step
-            .instances
-            .iter()
-            .filter(|m| m.instance.outcome != Outcome::Unchanged)
-        {
-            let of = |shift: &TargetChange| {
-                readers.refuse(
-                    &member.identity,
-                    &shift.path,
-                    staged.get(&shift.path).unwrap_or(&shift.path),
-                )
-            };
-            all.extend(
-                step.changes
-                    .iter()
-                    .find_map(of)
-                    .map(|why| refused(member.instance.clone(), why.to_string())),
-            );
+/// The instances of a step that the run signals.
+fn signalled(step: &Step) -> impl Iterator<Item = &PlannedInstance> {
+    step.instances
+        .iter()
+        .filter(|planned| planned.instance.outcome != Outcome::Unchanged)
+}
+
+/// Refuses keys that another place overrides, or that need a restart, in the targets of a step.
+async fn check_keys(
+    step: &Step,
+    staged: &StagedPaths,
+    interrupts: &mut Interrupts,
+) -> Result<(), Abort> {
+    let Some(first) = step.changes.first() else {
+        return Ok(());
+    };
+    let staged = staged.get(&first.path).unwrap_or(&first.path);
+    for planned in signalled(step) {
+        let checks = async {
+            overridden::check_keys(planned, &step.changes).await?;
+            restart::check_keys(planned, &step.changes, staged).await
+        };
+        tokio::select! {
+            result = checks => result?,
+            Ok(_) = interrupts.wait_for(|count| *count > 0) => return Err(Abort::interrupted()),
         }
     }
-    if all.is_empty() {
-        Ok(())
-    } else {
-        Err(Abort::refused(all))
+    Ok(())
+}
+
+/// Refuses the instances that may not read the new content of their targets.
+fn check_readable(steps: &[&mut Step], staged: &StagedPaths) -> Result<(), Abort> {
+    let mut readers = readable::Readers::default();
+    let mut unreadable = Vec::new();
+    for step in steps {
+        for planned in signalled(step) {
+            let why = step.changes.iter().find_map(|change| {
+                let staged = staged.get(&change.path).unwrap_or(&change.path);
+                readers.refuse(&planned.identity, &change.path, staged)
+            });
+            unreadable.extend(why.map(|why| refused(planned.instance.clone(), why.to_string())));
+        }
     }
+    none_refused(unreadable)
 }

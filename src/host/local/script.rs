@@ -1,4 +1,4 @@
-//! A host that answers what a test has written down, and remembers what every process runs.
+//! A scripted host for tests: it answers what the test has set, and records what every process runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,33 +8,36 @@ use std::{
 
 use crate::{
     event::{Abort, Event, Failure, INTERRUPTED, Interrupts, Outcome, Verdict},
-    host::{exec::gate, local::check::Recheck},
+    host::{
+        exec::gate,
+        local::{check::Recheck, failed::not_proven},
+    },
     step::{PlannedInstance, Step},
 };
 
-/// Files by digest, and what becomes of an instance forth and back.
+/// The files of a scripted host, and the outcomes of its instances in both directions.
 #[derive(Debug, Default)]
 pub struct ScriptHost {
-    /// Digest of every file.
+    /// The digest of every file.
     pub files: BTreeMap<PathBuf, String>,
     /// Files that were exchanged.
     pub installed: BTreeSet<PathBuf>,
-    /// Files that cannot be installed: forth, back.
+    /// Files whose install fails: forward, back.
     pub stuck: BTreeMap<PathBuf, (bool, bool)>,
-    /// Files that cannot be installed forth a second time.
+    /// Files whose second install forward fails.
     pub once: BTreeSet<PathBuf>,
-    /// What becomes of a pid: forth, back. Those that are not here do what is wanted.
+    /// The outcomes of a pid: forward, back. All other pids are confirmed and reverted.
     pub ends: BTreeMap<i32, (Outcome, Outcome)>,
-    /// What becomes of a pid in the so manieth look again; those that are not here prove what they
-    /// did.
+    /// The outcome of a pid in a check, by the number of the check from 1. All other pids prove the
+    /// same as before.
     pub checks: BTreeMap<(usize, i32), Outcome>,
-    /// So many looks again there were.
+    /// The number of checks so far.
     pub checked: usize,
-    /// Exit codes of gates, or none, by wave and their first word; those that are not here say yes.
+    /// The exit codes of gates, or none, by wave and command. All other gates end with 0.
     pub gates: BTreeMap<(usize, String), Option<i32>>,
-    /// Every signal, in order: pid, and whether it was on the way back.
+    /// Every signal, in order: pid, and whether it belonged to a rollback.
     pub signals: Vec<(i32, bool)>,
-    /// Digest of what each pid has loaded; those that are not here are gone.
+    /// The digest of the config that each pid has loaded. All other pids have ended.
     pub runs: BTreeMap<i32, String>,
 }
 
@@ -42,31 +45,32 @@ impl ScriptHost {
     pub(crate) fn check(
         &mut self,
         steps: &mut [&mut Step],
-        ask: Recheck,
-        tell: &mut impl FnMut(Event),
+        recheck: Recheck,
+        emit: &mut impl FnMut(Event),
     ) {
-        let members = steps
+        let instances = steps
             .iter_mut()
             .flat_map(|s| &mut s.instances)
             .filter(|m| m.instance.outcome == Outcome::Confirmed);
-        let mut asked: Vec<&mut PlannedInstance> = members.filter(|m| ask.covers(m)).collect();
-        // A look that asks none is no look.
+        let mut asked: Vec<&mut PlannedInstance> =
+            instances.filter(|m| recheck.covers(m)).collect();
+        // A check that covers no instance does not count.
         self.checked += usize::from(!asked.is_empty());
-        for member in &mut asked {
-            member.proven_at = Some(Instant::now());
-            let pid = member.instance.pid;
+        for planned in &mut asked {
+            planned.proven_at = Some(Instant::now());
+            let pid = planned.instance.pid;
             if let Some(bad) = self.checks.get(&(self.checked, pid)) {
-                member.fail(
+                planned.fail(
                     *bad,
                     Failure {
                         kind: (*bad).into(),
-                        text: format!("{bad:?} when looked at again"),
+                        text: format!("{bad:?} when checked again"),
                     },
                 );
                 if *bad == Outcome::Died {
                     self.runs.remove(&pid);
                 }
-                tell(Event::of(&member.instance));
+                emit(Event::of(&planned.instance));
             }
         }
     }
@@ -85,71 +89,32 @@ impl ScriptHost {
     pub(crate) fn commit(
         &mut self,
         steps: &mut [Step],
-        halts: &Interrupts,
-        tell: &mut impl FnMut(Event),
+        interrupts: &Interrupts,
+        emit: &mut impl FnMut(Event),
     ) -> Result<(), Abort> {
-        let mut stuck = BTreeSet::new();
-        for (step, shift) in steps
-            .iter()
-            .flat_map(|step| step.changes.iter().map(move |shift| (step, shift)))
-        {
-            let Some(from) = &shift.from else { continue };
-            let is_stuck = self
-                .stuck
-                .get(&shift.path)
-                .is_some_and(|(forth, back)| if step.undo { *back } else { *forth });
-            let again = !step.undo
-                && self.once.contains(&shift.path)
-                && self.installed.contains(&shift.path);
-            let now = self.files.get(&shift.path).cloned().unwrap_or_default();
-            if now == shift.to.sha256 {
-                continue;
-            }
-            if is_stuck || again || now != from.sha256 {
-                if step.undo {
-                    stuck.insert(shift.path.clone());
-                    continue;
-                }
-                return Err(Abort::new(Verdict::Failed, "stuck"));
-            }
-            self.files
-                .insert(shift.path.clone(), shift.to.sha256.clone());
-            self.installed.insert(shift.path.clone());
-            tell(Event::Installed {
-                path: shift.path.clone(),
-                sha256: shift.to.sha256.clone(),
-            });
-        }
+        let stuck = self.install(steps, emit)?;
         for Step {
-            changes: shifts,
-            instances: members,
+            changes,
+            instances,
             undo,
         } in steps
         {
-            let is_stuck = shifts.iter().any(|s| stuck.contains(&s.path));
-            for member in members
+            let is_stuck = changes.iter().any(|s| stuck.contains(&s.path));
+            for planned in instances
                 .iter_mut()
                 .filter(|m| m.instance.outcome != Outcome::Unchanged)
             {
-                match (is_stuck, *halts.borrow() > u8::from(*undo)) {
-                    (true, _) if member.instance.outcome == Outcome::Died => {}
-                    (true, _) => fail(member, Outcome::RevertFailed, "stuck"),
-                    // Perhaps signalled, and nobody has waited for the proof.
+                match (is_stuck, *interrupts.borrow() > u8::from(*undo)) {
+                    (true, _) if planned.instance.outcome == Outcome::Died => {}
+                    (true, _) => fail(planned, Outcome::RevertFailed, "stuck"),
+                    // It may have been signalled, and its proof was not waited for.
                     (false, true) => {
-                        member.signalled = Some(jiff::Timestamp::now());
-                        fail(
-                            member,
-                            if *undo {
-                                Outcome::RevertFailed
-                            } else {
-                                Outcome::TimedOut
-                            },
-                            INTERRUPTED,
-                        );
+                        planned.signalled = Some(jiff::Timestamp::now());
+                        fail(planned, not_proven(*undo), INTERRUPTED);
                     }
-                    (false, false) => self.signal(member, *undo),
+                    (false, false) => self.signal(planned, *undo),
                 }
-                tell(Event::of(&member.instance));
+                emit(Event::of(&planned.instance));
             }
         }
         if stuck.is_empty() {
@@ -159,47 +124,88 @@ impl ScriptHost {
         }
     }
 
-    fn signal(&mut self, member: &mut PlannedInstance, undo: bool) {
-        let pid = member.instance.pid;
-        let (forth, back) = self
+    /// Installs every target. Returns those that could not be rolled back.
+    fn install(
+        &mut self,
+        steps: &[Step],
+        emit: &mut impl FnMut(Event),
+    ) -> Result<BTreeSet<PathBuf>, Abort> {
+        let mut stuck = BTreeSet::new();
+        for (step, change) in steps
+            .iter()
+            .flat_map(|step| step.changes.iter().map(move |change| (step, change)))
+        {
+            let Some(from) = &change.from else { continue };
+            let is_stuck = self
+                .stuck
+                .get(&change.path)
+                .is_some_and(|(forward, back)| if step.undo { *back } else { *forward });
+            let again = !step.undo
+                && self.once.contains(&change.path)
+                && self.installed.contains(&change.path);
+            let now = self.files.get(&change.path).cloned().unwrap_or_default();
+            if now == change.to.sha256 {
+                continue;
+            }
+            if is_stuck || again || now != from.sha256 {
+                if step.undo {
+                    stuck.insert(change.path.clone());
+                    continue;
+                }
+                return Err(Abort::new(Verdict::Failed, "stuck"));
+            }
+            self.files
+                .insert(change.path.clone(), change.to.sha256.clone());
+            self.installed.insert(change.path.clone());
+            emit(Event::Installed {
+                path: change.path.clone(),
+                sha256: change.to.sha256.clone(),
+            });
+        }
+        Ok(stuck)
+    }
+
+    fn signal(&mut self, planned: &mut PlannedInstance, undo: bool) {
+        let pid = planned.instance.pid;
+        let (forward, back) = self
             .ends
             .get(&pid)
             .copied()
             .unwrap_or((Outcome::Confirmed, Outcome::Reverted));
-        let state = if undo { back } else { forth };
-        if state != Outcome::Refused {
+        let outcome = if undo { back } else { forward };
+        if outcome != Outcome::Refused {
             self.signals.push((pid, undo));
-            member.signalled = Some(jiff::Timestamp::now());
+            planned.signalled = Some(jiff::Timestamp::now());
         }
-        let file = member
+        let file = planned
             .instance
             .targets
             .first()
             .and_then(|path| self.files.get(path))
             .cloned()
             .unwrap_or_default();
-        match state {
-            // One that proves nothing may load it all the same.
+        match outcome {
+            // An instance that proves nothing may load the file all the same.
             Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Reverted | Outcome::TimedOut => {
                 drop(self.runs.insert(pid, file))
             }
             Outcome::Died => drop(self.runs.remove(&pid)),
             _ => {}
         }
-        match state {
+        match outcome {
             Outcome::Confirmed | Outcome::Unconfirmed | Outcome::Reverted => {
-                (member.instance.outcome, member.proven_at) = (state, Some(Instant::now()));
+                (planned.instance.outcome, planned.proven_at) = (outcome, Some(Instant::now()));
             }
-            bad => fail(member, bad, &format!("{bad:?}")),
+            bad => fail(planned, bad, &format!("{bad:?}")),
         }
     }
 }
 
-fn fail(member: &mut PlannedInstance, state: Outcome, text: &str) {
-    member.fail(
-        state,
+fn fail(planned: &mut PlannedInstance, outcome: Outcome, text: &str) {
+    planned.fail(
+        outcome,
         Failure {
-            kind: state.into(),
+            kind: outcome.into(),
             text: text.into(),
         },
     );

@@ -1,5 +1,5 @@
-//! Reads every assertion that compares with before the signal a second time, beside the validation:
-//! a reading that changes by itself would prove any reload.
+//! Reads every assertion that compares with the baseline a second time, while the validators run: a
+//! reading that changes by itself would prove any reload.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,10 @@ use crate::{
     event::{Abort, Instance, Interrupts, Outcome},
     fact::{Assertion, Expectation},
     host::{
-        local::{host::LocalHost, survey::refused},
+        local::{
+            host::LocalHost,
+            refusals::{none_refused, refused},
+        },
         net::http::within,
         parallel::admission::run_admitted,
         probe::{limits::ProbeLimits, results::ProbeResults},
@@ -15,123 +18,123 @@ use crate::{
     step::{PlannedInstance, Step},
 };
 
-/// Between the two readings: clocks of whole seconds differ by then.
-const APART: Duration = Duration::from_millis(1100);
-/// How often an instance that does not answer the second time is asked at most. All tries together
-/// have the limit of one answer.
-const TRIES: u32 = 3;
+/// The least time between the two readings. A clock that counts whole seconds differs after it.
+const INTERVAL: Duration = Duration::from_millis(1100);
+
+/// The most attempts of the second reading. All attempts together have the time limit of one
+/// answer.
+const MAX_ATTEMPTS: u32 = 3;
 
 impl LocalHost {
-    /// Refuses instances of which a comparing assertion reads otherwise now than at the survey,
+    /// Refuses instances of which a comparing assertion reads another value than at the survey,
     /// though none was signalled.
     ///
     /// # Errors
-    /// `Refused` with every such instance; `Failed` when the operator interrupts.
-    pub(crate) async fn steady(
+    /// Fails as `Refused` with every such instance, or as `Failed` if the operator interrupts.
+    pub(crate) async fn check_steady(
         &self,
         steps: &[&mut Step],
-        halts: &mut Interrupts,
+        interrupts: &mut Interrupts,
     ) -> Result<(), Abort> {
-        let members = || {
+        let compared = || {
             steps
                 .iter()
-                .flat_map(|s| &s.instances)
-                .filter(|m| is_compared(m))
+                .flat_map(|step| &step.instances)
+                .filter(|planned| is_compared(planned))
         };
-        let Some(last) = members().filter_map(|m| m.baseline_read_at).max() else {
+        let Some(last) = compared().filter_map(|m| m.baseline_read_at).max() else {
             return Ok(());
         };
-        let wait = (last + APART).saturating_duration_since(Instant::now());
+        let wait = (last + INTERVAL).saturating_duration_since(Instant::now());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
+            Ok(_) = interrupts.wait_for(|count| *count > 0) => return Err(Abort::interrupted()),
         }
-        let mut moving: Vec<Instance> = Vec::new();
-        let again = |member: &'_ PlannedInstance, _| {
-            let member = member.clone();
+        let mut unsteady: Vec<Instance> = Vec::new();
+        let read_again = |planned: &'_ PlannedInstance, _| {
+            let planned = planned.clone();
             async move {
-                differs(&member, &self.limits)
+                unsteady_reading(&planned, &self.limits)
                     .await
-                    .map(|why| refused(member.instance, why))
+                    .map(|why| refused(planned.instance, why))
             }
         };
-        if !run_admitted(members(), again, self.parallel_reloads, halts, 0, |one| {
-            moving.extend(one)
-        })
-        .await
-        {
+        let is_complete = run_admitted(
+            compared(),
+            read_again,
+            self.parallel_reloads,
+            interrupts,
+            0,
+            |refused| unsteady.extend(refused),
+        )
+        .await;
+        if !is_complete {
             return Err(Abort::interrupted());
         }
-        if moving.is_empty() {
-            Ok(())
-        } else {
-            Err(Abort::refused(moving))
-        }
+        none_refused(unsteady)
     }
 }
 
-/// Whether the instance is signalled, and one of its assertions compares with what it reads now.
-fn is_compared(member: &PlannedInstance) -> bool {
-    let mut all = member.group.confirm.iter().chain(&member.group.reject);
-    !member.unresponsive
-        && member.instance.outcome != Outcome::Unchanged
-        && member.baseline_read_at.is_some()
-        && all.any(Assertion::must_be_steady)
+/// Whether the instance is signalled, and one of its assertions compares with its baseline.
+fn is_compared(planned: &PlannedInstance) -> bool {
+    let mut assertions = planned.group.confirm.iter().chain(&planned.group.reject);
+    !planned.unresponsive
+        && planned.instance.outcome != Outcome::Unchanged
+        && planned.baseline_read_at.is_some()
+        && assertions.any(Assertion::must_be_steady)
 }
 
-/// Why a comparing assertion of `member` would prove nothing; none where each reads as before.
-async fn differs(member: &PlannedInstance, lanes: &ProbeLimits) -> Option<String> {
-    let group = &member.group;
-    let facts = || {
-        group
-            .confirm
-            .iter()
-            .zip(&member.baseline)
-            .chain(group.reject.iter().zip(&member.rejected))
-    };
-    let steady = || facts().filter(|(fact, before)| fact.must_be_steady() && before.is_some());
-    let deadline = Instant::now() + within(member.timeout);
-    for attempt in 0..TRIES {
+/// Returns why a comparing assertion would prove nothing. None if each reads the same as before.
+async fn unsteady_reading(planned: &PlannedInstance, limits: &ProbeLimits) -> Option<String> {
+    let group = &planned.group;
+    let confirm = group.confirm.iter().zip(&planned.baseline);
+    let reject = group.reject.iter().zip(&planned.rejected);
+    let compared: Vec<(&Assertion, &String)> = confirm
+        .chain(reject)
+        .filter(|(assertion, _)| assertion.must_be_steady())
+        .filter_map(|(assertion, before)| Some((assertion, before.as_ref()?)))
+        .collect();
+    let deadline = Instant::now() + within(planned.timeout);
+    for attempt in 0..MAX_ATTEMPTS {
         if attempt > 0 {
-            tokio::time::sleep(APART).await;
+            tokio::time::sleep(INTERVAL).await;
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
             break;
         }
-        let permit = lanes.responsive.acquire().await.ok();
-        let asked = Box::pin(ProbeResults::within(
-            left,
-            steady().map(|(fact, _)| &fact.source),
-            member,
-            lanes,
-        ));
-        let Some(answers) = lanes.carried(permit, asked).await else {
+        let permit = limits.responsive.acquire().await.ok();
+        let sources = compared.iter().map(|(assertion, _)| &assertion.source);
+        let probe = Box::pin(ProbeResults::within(remaining, sources, planned, limits));
+        let Some(answers) = limits.carried(permit, probe).await else {
             continue;
         };
-        let moving = |(fact, before): &(&Assertion, &Option<String>)| {
-            answers.read(fact).is_some_and(|now| Some(now) != **before)
-        };
-        if let Some((fact, _)) = steady().find(moving) {
-            return Some(moves(fact, &member.instance.endpoint));
+        let changed = compared.iter().find(|(assertion, before)| {
+            answers
+                .read(assertion)
+                .is_some_and(|reading| reading != **before)
+        });
+        if let Some((assertion, _)) = changed {
+            return Some(unsteady_text(assertion, &planned.instance.endpoint));
         }
         if answers.first_error().is_none() {
             break;
         }
     }
-    // One that answers no more has shown nothing that moves.
+    // An instance that does not answer any more has shown no unsteady reading.
     None
 }
 
-fn moves(fact: &Assertion, endpoint: &str) -> String {
-    let asks = match fact.expectation {
+fn unsteady_text(assertion: &Assertion, endpoint: &str) -> String {
+    let expectation = match assertion.expectation {
         Expectation::Increased => "increased",
         Expectation::AfterSignal => "after_signal",
         _ => "changed",
     };
-    let source = fact.source.describe(endpoint);
+    let source = assertion.source.describe(endpoint);
     format!(
-        "{source} reads otherwise from one second to the next without a signal, so `{asks}` would \
-         prove nothing; read what only a reload changes, or say what it must be (`equals`)"
+        "{source} changes from one second to the next without a signal, so \
+         `{expectation}` would prove nothing; read what only a reload changes, or set the exact \
+         value (`equals`)"
     )
 }

@@ -1,655 +1,241 @@
-//! The first verb: who is there, what each runs, and whether each can be reloaded at all. Touches
-//! nothing but locks.
+//! The first verb: finds the instances, what each runs, and whether each can be reloaded. It takes
+//! locks, and changes nothing else.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    sync::{Arc, LazyLock},
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
+use self::inspect::{SurveyedInstance, inspect, intern, probe, wait_until_ready};
 use crate::{
-    event::{Abort, Event, Failure, Instance, Outcome, Verdict},
-    fact::{Assertion, Expectation},
-    fleet::{Fleet, Group, Reloads, Speaks},
+    event::{Abort, Verdict},
+    fleet::{Group, Speaks},
     host::{
-        discover::{self, Scan, found::Found, renewal},
-        local::host::{LocalHost, SurveyRequest},
+        discover::{Scan, found::Found},
+        local::{
+            host::{LocalHost, SurveyRequest},
+            refusals::{install_abort, refused},
+        },
         net::sockets::Listeners,
         parallel::{fan_out::fan_out, par_map::par_map},
-        probe::{
-            limits::{AT_ONCE, ProbeLimits, self_report},
-            port_sharing,
-            results::{ProbeError, ProbeResults, Role},
-        },
-        proc::{
-            guard, inside::is_its_name, pidfd::permitted, snapshot::ProcessSnapshot,
-            tree::ProcessTree,
-        },
+        probe::limits::{AT_ONCE, ProbeLimits},
+        proc::{snapshot::ProcessSnapshot, tree::ProcessTree},
         target::{
             behind::Follow,
             install::{InstallError, Target},
-            lock::{self, LockError, holders::Holders},
             source,
         },
     },
-    self_report::{SelfReport, X_INSTANCE},
     step::{PlannedInstance, Survey, SurveyedTarget},
 };
 
-/// What the kind `hello` asserts.
-static OF_ITS_KIND: LazyLock<Vec<Assertion>> = LazyLock::new(|| {
-    Fleet::of_kind("hello")
-        .ok()
-        .and_then(|mut fleet| fleet.groups.pop())
-        .map(|group| group.confirm)
-        .unwrap_or_default()
-});
+mod inspect;
+mod open;
 
 impl LocalHost {
+    /// Surveys the matches of `groups`; the first problem of the whole host is its `abort`.
     pub(crate) async fn survey(
         &mut self,
         groups: &[Arc<Group>],
-        look: SurveyRequest<'_>,
+        request: SurveyRequest<'_>,
     ) -> Survey {
-        let mut seen = Survey::default();
-        // Who comes later has as long as everybody.
-        let timed = |g: &Arc<Group>| {
-            look.timeout.map_or_else(
-                || g.clone(),
-                |timeout| {
-                    Arc::new(Group {
-                        timeout,
-                        ..(**g).clone()
-                    })
-                },
-            )
-        };
-        self.groups = groups.iter().map(timed).collect();
+        let mut survey = Survey::default();
+        // A process that comes during the run has the same time as the surveyed ones.
+        self.groups = with_timeout(groups, request.timeout);
         self.surveyed = match ProcessSnapshot::now() {
             Ok(now) => now,
             Err(e) => {
-                seen.abort = Some(Abort::new(
+                survey.abort = Some(Abort::new(
                     Verdict::Failed,
-                    format!("the kernel does not tell which processes there are: {e}"),
+                    format!("cannot list the processes of this host: {e}"),
                 ));
-                return seen;
+                return survey;
             }
         };
-        self.locked = look.lock.is_some();
-        let found = find(groups, &self.surveyed, &mut seen).await;
-        let mut found = self.open_targets(found, look, &mut seen).await;
-        if seen.abort.is_some() {
-            // Whoever holds the lock is changing what would be looked at.
-            seen.refused
+        self.locked = request.lock.is_some();
+        let found = find(groups, &self.surveyed, &mut survey).await;
+        let mut found = self.open_targets(found, request, &mut survey).await;
+        if survey.abort.is_some() {
+            // Another run holds a lock, and may be changing everything that would be read here.
+            survey
+                .refused
                 .extend(found.drain(..).map(|(group, f)| f.instance(&group.name)));
-            return seen;
+            return survey;
         }
-        let tree = ProcessTree::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect());
-        let listeners = match Listeners::read() {
-            Ok(listeners) => listeners.with(tree),
-            Err(e) => {
-                seen.abort = Some(Abort::new(
-                    Verdict::Failed,
-                    format!("the kernel does not tell who listens where: {e}"),
-                ));
-                return seen;
+        match self.probe_all(found, request).await {
+            Ok(results) => sort_results(results, &mut survey),
+            Err(abort) => {
+                survey.abort = Some(abort);
+                return survey;
             }
-        };
+        }
+        self.survey_targets(&mut survey);
+        survey
+    }
+
+    /// Applies the guards to every process, then takes its baseline.
+    async fn probe_all(
+        &self,
+        found: Vec<(Arc<Group>, Found)>,
+        request: SurveyRequest<'_>,
+    ) -> Result<Vec<SurveyedInstance>, Abort> {
+        let tree = ProcessTree::of(&found.iter().map(|(_, f)| (f.pid, f.parent)).collect());
+        let listeners = Listeners::read().map_err(|e| {
+            Abort::new(
+                Verdict::Failed,
+                format!("cannot read the listening sockets: {e}"),
+            )
+        })?;
+        let listeners = Arc::new(listeners.with(tree));
         self.limits
             .add_known(found.iter().map(|(_, f)| (f.pid, f.started)));
-        let looked = par_map(&found, |(group, f)| {
-            member(group, f, look, &listeners, &self.limits)
+        let inspected = par_map(&found, |(group, f)| {
+            inspect(group, f, request, &listeners, &self.limits)
         });
-        let late: Vec<bool> = found
+        let was_late: Vec<bool> = found
             .iter()
             .map(|(group, f)| !f.status.is_ready(group.signal))
             .collect();
         drop(found);
-        let looked = wait_until_ready(looked, &late).await;
-        let (listeners, lanes) = (Arc::new(listeners), self.limits.clone());
-        let mut answers: Vec<Option<SurveyedInstance>> =
-            std::iter::repeat_with(|| None).take(looked.len()).collect();
-        let probed = fan_out(
-            looked.into_iter().enumerate().collect(),
-            AT_ONCE,
-            move |(at, one)| {
-                let (listeners, lanes) = (listeners.clone(), lanes.clone());
-                async move { (at, probe_instance(one, &listeners, &lanes).await) }
-            },
-        );
-        for (number, result) in probed.await {
-            answers[number] = Some(result);
-        }
-        seen.instances.reserve_exact(answers.len());
-        for said in answers.into_iter().flatten() {
-            match said {
-                Ok(member) if member.unresponsive => seen.unresponsive.push(*member),
-                Ok(mut member) => {
-                    intern(&mut member, seen.instances.last());
-                    seen.instances.push(*member);
-                }
-                Err(instance) => seen.refused.push(*instance),
-            }
-        }
+        let inspected = wait_until_ready(inspected, &was_late).await;
+        Ok(probe_in_parallel(inspected, listeners, self.limits.clone()).await)
+    }
+
+    /// Reads every target.
+    fn survey_targets(&mut self, survey: &mut Survey) {
         let mut readers: BTreeMap<&Path, Vec<&PlannedInstance>> = BTreeMap::new();
-        for (member, path) in seen
-            .instances
-            .iter()
-            .chain(&seen.unresponsive)
-            .flat_map(|m| m.instance.targets.iter().map(move |path| (m, path)))
-        {
-            readers.entry(path).or_default().push(member);
+        for planned in survey.instances.iter().chain(&survey.unresponsive) {
+            for path in &planned.instance.targets {
+                readers.entry(path).or_default().push(planned);
+            }
         }
         for (path, target) in &mut self.targets {
             self.since.insert(path.clone(), self.surveyed.clone());
-            match target.survey() {
-                Ok(disk) => {
-                    let mut readers = readers.get(path.as_path()).into_iter().flatten();
-                    let offered = readers
-                        .clone()
-                        .filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)));
-                    let offered: BTreeMap<_, _> = offered
-                        .collect::<BTreeMap<_, _>>()
-                        .into_iter()
-                        .map(|(g, s)| (g, source::read_source(s, path)))
-                        .collect();
-                    let includes = readers.clone().flat_map(|m| &m.group.reading.includes);
-                    let untold = readers
-                        .clone()
-                        .filter(|m| m.group.speaks == Speaks::None)
-                        .map(|m| m.instance.pid);
-                    let follow = Follow::of(path, includes, untold.collect());
-                    let behind = follow.behind.clone();
+            let readers = readers.get(path.as_path()).map_or(&[][..], Vec::as_slice);
+            match survey_target(path, target, readers) {
+                Ok((surveyed, follow)) => {
                     self.follows.insert(path.clone(), follow);
-                    let secret = readers
-                        .next()
-                        .and_then(|m| m.group.secret)
-                        .unwrap_or(!target.is_public(&disk));
-                    seen.targets.insert(
-                        path.clone(),
-                        SurveyedTarget {
-                            content: disk,
-                            ctime: target.ctime().unwrap_or(i128::MAX),
-                            behind,
-                            secret,
-                            staged: offered,
-                        },
-                    );
+                    survey.targets.insert(path.clone(), surveyed);
                 }
-                Err(e) => seen.abort = seen.abort.or_else(|| Some(install_abort(e))),
+                Err(e) => drop(survey.abort.get_or_insert_with(|| install_abort(e))),
             }
         }
-        seen
-    }
-
-    /// Opens, and with `look.lock` locks, the directory of every target.
-    async fn open_targets(
-        &mut self,
-        found: Vec<(Arc<Group>, Found)>,
-        look: SurveyRequest<'_>,
-        seen: &mut Survey,
-    ) -> Vec<(Arc<Group>, Found)> {
-        let mut kept = Vec::new();
-        let ways = discover::ConfigPaths::default();
-        let read = discover::all_configs(&found, &ways).await;
-        for ((group, mut f), read) in found.into_iter().zip(read) {
-            match read {
-                Ok(paths) => f.configs = paths,
-                Err(why) => {
-                    seen.refused.push(refused(f.instance(&group.name), why));
-                    continue;
-                }
-            }
-            kept.push((group, f));
-        }
-        let read = kept
-            .iter()
-            .flat_map(|(_, f)| f.configs.iter().map(|config| (&config.path, Some(f.uid))));
-        let mut wanted: BTreeMap<PathBuf, Vec<(&PathBuf, Option<u32>)>> = BTreeMap::new();
-        for (path, uid) in read.chain(look.also.iter().map(|path| (path, None))) {
-            let all = wanted
-                .entry(path.parent().unwrap_or(Path::new("/")).to_owned())
-                .or_default();
-            // Many instances of one user read the same.
-            if all.last() != Some(&(path, uid)) {
-                all.push((path, uid));
-            }
-        }
-        let mut holders = Holders::default();
-        let until = tokio::time::Instant::now() + look.lock.unwrap_or_default();
-        for (dir, all) in wanted {
-            match self
-                .open_directory(&dir, &all, (look, until), &mut holders, seen)
-                .await
-            {
-                Ok(fd) => {
-                    for (path, _) in all {
-                        self.targets
-                            .entry(path.clone())
-                            .or_insert_with(|| Target::new(path, fd.clone()));
-                    }
-                    self.dirs.insert(dir, fd);
-                }
-                Err(stop) => drop(seen.abort.get_or_insert(stop)),
-            }
-        }
-        kept
-    }
-
-    /// Opens, and with `look.lock` locks, a directory of targets, each with the user of its reader.
-    async fn open_directory(
-        &mut self,
-        dir: &Path,
-        targets: &[(&PathBuf, Option<u32>)],
-        (look, until): (SurveyRequest<'_>, tokio::time::Instant),
-        holders: &mut Holders,
-        seen: &mut Survey,
-    ) -> Result<Arc<OwnedFd>, Abort> {
-        let no = |e: LockError| {
-            let verdict = match e {
-                LockError::Busy(..) => Verdict::Busy,
-                LockError::Swapped(..) => Verdict::Refused,
-                LockError::Io(..) => Verdict::Failed,
-            };
-            Abort::new(verdict, e.to_string())
-        };
-        let (way, fd) = lock::open(dir).map_err(no)?;
-        // Another directory may have its name by now than when the path was judged.
-        let users: BTreeSet<u32> = targets
-            .iter()
-            .filter_map(|(_, uid)| *uid)
-            .filter(|uid| *uid != rustix::process::geteuid().as_raw())
-            .collect();
-        for uid in users {
-            let refused = |why| {
-                Abort::new(
-                    Verdict::Refused,
-                    format!("`{}` became another directory: {why}", dir.display()),
-                )
-            };
-            way.guards(uid).map_err(refused)?;
-        }
-        if look.lock.is_some() {
-            let names: BTreeSet<&std::ffi::OsStr> = targets
-                .iter()
-                .filter_map(|(path, _)| path.file_name())
-                .collect();
-            let names: Vec<&std::ffi::OsStr> = names.into_iter().collect();
-            let wanted = lock::LockRequest {
-                until,
-                intent: look.intent,
-                names: &names,
-            };
-            let locked = lock::lock(&fd, dir, wanted, holders).await.map_err(no)?;
-            if let Some(holder) = locked.foreign.clone() {
-                let event = Event::ForeignLock {
-                    path: dir.into(),
-                    holder,
-                };
-                self.notes.push(event.clone());
-                seen.notes.push(event);
-            }
-            self.locks.push(locked);
-        }
-        Ok(fd)
     }
 }
 
-/// One scan for all groups.
+/// Returns the groups with `timeout` instead of their own, where it is set.
+fn with_timeout(groups: &[Arc<Group>], timeout: Option<Duration>) -> Vec<Arc<Group>> {
+    let Some(timeout) = timeout else {
+        return groups.to_vec();
+    };
+    let with_timeout = |group: &Arc<Group>| {
+        Arc::new(Group {
+            timeout,
+            ..(**group).clone()
+        })
+    };
+    groups.iter().map(with_timeout).collect()
+}
+
+/// Finds the matches of all groups in one scan.
 async fn find(
     groups: &[Arc<Group>],
-    there: &ProcessSnapshot,
-    seen: &mut Survey,
+    processes: &ProcessSnapshot,
+    survey: &mut Survey,
 ) -> Vec<(Arc<Group>, Found)> {
-    let all = Scan::of(there.pids())
+    let finds = Scan::of(processes.pids())
         .find_all(groups.iter().map(|group| &**group))
         .await;
     let mut found = Vec::new();
-    for (group, said) in groups.iter().zip(all) {
-        if let Some(why) = said.blind {
-            seen.abort.get_or_insert_with(|| {
+    for (group, finds) in groups.iter().zip(finds) {
+        if let Some(why) = finds.blind {
+            survey.abort.get_or_insert_with(|| {
                 Abort::new(Verdict::Failed, format!("cannot look at processes: {why}"))
             });
         }
-        seen.skipped.extend(said.left_out);
-        seen.missing.extend(said.missing);
-        seen.refused.extend(
-            said.refused
+        survey.skipped.extend(finds.left_out);
+        survey.missing.extend(finds.missing);
+        survey.refused.extend(
+            finds
+                .refused
                 .into_iter()
                 .map(|(f, why)| refused(f.instance(&group.name), why)),
         );
-        found.extend(said.found.into_iter().map(|f| (group.clone(), f)));
+        found.extend(finds.found.into_iter().map(|f| (group.clone(), f)));
     }
     found
 }
 
-pub(crate) fn refused(instance: Instance, text: String) -> Instance {
-    Instance {
-        outcome: Outcome::Refused,
-        failure: Some(Failure {
-            kind: Outcome::Refused.into(),
-            text,
-        }),
-        ..instance
-    }
-}
-
-pub(crate) fn install_abort(e: InstallError) -> Abort {
-    let verdict = if matches!(e, InstallError::Io(..) | InstallError::Record(_)) {
-        Verdict::Failed
-    } else {
-        Verdict::Refused
-    };
-    Abort::new(verdict, e.to_string())
-}
-
-/// One that every guard has let through so far, or as it is reported; it goes from hand to hand,
-/// and is large.
-type SurveyedInstance = Result<Box<PlannedInstance>, Box<Instance>>;
-
-/// What the kernel tells of one; nobody is waited for.
-fn member(
-    group: &Arc<Group>,
-    f: &Found,
-    look: SurveyRequest<'_>,
-    listeners: &Listeners,
-    lanes: &ProbeLimits,
-) -> SurveyedInstance {
-    let mut instance = f.instance(&group.name);
-    let no = |instance: &Instance, why: String| Box::new(refused(instance.clone(), why));
-    let mut silent = None;
-    match f
-        .endpoint
-        .clone()
-        .map_or_else(|| listeners.endpoint(f.pid, &f.args, group), Ok)
-    {
-        Ok(endpoint) => instance.endpoint = endpoint,
-        Err(why) if group.needs_endpoint() && listeners.is_deaf(f.pid, &f.args, group) => {
-            silent = Some(why)
-        }
-        Err(why) if group.needs_endpoint() => return Err(no(&instance, why)),
-        // Nobody asks it there.
-        Err(_) => {}
-    }
-    check_exclusive_address(f, &instance.endpoint, listeners, lanes)
-        .map_err(|why| no(&instance, why))?;
-    check_declared(group)
-        .and_then(|()| may_signal(f.pid))
-        .map_err(|why| no(&instance, why))?;
-    let mut member = Box::new(PlannedInstance::new(
-        instance,
-        group.clone(),
-        f.args.clone(),
-    ));
-    member.identity = f.identity(group);
-    member.assumed = f
-        .configs
-        .iter()
-        .filter(|config| config.assumed)
-        .map(|config| config.path.clone())
-        .collect();
-    if let Some(why) = renewal::refuses(&member.identity.renewal, group) {
-        return Err(no(&member.instance, why));
-    }
-    member.timeout = look.timeout.unwrap_or(group.timeout);
-    member.cwd = std::fs::read_link(format!("/proc/{}/cwd", f.pid)).unwrap_or_default();
-    member.restart_only_paths = discover::fixed_of(f, group);
-    member.started_ns = guard::started_at(f.started);
-    if let Some(why) = silent {
-        member.mark_unresponsive(why);
-    }
-    Ok(member)
-}
-
-/// Those that take the signal. Whoever did not when it was found (`late`) is waited for, all of
-/// them at the same time.
-async fn wait_until_ready(
-    mut looked: Vec<SurveyedInstance>,
-    late: &[bool],
+/// Takes the baseline of every instance, at most [`AT_ONCE`] at a time. Returns them in the same
+/// order.
+async fn probe_in_parallel(
+    inspected: Vec<SurveyedInstance>,
+    listeners: Arc<Listeners>,
+    limits: Arc<ProbeLimits>,
 ) -> Vec<SurveyedInstance> {
-    let late = looked
-        .iter()
-        .zip(late)
-        .enumerate()
-        .filter_map(|(at, (one, late))| Some((at, one.as_ref().ok().filter(|_| *late)?)));
-    let waits =
-        late.map(|(at, m)| async move { (at, guards(&m.group, m.instance.pid, m.timeout).await) });
-    for (at, said) in futures_util::future::join_all(waits).await {
-        if let (Err(why), Ok(member)) = (said, &looked[at]) {
-            looked[at] = Err(Box::new(refused(member.instance.clone(), why)));
-        }
-    }
-    looked
-}
-
-/// What the instances of a fleet have in common is kept once.
-fn intern(member: &mut PlannedInstance, other: Option<&PlannedInstance>) {
-    let Some(other) = other else { return };
-    if member.args == other.args {
-        member.args = other.args.clone();
-    }
-    if member.identity.person == other.identity.person {
-        member.identity.person = other.identity.person.clone();
-    }
-    if member.restart_only == other.restart_only {
-        member.restart_only = other.restart_only.clone();
-    }
-}
-
-/// The same one once it has answered.
-async fn probe_instance(
-    looked: SurveyedInstance,
-    listeners: &Listeners,
-    lanes: &ProbeLimits,
-) -> SurveyedInstance {
-    let mut member = looked?;
-    let group = member.group.clone();
-    let no =
-        |member: &PlannedInstance, why: String| Box::new(refused(member.instance.clone(), why));
-    if !member.unresponsive
-        && (group.speaks == Speaks::Hello || !group.confirm.is_empty() || !group.reject.is_empty())
-    {
-        match take_baseline(&mut member, listeners, lanes).await {
-            Ok(()) => {}
-            Err(silence) if silence.reached => member.mark_unresponsive(silence.message),
-            Err(silence) => return Err(no(&member, silence.message)),
-        }
-    }
-    if member.unresponsive {
-        // One that ended or was stopped meanwhile is silent for that.
-        if guard::is_over(
-            member.instance.pid,
-            member.instance.started,
-            &member.instance.exe,
-        ) {
-            return Err(no(&member, "ended while it was looked at".into()));
-        }
-        check_not_stopped(member.instance.pid).map_err(|why| no(&member, why))?;
-    }
-    Ok(member)
-}
-
-/// Whether nobody listens at its endpoint but who is in the run.
-pub(crate) fn check_exclusive_address(
-    found: &Found,
-    endpoint: &str,
-    listeners: &Listeners,
-    lanes: &ProbeLimits,
-) -> Result<(), String> {
-    let others = match endpoint.starts_with("unix:") || found.endpoint.is_some() {
-        true => Vec::new(),
-        false => port_sharing::foreign_listeners(found.pid, endpoint, listeners, lanes),
-    };
-    if others.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "shares its address with {}, which is not in the run: whom it answers is chance",
-        others.join(", ")
-    ))
-}
-
-/// Whether it takes the signal, now or in a moment.
-async fn guards(group: &Group, pid: i32, timeout: std::time::Duration) -> Result<(), String> {
-    check_not_stopped(pid)?;
-    guard::wait_for_handler(pid, group, guard::handler_grace_period(pid, timeout)).await
-}
-
-/// Whether somebody says what the program does on the signal.
-pub(crate) fn check_declared(group: &Group) -> Result<(), String> {
-    if group.reloads != Reloads::No {
-        return Ok(());
-    }
-    let (signal, name) = (group.signal.name(), &group.name);
-    Err(format!(
-        "has nobody who says that it reloads on {signal} (many programs die of it); if it does, \
-         say `reloads = true` in group `{name}`"
-    ))
-}
-
-/// Whether this user may signal it.
-pub(crate) fn may_signal(pid: i32) -> Result<(), String> {
-    if permitted(pid) {
-        Ok(())
-    } else {
-        Err("may not be signalled by this user".into())
-    }
-}
-
-/// Whether it would take a signal before it goes on.
-pub(crate) fn check_not_stopped(pid: i32) -> Result<(), String> {
-    if guard::is_stopped(pid) {
-        Err(format!("is stopped; continue it with `kill -CONT {pid}`"))
-    } else {
-        Ok(())
-    }
-}
-
-/// What it says it runs, and what its facts read now.
-///
-/// # Errors
-/// What is silent, or speaks something else.
-pub(crate) async fn take_baseline(
-    member: &mut PlannedInstance,
-    listeners: &Listeners,
-    lanes: &ProbeLimits,
-) -> Result<(), ProbeError> {
-    let Err(silence) = probe_once(member, lanes).await else {
-        return Ok(());
-    };
-    // It was asked at its only socket, which may speak something else.
-    let group = &member.group;
-    let missing = listeners
-        .missing(member.instance.pid, &member.args, group)
-        .filter(|_| group.needs_endpoint());
-    let see = group.kind.as_ref().map_or(String::new(), |kind| {
-        format!(" (what it needs: `hello kinds {kind}`)")
-    });
-    let more = missing.map_or(String::new(), |all| {
-        format!("; it listens nowhere that its group's `listen` names: {all}{see}")
-    });
-    Err(ProbeError {
-        message: silence.message + &more,
-        ..silence
-    })
-}
-
-async fn probe_once(member: &mut PlannedInstance, lanes: &ProbeLimits) -> Result<(), ProbeError> {
-    let group = member.group.clone();
-    if group.speaks == Speaks::Hello {
-        let i = &mut member.instance;
-        let SelfReport {
-            instance,
-            effective,
-            last_attempt,
-            restart_only,
-            ..
-        } = self_report(&i.endpoint, lanes)
-            .await
-            .map_err(ProbeError::of)?;
-        if !is_its_name(i.pid, i.started, (instance.pid, instance.started)) {
-            return Err(ProbeError::of(format!(
-                "{} is answered by pid {}, not by it",
-                i.endpoint, instance.pid
-            )));
-        }
-        i.after = Some(effective.sha256.clone());
-        i.before = Some(effective.sha256);
-        (member.attempt_seq, member.restart_only) = (last_attempt.seq, restart_only.into());
-        // What its kind asks besides is what the config says that it has told: only what a
-        // fleet.toml says is read.
-        if group.reject.is_empty() && (group.confirm.is_empty() || group.confirm == *OF_ITS_KIND) {
-            return Ok(());
-        }
-    }
-    let _permit = lanes.responsive.acquire().await;
-    let answers = ProbeResults::of(
-        group
-            .confirm
-            .iter()
-            .chain(&group.reject)
-            .map(|fact| &fact.source),
-        member,
-        lanes,
-    )
-    .await;
-    if let Some((
-        source,
-        ProbeError {
-            message: why,
-            reached: asked,
+    let mut results: Vec<Option<SurveyedInstance>> = std::iter::repeat_with(|| None)
+        .take(inspected.len())
+        .collect();
+    let probes = fan_out(
+        inspected.into_iter().enumerate().collect(),
+        AT_ONCE,
+        move |(index, surveyed)| {
+            let listeners = listeners.clone();
+            let limits = limits.clone();
+            async move { (index, probe(surveyed, &listeners, &limits).await) }
         },
-    )) = answers.first_error()
-    {
-        return Err(ProbeError {
-            message: format!("{}: {why}", source.describe(&member.instance.endpoint)),
-            reached: *asked,
-        });
-    }
-    if group.speaks == Speaks::Hello
-        && answers
-            .own_answers()
-            .any(|answer| answer.header(X_INSTANCE).is_none())
-    {
-        let why = "its answers do not say which process gives them, so they would prove nothing \
-                   (asked by a `host` of another name? start it with `--proof any`)";
-        return Err(ProbeError::of(format!(
-            "{}: {why}",
-            member.instance.endpoint
-        )));
-    }
-    let all = group
-        .confirm
-        .iter()
-        .map(|fact| (fact, Role::Confirm))
-        .chain(group.reject.iter().map(|fact| (fact, Role::Reject)));
-    if let Some((fact, why)) = all
-        .into_iter()
-        .find_map(|(fact, role)| Some((fact, answers.unreadable(fact, role)?)))
-    {
-        return Err(ProbeError::of(format!(
-            "{} {why}",
-            fact.source.describe(&member.instance.endpoint)
-        )));
-    }
-    let (baseline, rejected) = (
-        answers.readings(&group.confirm),
-        answers.readings(&group.reject),
     );
-    let needed = |(fact, reading): &(&Assertion, &Option<String>)| {
-        fact.needs_baseline() && fact.expectation != Expectation::AfterSignal && reading.is_none()
-    };
-    if let Some((fact, _)) = group.confirm.iter().zip(&baseline).find(needed) {
-        // The kernel has told all that there is.
-        let asked = !fact.source.is_kernel();
-        return Err(ProbeError {
-            message: answers.no_baseline(fact, &member.instance.endpoint),
-            reached: asked,
-        });
+    for (index, result) in probes.await {
+        results[index] = Some(result);
     }
-    member.baseline_read_at = Some(Instant::now());
-    (member.baseline, member.rejected) = (baseline, rejected);
-    Ok(())
+    results.into_iter().flatten().collect()
+}
+
+/// Adds each instance to the survey as planned, unresponsive or refused.
+fn sort_results(results: Vec<SurveyedInstance>, survey: &mut Survey) {
+    survey.instances.reserve_exact(results.len());
+    for result in results {
+        match result {
+            Ok(planned) if planned.unresponsive => survey.unresponsive.push(*planned),
+            Ok(mut planned) => {
+                intern(&mut planned, survey.instances.last());
+                survey.instances.push(*planned);
+            }
+            Err(instance) => survey.refused.push(*instance),
+        }
+    }
+}
+
+/// Reads one target, the sources that its readers' groups have for it, and the digest of what is
+/// read through it.
+fn survey_target(
+    path: &Path,
+    target: &mut Target,
+    readers: &[&PlannedInstance],
+) -> Result<(SurveyedTarget, Follow), InstallError> {
+    let content = target.survey()?;
+    let sources: BTreeMap<String, &str> = readers
+        .iter()
+        .filter_map(|m| Some((m.group.name.clone(), m.group.source.as_deref()?)))
+        .collect();
+    let staged = sources
+        .into_iter()
+        .map(|(group, source)| (group, source::read_source(source, path)))
+        .collect();
+    let includes = readers.iter().flat_map(|m| &m.group.reading.includes);
+    // A process that speaks the protocol reports what it has read.
+    let silent = readers
+        .iter()
+        .filter(|m| m.group.speaks == Speaks::None)
+        .map(|m| m.instance.pid);
+    let follow = Follow::of(path, includes, silent.collect());
+    let secret = readers
+        .first()
+        .and_then(|m| m.group.secret)
+        .unwrap_or(!target.is_public(&content));
+    let surveyed = SurveyedTarget {
+        content,
+        ctime: target.ctime().unwrap_or(i128::MAX),
+        behind: follow.behind.clone(),
+        secret,
+        staged,
+    };
+    Ok((surveyed, follow))
 }

@@ -1,4 +1,4 @@
-//! Judges candidates by the validators of the instances that read them, each at its live path.
+//! Validates candidates by the validators of the instances that read them, each at its live path.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,22 +24,22 @@ use crate::{
     step::PlannedInstance,
 };
 
-/// Said of a validator whose instance has no environment that can be read.
-const CLEAN: &str = "(in a clean environment: that of the instance cannot be read)";
+/// The note about a validator whose instance has no readable environment.
+const CLEAN_ENVIRONMENT: &str = "(in a clean environment: that of the instance cannot be read)";
 
-/// The message of the C library for a full disk.
-const FULL: &str = "No space left on device";
+/// The message of the C library for a full disk (`ENOSPC`).
+const DISK_FULL: &str = "No space left on device";
 
-/// What a target may become.
+/// The new content of a target, as a validator gets it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
-    /// Its path, resolved.
+    /// The path of the target, resolved.
     pub(crate) live: PathBuf,
-    /// Where the new content stands now: the live path itself, when that is to be judged.
+    /// The path of the new content: the live path itself, if the present content is validated.
     pub(crate) staged: PathBuf,
-    /// Device and inode of what stands there, and of what is live.
+    /// Device and inode of the new content, and of the target.
     pub(crate) inodes: [(u64, u64); 2],
-    /// Digest of the new content.
+    /// The digest of the new content.
     pub(crate) sha256: String,
     /// Whether the content must not be shown.
     pub(crate) secret: bool,
@@ -48,28 +48,29 @@ pub(crate) struct Candidate {
 /// An instance, and everything that it is about to read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ValidationCase<'a> {
-    member: &'a PlannedInstance,
-    /// In the order of the group's `config`; none for a group that is only signalled.
+    planned: &'a PlannedInstance,
+    /// In the order of the group's `config`; empty for a group that is only signalled.
     candidates: &'a [Candidate],
 }
 
-/// What a verdict depends on: cases that are equal in it are judged once.
+/// Everything that a validation depends on: cases with equal keys are validated once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
+pub(crate) struct CacheKey {
     exe: (u64, u64),
     person: Option<Arc<Credentials>>,
     surroundings: Vec<(u64, u64)>,
-    /// A config may read it.
+    /// The identity of the environment, which a config may read.
     environment: String,
     group: String,
     cwd: PathBuf,
     argv: Vec<String>,
+    /// The live path and the digest of each.
     candidates: Vec<(PathBuf, String)>,
 }
 
-/// Whether a file, or one in a directory, has this text in it; also where it cannot be read. Links
-/// in a directory are not followed.
-fn holds(path: &Path, text: &str) -> bool {
+/// Whether a file, or one in a directory, contains `text`; also true if it cannot be read. Links in
+/// a directory are not followed.
+fn contains(path: &Path, text: &str) -> bool {
     if path.is_dir() {
         let Ok(entries) = std::fs::read_dir(path) else {
             return true;
@@ -77,7 +78,7 @@ fn holds(path: &Path, text: &str) -> bool {
         return entries
             .flatten()
             .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()))
-            .any(|entry| holds(&entry.path(), text));
+            .any(|entry| contains(&entry.path(), text));
     }
     std::fs::read(path).map_or(true, |bytes| {
         bytes
@@ -87,7 +88,7 @@ fn holds(path: &Path, text: &str) -> bool {
 }
 
 impl Candidate {
-    /// What stands at `from` takes the place of what is live.
+    /// Returns the bind mount that puts `from` over the target.
     fn bind(&self, from: &Path, inode: (u64, u64)) -> Bind {
         Bind {
             from: from.into(),
@@ -99,200 +100,213 @@ impl Candidate {
 }
 
 impl<'a> ValidationCase<'a> {
-    pub(crate) fn of(member: &'a PlannedInstance, candidates: &'a [Candidate]) -> Self {
-        Self { member, candidates }
+    pub(crate) fn of(planned: &'a PlannedInstance, candidates: &'a [Candidate]) -> Self {
+        Self {
+            planned,
+            candidates,
+        }
     }
 
     pub(crate) fn group(&self) -> &'a Group {
-        &self.member.group
+        &self.planned.group
     }
 
-    pub(crate) fn member(&self) -> &'a PlannedInstance {
-        self.member
+    pub(crate) fn planned(&self) -> &'a PlannedInstance {
+        self.planned
     }
 
     pub(crate) fn candidates(&self) -> &'a [Candidate] {
         self.candidates
     }
 
-    /// What is live now, as if it were the candidate.
+    /// Returns the present content of each target as its candidate.
     pub(crate) fn live(&self) -> Vec<Candidate> {
-        let live = |c: &Candidate| Candidate {
-            staged: c.live.clone(),
-            inodes: [c.inodes[1]; 2],
-            ..c.clone()
+        let live = |candidate: &Candidate| Candidate {
+            staged: candidate.live.clone(),
+            inodes: [candidate.inodes[1]; 2],
+            ..candidate.clone()
         };
         self.candidates.iter().map(live).collect()
     }
 
-    /// See [`Key`].
-    pub(crate) fn key(&self) -> Key {
-        let member = self.member;
-        let exe = match &member.identity.renewal {
+    /// Returns the key under which the result can be cached.
+    pub(crate) fn key(&self) -> CacheKey {
+        let planned = self.planned;
+        let exe = match &planned.identity.renewal {
             Renewal::Another(_, inode) => *inode,
-            _ => member.identity.exe,
+            _ => planned.identity.exe,
         };
-        let built_in = self.is_built_in();
-        // Two pids of one executable are no two validators.
-        let argv = || self.filled(Path::new("{exe}")).unwrap_or_default();
-        Key {
+        let group = planned.instance.group.clone();
+        if self.is_built_in() {
+            // The parser of this binary reads the bytes alone: the user, paths and the working
+            // directory do not matter.
+            let digests = self.candidates.iter().map(|c| c.sha256.clone());
+            return CacheKey {
+                exe,
+                person: None,
+                surroundings: Vec::new(),
+                environment: String::new(),
+                group,
+                cwd: PathBuf::new(),
+                argv: Vec::new(),
+                candidates: digests.map(|sha256| (PathBuf::new(), sha256)).collect(),
+            };
+        }
+        let pid = planned.identity.pid;
+        CacheKey {
             exe,
-            group: member.instance.group.clone(),
-            // The parser of this binary looks at bytes alone: neither user, path nor directory
-            // matter to it.
-            person: (!built_in).then(|| member.identity.person.clone()),
-            // One that sees other files may be told otherwise by the same validator.
-            surroundings: if built_in {
-                Vec::new()
-            } else {
-                surroundings(member.identity.pid)
-            },
-            environment: if built_in {
-                String::new()
-            } else {
-                exec::environment_identity(member.identity.pid)
-            },
-            cwd: if built_in {
-                PathBuf::new()
-            } else {
-                member.cwd.clone()
-            },
-            argv: if built_in { Vec::new() } else { argv() },
+            person: Some(planned.identity.person.clone()),
+            // The same validator may have another result where it sees other files.
+            surroundings: surroundings(pid),
+            environment: exec::environment_identity(pid),
+            group,
+            cwd: planned.cwd.clone(),
+            // The path of the executable contains the pid: it is not part of the key.
+            argv: self.command(Path::new("{exe}")).unwrap_or_default(),
             candidates: self
                 .candidates
                 .iter()
-                .map(|c| {
-                    (
-                        if built_in {
-                            PathBuf::new()
-                        } else {
-                            c.live.clone()
-                        },
-                        c.sha256.clone(),
-                    )
-                })
+                .map(|c| (c.live.clone(), c.sha256.clone()))
                 .collect(),
         }
     }
 
-    /// Runs the validator; returns the errors that it names in what it passes, or why it does not
-    /// pass it, and the command.
+    /// Runs the validator. Returns the errors that it names in content that it passes, or why it
+    /// does not pass it; and its command.
     pub(crate) async fn validate_case(&self) -> (Result<Complaints, ValidationError>, String) {
-        let secret = self.candidates.iter().any(|c| c.secret);
         if let (true, Some(candidate)) = (self.is_built_in(), self.candidates.first()) {
-            let said = check::check(&candidate.staged).map(|_| Complaints::default());
-            let said = said.map_err(|e| {
-                ValidationError::Refused(if secret {
-                    "its content is a secret".into()
-                } else {
-                    e.to_string()
-                })
-            });
-            return (said, "hello check".to_owned());
+            return (self.validate_built_in(candidate), "hello check".to_owned());
         }
-        let named = match &self.member.identity.renewal {
+        let exe = match &self.planned.identity.renewal {
             Renewal::Another(path, _) => path,
-            _ => &self.member.instance.exe,
+            _ => &self.planned.instance.exe,
         };
-        let (held, exe) = (
-            held(&self.member.identity).display().to_string(),
-            named.display().to_string(),
-        );
-        let said = match self.asked() {
-            Ok((argv, binds)) => run::run(&argv, self.subject(), &binds, secret).await,
-            Err(why) => Err(ValidationError::NotRun(format!(
-                "the validator could not be run: {why}"
-            ))),
-        };
-        // What is discarded has its limit: that is no fault of the content, unless the content
-        // itself says so.
-        let said = said.map_err(|e| match e {
-            ValidationError::Refused(why)
-                if why.contains(FULL)
-                    && !self.candidates.iter().any(|c| holds(&c.staged, FULL)) =>
-            {
-                ValidationError::NotRun(format!(
-                    "a write of the validator, which would be discarded, was refused ({why})"
-                ))
-            }
-            said => said,
-        });
-        let is_content = |text: &str| self.candidates.iter().any(|c| holds(&c.staged, text));
-        let paths: Vec<&Path> = self.candidates.iter().map(|c| c.live.as_path()).collect();
-        let said =
-            said.map(|words| Complaints::of(&words.replace(&held, &exe), &paths, is_content));
-        let clean = if exec::environment(self.member.identity.pid).is_some() {
+        let exe = exe.display().to_string();
+        let result = self.run_validator().await;
+        let clean = if exec::environment(self.planned.identity.pid).is_some() {
             ""
         } else {
-            CLEAN
+            CLEAN_ENVIRONMENT
         };
-        // People know the executable by its path.
-        let said = said.map_err(|e| match e {
-            ValidationError::Refused(why) => ValidationError::Refused(format!(
-                "{}{}{clean}",
-                why.replace(&held, &exe),
-                if clean.is_empty() { "" } else { "\n" }
-            )),
-            ValidationError::NotRun(why) => ValidationError::NotRun(why.replace(&held, &exe)),
-        });
+        let result = self.named(result, &exe, clean);
+        let separator = if clean.is_empty() { "" } else { " " };
         (
-            said,
-            format!(
-                "{}{}{clean}",
-                self.described(&exe),
-                if clean.is_empty() { "" } else { " " }
-            ),
+            result,
+            format!("{}{separator}{clean}", self.description(&exe)),
         )
     }
 
-    /// The command as people know it: the executable by its path, what changes by its placeholder,
-    /// the rest filled in.
-    fn described(&self, exe: &str) -> String {
-        let args = title::arguments(self.member);
-        let config = self.candidates.first().map(|c| c.live.as_path());
-        let known = Values {
-            pid: self.member.identity.inside,
+    /// Checks a candidate with the parser of this binary.
+    fn validate_built_in(&self, candidate: &Candidate) -> Result<Complaints, ValidationError> {
+        let is_secret = self.candidates.iter().any(|c| c.secret);
+        match check::check(&candidate.staged) {
+            Ok(_) => Ok(Complaints::default()),
+            Err(_) if is_secret => Err(ValidationError::Refused("its content is a secret".into())),
+            Err(e) => Err(ValidationError::Refused(e.to_string())),
+        }
+    }
+
+    /// Runs the validator. Returns its output, or why it does not pass.
+    async fn run_validator(&self) -> Result<String, ValidationError> {
+        let is_secret = self.candidates.iter().any(|c| c.secret);
+        let (argv, binds) = self.command_and_binds().map_err(|why| {
+            ValidationError::NotRun(format!("the validator could not be run: {why}"))
+        })?;
+        let result = run::run(&argv, self.subject(), &binds, is_secret).await;
+        // Writes of the validator are discarded, and limited. A full disk is then no fault of the
+        // content, unless the content itself has that text.
+        match result {
+            Err(ValidationError::Refused(why))
+                if why.contains(DISK_FULL) && !self.contain(DISK_FULL) =>
+            {
+                Err(ValidationError::NotRun(format!(
+                    "a write of the validator, which would be discarded, was refused ({why})"
+                )))
+            }
+            result => result,
+        }
+    }
+
+    /// Whether a candidate contains `text`.
+    fn contain(&self, text: &str) -> bool {
+        self.candidates.iter().any(|c| contains(&c.staged, text))
+    }
+
+    /// Returns the result in terms that the operator knows: the executable by its own path instead
+    /// of its path in `/proc`.
+    fn named(
+        &self,
+        result: Result<String, ValidationError>,
+        exe: &str,
+        clean: &str,
+    ) -> Result<Complaints, ValidationError> {
+        let held = held(&self.planned.identity).display().to_string();
+        match result {
+            Ok(output) => {
+                let paths: Vec<&Path> = self.candidates.iter().map(|c| c.live.as_path()).collect();
+                let output = output.replace(&held, exe);
+                Ok(Complaints::of(&output, &paths, |text| self.contain(text)))
+            }
+            Err(ValidationError::Refused(why)) => {
+                let separator = if clean.is_empty() { "" } else { "\n" };
+                Err(ValidationError::Refused(format!(
+                    "{}{separator}{clean}",
+                    why.replace(&held, exe)
+                )))
+            }
+            Err(ValidationError::NotRun(why)) => {
+                Err(ValidationError::NotRun(why.replace(&held, exe)))
+            }
+        }
+    }
+
+    /// Returns the command in terms that the operator knows: the executable by its path, the
+    /// candidate by its placeholder, and everything else filled in.
+    fn description(&self, exe: &str) -> String {
+        let arguments = title::arguments(self.planned);
+        let values = Values {
+            pid: self.planned.identity.inside,
             exe: Path::new(exe),
-            args: args.known(&self.member.args),
-            endpoint: &self.member.instance.endpoint,
-            config,
+            args: arguments.known(&self.planned.args),
+            endpoint: &self.planned.instance.endpoint,
+            config: self.candidates.first().map(|c| c.live.as_path()),
             candidate: Some(Path::new("{candidate}")),
         };
-        let written = || {
+        let unfilled = || {
             self.template()
                 .iter()
                 .map(|arg| arg.replace("{exe}", exe))
                 .collect()
         };
-        known
+        values
             .fill(self.template())
-            .unwrap_or_else(|_| written())
+            .unwrap_or_else(|_| unfilled())
             .join(" ")
     }
 
-    /// The instance, which must still run what it ran at the survey.
+    /// Returns the instance, which must still run the program of the survey.
     fn subject(&self) -> Subject<'a> {
         Subject {
-            identity: &self.member.identity,
+            identity: &self.planned.identity,
             renewed: None,
         }
     }
 
     /// Whether the validator is the `check` of this very binary.
     fn is_built_in(&self) -> bool {
-        // It is held open as long as this process runs.
+        // This process holds its executable open, so that the inode stays the same.
         static OWN: LazyLock<(u64, u64)> = LazyLock::new(|| inode(Path::new("/proc/self/exe")));
-        let one = self.candidates.len() == 1
+        let is_check = self.candidates.len() == 1
             && self.group().validate == ["{exe}", "check", "{candidate}"];
-        let runs_on = !matches!(self.member.identity.renewal, Renewal::Another(..));
-        one && runs_on && *OWN != (0, 0) && self.member.identity.exe == *OWN
+        let keeps_program = !matches!(self.planned.identity.renewal, Renewal::Another(..));
+        is_check && keeps_program && *OWN != (0, 0) && self.planned.identity.exe == *OWN
     }
 
-    /// Whether a new content could stand at its live path while the validator runs.
+    /// Checks that new content could be mounted at the live paths while the validator runs.
     ///
     /// # Errors
-    /// Why it could not.
-    pub(crate) async fn has_place(&self) -> Result<(), String> {
+    /// Fails with a sentence if it could not.
+    pub(crate) async fn can_bind(&self) -> Result<(), String> {
         if self.is_built_in() {
             return Ok(());
         }
@@ -307,51 +321,51 @@ impl<'a> ValidationCase<'a> {
             .map_err(|e| e.to_string())
     }
 
-    /// The validator's argv, and what must stand at its live path while it runs.
-    fn asked(&self) -> Result<(Vec<String>, Vec<Bind>), String> {
-        let identity = &self.member.identity;
-        let moved = self.candidates.iter().filter(|c| c.staged != c.live);
-        let binds: Vec<Bind> = moved.map(|c| c.bind(&c.staged, c.inodes[0])).collect();
-        // From a namespace of its own, an ordinary user may not look at `/proc/PID/exe` any more.
+    /// Returns the command of the validator, and the bind mounts for it.
+    fn command_and_binds(&self) -> Result<(Vec<String>, Vec<Bind>), String> {
+        let identity = &self.planned.identity;
+        let staged = self.candidates.iter().filter(|c| c.staged != c.live);
+        let binds: Vec<Bind> = staged.map(|c| c.bind(&c.staged, c.inodes[0])).collect();
+        // From a user namespace of its own, an ordinary user may not follow `/proc/PID/exe`.
         let by_path = !matches!(identity.renewal, Renewal::Another(..))
             && !nix::unistd::geteuid().is_root()
-            && inode(&self.member.instance.exe) == identity.exe;
+            && inode(&self.planned.instance.exe) == identity.exe;
         let exe = if by_path {
-            self.member.instance.exe.clone()
+            self.planned.instance.exe.clone()
         } else {
             placeholders::exe(identity)
         };
-        Ok((self.filled(&exe)?, binds))
+        Ok((self.command(&exe)?, binds))
     }
 
-    /// The validator, before anything is filled in.
+    /// Returns the argv of the validator with its placeholders.
     fn template(&self) -> &'a [String] {
         let group = self.group();
-        let hidden =
-            || title::asks(&group.validate) && title::arguments(self.member) == Arguments::Hidden;
-        if !group.validate_titled.is_empty() && hidden() {
+        let is_hidden = || {
+            title::uses_arguments(&group.validate)
+                && title::arguments(self.planned) == Arguments::Hidden
+        };
+        if !group.validate_titled.is_empty() && is_hidden() {
             &group.validate_titled
         } else {
             &group.validate
         }
     }
 
-    /// The validator's argv; a candidate is named by its live path, at which it stands.
-    fn filled(&self, exe: &Path) -> Result<Vec<String>, String> {
-        let (member, live) = (
-            self.member,
-            self.candidates.first().map(|c| c.live.as_path()),
-        );
-        let (argv, args) = (self.template(), title::arguments(member));
-        if title::asks(argv) && args == Arguments::Hidden {
+    /// Returns the argv of the validator, filled in. A candidate is named by its live path, where
+    /// it is mounted.
+    fn command(&self, exe: &Path) -> Result<Vec<String>, String> {
+        let argv = self.template();
+        let arguments = title::arguments(self.planned);
+        if title::uses_arguments(argv) && arguments == Arguments::Hidden {
             return Err(title::HIDDEN.into());
         }
-        let args = args.known(&member.args);
+        let live = self.candidates.first().map(|c| c.live.as_path());
         Values {
-            pid: member.identity.inside,
+            pid: self.planned.identity.inside,
             exe,
-            args,
-            endpoint: &member.instance.endpoint,
+            args: arguments.known(&self.planned.args),
+            endpoint: &self.planned.instance.endpoint,
             config: live,
             candidate: live,
         }

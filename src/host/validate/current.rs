@@ -1,4 +1,4 @@
-//! What stands on the disk of a process's targets now, and what its own validator says of it.
+//! The present content of a process's targets, and the result of its own validator for it.
 
 use std::{
     collections::HashMap,
@@ -23,178 +23,183 @@ use crate::{
             lock::{self, LockError},
         },
         validate::{
-            case::{Candidate, Key, ValidationCase},
+            case::{CacheKey, Candidate, ValidationCase},
             complaints::Complaints,
             run::ValidationError,
-            verdicts::side_by_side,
+            verdicts::max_parallel,
         },
     },
     step::{Content, PlannedInstance},
 };
 
-/// A target as it stands.
+/// A target with its present content.
 #[derive(Debug)]
 pub(crate) struct CurrentTarget {
-    /// Resolved.
+    /// The path, resolved.
     pub(crate) path: PathBuf,
-    /// What it is; a sentence where it cannot be read.
+    /// The content, or a sentence why it cannot be read.
     pub(crate) disk: Result<Content, String>,
-    /// Its last change of any kind, in nanoseconds since 1970.
+    /// The time of the last change of any kind, in nanoseconds since 1970.
     pub(crate) ctime: Option<i128>,
-    /// The digest of everything that is read through it and is none of it; none where that is not
-    /// known.
+    /// The digest of the other files that are read through the target. None if it is not known.
     pub(crate) behind: Option<String>,
-    /// Whether its content must not be shown.
+    /// Whether the content must not be shown.
     pub(crate) secret: bool,
-    /// True where neither the process nor the fleet names it: it is what its program reads by
-    /// default.
+    /// Whether neither the process nor the fleet names the path: it is a default of the program.
     pub(crate) assumed: bool,
     target: Target,
     dir: Arc<OwnedFd>,
 }
 
 impl CurrentTarget {
-    /// Everything that a process reads of its config, in the order of its group's `config`. No lock
-    /// is taken.
+    /// Reads every target of a process, in the order of its group's `config`. Takes no lock.
     ///
     /// # Errors
-    /// A sentence: it cannot be told, or must not be replaced.
+    /// Fails with a sentence if the targets are not known, or must not be replaced.
     pub(crate) async fn of(found: &Found, group: &Group) -> Result<Vec<Self>, String> {
-        let mut all = Vec::new();
-        for Config { path, assumed } in
-            discover::configs_of(found, group, &discover::ConfigPaths::default()).await?
-        {
-            let (_, dir) =
-                lock::open(path.parent().unwrap_or(Path::new("/"))).map_err(|e| e.to_string())?;
-            let target = Target::new(&path, dir.clone());
-            let disk = target.read().map_err(|e| e.to_string());
-            let secret = group
-                .secret
-                .unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
-            let readers: &[i32] = if group.speaks == Speaks::None {
-                &[found.pid]
-            } else {
-                &[]
-            };
-            let behind = behind(&path, &group.reading.includes, readers);
-            all.push(Self {
-                ctime: target.ctime(),
-                behind,
-                path,
-                disk,
-                secret,
-                assumed,
-                target,
-                dir,
-            });
-        }
-        Ok(all)
+        let paths = discover::ConfigPaths::default();
+        let configs = discover::configs_of(found, group, &paths).await?;
+        configs
+            .into_iter()
+            .map(|config| Self::read(config, found, group))
+            .collect()
     }
 
-    /// Its digest.
+    fn read(config: Config, found: &Found, group: &Group) -> Result<Self, String> {
+        let Config { path, assumed } = config;
+        let (_, dir) = lock::open(parent(&path)).map_err(|e| e.to_string())?;
+        let target = Target::new(&path, dir.clone());
+        let disk = target.read().map_err(|e| e.to_string());
+        let secret = group
+            .secret
+            .unwrap_or_else(|| !disk.as_ref().is_ok_and(|disk| target.is_public(disk)));
+        // A process that speaks the protocol reports what it has read.
+        let readers: &[i32] = if group.speaks == Speaks::None {
+            &[found.pid]
+        } else {
+            &[]
+        };
+        Ok(Self {
+            ctime: target.ctime(),
+            behind: behind(&path, &group.reading.includes, readers),
+            path,
+            disk,
+            secret,
+            assumed,
+            target,
+            dir,
+        })
+    }
+
+    /// Returns the digest of the content, if it can be read.
     pub(crate) fn sha256(&self) -> Option<&str> {
-        self.disk.as_ref().ok().map(|blob| blob.sha256.as_str())
+        self.disk
+            .as_ref()
+            .ok()
+            .map(|content| content.sha256.as_str())
     }
 
-    /// Why a run could not replace it, or the process `pid` would not see what replaced it; nothing
-    /// is written to find that out.
+    /// Returns why a run could not replace the target, or why the process `pid` would not see the
+    /// new content. Writes nothing.
     pub(crate) fn replace_blocker(&self, pid: i32) -> Option<String> {
-        let clings =
-            || guard::keeps_directory_open(pid, &self.path).filter(|_| self.target.is_directory());
-        self.target
-            .replaceable()
-            .err()
-            .map(|e| e.to_string())
-            .or_else(clings)
+        if let Err(e) = self.target.replaceable() {
+            return Some(e.to_string());
+        }
+        guard::keeps_directory_open(pid, &self.path).filter(|_| self.target.is_directory())
     }
 
-    /// Another run that holds its lock: "another run holds the lock of `DIR`: pid 17 of uid 0:
-    /// hello broadcast".
+    /// Returns the run that holds the lock of the target, as a sentence such as "another run holds
+    /// the lock of `DIR`: pid 17 of uid 0: hello broadcast".
     pub(crate) fn lock_owner(&self) -> Option<String> {
         let owner = lock::blocked(&self.dir, self.path.file_name().as_slice())?;
-        Some(
-            LockError::Busy(self.path.parent().unwrap_or(Path::new("/")).into(), owner).to_string(),
-        )
+        Some(LockError::Busy(parent(&self.path).into(), owner).to_string())
     }
 
-    /// As it is judged, as if it were its own candidate.
+    /// Returns the target as its own candidate.
     pub(crate) fn candidate(&self) -> Candidate {
-        let sha256 = self.sha256().unwrap_or_default().to_owned();
-        let inodes = self.target.inodes().unwrap_or_default();
         Candidate {
             live: self.path.clone(),
             staged: self.path.clone(),
-            inodes,
-            sha256,
+            inodes: self.target.inodes().unwrap_or_default(),
+            sha256: self.sha256().unwrap_or_default().to_owned(),
             secret: self.secret,
         }
     }
 }
 
-/// What a validator said, and who it was.
-type Validated = (Result<Complaints, ValidationError>, String);
-
-/// What was said already of what stands on the disk: once for all instances that would be asked the
-/// same. Different validators run side by side.
-#[derive(Debug)]
-pub(crate) struct ValidationCache {
-    said: Answers<Validated>,
-    places: Answers<Result<(), String>>,
-    turns: Semaphore,
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
-type Answers<T> = Mutex<HashMap<Key, Arc<OnceCell<T>>>>;
+/// The result of a validator, and its command.
+type Validated = (Result<Complaints, ValidationError>, String);
+
+/// A map from keys to results, each of which is computed once.
+type Results<T> = Mutex<HashMap<CacheKey, Arc<OnceCell<T>>>>;
+
+/// The results of validators for the present content of targets, shared by all instances with equal
+/// keys. Different validators run in parallel.
+#[derive(Debug)]
+pub(crate) struct ValidationCache {
+    validations: Results<Validated>,
+    binds: Results<Result<(), String>>,
+    permits: Semaphore,
+}
 
 impl Default for ValidationCache {
     fn default() -> Self {
         Self {
-            said: Mutex::default(),
-            places: Mutex::default(),
-            turns: Semaphore::new(side_by_side()),
+            validations: Mutex::default(),
+            binds: Mutex::default(),
+            permits: Semaphore::new(max_parallel()),
         }
     }
 }
 
 impl ValidationCache {
-    /// What the validator of the group of `member`, which has one, says of what stands at `live`.
-    pub(crate) async fn of(&self, member: &PlannedInstance, live: &[CurrentTarget]) -> Validated {
-        let candidates: Vec<Candidate> = live.iter().map(CurrentTarget::candidate).collect();
-        let case = ValidationCase::of(member, &candidates);
-        self.once(&self.said, case.key(), case.validate_case())
+    /// Returns the result of the group's validator, which must exist, for the present content.
+    pub(crate) async fn of(
+        &self,
+        planned: &PlannedInstance,
+        targets: &[CurrentTarget],
+    ) -> Validated {
+        let candidates: Vec<Candidate> = targets.iter().map(CurrentTarget::candidate).collect();
+        let case = ValidationCase::of(planned, &candidates);
+        self.once(&self.validations, case.key(), case.validate_case())
             .await
     }
 
-    /// Whether it could be asked of a new content as well.
+    /// Checks that the validator could run for new content too.
     ///
     /// # Errors
-    /// Why it could not.
-    pub(crate) async fn place(
+    /// Fails with a sentence if it could not.
+    pub(crate) async fn can_bind(
         &self,
-        member: &PlannedInstance,
-        live: &[CurrentTarget],
+        planned: &PlannedInstance,
+        targets: &[CurrentTarget],
     ) -> Result<(), String> {
-        let candidates: Vec<Candidate> = live.iter().map(CurrentTarget::candidate).collect();
-        let case = ValidationCase::of(member, &candidates);
-        self.once(&self.places, case.key(), case.has_place()).await
+        let candidates: Vec<Candidate> = targets.iter().map(CurrentTarget::candidate).collect();
+        let case = ValidationCase::of(planned, &candidates);
+        self.once(&self.binds, case.key(), case.can_bind()).await
     }
 
-    /// Every later call for the same key waits for the first answer.
+    /// Returns the result for `key`. Later calls with the same key wait for the first one.
     async fn once<T: Clone>(
         &self,
-        known: &Answers<T>,
-        key: Key,
-        ask: impl Future<Output = T>,
+        results: &Results<T>,
+        key: CacheKey,
+        compute: impl Future<Output = T>,
     ) -> T {
-        let cell = known
+        let cell = results
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(key)
             .or_default()
             .clone();
-        let answer = cell.get_or_init(|| async {
-            let _turn = self.turns.acquire().await;
-            ask.await
+        let result = cell.get_or_init(|| async {
+            let _permit = self.permits.acquire().await;
+            compute.await
         });
-        answer.await.clone()
+        result.await.clone()
     }
 }

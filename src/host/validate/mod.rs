@@ -1,4 +1,4 @@
-//! Whether a new config would be loaded.
+//! Finds out whether a process would load a new config.
 
 pub(crate) mod case;
 pub(crate) mod complaints;

@@ -1,8 +1,10 @@
-//! Keys of a new config that another place overrides: they would be loaded and change nothing.
+//! Keys of a new config that another place overrides: the process would load them, and change
+//! nothing.
 //!
-//! The command of the group prints a line for each key that is overridden wherever the file sets
-//! it. Or it prints what the instance reads: `FILE<TAB>KEY` in the order in which that counts, and
-//! `FILE<TAB>` for a file without keys. Such paths are as the instance names them, along links.
+//! The command of the group has one of two outputs. Either it prints a line for each key that is
+//! overridden in every file. Or it prints what the instance reads: lines `FILE<TAB>KEY` in the order
+//! of their effect, and `FILE<TAB>` for a file without keys. The paths are as the instance names
+//! them, along links.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,190 +16,196 @@ use crate::{
     fleet::Speaks,
     host::{
         proc::argument::argument,
-        validate::restart::{ask_of, keys_of, quoted, set_anew},
+        validate::restart::{bytes_of, keys_of, newly_set_keys, output_of, quoted},
     },
     step::{PlannedInstance, TargetChange},
-    tree::Node,
 };
 
-/// Holds the keys that get another value in each target of `member` against what its group's
-/// command prints; `{config}` of that is the path of the target. A file that the instance does not
-/// read is refused as well, where the command tells that.
+/// Compares the keys that get another value in each target of `planned` with the output of its
+/// group's command, whose `{config}` is the path of the target. Refuses a file that the instance
+/// does not read, too, if the command prints the files.
 ///
 /// # Errors
-/// `Refused` with the keys, and where the command does not tell them.
-pub(crate) async fn keys(member: &PlannedInstance, shifts: &[TargetChange]) -> Result<(), Abort> {
-    let (group, i) = (&member.group, &member.instance);
-    if group.overridden_keys.is_empty() {
-        return by_its_arguments(member, shifts);
+/// Fails as `Refused` with the keys, or if the command does not print them.
+pub(crate) async fn check_keys(
+    planned: &PlannedInstance,
+    changes: &[TargetChange],
+) -> Result<(), Abort> {
+    let command = &planned.group.overridden_keys;
+    if command.is_empty() {
+        return check_arguments(planned, changes);
     }
-    for shift in shifts {
-        for (path, keys) in set(shift) {
-            let refused = |why: String| {
-                Abort::new(
-                    Verdict::Refused,
-                    format!(
-                        "pid {}: which keys are overridden is not told: {why}",
-                        i.pid
-                    ),
-                )
-            };
-            let told = ask_of(&group.overridden_keys, member, &path)
-                .await
-                .map_err(refused)?;
-            let read = Read::of(&told);
-            let (group, is_file) = (&i.group, shift.to.tree.is_none());
-            if is_file && let Some(files) = read.without(&path) {
-                let why = format!(
-                    "pid {} ({group}): it does not read `{}`, but {files}",
-                    i.pid,
-                    path.display()
+    for change in changes {
+        let is_file = change.to.tree.is_none();
+        for (path, keys) in newly_set(change) {
+            let output = output_of(command, planned, &path).await.map_err(|why| {
+                let text = format!(
+                    "pid {}: the overridden keys are not known: {why}",
+                    planned.instance.pid
                 );
-                return Err(Abort::new(
-                    Verdict::Refused,
-                    format!(
-                        "{why}; change one of these, or say `overridden_keys = []` in group \
-                         `{group}`"
-                    ),
-                ));
+                Abort::new(Verdict::Refused, text)
+            })?;
+            let reading = Reading::parse(&output);
+            if is_file {
+                check_is_read(planned, &reading, &path)?;
             }
-            let in_vain: BTreeSet<String> = keys
-                .into_iter()
-                .filter(|key| read.overrides(&path, key))
-                .collect();
-            if !in_vain.is_empty() {
-                let (them, name) = (quoted(&in_vain), &i.group);
-                let why = format!(
-                    "pid {} ({name}): {them} in `{}` would change nothing: another place \
-                     overrides it",
-                    i.pid,
-                    path.display()
-                );
-                return Err(Abort::new(
-                    Verdict::Refused,
-                    format!(
-                        "{why}; change it there, or say `overridden_keys = []` in group `{name}`"
-                    ),
-                ));
-            }
+            check_not_overridden(planned, &reading, &path, keys)?;
         }
     }
     Ok(())
 }
 
-/// The same of a `hello serve`, whose `--listen` overrides the key of that name.
-fn by_its_arguments(member: &PlannedInstance, shifts: &[TargetChange]) -> Result<(), Abort> {
-    if member.group.speaks != Speaks::Hello || argument(&member.args, "--listen").is_none() {
+/// Checks that the instance reads the file `path`.
+fn check_is_read(planned: &PlannedInstance, reading: &Reading, path: &Path) -> Result<(), Abort> {
+    let Some(files) = reading.files_without(path) else {
+        return Ok(());
+    };
+    let group = &planned.instance.group;
+    let text = format!(
+        "pid {} ({group}): it does not read `{}`, but {files}; change one of these, or set \
+         `overridden_keys = []` in group `{group}`",
+        planned.instance.pid,
+        path.display()
+    );
+    Err(Abort::new(Verdict::Refused, text))
+}
+
+/// Checks that none of `keys` in the file `path` gets its value from another place.
+fn check_not_overridden(
+    planned: &PlannedInstance,
+    reading: &Reading,
+    path: &Path,
+    keys: BTreeSet<String>,
+) -> Result<(), Abort> {
+    let overridden: BTreeSet<String> = keys
+        .into_iter()
+        .filter(|key| reading.overrides(path, key))
+        .collect();
+    if overridden.is_empty() {
         return Ok(());
     }
-    let in_vain = shifts
+    let group = &planned.instance.group;
+    let text = format!(
+        "pid {} ({group}): {} in `{}` would change nothing: another place overrides it; change it \
+         there, or set `overridden_keys = []` in group `{group}`",
+        planned.instance.pid,
+        quoted(&overridden),
+        path.display()
+    );
+    Err(Abort::new(Verdict::Refused, text))
+}
+
+/// Checks that `--listen` of a `hello serve` does not override the changed key of that name.
+fn check_arguments(planned: &PlannedInstance, changes: &[TargetChange]) -> Result<(), Abort> {
+    if planned.group.speaks != Speaks::Hello || argument(&planned.args, "--listen").is_none() {
+        return Ok(());
+    }
+    let overridden = changes
         .iter()
-        .flat_map(set)
+        .flat_map(newly_set)
         .find(|(_, keys)| keys.contains("listen"));
-    in_vain.map_or(Ok(()), |(path, _)| {
-        let why = format!(
-            "`listen` in `{}` would change nothing, since its `--listen` overrides that",
-            path.display()
-        );
-        Err(Abort::new(
-            Verdict::Refused,
-            format!(
-                "pid {} ({}): {why}; leave the key as it is",
-                member.instance.pid, member.instance.group
-            ),
-        ))
-    })
+    let Some((path, _)) = overridden else {
+        return Ok(());
+    };
+    let text = format!(
+        "pid {} ({}): `listen` in `{}` would change nothing, since its `--listen` overrides that; \
+         leave the key as it is",
+        planned.instance.pid,
+        planned.instance.group,
+        path.display()
+    );
+    Err(Abort::new(Verdict::Refused, text))
 }
 
-/// What an instance reads.
+/// The files and keys that an instance reads, as its group's command prints them.
 #[derive(Debug, Default)]
-struct Read {
-    /// Overridden, whatever a file sets.
+struct Reading {
+    /// Keys that are overridden in every file.
     always: BTreeSet<String>,
-    /// Each file, resolved, and a key that it sets; an empty one for the file alone.
-    all: Vec<(PathBuf, String)>,
+    /// Each file, resolved, and a key that it sets; an empty key for the file alone.
+    settings: Vec<(PathBuf, String)>,
 }
 
-impl Read {
-    fn of(told: &str) -> Self {
+impl Reading {
+    fn parse(output: &str) -> Self {
         let (pairs, keys): (Vec<&str>, Vec<&str>) =
-            told.lines().partition(|line| line.contains('\t'));
-        let mut known: BTreeMap<&str, PathBuf> = BTreeMap::new();
-        let pair = |line: &str| {
-            line.split_once('\t')
-                .map(|(file, key)| (file.to_owned(), key.trim().to_lowercase()))
-        };
-        let mut all = Vec::with_capacity(pairs.len());
-        for (line, (file, key)) in pairs.iter().filter_map(|line| Some((line, pair(line)?))) {
-            let name = line.split('\t').next().unwrap_or_default();
-            let path = known.entry(name).or_insert_with(|| {
-                Path::new(&file)
+            output.lines().partition(|line| line.contains('\t'));
+        let mut resolved: BTreeMap<&str, PathBuf> = BTreeMap::new();
+        let mut settings = Vec::with_capacity(pairs.len());
+        for (file, key) in pairs.iter().filter_map(|line| line.split_once('\t')) {
+            let path = resolved.entry(file).or_insert_with(|| {
+                Path::new(file)
                     .canonicalize()
-                    .unwrap_or_else(|_| file.clone().into())
+                    .unwrap_or_else(|_| file.into())
             });
-            all.push((path.clone(), key));
+            settings.push((path.clone(), key.trim().to_lowercase()));
         }
         Self {
             always: keys_of(&keys.join("\n")),
-            all,
+            settings,
         }
     }
 
-    /// The files that it reads, where `path` is none of them.
-    fn without(&self, path: &Path) -> Option<String> {
-        let files: BTreeSet<&Path> = self.all.iter().map(|(file, _)| file.as_path()).collect();
-        let named = || {
-            files
-                .iter()
-                .map(|file| format!("`{}`", file.display()))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        (!files.is_empty() && !files.contains(path)).then(named)
+    /// Returns the files that the instance reads, if `path` is none of them.
+    fn files_without(&self, path: &Path) -> Option<String> {
+        let files: BTreeSet<&Path> = self
+            .settings
+            .iter()
+            .map(|(file, _)| file.as_path())
+            .collect();
+        if files.is_empty() || files.contains(path) {
+            return None;
+        }
+        let quoted: Vec<String> = files
+            .iter()
+            .map(|file| format!("`{}`", file.display()))
+            .collect();
+        Some(quoted.join(", "))
     }
 
     /// Whether `key` in the file `path` gets its value from another place.
     fn overrides(&self, path: &Path, key: &str) -> bool {
-        let last = |of: &dyn Fn(&(PathBuf, String)) -> bool| self.all.iter().rposition(of);
-        // A new key may stand anywhere in its file.
+        let last =
+            |matches: &dyn Fn(&(PathBuf, String)) -> bool| self.settings.iter().rposition(matches);
+        // A new key may be anywhere in its file, so that the file's last line counts.
         let own = last(&|(file, name)| file == path && name == key)
             .or_else(|| last(&|(file, _)| file == path));
-        let others = last(&|(file, name)| file != path && name == key);
-        self.always.contains(key) || own.zip(others).is_some_and(|(own, other)| other > own)
+        let other = last(&|(file, name)| file != path && name == key);
+        self.always.contains(key) || own.zip(other).is_some_and(|(own, other)| other > own)
     }
 }
 
-/// Each file of a target with the keys that get another value in it.
-fn set(shift: &TargetChange) -> Vec<(std::path::PathBuf, BTreeSet<String>)> {
-    let Some(from) = &shift.from else {
+/// Returns each file of a target, with the keys that get another value in it.
+fn newly_set(change: &TargetChange) -> Vec<(PathBuf, BTreeSet<String>)> {
+    let Some(from) = &change.from else {
         return Vec::new();
     };
-    let all = match (&from.tree, &shift.to.tree) {
-        (Some(old), Some(new)) => {
-            let bytes = |node: Option<&Node>| {
-                if let Some(Node::File(_, bytes)) = node {
-                    bytes.to_vec()
-                } else {
-                    Vec::new()
-                }
-            };
-            let below = |path: &Path| {
-                if path.as_os_str().is_empty() {
-                    shift.path.clone()
-                } else {
-                    shift.path.join(path)
-                }
-            };
-            old.differences(new)
-                .iter()
-                .map(|d| (below(&d.path), set_anew(&bytes(d.old), &bytes(d.new))))
-                .collect()
-        }
-        _ => vec![(shift.path.clone(), set_anew(&from.bytes, &shift.to.bytes))],
+    let (Some(old), Some(new)) = (&from.tree, &change.to.tree) else {
+        let keys = newly_set_keys(&from.bytes, &change.to.bytes);
+        // A file without such a key stays: it must be one that the instance reads.
+        let is_file = change.to.tree.is_none();
+        return if is_file || !keys.is_empty() {
+            vec![(change.path.clone(), keys)]
+        } else {
+            Vec::new()
+        };
     };
-    let is_file = shift.to.tree.is_none();
-    all.into_iter()
-        .filter(|(_, keys): &(_, BTreeSet<String>)| is_file || !keys.is_empty())
+    let path_of = |below: &Path| {
+        if below.as_os_str().is_empty() {
+            change.path.clone()
+        } else {
+            change.path.join(below)
+        }
+    };
+    old.differences(new)
+        .iter()
+        .map(|d| {
+            (
+                path_of(&d.path),
+                newly_set_keys(bytes_of(d.old), bytes_of(d.new)),
+            )
+        })
+        .filter(|(_, keys)| !keys.is_empty())
         .collect()
 }
 
@@ -207,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_overridden_by_what_is_read_behind_it() {
+    fn a_key_is_overridden_by_a_file_that_is_read_later() {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().canonicalize().unwrap().join("real");
         std::fs::create_dir(&real).unwrap();
@@ -217,7 +225,7 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let line = |file: &str, key: &str| format!("{}\t{key}\n", link.join(file).display());
-        let told = [
+        let output = [
             line("main", ""),
             line("main", "a"),
             line("late", "A"),
@@ -226,7 +234,7 @@ mod tests {
             "port\n".into(),
         ]
         .concat();
-        let read = Read::of(&told);
+        let reading = Reading::parse(&output);
         for (key, is_overridden) in [
             ("a", true),
             ("b", false),
@@ -235,20 +243,25 @@ mod tests {
             ("new", false),
         ] {
             assert_eq!(
-                read.overrides(&real.join("main"), key),
+                reading.overrides(&real.join("main"), key),
                 is_overridden,
                 "{key}"
             );
         }
-        assert!(!read.overrides(&real.join("late"), "a"));
+        assert!(!reading.overrides(&real.join("late"), "a"));
         assert!(
-            read.without(&real.join("main")).is_none()
-                && read.without(&real.join("other")).unwrap().contains("late")
+            reading.files_without(&real.join("main")).is_none()
+                && reading
+                    .files_without(&real.join("other"))
+                    .unwrap()
+                    .contains("late")
         );
-        // A command that prints keys alone says nothing of files.
+        // A command that prints keys alone does not tell which files are read.
         assert!(
-            Read::of("a\nb\n").without(&real.join("other")).is_none()
-                && Read::of("a\n").overrides(Path::new("/x"), "a")
+            Reading::parse("a\nb\n")
+                .files_without(&real.join("other"))
+                .is_none()
+                && Reading::parse("a\n").overrides(Path::new("/x"), "a")
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Keys of a new config that its program would only read at its start: they are named before
-//! anything is touched.
+//! Keys of a new config that its program reads only at its start. They are named before anything is
+//! changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,76 +17,40 @@ use crate::{
     tree::Node,
 };
 
-/// Longest that a command about keys may take.
+/// The longest run of a command that prints keys.
 const LIMIT: Duration = Duration::from_secs(10);
-/// So many changed keys are looked at one by one; a config in which more changed is written anew,
-/// and each of them counts as it stands.
-const LOOKED_AT: usize = 50;
 
-/// Holds what changes for `member` against the keys that its group's command names. `staged` is
-/// where the first target's new content stands: its live path, where it was put there by somebody
-/// else.
+/// The most changed keys whose values are compared. Each costs two commands; with more changes the
+/// config was written anew, and every key that is written otherwise counts.
+const MAX_COMPARED: usize = 50;
+
+/// Compares the changed keys of `planned` with the restart keys that its group's command prints.
+/// `staged` is the path of the first target's new content: its live path, if the run adopts it.
 ///
 /// # Errors
-/// `RestartRequired` with the keys; `Refused` when the command does not tell them.
-pub(crate) async fn keys(
-    member: &PlannedInstance,
-    shifts: &[TargetChange],
+/// Fails as `RestartRequired` with the keys, or as `Refused` if the command does not print them.
+pub(crate) async fn check_keys(
+    planned: &PlannedInstance,
+    changes: &[TargetChange],
     staged: &Path,
 ) -> Result<(), Abort> {
-    let (group, i) = (&member.group, &member.instance);
-    let live = i.targets.first().map_or(staged, PathBuf::as_path);
-    let (adopted, known) = (
-        staged == live,
-        shifts.iter().all(|shift| shift.from.is_some()),
-    );
-    let changed: BTreeSet<String> = shifts.iter().flat_map(changed).collect();
-    let command = if adopted && !group.restart_pending.is_empty() {
-        &group.restart_pending
-    } else {
-        &group.restart_keys
-    };
-    // Where nobody has the old bytes, only the program itself knows what changed.
-    let told = adopted && !known && !group.restart_pending.is_empty();
-    if command.is_empty() || (changed.is_empty() && !told) {
-        return Ok(());
-    }
-    let refused = |why: String| {
-        Abort::new(
-            Verdict::Refused,
-            format!(
-                "pid {}: which keys need a restart is not told: {why}",
-                i.pid
-            ),
-        )
-    };
-    let named = ask(command, member, staged).await.map_err(refused)?;
-    let named = keys_of(&named);
-    let mut needed: Vec<String> = if told {
-        named.into_iter().collect()
-    } else {
-        changed.intersection(&named).cloned().collect()
-    };
-    if !group.restart_value.is_empty() && needed.len() <= LOOKED_AT && staged.is_file() && !adopted
-    {
-        let mut still = Vec::new();
-        for key in needed {
-            let argv: Vec<String> = group
-                .restart_value
-                .iter()
-                .map(|arg| arg.replace("{key}", &key))
-                .collect();
-            // Written otherwise, it may be the same value as before; what cannot be told counts as
-            // another.
-            let (now, new) = (
-                ask(&argv, member, live).await,
-                ask(&argv, member, staged).await,
+    let instance = &planned.instance;
+    let mut needed = restart_keys(planned, changes, staged)
+        .await
+        .map_err(|why| {
+            let text = format!(
+                "pid {}: the keys that need a restart are not known: {why}",
+                instance.pid
             );
-            if now.is_err() || now != new {
-                still.push(key);
-            }
-        }
-        needed = still;
+            Abort::new(Verdict::Refused, text)
+        })?;
+    let live = live_path(planned).unwrap_or(staged);
+    let can_compare = !planned.group.restart_value.is_empty()
+        && needed.len() <= MAX_COMPARED
+        && staged.is_file()
+        && staged != live;
+    if can_compare {
+        needed = with_other_values(needed, planned, live, staged).await;
     }
     if needed.is_empty() {
         return Ok(());
@@ -95,28 +59,86 @@ pub(crate) async fn keys(
         Verdict::RestartRequired,
         format!(
             "pid {} ({}): {} would change only with a restart",
-            i.pid,
-            i.group,
+            instance.pid,
+            instance.group,
             quoted(&needed)
         ),
     ))
 }
 
-/// Keys that wait for a restart by what stands on the disk already, as the program itself says;
-/// none where its group does not ask it.
+/// Returns the path of the first target of an instance.
+fn live_path(planned: &PlannedInstance) -> Option<&Path> {
+    planned.instance.targets.first().map(PathBuf::as_path)
+}
+
+/// Returns the changed keys that need a restart.
+async fn restart_keys(
+    planned: &PlannedInstance,
+    changes: &[TargetChange],
+    staged: &Path,
+) -> Result<Vec<String>, String> {
+    let group = &planned.group;
+    let is_adopted = live_path(planned).is_none_or(|live| live == staged);
+    let uses_pending = is_adopted && !group.restart_pending.is_empty();
+    let command = if uses_pending {
+        &group.restart_pending
+    } else {
+        &group.restart_keys
+    };
+    let changed: BTreeSet<String> = changes.iter().flat_map(changed).collect();
+    // If the old content of an adopted config is not known, only the program knows the changes.
+    let is_old_known = changes.iter().all(|change| change.from.is_some());
+    let asks_program = uses_pending && !is_old_known;
+    if command.is_empty() || (changed.is_empty() && !asks_program) {
+        return Ok(Vec::new());
+    }
+    let printed = keys_of(&output(command, planned, staged).await?);
+    Ok(if asks_program {
+        printed.into_iter().collect()
+    } else {
+        changed.intersection(&printed).cloned().collect()
+    })
+}
+
+/// Returns the keys whose value differs between two contents. A key that is only written otherwise
+/// has the same value; one whose value is not known counts as different.
+async fn with_other_values(
+    keys: Vec<String>,
+    planned: &PlannedInstance,
+    live: &Path,
+    staged: &Path,
+) -> Vec<String> {
+    let mut different = Vec::new();
+    for key in keys {
+        let argv: Vec<String> = planned
+            .group
+            .restart_value
+            .iter()
+            .map(|arg| arg.replace("{key}", &key))
+            .collect();
+        let old = output(&argv, planned, live).await;
+        let new = output(&argv, planned, staged).await;
+        if old.is_err() || old != new {
+            different.push(key);
+        }
+    }
+    different
+}
+
+/// Returns the keys on the disk that wait for a restart, as the program itself reports them. Empty
+/// if its group has no command for it.
 ///
 /// # Errors
-/// A sentence when its command does not tell them.
-pub(crate) async fn pending(member: &PlannedInstance) -> Result<BTreeSet<String>, String> {
-    match member.instance.targets.first() {
-        Some(live) if !member.group.restart_pending.is_empty() => Ok(keys_of(
-            &ask(&member.group.restart_pending, member, live).await?,
-        )),
+/// Fails with a sentence if the command does not print them.
+pub(crate) async fn pending(planned: &PlannedInstance) -> Result<BTreeSet<String>, String> {
+    let command = &planned.group.restart_pending;
+    match live_path(planned) {
+        Some(live) if !command.is_empty() => Ok(keys_of(&output(command, planned, live).await?)),
         _ => Ok(BTreeSet::new()),
     }
 }
 
-/// As people read them.
+/// Returns the keys in backticks, separated by commas.
 pub(crate) fn quoted<'a>(keys: impl IntoIterator<Item = &'a String>) -> String {
     keys.into_iter()
         .map(|key| format!("`{key}`"))
@@ -124,96 +146,93 @@ pub(crate) fn quoted<'a>(keys: impl IntoIterator<Item = &'a String>) -> String {
         .join(", ")
 }
 
-/// One a line, in lower case.
-pub(crate) fn keys_of(said: &str) -> BTreeSet<String> {
-    said.lines()
+/// Returns the keys that a command has printed, one a line, in lower case.
+pub(crate) fn keys_of(output: &str) -> BTreeSet<String> {
+    output
+        .lines()
         .map(|line| line.trim().to_lowercase())
         .filter(|key| !key.is_empty())
         .collect()
 }
 
-/// What a command says, run as the instance's user and in its environment.
-async fn ask(
+/// Runs a command about the first target, and returns its output.
+async fn output(
     argv: &[String],
-    member: &PlannedInstance,
+    planned: &PlannedInstance,
     candidate: &Path,
 ) -> Result<String, String> {
-    ask_about(
-        argv,
-        member,
-        member.instance.targets.first().map(PathBuf::as_path),
-        candidate,
-    )
-    .await
+    output_about(argv, planned, live_path(planned), candidate).await
 }
 
-/// The same about one file of its config, as it stands.
-pub(crate) async fn ask_of(
+/// Runs a command about the present content of one target, and returns its output.
+pub(crate) async fn output_of(
     argv: &[String],
-    member: &PlannedInstance,
+    planned: &PlannedInstance,
     config: &Path,
 ) -> Result<String, String> {
-    ask_about(argv, member, Some(config), config).await
+    output_about(argv, planned, Some(config), config).await
 }
 
-async fn ask_about(
+/// Runs a command as the instance's user and in its environment, and returns its output.
+async fn output_about(
     argv: &[String],
-    member: &PlannedInstance,
+    planned: &PlannedInstance,
     config: Option<&Path>,
     candidate: &Path,
 ) -> Result<String, String> {
-    let i = &member.instance;
-    let known = Values {
-        pid: member.identity.inside,
-        exe: &placeholders::exe(&member.identity),
-        args: &member.args,
-        endpoint: &i.endpoint,
+    let values = Values {
+        pid: planned.identity.inside,
+        exe: &placeholders::exe(&planned.identity),
+        args: &planned.args,
+        endpoint: &planned.instance.endpoint,
         config,
         candidate: Some(candidate),
     };
     let subject = Subject {
-        identity: &member.identity,
+        identity: &planned.identity,
         renewed: None,
     };
-    let said = exec::inform(&known.fill(argv)?, subject, LIMIT)
+    let output = exec::inform(&values.fill(argv)?, subject, LIMIT)
         .await
         .map_err(|e| e.to_string())?;
-    if said.code != 0 {
+    if output.code != 0 {
         return Err(format!(
             "`{}` ended with {}: {}",
             argv.first().map_or("", String::as_str),
-            said.code,
-            String::from_utf8_lossy(&said.stderr).trim()
+            output.code,
+            String::from_utf8_lossy(&output.stderr).trim()
         ));
     }
-    Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Keys that change with one target.
-fn changed(shift: &TargetChange) -> BTreeSet<String> {
-    let Some(from) = &shift.from else {
+/// Returns the keys that change with one target.
+fn changed(change: &TargetChange) -> BTreeSet<String> {
+    let Some(from) = &change.from else {
         return BTreeSet::new();
     };
-    let (Some(old), Some(new)) = (&from.tree, &shift.to.tree) else {
-        return changed_keys(&from.bytes, &shift.to.bytes);
-    };
-    let bytes = |node: Option<&Node>| match node {
-        Some(Node::File(_, bytes)) => bytes.to_vec(),
-        _ => Vec::new(),
+    let (Some(old), Some(new)) = (&from.tree, &change.to.tree) else {
+        return changed_keys(&from.bytes, &change.to.bytes);
     };
     old.differences(new)
         .iter()
-        .flat_map(|d| changed_keys(&bytes(d.old), &bytes(d.new)))
+        .flat_map(|difference| changed_keys(bytes_of(difference.old), bytes_of(difference.new)))
         .collect()
 }
 
-/// Keys of a config in lines of `KEY = VALUE` or `KEY VALUE` with other values than before, or
-/// there only before or after; in lower case.
+/// Returns the bytes of an entry; empty if it is no file, or does not exist.
+pub(crate) fn bytes_of(node: Option<&Node>) -> &[u8] {
+    match node {
+        Some(Node::File(_, bytes)) => bytes,
+        _ => &[],
+    }
+}
+
+/// Returns the keys, in lower case, that have another value than before, or exist only before or
+/// after. A config consists of lines `KEY = VALUE` or `KEY VALUE`.
 fn changed_keys(from: &[u8], to: &[u8]) -> BTreeSet<String> {
-    let (from, to) = (
-        settings(&String::from_utf8_lossy(from)),
-        settings(&String::from_utf8_lossy(to)),
-    );
+    let from = settings(from);
+    let to = settings(to);
     from.keys()
         .chain(to.keys())
         .filter(|key| from.get(*key) != to.get(*key))
@@ -221,23 +240,25 @@ fn changed_keys(from: &[u8], to: &[u8]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Keys that the second text gives another value than the first.
-pub(crate) fn set_anew(from: &[u8], to: &[u8]) -> BTreeSet<String> {
-    let (from, to) = (
-        settings(&String::from_utf8_lossy(from)),
-        settings(&String::from_utf8_lossy(to)),
-    );
-    to.into_iter()
+/// Returns the keys to which the second content gives another value than the first.
+pub(crate) fn newly_set_keys(from: &[u8], to: &[u8]) -> BTreeSet<String> {
+    let from = settings(from);
+    settings(to)
+        .into_iter()
         .filter(|(key, value)| from.get(key) != Some(value))
         .map(|(key, _)| key)
         .collect()
 }
 
-/// The last value of each key, as it is written.
-fn settings(text: &str) -> BTreeMap<String, String> {
-    text.lines().filter_map(setting).collect()
+/// Returns the last value of each key, as it is written.
+fn settings(content: &[u8]) -> BTreeMap<String, String> {
+    String::from_utf8_lossy(content)
+        .lines()
+        .filter_map(setting)
+        .collect()
 }
 
+/// Returns the key and the value of a line, if it has a key.
 fn setting(line: &str) -> Option<(String, String)> {
     let line = line.trim_start();
     let end = line
@@ -251,7 +272,7 @@ fn setting(line: &str) -> Option<(String, String)> {
         .trim_start();
     // A `#` inside quotes begins no comment.
     let end = match value.strip_prefix('\'') {
-        Some(quoted) => quoted.find('\'').map_or(value.len(), |at| at + 2),
+        Some(quoted) => quoted.find('\'').map_or(value.len(), |index| index + 2),
         None => value.find('#').unwrap_or(value.len()),
     };
     (!key.is_empty()).then(|| (key.to_lowercase(), value[..end].trim_end().to_owned()))

@@ -1,30 +1,32 @@
-//! Asks a validator: what it answers of a candidate, and what is shown of its words.
+//! Runs a validator, and prepares its output for the screen.
 
 use std::time::Duration;
 
 use crate::host::exec::{self, Bind, Output, RunError, Subject};
 
+/// The longest run of a validator.
 const LIMIT: Duration = Duration::from_secs(30);
-/// So much of what it says is kept as the reason.
-const MAX_SAID: usize = 4 << 10;
+
+/// The most bytes of a validator's output that are kept as the reason of a refusal.
+const MAX_OUTPUT: usize = 4 << 10;
 
 /// Why a candidate has not passed its validator.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ValidationError {
-    /// The validator looked at it and says no.
+    /// The validator has refused the candidate.
     #[error("{0}")]
     Refused(String),
-    /// The validator could not be run, so nothing is known: it has refused nothing.
+    /// The validator could not be run, so that it has refused nothing.
     #[error("{0}")]
     NotRun(String),
 }
 
-/// Runs `argv` to its end, at most 30 s, as the instance of `subject` and with each of `binds` at
-/// its live path. Of a `secret`, no refusal repeats what it said. Returns what it said of one that
-/// it passes.
+/// Runs `argv` to its end, at most 30 s, as the instance of `subject` and with each of `binds`
+/// mounted at its live path. Returns the output if it passes. The refusal of a `secret` does not
+/// repeat the output.
 ///
 /// # Errors
-/// What it said, when it refused; or why it could not be run.
+/// Fails with the output if the validator refuses, or with the reason if it could not be run.
 pub(crate) async fn run(
     argv: &[String],
     subject: Subject<'_>,
@@ -36,25 +38,25 @@ pub(crate) async fn run(
         .await
         .map_err(not_run)?;
     if output.code == 0 {
-        return Ok(words(&output));
+        return Ok(text(&output));
     }
     let program = argv.first().map_or("", String::as_str);
-    let says = format!(
-        "the validator `{program}` says no (exit status: {})",
+    let refusal = format!(
+        "the validator `{program}` refused it (exit status: {})",
         output.code
     );
     Err(ValidationError::Refused(match secret {
-        true => format!("{says}; its output is not shown, since the config is a secret"),
-        false => format!("{says}: {}", cut(words(&output))),
+        true => format!("{refusal}; its output is not shown, since the config is a secret"),
+        false => format!("{refusal}: {}", cut(text(&output))),
     }))
 }
 
-/// What it said, errors first, in letters that no terminal obeys.
-fn words(output: &Output) -> String {
-    let all = [&output.stderr, &output.stdout]
+/// Returns the output, stderr first, without characters that a terminal would obey.
+fn text(output: &Output) -> String {
+    let text = [&output.stderr, &output.stdout]
         .map(|bytes| String::from_utf8_lossy(bytes).trim_end().to_owned())
         .join("\n");
-    all.trim()
+    text.trim()
         .chars()
         .filter(|c| *c != '\r')
         .map(|c| {
@@ -67,11 +69,13 @@ fn words(output: &Output) -> String {
         .collect()
 }
 
-/// Its beginning, as the reason of a refusal.
-fn cut(words: String) -> String {
-    match (0..=MAX_SAID).rev().find(|at| words.is_char_boundary(*at)) {
-        Some(at) if at < words.len() => format!("{} ..", &words[..at]),
-        _ => words,
+/// Returns the first [`MAX_OUTPUT`] bytes, cut between two characters.
+fn cut(text: String) -> String {
+    let end = text.floor_char_boundary(MAX_OUTPUT);
+    if end < text.len() {
+        format!("{} ..", &text[..end])
+    } else {
+        text
     }
 }
 
@@ -80,21 +84,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_words_are_cut_between_letters_and_steer_no_terminal() {
-        let said = |text: &str| {
-            cut(words(&Output {
+    fn long_output_is_cut_between_characters_and_has_no_control_characters() {
+        let shown = |stderr: &str| {
+            cut(text(&Output {
                 code: 1,
                 stdout: b"out\n".to_vec(),
-                stderr: text.into(),
+                stderr: stderr.into(),
             }))
         };
-        assert_eq!(said("a\x1b[31m\tb\r\n"), "a\u{fffd}[31m\tb\nout");
-        let long = said(&"\u{e4}".repeat(MAX_SAID));
+        assert_eq!(shown("a\x1b[31m\tb\r\n"), "a\u{fffd}[31m\tb\nout");
+        let long = shown(&"\u{e4}".repeat(MAX_OUTPUT));
         assert!(
-            long.len() <= MAX_SAID + 3 && long.ends_with("\u{e4} .."),
+            long.len() <= MAX_OUTPUT + 3 && long.ends_with("\u{e4} .."),
             "{}",
             long.len()
         );
-        assert_eq!(said(""), "out");
+        assert_eq!(shown(""), "out");
     }
 }

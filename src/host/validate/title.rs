@@ -1,7 +1,7 @@
-//! The arguments of a process that wrote a title over them.
+//! The arguments of a process that has overwritten them with a title.
 //!
 //! Some programs repeat their arguments in the title (`nginx: master process nginx -c /etc/x -g pid
-//! /run/x;`), without the borders between them. Others tell something else there (`gunicorn: master
+//! /run/x;`), without the borders between them. Others write another text there (`gunicorn: master
 //! [app]`), and the arguments are lost.
 
 use crate::{
@@ -10,72 +10,73 @@ use crate::{
     step::PlannedInstance,
 };
 
-/// Why nothing is asked of a process about its arguments.
+/// Why a command that uses the arguments cannot be run.
 pub(crate) const HIDDEN: &str = "its command line is a title that hides the arguments of the \
                                  process, or the borders between them, which `{args}` and \
-                                 `{opt:..}` stand for; say another `validate` without them";
+                                 `{opt:..}` stand for; set another `validate` without them";
 
-/// What is known of them.
+/// The arguments of a process, as far as they are known.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arguments {
-    /// They are as the process was started with them.
+    /// The command line still has them.
     Kept,
-    /// They stand in a title; of a value with blanks the words belong together again.
-    Told(Vec<String>),
-    /// They stand nowhere.
+    /// A title repeats them. The words of a value with blanks are joined again.
+    InTitle(Vec<String>),
+    /// They are not known.
     Hidden,
 }
 
 impl Arguments {
-    /// The arguments without its own name; `kept` where they are no title.
+    /// Returns the arguments without the program's own name; `kept` if there is no title.
     pub(crate) fn known<'a>(&'a self, kept: &'a [String]) -> &'a [String] {
         match self {
             Self::Kept => kept,
-            Self::Told(args) => args,
+            Self::InTitle(args) => args,
             Self::Hidden => &[],
         }
     }
 }
 
-/// Whether `argv` stands for arguments of the process.
-pub(crate) fn asks(argv: &[String]) -> bool {
+/// Whether a placeholder of `argv` stands for arguments of the process.
+pub(crate) fn uses_arguments(argv: &[String]) -> bool {
     let is_several = |name: &str| name == "args" || option_of(name).is_some();
-    let asks = |arg: &String| matches!(placeholder(arg), Some(("", name, "")) if is_several(name));
-    argv.iter().any(asks)
+    let is_placeholder =
+        |arg: &String| matches!(placeholder(arg), Some(("", name, "")) if is_several(name));
+    argv.iter().any(is_placeholder)
 }
 
-/// The arguments of `member` as its command line tells them now.
-pub(crate) fn arguments(member: &PlannedInstance) -> Arguments {
-    let exe = member.instance.exe.to_string_lossy();
-    let line = std::fs::read(format!("/proc/{}/cmdline", member.identity.pid)).unwrap_or_default();
-    if let Some(args) = by_group(member, &line) {
+/// Returns the arguments of an instance from its present command line.
+pub(crate) fn arguments(planned: &PlannedInstance) -> Arguments {
+    let exe = planned.instance.exe.to_string_lossy();
+    let line = std::fs::read(format!("/proc/{}/cmdline", planned.identity.pid)).unwrap_or_default();
+    if let Some(args) = by_group(planned, &line) {
         return if certain_of(&args) == args.len() {
             Arguments::Kept
         } else {
             Arguments::Hidden
         };
     }
-    of(&line, exe.strip_suffix(" (deleted)").unwrap_or(&exe))
+    parse(&line, exe.strip_suffix(" (deleted)").unwrap_or(&exe))
 }
 
-/// The arguments in a title, where the group of the process says how it writes that. The survey has
-/// read them in the same way.
-fn by_group(member: &PlannedInstance, line: &[u8]) -> Option<Vec<String>> {
+/// Returns the arguments in a title whose format the group of the process declares. The survey reads
+/// them in the same way.
+fn by_group(planned: &PlannedInstance, line: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(line).ok()?.trim_end_matches('\0');
     if text.contains('\0') {
         None
     } else {
-        arguments_of(member.identity.pid, text, &member.group.reading)
+        arguments_of(planned.identity.pid, text, &planned.group.reading)
     }
 }
 
-/// Those of the bytes of `/proc/PID/cmdline` of a process that runs `exe`.
-fn of(line: &[u8], exe: &str) -> Arguments {
+/// Parses the bytes of `/proc/PID/cmdline` of a process that runs `exe`.
+fn parse(line: &[u8], exe: &str) -> Arguments {
     let text = line
         .iter()
         .rposition(|b| *b != 0)
         .map_or(&[][..], |last| &line[..=last]);
-    // A single string, which is no path with a blank in it but `NAME: words`.
+    // A title is a single string `NAME: words`. A path may contain a blank, but no such name.
     let Ok(text) = std::str::from_utf8(text) else {
         return Arguments::Kept;
     };
@@ -85,44 +86,45 @@ fn of(line: &[u8], exe: &str) -> Arguments {
     else {
         return Arguments::Kept;
     };
-    let file = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    let own = |word: &str| {
-        !word.starts_with(['(', '[', '-']) && (file(word) == file(exe) || file(word) == name)
+    let file_name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let is_program = |word: &str| {
+        !word.starts_with(['(', '[', '-'])
+            && (file_name(word) == file_name(exe) || file_name(word) == name)
     };
-    let mut at = 0;
+    let mut end = 0;
     for word in words.split(' ') {
-        at += word.len() + 1;
-        if own(word) {
-            return Arguments::Told(split(words.get(at..).unwrap_or_default()));
+        end += word.len() + 1;
+        if is_program(word) {
+            return Arguments::InTitle(split(words.get(end..).unwrap_or_default()));
         }
     }
     Arguments::Hidden
 }
 
-/// The arguments in a text that has lost the borders between them: a word that begins with `-`
-/// begins an option, and all that follows up to the next one is its value. A word in brackets tells
-/// a state.
+/// Splits a text that has lost the borders between the arguments. A word that begins with `-` is an
+/// option, and all words up to the next option are its value. A word in brackets is a state, and
+/// ends the arguments.
 fn split(text: &str) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
+    let mut arguments: Vec<String> = Vec::new();
     let mut is_value = false;
     for word in text.split(' ') {
         if word.starts_with('[') || word.starts_with('(') {
             break;
         }
         let is_option = word.len() > 1 && word.starts_with('-');
-        match all.last_mut() {
+        match arguments.last_mut() {
             Some(value) if is_value && !is_option => {
                 value.push(' ');
                 value.push_str(word);
             }
             _ => {
                 is_value = !is_option;
-                all.push(word.to_owned());
+                arguments.push(word.to_owned());
             }
         }
     }
-    all.retain(|word| !word.is_empty());
-    all
+    arguments.retain(|word| !word.is_empty());
+    arguments
 }
 
 #[cfg(test)]
@@ -130,37 +132,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_with_blanks_is_whole_again() {
-        let told = |line: &str, exe: &str| match of(line.as_bytes(), exe) {
-            Arguments::Told(args) => args.join("|"),
+    fn a_value_with_blanks_is_joined_again() {
+        let joined = |line: &str, exe: &str| match parse(line.as_bytes(), exe) {
+            Arguments::InTitle(args) => args.join("|"),
             other => format!("{other:?}"),
         };
         let nginx = "nginx: master process nginx -c /srv/my app/n.conf -g pid /run/x;  daemon on; \
                      -e /e.log\0\0\0";
         assert_eq!(
-            told(nginx, "/usr/sbin/nginx"),
+            joined(nginx, "/usr/sbin/nginx"),
             "-c|/srv/my app/n.conf|-g|pid /run/x;  daemon on;|-e|/e.log"
         );
         assert_eq!(
-            told(
+            joined(
                 "nginx: master process /opt/nginx/sbin/nginx",
                 "/opt/nginx/sbin/nginx"
             ),
             ""
         );
         assert_eq!(
-            told(
+            joined(
                 "sshd: /usr/sbin/sshd -D -f /a -o Port=2 [listener] 0 of 10-100 startups",
                 "/usr/sbin/sshd"
             ),
             "-D|-f|/a|-o|Port=2"
         );
         assert_eq!(
-            told("gunicorn: master [app:app]", "/usr/bin/python3.11"),
+            joined("gunicorn: master [app:app]", "/usr/bin/python3.11"),
             "Hidden"
         );
         assert_eq!(
-            told(
+            joined(
                 "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)\0",
                 "/usr/sbin/php-fpm8.2"
             ),
@@ -172,7 +174,7 @@ mod tests {
             "python3 /usr/bin/gunicorn -c x",
             "x\0",
         ] {
-            assert_eq!(told(line, "/usr/bin/python3.11"), "Kept", "{line:?}");
+            assert_eq!(joined(line, "/usr/bin/python3.11"), "Kept", "{line:?}");
         }
     }
 }

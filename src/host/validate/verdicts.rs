@@ -1,5 +1,5 @@
-//! What the validators of a whole run say: distinct ones side by side, and none of them where it
-//! refuses what its instance runs already.
+//! The validation of a whole run. Distinct validators run in parallel. A validator that refuses
+//! even the present config of its instance cannot judge a candidate.
 
 use std::{collections::HashMap, thread};
 
@@ -12,7 +12,7 @@ use crate::{
         parallel::par_map::par_map,
         proc::guard,
         validate::{
-            case::{Candidate, Key, ValidationCase},
+            case::{CacheKey, Candidate, ValidationCase},
             complaints::Complaints,
             run::ValidationError,
         },
@@ -20,166 +20,184 @@ use crate::{
     step::PlannedInstance,
 };
 
-/// The keys of so many cases are there at once.
-const KEYS: usize = 1024;
+/// The most cache keys that are in memory at once. A run has up to ten thousand instances, and a
+/// key holds its whole command line.
+const KEYS_AT_ONCE: usize = 1024;
 
-/// Instances that are about to read the same.
-pub(crate) struct Readers<'a> {
-    pub(crate) members: &'a [PlannedInstance],
-    /// What they are about to read.
+/// The instances of one step, and the content that they are about to read.
+pub(crate) struct StepCandidates<'a> {
+    pub(crate) instances: &'a [PlannedInstance],
     pub(crate) candidates: Vec<Candidate>,
-    /// Whether an instance is known to run what is live now, and not the candidate.
-    pub(crate) runs_live: Box<dyn Fn(&PlannedInstance) -> bool + 'a>,
+    /// Whether an instance is known to run the present content, and not the candidates.
+    pub(crate) runs_existing: Box<dyn Fn(&PlannedInstance) -> bool + 'a>,
 }
 
-/// What a validator said of a candidate, and who it was.
+/// The result of one validator.
 struct ValidatorVerdict {
-    of_candidate: Result<(), ValidationError>,
-    by: String,
-    /// The reason for which it refuses what its instance runs as well.
-    of_reference: Option<String>,
+    candidate: Result<(), ValidationError>,
+    /// The command of the validator.
+    command: String,
+    /// Why it refuses the present config of its instance too. None if it does not, or that is not
+    /// known.
+    existing_refused: Option<String>,
 }
 
-/// How many validators run at once.
-pub(crate) fn side_by_side() -> usize {
+/// The distinct validations of a run.
+struct Cases<'a> {
+    /// Each with whether it has a validator at all.
+    distinct: Vec<(ValidationCase<'a>, bool)>,
+    /// For each step, the index in `distinct` of each instance.
+    by_step: Vec<Vec<usize>>,
+}
+
+/// Returns the number of validators that run at once: one per processor.
+pub(crate) fn max_parallel() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Said of a validator that refuses what its instance runs.
+/// Returns the text for a validator that refuses the present config of its instance.
 pub(crate) fn cannot_judge(why: &str) -> String {
     format!(
         "its validator cannot judge here, since it refuses what the instance runs already: {why}"
     )
 }
 
-/// Whether the validator of each member passed, in the order of `all`. One that could not be run,
-/// or that cannot judge, has refused nothing: only `strict`, or a program that a bad config ends,
-/// refuses then.
+/// Runs the validator of every instance. Returns whether it passed, by step and in the order of the
+/// instances. A validator that cannot be run, or cannot judge, has refused nothing. The run ends in
+/// these cases only if it is `strict`, or if a bad config ends the program.
 ///
 /// # Errors
-/// `Invalid` when one says no; `Refused` when one must be asked and cannot; `Failed` when the
-/// operator interrupts.
-pub(crate) async fn passed(
-    all: &[Readers<'_>],
+/// Fails as `Invalid` if a validator refuses, as `Refused` if a required one cannot judge, and as
+/// `Failed` if the operator interrupts.
+pub(crate) async fn validate_all(
+    steps: &[StepCandidates<'_>],
     strict: bool,
-    halts: &mut Interrupts,
-    tell: &mut impl FnMut(Event),
+    interrupts: &mut Interrupts,
+    emit: &mut impl FnMut(Event),
 ) -> Result<Vec<Vec<bool>>, Abort> {
-    let (mut cases, mut known, mut places) =
-        (Vec::new(), HashMap::new(), Vec::with_capacity(all.len()));
-    for readers in all {
-        let (mut of_step, candidates) = (
-            Vec::with_capacity(readers.members.len()),
-            readers.candidates.as_slice(),
-        );
-        for some in readers.members.chunks(KEYS) {
-            let key = |member: &PlannedInstance| {
-                (!member.group.validate.is_empty())
-                    .then(|| ValidationCase::of(member, candidates).key())
-            };
-            for (member, key) in some.iter().zip(par_map(some, key)) {
-                // Without a key it has no validator, which is so for its whole group.
-                let key = key.map_or_else(|| Err(member.instance.group.clone()), Ok::<Key, String>);
-                let has_validator = key.is_ok();
-                of_step.push(*known.entry(key).or_insert_with(|| {
-                    cases.push((ValidationCase::of(member, candidates), has_validator));
-                    cases.len() - 1
-                }));
-            }
-        }
-        places.push(of_step);
-    }
-    let runs_live = |case: usize| {
-        let of = |(readers, places): (&Readers<'_>, &Vec<usize>)| {
-            readers
-                .members
+    let Cases { distinct, by_step } = Cases::of(steps);
+    let runs_existing = |case: usize| {
+        steps.iter().zip(&by_step).any(|(step, cases)| {
+            step.instances
                 .iter()
-                .zip(places)
-                .any(|(member, place)| *place == case && (readers.runs_live)(member))
-        };
-        all.iter().zip(&places).any(of)
+                .zip(cases)
+                .any(|(planned, of)| *of == case && (step.runs_existing)(planned))
+        })
     };
-    let mut verdicts = Vec::with_capacity(cases.len());
-    {
-        let runs_live = &runs_live;
-        let asked = cases
+    let runs_existing = &runs_existing;
+    let validations =
+        distinct
             .iter()
             .enumerate()
-            .map(|(at, (case, has_validator))| async move {
+            .map(|(index, (case, has_validator))| async move {
                 if *has_validator {
-                    Some(ask(case, || runs_live(at)).await)
+                    Some(validate(case, || runs_existing(index)).await)
                 } else {
                     None
                 }
             });
-        let mut said = stream::iter(asked).buffered(side_by_side());
-        loop {
-            tell(Event::Phase {
-                phase: Phase::Validating,
-                done: verdicts.len(),
-                all: cases.len(),
-            });
-            let next = tokio::select! {
-                next = said.next() => next,
-                Ok(_) = halts.wait_for(|n| *n > 0) => return Err(Abort::interrupted()),
-            };
-            let Some(said) = next else { break };
-            let Some((case, _)) = cases.get(verdicts.len()) else {
-                break;
-            };
-            verdicts.push(decide(case, said, strict, tell)?);
-        }
+    let mut results = stream::iter(validations).buffered(max_parallel());
+    let mut passed = Vec::with_capacity(distinct.len());
+    loop {
+        emit(Event::Phase {
+            phase: Phase::Validating,
+            done: passed.len(),
+            all: distinct.len(),
+        });
+        let result = tokio::select! {
+            result = results.next() => result,
+            Ok(_) = interrupts.wait_for(|count| *count > 0) => return Err(Abort::interrupted()),
+        };
+        let Some(result) = result else { break };
+        let Some((case, _)) = distinct.get(passed.len()) else {
+            break;
+        };
+        passed.push(decide(case, result, strict, emit)?);
     }
-    let of = |places: Vec<usize>| {
-        places
-            .into_iter()
-            .map(|at| verdicts.get(at).copied().unwrap_or(false))
+    let of_step = |cases: &Vec<usize>| {
+        cases
+            .iter()
+            .map(|case| passed.get(*case).copied().unwrap_or(false))
             .collect()
     };
-    Ok(places.into_iter().map(of).collect())
+    Ok(by_step.iter().map(of_step).collect())
 }
 
-/// Asks one validator. Where it says no, it is asked of what its instance runs as well, if that is
-/// known.
-async fn ask(case: &ValidationCase<'_>, runs_live: impl Fn() -> bool) -> ValidatorVerdict {
-    let (of_candidate, by) = case.validate_case().await;
+impl<'a> Cases<'a> {
+    /// Finds the distinct validations of all instances.
+    fn of(steps: &'a [StepCandidates<'_>]) -> Self {
+        let mut distinct = Vec::new();
+        let mut known = HashMap::new();
+        let mut by_step = Vec::with_capacity(steps.len());
+        for step in steps {
+            let candidates = step.candidates.as_slice();
+            let key_of = |planned: &PlannedInstance| {
+                let has_validator = !planned.group.validate.is_empty();
+                has_validator.then(|| ValidationCase::of(planned, candidates).key())
+            };
+            let mut cases = Vec::with_capacity(step.instances.len());
+            for instances in step.instances.chunks(KEYS_AT_ONCE) {
+                for (planned, key) in instances.iter().zip(par_map(instances, key_of)) {
+                    // A whole group has no validator: its name is the key.
+                    let key: Result<CacheKey, String> =
+                        key.ok_or_else(|| planned.instance.group.clone());
+                    let has_validator = key.is_ok();
+                    cases.push(*known.entry(key).or_insert_with(|| {
+                        let case = ValidationCase::of(planned, candidates);
+                        distinct.push((case, has_validator));
+                        distinct.len() - 1
+                    }));
+                }
+            }
+            by_step.push(cases);
+        }
+        Self { distinct, by_step }
+    }
+}
+
+/// Runs one validator. If it refuses the candidate, it also runs for the present config, where that
+/// is known to be what the instance runs.
+async fn validate(case: &ValidationCase<'_>, runs_existing: impl Fn() -> bool) -> ValidatorVerdict {
+    let (candidate, command) = case.validate_case().await;
     let live = case.live();
-    let reference = ValidationCase::of(case.member(), &live);
-    let (of_candidate, of_reference) = match of_candidate {
-        Ok(named) if named.is_empty() => (Ok(()), None),
-        Ok(named) => {
-            // Errors that it names in what stands there now as well are no news. Without that,
-            // nothing is known of its words.
-            let new = reference
+    let existing = ValidationCase::of(case.planned(), &live);
+    let mut existing_refused = None;
+    let candidate = match candidate {
+        Ok(complaints) if complaints.is_empty() => Ok(()),
+        Ok(complaints) => {
+            // Errors that it names in the present config too are not new. If it does not pass
+            // that, its errors cannot be compared.
+            let new = existing
                 .validate_case()
                 .await
                 .0
-                .map(|known| named.beyond(&known))
+                .map(|known| complaints.beyond(&known))
                 .unwrap_or_default();
-            (unless_new(case, &new, &by), None)
+            refuse_new(case, &new, &command)
         }
-        Err(ValidationError::Refused(why)) if runs_live() => {
-            let of_reference = match reference.validate_case().await.0 {
-                Err(ValidationError::Refused(why)) => Some(why),
-                _ => None,
-            };
-            (Err(ValidationError::Refused(why)), of_reference)
+        Err(ValidationError::Refused(why)) => {
+            if runs_existing()
+                && let Err(ValidationError::Refused(why)) = existing.validate_case().await.0
+            {
+                existing_refused = Some(why);
+            }
+            Err(ValidationError::Refused(why))
         }
-        Err(not_passed) => (Err(not_passed), None),
+        Err(not_run) => Err(not_run),
     };
     ValidatorVerdict {
-        of_candidate,
-        by,
-        of_reference,
+        candidate,
+        command,
+        existing_refused,
     }
 }
 
-/// Refuses a candidate in which its validator names new errors, though it ends well: what it does
-/// not take is not in force.
-fn unless_new(
+/// Refuses a candidate in which the validator names new errors, though it ends with 0: the program
+/// would not use the lines that it names.
+fn refuse_new(
     case: &ValidationCase<'_>,
     new: &Complaints,
-    by: &str,
+    command: &str,
 ) -> Result<(), ValidationError> {
     if new.is_empty() {
         return Ok(());
@@ -191,89 +209,84 @@ fn unless_new(
         new.text()
     };
     Err(ValidationError::Refused(format!(
-        "the validator `{by}` ends well, but names errors that it does not name in the config of \
-         now: {text}"
+        "the validator `{command}` ends with 0, but names errors that it does not name in the \
+         present config: {text}"
     )))
 }
 
-/// Whether a case passed; without an answer it has no validator.
+/// Returns why an instance must have a validation that passes; none if it need not.
+fn requirement(planned: &PlannedInstance, strict: bool) -> Option<&'static str> {
+    let group = &planned.group;
+    // A config that cannot be loaded would end the process, so that a guess is not enough.
+    if group.on_bad_config == OnBadConfig::Dies && group.validation == Validation::Wanted {
+        return Some("a bad config ends it");
+    }
+    strict.then_some("--validate requires one for every instance")
+}
+
+/// Decides whether a case passed. Without a `result` it has no validator.
 fn decide(
     case: &ValidationCase<'_>,
-    said: Option<ValidatorVerdict>,
+    result: Option<ValidatorVerdict>,
     strict: bool,
-    tell: &mut impl FnMut(Event),
+    emit: &mut impl FnMut(Event),
 ) -> Result<bool, Abort> {
-    let (
-        PlannedInstance {
-            instance: i, group, ..
-        },
-        candidates,
-    ) = (case.member(), case.candidates());
-    // A config that cannot be loaded would end it: no instance is signalled on a guess.
-    let ends_it =
-        (group.on_bad_config, group.validation) == (OnBadConfig::Dies, Validation::Wanted);
-    let must = if ends_it {
-        Some("a bad config ends it")
-    } else {
-        strict.then_some("--validate wants one for every instance")
+    let instance = &case.planned().instance;
+    let pid = instance.pid;
+    let requirement = requirement(case.planned(), strict);
+    let Some(result) = result else {
+        return requirement.map_or(Ok(false), |requirement| {
+            let text = format!(
+                "group `{}` (pid {pid}) has no validator, and {requirement}",
+                instance.group
+            );
+            Err(Abort::by_validation(Verdict::Refused, text))
+        });
     };
-    let Some(ValidatorVerdict {
-        of_candidate,
-        by,
-        of_reference,
-    }) = said
-    else {
-        let refused = |why| {
-            Abort::by_validation(
-                Verdict::Refused,
-                format!(
-                    "group `{}` (pid {}) has no validator, and {why}",
-                    i.group, i.pid
-                ),
-            )
-        };
-        return must.map_or(Ok(false), |why| Err(refused(why)));
-    };
-    // What ran was the executable of the instance only if the pid is still the instance.
-    if of_candidate.is_err() && guard::is_over(i.pid, i.started, &i.exe) {
+    // The validator was the executable of the instance only if the pid is still the instance.
+    if result.candidate.is_err() && guard::is_over(pid, instance.started, &instance.exe) {
         return Err(Abort::new(
             Verdict::Refused,
-            format!("pid {} ended while its config was validated", i.pid),
+            format!("pid {pid} ended while its config was validated"),
         ));
     }
-    let why = match (of_candidate, of_reference) {
+    let why = match (result.candidate, result.existing_refused) {
         (Ok(()), _) => {
-            candidates.iter().for_each(|c| {
-                tell(Event::Valid {
-                    path: c.live.clone(),
-                    sha256: c.sha256.clone(),
-                    by: by.clone(),
-                })
-            });
+            for candidate in case.candidates() {
+                emit(Event::Valid {
+                    path: candidate.live.clone(),
+                    sha256: candidate.sha256.clone(),
+                    by: result.command.clone(),
+                });
+            }
             return Ok(true);
         }
-        (Err(ValidationError::Refused(why)), None) => {
-            let paths = candidates
-                .iter()
-                .map(|c| format!("`{}`", c.live.display()))
-                .collect::<Vec<_>>()
-                .join(", ");
-            return Err(Abort::by_validation(
-                Verdict::Invalid,
-                format!("the new config is not valid: {paths}\n{why}"),
-            ));
-        }
+        (Err(ValidationError::Refused(why)), None) => return Err(invalid(case, &why)),
         (Err(ValidationError::Refused(_)), Some(why)) => cannot_judge(&why),
         (Err(ValidationError::NotRun(why)), _) => why,
     };
-    match must {
-        Some(reason) => Err(Abort::by_validation(
+    match requirement {
+        Some(requirement) => Err(Abort::by_validation(
             Verdict::Refused,
-            format!("pid {} is not validated, and {reason}: {why}", i.pid),
+            format!("pid {pid} is not validated, and {requirement}: {why}"),
         )),
         None => {
-            tell(Event::Unvalidated { pid: i.pid, why });
+            emit(Event::Unvalidated { pid, why });
             Ok(false)
         }
     }
+}
+
+/// Returns the abort for a candidate that its validator refuses.
+fn invalid(case: &ValidationCase<'_>, why: &str) -> Abort {
+    let paths = case
+        .candidates()
+        .iter()
+        .map(|candidate| format!("`{}`", candidate.live.display()))
+        .collect::<Vec<_>>()
+        .join(", ");
+    Abort::by_validation(
+        Verdict::Invalid,
+        format!("the new config is not valid: {paths}\n{why}"),
+    )
 }

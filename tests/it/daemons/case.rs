@@ -176,7 +176,7 @@ impl Case<'_> {
             .map(|f| f.as_str().unwrap())
             .collect::<Vec<_>>()
             .join("; ");
-        assert!(faults.contains("waiting to fail"), "{faults}");
+        assert!(faults.contains("next reload would fail"), "{faults}");
         assert!(faults.contains(says), "{faults}");
         self.edit(&text);
         assert_eq!((self.loads)(), loads);

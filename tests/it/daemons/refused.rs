@@ -32,12 +32,7 @@ fn redis_is_refused_with_any_group() {
         "exe = \"redis-check-rdb\", args = [\"127.0.0.1:{}\"]",
         redis.port
     );
-    refuses(
-        &redis.daemon,
-        &matching,
-        "",
-        "nobody who says that it reloads",
-    );
+    refuses(&redis.daemon, &matching, "", "is not declared to reload");
     refuses(&redis.daemon, &matching, "reloads = true", "ignores SIGHUP");
     assert!(pong(&redis));
 }
@@ -49,7 +44,7 @@ fn sleep_is_refused_with_any_group() {
         "exe = \"sleep\", args = [\"{}\"]",
         super::words(sleep.pid())[1]
     );
-    refuses(&sleep, &matching, "", "nobody who says that it reloads");
+    refuses(&sleep, &matching, "", "is not declared to reload");
     refuses(
         &sleep,
         &matching,
@@ -65,7 +60,7 @@ fn a_go_program_without_a_signal_handler_is_refused_unless_declared_to_reload() 
         "exe = \"prometheus-node-exporter\", args = [\"--web.listen-address=127.0.0.1:{}\"]",
         go.port
     );
-    refuses(&go.daemon, &matching, "", "nobody who says that it reloads");
+    refuses(&go.daemon, &matching, "", "is not declared to reload");
     assert!(go.get("/").is_some());
 }
 

@@ -1,0 +1,73 @@
+//! The checks of a process that a group matches.
+
+use crate::{
+    fleet::{Fleet, Group},
+    host::{
+        discover::{Membership, found::Found},
+        local::examine::{Examiner, Finding, Topic},
+    },
+};
+
+/// Returns the finding that a group matches the process.
+pub(super) fn group_finding(group: &Group, fleet: &Fleet) -> Finding {
+    let name = &group.name;
+    let Some(path) = &fleet.path else {
+        return Finding::good(
+            Topic::Group,
+            format!("kind `{name}` matches it (no fleet.toml is in use)"),
+        );
+    };
+    let kind = group
+        .kind
+        .as_ref()
+        .map_or(String::new(), |kind| format!(" (kind `{kind}`)"));
+    Finding::good(
+        Topic::Group,
+        format!("group `{name}`{kind} of {} matches it", path.display()),
+    )
+}
+
+/// Adds the role of a process to its findings, and the findings of all checks. A process that is
+/// never signalled is not checked further.
+pub(super) async fn check_group_member(
+    found: &Found,
+    group: &Group,
+    role: Result<Vec<i32>, String>,
+    mut findings: Vec<Finding>,
+    examiner: &Examiner,
+) -> Vec<Finding> {
+    match role {
+        Ok(workers) => {
+            let workers: Vec<String> = workers.iter().map(i32::to_string).collect();
+            let workers = if workers.is_empty() {
+                String::new()
+            } else {
+                format!(", for its workers too: pid {}", workers.join(", "))
+            };
+            findings.push(Finding::good(
+                Topic::Role,
+                format!("takes the signal{workers}"),
+            ));
+            findings.extend(examiner.examine(found, Some(group)).await);
+        }
+        Err(why) => findings.push(Finding::refused(Topic::Role, &why)),
+    }
+    findings
+}
+
+/// Returns the workers of a leader, or why the process takes no signal.
+pub(super) fn role(membership: Membership, found: Found) -> (Found, Result<Vec<i32>, String>) {
+    match membership {
+        Membership::Leads(found, workers) => (found, Ok(workers)),
+        Membership::Works(leader) => {
+            let why = format!(
+                "is a worker of pid {leader}, which takes the signal for it; check that one: \
+                 `hello doctor {leader}`"
+            );
+            (found, Err(why))
+        }
+        Membership::Refused(why) | Membership::LeftOut(why) | Membership::NoMatch { why, .. } => {
+            (found, Err(why))
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The baseline of an instance: what its probes read before the signal.
+
+use std::{sync::LazyLock, time::Instant};
+
+use crate::{
+    fact::{Assertion, Expectation},
+    fleet::{Fleet, Speaks},
+    host::{
+        net::sockets::Listeners,
+        probe::{
+            limits::{ProbeLimits, self_report},
+            results::{ProbeError, ProbeResults, Role},
+        },
+        proc::inside::is_its_name,
+    },
+    self_report::{SelfReport, X_INSTANCE},
+    step::PlannedInstance,
+};
+
+/// The assertions of the kind `hello`.
+static HELLO_ASSERTIONS: LazyLock<Vec<Assertion>> = LazyLock::new(|| {
+    Fleet::of_kind("hello")
+        .ok()
+        .and_then(|mut fleet| fleet.groups.pop())
+        .map(|group| group.confirm)
+        .unwrap_or_default()
+});
+
+/// Reads the config that the instance reports, and the present readings of its assertions.
+///
+/// # Errors
+/// Fails if a source does not answer, or its answer cannot be read.
+pub(crate) async fn take_baseline(
+    planned: &mut PlannedInstance,
+    listeners: &Listeners,
+    limits: &ProbeLimits,
+) -> Result<(), ProbeError> {
+    let Err(error) = probe_once(planned, limits).await else {
+        return Ok(());
+    };
+    // The probe went to its only socket, which may speak another protocol.
+    let group = &planned.group;
+    let missing = listeners
+        .missing(planned.instance.pid, &planned.args, group)
+        .filter(|_| group.needs_endpoint());
+    let Some(missing) = missing else {
+        return Err(error);
+    };
+    let kind = group.kind.as_ref().map_or(String::new(), |kind| {
+        format!(" (its requirements: `hello kinds {kind}`)")
+    });
+    Err(ProbeError {
+        message: format!(
+            "{}; it does not listen where its group's `listen` expects it: {missing}{kind}",
+            error.message
+        ),
+        ..error
+    })
+}
+
+async fn probe_once(planned: &mut PlannedInstance, limits: &ProbeLimits) -> Result<(), ProbeError> {
+    let group = planned.group.clone();
+    if group.speaks == Speaks::Hello {
+        read_self_report(planned, limits).await?;
+        // The self-report covers the assertions of the kind; those of a `fleet.toml` are read.
+        if group.reject.is_empty()
+            && (group.confirm.is_empty() || group.confirm == *HELLO_ASSERTIONS)
+        {
+            return Ok(());
+        }
+    }
+    let _permit = limits.responsive.acquire().await;
+    let assertions = group.confirm.iter().chain(&group.reject);
+    let sources = assertions.map(|assertion| &assertion.source);
+    let answers = ProbeResults::of(sources, planned, limits).await;
+    check_answers(planned, &answers)?;
+    let baseline = answers.readings(&group.confirm);
+    let rejected = answers.readings(&group.reject);
+    let needs_reading = |(assertion, reading): &(&Assertion, &Option<String>)| {
+        assertion.needs_baseline()
+            && assertion.expectation != Expectation::AfterSignal
+            && reading.is_none()
+    };
+    if let Some((assertion, _)) = group.confirm.iter().zip(&baseline).find(needs_reading) {
+        return Err(ProbeError {
+            message: answers.no_baseline(assertion, &planned.instance.endpoint),
+            // The kernel's answer is complete: the instance is refused, not unresponsive.
+            reached: !assertion.source.is_kernel(),
+        });
+    }
+    planned.baseline_read_at = Some(Instant::now());
+    planned.baseline = baseline;
+    planned.rejected = rejected;
+    Ok(())
+}
+
+/// Reads the self-report of a process that speaks the protocol of `hello serve`.
+async fn read_self_report(
+    planned: &mut PlannedInstance,
+    limits: &ProbeLimits,
+) -> Result<(), ProbeError> {
+    let instance = &mut planned.instance;
+    let report: SelfReport = self_report(&instance.endpoint, limits)
+        .await
+        .map_err(ProbeError::of)?;
+    let reporter = (report.instance.pid, report.instance.started);
+    if !is_its_name(instance.pid, instance.started, reporter) {
+        return Err(ProbeError::of(format!(
+            "{} is answered by pid {}, not by it",
+            instance.endpoint, report.instance.pid
+        )));
+    }
+    instance.after = Some(report.effective.sha256.clone());
+    instance.before = Some(report.effective.sha256);
+    planned.attempt_seq = report.last_attempt.seq;
+    planned.restart_only = report.restart_only.into();
+    Ok(())
+}
+
+/// Checks that every source answered, that the instance itself did, and that each assertion can be
+/// read from its answer.
+fn check_answers(planned: &PlannedInstance, answers: &ProbeResults) -> Result<(), ProbeError> {
+    let group = &planned.group;
+    let endpoint = &planned.instance.endpoint;
+    if let Some((source, error)) = answers.first_error() {
+        return Err(ProbeError {
+            message: format!("{}: {}", source.describe(endpoint), error.message),
+            reached: error.reached,
+        });
+    }
+    let is_anonymous = || {
+        answers
+            .own_answers()
+            .any(|answer| answer.header(X_INSTANCE).is_none())
+    };
+    if group.speaks == Speaks::Hello && is_anonymous() {
+        return Err(ProbeError::of(format!(
+            "{endpoint}: its answers do not name the process that gives them, so they would prove \
+             nothing (does the probe use another `host` name? start it with `--proof any`)"
+        )));
+    }
+    let confirm = group
+        .confirm
+        .iter()
+        .map(|assertion| (assertion, Role::Confirm));
+    let reject = group
+        .reject
+        .iter()
+        .map(|assertion| (assertion, Role::Reject));
+    let unreadable = confirm
+        .chain(reject)
+        .find_map(|(assertion, role)| Some((assertion, answers.unreadable(assertion, role)?)));
+    match unreadable {
+        Some((assertion, why)) => Err(ProbeError::of(format!(
+            "{} {why}",
+            assertion.source.describe(endpoint)
+        ))),
+        None => Ok(()),
+    }
+}

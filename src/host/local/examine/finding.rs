@@ -1,0 +1,147 @@
+//! One finding of `hello doctor`, and the topic that it belongs to.
+
+use serde::Serialize;
+
+/// The subject of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Topic {
+    /// The group or kind that matches the process.
+    Group,
+    /// Leader, worker, or another role among the matches of its group.
+    Role,
+    /// The group or kind that declares that the program reloads on the signal.
+    Reloads,
+    /// The process's reaction to the signal.
+    Signal,
+    /// Whether this user may send the signal.
+    Permission,
+    /// Whether the running program is still the one at its path.
+    Program,
+    /// Whether the process runs or is stopped.
+    State,
+    /// The mount namespace of the process.
+    Mounts,
+    /// The network namespace of the process.
+    Network,
+    /// The paths of its config.
+    Config,
+    /// Whether its config can be replaced.
+    Install,
+    /// The address at which it is probed.
+    Endpoint,
+    /// Whether it answers there.
+    Answers,
+    /// Whether its validator can be run.
+    Validator,
+    /// The validator's result for the config on the disk.
+    Disk,
+    /// The effect of a config that cannot be loaded.
+    BadConfig,
+    /// The proof that a reload would get.
+    Proof,
+    /// Whether a run can see that the process opens its config.
+    Opened,
+    /// Files and keys that the process reads only at its start.
+    NotRead,
+}
+
+impl Topic {
+    /// Returns the label on the screen, at most 12 letters long.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Group => "Group",
+            Self::Role => "Role",
+            Self::Reloads => "Reloads",
+            Self::Signal => "Signal",
+            Self::Permission => "Permission",
+            Self::Program => "Program",
+            Self::State => "State",
+            Self::Mounts => "Mounts",
+            Self::Network => "Network",
+            Self::Config => "Config",
+            Self::Install => "Install",
+            Self::Endpoint => "Endpoint",
+            Self::Answers => "Answers",
+            Self::Validator => "Validator",
+            Self::Disk => "Disk",
+            Self::BadConfig => "Bad config",
+            Self::Proof => "Proof",
+            Self::Opened => "Opened",
+            Self::NotRead => "Not read",
+        }
+    }
+}
+
+/// The result of one check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Finding {
+    #[serde(rename = "check")]
+    pub(crate) topic: Topic,
+    /// Whether the check permits a reload. None if it does not decide, or the result is not known.
+    pub(crate) ok: Option<bool>,
+    /// The result as a sentence.
+    pub(crate) text: String,
+    /// What the operator can do about it.
+    pub(crate) next: Option<String>,
+}
+
+impl Finding {
+    fn new(topic: Topic, ok: Option<bool>, text: impl Into<String>) -> Self {
+        Self {
+            topic,
+            ok,
+            text: text.into(),
+            next: None,
+        }
+    }
+
+    /// Returns a finding that permits a reload.
+    pub(crate) fn good(topic: Topic, text: impl Into<String>) -> Self {
+        Self::new(topic, Some(true), text)
+    }
+
+    /// Returns a finding that does not decide.
+    pub(crate) fn note(topic: Topic, text: impl Into<String>) -> Self {
+        Self::new(topic, None, text)
+    }
+
+    /// Returns a finding that prevents a reload.
+    pub(crate) fn bad(topic: Topic, text: impl Into<String>) -> Self {
+        Self::new(topic, Some(false), text)
+    }
+
+    /// Returns the finding of a guard's refusal. The text behind the last `;` is the hint.
+    pub(crate) fn refused(topic: Topic, why: &str) -> Self {
+        // A quoted command may contain a `;` of its own.
+        let is_outside_quotes = |index: usize| why[..index].matches('`').count().is_multiple_of(2);
+        let last = why
+            .rmatch_indices("; ")
+            .find(|(index, _)| is_outside_quotes(*index));
+        match last {
+            Some((index, mark)) => Self::bad(topic, &why[..index]).then(&why[index + mark.len()..]),
+            None => Self::bad(topic, why),
+        }
+    }
+
+    /// Returns the finding of a guard's result; `good` is the text where it lets the process pass.
+    pub(super) fn of(topic: Topic, result: Result<(), String>, good: impl Into<String>) -> Self {
+        result.map_or_else(
+            |why| Self::refused(topic, &why),
+            |()| Self::good(topic, good),
+        )
+    }
+
+    /// Adds what the operator can do about it.
+    pub(crate) fn then(self, next: impl Into<String>) -> Self {
+        Self {
+            next: Some(next.into()),
+            ..self
+        }
+    }
+
+    /// Returns the same finding, without a decision.
+    pub(super) fn undecided(self) -> Self {
+        Self { ok: None, ..self }
+    }
+}

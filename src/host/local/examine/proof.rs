@@ -1,0 +1,91 @@
+//! The proof that a reload of a process would get.
+
+use super::finding::{Finding, Topic};
+use crate::{
+    event::Proof,
+    fact::{Assertion, Expectation},
+    fleet::Speaks,
+    host::reload::prove::strongest_proof,
+    step::{Content, PlannedInstance},
+};
+
+/// Returns the strongest proof that the assertions would give for a config such as the one on the
+/// disk.
+pub(super) fn proof(planned: &PlannedInstance, disk: Option<&Content>) -> Finding {
+    let group = &planned.group;
+    if group.speaks == Speaks::Hello && !group.config.is_empty() {
+        return Finding::good(
+            Topic::Proof,
+            format!("{}: {}", json_name(Proof::Exact), meaning(Proof::Exact)),
+        );
+    }
+    let resolved: Result<Vec<Assertion>, String> = group
+        .confirm
+        .iter()
+        .map(|assertion| assertion.resolved(disk.and_then(Content::file)))
+        .collect();
+    let resolved = match resolved {
+        Ok(resolved) => resolved,
+        Err(why) => return Finding::note(Topic::Proof, why),
+    };
+    // Another config changes an expectation that is taken from the config.
+    let is_from_config = |index: usize| {
+        group
+            .confirm
+            .get(index)
+            .map(|assertion| &assertion.expectation)
+            != resolved.get(index).map(|assertion| &assertion.expectation)
+    };
+    let unmet = |index: &usize| match &resolved[*index].expectation {
+        Expectation::Equals(text) => {
+            let reading = planned.baseline.get(*index).and_then(Option::as_ref);
+            reading.is_some_and(|reading| reading != text)
+        }
+        _ => false,
+    };
+    let unmet: Vec<usize> = (0..resolved.len()).filter(unmet).collect();
+    let source = |index: usize| resolved[index].source.describe(&planned.instance.endpoint);
+    if let Some(index) = unmet.iter().copied().find(|index| is_from_config(*index)) {
+        let text = format!(
+            "{} does not read what the config on the disk says that it should",
+            source(index)
+        );
+        return Finding::bad(Topic::Proof, text)
+            .then("correct the assertion, or reload it on the config on the disk first");
+    }
+    let unmet = unmet.first().map_or(String::new(), |index| {
+        format!(" (at the moment {} reads another value)", source(*index))
+    });
+    let strongest = strongest_proof(&resolved, &planned.baseline, is_from_config, true, |_| true);
+    let meaning = match strongest {
+        Proof::None if resolved.is_empty() => {
+            "its group has no assertion, so that it ends as unconfirmed"
+        }
+        proof => meaning(proof),
+    };
+    let text = format!("{}: {meaning}{unmet}", json_name(strongest));
+    if strongest == Proof::None {
+        Finding::note(Topic::Proof, text).then("set what can be seen with [[group.confirm]]")
+    } else {
+        Finding::good(Topic::Proof, text)
+    }
+}
+
+/// Returns what a proof shows.
+fn meaning(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Exact => "it reports the digest of exactly these bytes",
+        Proof::Content => "it answers what the new config makes it answer",
+        Proof::Reloaded => "it reports that it loaded a config after the signal",
+        Proof::Workers => "its workers, or its listening socket, are new",
+        Proof::None => "every assertion holds already",
+    }
+}
+
+/// Returns the name of a proof in JSON.
+fn json_name(proof: Proof) -> String {
+    serde_json::to_value(proof)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}

@@ -1,0 +1,85 @@
+//! An instance that proved nothing, or the successor that took its place.
+
+use crate::{
+    event::{Failure, Instance, Outcome},
+    host::{
+        probe::limits::ProbeLimits,
+        reload::{context::ProofContext, restart_command, successor},
+    },
+    step::PlannedInstance,
+};
+
+/// Returns the instance with its failure, or the successor that took the place of a process that
+/// ended.
+pub(crate) async fn failed_instance(
+    mut planned: PlannedInstance,
+    failure: Failure,
+    context: ProofContext<'_>,
+    limits: &ProbeLimits,
+) -> PlannedInstance {
+    context.slot.give_back();
+    let outcome = match (context.undo, failure.kind.outcome()) {
+        (_, Outcome::Died) => Outcome::Died,
+        (true, _) => Outcome::RevertFailed,
+        (false, outcome) => outcome,
+    };
+    if outcome == Outcome::Died
+        && let Some(successor) = successor_of(&planned, context, limits).await
+    {
+        return successor;
+    }
+    if outcome == Outcome::Died || planned.instance.outcome == Outcome::Died {
+        planned.instance.start = restart_command::command(&planned);
+    }
+    planned.instance.proof = None;
+    // The first failure stays; the operator needs the reason why the rollback failed as well.
+    if context.undo
+        && outcome == Outcome::RevertFailed
+        && let Some(first) = &mut planned.instance.failure
+        && first.text != failure.text
+    {
+        first.text = format!("{}; after the rollback: {}", first.text, failure.text);
+    }
+    planned.fail(outcome, failure);
+    planned
+}
+
+/// Returns the process that took the place of an instance, proven or with its failure. None if
+/// there is no such process, or it has ended too.
+async fn successor_of(
+    planned: &PlannedInstance,
+    context: ProofContext<'_>,
+    limits: &ProbeLimits,
+) -> Option<PlannedInstance> {
+    let found = successor::find_successor(planned, context.surveyed, limits).await?;
+    let proven = successor::prove(&found, planned, context, planned.timeout, limits).await;
+    let mut new = match proven {
+        Ok(new) => new,
+        Err(failure) if failure.kind.outcome() == Outcome::Died => return None,
+        Err(failure) => {
+            let instance = Instance {
+                wave: planned.instance.wave,
+                ..found.instance(&planned.instance.group)
+            };
+            let mut new = PlannedInstance {
+                instance,
+                identity: found.identity(&planned.group),
+                attempt_seq: 0,
+                ..planned.clone()
+            };
+            new.fail(not_proven(context.undo), failure);
+            new
+        }
+    };
+    new.instance.successor_of = Some(planned.instance.pid);
+    Some(new)
+}
+
+/// Returns the outcome of an instance that did not prove its config in time.
+pub(crate) fn not_proven(undo: bool) -> Outcome {
+    if undo {
+        Outcome::RevertFailed
+    } else {
+        Outcome::TimedOut
+    }
+}

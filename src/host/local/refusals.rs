@@ -1,0 +1,40 @@
+//! Refused instances and aborted runs, with their reasons.
+
+use crate::{
+    event::{Abort, Failure, Instance, Outcome, Verdict},
+    host::target::install::InstallError,
+};
+
+/// Returns the instance as refused for the reason `text`.
+pub(crate) fn refused(instance: Instance, text: String) -> Instance {
+    Instance {
+        outcome: Outcome::Refused,
+        failure: Some(Failure {
+            kind: Outcome::Refused.into(),
+            text,
+        }),
+        ..instance
+    }
+}
+
+/// Succeeds if no instance was refused.
+///
+/// # Errors
+/// Fails with every refused instance.
+pub(crate) fn none_refused(refused: Vec<Instance>) -> Result<(), Abort> {
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(Abort::refused(refused))
+    }
+}
+
+/// Returns the abort for a target that cannot be read, staged or installed.
+pub(crate) fn install_abort(error: InstallError) -> Abort {
+    let verdict = if matches!(error, InstallError::Io(..) | InstallError::Record(_)) {
+        Verdict::Failed
+    } else {
+        Verdict::Refused
+    };
+    Abort::new(verdict, error.to_string())
+}

@@ -1,0 +1,197 @@
+//! Everything that `status` reads of one instance.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    assertions,
+    row::{KnownBy, Row, RowTarget},
+    targets,
+};
+use crate::{
+    fleet::{Group, Reloads, Speaks},
+    host::{
+        discover::found::Found,
+        local::guards::check_exclusive_address,
+        net::sockets::Listeners,
+        probe::limits::{ProbeLimits, self_report},
+        proc::{guard, inside::is_its_name},
+        target::as_started::is_as_it_started,
+        validate::{
+            current::{CurrentTarget, ValidationCache},
+            run::ValidationError,
+            verdicts::cannot_judge,
+        },
+    },
+    runs::ProofCache,
+    step::PlannedInstance,
+};
+
+/// The view of this host and of earlier runs that all instances share.
+pub(super) struct StatusProbe {
+    pub(super) listeners: Listeners,
+    pub(super) limits: ProbeLimits,
+    pub(super) validations: ValidationCache,
+    pub(super) proofs: ProofCache,
+    /// By the directory of a target: the run that holds its lock.
+    pub(super) locks: RefCell<BTreeMap<PathBuf, Option<String>>>,
+}
+
+impl StatusProbe {
+    /// Reads the row of one instance.
+    pub(super) async fn row(&self, group: &Group, found: &Found) -> Row {
+        let mut row = Row::new(group, found.pid, found.started);
+        check_signal(&mut row, group, found).await;
+        self.find_endpoint(&mut row, group, found);
+        let current = CurrentTarget::of(found, group).await;
+        row.faults.extend(current.as_ref().err().cloned());
+        let is_known = current.is_ok();
+        let current = current.unwrap_or_default();
+        for target in &current {
+            let dir = target.path.parent().unwrap_or(Path::new("/")).to_owned();
+            self.locks
+                .borrow_mut()
+                .entry(dir)
+                .or_insert_with(|| target.lock_owner());
+        }
+        let mut planned = self.planned(&row, group, found, &current);
+        targets::add_targets(&mut row, group, found, &current, &self.proofs);
+        match group.speaks {
+            Speaks::Hello => self.read_self_report(&mut row, found).await,
+            Speaks::None => {
+                let context = (&self.listeners, &self.limits);
+                assertions::check(&mut row, &mut planned, &current, context).await;
+            }
+        }
+        if !group.validate.is_empty() && is_known {
+            self.validate(&mut row, &planned, &current).await;
+        }
+        if let Some(first) = row.targets.first() {
+            row.path = Some(first.path.clone());
+            row.disk = first.disk.clone();
+            row.runs = row.runs.take().or_else(|| first.runs.clone());
+        }
+        row
+    }
+
+    /// Finds the endpoint, and checks that no foreign listener shares it.
+    fn find_endpoint(&self, row: &mut Row, group: &Group, found: &Found) {
+        let endpoint = found.endpoint.clone().map_or_else(
+            || self.listeners.endpoint(found.pid, &found.args, group),
+            Ok,
+        );
+        match endpoint {
+            Ok(endpoint) => {
+                let exclusive =
+                    check_exclusive_address(found, &endpoint, &self.listeners, &self.limits);
+                row.faults.extend(exclusive.err());
+                row.endpoint = Some(endpoint);
+            }
+            Err(why) if group.needs_endpoint() => row.faults.push(why),
+            // No probe needs its endpoint.
+            Err(_) => {}
+        }
+    }
+
+    /// Returns the instance as a run would plan it.
+    fn planned(
+        &self,
+        row: &Row,
+        group: &Group,
+        found: &Found,
+        current: &[CurrentTarget],
+    ) -> PlannedInstance {
+        let mut instance = found.instance(&group.name);
+        instance.endpoint = row.endpoint.clone().unwrap_or_default();
+        instance.targets = current.iter().map(|target| target.path.clone()).collect();
+        let mut planned =
+            PlannedInstance::new(instance, Arc::new(group.clone()), found.args.clone());
+        planned.identity = found.identity(group);
+        planned.cwd = std::fs::read_link(format!("/proc/{}/cwd", found.pid)).unwrap_or_default();
+        planned
+    }
+
+    /// Validates the config on the disk. A validator that refuses even what its instance runs
+    /// cannot judge here.
+    async fn validate(&self, row: &mut Row, planned: &PlannedInstance, current: &[CurrentTarget]) {
+        let is_proven = |target: &RowTarget, current: &CurrentTarget| {
+            let is_same_behind = || {
+                self.proofs
+                    .of(row.pid, row.started, &current.path)
+                    .is_none_or(|proven| proven.behind.is_some() && proven.behind == current.behind)
+            };
+            target.runs.is_some() && target.runs == target.disk && is_same_behind()
+        };
+        let is_run = |(target, current): (&RowTarget, &CurrentTarget)| {
+            is_proven(target, current) || is_as_it_started(planned, &current.path)
+        };
+        let runs_it = !current.is_empty() && row.targets.iter().zip(current).all(is_run);
+        match self.validations.of(planned, current).await.0 {
+            Ok(_) => {}
+            Err(ValidationError::Refused(why)) if runs_it => {
+                row.unvalidated = Some(cannot_judge(&why));
+            }
+            Err(ValidationError::Refused(why)) => {
+                row.faults
+                    .push(format!("the next reload would fail: {why}"));
+            }
+            Err(ValidationError::NotRun(why)) => row.unvalidated = Some(why),
+        }
+    }
+
+    /// Reads the self-report of a process that speaks the protocol of `hello serve`. It is about
+    /// the first target.
+    async fn read_self_report(&self, row: &mut Row, found: &Found) {
+        let Some(endpoint) = &row.endpoint else {
+            return;
+        };
+        let report = match self_report(endpoint, &self.limits).await {
+            Ok(report) => report,
+            Err(why) => {
+                row.faults.push(why);
+                return;
+            }
+        };
+        let reporter = (report.instance.pid, report.instance.started);
+        if !is_its_name(found.pid, found.started, reporter) {
+            let text = format!("its endpoint is answered by pid {}", report.instance.pid);
+            row.faults.push(text);
+            return;
+        }
+        let sha256 = report.effective.sha256;
+        let loaded_at = report.effective.loaded_at.as_second();
+        row.age_s = Some(jiff::Timestamp::now().as_second() - loaded_at);
+        row.generation = Some(report.effective.generation);
+        row.runs = Some(sha256.clone());
+        if let Some(first) = row.targets.first_mut() {
+            if first.disk.as_ref().is_some_and(|disk| *disk != sha256) {
+                row.faults
+                    .push("does not run the config on its disk".into());
+            }
+            first.runs = Some(sha256);
+            first.known = KnownBy::SelfReport;
+        }
+    }
+}
+
+/// Checks that the process would take the signal.
+async fn check_signal(row: &mut Row, group: &Group, found: &Found) {
+    if group.reloads == Reloads::No {
+        let text = format!("is not declared to reload on {}", group.signal.name());
+        row.faults.push(text);
+    }
+    // A process may block the signal for a moment, as PostgreSQL does for every new connection.
+    // Such a process takes it later.
+    if let Err(why) = guard::wait_for_handler(found.pid, group, Duration::ZERO).await {
+        row.faults
+            .push(format!("would not take the signal: it {why}"));
+    }
+    if guard::is_stopped(found.pid) {
+        row.faults.push("is stopped".into());
+    }
+}
