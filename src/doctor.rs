@@ -55,7 +55,10 @@ pub async fn run(options: Options) -> u8 {
     let report = match report {
         Ok(report) => report,
         Err(why) => {
-            return failed(options.output, &format!("cannot look at processes: {why}"));
+            return failed(
+                options.output,
+                &format!("cannot read the processes of this host: {why}"),
+            );
         }
     };
     let is_missing = !report.missing.is_empty() || report.processes.is_empty();

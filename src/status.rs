@@ -54,7 +54,10 @@ pub async fn run(options: Options) -> u8 {
     let groups = &options.fleet.groups;
     let finds = scan.find_all(groups.iter()).await;
     if let Some(why) = finds.iter().find_map(|finds| finds.blind.as_ref()) {
-        return failed(&options, &format!("cannot look at processes: {why}"));
+        return failed(
+            &options,
+            &format!("cannot read the processes of this host: {why}"),
+        );
     }
     probe.limits.add_known(
         finds

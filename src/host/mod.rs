@@ -80,8 +80,8 @@ impl Host {
     /// rollback is the same over flipped steps.
     ///
     /// # Errors
-    /// Fails if a target could not be installed. On the way forward, no signal was sent then. A
-    /// rollback goes on with the other targets.
+    /// Fails if a target could not be installed. A forward run has then sent no signal. A rollback
+    /// has gone on with the other targets.
     pub async fn commit(
         &mut self,
         steps: &mut [Step],
@@ -95,10 +95,10 @@ impl Host {
         }
     }
 
-    /// Checks, without a signal, every instance whose outcome claims what it runs; one that does not
-    /// prove it any more gets a failure. `recheck` selects the instances that are probed; all others
-    /// must only live. More interrupts than `patience` end the wait. Returns whether every probed
-    /// instance was waited for.
+    /// Checks, without a signal, every instance whose outcome claims which config it runs. An
+    /// instance that does not prove that any more gets a failure. `recheck` selects the instances
+    /// that are probed; all others must only live. More interrupts than `patience` end the wait.
+    /// Returns whether every probed instance was waited for.
     pub async fn check(
         &mut self,
         steps: &mut [&mut Step],
@@ -193,7 +193,7 @@ impl Host {
                     .flat_map(install::Target::late)
                     .map(|late| (late.path, late.what, late.bytes))
                     .collect(),
-                not_held: host.held.not,
+                not_held: host.held_files.not_held,
             },
             #[cfg(test)]
             Self::Script(_) => LateEdits::default(),

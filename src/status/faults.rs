@@ -44,8 +44,8 @@ pub(super) struct Findings {
 }
 
 impl GroupRow {
-    /// Compares the matches of a group with its `count` and with the last run; `sure` of the `found`
-    /// matches are not refused.
+    /// Compares the matches of a group with its `count` and with the last run; `sure` of the
+    /// `found` matches are not refused.
     pub(super) fn of(
         group: &Group,
         (found, sure): (usize, usize),

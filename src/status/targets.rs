@@ -13,8 +13,8 @@ use crate::{
     runs::{ProofCache, ProvenTarget},
 };
 
-/// The error of a start time, in nanoseconds: the kernel counts it in ticks, and it is rounded down.
-/// The process may have read a file that changed within this time after its start.
+/// The error of a start time, in nanoseconds. The kernel counts it in ticks and rounds it down.
+/// A process may have read a file that changed within this time after its start.
 const START_TOLERANCE: i128 = 50_000_000;
 
 /// Adds every target of an instance to its row, with the faults that the disk shows.

@@ -19,7 +19,6 @@ use crate::{
         parallel::{admission::run_admitted, par_map::par_map},
         probe::confirm::{foreign_listeners_in, sharing_text},
         proc::guard::{Presence, is_over, presence, sees_the_same},
-        reload::context::ProofContext,
         target::install::Target,
     },
     step::{PlannedInstance, Step, TargetChange},
@@ -133,16 +132,8 @@ impl LocalHost {
         let probe = |((changes, planned), _), slot| async move {
             let planned: &mut PlannedInstance = planned;
             let id = planned.id;
-            let context = ProofContext {
-                changes,
-                since: &self.since,
-                surveyed: &self.surveyed,
-                undo: planned.instance.outcome == Outcome::Reverted,
-                slot: &slot,
-                mark_signalled,
-                targets: &self.targets,
-                openings: &self.openings,
-            };
+            let undo = planned.instance.outcome == Outcome::Reverted;
+            let context = self.proof_context(changes, undo, &slot, mark_signalled);
             let checked = recheck(Box::new(planned.clone()), context, &self.limits).await;
             let is_new = !claims_life(&checked) || checked.instance.pid != planned.instance.pid;
             *planned = *checked;

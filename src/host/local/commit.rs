@@ -13,7 +13,6 @@ use crate::{
     host::{
         local::{failed::not_proven, host::LocalHost},
         parallel::admission::run_admitted,
-        reload::context::ProofContext,
     },
     step::{PlannedInstance, Step},
 };
@@ -100,16 +99,7 @@ impl LocalHost {
             .filter(|(_, _, planned)| planned.instance.outcome != Outcome::Unchanged);
         let reload = |(place, changes, planned), slot| async move {
             let planned: &mut PlannedInstance = planned;
-            let context = ProofContext {
-                changes,
-                since: &self.since,
-                surveyed: &self.surveyed,
-                undo,
-                slot: &slot,
-                mark_signalled: begun,
-                targets: &self.targets,
-                openings: &self.openings,
-            };
+            let context = self.proof_context(changes, undo, &slot, begun);
             // It works on a copy: an interrupt must leave the instance as it was.
             let copy = Box::new(planned.clone());
             let (reloaded, not_opened) = reload_and_confirm(copy, context, &self.limits).await;
@@ -122,7 +112,7 @@ impl LocalHost {
             signalled,
             reload,
             self.parallel_reloads
-                .saturating_sub(self.held.now / 2)
+                .saturating_sub(self.held_files.held / 2)
                 .max(16),
             interrupts,
             u8::from(undo),

@@ -1,14 +1,25 @@
 //! This machine, with everything that a run holds on it.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     event::Event,
     fleet::Group,
     host::{
+        parallel::admission::Slot,
         probe::limits::ProbeLimits,
         proc::snapshot::ProcessSnapshot,
-        reload::opened::{self, Openings},
+        reload::{
+            context::ProofContext,
+            opened::{self, Openings},
+        },
         target::{
             behind::Follow,
             install::Target,
@@ -16,6 +27,7 @@ use crate::{
         },
     },
     runs::Staging,
+    step::TargetChange,
 };
 
 /// The options of a survey.
@@ -49,7 +61,7 @@ pub struct LocalHost {
     pub(in crate::host) staging: Arc<Staging>,
     /// Notes to the operator that do not end the run.
     pub(in crate::host) notes: Vec<Event>,
-    pub(in crate::host) held: HeldFiles,
+    pub(in crate::host) held_files: HeldFiles,
     pub(in crate::host) groups: Vec<Arc<Group>>,
     /// The processes at the beginning of the survey, and its time.
     pub(in crate::host) surveyed: ProcessSnapshot,
@@ -66,10 +78,10 @@ pub struct LocalHost {
 #[derive(Debug, Default)]
 pub(in crate::host) struct HeldFiles {
     /// The limit: a quarter of all descriptors. Signals and probes need the others.
-    pub(in crate::host) most: usize,
-    pub(in crate::host) now: usize,
+    pub(in crate::host) limit: usize,
+    pub(in crate::host) held: usize,
     /// Files that are not held, since the limit was reached.
-    pub(in crate::host) not: usize,
+    pub(in crate::host) not_held: usize,
 }
 
 /// Edits by other programs in files that this run has exchanged away.
@@ -91,8 +103,8 @@ impl LocalHost {
         // An instance needs one descriptor for its pidfd and one for the watch of that. The rest is
         // for connections, files and locks.
         let per_instance = descriptors.saturating_sub(256 + opened::descriptors()) / 2;
-        let held = HeldFiles {
-            most: usize::try_from(descriptors / 4).unwrap_or(usize::MAX),
+        let held_files = HeldFiles {
+            limit: usize::try_from(descriptors / 4).unwrap_or(usize::MAX),
             ..HeldFiles::default()
         };
         Self {
@@ -105,12 +117,33 @@ impl LocalHost {
             targets: BTreeMap::new(),
             staging: Arc::default(),
             notes: Vec::new(),
-            held,
+            held_files,
             groups: Vec::new(),
             surveyed: ProcessSnapshot::default(),
             follows: BTreeMap::new(),
             since: BTreeMap::new(),
             openings: Openings::default(),
+        }
+    }
+
+    /// Returns what an instance must prove that reads the targets of `changes`. The instances that
+    /// are about to be signalled are added to `mark_signalled`.
+    pub(super) fn proof_context<'a>(
+        &'a self,
+        changes: &'a [TargetChange],
+        undo: bool,
+        slot: &'a Slot,
+        mark_signalled: &'a RefCell<BTreeSet<(i32, u64)>>,
+    ) -> ProofContext<'a> {
+        ProofContext {
+            changes,
+            since: &self.since,
+            surveyed: &self.surveyed,
+            undo,
+            slot,
+            mark_signalled,
+            targets: &self.targets,
+            openings: &self.openings,
         }
     }
 }

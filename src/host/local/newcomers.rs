@@ -14,7 +14,7 @@ use crate::{
         local::{failed::not_proven, host::LocalHost},
         parallel::admission::Slot,
         proc::kernel::pids,
-        reload::{context::ProofContext, successor::prove},
+        reload::successor::prove,
     },
     step::{PlannedInstance, Step},
 };
@@ -107,16 +107,9 @@ impl LocalHost {
             }
         }
         let step = steps.iter().find(|step| reads(&found.configs, step))?;
-        let context = ProofContext {
-            changes: &step.changes,
-            since: &self.since,
-            surveyed: &self.surveyed,
-            undo: step.undo,
-            slot: &Slot::default(),
-            mark_signalled: &RefCell::default(),
-            targets: &self.targets,
-            openings: &self.openings,
-        };
+        let slot = Slot::default();
+        let signalled = RefCell::default();
+        let context = self.proof_context(&step.changes, step.undo, &slot, &signalled);
         let result = tokio::select! {
             result = prove(&found, &planned, context, planned.timeout, &self.limits) => result,
             Ok(_) = interrupts.wait_for(|count| *count > patience) => {

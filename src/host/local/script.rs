@@ -1,4 +1,5 @@
-//! A scripted host for tests: it answers what the test has set, and records what every process runs.
+//! A scripted host for tests. It gives the answers that a test has set, and records the config that
+//! every process runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -147,7 +147,10 @@ async fn find(
     for (group, finds) in groups.iter().zip(finds) {
         if let Some(why) = finds.blind {
             survey.abort.get_or_insert_with(|| {
-                Abort::new(Verdict::Failed, format!("cannot look at processes: {why}"))
+                Abort::new(
+                    Verdict::Failed,
+                    format!("cannot read the processes of this host: {why}"),
+                )
             });
         }
         survey.skipped.extend(finds.left_out);

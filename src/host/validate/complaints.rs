@@ -66,9 +66,9 @@ impl Complaints {
         self.errors.is_empty() && self.places.is_empty()
     }
 
-    /// Returns the complaints that `other` does not have, or not as often. Words with a digit are not
-    /// compared: they are times, places and addresses. If `other` has places too, this validator
-    /// always prints them, and they are not returned.
+    /// Returns the complaints that `other` does not have, or not as often. Words with a digit are
+    /// not compared: they are times, places and addresses. If `other` has places too, this
+    /// validator always prints them, and they are not returned.
     pub(crate) fn beyond(&self, other: &Self) -> Self {
         let mut known: HashMap<String, usize> = HashMap::new();
         for line in &other.errors {

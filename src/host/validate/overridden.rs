@@ -2,9 +2,9 @@
 //! nothing.
 //!
 //! The command of the group has one of two outputs. Either it prints a line for each key that is
-//! overridden in every file. Or it prints what the instance reads: lines `FILE<TAB>KEY` in the order
-//! of their effect, and `FILE<TAB>` for a file without keys. The paths are as the instance names
-//! them, along links.
+//! overridden in every file. Or it prints the settings that the instance reads: lines
+//! `FILE<TAB>KEY` in the order of their effect, and `FILE<TAB>` for a file without keys. The paths
+//! are as the instance names them, along links.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

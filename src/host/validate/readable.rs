@@ -190,8 +190,8 @@ pub(crate) struct Readers(BTreeMap<(Reader, PathBuf), Option<Unreadable>>);
 
 impl Readers {
     /// Returns why a process may not read the new content of `live`, which is at `staged` now. Both
-    /// are the same path if nothing changes. In a directory, only entries count that it may not read
-    /// now and could read before, or that are new: it does not need the others.
+    /// are the same path if nothing changes. An entry of a directory that the process could not
+    /// read before does not count: it does not need that.
     pub(crate) fn refuse(
         &mut self,
         identity: &Identity,

@@ -59,8 +59,8 @@ pub(crate) fn arguments(planned: &PlannedInstance) -> Arguments {
     parse(&line, exe.strip_suffix(" (deleted)").unwrap_or(&exe))
 }
 
-/// Returns the arguments in a title whose format the group of the process declares. The survey reads
-/// them in the same way.
+/// Returns the arguments in a title whose format the group of the process declares. The survey
+/// reads them in the same way.
 fn by_group(planned: &PlannedInstance, line: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(line).ok()?.trim_end_matches('\0');
     if text.contains('\0') {

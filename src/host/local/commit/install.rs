@@ -88,7 +88,7 @@ impl LocalHost {
     ) -> Option<Result<(), Abort>> {
         let from = change.from.as_ref()?;
         let target = self.targets.get_mut(&change.path)?;
-        let is_held = self.held.now < self.held.most;
+        let is_held = self.held_files.held < self.held_files.limit;
         target.hold(is_held);
         let is_exchanged = match target.install(&from.sha256, &change.to, &self.run) {
             Ok(is_exchanged) => is_exchanged,
@@ -98,9 +98,9 @@ impl LocalHost {
             exchanged.insert(&change.path, change);
             if !target.is_directory() {
                 let count = if is_held {
-                    &mut self.held.now
+                    &mut self.held_files.held
                 } else {
-                    &mut self.held.not
+                    &mut self.held_files.not_held
                 };
                 *count += 1;
             }

@@ -18,8 +18,9 @@ use crate::{
 const HANDLER: Duration = Duration::from_secs(1);
 
 /// Why a signal handler alone proves nothing.
-const HANDLER_PROVES_NOTHING: &str = "which proves nothing while no group or kind declares that it reloads: the runtimes of Go and \
-     Java catch the signal in every program, and exit on it all the same";
+const HANDLER_PROVES_NOTHING: &str = "which proves nothing while no group or kind declares that it \
+                                      reloads: the runtimes of Go and Java catch the signal in \
+                                      every program, and exit on it all the same";
 
 /// Checks that a group or kind declares that the process reloads on the signal.
 pub(super) fn declared(signal: Signal, group: Option<&Group>) -> Finding {
@@ -194,7 +195,7 @@ pub(super) fn program(found: &Found, group: &Group) -> Option<Finding> {
         }
         Renewal::None if exe != found.exe => {
             let text = format!(
-                "`{}` was replaced or removed since it started: it goes on with the old program, \
+                "`{}` was replaced or removed since it started: it still runs the old program, \
                  which validates its config",
                 exe.display()
             );
