@@ -1,4 +1,4 @@
-//! What is known of each target of an instance without a probe.
+//! Reads the targets of an instance, and the state of each that is known without a probe.
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 

@@ -24,7 +24,7 @@ use crate::{
     step::{PlannedInstance, Step, TargetChange},
 };
 
-/// Where the new content of each target is staged.
+/// The staged path of each target, by the path of the target.
 type StagedPaths = BTreeMap<PathBuf, PathBuf>;
 
 impl LocalHost {

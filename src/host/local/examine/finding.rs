@@ -82,7 +82,7 @@ pub(crate) struct Finding {
     pub(crate) ok: Option<bool>,
     /// The result as a sentence.
     pub(crate) text: String,
-    /// What the operator can do about it.
+    /// The next step for the operator.
     pub(crate) next: Option<String>,
 }
 

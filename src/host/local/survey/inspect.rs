@@ -1,4 +1,4 @@
-//! What the kernel and the endpoint show of one matched process.
+//! Inspects one matched process by the kernel and by its endpoint.
 
 use std::sync::Arc;
 
