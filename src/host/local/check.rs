@@ -17,7 +17,7 @@ use crate::{
     host::{
         local::host::LocalHost,
         parallel::{admission::run_admitted, par_map::par_map},
-        probe::confirm::{foreign_listeners_in, sharing_text},
+        probe::endpoint::{foreign_listeners_in, sharing_text},
         proc::guard::{Presence, is_over, presence, sees_the_same},
         target::install::Target,
     },

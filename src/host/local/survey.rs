@@ -15,7 +15,7 @@ use crate::{
         },
         net::sockets::Listeners,
         parallel::{fan_out::fan_out, par_map::par_map},
-        probe::limits::{AT_ONCE, ProbeLimits},
+        probe::limits::{MAX_CONCURRENT_PROBES, ProbeLimits},
         proc::{snapshot::ProcessSnapshot, tree::ProcessTree},
         target::{
             behind::Follow,
@@ -178,7 +178,7 @@ async fn probe_in_parallel(
         .collect();
     let probes = fan_out(
         inspected.into_iter().enumerate().collect(),
-        AT_ONCE,
+        MAX_CONCURRENT_PROBES,
         move |(index, surveyed)| {
             let listeners = listeners.clone();
             let limits = limits.clone();

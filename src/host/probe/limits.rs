@@ -1,5 +1,5 @@
-//! What all instances that are asked share: places for questions, and the last looks at the
-//! kernel's tables.
+//! The state that all probes of a run share: the limits of concurrent probes, and the last reads of
+//! the kernel's tables.
 
 use std::{
     collections::BTreeSet,
@@ -26,30 +26,34 @@ use crate::{
     self_report::SelfReport,
 };
 
-/// So many of a lane are asked at the same time.
-pub(crate) const AT_ONCE: usize = 64;
-/// What all those that wait for a proof share. Bounds the connections that are open at once:
-/// whoever was silent once waits in the slow lane, so that stopped instances cannot starve healthy
-/// ones.
+/// The most probes that run at the same time, of responsive and of unresponsive instances each.
+pub(crate) const MAX_CONCURRENT_PROBES: usize = 64;
+/// The longest time that the addresses of an instance are taken from an earlier read of the socket
+/// tables.
+pub(crate) const LISTENERS_MAX_AGE: Duration = Duration::from_millis(50);
+
+/// The limits and caches that all probes of a run share. The limits bound the connections that are
+/// open at the same time. An instance that gave no answer once waits for an `unresponsive` permit,
+/// so that stopped instances cannot starve healthy ones.
 #[derive(Debug)]
 pub(crate) struct ProbeLimits {
     pub(crate) responsive: Semaphore,
     pub(crate) unresponsive: Semaphore,
-    /// For those that read a large body.
+    /// Limits the attempts that read a large body.
     large: Arc<Semaphore>,
-    /// The last look at who listens where, and when it began.
+    /// The last read of the socket tables, and when it began.
     listeners: Mutex<Option<(Instant, Arc<Listeners>)>>,
-    /// The last look at who is new.
+    /// The last scan for processes that are newer than the survey.
     newest: Mutex<Option<Arc<NewProcesses>>>,
-    /// Who is in the run, by pid and start time.
+    /// The processes of the run, by pid and start time.
     known: Mutex<BTreeSet<(i32, u64)>>,
 }
 
 impl Default for ProbeLimits {
     fn default() -> Self {
         Self {
-            responsive: Semaphore::new(AT_ONCE),
-            unresponsive: Semaphore::new(AT_ONCE),
+            responsive: Semaphore::new(MAX_CONCURRENT_PROBES),
+            unresponsive: Semaphore::new(MAX_CONCURRENT_PROBES),
             large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
             listeners: Mutex::default(),
             newest: Mutex::default(),
@@ -59,86 +63,94 @@ impl Default for ProbeLimits {
 }
 
 impl ProbeLimits {
-    fn all(&self) -> MutexGuard<'_, BTreeSet<(i32, u64)>> {
+    fn known(&self) -> MutexGuard<'_, BTreeSet<(i32, u64)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The permit of one attempt for large bodies.
+    /// Returns the permit of one attempt for large bodies, not yet acquired.
     pub(crate) fn large(&self) -> Large {
         Large::of(self.large.clone())
     }
 
-    /// Awaits an attempt. It keeps its place of the fast lane for [`QUICK`] and then needs one of
-    /// the slow lane, so that instances that do not answer hold up no other. None where there is
-    /// no such place.
+    /// Awaits an attempt. It keeps its `responsive` permit for [`QUICK`] and then needs an
+    /// `unresponsive` one, so that instances that do not answer delay no others. Returns `None` if
+    /// there is no such permit.
     pub(crate) async fn carried<T>(
         &self,
-        fast: Option<SemaphorePermit<'_>>,
+        responsive: Option<SemaphorePermit<'_>>,
         mut attempt: impl Future<Output = T> + Unpin,
     ) -> Option<T> {
-        if let Some(permit) = fast {
+        if let Some(permit) = responsive {
             if let Ok(answer) = timeout(QUICK, &mut attempt).await {
                 return Some(answer);
             }
             drop(permit);
-            let _slow = self.unresponsive.try_acquire().ok()?;
+            let _unresponsive = self.unresponsive.try_acquire().ok()?;
             return Some(attempt.await);
         }
         Some(attempt.await)
     }
 
-    /// From now on these are in the run.
+    /// Adds processes to the run.
     pub(crate) fn add_known(&self, ids: impl IntoIterator<Item = (i32, u64)>) {
-        self.all().extend(ids);
+        self.known().extend(ids);
     }
 
-    /// Whether this process is in the run.
+    /// Tells whether this process is in the run.
     pub(crate) fn is_known(&self, id: (i32, u64)) -> bool {
-        self.all().contains(&id)
+        self.known().contains(&id)
     }
 
-    /// The pids of all who are in the run.
+    /// Returns the pids of all processes of the run.
     pub(crate) fn pids(&self) -> BTreeSet<i32> {
-        self.all().iter().map(|(pid, _)| *pid).collect()
+        self.known().iter().map(|(pid, _)| *pid).collect()
     }
 
-    /// Who came after the survey: at most `old` ago, or a little more where such a look takes long.
-    pub(crate) fn newest(&self, surveyed: &ProcessSnapshot, old: Duration) -> Arc<NewProcesses> {
+    /// Returns the processes that are newer than the survey. The scan is at most `max_age` old, or
+    /// a little more if a scan takes long.
+    pub(crate) fn newest(
+        &self,
+        surveyed: &ProcessSnapshot,
+        max_age: Duration,
+    ) -> Arc<NewProcesses> {
         let mut last = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        match last.as_ref().filter(|newest| newest.serves(old)) {
+        match last.as_ref().filter(|newest| newest.serves(max_age)) {
             Some(newest) => newest.clone(),
             None => last.insert(Arc::new(NewProcesses::look(surveyed))).clone(),
         }
     }
 
-    /// Who listens where: at most `old` ago.
+    /// Returns the socket tables, read at most `max_age` ago.
     ///
     /// # Errors
-    /// A sentence when the kernel does not tell.
-    pub(crate) fn listeners(&self, old: Duration) -> Result<Arc<Listeners>, String> {
+    /// Fails if the kernel does not answer.
+    pub(crate) fn listeners(&self, max_age: Duration) -> Result<Arc<Listeners>, String> {
         let mut last = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = last.as_ref().filter(|(at, _)| at.elapsed() < old) {
+        if let Some((_, known)) = last.as_ref().filter(|(read, _)| read.elapsed() < max_age) {
             return Ok(known.clone());
         }
-        let at = Instant::now();
+        let began = Instant::now();
         let new = Arc::new(
             Listeners::read()
                 .map_err(|e| format!("the kernel does not tell who listens where: {e}"))?,
         );
-        *last = Some((at, new.clone()));
+        *last = Some((began, new.clone()));
         Ok(new)
     }
 }
 
-/// What the instance at `endpoint` tells of itself.
+/// Returns the self-report of the instance at `endpoint`.
 ///
 /// # Errors
-/// A sentence: silent, or not one that speaks this protocol.
-pub(crate) async fn self_report(endpoint: &str, lanes: &ProbeLimits) -> Result<SelfReport, String> {
-    let _permit = lanes.responsive.acquire().await;
+/// Fails if it does not answer, or does not speak this protocol.
+pub(crate) async fn self_report(
+    endpoint: &str,
+    limits: &ProbeLimits,
+) -> Result<SelfReport, String> {
+    let _permit = limits.responsive.acquire().await;
     let answer = get(&own(STATUS), &Values::at(endpoint))
         .await
         .map_err(|why| format!("{endpoint}: {why}"))?;

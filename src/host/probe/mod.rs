@@ -1,6 +1,9 @@
-//! What an instance serves.
+//! Probes of the config that an instance serves, and what their answers prove.
 
+mod attempt;
 pub(crate) mod confirm;
+pub(crate) mod endpoint;
+pub(crate) mod expected;
 pub(crate) mod limits;
 pub(crate) mod lost_listeners;
 pub(crate) mod old_workers;

@@ -1,20 +1,20 @@
-//! Workers from before a signal that go on accepting beside the new ones. A connection reaches
-//! either by chance, so an answer proves nothing of the instance while one of them listens.
+//! Workers from before a signal that go on accepting connections beside the new ones. The kernel
+//! may route a connection to either, so an answer proves nothing while an old one listens.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use crate::{
     fact::address_of,
     host::{
         net::sockets::{Address, Listeners, sockets_of},
-        probe::{limits::ProbeLimits, port_sharing::asked},
+        probe::{limits::ProbeLimits, port_sharing::probed_address},
         proc::tree::{Child, family, lives},
     },
     step::PlannedInstance,
 };
 
-/// Takes down, right before a signal, which descendants of the instance do not run the config that
-/// is wanted. On the way back, a worker from before the first signal of the run has the old config.
+/// Records, right before a signal, which descendants of the instance do not run the expected
+/// config. In a rollback, a worker from before the first signal of the run has the old config.
 pub(crate) fn record_old_workers(member: &mut PlannedInstance, undo: bool) {
     let pid = member.instance.pid;
     let id = |pid: i32| Some((pid, lives(pid).ok()??.started));
@@ -29,73 +29,81 @@ pub(crate) fn record_old_workers(member: &mut PlannedInstance, undo: bool) {
             .collect();
         return;
     }
-    // Those of an instance that an earlier run may have signalled can run either config.
+    // Workers of an instance that an earlier run may have signalled can run either config.
     if !member.signal_may_be_pending && !member.may_run_new {
         member.workers_before = now.iter().copied().collect();
     }
     member.old_workers = now.into_iter().collect();
 }
 
-/// An outdated worker that still listens where the instance does. One that is the only process of
-/// the instance that listens is none: every answer is its own, so that it has read the new config
-/// itself where it shows that.
+/// Returns an old worker that still listens on an address of the instance. An old worker that is
+/// the only listening process of the instance is not returned: it gives every answer, so if the
+/// answers show the new config, it has read that config itself.
 ///
 /// # Errors
-/// A sentence: the kernel does not tell.
+/// Fails if the kernel does not tell.
 pub(crate) fn listening(
     member: &PlannedInstance,
-    lanes: &ProbeLimits,
+    limits: &ProbeLimits,
 ) -> Result<Option<i32>, String> {
-    let is_there = |(pid, started): Child| {
-        lives(pid).map_or(true, |stat| {
-            stat.is_some_and(|stat| stat.started == started)
-        })
-    };
-    let left: Vec<Child> = member
+    let old: Vec<Child> = member
         .old_workers
         .iter()
         .copied()
-        .filter(|child| is_there(*child))
+        .filter(|child| may_live(*child))
         .collect();
-    if left.is_empty() {
+    if old.is_empty() {
         return Ok(None);
     }
-    let pid = member.instance.pid;
-    let new = |pid: &i32| !left.iter().any(|(old, _)| old == pid);
-    let own: BTreeSet<u64> = family(pid)
+    let is_new = |pid: &i32| !old.iter().any(|(old, _)| old == pid);
+    let own: BTreeSet<u64> = family(member.instance.pid)
         .into_iter()
-        .filter(new)
-        .flat_map(|one| sockets_of(one).unwrap_or_default())
+        .filter(is_new)
+        .flat_map(|pid| sockets_of(pid).unwrap_or_default())
         .collect();
-    let mut held = Vec::new();
-    for child @ (old, _) in left.iter().copied() {
-        match sockets_of(old) {
-            Ok(sockets) => held.push((old, sockets)),
-            Err(_) if !is_there(child) => {}
-            Err(why) => return Err(format!("pid {old}: {why}")),
-        }
-    }
-    let listeners = lanes.listeners(std::time::Duration::ZERO)?;
-    let places = Addresses::of(&own, &member.instance.endpoint, &listeners);
-    let mut old = held
+    let held = held_sockets(&old)?;
+    let listeners = limits.listeners(Duration::ZERO)?;
+    let addresses = Addresses::of(&own, &member.instance.endpoint, &listeners);
+    let mut listening = held
         .into_iter()
         .filter(|(_, sockets)| {
             sockets
                 .iter()
-                .any(|socket| places.have(*socket, &listeners))
+                .any(|socket| addresses.have(*socket, &listeners))
         })
-        .map(|(old, _)| old);
-    let first = old.next();
-    let is_alone = old.next().is_none() && !own.iter().any(|socket| listeners.listens(*socket));
+        .map(|(pid, _)| pid);
+    let first = listening.next();
+    let is_alone =
+        listening.next().is_none() && !own.iter().any(|socket| listeners.listens(*socket));
     Ok(first.filter(|_| !is_alone))
 }
 
-/// Where the instance and its new workers listen, and where it is asked.
+/// Tells whether a process lives, or cannot be read.
+fn may_live((pid, started): Child) -> bool {
+    lives(pid).map_or(true, |stat| {
+        stat.is_some_and(|stat| stat.started == started)
+    })
+}
+
+/// Returns the sockets that each of these workers holds, without workers that have ended.
+fn held_sockets(workers: &[Child]) -> Result<Vec<(i32, Vec<u64>)>, String> {
+    let mut held = Vec::new();
+    for worker @ (pid, _) in workers.iter().copied() {
+        match sockets_of(pid) {
+            Ok(sockets) => held.push((pid, sockets)),
+            Err(_) if !may_live(worker) => {}
+            Err(why) => return Err(format!("pid {pid}: {why}")),
+        }
+    }
+    Ok(held)
+}
+
+/// The addresses on which the instance and its new workers listen, and the one that is probed.
 struct Addresses<'a> {
     sockets: &'a BTreeSet<u64>,
     addresses: BTreeSet<&'a Address>,
-    asked: Option<SocketAddr>,
-    path: Option<&'a str>,
+    probed: Option<SocketAddr>,
+    probed_path: Option<&'a str>,
 }
 
 impl<'a> Addresses<'a> {
@@ -107,21 +115,26 @@ impl<'a> Addresses<'a> {
         Self {
             sockets,
             addresses,
-            asked: asked(endpoint),
-            path: address_of(endpoint).strip_prefix("unix:"),
+            probed: probed_address(endpoint),
+            probed_path: address_of(endpoint).strip_prefix("unix:"),
         }
     }
 
+    /// Tells whether a socket is one of the instance's, or listens on one of its addresses.
     fn have(&self, socket: u64, listeners: &Listeners) -> bool {
-        let is_asked = |address: &Address| match address {
-            Address::Tcp(at) => self.asked.is_some_and(|asked| {
-                at.port() == asked.port() && (at.ip() == asked.ip() || at.ip().is_unspecified())
+        let is_probed = |address: &Address| match address {
+            Address::Tcp(address) => self.probed.is_some_and(|probed| {
+                address.port() == probed.port()
+                    && (address.ip() == probed.ip() || address.ip().is_unspecified())
             }),
-            Address::Unix(path) => self.path.is_some_and(|asked| path.as_os_str() == asked),
+            Address::Unix(path) => self
+                .probed_path
+                .is_some_and(|probed| path.as_os_str() == probed),
         };
-        let at = listeners.address(socket);
         listeners.listens(socket)
             && (self.sockets.contains(&socket)
-                || at.is_some_and(|at| self.addresses.contains(at) || is_asked(at)))
+                || listeners
+                    .address(socket)
+                    .is_some_and(|address| self.addresses.contains(address) || is_probed(address)))
     }
 }

@@ -1,5 +1,5 @@
-//! Who else listens where an instance does: whom a connection reaches is then chance, and what one
-//! answer says proves little.
+//! Foreign listeners on the address of an instance. The kernel may route a probe to either process,
+//! so the answer proves nothing while there is one.
 
 use std::{
     collections::BTreeSet,
@@ -19,97 +19,114 @@ use crate::{
     },
 };
 
-/// Ancestors of a process that are looked at.
-const GENERATIONS: usize = 64;
+/// The most ancestors of a process that are checked for a process of the run.
+const MAX_ANCESTORS: usize = 64;
 
-/// Processes that listen on an address of `pid` (which is asked at `endpoint`) and belong to nobody
-/// in the run; each named with its executable. Sockets that several processes share are one socket:
-/// what counts is a second one on the same address (`SO_REUSEPORT`).
+/// Returns the processes that listen on an address of `pid`, which is probed at `endpoint`, and
+/// descend from no process of the run; each named with its executable. A socket that several
+/// processes share is one socket: only a second one on the same address (`SO_REUSEPORT`) counts.
 pub(crate) fn foreign_listeners(
     pid: i32,
     endpoint: &str,
     listeners: &Listeners,
-    lanes: &ProbeLimits,
+    limits: &ProbeLimits,
 ) -> Vec<String> {
-    // Most ports have one socket, and nobody needs to be looked at.
-    if asked(endpoint).is_some_and(|asked| !listeners.is_crowded(asked.port())) {
+    let probed = probed_address(endpoint);
+    // Most ports have one socket, and no process needs to be searched for.
+    if probed.is_some_and(|probed| !listeners.is_crowded(probed.port())) {
         return Vec::new();
     }
-    let known = lanes.pids();
+    let known = limits.pids();
     let Ok(own) = sockets_of(pid) else {
         return Vec::new();
     };
-    let mut mine: BTreeSet<u64> = own.into_iter().collect();
-    mine.extend(
+    let mut own: BTreeSet<u64> = own.into_iter().collect();
+    own.extend(
         family(pid)
             .into_iter()
             .skip(1)
             .flat_map(|child| sockets_of(child).unwrap_or_default()),
     );
-    let mut addresses: BTreeSet<SocketAddr> = mine
+    let foreign: BTreeSet<u64> = addresses(&own, probed, listeners)
+        .into_iter()
+        .flat_map(|address| listeners.on(address))
+        .filter(|inode| !own.contains(inode))
+        .collect();
+    named(&foreign, &known)
+}
+
+/// Returns the addresses of the sockets `own`, and the one that is probed.
+fn addresses(
+    own: &BTreeSet<u64>,
+    probed: Option<SocketAddr>,
+    listeners: &Listeners,
+) -> BTreeSet<SocketAddr> {
+    let mut addresses: BTreeSet<SocketAddr> = own
         .iter()
         .filter_map(|inode| listeners.tcp(*inode))
         .collect();
-    // Who listens on all addresses is not who is reached at one that somebody else listens on.
-    if let Some(asked) = asked(endpoint) {
-        let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), asked.port());
-        let four = (asked.is_ipv4() && addresses.contains(&six))
-            .then_some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), asked.port()));
-        addresses.extend(four.into_iter().chain([asked]));
+    // A socket on all addresses gets no connection to an address on which another one listens.
+    if let Some(probed) = probed {
+        let any_six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), probed.port());
+        if probed.is_ipv4() && addresses.contains(&any_six) {
+            addresses.insert(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), probed.port()));
+        }
+        addresses.insert(probed);
     }
-    let foreign: BTreeSet<u64> = addresses
-        .into_iter()
-        .flat_map(|address| listeners.on(address))
-        .filter(|inode| !mine.contains(inode))
-        .collect();
+    addresses
+}
+
+/// Returns the names of the processes that hold the sockets `foreign` and descend from none of
+/// `known`.
+fn named(foreign: &BTreeSet<u64>, known: &BTreeSet<i32>) -> Vec<String> {
     let mut held = BTreeSet::new();
-    let mut strangers = Vec::new();
-    for (holder, inode) in holders(&foreign) {
+    let mut names = Vec::new();
+    for (holder, inode) in holders(foreign) {
         held.insert(inode);
-        if !descends(holder, &known) {
+        if !descends(holder, known) {
             let exe = std::fs::read_link(Path::new("/proc").join(holder.to_string()).join("exe"))
                 .unwrap_or_default();
-            strangers.push(format!("pid {holder} ({})", exe.display()));
+            names.push(format!("pid {holder} ({})", exe.display()));
         }
     }
     if foreign.iter().any(|inode| !held.contains(inode)) {
-        strangers.push("a process that this user may not look at".into());
+        names.push("a process that this user may not look at".into());
     }
-    strangers.dedup();
-    strangers
+    names.dedup();
+    names
 }
 
-/// The address of `http://HOST:PORT/`.
-pub(crate) fn asked(endpoint: &str) -> Option<SocketAddr> {
+/// Returns the address of `http://HOST:PORT/`.
+pub(crate) fn probed_address(endpoint: &str) -> Option<SocketAddr> {
     address_of(endpoint).parse().ok()
 }
 
-/// Every process that holds one of the sockets, with which.
+/// Returns every process that holds one of the sockets, with that socket.
 fn holders(sockets: &BTreeSet<u64>) -> Vec<(i32, u64)> {
     if sockets.is_empty() {
         return Vec::new();
     }
-    let mut all = Vec::new();
-    // A socket whose holder is not found is named as such.
+    let mut holders = Vec::new();
     for pid in pids().unwrap_or_default() {
-        // Whoever may not be looked at shows in a socket that nobody holds.
-        let _ = descriptors(pid, |_, to| {
-            all.extend(
-                to.ok()
+        // The sockets of a process that cannot be read have no known holder, and are named as such.
+        let _ = descriptors(pid, |_, target| {
+            holders.extend(
+                target
+                    .ok()
                     .and_then(socket)
                     .filter(|inode| sockets.contains(inode))
                     .map(|inode| (pid, inode)),
             )
         });
     }
-    all
+    holders
 }
 
-/// Whether it is, or descends from, one of `known`.
+/// Tells whether a process is, or descends from, one of `known`.
 fn descends(pid: i32, known: &BTreeSet<i32>) -> bool {
     let parent = |pid: &i32| Stat::of(*pid).ok().map(|stat| stat.parent);
     std::iter::successors(Some(pid), parent)
-        .take(GENERATIONS)
+        .take(MAX_ANCESTORS)
         .any(|pid| known.contains(&pid))
 }
 
@@ -121,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_holds_a_socket_is_found_and_whose_it_is() {
+    fn the_holder_of_a_socket_is_found_by_its_ancestors() {
         let me = i32::try_from(std::process::id()).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
@@ -140,7 +157,7 @@ mod tests {
         let listeners = Listeners::read().unwrap();
         assert_eq!(listeners.tcp(inode), Some(listener.local_addr().unwrap()));
         let endpoint = format!("http://{}/", listener.local_addr().unwrap());
-        assert_eq!(asked(&endpoint), listener.local_addr().ok());
+        assert_eq!(probed_address(&endpoint), listener.local_addr().ok());
         assert!(
             foreign_listeners(me, &endpoint, &listeners, &ProbeLimits::default()).is_empty()
                 && foreign_listeners(me, "", &listeners, &ProbeLimits::default()).is_empty()

@@ -1,47 +1,49 @@
-//! What readings from before a signal say of it: which second it must wait for, whether the file
-//! was read without it, and whether the reload that came before is over.
+//! Readings from before a signal: which second the signal must wait for, whether the file was read
+//! without it, and whether the reload before it is over.
 
 use std::time::Duration;
 
 use crate::fact::{Assertion, Expectation};
 
-/// The longest wait for the next second of a clock: a stamp that lies further ahead is of another
-/// clock.
-const AHEAD: i64 = 2;
-/// How far the coarse clock of the kernel, which many programs read, can be behind: two ticks of 10
-/// ms.
-const BEHIND: Duration = Duration::from_millis(20);
+/// The seconds from now at which a stamp is taken as one of another clock. No signal waits for it.
+const MAX_AHEAD: i64 = 2;
+/// The lag of the kernel's coarse clock, which many programs read: two ticks of 10 ms.
+const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
 
-/// How long the signal must wait until a stamp of whole seconds can be later than the one that was
-/// read: a reload within the same second would leave it as it is. None where it need not wait.
-pub(crate) fn next_second(facts: &[Assertion], baseline: &[Option<String>]) -> Option<Duration> {
-    let stamps = facts
+/// Returns how long the signal must wait until a stamp of whole seconds can be later than the one
+/// that was read. A reload within the same second would not change it. Returns `None` if the signal
+/// need not wait.
+pub(crate) fn next_second(
+    assertions: &[Assertion],
+    baseline: &[Option<String>],
+) -> Option<Duration> {
+    let stamps = assertions
         .iter()
         .zip(baseline)
-        .filter_map(|(fact, before)| fact.whole_second(before.as_deref()?));
+        .filter_map(|(assertion, before)| assertion.whole_second(before.as_deref()?));
     let wait = until_after(stamps.max()?, jiff::Timestamp::now());
-    (!wait.is_zero()).then_some(wait + BEHIND)
+    (!wait.is_zero()).then_some(wait + COARSE_CLOCK_LAG)
 }
 
-/// How long it takes from `now` until the second `stamp` is over.
+/// Returns the time from `now` until the second `stamp` is over.
 fn until_after(stamp: i64, now: jiff::Timestamp) -> Duration {
-    if stamp < now.as_second() || stamp - now.as_second() >= AHEAD {
+    if stamp < now.as_second() || stamp - now.as_second() >= MAX_AHEAD {
         return Duration::ZERO;
     }
     let end = jiff::Timestamp::from_second(stamp + 1).unwrap_or(now);
     Duration::try_from(end.duration_since(now)).unwrap_or_default()
 }
 
-/// Makes what is expected to change compare with the survey again, where it has changed since: the
-/// readings were steady before the file was installed, so the instance watches the file and has
-/// read it by itself.
+/// Sets the baseline of each `changed` assertion back to the reading of the survey, if it has
+/// changed since. The readings were steady before the file was installed, so the instance watches
+/// the file and has read it without a signal.
 pub(crate) fn keep_survey(
-    facts: &[Assertion],
+    assertions: &[Assertion],
     survey: &[Option<String>],
     baseline: &mut [Option<String>],
 ) {
-    for ((fact, before), now) in facts.iter().zip(survey).zip(baseline) {
-        if fact.expectation == Expectation::Changed
+    for ((assertion, before), now) in assertions.iter().zip(survey).zip(baseline) {
+        if assertion.expectation == Expectation::Changed
             && before.is_some()
             && now.is_some()
             && before != now
@@ -51,29 +53,31 @@ pub(crate) fn keep_survey(
     }
 }
 
-/// Whether an assertion that does not compare held before the run and does not hold right before
-/// the signal that takes everything back: the new config shows in that, so the reload of it is
-/// over. `first` and `now` are the readings.
-pub(crate) fn show_the_other(
-    facts: &[Assertion],
+/// Tells whether an assertion that needs no baseline held before the run and does not hold right
+/// before the signal of a rollback. The instance then shows the new config, so the reload of that
+/// config is over. `first` and `now` are the two readings.
+pub(crate) fn show_other_config(
+    assertions: &[Assertion],
     first: &[Option<String>],
     now: &[Option<String>],
 ) -> bool {
-    let holds = |fact: &Assertion, reading: &str| fact.holds_alone(reading);
     let readings = first
         .iter()
         .zip(now)
         .map(|(first, now)| first.as_deref().zip(now.as_deref()));
-    let mut all = facts
+    let mut read = assertions
         .iter()
         .zip(readings)
-        .filter_map(|(fact, both)| Some((fact, both?)));
-    all.any(|(fact, (first, now))| {
-        let plain = matches!(
-            fact.expectation,
+        .filter_map(|(assertion, readings)| Some((assertion, readings?)));
+    read.any(|(assertion, (first, now))| {
+        let needs_no_baseline = matches!(
+            assertion.expectation,
             Expectation::Equals(_) | Expectation::Contains(_)
         );
-        plain && !now.trim().is_empty() && holds(fact, first) && !holds(fact, now)
+        needs_no_baseline
+            && !now.trim().is_empty()
+            && assertion.holds_alone(first)
+            && !assertion.holds_alone(now)
     })
 }
 
@@ -83,16 +87,17 @@ mod tests {
     use super::*;
     use crate::fact::{Extract, Source};
 
-    fn fact(wants: Expectation) -> Assertion {
+    fn assertion(expectation: Expectation) -> Assertion {
         Assertion {
             source: Source::Exec(vec!["x".into()]),
             read: Extract::Stdout,
-            expectation: wants,
+            expectation,
         }
     }
 
-    fn texts(all: &[&str]) -> Vec<Option<String>> {
-        all.iter()
+    fn readings(texts: &[&str]) -> Vec<Option<String>> {
+        texts
+            .iter()
             .map(|text| (*text != "-").then(|| (*text).to_owned()))
             .collect()
     }
@@ -118,7 +123,8 @@ mod tests {
 
     #[test]
     fn only_stamps_of_whole_seconds_are_waited_for() {
-        let stamp = |wants: Expectation, text: &str| fact(wants).whole_second(text);
+        let stamp =
+            |expectation: Expectation, text: &str| assertion(expectation).whole_second(text);
         assert_eq!(
             stamp(Expectation::AfterSignal, "1700000000"),
             Some(1_700_000_000)
@@ -127,33 +133,38 @@ mod tests {
             stamp(Expectation::AfterSignal, "2023-11-14T22:13:20Z"),
             Some(1_700_000_000)
         );
-        for (wants, text) in [
+        for (expectation, text) in [
             (Expectation::AfterSignal, "1700000000.5"),
             (Expectation::AfterSignal, "soon"),
             (Expectation::Changed, "1700000000"),
         ] {
-            assert_eq!(stamp(wants, text), None, "{text}");
+            assert_eq!(stamp(expectation, text), None, "{text}");
         }
     }
 
     #[test]
-    fn what_was_read_without_a_signal_compares_with_the_survey() {
-        let facts = [
-            fact(Expectation::Changed),
-            fact(Expectation::Increased),
-            fact(Expectation::Changed),
-            fact(Expectation::Changed),
+    fn a_config_that_was_read_without_a_signal_compares_with_the_survey() {
+        let assertions = [
+            assertion(Expectation::Changed),
+            assertion(Expectation::Increased),
+            assertion(Expectation::Changed),
+            assertion(Expectation::Changed),
         ];
-        let mut now = texts(&["two", "2", "-", "same"]);
-        keep_survey(&facts, &texts(&["one", "1", "one", "same"]), &mut now);
-        assert_eq!(now, texts(&["one", "2", "-", "same"]));
+        let mut now = readings(&["two", "2", "-", "same"]);
+        keep_survey(
+            &assertions,
+            &readings(&["one", "1", "one", "same"]),
+            &mut now,
+        );
+        assert_eq!(now, readings(&["one", "2", "-", "same"]));
     }
 
     #[test]
     fn an_assertion_that_fell_shows_the_other_config() {
-        let equals = [fact(Expectation::Equals("ok".into()))];
-        let shows =
-            |first: &str, now: &str| show_the_other(&equals, &texts(&[first]), &texts(&[now]));
+        let equals = [assertion(Expectation::Equals("ok".into()))];
+        let shows = |first: &str, now: &str| {
+            show_other_config(&equals, &readings(&[first]), &readings(&[now]))
+        };
         assert!(shows("ok", "refused"));
         for (first, now) in [
             ("ok", "ok"),
@@ -164,15 +175,15 @@ mod tests {
         ] {
             assert!(!shows(first, now), "{first} {now}");
         }
-        assert!(show_the_other(
-            &[fact(Expectation::Contains("one".into()))],
-            &texts(&["one!"]),
-            &texts(&["two!"])
+        assert!(show_other_config(
+            &[assertion(Expectation::Contains("one".into()))],
+            &readings(&["one!"]),
+            &readings(&["two!"])
         ));
-        assert!(!show_the_other(
-            &[fact(Expectation::Changed)],
-            &texts(&["one"]),
-            &texts(&["two"])
+        assert!(!show_other_config(
+            &[assertion(Expectation::Changed)],
+            &readings(&["one"]),
+            &readings(&["two"])
         ));
     }
 }

@@ -1,25 +1,26 @@
-//! How often each source of an instance must say the same before its answers count.
+//! How often each source of an instance is probed before its answers count.
 //!
-//! An endpoint may hand its questions to two processes in turn, one on each config. Each source is
-//! therefore asked several times in a row: of two processes that answer in turn, two such questions
-//! meet both.
+//! Two processes may answer at one endpoint in turn, one on each config. Each source is therefore
+//! probed several times in a row: two probes in a row reach both processes.
 
 use crate::fact::Source;
 
-/// How many times as often an endpoint is asked that has answered by the new config, and by another
-/// one later.
-const FELL: u32 = 4;
+/// The factor by which an endpoint is probed more often, once it has answered by the expected config
+/// and by another one later.
+const UNSTEADY_FACTOR: u32 = 4;
 
-/// What is known of how steadily an instance answers.
+/// Records whether the answers of an instance are steady.
 #[derive(Debug)]
 pub(crate) struct Samples {
     samples: u32,
+    /// Whether everything held once.
     held: bool,
+    /// Whether an assertion did not hold after that.
     fell: bool,
 }
 
 impl Samples {
-    /// Of one that must say the same in so many samples.
+    /// Returns the record of an instance whose assertions must hold in `samples` samples.
     pub(crate) fn of(samples: u32) -> Self {
         Self {
             samples,
@@ -28,19 +29,19 @@ impl Samples {
         }
     }
 
-    /// Everything holds.
+    /// Records that everything holds.
     pub(crate) fn holds(&mut self) {
         self.held = true;
     }
 
-    /// Something does not hold.
+    /// Records that an assertion does not hold.
     pub(crate) fn does_not_hold(&mut self) {
         self.fell |= self.held;
     }
 
-    /// The questions that follow after each of `sources` was asked once, all at the same time. One
-    /// that is asked beside others was perhaps answered by another process than the next one would
-    /// be, and does not count.
+    /// Returns the probes that follow after each of `sources` was probed once, all at the same time.
+    /// The concurrent first probes of several sources do not count: of two processes that answer in
+    /// turn, the next probe of a source may reach the same one again.
     pub(crate) fn questions<'a>(
         &self,
         sources: impl Iterator<Item = &'a Source>,
@@ -48,34 +49,38 @@ impl Samples {
         if self.samples < 2 {
             return Vec::new();
         }
-        // The kernel is no process that could answer for another one. Its word comes last.
-        let (kernel, asked): (Vec<&Source>, Vec<&Source>) =
+        // The kernel gives no answer of another process. It is read last.
+        let (kernel, endpoints): (Vec<&Source>, Vec<&Source>) =
             distinct(sources).partition(|source| source.is_kernel());
-        let often = if self.fell {
-            self.samples.saturating_mul(FELL)
+        let samples = if self.fell {
+            self.samples.saturating_mul(UNSTEADY_FACTOR)
         } else {
             self.samples
         };
-        let more = if asked.len() == 1 { often - 1 } else { often };
-        asked
+        let repeats = if endpoints.len() == 1 {
+            samples - 1
+        } else {
+            samples
+        };
+        endpoints
             .into_iter()
-            .flat_map(|source| (0..more).map(move |_| source))
+            .flat_map(|source| (0..repeats).map(move |_| source))
             .chain(kernel)
             .collect()
     }
 }
 
-/// Each of them once.
+/// Returns each source once.
 pub(crate) fn distinct<'a>(
     sources: impl Iterator<Item = &'a Source>,
 ) -> impl Iterator<Item = &'a Source> {
-    let mut all: Vec<&Source> = Vec::new();
+    let mut distinct: Vec<&Source> = Vec::new();
     for source in sources {
-        if !all.contains(&source) {
-            all.push(source);
+        if !distinct.contains(&source) {
+            distinct.push(source);
         }
     }
-    all.into_iter()
+    distinct.into_iter()
 }
 
 #[cfg(test)]
@@ -83,42 +88,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_source_is_asked_in_a_row_and_the_kernel_once_at_the_end() {
-        let all = [
+    fn each_source_is_probed_in_a_row_and_the_kernel_once_at_the_end() {
+        let sources = [
             Source::Exec(vec!["a".into()]),
             Source::Workers,
             Source::Exec(vec!["b".into()]),
         ];
-        let steady = Samples::of(3);
-        let rows = |steady: &Samples, some: &[usize]| -> Vec<usize> {
-            let asked = steady.questions(some.iter().map(|at| &all[*at]));
-            asked
+        let rows = |samples: &Samples, chosen: &[usize]| -> Vec<usize> {
+            let questions = samples.questions(chosen.iter().map(|index| &sources[*index]));
+            questions
                 .iter()
-                .filter_map(|source| all.iter().position(|s| s == *source))
+                .filter_map(|source| sources.iter().position(|other| other == *source))
                 .collect()
         };
-        assert_eq!(rows(&steady, &[0, 1, 2, 0]), [0, 0, 0, 2, 2, 2, 1]);
+        let three = Samples::of(3);
+        assert_eq!(rows(&three, &[0, 1, 2, 0]), [0, 0, 0, 2, 2, 2, 1]);
         assert_eq!(
-            rows(&steady, &[0, 1]),
+            rows(&three, &[0, 1]),
             [0, 0, 1],
-            "the first question was the first of the row"
+            "the first probe was the first of the row"
         );
-        assert_eq!(rows(&steady, &[1]), [1]);
+        assert_eq!(rows(&three, &[1]), [1]);
         assert!(rows(&Samples::of(1), &[0, 1, 2]).is_empty());
     }
 
     #[test]
-    fn one_that_fell_back_is_asked_more_often() {
+    fn an_unsteady_instance_is_probed_more_often() {
         let source = Source::Exec(Vec::new());
-        let mut steady = Samples::of(3);
-        steady.does_not_hold();
+        let mut samples = Samples::of(3);
+        samples.does_not_hold();
         assert_eq!(
-            steady.questions(std::iter::once(&source)).len(),
+            samples.questions(std::iter::once(&source)).len(),
             2,
             "it has not held before"
         );
-        steady.holds();
-        steady.does_not_hold();
-        assert_eq!(steady.questions(std::iter::once(&source)).len(), 11);
+        samples.holds();
+        samples.does_not_hold();
+        assert_eq!(samples.questions(std::iter::once(&source)).len(), 11);
     }
 }

@@ -1,5 +1,5 @@
-//! What the kernel knows of the processes that work for another one: who they are, and which of
-//! them hold a listening socket.
+//! The workers of an instance, as the kernel knows them: which processes they are, and which of them
+//! hold a listening socket.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -16,26 +16,29 @@ use crate::{
     },
 };
 
-/// A worker that has lived this long has not ended at its birth; one that still lives so long after
-/// its last listening is not just ending.
+/// The suffix of the line of a worker that holds a listening socket.
+const LISTENS: &str = " listens";
+
+/// The age from which a new worker counts: a younger one may be about to end. A worker that still
+/// lives this long after its last listening is not just ending.
 pub(crate) const SETTLED: Duration = Duration::from_millis(100);
 
-/// The children of `pid`, one a line: `PID:STARTED`, and ` listens` behind who holds a listening
-/// socket. With a reading from `before`, whoever stands in that and still lives has a line, whoever
-/// its parent is by now, and a new child has one once it has lived for a moment. `look` asks the
-/// kernel who listens.
+/// Returns the children of `pid`, one a line: `PID:STARTED`, and ` listens` behind a child that
+/// holds a listening socket. With a reading from `before`, each process of that reading which still
+/// lives has a line, even if its parent is another process now. A new child then has a line once it
+/// is as old as [`SETTLED`]. `read_listeners` reads the socket tables.
 ///
 /// # Errors
-/// A sentence when this host does not see who listens.
+/// Fails if the kernel does not tell which sockets the children hold.
 pub(crate) fn workers(
     pid: i32,
     before: Option<&str>,
-    look: impl FnOnce() -> Result<Arc<Listeners>, String>,
+    read_listeners: impl FnOnce() -> Result<Arc<Listeners>, String>,
 ) -> Result<String, String> {
     let old: Vec<Child> = before
         .unwrap_or_default()
         .lines()
-        .filter_map(named)
+        .filter_map(parsed)
         .collect();
     let mut held = Vec::new();
     let now = children(pid).map_err(|e| format!("its children: {e}"))?;
@@ -44,18 +47,13 @@ pub(crate) fn workers(
         .chain(old.iter().map(|(pid, _)| *pid))
         .collect::<BTreeSet<_>>()
     {
-        // One that could not be looked at must not count as one that has ended.
+        // A process that cannot be read must not count as one that has ended.
         let Some(stat) = lives(child).map_err(|e| format!("pid {child}: {e}"))? else {
             continue;
         };
         let is_old = old.contains(&(child, stat.started));
-        // A new one that ends at once has proven nothing.
-        let is_new = stat.parent == pid
-            && (before.is_none()
-                || Process::new(child)
-                    .ok()
-                    .and_then(|p| age(&p))
-                    .is_some_and(|age| age >= SETTLED));
+        // A new child that ends at once proves nothing.
+        let is_new = stat.parent == pid && (before.is_none() || is_settled(child));
         if !is_old && !is_new {
             continue;
         }
@@ -65,11 +63,11 @@ pub(crate) fn workers(
             Err(why) => return Err(format!("pid {child}: {why}")),
         }
     }
-    // Only now: a socket that was opened before its holder was looked at is in the tables.
-    let listeners = look()?;
+    // Read last, so that the tables have every socket which was found at a child.
+    let listeners = read_listeners()?;
     let line = |(name, sockets): (String, Vec<u64>)| {
-        if sockets.iter().any(|s| listeners.listens(*s)) {
-            format!("{name} listens")
+        if sockets.iter().any(|socket| listeners.listens(*socket)) {
+            format!("{name}{LISTENS}")
         } else {
             name
         }
@@ -77,47 +75,49 @@ pub(crate) fn workers(
     Ok(held.into_iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
-/// The listening sockets that `pid` itself holds, by inode, one a line.
+/// Tells whether a process is old enough to count as a worker.
+fn is_settled(pid: i32) -> bool {
+    Process::new(pid)
+        .ok()
+        .and_then(|process| age(&process))
+        .is_some_and(|age| age >= SETTLED)
+}
+
+/// Returns the listening sockets that `pid` itself holds, by inode, one a line.
 ///
 /// # Errors
-/// As [`workers`].
+/// Fails as [`workers`] does.
 pub(crate) fn listener(
     pid: i32,
-    look: impl FnOnce() -> Result<Arc<Listeners>, String>,
+    read_listeners: impl FnOnce() -> Result<Arc<Listeners>, String>,
 ) -> Result<String, String> {
     let held: BTreeSet<u64> = sockets_of(pid)?.into_iter().collect();
-    let listeners = look()?;
+    let listeners = read_listeners()?;
     Ok(held
         .into_iter()
         .filter(|socket| listeners.listens(*socket))
-        .map(|socket| format!("{socket} listens"))
+        .map(|socket| format!("{socket}{LISTENS}"))
         .collect::<Vec<_>>()
         .join("\n"))
 }
 
-/// Those of `before` that listened and do so no more, though they live: they end once their last
-/// connection does.
+/// Returns the draining workers: those that listened in the reading `before` and live without
+/// listening in the reading `now`. They end once their last connection does.
 pub(crate) fn draining(before: &str, now: &str) -> Vec<Child> {
     let listened = |line: &&str| {
         before
             .lines()
-            .any(|old| old.strip_suffix(" listens") == Some(line))
+            .any(|old| old.strip_suffix(LISTENS) == Some(line))
     };
-    now.lines().filter(listened).filter_map(named).collect()
+    now.lines().filter(listened).filter_map(parsed).collect()
 }
 
-/// The reading `now`, with those marked that stood in the reading `first` already.
+/// Returns the reading `now` with a mark at each worker of the reading `first`: it may stay.
 pub(crate) fn kept(first: &str, now: &str) -> String {
     let mark = |line: &str| {
-        let old = first
-            .lines()
-            .any(|old| worker_name(old) == worker_name(line));
-        if old {
-            line.replacen(
-                worker_name(line),
-                &format!("{}{KEPT}", worker_name(line)),
-                1,
-            )
+        let name = worker_name(line);
+        if first.lines().any(|old| worker_name(old) == name) {
+            line.replacen(name, &format!("{name}{KEPT}"), 1)
         } else {
             line.to_owned()
         }
@@ -125,40 +125,41 @@ pub(crate) fn kept(first: &str, now: &str) -> String {
     now.lines().map(mark).collect::<Vec<_>>().join("\n")
 }
 
-/// An old worker that may stay, but listens on a socket that nobody new holds: whoever is led to
-/// that is answered by it alone.
+/// Returns an old worker that may stay, but listens on a socket that no new worker holds. Every
+/// connection to that socket is answered by the old worker alone.
 pub(crate) fn apart(before: &str, now: &str, listeners: &Listeners) -> Option<i32> {
     let sockets = |line: &str| -> BTreeSet<u64> {
-        let held = named(line)
+        let held = parsed(line)
             .and_then(|(pid, _)| sockets_of(pid).ok())
             .unwrap_or_default();
         held.into_iter()
             .filter(|inode| listeners.listens(*inode))
             .collect()
     };
-    let old = |line: &&str| {
+    let may_stay = |line: &&str| {
         before
             .lines()
             .any(|old| worker_name(old) == worker_name(line) && old.contains(KEPT))
     };
-    let mut may_stay = now
+    let mut staying = now
         .lines()
-        .filter(|line| line.ends_with(" listens"))
-        .filter(old)
+        .filter(|line| line.ends_with(LISTENS))
+        .filter(may_stay)
         .peekable();
-    may_stay.peek()?;
+    staying.peek()?;
     let shared: BTreeSet<u64> = now
         .lines()
-        .filter(|line| !old(line))
+        .filter(|line| !may_stay(line))
         .flat_map(sockets)
         .collect();
-    may_stay
+    staying
         .find(|line| !sockets(line).is_subset(&shared))
-        .and_then(named)
+        .and_then(parsed)
         .map(|(pid, _)| pid)
 }
 
-/// Those that still live a moment later: one that was just ending is worth no name.
+/// Returns the draining workers that still live after [`SETTLED`]. One that was just ending is not
+/// worth naming.
 pub(crate) async fn lasting(draining: Vec<Child>) -> Vec<i32> {
     if !draining.is_empty() {
         tokio::time::sleep(SETTLED).await;
@@ -172,7 +173,8 @@ pub(crate) async fn lasting(draining: Vec<Child>) -> Vec<i32> {
         .collect()
 }
 
-fn named(line: &str) -> Option<Child> {
+/// Returns the process that a line of a reading names.
+fn parsed(line: &str) -> Option<Child> {
     let (pid, started) = line.split(' ').next()?.split_once(':')?;
     Some((pid.parse().ok()?, started.parse().ok()?))
 }
@@ -183,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_listened_and_does_no_more_is_draining() {
+    fn a_worker_that_no_longer_listens_is_draining() {
         let before = "1:5 listens\n2:6 listens\n3:7";
         assert_eq!(draining(before, "1:5\n3:7\n4:9 listens"), [(1, 5)]);
         assert!(
@@ -193,14 +195,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_who_lives_on_is_named() {
+    async fn only_a_worker_that_lives_on_is_named() {
         let me = i32::try_from(std::process::id()).unwrap();
         let started = lives(me).unwrap().unwrap().started;
         assert_eq!(lasting(vec![(me, started), (me, started + 1)]).await, [me]);
     }
 
     #[test]
-    fn who_was_there_from_the_first_is_marked() {
+    fn a_worker_of_the_first_reading_is_marked() {
         assert_eq!(
             kept("1:5 listens\n2:6", "1:5 listens\n2:6\n12:5 listens"),
             "1:5 kept listens\n2:6 kept\n12:5 listens"
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn children_of_every_thread_and_theirs_are_found_and_ended_ones_have_no_line() {
+    fn children_of_every_thread_are_found_and_ended_ones_have_no_line() {
         let me = i32::try_from(std::process::id()).unwrap();
         let spawn = |script: &str| {
             std::process::Command::new("sh")
@@ -221,11 +223,9 @@ mod tests {
             .join()
             .unwrap();
         let mut ended = spawn("exit 0");
-        let (pid, zombie) = (
-            i32::try_from(child.id()).unwrap(),
-            i32::try_from(ended.id()).unwrap(),
-        );
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let pid = i32::try_from(child.id()).unwrap();
+        let zombie = i32::try_from(ended.id()).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
         while lives(zombie).unwrap().is_some() || children(pid).unwrap().len() != 1 {
             assert!(
                 std::time::Instant::now() < deadline,
@@ -233,22 +233,23 @@ mod tests {
             );
             std::thread::yield_now();
         }
-        let all = crate::host::proc::tree::family(me);
+        let family = crate::host::proc::tree::family(me);
         assert!(
             children(me).unwrap().is_superset(&[pid, zombie].into())
                 && children(pid)
                     .unwrap()
                     .iter()
-                    .all(|grandchild| all.contains(grandchild)),
-            "{all:?}"
+                    .all(|grandchild| family.contains(grandchild)),
+            "{family:?}"
         );
-        let look = || Listeners::read().map(Arc::new).map_err(|e| e.to_string());
-        let said = workers(me, None, look).unwrap();
-        let of = |pid: i32| {
-            said.lines()
+        let read = || Listeners::read().map(Arc::new).map_err(|e| e.to_string());
+        let reading = workers(me, None, read).unwrap();
+        let has_line = |pid: i32| {
+            reading
+                .lines()
                 .any(|line| line.starts_with(&format!("{pid}:")))
         };
-        assert!(of(pid) && !of(zombie), "{said}");
+        assert!(has_line(pid) && !has_line(zombie), "{reading}");
         drop(child.stdin.take());
         child.wait().unwrap();
         ended.wait().unwrap();

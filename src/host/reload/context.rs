@@ -35,7 +35,7 @@ pub(crate) struct ProofContext<'a> {
 
 impl ProofContext<'_> {
     /// From now on, `member` may have been signalled.
-    pub(crate) fn begun(&self, member: &PlannedInstance) {
+    pub(crate) fn begin_signal(&self, member: &PlannedInstance) {
         self.mark_signalled.borrow_mut().insert(member.id);
         self.openings.begin(member);
     }

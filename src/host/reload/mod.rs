@@ -1,6 +1,9 @@
-//! Signals an instance, proves what it runs, and starts it again.
+//! Signals an instance, proves which config it runs, and starts it again.
 
+mod baseline;
 pub(crate) mod context;
+pub(crate) mod evidence;
+pub(crate) mod expectation;
 pub(crate) mod opened;
 pub(crate) mod prove;
 pub(crate) mod restart_command;

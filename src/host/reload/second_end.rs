@@ -8,11 +8,7 @@ use crate::{
     fact::{Assertion, Expectation},
     host::{
         parallel::admission::Slot,
-        probe::{
-            confirm::{Expected, confirm},
-            limits::ProbeLimits,
-            results::ProbeResults,
-        },
+        probe::{confirm::confirm, expected::Expected, limits::ProbeLimits, results::ProbeResults},
         proc::pidfd::SignalledProcess,
         reload::signal::signal,
     },

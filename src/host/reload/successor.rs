@@ -12,7 +12,7 @@ use crate::{
         discover::{self, found::Found, new_processes::NewProcesses},
         net::{http::own, sockets::sockets_of},
         probe::{
-            confirm::{foreign_listeners, sharing_text},
+            endpoint::{foreign_listeners, sharing_text},
             limits::{ProbeLimits, self_report},
             results::ProbeResults,
             samples::Samples,
@@ -24,7 +24,7 @@ use crate::{
             snapshot::ProcessSnapshot,
             tree::children,
         },
-        reload::{context::ProofContext, prove::other_text},
+        reload::{context::ProofContext, evidence::other_text},
     },
     step::{Content, PlannedInstance},
 };

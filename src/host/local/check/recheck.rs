@@ -9,7 +9,7 @@ use crate::{
         local::failed::failed_instance,
         probe::{confirm::confirm, limits::ProbeLimits, lost_listeners},
         proc::pidfd::{SignalError, SignalledProcess, hold},
-        reload::{context::ProofContext, prove::expected_after, successor},
+        reload::{context::ProofContext, expectation::expected_after, successor},
     },
     step::PlannedInstance,
 };

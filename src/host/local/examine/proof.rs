@@ -5,7 +5,7 @@ use crate::{
     event::Proof,
     fact::{Assertion, Expectation},
     fleet::Speaks,
-    host::reload::prove::strongest_proof,
+    host::reload::evidence::strongest_proof,
     step::{Content, PlannedInstance},
 };
 

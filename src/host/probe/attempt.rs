@@ -1,0 +1,306 @@
+//! One attempt to see the expected config: a probe of every source, and what the answers show.
+
+use std::time::Duration;
+
+use crate::{
+    fact::{Assertion, Source, old_workers},
+    host::{
+        exec::placeholders::Values,
+        net::http::{STATUS, get, own},
+        probe::{
+            endpoint::old_worker_text,
+            expected::{Expected, SelfReportExpectation},
+            limits::ProbeLimits,
+            results::ProbeResults,
+            samples::Samples,
+            workers::{apart, draining},
+        },
+        proc::{inside, pidfd::SignalledProcess, tree::Child},
+    },
+    self_report::{
+        Attempt as ReportedAttempt, AttemptResult, SelfReport, X_CONFIG_SHA256, X_INSTANCE,
+        is_instance,
+    },
+    step::PlannedInstance,
+};
+
+/// Why an attempt proved nothing.
+pub(super) enum AttemptError {
+    /// The answers do not show the expected config.
+    NotYet(String),
+    /// An old worker still accepts connections.
+    OldWorkerListening(String),
+    /// A source did not answer.
+    Silent(String),
+    /// The instance kept the old config.
+    Refused(String),
+}
+
+impl AttemptError {
+    /// Records in `samples` an answer of another config. If an answer of the expected config came
+    /// before it, two processes may answer in turn.
+    fn record_in(&self, samples: &mut Samples) {
+        if matches!(self, Self::NotYet(_)) {
+            samples.does_not_hold();
+        }
+    }
+}
+
+/// What the assertions of `confirm` show.
+#[derive(Default)]
+struct Shown {
+    /// Why the first assertion that does not hold does not.
+    not_yet: Option<String>,
+    /// Old workers that will end later.
+    draining: Vec<Child>,
+    /// Which old worker still accepts connections.
+    old_worker: Option<String>,
+}
+
+/// The probes of one instance after its signal.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    pub(super) signalled: &'a SignalledProcess,
+    pub(super) member: &'a PlannedInstance,
+    pub(super) expected: &'a Expected,
+    pub(super) limits: &'a ProbeLimits,
+}
+
+impl Attempt<'_> {
+    /// Probes every source once. If everything holds, probes each one in a row of samples. Returns
+    /// the old workers that will end later. `late` tells that the deadline has passed.
+    pub(super) async fn sampled(
+        self,
+        samples: &mut Samples,
+        late: bool,
+    ) -> Result<Vec<Child>, AttemptError> {
+        let mut draining = self
+            .once(None)
+            .await
+            .inspect_err(|error| error.record_in(samples))?;
+        samples.holds();
+        if self.expected.until.waits(late) {
+            return Ok(draining);
+        }
+        let serving = Source::Http(own("/"));
+        for source in samples.questions(self.expected.sources(&serving)) {
+            let sampled = self
+                .once(Some(source))
+                .await
+                .inspect_err(|error| error.record_in(samples))?;
+            if *source == Source::Workers {
+                draining = sampled;
+            }
+        }
+        Ok(draining)
+    }
+
+    /// Probes every source, or `only` one, once. Returns the old workers that will end later.
+    async fn once(self, only: Option<&Source>) -> Result<Vec<Child>, AttemptError> {
+        let Self {
+            signalled,
+            member,
+            expected,
+            limits,
+        } = self;
+        let endpoint = &member.instance.endpoint;
+        if endpoint.is_empty() && member.group.needs_endpoint() {
+            return Err(AttemptError::Silent(
+                "it listens on no address that could be probed".into(),
+            ));
+        }
+        let left = member.timeout.saturating_sub(signalled.at.elapsed());
+        let serving = Source::Http(own("/"));
+        let sources = expected
+            .sources(&serving)
+            .filter(|source| is_covered(source, only));
+        let results = ProbeResults::within(left, sources, member, limits).await;
+        self.check_rejections(&results, only)?;
+        if let Some((_, error)) = results.first_error() {
+            return Err(AttemptError::Silent(error.message.clone()));
+        }
+        let Shown {
+            mut not_yet,
+            draining,
+            old_worker,
+        } = self.read_assertions(&results, only);
+        if let Some(why) = old_worker {
+            return Err(AttemptError::OldWorkerListening(why));
+        }
+        let Some(report) = &expected.self_report else {
+            return not_yet.map_or(Ok(draining), |why| Err(AttemptError::NotYet(why)));
+        };
+        self.check_own_answers(&results, report, &mut not_yet)?;
+        if not_yet.is_none() && (!report.require_new_attempt || only.is_some()) {
+            return Ok(draining);
+        }
+        self.check_self_report(report, not_yet)
+            .await
+            .map(|()| draining)
+    }
+
+    /// Fails if an assertion of `reject` holds now and did not before the signal.
+    fn check_rejections(
+        self,
+        results: &ProbeResults<'_>,
+        only: Option<&Source>,
+    ) -> Result<(), AttemptError> {
+        for (index, assertion) in covered(&self.expected.reject, only) {
+            let now = results.read(assertion);
+            let before = reading(&self.member.rejected, index);
+            let holds = |now: Option<&str>| {
+                now.is_some_and(|now| assertion.holds(now, before, self.signalled.when))
+            };
+            if holds(now.as_deref()) && (assertion.needs_baseline() || !holds(before)) {
+                let endpoint = &self.member.instance.endpoint;
+                return Err(AttemptError::Refused(results.kept_old(assertion, endpoint)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every assertion of `confirm`.
+    fn read_assertions(self, results: &ProbeResults<'_>, only: Option<&Source>) -> Shown {
+        let mut shown = Shown::default();
+        for (index, assertion) in covered(&self.expected.confirm, only) {
+            let now = results.read(assertion);
+            let before = reading(&self.member.baseline, index);
+            if let Some(now) = &now {
+                self.expected.until.record_reading(index, now);
+            }
+            let holds = now
+                .as_deref()
+                .is_some_and(|now| assertion.holds(now, before, self.signalled.when));
+            if !holds {
+                shown.not_yet.get_or_insert_with(|| {
+                    results.why_not(assertion, &self.member.instance.endpoint)
+                });
+            }
+            if let (Source::Workers, Some(before), Some(now)) = (&assertion.source, before, now) {
+                shown.draining = draining(before, &now);
+                shown.old_worker = self.old_worker(before, &now);
+            }
+        }
+        shown
+    }
+
+    /// Returns the message about an old worker that still accepts connections, by the readings of
+    /// the workers `before` the signal and `now`.
+    fn old_worker(self, before: &str, now: &str) -> Option<String> {
+        let alone_on_its_socket = || {
+            apart(before, now, &*self.limits.listeners(Duration::ZERO).ok()?)
+                .map(|pid| pid.to_string())
+        };
+        old_workers(before, now)
+            .first()
+            .and_then(|name| name.split(':').next().map(str::to_owned))
+            .or_else(alone_on_its_socket)
+            .map(old_worker_text)
+    }
+
+    /// Checks that every answer of the instance's own endpoint names this process. Sets `not_yet`
+    /// if one names another config.
+    fn check_own_answers(
+        self,
+        results: &ProbeResults<'_>,
+        report: &SelfReportExpectation,
+        not_yet: &mut Option<String>,
+    ) -> Result<(), AttemptError> {
+        let is_it = |name: &str| inside::parsed(name).is_some_and(|id| self.is_its_name(id));
+        for answer in results.own_answers() {
+            if !answer.header(X_INSTANCE).is_some_and(is_it) {
+                let named = answer.header(X_INSTANCE).filter(|name| is_instance(name));
+                return Err(AttemptError::NotYet(format!(
+                    "it is answered by {}",
+                    named.unwrap_or("a process that does not say which one it is")
+                )));
+            }
+            if answer.header(X_CONFIG_SHA256) != Some(&report.sha256) {
+                not_yet.get_or_insert_with(|| "serves another config".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the self-report: the last attempt must be new and have read the expected config.
+    /// `not_yet` is why the answers do not show that config.
+    async fn check_self_report(
+        self,
+        expected: &SelfReportExpectation,
+        not_yet: Option<String>,
+    ) -> Result<(), AttemptError> {
+        let answer = get(&own(STATUS), &Values::at(&self.member.instance.endpoint))
+            .await
+            .map_err(AttemptError::Silent)?;
+        let report = SelfReport::read(&answer.body)
+            .map_err(|e| AttemptError::NotYet(format!("{STATUS}: {e}")))?;
+        if !self.is_its_name((report.instance.pid, report.instance.started)) {
+            return Err(AttemptError::NotYet(format!(
+                "it is answered by pid {}",
+                report.instance.pid
+            )));
+        }
+        let last = report.last_attempt;
+        let is_new = self.is_new(&last, expected);
+        let has_read = is_new && last.sha256.as_deref() == Some(&expected.sha256);
+        if not_yet.is_none() && has_read {
+            return Ok(());
+        }
+        let kept_old = matches!(
+            last.result,
+            AttemptResult::Rejected | AttemptResult::RestartRequired | AttemptResult::IoError
+        );
+        if expected.rejection_is_final && is_new && kept_old && (has_read || last.sha256.is_none())
+        {
+            return Err(AttemptError::Refused(last.error.unwrap_or_else(|| {
+                "it reports that it kept the old config".into()
+            })));
+        }
+        // It serves another config, or its last attempt read another one.
+        let still = format!(
+            "still at generation {}, attempt {}",
+            report.effective.generation, last.seq
+        );
+        Err(AttemptError::NotYet(
+            not_yet
+                .filter(|_| report.effective.sha256 == expected.sha256)
+                .unwrap_or(still),
+        ))
+    }
+
+    /// Tells whether an attempt is later than the signal. The count of attempts before the signal
+    /// is not known of an unresponsive instance, so the time of the attempt decides.
+    fn is_new(self, last: &ReportedAttempt, expected: &SelfReportExpectation) -> bool {
+        if self.member.unresponsive {
+            last.at >= self.signalled.when
+        } else {
+            last.seq > expected.seq
+        }
+    }
+
+    /// Tells whether the process calls itself `name` (pid and start time) in its own namespaces.
+    fn is_its_name(self, name: (i32, u64)) -> bool {
+        inside::is_its_name(self.signalled.pid, self.signalled.started, name)
+    }
+}
+
+/// Tells whether an attempt at every source, or at `only` one, covers `source`.
+fn is_covered(source: &Source, only: Option<&Source>) -> bool {
+    only.is_none_or(|only| only == source)
+}
+
+/// Returns the assertions that an attempt covers, each with its index.
+fn covered<'a>(
+    assertions: &'a [Assertion],
+    only: Option<&'a Source>,
+) -> impl Iterator<Item = (usize, &'a Assertion)> {
+    assertions
+        .iter()
+        .enumerate()
+        .filter(move |(_, assertion)| is_covered(&assertion.source, only))
+}
+
+/// Returns the reading of the assertion `index` from before the signal.
+fn reading(readings: &[Option<String>], index: usize) -> Option<&str> {
+    readings.get(index).and_then(Option::as_deref)
+}

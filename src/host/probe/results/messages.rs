@@ -1,0 +1,127 @@
+//! Messages about the answers of an attempt, for the operator.
+
+use std::{os::unix::fs::MetadataExt, path::PathBuf};
+
+use super::{ProbeResult, ProbeResults, Role, is_refused};
+use crate::fact::{self, Assertion, Expectation, Extract, Showing, Source, why_no_moment};
+
+impl ProbeResults<'_> {
+    /// Returns why `assertion` does not hold: what was read, and what was expected.
+    pub(crate) fn why_not(&self, assertion: &Assertion, endpoint: &str) -> String {
+        let source = assertion.source.describe(endpoint);
+        match self.result(&assertion.source) {
+            Some(ProbeResult::Command(output))
+                if output.code != 0 && assertion.read != Extract::Exit =>
+            {
+                format!("{source} ended with exit status {}", output.code)
+            }
+            Some(ProbeResult::Kernel(_)) if assertion.source == Source::Workers => {
+                format!("{source} are not replaced")
+            }
+            Some(ProbeResult::Kernel(_)) => format!("{source} is not replaced"),
+            Some(ProbeResult::Http(answer)) if is_refused(answer, &assertion.read) => {
+                format!("{source} {}", answer.status_line())
+            }
+            _ => format!(
+                "{source} {}",
+                assertion.unmet(self.shown(assertion).as_deref(), self.showing())
+            ),
+        }
+    }
+
+    /// Returns that an assertion of `reject` holds, with its reading.
+    pub(crate) fn kept_old(&self, assertion: &Assertion, endpoint: &str) -> String {
+        let reading = self
+            .shown(assertion)
+            .filter(|_| self.showing() == Showing::Open)
+            .map_or(String::new(), |reading| {
+                format!(" ({} reads {})", assertion.read, fact::shown(&reading))
+            });
+        format!(
+            "{} says that it kept the old config{reading}",
+            assertion.source.describe(endpoint)
+        )
+    }
+
+    /// Returns why `assertion` could never hold: the answer is an error page, or has no such metric
+    /// or value. An assertion of `reject` may wait for a value that only a fault brings.
+    pub(crate) fn unreadable(&self, assertion: &Assertion, role: Role) -> Option<String> {
+        let is_needed = role == Role::Confirm || assertion.needs_baseline();
+        match (self.result(&assertion.source)?, &assertion.read) {
+            (ProbeResult::Http(answer), read) if is_refused(answer, read) => Some(answer.refusal()),
+            (ProbeResult::Command(output), _) if output.code != 0 => None,
+            (
+                result @ (ProbeResult::Http(_) | ProbeResult::Command(_)),
+                Extract::Metric(name, labels),
+            ) if is_needed => missing_metric(result, assertion, name, labels),
+            (result, read)
+                if assertion.expectation == Expectation::AfterSignal
+                    && let Some(text) = assertion.reported_by(result.read(read)) =>
+            {
+                why_no_moment(&text).map(|why| format!("{why}, so it cannot be `after_signal`"))
+            }
+            (result, read @ Extract::Json(pointer)) if is_needed && result.read(read).is_none() => {
+                Some(format!("has no value at `{pointer}`, or is no JSON"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns why there is no reading that `assertion` could compare with.
+    pub(crate) fn no_baseline(&self, assertion: &Assertion, endpoint: &str) -> String {
+        let source = assertion.source.describe(endpoint);
+        let reading = self
+            .result(&assertion.source)
+            .and_then(|result| result.read(&assertion.read));
+        match (&assertion.source, reading) {
+            (Source::Workers, _) => "has no workers that a reload could replace".into(),
+            (Source::Listener, _) => "has no listening socket that a reload could replace".into(),
+            (_, Some(_)) => {
+                format!("{source} reads as nothing, so a change of it could not be seen")
+            }
+            (_, None) => format!(
+                "{}, so a change of it could not be seen",
+                self.why_not(assertion, endpoint)
+            ),
+        }
+    }
+
+    /// Returns the reading of `assertion` without the secrets of its request.
+    fn shown(&self, assertion: &Assertion) -> Option<String> {
+        let reading = self.read(assertion)?;
+        Some(match self.result(&assertion.source) {
+            Some(ProbeResult::Http(answer)) => answer.masked(&reading),
+            _ => reading,
+        })
+    }
+
+    /// Tells whether a message may contain a reading. A reading may show the config, so it may if
+    /// every user may read the targets, or if the group declares that they are not secret.
+    fn showing(&self) -> Showing {
+        let is_public = |path: &PathBuf| path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
+        match self.member.group.secret {
+            Some(false) => Showing::Open,
+            None if self.member.instance.targets.iter().all(is_public) => Showing::Open,
+            _ => Showing::Secret,
+        }
+    }
+}
+
+/// Returns the message about a metric that the answer does not have.
+fn missing_metric(
+    result: &ProbeResult,
+    assertion: &Assertion,
+    name: &str,
+    labels: &[(String, String)],
+) -> Option<String> {
+    // The new config may bring the metric with other labels.
+    let (labels, with_labels) = if assertion.needs_baseline() {
+        (labels.to_vec(), " with these labels")
+    } else {
+        (Vec::new(), "")
+    };
+    let is_there = result
+        .read(&Extract::Metric(name.to_owned(), labels))
+        .is_some();
+    (!is_there).then(|| format!("has no metric `{name}`{with_labels}"))
+}

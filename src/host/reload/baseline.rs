@@ -1,0 +1,254 @@
+//! The baseline of an instance: readings from right before its signal, taken as late as possible.
+
+use std::time::Instant;
+
+use crate::{
+    event::Outcome,
+    fact::{Assertion, Expectation, Source},
+    host::{
+        probe::{
+            endpoint::follow_moved_endpoint,
+            limits::ProbeLimits,
+            results::ProbeResults,
+            workers::{SETTLED, kept},
+        },
+        proc::guard,
+        reload::{context::ProofContext, evidence::EarlierReload, second_end},
+    },
+    step::{PlannedInstance, PriorReadings},
+};
+
+/// Waits for the end of an earlier reload, if one may be under way, and reads the baseline again.
+/// `first` is the baseline of the survey. Returns whether an earlier reload may still be under way.
+pub(super) async fn settle_baseline(
+    member: &mut PlannedInstance,
+    assertions: &[Assertion],
+    first: &[Option<String>],
+    context: ProofContext<'_>,
+    limits: &ProbeLimits,
+) -> EarlierReload {
+    let ProofContext { undo, slot, .. } = context;
+    let is_pending = member.signal_may_be_pending;
+    let mut earlier = known_earlier_reload(member, undo);
+    let compares = assertions.iter().any(Assertion::needs_baseline);
+    if compares && (undo || is_pending) {
+        slot.give_back();
+        // A reload that still runs must not be taken for the one that the signal asks for.
+        if Box::pin(wait_until_idle(member, assertions, limits)).await {
+            earlier = EarlierReload::Over;
+        }
+    }
+    if !assertions.is_empty() && (compares || undo || is_pending) {
+        Box::pin(reread_baseline(member, assertions, undo, limits)).await;
+        restore_prior_readings(member, assertions, undo);
+        if undo
+            && !is_pending
+            && second_end::has_ended_since(assertions, first, &member.baseline, member.signalled)
+        {
+            earlier = EarlierReload::Over;
+        }
+    }
+    earlier
+}
+
+/// Returns whether a reload may be under way by what the run knows of the instance.
+fn known_earlier_reload(member: &PlannedInstance, undo: bool) -> EarlierReload {
+    // Once the instance was seen on the new config, the reload of that config is over.
+    let is_unseen = match member.instance.outcome {
+        Outcome::Unconfirmed => undo,
+        Outcome::TimedOut => undo && member.proven_at.is_none(),
+        _ => false,
+    };
+    if member.signal_may_be_pending || is_unseen {
+        EarlierReload::Open
+    } else {
+        EarlierReload::Over
+    }
+}
+
+/// Sets the baseline of each `changed` assertion to the reading from before an earlier run. The
+/// instance may run the new config already; its answer of now could not change.
+fn restore_prior_readings(member: &mut PlannedInstance, assertions: &[Assertion], undo: bool) {
+    let PriorReadings::Before(prior) = &member.prior_readings else {
+        return;
+    };
+    let changed = member
+        .baseline
+        .iter_mut()
+        .zip(prior)
+        .zip(assertions)
+        .filter(|(_, assertion)| assertion.expectation == Expectation::Changed && !undo);
+    changed.for_each(|((now, before), _)| now.clone_from(before));
+}
+
+/// Waits until an earlier reload is over, at most half of the instance's timeout. A reload is over
+/// when the instance takes the signal, no signal is pending, and two readings of its workers are the
+/// same. Returns whether that was seen; it never is without an assertion that the kernel answers.
+async fn wait_until_idle(
+    member: &PlannedInstance,
+    assertions: &[Assertion],
+    limits: &ProbeLimits,
+) -> bool {
+    let instance = &member.instance;
+    let group = &member.group;
+    let kernel_sources = || {
+        assertions
+            .iter()
+            .map(|assertion| &assertion.source)
+            .filter(|source| source.is_kernel())
+    };
+    let mut before = None;
+    let settle = async {
+        loop {
+            let now = ProbeResults::of(kernel_sources(), member, limits)
+                .await
+                .readings(assertions);
+            let is_idle = guard::not_taking(instance.pid, group).is_none()
+                && !guard::is_pending(instance.pid, group.signal);
+            if is_idle && before.as_ref() == Some(&now) {
+                break;
+            }
+            before = is_idle.then_some(now);
+            tokio::time::sleep(SETTLED).await;
+        }
+    };
+    if kernel_sources().next().is_some()
+        && guard::is_same(instance.pid, instance.started, &instance.exe)
+    {
+        // An instance that stays stopped is signalled all the same.
+        return tokio::time::timeout(member.timeout / 2, settle)
+            .await
+            .is_ok();
+    }
+    false
+}
+
+/// Reads the baseline once more, as late as possible: what changed since the survey was not changed
+/// by the signal. In a rollback, no reading from before the new config counts.
+async fn reread_baseline(
+    member: &mut PlannedInstance,
+    assertions: &[Assertion],
+    undo: bool,
+    limits: &ProbeLimits,
+) {
+    let before = std::mem::take(&mut member.baseline);
+    let only_now = undo || member.signal_may_be_pending;
+    if only_now || member.unresponsive {
+        // The new config may have moved the endpoint; an unresponsive instance may listen by now.
+        follow_moved_endpoint(member, limits);
+    }
+    let now = read_baseline(member, assertions, only_now, limits).await;
+    let merge = |(index, reading): (usize, Option<String>)| {
+        let earlier = before.get(index).and_then(Option::as_ref);
+        let reading = match (earlier, assertions.get(index)) {
+            // A worker from before the new config runs the old config, and may stay.
+            (Some(first), Some(assertion)) if undo && assertion.source == Source::Workers => {
+                reading.map(|now| kept(first, &now))
+            }
+            _ => reading,
+        };
+        reading.or_else(|| earlier.filter(|_| !only_now).cloned())
+    };
+    member.baseline = now.into_iter().enumerate().map(merge).collect();
+}
+
+/// Reads every assertion. If `only_now` is set, no older reading can replace a missing one, so the
+/// probe is repeated for at most half of the instance's timeout: an instance that was only slow to
+/// answer could never prove an assertion that needs a baseline.
+async fn read_baseline(
+    member: &PlannedInstance,
+    assertions: &[Assertion],
+    only_now: bool,
+    limits: &ProbeLimits,
+) -> Vec<Option<String>> {
+    let instance = &member.instance;
+    let until = Instant::now() + member.timeout / 2;
+    let mut is_silent = member.unresponsive;
+    loop {
+        let now = probe_baseline(member, assertions, until, is_silent, limits).await;
+        let is_incomplete = assertions.iter().zip(&now).any(|(assertion, reading)| {
+            assertion.needs_baseline()
+                && assertion.expectation != Expectation::AfterSignal
+                && reading.is_none()
+        });
+        if !only_now
+            || member.unresponsive
+            || !is_incomplete
+            || Instant::now() >= until
+            || !guard::is_same(instance.pid, instance.started, &instance.exe)
+        {
+            return now;
+        }
+        is_silent = true;
+        tokio::time::sleep(SETTLED).await;
+    }
+}
+
+/// Reads every assertion once, under a permit for responsive or for unresponsive instances.
+async fn probe_baseline(
+    member: &PlannedInstance,
+    assertions: &[Assertion],
+    until: Instant,
+    is_silent: bool,
+    limits: &ProbeLimits,
+) -> Vec<Option<String>> {
+    let _unresponsive = if is_silent {
+        limits.unresponsive.acquire().await.ok()
+    } else {
+        None
+    };
+    let responsive = if is_silent {
+        None
+    } else {
+        limits.responsive.acquire().await.ok()
+    };
+    let probe = Box::pin(ProbeResults::within(
+        until.saturating_duration_since(Instant::now()),
+        assertions.iter().map(|assertion| &assertion.source),
+        member,
+        limits,
+    ));
+    limits.carried(responsive, probe).await.map_or_else(
+        || vec![None; assertions.len()],
+        |results| results.readings(assertions),
+    )
+}
+
+/// Reads the assertions that do not hold before the signal again, once per sample. If two processes
+/// answer in turn, the other one may have shown the new config all the time, which proves nothing.
+pub(super) async fn sample_baseline(
+    member: &mut PlannedInstance,
+    assertions: &[Assertion],
+    limits: &ProbeLimits,
+) {
+    let samples = if member.group.samples > 1 {
+        member.group.samples
+    } else {
+        0
+    };
+    for (index, assertion) in assertions.iter().enumerate().filter(|(_, assertion)| {
+        matches!(
+            assertion.expectation,
+            Expectation::Equals(_) | Expectation::Contains(_)
+        )
+    }) {
+        let does_not_hold = |before: Option<&Option<String>>| {
+            before
+                .and_then(Option::as_deref)
+                .is_some_and(|before| !assertion.holds_alone(before))
+        };
+        for _ in 0..samples {
+            if !does_not_hold(member.baseline.get(index)) {
+                break;
+            }
+            let _permit = limits.responsive.acquire().await;
+            let now = ProbeResults::of(std::iter::once(&assertion.source), member, limits)
+                .await
+                .read(assertion)
+                .filter(|now| assertion.holds_alone(now));
+            if let (Some(before), Some(now)) = (member.baseline.get_mut(index), now) {
+                *before = Some(now);
+            }
+        }
+    }
+}

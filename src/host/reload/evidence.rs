@@ -1,0 +1,176 @@
+//! The evidence of a proof: what the assertions of an instance show once all of them hold.
+
+use crate::{
+    event::Proof,
+    fact::{Assertion, Expectation},
+    host::probe::{
+        expected::{Expected, OtherConfig, WaitUntil},
+        readings,
+    },
+    step::{PlannedInstance, TargetChange},
+};
+
+/// Whether an earlier reload of the instance may still be under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EarlierReload {
+    /// None is known, or its end was seen.
+    Over,
+    /// Its end was not seen: a later answer may come from it.
+    Open,
+}
+
+/// How the proof of one instance is gathered.
+pub(super) struct Evidence {
+    pub(super) proof: Proof,
+    pub(super) until: WaitUntil,
+    /// Whether the first end of a reload can be the end of an earlier one, so that a second end
+    /// must be seen.
+    pub(super) needs_second_end: bool,
+}
+
+impl Evidence {
+    /// Returns the evidence that `expected` gives of `member`. `first` is the baseline of the
+    /// survey.
+    pub(super) fn of(
+        member: &PlannedInstance,
+        expected: &Expected,
+        first: &[Option<String>],
+        (changes, undo): (&[TargetChange], bool),
+        earlier: EarlierReload,
+    ) -> Self {
+        if expected.self_report.is_some() {
+            return Self {
+                proof: Proof::Exact,
+                until: WaitUntil::Shown,
+                needs_second_end: false,
+            };
+        }
+        let is_open = earlier == EarlierReload::Open;
+        // An assertion that held already counts only if the instance may run this config since
+        // before its signal, if no earlier reload can end that, and if the other config would not
+        // make it hold.
+        let may_hold = !is_open
+            && (undo || member.signal_may_be_pending || member.may_run_new || member.runs_it);
+        let others: Vec<Option<OtherConfig>> = member
+            .group
+            .confirm
+            .iter()
+            .zip(&expected.confirm)
+            .map(|(written, resolved)| other_text(written, resolved, changes))
+            .collect();
+        let differs = |index: usize| others[index].is_some();
+        // While an earlier reload is under way, its end is a change as well.
+        let counts = |assertion: &Assertion| {
+            undo || !is_open || assertion.expectation != Expectation::Changed
+        };
+        let proof = strongest_proof(
+            &expected.confirm,
+            &member.baseline,
+            differs,
+            may_hold,
+            counts,
+        );
+        let compares = expected.confirm.iter().any(Assertion::needs_baseline);
+        // The expected content proves nothing while an earlier reload may be under way. The other
+        // content, seen before it, shows that this reload is over.
+        if is_open
+            && !compares
+            && (undo || (proof == Proof::None && others.iter().any(Option::is_some)))
+        {
+            let is_seen = shows_other(&others, &member.baseline)
+                || readings::show_other_config(&expected.confirm, first, &member.baseline);
+            return Self {
+                proof: Proof::Content,
+                until: WaitUntil::Other {
+                    others,
+                    seen: is_seen.into(),
+                },
+                needs_second_end: false,
+            };
+        }
+        let until = if proof == Proof::None {
+            WaitUntil::Deadline
+        } else {
+            WaitUntil::Shown
+        };
+        Self {
+            proof,
+            until,
+            needs_second_end: is_open && proof != Proof::None,
+        }
+    }
+
+    /// Tells whether the wait may end with nothing shown but that the instance lives.
+    pub(super) fn may_be_unseen(&self) -> bool {
+        self.proof == Proof::None || matches!(self.until, WaitUntil::Other { .. })
+    }
+}
+
+/// Tells whether a reading of `baseline` is one that only the other config gives.
+fn shows_other(others: &[Option<OtherConfig>], baseline: &[Option<String>]) -> bool {
+    others.iter().zip(baseline).any(|(other, before)| {
+        other
+            .as_ref()
+            .zip(before.as_deref())
+            .is_some_and(|(other, before)| other.is(before))
+    })
+}
+
+/// Returns the reading that the config which `changes` replace would give to an assertion. Returns
+/// `None` if it is not known, or is the same as of the new config. `written` is the assertion as
+/// `fleet.toml` has it, `resolved` the same for the new config.
+pub(crate) fn other_text(
+    written: &Assertion,
+    resolved: &Assertion,
+    changes: &[TargetChange],
+) -> Option<OtherConfig> {
+    let Expectation::Equals(text) = &resolved.expectation else {
+        return None;
+    };
+    if written.expectation == Expectation::Changed {
+        return Some(OtherConfig::Not(text.clone()));
+    }
+    let from = changes.first()?.from.as_ref()?.file();
+    match written.resolved(from).ok()?.expectation {
+        Expectation::Equals(old) if old != *text => Some(OtherConfig::Text(old)),
+        _ => None,
+    }
+}
+
+/// Returns the strongest proof that assertions give once all of them hold.
+///
+/// An assertion that held before the signal could not have failed. It proves nothing, unless
+/// `may_hold` is true and `differs` says of its index that the other config would not make it hold.
+/// Without a reading from before the signal, `differs` decides. Only assertions that `counts`
+/// accepts prove anything.
+pub(crate) fn strongest_proof(
+    resolved: &[Assertion],
+    baseline: &[Option<String>],
+    differs: impl Fn(usize) -> bool,
+    may_hold: bool,
+    counts: impl Fn(&Assertion) -> bool,
+) -> Proof {
+    let proof = |(index, assertion): (usize, &Assertion)| match &assertion.expectation {
+        Expectation::Equals(_) | Expectation::Contains(_) => {
+            let held = baseline
+                .get(index)
+                .and_then(Option::as_deref)
+                .map(|before| assertion.holds_alone(before));
+            let proves = match held {
+                Some(held) => !held || (may_hold && differs(index)),
+                None => differs(index),
+            };
+            proves.then_some(Proof::Content)
+        }
+        Expectation::Changed => Some(Proof::Content),
+        Expectation::Increased | Expectation::AfterSignal => Some(Proof::Reloaded),
+        Expectation::Replaced => Some(Proof::Workers),
+    };
+    resolved
+        .iter()
+        .enumerate()
+        .filter(|(_, assertion)| counts(assertion))
+        .filter_map(proof)
+        .min()
+        .unwrap_or(Proof::None)
+}

@@ -1,0 +1,217 @@
+//! The expectations of an instance: its assertions for the config that the run installs.
+
+use crate::{
+    event::{Failure, Outcome},
+    fact::{Assertion, Expectation},
+    fleet::Speaks,
+    host::probe::expected::{Expected, SelfReportExpectation, WaitUntil},
+    step::{PlannedInstance, PriorReadings, TargetChange},
+};
+
+/// Returns the assertions with the values of the config that `changes` install.
+///
+/// # Errors
+/// Fails if that config does not have a key that an assertion names.
+pub(super) fn resolve_assertions(
+    assertions: &[Assertion],
+    changes: &[TargetChange],
+) -> Result<Vec<Assertion>, Failure> {
+    let to = changes.first().and_then(|change| change.to.file());
+    assertions
+        .iter()
+        .map(|assertion| assertion.resolved(to))
+        .collect::<Result<_, _>>()
+        .map_err(|text| Failure {
+            kind: Outcome::Refused.into(),
+            text,
+        })
+}
+
+/// Replaces the expectation `changed` by one that can be seen; `first` are the readings from before
+/// the run installed the new config.
+pub(super) fn specialize(
+    assertions: &mut [Assertion],
+    prior: &PriorReadings,
+    first: &[Option<String>],
+    changes: &[TargetChange],
+    undo: bool,
+) {
+    let (first, restores) = match prior {
+        PriorReadings::None => (first, undo),
+        PriorReadings::Before(prior) => (prior.as_slice(), undo),
+        PriorReadings::After(prior) => (prior.as_slice(), !undo),
+    };
+    let is_same = !changes.is_empty()
+        && changes.iter().all(|change| {
+            change
+                .from
+                .as_ref()
+                .is_some_and(|from| from.sha256 == change.to.sha256)
+        });
+    for (assertion, first) in assertions
+        .iter_mut()
+        .zip(first)
+        .filter(|(assertion, _)| assertion.expectation == Expectation::Changed)
+    {
+        match first {
+            // The same bytes change no answer, so any answer must do.
+            _ if is_same => assertion.expectation = Expectation::Contains(String::new()),
+            // The answer of the old config must be the one from before, whether or not the new
+            // config changed it.
+            Some(first) if restores => assertion.expectation = Expectation::Equals(first.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// Relaxes the assertions of an unresponsive instance that compare with a reading which does not
+/// exist: their source must only answer again. The other assertions are then the proof, or the
+/// self-report. Returns whether there is no other proof; then the assertions stay as they are.
+pub(super) fn drop_unprovable(
+    assertions: &mut [Assertion],
+    member: &PlannedInstance,
+    changes: &[TargetChange],
+) -> bool {
+    let has_baseline = |index: usize| member.baseline.get(index).is_some_and(Option::is_some);
+    let is_unprovable = |index: usize, assertion: &Assertion| {
+        member.unresponsive
+            && assertion.needs_baseline()
+            && assertion.expectation != Expectation::AfterSignal
+            && !has_baseline(index)
+    };
+    let reports_itself = member.group.speaks == Speaks::Hello && !changes.is_empty();
+    if !reports_itself
+        && assertions
+            .iter()
+            .enumerate()
+            .all(|(index, assertion)| is_unprovable(index, assertion))
+    {
+        return !assertions.is_empty();
+    }
+    for (index, assertion) in assertions.iter_mut().enumerate() {
+        if is_unprovable(index, assertion) {
+            assertion.expectation = Expectation::Contains(String::new());
+        }
+    }
+    false
+}
+
+/// Returns what proves that `member` runs what `changes` install, or `None` if its group declares
+/// that nothing can be seen.
+///
+/// # Errors
+/// Fails as [`resolve_assertions`] does.
+pub(super) fn expectation(
+    member: &PlannedInstance,
+    changes: &[TargetChange],
+    assertions: Vec<Assertion>,
+    undo: bool,
+) -> Result<Option<Expected>, Failure> {
+    let group = &member.group;
+    let self_report = match (group.speaks, changes.first().map(|change| &change.to)) {
+        (Speaks::Hello, Some(to)) => {
+            // If the config before the signal is not known to be another one, an answer could be
+            // from before the signal.
+            let require_new_attempt = undo
+                || member.signal_may_be_pending
+                || member
+                    .instance
+                    .before
+                    .as_ref()
+                    .is_none_or(|before| *before == to.sha256);
+            Some(SelfReportExpectation {
+                sha256: to.sha256.clone(),
+                rejection_is_final: !undo,
+                require_new_attempt,
+                seq: member.attempt_seq,
+            })
+        }
+        _ => None,
+    };
+    // A refusal of the new config does not refuse the rollback. A refusal of an earlier run's
+    // config does not refuse this run's.
+    let reject = if undo || member.signal_may_be_pending {
+        Vec::new()
+    } else {
+        resolve_assertions(&group.reject, changes)?
+    };
+    if assertions.is_empty() && self_report.is_none() {
+        return Ok(None);
+    }
+    // No other process can answer for the kernel.
+    let is_kernel_only = self_report.is_none()
+        && assertions
+            .iter()
+            .all(|assertion| assertion.source.is_kernel());
+    Ok(Some(Expected {
+        self_report,
+        confirm: assertions,
+        reject,
+        samples: if is_kernel_only { 1 } else { group.samples },
+        children_before: None,
+        until: WaitUntil::Shown,
+    }))
+}
+
+/// Returns what must still hold, without a signal, of an instance that was proven. `undo` tells
+/// that `changes` are those of the rollback. Returns `None` if nothing can be probed.
+///
+/// # Errors
+/// Fails as [`resolve_assertions`] does.
+pub(crate) fn expected_after(
+    member: &PlannedInstance,
+    changes: &[TargetChange],
+    undo: bool,
+) -> Result<Option<Expected>, Failure> {
+    if undo {
+        // The assertions of its rollback: the readings from before the run are gone.
+        let expected = expectation(member, changes, member.shown_back.clone(), undo)?;
+        return Ok(expected.map(without_new_attempt));
+    }
+    let is_unchanged = member.instance.outcome == Outcome::Unchanged;
+    let mut assertions = resolve_assertions(&member.group.confirm, changes)?;
+    if is_unchanged {
+        // The instance was never signalled, so an assertion that compares with before its signal
+        // cannot hold. An assertion that did not hold at the survey is not why it was not
+        // signalled.
+        let survey = |index: usize| member.baseline.get(index).and_then(Option::as_deref);
+        let must_hold = |(index, assertion): &(usize, Assertion)| {
+            !assertion.needs_baseline()
+                && survey(*index).is_none_or(|reading| assertion.holds_alone(reading))
+        };
+        assertions = assertions
+            .into_iter()
+            .enumerate()
+            .filter(must_hold)
+            .map(|(_, assertion)| assertion)
+            .collect();
+    }
+    specialize(
+        &mut assertions,
+        &member.prior_readings,
+        &member.baseline,
+        changes,
+        false,
+    );
+    drop_unprovable(&mut assertions, member, changes);
+    let expected = expectation(member, changes, assertions, false)?;
+    Ok(if is_unchanged {
+        expected.map(without_new_attempt)
+    } else {
+        expected
+    })
+}
+
+/// Returns the same expectations of an instance whose last reload may be of any age.
+fn without_new_attempt(expected: Expected) -> Expected {
+    let self_report = expected.self_report.map(|report| SelfReportExpectation {
+        require_new_attempt: false,
+        rejection_is_final: false,
+        ..report
+    });
+    Expected {
+        self_report,
+        reject: Vec::new(),
+        ..expected
+    }
+}
