@@ -1,4 +1,4 @@
-//! What a process must prove that has not read the old config.
+//! The context of a proof: what the run has installed, and when.
 
 use std::{
     cell::RefCell,
@@ -14,65 +14,67 @@ use crate::{
     step::{Content, PlannedInstance, TargetChange},
 };
 
-/// What a new process must prove.
+/// The context in which one instance is proven.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProofContext<'a> {
     pub(crate) changes: &'a [TargetChange],
-    /// Since when each target is what it is.
+    /// The processes at the moment from which on each target holds its content.
     pub(crate) since: &'a BTreeMap<PathBuf, ProcessSnapshot>,
-    /// Who was there by then, as an orphaned worker, takes nobody's place.
+    /// The processes at the survey. A process of these, such as an orphaned worker, is no
+    /// successor.
     pub(crate) surveyed: &'a ProcessSnapshot,
     pub(crate) undo: bool,
-    /// Of the one that is waited for.
+    /// The slot of the instance that is proven.
     pub(crate) slot: &'a Slot,
-    /// The instances that were about to be signalled, by pid and start time.
+    /// The instances that may have been signalled, by pid and start time.
     pub(crate) mark_signalled: &'a RefCell<BTreeSet<(i32, u64)>>,
     /// The targets of the run, by path.
     pub(crate) targets: &'a BTreeMap<PathBuf, Target>,
-    /// Who opens them.
+    /// The watch on processes that open the targets.
     pub(crate) openings: &'a Openings,
 }
 
 impl ProofContext<'_> {
-    /// From now on, `member` may have been signalled.
+    /// Records that `member` is about to be signalled.
     pub(crate) fn begin_signal(&self, member: &PlannedInstance) {
         self.mark_signalled.borrow_mut().insert(member.id);
         self.openings.begin(member);
     }
 
     pub(crate) fn new_content(&self) -> Option<&Content> {
-        self.changes.first().map(|s| &s.to)
+        self.changes.first().map(|change| &change.to)
     }
 
-    /// When the last of the targets became what it is.
+    /// Returns the time from which on all targets hold their content.
     pub(crate) fn proof_since(&self) -> jiff::Timestamp {
         self.changes
             .iter()
-            .filter_map(|s| self.since.get(&s.path))
+            .filter_map(|change| self.since.get(&change.path))
             .map(|since| since.when)
             .max()
             .unwrap_or(jiff::Timestamp::MIN)
     }
 
+    /// Tells whether a process started after every target was installed.
     pub(crate) fn came_later(&self, pid: i32, started: u64) -> bool {
-        self.changes.iter().all(|s| {
+        self.changes.iter().all(|change| {
             self.since
-                .get(&s.path)
+                .get(&change.path)
                 .is_some_and(|since| since.is_before(pid, started))
         })
     }
 
-    /// The target that holds other bytes by now than this run has placed there. A process that
-    /// started meanwhile may have read these.
+    /// Returns the target that does not hold the bytes which this run has installed. A process that
+    /// started meanwhile may have read the others.
     pub(crate) fn replaced(&self) -> Option<&Path> {
-        let holds = |s: &TargetChange| {
+        let holds = |change: &TargetChange| {
             self.targets
-                .get(&s.path)
-                .is_some_and(|target| target.holds(&s.to))
+                .get(&change.path)
+                .is_some_and(|target| target.holds(&change.to))
         };
         self.changes
             .iter()
-            .find(|s| !holds(s))
-            .map(|s| s.path.as_path())
+            .find(|change| !holds(change))
+            .map(|change| change.path.as_path())
     }
 }

@@ -51,25 +51,14 @@ impl Evidence {
         // make it hold.
         let may_hold = !is_open
             && (undo || member.signal_may_be_pending || member.may_run_new || member.runs_it);
-        let others: Vec<Option<OtherConfig>> = member
-            .group
-            .confirm
-            .iter()
-            .zip(&expected.confirm)
-            .map(|(written, resolved)| other_text(written, resolved, changes))
-            .collect();
+        let others = other_texts(&member.group.confirm, &expected.confirm, changes);
         let differs = |index: usize| others[index].is_some();
         // While an earlier reload is under way, its end is a change as well.
         let counts = |assertion: &Assertion| {
             undo || !is_open || assertion.expectation != Expectation::Changed
         };
-        let proof = strongest_proof(
-            &expected.confirm,
-            &member.baseline,
-            differs,
-            may_hold,
-            counts,
-        );
+        let baseline = &member.baseline;
+        let proof = strongest_proof(&expected.confirm, baseline, differs, may_hold, counts);
         let compares = expected.confirm.iter().any(Assertion::needs_baseline);
         // The expected content proves nothing while an earlier reload may be under way. The other
         // content, seen before it, shows that this reload is over.
@@ -77,13 +66,13 @@ impl Evidence {
             && !compares
             && (undo || (proof == Proof::None && others.iter().any(Option::is_some)))
         {
-            let is_seen = shows_other(&others, &member.baseline)
-                || readings::show_other_config(&expected.confirm, first, &member.baseline);
+            let seen = shows_other(&others, baseline)
+                || readings::show_other_config(&expected.confirm, first, baseline);
             return Self {
                 proof: Proof::Content,
                 until: WaitUntil::Other {
                     others,
-                    seen: is_seen.into(),
+                    seen: seen.into(),
                 },
                 needs_second_end: false,
             };
@@ -104,6 +93,19 @@ impl Evidence {
     pub(super) fn may_be_unseen(&self) -> bool {
         self.proof == Proof::None || matches!(self.until, WaitUntil::Other { .. })
     }
+}
+
+/// Returns for each assertion the reading that only the config which `changes` replace gives.
+fn other_texts(
+    written: &[Assertion],
+    resolved: &[Assertion],
+    changes: &[TargetChange],
+) -> Vec<Option<OtherConfig>> {
+    written
+        .iter()
+        .zip(resolved)
+        .map(|(written, resolved)| other_text(written, resolved, changes))
+        .collect()
 }
 
 /// Tells whether a reading of `baseline` is one that only the other config gives.

@@ -16,7 +16,7 @@ use crate::{
             limits::ProbeLimits,
             lost_listeners, old_workers, readings,
         },
-        proc::tree::children,
+        proc::{pidfd::SignalledProcess, tree::children},
         reload::{
             baseline::{sample_baseline, settle_baseline},
             context::ProofContext,
@@ -63,32 +63,10 @@ pub(crate) async fn prove(
 ) -> Result<Proven, Failure> {
     let ProofContext { undo, slot, .. } = context;
     let sent_before = member.signalled;
-    let Preparation {
-        expected,
-        is_blind,
-        probes_at_once,
-    } = prepare(member, context, limits).await?;
-    let mut permit = if probes_at_once {
-        first_permit(limits).await
-    } else {
-        None
-    };
-    let may_be_unseen = expected
-        .as_ref()
-        .is_none_or(|(_, evidence)| evidence.may_be_unseen());
-    if may_be_unseen && member.group.speaks == Speaks::None {
-        member.listened = lost_listeners::listens(member, limits);
-    }
-    context.begin_signal(member);
-    let signalled = signal(member, || {
-        drop(permit.take());
-        slot.give_back();
-    })
-    .await?;
-    if permit.is_none() {
-        tokio::task::yield_now().await;
-    }
-    let Some((expected, evidence)) = expected else {
+    let preparation = prepare(member, context, limits).await?;
+    let (signalled, permit) = send(member, &preparation, context, limits).await?;
+    let is_blind = preparation.is_blind;
+    let Some((expected, evidence)) = preparation.expected else {
         slot.give_back();
         outlives_signal(&signalled, member.timeout).await?;
         return prove_life(member, None, undo, limits);
@@ -129,6 +107,38 @@ pub(crate) async fn prove(
         return prove_life(member, why, undo, limits);
     }
     Ok(Proven::Config(proof, took))
+}
+
+/// Signals the prepared instance. Returns the permit of its first attempt, if that follows at once.
+async fn send<'a>(
+    member: &mut PlannedInstance,
+    preparation: &Preparation,
+    context: ProofContext<'_>,
+    limits: &'a ProbeLimits,
+) -> Result<(SignalledProcess, Option<SemaphorePermit<'a>>), Failure> {
+    let mut permit = if preparation.probes_at_once {
+        first_permit(limits).await
+    } else {
+        None
+    };
+    let may_be_unseen = preparation
+        .expected
+        .as_ref()
+        .is_none_or(|(_, evidence)| evidence.may_be_unseen());
+    if may_be_unseen && member.group.speaks == Speaks::None {
+        member.listened = lost_listeners::listens(member, limits);
+    }
+    context.begin_signal(member);
+    // An instance that must be waited for holds neither a permit nor a slot.
+    let release = || {
+        drop(permit.take());
+        context.slot.give_back();
+    };
+    let signalled = signal(member, release).await?;
+    if permit.is_none() {
+        tokio::task::yield_now().await;
+    }
+    Ok((signalled, permit))
 }
 
 /// The state of an instance that is ready for its signal.

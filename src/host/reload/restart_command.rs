@@ -1,9 +1,9 @@
-//! A program that ended on a config that it could not load: how it was started, and how it is
-//! started again once the old config is back.
+//! The command that starts a program again. The program ended on a config that it could not load, and
+//! the old config is installed again.
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -12,20 +12,18 @@ use crate::{
         discover::renewal,
         exec::{placeholders::Values, quoted, start, typed},
         probe::limits::ProbeLimits,
-        reload::{
-            context::ProofContext,
-            successor::{self},
-        },
+        reload::{context::ProofContext, successor},
     },
     identity::{Line, Sees},
     step::PlannedInstance,
 };
 
-/// Between two looks for the new process.
+/// The pause between two scans for the new process.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a person types to start `member` again: its unit, else the command line that it had, as the
-/// user that it ran as. None where that would give it more than it had.
+/// Returns the command by which an operator starts `member` again: its unit, else the command line
+/// that it had, as the user that it ran as. Returns `None` if that command would run with more
+/// rights than the instance had, or is not known.
 pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
     let cwd = &member.cwd;
     if let Some(unit) = &member.group.matching.unit {
@@ -34,11 +32,11 @@ pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
     if member.identity.sees == Sees::Another {
         return None;
     }
-    let person = member.identity.person.starter();
+    let user = member.identity.person.starter();
     if !member.group.revive.is_empty() {
         return typed(
             &filled(member).unwrap_or_else(|_| member.group.revive.clone()),
-            &person,
+            &user,
             cwd,
         );
     }
@@ -46,37 +44,37 @@ pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
     let argv = match member.identity.line {
         Line::Arguments => member.args.to_vec(),
         Line::Title => from_title(exe, &member.args)?,
-        // Where one argument ends and the next one begins is lost at a blank.
+        // With a blank in a word, the ends of the arguments are not known.
         Line::Told if member.args.iter().any(|word| word.contains(' ')) => return None,
         Line::Told => member.args.to_vec(),
     };
-    // An executable that was removed starts nothing, and what is no text cannot be typed.
+    // An executable that was removed starts nothing, and control characters cannot be typed.
     let is_text = |word: &String| {
         !word.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER)
     };
-    let known =
-        exe.is_absolute() && exe.is_file() && argv.iter().all(is_text) && !has_left(member, &argv);
-    known.then(|| {
-        typed(
-            &std::iter::once(exe.display().to_string())
-                .chain(argv)
-                .collect::<Vec<_>>(),
-            &person,
-            cwd,
-        )
-    })?
+    let is_known = exe.is_absolute()
+        && exe.is_file()
+        && argv.iter().all(is_text)
+        && !has_left_its_directory(member, &argv);
+    if !is_known {
+        return None;
+    }
+    let command: Vec<String> = std::iter::once(exe.display().to_string())
+        .chain(argv)
+        .collect();
+    typed(&command, &user, cwd)
 }
 
-/// Whether the process has left the directory that it was started in: an argument names a target by
-/// a path that leads nowhere from where it stands now.
-fn has_left(member: &PlannedInstance, argv: &[String]) -> bool {
+/// Tells whether the process has left the directory that it was started in: an argument names a
+/// target by a relative path that does not exist in its working directory.
+fn has_left_its_directory(member: &PlannedInstance, argv: &[String]) -> bool {
     let value = |word: &String| {
         PathBuf::from(
             word.split_once('=')
                 .map_or(word.as_str(), |(_, value)| value),
         )
     };
-    let names_one = |path: &PathBuf| {
+    let names_target = |path: &PathBuf| {
         path.is_relative()
             && member
                 .instance
@@ -86,35 +84,35 @@ fn has_left(member: &PlannedInstance, argv: &[String]) -> bool {
     };
     argv.iter()
         .map(value)
-        .filter(names_one)
+        .filter(names_target)
         .any(|path| !member.cwd.join(path).exists())
 }
 
-/// The arguments in a title that holds the whole command line, as sshd's does. None where the words
-/// are something else, or blanks inside an argument may have been lost.
+/// Returns the arguments in a title that holds the whole command line, as sshd's does. Returns
+/// `None` if the words are not that, or if blanks inside an argument may have been lost.
 fn from_title(exe: &Path, words: &[String]) -> Option<Vec<String>> {
-    let (at, _) = renewal::named_in_title(exe, words)?;
+    let (index, _) = renewal::named_in_title(exe, words)?;
     let words: Vec<String> = words
         .iter()
-        .skip(at + 1)
+        .skip(index + 1)
         .take_while(|word| !word.starts_with('['))
         .cloned()
         .collect();
     let is_option = |word: &String| word.starts_with('-');
     let first_is_option = words.first().is_none_or(is_option);
-    let one_value_each = words.windows(2).all(|two| two.iter().any(is_option));
+    let one_value_each = words.windows(2).all(|pair| pair.iter().any(is_option));
     (first_is_option && one_value_each).then_some(words)
 }
 
-/// The group's `revive`, for this instance.
+/// Returns the group's `revive` with the values of this instance.
 fn filled(member: &PlannedInstance) -> Result<Vec<String>, String> {
-    let i = &member.instance;
-    let config = i.targets.first().map(PathBuf::as_path);
+    let instance = &member.instance;
+    let config = instance.targets.first().map(PathBuf::as_path);
     Values {
-        pid: i.pid,
-        exe: renewal::unmarked(&i.exe),
+        pid: instance.pid,
+        exe: renewal::unmarked(&instance.exe),
         args: &member.args,
-        endpoint: &i.endpoint,
+        endpoint: &instance.endpoint,
         config,
         candidate: config,
     }
@@ -122,65 +120,75 @@ fn filled(member: &PlannedInstance) -> Result<Vec<String>, String> {
 }
 
 /// Starts `member` again by its group's `revive`, as the user that it ran as and in a session of
-/// its own, and waits for the new process to prove the old config.
+/// its own, and waits until the new process proves the old config.
 ///
 /// # Errors
-/// The trouble: it could not be started, nothing new is there, or it proves nothing.
+/// Fails if the command cannot be run or starts no new process, or if that process proves nothing.
 pub(crate) async fn restart_command(
     member: &PlannedInstance,
-    fresh: ProofContext<'_>,
-    lanes: &ProbeLimits,
+    context: ProofContext<'_>,
+    limits: &ProbeLimits,
 ) -> Result<PlannedInstance, Failure> {
-    let trouble = |text: String| Failure {
-        kind: Outcome::RevertFailed.into(),
-        text,
-    };
-    let i = &member.instance;
-    let argv = filled(member).map_err(trouble)?;
-    let said = || quoted(&argv);
-    if member.identity.sees != Sees::TheSame {
-        let why = "it ran in namespaces or below a root directory of its own, in which nothing is \
-                   started";
-        return Err(trouble(format!("`{}` could not be run: {why}", said())));
-    }
-    let begun = start(&argv, &member.identity.person.starter(), &member.cwd).await;
-    let mut child =
-        begun.map_err(|why| trouble(format!("`{}` could not be run: {why}", said())))?;
-    let began = std::time::Instant::now();
-    let mut ended = None;
+    let instance = &member.instance;
+    let argv = filled(member).map_err(failure)?;
+    let command = || quoted(&argv);
+    let mut child = spawn(member, &argv).await?;
+    let began = Instant::now();
+    let mut exit = None;
     loop {
         let late = began.elapsed() >= member.timeout;
-        ended = ended.or(child.try_wait().ok().flatten());
-        let newest = lanes.newest(fresh.surveyed, PAUSE);
-        if let Some(found) = successor::unknown(member, &newest, lanes)
-            .await
-            .into_iter()
-            .next()
-        {
-            lanes.add_known([(found.pid, found.started)]);
-            let mut new = successor::prove(&found, member, fresh, member.timeout, lanes).await?;
-            new.instance.successor_of = Some(i.pid);
-            new.instance.failure.clone_from(&i.failure);
+        exit = exit.or(child.try_wait().ok().flatten());
+        let newest = limits.newest(context.surveyed, PAUSE);
+        let found = successor::unknown(member, &newest, limits).await;
+        if let Some(found) = found.into_iter().next() {
+            limits.add_known([(found.pid, found.started)]);
+            let mut new = successor::prove(&found, member, context, member.timeout, limits).await?;
+            new.instance.successor_of = Some(instance.pid);
+            new.instance.failure.clone_from(&instance.failure);
             return Ok(new);
         }
-        match ended {
+        match exit {
             Some(status) if !status.success() => {
-                return Err(trouble(format!(
-                    "`{}` ended ({status}), and no new process is there; what it printed is not \
-                     kept, so run it by hand",
-                    said()
+                return Err(failure(format!(
+                    "`{}` ended ({status}), and no new process is there; its output is not kept, \
+                     so run it by hand",
+                    command()
                 )));
             }
             _ if late => {
-                return Err(trouble(format!(
+                return Err(failure(format!(
                     "`{}` has started no process of group `{}` within {:?}",
-                    said(),
-                    i.group,
+                    command(),
+                    instance.group,
                     member.timeout
                 )));
             }
             _ => tokio::time::sleep(PAUSE).await,
         }
+    }
+}
+
+/// Runs the command that starts `member` again.
+async fn spawn(
+    member: &PlannedInstance,
+    argv: &[String],
+) -> Result<tokio::process::Child, Failure> {
+    let not_run = |why: String| failure(format!("`{}` could not be run: {why}", quoted(argv)));
+    if member.identity.sees != Sees::TheSame {
+        return Err(not_run(
+            "it ran in namespaces or below a root directory of its own, in which nothing is started"
+                .into(),
+        ));
+    }
+    start(argv, &member.identity.person.starter(), &member.cwd)
+        .await
+        .map_err(not_run)
+}
+
+fn failure(text: String) -> Failure {
+    Failure {
+        kind: Outcome::RevertFailed.into(),
+        text,
     }
 }
 
@@ -202,7 +210,7 @@ mod tests {
     }
 
     impl RestartCase {
-        /// With these programs in it.
+        /// Makes a directory with these programs in it.
         fn new(programs: &[&str]) -> Self {
             let me = nix::unistd::geteuid().as_raw();
             let person = Credentials {
@@ -242,13 +250,14 @@ mod tests {
             }
         }
 
-        /// What is typed behind the change of directory.
+        /// Returns the command without the change of directory.
         fn typed(&self, exe: &str, line: Line, args: &str) -> Option<String> {
-            self.shown(&self.member(exe, line, args))
+            self.command(&self.member(exe, line, args))
         }
 
-        fn shown(&self, member: &PlannedInstance) -> Option<String> {
-            let line = command(member)?.replace(&self.dir.path().display().to_string(), "DIR");
+        fn command(&self, member: &PlannedInstance) -> Option<String> {
+            let line =
+                super::command(member)?.replace(&self.dir.path().display().to_string(), "DIR");
             Some(
                 line.strip_prefix("cd '/srv/my app' && ")
                     .map_or(line.clone(), str::to_owned),
@@ -259,7 +268,7 @@ mod tests {
     const LISTENER: &str = "DIR/sshd|-D|-f|/a|[listener]|0|of|10-100|startups";
 
     #[test]
-    fn what_to_type_is_what_it_was_started_by() {
+    fn the_command_is_the_one_that_it_was_started_by() {
         let case = RestartCase::new(&["sshd", "python3.11"]);
         let text = |line: &str| Some(line.to_owned());
         assert_eq!(
@@ -282,11 +291,11 @@ mod tests {
         );
         let mut unit = case.member("sshd", Line::Title, LISTENER);
         Arc::make_mut(&mut unit.group).matching.unit = Some("ssh.service".into());
-        assert_eq!(case.shown(&unit), text("systemctl start ssh.service"));
+        assert_eq!(case.command(&unit), text("systemctl start ssh.service"));
     }
 
     #[test]
-    fn nothing_is_typed_where_the_command_line_is_not_known() {
+    fn there_is_no_command_if_the_command_line_is_not_known() {
         let case = RestartCase::new(&["sshd", "php-fpm8.2", "proftpd", "nginx"]);
         for (exe, line, args) in [
             ("gone", Line::Arguments, "-x"),
@@ -309,15 +318,15 @@ mod tests {
         }
         let mut elsewhere = case.member("sshd", Line::Title, LISTENER);
         elsewhere.identity.sees = Sees::Another;
-        assert_eq!(case.shown(&elsewhere), None);
+        assert_eq!(case.command(&elsewhere), None);
     }
 
     #[test]
-    fn it_is_typed_for_the_user_that_started_it() {
+    fn the_command_runs_as_the_user_that_started_it() {
         let me = nix::unistd::geteuid().as_raw();
         let mut case = RestartCase::new(&["x"]);
         let own = case.person.clone();
-        // Of another user it is that user's, and never more than it was.
+        // The command of another user runs as that user, with no more rights than the instance had.
         case.person = Credentials {
             uids: [me + 7; 3],
             gids: [8; 3],
@@ -333,7 +342,7 @@ mod tests {
             line.contains("--regid 8 --groups 8,9 -- env -C '/srv/my app' DIR/x")
         }));
         if me == 0 {
-            // A master that changed its users by itself was started by root.
+            // A master process that changed its own user was started by root.
             for uids in [[13, 0, 0], [0, 65534, 0], [13, 13, 0]] {
                 case.person = Credentials {
                     uids,

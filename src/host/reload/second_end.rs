@@ -1,5 +1,6 @@
-//! A time stamp or a counter shows that a reload ended, and not which one. Where the end of an
-//! earlier reload was not seen before the signal, the first end after it can be that one's.
+//! The second end of a reload. A time stamp or a counter shows that a reload ended, and not which
+//! one. If the end of an earlier reload was not seen before the signal, the first end after the
+//! signal can be that of the earlier reload.
 
 use std::time::{Duration, Instant};
 
@@ -15,129 +16,129 @@ use crate::{
     step::PlannedInstance,
 };
 
-/// A reload that an earlier signal began is waited for at most this many times the instance's own
-/// limit.
-const SLOWEST: u32 = 4;
-/// Two stamps of whole seconds differ when they are this far apart.
-const STAMPS: Duration = Duration::from_millis(1100);
-/// Reloads of one process take about, and not exactly, the same time: waited for besides.
+/// The longest wait for a reload of an earlier signal, as a multiple of the instance's timeout.
+const MAX_TIMEOUTS: u32 = 4;
+/// The time after which two stamps of whole seconds differ.
+const STAMPS_DIFFER: Duration = Duration::from_millis(1100);
+/// The time that is added to the length of the earlier reload: two reloads of one process take
+/// about, and not exactly, the same time.
 const SPREAD: Duration = Duration::from_millis(250);
 
-/// Whether a reload that the signal of `sent` asked for has ended between the readings `first` and
-/// `now`.
+/// Tells whether a reload of the signal `sent` has ended between the readings `first` and `now`.
 pub(crate) fn has_ended_since(
-    facts: &[Assertion],
+    assertions: &[Assertion],
     first: &[Option<String>],
     now: &[Option<String>],
     sent: Option<jiff::Timestamp>,
 ) -> bool {
     let Some(sent) = sent else { return false };
-    facts
+    assertions
         .iter()
         .zip(first)
         .zip(now)
-        .any(|((fact, first), now)| {
-            tells_ends(fact)
+        .any(|((assertion, first), now)| {
+            shows_every_end(assertion)
                 && first.is_some()
                 && now
                     .as_deref()
-                    .is_some_and(|now| fact.holds(now, first.as_deref(), sent))
+                    .is_some_and(|now| assertion.holds(now, first.as_deref(), sent))
         })
 }
 
-/// Sees another end of a reload after the one that was just seen. One that the signal `hung` asked
-/// for may be under way yet, for as long as the one since `sent` can have taken. Where none ends
-/// until then, that signal was lost, or merged with the earlier one; the instance is signalled once
-/// more, and must reload.
+/// Waits for another end of a reload after the one that was just seen.
+///
+/// The reload of `signalled` may still be under way, for as long as the reload since the signal
+/// `sent` can have taken. If none ends in that time, the signal was lost, or merged with the
+/// earlier one. The instance is then signalled once more, and must reload.
 ///
 /// # Errors
-/// The trouble: it died, it does not take the signal, or no other end was seen.
+/// Fails if the instance died, does not take the signal, or no other end was seen.
 pub(crate) async fn await_second_end(
-    hung: SignalledProcess,
+    signalled: SignalledProcess,
     member: &mut PlannedInstance,
-    wanted: &Expected,
+    expected: &Expected,
     sent: Option<jiff::Timestamp>,
-    (lanes, turn): (&ProbeLimits, &Slot),
+    (limits, slot): (&ProbeLimits, &Slot),
 ) -> Result<(), Failure> {
-    let since =
-        sent.and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)).ok());
-    let slowest = since
-        .unwrap_or_default()
-        .clamp(member.timeout, member.timeout.saturating_mul(SLOWEST));
-    if !wanted.confirm.iter().any(tells_ends) {
-        // An answer or the workers must be so when the reload of before would have ended.
-        tokio::time::sleep_until((hung.at + slowest).into()).await;
-        return confirm(&hung, member, wanted, lanes, turn, None)
+    let since_sent = sent
+        .and_then(|sent| Duration::try_from(jiff::Timestamp::now().duration_since(sent)).ok())
+        .unwrap_or_default();
+    let slowest = since_sent.clamp(member.timeout, member.timeout.saturating_mul(MAX_TIMEOUTS));
+    if !expected.confirm.iter().any(shows_every_end) {
+        // An answer, or the workers, must still show it when the earlier reload would have ended.
+        tokio::time::sleep_until((signalled.at + slowest).into()).await;
+        return confirm(&signalled, member, expected, limits, slot, None)
             .await
             .map(drop);
     }
-    read(member, wanted, lanes).await;
-    let stamps = wanted
+    read_again(member, expected, limits).await;
+    let compares_stamps = expected
         .confirm
         .iter()
-        .any(|fact| fact.expectation == Expectation::AfterSignal);
-    let limit = (slowest + SPREAD).max(if stamps { STAMPS } else { Duration::ZERO });
-    let own = std::mem::replace(&mut member.timeout, limit);
-    let hung = SignalledProcess {
+        .any(|assertion| assertion.expectation == Expectation::AfterSignal);
+    let min_wait = if compares_stamps {
+        STAMPS_DIFFER
+    } else {
+        Duration::ZERO
+    };
+    let own_timeout = std::mem::replace(&mut member.timeout, (slowest + SPREAD).max(min_wait));
+    let signalled = SignalledProcess {
         at: Instant::now(),
-        ..hung
+        ..signalled
     };
-    let said = confirm(&hung, member, wanted, lanes, turn, None).await;
-    let said = match said {
-        Err(trouble) if trouble.kind.outcome() == Outcome::TimedOut => {
-            signal_again(member, wanted, lanes, turn).await
+    let result = match confirm(&signalled, member, expected, limits, slot, None).await {
+        Err(failure) if failure.kind.outcome() == Outcome::TimedOut => {
+            signal_again(member, expected, limits, slot).await
         }
-        said => said.map(drop),
+        result => result.map(drop),
     };
-    member.timeout = own;
-    said
+    member.timeout = own_timeout;
+    result
 }
 
 /// Signals the instance again, and waits for the end of that reload.
 async fn signal_again(
     member: &mut PlannedInstance,
-    wanted: &Expected,
-    lanes: &ProbeLimits,
-    turn: &Slot,
+    expected: &Expected,
+    limits: &ProbeLimits,
+    slot: &Slot,
 ) -> Result<(), Failure> {
-    read(member, wanted, lanes).await;
-    let hung = signal(member, || {}).await?;
-    let said = confirm(&hung, member, wanted, lanes, turn, None).await;
-    said.map(drop)
-        .map_err(|trouble| match trouble.kind.outcome() {
+    read_again(member, expected, limits).await;
+    let signalled = signal(member, || {}).await?;
+    confirm(&signalled, member, expected, limits, slot, None)
+        .await
+        .map(drop)
+        .map_err(|failure| match failure.kind.outcome() {
             Outcome::TimedOut => Failure {
                 text: format!(
                     "one reload ended, perhaps an earlier one, and no other did: {}",
-                    trouble.text
+                    failure.text
                 ),
-                ..trouble
+                ..failure
             },
-            _ => trouble,
+            _ => failure,
         })
 }
 
-/// Whether every end of a reload changes what `fact` reads.
-fn tells_ends(fact: &Assertion) -> bool {
+/// Tells whether every end of a reload changes the reading of `assertion`.
+fn shows_every_end(assertion: &Assertion) -> bool {
     matches!(
-        fact.expectation,
+        assertion.expectation,
         Expectation::Increased | Expectation::AfterSignal
     )
 }
 
-/// Reads anew what the next end of a reload must change.
-async fn read(member: &mut PlannedInstance, wanted: &Expected, lanes: &ProbeLimits) {
+/// Reads again what the next end of a reload must change.
+async fn read_again(member: &mut PlannedInstance, expected: &Expected, limits: &ProbeLimits) {
     let now = {
-        let _permit = lanes.unresponsive.acquire().await;
-        ProbeResults::of(
-            wanted.confirm.iter().map(|fact| &fact.source),
-            member,
-            lanes,
-        )
-        .await
-        .readings(&wanted.confirm)
+        let _permit = limits.unresponsive.acquire().await;
+        let sources = expected.confirm.iter().map(|assertion| &assertion.source);
+        ProbeResults::of(sources, member, limits)
+            .await
+            .readings(&expected.confirm)
     };
-    for ((fact, now), before) in wanted.confirm.iter().zip(now).zip(&mut member.baseline) {
-        if tells_ends(fact) && now.is_some() {
+    for ((assertion, now), before) in expected.confirm.iter().zip(now).zip(&mut member.baseline) {
+        if shows_every_end(assertion) && now.is_some() {
             *before = now;
         }
     }
@@ -149,25 +150,24 @@ mod tests {
     use crate::fact::{Extract, Source};
 
     #[test]
-    fn a_value_that_moved_since_the_first_signal_is_the_end_of_its_reload() {
-        let ends = |wants: Expectation, first: &str, now: &str| {
-            let facts = [Assertion {
+    fn a_value_that_changed_since_the_first_signal_is_the_end_of_its_reload() {
+        let ends = |expectation: Expectation, first: &str, now: &str| {
+            let assertions = [Assertion {
                 source: Source::Exec(Vec::new()),
                 read: Extract::Stdout,
-                expectation: wants,
+                expectation,
             }];
             has_ended_since(
-                &facts,
+                &assertions,
                 &[Some(first.into())],
                 &[Some(now.into())],
                 "2026-01-01T00:00:10Z".parse().ok(),
             )
         };
-        assert!(ends(Expectation::Increased, "1", "2") && !ends(Expectation::Increased, "1", "1"));
-        assert!(
-            ends(Expectation::AfterSignal, "1767225609", "1767225610")
-                && !ends(Expectation::AfterSignal, "1767225607", "1767225608")
-        );
+        assert!(ends(Expectation::Increased, "1", "2"));
+        assert!(!ends(Expectation::Increased, "1", "1"));
+        assert!(ends(Expectation::AfterSignal, "1767225609", "1767225610"));
+        assert!(!ends(Expectation::AfterSignal, "1767225607", "1767225608"));
         assert!(
             !ends(Expectation::Changed, "1", "2"),
             "another answer is not yet an end"

@@ -1,5 +1,5 @@
-//! Signals exactly the process that was surveyed, and only while it takes the signal and sees the
-//! file that was installed.
+//! Sends the reload signal to exactly the process that was surveyed, and only while it takes the
+//! signal and sees the file that was installed.
 
 use std::time::{Duration, Instant};
 
@@ -18,79 +18,112 @@ use crate::{
     step::PlannedInstance,
 };
 
-/// Opens the pidfd, looks again at who it is and whether it takes the signal, then sends it. A
-/// process that was stopped after the survey is signalled all the same: the signal waits for it,
-/// and so does the proof. One without the handler may be re-executing itself: it is waited for,
-/// never signalled blindly. Before that, `waits` is told.
+/// Opens the pidfd, checks again that it is the surveyed process and that it takes the signal, then
+/// sends the signal.
+///
+/// A process that was stopped after the survey is signalled all the same: the signal is pending
+/// until it goes on, and so is the proof. A process without a handler may be executing itself
+/// again: its handler is waited for, for at most `limit`, and it is never signalled blindly.
+/// `on_wait` is called before that wait.
 ///
 /// # Errors
-/// When it is another process by now, or still does not take the signal at the end of `limit`.
+/// Fails if the pid is another process now, or if the process does not take the signal within
+/// `limit`.
 pub(crate) async fn send_reload_signal(
     member: &PlannedInstance,
     limit: Duration,
-    waits: impl FnOnce(),
+    on_wait: impl FnOnce(),
 ) -> Result<SignalledProcess, SignalError> {
-    let i = &member.instance;
-    let pidfd = open(i)?;
-    if !is_ready(i.pid, i.started, &i.exe, member.group.signal) {
-        let taken = if not_taking(i.pid, &member.group).is_none() {
+    let instance = &member.instance;
+    let pidfd = open(instance)?;
+    if !is_ready(
+        instance.pid,
+        instance.started,
+        &instance.exe,
+        member.group.signal,
+    ) {
+        let taken = if not_taking(instance.pid, &member.group).is_none() {
             Ok(())
         } else {
             // Another process is not waited for.
-            there(i)?;
-            waits();
-            wait_for_handler(i.pid, &member.group, limit).await
+            there(instance)?;
+            on_wait();
+            wait_for_handler(instance.pid, &member.group, limit).await
         };
-        // Only now: what took the signal just now must be the one that is held, and who ended
-        // meanwhile has refused nothing.
-        there(i)?;
+        // Checked after the handler: the process with the handler must be the one that the pidfd
+        // holds, and a process that ended meanwhile has not refused the signal.
+        there(instance)?;
         taken.map_err(SignalError::Refused)?;
     }
-    if let Some(path) = i.targets.iter().find(|path| !sees_the_same(i.pid, path)) {
-        // One that has ended sees nothing.
-        there(i)?;
-        return Err(SignalError::Refused(format!(
-            "sees another file at `{}` than this host does",
-            path.display()
-        )));
-    }
-    let now = renewal::of(&member.identity, &member.group, &i.exe, &member.args);
-    if let Some(why) = renewal::refuses(&now, &member.group) {
-        return Err(SignalError::Refused(why));
-    }
-    if now != member.identity.renewal {
-        return Err(SignalError::Refused(
-            "would execute another program than the one that has \
-                                     validated its config; run hello again"
-                .into(),
-        ));
-    }
-    let signal = match member.group.signal {
-        Signal::Hup => rustix::process::Signal::HUP,
-        Signal::Usr1 => rustix::process::Signal::USR1,
-        Signal::Usr2 => rustix::process::Signal::USR2,
-    };
-    // Taken before it is sent: a quick program has loaded its config before this one goes on.
-    let (at, when) = (Instant::now(), jiff::Timestamp::now());
-    pidfd_send_signal(&pidfd, signal).map_err(|e| gone(&format!("took no signal: {e}")))?;
+    check_files(member)?;
+    check_program(member)?;
+    // Taken before the signal is sent: a quick program has loaded its config before the call
+    // returns.
+    let at = Instant::now();
+    let when = jiff::Timestamp::now();
+    pidfd_send_signal(&pidfd, raw_signal(member.group.signal))
+        .map_err(|e| gone(&format!("took no signal: {e}")))?;
     Ok(SignalledProcess {
-        pid: i.pid,
-        started: i.started,
+        pid: instance.pid,
+        started: instance.started,
         pidfd,
         at,
         when,
     })
 }
 
-/// Signals the instance once it takes the signal; `waits` is told before it is waited for.
+/// Fails if the process sees another file at the path of a target than this host does.
+fn check_files(member: &PlannedInstance) -> Result<(), SignalError> {
+    let instance = &member.instance;
+    let Some(path) = instance
+        .targets
+        .iter()
+        .find(|path| !sees_the_same(instance.pid, path))
+    else {
+        return Ok(());
+    };
+    // A process that has ended sees nothing.
+    there(instance)?;
+    Err(SignalError::Refused(format!(
+        "sees another file at `{}` than this host does",
+        path.display()
+    )))
+}
+
+/// Fails if the signal would make the process execute a program that did not validate its config.
+fn check_program(member: &PlannedInstance) -> Result<(), SignalError> {
+    let group = &member.group;
+    let now = renewal::of(&member.identity, group, &member.instance.exe, &member.args);
+    if let Some(why) = renewal::refuses(&now, group) {
+        return Err(SignalError::Refused(why));
+    }
+    if now != member.identity.renewal {
+        return Err(SignalError::Refused(
+            "would execute another program than the one that has validated its config; run hello \
+             again"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
+fn raw_signal(signal: Signal) -> rustix::process::Signal {
+    match signal {
+        Signal::Hup => rustix::process::Signal::HUP,
+        Signal::Usr1 => rustix::process::Signal::USR1,
+        Signal::Usr2 => rustix::process::Signal::USR2,
+    }
+}
+
+/// Signals the instance as [`send_reload_signal`] does, within its timeout, and records when.
 ///
 /// # Errors
-/// The trouble: it died, or does not take the signal.
+/// Fails if it died, or does not take the signal.
 pub(crate) async fn signal(
     member: &mut PlannedInstance,
-    waits: impl FnOnce(),
+    on_wait: impl FnOnce(),
 ) -> Result<SignalledProcess, Failure> {
-    let hung = send_reload_signal(member, member.timeout, waits)
+    let signalled = send_reload_signal(member, member.timeout, on_wait)
         .await
         .map_err(|e| match e {
             SignalError::Gone(text) => Failure {
@@ -102,6 +135,6 @@ pub(crate) async fn signal(
                 text,
             },
         })?;
-    member.signalled = Some(hung.when);
-    Ok(hung)
+    member.signalled = Some(signalled.when);
+    Ok(signalled)
 }

@@ -1,10 +1,14 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-use std::io::{Read, Write};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    path::Path,
+};
 
 use super::*;
 use crate::{event::Instance, fleet::Fleet, step::Content};
 
-/// A shell that opens the files whose paths it reads, one a line, and says when it has.
+/// A shell that opens the files whose paths it reads, one a line, and answers each with a newline.
 struct Shell(std::process::Child);
 
 impl Shell {
@@ -23,7 +27,7 @@ impl Shell {
         i32::try_from(self.0.id()).unwrap()
     }
 
-    fn opens(&mut self, path: &Path) {
+    fn open(&mut self, path: &Path) {
         writeln!(self.0.stdin.as_mut().unwrap(), "{}", path.display()).unwrap();
         assert_eq!(
             self.0.stdout.as_mut().unwrap().read(&mut [0; 8]).unwrap(),
@@ -49,16 +53,16 @@ fn member(pid: i32, targets: &[&Path]) -> PlannedInstance {
 }
 
 #[test]
-fn only_what_is_opened_after_the_signal_counts() {
+fn only_a_target_that_is_opened_after_the_signal_counts() {
     if !may_watch() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
-    [&one, &other]
+    let [first, second] = ["first", "second"].map(|name| dir.path().join(name));
+    [&first, &second]
         .iter()
         .for_each(|path| std::fs::write(path, "x").unwrap());
-    let shift = |path: &PathBuf| TargetChange {
+    let change = |path: &PathBuf| TargetChange {
         path: path.clone(),
         from: None,
         to: Content::read(path).unwrap(),
@@ -66,24 +70,25 @@ fn only_what_is_opened_after_the_signal_counts() {
     };
     let openings = Openings::default();
     let mut shell = Shell::start();
-    let (member, pid) = (member(shell.pid(), &[&one, &other]), shell.pid());
-    let now = || openings.now(pid, &member.instance.targets);
+    let pid = shell.pid();
+    let member = member(pid, &[&first, &second]);
+    let now = || openings.opened_by(pid, &member.instance.targets);
     assert_eq!(now(), Opened::Unknown);
-    openings.mark([shift(&one), shift(&other)].iter());
+    openings.mark([change(&first), change(&second)].iter());
     assert_eq!(now(), Opened::Unknown, "it was not signalled");
-    shell.opens(&one);
+    shell.open(&first);
     openings.begin(&member);
-    assert_eq!(now(), Opened::Not(one.clone()));
-    File::open(&one).unwrap();
+    assert_eq!(now(), Opened::Not(first.clone()));
+    File::open(&first).unwrap();
     assert_eq!(
         now(),
-        Opened::Not(one.clone()),
+        Opened::Not(first.clone()),
         "the run itself has opened it"
     );
-    shell.opens(&one);
-    assert_eq!(now(), Opened::Not(other.clone()));
-    shell.opens(&other);
+    shell.open(&first);
+    assert_eq!(now(), Opened::Not(second.clone()));
+    shell.open(&second);
     assert_eq!(now(), Opened::Each);
     openings.begin(&member);
-    assert_eq!(now(), Opened::Not(one), "it is signalled once more");
+    assert_eq!(now(), Opened::Not(first), "it is signalled once more");
 }

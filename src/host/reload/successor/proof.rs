@@ -1,0 +1,252 @@
+//! The proof of a new process, which has no baseline.
+
+use std::time::{Duration, Instant};
+
+use super::PAUSE;
+use crate::{
+    event::{Failure, Instance, Outcome, Proof},
+    fact::{Assertion, Expectation, Source},
+    fleet::Speaks,
+    host::{
+        discover::found::Found,
+        net::http::own,
+        probe::{
+            endpoint::{foreign_listeners, sharing_text},
+            limits::{ProbeLimits, self_report},
+            results::ProbeResults,
+            samples::Samples,
+        },
+        proc::{
+            guard,
+            inside::is_its_name,
+            pidfd::{has_ended, hold},
+        },
+        reload::{context::ProofContext, evidence::other_text},
+    },
+    step::{Content, PlannedInstance},
+};
+
+/// Proves `found` as the successor of `member`, within `limit`. Returns it as an instance of the
+/// run.
+///
+/// # Errors
+/// Fails if the new process does not prove the expected config within `limit`.
+pub(crate) async fn prove(
+    found: &Found,
+    member: &PlannedInstance,
+    context: ProofContext<'_>,
+    limit: Duration,
+    limits: &ProbeLimits,
+) -> Result<PlannedInstance, Failure> {
+    let old = &member.instance;
+    let mut new = member.clone();
+    new.args = found.args.clone().into();
+    new.identity = found.identity(&member.group);
+    new.instance = Instance {
+        wave: old.wave,
+        validated: old.validated,
+        before: old.before.clone(),
+        ..found.instance(&old.group)
+    };
+    let began = Instant::now();
+    let proof = proven(&mut new, context, limit, limits).await?;
+    new.instance.proof = Some(proof);
+    new.instance.outcome = if context.undo {
+        Outcome::Reverted
+    } else {
+        Outcome::Confirmed
+    };
+    new.instance.after = context.new_content().map(|to| to.sha256.clone());
+    new.instance.took_us = u64::try_from(began.elapsed().as_micros()).ok();
+    new.signalled = Some(context.proof_since());
+    new.proven_at = Some(Instant::now());
+    // The new process has answered, whether or not the old one did.
+    new.unresponsive = false;
+    Ok(new)
+}
+
+/// Waits until `new` proves the config of `context`. A process that has proven it before must still
+/// prove it.
+///
+/// # Errors
+/// Fails as [`prove`] does.
+pub(crate) async fn proven(
+    new: &mut PlannedInstance,
+    context: ProofContext<'_>,
+    limit: Duration,
+    limits: &ProbeLimits,
+) -> Result<Proof, Failure> {
+    let pid = new.instance.pid;
+    let failure = |kind: Outcome, text: String| Failure {
+        kind: kind.into(),
+        text,
+    };
+    let Ok(pidfd) = hold(&new.instance) else {
+        return Err(failure(Outcome::Died, format!("pid {pid} ended too")));
+    };
+    let began = Instant::now();
+    let mut samples = Samples::of(new.group.samples);
+    loop {
+        let late = began.elapsed() >= limit;
+        let result = sampled_proof(new, context, &mut samples, limits).await;
+        if has_ended(&pidfd) {
+            return Err(failure(Outcome::Died, format!("pid {pid} ended too")));
+        }
+        let result = result.and_then(|proof| match foreign_listeners(new, limits).as_slice() {
+            [] => Ok(proof),
+            foreign => Err(sharing_text(foreign)),
+        });
+        match result {
+            Ok(proof) => return Ok(proof),
+            Err(why) if late => {
+                return Err(failure(Outcome::TimedOut, format!("pid {pid}: {why}")));
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Returns what a new process proves now, in every sample.
+async fn sampled_proof(
+    new: &mut PlannedInstance,
+    context: ProofContext<'_>,
+    samples: &mut Samples,
+    limits: &ProbeLimits,
+) -> Result<Proof, String> {
+    let proof = proof_now(new, context, None, limits)
+        .await
+        .inspect_err(|_| samples.does_not_hold())?;
+    samples.holds();
+    let group = new.group.clone();
+    let serving = Source::Http(own("/"));
+    let sources = group
+        .confirm
+        .iter()
+        .map(|assertion| &assertion.source)
+        .chain(group.confirm.is_empty().then_some(&serving));
+    for source in samples.questions(sources) {
+        proof_now(new, context, Some(source), limits)
+            .await
+            .inspect_err(|_| samples.does_not_hold())?;
+    }
+    Ok(proof)
+}
+
+/// Returns what a new process proves now, by the answers of all sources or of `only` one.
+async fn proof_now(
+    new: &mut PlannedInstance,
+    context: ProofContext<'_>,
+    only: Option<&Source>,
+    limits: &ProbeLimits,
+) -> Result<Proof, String> {
+    let group = new.group.clone();
+    // A confirmed process has read its config. Another install of the same bytes does not change
+    // that.
+    let confirmed_since = (new.instance.outcome == Outcome::Confirmed)
+        .then_some(new.signalled)
+        .flatten();
+    if group.needs_endpoint() {
+        new.instance.endpoint =
+            limits
+                .listeners(PAUSE)?
+                .endpoint(new.instance.pid, &new.args, &group)?;
+    }
+    let assertions: Vec<Assertion> = group
+        .confirm
+        .iter()
+        .map(|assertion| assertion.resolved(context.new_content().and_then(Content::file)))
+        .collect::<Result<_, _>>()?;
+    let since = confirmed_since.unwrap_or_else(|| context.proof_since());
+    check_assertions(new, &assertions, only, since, limits).await?;
+    if group.speaks == Speaks::Hello {
+        return check_self_report(new, context, limits)
+            .await
+            .map(|()| Proof::Exact);
+    }
+    let shows_content = group
+        .confirm
+        .iter()
+        .zip(&assertions)
+        .any(|(written, resolved)| other_text(written, resolved, context.changes).is_some());
+    if !shows_content && confirmed_since.is_none() {
+        check_read_new_config(new, context)?;
+    }
+    guard::wait_for_handler(new.instance.pid, &group, Duration::ZERO).await?;
+    Ok(if shows_content {
+        Proof::Content
+    } else {
+        Proof::Reloaded
+    })
+}
+
+/// Fails if an assertion of all sources, or of `only` one, does not hold. `since` is when the
+/// config was installed.
+async fn check_assertions(
+    new: &PlannedInstance,
+    assertions: &[Assertion],
+    only: Option<&Source>,
+    since: jiff::Timestamp,
+    limits: &ProbeLimits,
+) -> Result<(), String> {
+    let covered = || {
+        assertions
+            .iter()
+            .filter(|assertion| only.is_none_or(|only| *only == assertion.source))
+    };
+    let sources = covered().map(|assertion| &assertion.source);
+    let results = ProbeResults::within(new.timeout, sources, new, limits).await;
+    if let Some((_, error)) = results.first_error() {
+        return Err(error.message.clone());
+    }
+    let holds = |assertion: &Assertion| match &assertion.expectation {
+        // There is no baseline. The start time shows that the process is new.
+        Expectation::Changed | Expectation::Increased => true,
+        Expectation::Replaced => results
+            .read(assertion)
+            .is_some_and(|now| now.lines().any(|line| line.ends_with(" listens"))),
+        Expectation::Equals(_) | Expectation::Contains(_) | Expectation::AfterSignal => results
+            .read(assertion)
+            .is_some_and(|now| assertion.holds(&now, None, since)),
+    };
+    match covered().find(|assertion| !holds(assertion)) {
+        Some(assertion) => Err(results.why_not(assertion, &new.instance.endpoint)),
+        None => Ok(()),
+    }
+}
+
+/// Fails if the self-report is another process's, or names another config.
+async fn check_self_report(
+    new: &mut PlannedInstance,
+    context: ProofContext<'_>,
+    limits: &ProbeLimits,
+) -> Result<(), String> {
+    let instance = &new.instance;
+    let report = self_report(&instance.endpoint, limits).await?;
+    let name = (report.instance.pid, report.instance.started);
+    if !is_its_name(instance.pid, instance.started, name) {
+        return Err(format!("it is answered by pid {}", report.instance.pid));
+    }
+    // The process counts its attempts from its own start.
+    new.attempt_seq = report.last_attempt.seq;
+    match context.new_content() {
+        Some(to) if report.effective.sha256 != to.sha256 => Err("serves another config".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Fails if the process can have read another config than the one of the run.
+fn check_read_new_config(new: &PlannedInstance, context: ProofContext<'_>) -> Result<(), String> {
+    let instance = &new.instance;
+    if !context.came_later(instance.pid, instance.started) {
+        return Err(
+            "was there before its config was, and nothing proves that it has read it".into(),
+        );
+    }
+    match context.replaced() {
+        Some(path) => Err(format!(
+            "`{}` holds other bytes by now, and it may have read these",
+            path.display()
+        )),
+        None => Ok(()),
+    }
+}
