@@ -95,7 +95,7 @@ fn an_error_page_before_the_run_is_refused() {
             seen.clone() + &reject("/metrics", "read = \"metric:nope\"\nincreased = true"),
             "has no metric `nope`",
         ),
-        (http("/", &format!("{SEEN}\nstatus = 204")), "asks for 204"),
+        (http("/", &format!("{SEEN}\nstatus = 204")), "expects 204"),
     ] {
         daemon.refuses(&facts, &[says]);
     }

@@ -1,4 +1,4 @@
-//! The body of an answer: all of it within a limit, or only the lines that are asked for.
+//! The body of an answer: all of it within a limit, or only the lines that are needed.
 
 use std::sync::Arc;
 
@@ -6,83 +6,96 @@ use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
-/// Longest body, in bytes: a page of metrics of a large Prometheus is about 50 MB.
+/// The longest body, in bytes: a page of metrics of a large Prometheus is about 50 MB.
 pub(crate) const MAX_BODY: usize = 64 << 20;
-/// Longest line of a page of metrics, in bytes, and the most that is kept of such a page.
+/// The most bytes that are kept of a page of metrics, the longest line included.
 const MAX_KEPT: usize = 1 << 20;
-/// A body above this size, in bytes, is read only by one that has a permit for large ones.
+/// The size in bytes above which a body is read only with a permit for large bodies.
 const LARGE: usize = 1 << 20;
-/// How many attempts hold large bodies at the same time: 4 times [`MAX_BODY`] of memory.
+/// The most attempts that hold large bodies at the same time: 4 times [`MAX_BODY`] of memory.
 pub(crate) const LARGE_AT_ONCE: usize = 4;
 
-/// What is kept of a body.
+/// The part of a body that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeepLines {
     /// All of it.
     All,
-    /// The lines of a page of metrics that begin with one of these names; none where only the head
-    /// of the answer is read.
+    /// The lines of a page of metrics that begin with one of these names. Without a name, only the
+    /// head of the answer is read.
     Samples(Vec<String>),
 }
 
 /// The permit of one attempt for bodies that are large.
 #[derive(Debug)]
 pub(crate) struct Large {
-    all: Arc<Semaphore>,
+    semaphore: Arc<Semaphore>,
     permit: OnceCell<Option<OwnedSemaphorePermit>>,
 }
 
 impl Large {
-    pub(crate) fn of(all: Arc<Semaphore>) -> Self {
+    pub(crate) fn of(semaphore: Arc<Semaphore>) -> Self {
         Self {
-            all,
+            semaphore,
             permit: OnceCell::new(),
         }
     }
 
     /// Waits for the permit, once for all bodies of the attempt.
-    async fn begin(&self) {
+    async fn acquire(&self) {
         self.permit
-            .get_or_init(|| async { self.all.clone().acquire_owned().await.ok() })
+            .get_or_init(|| async { self.semaphore.clone().acquire_owned().await.ok() })
             .await;
     }
 }
 
-/// Lines of a body that arrives in pieces.
+/// The kept lines of a body that arrives in pieces.
 struct Lines<'a> {
     names: &'a [String],
     /// The part of the last line that has arrived.
     line: Vec<u8>,
-    /// Whether the last line is known to be none that is kept.
+    /// Whether the last line is known not to be kept.
     skips: bool,
     kept: Vec<u8>,
 }
 
-impl Lines<'_> {
-    /// Whether a line that begins like this may be kept.
-    fn may_begin(&self, line: &[u8]) -> bool {
-        let begins = |name: &String| {
-            let both = name.len().min(line.len());
-            name.as_bytes()[..both] == line[..both]
-        };
-        self.names.iter().any(begins)
+impl<'a> Lines<'a> {
+    fn of(names: &'a [String]) -> Self {
+        Self {
+            names,
+            line: Vec::new(),
+            skips: false,
+            kept: Vec::new(),
+        }
     }
 
-    fn take(&mut self, mut piece: &[u8]) -> Result<(), String> {
+    /// Tells whether a line that begins with `line` may be kept.
+    fn may_be_kept(&self, line: &[u8]) -> bool {
+        let begins_with = |name: &String| {
+            let length = name.len().min(line.len());
+            name.as_bytes()[..length] == line[..length]
+        };
+        self.names.iter().any(begins_with)
+    }
+
+    /// Adds a piece of the body.
+    ///
+    /// # Errors
+    /// Fails if the kept lines are too long.
+    fn add(&mut self, mut piece: &[u8]) -> Result<(), String> {
         while !piece.is_empty() {
             let end = piece.iter().position(|b| *b == b'\n');
             let (part, rest) = piece.split_at(end.map_or(piece.len(), |end| end + 1));
             piece = rest;
             if !self.skips {
                 self.line.extend_from_slice(part);
-                self.skips = !self.may_begin(&self.line);
+                self.skips = !self.may_be_kept(&self.line);
             }
             if self.skips {
                 self.line.clear();
             }
             if self.line.len() + self.kept.len() > MAX_KEPT {
                 return Err(format!(
-                    "the samples that are asked for are longer than {} KiB",
+                    "the samples that the assertions read are longer than {} KiB",
                     MAX_KEPT >> 10
                 ));
             }
@@ -98,26 +111,22 @@ impl Lines<'_> {
 /// Reads a body to its end.
 ///
 /// # Errors
-/// A sentence: it broke off, or is too long.
+/// Fails if the body breaks off, or is too long.
 pub(crate) async fn collect(
     mut body: Incoming,
     keep: &KeepLines,
     large: &Large,
 ) -> Result<Bytes, String> {
-    let (mut length, mut all) = (0_usize, Vec::new());
+    let mut length = 0_usize;
+    let mut bytes = Vec::new();
     let names = if let KeepLines::Samples(names) = keep {
         names.as_slice()
     } else {
         &[]
     };
-    let mut lines = Lines {
-        names,
-        line: Vec::new(),
-        skips: false,
-        kept: Vec::new(),
-    };
+    let mut lines = Lines::of(names);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| super::causes::whole(&e))?;
+        let frame = frame.map_err(|e| super::causes::with_causes(&e))?;
         let Some(piece) = frame.data_ref() else {
             continue;
         };
@@ -126,19 +135,19 @@ pub(crate) async fn collect(
             return Err(format!("its answer is longer than {} MiB", MAX_BODY >> 20));
         }
         match keep {
-            KeepLines::Samples(_) => lines.take(piece)?,
+            KeepLines::Samples(_) => lines.add(piece)?,
             KeepLines::All => {
                 if length > LARGE {
-                    large.begin().await;
+                    large.acquire().await;
                 }
-                all.extend_from_slice(piece);
+                bytes.extend_from_slice(piece);
             }
         }
     }
     if *keep == KeepLines::All {
-        return Ok(all.into());
+        return Ok(bytes.into());
     }
-    lines.take(b"\n")?;
+    lines.add(b"\n")?;
     Ok(lines.kept.into())
 }
 
@@ -148,32 +157,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_kept_by_how_they_begin_however_they_arrive() {
+    fn lines_are_kept_by_their_beginning_however_they_arrive() {
         let page = b"# HELP up\nup 1\nup_total{a=\"b\"} 2\nother 3\nup";
         let names = ["up".to_owned(), "o".to_owned()];
         for size in [1, 2, 3, 7, page.len()] {
-            let mut lines = Lines {
-                names: &names,
-                line: Vec::new(),
-                skips: false,
-                kept: Vec::new(),
-            };
+            let mut lines = Lines::of(&names);
             page.chunks(size)
-                .for_each(|piece| lines.take(piece).unwrap());
-            lines.take(b"\n").unwrap();
+                .for_each(|piece| lines.add(piece).unwrap());
+            lines.add(b"\n").unwrap();
             assert_eq!(
                 String::from_utf8_lossy(&lines.kept),
                 "up 1\nup_total{a=\"b\"} 2\nother 3\nup\n",
                 "{size}"
             );
         }
-        let mut lines = Lines {
-            names: &names,
-            line: Vec::new(),
-            skips: false,
-            kept: Vec::new(),
-        };
-        lines.take(&vec![b'x'; 4 * MAX_KEPT]).unwrap();
-        assert!(lines.take(b"\no").is_ok() && lines.take(&vec![b'o'; 2 * MAX_KEPT]).is_err());
+        let mut lines = Lines::of(&names);
+        lines.add(&vec![b'x'; 4 * MAX_KEPT]).unwrap();
+        assert!(lines.add(b"\no").is_ok());
+        assert!(lines.add(&vec![b'o'; 2 * MAX_KEPT]).is_err());
     }
 }

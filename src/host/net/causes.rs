@@ -1,7 +1,7 @@
-//! What caused an error.
+//! The causes of an error.
 
-/// An error with what caused it: the last cause says what a peer did.
-pub(crate) fn whole(e: &(dyn std::error::Error + 'static)) -> String {
+/// Returns an error with its causes: the last cause says what a peer did.
+pub(crate) fn with_causes(e: &(dyn std::error::Error + 'static)) -> String {
     let causes: Vec<String> = std::iter::successors(Some(e), |e| e.source())
         .map(ToString::to_string)
         .collect();

@@ -1,4 +1,4 @@
-//! TCP to an instance, without a wait where there is nothing to wait for.
+//! A TCP connection to an instance, without a wait that is not needed.
 
 use std::{
     io,
@@ -17,57 +17,57 @@ use tokio::{
     net::{TcpStream, lookup_host},
 };
 
-/// A connection for one question. On this host it stands as soon as it was asked for, and the
-/// question goes out at once: whoever accepts the connection finds it there, and need not wake up a
-/// second time.
+/// A connection for one request. On this host the kernel establishes it within `connect`, and the
+/// request is sent at once. A server that accepts the connection finds the request there, and need
+/// not wake up a second time.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// Nobody has waited for the first word that it can be written to.
-    at_once: bool,
+    /// Whether the first write goes to the socket without a wait until it is writable.
+    writes_at_once: bool,
 }
 
 impl Connection {
-    /// To the first address of `host` that takes it.
+    /// Connects to the first address of `host` that accepts.
     ///
     /// # Errors
-    /// The system's, of the last address.
+    /// Fails with the error of the last address.
     pub(crate) async fn to(host: &str, port: u16) -> io::Result<Self> {
-        let mut said = Err(io::Error::new(
+        let mut result = Err(io::Error::new(
             io::ErrorKind::NotFound,
             format!("`{host}` has no address"),
         ));
         for address in lookup_host((host, port)).await? {
-            said = Self::open(address).await;
-            if said.is_ok() {
+            result = Self::open(address).await;
+            if result.is_ok() {
                 break;
             }
         }
-        said
+        result
     }
 
     async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::from_std(ask_for(address)?.into())?;
+        let stream = TcpStream::from_std(begin_connect(address)?.into())?;
         if stream.peer_addr().is_ok() {
             return Ok(Self {
                 stream,
-                at_once: true,
+                writes_at_once: true,
             });
         }
-        // Another host has to answer first, or nobody listens.
+        // Another host must answer first, or nothing listens.
         stream.writable().await?;
         stream.take_error()?.map_or(
             Ok(Self {
                 stream,
-                at_once: false,
+                writes_at_once: false,
             }),
             Err,
         )
     }
 }
 
-/// Begins a connection; whether it stands shows later.
-fn ask_for(address: SocketAddr) -> io::Result<OwnedFd> {
+/// Begins a connection without a wait until it is established.
+fn begin_connect(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -101,10 +101,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if std::mem::take(&mut self.at_once) {
+        if std::mem::take(&mut self.writes_at_once) {
             match rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL) {
                 Err(Errno::AGAIN) => {}
-                said => return Poll::Ready(Ok(said?)),
+                result => return Poll::Ready(Ok(result?)),
             }
         }
         Pin::new(&mut self.stream).poll_write(context, bytes)
@@ -114,7 +114,8 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// It is closed as soon as it was answered, which says the same.
+    /// Does nothing: the connection is closed as soon as it was answered, which tells the peer the
+    /// same.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -130,29 +131,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_asked_is_there_before_the_connection_is_taken() {
+    async fn the_request_is_there_before_the_connection_is_accepted() {
         for host in ["127.0.0.1", "localhost"] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut connection = Connection::to(host, listener.local_addr().unwrap().port())
                 .await
                 .unwrap();
-            assert!(connection.at_once);
+            assert!(connection.writes_at_once);
             connection.write_all(b"question").await.unwrap();
-            let (mut taken, _) = listener.accept().unwrap();
+            let (mut accepted, _) = listener.accept().unwrap();
             let mut bytes = [0; 8];
-            // Nothing is waited for: it is there.
-            taken.set_nonblocking(true).unwrap();
-            io::Read::read_exact(&mut taken, &mut bytes).unwrap();
-            io::Write::write_all(&mut taken, &bytes).unwrap();
-            drop(taken);
-            let mut said = String::new();
-            connection.read_to_string(&mut said).await.unwrap();
-            assert_eq!(said, "question");
+            // The read does not block: the request is there.
+            accepted.set_nonblocking(true).unwrap();
+            io::Read::read_exact(&mut accepted, &mut bytes).unwrap();
+            io::Write::write_all(&mut accepted, &bytes).unwrap();
+            drop(accepted);
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "question");
         }
     }
 
     #[tokio::test]
-    async fn one_that_nobody_takes_says_so() {
+    async fn a_connection_that_nothing_accepts_is_refused() {
         // A port that was free a moment ago.
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -167,20 +168,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_the_kernel_takes_at_once_is_written_when_there_is_room() {
+    async fn a_request_larger_than_the_socket_buffer_is_written_when_there_is_room() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut connection = Connection::to("127.0.0.1", listener.local_addr().unwrap().port())
             .await
             .unwrap();
-        let much = vec![7; 32 << 20];
+        let bytes = vec![7; 32 << 20];
         let reader = std::thread::spawn(move || {
-            let (mut taken, _) = listener.accept().unwrap();
-            let mut all = Vec::new();
-            io::Read::read_to_end(&mut taken, &mut all).unwrap();
-            all.len()
+            let (mut accepted, _) = listener.accept().unwrap();
+            let mut received = Vec::new();
+            io::Read::read_to_end(&mut accepted, &mut received).unwrap();
+            received.len()
         });
-        connection.write_all(&much).await.unwrap();
+        connection.write_all(&bytes).await.unwrap();
         drop(connection);
-        assert_eq!(reader.join().unwrap(), much.len());
+        assert_eq!(reader.join().unwrap(), bytes.len());
     }
 }

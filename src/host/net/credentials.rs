@@ -1,5 +1,5 @@
-//! Reads the files whose content a request shows or trusts, each time anew: they may be rotated.
-//! Their content stays in the request; no error repeats any of it.
+//! The files of credentials and of trusted certificates. They are read for each request, since they
+//! may be rotated. Their content stays in the request; no error repeats any of it.
 
 use std::{
     io,
@@ -13,14 +13,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::{
     config::{self, ReadError},
-    fact::HttpRequest,
+    fact::{Access, HttpRequest},
     trust::{Distrust, ResolvedPath},
 };
 
-/// Longest file of credentials, in bytes: the authorities of a whole system are about 220 KiB.
-const MAX: u64 = 1 << 20;
+/// The longest file of credentials, in bytes: the authorities of a whole system are about 220 KiB.
+const MAX_FILE: u64 = 1 << 20;
 
-/// Why a file of credentials cannot be used; each names the key of `fleet.toml` and the path.
+/// Why a file of credentials cannot be used, with its key in `fleet.toml` and its path.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CredentialError {
     #[error("{key} `{}`: {why}", .path.display())]
@@ -29,7 +29,7 @@ pub(crate) enum CredentialError {
         path: PathBuf,
         why: String,
     },
-    #[error("{key} `{}` does not count: {why}{}", .path.display(), mend(why))]
+    #[error("{key} `{}` does not count: {why}{}", .path.display(), hint(why))]
     Untrusted {
         key: &'static str,
         path: PathBuf,
@@ -46,56 +46,65 @@ pub(crate) enum CredentialError {
     },
 }
 
-fn mend(why: &Distrust) -> String {
+/// Returns the command that makes the file trusted.
+fn hint(why: &Distrust) -> String {
     why.mend()
-        .map_or(String::new(), |mend| format!("; run `{mend}`"))
+        .map_or(String::new(), |command| format!("; run `{command}`"))
 }
 
-/// What one request shows, and what it trusts.
+/// The credentials of one request, and the certificates that it trusts.
 #[derive(Default)]
 pub(crate) struct Credentials {
     /// The value of `Authorization`.
     pub(crate) authorization: Option<HeaderValue>,
-    /// Texts that no message repeats, the longest first.
+    /// Texts that no message may repeat, the longest first.
     pub(crate) secrets: Arc<[String]>,
-    /// Certificates that are trusted instead of the system's.
+    /// The certificates that are trusted instead of the system's.
     pub(crate) ca: Option<Vec<CertificateDer<'static>>>,
-    /// Certificates of this client and the private key of the first.
-    pub(crate) client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    /// The certificates of this client, and the private key of the first.
+    pub(crate) client: Option<Client>,
 }
 
-/// Which users may read a file.
+/// The certificates of this client, and the private key of the first.
+type Client = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// The users that may be able to read a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Readers {
+    /// Every user.
     Any,
+    /// Not every user.
     NotEvery,
 }
 
-/// A key of `fleet.toml` with its path.
-struct Named<'a> {
+/// A key of `fleet.toml` and the path that it names.
+struct CredentialFile<'a> {
     key: &'static str,
     path: &'a Path,
 }
 
-impl Named<'_> {
-    /// The bytes of the file, which only root and the caller may decide about.
+impl CredentialFile<'_> {
+    /// Reads the file, which only root and the caller may be able to write.
     fn read(&self, readers: Readers) -> Result<Vec<u8>, CredentialError> {
-        let (key, path) = (self.key, || self.path.to_owned());
+        let key = self.key;
+        let path = || self.path.to_owned();
         let unreadable = |e: io::Error| CredentialError::Unreadable {
             key,
             path: path(),
             why: e.to_string(),
         };
-        let way = ResolvedPath::of(self.path).map_err(unreadable)?;
-        way.counts().map_err(|why| CredentialError::Untrusted {
-            key,
-            path: path(),
-            why,
-        })?;
-        if readers == Readers::NotEvery && way.stat().st_mode & 0o004 != 0 {
+        let resolved = ResolvedPath::of(self.path).map_err(unreadable)?;
+        resolved
+            .counts()
+            .map_err(|why| CredentialError::Untrusted {
+                key,
+                path: path(),
+                why,
+            })?;
+        if readers == Readers::NotEvery && resolved.stat().st_mode & 0o004 != 0 {
             return Err(CredentialError::Public { key, path: path() });
         }
-        config::read_fd(way.open().map_err(unreadable)?, MAX).map_err(|e| match e {
+        config::read_fd(resolved.open().map_err(unreadable)?, MAX_FILE).map_err(|e| match e {
             ReadError::Io(e) => unreadable(e),
             ReadError::Unacceptable(why) => CredentialError::Unreadable {
                 key,
@@ -105,6 +114,7 @@ impl Named<'_> {
         })
     }
 
+    /// Returns the error of a file with another content than `wanted`.
     fn other(&self, wanted: &'static str) -> CredentialError {
         CredentialError::Other {
             key: self.key,
@@ -113,19 +123,20 @@ impl Named<'_> {
         }
     }
 
+    /// Reads certificates in PEM, at least one.
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
         let bytes = self.read(Readers::Any)?;
-        let all: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
             .collect::<Result<_, _>>()
             .unwrap_or_default();
-        if all.is_empty() {
+        if certificates.is_empty() {
             Err(self.other("certificates in PEM"))
         } else {
-            Ok(all)
+            Ok(certificates)
         }
     }
 
-    /// The only line, as what a header may hold.
+    /// Reads the only line of the file, as the value of a header.
     fn header(
         &self,
         wanted: &'static str,
@@ -149,47 +160,16 @@ impl Credentials {
     /// Reads every file that the request names.
     ///
     /// # Errors
-    /// Fails if one cannot be read, holds something else, or another user could decide about it.
-    pub(crate) fn of(ask: &HttpRequest) -> Result<Self, CredentialError> {
-        let named = |key, path| Named { key, path };
-        let access = &ask.access;
-        let authorization = match (&access.auth_file, &access.bearer_file) {
-            (Some(path), _) => {
-                let basic = |line: &[u8]| {
-                    line.contains(&b':')
-                        .then(|| format!("Basic {}", BASE64_STANDARD.encode(line)))
-                };
-                Some(named("auth_file", path).header("one line of USER:PASSWORD", basic)?)
-            }
-            (None, Some(path)) => {
-                let bearer = |line: &[u8]| {
-                    Some(format!(
-                        "Bearer {}",
-                        std::str::from_utf8(line)
-                            .ok()
-                            .filter(|token| is_token(token))?
-                    ))
-                };
-                Some(named("bearer_file", path).header("one line with a token", bearer)?)
-            }
-            (None, None) => None,
-        };
-        let ca = ask
+    /// Fails if a file cannot be read, holds something else, or can be written by another user.
+    pub(crate) fn of(request: &HttpRequest) -> Result<Self, CredentialError> {
+        let authorization = authorization(&request.access)?;
+        let ca = request
             .ca
             .as_deref()
-            .filter(|_| !ask.insecure)
-            .map(|path| named("ca", path).certificates())
+            .filter(|_| !request.insecure)
+            .map(|path| CredentialFile { key: "ca", path }.certificates())
             .transpose()?;
-        let client = match (&access.client_cert, &access.client_key) {
-            (Some(cert), Some(key)) => {
-                let key = named("client_key", key);
-                let bytes = key.read(Readers::NotEvery)?;
-                let private = PrivateKeyDer::from_pem_slice(&bytes)
-                    .map_err(|_| key.other("a private key in PEM"))?;
-                Some((named("client_cert", cert).certificates()?, private))
-            }
-            _ => None,
-        };
+        let client = client(&request.access)?;
         let secrets = authorization
             .as_ref()
             .map(secrets)
@@ -204,30 +184,77 @@ impl Credentials {
     }
 }
 
-/// The texts of a header `Authorization` that are secret: what it holds, and the password in that.
+/// Returns the value of `Authorization`.
+fn authorization(access: &Access) -> Result<Option<HeaderValue>, CredentialError> {
+    let basic = |line: &[u8]| {
+        line.contains(&b':')
+            .then(|| format!("Basic {}", BASE64_STANDARD.encode(line)))
+    };
+    let bearer = |line: &[u8]| {
+        let token = std::str::from_utf8(line)
+            .ok()
+            .filter(|token| is_token(token))?;
+        Some(format!("Bearer {token}"))
+    };
+    match (&access.auth_file, &access.bearer_file) {
+        (Some(path), _) => CredentialFile {
+            key: "auth_file",
+            path,
+        }
+        .header("one line of USER:PASSWORD", basic)
+        .map(Some),
+        (None, Some(path)) => CredentialFile {
+            key: "bearer_file",
+            path,
+        }
+        .header("one line with a token", bearer)
+        .map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Returns the certificates of this client and their private key.
+fn client(access: &Access) -> Result<Option<Client>, CredentialError> {
+    let (Some(certificates), Some(key)) = (&access.client_cert, &access.client_key) else {
+        return Ok(None);
+    };
+    let key = CredentialFile {
+        key: "client_key",
+        path: key,
+    };
+    let certificates = CredentialFile {
+        key: "client_cert",
+        path: certificates,
+    };
+    let private = PrivateKeyDer::from_pem_slice(&key.read(Readers::NotEvery)?)
+        .map_err(|_| key.other("a private key in PEM"))?;
+    Ok(Some((certificates.certificates()?, private)))
+}
+
+/// Returns the secrets in a header `Authorization`: its value, and the password in that.
 fn secrets(header: &HeaderValue) -> Vec<String> {
     let text = String::from_utf8_lossy(header.as_bytes()).into_owned();
     let Some((scheme, value)) = text.split_once(' ') else {
         return vec![text];
     };
-    let mut all = vec![value.to_owned()];
+    let mut secrets = vec![value.to_owned()];
     if scheme == "Basic"
         && let Some(line) = BASE64_STANDARD
             .decode(value)
             .ok()
             .and_then(|line| String::from_utf8(line).ok())
     {
-        all.extend(
+        secrets.extend(
             line.split_once(':')
                 .map(|(_, password)| password.to_owned()),
         );
     }
-    // A shorter one stands in every text.
-    all.retain(|text| text.len() >= 4);
-    all
+    // A shorter text is part of too many others to be masked.
+    secrets.retain(|text| text.len() >= 4);
+    secrets
 }
 
-/// Whether a text is what RFC 6750 calls a token.
+/// Tells whether a text is a token (RFC 6750).
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -238,7 +265,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::fact::Access;
 
     fn read(dir: &Path, bytes: &[u8], mode: u32, key: &str) -> Result<String, String> {
         let path = dir.join("file");
@@ -259,38 +285,43 @@ mod tests {
                 ..Access::default()
             },
         };
-        let said = Credentials::of(&HttpRequest {
+        let credentials = Credentials::of(&HttpRequest {
             access,
             ..HttpRequest::default()
         })
         .map_err(|e| e.to_string())?;
-        Ok(said.authorization.unwrap().to_str().unwrap().to_owned())
+        Ok(credentials
+            .authorization
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned())
     }
 
     #[test]
     fn the_secrets_of_a_header_are_known() {
-        let of = |text: &str| secrets(&HeaderValue::from_str(text).unwrap());
-        assert_eq!(of("Basic b3BzOnRlOnN0"), ["b3BzOnRlOnN0", "te:st"]);
-        assert_eq!(of("Bearer abc.def-1"), ["abc.def-1"]);
+        let secrets = |text: &str| secrets(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(secrets("Basic b3BzOnRlOnN0"), ["b3BzOnRlOnN0", "te:st"]);
+        assert_eq!(secrets("Bearer abc.def-1"), ["abc.def-1"]);
     }
 
     #[test]
     fn a_file_of_credentials_becomes_a_header_and_is_never_repeated() {
         let dir = tempfile::tempdir().unwrap();
-        let of = |bytes: &[u8], mode, key| read(dir.path(), bytes, mode, key);
+        let header = |bytes: &[u8], mode, key| read(dir.path(), bytes, mode, key);
         assert_eq!(
-            of(b"ops:te:st\n", 0o600, "auth_file").unwrap(),
+            header(b"ops:te:st\n", 0o600, "auth_file").unwrap(),
             "Basic b3BzOnRlOnN0"
         );
         assert_eq!(
-            of("ü:x\r\n".as_bytes(), 0o440, "auth_file").unwrap(),
+            header("ü:x\r\n".as_bytes(), 0o440, "auth_file").unwrap(),
             "Basic w7w6eA=="
         );
         assert_eq!(
-            of(b"abc.def-1\n", 0o600, "bearer_file").unwrap(),
+            header(b"abc.def-1\n", 0o600, "bearer_file").unwrap(),
             "Bearer abc.def-1"
         );
-        for (bytes, mode, key, says) in [
+        for (bytes, mode, key, expected) in [
             (&b"geheim"[..], 0o600, "auth_file", "USER:PASSWORD"),
             (b"a:geheim\nb:geheim\n", 0o600, "auth_file", "one line"),
             (b"", 0o600, "bearer_file", "a token"),
@@ -300,10 +331,10 @@ mod tests {
             (b"a:geheim", 0o620, "auth_file", "chmod go-w"),
             (b"geheim", 0o600, "client_key", "private key"),
         ] {
-            let why = of(bytes, mode, key).unwrap_err();
+            let error = header(bytes, mode, key).unwrap_err();
             assert!(
-                why.contains(says) && why.contains(key) && !why.contains("geheim"),
-                "{key}: {why}"
+                error.contains(expected) && error.contains(key) && !error.contains("geheim"),
+                "{key}: {error}"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! A stream that says no to a peer that never ends.
+//! A stream that limits how much a peer can send.
 
 use std::{
     io,
@@ -8,11 +8,11 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Most bytes that one read takes. A task has so many reads before it is another one's turn, so a
-/// peer that always has more holds up nothing.
+/// The most bytes that one read returns: 16 KiB. A task may make a limited number of reads before it
+/// yields, so a peer that always has more to send delays no other task.
 const PIECE: usize = 16 << 10;
 
-/// Reads at most so many bytes of `S`, whatever they mean.
+/// A stream that fails after `limit` bytes were read.
 #[derive(Debug)]
 pub(crate) struct Metered<S> {
     stream: S,
@@ -43,9 +43,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let room = buffer.remaining().min(PIECE).min(self.left);
         let mut piece = ReadBuf::new(buffer.initialize_unfilled_to(room));
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
-        let many = piece.filled().len();
-        buffer.advance(many);
-        self.left -= many;
+        let count = piece.filled().len();
+        buffer.advance(count);
+        self.left -= count;
         Poll::Ready(Ok(()))
     }
 }

@@ -1,4 +1,4 @@
-//! Who listens, and how it is asked.
+//! Listening sockets, and requests to them.
 
 pub(crate) mod body;
 mod causes;

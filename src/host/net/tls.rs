@@ -1,4 +1,4 @@
-//! TLS to an instance: whom it is believed to be, by which certificates.
+//! TLS to an instance: which certificates are trusted, and for which name.
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,74 +18,76 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{fact::HttpRequest, host::net::credentials::Credentials};
 
-/// Speaks TLS over `stream` with whoever can show a certificate for `name` that the fact trusts.
+/// Speaks TLS over `stream` with a peer that shows a certificate for `name` which the request trusts.
 ///
 /// # Errors
-/// A sentence: no certificates to trust, or not the one that is wanted.
+/// Fails if there are no certificates to trust, or if the peer's is not trusted for `name`.
 pub(crate) async fn connect<S>(
     stream: S,
-    ask: &HttpRequest,
+    request: &HttpRequest,
     credentials: &Credentials,
     name: &str,
 ) -> Result<TlsStream<S>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let named = ServerName::try_from(name.to_owned()).map_err(|e| format!("`{name}`: {e}"))?;
+    let server_name =
+        ServerName::try_from(name.to_owned()).map_err(|e| format!("`{name}`: {e}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?;
-    let believes = match &credentials.ca {
-        _ if ask.insecure => builder
+    let trusting = match &credentials.ca {
+        _ if request.insecure => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Trust::Anybody(provider))),
+            .with_custom_certificate_verifier(Arc::new(Trust::Any(provider))),
         Some(ca) => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Trust::of(ca, provider)?)),
-        None => builder.with_root_certificates(of_the_system()?),
+        None => builder.with_root_certificates(system_roots()?),
     };
     let mut config = match &credentials.client {
-        Some((chain, key)) => believes
+        Some((chain, key)) => trusting
             .with_client_auth_cert(chain.clone(), key.clone_key())
             .map_err(|_| {
-                "client_cert and client_key do not go together, or are of a sort that is not known"
+                "client_cert and client_key do not belong together, or are of an unsupported type"
                     .to_owned()
             })?,
-        None => believes.with_no_client_auth(),
+        None => trusting.with_no_client_auth(),
     };
     // A resumed session would not show the certificate that is served now.
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     TlsConnector::from(Arc::new(config))
-        .connect(named, stream)
+        .connect(server_name, stream)
         .await
         .map_err(|e| match e.get_ref().and_then(|e| e.downcast_ref()) {
             Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-                if ask.ca.is_none() =>
+                if request.ca.is_none() =>
             {
-                format!("{e}; name what it is signed by with `ca`")
+                format!("{e}; set the certificate that has signed it with `ca`")
             }
             Some(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
                 ..
-            })) if ask.host.is_none() => format!("{e}; say its name with `host`"),
+            })) if request.host.is_none() => {
+                format!("{e}; set the name of its certificate with `host`")
+            }
             _ => e.to_string(),
         })
 }
 
-/// Those that this host trusts, read once.
-fn of_the_system() -> Result<Arc<RootCertStore>, String> {
+/// Returns the certificates that this host trusts, read once.
+fn system_roots() -> Result<Arc<RootCertStore>, String> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
-        // One that cannot be read vouches for nobody; the others still do.
+        // A certificate that cannot be read is not trusted; the others still are.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         Arc::new(roots)
     });
     if roots.is_empty() {
         Err(
-            "this host has no certificates that it trusts (package `ca-certificates`); name some \
-             with `ca`"
+            "this host has no trusted certificates (package `ca-certificates`); set some with `ca`"
                 .into(),
         )
     } else {
@@ -93,28 +95,31 @@ fn of_the_system() -> Result<Arc<RootCertStore>, String> {
     }
 }
 
-/// Who is believed, other than the authorities of this host.
+/// The certificates that are trusted instead of those that this host trusts.
 #[derive(Debug)]
 enum Trust {
-    /// Whatever is shown.
-    Anybody(Arc<CryptoProvider>),
-    /// What these authorities have signed, and their own certificates: a self-signed one is its own
-    /// authority, and is served as it is.
+    /// Any certificate.
+    Any(Arc<CryptoProvider>),
+    /// Certificates that these authorities have signed, and the certificates of these authorities. A
+    /// self-signed certificate is its own authority, and a server shows it as it is.
     These(Arc<WebPkiServerVerifier>, Vec<CertificateDer<'static>>),
 }
 
 impl Trust {
-    /// These certificates.
-    fn of(all: &[CertificateDer<'static>], provider: Arc<CryptoProvider>) -> Result<Self, String> {
-        let wrong = |why: &dyn std::fmt::Display| format!("ca: {why}");
+    /// Trusts these certificates.
+    fn of(
+        certificates: &[CertificateDer<'static>],
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
+        let unusable = |why: &dyn std::fmt::Display| format!("ca: {why}");
         let mut roots = RootCertStore::empty();
-        for certificate in all {
-            roots.add(certificate.clone()).map_err(|e| wrong(&e))?;
+        for certificate in certificates {
+            roots.add(certificate.clone()).map_err(|e| unusable(&e))?;
         }
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
-            .map_err(|e| wrong(&e))?;
-        Ok(Self::These(verifier, all.to_vec()))
+            .map_err(|e| unusable(&e))?;
+        Ok(Self::These(verifier, certificates.to_vec()))
     }
 }
 
@@ -128,7 +133,7 @@ impl ServerCertVerifier for Trust {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self {
-            Self::Anybody(_) => Ok(ServerCertVerified::assertion()),
+            Self::Any(_) => Ok(ServerCertVerified::assertion()),
             Self::These(_, own) if own.contains(shown) => {
                 verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
                 Ok(ServerCertVerified::assertion())
@@ -146,8 +151,8 @@ impl ServerCertVerifier for Trust {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match self {
-            // A certificate that cannot even be read is one of any.
-            Self::Anybody(_) => Ok(HandshakeSignatureValid::assertion()),
+            // Any certificate is trusted, even one that cannot be read.
+            Self::Any(_) => Ok(HandshakeSignatureValid::assertion()),
             Self::These(verifier, _) => verifier.verify_tls12_signature(message, shown, signed),
         }
     }
@@ -159,14 +164,14 @@ impl ServerCertVerifier for Trust {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match self {
-            Self::Anybody(_) => Ok(HandshakeSignatureValid::assertion()),
+            Self::Any(_) => Ok(HandshakeSignatureValid::assertion()),
             Self::These(verifier, _) => verifier.verify_tls13_signature(message, shown, signed),
         }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         match self {
-            Self::Anybody(provider) => provider
+            Self::Any(provider) => provider
                 .signature_verification_algorithms
                 .supported_schemes(),
             Self::These(verifier, _) => verifier.supported_verify_schemes(),

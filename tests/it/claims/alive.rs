@@ -287,7 +287,7 @@ fn an_instance_that_stops_or_ignores_its_signal_is_reported() {
     each(
         &[
             ("os.kill(os.getpid(), signal.SIGSTOP)", "is stopped"),
-            ("listener.close()", "listens nowhere"),
+            ("listener.close()", "does not listen now"),
             ("pass", ""),
         ],
         |(act, fault)| {

@@ -2,9 +2,9 @@
 use super::*;
 
 #[test]
-fn a_url_says_where_its_request_goes() {
-    let way = |url: &str, endpoint: &str| {
-        Target::of(
+fn a_url_names_the_destination_of_its_request() {
+    let destination = |url: &str, endpoint: &str| {
+        Destination::of(
             &HttpRequest {
                 url: url.into(),
                 ..own("")
@@ -45,24 +45,21 @@ fn a_url_says_where_its_request_goes() {
             "/a",
         ),
     ] {
-        let wanted = Target {
+        let expected = Destination {
             socket,
             tls: url.starts_with("https"),
             authority: authority.into(),
             path: path.into(),
         };
-        assert_eq!(way(url, endpoint).unwrap(), wanted, "{url}");
+        assert_eq!(destination(url, endpoint).unwrap(), expected, "{url}");
     }
-    assert!(
-        way("http://{listen}/", "")
-            .unwrap_err()
-            .contains("no endpoint")
-            && way("http://a b/", "").is_err()
-    );
+    let error = destination("http://{listen}/", "").unwrap_err();
+    assert!(error.contains("no endpoint"), "{error}");
+    assert!(destination("http://a b/", "").is_err());
 }
 
-/// A peer that answers whatever comes by the same bytes again and again; its port.
-fn floods(bytes: &'static [u8]) -> u16 {
+/// Starts a peer that answers every connection by the same bytes without end. Returns its port.
+fn start_flood(bytes: &'static [u8]) -> u16 {
     use std::io::Write;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -76,9 +73,9 @@ fn floods(bytes: &'static [u8]) -> u16 {
 }
 
 #[tokio::test]
-async fn a_flood_ends_its_attempt_and_holds_up_no_other_task() {
-    // Alerts of TLS that mean nothing, heads that announce another, and a record that is as
-    // long as one can be.
+async fn a_flood_ends_its_attempt_and_delays_no_other_task() {
+    // TLS alerts without a meaning, the longest TLS record, heads that announce another head, and
+    // a head without an end.
     let warning: &[u8] = b"\x15\x03\x03\x00\x02\x01\x5a";
     let cases: [(&str, &'static [u8]); 4] = [
         ("https", warning.repeat(4096).leak()),
@@ -87,12 +84,13 @@ async fn a_flood_ends_its_attempt_and_holds_up_no_other_task() {
         ("http", vec![b'a'; 1 << 16].leak()),
     ];
     for (scheme, bytes) in cases {
-        let ask = HttpRequest {
-            url: format!("{scheme}://127.0.0.1:{}/", floods(bytes)),
+        let request = HttpRequest {
+            url: format!("{scheme}://127.0.0.1:{}/", start_flood(bytes)),
             insecure: scheme == "https",
             ..HttpRequest::default()
         };
-        let (known, began) = (Values::at(""), std::time::Instant::now());
+        let values = Values::at("");
+        let began = std::time::Instant::now();
         let turns = async {
             let mut turns = 0;
             loop {
@@ -103,7 +101,7 @@ async fn a_flood_ends_its_attempt_and_holds_up_no_other_task() {
                 }
             }
         };
-        let (answer, turns) = tokio::join!(get(&ask, &known), turns);
+        let (answer, turns) = tokio::join!(get(&request, &values), turns);
         assert!(
             answer.is_err() && turns > 2,
             "{scheme}: {turns} turns of another task"
@@ -117,13 +115,11 @@ async fn a_flood_ends_its_attempt_and_holds_up_no_other_task() {
 }
 
 #[tokio::test]
-async fn what_is_read_of_one_attempt_is_bounded() {
+async fn the_bytes_that_one_attempt_reads_are_limited() {
     use tokio::io::AsyncReadExt;
     let mut stream = Metered::new(tokio::io::repeat(7), MAX_STATUS);
-    let mut all = Vec::new();
-    let why = stream.read_to_end(&mut all).await.unwrap_err();
-    assert_eq!(
-        (all.len(), why.to_string().as_str()),
-        (MAX_STATUS, "it sends more than 1280 KiB")
-    );
+    let mut bytes = Vec::new();
+    let error = stream.read_to_end(&mut bytes).await.unwrap_err();
+    assert_eq!(bytes.len(), MAX_STATUS);
+    assert_eq!(error.to_string(), "it sends more than 1280 KiB");
 }

@@ -15,13 +15,13 @@ fn words(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn of_two_sockets_on_one_path_only_the_last_is_reached() {
+fn only_the_last_of_two_sockets_on_one_path_is_reached() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.sock");
-    let inode = |of: &std::os::unix::net::UnixListener| -> u64 {
+    let inode = |listener: &std::os::unix::net::UnixListener| -> u64 {
         let link = std::fs::read_link(format!(
             "/proc/self/fd/{}",
-            std::os::fd::AsRawFd::as_raw_fd(of)
+            std::os::fd::AsRawFd::as_raw_fd(listener)
         ))
         .unwrap();
         link.to_string_lossy()
@@ -31,19 +31,20 @@ fn of_two_sockets_on_one_path_only_the_last_is_reached() {
             .unwrap()
     };
     let first = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let at = |of| {
+    let address = |listener| {
         Listeners::read()
             .unwrap()
             .sockets
-            .get(&inode(of))
+            .get(&inode(listener))
             .unwrap()
             .clone()
     };
-    assert_eq!(at(&first), Some(Address::Unix(path.clone())));
-    // Its file stays, under another name: so the new one has another inode.
+    assert_eq!(address(&first), Some(Address::Unix(path.clone())));
+    // Its file stays, under another name, so the new one has another inode.
     std::fs::rename(&path, dir.path().join("old")).unwrap();
     let second = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    assert_eq!((at(&first), at(&second)), (None, Some(Address::Unix(path))));
+    assert_eq!(address(&first), None);
+    assert_eq!(address(&second), Some(Address::Unix(path)));
 }
 
 #[test]
@@ -56,41 +57,39 @@ fn own_listeners_are_found_and_chosen() {
     let unix = dir.path().join("s.sock");
     let _unix = std::os::unix::net::UnixListener::bind(&unix).unwrap();
     let listeners = Listeners::read().unwrap();
-    let port = |of: &std::net::TcpListener| of.local_addr().unwrap().port();
-    let asked = |listen: &[&str]| {
+    let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
+    let endpoint = |listen: &[&str]| {
         listeners.endpoint(
             pid,
             &words(&format!("--web :{}", port(&tcp))),
             &group(listen),
         )
     };
-    let (first, socket) = (
-        format!("http://127.0.0.1:{}/", port(&tcp)),
-        format!("unix:{}", unix.display()),
-    );
-    assert_eq!(asked(&[&format!("tcp:{}", port(&tcp))]).unwrap(), first);
+    let first = format!("http://127.0.0.1:{}/", port(&tcp));
+    let socket = format!("unix:{}", unix.display());
+    assert_eq!(endpoint(&[&format!("tcp:{}", port(&tcp))]).unwrap(), first);
     assert_eq!(
-        asked(&[&format!("tcp:{}", six.local_addr().unwrap())]).unwrap(),
+        endpoint(&[&format!("tcp:{}", six.local_addr().unwrap())]).unwrap(),
         format!("http://[::1]:{}/", port(&six))
     );
-    assert_eq!(asked(&[&socket]).unwrap(), socket);
-    assert_eq!(asked(&["{arg:--web}"]).unwrap(), first);
-    // The first that fits exactly one decides; what fits none, or two, is passed over.
+    assert_eq!(endpoint(&[&socket]).unwrap(), socket);
+    assert_eq!(endpoint(&["{arg:--web}"]).unwrap(), first);
+    // The first entry that fits exactly one address decides.
     assert_eq!(
-        asked(&["tcp:1", "{arg:--none}", "unix:/*", "{arg:--web}"]).unwrap(),
+        endpoint(&["tcp:1", "{arg:--none}", "unix:/*", "{arg:--web}"]).unwrap(),
         socket
     );
     for listen in [&[][..], &["tcp:1"][..]] {
-        let said = asked(listen).unwrap_err();
+        let error = endpoint(listen).unwrap_err();
         assert!(
-            said.contains("say which") && said.contains(&first) && said.contains(&socket),
-            "{said}"
+            error.contains("say which") && error.contains(&first) && error.contains(&socket),
+            "{error}"
         );
     }
-    // Both families are asked on loopback, whichever is there.
+    // A socket on all addresses is probed on the loopback address that is there.
     assert!(listeners.holds(pid, &format!("http://[::1]:{}/", port(&both)), &group(&[])));
     let without = Listeners {
-        six: false,
+        has_ipv6_loopback: false,
         ..listeners
     };
     assert!(without.holds(
@@ -102,17 +101,17 @@ fn own_listeners_are_found_and_chosen() {
 
 #[test]
 fn one_port_on_both_families_is_one_endpoint() {
-    let all = |text: &str| -> Vec<Address> {
+    let addresses = |text: &str| -> Vec<Address> {
         words(text)
             .iter()
-            .map(|one| Address::Tcp(one.parse().unwrap()))
+            .map(|address| Address::Tcp(address.parse().unwrap()))
             .collect()
     };
     assert_eq!(
-        without_twins(all("0.0.0.0:80 [::]:80 127.0.0.1:81 [::1]:81")),
-        all("0.0.0.0:80 127.0.0.1:81")
+        without_twins(addresses("0.0.0.0:80 [::]:80 127.0.0.1:81 [::1]:81")),
+        addresses("0.0.0.0:80 127.0.0.1:81")
     );
-    let several = all("0.0.0.0:80 [::]:81 [::1]:80 127.0.0.1:82 [::]:82");
+    let several = addresses("0.0.0.0:80 [::]:81 [::1]:80 127.0.0.1:82 [::]:82");
     assert_eq!(without_twins(several.clone()), several);
 }
 
@@ -131,11 +130,15 @@ fn an_option_says_an_address_in_every_spelling() {
             && !fits("[::]:80", "x")
     );
     let unix = Address::Unix("/run/x.sock".into());
-    assert!(unix.is_said("/run/x.sock") && unix.is_said("unix:/run/x.sock") && !unix.is_said("80"));
+    assert!(
+        unix.is_named_by("/run/x.sock")
+            && unix.is_named_by("unix:/run/x.sock")
+            && !unix.is_named_by("80")
+    );
 }
 
 #[test]
-fn the_scheme_is_what_the_facts_speak() {
+fn the_scheme_is_that_of_the_assertions() {
     let with = |confirm: &str| {
         let mut group = Group {
             speaks: Speaks::None,
