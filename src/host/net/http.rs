@@ -46,8 +46,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The most bytes that one attempt reads from its socket: a body of [`MAX_BODY`], and a quarter of
 /// that for heads, chunks and TLS.
 const MAX_READ: usize = MAX_BODY + MAX_BODY / 4;
-/// The most bytes that one attempt reads of an answer in our protocol, whose body is no more than a
-/// self-report: 1 MiB, and a quarter of that for the head and the chunks.
+/// The most bytes that one attempt reads of an answer in our protocol: 1 MiB, and a quarter of that
+/// for the head and the chunks. The body is no more than a self-report.
 const MAX_STATUS: usize = (1 << 20) + (1 << 18);
 /// The path of the self-report of an instance that speaks our protocol.
 pub(crate) const STATUS: &str = "/-/config";

@@ -306,7 +306,7 @@ fn scheme(group: &Group) -> &'static str {
 /// this host does not see.
 pub(crate) fn sockets_of(pid: i32) -> Result<Vec<u64>, String> {
     if shares(pid, "net") != Some(true) {
-        return Err("is in another network namespace, where this host cannot ask it".into());
+        return Err("is in another network namespace, where this host cannot probe it".into());
     }
     let mut inodes = Vec::new();
     let mut unread = None;

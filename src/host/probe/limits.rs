@@ -135,7 +135,7 @@ impl ProbeLimits {
         let began = Instant::now();
         let new = Arc::new(
             Listeners::read()
-                .map_err(|e| format!("the kernel does not tell who listens where: {e}"))?,
+                .map_err(|e| format!("the kernel does not tell which sockets listen: {e}"))?,
         );
         *last = Some((began, new.clone()));
         Ok(new)
@@ -156,8 +156,8 @@ pub(crate) async fn self_report(
         .map_err(|why| format!("{endpoint}: {why}"))?;
     if answer.status != 200 {
         let why = if answer.status == 403 {
-            " (asked from elsewhere, or by another name than an address or `localhost`? start it \
-             with `--proof any`)"
+            " (it answers only requests from this host to an address or to `localhost`; to allow \
+             others, start it with `--proof any`)"
         } else {
             ""
         };

@@ -37,8 +37,8 @@ pub(crate) fn record_old_workers(member: &mut PlannedInstance, undo: bool) {
 }
 
 /// Returns an old worker that still listens on an address of the instance. An old worker that is
-/// the only listening process of the instance is not returned: it gives every answer, so if the
-/// answers show the new config, it has read that config itself.
+/// the only listening process of the instance is not returned. It gives every answer, so answers
+/// that show the new config prove that it has read that config itself.
 ///
 /// # Errors
 /// Fails if the kernel does not tell.

@@ -22,8 +22,8 @@ use crate::{
 /// The most ancestors of a process that are checked for a process of the run.
 const MAX_ANCESTORS: usize = 64;
 
-/// Returns the processes that listen on an address of `pid`, which is probed at `endpoint`, and
-/// descend from no process of the run; each named with its executable. A socket that several
+/// Returns the processes that listen on an address of `pid` and descend from no process of the run,
+/// each named with its executable. The process `pid` is probed at `endpoint`. A socket that several
 /// processes share is one socket: only a second one on the same address (`SO_REUSEPORT`) counts.
 pub(crate) fn foreign_listeners(
     pid: i32,
@@ -90,7 +90,7 @@ fn named(foreign: &BTreeSet<u64>, known: &BTreeSet<i32>) -> Vec<String> {
         }
     }
     if foreign.iter().any(|inode| !held.contains(inode)) {
-        names.push("a process that this user may not look at".into());
+        names.push("a process that this user may not inspect".into());
     }
     names.dedup();
     names

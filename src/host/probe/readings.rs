@@ -1,5 +1,5 @@
-//! Readings from before a signal: which second the signal must wait for, whether the file was read
-//! without it, and whether the reload before it is over.
+//! Readings from before a signal. They show which second the signal must wait for, whether the file
+//! was read without it, and whether the reload before it is over.
 
 use std::time::Duration;
 

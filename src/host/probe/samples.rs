@@ -40,8 +40,8 @@ impl Samples {
     }
 
     /// Returns the probes that follow after each of `sources` was probed once, all at the same time.
-    /// The concurrent first probes of several sources do not count: of two processes that answer in
-    /// turn, the next probe of a source may reach the same one again.
+    /// The concurrent first probes of several sources do not count. If two processes answer in turn,
+    /// the next probe of a source may reach the same one again.
     pub(crate) fn questions<'a>(
         &self,
         sources: impl Iterator<Item = &'a Source>,

@@ -152,9 +152,9 @@ async fn reread_baseline(
     member.baseline = now.into_iter().enumerate().map(merge).collect();
 }
 
-/// Reads every assertion. If `only_now` is set, no older reading can replace a missing one, so the
-/// probe is repeated for at most half of the instance's timeout: an instance that was only slow to
-/// answer could never prove an assertion that needs a baseline.
+/// Reads every assertion. If `only_now` is set, no older reading can replace a missing one. The
+/// probe is then repeated, for at most half of the instance's timeout. Otherwise an instance that
+/// was only slow to answer could never prove an assertion that needs a baseline.
 async fn read_baseline(
     member: &PlannedInstance,
     assertions: &[Assertion],

@@ -46,9 +46,9 @@ impl Evidence {
             };
         }
         let is_open = earlier == EarlierReload::Open;
-        // An assertion that held already counts only if the instance may run this config since
-        // before its signal, if no earlier reload can end that, and if the other config would not
-        // make it hold.
+        // An assertion that held already counts only under three conditions. The instance may run
+        // this config since before its signal, no earlier reload can end that, and the other config
+        // would not make the assertion hold.
         let may_hold = !is_open
             && (undo || member.signal_may_be_pending || member.may_run_new || member.runs_it);
         let others = other_texts(&member.group.confirm, &expected.confirm, changes);

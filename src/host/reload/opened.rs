@@ -1,8 +1,8 @@
 //! Which processes open the targets of a run after their signal, as fanotify(7) tells root.
 //!
-//! A target is marked once its new bytes are installed. The kernel reports the opener by its pid
-//! before the call that opens the file returns, so an opening that a proof rests on is known before
-//! the proof is.
+//! A target is marked once its new bytes are installed. The kernel reports the pid of the opener
+//! before the call that opens the file returns. An opening that a proof rests on is therefore known
+//! before the proof is.
 
 use std::{
     collections::BTreeSet,

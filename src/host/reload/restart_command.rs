@@ -21,9 +21,9 @@ use crate::{
 /// The pause between two scans for the new process.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Returns the command by which an operator starts `member` again: its unit, else the command line
-/// that it had, as the user that it ran as. Returns `None` if that command would run with more
-/// rights than the instance had, or is not known.
+/// Returns the command by which an operator starts `member` again. It starts its unit, or runs the
+/// command line that it had, as the user that it ran as. Returns `None` if that command would run
+/// with more rights than the instance had, or is not known.
 pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
     let cwd = &member.cwd;
     if let Some(unit) = &member.group.matching.unit {
@@ -65,7 +65,7 @@ pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
     typed(&command, &user, cwd)
 }
 
-/// Tells whether the process has left the directory that it was started in: an argument names a
+/// Tells whether the process has left the directory that it was started in. An argument then names a
 /// target by a relative path that does not exist in its working directory.
 fn has_left_its_directory(member: &PlannedInstance, argv: &[String]) -> bool {
     let value = |word: &String| {
@@ -120,7 +120,7 @@ fn filled(member: &PlannedInstance) -> Result<Vec<String>, String> {
 }
 
 /// Starts `member` again by its group's `revive`, as the user that it ran as and in a session of
-/// its own, and waits until the new process proves the old config.
+/// its own. Waits until the new process proves the old config.
 ///
 /// # Errors
 /// Fails if the command cannot be run or starts no new process, or if that process proves nothing.

@@ -1,6 +1,6 @@
 //! The second end of a reload. A time stamp or a counter shows that a reload ended, and not which
-//! one. If the end of an earlier reload was not seen before the signal, the first end after the
-//! signal can be that of the earlier reload.
+//! one. If an earlier reload was not seen to end before the signal, the first end after the signal
+//! can be its end.
 
 use std::time::{Duration, Instant};
 

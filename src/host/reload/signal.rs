@@ -21,8 +21,8 @@ use crate::{
 /// Opens the pidfd, checks again that it is the surveyed process and that it takes the signal, then
 /// sends the signal.
 ///
-/// A process that was stopped after the survey is signalled all the same: the signal is pending
-/// until it goes on, and so is the proof. A process without a handler may be executing itself
+/// A process that was stopped after the survey is signalled all the same. The signal and the proof
+/// are pending until it goes on. A process without a handler may be executing itself
 /// again: its handler is waited for, for at most `limit`, and it is never signalled blindly.
 /// `on_wait` is called before that wait.
 ///
@@ -51,7 +51,7 @@ pub(crate) async fn send_reload_signal(
             wait_for_handler(instance.pid, &member.group, limit).await
         };
         // Checked after the handler: the process with the handler must be the one that the pidfd
-        // holds, and a process that ended meanwhile has not refused the signal.
+        // holds. A process that ended meanwhile has not refused the signal.
         there(instance)?;
         taken.map_err(SignalError::Refused)?;
     }

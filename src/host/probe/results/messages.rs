@@ -95,8 +95,9 @@ impl ProbeResults<'_> {
         })
     }
 
-    /// Tells whether a message may contain a reading. A reading may show the config, so it may if
-    /// every user may read the targets, or if the group declares that they are not secret.
+    /// Tells whether a message may contain a reading. A reading may show the config.
+    /// It may be repeated if every user may read the targets, or if the group declares that they
+    /// are not secret.
     fn showing(&self) -> Showing {
         let is_public = |path: &PathBuf| path.metadata().is_ok_and(|m| m.mode() & 0o004 != 0);
         match self.member.group.secret {

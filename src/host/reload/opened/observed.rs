@@ -23,8 +23,8 @@ pub(super) struct Observed {
     pub(super) targets: BTreeMap<(u64, u64), PathBuf>,
     /// The instances that may have been signalled, by their pids.
     pub(super) signalled: BTreeMap<i32, Signalled>,
-    /// The targets with an opener of which it is not known whether it descends from an instance;
-    /// each with the number of events until the last such opening.
+    /// The targets with an opener that may or may not descend from an instance. The value is the
+    /// number of events until the last such opening.
     unattributed: BTreeMap<PathBuf, u64>,
     /// When the first instance was about to be signalled, in clock ticks since boot.
     pub(super) first_signal: Option<u64>,

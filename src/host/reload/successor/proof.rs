@@ -239,12 +239,13 @@ fn check_read_new_config(new: &PlannedInstance, context: ProofContext<'_>) -> Re
     let instance = &new.instance;
     if !context.came_later(instance.pid, instance.started) {
         return Err(
-            "was there before its config was, and nothing proves that it has read it".into(),
+            "started before its config was installed, and nothing proves that it has read it"
+                .into(),
         );
     }
     match context.replaced() {
         Some(path) => Err(format!(
-            "`{}` holds other bytes by now, and it may have read these",
+            "`{}` holds other bytes now, and it may have read these",
             path.display()
         )),
         None => Ok(()),
