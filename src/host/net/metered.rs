@@ -8,8 +8,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The most bytes that one read returns: 16 KiB. A task may make a limited number of reads before it
-/// yields, so a peer that always has more to send delays no other task.
+/// The most bytes that one read returns: 16 KiB. A task may make a limited number of reads before
+/// it yields, so a peer that always has more to send delays no other task.
 const PIECE: usize = 16 << 10;
 
 /// A stream that fails after `limit` bytes were read.

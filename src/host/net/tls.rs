@@ -18,7 +18,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{fact::HttpRequest, host::net::credentials::Credentials};
 
-/// Speaks TLS over `stream` with a peer that shows a certificate for `name` which the request trusts.
+/// Speaks TLS over `stream` with a peer that shows a certificate for `name` which the request
+/// trusts.
 ///
 /// # Errors
 /// Fails if there are no certificates to trust, or if the peer's is not trusted for `name`.
@@ -100,8 +101,8 @@ fn system_roots() -> Result<Arc<RootCertStore>, String> {
 enum Trust {
     /// Any certificate.
     Any(Arc<CryptoProvider>),
-    /// Certificates that these authorities have signed, and the certificates of these authorities. A
-    /// self-signed certificate is its own authority, and a server shows it as it is.
+    /// Certificates that these authorities have signed, and the certificates of these authorities.
+    /// A self-signed certificate is its own authority, and a server shows it as it is.
     These(Arc<WebPkiServerVerifier>, Vec<CertificateDer<'static>>),
 }
 

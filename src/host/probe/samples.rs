@@ -5,8 +5,8 @@
 
 use crate::fact::Source;
 
-/// The factor by which an endpoint is probed more often, once it has answered by the expected config
-/// and by another one later.
+/// The factor by which an endpoint is probed more often, once it has answered by the expected
+/// config and by another one later.
 const UNSTEADY_FACTOR: u32 = 4;
 
 /// Records whether the answers of an instance are steady.
@@ -39,9 +39,9 @@ impl Samples {
         self.fell |= self.held;
     }
 
-    /// Returns the probes that follow after each of `sources` was probed once, all at the same time.
-    /// The concurrent first probes of several sources do not count. If two processes answer in turn,
-    /// the next probe of a source may reach the same one again.
+    /// Returns the probes that follow after each of `sources` was probed once, all at the same
+    /// time. The concurrent first probes of several sources do not count. If two processes answer
+    /// in turn, the next probe of a source may reach the same one again.
     pub(crate) fn questions<'a>(
         &self,
         sources: impl Iterator<Item = &'a Source>,

@@ -1,5 +1,5 @@
-//! The workers of an instance, as the kernel knows them: which processes they are, and which of them
-//! hold a listening socket.
+//! The workers of an instance, as the kernel knows them: which processes they are, and which of
+//! them hold a listening socket.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -82,8 +82,9 @@ fn restore_prior_readings(member: &mut PlannedInstance, assertions: &[Assertion]
 }
 
 /// Waits until an earlier reload is over, at most half of the instance's timeout. A reload is over
-/// when the instance takes the signal, no signal is pending, and two readings of its workers are the
-/// same. Returns whether that was seen; it never is without an assertion that the kernel answers.
+/// when the instance takes the signal, no signal is pending, and two readings of its workers are
+/// the same. Returns whether that was seen; it never is without an assertion that the kernel
+/// answers.
 async fn wait_until_idle(
     member: &PlannedInstance,
     assertions: &[Assertion],

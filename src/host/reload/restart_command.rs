@@ -1,5 +1,5 @@
-//! The command that starts a program again. The program ended on a config that it could not load, and
-//! the old config is installed again.
+//! The command that starts a program again. The program ended on a config that it could not load,
+//! and the old config is installed again.
 
 use std::{
     path::{Path, PathBuf},
@@ -65,8 +65,8 @@ pub(crate) fn command(member: &PlannedInstance) -> Option<String> {
     typed(&command, &user, cwd)
 }
 
-/// Tells whether the process has left the directory that it was started in. An argument then names a
-/// target by a relative path that does not exist in its working directory.
+/// Tells whether the process has left the directory that it was started in. An argument then names
+/// a target by a relative path that does not exist in its working directory.
 fn has_left_its_directory(member: &PlannedInstance, argv: &[String]) -> bool {
     let value = |word: &String| {
         PathBuf::from(

@@ -30,8 +30,8 @@ const NAMED_SEARCH: Duration = Duration::from_secs(30);
 /// The pause between two scans for new processes, or between two probes of one.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Finds the successor of `member`, which ended. The successor descends from it, holds its listening
-/// socket, or is named by the unit or the pid file of its group. Returns `None` if there
+/// Finds the successor of `member`, which ended. The successor descends from it, holds its
+/// listening socket, or is named by the unit or the pid file of its group. Returns `None` if there
 /// is none in time.
 pub(crate) async fn find_successor(
     member: &PlannedInstance,

@@ -60,7 +60,10 @@ pub(super) fn without_twins(addresses: Vec<Address>) -> Vec<Address> {
         _ => None,
     };
     let has = |twin: (Ipv4Addr, u16)| addresses.contains(&Address::Tcp(twin.into()));
-    let is_twin = |address: &Address| matches!(address, Address::Tcp(address) if ipv4_twin(address).is_some_and(has));
+    let is_twin = |address: &Address| match address {
+        Address::Tcp(address) => ipv4_twin(address).is_some_and(has),
+        Address::Unix(_) => false,
+    };
     addresses
         .iter()
         .filter(|address| !is_twin(address))
