@@ -79,7 +79,7 @@ pub enum FleetError {
 
 /// The next step where a fleet file does not count.
 fn mend(why: &Distrust) -> String {
-    match why.mend() {
+    match why.fix_command() {
         Some(mend) => format!("run `{mend}`, or name another file with --fleet"),
         None => "name the file itself with --fleet".into(),
     }
@@ -108,7 +108,7 @@ impl Fleet {
             why,
         };
         let way = ResolvedPath::of(path).map_err(|e| unreadable(e.to_string()))?;
-        way.counts()
+        way.is_trusted()
             .map_err(|why| FleetError::Untrusted(path.into(), why))?;
         let file = way.open().map_err(|e| unreadable(e.to_string()))?;
         let bytes = config::read_fd(file, MAX_FLEET).map_err(|e| match e {

@@ -190,7 +190,7 @@ impl Host {
                 late: host
                     .targets
                     .values_mut()
-                    .flat_map(install::Target::late)
+                    .flat_map(install::Target::late_edits)
                     .map(|late| (late.path, late.what, late.bytes))
                     .collect(),
                 not_held: host.held_files.not_held,

@@ -25,11 +25,11 @@ pub fn trusted(state: &Path) -> io::Result<()> {
 }
 
 fn judged(way: &ResolvedPath, state: &Path) -> io::Result<()> {
-    way.counts().map_err(|why| {
+    way.is_trusted().map_err(|why| {
         // A directory above may be another user's for good reason.
         let mend = why
-            .mend()
-            .filter(|_| why.place() == way.end && way.is_directory())
+            .fix_command()
+            .filter(|_| why.path() == way.end && way.is_directory())
             .map_or(String::new(), |mend| format!("`{mend}`, or "));
         let why = match &why {
             Distrust::Writable { .. } => why.to_string(),

@@ -1,5 +1,5 @@
-//! Removes only what is known: by inode, owner and time, never by name alone. A name can stand for
-//! another user's choice.
+//! Removal of what a run made. An entry is identified by inode, owner and time, never by its name
+//! alone: another user may have chosen what has the name.
 
 use std::{
     collections::BTreeSet,
@@ -14,71 +14,99 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_DEPTH, bits, names, open, shown, status};
+use super::{MAX_DEPTH, bits, kind, names, open, shown, status};
 
-/// One file, link or directory: device, inode, owner, birth, and of what is no directory its last
-/// change of content, both in nanoseconds since 1970. An inode that is used again was born later.
+/// The identity of a file, link or directory: device, inode, owner, birth, and the last change of
+/// content. Both times are in nanoseconds since 1970; the last is 0 for a directory. An inode that
+/// is used again has a later birth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity(u64, u64, u32, i64, i64);
 
 impl Identity {
-    /// Of what the kernel told.
+    /// Returns the identity that a status shows.
     #[must_use]
     pub fn of(stat: &Statx) -> Self {
-        let nanos = |at: &fs::StatxTimestamp| {
-            at.tv_sec
+        let nanoseconds = |time: &fs::StatxTimestamp| {
+            time.tv_sec
                 .saturating_mul(1_000_000_000)
-                .saturating_add(at.tv_nsec.into())
+                .saturating_add(time.tv_nsec.into())
         };
         let changed = if kind(stat) == FileType::Directory {
             0
         } else {
-            nanos(&stat.stx_mtime)
+            nanoseconds(&stat.stx_mtime)
         };
         let device = fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
         Self(
             device,
             stat.stx_ino,
             stat.stx_uid,
-            nanos(&stat.stx_btime),
+            nanoseconds(&stat.stx_btime),
             changed,
         )
     }
 
-    /// The same while it is written: whatever is in it.
+    /// Returns the identity without the time of the last change, for a file that is being written.
     #[must_use]
     pub fn unwritten(self) -> Self {
         Self(self.0, self.1, self.2, self.3, 0)
     }
 
-    /// The same once it belongs to another user.
+    /// Returns the identity after a change of owner.
     #[must_use]
     pub fn owned_by(self, uid: u32) -> Self {
         Self(self.0, self.1, uid, self.3, self.4)
     }
 }
 
-/// What may be removed.
+/// The entries that a run made, and so may remove.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// These.
+    /// Entries that are complete.
     pub whole: BTreeSet<Identity>,
-    /// These as long as no other user can enter them, with whatever is in them: they were being
-    /// written.
+    /// Entries that were being written, without the time of the last change. They may be removed
+    /// with everything in them while no other user can enter them.
     pub sealed: BTreeSet<Identity>,
-    /// What has nothing in it: a name that was about to be made.
+    /// True if an empty file or directory of the name may be removed: the run was about to create
+    /// one.
     pub empty: bool,
 }
 
-/// Why something stays.
+/// The reason that an entry was not removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRemoved {
-    /// It is not what was known.
-    #[error("`{}` is not what a run has left there; remove it by hand if it may go", shown(.0))]
+    /// It is not one that the run made.
+    #[error("`{}` is not what the run left there; if it is not needed, remove it by hand", shown(.0))]
     Unknown(PathBuf),
-    /// The system's reason.
+    /// The system's error.
     #[error("`{}`: {}", shown(.0), .1)]
     Io(PathBuf, Errno),
+}
+
+/// An entry to remove, with its directory.
+struct Place<'a> {
+    dir: &'a OwnedFd,
+    name: &'a OsStr,
+    path: &'a Path,
+}
+
+impl Place<'_> {
+    fn failed(&self) -> impl Fn(Errno) -> NotRemoved {
+        |e| NotRemoved::Io(self.path.into(), e)
+    }
+
+    /// Removes a file or link; it may be gone already.
+    fn unlink(&self) -> Result<(), NotRemoved> {
+        match fs::unlinkat(self.dir, self.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(self.failed()(e)),
+        }
+    }
+
+    /// Removes an empty directory.
+    fn remove_directory(&self) -> Result<(), NotRemoved> {
+        fs::unlinkat(self.dir, self.name, AtFlags::REMOVEDIR).map_err(self.failed())
+    }
 }
 
 impl Known {
@@ -92,90 +120,81 @@ impl Known {
         closed && self.sealed.contains(&Identity::of(stat).unwritten())
     }
 
-    /// Removes what stands in `dir` under this name, at `path`, as far as it is known; links are
-    /// not followed, mounts not entered. What is gone already is as it was wanted.
+    /// Removes the entry `name` in `dir`, at `path`, and everything in it, as far as it is known.
+    /// Links are not followed, and mounts are not entered. An entry that is missing is no error.
     ///
     /// # Errors
-    /// Fails at the first thing that stays; everything else is gone then.
+    /// Fails with the first entry that is not removed; every other known entry is gone then.
     pub fn remove(&self, dir: &OwnedFd, name: &OsStr, path: &Path) -> Result<(), NotRemoved> {
-        let io = |e: Errno| NotRemoved::Io(path.into(), e);
+        let place = Place { dir, name, path };
         match status(dir, name) {
             Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(io(e)),
+            Err(e) => Err(place.failed()(e)),
             Ok(stat) if kind(&stat) == FileType::Directory => {
-                let said = open(dir, name)
-                    .map_err(io)
-                    .and_then(|inner| self.empty_out(dir, name, &inner, path, false, 0));
-                let bare = || self.empty && fs::unlinkat(dir, name, AtFlags::REMOVEDIR).is_ok();
-                said.or_else(|why| if bare() { Ok(()) } else { Err(why) })
+                self.remove_tree(&place, false, 0).or_else(|why| {
+                    if self.empty && place.remove_directory().is_ok() {
+                        Ok(())
+                    } else {
+                        Err(why)
+                    }
+                })
             }
             Ok(stat) => {
-                let is_bare = stat.stx_uid == rustix::process::geteuid().as_raw()
+                let is_new_and_empty = stat.stx_uid == rustix::process::geteuid().as_raw()
                     && stat.stx_size == 0
                     && stat.stx_nlink == 1;
-                if !(self.has(&stat) || (self.empty && is_bare)) {
+                if !(self.has(&stat) || (self.empty && is_new_and_empty)) {
                     return Err(NotRemoved::Unknown(path.into()));
                 }
-                unlink(dir, name).map_err(io)
+                place.unlink()
             }
         }
     }
 
-    /// Removes a directory that is open, and before it all that is known in it; `sealed` is whether
-    /// all of that is.
-    fn empty_out(
+    /// Removes a directory after all that is known in it. If `sealed`, everything in it is known.
+    fn remove_tree(&self, place: &Place<'_>, sealed: bool, depth: usize) -> Result<(), NotRemoved> {
+        let inner = open(place.dir, place.name).map_err(place.failed())?;
+        let stat = status(&inner, OsStr::new("")).map_err(place.failed())?;
+        // A user that can write next to the target could nest directories without a limit.
+        if depth > 2 * MAX_DEPTH || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return Err(place.failed()(Errno::BUSY));
+        }
+        if !(sealed || self.has(&stat)) {
+            return Err(NotRemoved::Unknown(place.path.into()));
+        }
+        let sealed = sealed || self.is_sealed(&stat);
+        // Without write permission on a directory, only root can remove its entries.
+        let _ = fs::fchmod(&inner, Mode::RWXU);
+        let mut result = Ok(());
+        for name in names(&inner, usize::MAX).map_err(place.failed())? {
+            let path = place.path.join(&name);
+            let entry = Place {
+                dir: &inner,
+                name: &name,
+                path: &path,
+            };
+            result = result.and(self.remove_entry(&entry, sealed, depth));
+        }
+        result?;
+        place.remove_directory()
+    }
+
+    fn remove_entry(
         &self,
-        dir: &OwnedFd,
-        name: &OsStr,
-        inner: &OwnedFd,
-        path: &Path,
+        entry: &Place<'_>,
         sealed: bool,
         depth: usize,
     ) -> Result<(), NotRemoved> {
-        let io = |e: Errno| NotRemoved::Io(path.into(), e);
-        let stat = status(inner, OsStr::new("")).map_err(io)?;
-        // Who can write beside the target could make it as deep as they like.
-        if depth > 2 * MAX_DEPTH || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-            return Err(io(Errno::BUSY));
+        match status(entry.dir, entry.name) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(entry.failed()(e)),
+            Ok(stat) if kind(&stat) == FileType::Directory => {
+                self.remove_tree(entry, sealed, depth + 1)
+            }
+            Ok(stat) if sealed || self.has(&stat) => entry.unlink(),
+            Ok(_) => Err(NotRemoved::Unknown(entry.path.into())),
         }
-        if !(sealed || self.has(&stat)) {
-            return Err(NotRemoved::Unknown(path.into()));
-        }
-        let sealed = sealed || self.is_sealed(&stat);
-        // One that its owner may not write keeps its entries from anybody but root.
-        let _ = fs::fchmod(inner, Mode::RWXU);
-        let mut stays = Ok(());
-        for entry in names(inner, usize::MAX).map_err(io)? {
-            let at = path.join(&entry);
-            let said = match status(inner, &entry) {
-                Err(Errno::NOENT) => Ok(()),
-                Err(e) => Err(NotRemoved::Io(at, e)),
-                Ok(stat) if kind(&stat) == FileType::Directory => open(inner, &entry)
-                    .map_err(|e| NotRemoved::Io(at.clone(), e))
-                    .and_then(|deeper| {
-                        self.empty_out(inner, &entry, &deeper, &at, sealed, depth + 1)
-                    }),
-                Ok(stat) if sealed || self.has(&stat) => {
-                    unlink(inner, &entry).map_err(|e| NotRemoved::Io(at, e))
-                }
-                Ok(_) => Err(NotRemoved::Unknown(at)),
-            };
-            stays = stays.and(said);
-        }
-        stays?;
-        fs::unlinkat(dir, name, AtFlags::REMOVEDIR).map_err(io)
     }
-}
-
-fn unlink(dir: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
-    match fs::unlinkat(dir, name, AtFlags::empty()) {
-        Err(Errno::NOENT) => Ok(()),
-        said => said,
-    }
-}
-
-fn kind(stat: &Statx) -> FileType {
-    FileType::from_raw_mode(stat.stx_mode.into())
 }
 
 #[cfg(test)]
@@ -190,19 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_stays_with_the_directories_above_it() {
+    fn an_unknown_entry_stays_with_the_directories_above_it() {
         let place = tempfile::tempdir().unwrap();
-        let at = |name: &str| place.path().join(name);
+        let path = |name: &str| place.path().join(name);
         let dir = OwnedFd::from(std::fs::File::open(place.path()).unwrap());
-        std::fs::create_dir_all(at("tree/sub")).unwrap();
+        std::fs::create_dir_all(path("tree/sub")).unwrap();
         for name in ["tree/a", "tree/sub/b", "file", "other"] {
-            std::fs::write(at(name), name).unwrap();
+            std::fs::write(path(name), name).unwrap();
         }
-        symlink(at("other"), at("tree/link")).unwrap();
-        let all =
+        symlink(path("other"), path("tree/link")).unwrap();
+        let made =
             ["tree", "tree/a", "tree/sub", "tree/link", "file"].map(|name| identity(&dir, name));
         let known = Known {
-            whole: all.into(),
+            whole: made.into(),
             ..Known::default()
         };
         let remove = |name: &str| known.remove(&dir, OsStr::new(name), Path::new(name));
@@ -210,22 +229,24 @@ mod tests {
             remove("tree"),
             Err(NotRemoved::Unknown("tree/sub/b".into()))
         );
-        assert!(!at("tree/a").exists() && at("tree/sub/b").exists() && at("other").exists());
+        assert!(!path("tree/a").exists());
+        assert!(path("tree/sub/b").exists());
+        assert!(path("other").exists());
         assert_eq!(remove("other"), Err(NotRemoved::Unknown("other".into())));
-        assert_eq!(
-            (remove("file"), remove("file"), at("file").exists()),
-            (Ok(()), Ok(()), false)
-        );
-        // Another directory under a name that is known.
-        std::fs::rename(at("tree"), at("moved")).unwrap();
-        std::fs::create_dir(at("tree")).unwrap();
+        assert_eq!(remove("file"), Ok(()));
+        assert_eq!(remove("file"), Ok(()), "a missing entry is no error");
+        assert!(!path("file").exists());
+        // Another directory under the name of a known one.
+        std::fs::rename(path("tree"), path("moved")).unwrap();
+        std::fs::create_dir(path("tree")).unwrap();
         assert_eq!(remove("tree"), Err(NotRemoved::Unknown("tree".into())));
-        std::fs::remove_file(at("moved/sub/b")).unwrap();
-        assert_eq!((remove("moved"), at("moved").exists()), (Ok(()), false));
+        std::fs::remove_file(path("moved/sub/b")).unwrap();
+        assert_eq!(remove("moved"), Ok(()));
+        assert!(!path("moved").exists());
     }
 
     #[test]
-    fn what_was_edited_is_not_what_was_known() {
+    fn an_edited_file_is_not_known() {
         let place = tempfile::tempdir().unwrap();
         let dir = OwnedFd::from(std::fs::File::open(place.path()).unwrap());
         let file = place.path().join("file");
@@ -241,16 +262,13 @@ mod tests {
             .unwrap()
             .set_modified(later)
             .unwrap();
-        assert!(
-            known
-                .remove(&dir, OsStr::new("file"), Path::new("file"))
-                .is_err()
-                && file.exists()
-        );
+        let result = known.remove(&dir, OsStr::new("file"), Path::new("file"));
+        assert_eq!(result, Err(NotRemoved::Unknown("file".into())));
+        assert!(file.exists());
     }
 
     #[test]
-    fn one_that_was_being_written_goes_with_all_that_is_in_it_as_long_as_it_is_closed() {
+    fn a_sealed_directory_is_removed_with_its_entries_while_others_cannot_enter_it() {
         use std::os::unix::fs::PermissionsExt;
         let place = tempfile::tempdir().unwrap();
         let dir = OwnedFd::from(std::fs::File::open(place.path()).unwrap());
@@ -271,7 +289,7 @@ mod tests {
         assert!(remove().is_err());
         mode(0o700);
         assert_eq!(remove(), Ok(()));
-        // A name that was about to be made: nothing is in it.
+        // A directory that a run was about to create is removed only if it is empty.
         let known = Known {
             empty: true,
             ..Known::default()

@@ -1,9 +1,14 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::{
+    fs::File,
+    io::Read,
+    os::unix::fs::{PermissionsExt, symlink},
+};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::ReadError;
 
 fn file(text: &str) -> Node {
     Node::File(0o644, text.as_bytes().into())
@@ -26,12 +31,13 @@ fn read(path: &Path) -> Result<Tree, ReadError> {
 /// Path, mode, link target and bytes.
 type Unpacked = (Vec<u8>, u32, Vec<u8>, Vec<u8>);
 
-/// Reads an archive as anybody would.
+/// Reads an archive with the `tar` crate alone.
 fn unpacked(archive: &[u8]) -> Vec<Unpacked> {
     let mut archive = tar::Archive::new(archive);
     let entries = archive.entries().unwrap().map(|entry| {
         let mut entry = entry.unwrap();
-        let (mut bytes, header) = (Vec::new(), entry.header().clone());
+        let mut bytes = Vec::new();
+        let header = entry.header().clone();
         assert_eq!(
             (
                 header.mtime().unwrap(),
@@ -52,7 +58,7 @@ fn unpacked(archive: &[u8]) -> Vec<Unpacked> {
 }
 
 #[test]
-fn an_archive_says_everything_and_is_read_by_others() {
+fn an_archive_holds_everything_and_is_standard_tar() {
     let long = "n".repeat(255);
     let far = format!("{}/..//x", "../".repeat(60));
     let inner = Tree {
@@ -96,7 +102,7 @@ fn an_archive_says_everything_and_is_read_by_others() {
 }
 
 #[test]
-fn what_is_read_is_what_stands_there() {
+fn a_directory_is_read_with_links_and_modes() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     std::fs::create_dir(at("sub")).unwrap();
@@ -123,19 +129,19 @@ fn what_is_read_is_what_stands_there() {
 }
 
 #[test]
-fn what_is_no_config_is_named() {
+fn the_entry_that_makes_a_directory_unacceptable_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let says = |wanted: &str| {
-        let said = read(dir.path()).unwrap_err().to_string();
-        assert!(said.contains(wanted), "{said}");
+    let is_refused = |wanted: &str| {
+        let why = read(dir.path()).unwrap_err().to_string();
+        assert!(why.contains(wanted), "{why}");
     };
     let deep = dir.path().join("d/".repeat(MAX_DEPTH + 1));
     std::fs::create_dir_all(&deep).unwrap();
-    says("more than 64 directories deep");
+    is_refused("more than 64 directories deep");
     std::fs::remove_dir_all(dir.path().join("d")).unwrap();
     let fifo = dir.path().join("pi\npe");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    says("`pi\\npe` in it is neither");
+    is_refused("`pi\\npe` in it is neither");
     std::fs::remove_file(&fifo).unwrap();
     for name in ["x", "y"] {
         std::fs::write(
@@ -144,37 +150,40 @@ fn what_is_no_config_is_named() {
         )
         .unwrap();
     }
-    says("larger than");
+    is_refused("larger than");
     std::fs::remove_file(dir.path().join("x")).unwrap();
-    for at in 0..MAX_ENTRIES {
-        std::fs::write(dir.path().join(at.to_string()), "").unwrap();
+    for number in 0..MAX_ENTRIES {
+        std::fs::write(dir.path().join(number.to_string()), "").unwrap();
     }
-    says("more than 10000 entries");
+    is_refused("more than 10000 entries");
 }
 
-#[test]
-fn put_over_a_live_directory_modes_stay_and_what_is_not_new_stays_or_goes() {
+/// A live directory, and a new one to copy over it.
+fn live_and_new() -> (Tree, Tree) {
     let live = tree([
         ("a", Node::File(0o600, b"old"[..].into())),
         ("sub", Node::Tree(tree([("x", file("x"))]))),
         ("gone", file("1")),
         ("l", Node::Link("a".into())),
     ]);
+    let sub = Tree {
+        mode: 0o700,
+        ..tree([("y", file("y"))])
+    };
     let new = tree([
         ("a", file("new")),
-        (
-            "sub",
-            Node::Tree(Tree {
-                mode: 0o700,
-                ..tree([("y", file("y"))])
-            }),
-        ),
+        ("sub", Node::Tree(sub)),
         ("l", file("no link")),
     ]);
-    let over = live.overlaid(&new, false).unwrap();
+    (live, new)
+}
+
+#[test]
+fn an_overlay_keeps_modes_and_entries_that_are_not_new() {
+    let (live, new) = live_and_new();
     let sub = Node::Tree(tree([("x", file("x")), ("y", file("y"))]));
     assert_eq!(
-        over,
+        live.overlaid(&new, false).unwrap(),
         tree([
             ("a", Node::File(0o600, b"new"[..].into())),
             ("sub", sub),
@@ -182,6 +191,11 @@ fn put_over_a_live_directory_modes_stay_and_what_is_not_new_stays_or_goes() {
             ("l", file("no link"))
         ])
     );
+}
+
+#[test]
+fn a_pruned_overlay_removes_entries_that_are_not_new() {
+    let (live, new) = live_and_new();
     let pruned = live.overlaid(&new, true).unwrap();
     let sub = Node::Tree(tree([("y", file("y"))]));
     assert_eq!(
@@ -192,7 +206,7 @@ fn put_over_a_live_directory_modes_stay_and_what_is_not_new_stays_or_goes() {
             ("l", file("no link"))
         ])
     );
-    let told: Vec<_> = live
+    let differences: Vec<_> = live
         .differences(&pruned)
         .into_iter()
         .map(|d| {
@@ -211,33 +225,32 @@ fn put_over_a_live_directory_modes_stay_and_what_is_not_new_stays_or_goes() {
         ("sub/y", false, true),
     ];
     assert_eq!(
-        told,
+        differences,
         wanted.map(|(path, old, new)| (path.to_owned(), old, new))
-    );
-    let half = |name: &str| {
-        tree([(
-            name,
-            Node::File(
-                0o644,
-                vec![0; usize::try_from(MAX_TARGET).unwrap() / 2].into(),
-            ),
-        )])
-    };
-    assert!(
-        half("a")
-            .overlaid(&half("b"), false)
-            .unwrap_err()
-            .contains("larger than")
-            && half("a").overlaid(&half("b"), true).is_ok()
-    );
-    let over = tree([("sub", file("no directory"))]);
-    assert!(
-        live.overlaid(&over, false).unwrap_err().contains("`sub`")
-            && live.overlaid(&over, true).is_ok()
     );
 }
 
-/// Small trees over few names, so that they meet.
+#[test]
+fn an_overlay_that_becomes_too_large_is_refused() {
+    let half = |name: &str| {
+        let bytes = vec![0; usize::try_from(MAX_TARGET).unwrap() / 2];
+        tree([(name, Node::File(0o644, bytes.into()))])
+    };
+    let why = half("a").overlaid(&half("b"), false).unwrap_err();
+    assert!(why.contains("larger than"), "{why}");
+    assert!(half("a").overlaid(&half("b"), true).is_ok());
+}
+
+#[test]
+fn a_file_replaces_a_directory_with_entries_only_if_pruned() {
+    let (live, _) = live_and_new();
+    let over = tree([("sub", file("no directory"))]);
+    let why = live.overlaid(&over, false).unwrap_err();
+    assert!(why.contains("`sub`"), "{why}");
+    assert!(live.overlaid(&over, true).is_ok());
+}
+
+/// Small trees over few names, so that their entries collide.
 fn trees() -> impl Strategy<Value = Tree> {
     let leaf = prop_oneof![
         (0..3u8).prop_map(|n| file(&n.to_string())),
@@ -261,19 +274,18 @@ fn trees() -> impl Strategy<Value = Tree> {
 
 proptest! {
     #[test]
-    fn the_archive_is_the_content(one in trees(), other in trees()) {
-        prop_assert_eq!(one == other, one.archive().unwrap() == other.archive().unwrap());
-        prop_assert_eq!(Tree::unpack(&one.archive().unwrap()).unwrap(), one.clone());
-        prop_assert_eq!(one == other, one.differences(&other).is_empty());
+    fn archives_are_equal_if_trees_are(first in trees(), other in trees()) {
+        prop_assert_eq!(first == other, first.archive().unwrap() == other.archive().unwrap());
+        prop_assert_eq!(Tree::unpack(&first.archive().unwrap()).unwrap(), first.clone());
+        prop_assert_eq!(first == other, first.differences(&other).is_empty());
     }
 
     #[test]
-    fn pruned_it_is_the_new_one_and_put_twice_it_is_the_same(live in trees(), new in trees()) {
+    fn a_pruned_overlay_is_the_new_tree_and_a_second_overlay_changes_nothing(live in trees(), new in trees()) {
         prop_assert_eq!(&live.overlaid(&new, true).unwrap(), &new);
         if let Ok(over) = live.overlaid(&new, false) {
             prop_assert_eq!(&over.overlaid(&new, false).unwrap(), &over);
-            prop_assert!(over.differences(&new).iter().all(|d| d.new.is_none()), "everything \
-                new is in it");
+            prop_assert!(over.differences(&new).iter().all(|d| d.new.is_none()));
         }
     }
 }

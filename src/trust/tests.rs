@@ -7,12 +7,12 @@ use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
 use super::*;
 
-fn mode(path: &Path, mode: u32) {
+fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]
-fn it_ends_where_the_kernel_ends() {
+fn a_path_resolves_as_the_kernel_resolves_it() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().canonicalize().unwrap();
     std::fs::create_dir_all(dir.join("a/b")).unwrap();
@@ -44,39 +44,39 @@ fn it_ends_where_the_kernel_ends() {
         ResolvedPath::of(Path::new("/..")).unwrap().end,
         Path::new("/")
     );
-    let (way, missing) = ResolvedPath::until(&dir.join("absolute/b/x/y")).unwrap();
+    let (resolved, missing) = ResolvedPath::until(&dir.join("absolute/b/x/y")).unwrap();
     assert_eq!(
-        (way.end, missing),
+        (resolved.end, missing),
         (dir.join("a/b"), vec!["x".into(), "y".into()])
     );
     assert!(ResolvedPath::until(&dir.join("x/../a")).is_err());
 }
 
 #[test]
-fn what_is_opened_is_what_was_judged() {
+fn the_checked_file_is_opened_though_its_name_is_another_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
-    std::fs::write(&file, "judged").unwrap();
-    let way = ResolvedPath::of(&file).unwrap();
+    std::fs::write(&file, "checked").unwrap();
+    let resolved = ResolvedPath::of(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
     symlink("/etc/passwd", &file).unwrap();
-    let text = io::read_to_string(std::fs::File::from(way.open().unwrap())).unwrap();
-    assert_eq!(text, "judged");
+    let text = io::read_to_string(std::fs::File::from(resolved.open().unwrap())).unwrap();
+    assert_eq!(text, "checked");
 }
 
 #[test]
-fn a_descriptor_that_was_handed_down_is_a_path_too() {
+fn an_inherited_descriptor_is_a_path_too() {
     let mut file = tempfile::tempfile().unwrap();
-    io::Write::write_all(&mut file, b"handed").unwrap();
+    io::Write::write_all(&mut file, b"inherited").unwrap();
     let fd = open_named(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd()))).unwrap();
     assert_eq!(
         io::read_to_string(std::fs::File::from(fd)).unwrap(),
-        "handed"
+        "inherited"
     );
 }
 
 #[test]
-fn a_link_counts_where_only_root_and_the_caller_could_put_it() {
+fn a_link_is_trusted_if_only_root_and_the_caller_could_create_it() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can give files away");
         return;
@@ -86,31 +86,31 @@ fn a_link_counts_where_only_root_and_the_caller_could_put_it() {
     let (real, link) = (dir.join("real"), dir.join("open/link"));
     for name in ["real", "open"] {
         std::fs::create_dir(dir.join(name)).unwrap();
-        mode(&dir.join(name), 0o755);
+        set_mode(&dir.join(name), 0o755);
     }
     symlink(&real, &link).unwrap();
-    let says = |path: &Path| {
+    let check = |path: &Path| {
         ResolvedPath::of(path)
             .unwrap()
-            .is_ours()
-            .map_err(|why| why.place().to_owned())
+            .writable_only_by_us()
+            .map_err(|why| why.path().to_owned())
     };
-    assert_eq!(says(&link), Ok(()));
-    // In a sticky directory one's own link counts, and another user's does not.
-    mode(&dir.join("open"), 0o1777);
-    assert_eq!(says(&link), Ok(()));
+    assert_eq!(check(&link), Ok(()));
+    // In a sticky directory the caller's link is trusted, and another user's is not.
+    set_mode(&dir.join("open"), 0o1777);
+    assert_eq!(check(&link), Ok(()));
     lchown(&link, Some(65534), None).unwrap();
-    assert_eq!(says(&link), Err(link.clone()));
-    assert!(ResolvedPath::of(&link).unwrap().is_straight().is_err());
+    assert_eq!(check(&link), Err(link.clone()));
+    assert!(ResolvedPath::of(&link).unwrap().links_trusted().is_err());
     lchown(&link, Some(0), None).unwrap();
-    // Where others can write, none does; nor where the directory is another user's.
-    mode(&dir.join("open"), 0o777);
-    assert_eq!(says(&link), Err(link.clone()));
-    mode(&dir.join("open"), 0o755);
+    // No link is trusted in a directory that others can write, or that another user owns.
+    set_mode(&dir.join("open"), 0o777);
+    assert_eq!(check(&link), Err(link.clone()));
+    set_mode(&dir.join("open"), 0o755);
     chown(dir.join("open"), Some(65534), None).unwrap();
-    assert_eq!(says(&link), Err(link.clone()));
-    // Also where the way turns back out of it.
-    assert_eq!(says(&dir.join("open/../real")), Ok(()));
+    assert_eq!(check(&link), Err(link.clone()));
+    // A path through `..` does not depend on the link.
+    assert_eq!(check(&dir.join("open/../real")), Ok(()));
     chown(&real, Some(65534), None).unwrap();
-    assert_eq!(says(&real), Err(real.clone()));
+    assert_eq!(check(&real), Err(real.clone()));
 }

@@ -202,8 +202,7 @@ impl Testbed {
             .map(|t| format!("[{:?}]", t.to_str().unwrap()))
             .collect();
         let (exe, targets) = (self.exe.display(), targets.join(", "));
-        self.fleet
-            .write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"d\"\nmatch = {{ exe = \"{exe}\" }}\nconfig = [{targets}]\n{more}\n{CONFIRM}"));
+        self.fleet.write("fleet.toml", &format!("version = 1\n[[group]]\nname = \"d\"\nmatch = {{ exe = \"{exe}\" }}\nconfig = [{targets}]\n{more}\n{CONFIRM}"));
     }
 
     fn start(&self) -> Daemon {
@@ -462,7 +461,7 @@ fn a_dry_run_lists_the_changes_of_entries_and_shows_no_secret() {
     let result = testbed.run(&["--dry-run", "--config", &new, "--prune"], 0);
     assert_eq!(
         result.json["targets"][0]["entries"][0],
-        serde_json::json!({ "path": "a.conf", "becomes": "changed" })
+        serde_json::json!({ "path":"a.conf", "becomes":"changed" } )
     );
     // One file that is not readable by all makes the whole directory secret. Names are not secret.
     std::fs::set_permissions(
@@ -594,7 +593,7 @@ fn a_failed_second_install_rolls_back_the_first_without_a_signal() {
         // The second does not have its old bytes, so the operator must act.
         let result = testbed.run(&["--config", &new], 7);
         assert!(
-            result.stderr.contains("changed by somebody else"),
+            result.stderr.contains("changed by another process"),
             "{}",
             result.stderr
         );
@@ -623,7 +622,7 @@ fn a_directory_that_changes_after_the_survey_is_left_alone() {
     ));
     let result = testbed.run(&["--config", &testbed.new_files(&[("a.conf", "new")])], 5);
     assert!(
-        result.stderr.contains("changed by somebody else"),
+        result.stderr.contains("changed by another process"),
         "{}",
         result.stderr
     );
@@ -694,7 +693,7 @@ fn a_file_that_another_tool_wrote_beside_each_target_is_its_candidate() {
     assert!(
         result
             .stderr
-            .contains("others than root and you can write `a.conf` in it"),
+            .contains("users other than root and you can write `a.conf` in it"),
         "{}",
         result.stderr
     );
@@ -966,7 +965,7 @@ fn a_directory_beside_which_nothing_can_be_written_is_refused() {
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     assert!(stderr.contains("conf.d"), "{stderr}");
     assert!(
-        stderr.contains("staging beside it: Permission denied"),
+        stderr.contains("cannot stage new content next to it: Permission denied"),
         "{stderr}"
     );
     assert_eq!(

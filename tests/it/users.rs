@@ -300,7 +300,7 @@ fn only_root_and_the_user_of_the_service_may_decide_where_the_config_lies() {
         }
         // A path of root in their directory could lead to any other directory of root later.
         give(&main, 0, 0o755);
-        refused("can put another directory in the place");
+        refused("can replace the directory");
         give(&main, 65534, 0o700);
     }
     // They redirect a path of the group to a file of root.

@@ -424,7 +424,7 @@ fn trusted(found: &Found, group: &Group, way: &ResolvedPath, chosen: bool) -> Re
             )
         })?;
     }
-    way.is_guarded(found.uid)
+    way.changeable_only_by(found.uid)
         .map_err(|why| format!("reads `{path}`, and {why}"))
 }
 
@@ -440,7 +440,7 @@ fn under(uid: u32, path: &Path, roots: &[PathBuf]) -> Result<(), String> {
         if !path.starts_with(&way.end) {
             continue;
         }
-        match way.is_straight() {
+        match way.links_trusted() {
             Ok(()) => return Ok(()),
             Err(_) => {
                 last = format!(

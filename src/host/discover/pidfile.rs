@@ -67,7 +67,9 @@ impl PidFile {
         if stat.st_mode & 0o022 != 0 || !(is_us(stat.st_uid) || stat.st_uid == uid) {
             return Err("others than root and the process's own user can write it".into());
         }
-        self.way.is_guarded(uid).map_err(|why| why.to_string())
+        self.way
+            .changeable_only_by(uid)
+            .map_err(|why| why.to_string())
     }
 }
 

@@ -65,12 +65,14 @@ impl LocalHost {
         // Each directory is read once for all targets in it.
         let mut names = BTreeMap::new();
         for (path, target) in &self.targets {
-            let names = names.entry(path.parent()).or_insert_with(|| target.names());
-            for name in target.strange(names) {
+            let names = names
+                .entry(path.parent())
+                .or_insert_with(|| target.hidden_names());
+            for name in target.leftovers(names) {
                 let path = path.with_file_name(name);
                 // The remains of a recorded run were reported before.
                 let is_reported = self.notes.iter().any(
-                    |note| matches!(note, Event::LeftBeside { path: known, .. } if *known == path),
+                    |note| matches!(note, Event::LeftBeside { path:known, ..} if *known == path),
                 );
                 if is_reported {
                     continue;
@@ -292,10 +294,7 @@ async fn check_keys(
             overridden::check_keys(planned, &step.changes).await?;
             restart::check_keys(planned, &step.changes, staged).await
         };
-        tokio::select! {
-            result = checks => result?,
-            Ok(_) = interrupts.wait_for(|count| *count > 0) => return Err(Abort::interrupted()),
-        }
+        tokio::select! { result = checks => result?, Ok(_) = interrupts.wait_for(| count | *count> 0) => return Err(Abort::interrupted()), }
     }
     Ok(())
 }

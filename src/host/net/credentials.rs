@@ -48,7 +48,7 @@ pub(crate) enum CredentialError {
 
 /// Returns the command that makes the file trusted.
 fn hint(why: &Distrust) -> String {
-    why.mend()
+    why.fix_command()
         .map_or(String::new(), |command| format!("; run `{command}`"))
 }
 
@@ -95,7 +95,7 @@ impl CredentialFile<'_> {
         };
         let resolved = ResolvedPath::of(self.path).map_err(unreadable)?;
         resolved
-            .counts()
+            .is_trusted()
             .map_err(|why| CredentialError::Untrusted {
                 key,
                 path: path(),

@@ -241,7 +241,8 @@ fn room() -> Result<Option<(OwnedFd, PathBuf)>, (PathBuf, io::Error)> {
                 && way.stat().st_uid == me.as_raw()
                 && way.stat().st_mode & 0o777 == 0o700
         };
-        if !ResolvedPath::of(&place).is_ok_and(|way| own(&way) && way.is_ours().is_ok()) {
+        if !ResolvedPath::of(&place).is_ok_and(|way| own(&way) && way.writable_only_by_us().is_ok())
+        {
             continue;
         }
         let path = place.join("hello/lock");
@@ -255,7 +256,7 @@ fn room() -> Result<Option<(OwnedFd, PathBuf)>, (PathBuf, io::Error)> {
 /// `hello/lock` in `place`, made where it is not there. It must be this user's alone.
 fn folder(place: &Path, outer: Mode) -> io::Result<OwnedFd> {
     let way = ResolvedPath::of(place)?;
-    way.is_ours()?;
+    way.writable_only_by_us()?;
     let mut dir = way.open()?;
     for (name, mode) in [("hello", outer), ("lock", Mode::RWXU)] {
         match fs::mkdirat(&dir, name, mode) {

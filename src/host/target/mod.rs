@@ -1,5 +1,6 @@
-//! Files and directories that are replaced.
+//! Files and directories that a run replaces.
 
+mod access;
 pub(crate) mod as_started;
 pub(crate) mod behind;
 pub(crate) mod install;

@@ -1,9 +1,7 @@
-//! What somebody else's tool put beside a target to become it: `source` of a group.
+//! The new content that another tool put next to a target: `source` of a group.
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
-    io::Read,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
@@ -11,32 +9,21 @@ use std::{
 use rustix::fs::{FileType, Statx};
 
 use crate::{
-    config::{MAX_TARGET, ReadError},
+    config::{self, MAX_TARGET, ReadError},
     event::Verdict,
     step::{Content, StagedSource},
-    tree::{Tree, shown, status},
-    trust::{Distrust, ResolvedPath, is_us},
+    tree::{Tree, kind, named_in, shown, status},
+    trust::{Distrust, ResolvedPath, only_us_can_write},
 };
 
-/// Looks where `source` says for the new content of the target at `config`, and reads what is
-/// there, once.
+/// Reads the new content of the target at `config`, once, from the path that `source` names.
 pub(crate) fn read_source(source: &str, config: &Path) -> StagedSource {
-    let mut path = OsString::new();
-    for (at, part) in source.split("{config}").enumerate() {
-        // Whatever signs are in the path, they stay.
-        path.push(if at == 0 {
-            OsStr::new("")
-        } else {
-            config.as_os_str()
-        });
-        path.push(part);
-    }
-    let path = PathBuf::from(path);
+    let path = source_path(source, config);
     let content = match ResolvedPath::of(&path) {
-        // A link that others could put there would lead to any file that root can read.
-        Ok(way) => Some(
-            read(&way).map_err(|(verdict, why)| (verdict, format!("`{}`: {why}", shown(&path)))),
-        ),
+        Ok(resolved) => {
+            let content = read(&resolved);
+            Some(content.map_err(|(verdict, why)| (verdict, format!("`{}`: {why}", shown(&path)))))
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         Err(e) => Some(Err((
             Verdict::Failed,
@@ -46,72 +33,77 @@ pub(crate) fn read_source(source: &str, config: &Path) -> StagedSource {
     StagedSource { path, content }
 }
 
-fn read(way: &ResolvedPath) -> Result<Content, (Verdict, String)> {
+/// Returns `source` with each `{config}` replaced by the path of the target, byte for byte.
+fn source_path(source: &str, config: &Path) -> PathBuf {
+    let mut path = OsString::new();
+    for (index, part) in source.split("{config}").enumerate() {
+        if index > 0 {
+            path.push(config);
+        }
+        path.push(part);
+    }
+    PathBuf::from(path)
+}
+
+/// Reads the source. A link that another user could create would lead to any file that root can
+/// read, so the path must be trusted.
+fn read(resolved: &ResolvedPath) -> Result<Content, (Verdict, String)> {
     let failed = |e: std::io::Error| (Verdict::Failed, e.to_string());
-    way.is_ours().map_err(|why| match why {
-        Distrust::Writable { place, .. } if place == way.end => (
-            Verdict::Refused,
-            "others than root and you can write it".into(),
-        ),
+    resolved.writable_only_by_us().map_err(|why| match why {
+        Distrust::Writable { path, .. } if path == resolved.end => {
+            (Verdict::Refused, writable_by_others(Path::new("")))
+        }
         why => (Verdict::Refused, why.to_string()),
     })?;
-    content(way.open().map_err(failed)?).map_err(|e| match e {
-        Unread::Untrusted(why) => (Verdict::Refused, why),
-        Unread::Read(ReadError::Unacceptable(why)) => (Verdict::Invalid, why),
-        Unread::Read(ReadError::Io(e)) => failed(e),
+    content(resolved.open().map_err(failed)?).map_err(|e| match e {
+        SourceError::Untrusted(why) => (Verdict::Refused, why),
+        SourceError::Read(ReadError::Unacceptable(why)) => (Verdict::Invalid, why),
+        SourceError::Read(ReadError::Io(e)) => failed(e),
     })
 }
 
-enum Unread {
+/// Describes a source, or the entry at `path` in it, that other users can write.
+fn writable_by_others(path: &Path) -> String {
+    format!("users other than root and you can write {}", named_in(path))
+}
+
+enum SourceError {
     Untrusted(String),
     Read(ReadError),
 }
 
-/// Trust is of what was opened, not of what stood at a path a moment ago.
-fn content(fd: OwnedFd) -> Result<Content, Unread> {
-    let io = |e: std::io::Error| Unread::Read(e.into());
-    let untrusted = |path: &Path, stat: &Statx| {
-        let writable = stat.stx_mode & 0o022 != 0
-            && FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink;
-        let who = if path.as_os_str().is_empty() {
-            "it".to_owned()
-        } else {
-            format!("`{}` in it", shown(path))
-        };
-        (writable || !is_us(stat.stx_uid))
-            .then(|| format!("others than root and you can write {who}"))
-    };
+/// Reads the open source. The trust check is of the opened file: another one may have its path by
+/// now.
+fn content(fd: OwnedFd) -> Result<Content, SourceError> {
+    let io = |e: std::io::Error| SourceError::Read(e.into());
     let stat = status(&fd, OsStr::new("")).map_err(|e| io(e.into()))?;
-    if FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory {
+    if kind(&stat) == FileType::Directory {
         let mut why = None;
-        let tree = Tree::read(&fd, &mut |path, stat| match untrusted(path, stat) {
-            Some(text) => Err(why.insert(text).clone()),
-            None => Ok(()),
+        let tree = Tree::read(&fd, &mut |path, stat| {
+            check_trust(path, stat).map_err(|text| why.insert(text).clone())
         });
         return match (tree, why) {
-            (_, Some(why)) => Err(Unread::Untrusted(why)),
-            (tree, None) => Content::from_tree(tree.map_err(Unread::Read)?).map_err(io),
+            (_, Some(why)) => Err(SourceError::Untrusted(why)),
+            (tree, None) => Content::from_tree(tree.map_err(SourceError::Read)?).map_err(io),
         };
     }
-    if let Some(why) = untrusted(Path::new(""), &stat) {
-        return Err(Unread::Untrusted(why));
-    }
-    let kind = FileType::from_raw_mode(stat.stx_mode.into());
-    if kind != FileType::RegularFile {
-        return Err(Unread::Read(ReadError::Unacceptable(format!(
-            "it is no regular file ({kind:?})"
-        ))));
-    }
-    let mut bytes = Vec::new();
-    File::from(fd)
-        .take(MAX_TARGET + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    match bytes.len() as u64 {
-        length if length > MAX_TARGET => Err(Unread::Read(ReadError::Unacceptable(format!(
-            "it is larger than {MAX_TARGET} bytes"
-        )))),
-        _ => Ok(Content::new(bytes)),
+    check_trust(Path::new(""), &stat).map_err(SourceError::Untrusted)?;
+    config::read_fd(fd, MAX_TARGET)
+        .map(Content::new)
+        .map_err(SourceError::Read)
+}
+
+/// Checks that only root and the caller can write an entry. The mode of a link is always 777 and
+/// has no meaning (symlink(7)).
+fn check_trust(path: &Path, stat: &Statx) -> Result<(), String> {
+    let mode = match kind(stat) {
+        FileType::Symlink => 0,
+        _ => stat.stx_mode.into(),
+    };
+    if only_us_can_write(stat.stx_uid, mode) {
+        Ok(())
+    } else {
+        Err(writable_by_others(path))
     }
 }
 
@@ -122,61 +114,97 @@ mod tests {
 
     use super::*;
 
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn set_mode(&self, name: &str, mode: u32) {
+            std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(mode))
+                .unwrap()
+        }
+
+        fn read(&self) -> Option<Result<Content, (Verdict, String)>> {
+            read_source("{config}.new", &self.path("a b")).content
+        }
+
+        #[track_caller]
+        fn is_refused(&self, reason: &str) {
+            let (verdict, why) = self.read().unwrap().unwrap_err();
+            assert_eq!(verdict, Verdict::Refused);
+            assert!(why.contains(reason), "{why}");
+            assert!(why.contains("a b.new"), "{why}");
+        }
+    }
+
     #[test]
-    fn what_the_operators_own_tool_put_there_is_read_and_what_others_could_have_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let mode = |name: &str, mode: u32| {
-            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap()
-        };
-        let go = || read_source("{config}.new", &at("a b")).content;
-        let refused = |what: &str| {
-            let (verdict, why) = go().unwrap().unwrap_err();
-            assert!(
-                verdict == Verdict::Refused && why.contains(what) && why.contains("a b.new"),
-                "{why}"
-            );
-        };
-        assert!(go().is_none());
-        std::fs::write(at("a b.new"), "new").unwrap();
-        mode("a b.new", 0o644);
-        assert_eq!(go().unwrap().unwrap(), Content::new(b"new".to_vec()));
-        mode("a b.new", 0o664);
-        refused("can write it");
-        mode("a b.new", 0o644);
-        // Also where only their word would lead to it.
-        std::fs::create_dir(at("real")).unwrap();
-        std::fs::rename(at("a b.new"), at("real/x")).unwrap();
-        symlink("real/x", at("a b.new")).unwrap();
-        // In a sticky directory one's own file is one's own.
-        mode(".", 0o1777);
-        assert!(go().unwrap().is_ok());
-        for (name, open) in [("real", 0o757), (".", 0o777)] {
-            mode(name, open);
-            refused("others than root and you can");
-            mode(name, 0o755);
-            assert!(go().unwrap().is_ok());
-        }
-        std::fs::remove_file(at("a b.new")).unwrap();
-        nix::unistd::mkfifo(&at("a b.new"), nix::sys::stat::Mode::S_IRUSR).unwrap();
-        assert_eq!(go().unwrap().unwrap_err().0, Verdict::Invalid);
-        std::fs::remove_file(at("a b.new")).unwrap();
-        std::fs::create_dir(at("a b.new")).unwrap();
-        std::fs::write(at("a b.new/x"), "x").unwrap();
-        mode("a b.new", 0o755);
-        mode("a b.new/x", 0o600);
-        assert!(go().unwrap().unwrap().tree.is_some());
-        mode("a b.new/x", 0o622);
-        refused("`x` in it");
-        mode("a b.new/x", 0o600);
-        if nix::unistd::geteuid().is_root() {
-            chown(at("a b.new/x"), Some(65534), None).unwrap();
-            refused("`x` in it");
-            chown(dir.path(), Some(65534), None).unwrap();
-            refused("others than root and you can write");
-        }
+    fn a_file_is_read_unless_others_can_write_it() {
+        let place = Place::new();
+        assert!(place.read().is_none());
+        std::fs::write(place.path("a b.new"), "new").unwrap();
+        place.set_mode("a b.new", 0o644);
         assert_eq!(
-            read_source("/x{config}-{config}.d", Path::new("/a b")).path,
+            place.read().unwrap().unwrap(),
+            Content::new(b"new".to_vec())
+        );
+        place.set_mode("a b.new", 0o664);
+        place.is_refused("can write it");
+    }
+
+    #[test]
+    fn a_link_is_followed_unless_others_can_change_it() {
+        let place = Place::new();
+        std::fs::create_dir(place.path("real")).unwrap();
+        std::fs::write(place.path("real/x"), "new").unwrap();
+        place.set_mode("real/x", 0o644);
+        symlink("real/x", place.path("a b.new")).unwrap();
+        // In a sticky directory no other user can replace the caller's link.
+        place.set_mode(".", 0o1777);
+        assert!(place.read().unwrap().is_ok());
+        for (name, open) in [("real", 0o757), (".", 0o777)] {
+            place.set_mode(name, open);
+            place.is_refused("users other than root and you can");
+            place.set_mode(name, 0o755);
+            assert!(place.read().unwrap().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_fifo_is_not_read() {
+        let place = Place::new();
+        nix::unistd::mkfifo(&place.path("a b.new"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(place.read().unwrap().unwrap_err().0, Verdict::Invalid);
+    }
+
+    #[test]
+    fn a_directory_is_read_unless_others_can_write_an_entry() {
+        let place = Place::new();
+        std::fs::create_dir(place.path("a b.new")).unwrap();
+        std::fs::write(place.path("a b.new/x"), "x").unwrap();
+        place.set_mode("a b.new", 0o755);
+        place.set_mode("a b.new/x", 0o600);
+        assert!(place.read().unwrap().unwrap().tree.is_some());
+        place.set_mode("a b.new/x", 0o622);
+        place.is_refused("`x` in it");
+        place.set_mode("a b.new/x", 0o600);
+        if nix::unistd::geteuid().is_root() {
+            chown(place.path("a b.new/x"), Some(65534), None).unwrap();
+            place.is_refused("`x` in it");
+            chown(place.path("."), Some(65534), None).unwrap();
+            place.is_refused("users other than root and you can write");
+        }
+    }
+
+    #[test]
+    fn each_placeholder_becomes_the_path_of_the_target() {
+        assert_eq!(
+            source_path("/x{config}-{config}.d", Path::new("/a b")),
             Path::new("/x/a b-/a b.d")
         );
     }

@@ -104,7 +104,7 @@ impl LocalHost {
             .filter(|uid| *uid != rustix::process::geteuid().as_raw())
             .collect();
         for uid in users {
-            resolved.guards(uid).map_err(|why| {
+            resolved.entries_changeable_only_by(uid).map_err(|why| {
                 let text = format!("`{}` became another directory: {why}", directory.display());
                 Abort::new(Verdict::Refused, text)
             })?;

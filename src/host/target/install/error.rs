@@ -1,23 +1,24 @@
-//! Why a target cannot be staged or installed.
+//! The reason that a target cannot be staged or installed.
 
 use std::{io, path::PathBuf};
 
-/// Why a target cannot be staged or installed.
+/// The reason that a target cannot be staged or installed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstallError {
-    /// A guard said no.
+    /// A check refused it.
     #[error("`{}` cannot be installed: {}", .0.display(), .1)]
     Refused(PathBuf, String),
-    /// It is not what was surveyed; it was left alone.
-    #[error("`{}` was changed by somebody else meanwhile; left alone", .0.display())]
+    /// Its content is not that of the survey. It was not replaced.
+    #[error("`{}` was changed by another process during the run; not replaced", .0.display())]
     Drifted(PathBuf),
-    /// An attribute of it is not what was surveyed, or installed; it was left alone.
-    #[error("`{}` was changed by another process meanwhile ({}); left alone", .0.display(), .1)]
+    /// An attribute is not that of the survey, or of what was installed. It was not replaced.
+    #[error("`{}` was changed by another process during the run ({}); not replaced", .0.display(),
+            .1)]
     Changed(PathBuf, String),
-    /// The state directory said no.
-    #[error("what is staged cannot be written down: {0}")]
+    /// The state directory cannot record what is staged.
+    #[error("staged files cannot be recorded in the state directory: {0}")]
     Record(io::Error),
-    /// The system said no.
+    /// The system's error.
     #[error("`{}`: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
 }

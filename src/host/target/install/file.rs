@@ -2,55 +2,49 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
-    io::{self, Read, Write},
-    os::fd::{AsRawFd, OwnedFd},
-    path::PathBuf,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid},
+    fs::{self, AtFlags, FileType, Mode, OFlags},
     io::Errno,
 };
 
+use self::content::{ChangeTime, digest_of, fill, link, snapshot};
 use super::{
-    entries::{Entries, copy_xattrs},
+    entries::Entries,
     error::InstallError,
-    late::{Late, Old},
-    spot::{Beside, Seen, TargetSlot, is_file},
+    late_edit::{LateEdit, ReplacedFile},
+    slot::{SideEntry, Snapshot, TargetSlot},
     sync::Sync,
 };
 use crate::{
     config::{self, MAX_TARGET},
     runs::Stage,
     step::Content,
-    tree::{Identity, Known, status},
+    tree::{Identity, Known, kind, open_file, status},
 };
 
-/// For reading, along no link.
-const READ: OFlags = OFlags::RDONLY
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NOFOLLOW);
+mod content;
 
 /// A file to replace.
 #[derive(Debug)]
 pub(crate) struct FileTarget {
-    pub(super) spot: TargetSlot,
-    /// The rollback content: the old bytes in a file without a name, so that a disk that fills
-    /// meanwhile cannot stop a rollback.
+    pub(super) slot: TargetSlot,
+    /// The rollback content: the old bytes in a file without a name. A disk that fills during the
+    /// run then cannot prevent a rollback.
     reserve: Option<OwnedFd>,
-    /// Files that came out of an exchange.
-    old: Vec<Old>,
+    /// The files that were exchanged away and are held open.
+    replaced: Vec<ReplacedFile>,
 }
 
 impl FileTarget {
-    pub(super) fn new(spot: TargetSlot) -> Self {
+    pub(super) fn new(slot: TargetSlot) -> Self {
         Self {
-            spot,
+            slot,
             reserve: None,
-            old: Vec::new(),
+            replaced: Vec::new(),
         }
     }
 
@@ -60,33 +54,42 @@ impl FileTarget {
 
     pub(super) fn survey(&mut self) -> Result<Content, InstallError> {
         let file = self.open()?;
-        // Attributes before bytes, as at every later look: a change in between is one of the bytes
-        // or shows later.
-        self.spot.expects = Some(Entries::of(&file).map_err(|e| self.spot.io(e))?);
+        // Attributes before bytes, as in every later read: a change in between shows in the bytes,
+        // or in a later read.
+        self.slot.expected = Some(Entries::of(&file).map_err(|e| self.slot.io(e))?);
         self.content(file)
     }
 
-    /// Through the held directory, and along no link: another user may have put one there since the
-    /// path was resolved.
+    /// Opens the file through the held directory. A link is not followed: another user may have
+    /// created it since the path was resolved.
     fn open(&self) -> Result<OwnedFd, InstallError> {
-        fs::openat(&*self.spot.dir, &*self.spot.name, READ, Mode::empty()).map_err(|e| match e {
-            Errno::LOOP => self.spot.refused("it is a symbolic link by now"),
-            e => self.spot.refused(e.to_string()),
+        open_file(&self.slot.dir, &self.slot.name).map_err(|e| match e {
+            Errno::LOOP => self.slot.refused("it is now a symbolic link"),
+            e => self.slot.refused(e.to_string()),
         })
     }
 
     fn content(&self, file: OwnedFd) -> Result<Content, InstallError> {
         config::read_fd(file, MAX_TARGET)
             .map(Content::new)
-            .map_err(|e| self.spot.refused(e.to_string()))
+            .map_err(|e| self.slot.refused(e.to_string()))
     }
 
     pub(super) fn is_public(&self) -> bool {
-        self.spot.status().is_ok_and(|s| s.stx_mode & 0o004 != 0)
+        self.slot.status().is_ok_and(|s| s.stx_mode & 0o004 != 0)
     }
 
     pub(super) fn digest(&self) -> Option<String> {
-        digest_of(&self.spot.dir, &self.spot.name)
+        digest_of(&self.slot.dir, &self.slot.name)
+    }
+
+    pub(super) fn guard(&self) -> Result<(), InstallError> {
+        let stat = self.slot.status().map_err(|e| self.slot.io(e))?;
+        if kind(&stat) == FileType::RegularFile {
+            self.slot.guard(&stat)
+        } else {
+            Err(self.slot.refused("it is not a regular file"))
+        }
     }
 
     pub(super) fn stage(
@@ -96,123 +99,123 @@ impl FileTarget {
         sync: Sync,
     ) -> Result<PathBuf, InstallError> {
         self.guard()?;
-        let (live, identity_of_live) = self.live()?;
-        let name = self.spot.staging_name(run);
-        let file = self.nameless()?;
-        let is_nameless = file.is_some();
-        let file = match file {
+        let (live, live_identity) = self.open_live()?;
+        let name = self.slot.staging_name(run);
+        let nameless = self.create_nameless()?;
+        let needs_name = nameless.is_some();
+        let file = match nameless {
             Some(file) => file,
             None => self.create(&name)?,
         };
-        let staged = fill(file, &live, bytes, Time::New, sync)
-            .map_err(|e| self.spot.staging_error(e))
+        let staged = fill(file, &live, bytes, ChangeTime::New, sync)
+            .map_err(|e| self.slot.staging_error(e))
             .and_then(|file| {
-                let identity =
-                    Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
-                self.know(&name, vec![identity, identity_of_live])?;
-                if is_nameless {
-                    link(&file, &self.spot.dir, &name).map_err(|e| self.spot.staging_error(e))?;
+                let identity = self.identity(&file)?;
+                self.record_known(&name, vec![identity, live_identity])?;
+                if needs_name {
+                    link(&file, &self.slot.dir, &name).map_err(|e| self.slot.staging_error(e))?;
                 }
                 Ok(())
             });
         if let Err(e) = staged {
-            self.unfinished();
-            self.spot.unstage();
+            self.remember_unfinished();
+            self.slot.unstage();
             return Err(e);
         }
-        Ok(self.spot.path.with_file_name(name))
+        Ok(self.slot.path.with_file_name(name))
     }
 
-    /// A file that was created under its name is known however far it was written.
-    fn unfinished(&mut self) {
+    fn identity(&self, file: &OwnedFd) -> Result<Identity, InstallError> {
+        let stat = status(file, OsStr::new("")).map_err(|e| self.slot.io(e))?;
+        Ok(Identity::of(&stat))
+    }
+
+    /// Adds a file that was created under its name, and not completed, to the known entries.
+    fn remember_unfinished(&mut self) {
         let me = rustix::process::geteuid().as_raw();
-        if let Some(beside) = &mut self.spot.staged
-            && let Ok(stat) = status(&self.spot.dir, &beside.name)
-            && beside
+        if let Some(staged) = &mut self.slot.staged
+            && let Ok(stat) = status(&self.slot.dir, &staged.name)
+            && staged
                 .known
                 .sealed
                 .contains(&Identity::of(&stat).owned_by(me).unwritten())
         {
-            beside.known.whole.insert(Identity::of(&stat));
+            staged.known.whole.insert(Identity::of(&stat));
         }
     }
 
-    /// Opens the live file, whose attributes what is staged gets. They must be those of the survey:
-    /// another user may have exchanged it for a file of its own, which would make the content
-    /// readable to that user.
-    fn live(&mut self) -> Result<(OwnedFd, Identity), InstallError> {
+    /// Opens the live file, which gives the staged file its attributes. They must be those of the
+    /// survey: with the attributes of another user's file, that user could read the content.
+    fn open_live(&mut self) -> Result<(OwnedFd, Identity), InstallError> {
         let file = self.open()?;
-        let now = Entries::of(&file).map_err(|e| self.spot.io(e))?;
+        let now = Entries::of(&file).map_err(|e| self.slot.io(e))?;
         let identity = now
-            .identity(std::path::Path::new(""))
-            .ok_or_else(|| self.spot.drifted())?;
-        self.spot.has_expected(&now)?;
-        self.spot.expects.get_or_insert(now);
+            .identity(Path::new(""))
+            .ok_or_else(|| self.slot.drifted())?;
+        self.slot.check_attributes(&now)?;
+        self.slot.expected.get_or_insert(now);
         Ok((file, identity))
     }
 
-    /// A file without a name beside the target; none where the filesystem has none.
-    fn nameless(&self) -> Result<Option<OwnedFd>, InstallError> {
-        match fs::openat(
-            &*self.spot.dir,
-            ".",
-            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
-            Mode::RUSR | Mode::WUSR,
-        ) {
+    /// Creates a file without a name in the directory; none if the filesystem has no such files.
+    fn create_nameless(&self) -> Result<Option<OwnedFd>, InstallError> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match fs::openat(&*self.slot.dir, ".", flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => Ok(Some(file)),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => Ok(None),
-            Err(e) => Err(self.spot.staging_error(e)),
+            Err(e) => Err(self.slot.staging_error(e)),
         }
     }
 
-    /// A new file under this name, written down at once.
+    /// Creates a file of this name, and records it before and after.
     fn create(&mut self, name: &OsStr) -> Result<OwnedFd, InstallError> {
-        self.spot.note(name, Stage::Wanted, Vec::new())?;
+        self.slot.record(name, Stage::Wanted, Vec::new())?;
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = fs::openat(&*self.spot.dir, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|e| self.spot.staging_error(e))?;
-        let identity = Identity::of(&status(&file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
-        let known = Known {
-            sealed: [identity.unwritten()].into(),
-            ..Known::default()
-        };
-        self.spot.staged = Some(Beside {
+        let file = fs::openat(&*self.slot.dir, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| self.slot.staging_error(e))?;
+        let identity = self.identity(&file)?;
+        self.slot.staged = Some(SideEntry {
             name: name.into(),
-            known,
-            was: None,
+            known: Known {
+                sealed: [identity.unwritten()].into(),
+                ..Known::default()
+            },
+            original: None,
         });
-        self.spot.note(name, Stage::Sealed, vec![identity])?;
+        self.slot.record(name, Stage::Sealed, vec![identity])?;
         Ok(file)
     }
 
-    /// What stands under this name, or is about to, is one of these.
-    fn know(&mut self, name: &OsStr, identities: Vec<Identity>) -> Result<(), InstallError> {
-        let beside = self.spot.staged.get_or_insert_with(|| Beside {
+    /// Adds the identities that the entry of this name may have, and records the new ones.
+    fn record_known(
+        &mut self,
+        name: &OsStr,
+        identities: Vec<Identity>,
+    ) -> Result<(), InstallError> {
+        let staged = self.slot.staged.get_or_insert_with(|| SideEntry {
             name: name.into(),
-            ..Beside::default()
+            ..SideEntry::default()
         });
         let new: Vec<Identity> = identities
             .into_iter()
-            .filter(|identity| beside.known.whole.insert(*identity))
+            .filter(|identity| staged.known.whole.insert(*identity))
             .collect();
         if new.is_empty() {
             Ok(())
         } else {
-            self.spot.note(name, Stage::Whole, new)
+            self.slot.record(name, Stage::Whole, new)
         }
     }
 
-    /// Writes the rollback content into a file without a name: its place on the disk is taken
-    /// before anything is touched. Where a filesystem has no such files the rollback content is
+    /// Writes the rollback content into a file without a name, so that its space on the disk is
+    /// taken before anything is touched. On a filesystem without such files, the rollback content is
     /// staged when it is needed.
     pub(super) fn reserve(&mut self, bytes: &[u8], sync: Sync) -> Result<(), InstallError> {
-        if let Some(file) = self.nameless()? {
-            let (live, _) = self.live()?;
-            self.reserve = Some(
-                fill(file, &live, bytes, Time::Kept, sync)
-                    .map_err(|e| self.spot.staging_error(e))?,
-            );
+        if let Some(file) = self.create_nameless()? {
+            let (live, _) = self.open_live()?;
+            let filled = fill(file, &live, bytes, ChangeTime::Kept, sync);
+            self.reserve = Some(filled.map_err(|e| self.slot.staging_error(e))?);
         }
         Ok(())
     }
@@ -223,215 +226,137 @@ impl FileTarget {
         to: &Content,
         run: &str,
     ) -> Result<bool, InstallError> {
-        let now = look(&self.spot.dir, &self.spot.name);
-        if self.spot.is_done(now.as_ref(), from, to)? {
+        let now = snapshot(&self.slot.dir, &self.slot.name);
+        if self.slot.is_done(now.as_ref(), from, to)? {
             return Ok(false);
         }
-        let (name, installs) = match self.ready(to) {
-            Some(ready) => ready,
+        let (name, attributes) = match self.verified_staged(to) {
+            Some(staged) => staged,
             None => self.restage(to, run)?,
         };
-        // The same content in another inode than when it was staged.
-        let came_out = now
+        // The live file may have another inode than when the new one was staged, with the same
+        // content.
+        let live = now
             .map(|now| now.entries.identities().collect())
             .unwrap_or_default();
-        self.know(&name, came_out)?;
-        let came = match self.spot.exchange(&name, from, look)? {
-            Ok(came) => came,
+        self.record_known(&name, live)?;
+        let replaced = match self.slot.exchange(&name, from, snapshot)? {
+            Ok(replaced) => replaced,
             Err(_) => self.replace(&name, from)?,
         };
-        self.spot.expects = Some(installs);
-        if let Some(beside) = &mut self.spot.staged {
-            beside.known.whole.extend(came.entries.identities());
+        self.slot.expected = Some(attributes);
+        if let Some(staged) = &mut self.slot.staged {
+            staged.known.whole.extend(replaced.entries.identities());
         }
-        if self.spot.hold {
-            self.old.push(Old::new(came.fd, from, came.entries));
+        if self.slot.hold {
+            let file = ReplacedFile::new(replaced.fd, from, replaced.entries);
+            self.replaced.push(file);
         }
-        // The old bytes are in the run already, so what came out can go.
-        self.spot.unstage();
+        // The run already stores the old bytes, so the old file can be removed.
+        self.slot.unstage();
         Ok(true)
     }
 
-    /// What was staged, where it still is what this run has made; with its attributes.
-    fn ready(&self, to: &Content) -> Option<(OsString, Entries)> {
-        let beside = self.spot.staged.as_ref()?;
-        let staged = look(&self.spot.dir, &beside.name)?;
-        let is_ours = staged.sha256 == to.sha256
-            && staged
-                .entries
-                .identities()
-                .all(|identity| beside.known.whole.contains(&identity));
-        is_ours.then(|| (beside.name.clone(), staged.entries))
+    /// Returns the name and attributes of the staged file, if it still is what this run created.
+    fn verified_staged(&self, to: &Content) -> Option<(OsString, Entries)> {
+        let staged = self.slot.staged.as_ref()?;
+        let file = snapshot(&self.slot.dir, &staged.name)?;
+        let is_known = file
+            .entries
+            .identities()
+            .all(|identity| staged.known.whole.contains(&identity));
+        (file.sha256 == to.sha256 && is_known).then(|| (staged.name.clone(), file.entries))
     }
 
-    /// Without an exchange: the old file keeps a second name until what was replaced is known to be
-    /// it.
-    fn replace(&mut self, staged: &OsStr, from: &str) -> Result<Seen, InstallError> {
-        let mut old = OsString::from(staged);
-        old.push("-old");
-        let live = Entries::of(&self.open()?).map_err(|e| self.spot.io(e))?;
-        let known = Known {
-            whole: live.identities().collect(),
-            ..Known::default()
+    /// Replaces the live file on a filesystem without an exchange. The old file keeps a second name
+    /// until it is known to be the expected one.
+    fn replace(&mut self, staged: &OsStr, from: &str) -> Result<Snapshot, InstallError> {
+        let mut old_name = OsString::from(staged);
+        old_name.push("-old");
+        let live = Entries::of(&self.open()?).map_err(|e| self.slot.io(e))?;
+        let identities = live.identities().collect();
+        self.slot.record(&old_name, Stage::Whole, identities)?;
+        let dir = self.slot.dir.clone();
+        fs::linkat(&*dir, &*self.slot.name, &*dir, &*old_name, AtFlags::empty())
+            .map_err(|e| self.slot.io(e))?;
+        let replaced = snapshot(&dir, &old_name).filter(|replaced| replaced.sha256 == from);
+        let renamed = match &replaced {
+            Some(replaced) => self
+                .slot
+                .check_attributes(&replaced.entries)
+                .and_then(|()| {
+                    fs::renameat(&*dir, staged, &*dir, &*self.slot.name)
+                        .map_err(|e| self.slot.io(e))
+                }),
+            None => Err(self.slot.drifted()),
         };
-        self.spot
-            .note(&old, Stage::Whole, live.identities().collect())?;
-        let dir = self.spot.dir.clone();
-        fs::linkat(&*dir, &*self.spot.name, &*dir, &*old, AtFlags::empty())
-            .map_err(|e| self.spot.io(e))?;
-        let came = look(&dir, &old).filter(|came| came.sha256 == from);
-        let renamed = match &came {
-            Some(came) => self.spot.is_expected(came).and_then(|()| {
-                fs::renameat(&*dir, staged, &*dir, &*self.spot.name).map_err(|e| self.spot.io(e))
-            }),
-            None => Err(self.spot.drifted()),
-        };
-        // A second name that cannot go is swept by the next run.
-        self.spot.remove(&Beside {
-            name: old,
-            known,
-            was: None,
+        // A second name that cannot be removed now is removed by the next run.
+        self.slot.remove(&SideEntry {
+            name: old_name,
+            known: Known {
+                whole: live.identities().collect(),
+                ..Known::default()
+            },
+            original: None,
         });
         renamed?;
-        self.spot.exchanged = true;
-        came.ok_or_else(|| self.spot.drifted())
+        self.slot.exchanged = true;
+        replaced.ok_or_else(|| self.slot.drifted())
     }
 
-    /// Gives the rollback content its name; what was not reserved is written now. Answers the name,
-    /// and the attributes.
+    /// Stages the content of a rollback: the reserve if there is one, else the bytes are written
+    /// now. Returns the name and the attributes.
     fn restage(&mut self, to: &Content, run: &str) -> Result<(OsString, Entries), InstallError> {
-        self.spot.unstage();
-        let mut run = format!("{run}-undo");
-        if let Some(file) = &self.reserve {
-            let name = self.spot.staging_name(&run);
-            let identity =
-                Identity::of(&status(file, OsStr::new("")).map_err(|e| self.spot.io(e))?);
-            self.spot.note(&name, Stage::Whole, vec![identity])?;
-            if link(file, &self.spot.dir, &name).is_ok() {
-                let known = Known {
-                    whole: [identity].into(),
-                    ..Known::default()
-                };
-                self.spot.staged = Some(Beside {
-                    name,
-                    known,
-                    was: None,
-                });
-                if let Some(ready) = self.ready(to) {
-                    self.reserve = None;
-                    return Ok(ready);
-                }
-                self.spot.unstage();
-            }
+        self.slot.unstage();
+        let run = format!("{run}-undo");
+        if let Some(staged) = self.stage_reserve(to, &run)? {
+            return Ok(staged);
         }
-        // What could not be removed is in the way now.
-        while status(&self.spot.dir, &self.spot.staging_name(&run)).is_ok() {
-            run.push_str("-again");
-        }
+        // An entry that could not be removed may have the name.
+        let run = self.slot.unused_run_name(run);
         self.stage(&to.bytes, &run, Sync::Singly)?;
-        self.ready(to).ok_or_else(|| self.spot.drifted())
+        self.verified_staged(to).ok_or_else(|| self.slot.drifted())
     }
 
-    /// As [`super::Target::late`].
-    pub(super) fn late(&mut self) -> Vec<Late> {
-        std::mem::take(&mut self.old)
+    /// Gives the reserve its name. Returns none if there is no reserve, or it cannot be used.
+    fn stage_reserve(
+        &mut self,
+        to: &Content,
+        run: &str,
+    ) -> Result<Option<(OsString, Entries)>, InstallError> {
+        let Some(file) = &self.reserve else {
+            return Ok(None);
+        };
+        let name = self.slot.staging_name(run);
+        let identity = self.identity(file)?;
+        self.slot.record(&name, Stage::Whole, vec![identity])?;
+        if link(file, &self.slot.dir, &name).is_err() {
+            return Ok(None);
+        }
+        self.slot.staged = Some(SideEntry {
+            name,
+            known: Known {
+                whole: [identity].into(),
+                ..Known::default()
+            },
+            original: None,
+        });
+        let staged = self.verified_staged(to);
+        if staged.is_some() {
+            self.reserve = None;
+        } else {
+            self.slot.unstage();
+        }
+        Ok(staged)
+    }
+
+    /// As [`super::Target::late_edits`].
+    pub(super) fn late_edits(&mut self) -> Vec<LateEdit> {
+        std::mem::take(&mut self.replaced)
             .into_iter()
-            .filter_map(|old| old.late(self.spot.path.clone()))
+            .filter_map(|file| file.late_edit(self.slot.path.clone()))
             .collect()
     }
-
-    pub(super) fn guard(&self) -> Result<(), InstallError> {
-        let stat = self.spot.status().map_err(|e| self.spot.io(e))?;
-        if is_file(&stat) {
-            self.spot.guard(&stat)
-        } else {
-            Err(self.spot.refused("it is not a regular file"))
-        }
-    }
-}
-
-/// When a file was changed last, as it is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Time {
-    /// In another second than the live one.
-    New,
-    /// That of the live one.
-    Kept,
-}
-
-/// Writes the bytes, and gives the file the attributes of the live one.
-fn fill(fd: OwnedFd, live: &OwnedFd, bytes: &[u8], time: Time, sync: Sync) -> io::Result<OwnedFd> {
-    let mut file = File::from(fd);
-    file.write_all(bytes)?;
-    let fd = OwnedFd::from(file);
-    let stat = fs::fstat(live)?;
-    let mine = fs::fstat(&fd)?;
-    // The owner first: a change of owner clears mode bits.
-    if (mine.st_uid, mine.st_gid) != (stat.st_uid, stat.st_gid) {
-        fs::fchown(
-            &fd,
-            Some(Uid::from_raw(stat.st_uid)),
-            Some(Gid::from_raw(stat.st_gid)),
-        )?;
-    }
-    copy_xattrs(live, &fd)?;
-    fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    // A program that knows a file by its size and whole seconds, as Python's cache of compiled
-    // files does, must see that it is another one.
-    let seconds = match time {
-        Time::New => (mine.st_mtime == stat.st_mtime).then_some(stat.st_mtime + 1),
-        Time::Kept => Some(stat.st_mtime),
-    };
-    if let Some(tv_sec) = seconds {
-        let last_modification = Timespec {
-            tv_sec,
-            tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or_default(),
-        };
-        fs::futimens(
-            &fd,
-            &Timestamps {
-                last_access: last_modification,
-                last_modification,
-            },
-        )?;
-    }
-    if sync == Sync::Singly {
-        fs::fsync(&fd)?;
-    }
-    Ok(fd)
-}
-
-/// Gives a file without a name this one.
-fn link(file: &OwnedFd, dir: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
-    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
-    fs::linkat(fs::CWD, &*nameless, dir, name, AtFlags::SYMLINK_FOLLOW)
-}
-
-/// Attributes first, then bytes.
-fn look(dir: &OwnedFd, name: &OsStr) -> Option<Seen> {
-    let fd = fs::openat(dir, name, READ, Mode::empty()).ok()?;
-    let entries = Entries::of(&fd).ok()?;
-    let file = File::from(fd);
-    let sha256 = digest(&file)?;
-    Some(Seen {
-        sha256,
-        entries,
-        fd: file.into(),
-        tree: None,
-    })
-}
-
-fn digest_of(dir: &OwnedFd, name: &OsStr) -> Option<String> {
-    digest(&File::from(
-        fs::openat(dir, name, READ, Mode::empty()).ok()?,
-    ))
-}
-
-fn digest(file: &File) -> Option<String> {
-    // Room for most, so that one read takes all of it.
-    let mut bytes = Vec::with_capacity(4096);
-    file.take(MAX_TARGET + 1).read_to_end(&mut bytes).ok()?;
-    Some(config::digest(&bytes))
 }
 
 #[cfg(test)]

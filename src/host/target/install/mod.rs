@@ -1,5 +1,5 @@
-//! Replaces one file or directory so that no reader ever sees half of it and nothing of its
-//! attributes is lost.
+//! Replaces a file or directory in one step: no reader sees a part of it, and every attribute is
+//! kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,61 +9,62 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{self, AtFlags, FileType};
+use rustix::fs::{self, FileType};
 
 pub(crate) use self::{error::InstallError, sync::Sync};
 use self::{
-    file::FileTarget,
-    late::Late,
-    spot::TargetSlot,
-    stat::{ctime, kind},
-    tree::TreeTarget,
+    file::FileTarget, late_edit::LateEdit, slot::TargetSlot, stat::ctime, tree::TreeTarget,
 };
-use crate::{runs::Staging, step::Content};
+use crate::{
+    runs::Staging,
+    step::Content,
+    tree::{kind, status},
+};
 
 mod entries;
 mod error;
 mod file;
-pub(crate) mod late;
-mod spot;
+mod guard;
+mod late_edit;
+mod slot;
 mod stat;
 mod sync;
 mod tree;
 
-/// Puts everything that was staged for `targets` on the disk.
+/// Writes everything that was staged for `targets` to the disk, with one syncfs per filesystem.
 ///
 /// # Errors
-/// `Io` when a filesystem cannot write it.
+/// Fails with `Io` if a filesystem cannot write it.
 pub(crate) fn sync_all<'a>(targets: impl Iterator<Item = &'a Target>) -> Result<(), InstallError> {
     let mut synced = BTreeSet::new();
-    for spot in targets.map(Target::spot) {
-        let device = fs::fstat(&*spot.dir).map_err(|e| spot.io(e))?.st_dev;
+    for slot in targets.map(Target::slot) {
+        let device = fs::fstat(&*slot.dir).map_err(|e| slot.io(e))?.st_dev;
         if synced.insert(device) {
-            fs::syncfs(&*spot.dir).map_err(|e| spot.io(e))?;
+            fs::syncfs(&*slot.dir).map_err(|e| slot.io(e))?;
         }
     }
     Ok(())
 }
 
-/// Puts the new names of `targets` on the disk: each directory once.
+/// Writes the new names of `targets` to the disk, each directory once.
 ///
 /// # Errors
-/// `Io` when a filesystem cannot write it.
+/// Fails with `Io` if a filesystem cannot write it.
 pub(crate) fn sync_names<'a>(
     targets: impl Iterator<Item = &'a Target>,
 ) -> Result<(), InstallError> {
     let dirs: BTreeMap<*const OwnedFd, &Target> = targets
-        .map(|target| (Arc::as_ptr(&target.spot().dir), target))
+        .map(|target| (Arc::as_ptr(&target.slot().dir), target))
         .collect();
     if Sync::of(dirs.len()) == Sync::Together {
         return sync_all(dirs.into_values());
     }
     dirs.into_values()
-        .map(Target::spot)
-        .try_for_each(|spot| fs::fsync(&*spot.dir).map_err(|e| spot.io(e)))
+        .map(Target::slot)
+        .try_for_each(|slot| fs::fsync(&*slot.dir).map_err(|e| slot.io(e)))
 }
 
-/// What is to be replaced, under a held descriptor of the directory that it stands in.
+/// A file or directory to replace, through a held descriptor of its directory.
 #[derive(Debug)]
 pub(crate) enum Target {
     File(FileTarget),
@@ -71,16 +72,16 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// What stands at `path` (resolved), in its directory `dir`; what is no directory is looked at
-    /// as a file.
+    /// Returns the target at the resolved `path`, in its directory `dir`. Anything but a directory
+    /// is treated as a file.
     #[must_use]
     pub(crate) fn new(path: &Path, dir: Arc<OwnedFd>) -> Self {
-        let spot = TargetSlot::new(path, dir);
-        match spot.status() {
+        let slot = TargetSlot::new(path, dir);
+        match slot.status() {
             Ok(stat) if kind(&stat) == FileType::Directory => {
-                Self::Directory(TreeTarget::new(spot))
+                Self::Directory(TreeTarget::new(slot))
             }
-            _ => Self::File(FileTarget::new(spot)),
+            _ => Self::File(FileTarget::new(slot)),
         }
     }
 
@@ -89,10 +90,10 @@ impl Target {
         matches!(self, Self::Directory(_))
     }
 
-    /// What stands there now.
+    /// Reads the live content.
     ///
     /// # Errors
-    /// When it is neither file nor directory, too large, or unreadable.
+    /// Fails if it is neither file nor directory, too large, or unreadable.
     pub(crate) fn read(&self) -> Result<Content, InstallError> {
         match self {
             Self::File(file) => file.read(),
@@ -100,11 +101,11 @@ impl Target {
         }
     }
 
-    /// What stands there now, which must be that, attribute by attribute, until this run exchanges
-    /// it.
+    /// Reads the live content, and remembers its attributes. Content and attributes must stay the
+    /// same until this run exchanges the target.
     ///
     /// # Errors
-    /// As [`Target::read`].
+    /// Fails as [`Target::read`] does.
     pub(crate) fn survey(&mut self) -> Result<Content, InstallError> {
         match self {
             Self::File(file) => file.survey(),
@@ -112,7 +113,7 @@ impl Target {
         }
     }
 
-    /// Whether everybody may read `now`, which was read there; when not, its content is a secret.
+    /// Tells whether every user may read `now`, the live content. If not, the content is a secret.
     #[must_use]
     pub(crate) fn is_public(&self, now: &Content) -> bool {
         match (self, &now.tree) {
@@ -122,7 +123,7 @@ impl Target {
         }
     }
 
-    /// Digest of what stands there now.
+    /// Returns the digest of the live content; none if it cannot be read.
     #[must_use]
     pub(crate) fn digest(&self) -> Option<String> {
         match self {
@@ -131,58 +132,54 @@ impl Target {
         }
     }
 
-    /// Tells whether that content stands there now.
+    /// Tells whether the live content is `content`.
     #[must_use]
     pub(crate) fn holds(&self, content: &Content) -> bool {
         self.digest().as_ref() == Some(&content.sha256)
     }
 
-    /// Its last change of any kind, in nanoseconds since 1970; of a directory, that of its newest
-    /// entry.
+    /// Returns the last change of any kind, in nanoseconds since 1970. For a directory, it is that
+    /// of the newest entry.
     #[must_use]
     pub(crate) fn ctime(&self) -> Option<i128> {
         match self {
-            Self::File(file) => file.spot.status().ok().map(|stat| ctime(&stat)),
+            Self::File(file) => file.slot.status().ok().map(|stat| ctime(&stat)),
             Self::Directory(tree) => tree.ctime(),
         }
     }
 
-    /// Device and inode of what is staged, and of what is live; what is not staged is the live one.
+    /// Returns device and inode of the staged and of the live content. If nothing is staged, both
+    /// are the live ones.
     #[must_use]
     pub(crate) fn inodes(&self) -> Option<[(u64, u64); 2]> {
-        let spot = self.spot();
+        let slot = self.slot();
         let inode = |name: &OsStr| {
-            fs::statat(&*spot.dir, name, AtFlags::SYMLINK_NOFOLLOW)
-                .ok()
-                .map(|stat| (stat.st_dev, stat.st_ino))
+            let stat = status(&slot.dir, name).ok()?;
+            let device = fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+            Some((device, stat.stx_ino))
         };
-        Some([
-            inode(
-                spot.staged
-                    .as_ref()
-                    .map_or(&spot.name, |staged| &staged.name),
-            )?,
-            inode(&spot.name)?,
-        ])
+        let staged = slot.staged.as_ref().map_or(&slot.name, |side| &side.name);
+        Some([inode(staged)?, inode(&slot.name)?])
     }
 
-    /// Whether a run could replace it, as far as can be told while nothing is written.
+    /// Checks that a run could replace the target, as far as possible without writing.
     ///
     /// # Errors
-    /// As [`Target::stage`].
+    /// Fails as [`Target::stage`] does.
     pub(crate) fn replaceable(&self) -> Result<(), InstallError> {
         match self {
             Self::File(file) => file.guard()?,
             Self::Directory(tree) => drop(tree.guard()?),
         }
-        self.spot().writable()
+        self.slot().check_writable()
     }
 
-    /// Writes `to` beside what is live, with its owners, modes and xattrs, synced; refuses what
-    /// install could not replace. Answers the path.
+    /// Writes `to` next to the live content, with the owners, modes and xattrs of the live content.
+    /// Returns the path of the staged content.
     ///
     /// # Errors
-    /// `Refused` by a guard; `Io` on a full or read-only filesystem.
+    /// Fails with `Refused` if the target cannot be replaced, and with `Io` on a full or read-only
+    /// filesystem.
     pub(crate) fn stage(
         &mut self,
         to: &Content,
@@ -195,77 +192,77 @@ impl Target {
         }
     }
 
-    /// Writes down in `staging` what it stages, before it has a name.
+    /// Makes `staging` the record of what is staged. An entry is recorded before it has a name.
     pub(crate) fn record_in(&mut self, staging: &Arc<Staging>) {
-        self.spot_mut().staging = staging.clone();
+        self.slot_mut().staging = staging.clone();
     }
 
-    /// Whether what comes out of an exchange stays open, to be looked at once more.
+    /// Sets whether a file that is exchanged away stays open, to find late edits.
     pub(crate) fn hold(&mut self, hold: bool) {
-        self.spot_mut().hold = hold;
+        self.slot_mut().hold = hold;
     }
 
-    /// Hidden names in its directory that are beside it as a run's are, and that this run has not
-    /// made, of `names`.
-    pub(crate) fn strange<'a>(
+    /// Returns those of `names` that a run uses for this target, and that this run did not create.
+    pub(crate) fn leftovers<'a>(
         &self,
         names: &'a BTreeSet<OsString>,
     ) -> impl Iterator<Item = &'a OsString> {
-        self.spot().strange(names)
+        self.slot().leftovers(names)
     }
 
-    /// What stands in its directory that a run may have left.
+    /// Returns the hidden names in the directory; the names that runs use are among them.
     #[must_use]
-    pub(crate) fn names(&self) -> BTreeSet<OsString> {
-        self.spot().names()
+    pub(crate) fn hidden_names(&self) -> BTreeSet<OsString> {
+        self.slot().hidden_names()
     }
 
-    /// Looks once more at everything that this run has exchanged away: edits that arrived there
-    /// since.
-    pub(crate) fn late(&mut self) -> Vec<Late> {
+    /// Returns the edits of everything that this run exchanged away, since it did so.
+    pub(crate) fn late_edits(&mut self) -> Vec<LateEdit> {
         match self {
-            Self::File(file) => file.late(),
-            Self::Directory(tree) => tree.late(),
+            Self::File(file) => file.late_edits(),
+            Self::Directory(tree) => tree.late_edits(),
         }
     }
 
-    /// Removes what stands beside it; answers what stays, with the reason.
+    /// Removes every entry next to the target. Returns those that could not be removed, with the
+    /// reasons.
     pub(crate) fn clear(&mut self) -> Vec<(PathBuf, String)> {
-        let spot = self.spot_mut();
-        spot.unstage();
-        std::mem::take(&mut spot.stays)
+        let slot = self.slot_mut();
+        slot.unstage();
+        std::mem::take(&mut slot.not_removed)
     }
 
-    fn spot_mut(&mut self) -> &mut TargetSlot {
+    fn slot_mut(&mut self) -> &mut TargetSlot {
         match self {
-            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot, .. }) => spot,
+            Self::File(FileTarget { slot, .. }) | Self::Directory(TreeTarget { slot, .. }) => slot,
         }
     }
 
-    fn spot(&self) -> &TargetSlot {
+    fn slot(&self) -> &TargetSlot {
         match self {
-            Self::File(FileTarget { spot, .. }) | Self::Directory(TreeTarget { spot, .. }) => spot,
+            Self::File(FileTarget { slot, .. }) | Self::Directory(TreeTarget { slot, .. }) => slot,
         }
     }
 
-    /// Takes the place on the disk that the way back needs.
+    /// Takes the space on the disk that a rollback needs.
     ///
     /// # Errors
-    /// As [`Target::stage`].
+    /// Fails as [`Target::stage`] does.
     pub(crate) fn reserve(&mut self, from: &Content, sync: Sync) -> Result<(), InstallError> {
         match self {
             Self::File(file) => file.reserve(&from.bytes, sync),
-            // The old directory itself is the way back.
+            // The old directory itself is the rollback content.
             Self::Directory(_) => Ok(()),
         }
     }
 
-    /// Makes it `to`: it is `from`: exchange, and what came out must be `from`, else it goes
-    /// straight back; it is `to` already: nothing. Answers whether it was exchanged; it is on the
-    /// disk after [`sync_names`].
+    /// Replaces `from` with `to`. If the content that came out of the exchange is not `from`, it is
+    /// exchanged again. If the live content is `to` already, nothing happens.
+    ///
+    /// Returns whether it was exchanged; [`sync_names`] writes that to the disk.
     ///
     /// # Errors
-    /// `Drifted` when it is neither; it is then as it was found.
+    /// Fails with `Drifted` if the live content is neither; it is not changed then.
     pub(crate) fn install(
         &mut self,
         from: &str,
@@ -278,9 +275,9 @@ impl Target {
         }
     }
 
-    /// Whether it was ever exchanged, also where what followed went wrong.
+    /// Tells whether it was ever exchanged, even if a later step failed.
     #[must_use]
     pub(crate) fn is_exchanged(&self) -> bool {
-        self.spot().exchanged
+        self.slot().exchanged
     }
 }

@@ -1,22 +1,21 @@
-//! What a look at a name in a directory says.
+//! Facts from the status of an entry.
 
 use rustix::fs::{FileType, Statx, StatxAttributes};
 
+use crate::tree::kind;
+
+/// Returns the last change of any kind, in nanoseconds since 1970.
 pub(super) fn ctime(stat: &Statx) -> i128 {
     i128::from(stat.stx_ctime.tv_sec) * 1_000_000_000 + i128::from(stat.stx_ctime.tv_nsec)
 }
 
-pub(super) fn kind(stat: &Statx) -> FileType {
-    FileType::from_raw_mode(stat.stx_mode.into())
-}
-
-/// Why nobody may replace it; none when one may.
-pub(super) fn fixed(stat: &Statx) -> Option<&'static str> {
-    let is = |flag: StatxAttributes| stat.stx_attributes.contains(flag);
-    if is(StatxAttributes::MOUNT_ROOT) {
+/// Returns the reason that no run may replace an entry; none if a run may.
+pub(super) fn replace_blocker(stat: &Statx) -> Option<&'static str> {
+    let has = |flag: StatxAttributes| stat.stx_attributes.contains(flag);
+    if has(StatxAttributes::MOUNT_ROOT) {
         return Some("is a mount point; change the file it is bound from");
     }
-    if is(StatxAttributes::IMMUTABLE) || is(StatxAttributes::APPEND) {
+    if has(StatxAttributes::IMMUTABLE) || has(StatxAttributes::APPEND) {
         return Some("is immutable or append-only (chattr)");
     }
     if kind(stat) != FileType::Directory && stat.stx_nlink > 1 {

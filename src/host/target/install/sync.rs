@@ -1,20 +1,20 @@
-//! When what is staged is put on the disk.
+//! When staged files and directories are written to the disk.
 
-/// Above so many in one run, files and directories are put on the disk all at once; up to so many
-/// each by itself, which waits for no other file of a busy disk.
+/// The most files and directories that are synced one by one. A single fsync does not wait for the
+/// other files of a busy disk; above this number one syncfs per filesystem is faster.
 pub(super) const SYNCED_SINGLY: usize = 100;
 
-/// When what is staged is put on the disk.
+/// When staged files and directories are written to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sync {
-    /// At once.
+    /// Each one when it is staged.
     Singly,
-    /// By [`sync_all`], before anything is installed.
+    /// All by [`super::sync_all`], before anything is installed.
     Together,
 }
 
 impl Sync {
-    /// For so many targets.
+    /// Returns the mode for a number of targets.
     pub(crate) fn of(targets: usize) -> Self {
         if targets > SYNCED_SINGLY {
             Self::Together

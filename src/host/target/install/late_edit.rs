@@ -1,5 +1,5 @@
-//! Edits that arrived in what a run has exchanged away, through a descriptor that was opened
-//! before.
+//! Late edits: changes to a file or directory after the run exchanged it away, through a descriptor
+//! that a process opened before.
 
 use std::{
     fs::File,
@@ -11,12 +11,12 @@ use std::{
 use super::entries::Entries;
 use crate::config::{self, MAX_TARGET};
 
-/// One such edit.
+/// One late edit.
 #[derive(Debug)]
-pub(crate) struct Late {
+pub(crate) struct LateEdit {
     /// The target, or the entry of a target.
     pub(crate) path: PathBuf,
-    /// Which attribute, or that it is the content.
+    /// The attribute that changed, or "content".
     pub(crate) what: String,
     /// The bytes that would be lost.
     pub(crate) bytes: Option<Vec<u8>>,
@@ -24,13 +24,13 @@ pub(crate) struct Late {
 
 /// A file that was exchanged away and is held open.
 #[derive(Debug)]
-pub(super) struct Old {
+pub(super) struct ReplacedFile {
     file: File,
     sha256: String,
     entries: Entries,
 }
 
-impl Old {
+impl ReplacedFile {
     pub(super) fn new(file: OwnedFd, sha256: &str, entries: Entries) -> Self {
         Self {
             file: file.into(),
@@ -39,26 +39,25 @@ impl Old {
         }
     }
 
-    /// What it has become since, at `path`; none where nothing was changed.
-    pub(super) fn late(mut self, path: PathBuf) -> Option<Late> {
+    /// Returns the edit since then, for a target at `path`; none if nothing changed.
+    pub(super) fn late_edit(mut self, path: PathBuf) -> Option<LateEdit> {
         let bytes = self.read().ok()?;
         let fd = OwnedFd::from(self.file);
         let changed = Entries::of(&fd)
             .ok()
             .and_then(|now| self.entries.difference(&now));
-        match (config::digest(&bytes) == self.sha256, changed) {
-            (true, None) => None,
-            (true, Some(what)) => Some(Late {
-                path,
-                what,
-                bytes: None,
-            }),
-            (false, _) => Some(Late {
+        if config::digest(&bytes) != self.sha256 {
+            return Some(LateEdit {
                 path,
                 what: "content".into(),
                 bytes: Some(bytes),
-            }),
+            });
         }
+        changed.map(|what| LateEdit {
+            path,
+            what,
+            bytes: None,
+        })
     }
 
     fn read(&mut self) -> io::Result<Vec<u8>> {
