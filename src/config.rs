@@ -1,4 +1,4 @@
-//! The config of `hello serve`: read once and limited, parsed, digested.
+//! The config of `hello serve`: reads, parses and digests it.
 
 use std::{
     fs::File,
@@ -14,29 +14,30 @@ use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{self, ConfigError};
 
-/// Largest config that `hello serve` takes, in bytes.
+/// The largest config of `hello serve`, in bytes (1 MiB): far above any message.
 pub const MAX_CONFIG: u64 = 1 << 20;
-/// Largest file that is taken for anybody's config, in bytes.
+/// The largest file that is a config of any daemon, in bytes (16 MiB). A run holds it in memory.
 pub const MAX_TARGET: u64 = 16 << 20;
-/// Room that a read begins with at most, in bytes.
-const ROOM: usize = 1 << 16;
-/// Where it listens when neither the file nor the command line says.
+/// The largest buffer that a read starts with, in bytes. Most configs fit, so that one read takes
+/// all of them.
+const FIRST_BUFFER: usize = 1 << 16;
+/// The address to listen on if neither the file nor the command line names one.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
-/// A config.
+/// A config of `hello serve`.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Answered to `GET /`, byte for byte.
+    /// The body of the response to `GET /`, byte for byte.
     pub message: String,
-    /// HOST:PORT or unix:PATH; a change needs a restart.
+    /// `HOST:PORT` or `unix:PATH`. A change needs a restart.
     listen: Option<toml::Spanned<String>>,
-    /// What is logged.
+    /// The level of the log.
     #[serde(default)]
     pub log: Level,
 }
 
-/// How much is logged.
+/// The least level of an entry that is logged.
 #[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names say it")]
@@ -82,13 +83,13 @@ impl FromStr for Listen {
 /// Parses and checks a whole config.
 ///
 /// # Errors
-/// What is wrong, where, and what would be right.
+/// Fails if the config is not valid, with the line and column, and a hint.
 pub fn parse(bytes: &[u8]) -> Result<Config, ConfigError> {
     let config: Config = diagnostic::parse(bytes)?;
     if let Some(Err(why)) = config
         .listen
         .as_ref()
-        .map(|l| Listen::from_str(l.get_ref()))
+        .map(|listen| Listen::from_str(listen.get_ref()))
     {
         return Err(ConfigError::new(
             bytes,
@@ -101,28 +102,31 @@ pub fn parse(bytes: &[u8]) -> Result<Config, ConfigError> {
 }
 
 impl Config {
-    /// Where it listens, as the file says.
+    /// Returns the address to listen on.
     #[must_use]
     pub fn listen(&self) -> &str {
-        self.listen.as_ref().map_or(DEFAULT_LISTEN, |l| l.get_ref())
+        self.listen
+            .as_ref()
+            .map_or(DEFAULT_LISTEN, |listen| listen.get_ref())
     }
 }
 
-/// Why a file's bytes are not to be had.
+/// The reason that a file or directory cannot be read as a config.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system's reason.
+    /// The system's error.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is no config file, whatever is in it.
+    /// Its type or size is not that of a config; the sentence says why.
     #[error("{0}")]
     Unacceptable(String),
 }
 
-/// Reads a regular file of at most `limit` bytes; a FIFO, device or directory is refused unread.
+/// Reads a regular file of at most `limit` bytes. A FIFO, device or directory is refused before it
+/// is read.
 ///
 /// # Errors
-/// See [`ReadError`].
+/// Fails with a [`ReadError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     read_fd(
@@ -131,10 +135,10 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     )
 }
 
-/// As [`read`], of a file that is open already.
+/// Reads an open file as [`read`] does.
 ///
 /// # Errors
-/// See [`ReadError`].
+/// Fails with a [`ReadError`].
 pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
     let stat = rustix::fs::fstat(&fd).map_err(io::Error::from)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
@@ -143,8 +147,8 @@ pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
             "it is no regular file ({kind:?})"
         )));
     }
-    // With its room to begin with, most are read in one go.
-    let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(ROOM) + 1);
+    let mut bytes =
+        Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(FIRST_BUFFER) + 1);
     let too_large = || ReadError::Unacceptable(format!("it is larger than {limit} bytes"));
     if u64::try_from(stat.st_size).unwrap_or(0) > limit {
         return Err(too_large());
@@ -157,10 +161,10 @@ pub fn read_fd(fd: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
     }
 }
 
-/// Lower-case hex SHA-256.
+/// Returns the SHA-256 as lower-case hex digits.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
-    // Thousands are made of one run: a table is a tenth of what formatting takes.
+    // A run hashes thousands of files, and this table is ten times faster than `format!`.
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     Sha256::digest(bytes)
         .iter()
@@ -175,8 +179,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_named_with_their_place() {
-        for (text, want) in [
+    fn errors_have_line_and_column() {
+        for (text, wanted) in [
             (
                 "message = \"a\"\nlisten = \"x:1\"\nlisne = 1\n",
                 "line 3, column 1: unknown field `lisne`; did you mean `listen`?",
@@ -192,8 +196,8 @@ mod tests {
                 "neither HOST:PORT nor unix:PATH",
             ),
         ] {
-            let said = parse(text.as_bytes()).unwrap_err().to_string();
-            assert!(said.contains(want), "{text:?}: {said}");
+            let why = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(why.contains(wanted), "{text:?}: {why}");
         }
         assert!(
             parse(b"\xff\xfe")
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_unread() {
+    fn anything_but_a_small_regular_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();

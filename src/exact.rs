@@ -1,5 +1,5 @@
-//! Paths in JSON, exactly. A path is bytes, and JSON is text: one that is no UTF-8 stands there as
-//! `{"bytes": "HEX"}`, any other as a string. For `#[serde(with = "crate::exact")]`.
+//! Paths in JSON without loss. A path is bytes, and JSON is text. A path in UTF-8 is a string, any
+//! other `{"bytes": "HEX"}`. For `#[serde(with = "crate::exact")]`.
 
 use std::{
     borrow::{Borrow, Cow},
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) mod absent;
 
-/// A path as JSON has it.
+/// A path in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Shape<'a> {
@@ -29,7 +29,7 @@ impl<'a> Shape<'a> {
         )
     }
 
-    /// The path that it stands for; none where it stands for none.
+    /// Returns the path; none if the bytes are not hex digits.
     fn path(self) -> Option<PathBuf> {
         match self {
             Self::Text(text) => Some(text.into_owned().into()),
@@ -64,9 +64,9 @@ fn unhex(text: &str) -> Option<PathBuf> {
 
 /// A path, or several of them.
 pub(crate) trait Paths: Sized {
-    /// Writes them.
+    /// Serializes the paths.
     fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
-    /// Reads them.
+    /// Deserializes the paths.
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
 }
 
@@ -111,21 +111,21 @@ impl Paths for Vec<PathBuf> {
     }
 }
 
-/// For serde: writes paths.
+/// Serializes paths, for serde.
 pub(crate) fn serialize<T: Paths, S: Serializer>(paths: &T, to: S) -> Result<S::Ok, S::Error> {
     paths.write(to)
 }
 
-/// For serde: reads paths.
+/// Deserializes paths, for serde.
 pub(crate) fn deserialize<'de, T: Paths, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     T::read(from)
 }
 
-/// An absolute path as the key of a JSON object, which is text: `bytes:HEX` where it is no UTF-8.
+/// An absolute path as the key of a JSON object: `bytes:HEX` if it is not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(pub(crate) PathBuf);
 
-/// What the key of a path begins with that is no UTF-8; no absolute path does.
+/// The start of the key of a path that is not UTF-8. No absolute path starts like this.
 const BYTES: &str = "bytes:";
 
 impl Borrow<Path> for Key {
@@ -166,13 +166,13 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-    struct Held {
+    struct Record {
         #[serde(with = "crate::exact")]
-        one: PathBuf,
+        single: PathBuf,
         #[serde(with = "crate::exact")]
-        perhaps: Option<PathBuf>,
+        optional: Option<PathBuf>,
         #[serde(with = "crate::exact")]
-        all: Vec<PathBuf>,
+        list: Vec<PathBuf>,
         keyed: BTreeMap<Key, u8>,
     }
 
@@ -183,22 +183,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_path_is_read_back_as_it_was(
-            one in path(),
-            perhaps in proptest::option::of(path()),
-            all in proptest::collection::vec(path(), 0..3),
+        fn paths_survive_json_unchanged(
+            single in path(),
+            optional in proptest::option::of(path()),
+            list in proptest::collection::vec(path(), 0..3),
         ) {
-            let keyed = all.iter().cloned().map(|path| (Key(path), 1)).collect();
-            let held = Held {
-                one,
-                perhaps,
-                all,
+            let keyed = list.iter().cloned().map(|path| (Key(path), 1)).collect();
+            let record = Record {
+                single,
+                optional,
+                list,
                 keyed,
             };
-            let json = serde_json::to_string(&held).unwrap();
+            let json = serde_json::to_string(&record).unwrap();
             prop_assert_eq!(
-                serde_json::from_str::<Held>(&json).unwrap(),
-                held,
+                serde_json::from_str::<Record>(&json).unwrap(),
+                record,
                 "{}",
                 json
             );
@@ -206,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn text_stays_text_and_other_bytes_are_told() {
-        let held = |one: &[u8]| Held {
-            one: OsString::from_vec(one.to_vec()).into(),
-            perhaps: None,
-            all: Vec::new(),
+    fn a_path_in_utf_8_is_text_and_any_other_is_hex() {
+        let record = |path: &[u8]| Record {
+            single: OsString::from_vec(path.to_vec()).into(),
+            optional: None,
+            list: Vec::new(),
             keyed: BTreeMap::new(),
         };
-        let json = |one: &[u8]| serde_json::to_value(held(one)).unwrap()["one"].clone();
+        let json = |path: &[u8]| serde_json::to_value(record(path)).unwrap()["single"].clone();
         assert_eq!(
             (json("/ä".as_bytes()), json(b"/a\xff")),
             ("/ä".into(), serde_json::json!({ "bytes": "2f61ff" }))
@@ -224,8 +224,9 @@ mod tests {
             "7",
             "{\"bytes\":\"\u{e4}\"}",
         ] {
-            let text = format!("{{\"one\":{wrong},\"perhaps\":null,\"all\":[],\"keyed\":{{}}}}");
-            assert!(serde_json::from_str::<Held>(&text).is_err(), "{wrong}");
+            let text =
+                format!("{{\"single\":{wrong},\"optional\":null,\"list\":[],\"keyed\":{{}}}}");
+            assert!(serde_json::from_str::<Record>(&text).is_err(), "{wrong}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The one place that writes to stdout and stderr. Text for people passes a filter here: it may
-//! hold bytes that another user, another process or another host chose.
+//! The only module that writes to stdout and stderr. Text for the operator passes a filter: another
+//! user, process or host may have chosen its bytes.
 
 use std::{
     borrow::Cow,
@@ -20,15 +20,14 @@ pub(crate) use self::{
     written::{note as note_unwritten, unwritten},
 };
 
-/// The column at which the text of a line begins, behind its word.
+/// The column where the text of a line starts, after its word: 12 letters and a space.
 pub(crate) const COLUMN: usize = 13;
 
-/// How far the lines of an error or an answer are indented after the first.
+/// The spaces before each line of an error or an answer but the first.
 const INDENT: usize = 2;
 
-/// Whether a terminal could obey `c`, or show it as nothing, or turn the order of what stands
-/// around it: controls (C0, DEL, C1) and the formatting characters of Unicode. Newline and tab
-/// are not among them.
+/// Tells whether a terminal could obey `c`, hide it, or reverse the text around it. These are the
+/// controls (C0, DEL, C1) and the formatting characters of Unicode, without newline and tab.
 fn is_unsafe(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
@@ -43,6 +42,7 @@ fn is_unsafe(c: char) -> bool {
     }
 }
 
+/// Escapes unsafe characters, and replaces each newline.
 fn escaped(text: &str, newline: &str) -> String {
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
@@ -56,7 +56,7 @@ fn escaped(text: &str, newline: &str) -> String {
     shown
 }
 
-/// `text` on one line: whatever a terminal could obey, and every newline, is a visible escape.
+/// Returns `text` on one line: each unsafe character and each newline is a visible escape.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     if text.contains(|c| c == '\n' || is_unsafe(c)) {
         escaped(text, "\\n").into()
@@ -65,7 +65,7 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `text` as the rest of a line. Each further line of it begins with `indent` spaces and a bar,
+/// Returns `text` as the rest of a line. Each further line starts with `indent` spaces and a bar,
 /// as no line of this program does.
 pub(crate) fn block(text: &str, indent: usize) -> Cow<'_, str> {
     let text = text.trim_end_matches('\n');
@@ -76,7 +76,7 @@ pub(crate) fn block(text: &str, indent: usize) -> Cow<'_, str> {
     }
 }
 
-/// Lines of another origin: every one of them begins with a bar, also the first.
+/// Returns lines of another program: each starts with a bar, also the first.
 pub(crate) fn quoted(text: &str) -> String {
     let lines = text
         .lines()
@@ -84,7 +84,7 @@ pub(crate) fn quoted(text: &str) -> String {
     lines.collect()
 }
 
-/// The last filter of text whose lines are this program's own.
+/// Escapes unsafe characters in text whose lines are this program's own.
 fn harmless(text: &str) -> Cow<'_, str> {
     if text.contains(is_unsafe) {
         escaped(text, "\n").into()
@@ -93,19 +93,19 @@ fn harmless(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// One line of a report: its word, right-aligned, and what it says.
+/// Returns one line of a report: its word, right-aligned, and its text.
 pub(crate) fn worded(word: &str, text: &str) -> String {
     format!("{:>12} {}", line(word), block(text, COLUMN))
 }
 
-/// `error: ..`, as a command ends with it.
+/// Returns the last line of a command that failed: `error: ..`.
 pub(crate) fn failure(why: &str) -> String {
-    // A rendered fault of a text begins like that already.
+    // A rendered diagnostic starts with it already.
     let why = why.trim_start_matches("error: ");
     format!("error: {}", block(why, INDENT))
 }
 
-/// What to do next, and the commands to type. Each command is a line of its own.
+/// Returns a hint: what to do next, and the commands to type, each on its own line.
 pub(crate) fn hint<S: AsRef<str>>(what: &str, commands: &[S]) -> String {
     let commands = commands
         .iter()
@@ -113,17 +113,17 @@ pub(crate) fn hint<S: AsRef<str>>(what: &str, commands: &[S]) -> String {
     format!("hint: {}{}", line(what), commands.collect::<String>())
 }
 
-/// A row of an answer.
+/// Returns a row of an answer.
 pub(crate) fn row(text: &str) -> Cow<'_, str> {
     block(text, INDENT)
 }
 
-/// Writes a line for people to stderr. A reader that went away changes nothing.
+/// Writes a line for the operator to stderr. A closed stderr is no error.
 pub(crate) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{}", harmless(text));
 }
 
-/// Writes lines for people to stdout. A reader that went away changes nothing.
+/// Writes lines for the operator to stdout. A closed stdout is no error.
 pub(crate) fn answer<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
     let mut out = Noted(io::stdout().lock());
     for text in lines {
@@ -132,7 +132,7 @@ pub(crate) fn answer<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
     let _ = out.flush();
 }
 
-/// Writes JSON to stdout, a value a line, exactly as it is.
+/// Writes JSON to stdout, one value per line, unfiltered.
 pub(crate) fn data<D: Display>(values: impl IntoIterator<Item = D>) {
     let mut out = Noted(io::stdout().lock());
     for value in values {
@@ -141,7 +141,7 @@ pub(crate) fn data<D: Display>(values: impl IntoIterator<Item = D>) {
     let _ = out.flush();
 }
 
-/// The log of a server, an entry a write. JSON has its own escapes and stays exact.
+/// The log of a server; each write is one entry. JSON has its own escapes and is not filtered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Log {
     Lines,
@@ -166,7 +166,7 @@ impl Write for Log {
     }
 }
 
-/// A descriptor of stderr, for what the kernel counts by it.
+/// Returns stderr, for a caller that needs a descriptor.
 pub(crate) fn stderr() -> io::Stderr {
     io::stderr()
 }
@@ -179,18 +179,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_a_terminal_could_obey_passes(
+        fn no_unsafe_character_passes(
             text in any::<String>(),
             indent in 0..20usize,
         ) {
-            let all = [
+            let texts = [
                 line(&text).into_owned(),
                 block(&text, indent).into_owned(),
                 quoted(&text),
                 worded(&text, &text),
                 failure(&text),
             ];
-            for shown in all.iter().map(String::as_str).chain([&*harmless(&text)]) {
+            for shown in texts.iter().map(String::as_str).chain([&*harmless(&text)]) {
                 prop_assert!(!shown.contains(is_unsafe), "{shown:?}");
             }
             prop_assert!(!line(&text).contains('\n'));
@@ -198,12 +198,12 @@ mod tests {
             prop_assert_eq!(
                 line(&once),
                 &*once,
-                "what was filtered is not filtered once more"
+                "filtered text stays the same"
             );
         }
 
         #[test]
-        fn a_further_line_begins_with_a_bar(text in "[a-z \n]{0,40}") {
+        fn a_further_line_starts_with_a_bar(text in "[a-z \n]{0,40}") {
             prop_assert!(
                 worded("Word", &text)
                     .lines()
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_becomes_visible_and_words_stay_as_they_are() {
+    fn unsafe_characters_are_escaped_and_text_is_unchanged() {
         for (text, shown) in [
             ("plain, ä, 日本, 🦀, a\tb", "plain, ä, 日本, 🦀, a\tb"),
             ("\x1b[2J\r\x07\x7f", "\\x1b[2J\\x0d\\x07\\x7f"),
@@ -236,8 +236,8 @@ mod tests {
             assert_eq!(line(text), shown);
         }
         assert_eq!(
-            worded("Left out", "pid 1\nerror: x\n"),
-            "    Left out pid 1\n             | error: x"
+            worded("Skipped", "pid 1\nerror: x\n"),
+            "     Skipped pid 1\n             | error: x"
         );
         assert_eq!(failure("a\nhint: b"), "error: a\n  | hint: b");
         assert_eq!(

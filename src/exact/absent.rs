@@ -1,5 +1,4 @@
-//! Writes what is absent as `null`: an empty text, path or list. For `#[serde(serialize_with =
-//! "..")]`.
+//! Serializes an empty text, path or list as `null`. For `#[serde(serialize_with = "..")]`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,24 +6,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Paths;
 
-/// A text; empty stands for none.
+/// Serializes a text; an empty one is `null`.
 pub(crate) fn text<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
     Some(text).filter(|text| !text.is_empty()).serialize(to)
 }
 
-/// Reads what [`text`] wrote, and what earlier versions did: an empty text.
+/// Deserializes what [`text`] serializes, and the empty text of earlier versions.
 pub(crate) fn text_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(Option::<String>::deserialize(from)?.unwrap_or_default())
 }
 
-/// A path, exactly; empty stands for none.
+/// Serializes a path without loss; an empty one is `null`.
 pub(crate) fn path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     Some(path.to_path_buf())
         .filter(|path: &PathBuf| !path.as_os_str().is_empty())
         .write(to)
 }
 
-/// A list; empty stands for none.
+/// Serializes a list; an empty one is `null`.
 pub(crate) fn list<S: Serializer, T: Serialize>(list: &[T], to: S) -> Result<S::Ok, S::Error> {
     Some(list).filter(|list| !list.is_empty()).serialize(to)
 }

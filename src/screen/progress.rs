@@ -1,5 +1,5 @@
-//! The line that shows what a run is at. It moves by itself, names the instance that is awaited,
-//! and goes when something else is written or the run ends.
+//! The progress line of a run. It is redrawn at intervals, names the instance that the run waits
+//! for, and is removed when other text is written or the run ends.
 
 use std::{
     fmt::Write as _,
@@ -11,34 +11,39 @@ use std::{
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Between two steps of the line while nothing happens: ten a second look steady, and cost nothing.
+/// The time between two redraws while nothing happens. Ten per second look steady and cost nothing.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
-/// Columns of `  Confirming [00:00:01] ` and of the bar with its spaces.
+/// The columns of `  Confirming [00:00:01] `.
 const HEAD: usize = 24;
+
+/// The columns of the bar.
 const BAR: usize = 16;
-/// A narrower terminal has no room for the bar.
+
+/// The least columns of a terminal with a bar. In a narrower one the bar would leave no room for
+/// the text.
 const NARROW: usize = 64;
 
-/// Whether a line is on the terminal now.
+/// True while the line is on the terminal.
 static SHOWN: AtomicBool = AtomicBool::new(false);
 
-/// What a run is at.
+/// The progress of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// At most 12 letters.
+    /// The phase, in at most 12 letters.
     pub(crate) word: &'static str,
-    /// How much is done, of how much; `all` is 0 where that is not known.
+    /// The number of items that are done.
     pub(crate) done: usize,
+    /// The number of items in total; 0 if it is not known.
     pub(crate) all: usize,
-    /// More about it.
+    /// The text after the counts.
     pub(crate) text: String,
-    /// What is awaited, and since when.
+    /// The instance that the run waits for, and since when.
     pub(crate) awaited: Option<(String, Instant)>,
 }
 
 impl Progress {
-    /// A part of a run of which nothing can be counted.
+    /// Returns the progress of a phase without items.
     pub(crate) fn of(word: &'static str, text: impl Into<String>) -> Self {
         Self {
             word,
@@ -49,7 +54,7 @@ impl Progress {
         }
     }
 
-    /// The text behind the counts.
+    /// Returns the text after the counts, with the wait.
     fn message(&self) -> String {
         let mut message = self.text.clone();
         if let Some((what, since)) = &self.awaited {
@@ -63,7 +68,7 @@ impl Progress {
         message
     }
 
-    /// The template that fits a terminal of so many columns, and how many of them are left for the
+    /// Returns the template for a terminal of this width, and the columns that it leaves for the
     /// text.
     fn layout(&self, columns: usize) -> (String, usize) {
         let counts = format!("{} of {}", self.done, self.all).len() + 1;
@@ -106,7 +111,7 @@ impl Shown {
         shown
     }
 
-    /// Shows another state: of the same part in the same line, of another one in a new line.
+    /// Shows new progress. The same phase stays on its line, and another phase gets a new line.
     pub(super) fn update(self, progress: Progress) -> Self {
         if (progress.word, progress.all) != (self.progress.word, self.progress.all) {
             self.end();
@@ -117,8 +122,8 @@ impl Shown {
         shown
     }
 
-    /// Moves, and fits the line to a terminal that has another width now. A narrower one may have
-    /// broken the old line into several rows.
+    /// Redraws the line, also for a new width of the terminal. A narrower terminal may have wrapped
+    /// the old line into several rows, which are cleared.
     pub(super) fn tick(&mut self) {
         let (old, now) = (self.columns, columns());
         if now != old {
@@ -133,7 +138,7 @@ impl Shown {
         self.draw();
     }
 
-    /// Writes something else where the line is, which steps aside.
+    /// Writes other text above the line.
     pub(super) fn aside(&self, write: impl FnOnce()) {
         self.bar.suspend(write);
     }
@@ -156,20 +161,20 @@ impl Shown {
         self.bar.set_message(message);
         self.bar.set_position(self.progress.done as u64);
         self.bar.tick();
-        // The line fills its row: what the terminal prints of Ctrl-C would begin another one, which
-        // alone would be cleared.
+        // The cursor returns to the start of the row. After a full row, the `^C` that a terminal
+        // prints would start a new row, and only that row would be cleared.
         if !self.bar.is_hidden() {
             let _ = io::stderr().write_all(b"\r");
         }
     }
 }
 
-/// The width of the terminal.
+/// Returns the width of the terminal.
 fn columns() -> usize {
     usize::from(Term::stderr().size().1).max(1)
 }
 
-/// Removes the line at once, because the process is about to end.
+/// Removes the line, because the process is about to exit.
 pub(crate) fn clear() {
     if SHOWN.swap(false, Ordering::Relaxed) {
         let _ = write!(io::stderr(), "\r\x1b[2K");
@@ -189,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_says_what_is_awaited_and_for_how_long() {
+    fn the_line_names_the_instance_and_the_wait() {
         let since = Instant::now().checked_sub(Duration::from_secs(12));
         let awaited = since.map(|since| ("pid 7 and 2 more".to_owned(), since));
         assert_eq!(
@@ -204,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_shorter_than_the_terminal_is_wide() {
+    fn the_line_fits_the_terminal() {
         for columns in [1, 20, 40, 63, 64, 80, 200] {
             let (template, room) = validating().layout(columns);
             let counts = "3 of 30 ".len();

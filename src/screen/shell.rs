@@ -1,9 +1,9 @@
-//! Words of a command, spelled so that a shell reads them back as they are.
+//! Words of a command, quoted for a shell.
 
 use std::{ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt};
 
-/// Spells `word` for a shell. A word of plain characters stays as it is; one with control
-/// characters or bytes that are no UTF-8 becomes `$'..'`, which bash, zsh and ksh read.
+/// Quotes `word` for a shell. A word of plain characters is unchanged. A word with control
+/// characters or bytes that are not UTF-8 becomes `$'..'`, which bash, zsh and ksh read.
 pub(crate) fn quote(word: impl AsRef<OsStr>) -> String {
     let bytes = word.as_ref().as_bytes();
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"@%+=:,./_-".contains(b);
@@ -16,7 +16,7 @@ pub(crate) fn quote(word: impl AsRef<OsStr>) -> String {
     }
 }
 
-/// Every byte that is not printable ASCII as `\xNN`.
+/// Returns `$'..'`, with each byte that is not printable ASCII as `\xNN`.
 fn escaped(bytes: &[u8]) -> String {
     let mut text = String::from("$'");
     for byte in bytes {
@@ -29,7 +29,7 @@ fn escaped(bytes: &[u8]) -> String {
     text + "'"
 }
 
-/// `1 instance`, `2 instances`.
+/// Returns a number with its noun: `1 instance`, `2 instances`.
 pub(crate) fn counted(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
@@ -44,8 +44,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_word_stays_and_any_other_is_quoted() {
-        for (word, spelled) in [
+    fn a_plain_word_is_unchanged_and_any_other_is_quoted() {
+        for (word, quoted) in [
             ("/etc/a.toml", "/etc/a.toml"),
             ("", "''"),
             ("/a b", "'/a b'"),
@@ -54,7 +54,7 @@ mod tests {
             ("~", "'~'"),
             ("a\nb", r"$'a\x0ab'"),
         ] {
-            assert_eq!(quote(word), spelled);
+            assert_eq!(quote(word), quoted);
         }
         assert_eq!(
             [

@@ -1,5 +1,5 @@
-//! Writes aside, so that a reader that does not read (a full pipe, Ctrl-S) or went away holds up
-//! nothing.
+//! Writes in a thread of its own, so that a run never waits for a reader that has stopped (a full
+//! pipe, Ctrl-S) or is gone.
 
 use std::{
     cell::Cell,
@@ -17,29 +17,29 @@ use super::{
     written::Noted,
 };
 
-/// How long the end waits for a reader that has stopped reading; the run itself is over by then.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest wait at the end for a reader that reads nothing. The run itself is over by then.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same once the operator wants to leave at once: a reader that reads needs no longer.
-const HASTE: Duration = Duration::from_millis(500);
+/// The same after the operator's second interrupt. A reader that still reads needs less.
+const INTERRUPTED_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Between two steps of the bar.
+/// The least time between two wake-ups of the thread for progress.
 const FRAME: Duration = Duration::from_millis(20);
 
-/// What is to be shown next.
+/// One item for the thread.
 #[derive(Debug)]
 enum Item {
     Line(String),
-    /// What the run is at has changed.
+    /// The progress has changed.
     Progress,
 }
 
-/// Whether the operator wants to leave now, so that no reader is waited for.
-static LEAVES: AtomicBool = AtomicBool::new(false);
+/// True after the operator has asked to exit at once.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Waits no longer than [`HASTE`] for a reader from now on.
+/// Limits every later wait for a reader to [`INTERRUPTED_TIMEOUT`].
 pub(crate) fn leave() {
-    LEAVES.store(true, Ordering::Relaxed);
+    INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
 /// An output with a thread of its own, the only one that ever writes to it. Lines are kept in
@@ -47,11 +47,11 @@ pub(crate) fn leave() {
 #[derive(Debug)]
 pub(crate) struct Sink {
     items: Option<Sender<Item>>,
-    /// Whether anybody sees a bar, and when the last one was sent.
+    /// The time of the last wake-up for progress; none if no bar is shown.
     bar: Option<Cell<Instant>>,
-    /// What the run is at, whether or not that was drawn already; none where nothing is waited for.
-    at: Arc<Mutex<Option<Progress>>>,
-    /// Rises with every piece that the reader took.
+    /// The newest progress, drawn or not; none if the run waits for nothing.
+    newest: Arc<Mutex<Option<Progress>>>,
+    /// The number of pieces that the reader took.
     taken: Arc<AtomicU64>,
     done: Receiver<()>,
 }
@@ -61,26 +61,26 @@ impl Sink {
         Self::new(|| Noted(io::stdout()), false)
     }
 
-    /// With a progress bar where people look at it on a terminal.
+    /// Returns a sink with a progress bar if `bar`, and if stderr is a terminal.
     pub(crate) fn stderr(bar: bool) -> Self {
         Self::new(io::stderr, bar && io::stderr().is_terminal())
     }
 
     pub(crate) fn new<W: Write>(open: impl FnOnce() -> W + Send + 'static, bar: bool) -> Self {
         let (items, queue) = channel::<Item>();
-        let (tell, done) = channel();
+        let (done_sender, done) = channel();
         let taken = Arc::new(AtomicU64::new(0));
         let counter = taken.clone();
-        let at = Arc::new(Mutex::new(None));
-        let newest = at.clone();
+        let newest = Arc::new(Mutex::new(None));
+        let progress = newest.clone();
         std::thread::spawn(move || {
             let mut out = open();
-            // There is one only while something is waited for.
+            // A line exists only while the run waits for something.
             let mut shown: Option<Shown> = None;
-            while let Some(item) = next(&queue, &mut shown, &newest) {
+            while let Some(item) = next(&queue, &mut shown, &progress) {
                 match item {
-                    Item::Progress => shown = redrawn(shown, &newest),
-                    // A line breaks the bar, so that steps aside.
+                    Item::Progress => shown = redrawn(shown, &progress),
+                    // Text and the progress line cannot share a row.
                     Item::Line(line) => match &shown {
                         Some(shown) => shown.aside(|| write(&mut out, &line, &counter)),
                         None => write(&mut out, &line, &counter),
@@ -88,35 +88,34 @@ impl Sink {
                 }
             }
             shown.iter().for_each(Shown::end);
-            let _ = tell.send(());
+            let _ = done_sender.send(());
         });
         Self {
             items: Some(items),
             bar: bar.then(|| Cell::new(Instant::now())),
-            at,
+            newest,
             taken,
             done,
         }
     }
 
-    /// Lines for people. Never waits.
+    /// Writes lines for the operator. It never waits.
     pub(crate) fn line(&self, text: &str) {
         self.send(Item::Line(format!("{}\n", super::harmless(text))));
     }
 
-    /// A JSON value, exactly as it is. Never waits.
+    /// Writes a JSON value, unfiltered. It never waits.
     pub(crate) fn data(&self, mut json: String) {
         json.push('\n');
         self.send(Item::Line(json));
     }
 
-    /// Shows what the run is at, where a terminal is looked at; `progress` is asked only there.
-    /// Never waits. Of a thousand steps each would wake the thread that draws, which looks by
-    /// itself as well.
+    /// Shows progress if there is a bar; else `progress` is not called. It never waits. At most one
+    /// call per [`FRAME`] wakes the thread, which redraws at intervals anyway.
     pub(crate) fn progress(&self, is_first: bool, progress: impl FnOnce() -> Option<Progress>) {
         let Some(last) = &self.bar else { return };
-        if let Ok(mut at) = self.at.lock() {
-            *at = progress();
+        if let Ok(mut newest) = self.newest.lock() {
+            *newest = progress();
         }
         if is_first || last.get().elapsed() >= FRAME {
             last.set(Instant::now());
@@ -130,18 +129,20 @@ impl Sink {
         }
     }
 
-    /// Waits until the reader has taken everything, or nothing for [`PATIENCE`].
+    /// Waits until the reader has taken everything, or nothing for [`CLOSE_TIMEOUT`].
     pub(crate) fn close(&mut self) {
         self.items = None;
-        let (mut seen, mut since) = (self.taken.load(Ordering::Relaxed), Instant::now());
-        while since.elapsed()
-            < if LEAVES.load(Ordering::Relaxed) {
-                HASTE
+        let timeout = || {
+            if INTERRUPTED.load(Ordering::Relaxed) {
+                INTERRUPTED_TIMEOUT
             } else {
-                PATIENCE
+                CLOSE_TIMEOUT
             }
-        {
-            // A thread that ended has dropped its sender, which ends the wait as well.
+        };
+        let mut seen = self.taken.load(Ordering::Relaxed);
+        let mut since = Instant::now();
+        while since.elapsed() < timeout() {
+            // A thread that ended has dropped its sender, which ends the wait too.
             if !matches!(
                 self.done.recv_timeout(Duration::from_millis(100)),
                 Err(RecvTimeoutError::Timeout)
@@ -150,17 +151,18 @@ impl Sink {
             }
             let now = self.taken.load(Ordering::Relaxed);
             if now != seen {
-                (seen, since) = (now, Instant::now());
+                seen = now;
+                since = Instant::now();
             }
         }
     }
 }
 
-/// The next item. While a line shows what the run is at, that moves meanwhile.
+/// Returns the next item. While a progress line is shown, it is redrawn at intervals.
 fn next(
     queue: &Receiver<Item>,
     shown: &mut Option<Shown>,
-    at: &Mutex<Option<Progress>>,
+    newest: &Mutex<Option<Progress>>,
 ) -> Option<Item> {
     loop {
         let Some(line) = shown else {
@@ -170,16 +172,16 @@ fn next(
             Ok(item) => return Some(item),
             Err(RecvTimeoutError::Timeout) => {
                 line.tick();
-                *shown = redrawn(shown.take(), at);
+                *shown = redrawn(shown.take(), newest);
             }
             Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
 }
 
-/// The line as it must be now; none where nothing is waited for.
-fn redrawn(shown: Option<Shown>, at: &Mutex<Option<Progress>>) -> Option<Shown> {
-    let newest = at.lock().ok().and_then(|at| at.clone());
+/// Returns the line with the newest progress; none if the run waits for nothing.
+fn redrawn(shown: Option<Shown>, newest: &Mutex<Option<Progress>>) -> Option<Shown> {
+    let newest = newest.lock().ok().and_then(|newest| newest.clone());
     match (shown, newest) {
         (Some(shown), Some(newest)) => Some(shown.update(newest)),
         (None, Some(newest)) => Some(Shown::new(newest)),
@@ -190,10 +192,10 @@ fn redrawn(shown: Option<Shown>, at: &Mutex<Option<Progress>>) -> Option<Shown> 
     }
 }
 
-/// Small pieces, so that a slow reader is told from one that has stopped.
+/// Writes small pieces, so that a slow reader differs from one that has stopped.
 fn write(out: &mut impl Write, line: &str, taken: &AtomicU64) {
     for piece in line.as_bytes().chunks(4096) {
-        // Whoever closed it does not want to know.
+        // The reader closed it.
         if out.write_all(piece).and_then(|()| out.flush()).is_err() {
             break;
         }

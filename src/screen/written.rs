@@ -1,4 +1,4 @@
-//! Whether stdout took what it was given: an answer that a full disk swallowed is no success.
+//! Errors of writes to stdout: an answer that is lost on a full disk is no success.
 
 use std::{
     io::{self, Write},
@@ -10,13 +10,13 @@ use rustix::{
     io::Errno,
 };
 
-/// Why the first write to stdout that failed did so.
+/// The error of the first write to stdout that failed.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
 
 /// The major number of `/dev/full` and its siblings (`drivers/char/mem.c`).
 const MEMORY: u32 = 1;
 
-/// Stdout, which remembers that it failed.
+/// Stdout that remembers an error.
 #[derive(Debug)]
 pub(super) struct Noted<W>(pub(super) W);
 
@@ -30,19 +30,19 @@ impl<W: Write> Write for Noted<W> {
     }
 }
 
-/// Keeps the reason, unless the reader or the terminal went away: that changes nothing.
+/// Remembers an error. A closed pipe or terminal is no error: nothing was to be read.
 pub(crate) fn note(e: &io::Error) {
-    let is_gone = match Errno::from_io_error(e) {
+    let is_closed = match Errno::from_io_error(e) {
         Some(Errno::PIPE | Errno::INTR) => true,
         Some(Errno::IO) => is_terminal(),
         _ => false,
     };
-    if !is_gone {
+    if !is_closed {
         let _ = UNWRITTEN.set(e.to_string());
     }
 }
 
-/// Whether stdout is a terminal, though it may have been hung up.
+/// Tells whether stdout is a terminal. isatty(3) fails after the terminal was closed.
 fn is_terminal() -> bool {
     fstat(io::stdout()).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
@@ -50,7 +50,7 @@ fn is_terminal() -> bool {
     })
 }
 
-/// Why stdout did not take all that it was given; none where it did, or where its reader went away.
+/// Returns the error of stdout; none if everything was written, or if its reader closed it.
 pub(crate) fn unwritten() -> Option<&'static str> {
     UNWRITTEN.get().map(String::as_str)
 }

@@ -76,7 +76,8 @@ pub struct Known {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRemoved {
     /// It is not one that the run made.
-    #[error("`{}` is not what the run left there; if it is not needed, remove it by hand", shown(.0))]
+    #[error("`{}` is not what the run left there; remove it by hand if it is not needed",
+            shown(.0))]
     Unknown(PathBuf),
     /// The system's error.
     #[error("`{}`: {}", shown(.0), .1)]

@@ -281,7 +281,10 @@ proptest! {
     }
 
     #[test]
-    fn a_pruned_overlay_is_the_new_tree_and_a_second_overlay_changes_nothing(live in trees(), new in trees()) {
+    fn a_pruned_overlay_is_the_new_tree_and_a_second_one_changes_nothing(
+        live in trees(),
+        new in trees(),
+    ) {
         prop_assert_eq!(&live.overlaid(&new, true).unwrap(), &new);
         if let Ok(over) = live.overlaid(&new, false) {
             prop_assert_eq!(&over.overlaid(&new, false).unwrap(), &over);

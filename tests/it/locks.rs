@@ -358,11 +358,8 @@ fn a_lock_in_a_socket_queue_does_not_block_a_run() {
         })
     });
     let result = fleet.broadcast(&["--set", "message=two"]);
-    let is_unknown = !is_whole
-        && result.code == 9
-        && result
-            .stderr
-            .contains("no process that could be looked at has it open");
+    let is_unknown =
+        !is_whole && result.code == 9 && result.stderr.contains("no visible process has it open");
     assert!(
         is_unknown || (result.code == 0 && result.stderr.contains("Foreign lock")),
         "{}: {}",

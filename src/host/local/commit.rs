@@ -45,7 +45,7 @@ impl LocalHost {
         // It is not known whether a later change behind a target is read.
         for change in steps.iter().flat_map(|step| &step.changes) {
             if let Some(follow) = self.follows.get_mut(&change.path) {
-                follow.look(&change.path);
+                follow.update(&change.path);
             }
         }
         fail_uninstalled(steps, &failed, emit);

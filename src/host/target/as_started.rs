@@ -1,82 +1,79 @@
-//! Whether everything that an instance has read of a target stands there as it did when the
-//! instance started.
+//! Whether everything that an instance reads of a target is unchanged since the instance started.
 
 use std::{
     collections::BTreeSet,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use crate::{
     fleet::{PathBase, Speaks},
-    host::{proc::guard, target::behind},
+    host::{
+        proc::guard,
+        target::{behind, changed::changed_ns},
+    },
     step::PlannedInstance,
 };
 
-/// Whether nothing has changed since the instance started: the target at `path`, what is read
-/// through it, and the links by which the instance names it. False where that is not known.
-pub(crate) fn is_as_it_started(member: &PlannedInstance, path: &Path) -> bool {
-    let i = &member.instance;
-    let Some(born) = guard::start_time_ns(i.pid) else {
+/// Tells whether nothing has changed since the instance started: the target at `path`, the content
+/// that is read through it, and the links by which the instance names it. It is false if that is
+/// not known.
+pub(crate) fn is_as_it_started(planned: &PlannedInstance, path: &Path) -> bool {
+    let instance = &planned.instance;
+    let Some(started) = guard::start_time_ns(instance.pid) else {
         return false;
     };
-    let readers: &[i32] = if member.group.speaks == Speaks::None {
-        &[i.pid]
+    let readers: &[i32] = if planned.group.speaks == Speaks::None {
+        &[instance.pid]
     } else {
         &[]
     };
-    let content = || behind::newest(path, &member.group.reading.includes, readers);
-    let links = || {
-        links(member, path)
-            .iter()
-            .filter_map(|link| changed(link))
-            .max()
-            .unwrap_or(i128::MIN)
+    let Some(content) = behind::newest(path, &planned.group.reading.includes, readers) else {
+        return false;
     };
-    content().is_some_and(|newest| newest.max(links()) < born)
+    let links = links(planned, path);
+    let link_changes = links.iter().filter_map(|link| changed(link));
+    link_changes.chain([content]).all(|time| time < started)
 }
 
-/// The links on every path that the command line of the instance, or the `config` of its group,
-/// names, and that leads to `target` or to a directory above it.
-fn links(member: &PlannedInstance, target: &Path) -> BTreeSet<PathBuf> {
-    // `--config=PATH` and `-cPATH` name one as well.
-    let of_word = |word: &'_ String| {
-        [
-            Some(word.as_str()),
-            word.split_once('=').map(|(_, rest)| rest),
-            word.find('/').map(|at| &word[at..]),
-        ]
-        .map(|w| w.map(PathBuf::from))
-    };
-    let words = member
+/// Returns the links on every path in the command line of the instance, or in `config` of its
+/// group, that leads to `target` or to a directory above it.
+fn links(planned: &PlannedInstance, target: &Path) -> BTreeSet<PathBuf> {
+    let words = planned
         .args
         .iter()
-        .flat_map(of_word)
+        .flat_map(|word| paths_in(word))
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
+    let configured = planned
+        .group
+        .config
+        .iter()
         .flatten()
-        .filter(|word| !word.as_os_str().is_empty());
-    let fixed = member.group.config.iter().flatten().filter_map(|place| {
-        if let PathBase::Path(path) = place {
-            Some(path.clone())
-        } else {
-            None
-        }
-    });
+        .filter_map(|base| match base {
+            PathBase::Path(path) => Some(path.clone()),
+            _ => None,
+        });
+    let is_link = |path: &&Path| path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
     let mut links = BTreeSet::new();
-    for named in words.chain(fixed).map(|word| member.cwd.join(word)) {
-        if !named
+    for named in words.chain(configured).map(|path| planned.cwd.join(path)) {
+        if named
             .canonicalize()
             .is_ok_and(|end| target.starts_with(&end))
         {
-            continue;
+            links.extend(named.ancestors().filter(is_link).map(Path::to_owned));
         }
-        let is_link = |path: &&Path| path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
-        links.extend(named.ancestors().filter(is_link).map(Path::to_owned));
     }
     links
 }
 
-/// The last change of what stands at `path` itself, in nanoseconds since 1970.
+/// Returns the paths that a word of a command line may name: `PATH`, `--config=PATH` and `-cPATH`.
+fn paths_in(word: &str) -> impl Iterator<Item = &str> {
+    let after_equals = word.split_once('=').map(|(_, rest)| rest);
+    let from_slash = word.find('/').map(|start| &word[start..]);
+    [Some(word), after_equals, from_slash].into_iter().flatten()
+}
+
+/// Returns the last change of the entry at `path`; a link is not followed.
 fn changed(path: &Path) -> Option<i128> {
-    let meta = path.symlink_metadata().ok()?;
-    Some(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
+    path.symlink_metadata().ok().map(|meta| changed_ns(&meta))
 }

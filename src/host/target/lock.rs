@@ -1,10 +1,10 @@
 //! One run at a time for each directory that holds a target.
 //!
-//! Two locks say so. The first is a file that other users cannot open: `/run/hello/lock/DEV-INO`
-//! for root, and `$XDG_RUNTIME_DIR/hello/lock/DEV-INO` for another user. The second is `flock` on
-//! the directory itself, which any user may take that may read the directory. So only a holder that
-//! may write the target counts there. The kernel drops both with the run. Files of the first lock
-//! are never removed: another run may be about to lock them.
+//! A run takes two locks. The first is on a file that other users cannot open:
+//! `/run/hello/lock/DEV-INO` for root, and `$XDG_RUNTIME_DIR/hello/lock/DEV-INO` for another user.
+//! The second is a `flock` on the directory itself. Any user that may read the directory can take
+//! it, so only a holder that may write the target counts. The kernel releases both when the run
+//! ends. Files of the first lock are never removed: another run may be about to lock them.
 
 use std::{
     io,
@@ -15,167 +15,185 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, FlockOperation, Mode, OFlags},
+    fs::{self, FlockOperation},
     io::Errno,
 };
 use tokio::time::Instant;
 
-use self::holders::Holders;
-use crate::trust::ResolvedPath;
+use self::{
+    folder::LockFolder,
+    holders::{Holder, Holders},
+};
+use crate::{host::target::access::check_may_create, trust::ResolvedPath};
 
+mod folder;
 pub(crate) mod holders;
 
-/// Between two tries of a lock that another run holds.
+/// The pause between two attempts to take a lock that another run holds.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How often a lock may be free when its holder is looked for, and taken again right after, before
-/// that is told as a run's.
-const LOOKS: usize = 100;
+/// The most times that a lock may be free while its holder is searched, and taken again right
+/// after. Then it counts as a run's. A process that takes and releases it all the time is found at
+/// one of so many searches.
+const MAX_FREE: usize = 100;
 
-/// Why a directory is not locked.
+/// The reason that a directory is not locked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
     /// Another run holds it.
     #[error("another run holds the lock of `{}`{}", .0.display(), .1)]
     Busy(PathBuf, String),
-    /// It is reached by a symbolic link that was not there when the path was resolved.
-    #[error("`{}` leads elsewhere than when it was looked at: somebody put a symbolic link on the \
-             way", .0.display())]
+    /// Its path has a symbolic link that did not exist when the path was resolved.
+    #[error("`{}` leads elsewhere now: since the survey a symbolic link was created on its path",
+            .0.display())]
     Swapped(PathBuf),
-    /// The system said no.
+    /// The system's error.
     #[error("`{}`: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
 }
 
-/// What the run is about to do in a directory.
+/// The operation that a run locks a directory for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intent {
-    /// It may install something there.
+    /// To install content.
     Install,
-    /// It takes over what is there already.
+    /// To adopt the content that is there already.
     Adopt,
 }
 
-/// How a directory is locked.
+/// The request for a lock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LockRequest<'a> {
-    /// Until when another run's lock is waited for: one moment for all locks of a run.
+    /// The end of the wait for another run's lock; the same for all locks of a run.
     pub(crate) until: Instant,
-    /// What the run is about to do there.
     pub(crate) intent: Intent,
-    /// Names of the targets in the directory.
+    /// The names of the targets in the directory.
     pub(crate) names: &'a [&'a std::ffi::OsStr],
 }
 
-/// A directory, locked as long as this lives.
+/// A locked directory. A drop releases the first lock; the second is released with the descriptor
+/// of the directory.
 #[derive(Debug)]
 pub(crate) struct Locked {
-    /// The first lock, where this user has a place for it.
+    /// The first lock; none if this user has no directory for it.
     _first: Option<OwnedFd>,
-    /// A holder of the second lock that may not write the target, and so was ignored.
+    /// A holder of the second lock that was ignored, because it may not write the target.
     pub(crate) foreign: Option<String>,
 }
 
-/// Opens a directory by its resolved path, along no symbolic link.
+/// Opens a directory by its resolved path, which has no symbolic link.
 ///
 /// # Errors
-/// `Swapped` when the path is not the resolved one any more.
+/// Fails with `Swapped` if the path has a link now.
 pub(crate) fn open(path: &Path) -> Result<(ResolvedPath, Arc<OwnedFd>), LockError> {
     let io = |e: io::Error| LockError::Io(path.into(), e);
-    let way = ResolvedPath::of(path).map_err(io)?;
-    if way.has_links() {
+    let resolved = ResolvedPath::of(path).map_err(io)?;
+    if resolved.has_links() {
         return Err(LockError::Swapped(path.into()));
     }
-    if !way.is_directory() {
+    if !resolved.is_directory() {
         return Err(io(Errno::NOTDIR.into()));
     }
-    let dir = way.open().map_err(io)?;
-    Ok((way, Arc::new(dir)))
+    let dir = resolved.open().map_err(io)?;
+    Ok((resolved, Arc::new(dir)))
 }
 
-/// Takes both locks of directory `dir` at `path`.
+/// Takes both locks of the directory `dir` at `path`.
 ///
 /// # Errors
-/// `Busy` when another run holds one past the time that was given.
+/// Fails with `Busy` if another run holds one until the wait ends.
 pub(crate) async fn lock(
     dir: &OwnedFd,
     path: &Path,
-    wanted: LockRequest<'_>,
+    request: LockRequest<'_>,
     holders: &mut Holders,
 ) -> Result<Locked, LockError> {
-    let io = |e: io::Error| LockError::Io(path.into(), e);
-    let deadline = wanted.until;
-    let first = first(dir).map_err(|(at, e)| LockError::Io(at, e))?;
-    if let Some(file) = &first {
-        while !try_lock(file).map_err(io)? {
-            if Instant::now() >= deadline {
-                let holder = holders.of(file).first().map(|holder| holder.text.clone());
-                return Err(LockError::Busy(path.into(), holder.unwrap_or_default()));
-            }
-            tokio::time::sleep(PAUSE).await;
+    let first = take_first(dir, path, request.until, holders).await?;
+    // To adopt content, the first lock is enough in a directory that this user may not write.
+    let needs_second =
+        first.is_none() || request.intent == Intent::Install || check_may_create(dir).is_ok();
+    let foreign = if needs_second {
+        take_second(dir, path, request, holders).await?
+    } else {
+        None
+    };
+    Ok(Locked {
+        _first: first,
+        foreign,
+    })
+}
+
+/// Takes the first lock. Returns none if this user has no directory for it.
+async fn take_first(
+    dir: &OwnedFd,
+    path: &Path,
+    until: Instant,
+    holders: &mut Holders,
+) -> Result<Option<OwnedFd>, LockError> {
+    let opened = LockFolder::of_user()
+        .and_then(|folder| folder.map(|folder| folder.create(dir)).transpose());
+    let Some(file) = opened.map_err(|(path, e)| LockError::Io(path, e))? else {
+        return Ok(None);
+    };
+    while !try_lock(&file).map_err(|e| LockError::Io(path.into(), e))? {
+        if Instant::now() >= until {
+            let holder = holders.of(&file).into_iter().next();
+            return Err(busy(path, holder));
         }
-        if wanted.intent == Intent::Adopt && !may_write(dir) {
-            return Ok(Locked {
-                _first: first,
-                foreign: None,
-            });
-        }
+        tokio::time::sleep(PAUSE).await;
     }
+    Ok(Some(file))
+}
+
+/// Takes the second lock, or returns the holder that was ignored.
+async fn take_second(
+    dir: &OwnedFd,
+    path: &Path,
+    request: LockRequest<'_>,
+    holders: &mut Holders,
+) -> Result<Option<String>, LockError> {
+    let io = |e: io::Error| LockError::Io(path.into(), e);
     let mut free = 0;
     loop {
         if try_lock(dir).map_err(io)? {
-            return Ok(Locked {
-                _first: first,
-                foreign: None,
-            });
+            return Ok(None);
         }
-        let holder = holders.judge(dir, wanted.names);
-        // Perhaps it went meanwhile.
+        let holder = holders.deciding(dir, request.names);
+        // The holder may have released it during the search.
         if try_lock(dir).map_err(io)? {
-            return Ok(Locked {
-                _first: first,
-                foreign: None,
-            });
+            return Ok(None);
         }
         match holder {
-            Some(holder) if !holder.counts => {
-                return Ok(Locked {
-                    _first: first,
-                    foreign: Some(holder.text),
-                });
-            }
-            // It was free in between. A process that takes and drops it all the time is seen at one
-            // of the next looks.
-            None if free < LOOKS => free += 1,
-            holder if Instant::now() >= deadline => {
-                return Err(LockError::Busy(
-                    path.into(),
-                    holder.map_or_else(String::new, |holder| holder.text),
-                ));
-            }
+            Some(holder) if !holder.counts => return Ok(Some(holder.text)),
+            // The lock was free in between.
+            None if free < MAX_FREE => free += 1,
+            holder if Instant::now() >= request.until => return Err(busy(path, holder)),
             _ => tokio::time::sleep(PAUSE).await,
         }
     }
 }
 
-/// The run that would keep another one from the directory now: ": pid 17 of uid 0, running for 3 s:
-/// hello broadcast".
+fn busy(path: &Path, holder: Option<Holder>) -> LockError {
+    let text = holder.map_or_else(String::new, |holder| holder.text);
+    LockError::Busy(path.into(), text)
+}
+
+/// Returns the run that would keep another run from locking the directory now: ": pid 17 of uid 0,
+/// running for 3 s: hello broadcast".
 pub(crate) fn blocked(dir: &OwnedFd, names: &[&std::ffi::OsStr]) -> Option<String> {
     let mut holders = Holders::default();
-    let first = room().ok().flatten().and_then(|(room, _)| {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        fs::openat(room, name_of(dir).ok()?, flags, Mode::empty()).ok()
-    });
+    let folder = LockFolder::of_user().ok().flatten();
+    let first = folder.and_then(|folder| folder.open(dir));
     if let Some(holder) = first.and_then(|file| holders.of(&file).into_iter().next()) {
         return Some(holder.text);
     }
     holders
-        .judge(dir, names)
+        .deciding(dir, names)
         .filter(|holder| holder.counts)
         .map(|holder| holder.text)
 }
 
-/// Whether the lock was free, and is this run's now.
+/// Takes the lock if it is free. Returns whether it was.
 fn try_lock(file: &OwnedFd) -> io::Result<bool> {
     match fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -184,113 +202,13 @@ fn try_lock(file: &OwnedFd) -> io::Result<bool> {
     }
 }
 
-/// Whether this user may make an entry in the directory.
-fn may_write(dir: &OwnedFd) -> bool {
-    use rustix::fs::{Access, AtFlags};
-    // An old kernel does not tell it of the effective user.
-    matches!(
-        fs::accessat(
-            dir,
-            ".",
-            Access::WRITE_OK | Access::EXEC_OK,
-            AtFlags::EACCESS
-        ),
-        Ok(()) | Err(Errno::NOSYS)
-    )
-}
-
-/// The file of the first lock, opened and not yet locked; none where this user has no place for it.
-fn first(dir: &OwnedFd) -> Result<Option<OwnedFd>, (PathBuf, io::Error)> {
-    let Some((room, path)) = room()? else {
-        return Ok(None);
-    };
-    let open = || -> io::Result<OwnedFd> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(fs::openat(
-            &room,
-            name_of(dir)?,
-            flags,
-            Mode::RUSR | Mode::WUSR,
-        )?)
-    };
-    open().map(Some).map_err(|e| (path, e))
-}
-
-fn name_of(dir: &OwnedFd) -> io::Result<String> {
-    let stat = fs::fstat(dir)?;
-    Ok(format!("{}-{}", stat.st_dev, stat.st_ino))
-}
-
-/// The folder of the first lock, which no other user can enter; none where this user has no place
-/// for one.
-fn room() -> Result<Option<(OwnedFd, PathBuf)>, (PathBuf, io::Error)> {
-    let me = rustix::process::geteuid();
-    if me.is_root() {
-        let path = PathBuf::from("/run/hello/lock");
-        return folder(Path::new("/run"), Mode::from_raw_mode(0o755))
-            .map(|room| Some((room, path.clone())))
-            .map_err(|e| (path, e));
-    }
-    let named = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
-    let usual = PathBuf::from(format!("/run/user/{me}"));
-    for place in named.into_iter().chain([usual]) {
-        let own = |way: &ResolvedPath| {
-            way.is_directory()
-                && way.stat().st_uid == me.as_raw()
-                && way.stat().st_mode & 0o777 == 0o700
-        };
-        if !ResolvedPath::of(&place).is_ok_and(|way| own(&way) && way.writable_only_by_us().is_ok())
-        {
-            continue;
-        }
-        let path = place.join("hello/lock");
-        return folder(&place, Mode::RWXU)
-            .map(|room| Some((room, path.clone())))
-            .map_err(|e| (path, e));
-    }
-    Ok(None)
-}
-
-/// `hello/lock` in `place`, made where it is not there. It must be this user's alone.
-fn folder(place: &Path, outer: Mode) -> io::Result<OwnedFd> {
-    let way = ResolvedPath::of(place)?;
-    way.writable_only_by_us()?;
-    let mut dir = way.open()?;
-    for (name, mode) in [("hello", outer), ("lock", Mode::RWXU)] {
-        match fs::mkdirat(&dir, name, mode) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
-        }
-        dir = fs::openat(
-            &dir,
-            name,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        let stat = fs::fstat(&dir)?;
-        if stat.st_uid != rustix::process::geteuid().as_raw()
-            || (name == "lock" && stat.st_mode & 0o077 != 0)
-            || stat.st_mode & 0o022 != 0
-        {
-            return Err(io::Error::other(format!(
-                "`{name}` belongs to uid {} with mode {:o}; remove it",
-                stat.st_uid,
-                stat.st_mode & 0o7777
-            )));
-        }
-    }
-    Ok(dir)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
     use super::*;
 
     #[test]
-    fn a_link_on_the_way_is_not_followed() {
+    fn a_path_with_a_link_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(dir.join("real/conf")).unwrap();

@@ -1,4 +1,4 @@
-//! Words of a config that name files, and the files that a process itself writes.
+//! The words of a config that name files, and the files that a process itself writes.
 
 use std::{
     collections::BTreeSet,
@@ -11,64 +11,63 @@ use std::{
 
 use crate::host::proc::kernel::descriptors;
 
-/// Most distinct words of one text that are looked at: each costs up to three looks at the disk,
+/// The most distinct words of one text that are examined. Each costs up to three system calls,
 /// about 5 us.
 const MAX_WORDS: usize = 20_000;
 
-/// Most distinct words without any mark of a path that are looked at; of more, none is.
+/// The most distinct words without a sign of a path that are examined. If there are more, none of
+/// them is.
 const MAX_BARE: usize = 2_000;
 
-/// The readers of one target whose descriptors are looked at: instances of one config write the
-/// same logs.
-pub(crate) const READERS: usize = 4;
+/// The most readers of one target whose descriptors are examined. Instances of one config write the
+/// same logs, so more would add nothing.
+pub(crate) const MAX_READERS: usize = 4;
 
-/// Places with files that change by themselves.
-const LIVELY: &[&str] = &["/proc", "/sys", "/dev", "/run", "/var/run"];
+/// Directories with files that change without an edit.
+const VOLATILE: &[&str] = &["/proc", "/sys", "/dev", "/run", "/var/run"];
 
-/// The words of `text` that may name a file or, with a `*`, several; none where these are too many.
-/// Lines that begin with `#` are comments.
+/// Returns the words of `text` that may name a file or, with a `*`, several; none if there are too
+/// many. Lines that begin with `#` are comments.
 pub(crate) fn mentions(text: &str) -> Option<BTreeSet<&str>> {
-    let lines = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'));
-    let words = lines.flat_map(|line| {
+    let lines = || {
+        text.lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+    };
+    let words = lines().flat_map(|line| {
         line.split(|c: char| c.is_whitespace() || "'\"\\`;,{}[]()<>=|".contains(c))
     });
     // `file:/a/b` and `crt:/a` name what follows.
     let words = words.flat_map(|word| {
         std::iter::once(word).chain(word.split(':').skip(1).filter(|part| part.starts_with('/')))
     });
-    let mut all = BTreeSet::new();
-    for word in words.filter(|word| may_name(word)) {
-        all.insert(word);
-        if all.len() > MAX_WORDS {
+    let mut found = BTreeSet::new();
+    for word in words.filter(|word| looks_like_path(word)) {
+        found.insert(word);
+        if found.len() > MAX_WORDS {
             return None;
         }
     }
-    let bare = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .flat_map(|line| line.split(|c: char| !is_of_name(c)));
-    // `@admins` names a file beside pg_hba.conf.
-    let bare = bare.map(|word| word.trim_start_matches('@'));
-    let bare: BTreeSet<&str> = bare
-        .filter(|word| word.starts_with(char::is_alphabetic) && !all.contains(word))
+    let bare: BTreeSet<&str> = lines()
+        .flat_map(|line| line.split(|c: char| !is_name_letter(c)))
+        // `@admins` names a file next to pg_hba.conf.
+        .map(|word| word.trim_start_matches('@'))
+        .filter(|word| word.starts_with(char::is_alphabetic) && !found.contains(word))
         .take(MAX_WORDS)
         .collect();
     if bare.len() <= MAX_BARE {
-        all.extend(bare);
+        found.extend(bare);
     }
-    Some(all)
+    Some(found)
 }
 
-/// Whether a file beside a config may have this letter in its name, and no other meaning.
-fn is_of_name(letter: char) -> bool {
+/// Tells whether a letter is common in file names, and has no other meaning in a config.
+fn is_name_letter(letter: char) -> bool {
     letter.is_alphanumeric() || "-_+@".contains(letter)
 }
 
-/// Whether a word looks like a path. A pattern must not begin at the root of the tree, or go down
-/// at will.
-fn may_name(word: &str) -> bool {
+/// Tells whether a word looks like a path. A pattern must not start at the root directory, or match
+/// directories of any depth.
+fn looks_like_path(word: &str) -> bool {
     let is_pattern = word.contains('*');
     let is_wide = || {
         word.contains("**")
@@ -79,8 +78,8 @@ fn may_name(word: &str) -> bool {
         && !(is_pattern && is_wide())
 }
 
-/// Whether the file is a program, or stands where files change by themselves.
-pub(crate) fn is_of_programs(path: &Path) -> bool {
+/// Tells whether the file is an executable, or in a directory whose files change without an edit.
+pub(crate) fn is_program_or_volatile(path: &Path) -> bool {
     let mut head = [0; 4];
     let mut is_elf = || {
         File::open(path)
@@ -88,68 +87,65 @@ pub(crate) fn is_of_programs(path: &Path) -> bool {
             .is_ok()
             && head == *b"\x7fELF"
     };
-    LIVELY.iter().any(|dir| path.starts_with(dir)) || is_elf()
+    VOLATILE.iter().any(|dir| path.starts_with(dir)) || is_elf()
 }
 
-/// How a file is held open for writing.
+/// How a file must be open for writing to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpenMode {
     Any,
-    /// Only its end is written to: it is a log, and no input that is held open for its lock.
+    /// Open for appending only: a log, and not an input that is open for its lock.
     Appends,
 }
 
-/// The flag of open(2) for that, where proc_pid_fdinfo(5) tells it.
+/// `O_APPEND` of open(2), as proc_pid_fdinfo(5) shows it.
 const APPEND: u32 = 0o2000;
 
-/// Files that processes hold open for writing, by device and inode: logs, for example.
+/// Files that processes have open for writing, such as logs, by device and inode.
 #[derive(Debug)]
-pub(crate) struct Written(BTreeSet<(u64, u64)>);
+pub(crate) struct OpenedFiles(BTreeSet<(u64, u64)>);
 
-impl Written {
-    /// The files that the first few of these processes hold open for writing, as `how` says.
-    pub(crate) fn by(pids: &[i32], how: OpenMode) -> Self {
-        let mut all = BTreeSet::new();
-        for pid in pids.iter().take(READERS) {
-            let mut names: Vec<PathBuf> = Vec::new();
-            // What cannot be seen is not known to be written.
-            let _ = descriptors(*pid, |fd, to| {
-                if to.is_ok_and(|to| to.starts_with(b"/")) {
-                    names.push(OsStr::from_bytes(fd.to_bytes()).into());
-                }
-            });
-            let proc = Path::new("/proc").join(pid.to_string());
-            let is_written = |fd: &&PathBuf| {
-                std::fs::read_to_string(proc.join("fdinfo").join(fd))
-                    .is_ok_and(|info| writes(&info, how))
-            };
-            let meta = |fd: &PathBuf| proc.join("fd").join(fd).metadata().ok();
-            all.extend(
-                names
-                    .iter()
-                    .filter(is_written)
-                    .filter_map(meta)
-                    .map(|meta| (meta.dev(), meta.ino())),
-            );
-        }
-        Self(all)
+impl OpenedFiles {
+    /// Returns the files that the first few of these processes have open in this mode.
+    pub(crate) fn of(pids: &[i32], mode: OpenMode) -> Self {
+        let pids = pids.iter().take(MAX_READERS);
+        Self(pids.flat_map(|pid| opened_by(*pid, mode)).collect())
     }
 
-    /// Whether the file at `path` is one of them.
-    pub(crate) fn has(&self, path: &Path) -> bool {
+    /// Tells whether the file at `path` is one of them.
+    pub(crate) fn contains(&self, path: &Path) -> bool {
         path.metadata()
             .is_ok_and(|meta| self.0.contains(&(meta.dev(), meta.ino())))
     }
 }
 
-/// Whether the `flags` of a `/proc/PID/fdinfo` file, which are octal, are those of a descriptor
-/// that writes.
-fn writes(info: &str, how: OpenMode) -> bool {
+/// Returns the files that a process has open in this mode, as far as they can be seen.
+fn opened_by(pid: i32, mode: OpenMode) -> Vec<(u64, u64)> {
+    let mut fds: Vec<PathBuf> = Vec::new();
+    let _ = descriptors(pid, |fd, target| {
+        if target.is_ok_and(|target| target.starts_with(b"/")) {
+            fds.push(OsStr::from_bytes(fd.to_bytes()).into());
+        }
+    });
+    let proc = Path::new("/proc").join(pid.to_string());
+    fds.iter()
+        .filter(|fd| {
+            std::fs::read_to_string(proc.join("fdinfo").join(fd))
+                .is_ok_and(|info| writes(&info, mode))
+        })
+        .filter_map(|fd| proc.join("fd").join(fd).metadata().ok())
+        .map(|meta| (meta.dev(), meta.ino()))
+        .collect()
+}
+
+/// Tells whether the octal `flags` of a `/proc/PID/fdinfo` file are those of a descriptor that is
+/// open for writing in this mode.
+fn writes(info: &str, mode: OpenMode) -> bool {
     let flags = info
         .lines()
         .find_map(|line| line.strip_prefix("flags:"))
         .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & 0o3 != 0 && (how == OpenMode::Any || flags & APPEND != 0))
+    flags.is_some_and(|flags| flags & 0o3 != 0 && (mode == OpenMode::Any || flags & APPEND != 0))
 }
 
 #[cfg(test)]
@@ -159,49 +155,45 @@ mod tests {
 
     #[test]
     fn words_that_may_name_files_are_found_in_every_grammar() {
-        let of = |text: &str| {
+        let words = |text: &str| {
             mentions(text)
                 .unwrap()
                 .into_iter()
                 .map(str::to_owned)
                 .collect::<Vec<_>>()
         };
-        let of_paths = of;
-        let of = |text: &str| {
-            of_paths(text)
+        let paths = |text: &str| {
+            words(text)
                 .into_iter()
-                .filter(|word| may_name(word))
+                .filter(|word| looks_like_path(word))
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            of_paths("include users; # no\n# no\n 12 \"a-b\""),
+            words("include users; # no\n# no\n 12 \"a-b\""),
             ["a-b", "include", "no", "users"]
         );
         assert_eq!(
-            of("http-request deny if { src -f /a/b.lst } map(/m,0)"),
+            paths("http-request deny if { src -f /a/b.lst } map(/m,0)"),
             ["/a/b.lst", "/m"]
         );
         assert_eq!(
-            of("files: [\n  'r/*.yml',\n  s.yml ]\n# /no"),
+            paths("files: [\n  'r/*.yml',\n  s.yml ]\n# /no"),
             ["r/*.yml", "s.yml"]
         );
         assert_eq!(
-            of("key file:/a/b; x = \"conf.d\""),
+            paths("key file:/a/b; x = \"conf.d\""),
             ["/a/b", "conf.d", "file:/a/b"]
         );
-        assert!(of("location /*.php { } a/**/b . / * word 12").is_empty());
+        assert!(paths("location /*.php { } a/**/b . / * word 12").is_empty());
     }
 
     #[test]
     fn a_descriptor_writes_by_its_flags() {
-        assert!(
-            writes("pos:\t0\nflags:\t0102001\n", OpenMode::Any)
-                && writes("flags:\t02\n", OpenMode::Any)
-        );
-        assert!(!writes("pos:\t0\nflags:\t0100000\n", OpenMode::Any) && !writes("", OpenMode::Any));
-        assert!(
-            writes("flags:\t0102001\n", OpenMode::Appends)
-                && !writes("flags:\t02\n", OpenMode::Appends)
-        );
+        assert!(writes("pos:\t0\nflags:\t0102001\n", OpenMode::Any));
+        assert!(writes("flags:\t02\n", OpenMode::Any));
+        assert!(!writes("pos:\t0\nflags:\t0100000\n", OpenMode::Any));
+        assert!(!writes("", OpenMode::Any));
+        assert!(writes("flags:\t0102001\n", OpenMode::Appends));
+        assert!(!writes("flags:\t02\n", OpenMode::Appends));
     }
 }

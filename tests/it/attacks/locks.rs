@@ -34,9 +34,7 @@ fn a_lock_passed_from_process_to_process_does_not_block_a_run() {
         };
         let is_unknown = !is_whole
             && result.code == 9
-            && result
-                .stderr
-                .contains("no process that could be looked at has it open");
+            && result.stderr.contains("no visible process has it open");
         assert!(
             result.code == 0 || is_unknown,
             "try {at}: {} {}",

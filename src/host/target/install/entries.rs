@@ -16,8 +16,8 @@ use rustix::{
 
 use crate::tree::{Identity, bits, kind, named_in, status};
 
-/// The access-control lists, as xattrs, that a new entry gets from its directory (acl(5)). They stay
-/// only if the live entry has them too.
+/// The access-control lists, as xattrs, that a new entry gets from its directory (acl(5)). They
+/// stay only if the live entry has them too.
 pub(super) const ACL_XATTRS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 /// The most bytes of an xattr, and of the list of their names: 64 KiB (`XATTR_SIZE_MAX` and
@@ -206,8 +206,8 @@ fn xattr_names(file: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     }
 }
 
-/// Returns the bytes that a system call writes into a buffer: 256 bytes first, which most need, then
-/// the largest that the kernel fills.
+/// Returns the bytes that a system call writes into a buffer: 256 bytes first, which most need,
+/// then the largest that the kernel fills.
 fn sized(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0; 256];
     let length = match read(&mut bytes) {

@@ -209,8 +209,8 @@ impl FileTarget {
     }
 
     /// Writes the rollback content into a file without a name, so that its space on the disk is
-    /// taken before anything is touched. On a filesystem without such files, the rollback content is
-    /// staged when it is needed.
+    /// taken before anything is touched. On a filesystem without such files, the rollback content
+    /// is staged when it is needed.
     pub(super) fn reserve(&mut self, bytes: &[u8], sync: Sync) -> Result<(), InstallError> {
         if let Some(file) = self.create_nameless()? {
             let (live, _) = self.open_live()?;

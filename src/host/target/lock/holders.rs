@@ -1,7 +1,7 @@
-//! Which processes hold a `flock`, and whether they may write what it stands for.
+//! The processes that hold a `flock`, and whether they may write the locked directory.
 //!
-//! The number in `/proc/locks` is of the process that took the lock, which may have ended: a child
-//! can hold the same description. The true holders are those with that lock in `/proc/PID/fdinfo`.
+//! `/proc/locks` shows the process that took the lock. It may have ended: a child can hold the same
+//! open file description. The holders are the processes with that lock in `/proc/PID/fdinfo`.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,51 +24,51 @@ use crate::host::proc::{
 /// The inode of the first pid namespace, in which no process is hidden (`PROC_PID_INIT_INO` of the
 /// kernel).
 const FIRST_NAMESPACE: u64 = 0xEFFF_FFFC;
-/// `CAP_DAC_OVERRIDE`, as a bit of `CapEff`.
-const MAY_ALL: u64 = 1 << 1;
+/// `CAP_DAC_OVERRIDE` as a bit of `CapEff`: the process may write every file (capabilities(7)).
+const DAC_OVERRIDE: u64 = 1 << 1;
 
 /// A holder of a lock.
 #[derive(Debug, Clone)]
 pub(super) struct Holder {
-    /// For people: ": pid 17 of uid 0, running for 3 s: hello broadcast".
+    /// The end of a sentence: ": pid 17 of uid 0, running for 3 s: hello broadcast".
     pub(super) text: String,
-    /// Whether it keeps a run out.
+    /// True if a run must wait for it.
     pub(super) counts: bool,
 }
 
-/// A process that holds locks, with the user that it stands for.
+/// The number of a process that holds locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Pid(i32);
 
-/// One look at all processes.
+/// The locks of all processes at one moment.
 #[derive(Debug, Default)]
 struct HolderScan {
-    /// By the inode that is locked; the descriptor tells on which device.
+    /// The holders and their descriptors by locked inode. The descriptor shows the device.
     held: HashMap<u64, Vec<(Pid, String)>>,
-    /// Whether every process of the machine was looked at.
-    is_whole: bool,
+    /// True if every process of the machine was read.
+    is_complete: bool,
 }
 
-/// Holders of locks, as they were at the last look: one look serves many directories.
+/// The holders of locks at the last scan. One scan serves many directories.
 #[derive(Debug, Default)]
 pub(crate) struct Holders(Option<(Instant, HolderScan)>);
 
 impl HolderScan {
     fn now() -> Self {
-        let mut look = Self {
-            is_whole: is_first_namespace() && rustix::process::geteuid().is_root(),
+        let mut scan = Self {
+            is_complete: is_first_namespace() && rustix::process::geteuid().is_root(),
             ..Self::default()
         };
-        let Ok(all) = std::fs::read_dir("/proc") else {
+        let Ok(entries) = std::fs::read_dir("/proc") else {
             return Self::default();
         };
-        for pid in all
+        for pid in entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         {
             let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
-                // One that ended holds nothing.
-                look.is_whole &= !std::path::Path::new(&format!("/proc/{pid}")).exists();
+                // A process that has ended holds nothing.
+                scan.is_complete &= !std::path::Path::new(&format!("/proc/{pid}")).exists();
                 continue;
             };
             for file in files.flatten() {
@@ -76,17 +76,17 @@ impl HolderScan {
                     continue;
                 };
                 for inode in text.lines().filter_map(locked) {
-                    look.held
+                    scan.held
                         .entry(inode)
                         .or_default()
                         .push((Pid(pid), file.file_name().to_string_lossy().into_owned()));
                 }
             }
         }
-        look
+        scan
     }
 
-    /// Processes that hold a lock on this very file.
+    /// Returns the processes that hold a lock on the file of this status.
     fn of(&self, stat: &Stat) -> BTreeSet<Pid> {
         let same = |(pid, fd): &&(Pid, String)| {
             std::fs::metadata(format!("/proc/{}/fd/{fd}", pid.0))
@@ -102,7 +102,7 @@ impl HolderScan {
     }
 }
 
-/// The inode of a line `lock:\t1: FLOCK  ADVISORY  WRITE 359 00:13:11691 0 EOF`.
+/// Returns the inode in a line `lock:\t1: FLOCK  ADVISORY  WRITE 359 00:13:11691 0 EOF`.
 fn locked(line: &str) -> Option<u64> {
     let fields: Vec<&str> = line.strip_prefix("lock:")?.split_whitespace().collect();
     (fields.get(1) == Some(&"FLOCK")).then(|| fields.get(5)?.rsplit(':').next()?.parse().ok())?
@@ -112,7 +112,8 @@ fn is_first_namespace() -> bool {
     std::fs::metadata("/proc/self/ns/pid").is_ok_and(|meta| meta.ino() == FIRST_NAMESPACE)
 }
 
-/// The number that `/proc/locks` tells for this file; none where no process has a lock on it.
+/// Returns the process that took the lock of a file, by `/proc/locks`; none if the file is not
+/// locked.
 fn taker(stat: &Stat) -> Option<i32> {
     let id = format!(
         "{:02x}:{:02x}:{}",
@@ -128,14 +129,14 @@ fn taker(stat: &Stat) -> Option<i32> {
                 .then(|| fields[4].parse().ok())?
         })
     };
-    // Some filesystems (btrfs) tell another device number here than stat does.
+    // Some filesystems (btrfs) have another device number here than in stat(2).
     find(&id).or_else(|| find(&format!(":{}", stat.st_ino)))
 }
 
 impl Holders {
-    /// Looks at all processes, unless that was done after `since`.
-    fn look(&mut self, since: Instant) -> &HolderScan {
-        if self.0.as_ref().is_none_or(|(at, _)| *at < since) {
+    /// Reads the locks of all processes, unless that was done after `since`.
+    fn scan(&mut self, since: Instant) -> &HolderScan {
+        if self.0.as_ref().is_none_or(|(time, _)| *time < since) {
             self.0 = Some((Instant::now(), HolderScan::now()));
         }
         &self
@@ -144,7 +145,7 @@ impl Holders {
             .1
     }
 
-    /// Holders of the lock on a file that no other user can open.
+    /// Returns the holders of the lock on a file that no other user can open.
     pub(super) fn of(&mut self, file: &OwnedFd) -> Vec<Holder> {
         let Ok(stat) = fs::fstat(file) else {
             return Vec::new();
@@ -152,56 +153,58 @@ impl Holders {
         if taker(&stat).is_none() {
             return Vec::new();
         }
-        self.look(Instant::now())
+        self.scan(Instant::now())
             .of(&stat)
             .into_iter()
             .map(|pid| Holder {
-                text: told(pid.0),
+                text: description(pid.0),
                 counts: true,
             })
             .collect()
     }
 
-    /// The holder of the lock on the directory `dir` of these targets that decides: one that may
-    /// write there, else any. None where the lock is free. A holder that cannot be found or looked
-    /// at counts, because it may be a run; but not where every process of the machine was looked
-    /// at: then no process has it, and it lies in a socket; nor where the process that took it is
-    /// known, and may not write there.
-    pub(super) fn judge(&mut self, dir: &OwnedFd, names: &[&OsStr]) -> Option<Holder> {
+    /// Returns the holder of the lock on the directory `dir` of these targets that decides: one
+    /// that may write there, else any. It is none if the lock is free.
+    ///
+    /// A holder that cannot be found or read counts, because it may be a run. It does not count if
+    /// every process of the machine was read: then no process has the lock, and its descriptor is
+    /// inside a socket. Nor does it count if the process that took it is known and may not write
+    /// there.
+    pub(super) fn deciding(&mut self, dir: &OwnedFd, names: &[&OsStr]) -> Option<Holder> {
         let stat = fs::fstat(dir).ok()?;
         let taker = taker(&stat)?;
-        // One look serves all directories; one whose holder is not in it is newer, or hides.
-        let early = self.0.as_ref().map_or_else(Instant::now, |(at, _)| *at);
-        let mut all = known(&self.look(early).of(&stat), dir, names);
-        // A description that one process hands to another is seen at neither, if each was looked at
-        // too early or too late.
+        // One scan serves all directories. A holder that is not in it is newer, or hidden.
+        let first_scan = self.0.as_ref().map_or_else(Instant::now, |(time, _)| *time);
+        let mut holders = living(&self.scan(first_scan).of(&stat), dir, names);
+        // A descriptor that one process passes to another can be missed at both of them.
         for _ in 0..2 {
-            if all.is_empty() {
-                all = known(&self.look(Instant::now()).of(&stat), dir, names);
+            if holders.is_empty() {
+                holders = living(&self.scan(Instant::now()).of(&stat), dir, names);
             }
         }
-        if let Some(holder) = all.iter().find(|holder| holder.counts).or(all.first()) {
+        let counting = holders.iter().find(|holder| holder.counts);
+        if let Some(holder) = counting.or(holders.first()) {
             return Some(holder.clone());
         }
-        let is_whole = self.look(early).is_whole;
+        let is_complete = self.scan(first_scan).is_complete;
         let text = if Process::new(taker).is_ok() {
-            told(taker)
+            description(taker)
         } else {
-            format!(": no process that could be looked at has it open; pid {taker} took it")
+            format!(": no visible process has it open; pid {taker} took it")
         };
-        // It may have dropped the lock since. A run takes its lock itself, so that one that such a
-        // process took is no run's.
-        let is_no_runs = may_write(taker, dir, names) == Some(false);
+        // The process may have released the lock since. A run takes its lock itself, so a lock that
+        // this process took is not that of a run.
+        let taker_may_not_write = may_write(taker, dir, names) == Some(false);
         Some(Holder {
             text,
-            counts: !(is_whole || is_no_runs),
+            counts: !(is_complete || taker_may_not_write),
         })
     }
 }
 
-/// Those of `found` that are still there. A process that has ended holds nothing, and could
-/// otherwise count by ending while it is looked at, again and again.
-fn known(found: &BTreeSet<Pid>, dir: &OwnedFd, names: &[&OsStr]) -> Vec<Holder> {
+/// Returns those of `found` that still run. A process that has ended holds nothing. Without this
+/// check, processes that end while they are read could count again and again.
+fn living(found: &BTreeSet<Pid>, dir: &OwnedFd, names: &[&OsStr]) -> Vec<Holder> {
     let holder = |pid: &Pid| {
         let may = may_write(pid.0, dir, names);
         let has_ended = || match kernel::Stat::of(pid.0) {
@@ -209,31 +212,32 @@ fn known(found: &BTreeSet<Pid>, dir: &OwnedFd, names: &[&OsStr]) -> Vec<Holder> 
             Err(e) => is_gone(&e),
         };
         (may.is_some() || !has_ended()).then(|| Holder {
-            text: told(pid.0),
+            text: description(pid.0),
             counts: may != Some(false),
         })
     };
     found.iter().filter_map(holder).collect()
 }
-/// The permission to write, in a mode and in an access-control list.
+
+/// The bit of the permission to write, in a mode and in an access-control list.
 const WRITE: u16 = 2;
 
-/// Whether a process may write the directory or one of the targets; none where it cannot be looked
-/// at.
+/// Tells whether a process may write the directory or one of the targets; none if it cannot be
+/// read.
 fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
     let status = Process::new(pid)
         .and_then(|process| process.status())
         .ok()?;
-    // One that became another user by its executable file was started by its real user.
+    // A set-user-ID process was started by its real user, so all three users must be permitted.
     let uids = [status.ruid, status.euid, status.suid];
     let groups: BTreeSet<u32> = status.groups.iter().copied().chain([status.egid]).collect();
-    let same_users = std::fs::read_link(format!("/proc/{pid}/ns/user")).ok()
+    let same_user_namespace = std::fs::read_link(format!("/proc/{pid}/ns/user")).ok()
         == std::fs::read_link("/proc/self/ns/user").ok();
     if uids == [0; 3] {
         return Some(true);
     }
-    let is_one = uids.iter().all(|uid| *uid == status.euid);
-    if same_users && is_one && status.capeff & MAY_ALL != 0 {
+    let same_uids = uids.iter().all(|uid| *uid == status.euid);
+    if same_user_namespace && same_uids && status.capeff & DAC_OVERRIDE != 0 {
         return Some(true);
     }
     let may = |stat: &Stat, list: Option<Vec<u8>>, by_mode: bool| {
@@ -243,7 +247,7 @@ fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
         })
     };
     let stat = fs::fstat(dir).ok()?;
-    // In a sticky directory an entry is exchanged by its owner alone, or by the directory's.
+    // In a sticky directory only the owner of an entry, or of the directory, can exchange it.
     if may(&stat, list_of(dir), stat.st_mode & 0o1000 == 0) {
         return Some(true);
     }
@@ -264,6 +268,7 @@ fn may_write(pid: i32, dir: &OwnedFd, names: &[&OsStr]) -> Option<bool> {
     Some(false)
 }
 
+/// Returns the access-control list of a file, in the format of the kernel; none if it has none.
 pub(crate) fn list_of(file: &OwnedFd) -> Option<Vec<u8>> {
     let mut value = vec![0u8; 64 << 10];
     match fs::fgetxattr(file, "system.posix_acl_access", &mut value[..]) {
@@ -272,9 +277,9 @@ pub(crate) fn list_of(file: &OwnedFd) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether mode or access-control list permit this user, which is not the owner, all of `wanted` (4
-/// read, 2 write, 1 execute). The list is as the kernel keeps it: a version, then entries of tag,
-/// permissions and number (`posix_acl_xattr.h`).
+/// Tells whether the mode or the access-control list permits a user, which is not the owner, all of
+/// `wanted` (4 read, 2 write, 1 execute). The list has the format of the kernel: a version, then
+/// entries of tag, permissions and id (`posix_acl_xattr.h`).
 pub(crate) fn permitted(
     stat: &Stat,
     list: Option<&[u8]>,
@@ -301,24 +306,24 @@ pub(crate) fn permitted(
             )
         })
         .collect();
-    let of = |tag: u16| entries.iter().find(|e| e.0 == tag).map(|e| e.1);
-    let mask = of(0x10).unwrap_or(7);
+    let bits_of = |tag: u16| entries.iter().find(|e| e.0 == tag).map(|e| e.1);
+    let mask = bits_of(0x10).unwrap_or(7);
     if let Some((_, bits, _)) = entries.iter().find(|e| e.0 == 0x02 && e.2 == uid) {
         return suffices(bits & mask);
     }
-    let mine: Vec<u16> = entries
+    let of_groups: Vec<u16> = entries
         .iter()
         .filter(|e| (e.0 == 0x04 && is_member) || (e.0 == 0x08 && groups.contains(&e.2)))
         .map(|e| e.1)
         .collect();
-    match mine.as_slice() {
-        [] => suffices(of(0x20).unwrap_or(0)),
-        mine => mine.iter().any(|bits| suffices(bits & mask)),
+    match of_groups.as_slice() {
+        [] => suffices(bits_of(0x20).unwrap_or(0)),
+        of_groups => of_groups.iter().any(|bits| suffices(bits & mask)),
     }
 }
 
-/// ": pid 17 of uid 0, running for 3 s: hello broadcast".
-fn told(pid: i32) -> String {
+/// Describes a process: ": pid 17 of uid 0, running for 3 s: hello broadcast".
+fn description(pid: i32) -> String {
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
     let process = Process::new(pid);

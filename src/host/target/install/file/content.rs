@@ -81,8 +81,8 @@ pub(super) fn link(file: &OwnedFd, dir: &OwnedFd, name: &OsStr) -> Result<(), Er
     fs::linkat(fs::CWD, &*nameless, dir, name, AtFlags::SYMLINK_FOLLOW)
 }
 
-/// Reads a file: the attributes first, then the bytes. A change in between shows in the bytes, or in
-/// a later read.
+/// Reads a file: the attributes first, then the bytes. A change in between shows in the bytes, or
+/// in a later read.
 pub(super) fn snapshot(dir: &OwnedFd, name: &OsStr) -> Option<Snapshot> {
     let fd = open_file(dir, name).ok()?;
     let entries = Entries::of(&fd).ok()?;

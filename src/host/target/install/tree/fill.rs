@@ -52,8 +52,9 @@ impl<'a> Filler<'a> {
     }
 
     /// Writes the entries of `to` into `staged`, which no other user can enter before all is done.
-    /// The live entry of the same name and type gives its owner, its xattrs and, if nothing changed,
-    /// its time. A new entry gets the owner of its directory; at the top that is `parent_owner`.
+    /// The live entry of the same name and type gives its owner, its xattrs and, if nothing
+    /// changed, its time. A new entry gets the owner of its directory; at the top that is
+    /// `parent_owner`.
     ///
     /// Returns the owner that `staged` must get. After [`copy_metadata`], the last step, that owner
     /// can enter it.

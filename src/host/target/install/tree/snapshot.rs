@@ -14,8 +14,8 @@ use crate::{
 /// Returns the reason that an entry is refused; none if it is not.
 type Refuse = fn(&Statx) -> Option<&'static str>;
 
-/// Reads a directory. A mount in it is refused, because it would be copied or deleted; an entry that
-/// `refuse` refuses is too.
+/// Reads a directory. A mount in it is refused, because it would be copied or deleted; an entry
+/// that `refuse` refuses is too.
 pub(super) fn read(dir: &OwnedFd, refuse: Refuse) -> Result<Tree, ReadError> {
     Tree::read(dir, &mut check(dir, refuse)?)
 }

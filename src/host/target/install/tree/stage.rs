@@ -152,8 +152,8 @@ impl TreeTarget {
         }
     }
 
-    /// Opens the created directory, and records it. A user that may write the parent directory could
-    /// replace it: if it has another owner or an entry, it is not the created one.
+    /// Opens the created directory, and records it. A user that may write the parent directory
+    /// could replace it: if it has another owner or an entry, it is not the created one.
     fn open_created(&mut self, name: &OsStr) -> Result<(OwnedFd, Identity), InstallError> {
         let failed = |e: io::Error| self.slot.staging_error(e);
         let staged = open(&self.slot.dir, name).map_err(|e| failed(e.into()))?;

@@ -47,7 +47,7 @@ fn a_list_permits_by_its_mask() {
         .concat()
     };
     let groups = BTreeSet::from([8]);
-    for (uid, all, may) in [
+    for (uid, acl, may) in [
         (5, list(7, 0, 7, 0), true),
         (5, list(7, 0, 5, 7), false),
         (6, list(0, 7, 7, 0), true),
@@ -55,7 +55,7 @@ fn a_list_permits_by_its_mask() {
         (6, list(7, 7, 5, 7), false),
     ] {
         assert_eq!(
-            permitted(&stat(1, 1, 0o775), Some(&all), uid, &groups, WRITE),
+            permitted(&stat(1, 1, 0o775), Some(&acl), uid, &groups, WRITE),
             may,
             "{uid}"
         );
@@ -76,9 +76,9 @@ fn a_process_that_has_ended_holds_nothing() {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let ended = i32::try_from(child.id()).unwrap();
     child.wait().unwrap();
-    assert_eq!(known(&BTreeSet::from([Pid(ended)]), &dir, &[]).len(), 0);
+    assert_eq!(living(&BTreeSet::from([Pid(ended)]), &dir, &[]).len(), 0);
     assert_eq!(
-        known(&BTreeSet::from([Pid(ended), Pid(me)]), &dir, &[]).len(),
+        living(&BTreeSet::from([Pid(ended), Pid(me)]), &dir, &[]).len(),
         1
     );
 }
