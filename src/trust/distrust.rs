@@ -20,7 +20,8 @@ pub enum Distrust {
         /// True if another user owns it; false if its mode lets others write it.
         foreign_owner: bool,
     },
-    /// A directory of root or the caller inside one of the process's user, who can replace it.
+    /// A directory of root or the caller inside a directory of the user of the process, which can
+    /// replace it.
     #[error("uid {uid} can replace the directory `{}`, which it does not own", .path.display())]
     Exchangeable {
         /// The directory.
