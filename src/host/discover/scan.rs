@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use procfs::process::Process;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::{
@@ -293,12 +292,7 @@ impl Scan {
         loop {
             let matches = self.matches(asked);
             let leads = |pid: i32| matches.matched.get(&pid).is_some_and(|m| m.leads);
-            let is_young = |pid: i32| {
-                Process::new(pid)
-                    .ok()
-                    .and_then(|p| age(&p))
-                    .is_some_and(|age| age < FORKED)
-            };
+            let is_young = |pid: i32| age(pid).is_some_and(|age| age < FORKED);
             // In time it has another title, or is old enough to be believed.
             if !matches
                 .matched

@@ -3,8 +3,6 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use procfs::process::Process;
-
 use crate::{
     fact::{KEPT, worker_name},
     host::{
@@ -77,10 +75,7 @@ pub(crate) fn workers(
 
 /// Tells whether a process is old enough to count as a worker.
 fn is_settled(pid: i32) -> bool {
-    Process::new(pid)
-        .ok()
-        .and_then(|process| age(&process))
-        .is_some_and(|age| age >= SETTLED)
+    age(pid).is_some_and(|age| age >= SETTLED)
 }
 
 /// Returns the listening sockets that `pid` itself holds, by inode, one a line.

@@ -1,45 +1,51 @@
-//! What the kernel tells of a process in `/proc/PID/stat` and `/proc/PID/status`: the few fields
-//! that every instance is asked for several times, each file read at once. Whatever is asked for
-//! more rarely is read by `procfs`.
+//! Reads `/proc/PID` exactly: the fields that a run asks of every instance several times.
+//!
+//! The process table (`table.rs`) is read by `sysinfo`; this file reads the candidates.
+
+mod descriptors;
+mod stat;
+mod status;
 
 use std::{
-    ffi::{CStr, OsString},
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read},
-    mem::MaybeUninit,
-    os::{fd::OwnedFd, unix::ffi::OsStringExt},
-    path::PathBuf,
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, RawDir, fstat, open, openat, readlinkat, readlinkat_raw, statat},
+    fs::{AtFlags, Mode, OFlags, open, openat, readlinkat, statat},
     io::Errno,
-    path::DecInt,
 };
 
+pub(crate) use self::{
+    descriptors::{descriptors, socket},
+    stat::Stat,
+    status::Status,
+};
 use crate::{fleet::Signal, identity::Credentials};
 
-/// So much the kernel gives at once.
+/// Bytes that the kernel gives in one read of a file in `/proc`: one page.
 const PAGE: usize = 4096;
 
-/// A longer command line is cut. The groups of a process stand in its status, and there can be
-/// 65,536 of them.
+/// Largest file of `/proc` that is read, in bytes; a longer command line is cut. A status names
+/// every group of its process, and there can be 65,536 of them.
 const MAX: u64 = 4 << 20;
 
-/// So many numbers of closed descriptors are passed over before the list is asked for: it costs
-/// what ten of them do.
-const CLOSED: u64 = 8;
-
-/// The directory of one process: whatever is read through it is of that process, whoever has its
-/// number later.
+/// The directory of one process. Everything that is read through it is of that process, even if the
+/// kernel gives its pid to another one later.
 #[derive(Debug)]
 pub(crate) struct Proc(OwnedFd);
 
 impl Proc {
-    /// Of the process, or the thread, `pid`.
+    /// Opens the directory of the process, or the thread, `pid`.
     ///
     /// # Errors
-    /// The system's: there is no such process.
+    /// Fails if there is no such process.
     pub(crate) fn open(pid: i32) -> io::Result<Self> {
         Ok(Self(open(
             format!("/proc/{pid}"),
@@ -48,10 +54,10 @@ impl Proc {
         )?))
     }
 
-    /// The whole of a file in it.
+    /// Reads a file in it as a whole.
     ///
     /// # Errors
-    /// The system's: the process is gone, or this user may not read it.
+    /// Fails if the process is gone, or if this user may not read the file.
     pub(crate) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         read_proc_file(File::from(openat(
             &self.0,
@@ -61,7 +67,7 @@ impl Proc {
         )?))
     }
 
-    /// Where a link in it leads to.
+    /// Returns the path that a link in it leads to.
     ///
     /// # Errors
     /// As [`Proc::read`].
@@ -69,7 +75,7 @@ impl Proc {
         Ok(OsString::from_vec(readlinkat(&self.0, name, Vec::new())?.into_bytes()).into())
     }
 
-    /// Device and inode of what a link in it leads to.
+    /// Returns device and inode of the file that a link in it leads to.
     ///
     /// # Errors
     /// As [`Proc::read`].
@@ -88,7 +94,7 @@ impl Proc {
         ))
     }
 
-    /// Opens a file in it, or what a link in it leads to.
+    /// Opens a file in it, or the file that a link in it leads to.
     ///
     /// # Errors
     /// As [`Proc::read`].
@@ -101,7 +107,7 @@ impl Proc {
         )?)
     }
 
-    /// `/proc/PID/stat`.
+    /// Reads `/proc/PID/stat`.
     ///
     /// # Errors
     /// As [`Proc::read`].
@@ -109,260 +115,41 @@ impl Proc {
         Stat::parse(&self.read("stat")?).ok_or_else(unexpected_format)
     }
 
-    /// `/proc/PID/status`, with as whom it runs and its numbers in each PID namespace that it is
-    /// seen in, the outermost first.
+    /// Reads `/proc/PID/status`: masks, credentials, and the pid in each PID namespace that shows
+    /// the process, the outermost first.
     ///
     /// # Errors
     /// As [`Proc::read`].
     pub(crate) fn status(&self) -> io::Result<(Status, Credentials, Vec<i32>)> {
         let raw = self.read("status")?;
-        let (person, numbers) = person(&raw).ok_or_else(unexpected_format)?;
-        Ok((
-            Status::parse(&raw).ok_or_else(unexpected_format)?,
-            person,
-            numbers,
-        ))
+        let (credentials, pids) = status::credentials(&raw).ok_or_else(unexpected_format)?;
+        let status = Status::parse(&raw).ok_or_else(unexpected_format)?;
+        Ok((status, credentials, pids))
     }
 }
 
-/// `/proc/PID/stat`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stat {
-    /// What the kernel calls it, in 15 bytes at most.
-    pub(crate) comm: String,
-    /// One letter of `RSDZTtXI`.
-    pub(crate) state: char,
-    pub(crate) parent: i32,
-    /// `PF_*` of the kernel.
-    pub(crate) flags: u32,
-    /// How many threads have not ended. Of a process whose first thread has ended before the others
-    /// it is more than one.
-    threads: u32,
-    /// In clock ticks since boot.
-    pub(crate) started: u64,
-    /// Signals of the first thread, as far as `i32` has bits for them: our own are among these.
-    blocked: u64,
-    ignored: u64,
-    caught: u64,
-}
-
-/// `/proc/PID/status`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Status {
-    /// The process that a thread belongs to; the pid itself of a process.
-    pub(crate) leader: i32,
-    /// Real user.
-    pub(crate) ruid: u32,
-    /// Effective user.
-    pub(crate) euid: u32,
-    pending: u64,
-    blocked: u64,
-    ignored: u64,
-    caught: u64,
-    stopped: bool,
-}
-
-/// The whole of a file of the kernel.
+/// Reads a file of `/proc` as a whole.
 ///
 /// # Errors
-/// The system's; also when the process has ended since it was opened.
+/// Fails if the system does; also if the process has ended since the file was opened.
 pub(crate) fn read_proc_file(file: File) -> io::Result<Vec<u8>> {
-    let (mut file, mut all) = (file.take(MAX), vec![0; PAGE]);
-    let length = file.read(&mut all)?;
-    all.truncate(length);
-    // What leaves so much room was all: a line that does not fit is never longer than that.
+    let mut file = file.take(MAX);
+    let mut content = vec![0; PAGE];
+    let length = file.read(&mut content)?;
+    content.truncate(length);
+    // The kernel ends a read early only before a line that does not fit, and no line is longer
+    // than half a page.
     if length > PAGE / 2 {
-        file.read_to_end(&mut all)?;
+        file.read_to_end(&mut content)?;
     }
-    Ok(all)
+    Ok(content)
 }
 
 fn unexpected_format() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "the kernel tells of it in another form than is known",
+        "the kernel writes it in an unknown format",
     )
-}
-
-impl Stat {
-    /// Of the process, or the thread, `pid`.
-    ///
-    /// # Errors
-    /// The system's: there is no such process.
-    pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        Self::parse(&read_proc_file(File::open(format!("/proc/{pid}/stat"))?)?)
-            .ok_or_else(unexpected_format)
-    }
-
-    fn parse(raw: &[u8]) -> Option<Self> {
-        // The name may have any sign in it, also brackets.
-        let (open, close) = (
-            raw.iter().position(|b| *b == b'(')?,
-            raw.iter().rposition(|b| *b == b')')?,
-        );
-        let comm = String::from_utf8_lossy(raw.get(open + 1..close)?).into_owned();
-        let mut rest = std::str::from_utf8(raw.get(close + 1..)?)
-            .ok()?
-            .split_ascii_whitespace();
-        // As proc(5) counts them, the next one is the third.
-        let (state, parent, flags) = (
-            rest.next()?.chars().next()?,
-            rest.next()?.parse().ok()?,
-            rest.nth(4)?.parse().ok()?,
-        );
-        let (threads, started) = (rest.nth(10)?.parse().ok()?, rest.nth(1)?.parse().ok()?);
-        let (blocked, ignored, caught) = (
-            rest.nth(9)?.parse().ok()?,
-            rest.next()?.parse().ok()?,
-            rest.next()?.parse().ok()?,
-        );
-        Some(Self {
-            comm,
-            state,
-            parent,
-            flags,
-            threads,
-            started,
-            blocked,
-            ignored,
-            caught,
-        })
-    }
-
-    /// Whether its first thread takes the signal by a handler.
-    #[must_use]
-    pub(crate) fn takes(&self, signal: Signal) -> bool {
-        self.caught & !self.blocked & !self.ignored & bit(signal) != 0
-    }
-
-    /// Tells whether the process is there and has not ended. While another thread than the first
-    /// one executes a program, the first one has ended, and the process has not.
-    #[must_use]
-    pub(crate) fn lives(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X') || self.threads > 1
-    }
-}
-
-/// As whom a process runs, and its numbers: both from its `/proc/PID/status`.
-fn person(raw: &[u8]) -> Option<(Credentials, Vec<i32>)> {
-    let (mut person, mut numbers, mut seen) = (Credentials::default(), Vec::new(), 0);
-    for line in raw.split(|b| *b == b'\n') {
-        let Some(at) = line.iter().position(|b| *b == b':') else {
-            continue;
-        };
-        let value = std::str::from_utf8(&line[at + 1..])
-            .unwrap_or_default()
-            .trim_ascii();
-        let first = || -> Option<[u32; 3]> {
-            let mut ids = value.split_ascii_whitespace().map(|id| id.parse().ok());
-            Some([ids.next()??, ids.next()??, ids.next()??])
-        };
-        let set = || u64::from_str_radix(value, 16).ok();
-        match &line[..at] {
-            b"Uid" => person.uids = first()?,
-            b"Gid" => person.gids = first()?,
-            b"Groups" => {
-                person.groups = value
-                    .split_ascii_whitespace()
-                    .map(|id| id.parse().ok())
-                    .collect::<Option<_>>()?
-            }
-            b"CapPrm" => person.permitted = set()?,
-            b"CapBnd" => person.bounding = set()?,
-            b"CapAmb" => person.ambient = set()?,
-            // A kernel without PID namespaces says nothing of them.
-            b"NSpid" => {
-                numbers = value
-                    .split_ascii_whitespace()
-                    .map(|pid| pid.parse().ok())
-                    .collect::<Option<_>>()?;
-                continue;
-            }
-            _ => continue,
-        }
-        seen += 1;
-    }
-    person.groups.sort_unstable();
-    (seen == 6).then_some((person, numbers))
-}
-
-impl Status {
-    /// Of the process `pid`.
-    ///
-    /// # Errors
-    /// The system's: there is no such process.
-    pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        Self::parse(&read_proc_file(File::open(format!("/proc/{pid}/status"))?)?)
-            .ok_or_else(unexpected_format)
-    }
-
-    fn parse(raw: &[u8]) -> Option<Self> {
-        let mut status = Self::default();
-        let mut seen = 0;
-        for line in raw.split(|b| *b == b'\n') {
-            let Some(at) = line.iter().position(|b| *b == b':') else {
-                continue;
-            };
-            let value = std::str::from_utf8(&line[at + 1..])
-                .unwrap_or_default()
-                .trim_ascii();
-            let mask = || u64::from_str_radix(value, 16).ok();
-            match &line[..at] {
-                b"State" => status.stopped = value.starts_with(['T', 't']),
-                b"Tgid" => status.leader = value.parse().ok()?,
-                b"Uid" => {
-                    let mut ids = value.split_ascii_whitespace();
-                    (status.ruid, status.euid) =
-                        (ids.next()?.parse().ok()?, ids.next()?.parse().ok()?);
-                }
-                b"SigPnd" | b"ShdPnd" => status.pending |= mask()?,
-                b"SigBlk" => status.blocked = mask()?,
-                b"SigIgn" => status.ignored = mask()?,
-                b"SigCgt" => status.caught = mask()?,
-                _ => continue,
-            }
-            seen += 1;
-        }
-        // What is not told must not count as a mask without bits.
-        (seen == 8).then_some(status)
-    }
-
-    /// Whether the signal was sent to it and not taken yet.
-    #[must_use]
-    pub(crate) fn is_pending(&self, signal: Signal) -> bool {
-        self.pending & bit(signal) != 0
-    }
-
-    /// Whether this thread blocks the signal.
-    #[must_use]
-    pub(crate) fn blocks(&self, signal: Signal) -> bool {
-        self.blocked & bit(signal) != 0
-    }
-
-    /// Whether the signal is dropped.
-    #[must_use]
-    pub(crate) fn ignores(&self, signal: Signal) -> bool {
-        self.ignored & bit(signal) != 0
-    }
-
-    /// Whether the signal has a handler.
-    #[must_use]
-    pub(crate) fn catches(&self, signal: Signal) -> bool {
-        self.caught & bit(signal) != 0
-    }
-
-    /// Whether it runs and has its handler for the signal: one look that lets through whoever needs
-    /// no second one.
-    #[must_use]
-    pub(crate) fn is_ready(&self, signal: Signal) -> bool {
-        !self.stopped && self.catches(signal) && !self.blocks(signal)
-    }
-
-    /// Whether it is stopped, by a signal or a tracer.
-    #[must_use]
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped
-    }
 }
 
 /// Whether a file of this mode is setuid or setgid.
@@ -371,114 +158,62 @@ pub(crate) fn gives_another_id(mode: u32) -> bool {
     Mode::from_raw_mode(mode).intersects(Mode::SUID | Mode::SGID)
 }
 
-/// Whether an error of the kernel's files says that the process has ended; any other is this
+/// Whether an error of a file in `/proc` says that the process has ended. Any other error is this
 /// program's own (too many open files, no memory, no permission) and says nothing of the process.
 #[must_use]
 pub(crate) fn is_gone(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-/// Every process there is, sorted.
-///
-/// # Errors
-/// The system's: then nothing is known of any process.
-pub(crate) fn pids() -> io::Result<Vec<i32>> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        all.extend(
-            entry?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<i32>().ok()),
-        );
-    }
-    all.sort_unstable();
-    Ok(all)
-}
-
-/// Whether an error is for want of what this program itself needs, whatever it looks at.
+/// Whether an error means that this program itself lacks something, so that every other process
+/// would give the same error.
 #[must_use]
 pub(crate) fn is_own(e: &io::Error) -> bool {
-    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
-    wants
-        .iter()
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    own.iter()
         .any(|errno| e.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Shows `each` every descriptor that `pid` has open, by its number, with what it leads to:
-/// `socket:[17]`, or the beginning of a path. One that is closed meanwhile is passed over; of one
-/// that this user may not look at `each` is shown why.
+/// Lists the pid of every process, sorted.
 ///
 /// # Errors
-/// The system's: the process is gone, or this user may not look at its descriptors.
-pub(crate) fn descriptors(
-    pid: i32,
-    mut each: impl FnMut(&CStr, io::Result<&[u8]>),
-) -> io::Result<()> {
-    // A process that ended while it is looked at is not there, whatever the kernel calls that.
-    let gone = |e: Errno| {
-        if e == Errno::SRCH {
-            io::ErrorKind::NotFound.into()
-        } else {
-            io::Error::from(e)
-        }
-    };
-    let dir = open(
-        format!("/proc/{pid}/fd"),
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(gone)?;
-    let mut link = [MaybeUninit::uninit(); 64];
-    let mut show = |name: &CStr| match readlinkat_raw(&dir, name, &mut link) {
-        Ok((to, _)) => {
-            each(name, Ok(to));
-            true
-        }
-        Err(Errno::NOENT) => false,
-        Err(e) => {
-            each(name, Err(gone(e)));
-            true
-        }
-    };
-    // The kernel tells how many there are (since 6.2), and where few were closed they are the first
-    // numbers: no list is needed.
-    let many = u64::try_from(fstat(&dir).map_err(gone)?.st_size).unwrap_or_default();
-    let (mut shown, mut tried) = (0, 0);
-    while shown < many && tried < many + CLOSED {
-        shown += u64::from(show(DecInt::new(tried).as_c_str()));
-        tried += 1;
-    }
-    if many > 0 && shown == many {
-        return Ok(());
-    }
-    let mut names = [MaybeUninit::uninit(); 4096];
-    let mut all = RawDir::new(&dir, &mut names);
-    while let Some(one) = all.next() {
-        let one = one.map_err(gone)?;
-        let name = one.file_name();
-        if name
-            .to_str()
-            .ok()
-            .and_then(|name| name.parse().ok())
-            .is_some_and(|number: u64| number >= tried)
-        {
-            show(name);
-        }
-    }
-    Ok(())
+/// Fails if `/proc` cannot be listed: then nothing is known of any process.
+pub(crate) fn pids() -> io::Result<Vec<i32>> {
+    numbers_in("/proc").map(|mut pids| {
+        pids.sort_unstable();
+        pids
+    })
 }
 
-/// The inode of a socket that a descriptor leads to.
+/// Lists the threads of a process.
+///
+/// # Errors
+/// Fails if the process is gone, or if the list cannot be read.
+pub(crate) fn threads(pid: i32) -> io::Result<Vec<i32>> {
+    numbers_in(&format!("/proc/{pid}/task"))
+}
+
+/// The names in a directory of `/proc` that are numbers.
+fn numbers_in(dir: &str) -> io::Result<Vec<i32>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(numbers)
+}
+
+/// The path of an executable without the mark ` (deleted)`, which the kernel appends if the file
+/// was removed or replaced (proc(5)).
 #[must_use]
-pub(crate) fn socket(to: &[u8]) -> Option<u64> {
-    std::str::from_utf8(to.strip_prefix(b"socket:[")?.strip_suffix(b"]")?)
-        .ok()?
-        .parse()
-        .ok()
+pub(crate) fn strip_deleted(exe: &Path) -> &Path {
+    let bytes = exe.as_os_str().as_bytes();
+    Path::new(OsStr::from_bytes(
+        bytes.strip_suffix(b" (deleted)").unwrap_or(bytes),
+    ))
 }
 
-/// The signal in a mask.
+/// The bit of a signal in a mask.
 #[must_use]
 pub(crate) fn bit(signal: Signal) -> u64 {
     1 << (signal.number() - 1)

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 use nix::sys::signal::SigSet;
 
-use super::*;
+use super::{view::mount_point, *};
 use crate::fleet::Fleet;
 
 #[tokio::test(start_paused = true)]
-async fn one_that_blocks_the_signal_has_the_time_of_a_load_and_a_young_one_that_of_a_start() {
+async fn a_process_that_blocks_the_signal_gets_the_time_of_a_load() {
     let hup = SigSet::from(nix::sys::signal::Signal::SIGHUP);
     let sleep = || {
         std::process::Command::new("sleep")
@@ -13,7 +13,7 @@ async fn one_that_blocks_the_signal_has_the_time_of_a_load_and_a_young_one_that_
             .spawn()
             .unwrap()
     };
-    // A child inherits what its parent's thread blocks.
+    // A child inherits the blocked signals of the thread that starts it.
     hup.thread_block().unwrap();
     let loads = sleep();
     hup.thread_unblock().unwrap();
@@ -22,33 +22,34 @@ async fn one_that_blocks_the_signal_has_the_time_of_a_load_and_a_young_one_that_
         (loads, LOADING, LOADING + REEXEC),
         (sleep(), Duration::ZERO, REEXEC),
     ] {
-        let (pid, began) = (i32::try_from(child.id()).unwrap(), Instant::now());
-        let said = wait_for_handler(pid, &group, Duration::ZERO).await;
-        let patience = handler_grace_period(pid, group.timeout);
+        let pid = i32::try_from(child.id()).unwrap();
+        let began = Instant::now();
+        let result = wait_for_handler(pid, &group, Duration::ZERO).await;
+        let grace_period = handler_grace_period(pid, group.timeout);
         child.kill().unwrap();
         child.wait().unwrap();
-        let (late, ended) = (
+        let waited = began.elapsed();
+        let after_end = wait_for_handler(pid, &group, group.timeout).await;
+        assert!(after_end.is_err(), "a process that ended has no handler");
+        assert_eq!(
             began.elapsed(),
-            wait_for_handler(pid, &group, group.timeout).await,
+            waited,
+            "nothing waits for an ended process"
         );
+        assert!(result.is_err(), "{result:?}");
+        assert!(waited >= least && waited <= most, "{waited:?}");
         assert!(
-            ended.is_err() && began.elapsed() == late,
-            "nobody waits for one that ended"
+            grace_period > REEXEC && grace_period <= YOUNG,
+            "{grace_period:?}"
         );
-        assert!(
-            said.is_err() && late >= least && late <= most,
-            "{said:?} after {late:?}"
-        );
-        assert!(patience > REEXEC && patience <= YOUNG, "{patience:?}");
     }
 }
 
 #[test]
-fn mount_points_are_read_whatever_signs_are_in_them() {
+fn mount_points_with_escaped_bytes_are_read() {
     let point = |field: &str| {
-        mount_point(
-            format!("36 35 98:0 /mnt1 {field} rw,noatime master:1 - ext3 /dev/root rw").as_bytes(),
-        )
+        let line = format!("36 35 98:0 /mnt1 {field} rw,noatime master:1 - ext3 /dev/root rw");
+        mount_point(line.as_bytes())
     };
     for (field, path) in [
         ("/a", "/a"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 #[test]
-fn it_is_what_the_library_reads() {
+fn stat_and_status_are_what_procfs_reads() {
     let pid = i32::try_from(std::process::id()).unwrap();
     let (stat, status) = (Stat::of(pid).unwrap(), Status::of(pid).unwrap());
     let me = procfs::process::Process::myself().unwrap();
@@ -70,7 +70,7 @@ fn every_descriptor_is_shown_once_however_many_numbers_are_free() {
             .unwrap();
         drop(held);
         let pid = i32::try_from(child.id()).unwrap();
-        // It opens nothing more once it sleeps.
+        // Once the program sleeps, it opens nothing more.
         let began = std::time::Instant::now();
         while !std::fs::read_to_string(format!("/proc/{pid}/wchan"))
             .unwrap()
@@ -79,37 +79,36 @@ fn every_descriptor_is_shown_once_however_many_numbers_are_free() {
         {
             std::thread::yield_now();
         }
-        let mut all = Vec::new();
-        let said = descriptors(pid, |number, to| {
-            all.push((number.to_str().unwrap().to_owned(), to.unwrap().to_vec()))
+        let mut found = Vec::new();
+        let shown = descriptors(pid, |number, to| {
+            found.push((number.to_str().unwrap().to_owned(), to.unwrap().to_vec()))
         });
-        let there: BTreeSet<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        let expected: BTreeSet<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
             .unwrap()
             .map(|fd| fd.unwrap().file_name().into_string().unwrap())
             .collect();
         child.kill().unwrap();
         child.wait().unwrap();
-        said.unwrap();
-        let numbers: BTreeSet<String> = all.iter().map(|(number, _)| number.clone()).collect();
-        assert_eq!((all.len(), &numbers), (there.len(), &there));
+        shown.unwrap();
+        let numbers: BTreeSet<String> = found.iter().map(|(number, _)| number.clone()).collect();
+        assert_eq!((found.len(), &numbers), (expected.len(), &expected));
         assert!(
-            all.iter()
-                .any(|(one, to)| *one == number && socket(to).is_some()),
-            "{all:?}"
+            found
+                .iter()
+                .any(|(name, link)| *name == number && socket(link).is_some()),
+            "{found:?}"
         );
     }
 }
 
 #[test]
-fn any_name_can_be_read_and_half_a_status_is_none() {
+fn stat_is_parsed_with_any_name() {
     let stat = |name: &str| {
-        Stat::parse(
-            format!(
-                "7 ({name}) T 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12345 1 \
-                             2 3 4 5 6 7 8 0 512 2048 2561 0"
-            )
-            .as_bytes(),
-        )
+        let line = format!(
+            "7 ({name}) T 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12345 1 2 3 4 5 6 7 8 \
+             0 512 2048 2561 0"
+        );
+        Stat::parse(line.as_bytes())
     };
     for name in ["a", "a) R (b", "", ") Z 1", "\u{e4} b"] {
         let wanted = Stat {
@@ -123,13 +122,17 @@ fn any_name_can_be_read_and_half_a_status_is_none() {
             ignored: 2048,
             caught: 2561,
         };
-        // It catches all three, blocks one and ignores another.
+        // It catches all three signals, blocks one and ignores another.
         assert!(
             wanted.takes(Signal::Hup) && !wanted.takes(Signal::Usr1) && !wanted.takes(Signal::Usr2)
         );
         assert_eq!(stat(name), Some(wanted));
     }
     assert_eq!(Stat::parse(b"7 (a) T 3"), None);
+}
+
+#[test]
+fn a_status_without_a_mask_is_refused() {
     let whole = "Name:\ta\nState:\tt (tracing \
                  stop)\nTgid:\t7\nUid:\t1\t2\t3\t4\nSigPnd:\t0\nShdPnd:\t1\n\
                  SigBlk:\t200\nSigIgn:\t0\nSigCgt:\t1\n";

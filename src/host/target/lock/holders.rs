@@ -334,7 +334,7 @@ fn description(pid: i32) -> String {
         .map_or(String::new(), |s| format!(" of uid {}", s.euid));
     let age = process
         .ok()
-        .and_then(|p| Some(guard::age(&p)?.as_secs()))
+        .and_then(|p| Some(guard::age(p.pid())?.as_secs()))
         .map_or(String::new(), |s| format!(", running for {s} s"));
     format!(": pid {pid}{user}{age}: {}", command.trim())
 }
