@@ -135,7 +135,7 @@ fn add_matches<'a>(
     for (pid, text) in finds.missing {
         report.missing.push(missing((pid > 0).then_some(pid), text));
     }
-    for (pid, why) in finds.left_out {
+    for (pid, why) in finds.skipped {
         screen::tell(&screen::worded("Skipped", &format!("pid {pid} {why}")));
     }
     for found in finds.found {

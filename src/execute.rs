@@ -383,7 +383,7 @@ fn unproven(plan: &Plan, verdict: Verdict, back: bool) -> String {
             brought_text(back)
         );
     }
-    let lost = plan.left_out.iter().filter(|m| !m.unresponsive);
+    let lost = plan.skipped.iter().filter(|m| !m.unresponsive);
     let mut bad = plan
         .steps()
         .flat_map(|s| &s.instances)
@@ -398,7 +398,7 @@ fn unproven(plan: &Plan, verdict: Verdict, back: bool) -> String {
         ))
     }) {
         Some(bad) => bad,
-        None if verdict == Verdict::Partial && !plan.left_out.is_empty() => {
+        None if verdict == Verdict::Partial && !plan.skipped.is_empty() => {
             unresponsive_hint(&converged(plan, back), plan)
         }
         None => "a config is not what this run left there".into(),
@@ -411,8 +411,8 @@ fn emit_unresponsive(plan: &Plan, on_event: &mut impl FnMut(&Event)) {
         .steps()
         .flat_map(|s| &s.instances)
         .filter(|m| m.unresponsive);
-    for (member, left_out) in plan
-        .left_out
+    for (member, skipped) in plan
+        .skipped
         .iter()
         .filter(|m| m.unresponsive)
         .map(|m| (m, true))
@@ -431,7 +431,7 @@ fn emit_unresponsive(plan: &Plan, on_event: &mut impl FnMut(&Event)) {
             pid: i.pid,
             endpoint: i.endpoint.clone(),
             why,
-            skipped: left_out,
+            skipped: skipped,
         });
     }
 }
@@ -440,7 +440,7 @@ fn emit_unresponsive(plan: &Plan, on_event: &mut impl FnMut(&Event)) {
 /// these are.
 fn unresponsive_hint(why: &str, plan: &Plan) -> String {
     let sick: Vec<Instance> = plan
-        .left_out
+        .skipped
         .iter()
         .filter(|m| m.unresponsive)
         .map(|m| m.instance.clone())

@@ -46,7 +46,7 @@ pub struct Plan {
     /// else.
     pub newcomers: Vec<PlannedInstance>,
     /// Who is left out on purpose, each with its trouble.
-    pub left_out: Vec<PlannedInstance>,
+    pub skipped: Vec<PlannedInstance>,
     /// Why it may only be prepared: valid or not is said first.
     pub restart: Option<Abort>,
 }
@@ -84,7 +84,7 @@ impl Plan {
         if let Some(stop) = seen.abort {
             return Err(stop);
         }
-        let (left_out, too_many) =
+        let (skipped, too_many) =
             unresponsive::judge(&mut seen, &wish.fleet.groups, wish.include_sick, |_| false);
         for member in &mut seen.instances {
             member.signal_may_be_pending = is_under_way(member, wish.proven);
@@ -179,7 +179,7 @@ impl Plan {
         Ok(Self {
             waves: waves::in_waves(steps, &order, &wish.fleet.order),
             newcomers: Vec::new(),
-            left_out,
+            skipped,
             restart,
         })
     }
@@ -194,7 +194,7 @@ impl Plan {
         self.steps()
             .flat_map(|s| &s.instances)
             .chain(&self.newcomers)
-            .chain(&self.left_out)
+            .chain(&self.skipped)
             .map(|m| &m.instance)
     }
 
@@ -204,7 +204,7 @@ impl Plan {
             .steps()
             .flat_map(|s| &s.instances)
             .chain(&self.newcomers)
-            .chain(&self.left_out);
+            .chain(&self.skipped);
         members.map(|m| (m.instance.outcome, m.group.unproven))
     }
 

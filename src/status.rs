@@ -70,10 +70,10 @@ pub async fn run(options: Options) -> u8 {
     let mut skipped = Vec::new();
     for (group, mut finds) in groups.iter().zip(finds) {
         // The operator must see that these processes were not checked.
-        for (pid, why) in finds.left_out.iter().filter(|_| !options.quiet) {
+        for (pid, why) in finds.skipped.iter().filter(|_| !options.quiet) {
             screen::tell(&screen::worded("Skipped", &format!("pid {pid} {why}")));
         }
-        skipped.append(&mut finds.left_out);
+        skipped.append(&mut finds.skipped);
         let sure = finds.found.len();
         let found = sure + finds.refused.len();
         rows.extend(group_rows(&probe, group, finds).await);

@@ -66,7 +66,7 @@ pub(super) fn role(membership: Membership, found: Found) -> (Found, Result<Vec<i
             );
             (found, Err(why))
         }
-        Membership::Refused(why) | Membership::LeftOut(why) | Membership::NoMatch { why, .. } => {
+        Membership::Refused(why) | Membership::Skipped(why) | Membership::NoMatch { why, .. } => {
             (found, Err(why))
         }
     }

@@ -186,7 +186,7 @@ impl Reasons {
 /// Returns why a group or kind does not match, if it matches in part or `is_always_named`.
 fn skip_reason(name: &str, membership: &Membership, is_always_named: bool) -> Option<String> {
     match membership {
-        Membership::LeftOut(why) => Some(format!("{name}: it {why}")),
+        Membership::Skipped(why) => Some(format!("{name}: it {why}")),
         Membership::NoMatch { why, near } if *near || is_always_named => {
             Some(format!("{name}: it {why}"))
         }

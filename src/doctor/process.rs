@@ -50,7 +50,7 @@ async fn process_report(
         return kinds::report(scan, found, fleet, memberships, examiner).await;
     }
     let (group, membership) = memberships.remove(0);
-    if let Membership::LeftOut(why) = membership {
+    if let Membership::Skipped(why) = membership {
         let mut findings = vec![skipped_finding(group, &why)];
         findings.extend(examiner.examine(&found, Some(group)).await);
         return ProcessReport::new(found, Some(group), findings);
@@ -69,7 +69,7 @@ fn rank(membership: &Membership) -> u8 {
     match membership {
         Membership::Leads(..) | Membership::Refused(_) => 0,
         Membership::Works(_) => 1,
-        Membership::LeftOut(_) => 2,
+        Membership::Skipped(_) => 2,
         Membership::NoMatch { .. } => NO_MATCH,
     }
 }

@@ -202,7 +202,7 @@ impl Plan {
         who: impl Fn(&Path, &str) -> Option<String>,
     ) -> Result<Self, Abort> {
         let left = aim.left;
-        let mut left_out = check_missing(&seen, aim)?;
+        let mut skipped = check_missing(&seen, aim)?;
         if let Some(stop) = seen.abort {
             return Err(stop);
         }
@@ -215,7 +215,7 @@ impl Plan {
         let touched = |m: &PlannedInstance| left.same_boot && left.touched.contains_key(&m.id);
         let (sick, too_many) =
             unresponsive::judge(&mut seen, &left.groups, aim.include_sick, touched);
-        left_out.extend(sick);
+        skipped.extend(sick);
         let mut shifts_of: BTreeMap<&Path, TargetChange> = BTreeMap::new();
         for target in &left.targets {
             shifts_of.insert(&target.path, target_change(target, &seen, aim, &old, &who)?);
@@ -305,7 +305,7 @@ impl Plan {
         Ok(Self {
             waves,
             newcomers: Vec::new(),
-            left_out,
+            skipped,
             restart,
         })
     }

@@ -716,7 +716,7 @@ proptest! {
         };
         prop_assert!(include || sick == 0 || fits);
         prop_assert_eq!(plan.instances().count(), all, "everybody is named once");
-        let left: Vec<&Instance> = plan.left_out.iter().map(|m| &m.instance).collect();
+        let left: Vec<&Instance> = plan.skipped.iter().map(|m| &m.instance).collect();
         prop_assert_eq!(
             left.len(),
             if include {

@@ -17,10 +17,10 @@ pub(super) fn judge(
     include: bool,
     bound: impl Fn(&PlannedInstance) -> bool,
 ) -> (Vec<PlannedInstance>, String) {
-    let (mut left_out, mut too_many) = (Vec::new(), String::new());
+    let (mut skipped, mut too_many) = (Vec::new(), String::new());
     if include {
         seen.instances.append(&mut seen.unresponsive);
-        return (left_out, too_many);
+        return (skipped, too_many);
     }
     for group in groups {
         let mine = |m: &PlannedInstance| m.instance.group == group.name;
@@ -41,7 +41,7 @@ pub(super) fn judge(
         let (max, name) = (group.rollout.max_unresponsive, &group.name);
         let touched = sick.iter().filter(|m| bound(m)).count();
         if healthy > 0 && touched == 0 && sick.len() <= max.rounded_down(all) {
-            left_out.extend(sick.into_iter().map(|mut member| {
+            skipped.extend(sick.into_iter().map(|mut member| {
                 member.instance.wave = 0;
                 member
             }));
@@ -67,5 +67,5 @@ pub(super) fn judge(
             member.instance
         }));
     }
-    (left_out, too_many)
+    (skipped, too_many)
 }

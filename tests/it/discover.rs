@@ -606,7 +606,7 @@ fn a_pid_file_matches_exactly_its_process_and_a_stale_one_is_reported() {
     let result = house.refused(&by_file, 3);
     assert!(
         result.contains(&format!(
-            "pid {} stands in `{}` and is no process of group `g`",
+            "pid {} is named by `{}` and is no process of group `g`",
             std::process::id(),
             file.display()
         )),
@@ -638,7 +638,7 @@ fn a_pid_file_matches_exactly_its_process_and_a_stale_one_is_reported() {
     let result = house.refused(&by_file, 3);
     assert!(
         result.contains(&format!(
-            "pid {gone} stands in `{}` and is gone",
+            "pid {gone} is named by `{}` and is gone",
             file.display()
         )),
         "{result}"
@@ -689,7 +689,7 @@ fn as_root_a_pid_file_that_others_can_write_is_not_believed() {
     house.finds(&by_file(&link), &[one.pid()]);
     nix::unistd::chown(&house.path("theirs"), Some(65534.into()), None).unwrap();
     let result = house.refused(&by_file(&link), 3);
-    assert!(result.contains("whose word does not count"), "{result}");
+    assert!(result.contains("which is not trusted"), "{result}");
     assert!(result.contains("by a link"), "{result}");
     // A pid file of the user itself is enough for a process of that user.
     let theirs = Shell::start(
@@ -954,7 +954,7 @@ fn without_a_leader_the_processes_that_match_no_pattern_are_named() {
     let result = house.refused(&format!("match = {{ exe = \"single\" }}\n{PATTERNS}"), 3);
     assert!(
         result.contains(&format!(
-            "pid {} is not what the `leader` of group `g` looks like",
+            "pid {} does not fit the `leader` of group `g`",
             one.pid()
         )),
         "{result}"
@@ -1180,7 +1180,7 @@ fn a_process_that_cannot_be_inspected_is_named_if_it_may_match() {
     let (code, result) = look(&format!("match = {{ port = {port} }}"));
     assert!(code == Some(7), "{result}");
     assert!(
-        result.contains("who listens where group `g` says cannot be looked at"),
+        result.contains("a process that may listen where group `g` says cannot be looked at"),
         "{result}"
     );
     drop(listener);

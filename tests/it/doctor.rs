@@ -467,7 +467,7 @@ fn doctor_distinguishes_unknown_programs_from_look_alikes() {
     Exam::fleet(&fleet, &[&pid], 5).says(
         "group",
         Some(false),
-        "group `g`: it is left out by its `exclude`",
+        "group `g`: it is excluded by its `exclude`",
         "",
     );
     sleeps(

@@ -1,4 +1,4 @@
-//! A process of a group, and what a look for one group's processes found.
+//! A process of a group, and the result of a scan for one group.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::{
     event::Instance,
     fleet::{Group, OnBadConfig},
     host::{
-        discover::{renewal, title::Telling},
+        discover::{inspect::Inspected, owner, renewal, title::Telling},
         exec::sees,
         proc::{guard, kernel::Status},
     },
@@ -18,47 +18,78 @@ use crate::{
 pub(crate) struct Config {
     /// Resolved.
     pub(crate) path: PathBuf,
-    /// True where neither the process nor the fleet names it: it is what its program reads by
-    /// default.
+    /// True if neither the process nor the fleet names it: the program reads it by default.
     pub(crate) assumed: bool,
 }
 
 /// A process of a group.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
-    /// Process number.
     pub(crate) pid: i32,
-    /// Start time in clock ticks since boot.
+    /// In clock ticks since boot.
     pub(crate) started: u64,
-    /// Who started it, or who has taken it in.
+    /// The process that started it, or that adopted it.
     pub(crate) parent: i32,
-    /// `/proc/PID/exe`.
+    /// `/proc/PID/exe`; empty if this user may not see it.
     pub(crate) exe: PathBuf,
     /// Its user; of several, the one that is trusted least.
     pub(crate) uid: u32,
-    /// The process that was seen, for whatever is started for it later.
+    /// Its identity at the survey, for the commands that are run as this process later.
     pub(crate) seen: Identity,
-    /// Its arguments without its own name; a command line that was rewritten into one string by its
-    /// words. Short options stand in words of their own where its group says how it reads them.
+    /// The arguments without `argv[0]`, or the words of its title. Short options are words of their
+    /// own if the group declares how the program reads them.
     pub(crate) args: Vec<String>,
-    /// Whether these are all of its arguments.
+    /// Whether `args` are all of its arguments.
     pub(crate) telling: Telling,
-    /// What becomes of signals to it, when it was found.
+    /// Its signal masks at the survey.
     pub(crate) status: Status,
-    /// The endpoint that the fleet gives, for a listed process.
+    /// The endpoint that the fleet gives a listed process.
     pub(crate) endpoint: Option<String>,
-    /// The targets that it reads, once they were looked for.
+    /// The targets that it reads, once they were located.
     pub(crate) configs: Vec<Config>,
 }
 
 impl Found {
-    /// The process that was seen. Where its group would start it again, also whether it sees what
-    /// this process sees.
+    /// Takes what an inspection read of a process.
+    pub(super) fn of(process: Inspected) -> Self {
+        let uid = owner::of(&process.identity.person);
+        let Inspected {
+            pid,
+            started,
+            parent,
+            identity,
+            exe,
+            line,
+            status,
+            ..
+        } = process;
+        let telling = if line.rewritten {
+            Telling::Title(line.name)
+        } else {
+            Telling::Arguments
+        };
+        Self {
+            pid,
+            started,
+            parent,
+            exe: exe.unwrap_or_default(),
+            uid,
+            seen: identity,
+            args: line.args,
+            telling,
+            status,
+            endpoint: None,
+            configs: Vec::new(),
+        }
+    }
+
+    /// Returns its identity at the survey. If its group may start it again, this includes whether it
+    /// sees the same files and network as this program.
     pub(crate) fn identity(&self, group: &Group) -> Identity {
         let may_start_again = !group.revive.is_empty() || group.on_bad_config == OnBadConfig::Dies;
         let sees = match may_start_again {
             true => sees(self.pid),
-            false if stands_elsewhere(&self.seen) => Sees::Another,
+            false if has_own_namespace(&self.seen) => Sees::Another,
             false => Sees::NotAsked,
         };
         let renewal = renewal::of(&self.seen, group, &self.exe, &self.args);
@@ -69,7 +100,7 @@ impl Found {
         }
     }
 
-    /// As it is reported.
+    /// Returns it as it is reported.
     pub(crate) fn instance(&self, group: &str) -> Instance {
         let endpoint = self.endpoint.clone().unwrap_or_default();
         Instance {
@@ -85,30 +116,29 @@ impl Found {
     }
 }
 
-/// Whether a process has its own PID, mount or network namespace; only a part of what it may have
-/// of its own, which costs little to look at.
-fn stands_elsewhere(seen: &Identity) -> bool {
+/// Whether a process has its own PID, mount or network namespace. It may have others; these are the
+/// ones that cost little to read.
+fn has_own_namespace(seen: &Identity) -> bool {
     seen.inside != seen.pid
         || ["mnt", "net"]
             .into_iter()
             .any(|space| guard::shares(seen.pid, space) == Some(false))
 }
 
-/// What a look for one group's processes found; all by pid.
+/// The result of a scan for one group, by pid. Each text has no subject.
 #[derive(Debug, Default)]
 pub(crate) struct Finds {
     /// Leaders of the group's users.
     pub(crate) found: Vec<Found>,
-    /// Matches that stand in the way of a reload, and why: two masters of one service, workers
-    /// without a master.
+    /// Matches that prevent a reload, and why: two masters of one service, workers without a master.
     pub(crate) refused: Vec<(Found, String)>,
-    /// Matches that another takes the signal for: pid, and that of their leader.
+    /// Matches whose leader takes the signal for them: pid, and the pid of the leader.
     pub(crate) workers: Vec<(i32, i32)>,
-    /// Matches that may not be touched: pid and why.
-    pub(crate) left_out: Vec<(i32, String)>,
-    /// Processes asked for by number that are gone or something else: pid and why; 0 where the
-    /// reason is no process.
+    /// Matches that are not part of a run: pid and why.
+    pub(crate) skipped: Vec<(i32, String)>,
+    /// Processes that were asked for by pid, and are gone or something else: pid and why. The pid is
+    /// 0 if the reason is no process.
     pub(crate) missing: Vec<(i32, String)>,
-    /// Why this program could not look at processes, where it could not: then others may be there.
+    /// Why this program could not read processes, if it could not: then more may exist.
     pub(crate) blind: Option<String>,
 }

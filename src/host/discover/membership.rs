@@ -1,4 +1,4 @@
-//! What one process is to a group, and what keeps it from being one of its leaders.
+//! The relation of one process to a group, and why it is not one of its leaders.
 
 use crate::{
     fleet::{Group, Match},
@@ -7,56 +7,56 @@ use crate::{
         found::{Finds, Found},
         inspect::{Criteria, Inspected, inspect},
         pidfile::PidFile,
-        scan::{Scan, found, who},
+        scan::{Scan, pid_named_by},
         unit,
     },
 };
 
-/// What a process is to a group; each text is a sentence without its subject.
+/// The relation of a process to a group; each text is a sentence without its subject.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one for each group, and only of one process"
+    reason = "there is one value per group, and only for one process"
 )]
 pub(crate) enum Membership {
-    /// It takes the signal, for these workers as well. A listed process has the endpoint that its
-    /// group gives.
+    /// It takes the signal, also for these workers. A listed process has the endpoint that its group
+    /// gives.
     Leads(Found, Vec<i32>),
-    /// It matches, and stands in the way of a reload.
+    /// It matches, and prevents a reload.
     Refused(String),
-    /// This one takes the signal for it.
+    /// This process takes the signal for it.
     Works(i32),
-    /// It matches, or may do so, and may not be touched.
-    LeftOut(String),
-    /// It is none of the group's.
+    /// It matches, or may match, and is not part of a run.
+    Skipped(String),
+    /// It is no process of the group.
     NoMatch {
         /// Why.
         why: String,
-        /// Whether a part of its `match` fits: its program is the one that is meant.
+        /// Whether a part of its `match` fits: it runs the program that the group means.
         near: bool,
     },
 }
 
-/// A process of any sort, whoever's it is; its executable is empty where this user may not see it.
+/// Reads any process, in a group or not.
 ///
 /// # Errors
-/// Why it is no process that runs a program, or cannot be looked at.
+/// Fails if it runs no program, or if it cannot be read; the text has no subject.
 pub(crate) fn process(pid: i32) -> Result<Found, String> {
-    inspect(pid).map(found).map_err(|e| e.to_string())
+    inspect(pid).map(Found::of).map_err(|e| e.to_string())
 }
 
 impl Scan {
-    /// What the process `pid` is to `group`.
+    /// Returns the relation of the process `pid` to `group`.
     pub(crate) async fn membership(&self, group: &Group, pid: i32) -> Membership {
         let Finds {
             found,
             refused,
             workers,
-            left_out,
+            skipped,
             missing,
             ..
         } = self.find(group).await;
-        if let Some(found) = found.into_iter().find(|f| f.pid == pid) {
+        if let Some(found) = found.into_iter().find(|found| found.pid == pid) {
             return Membership::Leads(
                 found,
                 workers
@@ -66,68 +66,72 @@ impl Scan {
                     .collect(),
             );
         }
-        if let Some((_, why)) = refused.into_iter().find(|(f, _)| f.pid == pid) {
+        if let Some((_, why)) = refused.into_iter().find(|(found, _)| found.pid == pid) {
             return Membership::Refused(why);
         }
         if let Some((_, leader)) = workers.into_iter().find(|(worker, _)| *worker == pid) {
             return Membership::Works(leader);
         }
-        let (why, near) =
-            inspect(pid).map_or_else(|e| (e.to_string(), false), |one| self.why_not(group, &one));
-        // One that lacks an argument is named there as well, and is no match.
-        if let Some((_, left)) = left_out
+        let (why, near) = inspect(pid).map_or_else(
+            |e| (e.to_string(), false),
+            |process| self.why_not(group, &process),
+        );
+        // A process that lacks an argument is listed there as well, and is no match.
+        if let Some((_, reason)) = skipped
             .into_iter()
-            .find(|(left, said)| *left == pid && *said != why)
+            .find(|(skipped, reason)| *skipped == pid && *reason != why)
         {
-            return Membership::LeftOut(left);
+            return Membership::Skipped(reason);
         }
-        // What a pid file or a list says of it is more than what a pattern does.
-        let said = missing
+        // The reason of a pid file or a list says more than that of a pattern.
+        let listed = missing
             .into_iter()
             .find(|(asked, _)| *asked == pid || *asked == 0)
             .map(|(_, why)| why);
         Membership::NoMatch {
-            why: said.filter(|_| near).unwrap_or(why),
+            why: listed.filter(|_| near).unwrap_or(why),
             near,
         }
     }
 
-    /// The first key of `match` that does not fit, or what else keeps it out; and whether something
-    /// fits.
-    fn why_not(&self, group: &Group, one: &Inspected) -> (String, bool) {
-        let asked = match self.ask(group) {
-            Ok(asked) => asked,
+    /// Returns the first key of `match` that does not fit, or the other reason why the process is no
+    /// match; and whether a key before that fits.
+    fn why_not(&self, group: &Group, process: &Inspected) -> (String, bool) {
+        let query = match self.query(group) {
+            Ok(query) => query,
             Err((_, why)) => return (why, false),
         };
-        let fits =
-            |what: &Match| self.fits(&Criteria::new(what, who(what, false).ok().flatten()), one);
+        let fits = |what: &Match| {
+            let criteria = Criteria::new(what, pid_named_by(what, false).ok().flatten());
+            self.fits(&criteria, process)
+        };
         let steps = group.matching.steps();
-        if let Some(at) = steps.iter().position(|(what, _)| fits(what) != Some(true)) {
-            let (what, why) = &steps[at];
+        if let Some(index) = steps.iter().position(|(what, _)| fits(what) != Some(true)) {
+            let (what, why) = &steps[index];
             return (
                 if fits(what).is_none() {
                     "cannot be looked at by this user".into()
                 } else {
                     why.clone()
                 },
-                at > 0,
+                index > 0,
             );
         }
-        let excluded = asked
+        let excluded = query
             .exclude
             .as_ref()
-            .is_some_and(|e| self.fits(e, one) == Some(true));
+            .is_some_and(|exclude| self.fits(exclude, process) == Some(true));
         let why = match (excluded, group.instances.is_empty()) {
-            (true, _) => "is left out by its `exclude`",
+            (true, _) => "is excluded by its `exclude`",
             (false, false) => "is not in the list of its `instances`",
-            (false, true) => "was not there a moment ago",
+            (false, true) => "started after the scan",
         };
         (why.into(), true)
     }
 }
 
-/// Whether the unit or a pid file of its group names this very process; none where nobody's word is
-/// there that counts.
+/// Whether the unit or a trusted pid file of its group names this very process; none if there is
+/// neither.
 pub(crate) async fn is_named(found: &Found, group: &Group) -> Option<bool> {
     let places = group.pid_file.iter().filter_map(|place| {
         config::place_of(found.pid, &found.args, place)

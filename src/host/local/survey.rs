@@ -153,7 +153,7 @@ async fn find(
                 )
             });
         }
-        survey.skipped.extend(finds.left_out);
+        survey.skipped.extend(finds.skipped);
         survey.missing.extend(finds.missing);
         survey.refused.extend(
             finds

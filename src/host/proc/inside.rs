@@ -1,50 +1,50 @@
-//! How a process in a PID or time namespace of its own calls itself: another number, and another
-//! start time, than this host gives it.
+//! The pid and the start time by which a process in its own PID or time namespace reports itself.
+//! Both differ from what this host shows.
 
 use procfs::ticks_per_second;
 
 use super::kernel::{Proc, read_proc_file};
 
-/// Whether `claimed`, a pid and a start time, is what the process of this `pid` and start time
-/// calls itself.
+/// Whether the process of this pid and start time can report itself as `claimed`, a pid and a start
+/// time.
 #[must_use]
 pub(crate) fn is_its_name(pid: i32, started: u64, claimed: (i32, u64)) -> bool {
     if claimed == (pid, started) {
         return true;
     }
-    names(pid, started).is_some_and(|(numbers, started)| {
-        numbers.contains(&claimed.0) && started.contains(&claimed.1)
-    })
+    names(pid, started)
+        .is_some_and(|(pids, started)| pids.contains(&claimed.0) && started.contains(&claimed.1))
 }
 
-/// The numbers of a process in each PID namespace that it is in, and its start time here and by its
-/// own clock. None where it is another process by now, or in the PID namespace of this one.
+/// The pid of a process in each PID namespace that it is in, and its start time here and by its own
+/// clock. None if it is another process by now, or in the PID namespace of this program.
 fn names(pid: i32, started: u64) -> Option<(Vec<i32>, [u64; 2])> {
     let process = Proc::open(pid).ok()?;
-    let (_, _, numbers) = process.status().ok()?;
+    let (_, _, pids) = process.status().ok()?;
     let stat = process.stat().ok()?;
-    if numbers.len() < 2 || stat.started != started || !stat.lives() {
+    if pids.len() < 2 || stat.started != started || !stat.lives() {
         return None;
     }
-    let theirs = process.read("timens_offsets").ok();
+    let other = process.read("timens_offsets").ok();
     let own = std::fs::File::open("/proc/self/timens_offsets")
         .and_then(read_proc_file)
         .ok();
     // A kernel without time namespaces has no such file.
     let shift = match (
-        theirs.as_deref().and_then(boottime),
+        other.as_deref().and_then(boottime),
         own.as_deref().and_then(boottime),
     ) {
-        (Some(theirs), Some(own)) => theirs - own,
+        (Some(other), Some(own)) => other - own,
         _ => 0,
     };
     let nanos = i128::from(started) * i128::from(1_000_000_000 / ticks_per_second()) + shift;
     let ticks =
         u64::try_from(nanos / i128::from(1_000_000_000 / ticks_per_second())).unwrap_or(started);
-    Some((numbers, [started, ticks]))
+    Some((pids, [started, ticks]))
 }
 
-/// The offset of the clock since boot, in nanoseconds, of a `timens_offsets` (time_namespaces(7)).
+/// The offset of the clock since boot in nanoseconds, from a `timens_offsets`
+/// (time_namespaces(7)).
 fn boottime(text: &[u8]) -> Option<i128> {
     let text = std::str::from_utf8(text).ok()?;
     let mut words = text
@@ -56,7 +56,7 @@ fn boottime(text: &[u8]) -> Option<i128> {
     Some(seconds * 1_000_000_000 + nanos)
 }
 
-/// A pid and a start time as an answer names them: `pid:ticks`.
+/// Parses a pid and a start time as an answer reports them: `pid:ticks`.
 #[must_use]
 pub(crate) fn parsed(name: &str) -> Option<(i32, u64)> {
     let (pid, started) = name.split_once(':')?;
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_and_names_are_read() {
+    fn offsets_and_reported_identities_are_parsed() {
         let text = b"monotonic           0         0\nboottime      -86400  500000000\n";
         assert_eq!(boottime(text), Some(-86_399_500_000_000));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What the kernel says of processes.
+//! Reads processes: identity, masks, command lines, descent, namespaces.
 
 pub(crate) mod argument;
 pub(crate) mod cmdline;
@@ -8,5 +8,6 @@ pub(crate) mod kernel;
 pub(crate) mod pidfd;
 pub(crate) mod sigwait;
 pub(crate) mod snapshot;
+pub(crate) mod table;
 pub(crate) mod tree;
 pub(crate) mod user;

@@ -1,4 +1,4 @@
-//! Holds exactly the process that was surveyed.
+//! Pidfds: each holds exactly the process that was surveyed.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
@@ -12,87 +12,94 @@ use crate::{
     host::proc::guard::{Presence, presence},
 };
 
-/// A process held by its pidfd, from just before its signal, or from when it is looked at again.
+/// A process that is held by its pidfd, from just before its signal, or from its next probe on.
 #[derive(Debug)]
 pub(crate) struct SignalledProcess {
-    /// Process number.
     pub(crate) pid: i32,
     /// Start time in ticks.
     pub(crate) started: u64,
     /// Readable once the process has ended; can never name another process.
     pub(crate) pidfd: OwnedFd,
-    /// Since when its proof is waited for: just before the signal was sent.
+    /// The time from which its proof is awaited: just before the signal was sent.
     pub(crate) at: Instant,
-    /// When it was signalled, by the clock on the wall, which other programs' stamps are from.
+    /// The time of the signal by the wall clock, which the time stamps of other programs follow.
     pub(crate) when: jiff::Timestamp,
 }
 
-/// Why no signal was sent.
+/// The reason why no signal was sent; the texts have no subject.
 #[derive(Debug)]
 pub(crate) enum SignalError {
-    /// The process is gone, or the pid is another process now.
+    /// The process is gone, or its pid is another process by now.
     Gone(String),
-    /// It does not take the signal.
+    /// The process does not take the signal, or cannot be held.
     Refused(String),
 }
 
 /// Whether this user may signal `pid`.
 #[must_use]
 pub(crate) fn permitted(pid: i32) -> bool {
-    Pid::from_raw(pid).is_some_and(|p| test_kill_process(p).is_ok())
+    Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 
+/// The text for a process that is not the surveyed one.
 const OTHER: &str = "ended, or is another process than the one surveyed";
 
 pub(crate) fn gone(why: &str) -> SignalError {
     SignalError::Gone(why.to_owned())
 }
 
-/// Holds exactly the process that was surveyed: whoever has its pid later is not taken for it.
+/// Opens a pidfd of exactly the process that was surveyed. The identity is read after the pidfd is
+/// open, so that a later process with the same pid is never taken for it.
 ///
 /// # Errors
-/// When it is another process by now, or this user may not hold it.
-pub(crate) fn hold(i: &Instance) -> Result<OwnedFd, SignalError> {
-    let pidfd = open(i)?;
-    there(i)?;
+/// Fails if the pid is another process by now, or if this user may not hold it.
+pub(crate) fn hold(instance: &Instance) -> Result<OwnedFd, SignalError> {
+    let pidfd = open(instance)?;
+    there(instance)?;
     Ok(pidfd)
 }
 
-/// Passes the process that was surveyed.
-pub(crate) fn there(i: &Instance) -> Result<(), SignalError> {
-    match presence(i.pid, i.started, &i.exe) {
+/// Checks that the pid is still the process that was surveyed.
+///
+/// # Errors
+/// Fails if it is not, or if it cannot be read.
+pub(crate) fn there(instance: &Instance) -> Result<(), SignalError> {
+    match presence(instance.pid, instance.started, &instance.exe) {
         Presence::Same(_) => Ok(()),
         Presence::Gone => Err(gone(OTHER)),
         Presence::Unknown(e) => Err(SignalError::Refused(format!("cannot be looked at: {e}"))),
     }
 }
 
-/// Holds whoever has the pid now.
-pub(crate) fn open(i: &Instance) -> Result<OwnedFd, SignalError> {
-    let raw = Pid::from_raw(i.pid).ok_or_else(|| gone("is no process"))?;
-    match pidfd_open(raw, PidfdFlags::empty()) {
+/// Opens a pidfd of the process that has the pid now.
+///
+/// # Errors
+/// Fails if there is none, or if this user may not hold it.
+pub(crate) fn open(instance: &Instance) -> Result<OwnedFd, SignalError> {
+    let pid = Pid::from_raw(instance.pid).ok_or_else(|| gone("is no process"))?;
+    match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(pidfd),
         Err(rustix::io::Errno::SRCH) => Err(gone("ended")),
         Err(e) => Err(SignalError::Refused(format!("cannot be held: {e}"))),
     }
 }
 
-/// Ends when the process behind `pidfd` does.
+/// Waits until the process of `pidfd` ends.
 pub(crate) async fn end_of(pidfd: &OwnedFd) {
     #[expect(
         deprecated,
-        reason = "what is borrowed stays open, and the replacement is unsafe to call"
+        reason = "the borrowed descriptor stays open, and the replacement is unsafe to call"
     )]
     match AsyncFd::new(pidfd.as_fd()) {
         Ok(fd) => drop(fd.readable().await),
-        // Nothing more can be watched: the polls still see a silent process.
+        // The descriptor cannot be watched: the probes still notice a process that is gone.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// Whether the process behind `pidfd` has ended by now.
+/// Whether the process of `pidfd` has ended by now.
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
-    // An error of the call says nothing about the process.
+    // An error of the call says nothing of the process.
     poll(
         &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
         PollTimeout::ZERO,

@@ -1,30 +1,24 @@
-//! Whether a process waits for a signal in `sigwait`, which leaves no mark in its masks: the kernel
-//! shows the system call in which each thread is, with its arguments, to root and to the user of
-//! the process.
+//! Whether a process waits for a signal in `sigwait`, which its masks do not show. The kernel shows
+//! the system call that each thread is in, with its arguments, to root and to the user of the
+//! process.
 
 use std::{fs::File, os::unix::fs::FileExt};
 
 use nix::libc::SYS_rt_sigtimedwait;
 
-use super::kernel::{Status, bit, read_proc_file};
+use super::kernel::{Status, bit, read_proc_file, threads};
 use crate::fleet::Signal;
 
-/// Whether a thread of `pid` waits for `signal` in `sigwait`, and every other thread blocks it: one
-/// that does not would end the process by it.
+/// Whether a thread of `pid` waits for `signal` in `sigwait`, and every other thread blocks it. A
+/// thread that does not block it would end the process.
 #[must_use]
 pub(crate) fn waits(pid: i32, signal: Signal) -> bool {
-    let mut found = false;
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+    let Ok(tids) = threads(pid) else {
         return false;
     };
-    for thread in threads {
-        let Some(tid) = thread
-            .ok()
-            .and_then(|thread| thread.file_name().to_str()?.parse::<i32>().ok())
-        else {
-            return false;
-        };
-        // While it waits, the kernel shows the signal as not blocked (`do_sigtimedwait` in
+    let mut found = false;
+    for tid in tids {
+        // While a thread waits, the kernel shows the signal as not blocked (`do_sigtimedwait` in
         // kernel/signal.c).
         if waited_for(pid, tid).is_some_and(|set| set & bit(signal) != 0) {
             found = true;
@@ -35,13 +29,13 @@ pub(crate) fn waits(pid: i32, signal: Signal) -> bool {
     found
 }
 
-/// The signals that a thread waits for in `sigwait`; none where it is elsewhere, or this user may
-/// not see that.
+/// The signals that a thread waits for in `sigwait`; none if it is in another call, or if this user
+/// may not see that.
 fn waited_for(pid: i32, tid: i32) -> Option<u64> {
     let text = read_proc_file(File::open(format!("/proc/{pid}/task/{tid}/syscall")).ok()?).ok()?;
     let set = address(std::str::from_utf8(&text).ok()?)?;
     let mut bits = [0; 8];
-    // Its memory is of the process; all threads share it.
+    // All threads share the memory of the process.
     File::open(format!("/proc/{pid}/mem"))
         .ok()?
         .read_exact_at(&mut bits, set)
@@ -49,8 +43,8 @@ fn waited_for(pid: i32, tid: i32) -> Option<u64> {
     Some(u64::from_ne_bytes(bits))
 }
 
-/// Where the set of signals is, in a line of `/proc/PID/task/TID/syscall`: the number of the call
-/// and its arguments.
+/// The address of the set of signals, from a line of `/proc/PID/task/TID/syscall`: the number of
+/// the call and its arguments.
 fn address(line: &str) -> Option<u64> {
     let mut words = line.split_ascii_whitespace();
     let call: i64 = words.next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Which processes there were at a moment.
+//! The processes that existed at one moment.
 
 use std::{io, sync::Arc};
 
@@ -7,21 +7,21 @@ use crate::host::proc::{
     kernel::{Stat, pids},
 };
 
-/// When a target became what it is: whoever was not there yet has read it.
+/// The moment at which a target got its content: a process that started later has read it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProcessSnapshot {
-    /// Sorted; none where the kernel did not tell, and then every process may have been there.
+    /// Sorted; none if they were not listed, and then every process may have existed.
     pids: Option<Arc<[i32]>>,
-    /// By the clock that start times are counted by, in its ticks.
+    /// The moment by the clock of start times, in its ticks.
     ticks: u64,
     pub(crate) when: jiff::Timestamp,
 }
 
 impl ProcessSnapshot {
-    /// Of this moment.
+    /// Lists the processes of this moment.
     ///
     /// # Errors
-    /// The system's: the kernel does not tell which processes there are.
+    /// Fails if `/proc` cannot be listed.
     pub(crate) fn now() -> io::Result<Self> {
         Ok(Self {
             pids: Some(pids()?.into()),
@@ -29,7 +29,7 @@ impl ProcessSnapshot {
         })
     }
 
-    /// Of this moment, at which no process was looked at.
+    /// Notes this moment without a list of processes.
     pub(crate) fn unseen() -> Self {
         Self {
             pids: None,
@@ -38,23 +38,24 @@ impl ProcessSnapshot {
         }
     }
 
-    /// The processes that were there, sorted.
+    /// The processes that existed, sorted.
     pub(crate) fn pids(&self) -> &[i32] {
         self.pids.as_deref().unwrap_or_default()
     }
 
-    /// Whether a process of this pid and start time came later.
+    /// Whether a process of this pid and start time started later.
     pub(crate) fn is_before(&self, pid: i32, started: u64) -> bool {
         !self.was_there(pid) || started > self.ticks
     }
 
+    /// Whether a process had this pid, as far as that is known.
     pub(crate) fn was_there(&self, pid: i32) -> bool {
         self.pids
             .as_ref()
             .is_none_or(|pids| pids.binary_search(&pid).is_ok())
     }
 
-    /// Whether the process that has this number now came later.
+    /// Whether the process that has this pid now started later.
     pub(crate) fn is_new(&self, pid: i32) -> bool {
         !self.was_there(pid) || Stat::of(pid).is_ok_and(|stat| stat.started > self.ticks)
     }

@@ -1,4 +1,4 @@
-//! Whose child every process is.
+//! Parents and children.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -10,44 +10,45 @@ use std::{
 
 use crate::host::proc::kernel::{Stat, is_gone, pids, read_proc_file};
 
-/// A process by its number and start time.
+/// A process by pid and start time.
 pub(crate) type Child = (i32, u64);
 
-/// A process and those that descend from it, itself first.
+/// Returns a process and its descendants, itself first.
 pub(crate) fn family(pid: i32) -> Vec<i32> {
-    descent(pid, |one| children(one).unwrap_or_default())
+    descent(pid, |parent| children(parent).unwrap_or_default())
 }
 
-/// The same, with the children that `of` names.
-fn descent<I: IntoIterator<Item = i32>>(pid: i32, of: impl Fn(i32) -> I) -> Vec<i32> {
-    let mut all = vec![pid];
-    let mut at = 0;
-    while let Some(one) = all.get(at).copied() {
-        // A number that was given out anew meanwhile could make it a circle.
-        let new: Vec<i32> = of(one)
+/// Collects a family, with `children_of` for the children of one process.
+fn descent<I: IntoIterator<Item = i32>>(pid: i32, children_of: impl Fn(i32) -> I) -> Vec<i32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        // A pid that was reused meanwhile could make a circle.
+        let new: Vec<i32> = children_of(parent)
             .into_iter()
-            .filter(|child| !all.contains(child))
+            .filter(|child| !family.contains(child))
             .collect();
-        all.extend(new);
-        at += 1;
+        family.extend(new);
+        next += 1;
     }
-    all
+    family
 }
 
-/// Whose child everybody is: one look at all of them is cheaper than one at each of many.
+/// The children of every process. One pass over all processes is cheaper than one listing for each
+/// of many instances.
 #[derive(Debug)]
 pub(crate) struct ProcessTree(HashMap<i32, Vec<i32>>);
 
 impl ProcessTree {
-    /// `known` is the parent of each that was looked at a moment ago; none where most others were
-    /// not.
+    /// Reads the parent of every process. `known` holds the parents of the processes that were read
+    /// a moment ago. None if these are less than half of all: then single listings are cheaper.
     pub(crate) fn of(known: &HashMap<i32, i32>) -> Option<Self> {
-        let all = pids().ok()?;
-        if known.len() * 2 < all.len() {
+        let pids = pids().ok()?;
+        if known.len() * 2 < pids.len() {
             return None;
         }
         let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-        for pid in all {
+        for pid in pids {
             if let Some(parent) = known
                 .get(&pid)
                 .copied()
@@ -59,40 +60,43 @@ impl ProcessTree {
         Some(Self(children))
     }
 
-    /// As [`family`].
+    /// Returns a process and its descendants, as [`family`].
     pub(crate) fn family(&self, pid: i32) -> Vec<i32> {
-        descent(pid, |one| self.0.get(&one).into_iter().flatten().copied())
+        descent(pid, |parent| {
+            self.0.get(&parent).into_iter().flatten().copied()
+        })
     }
 }
 
-/// The children of a process, ended ones among them; none of one that is gone.
+/// Lists the children of a process, ended ones included; none for a process that is gone.
 ///
 /// # Errors
-/// The system's: nothing is known of its children.
+/// Fails if the list cannot be read: then nothing is known of its children.
 pub(crate) fn children(pid: i32) -> io::Result<BTreeSet<i32>> {
-    // Most have one thread, whose number is that of the process.
+    // Most processes have one thread, whose number is the pid.
     let alone =
         std::fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.nlink() == 3);
-    let mut all = listed(pid, alone)?;
-    // The first of a list is there as long as anybody is.
-    if alone && all.is_empty() {
-        return Ok(all);
+    let mut children = listed(pid, alone)?;
+    // The first entry of the list is never missing while there is any child.
+    if alone && children.is_empty() {
+        return Ok(children);
     }
-    // While a child ends, its siblings can be missing from the kernel's list: two looks that say
-    // the same missed nobody.
+    // While a child ends, its siblings can be missing from the kernel's list. Two listings that
+    // agree missed none.
     for _ in 0..8 {
         let again = listed(pid, alone)?;
-        let same = again == all;
-        all.extend(again);
+        let same = again == children;
+        children.extend(again);
         if same {
             break;
         }
     }
-    Ok(all)
+    Ok(children)
 }
 
+/// Lists the children of a process once; `alone`: it has one thread.
 fn listed(pid: i32, alone: bool) -> io::Result<BTreeSet<i32>> {
-    // A kernel without that list (CONFIG_PROC_CHILDREN) is asked for everybody's parent.
+    // On a kernel without that list (CONFIG_PROC_CHILDREN), the parent of every process is read.
     static LISTED: LazyLock<bool> =
         LazyLock::new(|| std::path::Path::new("/proc/thread-self/children").exists());
     if !*LISTED {
@@ -101,8 +105,8 @@ fn listed(pid: i32, alone: bool) -> io::Result<BTreeSet<i32>> {
             .filter(|child| Stat::of(*child).is_ok_and(|stat| stat.parent == pid))
             .collect());
     }
-    // Each thread has a list of those that it started.
-    let of = |thread: &str| -> io::Result<Vec<i32>> {
+    // Each thread has a list of the children that it started.
+    let children_of = |thread: &str| -> io::Result<Vec<i32>> {
         let list = there(
             File::open(format!("/proc/{pid}/task/{thread}/children")).and_then(read_proc_file),
         )?
@@ -113,7 +117,7 @@ fn listed(pid: i32, alone: bool) -> io::Result<BTreeSet<i32>> {
             .collect())
     };
     if alone {
-        return Ok(of(&pid.to_string())?.into_iter().collect());
+        return Ok(children_of(&pid.to_string())?.into_iter().collect());
     }
     let mut all = BTreeSet::new();
     for thread in there(std::fs::read_dir(format!("/proc/{pid}/task")))?
@@ -123,12 +127,12 @@ fn listed(pid: i32, alone: bool) -> io::Result<BTreeSet<i32>> {
         let Some(thread) = there(thread)? else {
             continue;
         };
-        all.extend(of(&thread.file_name().to_string_lossy())?);
+        all.extend(children_of(&thread.file_name().to_string_lossy())?);
     }
     Ok(all)
 }
 
-/// None where the process, or its thread, has ended; any other error is not its own.
+/// Turns the error of a process, or a thread, that has ended into none.
 fn there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
@@ -137,10 +141,10 @@ fn there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// A process that has not ended; none where it has.
+/// Reads a process; none if it has ended.
 ///
 /// # Errors
-/// The system's: nothing is known of it.
+/// Fails if it cannot be read: then nothing is known of it.
 pub(crate) fn lives(pid: i32) -> io::Result<Option<Stat>> {
     Ok(there(Stat::of(pid))?.filter(Stat::lives))
 }

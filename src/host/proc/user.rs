@@ -2,7 +2,10 @@
 
 use nix::unistd::User;
 
-/// The number of a user who is named by it or by name.
+/// Returns the number of a user that is given by number or by name.
+///
+/// # Errors
+/// Fails if this host has no user of that name; the text names it.
 pub(crate) fn uid_of(user: &str) -> Result<u32, String> {
     if let Ok(uid) = user.parse() {
         return Ok(uid);

@@ -414,13 +414,13 @@ fn who_is_gone_counts_and_who_came_stands_for_him() {
         Verdict::NoMatch
     );
     let plan = again(&three, lost(), Direction::Back).unwrap();
-    let left_out: Vec<(i32, Outcome)> = plan
-        .left_out
+    let skipped: Vec<(i32, Outcome)> = plan
+        .skipped
         .iter()
         .map(|m| (m.instance.pid, m.instance.outcome))
         .collect();
     assert_eq!(
-        left_out,
+        skipped,
         [(3, Outcome::Died)],
         "an old config is brought back all the same"
     );
